@@ -1,0 +1,110 @@
+//! The admin port: `/metrics`, `/livez`, `/readyz` (SPEC 9). Read-only.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+use crate::{genesys::client::GenesysClient, queue::Queue, worker::runtime::Beats};
+
+/// A loop that did not come round for this long is dead.
+const SILENCE: Duration = Duration::from_secs(60);
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// What the admin port looks at.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Renders the metrics.
+    pub metrics: PrometheusHandle,
+    /// For readiness.
+    pub queue: Queue,
+    /// For readiness.
+    pub genesys: GenesysClient,
+    /// For liveness.
+    pub beats: Beats,
+    /// Set while the process drains.
+    pub draining: Arc<AtomicBool>,
+}
+
+/// A listener on `address`, or on a free port where that one is taken.
+pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            let listener = TcpListener::bind((address.ip(), 0)).await?;
+            warn!(taken = %address, "the admin port is taken: another one is used");
+            Ok(listener)
+        }
+        other => other,
+    }
+}
+
+impl Admin {
+    /// Serves until dropped.
+    pub async fn serve(self, listener: TcpListener) {
+        if let Ok(addr) = listener.local_addr() {
+            info!(%addr, "admin port listening");
+        }
+        let upkeep = self.metrics.clone();
+        let router = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .with_state(self);
+        let keep = async {
+            loop {
+                tokio::time::sleep(UPKEEP).await;
+                upkeep.run_upkeep();
+            }
+        };
+        tokio::select! {
+            served = axum::serve(listener, router) => {
+                if let Err(error) = served {
+                    warn!(%error, "the admin port failed");
+                }
+            }
+            () = keep => {}
+        }
+    }
+
+    /// Why the process is not ready to take jobs; empty when it is.
+    pub fn reasons(&self) -> Vec<String> {
+        let mut reasons = self.queue.health().problems;
+        if self.queue.health().publishing_blocked {
+            reasons.push("the broker takes no publications now (alarm)".to_owned());
+        }
+        reasons.extend(self.genesys.problems());
+        if self.draining.load(Ordering::Relaxed) {
+            reasons.push("the process is stopping".to_owned());
+        }
+        reasons
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    metrics_process::Collector::default().collect();
+    ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render())
+}
+
+async fn livez(State(admin): State<Admin>) -> impl IntoResponse {
+    let silent = admin.beats.silent_for(SILENCE);
+    answer("live", silent.into_iter().map(|name| format!("the loop {name} does not come round")).collect())
+}
+
+async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
+    answer("ready", admin.reasons())
+}
+
+fn answer(what: &str, reasons: Vec<String>) -> impl IntoResponse + use<> {
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ what: reasons.is_empty(), "reasons": reasons })))
+}

@@ -1,0 +1,246 @@
+//! The `CloudEvent` every job ends in (SPEC 2).
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::{
+    error::JobError,
+    job::{JobId, MAX_VIOLATIONS_TOLD, derived_id},
+};
+
+/// An event is at most this long, in bytes.
+pub const MAX_EVENT_BYTES: usize = 256 * 1024;
+/// The content type of an event on its way.
+pub const CONTENT_TYPE: &str = "application/cloudevents+json";
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what was asked.
+    Succeeded,
+    /// It did not, and will not.
+    Failed,
+    /// Its deadline passed before it was first started; nothing was called.
+    Expired,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Succeeded, Self::Failed, Self::Expired];
+
+    /// The word in types, keys and labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// All that is told of a job's end.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// `cdn.purge`, …, or `unknown` where it could not be read.
+    pub kind: &'static str,
+    /// The worker's name.
+    pub worker: &'static str,
+    /// Whose end.
+    pub job: JobId,
+    /// How.
+    pub outcome: Outcome,
+    /// What was done, on success.
+    pub action: Option<&'static str>,
+    /// The region, or the API's host.
+    pub environment: String,
+    /// Hand-overs to the handler that count.
+    pub attempts: u32,
+    /// Redrives.
+    pub generation: u32,
+    /// HTTP requests sent for this job.
+    pub requests: u64,
+    /// First start to end.
+    pub latency_ms: u64,
+    /// Producer's timestamp to first start, where there was one.
+    pub queued_ms: Option<u64>,
+    /// On success, and what was achieved beside an error.
+    pub report: Option<Value>,
+    /// Why it did not succeed.
+    pub error: Option<Value>,
+    /// W3C trace context of the job.
+    pub traceparent: Option<String>,
+    /// When it ended.
+    pub time: Timestamp,
+}
+
+/// An event, ready to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The same for every repeat.
+    pub id: Uuid,
+    /// Structured JSON.
+    pub body: Bytes,
+}
+
+/// The id of the event in which this job ends this way, in this generation.
+pub fn event_id(kind: &str, job: &JobId, generation: u32, outcome: Outcome) -> Uuid {
+    derived_id(&format!("{kind}:{job}:{generation}:{}", outcome.as_str()))
+}
+
+impl Ending {
+    /// The event. Lists are cut until it fits into [`MAX_EVENT_BYTES`].
+    pub fn event(&self) -> Event {
+        let id = event_id(self.kind, &self.job, self.generation, self.outcome);
+        let mut event = json!({
+            "specversion": "1.0",
+            "id": id,
+            "source": format!("/genfleet/{}", self.worker),
+            "type": format!("genfleet.{}.{}", self.kind, self.outcome.as_str()),
+            "subject": self.job,
+            "time": self.time.to_string(),
+            "datacontenttype": "application/json",
+            "data": {
+                "jobId": self.job,
+                "kind": self.kind,
+                "outcome": self.outcome.as_str(),
+                "action": self.action,
+                "environment": self.environment,
+                "attempts": self.attempts,
+                "generation": self.generation,
+                "requests": self.requests,
+                "latencyMs": self.latency_ms,
+                "queuedMs": self.queued_ms,
+            },
+        });
+        let optional = [("report", &self.report), ("error", &self.error)];
+        for (member, value) in optional.into_iter().filter_map(|(member, value)| Some((member, value.as_ref()?))) {
+            event["data"][member] = value.clone();
+        }
+        if let Some(traceparent) = &self.traceparent {
+            event["traceparent"] = traceparent.as_str().into();
+        }
+        Event { id, body: fitted(event) }
+    }
+}
+
+/// `error` of a failed event.
+pub fn error_told(error: &JobError, code: &str, cause: Option<&str>) -> Value {
+    let mut told = Map::new();
+    told.insert("code".into(), code.into());
+    told.insert("message".into(), error.message.as_str().into());
+    let optional = [
+        ("cause", cause.map(Value::from)),
+        ("status", error.status.map(Value::from)),
+        ("requestId", error.request_id.as_deref().map(Value::from)),
+    ];
+    told.extend(optional.into_iter().filter_map(|(member, value)| Some((member.to_owned(), value?))));
+    if !error.violations.is_empty() {
+        let first = &error.violations[..error.violations.len().min(MAX_VIOLATIONS_TOLD)];
+        told.insert("violations".into(), json!(first));
+        told.insert("violationsTotal".into(), error.violations.len().into());
+    }
+    for (member, value) in &error.details {
+        told.entry(member.clone()).or_insert_with(|| value.clone());
+    }
+    Value::Object(told)
+}
+
+fn fitted(mut event: Value) -> Bytes {
+    loop {
+        let body = event.to_string();
+        if body.len() <= MAX_EVENT_BYTES || !cut_longest(&mut event["data"]) {
+            return body.into();
+        }
+    }
+}
+
+/// Halves the list, or the text where there is none, that takes the most room. False where nothing is left.
+fn cut_longest(data: &mut Value) -> bool {
+    let mut paths = Vec::new();
+    collect_sizes(data, String::new(), &mut paths);
+    let lists = paths.iter().filter(|(_, _, list)| *list).max_by_key(|(_, size, _)| *size);
+    let longest = lists.or_else(|| paths.iter().max_by_key(|(_, size, _)| *size)).map(|(path, ..)| path.clone());
+    match longest.and_then(|path| data.pointer_mut(&path)) {
+        Some(Value::Array(entries)) => entries.truncate(entries.len() / 2),
+        Some(Value::String(text)) => *text = text.chars().take(text.chars().count() / 2).collect(),
+        _ => return false,
+    }
+    true
+}
+
+/// Every list with entries and every text over 100 bytes: pointer, bytes as JSON, whether it is a list.
+fn collect_sizes(value: &Value, path: String, found: &mut Vec<(String, usize, bool)>) {
+    match value {
+        Value::Array(entries) if !entries.is_empty() => found.push((path, value.to_string().len(), true)),
+        Value::String(text) if text.len() > 100 => found.push((path, text.len(), false)),
+        Value::Object(members) => {
+            for (member, inner) in members {
+                let escaped = member.replace('~', "~0").replace('/', "~1");
+                collect_sizes(inner, format!("{path}/{escaped}"), found);
+            }
+        }
+        Value::Array(_) | Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ending(report: Value) -> Ending {
+        Ending {
+            kind: "cdn.purge",
+            worker: "purger",
+            job: JobId::parse("job-1").unwrap(),
+            outcome: Outcome::Succeeded,
+            action: Some("cache_invalidated"),
+            environment: "mypurecloud.com".into(),
+            attempts: 1,
+            generation: 0,
+            requests: 1,
+            latency_ms: 5,
+            queued_ms: None,
+            report: Some(report),
+            error: None,
+            traceparent: None,
+            time: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn the_id_is_the_uuid_of_kind_job_generation_and_outcome() {
+        let expected = Uuid::new_v5(&Uuid::NAMESPACE_URL, b"genfleet:cdn.purge:job-1:0:succeeded");
+        assert_eq!(ending(json!({})).event().id, expected);
+    }
+
+    #[test]
+    fn an_event_is_a_cloud_event_with_its_data() {
+        let event: Value = serde_json::from_slice(&ending(json!({"pathsCount": 1})).event().body).unwrap();
+        assert_eq!(event["specversion"], "1.0");
+        assert_eq!(event["type"], "genfleet.cdn.purge.succeeded");
+        assert_eq!(event["source"], "/genfleet/purger");
+        assert_eq!(event["subject"], "job-1");
+        assert_eq!(event["data"]["report"]["pathsCount"], 1);
+        assert!(event["data"].get("error").is_none());
+    }
+
+    #[test]
+    fn lists_are_cut_until_the_event_fits() {
+        let paths: Vec<String> = (0..1000).map(|n| format!("/{n}{}", "x".repeat(2000))).collect();
+        let event = ending(json!({"paths": paths, "pathsCount": 1000})).event();
+        assert!(event.body.len() <= MAX_EVENT_BYTES);
+        let event: Value = serde_json::from_slice(&event.body).unwrap();
+        assert!(event["data"]["report"]["paths"].as_array().unwrap().len() > 50);
+        assert_eq!(event["data"]["report"]["pathsCount"], 1000);
+    }
+
+    #[test]
+    fn a_hundred_violations_are_told_and_all_are_counted() {
+        let violations = (0..250).map(|n| crate::job::Violation::new(format!("/payload/paths/{n}"), "bad")).collect();
+        let told = error_told(&JobError::invalid(violations), "invalid_job", None);
+        assert_eq!(told["violations"].as_array().unwrap().len(), 100);
+        assert_eq!(told["violationsTotal"], 250);
+    }
+}

@@ -1,0 +1,184 @@
+//! What upstream systems send: the job, its kinds and its ids (SPEC 1).
+//!
+//! Owns turning bytes into a [`Job`] or into a [`Rejection`] that names every violation. Payload rules that
+//! no schema can state belong to the workers (`JobHandler::validate`).
+
+use std::{fmt, str::FromStr};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+pub mod decode;
+pub mod schema;
+
+/// A body longer than this is `too_large`, in bytes.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// Arrays and objects inside each other, at most.
+pub const MAX_NESTING: usize = 64;
+/// Violations told in an event; `violationsTotal` counts all.
+pub const MAX_VIOLATIONS_TOLD: usize = 100;
+/// Attempts of a job that names no `maxAttempts`.
+pub const DEFAULT_MAX_ATTEMPTS: u32 = 8;
+
+/// What a job asks for; also its routing key and its metric label. A closed set: labels stay bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Invalidates CDN cache paths.
+    CdnPurge,
+    /// Registers an `EventBridge` source definition.
+    StreamConfigure,
+    /// Creates a web messaging channel.
+    ChannelProvision,
+    /// Creates a virtual network interface and syncs its routing table.
+    VniProvision,
+    /// Orders a virus scan and follows it to its verdict.
+    FileScan,
+    /// Delivers one event to one URL (internal).
+    WebhookDeliver,
+}
+
+impl Kind {
+    /// All kinds, in the order of SPEC 1.
+    pub const ALL: [Self; 6] = [
+        Self::CdnPurge,
+        Self::StreamConfigure,
+        Self::ChannelProvision,
+        Self::VniProvision,
+        Self::FileScan,
+        Self::WebhookDeliver,
+    ];
+
+    /// The routing key and label, e.g. `cdn.purge`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CdnPurge => "cdn.purge",
+            Self::StreamConfigure => "stream.configure",
+            Self::ChannelProvision => "channel.provision",
+            Self::VniProvision => "vni.provision",
+            Self::FileScan => "file.scan",
+            Self::WebhookDeliver => "webhook.deliver",
+        }
+    }
+
+    /// The binary that works this kind; webhooks are delivered by every worker.
+    pub const fn worker(self) -> &'static str {
+        match self {
+            Self::CdnPurge => "purger",
+            Self::StreamConfigure => "stream-configurator",
+            Self::ChannelProvision => "channel-provisioner",
+            Self::VniProvision => "vni-provisioner",
+            Self::FileScan => "scan-monitor",
+            Self::WebhookDeliver => "webhook",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A kind that no worker knows.
+#[derive(Debug, thiserror::Error)]
+#[error("no such kind: {given:?}; the kinds are {}", Kind::ALL.map(Kind::as_str).join(", "))]
+pub struct UnknownKind {
+    given: String,
+}
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(given: &str) -> Result<Self, UnknownKind> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == given)
+            .ok_or_else(|| UnknownKind { given: given.chars().take(64).collect() })
+    }
+}
+
+/// 1–128 of `A-Za-z0-9._:-`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct JobId(String);
+
+impl JobId {
+    /// The id, where `given` has the form of one.
+    pub fn parse(given: &str) -> Option<Self> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
+        ((1..=128).contains(&given.len()) && given.bytes().all(allowed)).then(|| Self(given.to_owned()))
+    }
+
+    /// The id of a job that brought none: the same for every delivery of the same message, since it is made
+    /// of the body and the time the producer stamped on it.
+    pub fn derived(body: &[u8], timestamp: Option<u64>) -> Self {
+        let stamp = timestamp.map(|seconds| seconds.to_string()).unwrap_or_default();
+        let name = [b"genfleet:job:", stamp.as_bytes(), b":", body].concat();
+        Self(Uuid::new_v5(&Uuid::NAMESPACE_URL, &name).to_string())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The id of something derived from a job (SPEC 2): `UUIDv5` in the URL namespace over `genfleet:<name>`.
+pub fn derived_id(name: &str) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("genfleet:{name}").as_bytes())
+}
+
+/// One thing wrong with a job, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// JSON pointer from the job's root, e.g. `/payload/paths/1`.
+    pub pointer: String,
+    /// What is wrong, and what is allowed.
+    pub message: String,
+}
+
+impl Violation {
+    /// A violation at `pointer`.
+    pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), message: message.into() }
+    }
+}
+
+/// A job that can be worked: the envelope's rules hold; the payload's schema is checked, its meaning not yet.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Given, or the message id, or derived from the message.
+    pub id: JobId,
+    /// What it asks for.
+    pub kind: Kind,
+    /// The worker's own part, as sent.
+    pub payload: Value,
+    /// Where this job's events are also sent.
+    pub webhook: Option<String>,
+    /// Not started earlier.
+    pub not_before: Option<Timestamp>,
+    /// Not first started later.
+    pub deadline: Option<Timestamp>,
+    /// 1–50.
+    pub max_attempts: u32,
+}
+
+/// A body that is no job this worker can run: what to tell, and under which id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// The job's id where one could be read, else the derived one.
+    pub id: JobId,
+    /// `undecodable`, `too_large`, `invalid_job` or `kind_mismatch`.
+    pub code: &'static str,
+    /// What is wrong, in a sentence.
+    pub message: String,
+    /// Every violation, in the order found.
+    pub violations: Vec<Violation>,
+}

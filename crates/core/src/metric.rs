@@ -1,0 +1,50 @@
+//! Every metric's name, in one list (SPEC 9), and what is said of it in `/metrics`.
+
+/// Jobs that ended: `kind`, `outcome`, `code`.
+pub const JOBS: &str = "genfleet_jobs_total";
+/// From first start to end, over all attempts: `kind`.
+pub const JOB_DURATION: &str = "genfleet_job_duration_seconds";
+/// From the producer's timestamp to the first start: `kind`.
+pub const JOB_QUEUE_WAIT: &str = "genfleet_job_queue_wait_seconds";
+/// Jobs in a handler now: `kind`.
+pub const JOBS_IN_FLIGHT: &str = "genfleet_jobs_in_flight";
+/// Jobs sent back to the queue to wait: `kind`, `class`.
+pub const JOB_RETRIES: &str = "genfleet_job_retries_total";
+/// Dead letters written: `kind`, `reason`.
+pub const DEAD_LETTERS: &str = "genfleet_dead_letters_total";
+/// Requests sent: `endpoint`, `method`, `status` (a number or `error`).
+pub const API_REQUESTS: &str = "genfleet_api_requests_total";
+/// From sending a request to its answer: `endpoint`, `method`.
+pub const API_REQUEST_DURATION: &str = "genfleet_api_request_duration_seconds";
+/// Time the gate was shut.
+pub const API_THROTTLED: &str = "genfleet_api_throttled_seconds_total";
+/// Requests left in the token's window.
+pub const API_BUDGET_REMAINING: &str = "genfleet_api_budget_remaining";
+/// 1 while nothing is sent: `reason`.
+pub const GATE_STATE: &str = "genfleet_gate_state";
+/// Tokens asked for: `result`.
+pub const TOKEN_REFRESHES: &str = "genfleet_token_refreshes_total";
+/// Messages ready in a queue: `kind`, `queue` (jobs, resume, suspect, dead).
+pub const QUEUE_MESSAGES: &str = "genfleet_queue_messages";
+/// Age of the last delivered job: `kind`.
+pub const OLDEST_JOB_AGE: &str = "genfleet_oldest_job_age_seconds";
+/// Paths purged.
+pub const PURGE_PATHS: &str = "genfleet_purge_paths_total";
+/// Paths in one purge request.
+pub const PURGE_BATCH_PATHS: &str = "genfleet_purge_batch_paths";
+/// Events made durable.
+pub const EVENTS_PUBLISHED: &str = "genfleet_events_published_total";
+/// From sending a publication to its confirm.
+pub const PUBLISH_CONFIRM: &str = "genfleet_publish_confirm_seconds";
+/// Publications sent and not confirmed yet.
+pub const PUBLISH_UNCONFIRMED: &str = "genfleet_publish_unconfirmed";
+/// Reply queues that were gone.
+pub const REPLIES_UNROUTABLE: &str = "genfleet_replies_unroutable_total";
+/// 1 while connected: `role` (consume, publish).
+pub const BROKER_CONNECTED: &str = "genfleet_broker_connected";
+/// Sessions rebuilt: `role`.
+pub const BROKER_RECONNECTS: &str = "genfleet_broker_reconnects_total";
+/// Acknowledgements that came too late: the message is delivered again.
+pub const STALE_ACKS: &str = "genfleet_stale_acks_total";
+/// 1, with the `version`.
+pub const BUILD_INFO: &str = "genfleet_build_info";

@@ -1,0 +1,77 @@
+//! What all settings share (SPEC 10): written durations, secrets that come by variable or file only, and
+//! configuration errors that say what to do.
+
+use std::{env, fs, time::Duration};
+
+use jiff::SignedDuration;
+use secrecy::SecretString;
+
+/// The process cannot be started this way: exit 64.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+impl ConfigError {
+    /// An error that says what is wrong and what to do.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+/// A duration as written in flags: `20ms`, `5s`, `10m`, `1h`, `1m30s`, `0ms`.
+pub fn duration(written: &str) -> Result<Duration, ConfigError> {
+    let wrong = |why: String| ConfigError(format!("{written:?} is no duration ({why}); write 20ms, 5s, 10m or 1h"));
+    if written.trim().parse::<f64>().is_ok() {
+        return Err(wrong("the unit is missing".to_owned()));
+    }
+    let parsed: SignedDuration = written.parse().map_err(|error: jiff::Error| wrong(error.to_string()))?;
+    Duration::try_from(parsed).map_err(|_| wrong("it is negative".to_owned()))
+}
+
+/// A duration the way [`duration`] reads it, for `--help` and messages.
+pub fn written(duration: Duration) -> String {
+    SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}").replace(' ', ""))
+}
+
+/// The secret in variable `name`, or in the file that `<name>_FILE` names (read anew on every call, so that a
+/// rotated file is seen). `None` where neither is set; an empty variable counts as not set.
+pub fn secret(name: &str) -> Result<Option<SecretString>, ConfigError> {
+    let set = |variable: &str| env::var(variable).ok().filter(|value| !value.is_empty());
+    let file_variable = format!("{name}_FILE");
+    match (set(name), set(&file_variable)) {
+        (Some(_), Some(_)) => Err(ConfigError(format!("both {name} and {file_variable} are set: set one of them"))),
+        (Some(value), None) => Ok(Some(value.into())),
+        (None, Some(path)) => {
+            let text = fs::read_to_string(&path)
+                .map_err(|error| ConfigError(format!("{file_variable} names {path}, which cannot be read: {error}")))?;
+            let trimmed = text.trim_end_matches(['\n', '\r']);
+            if trimmed.is_empty() {
+                return Err(ConfigError(format!("{file_variable} names {path}, which is empty")));
+            }
+            Ok(Some(trimmed.to_owned().into()))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        for (text, millis) in [("20ms", 20), ("5s", 5_000), ("10m", 600_000), ("1h", 3_600_000), ("1m30s", 90_000), ("0ms", 0)] {
+            let read = duration(text).unwrap();
+            assert_eq!(read, Duration::from_millis(millis), "{text}");
+            assert_eq!(duration(&written(read)).unwrap(), read, "{text} is written back");
+        }
+    }
+
+    #[test]
+    fn a_duration_without_unit_or_below_zero_says_how_to_write_one() {
+        for text in ["5", "", "-5s", "fast"] {
+            let error = duration(text).unwrap_err().to_string();
+            assert!(error.contains("write 20ms, 5s, 10m or 1h"), "{text}: {error}");
+        }
+    }
+}

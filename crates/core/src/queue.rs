@@ -1,0 +1,384 @@
+//! The seam between the worker and its queue: what comes out of it ([`Delivery`]) and what goes into it
+//! ([`Publication`]). Two queues stand behind it, `RabbitMQ` and an embedded `SQLite` file, and keep the same
+//! promises (SPEC 6); `queue::conformance` is the list of them.
+//!
+//! Does not decide what happens to a job: that is `worker::settle`.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::job::Kind;
+
+pub mod rabbit;
+pub mod sqlite;
+
+/// Header values this product sets; anything else a producer sends is not ours to keep.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum HeaderValue {
+    /// A whole number.
+    Number(i64),
+    /// Text.
+    Text(String),
+}
+
+impl HeaderValue {
+    /// The number, also where it came as text.
+    pub fn as_i64(&self) -> Option<i64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Text(text) => text.parse().ok(),
+        }
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Number(_) => None,
+        }
+    }
+}
+
+impl From<&str> for HeaderValue {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for HeaderValue {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<i64> for HeaderValue {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<u32> for HeaderValue {
+    fn from(number: u32) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+/// Headers by name. Of a delivery: `traceparent`, `tracestate`, and the `genfleet-*` that count (SPEC 6.1).
+pub type Headers = BTreeMap<String, HeaderValue>;
+
+/// All header names and values of one message together, at most, in bytes (SPEC 5.4).
+pub const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+/// What `headers` take on the wire, about.
+pub fn header_bytes(headers: &Headers) -> usize {
+    let value = |value: &HeaderValue| value.as_str().map_or(8, str::len);
+    headers.iter().map(|(name, each)| name.len() + 6 + value(each)).sum()
+}
+
+/// A message in the queue, as it came or as it goes: the body is never rewritten.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Message {
+    /// The job's bytes, as the producer sent them.
+    pub body: Bytes,
+    /// AMQP `message_id`.
+    pub message_id: Option<String>,
+    /// AMQP `correlation_id`.
+    pub correlation_id: Option<String>,
+    /// AMQP `reply_to`: the queue that also gets the final event.
+    pub reply_to: Option<String>,
+    /// AMQP `timestamp`, Unix seconds.
+    pub timestamp: Option<u64>,
+    /// AMQP `content_type`.
+    pub content_type: Option<String>,
+    /// See [`Headers`].
+    pub headers: Headers,
+}
+
+/// Where a job waits (SPEC 6.1): queues `jobs`, `resume` and `suspect` of its kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// Not yet handed to a handler.
+    Jobs,
+    /// Handed to a handler once: it comes back with what it achieved.
+    Resume,
+    /// Suspected of killing the processes that run it.
+    Suspect,
+}
+
+impl Lane {
+    /// The lane's part in queue names.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Jobs => "jobs",
+            Self::Resume => "resume",
+            Self::Suspect => "suspect",
+        }
+    }
+}
+
+/// Where a publication goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// The producers' door (`genfleet.jobs`): a new job of a kind.
+    Door(Kind),
+    /// Back into a lane, at once or after a delay (rounded up to seconds on `RabbitMQ`).
+    Lane {
+        /// Whose lane.
+        kind: Kind,
+        /// Which.
+        lane: Lane,
+        /// How long it stays invisible first.
+        after: Duration,
+    },
+    /// The events: routing key `<kind>.<outcome>`; `kind` is `unknown` where it could not be read.
+    Event {
+        /// `cdn.purge`, …, or `unknown`.
+        kind: String,
+        /// `succeeded`, `failed` or `expired`.
+        outcome: &'static str,
+    },
+    /// A producer's reply queue. Gone: counted, not a failure. The embedded queue has none and drops it.
+    Reply {
+        /// The queue's name.
+        queue: String,
+    },
+    /// The dead letters of a kind (`unknown` as above).
+    Dead {
+        /// `cdn.purge`, …, or `unknown`.
+        kind: String,
+    },
+}
+
+/// One message on its way into the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// Where to.
+    pub to: Destination,
+    /// What. Always persistent.
+    pub message: Message,
+}
+
+/// A message handed to this process, unsettled: it comes back if the process dies.
+#[derive(Debug)]
+pub struct Delivery {
+    /// What came.
+    pub message: Message,
+    /// From which lane.
+    pub lane: Lane,
+    /// How often it came back unsettled before, for whatever reason (`x-delivery-count`): a hint, no verdict.
+    pub returns: u32,
+    /// How to settle it.
+    pub settler: Settler,
+}
+
+/// The right to settle one delivery, once.
+#[derive(Debug)]
+pub enum Settler {
+    /// A delivery of `RabbitMQ`.
+    Rabbit(rabbit::Settler),
+    /// A row of the embedded queue.
+    Sqlite(sqlite::Settler),
+}
+
+/// What became of a settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The message is gone from the queue, and its publications are durable.
+    Acknowledged,
+    /// The publications are durable, but the delivery belonged to a session that is gone: the message is, or
+    /// will be, delivered again.
+    Stale,
+}
+
+impl Settler {
+    /// Whether the session this delivery came by is gone: it cannot be acknowledged any more.
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Self::Rabbit(settler) => settler.is_stale(),
+            Self::Sqlite(_) => false,
+        }
+    }
+
+    /// All of `publications` made durable, then the message taken off the queue. On `RabbitMQ`: sent, all
+    /// confirms awaited, acknowledged; embedded: one transaction.
+    ///
+    /// Waits while the broker is away. [`QueueError::Closed`] when the process stops first: nothing is lost,
+    /// the message comes back.
+    pub async fn settle(self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
+        match self {
+            Self::Rabbit(settler) => settler.settle(publications).await,
+            Self::Sqlite(settler) => settler.settle(publications).await,
+        }
+    }
+
+    /// Given back untouched, at once visible to others; counts as a return.
+    pub async fn give_back(self) {
+        match self {
+            Self::Rabbit(settler) => settler.give_back().await,
+            Self::Sqlite(settler) => settler.give_back().await,
+        }
+    }
+}
+
+/// Why the queue did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The process is stopping; nothing more is sent.
+    #[error("the queue is closed: this process is stopping")]
+    Closed,
+    /// The settings cannot work, whatever the broker's state.
+    #[error("{0}")]
+    Configuration(String),
+    /// The embedded store failed.
+    #[error("the store {path}: {source}")]
+    Store {
+        /// The store's file.
+        path: String,
+        /// What `SQLite` said.
+        source: rusqlite::Error,
+    },
+    /// The broker refused something that is not a matter of waiting.
+    #[error("the broker: {0}")]
+    Broker(String),
+}
+
+/// How the queue is, for `/readyz` and the metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Health {
+    /// What keeps the process from taking jobs, each in a sentence; empty when all is well.
+    pub problems: Vec<String>,
+    /// The broker does not take publications now (alarm): start no job that would end in one.
+    pub publishing_blocked: bool,
+}
+
+/// One of the two queues. A closed set, so no `dyn`.
+#[derive(Clone, Debug)]
+pub enum Queue {
+    /// `RabbitMQ`.
+    Rabbit(rabbit::RabbitQueue),
+    /// A file.
+    Sqlite(sqlite::SqliteQueue),
+}
+
+impl Queue {
+    /// Starts consuming jobs of `kind`, at most `concurrency` unsettled of each lane. Intake begins open.
+    pub fn consume(&self, kind: Kind, concurrency: usize) -> Consumer {
+        match self {
+            Self::Rabbit(queue) => Consumer::Rabbit(queue.consume(kind, concurrency)),
+            Self::Sqlite(queue) => Consumer::Sqlite(queue.consume(kind, concurrency)),
+        }
+    }
+
+    /// Makes `publications` durable. Waits while the broker is away.
+    pub async fn publish(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
+        match self {
+            Self::Rabbit(queue) => queue.publish(publications).await,
+            Self::Sqlite(queue) => queue.publish(publications).await,
+        }
+    }
+
+    /// How it is now.
+    pub fn health(&self) -> Health {
+        match self {
+            Self::Rabbit(queue) => queue.health(),
+            Self::Sqlite(queue) => queue.health(),
+        }
+    }
+
+    /// Tells why the queue can no longer be used; waits for ever while it can.
+    pub async fn failed(&self) -> String {
+        match self {
+            Self::Rabbit(queue) => queue.failed().await,
+            Self::Sqlite(queue) => queue.failed().await,
+        }
+    }
+
+    /// Ends all sessions; unsettled deliveries go back to the queue.
+    pub async fn close(&self) {
+        match self {
+            Self::Rabbit(queue) => queue.close().await,
+            Self::Sqlite(queue) => queue.close().await,
+        }
+    }
+}
+
+/// The deliveries of one kind.
+#[derive(Debug)]
+pub enum Consumer {
+    /// From `RabbitMQ`.
+    Rabbit(rabbit::Consumer),
+    /// From the embedded queue.
+    Sqlite(sqlite::Consumer),
+}
+
+impl Consumer {
+    /// The next new or begun job; while both wait, at least every second is a begun one. Waits for one,
+    /// through any number of sessions. Cancel-safe.
+    pub async fn next(&mut self) -> Delivery {
+        match self {
+            Self::Rabbit(consumer) => consumer.next().await,
+            Self::Sqlite(consumer) => consumer.next().await,
+        }
+    }
+
+    /// The suspects, worked apart from the rest: one unsettled at a time, on a channel of their own. Once.
+    pub fn suspects(&mut self) -> Suspects {
+        match self {
+            Self::Rabbit(consumer) => Suspects::Rabbit(consumer.suspects()),
+            Self::Sqlite(consumer) => Suspects::Sqlite(consumer.suspects()),
+        }
+    }
+
+    /// Takes no more; what was handed over already but not taken by [`Self::next`] is returned, for the worker
+    /// to delay or to give back. Deliveries taken by `next` are not touched.
+    pub async fn close_intake(&mut self) -> Vec<Delivery> {
+        match self {
+            Self::Rabbit(consumer) => consumer.close_intake().await,
+            Self::Sqlite(consumer) => consumer.close_intake().await,
+        }
+    }
+
+    /// Takes jobs again.
+    pub async fn open_intake(&mut self) {
+        match self {
+            Self::Rabbit(consumer) => consumer.open_intake().await,
+            Self::Sqlite(consumer) => consumer.open_intake().await,
+        }
+    }
+
+    /// One waiting job, while the intake is closed: for a probe. `None` where none waits or the broker is away.
+    pub async fn take_one(&mut self) -> Option<Delivery> {
+        match self {
+            Self::Rabbit(consumer) => consumer.take_one().await,
+            Self::Sqlite(consumer) => consumer.take_one().await,
+        }
+    }
+}
+
+/// The suspects of one kind.
+#[derive(Debug)]
+pub enum Suspects {
+    /// From `RabbitMQ`.
+    Rabbit(rabbit::Suspects),
+    /// From the embedded queue.
+    Sqlite(sqlite::Suspects),
+}
+
+impl Suspects {
+    /// The next suspect; waits for one. Cancel-safe.
+    pub async fn next(&mut self) -> Delivery {
+        match self {
+            Self::Rabbit(suspects) => suspects.next().await,
+            Self::Sqlite(suspects) => suspects.next().await,
+        }
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

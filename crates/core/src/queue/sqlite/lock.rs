@@ -1,0 +1,42 @@
+//! One working process a store, by a lock of the operating system: it goes with the process, however that ends.
+//!
+//! The lock file stays when it is let go: removing it would let two processes lock two files of one name.
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use super::schema;
+use crate::queue::QueueError;
+
+/// The lock on the store at `path`; let go when dropped.
+pub(super) fn take(path: &Path) -> Result<File, QueueError> {
+    let lock = schema::beside(&real(path), ".lock");
+    let unusable = |error: std::io::Error| {
+        QueueError::Configuration(format!(
+            "the lock file {} cannot be used ({error}): name a store in a folder that exists and can be written",
+            lock.display()
+        ))
+    };
+    let file = File::options().create(true).truncate(false).write(true).open(&lock).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(QueueError::Configuration(format!(
+            "the store {} is worked by another process, and only one may: stop that one, or name another file",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+/// Where the file really is: a store reached by two names has one lock.
+fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match (fs::canonicalize(folder), path.file_name()) {
+            (Ok(folder), Some(name)) => folder.join(name),
+            _ => path.to_owned(),
+        }
+    })
+}

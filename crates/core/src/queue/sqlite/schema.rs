@@ -1,0 +1,182 @@
+//! The store's file: opening it, what is in it, and refusing what is no store of ours.
+//!
+//! Owns every `CREATE`. Does not know what the rows mean: `change` and `claim` do.
+
+use std::{fs, io, path::Path, path::PathBuf, thread, time::Duration};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use crate::queue::QueueError;
+
+/// "gnfl": tells our files from other programs'.
+const APPLICATION_ID: i64 = 0x676e_666c;
+/// Raised with every change of the tables; a file of a higher version is refused.
+pub(super) const VERSION: i64 = 1;
+/// How long a statement waits for another process's transaction.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+/// What belongs to a store beside the file itself, in the order it may be removed.
+const COMPANIONS: [&str; 3] = ["-wal", "-shm", ".lock"];
+
+/// The body comes last: what is looked at often stays on a row's first page. Ids are never used twice, so that a
+/// late settlement cannot hit another row.
+const TABLES: &str = "
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    lane TEXT NOT NULL,
+    visible_at INTEGER NOT NULL,
+    claimed INTEGER NOT NULL DEFAULT 0,
+    returns INTEGER NOT NULL DEFAULT 0,
+    message_id TEXT, correlation_id TEXT, reply_to TEXT, timestamp INTEGER, content_type TEXT,
+    headers TEXT NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX message_claim ON message (kind, lane, claimed, visible_at);
+CREATE TABLE dead (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    died_at INTEGER NOT NULL,
+    message_id TEXT, correlation_id TEXT, reply_to TEXT, timestamp INTEGER, content_type TEXT,
+    headers TEXT NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX dead_kind ON dead (kind);
+CREATE TABLE event (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL,
+    inserted_at INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE TABLE batch (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    source TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    total INTEGER NOT NULL,
+    printed INTEGER NOT NULL
+) STRICT;
+";
+
+/// Whose file it is.
+enum Owner {
+    Nobody,
+    Us { version: i64 },
+    SomeoneElse,
+}
+
+/// The store at `path`, to write to, with its tables made where the file is new.
+pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| refused(path, error))?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| refused(path, error))?;
+    let made = patiently(|| make(&connection)).map_err(|error| refused(path, error))?;
+    check(path, &made)?;
+    patiently(|| set(&connection)).map_err(|error| refused(path, error))?;
+    Ok(connection)
+}
+
+/// The same store, to look at only.
+pub(super) fn open_to_read(path: &Path) -> Result<Connection, QueueError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| refused(path, error))?;
+    connection.busy_timeout(BUSY_TIMEOUT * 10).map_err(|error| refused(path, error))?;
+    Ok(connection)
+}
+
+/// Removes a closed store with all that belongs to it; what is not there is no error.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    let companions = COMPANIONS.map(|suffix| beside(path, suffix));
+    // The log before the file: a log left behind would be read into the next store of this name.
+    let [log, index, lock] = companions;
+    for each in [log, index, path.to_owned(), lock] {
+        match fs::remove_file(&each) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `path` with `suffix` put to its name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Makes the tables where the file is new; whose it is then. Nothing is written to another program's file.
+fn make(connection: &Connection) -> rusqlite::Result<Owner> {
+    if !matches!(owner(connection)?, Owner::Nobody) {
+        return owner(connection);
+    }
+    let transaction = rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    if matches!(owner(&transaction)?, Owner::Nobody) {
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    transaction.commit()?;
+    owner(connection)
+}
+
+fn owner(connection: &Connection) -> rusqlite::Result<Owner> {
+    let application: i64 = connection.pragma_query_one(None, "application_id")?;
+    let version: i64 = connection.pragma_query_one(None, "user_version")?;
+    let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(match (application, version, objects) {
+        (0, 0, 0) => Owner::Nobody,
+        (APPLICATION_ID, version, _) => Owner::Us { version },
+        _ => Owner::SomeoneElse,
+    })
+}
+
+fn check(path: &Path, owner: &Owner) -> Result<(), QueueError> {
+    match owner {
+        Owner::Us { version } if *version == VERSION => Ok(()),
+        Owner::Us { version } => Err(QueueError::Configuration(format!(
+            "the store {} was written by another version of genfleet (its schema is {version}, this version knows \
+             {VERSION}): use that version, or name another file",
+            path.display()
+        ))),
+        Owner::Nobody | Owner::SomeoneElse => Err(stranger(path)),
+    }
+}
+
+/// A commit is on the disk before it is told: WAL alone would lose the last ones with the power.
+fn set(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// Switching the journal mode does not wait for others by itself.
+fn patiently<T>(attempt: impl Fn() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    for _ in 0..50 {
+        match attempt() {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                thread::sleep(Duration::from_millis(100));
+            }
+            other => return other,
+        }
+    }
+    attempt()
+}
+
+fn stranger(path: &Path) -> QueueError {
+    let path = path.display();
+    QueueError::Configuration(format!("{path} is no store of genfleet's and is left as it is: name another file"))
+}
+
+fn refused(path: &Path, error: rusqlite::Error) -> QueueError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => stranger(path),
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
+            QueueError::Configuration(format!(
+                "the store {} cannot be opened ({error}): name a file in a folder that exists and can be written",
+                path.display()
+            ))
+        }
+        _ => QueueError::Store { path: path.display().to_string(), source: error },
+    }
+}

@@ -1,0 +1,293 @@
+//! The exchanges, queues and bindings of SPEC 6.1, and where each publication goes among them. Pure data.
+//!
+//! Does not speak to a broker: `rabbit::declare` does, and `genfleet topology` prints this as JSON (in the
+//! form of a definitions file that a virtual host imports).
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+
+use super::{Destination, Lane};
+use crate::job::Kind;
+
+/// Bits of the delay ladder: one queue each, 2⁰ to 2¹⁵ seconds.
+const BITS: u32 = 16;
+/// The longest delay the ladder holds, in seconds. A longer one comes back after this long and is delayed
+/// again, by its own `genfleet-not-before`.
+pub const LONGEST_DELAY: u32 = (1 << BITS) - 1;
+/// Returns that no look at a shelf reaches, so that looking never drops.
+const SHELF_DELIVERY_LIMIT: i64 = 1_000_000;
+/// Returns after which the broker itself dead-letters.
+const WORK_DELIVERY_LIMIT: i64 = 20;
+/// Events the inspection window holds, and their bytes.
+const EVENTS_HELD: i64 = 1_000_000;
+const EVENT_BYTES_HELD: i64 = 1 << 30;
+
+/// An argument of an exchange or a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Argument {
+    /// A whole number.
+    Number(i64),
+    /// Text.
+    Text(String),
+}
+
+/// Arguments by name.
+pub type Arguments = BTreeMap<&'static str, Argument>;
+
+/// How an exchange routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Routing {
+    /// By equal keys.
+    Direct,
+    /// To all that are bound.
+    Fanout,
+    /// By patterns of words.
+    Topic,
+}
+
+/// An exchange; durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Exchange {
+    /// Its name.
+    pub name: String,
+    /// How it routes.
+    #[serde(rename = "type")]
+    pub routing: Routing,
+    /// Always.
+    pub durable: bool,
+    /// Never.
+    pub auto_delete: bool,
+    /// Never: publishing to an internal exchange is refused.
+    pub internal: bool,
+    /// `alternate-exchange` or nothing.
+    pub arguments: Arguments,
+}
+
+/// A queue; durable, quorum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// Always.
+    pub durable: bool,
+    /// Never.
+    pub auto_delete: bool,
+    /// See SPEC 6.1.
+    pub arguments: Arguments,
+}
+
+/// What a binding leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// A queue.
+    Queue,
+    /// Another exchange.
+    Exchange,
+}
+
+/// From an exchange to a queue or to another exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Binding {
+    /// The exchange it leaves.
+    pub source: String,
+    /// What it leads to.
+    pub destination: String,
+    /// Which of the two that is.
+    pub destination_type: Target,
+    /// Key or pattern.
+    pub routing_key: String,
+    /// None.
+    pub arguments: Arguments,
+}
+
+/// All of SPEC 6.1 under one prefix, in the order in which it can be declared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Topology {
+    /// Exchanges first: queues and bindings name them.
+    pub exchanges: Vec<Exchange>,
+    /// Then queues.
+    pub queues: Vec<Queue>,
+    /// Then bindings.
+    pub bindings: Vec<Binding>,
+}
+
+/// The queue of a lane.
+pub fn lane_queue(prefix: &str, lane: Lane, kind: Kind) -> String {
+    format!("{prefix}.{lane}.{kind}")
+}
+
+/// The dead letters of a kind.
+pub fn dead_queue(prefix: &str, kind: Kind) -> String {
+    format!("{prefix}.dead.{kind}")
+}
+
+/// The exchange of the events, and the queue that is their inspection window.
+pub fn events(prefix: &str) -> String {
+    format!("{prefix}.events")
+}
+
+/// Whether messages that come by `exchange` were published by us, so that their `genfleet-*` headers count:
+/// producers may write to `<prefix>.jobs` alone.
+pub fn is_ours(prefix: &str, exchange: &str) -> bool {
+    let Some(name) = exchange.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.')) else {
+        return false;
+    };
+    name == "work" || name.strip_prefix("delay.").is_some_and(|level| (0..BITS).any(|bit| level == format!("{bit:02}")))
+}
+
+/// Exchange and routing key of a publication.
+pub fn route(prefix: &str, to: &Destination) -> (String, String) {
+    match to {
+        Destination::Door(kind) => (format!("{prefix}.jobs"), kind.to_string()),
+        Destination::Lane { kind, lane, after } => match seconds(*after) {
+            0 => (format!("{prefix}.work"), lane_key(*kind, *lane)),
+            delay => (ladder_exchange(prefix, delay.ilog2()), format!("{}{}", ladder_bits(delay), lane_key(*kind, *lane))),
+        },
+        Destination::Event { kind, outcome } => (events(prefix), format!("{kind}.{outcome}")),
+        Destination::Reply { queue } => (String::new(), queue.clone()),
+        Destination::Dead { kind } => (format!("{prefix}.dead"), kind.clone()),
+    }
+}
+
+fn lane_key(kind: Kind, lane: Lane) -> String {
+    match lane {
+        Lane::Jobs => kind.to_string(),
+        Lane::Resume | Lane::Suspect => format!("{kind}.{lane}"),
+    }
+}
+
+/// Rounded up, and never more than the ladder holds.
+fn seconds(after: Duration) -> u32 {
+    let whole = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+    u32::try_from(whole).unwrap_or(LONGEST_DELAY).min(LONGEST_DELAY)
+}
+
+fn ladder_exchange(prefix: &str, bit: u32) -> String {
+    format!("{prefix}.delay.{bit:02}")
+}
+
+/// `0.0.….1.0.1.`, highest bit first.
+fn ladder_bits(delay: u32) -> String {
+    (0..BITS).rev().map(|bit| if delay >> bit & 1 == 1 { "1." } else { "0." }).collect()
+}
+
+/// Where a message leaves step `bit` of the ladder for.
+fn below(prefix: &str, bit: u32) -> String {
+    bit.checked_sub(1).map_or_else(|| format!("{prefix}.work"), |next| ladder_exchange(prefix, next))
+}
+
+/// All objects of SPEC 6.1 under `prefix`.
+pub fn topology(prefix: &str) -> Topology {
+    let mut topology = Topology { exchanges: Vec::new(), queues: Vec::new(), bindings: Vec::new() };
+    topology.add_exchanges(prefix);
+    topology.add_shelves(prefix);
+    for kind in Kind::ALL {
+        topology.add_kind(prefix, kind);
+    }
+    for bit in 0..BITS {
+        topology.add_ladder_step(prefix, bit);
+    }
+    topology
+}
+
+impl Topology {
+    fn add_exchanges(&mut self, prefix: &str) {
+        let unrouted = format!("{prefix}.unrouted");
+        self.exchange(unrouted.clone(), Routing::Fanout, None);
+        self.exchange(format!("{prefix}.jobs"), Routing::Direct, Some(&unrouted));
+        self.exchange(format!("{prefix}.work"), Routing::Topic, Some(&unrouted));
+        self.exchange(format!("{prefix}.dead"), Routing::Topic, Some(&unrouted));
+        self.exchange(events(prefix), Routing::Topic, None);
+        self.exchange(format!("{prefix}.control"), Routing::Topic, None);
+    }
+
+    fn add_shelves(&mut self, prefix: &str) {
+        let unrouted = format!("{prefix}.unrouted");
+        self.queue(unrouted.clone(), shelf());
+        self.bind(unrouted.clone(), (unrouted, Target::Queue), String::new());
+        let mut window = shelf();
+        window.insert("x-max-length", Argument::Number(EVENTS_HELD));
+        window.insert("x-max-length-bytes", Argument::Number(EVENT_BYTES_HELD));
+        window.insert("x-overflow", Argument::Text("drop-head".to_owned()));
+        self.queue(events(prefix), window);
+        self.bind(events(prefix), (events(prefix), Target::Queue), "#".to_owned());
+    }
+
+    fn add_kind(&mut self, prefix: &str, kind: Kind) {
+        for lane in [Lane::Jobs, Lane::Resume, Lane::Suspect] {
+            let queue = lane_queue(prefix, lane, kind);
+            self.queue(queue.clone(), work(prefix));
+            // Webhook jobs are ours: producers have no door to them.
+            if lane == Lane::Jobs && kind != Kind::WebhookDeliver {
+                self.bind(format!("{prefix}.jobs"), (queue.clone(), Target::Queue), kind.to_string());
+            }
+            self.bind(format!("{prefix}.work"), (queue, Target::Queue), format!("#.{}", lane_key(kind, lane)));
+        }
+        let dead = dead_queue(prefix, kind);
+        self.queue(dead.clone(), shelf());
+        self.bind(format!("{prefix}.dead"), (dead, Target::Queue), format!("#.{kind}.#"));
+    }
+
+    /// Where bit `bit` is 1 the message waits in this step's queue, where it is 0 it falls through.
+    fn add_ladder_step(&mut self, prefix: &str, bit: u32) {
+        let name = ladder_exchange(prefix, bit);
+        self.exchange(name.clone(), Routing::Topic, None);
+        self.queue(name.clone(), ladder_queue(prefix, bit));
+        let higher_bits = "*.".repeat((BITS - 1 - bit) as usize);
+        self.bind(name.clone(), (name.clone(), Target::Queue), format!("{higher_bits}1.#"));
+        self.bind(name, (below(prefix, bit), Target::Exchange), format!("{higher_bits}0.#"));
+    }
+
+    fn exchange(&mut self, name: String, routing: Routing, alternate: Option<&str>) {
+        let arguments = alternate.map(|alternate| ("alternate-exchange", Argument::Text(alternate.to_owned())));
+        let arguments = arguments.into_iter().collect();
+        self.exchanges.push(Exchange { name, routing, durable: true, auto_delete: false, internal: false, arguments });
+    }
+
+    fn queue(&mut self, name: String, arguments: Arguments) {
+        self.queues.push(Queue { name, durable: true, auto_delete: false, arguments });
+    }
+
+    fn bind(&mut self, source: String, (destination, destination_type): (String, Target), routing_key: String) {
+        let arguments = Arguments::new();
+        self.bindings.push(Binding { source, destination, destination_type, routing_key, arguments });
+    }
+}
+
+fn quorum() -> Arguments {
+    Arguments::from([("x-queue-type", Argument::Text("quorum".to_owned()))])
+}
+
+fn shelf() -> Arguments {
+    let mut arguments = quorum();
+    arguments.insert("x-delivery-limit", Argument::Number(SHELF_DELIVERY_LIMIT));
+    arguments
+}
+
+/// What leaves by itself arrives: the broker keeps a dead letter until its next queue has confirmed it.
+fn leads_to(exchange: String) -> Arguments {
+    let mut arguments = quorum();
+    arguments.insert("x-dead-letter-exchange", Argument::Text(exchange));
+    arguments.insert("x-dead-letter-strategy", Argument::Text("at-least-once".to_owned()));
+    arguments.insert("x-overflow", Argument::Text("reject-publish".to_owned()));
+    arguments
+}
+
+fn work(prefix: &str) -> Arguments {
+    let mut arguments = leads_to(format!("{prefix}.dead"));
+    arguments.insert("x-delivery-limit", Argument::Number(WORK_DELIVERY_LIMIT));
+    arguments
+}
+
+fn ladder_queue(prefix: &str, bit: u32) -> Arguments {
+    let mut arguments = leads_to(below(prefix, bit));
+    arguments.insert("x-message-ttl", Argument::Number(1000 << bit));
+    arguments
+}
+
+#[cfg(test)]
+mod tests;

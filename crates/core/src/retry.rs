@@ -1,0 +1,93 @@
+//! Every delay in one place: between attempts of a job (pure, in the queue), between tries of one request and
+//! between dials of the broker (in memory, with full jitter).
+
+use std::time::Duration;
+
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+
+/// How long a job waits in the queue between attempts: `initial · 4ⁿ`, between three quarters and whole, at
+/// most `longest` (SPEC 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// After the first failed attempt.
+    pub initial: Duration,
+    /// Never longer, unless the API says so.
+    pub longest: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self { initial: Duration::from_secs(1), longest: Duration::from_secs(3600) }
+    }
+}
+
+impl RetryPolicy {
+    /// The wait after `failed` attempts (from 1). `roll` is 0–1, chosen by chance; `at_least` is what the API
+    /// asked for (`Retry-After`).
+    pub fn delay(&self, failed: u32, roll: f64, at_least: Duration) -> Duration {
+        let factor = 4_u32.saturating_pow(failed.saturating_sub(1));
+        let whole = self.initial.saturating_mul(factor).min(self.longest);
+        whole.mul_f64(0.75 + 0.25 * roll.clamp(0.0, 1.0)).max(at_least)
+    }
+}
+
+/// Waits drawn evenly from zero to a bound that doubles from `first` to `longest`: full jitter. Never ends.
+pub fn full_jitter(first: Duration, longest: Duration) -> ExponentialBackoff {
+    // The crate draws from (1 ± factor) around an interval: half the bound, factor 1, is zero to the bound.
+    ExponentialBackoffBuilder::new()
+        .with_initial_interval(first / 2)
+        .with_max_interval(longest / 2)
+        .with_multiplier(2.0)
+        .with_randomization_factor(1.0)
+        .with_max_elapsed_time(None)
+        .build()
+}
+
+/// Waits between dials of the broker: full jitter, 0.5–30 s, for ever (SPEC 5.8).
+pub fn reconnect() -> ExponentialBackoff {
+    full_jitter(Duration::from_millis(500), Duration::from_secs(30))
+}
+
+/// Waits between the short retries of one request (SPEC 5.2).
+pub fn short() -> ExponentialBackoff {
+    full_jitter(Duration::from_millis(250), Duration::from_secs(4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use backoff::backoff::Backoff;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_delay_lies_between_three_quarters_and_whole(failed in 1_u32..60, roll in 0.0_f64..=1.0) {
+            let policy = RetryPolicy::default();
+            let whole = Duration::from_secs(4_u64.saturating_pow(failed - 1).min(3600));
+            let delay = policy.delay(failed, roll, Duration::ZERO);
+            prop_assert!(delay >= whole.mul_f64(0.75) && delay <= whole, "{delay:?} of {whole:?}");
+        }
+
+        #[test]
+        fn a_delay_is_never_shorter_than_the_api_asked_for(failed in 1_u32..60, asked in 0_u64..100_000) {
+            let asked = Duration::from_secs(asked);
+            prop_assert!(RetryPolicy::default().delay(failed, 0.0, asked) >= asked);
+        }
+    }
+
+    #[test]
+    fn seven_waits_outlast_an_outage_of_an_hour() {
+        let policy = RetryPolicy::default();
+        let total: Duration = (1..8).map(|failed| policy.delay(failed, 0.0, Duration::ZERO)).sum();
+        assert!(total > Duration::from_secs(3600), "{total:?}");
+    }
+
+    #[test]
+    fn full_jitter_stays_in_its_bounds_and_never_ends() {
+        let mut waits = reconnect();
+        for _ in 0..200 {
+            let wait = waits.next_backoff();
+            assert!(wait.is_some_and(|wait| wait <= Duration::from_secs(30)), "{wait:?}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Logs and metrics: set up once per process. The names are in [`crate::metric`].
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::{
+    event::Outcome,
+    job::Kind,
+    metric,
+    options::ConfigError,
+    worker::options::LogFormat,
+};
+
+const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
+const LONG_SECONDS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0];
+const PATHS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0];
+/// Codes every worker can end a job with (SPEC 2): a series each, at zero from the start.
+const REASONS: [&str; 13] = [
+    "undecodable",
+    "too_large",
+    "invalid_job",
+    "kind_mismatch",
+    "rejected",
+    "forbidden",
+    "not_found",
+    "conflict",
+    "unexpected_response",
+    "attempts_exhausted",
+    "panicked",
+    "crash_loop",
+    "state_too_large",
+];
+
+/// Sends logs to stderr: JSON lines, or text for people.
+pub fn start_logs(format: LogFormat, filter: &str) -> Result<(), ConfigError> {
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|error| ConfigError::new(format!("--log: {error}; write error, warn, info, debug or a tracing filter")))?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Json => registry.with(lines.json().flatten_event(true).with_current_span(true).with_span_list(false)).try_init(),
+        LogFormat::Text => {
+            let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            registry.with(lines.compact().with_ansi(ansi)).try_init()
+        }
+    };
+    started.map_err(|error| ConfigError::new(format!("logs are set up already: {error}")))
+}
+
+/// Installs the recorder. Whoever serves the handle also runs its upkeep every few seconds.
+pub fn start_metrics(kinds: &[Kind]) -> Result<PrometheusHandle, BuildError> {
+    let long = Matcher::Full(metric::JOB_QUEUE_WAIT.to_owned());
+    let handle = PrometheusBuilder::new()
+        .set_buckets(&SECONDS)?
+        .set_buckets_for_metric(long, &LONG_SECONDS)?
+        .set_buckets_for_metric(Matcher::Full(metric::PURGE_BATCH_PATHS.to_owned()), &PATHS)?
+        .install_recorder()?;
+    metrics_process::Collector::default().describe();
+    describe();
+    begin_at_zero(kinds);
+    Ok(handle)
+}
+
+fn begin_at_zero(kinds: &[Kind]) {
+    metrics::gauge!(metric::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    metrics::counter!(metric::EVENTS_PUBLISHED).absolute(0);
+    metrics::counter!(metric::STALE_ACKS).absolute(0);
+    metrics::counter!(metric::REPLIES_UNROUTABLE).absolute(0);
+    metrics::gauge!(metric::PUBLISH_UNCONFIRMED).set(0.0);
+    for role in ["consume", "publish"] {
+        metrics::gauge!(metric::BROKER_CONNECTED, "role" => role).set(0.0);
+        metrics::counter!(metric::BROKER_RECONNECTS, "role" => role).absolute(0);
+    }
+    for kind in kinds.iter().map(|kind| kind.as_str()) {
+        metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => kind).set(0.0);
+        metrics::gauge!(metric::OLDEST_JOB_AGE, "kind" => kind).set(0.0);
+        for outcome in [Outcome::Succeeded, Outcome::Expired] {
+            let code = if outcome == Outcome::Expired { "deadline_passed" } else { "" };
+            metrics::counter!(metric::JOBS, "kind" => kind, "outcome" => outcome.as_str(), "code" => code).absolute(0);
+        }
+        for reason in REASONS {
+            metrics::counter!(metric::JOBS, "kind" => kind, "outcome" => "failed", "code" => reason).absolute(0);
+            metrics::counter!(metric::DEAD_LETTERS, "kind" => kind, "reason" => reason).absolute(0);
+        }
+        for class in ["transient", "ambiguous", "throttled", "credentials", "interrupted"] {
+            metrics::counter!(metric::JOB_RETRIES, "kind" => kind, "class" => class).absolute(0);
+        }
+    }
+}
+
+fn describe() {
+    describe_counter!(metric::JOBS, "Jobs that ended.");
+    describe_histogram!(metric::JOB_DURATION, Unit::Seconds, "From a job's first start to its end, over all attempts.");
+    describe_histogram!(metric::JOB_QUEUE_WAIT, Unit::Seconds, "From the producer's timestamp to the first start.");
+    describe_gauge!(metric::JOBS_IN_FLIGHT, "Jobs in a handler now.");
+    describe_counter!(metric::JOB_RETRIES, "Jobs sent back to the queue to wait.");
+    describe_counter!(metric::DEAD_LETTERS, "Dead letters written.");
+    describe_counter!(metric::API_REQUESTS, "Requests sent to Genesys Cloud.");
+    describe_histogram!(metric::API_REQUEST_DURATION, Unit::Seconds, "From sending a request to its answer.");
+    describe_counter!(metric::API_THROTTLED, Unit::Seconds, "Time in which the API let nothing through.");
+    describe_gauge!(metric::API_BUDGET_REMAINING, "Requests left in the token's window.");
+    describe_gauge!(metric::GATE_STATE, "1 while nothing is sent for this reason.");
+    describe_counter!(metric::TOKEN_REFRESHES, "Tokens asked for.");
+    describe_gauge!(metric::QUEUE_MESSAGES, "Messages ready in a queue.");
+    describe_gauge!(metric::OLDEST_JOB_AGE, Unit::Seconds, "Age of the last job delivered.");
+    describe_counter!(metric::PURGE_PATHS, "Paths purged.");
+    describe_histogram!(metric::PURGE_BATCH_PATHS, "Paths in one purge request.");
+    describe_counter!(metric::EVENTS_PUBLISHED, "Events made durable.");
+    describe_histogram!(metric::PUBLISH_CONFIRM, Unit::Seconds, "From sending a publication to its confirm.");
+    describe_gauge!(metric::PUBLISH_UNCONFIRMED, "Publications sent and not confirmed yet.");
+    describe_counter!(metric::REPLIES_UNROUTABLE, "Answers whose reply queue was gone.");
+    describe_gauge!(metric::BROKER_CONNECTED, "1 while connected.");
+    describe_counter!(metric::BROKER_RECONNECTS, "Broker sessions rebuilt.");
+    describe_counter!(metric::STALE_ACKS, "Acknowledgements that came too late: the message is delivered again.");
+    describe_gauge!(metric::BUILD_INFO, "1, with the version.");
+}

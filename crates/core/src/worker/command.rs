@@ -1,0 +1,127 @@
+//! The command line of a worker: the same for all, but for its own options.
+
+use std::{env, ffi::OsString, fmt, process::ExitCode, sync::Arc};
+
+use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
+
+use super::{
+    options::{QueueOptions, WorkerOptions},
+    runtime::{EXIT_USAGE, End, Runtime},
+    shutdown::Signals,
+};
+use crate::{
+    clock::{SharedClock, SystemClock},
+    genesys::{client::GenesysClient, options::GenesysOptions},
+    handler::JobHandler,
+    options::ConfigError,
+    queue::sqlite::Role,
+    telemetry,
+};
+
+/// Everything a worker can be told.
+#[derive(Debug, Parser)]
+struct WorkerCommand<O: Args + fmt::Debug> {
+    #[command(flatten)]
+    queue: QueueOptions,
+    #[command(flatten)]
+    worker: WorkerOptions,
+    #[command(flatten)]
+    genesys: GenesysOptions,
+    #[command(flatten)]
+    own: O,
+    /// Check the settings and exit: 0 where they can work, 64 where not
+    #[arg(long)]
+    check_config: bool,
+}
+
+/// `main` of a worker.
+pub fn main<H: JobHandler>() -> ExitCode {
+    let about = format!("Works {} jobs: takes them from the queue, calls Genesys Cloud, publishes what happened.", H::KIND);
+    let command = WorkerCommand::<H::Options>::command().name(H::KIND.worker()).about(about);
+    let options: WorkerCommand<H::Options> = match parse(command, env::args_os()) {
+        Ok(options) => options,
+        Err(code) => return code,
+    };
+    match start::<H>(options) {
+        Ok(end) => end.into(),
+        Err(error) => usage_error(&error),
+    }
+}
+
+/// Says what is wrong with the settings; exit 64.
+pub fn usage_error(error: &ConfigError) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+/// The options in `arguments`; else what to exit with, after it was said. Empty variables count as not set; a
+/// password in the arguments is refused.
+pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item = OsString>) -> Result<P, ExitCode> {
+    let arguments: Vec<OsString> = arguments.collect();
+    let mut command = without_empty_variables(command.version(env!("CARGO_PKG_VERSION")));
+    let parsed = command.try_get_matches_from_mut(&arguments).and_then(|matches| P::from_arg_matches(&matches));
+    let parsed = parsed.map_err(|error| {
+        // Nothing to be done where even this cannot be written.
+        let _ = error.print();
+        if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
+    })?;
+    if arguments.iter().any(|argument| has_password(&argument.to_string_lossy())) {
+        let told = "a password in the arguments can be read by everybody on this machine: set GENFLEET_QUEUE_URL, or GENFLEET_QUEUE_URL_FILE to a file with the URL";
+        return Err(usage_error(&ConfigError::new(told)));
+    }
+    Ok(parsed)
+}
+
+fn has_password(argument: &str) -> bool {
+    let Some(start) = argument.find("amqp://").or_else(|| argument.find("amqps://")) else { return false };
+    url::Url::parse(&argument[start..]).is_ok_and(|url| url.password().is_some())
+}
+
+fn without_empty_variables(command: Command) -> Command {
+    let command = command.mut_args(|argument| {
+        let empty = argument.get_env().and_then(env::var_os).is_some_and(|value| value.is_empty());
+        if empty { argument.env(None::<&'static str>) } else { argument }
+    });
+    command.mut_subcommands(without_empty_variables)
+}
+
+fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, ConfigError> {
+    options.queue.check()?;
+    telemetry::start_logs(options.worker.log_format, &options.worker.log)?;
+    install_tls();
+    let clock: SharedClock = Arc::new(SystemClock);
+    let genesys = GenesysClient::new(&options.genesys, vec![(H::KIND, H::SCOPES)], clock.clone())?;
+    if options.check_config {
+        println!("the settings can work");
+        return Ok(End::Stopped);
+    }
+    let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let executor = executor.map_err(|error| ConfigError::new(format!("no executor: {error}")))?;
+    executor.block_on(async {
+        let signals = Signals::listen().map_err(|error| ConfigError::new(format!("no signals: {error}")))?;
+        let queue = options.queue.open(H::KIND.worker(), Role::Worker, clock.clone());
+        let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;
+        let runtime = Runtime::new(options.worker, queue, genesys, clock);
+        runtime.serve_admin(&[H::KIND]).await?;
+        runtime.work::<H>(options.own)?;
+        Ok(runtime.run(signals, std::future::pending()).await)
+    })
+}
+
+/// Makes ring the one TLS provider of the process. Called before anything connects; again, it does nothing.
+pub fn install_tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_the_arguments_is_seen() {
+        assert!(has_password("--queue-url=amqp://user:secret@host"));
+        assert!(has_password("amqps://user:secret@host/vhost"));
+        assert!(!has_password("amqp://user@host"));
+        assert!(!has_password("--queue-url=sqlite:jobs.db"));
+    }
+}

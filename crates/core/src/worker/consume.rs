@@ -1,0 +1,161 @@
+//! Takes jobs of one kind from the queue: a slot first, then the next delivery, then a task for it. Stops
+//! taking while the API, a brake or the broker says so, and then lets through one job at a time as a probe.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::{info, warn};
+
+use super::engine::Engine;
+use crate::{
+    genesys::client::Admission,
+    handler::JobHandler,
+    metric,
+    queue::{Consumer, Delivery, Suspects},
+};
+
+/// How often a loop that waits looks around, also to show that it lives.
+const TICK: Duration = Duration::from_secs(5);
+/// How often a blocked broker is looked at again.
+const BLOCKED_LOOK: Duration = Duration::from_millis(500);
+/// How long jobs are put aside whose reason to wait names no end.
+const HELD_WITHOUT_END: Duration = Duration::from_secs(30);
+
+/// The loop that takes new and begun jobs.
+#[derive(Debug)]
+pub struct Intake<H: JobHandler> {
+    engine: Arc<Engine<H>>,
+    consumer: Consumer,
+    slots: Arc<Semaphore>,
+    changes: watch::Receiver<u64>,
+    open: bool,
+    beat: super::runtime::Beat,
+}
+
+impl<H: JobHandler> Intake<H> {
+    /// Begins to consume, with at most `concurrency` jobs in flight.
+    pub fn new(engine: Arc<Engine<H>>, concurrency: usize, beat: super::runtime::Beat) -> Self {
+        let consumer = engine.queue.consume(H::KIND, concurrency);
+        let changes = engine.genesys.changes();
+        Self { engine, consumer, slots: Arc::new(Semaphore::new(concurrency)), changes, open: true, beat }
+    }
+
+    /// The suspects of this kind: to be worked by [`work_suspects`]. Once.
+    pub fn suspects(&mut self) -> Suspects {
+        self.consumer.suspects()
+    }
+
+    /// Takes jobs until the process drains, then gives back what was not begun.
+    pub async fn run(mut self) {
+        let drain = self.engine.drain.clone();
+        while drain.run_until_cancelled(self.step()).await.is_some() {}
+        for delivery in self.consumer.close_intake().await {
+            delivery.settler.give_back().await;
+        }
+    }
+
+    /// One look at the world, and at most one job begun. Cancel-safe: nothing taken is dropped.
+    async fn step(&mut self) {
+        self.beat.beat();
+        self.changes.mark_unchanged();
+        match self.engine.genesys.admission(H::KIND) {
+            Admission::Closed { reason, reopens, probe } => {
+                if self.open {
+                    self.close(reason.as_str(), reopens.or(probe)).await;
+                }
+                self.wait_or_probe(probe.or(reopens)).await;
+            }
+            Admission::Open if self.engine.queue.health().publishing_blocked => sleep(BLOCKED_LOOK).await,
+            Admission::Open => {
+                if !self.open {
+                    info!(kind = self.engine.kind(), "intake opens");
+                    self.consumer.open_intake().await;
+                    self.open = true;
+                }
+                self.take().await;
+            }
+        }
+    }
+
+    async fn take(&mut self) {
+        let slots = Arc::clone(&self.slots);
+        tokio::select! {
+            biased;
+            _ = self.changes.changed() => {}
+            () = sleep(TICK) => {}
+            taken = async {
+                // The semaphore is never closed.
+                let slot = slots.acquire_owned().await.ok()?;
+                Some((slot, self.consumer.next().await))
+            } => {
+                if let Some((slot, delivery)) = taken {
+                    self.begin(delivery, slot);
+                }
+            }
+        }
+    }
+
+    fn begin(&self, delivery: Delivery, slot: OwnedSemaphorePermit) -> tokio::task::JoinHandle<()> {
+        self.engine.work.spawn(Arc::clone(&self.engine).process(delivery, slot))
+    }
+
+    /// Takes no more; jobs handed over but not begun wait in the queue, not here.
+    async fn close(&mut self, reason: &'static str, reopens: Option<Instant>) {
+        self.open = false;
+        let held = self.consumer.close_intake().await;
+        warn!(kind = self.engine.kind(), reason, held = held.len(), "intake closes");
+        let wait = reopens.map_or(HELD_WITHOUT_END, |at| at.saturating_duration_since(Instant::now()));
+        for delivery in held {
+            metrics::counter!(metric::JOB_RETRIES, "kind" => self.engine.kind(), "class" => "throttled").increment(1);
+            let engine = Arc::clone(&self.engine);
+            let spread = Duration::from_secs_f64(fastrand::f64() * 2.0);
+            self.engine.work.spawn(async move {
+                let lane = delivery.lane;
+                engine.move_to(delivery, lane, wait + spread).await;
+            });
+        }
+    }
+
+    /// While closed: waits for a change, or lets one waiting job through when a probe is due.
+    async fn wait_or_probe(&mut self, probe: Option<Instant>) {
+        let due = async {
+            match probe {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.changes.changed() => return,
+            () = sleep(TICK) => return,
+            () = due => {}
+        }
+        let slots = Arc::clone(&self.slots);
+        let Ok(slot) = slots.acquire_owned().await else { return };
+        match self.consumer.take_one().await {
+            Some(delivery) => {
+                let probing = self.begin(delivery, slot);
+                // A probe that panics has ended all the same.
+                let _ = tokio::time::timeout(TICK * 6, probing).await;
+            }
+            None => sleep(Duration::from_secs(1)).await,
+        }
+    }
+}
+
+/// Works the suspects of one kind, one at a time while other work goes on, until the process drains.
+pub async fn work_suspects<H: JobHandler>(engine: Arc<Engine<H>>, mut suspects: Suspects) {
+    let slots = Arc::new(Semaphore::new(1));
+    let drain = engine.drain.clone();
+    loop {
+        let taken = drain.run_until_cancelled(async {
+            let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
+            Some((slot, suspects.next().await))
+        });
+        let Some(Some((slot, delivery))) = taken.await else { return };
+        engine.work.spawn(Arc::clone(&engine).process(delivery, slot));
+    }
+}

@@ -1,0 +1,49 @@
+//! What all deliveries of one kind share in a process.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{running::Running, suspect::Outlived};
+use crate::{clock::SharedClock, genesys::client::GenesysClient, handler::JobHandler, job::schema::JobSchema, queue::Queue, retry::RetryPolicy};
+
+/// How jobs are run; the same for all kinds of a process.
+#[derive(Clone, Copy, Debug)]
+pub struct RunPolicy {
+    /// Waits between attempts.
+    pub retry: RetryPolicy,
+    /// After this the handler is asked to come to an end.
+    pub attempt_timeout: Duration,
+}
+
+/// One worker: its handler and everything a delivery needs on its way.
+#[derive(Debug)]
+pub struct Engine<H> {
+    /// Works the jobs.
+    pub handler: H,
+    /// The shape of its jobs.
+    pub schema: JobSchema,
+    /// Where jobs come from and events go.
+    pub queue: Queue,
+    /// The API.
+    pub genesys: GenesysClient,
+    /// The time of day.
+    pub clock: SharedClock,
+    /// See [`RunPolicy`].
+    pub policy: RunPolicy,
+    /// The jobs that run now.
+    pub running: Arc<Running>,
+    /// The suspects survived.
+    pub outlived: Outlived,
+    /// Cancelled when the process drains.
+    pub drain: CancellationToken,
+    /// Everything begun for a delivery; waited for when draining.
+    pub work: TaskTracker,
+}
+
+impl<H: JobHandler> Engine<H> {
+    /// The kind's name, as a label.
+    pub fn kind(&self) -> &'static str {
+        H::KIND.as_str()
+    }
+}

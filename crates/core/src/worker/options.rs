@@ -1,0 +1,264 @@
+//! The settings every worker has (SPEC 10), and the queue they name.
+
+use std::{collections::BTreeMap, convert::Infallible, path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Args, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{
+    clock::SharedClock,
+    job::Kind,
+    options::{ConfigError, duration, secret},
+    queue::{
+        Queue, QueueError,
+        rabbit::{RabbitQueue, RabbitSettings, TopologyMode},
+        sqlite::{Role, SqliteQueue},
+    },
+    retry::RetryPolicy,
+    worker::engine::RunPolicy,
+};
+
+/// Which queue, and how it is reached.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Queue")]
+pub struct QueueOptions {
+    /// amqp:// or amqps:// (several hosts separated by commas), or sqlite:FILE. With a password only by variable
+    /// (GENFLEET_QUEUE_URL) or file (GENFLEET_QUEUE_URL_FILE)
+    #[arg(long, env = "GENFLEET_QUEUE_URL", hide_env_values = true, value_name = "URL")]
+    pub queue_url: Option<QueueUrl>,
+
+    /// First part of the name of every exchange and queue
+    #[arg(long, env = "GENFLEET_QUEUE_PREFIX", default_value = "genfleet", value_name = "NAME")]
+    pub queue_prefix: String,
+
+    /// Whether to declare exchanges and queues, only to verify that they are there, or neither
+    #[arg(long, env = "GENFLEET_TOPOLOGY", value_enum, default_value = "declare")]
+    pub topology: TopologyMode,
+
+    /// PEM file with the authority that signed the broker's certificate
+    #[arg(long, env = "GENFLEET_QUEUE_CA_FILE", value_name = "FILE")]
+    pub queue_ca_file: Option<PathBuf>,
+
+    /// PKCS#12 file with this client's certificate; its password in GENFLEET_QUEUE_CLIENT_PASSWORD
+    #[arg(long, env = "GENFLEET_QUEUE_CLIENT_CERTIFICATE", value_name = "FILE")]
+    pub queue_client_certificate: Option<PathBuf>,
+
+    /// Messages wait and none is delivered for this long: the session is rebuilt
+    #[arg(long, env = "GENFLEET_QUEUE_WATCHDOG", default_value = "60s", value_parser = duration, value_name = "DURATION")]
+    pub queue_watchdog: Duration,
+}
+
+/// The queue's address. May hold a password, so it is never shown whole.
+#[derive(Clone, Debug)]
+pub struct QueueUrl(SecretString);
+
+impl FromStr for QueueUrl {
+    type Err = Infallible;
+
+    fn from_str(url: &str) -> Result<Self, Infallible> {
+        Ok(Self(url.to_owned().into()))
+    }
+}
+
+impl QueueUrl {
+    /// The embedded queue in `file`.
+    pub fn sqlite(file: &str) -> Self {
+        Self(format!("sqlite:{file}").into())
+    }
+
+    /// The file, where this is the embedded queue.
+    pub fn sqlite_file(&self) -> Option<PathBuf> {
+        self.0.expose_secret().strip_prefix("sqlite:").map(PathBuf::from)
+    }
+}
+
+impl QueueOptions {
+    /// The queue's address, from the flag, the variable or the file.
+    pub fn url(&self) -> Result<QueueUrl, ConfigError> {
+        let from_file = || Ok(secret("GENFLEET_QUEUE_URL")?.map(QueueUrl));
+        let given = self.queue_url.clone().map_or_else(from_file, |url| Ok(Some(url)))?;
+        given.ok_or_else(|| {
+            ConfigError::new("no queue: set --queue-url or GENFLEET_QUEUE_URL to amqp://HOST, amqps://HOST or sqlite:FILE")
+        })
+    }
+
+    /// What the `RabbitMQ` side needs; an error where the address is of another queue.
+    pub fn rabbit(&self, name: &str) -> Result<RabbitSettings, ConfigError> {
+        let url = self.url()?;
+        let urls: Vec<SecretString> = split_hosts(url.0.expose_secret())?.into_iter().map(SecretString::from).collect();
+        Ok(RabbitSettings {
+            urls,
+            prefix: self.queue_prefix.clone(),
+            topology: self.topology,
+            ca_file: self.queue_ca_file.clone(),
+            client_identity: self.queue_client_certificate.clone(),
+            name: name.to_owned(),
+            watchdog: self.queue_watchdog,
+        })
+    }
+
+    /// Opens the queue. `role` matters for the embedded one only.
+    pub fn open(&self, name: &str, role: Role, clock: SharedClock) -> Result<Queue, QueueError> {
+        let configuration = |error: ConfigError| QueueError::Configuration(error.to_string());
+        if let Some(file) = self.url().map_err(configuration)?.sqlite_file() {
+            return Ok(Queue::Sqlite(SqliteQueue::open(&file, role, clock)?));
+        }
+        Ok(Queue::Rabbit(RabbitQueue::connect(self.rabbit(name).map_err(configuration)?, clock)?))
+    }
+
+    /// Everything that can be known to be wrong without connecting.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let well_named = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if self.queue_prefix.is_empty() || self.queue_prefix.len() > 64 || !self.queue_prefix.bytes().all(well_named) {
+            return Err(ConfigError::new("--queue-prefix: 1–64 of A-Za-z0-9._-"));
+        }
+        if self.url()?.sqlite_file().is_none() {
+            self.rabbit("check")?;
+        }
+        Ok(())
+    }
+}
+
+/// `amqp://user:password@one,two:5673/vhost` names two brokers with the same credentials and virtual host;
+/// several whole URLs separated by commas are taken as they are.
+fn split_hosts(url: &str) -> Result<Vec<String>, ConfigError> {
+    let wrong = || ConfigError::new("--queue-url: must begin with amqp://, amqps:// or sqlite:");
+    let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| ["amqp", "amqps"].contains(scheme)) else {
+        return Err(wrong());
+    };
+    if rest.contains("://") {
+        return url.split(',').map(|one| split_hosts(one.trim())).collect::<Result<Vec<_>, _>>().map(|urls| urls.concat());
+    }
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (user, hosts) = authority.rsplit_once('@').map_or((String::new(), authority), |(user, hosts)| (format!("{user}@"), hosts));
+    let urls: Vec<String> = hosts.split(',').map(|host| format!("{scheme}://{user}{}{path}", host.trim())).collect();
+    if urls.iter().any(|one| url::Url::parse(one).is_err()) {
+        return Err(ConfigError::new("--queue-url: not a URL; write amqp://user:password@host:5672/vhost"));
+    }
+    Ok(urls)
+}
+
+/// How jobs are run, watched and ended.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Worker")]
+pub struct WorkerOptions {
+    /// Jobs in flight, also the prefetch [default: 64; purger 256, provisioners 8]. A number, or KIND=N,…
+    #[arg(long, env = "GENFLEET_CONCURRENCY", value_name = "N")]
+    pub concurrency: Option<Concurrency>,
+
+    /// After this an attempt finishes the request in flight and the job goes on later
+    #[arg(long, env = "GENFLEET_ATTEMPT_TIMEOUT", default_value = "5m", value_parser = duration, value_name = "DURATION")]
+    pub attempt_timeout: Duration,
+
+    /// On SIGTERM: how long what runs may take to finish
+    #[arg(long, env = "GENFLEET_DRAIN_TIMEOUT", default_value = "25s", value_parser = duration, value_name = "DURATION")]
+    pub drain_timeout: Duration,
+
+    /// Wait after a job's first failed attempt; four times as long after each further one
+    #[arg(long, env = "GENFLEET_RETRY_INITIAL", default_value = "1s", value_parser = duration, value_name = "DURATION")]
+    pub retry_initial: Duration,
+
+    /// Longest wait between two attempts of a job
+    #[arg(long, env = "GENFLEET_RETRY_LONGEST", default_value = "1h", value_parser = duration, value_name = "DURATION")]
+    pub retry_longest: Duration,
+
+    /// Where /metrics, /livez and /readyz are served; another port where this one is taken
+    #[arg(long, env = "GENFLEET_ADMIN_ADDR", default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
+    pub admin_addr: std::net::SocketAddr,
+
+    /// Form of the log on stderr
+    #[arg(long, env = "GENFLEET_LOG_FORMAT", value_enum, default_value = "json")]
+    pub log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug, or a tracing filter
+    #[arg(long, env = "GENFLEET_LOG", default_value = "info", value_name = "FILTER")]
+    pub log: String,
+}
+
+impl WorkerOptions {
+    /// How jobs are run.
+    pub fn policy(&self) -> RunPolicy {
+        RunPolicy {
+            retry: RetryPolicy { initial: self.retry_initial, longest: self.retry_longest },
+            attempt_timeout: self.attempt_timeout,
+        }
+    }
+
+    /// Jobs of `kind` in flight.
+    pub fn concurrency(&self, kind: Kind, default: usize) -> usize {
+        let set = self.concurrency.as_ref();
+        set.and_then(|set| set.by_kind.get(&kind).copied().or(set.all)).unwrap_or(default)
+    }
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// `64`, or `cdn.purge=256,file.scan=1000`, or both.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Concurrency {
+    all: Option<usize>,
+    by_kind: BTreeMap<Kind, usize>,
+}
+
+impl FromStr for Concurrency {
+    type Err = ConfigError;
+
+    fn from_str(written: &str) -> Result<Self, ConfigError> {
+        let number = |text: &str| match text.trim().parse::<usize>() {
+            // AMQP's prefetch has 16 bits.
+            Ok(number @ 1..=65_535) => Ok(number),
+            _ => Err(ConfigError::new(format!("{text:?}: write a number from 1 to 65535, or KIND=N,…"))),
+        };
+        let mut concurrency = Self::default();
+        for part in written.split(',').filter(|part| !part.trim().is_empty()) {
+            match part.split_once('=') {
+                Some((kind, jobs)) => {
+                    let kind = kind.trim().parse::<Kind>().map_err(|error| ConfigError::new(error.to_string()))?;
+                    concurrency.by_kind.insert(kind, number(jobs)?);
+                }
+                None => concurrency.all = Some(number(part)?),
+            }
+        }
+        Ok(concurrency)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_hosts_share_credentials_and_virtual_host() {
+        let urls = split_hosts("amqp://u:p@one,two:5673/v?heartbeat=5").unwrap();
+        assert_eq!(urls, ["amqp://u:p@one/v?heartbeat=5", "amqp://u:p@two:5673/v?heartbeat=5"]);
+        assert_eq!(split_hosts("amqp://a,amqps://b/%2f").unwrap(), ["amqp://a", "amqps://b/%2f"]);
+    }
+
+    #[test]
+    fn an_address_of_no_queue_says_which_there_are() {
+        let error = split_hosts("redis://localhost").unwrap_err().to_string();
+        assert!(error.contains("amqp://, amqps:// or sqlite:"), "{error}");
+    }
+
+    #[test]
+    fn concurrency_is_a_number_or_one_by_kind() {
+        let set: Concurrency = "32,cdn.purge=7".parse().unwrap();
+        assert_eq!((set.all, set.by_kind.get(&Kind::CdnPurge)), (Some(32), Some(&7)));
+        for wrong in ["0", "many", "cdn.purge=0", "nothing=3", "70000"] {
+            assert!(wrong.parse::<Concurrency>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_never_shown_whole() {
+        let url: QueueUrl = "amqp://user:hidden@host".parse().unwrap();
+        assert!(!format!("{url:?}").contains("hidden"));
+    }
+}

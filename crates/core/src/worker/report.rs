@@ -1,0 +1,213 @@
+//! What is published when a job ends or goes on: event, reply, dead letter, the message's next round. Pure;
+//! sending is the queue's, when is [`super::process`]'s.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::carried::{self, Carried};
+use crate::{
+    event::{self, Ending},
+    job::Kind,
+    queue::{Destination, HeaderValue, Headers, Lane, MAX_HEADER_BYTES, Message, Publication, header_bytes},
+};
+
+/// `genfleet-error` is at most this long, in bytes.
+const MAX_ERROR_BYTES: usize = 2048;
+/// The delay levels reach this far; the rest travels as `genfleet-not-before`.
+const LONGEST_DELAY: Duration = Duration::from_secs(65_535);
+
+/// Why a message becomes a dead letter.
+#[derive(Clone, Copy, Debug)]
+pub struct DeadLetter<'a> {
+    /// `genfleet-reason`.
+    pub reason: &'a str,
+    /// The code behind `attempts_exhausted`.
+    pub cause: Option<&'a str>,
+    /// `genfleet-error`.
+    pub error: &'a str,
+}
+
+/// All that is published when the job in `message` ends: the event, the same to `reply_to`, and the original
+/// bytes as a dead letter where it failed. The place of the webhook jobs, too.
+pub fn ended(message: &Message, ending: &Ending, dead: Option<DeadLetter<'_>>) -> Vec<Publication> {
+    let event = ending.event();
+    let mut told = Message {
+        body: event.body,
+        message_id: Some(event.id.to_string()),
+        correlation_id: message.correlation_id.clone(),
+        timestamp: u64::try_from(ending.time.as_second()).ok(),
+        content_type: Some(event::CONTENT_TYPE.to_owned()),
+        headers: trace(&message.headers),
+        reply_to: None,
+    };
+    if told.correlation_id.is_none() {
+        told.correlation_id.clone_from(&message.message_id);
+    }
+    let to = Destination::Event { kind: ending.kind.to_owned(), outcome: ending.outcome.as_str() };
+    let mut publications = vec![Publication { to, message: told.clone() }];
+    if let Some(queue) = message.reply_to.clone().filter(|queue| !queue.is_empty()) {
+        told.correlation_id.clone_from(&message.correlation_id);
+        publications.push(Publication { to: Destination::Reply { queue }, message: told });
+    }
+    publications.extend(dead.map(|dead| dead_letter(message, ending, dead)));
+    publications
+}
+
+/// The message's next round, in `lane`, after `after`, with `carried` in its headers.
+pub fn again(message: &Message, carried: &Carried, kind: Kind, lane: Lane, after: Duration, now: Timestamp) -> Publication {
+    let mut carried = carried.clone();
+    carried.not_before = (after > LONGEST_DELAY).then(|| now.saturating_add(after).unwrap_or(Timestamp::MAX));
+    let mut message = carried.write(message);
+    bound(&mut message.headers);
+    Publication { to: Destination::Lane { kind, lane, after: after.min(LONGEST_DELAY) }, message }
+}
+
+/// The same message in another lane, as it is.
+pub fn moved(message: &Message, kind: Kind, lane: Lane, after: Duration) -> Publication {
+    Publication { to: Destination::Lane { kind, lane, after }, message: message.clone() }
+}
+
+fn dead_letter(message: &Message, ending: &Ending, dead: DeadLetter<'_>) -> Publication {
+    let mut message = message.clone();
+    for gone in [carried::STATE, carried::NOT_BEFORE] {
+        message.headers.remove(gone);
+    }
+    let set: [(&str, HeaderValue); 7] = [
+        ("genfleet-reason", dead.reason.into()),
+        ("genfleet-error", cut(dead.error, MAX_ERROR_BYTES).into()),
+        (carried::ATTEMPTS, ending.attempts.into()),
+        ("genfleet-failed-at", ending.time.to_string().into()),
+        ("genfleet-worker", ending.worker.into()),
+        ("genfleet-fingerprint", fingerprint(ending.kind, dead).into()),
+        (carried::GENERATION, ending.generation.into()),
+    ];
+    message.headers.extend(set.map(|(name, value)| (name.to_owned(), value)));
+    bound(&mut message.headers);
+    Publication { to: Destination::Dead { kind: ending.kind.to_owned() }, message }
+}
+
+/// The same for failures of the same sort: kind, code, cause and the message with its numbers and quoted parts
+/// taken out.
+fn fingerprint(kind: &str, dead: DeadLetter<'_>) -> String {
+    let mut sort = String::new();
+    let mut quoted = false;
+    for character in dead.error.chars() {
+        match character {
+            '"' => {
+                quoted = !quoted;
+                sort.push('"');
+            }
+            _ if quoted => {}
+            '0'..='9' if sort.ends_with('#') => {}
+            '0'..='9' => sort.push('#'),
+            other => sort.push(other),
+        }
+    }
+    let all = format!("{kind}\n{}\n{}\n{sort}", dead.reason, dead.cause.unwrap_or_default());
+    Sha256::digest(all).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn trace(headers: &Headers) -> Headers {
+    let kept = ["traceparent", "tracestate"];
+    kept.into_iter().filter_map(|name| Some((name.to_owned(), headers.get(name)?.clone()))).collect()
+}
+
+/// Holds all headers together to their limit; what producers may have blown up goes first.
+fn bound(headers: &mut Headers) {
+    for droppable in ["tracestate", "traceparent", "genfleet-error"] {
+        if header_bytes(headers) > MAX_HEADER_BYTES {
+            headers.remove(droppable);
+        }
+    }
+}
+
+fn cut(text: &str, bytes: usize) -> &str {
+    let mut end = text.len().min(bytes);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{event::Outcome, job::JobId};
+
+    fn ending(outcome: Outcome) -> Ending {
+        Ending {
+            kind: "cdn.purge",
+            worker: "purger",
+            job: JobId::parse("job-1").unwrap(),
+            outcome,
+            action: None,
+            environment: "mypurecloud.com".into(),
+            attempts: 8,
+            generation: 1,
+            requests: 9,
+            latency_ms: 0,
+            queued_ms: None,
+            report: None,
+            error: None,
+            traceparent: None,
+            time: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn message() -> Message {
+        let headers = Headers::from([(carried::STATE.to_owned(), "{}".into()), ("traceparent".to_owned(), "00-a-b-01".into())]);
+        let reply_to = Some("answers".to_owned());
+        Message { body: "garbage".into(), message_id: Some("m".into()), correlation_id: Some("c".into()), reply_to, headers, ..Message::default() }
+    }
+
+    #[test]
+    fn a_failed_job_is_an_event_a_reply_and_a_dead_letter_byte_for_byte() {
+        let dead = DeadLetter { reason: "attempts_exhausted", cause: Some("api_unavailable"), error: "503" };
+        let all = ended(&message(), &ending(Outcome::Failed), Some(dead));
+        assert_eq!(all[0].to, Destination::Event { kind: "cdn.purge".into(), outcome: "failed" });
+        assert_eq!(all[1].to, Destination::Reply { queue: "answers".into() });
+        assert_eq!(all[1].message.correlation_id.as_deref(), Some("c"));
+        assert_eq!(all[0].message.body, all[1].message.body);
+        assert_eq!(all[2].to, Destination::Dead { kind: "cdn.purge".into() });
+        assert_eq!(all[2].message.body, message().body);
+        assert_eq!(all[2].message.headers["genfleet-reason"], "attempts_exhausted".into());
+        assert_eq!(all[2].message.headers["genfleet-attempts"], 8_u32.into());
+        assert!(!all[2].message.headers.contains_key(carried::STATE), "a redrive begins anew");
+    }
+
+    #[test]
+    fn a_successful_job_leaves_no_dead_letter() {
+        let all = ended(&message(), &ending(Outcome::Succeeded), None);
+        assert!(!all.iter().any(|publication| matches!(publication.to, Destination::Dead { .. })));
+    }
+
+    #[test]
+    fn failures_of_the_same_sort_share_a_fingerprint() {
+        let print = |error| fingerprint("cdn.purge", DeadLetter { reason: "rejected", cause: None, error });
+        assert_eq!(print("path \"/a\" refused after 3 ms"), print("path \"/bcd\" refused after 17 ms"));
+        assert_ne!(print("path refused"), print("path forbidden"));
+    }
+
+    #[test]
+    fn a_delay_beyond_the_levels_travels_as_not_before() {
+        let day = Duration::from_secs(100_000);
+        let publication = again(&message(), &Carried::default(), Kind::CdnPurge, Lane::Jobs, day, Timestamp::UNIX_EPOCH);
+        assert_eq!(publication.to, Destination::Lane { kind: Kind::CdnPurge, lane: Lane::Jobs, after: LONGEST_DELAY });
+        assert_eq!(publication.message.headers[carried::NOT_BEFORE], "1970-01-02T03:46:40Z".into());
+    }
+
+    #[test]
+    fn headers_are_held_to_their_limit() {
+        let mut message = message();
+        message.headers.insert("tracestate".into(), "x".repeat(100_000).into());
+        let publication = again(&message, &Carried::default(), Kind::CdnPurge, Lane::Resume, Duration::ZERO, Timestamp::UNIX_EPOCH);
+        assert!(header_bytes(&publication.message.headers) <= MAX_HEADER_BYTES);
+    }
+
+    #[test]
+    fn a_long_error_is_cut_at_a_character() {
+        assert_eq!(cut("aä", 2), "a");
+    }
+}

@@ -1,0 +1,112 @@
+//! A job runs once at a time in a process: a second delivery with the id and body of a running one attaches to
+//! it; the same id with another body waits for its end (SPEC 5.1).
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{job::JobId, queue::Delivery};
+
+/// The jobs that run in this process, of one kind.
+#[derive(Debug, Default)]
+pub struct Running {
+    jobs: Mutex<HashMap<JobId, Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    body: Bytes,
+    attached: Vec<Delivery>,
+    ended: CancellationToken,
+    arrived: Arc<Notify>,
+}
+
+/// What became of a delivery that wants to run.
+#[derive(Debug)]
+pub enum Entered {
+    /// It runs; the right to run ends with [`Run::finish`] or when it is dropped.
+    Run(Run, Delivery),
+    /// It waits for the outcome of the one that runs.
+    Attached,
+    /// Another job with this id runs: come again when the token is cancelled.
+    Busy(Delivery, CancellationToken),
+}
+
+/// The right to run one job.
+#[derive(Debug)]
+pub struct Run {
+    running: Arc<Running>,
+    id: JobId,
+    finished: bool,
+}
+
+impl Running {
+    /// Enters `delivery`, whose job has this id.
+    pub fn enter(self: &Arc<Self>, id: &JobId, delivery: Delivery) -> Entered {
+        let mut jobs = self.lock();
+        match jobs.get_mut(id) {
+            Some(entry) if entry.body == delivery.message.body => {
+                entry.attached.push(delivery);
+                entry.arrived.notify_one();
+                Entered::Attached
+            }
+            Some(entry) => Entered::Busy(delivery, entry.ended.clone()),
+            None => {
+                let entry = Entry { body: delivery.message.body.clone(), attached: Vec::new(), ended: CancellationToken::new(), arrived: Arc::default() };
+                jobs.insert(id.clone(), entry);
+                Entered::Run(Run { running: Arc::clone(self), id: id.clone(), finished: false }, delivery)
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Entry>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, id: &JobId) -> Vec<Delivery> {
+        let Some(entry) = self.lock().remove(id) else { return Vec::new() };
+        entry.ended.cancel();
+        entry.attached
+    }
+}
+
+impl Run {
+    /// One delivery that attached, if any.
+    pub fn attached(&mut self) -> Option<Delivery> {
+        self.running.lock().get_mut(&self.id)?.attached.pop()
+    }
+
+    /// Ends the job, unless another delivery attached meanwhile; after this the next delivery runs.
+    pub fn finish(&mut self) -> bool {
+        let mut jobs = self.running.lock();
+        if jobs.get(&self.id).is_some_and(|entry| !entry.attached.is_empty()) {
+            return false;
+        }
+        if let Some(entry) = jobs.remove(&self.id) {
+            entry.ended.cancel();
+        }
+        self.finished = true;
+        true
+    }
+
+    /// Waits until a delivery attaches.
+    pub async fn wait_for_attached(&self) {
+        let Some(attached) = self.running.lock().get(&self.id).map(|entry| Arc::clone(&entry.arrived)) else { return };
+        attached.notified().await;
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        // Deliveries that attached and were never settled (the process is stopping) go back by being dropped.
+        drop(self.running.end(&self.id));
+    }
+}

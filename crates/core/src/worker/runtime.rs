@@ -1,0 +1,217 @@
+//! Puts a process together: options, logs, queue, client, workers, admin port; runs it until it is asked to
+//! stop or something others depend on ends.
+
+use std::{
+    future::Future,
+    process::ExitCode,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use super::{
+    consume::{Intake, work_suspects},
+    engine::Engine,
+    options::WorkerOptions,
+    running::Running,
+    shutdown::Signals,
+    suspect::Outlived,
+    tasks::{Ended, Tasks},
+};
+use crate::{
+    admin::{self, Admin},
+    clock::SharedClock,
+    genesys::client::GenesysClient,
+    handler::{JobHandler, Services},
+    job::{Kind, schema::JobSchema},
+    options::ConfigError,
+    queue::Queue,
+    telemetry,
+};
+
+/// Exit code of bad usage or configuration.
+pub const EXIT_USAGE: u8 = 64;
+
+/// The loops of a process, each with the time it last came round.
+#[derive(Clone, Debug, Default)]
+pub struct Beats(Arc<Mutex<Vec<(String, Instant)>>>);
+
+/// One loop's place in [`Beats`].
+#[derive(Clone, Debug)]
+pub struct Beat {
+    beats: Beats,
+    index: usize,
+}
+
+impl Beats {
+    /// A place for the loop `name`.
+    pub fn register(&self, name: &str) -> Beat {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push((name.to_owned(), Instant::now()));
+        Beat { beats: self.clone(), index: all.len() - 1 }
+    }
+
+    /// The loops that did not come round for `silence`.
+    pub fn silent_for(&self, silence: Duration) -> Vec<String> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter(|(_, last)| last.elapsed() > silence).map(|(name, _)| name.clone()).collect()
+    }
+}
+
+impl Beat {
+    /// The loop came round.
+    pub fn beat(&self) {
+        let mut all = self.beats.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all[self.index].1 = Instant::now();
+    }
+}
+
+/// A process being put together.
+#[derive(Debug)]
+pub struct Runtime {
+    options: WorkerOptions,
+    queue: Queue,
+    services: Services,
+    ended: Ended,
+    drain: CancellationToken,
+    /// The loops that take jobs.
+    loops: TaskTracker,
+    /// What was begun for deliveries.
+    work: TaskTracker,
+    beats: Beats,
+    draining: Arc<AtomicBool>,
+}
+
+/// How a process came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As asked; everything settled or given back.
+    Stopped,
+    /// Something that others depend on ended.
+    Fault(String),
+}
+
+impl From<End> for ExitCode {
+    fn from(end: End) -> Self {
+        match end {
+            End::Stopped => Self::SUCCESS,
+            End::Fault(_) => Self::FAILURE,
+        }
+    }
+}
+
+impl Runtime {
+    /// A process on `queue` that talks to the API through `genesys`. Begins the client's background work.
+    pub fn new(options: WorkerOptions, queue: Queue, genesys: GenesysClient, clock: SharedClock) -> Self {
+        let (tasks, ended) = Tasks::new();
+        tasks.spawn("genesys client", genesys.clone().run());
+        Self {
+            options,
+            queue,
+            services: Services { genesys, tasks, clock },
+            ended,
+            drain: CancellationToken::new(),
+            loops: TaskTracker::new(),
+            work: TaskTracker::new(),
+            beats: Beats::default(),
+            draining: Arc::default(),
+        }
+    }
+
+    /// Works jobs of `H` in this process.
+    pub fn work<H: JobHandler>(&self, options: H::Options) -> Result<(), ConfigError> {
+        let engine = Arc::new(Engine {
+            handler: H::new(options, &self.services)?,
+            schema: JobSchema::new::<H::Payload>(H::KIND),
+            queue: self.queue.clone(),
+            genesys: self.services.genesys.clone(),
+            clock: self.services.clock.clone(),
+            policy: self.options.policy(),
+            running: Arc::<Running>::default(),
+            outlived: Outlived::default(),
+            drain: self.drain.clone(),
+            work: self.work.clone(),
+        });
+        let concurrency = self.options.concurrency(H::KIND, H::DEFAULTS.concurrency);
+        let beat = self.beats.register(&format!("intake of {}", H::KIND));
+        let mut intake = Intake::new(Arc::clone(&engine), concurrency, beat);
+        let suspects = intake.suspects();
+        self.spawn_loop("intake", intake.run());
+        self.spawn_loop("suspects", work_suspects(engine, suspects));
+        Ok(())
+    }
+
+    /// A loop that ends when the process drains; ending earlier is a fault.
+    fn spawn_loop(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.loops.spawn(task);
+        let drain = self.drain.clone();
+        self.services.tasks.spawn(name, async move {
+            let ended = handle.await;
+            if drain.is_cancelled() && ended.is_ok() {
+                std::future::pending::<()>().await;
+            }
+        });
+    }
+
+    /// Serves the admin port.
+    pub async fn serve_admin(&self, kinds: &[Kind]) -> Result<(), ConfigError> {
+        let metrics = telemetry::start_metrics(kinds).map_err(|error| ConfigError::new(error.to_string()))?;
+        let address = self.options.admin_addr;
+        let listener = admin::listen(address)
+            .await
+            .map_err(|error| ConfigError::new(format!("--admin-addr {address}: {error}")))?;
+        let admin = Admin {
+            metrics,
+            queue: self.queue.clone(),
+            genesys: self.services.genesys.clone(),
+            beats: self.beats.clone(),
+            draining: Arc::clone(&self.draining),
+        };
+        self.services.tasks.spawn("admin port", admin.serve(listener));
+        Ok(())
+    }
+
+    /// Runs until `finished` is, or a signal asks to stop; then drains. A second signal ends at once.
+    pub async fn run(mut self, mut signals: Signals, finished: impl Future<Output = ()>) -> End {
+        let end = tokio::select! {
+            name = signals.next() => {
+                info!(signal = name, "stopping: no new jobs; what runs comes to an end");
+                End::Stopped
+            }
+            () = finished => End::Stopped,
+            name = self.ended.next() => End::Fault(format!("the task {name:?} ended, and others depend on it")),
+            reason = self.queue.failed() => End::Fault(format!("the queue failed: {reason}")),
+        };
+        if let End::Fault(reason) = &end {
+            error!(reason, "fault: the process ends");
+        }
+        tokio::select! {
+            () = self.drain() => {}
+            name = signals.next() => warn!(signal = name, "stopped at once: unsettled jobs come again"),
+        }
+        end
+    }
+
+    async fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.drain.cancel();
+        self.loops.close();
+        self.work.close();
+        let settled = async {
+            self.loops.wait().await;
+            self.work.wait().await;
+        };
+        if tokio::time::timeout(self.options.drain_timeout, settled).await.is_err() {
+            warn!(left = self.work.len(), "the drain time is over: the rest is given back");
+        }
+        self.queue.close().await;
+        self.services.tasks.stop().await;
+        info!("stopped");
+    }
+}

@@ -1,0 +1,124 @@
+//! What happens to a job after its handler: [`decide`] is the only place that knows. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::{
+    error::{ErrorClass, JobError},
+    retry::RetryPolicy,
+};
+
+/// Longest extra wait of jobs held for the same reason, so that they do not all come back in one instant.
+const HELD_SPREAD: Duration = Duration::from_secs(2);
+/// How long a job waits in the queue while our credentials are bad.
+const CREDENTIALS_WAIT: Duration = Duration::from_secs(30);
+
+/// How an attempt ended, stripped of the worker's types.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ended {
+    /// Done, with its report.
+    Done(serde_json::Value),
+    /// A durable step, with its state as JSON.
+    Begun {
+        /// What to go on from.
+        state: String,
+        /// When.
+        again_in: Duration,
+    },
+    /// Not done.
+    Error(JobError),
+}
+
+/// What happens to the job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// It ends `succeeded`.
+    Done,
+    /// It waits in the queue and comes back.
+    Again {
+        /// How long.
+        after: Duration,
+        /// Whether this was an attempt that counts.
+        burned: bool,
+        /// Metric label of the reason; `None` for a step as planned.
+        class: Option<&'static str>,
+    },
+    /// It ends `failed` and goes to the dead letters.
+    Dead {
+        /// The event's code, and `genfleet-reason`.
+        code: &'static str,
+        /// The last error, where `code` is `attempts_exhausted`.
+        cause: Option<&'static str>,
+    },
+}
+
+/// The settlement of an attempt that came after `attempts` counted ones, of at most `max_attempts`. `roll` is
+/// 0–1, chosen by chance.
+pub fn decide(ended: &Ended, attempts: u32, max_attempts: u32, policy: &RetryPolicy, roll: f64, now: Timestamp) -> Settlement {
+    let unburned = |after: Duration, class: ErrorClass| Settlement::Again { after, burned: false, class: Some(class.as_str()) };
+    let error = match ended {
+        Ended::Done(_) => return Settlement::Done,
+        Ended::Begun { again_in, .. } => return Settlement::Again { after: *again_in, burned: false, class: None },
+        Ended::Error(error) => error,
+    };
+    match error.class {
+        ErrorClass::Permanent => Settlement::Dead { code: error.code, cause: None },
+        ErrorClass::Transient | ErrorClass::Ambiguous => {
+            let failed = attempts + 1;
+            if failed >= max_attempts {
+                return Settlement::Dead { code: "attempts_exhausted", cause: Some(error.code) };
+            }
+            let after = policy.delay(failed, roll, error.retry_after);
+            Settlement::Again { after, burned: true, class: Some(error.class.as_str()) }
+        }
+        ErrorClass::Held { until } => {
+            let wait = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
+            unburned(wait.max(error.retry_after) + HELD_SPREAD.mul_f64(roll), error.class)
+        }
+        ErrorClass::Credentials => unburned(CREDENTIALS_WAIT, error.class),
+        ErrorClass::Interrupted => unburned(Duration::ZERO, error.class),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(class: ErrorClass, attempts: u32) -> Settlement {
+        let ended = Ended::Error(JobError::new(class, "api_unavailable", "down"));
+        decide(&ended, attempts, 8, &RetryPolicy::default(), 0.0, Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_transient_failure_burns_an_attempt_and_waits() {
+        let expected = Settlement::Again { after: Duration::from_millis(750), burned: true, class: Some("transient") };
+        assert_eq!(after(ErrorClass::Transient, 0), expected);
+    }
+
+    #[test]
+    fn the_last_attempt_ends_the_job_and_keeps_the_cause() {
+        let expected = Settlement::Dead { code: "attempts_exhausted", cause: Some("api_unavailable") };
+        assert_eq!(after(ErrorClass::Transient, 7), expected);
+        assert_eq!(after(ErrorClass::Ambiguous, 7), expected);
+    }
+
+    #[test]
+    fn what_is_not_the_jobs_fault_burns_nothing_however_often() {
+        let until = Timestamp::from_second(90).unwrap();
+        for class in [ErrorClass::Held { until }, ErrorClass::Credentials, ErrorClass::Interrupted] {
+            assert!(matches!(after(class, 49), Settlement::Again { burned: false, .. }), "{class:?}");
+        }
+    }
+
+    #[test]
+    fn a_held_job_waits_until_it_may_go() {
+        let until = Timestamp::from_second(90).unwrap();
+        assert!(matches!(after(ErrorClass::Held { until }, 0), Settlement::Again { after, .. } if after == Duration::from_secs(90)));
+    }
+
+    #[test]
+    fn a_permanent_failure_is_dead_at_once() {
+        assert_eq!(after(ErrorClass::Permanent, 0), Settlement::Dead { code: "api_unavailable", cause: None });
+    }
+}

@@ -1,0 +1,2 @@
+//! Purger.
+fn main() {}

@@ -1,0 +1,214 @@
+//! What every request but those to the control routes goes through: let in or refused, treated as its fault says,
+//! answered with the platform's headers, recorded.
+//!
+//! The effect comes before any waiting, so a client that loses patience has asked for something that happened.
+
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
+
+use crate::connection::Severer;
+use crate::errors::{ApiError, OAuthError, render};
+use crate::faults::{FaultRule, RetryAfter};
+use crate::limits::{Limits, Standing};
+use crate::record::now_micros;
+use crate::world::{Arrival, Door, MOST_BODY_BYTES, Shared};
+
+pub(crate) const TOKEN_PATH: &str = "/oauth/token";
+/// How much of a body that is too long is read, so that its sender hears the answer.
+const READ_AT_MOST: usize = 16 * 1024 * 1024;
+const LONGEST_HANG: Duration = Duration::from_secs(600);
+
+const CORRELATION_ID: HeaderName = HeaderName::from_static("inin-correlation-id");
+const LIMIT_ALLOWED: HeaderName = HeaderName::from_static("inin-ratelimit-allowed");
+const LIMIT_COUNT: HeaderName = HeaderName::from_static("inin-ratelimit-count");
+const LIMIT_RESET: HeaderName = HeaderName::from_static("inin-ratelimit-reset");
+
+/// A request under way, after it was let in or refused.
+struct Visit {
+    shared: Shared,
+    door: Door,
+    number: u64,
+    standing: Standing,
+    correlation_id: String,
+}
+
+/// The whole way of one request.
+pub(crate) async fn pass(
+    State(shared): State<Shared>,
+    ConnectInfo(severer): ConnectInfo<Severer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let at_us = now_micros();
+    let (parts, body) = request.into_parts();
+    // A body beyond what is read counts as one that is just too long.
+    let body = to_bytes(body, READ_AT_MOST)
+        .await
+        .unwrap_or_else(|_| Bytes::from(vec![b' '; MOST_BODY_BYTES + 1]));
+    let door = if parts.uri.path() == TOKEN_PATH {
+        Door::Token
+    } else {
+        Door::Api
+    };
+    let arrival = Arrival {
+        at_us,
+        door,
+        parts: &parts,
+        body: &body,
+    };
+    let admission = shared.lock().admit(arrival, Instant::now());
+    let visit = Visit {
+        shared,
+        door,
+        number: admission.number,
+        standing: admission.standing,
+        correlation_id: Uuid::new_v4().to_string(),
+    };
+    let answer = match admission.verdict {
+        Err(error) => Some(render(error.into_response(), &visit.correlation_id)),
+        Ok(fault) => {
+            visit
+                .treat(
+                    fault.as_ref(),
+                    Request::from_parts(parts, Body::from(body)),
+                    next,
+                )
+                .await
+        }
+    };
+    visit.pause(admission.latency).await;
+    visit.finish(answer, &severer)
+}
+
+impl Visit {
+    /// Asks the route and does what the fault says; no answer means none is given.
+    async fn treat(
+        &self,
+        fault: Option<&FaultRule>,
+        request: Request,
+        next: Next,
+    ) -> Option<Response> {
+        let Some(rule) = fault else {
+            return Some(self.ask_route(request, next).await);
+        };
+        let routed = if rule.lets_the_effect_happen() {
+            Some(self.ask_route(request, next).await)
+        } else {
+            None
+        };
+        self.pause(Duration::from_millis(rule.latency.unwrap_or(0)))
+            .await;
+        if rule.hang {
+            self.pause(LONGEST_HANG).await;
+        }
+        if rule.lost || rule.hang {
+            return None;
+        }
+        Some(self.replace(rule, routed))
+    }
+
+    async fn ask_route(&self, request: Request, next: Next) -> Response {
+        let response = render(next.run(request).await, &self.correlation_id);
+        if response.status().is_success() {
+            self.shared.lock().record.had_effect(self.number);
+        }
+        response
+    }
+
+    /// The answer a rule asks for, in place of the route's.
+    fn replace(&self, rule: &FaultRule, routed: Option<Response>) -> Response {
+        let status = rule
+            .status
+            .and_then(|status| StatusCode::from_u16(status).ok());
+        let mut response = match (status, routed) {
+            (None, Some(routed)) => routed,
+            (status, _) => self.made_up(status.unwrap_or_default(), rule),
+        };
+        if let Some(body) = &rule.body {
+            let content_type = rule.content_type.as_deref().unwrap_or("application/json");
+            response = (
+                response.status(),
+                [(CONTENT_TYPE, content_type)],
+                body.clone(),
+            )
+                .into_response();
+        }
+        if let Some(Ok(value)) = rule
+            .retry_after
+            .as_ref()
+            .map(|value| HeaderValue::from_str(&value.to_string()))
+        {
+            response.headers_mut().insert(RETRY_AFTER, value);
+        }
+        response
+    }
+
+    /// What the platform would say with this status.
+    fn made_up(&self, status: StatusCode, rule: &FaultRule) -> Response {
+        let is_error = status.is_client_error() || status.is_server_error();
+        if !is_error {
+            return status.into_response();
+        }
+        if self.door == Door::Token {
+            return OAuthError::of_status(status).into_response();
+        }
+        let error = if status == StatusCode::TOO_MANY_REQUESTS {
+            let limit = Limits::token_limit(&self.shared.lock().options);
+            ApiError::too_many_requests(self.seconds_told(rule), limit)
+        } else {
+            ApiError::of_status(status)
+        };
+        render(error.into_response(), &self.correlation_id)
+    }
+
+    fn seconds_told(&self, rule: &FaultRule) -> u64 {
+        match rule.retry_after {
+            Some(RetryAfter::Seconds(seconds)) => seconds,
+            _ => self.standing.seconds_to_wait(Instant::now()),
+        }
+    }
+
+    /// Waits, but not longer than the simulator runs.
+    async fn pause(&self, duration: Duration) {
+        if duration.is_zero() {
+            return;
+        }
+        // The outcome does not matter: either the time is over or the simulator is.
+        let _ = tokio::time::timeout(duration, self.shared.stopping.cancelled()).await;
+    }
+
+    fn finish(&self, answer: Option<Response>, severer: &Severer) -> Response {
+        let Some(mut response) = answer else {
+            severer.sever();
+            return StatusCode::NO_CONTENT.into_response();
+        };
+        self.add_headers(response.headers_mut());
+        self.shared
+            .lock()
+            .record
+            .answered(self.number, response.status().as_u16());
+        response
+    }
+
+    fn add_headers(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::from_str(&self.correlation_id) {
+            headers.insert(CORRELATION_ID, value);
+        }
+        if self.door == Door::Token {
+            return;
+        }
+        headers.insert(LIMIT_ALLOWED, HeaderValue::from(self.standing.allowed));
+        headers.insert(LIMIT_COUNT, HeaderValue::from(self.standing.count));
+        headers.insert(
+            LIMIT_RESET,
+            HeaderValue::from(self.standing.seconds_left(Instant::now())),
+        );
+    }
+}

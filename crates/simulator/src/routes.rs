@@ -1,0 +1,66 @@
+//! The routes, one file per worker, and what they share: how a JSON body is read, and what an unknown path gets.
+//!
+//! Tokens, limits, faults and the record are the pipeline's, so a route only reads its request and asks the
+//! organisation.
+
+pub(crate) mod control;
+mod purger;
+mod token;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::from_fn_with_state;
+use serde_json::Value;
+
+use crate::errors::ApiError;
+use crate::pipeline;
+use crate::world::Shared;
+
+/// All routes: those of the platform behind the pipeline, the control routes beside it.
+pub(crate) fn all(shared: Shared) -> Router {
+    token::routes()
+        .merge(purger::routes())
+        .fallback(async || ApiError::of_status(StatusCode::NOT_FOUND))
+        .method_not_allowed_fallback(async || ApiError::of_status(StatusCode::METHOD_NOT_ALLOWED))
+        .layer(from_fn_with_state(shared.clone(), pipeline::pass))
+        .merge(control::routes())
+        .with_state(shared)
+}
+
+/// The JSON body of a request, or the platform's refusal.
+pub(crate) struct JsonBody(pub(crate) Value);
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        if !is_json(request.headers()) {
+            return Err(ApiError::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        }
+        let unreadable = || {
+            ApiError::new(
+                StatusCode::BAD_REQUEST,
+                "bad.request",
+                "The request body is not valid JSON.",
+            )
+        };
+        let body = Bytes::from_request(request, state)
+            .await
+            .map_err(|_| unreadable())?;
+        serde_json::from_slice(&body)
+            .map(Self)
+            .map_err(|_| unreadable())
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}

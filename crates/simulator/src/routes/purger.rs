@@ -1,0 +1,25 @@
+//! What the purger asks for: the purge of the CDN.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::JsonBody;
+use crate::errors::ApiError;
+use crate::world::Shared;
+
+pub(crate) fn routes() -> Router<Shared> {
+    Router::new().route("/api/v2/external/cdn/purge", post(purge))
+}
+
+async fn purge(
+    State(shared): State<Shared>,
+    JsonBody(body): JsonBody,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let paths = shared.lock().organisation.purge(&body)?;
+    let answer = json!({"id": Uuid::new_v4(), "status": "accepted", "paths": paths});
+    Ok((StatusCode::ACCEPTED, Json(answer)))
+}

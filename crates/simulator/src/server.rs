@@ -1,0 +1,125 @@
+//! Starting and stopping the stand-in, and looking into it from a test.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::{SeverableListener, Severer};
+use crate::faults::{FaultRule, Faults};
+use crate::options::SimulatorOptions;
+use crate::record::RecordedRequest;
+use crate::routes;
+use crate::world::Shared;
+
+/// How long requests under way may take when the simulator stops.
+const STOPPING_TIME: Duration = Duration::from_secs(2);
+
+/// Why a simulator does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulatorError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// A running stand-in; it ends with this value.
+#[derive(Debug)]
+pub struct Simulator {
+    address: SocketAddr,
+    shared: Shared,
+    ended: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Simulator {
+    /// Listens, serves in a task of its own, and returns at once.
+    pub async fn start(options: SimulatorOptions) -> Result<Self, SimulatorError> {
+        let asked = options.listen;
+        let refused = |source| SimulatorError::Listen {
+            address: asked,
+            source,
+        };
+        let listener = TcpListener::bind(asked).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
+        let shared = Shared::new(options);
+        let ended = CancellationToken::new();
+        let task = tokio::spawn(serve(listener, shared.clone(), ended.clone()));
+        Ok(Self {
+            address,
+            shared,
+            ended,
+            task,
+        })
+    }
+
+    /// The address of the API; the token endpoint is `/oauth/token` under it.
+    pub fn base_url(&self) -> String {
+        let mut address = self.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        }
+        format!("http://{address}")
+    }
+
+    /// What was received, oldest first.
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.shared.lock().record.after(0, "")
+    }
+
+    /// How many times each path was purged.
+    pub fn purged(&self) -> BTreeMap<String, u64> {
+        self.shared.lock().organisation.purged.clone()
+    }
+
+    /// Puts these rules in place of the ones in force.
+    pub fn set_faults(&self, faults: Vec<FaultRule>) {
+        self.shared.lock().faults = Faults::new(faults);
+    }
+
+    /// Accepts no more, lets requests under way end (those that wait are answered at once), and stops.
+    pub async fn stop(self) {
+        self.shared.stopping.cancel();
+        if tokio::time::timeout(STOPPING_TIME, self.ended.cancelled())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the simulator stopped with requests under way");
+        }
+    }
+
+    /// Completes when the server has ended, for whatever reason.
+    pub async fn wait(&self) {
+        self.ended.cancelled().await;
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        // The token ends the connections, which are tasks of their own; the abort frees the port.
+        self.shared.stopping.cancel();
+        self.task.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Shared, ended: CancellationToken) {
+    let _ended_on_return_and_on_panic = ended.drop_guard();
+    let stopping = shared.stopping.clone();
+    let service = routes::all(shared).into_make_service_with_connect_info::<Severer>();
+    let server = axum::serve(SeverableListener(listener), service);
+    if let Err(error) = server
+        .with_graceful_shutdown(stopping.cancelled_owned())
+        .await
+    {
+        tracing::error!(%error, "the simulator failed");
+    }
+}

@@ -1,0 +1,193 @@
+//! Everything that changes while the simulator runs, behind one lock, and the way a request is let in.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::errors::ApiError;
+use crate::faults::{FaultRule, Faults, Target};
+use crate::limits::{Exceeded, Limits, Standing};
+use crate::options::SimulatorOptions;
+use crate::record::{self, Record, RecordedRequest};
+use crate::state::Organisation;
+use crate::tokens::{self, Tokens};
+
+/// The longest body the platform takes.
+pub(crate) const MOST_BODY_BYTES: usize = 512_000;
+const SHOWN_OF_A_TOKEN: usize = 8;
+
+/// The one thing all routes share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    world: Arc<Mutex<World>>,
+    /// Ends what waits when the simulator stops.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Shared {
+    pub(crate) fn new(mut options: SimulatorOptions) -> Self {
+        let faults = Faults::new(std::mem::take(&mut options.faults));
+        let world = World {
+            options,
+            faults,
+            tokens: Tokens::default(),
+            limits: Limits::default(),
+            record: Record::default(),
+            organisation: Organisation::default(),
+        };
+        Self {
+            world: Arc::new(Mutex::new(world)),
+            stopping: CancellationToken::new(),
+        }
+    }
+
+    /// The world; never held over an `await`.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What changes.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) options: SimulatorOptions,
+    pub(crate) faults: Faults,
+    pub(crate) tokens: Tokens,
+    pub(crate) limits: Limits,
+    pub(crate) record: Record,
+    pub(crate) organisation: Organisation,
+}
+
+/// Which of the platform's two hosts a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The token endpoint.
+    Token,
+    /// The API.
+    Api,
+}
+
+/// A request as it arrived.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival<'a> {
+    pub(crate) at_us: u64,
+    pub(crate) door: Door,
+    pub(crate) parts: &'a Parts,
+    pub(crate) body: &'a [u8],
+}
+
+/// What was decided about a request before its route is asked.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    pub(crate) number: u64,
+    pub(crate) standing: Standing,
+    pub(crate) latency: Duration,
+    pub(crate) verdict: Result<Option<FaultRule>, ApiError>,
+}
+
+impl World {
+    /// Records a request, checks its token, counts it, and finds its fault. A fault is not spent on a request that is
+    /// refused anyway.
+    pub(crate) fn admit(&mut self, arrival: Arrival<'_>, now: Instant) -> Admission {
+        let number = self.note(arrival);
+        let (standing, entry) = match arrival.door {
+            Door::Token => (self.limits.standing(None, &self.options, now), Ok(())),
+            Door::Api => self.enter_api(arrival, now),
+        };
+        let verdict = entry.map(|()| self.find_fault(number, arrival));
+        Admission {
+            number,
+            standing,
+            latency: self.options.latency,
+            verdict,
+        }
+    }
+
+    fn note(&mut self, arrival: Arrival<'_>) -> u64 {
+        let Arrival {
+            at_us,
+            door,
+            parts,
+            body,
+        } = arrival;
+        let token = tokens::bearer(&parts.headers);
+        let client_id = match door {
+            Door::Token => tokens::credentials(&parts.headers, body).map(|(id, _)| id),
+            Door::Api => token
+                .and_then(|token| self.tokens.client_of(token))
+                .map(str::to_owned),
+        };
+        let request = RecordedRequest {
+            number: 0,
+            at_us,
+            client_id,
+            token: token.map(|token| token.chars().take(SHOWN_OF_A_TOKEN).collect()),
+            method: parts.method.to_string(),
+            path: parts.uri.path().to_owned(),
+            query: parts.uri.query().map(str::to_owned),
+            status: None,
+            effect: false,
+            fault: None,
+            headers: record::headers_of_interest(&parts.headers),
+            body: Value::Null,
+        };
+        match door {
+            Door::Token => self.record.arrived(request, &record::without_secret(body)),
+            Door::Api => self.record.arrived(request, body),
+        }
+    }
+
+    fn enter_api(
+        &mut self,
+        arrival: Arrival<'_>,
+        now: Instant,
+    ) -> (Standing, Result<(), ApiError>) {
+        let token = tokens::bearer(&arrival.parts.headers);
+        let (token, client) = match self.tokens.check(token, now) {
+            Ok(known) => known,
+            Err(error) => return (self.limits.standing(token, &self.options, now), Err(error)),
+        };
+        match self.limits.take(token, client, &self.options, now) {
+            Ok(standing) => (standing, size_allowed(arrival.body)),
+            Err((standing, exceeded)) => (standing, Err(over_the_limit(exceeded))),
+        }
+    }
+
+    fn find_fault(&mut self, number: u64, arrival: Arrival<'_>) -> Option<FaultRule> {
+        let target = Target {
+            method: arrival.parts.method.as_str(),
+            path: arrival.parts.uri.path(),
+            body: arrival.body,
+            is_token_endpoint: arrival.door == Door::Token,
+        };
+        let (name, rule) = self.faults.choose(target, fastrand::f64)?;
+        self.record.met_fault(number, name);
+        Some(rule)
+    }
+
+    /// Empties the organisation and the record. Tokens, running windows and faults stay.
+    pub(crate) fn reset(&mut self) {
+        self.organisation = Organisation::default();
+        self.record.clear();
+        self.limits.forget_most();
+    }
+}
+
+fn size_allowed(body: &[u8]) -> Result<(), ApiError> {
+    if body.len() > MOST_BODY_BYTES {
+        return Err(ApiError::of_status(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+    Ok(())
+}
+
+fn over_the_limit(exceeded: Exceeded) -> ApiError {
+    let seconds = exceeded.seconds_to_wait;
+    ApiError {
+        retry_after: Some(seconds),
+        ..ApiError::too_many_requests(seconds, exceeded.limit)
+    }
+}

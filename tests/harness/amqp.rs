@@ -1,0 +1,216 @@
+//! A plain AMQP client for tests: the producer's side, and looking at queues.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use lapin::{
+    BasicProperties, Channel, Connection, ConnectionProperties, Error, ExchangeKind,
+    PublisherConfirm,
+    options::{
+        BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+        QueueDeclareOptions,
+    },
+    types::{AMQPValue, FieldTable},
+};
+
+use crate::{Events, Message, eventually, prefix, seconds};
+
+/// How many messages wait for their confirm at once.
+const IN_FLIGHT: usize = 1_000;
+
+/// A connection to the broker, and one channel that confirms. It does not reconnect.
+pub struct Amqp {
+    connection: Connection,
+    channel: Channel,
+}
+
+impl Amqp {
+    /// Connects.
+    pub async fn connect(url: &str) -> Self {
+        let connected = Self::try_connect(url).await;
+        connected.unwrap_or_else(|error| panic!("no connection to {url}: {error}"))
+    }
+
+    /// Connects, where the broker may be away.
+    pub async fn try_connect(url: &str) -> Result<Self, Error> {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        Ok(Self {
+            connection,
+            channel,
+        })
+    }
+
+    /// The channel itself, for what is not offered here.
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// The connection itself, for what is not offered here.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Publishes one job where producers do, and waits for the confirm.
+    pub async fn publish_job(
+        &self,
+        prefix: &str,
+        kind: &str,
+        body: impl AsRef<[u8]>,
+        properties: BasicProperties,
+    ) {
+        let exchange = format!("{prefix}.jobs");
+        self.publish_raw(&exchange, kind, body, properties).await;
+    }
+
+    /// Publishes many jobs with many confirms in flight: ten thousand in about a second.
+    pub async fn publish_jobs<B: AsRef<[u8]>>(
+        &self,
+        prefix: &str,
+        kind: &str,
+        jobs: impl IntoIterator<Item = (B, BasicProperties)>,
+    ) {
+        let exchange = format!("{prefix}.jobs");
+        stream::iter(jobs)
+            .then(|(body, properties)| self.send(&exchange, kind, body, properties))
+            .map(Ok)
+            .try_buffered(IN_FLIGHT)
+            .try_for_each(async |confirmation| {
+                assert!(confirmation.is_ack(), "{exchange} {kind}: {confirmation:?}");
+                Ok(())
+            })
+            .await
+            .unwrap_or_else(|error| panic!("publishing to {exchange}: {error}"));
+    }
+
+    /// Publishes anything anywhere, and waits for the confirm.
+    pub async fn publish_raw(
+        &self,
+        exchange: &str,
+        key: &str,
+        body: impl AsRef<[u8]>,
+        properties: BasicProperties,
+    ) {
+        let confirm = self.send(exchange, key, body, properties).await;
+        let confirmation = confirm.await;
+        let confirmation = confirmation.unwrap_or_else(|error| panic!("{exchange} {key}: {error}"));
+        assert!(confirmation.is_ack(), "{exchange} {key}: {confirmation:?}");
+        let returned = confirmation.take_message();
+        assert!(returned.is_none(), "{exchange} {key}: to no queue");
+    }
+
+    /// A queue of the test's own that gets every event published from now on. It ends with the connection.
+    pub async fn declare_events_queue(&self, prefix: &str) -> Events {
+        Events::of_connection(&self.connection, prefix).await
+    }
+
+    /// All messages that are ready in a queue, left there: they are given back in their order when it is read to its
+    /// end. The broker counts this look in `x-delivery-count`, so three looks at a work queue make suspects.
+    pub async fn get_all(&self, queue: &str) -> Vec<Message> {
+        let channel = self.new_channel().await;
+        let mut messages = Vec::new();
+        loop {
+            let got = channel
+                .basic_get(queue.into(), BasicGetOptions::default())
+                .await;
+            match got.unwrap_or_else(|error| panic!("reading {queue}: {error}")) {
+                Some(got) => messages.push(Message::of(&got.delivery)),
+                None => break,
+            }
+        }
+        channel
+            .close(200, "read".into())
+            .await
+            .expect("the channel closes");
+        messages
+    }
+
+    /// How many messages are ready in a queue (those given to a consumer are not counted).
+    pub async fn count(&self, queue: &str) -> u32 {
+        let count = self.try_count(queue).await;
+        count.unwrap_or_else(|| panic!("there is no queue {queue}"))
+    }
+
+    /// The same, `None` where there is no such queue.
+    pub async fn try_count(&self, queue: &str) -> Option<u32> {
+        let channel = self.new_channel().await; // the broker closes it where there is no queue
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let declared = channel
+            .queue_declare(queue.into(), passive, FieldTable::default())
+            .await;
+        declared.ok().map(|queue| queue.message_count())
+    }
+
+    /// Waits until everything of the topology that is not one kind's is there, and the queues of `kinds`.
+    pub async fn wait_for_topology(&self, prefix: &str, kinds: &[&str]) {
+        for exchange in prefix::exchanges(prefix) {
+            let what = format!("exchange {exchange} is declared");
+            eventually(seconds(30), what, async || {
+                self.has_exchange(&exchange).await
+            })
+            .await;
+        }
+        for queue in prefix::queues(prefix, kinds) {
+            let what = format!("queue {queue} is declared");
+            eventually(seconds(30), what, async || self.try_count(&queue).await).await;
+        }
+    }
+
+    async fn has_exchange(&self, exchange: &str) -> bool {
+        let channel = self.new_channel().await;
+        let passive = ExchangeDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let kind = ExchangeKind::Topic; // not compared in a passive declaration
+        let arguments = FieldTable::default();
+        channel
+            .exchange_declare(exchange.into(), kind, passive, arguments)
+            .await
+            .is_ok()
+    }
+
+    async fn new_channel(&self) -> Channel {
+        let channel = self.connection.create_channel().await;
+        channel.unwrap_or_else(|error| panic!("the connection is gone: {error}"))
+    }
+
+    async fn send(
+        &self,
+        exchange: &str,
+        key: &str,
+        body: impl AsRef<[u8]>,
+        properties: BasicProperties,
+    ) -> PublisherConfirm {
+        let mandatory = BasicPublishOptions {
+            mandatory: true,
+            ..Default::default()
+        };
+        let (exchange, key) = (exchange.into(), key.into());
+        let sent = self
+            .channel
+            .basic_publish(exchange, key, mandatory, body.as_ref(), properties);
+        sent.await
+            .unwrap_or_else(|error| panic!("publishing: {error}"))
+    }
+}
+
+/// The properties a well-behaved producer sets: JSON, persistent.
+pub fn json_properties() -> BasicProperties {
+    BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_delivery_mode(2)
+}
+
+/// A header table of texts, for `json_properties().with_headers(…)`.
+pub fn headers<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in fields {
+        table.insert(name.into(), AMQPValue::LongString(value.into()));
+    }
+    table
+}

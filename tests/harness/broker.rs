@@ -1,0 +1,90 @@
+//! The broker for tests: one shared by all, or one of a test's own that may be stopped, killed and restarted.
+
+use tokio::sync::OnceCell;
+
+use crate::{node::Node, skip};
+
+/// The shared broker's URL, set by `tests/run` (or by hand, to use any broker).
+const URL_VARIABLE: &str = "GENFLEET_TEST_AMQP_URL";
+
+static SHARED: OnceCell<Broker> = OnceCell::const_new();
+
+/// A real broker.
+pub struct Broker {
+    url: String,
+    /// None where somebody else started it.
+    node: Option<Node>,
+}
+
+impl Broker {
+    /// The broker that all tests share; each test works under its own [`crate::Prefix`].
+    pub async fn shared() -> &'static Self {
+        SHARED.get_or_init(Self::given_or_own).await
+    }
+
+    /// A broker of the test's own, about 6 s to start. `None` where none is installed: the test is then skipped
+    /// aloud and returns (`let Some(mut broker) = Broker::private().await else { return };`).
+    pub async fn private() -> Option<Self> {
+        if !Node::available() {
+            skip("it needs a RabbitMQ of its own, and none is installed here");
+            return None;
+        }
+        Some(Self::own().await)
+    }
+
+    /// Where to connect: an AMQP URL with user, password and vhost.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Stops the broker as an operator would (SIGTERM), and waits until it has ended. Its data stays.
+    pub async fn stop(&mut self) {
+        self.node_mut().stop().await;
+    }
+
+    /// Kills the broker (SIGKILL), as a crash would. Its data stays.
+    pub fn kill(&mut self) {
+        self.node_mut().kill();
+    }
+
+    /// Starts a stopped or killed broker again, on its data and its port, and waits until it answers.
+    pub async fn start(&mut self) {
+        self.node_mut().start().await;
+    }
+
+    /// Runs `rabbitmqctl` against the broker and gives back what it printed. To block all publishers:
+    /// `ctl(&["set_disk_free_limit", "1000TB"])`; to let them go on: `ctl(&["set_disk_free_limit", "1MB"])`.
+    pub async fn ctl(&self, arguments: &[&str]) -> String {
+        let node = self.node.as_ref().expect(NOT_OURS);
+        node.ctl(arguments).await
+    }
+
+    async fn given_or_own() -> Self {
+        if let Some(url) = std::env::var(URL_VARIABLE)
+            .ok()
+            .filter(|url| !url.is_empty())
+        {
+            return Self { url, node: None };
+        }
+        assert!(
+            Node::available(),
+            "no RabbitMQ to test with: tests/run installs and starts it"
+        );
+        Self::own().await
+    }
+
+    async fn own() -> Self {
+        let node = Node::start_new().await;
+        Self {
+            url: node.url().to_owned(),
+            node: Some(node),
+        }
+    }
+
+    fn node_mut(&mut self) -> &mut Node {
+        self.node.as_mut().expect(NOT_OURS)
+    }
+}
+
+const NOT_OURS: &str =
+    "this broker is shared: take Broker::private() to stop it or to turn its knobs";

@@ -1,0 +1,65 @@
+//! What whole-product tests stand on: a real broker, the real binaries as processes, an AMQP client to play
+//! the producer and to read what came out.
+//!
+//! A test is a module's function in `tests/it/`, named as a sentence:
+//!
+//! ```no_run
+//! use harness::{Amqp, Broker, Prefix, Process, eventually, json_properties, seconds};
+//!
+//! # async fn a_purge_ends_in_an_event() {
+//! let broker = Broker::shared().await;
+//! let prefix = Prefix::on(broker); // first, so that it is dropped (and cleaned up) last
+//! let purger = Process::binary("purger")
+//!     .args(["--queue-prefix", &prefix, "--admin-addr", "127.0.0.1:0"])
+//!     .env("GENFLEET_QUEUE_URL", broker.url())
+//!     .start();
+//! purger.wait_ready(seconds(20)).await;
+//!
+//! let amqp = Amqp::connect(broker.url()).await;
+//! let mut events = amqp.declare_events_queue(&prefix).await;
+//! amqp.publish_job(&prefix, "cdn.purge", r#"{"payload":{"paths":["/a"]}}"#, json_properties()).await;
+//!
+//! assert_eq!(events.next_event(seconds(10)).await["data"]["outcome"], "succeeded");
+//! eventually(seconds(5), "the queue is empty", async || {
+//!     amqp.count(&format!("{prefix}.jobs.cdn.purge")).await == 0
+//! })
+//! .await;
+//! purger.terminate();
+//! assert_eq!(purger.wait(seconds(30)).await, 0);
+//! # }
+//! ```
+//!
+//! - `tests/run` starts one broker for all tests and builds the binaries first. Plain `cargo test` starts a broker by
+//!   itself where one is installed, but does not build the binaries.
+//! - Tests share that broker, each under a [`Prefix`] of its own. A test that stops, kills or alarms its broker takes a
+//!   [`Broker::private`] one, which is `None` (told, counted as skipped) where none is installed.
+//! - Nothing here returns errors: what a test cannot go on without panics and says why. What the processes printed is
+//!   shown when their test fails.
+//! - No test sleeps: it waits for what it wants to see with [`eventually`], which says what did not come about.
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "only tests call this: a panic with a good message is how a test fails"
+)]
+
+mod amqp;
+mod broker;
+mod events;
+mod eventually;
+mod message;
+mod metrics;
+mod node;
+mod prefix;
+mod process;
+mod skip;
+
+pub use amqp::{Amqp, headers, json_properties};
+pub use broker::Broker;
+pub use events::Events;
+pub use eventually::{Verdict, eventually, seconds};
+pub use message::Message;
+pub use metrics::Metrics;
+pub use prefix::{KINDS, Prefix};
+pub use process::{Launch, Process};
+pub use skip::skip;

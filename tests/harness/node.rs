@@ -1,0 +1,205 @@
+//! One broker of the tests' own: its processes and its folder, ended and removed whatever happens.
+
+use std::{
+    fs,
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use crate::{Amqp, eventually, seconds};
+
+/// Knows the broker's variables and files; `tests/run` uses it too.
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/harness/rabbitmq-node");
+
+/// Waits for the end of the test process (its end of the pipe closes, however it ends), then leaves nothing behind.
+const GUARDIAN: &str = r#"cat >/dev/null
+for pid in "$0"/*.pid; do [ -e "$pid" ] && kill -KILL "$(cat "$pid")"; done
+rm -rf "$0""#;
+
+/// A node with its own ports, cookie, data and epmd. Dropped: killed by pid, its folder removed.
+pub(crate) struct Node {
+    beam: Option<Ended>,
+    _epmd: Ended,
+    _guardian: Guardian,
+    directory: PathBuf,
+    url: String,
+}
+
+impl Node {
+    pub(crate) fn available() -> bool {
+        script(&["available"])
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+
+    pub(crate) async fn start_new() -> Self {
+        let directory = fresh_directory("rabbitmq");
+        let prepared = script(&["prepare", path(&directory)])
+            .output()
+            .expect("bash runs");
+        assert!(
+            prepared.status.success(),
+            "no folder for a node: {prepared:?}"
+        );
+        let mut node = Self {
+            _guardian: Guardian::of(&directory),
+            _epmd: Ended::spawn("epmd", &directory),
+            beam: None,
+            url: String::from_utf8_lossy(&prepared.stdout).trim().to_owned(),
+            directory,
+        };
+        node.start().await;
+        node
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) async fn start(&mut self) {
+        assert!(self.beam.is_none(), "the broker runs already");
+        let beam = self.beam.insert(Ended::spawn("server", &self.directory));
+        eventually(seconds(120), "the broker answers", async || {
+            if let Some(code) = beam.exit_code() {
+                panic!(
+                    "the broker ended with {code} while starting; see {}",
+                    beam.log()
+                );
+            }
+            Amqp::try_connect(&self.url).await.map(drop)
+        })
+        .await;
+    }
+
+    pub(crate) async fn stop(&mut self) {
+        let mut beam = self.beam.take().expect("the broker runs");
+        signal("TERM", beam.child.id());
+        eventually(
+            Duration::from_secs(60),
+            "the broker has stopped",
+            async || beam.exit_code(),
+        )
+        .await;
+    }
+
+    pub(crate) fn kill(&mut self) {
+        drop(self.beam.take().expect("the broker runs"));
+    }
+
+    pub(crate) async fn ctl(&self, arguments: &[&str]) -> String {
+        let command = script(&[&["ctl", path(&self.directory)], arguments].concat());
+        let output = tokio::process::Command::from(command).output().await;
+        let output = output.expect("bash runs");
+        assert!(
+            output.status.success(),
+            "rabbitmqctl {arguments:?}: {output:?}"
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+/// A child process that does not outlive this value. Its pid is on disk for the guardian as long as it lives.
+struct Ended {
+    child: Child,
+    pid_file: PathBuf,
+    log: PathBuf,
+}
+
+impl Ended {
+    fn spawn(what: &str, directory: &Path) -> Self {
+        let log = directory.join(format!("log/{what}.out"));
+        let output = fs::File::create(&log).expect("the node's folder is writable");
+        let child = script(&[what, path(directory)])
+            .stdin(Stdio::null())
+            .stderr(output.try_clone().expect("a second handle"))
+            .stdout(output)
+            .process_group(0) // a Ctrl-C in the terminal is for the tests; they end this
+            .spawn()
+            .expect("bash runs");
+        let pid_file = directory.join(format!("{what}.pid"));
+        fs::write(&pid_file, child.id().to_string()).expect("the node's folder is writable");
+        Self {
+            child,
+            pid_file,
+            log,
+        }
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        let status = self.child.try_wait().expect("a child of ours");
+        status.map(|status| status.code().unwrap_or(-1))
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.pid_file);
+    }
+}
+
+struct Guardian(Child);
+
+impl Guardian {
+    fn of(directory: &Path) -> Self {
+        let child = Command::new("sh")
+            .args(["-c", GUARDIAN, path(directory)])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn();
+        Self(child.expect("sh runs"))
+    }
+}
+
+impl Drop for Guardian {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Sends a signal by name, with the system's own tool: the standard library can only kill.
+pub(crate) fn signal(name: &str, pid: u32) {
+    let status = Command::new("kill")
+        .args([format!("-{name}"), pid.to_string()])
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "no process {pid} to send {name} to"
+    );
+}
+
+/// A folder of the caller's own in the build's folder for temporary files.
+pub(crate) fn fresh_directory(what: &str) -> PathBuf {
+    let name = format!("{what}-{}", uuid::Uuid::new_v4().simple());
+    let directory = profile_directory().join("../tmp").join(name);
+    fs::create_dir_all(&directory).expect("the build's folder is writable");
+    directory.canonicalize().expect("it was just made")
+}
+
+/// Where cargo puts the binaries: the test executable is in `deps`, one below.
+pub(crate) fn profile_directory() -> PathBuf {
+    let executable = std::env::current_exe().expect("a test knows where it is");
+    let deps = executable.parent().expect("a file is in a folder");
+    deps.parent().expect("deps is in a folder").to_owned()
+}
+
+fn script(arguments: &[&str]) -> Command {
+    let mut command = Command::new("bash");
+    command.arg(SCRIPT).args(arguments);
+    command
+}
+
+fn path(directory: &Path) -> &str {
+    directory
+        .to_str()
+        .expect("the build's folder has a readable name")
+}

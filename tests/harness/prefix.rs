@@ -1,0 +1,102 @@
+//! A test's own names on a shared broker (`--queue-prefix`), and what has to be deleted after it.
+
+use std::{fmt, ops::Deref};
+
+use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
+
+use crate::{Amqp, Broker};
+
+/// All kinds of jobs there are.
+pub const KINDS: [&str; 6] = [
+    "cdn.purge",
+    "stream.configure",
+    "channel.provision",
+    "vni.provision",
+    "file.scan",
+    "webhook.deliver",
+];
+
+/// A queue prefix that nobody else uses. Dropped: its queues and exchanges are deleted, as far as that can be done.
+/// Make it before the processes that use it, so that it is dropped after them.
+pub struct Prefix {
+    name: String,
+    broker_url: String,
+}
+
+impl Prefix {
+    /// A new prefix on this broker.
+    pub fn on(broker: &Broker) -> Self {
+        let random = uuid::Uuid::new_v4().simple().to_string();
+        Self {
+            name: format!("t{}", &random[..8]),
+            broker_url: broker.url().to_owned(),
+        }
+    }
+}
+
+impl Deref for Prefix {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl Drop for Prefix {
+    fn drop(&mut self) {
+        // On a runtime and a thread of its own: the test's runtime is busy with the drop itself.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build();
+                if let Ok(runtime) = runtime {
+                    let _ = runtime.block_on(delete_all(&self.broker_url, &self.name));
+                }
+            });
+        });
+    }
+}
+
+async fn delete_all(url: &str, prefix: &str) -> Result<(), lapin::Error> {
+    let amqp = Amqp::try_connect(url).await?;
+    for exchange in exchanges(prefix) {
+        let options = ExchangeDeleteOptions::default();
+        amqp.channel()
+            .exchange_delete(exchange.into(), options)
+            .await?;
+    }
+    for queue in queues(prefix, &KINDS) {
+        let options = QueueDeleteOptions::default();
+        amqp.channel().queue_delete(queue.into(), options).await?;
+    }
+    Ok(())
+}
+
+/// Every exchange of the topology.
+pub(crate) fn exchanges(prefix: &str) -> Vec<String> {
+    let single = ["jobs", "work", "dead", "events", "unrouted", "control"];
+    let single = single.iter().map(|name| format!("{prefix}.{name}"));
+    single.chain(delays(prefix)).collect()
+}
+
+/// Every durable queue of the topology, with those of `kinds`.
+pub(crate) fn queues(prefix: &str, kinds: &[&str]) -> Vec<String> {
+    let single = ["events", "unrouted"]
+        .iter()
+        .map(|name| format!("{prefix}.{name}"));
+    let of_kinds = kinds.iter().flat_map(|kind| {
+        ["jobs", "resume", "suspect", "dead"].map(|queue| format!("{prefix}.{queue}.{kind}"))
+    });
+    single.chain(delays(prefix)).chain(of_kinds).collect()
+}
+
+fn delays(prefix: &str) -> impl Iterator<Item = String> {
+    (0..16).map(move |bit| format!("{prefix}.delay.{bit:02}"))
+}
