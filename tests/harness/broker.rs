@@ -53,7 +53,7 @@ impl Broker {
     }
 
     /// Runs `rabbitmqctl` against the broker and gives back what it printed. To block all publishers:
-    /// `ctl(&["set_disk_free_limit", "1000TB"])`; to let them go on: `ctl(&["set_disk_free_limit", "1MB"])`.
+    /// `ctl(&["set_disk_free_limit", "100000GB"])`; to let them go on: `ctl(&["set_disk_free_limit", "50MB"])`.
     pub async fn ctl(&self, arguments: &[&str]) -> String {
         let node = self.node.as_ref().expect(NOT_OURS);
         node.ctl(arguments).await

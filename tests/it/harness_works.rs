@@ -100,14 +100,14 @@ async fn a_disk_alarm_blocks_publishers_until_it_is_lifted() {
     let amqp = Amqp::connect(broker.url()).await;
     let queue = declare_jobs(&amqp, &prefix).await;
 
-    broker.ctl(&["set_disk_free_limit", "1000TB"]).await;
+    broker.ctl(&["set_disk_free_limit", "100000GB"]).await;
     let publishing = amqp.publish_job(&prefix, "cdn.purge", "{}", json_properties());
     tokio::pin!(publishing);
     let confirmed = tokio::time::timeout(seconds(1), &mut publishing).await;
     assert!(confirmed.is_err(), "confirmed under an alarm");
     assert_eq!(Amqp::connect(broker.url()).await.count(&queue).await, 0);
 
-    broker.ctl(&["set_disk_free_limit", "1MB"]).await;
+    broker.ctl(&["set_disk_free_limit", "50MB"]).await;
     publishing.await;
     assert_eq!(amqp.count(&queue).await, 1);
 }

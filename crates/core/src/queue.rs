@@ -13,6 +13,7 @@ use crate::job::Kind;
 
 pub mod rabbit;
 pub mod sqlite;
+pub mod topology;
 
 /// Header values this product sets; anything else a producer sends is not ours to keep.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

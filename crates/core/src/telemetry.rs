@@ -48,18 +48,23 @@ pub fn start_logs(format: LogFormat, filter: &str) -> Result<(), ConfigError> {
     started.map_err(|error| ConfigError::new(format!("logs are set up already: {error}")))
 }
 
-/// Installs the recorder. Whoever serves the handle also runs its upkeep every few seconds.
-pub fn start_metrics(kinds: &[Kind]) -> Result<PrometheusHandle, BuildError> {
-    let long = Matcher::Full(metric::JOB_QUEUE_WAIT.to_owned());
-    let handle = PrometheusBuilder::new()
-        .set_buckets(&SECONDS)?
-        .set_buckets_for_metric(long, &LONG_SECONDS)?
-        .set_buckets_for_metric(Matcher::Full(metric::PURGE_BATCH_PATHS.to_owned()), &PATHS)?
-        .install_recorder()?;
+/// Installs the recorder, with the series of `kinds` at zero. Whoever serves the handle also runs its upkeep
+/// every few seconds.
+pub fn start_metrics(kinds: &[Kind]) -> Result<PrometheusHandle, ConfigError> {
+    let handle = recorder().map_err(|error| ConfigError::new(format!("no metrics: {error}")))?;
     metrics_process::Collector::default().describe();
     describe();
     begin_at_zero(kinds);
     Ok(handle)
+}
+
+fn recorder() -> Result<PrometheusHandle, BuildError> {
+    let full = |name: &str| Matcher::Full(name.to_owned());
+    PrometheusBuilder::new()
+        .set_buckets(&SECONDS)?
+        .set_buckets_for_metric(full(metric::JOB_QUEUE_WAIT), &LONG_SECONDS)?
+        .set_buckets_for_metric(full(metric::PURGE_BATCH_PATHS), &PATHS)?
+        .install_recorder()
 }
 
 fn begin_at_zero(kinds: &[Kind]) {

@@ -16,3 +16,4 @@ pub mod settle;
 pub mod shutdown;
 pub mod suspect;
 pub mod tasks;
+pub mod validate;

@@ -1,1 +1,93 @@
-//! Purger.
+//! The purger: works `cdn.purge` jobs, which invalidate CDN cache paths (SPEC 3.1).
+//!
+//! [`Purger`] is the handler; what upstream sends is in [`payload`], the remote call in [`api`], what is done of a
+//! job in [`progress`]. All jobs of the process share requests by way of the coalescer in [`coalesce`].
+
+use std::{sync::Arc, time::Duration};
+
+use genfleet_core::{
+    error::JobError,
+    handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
+    job::{Kind, Violation},
+    options::{self, ConfigError},
+};
+use serde_json::Value;
+
+use crate::{
+    api::GenesysCdn,
+    coalesce::{
+        Coalescer,
+        entry::{Order, Outcome},
+    },
+    payload::Payload,
+    progress::{Progress, Report, State},
+};
+
+pub mod api;
+pub mod coalesce;
+pub mod payload;
+pub mod progress;
+
+/// The purger's own settings.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PurgerOptions {
+    /// How long a purge request waits for paths of further jobs, counted from the last one that came; a job alone
+    /// goes at once. 0ms keeps jobs apart: each request carries one job's paths only
+    #[arg(long, env = "GENFLEET_BATCH_LINGER", value_name = "DURATION", default_value = "20ms", value_parser = options::duration)]
+    pub batch_linger: Duration,
+}
+
+/// Invalidates CDN cache paths.
+#[derive(Debug)]
+pub struct Purger {
+    coalescer: Coalescer,
+}
+
+impl JobHandler for Purger {
+    const KIND: Kind = Kind::CdnPurge;
+    const ACTION: &'static str = "cache_invalidated";
+    const SCOPES: &'static [&'static str] = &[api::SCOPE];
+    const DEFAULTS: Defaults = Defaults { concurrency: 256 };
+
+    type Options = PurgerOptions;
+    type Payload = Payload;
+    type State = State;
+    type Report = Report;
+
+    fn new(options: PurgerOptions, services: &Services) -> Result<Self, ConfigError> {
+        let cdn = GenesysCdn::new(services.genesys.clone());
+        let (coalescer, task) = Coalescer::new(cdn, options.batch_linger);
+        services.tasks.spawn("coalescer", task);
+        Ok(Self { coalescer })
+    }
+
+    fn validate(payload: &Payload) -> Vec<Violation> {
+        payload.violations()
+    }
+
+    async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Step<Self>, JobError> {
+        let paths: Arc<[Arc<str>]> = payload.paths.into_iter().map(Arc::from).collect();
+        let order = Order {
+            job: job.id.clone(),
+            paths: Arc::clone(&paths),
+            progress: Progress::resume(state, paths.len()),
+            traceparent: job.traceparent.clone(),
+            tracestate: job.tracestate.clone(),
+        };
+        let outcome = self.coalescer.purge(order, &job.stop).await;
+        job.count_requests(outcome.requests);
+        concluded(outcome, &paths).map(Step::Done)
+    }
+}
+
+/// The report, or the error with what was achieved.
+fn concluded(outcome: Outcome, paths: &[Arc<str>]) -> Result<Report, JobError> {
+    let Outcome { progress, error, .. } = outcome;
+    let report = progress.report(paths);
+    let Some(error) = error else { return Ok(report) };
+    let error = match progress.state().and_then(|state| serde_json::to_value(state).ok()) {
+        Some(state) => error.with_state(state),
+        None => error,
+    };
+    Err(error.with_report(serde_json::to_value(report).unwrap_or(Value::Null)))
+}

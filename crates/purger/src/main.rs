@@ -1,2 +1,5 @@
-//! Purger.
-fn main() {}
+//! The `purger` process: works `cdn.purge` jobs.
+
+fn main() -> std::process::ExitCode {
+    genfleet_core::worker::runtime::main::<genfleet_purger::Purger>()
+}

@@ -5,7 +5,7 @@ use std::{env, ffi::OsString, fmt, process::ExitCode, sync::Arc};
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 
 use super::{
-    options::{QueueOptions, WorkerOptions},
+    options::{LogFormat, QueueOptions, WorkerOptions},
     runtime::{EXIT_USAGE, End, Runtime},
     shutdown::Signals,
 };
@@ -87,8 +87,10 @@ fn without_empty_variables(command: Command) -> Command {
 
 fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, ConfigError> {
     options.queue.check()?;
-    telemetry::start_logs(options.worker.log_format, &options.worker.log)?;
+    options.worker.start_logs("info", LogFormat::Json)?;
     install_tls();
+    // Before anything counts.
+    let metrics = telemetry::start_metrics(&[H::KIND])?;
     let clock: SharedClock = Arc::new(SystemClock);
     let genesys = GenesysClient::new(&options.genesys, vec![(H::KIND, H::SCOPES)], clock.clone())?;
     if options.check_config {
@@ -102,7 +104,7 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
         let queue = options.queue.open(H::KIND.worker(), Role::Worker, clock.clone());
         let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;
         let runtime = Runtime::new(options.worker, queue, genesys, clock);
-        runtime.serve_admin(&[H::KIND]).await?;
+        runtime.serve_admin(metrics).await?;
         runtime.work::<H>(options.own)?;
         Ok(runtime.run(signals, std::future::pending()).await)
     })

@@ -15,6 +15,7 @@ use crate::{
         sqlite::{Role, SqliteQueue},
     },
     retry::RetryPolicy,
+    telemetry,
     worker::engine::RunPolicy,
 };
 
@@ -166,13 +167,13 @@ pub struct WorkerOptions {
     #[arg(long, env = "GENFLEET_ADMIN_ADDR", default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
     pub admin_addr: std::net::SocketAddr,
 
-    /// Form of the log on stderr
-    #[arg(long, env = "GENFLEET_LOG_FORMAT", value_enum, default_value = "json")]
-    pub log_format: LogFormat,
+    /// Form of the log on stderr [default: json; of a batch: text]
+    #[arg(long, env = "GENFLEET_LOG_FORMAT", value_enum)]
+    pub log_format: Option<LogFormat>,
 
-    /// What is logged: error, warn, info, debug, or a tracing filter
-    #[arg(long, env = "GENFLEET_LOG", default_value = "info", value_name = "FILTER")]
-    pub log: String,
+    /// What is logged: error, warn, info, debug, or a tracing filter [default: info; of a batch: error]
+    #[arg(long, env = "GENFLEET_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
 }
 
 impl WorkerOptions {
@@ -182,6 +183,11 @@ impl WorkerOptions {
             retry: RetryPolicy { initial: self.retry_initial, longest: self.retry_longest },
             attempt_timeout: self.attempt_timeout,
         }
+    }
+
+    /// Begins logging; what is not set is as given.
+    pub fn start_logs(&self, filter: &str, format: LogFormat) -> Result<(), ConfigError> {
+        telemetry::start_logs(self.log_format.unwrap_or(format), self.log.as_deref().unwrap_or(filter))
     }
 
     /// Jobs of `kind` in flight.

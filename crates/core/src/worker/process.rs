@@ -19,12 +19,13 @@ use super::{
     running::{Entered, Run},
     settle::{self, Ended, Settlement},
     suspect::{self, Verdict},
+    validate,
 };
 use crate::{
     error::{ErrorClass, JobError},
     event::{self, Ending, Outcome},
     handler::{JobContext, JobHandler, Progress},
-    job::{Job, JobId, Rejection, Violation, decode},
+    job::{Job, JobId, Rejection, decode},
     metric,
     queue::{Delivery, Lane, Message, Publication, QueueError, Settled},
 };
@@ -109,25 +110,10 @@ impl<H: JobHandler> Engine<H> {
         if !carried.begun() && job.deadline.is_some_and(|deadline| deadline < now) {
             return self.expire(delivery, &carried, job).await;
         }
-        match self.checked(&job) {
+        match validate::payload::<H>(&job) {
             Ok(payload) => self.entered(Arrived { delivery, carried, job, slot }, payload).await,
-            Err(violations) => {
-                let message = decode::summary(&violations);
-                let rejection = Rejection { id: job.id, code: "invalid_job", message, violations };
-                self.reject(delivery, &carried, rejection).await;
-            }
+            Err(rejection) => self.reject(delivery, &carried, *rejection).await,
         }
-    }
-
-    /// The payload, where it keeps the worker's own rules, too.
-    fn checked(&self, job: &Job) -> Result<H::Payload, Vec<Violation>> {
-        let payload = serde_json::from_value::<H::Payload>(job.payload.clone())
-            .map_err(|error| vec![Violation::new("/payload", error.to_string())])?;
-        let mut violations = H::validate(&payload);
-        if job.webhook.is_some() {
-            violations.push(Violation::new("/webhook", "this fleet signs no webhooks: GENFLEET_WEBHOOK_SECRET is not set"));
-        }
-        if violations.is_empty() { Ok(payload) } else { Err(violations) }
     }
 
     /// Once at a time: runs, attaches to the one that runs, or waits for another job of the same id.

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::time::Instant;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
@@ -29,10 +30,9 @@ use crate::{
     clock::SharedClock,
     genesys::client::GenesysClient,
     handler::{JobHandler, Services},
-    job::{Kind, schema::JobSchema},
+    job::schema::JobSchema,
     options::ConfigError,
     queue::Queue,
-    telemetry,
 };
 
 /// Exit code of bad usage or configuration.
@@ -160,8 +160,7 @@ impl Runtime {
     }
 
     /// Serves the admin port.
-    pub async fn serve_admin(&self, kinds: &[Kind]) -> Result<(), ConfigError> {
-        let metrics = telemetry::start_metrics(kinds).map_err(|error| ConfigError::new(error.to_string()))?;
+    pub async fn serve_admin(&self, metrics: PrometheusHandle) -> Result<(), ConfigError> {
         let address = self.options.admin_addr;
         let listener = admin::listen(address)
             .await

@@ -111,9 +111,10 @@ fn give_back(scope: &Scope<'_>, id: i64, changes: &mut Changes) -> rusqlite::Res
     let mut rows = statement.query([id])?;
     let mut found = false;
     while let Some(row) = rows.next()? {
-        let kind = row.get_ref(0)?.as_str()?.parse::<Kind>();
         let lane = if row.get(1)? { Lane::Suspect } else { Lane::Jobs };
-        kind.into_iter().for_each(|kind| changes.touch(Shelf::of(kind, lane)));
+        if let Ok(kind) = row.get_ref(0)?.as_str()?.parse::<Kind>() {
+            changes.touch(Shelf::of(kind, lane));
+        }
         found = true;
     }
     Ok(found)

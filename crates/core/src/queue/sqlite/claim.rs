@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::{
-    change::{Change, Taken},
+    change::Taken,
     command::{Scope, Work},
     link::Link,
     row,
@@ -82,7 +82,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if !self.settled {
-            drop(self.link.post(Change { taken: Taken::Claim(self.id), publications: Vec::new() }));
+            drop(self.link.post_change(Taken::Claim(self.id)));
         }
     }
 }
@@ -154,8 +154,8 @@ fn next_due(scope: &Scope<'_>, kind: Kind, lanes: &[Lane]) -> rusqlite::Result<O
     let mut statement = scope.connection.prepare_cached(SQL)?;
     let mut earliest = None;
     for lane in lanes {
-        let due: Option<i64> = statement
-            .query_row(params![kind.as_str(), lane.as_str(), scope.now.as_millisecond()], |row| row.get(0))?;
+        let due: Option<i64> =
+            statement.query_row(params![kind.as_str(), lane.as_str(), scope.now.as_millisecond()], |row| row.get(0))?;
         earliest = earliest.into_iter().chain(due).min();
     }
     Ok(earliest)

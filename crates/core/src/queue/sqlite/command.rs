@@ -103,7 +103,8 @@ impl Command {
             Self::Claim(asked) => asked.answer(),
             Self::Load(asked) => asked.answer(),
             Self::Printed(asked) => asked.answer(),
-            Self::Close(reply) => drop(reply.send(())),
+            // Whoever does not wait any more need not hear it.
+            Self::Close(reply) => reply.send(()).unwrap_or(()),
         }
     }
 
@@ -114,7 +115,7 @@ impl Command {
             Self::Claim(asked) => asked.fail(error),
             Self::Load(asked) => asked.fail(error),
             Self::Printed(asked) => asked.fail(error),
-            Self::Close(reply) => drop(reply.send(())),
+            Self::Close(_) => {}
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! Every wait is in a field, so that dropping a future half-way loses nothing.
 
-use std::{collections::VecDeque, future, mem, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future, sync::Arc, time::Duration};
 
 use tokio::{
     select,
@@ -103,9 +103,9 @@ impl Consumer {
     }
 
     /// Takes jobs again.
+    #[expect(clippy::unused_async, reason = "the other queue has to wait here")]
     pub async fn open_intake(&mut self) {
         self.open = true;
-        future::ready(()).await;
     }
 
     /// One waiting job, for a probe. `None` where none waits or no slot is free.
@@ -210,7 +210,8 @@ impl Intake {
             self.lanes.rotate_left(turn);
         }
         for (held, row) in claimed.rows {
-            let Some(slot) = slots.split(1).or_else(|| Some(mem::replace(&mut slots, return))) else { return };
+            // Never more rows than slots; were there more, dropping them gives them back.
+            let Some(slot) = slots.split(1) else { return };
             let settler = queue::Settler::Sqlite(Settler::new(held, slot));
             self.ready.push_back(Delivery { message: row.message, lane: row.lane, returns: row.returns, settler });
         }

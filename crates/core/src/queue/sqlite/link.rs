@@ -116,6 +116,11 @@ impl Link {
         Ok(found)
     }
 
+    /// Takes something away and puts nothing in.
+    pub(super) fn post_change(&self, taken: Taken) -> Reply<bool> {
+        self.post(Change { taken, publications: Vec::new() })
+    }
+
     /// Sends `command` as it is.
     pub(super) fn send(&self, command: Command) {
         drop(self.commands.send(command));

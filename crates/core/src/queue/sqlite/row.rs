@@ -6,12 +6,11 @@ use rusqlite::{Row, types::Type};
 
 use crate::queue::{Headers, Message};
 
-/// The columns of a message, in the order [`read`] takes them.
-pub(super) const COLUMNS: &str = "message_id, correlation_id, reply_to, timestamp, content_type, headers, body";
-/// How many [`COLUMNS`] are.
+/// How many columns a message has: see [`read`].
 pub(super) const WIDTH: usize = 7;
 
-/// The message whose columns begin at `first`.
+/// The message whose columns begin at `first`: `message_id`, `correlation_id`, `reply_to`, `timestamp`,
+/// `content_type`, `headers`, `body`.
 pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Message> {
     let headers = row.get_ref(first + 5)?.as_str()?;
     Ok(Message {

@@ -3,10 +3,7 @@
 use metrics::counter;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{
-    change::{Change, Taken},
-    claim::Held,
-};
+use super::{change::Taken, claim::Held};
 use crate::{
     metric,
     queue::{Publication, QueueError, Settled},
@@ -43,7 +40,7 @@ impl Settler {
     pub async fn give_back(self) {
         let (id, link) = self.held.settle();
         // Where it fails, the row comes back when the store is opened again.
-        drop(link.ask(Change { taken: Taken::Claim(id), publications: Vec::new() }).await);
+        drop(link.post_change(Taken::Claim(id)).await);
         drop(self.slot);
     }
 }

@@ -27,8 +27,8 @@ pub(super) struct Changes {
 
 impl Changes {
     /// Rows of `shelf` added, given back or delayed.
-    pub(super) fn of(&self, shelf: Shelf) -> u64 {
-        self.shelves[shelf.0]
+    pub(super) fn of(&self, Shelf(place): Shelf) -> u64 {
+        self.shelves[place]
     }
 
     /// Events added.
@@ -37,8 +37,8 @@ impl Changes {
     }
 
     /// A row of `shelf` was added, given back or delayed.
-    pub(super) fn touch(&mut self, shelf: Shelf) {
-        self.shelves[shelf.0] += 1;
+    pub(super) fn touch(&mut self, Shelf(place): Shelf) {
+        self.shelves[place] += 1;
     }
 
     /// An event was added.

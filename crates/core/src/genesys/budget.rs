@@ -1,0 +1,319 @@
+//! How many requests the token may still send, and when (SPEC 4): a state machine over the time, without I/O.
+//!
+//! The API counts requests in windows of a length it does not tell, and says with each answer how many it counted
+//! and how many whole seconds are left. What this keeps is an upper bound of the API's own count: what it told
+//! last, plus all that it may have counted since: requests in flight, and those whose answer did not tell. So
+//! latency, answers out of order and lost answers cost budget, never a 429.
+//!
+//! Does not wait ([`crate::genesys::client`]) and knows nothing of 429 ([`crate::genesys::gate`]).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::genesys::limits::{RESET_SLACK, Rates};
+
+mod window;
+
+use window::{Span, Window};
+
+/// A window of which no answer told anything lasts this long from its first request, and the slack.
+const ASSUMED: Duration = Duration::from_secs(60);
+/// The last 1/5 of the budget is spread over what is left of the window.
+const RESERVE: u32 = 5;
+
+/// The token's budget.
+#[derive(Debug)]
+pub struct Budget {
+    /// What we were told to use at most.
+    ours: u32,
+    /// What the API allows.
+    allowed: Option<u32>,
+    /// Counts tokens: what belongs to an earlier one does not count.
+    token: u64,
+    window: Option<Window>,
+    /// The window before: its answers may still come.
+    ended: Option<Span>,
+    in_flight: u32,
+    /// When each request ended whose answer did not tell whether it was counted.
+    untold: Vec<Instant>,
+}
+
+/// May a request go?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// Now.
+    Now,
+    /// Not before this, unless an answer changes it.
+    At(Instant),
+}
+
+/// One request's share of the budget. Handed back once it is known what became of it.
+#[derive(Debug)]
+#[must_use]
+pub struct Share {
+    token: u64,
+}
+
+impl Budget {
+    /// At most `per_minute` requests a window, or what the API allows where that is less.
+    pub fn new(per_minute: u32) -> Self {
+        let ours = per_minute.max(1);
+        Self { ours, allowed: None, token: 0, window: None, ended: None, in_flight: 0, untold: Vec::new() }
+    }
+
+    /// Requests in a window.
+    pub fn limit(&self) -> u32 {
+        self.allowed.map_or(self.ours, |allowed| allowed.clamp(1, self.ours))
+    }
+
+    /// What is left of this window.
+    pub fn left(&mut self, now: Instant) -> u32 {
+        self.roll(now);
+        let counted = self.window.as_ref().map_or(0, |window| window.counted);
+        let untold = u32::try_from(self.untold.len()).unwrap_or(u32::MAX);
+        self.limit().saturating_sub(counted.saturating_add(self.in_flight).saturating_add(untold))
+    }
+
+    /// May a request go now?
+    pub fn ready(&mut self, now: Instant) -> Ready {
+        let left = self.left(now);
+        let reserve = (self.limit() / RESERVE).max(1);
+        let Some(window) = &mut self.window else {
+            // Requests of the window before may fill it alone: their answers say more.
+            return if left > 0 { Ready::Now } else { Ready::At(now + RESET_SLACK) };
+        };
+        if left == 0 { Ready::At(window.end) } else { window.spread(now, left, reserve) }
+    }
+
+    /// Takes one request's share, at once.
+    pub fn take(&mut self, now: Instant) -> Share {
+        self.roll(now);
+        self.window.get_or_insert_with(|| Window::assumed(now + ASSUMED + RESET_SLACK));
+        self.in_flight += 1;
+        Share { token: self.token }
+    }
+
+    /// A share that was not used: nothing was sent.
+    pub fn give_back(&mut self, share: Share) {
+        if self.is_current(&share) {
+            self.in_flight = self.in_flight.saturating_sub(1);
+            let idle = self.in_flight == 0 && self.untold.is_empty();
+            if idle && self.window.as_ref().is_some_and(Window::is_untouched) {
+                self.window = None;
+            }
+        }
+    }
+
+    /// A request sent at `sent` ended without an answer: the API may have counted it.
+    pub fn lost(&mut self, share: Share, now: Instant) {
+        if self.is_current(&share) {
+            self.roll(now);
+            self.in_flight = self.in_flight.saturating_sub(1);
+            self.untold.push(now);
+        }
+    }
+
+    /// A request sent at `sent` was answered.
+    pub fn answered(&mut self, share: Share, sent: Instant, now: Instant, rates: Rates) {
+        if !self.is_current(&share) {
+            return;
+        }
+        self.roll(now);
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.allowed = rates.allowed.or(self.allowed);
+        if let Some(reset) = rates.reset
+            && !self.place(Span::told(sent, now, reset))
+        {
+            return;
+        }
+        match (rates.count, &mut self.window) {
+            (Some(count), Some(window)) => {
+                window.counted = window.counted.max(count);
+                // What ended before this was sent is in its count.
+                self.untold.retain(|ended| *ended > sent);
+            }
+            (Some(_), None) => {}
+            (None, _) => self.untold.push(now),
+        }
+    }
+
+    /// From now on another token is used: its window begins with its first request.
+    pub fn new_token(&mut self) {
+        self.token += 1;
+        self.window = None;
+        self.ended = None;
+        self.in_flight = 0;
+        self.untold.clear();
+    }
+
+    fn is_current(&self, share: &Share) -> bool {
+        share.token == self.token
+    }
+
+    /// Finds the window an answer speaks of; false where it is over.
+    fn place(&mut self, told: Span) -> bool {
+        let now_known = self.window.as_ref().and_then(|window| window.span);
+        match now_known {
+            Some(current) if told.is_before(current) => return false,
+            Some(current) if current.is_before(told) => self.close(current.earliest, Some(current)),
+            Some(_) => {}
+            None if self.ended.is_some_and(|ended| !ended.is_before(told)) => return false,
+            None => {}
+        }
+        self.window.get_or_insert_with(|| Window::assumed(told.latest)).narrow(told);
+        true
+    }
+
+    /// Ends a window whose time is over.
+    fn roll(&mut self, now: Instant) {
+        if let Some(window) = self.window.take_if(|window| window.end <= now) {
+            let earliest = window.span.map_or(window.end - RESET_SLACK, |span| span.earliest);
+            self.close(earliest, window.span);
+        }
+    }
+
+    /// Keeps of the untold requests those that the next window may have counted.
+    fn close(&mut self, earliest_end: Instant, span: Option<Span>) {
+        self.window = None;
+        self.ended = span;
+        self.untold.retain(|ended| *ended > earliest_end);
+    }
+}
+
+#[cfg(test)]
+mod simulation;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn rates(allowed: u32, count: u32, reset: u64) -> Rates {
+        Rates { allowed: Some(allowed), count: Some(count), reset: Some(seconds(reset)) }
+    }
+
+    /// Takes all that goes at `now`.
+    fn drain(budget: &mut Budget, now: Instant) -> u32 {
+        let mut taken = 0;
+        while budget.ready(now) == Ready::Now {
+            let _in_flight = budget.take(now);
+            taken += 1;
+        }
+        taken
+    }
+
+    #[test]
+    fn four_fifths_go_at_once_and_the_rest_is_spread_to_the_windows_end() {
+        let (mut budget, start) = (Budget::new(100), Instant::now());
+        assert_eq!(drain(&mut budget, start), 81, "the first of the spread ones goes at once");
+        let mut now = start;
+        for _ in 81..100 {
+            let Ready::At(next) = budget.ready(now) else { panic!("it is spread") };
+            let wait = next - now;
+            assert!(wait > Duration::from_millis(2900) && wait < Duration::from_millis(3200), "{wait:?}");
+            now = next;
+            assert_eq!(drain(&mut budget, now), 1);
+        }
+        assert_eq!(budget.ready(now), Ready::At(start + seconds(61)));
+    }
+
+    #[test]
+    fn before_any_header_a_window_lasts_sixty_seconds_from_its_first_request() {
+        let (mut budget, start) = (Budget::new(10), Instant::now());
+        let later = start + seconds(500);
+        for _ in 0..10 {
+            let share = budget.take(later);
+            budget.lost(share, later + seconds(1));
+        }
+        assert_eq!(budget.left(later + seconds(59)), 0);
+        assert_eq!(budget.left(later + seconds(62)), 10);
+    }
+
+    #[test]
+    fn the_apis_limit_counts_where_it_is_smaller_and_never_where_it_is_larger() {
+        let (mut budget, now) = (Budget::new(300), Instant::now());
+        for (allowed, limit) in [(180, 180), (1000, 300), (0, 1)] {
+            let share = budget.take(now);
+            budget.answered(share, now, now, rates(allowed, 1, 60));
+            assert_eq!(budget.limit(), limit);
+        }
+    }
+
+    #[test]
+    fn what_another_process_spent_of_the_token_counts() {
+        let (mut budget, now) = (Budget::new(300), Instant::now());
+        let share = budget.take(now);
+        budget.answered(share, now, now, rates(300, 250, 40));
+        assert_eq!(budget.left(now), 50);
+    }
+
+    #[test]
+    fn an_answer_of_the_window_before_does_not_disturb_the_new_one() {
+        let (mut budget, start) = (Budget::new(300), Instant::now());
+        let (slow, quick) = (budget.take(start), budget.take(start));
+        budget.answered(quick, start, start, rates(300, 290, 5));
+        let later = start + seconds(10);
+        let share = budget.take(later);
+        budget.answered(share, later, later, rates(300, 1, 60));
+        budget.answered(slow, start, later, rates(300, 291, 5));
+        assert_eq!(budget.left(later), 299);
+    }
+
+    #[test]
+    fn a_late_answer_of_an_old_window_does_not_begin_a_new_one() {
+        let (mut budget, start) = (Budget::new(300), Instant::now());
+        let (slow, quick) = (budget.take(start), budget.take(start));
+        budget.answered(quick, start, start, rates(300, 290, 5));
+        let later = start + seconds(7);
+        budget.answered(slow, start, later, rates(300, 291, 5));
+        assert_eq!(budget.left(later), 300);
+    }
+
+    #[test]
+    fn answers_out_of_order_never_lower_the_count() {
+        let (mut budget, now) = (Budget::new(300), Instant::now());
+        let (first, second) = (budget.take(now), budget.take(now));
+        budget.answered(second, now, now, rates(300, 2, 60));
+        budget.answered(first, now, now, rates(300, 1, 60));
+        assert_eq!(budget.left(now), 298);
+    }
+
+    #[test]
+    fn a_lost_answer_costs_until_a_later_request_tells_the_count() {
+        let (mut budget, start) = (Budget::new(300), Instant::now());
+        let lost = budget.take(start);
+        budget.lost(lost, start + seconds(1));
+        assert_eq!(budget.left(start + seconds(1)), 299);
+        let share = budget.take(start + seconds(2));
+        budget.answered(share, start + seconds(2), start + seconds(3), rates(300, 1, 57));
+        assert_eq!(budget.left(start + seconds(3)), 299, "the API never saw the lost one");
+    }
+
+    #[test]
+    fn an_unused_share_leaves_no_trace() {
+        let (mut budget, start) = (Budget::new(1), Instant::now());
+        let share = budget.take(start);
+        budget.give_back(share);
+        assert_eq!(budget.ready(start), Ready::Now);
+        let later = start + seconds(30);
+        let _share = budget.take(later);
+        assert_eq!(budget.ready(later), Ready::At(later + seconds(61)), "no window was begun before");
+    }
+
+    #[test]
+    fn a_new_token_begins_a_new_window_and_forgets_the_old_ones_requests() {
+        let (mut budget, now) = (Budget::new(50), Instant::now());
+        let old = budget.take(now);
+        while budget.left(now) > 0 {
+            let _in_flight = budget.take(now);
+        }
+        budget.new_token();
+        assert_eq!(budget.left(now), 50);
+        budget.answered(old, now, now, rates(50, 50, 60));
+        assert_eq!(budget.left(now), 50);
+    }
+}

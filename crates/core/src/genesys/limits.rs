@@ -1,0 +1,117 @@
+//! What an answer says about limits: the token's budget, and when to come back (SPEC 4). Reads only; what follows is
+//! decided by [`crate::genesys::budget`] and [`crate::genesys::gate`].
+
+use std::time::Duration;
+
+use jiff::{Timestamp, fmt::rfc2822::DateTimeParser};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use serde_json::{Map, Value};
+
+/// A window's end lies at most this long after `inin-ratelimit-reset`, which is in whole seconds.
+pub const RESET_SLACK: Duration = Duration::from_secs(1);
+/// Nobody is asked to wait less: `Retry-After: 0` would make a storm.
+const SHORTEST: Duration = Duration::from_secs(1);
+/// Nobody waits longer without asking again.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// The token's window, as an answer tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Requests in a window.
+    pub allowed: Option<u32>,
+    /// Requests counted in this window so far.
+    pub count: Option<u32>,
+    /// What is left of this window, in whole seconds.
+    pub reset: Option<Duration>,
+}
+
+impl Rates {
+    /// What the headers `inin-ratelimit-*` say.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
+        Self {
+            allowed: number("inin-ratelimit-allowed"),
+            count: number("inin-ratelimit-count"),
+            reset: number("inin-ratelimit-reset").map(|seconds| Duration::from_secs(seconds.into()).min(LONGEST)),
+        }
+    }
+}
+
+/// How long to send nothing, by the first of these that tells: `Retry-After` (seconds or HTTP date), the number in
+/// the message, the window's end. `None` where nothing does.
+pub fn wait(headers: &HeaderMap, told: &Map<String, Value>, now: Timestamp) -> Option<Duration> {
+    let reset = || Rates::of(headers).reset.map(|reset| reset + RESET_SLACK);
+    let wait = retry_after(headers, now).or_else(|| in_message(told)).or_else(reset)?;
+    Some(wait.clamp(SHORTEST, LONGEST))
+}
+
+/// The header alone.
+pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let written = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if !written.is_empty() && written.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(written.parse().map_or(LONGEST, Duration::from_secs).min(LONGEST));
+    }
+    let date = DateTimeParser::new().relaxed_weekday(true).parse_timestamp(written).ok()?;
+    Some(Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO).min(LONGEST))
+}
+
+/// "Retry the request in [N] seconds", wherever a text says it.
+fn in_message(told: &Map<String, Value>) -> Option<Duration> {
+    const BEFORE: &str = "retry the request in";
+    told.values().filter_map(Value::as_str).find_map(|text| {
+        let text = text.to_ascii_lowercase();
+        let after = &text[text.find(BEFORE)? + BEFORE.len()..];
+        let digits: String = after.trim_start_matches([' ', '[']).chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok().map(Duration::from_secs)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    const NOW: &str = "2026-03-01T12:00:00Z";
+    const MESSAGE: &str = "Rate limit exceeded the maximum. Retry the request in [17] seconds";
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    fn seconds(pairs: &[(&'static str, &'static str)], message: &str) -> Option<u64> {
+        let told = Map::from_iter([("message".to_owned(), message.into())]);
+        wait(&headers(pairs), &told, NOW.parse().unwrap()).map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_or_as_a_date() {
+        assert_eq!(seconds(&[("retry-after", "58")], MESSAGE), Some(58));
+        assert_eq!(seconds(&[("retry-after", "Sun, 01 Mar 2026 12:00:42 GMT")], MESSAGE), Some(42));
+        assert_eq!(seconds(&[("retry-after", "Mon, 01 Mar 2026 12:00:42 GMT")], ""), Some(42), "a wrong weekday");
+    }
+
+    #[test]
+    fn without_it_the_message_tells_then_the_windows_end() {
+        assert_eq!(seconds(&[("inin-ratelimit-reset", "38")], MESSAGE), Some(17));
+        assert_eq!(seconds(&[("retry-after", "soon"), ("inin-ratelimit-reset", "38")], ""), Some(39));
+        assert_eq!(seconds(&[], "Retry the request in 9 seconds"), Some(9));
+        assert_eq!(seconds(&[], "too many requests"), None);
+    }
+
+    #[test]
+    fn no_wait_is_so_short_that_it_makes_a_storm_nor_so_long_that_it_never_ends() {
+        assert_eq!(seconds(&[("retry-after", "0")], ""), Some(1));
+        assert_eq!(seconds(&[("retry-after", "Sun, 01 Mar 2026 11:00:00 GMT")], ""), Some(1));
+        assert_eq!(seconds(&[("retry-after", "99999999999999999999999")], ""), Some(24 * 3600));
+    }
+
+    #[test]
+    fn rates_that_are_no_numbers_are_not_told() {
+        let told = headers(&[("inin-ratelimit-allowed", "300"), ("inin-ratelimit-count", "many")]);
+        assert_eq!(Rates::of(&told), Rates { allowed: Some(300), count: None, reset: None });
+    }
+}

@@ -1,0 +1,209 @@
+//! What a worker asks the API for, on whose behalf, and what it gets back. Sends nothing: that is
+//! [`crate::genesys::client`].
+
+use bytes::Bytes;
+use reqwest::{
+    Method,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    genesys::{classify::Expected, error::ApiError},
+    job::{JobId, Kind},
+};
+
+/// May a request whose answer was lost be sent again without looking?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// Sending it twice does no more than sending it once.
+    Safe,
+    /// It creates something: a lost answer is [`Ambiguous`](crate::error::ErrorClass::Ambiguous), and whoever sent
+    /// it looks before sending it again.
+    LookUpFirst,
+}
+
+/// One call of the API.
+#[derive(Clone, Debug)]
+pub struct ApiRequest {
+    pub(super) method: Method,
+    pub(super) endpoint: &'static str,
+    pub(super) path: Option<String>,
+    pub(super) query: Vec<(String, String)>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Option<Bytes>,
+    pub(super) repeat: Repeat,
+    pub(super) expected: Expected,
+    /// What of it cannot be put into a request at all.
+    pub(super) flaw: Option<String>,
+}
+
+impl ApiRequest {
+    /// Reads. `endpoint` is the path's template (`/api/v2/files/{fileId}/scans`), also the metric label, and the
+    /// path itself where [`at`](Self::at) gives none.
+    pub fn get(endpoint: &'static str) -> Self {
+        Self::new(Method::GET, endpoint, Repeat::Safe)
+    }
+
+    /// Replaces.
+    pub fn put(endpoint: &'static str) -> Self {
+        Self::new(Method::PUT, endpoint, Repeat::Safe)
+    }
+
+    /// Creates, unless [`safe_to_repeat`](Self::safe_to_repeat) says otherwise.
+    pub fn post(endpoint: &'static str) -> Self {
+        Self::new(Method::POST, endpoint, Repeat::LookUpFirst)
+    }
+
+    /// Removes.
+    pub fn delete(endpoint: &'static str) -> Self {
+        Self::new(Method::DELETE, endpoint, Repeat::Safe)
+    }
+
+    fn new(method: Method, endpoint: &'static str, repeat: Repeat) -> Self {
+        Self {
+            method,
+            endpoint,
+            path: None,
+            query: Vec::new(),
+            headers: HeaderMap::new(),
+            body: None,
+            repeat,
+            expected: Expected::AnySuccess,
+            flaw: None,
+        }
+    }
+
+    /// The path, sent as it is: what it is made of is percent-encoded by the caller where it needs to be.
+    #[must_use]
+    pub fn at(mut self, path: impl Into<String>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// A pair of the query, encoded here.
+    #[must_use]
+    pub fn query(mut self, name: &str, value: impl ToString) -> Self {
+        self.query.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// A header. A value that no header can hold fails the call with `rejected`, unsent.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: &str) -> Self {
+        match HeaderValue::from_bytes(value.as_bytes()) {
+            Ok(value) => drop(self.headers.insert(name, value)),
+            Err(_) => self.flaw = Some(format!("header {name} cannot hold {value:?}")),
+        }
+        self
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn json(mut self, body: &impl Serialize) -> Self {
+        match serde_json::to_vec(body) {
+            Ok(json) => self.body = Some(json.into()),
+            Err(error) => self.flaw = Some(format!("the body cannot be written as JSON: {error}")),
+        }
+        self
+    }
+
+    /// Sending it twice does no more than sending it once, whatever its method.
+    #[must_use]
+    pub fn safe_to_repeat(mut self) -> Self {
+        self.repeat = Repeat::Safe;
+        self
+    }
+
+    /// The statuses that are a success, in place of all 2xx: `&[200, 404]` where "not there" is an answer. 401 and
+    /// what throttles are never one.
+    #[must_use]
+    pub fn expect(mut self, statuses: &'static [u16]) -> Self {
+        self.expected = Expected::These(statuses);
+        self
+    }
+
+    /// The path's template.
+    pub fn endpoint(&self) -> &'static str {
+        self.endpoint
+    }
+
+    /// For logs and messages: method and template.
+    pub(super) fn name(&self) -> String {
+        format!("{} {}", self.method, self.endpoint)
+    }
+}
+
+/// On whose behalf a request is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// The kind of job, whose permissions count.
+    pub kind: Kind,
+    /// The jobs it is sent for: many where a request is shared.
+    pub jobs: &'a [JobId],
+    /// W3C trace context, sent along.
+    pub traceparent: Option<&'a str>,
+    /// W3C trace state, sent along.
+    pub tracestate: Option<&'a str>,
+    /// Cancelled when the attempt is over or the process drains: no further request is begun; one in flight is
+    /// finished.
+    pub stop: &'a CancellationToken,
+}
+
+/// A successful answer.
+#[derive(Clone, Debug)]
+pub struct ApiAnswer {
+    /// One of the statuses that were expected.
+    pub status: u16,
+    /// The API's id of the request: `ININ-Correlation-Id`, else `x-request-id`.
+    pub request_id: Option<String>,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// At most 4 MiB.
+    pub body: Bytes,
+    /// HTTP requests sent for this call, retries included.
+    pub requests: u32,
+}
+
+impl ApiAnswer {
+    /// The body as what was promised; anything else is a permanent `unexpected_response`.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        serde_json::from_slice(&self.body).map_err(|error| ApiError::unpromised_body(self, &error.to_string()))
+    }
+
+    /// The body as JSON of any form, `Null` where it is none.
+    pub fn value(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::IF_MATCH;
+
+    use super::*;
+
+    #[test]
+    fn only_a_post_has_to_be_looked_up_and_can_say_otherwise() {
+        let endpoint = "/api/v2/things";
+        for request in [ApiRequest::get(endpoint), ApiRequest::put(endpoint), ApiRequest::delete(endpoint)] {
+            assert_eq!(request.repeat, Repeat::Safe, "{}", request.method);
+        }
+        assert_eq!(ApiRequest::post(endpoint).repeat, Repeat::LookUpFirst);
+        assert_eq!(ApiRequest::post(endpoint).safe_to_repeat().repeat, Repeat::Safe);
+    }
+
+    #[test]
+    fn a_header_that_cannot_be_sent_is_a_flaw_and_no_panic() {
+        let request = ApiRequest::put("/api/v2/things").header(IF_MATCH, "one\r\ntwo: three");
+        assert!(request.flaw.is_some_and(|flaw| flaw.contains("if-match")));
+        assert!(request.headers.is_empty());
+    }
+}

@@ -1,0 +1,198 @@
+//! Between the messages of AMQP and ours: what of a delivery counts, and what goes along with a publication.
+
+use std::collections::BTreeMap;
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+
+use crate::queue::{HeaderValue, Headers, MAX_HEADER_BYTES, Message, QueueError, header_bytes, topology};
+
+/// Counts returns; the broker's own.
+const DELIVERY_COUNT: &str = "x-delivery-count";
+/// Of the trace context; taken from anyone.
+const TRACE: [&str; 2] = ["traceparent", "tracestate"];
+/// Ours; taken from exchanges that only we write to.
+const OURS: &str = "genfleet-";
+/// Survives a restart of the broker.
+const PERSISTENT: u8 = 2;
+
+/// What came by `exchange`, and how often it came back before.
+pub(super) fn received(prefix: &str, delivery: lapin::message::Delivery) -> (Message, u32) {
+    let properties = &delivery.properties;
+    let returns = properties.headers().as_ref().map_or(0, |headers| returns(headers, delivery.redelivered));
+    let ours = topology::is_ours(prefix, delivery.exchange.as_str());
+    let message = Message {
+        message_id: text(properties.message_id().as_ref()),
+        correlation_id: text(properties.correlation_id().as_ref()),
+        reply_to: text(properties.reply_to().as_ref()),
+        timestamp: *properties.timestamp(),
+        content_type: text(properties.content_type().as_ref()),
+        headers: properties.headers().as_ref().map(|headers| counting(headers, ours)).unwrap_or_default(),
+        body: delivery.data.into(),
+    };
+    (message, returns)
+}
+
+fn text(short: Option<&ShortString>) -> Option<String> {
+    short.map(|short| short.as_str().to_owned())
+}
+
+/// A message copied by hand from a shelf brings the old count along: on a first delivery it means nothing.
+fn returns(headers: &FieldTable, redelivered: bool) -> u32 {
+    let count = headers.inner().get(DELIVERY_COUNT).and_then(header).and_then(|value| value.as_i64());
+    if redelivered { count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0) } else { 0 }
+}
+
+fn counting(headers: &FieldTable, ours: bool) -> Headers {
+    let counts = |name: &str| TRACE.contains(&name) || (ours && name.starts_with(OURS));
+    let taken = headers.inner().iter().filter(|(name, _)| counts(name.as_str()));
+    taken.filter_map(|(name, value)| Some((name.as_str().to_owned(), header(value)?))).collect()
+}
+
+fn header(value: &AMQPValue) -> Option<HeaderValue> {
+    let number = match value {
+        AMQPValue::LongString(text) => return Some(HeaderValue::Text(String::from_utf8_lossy(text.as_bytes()).into_owned())),
+        AMQPValue::ShortString(text) => return Some(HeaderValue::Text(text.as_str().to_owned())),
+        AMQPValue::ShortShortInt(number) => (*number).into(),
+        AMQPValue::ShortShortUInt(number) => (*number).into(),
+        AMQPValue::ShortInt(number) => (*number).into(),
+        AMQPValue::ShortUInt(number) => (*number).into(),
+        AMQPValue::LongInt(number) => (*number).into(),
+        AMQPValue::LongUInt(number) => (*number).into(),
+        AMQPValue::LongLongInt(number) => *number,
+        AMQPValue::Timestamp(seconds) => i64::try_from(*seconds).ok()?,
+        AMQPValue::Boolean(_)
+        | AMQPValue::Float(_)
+        | AMQPValue::Double(_)
+        | AMQPValue::DecimalValue(_)
+        | AMQPValue::FieldArray(_)
+        | AMQPValue::FieldTable(_)
+        | AMQPValue::ByteArray(_)
+        | AMQPValue::Void => return None,
+    };
+    Some(HeaderValue::Number(number))
+}
+
+/// All that goes along with a publication. Headers beyond the frame limit would close the connection, again
+/// and again: they are refused here.
+pub(super) fn properties(message: &Message) -> Result<BasicProperties, QueueError> {
+    let bytes = header_bytes(&message.headers);
+    if bytes > MAX_HEADER_BYTES {
+        return Err(QueueError::Broker(format!("{bytes} bytes of headers are more than the {MAX_HEADER_BYTES} allowed")));
+    }
+    let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(table(&message.headers)?);
+    if let Some(id) = &message.message_id {
+        properties = properties.with_message_id(short(id)?);
+    }
+    if let Some(id) = &message.correlation_id {
+        properties = properties.with_correlation_id(short(id)?);
+    }
+    if let Some(queue) = &message.reply_to {
+        properties = properties.with_reply_to(short(queue)?);
+    }
+    if let Some(content_type) = &message.content_type {
+        properties = properties.with_content_type(short(content_type)?);
+    }
+    if let Some(seconds) = message.timestamp {
+        properties = properties.with_timestamp(seconds);
+    }
+    Ok(properties)
+}
+
+/// lapin panics on a short string that is too long, unless asked this way.
+pub(super) fn short(text: &str) -> Result<ShortString, QueueError> {
+    ShortString::try_new(text).map_err(|error| QueueError::Broker(error.to_string()))
+}
+
+fn table(headers: &Headers) -> Result<FieldTable, QueueError> {
+    let value = |value: &HeaderValue| match value {
+        HeaderValue::Number(number) => AMQPValue::LongLongInt(*number),
+        HeaderValue::Text(text) => AMQPValue::LongString(text.as_str().into()),
+    };
+    let values = headers.iter().map(|(name, header)| Ok((short(name)?, value(header))));
+    Ok(values.collect::<Result<BTreeMap<_, _>, QueueError>>()?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapin::message::Delivery;
+
+    fn delivery(exchange: &str, redelivered: bool, headers: &[(&str, AMQPValue)]) -> Delivery {
+        let table: BTreeMap<_, _> = headers.iter().map(|(name, value)| ((*name).into(), value.clone())).collect();
+        let mut delivery = Delivery::mock(1, exchange.into(), "cdn.purge".into(), redelivered, b"{}".to_vec());
+        delivery.properties = BasicProperties::default().with_headers(table.into());
+        delivery
+    }
+
+    fn long(text: &str) -> AMQPValue {
+        AMQPValue::LongString(text.into())
+    }
+
+    #[test]
+    fn our_headers_count_only_from_where_producers_cannot_write() {
+        let headers = [("genfleet-attempts", AMQPValue::LongInt(2)), ("traceparent", long("00-a-b-01"))];
+        let (forged, _) = received("g", delivery("g.jobs", false, &headers));
+        assert_eq!(forged.headers, Headers::from([("traceparent".to_owned(), "00-a-b-01".into())]));
+        for exchange in ["g.work", "g.delay.03"] {
+            let (ours, _) = received("g", delivery(exchange, false, &headers));
+            assert_eq!(ours.headers.get("genfleet-attempts"), Some(&HeaderValue::Number(2)), "{exchange}");
+            assert_eq!(ours.headers.len(), 2);
+        }
+    }
+
+    #[test]
+    fn what_the_broker_or_a_producer_put_there_is_not_taken() {
+        let theirs = [("x-death", AMQPValue::FieldArray(Vec::new().into())), ("CC", long("a")), ("custom", long("b")), ("genfleet-x", AMQPValue::Void)];
+        let mut delivery = delivery("g.work", false, &theirs);
+        delivery.properties = delivery.properties.with_expiration("5".into()).with_priority(3).with_user_id("u".into());
+        let (message, returns) = received("g", delivery);
+        assert_eq!(message, Message { body: b"{}".as_slice().into(), ..Message::default() });
+        assert_eq!(returns, 0);
+    }
+
+    #[test]
+    fn every_whole_number_is_a_number_and_bad_utf8_is_mended() {
+        let numbers = [AMQPValue::ShortShortInt(7), AMQPValue::ShortShortUInt(7), AMQPValue::ShortInt(7), AMQPValue::ShortUInt(7)];
+        for value in numbers.into_iter().chain([AMQPValue::LongInt(7), AMQPValue::LongUInt(7), AMQPValue::LongLongInt(7), AMQPValue::Timestamp(7)]) {
+            assert_eq!(header(&value), Some(HeaderValue::Number(7)), "{value:?}");
+        }
+        assert_eq!(header(&AMQPValue::LongString(b"a\xff".to_vec().into())), Some(HeaderValue::Text("a\u{fffd}".to_owned())));
+    }
+
+    #[test]
+    fn returns_are_counted_by_the_broker_alone() {
+        let count = [("x-delivery-count", AMQPValue::LongLongInt(4))];
+        assert_eq!(received("g", delivery("g.jobs", true, &count)).1, 4);
+        assert_eq!(received("g", delivery("g.jobs", false, &count)).1, 0, "copied from a shelf");
+        assert_eq!(received("g", delivery("g.jobs", true, &[])).1, 0);
+        assert_eq!(received("g", delivery("g.jobs", true, &[("x-delivery-count", AMQPValue::LongInt(-1))])).1, 0);
+    }
+
+    #[test]
+    fn a_message_goes_as_it_came() {
+        let message = Message {
+            body: b"{}".as_slice().into(),
+            message_id: Some("m".to_owned()),
+            correlation_id: Some("c".to_owned()),
+            reply_to: Some("r".to_owned()),
+            timestamp: Some(1_700_000_000),
+            content_type: Some("application/json".to_owned()),
+            headers: Headers::from([("genfleet-attempts".to_owned(), 2_i64.into()), ("tracestate".to_owned(), "x=y".into())]),
+        };
+        let properties = properties(&message).unwrap();
+        assert_eq!(*properties.delivery_mode(), Some(2));
+        let mut delivery = delivery("g.work", false, &[]);
+        delivery.properties = properties;
+        assert_eq!(received("g", delivery).0, message);
+    }
+
+    #[test]
+    fn what_would_close_the_connection_is_refused() {
+        let long = Message { message_id: Some("x".repeat(256)), ..Message::default() };
+        let heavy = Message { headers: Headers::from([("genfleet-state".to_owned(), "x".repeat(70_000).into())]), ..Message::default() };
+        assert!(properties(&long).is_err() && properties(&heavy).is_err());
+    }
+}

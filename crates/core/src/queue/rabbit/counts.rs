@@ -1,0 +1,128 @@
+//! How much waits in the queues of a kind, for the metrics, and whether it waits although it could be delivered
+//! (SPEC 5.10). Looks at declarations only, never at a message.
+
+use std::{sync::Arc, time::Duration};
+
+use lapin::{Channel, options::QueueDeclareOptions, types::FieldTable};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::{
+    Shared,
+    consume::{Intake, Running},
+    dial::why,
+    serve::Flows,
+    session::{Link, Lost},
+};
+use crate::{
+    metric,
+    queue::{
+        Lane,
+        topology::{dead_queue, lane_queue},
+    },
+};
+
+/// Between two counts.
+const EVERY: Duration = Duration::from_secs(10);
+/// Counts within one patience of the watchdog, at least.
+const LOOKS: u32 = 4;
+
+/// Counts until the session ends, or ends it where messages wait in vain; says why.
+pub(super) async fn count(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>, flows: Arc<Flows>) -> Lost {
+    let channel = match link.channel(0).await {
+        Ok(channel) => channel,
+        Err(lost) => return lost,
+    };
+    let mut due = interval(EVERY.min(shared.watchdog / LOOKS).max(Duration::from_millis(100)));
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watched = [(Lane::Jobs, Stall::default()), (Lane::Resume, Stall::default())];
+    loop {
+        due.tick().await;
+        let waiting = match all(&shared, &intake, &channel).await {
+            Ok(waiting) => waiting,
+            Err(lost) => return lost,
+        };
+        let open = *intake.running.borrow() == Running::Open;
+        for (lane, stall) in &mut watched {
+            let flow = flows.of(*lane);
+            let ready = if *lane == Lane::Jobs { waiting.jobs } else { waiting.resume };
+            let in_vain = open && ready > 0 && flow.unsettled() < usize::from(intake.prefetch);
+            if stall.lasts(in_vain, flow.delivered(), Instant::now()) >= shared.watchdog {
+                let (kind, patience) = (intake.kind, shared.watchdog);
+                return format!("{ready} messages wait in {lane}.{kind} and none was delivered for {patience:?}");
+            }
+        }
+    }
+}
+
+struct Waiting {
+    jobs: u32,
+    resume: u32,
+}
+
+async fn all(shared: &Shared, intake: &Intake, channel: &Channel) -> Result<Waiting, Lost> {
+    let lane = |lane| lane_queue(&shared.prefix, lane, intake.kind);
+    let jobs = one(intake, channel, "jobs", &lane(Lane::Jobs)).await?;
+    let resume = one(intake, channel, "resume", &lane(Lane::Resume)).await?;
+    one(intake, channel, "suspect", &lane(Lane::Suspect)).await?;
+    one(intake, channel, "dead", &dead_queue(&shared.prefix, intake.kind)).await?;
+    Ok(Waiting { jobs, resume })
+}
+
+async fn one(intake: &Intake, channel: &Channel, label: &'static str, queue: &str) -> Result<u32, Lost> {
+    let ready = ready(channel, queue).await.map_err(|error| format!("counting {queue}: {}", why(&error)))?;
+    metrics::gauge!(metric::QUEUE_MESSAGES, "kind" => intake.kind.as_str(), "queue" => label).set(ready);
+    Ok(ready)
+}
+
+/// Messages of `queue` that wait to be delivered.
+pub(super) async fn ready(channel: &Channel, queue: &str) -> lapin::Result<u32> {
+    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    Ok(channel.queue_declare(queue.into(), passive, FieldTable::default()).await?.message_count())
+}
+
+/// How long something that could be delivered was not, at every look.
+#[derive(Debug, Default)]
+struct Stall {
+    since: Option<Instant>,
+    delivered: u64,
+}
+
+impl Stall {
+    fn lasts(&mut self, in_vain: bool, delivered: u64, now: Instant) -> Duration {
+        if !in_vain || delivered != self.delivered {
+            self.since = None;
+            self.delivered = delivered;
+        }
+        if !in_vain {
+            return Duration::ZERO;
+        }
+        now.duration_since(*self.since.get_or_insert(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stall_lasts_from_the_first_look_in_vain() {
+        let begin = Instant::now();
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        let mut stall = Stall::default();
+        assert_eq!(stall.lasts(true, 0, after(0)), Duration::ZERO);
+        assert_eq!(stall.lasts(true, 0, after(50)), Duration::from_secs(50));
+        assert_eq!(stall.lasts(true, 0, after(60)), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_delivery_or_an_empty_queue_ends_it() {
+        let begin = Instant::now();
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        let mut stall = Stall::default();
+        stall.lasts(true, 0, after(0));
+        assert_eq!(stall.lasts(true, 1, after(50)), Duration::ZERO, "one was delivered");
+        assert_eq!(stall.lasts(true, 1, after(70)), Duration::from_secs(20));
+        assert_eq!(stall.lasts(false, 1, after(80)), Duration::ZERO, "nothing waits, or all places are taken");
+        assert_eq!(stall.lasts(true, 1, after(90)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,160 @@
+//! How the two connections are, for `/readyz` and the metrics. Told by the sessions, read by the worker.
+
+use std::{
+    fmt,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use jiff::{Timestamp, Unit};
+
+use super::super::Health;
+use crate::{clock::SharedClock, metric};
+
+/// What a connection is for. The broker blocks those that publish, and with them whatever else they carry:
+/// therefore two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Deliveries, acknowledgements, counts.
+    Consume,
+    /// Publications and their confirms.
+    Publish,
+}
+
+impl Role {
+    const ALL: [Self; 2] = [Self::Consume, Self::Publish];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Consume => "consume",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The state of one connection.
+#[derive(Clone, Debug)]
+enum State {
+    /// Nobody needs it.
+    Unused,
+    Down {
+        since: Timestamp,
+        reason: String,
+    },
+    Up,
+}
+
+/// What is known of both.
+pub(super) struct Board {
+    clock: SharedClock,
+    states: Mutex<[State; 2]>,
+    refusal: Mutex<Option<String>>,
+    blocked: AtomicBool,
+}
+
+impl Board {
+    pub(super) fn new(clock: SharedClock) -> Self {
+        for role in Role::ALL {
+            metrics::gauge!(metric::BROKER_CONNECTED, "role" => role.as_str()).set(0);
+            metrics::counter!(metric::BROKER_RECONNECTS, "role" => role.as_str()).increment(0);
+        }
+        metrics::counter!(metric::STALE_ACKS).increment(0);
+        metrics::counter!(metric::REPLIES_UNROUTABLE).increment(0);
+        metrics::gauge!(metric::PUBLISH_UNCONFIRMED).set(0);
+        let states = Mutex::new([State::Unused, State::Unused]);
+        Self { clock, states, refusal: Mutex::new(None), blocked: AtomicBool::new(false) }
+    }
+
+    pub(super) fn up(&self, role: Role) {
+        metrics::gauge!(metric::BROKER_CONNECTED, "role" => role.as_str()).set(1);
+        self.set(role, State::Up);
+    }
+
+    /// Not connected, and why; the time of the first loss is kept.
+    pub(super) fn down(&self, role: Role, reason: String) {
+        metrics::gauge!(metric::BROKER_CONNECTED, "role" => role.as_str()).set(0);
+        let since = match &self.states()[role as usize] {
+            State::Down { since, .. } => *since,
+            State::Unused | State::Up => self.clock.now(),
+        };
+        self.set(role, State::Down { since, reason });
+    }
+
+    /// What the broker refuses to take, until told otherwise.
+    pub(super) fn refuses(&self, what: Option<String>) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
+    pub(super) fn block(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::Release);
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Acquire)
+    }
+
+    pub(super) fn health(&self) -> Health {
+        let states = self.states();
+        let mut problems: Vec<String> = Role::ALL.into_iter().filter_map(|role| told(role, &states[role as usize])).collect();
+        problems.extend(self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let publishing_blocked = self.is_blocked();
+        if publishing_blocked {
+            problems.push("the broker takes no publications: an alarm of its memory or its disk".to_owned());
+        }
+        Health { problems, publishing_blocked }
+    }
+
+    fn states(&self) -> std::sync::MutexGuard<'_, [State; 2]> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, role: Role, state: State) {
+        self.states()[role as usize] = state;
+    }
+}
+
+fn told(role: Role, state: &State) -> Option<String> {
+    match state {
+        State::Unused | State::Up => None,
+        State::Down { since, reason } => {
+            let since = since.round(Unit::Second).unwrap_or(*since);
+            Some(format!("not connected to the broker ({role}) since {since}: {reason}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_connection_nobody_needs_is_no_problem_and_a_lost_one_is_until_it_is_back() {
+        let board = Board::new(Arc::new(SystemClock));
+        assert_eq!(board.health(), Health::default());
+        board.down(Role::Consume, "refused".to_owned());
+        let problems = board.health().problems;
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].contains("(consume) since 2") && problems[0].ends_with("refused"), "{problems:?}");
+        board.up(Role::Consume);
+        assert_eq!(board.health(), Health::default());
+    }
+
+    #[test]
+    fn a_blocked_broker_is_a_problem_and_stops_the_intake() {
+        let board = Board::new(Arc::new(SystemClock));
+        board.block(true);
+        assert!(board.health().publishing_blocked && board.health().problems.len() == 1);
+        board.block(false);
+        assert_eq!(board.health(), Health::default());
+    }
+}

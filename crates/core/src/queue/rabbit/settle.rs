@@ -1,0 +1,136 @@
+//! The right to settle one delivery: publications first, all of them confirmed, then the acknowledgement.
+//! Whether the acknowledgement still counts is known by the session the delivery came by.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use lapin::{
+    Acker,
+    options::{BasicAckOptions, BasicNackOptions},
+};
+use tokio::time::timeout;
+
+use super::{
+    Shared,
+    dial::why,
+    session::{Lost, Session},
+};
+use crate::{
+    metric,
+    queue::{Publication, QueueError, Settled},
+};
+
+/// lapin resolves an acknowledgement when it is written; one that is not by then never will be.
+const WRITTEN: Duration = Duration::from_secs(10);
+
+/// What one lane of one kind has seen in one session: the watchdog reads it.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    delivered: AtomicU64,
+    unsettled: AtomicUsize,
+}
+
+impl Flow {
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Acquire)
+    }
+
+    pub(super) fn unsettled(&self) -> usize {
+        self.unsettled.load(Ordering::Acquire)
+    }
+}
+
+/// The right to settle one delivery, once. Dropped unused it gives the message back, so that a panic keeps no
+/// place in the prefetch.
+pub struct Settler {
+    shared: Arc<Shared>,
+    session: Session,
+    flow: Arc<Flow>,
+    /// Taken by the one that settles.
+    acker: Option<Acker>,
+}
+
+impl Settler {
+    /// For a delivery that just came.
+    pub(super) fn new(shared: &Arc<Shared>, session: &Session, flow: &Arc<Flow>, acker: Acker) -> Self {
+        flow.delivered.fetch_add(1, Ordering::AcqRel);
+        flow.unsettled.fetch_add(1, Ordering::AcqRel);
+        Self { shared: shared.clone(), session: session.clone(), flow: flow.clone(), acker: Some(acker) }
+    }
+
+    /// See [`crate::queue::Settler::is_stale`].
+    pub fn is_stale(&self) -> bool {
+        self.session.is_over() || self.acker.as_ref().is_none_or(Acker::poisoned)
+    }
+
+    /// See [`crate::queue::Settler::settle`].
+    pub async fn settle(mut self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
+        self.shared.publisher.publish(publications).await?;
+        let settled = match self.acker.take() {
+            Some(acker) => self.acknowledge(&acker).await,
+            None => false,
+        };
+        if settled {
+            return Ok(Settled::Acknowledged);
+        }
+        metrics::counter!(metric::STALE_ACKS).increment(1);
+        Ok(Settled::Stale)
+    }
+
+    /// See [`crate::queue::Settler::give_back`].
+    pub async fn give_back(mut self) {
+        if let Some(acker) = self.acker.take() {
+            give_back(&acker, &self.session).await;
+        }
+    }
+
+    async fn acknowledge(&self, acker: &Acker) -> bool {
+        if self.session.is_over() {
+            return false;
+        }
+        written(acker.ack(BasicAckOptions::default()), &self.session).await
+    }
+}
+
+async fn give_back(acker: &Acker, session: &Session) {
+    if !session.is_over() {
+        let requeue = BasicNackOptions { requeue: true, multiple: false };
+        written(acker.nack(requeue), session).await;
+    }
+}
+
+/// Whether the broker was told. A fault here is one of the session: its fate is unknown, so it ends.
+async fn written(telling: impl Future<Output = lapin::Result<bool>>, session: &Session) -> bool {
+    let fault: Lost = match timeout(WRITTEN, telling).await {
+        Ok(Ok(told)) => return told,
+        Ok(Err(error)) => why(&error),
+        Err(_) => format!("an acknowledgement was not written within {WRITTEN:?}"),
+    };
+    session.end(fault);
+    false
+}
+
+impl Drop for Settler {
+    fn drop(&mut self) {
+        self.flow.unsettled.fetch_sub(1, Ordering::AcqRel);
+        if self.session.is_over() {
+            return;
+        }
+        if let Some(acker) = self.acker.take() {
+            let session = self.session.clone();
+            self.shared.spawn(async move { give_back(&acker, &session).await });
+        }
+    }
+}
+
+impl fmt::Debug for Settler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settler").field("stale", &self.is_stale()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,93 @@
+//! The file: who may open it, what is refused, what stays behind.
+
+use super::*;
+use crate::queue::QueueError;
+
+fn refusal(folder: &Folder, role: Role) -> String {
+    match SqliteQueue::open(&folder.store(), role, clock()) {
+        Err(QueueError::Configuration(why)) => {
+            assert!(why.contains("store.db"), "names the file: {why}");
+            why
+        }
+        other => panic!("should have been refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_second_worker_is_refused_and_told_what_to_do_while_a_tool_may_look() {
+    let folder = Folder::new();
+    let first = folder.worker();
+    let why = refusal(&folder, Role::Worker);
+    assert!(why.contains("stop that one, or name another file"), "{why}");
+    let tool = folder.tool();
+    first.close().await;
+    folder.worker().close().await;
+    tool.close().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_second_worker_by_another_name_of_the_file_is_refused_as_well() {
+    let folder = Folder::new();
+    let _first = folder.worker();
+    let alias = folder.0.join("alias.db");
+    std::os::unix::fs::symlink(folder.store(), &alias).unwrap();
+    let second = SqliteQueue::open(&alias, Role::Worker, clock());
+    assert!(matches!(second, Err(QueueError::Configuration(_))), "{second:?}");
+}
+
+#[test]
+fn a_file_of_someone_else_is_refused_and_left_as_it_is() {
+    let folder = Folder::new();
+    let other = Connection::open(folder.0.join("other")).unwrap();
+    other.execute_batch("CREATE TABLE theirs (a)").unwrap();
+    drop(other);
+    for content in [b"some text".to_vec(), fs::read(folder.0.join("other")).unwrap()] {
+        fs::write(folder.store(), &content).unwrap();
+        for role in [Role::Worker, Role::Tool] {
+            let why = refusal(&folder, role);
+            assert!(why.contains("name another file"), "{why}");
+        }
+        assert_eq!(fs::read(folder.store()).unwrap(), content);
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_a_newer_version_is_refused() {
+    let folder = Folder::new();
+    folder.worker().close().await;
+    folder.raw().pragma_update(None, "user_version", 1_000).unwrap();
+    let why = refusal(&folder, Role::Worker);
+    assert!(why.contains("1000") && why.contains("use that version"), "{why}");
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_told() {
+    let mut folder = Folder::new();
+    let real = folder.0.clone();
+    folder.0 = real.join("missing");
+    for role in [Role::Worker, Role::Tool] {
+        assert!(refusal(&folder, role).contains("in a folder that exists"));
+    }
+    fs::remove_dir_all(real).unwrap();
+}
+
+#[tokio::test]
+async fn a_closed_store_is_one_file_and_a_removed_one_is_none() {
+    let folder = Folder::new();
+    let queue = folder.worker();
+    queue.publish(vec![door("job")]).await.unwrap();
+    queue.close().await;
+    queue.close().await;
+    let names = || {
+        let mut names: Vec<_> = fs::read_dir(&folder.0).unwrap().map(|each| each.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(), ["store.db", "store.db.lock"]);
+    assert!(matches!(queue.publish(vec![door("late")]).await, Err(QueueError::Closed)));
+    assert!(matches!(queue.unfinished().await, Err(QueueError::Closed)));
+    SqliteQueue::remove(&folder.store()).unwrap();
+    SqliteQueue::remove(&folder.store()).unwrap();
+    assert!(names().is_empty());
+}

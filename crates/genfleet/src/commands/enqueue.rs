@@ -1,0 +1,140 @@
+//! `genfleet enqueue`: one job onto the queue, checked first, confirmed before it says so.
+
+use std::{fs, io::Read, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use genfleet_core::{
+    clock::{Clock, SharedClock, SystemClock},
+    job::{Job, Kind},
+    options::{ConfigError, duration},
+    queue::{Destination, Message, Publication, QueueError, sqlite::Role},
+    telemetry,
+    worker::{
+        command::install_tls,
+        options::{LogFormat, QueueOptions},
+    },
+};
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{EXIT_FAILED, block_on};
+use crate::fleet::Checker;
+
+/// Which job, onto which queue.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// What it asks for, e.g. cdn.purge
+    kind: Kind,
+
+    /// The payload, as JSON
+    #[arg(long, value_name = "JSON", required_unless_present = "file", conflicts_with = "file")]
+    payload: Option<String>,
+
+    /// File with the payload; - reads it from stdin
+    #[arg(long, value_name = "FILE")]
+    file: Option<String>,
+
+    /// Names the job [default: a random UUID]
+    #[arg(long)]
+    id: Option<String>,
+
+    /// RFC 3339; the job is not started earlier
+    #[arg(long, value_name = "TIME")]
+    not_before: Option<String>,
+
+    /// RFC 3339; the job is not first started later
+    #[arg(long, value_name = "TIME")]
+    deadline: Option<String>,
+
+    /// 1–50 [default: 8]
+    #[arg(long, value_name = "N")]
+    max_attempts: Option<u32>,
+
+    /// How long to wait for the queue to confirm
+    #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
+    timeout: Duration,
+
+    /// Tell it as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    queue: QueueOptions,
+}
+
+/// Checks the job and puts it on the queue.
+pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+    telemetry::start_logs(LogFormat::Text, "error")?;
+    install_tls();
+    let body = body(&options)?;
+    let job = match Checker::new().check(options.kind, &body, None) {
+        Some(Ok(job)) => job,
+        Some(Err(rejection)) => {
+            for violation in &rejection.violations {
+                eprintln!("error: {}: {}", violation.pointer, violation.message);
+            }
+            if rejection.violations.is_empty() {
+                eprintln!("error: {}", rejection.message);
+            }
+            return Ok(ExitCode::from(EXIT_FAILED));
+        }
+        None => bail!("this build cannot check jobs of {}: it has no worker for them", options.kind),
+    };
+    block_on(send(&options, &job, body))?;
+    if options.json {
+        println!("{}", json!({ "id": job.id, "kind": job.kind.as_str() }));
+    } else {
+        println!("{}", job.id);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn body(options: &Options) -> anyhow::Result<Vec<u8>> {
+    let text = match (&options.payload, options.file.as_deref()) {
+        (Some(payload), _) => payload.clone(),
+        (None, Some("-")) => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text)?;
+            text
+        }
+        (None, Some(file)) => fs::read_to_string(file).with_context(|| format!("{file} cannot be read"))?,
+        (None, None) => bail!(ConfigError::new("give the payload with --payload or --file")),
+    };
+    let payload: Value = serde_json::from_str(&text).context("the payload is not JSON")?;
+    let id = options.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+    let mut job = Map::from_iter([
+        ("id".to_owned(), Value::from(id)),
+        ("kind".to_owned(), options.kind.as_str().into()),
+        ("payload".to_owned(), payload),
+    ]);
+    let optional = [
+        ("notBefore", options.not_before.clone().map(Value::from)),
+        ("deadline", options.deadline.clone().map(Value::from)),
+        ("maxAttempts", options.max_attempts.map(Value::from)),
+    ];
+    job.extend(optional.into_iter().filter_map(|(member, value)| Some((member.to_owned(), value?))));
+    Ok(Value::Object(job).to_string().into_bytes())
+}
+
+async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()> {
+    options.queue.check()?;
+    let clock: SharedClock = Arc::new(SystemClock);
+    let queue = options.queue.open("genfleet enqueue", Role::Tool, clock).map_err(|error| ConfigError::new(error.to_string()))?;
+    let message = Message {
+        body: body.into(),
+        message_id: Some(job.id.to_string()),
+        timestamp: u64::try_from(SystemClock.now().as_second()).ok(),
+        content_type: Some("application/json".to_owned()),
+        ..Message::default()
+    };
+    let sent = timeout(options.timeout, queue.publish(vec![Publication { to: Destination::Door(job.kind), message }])).await;
+    let problems = queue.health().problems.join("; ");
+    queue.close().await;
+    match sent {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(QueueError::Configuration(told))) => Err(ConfigError::new(told).into()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => bail!("not confirmed within {:?}: {problems}. It may or may not be on the queue", options.timeout),
+    }
+}

@@ -1,0 +1,164 @@
+//! `genfleet run`: one batch from JSON lines to its end, on the embedded queue. Killed and started again, it
+//! goes on.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use genfleet_core::{
+    clock::{SharedClock, SystemClock},
+    genesys::options::GenesysOptions,
+    options::ConfigError,
+    queue::{
+        Queue, QueueError,
+        sqlite::{Role, SqliteQueue},
+    },
+    worker::{
+        command::install_tls,
+        options::{LogFormat, WorkerOptions},
+        runtime::{End, Runtime},
+        shutdown::Signals,
+    },
+};
+use tokio::sync::oneshot;
+
+use self::{progress::Progress, tally::Tally};
+use super::{EXIT_FAILED, EXIT_JOBS_FAILED, block_on};
+use crate::{
+    fleet::{self, HandlerOptions, KINDS},
+    simulated::{self, SimulateOptions},
+};
+
+pub mod lines;
+mod load;
+mod progress;
+mod tally;
+
+/// Which jobs, and how to run them.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// JSON lines, a job each; - reads them from stdin
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
+
+    /// Where the batch is kept until it is done [default: the first file's name and .genfleet]
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
+
+    /// Write the events here instead of to stdout
+    #[arg(long, value_name = "FILE")]
+    events: Option<PathBuf>,
+
+    /// Tell the summary as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    simulate: SimulateOptions,
+    #[command(flatten)]
+    worker: WorkerOptions,
+    #[command(flatten)]
+    genesys: GenesysOptions,
+    #[command(flatten)]
+    handlers: HandlerOptions,
+}
+
+/// Runs the batch to its end; exit 2 where a job failed.
+pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+    options.worker.start_logs("error", LogFormat::Text)?;
+    install_tls();
+    let store = options.store.clone().unwrap_or_else(|| PathBuf::from(default_store(&options.files[0])));
+    let (tally, end) = block_on(batch(&options, &store))?;
+    tally.print(options.json)?;
+    if let End::Fault(reason) = end {
+        bail!("{reason}. Start it again to go on");
+    }
+    if !tally.complete() {
+        eprintln!("Stopped before the end. Start it again with the same files to go on; the batch is kept in {}", store.display());
+        return Ok(ExitCode::from(EXIT_FAILED));
+    }
+    SqliteQueue::remove(&store).with_context(|| format!("the store {} cannot be removed", store.display()))?;
+    Ok(if tally.failed() { ExitCode::from(EXIT_JOBS_FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn default_store(first: &str) -> String {
+    format!("{}.genfleet", if first == "-" { "stdin" } else { first })
+}
+
+async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tally, End)> {
+    let signals = Signals::listen()?;
+    let clock: SharedClock = Arc::new(SystemClock);
+    let (genesys, simulator) = simulated::client(&options.simulate, &options.genesys, &KINDS, clock.clone()).await?;
+    let store = SqliteQueue::open(path, Role::Worker, clock.clone()).map_err(usage)?;
+    let total = load::load(&store, &options.files, genesys.environment(), &clock).await?;
+    let runtime = Runtime::new(options.worker.clone(), Queue::Sqlite(store.clone()), genesys, clock);
+    fleet::work(&runtime, options.handlers.clone(), &KINDS)?;
+    let (finished, told) = oneshot::channel();
+    let follow = tokio::spawn(follow(store, sink(options)?, Progress::new(total), finished));
+    let end = runtime
+        .run(signals, async {
+            // Dropped unsent when the events cannot be written: that, too, ends the run.
+            drop(told.await);
+        })
+        .await;
+    let tally = follow.await.context("the events could not be followed")??;
+    if let Some(simulator) = simulator {
+        simulator.stop().await;
+    }
+    Ok((tally, end))
+}
+
+fn usage(error: QueueError) -> anyhow::Error {
+    match error {
+        QueueError::Configuration(told) => ConfigError::new(told).into(),
+        other => other.into(),
+    }
+}
+
+fn sink(options: &Options) -> anyhow::Result<Box<dyn Write + Send>> {
+    let Some(path) = &options.events else { return Ok(Box::new(io::stdout())) };
+    let file = File::options().create(true).append(true).open(path);
+    Ok(Box::new(file.with_context(|| format!("--events {} cannot be written", path.display()))?))
+}
+
+/// Prints events as they come and counts them, until no job is left or the store is closed.
+async fn follow(store: SqliteQueue, mut sink: Box<dyn Write + Send>, progress: Progress, finished: oneshot::Sender<()>) -> anyhow::Result<Tally> {
+    let mut tally = Tally::new(progress.total());
+    let printed = store.batch_cursor().await?;
+    let mut sequence = 0;
+    loop {
+        let unfinished = store.unfinished().await;
+        let events = match store.events_after(sequence, 1000).await {
+            Ok(events) => events,
+            // Closed: the process was asked to stop.
+            Err(_) => return Ok(tally),
+        };
+        for event in &events {
+            tally.count(&event.body);
+            sequence = event.sequence;
+            if sequence > printed {
+                sink.write_all(&event.body)?;
+                sink.write_all(b"\n")?;
+            }
+        }
+        sink.flush()?;
+        progress.show(&tally);
+        if sequence > printed && !events.is_empty() && store.set_batch_cursor(sequence).await.is_err() {
+            return Ok(tally);
+        }
+        if events.is_empty() {
+            if matches!(unfinished, Ok(0)) {
+                progress.done();
+                // Nobody waits any more only when the process is stopping already.
+                drop(finished.send(()));
+                return Ok(tally);
+            }
+            store.event_published().await;
+        }
+    }
+}

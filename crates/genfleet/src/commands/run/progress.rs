@@ -1,0 +1,42 @@
+//! How far a batch is, on a terminal; elsewhere nothing.
+
+use std::io::{self, IsTerminal};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::tally::Tally;
+
+/// A bar on stderr.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    total: u64,
+}
+
+impl Progress {
+    /// Of a batch of `total` jobs.
+    pub fn new(total: u64) -> Self {
+        let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(total), target);
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} jobs  {msg}  {per_sec}  {elapsed}, {eta} left") {
+            bar.set_style(style);
+        }
+        Self { bar, total }
+    }
+
+    /// The jobs of the batch.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Shows how far it is.
+    pub fn show(&self, tally: &Tally) {
+        self.bar.set_position(tally.ended());
+        self.bar.set_message(format!("{} not succeeded", tally.not_succeeded()));
+    }
+
+    /// Takes the bar away: the summary says the rest.
+    pub fn done(&self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,78 @@
+//! What came of a batch, counted from its events.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+/// Outcomes, codes and requests, so far.
+#[derive(Debug)]
+pub struct Tally {
+    total: u64,
+    outcomes: BTreeMap<String, u64>,
+    codes: BTreeMap<String, u64>,
+    began: Instant,
+}
+
+impl Tally {
+    /// Of a batch of `total` jobs.
+    pub fn new(total: u64) -> Self {
+        Self { total, outcomes: BTreeMap::new(), codes: BTreeMap::new(), began: Instant::now() }
+    }
+
+    /// One more event.
+    pub fn count(&mut self, event: &[u8]) {
+        let event: Value = serde_json::from_slice(event).unwrap_or_default();
+        let outcome = event["data"]["outcome"].as_str().unwrap_or("unknown");
+        *self.outcomes.entry(outcome.to_owned()).or_default() += 1;
+        if let Some(code) = event["data"]["error"]["code"].as_str() {
+            *self.codes.entry(code.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Jobs that ended.
+    pub fn ended(&self) -> u64 {
+        self.outcomes.values().sum()
+    }
+
+    /// Jobs that did not succeed.
+    pub fn not_succeeded(&self) -> u64 {
+        self.ended() - self.outcomes.get("succeeded").copied().unwrap_or(0)
+    }
+
+    /// Whether every job ended.
+    pub fn complete(&self) -> bool {
+        self.ended() >= self.total
+    }
+
+    /// Whether any job failed.
+    pub fn failed(&self) -> bool {
+        self.outcomes.contains_key("failed")
+    }
+
+    /// The summary, on stderr.
+    pub fn print(&self, as_json: bool) -> io::Result<()> {
+        let mut err = io::stderr().lock();
+        let took = self.began.elapsed();
+        if as_json {
+            let summary = json!({
+                "jobs": self.total, "ended": self.ended(), "outcomes": self.outcomes, "codes": self.codes,
+                "seconds": took.as_secs_f64(),
+            });
+            return writeln!(err, "{summary}");
+        }
+        let count = |counts: &BTreeMap<String, u64>| counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ");
+        writeln!(err, "{} of {} jobs ended in {:.1} s: {}", self.ended(), self.total, rounded(took), count(&self.outcomes))?;
+        if !self.codes.is_empty() {
+            writeln!(err, "  why: {}", count(&self.codes))?;
+        }
+        Ok(())
+    }
+}
+
+fn rounded(took: Duration) -> f64 {
+    (took.as_secs_f64() * 10.0).round() / 10.0
+}

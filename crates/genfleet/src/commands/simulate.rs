@@ -1,0 +1,66 @@
+//! `genfleet simulate`: the stand-in for the API, on a port.
+
+use std::{net::SocketAddr, process::ExitCode, time::Duration};
+
+use genfleet_core::{options::duration, worker::shutdown::Signals};
+use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};
+
+use super::block_on;
+
+/// What the stand-in does.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Where it listens; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:8480", value_name = "ADDRESS")]
+    listen: SocketAddr,
+
+    #[command(flatten)]
+    behaviour: Behaviour,
+}
+
+/// Its limits and faults; also of the one built into `run` and `up`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Simulator")]
+pub struct Behaviour {
+    /// Requests a minute it allows a token
+    #[arg(long, default_value = "300", value_name = "N")]
+    sim_requests_per_minute: u32,
+
+    /// Time it takes to answer
+    #[arg(long, default_value = "0ms", value_parser = duration, value_name = "DURATION")]
+    sim_latency: Duration,
+
+    /// A fault, e.g. 'status=429,rate=0.2,retry-after=2', 'lost,rate=0.05', 'latency=200ms'. Repeatable
+    #[arg(long, value_name = "RULE")]
+    sim_fault: Vec<FaultRule>,
+}
+
+impl Behaviour {
+    /// The simulator's own options.
+    pub fn options(&self, listen: SocketAddr) -> SimulatorOptions {
+        SimulatorOptions {
+            listen,
+            requests_per_minute: self.sim_requests_per_minute,
+            latency: self.sim_latency,
+            faults: self.sim_fault.clone(),
+            ..SimulatorOptions::default()
+        }
+    }
+}
+
+/// Serves until it is asked to stop.
+pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+    block_on(async {
+        let mut signals = Signals::listen()?;
+        let simulator = Simulator::start(options.behaviour.options(options.listen)).await?;
+        println!("{}", simulator.base_url());
+        eprintln!("A stand-in for Genesys Cloud listens at {0}; what it received: {0}/_sim/", simulator.base_url());
+        eprintln!("Point workers at it: GENESYS_BASE_URL={} GENESYS_CLIENT_ID=any GENESYS_CLIENT_SECRET=any", simulator.base_url());
+        tokio::select! {
+            _ = signals.next() => {}
+            () = simulator.wait() => anyhow::bail!("the simulator ended by itself"),
+        }
+        simulator.stop().await;
+        Ok(ExitCode::SUCCESS)
+    })
+}

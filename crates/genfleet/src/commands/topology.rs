@@ -1,0 +1,19 @@
+//! `genfleet topology`: every exchange, queue and binding, as JSON.
+
+use std::process::ExitCode;
+
+use genfleet_core::queue::topology::topology;
+
+/// Whose topology.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// First part of the name of every exchange and queue
+    #[arg(long, env = "GENFLEET_QUEUE_PREFIX", default_value = "genfleet", value_name = "NAME")]
+    queue_prefix: String,
+}
+
+/// Prints it.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    println!("{}", serde_json::to_string_pretty(&topology(&options.queue_prefix))?);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,85 @@
+//! `genfleet up`: all workers in one process.
+
+use std::{process::ExitCode, sync::Arc};
+
+use genfleet_core::{
+    clock::{SharedClock, SystemClock},
+    genesys::options::GenesysOptions,
+    job::Kind,
+    options::ConfigError,
+    queue::sqlite::Role,
+    telemetry,
+    worker::{
+        command::install_tls,
+        options::{LogFormat, QueueOptions, QueueUrl, WorkerOptions},
+        runtime::Runtime,
+        shutdown::Signals,
+    },
+};
+
+use super::block_on;
+use crate::{
+    fleet::{self, HandlerOptions, KINDS},
+    simulated::{self, SimulateOptions},
+};
+
+/// What a worker can be told, and which to run.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Kinds to work [default: all]
+    #[arg(value_name = "KIND")]
+    kinds: Vec<Kind>,
+
+    #[command(flatten)]
+    queue: QueueOptions,
+    #[command(flatten)]
+    worker: WorkerOptions,
+    #[command(flatten)]
+    genesys: GenesysOptions,
+    #[command(flatten)]
+    handlers: HandlerOptions,
+    #[command(flatten)]
+    simulate: SimulateOptions,
+
+    /// Check the settings and exit: 0 where they can work, 64 where not
+    #[arg(long)]
+    check_config: bool,
+}
+
+/// Runs until it is asked to stop.
+pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
+    let kinds = chosen(&options.kinds)?;
+    if options.queue.url().is_err() {
+        options.queue.queue_url = Some(QueueUrl::sqlite("genfleet.db"));
+    }
+    options.queue.check()?;
+    options.worker.start_logs("info", LogFormat::Json)?;
+    install_tls();
+    let metrics = telemetry::start_metrics(&kinds)?;
+    let clock: SharedClock = Arc::new(SystemClock);
+    block_on(async {
+        let (genesys, simulator) = simulated::client(&options.simulate, &options.genesys, &kinds, clock.clone()).await?;
+        if options.check_config {
+            println!("the settings can work");
+            return Ok(ExitCode::SUCCESS);
+        }
+        let signals = Signals::listen()?;
+        let queue = options.queue.open("genfleet", Role::Worker, clock.clone()).map_err(|error| ConfigError::new(error.to_string()))?;
+        let runtime = Runtime::new(options.worker, queue, genesys, clock);
+        runtime.serve_admin(metrics).await?;
+        fleet::work(&runtime, options.handlers, &kinds)?;
+        let end = runtime.run(signals, std::future::pending()).await;
+        if let Some(simulator) = simulator {
+            simulator.stop().await;
+        }
+        Ok(end.into())
+    })
+}
+
+fn chosen(named: &[Kind]) -> Result<Vec<Kind>, ConfigError> {
+    if let Some(other) = named.iter().find(|kind| !KINDS.contains(kind)) {
+        let known = KINDS.map(Kind::as_str).join(", ");
+        return Err(ConfigError::new(format!("this build has no worker for {other}; it works {known}")));
+    }
+    Ok(if named.is_empty() { KINDS.to_vec() } else { named.to_vec() })
+}

@@ -1,0 +1,57 @@
+//! `genfleet validate`: what a worker would say of jobs, without running them.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde_json::json;
+
+use super::{EXIT_FAILED, run::lines::{self, Line}};
+use crate::fleet::Checker;
+
+/// Which jobs.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// JSON lines, a job each; - reads them from stdin
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
+
+    /// Tell it as JSON, an object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints every violation; exit 1 where there is one.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let checker = Checker::new();
+    let (mut good, mut bad) = (0_usize, 0_usize);
+    for file in &options.files {
+        for line in lines::read(file).with_context(|| format!("{file} cannot be read"))? {
+            match line.check(&checker) {
+                Ok(_) => good += 1,
+                Err(rejection) => {
+                    bad += 1;
+                    tell(&line, &rejection, options.json);
+                }
+            }
+        }
+    }
+    eprintln!("{good} valid, {bad} not");
+    Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+fn tell(line: &Line, rejection: &genfleet_core::job::Rejection, as_json: bool) {
+    if as_json {
+        let told = json!({
+            "file": line.file, "line": line.number, "id": rejection.id, "code": rejection.code,
+            "message": rejection.message, "violations": rejection.violations,
+        });
+        println!("{told}");
+        return;
+    }
+    if rejection.violations.is_empty() {
+        println!("{}:{}: {}: {}", line.file, line.number, rejection.code, rejection.message);
+    }
+    for violation in &rejection.violations {
+        println!("{}:{}: {}: {}", line.file, line.number, violation.pointer, violation.message);
+    }
+}

@@ -1,0 +1,44 @@
+//! The API a process talks to: the real one, or the built-in simulator where `--simulate` is given.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use genfleet_core::{
+    clock::SharedClock,
+    genesys::{client::GenesysClient, options::GenesysOptions},
+    job::Kind,
+    options::ConfigError,
+};
+use genfleet_simulator::Simulator;
+
+use crate::{commands::simulate::Behaviour, fleet};
+
+/// Whether to talk to the simulator, and how it behaves.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SimulateOptions {
+    /// Talk to the built-in simulator instead of Genesys Cloud: no credentials needed
+    #[arg(long, env = "GENFLEET_SIMULATE")]
+    simulate: bool,
+
+    #[command(flatten)]
+    behaviour: Behaviour,
+}
+
+/// The client, and the simulator it talks to where there is one: keep it alive.
+pub async fn client(
+    options: &SimulateOptions,
+    genesys: &GenesysOptions,
+    kinds: &[Kind],
+    clock: SharedClock,
+) -> anyhow::Result<(GenesysClient, Option<Simulator>)> {
+    let scopes = fleet::scopes(kinds);
+    if !options.simulate {
+        let client = GenesysClient::new(genesys, scopes, clock).map_err(|error| {
+            ConfigError::new(format!("{error}\nTo try it without Genesys Cloud, add --simulate"))
+        })?;
+        return Ok((client, None));
+    }
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let simulator = Simulator::start(options.behaviour.options(anywhere)).await?;
+    let client = GenesysClient::simulated(genesys, &simulator.base_url(), scopes, clock)?;
+    Ok((client, Some(simulator)))
+}

@@ -1,0 +1,142 @@
+//! The one remote call of this worker, and what its answers mean to it. A CDN of another provider stands in as
+//! another [`Cdn`]. Which paths go together, and what follows for whom, is not decided here.
+
+use std::{future::Future, sync::Arc};
+
+use genfleet_core::{
+    error::{ErrorClass, JobError},
+    genesys::{
+        client::{Forbidden, GenesysClient, Permit},
+        error::ApiError,
+        request::{ApiRequest, Caller},
+    },
+    job::{JobId, Kind},
+};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+/// The scope that purging needs.
+pub const SCOPE: &str = "purge:cdn:write";
+const ENDPOINT: &str = "/api/v2/external/cdn/purge";
+
+/// On whose behalf a request is sent.
+#[derive(Clone, Debug, Default)]
+pub struct Aboard {
+    /// The jobs it is sent for.
+    pub jobs: Vec<JobId>,
+    /// W3C trace context of the first of them.
+    pub traceparent: Option<String>,
+    /// As above.
+    pub tracestate: Option<String>,
+}
+
+/// The paths are being purged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// 2xx.
+    pub status: u16,
+    /// The API's id of the request.
+    pub request_id: Option<String>,
+    /// HTTP requests sent.
+    pub requests: u32,
+}
+
+/// Why they are not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// What the API finds wrong with.
+    pub with: RefusedFor,
+    /// What a job is told that it concerns.
+    pub error: JobError,
+    /// HTTP requests sent.
+    pub requests: u32,
+}
+
+/// What a refusal is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedFor {
+    /// What is in the body: 400 or 422.
+    Content,
+    /// A permission: 403.
+    Permission,
+    /// Something else, or it is not the API's doing.
+    Another,
+}
+
+/// Something that purges paths.
+pub trait Cdn: Clone + Send + Sync + 'static {
+    /// The right to send one request now. Dropped, it goes back.
+    type Permit: Send + 'static;
+
+    /// Waits until one request may go.
+    fn permit(&self, aboard: &Aboard) -> impl Future<Output = Result<Self::Permit, JobError>> + Send;
+
+    /// Purges at most 100 paths. Safe to repeat.
+    fn purge(&self, permit: Self::Permit, paths: &[Arc<str>], aboard: &Aboard) -> impl Future<Output = Result<Accepted, Refusal>> + Send;
+
+    /// What a missing permission means to `job`.
+    fn forbidden(&self, error: &JobError, job: &JobId) -> JobError;
+}
+
+/// The CDN behind Genesys Cloud.
+#[derive(Clone, Debug)]
+pub struct GenesysCdn {
+    client: GenesysClient,
+    /// Never cancelled: requests are shared, so no one job's end stops them.
+    stop: CancellationToken,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    paths: Vec<&'a str>,
+}
+
+impl GenesysCdn {
+    /// The CDN that `client` reaches.
+    pub fn new(client: GenesysClient) -> Self {
+        Self { client, stop: CancellationToken::new() }
+    }
+
+    fn caller<'a>(&'a self, aboard: &'a Aboard) -> Caller<'a> {
+        Caller {
+            kind: Kind::CdnPurge,
+            jobs: &aboard.jobs,
+            traceparent: aboard.traceparent.as_deref(),
+            tracestate: aboard.tracestate.as_deref(),
+            stop: &self.stop,
+        }
+    }
+}
+
+impl Cdn for GenesysCdn {
+    type Permit = Permit;
+
+    async fn permit(&self, aboard: &Aboard) -> Result<Permit, JobError> {
+        Ok(self.client.permit(&self.caller(aboard)).await?)
+    }
+
+    async fn purge(&self, permit: Permit, paths: &[Arc<str>], aboard: &Aboard) -> Result<Accepted, Refusal> {
+        let body = Body { paths: paths.iter().map(AsRef::as_ref).collect() };
+        let request = ApiRequest::post(ENDPOINT).safe_to_repeat().json(&body);
+        let answer = self.client.send_with(permit, request, &self.caller(aboard)).await?;
+        Ok(Accepted { status: answer.status, request_id: answer.request_id, requests: answer.requests })
+    }
+
+    fn forbidden(&self, error: &JobError, job: &JobId) -> JobError {
+        match self.client.judge_forbidden(Kind::CdnPurge, ENDPOINT, job) {
+            Forbidden::Fails => error.clone(),
+            Forbidden::Waits { until } => JobError { class: ErrorClass::Held { until }, ..error.clone() },
+        }
+    }
+}
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Self {
+        let with = match (error.class, error.status) {
+            (ErrorClass::Permanent, Some(400 | 422)) => RefusedFor::Content,
+            (ErrorClass::Permanent, Some(403)) => RefusedFor::Permission,
+            _ => RefusedFor::Another,
+        };
+        Self { with, requests: error.requests, error: error.into() }
+    }
+}

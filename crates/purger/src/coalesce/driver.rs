@@ -1,0 +1,269 @@
+//! The coalescer's task: takes orders, asks for permits when a request is due, sends what is packed at the moment
+//! the permit comes, answers the jobs that are over. Decides nothing itself.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::pending,
+    sync::Arc,
+    time::Duration,
+};
+
+use genfleet_core::{
+    error::JobError,
+    metric::{PURGE_BATCH_PATHS, PURGE_PATHS},
+};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Command,
+    entry::{Entry, Share, shares},
+    linger::{Due, Linger, Waiting},
+    pack::{Item, JobKey, Line, Pool, Sharing, jobs_on},
+    verdict::{Case, CaseId, Refused},
+};
+use crate::api::{Aboard, Accepted, Cdn, Refusal};
+
+/// Shared requests in flight at once.
+const MAX_FLIGHTS: usize = 16;
+
+/// What a request is sent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The paths that wait.
+    Pool,
+    /// Finding who is guilty.
+    Case(CaseId),
+}
+
+/// A request on its way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) lines: Vec<Line>,
+    pub(super) purpose: Purpose,
+}
+
+/// What a sub-task comes back with.
+enum Done<P> {
+    Permit(Purpose, Result<P, JobError>),
+    Answer(u64, Result<Accepted, Refusal>),
+}
+
+/// The coalescer's task and its books.
+pub(super) struct Driver<C: Cdn> {
+    pub(super) cdn: C,
+    commands: mpsc::UnboundedReceiver<Command>,
+    tasks: JoinSet<Done<C::Permit>>,
+    pub(super) linger: Linger,
+    pub(super) pool: Pool,
+    pub(super) entries: BTreeMap<JobKey, Entry>,
+    pub(super) flights: HashMap<u64, Flight>,
+    pub(super) cases: BTreeMap<CaseId, Case>,
+    /// Refused requests with a job that another case is about.
+    pub(super) parked: Vec<Refused>,
+    /// Whether a permit for the pool is being waited for.
+    asking: bool,
+    next_id: u64,
+}
+
+impl<C: Cdn> Driver<C> {
+    pub(super) fn new(cdn: C, linger: Duration, commands: mpsc::UnboundedReceiver<Command>) -> Self {
+        let sharing = if linger.is_zero() { Sharing::Apart } else { Sharing::Shared };
+        Self {
+            cdn,
+            commands,
+            tasks: JoinSet::new(),
+            linger: Linger::new(linger, Instant::now()),
+            pool: Pool::new(sharing),
+            entries: BTreeMap::new(),
+            flights: HashMap::new(),
+            cases: BTreeMap::new(),
+            parked: Vec::new(),
+            asking: false,
+            next_id: 0,
+        }
+    }
+
+    /// Ends only where a sub-task panicked.
+    pub(super) async fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            let alarm = self.ask_when_due(now);
+            tokio::select! {
+                Some(command) = self.commands.recv() => self.obey_all(command),
+                Some(done) = self.tasks.join_next() => match done {
+                    Ok(Done::Permit(purpose, permit)) => self.permitted(purpose, permit),
+                    Ok(Done::Answer(flight, answer)) => self.answered(flight, answer),
+                    Err(error) => return tracing::error!(%error, "a request of the coalescer did not end"),
+                },
+                () = sleep_until(alarm.unwrap_or(now)), if alarm.is_some() => {}
+                else => pending().await,
+            }
+            self.answer_those_over();
+        }
+    }
+
+    /// Asks for a permit where a request is due; else says when one will be.
+    fn ask_when_due(&mut self, now: Instant) -> Option<Instant> {
+        let flights = self.flights.values().filter(|flight| flight.purpose == Purpose::Pool).count();
+        if self.asking || flights >= MAX_FLIGHTS {
+            return None;
+        }
+        let since = |job| self.entries.get(&job)?.since;
+        let oldest = self.pool.jobs().filter_map(since).min();
+        let waiting = Waiting { distinct: self.pool.distinct(), jobs: self.entries.len(), oldest };
+        match self.linger.due(waiting, now) {
+            Due::Now => {
+                self.asking = true;
+                let jobs: Vec<_> = self.pool.jobs().collect();
+                self.ask(Purpose::Pool, jobs);
+                None
+            }
+            Due::At(then) => Some(then),
+            Due::Open => None,
+        }
+    }
+
+    /// Waits for a permit in a sub-task.
+    pub(super) fn ask(&mut self, purpose: Purpose, jobs: impl IntoIterator<Item = JobKey>) {
+        let (cdn, aboard) = (self.cdn.clone(), self.aboard(jobs));
+        self.tasks.spawn(async move { Done::Permit(purpose, cdn.permit(&aboard).await) });
+    }
+
+    fn permitted(&mut self, purpose: Purpose, permit: Result<C::Permit, JobError>) {
+        match (purpose, permit) {
+            (Purpose::Pool, permit) => {
+                self.asking = false;
+                match permit {
+                    Ok(permit) => {
+                        let lines = self.pool.pack();
+                        self.send(permit, lines, purpose);
+                    }
+                    Err(error) => self.end_all(self.pool.jobs().collect(), &error),
+                }
+            }
+            (Purpose::Case(id), Ok(permit)) => match self.next_half(id) {
+                Some(lines) => self.send(permit, lines, purpose),
+                None => self.go_on(id),
+            },
+            (Purpose::Case(id), Err(error)) => {
+                self.end_all(self.suspects_of(id), &error);
+                self.go_on(id);
+            }
+        }
+    }
+
+    /// Sends `lines` in a sub-task. Where there are none any more, the permit goes back.
+    fn send(&mut self, permit: C::Permit, lines: Vec<Line>, purpose: Purpose) {
+        if lines.is_empty() {
+            return;
+        }
+        let jobs = jobs_on(&lines);
+        for job in &jobs {
+            self.entries.entry(*job).and_modify(Entry::departs);
+        }
+        let (id, cdn, aboard) = (self.new_id(), self.cdn.clone(), self.aboard(jobs));
+        let paths: Vec<Arc<str>> = lines.iter().map(|line| Arc::clone(&line.path)).collect();
+        #[expect(clippy::cast_precision_loss, reason = "at most 100")]
+        metrics::histogram!(PURGE_BATCH_PATHS).record(paths.len() as f64);
+        self.tasks.spawn(async move { Done::Answer(id, cdn.purge(permit, &paths, &aboard).await) });
+        self.flights.insert(id, Flight { lines, purpose });
+    }
+
+    fn aboard(&self, jobs: impl IntoIterator<Item = JobKey>) -> Aboard {
+        let orders: Vec<_> = jobs.into_iter().filter_map(|job| self.entries.get(&job)).map(Entry::order).collect();
+        let first = orders.first();
+        Aboard {
+            traceparent: first.and_then(|order| order.traceparent.clone()),
+            tracestate: first.and_then(|order| order.tracestate.clone()),
+            jobs: orders.into_iter().map(|order| order.job.clone()).collect(),
+        }
+    }
+
+    fn answered(&mut self, id: u64, answer: Result<Accepted, Refusal>) {
+        let Some(flight) = self.flights.remove(&id) else { return };
+        let shares = shares(&flight.lines);
+        let requests = answer.as_ref().map_or_else(|refusal| refusal.requests, |accepted| accepted.requests);
+        for job in shares.keys() {
+            self.entries.entry(*job).and_modify(|entry| entry.returns(requests));
+        }
+        if shares.len() > 1 {
+            self.linger.left_together(Instant::now());
+        }
+        match answer {
+            Ok(accepted) => self.accepted(flight.purpose, &shares, &accepted),
+            Err(refusal) => self.refused(flight, shares.into_keys().collect(), refusal),
+        }
+    }
+
+    /// Notes for every job what the request did for it.
+    pub(super) fn note(&mut self, shares: &BTreeMap<JobKey, Share>, accepted: &Accepted) {
+        let shared = shares.len() > 1;
+        for (job, share) in shares {
+            self.entries.entry(*job).and_modify(|entry| entry.accepted(share, shared, accepted));
+        }
+        let paths: usize = shares.values().map(|share| share.indices.len()).sum();
+        metrics::counter!(PURGE_PATHS).increment(paths as u64);
+    }
+
+    fn obey_all(&mut self, first: Command) {
+        self.obey(first);
+        while let Ok(command) = self.commands.try_recv() {
+            self.obey(command);
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Submit { key, order, reply } => {
+                let now = Instant::now();
+                let entry = Entry::new(order, reply, now);
+                self.pool.add(key, entry.remaining());
+                self.entries.insert(key, entry);
+                self.linger.arrived(now);
+            }
+            Command::Withdraw(key) => self.end(key, JobError::interrupted()),
+            Command::Leave(key) => {
+                self.end(key, JobError::interrupted());
+                self.answer(key);
+            }
+        }
+    }
+
+    fn answer_those_over(&mut self) {
+        let over: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.is_over()).map(|(job, _)| *job).collect();
+        over.into_iter().for_each(|job| self.answer(job));
+    }
+
+    fn answer(&mut self, job: JobKey) {
+        if let Some(entry) = self.entries.remove(&job) {
+            entry.answer();
+        }
+    }
+
+    /// Lets paths wait (again), with their job where it is held.
+    pub(super) fn put_back(&mut self, items: impl IntoIterator<Item = Item>) {
+        // In a hurry only where no case goes on: what it still releases shall go with these.
+        let since = self.cases.is_empty().then(Instant::now);
+        for item in items {
+            let Some(entry) = self.entries.get_mut(&item.job).filter(|entry| !entry.is_ending()) else { continue };
+            let path = entry.path(item.index);
+            if entry.is_held() {
+                entry.hold(vec![path]);
+                continue;
+            }
+            if !self.pool.has(item.job) {
+                entry.since = since;
+            }
+            self.pool.add(item.job, [path]);
+        }
+    }
+
+    pub(super) fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}

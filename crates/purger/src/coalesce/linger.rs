@@ -1,0 +1,144 @@
+//! When a request is closed, apart from the budget. Pure: the times are passed in.
+//!
+//! - Full (100 different paths wait): at once.
+//! - A job alone in the process: at once. Jobs that left together within the last ten lingers are being settled
+//!   and about to be replaced, so a job that follows them is not alone.
+//! - Otherwise as soon as no path came for one linger, and at the latest ten lingers after the oldest that waits.
+//!   While jobs trickle in, waiting on makes full requests of them; ten lingers of 20 ms are one request in
+//!   200 ms, which is just what the default budget of 300 a minute sustains.
+//! - Paths that came back from a request being split wait for company until the split is over.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::pack::MAX_PATHS;
+
+/// The oldest path waits at most so many lingers.
+const MAX_LINGERS: u32 = 10;
+
+/// What waits, at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// Different paths that wait.
+    pub distinct: usize,
+    /// Jobs in the coalescer, also those that only wait for an answer.
+    pub jobs: usize,
+    /// When the oldest of them came; `None` where all that wait are in no hurry.
+    pub oldest: Option<Instant>,
+}
+
+/// When to close a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Due {
+    /// At once.
+    Now,
+    /// Then, if nothing changes.
+    At(Instant),
+    /// Not before something changes.
+    Open,
+}
+
+/// The rule, and what it remembers.
+#[derive(Clone, Copy, Debug)]
+pub struct Linger {
+    linger: Duration,
+    newest: Instant,
+    company_until: Instant,
+}
+
+impl Linger {
+    /// The rule with this linger.
+    pub fn new(linger: Duration, now: Instant) -> Self {
+        Self { linger, newest: now, company_until: now }
+    }
+
+    /// A job came.
+    pub fn arrived(&mut self, now: Instant) {
+        self.newest = now;
+    }
+
+    /// Several jobs left together.
+    pub fn left_together(&mut self, now: Instant) {
+        self.company_until = now + MAX_LINGERS * self.linger;
+    }
+
+    /// When the next request is closed.
+    pub fn due(&self, waiting: Waiting, now: Instant) -> Due {
+        if waiting.distinct == 0 {
+            return Due::Open;
+        }
+        if waiting.distinct >= MAX_PATHS || self.linger.is_zero() {
+            return Due::Now;
+        }
+        let Some(oldest) = waiting.oldest else { return Due::Open };
+        if waiting.jobs == 1 && now >= self.company_until {
+            return Due::Now;
+        }
+        let close = (self.newest + self.linger).min(oldest + MAX_LINGERS * self.linger);
+        if close <= now { Due::Now } else { Due::At(close) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINGER: Duration = Duration::from_millis(20);
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn the_rule_as_a_table() {
+        let start = Instant::now();
+        let mut rule = Linger::new(LINGER, start);
+        rule.arrived(start + ms(50));
+        let waiting = |distinct, jobs, oldest: u64| Waiting { distinct, jobs, oldest: Some(start + ms(oldest)) };
+        let table = [
+            ("nothing waits", waiting(0, 3, 50), 50, Due::Open),
+            ("full", waiting(100, 3, 50), 50, Due::Now),
+            ("alone", waiting(7, 1, 50), 50, Due::Now),
+            ("in company", waiting(7, 2, 50), 50, Due::At(start + ms(70))),
+            ("in company, quiet", waiting(7, 2, 50), 70, Due::Now),
+            ("a trickle", waiting(7, 2, 0), 50, Due::At(start + ms(70))),
+            ("in no hurry", Waiting { oldest: None, ..waiting(7, 1, 0) }, 500, Due::Open),
+            ("in no hurry but full", Waiting { oldest: None, ..waiting(100, 1, 0) }, 500, Due::Now),
+        ];
+        for (name, waiting, at, expected) in table {
+            assert_eq!(rule.due(waiting, start + ms(at)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_trickle_that_never_ends_does_not_hold_a_path_for_ever() {
+        let start = Instant::now();
+        let mut rule = Linger::new(LINGER, start);
+        let waiting = Waiting { distinct: 30, jobs: 30, oldest: Some(start) };
+        for at in 0..200 {
+            rule.arrived(start + ms(at));
+            assert_ne!(rule.due(waiting, start + ms(at)), Due::Now, "{at}");
+        }
+        assert_eq!(rule.due(waiting, start + ms(200)), Due::Now);
+    }
+
+    #[test]
+    fn the_first_that_follows_many_is_not_alone() {
+        let start = Instant::now();
+        let mut rule = Linger::new(LINGER, start);
+        rule.left_together(start);
+        rule.arrived(start + ms(5));
+        let waiting = Waiting { distinct: 1, jobs: 1, oldest: Some(start + ms(5)) };
+        assert_eq!(rule.due(waiting, start + ms(5)), Due::At(start + ms(25)));
+        rule.arrived(start + ms(300));
+        assert_eq!(rule.due(waiting, start + ms(300)), Due::Now);
+    }
+
+    #[test]
+    fn without_sharing_nothing_lingers() {
+        let start = Instant::now();
+        let rule = Linger::new(Duration::ZERO, start);
+        assert_eq!(rule.due(Waiting { distinct: 1, jobs: 9, oldest: Some(start) }, start), Due::Now);
+    }
+}

@@ -1,0 +1,283 @@
+//! What is done of a job: which of its paths are purged, by which requests. Travels with the job as [`State`] and
+//! is told as [`Report`]. What to do next is not decided here.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Request ids kept and told.
+const MAX_REQUEST_IDS: usize = 100;
+/// What the request ids may take of a state of 16 KiB; the bitmap of 10,000 paths takes 1.7 KB.
+const MAX_REQUEST_ID_BYTES: usize = 12_000;
+/// Paths told in a report.
+const MAX_PATHS_TOLD: usize = 1_000;
+
+/// What a begun job remembers. Changes only by optional fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct State {
+    /// One bit per path of the payload, base64.
+    #[serde(skip_serializing_if = "Bitmap::is_empty")]
+    done: Bitmap,
+    /// The API's last status that accepted paths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    request_ids: Vec<String>,
+    #[serde(skip_serializing_if = "is_zero")]
+    batches: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    deduplicated: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    coalesced: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// One bit per path. Only what is set takes room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Bitmap(Vec<u8>);
+
+impl Bitmap {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn has(&self, index: usize) -> bool {
+        self.0.get(index / 8).is_some_and(|byte| byte & (1 << (index % 8)) != 0)
+    }
+
+    fn set(&mut self, index: usize) {
+        if self.0.len() <= index / 8 {
+            self.0.resize(index / 8 + 1, 0);
+        }
+        self.0[index / 8] |= 1 << (index % 8);
+    }
+}
+
+impl Serialize for Bitmap {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Bitmap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// What one accepted request did for one job.
+#[derive(Clone, Debug)]
+pub struct Carried<'a> {
+    /// Indices of the paths it purged.
+    pub indices: &'a [u32],
+    /// How many of these were not in the body themselves.
+    pub rode_along: u32,
+    /// Whether it carried another job too.
+    pub shared: bool,
+    /// What the API answered.
+    pub status: u16,
+    /// The API's id of the request.
+    pub request_id: Option<&'a str>,
+}
+
+/// How far a job of so many paths came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    state: State,
+    total: usize,
+    done: usize,
+}
+
+impl Progress {
+    /// What `state` says of a job of `total` paths.
+    pub fn resume(state: State, total: usize) -> Self {
+        let done = (0..total).filter(|index| state.done.has(*index)).count();
+        Self { state, total, done }
+    }
+
+    /// Whether the path at `index` is purged.
+    pub fn has(&self, index: u32) -> bool {
+        self.state.done.has(index as usize)
+    }
+
+    /// Whether all paths are.
+    pub fn is_complete(&self) -> bool {
+        self.done == self.total
+    }
+
+    /// The indices of the paths that are left.
+    pub fn remaining(&self) -> impl Iterator<Item = u32> + '_ {
+        (0_u32..).take(self.total).filter(|index| !self.has(*index))
+    }
+
+    /// Notes an accepted request.
+    pub fn note(&mut self, carried: &Carried<'_>) {
+        for index in carried.indices.iter().map(|index| *index as usize).filter(|index| *index < self.total) {
+            if !self.state.done.has(index) {
+                self.state.done.set(index);
+                self.done += 1;
+            }
+        }
+        self.state.batches += 1;
+        self.state.deduplicated += carried.rode_along;
+        self.state.coalesced += u32::from(carried.shared);
+        self.state.status = Some(carried.status);
+        if let Some(id) = carried.request_id {
+            self.note_request(id);
+        }
+    }
+
+    fn note_request(&mut self, id: &str) {
+        let ids = &mut self.state.request_ids;
+        let encoded = |id: &str| id.escape_default().count() + 3;
+        let taken: usize = ids.iter().map(|id| encoded(id)).sum();
+        if ids.len() < MAX_REQUEST_IDS && taken + encoded(id) <= MAX_REQUEST_ID_BYTES {
+            ids.push(id.to_owned());
+        }
+    }
+
+    /// What travels with the job; `None` where nothing was done.
+    pub fn state(&self) -> Option<&State> {
+        (self.state.batches > 0).then_some(&self.state)
+    }
+
+    /// The report of a job that is done.
+    pub fn report(&self, paths: &[Arc<str>]) -> Report {
+        let told = |done: bool| {
+            let chosen = paths.iter().zip(0..).filter(move |(_, index)| self.has(*index) == done);
+            chosen.take(MAX_PATHS_TOLD).map(|(path, _)| path.to_string()).collect::<Vec<_>>()
+        };
+        let is_short = !self.is_complete();
+        Report {
+            status: self.state.status,
+            paths: told(true),
+            paths_count: self.done,
+            remaining: is_short.then(|| told(false)),
+            remaining_count: is_short.then(|| self.total - self.done),
+            request_ids: self.state.request_ids.clone(),
+            batches: self.state.batches,
+            deduplicated: self.state.deduplicated,
+            coalesced: self.state.coalesced,
+        }
+    }
+}
+
+/// What is told of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The API's, once something was accepted.
+    pub status: Option<u16>,
+    /// Purged, the first 1,000.
+    pub paths: Vec<String>,
+    /// How many entries of the payload are purged.
+    pub paths_count: usize,
+    /// Not purged, the first 1,000; where the job did not succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remaining: Option<Vec<String>>,
+    /// How many are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remaining_count: Option<usize>,
+    /// The API's ids of the requests that carried this job's paths, the first 100.
+    pub request_ids: Vec<String>,
+    /// How many such requests there were.
+    pub batches: u32,
+    /// Paths that were not sent because another one in the same request did their work.
+    pub deduplicated: u32,
+    /// Requests shared with other jobs.
+    pub coalesced: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn carried(indices: &[u32]) -> Carried<'_> {
+        Carried { indices, rode_along: 0, shared: false, status: 202, request_id: None }
+    }
+
+    #[test]
+    fn the_state_of_the_largest_job_fits_its_header() {
+        let mut progress = Progress::resume(State::default(), 10_000);
+        for index in (0..10_000).rev() {
+            let id = "7\"d9".repeat(32);
+            progress.note(&Carried { indices: &[index], request_id: Some(&id), ..carried(&[]) });
+        }
+        let state = serde_json::to_string(progress.state().unwrap()).unwrap();
+        assert!(state.len() <= 16 * 1024, "{}", state.len());
+    }
+
+    #[test]
+    fn a_hundred_ids_of_usual_length_are_kept() {
+        let mut progress = Progress::resume(State::default(), 10_000);
+        for index in 0..150 {
+            let id = format!("7d9cbd9a-3f4d-4a51-9d0e-{index:012}");
+            progress.note(&Carried { indices: &[index], request_id: Some(&id), ..carried(&[]) });
+        }
+        assert_eq!(progress.report(&[]).request_ids.len(), 100);
+    }
+
+    #[test]
+    fn a_job_that_did_nothing_has_no_state() {
+        assert_eq!(Progress::resume(State::default(), 3).state(), None);
+    }
+
+    #[test]
+    fn state_of_an_older_version_is_read() {
+        let state: State = serde_json::from_str(r#"{"done":"BQ=="}"#).unwrap();
+        let progress = Progress::resume(state, 4);
+        assert_eq!(progress.remaining().collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn a_bitmap_that_is_no_base64_is_unreadable_state() {
+        assert!(serde_json::from_str::<State>(r#"{"done":"?"}"#).is_err());
+    }
+
+    #[test]
+    fn a_failed_job_tells_what_remains_and_a_done_one_does_not() {
+        let paths: Vec<Arc<str>> = ["/a", "/b", "/c"].map(Arc::from).to_vec();
+        let mut progress = Progress::resume(State::default(), 3);
+        progress.note(&Carried { indices: &[0, 2], rode_along: 1, shared: true, status: 202, request_id: Some("r-1") });
+        let failed = serde_json::to_value(progress.report(&paths)).unwrap();
+        let expected = serde_json::json!({
+            "status": 202, "paths": ["/a", "/c"], "pathsCount": 2, "remaining": ["/b"], "remainingCount": 1,
+            "requestIds": ["r-1"], "batches": 1, "deduplicated": 1, "coalesced": 1,
+        });
+        assert_eq!(failed, expected);
+        progress.note(&carried(&[1]));
+        let done = serde_json::to_value(progress.report(&paths)).unwrap();
+        assert!(done.get("remaining").is_none() && done.get("remainingCount").is_none(), "{done}");
+        assert_eq!(done["pathsCount"], 3);
+    }
+
+    #[test]
+    fn nothing_accepted_is_told_as_null() {
+        let report = serde_json::to_value(Progress::resume(State::default(), 0).report(&[])).unwrap();
+        assert!(report["status"].is_null());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_done_survives_the_journey(total in 1_usize..10_000, done in prop::collection::btree_set(0_u32..10_000, 0..200)) {
+            let done: Vec<u32> = done.into_iter().filter(|index| (*index as usize) < total).collect();
+            let mut progress = Progress::resume(State::default(), total);
+            progress.note(&carried(&done));
+            let json = serde_json::to_string(progress.state().unwrap()).unwrap();
+            let again = Progress::resume(serde_json::from_str(&json).unwrap(), total);
+            prop_assert_eq!(&again, &progress);
+            let left: Vec<u32> = again.remaining().collect();
+            prop_assert_eq!(left.len() + done.len(), total);
+            prop_assert!(left.iter().all(|index| !done.contains(index)));
+        }
+    }
+}

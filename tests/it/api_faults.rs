@@ -1,0 +1,114 @@
+//! An API that throttles, fails and loses answers: everything still succeeds, and nothing is sent while it said not to.
+
+use genfleet_simulator::{RecordedRequest, SimulatorOptions};
+use harness::{Amqp, Broker, Prefix, eventually, json_properties, seconds};
+
+use crate::stack::{assert_all_succeeded, outcomes, publish_one_path_jobs, purge_job, simulator_with, worker};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fifth_throttled_a_tenth_unavailable_a_twentieth_lost_and_everything_succeeds() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let faults = ["status=429,rate=0.2,retry-after=2", "status=503,rate=0.1", "lost,rate=0.05"];
+    let faults = faults.iter().map(|rule| rule.parse().unwrap()).collect();
+    let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
+    let purger = worker("purger", broker, &prefix, &simulator).start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    publish_one_path_jobs(&amqp, &prefix, "faulty", 3_000).await;
+
+    let by_job = outcomes(&mut events, 3_000, seconds(180)).await;
+    assert_all_succeeded(&by_job);
+    assert_eq!(amqp.count(&format!("{prefix}.dead.cdn.purge")).await, 0);
+    assert_nothing_was_sent_while_shut(&simulator.requests(), 2);
+}
+
+/// Between an answer 429 and its `Retry-After`, nothing arrives; 50 ms are for what was on its way.
+fn assert_nothing_was_sent_while_shut(requests: &[RecordedRequest], retry_after: u64) {
+    let throttled: Vec<u64> = requests.iter().filter(|request| request.status == Some(429)).map(|request| request.at_us).collect();
+    assert!(!throttled.is_empty(), "the test wants some 429");
+    for at in throttled {
+        let shut = at + 50_000..at + retry_after * 1_000_000;
+        let early: Vec<_> = requests.iter().filter(|request| shut.contains(&request.at_us)).map(|request| request.at_us - at).collect();
+        assert!(early.is_empty(), "sent while shut, µs after the 429: {early:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_credentials_are_bad_jobs_wait_and_nothing_is_burned() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let client = Some(("client".to_owned(), "right".to_owned()));
+    let simulator = simulator_with(SimulatorOptions { client, ..SimulatorOptions::default() }).await;
+    let folder = tempfile_with("wrong");
+    let secret = folder.to_str().unwrap();
+    let purger = worker("purger", broker, &prefix, &simulator)
+        .env("GENESYS_CLIENT_SECRET", "")
+        .env("GENESYS_CLIENT_SECRET_FILE", secret)
+        .args(["--credentials-probe", "500ms"])
+        .start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    publish_one_path_jobs(&amqp, &prefix, "waiting", 20).await;
+    eventually(seconds(10), "the brake shows", async || purger.ready().await.0 == 503).await;
+    assert!(events.next_message(seconds(1)).await.is_none(), "no job ended");
+    std::fs::write(&folder, "right\n").unwrap();
+    eventually(seconds(10), "the rotated secret is seen", async || purger.ready().await.0 == 200).await;
+    let by_job = outcomes(&mut events, 20, seconds(60)).await;
+    assert_all_succeeded(&by_job);
+    assert!(by_job.values().all(|events| events[0]["data"]["attempts"] == 1), "no attempt was burned");
+    let _ = std::fs::remove_file(folder);
+}
+
+fn tempfile_with(content: &str) -> std::path::PathBuf {
+    let path = std::env::temp_dir().join(format!("genfleet-secret-{}", uuid::Uuid::new_v4()));
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_jobs_that_may_not_purge_five_fail_and_the_rest_wait() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let faults = vec!["status=403".parse().unwrap()];
+    let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
+    let purger = worker("purger", broker, &prefix, &simulator).args(["--forbidden-probe", "1s"]).start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    publish_one_path_jobs(&amqp, &prefix, "forbidden", 60).await;
+    let failed = outcomes(&mut events, 5, seconds(20)).await;
+    assert!(failed.values().all(|events| events[0]["data"]["error"]["code"] == "forbidden"));
+    let told = failed.values().next().unwrap()[0]["data"]["error"]["message"].as_str().unwrap().to_owned();
+    assert!(told.contains("purge:cdn:write"), "{told}");
+    assert!(events.next_message(seconds(3)).await.is_none(), "the rest waits");
+    simulator.set_faults(vec![]);
+    let rest = outcomes(&mut events, 55, seconds(60)).await;
+    assert_all_succeeded(&rest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_path_fails_its_own_job_and_no_other() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let faults = vec!["status=400,body-contains=/bad/".parse().unwrap()];
+    let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
+    let purger = worker("purger", broker, &prefix, &simulator).start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    publish_one_path_jobs(&amqp, &prefix, "good", 150).await;
+    amqp.publish_job(&prefix, "cdn.purge", purge_job("guilty", &["/fine/1", "/bad/2", "/fine/3"]), json_properties()).await;
+    publish_one_path_jobs(&amqp, &prefix, "alsogood", 150).await;
+    let by_job = outcomes(&mut events, 301, seconds(60)).await;
+    for (job, events) in &by_job {
+        let expected = if job == "guilty" { "failed" } else { "succeeded" };
+        assert_eq!(events[0]["data"]["outcome"], expected, "{job}");
+    }
+    let error = &by_job["guilty"][0]["data"]["error"];
+    assert_eq!(error["code"], "rejected");
+    assert!(error["message"].as_str().unwrap().contains("/bad/2"), "{error}");
+    assert!(simulator.purged().values().all(|times| *times == 1), "splitting purged nothing twice");
+}

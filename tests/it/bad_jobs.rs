@@ -1,0 +1,125 @@
+//! What is no job is told, kept byte for byte, and holds up nobody.
+
+use std::collections::BTreeMap;
+
+use harness::{Amqp, Broker, Prefix, eventually, json_properties, seconds};
+use serde_json::{Value, json};
+
+use crate::stack::{outcomes, purge_job, simulator, worker};
+
+fn bad_bodies() -> Vec<(&'static str, Vec<u8>)> {
+    let too_many: Vec<String> = (0..10_001).map(|n| format!("/{n}")).collect();
+    let padding = "x".repeat(2 * 1024 * 1024);
+    vec![
+        ("garbage", b"\x00\xffnot json".to_vec()),
+        ("other-kind", json!({"id": "other-kind", "kind": "vni.provision", "payload": {}}).to_string().into()),
+        ("unknown-field", json!({"id": "unknown-field", "payload": {"paths": ["/a"], "path": 1}, "colour": 2}).to_string().into()),
+        ("too-many", json!({"id": "too-many", "payload": {"paths": too_many}}).to_string().into()),
+        ("too-large", json!({"id": "too-large", "payload": {"paths": ["/a"]}, "padding": padding}).to_string().into()),
+        ("wrong-paths", purge_job("wrong-paths", &["/ok", "no-slash", "/a b", "/*"]).into()),
+        ("webhook", json!({"id": "webhook", "payload": {"paths": ["/a"]}, "webhook": {"url": "https://example.org"}}).to_string().into()),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_ends_in_an_event_that_says_what_and_where_and_its_bytes_are_kept() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let purger = worker("purger", broker, &prefix, &simulator).start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    for (name, body) in bad_bodies() {
+        amqp.publish_job(&prefix, "cdn.purge", body, json_properties().with_message_id(name.into())).await;
+    }
+    amqp.publish_job(&prefix, "cdn.purge", purge_job("good", &["/good"]), json_properties()).await;
+
+    let by_job = outcomes(&mut events, bad_bodies().len() + 1, seconds(30)).await;
+    let error = |job: &str| &by_job[job][0]["data"]["error"];
+    assert_eq!(by_job["good"][0]["data"]["outcome"], "succeeded");
+    assert_eq!(error("garbage")["code"], "undecodable");
+    assert_eq!(error("other-kind")["code"], "kind_mismatch");
+    assert_eq!(pointers(error("unknown-field")), ["/colour", "/payload/path"]);
+    assert_eq!(pointers(error("too-many")), ["/payload/paths"]);
+    assert_eq!(error("too-large")["code"], "too_large");
+    assert_eq!(pointers(error("wrong-paths")), ["/payload/paths/1", "/payload/paths/2", "/payload/paths/3"]);
+    assert_eq!(pointers(error("webhook")), ["/webhook"]);
+
+    let dead = eventually(seconds(10), "all are dead letters", async || {
+        let dead = amqp.get_all(&format!("{prefix}.dead.cdn.purge")).await;
+        (dead.len() == bad_bodies().len()).then_some(dead)
+    })
+    .await;
+    let dead: BTreeMap<String, _> = dead.into_iter().map(|one| (one.properties.message_id().clone().unwrap().to_string(), one)).collect();
+    for (name, body) in bad_bodies() {
+        assert_eq!(dead[name].body, body, "{name}");
+        assert_eq!(dead[name].header("genfleet-reason").as_deref(), error(name)["code"].as_str());
+        for header in ["genfleet-error", "genfleet-attempts", "genfleet-failed-at", "genfleet-worker", "genfleet-fingerprint", "genfleet-generation"] {
+            assert!(dead[name].header(header).is_some(), "{name}: {header}");
+        }
+    }
+    assert!(purger.is_running());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_routing_key_nobody_knows_is_kept() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let purger = worker("purger", broker, &prefix, &simulator).start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    amqp.publish_job(&prefix, "cdn.prune", "{}", json_properties()).await;
+    let kept = amqp.get_all(&format!("{prefix}.unrouted")).await;
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].body, b"{}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_of_a_producer_do_not_count() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let purger = worker("purger", broker, &prefix, &simulator).start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    let forged = json_properties().with_headers(harness::headers([("genfleet-generation", "7"), ("genfleet-attempts", "7"), ("genfleet-state", "?")]));
+    amqp.publish_job(&prefix, "cdn.purge", purge_job("forged", &["/forged"]), forged).await;
+    let event = events.next_event(seconds(10)).await;
+    assert_eq!(event["data"]["generation"], 0);
+    assert_eq!(event["data"]["attempts"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_final_event_also_goes_to_reply_to_and_a_vanished_reply_queue_is_no_failure() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let purger = worker("purger", broker, &prefix, &simulator).start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    let answers = format!("{prefix}.answers");
+    amqp.channel()
+        .queue_declare(answers.as_str().into(), lapin::options::QueueDeclareOptions { exclusive: true, ..Default::default() }, Default::default())
+        .await
+        .unwrap();
+    let asks = |queue: &str| json_properties().with_reply_to(queue.into()).with_correlation_id("question".into());
+    amqp.publish_job(&prefix, "cdn.purge", purge_job("asked", &["/asked"]), asks(&answers)).await;
+    amqp.publish_job(&prefix, "cdn.purge", purge_job("gone", &["/gone"]), asks("no-such-queue-anywhere")).await;
+    let by_job = outcomes(&mut events, 2, seconds(20)).await;
+    assert_eq!(by_job["gone"][0]["data"]["outcome"], "succeeded");
+    let answer = eventually(seconds(10), "the answer is there", async || amqp.get_all(&answers).await.pop()).await;
+    assert_eq!(answer.json()["id"], by_job["asked"][0]["id"]);
+    assert_eq!(answer.properties.correlation_id().as_ref().map(ToString::to_string).as_deref(), Some("question"));
+    eventually(seconds(10), "the vanished queue is counted", async || purger.metrics().await.sum("genfleet_replies_unroutable_total", &[]) > 0.5).await;
+}
+
+fn pointers(error: &Value) -> Vec<String> {
+    let violations = error["violations"].as_array().unwrap_or_else(|| panic!("no violations in {error}"));
+    let mut pointers: Vec<String> = violations.iter().map(|one| one["pointer"].as_str().unwrap().to_owned()).collect();
+    pointers.sort();
+    pointers
+}

@@ -1,0 +1,140 @@
+//! `genfleet run`: the README's first command.
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use harness::{Process, eventually, seconds};
+use serde_json::{Value, json};
+
+fn example() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/jobs.jsonl")
+}
+
+/// A folder that lasts as long as a test, for several processes one after the other.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("genfleet-batch-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, content: &str) -> String {
+        std::fs::write(self.0.join(name), content).unwrap();
+        name.to_owned()
+    }
+
+    fn files(&self) -> BTreeSet<String> {
+        std::fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn run(folder: &Folder, arguments: &[&str]) -> Process {
+    let arguments = [&["run", "--simulate", "--sim-requests-per-minute", "60000", "--requests-per-minute", "60000"], arguments].concat();
+    Process::binary("genfleet").args(arguments).directory(&folder.0).start()
+}
+
+fn events(process: &Process) -> Vec<Value> {
+    process.stdout_lines().iter().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+}
+
+fn ids(events: &[Value]) -> BTreeSet<String> {
+    events.iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_ends_with_an_event_a_line_and_exit_2_and_leaves_nothing_behind() {
+    let folder = Folder::new();
+    let jobs = std::fs::read_to_string(example()).unwrap();
+    let file = folder.write("jobs.jsonl", &jobs);
+    let process = run(&folder, &[&file]);
+    assert_eq!(process.wait(seconds(60)).await, 2, "{}", process.stderr());
+    let events = events(&process);
+    assert_eq!(events.len(), jobs.lines().filter(|line| !line.trim().is_empty()).count());
+    assert_eq!(ids(&events).len(), events.len());
+    let of = |job: &str| events.iter().find(|event| event["subject"] == job).unwrap_or_else(|| panic!("no event of {job}"));
+    assert_eq!(of("branding-logo")["type"], "genfleet.cdn.purge.succeeded");
+    assert_eq!(of("branding-logo")["data"]["action"], "cache_invalidated");
+    assert_eq!(of("catalogue-250")["data"]["report"]["pathsCount"], 250);
+    assert_eq!(of("invalid-wildcard")["data"]["error"]["violations"].as_array().unwrap().len(), 2);
+    assert_eq!(of("expired")["data"]["error"]["code"], "deadline_passed");
+    assert_eq!(of("invalid-kind")["type"], "genfleet.unknown.failed");
+    assert!(process.stderr().contains("jobs ended"), "{}", process.stderr());
+    assert_eq!(folder.files(), BTreeSet::from([file]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_half_way_and_started_again_each_job_ends_in_one_event_id() {
+    let folder = Folder::new();
+    let lines: Vec<String> = (0..2_000).map(|n| json!({"kind": "cdn.purge", "payload": {"paths": [format!("/{n}")]}}).to_string()).collect();
+    let file = folder.write("many.jsonl", &lines.join("\n"));
+    let slow = ["--sim-latency", "50ms", "--batch-linger", "0ms", "--concurrency", "16", file.as_str()];
+    let first = run(&folder, &slow);
+    eventually(seconds(60), "a part of it is done", async || first.stdout_lines().len() > 200).await;
+    first.kill9();
+    let before = first.stdout_lines();
+    assert!(before.len() < 2_000, "it was killed half-way");
+
+    let second = run(&folder, &slow);
+    assert_eq!(second.wait(seconds(120)).await, 0, "{}", second.stderr());
+    let before: Vec<Value> = before.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let all: Vec<Value> = [before, events(&second)].concat();
+    assert_eq!(ids(&all).len(), 2_000);
+    let jobs: BTreeSet<&str> = all.iter().map(|event| event["subject"].as_str().unwrap()).collect();
+    assert_eq!(jobs.len(), 2_000);
+    assert!(second.stderr().contains("2000 of 2000 jobs ended"), "{}", second.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_file_is_refused_and_the_store_is_kept() {
+    let folder = Folder::new();
+    let line = r#"{"kind":"cdn.purge","payload":{"paths":["/a"]}}"#;
+    let file = folder.write("jobs.jsonl", line);
+    // It never ends by itself: the API answers nothing.
+    let first = run(&folder, &["--sim-fault", "hang", &file]);
+    eventually(seconds(20), "the store is there", async || folder.files().contains("jobs.jsonl.genfleet")).await;
+    let other = run(&folder, &[&file]);
+    assert_eq!(other.wait(seconds(20)).await, 64, "a second process on one store: {}", other.stderr());
+    eventually(seconds(20), "the batch is in", async || first.stderr().is_empty()).await;
+    first.terminate();
+    assert_eq!(first.wait(seconds(60)).await, 1, "{}", first.stderr());
+    folder.write("jobs.jsonl", &format!("{line}\n{line}"));
+    let second = run(&folder, &[&file]);
+    assert_eq!(second.wait(seconds(20)).await, 64, "{}", second.stderr());
+    assert!(second.stderr().contains("another batch"), "{}", second.stderr());
+    folder.write("jobs.jsonl", line);
+    let third = run(&folder, &[&file]);
+    assert_eq!(third.wait(seconds(60)).await, 0, "{}", third.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_come_from_stdin_and_events_go_to_a_file() {
+    let folder = Folder::new();
+    let process = Process::binary("genfleet")
+        .args(["run", "--simulate", "--events", "out.jsonl", "-"])
+        .stdin(r#"{"id":"piped","kind":"cdn.purge","payload":{"paths":["/a"]}}"#)
+        .directory(&folder.0)
+        .start();
+    assert_eq!(process.wait(seconds(30)).await, 0, "{}", process.stderr());
+    assert!(process.stdout_lines().is_empty());
+    let written = std::fs::read_to_string(folder.0.join("out.jsonl")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(written.trim()).unwrap()["subject"], "piped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_credentials_it_refuses_and_says_how() {
+    let folder = Folder::new();
+    let file = folder.write("jobs.jsonl", "{}");
+    for command in ["run", "up"] {
+        let arguments = if command == "run" { vec![command, &file] } else { vec![command] };
+        let process = Process::binary("genfleet").args(arguments).directory(&folder.0).start();
+        assert_eq!(process.wait(seconds(20)).await, 64, "{}", process.stderr());
+        assert!(process.stderr().contains("GENESYS_CLIENT_ID") && process.stderr().contains("--simulate"), "{}", process.stderr());
+    }
+}

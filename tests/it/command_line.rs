@@ -1,0 +1,158 @@
+//! Settings: what can be said, what is refused and how, and what must never be shown (SPEC 10, 11).
+
+use harness::{Amqp, Broker, Prefix, Process, eventually, seconds};
+
+use crate::stack::{outcomes, simulator, worker};
+
+async fn ended(process: &Process) -> (i32, String) {
+    let code = process.wait(seconds(20)).await;
+    (code, process.stderr())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn help_lists_every_setting_with_its_variable_and_default() {
+    let process = Process::binary("purger").args(["--help"]).start();
+    assert_eq!(process.wait(seconds(20)).await, 0);
+    let help = process.stdout_lines().join("\n");
+    for setting in [
+        "--queue-url", "GENFLEET_QUEUE_URL", "--queue-prefix", "--topology", "--concurrency", "--attempt-timeout", "--drain-timeout",
+        "--batch-linger", "GENFLEET_BATCH_LINGER", "20ms", "--genesys-environment", "GENESYS_ENVIRONMENT", "--genesys-base-url",
+        "GENESYS_BASE_URL", "--requests-per-minute", "--admin-addr", "127.0.0.1:9464", "--log-format", "--check-config",
+    ] {
+        assert!(help.contains(setting), "{setting} is missing in\n{help}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_settings_exit_64_and_say_what_to_do() {
+    let good = || {
+        Process::binary("purger")
+            .env("GENFLEET_QUEUE_URL", "amqp://127.0.0.1:1")
+            .env("GENESYS_CLIENT_ID", "id")
+            .env("GENESYS_CLIENT_SECRET", "hush")
+    };
+    let process = good().args(["--check-config"]).start();
+    assert_eq!(ended(&process).await.0, 0, "{}", process.stderr());
+    for (arguments, told) in [
+        (vec!["--check-config", "--batch-linger", "5"], "write 20ms, 5s, 10m or 1h"),
+        (vec!["--check-config", "--queue-url", "redis://host"], "amqp://"),
+        (vec!["--check-config", "--queue-url", "amqp://user:hidden@host"], "GENFLEET_QUEUE_URL_FILE"),
+        (vec!["--no-such-flag"], "--no-such-flag"),
+        (vec!["--concurrency", "0"], "1 to 65535"),
+    ] {
+        let process = good().args(arguments.clone()).start();
+        let (code, stderr) = ended(&process).await;
+        assert_eq!(code, 64, "{arguments:?}: {stderr}");
+        assert!(stderr.contains(told), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("hidden"), "{stderr}");
+    }
+    let process = good().env("GENESYS_CLIENT_SECRET", "").args(["--check-config"]).start();
+    let (code, stderr) = ended(&process).await;
+    assert_eq!(code, 64, "an empty variable counts as not set");
+    assert!(stderr.contains("GENESYS_CLIENT_SECRET"), "{stderr}");
+    let process = good().env("GENFLEET_BATCH_LINGER", "").args(["--check-config"]).start();
+    assert_eq!(ended(&process).await.0, 0, "{}", process.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_a_broker_waits_and_says_so() {
+    let simulator = simulator().await;
+    let process = Process::binary("purger")
+        .args(["--admin-addr", "127.0.0.1:0"])
+        .env("GENFLEET_QUEUE_URL", "amqp://user:hidden@127.0.0.1:1")
+        .env("GENESYS_BASE_URL", &simulator.base_url())
+        .env("GENESYS_CLIENT_ID", "id")
+        .env("GENESYS_CLIENT_SECRET", "hush-hush")
+        .start();
+    eventually(seconds(20), "it is not ready", async || process.ready().await.0 == 503).await;
+    let (_, told) = process.ready().await;
+    assert!(!told["reasons"].as_array().unwrap().is_empty(), "{told}");
+    assert_eq!(process.get("/livez").await.unwrap().0, 200);
+    process.terminate();
+    assert_eq!(process.wait(seconds(30)).await, 0);
+    assert!(!process.stderr().contains("hidden") && !process.stderr().contains("hush-hush"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enqueue_checks_and_confirms_and_the_events_can_be_read() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let purger = worker("purger", broker, &prefix, &simulator).start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    let tool = |arguments: &[&str]| {
+        Process::binary("genfleet")
+            .args(arguments.iter().copied())
+            .env("GENFLEET_QUEUE_URL", broker.url())
+            .env("GENFLEET_QUEUE_PREFIX", &prefix)
+            .start()
+    };
+    let follow = tool(&["events", "--follow"]);
+    eventually(seconds(20), "it follows", async || follow.is_running() && purger.is_running()).await;
+    let enqueued = tool(&["enqueue", "cdn.purge", "--payload", r#"{"paths":["/by-hand"]}"#]);
+    assert_eq!(enqueued.wait(seconds(20)).await, 0, "{}", enqueued.stderr());
+    let id = enqueued.stdout_lines().remove(0);
+    let by_job = outcomes(&mut events, 1, seconds(20)).await;
+    assert!(by_job.contains_key(&id));
+
+    let refused = tool(&["enqueue", "cdn.purge", "--payload", r#"{"paths":["no-slash"]}"#]);
+    assert_eq!(refused.wait(seconds(20)).await, 1);
+    assert!(refused.stderr().contains("/payload/paths/0"), "{}", refused.stderr());
+    let unknown = tool(&["enqueue", "cdn.prune", "--payload", "{}"]);
+    assert_eq!(unknown.wait(seconds(20)).await, 64);
+    assert!(unknown.stderr().contains("cdn.purge"), "the kinds are named: {}", unknown.stderr());
+
+    let shown = tool(&["events"]);
+    assert_eq!(shown.wait(seconds(20)).await, 0, "{}", shown.stderr());
+    assert!(shown.stdout_lines().iter().any(|line| line.contains(&id)));
+    let shown_again = tool(&["events"]);
+    assert_eq!(shown_again.wait(seconds(20)).await, 0);
+    assert!(shown_again.stdout_lines().iter().any(|line| line.contains(&id)), "looking leaves it there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn validate_names_every_violation_and_exits_1() {
+    let process = Process::binary("genfleet")
+        .args(["validate", "-"])
+        .stdin("{\"kind\":\"cdn.purge\",\"payload\":{\"paths\":[\"/a\"]}}\n\n{\"kind\":\"cdn.purge\",\"payload\":{\"paths\":[\"a\"]},\"x\":1}\n")
+        .start();
+    assert_eq!(process.wait(seconds(20)).await, 1);
+    let told = process.stdout_lines().join("\n");
+    assert!(told.contains("-:3: /x:") && told.contains("-:3: /payload/paths/0:"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_are_there_from_the_start_and_count() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let purger = worker("purger", broker, &prefix, &simulator).start();
+    purger.wait_ready(seconds(30)).await;
+    let before = purger.metrics().await;
+    for series in [
+        r#"genfleet_jobs_total{kind="cdn.purge",outcome="succeeded",code=""}"#,
+        r#"genfleet_dead_letters_total{kind="cdn.purge",reason="crash_loop"}"#,
+        r#"genfleet_gate_state{reason="throttled"}"#,
+        r#"genfleet_broker_connected{role="publish"}"#,
+        r#"genfleet_broker_reconnects_total{role="consume"}"#,
+        "genfleet_stale_acks_total",
+        "process_resident_memory_bytes",
+    ] {
+        assert!(before.get(series).is_some(), "{series} is missing");
+    }
+    assert_eq!(before.sum("genfleet_broker_connected", &[]), 2.0);
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    crate::stack::publish_one_path_jobs(&amqp, &prefix, "counted", 30).await;
+    outcomes(&mut events, 30, seconds(20)).await;
+    eventually(seconds(10), "they are counted", async || {
+        let metrics = purger.metrics().await;
+        metrics.sum("genfleet_jobs_total", &[("outcome", "succeeded")]) == 30.0
+            && metrics.sum("genfleet_purge_paths_total", &[]) == 30.0
+            && metrics.sum("genfleet_events_published_total", &[]) == 30.0
+            && metrics.sum("genfleet_api_requests_total", &[("status", "202")]) > 0.0
+    })
+    .await;
+}

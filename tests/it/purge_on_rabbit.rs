@@ -1,0 +1,95 @@
+//! The main job on a real broker: nothing lost, little sent.
+
+use harness::{Amqp, Broker, Events, Prefix, eventually, seconds};
+
+use crate::stack::{assert_all_succeeded, outcomes, publish_one_path_jobs, purge_requests, simulator, worker};
+
+const JOBS: usize = 10_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_one_path_jobs_share_at_most_a_hundred_and_fifty_requests() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let purger = worker("purger", broker, &prefix, &simulator).start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    publish_one_path_jobs(&amqp, &prefix, "one", JOBS).await;
+
+    let by_job = outcomes(&mut events, JOBS, seconds(120)).await;
+    assert_all_succeeded(&by_job);
+    let requests = purge_requests(&simulator);
+    assert!(requests <= 150, "{requests} purge requests");
+    let purged = simulator.purged();
+    assert_eq!(purged.len(), JOBS);
+    assert!(purged.values().all(|times| *times == 1), "no path was purged twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_and_started_again_every_job_has_its_event() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let first = worker("purger", broker, &prefix, &simulator).start();
+    first.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    publish_one_path_jobs(&amqp, &prefix, "killed", JOBS).await;
+    eventually(seconds(60), "a part of the jobs is done", async || simulator.purged().len() > JOBS / 10).await;
+    first.kill9();
+
+    let second = worker("purger", broker, &prefix, &simulator).start();
+    let by_job = outcomes(&mut events, JOBS, seconds(120)).await;
+    assert_all_succeeded(&by_job);
+    assert_eq!(simulator.purged().len(), JOBS, "every path was purged");
+    assert!(second.is_running());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_restart_in_the_middle_loses_nothing_and_ends_no_process() {
+    let Some(mut broker) = Broker::private().await else { return };
+    let prefix = Prefix::on(&broker);
+    let simulator = simulator().await;
+    let purger = worker("purger", &broker, &prefix, &simulator).start();
+    purger.wait_ready(seconds(30)).await;
+    let mut events = Events::reconnecting(broker.url(), &prefix).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    publish_one_path_jobs(&amqp, &prefix, "restart", JOBS).await;
+    eventually(seconds(60), "a part of the jobs is done", async || simulator.purged().len() > JOBS / 10).await;
+    broker.stop().await;
+    eventually(seconds(20), "the worker says that the broker is away", async || purger.ready().await.0 == 503).await;
+    broker.start().await;
+
+    let by_job = outcomes(&mut events, JOBS, seconds(180)).await;
+    assert_all_succeeded(&by_job);
+    assert!(purger.is_running());
+    purger.wait_ready(seconds(30)).await;
+    let twice = simulator.purged().values().filter(|times| **times > 1).count();
+    assert!(twice <= 100, "{twice} paths were purged again: at most the request whose answer was on its way");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_stop_under_load_it_exits_0_and_nothing_is_lost_or_doubled() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let first = worker("purger", broker, &prefix, &simulator).args(["--drain-timeout", "10s"]).start();
+    first.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    publish_one_path_jobs(&amqp, &prefix, "drain", JOBS).await;
+    eventually(seconds(60), "a part of the jobs is done", async || simulator.purged().len() > JOBS / 10).await;
+    first.terminate();
+    assert_eq!(first.wait(seconds(12)).await, 0);
+    let before = simulator.purged().len();
+    assert!(before < JOBS, "it was stopped in the middle");
+
+    let second = worker("purger", broker, &prefix, &simulator).start();
+    let by_job = outcomes(&mut events, JOBS, seconds(120)).await;
+    assert_all_succeeded(&by_job);
+    assert!(by_job.values().all(|events| events.len() == 1), "one event a job");
+    assert!(simulator.purged().values().all(|times| *times == 1), "no path was purged twice");
+    second.terminate();
+    assert_eq!(second.wait(seconds(30)).await, 0);
+}

@@ -1,0 +1,77 @@
+//! What most tests begin with: a broker, a prefix, a simulator, and how a purger is started on them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use genfleet_simulator::{Simulator, SimulatorOptions};
+use harness::{Amqp, Broker, Launch, Prefix, Process, json_properties};
+use serde_json::{Value, json};
+
+/// A limit that no test meets unless it wants to.
+pub const UNLIMITED: u32 = 60_000;
+
+pub async fn simulator() -> Simulator {
+    simulator_with(SimulatorOptions::default()).await
+}
+
+/// With limits out of the way, where `options` leaves them as they are by default.
+pub async fn simulator_with(options: SimulatorOptions) -> Simulator {
+    let untouched = options.requests_per_minute == SimulatorOptions::default().requests_per_minute;
+    let requests_per_minute = if untouched { UNLIMITED } else { options.requests_per_minute };
+    let client_requests_per_minute = UNLIMITED;
+    Simulator::start(SimulatorOptions { requests_per_minute, client_requests_per_minute, ..options })
+        .await
+        .unwrap()
+}
+
+/// A worker binary on this broker, prefix and simulator. Arguments given later win over these.
+pub fn worker(binary: &str, broker: &Broker, prefix: &Prefix, simulator: &Simulator) -> Launch {
+    Process::binary(binary)
+        .args(["--admin-addr", "127.0.0.1:0"])
+        .env("GENFLEET_QUEUE_URL", broker.url())
+        .env("GENFLEET_QUEUE_PREFIX", prefix)
+        .env("GENESYS_BASE_URL", &simulator.base_url())
+        .env("GENESYS_CLIENT_ID", "client")
+        .env("GENESYS_CLIENT_SECRET", "hush")
+        .env("GENFLEET_REQUESTS_PER_MINUTE", &UNLIMITED.to_string())
+}
+
+pub fn purge_job(id: &str, paths: &[&str]) -> String {
+    json!({ "id": id, "payload": { "paths": paths } }).to_string()
+}
+
+/// `count` jobs of one path each: `<name>-<n>` purges `/<name>/<n>`.
+pub async fn publish_one_path_jobs(amqp: &Amqp, prefix: &Prefix, name: &str, count: usize) {
+    let jobs = (0..count).map(|n| {
+        (purge_job(&format!("{name}-{n}"), &[&format!("/{name}/{n}")]), json_properties())
+    });
+    amqp.publish_jobs(prefix, "cdn.purge", jobs).await;
+}
+
+/// Reads events until every one of `count` jobs has one, whatever is repeated; the outcomes by job.
+pub async fn outcomes(events: &mut harness::Events, count: usize, timeout: Duration) -> BTreeMap<String, Vec<Value>> {
+    let deadline = tokio::time::Instant::now() + timeout;
+    let mut by_job: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    while by_job.len() < count {
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let Some(message) = events.next_message(left).await else {
+            panic!("{} of {count} jobs have an event after {timeout:?}", by_job.len());
+        };
+        let event = message.json();
+        by_job.entry(event["subject"].as_str().unwrap().to_owned()).or_default().push(event);
+    }
+    by_job
+}
+
+/// That every event of every job says `succeeded`, and a repeat has the id of the first.
+pub fn assert_all_succeeded(by_job: &BTreeMap<String, Vec<Value>>) {
+    for (job, events) in by_job {
+        for event in events {
+            assert_eq!(event["data"]["outcome"], "succeeded", "{job}: {event}");
+            assert_eq!(event["id"], events[0]["id"], "{job}");
+        }
+    }
+}
+
+pub fn purge_requests(simulator: &Simulator) -> usize {
+    simulator.requests().iter().filter(|request| request.path.ends_with("/cdn/purge")).count()
+}
