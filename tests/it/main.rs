@@ -6,4 +6,12 @@
     reason = "a test's helpers panic like the test itself"
 )]
 
+mod api_faults;
+mod bad_jobs;
+mod batch;
+mod command_line;
+mod crashes;
+mod delays;
 mod harness_works;
+mod purge_on_rabbit;
+mod stack;

@@ -1,15 +1,30 @@
 //! Talking to Genesys Cloud (SPEC 4): the one place that sends HTTP to it.
 //!
-//! [`GenesysClient::send`] = token → gate → breaker → budget → HTTP → classify → short retry. What an answer
-//! means is data, in [`classify`]; when a request may go is decided by [`budget`], [`gate`] and [`breaker`].
+//! [`client::GenesysClient::send`] = permit (brakes → gate → breaker → token → budget) → HTTP → classify → short
+//! retry. What an answer means is data, in [`classify`]; when a request may go is decided by [`admission`] alone,
+//! out of [`gate`], [`breaker`], [`brake`], [`budget`] and [`slow_start`]: pure state machines over the time.
+//!
+//! In reading order: a [`request`] gets a [`permit`], is sent by [`send`] over the [`transport`]; the [`token`] it
+//! carries is minted by [`mint`]; what went wrong is an [`error`].
 
-pub mod breaker;
+pub mod admission;
 pub mod brake;
+pub mod breaker;
 pub mod budget;
 pub mod classify;
 pub mod client;
 pub mod error;
 pub mod gate;
+pub mod limits;
+pub mod mint;
+pub mod options;
+pub mod permit;
 pub mod region;
 pub mod request;
+pub mod send;
+pub mod slow_start;
 pub mod token;
+pub mod transport;
+
+#[cfg(test)]
+mod script;

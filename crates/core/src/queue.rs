@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::Kind;
 
+#[cfg(test)]
+mod conformance;
 pub mod rabbit;
 pub mod sqlite;
 pub mod topology;

@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     consume::{Consuming, Intake},
     dial::Broker,
-    health::{Board, Role},
+    health::Board,
     publish::{Publisher, Publishing},
     session::{Work, supervise},
 };

@@ -11,7 +11,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use tokio::{sync::oneshot, time};
+use tokio::{runtime::Handle, sync::oneshot, time};
 
 use self::{
     batch::{Load, Printed},
@@ -28,6 +28,7 @@ mod batch;
 mod change;
 mod claim;
 mod command;
+mod count;
 mod inspect;
 mod intake;
 mod link;
@@ -101,6 +102,10 @@ impl SqliteQueue {
 
     /// See [`crate::queue::Queue::consume`]. For a [`Role::Worker`].
     pub fn consume(&self, kind: Kind, concurrency: usize) -> Consumer {
+        if let Ok(runtime) = Handle::try_current() {
+            let (reader, told, clock) = (self.reader.clone(), Arc::clone(self.link.told()), Arc::clone(&self.clock));
+            runtime.spawn(count::count(reader, told, clock, kind));
+        }
         Consumer::new(self.link.clone(), Arc::clone(&self.clock), kind, concurrency)
     }
 

@@ -75,22 +75,26 @@ impl Broker {
         let held = line.0.clone();
         // lapin applies no time-out of its own, neither to dialling nor to the handshake, and a connection
         // attempt that is dropped lives on in its thread: our own dialling keeps hold of the socket to end it.
-        let connect = async move |uri: AMQPUri, runtime| {
-            let address = (uri.authority.host.clone(), uri.authority.port);
-            let stream = async {
-                let addresses: Vec<_> = tokio::net::lookup_host(address).await?.collect();
-                let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
-                if let AsyncTcpStream::Plain(plain) = &stream {
-                    held.hold(TcpStream::from(plain.get_ref().as_fd().try_clone_to_owned()?));
-                }
-                match uri.scheme {
-                    AMQPScheme::AMQP => Ok(stream),
-                    AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, tls.as_ref()).await,
-                }
-            };
-            timeout(DIAL, stream).await.unwrap_or_else(|elapsed| Err(elapsed.into())).map_err(lapin::Error::from)
-        };
-        let connecting = Connection::connector(host.uri.clone(), runtime, connect, properties);
+        let connecting = Connection::connector(
+            host.uri.clone(),
+            runtime,
+            async move |uri: AMQPUri, runtime| {
+                let address = (uri.authority.host.clone(), uri.authority.port);
+                let stream = async {
+                    let addresses: Vec<_> = tokio::net::lookup_host(address).await?.collect();
+                    let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
+                    if let AsyncTcpStream::Plain(plain) = &stream {
+                        held.hold(TcpStream::from(plain.get_ref().as_fd().try_clone_to_owned()?));
+                    }
+                    match uri.scheme {
+                        AMQPScheme::AMQP => Ok(stream),
+                        AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, tls.as_ref()).await,
+                    }
+                };
+                timeout(DIAL, stream).await.unwrap_or_else(|elapsed| Err(elapsed.into())).map_err(lapin::Error::from)
+            },
+            properties,
+        );
         match timeout(DIAL, connecting).await {
             Ok(Ok(connection)) => Ok((connection, line)),
             Ok(Err(error)) => Err(format!("{}: {}", host.shown, why(&error))),

@@ -35,7 +35,7 @@ use lapin::{
     options::BasicPublishOptions,
     types::ShortString,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{convert, dial::why, session::Lost};
@@ -244,21 +244,9 @@ impl Flight {
         Verdict::Held
     }
 
-    /// Whether something refused waits to be sent again.
-    pub(super) fn holds(&self) -> bool {
-        self.refused.values().any(|refused| refused.due.is_some())
-    }
-
-    /// What is to be sent again next, when it is time; only while something is [held](Self::holds).
-    pub(super) async fn due(&self) -> u64 {
-        let due = self.refused.iter().filter_map(|(number, refused)| Some((refused.due?, *number)));
-        match due.min() {
-            Some((due, number)) => {
-                sleep_until(due).await;
-                number
-            }
-            None => std::future::pending().await,
-        }
+    /// What of the refused is to be sent again next, and when.
+    pub(super) fn due(&self) -> Option<(Instant, u64)> {
+        self.refused.iter().filter_map(|(number, refused)| Some((refused.due?, *number))).min()
     }
 
     /// What is refused longest, and for how long.

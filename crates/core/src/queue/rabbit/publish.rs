@@ -100,6 +100,7 @@ impl Publishing {
         let mut fresh = Vec::with_capacity(BATCH);
         loop {
             let until = last_moment.unwrap_or_else(Instant::now);
+            let (due, held) = flight.due().unzip();
             let lost = tokio::select! {
                 reason = link.session.ended() => Some(reason),
                 _ = self.incoming.recv_many(&mut fresh, BATCH) => {
@@ -107,8 +108,8 @@ impl Publishing {
                     None
                 }
                 resolved = flight.next(), if flight.flies() => self.judge(flight, resolved).err(),
-                number = flight.due(), if flight.holds() => {
-                    self.send_again(flight, number);
+                () = sleep_until(due.unwrap_or(until)), if due.is_some() => {
+                    self.send_again(flight, held);
                     None
                 }
                 _ = look.tick() => self.look(flight),
@@ -136,9 +137,9 @@ impl Publishing {
         self.tell();
     }
 
-    fn send_again(&mut self, flight: &mut Flight, number: u64) {
-        if let Some(entry) = self.entries.get(&number) {
-            flight.send(number, &entry.outgoing);
+    fn send_again(&self, flight: &mut Flight, held: Option<u64>) {
+        if let Some((number, entry)) = held.and_then(|number| self.entries.get_key_value(&number)) {
+            flight.send(*number, &entry.outgoing);
         }
     }
 

@@ -47,21 +47,20 @@ pub(super) struct Told {
 impl Told {
     /// Of a store just opened.
     pub(super) fn new(path: String) -> Self {
-        let told = Self {
-            path,
-            changes: watch::Sender::new(Changes::default()),
-            condition: watch::Sender::new(Condition::Well),
-        };
-        told.tell(Condition::Well);
-        told
+        Self { path, changes: watch::Sender::new(Changes::default()), condition: watch::Sender::new(Condition::Well) }
     }
 
-    /// From now on it is so. The store stands in for the broker in the metrics as well.
+    /// From now on it is so.
     pub(super) fn tell(&self, condition: Condition) {
-        let well = if condition == Condition::Well { 1.0 } else { 0.0 };
+        self.condition.send_replace(condition);
+        self.gauge();
+    }
+
+    /// In the metrics the store stands in for the broker.
+    pub(super) fn gauge(&self) {
+        let well = if *self.condition.borrow() == Condition::Well { 1.0 } else { 0.0 };
         gauge!(metric::BROKER_CONNECTED, "role" => "consume").set(well);
         gauge!(metric::BROKER_CONNECTED, "role" => "publish").set(well);
-        self.condition.send_replace(condition);
     }
 
     /// Wakes whoever waits for what `changes` touched.
@@ -85,7 +84,7 @@ impl Link {
     }
 
     /// What the writer told.
-    pub(super) fn told(&self) -> &Told {
+    pub(super) fn told(&self) -> &Arc<Told> {
         &self.told
     }
 

@@ -14,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use metrics::counter;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use tokio::sync::oneshot;
 
@@ -25,7 +24,7 @@ use super::{
     schema,
     wake::Changes,
 };
-use crate::{clock::SharedClock, metric, queue::QueueError};
+use crate::{clock::SharedClock, queue::QueueError};
 
 /// Commands in one transaction, at most.
 const GROUP: usize = 1024;
@@ -111,7 +110,6 @@ impl Writer {
                 if self.troubled() {
                     self.told.tell(Condition::Well);
                 }
-                counter!(metric::EVENTS_PUBLISHED).increment(changes.events());
                 self.told.wake(&changes);
                 group.drain(..).for_each(Command::answer);
                 Outcome::Committed

@@ -1,7 +1,9 @@
 //! The file: who may open it, what is refused, what stays behind.
 
+use tokio::task::JoinSet;
+
 use super::*;
-use crate::queue::QueueError;
+use crate::queue::{QueueError, sqlite::schema};
 
 fn refusal(folder: &Folder, role: Role) -> String {
     match SqliteQueue::open(&folder.store(), role, clock()) {
@@ -23,6 +25,31 @@ async fn a_second_worker_is_refused_and_told_what_to_do_while_a_tool_may_look() 
     first.close().await;
     folder.worker().close().await;
     tool.close().await;
+}
+
+#[test]
+fn a_commit_is_on_the_disk_before_it_is_told() {
+    const FULL: i64 = 2;
+    let folder = Folder::new();
+    let connection = schema::open(&folder.store()).unwrap();
+    assert_eq!(connection.pragma_query_one::<String>(None, "journal_mode").unwrap(), "wal");
+    assert_eq!(connection.pragma_query_one::<i64>(None, "synchronous").unwrap(), FULL);
+}
+
+#[tokio::test]
+async fn what_waits_together_shares_a_commit() {
+    let folder = Folder::new();
+    let queue = folder.worker();
+    let publishing: JoinSet<_> = (0..500)
+        .map(|number| {
+            let queue = queue.clone();
+            async move { queue.publish(vec![event(&number.to_string())]).await.unwrap() }
+        })
+        .collect();
+    publishing.join_all().await;
+    // Five hundred commits of their own would have written their pages five hundred times.
+    let written = fs::metadata(folder.0.join("store.db-wal")).unwrap().len();
+    assert!(written < 1_000_000, "{written} bytes");
 }
 
 #[cfg(unix)]

@@ -1,7 +1,7 @@
 //! Looking without taking, other processes, and batches.
 
 use super::*;
-use crate::queue::sqlite::{Batch, LoadOutcome};
+use crate::queue::sqlite::{Batch, LoadOutcome, count};
 
 #[tokio::test]
 async fn counts_tell_where_jobs_are() {
@@ -13,7 +13,7 @@ async fn counts_tell_where_jobs_are() {
         door("waiting"),
         lane(Lane::Jobs, later, "delayed"),
         lane(Lane::Resume, later, "delayed"),
-        dead("unknown", "dead"),
+        dead("file.scan", "dead"),
     ];
     queue.publish(publications).await.unwrap();
     let _held = next(&mut queue.consume(KIND, 1)).await;
@@ -21,11 +21,13 @@ async fn counts_tell_where_jobs_are() {
     let jobs = counts.lanes[&(KIND, Lane::Jobs)];
     assert_eq!((jobs.waiting, jobs.delayed, jobs.claimed, jobs.oldest.is_some()), (1, 1, 1, true));
     assert_eq!(counts.lanes[&(KIND, Lane::Resume)].delayed, 1);
-    assert_eq!(counts.dead["unknown"], 1);
+    assert_eq!(counts.dead["file.scan"], 1);
     assert_eq!(queue.unfinished().await.unwrap(), 4);
     let waiting = queue.waiting_after(0, 10).await.unwrap();
     assert_eq!(waiting.iter().map(|each| each.claimed).collect::<Vec<_>>(), [true, false, false, false]);
     assert_eq!(waiting[3].lane, Lane::Resume);
+    let ready = count::ready(&folder.raw(), KIND, clock().now()).unwrap();
+    assert_eq!(ready, [("jobs", 1), ("resume", 0), ("suspect", 0), ("dead", 1)]);
 }
 
 #[tokio::test]

@@ -1,0 +1,173 @@
+//! One HTTP exchange: no redirects, no retries, bounded in time and size. Knows no token, no budget and no meaning of
+//! a status.
+
+use std::{error::Error, fs, path::Path, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use reqwest::{
+    Certificate, Client, Method, Response, Url,
+    header::{HeaderMap, USER_AGENT, HeaderValue},
+    redirect, retry,
+};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{genesys::classify::LostAnswer, options::ConfigError};
+
+/// What is read of a body, at most, in bytes.
+const LONGEST_BODY: usize = 4 * 1024 * 1024;
+/// Idle connections are closed before a load balancer does it under a request.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeOuts {
+    /// Until there is a connection.
+    pub connect: Duration,
+    /// Until the whole answer is read.
+    pub whole: Duration,
+}
+
+impl Default for TimeOuts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(5), whole: Duration::from_secs(15) }
+    }
+}
+
+/// What is sent.
+#[derive(Clone)]
+pub struct Outgoing {
+    /// The method.
+    pub method: Method,
+    /// The whole address.
+    pub url: Url,
+    /// All headers but the user agent.
+    pub headers: HeaderMap,
+    /// The body, where there is one.
+    pub body: Option<Bytes>,
+    /// Id and secret for HTTP Basic.
+    pub basic: Option<(SecretString, SecretString)>,
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// Any status.
+    pub status: u16,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+/// Why nothing came back.
+#[derive(Clone, Debug)]
+pub struct NoAnswer {
+    /// How far it came.
+    pub why: LostAnswer,
+    /// For people.
+    pub message: String,
+}
+
+/// Where requests are sent over.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    /// The network.
+    Http(Client),
+    /// A test's own answers, under paused time.
+    #[cfg(test)]
+    Script(crate::genesys::script::Script),
+}
+
+impl Transport {
+    /// The network, with the certificate authorities of `ca_file` beside the system's.
+    pub fn http(ca_file: Option<&Path>, time_outs: TimeOuts) -> Result<Self, ConfigError> {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            return Err(ConfigError::new("no TLS provider is installed: main has to install one first"));
+        }
+        let user_agent = HeaderValue::from_static(concat!("genfleet/", env!("CARGO_PKG_VERSION")));
+        let mut builder = Client::builder()
+            .default_headers(HeaderMap::from_iter([(USER_AGENT, user_agent)]))
+            .connect_timeout(time_outs.connect)
+            .timeout(time_outs.whole)
+            .pool_idle_timeout(IDLE)
+            .redirect(redirect::Policy::none())
+            .retry(retry::never());
+        if let Some(path) = ca_file {
+            builder = builder.tls_certs_merge(authorities(path)?);
+        }
+        let wrong = |error: reqwest::Error| ConfigError::new(format!("no HTTP client: {}", in_full(&error)));
+        Ok(Self::Http(builder.build().map_err(wrong)?))
+    }
+
+    /// Sends and reads the whole answer.
+    pub async fn exchange(&self, outgoing: Outgoing) -> Result<Received, NoAnswer> {
+        match self {
+            Self::Http(client) => over_http(client, outgoing).await,
+            #[cfg(test)]
+            Self::Script(script) => script.exchange(outgoing).await,
+        }
+    }
+}
+
+fn authorities(path: &Path) -> Result<Vec<Certificate>, ConfigError> {
+    let wrong = |why: String| ConfigError::new(format!("GENESYS_CA_FILE names {}, {why}", path.display()));
+    let pem = fs::read(path).map_err(|error| wrong(format!("which cannot be read: {error}")))?;
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) => Err(wrong("which holds no certificate in PEM".to_owned())),
+        Err(error) => Err(wrong(format!("which is no PEM file: {}", in_full(&error)))),
+    }
+}
+
+async fn over_http(client: &Client, outgoing: Outgoing) -> Result<Received, NoAnswer> {
+    let mut builder = client.request(outgoing.method, outgoing.url).headers(outgoing.headers);
+    if let Some((id, secret)) = &outgoing.basic {
+        builder = builder.basic_auth(id.expose_secret(), Some(secret.expose_secret()));
+    }
+    if let Some(body) = outgoing.body {
+        builder = builder.body(body);
+    }
+    let mut response = builder.send().await.map_err(NoAnswer::of)?;
+    let body = body(&mut response).await?;
+    Ok(Received { status: response.status().as_u16(), headers: std::mem::take(response.headers_mut()), body })
+}
+
+async fn body(response: &mut Response) -> Result<Bytes, NoAnswer> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(NoAnswer::of)? {
+        if body.len() + chunk.len() > LONGEST_BODY {
+            let message = format!("the answer ({}) is longer than 4 MiB", response.status().as_u16());
+            return Err(NoAnswer { why: LostAnswer::TooLong, message });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+impl NoAnswer {
+    fn of(error: reqwest::Error) -> Self {
+        let why = if error.is_connect() || error.is_builder() {
+            LostAnswer::NeverSent
+        } else if error.is_timeout() {
+            LostAnswer::TimedOut
+        } else {
+            LostAnswer::Broken
+        };
+        Self { why, message: in_full(&error.without_url()) }
+    }
+}
+
+/// An error with its causes: reqwest tells only the outermost.
+fn in_full(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;
