@@ -2,11 +2,9 @@
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties, Error, ExchangeKind,
-    PublisherConfirm,
+    BasicProperties, Channel, Connection, ConnectionProperties, Error, ExchangeKind, PublisherConfirm,
     options::{
-        BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-        QueueDeclareOptions,
+        BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -33,13 +31,8 @@ impl Amqp {
     pub async fn try_connect(url: &str) -> Result<Self, Error> {
         let connection = Connection::connect(url, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
-        Ok(Self {
-            connection,
-            channel,
-        })
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(Self { connection, channel })
     }
 
     /// The channel itself, for what is not offered here.
@@ -53,13 +46,7 @@ impl Amqp {
     }
 
     /// Publishes one job where producers do, and waits for the confirm.
-    pub async fn publish_job(
-        &self,
-        prefix: &str,
-        kind: &str,
-        body: impl AsRef<[u8]>,
-        properties: BasicProperties,
-    ) {
+    pub async fn publish_job(&self, prefix: &str, kind: &str, body: impl AsRef<[u8]>, properties: BasicProperties) {
         let exchange = format!("{prefix}.jobs");
         self.publish_raw(&exchange, kind, body, properties).await;
     }
@@ -85,13 +72,7 @@ impl Amqp {
     }
 
     /// Publishes anything anywhere, and waits for the confirm.
-    pub async fn publish_raw(
-        &self,
-        exchange: &str,
-        key: &str,
-        body: impl AsRef<[u8]>,
-        properties: BasicProperties,
-    ) {
+    pub async fn publish_raw(&self, exchange: &str, key: &str, body: impl AsRef<[u8]>, properties: BasicProperties) {
         let confirm = self.send(exchange, key, body, properties).await;
         let confirmation = confirm.await;
         let confirmation = confirmation.unwrap_or_else(|error| panic!("{exchange} {key}: {error}"));
@@ -111,18 +92,13 @@ impl Amqp {
         let channel = self.new_channel().await;
         let mut messages = Vec::new();
         loop {
-            let got = channel
-                .basic_get(queue.into(), BasicGetOptions::default())
-                .await;
+            let got = channel.basic_get(queue.into(), BasicGetOptions::default()).await;
             match got.unwrap_or_else(|error| panic!("reading {queue}: {error}")) {
                 Some(got) => messages.push(Message::of(&got.delivery)),
                 None => break,
             }
         }
-        channel
-            .close(200, "read".into())
-            .await
-            .expect("the channel closes");
+        channel.close(200, "read".into()).await.expect("the channel closes");
         messages
     }
 
@@ -135,13 +111,8 @@ impl Amqp {
     /// The same, `None` where there is no such queue.
     pub async fn try_count(&self, queue: &str) -> Option<u32> {
         let channel = self.new_channel().await; // the broker closes it where there is no queue
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let declared = channel
-            .queue_declare(queue.into(), passive, FieldTable::default())
-            .await;
+        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+        let declared = channel.queue_declare(queue.into(), passive, FieldTable::default()).await;
         declared.ok().map(|queue| queue.message_count())
     }
 
@@ -149,10 +120,7 @@ impl Amqp {
     pub async fn wait_for_topology(&self, prefix: &str, kinds: &[&str]) {
         for exchange in prefix::exchanges(prefix) {
             let what = format!("exchange {exchange} is declared");
-            eventually(seconds(30), what, async || {
-                self.has_exchange(&exchange).await
-            })
-            .await;
+            eventually(seconds(30), what, async || self.has_exchange(&exchange).await).await;
         }
         for queue in prefix::queues(prefix, kinds) {
             let what = format!("queue {queue} is declared");
@@ -162,16 +130,10 @@ impl Amqp {
 
     async fn has_exchange(&self, exchange: &str) -> bool {
         let channel = self.new_channel().await;
-        let passive = ExchangeDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
+        let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
         let kind = ExchangeKind::Topic; // not compared in a passive declaration
         let arguments = FieldTable::default();
-        channel
-            .exchange_declare(exchange.into(), kind, passive, arguments)
-            .await
-            .is_ok()
+        channel.exchange_declare(exchange.into(), kind, passive, arguments).await.is_ok()
     }
 
     async fn new_channel(&self) -> Channel {
@@ -186,24 +148,16 @@ impl Amqp {
         body: impl AsRef<[u8]>,
         properties: BasicProperties,
     ) -> PublisherConfirm {
-        let mandatory = BasicPublishOptions {
-            mandatory: true,
-            ..Default::default()
-        };
+        let mandatory = BasicPublishOptions { mandatory: true, ..Default::default() };
         let (exchange, key) = (exchange.into(), key.into());
-        let sent = self
-            .channel
-            .basic_publish(exchange, key, mandatory, body.as_ref(), properties);
-        sent.await
-            .unwrap_or_else(|error| panic!("publishing: {error}"))
+        let sent = self.channel.basic_publish(exchange, key, mandatory, body.as_ref(), properties);
+        sent.await.unwrap_or_else(|error| panic!("publishing: {error}"))
     }
 }
 
 /// The properties a well-behaved producer sets: JSON, persistent.
 pub fn json_properties() -> BasicProperties {
-    BasicProperties::default()
-        .with_content_type("application/json".into())
-        .with_delivery_mode(2)
+    BasicProperties::default().with_content_type("application/json".into()).with_delivery_mode(2)
 }
 
 /// A header table of texts, for `json_properties().with_headers(…)`.

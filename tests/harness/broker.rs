@@ -60,25 +60,16 @@ impl Broker {
     }
 
     async fn given_or_own() -> Self {
-        if let Some(url) = std::env::var(URL_VARIABLE)
-            .ok()
-            .filter(|url| !url.is_empty())
-        {
+        if let Some(url) = std::env::var(URL_VARIABLE).ok().filter(|url| !url.is_empty()) {
             return Self { url, node: None };
         }
-        assert!(
-            Node::available(),
-            "no RabbitMQ to test with: tests/run installs and starts it"
-        );
+        assert!(Node::available(), "no RabbitMQ to test with: tests/run installs and starts it");
         Self::own().await
     }
 
     async fn own() -> Self {
         let node = Node::start_new().await;
-        Self {
-            url: node.url().to_owned(),
-            node: Some(node),
-        }
+        Self { url: node.url().to_owned(), node: Some(node) }
     }
 
     fn node_mut(&mut self) -> &mut Node {
@@ -86,5 +77,4 @@ impl Broker {
     }
 }
 
-const NOT_OURS: &str =
-    "this broker is shared: take Broker::private() to stop it or to turn its knobs";
+const NOT_OURS: &str = "this broker is shared: take Broker::private() to stop it or to turn its knobs";

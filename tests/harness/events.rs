@@ -25,14 +25,8 @@ pub struct Events {
 
 impl Events {
     pub(crate) async fn of_connection(connection: &Connection, prefix: &str) -> Self {
-        let channel = connection
-            .create_channel()
-            .await
-            .expect("the connection is open");
-        let options = QueueDeclareOptions {
-            exclusive: true,
-            ..Default::default()
-        };
+        let channel = connection.create_channel().await.expect("the connection is open");
+        let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
         let queue = declare(&channel, prefix, options, FieldTable::default()).await;
         // A broken connection ends the stream; the test then waits in vain and says for what.
         Self::read(async move |arrived| drop(forward(&channel, &queue, &arrived).await))
@@ -73,11 +67,7 @@ impl Events {
         let mut messages = Vec::new();
         while messages.len() < count {
             let Some(message) = self.before(deadline).await else {
-                panic!(
-                    "{} of {count} events within {timeout:?}: {}",
-                    messages.len(),
-                    told(&messages)
-                );
+                panic!("{} of {count} events within {timeout:?}: {}", messages.len(), told(&messages));
             };
             messages.push(message);
         }
@@ -90,34 +80,19 @@ impl Events {
     }
 
     async fn before(&mut self, deadline: Instant) -> Option<Message> {
-        timeout_at(deadline, self.arrived.recv())
-            .await
-            .ok()
-            .flatten()
+        timeout_at(deadline, self.arrived.recv()).await.ok().flatten()
     }
 
-    fn read<F: Future<Output = ()> + Send + 'static>(
-        reader: impl FnOnce(UnboundedSender<Message>) -> F,
-    ) -> Self {
+    fn read<F: Future<Output = ()> + Send + 'static>(reader: impl FnOnce(UnboundedSender<Message>) -> F) -> Self {
         let (sender, arrived) = unbounded_channel();
         let reader = AbortOnDropHandle::new(tokio::spawn(reader(sender)));
-        Self {
-            arrived,
-            _reader: reader,
-        }
+        Self { arrived, _reader: reader }
     }
 }
 
-async fn declare(
-    channel: &Channel,
-    prefix: &str,
-    options: QueueDeclareOptions,
-    arguments: FieldTable,
-) -> String {
+async fn declare(channel: &Channel, prefix: &str, options: QueueDeclareOptions, arguments: FieldTable) -> String {
     let queue = format!("{prefix}.test.events.{}", uuid::Uuid::new_v4().simple());
-    let declared = channel
-        .queue_declare(queue.as_str().into(), options, arguments)
-        .await;
+    let declared = channel.queue_declare(queue.as_str().into(), options, arguments).await;
     declared.unwrap_or_else(|error| panic!("declaring {queue}: {error}"));
     let exchange = format!("{prefix}.events");
     let bound = channel.queue_bind(
@@ -127,28 +102,19 @@ async fn declare(
         QueueBindOptions::default(),
         FieldTable::default(),
     );
-    bound
-        .await
-        .unwrap_or_else(|error| panic!("binding a queue to {exchange}: {error}"));
+    bound.await.unwrap_or_else(|error| panic!("binding a queue to {exchange}: {error}"));
     queue
 }
 
 /// Quorum, so that nothing is lost with a killed broker; gone by itself ten minutes after its last reader.
 fn durable_arguments() -> FieldTable {
     let mut arguments = FieldTable::default();
-    arguments.insert(
-        "x-queue-type".into(),
-        AMQPValue::LongString("quorum".into()),
-    );
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     arguments.insert("x-expires".into(), AMQPValue::LongInt(600_000));
     arguments
 }
 
-async fn forward(
-    channel: &Channel,
-    queue: &str,
-    arrived: &UnboundedSender<Message>,
-) -> Result<(), Error> {
+async fn forward(channel: &Channel, queue: &str, arrived: &UnboundedSender<Message>) -> Result<(), Error> {
     let options = BasicConsumeOptions::default();
     let consuming = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
     let mut deliveries = consuming.await?;
@@ -164,8 +130,6 @@ async fn forward(
 
 fn told(messages: &[Message]) -> String {
     let bodies = messages.iter().take(20);
-    let bodies: Vec<_> = bodies
-        .map(|message| String::from_utf8_lossy(&message.body))
-        .collect();
+    let bodies: Vec<_> = bodies.map(|message| String::from_utf8_lossy(&message.body)).collect();
     bodies.join("\n")
 }

@@ -61,10 +61,7 @@ pub fn eventually<V: Verdict>(
     }
 }
 
-async fn poll_until<V: Verdict>(
-    deadline: Instant,
-    mut look: impl AsyncFnMut() -> V,
-) -> Result<V::Value, String> {
+async fn poll_until<V: Verdict>(deadline: Instant, mut look: impl AsyncFnMut() -> V) -> Result<V::Value, String> {
     let mut last = "the first look did not end".to_owned();
     loop {
         match timeout_at(deadline, look()).await.map(V::verdict) {

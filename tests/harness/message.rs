@@ -37,21 +37,13 @@ impl Message {
 
     /// The body as JSON.
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
-            panic!(
-                "not JSON ({error}): {}",
-                String::from_utf8_lossy(&self.body)
-            )
-        })
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {}", String::from_utf8_lossy(&self.body)))
     }
 
     /// The headers as a plain map; byte strings become text.
     pub fn headers(&self) -> BTreeMap<String, Value> {
-        self.properties
-            .headers()
-            .as_ref()
-            .map(plain_table)
-            .unwrap_or_default()
+        self.properties.headers().as_ref().map(plain_table).unwrap_or_default()
     }
 
     /// One header as text (a number in digits).
@@ -65,9 +57,7 @@ impl Message {
 
 fn plain_table(table: &FieldTable) -> BTreeMap<String, Value> {
     let fields = table.inner().iter();
-    fields
-        .map(|(name, value)| (name.to_string(), plain(value)))
-        .collect()
+    fields.map(|(name, value)| (name.to_string(), plain(value))).collect()
 }
 
 fn plain(value: &AMQPValue) -> Value {

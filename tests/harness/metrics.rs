@@ -28,10 +28,7 @@ impl Metrics {
         name: &'a str,
         labels: &'a [(&'a str, &'a str)],
     ) -> impl Iterator<Item = (&'a str, f64)> {
-        let all = self
-            .0
-            .iter()
-            .map(|(series, value)| (series.as_str(), *value));
+        let all = self.0.iter().map(|(series, value)| (series.as_str(), *value));
         all.filter(move |(series, _)| {
             let (of, rest) = series.split_once('{').unwrap_or((series, ""));
             of == name && labels.iter().all(|label| carries(rest, label))
@@ -54,9 +51,7 @@ fn sample(line: &str) -> Option<(String, f64)> {
     if line.starts_with('#') {
         return None;
     }
-    let end_of_series = line
-        .rfind('}')
-        .map_or_else(|| line.find(' '), |brace| Some(brace + 1))?;
+    let end_of_series = line.rfind('}').map_or_else(|| line.find(' '), |brace| Some(brace + 1))?;
     let (series, value) = line.split_at(end_of_series);
     let value = value.split_whitespace().next()?.parse().ok()?;
     Some((series.to_owned(), value))
@@ -81,11 +76,6 @@ genfleet_scans_in_flight 1.5
         let failed = [("outcome", "failed"), ("kind", "cdn.purge")];
         assert_eq!(metrics.matching("genfleet_jobs_total", &failed).count(), 1);
         assert!((metrics.sum("genfleet_jobs_total", &[("kind", "cdn.purge")]) - 5.0).abs() < 1e-9);
-        assert!(
-            metrics
-                .sum("genfleet_jobs_total", &[("ind", "cdn.purge")])
-                .abs()
-                < 1e-9
-        );
+        assert!(metrics.sum("genfleet_jobs_total", &[("ind", "cdn.purge")]).abs() < 1e-9);
     }
 }

@@ -29,20 +29,13 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn available() -> bool {
-        script(&["available"])
-            .status()
-            .is_ok_and(|status| status.success())
+        script(&["available"]).status().is_ok_and(|status| status.success())
     }
 
     pub(crate) async fn start_new() -> Self {
         let directory = fresh_directory("rabbitmq");
-        let prepared = script(&["prepare", path(&directory)])
-            .output()
-            .expect("bash runs");
-        assert!(
-            prepared.status.success(),
-            "no folder for a node: {prepared:?}"
-        );
+        let prepared = script(&["prepare", path(&directory)]).output().expect("bash runs");
+        assert!(prepared.status.success(), "no folder for a node: {prepared:?}");
         let mut node = Self {
             _guardian: Guardian::of(&directory),
             _epmd: Ended::spawn("epmd", &directory),
@@ -63,10 +56,7 @@ impl Node {
         let beam = self.beam.insert(Ended::spawn("server", &self.directory));
         eventually(seconds(120), "the broker answers", async || {
             if let Some(code) = beam.exit_code() {
-                panic!(
-                    "the broker ended with {code} while starting; see {}",
-                    beam.log()
-                );
+                panic!("the broker ended with {code} while starting; see {}", beam.log());
             }
             Amqp::try_connect(&self.url).await.map(drop)
         })
@@ -76,12 +66,7 @@ impl Node {
     pub(crate) async fn stop(&mut self) {
         let mut beam = self.beam.take().expect("the broker runs");
         signal("TERM", beam.child.id());
-        eventually(
-            Duration::from_secs(60),
-            "the broker has stopped",
-            async || beam.exit_code(),
-        )
-        .await;
+        eventually(Duration::from_secs(60), "the broker has stopped", async || beam.exit_code()).await;
     }
 
     pub(crate) fn kill(&mut self) {
@@ -92,10 +77,7 @@ impl Node {
         let command = script(&[&["ctl", path(&self.directory)], arguments].concat());
         let output = tokio::process::Command::from(command).output().await;
         let output = output.expect("bash runs");
-        assert!(
-            output.status.success(),
-            "rabbitmqctl {arguments:?}: {output:?}"
-        );
+        assert!(output.status.success(), "rabbitmqctl {arguments:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }
@@ -120,11 +102,7 @@ impl Ended {
             .expect("bash runs");
         let pid_file = directory.join(format!("{what}.pid"));
         fs::write(&pid_file, child.id().to_string()).expect("the node's folder is writable");
-        Self {
-            child,
-            pid_file,
-            log,
-        }
+        Self { child, pid_file, log }
     }
 
     fn exit_code(&mut self) -> Option<i32> {
@@ -168,13 +146,8 @@ impl Drop for Guardian {
 
 /// Sends a signal by name, with the system's own tool: the standard library can only kill.
 pub(crate) fn signal(name: &str, pid: u32) {
-    let status = Command::new("kill")
-        .args([format!("-{name}"), pid.to_string()])
-        .status();
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "no process {pid} to send {name} to"
-    );
+    let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
+    assert!(status.is_ok_and(|status| status.success()), "no process {pid} to send {name} to");
 }
 
 /// A folder of the caller's own in the build's folder for temporary files.
@@ -199,7 +172,5 @@ fn script(arguments: &[&str]) -> Command {
 }
 
 fn path(directory: &Path) -> &str {
-    directory
-        .to_str()
-        .expect("the build's folder has a readable name")
+    directory.to_str().expect("the build's folder has a readable name")
 }

@@ -7,14 +7,8 @@ use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use crate::{Amqp, Broker};
 
 /// All kinds of jobs there are.
-pub const KINDS: [&str; 6] = [
-    "cdn.purge",
-    "stream.configure",
-    "channel.provision",
-    "vni.provision",
-    "file.scan",
-    "webhook.deliver",
-];
+pub const KINDS: [&str; 6] =
+    ["cdn.purge", "stream.configure", "channel.provision", "vni.provision", "file.scan", "webhook.deliver"];
 
 /// A queue prefix that nobody else uses. Dropped: its queues and exchanges are deleted, as far as that can be done.
 /// Make it before the processes that use it, so that it is dropped after them.
@@ -27,10 +21,7 @@ impl Prefix {
     /// A new prefix on this broker.
     pub fn on(broker: &Broker) -> Self {
         let random = uuid::Uuid::new_v4().simple().to_string();
-        Self {
-            name: format!("t{}", &random[..8]),
-            broker_url: broker.url().to_owned(),
-        }
+        Self { name: format!("t{}", &random[..8]), broker_url: broker.url().to_owned() }
     }
 }
 
@@ -53,9 +44,7 @@ impl Drop for Prefix {
         // On a runtime and a thread of its own: the test's runtime is busy with the drop itself.
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 if let Ok(runtime) = runtime {
                     let _ = runtime.block_on(delete_all(&self.broker_url, &self.name));
                 }
@@ -68,9 +57,7 @@ async fn delete_all(url: &str, prefix: &str) -> Result<(), lapin::Error> {
     let amqp = Amqp::try_connect(url).await?;
     for exchange in exchanges(prefix) {
         let options = ExchangeDeleteOptions::default();
-        amqp.channel()
-            .exchange_delete(exchange.into(), options)
-            .await?;
+        amqp.channel().exchange_delete(exchange.into(), options).await?;
     }
     for queue in queues(prefix, &KINDS) {
         let options = QueueDeleteOptions::default();
@@ -88,12 +75,10 @@ pub(crate) fn exchanges(prefix: &str) -> Vec<String> {
 
 /// Every durable queue of the topology, with those of `kinds`.
 pub(crate) fn queues(prefix: &str, kinds: &[&str]) -> Vec<String> {
-    let single = ["events", "unrouted"]
+    let single = ["events", "unrouted"].iter().map(|name| format!("{prefix}.{name}"));
+    let of_kinds = kinds
         .iter()
-        .map(|name| format!("{prefix}.{name}"));
-    let of_kinds = kinds.iter().flat_map(|kind| {
-        ["jobs", "resume", "suspect", "dead"].map(|queue| format!("{prefix}.{queue}.{kind}"))
-    });
+        .flat_map(|kind| ["jobs", "resume", "suspect", "dead"].map(|queue| format!("{prefix}.{queue}.{kind}")));
     single.chain(delays(prefix)).chain(of_kinds).collect()
 }
 

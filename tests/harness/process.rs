@@ -63,22 +63,12 @@ impl Launch {
 
     /// Starts it.
     pub fn start(mut self) -> Process {
-        let own = self
-            .directory
-            .is_none()
-            .then(|| OwnDirectory(fresh_directory(&self.name)));
+        let own = self.directory.is_none().then(|| OwnDirectory(fresh_directory(&self.name)));
         let chosen = own.as_ref().map(|own| own.0.clone()).or(self.directory);
         let directory = chosen.unwrap_or_default();
-        let input = if self.input.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        };
+        let input = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
         let command = self.command.current_dir(&directory).stdin(input);
-        let spawned = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
+        let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.unwrap_or_else(|error| panic!("starting {}: {error}", self.name));
         if let (Some(bytes), Some(mut stdin)) = (self.input, child.stdin.take()) {
             // Not awaited: a process that ends before it has read all just closes the pipe.
@@ -113,26 +103,15 @@ impl Process {
     /// A binary of the workspace, found beside the test executable.
     pub fn binary(name: &str) -> Launch {
         let path = profile_directory().join(name);
-        assert!(
-            path.exists(),
-            "{name} is not built: run tests/run, which builds the binaries first"
-        );
+        assert!(path.exists(), "{name} is not built: run tests/run, which builds the binaries first");
         let mut command = Command::new(path);
         for (variable, _) in std::env::vars_os() {
             let upper = variable.to_string_lossy().to_uppercase();
-            if HIDDEN
-                .iter()
-                .any(|hidden| upper.starts_with(hidden) || upper.ends_with(hidden))
-            {
+            if HIDDEN.iter().any(|hidden| upper.starts_with(hidden) || upper.ends_with(hidden)) {
                 command.env_remove(variable);
             }
         }
-        Launch {
-            name: name.to_owned(),
-            command,
-            input: None,
-            directory: None,
-        }
+        Launch { name: name.to_owned(), command, input: None, directory: None }
     }
 
     /// Its process id.
@@ -159,11 +138,7 @@ impl Process {
 
     /// Sends it a signal by name: `INT`, `STOP`, `CONT`, …
     pub fn signal(&self, name: &str) {
-        assert!(
-            self.is_running(),
-            "{} has ended before SIG{name}",
-            self.name
-        );
+        assert!(self.is_running(), "{} has ended before SIG{name}", self.name);
         signal(name, self.pid);
     }
 
@@ -194,10 +169,7 @@ impl Process {
     /// What it has printed on stderr until now, the lines that are JSON.
     pub fn logs(&self) -> Vec<Value> {
         let lines = self.stderr.lines();
-        lines
-            .iter()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .collect()
+        lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// The lines it has printed on stdout until now.
@@ -219,11 +191,7 @@ impl Process {
         let what = format!("{} says where its admin port listens", self.name);
         eventually(timeout, what, async || {
             let found = self.logs().iter().find_map(admin_addr);
-            assert!(
-                found.is_some() || self.is_running(),
-                "{} has ended",
-                self.name
-            );
+            assert!(found.is_some() || self.is_running(), "{} has ended", self.name);
             found
         })
         .await
@@ -231,25 +199,16 @@ impl Process {
 
     /// Scrapes `/metrics`.
     pub async fn metrics(&self) -> Metrics {
-        let (status, text) = self
-            .get("/metrics")
-            .await
-            .unwrap_or_else(|error| panic!("{error}"));
+        let (status, text) = self.get("/metrics").await.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(status, 200, "/metrics of {}: {text}", self.name);
         Metrics::parse(&text)
     }
 
     /// What `/readyz` says: the status, and the reasons.
     pub async fn ready(&self) -> (u16, Value) {
-        let (status, text) = self
-            .get("/readyz")
-            .await
-            .unwrap_or_else(|error| panic!("{error}"));
+        let (status, text) = self.get("/readyz").await.unwrap_or_else(|error| panic!("{error}"));
         let reasons = serde_json::from_str(&text);
-        (
-            status,
-            reasons.unwrap_or_else(|error| panic!("/readyz is not JSON: {error}: {text}")),
-        )
+        (status, reasons.unwrap_or_else(|error| panic!("/readyz is not JSON: {error}: {text}")))
     }
 
     /// Waits until `/readyz` says 200.
@@ -285,10 +244,7 @@ impl Drop for Process {
             self.stdout.finish();
             self.stderr.finish();
             let (name, pid) = (&self.name, self.pid);
-            eprintln!(
-                "--- stdout of {name} ({pid})\n{}",
-                self.stdout.lines().join("\n")
-            );
+            eprintln!("--- stdout of {name} ({pid})\n{}", self.stdout.lines().join("\n"));
             eprintln!("--- stderr of {name} ({pid})\n{}\n---", self.stderr());
         }
     }
@@ -309,10 +265,7 @@ impl Captured {
                 locked(&sink).push(String::from_utf8_lossy(&line).into_owned());
             }
         });
-        Self {
-            lines,
-            reader: Mutex::new(Some(reader)),
-        }
+        Self { lines, reader: Mutex::new(Some(reader)) }
     }
 
     fn lines(&self) -> Vec<String> {

@@ -16,7 +16,6 @@ pub fn skip(reason: &str) {
     let _ = io::stderr().write_all(line.as_bytes());
     if let Some(file) = std::env::var_os(SKIPS_VARIABLE) {
         let file = OpenOptions::new().create(true).append(true).open(file);
-        file.and_then(|mut file| file.write_all(line.as_bytes()))
-            .expect("the list of skipped tests is writable");
+        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the list of skipped tests is writable");
     }
 }

@@ -26,11 +26,13 @@ async fn a_fifth_throttled_a_tenth_unavailable_a_twentieth_lost_and_everything_s
 
 /// Between an answer 429 and its `Retry-After`, nothing arrives; 50 ms are for what was on its way.
 fn assert_nothing_was_sent_while_shut(requests: &[RecordedRequest], retry_after: u64) {
-    let throttled: Vec<u64> = requests.iter().filter(|request| request.status == Some(429)).map(|request| request.at_us).collect();
+    let throttled: Vec<u64> =
+        requests.iter().filter(|request| request.status == Some(429)).map(|request| request.at_us).collect();
     assert!(!throttled.is_empty(), "the test wants some 429");
     for at in throttled {
         let shut = at + 50_000..at + retry_after * 1_000_000;
-        let early: Vec<_> = requests.iter().filter(|request| shut.contains(&request.at_us)).map(|request| request.at_us - at).collect();
+        let early: Vec<_> =
+            requests.iter().filter(|request| shut.contains(&request.at_us)).map(|request| request.at_us - at).collect();
         assert!(early.is_empty(), "sent while shut, µs after the 429: {early:?}");
     }
 }
@@ -100,7 +102,8 @@ async fn one_bad_path_fails_its_own_job_and_no_other() {
     let amqp = Amqp::connect(broker.url()).await;
     let mut events = amqp.declare_events_queue(&prefix).await;
     publish_one_path_jobs(&amqp, &prefix, "good", 150).await;
-    amqp.publish_job(&prefix, "cdn.purge", purge_job("guilty", &["/fine/1", "/bad/2", "/fine/3"]), json_properties()).await;
+    amqp.publish_job(&prefix, "cdn.purge", purge_job("guilty", &["/fine/1", "/bad/2", "/fine/3"]), json_properties())
+        .await;
     publish_one_path_jobs(&amqp, &prefix, "alsogood", 150).await;
     let by_job = outcomes(&mut events, 301, seconds(60)).await;
     for (job, events) in &by_job {

@@ -13,11 +13,19 @@ fn bad_bodies() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("garbage", b"\x00\xffnot json".to_vec()),
         ("other-kind", json!({"id": "other-kind", "kind": "vni.provision", "payload": {}}).to_string().into()),
-        ("unknown-field", json!({"id": "unknown-field", "payload": {"paths": ["/a"], "path": 1}, "colour": 2}).to_string().into()),
+        (
+            "unknown-field",
+            json!({"id": "unknown-field", "payload": {"paths": ["/a"], "path": 1}, "colour": 2}).to_string().into(),
+        ),
         ("too-many", json!({"id": "too-many", "payload": {"paths": too_many}}).to_string().into()),
         ("too-large", json!({"id": "too-large", "payload": {"paths": ["/a"]}, "padding": padding}).to_string().into()),
         ("wrong-paths", purge_job("wrong-paths", &["/ok", "no-slash", "/a b", "/*"]).into()),
-        ("webhook", json!({"id": "webhook", "payload": {"paths": ["/a"]}, "webhook": {"url": "https://example.org"}}).to_string().into()),
+        (
+            "webhook",
+            json!({"id": "webhook", "payload": {"paths": ["/a"]}, "webhook": {"url": "https://example.org"}})
+                .to_string()
+                .into(),
+        ),
     ]
 }
 
@@ -51,11 +59,19 @@ async fn each_ends_in_an_event_that_says_what_and_where_and_its_bytes_are_kept()
         (dead.len() == bad_bodies().len()).then_some(dead)
     })
     .await;
-    let dead: BTreeMap<String, _> = dead.into_iter().map(|one| (one.properties.message_id().clone().unwrap().to_string(), one)).collect();
+    let dead: BTreeMap<String, _> =
+        dead.into_iter().map(|one| (one.properties.message_id().clone().unwrap().to_string(), one)).collect();
     for (name, body) in bad_bodies() {
         assert_eq!(dead[name].body, body, "{name}");
         assert_eq!(dead[name].header("genfleet-reason").as_deref(), error(name)["code"].as_str());
-        for header in ["genfleet-error", "genfleet-attempts", "genfleet-failed-at", "genfleet-worker", "genfleet-fingerprint", "genfleet-generation"] {
+        for header in [
+            "genfleet-error",
+            "genfleet-attempts",
+            "genfleet-failed-at",
+            "genfleet-worker",
+            "genfleet-fingerprint",
+            "genfleet-generation",
+        ] {
             assert!(dead[name].header(header).is_some(), "{name}: {header}");
         }
     }
@@ -85,7 +101,11 @@ async fn headers_of_a_producer_do_not_count() {
     purger.wait_ready(seconds(30)).await;
     let amqp = Amqp::connect(broker.url()).await;
     let mut events = amqp.declare_events_queue(&prefix).await;
-    let forged = json_properties().with_headers(harness::headers([("genfleet-generation", "7"), ("genfleet-attempts", "7"), ("genfleet-state", "?")]));
+    let forged = json_properties().with_headers(harness::headers([
+        ("genfleet-generation", "7"),
+        ("genfleet-attempts", "7"),
+        ("genfleet-state", "?"),
+    ]));
     amqp.publish_job(&prefix, "cdn.purge", purge_job("forged", &["/forged"]), forged).await;
     let event = events.next_event(seconds(10)).await;
     assert_eq!(event["data"]["generation"], 0);
@@ -103,7 +123,11 @@ async fn the_final_event_also_goes_to_reply_to_and_a_vanished_reply_queue_is_no_
     let mut events = amqp.declare_events_queue(&prefix).await;
     let answers = format!("{prefix}.answers");
     amqp.channel()
-        .queue_declare(answers.as_str().into(), lapin::options::QueueDeclareOptions { exclusive: true, ..Default::default() }, Default::default())
+        .queue_declare(
+            answers.as_str().into(),
+            lapin::options::QueueDeclareOptions { exclusive: true, ..Default::default() },
+            Default::default(),
+        )
         .await
         .unwrap();
     let asks = |queue: &str| json_properties().with_reply_to(queue.into()).with_correlation_id("question".into());
@@ -114,7 +138,10 @@ async fn the_final_event_also_goes_to_reply_to_and_a_vanished_reply_queue_is_no_
     let answer = eventually(seconds(10), "the answer is there", async || amqp.get_all(&answers).await.pop()).await;
     assert_eq!(answer.json()["id"], by_job["asked"][0]["id"]);
     assert_eq!(answer.properties.correlation_id().as_ref().map(ToString::to_string).as_deref(), Some("question"));
-    eventually(seconds(10), "the vanished queue is counted", async || purger.metrics().await.sum("genfleet_replies_unroutable_total", &[]) > 0.5).await;
+    eventually(seconds(10), "the vanished queue is counted", async || {
+        purger.metrics().await.sum("genfleet_replies_unroutable_total", &[]) > 0.5
+    })
+    .await;
 }
 
 fn pointers(error: &Value) -> Vec<String> {

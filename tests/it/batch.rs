@@ -36,12 +36,18 @@ impl Drop for Folder {
 }
 
 fn run(folder: &Folder, arguments: &[&str]) -> Process {
-    let arguments = [&["run", "--simulate", "--sim-requests-per-minute", "60000", "--requests-per-minute", "60000"], arguments].concat();
+    let arguments =
+        [&["run", "--simulate", "--sim-requests-per-minute", "60000", "--requests-per-minute", "60000"], arguments]
+            .concat();
     Process::binary("genfleet").args(arguments).directory(&folder.0).start()
 }
 
 fn events(process: &Process) -> Vec<Value> {
-    process.stdout_lines().iter().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    process
+        .stdout_lines()
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
 }
 
 fn ids(events: &[Value]) -> BTreeSet<String> {
@@ -58,7 +64,8 @@ async fn the_example_ends_with_an_event_a_line_and_exit_2_and_leaves_nothing_beh
     let events = events(&process);
     assert_eq!(events.len(), jobs.lines().filter(|line| !line.trim().is_empty()).count());
     assert_eq!(ids(&events).len(), events.len());
-    let of = |job: &str| events.iter().find(|event| event["subject"] == job).unwrap_or_else(|| panic!("no event of {job}"));
+    let of =
+        |job: &str| events.iter().find(|event| event["subject"] == job).unwrap_or_else(|| panic!("no event of {job}"));
     assert_eq!(of("branding-logo")["type"], "genfleet.cdn.purge.succeeded");
     assert_eq!(of("branding-logo")["data"]["action"], "cache_invalidated");
     assert_eq!(of("catalogue-250")["data"]["report"]["pathsCount"], 250);
@@ -72,7 +79,8 @@ async fn the_example_ends_with_an_event_a_line_and_exit_2_and_leaves_nothing_beh
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_half_way_and_started_again_each_job_ends_in_one_event_id() {
     let folder = Folder::new();
-    let lines: Vec<String> = (0..2_000).map(|n| json!({"kind": "cdn.purge", "payload": {"paths": [format!("/{n}")]}}).to_string()).collect();
+    let lines: Vec<String> =
+        (0..2_000).map(|n| json!({"kind": "cdn.purge", "payload": {"paths": [format!("/{n}")]}}).to_string()).collect();
     let file = folder.write("many.jsonl", &lines.join("\n"));
     let slow = ["--sim-latency", "50ms", "--batch-linger", "0ms", "--concurrency", "16", file.as_str()];
     let first = run(&folder, &slow);
@@ -135,6 +143,10 @@ async fn without_credentials_it_refuses_and_says_how() {
         let arguments = if command == "run" { vec![command, &file] } else { vec![command] };
         let process = Process::binary("genfleet").args(arguments).directory(&folder.0).start();
         assert_eq!(process.wait(seconds(20)).await, 64, "{}", process.stderr());
-        assert!(process.stderr().contains("GENESYS_CLIENT_ID") && process.stderr().contains("--simulate"), "{}", process.stderr());
+        assert!(
+            process.stderr().contains("GENESYS_CLIENT_ID") && process.stderr().contains("--simulate"),
+            "{}",
+            process.stderr()
+        );
     }
 }

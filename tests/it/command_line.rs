@@ -15,9 +15,25 @@ async fn help_lists_every_setting_with_its_variable_and_default() {
     assert_eq!(process.wait(seconds(20)).await, 0);
     let help = process.stdout_lines().join("\n");
     for setting in [
-        "--queue-url", "GENFLEET_QUEUE_URL", "--queue-prefix", "--topology", "--concurrency", "--attempt-timeout", "--drain-timeout",
-        "--batch-linger", "GENFLEET_BATCH_LINGER", "20ms", "--genesys-environment", "GENESYS_ENVIRONMENT", "--genesys-base-url",
-        "GENESYS_BASE_URL", "--requests-per-minute", "--admin-addr", "127.0.0.1:9464", "--log-format", "--check-config",
+        "--queue-url",
+        "GENFLEET_QUEUE_URL",
+        "--queue-prefix",
+        "--topology",
+        "--concurrency",
+        "--attempt-timeout",
+        "--drain-timeout",
+        "--batch-linger",
+        "GENFLEET_BATCH_LINGER",
+        "20ms",
+        "--genesys-environment",
+        "GENESYS_ENVIRONMENT",
+        "--genesys-base-url",
+        "GENESYS_BASE_URL",
+        "--requests-per-minute",
+        "--admin-addr",
+        "127.0.0.1:9464",
+        "--log-format",
+        "--check-config",
     ] {
         assert!(help.contains(setting), "{setting} is missing in\n{help}");
     }

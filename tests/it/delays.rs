@@ -19,7 +19,8 @@ const DELAYS: [u64; 6] = [1, 2, 3, 5, 64, 90];
 
 fn delayed(delay: u64) -> Publication {
     let to = Destination::Lane { kind: Kind::CdnPurge, lane: Lane::Resume, after: Duration::from_secs(delay) };
-    let message = Message { body: delay.to_string().into(), message_id: Some(format!("delay-{delay}")), ..Message::default() };
+    let message =
+        Message { body: delay.to_string().into(), message_id: Some(format!("delay-{delay}")), ..Message::default() };
     Publication { to, message }
 }
 
@@ -55,7 +56,8 @@ async fn on_rabbitmq() {
     let amqp = Amqp::connect(broker.url()).await;
     let resume = format!("{prefix}.resume.cdn.purge");
     for (before, delay) in DELAYS.into_iter().enumerate() {
-        eventually(seconds(delay + 5), format!("{delay} s"), async || amqp.count(&resume).await as usize > before).await;
+        eventually(seconds(delay + 5), format!("{delay} s"), async || amqp.count(&resume).await as usize > before)
+            .await;
         assert_on_time(delay, sent.elapsed());
     }
 }

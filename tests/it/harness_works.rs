@@ -1,8 +1,6 @@
 //! The harness proves itself, so that a failing test elsewhere is about the product.
 
-use harness::{
-    Amqp, Broker, Events, Prefix, Process, eventually, headers, json_properties, seconds,
-};
+use harness::{Amqp, Broker, Events, Prefix, Process, eventually, headers, json_properties, seconds};
 use lapin::{
     ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
@@ -29,25 +27,17 @@ async fn looking_at_a_queue_leaves_everything_in_it() {
     let amqp = Amqp::connect(broker.url()).await;
     let queue = declare_jobs(&amqp, &prefix).await;
     let properties = json_properties().with_headers(headers([("genfleet-reason", "rejected")]));
-    amqp.publish_job(&prefix, "cdn.purge", r#"{"a":1}"#, properties)
-        .await;
-    amqp.publish_job(&prefix, "cdn.purge", "not json", json_properties())
-        .await;
+    amqp.publish_job(&prefix, "cdn.purge", r#"{"a":1}"#, properties).await;
+    amqp.publish_job(&prefix, "cdn.purge", "not json", json_properties()).await;
 
     for _ in 0..2 {
         let messages = amqp.get_all(&queue).await;
         assert_eq!(messages.len(), 2);
         assert_eq!(messages[0].json()["a"], 1);
-        assert_eq!(
-            messages[0].header("genfleet-reason").as_deref(),
-            Some("rejected")
-        );
+        assert_eq!(messages[0].header("genfleet-reason").as_deref(), Some("rejected"));
         assert_eq!(messages[0].routing_key, "cdn.purge");
         assert_eq!(messages[1].body, b"not json");
-        eventually(seconds(5), "both are back", async || {
-            amqp.count(&queue).await == 2
-        })
-        .await;
+        eventually(seconds(5), "both are back", async || amqp.count(&queue).await == 2).await;
     }
 }
 
@@ -85,10 +75,7 @@ async fn a_private_broker_is_killed_stopped_and_restarted_on_its_data() {
     broker.start().await;
     let amqp = Amqp::connect(broker.url()).await;
     publish_event(&amqp, &prefix, 3).await;
-    eventually(seconds(30), "the last event has come", async || {
-        events.next_event(seconds(30)).await["n"] == 3
-    })
-    .await;
+    eventually(seconds(30), "the last event has come", async || events.next_event(seconds(30)).await["n"] == 3).await;
 }
 
 #[tokio::test]
@@ -124,34 +111,14 @@ async fn declare_jobs(amqp: &Amqp, prefix: &str) -> String {
     let exchange = format!("{prefix}.jobs");
     let (arguments, options) = (FieldTable::default(), durable_exchange());
     let channel = amqp.channel();
-    channel
-        .exchange_declare(
-            exchange.as_str().into(),
-            ExchangeKind::Direct,
-            options,
-            arguments,
-        )
-        .await
-        .unwrap();
+    channel.exchange_declare(exchange.as_str().into(), ExchangeKind::Direct, options, arguments).await.unwrap();
     let mut arguments = FieldTable::default();
-    arguments.insert(
-        "x-queue-type".into(),
-        AMQPValue::LongString("quorum".into()),
-    );
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
     let options = QueueDeclareOptions::durable();
-    channel
-        .queue_declare(queue.as_str().into(), options, arguments)
-        .await
-        .unwrap();
+    channel.queue_declare(queue.as_str().into(), options, arguments).await.unwrap();
     let options = QueueBindOptions::default();
     channel
-        .queue_bind(
-            queue.as_str().into(),
-            exchange.into(),
-            "cdn.purge".into(),
-            options,
-            FieldTable::default(),
-        )
+        .queue_bind(queue.as_str().into(), exchange.into(), "cdn.purge".into(), options, FieldTable::default())
         .await
         .unwrap();
     queue
@@ -159,24 +126,16 @@ async fn declare_jobs(amqp: &Amqp, prefix: &str) -> String {
 
 async fn declare_events(amqp: &Amqp, prefix: &str) {
     let (exchange, options) = (format!("{prefix}.events"), durable_exchange());
-    let declared = amqp.channel().exchange_declare(
-        exchange.into(),
-        ExchangeKind::Topic,
-        options,
-        FieldTable::default(),
-    );
+    let declared =
+        amqp.channel().exchange_declare(exchange.into(), ExchangeKind::Topic, options, FieldTable::default());
     declared.await.unwrap();
 }
 
 async fn publish_event(amqp: &Amqp, prefix: &str, n: u32) {
     let (exchange, body) = (format!("{prefix}.events"), format!(r#"{{"n":{n}}}"#));
-    amqp.publish_raw(&exchange, "cdn.purge.succeeded", body, json_properties())
-        .await;
+    amqp.publish_raw(&exchange, "cdn.purge.succeeded", body, json_properties()).await;
 }
 
 fn durable_exchange() -> ExchangeDeclareOptions {
-    ExchangeDeclareOptions {
-        durable: true,
-        ..Default::default()
-    }
+    ExchangeDeclareOptions { durable: true, ..Default::default() }
 }

@@ -18,9 +18,7 @@ pub async fn simulator_with(options: SimulatorOptions) -> Simulator {
     let untouched = options.requests_per_minute == SimulatorOptions::default().requests_per_minute;
     let requests_per_minute = if untouched { UNLIMITED } else { options.requests_per_minute };
     let client_requests_per_minute = UNLIMITED;
-    Simulator::start(SimulatorOptions { requests_per_minute, client_requests_per_minute, ..options })
-        .await
-        .unwrap()
+    Simulator::start(SimulatorOptions { requests_per_minute, client_requests_per_minute, ..options }).await.unwrap()
 }
 
 /// A worker binary on this broker, prefix and simulator. Arguments given later win over these.
@@ -41,9 +39,7 @@ pub fn purge_job(id: &str, paths: &[&str]) -> String {
 
 /// `count` jobs of one path each: `<name>-<n>` purges `/<name>/<n>`.
 pub async fn publish_one_path_jobs(amqp: &Amqp, prefix: &Prefix, name: &str, count: usize) {
-    let jobs = (0..count).map(|n| {
-        (purge_job(&format!("{name}-{n}"), &[&format!("/{name}/{n}")]), json_properties())
-    });
+    let jobs = (0..count).map(|n| (purge_job(&format!("{name}-{n}"), &[&format!("/{name}/{n}")]), json_properties()));
     amqp.publish_jobs(prefix, "cdn.purge", jobs).await;
 }
 

@@ -36,7 +36,12 @@ impl JobHandler for Poisoned {
     }
 
     #[expect(clippy::panic, reason = "this is what it is for")]
-    async fn handle(&self, job: &JobContext, payload: Self::Payload, state: Self::State) -> Result<Progress<Self>, JobError> {
+    async fn handle(
+        &self,
+        job: &JobContext,
+        payload: Self::Payload,
+        state: Self::State,
+    ) -> Result<Progress<Self>, JobError> {
         let asks_for = |path: &str| payload.paths.iter().any(|one| one == path);
         if asks_for("/poison") {
             std::process::abort();

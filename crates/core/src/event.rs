@@ -99,7 +99,7 @@ impl Ending {
             "source": format!("/genfleet/{}", self.worker),
             "type": format!("genfleet.{}.{}", self.kind, self.outcome.as_str()),
             "subject": self.job,
-            "time": self.time.to_string(),
+            "time": format!("{:.3}", self.time),
             "datacontenttype": "application/json",
             "data": {
                 "jobId": self.job,

@@ -30,7 +30,8 @@ pub fn duration(written: &str) -> Result<Duration, ConfigError> {
 
 /// A duration the way [`duration`] reads it, for `--help` and messages.
 pub fn written(duration: Duration) -> String {
-    SignedDuration::try_from(duration).map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}").replace(' ', ""))
+    SignedDuration::try_from(duration)
+        .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}").replace(' ', ""))
 }
 
 /// The secret in variable `name`, or in the file that `<name>_FILE` names (read anew on every call, so that a
@@ -60,7 +61,9 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_people_write_them() {
-        for (text, millis) in [("20ms", 20), ("5s", 5_000), ("10m", 600_000), ("1h", 3_600_000), ("1m30s", 90_000), ("0ms", 0)] {
+        for (text, millis) in
+            [("20ms", 20), ("5s", 5_000), ("10m", 600_000), ("1h", 3_600_000), ("1m30s", 90_000), ("0ms", 0)]
+        {
             let read = duration(text).unwrap();
             assert_eq!(read, Duration::from_millis(millis), "{text}");
             assert_eq!(duration(&written(read)).unwrap(), read, "{text} is written back");

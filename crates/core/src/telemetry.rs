@@ -4,13 +4,7 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{
-    event::Outcome,
-    job::Kind,
-    metric,
-    options::ConfigError,
-    worker::options::LogFormat,
-};
+use crate::{event::Outcome, job::Kind, metric, options::ConfigError, worker::options::LogFormat};
 
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
 const LONG_SECONDS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0];
@@ -34,12 +28,15 @@ const REASONS: [&str; 13] = [
 
 /// Sends logs to stderr: JSON lines, or text for people.
 pub fn start_logs(format: LogFormat, filter: &str) -> Result<(), ConfigError> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| ConfigError::new(format!("--log: {error}; write error, warn, info, debug or a tracing filter")))?;
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        ConfigError::new(format!("--log: {error}; write error, warn, info, debug or a tracing filter"))
+    })?;
     let registry = tracing_subscriber::registry().with(filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
     let started = match format {
-        LogFormat::Json => registry.with(lines.json().flatten_event(true).with_current_span(true).with_span_list(false)).try_init(),
+        LogFormat::Json => {
+            registry.with(lines.json().flatten_event(true).with_current_span(true).with_span_list(false)).try_init()
+        }
         LogFormat::Text => {
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
             registry.with(lines.compact().with_ansi(ansi)).try_init()

@@ -51,7 +51,11 @@ impl Checker {
     pub fn check(&self, kind: Kind, body: &[u8], message_id: Option<&str>) -> Option<Result<Job, Box<Rejection>>> {
         match kind {
             Kind::CdnPurge => Some(checked::<Purger>(&self.purger, body, message_id)),
-            Kind::StreamConfigure | Kind::ChannelProvision | Kind::VniProvision | Kind::FileScan | Kind::WebhookDeliver => None,
+            Kind::StreamConfigure
+            | Kind::ChannelProvision
+            | Kind::VniProvision
+            | Kind::FileScan
+            | Kind::WebhookDeliver => None,
         }
     }
 }

@@ -4,7 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use genfleet_core::{
     clock::SharedClock,
-    genesys::{client::GenesysClient, options::GenesysOptions},
+    genesys::{
+        client::GenesysClient,
+        mint::{CredentialSource, Credentials},
+        options::GenesysOptions,
+    },
     job::Kind,
     options::ConfigError,
 };
@@ -32,13 +36,15 @@ pub async fn client(
 ) -> anyhow::Result<(GenesysClient, Option<Simulator>)> {
     let scopes = fleet::scopes(kinds);
     if !options.simulate {
-        let client = GenesysClient::new(genesys, scopes, clock).map_err(|error| {
-            ConfigError::new(format!("{error}\nTo try it without Genesys Cloud, add --simulate"))
-        })?;
+        let client = GenesysClient::new(genesys, scopes, clock)
+            .map_err(|error| ConfigError::new(format!("{error}\nTo try it without Genesys Cloud, add --simulate")))?;
         return Ok((client, None));
     }
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let simulator = Simulator::start(options.behaviour.options(anywhere)).await?;
-    let client = GenesysClient::simulated(genesys, &simulator.base_url(), scopes, clock)?;
+    let genesys =
+        GenesysOptions { genesys_base_url: Some(simulator.base_url()), genesys_token_url: None, ..genesys.clone() };
+    let anybody = Credentials { id: "simulated".to_owned().into(), secret: "simulated".to_owned().into() };
+    let client = GenesysClient::with_credentials(&genesys, scopes, clock, CredentialSource::Given(anybody))?;
     Ok((client, Some(simulator)))
 }

@@ -6,8 +6,9 @@ use std::{future::Future, sync::Arc};
 use genfleet_core::{
     error::{ErrorClass, JobError},
     genesys::{
-        client::{Forbidden, GenesysClient, Permit},
+        client::{Forbidden, GenesysClient},
         error::ApiError,
+        permit::Permit,
         request::{ApiRequest, Caller},
     },
     job::{JobId, Kind},
@@ -72,7 +73,12 @@ pub trait Cdn: Clone + Send + Sync + 'static {
     fn permit(&self, aboard: &Aboard) -> impl Future<Output = Result<Self::Permit, JobError>> + Send;
 
     /// Purges at most 100 paths. Safe to repeat.
-    fn purge(&self, permit: Self::Permit, paths: &[Arc<str>], aboard: &Aboard) -> impl Future<Output = Result<Accepted, Refusal>> + Send;
+    fn purge(
+        &self,
+        permit: Self::Permit,
+        paths: &[Arc<str>],
+        aboard: &Aboard,
+    ) -> impl Future<Output = Result<Accepted, Refusal>> + Send;
 
     /// What a missing permission means to `job`.
     fn forbidden(&self, error: &JobError, job: &JobId) -> JobError;

@@ -81,7 +81,8 @@ mod tests {
     #[test]
     fn good_paths_pass() {
         let longest = format!("/{}", "a".repeat(MAX_PATH_BYTES - 1));
-        let good = ["/a", "/a/", "/a//b", "/a*", "/a/*", "/a/.hidden", "/a/b..c", "/...", "/é/ü.css", "/a%20b", "/a\"b\\c"];
+        let good =
+            ["/a", "/a/", "/a//b", "/a*", "/a/*", "/a/.hidden", "/a/b..c", "/...", "/é/ü.css", "/a%20b", "/a\"b\\c"];
         for path in good.into_iter().chain([longest.as_str()]) {
             assert_eq!(payload(&[path], false).violations(), [], "{path}");
         }
@@ -135,15 +136,20 @@ mod tests {
 
     #[test]
     fn every_bad_path_is_reported_once_at_its_place() {
-        let pointers: Vec<_> =
-            payload(&["/a", "b?", "/c", "/ #"], false).violations().into_iter().map(|violation| violation.pointer).collect();
+        let pointers: Vec<_> = payload(&["/a", "b?", "/c", "/ #"], false)
+            .violations()
+            .into_iter()
+            .map(|violation| violation.pointer)
+            .collect();
         assert_eq!(pointers, ["/payload/paths/1", "/payload/paths/3"]);
         assert_eq!(payload(&["b"; 250], false).violations().len(), 250);
     }
 
     #[test]
     fn unknown_members_and_wrong_types_are_refused() {
-        for json in [r#"{"paths":["/a"],"path":"/b"}"#, r#"{"paths":"/a"}"#, r#"{"paths":[1]}"#, r#"{"allowPurgeAll":true}"#] {
+        for json in
+            [r#"{"paths":["/a"],"path":"/b"}"#, r#"{"paths":"/a"}"#, r#"{"paths":[1]}"#, r#"{"allowPurgeAll":true}"#]
+        {
             assert!(serde_json::from_str::<Payload>(json).is_err(), "{json}");
         }
         let read: Payload = serde_json::from_str(r#"{"paths":["/*"],"allowPurgeAll":true}"#).unwrap();

@@ -28,10 +28,7 @@ impl Severer {
 
     fn check(&self) -> io::Result<()> {
         if self.0.load(Ordering::Acquire) {
-            return Err(io::Error::new(
-                io::ErrorKind::ConnectionReset,
-                "the answer was lost on purpose",
-            ));
+            return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the answer was lost on purpose"));
         }
         Ok(())
     }
@@ -82,11 +79,7 @@ impl AsyncRead for SeverableStream {
 }
 
 impl AsyncWrite for SeverableStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.severer.check()?;
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }

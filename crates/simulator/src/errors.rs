@@ -28,13 +28,7 @@ pub(crate) struct LimitHit {
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-            limit: None,
-            retry_after: None,
-        }
+        Self { status, code, message: message.into(), limit: None, retry_after: None }
     }
 
     /// 400: a value that is not allowed.
@@ -44,20 +38,13 @@ impl ApiError {
 
     /// 429, without `Retry-After`; `seconds` is what the message says.
     pub(crate) fn too_many_requests(seconds: u64, limit: LimitHit) -> Self {
-        let message =
-            format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds");
-        Self {
-            limit: Some(limit),
-            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too.many.requests", message)
-        }
+        let message = format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds");
+        Self { limit: Some(limit), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too.many.requests", message) }
     }
 
     /// What the platform says when all it says is the status.
     pub(crate) fn of_status(status: StatusCode) -> Self {
-        let message = format!(
-            "The requested operation failed with status {}",
-            status.as_u16()
-        );
+        let message = format!("The requested operation failed with status {}", status.as_u16());
         Self::new(status, code_of(status), message)
     }
 
@@ -71,8 +58,7 @@ impl ApiError {
             "errors": [],
         });
         if let Some(LimitHit { key, value }) = self.limit {
-            body["limit"] =
-                json!({"key": key, "namespace": "platform.api", "value": value.to_string()});
+            body["limit"] = json!({"key": key, "namespace": "platform.api", "value": value.to_string()});
         }
         body.to_string()
     }
@@ -114,13 +100,9 @@ pub(crate) fn render(mut response: Response, correlation_id: &str) -> Response {
     *response.body_mut() = Body::from(error.body(correlation_id));
     // axum has set the length of the empty body already.
     response.headers_mut().remove(CONTENT_LENGTH);
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(seconds) = error.retry_after {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(seconds));
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -134,57 +116,35 @@ pub(crate) struct OAuthError {
 }
 
 impl OAuthError {
-    pub(crate) const INVALID_CLIENT: Self = Self {
-        status: StatusCode::UNAUTHORIZED,
-        error: "invalid_client",
-        description: "authentication failed",
-    };
+    pub(crate) const INVALID_CLIENT: Self =
+        Self { status: StatusCode::UNAUTHORIZED, error: "invalid_client", description: "authentication failed" };
     pub(crate) const UNSUPPORTED_GRANT: Self = Self {
         status: StatusCode::BAD_REQUEST,
         error: "unsupported_grant_type",
         description: "only client_credentials is served",
     };
-    pub(crate) const INVALID_SCOPE: Self = Self {
-        status: StatusCode::BAD_REQUEST,
-        error: "invalid_scope",
-        description: "the scope is not known",
-    };
+    pub(crate) const INVALID_SCOPE: Self =
+        Self { status: StatusCode::BAD_REQUEST, error: "invalid_scope", description: "the scope is not known" };
 
     /// What a fault with this status answers. The platform throttles its token endpoint with a 400.
     pub(crate) fn of_status(status: StatusCode) -> Self {
         match status.as_u16() {
-            401 | 403 => Self {
-                status,
-                ..Self::INVALID_CLIENT
-            },
+            401 | 403 => Self { status, ..Self::INVALID_CLIENT },
             400 | 429 => Self {
                 status,
                 error: "invalid_request",
                 description: "rate limit exceeded; too many token requests, try again later",
             },
-            500..=599 => Self {
-                status,
-                error: "server_error",
-                description: "the request failed",
-            },
-            _ => Self {
-                status,
-                error: "invalid_request",
-                description: "the request was refused",
-            },
+            500..=599 => Self { status, error: "server_error", description: "the request failed" },
+            _ => Self { status, error: "invalid_request", description: "the request was refused" },
         }
     }
 }
 
 impl IntoResponse for OAuthError {
     fn into_response(self) -> Response {
-        let Self {
-            status,
-            error,
-            description,
-        } = self;
-        let body =
-            json!({"error": error, "description": description, "error_description": description});
+        let Self { status, error, description } = self;
+        let body = json!({"error": error, "description": description, "error_description": description});
         (status, Json(body)).into_response()
     }
 }

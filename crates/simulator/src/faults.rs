@@ -140,19 +140,9 @@ impl FaultRule {
     }
 
     fn meets(&self, target: Target<'_>) -> bool {
-        self.method
-            .as_ref()
-            .is_none_or(|method| method.eq_ignore_ascii_case(target.method))
-            && self
-                .path
-                .as_ref()
-                .map_or(!target.is_token_endpoint, |prefix| {
-                    target.path.starts_with(prefix.as_str())
-                })
-            && self
-                .body_contains
-                .as_ref()
-                .is_none_or(|part| contains(target.body, part.as_bytes()))
+        self.method.as_ref().is_none_or(|method| method.eq_ignore_ascii_case(target.method))
+            && self.path.as_ref().map_or(!target.is_token_endpoint, |prefix| target.path.starts_with(prefix.as_str()))
+            && self.body_contains.as_ref().is_none_or(|part| contains(target.body, part.as_bytes()))
     }
 
     fn label(&self, index: usize) -> String {
@@ -191,36 +181,21 @@ impl Faults {
     }
 
     /// The first rule that meets the request and fires, with its name for the record. `roll` gives 0 to 1, 1 excluded.
-    pub(crate) fn choose(
-        &mut self,
-        target: Target<'_>,
-        roll: impl Fn() -> f64,
-    ) -> Option<(String, FaultRule)> {
-        let fires =
-            |(_, armed): &mut (usize, &mut Armed)| armed.rule.meets(target) && armed.fires(&roll);
-        let (index, armed) = self
-            .0
-            .iter_mut()
-            .enumerate()
-            .find_map(|mut entry| fires(&mut entry).then_some(entry))?;
+    pub(crate) fn choose(&mut self, target: Target<'_>, roll: impl Fn() -> f64) -> Option<(String, FaultRule)> {
+        let fires = |(_, armed): &mut (usize, &mut Armed)| armed.rule.meets(target) && armed.fires(&roll);
+        let (index, armed) = self.0.iter_mut().enumerate().find_map(|mut entry| fires(&mut entry).then_some(entry))?;
         Some((armed.rule.label(index), armed.rule.clone()))
     }
 }
 
 impl Armed {
     fn new(rule: FaultRule) -> Self {
-        Self {
-            text: rule.to_string(),
-            rule,
-            met: 0,
-            fired: 0,
-        }
+        Self { text: rule.to_string(), rule, met: 0, fired: 0 }
     }
 
     fn fires(&mut self, roll: impl Fn() -> f64) -> bool {
         self.met += 1;
-        let is_due = self.met > self.rule.after.unwrap_or(0)
-            && self.rule.times.is_none_or(|times| self.fired < times);
+        let is_due = self.met > self.rule.after.unwrap_or(0) && self.rule.times.is_none_or(|times| self.fired < times);
         let fires = is_due && roll() < self.rule.rate;
         self.fired += u64::from(fires);
         fires
@@ -231,60 +206,37 @@ impl Armed {
 mod tests {
     use super::*;
 
-    const TARGET: Target<'_> = Target {
-        method: "POST",
-        path: "/api/v2/a",
-        body: br#"{"paths":["/x"]}"#,
-        is_token_endpoint: false,
-    };
+    const TARGET: Target<'_> =
+        Target { method: "POST", path: "/api/v2/a", body: br#"{"paths":["/x"]}"#, is_token_endpoint: false };
 
     fn fired(rules: &[&str], rolls: &[f64]) -> Vec<Option<String>> {
         let mut faults = Faults::new(rules.iter().map(|rule| rule.parse().unwrap()).collect());
-        rolls
-            .iter()
-            .map(|roll| faults.choose(TARGET, || *roll).map(|(label, _)| label))
-            .collect()
+        rolls.iter().map(|roll| faults.choose(TARGET, || *roll).map(|(label, _)| label)).collect()
     }
 
     fn labels(labels: &[Option<&str>]) -> Vec<Option<String>> {
-        labels
-            .iter()
-            .map(|label| label.map(str::to_owned))
-            .collect()
+        labels.iter().map(|label| label.map(str::to_owned)).collect()
     }
 
     #[test]
     fn the_first_rule_that_fires_wins() {
         let rules = ["lost,method=GET", "lost,rate=0.5", "hang,name=second"];
-        assert_eq!(
-            fired(&rules, &[0.4, 0.5]),
-            labels(&[Some("#1"), Some("second")])
-        );
+        assert_eq!(fired(&rules, &[0.4, 0.5]), labels(&[Some("#1"), Some("second")]));
     }
 
     #[test]
     fn a_rule_skips_the_first_it_meets_and_fires_only_so_often() {
-        assert_eq!(
-            fired(&["lost,after=1,times=2"], &[0.0; 4]),
-            labels(&[None, Some("#0"), Some("#0"), None])
-        );
+        assert_eq!(fired(&["lost,after=1,times=2"], &[0.0; 4]), labels(&[None, Some("#0"), Some("#0"), None]));
     }
 
     #[test]
     fn a_request_that_a_rate_lets_go_does_not_use_up_a_time() {
-        assert_eq!(
-            fired(&["lost,rate=0.5,times=1"], &[0.9, 0.1, 0.1]),
-            labels(&[None, Some("#0"), None])
-        );
+        assert_eq!(fired(&["lost,rate=0.5,times=1"], &[0.9, 0.1, 0.1]), labels(&[None, Some("#0"), None]));
     }
 
     #[test]
     fn a_rule_without_a_path_does_not_meet_the_token_endpoint() {
-        let token = Target {
-            path: "/oauth/token",
-            is_token_endpoint: true,
-            ..TARGET
-        };
+        let token = Target { path: "/oauth/token", is_token_endpoint: true, ..TARGET };
         let meets = |rule: &str| rule.parse::<FaultRule>().unwrap().meets(token);
         assert!(!meets("lost"));
         assert!(meets("lost,path=/oauth/token"));

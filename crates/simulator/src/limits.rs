@@ -64,66 +64,29 @@ impl Limits {
         options: &SimulatorOptions,
         now: Instant,
     ) -> Result<Standing, (Standing, Exceeded)> {
-        let of_token = count(
-            &mut self.tokens,
-            token,
-            options.requests_per_minute,
-            options.rate_window,
-            now,
-        );
-        let of_client = count(
-            &mut self.clients,
-            client,
-            options.client_requests_per_minute,
-            options.rate_window,
-            now,
-        );
+        let of_token = count(&mut self.tokens, token, options.requests_per_minute, options.rate_window, now);
+        let of_client = count(&mut self.clients, client, options.client_requests_per_minute, options.rate_window, now);
         self.most_in_token_window = self.most_in_token_window.max(of_token.count);
         self.most_in_client_window = self.most_in_client_window.max(of_client.count);
         for (standing, key) in [(of_token, TOKEN_KEY), (of_client, CLIENT_KEY)] {
             if standing.count > standing.allowed {
-                let limit = LimitHit {
-                    key,
-                    value: standing.allowed,
-                };
-                return Err((
-                    of_token,
-                    Exceeded {
-                        limit,
-                        seconds_to_wait: standing.seconds_to_wait(now),
-                    },
-                ));
+                let limit = LimitHit { key, value: standing.allowed };
+                return Err((of_token, Exceeded { limit, seconds_to_wait: standing.seconds_to_wait(now) }));
             }
         }
         Ok(of_token)
     }
 
     /// Where a token stands, without counting.
-    pub(crate) fn standing(
-        &self,
-        token: Option<&str>,
-        options: &SimulatorOptions,
-        now: Instant,
-    ) -> Standing {
-        let window = token
-            .and_then(|token| self.tokens.get(token))
-            .filter(|window| window.ends > now);
-        let (count, ends) = window.map_or((0, now + options.rate_window), |window| {
-            (window.count, window.ends)
-        });
-        Standing {
-            allowed: options.requests_per_minute,
-            count,
-            ends,
-        }
+    pub(crate) fn standing(&self, token: Option<&str>, options: &SimulatorOptions, now: Instant) -> Standing {
+        let window = token.and_then(|token| self.tokens.get(token)).filter(|window| window.ends > now);
+        let (count, ends) = window.map_or((0, now + options.rate_window), |window| (window.count, window.ends));
+        Standing { allowed: options.requests_per_minute, count, ends }
     }
 
     /// The limit a pretended 429 names.
     pub(crate) fn token_limit(options: &SimulatorOptions) -> LimitHit {
-        LimitHit {
-            key: TOKEN_KEY,
-            value: options.requests_per_minute,
-        }
+        LimitHit { key: TOKEN_KEY, value: options.requests_per_minute }
     }
 
     /// The most requests any window held, per token and per client.
@@ -138,27 +101,14 @@ impl Limits {
     }
 }
 
-fn count(
-    windows: &mut HashMap<String, Window>,
-    key: &str,
-    allowed: u32,
-    length: Duration,
-    now: Instant,
-) -> Standing {
-    let fresh = || Window {
-        ends: now + length,
-        count: 0,
-    };
+fn count(windows: &mut HashMap<String, Window>, key: &str, allowed: u32, length: Duration, now: Instant) -> Standing {
+    let fresh = || Window { ends: now + length, count: 0 };
     let window = windows.entry(key.to_owned()).or_insert_with(fresh);
     if window.ends <= now {
         *window = fresh();
     }
     window.count = window.count.saturating_add(1);
-    Standing {
-        allowed,
-        count: window.count,
-        ends: window.ends,
-    }
+    Standing { allowed, count: window.count, ends: window.ends }
 }
 
 fn rounded_up(duration: Duration) -> u64 {
@@ -185,19 +135,9 @@ mod tests {
         assert_eq!((first.count, first.seconds_left(start)), (1, 60));
         let later = start + Duration::from_millis(30_500);
         let second = limits.take("a", "client", &options, later).unwrap();
-        assert_eq!(
-            (
-                second.count,
-                second.seconds_left(later),
-                second.seconds_to_wait(later)
-            ),
-            (2, 29, 30)
-        );
+        assert_eq!((second.count, second.seconds_left(later), second.seconds_to_wait(later)), (2, 29, 30));
         let (standing, exceeded) = limits.take("a", "client", &options, later).unwrap_err();
-        assert_eq!(
-            (standing.count, exceeded.seconds_to_wait, exceeded.limit.key),
-            (3, 30, TOKEN_KEY)
-        );
+        assert_eq!((standing.count, exceeded.seconds_to_wait, exceeded.limit.key), (3, 30, TOKEN_KEY));
         let next = start + Duration::from_secs(60);
         assert_eq!(limits.take("a", "client", &options, next).unwrap().count, 1);
         assert_eq!(limits.most_in_any_window(), (3, 3));
@@ -212,13 +152,7 @@ mod tests {
         }
         let (standing, exceeded) = limits.take("b", "client", &options, now).unwrap_err();
         assert_eq!(standing.count, 2);
-        assert_eq!(
-            exceeded.limit,
-            LimitHit {
-                key: CLIENT_KEY,
-                value: 3
-            }
-        );
+        assert_eq!(exceeded.limit, LimitHit { key: CLIENT_KEY, value: 3 });
         limits.take("c", "another", &options, now).unwrap();
     }
 }

@@ -49,10 +49,7 @@ impl fmt::Debug for SimulatorOptions {
             .debug_struct("SimulatorOptions")
             .field("listen", &self.listen)
             .field("requests_per_minute", &self.requests_per_minute)
-            .field(
-                "client_requests_per_minute",
-                &self.client_requests_per_minute,
-            )
+            .field("client_requests_per_minute", &self.client_requests_per_minute)
             .field("rate_window", &self.rate_window)
             .field("token_lifetime", &self.token_lifetime)
             .field("latency", &self.latency)

@@ -49,20 +49,9 @@ pub(crate) async fn pass(
     let at_us = now_micros();
     let (parts, body) = request.into_parts();
     // A body beyond what is read counts as one that is just too long.
-    let body = to_bytes(body, READ_AT_MOST)
-        .await
-        .unwrap_or_else(|_| Bytes::from(vec![b' '; MOST_BODY_BYTES + 1]));
-    let door = if parts.uri.path() == TOKEN_PATH {
-        Door::Token
-    } else {
-        Door::Api
-    };
-    let arrival = Arrival {
-        at_us,
-        door,
-        parts: &parts,
-        body: &body,
-    };
+    let body = to_bytes(body, READ_AT_MOST).await.unwrap_or_else(|_| Bytes::from(vec![b' '; MOST_BODY_BYTES + 1]));
+    let door = if parts.uri.path() == TOKEN_PATH { Door::Token } else { Door::Api };
+    let arrival = Arrival { at_us, door, parts: &parts, body: &body };
     let admission = shared.lock().admit(arrival, Instant::now());
     let visit = Visit {
         shared,
@@ -73,15 +62,7 @@ pub(crate) async fn pass(
     };
     let answer = match admission.verdict {
         Err(error) => Some(render(error.into_response(), &visit.correlation_id)),
-        Ok(fault) => {
-            visit
-                .treat(
-                    fault.as_ref(),
-                    Request::from_parts(parts, Body::from(body)),
-                    next,
-                )
-                .await
-        }
+        Ok(fault) => visit.treat(fault.as_ref(), Request::from_parts(parts, Body::from(body)), next).await,
     };
     visit.pause(admission.latency).await;
     visit.finish(answer, &severer)
@@ -89,22 +70,12 @@ pub(crate) async fn pass(
 
 impl Visit {
     /// Asks the route and does what the fault says; no answer means none is given.
-    async fn treat(
-        &self,
-        fault: Option<&FaultRule>,
-        request: Request,
-        next: Next,
-    ) -> Option<Response> {
+    async fn treat(&self, fault: Option<&FaultRule>, request: Request, next: Next) -> Option<Response> {
         let Some(rule) = fault else {
             return Some(self.ask_route(request, next).await);
         };
-        let routed = if rule.lets_the_effect_happen() {
-            Some(self.ask_route(request, next).await)
-        } else {
-            None
-        };
-        self.pause(Duration::from_millis(rule.latency.unwrap_or(0)))
-            .await;
+        let routed = if rule.lets_the_effect_happen() { Some(self.ask_route(request, next).await) } else { None };
+        self.pause(Duration::from_millis(rule.latency.unwrap_or(0))).await;
         if rule.hang {
             self.pause(LONGEST_HANG).await;
         }
@@ -124,27 +95,16 @@ impl Visit {
 
     /// The answer a rule asks for, in place of the route's.
     fn replace(&self, rule: &FaultRule, routed: Option<Response>) -> Response {
-        let status = rule
-            .status
-            .and_then(|status| StatusCode::from_u16(status).ok());
+        let status = rule.status.and_then(|status| StatusCode::from_u16(status).ok());
         let mut response = match (status, routed) {
             (None, Some(routed)) => routed,
             (status, _) => self.made_up(status.unwrap_or_default(), rule),
         };
         if let Some(body) = &rule.body {
             let content_type = rule.content_type.as_deref().unwrap_or("application/json");
-            response = (
-                response.status(),
-                [(CONTENT_TYPE, content_type)],
-                body.clone(),
-            )
-                .into_response();
+            response = (response.status(), [(CONTENT_TYPE, content_type)], body.clone()).into_response();
         }
-        if let Some(Ok(value)) = rule
-            .retry_after
-            .as_ref()
-            .map(|value| HeaderValue::from_str(&value.to_string()))
-        {
+        if let Some(Ok(value)) = rule.retry_after.as_ref().map(|value| HeaderValue::from_str(&value.to_string())) {
             response.headers_mut().insert(RETRY_AFTER, value);
         }
         response
@@ -190,10 +150,7 @@ impl Visit {
             return StatusCode::NO_CONTENT.into_response();
         };
         self.add_headers(response.headers_mut());
-        self.shared
-            .lock()
-            .record
-            .answered(self.number, response.status().as_u16());
+        self.shared.lock().record.answered(self.number, response.status().as_u16());
         response
     }
 
@@ -206,9 +163,6 @@ impl Visit {
         }
         headers.insert(LIMIT_ALLOWED, HeaderValue::from(self.standing.allowed));
         headers.insert(LIMIT_COUNT, HeaderValue::from(self.standing.count));
-        headers.insert(
-            LIMIT_RESET,
-            HeaderValue::from(self.standing.seconds_left(Instant::now())),
-        );
+        headers.insert(LIMIT_RESET, HeaderValue::from(self.standing.seconds_left(Instant::now())));
     }
 }

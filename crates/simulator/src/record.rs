@@ -16,13 +16,7 @@ const MOST_RECORDS: usize = 200_000;
 /// The bodies of all records together; the oldest records go first.
 const MOST_BODY_BYTES: usize = 128 * 1024 * 1024;
 const MOST_BYTES_OF_A_BODY: usize = 64 * 1024;
-const HEADERS_OF_INTEREST: [&str; 5] = [
-    "content-type",
-    "if-match",
-    "if-none-match",
-    "traceparent",
-    "user-agent",
-];
+const HEADERS_OF_INTEREST: [&str; 5] = ["content-type", "if-match", "if-none-match", "traceparent", "user-agent"];
 
 /// One request as it was received, and what became of it.
 #[derive(Clone, Debug, Serialize)]
@@ -81,10 +75,7 @@ impl Record {
     pub(crate) fn arrived(&mut self, mut request: RecordedRequest, body: &[u8]) -> u64 {
         self.last_number += 1;
         request.number = self.last_number;
-        self.tallies
-            .entry((request.method.clone(), request.path.clone()))
-            .or_default()
-            .received += 1;
+        self.tallies.entry((request.method.clone(), request.path.clone())).or_default().received += 1;
         let body: Box<[u8]> = body[..body.len().min(MOST_BYTES_OF_A_BODY)].into();
         self.body_bytes += body.len();
         self.entries.push_back(Entry { request, body });
@@ -122,13 +113,7 @@ impl Record {
         };
         request.status = Some(status);
         let key = (request.method.clone(), request.path.clone());
-        *self
-            .tallies
-            .entry(key)
-            .or_default()
-            .answered
-            .entry(status)
-            .or_default() += 1;
+        *self.tallies.entry(key).or_default().answered.entry(status).or_default() += 1;
     }
 
     fn find(&mut self, number: u64) -> Option<&mut RecordedRequest> {
@@ -139,14 +124,8 @@ impl Record {
 
     /// The records after a number whose path begins with a prefix.
     pub(crate) fn after(&self, number: u64, prefix: &str) -> Vec<RecordedRequest> {
-        let wanted = |entry: &&Entry| {
-            entry.request.number > number && entry.request.path.starts_with(prefix)
-        };
-        self.entries
-            .iter()
-            .filter(wanted)
-            .map(Entry::read)
-            .collect()
+        let wanted = |entry: &&Entry| entry.request.number > number && entry.request.path.starts_with(prefix);
+        self.entries.iter().filter(wanted).map(Entry::read).collect()
     }
 
     /// What was received and answered, by method and path.
@@ -156,19 +135,13 @@ impl Record {
 
     /// Forgets everything; numbers go on, so that a request under way is not taken for another.
     pub(crate) fn clear(&mut self) {
-        *self = Self {
-            last_number: self.last_number,
-            ..Self::default()
-        };
+        *self = Self { last_number: self.last_number, ..Self::default() };
     }
 }
 
 impl Entry {
     fn read(&self) -> RecordedRequest {
-        RecordedRequest {
-            body: readable(&self.body),
-            ..self.request.clone()
-        }
+        RecordedRequest { body: readable(&self.body), ..self.request.clone() }
     }
 }
 
@@ -176,25 +149,16 @@ fn readable(body: &[u8]) -> Value {
     if body.is_empty() {
         return Value::Null;
     }
-    serde_json::from_slice(body)
-        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(body).into_owned()))
+    serde_json::from_slice(body).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(body).into_owned()))
 }
 
 /// The headers worth keeping.
 pub(crate) fn headers_of_interest(headers: &HeaderMap) -> BTreeMap<String, String> {
-    let text = |name: &str| {
-        headers
-            .get(name)
-            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
-    };
-    let mut kept: BTreeMap<String, String> = HEADERS_OF_INTEREST
-        .iter()
-        .filter_map(|name| Some(((*name).to_owned(), text(name)?)))
-        .collect();
+    let text = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let mut kept: BTreeMap<String, String> =
+        HEADERS_OF_INTEREST.iter().filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect();
     if let Some(authorization) = text(AUTHORIZATION.as_str()) {
-        let scheme = authorization
-            .split_once(' ')
-            .map_or("(no scheme)", |(scheme, _)| scheme);
+        let scheme = authorization.split_once(' ').map_or("(no scheme)", |(scheme, _)| scheme);
         kept.insert(AUTHORIZATION.to_string(), scheme.to_owned());
     }
     kept
@@ -206,20 +170,12 @@ pub(crate) fn without_secret(form: &[u8]) -> Vec<u8> {
         "client_secret" => (name, "hidden".into()),
         _ => (name, value),
     });
-    form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(hidden)
-        .finish()
-        .into_bytes()
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(hidden).finish().into_bytes()
 }
 
 /// The time of the machine, in microseconds since 1970.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place where the simulator asks for the time of day"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one place where the simulator asks for the time of day")]
 pub(crate) fn now_micros() -> u64 {
-    let since_1970 = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
 }

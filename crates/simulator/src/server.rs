@@ -45,21 +45,13 @@ impl Simulator {
     /// Listens, serves in a task of its own, and returns at once.
     pub async fn start(options: SimulatorOptions) -> Result<Self, SimulatorError> {
         let asked = options.listen;
-        let refused = |source| SimulatorError::Listen {
-            address: asked,
-            source,
-        };
+        let refused = |source| SimulatorError::Listen { address: asked, source };
         let listener = TcpListener::bind(asked).await.map_err(refused)?;
         let address = listener.local_addr().map_err(refused)?;
         let shared = Shared::new(options);
         let ended = CancellationToken::new();
         let task = tokio::spawn(serve(listener, shared.clone(), ended.clone()));
-        Ok(Self {
-            address,
-            shared,
-            ended,
-            task,
-        })
+        Ok(Self { address, shared, ended, task })
     }
 
     /// The address of the API; the token endpoint is `/oauth/token` under it.
@@ -89,10 +81,7 @@ impl Simulator {
     /// Accepts no more, lets requests under way end (those that wait are answered at once), and stops.
     pub async fn stop(self) {
         self.shared.stopping.cancel();
-        if tokio::time::timeout(STOPPING_TIME, self.ended.cancelled())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(STOPPING_TIME, self.ended.cancelled()).await.is_err() {
             tracing::warn!("the simulator stopped with requests under way");
         }
     }
@@ -116,10 +105,7 @@ async fn serve(listener: TcpListener, shared: Shared, ended: CancellationToken) 
     let stopping = shared.stopping.clone();
     let service = routes::all(shared).into_make_service_with_connect_info::<Severer>();
     let server = axum::serve(SeverableListener(listener), service);
-    if let Err(error) = server
-        .with_graceful_shutdown(stopping.cancelled_owned())
-        .await
-    {
+    if let Err(error) = server.with_graceful_shutdown(stopping.cancelled_owned()).await {
         tracing::error!(%error, "the simulator failed");
     }
 }

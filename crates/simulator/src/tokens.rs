@@ -31,10 +31,7 @@ impl Tokens {
         let token = Uuid::new_v4().simple().to_string();
         self.0.insert(
             token.clone(),
-            Token {
-                client_id: client_id.to_owned(),
-                ends: now + lifetime.min(LONGEST_LIFETIME),
-            },
+            Token { client_id: client_id.to_owned(), ends: now + lifetime.min(LONGEST_LIFETIME) },
         );
         token
     }
@@ -45,26 +42,14 @@ impl Tokens {
     }
 
     /// The token and its client, or the 401 it gets.
-    pub(crate) fn check<'a>(
-        &'a self,
-        token: Option<&'a str>,
-        now: Instant,
-    ) -> Result<(&'a str, &'a str), ApiError> {
+    pub(crate) fn check<'a>(&'a self, token: Option<&'a str>, now: Instant) -> Result<(&'a str, &'a str), ApiError> {
         let Some(token) = token else {
             let message = "No authentication bearer token specified in authorization header.";
-            return Err(ApiError::new(
-                StatusCode::UNAUTHORIZED,
-                "authentication.required",
-                message,
-            ));
+            return Err(ApiError::new(StatusCode::UNAUTHORIZED, "authentication.required", message));
         };
         match self.0.get(token) {
             Some(known) if known.ends > now => Ok((token, &known.client_id)),
-            _ => Err(ApiError::new(
-                StatusCode::UNAUTHORIZED,
-                "bad.credentials",
-                "Invalid login credentials.",
-            )),
+            _ => Err(ApiError::new(StatusCode::UNAUTHORIZED, "bad.credentials", "Invalid login credentials.")),
         }
     }
 
@@ -86,19 +71,12 @@ impl Tokens {
 /// The bearer token of a request.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then_some(token.trim())
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
 /// The client id and secret of a token request: HTTP Basic, else the form.
 pub(crate) fn credentials(headers: &HeaderMap, body: &[u8]) -> Option<(String, String)> {
-    basic(headers).or_else(|| {
-        Some((
-            form_value(body, "client_id")?,
-            form_value(body, "client_secret")?,
-        ))
-    })
+    basic(headers).or_else(|| Some((form_value(body, "client_id")?, form_value(body, "client_secret")?)))
 }
 
 fn basic(headers: &HeaderMap) -> Option<(String, String)> {
@@ -113,7 +91,5 @@ fn basic(headers: &HeaderMap) -> Option<(String, String)> {
 
 /// One value of a form body.
 pub(crate) fn form_value(body: &[u8], name: &str) -> Option<String> {
-    form_urlencoded::parse(body)
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.into_owned())
+    form_urlencoded::parse(body).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }

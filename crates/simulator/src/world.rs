@@ -39,10 +39,7 @@ impl Shared {
             record: Record::default(),
             organisation: Organisation::default(),
         };
-        Self {
-            world: Arc::new(Mutex::new(world)),
-            stopping: CancellationToken::new(),
-        }
+        Self { world: Arc::new(Mutex::new(world)), stopping: CancellationToken::new() }
     }
 
     /// The world; never held over an `await`.
@@ -99,27 +96,15 @@ impl World {
             Door::Api => self.enter_api(arrival, now),
         };
         let verdict = entry.map(|()| self.find_fault(number, arrival));
-        Admission {
-            number,
-            standing,
-            latency: self.options.latency,
-            verdict,
-        }
+        Admission { number, standing, latency: self.options.latency, verdict }
     }
 
     fn note(&mut self, arrival: Arrival<'_>) -> u64 {
-        let Arrival {
-            at_us,
-            door,
-            parts,
-            body,
-        } = arrival;
+        let Arrival { at_us, door, parts, body } = arrival;
         let token = tokens::bearer(&parts.headers);
         let client_id = match door {
             Door::Token => tokens::credentials(&parts.headers, body).map(|(id, _)| id),
-            Door::Api => token
-                .and_then(|token| self.tokens.client_of(token))
-                .map(str::to_owned),
+            Door::Api => token.and_then(|token| self.tokens.client_of(token)).map(str::to_owned),
         };
         let request = RecordedRequest {
             number: 0,
@@ -141,11 +126,7 @@ impl World {
         }
     }
 
-    fn enter_api(
-        &mut self,
-        arrival: Arrival<'_>,
-        now: Instant,
-    ) -> (Standing, Result<(), ApiError>) {
+    fn enter_api(&mut self, arrival: Arrival<'_>, now: Instant) -> (Standing, Result<(), ApiError>) {
         let token = tokens::bearer(&arrival.parts.headers);
         let (token, client) = match self.tokens.check(token, now) {
             Ok(known) => known,
@@ -186,8 +167,5 @@ fn size_allowed(body: &[u8]) -> Result<(), ApiError> {
 
 fn over_the_limit(exceeded: Exceeded) -> ApiError {
     let seconds = exceeded.seconds_to_wait;
-    ApiError {
-        retry_after: Some(seconds),
-        ..ApiError::too_many_requests(seconds, exceeded.limit)
-    }
+    ApiError { retry_after: Some(seconds), ..ApiError::too_many_requests(seconds, exceeded.limit) }
 }

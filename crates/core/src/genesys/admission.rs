@@ -1,7 +1,7 @@
 //! Whether a request may go now: the one place where brakes, gate, breaker, token, slow start and budget come
 //! together, in this order. A state machine over the time; waiting is [`crate::genesys::permit`]'s.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
@@ -119,6 +119,7 @@ pub struct Grant {
     share: Share,
     place: Place,
     pass: Pass,
+    permission: Pass,
     token: u64,
 }
 
@@ -221,10 +222,9 @@ impl Admissions {
                 return Step::Wait(next);
             }
         }
-        self.forbidden.take(who.kind, who.jobs, now);
-        let pass = self.breaker.take(now);
+        let (pass, permission) = (self.breaker.take(now), self.forbidden.take(who.kind, who.jobs, now));
         let (share, place) = (self.budget.take(now), self.slow_start.take(now));
-        Step::Go(Grant { share, place, pass, token: token.number }, token)
+        Step::Go(Grant { share, place, pass, permission, token: token.number }, token)
     }
 
     fn refusal(&self, who: Who<'_>, now: Instant) -> Option<Refusal> {
@@ -243,7 +243,7 @@ impl Admissions {
         self.credentials.why().is_none()
             && self.gate.opens(now).is_none()
             && (grant.pass == Pass::Probe || self.breaker.next_probe().is_none())
-            && self.forbidden.held(who.kind, who.jobs, now).is_none()
+            && (grant.permission == Pass::Probe || self.forbidden.held(who.kind, who.jobs, now).is_none())
             && self.tokens.good(now).is_some_and(|token| token.number == grant.token)
     }
 
@@ -255,8 +255,16 @@ impl Admissions {
     }
 
     /// A request to `endpoint`, sent at `sent`, ended.
-    pub fn ended(&mut self, grant: Grant, who: Who<'_>, endpoint: &'static str, sent: Instant, fate: Fate, now: Instant) {
-        let Grant { share, place, pass, token: _ } = grant;
+    pub fn ended(
+        &mut self,
+        grant: Grant,
+        who: Who<'_>,
+        endpoint: &'static str,
+        sent: Instant,
+        fate: Fate,
+        now: Instant,
+    ) {
+        let Grant { share, place, pass, permission: _, token: _ } = grant;
         let went = match fate {
             Fate::Answered { status, rates, said } => {
                 self.budget.answered(share, sent, now, rates);
@@ -334,13 +342,6 @@ impl Admissions {
     /// No token was given, for a reason that is not ours.
     pub fn not_minted(&mut self, now: Instant) {
         self.tokens.failed(now);
-        self.credentials_still_bad(now);
-    }
-
-    fn credentials_still_bad(&mut self, now: Instant) {
-        if let Some(why) = self.credentials.why().map(str::to_owned) {
-            self.credentials.put_on(&why, now);
-        }
     }
 
     /// A caller got no token, for that reason: it counts as a failed request of its jobs.
@@ -396,7 +397,11 @@ impl Admissions {
             self.announce();
         }
         let next = now + Duration::from_secs(1);
-        [self.gate.opens(now), self.credentials.next_try()].into_iter().flatten().filter(|at| *at > now).fold(next, Instant::min)
+        [self.gate.opens(now), self.credentials.next_try()]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > now)
+            .fold(next, Instant::min)
     }
 
     /// What the gauges say.
@@ -438,9 +443,4 @@ pub struct Gauges {
     pub time_shut: Duration,
     /// Requests left in the token's window.
     pub budget_left: u32,
-}
-
-/// The label of a status, or of none.
-pub fn status_label(status: Option<u16>) -> Cow<'static, str> {
-    status.map_or(Cow::Borrowed("error"), |status| Cow::Owned(status.to_string()))
 }

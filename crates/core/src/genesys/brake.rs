@@ -7,7 +7,10 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::job::{JobId, Kind};
+use crate::{
+    genesys::breaker::Pass,
+    job::{JobId, Kind},
+};
 
 /// So many different jobs in a row, and it is no longer a matter of the job.
 const JOBS_IN_A_ROW: usize = 5;
@@ -134,12 +137,14 @@ impl ForbiddenBrakes {
     }
 
     /// Lets a request through that is not [`held`](Self::held): its jobs are the probe, if the brake is on.
-    pub fn take(&mut self, kind: Kind, jobs: &[JobId], now: Instant) {
+    pub fn take(&mut self, kind: Kind, jobs: &[JobId], now: Instant) -> Pass {
         let brake = self.kinds.get_mut(&kind).and_then(|refusals| refusals.brake.as_mut());
-        if let Some(on) = brake.filter(|on| !on.is_probe(jobs)) {
+        let Some(on) = brake else { return Pass::Free };
+        if !on.is_probe(jobs) {
             on.next_probe = now + self.interval;
             on.probes = jobs.to_vec();
         }
+        Pass::Probe
     }
 
     /// When the next probe of the kind goes; `None` while its brake is off.
@@ -197,7 +202,7 @@ mod tests {
             assert_eq!(judge(&mut brakes, number, now), Judgement::Waits(now + MINUTE));
         }
         let due = now + MINUTE;
-        brakes.take(KIND, &[job(7)], due);
+        assert_eq!(brakes.take(KIND, &[job(7)], due), Pass::Probe);
         assert_eq!(judge(&mut brakes, 7, due), Judgement::Waits(due + MINUTE));
     }
 

@@ -91,7 +91,8 @@ impl Breaker {
     pub fn held(&self, now: Instant) -> Option<Instant> {
         let open = self.open.as_ref()?;
         // A probe in flight that outlives its wait is still the only one.
-        let until = if open.probe == Probe::InFlight { open.next_probe.max(now + self.first_wait) } else { open.next_probe };
+        let until =
+            if open.probe == Probe::InFlight { open.next_probe.max(now + self.first_wait) } else { open.next_probe };
         (open.probe == Probe::InFlight || now < open.next_probe).then_some(until)
     }
 

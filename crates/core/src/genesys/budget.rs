@@ -105,7 +105,7 @@ impl Budget {
         }
     }
 
-    /// A request sent at `sent` ended without an answer: the API may have counted it.
+    /// A request that was sent ended without an answer: the API may have counted it.
     pub fn lost(&mut self, share: Share, now: Instant) {
         if self.is_current(&share) {
             self.roll(now);

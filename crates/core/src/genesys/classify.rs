@@ -168,9 +168,8 @@ mod tests {
     }
 
     fn snapshot() -> String {
-        let mut text = String::from(
-            "status | safe to repeat | with Retry-After | to be looked up first | with Retry-After\n",
-        );
+        let mut text =
+            String::from("status | safe to repeat | with Retry-After | to be looked up first | with Retry-After\n");
         for status in 100..=599 {
             let of = |says_when, repeat| told(answer(status, says_when, repeat, Expected::AnySuccess));
             let (safe, safe_when) = (of(SaysWhen::No, Repeat::Safe), of(SaysWhen::Yes, Repeat::Safe));

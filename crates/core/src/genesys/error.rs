@@ -16,17 +16,8 @@ const BODY_TOLD: usize = 500;
 /// What of one member of a body is told, in characters: an event has to stay small.
 const MEMBER_TOLD: usize = 2000;
 /// The members of error bodies, the platform's and OAuth's.
-const MEMBERS: [&str; 9] = [
-    "message",
-    "code",
-    "contextId",
-    "details",
-    "errors",
-    "limit",
-    "error",
-    "error_description",
-    "description",
-];
+const MEMBERS: [&str; 9] =
+    ["message", "code", "contextId", "details", "errors", "limit", "error", "error_description", "description"];
 
 /// A call that did not succeed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -171,9 +162,10 @@ mod tests {
         let platform = json!({"message": "no", "code": "bad.request", "status": 400, "contextId": "c", "details": [],
             "errors": [], "limit": {"key": "k", "namespace": "n", "value": 1}, "entityName": "x"});
         let said = told(platform.to_string().as_bytes());
-        assert_eq!(said.keys().map(String::as_str).collect::<Vec<_>>(), [
-            "code", "contextId", "details", "errors", "limit", "message"
-        ]);
+        assert_eq!(
+            said.keys().map(String::as_str).collect::<Vec<_>>(),
+            ["code", "contextId", "details", "errors", "limit", "message"]
+        );
         assert_eq!(sentence(&said), "bad.request: no");
         let oauth = told(br#"{"error":"invalid_client","error_description":"authentication failed"}"#);
         assert_eq!(sentence(&oauth), "invalid_client: authentication failed");

@@ -104,11 +104,7 @@ fn set(given: Option<&str>) -> Option<&str> {
 }
 
 /// `given` as `read` reads it, or the default where it is empty: clap takes an empty variable for a value.
-fn or_default<T>(
-    given: &str,
-    default: &str,
-    read: impl Fn(&str) -> Result<T, ConfigError>,
-) -> Result<T, ConfigError> {
+fn or_default<T>(given: &str, default: &str, read: impl Fn(&str) -> Result<T, ConfigError>) -> Result<T, ConfigError> {
     read(if given.trim().is_empty() { default } else { given })
 }
 
@@ -158,8 +154,9 @@ mod tests {
         let options = parse(&[]).unwrap();
         assert_eq!(options.addresses().unwrap().api, "https://api.mypurecloud.com");
         assert_eq!((options.requests_per_minute, options.genesys_client_auth), (300, ClientAuth::Basic));
-        let seconds = [options.breaker_window, options.breaker_probe, options.credentials_probe, options.forbidden_probe]
-            .map(|duration| duration.as_secs());
+        let seconds =
+            [options.breaker_window, options.breaker_probe, options.credentials_probe, options.forbidden_probe]
+                .map(|duration| duration.as_secs());
         assert_eq!(seconds, [30, 5, 30, 60]);
         assert!(options.warnings().is_empty());
     }

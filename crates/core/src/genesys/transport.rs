@@ -6,7 +6,7 @@ use std::{error::Error, fs, path::Path, time::Duration};
 use bytes::{Bytes, BytesMut};
 use reqwest::{
     Certificate, Client, Method, Response, Url,
-    header::{HeaderMap, USER_AGENT, HeaderValue},
+    header::{HeaderMap, HeaderValue, USER_AGENT},
     redirect, retry,
 };
 use secrecy::{ExposeSecret, SecretString};

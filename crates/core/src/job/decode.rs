@@ -10,16 +10,29 @@ use super::{DEFAULT_MAX_ATTEMPTS, Job, JobId, MAX_BODY_BYTES, MAX_NESTING, Rejec
 
 /// The job in `body`, a message on the queue of `schema`'s kind. `message_id` and `timestamp` (Unix seconds)
 /// are the message's AMQP properties, used where the body names no id.
-pub fn decode(schema: &JobSchema, body: &[u8], message_id: Option<&str>, timestamp: Option<u64>) -> Result<Job, Box<Rejection>> {
+pub fn decode(
+    schema: &JobSchema,
+    body: &[u8],
+    message_id: Option<&str>,
+    timestamp: Option<u64>,
+) -> Result<Job, Box<Rejection>> {
     let id = readable_id(body, message_id, timestamp);
-    let reject = |code, message: String, violations| Err(Box::new(Rejection { id: id.clone(), code, message, violations }));
+    let reject =
+        |code, message: String, violations| Err(Box::new(Rejection { id: id.clone(), code, message, violations }));
 
     if body.len() > MAX_BODY_BYTES {
-        let message = format!("the body has {} bytes; a job has at most {MAX_BODY_BYTES}: send less, or several jobs", body.len());
+        let message = format!(
+            "the body has {} bytes; a job has at most {MAX_BODY_BYTES}: send less, or several jobs",
+            body.len()
+        );
         return reject("too_large", message, vec![]);
     }
     if let Some(offset) = nested_too_deep(body) {
-        return reject("undecodable", format!("byte {offset}: arrays and objects are nested deeper than {MAX_NESTING}"), vec![]);
+        return reject(
+            "undecodable",
+            format!("byte {offset}: arrays and objects are nested deeper than {MAX_NESTING}"),
+            vec![],
+        );
     }
     let value: Value = match serde_json::from_slice(body) {
         Ok(value) => value,
@@ -29,7 +42,11 @@ pub fn decode(schema: &JobSchema, body: &[u8], message_id: Option<&str>, timesta
     if let Some(given) = value.get("kind").and_then(Value::as_str).filter(|given| *given != kind.as_str()) {
         let given: String = given.chars().take(64).collect();
         let violation = Violation::new("/kind", format!("must be \"{kind}\" on this queue"));
-        return reject("kind_mismatch", format!("the job says kind {given:?} but came on the queue of {kind}"), vec![violation]);
+        return reject(
+            "kind_mismatch",
+            format!("the job says kind {given:?} but came on the queue of {kind}"),
+            vec![violation],
+        );
     }
     let mut violations = schema.violations(&value);
     let not_before = instant_of(&value, "notBefore", &mut violations);

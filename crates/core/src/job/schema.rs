@@ -105,12 +105,16 @@ fn violations_of(error: &ValidationError<'_>) -> Vec<Violation> {
         ValidationErrorKind::AnyOf { context } => {
             return context.first().into_iter().flatten().flat_map(violations_of).collect();
         }
-        ValidationErrorKind::Type { kind } => format!("must be {}, found {}", expected(kind), type_of(error.instance())),
+        ValidationErrorKind::Type { kind } => {
+            format!("must be {}, found {}", expected(kind), type_of(error.instance()))
+        }
         ValidationErrorKind::Pattern { pattern } => format!("does not match {pattern}"),
         ValidationErrorKind::Format { format } => format!("must be an RFC 3339 {format}, e.g. 2026-11-20T12:00:00Z"),
         ValidationErrorKind::Constant { expected_value } => format!("must be {expected_value}"),
         ValidationErrorKind::MinItems { limit } => format!("must have at least {limit} entries"),
-        ValidationErrorKind::MaxItems { limit } => format!("must have at most {limit} entries, found {}", length(error.instance())),
+        ValidationErrorKind::MaxItems { limit } => {
+            format!("must have at most {limit} entries, found {}", length(error.instance()))
+        }
         ValidationErrorKind::MinLength { limit } => format!("must have at least {limit} characters"),
         ValidationErrorKind::MaxLength { limit } => format!("must have at most {limit} characters"),
         ValidationErrorKind::Minimum { limit } => format!("must be at least {limit}"),

@@ -27,7 +27,9 @@ impl Subject {
     fn open(&self) -> Queue {
         match self {
             Self::Sqlite(path) => Queue::Sqlite(SqliteQueue::open(path, Role::Worker, Arc::new(SystemClock)).unwrap()),
-            Self::Rabbit { url, prefix } => Queue::Rabbit(RabbitQueue::connect(settings(url, prefix), Arc::new(SystemClock)).unwrap()),
+            Self::Rabbit { url, prefix } => {
+                Queue::Rabbit(RabbitQueue::connect(settings(url, prefix), Arc::new(SystemClock)).unwrap())
+            }
         }
     }
 }
@@ -76,10 +78,20 @@ async fn a_message_comes_out_as_it_went_in(subject: &Subject) {
         reply_to: Some("answers".into()),
         timestamp: Some(1_700_000_000),
         content_type: Some("application/json".into()),
-        headers: Headers::from([("traceparent".into(), "00-a-b-01".into()), ("genfleet-attempts".into(), 3_i64.into()), ("genfleet-state".into(), "{}".into())]),
+        headers: Headers::from([
+            ("traceparent".into(), "00-a-b-01".into()),
+            ("genfleet-attempts".into(), 3_i64.into()),
+            ("genfleet-state".into(), "{}".into()),
+        ]),
         ..message("whole")
     };
-    queue.publish(vec![Publication { to: Destination::Lane { kind: KIND, lane: Lane::Resume, after: Duration::ZERO }, message: sent.clone() }]).await.unwrap();
+    queue
+        .publish(vec![Publication {
+            to: Destination::Lane { kind: KIND, lane: Lane::Resume, after: Duration::ZERO },
+            message: sent.clone(),
+        }])
+        .await
+        .unwrap();
     let mut consumer = queue.consume(KIND, 8);
     let came = next(&mut consumer).await;
     assert_eq!((&came.message, came.lane, came.returns), (&sent, Lane::Resume, 0));
@@ -90,7 +102,8 @@ async fn a_message_comes_out_as_it_went_in(subject: &Subject) {
 async fn headers_count_only_where_no_producer_can_set_them(subject: &Subject) {
     let queue = subject.open();
     let mut sent = message("forged");
-    sent.headers = Headers::from([("traceparent".into(), "00-a-b-01".into()), ("genfleet-generation".into(), 9_i64.into())]);
+    sent.headers =
+        Headers::from([("traceparent".into(), "00-a-b-01".into()), ("genfleet-generation".into(), 9_i64.into())]);
     queue.publish(vec![Publication { to: Destination::Door(KIND), message: sent }]).await.unwrap();
     let mut consumer = queue.consume(KIND, 8);
     let came = next(&mut consumer).await;
@@ -125,7 +138,10 @@ async fn a_settlement_publishes(subject: &Subject) {
     queue.publish(vec![to_lane("first round", Lane::Jobs, Duration::ZERO)]).await.unwrap();
     let mut consumer = queue.consume(KIND, 8);
     let first = next(&mut consumer).await;
-    let event = Publication { to: Destination::Event { kind: KIND.to_string(), outcome: "succeeded" }, message: message("event") };
+    let event = Publication {
+        to: Destination::Event { kind: KIND.to_string(), outcome: "succeeded" },
+        message: message("event"),
+    };
     settle(first, vec![to_lane("second round", Lane::Resume, Duration::ZERO), event]).await;
     let second = next(&mut consumer).await;
     assert_eq!((name(&second), second.lane), ("second round", Lane::Resume));
@@ -155,7 +171,8 @@ async fn what_is_given_back_comes_again_counted(subject: &Subject) {
 async fn while_both_wait_every_second_start_is_a_begun_one(subject: &Subject) {
     let queue = subject.open();
     let lanes = [Lane::Jobs, Lane::Resume].into_iter();
-    let publications = lanes.flat_map(|lane| (0..6).map(move |n| to_lane(&format!("{lane}-{n}"), lane, Duration::ZERO))).collect();
+    let publications =
+        lanes.flat_map(|lane| (0..6).map(move |n| to_lane(&format!("{lane}-{n}"), lane, Duration::ZERO))).collect();
     queue.publish(publications).await.unwrap();
     let mut consumer = queue.consume(KIND, 16);
     // Until both lanes' messages have arrived, the order says nothing.
@@ -175,12 +192,21 @@ async fn a_delayed_job_comes_in_its_time_and_not_before(subject: &Subject) {
     let queue = subject.open();
     let mut consumer = queue.consume(KIND, 8);
     let sent = Instant::now();
-    queue.publish(vec![to_lane("late", Lane::Resume, Duration::from_secs(3)), to_lane("soon", Lane::Resume, Duration::from_secs(1))]).await.unwrap();
+    queue
+        .publish(vec![
+            to_lane("late", Lane::Resume, Duration::from_secs(3)),
+            to_lane("soon", Lane::Resume, Duration::from_secs(1)),
+        ])
+        .await
+        .unwrap();
     for (expected, seconds) in [("soon", 1), ("late", 3)] {
         let came = next(&mut consumer).await;
         let waited = sent.elapsed();
         assert_eq!(name(&came), expected);
-        assert!(waited > Duration::from_millis(seconds * 1000 - 50) && waited < Duration::from_secs(seconds + 1), "{expected}: {waited:?}");
+        assert!(
+            waited > Duration::from_millis(seconds * 1000 - 50) && waited < Duration::from_secs(seconds + 1),
+            "{expected}: {waited:?}"
+        );
         settle(came, vec![]).await;
     }
     queue.close().await;
@@ -188,7 +214,14 @@ async fn a_delayed_job_comes_in_its_time_and_not_before(subject: &Subject) {
 
 async fn suspects_come_apart_and_one_at_a_time(subject: &Subject) {
     let queue = subject.open();
-    queue.publish(vec![to_lane("suspect-1", Lane::Suspect, Duration::ZERO), to_lane("suspect-2", Lane::Suspect, Duration::ZERO), to_lane("good", Lane::Jobs, Duration::ZERO)]).await.unwrap();
+    queue
+        .publish(vec![
+            to_lane("suspect-1", Lane::Suspect, Duration::ZERO),
+            to_lane("suspect-2", Lane::Suspect, Duration::ZERO),
+            to_lane("good", Lane::Jobs, Duration::ZERO),
+        ])
+        .await
+        .unwrap();
     let mut consumer = queue.consume(KIND, 8);
     let mut suspects = consumer.suspects();
     let good = next(&mut consumer).await;

@@ -160,6 +160,7 @@ impl RabbitQueue {
     /// Ends both sessions: what is unsettled goes back to its queue, what is unconfirmed gets a moment more.
     pub async fn close(&self) {
         self.shared.closing.cancel();
+        self.shared.publisher.stop();
         self.shared.tasks.close();
         if tokio::time::timeout(CLOSING, self.shared.tasks.wait()).await.is_err() {
             tracing::warn!("the broker's sessions did not end within {CLOSING:?}");

@@ -145,7 +145,9 @@ pub fn route(prefix: &str, to: &Destination) -> (String, String) {
         Destination::Door(kind) => (format!("{prefix}.jobs"), kind.to_string()),
         Destination::Lane { kind, lane, after } => match seconds(*after) {
             0 => (format!("{prefix}.work"), lane_key(*kind, *lane)),
-            delay => (ladder_exchange(prefix, delay.ilog2()), format!("{}{}", ladder_bits(delay), lane_key(*kind, *lane))),
+            delay => {
+                (ladder_exchange(prefix, delay.ilog2()), format!("{}{}", ladder_bits(delay), lane_key(*kind, *lane)))
+            }
         },
         Destination::Event { kind, outcome } => (events(prefix), format!("{kind}.{outcome}")),
         Destination::Reply { queue } => (String::new(), queue.clone()),

@@ -36,7 +36,8 @@ struct WorkerCommand<O: Args + fmt::Debug> {
 
 /// `main` of a worker.
 pub fn main<H: JobHandler>() -> ExitCode {
-    let about = format!("Works {} jobs: takes them from the queue, calls Genesys Cloud, publishes what happened.", H::KIND);
+    let about =
+        format!("Works {} jobs: takes them from the queue, calls Genesys Cloud, publishes what happened.", H::KIND);
     let command = WorkerCommand::<H::Options>::command().name(H::KIND.worker()).about(about);
     let options: WorkerCommand<H::Options> = match parse(command, env::args_os()) {
         Ok(options) => options,

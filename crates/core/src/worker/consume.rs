@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use super::engine::Engine;
 use crate::{
-    genesys::client::Admission,
+    genesys::admission::Admission,
     handler::JobHandler,
     metric,
     queue::{Consumer, Delivery, Suspects},

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{running::Running, suspect::Outlived};
-use crate::{clock::SharedClock, genesys::client::GenesysClient, handler::JobHandler, job::schema::JobSchema, queue::Queue, retry::RetryPolicy};
+use crate::{
+    clock::SharedClock, genesys::client::GenesysClient, handler::JobHandler, job::schema::JobSchema, queue::Queue,
+    retry::RetryPolicy,
+};
 
 /// How jobs are run; the same for all kinds of a process.
 #[derive(Clone, Copy, Debug)]

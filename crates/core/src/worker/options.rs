@@ -11,7 +11,7 @@ use crate::{
     options::{ConfigError, duration, secret},
     queue::{
         Queue, QueueError,
-        rabbit::{RabbitQueue, RabbitSettings, TopologyMode},
+        rabbit::{ClientIdentity, RabbitQueue, RabbitSettings, TopologyMode},
         sqlite::{Role, SqliteQueue},
     },
     retry::RetryPolicy,
@@ -40,9 +40,13 @@ pub struct QueueOptions {
     #[arg(long, env = "GENFLEET_QUEUE_CA_FILE", value_name = "FILE")]
     pub queue_ca_file: Option<PathBuf>,
 
-    /// PKCS#12 file with this client's certificate; its password in GENFLEET_QUEUE_CLIENT_PASSWORD
-    #[arg(long, env = "GENFLEET_QUEUE_CLIENT_CERTIFICATE", value_name = "FILE")]
+    /// PEM file with the certificate this client shows to the broker
+    #[arg(long, env = "GENFLEET_QUEUE_CLIENT_CERTIFICATE", value_name = "FILE", requires = "queue_client_key")]
     pub queue_client_certificate: Option<PathBuf>,
+
+    /// PEM file with its private key, without a password
+    #[arg(long, env = "GENFLEET_QUEUE_CLIENT_KEY", value_name = "FILE", requires = "queue_client_certificate")]
+    pub queue_client_key: Option<PathBuf>,
 
     /// Messages wait and none is delivered for this long: the session is rebuilt
     #[arg(long, env = "GENFLEET_QUEUE_WATCHDOG", default_value = "60s", value_parser = duration, value_name = "DURATION")]
@@ -79,20 +83,23 @@ impl QueueOptions {
         let from_file = || Ok(secret("GENFLEET_QUEUE_URL")?.map(QueueUrl));
         let given = self.queue_url.clone().map_or_else(from_file, |url| Ok(Some(url)))?;
         given.ok_or_else(|| {
-            ConfigError::new("no queue: set --queue-url or GENFLEET_QUEUE_URL to amqp://HOST, amqps://HOST or sqlite:FILE")
+            ConfigError::new(
+                "no queue: set --queue-url or GENFLEET_QUEUE_URL to amqp://HOST, amqps://HOST or sqlite:FILE",
+            )
         })
     }
 
     /// What the `RabbitMQ` side needs; an error where the address is of another queue.
     pub fn rabbit(&self, name: &str) -> Result<RabbitSettings, ConfigError> {
         let url = self.url()?;
+        let identity = self.queue_client_certificate.clone().zip(self.queue_client_key.clone());
         let urls: Vec<SecretString> = split_hosts(url.0.expose_secret())?.into_iter().map(SecretString::from).collect();
         Ok(RabbitSettings {
             urls,
             prefix: self.queue_prefix.clone(),
             topology: self.topology,
             ca_file: self.queue_ca_file.clone(),
-            client_identity: self.queue_client_certificate.clone(),
+            client_identity: identity.map(|(certificate, key)| ClientIdentity { certificate, key }),
             name: name.to_owned(),
             watchdog: self.queue_watchdog,
         })
@@ -128,10 +135,15 @@ fn split_hosts(url: &str) -> Result<Vec<String>, ConfigError> {
         return Err(wrong());
     };
     if rest.contains("://") {
-        return url.split(',').map(|one| split_hosts(one.trim())).collect::<Result<Vec<_>, _>>().map(|urls| urls.concat());
+        return url
+            .split(',')
+            .map(|one| split_hosts(one.trim()))
+            .collect::<Result<Vec<_>, _>>()
+            .map(|urls| urls.concat());
     }
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let (user, hosts) = authority.rsplit_once('@').map_or((String::new(), authority), |(user, hosts)| (format!("{user}@"), hosts));
+    let (user, hosts) =
+        authority.rsplit_once('@').map_or((String::new(), authority), |(user, hosts)| (format!("{user}@"), hosts));
     let urls: Vec<String> = hosts.split(',').map(|host| format!("{scheme}://{user}{}{path}", host.trim())).collect();
     if urls.iter().any(|one| url::Url::parse(one).is_err()) {
         return Err(ConfigError::new("--queue-url: not a URL; write amqp://user:password@host:5672/vhost"));

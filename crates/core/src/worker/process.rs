@@ -103,7 +103,9 @@ impl<H: JobHandler> Engine<H> {
         };
         tracing::Span::current().record("id", job.id.as_str());
         let not_before = carried.not_before.or(job.not_before.filter(|_| !carried.begun()));
-        if let Some(wait) = not_before.and_then(|at| Duration::try_from(at.duration_since(now)).ok()).filter(|wait| !wait.is_zero()) {
+        if let Some(wait) =
+            not_before.and_then(|at| Duration::try_from(at.duration_since(now)).ok()).filter(|wait| !wait.is_zero())
+        {
             debug!(?wait, "not yet");
             return self.postpone(delivery, &carried, wait).await;
         }
@@ -121,7 +123,9 @@ impl<H: JobHandler> Engine<H> {
         loop {
             let Arrived { delivery, carried, job, slot } = arrived;
             match self.running.enter(&job.id, delivery) {
-                Entered::Run(run, delivery) => return self.run(run, Arrived { delivery, carried, job, slot }, payload).await,
+                Entered::Run(run, delivery) => {
+                    return self.run(run, Arrived { delivery, carried, job, slot }, payload).await;
+                }
                 Entered::Attached => return debug!("attached to the delivery of this job that runs here"),
                 Entered::Busy(delivery, ended) => {
                     if timeout(self.policy.attempt_timeout, ended.cancelled()).await.is_err() {
@@ -175,7 +179,8 @@ impl<H: JobHandler> Engine<H> {
 
     /// Hands the job to the handler: a panic is an error of this attempt, and so is not coming to an end.
     async fn attempt(&self, context: &JobContext, payload: H::Payload, state: H::State) -> Ended {
-        let mut handling = std::pin::pin!(AssertUnwindSafe(self.handler.handle(context, payload, state)).catch_unwind());
+        let mut handling =
+            std::pin::pin!(AssertUnwindSafe(self.handler.handle(context, payload, state)).catch_unwind());
         let limit = async {
             tokio::select! {
                 () = sleep(self.policy.attempt_timeout) => context.stop.cancel(),
@@ -191,14 +196,19 @@ impl<H: JobHandler> Engine<H> {
             Ok(Ok(Progress::Done(report))) => Ended::Done(serde_json::to_value(report).unwrap_or(Value::Null)),
             Ok(Ok(Progress::Begun { state, again_in })) => begun(&state, again_in),
             Ok(Err(error)) => Ended::Error(error),
-            Err(panic) => Ended::Error(JobError::new(ErrorClass::Transient, "panicked", format!("the handler panicked: {}", panic_text(&*panic)))),
+            Err(panic) => Ended::Error(JobError::new(
+                ErrorClass::Transient,
+                "panicked",
+                format!("the handler panicked: {}", panic_text(&*panic)),
+            )),
         }
     }
 
     /// What follows from how the attempt ended, with its closing log line and metrics.
     fn conclude(&self, job: &Job, mut carried: Carried, delivery: &Delivery, ended: Ended) -> Conclusion {
         let now = self.clock.now();
-        let settlement = settle::decide(&ended, carried.attempts, job.max_attempts, &self.policy.retry, fastrand::f64(), now);
+        let settlement =
+            settle::decide(&ended, carried.attempts, job.max_attempts, &self.policy.retry, fastrand::f64(), now);
         match settlement {
             Settlement::Done => {
                 carried.attempts += 1;
@@ -241,7 +251,9 @@ impl<H: JobHandler> Engine<H> {
 
     fn ending(&self, id: &JobId, outcome: Outcome, carried: &Carried, message: &Message, now: Timestamp) -> Ending {
         let started_at = carried.started_at.unwrap_or(now);
-        let since_sent = |sent: u64| started_at.as_millisecond().saturating_sub(i64::try_from(sent).unwrap_or(i64::MAX).saturating_mul(1000));
+        let since_sent = |sent: u64| {
+            started_at.as_millisecond().saturating_sub(i64::try_from(sent).unwrap_or(i64::MAX).saturating_mul(1000))
+        };
         Ending {
             kind: self.kind(),
             worker: H::KIND.worker(),
@@ -263,7 +275,13 @@ impl<H: JobHandler> Engine<H> {
 
     /// Settles the delivery that ran and all that attached to it. One that went stale waits for the message to
     /// come again and attach, so that what was achieved is neither lost nor done twice.
-    async fn settle(self: Arc<Self>, mut run: Run, delivery: Delivery, conclusion: Conclusion, slot: OwnedSemaphorePermit) {
+    async fn settle(
+        self: Arc<Self>,
+        mut run: Run,
+        delivery: Delivery,
+        conclusion: Conclusion,
+        slot: OwnedSemaphorePermit,
+    ) {
         let mut waiting = !self.settle_one(delivery, &conclusion).await;
         // The job's work is over: its slot is free for the redelivery it may be waiting for.
         drop(slot);
@@ -328,7 +346,12 @@ impl<H: JobHandler> Engine<H> {
     }
 
     /// Ends a delivery that never reached the handler.
-    async fn end_unrun(&self, delivery: Delivery, ending: Ending, dead: Option<(&'static str, Option<&'static str>, String)>) {
+    async fn end_unrun(
+        &self,
+        delivery: Delivery,
+        ending: Ending,
+        dead: Option<(&'static str, Option<&'static str>, String)>,
+    ) {
         let conclusion = Conclusion::Ends { ending: Box::new(ending), dead };
         self.settle_one(delivery, &conclusion).await;
     }
@@ -358,7 +381,10 @@ impl<H: JobHandler> Engine<H> {
 
     async fn expire(&self, delivery: Delivery, carried: &Carried, job: Job) {
         let deadline = job.deadline.map(|deadline| deadline.to_string()).unwrap_or_default();
-        let error = JobError::permanent("deadline_passed", format!("not started by its deadline {deadline}; nothing was called"));
+        let error = JobError::permanent(
+            "deadline_passed",
+            format!("not started by its deadline {deadline}; nothing was called"),
+        );
         info!(outcome = "expired", code = "deadline_passed", "job ended");
         let mut ending = self.ending(&job.id, Outcome::Expired, carried, &delivery.message, self.clock.now());
         ending.error = Some(event::error_told(&error, "deadline_passed", None));

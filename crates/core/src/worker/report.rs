@@ -56,7 +56,14 @@ pub fn ended(message: &Message, ending: &Ending, dead: Option<DeadLetter<'_>>) -
 }
 
 /// The message's next round, in `lane`, after `after`, with `carried` in its headers.
-pub fn again(message: &Message, carried: &Carried, kind: Kind, lane: Lane, after: Duration, now: Timestamp) -> Publication {
+pub fn again(
+    message: &Message,
+    carried: &Carried,
+    kind: Kind,
+    lane: Lane,
+    after: Duration,
+    now: Timestamp,
+) -> Publication {
     let mut carried = carried.clone();
     carried.not_before = (after > LONGEST_DELAY).then(|| now.saturating_add(after).unwrap_or(Timestamp::MAX));
     let mut message = carried.write(message);
@@ -157,9 +164,17 @@ mod tests {
     }
 
     fn message() -> Message {
-        let headers = Headers::from([(carried::STATE.to_owned(), "{}".into()), ("traceparent".to_owned(), "00-a-b-01".into())]);
+        let headers =
+            Headers::from([(carried::STATE.to_owned(), "{}".into()), ("traceparent".to_owned(), "00-a-b-01".into())]);
         let reply_to = Some("answers".to_owned());
-        Message { body: "garbage".into(), message_id: Some("m".into()), correlation_id: Some("c".into()), reply_to, headers, ..Message::default() }
+        Message {
+            body: "garbage".into(),
+            message_id: Some("m".into()),
+            correlation_id: Some("c".into()),
+            reply_to,
+            headers,
+            ..Message::default()
+        }
     }
 
     #[test]
@@ -193,7 +208,8 @@ mod tests {
     #[test]
     fn a_delay_beyond_the_levels_travels_as_not_before() {
         let day = Duration::from_secs(100_000);
-        let publication = again(&message(), &Carried::default(), Kind::CdnPurge, Lane::Jobs, day, Timestamp::UNIX_EPOCH);
+        let publication =
+            again(&message(), &Carried::default(), Kind::CdnPurge, Lane::Jobs, day, Timestamp::UNIX_EPOCH);
         assert_eq!(publication.to, Destination::Lane { kind: Kind::CdnPurge, lane: Lane::Jobs, after: LONGEST_DELAY });
         assert_eq!(publication.message.headers[carried::NOT_BEFORE], "1970-01-02T03:46:40Z".into());
     }
@@ -202,7 +218,8 @@ mod tests {
     fn headers_are_held_to_their_limit() {
         let mut message = message();
         message.headers.insert("tracestate".into(), "x".repeat(100_000).into());
-        let publication = again(&message, &Carried::default(), Kind::CdnPurge, Lane::Resume, Duration::ZERO, Timestamp::UNIX_EPOCH);
+        let publication =
+            again(&message, &Carried::default(), Kind::CdnPurge, Lane::Resume, Duration::ZERO, Timestamp::UNIX_EPOCH);
         assert!(header_bytes(&publication.message.headers) <= MAX_HEADER_BYTES);
     }
 

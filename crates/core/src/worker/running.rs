@@ -57,7 +57,12 @@ impl Running {
             }
             Some(entry) => Entered::Busy(delivery, entry.ended.clone()),
             None => {
-                let entry = Entry { body: delivery.message.body.clone(), attached: Vec::new(), ended: CancellationToken::new(), arrived: Arc::default() };
+                let entry = Entry {
+                    body: delivery.message.body.clone(),
+                    attached: Vec::new(),
+                    ended: CancellationToken::new(),
+                    arrived: Arc::default(),
+                };
                 jobs.insert(id.clone(), entry);
                 Entered::Run(Run { running: Arc::clone(self), id: id.clone(), finished: false }, delivery)
             }

@@ -55,8 +55,16 @@ pub enum Settlement {
 
 /// The settlement of an attempt that came after `attempts` counted ones, of at most `max_attempts`. `roll` is
 /// 0–1, chosen by chance.
-pub fn decide(ended: &Ended, attempts: u32, max_attempts: u32, policy: &RetryPolicy, roll: f64, now: Timestamp) -> Settlement {
-    let unburned = |after: Duration, class: ErrorClass| Settlement::Again { after, burned: false, class: Some(class.as_str()) };
+pub fn decide(
+    ended: &Ended,
+    attempts: u32,
+    max_attempts: u32,
+    policy: &RetryPolicy,
+    roll: f64,
+    now: Timestamp,
+) -> Settlement {
+    let unburned =
+        |after: Duration, class: ErrorClass| Settlement::Again { after, burned: false, class: Some(class.as_str()) };
     let error = match ended {
         Ended::Done(_) => return Settlement::Done,
         Ended::Begun { again_in, .. } => return Settlement::Again { after: *again_in, burned: false, class: None },
@@ -114,7 +122,9 @@ mod tests {
     #[test]
     fn a_held_job_waits_until_it_may_go() {
         let until = Timestamp::from_second(90).unwrap();
-        assert!(matches!(after(ErrorClass::Held { until }, 0), Settlement::Again { after, .. } if after == Duration::from_secs(90)));
+        assert!(
+            matches!(after(ErrorClass::Held { until }, 0), Settlement::Again { after, .. } if after == Duration::from_secs(90))
+        );
     }
 
     #[test]

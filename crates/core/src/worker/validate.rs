@@ -14,7 +14,8 @@ pub fn payload<H: JobHandler>(job: &Job) -> Result<H::Payload, Box<Rejection>> {
         Err(error) => vec![Violation::new("/payload", error.to_string())],
     };
     if job.webhook.is_some() {
-        violations.push(Violation::new("/webhook", "no webhook can be signed here: GENFLEET_WEBHOOK_SECRET is not set"));
+        violations
+            .push(Violation::new("/webhook", "no webhook can be signed here: GENFLEET_WEBHOOK_SECRET is not set"));
     }
     match payload {
         Ok(payload) if violations.is_empty() => Ok(payload),

@@ -120,7 +120,10 @@ fn body(options: &Options) -> anyhow::Result<Vec<u8>> {
 async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()> {
     options.queue.check()?;
     let clock: SharedClock = Arc::new(SystemClock);
-    let queue = options.queue.open("genfleet enqueue", Role::Tool, clock).map_err(|error| ConfigError::new(error.to_string()))?;
+    let queue = options
+        .queue
+        .open("genfleet enqueue", Role::Tool, clock)
+        .map_err(|error| ConfigError::new(error.to_string()))?;
     let message = Message {
         body: body.into(),
         message_id: Some(job.id.to_string()),
@@ -128,7 +131,8 @@ async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()>
         content_type: Some("application/json".to_owned()),
         ..Message::default()
     };
-    let sent = timeout(options.timeout, queue.publish(vec![Publication { to: Destination::Door(job.kind), message }])).await;
+    let sent =
+        timeout(options.timeout, queue.publish(vec![Publication { to: Destination::Door(job.kind), message }])).await;
     let problems = queue.health().problems.join("; ");
     queue.close().await;
     match sent {

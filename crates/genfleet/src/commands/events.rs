@@ -2,7 +2,6 @@
 
 use std::{io::Write, path::Path, process::ExitCode, sync::Arc};
 
-use futures_util::StreamExt;
 use genfleet_core::{
     clock::{SharedClock, SystemClock},
     options::ConfigError,

@@ -79,7 +79,10 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
         bail!("{reason}. Start it again to go on");
     }
     if !tally.complete() {
-        eprintln!("Stopped before the end. Start it again with the same files to go on; the batch is kept in {}", store.display());
+        eprintln!(
+            "Stopped before the end. Start it again with the same files to go on; the batch is kept in {}",
+            store.display()
+        );
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     SqliteQueue::remove(&store).with_context(|| format!("the store {} cannot be removed", store.display()))?;
@@ -127,7 +130,12 @@ fn sink(options: &Options) -> anyhow::Result<Box<dyn Write + Send>> {
 }
 
 /// Prints events as they come and counts them, until no job is left or the store is closed.
-async fn follow(store: SqliteQueue, mut sink: Box<dyn Write + Send>, progress: Progress, finished: oneshot::Sender<()>) -> anyhow::Result<Tally> {
+async fn follow(
+    store: SqliteQueue,
+    mut sink: Box<dyn Write + Send>,
+    progress: Progress,
+    finished: oneshot::Sender<()>,
+) -> anyhow::Result<Tally> {
     let mut tally = Tally::new(progress.total());
     let printed = store.batch_cursor().await?;
     let mut sequence = 0;
@@ -154,8 +162,8 @@ async fn follow(store: SqliteQueue, mut sink: Box<dyn Write + Send>, progress: P
         if events.is_empty() {
             if matches!(unfinished, Ok(0)) {
                 progress.done();
-                // Nobody waits any more only when the process is stopping already.
-                drop(finished.send(()));
+                // Nobody waits any more where the process is stopping already.
+                let _ = finished.send(());
                 return Ok(tally);
             }
             store.event_published().await;

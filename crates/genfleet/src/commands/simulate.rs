@@ -55,7 +55,10 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
         let simulator = Simulator::start(options.behaviour.options(options.listen)).await?;
         println!("{}", simulator.base_url());
         eprintln!("A stand-in for Genesys Cloud listens at {0}; what it received: {0}/_sim/", simulator.base_url());
-        eprintln!("Point workers at it: GENESYS_BASE_URL={} GENESYS_CLIENT_ID=any GENESYS_CLIENT_SECRET=any", simulator.base_url());
+        eprintln!(
+            "Point workers at it: GENESYS_BASE_URL={} GENESYS_CLIENT_ID=any GENESYS_CLIENT_SECRET=any",
+            simulator.base_url()
+        );
         tokio::select! {
             _ = signals.next() => {}
             () = simulator.wait() => anyhow::bail!("the simulator ended by itself"),

@@ -58,13 +58,17 @@ pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
     let metrics = telemetry::start_metrics(&kinds)?;
     let clock: SharedClock = Arc::new(SystemClock);
     block_on(async {
-        let (genesys, simulator) = simulated::client(&options.simulate, &options.genesys, &kinds, clock.clone()).await?;
+        let (genesys, simulator) =
+            simulated::client(&options.simulate, &options.genesys, &kinds, clock.clone()).await?;
         if options.check_config {
             println!("the settings can work");
             return Ok(ExitCode::SUCCESS);
         }
         let signals = Signals::listen()?;
-        let queue = options.queue.open("genfleet", Role::Worker, clock.clone()).map_err(|error| ConfigError::new(error.to_string()))?;
+        let queue = options
+            .queue
+            .open("genfleet", Role::Worker, clock.clone())
+            .map_err(|error| ConfigError::new(error.to_string()))?;
         let runtime = Runtime::new(options.worker, queue, genesys, clock);
         runtime.serve_admin(metrics).await?;
         fleet::work(&runtime, options.handlers, &kinds)?;

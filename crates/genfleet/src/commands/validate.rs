@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use anyhow::Context;
 use serde_json::json;
 
-use super::{EXIT_FAILED, run::lines::{self, Line}};
+use super::{
+    EXIT_FAILED,
+    run::lines::{self, Line},
+};
 use crate::fleet::Checker;
 
 /// Which jobs.
@@ -42,7 +45,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 fn tell(line: &Line, rejection: &genfleet_core::job::Rejection, as_json: bool) {
     if as_json {
         let told = json!({
-            "file": line.file, "line": line.number, "id": rejection.id, "code": rejection.code,
+            "file": &*line.file, "line": line.number, "id": rejection.id, "code": rejection.code,
             "message": rejection.message, "violations": rejection.violations,
         });
         println!("{told}");

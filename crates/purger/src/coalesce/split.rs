@@ -171,7 +171,8 @@ mod tests {
     #[test]
     fn whichever_one_path_is_bad_it_is_named_within_13_requests() {
         let one_large = |large: usize| std::iter::repeat_n(1, 100 - large).chain([large]).collect::<Vec<_>>();
-        let shapes = (0..=100).map(one_large).chain([vec![1; 100], vec![2; 50], vec![50, 50], vec![33, 33, 34], vec![10; 10]]);
+        let shapes =
+            (0..=100).map(one_large).chain([vec![1; 100], vec![2; 50], vec![50, 50], vec![33, 33, 34], vec![10; 10]]);
         let mut most = 0;
         for sizes in shapes {
             let lines = request(&sizes);

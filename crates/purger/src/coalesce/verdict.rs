@@ -162,14 +162,21 @@ impl<C: Cdn> Driver<C> {
         }
         if self.cases.is_empty() {
             let now = Instant::now();
-            self.entries.values_mut().for_each(|entry| drop(entry.since.get_or_insert(now)));
+            for entry in self.entries.values_mut() {
+                entry.since.get_or_insert(now);
+            }
         }
     }
 
     fn is_suspected(&self, job: JobKey) -> bool {
         let asked_for = self.flights.values().filter(|flight| matches!(flight.purpose, Purpose::Case(_)));
         self.cases.values().any(|case| case.split.suspects(job))
-            || self.parked.iter().map(|refused| &refused.lines).chain(asked_for.map(|flight| &flight.lines)).any(|lines| items(lines).any(|item| item.job == job))
+            || self
+                .parked
+                .iter()
+                .map(|refused| &refused.lines)
+                .chain(asked_for.map(|flight| &flight.lines))
+                .any(|lines| items(lines).any(|item| item.job == job))
     }
 
     pub(super) fn end_all(&mut self, jobs: Vec<JobKey>, error: &JobError) {

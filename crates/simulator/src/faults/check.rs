@@ -63,37 +63,23 @@ pub enum FaultRuleError {
 }
 
 pub(super) fn bad(key: &'static str, value: &str, allowed: &'static str) -> FaultRuleError {
-    FaultRuleError::BadValue {
-        key,
-        value: value.to_owned(),
-        allowed,
-    }
+    FaultRuleError::BadValue { key, value: value.to_owned(), allowed }
 }
 
 impl FaultRule {
     /// Says what is wrong with a rule that was not read from text.
     pub fn check(&self) -> Result<(), FaultRuleError> {
         self.check_values()?;
-        let acts = self.status.is_some()
-            || self.body.is_some()
-            || self.latency.is_some()
-            || self.lost
-            || self.hang;
+        let acts = self.status.is_some() || self.body.is_some() || self.latency.is_some() || self.lost || self.hang;
         if !acts {
             return Err(FaultRuleError::DoesNothing);
         }
         self.check_silence()?;
         if self.retry_after.is_some() && self.status.is_none() {
-            return Err(FaultRuleError::Needs {
-                key: "retry-after",
-                other: "status",
-            });
+            return Err(FaultRuleError::Needs { key: "retry-after", other: "status" });
         }
         if self.content_type.is_some() && self.body.is_none() {
-            return Err(FaultRuleError::Needs {
-                key: "content-type",
-                other: "body",
-            });
+            return Err(FaultRuleError::Needs { key: "content-type", other: "body" });
         }
         Ok(())
     }
@@ -125,26 +111,17 @@ impl FaultRule {
     fn check_silence(&self) -> Result<(), FaultRuleError> {
         let silence = match (self.lost, self.hang) {
             (true, true) => {
-                return Err(FaultRuleError::Excluded {
-                    key: "lost",
-                    other: "hang",
-                });
+                return Err(FaultRuleError::Excluded { key: "lost", other: "hang" });
             }
             (true, false) => "lost",
             (false, true) => "hang",
             (false, false) => return Ok(()),
         };
         if self.status.is_some() {
-            return Err(FaultRuleError::Excluded {
-                key: "status",
-                other: silence,
-            });
+            return Err(FaultRuleError::Excluded { key: "status", other: silence });
         }
         if self.body.is_some() {
-            return Err(FaultRuleError::Excluded {
-                key: "body",
-                other: silence,
-            });
+            return Err(FaultRuleError::Excluded { key: "body", other: silence });
         }
         Ok(())
     }

@@ -18,14 +18,10 @@ impl FromStr for FaultRule {
         let mut rule = Self::default();
         let mut seen = Vec::new();
         for piece in pieces(text)? {
-            let (key, value) = piece
-                .split_once('=')
-                .map_or((piece, None), |(key, value)| (key, Some(value)));
+            let (key, value) = piece.split_once('=').map_or((piece, None), |(key, value)| (key, Some(value)));
             let key = key.trim();
             if seen.contains(&key) {
-                return Err(FaultRuleError::Twice {
-                    key: key.to_owned(),
-                });
+                return Err(FaultRuleError::Twice { key: key.to_owned() });
             }
             seen.push(key);
             set(&mut rule, key, &unquoted(value.unwrap_or_default().trim()))?;
@@ -59,20 +55,13 @@ fn pieces(text: &str) -> Result<Vec<&str>, FaultRuleError> {
 }
 
 fn unquoted(value: &str) -> String {
-    let Some(inside) = value
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-    else {
+    let Some(inside) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return value.to_owned();
     };
     let mut text = String::with_capacity(inside.len());
     let mut characters = inside.chars();
     while let Some(character) = characters.next() {
-        text.extend(if character == '\\' {
-            characters.next()
-        } else {
-            Some(character)
-        });
+        text.extend(if character == '\\' { characters.next() } else { Some(character) });
     }
     text
 }
@@ -97,42 +86,26 @@ fn set(rule: &mut FaultRule, key: &str, value: &str) -> Result<(), FaultRuleErro
         "hang" => rule.hang = flag("hang", value)?,
         "effect" => rule.effect = Some(flag("effect", value)?),
         _ => {
-            return Err(FaultRuleError::UnknownKey {
-                key: key.to_owned(),
-            });
+            return Err(FaultRuleError::UnknownKey { key: key.to_owned() });
         }
     }
     Ok(())
 }
 
 fn filled(key: &'static str, value: &str, allowed: &'static str) -> Result<String, FaultRuleError> {
-    if value.is_empty() {
-        Err(bad(key, value, allowed))
-    } else {
-        Ok(value.to_owned())
-    }
+    if value.is_empty() { Err(bad(key, value, allowed)) } else { Ok(value.to_owned()) }
 }
 
-fn parsed<T: FromStr>(
-    key: &'static str,
-    value: &str,
-    allowed: &'static str,
-) -> Result<T, FaultRuleError> {
+fn parsed<T: FromStr>(key: &'static str, value: &str, allowed: &'static str) -> Result<T, FaultRuleError> {
     value.parse().map_err(|_| bad(key, value, allowed))
 }
 
 fn flag(key: &'static str, value: &str) -> Result<bool, FaultRuleError> {
-    if value.is_empty() {
-        Ok(true)
-    } else {
-        parsed(key, value, FLAG)
-    }
+    if value.is_empty() { Ok(true) } else { parsed(key, value, FLAG) }
 }
 
 fn retry_after(value: &str) -> RetryAfter {
-    value
-        .parse()
-        .map_or_else(|_| RetryAfter::Date(value.to_owned()), RetryAfter::Seconds)
+    value.parse().map_or_else(|_| RetryAfter::Date(value.to_owned()), RetryAfter::Seconds)
 }
 
 fn milliseconds(value: &str) -> Option<u64> {
@@ -156,23 +129,12 @@ impl FaultRule {
             ("lost", flag(self.lost)),
             ("hang", flag(self.hang)),
             ("status", self.status.map(|status| status.to_string())),
-            (
-                "retry-after",
-                self.retry_after
-                    .as_ref()
-                    .map(|value| quoted(&value.to_string())),
-            ),
+            ("retry-after", self.retry_after.as_ref().map(|value| quoted(&value.to_string()))),
             ("body", text(&self.body)),
             ("content-type", text(&self.content_type)),
-            (
-                "latency",
-                self.latency.map(|latency| format!("{latency}ms")),
-            ),
+            ("latency", self.latency.map(|latency| format!("{latency}ms"))),
             ("effect", self.effect.map(|effect| effect.to_string())),
-            (
-                "rate",
-                (!super::is_always(&self.rate)).then(|| self.rate.to_string()),
-            ),
+            ("rate", (!super::is_always(&self.rate)).then(|| self.rate.to_string())),
             ("times", count(self.times)),
             ("after", count(self.after)),
             ("method", text(&self.method)),
@@ -180,10 +142,7 @@ impl FaultRule {
             ("body-contains", text(&self.body_contains)),
             ("name", text(&self.name)),
         ];
-        pairs
-            .into_iter()
-            .filter_map(|(key, value)| Some((key, value?)))
-            .collect()
+        pairs.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
 }
 
@@ -200,9 +159,5 @@ impl fmt::Display for FaultRule {
 
 fn quoted(value: &str) -> String {
     let is_plain = !value.is_empty() && value.trim() == value && !value.contains([',', '"', '\\']);
-    if is_plain {
-        value.to_owned()
-    } else {
-        format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
-    }
+    if is_plain { value.to_owned() } else { format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")) }
 }

@@ -20,34 +20,16 @@ use crate::world::{Shared, World};
 
 const ROUTES: [(&str, &str); 11] = [
     ("GET /_sim/", "this list"),
-    (
-        "GET /_sim/requests?since=0&path=/",
-        "what was received after a number, with a path that begins so",
-    ),
+    ("GET /_sim/requests?since=0&path=/", "what was received after a number, with a path that begins so"),
     ("GET /_sim/state", "what the organisation holds"),
-    (
-        "GET /_sim/stats",
-        "how many requests, by path and status, and the fullest windows",
-    ),
-    (
-        "GET /_sim/faults",
-        "the fault rules, how often each met a request and how often it fired",
-    ),
-    (
-        "PUT /_sim/faults",
-        "replaces the rules: a JSON list of rules or of their text form, or a line of text each",
-    ),
+    ("GET /_sim/stats", "how many requests, by path and status, and the fullest windows"),
+    ("GET /_sim/faults", "the fault rules, how often each met a request and how often it fired"),
+    ("PUT /_sim/faults", "replaces the rules: a JSON list of rules or of their text form, or a line of text each"),
     ("POST /_sim/faults", "adds one rule, as JSON or as text"),
     ("DELETE /_sim/faults", "removes all rules"),
-    (
-        "POST /_sim/reset",
-        "empties the organisation and the record; tokens, windows and faults stay",
-    ),
+    ("POST /_sim/reset", "empties the organisation and the record; tokens, windows and faults stay"),
     ("POST /_sim/expire-tokens", "ends all tokens"),
-    (
-        "GET, PUT /_sim/options",
-        "requestsPerMinute, latencyMs, tokenLifetimeSeconds (of tokens to come)",
-    ),
+    ("GET, PUT /_sim/options", "requestsPerMinute, latencyMs, tokenLifetimeSeconds (of tokens to come)"),
 ];
 
 pub(crate) fn routes() -> Router<Shared> {
@@ -57,13 +39,7 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/_sim/requests", get(requests))
         .route("/_sim/state", get(state))
         .route("/_sim/stats", get(stats))
-        .route(
-            "/_sim/faults",
-            get(faults)
-                .put(replace_faults)
-                .post(add_fault)
-                .delete(remove_faults),
-        )
+        .route("/_sim/faults", get(faults).put(replace_faults).post(add_fault).delete(remove_faults))
         .route("/_sim/reset", post(reset))
         .route("/_sim/expire-tokens", post(expire_tokens))
         .route("/_sim/options", get(options).put(change_options))
@@ -84,17 +60,11 @@ fn bad_request(error: impl std::fmt::Display) -> Refused {
 }
 
 async fn unknown() -> Refused {
-    Refused(
-        StatusCode::NOT_FOUND,
-        "no such control route; GET /_sim/ lists them".to_owned(),
-    )
+    Refused(StatusCode::NOT_FOUND, "no such control route; GET /_sim/ lists them".to_owned())
 }
 
 async fn list() -> Json<Value> {
-    let routes: Vec<Value> = ROUTES
-        .iter()
-        .map(|(route, what)| json!({"route": route, "what": what}))
-        .collect();
+    let routes: Vec<Value> = ROUTES.iter().map(|(route, what)| json!({"route": route, "what": what})).collect();
     Json(json!({"routes": routes}))
 }
 
@@ -107,17 +77,11 @@ struct Wanted {
 
 impl Default for Wanted {
     fn default() -> Self {
-        Self {
-            since: 0,
-            path: "/".to_owned(),
-        }
+        Self { since: 0, path: "/".to_owned() }
     }
 }
 
-async fn requests(
-    State(shared): State<Shared>,
-    Query(wanted): Query<Wanted>,
-) -> Json<Vec<RecordedRequest>> {
+async fn requests(State(shared): State<Shared>, Query(wanted): Query<Wanted>) -> Json<Vec<RecordedRequest>> {
     Json(shared.lock().record.after(wanted.since, &wanted.path))
 }
 
@@ -189,9 +153,7 @@ fn read_rules(body: &[u8]) -> Result<Vec<FaultRule>, Refused> {
     let text = std::str::from_utf8(body).map_err(bad_request)?.trim();
     if !text.starts_with(['[', '{', '"']) {
         let lines = text.lines().filter(|line| !line.trim().is_empty());
-        return lines
-            .map(|line| line.parse().map_err(bad_request))
-            .collect();
+        return lines.map(|line| line.parse().map_err(bad_request)).collect();
     }
     match serde_json::from_str(text).map_err(bad_request)? {
         Value::Array(rules) => rules.into_iter().map(read_rule).collect(),
@@ -240,14 +202,8 @@ async fn options(State(shared): State<Shared>) -> Json<Value> {
 async fn change_options(State(shared): State<Shared>, body: Bytes) -> Result<Json<Value>, Refused> {
     let change: Change = serde_json::from_slice(&body).map_err(bad_request)?;
     let options = &mut shared.lock().options;
-    options.requests_per_minute = change
-        .requests_per_minute
-        .unwrap_or(options.requests_per_minute);
-    options.latency = change
-        .latency_ms
-        .map_or(options.latency, Duration::from_millis);
-    options.token_lifetime = change
-        .token_lifetime_seconds
-        .map_or(options.token_lifetime, Duration::from_secs);
+    options.requests_per_minute = change.requests_per_minute.unwrap_or(options.requests_per_minute);
+    options.latency = change.latency_ms.map_or(options.latency, Duration::from_millis);
+    options.token_lifetime = change.token_lifetime_seconds.map_or(options.token_lifetime, Duration::from_secs);
     Ok(options_shown(options))
 }

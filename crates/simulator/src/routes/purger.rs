@@ -15,10 +15,7 @@ pub(crate) fn routes() -> Router<Shared> {
     Router::new().route("/api/v2/external/cdn/purge", post(purge))
 }
 
-async fn purge(
-    State(shared): State<Shared>,
-    JsonBody(body): JsonBody,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
+async fn purge(State(shared): State<Shared>, JsonBody(body): JsonBody) -> Result<(StatusCode, Json<Value>), ApiError> {
     let paths = shared.lock().organisation.purge(&body)?;
     let answer = json!({"id": Uuid::new_v4(), "status": "accepted", "paths": paths});
     Ok((StatusCode::ACCEPTED, Json(answer)))

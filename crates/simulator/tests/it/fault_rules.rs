@@ -24,25 +24,13 @@ fn full() -> FaultRule {
 
 #[test]
 fn text_and_json_give_back_the_rule_they_were_made_from() {
-    let lost = FaultRule {
-        lost: true,
-        effect: Some(false),
-        ..FaultRule::default()
-    };
-    let hang = FaultRule {
-        hang: true,
-        rate: 0.0,
-        ..FaultRule::default()
-    };
+    let lost = FaultRule { lost: true, effect: Some(false), ..FaultRule::default() };
+    let hang = FaultRule { hang: true, rate: 0.0, ..FaultRule::default() };
     for rule in [full(), lost, hang] {
         let text = rule.to_string();
         assert_eq!(text.parse::<FaultRule>().unwrap(), rule, "{text}");
         let json = serde_json::to_string(&rule).unwrap();
-        assert_eq!(
-            serde_json::from_str::<FaultRule>(&json).unwrap(),
-            rule,
-            "{json}"
-        );
+        assert_eq!(serde_json::from_str::<FaultRule>(&json).unwrap(), rule, "{json}");
     }
 }
 
@@ -62,13 +50,7 @@ fn a_rule_is_written_as_people_write_it() {
 #[test]
 fn blanks_and_units_are_taken() {
     let rule: FaultRule = " lost = false , latency = 1.5s, rate=1 ".parse().unwrap();
-    assert_eq!(
-        rule,
-        FaultRule {
-            latency: Some(1500),
-            ..FaultRule::default()
-        }
-    );
+    assert_eq!(rule, FaultRule { latency: Some(1500), ..FaultRule::default() });
     assert_eq!("latency=20".parse::<FaultRule>().unwrap().latency, Some(20));
 }
 
@@ -84,63 +66,24 @@ fn json_is_in_camel_case_and_leaves_out_what_is_not_there() {
 #[test]
 fn a_wrong_rule_says_what_is_wrong_and_what_is_allowed() {
     for (text, said) in [
-        (
-            "",
-            "the rule does nothing; give it one of status, body, latency, lost, hang",
-        ),
-        (
-            "rate=0.5",
-            "the rule does nothing; give it one of status, body, latency, lost, hang",
-        ),
-        (
-            "state=500",
-            "unknown key `state`; a rule has name, method, path, ",
-        ),
-        (
-            "status=abc",
-            "`status` cannot be `abc`; it takes a status from 200 to 599",
-        ),
-        (
-            "status=100",
-            "`status` cannot be `100`; it takes a status from 200 to 599",
-        ),
-        (
-            "lost,rate=20%",
-            "`rate` cannot be `20%`; it takes a number from 0 to 1, such as 0.2",
-        ),
-        (
-            "lost,rate=NaN",
-            "`rate` cannot be `NaN`; it takes a number from 0 to 1, such as 0.2",
-        ),
-        (
-            "latency=soon",
-            "`latency` cannot be `soon`; it takes milliseconds or seconds, such as 200ms or 1.5s",
-        ),
-        (
-            "latency=-1s",
-            "`latency` cannot be `-1s`; it takes milliseconds or seconds",
-        ),
-        (
-            "status=503,retry-after=soon",
-            "`retry-after` cannot be `soon`; it takes whole seconds, or an HTTP date",
-        ),
+        ("", "the rule does nothing; give it one of status, body, latency, lost, hang"),
+        ("rate=0.5", "the rule does nothing; give it one of status, body, latency, lost, hang"),
+        ("state=500", "unknown key `state`; a rule has name, method, path, "),
+        ("status=abc", "`status` cannot be `abc`; it takes a status from 200 to 599"),
+        ("status=100", "`status` cannot be `100`; it takes a status from 200 to 599"),
+        ("lost,rate=20%", "`rate` cannot be `20%`; it takes a number from 0 to 1, such as 0.2"),
+        ("lost,rate=NaN", "`rate` cannot be `NaN`; it takes a number from 0 to 1, such as 0.2"),
+        ("latency=soon", "`latency` cannot be `soon`; it takes milliseconds or seconds, such as 200ms or 1.5s"),
+        ("latency=-1s", "`latency` cannot be `-1s`; it takes milliseconds or seconds"),
+        ("status=503,retry-after=soon", "`retry-after` cannot be `soon`; it takes whole seconds, or an HTTP date"),
         ("lost,lost", "`lost` is there twice"),
-        (
-            "lost=maybe",
-            "`lost` cannot be `maybe`; it takes nothing, or true or false",
-        ),
+        ("lost=maybe", "`lost` cannot be `maybe`; it takes nothing, or true or false"),
         ("lost,path=", "`path` cannot be ``; it takes a text"),
-        (
-            "lost,path=api",
-            "`path` cannot be `api`; it takes what a path begins with",
-        ),
+        ("lost,path=api", "`path` cannot be `api`; it takes what a path begins with"),
         ("lost,hang", "`lost` does not go with `hang`"),
         ("lost,status=500", "`status` does not go with `lost`"),
         ("latency=1s,retry-after=2", "`retry-after` needs `status`"),
-        (
-            "status=500,content-type=text/html",
-            "`content-type` needs `body`",
-        ),
+        ("status=500,content-type=text/html", "`content-type` needs `body`"),
         (r#"status=500,body="x"#, "a double quote is not closed"),
     ] {
         let error = text.parse::<FaultRule>().unwrap_err().to_string();

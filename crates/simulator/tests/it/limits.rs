@@ -31,14 +31,8 @@ async fn the_limit_answers_429_exactly_after_so_many_requests() {
     let reset: u64 = header(&response, "inin-ratelimit-reset").parse().unwrap();
     assert!((40..=60).contains(&wait) && reset < wait, "{wait} {reset}");
     let (status, body) = told(response).await;
-    assert_eq!(
-        (status, &body["code"]),
-        (StatusCode::TOO_MANY_REQUESTS, &json!("too.many.requests"))
-    );
-    assert_eq!(
-        body["message"],
-        format!("Rate limit exceeded the maximum. Retry the request in [{wait}] seconds")
-    );
+    assert_eq!((status, &body["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("too.many.requests")));
+    assert_eq!(body["message"], format!("Rate limit exceeded the maximum. Retry the request in [{wait}] seconds"));
     let limit = json!({"key": "token.rate.per.minute", "namespace": "platform.api", "value": "5"});
     assert_eq!(body["limit"], limit);
     assert_eq!(setup.times_purged("/a"), 5);
@@ -55,20 +49,13 @@ async fn another_token_has_its_own_window_within_the_clients() {
     assert_eq!(setup.purged(&["/a"]).await.status(), StatusCode::ACCEPTED);
     let (status, body) = told(setup.purged(&["/a"]).await).await;
     assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
-    assert_eq!(
-        (&body["limit"]["key"], &body["limit"]["value"]),
-        (&json!("org.app.user.rate.per.minute"), &json!("3"))
-    );
+    assert_eq!((&body["limit"]["key"], &body["limit"]["value"]), (&json!("org.app.user.rate.per.minute"), &json!("3")));
 }
 
 #[tokio::test]
 async fn a_window_that_is_over_lets_requests_through_again() {
     let rate_window = Duration::from_millis(300);
-    let setup = Setup::with(SimulatorOptions {
-        rate_window,
-        ..limited(1, 100)
-    })
-    .await;
+    let setup = Setup::with(SimulatorOptions { rate_window, ..limited(1, 100) }).await;
     let (mut accepted, mut refused) = (0, 0);
     while accepted < 2 || refused == 0 {
         match setup.purged(&["/a"]).await.status() {
@@ -84,27 +71,13 @@ async fn a_window_that_is_over_lets_requests_through_again() {
 #[tokio::test]
 async fn a_pretended_429_counts_in_the_window() {
     let setup = Setup::with(limited(2, 100)).await;
-    setup
-        .simulator
-        .set_faults(vec!["status=429,retry-after=7,times=1".parse().unwrap()]);
+    setup.simulator.set_faults(vec!["status=429,retry-after=7,times=1".parse().unwrap()]);
     let response = setup.purged(&["/a"]).await;
-    assert_eq!(
-        (
-            header(&response, "retry-after"),
-            header(&response, "inin-ratelimit-count")
-        ),
-        ("7".into(), "1".into())
-    );
+    assert_eq!((header(&response, "retry-after"), header(&response, "inin-ratelimit-count")), ("7".into(), "1".into()));
     let (_, body) = told(response).await;
-    assert_eq!(
-        body["message"],
-        "Rate limit exceeded the maximum. Retry the request in [7] seconds"
-    );
+    assert_eq!(body["message"], "Rate limit exceeded the maximum. Retry the request in [7] seconds");
     assert_eq!(body["limit"]["key"], "token.rate.per.minute");
     assert_eq!(setup.purged(&["/a"]).await.status(), StatusCode::ACCEPTED);
-    assert_eq!(
-        setup.purged(&["/a"]).await.status(),
-        StatusCode::TOO_MANY_REQUESTS
-    );
+    assert_eq!(setup.purged(&["/a"]).await.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(setup.times_purged("/a"), 1);
 }

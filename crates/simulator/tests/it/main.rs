@@ -1,9 +1,6 @@
 //! The simulator as its clients see it: a real HTTP client against a real port.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "clippy allows it in tests, but not in what tests share"
-)]
+#![expect(clippy::unwrap_used, reason = "clippy allows it in tests, but not in what tests share")]
 
 mod control;
 mod fault_rules;
@@ -33,55 +30,29 @@ impl Setup {
     }
 
     pub(crate) async fn with_faults(rules: &[&str]) -> Self {
-        let faults = rules
-            .iter()
-            .map(|rule| rule.parse::<FaultRule>().unwrap())
-            .collect();
-        Self::with(SimulatorOptions {
-            faults,
-            ..SimulatorOptions::default()
-        })
-        .await
+        let faults = rules.iter().map(|rule| rule.parse::<FaultRule>().unwrap()).collect();
+        Self::with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await
     }
 
     pub(crate) async fn with(options: SimulatorOptions) -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| {
-            rustls::crypto::ring::default_provider()
-                .install_default()
-                .unwrap();
+            rustls::crypto::ring::default_provider().install_default().unwrap();
         });
         let simulator = Simulator::start(options).await.unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let mut setup = Self {
-            simulator,
-            http,
-            token: String::new(),
-        };
+        let mut setup = Self { simulator, http, token: String::new() };
         setup.token = setup.new_token().await;
         setup
     }
 
     pub(crate) async fn new_token(&self) -> String {
-        let answer: Value = self
-            .ask_token("grant_type=client_credentials")
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap();
-        answer["access_token"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned()
+        let answer: Value = self.ask_token("grant_type=client_credentials").send().await.unwrap().json().await.unwrap();
+        answer["access_token"].as_str().unwrap_or_default().to_owned()
     }
 
     pub(crate) fn ask_token(&self, form: &str) -> RequestBuilder {
-        let request = self
-            .post("/oauth/token")
-            .basic_auth("client", Some("secret"))
-            .body(form.to_owned());
+        let request = self.post("/oauth/token").basic_auth("client", Some("secret")).body(form.to_owned());
         request.header("content-type", "application/x-www-form-urlencoded")
     }
 
@@ -94,9 +65,7 @@ impl Setup {
     }
 
     pub(crate) fn purge(&self, paths: &[&str]) -> RequestBuilder {
-        self.post(PURGE)
-            .bearer_auth(&self.token)
-            .json(&json!({"paths": paths}))
+        self.post(PURGE).bearer_auth(&self.token).json(&json!({"paths": paths}))
     }
 
     pub(crate) async fn purged(&self, paths: &[&str]) -> Response {
@@ -114,11 +83,7 @@ pub(crate) async fn told(response: Response) -> (StatusCode, Value) {
 }
 
 pub(crate) fn header(response: &Response, name: &str) -> String {
-    response
-        .headers()
-        .get(name)
-        .map(|value| value.to_str().unwrap().to_owned())
-        .unwrap_or_default()
+    response.headers().get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
 }
 
 /// Waits on what a running simulator shows; a test that waits for ever is ended by its runner.

@@ -61,10 +61,9 @@ impl Window {
 
     /// One more answer told when it ends.
     pub fn narrow(&mut self, told: Span) {
-        let both = self.span.map(|known| Span {
-            earliest: known.earliest.max(told.earliest),
-            latest: known.latest.min(told.latest),
-        });
+        let both = self
+            .span
+            .map(|known| Span { earliest: known.earliest.max(told.earliest), latest: known.latest.min(told.latest) });
         let span = both.filter(|span| span.earliest <= span.latest).unwrap_or(told);
         self.span = Some(span);
         self.end = span.latest;

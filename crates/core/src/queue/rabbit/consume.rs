@@ -10,7 +10,7 @@ use std::{
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -26,6 +26,10 @@ use crate::{
 
 /// How long a probe waits for the broker to hand out one message.
 const PROBE: Duration = Duration::from_secs(5);
+
+/// A quorum queue has at most 32 settlements of a channel in hand; further ones wait in the channel, and are
+/// lost with it. They get this long before the connection is closed.
+const SETTLING: Duration = Duration::from_millis(250);
 
 /// What the session of an intake does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +205,10 @@ impl Consuming {
                 reason = link.session.ended() => return reason,
                 Some(ended) = serving.join_next() => return ended.unwrap_or_else(|error| error.to_string()),
                 Ok(()) = self.intakes.changed() => {}
-                () = closing.cancelled() => return "the process is stopping".to_owned(),
+                () = closing.cancelled() => {
+                    sleep(SETTLING).await;
+                    return "the process is stopping".to_owned();
+                }
             }
         }
     }

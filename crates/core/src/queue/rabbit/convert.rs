@@ -53,7 +53,9 @@ fn counting(headers: &FieldTable, ours: bool) -> Headers {
 
 fn header(value: &AMQPValue) -> Option<HeaderValue> {
     let number = match value {
-        AMQPValue::LongString(text) => return Some(HeaderValue::Text(String::from_utf8_lossy(text.as_bytes()).into_owned())),
+        AMQPValue::LongString(text) => {
+            return Some(HeaderValue::Text(String::from_utf8_lossy(text.as_bytes()).into_owned()));
+        }
         AMQPValue::ShortString(text) => return Some(HeaderValue::Text(text.as_str().to_owned())),
         AMQPValue::ShortShortInt(number) => (*number).into(),
         AMQPValue::ShortShortUInt(number) => (*number).into(),
@@ -80,9 +82,12 @@ fn header(value: &AMQPValue) -> Option<HeaderValue> {
 pub(super) fn properties(message: &Message) -> Result<BasicProperties, QueueError> {
     let bytes = header_bytes(&message.headers);
     if bytes > MAX_HEADER_BYTES {
-        return Err(QueueError::Broker(format!("{bytes} bytes of headers are more than the {MAX_HEADER_BYTES} allowed")));
+        return Err(QueueError::Broker(format!(
+            "{bytes} bytes of headers are more than the {MAX_HEADER_BYTES} allowed"
+        )));
     }
-    let mut properties = BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(table(&message.headers)?);
+    let mut properties =
+        BasicProperties::default().with_delivery_mode(PERSISTENT).with_headers(table(&message.headers)?);
     if let Some(id) = &message.message_id {
         properties = properties.with_message_id(short(id)?);
     }
@@ -145,7 +150,12 @@ mod tests {
 
     #[test]
     fn what_the_broker_or_a_producer_put_there_is_not_taken() {
-        let theirs = [("x-death", AMQPValue::FieldArray(Vec::new().into())), ("CC", long("a")), ("custom", long("b")), ("genfleet-x", AMQPValue::Void)];
+        let theirs = [
+            ("x-death", AMQPValue::FieldArray(Vec::new().into())),
+            ("CC", long("a")),
+            ("custom", long("b")),
+            ("genfleet-x", AMQPValue::Void),
+        ];
         let mut delivery = delivery("g.work", false, &theirs);
         delivery.properties = delivery.properties.with_expiration("5".into()).with_priority(3).with_user_id("u".into());
         let (message, returns) = received("g", delivery);
@@ -155,11 +165,24 @@ mod tests {
 
     #[test]
     fn every_whole_number_is_a_number_and_bad_utf8_is_mended() {
-        let numbers = [AMQPValue::ShortShortInt(7), AMQPValue::ShortShortUInt(7), AMQPValue::ShortInt(7), AMQPValue::ShortUInt(7)];
-        for value in numbers.into_iter().chain([AMQPValue::LongInt(7), AMQPValue::LongUInt(7), AMQPValue::LongLongInt(7), AMQPValue::Timestamp(7)]) {
+        let numbers = [
+            AMQPValue::ShortShortInt(7),
+            AMQPValue::ShortShortUInt(7),
+            AMQPValue::ShortInt(7),
+            AMQPValue::ShortUInt(7),
+        ];
+        for value in numbers.into_iter().chain([
+            AMQPValue::LongInt(7),
+            AMQPValue::LongUInt(7),
+            AMQPValue::LongLongInt(7),
+            AMQPValue::Timestamp(7),
+        ]) {
             assert_eq!(header(&value), Some(HeaderValue::Number(7)), "{value:?}");
         }
-        assert_eq!(header(&AMQPValue::LongString(b"a\xff".to_vec().into())), Some(HeaderValue::Text("a\u{fffd}".to_owned())));
+        assert_eq!(
+            header(&AMQPValue::LongString(b"a\xff".to_vec().into())),
+            Some(HeaderValue::Text("a\u{fffd}".to_owned()))
+        );
     }
 
     #[test]
@@ -180,7 +203,10 @@ mod tests {
             reply_to: Some("r".to_owned()),
             timestamp: Some(1_700_000_000),
             content_type: Some("application/json".to_owned()),
-            headers: Headers::from([("genfleet-attempts".to_owned(), 2_i64.into()), ("tracestate".to_owned(), "x=y".into())]),
+            headers: Headers::from([
+                ("genfleet-attempts".to_owned(), 2_i64.into()),
+                ("tracestate".to_owned(), "x=y".into()),
+            ]),
         };
         let properties = properties(&message).unwrap();
         assert_eq!(*properties.delivery_mode(), Some(2));
@@ -192,7 +218,10 @@ mod tests {
     #[test]
     fn what_would_close_the_connection_is_refused() {
         let long = Message { message_id: Some("x".repeat(256)), ..Message::default() };
-        let heavy = Message { headers: Headers::from([("genfleet-state".to_owned(), "x".repeat(70_000).into())]), ..Message::default() };
+        let heavy = Message {
+            headers: Headers::from([("genfleet-state".to_owned(), "x".repeat(70_000).into())]),
+            ..Message::default()
+        };
         assert!(properties(&long).is_err() && properties(&heavy).is_err());
     }
 }

@@ -12,7 +12,8 @@ use super::{Shared, TopologyMode, dial::why, session::Lost};
 use crate::queue::topology::{Argument, Arguments, Binding, Exchange, Queue, Routing, Target, Topology};
 
 /// What to do about an object that is there with other arguments.
-const DIFFERS: &str = "remedy: delete it once it is empty and let this process declare it anew, or run with --topology verify";
+const DIFFERS: &str =
+    "remedy: delete it once it is empty and let this process declare it anew, or run with --topology verify";
 /// What to do about an object that is not there.
 const MISSING: &str = "remedy: run once with --topology declare, or declare what `genfleet topology` prints";
 
@@ -34,7 +35,9 @@ pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<
 async fn declare(channel: &Channel, topology: &Topology) -> Result<(), Lost> {
     for exchange in &topology.exchanges {
         let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        declare_exchange(channel, exchange, options).await.map_err(|error| refused("exchange", &exchange.name, DIFFERS, &error))?;
+        declare_exchange(channel, exchange, options)
+            .await
+            .map_err(|error| refused("exchange", &exchange.name, DIFFERS, &error))?;
     }
     for queue in &topology.queues {
         let options = QueueDeclareOptions { durable: true, ..Default::default() };
@@ -50,7 +53,9 @@ async fn declare(channel: &Channel, topology: &Topology) -> Result<(), Lost> {
 async fn verify(channel: &Channel, topology: &Topology) -> Result<(), Lost> {
     for exchange in &topology.exchanges {
         let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
-        declare_exchange(channel, exchange, options).await.map_err(|error| refused("exchange", &exchange.name, MISSING, &error))?;
+        declare_exchange(channel, exchange, options)
+            .await
+            .map_err(|error| refused("exchange", &exchange.name, MISSING, &error))?;
     }
     for queue in &topology.queues {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
@@ -65,7 +70,11 @@ fn refused(what: &str, name: &str, remedy: &str, error: &lapin::Error) -> Lost {
     format!("{what} {name}: {}{remedy}", why(error))
 }
 
-async fn declare_exchange(channel: &Channel, exchange: &Exchange, options: ExchangeDeclareOptions) -> lapin::Result<()> {
+async fn declare_exchange(
+    channel: &Channel,
+    exchange: &Exchange,
+    options: ExchangeDeclareOptions,
+) -> lapin::Result<()> {
     let kind = match exchange.routing {
         Routing::Direct => ExchangeKind::Direct,
         Routing::Fanout => ExchangeKind::Fanout,
@@ -82,7 +91,9 @@ async fn bind(channel: &Channel, binding: &Binding) -> lapin::Result<()> {
     let Binding { source, destination, routing_key, .. } = binding;
     let (source, destination, key) = (name(source), name(destination), name(routing_key));
     match binding.destination_type {
-        Target::Queue => channel.queue_bind(destination, source, key, QueueBindOptions::default(), FieldTable::default()).await,
+        Target::Queue => {
+            channel.queue_bind(destination, source, key, QueueBindOptions::default(), FieldTable::default()).await
+        }
         Target::Exchange => {
             channel.exchange_bind(destination, source, key, ExchangeBindOptions::default(), FieldTable::default()).await
         }

@@ -104,7 +104,8 @@ impl Broker {
 
     /// Read anew each time: certificates are rotated.
     fn tls(&self) -> Result<OwnedTLSConfig, String> {
-        let cert_chain = self.ca_file.as_deref().map(|file| read(file).and_then(|bytes| pem_text(file, bytes))).transpose()?;
+        let cert_chain =
+            self.ca_file.as_deref().map(|file| read(file).and_then(|bytes| pem_text(file, bytes))).transpose()?;
         let identity = self.identity.as_ref().map(|identity| {
             Ok::<_, String>(OwnedIdentity::PKCS8 { pem: read(&identity.certificate)?, key: read(&identity.key)? })
         });
@@ -131,7 +132,11 @@ fn check_prefix(prefix: &str) -> Result<(), QueueError> {
 
 /// No error here may repeat the URL: it holds a password.
 fn host(url: &SecretString) -> Result<Host, QueueError> {
-    let wrong = |why: String| QueueError::Configuration(format!("a broker's URL is wrong ({why}); write amqp://user:password@host:5672/vhost"));
+    let wrong = |why: String| {
+        QueueError::Configuration(format!(
+            "a broker's URL is wrong ({why}); write amqp://user:password@host:5672/vhost"
+        ))
+    };
     let parsed = Url::parse(url.expose_secret()).map_err(|error| wrong(error.to_string()))?;
     if !["amqp", "amqps"].contains(&parsed.scheme()) || parsed.cannot_be_a_base() {
         return Err(wrong("it does not begin with amqp:// or amqps://".to_owned()));
@@ -151,9 +156,12 @@ fn host(url: &SecretString) -> Result<Host, QueueError> {
 /// The error in a sentence; a refusal of our credentials said as such.
 pub(super) fn why(error: &lapin::Error) -> String {
     if let ErrorKind::ProtocolError(refusal) = error.kind() {
-        let refused = [AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED), AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)];
+        let refused =
+            [AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED), AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)];
         return match refusal.kind() {
-            kind if refused.contains(kind) => format!("access is refused; check user, password and rights: {}", refusal.get_message()),
+            kind if refused.contains(kind) => {
+                format!("access is refused; check user, password and rights: {}", refusal.get_message())
+            }
             _ => refusal.get_message().to_string(),
         };
     }
@@ -233,12 +241,22 @@ mod tests {
     fn an_address_in_brackets_is_dialled() {
         let broker = Broker::new(&settings(&["amqp://[::1]"])).unwrap();
         assert_eq!(broker.hosts[0].uri.authority.host, "::1");
-        assert_eq!((broker.hosts[0].shown.as_str(), broker.hosts[0].uri.query.heartbeat), ("amqp://[::1]:5672/", Some(15)));
+        assert_eq!(
+            (broker.hosts[0].shown.as_str(), broker.hosts[0].uri.query.heartbeat),
+            ("amqp://[::1]:5672/", Some(15))
+        );
     }
 
     #[test]
     fn a_wrong_url_is_refused_without_repeating_it() {
-        for url in ["http://u:hunter2@h", "amqp:hunter2", "u:hunter2@h:5672", "amqp://u:hunter2@h:port", "amqp://u:hunter2@h?heartbeat=soon", ""] {
+        for url in [
+            "http://u:hunter2@h",
+            "amqp:hunter2",
+            "u:hunter2@h:5672",
+            "amqp://u:hunter2@h:port",
+            "amqp://u:hunter2@h?heartbeat=soon",
+            "",
+        ] {
             let error = Broker::new(&settings(&[url])).err().unwrap().to_string();
             assert!(!error.contains("hunter2") && error.contains("amqp://user:password@host"), "{url}: {error}");
         }

@@ -30,9 +30,7 @@ use backoff::{ExponentialBackoff, backoff::Backoff};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use lapin::{
-    BasicProperties, Channel, Confirmation,
-    message::BasicReturnMessage,
-    options::BasicPublishOptions,
+    BasicProperties, Channel, Confirmation, message::BasicReturnMessage, options::BasicPublishOptions,
     types::ShortString,
 };
 use tokio::time::Instant;

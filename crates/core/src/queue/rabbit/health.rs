@@ -103,7 +103,8 @@ impl Board {
 
     pub(super) fn health(&self) -> Health {
         let states = self.states();
-        let mut problems: Vec<String> = Role::ALL.into_iter().filter_map(|role| told(role, &states[role as usize])).collect();
+        let mut problems: Vec<String> =
+            Role::ALL.into_iter().filter_map(|role| told(role, &states[role as usize])).collect();
         problems.extend(self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let publishing_blocked = self.is_blocked();
         if publishing_blocked {

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use lapin::{
     Channel, Connection, Consumer,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions, QueueBindOptions,
+        QueueDeclareOptions,
+    },
     types::FieldTable,
 };
 use tokio::time::timeout;
@@ -48,10 +51,14 @@ impl Inspector {
     pub async fn follow_events(&self) -> Result<EventFollower, QueueError> {
         let channel = self.channel().await?;
         let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
-        let queue = channel.queue_declare("".into(), own, FieldTable::default()).await.map_err(|error| broker(&error))?;
+        let queue =
+            channel.queue_declare("".into(), own, FieldTable::default()).await.map_err(|error| broker(&error))?;
         let (name, events) = (queue.name().clone(), convert::short(&topology::events(&self.prefix))?);
         let (bind, none) = (QueueBindOptions::default(), FieldTable::default());
-        channel.queue_bind(name.clone(), events, "#".into(), bind, none.clone()).await.map_err(|error| broker(&error))?;
+        channel
+            .queue_bind(name.clone(), events, "#".into(), bind, none.clone())
+            .await
+            .map_err(|error| broker(&error))?;
         channel.basic_qos(AHEAD, BasicQosOptions::default()).await.map_err(|error| broker(&error))?;
         let consumer = channel.basic_consume(name, "".into(), BasicConsumeOptions::default(), none).await;
         Ok(EventFollower { consumer: consumer.map_err(|error| broker(&error))? })
@@ -63,7 +70,8 @@ impl Inspector {
         let queue = convert::short(&topology::events(&self.prefix))?;
         let (mut bodies, mut last) = (Vec::new(), None);
         while bodies.len() < limit {
-            let got = channel.basic_get(queue.clone(), BasicGetOptions::default()).await.map_err(|error| broker(&error))?;
+            let got =
+                channel.basic_get(queue.clone(), BasicGetOptions::default()).await.map_err(|error| broker(&error))?;
             let Some(got) = got else { break };
             last = Some(got.delivery.acker.clone());
             bodies.push(got.delivery.data.into());

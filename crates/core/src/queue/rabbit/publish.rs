@@ -175,7 +175,10 @@ impl Publishing {
         match flight.refused_longest() {
             Some((number, time)) if time > LASTING => {
                 let what = self.entries.get(&number).map(|entry| entry.outgoing.shown()).unwrap_or_default();
-                let refused = format!("the broker has refused a publication to {what} for {} s: its queue is full", time.as_secs());
+                let refused = format!(
+                    "the broker has refused a publication to {what} for {} s: its queue is full",
+                    time.as_secs()
+                );
                 self.shared.board.refuses(Some(refused));
             }
             _ if flight.age() > LASTING => self.shared.board.refuses(None),

@@ -93,7 +93,10 @@ impl Serving {
     async fn consumer(&self, channel: &Channel, lane: Lane) -> Result<Consumer, Lost> {
         let queue = lane_queue(&self.shared.prefix, lane, self.intake.kind);
         let (queue, tag) = (queue.as_str().into(), "".into());
-        channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default()).await.map_err(|error| why(&error))
+        channel
+            .basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default())
+            .await
+            .map_err(|error| why(&error))
     }
 
     /// Until the worker wants no more.
@@ -120,7 +123,9 @@ impl Serving {
             self.end(Lane::Resume, lanes.resume, channel).await?;
             self.end(Lane::Suspect, lanes.suspect, aside).await
         };
-        timeout(CANCELLED, ending).await.unwrap_or_else(|_| Err(format!("a consumer was not ended within {CANCELLED:?}")))
+        timeout(CANCELLED, ending)
+            .await
+            .unwrap_or_else(|_| Err(format!("a consumer was not ended within {CANCELLED:?}")))
     }
 
     async fn end(&self, lane: Lane, mut consumer: Consumer, channel: &Channel) -> Result<(), Lost> {
@@ -132,7 +137,12 @@ impl Serving {
     }
 
     /// Until the worker wants deliveries again.
-    async fn probe(&mut self, channel: &Channel, wanted: &mut watch::Receiver<bool>, probes: &mut mpsc::Receiver<Probe>) -> Result<(), Lost> {
+    async fn probe(
+        &mut self,
+        channel: &Channel,
+        wanted: &mut watch::Receiver<bool>,
+        probes: &mut mpsc::Receiver<Probe>,
+    ) -> Result<(), Lost> {
         loop {
             let probe = tokio::select! {
                 _ = wanted.wait_for(|wanted| *wanted) => return Ok(()),
@@ -150,7 +160,10 @@ impl Serving {
         let order = if self.begun_first { [Lane::Resume, Lane::Jobs] } else { [Lane::Jobs, Lane::Resume] };
         for lane in order {
             let queue = lane_queue(&self.shared.prefix, lane, self.intake.kind);
-            let got = channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.map_err(|error| why(&error))?;
+            let got = channel
+                .basic_get(queue.as_str().into(), BasicGetOptions::default())
+                .await
+                .map_err(|error| why(&error))?;
             if let Some(got) = got {
                 self.begun_first = lane == Lane::Jobs;
                 return Ok(Some(self.delivery(lane, got.delivery)));

@@ -1,1 +1,201 @@
-//! Broker tests.
+//! On a real broker: the one that `GENFLEET_TEST_AMQP_URL` names, under a fresh prefix each; skipped without.
+
+use std::time::{Duration, Instant};
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::time::{sleep, timeout};
+
+use self::{
+    proxy::Proxy,
+    rig::{Rig, event, job, lane, on_broker, reply, soon},
+};
+use super::*;
+use crate::queue::{Destination, HeaderValue, Lane, Message, Settled};
+
+mod inspecting;
+mod intake;
+mod loss;
+mod proxy;
+mod refusal;
+mod rig;
+
+#[tokio::test]
+async fn a_job_is_published_consumed_and_settled_with_what_follows_from_it() {
+    on_broker(async |rig: Rig| {
+        let queue = rig.queue();
+        let mut consumer = queue.consume(Kind::CdnPurge, 4);
+        let mut sent = job("a");
+        sent.headers =
+            [("genfleet-attempts".to_owned(), 3_i64.into()), ("traceparent".to_owned(), "00-1-2-01".into())].into();
+        sent.reply_to = Some("someone".to_owned());
+        sent.timestamp = Some(1_700_000_000);
+        queue.publish(vec![lane(Lane::Resume, Duration::ZERO, sent.clone())]).await.unwrap();
+
+        let delivery = soon(consumer.next()).await;
+        assert_eq!((&delivery.message, delivery.lane, delivery.returns), (&sent, Lane::Resume, 0));
+        let settled = delivery.settler.settle(vec![event("a"), lane(Lane::Jobs, Duration::ZERO, job("b"))]).await;
+        assert_eq!(settled.unwrap(), Settled::Acknowledged);
+
+        let next = soon(consumer.next()).await;
+        assert_eq!((next.message.message_id.as_deref(), next.lane), (Some("b"), Lane::Jobs));
+        next.settler.settle(Vec::new()).await.unwrap();
+        assert_eq!(rig.ready("events").await, 1);
+        queue.close().await;
+        assert_eq!((rig.ready("jobs.cdn.purge").await, rig.ready("resume.cdn.purge").await), (0, 0));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_producer_forges_at_the_door_does_not_count() {
+    on_broker(async |rig: Rig| {
+        let queue = rig.queue();
+        let mut consumer = queue.consume(Kind::CdnPurge, 4);
+        let mut forged = job("a");
+        forged.headers =
+            [("genfleet-attempts".to_owned(), HeaderValue::Number(3)), ("x-delivery-count".to_owned(), 9_i64.into())]
+                .into();
+        queue.publish(vec![Publication { to: Destination::Door(Kind::CdnPurge), message: forged }]).await.unwrap();
+        let delivery = soon(consumer.next()).await;
+        assert_eq!((delivery.message, delivery.returns), (job("a"), 0));
+        queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_delay_is_kept_to_the_second() {
+    on_broker(async |rig: Rig| {
+        let queue = rig.queue();
+        let mut consumer = queue.consume(Kind::FileScan, 8);
+        soon(rig.declared()).await;
+        let delayed = [5, 1, 3, 2].map(|seconds| {
+            let to =
+                Destination::Lane { kind: Kind::FileScan, lane: Lane::Resume, after: Duration::from_secs(seconds) };
+            Publication { to, message: job(&seconds.to_string()) }
+        });
+        queue.publish(delayed.into()).await.unwrap();
+        let began = Instant::now();
+        for expected in [1, 2, 3, 5] {
+            let delivery = timeout(Duration::from_secs(8), consumer.next()).await.unwrap();
+            let took = began.elapsed();
+            println!("a delay of {expected} s took {took:?}");
+            assert_eq!(delivery.message.message_id, Some(expected.to_string()));
+            assert!(
+                took + Duration::from_millis(100) >= Duration::from_secs(expected)
+                    && took < Duration::from_secs(expected + 1),
+                "{took:?}"
+            );
+            assert!(delivery.message.headers.is_empty(), "no x-death: {:?}", delivery.message.headers);
+            delivery.settler.settle(Vec::new()).await.unwrap();
+        }
+        queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn replies_that_nobody_waits_for_are_counted_among_many_others() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    on_broker(async move |rig: Rig| {
+        let queue = rig.queue();
+        // Unroutable ones among those whose confirms take longer, so that returns ride on strangers' confirms.
+        let mixed = (0..900).map(|number| match number % 3 {
+            0 => reply("nobody", &number.to_string()),
+            1 => event(&number.to_string()),
+            _ => lane(Lane::Jobs, Duration::ZERO, job(&number.to_string())),
+        });
+        queue.publish(mixed.collect()).await.unwrap();
+        assert_eq!((rig.ready("events").await, rig.ready("jobs.cdn.purge").await), (300, 300));
+        let shown = metrics.render();
+        assert!(shown.contains("genfleet_replies_unroutable_total 300\n"), "{shown}");
+        assert!(shown.contains("genfleet_publish_unconfirmed 0\n"), "{shown}");
+        assert!(shown.contains("genfleet_broker_reconnects_total{role=\"publish\"} 0\n"), "{shown}");
+        assert_eq!(queue.health(), Health::default());
+        queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reply_reaches_a_queue_that_is_there() {
+    on_broker(async |rig: Rig| {
+        let queue = rig.queue();
+        soon(rig.declared()).await;
+        // Any queue will do.
+        queue.publish(vec![reply(&format!("{}.unrouted", rig.prefix), "a")]).await.unwrap();
+        assert_eq!(rig.ready("unrouted").await, 1);
+        queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_publications_are_confirmed_and_consumed() {
+    on_broker(async |rig: Rig| {
+        let queue = rig.queue();
+        let body = bytes::Bytes::from(vec![b'x'; 300]);
+        let message = |number: u32| Message { body: body.clone(), ..job(&number.to_string()) };
+        let many: Vec<_> = (0..10_000).map(|number| lane(Lane::Jobs, Duration::ZERO, message(number))).collect();
+        soon(rig.declared()).await;
+        let began = Instant::now();
+        queue.publish(many).await.unwrap();
+        println!("10,000 publications confirmed in {:?}", began.elapsed());
+        let mut consumer = queue.consume(Kind::CdnPurge, 256);
+        let began = Instant::now();
+        let settling = tokio_util::task::TaskTracker::new();
+        for _ in 0..10_000 {
+            let delivery = soon(consumer.next()).await;
+            settling.spawn(async move {
+                assert_eq!(delivery.settler.settle(Vec::new()).await.unwrap(), Settled::Acknowledged)
+            });
+        }
+        settling.close();
+        settling.wait().await;
+        println!("10,000 deliveries acknowledged in {:?}", began.elapsed());
+        queue.close().await;
+        assert_eq!(rig.ready("jobs.cdn.purge").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_is_waited_for() {
+    on_broker(async |rig: Rig| {
+        let proxy = Proxy::closed(&rig).await;
+        let queue = rig.queue_by(&proxy.url(&rig), TopologyMode::Declare);
+        let publishing = tokio::spawn({
+            let queue = queue.clone();
+            async move { queue.publish(vec![event("a")]).await }
+        });
+        while !queue
+            .health()
+            .problems
+            .iter()
+            .any(|problem| problem.contains("(publish) since") && problem.contains("IO error"))
+        {
+            sleep(Duration::from_millis(20)).await;
+        }
+        proxy.open();
+        timeout(Duration::from_secs(20), publishing).await.unwrap().unwrap().unwrap();
+        assert_eq!(queue.health(), Health::default());
+        queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_closed_queue_takes_nothing_and_did_not_fail() {
+    on_broker(async |rig: Rig| {
+        let queue = rig.queue();
+        queue.publish(vec![event("a")]).await.unwrap();
+        let began = Instant::now();
+        queue.close().await;
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert!(matches!(queue.publish(vec![event("b")]).await, Err(QueueError::Closed)));
+        assert!(timeout(Duration::from_millis(100), queue.failed()).await.is_err());
+    })
+    .await;
+}

@@ -6,7 +6,9 @@ fn matches(pattern: &[&str], key: &[&str]) -> bool {
     match pattern.split_first() {
         None => key.is_empty(),
         Some((&"#", rest)) => (0..=key.len()).any(|skipped| matches(rest, &key[skipped..])),
-        Some((&word, rest)) => key.split_first().is_some_and(|(first, keys)| (word == "*" || word == *first) && matches(rest, keys)),
+        Some((&word, rest)) => {
+            key.split_first().is_some_and(|(first, keys)| (word == "*" || word == *first) && matches(rest, keys))
+        }
     }
 }
 
@@ -123,7 +125,9 @@ fn headers_count_only_where_producers_cannot_write() {
     for ours in ["g.work", "g.delay.00", "g.delay.15"] {
         assert!(is_ours("g", ours), "{ours}");
     }
-    for theirs in ["", "g.jobs", "g.delay", "g.delay.16", "g.delay.0", "g.delay.00x", "h.work", "gg.work", "g.dead", "work"] {
+    for theirs in
+        ["", "g.jobs", "g.delay", "g.delay.16", "g.delay.0", "g.delay.00x", "h.work", "gg.work", "g.dead", "work"]
+    {
         assert!(!is_ours("g", theirs), "{theirs}");
     }
 }

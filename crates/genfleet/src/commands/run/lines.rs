@@ -31,7 +31,11 @@ pub fn read(file: &str) -> std::io::Result<Vec<Line>> {
     let lines = content.split(|byte| *byte == b'\n').enumerate();
     Ok(lines
         .filter(|(_, line)| !line.trim_ascii().is_empty())
-        .map(|(index, line)| Line { file: name.clone(), number: index + 1, content: content.slice_ref(line.trim_ascii_end()) })
+        .map(|(index, line)| Line {
+            file: name.clone(),
+            number: index + 1,
+            content: content.slice_ref(line.trim_ascii_end()),
+        })
         .collect())
 }
 

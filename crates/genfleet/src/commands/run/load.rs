@@ -23,7 +23,12 @@ use super::lines::{self, Line};
 
 /// Loads `files` in one transaction, unless they are loaded already; how many jobs there are. A store with
 /// other content is refused.
-pub async fn load(store: &SqliteQueue, files: &[String], environment: &str, clock: &SharedClock) -> anyhow::Result<u64> {
+pub async fn load(
+    store: &SqliteQueue,
+    files: &[String],
+    environment: &str,
+    clock: &SharedClock,
+) -> anyhow::Result<u64> {
     let mut all: Vec<Line> = Vec::new();
     for file in files {
         all.extend(lines::read(file).with_context(|| format!("{file} cannot be read"))?);
@@ -74,7 +79,13 @@ fn publications(line: &Line, environment: &str, now: Timestamp) -> Vec<Publicati
 }
 
 /// The end of a line whose worker is not known.
-fn unreadable(line: &Line, message: &Message, rejection: Rejection, environment: &str, now: Timestamp) -> Vec<Publication> {
+fn unreadable(
+    line: &Line,
+    message: &Message,
+    rejection: Rejection,
+    environment: &str,
+    now: Timestamp,
+) -> Vec<Publication> {
     let Rejection { id, code, message: told, violations } = rejection;
     let error = JobError { violations, ..JobError::permanent(code, format!("{}:{}: {told}", line.file, line.number)) };
     let ending = Ending {

@@ -16,9 +16,15 @@ pub struct Progress {
 impl Progress {
     /// Of a batch of `total` jobs.
     pub fn new(total: u64) -> Self {
-        let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
+        let target = if io::stderr().is_terminal() {
+            ProgressDrawTarget::stderr_with_hz(10)
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         let bar = ProgressBar::with_draw_target(Some(total), target);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} jobs  {msg}  {per_sec}  {elapsed}, {eta} left") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{bar:30} {pos}/{len} jobs  {msg}  {per_sec}  {elapsed}, {eta} left")
+        {
             bar.set_style(style);
         }
         Self { bar, total }

@@ -64,8 +64,17 @@ impl Tally {
             });
             return writeln!(err, "{summary}");
         }
-        let count = |counts: &BTreeMap<String, u64>| counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ");
-        writeln!(err, "{} of {} jobs ended in {:.1} s: {}", self.ended(), self.total, rounded(took), count(&self.outcomes))?;
+        let count = |counts: &BTreeMap<String, u64>| {
+            counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
+        };
+        writeln!(
+            err,
+            "{} of {} jobs ended in {:.1} s: {}",
+            self.ended(),
+            self.total,
+            rounded(took),
+            count(&self.outcomes)
+        )?;
         if !self.codes.is_empty() {
             writeln!(err, "  why: {}", count(&self.codes))?;
         }

@@ -72,7 +72,8 @@ fn jobs_that_do_not_share_get_a_request_each_in_turn() {
     let many: Vec<String> = (0..150).map(|n| format!("/many/{n}")).collect();
     let mut pool = pool(Sharing::Apart, &[many.iter().map(String::as_str).collect(), vec!["/x", "/x"], vec!["/*"]]);
     let requests: Vec<_> = std::iter::from_fn(|| Some(pool.pack()).filter(|lines| !lines.is_empty())).collect();
-    let jobs: Vec<_> = requests.iter().map(|lines| jobs_on(lines).into_iter().map(|key| key.0).collect::<Vec<_>>()).collect();
+    let jobs: Vec<_> =
+        requests.iter().map(|lines| jobs_on(lines).into_iter().map(|key| key.0).collect::<Vec<_>>()).collect();
     assert_eq!(jobs, [[0], [1], [2], [0]]);
 }
 

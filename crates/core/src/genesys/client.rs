@@ -1,0 +1,202 @@
+//! The client that all workers of a process share: one token, one budget, one gate. What it knows is in
+//! [`crate::genesys::admission`]; sending is [`crate::genesys::send`]'s.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use metrics::{counter, gauge};
+use tokio::{
+    sync::{Mutex as Turnstile, Notify, watch},
+    time::Instant,
+};
+use tracing::warn;
+
+use crate::{
+    clock::SharedClock,
+    genesys::{
+        admission::{Admission, Admissions},
+        brake::Judgement,
+        mint::{CredentialSource, Mint},
+        options::GenesysOptions,
+        region::Addresses,
+        transport::{TimeOuts, Transport},
+    },
+    job::{JobId, Kind},
+    metric,
+    options::ConfigError,
+};
+
+/// The scopes each kind of job needs.
+pub type Scopes = Vec<(Kind, &'static [&'static str])>;
+
+/// Talks to Genesys Cloud. Clones share everything.
+#[derive(Clone)]
+pub struct GenesysClient {
+    pub(super) shared: Arc<Shared>,
+}
+
+/// What all clones share.
+pub(super) struct Shared {
+    pub(super) addresses: Addresses,
+    pub(super) transport: Transport,
+    pub(super) clock: SharedClock,
+    pub(super) scopes: Scopes,
+    pub(super) mint: Mint,
+    admissions: Mutex<Admissions>,
+    /// Who waits for the budget waits in a line.
+    pub(super) line: Turnstile<()>,
+    /// Something ended: the first in the line looks again.
+    pub(super) freed: Notify,
+    changes: watch::Receiver<u64>,
+}
+
+/// What a 403 does to one job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forbidden {
+    /// It fails.
+    Fails,
+    /// It waits: permissions are missing for all jobs of its kind, and it is tried again then.
+    Waits {
+        /// Not before this.
+        until: Timestamp,
+    },
+}
+
+impl GenesysClient {
+    /// A client for jobs of the kinds in `scopes`, with the credentials that the environment names. Sends nothing
+    /// yet. Errors are of the configuration: no credentials, no usable address, no readable CA file.
+    pub fn new(options: &GenesysOptions, scopes: Scopes, clock: SharedClock) -> Result<Self, ConfigError> {
+        Self::with_credentials(options, scopes, clock, CredentialSource::Environment)
+    }
+
+    /// The same with credentials from elsewhere.
+    pub fn with_credentials(
+        options: &GenesysOptions,
+        scopes: Scopes,
+        clock: SharedClock,
+        credentials: CredentialSource,
+    ) -> Result<Self, ConfigError> {
+        let transport = Transport::http(options.ca_file().as_deref(), TimeOuts::default())?;
+        Self::over(transport, options, scopes, clock, credentials)
+    }
+
+    pub(super) fn over(
+        transport: Transport,
+        options: &GenesysOptions,
+        scopes: Scopes,
+        clock: SharedClock,
+        credentials: CredentialSource,
+    ) -> Result<Self, ConfigError> {
+        options.warnings().iter().for_each(|warning| warn!("{warning}"));
+        let admissions = Admissions::new(options);
+        let shared = Shared {
+            addresses: options.addresses()?,
+            transport,
+            clock,
+            mint: Mint::new(options.genesys_client_auth, credentials, &scopes)?,
+            scopes,
+            line: Turnstile::new(()),
+            freed: Notify::new(),
+            changes: admissions.changes(),
+            admissions: Mutex::new(admissions),
+        };
+        let client = Self { shared: Arc::new(shared) };
+        client.show_gauges(Instant::now(), &mut 0);
+        Ok(client)
+    }
+
+    /// May workers of `kind` start jobs now? Looks only; a probe is taken by the request itself.
+    pub fn admission(&self, kind: Kind) -> Admission {
+        self.admissions().admission(kind, Instant::now())
+    }
+
+    /// Bumped whenever an admission may have changed. Times that an [`Admission`] names pass without a bump.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.clone()
+    }
+
+    /// What the 403 that `job` got on `endpoint` does to it. To be asked once per job; [`send`](Self::send) asks for
+    /// a request of exactly one job, so this is for the jobs of a shared request.
+    pub fn judge_forbidden(&self, kind: Kind, endpoint: &'static str, job: &JobId) -> Forbidden {
+        let judgement = self.admissions().judge(kind, endpoint, job, Instant::now());
+        match judgement {
+            Judgement::Fails => Forbidden::Fails,
+            Judgement::Waits(until) => Forbidden::Waits { until: self.at(until) },
+        }
+    }
+
+    /// The region, or the API's host where the base URL is overridden.
+    pub fn environment(&self) -> &str {
+        &self.shared.addresses.environment
+    }
+
+    /// The brakes that are on, in sentences, for `/readyz`. A shut gate and an API that is away are none.
+    pub fn problems(&self) -> Vec<String> {
+        let scopes = |problem: String| {
+            let kind = self.shared.scopes.iter().find(|(kind, _)| problem.starts_with(kind.as_str()));
+            kind.map_or(problem.clone(), |(_, scopes)| format!("{problem}; it needs the scopes {}", scopes.join(" ")))
+        };
+        self.admissions().problems().into_iter().map(scopes).collect()
+    }
+
+    /// The background work: tries bad credentials again, notices what time changed, shows the gauges. Never ends.
+    pub async fn run(self) {
+        let (mut changes, mut seconds_shown) = (self.changes(), 0);
+        loop {
+            let now = Instant::now();
+            changes.mark_unchanged();
+            let (next, tries) = {
+                let mut admissions = self.admissions();
+                (admissions.tick(now), admissions.tries_credentials(now))
+            };
+            if tries {
+                self.try_credentials();
+            }
+            self.show_gauges(now, &mut seconds_shown);
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => {}
+                // The sender lives in `self`.
+                _ = changes.changed() => {}
+            }
+        }
+    }
+
+    fn show_gauges(&self, now: Instant, seconds_shown: &mut u64) {
+        let gauges = self.admissions().gauges(now);
+        for (reason, shut) in gauges.shut {
+            gauge!(metric::GATE_STATE, "reason" => reason.as_str()).set(f64::from(u8::from(shut)));
+        }
+        gauge!(metric::API_BUDGET_REMAINING).set(f64::from(gauges.budget_left));
+        let seconds = gauges.time_shut.as_secs();
+        counter!(metric::API_THROTTLED).increment(seconds.saturating_sub(*seconds_shown));
+        *seconds_shown = seconds;
+    }
+
+    pub(super) fn admissions(&self) -> MutexGuard<'_, Admissions> {
+        self.shared.admissions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An instant as a time of day.
+    pub(super) fn at(&self, instant: Instant) -> Timestamp {
+        let ahead = instant.saturating_duration_since(Instant::now());
+        let ahead = SignedDuration::try_from(ahead).unwrap_or(SignedDuration::MAX);
+        self.shared.clock.now().checked_add(ahead).unwrap_or(Timestamp::MAX)
+    }
+
+    pub(super) fn scopes_of(&self, kind: Kind) -> String {
+        let found = self.shared.scopes.iter().find(|(each, _)| *each == kind);
+        found.map(|(_, scopes)| scopes.join(" ")).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for GenesysClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GenesysClient").field("api", &self.shared.addresses.api).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

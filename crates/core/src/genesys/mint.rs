@@ -1,0 +1,234 @@
+//! Asks for tokens: one request at a time, shared by all who wait for it, and running on when they go away. What the
+//! answers mean is read by [`crate::genesys::token`].
+
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+
+use metrics::counter;
+use reqwest::{
+    Method,
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{sync::watch, time::Instant};
+use tracing::{debug, warn};
+use url::form_urlencoded;
+
+use crate::{
+    error::ErrorClass,
+    genesys::{
+        classify::{self, SaysWhen},
+        client::{GenesysClient, Scopes},
+        error::{self, ApiError},
+        limits,
+        options::ClientAuth,
+        request::Repeat,
+        token::{self, TokenAnswer},
+        transport::{NoAnswer, Outgoing, Received},
+    },
+    metric,
+    options::{ConfigError, secret},
+};
+
+const ID: &str = "GENESYS_CLIENT_ID";
+const SECRET: &str = "GENESYS_CLIENT_SECRET";
+
+/// Who we are.
+#[derive(Clone)]
+pub struct Credentials {
+    /// The client id.
+    pub id: SecretString,
+    /// The client secret.
+    pub secret: SecretString,
+}
+
+/// Where credentials come from. They are read again while the token endpoint refuses them.
+#[derive(Clone)]
+pub enum CredentialSource {
+    /// `GENESYS_CLIENT_ID` and `GENESYS_CLIENT_SECRET`, or the files that `…_FILE` names.
+    Environment,
+    /// These, for good: what the built-in simulator takes.
+    Given(Credentials),
+    /// A test's own.
+    #[cfg(test)]
+    Shared(std::sync::Arc<Mutex<Credentials>>),
+}
+
+impl CredentialSource {
+    fn read(&self) -> Result<Credentials, ConfigError> {
+        match self {
+            Self::Environment => Ok(Credentials { id: required(ID)?, secret: required(SECRET)? }),
+            Self::Given(credentials) => Ok(credentials.clone()),
+            #[cfg(test)]
+            Self::Shared(credentials) => Ok(credentials.lock().unwrap().clone()),
+        }
+    }
+}
+
+fn required(name: &str) -> Result<SecretString, ConfigError> {
+    secret(name)?.ok_or_else(|| {
+        ConfigError::new(format!(
+            "no credentials for Genesys Cloud: set {name}, or {name}_FILE to a file that holds it"
+        ))
+    })
+}
+
+impl fmt::Debug for CredentialSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CredentialSource")
+    }
+}
+
+/// What minting keeps between two tokens.
+pub(super) struct Mint {
+    auth: ClientAuth,
+    source: CredentialSource,
+    credentials: Mutex<Credentials>,
+    /// The scopes of all kinds, each once.
+    scope: String,
+    running: Mutex<Option<Outcome>>,
+}
+
+/// Where those who wait learn what came of it.
+type Outcome = watch::Receiver<Option<Result<(), ApiError>>>;
+
+impl Mint {
+    pub(super) fn new(auth: ClientAuth, source: CredentialSource, scopes: &Scopes) -> Result<Self, ConfigError> {
+        let mut all: Vec<&str> = scopes.iter().flat_map(|(_, scopes)| scopes.iter().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        let credentials = Mutex::new(source.read()?);
+        Ok(Self { auth, source, credentials, scope: all.join(" "), running: Mutex::new(None) })
+    }
+
+    fn read_again(&self) -> Result<(), ConfigError> {
+        let read = self.source.read()?;
+        *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = read;
+        Ok(())
+    }
+}
+
+impl GenesysClient {
+    /// Sees to it that a token is asked for, unless one is already. The outcome says only whether the caller should
+    /// look again: an error means that the token endpoint is away.
+    pub(super) fn mint(&self) -> Outcome {
+        let mut running = self.shared.mint.running.lock().unwrap_or_else(PoisonError::into_inner);
+        // Its sender is gone once it is over, also by a panic.
+        if let Some(outcome) = running.as_ref().filter(|outcome| outcome.has_changed().is_ok()) {
+            return outcome.clone();
+        }
+        let (tell, outcome) = watch::channel(None);
+        *running = Some(outcome.clone());
+        let client = self.clone();
+        tokio::spawn(async move {
+            let result = client.mint_one().await;
+            tell.send_replace(Some(result));
+        });
+        outcome
+    }
+
+    /// Reads the credentials again and asks for one token.
+    pub(super) fn try_credentials(&self) {
+        match self.shared.mint.read_again() {
+            Ok(()) => drop(self.mint()),
+            Err(error) => warn!(%error, "the credentials cannot be read"),
+        }
+    }
+
+    async fn mint_one(&self) -> Result<(), ApiError> {
+        let scope = Some(self.shared.mint.scope.as_str()).filter(|scope| !scope.is_empty());
+        let sent = Instant::now();
+        let (mut exchange, mut answer) = self.ask(scope).await;
+        if let TokenAnswer::InvalidScope = answer {
+            debug!("the token endpoint does not know the scopes: asking without");
+            (exchange, answer) = self.ask(None).await;
+        }
+        let (now, mut admissions) = (Instant::now(), self.admissions());
+        let (result, outcome) = match answer {
+            TokenAnswer::Granted(grant) => {
+                admissions.minted(grant, now);
+                ("ok", Ok(()))
+            }
+            TokenAnswer::Throttled => {
+                let wait = exchange.ok().and_then(|received| self.wait(&received));
+                admissions.throttled(sent, now, wait);
+                ("throttled", Ok(()))
+            }
+            TokenAnswer::Refused(why) => {
+                admissions.refused_us(&why, now);
+                ("rejected", Ok(()))
+            }
+            TokenAnswer::InvalidScope => {
+                admissions.refused_us("invalid_scope, also without any", now);
+                ("rejected", Ok(()))
+            }
+            TokenAnswer::Away => {
+                admissions.not_minted(now);
+                ("error", Err(self.away(&exchange)))
+            }
+        };
+        counter!(metric::TOKEN_REFRESHES, "result" => result).increment(1);
+        debug!(result, "asked for a token");
+        outcome
+    }
+
+    async fn ask(&self, scope: Option<&str>) -> (Result<Received, NoAnswer>, TokenAnswer) {
+        let exchange = self.shared.transport.exchange(self.token_request(scope)).await;
+        let answer = exchange.as_ref().map_or(TokenAnswer::Away, |received| {
+            let says_when = if received.headers.contains_key(RETRY_AFTER) { SaysWhen::Yes } else { SaysWhen::No };
+            token::read(received.status, says_when, &received.body)
+        });
+        (exchange, answer)
+    }
+
+    fn token_request(&self, scope: Option<&str>) -> Outgoing {
+        let mint = &self.shared.mint;
+        let credentials = mint.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("grant_type", "client_credentials");
+        if let Some(scope) = scope {
+            form.append_pair("scope", scope);
+        }
+        let basic = match mint.auth {
+            ClientAuth::Basic => Some((credentials.id, credentials.secret)),
+            ClientAuth::Form => {
+                form.append_pair("client_id", credentials.id.expose_secret());
+                form.append_pair("client_secret", credentials.secret.expose_secret());
+                None
+            }
+        };
+        let is_form = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, is_form)]);
+        let url = self.shared.addresses.token.clone();
+        Outgoing { method: Method::POST, url, headers, body: Some(form.finish().into()), basic }
+    }
+
+    /// How long the token endpoint says to wait.
+    fn wait(&self, received: &Received) -> Option<std::time::Duration> {
+        limits::wait(&received.headers, &error::told(&received.body), self.shared.clock.now())
+    }
+
+    fn away(&self, exchange: &Result<Received, NoAnswer>) -> ApiError {
+        match exchange {
+            Ok(received) => {
+                let told = error::told(&received.body);
+                let message = format!("the token endpoint answered {}: {}", received.status, error::sentence(&told));
+                let mut error = ApiError::new(ErrorClass::Transient, "api_unavailable", message);
+                let wait = limits::retry_after(&received.headers, self.shared.clock.now());
+                error.retry_after = wait.unwrap_or_default();
+                error.with_answer(received.status, &received.headers, told)
+            }
+            Err(lost) => {
+                // Nothing was sent for the caller yet.
+                let (_, code) = classify::lost(lost.why, Repeat::Safe);
+                ApiError::new(
+                    ErrorClass::Transient,
+                    code,
+                    format!("no answer from the token endpoint: {}", lost.message),
+                )
+            }
+        }
+    }
+}

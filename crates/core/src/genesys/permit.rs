@@ -1,0 +1,158 @@
+//! Leave to send one request: waiting for it, holding it, giving it back. What to wait for is said by
+//! [`crate::genesys::admission`].
+
+use tokio::{sync::MutexGuard, time::Instant};
+
+use crate::genesys::{
+    admission::{ClosedReason, Fate, Grant, Line, Refusal, Step, Who},
+    client::GenesysClient,
+    error::ApiError,
+    request::Caller,
+    token::Token,
+};
+
+/// Leave to send one request at once. Dropped unused, it gives its budget back; dropped while its request is in
+/// flight, the request counts as one that the API may have seen.
+#[derive(Debug)]
+#[must_use]
+pub struct Permit {
+    client: GenesysClient,
+    grant: Option<Grant>,
+    pub(super) token: Token,
+    sent: Option<Sent>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    at: Instant,
+    endpoint: &'static str,
+    kind: crate::job::Kind,
+}
+
+impl Caller<'_> {
+    pub(super) fn who(&self) -> Who<'_> {
+        Who { kind: self.kind, jobs: self.jobs }
+    }
+}
+
+impl GenesysClient {
+    /// Waits until a request may be sent: for the gate, a token, its turn, and budget. Ends at once with
+    /// [`Held`](crate::error::ErrorClass::Held) or [`Credentials`](crate::error::ErrorClass::Credentials) where
+    /// waiting in memory makes no sense, and with [`Interrupted`](crate::error::ErrorClass::Interrupted) when
+    /// `caller.stop` is cancelled.
+    pub async fn permit(&self, caller: &Caller<'_>) -> Result<Permit, ApiError> {
+        let mut changes = self.changes();
+        let mut turn: Option<MutexGuard<'_, ()>> = None;
+        loop {
+            if caller.stop.is_cancelled() {
+                return Err(ApiError::interrupted());
+            }
+            changes.mark_unchanged();
+            let line = if turn.is_some() { Line::First } else { Line::Outside };
+            match self.step(caller, line) {
+                Step::Go(grant, token) => {
+                    return Ok(Permit { client: self.clone(), grant: Some(grant), token, sent: None });
+                }
+                Step::Refused(refusal) => return Err(self.refused(refusal)),
+                Step::Mint => self.wait_for_token(caller).await?,
+                Step::Turn => tokio::select! {
+                    biased;
+                    () = caller.stop.cancelled() => {}
+                    first = self.shared.line.lock() => turn = Some(first),
+                    // The sender lives in `self`.
+                    _ = changes.changed() => {}
+                },
+                Step::Wait(until) => tokio::select! {
+                    biased;
+                    () = caller.stop.cancelled() => {}
+                    _ = changes.changed() => {}
+                    () = self.shared.freed.notified(), if turn.is_some() => {}
+                    () = tokio::time::sleep_until(until) => {}
+                },
+            }
+        }
+    }
+
+    fn step(&self, caller: &Caller<'_>, line: Line) -> Step {
+        let now = Instant::now();
+        let (step, wants_token) = {
+            let mut admissions = self.admissions();
+            (admissions.step(caller.who(), line, now), admissions.wants_token(now))
+        };
+        if wants_token {
+            // The old one is good: nobody waits for it.
+            drop(self.mint());
+        }
+        step
+    }
+
+    async fn wait_for_token(&self, caller: &Caller<'_>) -> Result<(), ApiError> {
+        let mut minting = self.mint();
+        let outcome = tokio::select! {
+            biased;
+            () = caller.stop.cancelled() => return Ok(()),
+            outcome = minting.wait_for(Option::is_some) => outcome.ok().and_then(|outcome| outcome.clone()),
+        };
+        // No outcome: whoever minted is gone, and the next look finds that out.
+        let outcome = outcome.unwrap_or(Ok(()));
+        if outcome.is_err() {
+            self.admissions().no_token(caller.who(), Instant::now());
+        }
+        outcome
+    }
+
+    fn refused(&self, refusal: Refusal) -> ApiError {
+        match refusal {
+            Refusal::Credentials(why) => ApiError::credentials(format!(
+                "Genesys Cloud refuses our credentials ({why}); check GENESYS_CLIENT_ID, GENESYS_CLIENT_SECRET and \
+                 GENESYS_ENVIRONMENT"
+            )),
+            Refusal::Held(reason, until) => {
+                let until = self.at(until);
+                let why = match reason {
+                    ClosedReason::Throttled => "the API asked for a pause",
+                    ClosedReason::ApiUnavailable => "the API answers nobody",
+                    ClosedReason::Forbidden => "the API forbids this kind of job",
+                    ClosedReason::Credentials => "our credentials are refused",
+                };
+                ApiError::held(until, reason.as_str(), format!("{why}: not before {until}"))
+            }
+        }
+    }
+}
+
+impl Permit {
+    /// Right before sending: false where something came up since it was given, so that it has to be asked for again.
+    pub(super) fn goes(&mut self, caller: &Caller<'_>, endpoint: &'static str) -> bool {
+        let at = Instant::now();
+        let goes =
+            self.grant.as_ref().is_some_and(|grant| self.client.admissions().still_goes(grant, caller.who(), at));
+        if goes {
+            self.sent = Some(Sent { at, endpoint, kind: caller.kind });
+        }
+        goes
+    }
+
+    /// Its request is over.
+    pub(super) fn ended(mut self, caller: &Caller<'_>, fate: Fate) {
+        if let (Some(grant), Some(sent)) = (self.grant.take(), self.sent.take()) {
+            self.client.admissions().ended(grant, caller.who(), sent.endpoint, sent.at, fate, Instant::now());
+            self.client.shared.freed.notify_one();
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Some(grant) = self.grant.take() else { return };
+        let now = Instant::now();
+        match self.sent.take() {
+            Some(Sent { at, endpoint, kind }) => {
+                let who = Who { kind, jobs: &[] };
+                self.client.admissions().ended(grant, who, endpoint, at, Fate::Dropped, now);
+            }
+            None => self.client.admissions().unused(grant, now),
+        }
+        self.client.shared.freed.notify_one();
+    }
+}

@@ -1,0 +1,278 @@
+//! Sending one call to its end: HTTP, what the answer means, short retries, one new token.
+
+use std::time::Duration;
+
+use backoff::{ExponentialBackoff, backoff::Backoff};
+use metrics::{counter, histogram};
+use reqwest::{
+    Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+};
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+use tracing::debug;
+
+use crate::{
+    error::ErrorClass,
+    genesys::{
+        admission::{Fate, Said},
+        classify::{self, LostAnswer, SaysWhen, Verdict},
+        client::{Forbidden, GenesysClient},
+        error::{self, ApiError},
+        limits::{self, Rates},
+        permit::Permit,
+        request::{ApiAnswer, ApiRequest, Caller},
+        transport::{NoAnswer, Outgoing, Received},
+    },
+    metric, retry,
+};
+
+/// Short retries of one call, at most.
+const RETRIES: u32 = 3;
+/// None begins later than this after the first sending.
+const RETRY_TIME: Duration = Duration::from_secs(10);
+
+/// How a call goes on.
+enum Next {
+    Done(ApiAnswer),
+    /// Sent again as soon as a permit is given: burns no retry.
+    Again,
+    Failed(ApiError),
+}
+
+/// What one call has used so far.
+struct Tries {
+    requests: u32,
+    retries_left: u32,
+    waits: ExponentialBackoff,
+    first_sent: Option<Instant>,
+    new_token: bool,
+}
+
+impl GenesysClient {
+    /// Sends one call to its end: [`permit`](Self::permit), then [`send_with`](Self::send_with).
+    pub async fn send(&self, request: ApiRequest, caller: &Caller<'_>) -> Result<ApiAnswer, ApiError> {
+        self.call(None, &request, caller).await
+    }
+
+    /// The same, its first request with `permit`, at once. A request in flight is never cancelled by `caller.stop`;
+    /// no further one is begun.
+    pub async fn send_with(
+        &self,
+        permit: Permit,
+        request: ApiRequest,
+        caller: &Caller<'_>,
+    ) -> Result<ApiAnswer, ApiError> {
+        self.call(Some(permit), &request, caller).await
+    }
+
+    async fn call(
+        &self,
+        mut permit: Option<Permit>,
+        request: &ApiRequest,
+        caller: &Caller<'_>,
+    ) -> Result<ApiAnswer, ApiError> {
+        let outgoing = self.outgoing(request, caller)?;
+        let mut tries = Tries::new();
+        loop {
+            let next = match self.ready(permit.take(), request, caller).await {
+                Ok(permit) => self.once(permit, &outgoing, request, caller, &mut tries).await,
+                Err(error) => Next::Failed(error),
+            };
+            let error = match next {
+                Next::Done(answer) => return Ok(ApiAnswer { requests: tries.requests, ..answer }),
+                Next::Again => continue,
+                Next::Failed(error) => error,
+            };
+            let Some(wait) = tries.wait(&error) else { return Err(ApiError { requests: tries.requests, ..error }) };
+            tokio::select! {
+                biased;
+                () = caller.stop.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// A permit that goes now: the one given, or another.
+    async fn ready(
+        &self,
+        given: Option<Permit>,
+        request: &ApiRequest,
+        caller: &Caller<'_>,
+    ) -> Result<Permit, ApiError> {
+        let mut given = given.filter(|_| !caller.stop.is_cancelled());
+        loop {
+            let mut permit = match given.take() {
+                Some(permit) => permit,
+                None => self.permit(caller).await?,
+            };
+            if permit.goes(caller, request.endpoint) {
+                return Ok(permit);
+            }
+        }
+    }
+
+    /// One exchange, and what follows from it.
+    async fn once(
+        &self,
+        permit: Permit,
+        outgoing: &Outgoing,
+        request: &ApiRequest,
+        caller: &Caller<'_>,
+        tries: &mut Tries,
+    ) -> Next {
+        let mut outgoing = outgoing.clone();
+        outgoing.headers.insert(AUTHORIZATION, permit.token.bearer.clone());
+        tries.sent();
+        let sent = Instant::now();
+        let exchange = self.shared.transport.exchange(outgoing).await;
+        observe(request, &exchange, sent.elapsed());
+        match exchange {
+            Ok(received) => self.answered(permit, received, request, caller, tries),
+            Err(no_answer) => lost(permit, &no_answer, request, caller),
+        }
+    }
+
+    fn answered(
+        &self,
+        permit: Permit,
+        received: Received,
+        request: &ApiRequest,
+        caller: &Caller<'_>,
+        tries: &mut Tries,
+    ) -> Next {
+        let Received { status, headers, body } = &received;
+        let says_when = if headers.contains_key(RETRY_AFTER) { SaysWhen::Yes } else { SaysWhen::No };
+        let verdict = classify::answer(*status, says_when, request.repeat, request.expected);
+        let told = if verdict == Verdict::Success { Map::new() } else { error::told(body) };
+        let now = self.shared.clock.now();
+        let said = match verdict {
+            Verdict::Throttled => Said::Later(limits::wait(headers, &told, now)),
+            Verdict::Failed(ErrorClass::Transient | ErrorClass::Ambiguous, _) => Said::Failing,
+            Verdict::Success | Verdict::Unauthorized | Verdict::Failed(..) => Said::Fine,
+        };
+        let token = permit.token.number;
+        permit.ended(caller, Fate::Answered { status: *status, rates: Rates::of(headers), said });
+        match verdict {
+            Verdict::Success => Next::Done(answer(received)),
+            Verdict::Throttled => {
+                // The pause is not the call's.
+                tries.first_sent = None;
+                Next::Again
+            }
+            Verdict::Unauthorized => self.unauthorized(token, &received, told, tries),
+            Verdict::Failed(class, code) => {
+                let message = format!("{}: {status} {}", request.name(), error::sentence(&told));
+                let mut error = ApiError::new(class, code, message).with_answer(*status, headers, told);
+                error.retry_after = limits::retry_after(headers, now).unwrap_or_default();
+                Next::Failed(if *status == 403 { self.forbidden(error, request, caller) } else { error })
+            }
+        }
+    }
+
+    /// The first time a new token helps; the second time our credentials are bad.
+    fn unauthorized(&self, token: u64, received: &Received, told: Map<String, Value>, tries: &mut Tries) -> Next {
+        let mut admissions = self.admissions();
+        admissions.token_refused(token);
+        if !tries.new_token {
+            tries.new_token = true;
+            return Next::Again;
+        }
+        let why = format!("the API answered 401 to a fresh token: {}", error::sentence(&told));
+        admissions.refused_us(&why, Instant::now());
+        Next::Failed(ApiError::credentials(why).with_answer(received.status, &received.headers, told))
+    }
+
+    fn forbidden(&self, error: ApiError, request: &ApiRequest, caller: &Caller<'_>) -> ApiError {
+        let scopes = self.scopes_of(caller.kind);
+        let message = format!("{}; {} needs the scopes {scopes}", error.message, caller.kind);
+        let error = ApiError { message, ..error };
+        let [job] = caller.jobs else { return error };
+        match self.judge_forbidden(caller.kind, request.endpoint, job) {
+            Forbidden::Fails => error,
+            Forbidden::Waits { until } => ApiError { class: ErrorClass::Held { until }, ..error },
+        }
+    }
+
+    fn outgoing(&self, request: &ApiRequest, caller: &Caller<'_>) -> Result<Outgoing, ApiError> {
+        let flaw = |why: &str| {
+            ApiError::new(ErrorClass::Permanent, "rejected", format!("{} cannot be sent: {why}", request.name()))
+        };
+        if let Some(why) = &request.flaw {
+            return Err(flaw(why));
+        }
+        let path = request.path.as_deref().unwrap_or(request.endpoint);
+        let written = format!("{}{path}", self.shared.addresses.api);
+        let mut url = Url::parse(&written).map_err(|error| flaw(&error.to_string()))?;
+        if url.as_str() != written {
+            // `..`, a space or a `#` would ask for something else than what was meant.
+            return Err(flaw(&format!("{path:?} is no path")));
+        }
+        if !request.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&request.query);
+        }
+        let mut headers = request.headers.clone();
+        if request.body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        trace_context(&mut headers, caller);
+        Ok(Outgoing { method: request.method.clone(), url, headers, body: request.body.clone(), basic: None })
+    }
+}
+
+impl Tries {
+    fn new() -> Self {
+        let waits = retry::short();
+        Self { requests: 0, retries_left: RETRIES, waits, first_sent: None, new_token: false }
+    }
+
+    fn sent(&mut self) {
+        self.requests += 1;
+        self.first_sent.get_or_insert_with(Instant::now);
+    }
+
+    /// How long to wait before the next try; `None` where there is none.
+    fn wait(&mut self, error: &ApiError) -> Option<Duration> {
+        if error.class != ErrorClass::Transient || self.retries_left == 0 {
+            return None;
+        }
+        let began = *self.first_sent.get_or_insert_with(Instant::now);
+        let wait = self.waits.next_backoff()?.max(error.retry_after);
+        self.retries_left -= 1;
+        (began.elapsed() + wait < RETRY_TIME).then_some(wait)
+    }
+}
+
+fn lost(permit: Permit, no_answer: &NoAnswer, request: &ApiRequest, caller: &Caller<'_>) -> Next {
+    let (class, code) = classify::lost(no_answer.why, request.repeat);
+    let fate = match no_answer.why {
+        LostAnswer::NeverSent => Fate::NeverSent,
+        LostAnswer::TimedOut | LostAnswer::Broken => Fate::Lost,
+        // The API works, it is only too talkative.
+        LostAnswer::TooLong => Fate::Answered { status: 0, rates: Rates::default(), said: Said::Fine },
+    };
+    permit.ended(caller, fate);
+    Next::Failed(ApiError::new(class, code, format!("{}: {}", request.name(), no_answer.message)))
+}
+
+fn answer(received: Received) -> ApiAnswer {
+    let Received { status, headers, body } = received;
+    ApiAnswer { status, request_id: error::request_id(&headers), headers, body, requests: 0 }
+}
+
+fn trace_context(headers: &mut HeaderMap, caller: &Caller<'_>) {
+    for (name, value) in [("traceparent", caller.traceparent), ("tracestate", caller.tracestate)] {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+}
+
+fn observe(request: &ApiRequest, exchange: &Result<Received, NoAnswer>, took: Duration) {
+    let (endpoint, method) = (request.endpoint, request.method.to_string());
+    let status = exchange.as_ref().map_or_else(|_| "error".to_owned(), |received| received.status.to_string());
+    let request_id = exchange.as_ref().ok().and_then(|received| error::request_id(&received.headers));
+    debug!(method, endpoint, status, ms = took.as_millis(), request_id, "asked Genesys Cloud");
+    counter!(metric::API_REQUESTS, "endpoint" => endpoint, "method" => method.clone(), "status" => status).increment(1);
+    histogram!(metric::API_REQUEST_DURATION, "endpoint" => endpoint, "method" => method).record(took);
+}
