@@ -1,18 +1,24 @@
 //! A plain AMQP client for tests: the producer's side, and looking at queues.
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties, Error, ExchangeKind, PublisherConfirm,
+    BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind, PublisherConfirm,
     options::{
         BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
     },
     types::{AMQPValue, FieldTable},
 };
 
+use tokio::time::timeout;
+
 use crate::{Events, Message, eventually, prefix, seconds};
 
 /// How many messages wait for their confirm at once.
 const IN_FLIGHT: usize = 1_000;
+
+const CONFIRM_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection to the broker, and one channel that confirms. It does not reconnect.
 pub struct Amqp {
@@ -28,8 +34,9 @@ impl Amqp {
     }
 
     /// Connects, where the broker may be away.
-    pub async fn try_connect(url: &str) -> Result<Self, Error> {
-        let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+    pub async fn try_connect(url: &str) -> anyhow::Result<Self> {
+        let connecting = Connection::connect(url, ConnectionProperties::default());
+        let connection = timeout(seconds(10), connecting).await??;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(Self { connection, channel })
@@ -61,24 +68,15 @@ impl Amqp {
         let exchange = format!("{prefix}.jobs");
         stream::iter(jobs)
             .then(|(body, properties)| self.send(&exchange, kind, body, properties))
-            .map(Ok)
-            .try_buffered(IN_FLIGHT)
-            .try_for_each(async |confirmation| {
-                assert!(confirmation.is_ack(), "{exchange} {kind}: {confirmation:?}");
-                Ok(())
-            })
-            .await
-            .unwrap_or_else(|error| panic!("publishing to {exchange}: {error}"));
+            .map(confirmed)
+            .buffer_unordered(IN_FLIGHT)
+            .for_each(async |()| ())
+            .await;
     }
 
     /// Publishes anything anywhere, and waits for the confirm.
     pub async fn publish_raw(&self, exchange: &str, key: &str, body: impl AsRef<[u8]>, properties: BasicProperties) {
-        let confirm = self.send(exchange, key, body, properties).await;
-        let confirmation = confirm.await;
-        let confirmation = confirmation.unwrap_or_else(|error| panic!("{exchange} {key}: {error}"));
-        assert!(confirmation.is_ack(), "{exchange} {key}: {confirmation:?}");
-        let returned = confirmation.take_message();
-        assert!(returned.is_none(), "{exchange} {key}: to no queue");
+        confirmed(self.send(exchange, key, body, properties).await).await;
     }
 
     /// A queue of the test's own that gets every event published from now on. It ends with the connection.
@@ -153,6 +151,14 @@ impl Amqp {
         let sent = self.channel.basic_publish(exchange, key, mandatory, body.as_ref(), properties);
         sent.await.unwrap_or_else(|error| panic!("publishing: {error}"))
     }
+}
+
+async fn confirmed(confirm: PublisherConfirm) {
+    let answer = timeout(CONFIRM_PATIENCE, confirm).await.expect("the broker confirms within a minute");
+    let confirmation = answer.unwrap_or_else(|error| panic!("publishing: {error}"));
+    assert!(confirmation.is_ack(), "refused by the broker: {confirmation:?}");
+    let returned = confirmation.take_message();
+    assert!(returned.is_none(), "this went to no queue: {returned:?}");
 }
 
 /// The properties a well-behaved producer sets: JSON, persistent.

@@ -43,8 +43,8 @@ impl Broker {
     }
 
     /// Kills the broker (SIGKILL), as a crash would. Its data stays.
-    pub fn kill(&mut self) {
-        self.node_mut().kill();
+    pub async fn kill(&mut self) {
+        self.node_mut().kill().await;
     }
 
     /// Starts a stopped or killed broker again, on its data and its port, and waits until it answers.

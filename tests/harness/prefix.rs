@@ -1,10 +1,14 @@
 //! A test's own names on a shared broker (`--queue-prefix`), and what has to be deleted after it.
 
-use std::{fmt, ops::Deref};
+use std::{fmt, ops::Deref, time::Duration};
 
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
+use tokio::time::timeout;
 
 use crate::{Amqp, Broker};
+
+/// How long cleaning up may take where the broker is gone or hurt.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// All kinds of jobs there are.
 pub const KINDS: [&str; 6] =
@@ -46,14 +50,15 @@ impl Drop for Prefix {
             scope.spawn(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 if let Ok(runtime) = runtime {
-                    let _ = runtime.block_on(delete_all(&self.broker_url, &self.name));
+                    let deleting = async { timeout(PATIENCE, delete_all(&self.broker_url, &self.name)).await };
+                    let _ = runtime.block_on(deleting);
                 }
             });
         });
     }
 }
 
-async fn delete_all(url: &str, prefix: &str) -> Result<(), lapin::Error> {
+async fn delete_all(url: &str, prefix: &str) -> anyhow::Result<()> {
     let amqp = Amqp::try_connect(url).await?;
     for exchange in exchanges(prefix) {
         let options = ExchangeDeleteOptions::default();

@@ -65,7 +65,7 @@ async fn a_private_broker_is_killed_stopped_and_restarted_on_its_data() {
     assert_eq!(own.next_event(seconds(5)).await["n"], 1);
     assert_eq!(events.next_event(seconds(5)).await["n"], 1);
 
-    broker.kill();
+    broker.kill().await;
     assert!(Amqp::try_connect(broker.url()).await.is_err());
     broker.start().await;
     let amqp = Amqp::connect(broker.url()).await;

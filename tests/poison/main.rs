@@ -10,7 +10,7 @@ use genfleet_core::{
     options::ConfigError,
     worker::command,
 };
-use genfleet_purger::{Purger, payload::PurgePayload};
+use genfleet_purger::{Purger, payload::Payload};
 
 /// See the module.
 struct Poisoned {
@@ -23,7 +23,7 @@ impl JobHandler for Poisoned {
     const SCOPES: &'static [&'static str] = Purger::SCOPES;
     const DEFAULTS: Defaults = Purger::DEFAULTS;
     type Options = <Purger as JobHandler>::Options;
-    type Payload = PurgePayload;
+    type Payload = Payload;
     type State = <Purger as JobHandler>::State;
     type Report = <Purger as JobHandler>::Report;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use genfleet_core::{
     handler::JobHandler,
-    job::{Job, Kind, Rejection, decode::decode, schema::JobSchema},
+    job::{Job, Kind, Rejection, schema::JobSchema},
     options::ConfigError,
     worker::{runtime::Runtime, validate},
 };
@@ -61,7 +61,5 @@ impl Checker {
 }
 
 fn checked<H: JobHandler>(schema: &JobSchema, body: &[u8], message_id: Option<&str>) -> Result<Job, Box<Rejection>> {
-    let job = decode(schema, body, message_id, None)?;
-    validate::payload::<H>(&job)?;
-    Ok(job)
+    validate::job::<H>(schema, body, message_id, None).map(|(job, _)| job)
 }

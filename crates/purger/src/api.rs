@@ -124,7 +124,12 @@ impl Cdn for GenesysCdn {
     async fn purge(&self, permit: Permit, paths: &[Arc<str>], aboard: &Aboard) -> Result<Accepted, Refusal> {
         let body = Body { paths: paths.iter().map(AsRef::as_ref).collect() };
         let request = ApiRequest::post(ENDPOINT).safe_to_repeat().json(&body);
-        let answer = self.client.send_with(permit, request, &self.caller(aboard)).await?;
+        let answer = self.client.send_with(permit, request, &self.caller(aboard)).await.map_err(|error| {
+            let refusal = Refusal::from(error);
+            // What a request of one job is forbidden, the client has judged already.
+            let is_judged = refusal.with == RefusedFor::Permission && aboard.jobs.len() == 1;
+            if is_judged { Refusal { with: RefusedFor::Another, ..refusal } } else { refusal }
+        })?;
         Ok(Accepted { status: answer.status, request_id: answer.request_id, requests: answer.requests })
     }
 

@@ -8,64 +8,69 @@ use serde_json::Value;
 
 use super::{DEFAULT_MAX_ATTEMPTS, Job, JobId, MAX_BODY_BYTES, MAX_NESTING, Rejection, Violation, schema::JobSchema};
 
-/// The job in `body`, a message on the queue of `schema`'s kind. `message_id` and `timestamp` (Unix seconds)
-/// are the message's AMQP properties, used where the body names no id.
+/// A job, and everything that is wrong with it as far as its schema goes. With violations, it is mended to fit
+/// its types, for the worker's own rules to be checked, too.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// The job.
+    pub job: Job,
+    /// What its schema and its envelope's rules refuse.
+    pub violations: Vec<Violation>,
+}
+
+/// The job in `body`, a message on the queue of `schema`'s kind; a [`Rejection`] where it cannot be looked into
+/// any further. `message_id` and `timestamp` (Unix seconds) are the message's AMQP properties, used where the body
+/// names no id.
 pub fn decode(
     schema: &JobSchema,
     body: &[u8],
     message_id: Option<&str>,
     timestamp: Option<u64>,
-) -> Result<Job, Box<Rejection>> {
+) -> Result<Decoded, Box<Rejection>> {
     let id = readable_id(body, message_id, timestamp);
-    let reject =
-        |code, message: String, violations| Err(Box::new(Rejection { id: id.clone(), code, message, violations }));
-
+    let reject = |code, message| Box::new(Rejection { id: id.clone(), code, message, violations: vec![] });
     if body.len() > MAX_BODY_BYTES {
-        let message = format!(
+        let told = format!(
             "the body has {} bytes; a job has at most {MAX_BODY_BYTES}: send less, or several jobs",
             body.len()
         );
-        return reject("too_large", message, vec![]);
+        return Err(reject("too_large", told));
     }
     if let Some(offset) = nested_too_deep(body) {
-        return reject(
-            "undecodable",
-            format!("byte {offset}: arrays and objects are nested deeper than {MAX_NESTING}"),
-            vec![],
-        );
+        let told = format!("byte {offset}: arrays and objects are nested deeper than {MAX_NESTING}");
+        return Err(reject("undecodable", told));
     }
-    let value: Value = match serde_json::from_slice(body) {
-        Ok(value) => value,
-        Err(error) => return reject("undecodable", format!("the body is not JSON: {error}"), vec![]),
-    };
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|error| reject("undecodable", format!("the body is not JSON: {error}")))?;
     let kind = schema.kind();
     if let Some(given) = value.get("kind").and_then(Value::as_str).filter(|given| *given != kind.as_str()) {
         let given: String = given.chars().take(64).collect();
-        let violation = Violation::new("/kind", format!("must be \"{kind}\" on this queue"));
-        return reject(
-            "kind_mismatch",
-            format!("the job says kind {given:?} but came on the queue of {kind}"),
-            vec![violation],
-        );
+        let told = format!("the job says kind {given:?} but came on the queue of {kind}");
+        let violations = vec![Violation::new("/kind", format!("must be \"{kind}\" on this queue"))];
+        return Err(Box::new(Rejection { violations, ..*reject("kind_mismatch", told) }));
     }
-    let mut violations = schema.violations(&value);
+    Ok(checked(schema, id, value))
+}
+
+fn checked(schema: &JobSchema, id: JobId, mut value: Value) -> Decoded {
+    let refusals = schema.check(&value);
+    let mut violations: Vec<Violation> = refusals.iter().map(|refusal| refusal.violation.clone()).collect();
     let not_before = instant_of(&value, "notBefore", &mut violations);
     let deadline = instant_of(&value, "deadline", &mut violations);
     if not_before.zip(deadline).is_some_and(|(start, end)| end < start) {
         violations.push(Violation::new("/deadline", "lies before notBefore: the job could never start"));
     }
-    if !violations.is_empty() {
-        return reject("invalid_job", summary(&violations), violations);
-    }
-    Ok(Job {
+    refusals.iter().for_each(|refusal| refusal.mend(&mut value));
+    let job = Job {
         id,
-        kind,
+        kind: schema.kind(),
         webhook: value.pointer("/webhook/url").and_then(Value::as_str).map(str::to_owned),
         max_attempts: max_attempts(&value),
         not_before,
         deadline,
         payload: payload(value),
-    })
+    };
+    Decoded { job, violations }
 }
 
 /// The sentence that stands for a list of violations.
@@ -165,5 +170,111 @@ impl<'de> Visitor<'de> for TopLevelId<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+    use serde_json::json;
+
+    use super::*;
+    use crate::job::Kind;
+
+    #[derive(Debug, Deserialize, Serialize, schemars::JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    struct Paths {
+        #[schemars(length(min = 1, max = 3))]
+        paths: Vec<String>,
+        deep: Option<Value>,
+    }
+
+    fn schema() -> JobSchema {
+        JobSchema::new::<Paths>(Kind::CdnPurge)
+    }
+
+    fn decoded(job: &Value) -> Result<Decoded, Box<Rejection>> {
+        decode(&schema(), job.to_string().as_bytes(), Some("the-message"), None)
+    }
+
+    fn code(body: &[u8]) -> (&'static str, String) {
+        let rejection = decode(&schema(), body, Some("the-message"), None).unwrap_err();
+        (rejection.code, rejection.id.to_string())
+    }
+
+    #[test]
+    fn every_violation_is_told_at_its_place() {
+        let good = json!({"paths": ["/a"]});
+        for (job, pointers) in [
+            (json!({"payload": good}), vec![]),
+            (json!({"id": "a.b_c:d-1", "kind": "cdn.purge", "payload": good, "maxAttempts": 50}), vec![]),
+            (json!({"id": null, "payload": good, "webhook": null}), vec![]),
+            (json!({}), vec!["/payload"]),
+            (json!([]), vec![""]),
+            (json!("job"), vec![""]),
+            (json!({"payload": {}}), vec!["/payload/paths"]),
+            (json!({"payload": {"paths": []}}), vec!["/payload/paths"]),
+            (json!({"payload": {"paths": ["/a", "/b", "/c", "/d"]}}), vec!["/payload/paths"]),
+            (json!({"payload": {"paths": ["/a", 5]}}), vec!["/payload/paths/1"]),
+            (json!({"payload": good, "colour": 1, "a/b~": 2}), vec!["/a~1b~0", "/colour"]),
+            (json!({"payload": {"paths": ["/a"], "path": 1}}), vec!["/payload/path"]),
+            (json!({"payload": good, "id": "no spaces"}), vec!["/id"]),
+            (json!({"payload": good, "id": "x".repeat(129)}), vec!["/id"]),
+            (json!({"payload": good, "kind": 7}), vec!["/kind"]),
+            (json!({"payload": good, "maxAttempts": 0}), vec!["/maxAttempts"]),
+            (json!({"payload": good, "maxAttempts": 51}), vec!["/maxAttempts"]),
+            (json!({"payload": good, "maxAttempts": 1.5}), vec!["/maxAttempts"]),
+            (json!({"payload": good, "notBefore": "tomorrow"}), vec!["/notBefore"]),
+            (json!({"payload": good, "deadline": "2026-02-30T00:00:00Z"}), vec!["/deadline"]),
+            (
+                json!({"payload": good, "notBefore": "2026-01-02T00:00:00Z", "deadline": "2026-01-01T00:00:00Z"}),
+                vec!["/deadline"],
+            ),
+            (json!({"payload": good, "webhook": {}}), vec!["/webhook/url"]),
+            (json!({"payload": good, "webhook": "https://x"}), vec!["/webhook"]),
+        ] {
+            let mut told: Vec<String> = decoded(&job).unwrap().violations.into_iter().map(|one| one.pointer).collect();
+            told.sort();
+            assert_eq!(told, pointers, "{job}");
+        }
+    }
+
+    #[test]
+    fn a_refused_job_is_mended_so_that_the_rest_can_be_checked() {
+        let job = json!({"payload": {"paths": ["bad", 5], "path": 1}, "colour": 1});
+        let mended = decoded(&job).unwrap().job.payload;
+        assert_eq!(mended, json!({"paths": ["bad", ""]}));
+    }
+
+    #[test]
+    fn what_is_no_job_at_all_is_told_apart() {
+        assert_eq!(code(b"\xff"), ("undecodable", "the-message".into()));
+        assert_eq!(code(b"{\"id\":\"cut-off\",\"payload\":{\"pa"), ("undecodable", "cut-off".into()));
+        let other = br#"{"id":"j","kind":"file.scan","payload":{}}"#;
+        assert_eq!(code(other), ("kind_mismatch", "j".into()));
+        let padding = "x".repeat(MAX_BODY_BYTES);
+        let large = format!(r#"{{"id":"large","payload":{{"paths":["{padding}"]}}}}"#);
+        assert_eq!(code(large.as_bytes()), ("too_large", "large".into()));
+    }
+
+    #[test]
+    fn nesting_is_bounded_at_64() {
+        let nested = |depth: usize| {
+            format!(r#"{{"payload":{{"paths":["[[["],"deep":{}{}}}}}"#, "[".repeat(depth), "]".repeat(depth))
+        };
+        assert!(decode(&schema(), nested(62).as_bytes(), None, None).is_ok());
+        assert_eq!(decode(&schema(), nested(63).as_bytes(), None, None).unwrap_err().code, "undecodable");
+        assert_eq!(decode(&schema(), nested(100_000).as_bytes(), None, None).unwrap_err().code, "undecodable");
+    }
+
+    #[test]
+    fn a_redelivery_keeps_its_id_and_another_message_gets_another() {
+        let id = |body: &[u8], message_id, timestamp| readable_id(body, message_id, timestamp);
+        assert_eq!(id(b"{}", None, Some(1)), id(b"{}", None, Some(1)));
+        assert_ne!(id(b"{}", None, Some(1)), id(b"{}", None, Some(2)));
+        assert_ne!(id(b"{}", None, None), id(b"{} ", None, None));
+        assert_eq!(id(b"{}", Some("m"), None).as_str(), "m");
+        assert_eq!(id(br#"{"id":"own"}"#, Some("m"), None).as_str(), "own");
+        assert_eq!(id(b"{}", Some("not valid"), None), id(b"{}", None, None));
     }
 }

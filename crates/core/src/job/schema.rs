@@ -84,29 +84,75 @@ impl JobSchema {
     }
 
     /// Everything in `job` that the schema refuses.
-    pub fn violations(&self, job: &Value) -> Vec<Violation> {
-        self.validator.iter_errors(job).flat_map(|error| violations_of(&error)).collect()
+    pub fn check(&self, job: &Value) -> Vec<Refusal> {
+        self.validator.iter_errors(job).flat_map(|error| refusals(&error)).collect()
     }
 }
 
-/// One violation a refused member: unknown members each at their own place, missing ones where they should be.
-fn violations_of(error: &ValidationError<'_>) -> Vec<Violation> {
+/// One thing the schema refuses, and how to look past it for what else is wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// What to tell.
+    pub violation: Violation,
+    /// See [`Mend`].
+    pub mend: Mend,
+}
+
+/// How a job is made to fit its types, only so that its other parts can be checked, too.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mend {
+    /// The member is taken out.
+    Remove,
+    /// Another value takes its place; what is found wrong with that one is not told.
+    Replace(Value),
+    /// It fits the types as it is, or cannot be made to.
+    Leave,
+}
+
+impl Refusal {
+    /// Changes `job` so that it fits its types at this place.
+    pub fn mend(&self, job: &mut Value) {
+        let pointer = self.violation.pointer.as_str();
+        match &self.mend {
+            Mend::Leave => {}
+            Mend::Replace(value) => {
+                if let Some(place) = job.pointer_mut(pointer) {
+                    *place = value.clone();
+                }
+            }
+            Mend::Remove => {
+                let (parent, member) = pointer.rsplit_once('/').unwrap_or(("", pointer));
+                if let Some(members) = job.pointer_mut(parent).and_then(Value::as_object_mut) {
+                    members.remove(&member.replace("~1", "/").replace("~0", "~"));
+                }
+            }
+        }
+    }
+}
+
+/// One refusal a member: unknown members each at their own place, missing ones where they should be.
+fn refusals(error: &ValidationError<'_>) -> Vec<Refusal> {
     let at = error.instance_path().to_string();
     let below = |member: &str| format!("{at}/{}", member.replace('~', "~0").replace('/', "~1"));
+    let refusal = |pointer: String, message: &str, mend| Refusal { violation: Violation::new(pointer, message), mend };
+    let mut mend = Mend::Leave;
     let message = match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected } => {
-            let unknown = "unknown field: remove it or correct its name";
-            return unexpected.iter().map(|member| Violation::new(below(member), unknown)).collect();
+            let unknown =
+                |member: &String| refusal(below(member), "unknown field: remove it or correct its name", Mend::Remove);
+            return unexpected.iter().map(unknown).collect();
         }
         ValidationErrorKind::Required { property } => {
-            return vec![Violation::new(below(property.as_str().unwrap_or_default()), "required, and missing")];
+            return vec![refusal(below(property.as_str().unwrap_or_default()), "required, and missing", Mend::Leave)];
         }
         // An optional member is "this or null": what is wrong with it is what its own branch says.
         ValidationErrorKind::AnyOf { context } => {
-            return context.first().into_iter().flatten().flat_map(violations_of).collect();
+            return context.first().into_iter().flatten().flat_map(refusals).collect();
         }
         ValidationErrorKind::Type { kind } => {
-            format!("must be {}, found {}", expected(kind), type_of(error.instance()))
+            let names = type_names(kind);
+            mend = names.first().map_or(Mend::Leave, |name| Mend::Replace(neutral(name)));
+            format!("must be {}, found {}", names.join(" or "), type_of(error.instance()))
         }
         ValidationErrorKind::Pattern { pattern } => format!("does not match {pattern}"),
         ValidationErrorKind::Format { format } => format!("must be an RFC 3339 {format}, e.g. 2026-11-20T12:00:00Z"),
@@ -121,16 +167,27 @@ fn violations_of(error: &ValidationError<'_>) -> Vec<Violation> {
         ValidationErrorKind::Maximum { limit } => format!("must be at most {limit}"),
         _ => error.masked().to_string().chars().take(300).collect(),
     };
-    vec![Violation::new(at, message)]
+    vec![refusal(at.clone(), &message, mend)]
 }
 
-fn expected(kind: &TypeKind) -> String {
+fn neutral(type_name: &str) -> Value {
+    match type_name {
+        "string" => "".into(),
+        "integer" | "number" => 0.into(),
+        "boolean" => false.into(),
+        "array" => Value::Array(Vec::new()),
+        "object" => Value::Object(serde_json::Map::new()),
+        _ => Value::Null,
+    }
+}
+
+/// The types that are allowed; an optional member's `null` goes without saying.
+fn type_names(kind: &TypeKind) -> Vec<String> {
     let names: Vec<String> = match kind {
         TypeKind::Single(single) => vec![single.to_string()],
         TypeKind::Multiple(set) => set.iter().map(|one| one.to_string()).collect(),
     };
-    let told: Vec<&str> = names.iter().map(String::as_str).filter(|name| *name != "null").collect();
-    told.join(" or ")
+    names.into_iter().filter(|name| name != "null").collect()
 }
 
 fn length(value: &Value) -> usize {

@@ -96,26 +96,21 @@ impl<H: JobHandler> Engine<H> {
     async fn decoded(self: Arc<Self>, delivery: Delivery, slot: OwnedSemaphorePermit) {
         let carried = Carried::read(&delivery.message.headers);
         let message = &delivery.message;
-        let now = self.clock.now();
-        let job = match decode::decode(&self.schema, &message.body, message.message_id.as_deref(), message.timestamp) {
-            Ok(job) => job,
+        let checked = validate::job::<H>(&self.schema, &message.body, message.message_id.as_deref(), message.timestamp);
+        let (job, payload) = match checked {
+            Ok(checked) => checked,
             Err(rejection) => return self.reject(delivery, &carried, *rejection).await,
         };
         tracing::Span::current().record("id", job.id.as_str());
-        let not_before = carried.not_before.or(job.not_before.filter(|_| !carried.begun()));
-        if let Some(wait) =
-            not_before.and_then(|at| Duration::try_from(at.duration_since(now)).ok()).filter(|wait| !wait.is_zero())
-        {
+        let now = self.clock.now();
+        if let Some(wait) = not_yet(&job, &carried, now) {
             debug!(?wait, "not yet");
             return self.postpone(delivery, &carried, wait).await;
         }
         if !carried.begun() && job.deadline.is_some_and(|deadline| deadline < now) {
             return self.expire(delivery, &carried, job).await;
         }
-        match validate::payload::<H>(&job) {
-            Ok(payload) => self.entered(Arrived { delivery, carried, job, slot }, payload).await,
-            Err(rejection) => self.reject(delivery, &carried, *rejection).await,
-        }
+        self.entered(Arrived { delivery, carried, job, slot }, payload).await;
     }
 
     /// Once at a time: runs, attaches to the one that runs, or waits for another job of the same id.
@@ -412,6 +407,12 @@ impl<H: JobHandler> Engine<H> {
             not_settled(&error);
         }
     }
+}
+
+/// How long the job may not start yet, if so.
+fn not_yet(job: &Job, carried: &Carried, now: Timestamp) -> Option<Duration> {
+    let not_before = carried.not_before.or(job.not_before.filter(|_| !carried.begun()))?;
+    Duration::try_from(not_before.duration_since(now)).ok().filter(|wait| !wait.is_zero())
 }
 
 /// Where a job goes on that came by `lane`: begun jobs by the resume queue, suspects stay among themselves.

@@ -1,27 +1,51 @@
-//! The worker's own rules on a decoded job: the same for a worker that is about to run it and for the tool that
-//! is about to enqueue it.
+//! From bytes to a job that may run: the schema's rules and the worker's own, all violations at once. The same
+//! for a worker that is about to run it and for the tool that is about to enqueue it.
 
 use crate::{
     handler::JobHandler,
-    job::{Job, Rejection, Violation, decode},
+    job::{
+        Job, Rejection, Violation,
+        decode::{self, Decoded},
+        schema::JobSchema,
+    },
 };
 
-/// The payload, where it keeps every rule; else all it breaks.
-pub fn payload<H: JobHandler>(job: &Job) -> Result<H::Payload, Box<Rejection>> {
+/// The job in `body` and its payload, where both keep every rule; else all they break.
+pub fn job<H: JobHandler>(
+    schema: &JobSchema,
+    body: &[u8],
+    message_id: Option<&str>,
+    timestamp: Option<u64>,
+) -> Result<(Job, H::Payload), Box<Rejection>> {
+    let Decoded { job, mut violations } = decode::decode(schema, body, message_id, timestamp)?;
     let payload = serde_json::from_value::<H::Payload>(job.payload.clone());
-    let mut violations = match &payload {
-        Ok(payload) => H::validate(payload),
-        Err(error) => vec![Violation::new("/payload", error.to_string())],
-    };
+    match &payload {
+        Ok(payload) => add(&mut violations, H::validate(payload)),
+        // What the schema refused and could not be mended: told already.
+        Err(_) if violations.iter().any(|known| known.pointer.starts_with("/payload")) => {}
+        Err(error) => violations.push(Violation::new("/payload", error.to_string())),
+    }
     if job.webhook.is_some() {
-        violations
-            .push(Violation::new("/webhook", "no webhook can be signed here: GENFLEET_WEBHOOK_SECRET is not set"));
+        let told = "no webhook can be signed here: GENFLEET_WEBHOOK_SECRET is not set";
+        add(&mut violations, vec![Violation::new("/webhook", told)]);
     }
     match payload {
-        Ok(payload) if violations.is_empty() => Ok(payload),
+        Ok(payload) if violations.is_empty() => Ok((job, payload)),
         Ok(_) | Err(_) => {
             let message = decode::summary(&violations);
-            Err(Box::new(Rejection { id: job.id.clone(), code: "invalid_job", message, violations }))
+            Err(Box::new(Rejection { id: job.id, code: "invalid_job", message, violations }))
         }
     }
+}
+
+/// What is wrong with a part that is refused already is not told twice.
+fn add(violations: &mut Vec<Violation>, found: Vec<Violation>) {
+    let lies_in = |inner: &str, outer: &str| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let known = violations.len();
+    let new =
+        found.into_iter().filter(|one| !violations[..known].iter().any(|told| lies_in(&one.pointer, &told.pointer)));
+    let new: Vec<Violation> = new.collect();
+    violations.extend(new);
 }

@@ -11,9 +11,9 @@ use lapin::{
         BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions, QueueBindOptions,
         QueueDeclareOptions,
     },
-    types::FieldTable,
+    types::{FieldTable, ShortString},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{
     RabbitSettings, convert, counts,
@@ -25,6 +25,10 @@ use crate::queue::{QueueError, topology};
 const AHEAD: u16 = 500;
 /// How long the broker may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Looks at whether what was given back is there again, and the time between them.
+const PATIENCE: u32 = 50;
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// A connection that looks.
 pub struct Inspector {
@@ -79,9 +83,22 @@ impl Inspector {
         if let Some(last) = last {
             let all = BasicNackOptions { multiple: true, requeue: true };
             last.nack(all).await.map_err(|error| broker(&error))?;
+            Self::until_back(&channel, &queue, bodies.len()).await?;
         }
         channel.close(200, "done".into()).await.map_err(|error| broker(&error))?;
         Ok(bodies)
+    }
+
+    /// The broker takes a moment to put them back: whoever looks next should see them.
+    async fn until_back(channel: &Channel, queue: &ShortString, given: usize) -> Result<(), QueueError> {
+        for _ in 0..PATIENCE {
+            let ready = counts::ready(channel, queue.as_str()).await.map_err(|error| broker(&error))?;
+            if usize::try_from(ready).is_ok_and(|ready| ready >= given) {
+                break;
+            }
+            sleep(MOMENT).await;
+        }
+        Ok(())
     }
 
     /// Messages of `queue` that wait to be delivered.

@@ -140,9 +140,9 @@ async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits:
 }
 
 async fn open(shared: &Arc<Shared>, role: Role, host: &Host) -> Result<Arc<Link>, Lost> {
-    let (connection, line) = shared.broker.dial(host, role.as_str()).await?;
+    let (connection, socket) = shared.broker.dial(host, role.as_str()).await?;
     let events = connection.events_listener();
-    let link = Link { connection, session: Session::default(), line };
+    let link = Link { connection, session: Session::default(), line: socket };
     if let Err(reason) = declare::prepare(shared, &link.connection).await {
         link.close(&reason).await;
         return Err(reason);

@@ -77,9 +77,9 @@ impl Cdn for FakeCdn {
     type Permit = ();
 
     async fn permit(&self, _: &Aboard) -> Result<(), JobError> {
-        let (wait, answer) = (self.books().permit_waits, self.books().permit.clone());
+        let wait = self.books().permit_waits;
         tokio::time::sleep(wait).await;
-        answer.map_or(Ok(()), Err)
+        self.books().permit.clone().map_or(Ok(()), Err)
     }
 
     async fn purge(&self, (): (), paths: &[Arc<str>], _: &Aboard) -> Result<Accepted, Refusal> {

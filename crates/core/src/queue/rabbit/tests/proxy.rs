@@ -85,16 +85,23 @@ async fn carry(client: TcpStream, broker: TcpStream, mut valve: watch::Receiver<
     let answers = valve.clone();
     tokio::select! {
         () = pump(from_client, to_broker, None) => {}
-        () = pump(from_broker, to_client, Some(answers)) => {}
+        () = pump(from_broker, to_client, Some((answers, born))) => {}
         _ = valve.wait_for(|valve| valve.cuts != born) => {}
     }
 }
 
-async fn pump(mut from: tcp::OwnedReadHalf, mut to: tcp::OwnedWriteHalf, mut valve: Option<watch::Receiver<Valve>>) {
+async fn pump(
+    mut from: tcp::OwnedReadHalf,
+    mut to: tcp::OwnedWriteHalf,
+    mut valve: Option<(watch::Receiver<Valve>, u32)>,
+) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if let Some(valve) = &mut valve {
-            let _ = valve.wait_for(|valve| !valve.mute).await;
+        if let Some((valve, born)) = &mut valve {
+            let heard = valve.wait_for(|valve| !valve.mute || valve.cuts != *born).await;
+            if heard.is_ok_and(|valve| valve.cuts != *born) {
+                return;
+            }
         }
         if to.write_all(&buffer[..length]).await.is_err() {
             return;
