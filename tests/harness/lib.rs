@@ -43,8 +43,10 @@
     reason = "only tests call this: a panic with a good message is how a test fails"
 )]
 
+mod admin;
 mod amqp;
 mod broker;
+mod captured;
 mod events;
 mod eventually;
 mod message;
@@ -58,8 +60,9 @@ pub use amqp::{Amqp, headers, json_properties};
 pub use broker::Broker;
 pub use events::Events;
 pub use eventually::{Verdict, eventually, seconds};
+pub use launch::Launch;
 pub use message::Message;
 pub use metrics::Metrics;
 pub use prefix::{KINDS, Prefix};
-pub use process::{Launch, Process};
+pub use process::Process;
 pub use skip::skip;

@@ -1,7 +1,7 @@
 //! Talking to Genesys Cloud (SPEC 4): the one place that sends HTTP to it.
 //!
 //! [`client::GenesysClient::send`] = permit (brakes → gate → breaker → token → budget) → HTTP → classify → short
-//! retry. What an answer means is data, in [`classify`]; when a request may go is decided by [`admission`] alone,
+//! retry. What an answer means is data, in [`classify`]; when a request may go is decided by [`door`] alone,
 //! out of [`gate`], [`breaker`], [`brake`], [`budget`] and [`slow_start`]: pure state machines over the time.
 //!
 //! In reading order: a [`request`] gets a [`permit`], is sent by [`send`] over the [`transport`]; the [`token`] it
@@ -13,6 +13,7 @@ pub mod breaker;
 pub mod budget;
 pub mod classify;
 pub mod client;
+pub mod door;
 pub mod error;
 pub mod gate;
 pub mod limits;

@@ -104,6 +104,8 @@ pub struct JobContext {
     pub kind: Kind,
     /// Attempts that ended before this one.
     pub attempts: u32,
+    /// After so many the job fails for good.
+    pub max_attempts: u32,
     /// Redrives from the dead letters so far.
     pub generation: u32,
     /// When the job was first handed to a handler.
@@ -112,8 +114,10 @@ pub struct JobContext {
     pub traceparent: Option<String>,
     /// As above.
     pub tracestate: Option<String>,
-    /// Cancelled when the attempt's time is over or the process drains.
+    /// Cancelled when the attempt's time is over, the process drains, or, where one process at a time works this
+    /// kind, when it is not known any more to be this one.
     pub stop: CancellationToken,
+    pub(crate) clock: SharedClock,
     pub(crate) genesys: GenesysClient,
     pub(crate) requests: AtomicU64,
 }
@@ -134,6 +138,16 @@ impl JobContext {
             Err(error) => error.requests,
         });
         result
+    }
+
+    /// Whether the job fails for good if this attempt fails: the time to take back what must not stay.
+    pub fn is_last_attempt(&self) -> bool {
+        self.attempts + 1 >= self.max_attempts
+    }
+
+    /// The time of day.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Counts HTTP requests that were sent for this job by somebody else on its behalf.

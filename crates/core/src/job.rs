@@ -75,6 +75,17 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Worked by one process of the fleet at a time, the one that holds the kind's lock (SPEC 6.1); the others
+    /// stand by.
+    pub const fn is_exclusive(self) -> bool {
+        match self {
+            Self::ChannelProvision | Self::VniProvision => true,
+            Self::CdnPurge | Self::StreamConfigure | Self::FileScan | Self::WebhookDeliver => false,
+        }
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -205,6 +205,14 @@ impl Settler {
         }
     }
 
+    /// Waits until the session this delivery came by is gone; for ever where there are no sessions.
+    pub async fn lost(&self) {
+        match self {
+            Self::Rabbit(settler) => settler.lost().await,
+            Self::Sqlite(_) => std::future::pending().await,
+        }
+    }
+
     /// All of `publications` made durable, then the message taken off the queue. On `RabbitMQ`: sent, all
     /// confirms awaited, acknowledged; embedded: one transaction.
     ///

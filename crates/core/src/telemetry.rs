@@ -28,7 +28,8 @@ const REASONS: [&str; 13] = [
 
 /// Sends logs to stderr: JSON lines, or text for people.
 pub fn start_logs(format: LogFormat, filter: &str) -> Result<(), ConfigError> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| {
+    // lapin logs returned messages with their bodies, and losses that the sessions tell better.
+    let filter = EnvFilter::try_new(format!("{filter},lapin=off")).map_err(|error| {
         ConfigError::new(format!("--log: {error}; write error, warn, info, debug or a tracing filter"))
     })?;
     let registry = tracing_subscriber::registry().with(filter);

@@ -15,10 +15,7 @@ use serde_json::Value;
 
 use crate::{
     api::GenesysCdn,
-    coalesce::{
-        Coalescer,
-        entry::{Order, Outcome},
-    },
+    coalesce::{Coalescer, entry::Order},
     payload::Payload,
     progress::{Progress, Report, State},
 };
@@ -76,18 +73,19 @@ impl JobHandler for Purger {
         };
         let outcome = self.coalescer.purge(order, &job.stop).await;
         job.count_requests(outcome.requests);
-        concluded(outcome, &paths).map(Step::Done)
+        let report = outcome.progress.report(&paths);
+        match outcome.error {
+            None => Ok(Step::Done(report)),
+            Some(error) => Err(with_progress(error, &outcome.progress, &report)),
+        }
     }
 }
 
-/// The report, or the error with what was achieved.
-fn concluded(outcome: Outcome, paths: &[Arc<str>]) -> Result<Report, JobError> {
-    let Outcome { progress, error, .. } = outcome;
-    let report = progress.report(paths);
-    let Some(error) = error else { return Ok(report) };
-    let error = match progress.state().and_then(|state| serde_json::to_value(state).ok()) {
+/// The error, with what was achieved and what to go on from.
+fn with_progress(error: JobError, progress: &Progress, report: &Report) -> JobError {
+    let error = error.with_report(serde_json::to_value(report).unwrap_or(Value::Null));
+    match progress.state().and_then(|state| serde_json::to_value(state).ok()) {
         Some(state) => error.with_state(state),
         None => error,
-    };
-    Err(error.with_report(serde_json::to_value(report).unwrap_or(Value::Null)))
+    }
 }

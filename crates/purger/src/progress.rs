@@ -136,9 +136,12 @@ impl Progress {
 
     fn note_request(&mut self, id: &str) {
         let ids = &mut self.state.request_ids;
+        if ids.len() == MAX_REQUEST_IDS {
+            return;
+        }
         let encoded = |id: &str| id.escape_default().count() + 3;
         let taken: usize = ids.iter().map(|id| encoded(id)).sum();
-        if ids.len() < MAX_REQUEST_IDS && taken + encoded(id) <= MAX_REQUEST_ID_BYTES {
+        if taken + encoded(id) <= MAX_REQUEST_ID_BYTES {
             ids.push(id.to_owned());
         }
     }
@@ -208,10 +211,12 @@ mod tests {
     #[test]
     fn the_state_of_the_largest_job_fits_its_header() {
         let mut progress = Progress::resume(State::default(), 10_000);
-        for index in (0..10_000).rev() {
+        let indices: Vec<u32> = (0..10_000).collect();
+        for batch in indices.chunks(50) {
             let id = "7\"d9".repeat(32);
-            progress.note(&Carried { indices: &[index], request_id: Some(&id), ..carried(&[]) });
+            progress.note(&Carried { request_id: Some(&id), ..carried(batch) });
         }
+        assert!(progress.is_complete());
         let state = serde_json::to_string(progress.state().unwrap()).unwrap();
         assert!(state.len() <= 16 * 1024, "{}", state.len());
     }

@@ -1,22 +1,12 @@
-//! Whether a request may go now: the one place where brakes, gate, breaker, token, slow start and budget come
-//! together, in this order. A state machine over the time; waiting is [`crate::genesys::permit`]'s.
+//! The words in which [`crate::genesys::door`] is asked and answers: may jobs start, may a request go, what became of
+//! it. Decides nothing.
 
 use std::{fmt, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
-use tracing::{info, warn};
+use tokio::time::Instant;
 
 use crate::{
-    genesys::{
-        brake::{CredentialsBrake, ForbiddenBrakes, Judgement},
-        breaker::{Breaker, Pass, Turn},
-        budget::{Budget, Ready, Share},
-        gate::{self, Gate, Intake},
-        limits::Rates,
-        options::GenesysOptions,
-        slow_start::{Place, SlowStart, Went},
-        token::{Token, TokenGrant, TokenSlot},
-    },
+    genesys::{door::Grant, limits::Rates, token::Token},
     job::{JobId, Kind},
 };
 
@@ -112,15 +102,15 @@ pub enum Line {
     Outside,
 }
 
-/// Leave to send one request. Handed back once it is known what became of it.
-#[derive(Debug)]
-#[must_use]
-pub struct Grant {
-    share: Share,
-    place: Place,
-    pass: Pass,
-    permission: Pass,
-    token: u64,
+/// A request that was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// For whom.
+    pub who: Who<'a>,
+    /// Its path's template.
+    pub endpoint: &'static str,
+    /// When.
+    pub at: Instant,
 }
 
 /// What became of a request that was sent.
@@ -152,286 +142,6 @@ pub enum Said {
     Failing,
     /// "Later", with how long where it tells.
     Later(Option<Duration>),
-}
-
-/// All that decides.
-#[derive(Debug)]
-pub struct Admissions {
-    gate: Gate,
-    breaker: Breaker,
-    credentials: CredentialsBrake,
-    forbidden: ForbiddenBrakes,
-    slow_start: SlowStart,
-    budget: Budget,
-    tokens: TokenSlot,
-    changes: watch::Sender<u64>,
-}
-
-impl Admissions {
-    /// All open, no token yet.
-    pub fn new(options: &GenesysOptions) -> Self {
-        Self {
-            gate: Gate::default(),
-            breaker: Breaker::new(options.breaker_window, options.breaker_probe),
-            credentials: CredentialsBrake::new(options.credentials_probe),
-            forbidden: ForbiddenBrakes::new(options.forbidden_probe),
-            slow_start: SlowStart::default(),
-            budget: Budget::new(options.requests_per_minute),
-            tokens: TokenSlot::default(),
-            changes: watch::Sender::new(0),
-        }
-    }
-
-    /// Bumped whenever an admission may have changed.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
-    }
-
-    /// May workers of `kind` start jobs now?
-    pub fn admission(&self, kind: Kind, now: Instant) -> Admission {
-        let closed = |reason, reopens, probe| Admission::Closed { reason, reopens, probe };
-        if self.credentials.why().is_some() {
-            return closed(ClosedReason::Credentials, None, None);
-        }
-        if self.gate.intake(now) == Intake::Closed {
-            return closed(ClosedReason::Throttled, self.gate.opens(now), None);
-        }
-        if let Some(probe) = self.breaker.next_probe() {
-            return closed(ClosedReason::ApiUnavailable, None, Some(probe));
-        }
-        match self.forbidden.next_probe(kind) {
-            Some(probe) => closed(ClosedReason::Forbidden, None, Some(probe)),
-            None => Admission::Open,
-        }
-    }
-
-    /// What a caller does next to send one request.
-    pub fn step(&mut self, who: Who<'_>, line: Line, now: Instant) -> Step {
-        if let Some(refusal) = self.refusal(who, now) {
-            return Step::Refused(refusal);
-        }
-        if let Some(opens) = self.gate.opens(now) {
-            return Step::Wait(opens);
-        }
-        let Some(token) = self.tokens.good(now).cloned() else { return Step::Mint };
-        if line == Line::Outside {
-            return Step::Turn;
-        }
-        for ready in [self.slow_start.ready(now), self.budget.ready(now)] {
-            if let Ready::At(next) = ready {
-                return Step::Wait(next);
-            }
-        }
-        let (pass, permission) = (self.breaker.take(now), self.forbidden.take(who.kind, who.jobs, now));
-        let (share, place) = (self.budget.take(now), self.slow_start.take(now));
-        Step::Go(Grant { share, place, pass, permission, token: token.number }, token)
-    }
-
-    fn refusal(&self, who: Who<'_>, now: Instant) -> Option<Refusal> {
-        if let Some(why) = self.credentials.why() {
-            return Some(Refusal::Credentials(why.to_owned()));
-        }
-        let long = self.gate.opens(now).filter(|opens| *opens - now > gate::LONG);
-        let held = |reason| move |until| Refusal::Held(reason, until);
-        long.map(held(ClosedReason::Throttled))
-            .or_else(|| self.breaker.held(now).map(held(ClosedReason::ApiUnavailable)))
-            .or_else(|| self.forbidden.held(who.kind, who.jobs, now).map(held(ClosedReason::Forbidden)))
-    }
-
-    /// Has nothing come up since `grant` was given that forbids sending with it?
-    pub fn still_goes(&self, grant: &Grant, who: Who<'_>, now: Instant) -> bool {
-        self.credentials.why().is_none()
-            && self.gate.opens(now).is_none()
-            && (grant.pass == Pass::Probe || self.breaker.next_probe().is_none())
-            && (grant.permission == Pass::Probe || self.forbidden.held(who.kind, who.jobs, now).is_none())
-            && self.tokens.good(now).is_some_and(|token| token.number == grant.token)
-    }
-
-    /// Nothing was sent with `grant`.
-    pub fn unused(&mut self, grant: Grant, now: Instant) {
-        self.budget.give_back(grant.share);
-        self.slow_start.ended(&grant.place, Went::Otherwise);
-        self.breaker.abandoned(grant.pass, now);
-    }
-
-    /// A request to `endpoint`, sent at `sent`, ended.
-    pub fn ended(
-        &mut self,
-        grant: Grant,
-        who: Who<'_>,
-        endpoint: &'static str,
-        sent: Instant,
-        fate: Fate,
-        now: Instant,
-    ) {
-        let Grant { share, place, pass, permission: _, token: _ } = grant;
-        let went = match fate {
-            Fate::Answered { status, rates, said } => {
-                self.budget.answered(share, sent, now, rates);
-                self.heard(who, endpoint, status, said, sent, now)
-            }
-            Fate::NeverSent => {
-                self.budget.give_back(share);
-                Some(Went::Otherwise)
-            }
-            Fate::Lost => {
-                self.budget.lost(share, now);
-                Some(Went::Otherwise)
-            }
-            Fate::Dropped => {
-                self.budget.lost(share, now);
-                None
-            }
-        };
-        self.slow_start.ended(&place, went.unwrap_or(Went::Otherwise));
-        let Some(went) = went else { return self.breaker.abandoned(pass, now) };
-        let turn = self.breaker.ended(pass, went, who.jobs, now);
-        self.turned(turn);
-    }
-
-    fn heard(
-        &mut self,
-        who: Who<'_>,
-        endpoint: &'static str,
-        status: u16,
-        said: Said,
-        sent: Instant,
-        now: Instant,
-    ) -> Option<Went> {
-        if (200..300).contains(&status) && self.forbidden.permitted(who.kind, endpoint) {
-            info!(kind = %who.kind, endpoint, "permitted again: the brake is off");
-            self.announce();
-        }
-        if status == 403 {
-            self.forbidden.refused(who.kind, endpoint);
-        }
-        match said {
-            Said::Fine => {
-                self.gate.succeeded(sent);
-                Some(Went::Well)
-            }
-            Said::Failing => Some(Went::Otherwise),
-            Said::Later(wait) => {
-                self.throttled(sent, now, wait);
-                Some(Went::Well)
-            }
-        }
-    }
-
-    /// The API, or the token endpoint, said "later".
-    pub fn throttled(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) {
-        if self.gate.throttled(sent, now, wait) {
-            let seconds = self.gate.opens(now).map_or(0, |opens| (opens - now).as_secs());
-            warn!(seconds, "throttled: nothing is sent until then");
-            self.slow_start.restart();
-            self.announce();
-        }
-    }
-
-    /// A token was given.
-    pub fn minted(&mut self, grant: TokenGrant, now: Instant) {
-        self.tokens.store(grant, now);
-        self.budget.new_token();
-        if self.credentials.lift() {
-            info!("a token was given: the credentials brake is off");
-            self.slow_start.restart();
-        }
-        self.announce();
-    }
-
-    /// No token was given, for a reason that is not ours.
-    pub fn not_minted(&mut self, now: Instant) {
-        self.tokens.failed(now);
-    }
-
-    /// A caller got no token, for that reason: it counts as a failed request of its jobs.
-    pub fn no_token(&mut self, who: Who<'_>, now: Instant) {
-        let turn = self.breaker.no_token(who.jobs, now);
-        self.turned(turn);
-    }
-
-    /// The API refused this token.
-    pub fn token_refused(&mut self, grant_token: u64) {
-        self.tokens.forget(grant_token);
-    }
-
-    /// Our credentials are bad: nothing is sent until a token is given.
-    pub fn refused_us(&mut self, why: &str, now: Instant) {
-        if self.credentials.put_on(why, now) {
-            warn!(why, "credentials refused: nothing is sent until a token is given");
-            self.announce();
-        }
-    }
-
-    /// Is a new token due, though the old one is good?
-    pub fn wants_token(&self, now: Instant) -> bool {
-        self.tokens.is_due(now) && self.gate.opens(now).is_none()
-    }
-
-    /// Is it time to try bad credentials again? If so, the next time is an interval later.
-    pub fn tries_credentials(&mut self, now: Instant) -> bool {
-        self.gate.opens(now).is_none() && self.credentials.is_due(now)
-    }
-
-    /// `job` got a 403.
-    pub fn judge(&mut self, kind: Kind, endpoint: &'static str, job: &JobId, now: Instant) -> Judgement {
-        let (judgement, put_on) = self.forbidden.judge(kind, endpoint, job, now);
-        if put_on {
-            warn!(%kind, endpoint, "forbidden for five jobs in a row: the brake is on");
-            self.announce();
-        }
-        judgement
-    }
-
-    /// Brakes that are on, in sentences.
-    pub fn problems(&self) -> Vec<String> {
-        let credentials = self.credentials.why().map(|why| format!("credentials refused: {why}"));
-        let forbidden = self.forbidden.all_on().map(|(kind, endpoint)| format!("{kind} is forbidden on {endpoint}"));
-        credentials.into_iter().chain(forbidden).collect()
-    }
-
-    /// Notices what time alone changed. When to look again, at the latest.
-    pub fn tick(&mut self, now: Instant) -> Instant {
-        if self.gate.has_opened(now) {
-            info!("the gate is open again; starting slowly");
-            self.announce();
-        }
-        let next = now + Duration::from_secs(1);
-        [self.gate.opens(now), self.credentials.next_try()]
-            .into_iter()
-            .flatten()
-            .filter(|at| *at > now)
-            .fold(next, Instant::min)
-    }
-
-    /// What the gauges say.
-    pub fn gauges(&mut self, now: Instant) -> Gauges {
-        let shut = |reason| match reason {
-            ClosedReason::Throttled => self.gate.opens(now).is_some(),
-            ClosedReason::ApiUnavailable => self.breaker.next_probe().is_some(),
-            ClosedReason::Credentials => self.credentials.why().is_some(),
-            ClosedReason::Forbidden => self.forbidden.all_on().next().is_some(),
-        };
-        let shut = ClosedReason::ALL.map(|reason| (reason, shut(reason)));
-        Gauges { shut, time_shut: self.gate.time_shut(now), budget_left: self.budget.left(now) }
-    }
-
-    fn turned(&mut self, turn: Turn) {
-        match turn {
-            Turn::None => return,
-            Turn::Opened => warn!("the API answers nobody: only probes are sent"),
-            Turn::StillOpen => info!("a probe failed: the API is still away"),
-            Turn::Closed => {
-                info!("a probe succeeded: the API is back; starting slowly");
-                self.slow_start.restart();
-            }
-        }
-        self.announce();
-    }
-
-    fn announce(&self) {
-        self.changes.send_modify(|count| *count += 1);
-    }
 }
 
 /// What is shown in `/metrics`.

@@ -218,10 +218,14 @@ mod tests {
     #[test]
     fn a_success_between_begins_the_row_anew_but_only_on_that_endpoint() {
         let (now, mut brakes) = (Instant::now(), ForbiddenBrakes::new(MINUTE));
-        (0..4).for_each(|number| drop(judge(&mut brakes, number, now)));
+        for number in 0..4 {
+            judge(&mut brakes, number, now);
+        }
         brakes.permitted(KIND, QUEUE);
         brakes.permitted(KIND, CREATE);
-        (4..8).for_each(|number| drop(judge(&mut brakes, number, now)));
+        for number in 4..8 {
+            judge(&mut brakes, number, now);
+        }
         brakes.permitted(KIND, QUEUE);
         assert_eq!(brakes.next_probe(KIND), None);
         judge(&mut brakes, 8, now);

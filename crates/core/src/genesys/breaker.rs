@@ -160,7 +160,8 @@ impl Breaker {
 
     /// Forgets what is older than the window.
     fn forget(&mut self, now: Instant) {
-        while let Some(old) = self.recent.pop_front_if(|recent| now - recent.at > self.window) {
+        let old = self.recent.iter().take_while(|recent| now - recent.at > self.window).count();
+        for old in self.recent.drain(..old) {
             self.failed -= usize::from(old.went == Went::Otherwise);
             for job in old.jobs {
                 if let Some(count) = self.jobs.get_mut(&job) {

@@ -96,7 +96,7 @@ impl Budget {
 
     /// A share that was not used: nothing was sent.
     pub fn give_back(&mut self, share: Share) {
-        if self.is_current(&share) {
+        if self.is_current(share) {
             self.in_flight = self.in_flight.saturating_sub(1);
             let idle = self.in_flight == 0 && self.untold.is_empty();
             if idle && self.window.as_ref().is_some_and(Window::is_untouched) {
@@ -107,7 +107,7 @@ impl Budget {
 
     /// A request that was sent ended without an answer: the API may have counted it.
     pub fn lost(&mut self, share: Share, now: Instant) {
-        if self.is_current(&share) {
+        if self.is_current(share) {
             self.roll(now);
             self.in_flight = self.in_flight.saturating_sub(1);
             self.untold.push(now);
@@ -116,7 +116,7 @@ impl Budget {
 
     /// A request sent at `sent` was answered.
     pub fn answered(&mut self, share: Share, sent: Instant, now: Instant, rates: Rates) {
-        if !self.is_current(&share) {
+        if !self.is_current(share) {
             return;
         }
         self.roll(now);
@@ -147,19 +147,22 @@ impl Budget {
         self.untold.clear();
     }
 
-    fn is_current(&self, share: &Share) -> bool {
+    #[expect(clippy::needless_pass_by_value, reason = "a share is used once")]
+    fn is_current(&self, share: Share) -> bool {
         share.token == self.token
     }
 
     /// Finds the window an answer speaks of; false where it is over.
     fn place(&mut self, told: Span) -> bool {
-        let now_known = self.window.as_ref().and_then(|window| window.span);
-        match now_known {
-            Some(current) if told.is_before(current) => return false,
-            Some(current) if current.is_before(told) => self.close(current.earliest, Some(current)),
-            Some(_) => {}
-            None if self.ended.is_some_and(|ended| !ended.is_before(told)) => return false,
-            None => {}
+        if let Some(current) = self.window.as_ref().and_then(|window| window.span) {
+            if told.is_before(current) {
+                return false;
+            }
+            if current.is_before(told) {
+                self.close(current.earliest, Some(current));
+            }
+        } else if self.ended.is_some_and(|ended| !ended.is_before(told)) {
+            return false;
         }
         self.window.get_or_insert_with(|| Window::assumed(told.latest)).narrow(told);
         true

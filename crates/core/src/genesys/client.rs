@@ -1,5 +1,5 @@
 //! The client that all workers of a process share: one token, one budget, one gate. What it knows is in
-//! [`crate::genesys::admission`]; sending is [`crate::genesys::send`]'s.
+//! [`crate::genesys::door`]; sending is [`crate::genesys::send`]'s.
 
 use std::{
     fmt,
@@ -17,8 +17,9 @@ use tracing::warn;
 use crate::{
     clock::SharedClock,
     genesys::{
-        admission::{Admission, Admissions},
+        admission::Admission,
         brake::Judgement,
+        door::Door,
         mint::{CredentialSource, Mint},
         options::GenesysOptions,
         region::Addresses,
@@ -45,7 +46,7 @@ pub(super) struct Shared {
     pub(super) clock: SharedClock,
     pub(super) scopes: Scopes,
     pub(super) mint: Mint,
-    admissions: Mutex<Admissions>,
+    door: Mutex<Door>,
     /// Who waits for the budget waits in a line.
     pub(super) line: Turnstile<()>,
     /// Something ended: the first in the line looks again.
@@ -91,7 +92,7 @@ impl GenesysClient {
         credentials: CredentialSource,
     ) -> Result<Self, ConfigError> {
         options.warnings().iter().for_each(|warning| warn!("{warning}"));
-        let admissions = Admissions::new(options);
+        let door = Door::new(options);
         let shared = Shared {
             addresses: options.addresses()?,
             transport,
@@ -100,8 +101,8 @@ impl GenesysClient {
             scopes,
             line: Turnstile::new(()),
             freed: Notify::new(),
-            changes: admissions.changes(),
-            admissions: Mutex::new(admissions),
+            changes: door.changes(),
+            door: Mutex::new(door),
         };
         let client = Self { shared: Arc::new(shared) };
         client.show_gauges(Instant::now(), &mut 0);
@@ -110,7 +111,7 @@ impl GenesysClient {
 
     /// May workers of `kind` start jobs now? Looks only; a probe is taken by the request itself.
     pub fn admission(&self, kind: Kind) -> Admission {
-        self.admissions().admission(kind, Instant::now())
+        self.door().admission(kind, Instant::now())
     }
 
     /// Bumped whenever an admission may have changed. Times that an [`Admission`] names pass without a bump.
@@ -121,7 +122,7 @@ impl GenesysClient {
     /// What the 403 that `job` got on `endpoint` does to it. To be asked once per job; [`send`](Self::send) asks for
     /// a request of exactly one job, so this is for the jobs of a shared request.
     pub fn judge_forbidden(&self, kind: Kind, endpoint: &'static str, job: &JobId) -> Forbidden {
-        let judgement = self.admissions().judge(kind, endpoint, job, Instant::now());
+        let judgement = self.door().judge(kind, endpoint, job, Instant::now());
         match judgement {
             Judgement::Fails => Forbidden::Fails,
             Judgement::Waits(until) => Forbidden::Waits { until: self.at(until) },
@@ -135,11 +136,12 @@ impl GenesysClient {
 
     /// The brakes that are on, in sentences, for `/readyz`. A shut gate and an API that is away are none.
     pub fn problems(&self) -> Vec<String> {
-        let scopes = |problem: String| {
-            let kind = self.shared.scopes.iter().find(|(kind, _)| problem.starts_with(kind.as_str()));
-            kind.map_or(problem.clone(), |(_, scopes)| format!("{problem}; it needs the scopes {}", scopes.join(" ")))
-        };
-        self.admissions().problems().into_iter().map(scopes).collect()
+        let door = self.door();
+        let credentials = door.bad_credentials().map(|why| format!("Genesys Cloud refuses our credentials: {why}"));
+        let forbidden = door.forbidden().map(|(kind, endpoint)| {
+            format!("{kind} is forbidden on {endpoint}; it needs the scopes {}", self.scopes_of(kind))
+        });
+        credentials.into_iter().chain(forbidden).collect()
     }
 
     /// The background work: tries bad credentials again, notices what time changed, shows the gauges. Never ends.
@@ -149,8 +151,8 @@ impl GenesysClient {
             let now = Instant::now();
             changes.mark_unchanged();
             let (next, tries) = {
-                let mut admissions = self.admissions();
-                (admissions.tick(now), admissions.tries_credentials(now))
+                let mut door = self.door();
+                (door.tick(now), door.tries_credentials(now))
             };
             if tries {
                 self.try_credentials();
@@ -165,7 +167,7 @@ impl GenesysClient {
     }
 
     fn show_gauges(&self, now: Instant, seconds_shown: &mut u64) {
-        let gauges = self.admissions().gauges(now);
+        let gauges = self.door().gauges(now);
         for (reason, shut) in gauges.shut {
             gauge!(metric::GATE_STATE, "reason" => reason.as_str()).set(f64::from(u8::from(shut)));
         }
@@ -175,8 +177,8 @@ impl GenesysClient {
         *seconds_shown = seconds;
     }
 
-    pub(super) fn admissions(&self) -> MutexGuard<'_, Admissions> {
-        self.shared.admissions.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn door(&self) -> MutexGuard<'_, Door> {
+        self.shared.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An instant as a time of day.
@@ -194,7 +196,7 @@ impl GenesysClient {
 
 impl fmt::Debug for GenesysClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GenesysClient").field("api", &self.shared.addresses.api).finish_non_exhaustive()
+        f.debug_struct("GenesysClient").field("api", &self.shared.addresses.api.as_str()).finish_non_exhaustive()
     }
 }
 

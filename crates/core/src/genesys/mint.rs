@@ -115,7 +115,7 @@ impl GenesysClient {
     /// look again: an error means that the token endpoint is away.
     pub(super) fn mint(&self) -> Outcome {
         let mut running = self.shared.mint.running.lock().unwrap_or_else(PoisonError::into_inner);
-        // Its sender is gone once it is over, also by a panic.
+        // One that panicked has no sender any more.
         if let Some(outcome) = running.as_ref().filter(|outcome| outcome.has_changed().is_ok()) {
             return outcome.clone();
         }
@@ -124,6 +124,8 @@ impl GenesysClient {
         let client = self.clone();
         tokio::spawn(async move {
             let result = client.mint_one().await;
+            // Whoever fails by this one asks for another.
+            *client.shared.mint.running.lock().unwrap_or_else(PoisonError::into_inner) = None;
             tell.send_replace(Some(result));
         });
         outcome
@@ -145,27 +147,27 @@ impl GenesysClient {
             debug!("the token endpoint does not know the scopes: asking without");
             (exchange, answer) = self.ask(None).await;
         }
-        let (now, mut admissions) = (Instant::now(), self.admissions());
+        let (now, mut door) = (Instant::now(), self.door());
         let (result, outcome) = match answer {
             TokenAnswer::Granted(grant) => {
-                admissions.minted(grant, now);
+                door.minted(grant, now);
                 ("ok", Ok(()))
             }
             TokenAnswer::Throttled => {
                 let wait = exchange.ok().and_then(|received| self.wait(&received));
-                admissions.throttled(sent, now, wait);
+                door.throttled(sent, now, wait);
                 ("throttled", Ok(()))
             }
             TokenAnswer::Refused(why) => {
-                admissions.refused_us(&why, now);
+                door.refused_us(&why, now);
                 ("rejected", Ok(()))
             }
             TokenAnswer::InvalidScope => {
-                admissions.refused_us("invalid_scope, also without any", now);
+                door.refused_us("invalid_scope, also without any", now);
                 ("rejected", Ok(()))
             }
             TokenAnswer::Away => {
-                admissions.not_minted(now);
+                door.not_minted(now);
                 ("error", Err(self.away(&exchange)))
             }
         };

@@ -28,12 +28,12 @@ pub struct GenesysOptions {
     #[arg(value_parser = |given: &str| or_default(given, region::DEFAULT, text))]
     pub genesys_environment: String,
 
-    /// The API's address, in place of https://api.<region>
+    /// The API's address, in place of `https://api.<region>`
     #[arg(long, env = "GENESYS_BASE_URL", value_name = "URL", value_parser = text)]
     pub genesys_base_url: Option<String>,
 
-    /// Where tokens are asked for, in place of https://login.<region>/oauth/token; with only the base URL given it
-    /// is <base URL>/oauth/token
+    /// Where tokens are asked for, in place of `https://login.<region>/oauth/token`; with only the base URL
+    /// given it is `<base URL>/oauth/token`
     #[arg(long, env = "GENESYS_TOKEN_URL", value_name = "URL", value_parser = text)]
     pub genesys_token_url: Option<String>,
 
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn the_defaults_are_the_contracts() {
         let options = parse(&[]).unwrap();
-        assert_eq!(options.addresses().unwrap().api, "https://api.mypurecloud.com");
+        assert_eq!(options.addresses().unwrap().api.as_str(), "https://api.mypurecloud.com/");
         assert_eq!((options.requests_per_minute, options.genesys_client_auth), (300, ClientAuth::Basic));
         let seconds =
             [options.breaker_window, options.breaker_probe, options.credentials_probe, options.forbidden_probe]

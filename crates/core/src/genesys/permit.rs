@@ -1,14 +1,18 @@
 //! Leave to send one request: waiting for it, holding it, giving it back. What to wait for is said by
-//! [`crate::genesys::admission`].
+//! [`crate::genesys::door`].
 
 use tokio::{sync::MutexGuard, time::Instant};
 
-use crate::genesys::{
-    admission::{ClosedReason, Fate, Grant, Line, Refusal, Step, Who},
-    client::GenesysClient,
-    error::ApiError,
-    request::Caller,
-    token::Token,
+use crate::{
+    genesys::{
+        admission::{ClosedReason, Fate, Line, Refusal, Sent, Step, Who},
+        client::GenesysClient,
+        door::Grant,
+        error::ApiError,
+        request::Caller,
+        token::Token,
+    },
+    job::Kind,
 };
 
 /// Leave to send one request at once. Dropped unused, it gives its budget back; dropped while its request is in
@@ -19,14 +23,8 @@ pub struct Permit {
     client: GenesysClient,
     grant: Option<Grant>,
     pub(super) token: Token,
-    sent: Option<Sent>,
-}
-
-#[derive(Debug)]
-struct Sent {
-    at: Instant,
-    endpoint: &'static str,
-    kind: crate::job::Kind,
+    /// For whom, to what, when.
+    sent: Option<(Kind, &'static str, Instant)>,
 }
 
 impl Caller<'_> {
@@ -76,8 +74,8 @@ impl GenesysClient {
     fn step(&self, caller: &Caller<'_>, line: Line) -> Step {
         let now = Instant::now();
         let (step, wants_token) = {
-            let mut admissions = self.admissions();
-            (admissions.step(caller.who(), line, now), admissions.wants_token(now))
+            let mut door = self.door();
+            (door.step(caller.who(), line, now), door.wants_token(now))
         };
         if wants_token {
             // The old one is good: nobody waits for it.
@@ -96,7 +94,7 @@ impl GenesysClient {
         // No outcome: whoever minted is gone, and the next look finds that out.
         let outcome = outcome.unwrap_or(Ok(()));
         if outcome.is_err() {
-            self.admissions().no_token(caller.who(), Instant::now());
+            self.door().no_token(caller.who(), Instant::now());
         }
         outcome
     }
@@ -125,18 +123,18 @@ impl Permit {
     /// Right before sending: false where something came up since it was given, so that it has to be asked for again.
     pub(super) fn goes(&mut self, caller: &Caller<'_>, endpoint: &'static str) -> bool {
         let at = Instant::now();
-        let goes =
-            self.grant.as_ref().is_some_and(|grant| self.client.admissions().still_goes(grant, caller.who(), at));
+        let goes = self.grant.as_ref().is_some_and(|grant| self.client.door().still_goes(grant, caller.who(), at));
         if goes {
-            self.sent = Some(Sent { at, endpoint, kind: caller.kind });
+            self.sent = Some((caller.kind, endpoint, at));
         }
         goes
     }
 
     /// Its request is over.
     pub(super) fn ended(mut self, caller: &Caller<'_>, fate: Fate) {
-        if let (Some(grant), Some(sent)) = (self.grant.take(), self.sent.take()) {
-            self.client.admissions().ended(grant, caller.who(), sent.endpoint, sent.at, fate, Instant::now());
+        if let (Some(grant), Some((_, endpoint, at))) = (self.grant.take(), self.sent.take()) {
+            let request = Sent { who: caller.who(), endpoint, at };
+            self.client.door().ended(grant, request, fate, Instant::now());
             self.client.shared.freed.notify_one();
         }
     }
@@ -147,11 +145,11 @@ impl Drop for Permit {
         let Some(grant) = self.grant.take() else { return };
         let now = Instant::now();
         match self.sent.take() {
-            Some(Sent { at, endpoint, kind }) => {
-                let who = Who { kind, jobs: &[] };
-                self.client.admissions().ended(grant, who, endpoint, at, Fate::Dropped, now);
+            Some((kind, endpoint, at)) => {
+                let request = Sent { who: Who { kind, jobs: &[] }, endpoint, at };
+                self.client.door().ended(grant, request, Fate::Dropped, now);
             }
-            None => self.client.admissions().unused(grant, now),
+            None => self.client.door().unused(grant, now),
         }
         self.client.shared.freed.notify_one();
     }

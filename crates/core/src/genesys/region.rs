@@ -32,8 +32,8 @@ pub const KNOWN: [&str; 18] = [
 /// Where requests go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// The API, without a slash at its end.
-    pub api: String,
+    /// The API; a slash at its end counts as none.
+    pub api: Url,
     /// Where tokens are asked for.
     pub token: Url,
     /// What events call it: the region, or the API's host where the base URL is overridden.
@@ -48,15 +48,25 @@ impl Addresses {
             Some(base) => web_address("GENESYS_BASE_URL", base)?,
             None => web_address("GENESYS_ENVIRONMENT", &default_api)?,
         };
-        let written = api.as_str().trim_end_matches('/').to_owned();
         let token = match (token, base) {
             (Some(token), _) => web_address("GENESYS_TOKEN_URL", token)?,
-            (None, Some(_)) => web_address("GENESYS_BASE_URL", &format!("{written}/oauth/token"))?,
+            (None, Some(_)) => {
+                web_address("GENESYS_BASE_URL", &format!("{}/oauth/token", api.as_str().trim_end_matches('/')))?
+            }
             (None, None) => web_address("GENESYS_ENVIRONMENT", &format!("https://login.{region}/oauth/token"))?,
         };
         let host = api.host_str().unwrap_or_default();
-        let environment = if base.is_some() { host } else { region };
-        Ok(Self { api: written, token, environment: environment.to_owned() })
+        let environment = if base.is_some() { host } else { region }.to_owned();
+        Ok(Self { api, token, environment })
+    }
+
+    /// The address of `path`; `None` where it would become another one: `..` climbs, and `?`, `#`, a space or `{`
+    /// have to be encoded by whoever made it.
+    pub fn at(&self, path: &str) -> Option<Url> {
+        let mut url = self.api.clone();
+        let whole = format!("{}{path}", self.api.path().trim_end_matches('/'));
+        url.set_path(&whole);
+        (url.path() == whole && path.starts_with('/')).then_some(url)
     }
 }
 
@@ -83,7 +93,7 @@ mod tests {
     #[test]
     fn a_region_gives_the_api_and_the_login_host() {
         let addresses = Addresses::new("mypurecloud.ie", None, None).unwrap();
-        assert_eq!(addresses.api, "https://api.mypurecloud.ie");
+        assert_eq!(addresses.api.as_str(), "https://api.mypurecloud.ie/");
         assert_eq!(addresses.token.as_str(), "https://login.mypurecloud.ie/oauth/token");
         assert_eq!(addresses.environment, "mypurecloud.ie");
     }
@@ -91,7 +101,7 @@ mod tests {
     #[test]
     fn a_base_url_overrides_both_and_names_the_environment() {
         let addresses = Addresses::new(DEFAULT, Some("http://127.0.0.1:8080/stand-in/"), None).unwrap();
-        assert_eq!(addresses.api, "http://127.0.0.1:8080/stand-in");
+        assert_eq!(addresses.at("/api/v2").unwrap().as_str(), "http://127.0.0.1:8080/stand-in/api/v2");
         assert_eq!(addresses.token.as_str(), "http://127.0.0.1:8080/stand-in/oauth/token");
         assert_eq!(addresses.environment, "127.0.0.1");
     }
@@ -99,9 +109,19 @@ mod tests {
     #[test]
     fn a_token_url_overrides_only_itself() {
         let addresses = Addresses::new(DEFAULT, None, Some("https://sso.example/token")).unwrap();
-        assert_eq!(addresses.api, "https://api.mypurecloud.com");
+        assert_eq!(addresses.api.host_str(), Some("api.mypurecloud.com"));
         assert_eq!(addresses.token.as_str(), "https://sso.example/token");
         assert_eq!(addresses.environment, DEFAULT);
+    }
+
+    #[test]
+    fn a_path_that_would_become_another_one_has_no_address() {
+        let addresses = Addresses::new(DEFAULT, None, None).unwrap();
+        assert_eq!(addresses.at("/api/a%20b/c").unwrap().as_str(), "https://api.mypurecloud.com/api/a%20b/c");
+        for path in ["/api/..", "/api/%2e%2e/x", "/api/./x", "/a b", "/a#b", "/a?b", "/{id}", "@elsewhere.example/", ""]
+        {
+            assert_eq!(addresses.at(path), None, "{path}");
+        }
     }
 
     #[test]

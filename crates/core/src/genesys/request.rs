@@ -85,6 +85,7 @@ impl ApiRequest {
 
     /// A pair of the query, encoded here.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "texts and numbers alike")]
     pub fn query(mut self, name: &str, value: impl ToString) -> Self {
         self.query.push((name.to_owned(), value.to_string()));
         self

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use backoff::{ExponentialBackoff, backoff::Backoff};
 use metrics::{counter, histogram};
-use reqwest::{
-    Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
-};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 use tracing::debug;
@@ -72,7 +69,9 @@ impl GenesysClient {
         request: &ApiRequest,
         caller: &Caller<'_>,
     ) -> Result<ApiAnswer, ApiError> {
-        let outgoing = self.outgoing(request, caller)?;
+        let outgoing = self.outgoing(request, caller).map_err(|why| {
+            ApiError::new(ErrorClass::Permanent, "rejected", format!("{} cannot be sent: {why}", request.name()))
+        })?;
         let mut tries = Tries::new();
         loop {
             let next = match self.ready(permit.take(), request, caller).await {
@@ -172,14 +171,14 @@ impl GenesysClient {
 
     /// The first time a new token helps; the second time our credentials are bad.
     fn unauthorized(&self, token: u64, received: &Received, told: Map<String, Value>, tries: &mut Tries) -> Next {
-        let mut admissions = self.admissions();
-        admissions.token_refused(token);
+        let mut door = self.door();
+        door.token_refused(token);
         if !tries.new_token {
             tries.new_token = true;
             return Next::Again;
         }
         let why = format!("the API answered 401 to a fresh token: {}", error::sentence(&told));
-        admissions.refused_us(&why, Instant::now());
+        door.refused_us(&why, Instant::now());
         Next::Failed(ApiError::credentials(why).with_answer(received.status, &received.headers, told))
     }
 
@@ -194,20 +193,14 @@ impl GenesysClient {
         }
     }
 
-    fn outgoing(&self, request: &ApiRequest, caller: &Caller<'_>) -> Result<Outgoing, ApiError> {
-        let flaw = |why: &str| {
-            ApiError::new(ErrorClass::Permanent, "rejected", format!("{} cannot be sent: {why}", request.name()))
-        };
+    /// The request without its token, or why there can be none.
+    fn outgoing(&self, request: &ApiRequest, caller: &Caller<'_>) -> Result<Outgoing, String> {
         if let Some(why) = &request.flaw {
-            return Err(flaw(why));
+            return Err(why.clone());
         }
         let path = request.path.as_deref().unwrap_or(request.endpoint);
-        let written = format!("{}{path}", self.shared.addresses.api);
-        let mut url = Url::parse(&written).map_err(|error| flaw(&error.to_string()))?;
-        if url.as_str() != written {
-            // `..`, a space or a `#` would ask for something else than what was meant.
-            return Err(flaw(&format!("{path:?} is no path")));
-        }
+        let url = self.shared.addresses.at(path);
+        let mut url = url.ok_or_else(|| format!("{path:?} is no path that can be sent as it is"))?;
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
         }

@@ -17,8 +17,8 @@ const KIND: Kind = Kind::CdnPurge;
 const SOON: Duration = Duration::from_secs(15);
 const QUIET: Duration = Duration::from_millis(400);
 
-/// A queue that can be opened again on what it holds.
-enum Subject {
+/// A queue that can be opened again, as often as needed, on what it holds.
+pub(super) enum Subject {
     Sqlite(std::path::PathBuf),
     Rabbit { url: String, prefix: String },
 }
@@ -284,7 +284,8 @@ async fn no_more_than_the_concurrency_is_handed_out(subject: &Subject) {
     queue.close().await;
 }
 
-async fn all(subject: Subject) {
+/// The list. `RabbitMQ` is put to it by `rabbit::tests`, where there is a broker.
+pub(super) async fn all(subject: Subject) {
     let subject = &subject;
     a_message_comes_out_as_it_went_in(subject).await;
     headers_count_only_where_no_producer_can_set_them(subject).await;
@@ -303,14 +304,4 @@ async fn the_embedded_queue_keeps_every_promise() {
     let path = std::env::temp_dir().join(format!("genfleet-conformance-{}.db", Uuid::new_v4()));
     all(Subject::Sqlite(path.clone())).await;
     SqliteQueue::remove(&path).unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rabbitmq_keeps_every_promise() {
-    let Ok(url) = std::env::var("GENFLEET_TEST_AMQP_URL") else {
-        eprintln!("skipped: GENFLEET_TEST_AMQP_URL names no broker; tests/run starts one");
-        return;
-    };
-    let prefix = format!("t{}", &Uuid::new_v4().simple().to_string()[..8]);
-    all(Subject::Rabbit { url, prefix }).await;
 }

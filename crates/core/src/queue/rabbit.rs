@@ -35,6 +35,7 @@ mod dial;
 mod flight;
 mod health;
 pub mod inspect;
+mod lock;
 mod publish;
 mod serve;
 mod session;

@@ -14,7 +14,7 @@ use crate::{
     genesys::admission::Admission,
     handler::JobHandler,
     metric,
-    queue::{Consumer, Delivery, Suspects},
+    queue::{Consumer, Delivery, Lane, Suspects},
 };
 
 /// How often a loop that waits looks around, also to show that it lives.
@@ -53,7 +53,11 @@ impl<H: JobHandler> Intake<H> {
         let drain = self.engine.drain.clone();
         while drain.run_until_cancelled(self.step()).await.is_some() {}
         for delivery in self.consumer.close_intake().await {
-            delivery.settler.give_back().await;
+            match delivery.lane {
+                Lane::Jobs | Lane::Resume => delivery.settler.give_back().await,
+                // Its count is a matter of life and death: it begins at 0 where nobody died.
+                Lane::Suspect => self.engine.move_to(delivery, Lane::Suspect, Duration::ZERO).await,
+            }
         }
     }
 

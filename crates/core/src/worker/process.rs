@@ -1,7 +1,12 @@
 //! One delivery from end to end: suspicion, decoding, validation, the handler, settlement. Under one span and
 //! one panic guard.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
@@ -81,6 +86,9 @@ impl<H: JobHandler> Engine<H> {
     }
 
     async fn judged(self: Arc<Self>, delivery: Delivery, slot: OwnedSemaphorePermit) {
+        if delivery.settler.is_stale() {
+            return debug!("its session is gone: it comes again");
+        }
         let outlived = delivery.lane == Lane::Suspect && self.outlived.note(&delivery.message);
         match suspect::judge(delivery.lane, delivery.returns, outlived) {
             Verdict::Run => self.decoded(delivery, slot).await,
@@ -149,7 +157,10 @@ impl<H: JobHandler> Engine<H> {
         let started_at = *carried.started_at.get_or_insert(began);
         let context = self.context(&job, &carried, &delivery.message, started_at);
         metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => self.kind()).increment(1.0);
-        let ended = self.attempt(&context, payload, state).await;
+        let ended = tokio::select! {
+            ended = self.attempt(&context, payload, state) => ended,
+            never = stop_when_lost(&context, &delivery) => match never {},
+        };
         metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => self.kind()).decrement(1.0);
         carried.requests += context.requests.load(Ordering::Relaxed);
         let conclusion = self.conclude(&job, carried, &delivery, ended);
@@ -162,11 +173,13 @@ impl<H: JobHandler> Engine<H> {
             id: job.id.clone(),
             kind: H::KIND,
             attempts: carried.attempts,
+            max_attempts: job.max_attempts,
             generation: carried.generation,
             started_at,
             traceparent: text("traceparent"),
             tracestate: text("tracestate"),
             stop: self.drain.child_token(),
+            clock: self.clock.clone(),
             genesys: self.genesys.clone(),
             requests: 0.into(),
         }
@@ -407,6 +420,15 @@ impl<H: JobHandler> Engine<H> {
             not_settled(&error);
         }
     }
+}
+
+/// Of a kind that one process at a time works: stops the attempt once the session is lost, and with it the lock.
+async fn stop_when_lost(context: &JobContext, delivery: &Delivery) -> Infallible {
+    if context.kind.is_exclusive() {
+        delivery.settler.lost().await;
+        context.stop.cancel();
+    }
+    std::future::pending().await
 }
 
 /// How long the job may not start yet, if so.

@@ -201,9 +201,9 @@ impl<C: Cdn> Driver<C> {
 
     /// Notes for every job what the request did for it.
     pub(super) fn note(&mut self, shares: &BTreeMap<JobKey, Share>, accepted: &Accepted) {
-        let shared = shares.len() > 1;
+        let is_shared = shares.len() > 1;
         for (job, share) in shares {
-            self.entries.entry(*job).and_modify(|entry| entry.accepted(share, shared, accepted));
+            self.entries.entry(*job).and_modify(|entry| entry.accepted(share, is_shared, accepted));
         }
         let paths: usize = shares.values().map(|share| share.indices.len()).sum();
         metrics::counter!(PURGE_PATHS).increment(paths as u64);
@@ -235,7 +235,9 @@ impl<C: Cdn> Driver<C> {
 
     fn answer_those_over(&mut self) {
         let over: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.is_over()).map(|(job, _)| *job).collect();
-        over.into_iter().for_each(|job| self.answer(job));
+        for job in over {
+            self.answer(job);
+        }
     }
 
     fn answer(&mut self, job: JobKey) {

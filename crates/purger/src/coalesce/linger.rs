@@ -2,10 +2,11 @@
 //!
 //! - Full (100 different paths wait): at once.
 //! - A job alone in the process: at once. Jobs that left together within the last ten lingers are being settled
-//!   and about to be replaced, so a job that follows them is not alone.
-//! - Otherwise as soon as no path came for one linger, and at the latest ten lingers after the oldest that waits.
-//!   While jobs trickle in, waiting on makes full requests of them; ten lingers of 20 ms are one request in
-//!   200 ms, which is just what the default budget of 300 a minute sustains.
+//!   and about to be replaced (company), so a job that follows them is not alone.
+//! - Otherwise as soon as no path came for one linger (in company three, since jobs are settled and delivered in
+//!   bursts), and at the latest ten lingers after the oldest that waits. While jobs trickle in, waiting on makes
+//!   full requests of them; ten lingers of 20 ms are one request in 200 ms, which is just what the default budget
+//!   of 300 a minute sustains.
 //! - Paths that came back from a request being split wait for company until the split is over.
 
 use std::time::Duration;
@@ -16,6 +17,8 @@ use super::pack::MAX_PATHS;
 
 /// The oldest path waits at most so many lingers.
 const MAX_LINGERS: u32 = 10;
+/// A pause of so many lingers ends a trickle in company.
+const LINGERS_IN_COMPANY: u32 = 3;
 
 /// What waits, at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +45,7 @@ pub enum Due {
 /// The rule, and what it remembers.
 #[derive(Clone, Copy, Debug)]
 pub struct Linger {
-    linger: Duration,
+    quiet: Duration,
     newest: Instant,
     company_until: Instant,
 }
@@ -50,7 +53,7 @@ pub struct Linger {
 impl Linger {
     /// The rule with this linger.
     pub fn new(linger: Duration, now: Instant) -> Self {
-        Self { linger, newest: now, company_until: now }
+        Self { quiet: linger, newest: now, company_until: now }
     }
 
     /// A job came.
@@ -60,7 +63,7 @@ impl Linger {
 
     /// Several jobs left together.
     pub fn left_together(&mut self, now: Instant) {
-        self.company_until = now + MAX_LINGERS * self.linger;
+        self.company_until = now + MAX_LINGERS * self.quiet;
     }
 
     /// When the next request is closed.
@@ -68,14 +71,16 @@ impl Linger {
         if waiting.distinct == 0 {
             return Due::Open;
         }
-        if waiting.distinct >= MAX_PATHS || self.linger.is_zero() {
+        if waiting.distinct >= MAX_PATHS || self.quiet.is_zero() {
             return Due::Now;
         }
         let Some(oldest) = waiting.oldest else { return Due::Open };
-        if waiting.jobs == 1 && now >= self.company_until {
+        let in_company = now < self.company_until;
+        if waiting.jobs == 1 && !in_company {
             return Due::Now;
         }
-        let close = (self.newest + self.linger).min(oldest + MAX_LINGERS * self.linger);
+        let pause = if in_company { LINGERS_IN_COMPANY * self.quiet } else { self.quiet };
+        let close = (self.newest + pause).min(oldest + MAX_LINGERS * self.quiet);
         if close <= now { Due::Now } else { Due::At(close) }
     }
 }
@@ -130,7 +135,7 @@ mod tests {
         rule.left_together(start);
         rule.arrived(start + ms(5));
         let waiting = Waiting { distinct: 1, jobs: 1, oldest: Some(start + ms(5)) };
-        assert_eq!(rule.due(waiting, start + ms(5)), Due::At(start + ms(25)));
+        assert_eq!(rule.due(waiting, start + ms(5)), Due::At(start + ms(65)));
         rule.arrived(start + ms(300));
         assert_eq!(rule.due(waiting, start + ms(300)), Due::Now);
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     driver::{Driver, Flight, Purpose},
-    entry::Share,
+    entry::{Entry, Share},
     pack::{Item, JobKey, Line, jobs_on},
     split::{Split, Step, without},
 };
@@ -65,7 +65,7 @@ impl<C: Cdn> Driver<C> {
         let Flight { mut lines, purpose } = flight;
         let covered: Vec<Item> = lines.iter_mut().flat_map(|line| std::mem::take(&mut line.covered)).collect();
         self.put_back(covered);
-        let is_gone = |job| self.entries.get(&job).is_none_or(super::entry::Entry::is_ending);
+        let is_gone = |job| self.entries.get(&job).is_none_or(Entry::is_ending);
         let is_whole = !without(&mut lines, is_gone);
         match purpose {
             Purpose::Pool => self.open(Refused { lines, is_whole, error }),
@@ -108,7 +108,9 @@ impl<C: Cdn> Driver<C> {
             }
             Step::Guilty => {
                 let (line, error) = (case.split.take_guilty(), case.error.clone());
-                line.into_iter().for_each(|line| self.condemn(&line, &error));
+                if let Some(line) = line {
+                    self.condemn(&line, &error);
+                }
                 self.close(id);
             }
             Step::Over => self.close(id),
@@ -157,7 +159,7 @@ impl<C: Cdn> Driver<C> {
     fn release_cleared(&mut self) {
         let held: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.is_held()).map(|(job, _)| *job).collect();
         for job in held.into_iter().filter(|job| !self.is_suspected(*job)).collect::<Vec<_>>() {
-            let waiting = self.entries.get_mut(&job).map(super::entry::Entry::release).unwrap_or_default();
+            let waiting = self.entries.get_mut(&job).map(Entry::release).unwrap_or_default();
             self.put_back(waiting.into_iter().map(|(index, _)| Item { job, index }));
         }
         if self.cases.is_empty() {
@@ -180,7 +182,9 @@ impl<C: Cdn> Driver<C> {
     }
 
     pub(super) fn end_all(&mut self, jobs: Vec<JobKey>, error: &JobError) {
-        jobs.into_iter().for_each(|job| self.end(job, error.clone()));
+        for job in jobs {
+            self.end(job, error.clone());
+        }
     }
 
     /// Lets `job` end with `error` once its requests in flight did; nothing more is sent for it.

@@ -73,7 +73,7 @@ fn options() -> GenesysOptions {
 
 impl Rig {
     fn new(api: impl FnMut(&Outgoing) -> Reply + Send + 'static) -> Self {
-        Self::with(options(), Script::new(with_tokens(api)))
+        Self::with(&options(), Script::new(with_tokens(api)))
     }
 
     /// These answers, one after the other, then 200.
@@ -82,13 +82,13 @@ impl Rig {
         Self::new(move |_| answers.pop_front().unwrap_or_else(|| Reply::status(200)))
     }
 
-    fn with(options: GenesysOptions, script: Script) -> Self {
+    fn with(options: &GenesysOptions, script: Script) -> Self {
         let scopes = vec![(Kind::CdnPurge, SCOPES), (Kind::FileScan, &["files:read"][..])];
         let credentials = Credentials { id: "the-id".to_owned().into(), secret: "the-secret".to_owned().into() };
         let credentials = Arc::new(Mutex::new(credentials));
         let source = CredentialSource::Shared(Arc::clone(&credentials));
         let clock = Arc::new(TestClock(Instant::now()));
-        let client = GenesysClient::over(Transport::Script(script.clone()), &options, scopes, clock, source).unwrap();
+        let client = GenesysClient::over(Transport::Script(script.clone()), options, scopes, clock, source).unwrap();
         Self { client, script, stop: CancellationToken::new(), credentials }
     }
 

@@ -29,6 +29,9 @@ const HEARTBEAT: u16 = 15;
 /// Exchange and queue names are short strings, and ours are up to 30 bytes longer.
 const LONGEST_PREFIX: usize = 100;
 
+/// lapin ends the connection over a message whose short strings (ids, names of headers) are not UTF-8.
+pub(super) const UNREADABLE: &str = "the broker sent what cannot be read";
+
 /// One address of the broker.
 #[derive(Clone)]
 pub(super) struct Host {
@@ -155,6 +158,9 @@ fn host(url: &SecretString) -> Result<Host, QueueError> {
 
 /// The error in a sentence; a refusal of our credentials said as such.
 pub(super) fn why(error: &lapin::Error) -> String {
+    if let ErrorKind::ParsingError(_) = error.kind() {
+        return UNREADABLE.to_owned();
+    }
     if let ErrorKind::ProtocolError(refusal) = error.kind() {
         let refused =
             [AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED), AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)];

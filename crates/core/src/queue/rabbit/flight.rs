@@ -50,6 +50,9 @@ const OVERDUE: Duration = Duration::from_secs(120);
 /// Between two tries of what a full queue refused: full jitter in these bounds.
 const REFUSED: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
+/// A reply refused for this long is given up like one that nobody waits for.
+const REPLY_HELD: Duration = Duration::from_secs(5);
+
 /// What makes a returned message known again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Mark {
@@ -80,6 +83,11 @@ impl Outgoing {
         let mark = Mark { message_id, exchange: exchange.clone(), key: key.clone() };
         let is_reply = matches!(to, Destination::Reply { .. });
         Ok(Self { exchange, key, properties, body: message.body, mark, is_reply })
+    }
+
+    /// Whether it goes to a producer's own queue.
+    pub(super) fn is_reply(&self) -> bool {
+        self.is_reply
     }
 
     /// For problems and logs.
@@ -210,7 +218,7 @@ impl Flight {
         let took = self.sent.remove(&resolved.number).map(|sent| sent.elapsed()).unwrap_or_default();
         match resolved.outcome {
             Err(error) => return Verdict::Lost(why(&error)),
-            Ok(Confirmation::Nack(_)) => return self.hold(resolved.number),
+            Ok(Confirmation::Nack(_)) => return self.hold(resolved.number, outgoing),
             Ok(Confirmation::Ack(_) | Confirmation::NotRequested) => {}
         }
         metrics::histogram!(metric::PUBLISH_CONFIRM).record(took.as_secs_f64());
@@ -234,10 +242,16 @@ impl Flight {
         true
     }
 
-    fn hold(&mut self, number: u64) -> Verdict {
+    fn hold(&mut self, number: u64, outgoing: &Outgoing) -> Verdict {
         let (shortest, longest) = REFUSED;
         let fresh = || Refused { since: Instant::now(), due: None, waits: retry::full_jitter(shortest, longest) };
         let refused = self.refused.entry(number).or_insert_with(fresh);
+        // Somebody else's queue, and nobody empties it: no job of ours waits for that.
+        if outgoing.is_reply && refused.since.elapsed() > REPLY_HELD {
+            self.refused.remove(&number);
+            metrics::counter!(metric::REPLIES_UNROUTABLE).increment(1);
+            return Verdict::Confirmed;
+        }
         refused.due = Some(Instant::now() + refused.waits.next_backoff().unwrap_or(longest));
         Verdict::Held
     }

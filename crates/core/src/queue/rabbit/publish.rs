@@ -30,6 +30,8 @@ const BATCH: usize = 128;
 const LOOK: Duration = Duration::from_secs(1);
 /// A refusal this old is a problem; a session this old that saw none has none.
 const LASTING: Duration = Duration::from_secs(5);
+/// In the broker's words, where it forbids replies.
+const NO_REPLIES: &str = "to exchange 'amq.default'";
 /// What is unconfirmed when the queue closes gets this long.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
@@ -171,6 +173,21 @@ impl Publishing {
         }
     }
 
+    /// Where our user may not write to the default exchange, the first reply closes the channel, as would every
+    /// one after it: they are given up like those that nobody waits for.
+    fn give_up_replies(&mut self, lost: &Lost) {
+        if !lost.contains(NO_REPLIES) {
+            return;
+        }
+        let all = std::mem::take(&mut self.entries).into_iter();
+        let (replies, others): (Vec<_>, Vec<_>) = all.partition(|(_, entry)| entry.outgoing.is_reply());
+        self.entries = others.into_iter().collect();
+        for (_, reply) in replies {
+            metrics::counter!(metric::REPLIES_UNROUTABLE).increment(1);
+            let _ = reply.confirmed.send(());
+        }
+    }
+
     fn look(&self, flight: &mut Flight) -> Option<Lost> {
         match flight.refused_longest() {
             Some((number, time)) if time > LASTING => {
@@ -208,6 +225,8 @@ impl Work for Publishing {
         for (number, entry) in &self.entries {
             flight.send(*number, &entry.outgoing);
         }
-        self.fly(&link, &mut flight).await
+        let lost = self.fly(&link, &mut flight).await;
+        self.give_up_replies(&lost);
+        lost
     }
 }

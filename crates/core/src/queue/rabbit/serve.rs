@@ -47,28 +47,42 @@ impl Flows {
     }
 }
 
-/// Serves `intake` until something ends; says what.
-pub(super) async fn serve(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>, flows: Arc<Flows>) -> Lost {
-    match (Serving { shared, intake, link, flows, begun_first: true }).run().await {
-        Ok(never) => match never {},
-        Err(lost) => lost,
-    }
-}
-
-struct Serving {
+/// One kind on one session.
+pub(super) struct Serving {
     shared: Arc<Shared>,
     intake: Arc<Intake>,
     link: Arc<Link>,
     flows: Arc<Flows>,
+    prefetch: u16,
     begun_first: bool,
 }
 
 impl Serving {
+    /// Hands over at most `cap` messages at once of each lane, and no more than the intake asks for.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        intake: &Arc<Intake>,
+        link: &Arc<Link>,
+        flows: &Arc<Flows>,
+        cap: u16,
+    ) -> Self {
+        let (shared, link, flows, prefetch) = (shared.clone(), link.clone(), flows.clone(), intake.prefetch.min(cap));
+        Self { shared, intake: intake.clone(), link, flows, prefetch, begun_first: true }
+    }
+
+    /// Serves until something ends; says what.
+    pub(super) async fn until_lost(self) -> Lost {
+        match self.run().await {
+            Ok(never) => match never {},
+            Err(lost) => lost,
+        }
+    }
+
     async fn run(mut self) -> Result<Infallible, Lost> {
         let intake = self.intake.clone();
         let mut probes = intake.probes.lock().await;
         let mut wanted = intake.wanted.subscribe();
-        let channel = self.link.channel(intake.prefetch).await?;
+        let channel = self.link.channel(self.prefetch).await?;
         let aside = self.link.channel(ONE).await?;
         loop {
             intake.running.send_replace(Running::Open);

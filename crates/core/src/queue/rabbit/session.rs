@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared, declare,
-    dial::{Host, Line, why},
+    dial::{Host, Line, UNREADABLE, why},
     health::Role,
+    lock,
 };
 use crate::{metric, retry};
 
@@ -133,7 +134,8 @@ async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits:
     if !shared.closing.is_cancelled() {
         metrics::counter!(metric::BROKER_RECONNECTS, "role" => W::ROLE.as_str()).increment(1);
     }
-    if began.elapsed() >= HEALTHY {
+    // The broker is not away over an unreadable message, and hands it out twenty times before it gives it up.
+    if began.elapsed() >= HEALTHY || lost.starts_with(UNREADABLE) {
         waits.reset();
     }
     lost
@@ -177,6 +179,8 @@ fn watch(shared: &Arc<Shared>, link: &Link, mut events: impl Stream<Item = Event
 /// The broker blocks connections that publish, so only that one is ever told so.
 fn tell(shared: &Shared, session: &Session, event: Event) {
     match event {
+        // Closed the channel on which the lock was asked for, and nothing else.
+        Event::Error(error) if lock::is_held(&error) => {}
         Event::Error(error) => session.end(why(&error)),
         Event::ConnectionBlocked(reason) => {
             tracing::warn!(reason, "the broker takes no publications");

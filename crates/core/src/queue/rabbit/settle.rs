@@ -69,6 +69,11 @@ impl Settler {
         self.session.is_over() || self.acker.as_ref().is_none_or(Acker::poisoned)
     }
 
+    /// See [`crate::queue::Settler::lost`].
+    pub async fn lost(&self) {
+        self.session.ended().await;
+    }
+
     /// See [`crate::queue::Settler::settle`].
     pub async fn settle(mut self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
         self.shared.publisher.publish(publications).await?;

@@ -10,14 +10,24 @@ use self::{
     rig::{Rig, event, job, lane, on_broker, reply, soon},
 };
 use super::*;
-use crate::queue::{Destination, HeaderValue, Lane, Message, Settled};
+use crate::queue::{Destination, HeaderValue, Lane, Message, Settled, conformance};
 
+mod alone;
 mod inspecting;
 mod intake;
 mod loss;
 mod proxy;
+mod raw;
 mod refusal;
 mod rig;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_promise_of_a_queue_is_kept() {
+    on_broker(async |rig: Rig| {
+        conformance::all(conformance::Subject::Rabbit { url: rig.url.clone(), prefix: rig.prefix.clone() }).await;
+    })
+    .await;
+}
 
 #[tokio::test]
 async fn a_job_is_published_consumed_and_settled_with_what_follows_from_it() {
@@ -149,7 +159,7 @@ async fn ten_thousand_publications_are_confirmed_and_consumed() {
         for _ in 0..10_000 {
             let delivery = soon(consumer.next()).await;
             settling.spawn(async move {
-                assert_eq!(delivery.settler.settle(Vec::new()).await.unwrap(), Settled::Acknowledged)
+                assert_eq!(delivery.settler.settle(Vec::new()).await.unwrap(), Settled::Acknowledged);
             });
         }
         settling.close();

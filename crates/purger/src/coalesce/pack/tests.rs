@@ -117,6 +117,8 @@ fn any_jobs() -> impl Strategy<Value = Vec<Vec<String>>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn every_path_is_carried_once_and_no_request_is_too_large_or_says_a_thing_twice(jobs in any_jobs(), apart in any::<bool>()) {
         let sharing = if apart { Sharing::Apart } else { Sharing::Shared };

@@ -16,8 +16,8 @@ use crate::api::{Aboard, Accepted, Cdn, Refusal, RefusedFor};
 /// What happens to a request in place of its effect.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// Only to the request with this number, from 1; else to all.
-    pub request: Option<usize>,
+    /// Only to the requests with these numbers, from 1; to all where there are none.
+    pub only: Vec<usize>,
     pub with: RefusedFor,
     pub error: JobError,
 }
@@ -55,12 +55,12 @@ impl FakeCdn {
         self.books().bad = paths.into_iter().map(str::to_owned).collect();
     }
 
-    fn judge(&self, paths: &[Arc<str>]) -> Result<Accepted, Refusal> {
+    fn judge(&self, paths: &[Arc<str>]) -> Result<Accepted, Box<Refusal>> {
         let mut books = self.books();
         books.requests.push(paths.iter().map(ToString::to_string).collect());
         let number = books.requests.len();
-        let refusal = |with, error| Refusal { with, error, requests: 1 };
-        if let Some(fault) = books.fault.clone().filter(|fault| fault.request.is_none_or(|only| only == number)) {
+        let refusal = |with, error| Box::new(Refusal { with, error, requests: 1 });
+        if let Some(fault) = books.fault.clone().filter(|fault| fault.only.is_empty() || fault.only.contains(&number)) {
             return Err(refusal(fault.with, fault.error));
         }
         if paths.iter().any(|path| books.bad.contains(&**path)) {
@@ -85,8 +85,10 @@ impl Cdn for FakeCdn {
     async fn purge(&self, (): (), paths: &[Arc<str>], _: &Aboard) -> Result<Accepted, Refusal> {
         assert!(!paths.is_empty() && paths.len() <= 100);
         let answer = self.judge(paths);
-        tokio::time::sleep(self.latency).await;
-        answer
+        let order = self.books().requests.len() % 3;
+        // Answers do not come in the order of the requests.
+        tokio::time::sleep(if order == 0 { self.latency } else { self.latency.mul_f64(0.9) }).await;
+        answer.map_err(|refusal| *refusal)
     }
 
     /// The first two fail, the others wait.

@@ -182,7 +182,7 @@ async fn stop_between_two_tries_interrupts_and_tells_what_was_sent() {
 async fn a_permit_goes_at_once_and_an_unused_one_gives_its_budget_back() {
     let mut options = options();
     options.requests_per_minute = 1;
-    let rig = Rig::with(options, Script::new(with_tokens(|_| Reply::status(200))));
+    let rig = Rig::with(&options, Script::new(with_tokens(|_| Reply::status(200))));
     let jobs = [job(1)];
     let caller = rig.caller(&jobs);
     drop(rig.client.permit(&caller).await.unwrap());
@@ -211,7 +211,7 @@ async fn no_debug_output_holds_a_secret() {
     rig.get().await.unwrap();
     let jobs = [job(1)];
     let permit = rig.client.permit(&rig.caller(&jobs)).await.unwrap();
-    let shown = format!("{:?} {permit:?} {:?}", rig.client, *rig.client.admissions());
+    let shown = format!("{:?} {permit:?} {:?}", rig.client, *rig.client.door());
     for secret in ["token-1", "the-id", "the-secret"] {
         assert!(!shown.contains(secret), "{shown}");
     }

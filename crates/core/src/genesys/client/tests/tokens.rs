@@ -3,10 +3,10 @@
 use super::*;
 
 fn rig(tokens: impl FnMut(&Outgoing) -> Reply + Send + 'static) -> Arc<Rig> {
-    rig_with(options(), tokens)
+    rig_with(&options(), tokens)
 }
 
-fn rig_with(options: GenesysOptions, mut tokens: impl FnMut(&Outgoing) -> Reply + Send + 'static) -> Arc<Rig> {
+fn rig_with(options: &GenesysOptions, mut tokens: impl FnMut(&Outgoing) -> Reply + Send + 'static) -> Arc<Rig> {
     let script = Script::new(move |asked| if asked.url.path() == TOKEN { tokens(asked) } else { Reply::status(200) });
     Arc::new(Rig::with(options, script))
 }
@@ -43,7 +43,7 @@ async fn the_token_is_asked_for_with_the_scopes_of_all_kinds() {
 
 #[tokio::test(start_paused = true)]
 async fn client_auth_form_puts_id_and_secret_in_the_body() {
-    let rig = rig_with(GenesysOptions { genesys_client_auth: ClientAuth::Form, ..options() }, |_| Reply::token("one"));
+    let rig = rig_with(&GenesysOptions { genesys_client_auth: ClientAuth::Form, ..options() }, |_| Reply::token("one"));
     rig.get().await.unwrap();
     let asked = rig.script.asked.lock().unwrap()[0].1.clone();
     assert!(form(&asked).ends_with("&client_id=the-id&client_secret=the-secret"));

@@ -46,7 +46,7 @@ async fn a_follower_sees_every_event_from_now_on_and_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn a_broker_that_is_not_there_is_told_at_once() {
-    let rig = Rig { url: "amqp://u:hunter2@127.0.0.1:1".to_owned(), prefix: "t".to_owned() };
+    let rig = Rig { url: "amqp://u:hunter2@127.0.0.1:1".to_owned(), prefix: "t".to_owned(), queues: Arc::default() };
     let error = Inspector::connect(rig.settings(&rig.url, TopologyMode::Skip)).await.err().unwrap().to_string();
     assert!(error.contains("amqp://127.0.0.1:1/") && !error.contains("hunter2"), "{error}");
 }

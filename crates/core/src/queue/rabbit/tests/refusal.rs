@@ -140,3 +140,22 @@ async fn what_would_end_the_connection_is_refused_before() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_full_reply_queue_holds_up_no_job_for_long() {
+    on_broker(async |rig: Rig| {
+        let queue = rig.queue();
+        let (connection, channel) = rig.channel().await;
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
+        arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+        let own = QueueDeclareOptions { exclusive: true, ..Default::default() };
+        let full = channel.queue_declare("".into(), own, arguments).await.unwrap().name().to_string();
+        soon(queue.publish(vec![reply(&full, "a")])).await.unwrap();
+        timeout(Duration::from_secs(25), queue.publish(vec![reply(&full, "b"), event("b")])).await.unwrap().unwrap();
+        assert_eq!(rig.ready("events").await, 1);
+        connection.close(200, "".into()).await.unwrap();
+        queue.close().await;
+    })
+    .await;
+}

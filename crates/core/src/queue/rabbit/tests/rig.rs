@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, resume_unwind},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -29,6 +29,8 @@ const VARIABLE: &str = "GENFLEET_TEST_AMQP_URL";
 pub(super) struct Rig {
     pub(super) url: String,
     pub(super) prefix: String,
+    /// Closed at the end, or they would declare again what is taken away.
+    pub(super) queues: Arc<Mutex<Vec<RabbitQueue>>>,
 }
 
 /// Runs `test` on the broker, if there is one, and takes away what it left there, whatever came of it.
@@ -37,7 +39,7 @@ pub(super) async fn on_broker<T: Future<Output = ()>>(test: impl FnOnce(Rig) -> 
         println!("skipped: {VARIABLE} is not set");
         return;
     };
-    let rig = Rig { url, prefix: format!("t{:08x}", fastrand::u32(..)) };
+    let rig = Rig { url, prefix: format!("t{:08x}", fastrand::u32(..)), queues: Arc::default() };
     let outcome = AssertUnwindSafe(test(rig.clone())).catch_unwind().await;
     rig.clear().await;
     if let Err(panic) = outcome {
@@ -63,7 +65,9 @@ impl Rig {
     }
 
     pub(super) fn queue_by(&self, url: &str, topology: TopologyMode) -> RabbitQueue {
-        RabbitQueue::connect(self.settings(url, topology), Arc::new(SystemClock)).unwrap()
+        let queue = RabbitQueue::connect(self.settings(url, topology), Arc::new(SystemClock)).unwrap();
+        self.queues.lock().unwrap().push(queue.clone());
+        queue
     }
 
     /// A connection of the test's own.
@@ -96,6 +100,10 @@ impl Rig {
     }
 
     async fn clear(&self) {
+        let queues = std::mem::take(&mut *self.queues.lock().unwrap());
+        for queue in queues {
+            queue.close().await;
+        }
         let (connection, channel) = self.channel().await;
         let topology = topology(&self.prefix);
         for queue in topology.queues {

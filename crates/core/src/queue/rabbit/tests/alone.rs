@@ -1,0 +1,41 @@
+//! Some kinds are worked by one process at a time.
+
+use super::*;
+
+#[tokio::test]
+async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends() {
+    on_broker(async |rig: Rig| {
+        let of_vni = |id: &str| Publication {
+            to: Destination::Lane { kind: Kind::VniProvision, lane: Lane::Jobs, after: Duration::ZERO },
+            message: job(id),
+        };
+        let (first, second) = (rig.queue(), rig.queue());
+        let mut works = first.consume(Kind::VniProvision, 1);
+        first.publish(vec![of_vni("a")]).await.unwrap();
+        let held = soon(works.next()).await;
+        let mut stands_by = second.consume(Kind::VniProvision, 8);
+        // A kind that is not exclusive goes on beside it.
+        let mut other = second.consume(Kind::CdnPurge, 8);
+        second.publish(vec![of_vni("b"), lane(Lane::Jobs, Duration::ZERO, job("c"))]).await.unwrap();
+        let delivery = soon(other.next()).await;
+        delivery.settler.settle(vec![]).await.unwrap();
+        assert!(timeout(Duration::from_secs(3), stands_by.next()).await.is_err(), "it stands by");
+        assert_eq!(second.health().problems, Vec::<String>::new(), "and is ready");
+
+        let lost = tokio::spawn(async move {
+            held.settler.lost().await;
+            held.message.message_id
+        });
+        first.close().await;
+        assert_eq!(soon(lost).await.unwrap().as_deref(), Some("a"), "whoever works it learns that the lock is gone");
+        let mut taken = vec![soon(stands_by.next()).await, soon(stands_by.next()).await];
+        taken.sort_by_key(|delivery| delivery.message.message_id.clone());
+        let ids: Vec<_> = taken.iter().map(|delivery| delivery.message.message_id.clone().unwrap()).collect();
+        assert_eq!(ids, ["a", "b"]);
+        for delivery in taken {
+            delivery.settler.settle(vec![]).await.unwrap();
+        }
+        second.close().await;
+    })
+    .await;
+}

@@ -1,0 +1,5 @@
+//! Private connections and routing tables.
+
+/// Nothing yet.
+#[derive(Debug, Default)]
+pub(crate) struct Network {}

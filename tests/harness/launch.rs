@@ -1,0 +1,86 @@
+//! How one of the product's binaries is started: arguments, variables, standard input, folder.
+
+use std::{
+    ffi::OsString,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+};
+
+use crate::{
+    Process,
+    node::{fresh_directory, profile_directory},
+    process::OwnDirectory,
+};
+
+/// What of the outside's environment a process under test must not see; proxies would get between it and loopback.
+const HIDDEN: [&str; 5] = ["GENFLEET_", "GENESYS_", "OTEL_", "RUST_LOG", "_PROXY"];
+
+/// How a process is to be started.
+pub struct Launch {
+    name: String,
+    command: Command,
+    input: Option<Vec<u8>>,
+    directory: Option<PathBuf>,
+}
+
+impl Launch {
+    pub(crate) fn of(name: &str) -> Self {
+        let path = profile_directory().join(name);
+        assert!(path.exists(), "{name} is not built: run tests/run, which builds the binaries first");
+        let mut command = Command::new(path);
+        for (variable, _) in std::env::vars_os() {
+            let upper = variable.to_string_lossy().to_uppercase();
+            if HIDDEN.iter().any(|hidden| upper.starts_with(hidden) || upper.ends_with(hidden)) {
+                command.env_remove(variable);
+            }
+        }
+        Self { name: name.to_owned(), command, input: None, directory: None }
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.command.args(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable. Of the outside's, those of the product are not seen at all.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// What the process reads on its standard input; nothing where this is not called.
+    #[must_use]
+    pub fn stdin(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(input.into());
+        self
+    }
+
+    /// Where the process runs and leaves its files, to share it among several (the test removes it). By default
+    /// each has a folder of its own, removed with the [`Process`].
+    #[must_use]
+    pub fn directory(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
+        self
+    }
+
+    /// Starts it.
+    pub fn start(mut self) -> Process {
+        let own = self.directory.is_none().then(|| OwnDirectory(fresh_directory(&self.name)));
+        let chosen = own.as_ref().map(|own| own.0.clone()).or(self.directory);
+        let directory = chosen.unwrap_or_default();
+        let input = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
+        let command = self.command.current_dir(&directory).stdin(input);
+        let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = spawned.unwrap_or_else(|error| panic!("starting {}: {error}", self.name));
+        if let (Some(bytes), Some(mut stdin)) = (self.input, child.stdin.take()) {
+            // Not awaited: a process that ends before it has read all just closes the pipe.
+            thread::spawn(move || stdin.write_all(&bytes));
+        }
+        Process::of(self.name, child, directory, own)
+    }
+}
