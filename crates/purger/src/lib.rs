@@ -28,8 +28,9 @@ pub mod progress;
 /// The purger's own settings.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PurgerOptions {
-    /// How long a purge request waits for paths of further jobs, counted from the last one that came; a job alone
-    /// goes at once. 0ms keeps jobs apart: each request carries one job's paths only
+    /// How long a purge request that is not full waits for paths of further jobs, from the last one that came; while
+    /// jobs keep coming up to ten times this. A job alone in the process goes at once. 0ms switches sharing off: each
+    /// request carries one job's paths only
     #[arg(long, env = "GENFLEET_BATCH_LINGER", value_name = "DURATION", default_value = "20ms", value_parser = options::duration)]
     pub batch_linger: Duration,
 }

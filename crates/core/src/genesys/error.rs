@@ -164,7 +164,7 @@ mod tests {
         let said = told(platform.to_string().as_bytes());
         assert_eq!(
             said.keys().map(String::as_str).collect::<Vec<_>>(),
-            ["code", "contextId", "details", "errors", "limit", "message"]
+            ["message", "code", "contextId", "details", "errors", "limit"]
         );
         assert_eq!(sentence(&said), "bad.request: no");
         let oauth = told(br#"{"error":"invalid_client","error_description":"authentication failed"}"#);
