@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +72,17 @@ impl Simulator {
     /// How many times each path was purged.
     pub fn purged(&self) -> BTreeMap<String, u64> {
         self.shared.lock().organisation.cdn.purged.clone()
+    }
+
+    /// All that the organisation holds, as `/_sim/state` shows it.
+    pub fn state(&self) -> Value {
+        self.shared.lock().organisation.shown()
+    }
+
+    /// Changes one part of the organisation (`eventStreams`, `webMessaging`, `network`, `files`); says what is wrong
+    /// with the change.
+    pub fn set(&self, part: &str, change: &Value) -> Result<(), String> {
+        self.shared.lock().organisation.set(part, change)
     }
 
     /// Puts these rules in place of the ones in force.

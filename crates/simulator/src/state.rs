@@ -8,6 +8,8 @@ pub(crate) mod files;
 pub(crate) mod network;
 pub(crate) mod web_messaging;
 
+use serde_json::{Value, json};
+
 /// What the organisation holds.
 #[derive(Debug, Default)]
 pub(crate) struct Organisation {
@@ -21,4 +23,29 @@ pub(crate) struct Organisation {
     pub(crate) network: network::Network,
     /// What the scan-monitor orders and follows.
     pub(crate) files: files::Files,
+}
+
+impl Organisation {
+    /// What `/_sim/state` and `Simulator::state` show.
+    pub(crate) fn shown(&self) -> Value {
+        json!({
+            "purged": self.cdn.purged,
+            "purgeRequests": self.cdn.purge_requests,
+            "eventStreams": self.event_streams.shown(),
+            "webMessaging": self.web_messaging.shown(),
+            "network": self.network.shown(),
+            "files": self.files.shown(),
+        })
+    }
+
+    /// Changes one part as a test or a rehearsal wants it; says what is wrong with the change.
+    pub(crate) fn set(&mut self, part: &str, change: &Value) -> Result<(), String> {
+        match part {
+            "eventStreams" => self.event_streams.set(change),
+            "webMessaging" => self.web_messaging.set(change),
+            "network" => self.network.set(change),
+            "files" => self.files.set(change),
+            _ => Err(format!("no part {part:?}; there are eventStreams, webMessaging, network and files")),
+        }
+    }
 }

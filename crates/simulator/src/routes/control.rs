@@ -5,10 +5,10 @@
 use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{any, get, post, put};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,10 +18,11 @@ use crate::options::SimulatorOptions;
 use crate::record::{RecordedRequest, Tally};
 use crate::world::{Shared, World};
 
-const ROUTES: [(&str, &str); 11] = [
+const ROUTES: [(&str, &str); 12] = [
     ("GET /_sim/", "this list"),
     ("GET /_sim/requests?since=0&path=/", "what was received after a number, with a path that begins so"),
     ("GET /_sim/state", "what the organisation holds"),
+    ("PUT /_sim/organisation/{part}", "changes a part: eventStreams, webMessaging, network, files"),
     ("GET /_sim/stats", "how many requests, by path and status, and the fullest windows"),
     ("GET /_sim/faults", "the fault rules, how often each met a request and how often it fired"),
     ("PUT /_sim/faults", "replaces the rules: a JSON list of rules or of their text form, or a line of text each"),
@@ -38,6 +39,7 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/_sim/", get(list))
         .route("/_sim/requests", get(requests))
         .route("/_sim/state", get(state))
+        .route("/_sim/organisation/{part}", put(change_organisation))
         .route("/_sim/stats", get(stats))
         .route("/_sim/faults", get(faults).put(replace_faults).post(add_fault).delete(remove_faults))
         .route("/_sim/reset", post(reset))
@@ -87,11 +89,20 @@ async fn requests(State(shared): State<Shared>, Query(wanted): Query<Wanted>) ->
 
 async fn state(State(shared): State<Shared>) -> Json<Value> {
     let world = shared.lock();
-    Json(json!({
-        "purged": world.organisation.cdn.purged,
-        "purgeRequests": world.organisation.cdn.purge_requests,
-        "goodTokens": world.tokens.good(Instant::now()),
-    }))
+    let mut shown = world.organisation.shown();
+    shown["goodTokens"] = world.tokens.good(Instant::now()).into();
+    Json(shown)
+}
+
+async fn change_organisation(
+    State(shared): State<Shared>,
+    Path(part): Path<String>,
+    Json(change): Json<Value>,
+) -> Result<Json<Value>, (StatusCode, Json<Value>)> {
+    let mut world = shared.lock();
+    let refused = |wrong: String| (StatusCode::BAD_REQUEST, Json(json!({ "message": wrong })));
+    world.organisation.set(&part, &change).map_err(refused)?;
+    Ok(Json(world.organisation.shown()))
 }
 
 async fn stats(State(shared): State<Shared>) -> Json<Value> {

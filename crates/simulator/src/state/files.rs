@@ -1,5 +1,19 @@
 //! File scans on their way to a verdict, and registered webhooks.
 
+use serde_json::{Value, json};
+
 /// Nothing yet.
 #[derive(Debug, Default)]
 pub(crate) struct Files {}
+
+impl Files {
+    /// What `/_sim/state` and `Simulator::state` show.
+    pub(crate) fn shown(&self) -> Value {
+        json!({})
+    }
+
+    /// Changes what a test or a rehearsal may change; says what is wrong with `change`.
+    pub(crate) fn set(&mut self, change: &Value) -> Result<(), String> {
+        Err(format!("nothing can be changed here: {change}"))
+    }
+}

@@ -1,0 +1,1 @@
+//! channel.provision: creates a web messaging channel.

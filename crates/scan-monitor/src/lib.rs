@@ -1,0 +1,1 @@
+//! file.scan: orders a virus scan and follows it to its verdict.

@@ -1,0 +1,1 @@
+//! stream.configure: registers an EventBridge source definition.

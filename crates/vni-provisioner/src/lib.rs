@@ -1,0 +1,1 @@
+//! vni.provision: creates a virtual network interface and syncs its routing table.
