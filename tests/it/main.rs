@@ -14,4 +14,5 @@ mod crashes;
 mod delays;
 mod harness_works;
 mod purge_on_rabbit;
+mod scan_monitor;
 mod stack;

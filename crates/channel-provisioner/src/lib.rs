@@ -1,1 +1,150 @@
-//! channel.provision: creates a web messaging channel.
+//! The channel-provisioner: works `channel.provision` jobs, each of which creates one web messaging channel
+//! (SPEC 3.3).
+//!
+//! [`ChannelProvisioner`] is the handler; what upstream sends is in [`payload`] with its rules in [`csp`], [`domain`]
+//! and [`email`], the channel itself in [`channel`], the remote calls in [`api`], the last licence in [`licence`].
+
+use genfleet_core::{
+    error::{ErrorClass, JobError},
+    handler::{Defaults, JobContext, JobHandler, Progress, Services},
+    job::{Kind, Violation},
+    options::ConfigError,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::{
+    api::{Count, GenesysChannels, Ordered, READ_LAG},
+    channel::{Channel, Report},
+    licence::Licences,
+    payload::Payload,
+};
+
+pub mod api;
+pub mod channel;
+pub mod csp;
+pub mod domain;
+pub mod email;
+pub mod host;
+pub mod licence;
+pub mod payload;
+
+/// The channel-provisioner's own settings.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ChannelOptions {
+    /// The most concurrent sessions that a channel may ask for
+    #[arg(long, env = "GENFLEET_MAX_CONCURRENT_SESSIONS", value_name = "N", default_value_t = 500)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_concurrent_sessions: u32,
+
+    /// How many channels the organisation may have: with so many there, none is created
+    #[arg(long, env = "GENFLEET_LICENSE_LIMIT", value_name = "N", default_value_t = 10)]
+    pub license_limit: u32,
+}
+
+/// Creates web messaging channels.
+#[derive(Debug)]
+pub struct ChannelProvisioner {
+    max_concurrent_sessions: u32,
+    licences: Licences,
+}
+
+/// What a job that found no licence left remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// It has waited until its own channel, should there be one, can be seen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waited: bool,
+}
+
+impl JobHandler for ChannelProvisioner {
+    const KIND: Kind = Kind::ChannelProvision;
+    const ACTION: &'static str = "web.messaging.channel.created";
+    const SCOPES: &'static [&'static str] = api::SCOPES;
+    const DEFAULTS: Defaults = Defaults { concurrency: 8 };
+
+    type Options = ChannelOptions;
+    type Payload = Payload;
+    type State = State;
+    type Report = Report;
+
+    fn new(options: ChannelOptions, _: &Services) -> Result<Self, ConfigError> {
+        let ChannelOptions { max_concurrent_sessions, license_limit } = options;
+        Ok(Self { max_concurrent_sessions, licences: Licences::new(license_limit) })
+    }
+
+    fn validate(payload: &Payload) -> Vec<Violation> {
+        payload.violations()
+    }
+
+    async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Progress<Self>, JobError> {
+        let over = payload.over(self.max_concurrent_sessions);
+        if !over.is_empty() {
+            return Err(JobError::invalid(over));
+        }
+        let channel = Channel::of(&job.id, payload, self.max_concurrent_sessions);
+        // Who comes again after an error has not just waited.
+        let forgotten = |error: JobError| error.with_state(json!(State::default()));
+        self.provision(job, channel, &state).await.map_err(forgotten)
+    }
+}
+
+impl ChannelProvisioner {
+    /// Queue, own channel, licences, create.
+    async fn provision(&self, job: &JobContext, channel: Channel, state: &State) -> Result<Progress<Self>, JobError> {
+        let api = GenesysChannels::new(job);
+        if !api.has_queue(channel.queue_id()).await? {
+            let told = format!("there is no routing queue {}", channel.queue_id());
+            return Err(JobError { status: Some(404), ..JobError::permanent("queue_not_found", told) });
+        }
+        if let Some(found) = api.find(channel.id).await? {
+            return Ok(Progress::Done(channel.adopted(&found)));
+        }
+        let taken = self.licences.take(job, &channel).await?;
+        match taken.ordered {
+            Some(ordered) => ordered_channel(api, warned(channel, taken.count), ordered).await.map(Progress::Done),
+            None if may_be_there(job, state) => {
+                Ok(Progress::Begun { state: State { waited: true }, again_in: READ_LAG })
+            }
+            None => Err(self.none_left()),
+        }
+    }
+
+    fn none_left(&self) -> JobError {
+        let limit = self.licences.limit();
+        let told = format!("all {limit} licences are taken: delete a channel, or raise --license-limit");
+        JobError::permanent("license_limit_reached", told)
+    }
+}
+
+/// Whether an earlier life of the job may have taken the last licence itself: its channel is then given the time to
+/// be seen, in the queue.
+fn may_be_there(job: &JobContext, state: &State) -> bool {
+    let is_first_life = !job.begun && job.returns == 0;
+    let has_just_waited = state.waited && job.returns == 0;
+    !is_first_life && !has_just_waited
+}
+
+fn warned(mut channel: Channel, count: Count) -> Channel {
+    if let Count::NotListed(status) = count {
+        let told = format!("licences were not counted: the platform answers {status} to the list of channels");
+        channel.warnings.push(told);
+    }
+    channel
+}
+
+/// What came of an order: the channel as it was made, or as it is found there.
+async fn ordered_channel(api: GenesysChannels<'_>, channel: Channel, ordered: Ordered) -> Result<Report, JobError> {
+    let error = match ordered {
+        Ordered::Made(answer) => return Ok(channel.made(&answer)),
+        Ordered::Refused(error) => return Err(error),
+        Ordered::Taken(error) => error,
+        Ordered::Lost(error) => JobError { class: ErrorClass::Transient, ..error },
+    };
+    match api.find_until(channel.id, Instant::now() + READ_LAG).await? {
+        Some(found) => Ok(channel.adopted(&found)),
+        None => Err(error),
+    }
+}

@@ -1,2 +1,5 @@
-//! The binary.
-fn main() {}
+//! The `channel-provisioner` process: works `channel.provision` jobs.
+
+fn main() -> std::process::ExitCode {
+    genfleet_core::worker::command::main::<genfleet_channel_provisioner::ChannelProvisioner>()
+}

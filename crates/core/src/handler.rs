@@ -21,7 +21,7 @@ use crate::{
         error::ApiError,
         request::{ApiAnswer, ApiRequest, Caller},
     },
-    job::{JobId, Kind, Violation},
+    job::{DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation},
     options::ConfigError,
     worker::tasks::Tasks,
 };
@@ -108,6 +108,10 @@ pub struct JobContext {
     pub max_attempts: u32,
     /// Redrives from the dead letters so far.
     pub generation: u32,
+    /// Handed to a handler before, and back from the queue for begun jobs or for suspects.
+    pub begun: bool,
+    /// How often this very message came back unsettled: above 0, a life that ended early may have sent requests.
+    pub returns: u32,
     /// When the job was first handed to a handler.
     pub started_at: Timestamp,
     /// W3C trace context, carried on to the API.
@@ -123,6 +127,26 @@ pub struct JobContext {
 }
 
 impl JobContext {
+    /// The first attempt of a job outside a worker: for tests of a handler with a real client.
+    pub fn first(id: JobId, kind: Kind, services: &Services) -> Self {
+        Self {
+            id,
+            kind,
+            attempts: 0,
+            max_attempts: DEFAULT_MAX_ATTEMPTS,
+            generation: 0,
+            begun: false,
+            returns: 0,
+            started_at: services.clock.now(),
+            traceparent: None,
+            tracestate: None,
+            stop: CancellationToken::new(),
+            clock: services.clock.clone(),
+            genesys: services.genesys.clone(),
+            requests: 0.into(),
+        }
+    }
+
     /// Sends one request for this job: waits for token, gate and budget, retries briefly what is safe to repeat.
     pub async fn send(&self, request: ApiRequest) -> Result<ApiAnswer, ApiError> {
         let caller = Caller {

@@ -32,6 +32,10 @@ pub const OLDEST_JOB_AGE: &str = "genfleet_oldest_job_age_seconds";
 pub const PURGE_PATHS: &str = "genfleet_purge_paths_total";
 /// Paths in one purge request.
 pub const PURGE_BATCH_PATHS: &str = "genfleet_purge_batch_paths";
+/// Scans that passed through this process and are expected back: best effort.
+pub const SCANS_IN_FLIGHT: &str = "genfleet_scans_in_flight";
+/// Verdicts that name a threat.
+pub const THREATS_DETECTED: &str = "genfleet_threats_detected_total";
 /// Events made durable.
 pub const EVENTS_PUBLISHED: &str = "genfleet_events_published_total";
 /// From sending a publication to its confirm.

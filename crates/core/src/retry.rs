@@ -1,9 +1,9 @@
 //! Every delay in one place: between attempts of a job (pure, in the queue), between tries of one request and
 //! between dials of the broker (in memory, with full jitter).
 
-use std::time::Duration;
+use std::{iter, time::Duration};
 
-use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
 
 /// How long a job waits in the queue between attempts: `initial · 4ⁿ`, between three quarters and whole, at
 /// most `longest` (SPEC 5.2).
@@ -53,10 +53,15 @@ pub fn short() -> ExponentialBackoff {
     full_jitter(Duration::from_millis(250), Duration::from_secs(4))
 }
 
+/// Waits between the rounds of a handler that looks and tries again within one attempt. Never ends.
+pub fn rounds() -> impl Iterator<Item = Duration> + Send {
+    let mut waits = short();
+    iter::from_fn(move || waits.next_backoff())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use backoff::backoff::Backoff;
     use proptest::prelude::*;
 
     proptest! {

@@ -75,6 +75,10 @@ fn begin_at_zero(kinds: &[Kind]) {
         metrics::gauge!(metric::BROKER_CONNECTED, "role" => role).set(0.0);
         metrics::counter!(metric::BROKER_RECONNECTS, "role" => role).absolute(0);
     }
+    if kinds.contains(&Kind::FileScan) {
+        metrics::gauge!(metric::SCANS_IN_FLIGHT).set(0.0);
+        metrics::counter!(metric::THREATS_DETECTED).absolute(0);
+    }
     for kind in kinds.iter().map(|kind| kind.as_str()) {
         metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => kind).set(0.0);
         metrics::gauge!(metric::OLDEST_JOB_AGE, "kind" => kind).set(0.0);
@@ -109,6 +113,8 @@ fn describe() {
     describe_gauge!(metric::OLDEST_JOB_AGE, Unit::Seconds, "Age of the last job delivered.");
     describe_counter!(metric::PURGE_PATHS, "Paths purged.");
     describe_histogram!(metric::PURGE_BATCH_PATHS, "Paths in one purge request.");
+    describe_gauge!(metric::SCANS_IN_FLIGHT, "Scans that passed through this process and are expected back: best effort.");
+    describe_counter!(metric::THREATS_DETECTED, "Verdicts that name a threat.");
     describe_counter!(metric::EVENTS_PUBLISHED, "Events made durable.");
     describe_histogram!(metric::PUBLISH_CONFIRM, Unit::Seconds, "From sending a publication to its confirm.");
     describe_gauge!(metric::PUBLISH_UNCONFIRMED, "Publications sent and not confirmed yet.");

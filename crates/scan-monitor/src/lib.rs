@@ -1,1 +1,214 @@
-//! file.scan: orders a virus scan and follows it to its verdict.
+//! The scan-monitor: works `file.scan` jobs, which order a virus scan and follow it to its verdict (SPEC 3.5).
+//!
+//! [`ScanMonitor`] is the handler; what upstream sends is in [`payload`], the remote calls in [`api`], the pace in
+//! [`poll`], what a job remembers and tells in [`progress`]. Between two requests a scan waits in the queue, so any
+//! number of them wait without memory, and any process follows any of them. Beside the jobs, a security webhook is
+//! registered ([`registration`]) and scans are counted ([`in_flight`]).
+
+use std::time::Duration;
+
+use genfleet_core::{
+    error::{ErrorClass, JobError},
+    genesys::error::ApiError,
+    handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
+    job::{Kind, Violation},
+    metric,
+    options::{self, ConfigError},
+};
+use serde_json::Value;
+use tracing::info;
+
+use crate::{
+    api::Standing,
+    in_flight::InFlight,
+    payload::Payload,
+    poll::Pace,
+    progress::{Report, Scan, State, Verdict},
+    registration::{Registrations, SecurityWebhookUrl},
+};
+
+pub mod api;
+pub mod in_flight;
+pub mod payload;
+pub mod poll;
+pub mod progress;
+pub mod registration;
+
+/// The scan-monitor's own settings.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ScanMonitorOptions {
+    /// How often a scan is asked for its verdict. Short of budget it stretches by itself, for all scans evenly
+    #[arg(long, env = "GENFLEET_POLL_INTERVAL", value_name = "DURATION", default_value = "5s", value_parser = options::duration)]
+    pub poll_interval: Duration,
+
+    /// A scan that has no verdict so long after it was ordered is given up, by the next poll that is answered
+    #[arg(long, env = "GENFLEET_SCAN_TIMEOUT", value_name = "DURATION", default_value = "120s", value_parser = options::duration)]
+    pub scan_timeout: Duration,
+
+    /// Where Genesys Cloud tells a security system of verdicts: registered there once per quarantine action
+    #[arg(long, env = "GENFLEET_SECURITY_WEBHOOK_URL", value_name = "HTTPS URL")]
+    pub security_webhook_url: Option<SecurityWebhookUrl>,
+}
+
+/// Orders scans and follows them.
+#[derive(Debug)]
+pub struct ScanMonitor {
+    pace: Pace,
+    registrations: Registrations,
+    in_flight: InFlight,
+}
+
+impl JobHandler for ScanMonitor {
+    const KIND: Kind = Kind::FileScan;
+    const ACTION: &'static str = "files:scan:completed";
+    const SCOPES: &'static [&'static str] = api::SCOPES;
+    const DEFAULTS: Defaults = Defaults { concurrency: 64 };
+
+    type Options = ScanMonitorOptions;
+    type Payload = Payload;
+    type State = State;
+    type Report = Report;
+
+    fn new(options: ScanMonitorOptions, services: &Services) -> Result<Self, ConfigError> {
+        let pace = Pace::new(options.poll_interval, options.scan_timeout)?;
+        let registrations = Registrations::new(services.genesys.clone(), options.security_webhook_url);
+        let in_flight = InFlight::default();
+        services.tasks.spawn("count of scans", in_flight.clone().forget_lost());
+        Ok(Self { pace, registrations, in_flight })
+    }
+
+    fn validate(payload: &Payload) -> Vec<Violation> {
+        payload.violations()
+    }
+
+    async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Step<Self>, JobError> {
+        let step = match state.scan {
+            None => self.order(job, &payload).await,
+            Some(scan) => self.follow(job, &payload, scan).await,
+        };
+        if step.is_ok() {
+            self.registrations.see_to(&payload.quarantine_action, job);
+        }
+        step
+    }
+}
+
+impl ScanMonitor {
+    async fn order(&self, job: &JobContext, payload: &Payload) -> Result<Step<Self>, JobError> {
+        let asked = job.now();
+        let id = api::order(job, &payload.file_id).await?;
+        let ordered_at = job.now();
+        let initiation = Duration::try_from(ordered_at.duration_since(asked)).unwrap_or_default();
+        let scan = Scan { id, ordered_at, initiation, polls: 0 };
+        Ok(self.again(job, &scan, Duration::ZERO))
+    }
+
+    /// One poll, and what follows from it.
+    async fn follow(&self, job: &JobContext, payload: &Payload, mut scan: Scan) -> Result<Step<Self>, JobError> {
+        self.in_flight.comes(&scan.id);
+        let polled = api::poll(job, &payload.file_id, &scan.id).await;
+        if polled.as_ref().map_or_else(|error| error.requests, |_| 1) > 0 {
+            scan.polls += 1;
+        }
+        match polled {
+            Ok(standing) => self.judge(job, payload, &scan, &standing),
+            Err(error) => self.unanswered(job, payload, &scan, error),
+        }
+        .map_err(|error| *error)
+    }
+
+    fn judge(
+        &self,
+        job: &JobContext,
+        payload: &Payload,
+        scan: &Scan,
+        standing: &Standing,
+    ) -> Result<Step<Self>, Box<JobError>> {
+        let now = job.now();
+        let report = || scan.report(payload, Some(standing), now);
+        match standing.verdict() {
+            Verdict::Completed => {
+                self.ended(scan, Some(standing));
+                Ok(Step::Done(report()))
+            }
+            Verdict::Failed => {
+                self.ended(scan, Some(standing));
+                let told =
+                    format!("scan {} failed: nobody knows what is in file {}", scan.id.as_str(), payload.file_id);
+                Err(failed("scan_failed", told, &report()))
+            }
+            Verdict::Pending if self.pace.is_over(scan.age(now)) => {
+                self.ended(scan, None);
+                let (id, status, age) = (scan.id.as_str(), &standing.status, scan.age(now).as_secs());
+                let told = format!("scan {id} still says {status:?} {age} s after it was ordered; see --scan-timeout");
+                Err(failed("scan_timed_out", told, &report()))
+            }
+            Verdict::Pending => Ok(self.again(job, scan, Duration::ZERO)),
+        }
+    }
+
+    /// A poll that failed: waited out or ridden out while the scan has time, its own error after.
+    fn unanswered(
+        &self,
+        job: &JobContext,
+        payload: &Payload,
+        scan: &Scan,
+        error: ApiError,
+    ) -> Result<Step<Self>, Box<JobError>> {
+        let now = job.now();
+        let (age, report) = (scan.age(now), || scan.report(payload, None, now));
+        match (error.class, error.status) {
+            // Not about this scan: nothing is burned, and the core knows until when.
+            (ErrorClass::Held { .. } | ErrorClass::Credentials | ErrorClass::Interrupted, _) => {
+                Err(Box::new(JobError::from(error).with_state(json(&State::from(scan)))))
+            }
+            (ErrorClass::Permanent, Some(404)) if Pace::may_be_unknown(age) => {
+                Ok(self.again(job, scan, Duration::ZERO))
+            }
+            (ErrorClass::Permanent, Some(404)) => {
+                self.ended(scan, None);
+                let told = format!("scan {} of file {} is not there (any more)", scan.id.as_str(), payload.file_id);
+                let api = JobError::from(error);
+                let error = JobError { code: "scan_not_found", message: told, ..api };
+                Err(Box::new(error.with_report(json(&report()))))
+            }
+            (ErrorClass::Transient | ErrorClass::Ambiguous | ErrorClass::Permanent, _) if !self.pace.is_over(age) => {
+                info!(
+                    code = error.code,
+                    status = error.status,
+                    error = error.message,
+                    "a poll failed: asked again later"
+                );
+                Ok(self.again(job, scan, error.retry_after))
+            }
+            (ErrorClass::Transient | ErrorClass::Ambiguous | ErrorClass::Permanent, _) => {
+                let error = JobError::from(error).with_state(json(&State::from(scan)));
+                Err(Box::new(error.with_report(json(&report()))))
+            }
+        }
+    }
+
+    /// Back to the queue until the next poll.
+    fn again(&self, job: &JobContext, scan: &Scan, at_least: Duration) -> Step<Self> {
+        let again_in = self.pace.wait(scan.age(job.now()), fastrand::f64()).max(at_least);
+        self.in_flight.leaves(&scan.id, again_in);
+        Step::Begun { state: State::from(scan), again_in }
+    }
+
+    /// The scan is followed no further.
+    fn ended(&self, scan: &Scan, verdict: Option<&Standing>) {
+        self.in_flight.ended(&scan.id);
+        if verdict.and_then(Standing::threat_detected) == Some(true) {
+            metrics::counter!(metric::THREATS_DETECTED).increment(1);
+        }
+    }
+}
+
+/// A scan that did not come to a good end, with what is known of it.
+fn failed(code: &'static str, told: String, report: &Report) -> Box<JobError> {
+    Box::new(JobError::permanent(code, told).with_report(json(report)))
+}
+
+fn json(value: &impl serde::Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}

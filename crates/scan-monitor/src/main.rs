@@ -1,2 +1,5 @@
-//! The binary.
-fn main() {}
+//! The `scan-monitor` process: works `file.scan` jobs.
+
+fn main() -> std::process::ExitCode {
+    genfleet_core::worker::command::main::<genfleet_scan_monitor::ScanMonitor>()
+}

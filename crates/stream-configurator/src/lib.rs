@@ -1,1 +1,93 @@
-//! stream.configure: registers an EventBridge source definition.
+//! The stream-configurator: works `stream.configure` jobs, which register an `EventBridge` source definition
+//! (SPEC 3.2).
+//!
+//! [`StreamConfigurator`] is the handler; what upstream sends is in [`payload`], what it makes of a sample event in
+//! [`projection`], what is sent in [`definition`], how it gets past what others change in [`register`], the remote
+//! calls in [`api`].
+
+use genfleet_core::{
+    error::JobError,
+    handler::{Defaults, JobContext, JobHandler, Progress, Services},
+    job::{Kind, Violation},
+    options::ConfigError,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    api::GenesysEventStreams,
+    definition::{Definition, MAX_BYTES},
+    payload::Payload,
+    projection::Projection,
+    register::Order,
+    report::Report,
+};
+
+pub mod api;
+pub mod definition;
+pub mod digest;
+pub mod field;
+pub mod payload;
+pub mod projection;
+pub mod register;
+pub mod report;
+pub mod time;
+
+/// The stream-configurator has no settings of its own.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StreamConfiguratorOptions {}
+
+/// Registers `EventBridge` source definitions.
+#[derive(Debug)]
+pub struct StreamConfigurator {}
+
+/// What a begun job remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct State {
+    /// A definition was sent and no answer came: a conflict may be with what this job did itself.
+    pub unanswered: bool,
+}
+
+impl JobHandler for StreamConfigurator {
+    const KIND: Kind = Kind::StreamConfigure;
+    const ACTION: &'static str = "eventbridge.source.configured";
+    const SCOPES: &'static [&'static str] = &api::SCOPES;
+    const DEFAULTS: Defaults = Defaults { concurrency: 64 };
+
+    type Options = StreamConfiguratorOptions;
+    type Payload = Payload;
+    type State = State;
+    type Report = Report;
+
+    fn new(_options: StreamConfiguratorOptions, _services: &Services) -> Result<Self, ConfigError> {
+        Ok(Self {})
+    }
+
+    fn validate(payload: &Payload) -> Vec<Violation> {
+        let mut violations = payload.violations();
+        violations.extend(too_large(&Definition::of(payload)));
+        violations
+    }
+
+    async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Progress<Self>, JobError> {
+        let definition = Definition::of(&payload);
+        let order = Order {
+            definition: &definition,
+            etag: payload.etag.as_deref(),
+            on_conflict: payload.on_conflict,
+            may_have_been_sent: state.unanswered || job.begun || job.returns > 0,
+            stop: &job.stop,
+        };
+        let registered = register::register(&GenesysEventStreams::new(job), order).await?;
+        let projection = Projection::of(&payload);
+        Ok(Progress::Done(Report::new(payload, &definition, registered, projection)))
+    }
+}
+
+fn too_large(definition: &Definition) -> Option<Violation> {
+    let bytes = definition.bytes();
+    (bytes > MAX_BYTES).then(|| {
+        let told = format!("the definition has {bytes} bytes as JSON; at most {MAX_BYTES} are taken: send less of it");
+        Violation::new("/payload", told)
+    })
+}

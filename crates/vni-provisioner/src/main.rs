@@ -1,2 +1,5 @@
-//! The binary.
-fn main() {}
+//! The `vni-provisioner` process: works `vni.provision` jobs.
+
+fn main() -> std::process::ExitCode {
+    genfleet_core::worker::command::main::<genfleet_vni_provisioner::VniProvisioner>()
+}

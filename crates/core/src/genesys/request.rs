@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use reqwest::{
     Method,
-    header::{HeaderMap, HeaderName, HeaderValue},
+    header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -101,6 +101,12 @@ impl ApiRequest {
         self
     }
 
+    /// `If-Match`: an `ETag` as it was told, or `*`.
+    #[must_use]
+    pub fn if_match(self, etag: &str) -> Self {
+        self.header(IF_MATCH, etag)
+    }
+
     /// The body.
     #[must_use]
     pub fn json(mut self, body: &impl Serialize) -> Self {
@@ -187,8 +193,6 @@ impl ApiAnswer {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::IF_MATCH;
-
     use super::*;
 
     #[test]

@@ -157,6 +157,12 @@ fn refusals(error: &ValidationError<'_>) -> Vec<Refusal> {
         ValidationErrorKind::Pattern { pattern } => format!("does not match {pattern}"),
         ValidationErrorKind::Format { format } => format!("must be an RFC 3339 {format}, e.g. 2026-11-20T12:00:00Z"),
         ValidationErrorKind::Constant { expected_value } => format!("must be {expected_value}"),
+        // An enum whose values are described is one constant a branch.
+        ValidationErrorKind::OneOfNotValid { context } if !constants(context).is_empty() => {
+            let is_text = error.instance().is_string();
+            mend = if is_text { Mend::Leave } else { Mend::Replace(neutral("string")) };
+            format!("must be one of {}", constants(context).join(", "))
+        }
         ValidationErrorKind::MinItems { limit } => format!("must have at least {limit} entries"),
         ValidationErrorKind::MaxItems { limit } => {
             format!("must have at most {limit} entries, found {}", length(error.instance()))
@@ -168,6 +174,15 @@ fn refusals(error: &ValidationError<'_>) -> Vec<Refusal> {
         _ => error.masked().to_string().chars().take(300).collect(),
     };
     vec![refusal(at.clone(), &message, mend)]
+}
+
+/// The constants that branches of a `oneOf` ask for.
+fn constants(branches: &[Vec<ValidationError<'_>>]) -> Vec<String> {
+    let expected = |error: &ValidationError<'_>| match error.kind() {
+        ValidationErrorKind::Constant { expected_value } => Some(expected_value.to_string()),
+        _ => None,
+    };
+    branches.iter().flatten().filter_map(expected).collect()
 }
 
 fn neutral(type_name: &str) -> Value {

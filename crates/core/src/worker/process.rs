@@ -155,7 +155,7 @@ impl<H: JobHandler> Engine<H> {
             self.note_queue_wait(&delivery.message, began);
         }
         let started_at = *carried.started_at.get_or_insert(began);
-        let context = self.context(&job, &carried, &delivery.message, started_at);
+        let context = self.context(&job, &carried, &delivery, started_at);
         metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => self.kind()).increment(1.0);
         let ended = tokio::select! {
             ended = self.attempt(&context, payload, state) => ended,
@@ -167,14 +167,16 @@ impl<H: JobHandler> Engine<H> {
         self.settle(run, delivery, conclusion, slot).await;
     }
 
-    fn context(&self, job: &Job, carried: &Carried, message: &Message, started_at: Timestamp) -> JobContext {
-        let text = |name: &str| message.headers.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+    fn context(&self, job: &Job, carried: &Carried, delivery: &Delivery, started_at: Timestamp) -> JobContext {
+        let text = |name: &str| delivery.message.headers.get(name).and_then(|value| value.as_str()).map(str::to_owned);
         JobContext {
             id: job.id.clone(),
             kind: H::KIND,
             attempts: carried.attempts,
             max_attempts: job.max_attempts,
             generation: carried.generation,
+            begun: delivery.lane != Lane::Jobs,
+            returns: delivery.returns,
             started_at,
             traceparent: text("traceparent"),
             tracestate: text("tracestate"),

@@ -1,9 +1,39 @@
-//! What the scan-monitor asks for.
+//! What the scan-monitor asks for: scans of files, and a webhook.
 
-use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::Value;
 
+use super::JsonBody;
+use crate::errors::ApiError;
+use crate::record::now_micros;
 use crate::world::Shared;
 
 pub(crate) fn routes() -> Router<Shared> {
     Router::new()
+        .route("/api/v2/files/{file_id}/scans", post(order))
+        .route("/api/v2/files/{file_id}/scans/{scan_id}", get(poll))
+        .route("/api/v2/platform/webhooks/webhooks", post(register))
+}
+
+async fn order(
+    State(shared): State<Shared>,
+    Path(file_id): Path<String>,
+    JsonBody(_): JsonBody,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let scan = shared.lock().organisation.files.order(&file_id, now_micros())?;
+    Ok((StatusCode::ACCEPTED, Json(scan)))
+}
+
+async fn poll(
+    State(shared): State<Shared>,
+    Path((file_id, scan_id)): Path<(String, String)>,
+) -> Result<Json<Value>, ApiError> {
+    shared.lock().organisation.files.poll(&file_id, &scan_id, now_micros()).map(Json)
+}
+
+async fn register(State(shared): State<Shared>, JsonBody(webhook): JsonBody) -> Result<Json<Value>, ApiError> {
+    shared.lock().organisation.files.register(&webhook).map(Json)
 }

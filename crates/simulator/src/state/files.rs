@@ -1,19 +1,176 @@
 //! File scans on their way to a verdict, and registered webhooks.
+//!
+//! A scan has its verdict some time after its order. Which one, the file's id says: with `f` as its first digit the
+//! file is malware and is quarantined, with `e` its scan fails, any other is clean; the nil UUID is no file at all.
 
-use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
 
-/// Nothing yet.
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::errors::ApiError;
+
+/// Scans ordered and webhooks registered.
 #[derive(Debug, Default)]
-pub(crate) struct Files {}
+pub(crate) struct Files {
+    rules: Rules,
+    scans: HashMap<Uuid, Scan>,
+    /// In the order they were ordered.
+    ordered: Vec<Uuid>,
+    polls: u64,
+    webhooks: BTreeMap<String, Value>,
+}
+
+/// How scans ordered from now on go; `set` changes some or all of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Rules {
+    /// Milliseconds from the order to the verdict; `null`: there is never one.
+    #[serde(rename = "scanMs")]
+    scan: Option<u64>,
+    /// Milliseconds: some scans take up to so much longer.
+    #[serde(rename = "scanSpreadMs")]
+    spread: u64,
+    /// Milliseconds after its order in which a scan is not found.
+    #[serde(rename = "unknownMs")]
+    unknown: u64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { scan: Some(2_000), spread: 0, unknown: 0 }
+    }
+}
+
+/// Times are in microseconds since 1970.
+#[derive(Debug)]
+struct Scan {
+    file: String,
+    ordered_us: u64,
+    known_us: u64,
+    verdict_us: Option<u64>,
+    /// The first poll that was told the verdict.
+    noticed_us: Option<u64>,
+    polls: u64,
+}
 
 impl Files {
-    /// What `/_sim/state` and `Simulator::state` show.
-    pub(crate) fn shown(&self) -> Value {
-        json!({})
+    /// Orders a scan.
+    pub(crate) fn order(&mut self, file: &str, now_us: u64) -> Result<Value, ApiError> {
+        let id = Uuid::try_parse(file).map_err(|_| ApiError::invalid_value("fileId must be a UUID"))?;
+        if id.is_nil() {
+            return Err(ApiError::of_status(StatusCode::NOT_FOUND));
+        }
+        let Rules { scan, spread, unknown } = self.rules;
+        let spread_us = fastrand::u64(0..=micros(spread));
+        let scan = Scan {
+            file: file.to_owned(),
+            ordered_us: now_us,
+            known_us: now_us.saturating_add(micros(unknown)),
+            verdict_us: scan.map(|scan| now_us.saturating_add(micros(scan)).saturating_add(spread_us)),
+            noticed_us: None,
+            polls: 0,
+        };
+        let scan_id = Uuid::new_v4();
+        self.scans.insert(scan_id, scan);
+        self.ordered.push(scan_id);
+        Ok(json!({"id": scan_id, "fileId": file, "status": "pending"}))
     }
 
-    /// Changes what a test or a rehearsal may change; says what is wrong with `change`.
+    /// How a scan stands.
+    pub(crate) fn poll(&mut self, file: &str, scan_id: &str, now_us: u64) -> Result<Value, ApiError> {
+        self.polls += 1;
+        let found = Uuid::try_parse(scan_id).ok().and_then(|id| self.scans.get_mut(&id));
+        let Some(scan) = found.filter(|scan| scan.file == file && scan.known_us <= now_us) else {
+            return Err(ApiError::of_status(StatusCode::NOT_FOUND));
+        };
+        scan.polls += 1;
+        let has_verdict = scan.verdict_us.is_some_and(|at| at <= now_us);
+        let mut answer = json!({"id": scan_id, "fileId": file, "status": "pending"});
+        if has_verdict {
+            scan.noticed_us.get_or_insert(now_us);
+            let (status, result, quarantined) = verdict(file);
+            answer["status"] = status.into();
+            answer["result"] = result.into();
+            answer["quarantined"] = quarantined.into();
+        }
+        Ok(answer)
+    }
+
+    /// Registers a webhook. A name is taken once.
+    pub(crate) fn register(&mut self, webhook: &Value) -> Result<Value, ApiError> {
+        let text = |name: &str| webhook.get(name).and_then(Value::as_str).unwrap_or_default();
+        let filters = webhook.get("eventFilters").and_then(Value::as_array);
+        if text("name").is_empty() || !text("url").starts_with("https://") || filters.is_none_or(Vec::is_empty) {
+            return Err(ApiError::invalid_value("a webhook has a name, an https url and eventFilters"));
+        }
+        let name = text("name").to_owned();
+        if self.webhooks.contains_key(&name) {
+            return Err(ApiError::new(StatusCode::CONFLICT, "conflict", "A webhook of this name exists"));
+        }
+        self.webhooks.insert(name, webhook.clone());
+        let mut answer = webhook.clone();
+        answer["id"] = json!(Uuid::new_v4());
+        Ok(answer)
+    }
+
+    /// What `/_sim/state` and `Simulator::state` show.
+    pub(crate) fn shown(&self) -> Value {
+        let mut ordered = Map::new();
+        for scan in self.ordered.iter().filter_map(|id| self.scans.get(id)) {
+            let count = ordered.entry(&scan.file).or_insert_with(|| 0.into());
+            *count = (count.as_u64().unwrap_or_default() + 1).into();
+        }
+        let shown = |id: &Uuid| self.scans.get(id).map(|scan| scan.shown(*id));
+        json!({
+            "ordered": ordered,
+            "scansTotal": self.ordered.len(),
+            "pollsTotal": self.polls,
+            "scans": self.ordered.iter().filter_map(shown).collect::<Vec<_>>(),
+            "webhooks": self.webhooks.values().collect::<Vec<_>>(),
+        })
+    }
+
+    /// Changes how scans ordered from now on go: `{"scanMs": 2000, "scanSpreadMs": 0, "unknownMs": 0}`, each alone or
+    /// together; `"scanMs": null` makes scans that never end.
     pub(crate) fn set(&mut self, change: &Value) -> Result<(), String> {
-        Err(format!("nothing can be changed here: {change}"))
+        let rules = &self.rules;
+        let mut all = json!({
+            "scanMs": rules.scan, "scanSpreadMs": rules.spread, "unknownMs": rules.unknown,
+        });
+        let change = change.as_object().ok_or("a change of the files is an object")?;
+        for (name, value) in change {
+            all[name] = value.clone();
+        }
+        self.rules = serde_json::from_value(all).map_err(|error| error.to_string())?;
+        Ok(())
+    }
+}
+
+impl Scan {
+    fn shown(&self, id: Uuid) -> Value {
+        json!({
+            "scanId": id,
+            "fileId": self.file,
+            "orderedUs": self.ordered_us,
+            "verdictUs": self.verdict_us,
+            "noticedUs": self.noticed_us,
+            "polls": self.polls,
+        })
+    }
+}
+
+fn micros(millis: u64) -> u64 {
+    millis.saturating_mul(1_000)
+}
+
+/// Status, result, quarantined.
+fn verdict(file: &str) -> (&'static str, Option<&'static str>, bool) {
+    match file.chars().next() {
+        Some('f' | 'F') => ("completed", Some("malware"), true),
+        Some('e' | 'E') => ("failed", None, false),
+        _ => ("completed", Some("clean"), false),
     }
 }

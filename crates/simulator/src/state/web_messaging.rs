@@ -1,19 +1,144 @@
 //! Web messaging channels and the queues they lead to.
+//!
+//! A queue exists unless a test says that it does not. The platform counts channels and limits nothing: licences are
+//! a matter of contract.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-/// Nothing yet.
+use crate::errors::ApiError;
+
+const MOST_IN_A_PAGE: u64 = 100;
+
+/// The channels, oldest first, and how they are shown.
 #[derive(Debug, Default)]
-pub(crate) struct WebMessaging {}
+pub(crate) struct WebMessaging {
+    channels: Vec<Channel>,
+    missing_queues: BTreeSet<String>,
+    /// How long a new channel is in no answer to a read.
+    read_lag: Duration,
+    /// This platform cannot list channels.
+    unlisted: bool,
+}
+
+#[derive(Debug)]
+struct Channel {
+    id: String,
+    shown: Value,
+    created: Instant,
+}
+
+/// What a test or a rehearsal may change.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Change {
+    missing_queues: Option<BTreeSet<String>>,
+    read_lag_ms: Option<u64>,
+    listing: Option<bool>,
+}
 
 impl WebMessaging {
     /// What `/_sim/state` and `Simulator::state` show.
     pub(crate) fn shown(&self) -> Value {
-        json!({})
+        let channels: Vec<&Value> = self.channels.iter().map(|channel| &channel.shown).collect();
+        json!({
+            "channels": channels,
+            "missingQueues": self.missing_queues,
+            "readLagMs": u64::try_from(self.read_lag.as_millis()).unwrap_or(u64::MAX),
+            "listing": !self.unlisted,
+        })
     }
 
-    /// Changes what a test or a rehearsal may change; says what is wrong with `change`.
+    /// Changes `missingQueues`, `readLagMs` and `listing`; says what is wrong with `change`.
     pub(crate) fn set(&mut self, change: &Value) -> Result<(), String> {
-        Err(format!("nothing can be changed here: {change}"))
+        let Change { missing_queues, read_lag_ms, listing } =
+            Change::deserialize(change).map_err(|error| error.to_string())?;
+        if let Some(ids) = missing_queues {
+            self.missing_queues = ids.iter().map(|id| id.to_ascii_lowercase()).collect();
+        }
+        self.read_lag = read_lag_ms.map_or(self.read_lag, Duration::from_millis);
+        self.unlisted = listing.map_or(self.unlisted, |listing| !listing);
+        Ok(())
+    }
+
+    /// A queue.
+    pub(crate) fn queue(&self, id: &str) -> Result<Value, ApiError> {
+        if !self.has_queue(id) {
+            return Err(ApiError::of_status(StatusCode::NOT_FOUND));
+        }
+        Ok(json!({"id": id, "name": format!("Queue {id}"), "memberCount": 0}))
+    }
+
+    fn has_queue(&self, id: &str) -> bool {
+        Uuid::try_parse(id).is_ok() && !self.missing_queues.contains(&id.to_ascii_lowercase())
+    }
+
+    /// A channel that can be seen now.
+    pub(crate) fn channel(&self, id: &str, now: Instant) -> Result<Value, ApiError> {
+        let found = self.seen(now).find(|channel| channel.id.eq_ignore_ascii_case(id));
+        found.map(|channel| channel.shown.clone()).ok_or_else(|| ApiError::of_status(StatusCode::NOT_FOUND))
+    }
+
+    /// One page of the channels that can be seen now.
+    pub(crate) fn page(&self, size: u64, number: u64, now: Instant) -> Result<Value, ApiError> {
+        if self.unlisted {
+            return Err(ApiError::of_status(StatusCode::NOT_FOUND));
+        }
+        if !(1..=MOST_IN_A_PAGE).contains(&size) || number == 0 {
+            return Err(ApiError::invalid_value(format!("pageSize is 1 to {MOST_IN_A_PAGE}, pageNumber at least 1")));
+        }
+        let all: Vec<&Value> = self.seen(now).map(|channel| &channel.shown).collect();
+        let skipped = usize::try_from((number - 1).saturating_mul(size)).unwrap_or(usize::MAX);
+        let entities: Vec<&Value> =
+            all.iter().skip(skipped).take(usize::try_from(size).unwrap_or(0)).copied().collect();
+        let total = all.len();
+        let pages = u64::try_from(total).unwrap_or(u64::MAX).div_ceil(size);
+        Ok(json!({
+            "entities": entities,
+            "pageSize": size,
+            "pageNumber": number,
+            "total": total,
+            "pageCount": pages,
+        }))
+    }
+
+    /// Creates a channel, seen by reads once their lag is over.
+    pub(crate) fn create(&mut self, body: &Value, now: Instant) -> Result<Value, ApiError> {
+        let id = self.allowed(body)?;
+        if self.channels.iter().any(|channel| channel.id == id) {
+            let message = format!("A channel with id {id} exists already.");
+            return Err(ApiError::new(StatusCode::CONFLICT, "conflict", message));
+        }
+        let mut shown = body.clone();
+        shown["id"] = id.as_str().into();
+        shown["status"] = "active".into();
+        self.channels.push(Channel { id, shown: shown.clone(), created: now });
+        Ok(shown)
+    }
+
+    /// The id of a channel that may be created: the one given, or a new one.
+    fn allowed(&self, body: &Value) -> Result<String, ApiError> {
+        let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let missing = |name: &str| ApiError::invalid_value(format!("{name} is missing or not allowed"));
+        for name in ["name", "routingEmail"] {
+            text(&body[name]).ok_or_else(|| missing(name))?;
+        }
+        text(&body["queueId"]).filter(|id| self.has_queue(id)).ok_or_else(|| missing("queueId"))?;
+        let domains = body["security"]["allowedDomains"].as_array();
+        domains.filter(|domains| !domains.is_empty()).ok_or_else(|| missing("security.allowedDomains"))?;
+        let given = match &body["id"] {
+            Value::Null => return Ok(Uuid::new_v4().to_string()),
+            given => text(given).and_then(|id| Uuid::try_parse(&id).ok()),
+        };
+        given.map(|id| id.to_string()).ok_or_else(|| missing("id"))
+    }
+
+    fn seen(&self, now: Instant) -> impl Iterator<Item = &Channel> {
+        self.channels.iter().filter(move |channel| now.saturating_duration_since(channel.created) >= self.read_lag)
     }
 }

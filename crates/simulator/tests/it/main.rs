@@ -3,11 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "clippy allows it in tests, but not in what tests share")]
 
 mod control;
+mod event_streams;
 mod fault_rules;
 mod faults;
+mod files;
 mod limits;
+mod network;
 mod purge;
 mod token;
+mod web_messaging;
 
 use std::sync::Once;
 

@@ -1,0 +1,140 @@
+//! The remote calls of this worker, and what their answers mean to it. Another provider of chat channels stands in
+//! here. When which call is due is not decided here.
+
+use std::time::Duration;
+
+use genfleet_core::{
+    error::{ErrorClass, JobError},
+    genesys::{error::ApiError, request::ApiRequest},
+    handler::JobContext,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+use crate::channel::Channel;
+
+/// The scopes that these calls need.
+pub const SCOPES: &[&str] = &["webchat:write", "routing:write", "webhooks:write", "asyncjobs:write"];
+/// Reads lag writes by at most this.
+pub const READ_LAG: Duration = Duration::from_secs(15);
+
+const QUEUE: &str = "/api/v2/routing/queues/{queueId}";
+const CHANNELS: &str = "/api/v2/purecloudv2/webchat";
+const CHANNEL: &str = "/api/v2/purecloudv2/webchat/{channelId}";
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
+/// A channel as the API shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// 2xx.
+    pub status: u16,
+    /// The channel.
+    pub channel: Map<String, Value>,
+}
+
+/// How many channels there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// So many.
+    Channels(u64),
+    /// This platform has no list: the status it answered.
+    NotListed(u16),
+}
+
+/// What became of an order for a channel.
+#[derive(Clone, Debug)]
+pub enum Ordered {
+    /// It was made.
+    Made(Answer),
+    /// The id is taken.
+    Taken(JobError),
+    /// Nobody knows: the answer was lost.
+    Lost(JobError),
+    /// It was not made.
+    Refused(JobError),
+}
+
+#[derive(Deserialize)]
+struct Listing {
+    total: u64,
+}
+
+/// The API, on behalf of one job.
+#[derive(Clone, Copy, Debug)]
+pub struct GenesysChannels<'a> {
+    job: &'a JobContext,
+}
+
+impl<'a> GenesysChannels<'a> {
+    /// Calls on behalf of `job`.
+    pub fn new(job: &'a JobContext) -> Self {
+        Self { job }
+    }
+
+    /// Whether this routing queue exists.
+    pub async fn has_queue(&self, id: &str) -> Result<bool, JobError> {
+        let request = ApiRequest::get(QUEUE).at(format!("/api/v2/routing/queues/{id}")).expect(&[200, 404]);
+        let answer = self.job.send(request).await?;
+        if answer.status == 200 {
+            answer.json::<Map<String, Value>>()?;
+        }
+        Ok(answer.status == 200)
+    }
+
+    /// The channel with this id, where it can be seen.
+    pub async fn find(&self, id: Uuid) -> Result<Option<Answer>, JobError> {
+        let request = ApiRequest::get(CHANNEL).at(format!("{CHANNELS}/{id}")).expect(&[200, 404]);
+        let answer = self.job.send(request).await?;
+        Ok(if answer.status == 200 { Some(Answer { status: answer.status, channel: answer.json()? }) } else { None })
+    }
+
+    /// The same, looking every second until it can be seen or `until` is over.
+    pub async fn find_until(&self, id: Uuid, until: Instant) -> Result<Option<Answer>, JobError> {
+        loop {
+            let found = self.find(id).await?;
+            let now = Instant::now();
+            if found.is_some() || now >= until {
+                return Ok(found);
+            }
+            tokio::select! {
+                biased;
+                () = self.job.stop.cancelled() => return Err(JobError::interrupted()),
+                () = sleep_until(until.min(now + BETWEEN_LOOKS)) => {}
+            }
+        }
+    }
+
+    /// How many channels there are.
+    pub async fn count(&self) -> Result<Count, JobError> {
+        let request = ApiRequest::get(CHANNELS).query("pageSize", 1).query("pageNumber", 1);
+        let answer = self.job.send(request.expect(&[200, 404, 405, 501])).await?;
+        match answer.status {
+            200 => Ok(Count::Channels(answer.json::<Listing>()?.total)),
+            missing => Ok(Count::NotListed(missing)),
+        }
+    }
+
+    /// Orders `channel`. Sent once: who does not know what became of it looks.
+    pub async fn order(&self, channel: &Channel) -> Ordered {
+        match self.job.send(ApiRequest::post(CHANNELS).json(&channel.body)).await {
+            // A success that is no channel may have made one all the same.
+            Ok(answer) => match answer.json() {
+                Ok(channel) => Ordered::Made(Answer { status: answer.status, channel }),
+                Err(error) => Ordered::Lost(error.into()),
+            },
+            Err(error) => unmade(error),
+        }
+    }
+}
+
+fn unmade(error: ApiError) -> Ordered {
+    match (error.class, error.status) {
+        (ErrorClass::Permanent, Some(409)) => Ordered::Taken(error.into()),
+        (ErrorClass::Ambiguous, _) => Ordered::Lost(error.into()),
+        // Too long to be read.
+        (ErrorClass::Permanent, None) if error.code == "unexpected_response" => Ordered::Lost(error.into()),
+        _ => Ordered::Refused(error.into()),
+    }
+}

@@ -1,0 +1,289 @@
+//! The channel that a job asks for: what is sent, and what is told of it.
+
+use genfleet_core::job::{JobId, derived_id};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::{
+    api::Answer,
+    csp, domain, email,
+    payload::{Payload, Security},
+};
+
+/// Sessions of a channel whose job names no number, where so many are allowed.
+const DEFAULT_SESSIONS: u32 = 150;
+/// Compared with a channel that was there; what is nested the platform may have filled up.
+const COMPARED: [&str; 5] = ["name", "queueId", "routingEmail", "maxConcurrentSessions", "enabled"];
+
+/// The channel of one job: the same for every delivery of it.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    /// Derived from the job's id.
+    pub id: Uuid,
+    /// What is sent.
+    pub body: Value,
+    /// What somebody should know about it.
+    pub warnings: Vec<String>,
+}
+
+/// What is told of a channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The channel's id.
+    pub channel_id: String,
+    /// Its name.
+    pub name: String,
+    /// The queue it leads to.
+    pub queue_id: String,
+    /// The API's status: of the answer that created it, or that showed it where it is adopted.
+    pub status: u16,
+    /// What protects the page.
+    pub security_profile: SecurityProfile,
+    /// Whether it was there already.
+    pub adopted: bool,
+    /// What somebody should know about it.
+    pub warnings: Vec<String>,
+    /// SHA-256 over the canonical JSON of what was sent.
+    pub compliance_hash: String,
+}
+
+/// What protects the page that the channel is embedded in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecurityProfile {
+    /// Always: there is a policy in every channel.
+    pub csp_enforced: bool,
+    /// Always.
+    pub xss_prevention: bool,
+    /// Where the channel may be embedded.
+    pub domains: Vec<String>,
+}
+
+impl Channel {
+    /// The channel that `job` asks for with a payload that keeps every rule.
+    pub fn of(job: &JobId, payload: Payload, most_sessions: u32) -> Self {
+        let id = derived_id(&format!("channel:{job}"));
+        let written = id.to_string();
+        let default_name = || format!("WebMessaging-{}", written.chars().take(8).collect::<String>());
+        let default_sessions = i64::from(DEFAULT_SESSIONS.min(most_sessions));
+        let email = payload.routing_email.unwrap_or_default();
+        let (security, warnings) = security(&payload.security.unwrap_or_default());
+        let body = json!({
+            "id": id,
+            "name": payload.name.unwrap_or_else(default_name),
+            "queueId": payload.queue_id.unwrap_or_default(),
+            "routingEmail": email::addr_spec(&email).unwrap_or(email),
+            "maxConcurrentSessions": payload.max_concurrent_sessions.unwrap_or(default_sessions),
+            "security": security,
+            "enabled": payload.enabled.unwrap_or(true),
+        });
+        Self { id, body, warnings }
+    }
+
+    /// The queue it leads to.
+    pub fn queue_id(&self) -> &str {
+        self.body["queueId"].as_str().unwrap_or_default()
+    }
+
+    /// What is told of it once the platform has made it.
+    pub fn made(mut self, answer: &Answer) -> Report {
+        let id = answer.channel.get("id").and_then(Value::as_str).unwrap_or_default();
+        if !id.is_empty() && !id.eq_ignore_ascii_case(&self.id.to_string()) {
+            let told =
+                "the platform gave the channel another id than the one sent: a repeat of this job cannot find it";
+            self.warnings.push(told.to_owned());
+            let id = id.to_owned();
+            return Report { channel_id: id, ..self.report(answer.status, false) };
+        }
+        self.report(answer.status, false)
+    }
+
+    /// What is told of it where it was there already.
+    pub fn adopted(mut self, answer: &Answer) -> Report {
+        let differs = |member: &&str| answer.channel.get(*member).is_some_and(|found| *found != self.body[*member]);
+        let different: Vec<&str> = COMPARED.into_iter().filter(differs).collect();
+        if !different.is_empty() {
+            let different = different.join(", ");
+            self.warnings.push(format!("the channel that was there differs from what this job asks for: {different}"));
+        }
+        self.report(answer.status, true)
+    }
+
+    fn report(self, status: u16, adopted: bool) -> Report {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let domains = self.body["security"]["allowedDomains"].as_array().into_iter().flatten().map(text).collect();
+        Report {
+            channel_id: self.id.to_string(),
+            name: text(&self.body["name"]),
+            queue_id: self.queue_id().to_owned(),
+            status,
+            security_profile: SecurityProfile { csp_enforced: true, xss_prevention: true, domains },
+            adopted,
+            compliance_hash: hash(&self.body),
+            warnings: self.warnings,
+        }
+    }
+}
+
+/// `security` as it is sent, and what to warn of.
+fn security(given: &Security) -> (Value, Vec<String>) {
+    let mut warnings = Vec::new();
+    let mut headers = Vec::new();
+    for accepted in given.csp_headers.iter().flatten().filter_map(|entry| csp::directive(entry).ok()) {
+        let told = |keyword| format!("{} allows {keyword}: most of its protection is gone", accepted.name);
+        warnings.extend(accepted.unsafe_sources.iter().map(told));
+        headers.push(accepted.text);
+    }
+    if headers.is_empty() {
+        headers = csp::DEFAULT.map(str::to_owned).to_vec();
+    }
+    if given.sanitize_html == Some(false) {
+        warnings.push("sanitizeHtml false was not followed: it is always true".to_owned());
+    }
+    let mut domains: Vec<String> = Vec::new();
+    for domain in given.allowed_domains.iter().flatten().filter_map(|given| domain::normalise(given).ok()) {
+        if !domains.contains(&domain) {
+            domains.push(domain);
+        }
+    }
+    let security =
+        json!({"cspHeaders": headers, "xssPrevention": true, "sanitizeHtml": true, "allowedDomains": domains});
+    (security, warnings)
+}
+
+/// SHA-256 over the canonical JSON of `value`, in hexadecimal.
+pub fn hash(value: &Value) -> String {
+    let json = sorted(value).to_string();
+    Sha256::digest(json.as_bytes()).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
+/// The same with the members of every object in the order of their names.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Array(entries) => entries.iter().map(sorted).collect(),
+        Value::Object(members) => {
+            let mut members: Vec<_> = members.iter().collect();
+            members.sort_unstable_by_key(|(name, _)| *name);
+            Value::Object(members.into_iter().map(|(name, value)| (name.clone(), sorted(value))).collect::<Map<_, _>>())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUEUE: &str = "3f2504e0-4f89-11d3-9a0c-0305e82c3301";
+
+    fn channel(payload: &Value) -> Channel {
+        let payload: Payload = serde_json::from_value(payload.clone()).unwrap();
+        assert_eq!(payload.violations(), []);
+        Channel::of(&JobId::parse("job-1").unwrap(), payload, 500)
+    }
+
+    fn object(value: &Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    fn least() -> Value {
+        json!({"queueId": QUEUE, "routingEmail": "chat@example.com", "security": {"allowedDomains": ["example.com"]}})
+    }
+
+    #[test]
+    fn what_a_job_leaves_out_has_its_default() {
+        let channel = channel(&least());
+        assert_eq!(channel.id, Uuid::new_v5(&Uuid::NAMESPACE_URL, b"genfleet:channel:job-1"));
+        let name = format!("WebMessaging-{}", &channel.id.to_string()[..8]);
+        let security = json!({"cspHeaders": csp::DEFAULT, "xssPrevention": true, "sanitizeHtml": true, "allowedDomains": ["https://example.com"]});
+        let expected = json!({"id": channel.id, "name": name, "queueId": QUEUE, "routingEmail": "chat@example.com",
+            "maxConcurrentSessions": 150, "security": security, "enabled": true});
+        assert_eq!(channel.body.to_string(), expected.to_string(), "with the members in this order");
+        assert!(channel.warnings.is_empty());
+    }
+
+    #[test]
+    fn what_a_job_says_is_sent_and_what_it_may_not_say_is_not() {
+        let given = json!({"name": "Shop", "queueId": QUEUE, "routingEmail": "chat@bücher.example",
+            "maxConcurrentSessions": 7, "enabled": false, "security": {
+                "cspHeaders": ["Script-SRC 'Unsafe-Inline' https:", "img-src *", "style-src 'unsafe-inline' 'unsafe-eval'"],
+                "xssPrevention": true, "sanitizeHtml": false,
+                "allowedDomains": ["Shop.example", "https://b.example:8443/", "shop.EXAMPLE/", "https://shop.example:443"]}});
+        let channel = channel(&given);
+        let body = &channel.body;
+        assert_eq!(
+            (&body["name"], &body["enabled"], &body["maxConcurrentSessions"]),
+            (&json!("Shop"), &json!(false), &json!(7))
+        );
+        assert_eq!(body["routingEmail"], "chat@xn--bcher-kva.example");
+        assert_eq!(body["security"]["sanitizeHtml"], true);
+        assert_eq!(body["security"]["cspHeaders"][0], "script-src 'unsafe-inline' https:");
+        assert_eq!(body["security"]["allowedDomains"], json!(["https://shop.example", "https://b.example:8443"]));
+        let report = channel.made(&Answer { status: 201, channel: Map::new() });
+        assert_eq!(report.security_profile.domains, ["https://shop.example", "https://b.example:8443"]);
+        let about = [
+            "script-src allows 'unsafe-inline'",
+            "style-src allows 'unsafe-eval'",
+            "style-src allows 'unsafe-inline'",
+            "sanitizeHtml",
+        ];
+        assert_eq!(report.warnings.len(), about.len(), "{:?}", report.warnings);
+        assert!(about.iter().zip(&report.warnings).all(|(about, told)| told.contains(about)), "{:?}", report.warnings);
+    }
+
+    #[test]
+    fn an_empty_list_of_directives_is_none_given() {
+        let mut given = least();
+        given["security"]["cspHeaders"] = json!([]);
+        assert_eq!(channel(&given).body["security"]["cspHeaders"], json!(csp::DEFAULT));
+    }
+
+    #[test]
+    fn the_default_number_of_sessions_keeps_the_workers_bound() {
+        let payload = serde_json::from_value(least()).unwrap();
+        let channel = Channel::of(&JobId::parse("job-1").unwrap(), payload, 100);
+        assert_eq!(channel.body["maxConcurrentSessions"], 100);
+    }
+
+    #[test]
+    fn the_report_is_what_the_contract_says() {
+        let channel = channel(&least());
+        let sent = channel.body.clone();
+        let report = serde_json::to_value(channel.made(&Answer { status: 201, channel: object(&sent) })).unwrap();
+        let profile = json!({"cspEnforced": true, "xssPrevention": true, "domains": ["https://example.com"]});
+        let expected = json!({"channelId": sent["id"], "name": sent["name"], "queueId": QUEUE, "status": 201,
+            "securityProfile": profile, "adopted": false, "warnings": [], "complianceHash": hash(&sent)});
+        assert_eq!(report, expected);
+    }
+
+    #[test]
+    fn the_compliance_hash_does_not_depend_on_the_order_of_members() {
+        let one = json!({"b": [1, {"d": null, "c": "é"}], "a": true});
+        let other = json!({"a": true, "b": [1, {"c": "é", "d": null}]});
+        assert_eq!(hash(&one), hash(&other));
+        assert_ne!(hash(&one), hash(&json!({"a": true, "b": [{"c": "é", "d": null}, 1]})));
+        let known = Sha256::digest(r#"{"a":true,"b":[1,{"c":"é","d":null}]}"#.as_bytes());
+        assert_eq!(hash(&one), known.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}")));
+    }
+
+    #[test]
+    fn a_channel_that_was_there_and_differs_is_adopted_with_a_warning() {
+        let channel = channel(&least());
+        let mut found = channel.body.clone();
+        let same = channel.clone().adopted(&Answer { status: 200, channel: object(&found) });
+        assert_eq!((same.adopted, same.warnings.len(), same.status), (true, 0, 200));
+        found["queueId"] = json!("another");
+        found["security"]["version"] = json!(3);
+        let report = channel.adopted(&Answer { status: 200, channel: object(&found) });
+        assert!(report.warnings[0].ends_with(": queueId"), "{:?}", report.warnings);
+    }
+
+    #[test]
+    fn an_id_that_is_not_ours_is_told() {
+        let report = channel(&least()).made(&Answer { status: 201, channel: object(&json!({"id": "theirs"})) });
+        assert_eq!((report.channel_id.as_str(), report.warnings.len()), ("theirs", 1));
+    }
+}

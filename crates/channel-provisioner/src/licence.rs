@@ -1,0 +1,103 @@
+//! Creating a channel where a licence is left for it. One at a time in the process, and one process of the fleet at a
+//! time (SPEC 6.1), so that no two jobs take the last licence.
+//!
+//! Reads lag writes: what was ordered a moment ago may be missing in the count. Near the limit it is waited for.
+
+use genfleet_core::{error::JobError, handler::JobContext};
+use tokio::{sync::Mutex, time::Instant};
+use uuid::Uuid;
+
+use crate::{
+    api::{Count, GenesysChannels, Ordered, READ_LAG},
+    channel::Channel,
+};
+
+/// The licences for channels, and the turn to take one.
+#[derive(Debug)]
+pub struct Licences {
+    limit: u64,
+    turn: Mutex<Recent>,
+}
+
+/// What became of a channel that wants a licence.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// How many channels there were.
+    pub count: Count,
+    /// How the order went; `None` where no licence was left for it.
+    pub ordered: Option<Ordered>,
+}
+
+/// Channels that were ordered and may not be counted yet, and until when.
+#[derive(Debug, Default)]
+struct Recent {
+    ordered: Vec<(Uuid, Instant)>,
+}
+
+impl Licences {
+    /// `limit` of them.
+    pub fn new(limit: u32) -> Self {
+        Self { limit: limit.into(), turn: Mutex::default() }
+    }
+
+    /// How many there are.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Orders `channel` where a licence is left. Waits for its turn, unless the job is stopped.
+    pub async fn take(&self, job: &JobContext, channel: &Channel) -> Result<Taken, JobError> {
+        let api = GenesysChannels::new(job);
+        let mut recent = tokio::select! {
+            biased;
+            () = job.stop.cancelled() => return Err(JobError::interrupted()),
+            turn = self.turn.lock() => turn,
+        };
+        let count = self.count(api, &mut recent).await?;
+        if matches!(count, Count::Channels(total) if total >= self.limit) {
+            return Ok(Taken { count, ordered: None });
+        }
+        Ok(Taken { count, ordered: Some(recent.order(api, channel).await) })
+    }
+
+    /// The count, once more where what was ordered a moment ago decides whether a licence is left.
+    async fn count(&self, api: GenesysChannels<'_>, recent: &mut Recent) -> Result<Count, JobError> {
+        let count = api.count().await?;
+        match count {
+            Count::Channels(total) if total < self.limit && total + recent.unseen() >= self.limit => {
+                recent.wait_until_seen(api).await?;
+                api.count().await
+            }
+            Count::Channels(_) | Count::NotListed(_) => Ok(count),
+        }
+    }
+}
+
+impl Recent {
+    async fn order(&mut self, api: GenesysChannels<'_>, channel: &Channel) -> Ordered {
+        // Noted first: should the attempt be given up in the middle, the order may still arrive.
+        self.ordered.push((channel.id, Instant::now() + 2 * READ_LAG));
+        let ordered = api.order(channel).await;
+        self.ordered.pop();
+        match ordered {
+            Ordered::Made(_) | Ordered::Lost(_) => self.ordered.push((channel.id, Instant::now() + READ_LAG)),
+            Ordered::Taken(_) | Ordered::Refused(_) => {}
+        }
+        ordered
+    }
+
+    /// How many may be missing in a count. By and by they are in every one.
+    fn unseen(&mut self) -> u64 {
+        let now = Instant::now();
+        self.ordered.retain(|(_, until)| now < *until);
+        self.ordered.len().try_into().unwrap_or(u64::MAX)
+    }
+
+    async fn wait_until_seen(&mut self, api: GenesysChannels<'_>) -> Result<(), JobError> {
+        while let Some((id, until)) = self.ordered.last().copied() {
+            api.find_until(id, until).await?;
+            self.ordered.pop();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! What upstream sends, and its rules. Pure; whether the queue exists is the API's business.
+//!
+//! Members that have to be there are `Option`s, and required by the schema: a missing one does not hide what else is
+//! wrong.
+
+use std::collections::HashSet;
+
+use genfleet_core::job::Violation;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Number;
+use uuid::Uuid;
+
+use crate::{csp, domain, email};
+
+/// A web messaging channel to create.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Payload {
+    /// Default: `WebMessaging-` and the first 8 characters of the channel's id.
+    #[schemars(length(min = 1, max = 128))]
+    pub name: Option<String>,
+    /// The routing queue that conversations go to, a UUID.
+    #[schemars(required)]
+    pub queue_id: Option<String>,
+    /// An addr-spec of RFC 5322, without a display name.
+    #[schemars(required)]
+    pub routing_email: Option<String>,
+    /// Default 150; at most what the worker's `--max-concurrent-sessions` says, 500 by default.
+    #[serde(default, deserialize_with = "whole_number")]
+    #[schemars(range(min = 1))]
+    pub max_concurrent_sessions: Option<i64>,
+    /// Default true.
+    pub enabled: Option<bool>,
+    /// What protects the page that the channel is embedded in.
+    #[schemars(required)]
+    pub security: Option<Security>,
+}
+
+/// What protects the page.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Security {
+    /// Directives of a Content Security Policy, one an entry; where there is none, https only.
+    pub csp_headers: Option<Vec<String>>,
+    /// True, which is also the default: false is refused.
+    pub xss_prevention: Option<bool>,
+    /// Always true, whatever is given.
+    pub sanitize_html: Option<bool>,
+    /// Where the channel may be embedded: `host`, `host:port` or the same with `https://`.
+    #[schemars(required, length(min = 1))]
+    pub allowed_domains: Option<Vec<String>>,
+}
+
+impl Payload {
+    /// Everything that breaks a rule, each at its place.
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        if self.queue_id.as_deref().is_some_and(|id| !is_uuid(id)) {
+            violations.push(Violation::new("/payload/queueId", "must be a UUID, in 36 characters"));
+        }
+        if let Some(Err(wrong)) = self.routing_email.as_deref().map(email::addr_spec) {
+            violations.push(Violation::new("/payload/routingEmail", wrong));
+        }
+        if let Some(security) = &self.security {
+            violations.extend(security.violations());
+        }
+        violations
+    }
+
+    /// What breaks the bound that the worker was started with.
+    pub fn over(&self, most_sessions: u32) -> Vec<Violation> {
+        let over = self.max_concurrent_sessions.filter(|asked| *asked > most_sessions.into());
+        let told = |asked| format!("must be at most {most_sessions}, found {asked}");
+        over.map(|asked| Violation::new("/payload/maxConcurrentSessions", told(asked))).into_iter().collect()
+    }
+}
+
+impl Security {
+    fn violations(&self) -> Vec<Violation> {
+        let mut violations = self.csp_violations();
+        if self.xss_prevention == Some(false) {
+            let told = "must not be false: a channel without it is not created";
+            violations.push(Violation::new("/payload/security/xssPrevention", told));
+        }
+        for (index, given) in self.allowed_domains.iter().flatten().enumerate() {
+            if let Err(wrong) = domain::normalise(given) {
+                violations.push(Violation::new(format!("/payload/security/allowedDomains/{index}"), wrong));
+            }
+        }
+        violations
+    }
+
+    fn csp_violations(&self) -> Vec<Violation> {
+        let (mut violations, mut seen) = (Vec::new(), HashSet::new());
+        for (index, entry) in self.csp_headers.iter().flatten().enumerate() {
+            let mut wrong = csp::directive(entry).err().unwrap_or_default();
+            if let Some(name) = csp::name(entry).filter(|name| !seen.insert(name.clone())) {
+                wrong.push(format!("{name} is there twice: one entry for each directive"));
+            }
+            let at = format!("/payload/security/cspHeaders/{index}");
+            violations.extend(wrong.into_iter().map(|wrong| Violation::new(at.clone(), wrong)));
+        }
+        violations
+    }
+}
+
+/// In the one form that the platform writes.
+fn is_uuid(id: &str) -> bool {
+    id.len() == 36 && Uuid::try_parse(id).is_ok()
+}
+
+/// Any number that the schema takes for a whole one; what is out of range stays so.
+#[expect(clippy::cast_possible_truncation, reason = "saturates, and the schema has its say about what is beyond")]
+fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    let number = Option::<Number>::deserialize(deserializer)?;
+    Ok(number.and_then(|number| number.as_i64().or_else(|| number.as_f64().map(|number| number as i64))))
+}

@@ -1,0 +1,143 @@
+//! A simulator without limits, and a handler that works there.
+
+use std::{sync::Arc, time::Duration};
+
+use clap::Parser;
+use futures_util::future::join_all;
+use genfleet_channel_provisioner::{
+    ChannelOptions, ChannelProvisioner, State,
+    channel::Report,
+    payload::{Payload, Security},
+};
+use genfleet_core::{
+    clock::SystemClock,
+    error::JobError,
+    genesys::{
+        client::GenesysClient,
+        mint::{CredentialSource, Credentials},
+        options::GenesysOptions,
+    },
+    handler::{JobContext, JobHandler, Progress, Services},
+    job::{JobId, Kind, derived_id},
+    worker::{command::install_tls, tasks::Tasks},
+};
+use genfleet_simulator::{RecordedRequest, Simulator, SimulatorOptions};
+use serde_json::Value;
+
+pub const QUEUE: &str = "3f2504e0-4f89-11d3-9a0c-0305e82c3301";
+pub const CHANNELS: &str = "/api/v2/purecloudv2/webchat";
+
+pub struct Rig {
+    pub simulator: Simulator,
+    services: Services,
+    handler: ChannelProvisioner,
+}
+
+#[derive(Debug, Parser)]
+struct Settings {
+    #[command(flatten)]
+    genesys: GenesysOptions,
+}
+
+impl Rig {
+    pub async fn start(license_limit: u32) -> Self {
+        let unlimited = 60_000;
+        let options = SimulatorOptions {
+            requests_per_minute: unlimited,
+            client_requests_per_minute: unlimited,
+            latency: Duration::from_millis(5),
+            ..SimulatorOptions::default()
+        };
+        let simulator = Simulator::start(options).await.unwrap();
+        install_tls();
+        let arguments = ["test", "--genesys-base-url", &simulator.base_url(), "--requests-per-minute", "60000"];
+        let options = Settings::parse_from(arguments).genesys;
+        let source = CredentialSource::Given(Credentials { id: "client".into(), secret: "hush".into() });
+        let scopes = vec![(Kind::ChannelProvision, ChannelProvisioner::SCOPES)];
+        let clock = Arc::new(SystemClock);
+        let genesys = GenesysClient::with_credentials(&options, scopes, clock.clone(), source).unwrap();
+        tokio::spawn(genesys.clone().run());
+        let services = Services { genesys, tasks: Tasks::new().0, clock };
+        let options = ChannelOptions { max_concurrent_sessions: 500, license_limit };
+        let handler = ChannelProvisioner::new(options, &services).unwrap();
+        Self { simulator, services, handler }
+    }
+
+    pub fn job(&self, id: &str) -> JobContext {
+        JobContext::first(JobId::parse(id).unwrap(), Kind::ChannelProvision, &self.services)
+    }
+
+    pub async fn run_with(
+        &self,
+        job: &JobContext,
+        payload: Payload,
+        state: State,
+    ) -> Result<Progress<ChannelProvisioner>, JobError> {
+        self.handler.handle(job, payload, state).await
+    }
+
+    pub async fn run(&self, job: &JobContext, state: State) -> Result<Progress<ChannelProvisioner>, JobError> {
+        self.run_with(job, payload(), state).await
+    }
+
+    pub async fn ended(&self, id: &str) -> Result<Report, JobError> {
+        match self.run(&self.job(id), State::default()).await? {
+            Progress::Done(report) => Ok(report),
+            Progress::Begun { .. } => panic!("{id} is not done"),
+        }
+    }
+
+    pub async fn begun(&self, job: &JobContext, state: State) -> (State, Duration) {
+        match self.run(job, state).await.unwrap() {
+            Progress::Begun { state, again_in } => (state, again_in),
+            Progress::Done(report) => panic!("done: {report:?}"),
+        }
+    }
+
+    pub async fn provisioned(&self, id: &str) -> Report {
+        self.ended(id).await.unwrap()
+    }
+
+    pub async fn refused(&self, id: &str) -> JobError {
+        self.ended(id).await.unwrap_err()
+    }
+
+    /// Jobs `job-0`, `job-1`, … all at once.
+    pub async fn at_once(&self, count: usize) -> Vec<Result<Report, JobError>> {
+        join_all((0..count).map(async |n| self.ended(&format!("job-{n}")).await)).await
+    }
+
+    pub fn set(&self, change: &Value) {
+        self.simulator.set("webMessaging", change).unwrap();
+    }
+
+    pub fn channels(&self) -> Vec<Value> {
+        self.simulator.state()["webMessaging"]["channels"].as_array().unwrap().clone()
+    }
+
+    pub fn posts(&self) -> Vec<RecordedRequest> {
+        let requests = self.simulator.requests().into_iter();
+        requests.filter(|request| request.method == "POST" && request.path == CHANNELS).collect()
+    }
+
+    /// Waits for what the simulator shows.
+    pub async fn until(&self, condition: impl Fn(&Self) -> bool) {
+        while !condition(self) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+pub fn channel_id(job: &str) -> String {
+    derived_id(&format!("channel:{job}")).to_string()
+}
+
+pub fn payload() -> Payload {
+    let security = Security { allowed_domains: Some(vec!["example.com".to_owned()]), ..Security::default() };
+    Payload {
+        queue_id: Some(QUEUE.to_owned()),
+        routing_email: Some("chat@example.com".to_owned()),
+        security: Some(security),
+        ..Payload::default()
+    }
+}

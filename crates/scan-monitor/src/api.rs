@@ -1,0 +1,158 @@
+//! The remote calls of this worker, typed. A scanner of another provider would stand in here. What an answer means
+//! to a job is not decided here.
+
+use genfleet_core::{
+    genesys::{
+        client::GenesysClient,
+        error::ApiError,
+        request::{ApiRequest, Caller},
+    },
+    handler::JobContext,
+    job::Kind,
+};
+use serde::Deserialize;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+/// The scopes that these calls need.
+pub const SCOPES: &[&str] = &["files:read", "files:write", "webhooks:write", "platform:read"];
+
+const SCANS: &str = "/api/v2/files/{fileId}/scans";
+const SCAN: &str = "/api/v2/files/{fileId}/scans/{scanId}";
+const WEBHOOKS: &str = "/api/v2/platform/webhooks/webhooks";
+/// A longer id is none: it travels in a header, and in every path.
+const MAX_ID_BYTES: usize = 256;
+/// A longer word is none: it goes into the event.
+const MAX_WORD_BYTES: usize = 256;
+
+/// The platform's name of a scan.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ScanId(String);
+
+impl ScanId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id as a segment of a path.
+    fn segment(&self) -> String {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        let encode = |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+        self.0.bytes().map(encode).collect()
+    }
+}
+
+impl TryFrom<String> for ScanId {
+    type Error = &'static str;
+
+    fn try_from(id: String) -> Result<Self, &'static str> {
+        // A client that follows the URL standard takes dots for a way up.
+        let names_one = (1..=MAX_ID_BYTES).contains(&id.len()) && id != "." && id != "..";
+        if names_one { Ok(Self(id)) } else { Err("the id of a scan has 1 to 256 bytes and is no dot") }
+    }
+}
+
+/// What the platform says of a scan.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Said")]
+pub struct Standing {
+    /// `completed`, `failed`, or something else while it goes on.
+    pub status: String,
+    /// `clean`, `malware`, …
+    pub result: Option<String>,
+    /// Whether the file was put away.
+    pub quarantined: Option<bool>,
+}
+
+/// The same before it is looked at.
+#[derive(Deserialize)]
+struct Said {
+    status: String,
+    result: Option<String>,
+    quarantined: Option<bool>,
+}
+
+impl TryFrom<Said> for Standing {
+    type Error = &'static str;
+
+    fn try_from(said: Said) -> Result<Self, &'static str> {
+        let Said { status, result, quarantined } = said;
+        let words = [Some(&status), result.as_ref()].into_iter().flatten();
+        if words.map(String::len).max() > Some(MAX_WORD_BYTES) {
+            return Err("a status and a result are words: 256 bytes at most");
+        }
+        Ok(Self { status, result, quarantined })
+    }
+}
+
+#[derive(Deserialize)]
+struct Ordered {
+    id: ScanId,
+}
+
+/// Orders a scan of a file. There is no way to look up whether one was ordered before: where the answer is lost,
+/// the error is [`Ambiguous`](genfleet_core::error::ErrorClass::Ambiguous), and ordering again makes a second scan.
+pub async fn order(job: &JobContext, file_id: &str) -> Result<ScanId, ApiError> {
+    let request = ApiRequest::post(SCANS).at(format!("/api/v2/files/{file_id}/scans")).json(&json!({}));
+    Ok(job.send(request).await?.json::<Ordered>()?.id)
+}
+
+/// Asks how a scan stands.
+pub async fn poll(job: &JobContext, file_id: &str, scan: &ScanId) -> Result<Standing, ApiError> {
+    let path = format!("/api/v2/files/{file_id}/scans/{}", scan.segment());
+    job.send(ApiRequest::get(SCAN).at(path)).await?.json()
+}
+
+/// Has the platform tell `url` of every verdict on files with this quarantine action. Not on behalf of any job: what
+/// becomes of it burns nobody's attempt and, being a 403, puts no brake on the jobs.
+pub async fn register(
+    client: &GenesysClient,
+    action: &str,
+    url: &Url,
+    stop: &CancellationToken,
+) -> Result<(), ApiError> {
+    let webhook = json!({
+        "name": format!("genfleet-scan-sync-{action}"),
+        "enabled": true,
+        "type": "webhook",
+        "description": "Synchronizes Genesys Cloud file scan results with external SIEM",
+        "eventFilters": [{"event": "files:scan:completed", "filter": {"quarantineAction": action}}],
+        "url": url.as_str(),
+        "headers": {"X-Security-Source": "GenesysCloud", "Content-Type": "application/json"},
+    });
+    let caller = Caller { kind: Kind::FileScan, jobs: &[], traceparent: None, tracestate: None, stop };
+    match client.send(ApiRequest::post(WEBHOOKS).json(&webhook), &caller).await {
+        // There already: another process made it, or this one in an earlier life.
+        Err(error) if error.status == Some(409) => Ok(()),
+        sent => sent.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standing_is_words_and_what_else_is_said_is_passed_over() {
+        let read = |json: &str| serde_json::from_str::<Standing>(json);
+        let standing = read(r#"{"id":"x","status":"pending","result":null,"progress":{"percent":50}}"#).unwrap();
+        assert_eq!(standing, Standing { status: "pending".into(), result: None, quarantined: None });
+        let long = format!(r#"{{"status":"completed","result":"{}"}}"#, "x".repeat(257));
+        for no_standing in ["{}", "[]", r#"{"status":7}"#, r#"{"status":"completed","quarantined":"no"}"#, &long] {
+            assert!(read(no_standing).is_err(), "{no_standing}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_one_segment_of_a_path_whatever_is_in_it() {
+        let segment = |id: &str| ScanId::try_from(id.to_owned()).map(|id| id.segment());
+        assert_eq!(segment("8a1f-x_y~z.1").unwrap(), "8a1f-x_y~z.1");
+        assert_eq!(segment("a/../b?c#d é").unwrap(), "a%2F..%2Fb%3Fc%23d%20%C3%A9");
+        for none in ["", ".", "..", &"x".repeat(257)] {
+            assert!(segment(none).is_err(), "{none}");
+        }
+    }
+}

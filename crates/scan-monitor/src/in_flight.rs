@@ -1,0 +1,155 @@
+//! The gauge `genfleet_scans_in_flight`: scans that passed through this process, as orders or as polls without a
+//! verdict, and are expected back. Decides nothing.
+//!
+//! A scan waits in the queue, so another process may see its end. One that does not come back here when it should is
+//! forgotten: after 30 s and three times the lateness with which scans came back here of late. So the sum over a fleet
+//! is about the number of scans under way, somewhat more while many processes share them, and the number of a process
+//! that was killed is gone with it. At most [`MOST`] are counted, so that memory is bounded.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use genfleet_core::metric;
+use metrics::gauge;
+use tokio::time::{Instant, sleep};
+
+use crate::api::ScanId;
+
+/// No more are counted: about 2 MB.
+pub const MOST: usize = 50_000;
+/// A scan that does not come back at all is forgotten after this, at the earliest.
+const GRACE: Duration = Duration::from_secs(30);
+/// How often the ones that did not come back are looked for.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+
+/// The scans that are expected back.
+#[derive(Clone, Debug, Default)]
+pub struct InFlight {
+    hasher: Arc<RandomState>,
+    expected: Arc<Mutex<Expected>>,
+}
+
+/// When which scan is expected back.
+#[derive(Debug, Default)]
+struct Expected {
+    scans: HashMap<u64, Instant>,
+    /// How late scans come back, on the average of late.
+    lateness: Duration,
+}
+
+impl InFlight {
+    /// A scan goes back to the queue for so long.
+    pub fn leaves(&self, scan: &ScanId, wait: Duration) {
+        let name = self.name(scan);
+        let mut expected = self.expected();
+        if expected.scans.len() < MOST {
+            expected.scans.insert(name, Instant::now() + wait);
+        }
+        expected.show();
+    }
+
+    /// A scan came by the queue; whether it stays is said by [`leaves`](Self::leaves).
+    pub fn comes(&self, scan: &ScanId) {
+        let name = self.name(scan);
+        let mut expected = self.expected();
+        if let Some(at) = expected.scans.get(&name) {
+            let late = at.elapsed();
+            expected.lateness = (expected.lateness * 7 + late) / 8;
+        }
+    }
+
+    /// A scan has ended.
+    pub fn ended(&self, scan: &ScanId) {
+        let name = self.name(scan);
+        let mut expected = self.expected();
+        expected.scans.remove(&name);
+        expected.show();
+    }
+
+    /// Forgets, now and then, the ones that did not come back. Never ends.
+    pub async fn forget_lost(self) {
+        loop {
+            sleep(BETWEEN_LOOKS).await;
+            let mut expected = self.expected();
+            let patience = GRACE + expected.lateness * 3;
+            expected.scans.retain(|_, at| at.elapsed() < patience);
+            if expected.scans.is_empty() {
+                expected.scans = HashMap::new();
+            }
+            expected.show();
+        }
+    }
+
+    fn name(&self, scan: &ScanId) -> u64 {
+        self.hasher.hash_one(scan.as_str())
+    }
+
+    fn expected(&self) -> MutexGuard<'_, Expected> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Expected {
+    fn show(&self) {
+        #[expect(clippy::cast_precision_loss, reason = "a bounded number of scans")]
+        gauge!(metric::SCANS_IN_FLIGHT).set(self.scans.len() as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(number: usize) -> ScanId {
+        ScanId::try_from(format!("scan-{number}")).unwrap()
+    }
+
+    fn count(in_flight: &InFlight) -> usize {
+        in_flight.expected().scans.len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scan_counts_from_its_order_to_its_end() {
+        let in_flight = InFlight::default();
+        for number in 0..3 {
+            in_flight.leaves(&scan(number), Duration::from_secs(5));
+        }
+        in_flight.comes(&scan(0));
+        in_flight.leaves(&scan(0), Duration::from_secs(5));
+        in_flight.ended(&scan(1));
+        in_flight.ended(&scan(7));
+        assert_eq!(count(&in_flight), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_another_process_took_is_forgotten_and_one_that_waits_in_a_long_line_is_not() {
+        let in_flight = InFlight::default();
+        tokio::spawn(in_flight.clone().forget_lost());
+        in_flight.leaves(&scan(0), Duration::from_secs(5));
+        sleep(Duration::from_secs(34)).await;
+        assert_eq!(count(&in_flight), 1);
+        sleep(Duration::from_secs(12)).await;
+        assert_eq!(count(&in_flight), 0);
+
+        // The line grows, and all come later and later.
+        for round in 1..40_u64 {
+            in_flight.leaves(&scan(1), Duration::from_secs(5));
+            sleep(Duration::from_secs(5 + round * 10)).await;
+            assert_eq!(count(&in_flight), 1, "round {round}");
+            in_flight.comes(&scan(1));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_count_is_bounded() {
+        let in_flight = InFlight::default();
+        for number in 0..MOST + 10 {
+            in_flight.leaves(&scan(number), Duration::from_secs(5));
+        }
+        assert_eq!(count(&in_flight), MOST);
+    }
+}

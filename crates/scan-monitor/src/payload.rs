@@ -1,0 +1,150 @@
+//! What upstream sends, and the rules that no schema can state. Pure; whether a file exists is the API's business.
+//!
+//! The two choices stay text: the schema holds them to their values, and a payload that breaks one of its rules can
+//! still be read, so that all it breaks is told at once.
+
+use genfleet_core::job::Violation;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// What the platform may do with a file in which something was found.
+pub const QUARANTINE_ACTIONS: [&str; 3] = ["auto_quarantine", "notify_and_hold", "allow_with_flag"];
+/// Metadata are at most this long, in bytes of JSON.
+pub const MAX_METADATA_BYTES: usize = 16 * 1024;
+
+/// A file to scan for viruses.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Payload {
+    /// The file, by its UUID.
+    #[schemars(regex(pattern = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"))]
+    pub file_id: String,
+    /// How closely to look. The platform's engines are `default` (up to 30 s), `enhanced` (60 s) and
+    /// `archive_parser` (45 s); it chooses by its own configuration, so this is told, not sent.
+    #[schemars(extend("enum" = ["standard", "deep", "archive"]))]
+    pub scan_engine: String,
+    /// What happens to the file where something is found.
+    #[schemars(extend("enum" = ["auto_quarantine", "notify_and_hold", "allow_with_flag"]))]
+    pub quarantine_action: String,
+    /// Anything of the sender's own, at most 16 KiB of JSON: told in the report, not sent.
+    pub metadata: Option<Map<String, Value>>,
+}
+
+impl Payload {
+    /// What the schema cannot say.
+    pub fn violations(&self) -> Vec<Violation> {
+        let bytes =
+            self.metadata.as_ref().and_then(|metadata| serde_json::to_vec(metadata).ok()).map_or(0, |it| it.len());
+        let told = || format!("must be at most {MAX_METADATA_BYTES} bytes of JSON, found {bytes}");
+        (bytes > MAX_METADATA_BYTES).then(|| Violation::new("/payload/metadata", told())).into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use genfleet_core::{
+        job::{Kind, schema::JobSchema},
+        worker::validate,
+    };
+    use serde_json::json;
+
+    use super::*;
+    use crate::ScanMonitor;
+
+    const FILE: &str = "a1b2c3d4-e5f6-7890-abcd-ef1234567890";
+
+    fn good() -> Value {
+        json!({"fileId": FILE, "scanEngine": "standard", "quarantineAction": "auto_quarantine"})
+    }
+
+    /// The good payload with some members changed, or taken out where they are `null`.
+    fn with(changes: &Value) -> Value {
+        let mut payload = good();
+        for (name, value) in changes.as_object().unwrap() {
+            payload[name] = value.clone();
+        }
+        payload
+    }
+
+    fn refused(payload: &Value) -> Vec<(String, String)> {
+        let body = json!({"id": "scan-1", "payload": payload}).to_string();
+        let schema = JobSchema::new::<Payload>(Kind::FileScan);
+        match validate::job::<ScanMonitor>(&schema, body.as_bytes(), None, None) {
+            Ok(_) => Vec::new(),
+            Err(rejection) => rejection.violations.into_iter().map(|one| (one.pointer, one.message)).collect(),
+        }
+    }
+
+    fn filler(bytes: usize) -> Value {
+        json!({"note": "x".repeat(bytes - r#"{"note":""}"#.len())})
+    }
+
+    #[test]
+    fn good_jobs_pass() {
+        for changes in [
+            json!({}),
+            json!({"fileId": "A1B2C3D4-E5F6-1890-ABCD-EF1234567890"}),
+            json!({"fileId": "00000000-0000-0000-0000-000000000000"}),
+            json!({"scanEngine": "deep"}),
+            json!({"scanEngine": "archive"}),
+            json!({"quarantineAction": "notify_and_hold"}),
+            json!({"quarantineAction": "allow_with_flag"}),
+            json!({"metadata": {}}),
+            json!({"metadata": null}),
+            json!({"metadata": {"conversation": {"id": 1, "tags": ["a", null, 1.5]}}}),
+            json!({"metadata": filler(MAX_METADATA_BYTES)}),
+        ] {
+            assert_eq!(refused(&with(&changes)), [], "{changes}");
+        }
+    }
+
+    #[test]
+    fn a_bad_job_is_told_what_is_wrong_and_where() {
+        let table = [
+            (json!({"fileId": "a1b2c3d4"}), "/payload/fileId", "does not match"),
+            (json!({"fileId": format!("{FILE}\n")}), "/payload/fileId", "does not match"),
+            (json!({"fileId": FILE.replace('-', "")}), "/payload/fileId", "does not match"),
+            (json!({"fileId": format!("{{{FILE}}}")}), "/payload/fileId", "does not match"),
+            (json!({"fileId": "../../a1b2c3d4-e5f6-7890-abcd-ef1234567890"}), "/payload/fileId", "does not match"),
+            (json!({"fileId": 7}), "/payload/fileId", "must be string"),
+            (json!({"scanEngine": "default"}), "/payload/scanEngine", "archive"),
+            (json!({"scanEngine": "Standard"}), "/payload/scanEngine", "standard"),
+            (json!({"scanEngine": null}), "/payload/scanEngine", "must be string"),
+            (json!({"quarantineAction": "delete"}), "/payload/quarantineAction", "notify_and_hold"),
+            (json!({"metadata": "text"}), "/payload/metadata", "must be object"),
+            (json!({"metadata": [1]}), "/payload/metadata", "must be object"),
+            (
+                json!({"metadata": filler(MAX_METADATA_BYTES + 1)}),
+                "/payload/metadata",
+                "16384 bytes of JSON, found 16385",
+            ),
+            (json!({"metadata": {"note": "é".repeat(8192)}}), "/payload/metadata", "16384 bytes"),
+            (json!({"scanTimeout": 5}), "/payload/scanTimeout", "unknown field"),
+        ];
+        for (changes, pointer, message) in table {
+            let found = refused(&with(&changes));
+            assert!(!found.is_empty(), "{changes}");
+            assert!(found.iter().all(|(at, _)| at == pointer), "{changes}: {found:?}");
+            assert!(found.iter().any(|(_, told)| told.contains(message)), "{changes}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn missing_members_are_told_where_they_should_be() {
+        let pointers: Vec<String> = refused(&json!({})).into_iter().map(|(pointer, _)| pointer).collect();
+        assert_eq!(pointers, ["/payload/fileId", "/payload/scanEngine", "/payload/quarantineAction"]);
+    }
+
+    #[test]
+    fn everything_wrong_is_told_at_once() {
+        let payload =
+            json!({"fileId": 7, "scanEngine": "fast", "quarantineAction": "", "metadata": filler(20_000), "x": 1});
+        let mut pointers: Vec<String> = refused(&payload).into_iter().map(|(pointer, _)| pointer).collect();
+        pointers.sort_unstable();
+        pointers.dedup();
+        let expected =
+            ["fileId", "metadata", "quarantineAction", "scanEngine", "x"].map(|name| format!("/payload/{name}"));
+        assert_eq!(pointers, expected);
+    }
+}

@@ -1,0 +1,288 @@
+//! What a job remembers of its scan, and what it tells of it. Pure.
+
+use std::{fmt::Write, time::Duration};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    api::{ScanId, Standing},
+    payload::Payload,
+};
+
+/// What travels with a begun job: nothing, until a scan was ordered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
+pub struct State {
+    /// The scan that was ordered for the job.
+    pub scan: Option<Scan>,
+}
+
+/// The same as it is written.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Written {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scan_id: Option<String>,
+    /// RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ordered_at: Option<String>,
+    polls: u32,
+    initiation_ms: u64,
+}
+
+/// A scan that was ordered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// The platform's name of it.
+    pub id: ScanId,
+    /// When the order was answered.
+    pub ordered_at: Timestamp,
+    /// How long ordering took, waiting for the budget included.
+    pub initiation: Duration,
+    /// How often it was asked for.
+    pub polls: u32,
+}
+
+/// What becomes of a standing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// None yet.
+    Pending,
+    /// The file was scanned.
+    Completed,
+    /// The scan failed: nobody knows what is in the file.
+    Failed,
+}
+
+/// What is told of a scan.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    file_id: String,
+    scan_id: String,
+    scan_engine: String,
+    status: Option<String>,
+    result: Option<String>,
+    quarantined: Option<bool>,
+    quarantine_action: String,
+    /// `None` where nobody knows.
+    threat_detected: Option<bool>,
+    polls: u32,
+    initiated_at: String,
+    initiation_ms: u64,
+    /// From asking for the scan until now.
+    total_latency_ms: u64,
+    metadata: Option<Map<String, Value>>,
+    compliance_hash: Option<String>,
+}
+
+impl TryFrom<Written> for State {
+    type Error = String;
+
+    /// A half of a scan is none that could be followed, and no reason to order another one.
+    fn try_from(written: Written) -> Result<Self, String> {
+        let Written { scan_id, ordered_at, polls, initiation_ms } = written;
+        let Some(id) = scan_id else { return Ok(Self::default()) };
+        let id = ScanId::try_from(id)?;
+        let ordered_at = ordered_at.ok_or("orderedAt is missing")?;
+        let ordered_at = ordered_at.parse().map_err(|error| format!("orderedAt: {error}"))?;
+        let scan = Scan { id, ordered_at, initiation: Duration::from_millis(initiation_ms), polls };
+        Ok(Self { scan: Some(scan) })
+    }
+}
+
+impl From<State> for Written {
+    fn from(state: State) -> Self {
+        let Some(scan) = state.scan else { return Self::default() };
+        Self {
+            scan_id: Some(scan.id.as_str().to_owned()),
+            ordered_at: Some(scan.ordered_at.to_string()),
+            polls: scan.polls,
+            initiation_ms: millis(scan.initiation),
+        }
+    }
+}
+
+impl From<&Scan> for State {
+    fn from(scan: &Scan) -> Self {
+        Self { scan: Some(scan.clone()) }
+    }
+}
+
+impl Scan {
+    /// How long ago it was ordered.
+    pub fn age(&self, now: Timestamp) -> Duration {
+        // Another machine's clock may be ahead.
+        Duration::try_from(now.duration_since(self.ordered_at)).unwrap_or_default()
+    }
+
+    /// What is known of it; `standing` is what the platform said last.
+    pub fn report(&self, payload: &Payload, standing: Option<&Standing>, now: Timestamp) -> Report {
+        Report {
+            file_id: payload.file_id.clone(),
+            scan_id: self.id.as_str().to_owned(),
+            scan_engine: payload.scan_engine.clone(),
+            status: standing.map(|standing| standing.status.clone()),
+            result: standing.and_then(|standing| standing.result.clone()),
+            quarantined: standing.and_then(|standing| standing.quarantined),
+            quarantine_action: payload.quarantine_action.clone(),
+            threat_detected: standing.and_then(Standing::threat_detected),
+            polls: self.polls,
+            initiated_at: self.ordered_at.to_string(),
+            initiation_ms: millis(self.initiation),
+            total_latency_ms: millis(self.initiation + self.age(now)),
+            metadata: payload.metadata.clone(),
+            compliance_hash: standing.and_then(|standing| self.compliance_hash(&payload.file_id, standing)),
+        }
+    }
+
+    /// SHA-256 of the verdict as canonical JSON: members by name, no white space. None without a verdict.
+    fn compliance_hash(&self, file_id: &str, standing: &Standing) -> Option<String> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Canonical<'a> {
+            file_id: &'a str,
+            quarantined: Option<bool>,
+            result: Option<&'a str>,
+            scan_id: &'a str,
+            status: &'a str,
+        }
+        let canonical = Canonical {
+            file_id,
+            quarantined: standing.quarantined,
+            result: standing.result.as_deref(),
+            scan_id: self.id.as_str(),
+            status: &standing.status,
+        };
+        let has_verdict = standing.verdict() != Verdict::Pending;
+        let json = has_verdict.then(|| serde_json::to_vec(&canonical).ok()).flatten()?;
+        Some(hex_sha256(&json))
+    }
+}
+
+impl Standing {
+    /// What becomes of it.
+    pub fn verdict(&self) -> Verdict {
+        match self.status.as_str() {
+            "completed" => Verdict::Completed,
+            "failed" => Verdict::Failed,
+            _ => Verdict::Pending,
+        }
+    }
+
+    /// Whether something was found; only a completed scan can say that nothing was.
+    pub fn threat_detected(&self) -> Option<bool> {
+        let found = self.result.as_deref() == Some("malware") || self.quarantined == Some(true);
+        (found || self.verdict() == Verdict::Completed).then_some(found)
+    }
+}
+
+fn hex_sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn standing(status: &str, result: Option<&str>, quarantined: Option<bool>) -> Standing {
+        Standing { status: status.to_owned(), result: result.map(str::to_owned), quarantined }
+    }
+
+    fn scan() -> Scan {
+        let id = ScanId::try_from("scan-7".to_owned()).unwrap();
+        Scan {
+            id,
+            ordered_at: "2026-11-20T12:00:00Z".parse().unwrap(),
+            initiation: Duration::from_millis(40),
+            polls: 3,
+        }
+    }
+
+    fn payload() -> Payload {
+        serde_json::from_value(json!({"fileId": "f", "scanEngine": "deep", "quarantineAction": "allow_with_flag"}))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_threat_is_malware_or_a_quarantined_file_and_only_a_completed_scan_is_clean() {
+        let table = [
+            ("completed", Some("clean"), Some(false), Verdict::Completed, Some(false)),
+            ("completed", None, None, Verdict::Completed, Some(false)),
+            ("completed", Some("malware"), Some(false), Verdict::Completed, Some(true)),
+            ("completed", Some("clean"), Some(true), Verdict::Completed, Some(true)),
+            ("failed", Some("clean"), Some(false), Verdict::Failed, None),
+            ("failed", None, None, Verdict::Failed, None),
+            ("failed", Some("malware"), None, Verdict::Failed, Some(true)),
+            ("failed", None, Some(true), Verdict::Failed, Some(true)),
+            ("pending", None, None, Verdict::Pending, None),
+            ("pending", Some("malware"), None, Verdict::Pending, Some(true)),
+            ("Completed", None, None, Verdict::Pending, None),
+        ];
+        for (status, result, quarantined, verdict, threat) in table {
+            let standing = standing(status, result, quarantined);
+            assert_eq!((standing.verdict(), standing.threat_detected()), (verdict, threat), "{standing:?}");
+        }
+    }
+
+    #[test]
+    fn the_compliance_hash_is_of_sorted_members_and_does_not_know_the_time() {
+        let clean = standing("completed", Some("clean"), Some(false));
+        let at = |time: &str| scan().report(&payload(), Some(&clean), time.parse().unwrap()).compliance_hash;
+        let canonical = r#"{"fileId":"f","quarantined":false,"result":"clean","scanId":"scan-7","status":"completed"}"#;
+        let expected = hex_sha256(canonical.as_bytes());
+        assert_eq!(hex_sha256(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(at("2026-11-20T12:00:08Z"), Some(expected.clone()));
+        assert_eq!(at("2026-11-21T12:00:08Z"), Some(expected));
+    }
+
+    #[test]
+    fn a_report_says_what_is_known_and_null_where_nothing_is() {
+        let now = "2026-11-20T12:00:08Z".parse().unwrap();
+        let told = serde_json::to_value(scan().report(&payload(), None, now)).unwrap();
+        let expected = json!({
+            "fileId": "f", "scanId": "scan-7", "scanEngine": "deep", "status": null, "result": null,
+            "quarantined": null, "quarantineAction": "allow_with_flag", "threatDetected": null, "polls": 3,
+            "initiatedAt": "2026-11-20T12:00:00Z", "initiationMs": 40, "totalLatencyMs": 8040, "metadata": null,
+            "complianceHash": null,
+        });
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn the_state_begins_with_what_the_contract_names() {
+        let written = serde_json::to_value(State::from(&scan())).unwrap();
+        let expected = json!({"scanId": "scan-7", "orderedAt": "2026-11-20T12:00:00Z", "polls": 3, "initiationMs": 40});
+        assert_eq!(written, expected);
+        assert_eq!(serde_json::from_value::<State>(written).unwrap(), State::from(&scan()));
+        assert_eq!(serde_json::from_value::<State>(json!({})).unwrap(), State::default());
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_is_no_reason_to_order_again() {
+        for unreadable in [
+            json!({"scanId": "s"}),
+            json!({"scanId": 7, "orderedAt": "2026-11-20T12:00:00Z"}),
+            json!({"scanId": "", "orderedAt": "2026-11-20T12:00:00Z"}),
+            json!({"scanId": "s", "orderedAt": "today"}),
+            json!({"scanId": "s", "orderedAt": "2026-11-20T12:00:00Z", "polls": "many"}),
+        ] {
+            assert!(serde_json::from_value::<State>(unreadable.clone()).is_err(), "{unreadable}");
+        }
+        let newer = json!({"scanId": "s", "orderedAt": "2026-11-20T12:00:00Z", "polls": 1, "priority": "high"});
+        assert!(serde_json::from_value::<State>(newer).unwrap().scan.is_some(), "state changes by optional fields");
+    }
+}

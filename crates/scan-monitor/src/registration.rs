@@ -1,0 +1,151 @@
+//! Has Genesys Cloud tell a security system of verdicts, where `--security-webhook-url` names one: once per process
+//! and quarantine action. That it does not work is a warning and never a job's failure; it is tried again by the next
+//! job of the action, at most once a minute.
+//!
+//! A job asks for it only after its own request was answered, and does not wait for it: so a registration never takes
+//! the probe of a brake or of the breaker, and never stands between an order and its being recorded. It is the
+//! platform that calls the URL; nothing is ever sent there from here.
+
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+
+use genfleet_core::{
+    error::ErrorClass,
+    genesys::{client::GenesysClient, error::ApiError},
+    handler::JobContext,
+    options::ConfigError,
+};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, info, warn};
+use url::Url;
+
+use crate::{api, payload::QUARANTINE_ACTIONS};
+
+/// From a registration that failed to the next.
+const BETWEEN_TRIES: Duration = Duration::from_secs(60);
+
+/// Where a security system hears of verdicts. Shown as scheme and host only: the rest may be a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecurityWebhookUrl(Url);
+
+/// How far the registration for one action is.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// To be tried, not before this.
+    Due(Instant),
+    /// There.
+    Registered,
+}
+
+/// The registrations of a process.
+#[derive(Debug)]
+pub struct Registrations {
+    client: GenesysClient,
+    url: Option<SecurityWebhookUrl>,
+    /// In the order of [`QUARANTINE_ACTIONS`]. Locked while one is under way.
+    actions: [Arc<Mutex<Stage>>; QUARANTINE_ACTIONS.len()],
+}
+
+impl Registrations {
+    /// Registers `url`, or nothing where there is none.
+    pub fn new(client: GenesysClient, url: Option<SecurityWebhookUrl>) -> Self {
+        let now = Instant::now();
+        Self { client, url, actions: std::array::from_fn(|_| Arc::new(Mutex::new(Stage::Due(now)))) }
+    }
+
+    /// Begins the registration for `action` where it is due. Waits for nothing.
+    pub fn see_to(&self, action: &str, job: &JobContext) {
+        let Some(url) = &self.url else { return };
+        let Some(turn) = self.turn(action) else { return };
+        let (client, url, stop) = (self.client.clone(), url.clone(), job.stop.clone());
+        let action = action.to_owned();
+        tokio::spawn(async move { register(&client, &url, &action, turn, &stop).await }.in_current_span());
+    }
+
+    /// The right to register `action`, where it is due and nobody is at it.
+    fn turn(&self, action: &str) -> Option<OwnedMutexGuard<Stage>> {
+        let index = QUARANTINE_ACTIONS.iter().position(|known| *known == action)?;
+        let stage = Arc::clone(&self.actions[index]).try_lock_owned().ok()?;
+        match *stage {
+            Stage::Due(at) if at <= Instant::now() => Some(stage),
+            Stage::Due(_) | Stage::Registered => None,
+        }
+    }
+}
+
+async fn register(
+    client: &GenesysClient,
+    url: &SecurityWebhookUrl,
+    action: &str,
+    mut stage: OwnedMutexGuard<Stage>,
+    stop: &CancellationToken,
+) {
+    match api::register(client, action, &url.0, stop).await {
+        Ok(()) => {
+            info!(action, %url, "the security webhook is registered");
+            *stage = Stage::Registered;
+        }
+        // The process ends, or the job's time was over before the request went.
+        Err(error) if error.class == ErrorClass::Interrupted => {}
+        Err(error) => {
+            tell_failure(action, url, &error);
+            *stage = Stage::Due(Instant::now() + BETWEEN_TRIES);
+        }
+    }
+}
+
+fn tell_failure(action: &str, url: &SecurityWebhookUrl, error: &ApiError) {
+    let message = error.message.replace(url.0.as_str(), &url.to_string());
+    warn!(action, %url, code = error.code, status = error.status, error = message, "the security webhook is not registered");
+}
+
+impl FromStr for SecurityWebhookUrl {
+    type Err = ConfigError;
+
+    fn from_str(written: &str) -> Result<Self, ConfigError> {
+        let url = Url::parse(written.trim()).map_err(|error| ConfigError::new(format!("no URL: {error}")))?;
+        if url.scheme() != "https" {
+            return Err(ConfigError::new("write an https:// URL: verdicts are nobody else's business"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(ConfigError::new("no user and password in it: it could be read by everybody on this machine"));
+        }
+        Ok(Self(url))
+    }
+}
+
+impl fmt::Display for SecurityWebhookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.origin().ascii_serialization())
+    }
+}
+
+impl fmt::Debug for SecurityWebhookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}/…")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_is_taken() {
+        for wrong in
+            ["http://siem.example/in", "siem.example", "ftp://siem.example", "https://", "https://u:p@siem.example"]
+        {
+            assert!(wrong.parse::<SecurityWebhookUrl>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_secret_of_a_url_is_not_shown() {
+        let url: SecurityWebhookUrl = "https://siem.example:8443/in/hush?key=hush".parse().unwrap();
+        assert_eq!(url.to_string(), "https://siem.example:8443");
+        assert!(!format!("{url:?}").contains("hush"));
+    }
+}

@@ -1,0 +1,74 @@
+//! Transformations and mappings as one list: what each takes from an event, what it makes of it, where it puts it.
+
+use super::{AttributeMapping, Format, Payload, Transformation, TransformationType};
+use crate::field::FieldPath;
+
+/// One transformation or mapping.
+#[derive(Clone, Debug)]
+pub struct Directive<'a> {
+    /// Its own JSON pointer.
+    pub pointer: String,
+    /// The member that says where it puts something.
+    pub target_member: &'static str,
+    /// As it was written.
+    pub source: &'a str,
+    /// As it was written.
+    pub target: &'a str,
+    /// `None` where the directive does not say; that is a violation told elsewhere.
+    pub makes: Option<Makes<'a>>,
+}
+
+/// What is made of a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Makes<'a> {
+    /// The same.
+    Copy,
+    /// What is at this path in each entry of a list.
+    Entries(FieldPath<'a>),
+    /// An ISO 8601 time.
+    Iso8601,
+}
+
+impl Payload {
+    /// All directives, transformations first.
+    pub fn directives(&self) -> impl Iterator<Item = Directive<'_>> {
+        let transformations = self.transformations.iter().enumerate().map(Directive::of_transformation);
+        transformations.chain(self.attribute_mappings.iter().enumerate().map(Directive::of_mapping))
+    }
+}
+
+impl<'a> Directive<'a> {
+    fn of_transformation((index, one): (usize, &'a Transformation)) -> Self {
+        Self {
+            pointer: format!("/payload/transformations/{index}"),
+            target_member: "targetField",
+            source: &one.source_field,
+            target: &one.target_field,
+            makes: one.makes(),
+        }
+    }
+
+    fn of_mapping((index, one): (usize, &'a AttributeMapping)) -> Self {
+        Self {
+            pointer: format!("/payload/attributeMappings/{index}"),
+            target_member: "target",
+            source: &one.source,
+            target: &one.target,
+            makes: Some(Makes::Copy),
+        }
+    }
+}
+
+impl Transformation {
+    fn makes(&self) -> Option<Makes<'_>> {
+        match self.kind {
+            TransformationType::Direct => Some(Makes::Copy),
+            TransformationType::Extract => FieldPath::inside_entries(self.path.as_deref()?).map(Makes::Entries),
+            TransformationType::Transform => match self.format? {
+                Format::Iso8601 => Some(Makes::Iso8601),
+                Format::Unknown => None,
+            },
+            TransformationType::Unknown => None,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Registering a definition past what others change meanwhile: send it; on a conflict look what is there, and send it
+//! again for that version.
+
+use std::time::Duration;
+
+use genfleet_core::{
+    error::{ErrorClass, JobError},
+    genesys::error::ApiError,
+    retry,
+};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{
+    State,
+    api::{ANY_VERSION, EventStreams, Found, Put},
+    definition::Definition,
+    payload::OnConflict,
+};
+
+/// Rounds of looking and sending again, at most.
+pub const MOST_ROUNDS: u32 = 5;
+
+/// What is to be registered, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// The definition.
+    pub definition: &'a Definition,
+    /// The version to replace; `None` is any.
+    pub etag: Option<&'a str>,
+    /// What to do where another version is there.
+    pub on_conflict: OnConflict,
+    /// This job may have sent the definition already, so that the other version may be its own.
+    pub may_have_been_sent: bool,
+    /// Cancelled when no further request may begin.
+    pub stop: &'a CancellationToken,
+}
+
+/// A definition is as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Of the answer that settled it.
+    pub status: u16,
+    /// The version, as far as it was told.
+    pub etag: Option<String>,
+    /// It was there already.
+    pub unchanged: bool,
+    /// Conflicts on the way.
+    pub conflicts_resolved: u32,
+}
+
+/// Registers the definition. An error that a next attempt may follow remembers whether the definition may have been
+/// sent.
+pub async fn register(streams: &impl EventStreams, order: Order<'_>) -> Result<Registered, JobError> {
+    let mut sent = order.may_have_been_sent;
+    let result = attempt(streams, order, &mut sent).await;
+    result.map_err(|error| {
+        let remembers = sent && error.class != ErrorClass::Permanent;
+        if remembers { error.with_state(json!(State { unanswered: true })) } else { error }
+    })
+}
+
+async fn attempt(streams: &impl EventStreams, order: Order<'_>, sent: &mut bool) -> Result<Registered, JobError> {
+    let mut if_match = order.etag.unwrap_or(ANY_VERSION).to_owned();
+    let mut waits = retry::rounds();
+    let mut conflicts = 0;
+    loop {
+        let conflict = match send(streams, order, &if_match, sent).await? {
+            Put::Registered { status, etag } => {
+                return Ok(Registered { status, etag, unchanged: false, conflicts_resolved: conflicts });
+            }
+            Put::Conflict(conflict) => conflict,
+        };
+        conflicts += 1;
+        info!(source_id = order.definition.id(), conflicts, "another version is there: {}", conflict.message);
+        let gives_up = order.on_conflict != OnConflict::Overwrite || conflicts > MOST_ROUNDS;
+        if gives_up && !*sent {
+            return Err(given_up(conflict, order, conflicts));
+        }
+        if conflicts > 1 {
+            pause(waits.next().unwrap_or_default(), order.stop).await?;
+        }
+        match streams.get(order.definition.id()).await? {
+            Some(found) if order.definition.is(&found.body) => return Ok(unchanged(found, conflicts)),
+            _ if gives_up => return Err(given_up(conflict, order, conflicts)),
+            Some(found) => if_match = found.etag.ok_or_else(no_version)?,
+            None => ANY_VERSION.clone_into(&mut if_match),
+        }
+    }
+}
+
+/// Sends the definition once, and notes whether that, or a repeat of it, may have had its effect unseen.
+async fn send(streams: &impl EventStreams, order: Order<'_>, if_match: &str, sent: &mut bool) -> Result<Put, ApiError> {
+    let put = streams.put(order.definition, if_match).await;
+    *sent |= match &put {
+        Ok(Put::Registered { .. }) => false,
+        Ok(Put::Conflict(conflict)) => conflict.requests > 1,
+        Err(error) => error.requests > 0,
+    };
+    put
+}
+
+async fn pause(wait: Duration, stop: &CancellationToken) -> Result<(), JobError> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(JobError::interrupted()),
+        () = tokio::time::sleep(wait) => Ok(()),
+    }
+}
+
+fn unchanged(found: Found, conflicts: u32) -> Registered {
+    Registered { status: found.status, etag: found.etag, unchanged: true, conflicts_resolved: conflicts }
+}
+
+fn given_up(conflict: ApiError, order: Order<'_>, conflicts: u32) -> JobError {
+    let mut error = JobError::from(conflict);
+    let why = if order.on_conflict == OnConflict::Overwrite {
+        format!("somebody else was first {conflicts} times in a row: find out who keeps changing it")
+    } else {
+        "onConflict is fail: read the definition, and send the job again with its ETag".to_owned()
+    };
+    error.message = format!("{}; {why}", error.message);
+    error.details.insert("conflicts".to_owned(), conflicts.into());
+    error
+}
+
+fn no_version() -> JobError {
+    JobError::permanent("unexpected_response", "the API told the definition without its ETag: it cannot be replaced")
+}
+
+#[cfg(test)]
+mod tests;

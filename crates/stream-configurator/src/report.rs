@@ -1,0 +1,53 @@
+//! What a successful job tells.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{definition::Definition, payload::Payload, projection::Projection, register::Registered};
+
+/// The report of a definition that is registered.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Names the definition.
+    pub source_id: String,
+    /// The HTTP status of the answer that settled it.
+    pub status: u16,
+    /// The definition's version, as the API told it.
+    pub etag: Option<String>,
+    /// The AWS region.
+    pub region: String,
+    /// SHA-256 of the body sent, which is canonical JSON.
+    pub payload_sha256: String,
+    /// The definition was there as it should be already.
+    pub unchanged: bool,
+    /// How often somebody else had changed it before it was registered.
+    pub conflicts_resolved: u32,
+    /// Share of transformations and mappings that resolved with the sample event; null without one.
+    pub validation_success_rate: Option<f64>,
+    /// What they make of the sample event, or its SHA-256; null without one.
+    pub projection: Option<Value>,
+}
+
+impl Report {
+    /// The report of `definition`, which `payload` asked for.
+    pub fn new(
+        payload: Payload,
+        definition: &Definition,
+        registered: Registered,
+        projection: Option<Projection>,
+    ) -> Self {
+        let (projection, rate) = projection.map(|made| (made.event, made.success_rate)).unzip();
+        Self {
+            source_id: payload.source_id,
+            status: registered.status,
+            etag: registered.etag,
+            region: payload.configuration.region,
+            payload_sha256: definition.sha256().to_owned(),
+            unchanged: registered.unchanged,
+            conflicts_resolved: registered.conflicts_resolved,
+            validation_success_rate: rate,
+            projection,
+        }
+    }
+}

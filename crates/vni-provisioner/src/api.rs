@@ -1,0 +1,155 @@
+//! The remote calls of this worker, typed. Another provider of private connections stands in here. What follows from
+//! an answer is not decided here.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use genfleet_core::{
+    genesys::{error::ApiError, request::ApiRequest},
+    handler::JobContext,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::payload::Plan;
+
+/// The scopes that the calls need.
+pub const SCOPES: &[&str] =
+    &["privateconnectivity:write", "privateconnectivity:read", "analytics:read", "interface:read"];
+
+const CONNECTIONS: &str = "/api/v2/organization/privateconnectivity/connections";
+const CONNECTION: &str = "/api/v2/organization/privateconnectivity/connections/{id}";
+const TABLE: &str = "/api/v2/architect/networking/routingtables/{id}";
+const SYNC: &str = "/api/v2/architect/networking/routingtables/{id}/sync";
+const PAGE_SIZE: u32 = 200;
+
+/// One page of connections.
+#[derive(Debug, Deserialize)]
+pub struct Page {
+    /// What is on it; fewer than asked for where the server caps its pages.
+    pub entities: Vec<Value>,
+    /// On all pages.
+    pub total: u64,
+}
+
+/// Whether something is gone, or was not there to begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// It was there.
+    Removed,
+    /// 404.
+    NotThere,
+}
+
+/// The page of this number (from 1) of an organisation's connections.
+pub async fn connections(job: &JobContext, organization_id: Uuid, number: u32) -> Result<Page, ApiError> {
+    let request = ApiRequest::get(CONNECTIONS)
+        .query("organizationId", organization_id)
+        .query("pageSize", PAGE_SIZE)
+        .query("pageNumber", number);
+    job.send(request).await?.json()
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Connection<'a> {
+    name: &'a str,
+    organization_id: Uuid,
+    r#type: &'static str,
+    local_ip: Ipv4Addr,
+    remote_ip: Ipv4Addr,
+    subnet_cidr: String,
+    dns_servers: &'a [IpAddr],
+    routing_table_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Created {
+    id: String,
+}
+
+/// Creates a connection; its id. To be looked up before it is sent again.
+pub async fn create(job: &JobContext, plan: &Plan) -> Result<String, ApiError> {
+    let body = Connection {
+        name: &plan.name,
+        organization_id: plan.organization_id,
+        r#type: "ipconnect",
+        local_ip: plan.local_ip,
+        remote_ip: plan.remote_ip,
+        subnet_cidr: plan.subnet.to_string(),
+        dns_servers: &plan.dns_servers,
+        routing_table_id: &plan.routing_table_id,
+        description: plan.description.as_deref(),
+    };
+    let answer = job.send(ApiRequest::post(CONNECTIONS).json(&body)).await?;
+    Ok(answer.json::<Created>()?.id)
+}
+
+/// Removes a connection.
+pub async fn delete(job: &JobContext, interface_id: &str) -> Result<Deleted, ApiError> {
+    let path = format!("{CONNECTIONS}/{}", segment(interface_id));
+    let request = ApiRequest::delete(CONNECTION).at(path).expect(&[200, 202, 204, 404]);
+    let answer = job.send(request).await?;
+    Ok(if answer.status == 404 { Deleted::NotThere } else { Deleted::Removed })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sync {
+    force_sync: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Syncing {
+    expected_hash: String,
+}
+
+/// Orders the synchronisation of a routing table; the hash it is to have. Ordering it twice does no more.
+pub async fn sync(job: &JobContext, table_id: &str) -> Result<String, ApiError> {
+    let path = format!("{}/sync", table_path(table_id));
+    let request = ApiRequest::post(SYNC).at(path).json(&Sync { force_sync: true }).safe_to_repeat();
+    Ok(job.send(request).await?.json::<Syncing>()?.expected_hash)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Table {
+    current_hash: Option<String>,
+}
+
+/// The hash a routing table has now.
+pub async fn current_hash(job: &JobContext, table_id: &str) -> Result<Option<String>, ApiError> {
+    let request = ApiRequest::get(TABLE).at(table_path(table_id));
+    Ok(job.send(request).await?.json::<Table>()?.current_hash)
+}
+
+fn table_path(table_id: &str) -> String {
+    format!("/api/v2/architect/networking/routingtables/{}", segment(table_id))
+}
+
+/// Any text as one segment of a path.
+fn segment(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let encoded = |byte: u8| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(encoded).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_stays_one_segment_whatever_is_in_it() {
+        for (id, written) in [
+            ("rt-9876543210", "rt-9876543210"),
+            ("a/../b", "a%2F..%2Fb"),
+            ("a b?c#d%", "a%20b%3Fc%23d%25"),
+            ("ü", "%C3%BC"),
+        ] {
+            assert_eq!(segment(id), written);
+        }
+    }
+}

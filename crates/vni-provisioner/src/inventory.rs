@@ -1,0 +1,143 @@
+//! The connections an organisation has: reading all of them, and what a new one has to do with them. Pure but for
+//! [`Inventory::read`].
+
+use std::{collections::HashSet, net::Ipv4Addr};
+
+use genfleet_core::{error::JobError, handler::JobContext};
+use ipnet::Ipv4Net;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{api, payload::Plan};
+
+/// All connections of one organisation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    connections: Vec<Listed>,
+    /// How many there are, also where not every one was shown.
+    count: u64,
+}
+
+/// A connection as the API tells it. What of it cannot be read counts as absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    id: Option<String>,
+    name: Option<String>,
+    organization: Option<String>,
+    local_ip: Option<Ipv4Addr>,
+    remote_ip: Option<Ipv4Addr>,
+    subnet: Option<Ipv4Net>,
+    routing_table_id: Option<String>,
+}
+
+impl Inventory {
+    /// Reads all pages: until as many were seen as there are, whatever size of pages the server chooses.
+    pub async fn read(job: &JobContext, organization_id: Uuid) -> Result<Self, JobError> {
+        let (mut entities, mut number) = (Vec::new(), 1);
+        loop {
+            let page = api::connections(job, organization_id, number).await?;
+            let is_last = page.entities.is_empty();
+            entities.extend(page.entities);
+            if is_last || entities.len() as u64 >= page.total {
+                return Ok(Self::of(&entities, page.total, organization_id));
+            }
+            number += 1;
+        }
+    }
+
+    /// What `entities` of `total` say about one organisation.
+    pub fn of(entities: &[Value], total: u64, organization_id: Uuid) -> Self {
+        let (ours, others): (Vec<Listed>, Vec<Listed>) =
+            entities.iter().map(Listed::of).partition(|one| one.may_belong_to(organization_id));
+        let mut seen = HashSet::new();
+        let is_new = |one: &Listed| one.id.as_ref().is_none_or(|id| seen.insert(id.clone()));
+        let connections: Vec<Listed> = ours.into_iter().filter(is_new).collect();
+        let count = total.saturating_sub(others.len() as u64).max(connections.len() as u64);
+        Self { connections, count }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The id of the interface that `plan` describes, where it is there.
+    pub fn identical(&self, plan: &Plan) -> Option<&str> {
+        self.connections.iter().find(|one| one.is(plan)).and_then(|one| one.id.as_deref())
+    }
+
+    /// Why `plan` cannot be there beside what is there already, naming the first that is in the way.
+    pub fn conflict(&self, plan: &Plan) -> Option<JobError> {
+        self.connections.iter().find_map(|one| Some(one.in_the_way(&one.address_conflict(plan)?)))
+    }
+
+    /// The one that has the same name: the API refuses that.
+    pub fn namesake(&self, plan: &Plan) -> Option<JobError> {
+        let named = |one: &&Listed| one.name.as_deref() == Some(&plan.name);
+        self.connections.iter().find(named).map(|one| one.in_the_way(&format!("the name {:?} is that", plan.name)))
+    }
+}
+
+impl Listed {
+    fn of(entity: &Value) -> Self {
+        let text = |member: &str| entity.get(member).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let owned = |member: &str| text(member).map(str::to_owned);
+        Self {
+            id: owned("id"),
+            name: owned("name"),
+            organization: owned("organizationId"),
+            local_ip: text("localIp").and_then(|ip| ip.parse().ok()),
+            remote_ip: text("remoteIp").and_then(|ip| ip.parse().ok()),
+            subnet: text("subnetCidr").and_then(|net| net.parse().ok()).map(|net: Ipv4Net| net.trunc()),
+            routing_table_id: owned("routingTableId"),
+        }
+    }
+
+    /// One that names no organisation belongs to the one that was asked for.
+    fn may_belong_to(&self, organization_id: Uuid) -> bool {
+        self.organization.as_ref().is_none_or(|named| named.parse() == Ok(organization_id))
+    }
+
+    fn is(&self, plan: &Plan) -> bool {
+        self.id.is_some()
+            && self.name.as_deref() == Some(&plan.name)
+            && self.local_ip == Some(plan.local_ip)
+            && self.subnet == Some(plan.subnet)
+            && self.routing_table_id.as_deref() == Some(&plan.routing_table_id)
+    }
+
+    fn address_conflict(&self, plan: &Plan) -> Option<String> {
+        let ip = plan.local_ip;
+        if self.local_ip == Some(ip) {
+            return Some(format!("localIp {ip} is the local IP"));
+        }
+        if self.remote_ip == Some(ip) {
+            return Some(format!("localIp {ip} is the remote IP"));
+        }
+        let subnet = self.subnet.filter(|subnet| overlap(*subnet, plan.subnet))?;
+        Some(format!("subnetCidr {} overlaps {subnet}, the subnet", plan.subnet))
+    }
+
+    fn in_the_way(&self, what: &str) -> JobError {
+        let (id, name) = (self.id.as_deref().unwrap_or("without an id"), self.name.as_deref().unwrap_or_default());
+        let mut error = JobError::permanent("ip_conflict", format!("{what} of interface {id} ({name:?})"));
+        let text = |text: Option<String>| text.map_or(Value::Null, Value::String);
+        let other = json!({
+            "id": self.id,
+            "name": self.name,
+            "localIp": text(self.local_ip.map(|ip| ip.to_string())),
+            "remoteIp": text(self.remote_ip.map(|ip| ip.to_string())),
+            "subnetCidr": text(self.subnet.map(|net| net.to_string())),
+        });
+        error.details.insert("conflictsWith".to_owned(), other);
+        error
+    }
+}
+
+/// Whether two networks have an address in common.
+pub fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
+    one.contains(&other.network()) || other.contains(&one.network())
+}
+
+#[cfg(test)]
+mod tests;

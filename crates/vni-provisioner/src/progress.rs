@@ -1,0 +1,182 @@
+//! What a begun job remembers and what is told of it.
+
+use genfleet_core::{
+    error::{ErrorClass, JobError},
+    handler::JobContext,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::creation::{Interface, READ_LAG};
+
+/// What the API said is remembered up to so many bytes: a state is at most 16 KiB.
+const SAID_REMEMBERED: usize = 4096;
+/// A message is remembered up to so many characters.
+const MESSAGE_REMEMBERED: usize = 2000;
+
+/// What a begun job remembers. Changes only by optional fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct State {
+    /// The interface, once it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface_id: Option<String>,
+    /// Whether this job's own POST made it.
+    pub created: bool,
+    /// When, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at_ms: Option<i64>,
+    /// How often its routing table was looked at.
+    pub routing_polls: u32,
+    /// Why the interface is being removed again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undoing: Option<Failure>,
+}
+
+/// What a successful job reports.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The API's id of the interface.
+    pub interface_id: String,
+    /// Whether it was there before this job.
+    pub adopted: bool,
+    /// How often its routing table was looked at.
+    pub routing_polls: u32,
+    /// 1 once the routing table has converged.
+    pub uptime_rate: f64,
+    /// From the job's first start.
+    pub provision_ms: i64,
+}
+
+impl State {
+    /// The state of a job that found or made its interface.
+    pub fn of(job: &JobContext, interface: Interface) -> Self {
+        match interface {
+            Interface::Adopted(id) => Self { interface_id: Some(id), ..Self::default() },
+            Interface::Created(id) => Self {
+                interface_id: Some(id),
+                created: true,
+                created_at_ms: Some(job.now().as_millisecond()),
+                ..Self::default()
+            },
+        }
+    }
+
+    /// What is told on success.
+    pub fn report(&self, job: &JobContext) -> Report {
+        Report {
+            interface_id: self.interface_id.clone().unwrap_or_default(),
+            adopted: !self.created,
+            routing_polls: self.routing_polls,
+            uptime_rate: 1.0,
+            provision_ms: (job.now().as_millisecond() - job.started_at.as_millisecond()).max(0),
+        }
+    }
+
+    /// Whether what this job created may not show yet in what is read.
+    pub fn may_lag(&self, job: &JobContext) -> bool {
+        let age = self.created_at_ms.map(|at| job.now().as_millisecond().saturating_sub(at));
+        age.and_then(|age| u128::try_from(age).ok()).is_some_and(|age| age < READ_LAG.as_millis())
+    }
+
+    /// `error`, with this state to go on from.
+    pub fn kept_in(&self, error: JobError) -> JobError {
+        match serde_json::to_value(self) {
+            Ok(state) => error.with_state(state),
+            Err(_) => error,
+        }
+    }
+}
+
+/// Why a job fails, remembered while its interface is removed again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Failure {
+    code: String,
+    message: String,
+    /// Whether it was so from the first, and not only since the attempts are used up.
+    permanent: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    /// What the API said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api: Option<Value>,
+}
+
+impl From<&JobError> for Failure {
+    fn from(error: &JobError) -> Self {
+        let api = error.details.get("api").filter(|said| said.to_string().len() <= SAID_REMEMBERED);
+        Self {
+            code: error.code.to_owned(),
+            message: error.message.chars().take(MESSAGE_REMEMBERED).collect(),
+            permanent: error.class == ErrorClass::Permanent,
+            status: error.status,
+            request_id: error.request_id.clone(),
+            api: api.cloned(),
+        }
+    }
+}
+
+impl From<Failure> for JobError {
+    fn from(failure: Failure) -> Self {
+        let class = if failure.permanent { ErrorClass::Permanent } else { ErrorClass::Transient };
+        let mut error = Self::new(class, known(&failure.code), failure.message);
+        error.status = failure.status;
+        error.request_id = failure.request_id;
+        error.details.extend(failure.api.map(|said| ("api".to_owned(), said)));
+        error
+    }
+}
+
+/// The codes with which routing can fail; a label has to be one of a closed set.
+fn known(code: &str) -> &'static str {
+    const CODES: [&str; 9] = [
+        "routing_not_converged",
+        "rejected",
+        "forbidden",
+        "not_found",
+        "conflict",
+        "unexpected_response",
+        "api_unavailable",
+        "api_timeout",
+        "throttled",
+    ];
+    CODES.into_iter().find(|known| *known == code).unwrap_or("unexpected_response")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_after_the_removal_as_it_was_before() {
+        for class in [ErrorClass::Transient, ErrorClass::Permanent] {
+            let mut error = JobError::new(class, "rejected", "no");
+            error.status = Some(400);
+            error.request_id = Some("r".into());
+            error.details.insert("api".into(), json!({"code": "bad.request"}));
+            let state = State { undoing: Some(Failure::from(&error)), ..State::default() };
+            let kept: State = serde_json::from_value(serde_json::to_value(&state).unwrap()).unwrap();
+            assert_eq!(JobError::from(kept.undoing.unwrap()), error);
+        }
+    }
+
+    #[test]
+    fn a_talkative_failure_does_not_make_a_long_state() {
+        let mut error = JobError::permanent("rejected", "ü".repeat(5000));
+        error.details.insert("api".into(), json!({"message": "m".repeat(20_000)}));
+        let state = State { undoing: Some(Failure::from(&error)), ..State::default() };
+        assert!(serde_json::to_vec(&state).unwrap().len() < 8 * 1024);
+    }
+
+    #[test]
+    fn a_state_of_another_version_is_read_as_far_as_it_goes() {
+        let state: State = serde_json::from_value(json!({"interfaceId": "a", "colour": 1})).unwrap();
+        assert_eq!(state, State { interface_id: Some("a".into()), ..State::default() });
+    }
+}

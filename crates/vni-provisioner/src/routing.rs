@@ -1,0 +1,48 @@
+//! The routing table: ordering its synchronisation, and polling until it shows.
+
+use std::time::Duration;
+
+use genfleet_core::{
+    error::{ErrorClass, JobError},
+    handler::JobContext,
+};
+
+use crate::{api, creation::pause};
+
+/// How often a table is looked at before it counts as not converged.
+pub const POLLS: u32 = 10;
+
+/// Synchronises the table and waits until it has converged. Every look is added to `polls`.
+pub async fn converge(job: &JobContext, table_id: &str, every: Duration, polls: &mut u32) -> Result<(), JobError> {
+    let expected = api::sync(job, table_id).await?;
+    let mut seen = String::new();
+    for poll in 0..POLLS {
+        if poll > 0 {
+            pause(job, every).await?;
+        }
+        match look(job, table_id).await? {
+            Ok(hash) if hash.as_deref() == Some(&expected) => {
+                *polls += 1;
+                return Ok(());
+            }
+            Ok(hash) => seen = format!("its hash is {:?}", hash.unwrap_or_default()),
+            Err(why) => seen = why,
+        }
+        *polls += 1;
+    }
+    let told = format!(
+        "routing table {table_id} did not converge to {expected:?} in {POLLS} looks {every:?} apart; at the last one {seen}"
+    );
+    Err(JobError::new(ErrorClass::Transient, "routing_not_converged", told))
+}
+
+/// One look. What fails is one, too, and told in its sentence; what is not this job's doing is no look.
+async fn look(job: &JobContext, table_id: &str) -> Result<Result<Option<String>, String>, JobError> {
+    match api::current_hash(job, table_id).await {
+        Ok(hash) => Ok(Ok(hash)),
+        Err(error) => match error.class {
+            ErrorClass::Transient | ErrorClass::Ambiguous | ErrorClass::Permanent => Ok(Err(error.message)),
+            ErrorClass::Held { .. } | ErrorClass::Credentials | ErrorClass::Interrupted => Err(error.into()),
+        },
+    }
+}

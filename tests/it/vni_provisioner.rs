@@ -1,0 +1,190 @@
+//! The `vni-provisioner` on RabbitMQ: two processes of which one works, killed and drained, and never a second interface.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::TcpListener,
+    time::Duration,
+};
+
+use genfleet_simulator::{RecordedRequest, Simulator, SimulatorOptions};
+use harness::{Amqp, Broker, Prefix, Process, eventually, json_properties, seconds};
+use serde_json::{Value, json};
+
+use crate::stack::{assert_all_succeeded, outcomes, simulator, simulator_with, worker};
+
+const CONNECTIONS: &str = "/api/v2/organization/privateconnectivity/connections";
+const TABLES: &str = "/api/v2/architect/networking/routingtables/";
+const ORGANISATIONS: usize = 5;
+const JOBS: usize = 30;
+
+/// How a process comes to its end.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Killed,
+    Drained,
+}
+
+/// A gateway that accepts connections for as long as it lives, without anybody taking them.
+fn gateway() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+/// Job `n` of organisation `n % 5`; its routing table is nobody else's, so that every request names its job.
+fn job(n: usize, gateway_port: u16, change: &Value) -> String {
+    let organisation = n % ORGANISATIONS;
+    let mut job = json!({"id": format!("vni-{n}"), "payload": {
+        "name": format!("vni-{n}"), "organizationId": format!("00000000-0000-4000-8000-00000000000{organisation}"),
+        "localIp": format!("10.{n}.0.1"), "subnetCidr": format!("10.{n}.0.0/16"), "remoteIp": "127.0.0.1",
+        "gatewayPort": gateway_port, "dnsServers": ["8.8.8.8"], "routingTableId": format!("rt-{n}"),
+    }});
+    for (member, value) in change.as_object().unwrap() {
+        job[member] = value.clone();
+    }
+    job.to_string()
+}
+
+fn start(broker: &Broker, prefix: &Prefix, simulator: &Simulator) -> Process {
+    let fast = ["--gateway-allow", "127.0.0.0/8", "--routing-poll-interval", "100ms", "--retry-initial", "50ms"];
+    worker("vni-provisioner", broker, prefix, simulator).args(fast).start()
+}
+
+/// The one of these that works while the others stand by. A killed one's lock is let go by the broker.
+async fn working(processes: &[Process; 2]) -> usize {
+    let holds = |process: &Process| process.stderr().contains("holds the lock of this kind");
+    eventually(seconds(30), "one holds the lock", async || processes.iter().position(holds)).await
+}
+
+fn random(below: usize) -> usize {
+    usize::from(uuid::Uuid::new_v4().as_bytes()[0]) % below
+}
+
+/// Thirty jobs; the process that works ends each of these ways after some requests, and another takes its place.
+async fn provisioned_while_processes_end(ends: &[End]) {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let latency = Duration::from_millis(20);
+    let simulator = simulator_with(SimulatorOptions { latency, ..SimulatorOptions::default() }).await;
+    simulator.set("network", &json!({"convergesAfter": 3})).unwrap();
+    let (_listening, port) = gateway();
+    let mut processes = [start(broker, &prefix, &simulator), start(broker, &prefix, &simulator)];
+    for process in &processes {
+        process.wait_ready(seconds(30)).await;
+    }
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    let jobs = (0..JOBS).map(|n| (job(n, port, &json!({})), json_properties()));
+    amqp.publish_jobs(&prefix, "vni.provision", jobs).await;
+
+    for end in ends {
+        let worker = working(&processes).await;
+        let some = simulator.requests().len() + 1 + random(20);
+        let what = format!("it works, so that it can be {end:?}");
+        eventually(seconds(60), what, async || simulator.requests().len() >= some).await;
+        let ended = &processes[worker];
+        match end {
+            End::Killed => ended.kill9(),
+            End::Drained => {
+                ended.terminate();
+                assert_eq!(ended.wait(seconds(30)).await, 0);
+            }
+        }
+        processes[worker] = start(broker, &prefix, &simulator);
+    }
+
+    let by_job = outcomes(&mut events, JOBS, seconds(180)).await;
+    assert_all_succeeded(&by_job);
+    assert_eq!(amqp.count(&format!("{prefix}.dead.vni.provision")).await, 0);
+    let network = &simulator.state()["network"];
+    assert_eq!((&network["created"], &network["deleted"]), (&json!(JOBS), &json!(0)), "one interface a job");
+    let told: BTreeSet<_> =
+        by_job.values().map(|events| events[0]["data"]["report"]["interfaceId"].clone().to_string()).collect();
+    assert_eq!(told.len(), JOBS, "and none told twice");
+    assert_one_job_of_an_organisation_at_a_time(&simulator.requests());
+}
+
+/// Which job a request is for, where it says so.
+fn job_of(request: &RecordedRequest) -> Option<usize> {
+    let table = request.path.strip_prefix(TABLES).map(|rest| rest.trim_end_matches("/sync").trim_start_matches("rt-"));
+    let name = request.body["name"].as_str().map(|name| name.trim_start_matches("vni-"));
+    table.or(name)?.parse().ok()
+}
+
+/// What one process asked for one job with no other job of the organisation in between.
+#[derive(Debug)]
+struct Turn {
+    job: usize,
+    asked: Vec<&'static str>,
+}
+
+impl Turn {
+    /// It went on to the end: the table converges at the third look after it was synchronised.
+    fn is_whole(&self) -> bool {
+        self.asked.ends_with(&["sync", "look", "look", "look"])
+    }
+}
+
+fn asked(request: &RecordedRequest) -> &'static str {
+    match (request.method.as_str(), request.path.starts_with(TABLES)) {
+        ("POST", false) => "create",
+        ("POST", true) => "sync",
+        _ => "look",
+    }
+}
+
+/// In one process, a job is worked to its end before another of its organisation is begun; only the end of the process
+/// breaks one off. A job may come twice, where a process died between its publication and its acknowledgement: then
+/// it is worked twice, one whole turn after the other.
+fn assert_one_job_of_an_organisation_at_a_time(requests: &[RecordedRequest]) {
+    let mut turns: BTreeMap<(String, usize), Vec<Turn>> = BTreeMap::new();
+    for (request, job) in requests.iter().filter_map(|request| Some((request, job_of(request)?))) {
+        let process = request.token.clone().unwrap();
+        let turns = turns.entry((process, job % ORGANISATIONS)).or_default();
+        if turns.last().is_none_or(|turn| turn.job != job) {
+            turns.push(Turn { job, asked: Vec::new() });
+        }
+        turns.last_mut().unwrap().asked.push(asked(request));
+    }
+    for ((process, organisation), turns) in turns {
+        let (_, before_the_last) = turns.split_last().unwrap();
+        let is_whole = before_the_last.iter().all(Turn::is_whole);
+        assert!(is_whole, "process {process}, organisation {organisation}: {turns:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_deaths_of_the_working_process_make_no_second_interface() {
+    provisioned_while_processes_end(&[End::Killed; 5]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_process_hands_over_and_no_interface_is_made_twice() {
+    provisioned_while_processes_end(&[End::Drained]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn out_of_attempts_the_event_says_what_became_of_the_interface() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    simulator.set("network", &json!({"convergesAfter": "never"})).unwrap();
+    let (_listening, port) = gateway();
+    let process = start(broker, &prefix, &simulator);
+    process.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    let twice = job(1, port, &json!({"maxAttempts": 2}));
+    amqp.publish_job(&prefix, "vni.provision", twice, json_properties()).await;
+    let event = events.next_event(seconds(60)).await;
+    let error = &event["data"]["error"];
+    assert_eq!((&error["code"], &error["cause"]), (&json!("attempts_exhausted"), &json!("routing_not_converged")));
+    assert_eq!((&error["rolledBack"], &event["data"]["attempts"]), (&json!(true), &json!(2)), "{event}");
+    let created: Vec<_> =
+        simulator.requests().into_iter().filter(|one| one.method == "POST" && one.path == CONNECTIONS).collect();
+    let deleted = format!("{CONNECTIONS}/{}", error["interfaceId"].as_str().unwrap());
+    assert_eq!((created.len(), simulator.requests().iter().filter(|one| one.path == deleted).count()), (1, 1));
+    assert_eq!(simulator.state()["network"]["connections"], json!([]));
+    let dead = format!("{prefix}.dead.vni.provision");
+    eventually(seconds(10), "its bytes are kept", async || amqp.count(&dead).await == 1).await;
+}
