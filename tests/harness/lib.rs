@@ -49,6 +49,7 @@ mod broker;
 mod captured;
 mod events;
 mod eventually;
+mod launch;
 mod message;
 mod metrics;
 mod node;
