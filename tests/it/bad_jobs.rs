@@ -126,7 +126,7 @@ async fn the_final_event_also_goes_to_reply_to_and_a_vanished_reply_queue_is_no_
         .queue_declare(
             answers.as_str().into(),
             lapin::options::QueueDeclareOptions { exclusive: true, ..Default::default() },
-            Default::default(),
+            lapin::types::FieldTable::default(),
         )
         .await
         .unwrap();

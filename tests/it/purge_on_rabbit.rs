@@ -21,9 +21,9 @@ async fn ten_thousand_one_path_jobs_share_at_most_a_hundred_and_fifty_requests()
     assert_all_succeeded(&by_job);
     let requests = purge_requests(&simulator);
     assert!(requests <= 150, "{requests} purge requests");
-    let purged = simulator.purged();
-    assert_eq!(purged.len(), JOBS);
-    assert!(purged.values().all(|times| *times == 1), "no path was purged twice");
+    let paths = simulator.purged();
+    assert_eq!(paths.len(), JOBS);
+    assert!(paths.values().all(|times| *times == 1), "no path was purged twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]

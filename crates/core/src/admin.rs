@@ -97,14 +97,15 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
 
 async fn livez(State(admin): State<Admin>) -> impl IntoResponse {
     let silent = admin.beats.silent_for(SILENCE);
-    answer("live", silent.into_iter().map(|name| format!("the loop {name} does not come round")).collect())
+    let reasons: Vec<String> = silent.into_iter().map(|name| format!("the loop {name} does not come round")).collect();
+    answer("live", &reasons)
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    answer("ready", admin.reasons())
+    answer("ready", &admin.reasons())
 }
 
-fn answer(what: &str, reasons: Vec<String>) -> impl IntoResponse + use<> {
+fn answer(what: &str, reasons: &[String]) -> impl IntoResponse + use<> {
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ what: reasons.is_empty(), "reasons": reasons })))
 }

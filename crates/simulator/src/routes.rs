@@ -3,13 +3,9 @@
 //! Tokens, limits, faults and the record are the pipeline's, so a route only reads its request and asks the
 //! organisation.
 
-mod channel_provisioner;
 pub(crate) mod control;
 mod purger;
-mod scan_monitor;
-mod stream_configurator;
 mod token;
-mod vni_provisioner;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -27,10 +23,6 @@ use crate::world::Shared;
 pub(crate) fn all(shared: Shared) -> Router {
     token::routes()
         .merge(purger::routes())
-        .merge(stream_configurator::routes())
-        .merge(channel_provisioner::routes())
-        .merge(vni_provisioner::routes())
-        .merge(scan_monitor::routes())
         .fallback(async || ApiError::of_status(StatusCode::NOT_FOUND))
         .method_not_allowed_fallback(async || ApiError::of_status(StatusCode::METHOD_NOT_ALLOWED))
         .layer(from_fn_with_state(shared.clone(), pipeline::pass))

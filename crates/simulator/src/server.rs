@@ -70,7 +70,7 @@ impl Simulator {
 
     /// How many times each path was purged.
     pub fn purged(&self) -> BTreeMap<String, u64> {
-        self.shared.lock().organisation.cdn.purged.clone()
+        self.shared.lock().organisation.purged.clone()
     }
 
     /// Puts these rules in place of the ones in force.

@@ -1,24 +1,80 @@
-//! The pretend organisation: plain state, and the platform's rules for changing it, one file per part of the API.
+//! The pretend organisation: plain state, and the platform's rules for changing it.
 //!
 //! Nothing here knows HTTP beyond the error a rule gives; tokens, limits and faults are outside of it.
 
-pub(crate) mod cdn;
-pub(crate) mod event_streams;
-pub(crate) mod files;
-pub(crate) mod network;
-pub(crate) mod web_messaging;
+use std::collections::{BTreeMap, HashSet};
+
+use serde_json::Value;
+
+use crate::errors::ApiError;
+
+const MOST_PATHS_IN_A_PURGE: usize = 100;
 
 /// What the organisation holds.
 #[derive(Debug, Default)]
 pub(crate) struct Organisation {
-    /// What the purger changes.
-    pub(crate) cdn: cdn::Cdn,
-    /// What the stream-configurator changes.
-    pub(crate) event_streams: event_streams::EventStreams,
-    /// What the channel-provisioner reads and changes.
-    pub(crate) web_messaging: web_messaging::WebMessaging,
-    /// What the vni-provisioner reads and changes.
-    pub(crate) network: network::Network,
-    /// What the scan-monitor orders and follows.
-    pub(crate) files: files::Files,
+    /// How many times each path was purged.
+    pub(crate) purged: BTreeMap<String, u64>,
+    /// How many purge requests had their effect.
+    pub(crate) purge_requests: u64,
+}
+
+impl Organisation {
+    /// Purges all paths of a request or none; says how many.
+    pub(crate) fn purge(&mut self, body: &Value) -> Result<usize, ApiError> {
+        let paths = purge_paths(body)?;
+        for path in &paths {
+            *self.purged.entry((*path).to_owned()).or_default() += 1;
+        }
+        self.purge_requests += 1;
+        Ok(paths.len())
+    }
+}
+
+fn purge_paths(body: &Value) -> Result<Vec<&str>, ApiError> {
+    let Some(paths) = body.get("paths").and_then(Value::as_array) else {
+        return Err(ApiError::invalid_value("paths must be a list of strings"));
+    };
+    if paths.is_empty() || paths.len() > MOST_PATHS_IN_A_PURGE {
+        return Err(ApiError::invalid_value(format!("paths must hold 1 to {MOST_PATHS_IN_A_PURGE} paths")));
+    }
+    let mut seen = HashSet::new();
+    let mut good = Vec::with_capacity(paths.len());
+    for path in paths {
+        let text = path.as_str().filter(|text| is_purge_path(text)).ok_or_else(|| bad_path(path, paths.len()))?;
+        if !seen.insert(text) {
+            return Err(ApiError::invalid_value("one of the paths is there twice"));
+        }
+        good.push(text);
+    }
+    Ok(good)
+}
+
+/// Which of several paths is bad is for the caller to find out.
+fn bad_path(path: &Value, sent: usize) -> ApiError {
+    if sent == 1 {
+        return ApiError::invalid_value(format!("the path {path} is invalid"));
+    }
+    ApiError::invalid_value("one of the paths is invalid")
+}
+
+fn is_purge_path(path: &str) -> bool {
+    let has_bad_character = path.chars().any(|character| character.is_whitespace() || matches!(character, '?' | '#'));
+    let before_the_end = path.strip_suffix('*').unwrap_or(path);
+    path.starts_with('/') && !has_bad_character && !before_the_end.contains('*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_may_only_be_the_last_character_of_a_path() {
+        for good in ["/", "/*", "/a/b.js", "/a/*", "/a*"] {
+            assert!(is_purge_path(good), "{good}");
+        }
+        for bad in ["", "a", "*", "/a/*/b", "/**", "/a b", "/a\u{a0}b", "/a?b", "/a#b"] {
+            assert!(!is_purge_path(bad), "{bad}");
+        }
+    }
 }

@@ -60,7 +60,9 @@ fn checked(schema: &JobSchema, id: JobId, mut value: Value) -> Decoded {
     if not_before.zip(deadline).is_some_and(|(start, end)| end < start) {
         violations.push(Violation::new("/deadline", "lies before notBefore: the job could never start"));
     }
-    refusals.iter().for_each(|refusal| refusal.mend(&mut value));
+    for refusal in &refusals {
+        refusal.mend(&mut value);
+    }
     let job = Job {
         id,
         kind: schema.kind(),

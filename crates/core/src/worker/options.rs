@@ -25,6 +25,7 @@ use crate::{
 pub struct QueueOptions {
     /// amqp:// or amqps:// (several hosts separated by commas), or sqlite:FILE. With a password only by variable
     /// (GENFLEET_QUEUE_URL) or file (GENFLEET_QUEUE_URL_FILE)
+    #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, env = "GENFLEET_QUEUE_URL", hide_env_values = true, value_name = "URL")]
     pub queue_url: Option<QueueUrl>,
 

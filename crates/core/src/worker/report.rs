@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
 use super::carried::{self, Carried};
 use crate::{
     event::{self, Ending},
+    hash,
     job::Kind,
     queue::{Destination, HeaderValue, Headers, Lane, MAX_HEADER_BYTES, Message, Publication, header_bytes},
 };
@@ -113,7 +113,9 @@ fn fingerprint(kind: &str, dead: DeadLetter<'_>) -> String {
         }
     }
     let all = format!("{kind}\n{}\n{}\n{sort}", dead.reason, dead.cause.unwrap_or_default());
-    Sha256::digest(all).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let mut print = hash::sha256(all);
+    print.truncate(16);
+    print
 }
 
 fn trace(headers: &Headers) -> Headers {

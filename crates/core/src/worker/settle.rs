@@ -16,6 +16,7 @@ const CREDENTIALS_WAIT: Duration = Duration::from_secs(30);
 
 /// How an attempt ended, stripped of the worker's types.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time per job, and never in a collection")]
 pub enum Ended {
     /// Done, with its report.
     Done(serde_json::Value),

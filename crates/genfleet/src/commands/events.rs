@@ -39,14 +39,14 @@ pub struct Options {
 }
 
 /// Prints one event a line.
-pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();
     options.queue.check()?;
     block_on(async {
         let mut signals = Signals::listen()?;
         tokio::select! {
-            printed = print(&options) => printed?,
+            printed = print(options) => printed?,
             _ = signals.next() => {}
         }
         Ok(ExitCode::SUCCESS)

@@ -23,16 +23,16 @@ pub struct Options {
 #[command(next_help_heading = "Simulator")]
 pub struct Behaviour {
     /// Requests a minute it allows a token
-    #[arg(long, default_value = "300", value_name = "N")]
-    sim_requests_per_minute: u32,
+    #[arg(long = "sim-requests-per-minute", id = "sim-requests-per-minute", default_value = "300", value_name = "N")]
+    requests_per_minute: u32,
 
     /// Time it takes to answer
-    #[arg(long, default_value = "0ms", value_parser = duration, value_name = "DURATION")]
-    sim_latency: Duration,
+    #[arg(long = "sim-latency", id = "sim-latency", default_value = "0ms", value_parser = duration, value_name = "DURATION")]
+    latency: Duration,
 
     /// A fault, e.g. 'status=429,rate=0.2,retry-after=2', 'lost,rate=0.05', 'latency=200ms'. Repeatable
-    #[arg(long, value_name = "RULE")]
-    sim_fault: Vec<FaultRule>,
+    #[arg(long = "sim-fault", id = "sim-fault", value_name = "RULE")]
+    fault: Vec<FaultRule>,
 }
 
 impl Behaviour {
@@ -40,16 +40,16 @@ impl Behaviour {
     pub fn options(&self, listen: SocketAddr) -> SimulatorOptions {
         SimulatorOptions {
             listen,
-            requests_per_minute: self.sim_requests_per_minute,
-            latency: self.sim_latency,
-            faults: self.sim_fault.clone(),
+            requests_per_minute: self.requests_per_minute,
+            latency: self.latency,
+            faults: self.fault.clone(),
             ..SimulatorOptions::default()
         }
     }
 }
 
 /// Serves until it is asked to stop.
-pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     block_on(async {
         let mut signals = Signals::listen()?;
         let simulator = Simulator::start(options.behaviour.options(options.listen)).await?;

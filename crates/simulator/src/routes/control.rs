@@ -88,8 +88,8 @@ async fn requests(State(shared): State<Shared>, Query(wanted): Query<Wanted>) ->
 async fn state(State(shared): State<Shared>) -> Json<Value> {
     let world = shared.lock();
     Json(json!({
-        "purged": world.organisation.cdn.purged,
-        "purgeRequests": world.organisation.cdn.purge_requests,
+        "purged": world.organisation.purged,
+        "purgeRequests": world.organisation.purge_requests,
         "goodTokens": world.tokens.good(Instant::now()),
     }))
 }
@@ -101,7 +101,7 @@ async fn stats(State(shared): State<Shared>) -> Json<Value> {
     Json(json!({
         "received": world.record.tallies().values().map(|tally| tally.received).sum::<u64>(),
         "requests": requests,
-        "purgeRequests": world.organisation.cdn.purge_requests,
+        "purgeRequests": world.organisation.purge_requests,
         "mostInTokenWindow": in_token_window,
         "mostInClientWindow": in_client_window,
     }))

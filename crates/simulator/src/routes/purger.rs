@@ -16,7 +16,7 @@ pub(crate) fn routes() -> Router<Shared> {
 }
 
 async fn purge(State(shared): State<Shared>, JsonBody(body): JsonBody) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let paths = shared.lock().organisation.cdn.purge(&body)?;
+    let paths = shared.lock().organisation.purge(&body)?;
     let answer = json!({"id": Uuid::new_v4(), "status": "accepted", "paths": paths});
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }

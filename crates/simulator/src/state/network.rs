@@ -1,5 +1,0 @@
-//! Private connections and routing tables.
-
-/// Nothing yet.
-#[derive(Debug, Default)]
-pub(crate) struct Network {}
