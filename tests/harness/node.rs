@@ -164,8 +164,10 @@ pub(crate) fn fresh_directory(what: &str) -> PathBuf {
 /// Where cargo puts the binaries: the test executable is in `deps`, one below.
 pub(crate) fn profile_directory() -> PathBuf {
     let executable = std::env::current_exe().expect("a test knows where it is");
-    let deps = executable.parent().expect("a file is in a folder");
-    deps.parent().expect("deps is in a folder").to_owned()
+    let folder = executable.parent().expect("a file is in a folder");
+    // A test lies in deps, a benchmark beside the binaries.
+    let above = folder.ends_with("deps").then(|| folder.parent()).flatten();
+    above.unwrap_or(folder).to_owned()
 }
 
 fn script(arguments: &[&str]) -> Command {
