@@ -79,9 +79,6 @@ impl Admin {
     /// Why the process is not ready to take jobs; empty when it is.
     pub fn reasons(&self) -> Vec<String> {
         let mut reasons = self.queue.health().problems;
-        if self.queue.health().publishing_blocked {
-            reasons.push("the broker takes no publications now (alarm)".to_owned());
-        }
         reasons.extend(self.genesys.problems());
         if self.draining.load(Ordering::Relaxed) {
             reasons.push("the process is stopping".to_owned());

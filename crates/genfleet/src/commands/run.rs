@@ -47,11 +47,11 @@ pub struct Options {
     files: Vec<String>,
 
     /// Where the batch is kept until it is done [default: the first file's name and .genfleet]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "GENFLEET_STORE", value_name = "FILE")]
     store: Option<PathBuf>,
 
     /// Write the events here instead of to stdout
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "GENFLEET_EVENTS", value_name = "FILE")]
     events: Option<PathBuf>,
 
     /// Tell the summary as JSON
