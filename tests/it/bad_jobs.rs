@@ -1,6 +1,6 @@
 //! What is no job is told, kept byte for byte, and holds up nobody.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use harness::{Amqp, Broker, Prefix, eventually, json_properties, seconds};
 use serde_json::{Value, json};
@@ -113,6 +113,58 @@ async fn headers_of_a_producer_do_not_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_without_any_id_keeps_the_derived_one_over_a_delay() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let purger = worker("purger", broker, &prefix, &simulator).start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    let soon = genfleet_core::clock::Clock::now(&genfleet_core::clock::SystemClock) + Duration::from_secs(2);
+    let body = json!({"notBefore": soon.to_string(), "payload": {"paths": ["/nameless"]}}).to_string();
+    let expected = genfleet_core::job::JobId::derived(body.as_bytes(), None).to_string();
+    amqp.publish_job(&prefix, "cdn.purge", &body, lapin::BasicProperties::default()).await;
+    let event = events.next_event(seconds(20)).await;
+    assert_eq!(event["data"]["jobId"], expected);
+    assert_eq!(event["data"]["outcome"], "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_huge_tracestate_is_dropped_and_the_job_runs_once() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let purger = worker("purger", broker, &prefix, &simulator).start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    let huge = "x".repeat(70_000);
+    let properties = json_properties().with_headers(harness::headers([("tracestate", huge.as_str())]));
+    amqp.publish_job(&prefix, "cdn.purge", purge_job("traced", &["/traced"]), properties).await;
+    assert_eq!(events.next_event(seconds(20)).await["data"]["outcome"], "succeeded");
+    assert!(events.next_message(seconds(2)).await.is_none(), "once");
+    assert_eq!(simulator.purged()["/traced"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_jobs_of_one_id_hold_up_nobody_and_each_ends() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let purger = worker("purger", broker, &prefix, &simulator).args(["--concurrency", "4"]).start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    let jobs = (0..30).map(|n| (purge_job("the-same", &[&format!("/same/{n}")]), json_properties()));
+    amqp.publish_jobs(&prefix, "cdn.purge", jobs).await;
+    amqp.publish_job(&prefix, "cdn.purge", purge_job("another", &["/another"]), json_properties()).await;
+    let all = events.collect_events(31, seconds(60)).await;
+    assert!(all.iter().all(|event| event["data"]["outcome"] == "succeeded"));
+    assert_eq!(simulator.purged().len(), 31, "two messages with one id are two jobs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_final_event_also_goes_to_reply_to_and_a_vanished_reply_queue_is_no_failure() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
@@ -126,7 +178,7 @@ async fn the_final_event_also_goes_to_reply_to_and_a_vanished_reply_queue_is_no_
         .queue_declare(
             answers.as_str().into(),
             lapin::options::QueueDeclareOptions { exclusive: true, ..Default::default() },
-            Default::default(),
+            lapin::types::FieldTable::default(),
         )
         .await
         .unwrap();

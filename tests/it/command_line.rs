@@ -1,8 +1,8 @@
 //! Settings: what can be said, what is refused and how, and what must never be shown (SPEC 10, 11).
 
-use harness::{Amqp, Broker, Prefix, Process, eventually, seconds};
+use harness::{Amqp, Broker, Prefix, Process, eventually, json_properties, seconds};
 
-use crate::stack::{outcomes, simulator, worker};
+use crate::stack::{outcomes, purge_job, simulator, worker};
 
 async fn ended(process: &Process) -> (i32, String) {
     let code = process.wait(seconds(20)).await;
@@ -55,6 +55,10 @@ async fn bad_settings_exit_64_and_say_what_to_do() {
         (vec!["--check-config", "--queue-url", "amqp://user:hidden@host"], "GENFLEET_QUEUE_URL_FILE"),
         (vec!["--no-such-flag"], "--no-such-flag"),
         (vec!["--concurrency", "0"], "1 to 65535"),
+        (vec!["--attempt-timeout", "0s"], "longer than zero"),
+        (vec!["--queue-url", "amqp://user:hidden@one:5672,two:5672/v"], "GENFLEET_QUEUE_URL_FILE"),
+        (vec!["amqp://user:hidden@host"], "GENFLEET_QUEUE_URL_FILE"),
+        (vec!["--check-config", "--queue-ca-file", "no-such-file"], "no-such-file"),
     ] {
         let process = good().args(arguments.clone()).start();
         let (code, stderr) = ended(&process).await;
@@ -106,12 +110,23 @@ async fn enqueue_checks_and_confirms_and_the_events_can_be_read() {
             .start()
     };
     let follow = tool(&["events", "--follow"]);
-    eventually(seconds(20), "it follows", async || follow.is_running() && purger.is_running()).await;
+    // It says nothing until there is an event: jobs are sent until it has seen one.
+    let mut sent = 0;
+    eventually(seconds(30), "it follows", async || {
+        sent += 1;
+        amqp.publish_job(&prefix, "cdn.purge", purge_job(&format!("seen-{sent}"), &["/seen"]), json_properties()).await;
+        !follow.stdout_lines().is_empty()
+    })
+    .await;
     let enqueued = tool(&["enqueue", "cdn.purge", "--payload", r#"{"paths":["/by-hand"]}"#]);
     assert_eq!(enqueued.wait(seconds(20)).await, 0, "{}", enqueued.stderr());
     let id = enqueued.stdout_lines().remove(0);
-    let by_job = outcomes(&mut events, 1, seconds(20)).await;
+    let by_job = outcomes(&mut events, sent + 1, seconds(20)).await;
     assert!(by_job.contains_key(&id));
+    eventually(seconds(10), "the follower saw it", async || {
+        follow.stdout_lines().iter().any(|line| line.contains(&id))
+    })
+    .await;
 
     let refused = tool(&["enqueue", "cdn.purge", "--payload", r#"{"paths":["no-slash"]}"#]);
     assert_eq!(refused.wait(seconds(20)).await, 1);
@@ -158,16 +173,16 @@ async fn metrics_are_there_from_the_start_and_count() {
     ] {
         assert!(before.get(series).is_some(), "{series} is missing");
     }
-    assert_eq!(before.sum("genfleet_broker_connected", &[]), 2.0);
+    assert_eq!(before.count("genfleet_broker_connected", &[]), 2);
     let amqp = Amqp::connect(broker.url()).await;
     let mut events = amqp.declare_events_queue(&prefix).await;
     crate::stack::publish_one_path_jobs(&amqp, &prefix, "counted", 30).await;
     outcomes(&mut events, 30, seconds(20)).await;
     eventually(seconds(10), "they are counted", async || {
         let metrics = purger.metrics().await;
-        metrics.sum("genfleet_jobs_total", &[("outcome", "succeeded")]) == 30.0
-            && metrics.sum("genfleet_purge_paths_total", &[]) == 30.0
-            && metrics.sum("genfleet_events_published_total", &[]) == 30.0
+        metrics.count("genfleet_jobs_total", &[("outcome", "succeeded")]) == 30
+            && metrics.count("genfleet_purge_paths_total", &[]) == 30
+            && metrics.count("genfleet_events_published_total", &[]) == 30
             && metrics.sum("genfleet_api_requests_total", &[("status", "202")]) > 0.0
     })
     .await;

@@ -21,9 +21,9 @@ async fn ten_thousand_one_path_jobs_share_at_most_a_hundred_and_fifty_requests()
     assert_all_succeeded(&by_job);
     let requests = purge_requests(&simulator);
     assert!(requests <= 150, "{requests} purge requests");
-    let purged = simulator.purged();
-    assert_eq!(purged.len(), JOBS);
-    assert!(purged.values().all(|times| *times == 1), "no path was purged twice");
+    let paths = simulator.purged();
+    assert_eq!(paths.len(), JOBS);
+    assert!(paths.values().all(|times| *times == 1), "no path was purged twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,6 +67,13 @@ async fn a_broker_restart_in_the_middle_loses_nothing_and_ends_no_process() {
     purger.wait_ready(seconds(30)).await;
     let twice = simulator.purged().values().filter(|times| **times > 1).count();
     assert!(twice <= 100, "{twice} paths were purged again: at most the request whose answer was on its way");
+    eventually(seconds(30), "each job is counted once", async || {
+        purger.metrics().await.count("genfleet_jobs_total", &[("outcome", "succeeded")]) == JOBS as u64
+    })
+    .await;
+    for lane in ["jobs", "resume", "suspect", "dead"] {
+        assert_eq!(amqp_after(&broker).await.count(&format!("{prefix}.{lane}.cdn.purge")).await, 0, "{lane}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,4 +99,8 @@ async fn asked_to_stop_under_load_it_exits_0_and_nothing_is_lost_or_doubled() {
     assert!(simulator.purged().values().all(|times| *times == 1), "no path was purged twice");
     second.terminate();
     assert_eq!(second.wait(seconds(30)).await, 0);
+}
+
+async fn amqp_after(broker: &Broker) -> Amqp {
+    Amqp::connect(broker.url()).await
 }

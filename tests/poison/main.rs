@@ -35,7 +35,6 @@ impl JobHandler for Poisoned {
         Purger::validate(payload)
     }
 
-    #[expect(clippy::panic, reason = "this is what it is for")]
     async fn handle(
         &self,
         job: &JobContext,

@@ -79,9 +79,6 @@ impl Admin {
     /// Why the process is not ready to take jobs; empty when it is.
     pub fn reasons(&self) -> Vec<String> {
         let mut reasons = self.queue.health().problems;
-        if self.queue.health().publishing_blocked {
-            reasons.push("the broker takes no publications now (alarm)".to_owned());
-        }
         reasons.extend(self.genesys.problems());
         if self.draining.load(Ordering::Relaxed) {
             reasons.push("the process is stopping".to_owned());
@@ -97,14 +94,15 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
 
 async fn livez(State(admin): State<Admin>) -> impl IntoResponse {
     let silent = admin.beats.silent_for(SILENCE);
-    answer("live", silent.into_iter().map(|name| format!("the loop {name} does not come round")).collect())
+    let reasons: Vec<String> = silent.into_iter().map(|name| format!("the loop {name} does not come round")).collect();
+    answer("live", &reasons)
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    answer("ready", admin.reasons())
+    answer("ready", &admin.reasons())
 }
 
-fn answer(what: &str, reasons: Vec<String>) -> impl IntoResponse + use<> {
+fn answer(what: &str, reasons: &[String]) -> impl IntoResponse + use<> {
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ what: reasons.is_empty(), "reasons": reasons })))
 }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod event;
 pub mod genesys;
 pub mod handler;
+pub mod hash;
 pub mod job;
 pub mod metric;
 pub mod options;

@@ -1,4 +1,4 @@
-//! Every metric's name, in one list (SPEC 9), and what is said of it in `/metrics`.
+//! Every metric's name, in one list (SPEC 9). What is said of it in `/metrics` is in [`crate::telemetry`].
 
 /// Jobs that ended: `kind`, `outcome`, `code`.
 pub const JOBS: &str = "genfleet_jobs_total";

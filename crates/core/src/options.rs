@@ -28,6 +28,14 @@ pub fn duration(written: &str) -> Result<Duration, ConfigError> {
     Duration::try_from(parsed).map_err(|_| wrong("it is negative".to_owned()))
 }
 
+/// As [`duration`], where zero makes no sense.
+pub fn positive_duration(written: &str) -> Result<Duration, ConfigError> {
+    match duration(written)? {
+        Duration::ZERO => Err(ConfigError(format!("{written:?}: must be longer than zero"))),
+        longer => Ok(longer),
+    }
+}
+
 /// A duration the way [`duration`] reads it, for `--help` and messages.
 pub fn written(duration: Duration) -> String {
     SignedDuration::try_from(duration)

@@ -43,7 +43,13 @@ pub fn start_logs(format: LogFormat, filter: &str) -> Result<(), ConfigError> {
             registry.with(lines.compact().with_ansi(ansi)).try_init()
         }
     };
-    started.map_err(|error| ConfigError::new(format!("logs are set up already: {error}")))
+    started.map_err(|error| ConfigError::new(format!("logs are set up already: {error}")))?;
+    // In the log's own form, and without the message: it may quote what a job holds.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "panicked");
+    }));
+    Ok(())
 }
 
 /// Installs the recorder, with the series of `kinds` at zero. Whoever serves the handle also runs its upkeep

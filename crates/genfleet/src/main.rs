@@ -41,13 +41,13 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     let done = match cli.command {
-        Command::Run(options) => commands::run::run(*options),
+        Command::Run(options) => commands::run::run(&options),
         Command::Up(options) => commands::up::run(*options),
-        Command::Enqueue(options) => commands::enqueue::run(options),
+        Command::Enqueue(options) => commands::enqueue::run(&options),
         Command::Validate(options) => commands::validate::run(&options),
-        Command::Events(options) => commands::events::run(options),
+        Command::Events(options) => commands::events::run(&options),
         Command::Topology(options) => commands::topology::run(&options),
-        Command::Simulate(options) => commands::simulate::run(options),
+        Command::Simulate(options) => commands::simulate::run(&options),
     };
     done.unwrap_or_else(|error| commands::failed(&error))
 }

@@ -29,6 +29,8 @@ pub struct Aboard {
     pub traceparent: Option<String>,
     /// As above.
     pub tracestate: Option<String>,
+    /// Cancelled when it is not wanted any more: no further HTTP request is begun; one in flight is finished.
+    pub stop: CancellationToken,
 }
 
 /// The paths are being purged.
@@ -60,6 +62,8 @@ pub enum RefusedFor {
     Content,
     /// A permission: 403.
     Permission,
+    /// Nothing: it was stopped between two HTTP requests.
+    Nothing,
     /// Something else, or it is not the API's doing.
     Another,
 }
@@ -69,10 +73,11 @@ pub trait Cdn: Clone + Send + Sync + 'static {
     /// The right to send one request now. Dropped, it goes back.
     type Permit: Send + 'static;
 
-    /// Waits until one request may go.
+    /// Waits until one request may go, or it is stopped.
     fn permit(&self, aboard: &Aboard) -> impl Future<Output = Result<Self::Permit, JobError>> + Send;
 
-    /// Purges at most 100 paths. Safe to repeat.
+    /// Purges at most 100 paths. Safe to repeat. Where it is stopped, it ends with what the request in flight came
+    /// to, or is refused for [`RefusedFor::Nothing`].
     fn purge(
         &self,
         permit: Self::Permit,
@@ -88,8 +93,6 @@ pub trait Cdn: Clone + Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct GenesysCdn {
     client: GenesysClient,
-    /// Never cancelled: requests are shared, so no one job's end stops them.
-    stop: CancellationToken,
 }
 
 #[derive(Serialize)]
@@ -100,15 +103,17 @@ struct Body<'a> {
 impl GenesysCdn {
     /// The CDN that `client` reaches.
     pub fn new(client: GenesysClient) -> Self {
-        Self { client, stop: CancellationToken::new() }
+        Self { client }
     }
+}
 
-    fn caller<'a>(&'a self, aboard: &'a Aboard) -> Caller<'a> {
+impl Aboard {
+    fn caller(&self) -> Caller<'_> {
         Caller {
             kind: Kind::CdnPurge,
-            jobs: &aboard.jobs,
-            traceparent: aboard.traceparent.as_deref(),
-            tracestate: aboard.tracestate.as_deref(),
+            jobs: &self.jobs,
+            traceparent: self.traceparent.as_deref(),
+            tracestate: self.tracestate.as_deref(),
             stop: &self.stop,
         }
     }
@@ -118,13 +123,13 @@ impl Cdn for GenesysCdn {
     type Permit = Permit;
 
     async fn permit(&self, aboard: &Aboard) -> Result<Permit, JobError> {
-        Ok(self.client.permit(&self.caller(aboard)).await?)
+        Ok(self.client.permit(&aboard.caller()).await?)
     }
 
     async fn purge(&self, permit: Permit, paths: &[Arc<str>], aboard: &Aboard) -> Result<Accepted, Refusal> {
         let body = Body { paths: paths.iter().map(AsRef::as_ref).collect() };
         let request = ApiRequest::post(ENDPOINT).safe_to_repeat().json(&body);
-        let answer = self.client.send_with(permit, request, &self.caller(aboard)).await.map_err(|error| {
+        let answer = self.client.send_with(permit, request, &aboard.caller()).await.map_err(|error| {
             let refusal = Refusal::from(error);
             // What a request of one job is forbidden, the client has judged already.
             let is_judged = refusal.with == RefusedFor::Permission && aboard.jobs.len() == 1;
@@ -146,6 +151,7 @@ impl From<ApiError> for Refusal {
         let with = match (error.class, error.status) {
             (ErrorClass::Permanent, Some(400 | 422)) => RefusedFor::Content,
             (ErrorClass::Permanent, Some(403)) => RefusedFor::Permission,
+            (ErrorClass::Interrupted, _) => RefusedFor::Nothing,
             _ => RefusedFor::Another,
         };
         Self { with, requests: error.requests, error: error.into() }

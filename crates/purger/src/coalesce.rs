@@ -1,8 +1,9 @@
 //! The coalescer: one task of the process that packs the paths of all jobs into shared requests.
 //!
 //! Jobs hand in an [`Order`] and wait for its [`Outcome`]. Which paths share a request is decided by [`pack`], when
-//! it is closed by [`linger`], who is guilty of a refused one by [`split`]; [`driver`] does what they decide and
-//! [`verdict`] says what an answer means to each job on board. What a job is told at its end is the handler's part.
+//! it is closed by [`linger`], who is guilty of a refused one by [`split`]; [`driver`] does what they decide,
+//! [`flight`] sends and stops, and [`verdict`] says what an answer means to each job on board. What a job is told at
+//! its end is the handler's part.
 
 use std::{
     future::Future,
@@ -26,13 +27,14 @@ use crate::api::Cdn;
 
 mod driver;
 pub mod entry;
+mod flight;
 pub mod linger;
 pub mod pack;
 pub mod split;
 mod verdict;
 
-/// How long a job that was stopped waits for its requests in flight. The worker gives it 20 s; what is not known
-/// by then is purged once more.
+/// How long a job that was stopped waits for its requests in flight. Each is over within one HTTP request, 15 s, since
+/// none is begun any more; the worker gives the job 20 s. What is not known by then is purged once more.
 const FLIGHT_PATIENCE: Duration = Duration::from_secs(17);
 
 /// What jobs tell the coalescer.
@@ -40,7 +42,7 @@ const FLIGHT_PATIENCE: Duration = Duration::from_secs(17);
 enum Command {
     /// A job came.
     Submit { key: JobKey, order: Order, reply: oneshot::Sender<Outcome> },
-    /// It is to end as soon as its requests in flight did.
+    /// It is to end as soon as its requests in flight did, and none of them is repeated.
     Withdraw(JobKey),
     /// It ends now.
     Leave(JobKey),
@@ -65,9 +67,12 @@ impl Coalescer {
     /// Purges what is left of `order`. Once `stop` is cancelled nothing more is sent for it, and the outcome comes
     /// as soon as its requests in flight ended.
     pub async fn purge(&self, order: Order, stop: &CancellationToken) -> Outcome {
+        let gone = Outcome { progress: order.progress.clone(), requests: 0, error: Some(JobError::interrupted()) };
+        if stop.is_cancelled() {
+            return gone;
+        }
         let key = JobKey(self.next_key.fetch_add(1, Ordering::Relaxed));
         let (reply, mut outcome) = oneshot::channel();
-        let gone = Outcome { progress: order.progress.clone(), requests: 0, error: Some(JobError::interrupted()) };
         self.tell(Command::Submit { key, order, reply });
         // Also where this future is dropped.
         let _leaving = Leaving { coalescer: self, key };

@@ -55,7 +55,7 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO).min(LONGEST))
 }
 
-/// "Retry the request in [N] seconds", wherever a text says it.
+/// `Retry the request in [N] seconds`, wherever a text says it.
 fn in_message(told: &Map<String, Value>) -> Option<Duration> {
     const BEFORE: &str = "retry the request in";
     told.values().filter_map(Value::as_str).find_map(|text| {

@@ -176,6 +176,7 @@ pub struct ApiAnswer {
 
 impl ApiAnswer {
     /// The body as what was promised; anything else is a permanent `unexpected_response`.
+    #[expect(clippy::result_large_err, reason = "once per call, and it goes no further than the worker")]
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         serde_json::from_slice(&self.body).map_err(|error| ApiError::unpromised_body(self, &error.to_string()))
     }

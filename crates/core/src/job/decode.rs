@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, fmt};
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
@@ -60,7 +60,9 @@ fn checked(schema: &JobSchema, id: JobId, mut value: Value) -> Decoded {
     if not_before.zip(deadline).is_some_and(|(start, end)| end < start) {
         violations.push(Violation::new("/deadline", "lies before notBefore: the job could never start"));
     }
-    refusals.iter().for_each(|refusal| refusal.mend(&mut value));
+    for refusal in &refusals {
+        refusal.mend(&mut value);
+    }
     let job = Job {
         id,
         kind: schema.kind(),
@@ -99,12 +101,18 @@ fn instant_of(job: &Value, member: &str, violations: &mut Vec<Violation>) -> Opt
     let pointer = format!("/{member}");
     match text.parse() {
         Ok(instant) => Some(instant),
+        Err(_) if never(text) => Some(Timestamp::MAX),
         Err(_) if violations.iter().any(|known| known.pointer == pointer) => None,
         Err(error) => {
             violations.push(Violation::new(pointer, format!("not an RFC 3339 time: {error}")));
             None
         }
     }
+}
+
+/// The last days of the year 9999, which people write for "never", lie beyond what an instant can be.
+fn never(text: &str) -> bool {
+    text.get(..19).and_then(|time| time.parse::<civil::DateTime>().ok()).is_some_and(|time| time.year() == 9999)
 }
 
 /// Where the nesting first passes the limit, as a byte offset. Looks at brackets outside strings only, so it
@@ -230,6 +238,8 @@ mod tests {
                 json!({"payload": good, "notBefore": "2026-01-02T00:00:00Z", "deadline": "2026-01-01T00:00:00Z"}),
                 vec!["/deadline"],
             ),
+            (json!({"payload": good, "deadline": "9999-12-31T23:59:59Z"}), vec![]),
+            (json!({"payload": good, "deadline": "9999-12-32T23:59:59Z"}), vec!["/deadline"]),
             (json!({"payload": good, "webhook": {}}), vec!["/webhook/url"]),
             (json!({"payload": good, "webhook": "https://x"}), vec!["/webhook"]),
         ] {

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{clock::SystemClock, job::Kind};
 
+mod suspects;
+
 const KIND: Kind = Kind::CdnPurge;
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const SOON: Duration = Duration::from_secs(15);
 const QUIET: Duration = Duration::from_millis(400);
 
@@ -79,7 +82,7 @@ async fn a_message_comes_out_as_it_went_in(subject: &Subject) {
         timestamp: Some(1_700_000_000),
         content_type: Some("application/json".into()),
         headers: Headers::from([
-            ("traceparent".into(), "00-a-b-01".into()),
+            ("traceparent".into(), TRACEPARENT.into()),
             ("genfleet-attempts".into(), 3_i64.into()),
             ("genfleet-state".into(), "{}".into()),
         ]),
@@ -103,12 +106,12 @@ async fn headers_count_only_where_no_producer_can_set_them(subject: &Subject) {
     let queue = subject.open();
     let mut sent = message("forged");
     sent.headers =
-        Headers::from([("traceparent".into(), "00-a-b-01".into()), ("genfleet-generation".into(), 9_i64.into())]);
+        Headers::from([("traceparent".into(), TRACEPARENT.into()), ("genfleet-generation".into(), 9_i64.into())]);
     queue.publish(vec![Publication { to: Destination::Door(KIND), message: sent }]).await.unwrap();
     let mut consumer = queue.consume(KIND, 8);
     let came = next(&mut consumer).await;
     assert_eq!(came.lane, Lane::Jobs);
-    assert_eq!(came.message.headers, Headers::from([("traceparent".into(), "00-a-b-01".into())]));
+    assert_eq!(came.message.headers, Headers::from([("traceparent".into(), TRACEPARENT.into())]));
     settle(came, vec![]).await;
     queue.close().await;
 }
@@ -212,29 +215,16 @@ async fn a_delayed_job_comes_in_its_time_and_not_before(subject: &Subject) {
     queue.close().await;
 }
 
-async fn suspects_come_apart_and_one_at_a_time(subject: &Subject) {
-    let queue = subject.open();
-    queue
-        .publish(vec![
-            to_lane("suspect-1", Lane::Suspect, Duration::ZERO),
-            to_lane("suspect-2", Lane::Suspect, Duration::ZERO),
-            to_lane("good", Lane::Jobs, Duration::ZERO),
-        ])
-        .await
-        .unwrap();
-    let mut consumer = queue.consume(KIND, 8);
-    let mut suspects = consumer.suspects();
-    let good = next(&mut consumer).await;
-    assert_eq!(name(&good), "good");
-    let first = timeout(SOON, suspects.next()).await.unwrap();
-    assert_eq!((name(&first), first.lane), ("suspect-1", Lane::Suspect));
-    assert!(timeout(QUIET, suspects.next()).await.is_err(), "one at a time");
-    settle(first, vec![]).await;
-    let second = timeout(SOON, suspects.next()).await.unwrap();
-    assert_eq!(name(&second), "suspect-2");
-    settle(second, vec![]).await;
-    settle(good, vec![]).await;
-    queue.close().await;
+async fn probe(consumer: &mut Consumer) -> Delivery {
+    let probe = async {
+        loop {
+            if let Some(probe) = consumer.take_one().await {
+                break probe;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, probe).await.expect("one for a probe")
 }
 
 async fn a_closed_intake_takes_nothing_but_one_for_a_probe(subject: &Subject) {
@@ -247,14 +237,7 @@ async fn a_closed_intake_takes_nothing_but_one_for_a_probe(subject: &Subject) {
     }
     queue.publish(["one", "two"].map(|name| to_lane(name, Lane::Jobs, Duration::ZERO)).to_vec()).await.unwrap();
     none_comes(&mut consumer).await;
-    let probe = timeout(SOON, async {
-        loop {
-            if let Some(probe) = consumer.take_one().await {
-                break probe;
-            }
-        }
-    });
-    let probe = probe.await.expect("one for a probe");
+    let probe = probe(&mut consumer).await;
     settle(probe, vec![]).await;
     none_comes(&mut consumer).await;
     settle(taken, vec![]).await;
@@ -294,8 +277,9 @@ pub(super) async fn all(subject: Subject) {
     what_is_given_back_comes_again_counted(subject).await;
     while_both_wait_every_second_start_is_a_begun_one(subject).await;
     a_delayed_job_comes_in_its_time_and_not_before(subject).await;
-    suspects_come_apart_and_one_at_a_time(subject).await;
+    suspects::suspects_come_apart_and_one_at_a_time(subject).await;
     a_closed_intake_takes_nothing_but_one_for_a_probe(subject).await;
+    suspects::a_closed_intake_hands_out_no_suspect_but_the_last_one_for_a_probe(subject).await;
     no_more_than_the_concurrency_is_handed_out(subject).await;
 }
 

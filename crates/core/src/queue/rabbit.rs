@@ -4,10 +4,8 @@
 //! after the other ([`session`]); nothing of a session that failed is mended. Does not decide what becomes of
 //! a job, and knows the names of exchanges and queues only from [`super::topology`].
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use clap::ValueEnum;
-use secrecy::SecretString;
 use tokio::{
     runtime::Handle,
     sync::{Mutex, watch},
@@ -17,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{
     consume::{Consuming, Intake},
     dial::Broker,
-    health::Board,
+    health::{Board, Role},
     publish::{Publisher, Publishing},
     session::{Work, supervise},
 };
@@ -27,66 +25,34 @@ use super::{
 };
 use crate::{clock::SharedClock, job::Kind};
 
+mod certificates;
 mod consume;
 mod convert;
 mod counts;
 mod declare;
 mod dial;
 mod flight;
+mod headers;
 mod health;
 pub mod inspect;
+mod line;
 mod lock;
+mod outgoing;
 mod publish;
 mod serve;
 mod session;
+mod settings;
 mod settle;
 #[cfg(test)]
 mod tests;
 
-pub use self::settle::Settler;
+pub use self::{
+    settings::{ClientIdentity, RabbitSettings, TopologyMode},
+    settle::Settler,
+};
 
 /// How long [`RabbitQueue::close`] waits for the sessions to end.
 const CLOSING: Duration = Duration::from_secs(10);
-
-/// What is done about exchanges, queues and bindings when a session begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum TopologyMode {
-    /// Declared, all of them; needs the right to configure.
-    #[default]
-    Declare,
-    /// Exchanges and queues are looked for, and a missing one is named.
-    Verify,
-    /// Taken to be there.
-    Skip,
-}
-
-/// A client certificate, both parts as PEM; read anew at every dial.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientIdentity {
-    /// The certificate, and what leads from it to its root.
-    pub certificate: PathBuf,
-    /// Its private key, without a password.
-    pub key: PathBuf,
-}
-
-/// Where the broker is and how it is used.
-#[derive(Clone, Debug)]
-pub struct RabbitSettings {
-    /// `amqp://` or `amqps://`, one for each host; tried in an order drawn anew for each connection.
-    pub urls: Vec<SecretString>,
-    /// Before the name of every exchange and queue.
-    pub prefix: String,
-    /// What is done about them.
-    pub topology: TopologyMode,
-    /// Certificates trusted beside those of the system, as PEM.
-    pub ca_file: Option<PathBuf>,
-    /// Shown to the broker.
-    pub client_identity: Option<ClientIdentity>,
-    /// The connections' name at the broker, e.g. `purger`; their role is put to it.
-    pub name: String,
-    /// Messages wait and nothing is delivered for this long: the session is rebuilt (SPEC 5.10: 60 s).
-    pub watchdog: Duration,
-}
 
 /// What all tasks of one queue share.
 struct Shared {
@@ -135,6 +101,7 @@ impl RabbitQueue {
             runtime,
             failure: watch::Sender::new(None),
         });
+        shared.board.needs(Role::Publish);
         shared.supervised(Consuming::new(&shared));
         shared.supervised(Publishing::new(&shared, incoming));
         Ok(Self { shared })
@@ -143,6 +110,7 @@ impl RabbitQueue {
     /// Consumes the jobs of `kind`, now and on every session to come: at most `concurrency` unsettled of new
     /// and as many of begun ones, and one suspect. Intake begins open.
     pub fn consume(&self, kind: Kind, concurrency: usize) -> Consumer {
+        self.shared.board.needs(Role::Consume);
         let intake = Arc::new(Intake::new(kind, concurrency));
         self.shared.intakes.send_modify(|intakes| intakes.push(intake.clone()));
         Consumer { intake }
@@ -153,7 +121,8 @@ impl RabbitQueue {
         self.shared.publisher.publish(publications).await
     }
 
-    /// How both connections are.
+    /// How both connections are. The one to publish is a problem until it is there with the whole topology; the one to
+    /// consume from the first [`Self::consume`] on.
     pub fn health(&self) -> Health {
         self.shared.board.health()
     }

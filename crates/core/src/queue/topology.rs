@@ -3,12 +3,14 @@
 //! Does not speak to a broker: `rabbit::declare` does, and `genfleet topology` prints this as JSON (in the
 //! form of a definitions file that a virtual host imports).
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use serde::Serialize;
-
-use super::{Destination, Lane};
+use super::{Destination, Lane, QueueError};
 use crate::job::Kind;
+
+mod object;
+
+pub use self::object::{Argument, Arguments, Binding, Exchange, Queue, Routing, Target, Topology};
 
 /// Bits of the delay ladder: one queue each, 2⁰ to 2¹⁵ seconds.
 const BITS: u32 = 16;
@@ -23,96 +25,19 @@ const WORK_DELIVERY_LIMIT: i64 = 20;
 const EVENTS_HELD: i64 = 1_000_000;
 const EVENT_BYTES_HELD: i64 = 1 << 30;
 
-/// An argument of an exchange or a queue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Argument {
-    /// A whole number.
-    Number(i64),
-    /// Text.
-    Text(String),
-}
+/// Names are short strings, and ours are up to 30 bytes longer than their prefix.
+const LONGEST_PREFIX: usize = 64;
 
-/// Arguments by name.
-pub type Arguments = BTreeMap<&'static str, Argument>;
-
-/// How an exchange routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Routing {
-    /// By equal keys.
-    Direct,
-    /// To all that are bound.
-    Fanout,
-    /// By patterns of words.
-    Topic,
-}
-
-/// An exchange; durable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Exchange {
-    /// Its name.
-    pub name: String,
-    /// How it routes.
-    #[serde(rename = "type")]
-    pub routing: Routing,
-    /// Always.
-    pub durable: bool,
-    /// Never.
-    pub auto_delete: bool,
-    /// Never: publishing to an internal exchange is refused.
-    pub internal: bool,
-    /// `alternate-exchange` or nothing.
-    pub arguments: Arguments,
-}
-
-/// A queue; durable, quorum.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Queue {
-    /// Its name.
-    pub name: String,
-    /// Always.
-    pub durable: bool,
-    /// Never.
-    pub auto_delete: bool,
-    /// See SPEC 6.1.
-    pub arguments: Arguments,
-}
-
-/// What a binding leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Target {
-    /// A queue.
-    Queue,
-    /// Another exchange.
-    Exchange,
-}
-
-/// From an exchange to a queue or to another exchange.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Binding {
-    /// The exchange it leaves.
-    pub source: String,
-    /// What it leads to.
-    pub destination: String,
-    /// Which of the two that is.
-    pub destination_type: Target,
-    /// Key or pattern.
-    pub routing_key: String,
-    /// None.
-    pub arguments: Arguments,
-}
-
-/// All of SPEC 6.1 under one prefix, in the order in which it can be declared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Topology {
-    /// Exchanges first: queues and bindings name them.
-    pub exchanges: Vec<Exchange>,
-    /// Then queues.
-    pub queues: Vec<Queue>,
-    /// Then bindings.
-    pub bindings: Vec<Binding>,
+/// Refuses a prefix under which no exchange or queue can be declared: names that begin with `amq.` are the broker's
+/// own.
+pub fn check_prefix(prefix: &str) -> Result<(), QueueError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let named = (1..=LONGEST_PREFIX).contains(&prefix.len()) && prefix.bytes().all(allowed);
+    if named && prefix != "amq" && !prefix.starts_with("amq.") {
+        return Ok(());
+    }
+    let rule = format!("1 to {LONGEST_PREFIX} of A-Za-z0-9._- that are not amq and do not begin with amq.");
+    Err(QueueError::Configuration(format!("{prefix:?} is no queue prefix: it takes {rule}")))
 }
 
 /// The queue of a lane.

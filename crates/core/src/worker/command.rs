@@ -59,23 +59,33 @@ pub fn usage_error(error: &ConfigError) -> ExitCode {
 /// password in the arguments is refused.
 pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item = OsString>) -> Result<P, ExitCode> {
     let arguments: Vec<OsString> = arguments.collect();
-    let mut command = without_empty_variables(command.version(env!("CARGO_PKG_VERSION")));
-    let parsed = command.try_get_matches_from_mut(&arguments).and_then(|matches| P::from_arg_matches(&matches));
-    let parsed = parsed.map_err(|error| {
-        // Nothing to be done where even this cannot be written.
-        let _ = error.print();
-        if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
-    })?;
     if arguments.iter().any(|argument| has_password(&argument.to_string_lossy())) {
         let told = "a password in the arguments can be read by everybody on this machine: set GENFLEET_QUEUE_URL, or GENFLEET_QUEUE_URL_FILE to a file with the URL";
         return Err(usage_error(&ConfigError::new(told)));
     }
-    Ok(parsed)
+    let mut command = without_empty_variables(command.version(env!("CARGO_PKG_VERSION")).after_help(SECRETS));
+    let parsed = command.try_get_matches_from_mut(&arguments).and_then(|matches| P::from_arg_matches(&matches));
+    parsed.map_err(|error| {
+        // Nothing to be done where even this cannot be written.
+        let _ = error.print();
+        if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
+    })
 }
 
+/// Said at the end of every `--help`.
+const SECRETS: &str = "Secrets, only by variable or, with _FILE after its name, by the file it names:
+  GENESYS_CLIENT_ID, GENESYS_CLIENT_SECRET   the OAuth client
+  GENFLEET_QUEUE_URL                         the queue's address, where it holds a password";
+
+/// Whether an argument is a broker's address with a password, whatever else is wrong with it.
 fn has_password(argument: &str) -> bool {
-    let Some(start) = argument.find("amqp://").or_else(|| argument.find("amqps://")) else { return false };
-    url::Url::parse(&argument[start..]).is_ok_and(|url| url.password().is_some())
+    let value = argument.strip_prefix("--queue-url=").unwrap_or(argument);
+    let is_address = ["amqp://", "amqps://"].iter().any(|scheme| value.starts_with(scheme));
+    let authorities = value.split("://").skip(1).filter_map(|rest| rest.split(['/', '?']).next());
+    is_address
+        && authorities
+            .flat_map(|all| all.split(','))
+            .any(|one| one.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')))
 }
 
 fn without_empty_variables(command: Command) -> Command {
@@ -124,6 +134,10 @@ mod tests {
     fn a_password_in_the_arguments_is_seen() {
         assert!(has_password("--queue-url=amqp://user:secret@host"));
         assert!(has_password("amqps://user:secret@host/vhost"));
+        assert!(has_password("amqp://user:secret@one:5672,two:5672/v"));
+        assert!(has_password("amqp://one,amqp://user:secret@two"));
+        assert!(!has_password("amqp://one:5672,two:5672/v"));
+        assert!(!has_password(r#"{"paths":["/a?amqp://user:secret@b"]}"#));
         assert!(!has_password("amqp://user@host"));
         assert!(!has_password("--queue-url=sqlite:jobs.db"));
     }

@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinHandle,
     time::{Instant, sleep, sleep_until},
 };
 use tracing::{info, warn};
 
 use super::engine::Engine;
 use crate::{
-    genesys::admission::Admission,
+    genesys::admission::{Admission, ClosedReason},
     handler::JobHandler,
     metric,
     queue::{Consumer, Delivery, Lane, Suspects},
@@ -21,6 +22,8 @@ use crate::{
 const TICK: Duration = Duration::from_secs(5);
 /// How often a blocked broker is looked at again.
 const BLOCKED_LOOK: Duration = Duration::from_millis(500);
+/// After a probe that could not be made.
+const NO_PROBE: Duration = Duration::from_secs(1);
 /// How long jobs are put aside whose reason to wait names no end.
 const HELD_WITHOUT_END: Duration = Duration::from_secs(30);
 
@@ -32,6 +35,7 @@ pub struct Intake<H: JobHandler> {
     slots: Arc<Semaphore>,
     changes: watch::Receiver<u64>,
     open: bool,
+    probing: Option<JoinHandle<()>>,
     beat: super::runtime::Beat,
 }
 
@@ -40,7 +44,15 @@ impl<H: JobHandler> Intake<H> {
     pub fn new(engine: Arc<Engine<H>>, concurrency: usize, beat: super::runtime::Beat) -> Self {
         let consumer = engine.queue.consume(H::KIND, concurrency);
         let changes = engine.genesys.changes();
-        Self { engine, consumer, slots: Arc::new(Semaphore::new(concurrency)), changes, open: true, beat }
+        Self {
+            engine,
+            consumer,
+            slots: Arc::new(Semaphore::new(concurrency)),
+            changes,
+            open: true,
+            probing: None,
+            beat,
+        }
     }
 
     /// The suspects of this kind: to be worked by [`work_suspects`]. Once.
@@ -68,9 +80,9 @@ impl<H: JobHandler> Intake<H> {
         match self.engine.genesys.admission(H::KIND) {
             Admission::Closed { reason, reopens, probe } => {
                 if self.open {
-                    self.close(reason.as_str(), reopens.or(probe)).await;
+                    self.close(reason, reopens.or(probe)).await;
                 }
-                self.wait_or_probe(probe.or(reopens)).await;
+                self.wait_or_probe(probe).await;
             }
             Admission::Open if self.engine.queue.health().publishing_blocked => sleep(BLOCKED_LOOK).await,
             Admission::Open => {
@@ -102,18 +114,22 @@ impl<H: JobHandler> Intake<H> {
         }
     }
 
-    fn begin(&self, delivery: Delivery, slot: OwnedSemaphorePermit) -> tokio::task::JoinHandle<()> {
+    fn begin(&self, delivery: Delivery, slot: OwnedSemaphorePermit) -> JoinHandle<()> {
         self.engine.work.spawn(Arc::clone(&self.engine).process(delivery, slot))
     }
 
     /// Takes no more; jobs handed over but not begun wait in the queue, not here.
-    async fn close(&mut self, reason: &'static str, reopens: Option<Instant>) {
+    async fn close(&mut self, reason: ClosedReason, reopens: Option<Instant>) {
         self.open = false;
         let held = self.consumer.close_intake().await;
-        warn!(kind = self.engine.kind(), reason, held = held.len(), "intake closes");
+        warn!(kind = self.engine.kind(), reason = reason.as_str(), held = held.len(), "intake closes");
+        let class = match reason {
+            ClosedReason::Credentials => "credentials",
+            ClosedReason::Throttled | ClosedReason::ApiUnavailable | ClosedReason::Forbidden => "throttled",
+        };
         let wait = reopens.map_or(HELD_WITHOUT_END, |at| at.saturating_duration_since(Instant::now()));
         for delivery in held {
-            metrics::counter!(metric::JOB_RETRIES, "kind" => self.engine.kind(), "class" => "throttled").increment(1);
+            metrics::counter!(metric::JOB_RETRIES, "kind" => self.engine.kind(), "class" => class).increment(1);
             let engine = Arc::clone(&self.engine);
             let spread = Duration::from_secs_f64(fastrand::f64() * 2.0);
             self.engine.work.spawn(async move {
@@ -123,29 +139,33 @@ impl<H: JobHandler> Intake<H> {
         }
     }
 
-    /// While closed: waits for a change, or lets one waiting job through when a probe is due.
+    /// While closed: waits for a change, or lets one waiting job through when a probe is due. One probe at a time.
     async fn wait_or_probe(&mut self, probe: Option<Instant>) {
-        let due = async {
-            match probe {
-                Some(at) => sleep_until(at).await,
-                None => std::future::pending().await,
+        let probing = self.probing.take_if(|probing| probing.is_finished());
+        drop(probing);
+        let at = async {
+            match (&mut self.probing, probe) {
+                // A probe that panics has ended all the same.
+                (Some(probing), _) => drop(probing.await),
+                (None, Some(at)) => sleep_until(at).await,
+                (None, None) => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
             _ = self.changes.changed() => return,
             () = sleep(TICK) => return,
-            () = due => {}
+            () = at => {}
         }
-        let slots = Arc::clone(&self.slots);
-        let Ok(slot) = slots.acquire_owned().await else { return };
+        if self.probing.as_ref().is_some_and(|probing| !probing.is_finished()) || probe.is_none() {
+            return;
+        }
+        let slot = Arc::clone(&self.slots).try_acquire_owned();
+        let blocked = self.engine.queue.health().publishing_blocked;
+        let (Ok(slot), false) = (slot, blocked) else { return sleep(NO_PROBE).await };
         match self.consumer.take_one().await {
-            Some(delivery) => {
-                let probing = self.begin(delivery, slot);
-                // A probe that panics has ended all the same.
-                let _ = tokio::time::timeout(TICK * 6, probing).await;
-            }
-            None => sleep(Duration::from_secs(1)).await,
+            Some(delivery) => self.probing = Some(self.begin(delivery, slot)),
+            None => sleep(NO_PROBE).await,
         }
     }
 }
@@ -156,6 +176,9 @@ pub async fn work_suspects<H: JobHandler>(engine: Arc<Engine<H>>, mut suspects: 
     let drain = engine.drain.clone();
     loop {
         let taken = drain.run_until_cancelled(async {
+            while engine.queue.health().publishing_blocked {
+                sleep(BLOCKED_LOOK).await;
+            }
             let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
             Some((slot, suspects.next().await))
         });

@@ -40,6 +40,8 @@ pub struct Engine<H> {
     pub outlived: Outlived,
     /// Cancelled when the process drains.
     pub drain: CancellationToken,
+    /// Cancelled when the drain time is nearly over: what still runs is given back.
+    pub give_up: CancellationToken,
     /// Everything begun for a delivery; waited for when draining.
     pub work: TaskTracker,
 }

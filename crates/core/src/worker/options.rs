@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::{
     clock::SharedClock,
     job::Kind,
-    options::{ConfigError, duration, secret},
+    options::{ConfigError, duration, positive_duration, secret},
     queue::{
         Queue, QueueError,
         rabbit::{ClientIdentity, RabbitQueue, RabbitSettings, TopologyMode},
@@ -25,6 +25,7 @@ use crate::{
 pub struct QueueOptions {
     /// amqp:// or amqps:// (several hosts separated by commas), or sqlite:FILE. With a password only by variable
     /// (GENFLEET_QUEUE_URL) or file (GENFLEET_QUEUE_URL_FILE)
+    #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, env = "GENFLEET_QUEUE_URL", hide_env_values = true, value_name = "URL")]
     pub queue_url: Option<QueueUrl>,
 
@@ -49,7 +50,7 @@ pub struct QueueOptions {
     pub queue_client_key: Option<PathBuf>,
 
     /// Messages wait and none is delivered for this long: the session is rebuilt
-    #[arg(long, env = "GENFLEET_QUEUE_WATCHDOG", default_value = "60s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "GENFLEET_QUEUE_WATCHDOG", default_value = "60s", value_parser = positive_duration, value_name = "DURATION")]
     pub queue_watchdog: Duration,
 }
 
@@ -78,11 +79,16 @@ impl QueueUrl {
 }
 
 impl QueueOptions {
-    /// The queue's address, from the flag, the variable or the file.
+    /// The queue's address, from the flag, the variable or the file; `None` where none is given.
+    pub fn given_url(&self) -> Result<Option<QueueUrl>, ConfigError> {
+        // Also where the flag is given: a variable beside its file is a mistake either way.
+        let from_outside = secret("GENFLEET_QUEUE_URL")?.map(QueueUrl);
+        Ok(self.queue_url.clone().or(from_outside))
+    }
+
+    /// The queue's address.
     pub fn url(&self) -> Result<QueueUrl, ConfigError> {
-        let from_file = || Ok(secret("GENFLEET_QUEUE_URL")?.map(QueueUrl));
-        let given = self.queue_url.clone().map_or_else(from_file, |url| Ok(Some(url)))?;
-        given.ok_or_else(|| {
+        self.given_url()?.ok_or_else(|| {
             ConfigError::new(
                 "no queue: set --queue-url or GENFLEET_QUEUE_URL to amqp://HOST, amqps://HOST or sqlite:FILE",
             )
@@ -116,14 +122,10 @@ impl QueueOptions {
 
     /// Everything that can be known to be wrong without connecting.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let well_named = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if self.queue_prefix.is_empty() || self.queue_prefix.len() > 64 || !self.queue_prefix.bytes().all(well_named) {
-            return Err(ConfigError::new("--queue-prefix: 1–64 of A-Za-z0-9._-"));
+        if self.url()?.sqlite_file().is_some() {
+            return Ok(());
         }
-        if self.url()?.sqlite_file().is_none() {
-            self.rabbit("check")?;
-        }
-        Ok(())
+        self.rabbit("check")?.check().map_err(|error| ConfigError::new(error.to_string()))
     }
 }
 
@@ -160,7 +162,7 @@ pub struct WorkerOptions {
     pub concurrency: Option<Concurrency>,
 
     /// After this an attempt finishes the request in flight and the job goes on later
-    #[arg(long, env = "GENFLEET_ATTEMPT_TIMEOUT", default_value = "5m", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, env = "GENFLEET_ATTEMPT_TIMEOUT", default_value = "5m", value_parser = positive_duration, value_name = "DURATION")]
     pub attempt_timeout: Duration,
 
     /// On SIGTERM: how long what runs may take to finish

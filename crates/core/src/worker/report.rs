@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
 use super::carried::{self, Carried};
 use crate::{
     event::{self, Ending},
-    job::Kind,
+    hash,
+    job::{JobId, Kind},
     queue::{Destination, HeaderValue, Headers, Lane, MAX_HEADER_BYTES, Message, Publication, header_bytes},
 };
 
@@ -42,6 +42,7 @@ pub fn ended(message: &Message, ending: &Ending, dead: Option<DeadLetter<'_>>) -
         headers: trace(&message.headers),
         reply_to: None,
     };
+    bound(&mut told.headers);
     if told.correlation_id.is_none() {
         told.correlation_id.clone_from(&message.message_id);
     }
@@ -66,14 +67,22 @@ pub fn again(
 ) -> Publication {
     let mut carried = carried.clone();
     carried.not_before = (after > LONGEST_DELAY).then(|| now.saturating_add(after).unwrap_or(Timestamp::MAX));
-    let mut message = carried.write(message);
-    bound(&mut message.headers);
+    let message = named(carried.write(message));
     Publication { to: Destination::Lane { kind, lane, after: after.min(LONGEST_DELAY) }, message }
 }
 
 /// The same message in another lane, as it is.
 pub fn moved(message: &Message, kind: Kind, lane: Lane, after: Duration) -> Publication {
-    Publication { to: Destination::Lane { kind, lane, after }, message: message.clone() }
+    Publication { to: Destination::Lane { kind, lane, after }, message: named(message.clone()) }
+}
+
+/// A message that brought no id is given the one its job goes by: it keeps it from now on, whoever delivers it.
+fn named(mut message: Message) -> Message {
+    if message.message_id.is_none() {
+        message.message_id = Some(JobId::derived(&message.body, message.timestamp).to_string());
+    }
+    bound(&mut message.headers);
+    message
 }
 
 fn dead_letter(message: &Message, ending: &Ending, dead: DeadLetter<'_>) -> Publication {
@@ -91,7 +100,7 @@ fn dead_letter(message: &Message, ending: &Ending, dead: DeadLetter<'_>) -> Publ
         (carried::GENERATION, ending.generation.into()),
     ];
     message.headers.extend(set.map(|(name, value)| (name.to_owned(), value)));
-    bound(&mut message.headers);
+    let message = named(message);
     Publication { to: Destination::Dead { kind: ending.kind.to_owned() }, message }
 }
 
@@ -113,7 +122,9 @@ fn fingerprint(kind: &str, dead: DeadLetter<'_>) -> String {
         }
     }
     let all = format!("{kind}\n{}\n{}\n{sort}", dead.reason, dead.cause.unwrap_or_default());
-    Sha256::digest(all).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let mut print = hash::sha256(all);
+    print.truncate(16);
+    print
 }
 
 fn trace(headers: &Headers) -> Headers {
@@ -141,7 +152,7 @@ fn cut(text: &str, bytes: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{event::Outcome, job::JobId};
+    use crate::event::Outcome;
 
     fn ending(outcome: Outcome) -> Ending {
         Ending {
@@ -212,6 +223,22 @@ mod tests {
             again(&message(), &Carried::default(), Kind::CdnPurge, Lane::Jobs, day, Timestamp::UNIX_EPOCH);
         assert_eq!(publication.to, Destination::Lane { kind: Kind::CdnPurge, lane: Lane::Jobs, after: LONGEST_DELAY });
         assert_eq!(publication.message.headers[carried::NOT_BEFORE], "1970-01-02T03:46:40Z".into());
+    }
+
+    #[test]
+    fn a_message_without_an_id_keeps_the_one_its_job_goes_by() {
+        let message = Message { body: "{}".into(), timestamp: Some(7), ..Message::default() };
+        let id = JobId::derived(b"{}", Some(7)).to_string();
+        let kind = Kind::CdnPurge;
+        let again = again(&message, &Carried::default(), kind, Lane::Jobs, Duration::ZERO, Timestamp::UNIX_EPOCH);
+        assert_eq!(again.message.message_id.as_deref(), Some(id.as_str()));
+        assert_eq!(
+            moved(&message, kind, Lane::Suspect, Duration::ZERO).message.message_id.as_deref(),
+            Some(id.as_str())
+        );
+        let dead = DeadLetter { reason: "rejected", cause: None, error: "no" };
+        let dead = ended(&message, &ending(Outcome::Failed), Some(dead)).pop().unwrap();
+        assert_eq!(dead.message.message_id.as_deref(), Some(id.as_str()));
     }
 
     #[test]

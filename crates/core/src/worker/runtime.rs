@@ -12,7 +12,7 @@ use std::{
 };
 
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
@@ -34,6 +34,9 @@ use crate::{
     options::ConfigError,
     queue::Queue,
 };
+
+/// Of the drain time, at most.
+const GIVING_BACK: Duration = Duration::from_secs(3);
 
 /// Exit code of bad usage or configuration.
 pub const EXIT_USAGE: u8 = 64;
@@ -80,6 +83,7 @@ pub struct Runtime {
     services: Services,
     ended: Ended,
     drain: CancellationToken,
+    give_up: CancellationToken,
     /// The loops that take jobs.
     loops: TaskTracker,
     /// What was begun for deliveries.
@@ -117,6 +121,7 @@ impl Runtime {
             services: Services { genesys, tasks, clock },
             ended,
             drain: CancellationToken::new(),
+            give_up: CancellationToken::new(),
             loops: TaskTracker::new(),
             work: TaskTracker::new(),
             beats: Beats::default(),
@@ -136,6 +141,7 @@ impl Runtime {
             running: Arc::<Running>::default(),
             outlived: Outlived::default(),
             drain: self.drain.clone(),
+            give_up: self.give_up.clone(),
             work: self.work.clone(),
         });
         let concurrency = self.options.concurrency(H::KIND, H::DEFAULTS.concurrency);
@@ -206,8 +212,16 @@ impl Runtime {
             self.loops.wait().await;
             self.work.wait().await;
         };
-        if tokio::time::timeout(self.options.drain_timeout, settled).await.is_err() {
-            warn!(left = self.work.len(), "the drain time is over: the rest is given back");
+        let mut settled = std::pin::pin!(settled);
+        let total = self.options.drain_timeout;
+        // The last part of the time is for publishing what is given back.
+        let giving_back = (total / 5).min(GIVING_BACK);
+        if timeout(total - giving_back, &mut settled).await.is_err() {
+            warn!(left = self.work.len(), "the drain time is over: what still runs is given back");
+            self.give_up.cancel();
+            if timeout(giving_back, settled).await.is_err() {
+                warn!(left = self.work.len(), "not all could be given back in time: it comes again");
+            }
         }
         self.queue.close().await;
         self.services.tasks.stop().await;

@@ -16,6 +16,7 @@ const CREDENTIALS_WAIT: Duration = Duration::from_secs(30);
 
 /// How an attempt ended, stripped of the worker's types.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time per job, and never in a collection")]
 pub enum Ended {
     /// Done, with its report.
     Done(serde_json::Value),
@@ -28,6 +29,35 @@ pub enum Ended {
     },
     /// Not done.
     Error(JobError),
+}
+
+impl Ended {
+    /// What a done attempt reports.
+    pub fn into_report(self) -> Option<serde_json::Value> {
+        match self {
+            Self::Done(report) => Some(report),
+            Self::Begun { .. } | Self::Error(_) => None,
+        }
+    }
+
+    /// What a next attempt goes on from, where this one says.
+    pub fn into_state(self) -> Option<String> {
+        match self {
+            Self::Begun { state, .. } => Some(state),
+            Self::Error(error) => error.state.map(|state| state.to_string()),
+            Self::Done(_) => None,
+        }
+    }
+
+    /// Why it failed; an attempt that did not has no reason to be asked.
+    pub fn into_error(self) -> JobError {
+        match self {
+            Self::Error(error) => error,
+            Self::Done(_) | Self::Begun { .. } => {
+                JobError::permanent("panicked", "an attempt that did not fail was settled as dead")
+            }
+        }
+    }
 }
 
 /// What happens to the job.

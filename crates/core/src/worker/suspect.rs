@@ -31,10 +31,9 @@ pub enum Verdict {
 pub fn judge(lane: Lane, returns: u32, outlived: bool) -> Verdict {
     match lane {
         Lane::Jobs | Lane::Resume if returns >= SUSPICIOUS_RETURNS => Verdict::Suspect,
-        Lane::Jobs | Lane::Resume => Verdict::Run,
         Lane::Suspect if returns > 0 && outlived => Verdict::StartOver,
         Lane::Suspect if returns >= SUSPICIOUS_RETURNS => Verdict::Convict,
-        Lane::Suspect => Verdict::Run,
+        Lane::Jobs | Lane::Resume | Lane::Suspect => Verdict::Run,
     }
 }
 

@@ -64,10 +64,10 @@ pub struct Options {
 }
 
 /// Checks the job and puts it on the queue.
-pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();
-    let body = body(&options)?;
+    let body = body(options)?;
     let job = match Checker::new().check(options.kind, &body, None) {
         Some(Ok(job)) => job,
         Some(Err(rejection)) => {
@@ -81,7 +81,7 @@ pub fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
         None => bail!("this build cannot check jobs of {}: it has no worker for them", options.kind),
     };
-    block_on(send(&options, &job, body))?;
+    block_on(send(options, &job, body))?;
     if options.json {
         println!("{}", json!({ "id": job.id, "kind": job.kind.as_str() }));
     } else {

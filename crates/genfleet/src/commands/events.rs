@@ -1,13 +1,17 @@
 //! `genfleet events`: the events of jobs that ended, from either queue.
+//!
+//! The latest are shown, in the order they happened. Neither queue can be read from its end: all that is kept is
+//! read (on `RabbitMQ` and given back), and the latest are kept in memory.
 
-use std::{io::Write, path::Path, process::ExitCode, sync::Arc};
+use std::{collections::VecDeque, io::Write, path::Path, process::ExitCode, sync::Arc};
 
 use genfleet_core::{
     clock::{SharedClock, SystemClock},
     options::ConfigError,
     queue::{
-        rabbit::inspect::Inspector,
-        sqlite::{Role, SqliteQueue},
+        QueueError,
+        rabbit::inspect::{Followed, Following, Inspector},
+        sqlite::{Role, SqliteQueue, StoredEvent},
     },
     telemetry,
     worker::{
@@ -19,14 +23,18 @@ use genfleet_core::{
 
 use super::block_on;
 
+/// Events read from the store at once.
+const PAGE: usize = 500;
+
 /// Which events.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Go on with new ones until stopped
+    /// Go on with new ones until stopped; on RabbitMQ from now on, through restarts of the broker
+    #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long)]
     follow: bool,
 
-    /// At most so many of those there are
+    /// At most so many of those there are: the latest, in order. All that are kept are read for it
     #[arg(long, default_value = "1000", value_name = "N")]
     limit: usize,
 
@@ -39,14 +47,14 @@ pub struct Options {
 }
 
 /// Prints one event a line.
-pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();
     options.queue.check()?;
     block_on(async {
         let mut signals = Signals::listen()?;
         tokio::select! {
-            printed = print(&options) => printed?,
+            printed = print(options) => printed?,
             _ = signals.next() => {}
         }
         Ok(ExitCode::SUCCESS)
@@ -66,34 +74,47 @@ async fn from_store(file: &Path, options: &Options) -> anyhow::Result<()> {
     }
     let clock: SharedClock = Arc::new(SystemClock);
     let store = SqliteQueue::open(file, Role::Tool, clock)?;
-    let (mut sequence, mut printed) = (0, 0);
+    let (latest, mut sequence) = latest(&store, options.limit).await?;
+    for event in latest {
+        line(&event.body)?;
+    }
+    if !options.follow {
+        return Ok(());
+    }
     loop {
-        let events = store.events_after(sequence, 500).await?;
-        for event in &events {
-            if !options.follow && printed == options.limit {
-                return Ok(());
-            }
+        store.event_published().await;
+        for event in store.events_after(sequence, PAGE).await? {
             line(&event.body)?;
             sequence = event.sequence;
-            printed += 1;
-        }
-        match (events.is_empty(), options.follow) {
-            (false, _) => {}
-            (true, true) => store.event_published().await,
-            (true, false) => return Ok(()),
         }
     }
 }
 
-async fn from_broker(options: &Options) -> anyhow::Result<()> {
-    let inspector = Inspector::connect(options.queue.rabbit("genfleet events")?).await?;
-    if options.follow {
-        let mut events = std::pin::pin!(inspector.follow_events().await?);
-        while let Some(event) = events.next().await {
-            line(&event?)?;
-        }
-        return Ok(());
+/// The latest `limit` events, and how far the store was read.
+async fn latest(store: &SqliteQueue, limit: usize) -> Result<(VecDeque<StoredEvent>, i64), QueueError> {
+    let (mut latest, mut sequence) = (VecDeque::new(), 0);
+    loop {
+        let page = store.events_after(sequence, PAGE).await?;
+        let Some(last) = page.last() else { return Ok((latest, sequence)) };
+        sequence = last.sequence;
+        latest.extend(page);
+        latest.drain(..latest.len().saturating_sub(limit));
     }
+}
+
+async fn from_broker(options: &Options) -> anyhow::Result<()> {
+    let settings = options.queue.rabbit("genfleet events")?;
+    if options.follow {
+        let mut following = Following::begin(settings).await?;
+        loop {
+            match following.next().await {
+                Followed::Event(event) => line(&event)?,
+                Followed::Lost(reason) => eprintln!("warning: {reason}; going on once the broker is back"),
+                Followed::Back => eprintln!("warning: the broker is back; events of the meantime: genfleet events"),
+            }
+        }
+    }
+    let inspector = Inspector::connect(settings).await?;
     for event in inspector.window_events(options.limit).await? {
         line(&event)?;
     }
@@ -105,4 +126,29 @@ fn line(event: &[u8]) -> std::io::Result<()> {
     out.write_all(event)?;
     out.write_all(b"\n")?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use genfleet_core::queue::{Destination, Message, Publication};
+
+    #[tokio::test]
+    async fn the_latest_events_of_a_store_are_shown_in_order() {
+        let file = std::env::temp_dir().join(format!("genfleet-events-{}.db", std::process::id()));
+        let store = SqliteQueue::open(&file, Role::Tool, Arc::new(SystemClock)).unwrap();
+        let to = Destination::Event { kind: "cdn.purge".to_owned(), outcome: "succeeded" };
+        let event = |number: usize| Publication {
+            to: to.clone(),
+            message: Message { body: number.to_string().into(), ..Message::default() },
+        };
+        store.publish((0..PAGE + 7).map(event).collect()).await.unwrap();
+        let (events, sequence) = latest(&store, 3).await.unwrap();
+        let bodies: Vec<_> = events.iter().map(|event| event.body.as_ref()).collect();
+        assert_eq!(bodies, [b"504", b"505", b"506"]);
+        assert!(store.events_after(sequence, 1).await.unwrap().is_empty());
+        assert_eq!(latest(&store, PAGE * 2).await.unwrap().0.len(), PAGE + 7);
+        store.close().await;
+        SqliteQueue::remove(&file).unwrap();
+    }
 }

@@ -47,11 +47,11 @@ pub struct Options {
     files: Vec<String>,
 
     /// Where the batch is kept until it is done [default: the first file's name and .genfleet]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "GENFLEET_STORE", value_name = "FILE")]
     store: Option<PathBuf>,
 
     /// Write the events here instead of to stdout
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "GENFLEET_EVENTS", value_name = "FILE")]
     events: Option<PathBuf>,
 
     /// Tell the summary as JSON
@@ -69,11 +69,11 @@ pub struct Options {
 }
 
 /// Runs the batch to its end; exit 2 where a job failed.
-pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     options.worker.start_logs("error", LogFormat::Text)?;
     install_tls();
     let store = options.store.clone().unwrap_or_else(|| PathBuf::from(default_store(&options.files[0])));
-    let (tally, end) = block_on(batch(&options, &store))?;
+    let (tally, end) = block_on(batch(options, &store))?;
     tally.print(options.json)?;
     if let End::Fault(reason) = end {
         bail!("{reason}. Start it again to go on");
@@ -141,11 +141,8 @@ async fn follow(
     let mut sequence = 0;
     loop {
         let unfinished = store.unfinished().await;
-        let events = match store.events_after(sequence, 1000).await {
-            Ok(events) => events,
-            // Closed: the process was asked to stop.
-            Err(_) => return Ok(tally),
-        };
+        // Closed: the process was asked to stop.
+        let Ok(events) = store.events_after(sequence, 1000).await else { return Ok(tally) };
         for event in &events {
             tally.count(&event.body);
             sequence = event.sequence;

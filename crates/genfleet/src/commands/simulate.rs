@@ -11,7 +11,7 @@ use super::block_on;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Where it listens; port 0 takes a free one
-    #[arg(long, default_value = "127.0.0.1:8480", value_name = "ADDRESS")]
+    #[arg(long, env = "GENFLEET_LISTEN", default_value = "127.0.0.1:8480", value_name = "ADDRESS")]
     listen: SocketAddr,
 
     #[command(flatten)]
@@ -23,16 +23,22 @@ pub struct Options {
 #[command(next_help_heading = "Simulator")]
 pub struct Behaviour {
     /// Requests a minute it allows a token
-    #[arg(long, default_value = "300", value_name = "N")]
-    sim_requests_per_minute: u32,
+    #[arg(
+        long = "sim-requests-per-minute",
+        id = "sim-requests-per-minute",
+        env = "GENFLEET_SIM_REQUESTS_PER_MINUTE",
+        default_value = "300",
+        value_name = "N"
+    )]
+    requests_per_minute: u32,
 
     /// Time it takes to answer
-    #[arg(long, default_value = "0ms", value_parser = duration, value_name = "DURATION")]
-    sim_latency: Duration,
+    #[arg(long = "sim-latency", id = "sim-latency", env = "GENFLEET_SIM_LATENCY", default_value = "0ms", value_parser = duration, value_name = "DURATION")]
+    latency: Duration,
 
     /// A fault, e.g. 'status=429,rate=0.2,retry-after=2', 'lost,rate=0.05', 'latency=200ms'. Repeatable
-    #[arg(long, value_name = "RULE")]
-    sim_fault: Vec<FaultRule>,
+    #[arg(long = "sim-fault", id = "sim-fault", env = "GENFLEET_SIM_FAULT", value_name = "RULE")]
+    fault: Vec<FaultRule>,
 }
 
 impl Behaviour {
@@ -40,16 +46,16 @@ impl Behaviour {
     pub fn options(&self, listen: SocketAddr) -> SimulatorOptions {
         SimulatorOptions {
             listen,
-            requests_per_minute: self.sim_requests_per_minute,
-            latency: self.sim_latency,
-            faults: self.sim_fault.clone(),
+            requests_per_minute: self.requests_per_minute,
+            latency: self.latency,
+            faults: self.fault.clone(),
             ..SimulatorOptions::default()
         }
     }
 }
 
 /// Serves until it is asked to stop.
-pub fn run(options: Options) -> anyhow::Result<ExitCode> {
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     block_on(async {
         let mut signals = Signals::listen()?;
         let simulator = Simulator::start(options.behaviour.options(options.listen)).await?;

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use genfleet_core::queue::topology::topology;
+use genfleet_core::{
+    options::ConfigError,
+    queue::topology::{check_prefix, topology},
+};
 
 /// Whose topology.
 #[derive(Clone, Debug, clap::Args)]
@@ -14,6 +17,7 @@ pub struct Options {
 
 /// Prints it.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    check_prefix(&options.queue_prefix).map_err(|error| ConfigError::new(error.to_string()))?;
     println!("{}", serde_json::to_string_pretty(&topology(&options.queue_prefix))?);
     Ok(ExitCode::SUCCESS)
 }

@@ -49,7 +49,7 @@ pub struct Options {
 /// Runs until it is asked to stop.
 pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
     let kinds = chosen(&options.kinds)?;
-    if options.queue.url().is_err() {
+    if options.queue.given_url()?.is_none() {
         options.queue.queue_url = Some(QueueUrl::sqlite("genfleet.db"));
     }
     options.queue.check()?;

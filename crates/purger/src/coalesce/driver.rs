@@ -1,28 +1,27 @@
-//! The coalescer's task: takes orders, asks for permits when a request is due, sends what is packed at the moment
+//! The coalescer's task: takes orders, asks for permits when a request is due, has sent what is packed at the moment
 //! the permit comes, answers the jobs that are over. Decides nothing itself.
 
 use std::{
     collections::{BTreeMap, HashMap},
     future::pending,
-    sync::Arc,
     time::Duration,
 };
 
-use genfleet_core::{
-    error::JobError,
-    metric::{PURGE_BATCH_PATHS, PURGE_PATHS},
-};
+use genfleet_core::error::JobError;
 use tokio::{
     sync::mpsc,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Command,
-    entry::{Entry, Share, shares},
+    entry::Entry,
+    flight::{Flight, Purpose},
     linger::{Due, Linger, Waiting},
-    pack::{Item, JobKey, Line, Pool, Sharing, jobs_on},
+    pack::{Item, JobKey, Pool, Sharing},
+    split::Step,
     verdict::{Case, CaseId, Refused},
 };
 use crate::api::{Aboard, Accepted, Cdn, Refusal};
@@ -30,24 +29,8 @@ use crate::api::{Aboard, Accepted, Cdn, Refusal};
 /// Shared requests in flight at once.
 const MAX_FLIGHTS: usize = 16;
 
-/// What a request is sent for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// The paths that wait.
-    Pool,
-    /// Finding who is guilty.
-    Case(CaseId),
-}
-
-/// A request on its way.
-#[derive(Debug)]
-pub(super) struct Flight {
-    pub(super) lines: Vec<Line>,
-    pub(super) purpose: Purpose,
-}
-
 /// What a sub-task comes back with.
-enum Done<P> {
+pub(super) enum Done<P> {
     Permit(Purpose, Result<P, JobError>),
     Answer(u64, Result<Accepted, Refusal>),
 }
@@ -56,7 +39,7 @@ enum Done<P> {
 pub(super) struct Driver<C: Cdn> {
     pub(super) cdn: C,
     commands: mpsc::UnboundedReceiver<Command>,
-    tasks: JoinSet<Done<C::Permit>>,
+    pub(super) tasks: JoinSet<Done<C::Permit>>,
     pub(super) linger: Linger,
     pub(super) pool: Pool,
     pub(super) entries: BTreeMap<JobKey, Entry>,
@@ -64,8 +47,8 @@ pub(super) struct Driver<C: Cdn> {
     pub(super) cases: BTreeMap<CaseId, Case>,
     /// Refused requests with a job that another case is about.
     pub(super) parked: Vec<Refused>,
-    /// Whether a permit for the pool is being waited for.
-    asking: bool,
+    /// Stops the waiting for a permit for the pool, where there is any.
+    asking: Option<CancellationToken>,
     next_id: u64,
 }
 
@@ -82,7 +65,7 @@ impl<C: Cdn> Driver<C> {
             flights: HashMap::new(),
             cases: BTreeMap::new(),
             parked: Vec::new(),
-            asking: false,
+            asking: None,
             next_id: 0,
         }
     }
@@ -103,13 +86,14 @@ impl<C: Cdn> Driver<C> {
                 else => pending().await,
             }
             self.answer_those_over();
+            self.stop_asking_for_nobody();
         }
     }
 
     /// Asks for a permit where a request is due; else says when one will be.
     fn ask_when_due(&mut self, now: Instant) -> Option<Instant> {
         let flights = self.flights.values().filter(|flight| flight.purpose == Purpose::Pool).count();
-        if self.asking || flights >= MAX_FLIGHTS {
+        if self.asking.is_some() || flights >= MAX_FLIGHTS {
             return None;
         }
         let since = |job| self.entries.get(&job)?.since;
@@ -117,9 +101,8 @@ impl<C: Cdn> Driver<C> {
         let waiting = Waiting { distinct: self.pool.distinct(), jobs: self.entries.len(), oldest };
         match self.linger.due(waiting, now) {
             Due::Now => {
-                self.asking = true;
                 let jobs: Vec<_> = self.pool.jobs().collect();
-                self.ask(Purpose::Pool, jobs);
+                self.asking = Some(self.ask(Purpose::Pool, jobs));
                 None
             }
             Due::At(then) => Some(then),
@@ -127,21 +110,33 @@ impl<C: Cdn> Driver<C> {
         }
     }
 
-    /// Waits for a permit in a sub-task.
-    pub(super) fn ask(&mut self, purpose: Purpose, jobs: impl IntoIterator<Item = JobKey>) {
-        let (cdn, aboard) = (self.cdn.clone(), self.aboard(jobs));
+    /// Waits for a permit in a sub-task, until the token is cancelled.
+    pub(super) fn ask(&mut self, purpose: Purpose, jobs: impl IntoIterator<Item = JobKey>) -> CancellationToken {
+        let stop = CancellationToken::new();
+        let (cdn, aboard) = (self.cdn.clone(), self.aboard(jobs, &stop));
         self.tasks.spawn(async move { Done::Permit(purpose, cdn.permit(&aboard).await) });
+        stop
+    }
+
+    /// A permit that others asked for serves whoever waits when it comes; where nobody does, none is waited for.
+    fn stop_asking_for_nobody(&self) {
+        if let Some(asking) = self.asking.as_ref().filter(|_| self.pool.is_empty()) {
+            asking.cancel();
+        }
+        self.cases.values().filter(|case| case.split.step() == Step::Over).for_each(|case| case.asking.cancel());
     }
 
     fn permitted(&mut self, purpose: Purpose, permit: Result<C::Permit, JobError>) {
         match (purpose, permit) {
             (Purpose::Pool, permit) => {
-                self.asking = false;
+                let is_stopped = self.asking.take().is_some_and(|asking| asking.is_cancelled());
                 match permit {
                     Ok(permit) => {
                         let lines = self.pool.pack();
                         self.send(permit, lines, purpose);
                     }
+                    // Who came since asks anew.
+                    Err(_) if is_stopped => {}
                     Err(error) => self.end_all(self.pool.jobs().collect(), &error),
                 }
             }
@@ -156,57 +151,15 @@ impl<C: Cdn> Driver<C> {
         }
     }
 
-    /// Sends `lines` in a sub-task. Where there are none any more, the permit goes back.
-    fn send(&mut self, permit: C::Permit, lines: Vec<Line>, purpose: Purpose) {
-        if lines.is_empty() {
-            return;
-        }
-        let jobs = jobs_on(&lines);
-        for job in &jobs {
-            self.entries.entry(*job).and_modify(Entry::departs);
-        }
-        let (id, cdn, aboard) = (self.new_id(), self.cdn.clone(), self.aboard(jobs));
-        let paths: Vec<Arc<str>> = lines.iter().map(|line| Arc::clone(&line.path)).collect();
-        #[expect(clippy::cast_precision_loss, reason = "at most 100")]
-        metrics::histogram!(PURGE_BATCH_PATHS).record(paths.len() as f64);
-        self.tasks.spawn(async move { Done::Answer(id, cdn.purge(permit, &paths, &aboard).await) });
-        self.flights.insert(id, Flight { lines, purpose });
-    }
-
-    fn aboard(&self, jobs: impl IntoIterator<Item = JobKey>) -> Aboard {
+    pub(super) fn aboard(&self, jobs: impl IntoIterator<Item = JobKey>, stop: &CancellationToken) -> Aboard {
         let orders: Vec<_> = jobs.into_iter().filter_map(|job| self.entries.get(&job)).map(Entry::order).collect();
         let first = orders.first();
         Aboard {
             traceparent: first.and_then(|order| order.traceparent.clone()),
             tracestate: first.and_then(|order| order.tracestate.clone()),
             jobs: orders.into_iter().map(|order| order.job.clone()).collect(),
+            stop: stop.clone(),
         }
-    }
-
-    fn answered(&mut self, id: u64, answer: Result<Accepted, Refusal>) {
-        let Some(flight) = self.flights.remove(&id) else { return };
-        let shares = shares(&flight.lines);
-        let requests = answer.as_ref().map_or_else(|refusal| refusal.requests, |accepted| accepted.requests);
-        for job in shares.keys() {
-            self.entries.entry(*job).and_modify(|entry| entry.returns(requests));
-        }
-        if shares.len() > 1 {
-            self.linger.left_together(Instant::now());
-        }
-        match answer {
-            Ok(accepted) => self.accepted(flight.purpose, &shares, &accepted),
-            Err(refusal) => self.refused(flight, shares.into_keys().collect(), refusal),
-        }
-    }
-
-    /// Notes for every job what the request did for it.
-    pub(super) fn note(&mut self, shares: &BTreeMap<JobKey, Share>, accepted: &Accepted) {
-        let is_shared = shares.len() > 1;
-        for (job, share) in shares {
-            self.entries.entry(*job).and_modify(|entry| entry.accepted(share, is_shared, accepted));
-        }
-        let paths: usize = shares.values().map(|share| share.indices.len()).sum();
-        metrics::counter!(PURGE_PATHS).increment(paths as u64);
     }
 
     fn obey_all(&mut self, first: Command) {
@@ -225,9 +178,9 @@ impl<C: Cdn> Driver<C> {
                 self.entries.insert(key, entry);
                 self.linger.arrived(now);
             }
-            Command::Withdraw(key) => self.end(key, JobError::interrupted()),
+            Command::Withdraw(key) => self.withdraw(key),
             Command::Leave(key) => {
-                self.end(key, JobError::interrupted());
+                self.withdraw(key);
                 self.answer(key);
             }
         }

@@ -11,6 +11,7 @@ use crate::progress::{Progress, State};
 
 mod disorder;
 mod fake;
+mod stopping;
 mod throughput;
 
 const LINGER: Duration = Duration::from_millis(20);
@@ -196,51 +197,6 @@ async fn a_job_goes_on_with_what_is_left_after_a_failure() {
     let books = cdn.books();
     assert_eq!((books.purged.len(), books.requests.len()), (1_000, 11));
     assert!(books.purged.values().all(|times| *times == 1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_job_that_is_stopped_waits_for_its_requests_in_flight_and_sends_nothing_more() {
-    let cdn = FakeCdn::new(Duration::from_secs(1));
-    let coalescer = start(&cdn, LINGER);
-    let (stop, began) = (CancellationToken::new(), Instant::now());
-    let stopper = stop.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        stopper.cancel();
-    });
-    let outcome = coalescer.purge(order("large", &paths("a", 5_000)), &stop).await;
-    assert_eq!(outcome.error.map(|error| error.class), Some(ErrorClass::Interrupted));
-    assert!(began.elapsed() < Duration::from_millis(1_100), "{:?}", began.elapsed());
-    assert_eq!((outcome.progress.report(&[]).paths_count, outcome.requests), (1_600, 16));
-    assert_eq!(cdn.books().requests.len(), 16);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stopped_job_does_not_wait_for_ever_for_an_answer_or_a_permit() {
-    let cdn = FakeCdn::new(Duration::from_secs(60));
-    let coalescer = start(&cdn, LINGER);
-    let (stop, began) = (CancellationToken::new(), Instant::now());
-    stop.cancel();
-    let waiting = coalescer.purge(order("waits", &paths("a", 2)), &stop).await;
-    assert_eq!(waiting.error.map(|error| error.class), Some(ErrorClass::Interrupted));
-    assert!(began.elapsed() < Duration::from_secs(18), "{:?}", began.elapsed());
-    let again = Instant::now();
-    cdn.books().permit_waits = Duration::from_secs(300);
-    coalescer.purge(order("waits", &paths("a", 2)), &stop).await;
-    assert!(again.elapsed() < Duration::from_millis(100), "{:?}", again.elapsed());
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_paths_of_a_handler_that_is_gone_are_not_sent() {
-    let cdn = FakeCdn::new(LINGER);
-    cdn.books().permit_waits = Duration::from_secs(5);
-    let coalescer = start(&cdn, LINGER);
-    let stop = CancellationToken::new();
-    let gone = coalescer.purge(order("gone", &paths("gone", 2)), &stop);
-    assert!(tokio::time::timeout(Duration::from_secs(1), gone).await.is_err());
-    let outcome = coalescer.purge(order("stays", &paths("stays", 2)), &stop).await;
-    assert!(outcome.error.is_none());
-    assert_eq!(cdn.books().requests, [["/stays/0", "/stays/1"]]);
 }
 
 #[tokio::test(start_paused = true)]

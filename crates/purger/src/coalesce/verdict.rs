@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 
 use genfleet_core::error::JobError;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    driver::{Driver, Flight, Purpose},
+    driver::Driver,
     entry::{Entry, Share},
+    flight::{Flight, Purpose},
     pack::{Item, JobKey, Line, jobs_on},
     split::{Split, Step, without},
 };
@@ -21,7 +23,9 @@ pub(super) type CaseId = u64;
 /// One refused request under investigation. There is always either a permit being waited for or a half in flight.
 #[derive(Debug)]
 pub(super) struct Case {
-    split: Split,
+    pub(super) split: Split,
+    /// Stops the waiting for a permit.
+    pub(super) asking: CancellationToken,
     /// The last refusal.
     error: JobError,
 }
@@ -47,6 +51,7 @@ impl<C: Cdn> Driver<C> {
     pub(super) fn refused(&mut self, flight: Flight, jobs: Vec<JobKey>, refusal: Refusal) {
         match refusal.with {
             RefusedFor::Content => return self.content_refused(flight, refusal.error),
+            RefusedFor::Nothing => return self.stopped(flight),
             RefusedFor::Permission => {
                 for job in jobs {
                     let Some(entry) = self.entries.get(&job) else { continue };
@@ -61,12 +66,26 @@ impl<C: Cdn> Driver<C> {
         }
     }
 
+    /// Who stays goes with the next request.
+    fn stopped(&mut self, flight: Flight) {
+        let Flight { mut lines, purpose, .. } = flight;
+        match purpose {
+            Purpose::Pool => self.put_back(items(&lines)),
+            Purpose::Case(id) => {
+                let is_whole = !without(&mut lines, |job| self.is_gone(job));
+                if let Some(case) = self.cases.get_mut(&id) {
+                    case.split.returned(lines, is_whole);
+                }
+                self.go_on(id);
+            }
+        }
+    }
+
     fn content_refused(&mut self, flight: Flight, error: JobError) {
-        let Flight { mut lines, purpose } = flight;
+        let Flight { mut lines, purpose, .. } = flight;
         let covered: Vec<Item> = lines.iter_mut().flat_map(|line| std::mem::take(&mut line.covered)).collect();
         self.put_back(covered);
-        let is_gone = |job| self.entries.get(&job).is_none_or(Entry::is_ending);
-        let is_whole = !without(&mut lines, is_gone);
+        let is_whole = !without(&mut lines, |job| self.is_gone(job));
         match purpose {
             Purpose::Pool => self.open(Refused { lines, is_whole, error }),
             Purpose::Case(id) => {
@@ -94,7 +113,7 @@ impl<C: Cdn> Driver<C> {
         let id = self.new_id();
         let Refused { lines, is_whole, error } = refused;
         tracing::info!(paths = lines.len(), error = %error.message, "a purge was refused: looking for the path");
-        self.cases.insert(id, Case { split: Split::new(lines, is_whole), error });
+        self.cases.insert(id, Case { split: Split::new(lines, is_whole), asking: CancellationToken::new(), error });
         self.go_on(id);
     }
 
@@ -103,8 +122,8 @@ impl<C: Cdn> Driver<C> {
         let Some(case) = self.cases.get_mut(&id) else { return };
         match case.split.step() {
             Step::Ask => {
-                let suspects = self.suspects_of(id);
-                self.ask(Purpose::Case(id), suspects);
+                let asking = self.ask(Purpose::Case(id), self.suspects_of(id));
+                self.cases.entry(id).and_modify(|case| case.asking = asking);
             }
             Step::Guilty => {
                 let (line, error) = (case.split.take_guilty(), case.error.clone());
@@ -170,6 +189,10 @@ impl<C: Cdn> Driver<C> {
         }
     }
 
+    fn is_gone(&self, job: JobKey) -> bool {
+        self.entries.get(&job).is_none_or(Entry::is_ending)
+    }
+
     fn is_suspected(&self, job: JobKey) -> bool {
         let asked_for = self.flights.values().filter(|flight| matches!(flight.purpose, Purpose::Case(_)));
         self.cases.values().any(|case| case.split.suspects(job))
@@ -187,7 +210,7 @@ impl<C: Cdn> Driver<C> {
         }
     }
 
-    /// Lets `job` end with `error` once its requests in flight did; nothing more is sent for it.
+    /// Lets `job` end with `error` once its requests on their way did; no further one takes it along.
     pub(super) fn end(&mut self, job: JobKey, error: JobError) {
         let Some(entry) = self.entries.get_mut(&job) else { return };
         entry.end(error);
@@ -198,6 +221,7 @@ impl<C: Cdn> Driver<C> {
         for refused in &mut self.parked {
             refused.is_whole &= !without(&mut refused.lines, |other| other == job);
         }
+        self.stop_deserted(job);
     }
 }
 

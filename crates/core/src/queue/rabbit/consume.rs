@@ -224,12 +224,13 @@ impl Consuming {
 
 /// Serves one kind until the session is lost; one that is worked by one process at a time, once it is this one.
 async fn serve_kind(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>, cap: u16) -> Lost {
-    let _lock = match intake.kind.is_exclusive() {
-        false => None,
-        true => match lock::hold(&link, &shared.prefix, intake.kind).await {
-            Ok(channel) => Some(channel),
-            Err(lost) => return lost,
-        },
+    let lock = async {
+        let alone = intake.kind.is_exclusive();
+        if alone { lock::hold(&link, &shared.prefix, intake.kind).await.map(Some) } else { Ok(None) }
+    };
+    let _held = match lock.await {
+        Ok(held) => held,
+        Err(lost) => return lost,
     };
     let flows = Arc::new(Flows::default());
     let lanes = Serving::new(&shared, &intake, &link, &flows, cap);

@@ -7,21 +7,16 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
+use super::headers;
 use crate::queue::{HeaderValue, Headers, MAX_HEADER_BYTES, Message, QueueError, header_bytes, topology};
 
-/// Counts returns; the broker's own.
-const DELIVERY_COUNT: &str = "x-delivery-count";
-/// Of the trace context; taken from anyone.
-const TRACE: [&str; 2] = ["traceparent", "tracestate"];
-/// Ours; taken from exchanges that only we write to.
-const OURS: &str = "genfleet-";
 /// Survives a restart of the broker.
 const PERSISTENT: u8 = 2;
 
 /// What came by `exchange`, and how often it came back before.
 pub(super) fn received(prefix: &str, delivery: lapin::message::Delivery) -> (Message, u32) {
     let properties = &delivery.properties;
-    let returns = properties.headers().as_ref().map_or(0, |headers| returns(headers, delivery.redelivered));
+    let returns = properties.headers().as_ref().map_or(0, |table| headers::returns(table, delivery.redelivered));
     let ours = topology::is_ours(prefix, delivery.exchange.as_str());
     let message = Message {
         message_id: text(properties.message_id().as_ref()),
@@ -29,7 +24,7 @@ pub(super) fn received(prefix: &str, delivery: lapin::message::Delivery) -> (Mes
         reply_to: text(properties.reply_to().as_ref()),
         timestamp: *properties.timestamp(),
         content_type: text(properties.content_type().as_ref()),
-        headers: properties.headers().as_ref().map(|headers| counting(headers, ours)).unwrap_or_default(),
+        headers: properties.headers().as_ref().map(|table| headers::counting(table, ours)).unwrap_or_default(),
         body: delivery.data.into(),
     };
     (message, returns)
@@ -37,44 +32,6 @@ pub(super) fn received(prefix: &str, delivery: lapin::message::Delivery) -> (Mes
 
 fn text(short: Option<&ShortString>) -> Option<String> {
     short.map(|short| short.as_str().to_owned())
-}
-
-/// A message copied by hand from a shelf brings the old count along: on a first delivery it means nothing.
-fn returns(headers: &FieldTable, redelivered: bool) -> u32 {
-    let count = headers.inner().get(DELIVERY_COUNT).and_then(header).and_then(|value| value.as_i64());
-    if redelivered { count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0) } else { 0 }
-}
-
-fn counting(headers: &FieldTable, ours: bool) -> Headers {
-    let counts = |name: &str| TRACE.contains(&name) || (ours && name.starts_with(OURS));
-    let taken = headers.inner().iter().filter(|(name, _)| counts(name.as_str()));
-    taken.filter_map(|(name, value)| Some((name.as_str().to_owned(), header(value)?))).collect()
-}
-
-fn header(value: &AMQPValue) -> Option<HeaderValue> {
-    let number = match value {
-        AMQPValue::LongString(text) => {
-            return Some(HeaderValue::Text(String::from_utf8_lossy(text.as_bytes()).into_owned()));
-        }
-        AMQPValue::ShortString(text) => return Some(HeaderValue::Text(text.as_str().to_owned())),
-        AMQPValue::ShortShortInt(number) => (*number).into(),
-        AMQPValue::ShortShortUInt(number) => (*number).into(),
-        AMQPValue::ShortInt(number) => (*number).into(),
-        AMQPValue::ShortUInt(number) => (*number).into(),
-        AMQPValue::LongInt(number) => (*number).into(),
-        AMQPValue::LongUInt(number) => (*number).into(),
-        AMQPValue::LongLongInt(number) => *number,
-        AMQPValue::Timestamp(seconds) => i64::try_from(*seconds).ok()?,
-        AMQPValue::Boolean(_)
-        | AMQPValue::Float(_)
-        | AMQPValue::Double(_)
-        | AMQPValue::DecimalValue(_)
-        | AMQPValue::FieldArray(_)
-        | AMQPValue::FieldTable(_)
-        | AMQPValue::ByteArray(_)
-        | AMQPValue::Void => return None,
-    };
-    Some(HeaderValue::Number(number))
 }
 
 /// All that goes along with a publication. Headers beyond the frame limit would close the connection, again
@@ -125,6 +82,8 @@ mod tests {
     use super::*;
     use lapin::message::Delivery;
 
+    const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
     fn delivery(exchange: &str, redelivered: bool, headers: &[(&str, AMQPValue)]) -> Delivery {
         let table: BTreeMap<_, _> = headers.iter().map(|(name, value)| ((*name).into(), value.clone())).collect();
         let mut delivery = Delivery::mock(1, exchange.into(), "cdn.purge".into(), redelivered, b"{}".to_vec());
@@ -138,9 +97,9 @@ mod tests {
 
     #[test]
     fn our_headers_count_only_from_where_producers_cannot_write() {
-        let headers = [("genfleet-attempts", AMQPValue::LongInt(2)), ("traceparent", long("00-a-b-01"))];
+        let headers = [("genfleet-attempts", AMQPValue::LongInt(2)), ("traceparent", long(TRACEPARENT))];
         let (forged, _) = received("g", delivery("g.jobs", false, &headers));
-        assert_eq!(forged.headers, Headers::from([("traceparent".to_owned(), "00-a-b-01".into())]));
+        assert_eq!(forged.headers, Headers::from([("traceparent".to_owned(), TRACEPARENT.into())]));
         for exchange in ["g.work", "g.delay.03"] {
             let (ours, _) = received("g", delivery(exchange, false, &headers));
             assert_eq!(ours.headers.get("genfleet-attempts"), Some(&HeaderValue::Number(2)), "{exchange}");
@@ -164,28 +123,6 @@ mod tests {
     }
 
     #[test]
-    fn every_whole_number_is_a_number_and_bad_utf8_is_mended() {
-        let numbers = [
-            AMQPValue::ShortShortInt(7),
-            AMQPValue::ShortShortUInt(7),
-            AMQPValue::ShortInt(7),
-            AMQPValue::ShortUInt(7),
-        ];
-        for value in numbers.into_iter().chain([
-            AMQPValue::LongInt(7),
-            AMQPValue::LongUInt(7),
-            AMQPValue::LongLongInt(7),
-            AMQPValue::Timestamp(7),
-        ]) {
-            assert_eq!(header(&value), Some(HeaderValue::Number(7)), "{value:?}");
-        }
-        assert_eq!(
-            header(&AMQPValue::LongString(b"a\xff".to_vec().into())),
-            Some(HeaderValue::Text("a\u{fffd}".to_owned()))
-        );
-    }
-
-    #[test]
     fn returns_are_counted_by_the_broker_alone() {
         let count = [("x-delivery-count", AMQPValue::LongLongInt(4))];
         assert_eq!(received("g", delivery("g.jobs", true, &count)).1, 4);
@@ -205,6 +142,7 @@ mod tests {
             content_type: Some("application/json".to_owned()),
             headers: Headers::from([
                 ("genfleet-attempts".to_owned(), 2_i64.into()),
+                ("traceparent".to_owned(), TRACEPARENT.into()),
                 ("tracestate".to_owned(), "x=y".into()),
             ]),
         };

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use lapin::{
-    Channel, Connection, ExchangeKind,
+    Channel, Connection, ErrorKind, ExchangeKind,
     options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    protocol::{AMQPErrorKind, AMQPSoftError},
     types::{AMQPValue, FieldTable, ShortString},
 };
 
@@ -13,9 +14,12 @@ use crate::queue::topology::{Argument, Arguments, Binding, Exchange, Queue, Rout
 
 /// What to do about an object that is there with other arguments.
 const DIFFERS: &str =
-    "remedy: delete it once it is empty and let this process declare it anew, or run with --topology verify";
+    "remedy: delete it once it is empty and let --topology declare make it anew, or run with --topology skip";
 /// What to do about an object that is not there.
 const MISSING: &str = "remedy: run once with --topology declare, or declare what `genfleet topology` prints";
+/// What to do where our user may not declare.
+const FORBIDDEN: &str =
+    "remedy: give this user that right, or declare what `genfleet topology` prints and run with --topology verify";
 
 /// Whatever `--topology` asks for, on a channel of its own.
 pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<(), Lost> {
@@ -24,67 +28,112 @@ pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<
     }
     let _alone = shared.declaring.lock().await;
     let channel = connection.create_channel().await.map_err(|error| why(&error))?;
-    match shared.mode {
-        TopologyMode::Declare => declare(&channel, &shared.topology).await?,
-        TopologyMode::Verify => verify(&channel, &shared.topology).await?,
-        TopologyMode::Skip => {}
-    }
+    let channel = match shared.mode {
+        TopologyMode::Declare => declare(channel, &shared.topology).await?,
+        TopologyMode::Verify => verify(connection, channel, &shared.topology).await?,
+        TopologyMode::Skip => channel,
+    };
     channel.close(200, "done".into()).await.map_err(|error| why(&error))
 }
 
-async fn declare(channel: &Channel, topology: &Topology) -> Result<(), Lost> {
-    for exchange in &topology.exchanges {
-        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        declare_exchange(channel, exchange, options)
-            .await
-            .map_err(|error| refused("exchange", &exchange.name, DIFFERS, &error))?;
-    }
-    for queue in &topology.queues {
-        let options = QueueDeclareOptions { durable: true, ..Default::default() };
-        declare_queue(channel, queue, options).await.map_err(|error| refused("queue", &queue.name, DIFFERS, &error))?;
+async fn declare(channel: Channel, topology: &Topology) -> Result<Channel, Lost> {
+    for object in objects(topology) {
+        object.declare(&channel, false).await.map_err(|error| refused(object.shown(), &error))?;
     }
     for binding in &topology.bindings {
-        bind(channel, binding).await.map_err(|error| refused("binding to", &binding.destination, DIFFERS, &error))?;
+        let to = || ("binding to", binding.destination.as_str());
+        bind(&channel, binding).await.map_err(|error| refused(to(), &error))?;
     }
-    Ok(())
+    Ok(channel)
 }
 
+/// A passive declaration finds what is missing and compares nothing; an active one compares, and makes nothing of
+/// what is there. Should somebody delete it between the two, it is made anew.
+///
 /// Bindings cannot be looked at over AMQP; a publication that finds none is noticed when it comes back.
-async fn verify(channel: &Channel, topology: &Topology) -> Result<(), Lost> {
-    for exchange in &topology.exchanges {
-        let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
-        declare_exchange(channel, exchange, options)
-            .await
-            .map_err(|error| refused("exchange", &exchange.name, MISSING, &error))?;
+async fn verify(connection: &Connection, mut channel: Channel, topology: &Topology) -> Result<Channel, Lost> {
+    let mut comparable = true;
+    for object in objects(topology) {
+        object.declare(&channel, true).await.map_err(|error| refused(object.shown(), &error))?;
+        if !comparable {
+            continue;
+        }
+        match object.declare(&channel, false).await {
+            Ok(()) => {}
+            // The rights of such a user are meant to be few: it is not asked again, object by object.
+            Err(error) if soft(&error) == Some(AMQPSoftError::ACCESSREFUSED) => {
+                let reason = why(&error);
+                tracing::info!(reason, "exchanges and queues are looked for, their arguments could not be compared");
+                comparable = false;
+                // The refusal closed it.
+                channel = connection.create_channel().await.map_err(|error| why(&error))?;
+            }
+            Err(error) => return Err(refused(object.shown(), &error)),
+        }
     }
-    for queue in &topology.queues {
-        let options = QueueDeclareOptions { passive: true, ..Default::default() };
-        declare_queue(channel, queue, options).await.map_err(|error| refused("queue", &queue.name, MISSING, &error))?;
-    }
-    Ok(())
+    Ok(channel)
 }
 
-/// Only the broker's own objection has a remedy; a connection that broke meanwhile has none.
-fn refused(what: &str, name: &str, remedy: &str, error: &lapin::Error) -> Lost {
-    let remedy = if error.is_amqp_soft_error() { format!("; {remedy}") } else { String::new() };
+/// Only an objection of the broker has a remedy; a connection that broke meanwhile has none.
+fn refused((what, name): (&str, &str), error: &lapin::Error) -> Lost {
+    let remedy = match soft(error) {
+        Some(AMQPSoftError::PRECONDITIONFAILED) => format!("; {DIFFERS}"),
+        Some(AMQPSoftError::NOTFOUND) => format!("; {MISSING}"),
+        Some(AMQPSoftError::ACCESSREFUSED) => format!("; {FORBIDDEN}"),
+        _ => String::new(),
+    };
     format!("{what} {name}: {}{remedy}", why(error))
 }
 
-async fn declare_exchange(
-    channel: &Channel,
-    exchange: &Exchange,
-    options: ExchangeDeclareOptions,
-) -> lapin::Result<()> {
-    let kind = match exchange.routing {
+fn soft(error: &lapin::Error) -> Option<AMQPSoftError> {
+    let ErrorKind::ProtocolError(refusal) = error.kind() else { return None };
+    match refusal.kind() {
+        AMQPErrorKind::Soft(soft) => Some(soft.clone()),
+        AMQPErrorKind::Hard(_) => None,
+    }
+}
+
+/// What can be declared by itself.
+#[derive(Clone, Copy)]
+enum Object<'a> {
+    Exchange(&'a Exchange),
+    Queue(&'a Queue),
+}
+
+fn objects(topology: &Topology) -> impl Iterator<Item = Object<'_>> {
+    topology.exchanges.iter().map(Object::Exchange).chain(topology.queues.iter().map(Object::Queue))
+}
+
+impl Object<'_> {
+    fn shown(&self) -> (&str, &str) {
+        match self {
+            Self::Exchange(exchange) => ("exchange", &exchange.name),
+            Self::Queue(queue) => ("queue", &queue.name),
+        }
+    }
+
+    /// Passive: only looked for.
+    async fn declare(self, channel: &Channel, passive: bool) -> lapin::Result<()> {
+        match self {
+            Self::Exchange(exchange) => {
+                let options = ExchangeDeclareOptions { durable: true, passive, ..Default::default() };
+                let (name, arguments) = (name(&exchange.name), table(&exchange.arguments));
+                channel.exchange_declare(name, kind(exchange.routing), options, arguments).await
+            }
+            Self::Queue(queue) => {
+                let options = QueueDeclareOptions { durable: true, passive, ..Default::default() };
+                channel.queue_declare(name(&queue.name), options, table(&queue.arguments)).await.map(drop)
+            }
+        }
+    }
+}
+
+fn kind(routing: Routing) -> ExchangeKind {
+    match routing {
         Routing::Direct => ExchangeKind::Direct,
         Routing::Fanout => ExchangeKind::Fanout,
         Routing::Topic => ExchangeKind::Topic,
-    };
-    channel.exchange_declare(name(&exchange.name), kind, options, table(&exchange.arguments)).await
-}
-
-async fn declare_queue(channel: &Channel, queue: &Queue, options: QueueDeclareOptions) -> lapin::Result<()> {
-    channel.queue_declare(name(&queue.name), options, table(&queue.arguments)).await.map(drop)
+    }
 }
 
 async fn bind(channel: &Channel, binding: &Binding) -> lapin::Result<()> {

@@ -1,33 +1,27 @@
 //! From a URL to an open AMQP connection: the hosts and their order, TLS, time-outs, and a way to end what
 //! hangs. Never shows a password.
 
-use std::{
-    fs,
-    net::{Shutdown, TcpStream},
-    os::fd::AsFd,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{net::TcpStream, os::fd::AsFd, time::Duration};
 
 use lapin::{
     AsyncTcpStream, Connection, ConnectionProperties, ErrorKind,
     protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
-    tcp::{OwnedIdentity, OwnedTLSConfig},
     uri::{AMQPScheme, AMQPUri},
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 use url::{Host as UrlHost, Url};
 
-use super::{super::QueueError, ClientIdentity, RabbitSettings};
+use super::{RabbitSettings, certificates::Certificates, line::Line};
+use crate::queue::{QueueError, topology::check_prefix};
 
 /// Name, TCP, TLS and the AMQP handshake together.
 const DIAL: Duration = Duration::from_secs(10);
 /// Seconds, where the URL does not say: two of them without a sign of life end the connection.
 const HEARTBEAT: u16 = 15;
-/// Exchange and queue names are short strings, and ours are up to 30 bytes longer.
-const LONGEST_PREFIX: usize = 100;
+
+/// The session would be rebuilt at every look.
+const NO_PATIENCE: &str = "--queue-watchdog: 0 s is no patience; write 60s";
 
 /// lapin ends the connection over a message whose short strings (ids, names of headers) are not UTF-8.
 pub(super) const UNREADABLE: &str = "the broker sent what cannot be read";
@@ -44,22 +38,23 @@ pub(super) struct Host {
 pub(super) struct Broker {
     hosts: Vec<Host>,
     name: String,
-    ca_file: Option<PathBuf>,
-    identity: Option<ClientIdentity>,
+    certificates: Certificates,
 }
 
 impl Broker {
     /// Checks all that can be checked without the broker.
     pub(super) fn new(settings: &RabbitSettings) -> Result<Self, QueueError> {
         check_prefix(&settings.prefix)?;
+        if settings.watchdog.is_zero() {
+            return Err(QueueError::Configuration(NO_PATIENCE.to_owned()));
+        }
         let hosts = settings.urls.iter().map(host).collect::<Result<Vec<_>, _>>()?;
         if hosts.is_empty() {
             return Err(QueueError::Configuration("no broker is named: give an amqp:// or amqps:// URL".to_owned()));
         }
-        let (ca_file, identity) = (settings.ca_file.clone(), settings.client_identity.clone());
-        let broker = Self { hosts, name: settings.name.clone(), ca_file, identity };
-        broker.tls().map_err(QueueError::Configuration)?;
-        Ok(broker)
+        let certificates = Certificates::new(settings.ca_file.clone(), settings.client_identity.clone());
+        certificates.read().map_err(QueueError::Configuration)?;
+        Ok(Self { hosts, name: settings.name.clone(), certificates })
     }
 
     /// The hosts in an order of chance, over and over.
@@ -73,9 +68,9 @@ impl Broker {
     pub(super) async fn dial(&self, host: &Host, role: &str) -> Result<(Connection, Line), String> {
         let properties = ConnectionProperties::default().with_connection_name(format!("{} {role}", self.name).into());
         let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
-        let tls = self.tls()?;
+        let tls = self.certificates.read()?;
         let line = Line::default();
-        let held = line.0.clone();
+        let held = line.socket();
         // lapin applies no time-out of its own, neither to dialling nor to the handshake, and a connection
         // attempt that is dropped lives on in its thread: our own dialling keeps hold of the socket to end it.
         let connecting = Connection::connector(
@@ -104,33 +99,6 @@ impl Broker {
             Err(_) => Err(format!("{}: no connection within {DIAL:?}", host.shown)),
         }
     }
-
-    /// Read anew each time: certificates are rotated.
-    fn tls(&self) -> Result<OwnedTLSConfig, String> {
-        let cert_chain =
-            self.ca_file.as_deref().map(|file| read(file).and_then(|bytes| pem_text(file, bytes))).transpose()?;
-        let identity = self.identity.as_ref().map(|identity| {
-            Ok::<_, String>(OwnedIdentity::PKCS8 { pem: read(&identity.certificate)?, key: read(&identity.key)? })
-        });
-        Ok(OwnedTLSConfig { identity: identity.transpose()?, cert_chain })
-    }
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, String> {
-    fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
-}
-
-fn pem_text(file: &Path, bytes: Vec<u8>) -> Result<String, String> {
-    String::from_utf8(bytes).map_err(|_| format!("{} is no PEM file", file.display()))
-}
-
-fn check_prefix(prefix: &str) -> Result<(), QueueError> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
-    if (1..=LONGEST_PREFIX).contains(&prefix.len()) && prefix.bytes().all(allowed) && !prefix.starts_with("amq.") {
-        return Ok(());
-    }
-    let rule = format!("1 to {LONGEST_PREFIX} of A-Za-z0-9._:- and does not begin with amq.");
-    Err(QueueError::Configuration(format!("{prefix:?} is no queue prefix: it takes {rule}")))
 }
 
 /// No error here may repeat the URL: it holds a password.
@@ -172,51 +140,6 @@ pub(super) fn why(error: &lapin::Error) -> String {
         };
     }
     error.to_string()
-}
-
-/// The socket under a connection, to end it where the AMQP way of closing hangs. Cut when dropped.
-#[derive(Default)]
-pub(super) struct Line(Arc<Socket>);
-
-#[derive(Default)]
-struct Socket(Mutex<Held>);
-
-#[derive(Default)]
-struct Held {
-    cut: bool,
-    socket: Option<TcpStream>,
-}
-
-impl Line {
-    /// lapin's thread sees the end of the stream and ends as well.
-    pub(super) fn cut(&self) {
-        let mut held = self.0.held();
-        held.cut = true;
-        if let Some(socket) = held.socket.take() {
-            let _ = socket.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.cut();
-    }
-}
-
-impl Socket {
-    fn hold(&self, socket: TcpStream) {
-        let mut held = self.held();
-        if held.cut {
-            let _ = socket.shutdown(Shutdown::Both);
-        } else {
-            held.socket = Some(socket);
-        }
-    }
-
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[cfg(test)]
@@ -270,17 +193,19 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_that_names_no_queue_is_refused() {
-        for prefix in ["", "amq.mine", "two words", &"x".repeat(101)] {
-            let settings = RabbitSettings { prefix: prefix.to_owned(), ..settings(&["amqp://h"]) };
-            assert!(Broker::new(&settings).is_err(), "{prefix}");
+    fn whatever_cannot_work_is_found_without_a_runtime_and_without_connecting() {
+        let good = || settings(&["amqps://nobody.invalid"]);
+        good().check().unwrap();
+        for (wrong, told) in [
+            (RabbitSettings { prefix: "amq.mine".to_owned(), ..good() }, "no queue prefix"),
+            (RabbitSettings { watchdog: Duration::ZERO, ..good() }, "--queue-watchdog"),
+            (RabbitSettings { ca_file: Some("no/such/ca.pem".into()), ..good() }, "no/such/ca.pem cannot be read"),
+            (settings(&["amqp://h?heartbeat=soon"]), "a broker's URL is wrong"),
+            (settings(&[]), "no broker is named"),
+        ] {
+            let error = wrong.check().unwrap_err();
+            assert!(matches!(error, QueueError::Configuration(_)) && error.to_string().contains(told), "{error}");
         }
-    }
-
-    #[test]
-    fn a_certificate_that_cannot_be_read_is_named() {
-        let settings = RabbitSettings { ca_file: Some("no/such/ca.pem".into()), ..settings(&["amqps://h"]) };
-        assert!(Broker::new(&settings).err().unwrap().to_string().starts_with("no/such/ca.pem cannot be read"));
     }
 
     #[test]

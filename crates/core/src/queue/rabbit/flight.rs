@@ -27,21 +27,16 @@ use std::{
 };
 
 use backoff::{ExponentialBackoff, backoff::Backoff};
-use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use lapin::{
-    BasicProperties, Channel, Confirmation, message::BasicReturnMessage, options::BasicPublishOptions,
-    types::ShortString,
-};
+use lapin::{Channel, Confirmation, options::BasicPublishOptions};
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use super::{convert, dial::why, session::Lost};
-use crate::{
-    metric,
-    queue::{Destination, Publication, QueueError, topology},
-    retry,
+use super::{
+    dial::why,
+    outgoing::{Mark, Outgoing},
+    session::Lost,
 };
+use crate::{metric, retry};
 
 /// No confirm at all for this long, with something to confirm and the broker not blocking.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -52,49 +47,6 @@ const REFUSED: (Duration, Duration) = (Duration::from_millis(250), Duration::fro
 
 /// A reply refused for this long is given up like one that nobody waits for.
 const REPLY_HELD: Duration = Duration::from_secs(5);
-
-/// What makes a returned message known again.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Mark {
-    message_id: ShortString,
-    exchange: ShortString,
-    key: ShortString,
-}
-
-#[derive(Debug)]
-pub(super) struct Outgoing {
-    exchange: ShortString,
-    key: ShortString,
-    properties: BasicProperties,
-    body: Bytes,
-    mark: Mark,
-    is_reply: bool,
-}
-
-impl Outgoing {
-    /// Routed and ready to be sent. A message without an id is given one: a return is known by it.
-    pub(super) fn new(prefix: &str, publication: Publication) -> Result<Self, QueueError> {
-        let Publication { to, message } = publication;
-        let (exchange, key) = topology::route(prefix, &to);
-        let (exchange, key) = (convert::short(&exchange)?, convert::short(&key)?);
-        let mut properties = convert::properties(&message)?;
-        let message_id = properties.message_id().clone().unwrap_or_else(|| Uuid::new_v4().to_string().into());
-        properties = properties.with_message_id(message_id.clone());
-        let mark = Mark { message_id, exchange: exchange.clone(), key: key.clone() };
-        let is_reply = matches!(to, Destination::Reply { .. });
-        Ok(Self { exchange, key, properties, body: message.body, mark, is_reply })
-    }
-
-    /// Whether it goes to a producer's own queue.
-    pub(super) fn is_reply(&self) -> bool {
-        self.is_reply
-    }
-
-    /// For problems and logs.
-    pub(super) fn shown(&self) -> String {
-        format!("exchange {:?}, key {:?}", self.exchange.as_str(), self.key.as_str())
-    }
-}
 
 /// The end of one sending.
 pub(super) struct Resolved {
@@ -209,7 +161,7 @@ impl Flight {
             Ok(Confirmation::NotRequested) | Err(_) => None,
         };
         if let Some(message) = carried {
-            *self.returned.entry(mark(&message)).or_default() += 1;
+            *self.returned.entry(Mark::of(&message)).or_default() += 1;
         }
     }
 
@@ -223,7 +175,7 @@ impl Flight {
         }
         metrics::histogram!(metric::PUBLISH_CONFIRM).record(took.as_secs_f64());
         self.refused.remove(&resolved.number);
-        match (self.was_returned(&outgoing.mark), outgoing.is_reply) {
+        match (self.was_returned(&outgoing.mark), outgoing.is_reply()) {
             (false, _) => Verdict::Confirmed,
             (true, false) => Verdict::Unroutable,
             (true, true) => {
@@ -247,7 +199,7 @@ impl Flight {
         let fresh = || Refused { since: Instant::now(), due: None, waits: retry::full_jitter(shortest, longest) };
         let refused = self.refused.entry(number).or_insert_with(fresh);
         // Somebody else's queue, and nobody empties it: no job of ours waits for that.
-        if outgoing.is_reply && refused.since.elapsed() > REPLY_HELD {
+        if outgoing.is_reply() && refused.since.elapsed() > REPLY_HELD {
             self.refused.remove(&number);
             metrics::counter!(metric::REPLIES_UNROUTABLE).increment(1);
             return Verdict::Confirmed;
@@ -295,9 +247,4 @@ async fn publish(channel: Channel, number: u64, outgoing: Arc<Outgoing>) -> Reso
         Err(error) => Err(error),
     };
     Resolved { number, outcome }
-}
-
-fn mark(message: &BasicReturnMessage) -> Mark {
-    let message_id = message.properties.message_id().clone().unwrap_or_default();
-    Mark { message_id, exchange: message.exchange.clone(), key: message.routing_key.clone() }
 }

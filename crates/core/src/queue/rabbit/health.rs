@@ -73,6 +73,14 @@ impl Board {
         Self { clock, states, refusal: Mutex::new(None), blocked: AtomicBool::new(false) }
     }
 
+    /// From now on this connection is a problem while it is not there.
+    pub(super) fn needs(&self, role: Role) {
+        let state = &mut self.states()[role as usize];
+        if let State::Unused = state {
+            *state = State::Down { since: self.clock.now(), reason: "not yet dialled".to_owned() };
+        }
+    }
+
     pub(super) fn up(&self, role: Role) {
         metrics::gauge!(metric::BROKER_CONNECTED, "role" => role.as_str()).set(1);
         self.set(role, State::Up);
@@ -101,6 +109,8 @@ impl Board {
         self.blocked.load(Ordering::Acquire)
     }
 
+    /// Whoever tells how the queue is tells the problems, all of them sentences; the flag repeats one of them for
+    /// the worker's intake.
     pub(super) fn health(&self) -> Health {
         let states = self.states();
         let mut problems: Vec<String> =
@@ -151,10 +161,23 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_broker_is_a_problem_and_stops_the_intake() {
+    fn a_connection_that_is_needed_is_a_problem_until_it_is_there_and_no_longer() {
+        let board = Board::new(Arc::new(SystemClock));
+        board.needs(Role::Consume);
+        let problems = board.health().problems;
+        assert!(problems.len() == 1 && problems[0].ends_with("not yet dialled"), "{problems:?}");
+        board.up(Role::Consume);
+        board.needs(Role::Consume);
+        assert_eq!(board.health(), Health::default());
+    }
+
+    #[test]
+    fn a_blocked_broker_is_told_once_as_a_problem_and_stops_the_intake() {
         let board = Board::new(Arc::new(SystemClock));
         board.block(true);
-        assert!(board.health().publishing_blocked && board.health().problems.len() == 1);
+        let Health { problems, publishing_blocked } = board.health();
+        assert_eq!(problems, ["the broker takes no publications: an alarm of its memory or its disk"]);
+        assert!(publishing_blocked, "for the worker, which begins no job");
         board.block(false);
         assert_eq!(board.health(), Health::default());
     }

@@ -1,14 +1,14 @@
 //! What the operator's tool looks at, over a short-lived connection of its own: events as they happen, the
 //! window of past events, counts. Takes no message away.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use lapin::{
     Channel, Connection, Consumer,
     options::{
-        BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions, QueueBindOptions,
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueBindOptions,
         QueueDeclareOptions,
     },
     types::{FieldTable, ShortString},
@@ -17,12 +17,22 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     RabbitSettings, convert, counts,
-    dial::{Broker, Line, why},
+    dial::{Broker, why},
+    line::Line,
 };
 use crate::queue::{QueueError, topology};
 
+mod follow;
+
+pub use self::follow::{Followed, Following};
+
 /// Events on their way to a follower, at most.
 const AHEAD: u16 = 500;
+/// Events handed to one consumer that gives none back, at most: the largest prefetch there is. For more there are
+/// more consumers.
+const PORTION: u16 = u16::MAX;
+/// Nothing comes for this long: somebody else holds the rest.
+const SILENCE: Duration = Duration::from_secs(2);
 /// How long the broker may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -68,32 +78,44 @@ impl Inspector {
         Ok(EventFollower { consumer: consumer.map_err(|error| broker(&error))? })
     }
 
-    /// The oldest `limit` events that are kept; they stay.
+    /// The latest `limit` events of the window, oldest first; they stay.
+    ///
+    /// A queue has no end to begin at: all of the window is read, and given back. At its fullest (a million events)
+    /// that takes a minute or so, of the broker more than of us: only the latest are kept here.
     pub async fn window_events(&self, limit: usize) -> Result<Vec<Bytes>, QueueError> {
         let channel = self.channel().await?;
         let queue = convert::short(&topology::events(&self.prefix))?;
-        let (mut bodies, mut last) = (Vec::new(), None);
-        while bodies.len() < limit {
-            let got =
-                channel.basic_get(queue.clone(), BasicGetOptions::default()).await.map_err(|error| broker(&error))?;
-            let Some(got) = got else { break };
-            last = Some(got.delivery.acker.clone());
-            bodies.push(got.delivery.data.into());
+        channel.basic_qos(PORTION, BasicQosOptions::default()).await.map_err(|error| broker(&error))?;
+        let there = counts::ready(&channel, queue.as_str()).await.map_err(|error| broker(&error))?;
+        let mut window = Window { left: if limit == 0 { 0 } else { there }, limit, latest: VecDeque::new() };
+        let (mut consumers, mut portion) = (Vec::new(), PORTION);
+        while window.left > 0 && portion == PORTION {
+            let consumer = channel
+                .basic_consume(queue.clone(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
+                .await
+                .map_err(|error| broker(&error))?;
+            consumers.push(consumer.tag());
+            portion = window.read(consumer).await?;
         }
-        if let Some(last) = last {
+        if !consumers.is_empty() {
+            // First, or they would come again.
+            for consumer in consumers {
+                let ended = channel.basic_cancel(consumer, BasicCancelOptions::default()).await;
+                ended.map_err(|error| broker(&error))?;
+            }
             let all = BasicNackOptions { multiple: true, requeue: true };
-            last.nack(all).await.map_err(|error| broker(&error))?;
-            Self::until_back(&channel, &queue, bodies.len()).await?;
+            channel.basic_nack(0, all).await.map_err(|error| broker(&error))?;
+            Self::until_back(&channel, &queue, there - window.left).await?;
         }
         channel.close(200, "done".into()).await.map_err(|error| broker(&error))?;
-        Ok(bodies)
+        Ok(window.latest.into())
     }
 
     /// The broker takes a moment to put them back: whoever looks next should see them.
-    async fn until_back(channel: &Channel, queue: &ShortString, given: usize) -> Result<(), QueueError> {
+    async fn until_back(channel: &Channel, queue: &ShortString, given: u32) -> Result<(), QueueError> {
         for _ in 0..PATIENCE {
             let ready = counts::ready(channel, queue.as_str()).await.map_err(|error| broker(&error))?;
-            if usize::try_from(ready).is_ok_and(|ready| ready >= given) {
+            if ready >= given {
                 break;
             }
             sleep(MOMENT).await;
@@ -122,6 +144,31 @@ fn broker(error: &lapin::Error) -> QueueError {
     QueueError::Broker(why(error))
 }
 
+/// A look at the window.
+struct Window {
+    /// So many are still to be read.
+    left: u32,
+    limit: usize,
+    latest: VecDeque<Bytes>,
+}
+
+impl Window {
+    /// Reads what one consumer is given; how many that were.
+    async fn read(&mut self, mut consumer: Consumer) -> Result<u16, QueueError> {
+        let mut read = 0;
+        while self.left > 0 && read < PORTION {
+            // Somebody else may look as well, and have the rest.
+            let Ok(Some(delivery)) = timeout(SILENCE, consumer.next()).await else { break };
+            self.latest.push_back(delivery.map_err(|error| broker(&error))?.data.into());
+            if self.latest.len() > self.limit {
+                self.latest.pop_front();
+            }
+            (self.left, read) = (self.left - 1, read + 1);
+        }
+        Ok(read)
+    }
+}
+
 /// Events as they happen.
 pub struct EventFollower {
     consumer: Consumer,
@@ -134,9 +181,8 @@ impl EventFollower {
             Ok(delivery) => delivery,
             Err(error) => return Some(Err(broker(&error))),
         };
-        match delivery.acker.ack(BasicAckOptions::default()).await {
-            Ok(_) => Some(Ok(delivery.data.into())),
-            Err(error) => Some(Err(broker(&error))),
-        }
+        // Where this fails the next call tells so; the event is here all the same.
+        let _ = delivery.acker.ack(BasicAckOptions::default()).await;
+        Some(Ok(delivery.data.into()))
     }
 }

@@ -13,8 +13,9 @@ use tokio::{
 
 use super::{
     Shared,
-    flight::{Flight, Outgoing, Resolved, Verdict},
+    flight::{Flight, Resolved, Verdict},
     health::Role,
+    outgoing::Outgoing,
     session::{Link, Lost, Work},
 };
 use crate::{
@@ -47,6 +48,20 @@ pub(super) struct Entry {
     outgoing: Arc<Outgoing>,
     confirmed: oneshot::Sender<()>,
     _place: OwnedSemaphorePermit,
+}
+
+impl Entry {
+    /// Counted as one that nobody waits for; its publisher goes on.
+    fn give_up(self) {
+        metrics::counter!(metric::REPLIES_UNROUTABLE).increment(1);
+        let _ = self.confirmed.send(());
+    }
+}
+
+/// Whether a session ended because our user may not write to the default exchange: the broker is well, and the
+/// next session sends no replies.
+pub(super) fn forbids_replies(lost: &Lost) -> bool {
+    lost.contains(NO_REPLIES)
 }
 
 impl Publisher {
@@ -88,11 +103,13 @@ pub(super) struct Publishing {
     /// In the order in which they came.
     entries: BTreeMap<u64, Entry>,
     next: u64,
+    /// Our user may not write to the default exchange: for the rest of the process no reply is sent.
+    replies_forbidden: bool,
 }
 
 impl Publishing {
     pub(super) fn new(shared: &Arc<Shared>, incoming: mpsc::UnboundedReceiver<Entry>) -> Self {
-        Self { shared: shared.clone(), incoming, entries: BTreeMap::new(), next: 0 }
+        Self { shared: shared.clone(), incoming, entries: BTreeMap::new(), next: 0, replies_forbidden: false }
     }
 
     async fn fly(&mut self, link: &Link, flight: &mut Flight) -> Lost {
@@ -132,6 +149,10 @@ impl Publishing {
 
     fn send_all(&mut self, flight: &mut Flight, fresh: &mut Vec<Entry>) {
         for entry in fresh.drain(..) {
+            if self.replies_forbidden && entry.outgoing.is_reply() {
+                entry.give_up();
+                continue;
+            }
             flight.send(self.next, &entry.outgoing);
             self.entries.insert(self.next, entry);
             self.next += 1;
@@ -159,6 +180,8 @@ impl Publishing {
                     self.shared.board.refuses(Some(refused.clone()));
                     outcome = Err(refused);
                 }
+                // Of all that a closed channel takes along, only the reply may say why it was closed.
+                Verdict::Lost(_) if outcome.as_ref().is_err_and(forbids_replies) => {}
                 Verdict::Lost(reason) => outcome = Err(reason),
             }
         }
@@ -174,17 +197,23 @@ impl Publishing {
     }
 
     /// Where our user may not write to the default exchange, the first reply closes the channel, as would every
-    /// one after it: they are given up like those that nobody waits for.
+    /// one after it: they are given up like those that nobody waits for, and the session is not lost over another.
     fn give_up_replies(&mut self, lost: &Lost) {
-        if !lost.contains(NO_REPLIES) {
+        if !forbids_replies(lost) {
             return;
+        }
+        if !self.replies_forbidden {
+            tracing::warn!(
+                reason = lost,
+                "no reply is sent from now on: our user may not write to the default exchange"
+            );
+            self.replies_forbidden = true;
         }
         let all = std::mem::take(&mut self.entries).into_iter();
         let (replies, others): (Vec<_>, Vec<_>) = all.partition(|(_, entry)| entry.outgoing.is_reply());
         self.entries = others.into_iter().collect();
         for (_, reply) in replies {
-            metrics::counter!(metric::REPLIES_UNROUTABLE).increment(1);
-            let _ = reply.confirmed.send(());
+            reply.give_up();
         }
     }
 

@@ -1,5 +1,8 @@
 //! One kind on one session: consumes its three queues while the worker wants it to, and hands out single
 //! messages while it does not. Ends with its session, or ends it.
+//!
+//! A consumer's prefetch does not count what came before it, by an earlier one or by a probe. Of suspects one is
+//! unsettled at a time, whatever way it came: they are consumed, or looked for, only while none is.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -87,20 +90,20 @@ impl Serving {
         loop {
             intake.running.send_replace(Running::Open);
             if *wanted.borrow_and_update() {
-                let mut lanes = self.open(&channel, &aside).await?;
-                self.hand_over(&mut lanes, &mut wanted).await?;
+                let mut lanes = self.open(&channel).await?;
+                self.hand_over(&mut lanes, &aside, &mut wanted).await?;
                 self.close(lanes, &channel, &aside).await?;
             }
             intake.running.send_replace(Running::Closed);
-            self.probe(&channel, &mut wanted, &mut probes).await?;
+            self.probe((&channel, &aside), &mut wanted, &mut probes).await?;
         }
     }
 
-    async fn open(&self, channel: &Channel, aside: &Channel) -> Result<Lanes, Lost> {
+    async fn open(&self, channel: &Channel) -> Result<Lanes, Lost> {
         Ok(Lanes {
             jobs: self.consumer(channel, Lane::Jobs).await?,
             resume: self.consumer(channel, Lane::Resume).await?,
-            suspect: self.consumer(aside, Lane::Suspect).await?,
+            suspect: None,
         })
     }
 
@@ -114,13 +117,23 @@ impl Serving {
     }
 
     /// Until the worker wants no more.
-    async fn hand_over(&self, lanes: &mut Lanes, wanted: &mut watch::Receiver<bool>) -> Result<(), Lost> {
+    async fn hand_over(
+        &self,
+        lanes: &mut Lanes,
+        aside: &Channel,
+        wanted: &mut watch::Receiver<bool>,
+    ) -> Result<(), Lost> {
         loop {
-            let (lane, next) = tokio::select! {
+            let arrived = tokio::select! {
                 _ = wanted.wait_for(|wanted| !wanted) => return Ok(()),
-                next = lanes.jobs.next() => (Lane::Jobs, next),
-                next = lanes.resume.next() => (Lane::Resume, next),
-                next = lanes.suspect.next() => (Lane::Suspect, next),
+                next = lanes.jobs.next() => Some((Lane::Jobs, next)),
+                next = lanes.resume.next() => Some((Lane::Resume, next)),
+                next = next_suspect(&mut lanes.suspect) => Some((Lane::Suspect, next)),
+                () = self.flows.suspect.idle(), if lanes.suspect.is_none() => None,
+            };
+            let Some((lane, next)) = arrived else {
+                lanes.suspect = Some(self.consumer(aside, Lane::Suspect).await?);
+                continue;
             };
             match next {
                 Some(Ok(delivery)) => self.put(lane, delivery),
@@ -135,7 +148,10 @@ impl Serving {
         let ending = async {
             self.end(Lane::Jobs, lanes.jobs, channel).await?;
             self.end(Lane::Resume, lanes.resume, channel).await?;
-            self.end(Lane::Suspect, lanes.suspect, aside).await
+            match lanes.suspect {
+                Some(suspect) => self.end(Lane::Suspect, suspect, aside).await,
+                None => Ok(()),
+            }
         };
         timeout(CANCELLED, ending)
             .await
@@ -153,7 +169,7 @@ impl Serving {
     /// Until the worker wants deliveries again.
     async fn probe(
         &mut self,
-        channel: &Channel,
+        channels: (&Channel, &Channel),
         wanted: &mut watch::Receiver<bool>,
         probes: &mut mpsc::Receiver<Probe>,
     ) -> Result<(), Lost> {
@@ -163,27 +179,32 @@ impl Serving {
                 probe = probes.recv() => probe,
             };
             let Some(probe) = probe.filter(|probe| !probe.is_closed()) else { continue };
-            let found = self.get_one(channel).await?;
+            let found = self.get_one(channels).await?;
             // Nobody waits any more: the delivery is dropped, and so given back.
             let _ = probe.send(found);
         }
     }
 
-    /// Begun and new ones in turns.
-    async fn get_one(&mut self, channel: &Channel) -> Result<Option<Delivery>, Lost> {
+    /// Begun and new ones in turns; where there are none a suspect, unless one is unsettled.
+    async fn get_one(&mut self, (channel, aside): (&Channel, &Channel)) -> Result<Option<Delivery>, Lost> {
         let order = if self.begun_first { [Lane::Resume, Lane::Jobs] } else { [Lane::Jobs, Lane::Resume] };
         for lane in order {
-            let queue = lane_queue(&self.shared.prefix, lane, self.intake.kind);
-            let got = channel
-                .basic_get(queue.as_str().into(), BasicGetOptions::default())
-                .await
-                .map_err(|error| why(&error))?;
-            if let Some(got) = got {
+            if let Some(delivery) = self.get(channel, lane).await? {
                 self.begun_first = lane == Lane::Jobs;
-                return Ok(Some(self.delivery(lane, got.delivery)));
+                return Ok(Some(delivery));
             }
         }
-        Ok(None)
+        if self.flows.suspect.unsettled() > 0 {
+            return Ok(None);
+        }
+        self.get(aside, Lane::Suspect).await
+    }
+
+    async fn get(&self, channel: &Channel, lane: Lane) -> Result<Option<Delivery>, Lost> {
+        let queue = lane_queue(&self.shared.prefix, lane, self.intake.kind);
+        let got = channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await;
+        let got = got.map_err(|error| why(&error))?;
+        Ok(got.map(|got| self.delivery(lane, got.delivery)))
     }
 
     fn put(&self, lane: Lane, delivery: lapin::message::Delivery) {
@@ -201,5 +222,13 @@ impl Serving {
 struct Lanes {
     jobs: Consumer,
     resume: Consumer,
-    suspect: Consumer,
+    /// Once no suspect is unsettled.
+    suspect: Option<Consumer>,
+}
+
+async fn next_suspect(suspect: &mut Option<Consumer>) -> Option<lapin::Result<lapin::message::Delivery>> {
+    match suspect {
+        Some(suspect) => suspect.next().await,
+        None => std::future::pending().await,
+    }
 }

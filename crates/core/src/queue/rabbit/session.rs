@@ -9,16 +9,18 @@ use std::{
 };
 
 use backoff::backoff::Backoff;
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use lapin::{Channel, Connection, Event, options::BasicQosOptions};
 use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared, declare,
-    dial::{Host, Line, UNREADABLE, why},
+    dial::{Host, UNREADABLE, why},
     health::Role,
+    line::Line,
     lock,
+    publish::forbids_replies,
 };
 use crate::{metric, retry};
 
@@ -105,7 +107,7 @@ pub(super) async fn supervise<W: Work>(shared: &Arc<Shared>, work: &mut W) {
     if closing.run_until_cancelled(work.wanted()).await.is_none() {
         return;
     }
-    shared.board.down(W::ROLE, "not yet dialled".to_owned());
+    shared.board.needs(W::ROLE);
     let mut waits = retry::reconnect();
     for host in shared.broker.rotation() {
         let Some(opened) = closing.run_until_cancelled(open(shared, W::ROLE, &host)).await else { return };
@@ -134,8 +136,9 @@ async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits:
     if !shared.closing.is_cancelled() {
         metrics::counter!(metric::BROKER_RECONNECTS, "role" => W::ROLE.as_str()).increment(1);
     }
-    // The broker is not away over an unreadable message, and hands it out twenty times before it gives it up.
-    if began.elapsed() >= HEALTHY || lost.starts_with(UNREADABLE) {
+    // The broker is not away over an unreadable message, and hands it out twenty times before it gives it up; nor
+    // is it over a reply that it forbids.
+    if began.elapsed() >= HEALTHY || lost.starts_with(UNREADABLE) || forbids_replies(&lost) {
         waits.reset();
     }
     lost
@@ -155,8 +158,16 @@ async fn open(shared: &Arc<Shared>, role: Role, host: &Host) -> Result<Arc<Link>
 }
 
 /// The one listener of this connection: lapin's events go to whichever listener takes them first.
+///
+/// A fault of before the session began was dealt with there (looking at the topology may close a channel), or the
+/// connection's state tells it.
 fn watch(shared: &Arc<Shared>, link: &Link, mut events: impl Stream<Item = Event> + Send + Unpin + 'static) {
     let (session, status) = (link.session.clone(), link.connection.status().clone());
+    while let Some(Some(event)) = events.next().now_or_never() {
+        if !matches!(event, Event::Error(_)) {
+            tell(shared, &session, event);
+        }
+    }
     let told = shared.clone();
     shared.spawn(async move {
         let mut look = interval(LOOK);

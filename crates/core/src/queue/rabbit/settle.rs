@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,7 +14,7 @@ use lapin::{
     Acker,
     options::{BasicAckOptions, BasicNackOptions},
 };
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
     Shared,
@@ -29,11 +29,11 @@ use crate::{
 /// lapin resolves an acknowledgement when it is written; one that is not by then never will be.
 const WRITTEN: Duration = Duration::from_secs(10);
 
-/// What one lane of one kind has seen in one session: the watchdog reads it.
+/// What one lane of one kind has seen in one session: the watchdog reads it, and the suspects take turns by it.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     delivered: AtomicU64,
-    unsettled: AtomicUsize,
+    unsettled: watch::Sender<usize>,
 }
 
 impl Flow {
@@ -42,7 +42,13 @@ impl Flow {
     }
 
     pub(super) fn unsettled(&self) -> usize {
-        self.unsettled.load(Ordering::Acquire)
+        *self.unsettled.borrow()
+    }
+
+    /// Waits until nothing is unsettled.
+    pub(super) async fn idle(&self) {
+        // An error cannot be: the sender is this.
+        let _ = self.unsettled.subscribe().wait_for(|unsettled| *unsettled == 0).await;
     }
 }
 
@@ -60,7 +66,7 @@ impl Settler {
     /// For a delivery that just came.
     pub(super) fn new(shared: &Arc<Shared>, session: &Session, flow: &Arc<Flow>, acker: Acker) -> Self {
         flow.delivered.fetch_add(1, Ordering::AcqRel);
-        flow.unsettled.fetch_add(1, Ordering::AcqRel);
+        flow.unsettled.send_modify(|unsettled| *unsettled += 1);
         Self { shared: shared.clone(), session: session.clone(), flow: flow.clone(), acker: Some(acker) }
     }
 
@@ -123,7 +129,7 @@ async fn written(telling: impl Future<Output = lapin::Result<bool>>, session: &S
 
 impl Drop for Settler {
     fn drop(&mut self) {
-        self.flow.unsettled.fetch_sub(1, Ordering::AcqRel);
+        self.flow.unsettled.send_modify(|unsettled| *unsettled -= 1);
         if self.session.is_over() {
             return;
         }

@@ -13,6 +13,7 @@ use super::*;
 use crate::queue::{Destination, HeaderValue, Lane, Message, Settled, conformance};
 
 mod alone;
+mod censor;
 mod inspecting;
 mod intake;
 mod loss;
@@ -20,6 +21,9 @@ mod proxy;
 mod raw;
 mod refusal;
 mod rig;
+mod rights;
+
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_promise_of_a_queue_is_kept() {
@@ -36,7 +40,7 @@ async fn a_job_is_published_consumed_and_settled_with_what_follows_from_it() {
         let mut consumer = queue.consume(Kind::CdnPurge, 4);
         let mut sent = job("a");
         sent.headers =
-            [("genfleet-attempts".to_owned(), 3_i64.into()), ("traceparent".to_owned(), "00-1-2-01".into())].into();
+            [("genfleet-attempts".to_owned(), 3_i64.into()), ("traceparent".to_owned(), TRACEPARENT.into())].into();
         sent.reply_to = Some("someone".to_owned());
         sent.timestamp = Some(1_700_000_000);
         queue.publish(vec![lane(Lane::Resume, Duration::ZERO, sent.clone())]).await.unwrap();
@@ -191,6 +195,29 @@ async fn a_broker_that_is_away_is_waited_for() {
         proxy.open();
         timeout(Duration::from_secs(20), publishing).await.unwrap().unwrap().unwrap();
         assert_eq!(queue.health(), Health::default());
+        queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_process_is_not_ready_before_what_it_uses_is_connected() {
+    on_broker(async |rig: Rig| {
+        let proxy = Proxy::closed(&rig).await;
+        let queue = rig.queue_by(&proxy.url(&rig), TopologyMode::Declare);
+        let down = |role: &str| queue.health().problems.iter().any(|problem| problem.contains(&format!("({role})")));
+        assert!(down("publish") && !down("consume"), "at once, and only what is used: {:?}", queue.health());
+        let _consumer = queue.consume(Kind::CdnPurge, 1);
+        assert!(down("publish") && down("consume"), "at once: {:?}", queue.health());
+        proxy.open();
+        let up = async {
+            while queue.health() != Health::default() {
+                assert!(rig.looked("delay.15").await.is_some() || down("publish") || down("consume"));
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), up).await.unwrap();
+        assert!(rig.looked("delay.15").await.is_some(), "the topology is there");
         queue.close().await;
     })
     .await;

@@ -19,6 +19,8 @@ use crate::{
 
 /// Events kept.
 const EVENTS_KEPT: i64 = 1_000_000;
+/// A batch is read to its end from its events: it keeps them all.
+const TRIM: &str = "DELETE FROM event WHERE sequence <= ?1 AND NOT EXISTS (SELECT 1 FROM batch)";
 /// Old events are removed once in so many.
 const TRIM_EVERY: i64 = 1_000;
 /// What of a producer's headers counts (SPEC 6.1).
@@ -170,7 +172,7 @@ fn record(scope: &Scope<'_>, key: &str, message: &Message) -> rusqlite::Result<(
     let mut statement = scope.connection.prepare_cached(SQL)?;
     let sequence = statement.insert(params![key, scope.now.as_millisecond(), body])?;
     if sequence % TRIM_EVERY == 0 {
-        let mut statement = scope.connection.prepare_cached("DELETE FROM event WHERE sequence <= ?1")?;
+        let mut statement = scope.connection.prepare_cached(TRIM)?;
         statement.execute([sequence - EVENTS_KEPT])?;
     }
     Ok(())

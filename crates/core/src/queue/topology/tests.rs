@@ -167,3 +167,14 @@ fn everything_is_declared_once() {
     names.dedup();
     assert_eq!(names.len(), topology.queues.len());
 }
+
+#[test]
+fn a_prefix_that_names_no_queue_is_refused() {
+    for good in ["genfleet", "a", "amqp", "team-1.Stage_2", &"x".repeat(64)] {
+        check_prefix(good).unwrap();
+    }
+    for bad in ["", "amq", "amq.mine", "two words", "a:b", "\u{e9}", "a\n", &"x".repeat(65)] {
+        let told = check_prefix(bad).unwrap_err();
+        assert!(matches!(told, QueueError::Configuration(_)), "{bad:?}: {told}");
+    }
+}

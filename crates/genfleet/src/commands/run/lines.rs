@@ -59,19 +59,19 @@ impl Line {
             Some(None) => "must be a string".to_owned(),
             None => "required in a file of jobs, and missing".to_owned(),
         };
-        Err(self.invalid_kind(wrong))
+        Err(Box::new(self.invalid_kind(wrong)))
     }
 
     /// The job, as its worker would take it.
     pub fn check(&self, checker: &Checker) -> Result<Job, Box<Rejection>> {
         let kind = self.kind()?;
-        let checked = checker.check(kind, &self.content, Some(&self.default_id()));
-        checked.unwrap_or_else(|| Err(self.invalid_kind(format!("this build has no worker for {kind}"))))
+        let known = checker.check(kind, &self.content, Some(&self.default_id()));
+        known.unwrap_or_else(|| Err(Box::new(self.invalid_kind(format!("this build has no worker for {kind}")))))
     }
 
-    fn invalid_kind(&self, wrong: String) -> Box<Rejection> {
+    fn invalid_kind(&self, wrong: String) -> Rejection {
         let violations = vec![Violation::new("/kind", wrong)];
-        Box::new(Rejection { id: self.id(), code: "invalid_job", message: decode::summary(&violations), violations })
+        Rejection { id: self.id(), code: "invalid_job", message: decode::summary(&violations), violations }
     }
 
     /// The job's own id, where one can be read.

@@ -8,6 +8,7 @@ use genfleet_core::{
     clock::SharedClock,
     error::JobError,
     event::{Ending, Outcome, error_told},
+    hash,
     job::Rejection,
     options::ConfigError,
     queue::{
@@ -17,7 +18,6 @@ use genfleet_core::{
     worker::report::{self, DeadLetter},
 };
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
 use super::lines::{self, Line};
 
@@ -34,7 +34,7 @@ pub async fn load(
         all.extend(lines::read(file).with_context(|| format!("{file} cannot be read"))?);
     }
     let total = all.len() as u64;
-    let batch = Batch { source: files.join(" "), sha256: hash(&all), total };
+    let batch = Batch { source: files.join(" "), sha256: content_hash(&all), total };
     let now = clock.now();
     let publications = all.iter().flat_map(|line| publications(line, environment, now)).collect();
     match store.load(batch, publications).await? {
@@ -52,13 +52,13 @@ pub async fn load(
 }
 
 /// Over file names, line numbers and content: whatever changes an id or a job changes it.
-fn hash(lines: &[Line]) -> String {
-    let mut hasher = Sha256::new();
+fn content_hash(lines: &[Line]) -> String {
+    let mut all = Vec::new();
     for line in lines {
-        hasher.update(format!("{}:{}:{}:", line.file, line.number, line.content.len()));
-        hasher.update(&line.content);
+        all.extend_from_slice(format!("{}:{}:{}:", line.file, line.number, line.content.len()).as_bytes());
+        all.extend_from_slice(&line.content);
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash::sha256(all)
 }
 
 fn publications(line: &Line, environment: &str, now: Timestamp) -> Vec<Publication> {

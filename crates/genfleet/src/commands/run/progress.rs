@@ -22,9 +22,7 @@ impl Progress {
             ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(Some(total), target);
-        if let Ok(style) =
-            ProgressStyle::with_template("{bar:30} {pos}/{len} jobs  {msg}  {per_sec}  {elapsed}, {eta} left")
-        {
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} jobs  {msg}  {elapsed}, {eta} left") {
             bar.set_style(style);
         }
         Self { bar, total }

@@ -10,6 +10,7 @@ use genfleet_core::{
     error::{ErrorClass, JobError},
     job::JobId,
 };
+use tokio::time::Instant;
 
 use crate::api::{Aboard, Accepted, Cdn, Refusal, RefusedFor};
 
@@ -20,6 +21,14 @@ pub struct Fault {
     pub only: Vec<usize>,
     pub with: RefusedFor,
     pub error: JobError,
+}
+
+/// "Later": the gate shuts, and the request is sent again when it opens, as the client does it.
+#[derive(Clone, Copy, Debug)]
+pub struct Throttle {
+    /// To the first so many requests.
+    pub first: usize,
+    pub wait: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +42,11 @@ pub struct Books {
     /// What a permit is answered.
     pub permit: Option<JobError>,
     pub permit_waits: Duration,
+    /// Permits that are being waited for.
+    pub permits_awaited: usize,
+    pub throttle: Option<Throttle>,
+    /// When the gate opens.
+    pub opens: Option<Instant>,
     pub forbidden: Vec<String>,
 }
 
@@ -55,40 +69,97 @@ impl FakeCdn {
         self.books().bad = paths.into_iter().map(str::to_owned).collect();
     }
 
-    fn judge(&self, paths: &[Arc<str>]) -> Result<Accepted, Box<Refusal>> {
+    fn judge(&self, paths: &[Arc<str>]) -> Verdict {
         let mut books = self.books();
         books.requests.push(paths.iter().map(ToString::to_string).collect());
         let number = books.requests.len();
-        let refusal = |with, error| Box::new(Refusal { with, error, requests: 1 });
+        if let Some(throttle) = books.throttle.filter(|throttle| number <= throttle.first) {
+            return Verdict::Later(throttle.wait);
+        }
         if let Some(fault) = books.fault.clone().filter(|fault| fault.only.is_empty() || fault.only.contains(&number)) {
-            return Err(refusal(fault.with, fault.error));
+            return Verdict::Refused(fault.with, fault.error);
         }
         if paths.iter().any(|path| books.bad.contains(&**path)) {
-            return Err(refusal(RefusedFor::Content, JobError::permanent("rejected", "one of the paths is invalid")));
+            return Verdict::Refused(
+                RefusedFor::Content,
+                JobError::permanent("rejected", "one of the paths is invalid"),
+            );
         }
         for path in paths {
             *books.purged.entry(path.to_string()).or_default() += 1;
         }
-        Ok(Accepted { status: 202, request_id: Some(format!("r-{number}")), requests: 1 })
+        Verdict::Accepted(format!("r-{number}"))
+    }
+
+    /// Waits, but not longer than somebody wants it.
+    async fn wait_at_gate(&self, aboard: &Aboard) -> Result<(), JobError> {
+        loop {
+            if aboard.stop.is_cancelled() {
+                return Err(JobError::interrupted());
+            }
+            let Some(opens) = self.books().opens.filter(|opens| Instant::now() < *opens) else { return Ok(()) };
+            tokio::select! {
+                () = aboard.stop.cancelled() => {}
+                () = tokio::time::sleep_until(opens) => {}
+            }
+        }
+    }
+}
+
+enum Verdict {
+    Accepted(String),
+    Refused(RefusedFor, JobError),
+    Later(Duration),
+}
+
+/// Counts a permit that is being waited for.
+struct Awaited<'a>(&'a FakeCdn);
+
+impl<'a> Awaited<'a> {
+    fn new(cdn: &'a FakeCdn) -> Self {
+        cdn.books().permits_awaited += 1;
+        Self(cdn)
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        self.0.books().permits_awaited -= 1;
     }
 }
 
 impl Cdn for FakeCdn {
     type Permit = ();
 
-    async fn permit(&self, _: &Aboard) -> Result<(), JobError> {
+    async fn permit(&self, aboard: &Aboard) -> Result<(), JobError> {
+        let _awaited = Awaited::new(self);
         let wait = self.books().permit_waits;
-        tokio::time::sleep(wait).await;
+        tokio::select! {
+            () = aboard.stop.cancelled() => return Err(JobError::interrupted()),
+            () = tokio::time::sleep(wait) => {}
+        }
+        self.wait_at_gate(aboard).await?;
         self.books().permit.clone().map_or(Ok(()), Err)
     }
 
-    async fn purge(&self, (): (), paths: &[Arc<str>], _: &Aboard) -> Result<Accepted, Refusal> {
+    async fn purge(&self, (): (), paths: &[Arc<str>], aboard: &Aboard) -> Result<Accepted, Refusal> {
         assert!(!paths.is_empty() && paths.len() <= 100);
-        let answer = self.judge(paths);
-        let order = self.books().requests.len() % 3;
-        // Answers do not come in the order of the requests.
-        tokio::time::sleep(if order == 0 { self.latency } else { self.latency.mul_f64(0.9) }).await;
-        answer.map_err(|refusal| *refusal)
+        let mut requests = 0;
+        loop {
+            if let Err(error) = self.wait_at_gate(aboard).await {
+                return Err(Refusal { with: RefusedFor::Nothing, error, requests });
+            }
+            requests += 1;
+            let verdict = self.judge(paths);
+            let order = self.books().requests.len() % 3;
+            // Answers do not come in the order of the requests.
+            tokio::time::sleep(if order == 0 { self.latency } else { self.latency.mul_f64(0.9) }).await;
+            match verdict {
+                Verdict::Accepted(id) => return Ok(Accepted { status: 202, request_id: Some(id), requests }),
+                Verdict::Refused(with, error) => return Err(Refusal { with, error, requests }),
+                Verdict::Later(wait) => self.books().opens = Some(Instant::now() + wait),
+            }
+        }
     }
 
     /// The first two fail, the others wait.

@@ -100,6 +100,29 @@ async fn a_refused_token_is_replaced_once_for_all_and_the_call_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_token_brings_a_budget_of_its_own() {
+    let options = GenesysOptions { requests_per_minute: 1, ..options() };
+    let api = |asked: &Outgoing| Reply::status(if bearer(asked) == "Bearer token-1" { 401 } else { 200 });
+    let rig = Rig::with(&options, Script::new(with_tokens(api)));
+    let before = Instant::now();
+    assert_eq!(rig.get().await.unwrap().requests, 2);
+    assert!(before.elapsed() < SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_whose_token_was_refused_meanwhile_is_sent_with_the_new_one() {
+    let rig = Rig::answering([]);
+    let jobs = [job(1)];
+    let caller = rig.caller(&jobs);
+    let permit = rig.client.permit(&caller).await.unwrap();
+    rig.client.door().token_refused(permit.token.number);
+    rig.get().await.unwrap();
+    rig.client.send_with(permit, ApiRequest::get(THINGS), &caller).await.unwrap();
+    let asked = rig.script.asked.lock().unwrap();
+    assert_eq!(bearer(&asked.last().unwrap().1), "Bearer token-2");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fresh_token_that_is_refused_is_a_matter_of_the_credentials() {
     let rig = Rig::new(|_| Reply::status(401).body(r#"{"code":"bad.credentials"}"#));
     let error = rig.get().await.unwrap_err();

@@ -1,21 +1,79 @@
 //! The tool's look at the queue.
 
-use super::{super::inspect::Inspector, *};
+use super::{
+    super::inspect::{Followed, Following, Inspector},
+    *,
+};
+
+fn numbered(numbers: std::ops::Range<u32>) -> Vec<Publication> {
+    let with_body = |number: u32| {
+        let mut publication = event(&number.to_string());
+        publication.message.body = number.to_string().into();
+        publication
+    };
+    numbers.map(with_body).collect()
+}
 
 #[tokio::test]
-async fn the_window_of_events_is_read_and_stays() {
+async fn the_latest_of_the_window_are_read_in_order_and_all_of_it_stays() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
-        queue.publish((0..5).map(|number| event(&number.to_string())).collect()).await.unwrap();
+        queue.publish(numbered(0..5)).await.unwrap();
         let inspector = Inspector::connect(rig.settings(&rig.url, TopologyMode::Skip)).await.unwrap();
         for _ in 0..30 {
-            assert_eq!(inspector.window_events(3).await.unwrap().len(), 3);
+            assert_eq!(inspector.window_events(3).await.unwrap(), ["2", "3", "4"]);
         }
-        assert_eq!(inspector.window_events(100).await.unwrap().len(), 5);
+        assert_eq!(inspector.window_events(100).await.unwrap(), ["0", "1", "2", "3", "4"]);
+        assert!(inspector.window_events(0).await.unwrap().is_empty());
         assert_eq!(inspector.count(&format!("{}.events", rig.prefix)).await.unwrap(), 5);
         assert!(inspector.count("no such queue").await.is_err());
         assert_eq!(inspector.count(&format!("{}.dead.cdn.purge", rig.prefix)).await.unwrap(), 0, "and it goes on");
         inspector.close().await;
+        queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_window_larger_than_any_prefetch_is_read_to_its_end() {
+    on_broker(async |rig: Rig| {
+        let queue = rig.queue();
+        queue.publish(numbered(0..70_000)).await.unwrap();
+        let inspector = Inspector::connect(rig.settings(&rig.url, TopologyMode::Skip)).await.unwrap();
+        let began = Instant::now();
+        let latest = inspector.window_events(2).await.unwrap();
+        println!("the end of 70,000 events found in {:?}", began.elapsed());
+        assert_eq!(latest, ["69998", "69999"]);
+        inspector.close().await;
+        queue.close().await;
+        while rig.ready("events").await != 70_000 {
+            sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_follower_goes_on_after_the_broker_was_away() {
+    on_broker(async |rig: Rig| {
+        let proxy = Proxy::opened(&rig).await;
+        let queue = rig.queue();
+        queue.publish(numbered(0..1)).await.unwrap();
+        let mut following = Following::begin(rig.settings(&proxy.url(&rig), TopologyMode::Skip)).await.unwrap();
+        queue.publish(numbered(1..2)).await.unwrap();
+        assert_eq!(soon(following.next()).await, Followed::Event("1".into()));
+        proxy.shut();
+        let lost = soon(following.next()).await;
+        assert!(matches!(lost, Followed::Lost(_)), "{lost:?}");
+        queue.publish(numbered(2..3)).await.unwrap();
+        proxy.open();
+        while let again = soon(following.next()).await
+            && again != Followed::Back
+        {
+            assert!(matches!(again, Followed::Lost(_)), "{again:?}");
+        }
+        queue.publish(numbered(3..4)).await.unwrap();
+        assert_eq!(soon(following.next()).await, Followed::Event("3".into()));
         queue.close().await;
     })
     .await;
@@ -28,13 +86,8 @@ async fn a_follower_sees_every_event_from_now_on_and_leaves_nothing_behind() {
         queue.publish(vec![event("before")]).await.unwrap();
         let inspector = Inspector::connect(rig.settings(&rig.url, TopologyMode::Skip)).await.unwrap();
         let mut follower = inspector.follow_events().await.unwrap();
-        let bodies = ["1", "2", "3"];
-        for body in bodies {
-            let mut publication = event(body);
-            publication.message.body = body.as_bytes().into();
-            queue.publish(vec![publication]).await.unwrap();
-        }
-        for body in bodies {
+        queue.publish(numbered(1..4)).await.unwrap();
+        for body in ["1", "2", "3"] {
             assert_eq!(soon(follower.next()).await.unwrap().unwrap(), body.as_bytes());
         }
         inspector.close().await;

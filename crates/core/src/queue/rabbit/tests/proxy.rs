@@ -67,6 +67,11 @@ impl Proxy {
         self.valve.send_modify(|valve| valve.open = true);
     }
 
+    /// Ends all connections, and hangs up on whoever calls.
+    pub(super) fn shut(&self) {
+        self.valve.send_modify(|valve| (valve.cuts, valve.open) = (valve.cuts + 1, false));
+    }
+
     /// The client's words still reach the broker; no answer comes.
     pub(super) fn mute(&self) {
         self.valve.send_modify(|valve| valve.mute = true);

@@ -38,11 +38,11 @@ pub(super) async fn publish_unreadable(rig: &Rig, exchange: &str, key: &str) {
     answer(&mut broker).await;
 }
 
-fn method(class: u16, method: u16) -> Vec<u8> {
+pub(super) fn method(class: u16, method: u16) -> Vec<u8> {
     [class.to_be_bytes(), method.to_be_bytes()].concat()
 }
 
-fn short(text: &[u8]) -> Vec<u8> {
+pub(super) fn short(text: &[u8]) -> Vec<u8> {
     [&[u8::try_from(text.len()).unwrap()], text].concat()
 }
 
@@ -50,7 +50,7 @@ fn long(text: &[u8]) -> Vec<u8> {
     [&u32::try_from(text.len()).unwrap().to_be_bytes(), text].concat()
 }
 
-fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&[kind], channel.to_be_bytes().as_slice(), &length, payload, &[0xce]].concat()
 }

@@ -1,0 +1,41 @@
+//! SHA-256 as text, and JSON in the one form that is hashed: members in the order of their names, no space.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// The SHA-256 of `bytes`, in 64 hexadecimal digits.
+pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// `value` with the members of every object in the order of their names.
+pub fn canonical(value: &Value) -> String {
+    let mut value = value.clone();
+    value.sort_all_objects();
+    value.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_same_object_hashes_the_same_however_it_was_written() {
+        let (one, other) = (json!({"b": [{"d": 1, "c": 2}], "a": 1}), json!({"a": 1, "b": [{"c": 2, "d": 1}]}));
+        assert_eq!(canonical(&one), r#"{"a":1,"b":[{"c":2,"d":1}]}"#);
+        assert_eq!(canonical(&one), canonical(&other));
+    }
+
+    #[test]
+    fn a_hash_is_64_digits() {
+        assert_eq!(sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+}

@@ -1,0 +1,174 @@
+//! Which headers of a delivery count, and how much of them: the trace context of anyone, where it is one, and what we
+//! set ourselves. What is kept here goes along with every later publication, so it is bounded here.
+
+use lapin::types::{AMQPValue, FieldTable};
+
+use crate::queue::{HeaderValue, Headers, MAX_HEADER_BYTES, header_bytes};
+
+/// Counts returns; the broker's own.
+const DELIVERY_COUNT: &str = "x-delivery-count";
+/// Of the trace context; taken from anyone.
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+/// A longer one need not be passed on (W3C).
+const LONGEST_TRACESTATE: usize = 512;
+/// Ours; taken from exchanges that only we write to.
+const OURS: &str = "genfleet-";
+
+/// A message copied by hand from a shelf brings the old count along: on a first delivery it means nothing.
+pub(super) fn returns(headers: &FieldTable, redelivered: bool) -> u32 {
+    let count = headers.inner().get(DELIVERY_COUNT).and_then(header).and_then(|value| value.as_i64());
+    if redelivered { count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0) } else { 0 }
+}
+
+/// The trace context, and of `ours` what begins with our name; never more than may be published.
+pub(super) fn counting(headers: &FieldTable, ours: bool) -> Headers {
+    let (mut taken, values) = (Headers::new(), headers.inner());
+    for (name, value) in values.iter().filter(|(name, _)| ours && name.as_str().starts_with(OURS)) {
+        taken.extend(header(value).map(|value| (name.as_str().to_owned(), value)));
+    }
+    let text = |name: &str| match values.get(name).and_then(header) {
+        Some(HeaderValue::Text(text)) => Some(text),
+        Some(HeaderValue::Number(_)) | None => None,
+    };
+    if let Some(parent) = text(TRACEPARENT).filter(|text| is_traceparent(text)) {
+        taken.insert(TRACEPARENT.to_owned(), parent.into());
+        let state = text(TRACESTATE).filter(|text| is_tracestate(text));
+        taken.extend(state.map(|text| (TRACESTATE.to_owned(), text.into())));
+    }
+    bounded(taken)
+}
+
+/// `<version>-<trace>-<parent>-<flags>` in lower-case hex, neither id all zeros (W3C Trace Context).
+fn is_traceparent(text: &str) -> bool {
+    let parts: Vec<_> = text.split('-').collect();
+    let &[version, trace, parent, flags] = parts.as_slice() else { return false };
+    let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let hex = |part: &str, digits| part.len() == digits && part.bytes().all(digit);
+    let id = |part: &str, digits| hex(part, digits) && part.bytes().any(|byte| byte != b'0');
+    hex(version, 2) && version != "ff" && id(trace, 32) && id(parent, 16) && hex(flags, 2)
+}
+
+/// What is no printable ASCII fits in no header of HTTP.
+fn is_tracestate(text: &str) -> bool {
+    (1..=LONGEST_TRACESTATE).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}
+
+/// We never publish more than this; should somebody else have, on an exchange of ours, the longest go: a job that could
+/// be neither moved nor given up would come again for ever.
+fn bounded(mut headers: Headers) -> Headers {
+    while header_bytes(&headers) > MAX_HEADER_BYTES {
+        let length = |value: &HeaderValue| value.as_str().map_or(0, str::len);
+        let longest = headers.iter().max_by_key(|(name, value)| name.len() + length(value));
+        let Some(name) = longest.map(|(name, _)| name.clone()) else { break };
+        tracing::warn!(header = name, "not taken: all headers of a message are at most {MAX_HEADER_BYTES} bytes");
+        headers.remove(&name);
+    }
+    headers
+}
+
+fn header(value: &AMQPValue) -> Option<HeaderValue> {
+    let number = match value {
+        AMQPValue::LongString(text) => {
+            return Some(HeaderValue::Text(String::from_utf8_lossy(text.as_bytes()).into_owned()));
+        }
+        AMQPValue::ShortString(text) => return Some(HeaderValue::Text(text.as_str().to_owned())),
+        AMQPValue::ShortShortInt(number) => (*number).into(),
+        AMQPValue::ShortShortUInt(number) => (*number).into(),
+        AMQPValue::ShortInt(number) => (*number).into(),
+        AMQPValue::ShortUInt(number) => (*number).into(),
+        AMQPValue::LongInt(number) => (*number).into(),
+        AMQPValue::LongUInt(number) => (*number).into(),
+        AMQPValue::LongLongInt(number) => *number,
+        AMQPValue::Timestamp(seconds) => i64::try_from(*seconds).ok()?,
+        AMQPValue::Boolean(_)
+        | AMQPValue::Float(_)
+        | AMQPValue::Double(_)
+        | AMQPValue::DecimalValue(_)
+        | AMQPValue::FieldArray(_)
+        | AMQPValue::FieldTable(_)
+        | AMQPValue::ByteArray(_)
+        | AMQPValue::Void => return None,
+    };
+    Some(HeaderValue::Number(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn taken(ours: bool, headers: &[(&str, &str)]) -> Headers {
+        let value = |text: &str| AMQPValue::LongString(text.into());
+        let table: BTreeMap<_, _> = headers.iter().map(|(name, text)| ((*name).into(), value(text))).collect();
+        counting(&table.into(), ours)
+    }
+
+    #[test]
+    fn only_a_trace_context_is_taken_for_one() {
+        assert_eq!(taken(false, &[("traceparent", PARENT)]), Headers::from([("traceparent".into(), PARENT.into())]));
+        let wrong = [
+            "",
+            "00-1-2-01",
+            &PARENT.to_uppercase(),
+            &PARENT.replacen("00", "ff", 1),
+            &PARENT.replace('-', "_"),
+            &format!("{PARENT}-more"),
+            &PARENT.replace("0af7651916cd43dd8448eb211c80319c", &"0".repeat(32)),
+            &PARENT.replace("b7ad6b7169203331", &"0".repeat(16)),
+            &"x".repeat(60_000),
+        ];
+        for wrong in wrong {
+            let both = taken(false, &[("traceparent", wrong), ("tracestate", "a=b")]);
+            assert_eq!(both, Headers::new(), "{wrong:.80}: and a state without its parent says nothing");
+        }
+    }
+
+    #[test]
+    fn a_trace_state_is_taken_up_to_512_bytes_of_what_fits_in_a_header() {
+        let state = |text: &str| taken(false, &[("traceparent", PARENT), ("tracestate", text)]).remove("tracestate");
+        assert_eq!(state(&"x".repeat(512)), Some("x".repeat(512).into()));
+        for wrong in [&"x".repeat(513), "", "a=b\r\nhost: c", "a=\u{e9}"] {
+            assert_eq!(state(wrong), None, "{wrong:.80}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_can_be_published_whatever_came() {
+        let (long, longer) = ("x".repeat(40_000), "x".repeat(50_000));
+        let came = [
+            ("genfleet-attempts", "3"),
+            ("genfleet-error", &long),
+            ("genfleet-state", &longer),
+            ("traceparent", PARENT),
+        ];
+        let taken = taken(true, &came);
+        assert!(header_bytes(&taken) <= MAX_HEADER_BYTES);
+        let names: Vec<_> = taken.keys().map(String::as_str).collect();
+        assert_eq!(names, ["genfleet-attempts", "genfleet-error", "traceparent"], "the longest goes");
+    }
+
+    #[test]
+    fn every_whole_number_is_a_number_and_bad_utf8_is_mended() {
+        let numbers = [
+            AMQPValue::ShortShortInt(7),
+            AMQPValue::ShortShortUInt(7),
+            AMQPValue::ShortInt(7),
+            AMQPValue::ShortUInt(7),
+        ];
+        for value in numbers.into_iter().chain([
+            AMQPValue::LongInt(7),
+            AMQPValue::LongUInt(7),
+            AMQPValue::LongLongInt(7),
+            AMQPValue::Timestamp(7),
+        ]) {
+            assert_eq!(header(&value), Some(HeaderValue::Number(7)), "{value:?}");
+        }
+        assert_eq!(
+            header(&AMQPValue::LongString(b"a\xff".to_vec().into())),
+            Some(HeaderValue::Text("a\u{fffd}".to_owned()))
+        );
+    }
+}

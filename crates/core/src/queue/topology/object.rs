@@ -1,0 +1,97 @@
+//! What a topology is made of, in the form of a definitions file. Names nothing: the names are in the parent.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// An argument of an exchange or a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Argument {
+    /// A whole number.
+    Number(i64),
+    /// Text.
+    Text(String),
+}
+
+/// Arguments by name.
+pub type Arguments = BTreeMap<&'static str, Argument>;
+
+/// How an exchange routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Routing {
+    /// By equal keys.
+    Direct,
+    /// To all that are bound.
+    Fanout,
+    /// By patterns of words.
+    Topic,
+}
+
+/// An exchange; durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Exchange {
+    /// Its name.
+    pub name: String,
+    /// How it routes.
+    #[serde(rename = "type")]
+    pub routing: Routing,
+    /// Always.
+    pub durable: bool,
+    /// Never.
+    pub auto_delete: bool,
+    /// Never: publishing to an internal exchange is refused.
+    pub internal: bool,
+    /// `alternate-exchange` or nothing.
+    pub arguments: Arguments,
+}
+
+/// A queue; durable, quorum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// Always.
+    pub durable: bool,
+    /// Never.
+    pub auto_delete: bool,
+    /// See SPEC 6.1.
+    pub arguments: Arguments,
+}
+
+/// What a binding leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// A queue.
+    Queue,
+    /// Another exchange.
+    Exchange,
+}
+
+/// From an exchange to a queue or to another exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Binding {
+    /// The exchange it leaves.
+    pub source: String,
+    /// What it leads to.
+    pub destination: String,
+    /// Which of the two that is.
+    pub destination_type: Target,
+    /// Key or pattern.
+    pub routing_key: String,
+    /// None.
+    pub arguments: Arguments,
+}
+
+/// All of SPEC 6.1 under one prefix, in the order in which it can be declared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Topology {
+    /// Exchanges first: queues and bindings name them.
+    pub exchanges: Vec<Exchange>,
+    /// Then queues.
+    pub queues: Vec<Queue>,
+    /// Then bindings.
+    pub bindings: Vec<Binding>,
+}

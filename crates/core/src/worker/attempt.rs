@@ -1,0 +1,97 @@
+//! One attempt: the job handed to its handler, in its time. A panic is an error of the attempt, and so is not coming
+//! to an end.
+
+use std::{convert::Infallible, panic::AssertUnwindSafe, time::Duration};
+
+use futures_util::FutureExt;
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::{carried::Carried, engine::Engine, settle::Ended};
+use crate::{
+    error::{ErrorClass, JobError},
+    handler::{JobContext, JobHandler, Progress},
+    job::Job,
+    queue::{Delivery, Message},
+};
+
+/// How long a handler that was asked to stop may still take: a token request and the request in flight.
+const STOPPING_GRACE: Duration = Duration::from_secs(35);
+
+impl<H: JobHandler> Engine<H> {
+    pub(super) fn context(&self, job: &Job, carried: &Carried, message: &Message, started_at: Timestamp) -> JobContext {
+        let text = |name: &str| message.headers.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+        JobContext {
+            id: job.id.clone(),
+            kind: H::KIND,
+            attempts: carried.attempts,
+            max_attempts: job.max_attempts,
+            generation: carried.generation,
+            started_at,
+            traceparent: text("traceparent"),
+            tracestate: text("tracestate"),
+            stop: self.drain.child_token(),
+            clock: self.clock.clone(),
+            genesys: self.genesys.clone(),
+            requests: 0.into(),
+        }
+    }
+
+    /// Hands the job to the handler.
+    pub(super) async fn attempt(
+        &self,
+        context: &JobContext,
+        delivery: &Delivery,
+        payload: H::Payload,
+        state: H::State,
+    ) -> Ended {
+        let handling = AssertUnwindSafe(self.handler.handle(context, payload, state)).catch_unwind();
+        let result = tokio::select! {
+            result = handling => result,
+            out_of_time = self.out_of_time(context) => return Ended::Error(out_of_time),
+            never = stop_when_lost(context, delivery) => match never {},
+        };
+        match result {
+            Ok(Ok(Progress::Done(report))) => Ended::Done(serde_json::to_value(report).unwrap_or(Value::Null)),
+            Ok(Ok(Progress::Begun { state, again_in })) => match serde_json::to_string(&state) {
+                Ok(state) => Ended::Begun { state, again_in },
+                Err(_) => {
+                    Ended::Error(JobError::permanent("panicked", "the worker's state is no JSON: a defect of it"))
+                }
+            },
+            Ok(Err(error)) => Ended::Error(error),
+            Err(_) => {
+                Ended::Error(JobError::new(ErrorClass::Transient, "panicked", "the worker panicked: a defect of it"))
+            }
+        }
+    }
+
+    /// Asks the handler to stop when its time is over; gives it up when it does not, or when the process can wait no
+    /// longer.
+    async fn out_of_time(&self, context: &JobContext) -> JobError {
+        tokio::select! {
+            () = sleep(self.policy.attempt_timeout) => context.stop.cancel(),
+            () = context.stop.cancelled() => {}
+        }
+        tokio::select! {
+            () = self.give_up.cancelled() => return JobError::interrupted(),
+            () = sleep(STOPPING_GRACE) => {}
+        }
+        if self.drain.is_cancelled() {
+            return JobError::interrupted();
+        }
+        warn!("the handler did not stop when its time was over: given up");
+        JobError::new(ErrorClass::Transient, "api_timeout", "the attempt did not end in its time")
+    }
+}
+
+/// Of a kind that one process at a time works: stops the attempt once the session is lost, and with it the lock.
+async fn stop_when_lost(context: &JobContext, delivery: &Delivery) -> Infallible {
+    if context.kind.is_exclusive() {
+        delivery.settler.lost().await;
+        context.stop.cancel();
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,208 @@
+//! How a job ended or goes on: from an attempt's end to what is published for it, with its closing log line. Logs
+//! name codes, never messages: those may quote the payload, and are in the event.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracing::{debug, info, warn};
+
+use super::{
+    carried::{Carried, MAX_STATE_BYTES},
+    engine::Engine,
+    process::lane_again,
+    report::{self, DeadLetter},
+    settle::{self, Ended, Settlement},
+};
+use crate::{
+    error::JobError,
+    event::{self, Ending, Outcome},
+    handler::JobHandler,
+    job::{Job, JobId, Kind},
+    metric,
+    queue::{Delivery, Lane, Message, Publication},
+};
+
+/// The same for every delivery that attached to the one that ran.
+#[derive(Debug)]
+pub enum Conclusion {
+    /// It ended.
+    Ends {
+        /// What is told.
+        ending: Box<Ending>,
+        /// Why it goes to the dead letters, where it does.
+        dead: Option<Dead>,
+    },
+    /// It comes back.
+    GoesOn {
+        /// Its books.
+        carried: Box<Carried>,
+        /// By which lane.
+        lane: Lane,
+        /// When.
+        after: Duration,
+    },
+}
+
+/// Why a job goes to the dead letters.
+#[derive(Debug)]
+pub struct Dead {
+    reason: &'static str,
+    cause: Option<&'static str>,
+    error: String,
+}
+
+impl Conclusion {
+    /// It ended, and leaves no dead letter.
+    pub fn ends(ending: Ending) -> Self {
+        let code = ending.error.as_ref().and_then(|error| error["code"].as_str()).unwrap_or_default();
+        info!(
+            outcome = ending.outcome.as_str(),
+            code,
+            attempts = ending.attempts,
+            latency_ms = ending.latency_ms,
+            "job ended"
+        );
+        Self::Ends { ending: Box::new(ending), dead: None }
+    }
+
+    /// It failed, and its bytes are kept.
+    pub fn fails(ending: Ending, reason: &'static str, cause: Option<&'static str>, error: String) -> Self {
+        let told =
+            |member: &str| ending.error.as_ref().map(|error| error[member].to_string()).filter(|text| text != "null");
+        let (status, request_id) = (told("status"), told("requestId"));
+        warn!(id = %ending.job, outcome = "failed", code = reason, cause, status, request_id, attempts = ending.attempts, latency_ms = ending.latency_ms, "job ended");
+        Self::Ends { ending: Box::new(ending), dead: Some(Dead { reason, cause, error }) }
+    }
+
+    /// What is published for `message`, which is or carries the same job.
+    pub fn publications(&self, message: &Message, kind: Kind, now: Timestamp) -> Vec<Publication> {
+        match self {
+            Self::Ends { ending, dead } => {
+                let dead =
+                    dead.as_ref().map(|Dead { reason, cause, error }| DeadLetter { reason, cause: *cause, error });
+                report::ended(message, ending, dead)
+            }
+            Self::GoesOn { carried, lane, after } => vec![report::again(message, carried, kind, *lane, *after, now)],
+        }
+    }
+
+    /// Whether publishing it for a message that will be delivered again does harm: it would make a second one.
+    pub fn needs_live_delivery(&self) -> bool {
+        match self {
+            Self::Ends { dead, .. } => dead.is_some(),
+            Self::GoesOn { .. } => true,
+        }
+    }
+
+    /// Counts one message that ended this way for good.
+    pub fn count(&self) {
+        let Self::Ends { ending, dead } = self else { return };
+        let (kind, outcome) = (ending.kind, ending.outcome.as_str());
+        let code = match ending.outcome {
+            Outcome::Succeeded => "",
+            Outcome::Expired => "deadline_passed",
+            Outcome::Failed => dead.as_ref().map_or("", |dead| dead.reason),
+        };
+        metrics::counter!(metric::JOBS, "kind" => kind, "outcome" => outcome, "code" => code).increment(1);
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds of a job")]
+        metrics::histogram!(metric::JOB_DURATION, "kind" => kind).record(ending.latency_ms as f64 / 1000.0);
+        if let Some(Dead { reason, .. }) = dead {
+            metrics::counter!(metric::DEAD_LETTERS, "kind" => kind, "reason" => *reason).increment(1);
+        }
+    }
+}
+
+impl<H: JobHandler> Engine<H> {
+    /// What follows from how the attempt ended.
+    pub(super) fn conclude(&self, job: &Job, mut carried: Carried, delivery: &Delivery, ended: Ended) -> Conclusion {
+        let (now, message) = (self.clock.now(), &delivery.message);
+        let ended = bounded(ended);
+        match settle::decide(&ended, carried.attempts, job.max_attempts, &self.policy.retry, fastrand::f64(), now) {
+            Settlement::Done => {
+                carried.attempts += 1;
+                let mut ending = self.ending(&job.id, Outcome::Succeeded, &carried, message, now);
+                ending.action = Some(H::ACTION);
+                ending.report = ended.into_report();
+                Conclusion::ends(ending)
+            }
+            Settlement::Again { after, burned, class } => {
+                carried.attempts += u32::from(burned);
+                self.note_retry(&ended, class, after);
+                carried.state = ended.into_state().or(carried.state);
+                Conclusion::GoesOn { carried: Box::new(carried), lane: lane_again(delivery.lane), after }
+            }
+            Settlement::Dead { code, cause } => {
+                carried.attempts += 1;
+                let error = ended.into_error();
+                let mut ending = self.ending(&job.id, Outcome::Failed, &carried, message, now);
+                ending.report.clone_from(&error.report);
+                ending.error = Some(event::error_told(&error, code, cause));
+                Conclusion::fails(ending, code, cause, error.message)
+            }
+        }
+    }
+
+    fn note_retry(&self, ended: &Ended, class: Option<&'static str>, after: Duration) {
+        let (Some(class), Ended::Error(error)) = (class, ended) else { return debug!(?after, "job begun") };
+        metrics::counter!(metric::JOB_RETRIES, "kind" => self.kind(), "class" => class).increment(1);
+        let (status, request_id) = (error.status, error.request_id.as_deref());
+        info!(class, code = error.code, status, request_id, ?after, "job goes back to the queue");
+    }
+
+    /// A job that never reached the handler, or was found to kill processes.
+    pub(super) fn failed(&self, id: &JobId, carried: &Carried, message: &Message, error: &JobError) -> Ending {
+        let mut ending = self.ending(id, Outcome::Failed, carried, message, self.clock.now());
+        ending.error = Some(event::error_told(error, error.code, None));
+        ending
+    }
+
+    /// A job whose deadline passed before it was first started.
+    pub(super) fn expired(&self, id: &JobId, carried: &Carried, message: &Message, error: &JobError) -> Ending {
+        Ending { outcome: Outcome::Expired, ..self.failed(id, carried, message, error) }
+    }
+
+    fn ending(&self, id: &JobId, outcome: Outcome, carried: &Carried, message: &Message, now: Timestamp) -> Ending {
+        let started_at = carried.started_at.unwrap_or(now);
+        let since_sent = |sent: u64| {
+            let sent = i64::try_from(sent).unwrap_or(i64::MAX).saturating_mul(1000);
+            started_at.as_millisecond().saturating_sub(sent)
+        };
+        Ending {
+            kind: self.kind(),
+            worker: H::KIND.worker(),
+            job: id.clone(),
+            outcome,
+            action: None,
+            environment: self.genesys.environment().to_owned(),
+            attempts: carried.attempts,
+            generation: carried.generation,
+            requests: carried.requests,
+            latency_ms: millis(now.as_millisecond() - started_at.as_millisecond()),
+            queued_ms: message.timestamp.map(|sent| millis(since_sent(sent))),
+            report: None,
+            error: None,
+            traceparent: message.headers.get("traceparent").and_then(|value| value.as_str()).map(str::to_owned),
+            time: now,
+        }
+    }
+}
+
+/// State that could not travel is a defect of the worker, told at once instead of lost.
+fn bounded(ended: Ended) -> Ended {
+    let bytes = match &ended {
+        Ended::Begun { state, .. } => state.len(),
+        Ended::Error(JobError { state: Some(state), .. }) => state.to_string().len(),
+        Ended::Error(_) | Ended::Done(_) => 0,
+    };
+    if bytes <= MAX_STATE_BYTES {
+        return ended;
+    }
+    let told = format!(
+        "the worker's state has {bytes} bytes; at most {MAX_STATE_BYTES} travel with a job: a defect of the worker"
+    );
+    Ended::Error(JobError::permanent("panicked", told))
+}
+
+fn millis(difference: i64) -> u64 {
+    u64::try_from(difference).unwrap_or(0)
+}

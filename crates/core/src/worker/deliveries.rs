@@ -1,0 +1,96 @@
+//! Settles the delivery that ran and all that attached to it. One whose session is gone waits for its message to come
+//! again and attach, so that what was achieved is neither lost nor done or published twice.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tracing::warn;
+
+use super::{conclusion::Conclusion, engine::Engine, process::not_settled, running::Run};
+use crate::{
+    handler::JobHandler,
+    metric,
+    queue::{Delivery, Destination, Publication, Settled},
+};
+
+/// How long a job whose delivery went stale waits for the message to come again.
+const REDELIVERY_WAIT: Duration = Duration::from_secs(60);
+
+/// What is still owed to a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owed {
+    /// It is off the queue, or another process has it.
+    Nothing,
+    /// Its publications are durable, but it comes again: then it is to be acknowledged, no more.
+    Acknowledgement,
+    /// It comes again, and nothing was published for it.
+    Everything,
+}
+
+impl<H: JobHandler> Engine<H> {
+    /// `slot` is free as soon as the job's work is over: a redelivery may need it.
+    pub(super) async fn settle(
+        self: Arc<Self>,
+        mut run: Run,
+        delivery: Delivery,
+        conclusion: Conclusion,
+        slot: OwnedSemaphorePermit,
+    ) {
+        let mut owed = self.settle_one(delivery, &conclusion, Owed::Everything).await;
+        drop(slot);
+        loop {
+            while let Some(attached) = run.attached() {
+                // A message that was delivered before is taken for the one that is owed something.
+                let same = owed != Owed::Nothing && attached.returns > 0;
+                let left = if same { owed } else { Owed::Everything };
+                let after = self.settle_one(attached, &conclusion, left).await;
+                owed = if same || owed == Owed::Nothing { after } else { owed };
+            }
+            if owed == Owed::Nothing {
+                if run.finish() {
+                    return;
+                }
+            } else if !self.redelivered(&run).await {
+                return warn!("the delivery was lost with its session and did not come again here");
+            }
+        }
+    }
+
+    /// Settles a delivery that never ran.
+    pub(super) async fn settle_unrun(&self, delivery: Delivery, conclusion: Conclusion) {
+        self.settle_one(delivery, &conclusion, Owed::Everything).await;
+    }
+
+    async fn redelivered(&self, run: &Run) -> bool {
+        let attached = timeout(REDELIVERY_WAIT, run.wait_for_attached());
+        self.drain.run_until_cancelled(attached).await.is_some_and(|in_time| in_time.is_ok())
+    }
+
+    async fn settle_one(&self, delivery: Delivery, conclusion: &Conclusion, owed: Owed) -> Owed {
+        let publishes = owed == Owed::Everything;
+        if publishes && conclusion.needs_live_delivery() && delivery.settler.is_stale() {
+            metrics::counter!(metric::STALE_ACKS).increment(1);
+            return Owed::Everything;
+        }
+        let publications = match publishes {
+            true => conclusion.publications(&delivery.message, H::KIND, self.clock.now()),
+            false => Vec::new(),
+        };
+        let events = publications.iter().filter(|one| is_event(one)).count();
+        match delivery.settler.settle(publications).await {
+            Ok(settled) => {
+                metrics::counter!(metric::EVENTS_PUBLISHED).increment(events as u64);
+                if settled == Settled::Stale {
+                    return Owed::Acknowledgement;
+                }
+                conclusion.count();
+            }
+            Err(error) => not_settled(&error),
+        }
+        Owed::Nothing
+    }
+}
+
+fn is_event(publication: &Publication) -> bool {
+    matches!(publication.to, Destination::Event { .. })
+}
