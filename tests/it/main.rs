@@ -16,3 +16,6 @@ mod harness_works;
 mod purge_on_rabbit;
 mod scan_monitor;
 mod stack;
+mod channel_provisioner;
+mod stream_configurator;
+mod vni_provisioner;

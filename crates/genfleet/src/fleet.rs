@@ -1,8 +1,10 @@
-//! The workers of this build. A new one is added here: its options, its kind, its scopes, its line in `work`.
+//! The workers of this build. A new one is added here: its options, its kind, its scopes, its line in `work` and in
+//! `check`.
 
 use std::sync::Arc;
 
 use clap::Args;
+use genfleet_channel_provisioner::ChannelProvisioner;
 use genfleet_core::{
     handler::JobHandler,
     job::{Job, Kind, Rejection, schema::JobSchema},
@@ -10,54 +12,95 @@ use genfleet_core::{
     worker::{runtime::Runtime, validate},
 };
 use genfleet_purger::Purger;
+use genfleet_scan_monitor::ScanMonitor;
+use genfleet_stream_configurator::StreamConfigurator;
+use genfleet_vni_provisioner::VniProvisioner;
 
 /// The kinds that this build works.
-pub const KINDS: [Kind; 1] = [Purger::KIND];
+pub const KINDS: [Kind; 5] = [
+    Purger::KIND,
+    StreamConfigurator::KIND,
+    ChannelProvisioner::KIND,
+    VniProvisioner::KIND,
+    ScanMonitor::KIND,
+];
 
 /// The workers' own settings.
 #[derive(Clone, Debug, Args)]
 pub struct HandlerOptions {
     #[command(flatten)]
     purger: <Purger as JobHandler>::Options,
+    #[command(flatten)]
+    stream_configurator: <StreamConfigurator as JobHandler>::Options,
+    #[command(flatten)]
+    channel_provisioner: <ChannelProvisioner as JobHandler>::Options,
+    #[command(flatten)]
+    vni_provisioner: <VniProvisioner as JobHandler>::Options,
+    #[command(flatten)]
+    scan_monitor: <ScanMonitor as JobHandler>::Options,
 }
 
 /// The OAuth scopes that `kinds` need.
 pub fn scopes(kinds: &[Kind]) -> Vec<(Kind, &'static [&'static str])> {
-    let all: [(Kind, &'static [&'static str]); 1] = [(Purger::KIND, Purger::SCOPES)];
+    let all: [(Kind, &'static [&'static str]); 5] = [
+        (Purger::KIND, Purger::SCOPES),
+        (StreamConfigurator::KIND, StreamConfigurator::SCOPES),
+        (ChannelProvisioner::KIND, ChannelProvisioner::SCOPES),
+        (VniProvisioner::KIND, VniProvisioner::SCOPES),
+        (ScanMonitor::KIND, ScanMonitor::SCOPES),
+    ];
     all.into_iter().filter(|(kind, _)| kinds.contains(kind)).collect()
 }
 
 /// Works jobs of `kinds` in this process.
 pub fn work(runtime: &Runtime, options: HandlerOptions, kinds: &[Kind]) -> Result<(), ConfigError> {
-    if kinds.contains(&Purger::KIND) {
-        runtime.work::<Purger>(options.purger)?;
-    }
-    Ok(())
+    work_one::<Purger>(runtime, options.purger, kinds)?;
+    work_one::<StreamConfigurator>(runtime, options.stream_configurator, kinds)?;
+    work_one::<ChannelProvisioner>(runtime, options.channel_provisioner, kinds)?;
+    work_one::<VniProvisioner>(runtime, options.vni_provisioner, kinds)?;
+    work_one::<ScanMonitor>(runtime, options.scan_monitor, kinds)
+}
+
+fn work_one<H: JobHandler>(runtime: &Runtime, options: H::Options, kinds: &[Kind]) -> Result<(), ConfigError> {
+    if kinds.contains(&H::KIND) { runtime.work::<H>(options) } else { Ok(()) }
 }
 
 /// Checks jobs as their workers would.
 #[derive(Debug, Clone)]
 pub struct Checker {
-    purger: Arc<JobSchema>,
+    schemas: Arc<[JobSchema]>,
 }
 
 impl Checker {
     /// Compiles the schemas.
     pub fn new() -> Self {
-        Self { purger: Arc::new(JobSchema::new::<<Purger as JobHandler>::Payload>(Purger::KIND)) }
+        Self {
+            schemas: Arc::new([
+                schema::<Purger>(),
+                schema::<StreamConfigurator>(),
+                schema::<ChannelProvisioner>(),
+                schema::<VniProvisioner>(),
+                schema::<ScanMonitor>(),
+            ]),
+        }
     }
 
     /// The job in `body`; `None` where this build has no worker for `kind`.
     pub fn check(&self, kind: Kind, body: &[u8], message_id: Option<&str>) -> Option<Result<Job, Box<Rejection>>> {
-        match kind {
-            Kind::CdnPurge => Some(checked::<Purger>(&self.purger, body, message_id)),
-            Kind::StreamConfigure
-            | Kind::ChannelProvision
-            | Kind::VniProvision
-            | Kind::FileScan
-            | Kind::WebhookDeliver => None,
-        }
+        let schema = self.schemas.iter().find(|schema| schema.kind() == kind)?;
+        Some(match kind {
+            Kind::CdnPurge => checked::<Purger>(schema, body, message_id),
+            Kind::StreamConfigure => checked::<StreamConfigurator>(schema, body, message_id),
+            Kind::ChannelProvision => checked::<ChannelProvisioner>(schema, body, message_id),
+            Kind::VniProvision => checked::<VniProvisioner>(schema, body, message_id),
+            Kind::FileScan => checked::<ScanMonitor>(schema, body, message_id),
+            Kind::WebhookDeliver => return None,
+        })
     }
+}
+
+fn schema<H: JobHandler>() -> JobSchema {
+    JobSchema::new::<H::Payload>(H::KIND)
 }
 
 fn checked<H: JobHandler>(schema: &JobSchema, body: &[u8], message_id: Option<&str>) -> Result<Job, Box<Rejection>> {

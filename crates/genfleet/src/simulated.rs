@@ -13,6 +13,7 @@ use genfleet_core::{
     options::ConfigError,
 };
 use genfleet_simulator::Simulator;
+use serde_json::json;
 
 use crate::{commands::simulate::Behaviour, fleet};
 
@@ -25,6 +26,17 @@ pub struct SimulateOptions {
 
     #[command(flatten)]
     behaviour: Behaviour,
+}
+
+/// What the pretend organisation begins with: a private connection, for a job that finds its interface there. No job
+/// can make one where no gateway is reachable.
+fn furnish(simulator: &Simulator) -> anyhow::Result<()> {
+    let lab = json!({
+        "name": "lab", "organizationId": "a1b2c3d4-e5f6-7890-abcd-ef1234567890", "type": "ipconnect",
+        "localIp": "10.0.40.1", "remoteIp": "203.0.113.10", "subnetCidr": "10.0.40.0/24",
+        "dnsServers": ["8.8.8.8", "2001:4860:4860::8844"], "routingTableId": "rt-9876543210",
+    });
+    simulator.set("network", &json!({ "connections": [lab] })).map_err(anyhow::Error::msg)
 }
 
 /// The client, and the simulator it talks to where there is one: keep it alive.
@@ -42,6 +54,7 @@ pub async fn client(
     }
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let simulator = Simulator::start(options.behaviour.options(anywhere)).await?;
+    furnish(&simulator)?;
     let genesys =
         GenesysOptions { genesys_base_url: Some(simulator.base_url()), genesys_token_url: None, ..genesys.clone() };
     let anybody = Credentials { id: "simulated".to_owned().into(), secret: "simulated".to_owned().into() };

@@ -14,21 +14,23 @@ use crate::{
     error::{ErrorClass, JobError},
     handler::{JobContext, JobHandler, Progress},
     job::Job,
-    queue::{Delivery, Message},
+    queue::{Delivery, Lane},
 };
 
 /// How long a handler that was asked to stop may still take: a token request and the request in flight.
 const STOPPING_GRACE: Duration = Duration::from_secs(35);
 
 impl<H: JobHandler> Engine<H> {
-    pub(super) fn context(&self, job: &Job, carried: &Carried, message: &Message, started_at: Timestamp) -> JobContext {
-        let text = |name: &str| message.headers.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+    pub(super) fn context(&self, job: &Job, carried: &Carried, delivery: &Delivery, started_at: Timestamp) -> JobContext {
+        let text = |name: &str| delivery.message.headers.get(name).and_then(|value| value.as_str()).map(str::to_owned);
         JobContext {
             id: job.id.clone(),
             kind: H::KIND,
             attempts: carried.attempts,
             max_attempts: job.max_attempts,
             generation: carried.generation,
+            begun: delivery.lane != Lane::Jobs,
+            returns: delivery.returns,
             started_at,
             traceparent: text("traceparent"),
             tracestate: text("tracestate"),
