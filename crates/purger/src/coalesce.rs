@@ -34,7 +34,8 @@ pub mod split;
 mod verdict;
 
 /// How long a job that was stopped waits for its requests in flight. Each is over within one HTTP request, 15 s, since
-/// none is begun any more; the worker gives the job 20 s. What is not known by then is purged once more.
+/// none is begun any more (and no token is waited for); the worker and a drain (25 s) wait longer than this. What is
+/// not known by then is purged once more.
 const FLIGHT_PATIENCE: Duration = Duration::from_secs(17);
 
 /// What jobs tell the coalescer.

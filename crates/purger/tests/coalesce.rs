@@ -1,7 +1,10 @@
 //! The coalescer with the real client, over HTTP, against the simulator.
 #![allow(clippy::unwrap_used, reason = "a test's helpers panic like the test itself")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use clap::Parser;
 use genfleet_core::{
@@ -23,7 +26,7 @@ use genfleet_purger::{
     },
     progress::{Progress, State},
 };
-use genfleet_simulator::{FaultRule, RecordedRequest, Simulator, SimulatorOptions};
+use genfleet_simulator::{FaultRule, RecordedRequest, RetryAfter, Simulator, SimulatorOptions};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -172,6 +175,51 @@ async fn a_job_that_is_stopped_keeps_what_it_achieved() {
     assert!(sent < 50, "{sent}");
     assert_eq!(outcome.progress.report(&[]).paths_count, simulator.purged().len());
     assert_eq!(outcome.progress.report(&[]).paths_count, sent * 100);
+}
+
+/// Stops a job one second after it came; what it was told, and its requests until the API is well again.
+async fn stopped_while_it_fails(fault: FaultRule) -> (Outcome, Duration, Vec<RecordedRequest>, Simulator) {
+    let (simulator, coalescer) = start(Duration::from_millis(5)).await;
+    simulator.set_faults(vec![fault]);
+    let stop = CancellationToken::new();
+    let paths = ["/again/0".to_owned(), "/again/1".to_owned()];
+    let stopping = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        stop.cancel();
+        (Instant::now(), purges(&simulator))
+    };
+    let (first, (stopped, sent)) = tokio::join!(coalescer.purge(order("again", &paths), &stop), stopping);
+    let waited = stopped.elapsed();
+    // As the resume queue brings it back.
+    simulator.set_faults(Vec::new());
+    let second = purge(&coalescer, order("again", &paths)).await;
+    assert!(second.error.is_none() && second.requests == 1, "{second:?}");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(purges(&simulator).len(), sent.len() + 1, "no request but those that were told");
+    (first, waited, sent, simulator)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_stopped_while_the_gate_is_shut_leaves_no_request_behind() {
+    let retry_after = Some(RetryAfter::Seconds(3));
+    let fault = FaultRule { status: Some(429), retry_after, times: Some(1), ..FaultRule::default() };
+    let (outcome, waited, sent, simulator) = stopped_while_it_fails(fault).await;
+    assert_eq!(outcome.error.map(|error| error.class), Some(ErrorClass::Interrupted));
+    assert_eq!((outcome.requests, sent.len()), (1, 1));
+    assert!(waited < Duration::from_millis(500), "{waited:?}");
+    assert!(simulator.purged().values().all(|times| *times == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_stopped_between_two_short_retries_sends_no_further_one() {
+    // The client waits that long before its short retry.
+    let retry_after = Some(RetryAfter::Seconds(3));
+    let fault = FaultRule { status: Some(500), retry_after, ..FaultRule::default() };
+    let (outcome, waited, sent, simulator) = stopped_while_it_fails(fault).await;
+    assert_eq!(outcome.error.map(|error| error.class), Some(ErrorClass::Interrupted));
+    assert_eq!((outcome.requests, sent.len()), (1, 1));
+    assert!(waited < Duration::from_millis(500), "{waited:?}");
+    assert!(simulator.purged().values().all(|times| *times == 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,10 +72,8 @@ impl<H: JobHandler> Engine<H> {
             metrics::counter!(metric::STALE_ACKS).increment(1);
             return Owed::Everything;
         }
-        let publications = match publishes {
-            true => conclusion.publications(&delivery.message, H::KIND, self.clock.now()),
-            false => Vec::new(),
-        };
+        let all = || conclusion.publications(&delivery.message, H::KIND, self.clock.now());
+        let publications = if publishes { all() } else { Vec::new() };
         let events = publications.iter().filter(|one| is_event(one)).count();
         match delivery.settler.settle(publications).await {
             Ok(settled) => {

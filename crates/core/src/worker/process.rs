@@ -115,13 +115,11 @@ impl<H: JobHandler> Engine<H> {
 
     async fn run(self: Arc<Self>, run: Run, arrived: Arrived, payload: H::Payload) {
         let Arrived { delivery, mut carried, job, slot } = arrived;
-        let state = match carried.state.as_deref().map_or_else(|| Ok(H::State::default()), serde_json::from_str) {
-            Ok(state) => state,
-            Err(_) => {
-                warn!("the state of this job is of another version: given back for a minute");
-                let lane = lane_again(delivery.lane);
-                return self.move_to(delivery, lane, UNREADABLE_STATE_WAIT).await;
-            }
+        let state = carried.state.as_deref().map_or_else(|| Ok(H::State::default()), serde_json::from_str);
+        let Ok(state) = state else {
+            warn!("the state of this job is of another version: given back for a minute");
+            let lane = lane_again(delivery.lane);
+            return self.move_to(delivery, lane, UNREADABLE_STATE_WAIT).await;
         };
         let began = self.clock.now();
         if !carried.begun() {

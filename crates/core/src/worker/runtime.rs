@@ -216,7 +216,7 @@ impl Runtime {
         let total = self.options.drain_timeout;
         // The last part of the time is for publishing what is given back.
         let giving_back = (total / 5).min(GIVING_BACK);
-        if timeout(total - giving_back, &mut settled).await.is_err() {
+        if timeout(total.saturating_sub(giving_back), &mut settled).await.is_err() {
             warn!(left = self.work.len(), "the drain time is over: what still runs is given back");
             self.give_up.cancel();
             if timeout(giving_back, settled).await.is_err() {

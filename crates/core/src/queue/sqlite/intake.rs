@@ -7,7 +7,7 @@ use std::{collections::VecDeque, future, sync::Arc, time::Duration};
 
 use tokio::{
     select,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch},
     time,
 };
 
@@ -33,13 +33,15 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Consumer {
     intake: Intake,
-    open: bool,
+    suspects: Arc<Mutex<Intake>>,
+    open: watch::Sender<bool>,
 }
 
 /// The suspects of one kind, one unsettled at a time.
 #[derive(Debug)]
 pub struct Suspects {
-    intake: Intake,
+    intake: Arc<Mutex<Intake>>,
+    open: watch::Receiver<bool>,
 }
 
 /// A claim the writer has not answered yet.
@@ -76,48 +78,68 @@ struct Intake {
 
 impl Consumer {
     pub(super) fn new(link: Link, clock: SharedClock, kind: Kind, concurrency: usize) -> Self {
-        let lanes = vec![Lane::Resume, Lane::Jobs];
-        Self { intake: Intake::new(link, clock, kind, lanes, concurrency), open: true }
+        let suspects = Intake::new(link.clone(), Arc::clone(&clock), kind, vec![Lane::Suspect], 1);
+        Self {
+            intake: Intake::new(link, clock, kind, vec![Lane::Resume, Lane::Jobs], concurrency),
+            suspects: Arc::new(Mutex::new(suspects)),
+            open: watch::Sender::new(true),
+        }
     }
 
     /// The next new or begun job; see [`queue::Consumer::next`]. Waits for ever once the store is closed, and
     /// while the intake is.
     pub async fn next(&mut self) -> Delivery {
-        if !self.open {
+        if !*self.open.borrow() {
             return future::pending().await;
         }
         self.intake.next().await
     }
 
-    /// The suspects of the same kind. Once: each call's have a slot of their own.
+    /// The suspects of the same kind.
     pub fn suspects(&mut self) -> Suspects {
-        let Intake { link, clock, kind, .. } = &self.intake;
-        Suspects { intake: Intake::new(link.clone(), Arc::clone(clock), *kind, vec![Lane::Suspect], 1) }
+        Suspects { intake: Arc::clone(&self.suspects), open: self.open.subscribe() }
     }
 
-    /// Takes no more; returns what was claimed and not taken, seldom any.
+    /// Takes no more, suspects neither; returns what was claimed and not taken, seldom any.
     pub async fn close_intake(&mut self) -> Vec<Delivery> {
-        self.open = false;
-        self.intake.receive().await;
-        self.intake.ready.drain(..).collect()
+        self.open.send_replace(false);
+        let mut suspects = self.suspects.lock().await;
+        let mut untaken = Vec::new();
+        for intake in [&mut self.intake, &mut *suspects] {
+            intake.receive().await;
+            untaken.extend(intake.ready.drain(..));
+        }
+        untaken
     }
 
     /// Takes jobs again.
     #[expect(clippy::unused_async, reason = "the other queue has to wait here")]
     pub async fn open_intake(&mut self) {
-        self.open = true;
+        self.open.send_replace(true);
     }
 
-    /// One waiting job, for a probe. `None` where none waits or no slot is free.
+    /// One waiting job, for a probe, a suspect last. `None` where none waits or no slot is free.
     pub async fn take_one(&mut self) -> Option<Delivery> {
-        self.intake.take_one().await
+        match self.intake.take_one().await {
+            Some(delivery) => Some(delivery),
+            None => self.suspects.lock().await.take_one().await,
+        }
     }
 }
 
 impl Suspects {
     /// The next suspect, once the one before it is settled.
     pub async fn next(&mut self) -> Delivery {
-        self.intake.next().await
+        let mut closing = self.open.clone();
+        loop {
+            // An error says that the consumer is gone, and with it whoever could close it.
+            let _ = self.open.wait_for(|open| *open).await;
+            select! {
+                biased;
+                Ok(_) = closing.wait_for(|open| !open) => {}
+                delivery = async { self.intake.lock().await.next().await } => return delivery,
+            }
+        }
     }
 }
 

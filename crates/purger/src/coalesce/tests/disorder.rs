@@ -1,10 +1,13 @@
-//! Whatever comes together: wildcards, shared paths, bad ones, failing requests, jobs that are stopped or dropped.
+//! Whatever comes together: wildcards, shared paths, bad ones, failing requests, shut gates, jobs that are stopped or
+//! dropped.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{fake::Throttle, *};
+
+const LATENCY: Duration = Duration::from_millis(50);
 
 /// One job of a scene.
 #[derive(Clone, Debug)]
@@ -25,7 +28,7 @@ fn any_part() -> impl Strategy<Value = Part> {
 
 async fn play(coalescer: Coalescer, part: Part, name: String) -> Option<Outcome> {
     tokio::time::sleep(Duration::from_millis(part.comes_after)).await;
-    let stop = CancellationToken::new();
+    let (stop, began) = (CancellationToken::new(), Instant::now());
     let stopping = async {
         match part.stopped_after {
             Some(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
@@ -35,10 +38,14 @@ async fn play(coalescer: Coalescer, part: Part, name: String) -> Option<Outcome>
         std::future::pending::<()>().await;
     };
     let patience = part.dropped_after.map_or(Duration::from_secs(3600), Duration::from_millis);
-    tokio::select! {
+    let outcome = tokio::select! {
         outcome = tokio::time::timeout(patience, coalescer.purge(order(&name, &part.paths), &stop)) => outcome.ok(),
         () = stopping => None,
-    }
+    };
+    let longest =
+        part.stopped_after.map_or(Duration::from_secs(3600), |millis| Duration::from_millis(millis) + LATENCY);
+    assert!(began.elapsed() <= longest + Duration::from_millis(1), "{name} waits for more than what is in flight");
+    outcome
 }
 
 fn covers(sent: &str, path: &str) -> bool {
@@ -81,14 +88,16 @@ proptest! {
         parts in prop::collection::vec(any_part(), 1..40),
         bad in prop::collection::btree_set(prop_oneof!["/[a-d]/[0-9]{1,2}", "/shared/[0-9]", r"/[a-d]/\*"], 0..12),
         failing in prop::collection::vec(1_usize..40, 0..4),
+        throttle in prop::option::of((1_usize..12, 0_u64..2_000)),
         permit_waits in prop::sample::select(vec![0_u64, 30]),
         linger in prop::sample::select(vec![20_u64, 20, 0]),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let cdn = FakeCdn::new(Duration::from_millis(50));
+            let cdn = FakeCdn::new(LATENCY);
             cdn.set_bad(bad.iter().map(String::as_str));
             cdn.books().permit_waits = Duration::from_millis(permit_waits);
+            cdn.books().throttle = throttle.map(|(first, wait)| Throttle { first, wait: Duration::from_millis(wait) });
             let error = JobError::new(ErrorClass::Transient, "api_unavailable", "down");
             cdn.books().fault =
                 (!failing.is_empty()).then_some(Fault { only: failing, with: crate::api::RefusedFor::Another, error });
@@ -100,6 +109,13 @@ proptest! {
             }
             let outcomes: BTreeMap<_, _> = running.join_all().await.into_iter().collect();
             check(&parts, &outcomes, &cdn);
+            // Without sharing each request is one job's, and no other counts it.
+            if linger == 0 && outcomes.values().all(Option::is_some) {
+                let told: u32 = outcomes.values().flatten().map(|outcome| outcome.requests).sum();
+                assert_eq!(told as usize, cdn.books().requests.len());
+            }
+            tokio::time::sleep(LATENCY).await;
+            assert_eq!(cdn.books().permits_awaited, 0);
         });
     }
 }

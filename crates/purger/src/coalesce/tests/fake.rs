@@ -77,13 +77,11 @@ impl FakeCdn {
             return Verdict::Later(throttle.wait);
         }
         if let Some(fault) = books.fault.clone().filter(|fault| fault.only.is_empty() || fault.only.contains(&number)) {
-            return Verdict::Refused(fault.with, fault.error);
+            return Verdict::Refused(fault.with, fault.error.into());
         }
         if paths.iter().any(|path| books.bad.contains(&**path)) {
-            return Verdict::Refused(
-                RefusedFor::Content,
-                JobError::permanent("rejected", "one of the paths is invalid"),
-            );
+            let error = JobError::permanent("rejected", "one of the paths is invalid");
+            return Verdict::Refused(RefusedFor::Content, error.into());
         }
         for path in paths {
             *books.purged.entry(path.to_string()).or_default() += 1;
@@ -108,7 +106,7 @@ impl FakeCdn {
 
 enum Verdict {
     Accepted(String),
-    Refused(RefusedFor, JobError),
+    Refused(RefusedFor, Box<JobError>),
     Later(Duration),
 }
 
@@ -156,7 +154,7 @@ impl Cdn for FakeCdn {
             tokio::time::sleep(if order == 0 { self.latency } else { self.latency.mul_f64(0.9) }).await;
             match verdict {
                 Verdict::Accepted(id) => return Ok(Accepted { status: 202, request_id: Some(id), requests }),
-                Verdict::Refused(with, error) => return Err(Refusal { with, error, requests }),
+                Verdict::Refused(with, error) => return Err(Refusal { with, error: *error, requests }),
                 Verdict::Later(wait) => self.books().opens = Some(Instant::now() + wait),
             }
         }
