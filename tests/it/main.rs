@@ -9,6 +9,7 @@
 mod api_faults;
 mod bad_jobs;
 mod batch;
+mod channel_provisioner;
 mod command_line;
 mod crashes;
 mod delays;
@@ -16,6 +17,5 @@ mod harness_works;
 mod purge_on_rabbit;
 mod scan_monitor;
 mod stack;
-mod channel_provisioner;
 mod stream_configurator;
 mod vni_provisioner;

@@ -1,4 +1,4 @@
-//! The `vni-provisioner` on RabbitMQ: two processes of which one works, killed and drained, and never a second interface.
+//! The `vni-provisioner` on `RabbitMQ`: two processes of which one works, killed and drained, and never a second interface.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

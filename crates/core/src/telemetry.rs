@@ -119,7 +119,10 @@ fn describe() {
     describe_gauge!(metric::OLDEST_JOB_AGE, Unit::Seconds, "Age of the last job delivered.");
     describe_counter!(metric::PURGE_PATHS, "Paths purged.");
     describe_histogram!(metric::PURGE_BATCH_PATHS, "Paths in one purge request.");
-    describe_gauge!(metric::SCANS_IN_FLIGHT, "Scans that passed through this process and are expected back: best effort.");
+    describe_gauge!(
+        metric::SCANS_IN_FLIGHT,
+        "Scans that passed through this process and are expected back: best effort."
+    );
     describe_counter!(metric::THREATS_DETECTED, "Verdicts that name a threat.");
     describe_counter!(metric::EVENTS_PUBLISHED, "Events made durable.");
     describe_histogram!(metric::PUBLISH_CONFIRM, Unit::Seconds, "From sending a publication to its confirm.");

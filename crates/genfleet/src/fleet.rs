@@ -17,13 +17,8 @@ use genfleet_stream_configurator::StreamConfigurator;
 use genfleet_vni_provisioner::VniProvisioner;
 
 /// The kinds that this build works.
-pub const KINDS: [Kind; 5] = [
-    Purger::KIND,
-    StreamConfigurator::KIND,
-    ChannelProvisioner::KIND,
-    VniProvisioner::KIND,
-    ScanMonitor::KIND,
-];
+pub const KINDS: [Kind; 5] =
+    [Purger::KIND, StreamConfigurator::KIND, ChannelProvisioner::KIND, VniProvisioner::KIND, ScanMonitor::KIND];
 
 /// The workers' own settings.
 #[derive(Clone, Debug, Args)]

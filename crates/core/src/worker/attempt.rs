@@ -21,7 +21,13 @@ use crate::{
 const STOPPING_GRACE: Duration = Duration::from_secs(35);
 
 impl<H: JobHandler> Engine<H> {
-    pub(super) fn context(&self, job: &Job, carried: &Carried, delivery: &Delivery, started_at: Timestamp) -> JobContext {
+    pub(super) fn context(
+        &self,
+        job: &Job,
+        carried: &Carried,
+        delivery: &Delivery,
+        started_at: Timestamp,
+    ) -> JobContext {
         let text = |name: &str| delivery.message.headers.get(name).and_then(|value| value.as_str()).map(str::to_owned);
         JobContext {
             id: job.id.clone(),
