@@ -6,19 +6,25 @@ use std::{net::TcpStream, os::fd::AsFd, time::Duration};
 use lapin::{
     AsyncTcpStream, Connection, ConnectionProperties, ErrorKind,
     protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
+    types::FrameSize,
     uri::{AMQPScheme, AMQPUri},
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 use url::{Host as UrlHost, Url};
 
-use super::{RabbitSettings, certificates::Certificates, line::Line};
+use super::{RabbitSettings, certificates::Certificates, health::Role, line::Line};
 use crate::queue::{QueueError, topology::check_prefix};
 
 /// Name, TCP, TLS and the AMQP handshake together.
 const DIAL: Duration = Duration::from_secs(10);
 /// Seconds, where the URL does not say: two of them without a sign of life end the connection.
 const HEARTBEAT: u16 = 15;
+
+/// Bytes of a frame on the publishing connection: the headers of a message, at most 64 KiB, its properties, and room.
+/// lapin keeps 64 frames of memory for a connection. The consuming one takes the broker's own size, since a
+/// producer's headers may be as long.
+const PUBLISHING_FRAME: FrameSize = 72 * 1024;
 
 /// The session would be rebuilt at every look.
 const NO_PATIENCE: &str = "--queue-watchdog: 0 s is no patience; write 60s";
@@ -69,12 +75,16 @@ impl Broker {
         let properties = ConnectionProperties::default().with_connection_name(format!("{} {role}", self.name).into());
         let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
         let tls = self.certificates.read()?;
+        let mut uri = host.uri.clone();
+        if role == Role::Publish.as_str() {
+            uri.query.frame_max.get_or_insert(PUBLISHING_FRAME);
+        }
         let line = Line::default();
         let held = line.socket();
         // lapin applies no time-out of its own, neither to dialling nor to the handshake, and a connection
         // attempt that is dropped lives on in its thread: our own dialling keeps hold of the socket to end it.
         let connecting = Connection::connector(
-            host.uri.clone(),
+            uri,
             runtime,
             async move |uri: AMQPUri, runtime| {
                 let address = (uri.authority.host.clone(), uri.authority.port);

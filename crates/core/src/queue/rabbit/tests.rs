@@ -10,7 +10,7 @@ use self::{
     rig::{Rig, event, job, lane, on_broker, reply, soon},
 };
 use super::*;
-use crate::queue::{Destination, HeaderValue, Lane, Message, Settled, conformance};
+use crate::queue::{Destination, HeaderValue, Lane, MAX_HEADER_BYTES, Message, Settled, conformance};
 
 mod alone;
 mod censor;
@@ -29,6 +29,25 @@ const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-
 async fn every_promise_of_a_queue_is_kept() {
     on_broker(async |rig: Rig| {
         conformance::all(conformance::Subject::Rabbit { url: rig.url.clone(), prefix: rig.prefix.clone() }).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn headers_at_their_limit_fit_into_a_publishing_frame() {
+    on_broker(async |rig: Rig| {
+        let queue = rig.queue();
+        let mut consumer = queue.consume(Kind::CdnPurge, 1);
+        let mut sent = job(&"i".repeat(255));
+        sent.correlation_id = Some("c".repeat(255));
+        sent.reply_to = Some("r".repeat(255));
+        let room = MAX_HEADER_BYTES - "genfleet-state".len() - 6;
+        sent.headers = [("genfleet-state".to_owned(), "s".repeat(room).into())].into();
+        queue.publish(vec![lane(Lane::Resume, Duration::ZERO, sent.clone())]).await.unwrap();
+        let delivery = soon(consumer.next()).await;
+        assert_eq!(delivery.message, sent);
+        delivery.settler.settle(vec![]).await.unwrap();
+        queue.close().await;
     })
     .await;
 }
