@@ -141,24 +141,28 @@ impl<H: JobHandler> Intake<H> {
 
     /// While closed: waits for a change, or lets one waiting job through when a probe is due. One probe at a time.
     async fn wait_or_probe(&mut self, probe: Option<Instant>) {
-        let probing = self.probing.take_if(|probing| probing.is_finished());
-        drop(probing);
-        let at = async {
-            match (&mut self.probing, probe) {
+        if let Some(probing) = &mut self.probing {
+            let ended = tokio::select! {
+                biased;
+                _ = self.changes.changed() => false,
+                () = sleep(TICK) => false,
                 // A probe that panics has ended all the same.
-                (Some(probing), _) => drop(probing.await),
-                (None, Some(at)) => sleep_until(at).await,
-                (None, None) => std::future::pending().await,
+                _ = probing => true,
+            };
+            self.probing.take_if(|_| ended);
+            return;
+        }
+        let due = async {
+            match probe {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
             _ = self.changes.changed() => return,
             () = sleep(TICK) => return,
-            () = at => {}
-        }
-        if self.probing.as_ref().is_some_and(|probing| !probing.is_finished()) || probe.is_none() {
-            return;
+            () = due => {}
         }
         let slot = Arc::clone(&self.slots).try_acquire_owned();
         let blocked = self.engine.queue.health().publishing_blocked;
