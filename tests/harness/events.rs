@@ -11,11 +11,16 @@ use lapin::{
 use serde_json::Value;
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Amqp, Message, eventually::between_looks};
+
+/// A reader's connection lasts no longer: the client library's consumer, acknowledgement or reopened channel may wait for
+/// ever for a broker that went away at the wrong moment.
+const READ_AT_MOST: Duration = Duration::from_secs(10);
+const CLOSE_AT_MOST: Duration = Duration::from_secs(2);
 
 /// The events of one prefix, in the order they came. Every one is kept: repeats are the test's to judge.
 pub struct Events {
@@ -42,7 +47,8 @@ impl Events {
         Self::read(async move |arrived| {
             while !arrived.is_closed() {
                 if let Ok(amqp) = Amqp::try_connect(&url).await {
-                    let _ = forward(amqp.channel(), &queue, &arrived).await;
+                    let _ = timeout(READ_AT_MOST, forward(amqp.channel(), &queue, &arrived)).await;
+                    let _ = timeout(CLOSE_AT_MOST, amqp.connection().close(200, "reading anew".into())).await;
                 }
                 between_looks().await;
             }

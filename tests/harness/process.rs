@@ -137,10 +137,28 @@ impl Drop for Process {
             self.stdout.finish();
             self.stderr.finish();
             let (name, pid) = (&self.name, self.pid);
-            eprintln!("--- stdout of {name} ({pid})\n{}", self.stdout.lines().join("\n"));
-            eprintln!("--- stderr of {name} ({pid})\n{}\n---", self.stderr());
+            eprintln!("--- stdout of {name} ({pid})\n{}", shown(&self.stdout.lines()));
+            eprintln!("--- stderr of {name} ({pid})\n{}\n---", shown(&self.stderr.lines()));
         }
     }
+}
+
+/// What is worth reading of a failed test's process: warnings and worse wherever they stand, and how it ended.
+fn shown(lines: &[String]) -> String {
+    const FIRST: usize = 10;
+    const WORSE: usize = 100;
+    const LAST: usize = 30;
+    let end = lines.len().saturating_sub(LAST);
+    let routine = |line: &str| [r#""level":"INFO""#, r#""level":"DEBUG""#].iter().any(|level| line.contains(level));
+    let mut worse = 0;
+    let kept = lines.iter().enumerate().filter(|(index, line)| {
+        let is_worse = !routine(line) && worse < WORSE;
+        worse += usize::from(is_worse);
+        *index < FIRST || *index >= end || is_worse
+    });
+    let kept: Vec<&str> = kept.map(|(_, line)| line.as_str()).collect();
+    let left_out = lines.len() - kept.len();
+    format!("{}\n({left_out} lines of routine left out)", kept.join("\n"))
 }
 
 fn code(status: ExitStatus) -> i32 {

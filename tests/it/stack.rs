@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use genfleet_simulator::{Simulator, SimulatorOptions};
-use harness::{Amqp, Broker, Launch, Prefix, Process, json_properties};
+use harness::{Amqp, Broker, Launch, Prefix, Process, eventually, json_properties, seconds};
 use serde_json::{Value, json};
 
 /// A limit that no test meets unless it wants to.
@@ -70,4 +70,15 @@ pub fn assert_all_succeeded(by_job: &BTreeMap<String, Vec<Value>>) {
 
 pub fn purge_requests(simulator: &Simulator) -> usize {
     simulator.requests().iter().filter(|request| request.path.ends_with("/cdn/purge")).count()
+}
+
+/// A number below `below`, by chance.
+pub fn random(below: usize) -> usize {
+    usize::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..8].try_into().unwrap()) % below
+}
+
+/// Waits until so many further requests came as chance says, at most `most`: a moment in the middle of the work.
+pub async fn random_moment(simulator: &Simulator, most: usize) {
+    let enough = simulator.requests().len() + 1 + random(most);
+    eventually(seconds(60), "more requests come", async || simulator.requests().len() >= enough).await;
 }

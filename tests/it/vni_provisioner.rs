@@ -10,12 +10,12 @@ use genfleet_simulator::{RecordedRequest, Simulator, SimulatorOptions};
 use harness::{Amqp, Broker, Prefix, Process, eventually, json_properties, seconds};
 use serde_json::{Value, json};
 
-use crate::stack::{assert_all_succeeded, outcomes, simulator, simulator_with, worker};
+use crate::stack::{assert_all_succeeded, outcomes, random_moment, simulator, simulator_with, worker};
 
 const CONNECTIONS: &str = "/api/v2/organization/privateconnectivity/connections";
 const TABLES: &str = "/api/v2/architect/networking/routingtables/";
 const ORGANISATIONS: usize = 5;
-const JOBS: usize = 30;
+const JOBS: usize = 100;
 
 /// How a process comes to its end.
 #[derive(Clone, Copy, Debug)]
@@ -56,11 +56,7 @@ async fn working(processes: &[Process; 2]) -> usize {
     eventually(seconds(30), "one holds the lock", async || processes.iter().position(holds)).await
 }
 
-fn random(below: usize) -> usize {
-    usize::from(uuid::Uuid::new_v4().as_bytes()[0]) % below
-}
-
-/// Thirty jobs; the process that works ends each of these ways after some requests, and another takes its place.
+/// Many jobs; the process that works ends each of these ways after some requests, and another takes its place.
 async fn provisioned_while_processes_end(ends: &[End]) {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
@@ -79,9 +75,7 @@ async fn provisioned_while_processes_end(ends: &[End]) {
 
     for end in ends {
         let worker = working(&processes).await;
-        let some = simulator.requests().len() + 1 + random(20);
-        let what = format!("it works, so that it can be {end:?}");
-        eventually(seconds(60), what, async || simulator.requests().len() >= some).await;
+        random_moment(&simulator, 20).await;
         let ended = &processes[worker];
         match end {
             End::Killed => ended.kill9(),
@@ -154,8 +148,8 @@ fn assert_one_job_of_an_organisation_at_a_time(requests: &[RecordedRequest]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_deaths_of_the_working_process_make_no_second_interface() {
-    provisioned_while_processes_end(&[End::Killed; 5]).await;
+async fn twenty_deaths_of_the_working_process_make_no_second_interface() {
+    provisioned_while_processes_end(&[End::Killed; 20]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ mod rig;
 use std::time::Duration;
 
 use genfleet_channel_provisioner::State;
-use genfleet_core::error::ErrorClass;
+use genfleet_core::{error::ErrorClass, hash};
 use genfleet_simulator::FaultRule;
 use serde_json::json;
 use tokio::time::Instant;
@@ -25,7 +25,7 @@ async fn a_channel_is_made_and_told() {
     assert_eq!((report.channel_id.as_str(), report.queue_id.as_str(), report.status), (id.as_str(), QUEUE, 201));
     assert_eq!((report.name, report.adopted, report.warnings), (format!("WebMessaging-{}", &id[..8]), false, vec![]));
     let sent = rig.posts()[0].body.clone();
-    assert_eq!(report.compliance_hash, genfleet_channel_provisioner::channel::hash(&sent));
+    assert_eq!(report.compliance_hash, hash::sha256(hash::canonical(&sent)));
     let asked: Vec<_> = rig.simulator.requests().into_iter().filter(|one| one.path != "/oauth/token").collect();
     let asked: Vec<_> =
         asked.iter().map(|one| (one.method.as_str(), one.path.as_str(), one.query.as_deref())).collect();

@@ -4,13 +4,17 @@
 use std::{
     fmt,
     future::Future,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -124,6 +128,7 @@ pub struct JobContext {
     pub(crate) clock: SharedClock,
     pub(crate) genesys: GenesysClient,
     pub(crate) requests: AtomicU64,
+    pub(crate) turns: Mutex<Vec<OwnedSemaphorePermit>>,
 }
 
 impl JobContext {
@@ -144,6 +149,7 @@ impl JobContext {
             clock: services.clock.clone(),
             genesys: services.genesys.clone(),
             requests: 0.into(),
+            turns: Mutex::default(),
         }
     }
 
@@ -172,6 +178,12 @@ impl JobContext {
     /// The time of day.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Keeps `turn` until what this attempt achieved is recorded in the queue, or the delivery is lost: what a crash
+    /// could make be done again is then bounded by how many such turns there are.
+    pub fn keep_until_recorded(&self, turn: OwnedSemaphorePermit) {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner).push(turn);
     }
 
     /// Counts HTTP requests that were sent for this job by somebody else on its behalf.

@@ -5,7 +5,7 @@
 //! number of them wait without memory, and any process follows any of them. Beside the jobs, a security webhook is
 //! registered ([`registration`]) and scans are counted ([`in_flight`]).
 
-use std::time::Duration;
+use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
 use genfleet_core::{
     error::{ErrorClass, JobError},
@@ -16,6 +16,7 @@ use genfleet_core::{
     options::{self, ConfigError},
 };
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tracing::info;
 
 use crate::{
@@ -45,6 +46,11 @@ pub struct ScanMonitorOptions {
     #[arg(long, env = "GENFLEET_SCAN_TIMEOUT", value_name = "DURATION", default_value = "120s", value_parser = options::duration)]
     pub scan_timeout: Duration,
 
+    /// Orders that may be sent and not yet recorded in the queue. So many files may be scanned twice when a process is
+    /// killed; more of them order faster where the API answers slowly
+    #[arg(long, env = "GENFLEET_UNRECORDED_ORDERS", value_name = "N", default_value = "1")]
+    pub unrecorded_orders: NonZeroU16,
+
     /// Where Genesys Cloud tells a security system of verdicts: registered there once per quarantine action
     #[arg(long, env = "GENFLEET_SECURITY_WEBHOOK_URL", value_name = "HTTPS URL")]
     pub security_webhook_url: Option<SecurityWebhookUrl>,
@@ -56,6 +62,8 @@ pub struct ScanMonitor {
     pace: Pace,
     registrations: Registrations,
     in_flight: InFlight,
+    /// One is kept from an order until its scan is recorded.
+    orders: Arc<Semaphore>,
 }
 
 impl JobHandler for ScanMonitor {
@@ -74,7 +82,8 @@ impl JobHandler for ScanMonitor {
         let registrations = Registrations::new(services.genesys.clone(), options.security_webhook_url);
         let in_flight = InFlight::default();
         services.tasks.spawn("count of scans", in_flight.clone().forget_lost());
-        Ok(Self { pace, registrations, in_flight })
+        let orders = Arc::new(Semaphore::new(options.unrecorded_orders.get().into()));
+        Ok(Self { pace, registrations, in_flight, orders })
     }
 
     fn validate(payload: &Payload) -> Vec<Violation> {
@@ -96,11 +105,21 @@ impl JobHandler for ScanMonitor {
 impl ScanMonitor {
     async fn order(&self, job: &JobContext, payload: &Payload) -> Result<Step<Self>, JobError> {
         let asked = job.now();
+        self.take_turn(job).await?;
         let id = api::order(job, &payload.file_id).await?;
         let ordered_at = job.now();
         let initiation = Duration::try_from(ordered_at.duration_since(asked)).unwrap_or_default();
         let scan = Scan { id, ordered_at, initiation, polls: 0 };
         Ok(self.again(job, &scan, Duration::ZERO))
+    }
+
+    /// Nobody can look up whether a scan was ordered: a process that dies between an order and its record leaves it to be
+    /// ordered again. The turn bounds how many that may be.
+    async fn take_turn(&self, job: &JobContext) -> Result<(), JobError> {
+        let waiting = Arc::clone(&self.orders).acquire_owned();
+        let Some(Ok(turn)) = job.stop.run_until_cancelled(waiting).await else { return Err(JobError::interrupted()) };
+        job.keep_until_recorded(turn);
+        Ok(())
     }
 
     /// One poll, and what follows from it.

@@ -1,11 +1,11 @@
 //! What a job remembers of its scan, and what it tells of it. Pure.
 
-use std::{fmt::Write, time::Duration};
+use std::time::Duration;
 
+use genfleet_core::hash;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
+use serde_json::{Map, Value, json};
 
 use crate::{
     api::{ScanId, Standing},
@@ -141,25 +141,9 @@ impl Scan {
 
     /// SHA-256 of the verdict as canonical JSON: members by name, no white space. None without a verdict.
     fn compliance_hash(&self, file_id: &str, standing: &Standing) -> Option<String> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Canonical<'a> {
-            file_id: &'a str,
-            quarantined: Option<bool>,
-            result: Option<&'a str>,
-            scan_id: &'a str,
-            status: &'a str,
-        }
-        let canonical = Canonical {
-            file_id,
-            quarantined: standing.quarantined,
-            result: standing.result.as_deref(),
-            scan_id: self.id.as_str(),
-            status: &standing.status,
-        };
-        let has_verdict = standing.verdict() != Verdict::Pending;
-        let json = has_verdict.then(|| serde_json::to_vec(&canonical).ok()).flatten()?;
-        Some(hex_sha256(&json))
+        let verdict = json!({"fileId": file_id, "scanId": self.id.as_str(), "status": standing.status,
+            "result": standing.result, "quarantined": standing.quarantined});
+        (standing.verdict() != Verdict::Pending).then(|| hash::sha256(hash::canonical(&verdict)))
     }
 }
 
@@ -180,22 +164,12 @@ impl Standing {
     }
 }
 
-fn hex_sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn standing(status: &str, result: Option<&str>, quarantined: Option<bool>) -> Standing {
@@ -243,8 +217,7 @@ mod tests {
         let clean = standing("completed", Some("clean"), Some(false));
         let at = |time: &str| scan().report(&payload(), Some(&clean), time.parse().unwrap()).compliance_hash;
         let canonical = r#"{"fileId":"f","quarantined":false,"result":"clean","scanId":"scan-7","status":"completed"}"#;
-        let expected = hex_sha256(canonical.as_bytes());
-        assert_eq!(hex_sha256(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        let expected = hash::sha256(canonical);
         assert_eq!(at("2026-11-20T12:00:08Z"), Some(expected.clone()));
         assert_eq!(at("2026-11-21T12:00:08Z"), Some(expected));
     }

@@ -1,13 +1,11 @@
 //! The definition as it is sent: its JSON in canonical form, its length and fingerprint, and whether it is what is
 //! registered already. Pure.
 
+use genfleet_core::hash;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::{
-    digest::Digest,
-    payload::{AttributeMapping, Configuration, Filter, Payload, Transformation},
-};
+use crate::payload::{AttributeMapping, Configuration, Filter, Payload, Transformation};
 
 /// A definition is at most this long as JSON, in bytes.
 pub const MAX_BYTES: usize = 262_144;
@@ -47,10 +45,8 @@ impl Definition {
         // Cannot fail: all members are texts, lists and JSON values.
         let mut body = serde_json::to_value(body).unwrap_or_default();
         body.sort_all_objects();
-        let mut digest = Digest::default();
-        // Nor can this: the digest takes everything.
-        let _ = serde_json::to_writer(&mut digest, &body);
-        Self { id: payload.source_id.clone(), body, bytes: digest.bytes(), sha256: digest.hex() }
+        let written = body.to_string();
+        Self { id: payload.source_id.clone(), body, bytes: written.len(), sha256: hash::sha256(written) }
     }
 
     /// Its id.

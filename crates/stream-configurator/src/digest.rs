@@ -1,4 +1,4 @@
-//! Length and SHA-256 of what is written, in one go.
+//! Length and SHA-256 of what is written, in one go: of a projection that would be too large to hold in memory.
 
 use std::{fmt::Write, io};
 

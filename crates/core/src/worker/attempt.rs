@@ -1,7 +1,7 @@
 //! One attempt: the job handed to its handler, in its time. A panic is an error of the attempt, and so is not coming
 //! to an end.
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, time::Duration};
+use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Mutex, time::Duration};
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
@@ -44,6 +44,7 @@ impl<H: JobHandler> Engine<H> {
             clock: self.clock.clone(),
             genesys: self.genesys.clone(),
             requests: 0.into(),
+            turns: Mutex::default(),
         }
     }
 

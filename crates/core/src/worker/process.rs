@@ -133,6 +133,8 @@ impl<H: JobHandler> Engine<H> {
         carried.requests += context.requests.load(Ordering::Relaxed);
         let conclusion = self.conclude(&job, carried, &delivery, ended);
         self.settle(run, delivery, conclusion, slot).await;
+        // With it go the turns that its handler keeps until here.
+        drop(context);
     }
 
     async fn reject(&self, delivery: Delivery, carried: &Carried, rejection: Rejection) {

@@ -34,6 +34,30 @@ async fn a_scan_is_ordered_once_and_waits_in_the_queue_between_polls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_order_waits_until_the_one_before_it_is_recorded() {
+    let stack = Stack::start(&json!({"scanMs": null})).await;
+    let (first, second) = (stack.job(), stack.job());
+    stack.step_as(&first, "{}", CLEAN).await.unwrap();
+    let mut waiting = std::pin::pin!(stack.step_as(&second, "{}", MALWARE));
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut waiting).await.is_err(), "it was sent");
+    assert_eq!(stack.orders(), 1);
+    // The worker lets go of an attempt once it is settled.
+    drop(first);
+    waiting.await.unwrap();
+    assert_eq!(stack.orders(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_waits_for_its_turn_ends_when_it_is_asked_to_stop() {
+    let stack = Stack::start(&json!({"scanMs": null})).await;
+    let (first, second) = (stack.job(), stack.job());
+    stack.step_as(&first, "{}", CLEAN).await.unwrap();
+    second.stop.cancel();
+    let error = stack.step_as(&second, "{}", MALWARE).await.unwrap_err();
+    assert_eq!((error.class, stack.orders()), (ErrorClass::Interrupted, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_next_poll_comes_after_about_the_interval() {
     let stack = Stack::start(&json!({"scanMs": null})).await;
     for _ in 0..20 {
