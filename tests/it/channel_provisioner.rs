@@ -67,7 +67,7 @@ async fn twenty_jobs_on_two_processes_with_ten_licences_make_exactly_ten_channel
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_deaths_under_load_make_no_second_channel_and_every_job_ends_once() {
-    const JOBS: usize = 120;
+    const JOBS: usize = 320;
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let simulator = slow_simulator().await;
@@ -78,7 +78,7 @@ async fn twenty_deaths_under_load_make_no_second_channel_and_every_job_ends_once
     let mut events = amqp.declare_events_queue(&prefix).await;
     publish(&amqp, &prefix, "killed", JOBS).await;
     for _ in 0..20 {
-        random_moment(&simulator, 20).await;
+        random_moment(&simulator, 30, 40).await;
         working.kill9();
         working = start();
     }

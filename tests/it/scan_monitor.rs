@@ -69,7 +69,7 @@ fn notices(simulator: &Simulator) -> Vec<Duration> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_twenty_times_every_scan_is_followed_on_and_at_most_one_a_kill_is_ordered_again() {
-    const SCANS: usize = 300;
+    const SCANS: usize = 400;
     const KILLS: usize = 20;
     const CUT_OFF_US: u64 = 1_000_000;
     let broker = Broker::shared().await;
@@ -87,7 +87,7 @@ async fn killed_twenty_times_every_scan_is_followed_on_and_at_most_one_a_kill_is
     let mut kills = Vec::new();
     for kill in 0..KILLS {
         publish_scans(&amqp, &prefix, kill * SCANS / KILLS..(kill + 1) * SCANS / KILLS).await;
-        random_moment(&simulator, 60).await;
+        random_moment(&simulator, 50, 50).await;
         process.kill9();
         kills.push(now_us());
         process = start();

@@ -77,8 +77,9 @@ pub fn random(below: usize) -> usize {
     usize::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..8].try_into().unwrap()) % below
 }
 
-/// Waits until so many further requests came as chance says, at most `most`: a moment in the middle of the work.
-pub async fn random_moment(simulator: &Simulator, most: usize) {
-    let enough = simulator.requests().len() + 1 + random(most);
+/// Waits until `least` further requests came, and as many more as chance says, below `more`: a moment in the middle of the
+/// work. A process that never lives long enough to finish what it was handed is a crash loop, and convicted as one.
+pub async fn random_moment(simulator: &Simulator, least: usize, more: usize) {
+    let enough = simulator.requests().len() + least + random(more);
     eventually(seconds(60), "more requests come", async || simulator.requests().len() >= enough).await;
 }

@@ -89,7 +89,7 @@ async fn an_invalid_job_is_told_all_that_is_wrong_and_nothing_is_called() {
 /// died is not another.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_twenty_times_under_load_every_job_has_one_event_and_every_definition_is_there() {
-    const JOBS: usize = 600;
+    const JOBS: usize = 1200;
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let latency = Duration::from_millis(100);
@@ -110,7 +110,7 @@ async fn killed_twenty_times_under_load_every_job_has_one_event_and_every_defini
     let jobs: Vec<_> = jobs.collect();
     amqp.publish_jobs(&prefix, KIND, jobs).await;
     for _ in 0..20 {
-        random_moment(&simulator, 25).await;
+        random_moment(&simulator, 30, 40).await;
         process.kill9();
         process = start();
     }

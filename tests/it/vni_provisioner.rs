@@ -14,8 +14,8 @@ use crate::stack::{assert_all_succeeded, outcomes, random_moment, simulator, sim
 
 const CONNECTIONS: &str = "/api/v2/organization/privateconnectivity/connections";
 const TABLES: &str = "/api/v2/architect/networking/routingtables/";
-const ORGANISATIONS: usize = 5;
-const JOBS: usize = 100;
+const ORGANISATIONS: usize = 10;
+const JOBS: usize = 150;
 
 /// How a process comes to its end.
 #[derive(Clone, Copy, Debug)]
@@ -24,14 +24,15 @@ enum End {
     Drained,
 }
 
-/// A gateway that accepts connections for as long as it lives, without anybody taking them.
-fn gateway() -> (TcpListener, u16) {
+/// A gateway that takes connections for as long as the test lives; its port.
+fn gateway() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    (listener, port)
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    port
 }
 
-/// Job `n` of organisation `n % 5`; its routing table is nobody else's, so that every request names its job.
+/// Job `n` of organisation `n % ORGANISATIONS`; its routing table is nobody else's, so that every request names its job.
 fn job(n: usize, gateway_port: u16, change: &Value) -> String {
     let organisation = n % ORGANISATIONS;
     let mut job = json!({"id": format!("vni-{n}"), "payload": {
@@ -63,7 +64,7 @@ async fn provisioned_while_processes_end(ends: &[End]) {
     let latency = Duration::from_millis(20);
     let simulator = simulator_with(SimulatorOptions { latency, ..SimulatorOptions::default() }).await;
     simulator.set("network", &json!({"convergesAfter": 3})).unwrap();
-    let (_listening, port) = gateway();
+    let port = gateway();
     let mut processes = [start(broker, &prefix, &simulator), start(broker, &prefix, &simulator)];
     for process in &processes {
         process.wait_ready(seconds(30)).await;
@@ -75,7 +76,7 @@ async fn provisioned_while_processes_end(ends: &[End]) {
 
     for end in ends {
         let worker = working(&processes).await;
-        random_moment(&simulator, 20).await;
+        random_moment(&simulator, 20, 30).await;
         let ended = &processes[worker];
         match end {
             End::Killed => ended.kill9(),
@@ -163,7 +164,7 @@ async fn out_of_attempts_the_event_says_what_became_of_the_interface() {
     let prefix = Prefix::on(broker);
     let simulator = simulator().await;
     simulator.set("network", &json!({"convergesAfter": "never"})).unwrap();
-    let (_listening, port) = gateway();
+    let port = gateway();
     let process = start(broker, &prefix, &simulator);
     process.wait_ready(seconds(30)).await;
     let amqp = Amqp::connect(broker.url()).await;

@@ -24,6 +24,8 @@ const TICK: Duration = Duration::from_secs(5);
 const BLOCKED_LOOK: Duration = Duration::from_millis(500);
 /// After a probe that could not be made.
 const NO_PROBE: Duration = Duration::from_secs(1);
+/// A process that lived so long may run a suspect.
+const PROVEN: Duration = Duration::from_secs(3);
 /// How long jobs are put aside whose reason to wait names no end.
 const HELD_WITHOUT_END: Duration = Duration::from_secs(30);
 
@@ -174,10 +176,14 @@ impl<H: JobHandler> Intake<H> {
     }
 }
 
-/// Works the suspects of one kind, one at a time while other work goes on, until the process drains.
+/// Works the suspects of one kind, one at a time while other work goes on, until the process drains. Not in the first
+/// seconds of its life: a process that is killed over and over from outside convicts nobody.
 pub async fn work_suspects<H: JobHandler>(engine: Arc<Engine<H>>, mut suspects: Suspects) {
     let slots = Arc::new(Semaphore::new(1));
     let drain = engine.drain.clone();
+    if drain.run_until_cancelled(sleep(PROVEN)).await.is_none() {
+        return;
+    }
     loop {
         let taken = drain.run_until_cancelled(async {
             while engine.queue.health().publishing_blocked {

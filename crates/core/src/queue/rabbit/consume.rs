@@ -66,6 +66,9 @@ pub(super) struct Intake {
     shelf: Mutex<Shelf>,
     arrived: Notify,
     suspect_arrived: Notify,
+    /// Whether anybody ever asked for a suspect: until then none is taken from the broker, whose count would rise with
+    /// the end of this process.
+    suspects_wanted: watch::Sender<bool>,
 }
 
 /// Handed over by the broker, not taken yet: the prefetch bounds it.
@@ -90,6 +93,7 @@ impl Intake {
             shelf: Mutex::default(),
             arrived: Notify::new(),
             suspect_arrived: Notify::new(),
+            suspects_wanted: watch::Sender::new(false),
         }
     }
 
@@ -114,12 +118,18 @@ impl Intake {
     }
 
     pub(super) async fn next_suspect(&self) -> Delivery {
+        self.suspects_wanted.send_if_modified(|wanted| !std::mem::replace(wanted, true));
         loop {
             if let Some(delivery) = fresh(&mut self.shelf().suspects) {
                 return delivery;
             }
             self.suspect_arrived.notified().await;
         }
+    }
+
+    pub(super) async fn suspects_wanted(&self) {
+        // Its sender is in this very value.
+        let _ = self.suspects_wanted.subscribe().wait_for(|wanted| *wanted).await;
     }
 
     pub(super) fn open(&self) {

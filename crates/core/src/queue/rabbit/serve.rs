@@ -129,7 +129,7 @@ impl Serving {
                 next = lanes.jobs.next() => Some((Lane::Jobs, next)),
                 next = lanes.resume.next() => Some((Lane::Resume, next)),
                 next = next_suspect(&mut lanes.suspect) => Some((Lane::Suspect, next)),
-                () = self.flows.suspect.idle(), if lanes.suspect.is_none() => None,
+                () = self.suspects_due(), if lanes.suspect.is_none() => None,
             };
             let Some((lane, next)) = arrived else {
                 lanes.suspect = Some(self.consumer(aside, Lane::Suspect).await?);
@@ -141,6 +141,12 @@ impl Serving {
                 None => return Err(format!("the broker ended the consumer of {}.{}", lane, self.intake.kind)),
             }
         }
+    }
+
+    /// Once they are asked for, and none is unsettled.
+    async fn suspects_due(&self) {
+        self.intake.suspects_wanted().await;
+        self.flows.suspect.idle().await;
     }
 
     /// What arrives until the broker has ended a consumer is put with the rest.
