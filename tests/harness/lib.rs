@@ -64,6 +64,7 @@ pub use eventually::{Verdict, eventually, seconds};
 pub use launch::Launch;
 pub use message::Message;
 pub use metrics::Metrics;
+pub use node::fresh_directory;
 pub use prefix::{KINDS, Prefix};
 pub use process::Process;
 pub use skip::skip;

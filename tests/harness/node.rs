@@ -154,7 +154,7 @@ pub(crate) fn signal(name: &str, pid: u32) {
 }
 
 /// A folder of the caller's own in the build's folder for temporary files.
-pub(crate) fn fresh_directory(what: &str) -> PathBuf {
+pub fn fresh_directory(what: &str) -> PathBuf {
     let name = format!("{what}-{}", uuid::Uuid::new_v4().simple());
     let directory = profile_directory().join("../tmp").join(name);
     fs::create_dir_all(&directory).expect("the build's folder is writable");

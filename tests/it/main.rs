@@ -11,6 +11,7 @@ mod bad_jobs;
 mod batch;
 mod channel_provisioner;
 mod command_line;
+mod console;
 mod crashes;
 mod delays;
 mod harness_works;

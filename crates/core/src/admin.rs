@@ -1,4 +1,4 @@
-//! The admin port: `/metrics`, `/livez`, `/readyz` (SPEC 9). Read-only.
+//! The admin port: `/metrics`, `/livez`, `/readyz`, and a page at `/` (SPEC 9). Read-only.
 
 use std::{
     net::SocketAddr,
@@ -15,7 +15,16 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use crate::{genesys::client::GenesysClient, queue::Queue, worker::runtime::Beats};
+use crate::{
+    genesys::client::GenesysClient,
+    queue::Queue,
+    worker::{
+        failures::{Failure, Failures},
+        runtime::Beats,
+    },
+};
+
+mod console;
 
 /// A loop that did not come round for this long is dead.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -32,6 +41,8 @@ pub struct Admin {
     pub genesys: GenesysClient,
     /// For liveness.
     pub beats: Beats,
+    /// For the page.
+    pub failures: Failures,
     /// Set while the process drains.
     pub draining: Arc<AtomicBool>,
 }
@@ -56,6 +67,8 @@ impl Admin {
         }
         let upkeep = self.metrics.clone();
         let router = Router::new()
+            .route("/", get(console::page))
+            .route("/failures", get(failures))
             .route("/metrics", get(metrics))
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
@@ -90,6 +103,10 @@ impl Admin {
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     metrics_process::Collector::default().collect();
     ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render())
+}
+
+async fn failures(State(admin): State<Admin>) -> Json<Vec<Failure>> {
+    Json(admin.failures.last())
 }
 
 async fn livez(State(admin): State<Admin>) -> impl IntoResponse {

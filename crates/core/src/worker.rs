@@ -11,6 +11,7 @@ pub mod conclusion;
 pub mod consume;
 pub mod deliveries;
 pub mod engine;
+pub mod failures;
 pub mod options;
 pub mod process;
 pub mod report;

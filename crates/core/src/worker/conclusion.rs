@@ -9,6 +9,7 @@ use tracing::{debug, info, warn};
 use super::{
     carried::{Carried, MAX_STATE_BYTES},
     engine::Engine,
+    failures::Failure,
     process::lane_again,
     report::{self, DeadLetter},
     settle::{self, Ended, Settlement},
@@ -91,6 +92,14 @@ impl Conclusion {
         match self {
             Self::Ends { dead, .. } => dead.is_some(),
             Self::GoesOn { .. } => true,
+        }
+    }
+
+    /// What is remembered of it, where it did not succeed.
+    pub fn failure(&self) -> Option<Failure> {
+        match self {
+            Self::Ends { ending, .. } => Failure::of(ending),
+            Self::GoesOn { .. } => None,
         }
     }
 

@@ -82,6 +82,7 @@ impl<H: JobHandler> Engine<H> {
                     return Owed::Acknowledgement;
                 }
                 conclusion.count();
+                conclusion.failure().into_iter().for_each(|failure| self.failures.note(failure));
             }
             Err(error) => not_settled(&error),
         }

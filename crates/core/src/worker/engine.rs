@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{running::Running, suspect::Outlived};
+use super::{failures::Failures, running::Running, suspect::Outlived};
 use crate::{
     clock::SharedClock, genesys::client::GenesysClient, handler::JobHandler, job::schema::JobSchema, queue::Queue,
     retry::RetryPolicy,
@@ -38,6 +38,8 @@ pub struct Engine<H> {
     pub running: Arc<Running>,
     /// The suspects survived.
     pub outlived: Outlived,
+    /// The last jobs that failed.
+    pub failures: Failures,
     /// Cancelled when the process drains.
     pub drain: CancellationToken,
     /// Cancelled when the drain time is nearly over: what still runs is given back.

@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 use super::{
     consume::{Intake, work_suspects},
     engine::Engine,
+    failures::Failures,
     options::WorkerOptions,
     running::Running,
     shutdown::Signals,
@@ -89,6 +90,7 @@ pub struct Runtime {
     /// What was begun for deliveries.
     work: TaskTracker,
     beats: Beats,
+    failures: Failures,
     draining: Arc<AtomicBool>,
 }
 
@@ -125,6 +127,7 @@ impl Runtime {
             loops: TaskTracker::new(),
             work: TaskTracker::new(),
             beats: Beats::default(),
+            failures: Failures::default(),
             draining: Arc::default(),
         }
     }
@@ -140,6 +143,7 @@ impl Runtime {
             policy: self.options.policy(),
             running: Arc::<Running>::default(),
             outlived: Outlived::default(),
+            failures: self.failures.clone(),
             drain: self.drain.clone(),
             give_up: self.give_up.clone(),
             work: self.work.clone(),
@@ -176,6 +180,7 @@ impl Runtime {
             queue: self.queue.clone(),
             genesys: self.services.genesys.clone(),
             beats: self.beats.clone(),
+            failures: self.failures.clone(),
             draining: Arc::clone(&self.draining),
         };
         self.services.tasks.spawn("admin port", admin.serve(listener));
