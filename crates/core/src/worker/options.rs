@@ -194,7 +194,7 @@ impl WorkerOptions {
     /// How jobs are run.
     pub fn policy(&self) -> RunPolicy {
         RunPolicy {
-            retry: RetryPolicy { initial: self.retry_initial, longest: self.retry_longest },
+            retry: RetryPolicy::Growing { initial: self.retry_initial, longest: self.retry_longest },
             attempt_timeout: self.attempt_timeout,
         }
     }
