@@ -33,6 +33,8 @@ pub mod post;
 pub mod receiver;
 pub mod rules;
 pub mod signature;
+#[cfg(test)]
+mod stub;
 
 /// What a process knows of webhooks. By default there are none.
 #[derive(Clone, Debug, Default)]
