@@ -1,6 +1,6 @@
 //! A process killed between a job's end and its webhook: nothing is lost.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use harness::{Amqp, Broker, Prefix, Process, Receiver, eventually, seconds};
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ async fn on_rabbitmq_every_event_has_its_delivery_whenever_its_worker_was_killed
 async fn on_the_embedded_queue_too() {
     const JOBS: usize = 1_000;
     let receiver = Receiver::start().await;
-    let folder = PathBuf::from(std::env::temp_dir()).join(format!("genfleet-webhooks-{}", uuid::Uuid::new_v4()));
+    let folder = std::env::temp_dir().join(format!("genfleet-webhooks-{}", uuid::Uuid::new_v4()));
     fs::create_dir(&folder).unwrap();
     let lines: Vec<String> = (0..JOBS)
         .map(|n| json!({ "kind": "cdn.purge", "payload": { "paths": [format!("/{n}")] } }).to_string())

@@ -60,8 +60,8 @@ impl Outcome {
     }
 }
 
-/// What a delivery needs.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+/// What a delivery needs. Not for `Debug`: the URL may be as good as a password.
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Payload {
     /// Where to.

@@ -28,8 +28,8 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(5);
 /// Until there is an answer.
 const WHOLE: Duration = Duration::from_secs(15);
-/// Idle connections are closed before a load balancer does it under a delivery.
-const IDLE: Duration = Duration::from_secs(30);
+/// Idle connections are closed before a receiver does it under a delivery: many keep them for five seconds.
+const IDLE: Duration = Duration::from_secs(2);
 /// Read of an answer, so that its connection can be used again; what it says is of no interest.
 const READ: usize = 64 * 1024;
 /// For as long, at most.

@@ -35,6 +35,12 @@ async fn four(hosts: &Hosts) -> Vec<Turn> {
     turns
 }
 
+fn end(turns: Vec<Turn>, fate: Fate) {
+    for turn in turns {
+        turn.ended(fate);
+    }
+}
+
 /// `count` deliveries at once that each take so long and end so.
 async fn deliver(hosts: &Hosts, host: &str, count: usize, took: Duration, fate: Fate) {
     let mut turns = Vec::new();
@@ -42,7 +48,7 @@ async fn deliver(hosts: &Hosts, host: &str, count: usize, took: Duration, fate: 
         turns.push(go(enter(hosts, host).await));
     }
     advance(took).await;
-    turns.into_iter().for_each(|turn| turn.ended(fate));
+    end(turns, fate);
 }
 
 const FAILS: Fate = Fate::Fails { asked: None };
@@ -68,7 +74,7 @@ async fn a_host_that_answers_is_waited_for_a_little_in_memory() {
     });
     sleep(Duration::from_millis(200)).await;
     assert!(!waiting.is_finished());
-    turns.into_iter().for_each(|turn| turn.ended(Fate::Answers));
+    end(turns, Fate::Answers);
     waiting.await.unwrap();
 }
 
@@ -220,7 +226,7 @@ async fn who_waited_in_line_does_not_go_to_a_host_that_failed_meanwhile() {
         async move { later(enter(&hosts, "a").await) }
     });
     sleep(Duration::from_millis(10)).await;
-    turns.into_iter().for_each(|turn| turn.ended(FAILS));
+    end(turns, FAILS);
     waiting.await.unwrap();
 }
 
