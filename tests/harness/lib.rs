@@ -55,6 +55,7 @@ mod metrics;
 mod node;
 mod prefix;
 mod process;
+mod receiver;
 mod skip;
 
 pub use amqp::{Amqp, headers, json_properties};
@@ -67,4 +68,5 @@ pub use metrics::Metrics;
 pub use node::fresh_directory;
 pub use prefix::{KINDS, Prefix};
 pub use process::Process;
+pub use receiver::{Delivery, Receiver};
 pub use skip::skip;

@@ -20,3 +20,4 @@ mod scan_monitor;
 mod stack;
 mod stream_configurator;
 mod vni_provisioner;
+mod webhooks;

@@ -27,6 +27,7 @@ use crate::{
     },
     job::{DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation},
     options::ConfigError,
+    retry::RetryPolicy,
     worker::tasks::Tasks,
 };
 
@@ -62,6 +63,11 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
 
     /// What the schema cannot say. Pure: no I/O, no clock. Pointers start at `/payload`.
     fn validate(payload: &Self::Payload) -> Vec<Violation>;
+
+    /// How its jobs wait between attempts; `general` is what the settings say for all kinds.
+    fn retries(&self, general: RetryPolicy) -> RetryPolicy {
+        general
+    }
 
     /// Works the job. May run more than once for one message: make it safe to repeat. Once
     /// [`JobContext::stop`] is cancelled, begin no further request, finish the one in flight and answer

@@ -84,6 +84,17 @@ impl Kind {
             Self::CdnPurge | Self::StreamConfigure | Self::FileScan | Self::WebhookDeliver => false,
         }
     }
+
+    /// This product's own, not a producer's: calls no Genesys API, tells nobody when it succeeds, and no webhook when
+    /// it fails.
+    pub const fn is_internal(self) -> bool {
+        match self {
+            Self::WebhookDeliver => true,
+            Self::CdnPurge | Self::StreamConfigure | Self::ChannelProvision | Self::VniProvision | Self::FileScan => {
+                false
+            }
+        }
+    }
 }
 
 impl fmt::Display for Kind {

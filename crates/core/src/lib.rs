@@ -16,4 +16,5 @@ pub mod options;
 pub mod queue;
 pub mod retry;
 pub mod telemetry;
+pub mod webhook;
 pub mod worker;

@@ -36,6 +36,8 @@ pub const PURGE_BATCH_PATHS: &str = "genfleet_purge_batch_paths";
 pub const SCANS_IN_FLIGHT: &str = "genfleet_scans_in_flight";
 /// Verdicts that name a threat.
 pub const THREATS_DETECTED: &str = "genfleet_threats_detected_total";
+/// Tries of deliveries that ended: `outcome` (delivered, retried, failed, gone, refused).
+pub const WEBHOOK_DELIVERIES: &str = "genfleet_webhook_deliveries_total";
 /// Events made durable.
 pub const EVENTS_PUBLISHED: &str = "genfleet_events_published_total";
 /// From sending a publication to its confirm.

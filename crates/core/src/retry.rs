@@ -5,29 +5,63 @@ use std::{iter, time::Duration};
 
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
 
-/// How long a job waits in the queue between attempts: `initial · 4ⁿ`, between three quarters and whole, at
-/// most `longest` (SPEC 5.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RetryPolicy {
-    /// After the first failed attempt.
-    pub initial: Duration,
-    /// Never longer, unless the API says so.
-    pub longest: Duration,
+/// Waits between the tries of a webhook's delivery (SPEC 7): one more try than these.
+pub const WEBHOOK_WAITS: [Duration; 6] = [
+    Duration::from_secs(5),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(2 * 3600),
+    Duration::from_secs(5 * 3600),
+    Duration::from_secs(10 * 3600),
+];
+
+/// How long a job waits in the queue between attempts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RetryPolicy {
+    /// `initial · 4ⁿ`, between three quarters and whole, at most `longest` (SPEC 5.2).
+    Growing {
+        /// After the first failed attempt.
+        initial: Duration,
+        /// Never longer, unless the API says so.
+        longest: Duration,
+    },
+    /// One after the other, then the last again; each up to a tenth longer (SPEC 7).
+    Listed {
+        /// The waits.
+        waits: &'static [Duration],
+        /// Times this.
+        scale: f64,
+    },
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { initial: Duration::from_secs(1), longest: Duration::from_secs(3600) }
+        Self::Growing { initial: Duration::from_secs(1), longest: Duration::from_secs(3600) }
     }
 }
 
 impl RetryPolicy {
+    /// That of webhooks, times `scale`.
+    pub fn webhook(scale: f64) -> Self {
+        Self::Listed { waits: &WEBHOOK_WAITS, scale }
+    }
+
     /// The wait after `failed` attempts (from 1). `roll` is 0–1, chosen by chance; `at_least` is what the API
     /// asked for (`Retry-After`).
     pub fn delay(&self, failed: u32, roll: f64, at_least: Duration) -> Duration {
-        let factor = 4_u32.saturating_pow(failed.saturating_sub(1));
-        let whole = self.initial.saturating_mul(factor).min(self.longest);
-        whole.mul_f64(0.75 + 0.25 * roll.clamp(0.0, 1.0)).max(at_least)
+        let (before, roll) = (failed.saturating_sub(1), roll.clamp(0.0, 1.0));
+        let wait = match self {
+            Self::Growing { initial, longest } => {
+                let whole = initial.saturating_mul(4_u32.saturating_pow(before)).min(*longest);
+                whole.mul_f64(0.75 + 0.25 * roll)
+            }
+            Self::Listed { waits, scale } => {
+                let index = usize::try_from(before).unwrap_or(usize::MAX);
+                let listed = waits.get(index).or(waits.last()).copied().unwrap_or_default();
+                listed.mul_f64(scale * (1.0 + 0.1 * roll))
+            }
+        };
+        wait.max(at_least)
     }
 }
 
@@ -85,6 +119,21 @@ mod tests {
         let policy = RetryPolicy::default();
         let total: Duration = (1..8).map(|failed| policy.delay(failed, 0.0, Duration::ZERO)).sum();
         assert!(total > Duration::from_secs(3600), "{total:?}");
+    }
+
+    #[test]
+    fn a_delivery_is_tried_seven_times_in_eighteen_hours() {
+        let policy = RetryPolicy::webhook(1.0);
+        let waits = |roll| (1..=7).map(move |failed| policy.delay(failed, roll, Duration::ZERO).as_secs());
+        assert_eq!(waits(0.0).collect::<Vec<_>>(), [5, 300, 1800, 7200, 18_000, 36_000, 36_000]);
+        assert_eq!(waits(1.0).collect::<Vec<_>>(), [5, 330, 1980, 7920, 19_800, 39_600, 39_600]);
+    }
+
+    #[test]
+    fn a_rehearsal_is_quicker_but_what_a_receiver_asks_for_is_not() {
+        let policy = RetryPolicy::webhook(0.001);
+        assert_eq!(policy.delay(1, 0.0, Duration::ZERO), Duration::from_millis(5));
+        assert_eq!(policy.delay(1, 0.0, Duration::from_secs(60)), Duration::from_secs(60));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{event::Outcome, job::Kind, metric, options::ConfigError, worker::options::LogFormat};
+use crate::{event::Outcome, job::Kind, metric, options::ConfigError, webhook::delivery, worker::options::LogFormat};
 
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
 const LONG_SECONDS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0];
@@ -52,13 +52,13 @@ pub fn start_logs(format: LogFormat, filter: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Installs the recorder, with the series of `kinds` at zero. Whoever serves the handle also runs its upkeep
+/// Installs the recorder, with the series of `kinds`, and of webhooks, at zero. Whoever serves the handle also runs its upkeep
 /// every few seconds.
 pub fn start_metrics(kinds: &[Kind]) -> Result<PrometheusHandle, ConfigError> {
     let handle = recorder().map_err(|error| ConfigError::new(format!("no metrics: {error}")))?;
     metrics_process::Collector::default().describe();
     describe();
-    begin_at_zero(kinds);
+    begin_at_zero(&[kinds, &[Kind::WebhookDeliver]].concat());
     Ok(handle)
 }
 
@@ -80,6 +80,9 @@ fn begin_at_zero(kinds: &[Kind]) {
     for role in ["consume", "publish"] {
         metrics::gauge!(metric::BROKER_CONNECTED, "role" => role).set(0.0);
         metrics::counter!(metric::BROKER_RECONNECTS, "role" => role).absolute(0);
+    }
+    for outcome in delivery::Outcome::ALL {
+        metrics::counter!(metric::WEBHOOK_DELIVERIES, "outcome" => outcome.as_str()).absolute(0);
     }
     if kinds.contains(&Kind::FileScan) {
         metrics::gauge!(metric::SCANS_IN_FLIGHT).set(0.0);
@@ -124,6 +127,7 @@ fn describe() {
         "Scans that passed through this process and are expected back: best effort."
     );
     describe_counter!(metric::THREATS_DETECTED, "Verdicts that name a threat.");
+    describe_counter!(metric::WEBHOOK_DELIVERIES, "Tries of webhook deliveries that ended.");
     describe_counter!(metric::EVENTS_PUBLISHED, "Events made durable.");
     describe_histogram!(metric::PUBLISH_CONFIRM, Unit::Seconds, "From sending a publication to its confirm.");
     describe_gauge!(metric::PUBLISH_UNCONFIRMED, "Publications sent and not confirmed yet.");

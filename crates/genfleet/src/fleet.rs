@@ -9,6 +9,10 @@ use genfleet_core::{
     handler::JobHandler,
     job::{Job, Kind, Rejection, schema::JobSchema},
     options::ConfigError,
+    webhook::{
+        address_guard::{AllowList, Allowed},
+        rules::{Rules, Signing},
+    },
     worker::{runtime::Runtime, validate},
 };
 use genfleet_purger::Purger;
@@ -60,22 +64,24 @@ fn work_one<H: JobHandler>(runtime: &Runtime, options: H::Options, kinds: &[Kind
     if kinds.contains(&H::KIND) { runtime.work::<H>(options) } else { Ok(()) }
 }
 
-/// Checks jobs as their workers would.
+/// Checks jobs as their workers would. Whether those can sign a job's own webhook is not known here, so that is not
+/// checked.
 #[derive(Debug, Clone)]
 pub struct Checker {
     schemas: Arc<[JobSchema]>,
 }
 
 impl Checker {
-    /// Compiles the schemas.
-    pub fn new() -> Self {
+    /// Compiles the schemas. `allowed` is what the workers' `--webhook-allow` says.
+    pub fn new(allowed: &[Allowed]) -> Self {
+        let webhooks = &Rules::new(Signing::Elsewhere, AllowList::new(allowed));
         Self {
             schemas: Arc::new([
-                schema::<Purger>(),
-                schema::<StreamConfigurator>(),
-                schema::<ChannelProvisioner>(),
-                schema::<VniProvisioner>(),
-                schema::<ScanMonitor>(),
+                schema::<Purger>(webhooks),
+                schema::<StreamConfigurator>(webhooks),
+                schema::<ChannelProvisioner>(webhooks),
+                schema::<VniProvisioner>(webhooks),
+                schema::<ScanMonitor>(webhooks),
             ]),
         }
     }
@@ -94,8 +100,8 @@ impl Checker {
     }
 }
 
-fn schema<H: JobHandler>() -> JobSchema {
-    JobSchema::new::<H::Payload>(H::KIND)
+fn schema<H: JobHandler>(webhooks: &Rules) -> JobSchema {
+    JobSchema::new::<H::Payload>(H::KIND).with_webhooks(webhooks.clone())
 }
 
 fn checked<H: JobHandler>(schema: &JobSchema, body: &[u8], message_id: Option<&str>) -> Result<Job, Box<Rejection>> {

@@ -93,7 +93,7 @@ impl Transport {
             .redirect(redirect::Policy::none())
             .retry(retry::never());
         if let Some(path) = ca_file {
-            builder = builder.tls_certs_merge(authorities(path)?);
+            builder = builder.tls_certs_merge(authorities("GENESYS_CA_FILE", path)?);
         }
         let wrong = |error: reqwest::Error| ConfigError::new(format!("no HTTP client: {}", in_full(&error)));
         Ok(Self::Http(builder.build().map_err(wrong)?))
@@ -109,8 +109,9 @@ impl Transport {
     }
 }
 
-fn authorities(path: &Path) -> Result<Vec<Certificate>, ConfigError> {
-    let wrong = |why: String| ConfigError::new(format!("GENESYS_CA_FILE names {}, {why}", path.display()));
+/// The certificate authorities in the PEM file that `setting` names.
+pub(crate) fn authorities(setting: &str, path: &Path) -> Result<Vec<Certificate>, ConfigError> {
+    let wrong = |why: String| ConfigError::new(format!("{setting} names {}, {why}", path.display()));
     let pem = fs::read(path).map_err(|error| wrong(format!("which cannot be read: {error}")))?;
     match Certificate::from_pem_bundle(&pem) {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
@@ -158,7 +159,7 @@ impl NoAnswer {
 }
 
 /// An error with its causes: reqwest tells only the outermost.
-fn in_full(error: &dyn Error) -> String {
+pub(crate) fn in_full(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

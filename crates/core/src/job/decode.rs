@@ -3,7 +3,10 @@
 use std::{cell::RefCell, fmt};
 
 use jiff::{Timestamp, civil};
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::{
+    Deserialize,
+    de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::Value;
 
 use super::{DEFAULT_MAX_ATTEMPTS, Job, JobId, MAX_BODY_BYTES, MAX_NESTING, Rejection, Violation, schema::JobSchema};
@@ -150,6 +153,19 @@ pub fn readable_id(body: &[u8], message_id: Option<&str>, timestamp: Option<u64>
         .unwrap_or_else(|| JobId::derived(body, timestamp))
 }
 
+/// The URL that `body` names for its events, where one can be read: also of a job that is refused.
+pub fn readable_webhook(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Readable {
+        webhook: Option<Named>,
+    }
+    #[derive(Deserialize)]
+    struct Named {
+        url: String,
+    }
+    serde_json::from_slice::<Readable>(body).ok()?.webhook.map(|named| named.url)
+}
+
 struct TopLevelId<'a> {
     found: &'a RefCell<Option<String>>,
 }
@@ -183,7 +199,7 @@ impl<'de> Visitor<'de> for TopLevelId<'_> {
 
 #[cfg(test)]
 mod tests {
-    use serde::{Deserialize, Serialize};
+    use serde::Serialize;
     use serde_json::json;
 
     use super::*;
@@ -265,6 +281,20 @@ mod tests {
         let padding = "x".repeat(MAX_BODY_BYTES);
         let large = format!(r#"{{"id":"large","payload":{{"paths":["{padding}"]}}}}"#);
         assert_eq!(code(large.as_bytes()), ("too_large", "large".into()));
+    }
+
+    #[test]
+    fn a_webhook_is_read_from_a_job_that_is_refused_but_not_from_garbage() {
+        for (body, url) in [
+            (r#"{"payload":7,"colour":1,"webhook":{"url":"https://a.example","x":1}}"#, Some("https://a.example")),
+            (r#"{"webhook":{"url":7}}"#, None),
+            (r#"{"webhook":null}"#, None),
+            (r#"{"payload":{}}"#, None),
+            (r#"{"webhook":{"url":"https://a.example"}"#, None),
+            ("[]", None),
+        ] {
+            assert_eq!(readable_webhook(body.as_bytes()).as_deref(), url, "{body}");
+        }
     }
 
     #[test]

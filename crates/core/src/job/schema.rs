@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Kind, Violation};
+use crate::webhook::rules::Rules;
 
 /// A job as sent. Unknown members are errors.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -40,7 +41,7 @@ pub struct Envelope<P> {
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
-    /// Must be `https`.
+    /// `https`, without credentials.
     #[schemars(length(min = 1, max = 2048))]
     pub url: String,
 }
@@ -51,6 +52,7 @@ pub struct JobSchema {
     kind: Kind,
     document: Value,
     validator: Validator,
+    webhooks: Rules,
 }
 
 impl JobSchema {
@@ -70,7 +72,18 @@ impl JobSchema {
             .should_validate_formats(true)
             .build(&document)
             .unwrap_or_else(|error| panic!("the schema of {kind} does not compile: {error}"));
-        Self { kind, document, validator }
+        Self { kind, document, validator, webhooks: Rules::default() }
+    }
+
+    /// With what a job's own webhook has to keep; else no job may name one.
+    #[must_use]
+    pub fn with_webhooks(self, webhooks: Rules) -> Self {
+        Self { webhooks, ..self }
+    }
+
+    /// See [`Self::with_webhooks`].
+    pub fn webhooks(&self) -> &Rules {
+        &self.webhooks
     }
 
     /// The kind it describes.

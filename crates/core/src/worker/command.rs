@@ -16,6 +16,7 @@ use crate::{
     options::ConfigError,
     queue::sqlite::Role,
     telemetry,
+    webhook::{Webhooks, options::WebhookOptions},
 };
 
 /// Everything a worker can be told.
@@ -27,6 +28,8 @@ struct WorkerCommand<O: Args + fmt::Debug> {
     worker: WorkerOptions,
     #[command(flatten)]
     genesys: GenesysOptions,
+    #[command(flatten)]
+    webhooks: WebhookOptions,
     #[command(flatten)]
     own: O,
     /// Check the settings and exit: 0 where they can work, 64 where not
@@ -75,7 +78,8 @@ pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item 
 /// Said at the end of every `--help`.
 const SECRETS: &str = "Secrets, only by variable or, with _FILE after its name, by the file it names:
   GENESYS_CLIENT_ID, GENESYS_CLIENT_SECRET   the OAuth client
-  GENFLEET_QUEUE_URL                         the queue's address, where it holds a password";
+  GENFLEET_QUEUE_URL                         the queue's address, where it holds a password
+  GENFLEET_WEBHOOK_SECRET                    whsec_…, signs deliveries; several separated by a space";
 
 /// Whether an argument is a broker's address with a password, whatever else is wrong with it.
 fn has_password(argument: &str) -> bool {
@@ -104,6 +108,7 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
     let metrics = telemetry::start_metrics(&[H::KIND])?;
     let clock: SharedClock = Arc::new(SystemClock);
     let genesys = GenesysClient::new(&options.genesys, vec![(H::KIND, H::SCOPES)], clock.clone())?;
+    let webhooks = Webhooks::new(&options.webhooks)?;
     if options.check_config {
         println!("the settings can work");
         return Ok(End::Stopped);
@@ -114,7 +119,7 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
         let signals = Signals::listen().map_err(|error| ConfigError::new(format!("no signals: {error}")))?;
         let queue = options.queue.open(H::KIND.worker(), Role::Worker, clock.clone());
         let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;
-        let runtime = Runtime::new(options.worker, queue, genesys, clock);
+        let runtime = Runtime::new(options.worker, queue, genesys, clock).with_webhooks(webhooks);
         runtime.serve_admin(metrics).await?;
         runtime.work::<H>(options.own)?;
         Ok(runtime.run(signals, std::future::pending()).await)

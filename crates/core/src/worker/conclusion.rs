@@ -18,9 +18,10 @@ use crate::{
     error::JobError,
     event::{self, Ending, Outcome},
     handler::JobHandler,
-    job::{Job, JobId, Kind},
+    job::{Job, JobId, Kind, decode},
     metric,
     queue::{Delivery, Lane, Message, Publication},
+    webhook::receiver::Receiver,
 };
 
 /// The same for every delivery that attached to the one that ran.
@@ -32,6 +33,8 @@ pub enum Conclusion {
         ending: Box<Ending>,
         /// Why it goes to the dead letters, where it does.
         dead: Option<Dead>,
+        /// Who is told beside the queue.
+        receivers: Vec<Receiver>,
     },
     /// It comes back.
     GoesOn {
@@ -47,14 +50,17 @@ pub enum Conclusion {
 /// Why a job goes to the dead letters.
 #[derive(Debug)]
 pub struct Dead {
-    reason: &'static str,
-    cause: Option<&'static str>,
-    error: String,
+    /// The event's code.
+    pub reason: &'static str,
+    /// The last error, where that is `attempts_exhausted`.
+    pub cause: Option<&'static str>,
+    /// In words.
+    pub error: String,
 }
 
 impl Conclusion {
     /// It ended, and leaves no dead letter.
-    pub fn ends(ending: Ending) -> Self {
+    pub fn ends(ending: Ending, receivers: Vec<Receiver>) -> Self {
         let code = ending.error.as_ref().and_then(|error| error["code"].as_str()).unwrap_or_default();
         info!(
             outcome = ending.outcome.as_str(),
@@ -63,25 +69,27 @@ impl Conclusion {
             latency_ms = ending.latency_ms,
             "job ended"
         );
-        Self::Ends { ending: Box::new(ending), dead: None }
+        Self::Ends { ending: Box::new(ending), dead: None, receivers }
     }
 
     /// It failed, and its bytes are kept.
-    pub fn fails(ending: Ending, reason: &'static str, cause: Option<&'static str>, error: String) -> Self {
+    pub fn fails(ending: Ending, dead: Dead, receivers: Vec<Receiver>) -> Self {
+        let Dead { reason, cause, .. } = dead;
         let told =
             |member: &str| ending.error.as_ref().map(|error| error[member].to_string()).filter(|text| text != "null");
         let (status, request_id) = (told("status"), told("requestId"));
         warn!(id = %ending.job, outcome = "failed", code = reason, cause, status, request_id, attempts = ending.attempts, latency_ms = ending.latency_ms, "job ended");
-        Self::Ends { ending: Box::new(ending), dead: Some(Dead { reason, cause, error }) }
+        Self::Ends { ending: Box::new(ending), dead: Some(dead), receivers }
     }
 
     /// What is published for `message`, which is or carries the same job.
     pub fn publications(&self, message: &Message, kind: Kind, now: Timestamp) -> Vec<Publication> {
         match self {
-            Self::Ends { ending, dead } => {
+            Self::Ends { ending, .. } if kind.is_internal() && ending.outcome == Outcome::Succeeded => Vec::new(),
+            Self::Ends { ending, dead, receivers } => {
                 let dead =
                     dead.as_ref().map(|Dead { reason, cause, error }| DeadLetter { reason, cause: *cause, error });
-                report::ended(message, ending, dead)
+                report::ended(message, ending, dead, receivers)
             }
             Self::GoesOn { carried, lane, after } => vec![report::again(message, carried, kind, *lane, *after, now)],
         }
@@ -105,7 +113,7 @@ impl Conclusion {
 
     /// Counts one message that ended this way for good.
     pub fn count(&self) {
-        let Self::Ends { ending, dead } = self else { return };
+        let Self::Ends { ending, dead, .. } = self else { return };
         let (kind, outcome) = (ending.kind, ending.outcome.as_str());
         let code = match ending.outcome {
             Outcome::Succeeded => "",
@@ -126,13 +134,14 @@ impl<H: JobHandler> Engine<H> {
     pub(super) fn conclude(&self, job: &Job, mut carried: Carried, delivery: &Delivery, ended: Ended) -> Conclusion {
         let (now, message) = (self.clock.now(), &delivery.message);
         let ended = bounded(ended);
+        let receivers = || self.webhooks.receivers(self.kind(), job.webhook.as_deref());
         match settle::decide(&ended, carried.attempts, job.max_attempts, &self.policy.retry, fastrand::f64(), now) {
             Settlement::Done => {
                 carried.attempts += 1;
                 let mut ending = self.ending(&job.id, Outcome::Succeeded, &carried, message, now);
                 ending.action = Some(H::ACTION);
                 ending.report = ended.into_report();
-                Conclusion::ends(ending)
+                Conclusion::ends(ending, receivers())
             }
             Settlement::Again { after, burned, class } => {
                 carried.attempts += u32::from(burned);
@@ -146,7 +155,7 @@ impl<H: JobHandler> Engine<H> {
                 let mut ending = self.ending(&job.id, Outcome::Failed, &carried, message, now);
                 ending.report.clone_from(&error.report);
                 ending.error = Some(event::error_told(&error, code, cause));
-                Conclusion::fails(ending, code, cause, error.message)
+                Conclusion::fails(ending, Dead { reason: code, cause, error: error.message }, receivers())
             }
         }
     }
@@ -159,10 +168,19 @@ impl<H: JobHandler> Engine<H> {
     }
 
     /// A job that never reached the handler, or was found to kill processes.
-    pub(super) fn failed(&self, id: &JobId, carried: &Carried, message: &Message, error: &JobError) -> Ending {
+    fn failed(&self, id: &JobId, carried: &Carried, message: &Message, error: &JobError) -> Ending {
         let mut ending = self.ending(id, Outcome::Failed, carried, message, self.clock.now());
         ending.error = Some(event::error_told(error, error.code, None));
         ending
+    }
+
+    /// What follows for a message that never reached the handler and is kept: its event, its bytes. Its own webhook is
+    /// told as far as one can be read.
+    pub(super) fn fail_unrun(&self, id: &JobId, carried: &Carried, message: &Message, error: JobError) -> Conclusion {
+        let ending = self.failed(id, carried, message, &error);
+        let own = decode::readable_webhook(&message.body);
+        let receivers = self.webhooks.receivers(self.kind(), own.as_deref());
+        Conclusion::fails(ending, Dead { reason: error.code, cause: None, error: error.message }, receivers)
     }
 
     /// A job whose deadline passed before it was first started.

@@ -79,7 +79,7 @@ impl<H: JobHandler> Intake<H> {
     async fn step(&mut self) {
         self.beat.beat();
         self.changes.mark_unchanged();
-        match self.engine.genesys.admission(H::KIND) {
+        match self.engine.admission() {
             Admission::Closed { reason, reopens, probe } => {
                 if self.open {
                     self.close(reason, reopens.or(probe)).await;

@@ -6,8 +6,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{failures::Failures, running::Running, suspect::Outlived};
 use crate::{
-    clock::SharedClock, genesys::client::GenesysClient, handler::JobHandler, job::schema::JobSchema, queue::Queue,
+    clock::SharedClock,
+    genesys::{admission::Admission, client::GenesysClient},
+    handler::JobHandler,
+    job::schema::JobSchema,
+    queue::Queue,
     retry::RetryPolicy,
+    webhook::Webhooks,
 };
 
 /// How jobs are run; the same for all kinds of a process.
@@ -30,6 +35,8 @@ pub struct Engine<H> {
     pub queue: Queue,
     /// The API.
     pub genesys: GenesysClient,
+    /// Who is told beside the queue.
+    pub webhooks: Webhooks,
     /// The time of day.
     pub clock: SharedClock,
     /// See [`RunPolicy`].
@@ -52,5 +59,10 @@ impl<H: JobHandler> Engine<H> {
     /// The kind's name, as a label.
     pub fn kind(&self) -> &'static str {
         H::KIND.as_str()
+    }
+
+    /// May jobs start now? What does not call the API does not wait for it.
+    pub fn admission(&self) -> Admission {
+        if H::KIND.is_internal() { Admission::Open } else { self.genesys.admission(H::KIND) }
     }
 }

@@ -194,7 +194,7 @@ impl WorkerOptions {
     /// How jobs are run.
     pub fn policy(&self) -> RunPolicy {
         RunPolicy {
-            retry: RetryPolicy { initial: self.retry_initial, longest: self.retry_longest },
+            retry: RetryPolicy::Growing { initial: self.retry_initial, longest: self.retry_longest },
             attempt_timeout: self.attempt_timeout,
         }
     }
@@ -241,6 +241,9 @@ impl FromStr for Concurrency {
             match part.split_once('=') {
                 Some((kind, jobs)) => {
                     let kind = kind.trim().parse::<Kind>().map_err(|error| ConfigError::new(error.to_string()))?;
+                    if kind.is_internal() {
+                        return Err(ConfigError::new(format!("{part:?}: that is what --webhook-concurrency says")));
+                    }
                     concurrency.by_kind.insert(kind, number(jobs)?);
                 }
                 None => concurrency.all = Some(number(part)?),
@@ -271,7 +274,7 @@ mod tests {
     fn concurrency_is_a_number_or_one_by_kind() {
         let set: Concurrency = "32,cdn.purge=7".parse().unwrap();
         assert_eq!((set.all, set.by_kind.get(&Kind::CdnPurge)), (Some(32), Some(&7)));
-        for wrong in ["0", "many", "cdn.purge=0", "nothing=3", "70000"] {
+        for wrong in ["0", "many", "cdn.purge=0", "nothing=3", "70000", "webhook.deliver=3"] {
             assert!(wrong.parse::<Concurrency>().is_err(), "{wrong}");
         }
     }

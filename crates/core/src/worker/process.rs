@@ -142,8 +142,8 @@ impl<H: JobHandler> Engine<H> {
         let error = JobError { violations, ..JobError::permanent(code, message) };
         // Validation that fails counts as one attempt.
         let carried = Carried { attempts: carried.attempts + 1, ..carried.clone() };
-        let ending = self.failed(&id, &carried, &delivery.message, &error);
-        self.settle_unrun(delivery, Conclusion::fails(ending, code, None, error.message)).await;
+        let conclusion = self.fail_unrun(&id, &carried, &delivery.message, error);
+        self.settle_unrun(delivery, conclusion).await;
     }
 
     async fn convict(&self, delivery: Delivery) {
@@ -151,8 +151,8 @@ impl<H: JobHandler> Engine<H> {
         let id = decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp);
         let told = format!("processes died while they ran this job on its own ({} times)", delivery.returns);
         let error = JobError::permanent("crash_loop", told);
-        let ending = self.failed(&id, &carried, message, &error);
-        self.settle_unrun(delivery, Conclusion::fails(ending, "crash_loop", None, error.message)).await;
+        let conclusion = self.fail_unrun(&id, &carried, message, error);
+        self.settle_unrun(delivery, conclusion).await;
     }
 
     async fn expire(&self, delivery: Delivery, carried: &Carried, job: Job) {
@@ -160,7 +160,8 @@ impl<H: JobHandler> Engine<H> {
         let told = format!("not started by its deadline {deadline}; nothing was called");
         let error = JobError::permanent("deadline_passed", told);
         let ending = self.expired(&job.id, carried, &delivery.message, &error);
-        self.settle_unrun(delivery, Conclusion::ends(ending)).await;
+        let receivers = self.webhooks.receivers(self.kind(), job.webhook.as_deref());
+        self.settle_unrun(delivery, Conclusion::ends(ending, receivers)).await;
     }
 
     /// Back to its own lane for `wait`; nothing was begun, nothing is burned.

@@ -1,5 +1,5 @@
-//! What is published when a job ends or goes on: event, reply, dead letter, the message's next round. Pure;
-//! sending is the queue's, when is [`super::process`]'s.
+//! What is published when a job ends or goes on: event, reply, webhook jobs, dead letter, the message's next round.
+//! Pure; sending is the queue's, when is [`super::process`]'s.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use crate::{
     hash,
     job::{JobId, Kind},
     queue::{Destination, HeaderValue, Headers, Lane, MAX_HEADER_BYTES, Message, Publication, header_bytes},
+    webhook::{fan_out, receiver::Receiver},
 };
 
 /// `genfleet-error` is at most this long, in bytes.
@@ -29,12 +30,17 @@ pub struct DeadLetter<'a> {
     pub error: &'a str,
 }
 
-/// All that is published when the job in `message` ends: the event, the same to `reply_to`, and the original
-/// bytes as a dead letter where it failed. The place of the webhook jobs, too.
-pub fn ended(message: &Message, ending: &Ending, dead: Option<DeadLetter<'_>>) -> Vec<Publication> {
+/// All that is published when the job in `message` ends: the event, the same to `reply_to`, a job for each of the
+/// `receivers` that delivers it there, and the original bytes as a dead letter where it failed.
+pub fn ended(
+    message: &Message,
+    ending: &Ending,
+    dead: Option<DeadLetter<'_>>,
+    receivers: &[Receiver],
+) -> Vec<Publication> {
     let event = ending.event();
     let mut told = Message {
-        body: event.body,
+        body: event.body.clone(),
         message_id: Some(event.id.to_string()),
         correlation_id: message.correlation_id.clone(),
         timestamp: u64::try_from(ending.time.as_second()).ok(),
@@ -48,6 +54,7 @@ pub fn ended(message: &Message, ending: &Ending, dead: Option<DeadLetter<'_>>) -
     }
     let to = Destination::Event { kind: ending.kind.to_owned(), outcome: ending.outcome.as_str() };
     let mut publications = vec![Publication { to, message: told.clone() }];
+    publications.extend(fan_out::jobs(&event, receivers, &told.headers, ending.time));
     if let Some(queue) = message.reply_to.clone().filter(|queue| !queue.is_empty()) {
         told.correlation_id.clone_from(&message.correlation_id);
         publications.push(Publication { to: Destination::Reply { queue }, message: told });
@@ -191,7 +198,7 @@ mod tests {
     #[test]
     fn a_failed_job_is_an_event_a_reply_and_a_dead_letter_byte_for_byte() {
         let dead = DeadLetter { reason: "attempts_exhausted", cause: Some("api_unavailable"), error: "503" };
-        let all = ended(&message(), &ending(Outcome::Failed), Some(dead));
+        let all = ended(&message(), &ending(Outcome::Failed), Some(dead), &[]);
         assert_eq!(all[0].to, Destination::Event { kind: "cdn.purge".into(), outcome: "failed" });
         assert_eq!(all[1].to, Destination::Reply { queue: "answers".into() });
         assert_eq!(all[1].message.correlation_id.as_deref(), Some("c"));
@@ -205,8 +212,23 @@ mod tests {
 
     #[test]
     fn a_successful_job_leaves_no_dead_letter() {
-        let all = ended(&message(), &ending(Outcome::Succeeded), None);
+        let all = ended(&message(), &ending(Outcome::Succeeded), None, &[]);
         assert!(!all.iter().any(|publication| matches!(publication.to, Destination::Dead { .. })));
+    }
+
+    #[test]
+    fn each_receiver_has_a_job_of_its_own_with_the_bytes_of_the_event_and_the_trace() {
+        let receivers = ["https://a.example", "https://b.example"].map(|url| Receiver::parse(url).unwrap());
+        let all = ended(&message(), &ending(Outcome::Succeeded), None, &receivers);
+        let deliveries: Vec<_> = all.iter().filter(|one| matches!(one.to, Destination::Lane { .. })).collect();
+        assert_eq!(deliveries.len(), 2);
+        for (delivery, url) in deliveries.iter().zip(["https://a.example/", "https://b.example/"]) {
+            let job: serde_json::Value = serde_json::from_slice(&delivery.message.body).unwrap();
+            assert_eq!(job["payload"]["url"], url);
+            assert_eq!(job["payload"]["event"].as_str().map(str::as_bytes), Some(&all[0].message.body[..]));
+            assert_eq!(delivery.message.headers["traceparent"], "00-a-b-01".into());
+            assert!(!delivery.message.headers.contains_key(carried::STATE), "the books of another job");
+        }
     }
 
     #[test]
@@ -237,7 +259,7 @@ mod tests {
             Some(id.as_str())
         );
         let dead = DeadLetter { reason: "rejected", cause: None, error: "no" };
-        let dead = ended(&message, &ending(Outcome::Failed), Some(dead)).pop().unwrap();
+        let dead = ended(&message, &ending(Outcome::Failed), Some(dead), &[]).pop().unwrap();
         assert_eq!(dead.message.message_id.as_deref(), Some(id.as_str()));
     }
 

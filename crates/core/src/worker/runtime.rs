@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use super::{
     consume::{Intake, work_suspects},
-    engine::Engine,
+    engine::{Engine, RunPolicy},
     failures::Failures,
     options::WorkerOptions,
     running::Running,
@@ -34,6 +34,7 @@ use crate::{
     job::schema::JobSchema,
     options::ConfigError,
     queue::Queue,
+    webhook::Webhooks,
 };
 
 /// Of the drain time, at most.
@@ -82,6 +83,7 @@ pub struct Runtime {
     options: WorkerOptions,
     queue: Queue,
     services: Services,
+    webhooks: Webhooks,
     ended: Ended,
     drain: CancellationToken,
     give_up: CancellationToken,
@@ -121,6 +123,7 @@ impl Runtime {
             options,
             queue,
             services: Services { genesys, tasks, clock },
+            webhooks: Webhooks::default(),
             ended,
             drain: CancellationToken::new(),
             give_up: CancellationToken::new(),
@@ -132,15 +135,33 @@ impl Runtime {
         }
     }
 
+    /// Tells `webhooks` of the jobs that [`Self::work`] works from now on, and delivers, where this process is to.
+    #[must_use]
+    pub fn with_webhooks(mut self, webhooks: Webhooks) -> Self {
+        if let Some(deliverer) = webhooks.deliverer(&self.services.clock) {
+            self.begin(deliverer, webhooks.concurrency());
+        }
+        self.webhooks = webhooks;
+        self
+    }
+
     /// Works jobs of `H` in this process.
     pub fn work<H: JobHandler>(&self, options: H::Options) -> Result<(), ConfigError> {
+        let handler = H::new(options, &self.services)?;
+        self.begin(handler, self.options.concurrency(H::KIND, H::DEFAULTS.concurrency));
+        Ok(())
+    }
+
+    fn begin<H: JobHandler>(&self, handler: H, concurrency: usize) {
+        let general = self.options.policy();
         let engine = Arc::new(Engine {
-            handler: H::new(options, &self.services)?,
-            schema: JobSchema::new::<H::Payload>(H::KIND),
+            policy: RunPolicy { retry: handler.retries(general.retry), ..general },
+            handler,
+            schema: JobSchema::new::<H::Payload>(H::KIND).with_webhooks(self.webhooks.rules().clone()),
             queue: self.queue.clone(),
             genesys: self.services.genesys.clone(),
+            webhooks: self.webhooks.clone(),
             clock: self.services.clock.clone(),
-            policy: self.options.policy(),
             running: Arc::<Running>::default(),
             outlived: Outlived::default(),
             failures: self.failures.clone(),
@@ -148,13 +169,11 @@ impl Runtime {
             give_up: self.give_up.clone(),
             work: self.work.clone(),
         });
-        let concurrency = self.options.concurrency(H::KIND, H::DEFAULTS.concurrency);
         let beat = self.beats.register(&format!("intake of {}", H::KIND));
         let mut intake = Intake::new(Arc::clone(&engine), concurrency, beat);
         let suspects = intake.suspects();
         self.spawn_loop("intake", intake.run());
         self.spawn_loop("suspects", work_suspects(engine, suspects));
-        Ok(())
     }
 
     /// A loop that ends when the process drains; ending earlier is a fault.

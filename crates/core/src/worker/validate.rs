@@ -25,9 +25,8 @@ pub fn job<H: JobHandler>(
         Err(_) if violations.iter().any(|known| known.pointer.starts_with("/payload")) => {}
         Err(error) => violations.push(Violation::new("/payload", error.to_string())),
     }
-    if job.webhook.is_some() {
-        let told = "no webhook can be signed here: GENFLEET_WEBHOOK_SECRET is not set";
-        add(&mut violations, vec![Violation::new("/webhook", told)]);
+    if let Some(url) = &job.webhook {
+        add(&mut violations, schema.webhooks().violations(url));
     }
     match payload {
         Ok(payload) if violations.is_empty() => Ok((job, payload)),

@@ -9,6 +9,7 @@ use genfleet_core::{
     options::{ConfigError, duration},
     queue::{Destination, Message, Publication, QueueError, sqlite::Role},
     telemetry,
+    webhook::address_guard::Allowed,
     worker::{
         command::install_tls,
         options::{LogFormat, QueueOptions},
@@ -51,6 +52,15 @@ pub struct Options {
     #[arg(long, value_name = "N")]
     max_attempts: Option<u32>,
 
+    /// Also send the job's final event here; needs workers with GENFLEET_WEBHOOK_SECRET
+    #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
+
+    /// What the workers' --webhook-allow says: only those may be named with http
+    #[arg(long, env = "GENFLEET_WEBHOOK_ALLOW", value_name = "HOST|CIDR,…", value_delimiter = ',')]
+    webhook_allow: Vec<Allowed>,
+
     /// How long to wait for the queue to confirm
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     timeout: Duration,
@@ -68,7 +78,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();
     let body = body(options)?;
-    let job = match Checker::new().check(options.kind, &body, None) {
+    let job = match Checker::new(&options.webhook_allow).check(options.kind, &body, None) {
         Some(Ok(job)) => job,
         Some(Err(rejection)) => {
             for violation in &rejection.violations {
@@ -112,6 +122,7 @@ fn body(options: &Options) -> anyhow::Result<Vec<u8>> {
         ("notBefore", options.not_before.clone().map(Value::from)),
         ("deadline", options.deadline.clone().map(Value::from)),
         ("maxAttempts", options.max_attempts.map(Value::from)),
+        ("webhook", options.webhook.as_ref().map(|url| json!({ "url": url }))),
     ];
     job.extend(optional.into_iter().filter_map(|(member, value)| Some((member.to_owned(), value?))));
     Ok(Value::Object(job).to_string().into_bytes())

@@ -1,5 +1,5 @@
 //! `genfleet run`: one batch from JSON lines to its end, on the embedded queue. Killed and started again, it
-//! goes on.
+//! goes on. Its end is that of its jobs; webhooks that are not delivered soon after are left to the next start.
 
 use std::{
     fs::File,
@@ -7,17 +7,19 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
 use genfleet_core::{
     clock::{SharedClock, SystemClock},
     genesys::options::GenesysOptions,
-    options::ConfigError,
+    options::{ConfigError, duration},
     queue::{
         Queue, QueueError,
         sqlite::{Role, SqliteQueue},
     },
+    webhook::{Webhooks, options::WebhookOptions},
     worker::{
         command::install_tls,
         options::{LogFormat, WorkerOptions},
@@ -25,7 +27,7 @@ use genfleet_core::{
         shutdown::Signals,
     },
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use self::{progress::Progress, tally::Tally};
 use super::{EXIT_FAILED, EXIT_JOBS_FAILED, block_on};
@@ -65,6 +67,14 @@ pub struct Options {
     #[command(flatten)]
     genesys: GenesysOptions,
     #[command(flatten)]
+    webhooks: WebhookOptions,
+
+    /// After the last job: how long to wait for webhooks that are still to be delivered. What is left then stays in the
+    /// store, and the same command goes on with it
+    #[arg(long, env = "GENFLEET_WEBHOOK_WAIT", default_value = "30s", value_parser = duration, value_name = "DURATION", help_heading = "Webhooks")]
+    webhook_wait: Duration,
+
+    #[command(flatten)]
     handlers: HandlerOptions,
 }
 
@@ -73,7 +83,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     options.worker.start_logs("error", LogFormat::Text)?;
     install_tls();
     let store = options.store.clone().unwrap_or_else(|| PathBuf::from(default_store(&options.files[0])));
-    let (tally, end) = block_on(batch(options, &store))?;
+    let (mut tally, end) = block_on(batch(options, &store))?;
+    tally.undelivered = if tally.complete() { block_on(unfinished(&store))? } else { 0 };
     tally.print(options.json)?;
     if let End::Fault(reason) = end {
         bail!("{reason}. Start it again to go on");
@@ -81,6 +92,14 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if !tally.complete() {
         eprintln!(
             "Stopped before the end. Start it again with the same files to go on; the batch is kept in {}",
+            store.display()
+        );
+        return Ok(ExitCode::from(EXIT_FAILED));
+    }
+    if tally.undelivered > 0 {
+        eprintln!(
+            "{} webhooks are still to be delivered. Start it again with the same files and settings to go on; they are kept in {}",
+            tally.undelivered,
             store.display()
         );
         return Ok(ExitCode::from(EXIT_FAILED));
@@ -93,16 +112,27 @@ fn default_store(first: &str) -> String {
     format!("{}.genfleet", if first == "-" { "stdin" } else { first })
 }
 
+/// What is not settled in a store that nobody works any more.
+async fn unfinished(path: &std::path::Path) -> anyhow::Result<u64> {
+    let store = SqliteQueue::open(path, Role::Tool, Arc::new(SystemClock))?;
+    let unfinished = store.unfinished().await?;
+    store.close().await;
+    Ok(unfinished)
+}
+
 async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tally, End)> {
     let signals = Signals::listen()?;
     let clock: SharedClock = Arc::new(SystemClock);
     let (genesys, simulator) = simulated::client(&options.simulate, &options.genesys, &KINDS, clock.clone()).await?;
+    let webhooks = Webhooks::new(&options.webhooks)?;
     let store = SqliteQueue::open(path, Role::Worker, clock.clone()).map_err(usage)?;
-    let total = load::load(&store, &options.files, genesys.environment(), &clock).await?;
+    let total = load::load(&store, &options.files, genesys.environment(), &webhooks, &clock).await?;
+    let patience = if webhooks.concurrency() > 0 { options.webhook_wait } else { Duration::ZERO };
     let runtime = Runtime::new(options.worker.clone(), Queue::Sqlite(store.clone()), genesys, clock);
+    let runtime = runtime.with_webhooks(webhooks);
     fleet::work(&runtime, options.handlers.clone(), &KINDS)?;
     let (finished, told) = oneshot::channel();
-    let follow = tokio::spawn(follow(store, sink(options)?, Progress::new(total), finished));
+    let follow = tokio::spawn(follow(store, sink(options)?, Progress::new(total), patience, finished));
     let end = runtime
         .run(signals, async {
             // Dropped unsent when the events cannot be written: that, too, ends the run.
@@ -129,16 +159,18 @@ fn sink(options: &Options) -> anyhow::Result<Box<dyn Write + Send>> {
     Ok(Box::new(file.with_context(|| format!("--events {} cannot be written", path.display()))?))
 }
 
-/// Prints events as they come and counts them, until no job is left or the store is closed.
+/// Prints events as they come and counts them, until nothing is left, or nothing but webhooks for as long as `patience`,
+/// or the store is closed.
 async fn follow(
     store: SqliteQueue,
     mut sink: Box<dyn Write + Send>,
     progress: Progress,
+    patience: Duration,
     finished: oneshot::Sender<()>,
 ) -> anyhow::Result<Tally> {
     let mut tally = Tally::new(progress.total());
     let printed = store.batch_cursor().await?;
-    let mut sequence = 0;
+    let (mut sequence, mut complete_since) = (0, None);
     loop {
         let unfinished = store.unfinished().await;
         // Closed: the process was asked to stop.
@@ -157,7 +189,11 @@ async fn follow(
             return Ok(tally);
         }
         if events.is_empty() {
-            if matches!(unfinished, Ok(0)) {
+            let waited = tally.complete().then(|| complete_since.get_or_insert_with(Instant::now).elapsed());
+            if let (Some(_), Ok(left)) = (waited, &unfinished) {
+                progress.wait_for_webhooks(*left);
+            }
+            if matches!(unfinished, Ok(0)) || waited.is_some_and(|waited| waited >= patience) {
                 progress.done();
                 // Nobody waits any more where the process is stopping already.
                 let _ = finished.send(());

@@ -9,6 +9,7 @@ use genfleet_core::{
     options::ConfigError,
     queue::sqlite::Role,
     telemetry,
+    webhook::{Webhooks, options::WebhookOptions},
     worker::{
         command::install_tls,
         options::{LogFormat, QueueOptions, QueueUrl, WorkerOptions},
@@ -37,6 +38,8 @@ pub struct Options {
     #[command(flatten)]
     genesys: GenesysOptions,
     #[command(flatten)]
+    webhooks: WebhookOptions,
+    #[command(flatten)]
     handlers: HandlerOptions,
     #[command(flatten)]
     simulate: SimulateOptions,
@@ -55,6 +58,7 @@ pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
     options.queue.check()?;
     options.worker.start_logs("info", LogFormat::Json)?;
     install_tls();
+    let webhooks = Webhooks::new(&options.webhooks)?;
     let metrics = telemetry::start_metrics(&kinds)?;
     let clock: SharedClock = Arc::new(SystemClock);
     block_on(async {
@@ -69,7 +73,7 @@ pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
             .queue
             .open("genfleet", Role::Worker, clock.clone())
             .map_err(|error| ConfigError::new(error.to_string()))?;
-        let runtime = Runtime::new(options.worker, queue, genesys, clock);
+        let runtime = Runtime::new(options.worker, queue, genesys, clock).with_webhooks(webhooks);
         runtime.serve_admin(metrics).await?;
         fleet::work(&runtime, options.handlers, &kinds)?;
         let end = runtime.run(signals, std::future::pending()).await;

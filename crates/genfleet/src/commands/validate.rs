@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use genfleet_core::webhook::address_guard::Allowed;
 use serde_json::json;
 
 use super::{
@@ -21,16 +22,23 @@ pub struct Options {
     /// Tell it as JSON, an object a line
     #[arg(long)]
     json: bool,
+
+    /// What the workers' --webhook-allow says: only those may be named with http
+    #[arg(long, env = "GENFLEET_WEBHOOK_ALLOW", value_name = "HOST|CIDR,…", value_delimiter = ',')]
+    webhook_allow: Vec<Allowed>,
 }
 
 /// Prints every violation; exit 1 where there is one.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let checker = Checker::new();
-    let (mut good, mut bad) = (0_usize, 0_usize);
+    let checker = Checker::new(&options.webhook_allow);
+    let (mut good, mut bad, mut with_webhook) = (0_usize, 0_usize, 0_usize);
     for file in &options.files {
         for line in lines::read(file).with_context(|| format!("{file} cannot be read"))? {
             match line.check(&checker) {
-                Ok(_) => good += 1,
+                Ok(job) => {
+                    good += 1;
+                    with_webhook += usize::from(job.webhook.is_some());
+                }
                 Err(rejection) => {
                     bad += 1;
                     tell(&line, &rejection, options.json);
@@ -39,6 +47,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
     }
     eprintln!("{good} valid, {bad} not");
+    if with_webhook > 0 {
+        eprintln!("{with_webhook} with a webhook of their own: only workers with GENFLEET_WEBHOOK_SECRET take those");
+    }
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 

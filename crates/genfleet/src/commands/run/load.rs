@@ -9,12 +9,13 @@ use genfleet_core::{
     error::JobError,
     event::{Ending, Outcome, error_told},
     hash,
-    job::Rejection,
+    job::{Rejection, decode},
     options::ConfigError,
     queue::{
         Destination, Lane, Message, Publication,
         sqlite::{Batch, LoadOutcome, SqliteQueue},
     },
+    webhook::Webhooks,
     worker::report::{self, DeadLetter},
 };
 use jiff::Timestamp;
@@ -27,6 +28,7 @@ pub async fn load(
     store: &SqliteQueue,
     files: &[String],
     environment: &str,
+    webhooks: &Webhooks,
     clock: &SharedClock,
 ) -> anyhow::Result<u64> {
     let mut all: Vec<Line> = Vec::new();
@@ -36,7 +38,7 @@ pub async fn load(
     let total = all.len() as u64;
     let batch = Batch { source: files.join(" "), sha256: content_hash(&all), total };
     let now = clock.now();
-    let publications = all.iter().flat_map(|line| publications(line, environment, now)).collect();
+    let publications = all.iter().flat_map(|line| publications(line, environment, webhooks, now)).collect();
     match store.load(batch, publications).await? {
         LoadOutcome::Loaded => {}
         LoadOutcome::Already { .. } => eprintln!("Going on with the batch that was begun (process {})", process::id()),
@@ -61,7 +63,7 @@ fn content_hash(lines: &[Line]) -> String {
     hash::sha256(all)
 }
 
-fn publications(line: &Line, environment: &str, now: Timestamp) -> Vec<Publication> {
+fn publications(line: &Line, environment: &str, webhooks: &Webhooks, now: Timestamp) -> Vec<Publication> {
     let message = Message {
         body: Bytes::copy_from_slice(&line.content),
         message_id: Some(line.default_id()),
@@ -74,7 +76,7 @@ fn publications(line: &Line, environment: &str, now: Timestamp) -> Vec<Publicati
             let to = Destination::Lane { kind, lane: Lane::Jobs, after: std::time::Duration::ZERO };
             vec![Publication { to, message }]
         }
-        Err(rejection) => unreadable(line, &message, *rejection, environment, now),
+        Err(rejection) => unreadable(line, &message, *rejection, environment, webhooks, now),
     }
 }
 
@@ -84,6 +86,7 @@ fn unreadable(
     message: &Message,
     rejection: Rejection,
     environment: &str,
+    webhooks: &Webhooks,
     now: Timestamp,
 ) -> Vec<Publication> {
     let Rejection { id, code, message: told, violations } = rejection;
@@ -106,5 +109,6 @@ fn unreadable(
         time: now,
     };
     let dead = DeadLetter { reason: code, cause: None, error: &error.message };
-    report::ended(message, &ending, Some(dead))
+    let own = decode::readable_webhook(&message.body);
+    report::ended(message, &ending, Some(dead), &webhooks.receivers(ending.kind, own.as_deref()))
 }

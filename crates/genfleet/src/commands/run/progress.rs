@@ -39,6 +39,11 @@ impl Progress {
         self.bar.set_message(format!("{} not succeeded", tally.not_succeeded()));
     }
 
+    /// Shows that all jobs ended, and for what it still waits.
+    pub fn wait_for_webhooks(&self, left: u64) {
+        self.bar.set_message(format!("waiting for {left} webhooks"));
+    }
+
     /// Takes the bar away: the summary says the rest.
     pub fn done(&self) {
         self.bar.finish_and_clear();

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use genfleet_core::job::Kind;
 use serde_json::{Value, json};
 
 /// Outcomes, codes and requests, so far.
@@ -14,18 +15,27 @@ pub struct Tally {
     total: u64,
     outcomes: BTreeMap<String, u64>,
     codes: BTreeMap<String, u64>,
+    /// Webhooks that cannot be delivered.
+    failed_webhooks: u64,
+    /// Webhooks that are still to be delivered.
+    pub undelivered: u64,
     began: Instant,
 }
 
 impl Tally {
     /// Of a batch of `total` jobs.
     pub fn new(total: u64) -> Self {
-        Self { total, outcomes: BTreeMap::new(), codes: BTreeMap::new(), began: Instant::now() }
+        let (outcomes, codes) = (BTreeMap::new(), BTreeMap::new());
+        Self { total, outcomes, codes, failed_webhooks: 0, undelivered: 0, began: Instant::now() }
     }
 
-    /// One more event.
+    /// One more event. That of a webhook which cannot be delivered is of no job of the batch.
     pub fn count(&mut self, event: &[u8]) {
         let event: Value = serde_json::from_slice(event).unwrap_or_default();
+        if event["data"]["kind"] == Kind::WebhookDeliver.as_str() {
+            self.failed_webhooks += 1;
+            return;
+        }
         let outcome = event["data"]["outcome"].as_str().unwrap_or("unknown");
         *self.outcomes.entry(outcome.to_owned()).or_default() += 1;
         if let Some(code) = event["data"]["error"]["code"].as_str() {
@@ -60,6 +70,7 @@ impl Tally {
         if as_json {
             let summary = json!({
                 "jobs": self.total, "ended": self.ended(), "outcomes": self.outcomes, "codes": self.codes,
+                "webhooks": { "failed": self.failed_webhooks, "undelivered": self.undelivered },
                 "seconds": took.as_secs_f64(),
             });
             return writeln!(err, "{summary}");
@@ -77,6 +88,9 @@ impl Tally {
         )?;
         if !self.codes.is_empty() {
             writeln!(err, "  why: {}", count(&self.codes))?;
+        }
+        if self.failed_webhooks > 0 {
+            writeln!(err, "  webhooks that cannot be delivered: {} (see their events)", self.failed_webhooks)?;
         }
         Ok(())
     }

@@ -1,0 +1,136 @@
+//! Where final events go beside the queue (SPEC 7): to the URLs that a process is told, and to the one that a job names.
+//!
+//! ```text
+//! event ─ fan_out ─→ a webhook.deliver job for each receiver, durable with the event
+//!                       └ delivery (a JobHandler like the others): hosts → signature → post, through the address_guard
+//! ```
+//!
+//! [`Webhooks`] is what one process knows of it. Retries, dead letters and draining are the engine's; Genesys Cloud is
+//! not asked for anything here, and hears of nothing.
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+use self::{
+    address_guard::AddressRefused,
+    delivery::Deliverer,
+    hosts::Hosts,
+    options::{Route, WebhookOptions},
+    post::Post,
+    receiver::Receiver,
+    rules::{Rules, Signing},
+    signature::{Secrets, VARIABLE},
+};
+use crate::{clock::SharedClock, job::Kind, options::ConfigError};
+
+pub mod address_guard;
+pub mod delivery;
+pub mod fan_out;
+pub mod hosts;
+pub mod options;
+pub mod post;
+pub mod receiver;
+pub mod rules;
+pub mod signature;
+#[cfg(test)]
+mod stub;
+
+/// What a process knows of webhooks. By default there are none.
+#[derive(Clone, Debug, Default)]
+pub struct Webhooks {
+    routes: Arc<[Route]>,
+    rules: Rules,
+    delivering: Option<Delivering>,
+}
+
+/// What a process needs that delivers.
+#[derive(Clone, Debug)]
+struct Delivering {
+    secrets: Secrets,
+    post: Post,
+    concurrency: usize,
+    retry_scale: f64,
+}
+
+impl Webhooks {
+    /// What the settings and the secret in the environment say. A TLS provider is installed before.
+    pub fn new(options: &WebhookOptions) -> Result<Self, ConfigError> {
+        let secrets = Secrets::from_environment()?;
+        Self::with_secrets(options, secrets)
+    }
+
+    /// The same with secrets from elsewhere.
+    pub fn with_secrets(options: &WebhookOptions, secrets: Option<Secrets>) -> Result<Self, ConfigError> {
+        let (routes, allowed) = (options.routes()?, options.allowed());
+        if secrets.is_none() && !routes.is_empty() {
+            return Err(ConfigError::new(format!(
+                "--webhook-url is set, but deliveries could not be signed: set {VARIABLE}, or {VARIABLE}_FILE to a file, to whsec_ and at least 24 random bytes in base64 (openssl rand -base64 32)"
+            )));
+        }
+        if let Some(route) = routes.iter().find(|route| !allowed.allows_scheme(&route.receiver)) {
+            return Err(ConfigError::new(format!(
+                "--webhook-url {}: must begin with https://; for a receiver without TLS name its host in --webhook-allow, too",
+                route.receiver
+            )));
+        }
+        for (receiver, AddressRefused { what, .. }) in
+            routes.iter().filter_map(|route| Some((&route.receiver, allowed.judge_literal(&route.receiver).err()?)))
+        {
+            warn!(%receiver, "--webhook-url has {what} address: deliveries will be refused unless --webhook-allow opens it");
+        }
+        if let Some(short) = secrets.as_ref().map(Secrets::short).filter(|short| *short > 0) {
+            warn!(short, "{VARIABLE}: secrets of less than 24 bytes are too easy to guess");
+        }
+        let signing = if secrets.is_some() { Signing::Ready } else { Signing::Impossible };
+        let post = Post::new(allowed.clone(), options.webhook_ca_file.as_deref())?;
+        let delivering = secrets.filter(|_| options.webhook_concurrency > 0).map(|secrets| Delivering {
+            secrets,
+            post,
+            concurrency: options.webhook_concurrency,
+            retry_scale: options.webhook_retry_scale,
+        });
+        Ok(Self { routes: routes.into(), rules: Rules::new(signing, allowed), delivering })
+    }
+
+    /// What a job's own webhook has to keep.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Who is told of the end of a job of `kind` (`unknown` where it could not be read) that names `own`; each once.
+    pub fn receivers(&self, kind: &str, own: Option<&str>) -> Vec<Receiver> {
+        if kind == Kind::WebhookDeliver.as_str() {
+            return Vec::new();
+        }
+        let routes = self.routes.iter().filter(|route| route.kind.is_none_or(|only| only.as_str() == kind));
+        let own = own.and_then(|url| self.rules.accept(url));
+        let mut receivers: Vec<Receiver> = Vec::new();
+        for receiver in routes.map(|route| route.receiver.clone()).chain(own) {
+            if !receivers.contains(&receiver) {
+                receivers.push(receiver);
+            }
+        }
+        receivers
+    }
+
+    /// What delivers in this process, and how many at once; `None` where others do.
+    pub fn deliverer(&self, clock: &SharedClock) -> Option<Deliverer> {
+        let delivering = self.delivering.clone()?;
+        Some(Deliverer {
+            secrets: delivering.secrets,
+            post: delivering.post,
+            hosts: Hosts::new(delivering.concurrency, delivering.retry_scale),
+            retry_scale: delivering.retry_scale,
+            clock: clock.clone(),
+        })
+    }
+
+    /// Deliveries under way at once; 0 where this process makes none.
+    pub fn concurrency(&self) -> usize {
+        self.delivering.as_ref().map_or(0, |delivering| delivering.concurrency)
+    }
+}
+
+#[cfg(test)]
+mod tests;

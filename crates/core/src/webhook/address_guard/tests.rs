@@ -1,0 +1,182 @@
+//! Every kind of address, literally and by name.
+
+use super::*;
+
+/// What is refused, and as what.
+const REFUSED: [(&str, &str); 50] = [
+    ("0.0.0.0", "unspecified"),
+    ("0.1.2.3", "unspecified"),
+    ("10.0.0.1", "private"),
+    ("10.255.255.255", "private"),
+    ("100.64.0.1", "CGNAT"),
+    ("100.127.255.254", "CGNAT"),
+    ("127.0.0.1", "loopback"),
+    ("127.255.255.254", "loopback"),
+    ("169.254.0.1", "link-local"),
+    ("169.254.169.254", "metadata"),
+    ("100.100.100.200", "metadata"),
+    ("168.63.129.16", "metadata"),
+    ("192.0.0.192", "metadata"),
+    ("172.16.0.1", "private"),
+    ("172.31.255.254", "private"),
+    ("192.0.0.1", "protocol"),
+    ("192.0.2.1", "documentation"),
+    ("192.88.99.1", "6to4"),
+    ("192.168.0.1", "private"),
+    ("192.168.255.255", "private"),
+    ("198.18.0.1", "benchmarking"),
+    ("198.19.255.254", "benchmarking"),
+    ("198.51.100.1", "documentation"),
+    ("203.0.113.1", "documentation"),
+    ("224.0.0.1", "multicast"),
+    ("239.255.255.255", "multicast"),
+    ("240.0.0.1", "reserved"),
+    ("255.255.255.255", "broadcast"),
+    ("::", "unspecified"),
+    ("::1", "loopback"),
+    ("::7f00:1", "IPv4-compatible"),
+    ("::ffff:127.0.0.1", "IPv4-mapped"),
+    ("::ffff:8.8.8.8", "IPv4-mapped"),
+    ("64:ff9b::7f00:1", "NAT64"),
+    ("64:ff9b::a9fe:a9fe", "NAT64"),
+    ("64:ff9b:1::a00:1", "NAT64"),
+    ("100::1", "reserved"),
+    ("2001::1", "Teredo"),
+    ("2001:2::1", "protocol"),
+    ("2001:20::1", "protocol"),
+    ("2001:db8::1", "documentation"),
+    ("2002:7f00:1::", "6to4"),
+    ("3fff::1", "documentation"),
+    ("4000::1", "reserved"),
+    ("5f00::1", "reserved"),
+    ("fc00::1", "unique-local"),
+    ("fd12:3456::1", "unique-local"),
+    ("fd00:ec2::254", "metadata"),
+    ("fe80::1", "link-local"),
+    ("ff02::1", "multicast"),
+];
+
+const PUBLIC: [&str; 9] = [
+    "1.1.1.1",
+    "8.8.8.8",
+    "100.63.255.255",
+    "100.128.0.1",
+    "172.15.0.1",
+    "172.32.0.1",
+    "192.167.0.1",
+    "2606:4700::1111",
+    "2a00:1450:4001::1",
+];
+
+fn allowed(entries: &[&str]) -> AllowList {
+    let entries: Vec<Allowed> = entries.iter().map(|entry| entry.parse().unwrap()).collect();
+    AllowList::new(&entries)
+}
+
+fn literal(ip: &str) -> Receiver {
+    let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+    Receiver::parse(&format!("https://{host}/hook")).unwrap()
+}
+
+#[test]
+fn an_address_that_is_not_public_is_refused_and_told_what_it_is() {
+    for (ip, what) in REFUSED {
+        let told = allowed(&[]).judge_literal(&literal(ip)).unwrap_err().to_string();
+        assert!(told.contains(what) && told.contains("--webhook-allow"), "{ip}: {told}");
+        assert!(!told.contains(ip) || ip == "::", "{ip} is told: {told}");
+        assert!(allowed(&[]).sift("hooks.example", vec![ip.parse().unwrap()]).is_err(), "{ip} by a name");
+    }
+}
+
+#[test]
+fn a_public_address_is_delivered_to() {
+    for ip in PUBLIC {
+        assert_eq!(allowed(&[]).judge_literal(&literal(ip)), Ok(()), "{ip}");
+    }
+}
+
+#[test]
+fn an_address_written_in_another_way_is_the_same_address() {
+    for host in [
+        "2130706433",
+        "0x7f000001",
+        "017700000001",
+        "0x7f.0.0.1",
+        "0177.0.0.01",
+        "127.1",
+        "127.0.1",
+        "127.0.0.1.",
+        "%31%32%37.0.0.1",
+        "１２７.0.0.1",
+        "0",
+        "0x0",
+        "3232235777",
+        "0xa9fea9fe",
+        "[0:0:0:0:0:ffff:7f00:1]",
+        "[::ffff:0x7f.1]",
+        "[::127.0.0.1]",
+    ] {
+        match Receiver::parse(&format!("https://{host}/hook")) {
+            Ok(receiver) => {
+                let judged = allowed(&[]).judge_literal(&receiver);
+                assert!(judged.is_err(), "{host} became {:?}", receiver.url().host());
+            }
+            Err(told) => assert!(told.contains("not a URL"), "{host}: {told}"),
+        }
+    }
+}
+
+#[test]
+fn of_a_names_addresses_only_the_public_ones_are_left() {
+    let found: Vec<IpAddr> = ["10.0.0.1", "8.8.8.8", "::1"].map(|ip| ip.parse().unwrap()).to_vec();
+    assert_eq!(allowed(&[]).sift("hooks.example", found), Ok(vec!["8.8.8.8".parse().unwrap()]));
+    assert_eq!(allowed(&[]).sift("hooks.example", vec![]), Ok(vec![]), "not found is not refused");
+}
+
+#[test]
+fn what_is_allowed_is_delivered_to_and_nothing_beside_it() {
+    let list = allowed(&["10.1.0.0/16", "fd00::/8", "127.0.0.1", "hooks.internal", "Upper.Internal."]);
+    for (ip, is_open) in [
+        ("10.1.2.3", true),
+        ("10.2.0.1", false),
+        ("127.0.0.1", true),
+        ("127.0.0.2", false),
+        ("::ffff:127.0.0.1", false),
+        ("fd00::1", true),
+        ("fc00::1", false),
+    ] {
+        assert_eq!(list.judge_literal(&literal(ip)).is_ok(), is_open, "{ip}");
+        assert_eq!(list.sift("hooks.example", vec![ip.parse().unwrap()]).is_ok(), is_open, "{ip} by a name");
+        for host in ["hooks.internal", "HOOKS.internal.", "upper.internal"] {
+            assert!(list.sift(host, vec![ip.parse().unwrap()]).is_ok(), "{ip} by {host}");
+        }
+        assert_eq!(list.sift("evil.hooks.internal", vec![ip.parse().unwrap()]).is_ok(), is_open, "{ip}");
+    }
+}
+
+#[test]
+fn http_is_for_what_is_allowed_by_itself() {
+    let list = allowed(&["10.1.0.0/16", "hooks.internal"]);
+    for (url, is_open) in [
+        ("https://anything.example/", true),
+        ("http://anything.example/", false),
+        ("http://hooks.internal/", true),
+        ("http://hooks.internal.example/", false),
+        ("http://10.1.0.1:8080/", true),
+        ("http://10.2.0.1/", false),
+        ("http://[::1]/", false),
+    ] {
+        assert_eq!(list.allows_scheme(&Receiver::parse(url).unwrap()), is_open, "{url}");
+    }
+}
+
+#[test]
+fn an_entry_that_is_neither_name_nor_network_says_how_to_write_one() {
+    for wrong in ["", "https://hooks.internal", "hooks.internal:8080", "10.0.0.0/33", "*.internal", "a b"] {
+        let told = wrong.parse::<Allowed>().unwrap_err().to_string();
+        assert!(told.contains("10.1.0.0/16"), "{wrong}: {told}");
+    }
+    assert_eq!("10.1.0.0/16".parse::<Allowed>().unwrap(), Allowed::Net("10.1.0.0/16".parse().unwrap()));
+    assert_eq!("::1".parse::<Allowed>().unwrap(), Allowed::Net("::1/128".parse().unwrap()));
+    assert_eq!("0x7f000001".parse::<Allowed>().ok(), None, "an address is written as one");
+}

@@ -1,0 +1,227 @@
+//! `webhook.deliver`: one event to one URL. A job like the others, run by the same engine; what differs is that it does
+//! not concern Genesys Cloud at all.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
+use tracing::warn;
+
+use super::{
+    Webhooks,
+    hosts::{Entered, Fate, Hosts, Turn},
+    options::WebhookOptions,
+    post::{Answer, NoAnswer, Post},
+    receiver::Receiver,
+    signature::Secrets,
+};
+use crate::{
+    clock::SharedClock,
+    error::{ErrorClass, JobError},
+    event,
+    handler::{Defaults, JobContext, JobHandler, Progress, Services},
+    job::{Kind, Violation},
+    metric,
+    options::ConfigError,
+    retry::RetryPolicy,
+};
+
+/// What became of a try; the metric's label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Taken.
+    Delivered,
+    /// Not taken; it is tried again.
+    Retried,
+    /// Not taken, and it was the last try.
+    Failed,
+    /// The receiver wants nothing any more.
+    Gone,
+    /// The address is not delivered to.
+    Refused,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Delivered, Self::Retried, Self::Failed, Self::Gone, Self::Refused];
+
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retried => "retried",
+            Self::Failed => "failed",
+            Self::Gone => "gone",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// What a delivery needs. Not for `Debug`: the URL may be as good as a password.
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Payload {
+    /// Where to.
+    pub url: String,
+    /// Sent as `webhook-id`: the same for every try and every repeat.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
+    pub event_id: String,
+    /// The event byte for byte: sent as the body.
+    pub event: String,
+}
+
+/// What a delivery that succeeded came to.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Report {
+    /// The receiver's.
+    pub status: u16,
+}
+
+/// Delivers.
+#[derive(Debug)]
+pub struct Deliverer {
+    pub(super) secrets: Secrets,
+    pub(super) post: Post,
+    pub(super) hosts: Hosts,
+    pub(super) retry_scale: f64,
+    pub(super) clock: SharedClock,
+}
+
+impl JobHandler for Deliverer {
+    const KIND: Kind = Kind::WebhookDeliver;
+    const ACTION: &'static str = "webhook_delivered";
+    const SCOPES: &'static [&'static str] = &[];
+    const DEFAULTS: Defaults = Defaults { concurrency: 16 };
+
+    type Options = WebhookOptions;
+    type Payload = Payload;
+    type State = ();
+    type Report = Report;
+
+    fn new(options: WebhookOptions, services: &Services) -> Result<Self, ConfigError> {
+        let deliverer = Webhooks::new(&options)?.deliverer(&services.clock);
+        deliverer
+            .ok_or_else(|| ConfigError::new("this process delivers no webhooks: it has no secret, or is told not to"))
+    }
+
+    fn validate(payload: &Payload) -> Vec<Violation> {
+        let wrong = Receiver::parse(&payload.url).err();
+        wrong.map(|told| Violation::new("/payload/url", told)).into_iter().collect()
+    }
+
+    fn retries(&self, _: RetryPolicy) -> RetryPolicy {
+        RetryPolicy::webhook(self.retry_scale)
+    }
+
+    async fn handle(&self, job: &JobContext, payload: Payload, (): ()) -> Result<Progress<Self>, JobError> {
+        let receiver = Receiver::parse(&payload.url).map_err(|told| JobError::permanent("invalid_job", told))?;
+        let turn = match self.hosts.enter(&receiver.authority(), fastrand::f64(), &job.stop).await {
+            Entered::Go(turn) if !job.stop.is_cancelled() => turn,
+            Entered::Later(wait) => return Err(held(job, &receiver, wait)),
+            Entered::Go(_) | Entered::Stopped => return Err(JobError::interrupted()),
+        };
+        let event_id = payload.event_id.clone();
+        let (outcome, result) = self.tried(job, &receiver, payload, turn).await;
+        metrics::counter!(metric::WEBHOOK_DELIVERIES, "outcome" => outcome.as_str()).increment(1);
+        match result {
+            Ok(report) => Ok(Progress::Done(report)),
+            Err(error) => Err(JobError { details: told(&receiver, &event_id), ..error }),
+        }
+    }
+}
+
+impl Deliverer {
+    async fn tried(
+        &self,
+        job: &JobContext,
+        receiver: &Receiver,
+        payload: Payload,
+        turn: Turn,
+    ) -> (Outcome, Result<Report, JobError>) {
+        if !self.post.allows_scheme(receiver) {
+            return refused(receiver, "is no https, which only --webhook-allow does without");
+        }
+        let now = self.clock.now();
+        let headers = self.headers(job, &payload, now);
+        job.count_requests(1);
+        let sent = self.post.send(receiver, headers, payload.event.into(), now).await;
+        if let Some(fate) = fate(&sent) {
+            turn.ended(fate);
+        }
+        let failed = if job.is_last_attempt() { Outcome::Failed } else { Outcome::Retried };
+        match sent {
+            Ok(Answer { status, .. }) if (200..300).contains(&status) => (Outcome::Delivered, Ok(Report { status })),
+            Ok(Answer { status: 410, .. }) => {
+                let told = format!("{receiver} answers 410: it wants nothing any more");
+                (Outcome::Gone, Err(JobError { status: Some(410), ..JobError::permanent("gone", told) }))
+            }
+            Ok(answer) => (failed, Err(unexpected(receiver, answer))),
+            Err(NoAnswer::Refused(error)) => {
+                warn!(%receiver, ip = %error.ip, "the receiver's address is not delivered to");
+                refused(receiver, &error.to_string())
+            }
+            Err(NoAnswer::TimedOut) => {
+                let told = format!("{receiver} does not answer within 15 s");
+                (failed, Err(JobError::new(ErrorClass::Transient, "receiver_timeout", told)))
+            }
+            Err(NoAnswer::Broken(why)) => {
+                let told = format!("{receiver} cannot be reached: {why}");
+                (failed, Err(JobError::new(ErrorClass::Transient, "receiver_unavailable", told)))
+            }
+        }
+    }
+
+    fn headers(&self, job: &JobContext, payload: &Payload, now: Timestamp) -> HeaderMap {
+        let signature = self.secrets.sign(&payload.event_id, now, payload.event.as_bytes());
+        let all = [
+            (CONTENT_TYPE, Some(event::CONTENT_TYPE.to_owned())),
+            (HeaderName::from_static("webhook-id"), Some(payload.event_id.clone())),
+            (HeaderName::from_static("webhook-timestamp"), Some(now.as_second().to_string())),
+            (HeaderName::from_static("webhook-signature"), Some(signature)),
+            (HeaderName::from_static("traceparent"), job.traceparent.clone()),
+            (HeaderName::from_static("tracestate"), job.tracestate.clone()),
+        ];
+        // A trace context that fits in no header is not passed on.
+        all.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value?).ok()?))).collect()
+    }
+}
+
+/// A redirect, too: it could lead to where no delivery may go.
+fn unexpected(receiver: &Receiver, Answer { status, retry_after }: Answer) -> JobError {
+    let hint = if (300..400).contains(&status) { "; redirects are not followed" } else { "" };
+    let told = format!("{receiver} answers {status}{hint}");
+    let error = JobError::new(ErrorClass::Transient, "receiver_refused", told);
+    JobError { status: Some(status), retry_after: retry_after.unwrap_or_default(), ..error }
+}
+
+fn refused(receiver: &Receiver, why: &str) -> (Outcome, Result<Report, JobError>) {
+    (Outcome::Refused, Err(JobError::permanent("address_refused", format!("{receiver} {why}"))))
+}
+
+/// What a try says about its host; nothing where none was made.
+fn fate(sent: &Result<Answer, NoAnswer>) -> Option<Fate> {
+    match sent {
+        Ok(Answer { status: 408 | 429 | 500.., retry_after }) => Some(Fate::Fails { asked: *retry_after }),
+        Ok(_) => Some(Fate::Answers),
+        Err(NoAnswer::TimedOut | NoAnswer::Broken(_)) => Some(Fate::Fails { asked: None }),
+        Err(NoAnswer::Refused(_)) => None,
+    }
+}
+
+/// Burns nothing.
+fn held(job: &JobContext, receiver: &Receiver, wait: Duration) -> JobError {
+    let until = job.now().saturating_add(wait).unwrap_or(Timestamp::MAX);
+    let told = format!("{receiver} is busy or failing; other receivers go first");
+    JobError::new(ErrorClass::Held { until }, "receiver_busy", told)
+}
+
+fn told(receiver: &Receiver, event_id: &str) -> Map<String, serde_json::Value> {
+    let members = [("receiver", receiver.to_string()), ("eventId", event_id.to_owned())];
+    members.map(|(member, value)| (member.to_owned(), value.into())).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests;

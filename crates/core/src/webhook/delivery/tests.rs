@@ -1,0 +1,176 @@
+//! One try, against a receiver on this machine.
+
+use std::sync::Arc;
+
+use clap::Parser;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    clock::{Clock, SystemClock},
+    genesys::{
+        client::GenesysClient,
+        mint::{CredentialSource, Credentials},
+        options::GenesysOptions,
+    },
+    job::JobId,
+    webhook::{
+        address_guard::{AllowList, Allowed},
+        stub::Stub,
+    },
+    worker::{command::install_tls, tasks::Tasks},
+};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const EVENT: &str = "{\"id\": \"\u{e4}\",  \"type\":\"t\"}";
+
+#[derive(Debug)]
+struct Noon;
+
+impl Clock for Noon {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_second(1_614_265_330).unwrap()
+    }
+}
+
+#[derive(Parser)]
+struct Program {
+    #[command(flatten)]
+    genesys: GenesysOptions,
+}
+
+fn services() -> Services {
+    install_tls();
+    let options = Program::parse_from(["program"]).genesys;
+    let nobody = Credentials { id: "id".to_owned().into(), secret: "hush".to_owned().into() };
+    let clock: SharedClock = Arc::new(SystemClock);
+    let source = CredentialSource::Given(nobody);
+    let genesys = GenesysClient::with_credentials(&options, vec![], clock.clone(), source).unwrap();
+    Services { genesys, tasks: Tasks::new().0, clock }
+}
+
+fn job() -> JobContext {
+    let mut job = JobContext::first(JobId::parse("a-delivery").unwrap(), Kind::WebhookDeliver, &services());
+    job.max_attempts = 7;
+    job
+}
+
+fn deliverer(allowed: &[&str]) -> Deliverer {
+    install_tls();
+    let allowed: Vec<Allowed> = allowed.iter().map(|entry| entry.parse().unwrap()).collect();
+    Deliverer {
+        secrets: Secrets::parse(&SECRET.to_owned().into()).unwrap(),
+        post: Post::new(AllowList::new(&allowed), None).unwrap(),
+        hosts: Hosts::new(16, 1.0),
+        retry_scale: 1.0,
+        clock: Arc::new(Noon),
+    }
+}
+
+fn payload(url: &str) -> Payload {
+    Payload { url: url.to_owned(), event_id: "msg_1".to_owned(), event: EVENT.to_owned() }
+}
+
+async fn answered(answer: &str) -> Result<u16, JobError> {
+    let stub = Stub::answering("127.0.0.1", answer).await;
+    let payload = payload(&format!("http://127.0.0.1:{}/hush", stub.port));
+    match deliverer(&["127.0.0.1"]).handle(&job(), payload, ()).await? {
+        Progress::Done(report) => Ok(report.status),
+        Progress::Begun { .. } => panic!("a delivery has no steps"),
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_is_the_event_signed_with_its_trace_and_nothing_of_ours() {
+    let stub = Stub::answering("127.0.0.1", "202 Accepted").await;
+    let job = JobContext {
+        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        tracestate: Some("a=b".to_owned()),
+        ..job()
+    };
+    let url = format!("http://127.0.0.1:{}/path?query", stub.port);
+    deliverer(&["127.0.0.1"]).handle(&job, payload(&url), ()).await.unwrap();
+    let asked = stub.asked().remove(0);
+    assert_eq!(asked.body, EVENT);
+    let secrets = Secrets::parse(&SECRET.to_owned().into()).unwrap();
+    for (header, value) in [
+        ("content-type", event::CONTENT_TYPE),
+        ("webhook-id", "msg_1"),
+        ("webhook-timestamp", "1614265330"),
+        ("webhook-signature", &secrets.sign("msg_1", Noon.now(), EVENT.as_bytes())),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("tracestate", "a=b"),
+    ] {
+        assert_eq!(asked.header(header), Some(value), "{header}");
+    }
+    assert!(asked.header("authorization").is_none() && asked.header("cookie").is_none());
+    assert_eq!(job.requests.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn what_follows_from_each_answer() {
+    for status in [200, 201, 202, 204, 299] {
+        assert_eq!(answered(&format!("{status} X")).await, Ok(status));
+    }
+    for status in [300, 301, 302, 304, 307, 308, 400, 401, 403, 404, 408, 409, 411, 413, 422, 425, 429, 500, 501, 503] {
+        let error = answered(&format!("{status} X")).await.unwrap_err();
+        assert_eq!((error.class, error.code), (ErrorClass::Transient, "receiver_refused"), "{status}");
+        assert_eq!(error.status, Some(status));
+        assert!(!error.message.contains("hush"), "{}", error.message);
+    }
+    let gone = answered("410 Gone").await.unwrap_err();
+    assert_eq!((gone.class, gone.code, gone.status), (ErrorClass::Permanent, "gone", Some(410)));
+}
+
+#[tokio::test]
+async fn what_a_receiver_asks_for_is_what_the_delivery_waits_at_least() {
+    let error = answered("429 Slow\r\nretry-after: 90").await.unwrap_err();
+    assert_eq!(error.retry_after, Duration::from_secs(90));
+    let date = answered("503 Later\r\nretry-after: Thu, 25 Feb 2021 15:03:00 GMT").await.unwrap_err();
+    assert_eq!(date.retry_after, Duration::from_secs(50), "by the clock that is passed in");
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_public_is_refused_for_good_and_says_of_which_event() {
+    for url in ["https://127.0.0.1:1/hush", "https://10.0.0.1/hush", "https://localhost:1/hush", "http://8.8.8.8/hush"]
+    {
+        let error = deliverer(&[]).handle(&job(), payload(url), ()).await.unwrap_err();
+        assert_eq!((error.class, error.code), (ErrorClass::Permanent, "address_refused"), "{url}");
+        let told = json!([error.message, error.details]).to_string();
+        assert!(!told.contains("hush") && told.contains("--webhook-allow"), "{url}: {told}");
+        assert_eq!(error.details["eventId"], "msg_1");
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_is_not_there_is_tried_again_and_its_url_is_not_told() {
+    let error = deliverer(&["127.0.0.1"]).handle(&job(), payload("http://127.0.0.1:1/hush"), ()).await.unwrap_err();
+    assert_eq!((error.class, error.code), (ErrorClass::Transient, "receiver_unavailable"));
+    assert!(error.message.starts_with("http://127.0.0.1:1 "), "{}", error.message);
+    assert!(!error.message.contains("hush"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn a_host_that_is_busy_burns_no_try_and_is_sent_nothing() {
+    let stub = Stub::answering("127.0.0.1", "200 OK").await;
+    let deliverer = deliverer(&["127.0.0.1"]);
+    let authority = format!("127.0.0.1:{}", stub.port);
+    let mut turns = Vec::new();
+    for _ in 0..4 {
+        turns.push(deliverer.hosts.enter(&authority, 0.0, &job().stop).await);
+    }
+    let held = deliverer.handle(&job(), payload(&format!("http://{authority}/")), ()).await.unwrap_err();
+    assert!(matches!(held.class, ErrorClass::Held { .. }), "{held:?}");
+    assert!(stub.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_process_that_stops_begins_no_delivery() {
+    let stub = Stub::answering("127.0.0.1", "200 OK").await;
+    let job = job();
+    job.stop.cancel();
+    let url = format!("http://127.0.0.1:{}/", stub.port);
+    let error = deliverer(&["127.0.0.1"]).handle(&job, payload(&url), ()).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Interrupted);
+    assert!(stub.asked().is_empty());
+}

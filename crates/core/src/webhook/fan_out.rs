@@ -1,0 +1,107 @@
+//! From a job's final event to a `webhook.deliver` job for each receiver. Pure; they are published with the event, or not
+//! at all.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{delivery::Payload, receiver::Receiver};
+use crate::{
+    event::Event,
+    job::{Kind, derived_id},
+    queue::{Destination, Headers, Lane, Message, Publication},
+    retry::WEBHOOK_WAITS,
+};
+
+/// The jobs that deliver `event`, which ended at `time`, to `receivers`. Repeats have the same ids; `trace` goes along.
+pub fn jobs<'a>(
+    event: &'a Event,
+    receivers: &'a [Receiver],
+    trace: &'a Headers,
+    time: Timestamp,
+) -> impl Iterator<Item = Publication> + 'a {
+    receivers.iter().map(move |receiver| {
+        let id = derived_id(&format!("webhook:{}:{}", event.id, receiver.url())).to_string();
+        let message = Message {
+            body: body(&id, event, receiver).into(),
+            message_id: Some(id),
+            timestamp: u64::try_from(time.as_second()).ok(),
+            content_type: Some("application/json".to_owned()),
+            headers: trace.clone(),
+            ..Message::default()
+        };
+        let to = Destination::Lane { kind: Kind::WebhookDeliver, lane: Lane::Jobs, after: Duration::ZERO };
+        Publication { to, message }
+    })
+}
+
+fn body(id: &str, event: &Event, receiver: &Receiver) -> Vec<u8> {
+    let payload = Payload {
+        url: receiver.url().to_string(),
+        event_id: event.id.to_string(),
+        // An event is text.
+        event: String::from_utf8_lossy(&event.body).into_owned(),
+    };
+    let tries = WEBHOOK_WAITS.len() + 1;
+    let kind = Kind::WebhookDeliver.as_str();
+    json!({ "id": id, "kind": kind, "maxAttempts": tries, "payload": payload }).to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        event::MAX_EVENT_BYTES,
+        job::{MAX_BODY_BYTES, schema::JobSchema},
+        webhook::delivery::Deliverer,
+        worker::validate,
+    };
+
+    const URL: &str = "https://hooks.example/a?b=c";
+
+    fn event(body: &str) -> Event {
+        Event { id: Uuid::nil(), body: body.to_owned().into() }
+    }
+
+    fn one(event: &Event) -> Message {
+        let trace = Headers::from([("traceparent".to_owned(), "00-a-b-01".into())]);
+        let receivers = [Receiver::parse(URL).unwrap()];
+        let mut jobs: Vec<_> = jobs(event, &receivers, &trace, Timestamp::from_second(7).unwrap()).collect();
+        assert_eq!(jobs.len(), 1);
+        let Publication { to, message } = jobs.swap_remove(0);
+        let lane = Destination::Lane { kind: Kind::WebhookDeliver, lane: Lane::Jobs, after: Duration::ZERO };
+        assert_eq!(to, lane);
+        message
+    }
+
+    #[test]
+    fn a_delivery_is_a_job_that_carries_the_event_byte_for_byte() {
+        let written = "{\"a\": \"\\u00e4 \\\\ \\\" \u{e4}\u{1F600}\"}";
+        let message = one(&event(written));
+        let schema = JobSchema::new::<Payload>(Kind::WebhookDeliver);
+        let (job, payload) = validate::job::<Deliverer>(&schema, &message.body, None, None).unwrap();
+        assert_eq!((payload.event.as_str(), payload.url.as_str()), (written, URL));
+        assert_eq!(payload.event_id, Uuid::nil().to_string());
+        assert_eq!(job.max_attempts, 7);
+        assert_eq!(message.message_id.as_deref(), Some(job.id.as_str()));
+        assert_eq!(message.timestamp, Some(7));
+        assert_eq!(message.headers["traceparent"], "00-a-b-01".into());
+    }
+
+    #[test]
+    fn its_id_is_made_of_event_and_url_so_that_repeats_are_the_same_job() {
+        let name = format!("genfleet:webhook:{}:{URL}", Uuid::nil());
+        let expected = Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string();
+        assert_eq!(one(&event("{}")).message_id.as_deref(), Some(expected.as_str()));
+    }
+
+    #[test]
+    fn the_longest_event_fits_into_a_job() {
+        let worst = format!("\"{}\"", "\\\"".repeat(MAX_EVENT_BYTES / 2 - 1));
+        assert_eq!(worst.len(), MAX_EVENT_BYTES);
+        assert!(one(&event(&worst)).body.len() < MAX_BODY_BYTES - 4096);
+    }
+}

@@ -1,0 +1,267 @@
+//! Under paused time.
+
+use std::sync::Arc;
+
+use tokio::time::{advance, sleep};
+
+use super::*;
+
+const HANGS: Duration = Duration::from_secs(15);
+
+fn go(entered: Entered) -> Turn {
+    match entered {
+        Entered::Go(turn) => turn,
+        other => panic!("not let in: {other:?}"),
+    }
+}
+
+fn later(entered: Entered) -> Duration {
+    match entered {
+        Entered::Later(wait) => wait,
+        other => panic!("not sent away: {other:?}"),
+    }
+}
+
+async fn enter(hosts: &Hosts, host: &str) -> Entered {
+    hosts.enter(host, 1.0, &CancellationToken::new()).await
+}
+
+/// All that may go to "a" at once.
+async fn four(hosts: &Hosts) -> Vec<Turn> {
+    let mut turns = Vec::new();
+    for _ in 0..PER_HOST {
+        turns.push(go(enter(hosts, "a").await));
+    }
+    turns
+}
+
+fn end(turns: Vec<Turn>, fate: Fate) {
+    for turn in turns {
+        turn.ended(fate);
+    }
+}
+
+/// `count` deliveries at once that each take so long and end so.
+async fn deliver(hosts: &Hosts, host: &str, count: usize, took: Duration, fate: Fate) {
+    let mut turns = Vec::new();
+    for _ in 0..count {
+        turns.push(go(enter(hosts, host).await));
+    }
+    advance(took).await;
+    end(turns, fate);
+}
+
+const FAILS: Fate = Fate::Fails { asked: None };
+
+#[tokio::test(start_paused = true)]
+async fn four_deliveries_go_to_a_host_at_once_and_others_meanwhile() {
+    let hosts = Hosts::new(16, 1.0);
+    let turns = four(&hosts).await;
+    later(enter(&hosts, "a").await);
+    let other = go(enter(&hosts, "b").await);
+    drop(turns);
+    go(enter(&hosts, "a").await);
+    drop(other);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_answers_is_waited_for_a_little_in_memory() {
+    let hosts = Hosts::new(16, 1.0);
+    let turns = four(&hosts).await;
+    let waiting = tokio::spawn({
+        let hosts = hosts.clone();
+        async move { go(enter(&hosts, "a").await) }
+    });
+    sleep(Duration::from_millis(200)).await;
+    assert!(!waiting.is_finished());
+    end(turns, Fate::Answers);
+    waiting.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_does_not_answer_is_waited_for_once() {
+    let hosts = Hosts::new(16, 1.0);
+    let _turns = four(&hosts).await;
+    let began = Instant::now();
+    later(enter(&hosts, "a").await);
+    assert_eq!(began.elapsed(), PATIENCE);
+    later(enter(&hosts, "a").await);
+    assert_eq!(began.elapsed(), PATIENCE, "the second one is sent away at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_more_hosts_there_are_the_fewer_wait_in_memory_for_one() {
+    let hosts = Hosts::new(16, 1.0);
+    let waiting = |count: usize| {
+        (0..count).map(|_| {
+            let hosts = hosts.clone();
+            // What it was given is kept with the task.
+            tokio::spawn(async move { enter(&hosts, "a").await })
+        })
+    };
+    // Alone, a host may hold all places: four under way, twelve in line, and the next is sent away at once.
+    let alone: Vec<_> = waiting(17).collect();
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(alone.iter().filter(|one| one.is_finished()).count(), 5, "four went, one was sent away");
+    for one in alone {
+        one.abort();
+        drop(one.await);
+    }
+    // With another at work, half.
+    let _other = go(enter(&hosts, "b").await);
+    let shared: Vec<_> = waiting(9).collect();
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(shared.iter().filter(|one| one.is_finished()).count(), 5, "four went, one was sent away");
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_sent_away_by_a_busy_host_come_back_at_the_pace_it_takes_them() {
+    let hosts = Hosts::new(4, 1.0);
+    deliver(&hosts, "a", 1, Duration::from_millis(400), Fate::Answers).await;
+    let _turns = four(&hosts).await;
+    let mut waits = Vec::new();
+    for _ in 0..5000 {
+        waits.push(later(enter(&hosts, "a").await));
+    }
+    assert_eq!(waits[..3], [100, 200, 300].map(Duration::from_millis));
+    assert_eq!(waits[4999], Duration::from_secs(300), "but not for ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_four_failures_in_a_row_one_goes_at_a_time_with_a_rest_after_it() {
+    let hosts = Hosts::new(16, 1.0);
+    deliver(&hosts, "a", 3, HANGS, FAILS).await;
+    let three = [enter(&hosts, "a").await, enter(&hosts, "a").await].map(go);
+    drop(three);
+    deliver(&hosts, "a", 1, HANGS, FAILS).await;
+    assert!(later(enter(&hosts, "a").await) >= Duration::from_secs(45 - 1));
+    advance(Duration::from_secs(45)).await;
+    let probe = go(enter(&hosts, "a").await);
+    later(enter(&hosts, "a").await);
+    advance(HANGS).await;
+    probe.ended(FAILS);
+    later(enter(&hosts, "a").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_refuses_fast_hardly_rests_and_its_deliveries_soon_use_up_their_tries() {
+    let hosts = Hosts::new(16, 1.0);
+    deliver(&hosts, "a", 4, Duration::from_millis(1), FAILS).await;
+    advance(Duration::from_millis(3)).await;
+    for _ in 0..1000 {
+        deliver(&hosts, "a", 1, Duration::from_millis(1), FAILS).await;
+        advance(Duration::from_millis(3)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_ends_it() {
+    let hosts = Hosts::new(16, 1.0);
+    deliver(&hosts, "a", 4, HANGS, FAILS).await;
+    advance(Duration::from_secs(45)).await;
+    deliver(&hosts, "a", 1, Duration::from_millis(5), Fate::Answers).await;
+    deliver(&hosts, "a", 4, Duration::from_millis(5), Fate::Answers).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_that_fail_hold_at_most_half_of_all_places() {
+    let hosts = Hosts::new(8, 1.0);
+    for name in ["a", "b", "c", "d", "e"] {
+        deliver(&hosts, name, 4, HANGS, FAILS).await;
+    }
+    advance(Duration::from_secs(60)).await;
+    let mut probes = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        probes.push(go(enter(&hosts, name).await));
+    }
+    later(enter(&hosts, "e").await);
+    let living = go(enter(&hosts, "f").await);
+    drop(probes.pop());
+    probes.push(go(enter(&hosts, "e").await));
+    drop(living);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_waits_a_quarter_as_long_as_its_host_has_been_failing() {
+    let hosts = Hosts::new(16, 1.0);
+    deliver(&hosts, "a", 4, Duration::from_millis(1), FAILS).await;
+    assert_eq!(later(enter(&hosts, "a").await), Duration::from_secs(2), "at first");
+    for (outage, wait) in [(400, 100), (4000, 1000), (100_000, 3600)] {
+        let hosts = Hosts::new(16, 1.0);
+        deliver(&hosts, "a", 4, Duration::from_millis(1), FAILS).await;
+        advance(Duration::from_secs(outage)).await;
+        let probe = go(enter(&hosts, "a").await);
+        assert_eq!(later(enter(&hosts, "a").await), Duration::from_secs(wait), "{outage}");
+        let spread = later(hosts.enter("a", 0.0, &CancellationToken::new()).await);
+        assert_eq!(spread, Duration::from_secs(wait) / 2, "{outage}");
+        drop(probe);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_rehearsal_these_waits_are_shorter_too() {
+    let hosts = Hosts::new(16, 0.001);
+    deliver(&hosts, "a", 4, HANGS, FAILS).await;
+    assert_eq!(later(enter(&hosts, "a").await), Duration::from_millis(45));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_asks_for_a_pause_has_it_within_bounds() {
+    for (asked, given) in [(30, 30), (100_000, 300)] {
+        let hosts = Hosts::new(16, 1.0);
+        let asked = Some(Duration::from_secs(asked));
+        deliver(&hosts, "a", 1, Duration::from_millis(5), Fate::Fails { asked }).await;
+        assert_eq!(later(enter(&hosts, "a").await), Duration::from_secs(given));
+        advance(Duration::from_secs(given)).await;
+        go(enter(&hosts, "a").await);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waited_in_line_does_not_go_to_a_host_that_failed_meanwhile() {
+    let hosts = Hosts::new(16, 1.0);
+    let turns = four(&hosts).await;
+    let waiting = tokio::spawn({
+        let hosts = hosts.clone();
+        async move { later(enter(&hosts, "a").await) }
+    });
+    sleep(Duration::from_millis(10)).await;
+    end(turns, FAILS);
+    waiting.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_cut_short_takes_no_place() {
+    let hosts = Hosts::new(16, 1.0);
+    let turns = four(&hosts).await;
+    let stop = CancellationToken::new();
+    stop.cancel();
+    assert!(matches!(hosts.enter("a", 0.0, &stop).await, Entered::Stopped));
+    drop(turns);
+    let all = hosts.lock();
+    assert_eq!((all.hosts["a"].line, all.hosts["a"].under_way(hosts.0.bounds)), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_hosts_are_remembered() {
+    let hosts = Hosts::new(2, 1.0);
+    let busy = go(enter(&hosts, "busy").await);
+    for n in 0..5000 {
+        deliver(&hosts, &format!("host-{n}"), 1, Duration::from_millis(1), Fate::Answers).await;
+    }
+    let all = hosts.lock();
+    assert_eq!(all.hosts.len(), REMEMBERED);
+    assert!(all.hosts.contains_key("busy"));
+    drop(all);
+    drop(busy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_one_place_one_goes_at_a_time() {
+    let hosts = Hosts::new(1, 1.0);
+    let turn = go(enter(&hosts, "a").await);
+    later(enter(&hosts, "a").await);
+    drop(turn);
+    deliver(&hosts, "a", 1, HANGS, FAILS).await;
+    assert_eq!(Arc::strong_count(&hosts.0), 1, "nothing holds on to it");
+}

@@ -1,0 +1,183 @@
+//! The settings of webhooks (SPEC 7, 10). The secret is none of them: it comes by variable or file only, through
+//! [`super::signature`].
+
+use std::{convert::Infallible, fmt, path::PathBuf, str::FromStr};
+
+use super::{
+    address_guard::{AllowList, Allowed},
+    receiver::Receiver,
+};
+use crate::{job::Kind, options::ConfigError};
+
+/// Where events are sent beside the queue, and how fast.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Webhooks")]
+pub struct WebhookOptions {
+    /// Also send the final event of every job, or of every job of KIND, here. May be repeated; in the variable
+    /// separated by commas (a comma in a URL is written %2C). Signed with GENFLEET_WEBHOOK_SECRET
+    #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
+    #[arg(
+        long,
+        env = "GENFLEET_WEBHOOK_URL",
+        hide_env_values = true,
+        value_name = "[KIND=]URL",
+        value_delimiter = ','
+    )]
+    pub webhook_url: Vec<WrittenRoute>,
+
+    /// Receivers that may have an address that is not public, and may be reached without TLS: host names and networks
+    #[arg(long, env = "GENFLEET_WEBHOOK_ALLOW", value_name = "HOST|CIDR,…", value_delimiter = ',')]
+    pub webhook_allow: Vec<Allowed>,
+
+    /// A PEM file of further certificate authorities to trust for receivers
+    #[arg(long, env = "GENFLEET_WEBHOOK_CA_FILE", value_name = "FILE")]
+    pub webhook_ca_file: Option<PathBuf>,
+
+    /// Deliveries under way in this process, at most; 4 of them to one host. 0: other processes deliver
+    #[arg(long, env = "GENFLEET_WEBHOOK_CONCURRENCY", value_name = "N", default_value = "16", value_parser = concurrency)]
+    pub webhook_concurrency: usize,
+
+    /// Times this: the waits between tries of a delivery (5 s, 5 min, 30 min, 2 h, 5 h, 10 h). Below 1 to rehearse
+    #[arg(long, env = "GENFLEET_WEBHOOK_RETRY_SCALE", value_name = "FACTOR", default_value = "1", value_parser = factor)]
+    pub webhook_retry_scale: f64,
+}
+
+/// `--webhook-url` as written, before it is judged: an error of clap's would show it.
+#[derive(Clone)]
+pub struct WrittenRoute(String);
+
+/// One `--webhook-url`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Of which jobs; `None`: of all.
+    pub kind: Option<Kind>,
+    /// Where.
+    pub receiver: Receiver,
+}
+
+impl WebhookOptions {
+    /// What `--webhook-url` says.
+    pub fn routes(&self) -> Result<Vec<Route>, ConfigError> {
+        let written = self.webhook_url.iter().map(|route| route.0.trim()).filter(|written| !written.is_empty());
+        written.enumerate().map(|(index, written)| route(written, index + 1)).collect()
+    }
+
+    /// What `--webhook-allow` says.
+    pub fn allowed(&self) -> AllowList {
+        AllowList::new(&self.webhook_allow)
+    }
+}
+
+fn route(written: &str, number: usize) -> Result<Route, ConfigError> {
+    let wrong = |what: &str| ConfigError::new(format!("--webhook-url, number {number}: {what}"));
+    let before_url = written.split("://").next().unwrap_or_default();
+    let Some((kind, url)) = before_url.split_once('=').map(|(kind, _)| (kind, &written[kind.len() + 1..])) else {
+        return Ok(Route { kind: None, receiver: Receiver::parse(written).map_err(wrong)? });
+    };
+    let kind: Kind = kind.trim().parse().map_err(|error: crate::job::UnknownKind| wrong(&error.to_string()))?;
+    if kind.is_internal() {
+        return Err(wrong("deliveries of webhooks are not sent to webhooks"));
+    }
+    Ok(Route { kind: Some(kind), receiver: Receiver::parse(url.trim()).map_err(wrong)? })
+}
+
+fn concurrency(written: &str) -> Result<usize, ConfigError> {
+    let number = written.trim().parse().ok().filter(|number| *number <= 1000);
+    number.ok_or_else(|| ConfigError::new(format!("{written:?}: write a number from 0 to 1000")))
+}
+
+fn factor(written: &str) -> Result<f64, ConfigError> {
+    let number = written.trim().parse().ok().filter(|number| (0.0..=100.0).contains(number));
+    number.ok_or_else(|| ConfigError::new(format!("{written:?}: write a number from 0 to 100, e.g. 0.01")))
+}
+
+impl FromStr for WrittenRoute {
+    type Err = Infallible;
+
+    fn from_str(written: &str) -> Result<Self, Infallible> {
+        Ok(Self(written.to_owned()))
+    }
+}
+
+/// Shows nothing: it may hold what is as good as a password.
+impl fmt::Debug for WrittenRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WrittenRoute")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        webhooks: WebhookOptions,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<WebhookOptions, clap::Error> {
+        Program::try_parse_from([&["program"], arguments].concat()).map(|program| program.webhooks)
+    }
+
+    fn routes(written: &str) -> Result<Vec<Route>, ConfigError> {
+        parse(&["--webhook-url", written]).unwrap().routes()
+    }
+
+    #[test]
+    fn the_defaults_are_the_contracts() {
+        let options = parse(&[]).unwrap();
+        assert_eq!(options.webhook_concurrency, 16);
+        assert!((options.webhook_retry_scale - 1.0).abs() < f64::EPSILON);
+        assert_eq!(options.routes().unwrap(), []);
+    }
+
+    #[test]
+    fn a_url_is_for_all_kinds_or_for_one() {
+        let found = routes("https://a.example/?x=1,, file.scan=https://b.example/?kind=cdn.purge").unwrap();
+        let shown: Vec<_> = found.iter().map(|route| (route.kind, route.receiver.url().as_str())).collect();
+        let second = (Some(Kind::FileScan), "https://b.example/?kind=cdn.purge");
+        assert_eq!(shown, [(None, "https://a.example/?x=1"), second]);
+        let repeated = parse(&["--webhook-url", "https://a.example", "--webhook-url", "https://b.example"]).unwrap();
+        assert_eq!(repeated.routes().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_url_that_is_none_is_told_by_its_number_and_not_shown() {
+        for (written, told) in [
+            ("https://a.example,hush", "number 2: not a URL"),
+            ("cdn.prune=https://a.example/hush", "no such kind: \"cdn.prune\""),
+            ("webhook.deliver=https://a.example/hush", "not sent to webhooks"),
+            ("cdn.purge=https://user:hush@a.example", "number 1: must not hold"),
+        ] {
+            let error = routes(written).unwrap_err().to_string();
+            assert!(error.contains(told) && !error.contains("hush"), "{written}: {error}");
+        }
+        assert!(!format!("{:?}", parse(&["--webhook-url", "https://a.example/hush"]).unwrap()).contains("hush"));
+    }
+
+    #[test]
+    fn a_value_that_makes_no_sense_is_refused_with_what_to_write() {
+        for (flag, value, remedy) in [
+            ("--webhook-concurrency", "many", "0 to 1000"),
+            ("--webhook-concurrency", "1001", "0 to 1000"),
+            ("--webhook-retry-scale", "-1", "0 to 100"),
+            ("--webhook-retry-scale", "NaN", "0 to 100"),
+            ("--webhook-allow", "http://a.internal", "10.1.0.0/16"),
+        ] {
+            let error = parse(&[&format!("{flag}={value}")]).unwrap_err().to_string();
+            assert!(error.contains(remedy), "{flag} {value}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_setting_is_a_flag_and_a_variable_with_help() {
+        for argument in Program::command().get_arguments().filter(|argument| argument.get_id() != "help") {
+            assert!(argument.get_help().is_some(), "{argument}");
+            let flag = argument.get_long().unwrap().to_uppercase().replace('-', "_");
+            assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(format!("GENFLEET_{flag}").as_str()));
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! One URL that deliveries go to. Its path and query may be as good as a password, so it is shown as scheme and host.
+
+use std::fmt;
+
+use url::Url;
+
+/// A longer one is refused, in bytes.
+const LONGEST: usize = 2048;
+
+/// An `http` or `https` URL without credentials.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Receiver(Url);
+
+impl Receiver {
+    /// The URL in `written`; else what is wrong with it, told without showing it.
+    pub fn parse(written: &str) -> Result<Self, &'static str> {
+        let mut url = Url::parse(written).map_err(|_| "not a URL; write https://host/path")?;
+        if !["http", "https"].contains(&url.scheme()) {
+            return Err("must begin with https://");
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("must not hold a user name or password: the receiver knows us by the signature");
+        }
+        // Never sent, so that two URLs that differ in nothing else are one.
+        url.set_fragment(None);
+        if url.as_str().len() > LONGEST {
+            return Err("is longer than 2048 bytes");
+        }
+        Ok(Self(url))
+    }
+
+    /// The whole of it.
+    pub fn url(&self) -> &Url {
+        &self.0
+    }
+
+    /// Host and port: what has to be up for a delivery to succeed.
+    pub fn authority(&self) -> String {
+        let port = self.0.port_or_known_default().unwrap_or_default();
+        format!("{}:{port}", self.0.host_str().unwrap_or_default())
+    }
+}
+
+/// Scheme and host.
+impl fmt::Display for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.origin().ascii_serialization())
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Receiver({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_shown_as_scheme_and_host() {
+        let receiver = Receiver::parse("https://Hooks.Example:8443/T0/hush?token=hush#there").unwrap();
+        assert_eq!(receiver.to_string(), "https://hooks.example:8443");
+        assert_eq!(receiver.authority(), "hooks.example:8443");
+        assert!(!format!("{receiver} {receiver:?}").contains("hush"));
+        assert_eq!(receiver.url().as_str(), "https://hooks.example:8443/T0/hush?token=hush");
+    }
+
+    #[test]
+    fn what_cannot_be_delivered_to_is_refused_without_showing_it() {
+        let long = format!("https://hooks.example/{}", "hush".repeat(512));
+        for (written, told) in [
+            ("", "not a URL"),
+            ("hooks.example/hush", "not a URL"),
+            ("https://", "not a URL"),
+            ("ftp://hooks.example/hush", "https://"),
+            ("file:///hush", "https://"),
+            ("https://hush@hooks.example/", "user name or password"),
+            ("https://user:hush@hooks.example/", "user name or password"),
+            (&long, "2048"),
+        ] {
+            let error = Receiver::parse(written).unwrap_err();
+            assert!(error.contains(told) && !error.contains("hush"), "{written}: {error}");
+        }
+    }
+}
