@@ -10,6 +10,7 @@ use super::{
     shutdown::Signals,
 };
 use crate::{
+    audit::options::default_file,
     clock::{SharedClock, SystemClock},
     genesys::{client::GenesysClient, options::GenesysOptions},
     handler::JobHandler,
@@ -105,6 +106,7 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
     let clock: SharedClock = Arc::new(SystemClock);
     let genesys = GenesysClient::new(&options.genesys, vec![(H::KIND, H::SCOPES)], clock.clone())?;
     if options.check_config {
+        options.worker.audit.check(&default_file(H::KIND.worker()), &clock)?;
         println!("the settings can work");
         return Ok(End::Stopped);
     }
@@ -114,7 +116,8 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
         let signals = Signals::listen().map_err(|error| ConfigError::new(format!("no signals: {error}")))?;
         let queue = options.queue.open(H::KIND.worker(), Role::Worker, clock.clone());
         let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;
-        let runtime = Runtime::new(options.worker, queue, genesys, clock);
+        let audit = options.worker.audit.open(&default_file(H::KIND.worker()), &clock)?;
+        let runtime = Runtime::new(options.worker, queue, genesys, audit, clock);
         runtime.serve_admin(metrics).await?;
         runtime.work::<H>(options.own)?;
         Ok(runtime.run(signals, std::future::pending()).await)

@@ -6,8 +6,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{running::Running, suspect::Outlived};
 use crate::{
-    clock::SharedClock, genesys::client::GenesysClient, handler::JobHandler, job::schema::JobSchema, queue::Queue,
-    retry::RetryPolicy,
+    audit::Audit, clock::SharedClock, genesys::client::GenesysClient, handler::JobHandler, job::schema::JobSchema,
+    queue::Queue, retry::RetryPolicy,
 };
 
 /// How jobs are run; the same for all kinds of a process.
@@ -30,6 +30,8 @@ pub struct Engine<H> {
     pub queue: Queue,
     /// The API.
     pub genesys: GenesysClient,
+    /// Where facts are written down.
+    pub audit: Audit,
     /// The time of day.
     pub clock: SharedClock,
     /// See [`RunPolicy`].

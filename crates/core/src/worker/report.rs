@@ -171,6 +171,7 @@ mod tests {
             error: None,
             traceparent: None,
             time: Timestamp::UNIX_EPOCH,
+            audit: None,
         }
     }
 

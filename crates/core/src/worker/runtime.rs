@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     admin::{self, Admin},
+    audit::{self, Audit},
     clock::SharedClock,
     genesys::client::GenesysClient,
     handler::{JobHandler, Services},
@@ -81,6 +82,7 @@ pub struct Runtime {
     options: WorkerOptions,
     queue: Queue,
     services: Services,
+    audit: Audit,
     ended: Ended,
     drain: CancellationToken,
     give_up: CancellationToken,
@@ -111,14 +113,24 @@ impl From<End> for ExitCode {
 }
 
 impl Runtime {
-    /// A process on `queue` that talks to the API through `genesys`. Begins the client's background work.
-    pub fn new(options: WorkerOptions, queue: Queue, genesys: GenesysClient, clock: SharedClock) -> Self {
+    /// A process on `queue` that talks to the API through `genesys` and writes its facts down in `audit`. Begins their
+    /// background work.
+    pub fn new(
+        options: WorkerOptions,
+        queue: Queue,
+        genesys: GenesysClient,
+        audit: audit::options::Opened,
+        clock: SharedClock,
+    ) -> Self {
         let (tasks, ended) = Tasks::new();
+        let audit = audit.start(&tasks);
+        genesys.keep_audit(audit.clone());
         tasks.spawn("genesys client", genesys.clone().run());
         Self {
             options,
             queue,
             services: Services { genesys, tasks, clock },
+            audit,
             ended,
             drain: CancellationToken::new(),
             give_up: CancellationToken::new(),
@@ -136,6 +148,7 @@ impl Runtime {
             schema: JobSchema::new::<H::Payload>(H::KIND),
             queue: self.queue.clone(),
             genesys: self.services.genesys.clone(),
+            audit: self.audit.clone(),
             clock: self.services.clock.clone(),
             policy: self.options.policy(),
             running: Arc::<Running>::default(),
@@ -163,6 +176,11 @@ impl Runtime {
                 std::future::pending::<()>().await;
             }
         });
+    }
+
+    /// Where facts are written down.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// Serves the admin port.
@@ -224,6 +242,7 @@ impl Runtime {
             }
         }
         self.queue.close().await;
+        self.audit.close().await;
         self.services.tasks.stop().await;
         info!("stopped");
     }

@@ -71,6 +71,9 @@ pub struct Options {
 /// Runs the batch to its end; exit 2 where a job failed.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     options.worker.start_logs("error", LogFormat::Text)?;
+    if options.events.is_none() && options.worker.audit.uses_stdout() {
+        return Err(ConfigError::new("--audit-log -: stdout has the events; name a file, or --events FILE").into());
+    }
     install_tls();
     let store = options.store.clone().unwrap_or_else(|| PathBuf::from(default_store(&options.files[0])));
     let (tally, end) = block_on(batch(options, &store))?;
@@ -98,8 +101,10 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
     let clock: SharedClock = Arc::new(SystemClock);
     let (genesys, simulator) = simulated::client(&options.simulate, &options.genesys, &KINDS, clock.clone()).await?;
     let store = SqliteQueue::open(path, Role::Worker, clock.clone()).map_err(usage)?;
-    let total = load::load(&store, &options.files, genesys.environment(), &clock).await?;
-    let runtime = Runtime::new(options.worker.clone(), Queue::Sqlite(store.clone()), genesys, clock);
+    let audit = options.worker.audit.open(&format!("{}-audit.jsonl", path.display()), &clock)?;
+    let environment = genesys.environment().to_owned();
+    let runtime = Runtime::new(options.worker.clone(), Queue::Sqlite(store.clone()), genesys, audit, clock.clone());
+    let total = load::load(&store, &options.files, &environment, runtime.audit(), &clock).await?;
     fleet::work(&runtime, options.handlers.clone(), &KINDS)?;
     let (finished, told) = oneshot::channel();
     let follow = tokio::spawn(follow(store, sink(options)?, Progress::new(total), finished));
