@@ -49,7 +49,7 @@ pub mod options;
 pub mod record;
 mod tail;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod verify;
 pub mod writer;
 

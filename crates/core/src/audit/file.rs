@@ -298,7 +298,7 @@ fn set_aside(path: &Path, file: &File, tail: &Tail) -> io::Result<()> {
     let bytes = tail.torn.len();
     match keep() {
         Ok(()) => {
-            warn!(file = %path.display(), kept = %kept.display(), bytes, "the last line was torn by a crash: set aside")
+            warn!(file = %path.display(), kept = %kept.display(), bytes, "the last line was torn by a crash: set aside");
         }
         Err(error) => {
             let line = String::from_utf8_lossy(&tail.torn);
@@ -329,4 +329,4 @@ fn foreign(path: &Path) -> ConfigError {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

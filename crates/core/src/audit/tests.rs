@@ -28,17 +28,18 @@ impl Clock for Noon {
     }
 }
 
-struct Rig {
-    audit: Audit,
-    faults: Arc<Faults>,
-    folder: Folder,
+/// An audit on files of its own.
+pub struct Rig {
+    pub audit: Audit,
+    pub faults: Arc<Faults>,
+    pub folder: Folder,
     tasks: crate::worker::tasks::Tasks,
     ended: Ended,
     stop: CancellationToken,
 }
 
 impl Rig {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let folder = Folder::new();
         let (log, end) = LogFile::open(&folder.series(), 100_000).unwrap();
         let faults = Arc::clone(&log.faults);
@@ -48,7 +49,7 @@ impl Rig {
         Self { audit, faults, folder, tasks, ended, stop: CancellationToken::new() }
     }
 
-    fn begin(&self, job: &str) -> Trail {
+    pub fn begin(&self, job: &str) -> Trail {
         self.audit.begin(Kind::CdnPurge, &id(job), "cdn_purge_executed", &json!({"paths": ["/hush"]}))
     }
 
@@ -57,11 +58,11 @@ impl Rig {
         timeout(SOON, self.audit.intend(Kind::CdnPurge, jobs, &detail, &self.stop)).await.expect("in time")
     }
 
-    fn facts(&self) -> Vec<Value> {
+    pub fn facts(&self) -> Vec<Value> {
         self.folder.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    async fn wait_for(&self, condition: impl FnMut(&Condition) -> bool) {
+    pub async fn wait_for(&self, condition: impl FnMut(&Condition) -> bool) {
         let mut conditions = self.audit.conditions();
         timeout(SOON, conditions.wait_for(condition)).await.expect("in time").unwrap();
     }
@@ -71,7 +72,7 @@ fn id(job: &str) -> JobId {
     JobId::parse(job).unwrap()
 }
 
-fn is_braked(condition: &Condition) -> bool {
+pub fn is_braked(condition: &Condition) -> bool {
     matches!(condition, Condition::Braked(_))
 }
 

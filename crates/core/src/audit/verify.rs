@@ -121,11 +121,9 @@ fn walk_of(walks: &mut Vec<Walk>, path: &Path, first: Option<&Record>) -> usize 
     let by_hash = || walks.iter().position(|walk| first.is_some_and(|first| walk.ends_in(&first.prev_hash)));
     let by_name = || walks.iter().position(|walk| walk.stem == stem);
     let only = || (walks.len() == 1).then_some(0);
-    match if begins { None } else { by_hash().or_else(by_name).or_else(only) } {
-        Some(known) => known,
-        None => {
-            walks.push(Walk::new(stem));
-            walks.len() - 1
-        }
-    }
+    let known = if begins { None } else { by_hash().or_else(by_name).or_else(only) };
+    known.unwrap_or_else(|| {
+        walks.push(Walk::new(stem));
+        walks.len() - 1
+    })
 }

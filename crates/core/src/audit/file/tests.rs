@@ -61,6 +61,10 @@ impl Folder {
         Self(path)
     }
 
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub fn series(&self) -> Series {
         Series::new(self.0.join("audit.jsonl"))
     }
