@@ -12,6 +12,7 @@ use crate::{
     Process,
     node::{fresh_directory, profile_directory},
     process::OwnDirectory,
+    skip,
 };
 
 /// What of the outside's environment a process under test must not see; proxies would get between it and loopback.
@@ -66,6 +67,26 @@ impl Launch {
     pub fn directory(mut self, directory: &Path) -> Self {
         self.directory = Some(directory.to_owned());
         self
+    }
+
+    /// Lets no file it writes grow beyond so many bytes: a write is then refused, as on a full disk, until
+    /// [`Process::give_room`]. Where `prlimit` is not installed, `None`: the test is then skipped aloud and returns.
+    pub fn room_for_files(mut self, bytes: u64) -> Option<Self> {
+        if Command::new("prlimit").arg("--version").stdout(Stdio::null()).status().is_err() {
+            skip("it needs prlimit, which is not installed here");
+            return None;
+        }
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--fsize={bytes}:unlimited")).args(["sh", "-c", r#"trap "" XFSZ; exec "$0" "$@""#]);
+        limited.arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => limited.env(name, value),
+                None => limited.env_remove(name),
+            };
+        }
+        self.command = limited;
+        Some(self)
     }
 
     /// Starts it.

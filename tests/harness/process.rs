@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, ExitStatus},
+    process::{Child, Command, ExitStatus},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -79,6 +79,13 @@ impl Process {
     pub fn signal(&self, name: &str) {
         assert!(self.is_running(), "{} has ended before SIG{name}", self.name);
         signal(name, self.pid);
+    }
+
+    /// Lets its files grow again: see [`Launch::room_for_files`].
+    pub fn give_room(&self) {
+        let pid = self.pid.to_string();
+        let raised = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status();
+        assert!(raised.expect("prlimit is installed").success(), "the limit of {pid} is raised");
     }
 
     /// Has it not ended?

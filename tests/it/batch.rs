@@ -83,7 +83,7 @@ async fn the_example_ends_with_an_event_a_line_and_exit_2_and_leaves_nothing_beh
     assert_eq!(of("expired")["data"]["error"]["code"], "deadline_passed");
     assert_eq!(of("invalid-kind")["type"], "genfleet.unknown.failed");
     assert!(process.stderr().contains("jobs ended"), "{}", process.stderr());
-    assert_eq!(folder.files(), BTreeSet::from([file]));
+    assert_eq!(folder.files(), BTreeSet::from([file, "jobs.jsonl.genfleet-audit.jsonl".to_owned()]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -74,7 +74,12 @@ async fn the_page_shows_the_kinds_the_state_and_the_last_failure_and_asks_nobody
     for kind in ["cdn.purge", "stream.configure", "channel.provision", "vni.provision", "file.scan"] {
         assert!(shown.contains(&format!(r#"<th class="text" scope="row">{kind}</th>"#)), "{kind} is not in {shown}");
     }
-    for told in [r#"class="pill good" role="status">ready"#, r#"class="pill good">open"#, "license_limit_reached", "version 0.1.0"] {
+    for told in [
+        r#"class="pill good" role="status">ready"#,
+        r#"class="pill good">open"#,
+        "license_limit_reached",
+        "version 0.1.0",
+    ] {
         assert!(shown.contains(told), "{told} is not in {shown}");
     }
     let job = failures[0]["job"].as_str().unwrap();

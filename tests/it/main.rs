@@ -7,6 +7,7 @@
 )]
 
 mod api_faults;
+mod audit;
 mod bad_jobs;
 mod batch;
 mod channel_provisioner;

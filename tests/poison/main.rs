@@ -20,6 +20,7 @@ struct Poisoned {
 impl JobHandler for Poisoned {
     const KIND: Kind = Purger::KIND;
     const ACTION: &'static str = Purger::ACTION;
+    const AUDIT_ACTION: &'static str = Purger::AUDIT_ACTION;
     const SCOPES: &'static [&'static str] = Purger::SCOPES;
     const DEFAULTS: Defaults = Purger::DEFAULTS;
     type Options = <Purger as JobHandler>::Options;

@@ -62,6 +62,7 @@ pub struct State {
 impl JobHandler for ChannelProvisioner {
     const KIND: Kind = Kind::ChannelProvision;
     const ACTION: &'static str = "web.messaging.channel.created";
+    const AUDIT_ACTION: &'static str = "CHANNEL_PROVISIONED";
     const SCOPES: &'static [&'static str] = api::SCOPES;
     const DEFAULTS: Defaults = Defaults { concurrency: 8 };
 

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{
+    audit::record::Stamp,
     error::JobError,
     job::{JobId, MAX_VIOLATIONS_TOLD, derived_id},
 };
@@ -73,6 +74,8 @@ pub struct Ending {
     pub traceparent: Option<String>,
     /// When it ended.
     pub time: Timestamp,
+    /// The line of the audit that says so; `None` where none is kept.
+    pub audit: Option<Stamp>,
 }
 
 /// An event, ready to send.
@@ -114,6 +117,9 @@ impl Ending {
                 "queuedMs": self.queued_ms,
             },
         });
+        if let Some(stamp) = &self.audit {
+            event["data"]["audit"] = json!(stamp);
+        }
         let optional = [("report", &self.report), ("error", &self.error)];
         for (member, value) in optional.into_iter().filter_map(|(member, value)| Some((member, value.as_ref()?))) {
             event["data"][member] = value.clone();
@@ -206,6 +212,7 @@ mod tests {
             error: None,
             traceparent: None,
             time: Timestamp::UNIX_EPOCH,
+            audit: None,
         }
     }
 
@@ -224,6 +231,16 @@ mod tests {
         assert_eq!(event["subject"], "job-1");
         assert_eq!(event["data"]["report"]["pathsCount"], 1);
         assert!(event["data"].get("error").is_none());
+    }
+
+    #[test]
+    fn an_event_names_its_line_of_the_audit_where_there_is_one() {
+        let ending = ending(json!({}));
+        let read = |ending: &Ending| serde_json::from_slice::<Value>(&ending.event().body).unwrap();
+        assert!(read(&ending)["data"].get("audit").is_none());
+        let stamp = Stamp { process: "p".to_owned(), seq: 7, hash: "h".to_owned() };
+        let told = read(&Ending { audit: Some(stamp), ..ending });
+        assert_eq!(told["data"]["audit"], json!({"process": "p", "seq": 7, "hash": "h"}));
     }
 
     #[test]

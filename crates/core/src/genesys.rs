@@ -5,12 +5,13 @@
 //! out of [`gate`], [`breaker`], [`brake`], [`budget`] and [`slow_start`]: pure state machines over the time.
 //!
 //! In reading order: a [`request`] gets a [`permit`], is sent by [`send`] over the [`transport`]; the [`token`] it
-//! carries is minted by [`mint`]; what went wrong is an [`error`].
+//! carries is minted by [`mint`]; what went wrong is an [`error`]. What a call changes is told to the audit by `change`.
 
 pub mod admission;
 pub mod brake;
 pub mod breaker;
 pub mod budget;
+mod change;
 pub mod classify;
 pub mod client;
 pub mod door;

@@ -18,6 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit::{Intent, Unwritten, record::Detail},
     clock::SharedClock,
     error::JobError,
     genesys::{
@@ -44,6 +45,10 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
     const KIND: Kind;
     /// `action` of a successful event.
     const ACTION: &'static str;
+    /// Its word in the audit, for what it does and did.
+    const AUDIT_ACTION: &'static str = Self::ACTION;
+    /// The same for an outcome that is no success.
+    const AUDIT_FAILURE: &'static str = Self::AUDIT_ACTION;
     /// OAuth scopes its calls need.
     const SCOPES: &'static [&'static str];
     /// See [`Defaults`].
@@ -174,6 +179,15 @@ impl JobContext {
             Err(error) => error.requests,
         });
         result
+    }
+
+    /// Writes down that this job is about to change something elsewhere than by [`send`](Self::send), and waits until
+    /// that is in the audit. Say [`Intent::sent`] right before, and [`Intent::effect`] after. `detail` says what,
+    /// without payloads and secrets.
+    pub async fn intend(&self, detail: &Detail) -> Result<Intent, JobError> {
+        let jobs = std::slice::from_ref(&self.id);
+        let intended = self.genesys.audit().intend(self.kind, jobs, detail, &self.stop).await;
+        intended.map_err(|Unwritten| JobError::interrupted())
     }
 
     /// Whether the job fails for good if this attempt fails: the time to take back what must not stay.

@@ -1,9 +1,11 @@
 //! Genfleet's core: everything between a queue and the Genesys Cloud API that is the same for all workers.
 //!
 //! In reading order: a [`job`] comes out of a [`queue`], a [`worker`] hands it to its [`handler`], which calls
-//! the API through [`genesys`]; what went wrong is an [`error`], what came of it an [`event`].
+//! the API through [`genesys`]; what went wrong is an [`error`], what came of it an [`event`], and what was changed is
+//! in the [`audit`].
 
 pub mod admin;
+pub mod audit;
 pub mod clock;
 pub mod error;
 pub mod event;

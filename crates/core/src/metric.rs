@@ -46,6 +46,8 @@ pub const PUBLISH_CONFIRM: &str = "genfleet_publish_confirm_seconds";
 pub const PUBLISH_UNCONFIRMED: &str = "genfleet_publish_unconfirmed";
 /// Reply queues that were gone.
 pub const REPLIES_UNROUTABLE: &str = "genfleet_replies_unroutable_total";
+/// Facts written to the audit.
+pub const AUDIT_RECORDS: &str = "genfleet_audit_records_total";
 /// 1 while connected: `role` (consume, publish).
 pub const BROKER_CONNECTED: &str = "genfleet_broker_connected";
 /// Sessions rebuilt: `role`.

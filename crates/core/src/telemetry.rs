@@ -75,6 +75,7 @@ fn begin_at_zero(kinds: &[Kind]) {
     metrics::gauge!(metric::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     metrics::counter!(metric::EVENTS_PUBLISHED).absolute(0);
     metrics::counter!(metric::STALE_ACKS).absolute(0);
+    metrics::counter!(metric::AUDIT_RECORDS).absolute(0);
     metrics::counter!(metric::REPLIES_UNROUTABLE).absolute(0);
     metrics::gauge!(metric::PUBLISH_UNCONFIRMED).set(0.0);
     for role in ["consume", "publish"] {
@@ -132,6 +133,7 @@ fn describe() {
     describe_histogram!(metric::PUBLISH_CONFIRM, Unit::Seconds, "From sending a publication to its confirm.");
     describe_gauge!(metric::PUBLISH_UNCONFIRMED, "Publications sent and not confirmed yet.");
     describe_counter!(metric::REPLIES_UNROUTABLE, "Answers whose reply queue was gone.");
+    describe_counter!(metric::AUDIT_RECORDS, "Facts written to the audit.");
     describe_gauge!(metric::BROKER_CONNECTED, "1 while connected.");
     describe_counter!(metric::BROKER_RECONNECTS, "Broker sessions rebuilt.");
     describe_counter!(metric::STALE_ACKS, "Acknowledgements that came too late: the message is delivered again.");

@@ -5,6 +5,7 @@ use std::{future::Future, process::ExitCode};
 use anyhow::Context;
 use genfleet_core::options::ConfigError;
 
+pub mod audit;
 pub mod enqueue;
 pub mod events;
 pub mod run;

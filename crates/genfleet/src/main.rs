@@ -29,6 +29,8 @@ enum Command {
     Validate(commands::validate::Options),
     /// Show the events of jobs that ended
     Events(commands::events::Options),
+    /// Read audit files back
+    Audit(commands::audit::Options),
     /// Print every exchange, queue and binding as JSON
     Topology(commands::topology::Options),
     /// Serve a stand-in for the Genesys Cloud API
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Enqueue(options) => commands::enqueue::run(&options),
         Command::Validate(options) => commands::validate::run(&options),
         Command::Events(options) => commands::events::run(&options),
+        Command::Audit(options) => commands::audit::run(&options),
         Command::Topology(options) => commands::topology::run(&options),
         Command::Simulate(options) => commands::simulate::run(&options),
     };

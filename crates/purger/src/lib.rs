@@ -44,6 +44,7 @@ pub struct Purger {
 impl JobHandler for Purger {
     const KIND: Kind = Kind::CdnPurge;
     const ACTION: &'static str = "cache_invalidated";
+    const AUDIT_ACTION: &'static str = "cdn_purge_executed";
     const SCOPES: &'static [&'static str] = &[api::SCOPE];
     const DEFAULTS: Defaults = Defaults { concurrency: 256 };
 

@@ -69,6 +69,7 @@ pub struct ScanMonitor {
 impl JobHandler for ScanMonitor {
     const KIND: Kind = Kind::FileScan;
     const ACTION: &'static str = "files:scan:completed";
+    const AUDIT_ACTION: &'static str = "scan_completed";
     const SCOPES: &'static [&'static str] = api::SCOPES;
     const DEFAULTS: Defaults = Defaults { concurrency: 64 };
 

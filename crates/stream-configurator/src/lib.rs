@@ -51,6 +51,8 @@ pub struct State {
 impl JobHandler for StreamConfigurator {
     const KIND: Kind = Kind::StreamConfigure;
     const ACTION: &'static str = "eventbridge.source.configured";
+    const AUDIT_ACTION: &'static str = "PUT_CONFIGURATION";
+    const AUDIT_FAILURE: &'static str = "CONFIGURATION_FAILURE";
     const SCOPES: &'static [&'static str] = &api::SCOPES;
     const DEFAULTS: Defaults = Defaults { concurrency: 64 };
 

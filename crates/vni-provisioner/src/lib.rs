@@ -67,6 +67,7 @@ pub struct VniProvisioner {
 impl JobHandler for VniProvisioner {
     const KIND: Kind = Kind::VniProvision;
     const ACTION: &'static str = "vni_provisioned";
+    const AUDIT_ACTION: &'static str = "vni_provisioning";
     const SCOPES: &'static [&'static str] = api::SCOPES;
     const DEFAULTS: Defaults = Defaults { concurrency: 8 };
 

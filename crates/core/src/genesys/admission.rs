@@ -37,11 +37,13 @@ pub enum ClosedReason {
     Credentials,
     /// The kind's permissions are missing.
     Forbidden,
+    /// The audit cannot be written.
+    Audit,
 }
 
 impl ClosedReason {
     /// All reasons.
-    pub const ALL: [Self; 4] = [Self::Throttled, Self::ApiUnavailable, Self::Credentials, Self::Forbidden];
+    pub const ALL: [Self; 5] = [Self::Throttled, Self::ApiUnavailable, Self::Credentials, Self::Forbidden, Self::Audit];
 
     /// The metric label and, where it is one, the error code.
     pub const fn as_str(self) -> &'static str {
@@ -50,6 +52,7 @@ impl ClosedReason {
             Self::ApiUnavailable => "api_unavailable",
             Self::Credentials => "credentials",
             Self::Forbidden => "forbidden",
+            Self::Audit => "audit",
         }
     }
 }
@@ -148,7 +151,7 @@ pub enum Said {
 #[derive(Clone, Copy, Debug)]
 pub struct Gauges {
     /// Per reason: is anything shut for it?
-    pub shut: [(ClosedReason, bool); 4],
+    pub shut: [(ClosedReason, bool); 5],
     /// How long the gate was shut altogether.
     pub time_shut: Duration,
     /// Requests left in the token's window.

@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -15,6 +15,7 @@ use tokio::{
 use tracing::warn;
 
 use crate::{
+    audit::Audit,
     clock::SharedClock,
     genesys::{
         admission::Admission,
@@ -52,6 +53,7 @@ pub(super) struct Shared {
     /// Something ended: the first in the line looks again.
     pub(super) freed: Notify,
     changes: watch::Receiver<u64>,
+    audit: OnceLock<Audit>,
 }
 
 /// What a 403 does to one job.
@@ -103,10 +105,22 @@ impl GenesysClient {
             freed: Notify::new(),
             changes: door.changes(),
             door: Mutex::new(door),
+            audit: OnceLock::new(),
         };
         let client = Self { shared: Arc::new(shared) };
         client.show_gauges(Instant::now(), &mut 0);
         Ok(client)
+    }
+
+    /// From now on every call that changes something is written down in `audit`. Once, before the first call.
+    pub fn keep_audit(&self, audit: Audit) {
+        // A second one is a defect, and the first goes on.
+        let _ = self.shared.audit.set(audit);
+    }
+
+    /// Where calls that change something are written down: nowhere, unless [`keep_audit`](Self::keep_audit) said so.
+    pub fn audit(&self) -> &Audit {
+        self.shared.audit.get_or_init(Audit::off)
     }
 
     /// May workers of `kind` start jobs now? Looks only; a probe is taken by the request itself.
@@ -141,17 +155,22 @@ impl GenesysClient {
         let forbidden = door.forbidden().map(|(kind, endpoint)| {
             format!("{kind} is forbidden on {endpoint}; it needs the scopes {}", self.scopes_of(kind))
         });
-        credentials.into_iter().chain(forbidden).collect()
+        let audit = door.audit_trouble().map(str::to_owned);
+        audit.into_iter().chain(credentials).chain(forbidden).collect()
     }
 
-    /// The background work: tries bad credentials again, notices what time changed, shows the gauges. Never ends.
+    /// The background work: tries bad credentials again, notices what time changed and how the audit is, shows the
+    /// gauges. Never ends.
     pub async fn run(self) {
         let (mut changes, mut seconds_shown) = (self.changes(), 0);
+        let mut audit = self.audit().conditions();
         loop {
             let now = Instant::now();
             changes.mark_unchanged();
+            let trouble = audit.borrow_and_update().trouble();
             let (next, tries) = {
                 let mut door = self.door();
+                door.audit_is(trouble);
                 (door.tick(now), door.tries_credentials(now))
             };
             if tries {
@@ -160,8 +179,9 @@ impl GenesysClient {
             self.show_gauges(now, &mut seconds_shown);
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {}
-                // The sender lives in `self`.
+                // The senders live in `self`.
                 _ = changes.changed() => {}
+                _ = audit.changed() => {}
             }
         }
     }

@@ -41,6 +41,8 @@ pub struct Door {
     slow_start: SlowStart,
     budget: Budget,
     tokens: TokenSlot,
+    /// Why the audit cannot be written.
+    audit: Option<String>,
     changes: watch::Sender<u64>,
 }
 
@@ -55,6 +57,7 @@ impl Door {
             slow_start: SlowStart::default(),
             budget: Budget::new(options.requests_per_minute),
             tokens: TokenSlot::default(),
+            audit: None,
             changes: watch::Sender::new(0),
         }
     }
@@ -67,6 +70,9 @@ impl Door {
     /// May workers of `kind` start jobs now?
     pub fn admission(&self, kind: Kind, now: Instant) -> Admission {
         let closed = |reason, reopens, probe| Admission::Closed { reason, reopens, probe };
+        if self.audit.is_some() {
+            return closed(ClosedReason::Audit, None, None);
+        }
         if self.credentials.why().is_some() {
             return closed(ClosedReason::Credentials, None, None);
         }
@@ -232,6 +238,19 @@ impl Door {
         }
     }
 
+    /// Why the audit cannot be written, where it cannot. Its brake is the caller's: requests that read still go.
+    pub fn audit_is(&mut self, trouble: Option<String>) {
+        if self.audit != trouble {
+            self.audit = trouble;
+            self.announce();
+        }
+    }
+
+    /// Why the audit's brake is on.
+    pub fn audit_trouble(&self) -> Option<&str> {
+        self.audit.as_deref()
+    }
+
     /// Is a new token due, though the old one is good?
     pub fn wants_token(&self, now: Instant) -> bool {
         self.tokens.is_due(now) && self.gate.opens(now).is_none()
@@ -283,6 +302,7 @@ impl Door {
             ClosedReason::ApiUnavailable => self.breaker.next_probe().is_some(),
             ClosedReason::Credentials => self.credentials.why().is_some(),
             ClosedReason::Forbidden => self.forbidden.all_on().next().is_some(),
+            ClosedReason::Audit => self.audit.is_some(),
         };
         let shut = ClosedReason::ALL.map(|reason| (reason, shut(reason)));
         Gauges { shut, time_shut: self.gate.time_shut(now), budget_left: self.budget.left(now) }

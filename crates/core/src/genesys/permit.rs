@@ -112,6 +112,7 @@ impl GenesysClient {
                     ClosedReason::ApiUnavailable => "the API answers nobody",
                     ClosedReason::Forbidden => "the API forbids this kind of job",
                     ClosedReason::Credentials => "our credentials are refused",
+                    ClosedReason::Audit => "the audit cannot be written",
                 };
                 ApiError::held(until, reason.as_str(), format!("{why}: not before {until}"))
             }

@@ -132,6 +132,11 @@ impl ApiRequest {
         self
     }
 
+    /// Whether it changes something: all but GET do.
+    pub fn changes(&self) -> bool {
+        self.method != Method::GET
+    }
+
     /// The path's template.
     pub fn endpoint(&self) -> &'static str {
         self.endpoint
@@ -204,6 +209,16 @@ mod tests {
         }
         assert_eq!(ApiRequest::post(endpoint).repeat, Repeat::LookUpFirst);
         assert_eq!(ApiRequest::post(endpoint).safe_to_repeat().repeat, Repeat::Safe);
+    }
+
+    #[test]
+    fn everything_but_reading_changes_something() {
+        let endpoint = "/api/v2/things";
+        assert!(!ApiRequest::get(endpoint).changes());
+        for request in [ApiRequest::put(endpoint), ApiRequest::post(endpoint), ApiRequest::delete(endpoint)] {
+            assert!(request.changes(), "{}", request.method);
+        }
+        assert!(ApiRequest::post(endpoint).safe_to_repeat().changes());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::{
     error::ErrorClass,
     genesys::{
         admission::{Fate, Said},
+        change::Change,
         classify::{self, LostAnswer, SaysWhen, Verdict},
         client::{Forbidden, GenesysClient},
         error::{self, ApiError},
@@ -65,17 +66,31 @@ impl GenesysClient {
 
     async fn call(
         &self,
-        mut permit: Option<Permit>,
+        permit: Option<Permit>,
         request: &ApiRequest,
         caller: &Caller<'_>,
     ) -> Result<ApiAnswer, ApiError> {
         let outgoing = self.outgoing(request, caller).map_err(|why| {
             ApiError::new(ErrorClass::Permanent, "rejected", format!("{} cannot be sent: {why}", request.name()))
         })?;
+        let mut change = Change::new(self.audit(), request, caller);
+        let result = self.tried(permit, &outgoing, request, caller, &mut change).await;
+        change.ended(&result);
+        result
+    }
+
+    async fn tried(
+        &self,
+        mut permit: Option<Permit>,
+        outgoing: &Outgoing,
+        request: &ApiRequest,
+        caller: &Caller<'_>,
+        change: &mut Change<'_>,
+    ) -> Result<ApiAnswer, ApiError> {
         let mut tries = Tries::new();
         loop {
-            let next = match self.ready(permit.take(), request, caller).await {
-                Ok(permit) => self.once(permit, &outgoing, request, caller, &mut tries).await,
+            let next = match self.ready(permit.take(), request, caller, change).await {
+                Ok(permit) => self.once(permit, outgoing, request, caller, &mut tries, change).await,
                 Err(error) => Next::Failed(error),
             };
             let error = match next {
@@ -92,19 +107,21 @@ impl GenesysClient {
         }
     }
 
-    /// A permit that goes now: the one given, or another.
+    /// A permit that goes now: the one given, or another; what is about to be changed is written down.
     async fn ready(
         &self,
         given: Option<Permit>,
         request: &ApiRequest,
         caller: &Caller<'_>,
+        change: &mut Change<'_>,
     ) -> Result<Permit, ApiError> {
         let mut given = given.filter(|_| !caller.stop.is_cancelled());
         loop {
-            let mut permit = match given.take() {
+            let permit = match given.take() {
                 Some(permit) => permit,
                 None => self.permit(caller).await?,
             };
+            let Some(mut permit) = change.intended(permit).await? else { continue };
             if permit.goes(caller, request.endpoint) {
                 return Ok(permit);
             }
@@ -119,16 +136,21 @@ impl GenesysClient {
         request: &ApiRequest,
         caller: &Caller<'_>,
         tries: &mut Tries,
+        change: &mut Change<'_>,
     ) -> Next {
         let mut outgoing = outgoing.clone();
         outgoing.headers.insert(AUTHORIZATION, permit.token.bearer.clone());
         tries.sent();
+        change.sent();
         let sent = Instant::now();
         let exchange = self.shared.transport.exchange(outgoing).await;
         observe(request, &exchange, sent.elapsed());
         match exchange {
-            Ok(received) => self.answered(permit, received, request, caller, tries),
-            Err(no_answer) => lost(permit, &no_answer, request, caller),
+            Ok(received) => self.answered(permit, received, request, caller, tries, change),
+            Err(no_answer) => {
+                change.open |= no_answer.why != LostAnswer::NeverSent;
+                lost(permit, &no_answer, request, caller)
+            }
         }
     }
 
@@ -139,6 +161,7 @@ impl GenesysClient {
         request: &ApiRequest,
         caller: &Caller<'_>,
         tries: &mut Tries,
+        change: &mut Change<'_>,
     ) -> Next {
         let Received { status, headers, body } = &received;
         let says_when = if headers.contains_key(RETRY_AFTER) { SaysWhen::Yes } else { SaysWhen::No };
@@ -150,6 +173,7 @@ impl GenesysClient {
             Verdict::Failed(ErrorClass::Transient | ErrorClass::Ambiguous, _) => Said::Failing,
             Verdict::Success | Verdict::Unauthorized | Verdict::Failed(..) => Said::Fine,
         };
+        change.open |= said == Said::Failing;
         let token = permit.token.number;
         permit.ended(caller, Fate::Answered { status: *status, rates: Rates::of(headers), said });
         match verdict {

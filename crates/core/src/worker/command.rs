@@ -10,6 +10,7 @@ use super::{
     shutdown::Signals,
 };
 use crate::{
+    audit::options::default_file,
     clock::{SharedClock, SystemClock},
     genesys::{client::GenesysClient, options::GenesysOptions},
     handler::JobHandler,
@@ -110,6 +111,7 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
     let genesys = GenesysClient::new(&options.genesys, vec![(H::KIND, H::SCOPES)], clock.clone())?;
     let webhooks = Webhooks::new(&options.webhooks)?;
     if options.check_config {
+        options.worker.audit.check(&default_file(H::KIND.worker()), &clock)?;
         println!("the settings can work");
         return Ok(End::Stopped);
     }
@@ -119,7 +121,8 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
         let signals = Signals::listen().map_err(|error| ConfigError::new(format!("no signals: {error}")))?;
         let queue = options.queue.open(H::KIND.worker(), Role::Worker, clock.clone());
         let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;
-        let runtime = Runtime::new(options.worker, queue, genesys, clock).with_webhooks(webhooks);
+        let audit = options.worker.audit.open(&default_file(H::KIND.worker()), &clock)?;
+        let runtime = Runtime::new(options.worker, queue, genesys, audit, clock).with_webhooks(webhooks);
         runtime.serve_admin(metrics).await?;
         runtime.work::<H>(options.own)?;
         Ok(runtime.run(signals, std::future::pending()).await)

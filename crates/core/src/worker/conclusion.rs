@@ -210,6 +210,7 @@ impl<H: JobHandler> Engine<H> {
             error: None,
             traceparent: message.headers.get("traceparent").and_then(|value| value.as_str()).map(str::to_owned),
             time: now,
+            audit: None,
         }
     }
 }

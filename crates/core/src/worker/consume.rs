@@ -10,7 +10,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::engine::Engine;
+use super::{audited::PATIENCE, engine::Engine};
 use crate::{
     genesys::admission::{Admission, ClosedReason},
     handler::JobHandler,
@@ -37,6 +37,8 @@ pub struct Intake<H: JobHandler> {
     slots: Arc<Semaphore>,
     changes: watch::Receiver<u64>,
     open: bool,
+    /// Since when the audit cannot be written.
+    unaudited_since: Option<Instant>,
     probing: Option<JoinHandle<()>>,
     beat: super::runtime::Beat,
 }
@@ -52,6 +54,7 @@ impl<H: JobHandler> Intake<H> {
             slots: Arc::new(Semaphore::new(concurrency)),
             changes,
             open: true,
+            unaudited_since: None,
             probing: None,
             beat,
         }
@@ -79,7 +82,11 @@ impl<H: JobHandler> Intake<H> {
     async fn step(&mut self) {
         self.beat.beat();
         self.changes.mark_unchanged();
-        match self.engine.admission() {
+        let admission = self.engine.admission();
+        if self.waits_for_audit(admission) {
+            return self.wait_for_change().await;
+        }
+        match admission {
             Admission::Closed { reason, reopens, probe } => {
                 if self.open {
                     self.close(reason, reopens.or(probe)).await;
@@ -95,6 +102,24 @@ impl<H: JobHandler> Intake<H> {
                 }
                 self.take().await;
             }
+        }
+    }
+
+    /// Whether the audit cannot be written, and that not for long: jobs that are here already wait here.
+    fn waits_for_audit(&mut self, admission: Admission) -> bool {
+        let Admission::Closed { reason: ClosedReason::Audit, .. } = admission else {
+            self.unaudited_since = None;
+            return false;
+        };
+        let since = *self.unaudited_since.get_or_insert_with(Instant::now);
+        self.open && since.elapsed() < PATIENCE
+    }
+
+    async fn wait_for_change(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.changes.changed() => {}
+            () = sleep(TICK) => {}
         }
     }
 
@@ -126,6 +151,8 @@ impl<H: JobHandler> Intake<H> {
         let held = self.consumer.close_intake().await;
         warn!(kind = self.engine.kind(), reason = reason.as_str(), held = held.len(), "intake closes");
         let class = match reason {
+            // To be delayed they would have to be acknowledged.
+            ClosedReason::Audit => return give_back(held).await,
             ClosedReason::Credentials => "credentials",
             ClosedReason::Throttled | ClosedReason::ApiUnavailable | ClosedReason::Forbidden => "throttled",
         };
@@ -176,6 +203,12 @@ impl<H: JobHandler> Intake<H> {
     }
 }
 
+async fn give_back(held: Vec<Delivery>) {
+    for delivery in held {
+        delivery.settler.give_back().await;
+    }
+}
+
 /// Works the suspects of one kind, one at a time while other work goes on, until the process drains. Not in the first
 /// seconds of its life: a process that is killed over and over from outside convicts nobody.
 pub async fn work_suspects<H: JobHandler>(engine: Arc<Engine<H>>, mut suspects: Suspects) {
@@ -186,7 +219,7 @@ pub async fn work_suspects<H: JobHandler>(engine: Arc<Engine<H>>, mut suspects: 
     }
     loop {
         let taken = drain.run_until_cancelled(async {
-            while engine.queue.health().publishing_blocked {
+            while engine.queue.health().publishing_blocked || engine.audit.is_braked() {
                 sleep(BLOCKED_LOOK).await;
             }
             let slot = Arc::clone(&slots).acquire_owned().await.ok()?;

@@ -6,7 +6,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use tracing::warn;
 
-use super::{conclusion::Conclusion, engine::Engine, process::not_settled, running::Run};
+use super::{
+    audited::{Audited, Leave},
+    conclusion::Conclusion,
+    engine::Engine,
+    process::not_settled,
+    running::Run,
+};
 use crate::{
     handler::JobHandler,
     metric,
@@ -33,17 +39,17 @@ impl<H: JobHandler> Engine<H> {
         self: Arc<Self>,
         mut run: Run,
         delivery: Delivery,
-        conclusion: Conclusion,
+        audited: Audited,
         slot: OwnedSemaphorePermit,
     ) {
-        let mut owed = self.settle_one(delivery, &conclusion, Owed::Everything).await;
+        let mut owed = self.settle_one(delivery, &audited, Owed::Everything).await;
         drop(slot);
         loop {
             while let Some(attached) = run.attached() {
                 // A message that was delivered before is taken for the one that is owed something.
                 let same = owed != Owed::Nothing && attached.returns > 0;
                 let left = if same { owed } else { Owed::Everything };
-                let after = self.settle_one(attached, &conclusion, left).await;
+                let after = self.settle_one(attached, &audited, left).await;
                 owed = if same || owed == Owed::Nothing { after } else { owed };
             }
             if owed == Owed::Nothing {
@@ -58,7 +64,8 @@ impl<H: JobHandler> Engine<H> {
 
     /// Settles a delivery that never ran.
     pub(super) async fn settle_unrun(&self, delivery: Delivery, conclusion: Conclusion) {
-        self.settle_one(delivery, &conclusion, Owed::Everything).await;
+        let audited = self.audited_unrun(conclusion, &delivery.message);
+        self.settle_one(delivery, &audited, Owed::Everything).await;
     }
 
     async fn redelivered(&self, run: &Run) -> bool {
@@ -66,7 +73,12 @@ impl<H: JobHandler> Engine<H> {
         self.drain.run_until_cancelled(attached).await.is_some_and(|in_time| in_time.is_ok())
     }
 
-    async fn settle_one(&self, delivery: Delivery, conclusion: &Conclusion, owed: Owed) -> Owed {
+    async fn settle_one(&self, delivery: Delivery, audited: &Audited, owed: Owed) -> Owed {
+        let Audited { conclusion, extent } = audited;
+        if self.leave_to_settle(*extent).await == Leave::GiveBack {
+            delivery.settler.give_back().await;
+            return Owed::Nothing;
+        }
         let publishes = owed == Owed::Everything;
         if publishes && conclusion.needs_live_delivery() && delivery.settler.is_stale() {
             metrics::counter!(metric::STALE_ACKS).increment(1);

@@ -6,6 +6,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{failures::Failures, running::Running, suspect::Outlived};
 use crate::{
+    audit::Audit,
     clock::SharedClock,
     genesys::{admission::Admission, client::GenesysClient},
     handler::JobHandler,
@@ -37,6 +38,8 @@ pub struct Engine<H> {
     pub genesys: GenesysClient,
     /// Who is told beside the queue.
     pub webhooks: Webhooks,
+    /// Where facts are written down.
+    pub audit: Audit,
     /// The time of day.
     pub clock: SharedClock,
     /// See [`RunPolicy`].

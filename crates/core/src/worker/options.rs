@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
+    audit::options::AuditOptions,
     clock::SharedClock,
     job::Kind,
     options::{ConfigError, duration, positive_duration, secret},
@@ -188,6 +189,10 @@ pub struct WorkerOptions {
     /// What is logged: error, warn, info, debug, or a tracing filter [default: info; of a batch: error]
     #[arg(long, env = "GENFLEET_LOG", value_name = "FILTER")]
     pub log: Option<String>,
+
+    /// Where facts are written down
+    #[command(flatten)]
+    pub audit: AuditOptions,
 }
 
 impl WorkerOptions {

@@ -12,6 +12,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::{
+    audited::Leave,
     carried::Carried,
     conclusion::Conclusion,
     engine::Engine,
@@ -21,6 +22,7 @@ use super::{
     validate,
 };
 use crate::{
+    audit::Extent,
     error::JobError,
     handler::JobHandler,
     job::{Job, Rejection, decode},
@@ -127,12 +129,15 @@ impl<H: JobHandler> Engine<H> {
         }
         let started_at = *carried.started_at.get_or_insert(began);
         let context = self.context(&job, &carried, &delivery, started_at);
+        let trail = self.audit.begin(H::KIND, &job.id, H::AUDIT_ACTION, &job.payload);
         metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => self.kind()).increment(1.0);
         let ended = self.attempt(&context, &delivery, payload, state).await;
         metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => self.kind()).decrement(1.0);
         carried.requests += context.requests.load(Ordering::Relaxed);
         let conclusion = self.conclude(&job, carried, &delivery, ended);
-        self.settle(run, delivery, conclusion, slot).await;
+        let audited = self.audited(conclusion, &trail);
+        drop(trail);
+        self.settle(run, delivery, audited, slot).await;
         // With it go the turns that its handler keeps until here.
         drop(context);
     }
@@ -178,6 +183,9 @@ impl<H: JobHandler> Engine<H> {
     }
 
     async fn settle_moved(&self, delivery: Delivery, publication: Publication) {
+        if self.leave_to_settle(Extent::default()).await == Leave::GiveBack {
+            return delivery.settler.give_back().await;
+        }
         if delivery.settler.is_stale() {
             return;
         }

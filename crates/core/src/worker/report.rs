@@ -178,6 +178,7 @@ mod tests {
             error: None,
             traceparent: None,
             time: Timestamp::UNIX_EPOCH,
+            audit: None,
         }
     }
 

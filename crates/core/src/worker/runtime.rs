@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     admin::{self, Admin},
+    audit::{self, Audit},
     clock::SharedClock,
     genesys::client::GenesysClient,
     handler::{JobHandler, Services},
@@ -84,6 +85,7 @@ pub struct Runtime {
     queue: Queue,
     services: Services,
     webhooks: Webhooks,
+    audit: Audit,
     ended: Ended,
     drain: CancellationToken,
     give_up: CancellationToken,
@@ -115,15 +117,25 @@ impl From<End> for ExitCode {
 }
 
 impl Runtime {
-    /// A process on `queue` that talks to the API through `genesys`. Begins the client's background work.
-    pub fn new(options: WorkerOptions, queue: Queue, genesys: GenesysClient, clock: SharedClock) -> Self {
+    /// A process on `queue` that talks to the API through `genesys` and writes its facts down in `audit`. Begins their
+    /// background work.
+    pub fn new(
+        options: WorkerOptions,
+        queue: Queue,
+        genesys: GenesysClient,
+        audit: audit::options::Opened,
+        clock: SharedClock,
+    ) -> Self {
         let (tasks, ended) = Tasks::new();
+        let audit = audit.start(&tasks);
+        genesys.keep_audit(audit.clone());
         tasks.spawn("genesys client", genesys.clone().run());
         Self {
             options,
             queue,
             services: Services { genesys, tasks, clock },
             webhooks: Webhooks::default(),
+            audit,
             ended,
             drain: CancellationToken::new(),
             give_up: CancellationToken::new(),
@@ -161,6 +173,7 @@ impl Runtime {
             queue: self.queue.clone(),
             genesys: self.services.genesys.clone(),
             webhooks: self.webhooks.clone(),
+            audit: self.audit.clone(),
             clock: self.services.clock.clone(),
             running: Arc::<Running>::default(),
             outlived: Outlived::default(),
@@ -186,6 +199,11 @@ impl Runtime {
                 std::future::pending::<()>().await;
             }
         });
+    }
+
+    /// Where facts are written down.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// Serves the admin port.
@@ -248,6 +266,7 @@ impl Runtime {
             }
         }
         self.queue.close().await;
+        self.audit.close().await;
         self.services.tasks.stop().await;
         info!("stopped");
     }

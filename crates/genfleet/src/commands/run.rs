@@ -81,6 +81,9 @@ pub struct Options {
 /// Runs the batch to its end; exit 2 where a job failed.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     options.worker.start_logs("error", LogFormat::Text)?;
+    if options.events.is_none() && options.worker.audit.uses_stdout() {
+        return Err(ConfigError::new("--audit-log -: stdout has the events; name a file, or --events FILE").into());
+    }
     install_tls();
     let store = options.store.clone().unwrap_or_else(|| PathBuf::from(default_store(&options.files[0])));
     let (mut tally, end) = block_on(batch(options, &store))?;
@@ -126,9 +129,11 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
     let (genesys, simulator) = simulated::client(&options.simulate, &options.genesys, &KINDS, clock.clone()).await?;
     let webhooks = Webhooks::new(&options.webhooks)?;
     let store = SqliteQueue::open(path, Role::Worker, clock.clone()).map_err(usage)?;
-    let total = load::load(&store, &options.files, genesys.environment(), &webhooks, &clock).await?;
+    let audit = options.worker.audit.open(&format!("{}-audit.jsonl", path.display()), &clock)?;
+    let environment = genesys.environment().to_owned();
     let patience = if webhooks.concurrency() > 0 { options.webhook_wait } else { Duration::ZERO };
-    let runtime = Runtime::new(options.worker.clone(), Queue::Sqlite(store.clone()), genesys, clock);
+    let runtime = Runtime::new(options.worker.clone(), Queue::Sqlite(store.clone()), genesys, audit, clock.clone());
+    let total = load::load(&store, &options.files, &environment, &webhooks, runtime.audit(), &clock).await?;
     let runtime = runtime.with_webhooks(webhooks);
     fleet::work(&runtime, options.handlers.clone(), &KINDS)?;
     let (finished, told) = oneshot::channel();

@@ -3,6 +3,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use genfleet_core::{
+    audit::options::default_file,
     clock::{SharedClock, SystemClock},
     genesys::options::GenesysOptions,
     job::Kind,
@@ -65,6 +66,7 @@ pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
         let (genesys, simulator) =
             simulated::client(&options.simulate, &options.genesys, &kinds, clock.clone()).await?;
         if options.check_config {
+            options.worker.audit.check(&default_file("genfleet"), &clock)?;
             println!("the settings can work");
             return Ok(ExitCode::SUCCESS);
         }
@@ -73,7 +75,8 @@ pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
             .queue
             .open("genfleet", Role::Worker, clock.clone())
             .map_err(|error| ConfigError::new(error.to_string()))?;
-        let runtime = Runtime::new(options.worker, queue, genesys, clock).with_webhooks(webhooks);
+        let audit = options.worker.audit.open(&default_file("genfleet"), &clock)?;
+        let runtime = Runtime::new(options.worker, queue, genesys, audit, clock).with_webhooks(webhooks);
         runtime.serve_admin(metrics).await?;
         fleet::work(&runtime, options.handlers, &kinds)?;
         let end = runtime.run(signals, std::future::pending()).await;

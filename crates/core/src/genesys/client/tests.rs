@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod brakes;
+mod changes;
 mod sending;
 mod throttling;
 mod tokens;

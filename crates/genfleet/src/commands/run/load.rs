@@ -2,9 +2,10 @@
 
 use std::process;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bytes::Bytes;
 use genfleet_core::{
+    audit::Audit,
     clock::SharedClock,
     error::JobError,
     event::{Ending, Outcome, error_told},
@@ -16,7 +17,10 @@ use genfleet_core::{
         sqlite::{Batch, LoadOutcome, SqliteQueue},
     },
     webhook::Webhooks,
-    worker::report::{self, DeadLetter},
+    worker::{
+        audited::outcome_unrun,
+        report::{self, DeadLetter},
+    },
 };
 use jiff::Timestamp;
 
@@ -29,6 +33,7 @@ pub async fn load(
     files: &[String],
     environment: &str,
     webhooks: &Webhooks,
+    audit: &Audit,
     clock: &SharedClock,
 ) -> anyhow::Result<u64> {
     let mut all: Vec<Line> = Vec::new();
@@ -38,7 +43,13 @@ pub async fn load(
     let total = all.len() as u64;
     let batch = Batch { source: files.join(" "), sha256: content_hash(&all), total };
     let now = clock.now();
-    let publications = all.iter().flat_map(|line| publications(line, environment, webhooks, now)).collect();
+    // Of a batch that was begun the outcomes are written down already.
+    let audit = if store.batch().await?.is_some() { Audit::off() } else { audit.clone() };
+    let mut publications = Vec::new();
+    for line in &all {
+        publications.extend(line_publications(line, environment, webhooks, &audit, now));
+    }
+    durable(&audit).await?;
     match store.load(batch, publications).await? {
         LoadOutcome::Loaded => {}
         LoadOutcome::Already { .. } => eprintln!("Going on with the batch that was begun (process {})", process::id()),
@@ -63,7 +74,22 @@ fn content_hash(lines: &[Line]) -> String {
     hash::sha256(all)
 }
 
-fn publications(line: &Line, environment: &str, webhooks: &Webhooks, now: Timestamp) -> Vec<Publication> {
+/// Waits until the outcomes of lines that are no jobs are durable.
+async fn durable(audit: &Audit) -> anyhow::Result<()> {
+    tokio::select! {
+        biased;
+        written = audit.all_durable() => Ok(written?),
+        why = audit.trouble() => bail!("{why}. Make room, or name another file with --audit-log, and start it again"),
+    }
+}
+
+fn line_publications(
+    line: &Line,
+    environment: &str,
+    webhooks: &Webhooks,
+    audit: &Audit,
+    now: Timestamp,
+) -> Vec<Publication> {
     let message = Message {
         body: Bytes::copy_from_slice(&line.content),
         message_id: Some(line.default_id()),
@@ -76,7 +102,7 @@ fn publications(line: &Line, environment: &str, webhooks: &Webhooks, now: Timest
             let to = Destination::Lane { kind, lane: Lane::Jobs, after: std::time::Duration::ZERO };
             vec![Publication { to, message }]
         }
-        Err(rejection) => unreadable(line, &message, *rejection, environment, webhooks, now),
+        Err(rejection) => unreadable(line, &message, *rejection, environment, webhooks, audit, now),
     }
 }
 
@@ -87,11 +113,12 @@ fn unreadable(
     rejection: Rejection,
     environment: &str,
     webhooks: &Webhooks,
+    audit: &Audit,
     now: Timestamp,
 ) -> Vec<Publication> {
     let Rejection { id, code, message: told, violations } = rejection;
     let error = JobError { violations, ..JobError::permanent(code, format!("{}:{}: {told}", line.file, line.number)) };
-    let ending = Ending {
+    let mut ending = Ending {
         kind: "unknown",
         worker: "genfleet",
         job: id,
@@ -107,7 +134,9 @@ fn unreadable(
         error: Some(error_told(&error, code, None)),
         traceparent: None,
         time: now,
+        audit: None,
     };
+    ending.audit = outcome_unrun(audit, "job_unreadable", &ending, message);
     let dead = DeadLetter { reason: code, cause: None, error: &error.message };
     let own = decode::readable_webhook(&message.body);
     report::ended(message, &ending, Some(dead), &webhooks.receivers(ending.kind, own.as_deref()))

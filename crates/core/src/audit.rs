@@ -1,0 +1,420 @@
+//! The audit (SPEC 8): what this product was about to change, what came of it and how every job ended, as JSON lines
+//! in a hash chain. [`record`] says what a line is and how its hash is computed; [`file`](mod@file) and [`names`] what
+//! the files are; [`writer`] writes and syncs them; [`verify`] reads them back.
+//!
+//! A fact gets its number and hash when it is [appended](Audit), in memory. An intent is *written* (accepted by
+//! `write(2)`, which is where a full disk shows) before its call is sent, and *synced* with everything else of the job
+//! before the job's message is acknowledged. A process that dies between the two has lost nothing: what the kernel took
+//! it writes. When the machine dies, an intent whose call was sent may be missing, but its message was not acknowledged:
+//! the job runs again and leaves its own. Syncing every intent first would add a sync to every request instead of
+//! sharing one among all jobs that end at about the same time.
+//!
+//! While the file cannot be written the brake `audit` is on: no call that changes anything is sent ([`Intent`] waits),
+//! nothing is acknowledged ([`Audit::durable`] waits), no job is begun. A job whose calls were sent already is held in
+//! memory until there is room, so that its effects are neither lost nor done twice.
+//!
+//! What is told beside the facts of a job (its worker's word, the hash of its payload) is known from when it
+//! [begins](Audit::begin) here; whoever sends only names the job.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    file::LogFile,
+    record::{About, Chain, Detail, Fact, Line, Link, Stamp, payload_sha256},
+    writer::{Condition, Mark, Writer},
+};
+use crate::{
+    clock::{SharedClock, SystemClock},
+    job::{JobId, Kind},
+};
+
+mod file;
+mod lock;
+pub mod names;
+pub mod options;
+pub mod record;
+mod tail;
+#[cfg(test)]
+pub(crate) mod tests;
+pub mod verify;
+pub mod writer;
+
+/// How long a process that stops waits for its last facts.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// Where a process writes its facts down. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    shared: Arc<Shared>,
+}
+
+/// What all clones share, and the tasks that write.
+#[derive(Debug)]
+struct Shared {
+    clock: SharedClock,
+    book: Mutex<Book>,
+    /// Lines wait.
+    work: Notify,
+    written: watch::Sender<Mark>,
+    /// Somebody waits for everything up to this to be durable.
+    wanted: watch::Sender<u64>,
+    synced: watch::Sender<u64>,
+    condition: watch::Sender<Condition>,
+}
+
+#[derive(Debug)]
+struct Book {
+    /// `None`: no audit is kept.
+    chain: Option<Chain>,
+    /// Not written yet, in their order.
+    waiting: Vec<Line>,
+    /// The jobs that run here.
+    jobs: HashMap<(Kind, JobId), Arc<Subject>>,
+}
+
+/// Whom facts are about, and how far they are.
+#[derive(Debug)]
+struct Subject {
+    about: About,
+    /// The number of its last fact; 0 where there is none.
+    last: AtomicU64,
+    /// A call that changes something was sent.
+    sent: AtomicBool,
+}
+
+/// A job that runs here: its facts are known by its kind and id until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Trail {
+    audit: Audit,
+    key: (Kind, JobId),
+    subject: Arc<Subject>,
+}
+
+/// What was written of one attempt of a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// The number of the last fact.
+    pub last: Option<u64>,
+    /// Whether a call was sent that changes something.
+    pub sent: bool,
+}
+
+/// The process ends, or whoever asked is to stop: what was to be written down may not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the audit could not be written in time")]
+pub struct Unwritten;
+
+/// What came of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It did what was asked.
+    Done,
+    /// It was answered that it did not.
+    Refused,
+    /// No answer, or none that says.
+    Unknown,
+    /// It was not sent.
+    Unsent,
+}
+
+impl Effect {
+    /// The word in the effect's detail.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+            Self::Unsent => "unsent",
+        }
+    }
+}
+
+/// A call that is about to be sent, written down for every job it is sent for. Dropped before it is known what came
+/// of it, it writes that down, too.
+#[derive(Debug)]
+#[must_use]
+pub struct Intent {
+    audit: Audit,
+    facts: Vec<(Arc<Subject>, u64)>,
+    sent: bool,
+}
+
+impl Audit {
+    /// None is kept.
+    pub fn off() -> Self {
+        Self::with(None, 0, Arc::new(SystemClock))
+    }
+
+    /// The audit of `process` in `log`, whose chain ended at `end`; and what has to run for it.
+    fn open(process: String, log: LogFile, end: Link, clock: SharedClock) -> (Self, Writer) {
+        let last = end.seq;
+        let audit = Self::with(Some(Chain::new(process, end)), last, clock);
+        let writer = Writer { shared: Arc::clone(&audit.shared), log };
+        (audit, writer)
+    }
+
+    fn with(chain: Option<Chain>, last: u64, clock: SharedClock) -> Self {
+        let book = Book { chain, waiting: Vec::new(), jobs: HashMap::new() };
+        let shared = Shared {
+            clock,
+            book: Mutex::new(book),
+            work: Notify::new(),
+            written: watch::Sender::new(Mark::up_to(last)),
+            wanted: watch::Sender::new(last),
+            synced: watch::Sender::new(last),
+            condition: watch::Sender::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// `job` runs here from now on, with this payload.
+    pub fn begin(&self, kind: Kind, job: &JobId, action: &'static str, payload: &Value) -> Trail {
+        let is_kept = self.shared.book().chain.is_some();
+        let about = About {
+            job: Some(job.clone()),
+            kind: kind.as_str(),
+            worker: kind.worker(),
+            action,
+            payload_sha256: is_kept.then(|| payload_sha256(payload)),
+        };
+        let (key, subject) = ((kind, job.clone()), Arc::new(Subject::new(about)));
+        if is_kept {
+            self.shared.book().jobs.insert(key.clone(), Arc::clone(&subject));
+        }
+        Trail { audit: self.clone(), key, subject }
+    }
+
+    /// Writes down that something outside is about to be changed for `jobs` (none: on the process's own behalf), and
+    /// waits until that is in the file. [`Unwritten`] where `stop` is cancelled first: then it must not be done.
+    ///
+    /// `detail` says what, without payloads and secrets.
+    pub async fn intend(
+        &self,
+        kind: Kind,
+        jobs: &[JobId],
+        detail: &Detail,
+        stop: &CancellationToken,
+    ) -> Result<Intent, Unwritten> {
+        self.writable(stop).await?;
+        let intent = self.propose(kind, jobs, detail);
+        intent.written(stop).await?;
+        Ok(intent)
+    }
+
+    /// Appends an intent; nothing may be done before it is [`written`](Intent::written).
+    pub(crate) fn propose(&self, kind: Kind, jobs: &[JobId], detail: &Detail) -> Intent {
+        let subjects = self.shared.book().subjects(kind, jobs);
+        let facts = self.append(subjects.into_iter().map(|subject| (subject, detail.clone())), Fact::Intent);
+        Intent { audit: self.clone(), facts, sent: false }
+    }
+
+    /// Writes down how a job ended: which line says it. `None` where no audit is kept.
+    pub fn outcome(&self, about: &About, detail: &Detail) -> Option<Stamp> {
+        let time = self.shared.clock.now();
+        let stamp = self.shared.book().append(about, Fact::Outcome, detail, time);
+        self.shared.work.notify_one();
+        stamp
+    }
+
+    fn append(&self, facts: impl Iterator<Item = (Arc<Subject>, Detail)>, fact: Fact) -> Vec<(Arc<Subject>, u64)> {
+        let time = self.shared.clock.now();
+        let mut book = self.shared.book();
+        let mut append = |(subject, detail): (Arc<Subject>, Detail)| {
+            let seq = book.append(&subject.about, fact, &detail, time)?.seq;
+            subject.last.fetch_max(seq, Ordering::Relaxed);
+            Some((subject, seq))
+        };
+        let appended = facts.filter_map(&mut append).collect();
+        drop(book);
+        self.shared.work.notify_one();
+        appended
+    }
+
+    /// Waits until everything up to the line `seq` is durable, through any brake.
+    pub async fn durable(&self, seq: u64) -> Result<(), Unwritten> {
+        self.shared.wanted.send_if_modified(|wanted| {
+            let more = seq > *wanted;
+            *wanted = seq.max(*wanted);
+            more
+        });
+        let mut synced = self.shared.synced.subscribe();
+        tokio::select! {
+            biased;
+            reached = synced.wait_for(|synced| *synced >= seq) => reached.map(drop).map_err(|_| Unwritten),
+            () = self.failed() => Err(Unwritten),
+        }
+    }
+
+    /// Waits until lines can be written.
+    pub async fn well(&self) -> Result<(), Unwritten> {
+        let mut condition = self.conditions();
+        let settled = condition.wait_for(|condition| !matches!(condition, Condition::Braked(_))).await;
+        if settled.is_ok_and(|condition| *condition == Condition::Well) { Ok(()) } else { Err(Unwritten) }
+    }
+
+    /// The same, unless `stop` is cancelled first.
+    pub(crate) async fn writable(&self, stop: &CancellationToken) -> Result<(), Unwritten> {
+        stop.run_until_cancelled(self.well()).await.unwrap_or(Err(Unwritten))
+    }
+
+    /// Waits until the brake is on.
+    pub(crate) async fn braked(&self) {
+        // The sender is in `self`.
+        let _ = self.conditions().wait_for(|condition| matches!(condition, Condition::Braked(_))).await;
+    }
+
+    pub(crate) fn is_braked(&self) -> bool {
+        matches!(*self.shared.condition.borrow(), Condition::Braked(_))
+    }
+
+    async fn failed(&self) {
+        let _ = self.conditions().wait_for(|condition| *condition == Condition::Failed).await;
+    }
+
+    /// Waits until the audit cannot be written, and says why.
+    pub async fn trouble(&self) -> String {
+        let mut conditions = self.conditions();
+        let found = conditions.wait_for(|condition| condition.trouble().is_some()).await;
+        match found.ok().and_then(|condition| condition.trouble()) {
+            Some(why) => why,
+            // Not while the sender lives, which is in `self`.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether lines can be written, now and from now on.
+    pub fn conditions(&self) -> watch::Receiver<Condition> {
+        self.shared.condition.subscribe()
+    }
+
+    /// Waits until everything written down so far is durable.
+    pub async fn all_durable(&self) -> Result<(), Unwritten> {
+        let last = self.shared.book().chain.as_ref().map(Chain::last);
+        match last {
+            Some(last) => self.durable(last).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the last facts durable, as far as that takes no longer than a few seconds.
+    pub async fn close(&self) {
+        // Braked: they are lost with the process, and their jobs come again.
+        let _ = timeout(CLOSING, self.all_durable()).await;
+    }
+}
+
+impl Shared {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    fn append(&mut self, about: &About, fact: Fact, detail: &Detail, time: jiff::Timestamp) -> Option<Stamp> {
+        let (line, stamp) = self.chain.as_mut()?.append(about, fact, detail, time);
+        self.waiting.push(line);
+        Some(stamp)
+    }
+
+    /// Whom facts for `jobs` are about: the kind itself, where there is none.
+    fn subjects(&self, kind: Kind, jobs: &[JobId]) -> Vec<Arc<Subject>> {
+        let stranger = |job| {
+            let about =
+                About { job, kind: kind.as_str(), worker: kind.worker(), action: kind.as_str(), payload_sha256: None };
+            Arc::new(Subject::new(about))
+        };
+        if jobs.is_empty() {
+            return vec![stranger(None)];
+        }
+        let known = |job: &JobId| self.jobs.get(&(kind, job.clone())).map(Arc::clone);
+        jobs.iter().map(|job| known(job).unwrap_or_else(|| stranger(Some(job.clone())))).collect()
+    }
+}
+
+impl Subject {
+    fn new(about: About) -> Self {
+        Self { about, last: AtomicU64::new(0), sent: AtomicBool::new(false) }
+    }
+}
+
+impl Trail {
+    /// What was written of it so far.
+    pub fn extent(&self) -> Extent {
+        let last = Some(self.subject.last.load(Ordering::Relaxed)).filter(|last| *last > 0);
+        Extent { last, sent: self.subject.sent.load(Ordering::Relaxed) }
+    }
+
+    /// Whom its facts are about.
+    pub fn about(&self) -> &About {
+        &self.subject.about
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        let mut book = self.audit.shared.book();
+        // Its successor may be there already.
+        if book.jobs.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, &self.subject)) {
+            book.jobs.remove(&self.key);
+        }
+    }
+}
+
+impl Intent {
+    /// Waits until it is in the file. [`Unwritten`] where `stop` is cancelled first.
+    pub(crate) async fn written(&self, stop: &CancellationToken) -> Result<(), Unwritten> {
+        let Some(last) = self.facts.last().map(|(_, seq)| *seq) else { return Ok(()) };
+        let mut written = self.audit.shared.written.subscribe();
+        tokio::select! {
+            biased;
+            reached = written.wait_for(|mark| mark.written >= last) => reached.map(drop).map_err(|_| Unwritten),
+            () = stop.cancelled() => Err(Unwritten),
+            () = self.audit.failed() => Err(Unwritten),
+        }
+    }
+
+    /// The call goes out now: until its [`effect`](Self::effect) is written, nobody knows what came of it.
+    pub fn sent(&mut self) {
+        self.sent = true;
+        for (subject, _) in &self.facts {
+            subject.sent.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes down what came of it.
+    pub fn effect(mut self, effect: Effect, detail: &Detail) {
+        self.write(effect, detail);
+    }
+
+    fn write(&mut self, effect: Effect, detail: &Detail) {
+        let told = |(subject, seq): (Arc<Subject>, u64)| {
+            (subject, detail.clone().with("intent", seq).with("result", effect.as_str()))
+        };
+        let facts = std::mem::take(&mut self.facts);
+        if !facts.is_empty() {
+            self.audit.append(facts.into_iter().map(told), Fact::Effect);
+        }
+    }
+}
+
+impl Drop for Intent {
+    fn drop(&mut self) {
+        let effect = if self.sent { Effect::Unknown } else { Effect::Unsent };
+        self.write(effect, &Detail::default());
+    }
+}

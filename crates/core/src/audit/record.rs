@@ -1,0 +1,317 @@
+//! One line of the audit: its members, its hash, and how it is read back. Knows no file.
+//!
+//! A line is canonical JSON (UTF-8, members in the order of their names, no space), so its bytes follow from its
+//! content. `hash` is the SHA-256, in lower-case hexadecimal, of the line without its member `hash`: parsed, `hash`
+//! taken out, written again in the same form, without the line's end. `prevHash` is the `hash` of the line before;
+//! of the first line 64 zeros. `seq` counts from 1 without a gap.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::{hash, job::JobId};
+
+/// `prevHash` of the first line.
+pub const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// What a line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fact {
+    /// Something outside is about to be changed.
+    Intent,
+    /// What came of it.
+    Effect,
+    /// How the job ended.
+    Outcome,
+}
+
+/// What is told of a fact: names and values, never a payload, a token or a secret. Numbers are whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Detail(BTreeMap<&'static str, Value>);
+
+impl Detail {
+    /// With one more member.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        let mut value = value.into();
+        value.sort_all_objects();
+        self.0.insert(name, value);
+        self
+    }
+
+    /// The same, where there is a value.
+    #[must_use]
+    pub fn with_some(self, name: &'static str, value: Option<impl Into<Value>>) -> Self {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self,
+        }
+    }
+}
+
+/// Whom a fact is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The job; `None` for what a process does on its own behalf.
+    pub job: Option<JobId>,
+    /// The job's kind, or `unknown`.
+    pub kind: &'static str,
+    /// Who works it.
+    pub worker: &'static str,
+    /// The worker's word for what it does.
+    pub action: &'static str,
+    /// See [`payload_sha256`]; `None` where the payload cannot be read.
+    pub payload_sha256: Option<String>,
+}
+
+/// The SHA-256 of a job's payload as canonical JSON: the same in every fact of the job.
+pub fn payload_sha256(payload: &Value) -> String {
+    hash::sha256(hash::canonical(payload))
+}
+
+/// Names one line: `data.audit` of an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stamp {
+    /// Which process wrote it.
+    pub process: String,
+    /// Its number.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: String,
+}
+
+/// The end of a chain: the line that the next one follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its `seq`; 0 where there is none.
+    pub seq: u64,
+    /// Its `hash`, or [`NO_HASH`].
+    pub hash: String,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { seq: 0, hash: NO_HASH.to_owned() }
+    }
+}
+
+/// One line, ready to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Its number.
+    pub seq: u64,
+    /// With its end.
+    pub bytes: Vec<u8>,
+}
+
+/// The members before `hash`, by name.
+#[derive(Serialize)]
+struct Head<'a> {
+    action: &'a str,
+    detail: &'a Detail,
+    fact: Fact,
+}
+
+/// The members after it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rest<'a> {
+    job_id: Option<&'a JobId>,
+    kind: &'a str,
+    payload_sha256: Option<&'a str>,
+    prev_hash: &'a str,
+    process: &'a str,
+    seq: u64,
+    time: String,
+    worker: &'a str,
+}
+
+/// Lines, each with the hash of the one before.
+#[derive(Debug)]
+pub struct Chain {
+    process: String,
+    end: Link,
+}
+
+impl Chain {
+    /// The lines of `process`, which follow `end`.
+    pub fn new(process: String, end: Link) -> Self {
+        Self { process, end }
+    }
+
+    /// The number of its last line.
+    pub fn last(&self) -> u64 {
+        self.end.seq
+    }
+
+    /// The next line, and its name.
+    pub fn append(&mut self, about: &About, fact: Fact, detail: &Detail, time: Timestamp) -> (Line, Stamp) {
+        let seq = self.end.seq + 1;
+        let rest = Rest {
+            job_id: about.job.as_ref(),
+            kind: about.kind,
+            payload_sha256: about.payload_sha256.as_deref(),
+            prev_hash: &self.end.hash,
+            process: &self.process,
+            seq,
+            time: format!("{time:.3}"),
+            worker: about.worker,
+        };
+        let (head, rest) = (json(&Head { action: about.action, detail, fact }), json(&rest));
+        // `{…}` and `{…}` become `{…,…}`, with and without the hash between.
+        let (head, rest) = (&head[..head.len() - 1], &rest[1..]);
+        let hash = hash::sha256(format!("{head},{rest}"));
+        let bytes = format!("{head},\"hash\":\"{hash}\",{rest}\n").into_bytes();
+        self.end = Link { seq, hash: hash.clone() };
+        (Line { seq, bytes }, Stamp { process: self.process.clone(), seq, hash })
+    }
+}
+
+/// Texts and whole numbers under names that are texts: nothing that JSON cannot hold.
+fn json(members: &impl Serialize) -> String {
+    serde_json::to_string(members).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// A line that is as it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// All members but `hash`.
+    pub members: Map<String, Value>,
+    /// Its number.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: String,
+    /// The hash of the line before.
+    pub prev_hash: String,
+}
+
+impl Record {
+    /// A member that is text, or nothing.
+    pub fn text(&self, member: &str) -> &str {
+        self.members.get(member).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Where the chain goes on from here.
+    pub fn link(&self) -> Link {
+        Link { seq: self.seq, hash: self.hash.clone() }
+    }
+}
+
+/// A line that is not as it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flaw {
+    /// What shows it.
+    pub why: &'static str,
+    /// What its hash may have been: the one it states, the one of its content; empty where that is not known.
+    pub hashes: Vec<String>,
+}
+
+/// Reads a line, given without its end.
+pub fn read(line: &[u8]) -> Result<Record, Flaw> {
+    let flaw = |why| Flaw { why, hashes: Vec::new() };
+    let value: Value = serde_json::from_slice(line).map_err(|_| flaw("it is not JSON"))?;
+    let form = hash::canonical(&value);
+    let Value::Object(mut members) = value else { return Err(flaw("it is no JSON object")) };
+    let stated = members.remove("hash").and_then(|hash| hash.as_str().map(str::to_owned));
+    let (members, computed) = hashed(members);
+    // Where the change is in the hash's name, its content is not what it was either.
+    let hashes = || stated.clone().map_or_else(Vec::new, |stated| vec![stated, computed.clone()]);
+    if form.as_bytes() != line {
+        return Err(Flaw { why: "it is not in the form it was written in", hashes: hashes() });
+    }
+    if stated.as_ref() != Some(&computed) {
+        return Err(Flaw { why: "its hash is not that of its content", hashes: hashes() });
+    }
+    let seq = members.get("seq").and_then(Value::as_u64);
+    let prev_hash = members.get("prevHash").and_then(Value::as_str).map(str::to_owned);
+    match (seq, prev_hash) {
+        (Some(seq @ 1..), Some(prev_hash)) => Ok(Record { members, seq, hash: computed, prev_hash }),
+        _ => Err(flaw("it has no seq and prevHash")),
+    }
+}
+
+fn hashed(members: Map<String, Value>) -> (Map<String, Value>, String) {
+    let value = Value::Object(members);
+    let computed = hash::sha256(hash::canonical(&value));
+    let Value::Object(members) = value else { return (Map::new(), computed) };
+    (members, computed)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn chain() -> Chain {
+        Chain::new("host-1-start".to_owned(), Link::default())
+    }
+
+    fn about() -> About {
+        About {
+            job: JobId::parse("job-1"),
+            kind: "cdn.purge",
+            worker: "purger",
+            action: "cdn_purge_executed",
+            payload_sha256: Some(payload_sha256(&json!({"paths": ["/a"]}))),
+        }
+    }
+
+    fn lines(count: usize) -> Vec<Vec<u8>> {
+        let (mut chain, detail) = (chain(), Detail::default().with("status", 202).with("endpoint", "/é\"\\\n"));
+        let mut line = || chain.append(&about(), Fact::Effect, &detail, Timestamp::UNIX_EPOCH).0.bytes;
+        (0..count).map(|_| line()).collect()
+    }
+
+    #[test]
+    fn a_line_has_its_members_in_the_order_of_their_names_and_is_read_back() {
+        let detail = Detail::default().with("status", 202).with("inner", json!({"b": 1, "a": 2}));
+        let (line, stamp) = chain().append(&about(), Fact::Intent, &detail, Timestamp::UNIX_EPOCH);
+        let text = String::from_utf8(line.bytes).unwrap();
+        let expected = format!(
+            r#"{{"action":"cdn_purge_executed","detail":{{"inner":{{"a":2,"b":1}},"status":202}},"fact":"intent","hash":"{}","jobId":"job-1","kind":"cdn.purge","payloadSha256":"{}","prevHash":"{NO_HASH}","process":"host-1-start","seq":1,"time":"1970-01-01T00:00:00.000Z","worker":"purger"}}"#,
+            stamp.hash,
+            hash::sha256(r#"{"paths":["/a"]}"#),
+        );
+        assert_eq!(text.trim_end(), expected);
+        assert_eq!(read(text.trim_end().as_bytes()).unwrap().link(), Link { seq: 1, hash: stamp.hash.clone() });
+        let without = text.trim_end().replace(&format!(r#""hash":"{}","#, stamp.hash), "");
+        assert_eq!(hash::sha256(without), stamp.hash, "cutting the member out of the text does as well");
+    }
+
+    #[test]
+    fn every_line_names_the_one_before() {
+        let read = |line: &Vec<u8>| read(line.trim_ascii_end()).unwrap();
+        let all: Vec<Record> = lines(3).iter().map(read).collect();
+        assert_eq!(all[0].prev_hash, NO_HASH);
+        assert_eq!((all[1].seq, &all[1].prev_hash), (2, &all[0].hash));
+        assert_eq!((all[2].seq, &all[2].prev_hash), (3, &all[1].hash));
+    }
+
+    #[test]
+    fn any_byte_changed_to_any_other_shows() {
+        let line = lines(1).remove(0);
+        let line = line.trim_ascii_end();
+        for place in 0..line.len() {
+            for byte in (0..=u8::MAX).filter(|byte| *byte != line[place]) {
+                let mut changed = line.to_vec();
+                changed[place] = byte;
+                assert!(read(&changed).is_err(), "byte {place} as {byte}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_without_a_job_and_one_written_otherwise() {
+        let nobody = About { job: None, payload_sha256: None, ..about() };
+        let (line, _) = chain().append(&nobody, Fact::Intent, &Detail::default(), Timestamp::UNIX_EPOCH);
+        let text = String::from_utf8(line.bytes).unwrap();
+        assert!(read(text.trim_end().as_bytes()).unwrap().members["jobId"].is_null());
+        assert!(read(text.trim_end().replace(r#""seq":1"#, r#""seq": 1"#).as_bytes()).is_err());
+        assert!(read(text.trim_end().replace(r#""seq":1"#, r#""seq":1,"seq":1"#).as_bytes()).is_err(), "twice");
+    }
+}

@@ -1,0 +1,242 @@
+//! The audit with its tasks, on a real file that fails when a test says so.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::{
+    audit::{
+        file::tests::{Faults, Folder},
+        writer::RETRY,
+    },
+    clock::Clock,
+    worker::tasks::Ended,
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[derive(Debug)]
+struct Noon;
+
+impl Clock for Noon {
+    fn now(&self) -> Timestamp {
+        "2026-03-01T12:00:00Z".parse().unwrap()
+    }
+}
+
+/// An audit on files of its own.
+pub struct Rig {
+    pub audit: Audit,
+    pub faults: Arc<Faults>,
+    pub folder: Folder,
+    tasks: crate::worker::tasks::Tasks,
+    ended: Ended,
+    stop: CancellationToken,
+}
+
+impl Rig {
+    pub fn new() -> Self {
+        let folder = Folder::new();
+        let (log, end) = LogFile::open(&folder.series(), 100_000).unwrap();
+        let faults = Arc::clone(&log.faults);
+        let (audit, writer) = Audit::open("p".to_owned(), log, end, Arc::new(Noon));
+        let (tasks, ended) = crate::worker::tasks::Tasks::new();
+        writer.start(&tasks);
+        Self { audit, faults, folder, tasks, ended, stop: CancellationToken::new() }
+    }
+
+    pub fn begin(&self, job: &str) -> Trail {
+        self.audit.begin(Kind::CdnPurge, &id(job), "cdn_purge_executed", &json!({"paths": ["/hush"]}))
+    }
+
+    async fn intend(&self, jobs: &[JobId]) -> Result<Intent, Unwritten> {
+        let detail = Detail::default().with("method", "POST");
+        timeout(SOON, self.audit.intend(Kind::CdnPurge, jobs, &detail, &self.stop)).await.expect("in time")
+    }
+
+    pub fn facts(&self) -> Vec<Value> {
+        self.folder.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    pub async fn wait_for(&self, condition: impl FnMut(&Condition) -> bool) {
+        let mut conditions = self.audit.conditions();
+        timeout(SOON, conditions.wait_for(condition)).await.expect("in time").unwrap();
+    }
+}
+
+fn id(job: &str) -> JobId {
+    JobId::parse(job).unwrap()
+}
+
+pub fn is_braked(condition: &Condition) -> bool {
+    matches!(condition, Condition::Braked(_))
+}
+
+#[tokio::test]
+async fn a_shared_call_has_an_intent_and_an_effect_for_every_job_and_payloads_are_only_hashed() {
+    let rig = Rig::new();
+    let trails = [rig.begin("one"), rig.begin("two")];
+    let mut intent = rig.intend(&[id("one"), id("two")]).await.unwrap();
+    assert_eq!(rig.facts().len(), 2, "it is in the file before the call");
+    assert_eq!(trails[0].extent(), Extent { last: Some(1), sent: false });
+    intent.sent();
+    intent.effect(Effect::Done, &Detail::default().with("status", 202));
+    assert_eq!(trails.each_ref().map(Trail::extent), [3, 4].map(|last| Extent { last: Some(last), sent: true }));
+    let stamp = rig.audit.outcome(trails[0].about(), &Detail::default()).unwrap();
+    rig.audit.durable(stamp.seq).await.unwrap();
+    assert_eq!(rig.folder.verified(), 5);
+    let told: Vec<_> = rig
+        .facts()
+        .iter()
+        .map(|fact| [&fact["seq"], &fact["jobId"], &fact["fact"], &fact["detail"]].map(ToString::to_string).join(" "))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            r#"1 "one" "intent" {"method":"POST"}"#,
+            r#"2 "two" "intent" {"method":"POST"}"#,
+            r#"3 "one" "effect" {"intent":1,"result":"done","status":202}"#,
+            r#"4 "two" "effect" {"intent":2,"result":"done","status":202}"#,
+            r#"5 "one" "outcome" {}"#,
+        ]
+    );
+    let hash = payload_sha256(&json!({"paths": ["/hush"]}));
+    assert!(
+        rig.facts().iter().all(|fact| fact["payloadSha256"] == hash.as_str() && fact["action"] == "cdn_purge_executed")
+    );
+    assert!(!rig.folder.text().contains("hush"));
+}
+
+#[tokio::test]
+async fn an_intent_that_is_dropped_says_whether_the_call_was_sent() {
+    let rig = Rig::new();
+    let _trail = rig.begin("one");
+    drop(rig.intend(&[id("one")]).await.unwrap());
+    let mut intent = rig.intend(&[]).await.unwrap();
+    intent.sent();
+    drop(intent);
+    rig.audit.all_durable().await.unwrap();
+    let told: Vec<_> =
+        rig.facts().iter().map(|fact| (fact["jobId"].clone(), fact["detail"]["result"].clone())).collect();
+    assert_eq!(told[1], (json!("one"), json!("unsent")));
+    assert_eq!(told[3], (Value::Null, json!("unknown")), "on the process's own behalf");
+}
+
+#[tokio::test]
+async fn a_job_that_runs_again_is_not_forgotten_with_its_first_run() {
+    let rig = Rig::new();
+    let first = rig.begin("one");
+    let second = rig.begin("one");
+    drop(first);
+    drop(rig.intend(&[id("one")]).await.unwrap());
+    assert!(second.extent().last.is_some());
+}
+
+#[tokio::test]
+async fn many_at_once_are_in_one_chain() {
+    let rig = Rig::new();
+    let one = async |n: usize| {
+        let job = format!("job-{n}");
+        let trail = rig.begin(&job);
+        rig.intend(&[id(&job)]).await.unwrap().effect(Effect::Done, &Detail::default());
+        let stamp = rig.audit.outcome(trail.about(), &Detail::default()).unwrap();
+        timeout(SOON, rig.audit.durable(stamp.seq)).await.expect("in time").unwrap();
+    };
+    futures_util::future::join_all((0..500).map(one)).await;
+    assert_eq!(rig.folder.verified(), 1500);
+    assert!(rig.folder.files().len() > 1, "over several files");
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_no_room_nothing_is_intended_and_nothing_durable_until_there_is() {
+    let rig = Rig::new();
+    let trail = rig.begin("one");
+    let mut intent = rig.intend(&[id("one")]).await.unwrap();
+    intent.sent();
+    rig.faults.leave_room(Some(10));
+    intent.effect(Effect::Done, &Detail::default());
+    rig.wait_for(is_braked).await;
+    assert!(rig.audit.conditions().borrow().trouble().unwrap().contains("cannot be written"));
+    let outcome = rig.audit.outcome(trail.about(), &Detail::default()).unwrap();
+    let waits = timeout(20 * RETRY, rig.audit.durable(outcome.seq)).await;
+    assert!(waits.is_err(), "nothing may be acknowledged");
+    let before = rig.folder.text();
+    let waits =
+        timeout(20 * RETRY, rig.audit.intend(Kind::CdnPurge, &[id("one")], &Detail::default(), &rig.stop)).await;
+    assert!(waits.is_err(), "no call may be sent");
+    rig.stop.cancel();
+    rig.intend(&[id("one")]).await.expect_err("whoever is stopped does not wait");
+    assert_eq!(rig.folder.text(), before);
+    assert_eq!(rig.folder.verified(), 1);
+
+    rig.faults.leave_room(None);
+    rig.wait_for(|condition| *condition == Condition::Well).await;
+    timeout(SOON, rig.audit.durable(outcome.seq)).await.expect("in time").unwrap();
+    assert_eq!(rig.folder.verified(), 3, "what was refused left nothing");
+    assert!(!rig.tasks_ended());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_intent_that_hits_the_full_disk_is_not_followed_by_its_call() {
+    let rig = Rig::new();
+    rig.faults.leave_room(Some(10));
+    let trail = rig.begin("one");
+    let stopping = async {
+        rig.wait_for(is_braked).await;
+        rig.stop.cancel();
+    };
+    let jobs = [id("one")];
+    let (refused, ()) = tokio::join!(rig.intend(&jobs), stopping);
+    refused.expect_err("it is not in the file");
+    assert!(!trail.extent().sent);
+    rig.faults.leave_room(None);
+    timeout(SOON, rig.audit.all_durable()).await.expect("in time").unwrap();
+    assert_eq!(rig.facts()[1]["detail"]["result"], "unsent");
+}
+
+#[tokio::test]
+async fn a_failed_sync_ends_the_process_and_nothing_counts_as_durable_after_it() {
+    let mut rig = Rig::new();
+    let stamp = rig.audit.outcome(rig.begin("one").about(), &Detail::default()).unwrap();
+    rig.audit.durable(stamp.seq).await.unwrap();
+    rig.faults.fail_syncs();
+    let stamp = rig.audit.outcome(rig.begin("two").about(), &Detail::default()).unwrap();
+    let durable = timeout(SOON, rig.audit.durable(stamp.seq)).await.expect("in time");
+    assert_eq!(durable, Err(Unwritten));
+    assert_eq!(timeout(SOON, rig.ended.next()).await.expect("in time"), "audit sync");
+    rig.intend(&[id("one")]).await.expect_err("no call is sent any more");
+}
+
+#[tokio::test]
+async fn without_an_audit_nothing_waits_and_nothing_is_written() {
+    let audit = Audit::off();
+    let trail = audit.begin(Kind::CdnPurge, &id("one"), "x", &json!({}));
+    let intent =
+        audit.intend(Kind::CdnPurge, &[id("one")], &Detail::default(), &CancellationToken::new()).await.unwrap();
+    intent.effect(Effect::Done, &Detail::default());
+    assert_eq!(audit.outcome(trail.about(), &Detail::default()), None);
+    assert_eq!(trail.extent(), Extent::default());
+    audit.all_durable().await.unwrap();
+    audit.well().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_written_last_is_durable_when_it_is_closed() {
+    let rig = Rig::new();
+    for _ in 0..100 {
+        drop(rig.audit.propose(Kind::CdnPurge, &[], &Detail::default()));
+    }
+    rig.audit.close().await;
+    rig.tasks.stop().await;
+    assert_eq!(rig.folder.verified(), 200);
+}
+
+impl Rig {
+    fn tasks_ended(mut self) -> bool {
+        futures_util::FutureExt::now_or_never(self.ended.next()).is_some()
+    }
+}

@@ -1,0 +1,129 @@
+//! Reads audit files back and names every line that was changed, is missing or is out of order; with events, also what
+//! was cut off at the end, which the files alone cannot show. Files may be given in any order, and of several chains.
+//!
+//! Bounded in memory by the number of files, of what is wrong, and of events.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use self::{chain::Walk, events::Wanted};
+use super::{
+    names,
+    record::{self, Flaw, Record},
+};
+
+mod chain;
+pub mod events;
+#[cfg(test)]
+mod tests;
+
+/// One line of a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Place {
+    /// The file.
+    pub file: PathBuf,
+    /// From 1.
+    pub line: u64,
+}
+
+/// Something that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Problem {
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What.
+    pub problem: String,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Files read.
+    pub files: usize,
+    /// Lines read.
+    pub lines: u64,
+    /// Chains they are of.
+    pub chains: usize,
+    /// Events that name a line.
+    pub events: usize,
+    /// What is wrong; empty where all is well.
+    pub problems: Vec<Problem>,
+}
+
+/// A line of a file that is being read: its place, and what it says.
+type Found = (Place, Result<Record, Flaw>);
+
+/// Verifies `files`, against `events` where there are any.
+pub fn verify(files: &[PathBuf], mut events: Wanted) -> io::Result<Report> {
+    let mut report = Report { events: events.len(), ..Report::default() };
+    let mut walks: Vec<Walk> = Vec::new();
+    for (path, first) in ordered(files)? {
+        report.files += 1;
+        let walk = walk_of(&mut walks, &path, first.as_ref());
+        for found in lines(&path)? {
+            let (place, read) = found?;
+            report.lines += 1;
+            if let Ok(record) = &read {
+                events.met(record);
+            }
+            walks[walk].step(place, read);
+        }
+    }
+    report.chains = walks.len();
+    report.problems = walks.into_iter().flat_map(Walk::end).chain(events.end()).collect();
+    report.problems.sort();
+    Ok(report)
+}
+
+/// The lines of a file, one after the other.
+pub fn lines(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Found>> + use<>> {
+    let named = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let file = File::open(path).map_err(|error| named(path, error))?;
+    let (mut reader, path, mut number) = (BufReader::new(file), path.to_owned(), 0);
+    Ok(std::iter::from_fn(move || {
+        let mut line = Vec::new();
+        match reader.read_until(b'\n', &mut line) {
+            Ok(0) => return None,
+            Ok(_) => {}
+            Err(error) => return Some(Err(named(&path, error))),
+        }
+        number += 1;
+        let read = match line.strip_suffix(b"\n") {
+            Some(line) => record::read(line),
+            None => Err(Flaw { why: "it has no end: it is being written, or was torn by a crash", hashes: Vec::new() }),
+        };
+        Some(Ok((Place { file: path.clone(), line: number }, read)))
+    }))
+}
+
+/// The files in the order in which they were written, each with its first line that can be read.
+fn ordered(files: &[PathBuf]) -> io::Result<Vec<(PathBuf, Option<Record>)>> {
+    let mut by_first = BTreeMap::new();
+    for path in files {
+        let first = lines(path)?.find_map(|found| found.map(|(_, read)| read.ok()).transpose()).transpose()?;
+        by_first.insert((first.as_ref().map_or(u64::MAX, |record| record.seq), path.clone()), first);
+    }
+    Ok(by_first.into_iter().map(|((_, path), first)| (path, first)).collect())
+}
+
+/// The chain that a file goes on with: the one whose last line its first names; where none does, one of the same name,
+/// or the only one there is.
+fn walk_of(walks: &mut Vec<Walk>, path: &Path, first: Option<&Record>) -> usize {
+    let stem = names::stem(path);
+    let begins = first.is_some_and(|first| first.prev_hash == record::NO_HASH);
+    let by_hash = || walks.iter().position(|walk| first.is_some_and(|first| walk.ends_in(&first.prev_hash)));
+    let by_name = || walks.iter().position(|walk| walk.stem == stem);
+    let only = || (walks.len() == 1).then_some(0);
+    let known = if begins { None } else { by_hash().or_else(by_name).or_else(only) };
+    known.unwrap_or_else(|| {
+        walks.push(Walk::new(stem));
+        walks.len() - 1
+    })
+}

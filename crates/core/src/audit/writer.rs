@@ -1,0 +1,180 @@
+//! The two tasks behind the audit: one writes the lines that wait, many at once; one syncs what was written, as soon as
+//! somebody needs it durable. Neither waits for the other, so that an intent is written while a sync goes on.
+//!
+//! What cannot be written stays in order and is tried again every [`RETRY`]; a sync that failed ends both tasks, and
+//! with them the process: after it nobody knows what is on the disk.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{task::spawn_blocking, time::sleep};
+use tracing::{error, info, warn};
+
+use super::{
+    Shared,
+    file::{LogFile, SyncHandle, WriteError},
+    record::Line,
+};
+use crate::{metric, worker::tasks::Tasks};
+
+/// Between two tries while nothing can be written.
+pub const RETRY: Duration = Duration::from_secs(2);
+
+/// Whether lines can be written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// They can.
+    #[default]
+    Well,
+    /// Not now: why.
+    Braked(String),
+    /// Never again in this process.
+    Failed,
+}
+
+impl Condition {
+    /// Why the brake is on.
+    pub fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Braked(why) => Some(why.clone()),
+            Self::Failed => Some("the audit log failed: the process ends".to_owned()),
+            Self::Well => None,
+        }
+    }
+}
+
+/// What a sync makes durable: all lines up to `written`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mark {
+    pub(super) written: u64,
+    file: Option<SyncHandle>,
+}
+
+impl Mark {
+    /// What an earlier process wrote.
+    pub(super) fn up_to(written: u64) -> Self {
+        Self { written, file: None }
+    }
+}
+
+/// The tasks, before they run.
+#[derive(Debug)]
+pub struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) log: LogFile,
+}
+
+impl Writer {
+    /// Runs both tasks; each ends the process when it ends.
+    pub fn start(self, tasks: &Tasks) {
+        tasks.spawn("audit sync", sync(Arc::clone(&self.shared)));
+        tasks.spawn("audit", self.run());
+    }
+
+    async fn run(self) {
+        let Self { shared, mut log } = self;
+        loop {
+            let lines = shared.taken().await;
+            let writing = spawn_blocking(move || {
+                let (written, result) = log.write(&lines);
+                (log, lines, written, result)
+            });
+            // One that panicked has lost the file.
+            let Ok((returned, mut lines, written, result)) = writing.await else { return shared.fail() };
+            log = returned;
+            shared.wrote(&lines[..written], &log);
+            match result {
+                Ok(()) => shared.lift(),
+                Err(WriteError::NotNow(error)) => shared.brake(&format!("{}: {error}", log.name())),
+                Err(WriteError::Sync(error)) => return shared.unsynced(&error),
+            }
+            let left = lines.split_off(written);
+            if !left.is_empty() {
+                shared.put_back(left);
+                sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Syncs what was written whenever somebody waits for it: all that asked meanwhile share the next sync.
+async fn sync(shared: Arc<Shared>) {
+    let (mut wanted, mut written) = (shared.wanted.subscribe(), shared.written.subscribe());
+    let mut condition = shared.condition.subscribe();
+    loop {
+        let synced = *shared.synced.borrow();
+        // Neither fails: the senders are in `shared`.
+        let Ok(wanted) = wanted.wait_for(|wanted| *wanted > synced).await.map(|wanted| *wanted) else { return };
+        let _ = written.wait_for(|mark| mark.written > synced).await;
+        tokio::select! {
+            _ = written.wait_for(|mark| mark.written >= wanted) => {}
+            _ = condition.wait_for(|condition| *condition != Condition::Well) => {}
+        }
+        let Mark { written, file } = shared.written.borrow().clone();
+        if let Some(file) = file {
+            match spawn_blocking(move || file.sync()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return shared.unsynced(&error),
+                Err(_) => return shared.fail(),
+            }
+        }
+        shared.synced.send_replace(written);
+    }
+}
+
+impl Shared {
+    /// All lines that wait, once there are any.
+    async fn taken(&self) -> Vec<Line> {
+        loop {
+            let lines = std::mem::take(&mut self.book().waiting);
+            if !lines.is_empty() {
+                return lines;
+            }
+            self.work.notified().await;
+        }
+    }
+
+    /// Lets `lines` wait again, before those that came since.
+    fn put_back(&self, mut lines: Vec<Line>) {
+        let mut book = self.book();
+        lines.append(&mut book.waiting);
+        book.waiting = lines;
+    }
+
+    fn wrote(&self, lines: &[Line], log: &LogFile) {
+        metrics::counter!(metric::AUDIT_RECORDS).increment(lines.len() as u64);
+        if let Some(last) = lines.last() {
+            self.written.send_replace(Mark { written: last.seq, file: log.syncable() });
+        }
+    }
+
+    fn lift(&self) {
+        if self.change(Condition::Well) {
+            info!("the audit log can be written again: the brake is off");
+        }
+    }
+
+    fn brake(&self, why: &str) {
+        if self.change(Condition::Braked(format!("the audit log cannot be written: {why}"))) {
+            warn!(why, "the audit log cannot be written: nothing is changed and nothing acknowledged until it can");
+        }
+    }
+
+    fn unsynced(&self, why: &io::Error) {
+        error!(%why, "the audit log could not be synced: nobody knows what of it is on the disk");
+        self.fail();
+    }
+
+    fn fail(&self) {
+        self.change(Condition::Failed);
+    }
+
+    fn change(&self, condition: Condition) -> bool {
+        self.condition.send_if_modified(|current| {
+            let changes = *current != condition && *current != Condition::Failed;
+            if changes {
+                *current = condition;
+            }
+            changes
+        })
+    }
+}

@@ -1,0 +1,125 @@
+//! A conclusion and what the audit has of it: the outcome is written down before the event that names it is made, and
+//! nothing is acknowledged before every fact of the job is durable.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::{conclusion::Conclusion, engine::Engine};
+use crate::{
+    audit::{
+        Audit, Extent, Trail,
+        record::{About, Detail, Stamp, payload_sha256},
+    },
+    event::{self, Ending, Outcome},
+    handler::JobHandler,
+    queue::Message,
+};
+
+/// How long a job that changed nothing waits here for an audit that cannot be written; then it waits in the queue.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is told of a job, written down.
+#[derive(Debug)]
+pub struct Audited {
+    /// What is told.
+    pub conclusion: Conclusion,
+    /// What has to be durable first.
+    pub(super) extent: Extent,
+}
+
+/// Whether a delivery may be settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// Every fact is durable.
+    Settle,
+    /// The audit cannot be written: the message goes back to the queue as it came.
+    GiveBack,
+}
+
+impl<H: JobHandler> Engine<H> {
+    /// Writes down how a job that ran here goes on or ends.
+    pub(super) fn audited(&self, mut conclusion: Conclusion, trail: &Trail) -> Audited {
+        if let Conclusion::Ends { ending, .. } = &mut conclusion {
+            let about = About { action: action_of::<H>(ending.outcome), ..trail.about().clone() };
+            ending.audit = self.audit.outcome(&about, &told(ending));
+        }
+        let Extent { last, sent } = trail.extent();
+        Audited { extent: Extent { last: outcome_of(&conclusion).or(last), sent }, conclusion }
+    }
+
+    /// Writes down how a job ended that was not run.
+    pub(super) fn audited_unrun(&self, mut conclusion: Conclusion, message: &Message) -> Audited {
+        if let Conclusion::Ends { ending, .. } = &mut conclusion {
+            ending.audit = outcome_unrun(&self.audit, action_of::<H>(ending.outcome), ending, message);
+        }
+        Audited { extent: Extent { last: outcome_of(&conclusion), sent: false }, conclusion }
+    }
+
+    /// Waits until what was written down is durable. What changed something is held until then, or until the process
+    /// stops; anything else goes back to the queue where that takes long.
+    pub(super) async fn leave_to_settle(&self, extent: Extent) -> Leave {
+        let durable = async {
+            match extent.last {
+                Some(seq) => self.audit.durable(seq).await,
+                None => self.audit.well().await,
+            }
+        };
+        let durable = tokio::select! {
+            biased;
+            durable = durable => durable.is_ok(),
+            () = self.give_up.cancelled() => false,
+            () = sleep(PATIENCE), if !extent.sent => false,
+        };
+        if durable {
+            return Leave::Settle;
+        }
+        warn!("the audit cannot be written: given back");
+        Leave::GiveBack
+    }
+}
+
+fn action_of<H: JobHandler>(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded => H::AUDIT_ACTION,
+        Outcome::Failed | Outcome::Expired => H::AUDIT_FAILURE,
+    }
+}
+
+fn outcome_of(conclusion: &Conclusion) -> Option<u64> {
+    match conclusion {
+        Conclusion::Ends { ending, .. } => ending.audit.as_ref().map(|stamp| stamp.seq),
+        Conclusion::GoesOn { .. } => None,
+    }
+}
+
+/// Writes down how the job in `message` ended, which was not run: which line says it.
+pub fn outcome_unrun(audit: &Audit, action: &'static str, ending: &Ending, message: &Message) -> Option<Stamp> {
+    let about = About {
+        job: Some(ending.job.clone()),
+        kind: ending.kind,
+        worker: ending.worker,
+        action,
+        payload_sha256: readable_payload(message),
+    };
+    audit.outcome(&about, &told(ending))
+}
+
+/// What the audit tells of an ending: codes, never messages, which may quote the payload.
+fn told(ending: &Ending) -> Detail {
+    let of_error = |member: &str| ending.error.as_ref().and_then(|error| error.get(member)).cloned();
+    Detail::default()
+        .with("attempts", ending.attempts)
+        .with_some("cause", of_error("cause"))
+        .with_some("code", of_error("code"))
+        .with("eventId", event::event_id(ending.kind, &ending.job, ending.generation, ending.outcome).to_string())
+        .with("generation", ending.generation)
+        .with("outcome", ending.outcome.as_str())
+        .with("requests", ending.requests)
+}
+
+fn readable_payload(message: &Message) -> Option<String> {
+    let job: serde_json::Value = serde_json::from_slice(&message.body).ok()?;
+    job.get("payload").map(payload_sha256)
+}

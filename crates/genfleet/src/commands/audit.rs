@@ -1,0 +1,187 @@
+//! `genfleet audit`: reads audit files back. `verify` names what was changed in them, `show` tells one job's facts.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufReader},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::Subcommand;
+use genfleet_core::{
+    audit::{
+        record::Record,
+        verify::{self, Report, events::Wanted},
+    },
+    job::JobId,
+    options::ConfigError,
+};
+use serde_json::{Value, json};
+
+use super::EXIT_FAILED;
+
+/// What is asked.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    #[command(subcommand)]
+    question: Question,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Question {
+    /// Name every line that was changed, is missing or is out of order: exit 1 where there is one
+    Verify {
+        /// All files of the chains, in any order
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+
+        /// Events as JSON lines (- reads them from stdin), as `genfleet events` and `run` print them: shows what was
+        /// cut off at the end, too
+        #[arg(long, value_name = "FILE")]
+        events: Option<PathBuf>,
+
+        /// Tell it as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the facts of one job
+    Show {
+        /// Whose
+        #[arg(value_name = "JOBID")]
+        job: String,
+
+        /// Where to look [default: the files genfleet-audit-*.jsonl here]
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+
+        /// Tell them as JSON, a fact a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Answers.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    match &options.question {
+        Question::Verify { files, events, json } => {
+            let report = verify::verify(&chained(files), wanted(events.as_deref())?)?;
+            print(&report, *json);
+            Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+        }
+        Question::Show { job, files, json } => show(job, files, *json),
+    }
+}
+
+/// Without what processes leave beside their files.
+fn chained(files: &[PathBuf]) -> Vec<PathBuf> {
+    let beside = |path: &&PathBuf| path.extension().is_some_and(|suffix| suffix == "lock" || suffix == "torn");
+    for path in files.iter().filter(beside) {
+        eprintln!("{}: of no chain, passed over", path.display());
+    }
+    files.iter().filter(|path| !beside(path)).cloned().collect()
+}
+
+fn wanted(events: Option<&Path>) -> anyhow::Result<Wanted> {
+    let Some(path) = events else { return Ok(Wanted::default()) };
+    let read = if path == Path::new("-") {
+        Wanted::read(io::stdin().lock(), path)
+    } else {
+        File::open(path).and_then(|file| Wanted::read(BufReader::new(file), path))
+    };
+    read.with_context(|| format!("--events {} cannot be read", path.display()))
+}
+
+fn print(report: &Report, as_json: bool) {
+    if as_json {
+        return println!("{}", json!(report));
+    }
+    for found in &report.problems {
+        println!("{}:{}: {}", found.place.file.display(), found.place.line, found.problem);
+    }
+    let Report { files, lines, chains, events, problems } = report;
+    let against = if *events > 0 { format!(", against {events} events") } else { String::new() };
+    eprintln!("{lines} lines of {chains} chains in {files} files{against}: {} problems", problems.len());
+}
+
+/// One fact of a job, and where it was found.
+struct Found {
+    place: verify::Place,
+    record: Record,
+}
+
+fn show(job: &str, files: &[PathBuf], as_json: bool) -> anyhow::Result<ExitCode> {
+    if JobId::parse(job).is_none() {
+        return Err(ConfigError::new(format!("{job:?} is no job id: 1 to 128 of A-Z a-z 0-9 . _ : -")).into());
+    }
+    let files = if files.is_empty() { here()? } else { chained(files) };
+    let facts = facts(job, &files)?;
+    if facts.is_empty() {
+        eprintln!("no fact of job {job} in {} files", files.len());
+        return Ok(ExitCode::from(EXIT_FAILED));
+    }
+    for fact in &facts {
+        println!("{}", if as_json { fact.json().to_string() } else { fact.sentence() });
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The files that workers leave where they were started.
+fn here() -> anyhow::Result<Vec<PathBuf>> {
+    let ours = |name: &str| name.starts_with("genfleet-audit-") && name.ends_with(".jsonl");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(".")? {
+        let name = entry?.file_name();
+        if name.to_str().is_some_and(ours) {
+            files.push(PathBuf::from(name));
+        }
+    }
+    if files.is_empty() {
+        return Err(ConfigError::new("there is no genfleet-audit-*.jsonl here: name the files").into());
+    }
+    Ok(files)
+}
+
+/// In the order in which they happened; of one moment, in that of their files.
+fn facts(job: &str, files: &[PathBuf]) -> anyhow::Result<Vec<Found>> {
+    let mut facts = Vec::new();
+    for path in files {
+        for found in verify::lines(path)? {
+            match found? {
+                (place, Ok(record)) if record.text("jobId") == job => facts.push(Found { place, record }),
+                (_, Ok(_)) => {}
+                (place, Err(flaw)) => {
+                    eprintln!("{}:{}: passed over: {}", place.file.display(), place.line, flaw.why);
+                }
+            }
+        }
+    }
+    let key = |found: &Found| (found.record.text("time").to_owned(), found.place.file.clone(), found.record.seq);
+    facts.sort_by_key(key);
+    Ok(facts)
+}
+
+impl Found {
+    fn json(&self) -> Value {
+        json!({ "file": self.place.file, "line": self.place.line, "hash": self.record.hash, "fact": self.record.members })
+    }
+
+    fn sentence(&self) -> String {
+        let (record, place) = (&self.record, &self.place);
+        let detail = record.members.get("detail").and_then(Value::as_object);
+        let told = detail.into_iter().flatten().map(|(name, value)| match value.as_str() {
+            Some(text) => format!("{name}={text}"),
+            None => format!("{name}={value}"),
+        });
+        let told: Vec<String> = told.collect();
+        let (time, fact, action) = (record.text("time"), record.text("fact"), record.text("action"));
+        format!(
+            "{time}  {fact:<7}  {action}  {}\n    seq {} of {}, {}:{}",
+            told.join(" "),
+            record.seq,
+            record.text("process"),
+            place.file.display(),
+            place.line
+        )
+    }
+}
