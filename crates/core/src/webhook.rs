@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use self::{
-    address_guard::AddressRefused,
+    address_guard::{AddressRefused, AllowList},
     delivery::Deliverer,
     hosts::Hosts,
     options::{Route, WebhookOptions},
@@ -53,6 +53,17 @@ struct Delivering {
     retry_scale: f64,
 }
 
+impl Delivering {
+    fn new(options: &WebhookOptions, allowed: &AllowList, secrets: Secrets) -> Result<Self, ConfigError> {
+        Ok(Self {
+            secrets,
+            post: Post::new(allowed.clone(), options.webhook_ca_file.as_deref())?,
+            concurrency: options.webhook_concurrency,
+            retry_scale: options.webhook_retry_scale,
+        })
+    }
+}
+
 impl Webhooks {
     /// What the settings and the secret in the environment say. A TLS provider is installed before.
     pub fn new(options: &WebhookOptions) -> Result<Self, ConfigError> {
@@ -63,33 +74,11 @@ impl Webhooks {
     /// The same with secrets from elsewhere.
     pub fn with_secrets(options: &WebhookOptions, secrets: Option<Secrets>) -> Result<Self, ConfigError> {
         let (routes, allowed) = (options.routes()?, options.allowed());
-        if secrets.is_none() && !routes.is_empty() {
-            return Err(ConfigError::new(format!(
-                "--webhook-url is set, but deliveries could not be signed: set {VARIABLE}, or {VARIABLE}_FILE to a file, to whsec_ and at least 24 random bytes in base64 (openssl rand -base64 32)"
-            )));
-        }
-        if let Some(route) = routes.iter().find(|route| !allowed.allows_scheme(&route.receiver)) {
-            return Err(ConfigError::new(format!(
-                "--webhook-url {}: must begin with https://; for a receiver without TLS name its host in --webhook-allow, too",
-                route.receiver
-            )));
-        }
-        for (receiver, AddressRefused { what, .. }) in
-            routes.iter().filter_map(|route| Some((&route.receiver, allowed.judge_literal(&route.receiver).err()?)))
-        {
-            warn!(%receiver, "--webhook-url has {what} address: deliveries will be refused unless --webhook-allow opens it");
-        }
-        if let Some(short) = secrets.as_ref().map(Secrets::short).filter(|short| *short > 0) {
-            warn!(short, "{VARIABLE}: secrets of less than 24 bytes are too easy to guess");
-        }
+        check(&routes, &allowed, secrets.as_ref())?;
+        warn_of(&routes, &allowed, secrets.as_ref());
         let signing = if secrets.is_some() { Signing::Ready } else { Signing::Impossible };
-        let post = Post::new(allowed.clone(), options.webhook_ca_file.as_deref())?;
-        let delivering = secrets.filter(|_| options.webhook_concurrency > 0).map(|secrets| Delivering {
-            secrets,
-            post,
-            concurrency: options.webhook_concurrency,
-            retry_scale: options.webhook_retry_scale,
-        });
+        let delivers = secrets.filter(|_| options.webhook_concurrency > 0);
+        let delivering = delivers.map(|secrets| Delivering::new(options, &allowed, secrets)).transpose()?;
         Ok(Self { routes: routes.into(), rules: Rules::new(signing, allowed), delivering })
     }
 
@@ -129,6 +118,33 @@ impl Webhooks {
     /// Deliveries under way at once; 0 where this process makes none.
     pub fn concurrency(&self) -> usize {
         self.delivering.as_ref().map_or(0, |delivering| delivering.concurrency)
+    }
+}
+
+fn check(routes: &[Route], allowed: &AllowList, secrets: Option<&Secrets>) -> Result<(), ConfigError> {
+    if secrets.is_none() && !routes.is_empty() {
+        return Err(ConfigError::new(format!(
+            "--webhook-url is set, but deliveries could not be signed: set {VARIABLE}, or {VARIABLE}_FILE to a file, to whsec_ and at least 24 random bytes in base64 (openssl rand -base64 32)"
+        )));
+    }
+    let bare = routes.iter().find(|route| !allowed.allows_scheme(&route.receiver));
+    bare.map_or(Ok(()), |Route { receiver, .. }| {
+        Err(ConfigError::new(format!(
+            "--webhook-url {receiver}: must begin with https://; for a receiver without TLS name its host in --webhook-allow, too"
+        )))
+    })
+}
+
+/// What is allowed but may be a mistake.
+fn warn_of(routes: &[Route], allowed: &AllowList, secrets: Option<&Secrets>) {
+    for Route { receiver, .. } in routes {
+        if let Err(AddressRefused { what, .. }) = allowed.judge_literal(receiver) {
+            warn!(%receiver, "--webhook-url has {what} address: deliveries will be refused unless --webhook-allow opens it");
+        }
+    }
+    let short = secrets.map_or(0, Secrets::short);
+    if short > 0 {
+        warn!(short, "{VARIABLE}: secrets of less than 24 bytes are too easy to guess");
     }
 }
 

@@ -8,7 +8,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     Webhooks,
@@ -128,7 +128,11 @@ impl JobHandler for Deliverer {
         metrics::counter!(metric::WEBHOOK_DELIVERIES, "outcome" => outcome.as_str()).increment(1);
         match result {
             Ok(report) => Ok(Progress::Done(report)),
-            Err(error) => Err(JobError { details: told(&receiver, &event_id), ..error }),
+            Err(error) => {
+                // Unlike those of other kinds, its messages quote nothing of a payload.
+                info!(%receiver, event_id, outcome = outcome.as_str(), why = error.message, "not delivered");
+                Err(JobError { details: told(&receiver, &event_id), ..error })
+            }
         }
     }
 }

@@ -87,7 +87,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     install_tls();
     let store = options.store.clone().unwrap_or_else(|| PathBuf::from(default_store(&options.files[0])));
     let (mut tally, end) = block_on(batch(options, &store))?;
-    tally.undelivered = if tally.complete() { block_on(unfinished(&store))? } else { 0 };
+    tally.undelivered = if tally.complete() { block_on(left(&store))? } else { 0 };
     tally.print(options.json)?;
     if let End::Fault(reason) = end {
         bail!("{reason}. Start it again to go on");
@@ -115,12 +115,14 @@ fn default_store(first: &str) -> String {
     format!("{}.genfleet", if first == "-" { "stdin" } else { first })
 }
 
-/// What is not settled in a store that nobody works any more.
-async fn unfinished(path: &std::path::Path) -> anyhow::Result<u64> {
+/// What is not settled in a store that nobody works any more, or was settled so late that its event was not printed.
+async fn left(path: &std::path::Path) -> anyhow::Result<u64> {
     let store = SqliteQueue::open(path, Role::Tool, Arc::new(SystemClock))?;
-    let unfinished = store.unfinished().await?;
+    let printed = store.batch_cursor().await?;
+    let unprinted = store.events_after(printed, 1000).await?.len();
+    let left = store.unfinished().await? + unprinted as u64;
     store.close().await;
-    Ok(unfinished)
+    Ok(left)
 }
 
 async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tally, End)> {
