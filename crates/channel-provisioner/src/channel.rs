@@ -1,6 +1,7 @@
 //! The channel that a job asks for: what is sent, and what is told of it.
 
 use genfleet_core::job::{JobId, derived_id};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -29,7 +30,7 @@ pub struct Channel {
 }
 
 /// What is told of a channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// The channel's id.
@@ -51,7 +52,7 @@ pub struct Report {
 }
 
 /// What protects the page that the channel is embedded in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecurityProfile {
     /// Always: there is a policy in every channel.

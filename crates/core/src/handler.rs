@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::SharedClock,
+    contract::Terms,
     error::JobError,
     genesys::{
         client::GenesysClient,
@@ -51,13 +52,19 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
     /// What a begun job remembers, at most 16 KiB as JSON. Changes only by optional fields.
     type State: Serialize + DeserializeOwned + Default + Send;
     /// What a successful event reports.
-    type Report: Serialize + Send;
+    type Report: Serialize + JsonSchema + Send;
 
     /// The handler, with whatever it starts in the background.
     fn new(options: Self::Options, services: &Services) -> Result<Self, ConfigError>;
 
     /// What the schema cannot say. Pure: no I/O, no clock. Pointers start at `/payload`.
     fn validate(payload: &Self::Payload) -> Vec<Violation>;
+
+    /// What upstream systems are told of these rules, and of what else is its own: examples, codes. Whether that is
+    /// true is tested for every kind alike.
+    fn terms() -> Terms {
+        Terms::default()
+    }
 
     /// Works the job. May run more than once for one message: make it safe to repeat. Once
     /// [`JobContext::stop`] is cancelled, begin no further request, finish the one in flight and answer

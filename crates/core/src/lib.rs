@@ -1,10 +1,12 @@
 //! Genfleet's core: everything between a queue and the Genesys Cloud API that is the same for all workers.
 //!
 //! In reading order: a [`job`] comes out of a [`queue`], a [`worker`] hands it to its [`handler`], which calls
-//! the API through [`genesys`]; what went wrong is an [`error`], what came of it an [`event`].
+//! the API through [`genesys`]; what went wrong is an [`error`], what came of it an [`event`]. What upstream
+//! systems can rely on is the [`contract`].
 
 pub mod admin;
 pub mod clock;
+pub mod contract;
 pub mod error;
 pub mod event;
 pub mod genesys;

@@ -8,6 +8,7 @@ use genfleet_core::options::ConfigError;
 pub mod enqueue;
 pub mod events;
 pub mod run;
+pub mod schema;
 pub mod simulate;
 pub mod topology;
 pub mod up;

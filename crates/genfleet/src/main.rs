@@ -29,6 +29,8 @@ enum Command {
     Validate(commands::validate::Options),
     /// Show the events of jobs that ended
     Events(commands::events::Options),
+    /// Print the contract: schemas of jobs, reports and events, and the AsyncAPI document
+    Schema(commands::schema::Options),
     /// Print every exchange, queue and binding as JSON
     Topology(commands::topology::Options),
     /// Serve a stand-in for the Genesys Cloud API
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Enqueue(options) => commands::enqueue::run(&options),
         Command::Validate(options) => commands::validate::run(&options),
         Command::Events(options) => commands::events::run(&options),
+        Command::Schema(options) => commands::schema::run(&options),
         Command::Topology(options) => commands::topology::run(&options),
         Command::Simulate(options) => commands::simulate::run(&options),
     };

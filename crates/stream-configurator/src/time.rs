@@ -5,11 +5,17 @@ use jiff::Timestamp;
 /// `d` stands for a digit.
 const DATE_AND_TIME: &[u8] = b"dddd-dd-ddTdd:dd:dd";
 const OFFSET: &[u8] = b"dd:dd";
+/// In seconds. The only one that may have one more is the last of a day, at UTC.
+const DAY: i64 = 24 * 60 * 60;
 
 /// Whether `text` is a time of RFC 3339: date, `T`, time and offset, such as `2026-11-20T12:00:00Z`.
 pub fn is_rfc3339(text: &str) -> bool {
     let Some((date_and_time, rest)) = text.as_bytes().split_at_checked(DATE_AND_TIME.len()) else { return false };
-    fits(date_and_time, DATE_AND_TIME) && is_offset(without_fraction(rest)) && text.parse::<Timestamp>().is_ok()
+    let is_leap_second = date_and_time.ends_with(b":60");
+    let exists = |instant: Timestamp| !is_leap_second || instant.as_second().rem_euclid(DAY) == DAY - 1;
+    fits(date_and_time, DATE_AND_TIME)
+        && is_offset(without_fraction(rest))
+        && text.parse::<Timestamp>().is_ok_and(exists)
 }
 
 /// `text` as an ISO 8601 time: as it is where it keeps RFC 3339, written anew where it is another way to name an
@@ -55,6 +61,7 @@ mod tests {
             "2026-11-20T12:00:00.123456+02:00",
             "2024-02-29T00:00:00-00:00",
             "2016-12-31T23:59:60Z",
+            "2016-12-31T15:59:60.5-08:00",
         ] {
             assert!(is_rfc3339(good), "{good}");
         }
@@ -74,6 +81,8 @@ mod tests {
             "2025-02-29T00:00:00Z",
             "2026-13-01T00:00:00Z",
             "2026-11-20T24:00:00Z",
+            "2016-12-31T23:58:60Z",
+            "2016-12-31T23:59:60+01:00",
             "२०२६-11-20T12:00:00Z",
         ] {
             assert!(!is_rfc3339(bad), "{bad}");
