@@ -50,7 +50,8 @@ fn rules() -> Value {
             { "not": { "pattern": "\\*." } },
         ],
     });
-    let purges_all = json!({ "required": ["paths"], "properties": { "paths": { "contains": { "const": "/*" } } } });
+    let all = json!({ "type": "array", "contains": { "const": "/*" } });
+    let purges_all = json!({ "required": ["paths"], "properties": { "paths": all } });
     let says_so = json!({ "required": ["allowPurgeAll"], "properties": { "allowPurgeAll": { "const": true } } });
     json!({
         "properties": { "paths": { "items": path } },

@@ -57,13 +57,12 @@ fn outcomes() -> [Value; 2] {
     let ended = |outcome: &str| json!({ "properties": { "outcome": { "const": outcome } } });
     let succeeded = json!({
         "required": ["report"],
-        "not": { "required": ["error"] },
-        "properties": { "action": { "type": "string" } },
+        "properties": { "report": true, "error": false, "action": { "type": "string" } },
     });
-    let not_succeeded = json!({ "required": ["error"], "properties": { "action": { "type": "null" } } });
+    let not_succeeded = json!({ "required": ["error"], "properties": { "error": true, "action": { "type": "null" } } });
     let expired = json!({
-        "not": { "required": ["report"] },
         "properties": {
+            "report": false,
             "requests": { "const": 0 },
             "error": { "properties": { "code": { "const": "deadline_passed" } } },
         },
