@@ -15,14 +15,15 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Amqp, Message, eventually::between_looks};
+use crate::{Amqp, Message, assert_keeps_contract, eventually::between_looks};
 
 /// A reader's connection lasts no longer: the client library's consumer, acknowledgement or reopened channel may wait for
 /// ever for a broker that went away at the wrong moment.
 const READ_AT_MOST: Duration = Duration::from_secs(10);
 const CLOSE_AT_MOST: Duration = Duration::from_secs(2);
 
-/// The events of one prefix, in the order they came. Every one is kept: repeats are the test's to judge.
+/// The events of one prefix, in the order they came. Every one is kept: repeats are the test's to judge. Every one is
+/// as published, or the test that reads it fails.
 pub struct Events {
     arrived: UnboundedReceiver<Message>,
     _reader: AbortOnDropHandle<()>,
@@ -86,7 +87,9 @@ impl Events {
     }
 
     async fn before(&mut self, deadline: Instant) -> Option<Message> {
-        timeout_at(deadline, self.arrived.recv()).await.ok().flatten()
+        let message = timeout_at(deadline, self.arrived.recv()).await.ok().flatten()?;
+        assert_keeps_contract(&message.json());
+        Some(message)
     }
 
     fn read<F: Future<Output = ()> + Send + 'static>(reader: impl FnOnce(UnboundedSender<Message>) -> F) -> Self {

@@ -47,6 +47,7 @@ mod admin;
 mod amqp;
 mod broker;
 mod captured;
+mod contract;
 mod events;
 mod eventually;
 mod launch;
@@ -60,6 +61,7 @@ mod skip;
 
 pub use amqp::{Amqp, headers, json_properties};
 pub use broker::Broker;
+pub use contract::assert_keeps_contract;
 pub use events::Events;
 pub use eventually::{Verdict, eventually, seconds};
 pub use launch::Launch;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use genfleet_core::queue::sqlite::{Role, SqliteQueue};
-use harness::{Process, eventually, seconds};
+use harness::{Process, assert_keeps_contract, eventually, seconds};
 use serde_json::{Value, json};
 
 fn example() -> PathBuf {
@@ -53,11 +53,11 @@ fn run(folder: &Folder, arguments: &[&str]) -> Process {
 }
 
 fn events(process: &Process) -> Vec<Value> {
-    process
-        .stdout_lines()
-        .iter()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-        .collect()
+    let lines = process.stdout_lines();
+    let events: Vec<Value> =
+        lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect();
+    events.iter().for_each(assert_keeps_contract);
+    events
 }
 
 fn ids(events: &[Value]) -> BTreeSet<String> {

@@ -4,6 +4,7 @@ use genfleet_core::{
     hash,
     job::{JobId, derived_id},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -31,7 +32,7 @@ pub struct Channel {
 }
 
 /// What is told of a channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// The channel's id.
@@ -53,7 +54,7 @@ pub struct Report {
 }
 
 /// What protects the page that the channel is embedded in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecurityProfile {
     /// Always: there is a policy in every channel.

@@ -5,6 +5,7 @@
 //! and [`email`], the channel itself in [`channel`], the remote calls in [`api`], the last licence in [`licence`].
 
 use genfleet_core::{
+    contract::Terms,
     error::{ErrorClass, JobError},
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
@@ -23,6 +24,7 @@ use crate::{
 
 pub mod api;
 pub mod channel;
+pub mod contract;
 pub mod csp;
 pub mod domain;
 pub mod email;
@@ -78,6 +80,10 @@ impl JobHandler for ChannelProvisioner {
 
     fn validate(payload: &Payload) -> Vec<Violation> {
         payload.violations()
+    }
+
+    fn terms() -> Terms {
+        contract::terms()
     }
 
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Progress<Self>, JobError> {

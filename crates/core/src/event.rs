@@ -2,14 +2,17 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
+use self::shape::{CloudEvent, Data, Error};
 use crate::{
     audit::record::Stamp,
     error::JobError,
     job::{JobId, MAX_VIOLATIONS_TOLD, derived_id},
 };
+
+pub mod shape;
 
 /// An event is at most this long, in bytes.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;
@@ -96,57 +99,54 @@ impl Ending {
     /// The event. Lists are cut until it fits into [`MAX_EVENT_BYTES`].
     pub fn event(&self) -> Event {
         let id = event_id(self.kind, &self.job, self.generation, self.outcome);
-        let mut event = json!({
-            "specversion": "1.0",
-            "id": id,
-            "source": format!("/genfleet/{}", self.worker),
-            "type": format!("genfleet.{}.{}", self.kind, self.outcome.as_str()),
-            "subject": self.job,
-            "time": format!("{:.3}", self.time),
-            "datacontenttype": "application/json",
-            "data": {
-                "jobId": self.job,
-                "kind": self.kind,
-                "outcome": self.outcome.as_str(),
-                "action": self.action,
-                "environment": self.environment,
-                "attempts": self.attempts,
-                "generation": self.generation,
-                "requests": self.requests,
-                "latencyMs": self.latency_ms,
-                "queuedMs": self.queued_ms,
-            },
-        });
-        if let Some(stamp) = &self.audit {
-            event["data"]["audit"] = json!(stamp);
+        let event = CloudEvent {
+            specversion: "1.0",
+            id,
+            source: format!("/genfleet/{}", self.worker),
+            kind: format!("genfleet.{}.{}", self.kind, self.outcome.as_str()),
+            subject: self.job.to_string(),
+            time: format!("{:.3}", self.time),
+            datacontenttype: "application/json",
+            data: self.data(),
+            traceparent: self.traceparent.clone(),
+        };
+        // Cannot fail: all members are texts, numbers and JSON values.
+        Event { id, body: fitted(serde_json::to_value(event).unwrap_or_default()) }
+    }
+
+    fn data(&self) -> Data {
+        Data {
+            job_id: self.job.to_string(),
+            kind: self.kind,
+            outcome: self.outcome.as_str(),
+            action: self.action,
+            environment: self.environment.clone(),
+            attempts: self.attempts,
+            generation: self.generation,
+            requests: self.requests,
+            latency_ms: self.latency_ms,
+            queued_ms: self.queued_ms,
+            audit: self.audit.clone(),
+            report: self.report.clone(),
+            error: self.error.clone(),
         }
-        let optional = [("report", &self.report), ("error", &self.error)];
-        for (member, value) in optional.into_iter().filter_map(|(member, value)| Some((member, value.as_ref()?))) {
-            event["data"][member] = value.clone();
-        }
-        if let Some(traceparent) = &self.traceparent {
-            event["traceparent"] = traceparent.as_str().into();
-        }
-        Event { id, body: fitted(event) }
     }
 }
 
 /// `error` of a failed event.
 pub fn error_told(error: &JobError, code: &str, cause: Option<&str>) -> Value {
-    let mut told = Map::new();
-    told.insert("code".into(), code.into());
-    told.insert("message".into(), error.message.as_str().into());
-    let optional = [
-        ("cause", cause.map(Value::from)),
-        ("status", error.status.map(Value::from)),
-        ("requestId", error.request_id.as_deref().map(Value::from)),
-    ];
-    told.extend(optional.into_iter().filter_map(|(member, value)| Some((member.to_owned(), value?))));
-    if !error.violations.is_empty() {
-        let first = &error.violations[..error.violations.len().min(MAX_VIOLATIONS_TOLD)];
-        told.insert("violations".into(), json!(first));
-        told.insert("violationsTotal".into(), error.violations.len().into());
-    }
+    let total = error.violations.len();
+    let told = Error {
+        code: code.to_owned(),
+        message: error.message.clone(),
+        cause: cause.map(str::to_owned),
+        status: error.status,
+        request_id: error.request_id.clone(),
+        violations: error.violations.iter().take(MAX_VIOLATIONS_TOLD).cloned().collect(),
+        violations_total: (total > 0).then_some(total),
+    };
+    // As above.
+    let Ok(Value::Object(mut told)) = serde_json::to_value(told) else { return Value::Null };
     for (member, value) in &error.details {
         told.entry(member.clone()).or_insert_with(|| value.clone());
     }
@@ -193,6 +193,8 @@ fn collect_sizes(value: &Value, path: String, found: &mut Vec<(String, usize, bo
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn ending(report: Value) -> Ending {

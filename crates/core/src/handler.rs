@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     audit::{Intent, Unwritten, record::Detail},
     clock::SharedClock,
+    contract::Terms,
     error::JobError,
     genesys::{
         client::GenesysClient,
@@ -61,7 +62,7 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
     /// What a begun job remembers, at most 16 KiB as JSON. Changes only by optional fields.
     type State: Serialize + DeserializeOwned + Default + Send;
     /// What a successful event reports.
-    type Report: Serialize + Send;
+    type Report: Serialize + JsonSchema + Send;
 
     /// The handler, with whatever it starts in the background.
     fn new(options: Self::Options, services: &Services) -> Result<Self, ConfigError>;
@@ -72,6 +73,12 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
     /// How its jobs wait between attempts; `general` is what the settings say for all kinds.
     fn retries(&self, general: RetryPolicy) -> RetryPolicy {
         general
+    }
+
+    /// What upstream systems are told of these rules, and of what else is its own: examples, codes. Whether that is
+    /// true is tested for every kind alike.
+    fn terms() -> Terms {
+        Terms::default()
     }
 
     /// Works the job. May run more than once for one message: make it safe to repeat. Once

@@ -6,6 +6,7 @@
 use std::{fmt, str::FromStr};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -158,7 +159,7 @@ pub fn derived_id(name: &str) -> Uuid {
 }
 
 /// One thing wrong with a job, and where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Violation {
     /// JSON pointer from the job's root, e.g. `/payload/paths/1`.
     pub pointer: String,

@@ -2,11 +2,12 @@
 //!
 //! In reading order: a [`job`] comes out of a [`queue`], a [`worker`] hands it to its [`handler`], which calls
 //! the API through [`genesys`]; what went wrong is an [`error`], what came of it an [`event`], and what was changed is
-//! in the [`audit`].
+//! in the [`audit`]. What upstream systems can rely on is the [`contract`].
 
 pub mod admin;
 pub mod audit;
 pub mod clock;
+pub mod contract;
 pub mod error;
 pub mod event;
 pub mod genesys;

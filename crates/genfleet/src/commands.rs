@@ -9,6 +9,7 @@ pub mod audit;
 pub mod enqueue;
 pub mod events;
 pub mod run;
+pub mod schema;
 pub mod simulate;
 pub mod topology;
 pub mod up;

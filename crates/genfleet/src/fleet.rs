@@ -1,11 +1,12 @@
-//! The workers of this build. A new one is added here: its options, its kind, its scopes, its line in `work` and in
-//! `check`.
+//! The workers of this build. A new one is added here: its options, its kind, its scopes, its line in `work`, in
+//! `check` and in `contracts`.
 
 use std::sync::Arc;
 
 use clap::Args;
 use genfleet_channel_provisioner::ChannelProvisioner;
 use genfleet_core::{
+    contract::KindContract,
     handler::JobHandler,
     job::{Job, Kind, Rejection, schema::JobSchema},
     options::ConfigError,
@@ -98,6 +99,17 @@ impl Checker {
             Kind::WebhookDeliver => return None,
         })
     }
+}
+
+/// What upstream systems can rely on, kind by kind.
+pub fn contracts() -> [KindContract; 5] {
+    [
+        KindContract::of::<Purger>(),
+        KindContract::of::<StreamConfigurator>(),
+        KindContract::of::<ChannelProvisioner>(),
+        KindContract::of::<VniProvisioner>(),
+        KindContract::of::<ScanMonitor>(),
+    ]
 }
 
 fn schema<H: JobHandler>(webhooks: &Rules) -> JobSchema {

@@ -31,6 +31,8 @@ enum Command {
     Events(commands::events::Options),
     /// Read audit files back
     Audit(commands::audit::Options),
+    /// Print the contract: schemas of jobs, reports and events, and the AsyncAPI document
+    Schema(commands::schema::Options),
     /// Print every exchange, queue and binding as JSON
     Topology(commands::topology::Options),
     /// Serve a stand-in for the Genesys Cloud API
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Validate(options) => commands::validate::run(&options),
         Command::Events(options) => commands::events::run(&options),
         Command::Audit(options) => commands::audit::run(&options),
+        Command::Schema(options) => commands::schema::run(&options),
         Command::Topology(options) => commands::topology::run(&options),
         Command::Simulate(options) => commands::simulate::run(&options),
     };

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use genfleet_core::{
+    contract::Terms,
     error::JobError,
     handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
     job::{Kind, Violation},
@@ -22,6 +23,7 @@ use crate::{
 
 pub mod api;
 pub mod coalesce;
+pub mod contract;
 pub mod payload;
 pub mod progress;
 
@@ -62,6 +64,10 @@ impl JobHandler for Purger {
 
     fn validate(payload: &Payload) -> Vec<Violation> {
         payload.violations()
+    }
+
+    fn terms() -> Terms {
+        contract::terms()
     }
 
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Step<Self>, JobError> {

@@ -8,6 +8,7 @@
 use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
 use genfleet_core::{
+    contract::Terms,
     error::{ErrorClass, JobError},
     genesys::error::ApiError,
     handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
@@ -29,6 +30,7 @@ use crate::{
 };
 
 pub mod api;
+pub mod contract;
 pub mod in_flight;
 pub mod payload;
 pub mod poll;
@@ -89,6 +91,10 @@ impl JobHandler for ScanMonitor {
 
     fn validate(payload: &Payload) -> Vec<Violation> {
         payload.violations()
+    }
+
+    fn terms() -> Terms {
+        contract::terms()
     }
 
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Step<Self>, JobError> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use genfleet_core::hash;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -58,24 +59,38 @@ pub enum Verdict {
 }
 
 /// What is told of a scan.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
+    /// The file.
     file_id: String,
+    /// The platform's id of the scan.
     scan_id: String,
+    /// As the job asked.
     scan_engine: String,
+    /// The platform's word: `completed`, `failed`, or what it said last.
     status: Option<String>,
+    /// The platform's word, e.g. `clean` or `malware`.
     result: Option<String>,
+    /// Whether the platform put the file into quarantine.
     quarantined: Option<bool>,
+    /// As the job asked.
     quarantine_action: String,
-    /// `None` where nobody knows.
+    /// Whether something was found; null where nobody knows, which is not the same as false.
     threat_detected: Option<bool>,
+    /// How often the scan was asked for.
     polls: u32,
+    /// When it was ordered.
+    #[schemars(extend("format" = "date-time"))]
     initiated_at: String,
+    /// How long ordering took, waiting for the API's limits included, in milliseconds.
     initiation_ms: u64,
-    /// From asking for the scan until now.
+    /// From asking for the scan until the verdict, in milliseconds.
     total_latency_ms: u64,
+    /// As the job brought them.
     metadata: Option<Map<String, Value>>,
+    /// SHA-256 over the canonical JSON of `fileId`, `scanId`, `status`, `result` and `quarantined`; null without a
+    /// verdict.
     compliance_hash: Option<String>,
 }
 

@@ -6,6 +6,7 @@
 //! calls in [`api`].
 
 use genfleet_core::{
+    contract::Terms,
     error::JobError,
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
@@ -23,6 +24,7 @@ use crate::{
 };
 
 pub mod api;
+pub mod contract;
 pub mod definition;
 pub mod digest;
 pub mod field;
@@ -69,6 +71,10 @@ impl JobHandler for StreamConfigurator {
         let mut violations = payload.violations();
         violations.extend(too_large(&Definition::of(payload)));
         violations
+    }
+
+    fn terms() -> Terms {
+        contract::terms()
     }
 
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Progress<Self>, JobError> {

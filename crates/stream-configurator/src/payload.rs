@@ -78,7 +78,6 @@ pub struct Filter {
 #[schemars(!default)]
 pub struct Condition {
     /// Names separated by dots.
-    #[schemars(regex(pattern = r"^[^.\s]+(\.[^.\s]+)*$"))]
     pub field: String,
     /// How it is compared.
     pub operator: Operator,
@@ -113,17 +112,14 @@ pub enum Operator {
 #[schemars(!default)]
 pub struct Transformation {
     /// Names separated by dots.
-    #[schemars(regex(pattern = r"^[^.\s]+(\.[^.\s]+)*$"))]
     pub source_field: String,
     /// Names separated by dots, at most 32.
-    #[schemars(regex(pattern = r"^[^.\s]+(\.[^.\s]+)*$"))]
     pub target_field: String,
     /// What is made of it.
     #[serde(rename = "type")]
     pub kind: TransformationType,
     /// What `extract` takes out of each entry, e.g. `[].id`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^\[\](\.[^.\s\[\]]+)+$"))]
     pub path: Option<String>,
     /// What `transform` makes of it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -166,10 +162,8 @@ pub enum Format {
 #[schemars(!default)]
 pub struct AttributeMapping {
     /// Names separated by dots.
-    #[schemars(regex(pattern = r"^[^.\s]+(\.[^.\s]+)*$"))]
     pub source: String,
     /// Names separated by dots, at most 32.
-    #[schemars(regex(pattern = r"^[^.\s]+(\.[^.\s]+)*$"))]
     pub target: String,
 }
 

@@ -1,12 +1,13 @@
 //! What a successful job tells.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{definition::Definition, payload::Payload, projection::Projection, register::Registered};
 
 /// The report of a definition that is registered.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Names the definition.

@@ -1,15 +1,31 @@
 //! What counts as a time. Pure.
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil};
 
 /// `d` stands for a digit.
 const DATE_AND_TIME: &[u8] = b"dddd-dd-ddTdd:dd:dd";
 const OFFSET: &[u8] = b"dd:dd";
+/// In minutes.
+const DAY: i32 = 24 * 60;
 
-/// Whether `text` is a time of RFC 3339: date, `T`, time and offset, such as `2026-11-20T12:00:00Z`.
+/// Whether `text` is a time of RFC 3339: date, `T`, time and offset, such as `2026-11-20T12:00:00Z`. Also one that no
+/// instant can be, at the very end of the year 9999, which people write for "never".
 pub fn is_rfc3339(text: &str) -> bool {
     let Some((date_and_time, rest)) = text.as_bytes().split_at_checked(DATE_AND_TIME.len()) else { return false };
-    fits(date_and_time, DATE_AND_TIME) && is_offset(without_fraction(rest)) && text.parse::<Timestamp>().is_ok()
+    if !fits(date_and_time, DATE_AND_TIME) {
+        return false;
+    }
+    let written = without_fraction(rest);
+    let local = &text[..text.len() - written.len()];
+    let (Some(offset), Ok(local)) = (offset(written), local.parse::<civil::DateTime>()) else { return false };
+    let is_leap_second = date_and_time.ends_with(b":60");
+    !is_leap_second || is_end_of_day(local, offset)
+}
+
+/// Where a second more is inserted, should there be one: before midnight, UTC.
+fn is_end_of_day(local: civil::DateTime, offset: i32) -> bool {
+    let minute = i32::from(local.hour()) * 60 + i32::from(local.minute());
+    (minute - offset).rem_euclid(DAY) == DAY - 1
 }
 
 /// `text` as an ISO 8601 time: as it is where it keeps RFC 3339, written anew where it is another way to name an
@@ -27,12 +43,17 @@ fn without_fraction(rest: &[u8]) -> &[u8] {
     if digits == 0 { rest } else { &fraction[digits..] }
 }
 
-fn is_offset(rest: &[u8]) -> bool {
-    match rest {
-        [b'Z' | b'z'] => true,
-        [b'+' | b'-', offset @ ..] => fits(offset, OFFSET),
-        _ => false,
-    }
+/// In minutes; up to 23:59 either way.
+fn offset(written: &[u8]) -> Option<i32> {
+    let (sign, digits) = match written {
+        [b'Z' | b'z'] => return Some(0),
+        [b'+', digits @ ..] => (1, digits),
+        [b'-', digits @ ..] => (-1, digits),
+        _ => return None,
+    };
+    let number = |at: usize| i32::from(digits[at] - b'0') * 10 + i32::from(digits[at + 1] - b'0');
+    let (hours, minutes) = fits(digits, OFFSET).then(|| (number(0), number(3)))?;
+    (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes))
 }
 
 fn fits(text: &[u8], shape: &[u8]) -> bool {
@@ -55,6 +76,9 @@ mod tests {
             "2026-11-20T12:00:00.123456+02:00",
             "2024-02-29T00:00:00-00:00",
             "2016-12-31T23:59:60Z",
+            "2016-12-31T15:59:60.5-08:00",
+            "9999-12-31T23:59:59Z",
+            "0000-01-01T00:00:00+23:59",
         ] {
             assert!(is_rfc3339(good), "{good}");
         }
@@ -66,6 +90,7 @@ mod tests {
             "2026-11-20T12:00Z",
             "2026-11-20 12:00:00Z",
             "2026-11-20T12:00:00.Z",
+            "2026-11-20T12:00:00.0000000000Z",
             "2026-11-20T12:00:00+0200",
             "2026-11-20T12:00:00+02",
             "2026-11-20T12:00:00Z[Etc/UTC]",
@@ -74,6 +99,11 @@ mod tests {
             "2025-02-29T00:00:00Z",
             "2026-13-01T00:00:00Z",
             "2026-11-20T24:00:00Z",
+            "2026-11-20T12:00:00+24:00",
+            "2026-11-20T12:00:00-25:59",
+            "2026-11-20T12:00:00+23:60",
+            "2016-12-31T23:58:60Z",
+            "2016-12-31T23:59:60+01:00",
             "२०२६-11-20T12:00:00Z",
         ] {
             assert!(!is_rfc3339(bad), "{bad}");

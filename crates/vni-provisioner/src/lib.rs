@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use genfleet_core::{
+    contract::Terms,
     error::JobError,
     handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
     job::{Kind, Violation},
@@ -27,6 +28,7 @@ use crate::{
 
 pub mod api;
 pub mod busy;
+pub mod contract;
 pub mod creation;
 pub mod gateway;
 pub mod inventory;
@@ -87,6 +89,10 @@ impl JobHandler for VniProvisioner {
 
     fn validate(payload: &Payload) -> Vec<Violation> {
         payload.violations()
+    }
+
+    fn terms() -> Terms {
+        contract::terms()
     }
 
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Step<Self>, JobError> {

@@ -4,6 +4,7 @@ use genfleet_core::{
     error::{ErrorClass, JobError},
     handler::JobContext,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -34,7 +35,7 @@ pub struct State {
 }
 
 /// What a successful job reports.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// The API's id of the interface.

@@ -3,7 +3,7 @@
 use crate::{domain::port, host::is_label};
 
 /// The keywords, without their quotes.
-const KEYWORDS: [&str; 14] = [
+pub const KEYWORDS: [&str; 14] = [
     "none",
     "self",
     "unsafe-inline",
@@ -19,8 +19,10 @@ const KEYWORDS: [&str; 14] = [
     "report-sha384",
     "report-sha512",
 ];
-const HASHES: [&str; 3] = ["sha256-", "sha384-", "sha512-"];
-const NONCE: &str = "nonce-";
+/// What the value of a hash begins with.
+pub const HASHES: [&str; 3] = ["sha256-", "sha384-", "sha512-"];
+/// What the value of a nonce begins with.
+pub const NONCE: &str = "nonce-";
 const LONGEST_NAME: usize = 253;
 
 /// A source that is well formed.
@@ -107,8 +109,8 @@ fn is_scheme(text: &str) -> bool {
 fn host_source(text: &str) -> Result<(), &'static str> {
     let rest = match text.split_once("://") {
         Some((scheme, rest)) if is_scheme(scheme) => rest,
-        Some(_) => return Err("it has no valid scheme"),
-        None => text,
+        Some((before, _)) if !before.contains('/') => return Err("it has no valid scheme"),
+        Some(_) | None => text,
     };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let (host, port) = authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));

@@ -115,7 +115,9 @@ fn instant_of(job: &Value, member: &str, violations: &mut Vec<Violation>) -> Opt
 
 /// The last days of the year 9999, which people write for "never", lie beyond what an instant can be.
 fn never(text: &str) -> bool {
-    text.get(..19).and_then(|time| time.parse::<civil::DateTime>().ok()).is_some_and(|time| time.year() == 9999)
+    let offset = if text.ends_with(['Z', 'z']) { 1 } else { "+00:00".len() };
+    let local = text.len().checked_sub(offset).and_then(|end| text.get(..end));
+    local.and_then(|time| time.parse::<civil::DateTime>().ok()).is_some_and(|time| time.year() == 9999)
 }
 
 /// Where the nesting first passes the limit, as a byte offset. Looks at brackets outside strings only, so it
@@ -255,6 +257,9 @@ mod tests {
                 vec!["/deadline"],
             ),
             (json!({"payload": good, "deadline": "9999-12-31T23:59:59Z"}), vec![]),
+            (json!({"payload": good, "deadline": "9999-12-31T23:59:59.999999999-23:59"}), vec![]),
+            (json!({"payload": good, "deadline": "9999-12-31T23:59:59.0000000000Z"}), vec!["/deadline"]),
+            (json!({"payload": good, "deadline": "2026-12-31T23:59:59.0000000000Z"}), vec!["/deadline"]),
             (json!({"payload": good, "deadline": "9999-12-32T23:59:59Z"}), vec!["/deadline"]),
             (json!({"payload": good, "webhook": {}}), vec!["/webhook/url"]),
             (json!({"payload": good, "webhook": "https://x"}), vec!["/webhook"]),

@@ -5,7 +5,7 @@ use jsonschema::{
     ValidationError, Validator,
     error::{TypeKind, ValidationErrorKind},
 };
-use schemars::{JsonSchema, generate::SchemaSettings};
+use schemars::{JsonSchema, generate::SchemaSettings, transform::RestrictFormats};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -63,6 +63,8 @@ impl JobSchema {
     #[expect(clippy::panic, reason = "the schema is generated from a type; a test builds every one")]
     pub fn new<P: JsonSchema>(kind: Kind) -> Self {
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        // Such as uint32, which only its generator knows.
+        let settings = settings.with_transform(RestrictFormats::default());
         let mut document = settings.into_generator().into_root_schema_for::<Envelope<P>>().to_value();
         document["properties"]["kind"] = serde_json::json!({
             "const": kind.as_str(),

@@ -74,7 +74,7 @@ pub struct Payload {
 }
 
 /// What a delivery that succeeded came to.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub struct Report {
     /// The receiver's.
     pub status: u16,

@@ -8,6 +8,8 @@ use crate::field::FieldPath;
 pub struct Directive<'a> {
     /// Its own JSON pointer.
     pub pointer: String,
+    /// The member that says what it takes.
+    pub source_member: &'static str,
     /// The member that says where it puts something.
     pub target_member: &'static str,
     /// As it was written.
@@ -41,6 +43,7 @@ impl<'a> Directive<'a> {
     fn of_transformation((index, one): (usize, &'a Transformation)) -> Self {
         Self {
             pointer: format!("/payload/transformations/{index}"),
+            source_member: "sourceField",
             target_member: "targetField",
             source: &one.source_field,
             target: &one.target_field,
@@ -51,6 +54,7 @@ impl<'a> Directive<'a> {
     fn of_mapping((index, one): (usize, &'a AttributeMapping)) -> Self {
         Self {
             pointer: format!("/payload/attributeMappings/{index}"),
+            source_member: "source",
             target_member: "target",
             source: &one.source,
             target: &one.target,

@@ -18,6 +18,7 @@ impl Payload {
         let mut found: Vec<Violation> = Vec::new();
         found.extend(self.unusable_id());
         found.extend(self.configuration.foreign_role());
+        found.extend(self.unreadable_paths());
         for (filter, conditions) in self.filters.iter().map(|filter| &filter.conditions).enumerate() {
             found.extend(conditions.iter().enumerate().filter_map(|(index, condition)| {
                 let pointer = format!("/payload/filters/{filter}/conditions/{index}/value");
@@ -33,6 +34,28 @@ impl Payload {
             found.extend(projection::violations(self.directives(), sample));
         }
         found
+    }
+
+    /// Every field that is not named as fields are.
+    fn unreadable_paths(&self) -> impl Iterator<Item = Violation> {
+        let told = "must be names separated by single dots, without blanks";
+        let conditions = self.filters.iter().enumerate().flat_map(|(filter, one)| {
+            let conditions = one.conditions.iter().enumerate();
+            conditions.map(move |(at, one)| (format!("/payload/filters/{filter}/conditions/{at}/field"), &one.field))
+        });
+        let directives = self.directives().flat_map(|one| {
+            let at = |member: &str| format!("{}/{member}", one.pointer);
+            [(at(one.source_member), one.source), (at(one.target_member), one.target)]
+        });
+        let fields = conditions.map(|(at, field)| (at, field.as_str())).chain(directives);
+        let unreadable = fields.filter(|(_, field)| FieldPath::parse(field).is_none());
+        let entries = self.transformations.iter().enumerate().filter_map(|(index, one)| {
+            let unreadable = one.path.as_deref().is_some_and(|path| FieldPath::inside_entries(path).is_none());
+            let told =
+                "must be [] and names with single dots before them, without blanks and brackets, e.g. [].user.id";
+            unreadable.then(|| Violation::new(format!("/payload/transformations/{index}/path"), told))
+        });
+        unreadable.map(move |(at, _)| Violation::new(at, told)).chain(entries)
     }
 
     fn unusable_id(&self) -> Option<Violation> {

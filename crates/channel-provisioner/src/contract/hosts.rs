@@ -1,0 +1,53 @@
+//! Host names, domains and addresses as JSON Schema can state them: whole for ASCII, loosely beyond, since no pattern
+//! knows IDNA.
+
+use genfleet_core::contract::pattern::{BLANKS, any_case, octets, whole};
+use serde_json::{Value, json};
+
+/// A label of a host name.
+const LABEL: &str = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?";
+/// 1 to 65535.
+pub const PORT: &str = "0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
+
+const ATOM: &str = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+";
+const QUOTED: &str = "\"([\t !#-\\[\\]-~]|\\\\[\t -~])*\"";
+
+/// Labels with dots between.
+pub fn ascii() -> String {
+    format!("{LABEL}(\\.{LABEL})*")
+}
+
+/// At least one character beyond ASCII.
+fn beyond_ascii() -> String {
+    let beyond = format!("[^\0-\u{9f}{BLANKS}]");
+    format!("([A-Za-z0-9.-]|{beyond})*{beyond}([A-Za-z0-9.-]|{beyond})*")
+}
+
+/// A last label that is a number makes an IP address of the whole, right or wrong.
+fn number(before: &str, after: &str) -> Value {
+    json!({ "not": { "pattern": format!("{before}([0-9]+|0[Xx][0-9A-Fa-f]*){after}$") } })
+}
+
+/// One of `allowedDomains`.
+pub fn domain() -> Value {
+    let form = |host: String| format!("({}://)?({host})(:{PORT})?/?", any_case("https"));
+    json!({
+        "pattern": whole(&[form(ascii()), form(beyond_ascii())]),
+        "allOf": [number("(^|[/.])", "(:[0-9]+)?/?")],
+    })
+}
+
+/// `routingEmail`.
+pub fn email() -> Value {
+    let local = format!("({ATOM}(\\.{ATOM})*|{QUOTED})");
+    let literal = format!("\\[({}|IPv6:[0-9A-Fa-f:.]+)\\]", octets(4));
+    let domains = [ascii(), beyond_ascii(), literal].join("|");
+    json!({
+        "pattern": whole(&[format!("{local}@({domains})")]),
+        "allOf": [
+            number("[@.]", ""),
+            { "not": { "pattern": "^[^\"@]{65}" } },
+            { "if": { "pattern": "^[\0-\u{7f}]*$" }, "then": { "maxLength": 254 } },
+        ],
+    })
+}

@@ -1,0 +1,260 @@
+//! The `AsyncAPI` 3 document: what of the topology upstream systems write to and read from, with its messages.
+//!
+//! Seen from Genfleet, as `AsyncAPI` has it: it receives jobs and sends events. AMQP's own properties have no place in
+//! the format; they are in `x-amqp-properties`.
+
+use serde_json::{Map, Value, json};
+
+use super::{KindContract, event, job};
+use crate::{
+    event::{CONTENT_TYPE, Outcome},
+    job::Kind,
+    queue::{
+        Destination, Lane,
+        topology::{self, dead_queue, lane_queue, route},
+    },
+};
+
+const BINDING: &str = "0.3.0";
+
+const ABOUT: &str = "Genfleet works jobs on Genesys Cloud. A producer publishes a job on the exchange of jobs with the \
+job's kind as routing key, persistent, with publisher confirms; it needs the right to write to that exchange and no \
+other. Every job ends in an event, at least once, repeats with the same id, on the exchange of events and, where the job \
+names a reply queue, there, too. Who must miss no event binds a queue of its own. `genfleet topology` prints all \
+exchanges, queues and bindings, `genfleet schema` the schemas.";
+
+/// The document for queues under `prefix`.
+pub fn document(kinds: &[KindContract], prefix: &str) -> Value {
+    let upstream: Vec<&KindContract> = kinds.iter().filter(|one| one.kind != Kind::WebhookDeliver).collect();
+    let mut channels = Map::new();
+    let mut operations = Map::new();
+    let mut messages = Map::new();
+    for contract in &upstream {
+        let kind = contract.kind;
+        channels.insert(kind.to_string(), jobs_channel(contract, prefix));
+        operations.insert(format!("work.{kind}"), jobs_operation(kind));
+        messages.insert(kind.to_string(), job_message(contract));
+    }
+    channels.insert("events".to_owned(), events_channel(prefix));
+    channels.insert("events.window".to_owned(), window_channel(prefix));
+    channels.insert("replies".to_owned(), replies_channel());
+    operations.insert("tell".to_owned(), sends("events", "event", "Tells how a job ended."));
+    messages.insert("event".to_owned(), event_message(kinds));
+    for contract in &upstream {
+        let kind = contract.kind;
+        channels.insert(format!("dead.{kind}"), dead_channel(kind, prefix));
+        operations.insert(format!("bury.{kind}"), sends(&format!("dead.{kind}"), "dead", "Keeps what failed."));
+    }
+    messages.insert("dead".to_owned(), dead_message());
+    json!({
+        "asyncapi": "3.0.0",
+        "id": "urn:genfleet:asyncapi",
+        "info": {
+            "title": "Genfleet",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": ABOUT,
+            "license": { "name": env!("CARGO_PKG_LICENSE") },
+        },
+        "defaultContentType": "application/json",
+        "servers": { "broker": server() },
+        "channels": channels,
+        "operations": operations,
+        "components": { "messages": messages },
+    })
+}
+
+fn server() -> Value {
+    json!({
+        "host": "rabbit.example:5672",
+        "protocol": "amqp",
+        "protocolVersion": "0.9.1",
+        "description": "RabbitMQ 3.10 to 4.x; the workers' --queue-url.",
+    })
+}
+
+fn jobs_channel(contract: &KindContract, prefix: &str) -> Value {
+    let kind = contract.kind;
+    let (exchange, key) = route(prefix, &Destination::Door(kind));
+    let queue = lane_queue(prefix, Lane::Jobs, kind);
+    json!({
+        "address": key,
+        "title": format!("{kind} jobs"),
+        "description": format!("The producers' door; it leads to the queue {queue}."),
+        "messages": { "job": message(kind.as_str()) },
+        "bindings": { "amqp": by_key(&exchange, "direct") },
+    })
+}
+
+fn jobs_operation(kind: Kind) -> Value {
+    let channel = |name: &str| json!({ "$ref": format!("#/channels/{name}") });
+    json!({
+        "action": "receive",
+        "channel": channel(kind.as_str()),
+        "title": format!("Works {kind} jobs"),
+        "messages": [{ "$ref": format!("#/channels/{kind}/messages/job") }],
+        "bindings": { "amqp": { "deliveryMode": 2, "mandatory": true, "ack": true, "bindingVersion": BINDING } },
+        "reply": {
+            "address": {
+                "location": "$message.header#/reply_to",
+                "description": "The AMQP property reply_to: the queue that also gets the job's event. Optional.",
+            },
+            "channel": channel("replies"),
+            "messages": [{ "$ref": "#/channels/replies/messages/event" }],
+        },
+    })
+}
+
+fn events_channel(prefix: &str) -> Value {
+    let outcomes = Outcome::ALL.map(Outcome::as_str);
+    let kinds: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+    json!({
+        "address": "{kind}.{outcome}",
+        "title": "Events",
+        "description": "Bind a durable queue of your own, e.g. with cdn.purge.* or *.*.failed, to miss nothing.",
+        "parameters": {
+            "kind": { "enum": kinds, "description": "What the job asked for." },
+            "outcome": { "enum": outcomes, "description": "How it ended." },
+        },
+        "messages": { "event": message("event") },
+        "bindings": { "amqp": by_key(&topology::events(prefix), "topic") },
+    })
+}
+
+fn window_channel(prefix: &str) -> Value {
+    let queue = topology::events(prefix);
+    json!({
+        "address": queue,
+        "title": "The last events",
+        "description": "A window to look through, at most 1,000,000 events or 1 GiB; older ones go.",
+        "messages": { "event": message("event") },
+        "bindings": { "amqp": of_queue(&queue) },
+    })
+}
+
+fn replies_channel() -> Value {
+    json!({
+        "address": null,
+        "title": "Replies",
+        "description": "The default exchange, with the name of the job's reply_to queue as routing key. A queue that is gone by then is no failure of the job: the event is on the exchange of events all the same.",
+        "messages": { "event": message("event") },
+        "bindings": { "amqp": by_key("", "default") },
+    })
+}
+
+fn dead_channel(kind: Kind, prefix: &str) -> Value {
+    let queue = dead_queue(prefix, kind);
+    json!({
+        "address": queue,
+        "title": format!("{kind} jobs that failed"),
+        "description": "For operators: `genfleet dead` shows, redrives and discards them.",
+        "messages": { "dead": message("dead") },
+        "bindings": { "amqp": of_queue(&queue) },
+    })
+}
+
+fn sends(channel: &str, name: &str, title: &str) -> Value {
+    json!({
+        "action": "send",
+        "channel": { "$ref": format!("#/channels/{channel}") },
+        "title": title,
+        "messages": [{ "$ref": format!("#/channels/{channel}/messages/{name}") }],
+        "bindings": { "amqp": { "deliveryMode": 2, "bindingVersion": BINDING } },
+    })
+}
+
+fn by_key(exchange: &str, routing: &str) -> Value {
+    let exchange = json!({ "name": exchange, "type": routing, "durable": true, "autoDelete": false });
+    json!({ "is": "routingKey", "exchange": exchange, "bindingVersion": BINDING })
+}
+
+fn of_queue(queue: &str) -> Value {
+    let queue = json!({ "name": queue, "durable": true, "exclusive": false, "autoDelete": false });
+    json!({ "is": "queue", "queue": queue, "bindingVersion": BINDING })
+}
+
+fn message(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/messages/{name}") })
+}
+
+fn job_message(contract: &KindContract) -> Value {
+    let examples: Vec<Value> = contract.terms.examples.iter().map(|job| json!({ "payload": job })).collect();
+    json!({
+        "name": format!("{}.job", contract.kind),
+        "title": format!("{} job", contract.kind),
+        "contentType": "application/json",
+        "headers": trace_headers(),
+        "correlationId": correlation("Comes back with the reply. Optional."),
+        "payload": embedded(job::schema(contract)),
+        "examples": examples,
+        "x-amqp-properties": {
+            "content_type": { "const": "application/json" },
+            "delivery_mode": { "const": 2, "description": "Persistent." },
+            "message_id": { "type": "string", "maxLength": 255, "description": "The job's id, where its body names none and this is a valid one." },
+            "timestamp": { "type": "integer", "description": "Seconds since 1970: the job's queuedMs counts from here." },
+            "reply_to": { "type": "string", "maxLength": 255, "description": "A queue that also gets the final event." },
+            "correlation_id": { "type": "string", "maxLength": 255, "description": "Comes back with the reply." },
+        },
+    })
+}
+
+fn event_message(kinds: &[KindContract]) -> Value {
+    json!({
+        "name": "event",
+        "title": "How a job ended",
+        "contentType": CONTENT_TYPE,
+        "headers": trace_headers(),
+        "correlationId": correlation("The job's correlation_id; on the exchange of events its message_id where it had none."),
+        "payload": embedded(event::schema(kinds)),
+        "x-amqp-properties": {
+            "content_type": { "const": CONTENT_TYPE },
+            "delivery_mode": { "const": 2, "description": "Persistent." },
+            "message_id": { "type": "string", "format": "uuid", "description": "The event's id." },
+            "timestamp": { "type": "integer", "description": "Seconds since 1970: when the job ended." },
+            "correlation_id": { "type": "string", "description": "See correlationId." },
+        },
+    })
+}
+
+fn dead_message() -> Value {
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    let number = |description: &str| json!({ "type": "integer", "description": description });
+    let mut headers = trace_headers();
+    let set = json!({
+        "genfleet-reason": text("The error's code. What the broker itself dead-letters has no genfleet-* header."),
+        "genfleet-error": text("The error's message, at most 2 KiB."),
+        "genfleet-attempts": number("Attempts that counted."),
+        "genfleet-failed-at": { "type": "string", "format": "date-time", "description": "When." },
+        "genfleet-worker": text("The worker that gave it up."),
+        "genfleet-fingerprint": text("The same for failures of the same sort."),
+        "genfleet-generation": number("Redrives before this failure."),
+    });
+    super::lay(&mut headers, &json!({ "properties": set }));
+    json!({
+        "name": "dead",
+        "title": "A job that failed",
+        "headers": headers,
+        "payload": { "description": "The job's bytes as they came, JSON or not." },
+    })
+}
+
+fn trace_headers() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "traceparent": { "type": "string", "description": "W3C trace context: goes on to the API, the event and the webhooks." },
+            "tracestate": { "type": "string", "maxLength": 512, "description": "The same." },
+        },
+    })
+}
+
+fn correlation(description: &str) -> Value {
+    json!({ "location": "$message.header#/correlation_id", "description": format!("The AMQP property correlation_id. {description}") })
+}
+
+/// A schema inside this document: it has no name of its own here.
+fn embedded(mut schema: Value) -> Value {
+    for member in ["$schema", "$id"] {
+        schema.as_object_mut().map(|members| members.shift_remove(member));
+    }
+    schema
+}

@@ -1,0 +1,38 @@
+//! How the documents are written: indented JSON in which nothing is invisible.
+
+use serde_json::Value;
+
+/// `document` as it stands in its file. Blank and control characters beyond ASCII, which patterns are made of, are
+/// written `\uXXXX`: what one cannot see one cannot review, and an editor may change it.
+pub fn write(document: &Value) -> String {
+    let json = format!("{document:#}\n");
+    // Beyond ASCII there is nothing outside the texts.
+    json.chars().map(|each| if is_invisible(each) { escaped(each) } else { each.to_string() }).collect()
+}
+
+fn is_invisible(each: char) -> bool {
+    each == '\u{7f}' || !each.is_ascii() && (each.is_whitespace() || each.is_control())
+}
+
+/// None of them needs more than four digits.
+fn escaped(each: char) -> String {
+    format!("\\u{:04x}", u32::from(each))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_written_as_its_number_and_reads_as_it_was() {
+        let document = json!({"pattern": "[\0 \u{7f}-\u{a0}\u{2028}\u{3000}]", "title": "1–3 €"});
+        let written = write(&document);
+        assert_eq!(
+            written,
+            "{\n  \"pattern\": \"[\\u0000 \\u007f-\\u00a0\\u2028\\u3000]\",\n  \"title\": \"1–3 €\"\n}\n"
+        );
+        assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), document);
+    }
+}

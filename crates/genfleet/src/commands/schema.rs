@@ -1,0 +1,66 @@
+//! `genfleet schema`: the contract that upstream systems read, as it is in `deploy/contract/`.
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use genfleet_core::{
+    contract::{Document, documents, text},
+    options::ConfigError,
+    queue::topology::check_prefix,
+};
+use serde_json::{Map, Value};
+
+use crate::fleet::contracts;
+
+/// Which documents.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// A kind, a kind and .report (cdn.purge.report), event, or asyncapi [default: all of them, as one object]
+    #[arg(value_name = "KIND", conflicts_with = "out")]
+    name: Option<String>,
+
+    /// Write all of them into this folder, a file each
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+
+    /// First part of the name of every exchange and queue
+    #[arg(long, env = "GENFLEET_QUEUE_PREFIX", default_value = "genfleet", value_name = "NAME")]
+    queue_prefix: String,
+
+    /// Tell it as JSON, which it is
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints or writes them.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    check_prefix(&options.queue_prefix).map_err(|error| ConfigError::new(error.to_string()))?;
+    let all = documents(&contracts(), &options.queue_prefix);
+    match (&options.out, &options.name) {
+        (Some(folder), _) => {
+            fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+            for document in &all {
+                let file = folder.join(&document.file);
+                fs::write(&file, text::write(&document.body))
+                    .with_context(|| format!("{} cannot be written", file.display()))?;
+            }
+        }
+        (None, Some(name)) => print!("{}", text::write(&named(name, all)?)),
+        (None, None) => print!("{}", text::write(&together(all))),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn named(name: &str, all: Vec<Document>) -> anyhow::Result<Value> {
+    let names: Vec<String> = all.iter().map(|document| document.name.clone()).collect();
+    let found = all.into_iter().find(|document| document.name == name);
+    let unknown = || ConfigError::new(format!("there is no {name:?}; there are {}", names.join(", ")));
+    Ok(found.ok_or_else(unknown)?.body)
+}
+
+fn together(all: Vec<Document>) -> Value {
+    Value::Object(all.into_iter().map(|document| (document.name, document.body)).collect::<Map<_, _>>())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! What upstream systems are told of `cdn.purge` jobs beyond the shape of their types. The rules themselves are in
+//! [`payload`](crate::payload).
+
+use genfleet_core::contract::{
+    Terms, Unstated,
+    pattern::{BLANKS, CONTROLS},
+};
+use serde_json::{Map, Value, json};
+
+use crate::payload::MAX_PATH_BYTES;
+
+/// See the module.
+pub fn terms() -> Terms {
+    Terms {
+        examples: examples(),
+        rules: rules(),
+        unstated: vec![Unstated {
+            at: "/payload/paths/*",
+            rule: "A path has at most 2,048 bytes of UTF-8; the schema counts characters.",
+            told: "2048 bytes",
+        }],
+        codes: Vec::new(),
+        error_members: Map::from_iter([(
+            "path".to_owned(),
+            json!({ "type": "string", "description": "cdn.purge: the path that the API refused." }),
+        )]),
+    }
+}
+
+fn examples() -> Vec<Value> {
+    let plain = json!({ "payload": { "paths": ["/static/app.js", "/images/*"] } });
+    let with_all = json!({
+        "id": "release-42",
+        "kind": "cdn.purge",
+        "payload": { "paths": ["/*"], "allowPurgeAll": true },
+        "notBefore": "2026-12-01T00:00:00Z",
+        "deadline": "2026-12-01T06:00:00Z",
+        "maxAttempts": 3,
+    });
+    vec![plain, with_all]
+}
+
+fn rules() -> Value {
+    let path = json!({
+        "maxLength": MAX_PATH_BYTES,
+        "pattern": "^/[^/]",
+        "allOf": [
+            { "not": { "pattern": format!("[{CONTROLS}{BLANKS}?#]") } },
+            { "not": { "pattern": "/\\.\\.?(/|$)" } },
+            { "not": { "pattern": "\\*." } },
+        ],
+    });
+    let all = json!({ "type": "array", "contains": { "const": "/*" } });
+    let purges_all = json!({ "required": ["paths"], "properties": { "paths": all } });
+    let says_so = json!({ "required": ["allowPurgeAll"], "properties": { "allowPurgeAll": { "const": true } } });
+    json!({
+        "properties": { "paths": { "items": path } },
+        "allOf": [{ "if": purges_all, "then": says_so }],
+    })
+}

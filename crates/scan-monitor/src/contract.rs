@@ -1,0 +1,40 @@
+//! What upstream systems are told of `file.scan` jobs beyond the shape of their types.
+
+use genfleet_core::contract::{Terms, Unstated, code::Code};
+use serde_json::{Map, Value, json};
+
+/// See the module.
+pub fn terms() -> Terms {
+    Terms {
+        examples: examples(),
+        rules: Value::Null,
+        unstated: vec![Unstated {
+            at: "/payload/metadata",
+            rule: "metadata has at most 16,384 bytes as JSON without blanks.",
+            told: "bytes of JSON",
+        }],
+        codes: vec![
+            Code::new("scan_not_found", "The API lost the scan (404)."),
+            Code::new("scan_timed_out", "There was no verdict within the workers' --scan-timeout."),
+            Code::new("scan_failed", "The platform could not scan the file: nobody knows what is in it."),
+        ],
+        error_members: Map::new(),
+    }
+}
+
+fn examples() -> Vec<Value> {
+    let file = "a1b2c3d4-e5f6-7890-abcd-ef1234567890";
+    let plain = json!({
+        "payload": { "fileId": file, "scanEngine": "standard", "quarantineAction": "auto_quarantine" },
+    });
+    let with_all = json!({
+        "id": "attachment-1042",
+        "payload": {
+            "fileId": file,
+            "scanEngine": "deep",
+            "quarantineAction": "notify_and_hold",
+            "metadata": { "conversationId": "c-1042", "uploadedBy": "customer" },
+        },
+    });
+    vec![plain, with_all]
+}
