@@ -31,7 +31,7 @@ fn telling(launch: Launch, receivers: &[&Receiver]) -> Launch {
 
 /// Waits until `receiver` has taken deliveries of `count` events.
 async fn taken(receiver: &Receiver, count: usize) -> BTreeMap<String, Vec<Delivery>> {
-    eventually(seconds(60), format!("{count} events are taken"), async || {
+    eventually(seconds(120), format!("{count} events are taken"), async || {
         let taken = receiver.taken();
         if taken.len() >= count { Ok(taken) } else { Err(format!("{} are", taken.len())) }
     })
