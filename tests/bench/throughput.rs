@@ -30,8 +30,9 @@ async fn main() {
     for round in 1..=3 {
         println!("round {round}");
         report("bare consumer, acknowledges only", jobs, bare(broker, jobs).await);
-        purger(broker, jobs, "coalescing on (linger 20ms)", "20ms").await;
-        purger(broker, jobs, "coalescing off (linger 0ms)", "0ms").await;
+        purger(broker, jobs, "coalescing on (linger 20ms)", &["--batch-linger", "20ms"]).await;
+        purger(broker, jobs, "the same, without an audit", &["--batch-linger", "20ms", "--audit-log", "off"]).await;
+        purger(broker, jobs, "coalescing off (linger 0ms)", &["--batch-linger", "0ms"]).await;
     }
 }
 
@@ -53,7 +54,7 @@ async fn publish(amqp: &Amqp, prefix: &Prefix, jobs: usize) {
 async fn bare(broker: &Broker, jobs: usize) -> Duration {
     let prefix = Prefix::on(broker);
     let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
-    let declaring = start(broker, &prefix, &simulator, "20ms");
+    let declaring = start(broker, &prefix, &simulator, &[]);
     declaring.wait_ready(seconds(30)).await;
     declaring.terminate();
     declaring.wait(seconds(30)).await;
@@ -72,7 +73,7 @@ async fn bare(broker: &Broker, jobs: usize) -> Duration {
     began.elapsed()
 }
 
-async fn purger(broker: &Broker, jobs: usize, what: &str, linger: &str) {
+async fn purger(broker: &Broker, jobs: usize, what: &str, arguments: &[&str]) {
     let prefix = Prefix::on(broker);
     let limits = 10_000_000;
     let options = SimulatorOptions {
@@ -82,7 +83,7 @@ async fn purger(broker: &Broker, jobs: usize, what: &str, linger: &str) {
     };
     let simulator = Simulator::start(options).await.unwrap();
     let began = Instant::now();
-    let process = start(broker, &prefix, &simulator, linger);
+    let process = start(broker, &prefix, &simulator, arguments);
     process.wait_ready(seconds(30)).await;
     let ready = began.elapsed();
     let idle = process.rss_kb();
@@ -95,7 +96,7 @@ async fn purger(broker: &Broker, jobs: usize, what: &str, linger: &str) {
     process.wait(seconds(30)).await;
 
     publish(&amqp, &prefix, jobs).await;
-    let process = start(broker, &prefix, &simulator, linger);
+    let process = start(broker, &prefix, &simulator, arguments);
     events.next_event(LONG).await;
     let began = Instant::now();
     events.collect_messages(jobs - 1, LONG).await;
@@ -110,9 +111,10 @@ async fn purger(broker: &Broker, jobs: usize, what: &str, linger: &str) {
     process.wait(seconds(30)).await;
 }
 
-fn start(broker: &Broker, prefix: &Prefix, simulator: &Simulator, linger: &str) -> Process {
+fn start(broker: &Broker, prefix: &Prefix, simulator: &Simulator, arguments: &[&str]) -> Process {
     Process::binary("purger")
-        .args(["--admin-addr", "127.0.0.1:0", "--log", "error,genfleet_core::admin=info", "--batch-linger", linger])
+        .args(["--admin-addr", "127.0.0.1:0", "--log", "error,genfleet_core::admin=info"])
+        .args(arguments.iter().copied())
         .env("GENFLEET_QUEUE_URL", broker.url())
         .env("GENFLEET_QUEUE_PREFIX", prefix)
         .env("GENESYS_BASE_URL", &simulator.base_url())

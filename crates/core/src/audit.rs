@@ -1,6 +1,6 @@
 //! The audit (SPEC 8): what this product was about to change, what came of it and how every job ended, as JSON lines
 //! in a hash chain. [`record`] says what a line is and how its hash is computed; [`file`](mod@file) and [`names`] what
-//! the files are; [`writer`] writes and syncs them; [`verify`] reads them back.
+//! the files are; [`writer`] writes and syncs them; [`verify`] finds what was done to them.
 //!
 //! A fact gets its number and hash when it is [appended](Audit), in memory. An intent is *written* (accepted by
 //! `write(2)`, which is where a full disk shows) before its call is sent, and *synced* with everything else of the job
@@ -18,10 +18,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -35,7 +32,12 @@ use tokio_util::sync::CancellationToken;
 use self::{
     file::LogFile,
     record::{About, Chain, Detail, Fact, Line, Link, Stamp, payload_sha256},
+    subject::Subject,
     writer::{Condition, Mark, Writer},
+};
+pub use self::{
+    intent::{Effect, Intent},
+    subject::{Extent, Trail},
 };
 use crate::{
     clock::{SharedClock, SystemClock},
@@ -43,10 +45,13 @@ use crate::{
 };
 
 mod file;
+mod intent;
 mod lock;
 pub mod names;
 pub mod options;
+pub mod read;
 pub mod record;
+mod subject;
 mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -86,73 +91,10 @@ struct Book {
     jobs: HashMap<(Kind, JobId), Arc<Subject>>,
 }
 
-/// Whom facts are about, and how far they are.
-#[derive(Debug)]
-struct Subject {
-    about: About,
-    /// The number of its last fact; 0 where there is none.
-    last: AtomicU64,
-    /// A call that changes something was sent.
-    sent: AtomicBool,
-}
-
-/// A job that runs here: its facts are known by its kind and id until this is dropped.
-#[derive(Debug)]
-#[must_use]
-pub struct Trail {
-    audit: Audit,
-    key: (Kind, JobId),
-    subject: Arc<Subject>,
-}
-
-/// What was written of one attempt of a job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Extent {
-    /// The number of the last fact.
-    pub last: Option<u64>,
-    /// Whether a call was sent that changes something.
-    pub sent: bool,
-}
-
 /// The process ends, or whoever asked is to stop: what was to be written down may not be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the audit could not be written in time")]
 pub struct Unwritten;
-
-/// What came of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// It did what was asked.
-    Done,
-    /// It was answered that it did not.
-    Refused,
-    /// No answer, or none that says.
-    Unknown,
-    /// It was not sent.
-    Unsent,
-}
-
-impl Effect {
-    /// The word in the effect's detail.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Refused => "refused",
-            Self::Unknown => "unknown",
-            Self::Unsent => "unsent",
-        }
-    }
-}
-
-/// A call that is about to be sent, written down for every job it is sent for. Dropped before it is known what came
-/// of it, it writes that down, too.
-#[derive(Debug)]
-#[must_use]
-pub struct Intent {
-    audit: Audit,
-    facts: Vec<(Arc<Subject>, u64)>,
-    sent: bool,
-}
 
 impl Audit {
     /// None is kept.
@@ -196,7 +138,7 @@ impl Audit {
         if is_kept {
             self.shared.book().jobs.insert(key.clone(), Arc::clone(&subject));
         }
-        Trail { audit: self.clone(), key, subject }
+        Trail::new(self.clone(), key, subject)
     }
 
     /// Writes down that something outside is about to be changed for `jobs` (none: on the process's own behalf), and
@@ -220,7 +162,7 @@ impl Audit {
     pub(crate) fn propose(&self, kind: Kind, jobs: &[JobId], detail: &Detail) -> Intent {
         let subjects = self.shared.book().subjects(kind, jobs);
         let facts = self.append(subjects.into_iter().map(|subject| (subject, detail.clone())), Fact::Intent);
-        Intent { audit: self.clone(), facts, sent: false }
+        Intent::new(self.clone(), facts)
     }
 
     /// Writes down how a job ended: which line says it. `None` where no audit is kept.
@@ -236,7 +178,7 @@ impl Audit {
         let mut book = self.shared.book();
         let mut append = |(subject, detail): (Arc<Subject>, Detail)| {
             let seq = book.append(&subject.about, fact, &detail, time)?.seq;
-            subject.last.fetch_max(seq, Ordering::Relaxed);
+            subject.appended(seq);
             Some((subject, seq))
         };
         let appended = facts.filter_map(&mut append).collect();
@@ -278,8 +220,8 @@ impl Audit {
         let _ = self.conditions().wait_for(|condition| matches!(condition, Condition::Braked(_))).await;
     }
 
-    pub(crate) fn is_braked(&self) -> bool {
-        matches!(*self.shared.condition.borrow(), Condition::Braked(_))
+    pub(crate) fn is_well(&self) -> bool {
+        *self.shared.condition.borrow() == Condition::Well
     }
 
     async fn failed(&self) {
@@ -343,78 +285,5 @@ impl Book {
         }
         let known = |job: &JobId| self.jobs.get(&(kind, job.clone())).map(Arc::clone);
         jobs.iter().map(|job| known(job).unwrap_or_else(|| stranger(Some(job.clone())))).collect()
-    }
-}
-
-impl Subject {
-    fn new(about: About) -> Self {
-        Self { about, last: AtomicU64::new(0), sent: AtomicBool::new(false) }
-    }
-}
-
-impl Trail {
-    /// What was written of it so far.
-    pub fn extent(&self) -> Extent {
-        let last = Some(self.subject.last.load(Ordering::Relaxed)).filter(|last| *last > 0);
-        Extent { last, sent: self.subject.sent.load(Ordering::Relaxed) }
-    }
-
-    /// Whom its facts are about.
-    pub fn about(&self) -> &About {
-        &self.subject.about
-    }
-}
-
-impl Drop for Trail {
-    fn drop(&mut self) {
-        let mut book = self.audit.shared.book();
-        // Its successor may be there already.
-        if book.jobs.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, &self.subject)) {
-            book.jobs.remove(&self.key);
-        }
-    }
-}
-
-impl Intent {
-    /// Waits until it is in the file. [`Unwritten`] where `stop` is cancelled first.
-    pub(crate) async fn written(&self, stop: &CancellationToken) -> Result<(), Unwritten> {
-        let Some(last) = self.facts.last().map(|(_, seq)| *seq) else { return Ok(()) };
-        let mut written = self.audit.shared.written.subscribe();
-        tokio::select! {
-            biased;
-            reached = written.wait_for(|mark| mark.written >= last) => reached.map(drop).map_err(|_| Unwritten),
-            () = stop.cancelled() => Err(Unwritten),
-            () = self.audit.failed() => Err(Unwritten),
-        }
-    }
-
-    /// The call goes out now: until its [`effect`](Self::effect) is written, nobody knows what came of it.
-    pub fn sent(&mut self) {
-        self.sent = true;
-        for (subject, _) in &self.facts {
-            subject.sent.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Writes down what came of it.
-    pub fn effect(mut self, effect: Effect, detail: &Detail) {
-        self.write(effect, detail);
-    }
-
-    fn write(&mut self, effect: Effect, detail: &Detail) {
-        let told = |(subject, seq): (Arc<Subject>, u64)| {
-            (subject, detail.clone().with("intent", seq).with("result", effect.as_str()))
-        };
-        let facts = std::mem::take(&mut self.facts);
-        if !facts.is_empty() {
-            self.audit.append(facts.into_iter().map(told), Fact::Effect);
-        }
-    }
-}
-
-impl Drop for Intent {
-    fn drop(&mut self) {
-        let effect = if self.sent { Effect::Unknown } else { Effect::Unsent };
-        self.write(effect, &Detail::default());
     }
 }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{
     Audit,
-    file::{self, LogFile},
+    file::{LogFile, open},
     names::Series,
     record::Link,
     writer::Writer,
@@ -77,7 +77,7 @@ impl AuditOptions {
     pub fn check(&self, default: &str, clock: &SharedClock) -> Result<(), ConfigError> {
         match self.place(default, &process(clock)) {
             Place::Off | Place::Stdout => Ok(()),
-            Place::Files(series) => file::check(&series),
+            Place::Files(series) => open::check(&series),
         }
     }
 

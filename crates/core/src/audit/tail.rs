@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
-use super::record::{self, Link};
+use super::{read, record::Link};
 
 /// Read from the end first; four times as much while that is not enough.
 const WINDOW: u64 = 64 * 1024;
@@ -44,7 +44,7 @@ impl Tail {
         let lines = bytes[..whole].strip_suffix(b"\n").unwrap_or_default();
         // The first piece is a whole line only where the file begins with it; else it does no harm: it is none.
         for line in lines.rsplit(|byte| *byte == b'\n').filter(|_| whole > 0) {
-            match record::read(line) {
+            match read::read(line) {
                 Ok(record) => {
                     tail.end = Some(record.link());
                     return tail;

@@ -209,6 +209,8 @@ async fn a_failed_sync_ends_the_process_and_nothing_counts_as_durable_after_it()
     assert_eq!(durable, Err(Unwritten));
     assert_eq!(timeout(SOON, rig.ended.next()).await.expect("in time"), "audit sync");
     rig.intend(&[id("one")]).await.expect_err("no call is sent any more");
+    let proposed = rig.audit.propose(Kind::CdnPurge, &[id("one")], &Detail::default());
+    proposed.written(&rig.stop).await.expect_err("none that was proposed already, either");
 }
 
 #[tokio::test]

@@ -15,7 +15,8 @@ use serde::Serialize;
 use self::{chain::Walk, events::Wanted};
 use super::{
     names,
-    record::{self, Flaw, Record},
+    read::{self, Flaw, Record},
+    record::NO_HASH,
 };
 
 mod chain;
@@ -96,7 +97,7 @@ pub fn lines(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Found>> 
         }
         number += 1;
         let read = match line.strip_suffix(b"\n") {
-            Some(line) => record::read(line),
+            Some(line) => read::read(line),
             None => Err(Flaw { why: "it has no end: it is being written, or was torn by a crash", hashes: Vec::new() }),
         };
         Some(Ok((Place { file: path.clone(), line: number }, read)))
@@ -117,7 +118,7 @@ fn ordered(files: &[PathBuf]) -> io::Result<Vec<(PathBuf, Option<Record>)>> {
 /// or the only one there is.
 fn walk_of(walks: &mut Vec<Walk>, path: &Path, first: Option<&Record>) -> usize {
     let stem = names::stem(path);
-    let begins = first.is_some_and(|first| first.prev_hash == record::NO_HASH);
+    let begins = first.is_some_and(|first| first.prev_hash == NO_HASH);
     let by_hash = || walks.iter().position(|walk| first.is_some_and(|first| walk.ends_in(&first.prev_hash)));
     let by_name = || walks.iter().position(|walk| walk.stem == stem);
     let only = || (walks.len() == 1).then_some(0);

@@ -36,7 +36,7 @@ impl<'a> Change<'a> {
         let (audit, stop) = (self.audit, self.caller.stop);
         let stopped = |_| ApiError::interrupted();
         if self.intent.is_none() {
-            if audit.is_braked() {
+            if !audit.is_well() {
                 drop(permit);
                 audit.writable(stop).await.map_err(stopped)?;
                 return Ok(None);

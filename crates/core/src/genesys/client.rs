@@ -54,6 +54,7 @@ pub(super) struct Shared {
     pub(super) freed: Notify,
     changes: watch::Receiver<u64>,
     audit: OnceLock<Audit>,
+    no_audit: Audit,
 }
 
 /// What a 403 does to one job.
@@ -106,21 +107,21 @@ impl GenesysClient {
             changes: door.changes(),
             door: Mutex::new(door),
             audit: OnceLock::new(),
+            no_audit: Audit::off(),
         };
         let client = Self { shared: Arc::new(shared) };
         client.show_gauges(Instant::now(), &mut 0);
         Ok(client)
     }
 
-    /// From now on every call that changes something is written down in `audit`. Once, before the first call.
+    /// From now on every call that changes something is written down in `audit`. The first one stays.
     pub fn keep_audit(&self, audit: Audit) {
-        // A second one is a defect, and the first goes on.
         let _ = self.shared.audit.set(audit);
     }
 
     /// Where calls that change something are written down: nowhere, unless [`keep_audit`](Self::keep_audit) said so.
     pub fn audit(&self) -> &Audit {
-        self.shared.audit.get_or_init(Audit::off)
+        self.shared.audit.get().unwrap_or(&self.shared.no_audit)
     }
 
     /// May workers of `kind` start jobs now? Looks only; a probe is taken by the request itself.

@@ -11,7 +11,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use genfleet_core::{
     audit::{
-        record::Record,
+        read::Record,
         verify::{self, Report, events::Wanted},
     },
     job::JobId,
@@ -128,7 +128,8 @@ fn show(job: &str, files: &[PathBuf], as_json: bool) -> anyhow::Result<ExitCode>
 
 /// The files that workers leave where they were started.
 fn here() -> anyhow::Result<Vec<PathBuf>> {
-    let ours = |name: &str| name.starts_with("genfleet-audit-") && name.ends_with(".jsonl");
+    let ours =
+        |name: &str| name.strip_prefix("genfleet-audit-").is_some_and(|rest| rest.strip_suffix(".jsonl").is_some());
     let mut files = Vec::new();
     for entry in fs::read_dir(".")? {
         let name = entry?.file_name();

@@ -1,7 +1,8 @@
 //! The files: what is where after a rotation, a crash, a full disk; and who gets which.
 
 use std::{
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
     sync::{
         Mutex,
         atomic::{AtomicBool, Ordering},
@@ -10,9 +11,10 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::*;
+use super::{open::check, *};
 use crate::audit::{
-    record::{About, Chain, Detail, Fact},
+    names::beside,
+    record::{About, Chain, Detail, Fact, Link},
     verify::{events::Wanted, verify},
 };
 

@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use super::{Place, Problem};
-use crate::audit::record::{Flaw, Link, NO_HASH, Record};
+use crate::audit::{
+    read::{Flaw, Record},
+    record::{Link, NO_HASH},
+};
 
 /// A chain that is being read.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::{
 use serde::Deserialize;
 
 use super::{Place, Problem};
-use crate::audit::record::Record;
+use crate::audit::read::Record;
 
 /// The lines that events name, as long as they were not met.
 #[derive(Debug, Default)]
