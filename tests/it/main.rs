@@ -14,6 +14,7 @@ mod command_line;
 mod crashes;
 mod delays;
 mod harness_works;
+mod producers;
 mod purge_on_rabbit;
 mod scan_monitor;
 mod stack;
