@@ -29,7 +29,7 @@ enum Command {
     Validate(commands::validate::Options),
     /// Show the events of jobs that ended
     Events(commands::events::Options),
-    /// Print the contract: schemas of jobs, reports and events, and the AsyncAPI document
+    /// Print the contract: schemas of jobs, reports and events, and what goes where
     Schema(commands::schema::Options),
     /// Print every exchange, queue and binding as JSON
     Topology(commands::topology::Options),
