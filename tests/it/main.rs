@@ -16,6 +16,7 @@ mod console;
 mod crashes;
 mod delays;
 mod harness_works;
+mod producers;
 mod purge_on_rabbit;
 mod scan_monitor;
 mod stack;

@@ -31,7 +31,7 @@ enum Command {
     Events(commands::events::Options),
     /// Read audit files back
     Audit(commands::audit::Options),
-    /// Print the contract: schemas of jobs, reports and events, and the AsyncAPI document
+    /// Print the contract: schemas of jobs, reports and events, and what goes where
     Schema(commands::schema::Options),
     /// Print every exchange, queue and binding as JSON
     Topology(commands::topology::Options),
