@@ -19,6 +19,7 @@ mod intake;
 mod loss;
 mod proxy;
 mod raw;
+mod reading;
 mod refusal;
 mod rig;
 mod rights;
