@@ -14,6 +14,7 @@ use crate::job::Kind;
 #[cfg(test)]
 mod conformance;
 pub mod rabbit;
+pub mod shelf;
 pub mod sqlite;
 pub mod topology;
 
@@ -251,6 +252,9 @@ pub enum QueueError {
         /// What `SQLite` said.
         source: rusqlite::Error,
     },
+    /// A queue that has to be there is not.
+    #[error("{0}")]
+    Missing(String),
     /// The broker refused something that is not a matter of waiting.
     #[error("the broker: {0}")]
     Broker(String),

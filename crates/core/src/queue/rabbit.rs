@@ -45,6 +45,8 @@ mod serve;
 mod session;
 mod settings;
 mod settle;
+pub mod shelves;
+mod shown;
 #[cfg(test)]
 mod tests;
 

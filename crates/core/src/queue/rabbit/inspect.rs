@@ -6,8 +6,9 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use lapin::{
-    Channel, Connection, Consumer,
+    Channel, Connection, Consumer, ErrorKind,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
+    protocol::{AMQPErrorKind, AMQPSoftError},
     types::FieldTable,
 };
 use tokio::time::timeout;
@@ -139,7 +140,11 @@ impl Inspector {
 
 /// What the broker or the connection to it said.
 pub(super) fn broker(error: &lapin::Error) -> QueueError {
-    QueueError::Broker(why(error))
+    let ErrorKind::ProtocolError(refusal) = error.kind() else { return QueueError::Broker(why(error)) };
+    match refusal.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => QueueError::Missing(why(error)),
+        AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => QueueError::Broker(why(error)),
+    }
 }
 
 /// Events as they happen.

@@ -57,7 +57,7 @@ pub(super) struct Held {
 
 /// Where a message in hand is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     leaf: usize,
     tag: u64,
 }
