@@ -5,9 +5,12 @@ use std::{future::Future, process::ExitCode};
 use anyhow::Context;
 use genfleet_core::options::ConfigError;
 
+pub mod completions;
+pub mod dead;
 pub mod enqueue;
 pub mod events;
 pub mod run;
+pub mod show;
 pub mod simulate;
 pub mod topology;
 pub mod up;

@@ -3,6 +3,7 @@
 mod commands;
 mod fleet;
 mod simulated;
+mod terminal;
 
 use std::{env, process::ExitCode};
 
@@ -29,10 +30,19 @@ enum Command {
     Validate(commands::validate::Options),
     /// Show the events of jobs that ended
     Events(commands::events::Options),
+    /// Show all that is known of one job
+    #[command(after_help = commands::show::EXAMPLES)]
+    Show(commands::show::Options),
+    /// Look at what was given up, run it again, throw it away
+    #[command(subcommand, after_help = commands::dead::EXAMPLES)]
+    Dead(Box<commands::dead::Command>),
     /// Print every exchange, queue and binding as JSON
     Topology(commands::topology::Options),
     /// Serve a stand-in for the Genesys Cloud API
     Simulate(commands::simulate::Options),
+    /// Print what a shell needs to complete commands and settings
+    #[command(after_help = commands::completions::EXAMPLES)]
+    Completions(commands::completions::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,8 +56,11 @@ fn main() -> ExitCode {
         Command::Enqueue(options) => commands::enqueue::run(&options),
         Command::Validate(options) => commands::validate::run(&options),
         Command::Events(options) => commands::events::run(&options),
+        Command::Show(options) => commands::show::run(&options),
+        Command::Dead(command) => commands::dead::run(&command),
         Command::Topology(options) => commands::topology::run(&options),
         Command::Simulate(options) => commands::simulate::run(&options),
+        Command::Completions(options) => commands::completions::run(&options, Cli::command()),
     };
     done.unwrap_or_else(|error| commands::failed(&error))
 }
