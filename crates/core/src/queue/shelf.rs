@@ -136,6 +136,15 @@ pub enum Shelves {
 }
 
 impl Shelves {
+    /// Whether this queue has such a shelf at all.
+    pub fn has(&self, shelf: Shelf) -> bool {
+        match (self, shelf) {
+            (Self::Rabbit(_), Shelf::Unknown) | (Self::Sqlite(_), Shelf::Unrouted) => false,
+            (Self::Rabbit(_), Shelf::Dead(_) | Shelf::Unrouted)
+            | (Self::Sqlite(_), Shelf::Dead(_) | Shelf::Unknown) => true,
+        }
+    }
+
     /// How many messages lie on `shelf`; those that somebody looks at right now are not counted on `RabbitMQ`.
     pub async fn count(&self, shelf: Shelf) -> Result<u64, QueueError> {
         match self {

@@ -7,7 +7,7 @@ use genfleet_core::{
     options::ConfigError,
     queue::{
         QueueError, rabbit,
-        shelf::{Look, Shelf, Shelves},
+        shelf::{Shelf, Shelves},
         sqlite::{Role, SqliteQueue},
     },
     telemetry,
@@ -72,14 +72,19 @@ pub async fn open(options: &QueueOptions, name: &str) -> anyhow::Result<Shelves>
     Ok(Shelves::Sqlite(SqliteQueue::open(&file, Role::Tool, clock)?))
 }
 
-/// A look at `shelf`; none, told, where the broker has no such queue.
-pub async fn look(shelves: &Shelves, shelf: Shelf, undecided: usize) -> Result<Option<Look>, QueueError> {
-    match shelves.look(shelf, undecided).await {
-        Ok(look) => Ok(Some(look)),
-        Err(QueueError::Missing(told)) => {
-            eprintln!("warning: {told}; is --queue-prefix right? A worker declares its queues when it starts");
-            Ok(None)
+/// Those of `wanted` that there are; what the broker should have and has not is told. An error where it has none.
+pub async fn there(shelves: &Shelves, wanted: impl IntoIterator<Item = Shelf>) -> Result<Vec<Shelf>, QueueError> {
+    let (mut there, mut missing) = (Vec::new(), Vec::new());
+    for shelf in wanted.into_iter().filter(|shelf| shelves.has(*shelf)) {
+        match shelves.count(shelf).await {
+            Ok(_) => there.push(shelf),
+            Err(QueueError::Missing(told)) => missing.push(told),
+            Err(error) => return Err(error),
         }
-        Err(error) => Err(error),
     }
+    match missing.first() {
+        Some(told) if there.is_empty() => return Err(QueueError::Missing(told.clone())),
+        _ => missing.iter().for_each(|told| eprintln!("warning: {told}")),
+    }
+    Ok(there)
 }

@@ -108,8 +108,8 @@ async fn look(options: &Options) -> anyhow::Result<Known> {
 /// The latest of the job's letters, wherever they lie.
 async fn letters(shelves: &Shelves, id: &str) -> anyhow::Result<Vec<Letter>> {
     let mut letters = Vec::new();
-    for shelf in Shelf::DEAD.into_iter().chain([Shelf::Unrouted]) {
-        let Some(mut look) = dead::look(shelves, shelf, 0).await? else { continue };
+    for shelf in dead::there(shelves, Shelf::DEAD.into_iter().chain([Shelf::Unrouted])).await? {
+        let mut look = shelves.look(shelf, 0).await?;
         while let Some(shelved) = look.next().await? {
             look.leave(&shelved);
             let letter = Letter::read(shelved);

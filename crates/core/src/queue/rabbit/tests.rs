@@ -23,6 +23,7 @@ mod reading;
 mod refusal;
 mod rig;
 mod rights;
+mod shelves;
 
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

@@ -10,7 +10,7 @@ use genfleet_core::{
 };
 use serde_json::json;
 
-use super::{filter::Filter, groups::Groups, look, open};
+use super::{filter::Filter, groups::Groups, open, there};
 use crate::{commands::block_on, terminal::Paint};
 
 /// Which letters.
@@ -58,9 +58,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 /// Looks at everything that matches.
 pub async fn seen(shelves: &Shelves, filter: &Filter) -> anyhow::Result<Seen> {
     let (mut seen, now) = (Seen::default(), SystemClock.now());
-    for shelf in filter.shelves() {
-        let Some(mut look) = look(shelves, shelf, 0).await? else { continue };
-        let (there, mut looked) = (look.there(), 0);
+    for shelf in there(shelves, filter.shelves()).await? {
+        let mut look = shelves.look(shelf, 0).await?;
+        let (lay_there, mut looked) = (look.there(), 0);
         while let Some(shelved) = look.next().await? {
             look.leave(&shelved);
             looked += 1;
@@ -71,7 +71,7 @@ pub async fn seen(shelves: &Shelves, filter: &Filter) -> anyhow::Result<Seen> {
             }
         }
         look.close().await?;
-        seen.held += there.saturating_sub(looked);
+        seen.held += lay_there.saturating_sub(looked);
     }
     Ok(seen)
 }

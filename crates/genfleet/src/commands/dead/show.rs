@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     filter::{Filter, Print, has_id},
-    look, open,
+    open, there,
 };
 use crate::{
     commands::{EXIT_FAILED, block_on},
@@ -78,8 +78,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 async fn show(shelves: &Shelves, options: &Options) -> anyhow::Result<(u64, u64)> {
     let (now, limit) = (SystemClock.now(), if options.raw { 1 } else { options.limit });
     let (mut shown, mut more) = (0, 0);
-    for shelf in options.filter.shelves() {
-        let Some(mut look) = look(shelves, shelf, 0).await? else { continue };
+    for shelf in there(shelves, options.filter.shelves()).await? {
+        let mut look = shelves.look(shelf, 0).await?;
         while let Some(shelved) = look.next().await? {
             look.leave(&shelved);
             let letter = Letter::read(shelved);

@@ -28,9 +28,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{
     filter::Filter,
-    look,
     pace::{Pace, Rate},
     tally::{Action, Left, Tally},
+    there,
 };
 
 /// Between two tries to look again.
@@ -91,29 +91,28 @@ impl<'a> Engine<'a> {
 
     /// Does it, through any number of losses of the broker.
     pub async fn run(&mut self) -> anyhow::Result<()> {
-        for shelf in self.plan.filter.shelves() {
+        for shelf in there(self.shelves, self.plan.filter.shelves()).await? {
             self.shelf(shelf).await?;
         }
         Ok(())
     }
 
     async fn shelf(&mut self, shelf: Shelf) -> anyhow::Result<()> {
-        let Some(first) = look(self.shelves, shelf, self.plan.window).await? else { return Ok(()) };
+        let first = self.shelves.look(shelf, self.plan.window).await?;
         // What is left of that comes first, whatever comes meanwhile.
         let mut there = first.there();
         self.progress.inc_length(there);
-        let (mut next, mut well) = (Ok(Some(first)), Instant::now());
+        let (mut next, mut well) = (Ok(first), Instant::now());
         loop {
             let before = self.tally.total();
             let lost = match next {
-                Ok(Some(look)) => match self.pass(look, there).await? {
+                Ok(look) => match self.pass(look, there).await? {
                     Ok(left) => {
                         self.tally.left.add(left);
                         return Ok(());
                     }
                     Err(lost) => lost,
                 },
-                Ok(None) => return Ok(()),
                 Err(lost) => lost,
             };
             let done = self.tally.total() - before;
@@ -122,7 +121,7 @@ impl<'a> Engine<'a> {
                 well = Instant::now();
             }
             self.wait_out(&lost, well).await?;
-            next = look(self.shelves, shelf, self.plan.window).await;
+            next = self.shelves.look(shelf, self.plan.window).await;
         }
     }
 
