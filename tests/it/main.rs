@@ -12,6 +12,7 @@ mod batch;
 mod channel_provisioner;
 mod command_line;
 mod crashes;
+mod dead_letters;
 mod delays;
 mod harness_works;
 mod purge_on_rabbit;
