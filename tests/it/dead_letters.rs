@@ -1,7 +1,7 @@
 //! `genfleet dead` and `genfleet show`: looking takes nothing away, a redrive loses nothing and doubles next to nothing.
 //! What is promised of both queues is tested on both.
 
-use harness::{Amqp, Broker, Prefix, Process, eventually, json_properties, seconds};
+use harness::{Amqp, Broker, Message, Prefix, Process, eventually, json_properties, seconds};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
@@ -60,6 +60,11 @@ async fn bury(amqp: &Amqp, prefix: &str, name: &str, count: usize) {
         (job, given_up(&id, "rejected", "the API answered 400", "2026-11-20T10:00:00Z", "00112233aabbccdd"))
     };
     amqp.publish_many(&format!("{prefix}.dead"), "cdn.purge", (0..count).map(letter)).await;
+}
+
+/// The headers a message was published with: on delivery the broker may count it.
+fn sent_along(message: &Message) -> Vec<String> {
+    message.headers().into_keys().filter(|name| name != "x-delivery-count").collect()
 }
 
 /// A broker, a prefix on it with all its queues, and a client.

@@ -260,6 +260,17 @@ pub enum QueueError {
     Broker(String),
 }
 
+impl QueueError {
+    /// Whether it may be otherwise in a moment: to be tried again.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Broker(_) => true,
+            Self::Store { source, .. } => sqlite::may_pass(source),
+            Self::Closed | Self::Configuration(_) | Self::Missing(_) => false,
+        }
+    }
+}
+
 /// How the queue is, for `/readyz` and the metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Health {

@@ -21,14 +21,18 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run one batch of jobs from JSON lines to its end, on the embedded queue
+    #[command(after_help = commands::run::EXAMPLES)]
     Run(Box<commands::run::Options>),
     /// Run all workers, or those of the kinds named, in one process
     Up(Box<commands::up::Options>),
     /// Put one job on the queue
+    #[command(after_help = commands::enqueue::EXAMPLES)]
     Enqueue(commands::enqueue::Options),
     /// Check jobs in JSON lines without running them
+    #[command(after_help = commands::validate::EXAMPLES)]
     Validate(commands::validate::Options),
     /// Show the events of jobs that ended
+    #[command(after_help = commands::events::EXAMPLES)]
     Events(commands::events::Options),
     /// Show all that is known of one job
     #[command(after_help = commands::show::EXAMPLES)]
@@ -60,7 +64,7 @@ fn main() -> ExitCode {
         Command::Dead(command) => commands::dead::run(&command),
         Command::Topology(options) => commands::topology::run(&options),
         Command::Simulate(options) => commands::simulate::run(&options),
-        Command::Completions(options) => commands::completions::run(&options, Cli::command()),
+        Command::Completions(options) => Ok(commands::completions::run(&options, Cli::command())),
     };
     done.unwrap_or_else(|error| commands::failed(&error))
 }

@@ -136,3 +136,27 @@ async fn ten_thousands_are_listed_in_bounded_memory() {
     assert!(most < 100_000, "{most} kB");
     assert_eq!(amqp.count(&format!("{prefix}.dead.cdn.purge")).await, 30_000);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_slower_than_the_broker_lets_letters_be_held_goes_on() {
+    let Some(broker) = Broker::private().await else { return };
+    broker.ctl(&["eval", "application:set_env(rabbit, consumer_timeout, 2000)."]).await;
+    broker.ctl(&["eval", "application:set_env(rabbit, channel_tick_interval, 500)."]).await;
+    let prefix = Prefix::on(&broker);
+    declare(&broker, &prefix).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    // The first are left and held, for longer than the broker allows.
+    bury(&amqp, &prefix, "held", 20).await;
+    bury(&amqp, &prefix, "slow", 30).await;
+    let meant: Vec<_> = (0..30).map(|n| format!("slow-{n}")).collect();
+    let arguments = ["dead", "redrive", "--rate", "4", "--json", "--id", &meant.join(",")];
+    let process = tool(broker.url(), &prefix, &arguments);
+    assert_eq!(process.wait(seconds(120)).await, 0, "{}", process.stderr());
+    assert!(process.stderr().contains("going on"), "it lost its hold: {}", process.stderr());
+    let told: Value = serde_json::from_str(&process.stdout_lines()[0]).unwrap();
+    assert_eq!((&told["done"], &told["others"]), (&json!(30), &json!(20)));
+    assert_eq!(doubled(&amqp, &format!("{prefix}.jobs.cdn.purge"), "slow", 30).await, 0);
+    let left = amqp.get_all(&format!("{prefix}.dead.cdn.purge")).await;
+    let ids: Vec<_> = left.iter().map(|letter| letter.properties.message_id().as_ref().unwrap().to_string()).collect();
+    assert_eq!(ids, (0..20).map(|n| format!("held-{n}")).collect::<Vec<_>>());
+}

@@ -137,28 +137,28 @@ pub enum Shelves {
 
 impl Shelves {
     /// Whether this queue has such a shelf at all.
-    pub fn has(&self, shelf: Shelf) -> bool {
-        match (self, shelf) {
+    pub fn has(&self, which: Shelf) -> bool {
+        match (self, which) {
             (Self::Rabbit(_), Shelf::Unknown) | (Self::Sqlite(_), Shelf::Unrouted) => false,
             (Self::Rabbit(_), Shelf::Dead(_) | Shelf::Unrouted)
             | (Self::Sqlite(_), Shelf::Dead(_) | Shelf::Unknown) => true,
         }
     }
 
-    /// How many messages lie on `shelf`; those that somebody looks at right now are not counted on `RabbitMQ`.
-    pub async fn count(&self, shelf: Shelf) -> Result<u64, QueueError> {
+    /// How many messages lie on a shelf; those that somebody looks at right now are not counted on `RabbitMQ`.
+    pub async fn count(&self, which: Shelf) -> Result<u64, QueueError> {
         match self {
-            Self::Rabbit(shelves) => shelves.count(shelf).await,
-            Self::Sqlite(store) => sqlite::shelves::count(store, shelf).await,
+            Self::Rabbit(shelves) => shelves.count(which).await,
+            Self::Sqlite(store) => sqlite::shelves::count(store, which).await,
         }
     }
 
-    /// Looks at what lies on `shelf` now, first what came first. While it lasts nobody else sees, on `RabbitMQ`, what
+    /// Looks at what lies on a shelf now, first what came first. While it lasts nobody else sees, on `RabbitMQ`, what
     /// this one has come by. At most `undecided` messages are in hand at a time that are neither left nor taken off.
-    pub async fn look(&self, shelf: Shelf, undecided: usize) -> Result<Look, QueueError> {
+    pub async fn look(&self, which: Shelf, undecided: usize) -> Result<Look, QueueError> {
         Ok(match self {
-            Self::Rabbit(shelves) => Look::Rabbit(Box::new(shelves.look(shelf, undecided).await?)),
-            Self::Sqlite(store) => Look::Sqlite(Box::new(sqlite::shelves::Look::begin(store, shelf).await?)),
+            Self::Rabbit(shelves) => Look::Rabbit(Box::new(shelves.look(which, undecided).await?)),
+            Self::Sqlite(store) => Look::Sqlite(Box::new(sqlite::shelves::Look::begin(store, which).await?)),
         })
     }
 

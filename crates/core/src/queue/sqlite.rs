@@ -42,6 +42,7 @@ mod tests;
 mod wake;
 mod writer;
 
+pub(super) use self::writer::may_pass;
 pub use self::{
     batch::{Batch, LoadOutcome},
     inspect::{Counts, DeadLetter, LaneCount, StoredEvent, Waiting},

@@ -19,8 +19,8 @@ pub const EXAMPLES: &str = "Examples:
   genfleet completions fish > ~/.config/fish/completions/genfleet.fish";
 
 /// Prints them.
-pub fn run(options: &Options, mut tool: Command) -> anyhow::Result<ExitCode> {
+pub fn run(options: &Options, mut tool: Command) -> ExitCode {
     let name = tool.get_name().to_owned();
     generate(options.shell, &mut tool, name, &mut io::stdout());
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }

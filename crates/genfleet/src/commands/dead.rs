@@ -40,12 +40,12 @@ pub enum Command {
 
 /// Examples at the end of `--help`.
 pub const EXAMPLES: &str = "Examples:
-  genfleet dead list                                    what was given up, and why
-  genfleet dead show 3f2a9c0d                           letters of a fingerprint, or of a job id
+  genfleet dead list                                       what was given up, and why
+  genfleet dead show 3f2a9c0d                              letters of a fingerprint, or of a job
   genfleet dead redrive --fingerprint 3f2a9c0d --limit 1   try one of them
   genfleet dead redrive --reason attempts_exhausted --rate 20
   genfleet dead discard --kind cdn.purge --older-than 30d --dry-run
-  genfleet dead list --unrouted                         what matched no queue (RabbitMQ)";
+  genfleet dead list --unrouted                            what matched no queue (RabbitMQ)";
 
 /// Runs one of them.
 pub fn run(command: &Command) -> anyhow::Result<ExitCode> {

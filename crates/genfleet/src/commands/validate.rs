@@ -23,6 +23,11 @@ pub struct Options {
     json: bool,
 }
 
+/// Examples at the end of `--help`.
+pub const EXAMPLES: &str = "Examples:
+  genfleet validate jobs.jsonl
+  genfleet validate --json - < jobs.jsonl | jq .violations";
+
 /// Prints every violation; exit 1 where there is one.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let checker = Checker::new();

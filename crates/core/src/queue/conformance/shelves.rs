@@ -1,6 +1,6 @@
 //! What is promised of shelves: looking changes nothing, and what is taken off is published first.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use super::{KIND, Subject, message, name, next, none_comes, settings, settle};
 use crate::{
@@ -85,11 +85,13 @@ async fn looking_changes_nothing(subject: &Subject, queue: &Queue) {
     drop(look);
     shelves.close().await;
     let shelves = self::shelves(subject).await;
-    let lying = BTreeMap::from_iter(lying_soon(&shelves, 300).await.into_iter().map(|id| (id, ())));
+    let mut lying = lying_soon(&shelves, 300).await;
+    lying.sort();
+    lying.dedup();
     assert_eq!(lying.len(), 300);
     let mut look = shelves.look(Shelf::Dead(Kind::FileScan), 1).await.unwrap();
-    let shelved = look.next().await.unwrap().unwrap();
-    look.take_off(vec![TakenOff { shelved, publication: None }]).await.unwrap();
+    let found = look.next().await.unwrap().unwrap();
+    look.take_off(vec![TakenOff { shelved: found, publication: None }]).await.unwrap();
     look.close().await.unwrap();
     clear(&shelves).await;
     shelves.close().await;

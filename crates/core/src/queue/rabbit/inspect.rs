@@ -1,7 +1,14 @@
 //! What the operator's tool looks at, over a short-lived connection of its own: events as they happen, the
 //! window of past events, counts. Takes no message away.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -43,6 +50,7 @@ struct Dialled {
     connection: Connection,
     prefix: String,
     mended: Mended,
+    abandoned: AtomicBool,
     _line: Line,
 }
 
@@ -54,7 +62,8 @@ impl Inspector {
         for host in broker.rotation().take(settings.urls.len()) {
             match broker.dial_mending(&host, "inspect").await {
                 Ok((connection, line, mended)) => {
-                    let dialled = Dialled { connection, prefix: settings.prefix, mended, _line: line };
+                    let (prefix, abandoned) = (settings.prefix, AtomicBool::new(false));
+                    let dialled = Dialled { connection, prefix, mended, abandoned, _line: line };
                     return Ok(Self { dialled: Arc::new(dialled) });
                 }
                 Err(reason) => last = QueueError::Broker(reason),
@@ -123,9 +132,14 @@ impl Inspector {
         &self.dialled.prefix
     }
 
-    /// Whether the connection still lives.
-    pub(super) fn is_connected(&self) -> bool {
-        self.dialled.connection.status().connected()
+    /// Whether the connection can still be used.
+    pub(super) fn is_usable(&self) -> bool {
+        self.dialled.connection.status().connected() && !self.dialled.abandoned.load(Ordering::Acquire)
+    }
+
+    /// Something on it failed: it is used no more, and ends with the last one that has it. All it holds goes back.
+    pub(super) fn abandon(&self) {
+        self.dialled.abandoned.store(true, Ordering::Release);
     }
 
     /// Whether what was handed over had to be made text; asked once.

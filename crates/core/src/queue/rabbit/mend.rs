@@ -1,7 +1,7 @@
 //! What of a frame lapin takes for text, made text: a byte that is no UTF-8 becomes a question mark, in place, and
 //! nothing else changes.
 //!
-//! RabbitMQ holds names, ids and keys to be bytes, lapin (4.12.3) holds them to be text and ends the connection over
+//! `RabbitMQ` holds names, ids and keys to be bytes, lapin (4.12.3) holds them to be text and ends the connection over
 //! one that is not. Whoever looks at dead letters has to see those too: they are what such a message ends as.
 //! [`stream`] puts this between the broker and lapin.
 
@@ -125,7 +125,7 @@ impl Walk<'_> {
         Some(())
     }
 
-    /// Types as RabbitMQ writes them and lapin reads them. A long string may be any bytes.
+    /// Types as `RabbitMQ` writes them and lapin reads them. A long string may be any bytes.
     fn value(&mut self) -> Option<()> {
         let kind = *self.bytes.get(self.at)?;
         self.skip(1)?;

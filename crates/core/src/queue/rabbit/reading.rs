@@ -86,8 +86,13 @@ impl Reading {
         self.there
     }
 
-    /// The next one; none where all were read that were there, or somebody else holds the rest.
+    /// The next one; none where all were read that were there, or somebody else holds the rest. An error ends the
+    /// connection.
     pub(super) async fn next(&mut self) -> Result<Option<Held>, QueueError> {
+        self.read().await.inspect_err(|_| self.inspector.abandon())
+    }
+
+    async fn read(&mut self) -> Result<Option<Held>, QueueError> {
         let (mut quiet, mut stuck) = (0, 0);
         while self.to_come > 0 && quiet < QUIET {
             self.turn_leaf().await?;
@@ -122,8 +127,12 @@ impl Reading {
     }
 
     /// Takes messages off the queue. When this returns, the queue has been told: whatever becomes of this process, they
-    /// will not come again.
+    /// will not come again. An error ends the connection.
     pub(super) async fn take_off(&mut self, places: &[Place]) -> Result<(), QueueError> {
+        self.acknowledge(places).await.inspect_err(|_| self.inspector.abandon())
+    }
+
+    async fn acknowledge(&mut self, places: &[Place]) -> Result<(), QueueError> {
         for place in places {
             let Some(leaf) = self.leaves.get_mut(place.leaf) else { continue };
             leaf.channel.basic_ack(place.tag, BasicAckOptions::default()).await.map_err(|error| broker(&error))?;
@@ -140,6 +149,10 @@ impl Reading {
 
     /// Gives everything in hand back, in its order. Dropped without, it comes back as well, in an order near to it.
     pub(super) async fn close(mut self) -> Result<(), QueueError> {
+        self.give_back().await.inspect_err(|_| self.inspector.abandon())
+    }
+
+    async fn give_back(&mut self) -> Result<(), QueueError> {
         let Some(last) = self.leaves.last_mut() else { return Ok(()) };
         last.end().await?;
         while let Some(delivery) = last.consumer.next().await {

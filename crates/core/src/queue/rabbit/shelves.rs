@@ -45,7 +45,7 @@ impl Shelves {
     /// The connection that looks: the one there is, or a new one where that is gone.
     pub async fn inspector(&self) -> Result<Inspector, QueueError> {
         let mut held = self.inspector.lock().await;
-        if let Some(inspector) = held.as_ref().filter(|inspector| inspector.is_connected()) {
+        if let Some(inspector) = held.as_ref().filter(|inspector| inspector.is_usable()) {
             return Ok(inspector.clone());
         }
         let inspector = Inspector::connect(self.settings.clone()).await?;
@@ -54,27 +54,29 @@ impl Shelves {
     }
 
     /// See [`queue::shelf::Shelves::count`].
-    pub async fn count(&self, shelf: Shelf) -> Result<u64, QueueError> {
-        match self.queue(shelf) {
+    pub async fn count(&self, which: Shelf) -> Result<u64, QueueError> {
+        match self.queue(which) {
             Some(queue) => Ok(self.inspector().await?.count(&queue).await?.into()),
             None => Ok(0),
         }
     }
 
     /// See [`queue::shelf::Shelves::look`].
-    pub async fn look(&self, shelf: Shelf, undecided: usize) -> Result<Look, QueueError> {
+    pub async fn look(&self, which: Shelf, undecided: usize) -> Result<Look, QueueError> {
         let portion = u16::try_from(undecided.saturating_mul(2)).unwrap_or(u16::MAX).max(PORTION);
-        let reading = match self.queue(shelf) {
+        let reading = match self.queue(which) {
             Some(queue) => Some(Reading::begin(self.inspector().await?, &queue, portion).await?),
             None => None,
         };
         let (prefix, publishing) = (self.settings.prefix.clone(), self.publishing.clone());
-        Ok(Look { shelf, prefix, reading, position: 0, publishing, claimed: Vec::new() })
+        Ok(Look { shelf: which, prefix, reading, position: 0, publishing, claimed: Vec::new() })
     }
 
     /// See [`queue::shelf::Shelves::trouble`].
     pub fn trouble(&self) -> Option<String> {
-        self.publishing.started().as_ref()?.health().problems.into_iter().next()
+        let health = self.publishing.started().as_ref()?.health();
+        let blocked = health.publishing_blocked.then(|| "the broker takes no publications (memory or disk)".to_owned());
+        health.problems.into_iter().next().or(blocked)
     }
 
     /// See [`queue::shelf::Shelves::close`].
@@ -88,8 +90,8 @@ impl Shelves {
         }
     }
 
-    fn queue(&self, shelf: Shelf) -> Option<String> {
-        match shelf {
+    fn queue(&self, which: Shelf) -> Option<String> {
+        match which {
             Shelf::Dead(kind) => Some(topology::dead_queue(&self.settings.prefix, kind)),
             Shelf::Unrouted => Some(topology::unrouted(&self.settings.prefix)),
             Shelf::Unknown => None,

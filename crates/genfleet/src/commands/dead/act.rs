@@ -32,9 +32,6 @@ const LARGEST_WINDOW: u16 = 10_000;
 /// Which letters are run again, and how.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Redrive {
-    #[command(flatten)]
-    common: Common,
-
     /// Published and not yet taken off the shelf at a time: faster where larger, but a crash can double as many
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=i64::from(LARGEST_WINDOW)), value_name = "N")]
     window: u16,
@@ -42,6 +39,9 @@ pub struct Redrive {
     /// The kind of what does not tell its own: of unrouted and unknown letters
     #[arg(long = "as", value_name = "KIND")]
     as_kind: Option<Kind>,
+
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Which letters are thrown away.
@@ -53,9 +53,6 @@ pub struct Discard {
 
 #[derive(Clone, Debug, clap::Args)]
 struct Common {
-    #[command(flatten)]
-    filter: Filter,
-
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
@@ -81,6 +78,8 @@ struct Common {
     json: bool,
 
     #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
     queue: QueueOptions,
 }
 
@@ -100,7 +99,8 @@ pub fn discard(options: &Discard) -> anyhow::Result<ExitCode> {
                     --older-than), or --yes";
         return Err(ConfigError::new(told).into());
     }
-    act(common, Action::Discard, 1, None)
+    // Nothing can be doubled by it.
+    act(common, Action::Discard, 100, None)
 }
 
 fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) -> anyhow::Result<ExitCode> {
@@ -195,6 +195,7 @@ fn stopped_by_signal() -> anyhow::Result<CancellationToken> {
     let told = stop.clone();
     tokio::spawn(async move {
         signals.next().await;
+        eprintln!("stopping after the letters in hand; once more to stop at once");
         told.cancel();
         signals.next().await;
         std::process::exit(i32::from(EXIT_FAILED));

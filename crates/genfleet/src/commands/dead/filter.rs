@@ -21,12 +21,12 @@ pub struct Filter {
     #[arg(long, value_delimiter = ',', value_name = "KIND")]
     pub kind: Vec<KindName>,
 
-    /// Given up for these reasons, e.g. `rejected`, `attempts_exhausted`, `broker:delivery_limit`; "broker" is all of the
-    /// broker's own
+    /// Given up for these reasons, e.g. rejected, attempts_exhausted, broker:expired; "broker" is all of the broker's own
+    #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, value_delimiter = ',', value_name = "REASON")]
     pub reason: Vec<String>,
 
-    /// Of these fingerprints (failures of one sort, see `dead list`), or of those that begin so
+    /// Of these fingerprints (failures of one sort, see dead list), or of those that begin so
     #[arg(long, value_delimiter = ',', value_name = "FINGERPRINT")]
     pub fingerprint: Vec<Print>,
 

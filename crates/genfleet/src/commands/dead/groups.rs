@@ -95,25 +95,26 @@ impl Groups {
             cells.chain([HEADS[column].len()]).max().unwrap_or(0)
         };
         let widths: [usize; 6] = std::array::from_fn(width);
-        let heads = HEADS.map(str::to_owned);
-        let mut table = paint.dim(&aligned(&heads, widths)) + "\n";
+        let mut lines = vec![paint.dim(&aligned(&HEADS.map(str::to_owned), widths))];
         for (row, (_, group)) in rows.iter().zip(&groups) {
-            table += &aligned(row, widths);
-            table += "\n";
-            let again = if group.generation > 0 {
-                format!(" (redriven up to {} times)", group.generation)
-            } else {
-                String::new()
-            };
-            let example =
-                format!("{:indent$}e.g. {}: {}{again}", "", line(&group.id), group.error, indent = widths[0] + 2);
-            table += &paint.dim(example.trim_end());
-            table += "\n";
+            lines.push(aligned(row, widths));
+            lines.push(paint.dim(&group.example(widths[0] + 2)));
         }
         if self.others > 0 {
-            table += &format!("{} more of further sorts\n", self.others);
+            lines.push(format!("{} more of further sorts", self.others));
         }
-        table
+        lines.join("\n") + "\n"
+    }
+}
+
+impl Group {
+    fn example(&self, indent: usize) -> String {
+        let again = match self.generation {
+            0 => String::new(),
+            1 => " (redriven once)".to_owned(),
+            times => format!(" (redriven up to {times} times)"),
+        };
+        format!("{:indent$}e.g. {}: {}{again}", "", line(&self.id), self.error).trim_end().to_owned()
     }
 }
 
@@ -124,9 +125,7 @@ fn row((kind, reason, fingerprint): &Sort, group: &Group) -> [String; 6] {
 
 /// The first column to the right, the others to the left.
 fn aligned(row: &[String; 6], widths: [usize; 6]) -> String {
-    let mut line = format!("{:>width$}", row[0], width = widths[0]);
-    for (cell, width) in row.iter().zip(widths).skip(1) {
-        line += &format!("  {cell:width$}");
-    }
-    line.trim_end().to_owned()
+    let (first, rest) = (format!("{:>width$}", row[0], width = widths[0]), row.iter().zip(widths).skip(1));
+    let rest = rest.map(|(cell, width)| format!("  {cell:width$}"));
+    (first + &rest.collect::<String>()).trim_end().to_owned()
 }

@@ -16,13 +16,12 @@ use crate::{commands::block_on, terminal::Paint};
 /// Which letters.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    #[command(flatten)]
-    filter: Filter,
-
     /// Tell it as JSON
     #[arg(long)]
     json: bool,
 
+    #[command(flatten)]
+    filter: Filter,
     #[command(flatten)]
     queue: QueueOptions,
 }

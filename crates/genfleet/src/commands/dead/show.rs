@@ -30,12 +30,9 @@ const SHOWN: usize = 4096;
 /// Which letters, and how much of them.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// A job's id, or a fingerprint (or how it begins) from `dead list`
+    /// A job's id, or a fingerprint (or how it begins) from dead list
     #[arg(value_name = "JOBID|FINGERPRINT")]
     which: Option<String>,
-
-    #[command(flatten)]
-    filter: Filter,
 
     /// At most so many, the oldest first
     #[arg(long, default_value = "10", value_name = "N")]
@@ -53,6 +50,8 @@ pub struct Options {
     #[arg(long)]
     json: bool,
 
+    #[command(flatten)]
+    filter: Filter,
     #[command(flatten)]
     queue: QueueOptions,
 }
@@ -149,35 +148,35 @@ fn properties(message: &Message) -> Map<String, Value> {
 
 /// For people: what went wrong first, the payload last.
 fn as_text(letter: &Letter, full: bool, paint: Paint) -> String {
-    let (shelved, message) = (&letter.shelved, &letter.shelved.message);
-    let mut text =
-        format!("{}  {}  {}\n", paint.bold(letter.id.as_str()), letter.kind_told(), paint.red(&line(&letter.reason)));
-    let mut fact = |name: &str, value: &str| {
-        if !value.is_empty() {
-            text += &format!("  {} {}\n", paint.dim(&format!("{name:<12}")), line(value));
-        }
-    };
-    fact("error", &letter.error);
-    fact("fingerprint", &letter.fingerprint);
-    fact("attempts", &letter.attempts.map(|attempts| attempts.to_string()).unwrap_or_default());
-    fact("generation", &letter.generation.to_string());
-    fact("given up", &letter.failed_at.map(|time| format!("{time:.0}")).unwrap_or_default());
-    fact("by", letter.worker.as_deref().unwrap_or_default());
-    fact("lies on", &format!("{}, number {}", shelved.shelf, shelved.position));
-    if !shelved.exchange.is_empty() {
-        fact("came by", &format!("exchange {}, key {}", shelved.exchange, shelved.routing_key));
-    }
-    if shelved.mended {
-        fact("not text", "its id, its key or the name of a header is not UTF-8: shown with question marks");
-    }
-    for (name, value) in properties(message) {
-        fact(&name, &plain(&value));
-    }
-    for (name, value) in &shelved.headers {
-        fact("header", &format!("{name}: {}", plain(value)));
-    }
-    fact("payload", &format!("{} bytes", message.body.len()));
-    text + &payload(&message.body, full)
+    let body = &letter.shelved.message.body;
+    let reason = paint.red(&line(&letter.reason));
+    let mut lines = vec![format!("{}  {}  {reason}", paint.bold(letter.id.as_str()), letter.kind_told())];
+    let facts = facts(letter).into_iter().filter(|(_, value)| !value.is_empty());
+    lines.extend(facts.map(|(name, value)| format!("  {} {}", paint.dim(&format!("{name:<13}")), line(&value))));
+    lines.join("\n") + "\n" + &payload(body, full)
+}
+
+fn facts(letter: &Letter) -> Vec<(String, String)> {
+    let (shelved, body) = (&letter.shelved, &letter.shelved.message.body);
+    let came = format!("exchange {}, key {}", shelved.exchange, shelved.routing_key);
+    let not_text = "its id, its key or the name of a header is not UTF-8: shown with question marks";
+    let facts = [
+        ("error", letter.error.clone()),
+        ("fingerprint", letter.fingerprint.clone()),
+        ("attempts", letter.attempts.map(|attempts| attempts.to_string()).unwrap_or_default()),
+        ("generation", letter.generation.to_string()),
+        ("given up", letter.failed_at.map(|time| format!("{time:.0}")).unwrap_or_default()),
+        ("by", letter.worker.clone().unwrap_or_default()),
+        ("lies on", format!("{}, number {}", shelved.shelf, shelved.position)),
+        ("came by", if shelved.exchange.is_empty() { String::new() } else { came }),
+        ("not text", if shelved.mended { not_text.to_owned() } else { String::new() }),
+    ];
+    let mut facts: Vec<_> = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    facts.extend(properties(&shelved.message).into_iter().map(|(name, value)| (name, plain(&value))));
+    let headers = shelved.headers.iter().map(|(name, value)| format!("{name}: {}", plain(value)));
+    facts.extend(headers.map(|header| ("header".to_owned(), header)));
+    facts.push(("payload".to_owned(), format!("{} bytes", body.len())));
+    facts
 }
 
 fn plain(value: &Value) -> String {
@@ -187,13 +186,10 @@ fn plain(value: &Value) -> String {
 /// As it is, but for what could steer the terminal.
 fn payload(body: &[u8], full: bool) -> String {
     let shown = if full { body.len() } else { body.len().min(SHOWN) };
-    let mut text = lines(&String::from_utf8_lossy(&body[..shown]));
-    if !text.ends_with('\n') {
-        text.push('\n');
-    }
-    if shown < body.len() {
-        text += &format!("… {} bytes more: --full, or --raw for exactly these bytes\n", body.len() - shown);
-    }
-    text.push('\n');
-    text
+    let text = lines(&String::from_utf8_lossy(&body[..shown]));
+    let more = match body.len() - shown {
+        0 => String::new(),
+        more => format!("… {more} bytes more: --full, or --raw for exactly these bytes\n"),
+    };
+    format!("{}\n{more}\n", text.trim_end_matches('\n'))
 }

@@ -86,7 +86,7 @@ impl Tally {
     pub fn text(&self, action: Action) -> String {
         let kinds = self.done.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ");
         let kinds = if kinds.is_empty() { String::new() } else { format!(" ({kinds})") };
-        let mut text = format!("{} {}{kinds}", self.total(), action.done());
+        let mut lines = vec![format!("{} {}{kinds}", self.total(), action.done())];
         let Left { others, without_kind, came_back, held, gone } = self.left;
         let told = [
             (others, "not meant, left"),
@@ -95,9 +95,7 @@ impl Tally {
             (held, "not seen, since another process looks at them: run it again"),
             (gone, "taken by somebody else meanwhile"),
         ];
-        for (count, what) in told.into_iter().filter(|(count, _)| *count > 0) {
-            text += &format!("\n{count} {what}");
-        }
-        text
+        lines.extend(told.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
+        lines.join("\n")
     }
 }

@@ -36,7 +36,9 @@ pub async fn of(shelves: &Shelves, id: &str) -> Result<Events, QueueError> {
                 let page = store.events_after(sequence, PAGE).await?;
                 let Some(last) = page.last() else { break };
                 sequence = last.sequence;
-                page.iter().for_each(|event| events.see(&event.body, id));
+                for event in &page {
+                    events.see(&event.body, id);
+                }
             }
         }
     }

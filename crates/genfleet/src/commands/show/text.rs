@@ -1,5 +1,6 @@
 //! What is known of a job, for people: a heading and a line for each thing.
 
+use genfleet_core::letter::Letter;
 use serde_json::Value;
 
 use super::Known;
@@ -10,32 +11,33 @@ const ERROR_WIDTH: usize = 200;
 
 /// All sections that have something in them.
 pub fn text(id: &str, known: &Known, paint: Paint) -> String {
-    let mut text = format!("{}\n", paint.bold(&line(id)));
-    section(&mut text, paint, "events", known.events.iter().map(|one| event(one, paint)));
-    let older = known.events.total().saturating_sub(known.events.iter().count() as u64);
-    if older > 0 {
-        text += &format!("  {older} earlier ones\n");
+    let mut events: Vec<_> = known.events.iter().map(|one| event(one, paint)).collect();
+    match known.events.total() - events.len() as u64 {
+        0 => {}
+        earlier => events.insert(0, format!("{earlier} earlier ones")),
     }
-    section(&mut text, paint, "waits", known.waiting.iter().flatten().map(super::waiting::Place::text));
-    let letters = known.letters.iter().map(|letter| {
-        let (time, error) = (letter.failed_at.map(|time| format!("{time:.0}")), cut(&letter.error, ERROR_WIDTH));
-        let (kind, reason) = (letter.kind_told(), paint.red(&line(&letter.reason)));
-        format!("{}  {kind}  {reason}  generation {}  {error}", time.unwrap_or_default(), letter.generation)
-    });
-    section(&mut text, paint, "dead letters", letters);
-    section(&mut text, paint, "audit", known.facts.iter().map(fact));
-    if !known.letters.is_empty() {
-        text += &paint.dim(&format!("genfleet dead show {} shows the letters whole\n", line(id)));
+    let letters: Vec<_> = known.letters.iter().map(|one| letter(one, paint)).collect();
+    let hint =
+        if letters.is_empty() { None } else { Some(format!("genfleet dead show {} shows them whole", line(id))) };
+    let sections = [
+        ("events", events),
+        ("waits", known.waiting.iter().flatten().map(super::waiting::Place::text).collect()),
+        ("dead letters", letters),
+        ("audit", known.facts.iter().map(fact).collect()),
+    ];
+    let mut lines = vec![paint.bold(&line(id))];
+    for (name, rows) in sections.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+        lines.push(paint.dim(name));
+        lines.extend(rows.iter().map(|row| format!("  {row}")));
     }
-    text
+    lines.extend(hint.map(|hint| paint.dim(&hint)));
+    lines.join("\n") + "\n"
 }
 
-fn section(text: &mut String, paint: Paint, name: &str, rows: impl Iterator<Item = String>) {
-    let rows: Vec<_> = rows.collect();
-    if !rows.is_empty() {
-        *text += &format!("{}\n", paint.dim(name));
-        rows.iter().for_each(|row| *text += &format!("  {row}\n"));
-    }
+fn letter(letter: &Letter, paint: Paint) -> String {
+    let (time, error) = (letter.failed_at.map(|time| format!("{time:.0}")), cut(&letter.error, ERROR_WIDTH));
+    let (kind, reason) = (letter.kind_told(), paint.red(&line(&letter.reason)));
+    format!("{}  {kind}  {reason}  generation {}  {error}", time.unwrap_or_default(), letter.generation)
 }
 
 fn event(event: &Value, paint: Paint) -> String {

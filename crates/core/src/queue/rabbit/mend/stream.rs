@@ -145,11 +145,11 @@ mod tests {
         let (mended, mut got) = (Mended::default(), Vec::new());
         let (mut broker, mut here) = tokio::io::duplex(7);
         let all = sent.concat();
-        let send = async {
+        let writing = async {
             broker.write_all(&all).await.unwrap();
             drop(broker);
         };
-        let (_, carried) = tokio::join!(send, mend(&mut here, &mut got, mended.clone()));
+        let ((), carried) = tokio::join!(writing, mend(&mut here, &mut got, mended.clone()));
         carried.unwrap();
         (got, mended)
     }

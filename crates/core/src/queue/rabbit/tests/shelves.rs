@@ -38,10 +38,10 @@ async fn what_was_published_and_not_taken_off_is_known_again_and_not_published_t
         let proxy = Proxy::opened(&rig).await;
         let shelves = shelves(&rig, &proxy.url(&rig)).await;
         let mut look = shelves.look(DEAD, 1).await.unwrap();
-        let shelved = look.next().await.unwrap().unwrap();
-        let publication = Some(Letter::read(shelved.clone()).redriven(Kind::CdnPurge));
+        let found = look.next().await.unwrap().unwrap();
+        let publication = Some(Letter::read(found.clone()).redriven(Kind::CdnPurge));
         proxy.cut();
-        let lost = look.take_off(vec![TakenOff { shelved, publication }]).await;
+        let lost = look.take_off(vec![TakenOff { shelved: found, publication }]).await;
         assert!(matches!(lost, Err(QueueError::Broker(_))), "{lost:?}");
         drop(look);
         assert_eq!(rig.ready("jobs.cdn.purge").await, 1, "published by a connection of its own");
@@ -140,9 +140,9 @@ async fn what_matched_no_queue_tells_its_exchange_and_key() {
         }
         let shelves = shelves(&rig, &rig.url).await;
         let mut look = shelves.look(Shelf::Unrouted, 0).await.unwrap();
-        let shelved = look.next().await.unwrap().unwrap();
-        assert_eq!((shelved.exchange.as_str(), shelved.routing_key.as_str()), (door.as_str(), "cdn.prune"));
-        assert!(!shelved.is_ours);
+        let found = look.next().await.unwrap().unwrap();
+        assert_eq!((found.exchange.as_str(), found.routing_key.as_str()), (door.as_str(), "cdn.prune"));
+        assert!(!found.is_ours);
         look.close().await.unwrap();
         let elsewhere = rig.settings(&rig.url, TopologyMode::Skip);
         let elsewhere = connect(RabbitSettings { prefix: "no-such-prefix".into(), ..elsewhere }).await;

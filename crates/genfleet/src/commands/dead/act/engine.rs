@@ -17,7 +17,7 @@ use genfleet_core::{
     job::Kind,
     letter::Letter,
     queue::{
-        Publication, QueueError,
+        QueueError,
         shelf::{Look, Shelf, Shelves, TakenOff},
     },
 };
@@ -35,6 +35,8 @@ use super::super::{
 
 /// Between two tries to look again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often it is tried whether all is back that was held.
+const TRIES: u32 = 10;
 
 /// What is to be done.
 #[derive(Clone, Debug)]
@@ -72,7 +74,8 @@ pub struct Engine<'a> {
 /// What is done with one letter.
 enum Choice {
     Leave,
-    Take(Option<Publication>),
+    Discard,
+    Redrive(Kind),
 }
 
 impl<'a> Engine<'a> {
@@ -92,13 +95,13 @@ impl<'a> Engine<'a> {
     /// Does it, through any number of losses of the broker.
     pub async fn run(&mut self) -> anyhow::Result<()> {
         for shelf in there(self.shelves, self.plan.filter.shelves()).await? {
-            self.shelf(shelf).await?;
+            self.clear(shelf).await?;
         }
         Ok(())
     }
 
-    async fn shelf(&mut self, shelf: Shelf) -> anyhow::Result<()> {
-        let first = self.shelves.look(shelf, self.plan.window).await?;
+    async fn clear(&mut self, which: Shelf) -> anyhow::Result<()> {
+        let first = self.shelves.look(which, self.plan.window).await?;
         // What is left of that comes first, whatever comes meanwhile.
         let mut there = first.there();
         self.progress.inc_length(there);
@@ -121,20 +124,32 @@ impl<'a> Engine<'a> {
                 well = Instant::now();
             }
             self.wait_out(&lost, well).await?;
-            next = self.shelves.look(shelf, self.plan.window).await;
+            self.until_back(which, there).await;
+            next = self.shelves.look(which, self.plan.window).await;
         }
     }
 
     /// Until it is tried again; the error where there is no more patience, or nothing to wait for.
     async fn wait_out(&self, lost: &QueueError, well: Instant) -> anyhow::Result<()> {
-        let QueueError::Broker(reason) = lost else { bail!("{lost}") };
-        if well.elapsed() > self.plan.patience {
-            bail!("{reason}. Nothing is lost: run it again to go on; {}", self.doubled());
+        // A broker that begins may not have all its queues yet.
+        let passes = lost.may_pass() || matches!(lost, QueueError::Missing(_));
+        if !passes || well.elapsed() > self.plan.patience || self.stop.is_cancelled() {
+            bail!("{lost}. Nothing is lost: run it again to go on; {}", self.doubled());
         }
-        self.progress.suspend(|| eprintln!("warning: {reason}; going on"));
-        tokio::select! {
-            () = sleep(AGAIN) => Ok(()),
-            () = self.stop.cancelled() => bail!("{reason}"),
+        self.progress.suspend(|| eprintln!("warning: {lost}; going on"));
+        self.stop.run_until_cancelled(sleep(AGAIN)).await;
+        Ok(())
+    }
+
+    /// What this process held when it lost the broker comes back in a moment, and is waited for: it lies before all that
+    /// came since.
+    async fn until_back(&self, which: Shelf, there: u64) {
+        for _ in 0..TRIES {
+            let back = self.shelves.count(which).await.map_or(true, |count| count >= there);
+            if back || self.stop.is_cancelled() {
+                return;
+            }
+            sleep(AGAIN).await;
         }
     }
 
@@ -161,14 +176,15 @@ impl<'a> Engine<'a> {
             seen += 1;
             let letter = Letter::read(shelved);
             match self.choose(&letter, &mut left) {
-                Choice::Leave => look.leave(&letter.shelved),
-                Choice::Take(publication) => {
-                    let kind = letter.kind_told();
-                    self.batch.push((kind, TakenOff { shelved: letter.shelved, publication }));
-                    if let Err(lost) = self.keep_pace(&mut look, &mut left).await? {
-                        return Ok(Err(lost));
-                    }
+                Choice::Leave => {
+                    look.leave(&letter.shelved);
+                    continue;
                 }
+                Choice::Discard => self.batch.push((letter.kind_told(), taken(letter, None))),
+                Choice::Redrive(kind) => self.batch.push((kind.as_str(), taken(letter, Some(kind)))),
+            }
+            if let Err(lost) = self.keep_pace(&mut look, &mut left).await? {
+                return Ok(Err(lost));
             }
         }
         let ended = self.take_off(&mut look, &mut left).await?;
@@ -185,14 +201,14 @@ impl<'a> Engine<'a> {
 
     fn choose(&mut self, letter: &Letter, left: &mut Left) -> Choice {
         if letter.shelved.published_before {
-            return Choice::Take(None);
+            return Choice::Discard;
         }
         if !self.plan.filter.matches(letter, self.now) {
             left.others += 1;
             return Choice::Leave;
         }
         if self.plan.action == Action::Discard {
-            return Choice::Take(None);
+            return Choice::Discard;
         }
         let Some(kind) = letter.kind.or(self.plan.as_kind) else {
             left.without_kind += 1;
@@ -203,7 +219,7 @@ impl<'a> Engine<'a> {
             return Choice::Leave;
         }
         self.own.add(letter);
-        Choice::Take(Some(letter.redriven(kind)))
+        Choice::Redrive(kind)
     }
 
     /// Takes off what is chosen once there is a window of it, or the next has to wait.
@@ -240,6 +256,11 @@ impl<'a> Engine<'a> {
         self.progress.set_position(self.tally.total());
         Ok(Ok(()))
     }
+}
+
+fn taken(letter: Letter, redriven_as: Option<Kind>) -> TakenOff {
+    let publication = redriven_as.map(|kind| letter.redriven(kind));
+    TakenOff { shelved: letter.shelved, publication }
 }
 
 /// What this run redrove, as it would come back.
