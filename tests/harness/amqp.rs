@@ -6,7 +6,8 @@ use futures_util::{StreamExt, stream};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind, PublisherConfirm,
     options::{
-        BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
+        BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+        QueueDeclareOptions, QueuePurgeOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -65,9 +66,18 @@ impl Amqp {
         kind: &str,
         jobs: impl IntoIterator<Item = (B, BasicProperties)>,
     ) {
-        let exchange = format!("{prefix}.jobs");
-        stream::iter(jobs)
-            .then(|(body, properties)| self.send(&exchange, kind, body, properties))
+        self.publish_many(&format!("{prefix}.jobs"), kind, jobs).await;
+    }
+
+    /// Publishes many messages anywhere, as [`Self::publish_jobs`].
+    pub async fn publish_many<B: AsRef<[u8]>>(
+        &self,
+        exchange: &str,
+        key: &str,
+        messages: impl IntoIterator<Item = (B, BasicProperties)>,
+    ) {
+        stream::iter(messages)
+            .then(|(body, properties)| self.send(exchange, key, body, properties))
             .map(confirmed)
             .buffer_unordered(IN_FLIGHT)
             .for_each(async |()| ())
@@ -98,6 +108,25 @@ impl Amqp {
         }
         channel.close(200, "read".into()).await.expect("the channel closes");
         messages
+    }
+
+    /// All messages that are ready in a queue, taken away: ten thousand in about a second.
+    pub async fn consume_all(&self, queue: &str) -> Vec<Message> {
+        let channel = self.new_channel().await;
+        let ready = self.count(queue).await as usize;
+        let (options, none) = (BasicConsumeOptions { no_ack: true, ..Default::default() }, FieldTable::default());
+        let consuming = channel.basic_consume(queue.into(), "".into(), options, none).await;
+        let consumer = consuming.unwrap_or_else(|error| panic!("consuming {queue}: {error}"));
+        let deliveries = consumer.take(ready).map(|each| Message::of(&each.expect("a delivery")));
+        let messages = timeout(CONFIRM_PATIENCE, deliveries.collect()).await.expect("all come within a minute");
+        channel.close(200, "read".into()).await.expect("the channel closes");
+        messages
+    }
+
+    /// Throws away all messages that are ready in a queue.
+    pub async fn purge(&self, queue: &str) {
+        let purged = self.new_channel().await.queue_purge(queue.into(), QueuePurgeOptions::default()).await;
+        purged.unwrap_or_else(|error| panic!("purging {queue}: {error}"));
     }
 
     /// How many messages are ready in a queue (those given to a consumer are not counted).

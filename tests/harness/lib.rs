@@ -56,6 +56,7 @@ mod metrics;
 mod node;
 mod prefix;
 mod process;
+mod raw;
 mod receiver;
 mod skip;
 
@@ -70,5 +71,6 @@ pub use metrics::Metrics;
 pub use node::fresh_directory;
 pub use prefix::{KINDS, Prefix};
 pub use process::Process;
+pub use raw::publish_unreadable;
 pub use receiver::{Delivery, Receiver};
 pub use skip::skip;

@@ -125,11 +125,14 @@ impl Process {
 
     /// The memory it has in RAM, in kB.
     pub fn rss_kb(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid));
-        let status = status.unwrap_or_else(|_| panic!("{} has ended", self.name));
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        number.unwrap_or_else(|| panic!("{} has ended", self.name))
+        self.rss_kb_if_running().unwrap_or_else(|| panic!("{} has ended", self.name))
+    }
+
+    /// The same, of a process that may have ended.
+    pub fn rss_kb_if_running(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.split_whitespace().next()?.parse().ok()
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {

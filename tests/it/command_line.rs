@@ -187,3 +187,33 @@ async fn metrics_are_there_from_the_start_and_count() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn completions_are_there_for_every_shell_and_know_the_commands() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let process = Process::binary("genfleet").args(["completions", shell]).start();
+        assert_eq!(process.wait(seconds(20)).await, 0, "{}", process.stderr());
+        let script = process.stdout_lines().join("\n");
+        for known in ["redrive", "enqueue", "queue-prefix"] {
+            assert!(script.contains(known), "{shell}: {known}");
+        }
+    }
+    let process = Process::binary("genfleet").args(["completions", "tcsh"]).start();
+    assert_eq!(process.wait(seconds(20)).await, 64);
+    assert!(process.stderr().contains("bash"), "{}", process.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tool_says_what_it_is_and_what_was_meant() {
+    let version = Process::binary("genfleet").args(["--version"]).start();
+    assert_eq!(version.wait(seconds(20)).await, 0);
+    assert_eq!(version.stdout_lines(), [format!("genfleet {}", env!("CARGO_PKG_VERSION"))]);
+    let mistyped = Process::binary("genfleet").args(["evnts"]).start();
+    assert_eq!(mistyped.wait(seconds(20)).await, 64);
+    assert!(mistyped.stderr().contains("'events'"), "{}", mistyped.stderr());
+    for command in ["run", "enqueue", "validate", "events", "show", "dead", "completions"] {
+        let help = Process::binary("genfleet").args([command, "--help"]).start();
+        assert_eq!(help.wait(seconds(20)).await, 0);
+        assert!(help.stdout_lines().join("\n").contains("Examples:\n  genfleet "), "{command}");
+    }
+}

@@ -14,6 +14,7 @@ mod channel_provisioner;
 mod command_line;
 mod console;
 mod crashes;
+mod dead_letters;
 mod delays;
 mod harness_works;
 mod producers;

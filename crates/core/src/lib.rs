@@ -1,8 +1,8 @@
 //! Genfleet's core: everything between a queue and the Genesys Cloud API that is the same for all workers.
 //!
 //! In reading order: a [`job`] comes out of a [`queue`], a [`worker`] hands it to its [`handler`], which calls
-//! the API through [`genesys`]; what went wrong is an [`error`], what came of it an [`event`], and what was changed is
-//! in the [`audit`]. What upstream systems can rely on is the [`contract`].
+//! the API through [`genesys`]; what went wrong is an [`error`], what came of it an [`event`], what was changed is in the
+//! [`audit`], and what was given up a [`letter`]. What upstream systems can rely on is the [`contract`].
 
 pub mod admin;
 pub mod audit;
@@ -14,6 +14,7 @@ pub mod genesys;
 pub mod handler;
 pub mod hash;
 pub mod job;
+pub mod letter;
 pub mod metric;
 pub mod options;
 pub mod queue;

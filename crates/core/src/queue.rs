@@ -14,6 +14,7 @@ use crate::job::Kind;
 #[cfg(test)]
 mod conformance;
 pub mod rabbit;
+pub mod shelf;
 pub mod sqlite;
 pub mod topology;
 
@@ -251,9 +252,23 @@ pub enum QueueError {
         /// What `SQLite` said.
         source: rusqlite::Error,
     },
+    /// A queue that has to be there is not.
+    #[error("{0}")]
+    Missing(String),
     /// The broker refused something that is not a matter of waiting.
     #[error("the broker: {0}")]
     Broker(String),
+}
+
+impl QueueError {
+    /// Whether it may be otherwise in a moment: to be tried again.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Broker(_) => true,
+            Self::Store { source, .. } => sqlite::may_pass(source),
+            Self::Closed | Self::Configuration(_) | Self::Missing(_) => false,
+        }
+    }
 }
 
 /// How the queue is, for `/readyz` and the metrics.

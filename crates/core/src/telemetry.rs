@@ -39,7 +39,8 @@ pub fn start_logs(format: LogFormat, filter: &str) -> Result<(), ConfigError> {
             registry.with(lines.json().flatten_event(true).with_current_span(true).with_span_list(false)).try_init()
         }
         LogFormat::Text => {
-            let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr()) && !plain;
             registry.with(lines.compact().with_ansi(ansi)).try_init()
         }
     };

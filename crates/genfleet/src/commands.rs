@@ -3,13 +3,18 @@
 use std::{future::Future, process::ExitCode};
 
 use anyhow::Context;
-use genfleet_core::options::ConfigError;
+use genfleet_core::{options::ConfigError, queue::QueueError};
+
+use crate::terminal::Paint;
 
 pub mod audit;
+pub mod completions;
+pub mod dead;
 pub mod enqueue;
 pub mod events;
 pub mod run;
 pub mod schema;
+pub mod show;
 pub mod simulate;
 pub mod topology;
 pub mod up;
@@ -22,11 +27,27 @@ pub const EXIT_JOBS_FAILED: u8 = 2;
 /// Bad usage or configuration.
 pub const EXIT_USAGE: u8 = 64;
 
-/// Says why a command ended; a matter of usage exits 64, everything else 1.
+/// Says why a command ended, and what to do where that is known; a matter of usage exits 64, everything else 1.
 pub fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
-    let usage = error.downcast_ref::<ConfigError>().is_some();
+    let paint = Paint::stderr();
+    eprintln!("{} {error:#}", paint.red("error:"));
+    if let Some(hint) = hint(error) {
+        eprintln!("{} {hint}", paint.dim("hint:"));
+    }
+    let told = error.downcast_ref::<QueueError>();
+    let usage = error.downcast_ref::<ConfigError>().is_some() || matches!(told, Some(QueueError::Configuration(_)));
     ExitCode::from(if usage { EXIT_USAGE } else { EXIT_FAILED })
+}
+
+fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    match error.downcast_ref()? {
+        QueueError::Missing(_) => {
+            Some("is --queue-prefix right? Workers, and genfleet enqueue, declare the queues when they start")
+        }
+        QueueError::Broker(_) => Some("is --queue-url right, and the broker up? genfleet doctor looks closer"),
+        QueueError::Store { .. } => Some("is the disk full, or the file another process's for longer than a moment?"),
+        QueueError::Closed | QueueError::Configuration(_) => None,
+    }
 }
 
 /// Runs `task` on an executor of its own.

@@ -3,6 +3,7 @@
 mod commands;
 mod fleet;
 mod simulated;
+mod terminal;
 
 use std::{env, process::ExitCode};
 
@@ -20,23 +21,36 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run one batch of jobs from JSON lines to its end, on the embedded queue
+    #[command(after_help = commands::run::EXAMPLES)]
     Run(Box<commands::run::Options>),
     /// Run all workers, or those of the kinds named, in one process
     Up(Box<commands::up::Options>),
     /// Put one job on the queue
+    #[command(after_help = commands::enqueue::EXAMPLES)]
     Enqueue(commands::enqueue::Options),
     /// Check jobs in JSON lines without running them
+    #[command(after_help = commands::validate::EXAMPLES)]
     Validate(commands::validate::Options),
     /// Show the events of jobs that ended
+    #[command(after_help = commands::events::EXAMPLES)]
     Events(commands::events::Options),
     /// Read audit files back
     Audit(commands::audit::Options),
     /// Print the contract: schemas of jobs, reports and events, and what goes where
     Schema(commands::schema::Options),
+    /// Show all that is known of one job
+    #[command(after_help = commands::show::EXAMPLES)]
+    Show(commands::show::Options),
+    /// Look at what was given up, run it again, throw it away
+    #[command(subcommand, after_help = commands::dead::EXAMPLES)]
+    Dead(Box<commands::dead::Command>),
     /// Print every exchange, queue and binding as JSON
     Topology(commands::topology::Options),
     /// Serve a stand-in for the Genesys Cloud API
     Simulate(commands::simulate::Options),
+    /// Print what a shell needs to complete commands and settings
+    #[command(after_help = commands::completions::EXAMPLES)]
+    Completions(commands::completions::Options),
 }
 
 fn main() -> ExitCode {
@@ -52,8 +66,11 @@ fn main() -> ExitCode {
         Command::Events(options) => commands::events::run(&options),
         Command::Audit(options) => commands::audit::run(&options),
         Command::Schema(options) => commands::schema::run(&options),
+        Command::Show(options) => commands::show::run(&options),
+        Command::Dead(command) => commands::dead::run(&command),
         Command::Topology(options) => commands::topology::run(&options),
         Command::Simulate(options) => commands::simulate::run(&options),
+        Command::Completions(options) => Ok(commands::completions::run(&options, Cli::command())),
     };
     done.unwrap_or_else(|error| commands::failed(&error))
 }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{clock::SystemClock, job::Kind};
 
+mod shelves;
 mod suspects;
 
 const KIND: Kind = Kind::CdnPurge;
@@ -281,6 +282,7 @@ pub(super) async fn all(subject: Subject) {
     a_closed_intake_takes_nothing_but_one_for_a_probe(subject).await;
     suspects::a_closed_intake_hands_out_no_suspect_but_the_last_one_for_a_probe(subject).await;
     no_more_than_the_concurrency_is_handed_out(subject).await;
+    shelves::all(subject).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -37,12 +37,16 @@ mod health;
 pub mod inspect;
 mod line;
 mod lock;
+mod mend;
 mod outgoing;
 mod publish;
+mod reading;
 mod serve;
 mod session;
 mod settings;
 mod settle;
+pub mod shelves;
+mod shown;
 #[cfg(test)]
 mod tests;
 

@@ -36,11 +36,13 @@ mod lock;
 mod row;
 mod schema;
 mod settler;
+pub mod shelves;
 #[cfg(test)]
 mod tests;
 mod wake;
 mod writer;
 
+pub(super) use self::writer::may_pass;
 pub use self::{
     batch::{Batch, LoadOutcome},
     inspect::{Counts, DeadLetter, LaneCount, StoredEvent, Waiting},
@@ -185,6 +187,12 @@ impl SqliteQueue {
             removed += usize::from(reply.await.unwrap_or(Err(QueueError::Closed))?);
         }
         Ok(removed)
+    }
+
+    /// How many dead letters there are, of one kind where one is given, and the sequence of the last.
+    pub async fn dead_letters_end(&self, kind: Option<&str>) -> Result<(u64, i64), QueueError> {
+        let kind = kind.map(str::to_owned);
+        self.reader.read(move |connection| inspect::dead_letters_end(connection, kind.as_deref())).await
     }
 
     /// The first `limit` unsettled jobs after `sequence`, wherever they wait.

@@ -67,7 +67,8 @@ pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item 
         let told = "a password in the arguments can be read by everybody on this machine: set GENFLEET_QUEUE_URL, or GENFLEET_QUEUE_URL_FILE to a file with the URL";
         return Err(usage_error(&ConfigError::new(told)));
     }
-    let mut command = without_empty_variables(command.version(env!("CARGO_PKG_VERSION")).after_help(SECRETS));
+    let command = with_secrets(command.version(env!("CARGO_PKG_VERSION")).after_help(SECRETS));
+    let mut command = without_empty_variables(command);
     let parsed = command.try_get_matches_from_mut(&arguments).and_then(|matches| P::from_arg_matches(&matches));
     parsed.map_err(|error| {
         // Nothing to be done where even this cannot be written.
@@ -76,7 +77,7 @@ pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item 
     })
 }
 
-/// Said at the end of every `--help`.
+/// Said at the end of the `--help` of all that takes a queue.
 const SECRETS: &str = "Secrets, only by variable or, with _FILE after its name, by the file it names:
   GENESYS_CLIENT_ID, GENESYS_CLIENT_SECRET   the OAuth client
   GENFLEET_QUEUE_URL                         the queue's address, where it holds a password
@@ -91,6 +92,19 @@ fn has_password(argument: &str) -> bool {
         && authorities
             .flat_map(|all| all.split(','))
             .any(|one| one.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')))
+}
+
+/// After the examples, where a subcommand has some.
+fn with_secrets(command: Command) -> Command {
+    command.mut_subcommands(|command| {
+        let takes_queue = command.get_arguments().any(|argument| argument.get_id() == "queue_url");
+        let command = with_secrets(command);
+        match command.get_after_help().map(ToString::to_string) {
+            _ if !takes_queue => command,
+            Some(examples) => command.after_help(format!("{examples}\n\n{SECRETS}")),
+            None => command.after_help(SECRETS),
+        }
+    })
 }
 
 fn without_empty_variables(command: Command) -> Command {
@@ -137,6 +151,17 @@ pub fn install_tls() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_subcommand_that_takes_a_queue_says_where_secrets_come_from() {
+        let tool = Command::new("tool")
+            .subcommand(Command::new("list").arg(clap::Arg::new("queue_url").long("queue-url")).after_help("Examples"))
+            .subcommand(Command::new("topology"));
+        let mut tool = with_secrets(tool);
+        let mut help = |name| tool.find_subcommand_mut(name).unwrap().render_help().to_string();
+        assert!(help("list").contains("Examples") && help("list").contains("GENFLEET_QUEUE_URL"));
+        assert!(!help("topology").contains("GENFLEET_QUEUE_URL"));
+    }
 
     #[test]
     fn a_password_in_the_arguments_is_seen() {

@@ -5,7 +5,7 @@ use std::{fs, io::Read, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::{Context, bail};
 use genfleet_core::{
     clock::{Clock, SharedClock, SystemClock},
-    job::{Job, Kind},
+    job::{Job, Kind, Rejection},
     options::{ConfigError, duration},
     queue::{Destination, Message, Publication, QueueError, sqlite::Role},
     telemetry,
@@ -73,6 +73,11 @@ pub struct Options {
     queue: QueueOptions,
 }
 
+/// Examples at the end of `--help`.
+pub const EXAMPLES: &str = "Examples:
+  genfleet enqueue cdn.purge --payload '{\"paths\":[\"/images/logo.png\"]}'
+  genfleet enqueue vni.provision --file payload.json --id lab-7 --deadline 2026-12-01T00:00:00Z";
+
 /// Checks the job and puts it on the queue.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
@@ -80,6 +85,11 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let body = body(options)?;
     let job = match Checker::new(&options.webhook_allow).check(options.kind, &body, None) {
         Some(Ok(job)) => job,
+        Some(Err(rejection)) if options.json => {
+            let Rejection { id, code, message, violations } = *rejection;
+            println!("{}", json!({ "id": id, "code": code, "message": message, "violations": violations }));
+            return Ok(ExitCode::from(EXIT_FAILED));
+        }
         Some(Err(rejection)) => {
             for violation in &rejection.violations {
                 eprintln!("error: {}: {}", violation.pointer, violation.message);

@@ -46,6 +46,12 @@ pub struct Options {
     queue: QueueOptions,
 }
 
+/// Examples at the end of `--help`.
+pub const EXAMPLES: &str = "Examples:
+  genfleet events --limit 20                    the latest
+  genfleet events --follow | jq .data.outcome   as they happen
+  genfleet show release-42                      those of one job";
+
 /// Prints one event a line.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;

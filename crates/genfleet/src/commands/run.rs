@@ -78,6 +78,12 @@ pub struct Options {
     handlers: HandlerOptions,
 }
 
+/// Examples at the end of `--help`.
+pub const EXAMPLES: &str = "Examples:
+  genfleet run --simulate jobs.jsonl                    try it, with no credentials
+  genfleet run jobs.jsonl --events events.jsonl         the real thing
+  producer | genfleet run - --store nightly.genfleet    from a pipe";
+
 /// Runs the batch to its end; exit 2 where a job failed.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     options.worker.start_logs("error", LogFormat::Text)?;

@@ -13,6 +13,10 @@ pub struct Options {
     /// First part of the name of every exchange and queue
     #[arg(long, env = "GENFLEET_QUEUE_PREFIX", default_value = "genfleet", value_name = "NAME")]
     queue_prefix: String,
+
+    /// It is JSON in any case; for symmetry with the other commands
+    #[arg(long)]
+    json: bool,
 }
 
 /// Prints it.

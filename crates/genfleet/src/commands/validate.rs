@@ -28,6 +28,11 @@ pub struct Options {
     webhook_allow: Vec<Allowed>,
 }
 
+/// Examples at the end of `--help`.
+pub const EXAMPLES: &str = "Examples:
+  genfleet validate jobs.jsonl
+  genfleet validate --json - < jobs.jsonl | jq .violations";
+
 /// Prints every violation; exit 1 where there is one.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let checker = Checker::new(&options.webhook_allow);

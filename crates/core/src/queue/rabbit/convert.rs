@@ -15,10 +15,16 @@ const PERSISTENT: u8 = 2;
 
 /// What came by `exchange`, and how often it came back before.
 pub(super) fn received(prefix: &str, delivery: lapin::message::Delivery) -> (Message, u32) {
-    let properties = &delivery.properties;
-    let returns = properties.headers().as_ref().map_or(0, |table| headers::returns(table, delivery.redelivered));
+    let table = delivery.properties.headers().as_ref();
+    let returns = table.map_or(0, |table| headers::returns(table, delivery.redelivered));
     let ours = topology::is_ours(prefix, delivery.exchange.as_str());
-    let message = Message {
+    (taken(delivery, ours), returns)
+}
+
+/// The message, with the headers that count: those that we set where they can be `ours` only.
+pub(super) fn taken(delivery: lapin::message::Delivery, ours: bool) -> Message {
+    let properties = &delivery.properties;
+    Message {
         message_id: text(properties.message_id().as_ref()),
         correlation_id: text(properties.correlation_id().as_ref()),
         reply_to: text(properties.reply_to().as_ref()),
@@ -26,8 +32,7 @@ pub(super) fn received(prefix: &str, delivery: lapin::message::Delivery) -> (Mes
         content_type: text(properties.content_type().as_ref()),
         headers: properties.headers().as_ref().map(|table| headers::counting(table, ours)).unwrap_or_default(),
         body: delivery.data.into(),
-    };
-    (message, returns)
+    }
 }
 
 fn text(short: Option<&ShortString>) -> Option<String> {

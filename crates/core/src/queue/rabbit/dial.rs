@@ -13,7 +13,13 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 use url::{Host as UrlHost, Url};
 
-use super::{RabbitSettings, certificates::Certificates, health::Role, line::Line};
+use super::{
+    RabbitSettings,
+    certificates::Certificates,
+    health::Role,
+    line::Line,
+    mend::stream::{self, Mended},
+};
 use crate::queue::{QueueError, topology::check_prefix};
 
 /// Name, TCP, TLS and the AMQP handshake together.
@@ -72,6 +78,17 @@ impl Broker {
 
     /// One connection to `host`, named after its `role`, within 10 s.
     pub(super) async fn dial(&self, host: &Host, role: &str) -> Result<(Connection, Line), String> {
+        self.dialled(host, role, None).await
+    }
+
+    /// As [`Self::dial`], for whoever has to see every message: what is no text is mended, and known afterwards.
+    pub(super) async fn dial_mending(&self, host: &Host, role: &str) -> Result<(Connection, Line, Mended), String> {
+        let mended = Mended::default();
+        let (connection, line) = self.dialled(host, role, Some(mended.clone())).await?;
+        Ok((connection, line, mended))
+    }
+
+    async fn dialled(&self, host: &Host, role: &str, mended: Option<Mended>) -> Result<(Connection, Line), String> {
         let properties = ConnectionProperties::default().with_connection_name(format!("{} {role}", self.name).into());
         let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
         let tls = self.certificates.read()?;
@@ -94,9 +111,13 @@ impl Broker {
                     if let AsyncTcpStream::Plain(plain) = &stream {
                         held.hold(TcpStream::from(plain.get_ref().as_fd().try_clone_to_owned()?));
                     }
-                    match uri.scheme {
-                        AMQPScheme::AMQP => Ok(stream),
-                        AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, tls.as_ref()).await,
+                    let stream = match uri.scheme {
+                        AMQPScheme::AMQP => stream,
+                        AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, tls.as_ref()).await?,
+                    };
+                    match mended.clone() {
+                        Some(mended) => stream::between(stream, mended),
+                        None => Ok(stream),
                     }
                 };
                 timeout(DIAL, stream).await.unwrap_or_else(|elapsed| Err(elapsed.into())).map_err(lapin::Error::from)

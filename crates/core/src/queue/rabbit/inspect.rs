@@ -1,24 +1,31 @@
 //! What the operator's tool looks at, over a short-lived connection of its own: events as they happen, the
 //! window of past events, counts. Takes no message away.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use lapin::{
-    Channel, Connection, Consumer,
-    options::{
-        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueBindOptions,
-        QueueDeclareOptions,
-    },
-    types::{FieldTable, ShortString},
+    Channel, Connection, Consumer, ErrorKind,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions},
+    protocol::{AMQPErrorKind, AMQPSoftError},
+    types::FieldTable,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::{
     RabbitSettings, convert, counts,
     dial::{Broker, why},
     line::Line,
+    mend::stream::Mended,
+    reading::Reading,
 };
 use crate::queue::{QueueError, topology};
 
@@ -28,22 +35,22 @@ pub use self::follow::{Followed, Following};
 
 /// Events on their way to a follower, at most.
 const AHEAD: u16 = 500;
-/// Events handed to one consumer that gives none back, at most: the largest prefetch there is. For more there are
-/// more consumers.
-const PORTION: u16 = u16::MAX;
-/// Nothing comes for this long: somebody else holds the rest.
-const SILENCE: Duration = Duration::from_secs(2);
+/// Events of the window in memory beside those that are kept, at most.
+const PORTION: u16 = 2_000;
 /// How long the broker may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Looks at whether what was given back is there again, and the time between them.
-const PATIENCE: u32 = 50;
-const MOMENT: Duration = Duration::from_millis(20);
-
-/// A connection that looks.
+/// A connection that looks. Clones are the same one.
+#[derive(Clone)]
 pub struct Inspector {
+    dialled: Arc<Dialled>,
+}
+
+struct Dialled {
     connection: Connection,
     prefix: String,
+    mended: Mended,
+    abandoned: AtomicBool,
     _line: Line,
 }
 
@@ -53,8 +60,12 @@ impl Inspector {
         let broker = Broker::new(&settings)?;
         let mut last = QueueError::Closed;
         for host in broker.rotation().take(settings.urls.len()) {
-            match broker.dial(&host, "inspect").await {
-                Ok((connection, line)) => return Ok(Self { connection, prefix: settings.prefix, _line: line }),
+            match broker.dial_mending(&host, "inspect").await {
+                Ok((connection, line, mended)) => {
+                    let (prefix, abandoned) = (settings.prefix, AtomicBool::new(false));
+                    let dialled = Dialled { connection, prefix, mended, abandoned, _line: line };
+                    return Ok(Self { dialled: Arc::new(dialled) });
+                }
                 Err(reason) => last = QueueError::Broker(reason),
             }
         }
@@ -67,7 +78,7 @@ impl Inspector {
         let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
         let queue =
             channel.queue_declare("".into(), own, FieldTable::default()).await.map_err(|error| broker(&error))?;
-        let (name, events) = (queue.name().clone(), convert::short(&topology::events(&self.prefix))?);
+        let (name, events) = (queue.name().clone(), convert::short(&topology::events(self.prefix()))?);
         let (bind, none) = (QueueBindOptions::default(), FieldTable::default());
         channel
             .queue_bind(name.clone(), events, "#".into(), bind, none.clone())
@@ -83,44 +94,25 @@ impl Inspector {
     /// A queue has no end to begin at: all of the window is read, and given back. At its fullest (a million events)
     /// that takes a minute or so, of the broker more than of us: only the latest are kept here.
     pub async fn window_events(&self, limit: usize) -> Result<Vec<Bytes>, QueueError> {
-        let channel = self.channel().await?;
-        let queue = convert::short(&topology::events(&self.prefix))?;
-        channel.basic_qos(PORTION, BasicQosOptions::default()).await.map_err(|error| broker(&error))?;
-        let there = counts::ready(&channel, queue.as_str()).await.map_err(|error| broker(&error))?;
-        let mut window = Window { left: if limit == 0 { 0 } else { there }, limit, latest: VecDeque::new() };
-        let (mut consumers, mut portion) = (Vec::new(), PORTION);
-        while window.left > 0 && portion == PORTION {
-            let consumer = channel
-                .basic_consume(queue.clone(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
-                .await
-                .map_err(|error| broker(&error))?;
-            consumers.push(consumer.tag());
-            portion = window.read(consumer).await?;
+        let mut latest = VecDeque::new();
+        if limit > 0 {
+            self.each_event(|event| {
+                latest.push_back(event);
+                latest.drain(..latest.len().saturating_sub(limit));
+            })
+            .await?;
         }
-        if !consumers.is_empty() {
-            // First, or they would come again.
-            for consumer in consumers {
-                let ended = channel.basic_cancel(consumer, BasicCancelOptions::default()).await;
-                ended.map_err(|error| broker(&error))?;
-            }
-            let all = BasicNackOptions { multiple: true, requeue: true };
-            channel.basic_nack(0, all).await.map_err(|error| broker(&error))?;
-            Self::until_back(&channel, &queue, there - window.left).await?;
-        }
-        channel.close(200, "done".into()).await.map_err(|error| broker(&error))?;
-        Ok(window.latest.into())
+        Ok(latest.into())
     }
 
-    /// The broker takes a moment to put them back: whoever looks next should see them.
-    async fn until_back(channel: &Channel, queue: &ShortString, given: u32) -> Result<(), QueueError> {
-        for _ in 0..PATIENCE {
-            let ready = counts::ready(channel, queue.as_str()).await.map_err(|error| broker(&error))?;
-            if ready >= given {
-                break;
-            }
-            sleep(MOMENT).await;
+    /// Shows every event of the window, oldest first; they stay.
+    pub async fn each_event(&self, mut show: impl FnMut(Bytes)) -> Result<(), QueueError> {
+        let mut reading = Reading::begin(self.clone(), &topology::events(self.prefix()), PORTION).await?;
+        while let Some(held) = reading.next().await? {
+            reading.leave(held.place);
+            show(held.delivery.data.into());
         }
-        Ok(())
+        reading.close().await
     }
 
     /// Messages of `queue` that wait to be delivered.
@@ -132,40 +124,40 @@ impl Inspector {
 
     /// Says goodbye; dropping does without.
     pub async fn close(self) {
-        let _ = timeout(GOODBYE, self.connection.close(200, "closed".into())).await;
+        let _ = timeout(GOODBYE, self.dialled.connection.close(200, "closed".into())).await;
     }
 
-    async fn channel(&self) -> Result<Channel, QueueError> {
-        self.connection.create_channel().await.map_err(|error| broker(&error))
+    /// First part of all names.
+    pub(super) fn prefix(&self) -> &str {
+        &self.dialled.prefix
+    }
+
+    /// Whether the connection can still be used.
+    pub(super) fn is_usable(&self) -> bool {
+        self.dialled.connection.status().connected() && !self.dialled.abandoned.load(Ordering::Acquire)
+    }
+
+    /// Something on it failed: it is used no more, and ends with the last one that has it. All it holds goes back.
+    pub(super) fn abandon(&self) {
+        self.dialled.abandoned.store(true, Ordering::Release);
+    }
+
+    /// Whether what was handed over had to be made text; asked once.
+    pub(super) fn mended(&self, channel: u16, tag: u64) -> bool {
+        self.dialled.mended.take(channel, tag)
+    }
+
+    pub(super) async fn channel(&self) -> Result<Channel, QueueError> {
+        self.dialled.connection.create_channel().await.map_err(|error| broker(&error))
     }
 }
 
-fn broker(error: &lapin::Error) -> QueueError {
-    QueueError::Broker(why(error))
-}
-
-/// A look at the window.
-struct Window {
-    /// So many are still to be read.
-    left: u32,
-    limit: usize,
-    latest: VecDeque<Bytes>,
-}
-
-impl Window {
-    /// Reads what one consumer is given; how many that were.
-    async fn read(&mut self, mut consumer: Consumer) -> Result<u16, QueueError> {
-        let mut read = 0;
-        while self.left > 0 && read < PORTION {
-            // Somebody else may look as well, and have the rest.
-            let Ok(Some(delivery)) = timeout(SILENCE, consumer.next()).await else { break };
-            self.latest.push_back(delivery.map_err(|error| broker(&error))?.data.into());
-            if self.latest.len() > self.limit {
-                self.latest.pop_front();
-            }
-            (self.left, read) = (self.left - 1, read + 1);
-        }
-        Ok(read)
+/// What the broker or the connection to it said.
+pub(super) fn broker(error: &lapin::Error) -> QueueError {
+    let ErrorKind::ProtocolError(refusal) = error.kind() else { return QueueError::Broker(why(error)) };
+    match refusal.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => QueueError::Missing(why(error)),
+        AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => QueueError::Broker(why(error)),
     }
 }
 

@@ -19,9 +19,11 @@ mod intake;
 mod loss;
 mod proxy;
 mod raw;
+mod reading;
 mod refusal;
 mod rig;
 mod rights;
+mod shelves;
 
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

@@ -182,6 +182,12 @@ pub(super) fn dead_letters(
     all(connection, SQL, params![sequence, kind, at_most(limit)], read)
 }
 
+/// How many dead letters there are, of one kind where one is given, and the sequence of the last.
+pub(super) fn dead_letters_end(connection: &Connection, kind: Option<&str>) -> rusqlite::Result<(u64, i64)> {
+    const SQL: &str = "SELECT count(*), coalesce(max(sequence), 0) FROM dead WHERE ?1 IS NULL OR kind = ?1";
+    connection.prepare_cached(SQL)?.query_row([kind], |each| Ok((row::count(each, 0)?, each.get(1)?)))
+}
+
 /// The first `limit` unsettled jobs after `sequence`.
 pub(super) fn waiting(connection: &Connection, sequence: i64, limit: usize) -> rusqlite::Result<Vec<Waiting>> {
     const SQL: &str = "SELECT id, kind, lane, visible_at, claimed, returns,

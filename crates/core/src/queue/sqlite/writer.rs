@@ -225,7 +225,7 @@ impl Looked {
 }
 
 /// What goes away by itself, or with an operator's help, without a restart.
-fn may_pass(error: &rusqlite::Error) -> bool {
+pub(in crate::queue) fn may_pass(error: &rusqlite::Error) -> bool {
     match error.sqlite_error_code() {
         Some(code) => matches!(
             code,

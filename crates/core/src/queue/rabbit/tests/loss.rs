@@ -182,7 +182,7 @@ async fn an_unreadable_message_is_dead_lettered_and_takes_no_neighbour_along() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
         soon(rig.declared()).await;
-        raw::publish_unreadable(&rig, &format!("{}.jobs", rig.prefix), "cdn.purge").await;
+        raw::publish_unreadable(&rig, &format!("{}.jobs", rig.prefix), "cdn.purge", raw::Unreadable::Id).await;
         let neighbours = (0..8).map(|number| lane(Lane::Jobs, Duration::ZERO, job(&number.to_string())));
         queue.publish(neighbours.collect()).await.unwrap();
         let mut consumer = queue.consume(Kind::CdnPurge, 16);

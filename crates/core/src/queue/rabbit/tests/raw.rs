@@ -8,8 +8,19 @@ use url::Url;
 
 use super::rig::Rig;
 
-/// Publishes a job whose message id is not UTF-8.
-pub(super) async fn publish_unreadable(rig: &Rig, exchange: &str, key: &str) {
+/// What of a message is not UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// Its message id.
+    Id,
+    /// The name of a header.
+    HeaderName,
+    /// A word after its routing key.
+    Key,
+}
+
+/// Publishes a job that lapin cannot read.
+pub(super) async fn publish_unreadable(rig: &Rig, exchange: &str, key: &str, what: Unreadable) {
     let url = Url::parse(&rig.url).unwrap();
     let mut broker = TcpStream::connect((url.host_str().unwrap(), url.port().unwrap_or(5672))).await.unwrap();
     let user = if url.username().is_empty() { "guest" } else { url.username() };
@@ -29,9 +40,13 @@ pub(super) async fn publish_unreadable(rig: &Rig, exchange: &str, key: &str) {
     broker.write_all(&frame(1, 1, &[method(20, 10), short(b"")].concat())).await.unwrap();
     answer(&mut broker).await;
 
-    let publish = [method(60, 40), vec![0, 0], short(exchange.as_bytes()), short(key.as_bytes()), vec![0]].concat();
-    // Delivery mode and message id.
-    let header = [method(60, 0), 2_u64.to_be_bytes().to_vec(), vec![0x10, 0x80, 2], short(b"bad\xff\xfe")].concat();
+    let key = if what == Unreadable::Key { [key.as_bytes(), b".\xff"].concat() } else { key.as_bytes().to_vec() };
+    let id = if what == Unreadable::Id { short(b"bad\xff\xfe") } else { short(b"good") };
+    let name = if what == Unreadable::HeaderName { short(b"caf\xe9") } else { short(b"cafe") };
+    let publish = [method(60, 40), vec![0, 0], short(exchange.as_bytes()), short(&key), vec![0]].concat();
+    // Headers, delivery mode and message id.
+    let headers = long(&[name, b"t\x01".to_vec()].concat());
+    let header = [method(60, 0), 2_u64.to_be_bytes().to_vec(), vec![0x30, 0x80], headers, vec![2], id].concat();
     let close = [method(20, 40), vec![0, 200], short(b""), vec![0; 4]].concat();
     let frames = [frame(1, 1, &publish), frame(2, 1, &header), frame(3, 1, b"{}"), frame(1, 1, &close)];
     broker.write_all(&frames.concat()).await.unwrap();

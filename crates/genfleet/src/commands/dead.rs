@@ -1,0 +1,90 @@
+//! `genfleet dead`: what was given up, and what is to become of it.
+
+use std::{process::ExitCode, sync::Arc};
+
+use genfleet_core::{
+    clock::{SharedClock, SystemClock},
+    options::ConfigError,
+    queue::{
+        QueueError, rabbit,
+        shelf::{Shelf, Shelves},
+        sqlite::{Role, SqliteQueue},
+    },
+    telemetry,
+    worker::{
+        command::install_tls,
+        options::{LogFormat, QueueOptions},
+    },
+};
+
+mod act;
+pub mod filter;
+mod groups;
+mod list;
+mod pace;
+pub mod show;
+mod tally;
+
+/// What is to be done with them.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Count them, grouped by what went wrong
+    List(list::Options),
+    /// Show them whole: error, attempts, headers, payload
+    Show(show::Options),
+    /// Run them again, one generation on
+    Redrive(act::Redrive),
+    /// Throw them away
+    Discard(act::Discard),
+}
+
+/// Examples at the end of `--help`.
+pub const EXAMPLES: &str = "Examples:
+  genfleet dead list                                       what was given up, and why
+  genfleet dead show 3f2a9c0d                              letters of a fingerprint, or of a job
+  genfleet dead redrive --fingerprint 3f2a9c0d --limit 1   try one of them
+  genfleet dead redrive --reason attempts_exhausted --rate 20
+  genfleet dead discard --kind cdn.purge --older-than 30d --dry-run
+  genfleet dead list --unrouted                            what matched no queue (RabbitMQ)";
+
+/// Runs one of them.
+pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    telemetry::start_logs(LogFormat::Text, "error")?;
+    install_tls();
+    match command {
+        Command::List(options) => list::run(options),
+        Command::Show(options) => show::run(options),
+        Command::Redrive(options) => act::redrive(options),
+        Command::Discard(options) => act::discard(options),
+    }
+}
+
+/// The shelves of the queue that `options` name.
+pub async fn open(options: &QueueOptions, name: &str) -> anyhow::Result<Shelves> {
+    options.check()?;
+    let clock: SharedClock = Arc::new(SystemClock);
+    let Some(file) = options.url()?.sqlite_file() else {
+        return Ok(Shelves::Rabbit(rabbit::shelves::Shelves::connect(options.rabbit(name)?, clock).await?));
+    };
+    if !file.exists() {
+        return Err(ConfigError::new(format!("no store {}: name one that is there", file.display())).into());
+    }
+    Ok(Shelves::Sqlite(SqliteQueue::open(&file, Role::Tool, clock)?))
+}
+
+/// Those of `wanted` that there are; what the broker should have and has not is told. An error where it has none.
+pub async fn there(shelves: &Shelves, wanted: impl IntoIterator<Item = Shelf>) -> Result<Vec<Shelf>, QueueError> {
+    let (mut there, mut missing) = (Vec::new(), Vec::new());
+    for shelf in wanted.into_iter().filter(|shelf| shelves.has(*shelf)) {
+        match shelves.count(shelf).await {
+            Ok(_) => there.push(shelf),
+            Err(QueueError::Missing(told)) => missing.push(told),
+            Err(error) => return Err(error),
+        }
+    }
+    match missing.first() {
+        Some(told) if there.is_empty() => return Err(QueueError::Missing(told.clone())),
+        _ => missing.iter().for_each(|told| eprintln!("warning: {told}")),
+    }
+    Ok(there)
+}

@@ -1,0 +1,204 @@
+//! `genfleet dead redrive` and `discard`: which letters, in what measure, and whether that is meant.
+
+use std::{process::ExitCode, time::Duration};
+
+use genfleet_core::{
+    job::Kind,
+    options::{ConfigError, positive_duration},
+    queue::shelf::Shelves,
+    worker::{options::QueueOptions, shutdown::Signals},
+};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use self::engine::{Engine, Plan};
+use super::{
+    filter::Filter,
+    list::{self, Seen, what},
+    open,
+    pace::Rate,
+    tally::{Action, Tally},
+};
+use crate::{
+    commands::{EXIT_FAILED, block_on},
+    terminal::{self, Paint},
+};
+
+mod engine;
+
+/// Letters published and not yet taken off, at most: as many can be doubled by a crash.
+const LARGEST_WINDOW: u16 = 10_000;
+
+/// Which letters are run again, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Redrive {
+    /// Published and not yet taken off the shelf at a time: faster where larger, but a crash can double as many
+    #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=i64::from(LARGEST_WINDOW)), value_name = "N")]
+    window: u16,
+
+    /// The kind of what does not tell its own: of unrouted and unknown letters
+    #[arg(long = "as", value_name = "KIND")]
+    as_kind: Option<Kind>,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Which letters are thrown away.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Discard {
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Common {
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+
+    /// So many at most, the oldest first
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+
+    /// So many a second at most
+    #[arg(long, value_name = "N")]
+    rate: Option<Rate>,
+
+    /// Do not ask. Where there is no terminal, nobody is asked anyway
+    #[arg(long, short)]
+    yes: bool,
+
+    /// How long to wait for a broker that is away or takes nothing
+    #[arg(long, default_value = "60s", value_parser = positive_duration, value_name = "DURATION")]
+    timeout: Duration,
+
+    /// Tell it as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    queue: QueueOptions,
+}
+
+/// Runs letters again.
+pub fn redrive(options: &Redrive) -> anyhow::Result<ExitCode> {
+    if options.as_kind == Some(Kind::WebhookDeliver) {
+        return Err(ConfigError::new("--as webhook.deliver: only workers make such jobs").into());
+    }
+    act(&options.common, Action::Redrive, usize::from(options.window), options.as_kind)
+}
+
+/// Throws letters away.
+pub fn discard(options: &Discard) -> anyhow::Result<ExitCode> {
+    let common = &options.common;
+    if common.filter.is_everything() && !common.yes && !common.dry_run && !terminal::can_ask() {
+        let told = "this would discard every dead letter there is: say which (--kind, --reason, --fingerprint, --id, \
+                    --older-than), or --yes";
+        return Err(ConfigError::new(told).into());
+    }
+    // Nothing can be doubled by it.
+    act(common, Action::Discard, 100, None)
+}
+
+fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) -> anyhow::Result<ExitCode> {
+    block_on(async {
+        let shelves = open(&common.queue, &format!("genfleet dead {}", action.as_str())).await?;
+        let asking = !common.yes && terminal::can_ask();
+        let mut limit = common.limit;
+        if common.dry_run || asking {
+            let seen = list::seen(&shelves, &common.filter).await?;
+            let meant = seen.groups.total().min(limit.unwrap_or(u64::MAX));
+            if common.dry_run {
+                shelves.close().await;
+                preview(common, action, &seen, meant);
+                return Ok(ExitCode::SUCCESS);
+            }
+            if meant > 0 && !agreed(common, action, &seen, meant)? {
+                eprintln!("nothing was changed");
+                return Ok(ExitCode::from(EXIT_FAILED));
+            }
+            limit = Some(meant);
+        }
+        let plan = Plan {
+            action,
+            filter: common.filter.clone(),
+            as_kind,
+            limit,
+            rate: common.rate,
+            window,
+            patience: common.timeout,
+        };
+        carry_out(&shelves, plan, common.json).await
+    })
+}
+
+async fn carry_out(shelves: &Shelves, plan: Plan, as_json: bool) -> anyhow::Result<ExitCode> {
+    let action = plan.action;
+    let stop = stopped_by_signal()?;
+    let mut engine = Engine::new(shelves, plan, stop.clone());
+    let ended = engine.run().await;
+    let tally = engine.finish();
+    shelves.close().await;
+    let complete = ended.is_ok() && !stop.is_cancelled();
+    tell(&tally, action, complete, as_json);
+    ended?;
+    if !complete {
+        eprintln!("stopped on the way: nothing is lost, run it again to go on");
+        return Ok(ExitCode::from(EXIT_FAILED));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(tally: &Tally, action: Action, complete: bool, as_json: bool) {
+    if as_json {
+        println!("{}", tally.json(action, complete));
+    } else {
+        println!("{}", tally.text(action));
+    }
+}
+
+/// What would be done.
+fn preview(common: &Common, action: Action, seen: &Seen, meant: u64) {
+    if common.json {
+        let groups = seen.groups.json();
+        println!(
+            "{}",
+            json!({ "action": action.as_str(), "dryRun": true, "would": meant, "held": seen.held, "groups": groups })
+        );
+        return;
+    }
+    if seen.groups.total() > 0 {
+        print!("{}", seen.groups.table(Paint::stdout()));
+    }
+    println!(
+        "would {} {meant} of {} {}s; nothing was changed",
+        action.as_str(),
+        seen.groups.total(),
+        what(&common.filter)
+    );
+    seen.warn();
+}
+
+fn agreed(common: &Common, action: Action, seen: &Seen, meant: u64) -> anyhow::Result<bool> {
+    eprint!("{}", seen.groups.table(Paint::stderr()));
+    seen.warn();
+    let plural = if meant == 1 { "" } else { "s" };
+    Ok(terminal::ask(&format!("{} {meant} {}{plural}?", action.as_str(), what(&common.filter)))?)
+}
+
+/// Set by the first signal; the second ends the process.
+fn stopped_by_signal() -> anyhow::Result<CancellationToken> {
+    let (stop, mut signals) = (CancellationToken::new(), Signals::listen()?);
+    let told = stop.clone();
+    tokio::spawn(async move {
+        signals.next().await;
+        eprintln!("stopping after the letters in hand; once more to stop at once");
+        told.cancel();
+        signals.next().await;
+        std::process::exit(i32::from(EXIT_FAILED));
+    });
+    Ok(stop)
+}

@@ -1,0 +1,224 @@
+//! Which letters are meant.
+
+use std::{str::FromStr, time::Duration};
+
+use genfleet_core::{
+    job::Kind,
+    letter::Letter,
+    options::{self, ConfigError},
+    queue::shelf::Shelf,
+};
+use jiff::{SignedDuration, Timestamp};
+
+/// A fingerprint is known by its first digits; fewer than these could be anything.
+const SHORTEST_PRINT: usize = 4;
+
+/// Which letters; all conditions together, of several values one.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Which")]
+pub struct Filter {
+    /// Of these kinds; "unknown" are those whose kind could not be read
+    #[arg(long, value_delimiter = ',', value_name = "KIND")]
+    pub kind: Vec<KindName>,
+
+    /// Given up for these reasons, e.g. rejected, attempts_exhausted, broker:expired; "broker" is all of the broker's own
+    #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
+    #[arg(long, value_delimiter = ',', value_name = "REASON")]
+    pub reason: Vec<String>,
+
+    /// Of these fingerprints (failures of one sort, see dead list), or of those that begin so
+    #[arg(long, value_delimiter = ',', value_name = "FINGERPRINT")]
+    pub fingerprint: Vec<Print>,
+
+    /// Of these jobs
+    #[arg(long, value_delimiter = ',', value_name = "JOBID")]
+    pub id: Vec<String>,
+
+    /// Given up longer ago than this, e.g. 30m, 12h, 7d
+    #[arg(long, value_parser = age, value_name = "AGE")]
+    pub older_than: Option<Duration>,
+
+    /// Given up within this time
+    #[arg(long, value_parser = age, value_name = "AGE")]
+    pub newer_than: Option<Duration>,
+
+    /// Not dead letters, but what matched no queue (RabbitMQ)
+    #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
+    #[arg(long)]
+    pub unrouted: bool,
+}
+
+impl Filter {
+    /// Whether every dead letter there is, is meant.
+    pub fn is_everything(&self) -> bool {
+        let named = self.kind.is_empty() && self.reason.is_empty() && self.fingerprint.is_empty() && self.id.is_empty();
+        named && self.older_than.is_none() && self.newer_than.is_none() && !self.unrouted
+    }
+
+    /// Where such letters can lie.
+    pub fn shelves(&self) -> Vec<Shelf> {
+        if self.unrouted {
+            return vec![Shelf::Unrouted];
+        }
+        let named = |shelf: &Shelf| self.kind.is_empty() || self.kind.iter().any(|kind| kind.shelf() == *shelf);
+        Shelf::DEAD.into_iter().filter(named).collect()
+    }
+
+    /// Whether `letter` is meant, now.
+    pub fn matches(&self, letter: &Letter, now: Timestamp) -> bool {
+        self.of_kind(letter)
+            && any(&self.reason, |reason| of_reason(reason, &letter.reason))
+            && any(&self.fingerprint, |print| letter.fingerprint.starts_with(&print.0))
+            && any(&self.id, |id| has_id(letter, id))
+            && self.of_age(letter.failed_at, now)
+    }
+
+    fn of_kind(&self, letter: &Letter) -> bool {
+        any(&self.kind, |kind| match kind {
+            KindName::Kind(kind) => letter.kind == Some(*kind),
+            KindName::Unknown => letter.kind.is_none() || letter.shelved.shelf == Shelf::Unknown,
+        })
+    }
+
+    /// What has no time is neither old nor new.
+    fn of_age(&self, failed_at: Option<Timestamp>, now: Timestamp) -> bool {
+        if self.older_than.is_none() && self.newer_than.is_none() {
+            return true;
+        }
+        let Some(age) = failed_at.map(|time| now.duration_since(time)) else { return false };
+        let longer = |than: Duration| age > SignedDuration::try_from(than).unwrap_or(SignedDuration::MAX);
+        self.older_than.is_none_or(longer) && self.newer_than.is_none_or(|than| !longer(than))
+    }
+}
+
+fn any<T>(wanted: &[T], matches: impl Fn(&T) -> bool) -> bool {
+    wanted.is_empty() || wanted.iter().any(matches)
+}
+
+fn of_reason(wanted: &str, reason: &str) -> bool {
+    reason == wanted || (wanted == "broker" && reason.starts_with("broker:"))
+}
+
+/// Whether the letter is of this job: by the id a worker reads, or by the message's own.
+pub fn has_id(letter: &Letter, id: &str) -> bool {
+    letter.id.as_str() == id || letter.shelved.message.message_id.as_deref() == Some(id)
+}
+
+/// A kind, or `unknown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KindName {
+    /// A kind.
+    Kind(Kind),
+    /// None that could be read.
+    Unknown,
+}
+
+impl KindName {
+    fn shelf(self) -> Shelf {
+        match self {
+            Self::Kind(kind) => Shelf::Dead(kind),
+            Self::Unknown => Shelf::Unknown,
+        }
+    }
+}
+
+impl FromStr for KindName {
+    type Err = String;
+
+    fn from_str(given: &str) -> Result<Self, String> {
+        match given {
+            "unknown" => Ok(Self::Unknown),
+            kind => kind.parse().map(Self::Kind).map_err(|error| format!("{error}, unknown")),
+        }
+    }
+}
+
+/// The first digits of a fingerprint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Print(String);
+
+impl Print {
+    /// Whether text may be one at all.
+    pub fn is(text: &str) -> bool {
+        text.parse::<Self>().is_ok()
+    }
+}
+
+impl FromStr for Print {
+    type Err = String;
+
+    fn from_str(given: &str) -> Result<Self, String> {
+        let digits = given.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !digits || !(SHORTEST_PRINT..=16).contains(&given.len()) {
+            return Err(format!(
+                "{given:?} is no fingerprint: {SHORTEST_PRINT} to 16 hexadecimal digits, see dead list"
+            ));
+        }
+        Ok(Self(given.to_lowercase()))
+    }
+}
+
+/// A duration, also in days: letters lie long.
+fn age(written: &str) -> Result<Duration, ConfigError> {
+    let days = written.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok());
+    match days {
+        Some(days) => Ok(Duration::from_secs(u64::from(days) * 24 * 3600)),
+        None => options::duration(written),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Parsed {
+        #[command(flatten)]
+        filter: Filter,
+    }
+
+    fn filter(arguments: &[&str]) -> Filter {
+        Parsed::try_parse_from([&["test"], arguments].concat()).unwrap().filter
+    }
+
+    #[test]
+    fn ages_are_written_in_days_too() {
+        assert_eq!(age("7d").unwrap(), Duration::from_secs(7 * 24 * 3600));
+        assert_eq!(age("90m").unwrap(), Duration::from_secs(90 * 60));
+        assert!(age("soon").is_err() && age("7").is_err());
+    }
+
+    #[test]
+    fn what_has_no_time_is_of_no_age() {
+        let filter = filter(&["--older-than", "1h"]);
+        let now: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
+        assert!(filter.of_age(Some("2026-11-20T10:59:59Z".parse().unwrap()), now));
+        assert!(!filter.of_age(Some("2026-11-20T11:30:00Z".parse().unwrap()), now));
+        assert!(!filter.of_age(None, now));
+        let newer = self::filter(&["--newer-than", "1h"]);
+        assert!(newer.of_age(Some("2026-11-20T11:30:00Z".parse().unwrap()), now));
+        assert!(!newer.of_age(None, now));
+    }
+
+    #[test]
+    fn shelves_are_those_of_the_kinds_named() {
+        assert_eq!(filter(&[]).shelves(), Shelf::DEAD);
+        assert!(filter(&[]).is_everything());
+        let named = filter(&["--kind", "unknown,webhook.deliver"]);
+        assert_eq!(named.shelves(), [Shelf::Dead(Kind::WebhookDeliver), Shelf::Unknown]);
+        assert_eq!(filter(&["--unrouted", "--kind", "cdn.purge"]).shelves(), [Shelf::Unrouted]);
+    }
+
+    #[test]
+    fn all_of_the_brokers_reasons_go_by_one_name() {
+        assert!(of_reason("broker", "broker:expired") && of_reason("broker:expired", "broker:expired"));
+        assert!(!of_reason("broker", "rejected") && !of_reason("rej", "rejected"));
+    }
+
+    #[test]
+    fn a_fingerprint_is_known_by_its_first_digits() {
+        assert_eq!("00AB".parse::<Print>().unwrap(), Print("00ab".to_owned()));
+        assert!("00a".parse::<Print>().is_err() && "job-1234".parse::<Print>().is_err());
+    }
+}

@@ -1,0 +1,131 @@
+//! Letters of one sort, counted together: what an operator reads first.
+
+use std::collections::BTreeMap;
+
+use genfleet_core::letter::Letter;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::terminal::{Paint, cut, line};
+
+/// Sorts told apart; what is of further ones is counted in one.
+const SORTS: usize = 10_000;
+/// Of an example's error, in characters.
+const ERROR_WIDTH: usize = 160;
+
+/// Kind, reason and fingerprint.
+type Sort = (&'static str, String, String);
+
+/// All letters seen, by sort.
+#[derive(Debug, Default)]
+pub struct Groups {
+    groups: BTreeMap<Sort, Group>,
+    others: u64,
+}
+
+#[derive(Debug)]
+struct Group {
+    count: u64,
+    first: Option<Timestamp>,
+    last: Option<Timestamp>,
+    /// The most redrives of one.
+    generation: u32,
+    id: String,
+    error: String,
+}
+
+impl Groups {
+    /// One more letter.
+    pub fn add(&mut self, letter: &Letter) {
+        let sort = (letter.kind_told(), letter.reason.clone(), letter.fingerprint.clone());
+        if self.groups.len() >= SORTS && !self.groups.contains_key(&sort) {
+            self.others += 1;
+            return;
+        }
+        let group = self.groups.entry(sort).or_insert_with(|| Group {
+            count: 0,
+            first: letter.failed_at,
+            last: letter.failed_at,
+            generation: 0,
+            id: letter.id.to_string(),
+            error: cut(&letter.error, ERROR_WIDTH),
+        });
+        group.count += 1;
+        group.first = group.first.into_iter().chain(letter.failed_at).min();
+        group.last = group.last.into_iter().chain(letter.failed_at).max();
+        group.generation = group.generation.max(letter.generation);
+    }
+
+    /// Letters counted.
+    pub fn total(&self) -> u64 {
+        self.groups.values().map(|group| group.count).sum::<u64>() + self.others
+    }
+
+    /// Sorts told apart.
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The largest first.
+    fn sorted(&self) -> Vec<(&Sort, &Group)> {
+        let mut groups: Vec<_> = self.groups.iter().collect();
+        groups.sort_by(|(_, one), (_, other)| other.count.cmp(&one.count).then(other.last.cmp(&one.last)));
+        groups
+    }
+
+    /// As JSON, the largest first.
+    pub fn json(&self) -> Value {
+        let group = |((kind, reason, fingerprint), group): (&Sort, &Group)| {
+            json!({
+                "kind": kind, "reason": reason, "fingerprint": fingerprint, "count": group.count,
+                "firstSeen": group.first.map(|time| time.to_string()), "lastSeen": group.last.map(|time| time.to_string()),
+                "generation": group.generation, "example": { "id": group.id, "error": group.error },
+            })
+        };
+        self.sorted().into_iter().map(group).collect()
+    }
+
+    /// As a table for people: a line a group, and its example below.
+    pub fn table(&self, paint: Paint) -> String {
+        const HEADS: [&str; 6] = ["COUNT", "KIND", "REASON", "FINGERPRINT", "FIRST SEEN", "LAST SEEN"];
+        let groups = self.sorted();
+        let rows: Vec<[String; 6]> = groups.iter().map(|(sort, group)| row(sort, group)).collect();
+        let width = |column: usize| {
+            let cells = rows.iter().map(|row| row[column].chars().count());
+            cells.chain([HEADS[column].len()]).max().unwrap_or(0)
+        };
+        let widths: [usize; 6] = std::array::from_fn(width);
+        let mut lines = vec![paint.dim(&aligned(&HEADS.map(str::to_owned), widths))];
+        for (row, (_, group)) in rows.iter().zip(&groups) {
+            lines.push(aligned(row, widths));
+            lines.push(paint.dim(&group.example(widths[0] + 2)));
+        }
+        if self.others > 0 {
+            lines.push(format!("{} more of further sorts", self.others));
+        }
+        lines.join("\n") + "\n"
+    }
+}
+
+impl Group {
+    fn example(&self, indent: usize) -> String {
+        let again = match self.generation {
+            0 => String::new(),
+            1 => " (redriven once)".to_owned(),
+            times => format!(" (redriven up to {times} times)"),
+        };
+        format!("{:indent$}e.g. {}: {}{again}", "", line(&self.id), self.error).trim_end().to_owned()
+    }
+}
+
+fn row((kind, reason, fingerprint): &Sort, group: &Group) -> [String; 6] {
+    let time = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), |time| format!("{time:.0}"));
+    [group.count.to_string(), (*kind).to_owned(), line(reason), line(fingerprint), time(group.first), time(group.last)]
+}
+
+/// The first column to the right, the others to the left.
+fn aligned(row: &[String; 6], widths: [usize; 6]) -> String {
+    let (first, rest) = (format!("{:>width$}", row[0], width = widths[0]), row.iter().zip(widths).skip(1));
+    let rest = rest.map(|(cell, width)| format!("  {cell:width$}"));
+    (first + &rest.collect::<String>()).trim_end().to_owned()
+}

@@ -1,0 +1,127 @@
+//! `genfleet dead list`: how many, of which sorts. Looking takes nothing away.
+
+use std::process::ExitCode;
+
+use genfleet_core::{
+    clock::{Clock, SystemClock},
+    letter::Letter,
+    queue::shelf::{Shelf, Shelves},
+    worker::options::QueueOptions,
+};
+use serde_json::json;
+
+use super::{filter::Filter, groups::Groups, open, there};
+use crate::{commands::block_on, terminal::Paint};
+
+/// Which letters.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Tell it as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    queue: QueueOptions,
+}
+
+/// What a look came by.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// What matched.
+    pub groups: Groups,
+    /// What was there and could not be looked at: somebody else holds it.
+    pub held: u64,
+    /// Shows what is no text with question marks, by place.
+    pub mended: Vec<String>,
+}
+
+/// Prints the groups.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    block_on(async {
+        let shelves = open(&options.queue, "genfleet dead list").await?;
+        let seen = seen(&shelves, &options.filter).await?;
+        let unrouted = if options.filter.unrouted { 0 } else { shelves.count(Shelf::Unrouted).await.unwrap_or(0) };
+        shelves.close().await;
+        if options.json {
+            let (total, groups) = (seen.groups.total(), seen.groups.json());
+            println!("{}", json!({ "total": total, "held": seen.held, "unrouted": unrouted, "groups": groups }));
+        } else {
+            tell(&seen, unrouted, &options.filter);
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Looks at everything that matches.
+pub async fn seen(shelves: &Shelves, filter: &Filter) -> anyhow::Result<Seen> {
+    let (mut seen, now) = (Seen::default(), SystemClock.now());
+    for shelf in there(shelves, filter.shelves()).await? {
+        let mut look = shelves.look(shelf, 0).await?;
+        let (lay_there, mut looked) = (look.there(), 0);
+        while let Some(shelved) = look.next().await? {
+            look.leave(&shelved);
+            looked += 1;
+            let letter = Letter::read(shelved);
+            if filter.matches(&letter, now) {
+                seen.groups.add(&letter);
+                seen.note_mended(&letter);
+            }
+        }
+        look.close().await?;
+        seen.held += lay_there.saturating_sub(looked);
+    }
+    Ok(seen)
+}
+
+impl Seen {
+    fn note_mended(&mut self, letter: &Letter) {
+        if letter.shelved.mended && self.mended.len() < 10 {
+            self.mended.push(format!("number {} of {}", letter.shelved.position, letter.shelved.shelf));
+        }
+    }
+
+    /// What has to be known beside the groups, on stderr.
+    pub fn warn(&self) {
+        if self.held > 0 {
+            eprintln!("warning: {} more could not be seen: another process looks at them right now", self.held);
+        }
+        if !self.mended.is_empty() {
+            let places = self.mended.join(", ");
+            eprintln!(
+                "warning: an id, a key or the name of a header is not UTF-8, shown with question marks: {places}"
+            );
+        }
+    }
+}
+
+fn tell(seen: &Seen, unrouted: u64, filter: &Filter) {
+    let (paint, total) = (Paint::stdout(), seen.groups.total());
+    if total > 0 {
+        print!("{}", seen.groups.table(paint));
+    }
+    let (what, matching) = (what(filter), if filter.is_everything() || filter.unrouted { "" } else { " that match" });
+    match total {
+        0 => println!("no {what}s{matching}"),
+        1 => println!("1 {what}{matching}"),
+        _ => println!("{total} {what}s{matching}, of {} sorts", seen.groups.len()),
+    }
+    seen.warn();
+    let hint = Paint::stderr();
+    if unrouted > 0 {
+        let told = format!("hint: {unrouted} messages matched no queue: genfleet dead list --unrouted");
+        eprintln!("{}", hint.yellow(&told));
+    }
+    if total > 0 {
+        eprintln!(
+            "{}",
+            hint.dim("hint: genfleet dead show FINGERPRINT shows them whole; dead redrive runs them again")
+        );
+    }
+}
+
+/// What is looked at, in the singular.
+pub fn what(filter: &Filter) -> &'static str {
+    if filter.unrouted { "unrouted message" } else { "dead letter" }
+}

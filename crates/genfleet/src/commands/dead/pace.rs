@@ -1,0 +1,80 @@
+//! So many a second, and no more.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+/// A pace; none is as fast as it goes.
+#[derive(Debug)]
+pub struct Pace {
+    between: Option<Duration>,
+    due: Instant,
+}
+
+impl Pace {
+    /// `rate` a second.
+    pub fn new(rate: Option<Rate>) -> Self {
+        Self { between: rate.map(|rate| Duration::from_secs_f64(1.0 / rate.0)), due: Instant::now() }
+    }
+
+    /// Whether the next one has to wait.
+    pub fn is_ahead(&self) -> bool {
+        self.between.is_some() && self.due > Instant::now()
+    }
+
+    /// Waits for the next one's turn.
+    pub async fn turn(&mut self) {
+        let Some(between) = self.between else { return };
+        sleep_until(self.due).await;
+        self.due = self.due.max(Instant::now()) + between;
+    }
+}
+
+/// So many a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate(f64);
+
+impl std::str::FromStr for Rate {
+    type Err = String;
+
+    fn from_str(written: &str) -> Result<Self, String> {
+        match written.parse::<f64>() {
+            Ok(rate) if (0.001..=1e6).contains(&rate) => Ok(Self(rate)),
+            _ => Err(format!("{written:?} is no rate: write how many a second, e.g. 20 or 0.5")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_at_four_a_second_take_two_and_a_quarter_seconds() {
+        let mut pace = Pace::new(Some("4".parse().unwrap()));
+        let began = Instant::now();
+        for _ in 0..10 {
+            pace.turn().await;
+        }
+        assert_eq!(began.elapsed(), Duration::from_millis(2250));
+        assert!(pace.is_ahead());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_lost_is_not_made_up_for() {
+        let mut pace = Pace::new(Some("1".parse().unwrap()));
+        pace.turn().await;
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let began = Instant::now();
+        for _ in 0..3 {
+            pace.turn().await;
+        }
+        assert_eq!(began.elapsed(), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_rate_is_more_than_nothing() {
+        assert!("0".parse::<Rate>().is_err() && "-1".parse::<Rate>().is_err() && "fast".parse::<Rate>().is_err());
+        assert_eq!("0.5".parse(), Ok(Rate(0.5)));
+    }
+}

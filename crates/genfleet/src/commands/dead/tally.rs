@@ -1,0 +1,101 @@
+//! What a redrive or a discard did, counted.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+/// What is done with letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Run again.
+    Redrive,
+    /// Thrown away.
+    Discard,
+}
+
+impl Action {
+    /// The command's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Redrive => "redrive",
+            Self::Discard => "discard",
+        }
+    }
+
+    /// What was done.
+    const fn done(self) -> &'static str {
+        match self {
+            Self::Redrive => "redriven",
+            Self::Discard => "discarded",
+        }
+    }
+}
+
+/// Counted so far.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Done, by kind.
+    pub done: BTreeMap<&'static str, u64>,
+    /// Looked at and left.
+    pub left: Left,
+}
+
+/// What was looked at and left where it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// It was not meant.
+    pub others: u64,
+    /// Its kind cannot be told, so nobody could work it.
+    pub without_kind: u64,
+    /// Redriven by this very run, and dead again.
+    pub came_back: u64,
+    /// It could not be looked at: another process holds it.
+    pub held: u64,
+    /// Somebody else took it off meanwhile.
+    pub gone: u64,
+}
+
+impl Left {
+    /// Both together.
+    pub fn add(&mut self, other: Self) {
+        self.others += other.others;
+        self.without_kind += other.without_kind;
+        self.came_back += other.came_back;
+        self.held += other.held;
+        self.gone += other.gone;
+    }
+}
+
+impl Tally {
+    /// How many were done.
+    pub fn total(&self) -> u64 {
+        self.done.values().sum()
+    }
+
+    /// As one object. `complete` is false where it was stopped on the way.
+    pub fn json(&self, action: Action, complete: bool) -> Value {
+        let Left { others, without_kind, came_back, held, gone } = self.left;
+        json!({
+            "action": action.as_str(), "dryRun": false, "complete": complete,
+            "done": self.total(), "kinds": self.done, "others": others, "withoutKind": without_kind,
+            "cameBack": came_back, "held": held, "gone": gone,
+        })
+    }
+
+    /// For people.
+    pub fn text(&self, action: Action) -> String {
+        let kinds = self.done.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ");
+        let kinds = if kinds.is_empty() { String::new() } else { format!(" ({kinds})") };
+        let mut lines = vec![format!("{} {}{kinds}", self.total(), action.done())];
+        let Left { others, without_kind, came_back, held, gone } = self.left;
+        let told = [
+            (others, "not meant, left"),
+            (without_kind, "left, since their kind cannot be told: redrive them with --as KIND"),
+            (came_back, "failed again meanwhile, left"),
+            (held, "not seen, since another process looks at them: run it again"),
+            (gone, "taken by somebody else meanwhile"),
+        ];
+        lines.extend(told.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
+        lines.join("\n")
+    }
+}

@@ -1,0 +1,133 @@
+//! `genfleet show`: all that is known of one job. A section each: its events, its dead letters, where it waits (embedded
+//! queue), its audit facts. Takes nothing away.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use genfleet_core::{
+    letter::Letter,
+    queue::shelf::{Shelf, Shelves},
+    telemetry,
+    worker::{
+        command::install_tls,
+        options::{LogFormat, QueueOptions},
+    },
+};
+use serde_json::{Value, json};
+
+use self::events::Events;
+use super::{
+    EXIT_FAILED, block_on,
+    dead::{self, filter::has_id},
+};
+
+mod audit;
+mod events;
+mod text;
+mod waiting;
+
+/// Letters shown of one job, at most.
+const LETTERS: usize = 20;
+
+/// Which job, and where to look.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The job's id
+    #[arg(value_name = "JOBID")]
+    id: String,
+
+    /// Audit files to look into as well
+    #[arg(long, value_delimiter = ',', value_name = "FILE")]
+    audit: Vec<PathBuf>,
+
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    queue: QueueOptions,
+}
+
+/// Examples at the end of `--help`.
+pub const EXAMPLES: &str = "Examples:
+  genfleet show release-42
+  genfleet show release-42 --audit genfleet-audit-purger.jsonl --json";
+
+/// What is known.
+#[derive(Debug, Default)]
+pub struct Known {
+    events: Events,
+    letters: Vec<Letter>,
+    /// None where a queue does not tell.
+    waiting: Option<Vec<waiting::Place>>,
+    facts: Vec<Value>,
+}
+
+impl Known {
+    fn is_nothing(&self) -> bool {
+        let waits = self.waiting.as_ref().is_some_and(|places| !places.is_empty());
+        self.events.is_empty() && self.letters.is_empty() && !waits && self.facts.is_empty()
+    }
+}
+
+/// Prints it; exit 1 where there is nothing.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    telemetry::start_logs(LogFormat::Text, "error")?;
+    install_tls();
+    let facts = audit::facts(&options.audit, &options.id)?;
+    let known = Known { facts, ..block_on(look(options))? };
+    if options.json {
+        println!("{}", as_json(&options.id, &known));
+    } else if !known.is_nothing() {
+        print!("{}", text::text(&options.id, &known, crate::terminal::Paint::stdout()));
+    }
+    if known.is_nothing() {
+        eprintln!(
+            "error: nothing is known of {}: it never ended here, or its events are gone from the window",
+            options.id
+        );
+        if known.waiting.is_none() {
+            eprintln!("hint: whether a job waits in RabbitMQ cannot be seen; genfleet status counts what waits");
+        }
+        return Ok(ExitCode::from(EXIT_FAILED));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn look(options: &Options) -> anyhow::Result<Known> {
+    let shelves = dead::open(&options.queue, "genfleet show").await?;
+    let known = Known {
+        events: events::of(&shelves, &options.id).await?,
+        letters: letters(&shelves, &options.id).await?,
+        waiting: waiting::of(&shelves, &options.id).await?,
+        facts: Vec::new(),
+    };
+    shelves.close().await;
+    Ok(known)
+}
+
+/// The latest of the job's letters, wherever they lie.
+async fn letters(shelves: &Shelves, id: &str) -> anyhow::Result<Vec<Letter>> {
+    let mut letters = Vec::new();
+    for shelf in dead::there(shelves, Shelf::DEAD.into_iter().chain([Shelf::Unrouted])).await? {
+        let mut look = shelves.look(shelf, 0).await?;
+        while let Some(shelved) = look.next().await? {
+            look.leave(&shelved);
+            let letter = Letter::read(shelved);
+            if has_id(&letter, id) {
+                letters.push(letter);
+                letters.drain(..letters.len().saturating_sub(LETTERS));
+            }
+        }
+        look.close().await?;
+    }
+    Ok(letters)
+}
+
+fn as_json(id: &str, known: &Known) -> Value {
+    let letters: Vec<_> = known.letters.iter().map(dead::show::as_json).collect();
+    json!({
+        "id": id, "events": known.events.json(), "eventsTotal": known.events.total(), "deadLetters": letters,
+        "waiting": known.waiting.as_ref().map(|places| places.iter().map(waiting::Place::json).collect::<Vec<_>>()),
+        "audit": known.facts,
+    })
+}

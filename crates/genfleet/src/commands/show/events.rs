@@ -1,0 +1,95 @@
+//! A job's events, as far as they are kept: all of them are read for it, the latest of the job's are kept.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use genfleet_core::queue::{QueueError, shelf::Shelves};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// Events kept of one job.
+const KEPT: usize = 20;
+/// Read from a store at once.
+const PAGE: usize = 500;
+
+/// The latest of a job's events, oldest first.
+#[derive(Debug, Default)]
+pub struct Events {
+    latest: VecDeque<Value>,
+    total: u64,
+}
+
+#[derive(Deserialize)]
+struct Subject<'a> {
+    #[serde(borrow)]
+    subject: std::borrow::Cow<'a, str>,
+}
+
+/// The events of job `id`.
+pub async fn of(shelves: &Shelves, id: &str) -> Result<Events, QueueError> {
+    let mut events = Events::default();
+    match shelves {
+        Shelves::Rabbit(rabbit) => rabbit.inspector().await?.each_event(|event| events.see(&event, id)).await?,
+        Shelves::Sqlite(store) => {
+            let mut sequence = 0;
+            loop {
+                let page = store.events_after(sequence, PAGE).await?;
+                let Some(last) = page.last() else { break };
+                sequence = last.sequence;
+                for event in &page {
+                    events.see(&event.body, id);
+                }
+            }
+        }
+    }
+    Ok(events)
+}
+
+impl Events {
+    fn see(&mut self, event: &Bytes, id: &str) {
+        if !serde_json::from_slice::<Subject<'_>>(event).is_ok_and(|event| event.subject == id) {
+            return;
+        }
+        self.total += 1;
+        self.latest.extend(serde_json::from_slice::<Value>(event));
+        self.latest.drain(..self.latest.len().saturating_sub(KEPT));
+    }
+
+    /// Whether there was none.
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
+    /// How many there were, kept or not.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Those kept, as they were published.
+    pub fn json(&self) -> Value {
+        self.latest.iter().cloned().collect()
+    }
+
+    /// Those kept, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Value> {
+        self.latest.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_of_a_job_are_kept_and_all_are_counted() {
+        let mut events = Events::default();
+        for number in 0..KEPT + 5 {
+            let event = serde_json::json!({ "id": number, "subject": "job \"1\"" }).to_string();
+            events.see(&event.into(), "job \"1\"");
+        }
+        events.see(&r#"{"subject":"another"}"#.into(), "job \"1\"");
+        events.see(&"no event".into(), "job \"1\"");
+        assert_eq!((events.total(), events.latest.len()), (KEPT as u64 + 5, KEPT));
+        assert_eq!(events.latest[0]["id"], 5);
+    }
+}

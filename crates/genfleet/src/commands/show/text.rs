@@ -1,0 +1,62 @@
+//! What is known of a job, for people: a heading and a line for each thing.
+
+use genfleet_core::letter::Letter;
+use serde_json::Value;
+
+use super::Known;
+use crate::terminal::{Paint, cut, line};
+
+/// Of an error, in characters.
+const ERROR_WIDTH: usize = 200;
+
+/// All sections that have something in them.
+pub fn text(id: &str, known: &Known, paint: Paint) -> String {
+    let mut events: Vec<_> = known.events.iter().map(|one| event(one, paint)).collect();
+    match known.events.total() - events.len() as u64 {
+        0 => {}
+        earlier => events.insert(0, format!("{earlier} earlier ones")),
+    }
+    let letters: Vec<_> = known.letters.iter().map(|one| letter(one, paint)).collect();
+    let hint =
+        if letters.is_empty() { None } else { Some(format!("genfleet dead show {} shows them whole", line(id))) };
+    let sections = [
+        ("events", events),
+        ("waits", known.waiting.iter().flatten().map(super::waiting::Place::text).collect()),
+        ("dead letters", letters),
+        ("audit", known.facts.iter().map(fact).collect()),
+    ];
+    let mut lines = vec![paint.bold(&line(id))];
+    for (name, rows) in sections.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+        lines.push(paint.dim(name));
+        lines.extend(rows.iter().map(|row| format!("  {row}")));
+    }
+    lines.extend(hint.map(|hint| paint.dim(&hint)));
+    lines.join("\n") + "\n"
+}
+
+fn letter(letter: &Letter, paint: Paint) -> String {
+    let (time, error) = (letter.failed_at.map(|time| format!("{time:.0}")), cut(&letter.error, ERROR_WIDTH));
+    let (kind, reason) = (letter.kind_told(), paint.red(&line(&letter.reason)));
+    format!("{}  {kind}  {reason}  generation {}  {error}", time.unwrap_or_default(), letter.generation)
+}
+
+fn event(event: &Value, paint: Paint) -> String {
+    let data = &event["data"];
+    let word = |value: &Value| line(value.as_str().unwrap_or_default());
+    let outcome = word(&data["outcome"]);
+    let painted = if outcome == "succeeded" { paint.green(&outcome) } else { paint.red(&outcome) };
+    let error = match (data["error"]["code"].as_str(), data["error"]["message"].as_str()) {
+        (Some(code), message) => format!("  {}: {}", line(code), cut(message.unwrap_or_default(), ERROR_WIDTH)),
+        (None, _) => String::new(),
+    };
+    let (time, kind) = (word(&event["time"]), word(&data["kind"]));
+    format!(
+        "{time}  {kind}  {painted}  generation {}  {} attempts, {} requests{error}",
+        data["generation"], data["attempts"], data["requests"]
+    )
+}
+
+fn fact(fact: &Value) -> String {
+    let word = |name: &str| line(fact[name].as_str().unwrap_or_default());
+    format!("{}  {}  {}  {}", word("time"), word("fact"), word("action"), word("process"))
+}

@@ -1,0 +1,132 @@
+//! What is particular to a terminal: colours, questions, and text from outside that must not steer it.
+
+use std::{
+    env,
+    fmt::Write as _,
+    io::{self, BufRead, IsTerminal, Write},
+};
+
+/// Colours, where the output is a terminal and nobody asked for none (`NO_COLOR`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Paint {
+    on: bool,
+}
+
+impl Paint {
+    /// For stdout.
+    pub fn stdout() -> Self {
+        Self { on: io::stdout().is_terminal() && wanted() }
+    }
+
+    /// For stderr.
+    pub fn stderr() -> Self {
+        Self { on: io::stderr().is_terminal() && wanted() }
+    }
+
+    /// What matters most.
+    pub fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    /// What matters least.
+    pub fn dim(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    /// What went wrong.
+    pub fn red(self, text: &str) -> String {
+        self.with("31", text)
+    }
+
+    /// What may be wrong.
+    pub fn yellow(self, text: &str) -> String {
+        self.with("33", text)
+    }
+
+    /// What went well.
+    pub fn green(self, text: &str) -> String {
+        self.with("32", text)
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
+        if self.on { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+fn wanted() -> bool {
+    let set = |variable: &str| env::var_os(variable).filter(|value| !value.is_empty());
+    set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// `text` in one line: whatever could move the cursor or change colours is written out.
+pub fn line(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut line, character| {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+        line
+    })
+}
+
+/// As [`line()`], with its line breaks and tabs.
+pub fn lines(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut lines, character| {
+        if character.is_control() && !['\n', '\t'].contains(&character) {
+            lines.extend(character.escape_default());
+        } else {
+            lines.push(character);
+        }
+        lines
+    })
+}
+
+/// The first `width` characters of `text` in one line, and a sign where there are more.
+pub fn cut(text: &str, width: usize) -> String {
+    let line = line(text);
+    if line.chars().count() <= width {
+        return line;
+    }
+    let mut cut: String = line.chars().take(width.saturating_sub(1)).collect();
+    let _ = write!(cut, "…");
+    cut
+}
+
+/// Whether somebody is there to be asked.
+pub fn can_ask() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks; anything but yes is no.
+pub fn ask(question: &str) -> io::Result<bool> {
+    let mut err = io::stderr().lock();
+    write!(err, "{question} [y/N] ")?;
+    err.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_cannot_steer_the_terminal() {
+        assert_eq!(line("a\u{1b}[2Jb\r\nc\u{9b}"), r"a\u{1b}[2Jb\r\nc\u{9b}");
+        assert_eq!(lines("a\n\tb\u{7}"), "a\n\tb\\u{7}");
+    }
+
+    #[test]
+    fn long_text_is_cut_at_a_character() {
+        assert_eq!(cut("grüße", 5), "grüße");
+        assert_eq!(cut("grüße aus", 5), "grüß…");
+    }
+
+    #[test]
+    fn without_colours_there_are_none() {
+        assert_eq!(Paint { on: false }.red("a"), "a");
+        assert_eq!(Paint { on: true }.red("a"), "\u{1b}[31ma\u{1b}[0m");
+    }
+}

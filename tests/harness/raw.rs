@@ -1,0 +1,62 @@
+//! A producer that writes its own frames: what no decent client would send, and a broker takes all the same.
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// Publishes a message whose id and a header's name are not UTF-8, and waits until the broker has it.
+pub async fn publish_unreadable(url: &str, exchange: &str, key: &str) {
+    let url: lapin::uri::AMQPUri = url.parse().unwrap_or_else(|error| panic!("{error}"));
+    let address = (url.authority.host.as_str(), url.authority.port);
+    let mut broker = TcpStream::connect(address).await.expect("the broker is there");
+    let login = format!("\0{}\0{}", url.authority.userinfo.username, url.authority.userinfo.password);
+    broker.write_all(b"AMQP\0\0\x09\x01").await.expect("written");
+    answer(&mut broker).await;
+    let start_ok = [method(10, 11), long(b""), short(b"PLAIN"), long(login.as_bytes()), short(b"en_US")].concat();
+    broker.write_all(&frame(1, 0, &start_ok)).await.expect("written");
+    let tune = answer(&mut broker).await;
+    let tune_ok = [method(10, 31), tune[4..10].to_vec(), vec![0, 0]].concat();
+    let open = [method(10, 40), short(url.vhost.as_bytes()), short(b""), vec![0]].concat();
+    broker.write_all(&[frame(1, 0, &tune_ok), frame(1, 0, &open)].concat()).await.expect("written");
+    answer(&mut broker).await;
+    for question in [[method(20, 10), short(b"")].concat(), [method(85, 10), vec![0]].concat()] {
+        broker.write_all(&frame(1, 1, &question)).await.expect("written");
+        answer(&mut broker).await;
+    }
+    let publish = [method(60, 40), vec![0, 0], short(exchange.as_bytes()), short(key.as_bytes()), vec![0]].concat();
+    let headers = long(&[short(b"caf\xe9"), b"t\x01".to_vec()].concat());
+    let properties = [vec![0x30, 0x80], headers, vec![2], short(b"bad\xff\xfe")].concat();
+    let header = [method(60, 0), 2_u64.to_be_bytes().to_vec(), properties].concat();
+    let frames = [frame(1, 1, &publish), frame(2, 1, &header), frame(3, 1, b"{}")];
+    broker.write_all(&frames.concat()).await.expect("written");
+    // The confirm.
+    answer(&mut broker).await;
+}
+
+fn method(class: u16, method: u16) -> Vec<u8> {
+    [class.to_be_bytes(), method.to_be_bytes()].concat()
+}
+
+fn short(text: &[u8]) -> Vec<u8> {
+    [&[u8::try_from(text.len()).expect("short")], text].concat()
+}
+
+fn long(text: &[u8]) -> Vec<u8> {
+    [&u32::try_from(text.len()).expect("not that long").to_be_bytes(), text].concat()
+}
+
+fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("not that long").to_be_bytes();
+    [&[kind], channel.to_be_bytes().as_slice(), &length, payload, &[0xce]].concat()
+}
+
+/// The next frame's payload.
+async fn answer(broker: &mut TcpStream) -> Vec<u8> {
+    let mut head = [0; 7];
+    broker.read_exact(&mut head).await.expect("an answer");
+    let length = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
+    let mut payload = vec![0; length as usize + 1];
+    broker.read_exact(&mut payload).await.expect("an answer");
+    payload
+}

@@ -1,0 +1,148 @@
+//! `genfleet dead` and `genfleet show`: looking takes nothing away, a redrive loses nothing and doubles next to nothing.
+//! What is promised of both queues is tested on both.
+
+use harness::{Amqp, Broker, Message, Prefix, Process, eventually, json_properties, seconds};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::{Value, json};
+
+use crate::stack::{purge_job, simulator};
+
+mod embedded;
+mod filters;
+mod given_up_by_the_broker;
+mod killed;
+mod whole_way;
+
+/// The tool on a queue; its environment as for a worker.
+fn tool(url: &str, prefix: &str, arguments: &[&str]) -> Process {
+    Process::binary("genfleet")
+        .args(arguments.iter().copied())
+        .env("GENFLEET_QUEUE_URL", url)
+        .env("GENFLEET_QUEUE_PREFIX", prefix)
+        .start()
+}
+
+/// What the tool printed, once it has ended as expected.
+async fn printed(url: &str, prefix: &str, arguments: &[&str], code: i32) -> String {
+    let process = tool(url, prefix, arguments);
+    assert_eq!(process.wait(seconds(120)).await, code, "{arguments:?}: {}", process.stderr());
+    process.stdout_lines().join("\n")
+}
+
+async fn json_of(url: &str, prefix: &str, arguments: &[&str]) -> Value {
+    let all = [arguments, &["--json"]].concat();
+    let printed = printed(url, prefix, &all, 0).await;
+    serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+}
+
+/// What a worker puts to a dead letter.
+fn given_up(id: &str, reason: &str, error: &str, failed_at: &str, fingerprint: &str) -> BasicProperties {
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let mut headers = FieldTable::default();
+    headers.insert("genfleet-reason".into(), text(reason));
+    headers.insert("genfleet-error".into(), text(error));
+    headers.insert("genfleet-failed-at".into(), text(failed_at));
+    headers.insert("genfleet-fingerprint".into(), text(fingerprint));
+    headers.insert("genfleet-worker".into(), text("purger"));
+    headers.insert("genfleet-attempts".into(), AMQPValue::LongLongInt(8));
+    headers.insert("genfleet-generation".into(), AMQPValue::LongLongInt(0));
+    json_properties().with_message_id(id.into()).with_headers(headers)
+}
+
+/// `count` dead letters, as a worker leaves them: `<name>-<n>`, the oldest first.
+async fn bury(amqp: &Amqp, prefix: &str, name: &str, count: usize) {
+    let letter = |n: usize| {
+        let id = format!("{name}-{n}");
+        let job = purge_job(&id, &[&format!("/{name}/{n}")]);
+        (job, given_up(&id, "rejected", "the API answered 400", "2026-11-20T10:00:00Z", "00112233aabbccdd"))
+    };
+    amqp.publish_many(&format!("{prefix}.dead"), "cdn.purge", (0..count).map(letter)).await;
+}
+
+/// The headers a message was published with: on delivery the broker may count it.
+fn sent_along(message: &Message) -> Vec<String> {
+    message.headers().into_keys().filter(|name| name != "x-delivery-count").collect()
+}
+
+/// A broker, a prefix on it with all its queues, and a client.
+async fn grounds() -> (&'static Broker, Prefix, Amqp) {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    declare(broker, &prefix).await;
+    (broker, prefix, Amqp::connect(broker.url()).await)
+}
+
+/// The whole topology, as any command that publishes declares it.
+async fn declare(broker: &Broker, prefix: &str) {
+    let first = ["enqueue", "cdn.purge", "--payload", r#"{"paths":["/declared"]}"#];
+    printed(broker.url(), prefix, &first, 0).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    amqp.purge(&format!("{prefix}.jobs.cdn.purge")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_lists_leave_everything_there_and_in_its_order() {
+    let (broker, prefix, amqp) = grounds().await;
+    bury(&amqp, &prefix, "seen", 700).await;
+    for _ in 0..100 {
+        let listed = json_of(broker.url(), &prefix, &["dead", "list"]).await;
+        assert_eq!(listed["total"], 700);
+    }
+    let dead = amqp.get_all(&format!("{prefix}.dead.cdn.purge")).await;
+    let ids: Vec<_> = dead.iter().map(|letter| letter.properties.message_id().as_ref().unwrap().to_string()).collect();
+    assert_eq!(ids, (0..700).map(|n| format!("seen-{n}")).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_text_is_listed_shown_and_redriven_among_the_others() {
+    let (broker, prefix, amqp) = grounds().await;
+    bury(&amqp, &prefix, "before", 2).await;
+    harness::publish_unreadable(broker.url(), &format!("{prefix}.dead"), "cdn.purge").await;
+    bury(&amqp, &prefix, "after", 2).await;
+    let process = tool(broker.url(), &prefix, &["dead", "list", "--json"]);
+    assert_eq!(process.wait(seconds(60)).await, 0, "{}", process.stderr());
+    let listed: Value = serde_json::from_str(&process.stdout_lines()[0]).unwrap();
+    assert_eq!(listed["total"], 5);
+    let shown = printed(broker.url(), &prefix, &["dead", "show", "bad??"], 0).await;
+    assert!(shown.contains("number 3") && shown.contains("not UTF-8") && shown.contains("caf?"), "{shown}");
+    let told = printed(broker.url(), &prefix, &["dead", "list"], 0).await;
+    assert!(told.contains("5 dead letters"), "{told}");
+    let redriven = json_of(broker.url(), &prefix, &["dead", "redrive", "--yes"]).await;
+    assert_eq!((&redriven["done"], &redriven["complete"]), (&json!(5), &json!(true)));
+    assert_eq!(amqp.count(&format!("{prefix}.dead.cdn.purge")).await, 0);
+    assert_eq!(amqp.count(&format!("{prefix}.jobs.cdn.purge")).await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_without_our_queues_is_told_with_what_to_do() {
+    let broker = Broker::shared().await;
+    for arguments in [&["dead", "list"] as &[&str], &["dead", "redrive"], &["show", "a-job"]] {
+        let process = tool(broker.url(), "nobodys-prefix", arguments);
+        assert_eq!(process.wait(seconds(30)).await, 1, "{arguments:?}");
+        let told = process.stderr();
+        assert!(told.contains("nobodys-prefix.") && told.contains("--queue-prefix"), "{told}");
+    }
+    let away = tool("amqp://127.0.0.1:1", "any", &["dead", "list"]);
+    assert_eq!(away.wait(seconds(30)).await, 1);
+    assert!(away.stderr().contains("amqp://127.0.0.1:1/") && away.stderr().contains("hint:"), "{}", away.stderr());
+    let nowhere = tool("sqlite:no-such-store.db", "any", &["dead", "list"]);
+    assert_eq!(nowhere.wait(seconds(30)).await, 64);
+    assert!(!nowhere.directory().join("no-such-store.db").exists(), "looking makes no store");
+}
+
+/// Every job of `count` is in the queue at least once; how many are there more often.
+async fn doubled(amqp: &Amqp, queue: &str, name: &str, count: usize) -> usize {
+    let mut seen = std::collections::BTreeMap::<(String, Option<String>), usize>::new();
+    for job in amqp.consume_all(queue).await {
+        let id = job.properties.message_id().as_ref().unwrap().to_string();
+        *seen.entry((id, job.header("genfleet-generation"))).or_default() += 1;
+    }
+    for n in 0..count {
+        assert!(seen.contains_key(&(format!("{name}-{n}"), Some("1".to_owned()))), "{name}-{n} is lost");
+    }
+    assert_eq!(seen.len(), count, "nothing else came");
+    seen.values().map(|times| times - 1).sum()
+}

@@ -1,0 +1,44 @@
+//! What the broker itself gives up has no headers of ours, and is shown as its doing.
+
+use lapin::options::{BasicGetOptions, BasicNackOptions};
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_delivery_limit_and_a_producers_expiration_are_reasons_like_others() {
+    let (broker, prefix, amqp) = grounds().await;
+    let work = format!("{prefix}.jobs.cdn.purge");
+    amqp.publish_job(&prefix, "cdn.purge", purge_job("poison", &["/a"]), json_properties()).await;
+    for _ in 0..=20 {
+        let got = eventually(seconds(10), "it is handed out", async || {
+            amqp.channel().basic_get(work.as_str().into(), BasicGetOptions::default()).await.unwrap()
+        })
+        .await;
+        let back = BasicNackOptions { requeue: true, multiple: false };
+        amqp.channel().basic_nack(got.delivery.delivery_tag, back).await.unwrap();
+    }
+    let dead = format!("{prefix}.dead.cdn.purge");
+    eventually(seconds(20), "it is given up", async || amqp.count(&dead).await == 1).await;
+    let short_lived = json_properties().with_expiration("1".into());
+    amqp.publish_job(&prefix, "cdn.purge", purge_job("late", &["/a"]), short_lived).await;
+    eventually(seconds(20), "it has expired", async || amqp.count(&dead).await == 2).await;
+
+    let listed = json_of(broker.url(), &prefix, &["dead", "list"]).await;
+    let mut reasons: Vec<_> =
+        listed["groups"].as_array().unwrap().iter().map(|group| group["reason"].clone()).collect();
+    reasons.sort_by_key(Value::to_string);
+    assert_eq!(reasons, ["broker:delivery_limit", "broker:expired"]);
+    assert!(listed["groups"][0]["firstSeen"].is_string(), "{listed}");
+    let one = json_of(broker.url(), &prefix, &["dead", "list", "--reason", "broker:expired"]).await;
+    assert_eq!((&one["total"], &one["groups"][0]["example"]["id"]), (&json!(1), &json!("late")));
+    let shown = printed(broker.url(), &prefix, &["dead", "show", "poison"], 0).await;
+    assert!(shown.contains("x-death") && shown.contains(&work), "{shown}");
+
+    let print = one["groups"][0]["fingerprint"].as_str().unwrap();
+    assert_eq!(json_of(broker.url(), &prefix, &["dead", "redrive", "--fingerprint", print]).await["done"], 1);
+    let jobs = amqp.get_all(&work).await;
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(sent_along(&jobs[0]), ["genfleet-generation"], "nothing of the broker's goes along");
+    assert_eq!(*jobs[0].properties.expiration(), None, "or it would expire again");
+    assert_eq!(json_of(broker.url(), &prefix, &["dead", "discard", "--reason", "broker"]).await["done"], 1);
+}
