@@ -64,6 +64,7 @@ impl JobHandler for ChannelProvisioner {
     const ACTION: &'static str = "web.messaging.channel.created";
     const SCOPES: &'static [&'static str] = api::SCOPES;
     const DEFAULTS: Defaults = Defaults { concurrency: 8 };
+    const CODES: &'static [&'static str] = &["queue_not_found", "license_limit_reached"];
 
     type Options = ChannelOptions;
     type Payload = Payload;

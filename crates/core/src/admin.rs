@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use crate::{genesys::client::GenesysClient, queue::Queue, worker::runtime::Beats};
+use crate::{genesys::client::GenesysClient, metric, queue::Queue, worker::runtime::Beats};
 
 /// A loop that did not come round for this long is dead.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -89,6 +89,7 @@ impl Admin {
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     metrics_process::Collector::default().collect();
+    metrics::gauge!(metric::READY).set(f64::from(u8::from(admin.reasons().is_empty())));
     ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render())
 }
 

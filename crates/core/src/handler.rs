@@ -43,6 +43,8 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
     const SCOPES: &'static [&'static str];
     /// See [`Defaults`].
     const DEFAULTS: Defaults;
+    /// Codes of its own with which a job can fail for good, beside those of SPEC 2: in the metrics from the start.
+    const CODES: &'static [&'static str] = &[];
 
     /// The worker's own settings; names are unique over all workers, since one process can run all.
     type Options: clap::Args + Clone + fmt::Debug + Send + Sync;

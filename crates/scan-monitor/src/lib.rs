@@ -63,6 +63,7 @@ impl JobHandler for ScanMonitor {
     const ACTION: &'static str = "files:scan:completed";
     const SCOPES: &'static [&'static str] = api::SCOPES;
     const DEFAULTS: Defaults = Defaults { concurrency: 64 };
+    const CODES: &'static [&'static str] = &["scan_not_found", "scan_failed", "scan_timed_out"];
 
     type Options = ScanMonitorOptions;
     type Payload = Payload;

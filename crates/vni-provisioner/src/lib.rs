@@ -69,6 +69,7 @@ impl JobHandler for VniProvisioner {
     const ACTION: &'static str = "vni_provisioned";
     const SCOPES: &'static [&'static str] = api::SCOPES;
     const DEFAULTS: Defaults = Defaults { concurrency: 8 };
+    const CODES: &'static [&'static str] = &["ip_conflict", "interface_limit_reached", "gateway_refused"];
 
     type Options = VniOptions;
     type Payload = Payload;

@@ -50,6 +50,11 @@ pub fn dead_queue(prefix: &str, kind: Kind) -> String {
     format!("{prefix}.dead.{kind}")
 }
 
+/// The exchange of what matches nothing, and the queue that keeps it.
+pub fn unrouted(prefix: &str) -> String {
+    format!("{prefix}.unrouted")
+}
+
 /// The exchange of the events, and the queue that is their inspection window.
 pub fn events(prefix: &str) -> String {
     format!("{prefix}.events")
@@ -123,7 +128,7 @@ pub fn topology(prefix: &str) -> Topology {
 
 impl Topology {
     fn add_exchanges(&mut self, prefix: &str) {
-        let unrouted = format!("{prefix}.unrouted");
+        let unrouted = unrouted(prefix);
         self.exchange(unrouted.clone(), Routing::Fanout, None);
         self.exchange(format!("{prefix}.jobs"), Routing::Direct, Some(&unrouted));
         self.exchange(format!("{prefix}.work"), Routing::Topic, Some(&unrouted));
@@ -133,7 +138,7 @@ impl Topology {
     }
 
     fn add_shelves(&mut self, prefix: &str) {
-        let unrouted = format!("{prefix}.unrouted");
+        let unrouted = unrouted(prefix);
         self.queue(unrouted.clone(), shelf());
         self.bind(unrouted.clone(), (unrouted, Target::Queue), String::new());
         let mut window = shelf();

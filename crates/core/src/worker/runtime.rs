@@ -33,6 +33,7 @@ use crate::{
     job::schema::JobSchema,
     options::ConfigError,
     queue::Queue,
+    telemetry,
 };
 
 /// Of the drain time, at most.
@@ -131,6 +132,7 @@ impl Runtime {
 
     /// Works jobs of `H` in this process.
     pub fn work<H: JobHandler>(&self, options: H::Options) -> Result<(), ConfigError> {
+        telemetry::begin_codes(H::KIND.as_str(), H::CODES);
         let engine = Arc::new(Engine {
             handler: H::new(options, &self.services)?,
             schema: JobSchema::new::<H::Payload>(H::KIND),
