@@ -55,6 +55,7 @@ mod metrics;
 mod node;
 mod prefix;
 mod process;
+mod prometheus;
 mod skip;
 
 pub use amqp::{Amqp, headers, json_properties};
@@ -66,4 +67,5 @@ pub use message::Message;
 pub use metrics::Metrics;
 pub use prefix::{KINDS, Prefix};
 pub use process::Process;
+pub use prometheus::Prometheus;
 pub use skip::skip;

@@ -14,6 +14,8 @@ mod command_line;
 mod crashes;
 mod delays;
 mod harness_works;
+mod metrics;
+mod observed;
 mod purge_on_rabbit;
 mod scan_monitor;
 mod stack;
