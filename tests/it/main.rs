@@ -15,6 +15,7 @@ mod crashes;
 mod delays;
 mod harness_works;
 mod metrics;
+mod monitoring;
 mod observed;
 mod purge_on_rabbit;
 mod scan_monitor;
