@@ -1,15 +1,14 @@
 //! The rules and the dashboard in `deploy/` against a real Prometheus and what the real binaries export.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::PathBuf,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use harness::{Prometheus, eventually, seconds};
 use serde_json::Value;
 
-use crate::observed::Fleet;
+use crate::{
+    deploy::{deploy, text},
+    observed::Fleet,
+};
 
 /// Of SPEC 9, and not exported by this build: looked for as soon as they are.
 const NOT_YET: [&str; 2] = ["genfleet_webhook_deliveries_total", "genfleet_audit_records_total"];
@@ -79,7 +78,7 @@ async fn evaluated(prometheus: &Prometheus) -> Vec<Value> {
     eventually(seconds(30), "every rule was evaluated", async || {
         let groups = prometheus.rules().await;
         let rules: Vec<Value> = groups.iter().flat_map(|group| group["rules"].as_array().unwrap().clone()).collect();
-        let known = rules.len() == file("prometheus/rules.yml").matches("expr:").count();
+        let known = rules.len() == text("prometheus/rules.yml").matches("expr:").count();
         (known && rules.iter().all(|rule| rule["health"] != "unknown")).then_some(rules)
     })
     .await
@@ -87,7 +86,7 @@ async fn evaluated(prometheus: &Prometheus) -> Vec<Value> {
 
 #[test]
 fn every_alert_has_a_test_and_a_page_and_says_where() {
-    let (rules, tests, runbook) = (file("prometheus/rules.yml"), file("prometheus/rules_test.yml"), file("RUNBOOK.md"));
+    let (rules, tests, runbook) = (text("prometheus/rules.yml"), text("prometheus/rules_test.yml"), text("RUNBOOK.md"));
     let alerts: BTreeSet<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
     let pages: BTreeSet<&str> = runbook.lines().filter_map(|line| line.strip_prefix("## Genfleet")).collect();
     let pages: BTreeSet<String> = pages.iter().map(|page| format!("Genfleet{page}")).collect();
@@ -123,7 +122,7 @@ fn run(arguments: &[&str]) {
 
 /// Each query of the dashboard as Grafana would send it, with the title of its panel.
 fn panel_queries() -> Vec<(String, String)> {
-    let dashboard: Value = serde_json::from_str(&file("grafana/dashboards/genfleet.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text("grafana/dashboards/genfleet.json")).unwrap();
     let mut found = Vec::new();
     for panel in dashboard["panels"].as_array().unwrap() {
         let title = panel["title"].as_str().unwrap();
@@ -155,14 +154,6 @@ fn names(query: &str) -> BTreeSet<String> {
     let words = query.split(|letter: char| !(letter.is_ascii_alphanumeric() || "_:".contains(letter)));
     let ours = |word: &&str| ["genfleet_", "process_", "kind:", "kind_"].iter().any(|begin| word.starts_with(begin));
     words.filter(ours).map(str::to_owned).collect()
-}
-
-fn deploy(name: &str) -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy")).join(name)
-}
-
-fn file(name: &str) -> String {
-    fs::read_to_string(deploy(name)).unwrap_or_else(|error| panic!("deploy/{name}: {error}"))
 }
 
 fn path(path: &std::path::Path) -> &str {

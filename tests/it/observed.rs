@@ -100,20 +100,21 @@ impl Fleet {
         load.push(("cdn.purge", expired().to_string()));
         load.extend(["a", "b", "c", "refused"].map(|source| ("stream.configure", stream(source))));
         load.extend((0..3).map(|n| ("channel.provision", channel(n))));
-        load.extend([1, 2].map(|n| ("vni.provision", self.vni(n, "127.0.0.1"))));
-        load.push(("vni.provision", self.vni(3, "169.254.169.254")));
+        load.extend([1, 2].map(|n| ("vni.provision", vni(n, "127.0.0.1", self.gateway_port))));
+        load.push(("vni.provision", vni(3, "169.254.169.254", self.gateway_port)));
         load.extend(["a", "e", "f"].map(|first| ("file.scan", scan(first))));
         load
     }
+}
 
-    fn vni(&self, n: usize, gateway: &str) -> String {
-        let payload = json!({
-            "name": format!("vni-{n}"), "organizationId": format!("00000000-0000-4000-8000-00000000000{n}"),
-            "localIp": format!("10.{n}.0.1"), "subnetCidr": format!("10.{n}.0.0/16"), "remoteIp": gateway,
-            "gatewayPort": self.gateway_port, "dnsServers": ["8.8.8.8"], "routingTableId": format!("rt-{n}"),
-        });
-        job(&format!("vni-{n}"), "vni.provision", &payload)
-    }
+/// Interface `n`, in an organisation and a network of its own.
+pub fn vni(n: usize, gateway: &str, port: u16) -> String {
+    let payload = json!({
+        "name": format!("vni-{n}"), "organizationId": format!("00000000-0000-4000-8000-00000000000{n}"),
+        "localIp": format!("10.{n}.0.1"), "subnetCidr": format!("10.{n}.0.0/16"), "remoteIp": gateway,
+        "gatewayPort": port, "dnsServers": ["8.8.8.8"], "routingTableId": format!("rt-{n}"),
+    });
+    job(&format!("vni-{n}"), "vni.provision", &payload)
 }
 
 fn job(id: &str, kind: &str, payload: &Value) -> String {
