@@ -16,6 +16,7 @@ mod crashes;
 mod delays;
 mod deploy;
 mod harness_works;
+mod health;
 mod metrics;
 mod monitoring;
 mod observed;

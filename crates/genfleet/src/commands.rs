@@ -7,6 +7,7 @@ use genfleet_core::options::ConfigError;
 
 pub mod enqueue;
 pub mod events;
+pub mod health;
 pub mod run;
 pub mod simulate;
 pub mod topology;

@@ -31,6 +31,8 @@ enum Command {
     Events(commands::events::Options),
     /// Print every exchange, queue and binding as JSON
     Topology(commands::topology::Options),
+    /// Ask a process whether it is well: exit 0 where it is, 1 where not
+    Health(commands::health::Options),
     /// Serve a stand-in for the Genesys Cloud API
     Simulate(commands::simulate::Options),
 }
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Validate(options) => commands::validate::run(&options),
         Command::Events(options) => commands::events::run(&options),
         Command::Topology(options) => commands::topology::run(&options),
+        Command::Health(options) => commands::health::run(&options),
         Command::Simulate(options) => commands::simulate::run(&options),
     };
     done.unwrap_or_else(|error| commands::failed(&error))
