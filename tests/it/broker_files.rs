@@ -1,24 +1,21 @@
-//! The files in `deploy/` that make the broker's objects, against what `genfleet topology` prints. With
-//! `GENFLEET_TEST_WRITE=1` they are written instead of compared.
-
-use std::{env, fs};
+//! The files in `deploy/` that make the broker's objects, against what `genfleet topology` prints.
 
 use harness::{Process, seconds};
 use serde_json::{Value, json};
 
-use crate::deploy::{deploy, text as text_of};
+use crate::deploy::{self, assert_made};
 
 const VHOST: &str = "genfleet";
 
 #[tokio::test]
 async fn the_definitions_hold_the_whole_topology() {
     let name = "rabbitmq/definitions.json";
-    let mut definitions: Value = serde_json::from_str(&text_of(name)).unwrap();
+    let mut definitions: Value = serde_json::from_str(&deploy::text(name)).unwrap();
     for (objects, found) in topology().await.as_object().unwrap() {
         let found = found.as_array().unwrap().iter().map(|object| with(object, &json!({"vhost": VHOST})));
         definitions[objects] = found.collect();
     }
-    same(name, &definitions);
+    assert_made(name, &lines(&definitions));
 }
 
 /// For the messaging topology operator, where that makes the objects.
@@ -33,7 +30,8 @@ async fn the_custom_resources_hold_the_whole_topology() {
         resource("Binding", &name, &binding(&it))
     });
     let items: Vec<Value> = exchanges.chain(queues).chain(bindings).collect();
-    same("kubernetes/topology/topology.json", &json!({"apiVersion": "v1", "kind": "List", "items": items}));
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
+    assert_made("kubernetes/topology/topology.json", &lines(&list));
 }
 
 fn exchange(it: &Value) -> Value {
@@ -74,19 +72,6 @@ fn with(object: &Value, more: &Value) -> Value {
 
 fn text<'a>(object: &'a Value, member: &str) -> &'a str {
     object[member].as_str().unwrap()
-}
-
-fn same(name: &str, wanted: &Value) {
-    let wanted = lines(wanted);
-    if env::var("GENFLEET_TEST_WRITE").is_ok_and(|write| write == "1") {
-        fs::write(deploy(name), &wanted).unwrap();
-    }
-    let found = text_of(name);
-    let differs = found.lines().zip(wanted.lines()).find(|(found, wanted)| found != wanted);
-    assert!(
-        found == wanted,
-        "deploy/{name} is not the topology any more: write it with GENFLEET_TEST_WRITE=1; first difference: {differs:?}"
-    );
 }
 
 /// An object whose lists have an entry a line.
