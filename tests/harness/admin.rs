@@ -72,7 +72,7 @@ fn admin_addr(line: &Value) -> Option<String> {
     said.then(|| fields["addr"].as_str().map(str::to_owned))?
 }
 
-fn http_client() -> reqwest::Client {
+pub(crate) fn http_client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder().no_proxy().timeout(seconds(20));
     builder.build().expect("an HTTP client")

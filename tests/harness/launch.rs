@@ -30,7 +30,15 @@ impl Launch {
     pub(crate) fn of(name: &str) -> Self {
         let path = profile_directory().join(name);
         assert!(path.exists(), "{name} is not built: run tests/run, which builds the binaries first");
-        let mut command = Command::new(path);
+        Self::command(name, Command::new(path))
+    }
+
+    /// A program of the machine, not of the product.
+    pub(crate) fn program(name: &str) -> Self {
+        Self::command(name, Command::new(name))
+    }
+
+    fn command(name: &str, mut command: Command) -> Self {
         for (variable, _) in std::env::vars_os() {
             let upper = variable.to_string_lossy().to_uppercase();
             if HIDDEN.iter().any(|hidden| upper.starts_with(hidden) || upper.ends_with(hidden)) {

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::{
     genesys::client::GenesysClient,
+    metric,
     queue::Queue,
     worker::{
         failures::{Failure, Failures},
@@ -102,6 +103,7 @@ impl Admin {
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     metrics_process::Collector::default().collect();
+    metrics::gauge!(metric::READY).set(f64::from(u8::from(admin.reasons().is_empty())));
     ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render())
 }
 

@@ -24,7 +24,8 @@ pub const API_BUDGET_REMAINING: &str = "genfleet_api_budget_remaining";
 pub const GATE_STATE: &str = "genfleet_gate_state";
 /// Tokens asked for: `result`.
 pub const TOKEN_REFRESHES: &str = "genfleet_token_refreshes_total";
-/// Messages ready in a queue: `kind`, `queue` (jobs, resume, suspect, dead).
+/// Messages ready in a queue: `kind`, `queue` (jobs, resume, suspect, dead; unrouted, of no kind). NaN while this
+/// process cannot count them, so that nothing old stands for what is.
 pub const QUEUE_MESSAGES: &str = "genfleet_queue_messages";
 /// Age of the last delivered job: `kind`.
 pub const OLDEST_JOB_AGE: &str = "genfleet_oldest_job_age_seconds";
@@ -54,5 +55,7 @@ pub const BROKER_CONNECTED: &str = "genfleet_broker_connected";
 pub const BROKER_RECONNECTS: &str = "genfleet_broker_reconnects_total";
 /// Acknowledgements that came too late: the message is delivered again.
 pub const STALE_ACKS: &str = "genfleet_stale_acks_total";
+/// 1 while `/readyz` says 200.
+pub const READY: &str = "genfleet_ready";
 /// 1, with the `version`.
 pub const BUILD_INFO: &str = "genfleet_build_info";

@@ -8,9 +8,12 @@ use crate::{event::Outcome, job::Kind, metric, options::ConfigError, webhook::de
 
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
 const LONG_SECONDS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0];
+/// From jobs that take a moment to jobs that were retried for a day.
+const JOB_SECONDS: [f64; 15] =
+    [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
 const PATHS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0];
 /// Codes every worker can end a job with (SPEC 2): a series each, at zero from the start.
-const REASONS: [&str; 13] = [
+const REASONS: [&str; 12] = [
     "undecodable",
     "too_large",
     "invalid_job",
@@ -23,7 +26,6 @@ const REASONS: [&str; 13] = [
     "attempts_exhausted",
     "panicked",
     "crash_loop",
-    "state_too_large",
 ];
 
 /// Sends logs to stderr: JSON lines, or text for people.
@@ -67,6 +69,7 @@ fn recorder() -> Result<PrometheusHandle, BuildError> {
     let full = |name: &str| Matcher::Full(name.to_owned());
     PrometheusBuilder::new()
         .set_buckets(&SECONDS)?
+        .set_buckets_for_metric(full(metric::JOB_DURATION), &JOB_SECONDS)?
         .set_buckets_for_metric(full(metric::JOB_QUEUE_WAIT), &LONG_SECONDS)?
         .set_buckets_for_metric(full(metric::PURGE_BATCH_PATHS), &PATHS)?
         .install_recorder()
@@ -79,12 +82,20 @@ fn begin_at_zero(kinds: &[Kind]) {
     metrics::counter!(metric::AUDIT_RECORDS).absolute(0);
     metrics::counter!(metric::REPLIES_UNROUTABLE).absolute(0);
     metrics::gauge!(metric::PUBLISH_UNCONFIRMED).set(0.0);
+    let _ = metrics::histogram!(metric::PUBLISH_CONFIRM);
+    for result in ["ok", "throttled", "rejected", "error"] {
+        metrics::counter!(metric::TOKEN_REFRESHES, "result" => result).absolute(0);
+    }
     for role in ["consume", "publish"] {
         metrics::gauge!(metric::BROKER_CONNECTED, "role" => role).set(0.0);
         metrics::counter!(metric::BROKER_RECONNECTS, "role" => role).absolute(0);
     }
     for outcome in delivery::Outcome::ALL {
         metrics::counter!(metric::WEBHOOK_DELIVERIES, "outcome" => outcome.as_str()).absolute(0);
+    }
+    if kinds.contains(&Kind::CdnPurge) {
+        metrics::counter!(metric::PURGE_PATHS).absolute(0);
+        let _ = metrics::histogram!(metric::PURGE_BATCH_PATHS);
     }
     if kinds.contains(&Kind::FileScan) {
         metrics::gauge!(metric::SCANS_IN_FLIGHT).set(0.0);
@@ -97,17 +108,25 @@ fn begin_at_zero(kinds: &[Kind]) {
             let code = if outcome == Outcome::Expired { "deadline_passed" } else { "" };
             metrics::counter!(metric::JOBS, "kind" => kind, "outcome" => outcome.as_str(), "code" => code).absolute(0);
         }
-        for reason in REASONS {
-            metrics::counter!(metric::JOBS, "kind" => kind, "outcome" => "failed", "code" => reason).absolute(0);
-            metrics::counter!(metric::DEAD_LETTERS, "kind" => kind, "reason" => reason).absolute(0);
-        }
+        begin_codes(kind, REASONS);
+        let _ = metrics::histogram!(metric::JOB_DURATION, "kind" => kind);
+        let _ = metrics::histogram!(metric::JOB_QUEUE_WAIT, "kind" => kind);
         for class in ["transient", "ambiguous", "throttled", "credentials", "interrupted"] {
             metrics::counter!(metric::JOB_RETRIES, "kind" => kind, "class" => class).absolute(0);
         }
     }
 }
 
+/// Jobs of `kind` that failed with these codes, at zero: an increase from nothing would go unseen.
+pub fn begin_codes(kind: &'static str, codes: impl IntoIterator<Item = &'static str>) {
+    for code in codes {
+        metrics::counter!(metric::JOBS, "kind" => kind, "outcome" => "failed", "code" => code).absolute(0);
+        metrics::counter!(metric::DEAD_LETTERS, "kind" => kind, "reason" => code).absolute(0);
+    }
+}
+
 fn describe() {
+    describe_gauge!(metric::READY, "1 while /readyz says so.");
     describe_counter!(metric::JOBS, "Jobs that ended.");
     describe_histogram!(metric::JOB_DURATION, Unit::Seconds, "From a job's first start to its end, over all attempts.");
     describe_histogram!(metric::JOB_QUEUE_WAIT, Unit::Seconds, "From the producer's timestamp to the first start.");
@@ -120,7 +139,10 @@ fn describe() {
     describe_gauge!(metric::API_BUDGET_REMAINING, "Requests left in the token's window.");
     describe_gauge!(metric::GATE_STATE, "1 while nothing is sent for this reason.");
     describe_counter!(metric::TOKEN_REFRESHES, "Tokens asked for.");
-    describe_gauge!(metric::QUEUE_MESSAGES, "Messages ready in a queue.");
+    describe_gauge!(
+        metric::QUEUE_MESSAGES,
+        "Messages ready in a queue, as last counted; NaN while nobody here counts."
+    );
     describe_gauge!(metric::OLDEST_JOB_AGE, Unit::Seconds, "Age of the last job delivered.");
     describe_counter!(metric::PURGE_PATHS, "Paths purged.");
     describe_histogram!(metric::PURGE_BATCH_PATHS, "Paths in one purge request.");

@@ -12,6 +12,7 @@ pub mod completions;
 pub mod dead;
 pub mod enqueue;
 pub mod events;
+pub mod health;
 pub mod run;
 pub mod schema;
 pub mod show;

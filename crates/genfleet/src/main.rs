@@ -46,6 +46,8 @@ enum Command {
     Dead(Box<commands::dead::Command>),
     /// Print every exchange, queue and binding as JSON
     Topology(commands::topology::Options),
+    /// Ask a process whether it is well: exit 0 where it is, 1 where not
+    Health(commands::health::Options),
     /// Serve a stand-in for the Genesys Cloud API
     Simulate(commands::simulate::Options),
     /// Print what a shell needs to complete commands and settings
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Show(options) => commands::show::run(&options),
         Command::Dead(command) => commands::dead::run(&command),
         Command::Topology(options) => commands::topology::run(&options),
+        Command::Health(options) => commands::health::run(&options),
         Command::Simulate(options) => commands::simulate::run(&options),
         Command::Completions(options) => Ok(commands::completions::run(&options, Cli::command())),
     };

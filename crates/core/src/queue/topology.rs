@@ -50,7 +50,7 @@ pub fn dead_queue(prefix: &str, kind: Kind) -> String {
     format!("{prefix}.dead.{kind}")
 }
 
-/// The exchange and the queue of what matches nothing.
+/// The exchange of what matches nothing, and the queue that keeps it.
 pub fn unrouted(prefix: &str) -> String {
     format!("{prefix}.unrouted")
 }

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     clock::SharedClock,
+    contract::{Terms, code::Code},
     error::{ErrorClass, JobError},
     event,
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
@@ -105,6 +106,15 @@ impl JobHandler for Deliverer {
         let deliverer = Webhooks::new(&options)?.deliverer(&services.clock);
         deliverer
             .ok_or_else(|| ConfigError::new("this process delivers no webhooks: it has no secret, or is told not to"))
+    }
+
+    /// Nobody upstream sends these jobs; their failures are told all the same.
+    fn terms() -> Terms {
+        let codes = vec![
+            Code::new("address_refused", "The receiver's address is not public, and --webhook-allow does not name it."),
+            Code::new("gone", "The receiver wants no more of it (410)."),
+        ];
+        Terms { codes, ..Terms::default() }
     }
 
     fn validate(payload: &Payload) -> Vec<Violation> {

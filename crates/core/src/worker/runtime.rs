@@ -35,6 +35,7 @@ use crate::{
     job::schema::JobSchema,
     options::ConfigError,
     queue::Queue,
+    telemetry,
     webhook::Webhooks,
 };
 
@@ -165,6 +166,7 @@ impl Runtime {
     }
 
     fn begin<H: JobHandler>(&self, handler: H, concurrency: usize) {
+        telemetry::begin_codes(H::KIND.as_str(), H::terms().codes.iter().map(|code| code.code));
         let general = self.options.policy();
         let engine = Arc::new(Engine {
             policy: RunPolicy { retry: handler.retries(general.retry), ..general },

@@ -14,10 +14,11 @@ use super::{
     session::{Link, Lost},
 };
 use crate::{
+    job::Kind,
     metric,
     queue::{
         Lane,
-        topology::{dead_queue, lane_queue},
+        topology::{dead_queue, lane_queue, unrouted},
     },
 };
 
@@ -34,6 +35,7 @@ pub(super) async fn count(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Li
     };
     let mut due = interval(EVERY.min(shared.watchdog / LOOKS).max(Duration::from_millis(100)));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let _shown = Shown(intake.kind);
     let mut watched = [(Lane::Jobs, Stall::default()), (Lane::Resume, Stall::default())];
     loop {
         due.tick().await;
@@ -61,17 +63,40 @@ struct Waiting {
 
 async fn all(shared: &Shared, intake: &Intake, channel: &Channel) -> Result<Waiting, Lost> {
     let lane = |lane| lane_queue(&shared.prefix, lane, intake.kind);
-    let jobs = one(intake, channel, "jobs", &lane(Lane::Jobs)).await?;
-    let resume = one(intake, channel, "resume", &lane(Lane::Resume)).await?;
-    one(intake, channel, "suspect", &lane(Lane::Suspect)).await?;
-    one(intake, channel, "dead", &dead_queue(&shared.prefix, intake.kind)).await?;
+    let kind = intake.kind.as_str();
+    let jobs = one(channel, (kind, "jobs"), &lane(Lane::Jobs)).await?;
+    let resume = one(channel, (kind, "resume"), &lane(Lane::Resume)).await?;
+    one(channel, (kind, "suspect"), &lane(Lane::Suspect)).await?;
+    one(channel, (kind, "dead"), &dead_queue(&shared.prefix, intake.kind)).await?;
+    one(channel, UNROUTED, &unrouted(&shared.prefix)).await?;
     Ok(Waiting { jobs, resume })
 }
 
-async fn one(intake: &Intake, channel: &Channel, label: &'static str, queue: &str) -> Result<u32, Lost> {
+/// Labels of [`metric::QUEUE_MESSAGES`]: kind and queue.
+type Labels = (&'static str, &'static str);
+/// What matches nothing is of no kind.
+const UNROUTED: Labels = ("", "unrouted");
+
+async fn one(channel: &Channel, labels: Labels, queue: &str) -> Result<u32, Lost> {
     let ready = ready(channel, queue).await.map_err(|error| format!("counting {queue}: {}", why(&error)))?;
-    metrics::gauge!(metric::QUEUE_MESSAGES, "kind" => intake.kind.as_str(), "queue" => label).set(ready);
+    show(labels, ready.into());
     Ok(ready)
+}
+
+fn show((kind, queue): Labels, messages: f64) {
+    metrics::gauge!(metric::QUEUE_MESSAGES, "kind" => kind, "queue" => queue).set(messages);
+}
+
+/// A count that nobody takes any more is not shown on: another process may count now, and know better.
+struct Shown(Kind);
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        let of_kind = ["jobs", "resume", "suspect", "dead"].map(|queue| (self.0.as_str(), queue));
+        for labels in of_kind.into_iter().chain([UNROUTED]) {
+            show(labels, f64::NAN);
+        }
+    }
 }
 
 /// Messages of `queue` that wait to be delivered.

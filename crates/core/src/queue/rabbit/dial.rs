@@ -148,6 +148,10 @@ fn host(url: &SecretString) -> Result<Host, QueueError> {
     if let Some(UrlHost::Ipv6(address)) = parsed.host() {
         uri.authority.host = address.to_string();
     }
+    if uri.vhost.is_empty() {
+        // No virtual host has an empty name: who ends a URL with / means the one of that name.
+        "/".clone_into(&mut uri.vhost);
+    }
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
     let (authority, host) = (&uri.authority, &uri.authority.host);
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
@@ -195,6 +199,13 @@ mod tests {
         let broker = Broker::new(&settings(&[given])).unwrap();
         assert_eq!(broker.hosts[0].shown, "amqps://rabbit.example:5671/team");
         assert_eq!(broker.hosts[0].uri.query.heartbeat, Some(5));
+    }
+
+    #[test]
+    fn a_url_without_a_virtual_host_names_the_default_one_with_a_slash_or_without() {
+        for (url, vhost) in [("amqp://a", "/"), ("amqp://a/", "/"), ("amqp://a/%2f", "/"), ("amqp://a/team", "team")] {
+            assert_eq!(Broker::new(&settings(&[url])).unwrap().hosts[0].uri.vhost, vhost, "{url}");
+        }
     }
 
     #[test]

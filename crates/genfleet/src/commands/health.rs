@@ -1,0 +1,81 @@
+//! `genfleet health`: whether a process is well, for containers that hold no other program to ask with.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use genfleet_core::options::{ConfigError, positive_duration};
+
+use super::EXIT_FAILED;
+
+/// An answer says what it has to say in less.
+const ANSWER_READ: u64 = 64 * 1024;
+
+/// Whom to ask, and what.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// /readyz or /livez of the process at --admin-addr, or any http:// URL
+    #[arg(default_value = "/readyz", value_name = "PATH|URL")]
+    what: String,
+
+    /// The process's admin port; 0.0.0.0 is this machine
+    #[arg(long, env = "GENFLEET_ADMIN_ADDR", default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
+    admin_addr: SocketAddr,
+
+    /// How long it may take to answer
+    #[arg(long, default_value = "5s", value_parser = positive_duration, value_name = "DURATION")]
+    timeout: Duration,
+}
+
+/// Prints the answer; exit 1 where there is none, or another than 2xx.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let (host, path) = options.asked()?;
+    let (status, body) =
+        get(&host, &path, options.timeout).with_context(|| format!("no answer from http://{host}{path}"))?;
+    println!("{}", body.trim_end());
+    Ok(if (200..300).contains(&status) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+impl Options {
+    /// Host with port, and path.
+    fn asked(&self) -> Result<(String, String), ConfigError> {
+        if self.what.starts_with('/') {
+            let mut address = self.admin_addr;
+            if address.ip().is_unspecified() {
+                // What listens everywhere listens here.
+                address.set_ip(if address.is_ipv4() {
+                    [127, 0, 0, 1].into()
+                } else {
+                    std::net::Ipv6Addr::LOCALHOST.into()
+                });
+            }
+            return Ok((address.to_string(), self.what.clone()));
+        }
+        let Some(rest) = self.what.strip_prefix("http://") else {
+            let told =
+                format!("{:?}: write a path, such as /readyz or /livez, or a URL that begins with http://", self.what);
+            return Err(ConfigError::new(told));
+        };
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let host = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+        Ok((host, if path.is_empty() { "/".to_owned() } else { path.to_owned() }))
+    }
+}
+
+fn get(host: &str, path: &str, timeout: Duration) -> anyhow::Result<(u16, String)> {
+    let address = host.to_socket_addrs()?.next().context("the name has no address")?;
+    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_READ).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
+    let Some((status, (_, body))) = status.zip(answer.split_once("\r\n\r\n")) else { bail!("this is not HTTP") };
+    Ok((status, body.to_owned()))
+}

@@ -1,0 +1,144 @@
+//! The files in `deploy/` agree with each other and with the binaries: a sixth worker, a renamed setting or a changed
+//! default is noticed here.
+
+use std::{collections::BTreeSet, env, fs, path::PathBuf};
+
+use harness::{Process, seconds};
+use serde_json::Value;
+
+use crate::observed::WORKERS;
+
+/// Of SPEC 7 and 8, and not known to this build.
+const NOT_YET: [&str; 4] =
+    ["GENFLEET_WEBHOOK_SECRET", "GENFLEET_WEBHOOK_SECRET_FILE", "GENFLEET_WEBHOOK_CONCURRENCY", "GENFLEET_AUDIT_LOG"];
+
+/// What says which processes there are and how they are set.
+const SETTINGS: [&str; 8] = [
+    "../docker-compose.yml",
+    "docker/Dockerfile",
+    "docker/prepare",
+    "kubernetes/base/kustomization.yaml",
+    "kubernetes/base/worker/deployment.yaml",
+    "kubernetes/base/vni-provisioner/kustomization.yaml",
+    "kubernetes/overlays/production/kustomization.yaml",
+    "kubernetes/overlays/simulate/kustomization.yaml",
+];
+
+/// Where one of them is.
+pub fn deploy(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy")).join(name)
+}
+
+/// What it holds.
+pub fn text(name: &str) -> String {
+    fs::read_to_string(deploy(name)).unwrap_or_else(|error| panic!("deploy/{name}: {error}"))
+}
+
+/// That a file which is made from something else is what is made from it now. With `GENFLEET_TEST_WRITE=1` it is written.
+pub fn assert_made(name: &str, wanted: &str) {
+    if env::var("GENFLEET_TEST_WRITE").is_ok_and(|write| write == "1") {
+        fs::write(deploy(name), wanted).unwrap();
+    }
+    let found = text(name);
+    let differs = found.lines().zip(wanted.lines()).find(|(found, wanted)| found != wanted);
+    assert!(found == wanted, "deploy/{name} is out of date: write it with GENFLEET_TEST_WRITE=1; {differs:?}");
+}
+
+#[test]
+fn the_prometheus_operator_gets_the_same_rules() {
+    let indented = |line: &str| if line.is_empty() { String::new() } else { format!("  {line}") };
+    let rules: Vec<String> = text("prometheus/rules.yml").lines().map(indented).collect();
+    let head = "# deploy/prometheus/rules.yml for the Prometheus operator: written and compared by tests/it/deploy.rs.\n\
+                apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n  name: genfleet\nspec:\n";
+    assert_made("kubernetes/components/monitoring/rules.yaml", &format!("{head}{}\n", rules.join("\n")));
+}
+
+#[test]
+fn every_worker_is_deployed_and_scraped() {
+    let (compose, base) = (text("../docker-compose.yml"), text("kubernetes/base/kustomization.yaml"));
+    let (dockerfile, prometheus) = (text("docker/Dockerfile"), text("prometheus/prometheus.yml"));
+    for (binary, kind) in WORKERS {
+        assert!(compose.contains(&format!("\n  {binary}:\n    <<: *worker\n    command: [{binary}]\n")), "{binary}");
+        assert!(base.contains(&format!("\n  - {binary}\n")), "{binary} in Kubernetes");
+        assert!(text(&format!("kubernetes/base/{binary}/kustomization.yaml")).contains(&format!("[{binary}]")));
+        assert!(dockerfile.contains(&format!("target/dist/{binary} ")), "{binary} in the image");
+        let names = prometheus.lines().find(|line| line.contains("names:")).unwrap();
+        assert!(names.contains(&format!("{binary},")) || names.contains(&format!("{binary}]")), "{binary} is scraped");
+        let absent = format!("absent(genfleet_jobs_in_flight{{kind=\"{kind}\"}})");
+        assert!(text("prometheus/rules.yml").contains(&absent), "an alert where nobody works {kind}");
+    }
+}
+
+#[tokio::test]
+async fn every_setting_that_is_named_exists() {
+    let mut known: BTreeSet<String> = NOT_YET.iter().map(ToString::to_string).collect();
+    for arguments in [["up", "--help"], ["health", "--help"]] {
+        known.extend(variables(&help("genfleet", &arguments).await));
+    }
+    known
+        .extend(["GENFLEET_QUEUE_URL_FILE", "GENESYS_CLIENT_ID_FILE", "GENESYS_CLIENT_SECRET_FILE"].map(str::to_owned));
+    // For compose itself.
+    known.extend(["GENFLEET_VERSION", "GENFLEET_REVISION"].map(str::to_owned));
+    for name in SETTINGS {
+        let unknown: Vec<String> = variables(&text(name)).into_iter().filter(|each| !known.contains(each)).collect();
+        assert!(unknown.is_empty(), "deploy/{name} sets what no binary knows: {unknown:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_is_stopped_has_more_time_than_it_takes_to_drain() {
+    let help = help("purger", &["--help"]).await;
+    let drain = after(&after(&help, "GENFLEET_DRAIN_TIMEOUT="), "[default: ");
+    let drain = number(&drain);
+    assert_eq!(number(&after(&text("kubernetes/base/kustomization.yaml"), "GENFLEET_DRAIN_TIMEOUT=")), drain);
+    assert!(number(&after(&text("kubernetes/base/worker/deployment.yaml"), "terminationGracePeriodSeconds: ")) > drain);
+    assert!(number(&after(&text("../docker-compose.yml"), "stop_grace_period: ")) > drain);
+}
+
+#[test]
+fn the_operators_users_have_the_rights_of_the_definitions() {
+    let definitions: Value = serde_json::from_str(&text("rabbitmq/definitions.json")).unwrap();
+    let users = text("kubernetes/topology/users.yaml");
+    let made = text("docker/prepare");
+    for permission in definitions["permissions"].as_array().unwrap() {
+        let of = |member: &str| permission[member].as_str().unwrap();
+        let rights = format!(
+            "  userReference: {{name: {}}}\n  permissions:\n    configure: '{}'\n    write: '{}'\n    read: '{}'\n",
+            of("user"),
+            of("configure"),
+            of("write"),
+            of("read")
+        );
+        assert!(users.contains(&rights), "{rights}");
+        let user = of("user").strip_prefix("genfleet-").unwrap();
+        let made = made.lines().any(|line| line.starts_with("  for user in ") && line.contains(user));
+        assert!(made, "deploy/docker/prepare makes no password for {user}");
+    }
+    for policy in definitions["policies"].as_array().unwrap() {
+        assert!(users.contains(&format!("  pattern: '{}'\n", policy["pattern"].as_str().unwrap())), "{policy}");
+    }
+}
+
+async fn help(binary: &str, arguments: &[&str]) -> String {
+    let process = Process::binary(binary).args(arguments.iter().copied()).start();
+    assert_eq!(process.wait(seconds(10)).await, 0);
+    process.stdout_lines().join("\n")
+}
+
+/// Every `GENFLEET_…` and `GENESYS_…` in a text.
+fn variables(text: &str) -> BTreeSet<String> {
+    let words = text.split(|letter: char| !(letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_'));
+    let ours = words.filter(|word| ["GENFLEET_", "GENESYS_"].iter().any(|begin| word.starts_with(begin)));
+    ours.filter(|word| !word.ends_with('_')).map(str::to_owned).collect()
+}
+
+fn after(text: &str, what: &str) -> String {
+    let (_, rest) = text.split_once(what).unwrap_or_else(|| panic!("no {what:?}"));
+    rest.to_owned()
+}
+
+/// The number a text begins with.
+fn number(text: &str) -> u64 {
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or_else(|_| panic!("no number: {:?}", text.lines().next()))
+}

@@ -1,0 +1,167 @@
+//! The users of `deploy/rabbitmq/definitions.json` on a real broker: what each may do is enough, and no more.
+
+use genfleet_simulator::SimulatorOptions;
+use harness::{Amqp, Broker, Events, Launch, Prefix, Process, eventually, json_properties, seconds};
+use lapin::{
+    options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    deploy::deploy,
+    observed::vni,
+    stack::{purge_job, simulator_with, worker},
+};
+
+const USERS: [&str; 4] = ["genfleet-producer", "genfleet-worker", "genfleet-tool", "genfleet-scaler"];
+/// As in the definitions.
+const PREFIX: &str = "genfleet";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_user_may_do_what_it_needs_and_no_more() {
+    let Some(broker) = defined_broker().await else {
+        return;
+    };
+    the_workers_rights_are_enough_for_every_way_a_job_can_go(&broker).await;
+    the_tools_rights_are_enough_for_its_commands(&broker).await;
+    nobody_may_do_more_than_the_others_can_trust(&broker).await;
+}
+
+/// A broker with the definitions on it and nothing else; `None` where none can be started.
+async fn defined_broker() -> Option<Broker> {
+    let broker = Broker::private().await?;
+    for user in USERS {
+        broker.ctl(&["add_user", user, "hush"]).await;
+    }
+    broker.ctl(&["import_definitions", deploy("rabbitmq/definitions.json").to_str().unwrap()]).await;
+    broker.ctl(&["set_permissions", "-p", "genfleet", "guest", ".*", ".*", ".*"]).await;
+    Some(broker)
+}
+
+fn url(broker: &Broker, user: &str) -> String {
+    let (_, rest) = broker.url().rsplit_once('@').unwrap();
+    let (host, _) = rest.split_once('/').unwrap();
+    let password = if user == "guest" { "guest" } else { "hush" };
+    format!("amqp://{user}:{password}@{host}/genfleet")
+}
+
+fn of(launch: Launch, broker: &Broker, user: &str) -> Launch {
+    launch.env("GENFLEET_QUEUE_URL", &url(broker, user)).env("GENFLEET_QUEUE_PREFIX", PREFIX)
+}
+
+async fn the_workers_rights_are_enough_for_every_way_a_job_can_go(broker: &Broker) {
+    let faults = ["status=503,times=8,body-contains=/retried", "status=400,body-contains=/refused"];
+    let faults = faults.iter().map(|rule| rule.parse().unwrap()).collect();
+    let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
+    let unused = Prefix::on(broker);
+    let start = |binary: &str, more: &[&str]| {
+        let launch = worker(binary, broker, &unused, &simulator).args(["--topology", "verify"]);
+        of(launch.args(more.iter().copied()), broker, "genfleet-worker").start()
+    };
+    let (purger, provisioner) = (start("purger", &["--batch-linger", "0ms"]), start("vni-provisioner", &[]));
+    purger.wait_ready(seconds(30)).await;
+    provisioner.wait_ready(seconds(30)).await;
+
+    let guest = Amqp::connect(&url(broker, "guest")).await;
+    let mut events = guest.declare_events_queue(PREFIX).await;
+    let replies = declare(&guest).await;
+    let producer = Amqp::connect(&url(broker, "genfleet-producer")).await;
+    let asks = json_properties().with_reply_to(replies.as_str().into());
+    for path in ["/done", "/retried", "/refused"] {
+        producer.publish_job(PREFIX, "cdn.purge", purge_job(path.trim_matches('/'), &[path]), asks.clone()).await;
+    }
+    producer.publish_job(PREFIX, "vni.provision", vni(3, "169.254.169.254", 443), json_properties()).await;
+    producer.publish_job(PREFIX, "no.such.kind", "{}", json_properties()).await;
+
+    let mut told = outcomes(&mut events, 4).await;
+    told.sort();
+    assert_eq!(told, ["done succeeded", "refused failed", "retried succeeded", "vni-3 failed"]);
+    eventually(seconds(10), "every purge was answered", async || guest.count(&replies).await == 3).await;
+    assert_eq!(guest.count("genfleet.dead.cdn.purge").await, 1);
+    assert_eq!(guest.count("genfleet.unrouted").await, 1);
+    for process in [&purger, &provisioner] {
+        assert_eq!(process.ready().await.0, 200, "{}", process.stderr());
+        let rebuilt = process.metrics().await.count("genfleet_broker_reconnects_total", &[]);
+        assert_eq!(rebuilt, 0, "a right is missing: {}", process.stderr());
+    }
+}
+
+async fn the_tools_rights_are_enough_for_its_commands(broker: &Broker) {
+    let tool = |arguments: &[&str]| {
+        let launch = Process::binary("genfleet").args(arguments.iter().copied()).env("GENFLEET_TOPOLOGY", "verify");
+        of(launch, broker, "genfleet-tool")
+    };
+    let enqueued = tool(&["enqueue", "cdn.purge", "--payload", r#"{"paths":["/a"]}"#]).start();
+    assert_eq!(enqueued.wait(seconds(40)).await, 0, "{}", enqueued.stderr());
+    let guest = Amqp::connect(&url(broker, "guest")).await;
+    eventually(seconds(5), "it is there", async || guest.count("genfleet.jobs.cdn.purge").await == 1).await;
+
+    let following = tool(&["events", "--follow"]).start();
+    let event =
+        json!({"specversion": "1.0", "id": "1", "type": "genfleet.cdn.purge.succeeded", "data": {}}).to_string();
+    eventually(seconds(20), "the event is shown", async || {
+        guest.publish_raw("genfleet.events", "cdn.purge.succeeded", event.clone(), json_properties()).await;
+        !following.stdout_lines().is_empty()
+    })
+    .await;
+}
+
+async fn nobody_may_do_more_than_the_others_can_trust(broker: &Broker) {
+    for (user, exchange, key) in [
+        // Headers count on what comes by these.
+        ("genfleet-producer", "genfleet.work", "cdn.purge"),
+        ("genfleet-producer", "genfleet.delay.00", "cdn.purge"),
+        ("genfleet-producer", "genfleet.events", "cdn.purge.succeeded"),
+        ("genfleet-producer", "", "genfleet.resume.cdn.purge"),
+        ("genfleet-worker", "genfleet.jobs", "cdn.purge"),
+        ("genfleet-tool", "genfleet.dead", "cdn.purge"),
+        ("genfleet-tool", "genfleet.events", "cdn.purge.succeeded"),
+        ("genfleet-scaler", "genfleet.jobs", "cdn.purge"),
+    ] {
+        let amqp = Amqp::connect(&url(broker, user)).await;
+        let sent = amqp.channel().basic_publish(
+            exchange.into(),
+            key.into(),
+            BasicPublishOptions::default(),
+            b"{}",
+            json_properties(),
+        );
+        let refused = match sent.await {
+            Ok(confirm) => confirm.await.map(drop),
+            Err(error) => Err(error),
+        };
+        assert!(refused.is_err_and(|error| error.to_string().contains("ACCESS_REFUSED")), "{user} to {exchange:?}");
+    }
+    for (user, queue) in [
+        ("genfleet-producer", "genfleet.jobs.cdn.purge"),
+        ("genfleet-producer", "genfleet.dead.cdn.purge"),
+        ("genfleet-worker", "genfleet.dead.cdn.purge"),
+        ("genfleet-tool", "genfleet.jobs.cdn.purge"),
+        ("genfleet-scaler", "genfleet.jobs.cdn.purge"),
+    ] {
+        let amqp = Amqp::connect(&url(broker, user)).await;
+        let read = amqp.channel().basic_get(queue.into(), BasicGetOptions::default()).await;
+        assert!(read.is_err_and(|error| error.to_string().contains("ACCESS_REFUSED")), "{user} from {queue}");
+    }
+    for user in USERS {
+        let amqp = Amqp::connect(&url(broker, user)).await;
+        let options = QueueDeclareOptions::durable();
+        let declared = amqp.channel().queue_declare("genfleet.jobs.own".into(), options, FieldTable::default()).await;
+        assert!(declared.is_err_and(|error| error.to_string().contains("ACCESS_REFUSED")), "{user} declares");
+    }
+}
+
+async fn declare(amqp: &Amqp) -> String {
+    let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
+    let queue = amqp.channel().queue_declare("".into(), options, FieldTable::default()).await;
+    queue.unwrap().name().to_string()
+}
+
+async fn outcomes(events: &mut Events, count: usize) -> Vec<String> {
+    let events = events.collect_events(count, seconds(60)).await;
+    let told = |event: &Value| {
+        format!("{} {}", event["subject"].as_str().unwrap(), event["data"]["outcome"].as_str().unwrap())
+    };
+    events.iter().map(told).collect()
+}
