@@ -7,24 +7,26 @@ use super::{
     code::{COMMON, Code},
     headed, lay, written,
 };
-use crate::{event::shape::CloudEvent, job::Kind};
+use crate::{event::shape::CloudEvent, job::Kind, webhook::delivery::Deliverer};
 
 /// Kind of a job whose kind could not be read: `genfleet run` tells one for such a line.
 const UNKNOWN: &str = "unknown";
 
-/// The schema of an event of any of these kinds.
+/// The schema of an event of any of these kinds, or of a webhook delivery, which every worker makes.
 pub fn schema(kinds: &[KindContract]) -> Value {
+    let delivery = KindContract::of::<Deliverer>();
+    let kinds: Vec<&KindContract> = kinds.iter().chain([&delivery]).collect();
     let mut event = written::<CloudEvent>();
     let data = &mut event["properties"]["data"];
     let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).chain([UNKNOWN]).collect();
     lay(&mut data["properties"]["kind"], &json!({ "enum": names }));
     let error = &mut data["properties"]["error"]["properties"];
     for member in ["code", "cause"] {
-        lay(&mut error[member], &codes(kinds));
+        lay(&mut error[member], &codes(&kinds));
     }
     let own = kinds.iter().flat_map(|contract| contract.terms.error_members.clone());
     lay(error, &Value::Object(common_members().into_iter().chain(own).collect()));
-    let rules: Vec<Value> = outcomes().into_iter().chain(kinds.iter().map(of_kind)).collect();
+    let rules: Vec<Value> = outcomes().into_iter().chain(kinds.iter().copied().map(of_kind)).collect();
     lay(data, &json!({ "allOf": rules }));
     headed("event", "Genfleet event", event)
 }
@@ -39,7 +41,7 @@ fn common_members() -> Map<String, Value> {
 }
 
 /// The codes there are. One that a later version adds is no error.
-fn codes(kinds: &[KindContract]) -> Value {
+fn codes(kinds: &[&KindContract]) -> Value {
     let mut all: Vec<Code> = COMMON.to_vec();
     for code in kinds.iter().flat_map(|contract| &contract.terms.codes) {
         if !all.iter().any(|known| known.code == code.code) {

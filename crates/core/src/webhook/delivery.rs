@@ -113,8 +113,11 @@ impl JobHandler for Deliverer {
         let codes = vec![
             Code::new("address_refused", "The receiver's address is not public, and --webhook-allow does not name it."),
             Code::new("gone", "The receiver wants no more of it (410)."),
+            Code::new("receiver_refused", "The receiver answered neither 2xx nor 410. Only a cause."),
+            Code::new("receiver_timeout", "The receiver did not answer within 15 s. Only a cause."),
+            Code::new("receiver_unavailable", "The receiver could not be reached. Only a cause."),
         ];
-        Terms { codes, ..Terms::default() }
+        Terms { codes, error_members: error_members(), ..Terms::default() }
     }
 
     fn validate(payload: &Payload) -> Vec<Violation> {
@@ -230,6 +233,20 @@ fn held(job: &JobContext, receiver: &Receiver, wait: Duration) -> JobError {
     let until = job.now().saturating_add(wait).unwrap_or(Timestamp::MAX);
     let told = format!("{receiver} is busy or failing; other receivers go first");
     JobError::new(ErrorClass::Held { until }, "receiver_busy", told)
+}
+
+/// See [`told`].
+fn error_members() -> Map<String, serde_json::Value> {
+    let member = |name: &str, told: &str| {
+        let told = format!("webhook.deliver: {told}");
+        (name.to_owned(), serde_json::json!({ "type": "string", "description": told }))
+    };
+    [
+        member("receiver", "scheme and host of the URL that was not delivered to."),
+        member("eventId", "the id of the event that was not delivered."),
+    ]
+    .into_iter()
+    .collect()
 }
 
 fn told(receiver: &Receiver, event_id: &str) -> Map<String, serde_json::Value> {
