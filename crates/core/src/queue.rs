@@ -322,6 +322,15 @@ impl Queue {
         }
     }
 
+    /// Waits until jobs of `kind` could be handed over for `wait` without a break: a delivery that was lost with its
+    /// session has come again by then, if it comes here. The embedded queue loses none: waits for ever.
+    pub async fn handing_over_for(&self, kind: Kind, wait: Duration) {
+        match self {
+            Self::Rabbit(queue) => queue.handing_over_for(kind, wait).await,
+            Self::Sqlite(_) => std::future::pending().await,
+        }
+    }
+
     /// Ends all sessions; unsettled deliveries go back to the queue.
     pub async fn close(&self) {
         match self {

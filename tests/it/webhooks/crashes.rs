@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use harness::{Amqp, Broker, Prefix, Process, Receiver, eventually, seconds};
+use harness::{Amqp, Broker, Prefix, Process, Receiver, eventually, json_properties, seconds};
 use serde_json::{Value, json};
 
 use super::{taken, telling};
-use crate::stack::{outcomes, publish_one_path_jobs, simulator, worker};
+use crate::stack::{outcomes, publish_one_path_jobs, purge_job, simulator, worker};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_rabbitmq_every_event_has_its_delivery_whenever_its_worker_was_killed() {
@@ -75,4 +75,41 @@ async fn on_the_embedded_queue_too() {
     assert!(ids.len() >= JOBS);
     assert!(ids.iter().all(|id| taken.contains_key(id)), "each event has its delivery");
     fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_audit_cannot_be_written_nothing_is_delivered_and_afterwards_once() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let receiver = Receiver::start().await;
+    let launch = telling(worker("purger", broker, &prefix, &simulator), &[&receiver]);
+    let Some(launch) = launch.room_for_files(0) else { return };
+    let full = launch.start();
+    full.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    publish_one_path_jobs(&amqp, &prefix, "held", 1).await;
+    eventually(seconds(60), "the brake is on", async || full.ready().await.1.to_string().contains("audit log")).await;
+
+    // Another process tells of its jobs, and leaves it to the first one to deliver that.
+    let other = telling(worker("stream-configurator", broker, &prefix, &simulator), &[&receiver]);
+    let other = other.args(["--webhook-concurrency", "0"]).start();
+    other.wait_ready(seconds(30)).await;
+    for number in 0..20 {
+        let job = json!({ "id": format!("told-{number}"), "payload": {} }).to_string();
+        amqp.publish_job(&prefix, "stream.configure", job, json_properties()).await;
+    }
+    outcomes(&mut events, 20, seconds(30)).await;
+    let queue = format!("{prefix}.jobs.webhook.deliver");
+    eventually(seconds(30), "the first one has them", async || amqp.count(&queue).await <= 4).await;
+    assert!(events.next_message(std::time::Duration::from_secs(1)).await.is_none());
+    assert_eq!(receiver.connections(), 0, "nothing was delivered");
+
+    full.give_room();
+    let taken = taken(&receiver, 21).await;
+    assert!(taken.values().all(|deliveries| deliveries.len() == 1), "each once");
+    assert_eq!(outcomes(&mut events, 1, seconds(30)).await.len(), 1);
+    amqp.publish_job(&prefix, "cdn.purge", purge_job("after", &["/after"]), json_properties()).await;
+    outcomes(&mut events, 1, seconds(30)).await;
 }

@@ -9,6 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::{
     runtime::Handle,
     sync::{Mutex, watch},
+    time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -55,6 +56,8 @@ pub use self::{
     settle::Settler,
 };
 
+/// Between two looks at whether messages are handed over.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long [`RabbitQueue::close`] waits for the sessions to end.
 const CLOSING: Duration = Duration::from_secs(10);
 
@@ -129,6 +132,22 @@ impl RabbitQueue {
     /// consume from the first [`Self::consume`] on.
     pub fn health(&self) -> Health {
         self.shared.board.health()
+    }
+
+    /// See [`super::Queue::handing_over_for`]. Of a kind that one process at a time works it is enough that this one is
+    /// connected: while it stands by, what it lost goes to another.
+    pub async fn handing_over_for(&self, kind: Kind, wait: Duration) {
+        let Some(intake) = self.shared.intakes.borrow().iter().find(|intake| intake.kind == kind).cloned() else {
+            return std::future::pending().await;
+        };
+        let mut since = Instant::now();
+        while since.elapsed() < wait {
+            tokio::time::sleep(LOOK.min(wait)).await;
+            let wanted = *intake.wanted.borrow();
+            if !(wanted && self.shared.board.is_up(Role::Consume)) {
+                since = Instant::now();
+            }
+        }
     }
 
     /// Ends both sessions: what is unsettled goes back to its queue, what is unconfirmed gets a moment more.

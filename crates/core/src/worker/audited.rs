@@ -9,7 +9,7 @@ use tracing::warn;
 use super::{conclusion::Conclusion, engine::Engine};
 use crate::{
     audit::{
-        Audit, Extent, Trail,
+        Audit, Extent, Trail, Unwritten,
         record::{About, Detail, Stamp, payload_sha256},
     },
     event::{self, Ending, Outcome},
@@ -19,6 +19,9 @@ use crate::{
 
 /// How long a job that changed nothing waits here for an audit that cannot be written; then it waits in the queue.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a process that gives back what still runs waits for facts on their way to the disk.
+const LAST_SYNC: Duration = Duration::from_millis(1500);
 
 /// What is told of a job, written down.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ impl<H: JobHandler> Engine<H> {
             ending.audit = self.audit.outcome(&about, &told(ending));
         }
         let Extent { last, sent } = trail.extent();
+        // What calls no API leaves no trail of its calls, and has made one.
+        let sent = sent || H::KIND.is_internal();
         Audited { extent: Extent { last: outcome_of(&conclusion).or(last), sent }, conclusion }
     }
 
@@ -66,17 +71,26 @@ impl<H: JobHandler> Engine<H> {
                 None => self.audit.well().await,
             }
         };
-        let durable = tokio::select! {
+        let why = tokio::select! {
             biased;
-            durable = durable => durable.is_ok(),
-            () = self.give_up.cancelled() => false,
-            () = sleep(PATIENCE), if !extent.sent => false,
+            durable = durable => match durable {
+                Ok(()) => return Leave::Settle,
+                Err(Unwritten) => "the audit has ended",
+            },
+            () = self.last_moment() => "the process stops before its audit was durable",
+            () = sleep(PATIENCE), if !extent.sent => "the audit cannot be written",
         };
-        if durable {
-            return Leave::Settle;
-        }
-        warn!("the audit cannot be written: given back");
+        warn!(why, "given back");
         Leave::GiveBack
+    }
+
+    /// The process waits no longer. An audit that is well gets a moment for its sync: what was achieved then travels
+    /// with the message.
+    async fn last_moment(&self) {
+        self.give_up.cancelled().await;
+        if self.audit.is_well() {
+            sleep(LAST_SYNC).await;
+        }
     }
 }
 

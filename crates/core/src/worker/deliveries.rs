@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::warn;
 
 use super::{
@@ -68,9 +68,16 @@ impl<H: JobHandler> Engine<H> {
         self.settle_one(delivery, &audited, Owed::Everything).await;
     }
 
+    /// Whether it came again, while the queue could have handed it over for so long: not while the broker is away.
     async fn redelivered(&self, run: &Run) -> bool {
-        let attached = timeout(REDELIVERY_WAIT, run.wait_for_attached());
-        self.drain.run_until_cancelled(attached).await.is_some_and(|in_time| in_time.is_ok())
+        let attached = async {
+            tokio::select! {
+                biased;
+                () = run.wait_for_attached() => true,
+                () = self.queue.handing_over_for(H::KIND, REDELIVERY_WAIT) => false,
+            }
+        };
+        self.drain.run_until_cancelled(attached).await.unwrap_or(false)
     }
 
     async fn settle_one(&self, delivery: Delivery, audited: &Audited, owed: Owed) -> Owed {

@@ -8,7 +8,10 @@ use super::{failures::Failures, running::Running, suspect::Outlived};
 use crate::{
     audit::Audit,
     clock::SharedClock,
-    genesys::{admission::Admission, client::GenesysClient},
+    genesys::{
+        admission::{Admission, ClosedReason},
+        client::GenesysClient,
+    },
     handler::JobHandler,
     job::schema::JobSchema,
     queue::Queue,
@@ -64,8 +67,14 @@ impl<H: JobHandler> Engine<H> {
         H::KIND.as_str()
     }
 
-    /// May jobs start now? What does not call the API does not wait for it.
+    /// May jobs start now? What does not call the API does not wait for it, but for the audit everybody waits.
     pub fn admission(&self) -> Admission {
-        if H::KIND.is_internal() { Admission::Open } else { self.genesys.admission(H::KIND) }
+        if !H::KIND.is_internal() {
+            return self.genesys.admission(H::KIND);
+        }
+        if self.audit.is_well() {
+            return Admission::Open;
+        }
+        Admission::Closed { reason: ClosedReason::Audit, reopens: None, probe: None }
     }
 }

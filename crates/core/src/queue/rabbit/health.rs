@@ -96,6 +96,10 @@ impl Board {
         self.set(role, State::Down { since, reason });
     }
 
+    pub(super) fn is_up(&self, role: Role) -> bool {
+        matches!(self.states()[role as usize], State::Up)
+    }
+
     /// What the broker refuses to take, until told otherwise.
     pub(super) fn refuses(&self, what: Option<String>) {
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = what;

@@ -202,3 +202,27 @@ async fn an_unreadable_message_is_dead_lettered_and_takes_no_neighbour_along() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_time_in_which_a_lost_delivery_may_come_again_does_not_run_while_the_broker_is_away() {
+    const WAIT: Duration = Duration::from_secs(2);
+    on_broker(async |rig: Rig| {
+        let proxy = Proxy::opened(&rig).await;
+        let queue = rig.queue_by(&proxy.url(&rig), TopologyMode::Declare);
+        let mut consumer = queue.consume(Kind::CdnPurge, 4);
+        queue.publish(vec![lane(Lane::Jobs, Duration::ZERO, job("a"))]).await.unwrap();
+        let held = soon(consumer.next()).await;
+        proxy.shut();
+        soon(held.settler.lost()).await;
+        let mut waiting = tokio::spawn({
+            let queue = queue.clone();
+            async move { queue.handing_over_for(Kind::CdnPurge, WAIT).await }
+        });
+        assert!(timeout(WAIT * 2, &mut waiting).await.is_err(), "nothing could come");
+        proxy.open();
+        timeout(Duration::from_secs(60), consumer.next()).await.unwrap().settler.settle(Vec::new()).await.unwrap();
+        soon(waiting).await.unwrap();
+        queue.close().await;
+    })
+    .await;
+}
