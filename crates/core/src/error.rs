@@ -59,6 +59,8 @@ pub struct JobError {
     pub violations: Vec<Violation>,
     /// Never retried sooner than this.
     pub retry_after: Duration,
+    /// It was a probe of an API that answers nobody: burns no attempt, and the next is not before this.
+    pub probed_until: Option<Timestamp>,
     /// More members of the event's `error`, the worker's own.
     pub details: Map<String, Value>,
     /// What was achieved, told beside the error.
@@ -78,6 +80,7 @@ impl JobError {
             request_id: None,
             violations: Vec::new(),
             retry_after: Duration::ZERO,
+            probed_until: None,
             details: Map::new(),
             report: None,
             state: None,

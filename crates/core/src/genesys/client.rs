@@ -209,6 +209,12 @@ impl GenesysClient {
         self.shared.clock.now().checked_add(ahead).unwrap_or(Timestamp::MAX)
     }
 
+    /// When an API that answers nobody is asked again.
+    pub(super) fn next_probe(&self) -> Option<Timestamp> {
+        let next = self.door().next_probe();
+        next.map(|next| self.at(next))
+    }
+
     pub(super) fn scopes_of(&self, kind: Kind) -> String {
         let found = self.shared.scopes.iter().find(|(each, _)| *each == kind);
         found.map(|(_, scopes)| scopes.join(" ")).unwrap_or_default()

@@ -31,6 +31,13 @@ pub struct Grant {
     token: u64,
 }
 
+impl Grant {
+    /// Whether its request tries if the API answers again.
+    pub fn is_probe(&self) -> bool {
+        self.pass == Pass::Probe
+    }
+}
+
 /// All that decides whether a request may go.
 #[derive(Debug)]
 pub struct Door {
@@ -86,6 +93,11 @@ impl Door {
             Some(probe) => closed(ClosedReason::Forbidden, None, Some(probe)),
             None => Admission::Open,
         }
+    }
+
+    /// When an API that answers nobody is asked again; `None` while it answers.
+    pub fn next_probe(&self) -> Option<Instant> {
+        self.breaker.next_probe()
     }
 
     /// What a caller does next to send one request.

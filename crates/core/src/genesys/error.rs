@@ -35,6 +35,8 @@ pub struct ApiError {
     pub request_id: Option<String>,
     /// Never retried sooner than this.
     pub retry_after: Duration,
+    /// The request was a probe of an API that answers nobody; the next one is not before this.
+    pub probed_until: Option<Timestamp>,
     /// HTTP requests sent for this call, retries included.
     pub requests: u32,
     /// What the API's body said: its known members, or the first 500 characters as `body` where it is not JSON.
@@ -51,6 +53,7 @@ impl ApiError {
             status: None,
             request_id: None,
             retry_after: Duration::ZERO,
+            probed_until: None,
             requests: 0,
             told: Map::new(),
         }
@@ -97,6 +100,7 @@ impl From<ApiError> for JobError {
         job.status = error.status;
         job.request_id = error.request_id;
         job.retry_after = error.retry_after;
+        job.probed_until = error.probed_until;
         if !error.told.is_empty() {
             job.details.insert("api".to_owned(), Value::Object(error.told));
         }

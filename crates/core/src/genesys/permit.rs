@@ -121,6 +121,11 @@ impl GenesysClient {
 }
 
 impl Permit {
+    /// Whether its request tries if the API answers again.
+    pub(super) fn is_probe(&self) -> bool {
+        self.grant.as_ref().is_some_and(Grant::is_probe)
+    }
+
     /// Right before sending: false where something came up since it was given, so that it has to be asked for again.
     pub(super) fn goes(&mut self, caller: &Caller<'_>, endpoint: &'static str) -> bool {
         let at = Instant::now();

@@ -142,15 +142,19 @@ impl GenesysClient {
         outgoing.headers.insert(AUTHORIZATION, permit.token.bearer.clone());
         tries.sent();
         change.sent();
-        let sent = Instant::now();
+        let (sent, is_probe) = (Instant::now(), permit.is_probe());
         let exchange = self.shared.transport.exchange(outgoing).await;
         observe(request, &exchange, sent.elapsed());
-        match exchange {
+        let next = match exchange {
             Ok(received) => self.answered(permit, received, request, caller, tries, change),
             Err(no_answer) => {
                 change.open |= no_answer.why != LostAnswer::NeverSent;
                 lost(permit, &no_answer, request, caller)
             }
+        };
+        match next {
+            Next::Failed(error) if is_probe => Next::Failed(ApiError { probed_until: self.next_probe(), ..error }),
+            next => next,
         }
     }
 

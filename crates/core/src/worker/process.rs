@@ -100,7 +100,7 @@ impl<H: JobHandler> Engine<H> {
     async fn entered(self: Arc<Self>, mut arrived: Arrived, payload: H::Payload) {
         loop {
             let Arrived { delivery, carried, job, slot } = arrived;
-            match self.running.enter(&job.id, delivery) {
+            match self.running.enter(&job.id, carried.generation, delivery) {
                 Entered::Run(run, delivery) => {
                     return self.run(run, Arrived { delivery, carried, job, slot }, payload).await;
                 }
@@ -162,7 +162,13 @@ impl<H: JobHandler> Engine<H> {
 
     async fn expire(&self, delivery: Delivery, carried: &Carried, job: Job) {
         let deadline = job.deadline.map(|deadline| deadline.to_string()).unwrap_or_default();
-        let told = format!("not started by its deadline {deadline}; nothing was called");
+        let told = match delivery.returns {
+            0 => format!("not started by its deadline {deadline}; nothing was called"),
+            returns => format!(
+                "not started by its deadline {deadline}, unless by one of those that gave it back or died ({returns}) \
+                 without saying how far they came"
+            ),
+        };
         let error = JobError::permanent("deadline_passed", told);
         let ending = self.expired(&job.id, carried, &delivery.message, &error);
         let receivers = self.webhooks.receivers(self.kind(), job.webhook.as_deref());

@@ -94,7 +94,7 @@ fn named(mut message: Message) -> Message {
 
 fn dead_letter(message: &Message, ending: &Ending, dead: DeadLetter<'_>) -> Publication {
     let mut message = message.clone();
-    for gone in [carried::STATE, carried::NOT_BEFORE] {
+    for gone in [carried::STATE, carried::NOT_BEFORE, carried::REQUESTS] {
         message.headers.remove(gone);
     }
     let set: [(&str, HeaderValue); 7] = [

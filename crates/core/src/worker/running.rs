@@ -21,6 +21,7 @@ pub struct Running {
 #[derive(Debug)]
 struct Entry {
     body: Bytes,
+    generation: u32,
     attached: Vec<Delivery>,
     ended: CancellationToken,
     arrived: Arc<Notify>,
@@ -46,11 +47,11 @@ pub struct Run {
 }
 
 impl Running {
-    /// Enters `delivery`, whose job has this id.
-    pub fn enter(self: &Arc<Self>, id: &JobId, delivery: Delivery) -> Entered {
+    /// Enters `delivery`, whose job has this id and was redriven so often: one of another generation is another job.
+    pub fn enter(self: &Arc<Self>, id: &JobId, generation: u32, delivery: Delivery) -> Entered {
         let mut jobs = self.lock();
         match jobs.get_mut(id) {
-            Some(entry) if entry.body == delivery.message.body => {
+            Some(entry) if entry.body == delivery.message.body && entry.generation == generation => {
                 entry.attached.push(delivery);
                 entry.arrived.notify_one();
                 Entered::Attached
@@ -59,6 +60,7 @@ impl Running {
             None => {
                 let entry = Entry {
                     body: delivery.message.body.clone(),
+                    generation,
                     attached: Vec::new(),
                     ended: CancellationToken::new(),
                     arrived: Arc::default(),

@@ -100,9 +100,16 @@ pub fn decide(
         Ended::Begun { again_in, .. } => return Settlement::Again { after: *again_in, burned: false, class: None },
         Ended::Error(error) => error,
     };
+    let held = |until: Timestamp| {
+        let wait = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
+        unburned(wait.max(error.retry_after) + HELD_SPREAD.mul_f64(roll), error.class)
+    };
     match error.class {
         ErrorClass::Permanent => Settlement::Dead { code: error.code, cause: None },
         ErrorClass::Transient | ErrorClass::Ambiguous => {
+            if let Some(until) = error.probed_until {
+                return held(until);
+            }
             let failed = attempts + 1;
             if failed >= max_attempts {
                 return Settlement::Dead { code: "attempts_exhausted", cause: Some(error.code) };
@@ -110,10 +117,7 @@ pub fn decide(
             let after = policy.delay(failed, roll, error.retry_after);
             Settlement::Again { after, burned: true, class: Some(error.class.as_str()) }
         }
-        ErrorClass::Held { until } => {
-            let wait = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
-            unburned(wait.max(error.retry_after) + HELD_SPREAD.mul_f64(roll), error.class)
-        }
+        ErrorClass::Held { until } => held(until),
         ErrorClass::Credentials => unburned(CREDENTIALS_WAIT, error.class),
         ErrorClass::Interrupted => unburned(Duration::ZERO, error.class),
     }
@@ -139,6 +143,18 @@ mod tests {
         let expected = Settlement::Dead { code: "attempts_exhausted", cause: Some("api_unavailable") };
         assert_eq!(after(ErrorClass::Transient, 7), expected);
         assert_eq!(after(ErrorClass::Ambiguous, 7), expected);
+    }
+
+    #[test]
+    fn a_probe_that_failed_burns_nothing_and_waits_for_the_next_one() {
+        for class in [ErrorClass::Transient, ErrorClass::Ambiguous] {
+            let mut error = JobError::new(class, "api_unavailable", "down");
+            error.probed_until = Some(Timestamp::from_second(20).unwrap());
+            let settled =
+                decide(&Ended::Error(error), 7, 8, &RetryPolicy::default(), 0.0, Timestamp::from_second(10).unwrap());
+            let after = Duration::from_secs(10);
+            assert_eq!(settled, Settlement::Again { after, burned: false, class: Some(class.as_str()) });
+        }
     }
 
     #[test]
