@@ -149,7 +149,7 @@ impl Cdn for GenesysCdn {
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Self {
         let with = match (error.class, error.status) {
-            (ErrorClass::Permanent, Some(400 | 422)) => RefusedFor::Content,
+            (ErrorClass::Permanent, Some(400 | 413 | 422)) => RefusedFor::Content,
             (ErrorClass::Permanent, Some(403)) => RefusedFor::Permission,
             (ErrorClass::Interrupted, _) => RefusedFor::Nothing,
             _ => RefusedFor::Another,

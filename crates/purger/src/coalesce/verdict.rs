@@ -112,7 +112,12 @@ impl<C: Cdn> Driver<C> {
         }
         let id = self.new_id();
         let Refused { lines, is_whole, error } = refused;
-        tracing::info!(paths = lines.len(), error = %error.message, "a purge was refused: looking for the path");
+        tracing::info!(
+            paths = lines.len(),
+            status = error.status,
+            request_id = error.request_id,
+            "a purge was refused: looking for the path"
+        );
         self.cases.insert(id, Case { split: Split::new(lines, is_whole), asking: CancellationToken::new(), error });
         self.go_on(id);
     }
