@@ -6,7 +6,7 @@
 //! round for ever.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     hash::{BuildHasher, RandomState},
     time::Duration,
 };
@@ -68,6 +68,10 @@ pub struct Engine<'a> {
     tally: Tally,
     /// Published and taken off next.
     batch: Vec<(&'static str, TakenOff)>,
+    /// The last ones taken off, a window of them: a broker that crashes may not have written that down.
+    latest: VecDeque<u64>,
+    /// Of those, the ones that may lie there again since the broker was lost.
+    back: Vec<u64>,
     progress: ProgressBar,
 }
 
@@ -83,7 +87,8 @@ impl<'a> Engine<'a> {
     pub fn new(shelves: &'a Shelves, plan: Plan, stop: CancellationToken) -> Self {
         let (now, pace) = (SystemClock.now(), Pace::new(plan.rate));
         let (own, tally, progress) = (Own::default(), Tally::default(), progress());
-        Self { shelves, plan, now, stop, pace, own, tally, batch: Vec::new(), progress }
+        let (batch, latest, back) = (Vec::new(), VecDeque::new(), Vec::new());
+        Self { shelves, plan, now, stop, pace, own, tally, batch, latest, back, progress }
     }
 
     /// What was done.
@@ -123,6 +128,7 @@ impl<'a> Engine<'a> {
             if done > 0 {
                 well = Instant::now();
             }
+            self.back.extend(self.latest.drain(..));
             self.wait_out(&lost, well).await?;
             self.until_back(which, there).await;
             next = self.shelves.look(which, self.plan.window).await;
@@ -161,7 +167,7 @@ impl<'a> Engine<'a> {
     }
 
     /// One look, over at most `there` letters. An error within is one of the broker: another look may go on.
-    async fn pass(&mut self, mut look: Look, there: u64) -> anyhow::Result<Result<Left, QueueError>> {
+    async fn pass(&mut self, mut look: Look, mut there: u64) -> anyhow::Result<Result<Left, QueueError>> {
         self.batch.clear();
         let (mut left, mut seen) = (Left::default(), 0);
         while seen < there && !self.is_over() {
@@ -175,13 +181,15 @@ impl<'a> Engine<'a> {
             };
             seen += 1;
             let letter = Letter::read(shelved);
+            // It is one more than was counted.
+            there += u64::from(self.is_back(&letter));
             match self.choose(&letter, &mut left) {
                 Choice::Leave => {
                     look.leave(&letter.shelved);
                     continue;
                 }
-                Choice::Discard => self.batch.push((letter.kind_told(), taken(letter, None))),
-                Choice::Redrive(kind) => self.batch.push((kind.as_str(), taken(letter, Some(kind)))),
+                Choice::Discard => self.add(letter.kind_told(), letter, None),
+                Choice::Redrive(kind) => self.add(kind.as_str(), letter, Some(kind)),
             }
             if let Err(lost) = self.keep_pace(&mut look, &mut left).await? {
                 return Ok(Err(lost));
@@ -194,9 +202,22 @@ impl<'a> Engine<'a> {
         })
     }
 
+    fn add(&mut self, kind: &'static str, letter: Letter, redriven_as: Option<Kind>) {
+        self.latest.push_back(self.own.hash(&letter, letter.generation));
+        self.batch.push((kind, taken(letter, redriven_as)));
+    }
+
     fn is_over(&self) -> bool {
         let done = self.tally.total() + self.batch.len() as u64;
         self.stop.is_cancelled() || self.plan.limit.is_some_and(|limit| done >= limit)
+    }
+
+    /// Whether it was taken off already, and lies there again since the broker crashed. It cannot be told from another
+    /// one like it, so it is treated like any letter: none is lost, and at most a window of them is doubled.
+    fn is_back(&mut self, letter: &Letter) -> bool {
+        let hash = self.own.hash(letter, letter.generation);
+        let found = self.back.iter().position(|one| *one == hash);
+        found.map(|index| self.back.swap_remove(index)).is_some()
     }
 
     fn choose(&mut self, letter: &Letter, left: &mut Left) -> Choice {
@@ -253,6 +274,7 @@ impl<'a> Engine<'a> {
         for kind in kinds.into_iter().take(found) {
             *self.tally.done.entry(kind).or_default() += 1;
         }
+        self.latest.drain(..self.latest.len().saturating_sub(self.plan.window));
         self.progress.set_position(self.tally.total());
         Ok(Ok(()))
     }
