@@ -26,6 +26,7 @@ mod observed;
 mod producers;
 mod purge_on_rabbit;
 mod rights;
+mod runbook;
 mod scan_monitor;
 mod stack;
 mod stream_configurator;
