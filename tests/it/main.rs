@@ -6,6 +6,7 @@
     reason = "a test's helpers panic like the test itself"
 )]
 
+mod alerts;
 mod api_faults;
 mod audit;
 mod bad_jobs;

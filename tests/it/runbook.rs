@@ -88,7 +88,7 @@ fn commands(guide: &str) -> Vec<(String, Vec<String>)> {
         }
     }
     lines.extend(inline_code(guide));
-    lines.iter().flat_map(|line| words(line)).filter_map(ours).collect()
+    lines.iter().flat_map(|line| words(line)).filter_map(|command| ours(&command)).collect()
 }
 
 fn inline_code(guide: &str) -> Vec<String> {
@@ -98,7 +98,7 @@ fn inline_code(guide: &str) -> Vec<String> {
 }
 
 /// The binary and its arguments, where this command is one of ours: by itself, or in a container.
-fn ours(command: Vec<String>) -> Option<(String, Vec<String>)> {
+fn ours(command: &[String]) -> Option<(String, Vec<String>)> {
     let names_something = |before: &str| before.starts_with('-') && before != "--" && before != "--rm";
     let tool = (0..command.len()).find(|at| {
         command[*at] == "genfleet" && (*at == 0 || !names_something(&command[*at - 1]) && command[0] != "cargo")
@@ -135,14 +135,14 @@ fn words(line: &str) -> Vec<Vec<String>> {
 
 #[test]
 fn a_line_is_taken_apart_as_a_shell_would() {
-    let taken = |line: &str| words(line).into_iter().filter_map(ours).collect::<Vec<_>>();
+    let taken = |line: &str| words(line).iter().filter_map(|command| ours(command)).collect::<Vec<_>>();
     let tool = |arguments: &[&str]| ("genfleet".to_owned(), arguments.iter().map(ToString::to_string).collect());
     let line = r#"genfleet enqueue cdn.purge --payload '{"paths":["/a b"]}' # comment"#;
     assert_eq!(taken(line), [tool(&["enqueue", "cdn.purge", "--payload", r#"{"paths":["/a b"]}"#])]);
-    assert_eq!(taken("docker compose exec purger genfleet health && purger --check-config | jq ."), [
-        tool(&["health"]),
-        ("purger".to_owned(), vec!["--check-config".to_owned()])
-    ]);
+    assert_eq!(
+        taken("docker compose exec purger genfleet health && purger --check-config | jq ."),
+        [tool(&["health"]), ("purger".to_owned(), vec!["--check-config".to_owned()])]
+    );
     assert_eq!(taken("kubectl get deploy -n genfleet"), []);
     assert_eq!(taken("docker compose logs purger"), []);
     assert_eq!(taken("genfleet …"), []);
