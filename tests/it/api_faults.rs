@@ -56,6 +56,11 @@ async fn while_credentials_are_bad_jobs_wait_and_nothing_is_burned() {
     publish_one_path_jobs(&amqp, &prefix, "waiting", 20).await;
     eventually(seconds(10), "the brake shows", async || purger.ready().await.0 == 503).await;
     assert!(events.next_message(seconds(1)).await.is_none(), "no job ended");
+    std::fs::write(&folder, "").unwrap();
+    eventually(seconds(10), "what is wrong now is told", async || {
+        purger.ready().await.1.to_string().contains("GENESYS_CLIENT_SECRET_FILE names")
+    })
+    .await;
     std::fs::write(&folder, "right\n").unwrap();
     eventually(seconds(10), "the rotated secret is seen", async || purger.ready().await.0 == 200).await;
     let by_job = outcomes(&mut events, 20, seconds(60)).await;

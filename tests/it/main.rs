@@ -6,6 +6,7 @@
     reason = "a test's helpers panic like the test itself"
 )]
 
+mod alerts;
 mod api_faults;
 mod audit;
 mod bad_jobs;
@@ -26,6 +27,7 @@ mod observed;
 mod producers;
 mod purge_on_rabbit;
 mod rights;
+mod runbook;
 mod scan_monitor;
 mod stack;
 mod stream_configurator;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Names and types that every worker exports from the start.
-const OF_ALL: [(&str, &str); 27] = [
+const OF_ALL: [(&str, &str); 29] = [
     ("genfleet_jobs_total", "counter"),
     ("genfleet_job_duration_seconds", "histogram"),
     ("genfleet_job_queue_wait_seconds", "histogram"),
@@ -30,6 +30,8 @@ const OF_ALL: [(&str, &str); 27] = [
     ("genfleet_broker_connected", "gauge"),
     ("genfleet_broker_reconnects_total", "counter"),
     ("genfleet_stale_acks_total", "counter"),
+    ("genfleet_webhook_deliveries_total", "counter"),
+    ("genfleet_audit_records_total", "counter"),
     ("genfleet_ready", "gauge"),
     ("genfleet_build_info", "gauge"),
     ("process_cpu_seconds_total", "counter"),
@@ -50,7 +52,7 @@ const OF_ONE: [(&str, &str, &str); 4] = [
 ];
 
 /// What of these is there only once it happened would go unseen: an increase from nothing is none.
-const COMPLETE_FROM_THE_START: [&str; 7] = [
+const COMPLETE_FROM_THE_START: [&str; 8] = [
     "genfleet_jobs_total",
     "genfleet_job_retries_total",
     "genfleet_dead_letters_total",
@@ -58,9 +60,10 @@ const COMPLETE_FROM_THE_START: [&str; 7] = [
     "genfleet_threats_detected_total",
     "genfleet_broker_connected",
     "genfleet_broker_reconnects_total",
+    "genfleet_webhook_deliveries_total",
 ];
 
-const GATES: [&str; 4] = ["throttled", "api_unavailable", "credentials", "forbidden"];
+const GATES: [&str; 5] = ["throttled", "api_unavailable", "credentials", "forbidden", "audit"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_binary_exports_its_metrics_at_zero_before_it_has_seen_a_broker() {
@@ -141,6 +144,7 @@ async fn what_is_counted_is_what_happened() {
     requests_are_true(&now, &fleet.simulator);
     publishing_is_true(&now, jobs);
     the_workers_own_are_true(&now);
+    what_was_written_down_is_true(&fleet, &now);
     let added: BTreeSet<String> = bounded(&now).difference(&bounded(&before)).cloned().collect();
     assert_eq!(added, BTreeSet::new(), "not there from the start");
 }
@@ -270,6 +274,14 @@ async fn while_the_broker_is_away_that_shows_and_no_old_count_does() {
         back && counts(&now) == [0.0; 5] && now.sum("genfleet_broker_reconnects_total", &[("role", "consume")]) >= 1.0
     })
     .await;
+}
+
+fn what_was_written_down_is_true(fleet: &Fleet, now: &[Metrics]) {
+    let lines = |process: &Process| {
+        let file = process.directory().join(format!("genfleet-audit-{}.jsonl", process.name()));
+        std::fs::read_to_string(file).unwrap().lines().count() as u64
+    };
+    assert_eq!(total(now, "genfleet_audit_records_total", &[]), fleet.processes.iter().map(lines).sum::<u64>());
 }
 
 async fn scraped(fleet: &Fleet) -> Vec<Metrics> {

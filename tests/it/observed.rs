@@ -125,7 +125,7 @@ fn expired() -> Value {
     json!({"id": "expired", "deadline": "2020-01-01T00:00:00Z", "payload": {"paths": ["/late"]}})
 }
 
-fn stream(source: &str) -> String {
+pub fn stream(source: &str) -> String {
     let configuration = json!({
         "awsAccountId": "123456789012", "roleArn": "arn:aws:iam::123456789012:role/genesys", "region": "us-east-1",
     });
@@ -137,7 +137,7 @@ fn stream(source: &str) -> String {
     job(&format!("stream-{source}"), "stream.configure", &payload)
 }
 
-fn channel(n: usize) -> String {
+pub fn channel(n: usize) -> String {
     let payload = json!({
         "queueId": "3f2504e0-4f89-11d3-9a0c-0305e82c3301", "routingEmail": "chat@example.com",
         "security": {"allowedDomains": ["example.com"]},
@@ -147,12 +147,15 @@ fn channel(n: usize) -> String {
 
 /// The simulator judges a file by its first digit.
 fn scan(first: &str) -> String {
-    let file = format!("{first}0000000-0000-4000-8000-000000000001");
+    scan_of(&format!("scan-{first}"), &format!("{first}0000000-0000-4000-8000-000000000001"))
+}
+
+pub fn scan_of(id: &str, file: &str) -> String {
     let payload = json!({"fileId": file, "scanEngine": "standard", "quarantineAction": "auto_quarantine"});
-    job(&format!("scan-{first}"), "file.scan", &payload)
+    job(id, "file.scan", &payload)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a producer stamps its messages")]
-fn now() -> u64 {
+pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }

@@ -152,7 +152,7 @@ impl GenesysClient {
     /// The brakes that are on, in sentences, for `/readyz`. A shut gate and an API that is away are none.
     pub fn problems(&self) -> Vec<String> {
         let door = self.door();
-        let credentials = door.bad_credentials().map(|why| format!("Genesys Cloud refuses our credentials: {why}"));
+        let credentials = door.bad_credentials().map(|why| format!("Genesys Cloud gives us no token: {why}"));
         let forbidden = door.forbidden().map(|(kind, endpoint)| {
             format!("{kind} is forbidden on {endpoint}; it needs the scopes {}", self.scopes_of(kind))
         });

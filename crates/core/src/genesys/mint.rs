@@ -135,7 +135,10 @@ impl GenesysClient {
     pub(super) fn try_credentials(&self) {
         match self.shared.mint.read_again() {
             Ok(()) => drop(self.mint()),
-            Err(error) => warn!(%error, "the credentials cannot be read"),
+            Err(error) => {
+                warn!(%error, "the credentials cannot be read");
+                self.door().refused_us(&error.to_string(), Instant::now());
+            }
         }
     }
 

@@ -159,7 +159,7 @@ impl Deliverer {
         turn: Turn,
     ) -> (Outcome, Result<Report, JobError>) {
         if !self.post.allows_scheme(receiver) {
-            return refused(receiver, "is no https, which only --webhook-allow does without");
+            return refused(receiver, "is no https; --webhook-allow opens it, on every worker that delivers");
         }
         let now = self.clock.now();
         let headers = self.headers(job, &payload, now);

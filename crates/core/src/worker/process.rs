@@ -58,7 +58,9 @@ impl<H: JobHandler> Engine<H> {
         match suspect::judge(delivery.lane, delivery.returns, outlived) {
             Verdict::Run => self.decoded(delivery, slot).await,
             Verdict::Suspect => {
-                warn!(returns = delivery.returns, "came back too often: moved to the suspects, to be run on its own");
+                // Not decoded: the producer's own id, where there is one.
+                let (returns, message_id) = (delivery.returns, delivery.message.message_id.as_deref());
+                warn!(returns, message_id, "came back too often: moved to the suspects, to be run on its own");
                 self.move_to(delivery, Lane::Suspect, Duration::ZERO).await;
             }
             Verdict::StartOver => self.move_to(delivery, Lane::Suspect, Duration::ZERO).await,
