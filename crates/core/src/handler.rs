@@ -30,6 +30,7 @@ use crate::{
     job::{DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation},
     options::ConfigError,
     retry::RetryPolicy,
+    trace::TraceContext,
     worker::tasks::Tasks,
 };
 
@@ -136,10 +137,8 @@ pub struct JobContext {
     pub returns: u32,
     /// When the job was first handed to a handler.
     pub started_at: Timestamp,
-    /// W3C trace context, carried on to the API.
-    pub traceparent: Option<String>,
-    /// As above.
-    pub tracestate: Option<String>,
+    /// Where in a trace it is, carried on to the API.
+    pub trace: Option<TraceContext>,
     /// Cancelled when the attempt's time is over, the process drains, or, where one process at a time works this
     /// kind, when it is not known any more to be this one.
     pub stop: CancellationToken,
@@ -161,8 +160,7 @@ impl JobContext {
             begun: false,
             returns: 0,
             started_at: services.clock.now(),
-            traceparent: None,
-            tracestate: None,
+            trace: None,
             stop: CancellationToken::new(),
             clock: services.clock.clone(),
             genesys: services.genesys.clone(),
@@ -176,8 +174,7 @@ impl JobContext {
         let caller = Caller {
             kind: self.kind,
             jobs: std::slice::from_ref(&self.id),
-            traceparent: self.traceparent.as_deref(),
-            tracestate: self.tracestate.as_deref(),
+            traces: self.trace.as_slice(),
             stop: &self.stop,
         };
         let result = self.genesys.send(request, &caller).await;

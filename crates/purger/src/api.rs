@@ -12,6 +12,7 @@ use genfleet_core::{
         request::{ApiRequest, Caller},
     },
     job::{JobId, Kind},
+    trace::TraceContext,
 };
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -25,10 +26,8 @@ const ENDPOINT: &str = "/api/v2/external/cdn/purge";
 pub struct Aboard {
     /// The jobs it is sent for.
     pub jobs: Vec<JobId>,
-    /// W3C trace context of the first of them.
-    pub traceparent: Option<String>,
-    /// As above.
-    pub tracestate: Option<String>,
+    /// Where in their traces they are.
+    pub traces: Vec<TraceContext>,
     /// Cancelled when it is not wanted any more: no further HTTP request is begun; one in flight is finished.
     pub stop: CancellationToken,
 }
@@ -109,13 +108,7 @@ impl GenesysCdn {
 
 impl Aboard {
     fn caller(&self) -> Caller<'_> {
-        Caller {
-            kind: Kind::CdnPurge,
-            jobs: &self.jobs,
-            traceparent: self.traceparent.as_deref(),
-            tracestate: self.tracestate.as_deref(),
-            stop: &self.stop,
-        }
+        Caller { kind: Kind::CdnPurge, jobs: &self.jobs, traces: &self.traces, stop: &self.stop }
     }
 }
 

@@ -76,8 +76,7 @@ impl JobHandler for Purger {
             job: job.id.clone(),
             paths: Arc::clone(&paths),
             progress: Progress::resume(state, paths.len()),
-            traceparent: job.traceparent.clone(),
-            tracestate: job.tracestate.clone(),
+            trace: job.trace.clone(),
         };
         let outcome = self.coalescer.purge(order, &job.stop).await;
         job.count_requests(outcome.requests);

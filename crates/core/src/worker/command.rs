@@ -17,6 +17,7 @@ use crate::{
     options::ConfigError,
     queue::sqlite::Role,
     telemetry,
+    trace::export::{self, Export},
     webhook::{Webhooks, options::WebhookOptions},
 };
 
@@ -124,6 +125,7 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
     let clock: SharedClock = Arc::new(SystemClock);
     let genesys = GenesysClient::new(&options.genesys, vec![(H::KIND, H::SCOPES)], clock.clone())?;
     let webhooks = Webhooks::new(&options.webhooks)?;
+    let traces = export::from_environment(H::KIND.worker())?;
     if options.check_config {
         options.worker.audit.check(&default_file(H::KIND.worker()), &clock)?;
         println!("the settings can work");
@@ -132,6 +134,7 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
     let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let executor = executor.map_err(|error| ConfigError::new(format!("no executor: {error}")))?;
     executor.block_on(async {
+        traces.into_iter().for_each(Export::start);
         let signals = Signals::listen().map_err(|error| ConfigError::new(format!("no signals: {error}")))?;
         let queue = options.queue.open(H::KIND.worker(), Role::Worker, clock.clone());
         let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;

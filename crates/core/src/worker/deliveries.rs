@@ -12,6 +12,7 @@ use super::{
     engine::Engine,
     process::not_settled,
     running::Run,
+    traced,
 };
 use crate::{
     handler::JobHandler,
@@ -42,10 +43,12 @@ impl<H: JobHandler> Engine<H> {
         audited: Audited,
         slot: OwnedSemaphorePermit,
     ) {
+        let place = delivery.span.place().cloned();
         let mut owed = self.settle_one(delivery, &audited, Owed::Everything).await;
         drop(slot);
         loop {
-            while let Some(attached) = run.attached() {
+            while let Some(mut attached) = run.attached() {
+                place.iter().for_each(|place| attached.span.link(place));
                 // A message that was delivered before is taken for the one that is owed something.
                 let same = owed != Owed::Nothing && attached.returns > 0;
                 let left = if same { owed } else { Owed::Everything };
@@ -73,8 +76,9 @@ impl<H: JobHandler> Engine<H> {
         self.drain.run_until_cancelled(attached).await.is_some_and(|in_time| in_time.is_ok())
     }
 
-    async fn settle_one(&self, delivery: Delivery, audited: &Audited, owed: Owed) -> Owed {
+    async fn settle_one(&self, mut delivery: Delivery, audited: &Audited, owed: Owed) -> Owed {
         let Audited { conclusion, extent } = audited;
+        traced::concluded(&mut delivery.span, conclusion);
         if self.leave_to_settle(*extent).await == Leave::GiveBack {
             delivery.settler.give_back().await;
             return Owed::Nothing;
@@ -84,8 +88,11 @@ impl<H: JobHandler> Engine<H> {
             metrics::counter!(metric::STALE_ACKS).increment(1);
             return Owed::Everything;
         }
-        let all = || conclusion.publications(&delivery.message, H::KIND, self.clock.now());
+        let mut sending = if publishes { self.sending(&delivery, conclusion) } else { None };
+        let place = sending.as_ref().unwrap_or(&delivery.span).place();
+        let all = || conclusion.publications(&delivery.message, H::KIND, self.clock.now(), place);
         let publications = if publishes { all() } else { Vec::new() };
+        sending.iter_mut().for_each(|span| traced::sent(span, &publications));
         let events = publications.iter().filter(|one| is_event(one)).count();
         match delivery.settler.settle(publications).await {
             Ok(settled) => {
@@ -96,7 +103,10 @@ impl<H: JobHandler> Engine<H> {
                 conclusion.count();
                 conclusion.failure().into_iter().for_each(|failure| self.failures.note(failure));
             }
-            Err(error) => not_settled(&error),
+            Err(error) => {
+                sending.iter_mut().for_each(|span| span.fail("unsettled"));
+                not_settled(&error);
+            }
         }
         Owed::Nothing
     }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use genfleet_core::{
     error::{ErrorClass, JobError},
     job::JobId,
+    trace::TraceContext,
 };
 use tokio::{sync::oneshot, time::Instant};
 
@@ -23,10 +24,8 @@ pub struct Order {
     pub paths: Arc<[Arc<str>]>,
     /// What of them is purged already.
     pub progress: Progress,
-    /// W3C trace context.
-    pub traceparent: Option<String>,
-    /// As above.
-    pub tracestate: Option<String>,
+    /// Where in a trace it is.
+    pub trace: Option<TraceContext>,
 }
 
 /// What came of it.
