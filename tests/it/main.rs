@@ -29,5 +29,6 @@ mod rights;
 mod scan_monitor;
 mod stack;
 mod stream_configurator;
+mod traces;
 mod vni_provisioner;
 mod webhooks;
