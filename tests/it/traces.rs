@@ -144,8 +144,7 @@ async fn attempts_are_siblings_and_without_a_producers_trace_children_of_the_fir
     for attempt in &both {
         assert_eq!((attempt.trace.as_str(), attempt.parent.as_str()), (TRACE, PRODUCER));
     }
-    let outcomes =
-        attempts.each_ref().map(|attempt| (attempt.says("genfleet.job.outcome"), attempt.says("error.type")));
+    let outcomes = both.each_ref().map(|attempt| (attempt.says("genfleet.job.outcome"), attempt.says("error.type")));
     assert_eq!(outcomes, [("again", "api_unavailable"), ("succeeded", "")]);
     let requests = collector.named(PURGE, 5).await;
     let mut sent: Vec<_> = requests.iter().filter(|request| request.belongs_to(&both[0])).collect();

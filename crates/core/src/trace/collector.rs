@@ -25,6 +25,7 @@ use reqwest::{
     redirect, retry,
 };
 use tokio::{runtime::Handle, time::sleep};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
@@ -48,6 +49,8 @@ pub(super) struct Collector {
     client: Client,
     /// For a batch, with all its tries.
     time: Duration,
+    /// Cancelled when the process stops: then each batch is tried once.
+    pub(super) stopping: CancellationToken,
 }
 
 /// Sends from outside the executor: the SDK has a thread of its own for batches.
@@ -100,7 +103,7 @@ impl Collector {
             builder = builder.tls_certs_merge(authorities("OTEL_EXPORTER_OTLP_CERTIFICATE", Path::new(path))?);
         }
         let wrong = |error: reqwest::Error| ConfigError::new(format!("no HTTP client: {}", in_full(&error)));
-        Ok(Self { endpoint, client: builder.build().map_err(wrong)?, time })
+        Ok(Self { endpoint, client: builder.build().map_err(wrong)?, time, stopping: CancellationToken::new() })
     }
 
     /// Where it is, as far as it may be told.
@@ -128,10 +131,10 @@ impl Collector {
                 Answer::Refused(why) => return Err((spans, why)),
                 Answer::Later(why) => why,
             };
-            if began.elapsed() + wait > self.time {
+            let pause = sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0));
+            if began.elapsed() + wait > self.time || self.stopping.run_until_cancelled(pause).await.is_none() {
                 return Err((spans, why));
             }
-            sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             wait *= 2;
         }
     }

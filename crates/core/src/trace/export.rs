@@ -17,11 +17,12 @@ use reqwest::{
 };
 use secrecy::ExposeSecret;
 use tokio::{runtime::Handle, sync::oneshot};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{collector::Collector, span::TRACER};
-use crate::options::{ConfigError, secret};
+use crate::options::{ConfigError, secret, written};
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
@@ -38,8 +39,11 @@ const NUMBERS: [&str; 7] = [
     "OTEL_SPAN_LINK_COUNT_LIMIT",
 ];
 
-/// Kept for [`stop`], and so that no span is ended after it is gone.
-static PROVIDER: OnceLock<SdkTracerProvider> = OnceLock::new();
+/// Longer than anybody waits: [`stop`] has a time of its own, and says itself when it is over.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// Kept for [`stop`], and so that no span is ended after it is gone; cancelled when it is asked to stop.
+static PROVIDER: OnceLock<(SdkTracerProvider, CancellationToken)> = OnceLock::new();
 
 /// Spans are to be exported, and how.
 #[derive(Debug)]
@@ -66,24 +70,24 @@ impl Export {
     /// From now on. Must be called inside the executor that also sends them; again, it does nothing.
     pub fn start(self) {
         info!(collector = self.collector.origin(), "traces are exported");
+        let stopping = self.collector.stopping.clone();
         let processor = BatchSpanProcessor::builder(self.collector.on(Handle::current())).build();
         let provider = self.provider.with_span_processor(processor).with_resource(self.resource).build();
         let scope = InstrumentationScope::builder("genfleet").with_version(env!("CARGO_PKG_VERSION")).build();
         let _ = TRACER.set(provider.tracer_with_scope(scope));
-        let _ = PROVIDER.set(provider);
+        let _ = PROVIDER.set((provider, stopping));
     }
 }
 
-/// Sends what is left, for so long at most. Spans that end later are lost.
+/// Sends what is left, once and for so long at most. Spans that end later are lost.
 pub async fn stop(within: Duration) {
-    let Some(provider) = PROVIDER.get() else { return };
+    let Some((provider, stopping)) = PROVIDER.get() else { return };
+    stopping.cancel();
     let (tell, told) = oneshot::channel();
     // It blocks; and a blocking task of the executor would hold up a process that is told to end at once.
-    thread::spawn(move || tell.send(provider.shutdown_with_timeout(within)));
-    match tokio::time::timeout(within, told).await {
-        Ok(Ok(Ok(()))) => {}
-        Ok(Ok(Err(error))) => warn!(%error, "not all traces could be exported"),
-        Ok(Err(_)) | Err(_) => warn!("not all traces could be exported in time"),
+    thread::spawn(move || tell.send(provider.shutdown_with_timeout(NEVER)));
+    if tokio::time::timeout(within, told).await.is_err() {
+        warn!("the last spans are lost: the collector did not take them in {}", written(within));
     }
 }
 

@@ -86,6 +86,14 @@ impl Conclusion {
         Self::Ends { ending: Box::new(ending), dead: Some(dead), receivers }
     }
 
+    /// Whether it is told by an event: the successes of our own jobs are not.
+    pub fn has_event(&self, kind: Kind) -> bool {
+        match self {
+            Self::Ends { ending, .. } => !kind.is_internal() || ending.outcome != Outcome::Succeeded,
+            Self::GoesOn { .. } => false,
+        }
+    }
+
     /// What is published for `message`, which is or carries the same job, from `place` in a trace.
     pub fn publications(
         &self,
@@ -95,7 +103,7 @@ impl Conclusion {
         place: Option<&TraceContext>,
     ) -> Vec<Publication> {
         match self {
-            Self::Ends { ending, .. } if kind.is_internal() && ending.outcome == Outcome::Succeeded => Vec::new(),
+            Self::Ends { .. } if !self.has_event(kind) => Vec::new(),
             Self::Ends { ending, dead, receivers } => {
                 let dead =
                     dead.as_ref().map(|Dead { reason, cause, error }| DeadLetter { reason, cause: *cause, error });

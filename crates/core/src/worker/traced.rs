@@ -36,6 +36,9 @@ impl<H: JobHandler> Engine<H> {
     /// where its producer was.
     pub(super) fn sending(&self, delivery: &Delivery, conclusion: &Conclusion) -> Option<Span> {
         let Conclusion::Ends { ending, .. } = conclusion else { return None };
+        if !conclusion.has_event(H::KIND) {
+            return None;
+        }
         let span = Span::begin(delivery.span.places(), || {
             let event = Destination::Event { kind: ending.kind.to_owned(), outcome: ending.outcome.as_str() };
             let (exchange, key) = route(self.queue.prefix(), &event);
