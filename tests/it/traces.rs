@@ -201,6 +201,36 @@ async fn a_request_that_jobs_share_belongs_to_all_of_them() {
     }
     let shared = requests.iter().find(|request| !request.links.is_empty()).expect("they shared a request");
     assert_eq!(shared.says("genfleet.request.jobs"), (shared.links.len() + 1).to_string());
+    for job in jobs.iter().filter(|job| job.trace != shared.trace && shared.belongs_to(job)) {
+        assert!(job.belongs_to(shared), "the way back: {job:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_sent_twice_is_worked_once_and_told_in_both_traces() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let faults = vec!["latency=1000,times=1,path=/api/v2/external/cdn/purge".parse().unwrap()];
+    let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
+    let collector = Collector::start().await;
+    let purger = collector.told_by(worker("purger", broker, &prefix, &simulator)).start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    let other = traceparent().replace("0af7", "1111");
+    for parent in [&traceparent(), &other] {
+        publish(&amqp, &prefix, "twice", parent).await;
+    }
+    let told =
+        [event(&mut events).await, event(&mut events).await].map(|event| event.json()["traceparent"].to_string());
+
+    assert_eq!(purges(&simulator).len(), 1);
+    let jobs = collector.named(&queue(&prefix), 2).await;
+    let of = |parent: &str| jobs.iter().find(|job| parent.contains(&job.trace)).expect("one in each trace");
+    assert!(of(&other).belongs_to(of(&traceparent())), "{jobs:#?}");
+    for parent in [&traceparent(), &other] {
+        assert!(told.iter().any(|told| told.contains(&parent[3..35])), "{parent} of {told:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

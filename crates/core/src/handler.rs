@@ -146,6 +146,7 @@ pub struct JobContext {
     pub(crate) genesys: GenesysClient,
     pub(crate) requests: AtomicU64,
     pub(crate) turns: Mutex<Vec<OwnedSemaphorePermit>>,
+    pub(crate) shared: Mutex<Vec<TraceContext>>,
 }
 
 impl JobContext {
@@ -166,6 +167,7 @@ impl JobContext {
             genesys: services.genesys.clone(),
             requests: 0.into(),
             turns: Mutex::default(),
+            shared: Mutex::default(),
         }
     }
 
@@ -208,6 +210,14 @@ impl JobContext {
     /// could make be done again is then bounded by how many such turns there are.
     pub fn keep_until_recorded(&self, turn: OwnedSemaphorePermit) {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner).push(turn);
+    }
+
+    /// Says in the job's trace that `request` was sent for it, too, in the trace of another.
+    pub fn note_shared(&self, request: TraceContext) {
+        let elsewhere = self.trace.as_ref().is_none_or(|trace| trace.trace_id() != request.trace_id());
+        if elsewhere {
+            self.shared.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        }
     }
 
     /// Counts HTTP requests that were sent for this job by somebody else on its behalf.

@@ -9,7 +9,7 @@ use genfleet_core::{
         client::{Forbidden, GenesysClient},
         error::ApiError,
         permit::Permit,
-        request::{ApiRequest, Caller},
+        request::{ApiAnswer, ApiRequest, Caller},
     },
     job::{JobId, Kind},
     trace::TraceContext,
@@ -41,6 +41,8 @@ pub struct Accepted {
     pub request_id: Option<String>,
     /// HTTP requests sent.
     pub requests: u32,
+    /// Where in a trace the accepted one is, where traces are exported.
+    pub trace: Option<TraceContext>,
 }
 
 /// Why they are not.
@@ -128,7 +130,8 @@ impl Cdn for GenesysCdn {
             let is_judged = refusal.with == RefusedFor::Permission && aboard.jobs.len() == 1;
             if is_judged { Refusal { with: RefusedFor::Another, ..refusal } } else { refusal }
         })?;
-        Ok(Accepted { status: answer.status, request_id: answer.request_id, requests: answer.requests })
+        let ApiAnswer { status, request_id, requests, trace, .. } = answer;
+        Ok(Accepted { status, request_id, requests, trace })
     }
 
     fn forbidden(&self, error: &JobError, job: &JobId) -> JobError {

@@ -80,6 +80,7 @@ impl JobHandler for Purger {
         };
         let outcome = self.coalescer.purge(order, &job.stop).await;
         job.count_requests(outcome.requests);
+        outcome.shared.into_iter().for_each(|request| job.note_shared(request));
         let report = outcome.progress.report(&paths);
         match outcome.error {
             None => Ok(Step::Done(report)),

@@ -176,6 +176,8 @@ pub struct ApiAnswer {
     pub body: Bytes,
     /// HTTP requests sent for this call, retries included.
     pub requests: u32,
+    /// Where in a trace the one that was answered is, where traces are exported.
+    pub trace: Option<TraceContext>,
 }
 
 impl ApiAnswer {

@@ -149,10 +149,14 @@ impl GenesysClient {
         let sent = Instant::now();
         let exchange = self.shared.transport.exchange(outgoing).await;
         traced::answered(&mut span, &exchange);
+        let trace = span.place().filter(|_| span.is_told()).cloned();
         drop(span);
         observe(request, &exchange, sent.elapsed());
         match exchange {
-            Ok(received) => self.answered(permit, received, request, caller, tries, change),
+            Ok(received) => match self.answered(permit, received, request, caller, tries, change) {
+                Next::Done(answer) => Next::Done(ApiAnswer { trace, ..answer }),
+                next @ (Next::Again | Next::Failed(_)) => next,
+            },
             Err(no_answer) => {
                 change.open |= no_answer.why != LostAnswer::NeverSent;
                 lost(permit, &no_answer, request, caller)
@@ -279,7 +283,7 @@ fn lost(permit: Permit, no_answer: &NoAnswer, request: &ApiRequest, caller: &Cal
 
 fn answer(received: Received) -> ApiAnswer {
     let Received { status, headers, body } = received;
-    ApiAnswer { status, request_id: error::request_id(&headers), headers, body, requests: 0 }
+    ApiAnswer { status, request_id: error::request_id(&headers), headers, body, requests: 0, trace: None }
 }
 
 fn observe(request: &ApiRequest, exchange: &Result<Received, NoAnswer>, took: Duration) {

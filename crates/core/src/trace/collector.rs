@@ -215,3 +215,35 @@ impl fmt::Debug for Collector {
         write!(f, "Collector({})", self.origin())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
+
+    use super::*;
+
+    fn rejected(answer: &[u8]) -> (u64, String) {
+        match taken(answer) {
+            Answer::Taken { rejected, reason } => (rejected, reason),
+            Answer::Later(why) | Answer::Refused(why) => panic!("{why}"),
+        }
+    }
+
+    #[test]
+    fn a_success_says_how_many_spans_it_leaves_out_and_one_that_says_nothing_takes_all() {
+        let partial = ExportTracePartialSuccess { rejected_spans: 3, error_message: "x".repeat(10_000) };
+        let answer = ExportTraceServiceResponse { partial_success: Some(partial) };
+        assert_eq!(rejected(&answer.encode_to_vec()), (3, "x".repeat(LONGEST_REASON)));
+        for answer in [&b""[..], b"{}", b"\xff\xff"] {
+            assert_eq!(rejected(answer), (0, String::new()));
+        }
+    }
+
+    #[test]
+    fn an_address_is_shown_without_what_may_be_a_secret() {
+        let endpoint = Url::parse("http://user:hush@collector:4318/hush").unwrap();
+        crate::worker::command::install_tls();
+        let collector = Collector::new(endpoint, HeaderMap::new(), Duration::from_secs(1), None).unwrap();
+        assert_eq!(format!("{collector:?}"), "Collector(http://collector:4318)");
+    }
+}

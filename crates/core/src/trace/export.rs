@@ -125,14 +125,12 @@ fn endpoint() -> Result<Option<Url>, ConfigError> {
 }
 
 fn timeout() -> Duration {
-    let Some(written) = set_of("TIMEOUT") else { return TIMEOUT };
-    match written.parse() {
-        Ok(millis @ 1..) => Duration::from_millis(millis),
-        Ok(0) | Err(_) => {
-            warn!(value = written, "OTEL_EXPORTER_OTLP_TIMEOUT: not a number of milliseconds: ignored");
-            TIMEOUT
-        }
-    }
+    let Some(value) = set_of("TIMEOUT") else { return TIMEOUT };
+    let read = value.parse().ok().filter(|millis| *millis > 0).map(Duration::from_millis);
+    read.unwrap_or_else(|| {
+        warn!(value, "OTEL_EXPORTER_OTLP_TIMEOUT: not a number of milliseconds: ignored");
+        TIMEOUT
+    })
 }
 
 /// `name=value,…`, values percent-encoded; may be secrets, so they are never told.
@@ -146,9 +144,10 @@ fn headers() -> Result<HeaderMap, ConfigError> {
     let mut headers = HeaderMap::new();
     for (number, entry) in written.expose_secret().split(',').enumerate().filter(|(_, entry)| !entry.trim().is_empty())
     {
-        match header(entry) {
-            Some((header, value)) => drop(headers.insert(header, value)),
-            None => warn!(entry = number + 1, "{name}: an entry is no NAME=VALUE that fits in a header: ignored"),
+        if let Some((header, value)) = header(entry) {
+            headers.insert(header, value);
+        } else {
+            warn!(entry = number + 1, "{name}: an entry is no NAME=VALUE that fits in a header: ignored");
         }
     }
     Ok(headers)

@@ -88,6 +88,11 @@ impl Span {
         self.place.as_slice()
     }
 
+    /// Whether somebody is told of it: what it says need not be made where nobody is.
+    pub fn is_told(&self) -> bool {
+        self.told.is_some()
+    }
+
     /// Puts the headers that carry it on.
     pub fn inject(&self, headers: &mut HeaderMap) {
         for (name, value) in self.place.iter().flat_map(TraceContext::pairs) {
@@ -99,9 +104,9 @@ impl Span {
     }
 
     /// It has to do with what happens there.
-    pub fn link(&mut self, to: &TraceContext) {
+    pub fn link<'a>(&mut self, to: impl IntoIterator<Item = &'a TraceContext>) {
         if let Some(told) = &mut self.told {
-            told.add_link(remote(to), Vec::new());
+            to.into_iter().for_each(|place| told.add_link(remote(place), Vec::new()));
         }
     }
 

@@ -43,6 +43,7 @@ impl<H: JobHandler> Engine<H> {
             genesys: self.genesys.clone(),
             requests: 0.into(),
             turns: Mutex::default(),
+            shared: Mutex::default(),
         }
     }
 

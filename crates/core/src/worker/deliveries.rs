@@ -48,7 +48,7 @@ impl<H: JobHandler> Engine<H> {
         drop(slot);
         loop {
             while let Some(mut attached) = run.attached() {
-                place.iter().for_each(|place| attached.span.link(place));
+                attached.span.link(place.as_ref());
                 // A message that was delivered before is taken for the one that is owed something.
                 let same = owed != Owed::Nothing && attached.returns > 0;
                 let left = if same { owed } else { Owed::Everything };
@@ -92,7 +92,9 @@ impl<H: JobHandler> Engine<H> {
         let place = sending.as_ref().unwrap_or(&delivery.span).place();
         let all = || conclusion.publications(&delivery.message, H::KIND, self.clock.now(), place);
         let publications = if publishes { all() } else { Vec::new() };
-        sending.iter_mut().for_each(|span| traced::sent(span, &publications));
+        if let Some(span) = &mut sending {
+            traced::sent(span, &publications);
+        }
         let events = publications.iter().filter(|one| is_event(one)).count();
         match delivery.settler.settle(publications).await {
             Ok(settled) => {
@@ -104,7 +106,9 @@ impl<H: JobHandler> Engine<H> {
                 conclusion.failure().into_iter().for_each(|failure| self.failures.note(failure));
             }
             Err(error) => {
-                sending.iter_mut().for_each(|span| span.fail("unsettled"));
+                if let Some(span) = &mut sending {
+                    span.fail("unsettled");
+                }
                 not_settled(&error);
             }
         }

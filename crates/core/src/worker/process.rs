@@ -19,7 +19,7 @@ use super::{
     report,
     running::{Entered, Run},
     suspect::{self, Verdict},
-    validate,
+    traced, validate,
 };
 use crate::{
     audit::Extent,
@@ -77,8 +77,7 @@ impl<H: JobHandler> Engine<H> {
             Err(rejection) => return self.reject(delivery, &carried, *rejection).await,
         };
         tracing::Span::current().record("id", job.id.as_str());
-        delivery.span.set(attribute::JOB_ID, job.id.to_string());
-        delivery.span.set(attribute::JOB_ATTEMPTS, i64::from(carried.attempts));
+        traced::read(&mut delivery.span, &job, &carried);
         if let Some(wait) = not_yet(&job, &carried, now) {
             debug!(?wait, "not yet");
             return self.postpone(delivery, &carried, wait).await;
@@ -120,7 +119,7 @@ impl<H: JobHandler> Engine<H> {
     }
 
     async fn run(self: Arc<Self>, run: Run, arrived: Arrived, payload: H::Payload) {
-        let Arrived { delivery, mut carried, job, slot } = arrived;
+        let Arrived { mut delivery, mut carried, job, slot } = arrived;
         let state = carried.state.as_deref().map_or_else(|| Ok(H::State::default()), serde_json::from_str);
         let Ok(state) = state else {
             warn!("the state of this job is of another version: given back for a minute");
@@ -137,6 +136,7 @@ impl<H: JobHandler> Engine<H> {
         metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => self.kind()).increment(1.0);
         let ended = self.attempt(&context, &delivery, payload, state).await;
         metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => self.kind()).decrement(1.0);
+        traced::shared(&mut delivery.span, &context);
         carried.requests += context.requests.load(Ordering::Relaxed);
         let conclusion = self.conclude(&job, carried, &delivery, ended);
         let audited = self.audited(conclusion, &trail);

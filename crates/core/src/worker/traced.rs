@@ -1,9 +1,12 @@
 //! What a delivery tells in its trace: one span for all that is done with it, a child of its producer's, and one for
 //! sending the event in which its job ends. By the conventions for messaging; names in [`crate::trace::attribute`].
 
-use super::{conclusion::Conclusion, engine::Engine};
+use std::sync::PoisonError;
+
+use super::{carried::Carried, conclusion::Conclusion, engine::Engine};
 use crate::{
-    handler::JobHandler,
+    handler::{JobContext, JobHandler},
+    job::Job,
     queue::{
         Delivery, Destination, Publication,
         topology::{lane_queue, route},
@@ -11,7 +14,7 @@ use crate::{
     trace::{
         TraceContext,
         attribute::{
-            JOB_OUTCOME, MESSAGING_BATCH_COUNT, MESSAGING_BODY_SIZE, MESSAGING_CONVERSATION_ID,
+            JOB_ATTEMPTS, JOB_ID, JOB_OUTCOME, MESSAGING_BATCH_COUNT, MESSAGING_BODY_SIZE, MESSAGING_CONVERSATION_ID,
             MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE,
             MESSAGING_ROUTING_KEY, MESSAGING_SYSTEM,
         },
@@ -56,8 +59,24 @@ impl<H: JobHandler> Engine<H> {
     }
 }
 
+/// Which job it is.
+pub(super) fn read(span: &mut Span, job: &Job, carried: &Carried) {
+    if span.is_told() {
+        span.set(JOB_ID, job.id.to_string());
+        span.set(JOB_ATTEMPTS, i64::from(carried.attempts));
+    }
+}
+
+/// The requests of others that were sent for it, too.
+pub(super) fn shared(span: &mut Span, context: &JobContext) {
+    span.link(context.shared.lock().unwrap_or_else(PoisonError::into_inner).iter());
+}
+
 /// What was sent: the event, and whatever else tells of it.
 pub(super) fn sent(span: &mut Span, publications: &[Publication]) {
+    if !span.is_told() {
+        return;
+    }
     match publications {
         [one] => span.set(MESSAGING_MESSAGE_ID, one.message.message_id.clone().unwrap_or_default()),
         many => span.set(MESSAGING_BATCH_COUNT, i64::try_from(many.len()).unwrap_or(i64::MAX)),
@@ -75,7 +94,9 @@ pub(super) fn concluded(span: &mut Span, conclusion: &Conclusion) {
         }
         Conclusion::GoesOn { error, .. } => {
             span.set(JOB_OUTCOME, "again");
-            error.iter().for_each(|code| span.fail(*code));
+            if let Some(code) = error {
+                span.fail(*code);
+            }
         }
     }
 }
