@@ -210,7 +210,7 @@ async fn a_request_that_jobs_share_belongs_to_all_of_them() {
 async fn a_job_sent_twice_is_worked_once_and_told_in_both_traces() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
-    let faults = vec!["latency=1000,times=1,path=/api/v2/external/cdn/purge".parse().unwrap()];
+    let faults = vec!["latency=3000,times=1,path=/api/v2/external/cdn/purge".parse().unwrap()];
     let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
     let collector = Collector::start().await;
     let purger = collector.told_by(worker("purger", broker, &prefix, &simulator)).start();
@@ -218,9 +218,9 @@ async fn a_job_sent_twice_is_worked_once_and_told_in_both_traces() {
     let amqp = Amqp::connect(broker.url()).await;
     let mut events = amqp.declare_events_queue(&prefix).await;
     let other = traceparent().replace("0af7", "1111");
-    for parent in [&traceparent(), &other] {
-        publish(&amqp, &prefix, "twice", parent).await;
-    }
+    publish(&amqp, &prefix, "twice", &traceparent()).await;
+    eventually(seconds(30), "it is worked", async || purges(&simulator).len() == 1).await;
+    publish(&amqp, &prefix, "twice", &other).await;
     let told =
         [event(&mut events).await, event(&mut events).await].map(|event| event.json()["traceparent"].to_string());
 
