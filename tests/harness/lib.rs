@@ -60,6 +60,7 @@ mod prometheus;
 mod raw;
 mod receiver;
 mod skip;
+mod spans;
 
 pub use amqp::{Amqp, headers, json_properties};
 pub use broker::Broker;
@@ -76,3 +77,4 @@ pub use prometheus::Prometheus;
 pub use raw::publish_unreadable;
 pub use receiver::{Delivery, Receiver};
 pub use skip::skip;
+pub use spans::{Collector, Span};

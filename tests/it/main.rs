@@ -31,5 +31,6 @@ mod runbook;
 mod scan_monitor;
 mod stack;
 mod stream_configurator;
+mod traces;
 mod vni_provisioner;
 mod webhooks;

@@ -10,6 +10,7 @@ use crate::{
     audit::record::Stamp,
     error::JobError,
     job::{JobId, MAX_VIOLATIONS_TOLD, derived_id},
+    trace::TraceContext,
 };
 
 pub mod shape;
@@ -73,8 +74,8 @@ pub struct Ending {
     pub report: Option<Value>,
     /// Why it did not succeed.
     pub error: Option<Value>,
-    /// W3C trace context of the job.
-    pub traceparent: Option<String>,
+    /// The trace it was in, for the log.
+    pub trace_id: Option<String>,
     /// When it ended.
     pub time: Timestamp,
     /// The line of the audit that says so; `None` where none is kept.
@@ -96,8 +97,8 @@ pub fn event_id(kind: &str, job: &JobId, generation: u32, outcome: Outcome) -> U
 }
 
 impl Ending {
-    /// The event. Lists are cut until it fits into [`MAX_EVENT_BYTES`].
-    pub fn event(&self) -> Event {
+    /// The event, sent from `place` in a trace. Lists are cut until it fits into [`MAX_EVENT_BYTES`].
+    pub fn event(&self, place: Option<&TraceContext>) -> Event {
         let id = event_id(self.kind, &self.job, self.generation, self.outcome);
         let event = CloudEvent {
             specversion: "1.0",
@@ -108,7 +109,7 @@ impl Ending {
             time: format!("{:.3}", self.time),
             datacontenttype: "application/json",
             data: self.data(),
-            traceparent: self.traceparent.clone(),
+            traceparent: place.map(|place| place.traceparent().to_owned()),
         };
         // Cannot fail: all members are texts, numbers and JSON values.
         Event { id, body: fitted(serde_json::to_value(event).unwrap_or_default()) }
@@ -212,7 +213,7 @@ mod tests {
             queued_ms: None,
             report: Some(report),
             error: None,
-            traceparent: None,
+            trace_id: None,
             time: Timestamp::UNIX_EPOCH,
             audit: None,
         }
@@ -221,12 +222,12 @@ mod tests {
     #[test]
     fn the_id_is_the_uuid_of_kind_job_generation_and_outcome() {
         let expected = Uuid::new_v5(&Uuid::NAMESPACE_URL, b"genfleet:cdn.purge:job-1:0:succeeded");
-        assert_eq!(ending(json!({})).event().id, expected);
+        assert_eq!(ending(json!({})).event(None).id, expected);
     }
 
     #[test]
     fn an_event_is_a_cloud_event_with_its_data() {
-        let event: Value = serde_json::from_slice(&ending(json!({"pathsCount": 1})).event().body).unwrap();
+        let event: Value = serde_json::from_slice(&ending(json!({"pathsCount": 1})).event(None).body).unwrap();
         assert_eq!(event["specversion"], "1.0");
         assert_eq!(event["type"], "genfleet.cdn.purge.succeeded");
         assert_eq!(event["source"], "/genfleet/purger");
@@ -238,7 +239,7 @@ mod tests {
     #[test]
     fn an_event_names_its_line_of_the_audit_where_there_is_one() {
         let ending = ending(json!({}));
-        let read = |ending: &Ending| serde_json::from_slice::<Value>(&ending.event().body).unwrap();
+        let read = |ending: &Ending| serde_json::from_slice::<Value>(&ending.event(None).body).unwrap();
         assert!(read(&ending)["data"].get("audit").is_none());
         let stamp = Stamp { process: "p".to_owned(), seq: 7, hash: "h".to_owned() };
         let told = read(&Ending { audit: Some(stamp), ..ending });
@@ -248,7 +249,7 @@ mod tests {
     #[test]
     fn lists_are_cut_until_the_event_fits() {
         let paths: Vec<String> = (0..1000).map(|n| format!("/{n}{}", "x".repeat(2000))).collect();
-        let event = ending(json!({"paths": paths, "pathsCount": 1000})).event();
+        let event = ending(json!({"paths": paths, "pathsCount": 1000})).event(None);
         assert!(event.body.len() <= MAX_EVENT_BYTES);
         let event: Value = serde_json::from_slice(&event.body).unwrap();
         assert!(event["data"]["report"]["paths"].as_array().unwrap().len() > 50);

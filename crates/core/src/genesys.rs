@@ -26,6 +26,7 @@ pub mod request;
 pub mod send;
 pub mod slow_start;
 pub mod token;
+mod traced;
 pub mod transport;
 
 #[cfg(test)]

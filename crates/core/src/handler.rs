@@ -30,6 +30,7 @@ use crate::{
     job::{DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation},
     options::ConfigError,
     retry::RetryPolicy,
+    trace::TraceContext,
     worker::tasks::Tasks,
 };
 
@@ -136,10 +137,8 @@ pub struct JobContext {
     pub returns: u32,
     /// When the job was first handed to a handler.
     pub started_at: Timestamp,
-    /// W3C trace context, carried on to the API.
-    pub traceparent: Option<String>,
-    /// As above.
-    pub tracestate: Option<String>,
+    /// Where in a trace it is, carried on to the API.
+    pub trace: Option<TraceContext>,
     /// Cancelled when the attempt's time is over, the process drains, or, where one process at a time works this
     /// kind, when it is not known any more to be this one.
     pub stop: CancellationToken,
@@ -147,6 +146,7 @@ pub struct JobContext {
     pub(crate) genesys: GenesysClient,
     pub(crate) requests: AtomicU64,
     pub(crate) turns: Mutex<Vec<OwnedSemaphorePermit>>,
+    pub(crate) shared: Mutex<Vec<TraceContext>>,
 }
 
 impl JobContext {
@@ -161,13 +161,13 @@ impl JobContext {
             begun: false,
             returns: 0,
             started_at: services.clock.now(),
-            traceparent: None,
-            tracestate: None,
+            trace: None,
             stop: CancellationToken::new(),
             clock: services.clock.clone(),
             genesys: services.genesys.clone(),
             requests: 0.into(),
             turns: Mutex::default(),
+            shared: Mutex::default(),
         }
     }
 
@@ -176,8 +176,7 @@ impl JobContext {
         let caller = Caller {
             kind: self.kind,
             jobs: std::slice::from_ref(&self.id),
-            traceparent: self.traceparent.as_deref(),
-            tracestate: self.tracestate.as_deref(),
+            traces: self.trace.as_slice(),
             stop: &self.stop,
         };
         let result = self.genesys.send(request, &caller).await;
@@ -211,6 +210,14 @@ impl JobContext {
     /// could make be done again is then bounded by how many such turns there are.
     pub fn keep_until_recorded(&self, turn: OwnedSemaphorePermit) {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner).push(turn);
+    }
+
+    /// Says in the job's trace that `request` was sent for it, too, in the trace of another.
+    pub fn note_shared(&self, request: TraceContext) {
+        let elsewhere = self.trace.as_ref().is_none_or(|trace| trace.trace_id() != request.trace_id());
+        if elsewhere {
+            self.shared.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        }
     }
 
     /// Counts HTTP requests that were sent for this job by somebody else on its behalf.

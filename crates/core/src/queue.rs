@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::job::Kind;
+use crate::{job::Kind, trace::span::Span};
 
 #[cfg(test)]
 mod conformance;
@@ -176,6 +176,8 @@ pub struct Delivery {
     pub returns: u32,
     /// How to settle it.
     pub settler: Settler,
+    /// What is done with it, in its trace; from when [`worker::process`](crate::worker::process) has it.
+    pub span: Span,
 }
 
 /// The right to settle one delivery, once.
@@ -295,6 +297,22 @@ impl Queue {
         match self {
             Self::Rabbit(queue) => Consumer::Rabbit(queue.consume(kind, concurrency)),
             Self::Sqlite(queue) => Consumer::Sqlite(queue.consume(kind, concurrency)),
+        }
+    }
+
+    /// What it is called in traces.
+    pub fn system(&self) -> &'static str {
+        match self {
+            Self::Rabbit(_) => "rabbitmq",
+            Self::Sqlite(_) => "sqlite",
+        }
+    }
+
+    /// First part of the name of every exchange and queue; the embedded one has the names it would have elsewhere.
+    pub fn prefix(&self) -> &str {
+        match self {
+            Self::Rabbit(queue) => queue.prefix(),
+            Self::Sqlite(_) => "genfleet",
         }
     }
 

@@ -1,6 +1,7 @@
 //! The path of a job through a process: [`consume`] takes it from the queue, [`process`] sees one delivery
 //! from end to end, [`attempt`] hands it to the handler, [`settle`] decides what happens to it, [`conclusion`] and
-//! [`report`] say it to the world, [`audited`] writes it down, [`deliveries`] settles all that came for it.
+//! [`report`] say it to the world, [`traced`] to its trace, [`audited`] writes it down, [`deliveries`] settles all that
+//! came for it.
 //!
 //! [`runtime`] puts a process together; [`shutdown`] ends it.
 
@@ -22,4 +23,5 @@ pub mod settle;
 pub mod shutdown;
 pub mod suspect;
 pub mod tasks;
+pub mod traced;
 pub mod validate;

@@ -9,9 +9,10 @@ use genfleet_core::{
         client::{Forbidden, GenesysClient},
         error::ApiError,
         permit::Permit,
-        request::{ApiRequest, Caller},
+        request::{ApiAnswer, ApiRequest, Caller},
     },
     job::{JobId, Kind},
+    trace::TraceContext,
 };
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -25,10 +26,8 @@ const ENDPOINT: &str = "/api/v2/external/cdn/purge";
 pub struct Aboard {
     /// The jobs it is sent for.
     pub jobs: Vec<JobId>,
-    /// W3C trace context of the first of them.
-    pub traceparent: Option<String>,
-    /// As above.
-    pub tracestate: Option<String>,
+    /// Where in their traces they are.
+    pub traces: Vec<TraceContext>,
     /// Cancelled when it is not wanted any more: no further HTTP request is begun; one in flight is finished.
     pub stop: CancellationToken,
 }
@@ -42,6 +41,8 @@ pub struct Accepted {
     pub request_id: Option<String>,
     /// HTTP requests sent.
     pub requests: u32,
+    /// Where in a trace the accepted one is, where traces are exported.
+    pub trace: Option<TraceContext>,
 }
 
 /// Why they are not.
@@ -109,13 +110,7 @@ impl GenesysCdn {
 
 impl Aboard {
     fn caller(&self) -> Caller<'_> {
-        Caller {
-            kind: Kind::CdnPurge,
-            jobs: &self.jobs,
-            traceparent: self.traceparent.as_deref(),
-            tracestate: self.tracestate.as_deref(),
-            stop: &self.stop,
-        }
+        Caller { kind: Kind::CdnPurge, jobs: &self.jobs, traces: &self.traces, stop: &self.stop }
     }
 }
 
@@ -135,7 +130,8 @@ impl Cdn for GenesysCdn {
             let is_judged = refusal.with == RefusedFor::Permission && aboard.jobs.len() == 1;
             if is_judged { Refusal { with: RefusedFor::Another, ..refusal } } else { refusal }
         })?;
-        Ok(Accepted { status: answer.status, request_id: answer.request_id, requests: answer.requests })
+        let ApiAnswer { status, request_id, requests, trace, .. } = answer;
+        Ok(Accepted { status, request_id, requests, trace })
     }
 
     fn forbidden(&self, error: &JobError, job: &JobId) -> JobError {

@@ -68,7 +68,12 @@ impl Coalescer {
     /// Purges what is left of `order`. Once `stop` is cancelled nothing more is sent for it, and the outcome comes
     /// as soon as its requests in flight ended.
     pub async fn purge(&self, order: Order, stop: &CancellationToken) -> Outcome {
-        let gone = Outcome { progress: order.progress.clone(), requests: 0, error: Some(JobError::interrupted()) };
+        let gone = Outcome {
+            progress: order.progress.clone(),
+            requests: 0,
+            error: Some(JobError::interrupted()),
+            shared: Vec::new(),
+        };
         if stop.is_cancelled() {
             return gone;
         }

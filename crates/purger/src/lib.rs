@@ -76,11 +76,11 @@ impl JobHandler for Purger {
             job: job.id.clone(),
             paths: Arc::clone(&paths),
             progress: Progress::resume(state, paths.len()),
-            traceparent: job.traceparent.clone(),
-            tracestate: job.tracestate.clone(),
+            trace: job.trace.clone(),
         };
         let outcome = self.coalescer.purge(order, &job.stop).await;
         job.count_requests(outcome.requests);
+        outcome.shared.into_iter().for_each(|request| job.note_shared(request));
         let report = outcome.progress.report(&paths);
         match outcome.error {
             None => Ok(Step::Done(report)),

@@ -65,7 +65,7 @@ async fn start(latency: Duration) -> (Simulator, Coalescer) {
 fn order(job: &str, paths: &[String]) -> Order {
     let paths: Arc<[Arc<str>]> = paths.iter().map(|path| Arc::from(path.as_str())).collect();
     let progress = Progress::resume(State::default(), paths.len());
-    Order { job: JobId::parse(job).unwrap(), paths, progress, traceparent: None, tracestate: None }
+    Order { job: JobId::parse(job).unwrap(), paths, progress, trace: None }
 }
 
 async fn purge(coalescer: &Coalescer, order: Order) -> Outcome {

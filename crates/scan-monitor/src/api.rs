@@ -123,7 +123,7 @@ pub async fn register(
         "url": url.as_str(),
         "headers": {"X-Security-Source": "GenesysCloud", "Content-Type": "application/json"},
     });
-    let caller = Caller { kind: Kind::FileScan, jobs: &[], traceparent: None, tracestate: None, stop };
+    let caller = Caller { kind: Kind::FileScan, jobs: &[], traces: &[], stop };
     match client.send(ApiRequest::post(WEBHOOKS).json(&webhook), &caller).await {
         // There already: another process made it, or this one in an earlier life.
         Err(error) if error.status == Some(409) => Ok(()),

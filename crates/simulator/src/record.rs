@@ -16,7 +16,8 @@ const MOST_RECORDS: usize = 200_000;
 /// The bodies of all records together; the oldest records go first.
 const MOST_BODY_BYTES: usize = 128 * 1024 * 1024;
 const MOST_BYTES_OF_A_BODY: usize = 64 * 1024;
-const HEADERS_OF_INTEREST: [&str; 5] = ["content-type", "if-match", "if-none-match", "traceparent", "user-agent"];
+const HEADERS_OF_INTEREST: [&str; 6] =
+    ["content-type", "if-match", "if-none-match", "traceparent", "tracestate", "user-agent"];
 
 /// One request as it was received, and what became of it.
 #[derive(Clone, Debug, Serialize)]

@@ -37,7 +37,7 @@ pub struct CloudEvent {
     pub datacontenttype: &'static str,
     /// How it ended.
     pub data: Data,
-    /// The job's W3C trace context, where it came with one.
+    /// W3C trace context: where it was sent from in the job's trace, else what the job came with.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub traceparent: Option<String>,

@@ -26,6 +26,7 @@ use crate::{
         options::ClientAuth,
         request::Repeat,
         token::{self, TokenAnswer},
+        traced,
         transport::{NoAnswer, Outgoing, Received},
     },
     metric,
@@ -180,7 +181,11 @@ impl GenesysClient {
     }
 
     async fn ask(&self, scope: Option<&str>) -> (Result<Received, NoAnswer>, TokenAnswer) {
-        let exchange = self.shared.transport.exchange(self.token_request(scope)).await;
+        let request = self.token_request(scope);
+        let Outgoing { method, url, .. } = &request;
+        let mut span = traced::Request { method, endpoint: url.path(), url }.span_of_its_own();
+        let exchange = self.shared.transport.exchange(request).await;
+        traced::answered(&mut span, &exchange);
         let answer = exchange.as_ref().map_or(TokenAnswer::Away, |received| {
             let says_when = if received.headers.contains_key(RETRY_AFTER) { SaysWhen::Yes } else { SaysWhen::No };
             token::read(received.status, says_when, &received.body)

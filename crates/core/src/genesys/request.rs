@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     genesys::{classify::Expected, error::ApiError},
     job::{JobId, Kind},
+    trace::TraceContext,
 };
 
 /// May a request whose answer was lost be sent again without looking?
@@ -155,10 +156,8 @@ pub struct Caller<'a> {
     pub kind: Kind,
     /// The jobs it is sent for: many where a request is shared.
     pub jobs: &'a [JobId],
-    /// W3C trace context, sent along.
-    pub traceparent: Option<&'a str>,
-    /// W3C trace state, sent along.
-    pub tracestate: Option<&'a str>,
+    /// Where in their traces they are: the first is gone on from, the others are linked.
+    pub traces: &'a [TraceContext],
     /// Cancelled when the attempt is over or the process drains: no further request is begun; one in flight is
     /// finished.
     pub stop: &'a CancellationToken,
@@ -177,6 +176,8 @@ pub struct ApiAnswer {
     pub body: Bytes,
     /// HTTP requests sent for this call, retries included.
     pub requests: u32,
+    /// Where in a trace the one that was answered is, where traces are exported.
+    pub trace: Option<TraceContext>,
 }
 
 impl ApiAnswer {

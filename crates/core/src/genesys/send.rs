@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backoff::{ExponentialBackoff, backoff::Backoff};
 use metrics::{counter, histogram};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 use tracing::debug;
@@ -20,6 +20,7 @@ use crate::{
         limits::{self, Rates},
         permit::Permit,
         request::{ApiAnswer, ApiRequest, Caller},
+        traced,
         transport::{NoAnswer, Outgoing, Received},
     },
     metric, retry,
@@ -70,7 +71,7 @@ impl GenesysClient {
         request: &ApiRequest,
         caller: &Caller<'_>,
     ) -> Result<ApiAnswer, ApiError> {
-        let outgoing = self.outgoing(request, caller).map_err(|why| {
+        let outgoing = self.outgoing(request).map_err(|why| {
             ApiError::new(ErrorClass::Permanent, "rejected", format!("{} cannot be sent: {why}", request.name()))
         })?;
         let mut change = Change::new(self.audit(), request, caller);
@@ -140,10 +141,16 @@ impl GenesysClient {
     ) -> Next {
         let mut outgoing = outgoing.clone();
         outgoing.headers.insert(AUTHORIZATION, permit.token.bearer.clone());
+        let Outgoing { method, url, headers, .. } = &mut outgoing;
+        let mut span = traced::Request { method, endpoint: request.endpoint, url }.span(caller, tries.requests);
+        span.inject(headers);
         tries.sent();
         change.sent();
         let (sent, is_probe) = (Instant::now(), permit.is_probe());
         let exchange = self.shared.transport.exchange(outgoing).await;
+        traced::answered(&mut span, &exchange);
+        let trace = span.place().filter(|_| span.is_told()).cloned();
+        drop(span);
         observe(request, &exchange, sent.elapsed());
         let next = match exchange {
             Ok(received) => self.answered(permit, received, request, caller, tries, change),
@@ -153,8 +160,9 @@ impl GenesysClient {
             }
         };
         match next {
+            Next::Done(answer) => Next::Done(ApiAnswer { trace, ..answer }),
             Next::Failed(error) if is_probe => Next::Failed(ApiError { probed_until: self.next_probe(), ..error }),
-            next => next,
+            next @ (Next::Again | Next::Failed(_)) => next,
         }
     }
 
@@ -222,7 +230,7 @@ impl GenesysClient {
     }
 
     /// The request without its token, or why there can be none.
-    fn outgoing(&self, request: &ApiRequest, caller: &Caller<'_>) -> Result<Outgoing, String> {
+    fn outgoing(&self, request: &ApiRequest) -> Result<Outgoing, String> {
         if let Some(why) = &request.flaw {
             return Err(why.clone());
         }
@@ -236,7 +244,6 @@ impl GenesysClient {
         if request.body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        trace_context(&mut headers, caller);
         Ok(Outgoing { method: request.method.clone(), url, headers, body: request.body.clone(), basic: None })
     }
 }
@@ -278,15 +285,7 @@ fn lost(permit: Permit, no_answer: &NoAnswer, request: &ApiRequest, caller: &Cal
 
 fn answer(received: Received) -> ApiAnswer {
     let Received { status, headers, body } = received;
-    ApiAnswer { status, request_id: error::request_id(&headers), headers, body, requests: 0 }
-}
-
-fn trace_context(headers: &mut HeaderMap, caller: &Caller<'_>) {
-    for (name, value) in [("traceparent", caller.traceparent), ("tracestate", caller.tracestate)] {
-        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
-            headers.insert(HeaderName::from_static(name), value);
-        }
-    }
+    ApiAnswer { status, request_id: error::request_id(&headers), headers, body, requests: 0, trace: None }
 }
 
 fn observe(request: &ApiRequest, exchange: &Result<Received, NoAnswer>, took: Duration) {

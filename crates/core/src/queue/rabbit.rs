@@ -128,6 +128,11 @@ impl RabbitQueue {
         self.shared.publisher.publish(publications).await
     }
 
+    /// See [`super::Queue::prefix`].
+    pub fn prefix(&self) -> &str {
+        &self.shared.prefix
+    }
+
     /// How both connections are. The one to publish is a problem until it is there with the whole topology; the one to
     /// consume from the first [`Self::consume`] on.
     pub fn health(&self) -> Health {

@@ -28,6 +28,10 @@ use crate::{
     metric,
     options::ConfigError,
     retry::RetryPolicy,
+    trace::{
+        attribute,
+        span::{About, Span, SpanKind},
+    },
 };
 
 /// What became of a try; the metric's label.
@@ -162,9 +166,12 @@ impl Deliverer {
             return refused(receiver, "is no https; --webhook-allow opens it, on every worker that delivers");
         }
         let now = self.clock.now();
-        let headers = self.headers(job, &payload, now);
+        let mut headers = self.headers(&payload, now);
+        let span = posting(job, receiver);
+        span.inject(&mut headers);
         job.count_requests(1);
         let sent = self.post.send(receiver, headers, payload.event.into(), now).await;
+        posted(span, &sent);
         if let Some(fate) = fate(&sent) {
             turn.ended(fate);
         }
@@ -191,18 +198,43 @@ impl Deliverer {
         }
     }
 
-    fn headers(&self, job: &JobContext, payload: &Payload, now: Timestamp) -> HeaderMap {
+    fn headers(&self, payload: &Payload, now: Timestamp) -> HeaderMap {
         let signature = self.secrets.sign(&payload.event_id, now, payload.event.as_bytes());
         let all = [
-            (CONTENT_TYPE, Some(event::CONTENT_TYPE.to_owned())),
-            (HeaderName::from_static("webhook-id"), Some(payload.event_id.clone())),
-            (HeaderName::from_static("webhook-timestamp"), Some(now.as_second().to_string())),
-            (HeaderName::from_static("webhook-signature"), Some(signature)),
-            (HeaderName::from_static("traceparent"), job.traceparent.clone()),
-            (HeaderName::from_static("tracestate"), job.tracestate.clone()),
+            (CONTENT_TYPE, event::CONTENT_TYPE.to_owned()),
+            (HeaderName::from_static("webhook-id"), payload.event_id.clone()),
+            (HeaderName::from_static("webhook-timestamp"), now.as_second().to_string()),
+            (HeaderName::from_static("webhook-signature"), signature),
         ];
-        // A trace context that fits in no header is not passed on.
-        all.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value?).ok()?))).collect()
+        // All fit in headers: the id is checked, the rest is ours.
+        all.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect()
+    }
+}
+
+/// The span of a try. Of the URL it has what the log has, and so has its name.
+fn posting(job: &JobContext, receiver: &Receiver) -> Span {
+    Span::begin(job.trace.as_slice(), || {
+        let url = receiver.url();
+        About::new(SpanKind::Client, "POST")
+            .with(attribute::HTTP_METHOD, "POST")
+            .with(attribute::URL_FULL, receiver.to_string())
+            .with_some(attribute::SERVER_ADDRESS, url.host_str().map(str::to_owned))
+            .with_some(attribute::SERVER_PORT, url.port_or_known_default().map(i64::from))
+            .with_some(attribute::HTTP_RESEND_COUNT, (job.attempts > 0).then_some(i64::from(job.attempts)))
+    })
+}
+
+fn posted(mut span: Span, sent: &Result<Answer, NoAnswer>) {
+    match sent {
+        Ok(Answer { status, .. }) => {
+            span.set(attribute::HTTP_STATUS, i64::from(*status));
+            if !(200..300).contains(status) {
+                span.fail(status.to_string());
+            }
+        }
+        Err(NoAnswer::Refused(_)) => span.fail("address_refused"),
+        Err(NoAnswer::TimedOut) => span.fail("timeout"),
+        Err(NoAnswer::Broken(_)) => span.fail("broken"),
     }
 }
 

@@ -28,7 +28,6 @@ impl<H: JobHandler> Engine<H> {
         delivery: &Delivery,
         started_at: Timestamp,
     ) -> JobContext {
-        let text = |name: &str| delivery.message.headers.get(name).and_then(|value| value.as_str()).map(str::to_owned);
         JobContext {
             id: job.id.clone(),
             kind: H::KIND,
@@ -38,13 +37,13 @@ impl<H: JobHandler> Engine<H> {
             begun: delivery.lane != Lane::Jobs,
             returns: delivery.returns,
             started_at,
-            traceparent: text("traceparent"),
-            tracestate: text("tracestate"),
+            trace: delivery.span.place().cloned(),
             stop: self.drain.child_token(),
             clock: self.clock.clone(),
             genesys: self.genesys.clone(),
             requests: 0.into(),
             turns: Mutex::default(),
+            shared: Mutex::default(),
         }
     }
 

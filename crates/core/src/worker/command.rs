@@ -17,6 +17,7 @@ use crate::{
     options::ConfigError,
     queue::sqlite::Role,
     telemetry,
+    trace::export::{self, Export},
     webhook::{Webhooks, options::WebhookOptions},
 };
 
@@ -67,7 +68,8 @@ pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item 
         let told = "a password in the arguments can be read by everybody on this machine: set GENFLEET_QUEUE_URL, or GENFLEET_QUEUE_URL_FILE to a file with the URL";
         return Err(usage_error(&ConfigError::new(told)));
     }
-    let command = with_secrets(command.version(env!("CARGO_PKG_VERSION")).after_help(SECRETS));
+    let ends = if exports_traces(&command) { format!("{SECRETS}\n\n{TRACES}") } else { SECRETS.to_owned() };
+    let command = with_notes(command.version(env!("CARGO_PKG_VERSION")).after_help(ends));
     let mut command = without_empty_variables(command);
     let parsed = command.try_get_matches_from_mut(&arguments).and_then(|matches| P::from_arg_matches(&matches));
     parsed.map_err(|error| {
@@ -83,6 +85,11 @@ const SECRETS: &str = "Secrets, only by variable or, with _FILE after its name, 
   GENFLEET_QUEUE_URL                         the queue's address, where it holds a password
   GENFLEET_WEBHOOK_SECRET                    whsec_…, signs deliveries; several separated by a space";
 
+/// Said there where jobs are worked.
+const TRACES: &str = "Traces, where OTEL_EXPORTER_OTLP_ENDPOINT is set (http://HOST:4318, OTLP over HTTP); the other OTEL_* variables mean
+what OpenTelemetry says: OTEL_EXPORTER_OTLP_HEADERS (or …_HEADERS_FILE), OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES,
+OTEL_TRACES_SAMPLER, OTEL_SDK_DISABLED, …";
+
 /// Whether an argument is a broker's address with a password, whatever else is wrong with it.
 fn has_password(argument: &str) -> bool {
     let value = argument.strip_prefix("--queue-url=").unwrap_or(argument);
@@ -95,16 +102,21 @@ fn has_password(argument: &str) -> bool {
 }
 
 /// After the examples, where a subcommand has some.
-fn with_secrets(command: Command) -> Command {
+fn with_notes(command: Command) -> Command {
     command.mut_subcommands(|command| {
         let takes_queue = command.get_arguments().any(|argument| argument.get_id() == "queue_url");
-        let command = with_secrets(command);
-        match command.get_after_help().map(ToString::to_string) {
-            _ if !takes_queue => command,
-            Some(examples) => command.after_help(format!("{examples}\n\n{SECRETS}")),
-            None => command.after_help(SECRETS),
-        }
+        let traces = exports_traces(&command).then_some(TRACES);
+        let command = with_notes(command);
+        let examples = command.get_after_help().map(ToString::to_string);
+        let notes = [examples.as_deref(), takes_queue.then_some(SECRETS), traces];
+        let notes: Vec<_> = notes.into_iter().flatten().collect();
+        if notes.is_empty() { command } else { command.after_help(notes.join("\n\n")) }
     })
+}
+
+/// Whether it works jobs.
+fn exports_traces(command: &Command) -> bool {
+    command.get_arguments().any(|argument| argument.get_id() == "attempt_timeout")
 }
 
 fn without_empty_variables(command: Command) -> Command {
@@ -124,6 +136,7 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
     let clock: SharedClock = Arc::new(SystemClock);
     let genesys = GenesysClient::new(&options.genesys, vec![(H::KIND, H::SCOPES)], clock.clone())?;
     let webhooks = Webhooks::new(&options.webhooks)?;
+    let traces = export::from_environment(H::KIND.worker())?;
     if options.check_config {
         options.worker.audit.check(&default_file(H::KIND.worker()), &clock)?;
         println!("the settings can work");
@@ -132,6 +145,7 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
     let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let executor = executor.map_err(|error| ConfigError::new(format!("no executor: {error}")))?;
     executor.block_on(async {
+        traces.into_iter().for_each(Export::start);
         let signals = Signals::listen().map_err(|error| ConfigError::new(format!("no signals: {error}")))?;
         let queue = options.queue.open(H::KIND.worker(), Role::Worker, clock.clone());
         let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;
@@ -156,11 +170,13 @@ mod tests {
     fn every_subcommand_that_takes_a_queue_says_where_secrets_come_from() {
         let tool = Command::new("tool")
             .subcommand(Command::new("list").arg(clap::Arg::new("queue_url").long("queue-url")).after_help("Examples"))
+            .subcommand(Command::new("work").arg(clap::Arg::new("attempt_timeout").long("attempt-timeout")))
             .subcommand(Command::new("topology"));
-        let mut tool = with_secrets(tool);
+        let mut tool = with_notes(tool);
         let mut help = |name| tool.find_subcommand_mut(name).unwrap().render_help().to_string();
         assert!(help("list").contains("Examples") && help("list").contains("GENFLEET_QUEUE_URL"));
         assert!(!help("topology").contains("GENFLEET_QUEUE_URL"));
+        assert!(help("work").contains("OTEL_EXPORTER_OTLP_ENDPOINT") && !help("list").contains("OTEL_"));
     }
 
     #[test]

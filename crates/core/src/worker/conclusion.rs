@@ -21,6 +21,7 @@ use crate::{
     job::{Job, JobId, Kind, decode},
     metric,
     queue::{Delivery, Lane, Message, Publication},
+    trace::TraceContext,
     webhook::receiver::Receiver,
 };
 
@@ -44,6 +45,8 @@ pub enum Conclusion {
         lane: Lane,
         /// When.
         after: Duration,
+        /// Why, where an attempt failed.
+        error: Option<&'static str>,
     },
 }
 
@@ -67,6 +70,7 @@ impl Conclusion {
             code,
             attempts = ending.attempts,
             latency_ms = ending.latency_ms,
+            trace_id = ending.trace_id,
             "job ended"
         );
         Self::Ends { ending: Box::new(ending), dead: None, receivers }
@@ -78,20 +82,36 @@ impl Conclusion {
         let told =
             |member: &str| ending.error.as_ref().map(|error| error[member].to_string()).filter(|text| text != "null");
         let (status, request_id) = (told("status"), told("requestId"));
-        warn!(id = %ending.job, outcome = "failed", code = reason, cause, status, request_id, attempts = ending.attempts, latency_ms = ending.latency_ms, "job ended");
+        warn!(id = %ending.job, outcome = "failed", code = reason, cause, status, request_id, attempts = ending.attempts, latency_ms = ending.latency_ms, trace_id = ending.trace_id, "job ended");
         Self::Ends { ending: Box::new(ending), dead: Some(dead), receivers }
     }
 
-    /// What is published for `message`, which is or carries the same job.
-    pub fn publications(&self, message: &Message, kind: Kind, now: Timestamp) -> Vec<Publication> {
+    /// Whether it is told by an event: the successes of our own jobs are not.
+    pub fn has_event(&self, kind: Kind) -> bool {
         match self {
-            Self::Ends { ending, .. } if kind.is_internal() && ending.outcome == Outcome::Succeeded => Vec::new(),
+            Self::Ends { ending, .. } => !kind.is_internal() || ending.outcome != Outcome::Succeeded,
+            Self::GoesOn { .. } => false,
+        }
+    }
+
+    /// What is published for `message`, which is or carries the same job, from `place` in a trace.
+    pub fn publications(
+        &self,
+        message: &Message,
+        kind: Kind,
+        now: Timestamp,
+        place: Option<&TraceContext>,
+    ) -> Vec<Publication> {
+        match self {
+            Self::Ends { .. } if !self.has_event(kind) => Vec::new(),
             Self::Ends { ending, dead, receivers } => {
                 let dead =
                     dead.as_ref().map(|Dead { reason, cause, error }| DeadLetter { reason, cause: *cause, error });
-                report::ended(message, ending, dead, receivers)
+                report::ended(message, ending, dead, receivers, place)
             }
-            Self::GoesOn { carried, lane, after } => vec![report::again(message, carried, kind, *lane, *after, now)],
+            Self::GoesOn { carried, lane, after, .. } => {
+                vec![report::again(message, carried, kind, *lane, *after, now, place)]
+            }
         }
     }
 
@@ -132,13 +152,13 @@ impl Conclusion {
 impl<H: JobHandler> Engine<H> {
     /// What follows from how the attempt ended.
     pub(super) fn conclude(&self, job: &Job, mut carried: Carried, delivery: &Delivery, ended: Ended) -> Conclusion {
-        let (now, message) = (self.clock.now(), &delivery.message);
+        let now = self.clock.now();
         let ended = bounded(ended);
         let receivers = || self.webhooks.receivers(self.kind(), job.webhook.as_deref());
         match settle::decide(&ended, carried.attempts, job.max_attempts, &self.policy.retry, fastrand::f64(), now) {
             Settlement::Done => {
                 carried.attempts += 1;
-                let mut ending = self.ending(&job.id, Outcome::Succeeded, &carried, message, now);
+                let mut ending = self.ending(&job.id, Outcome::Succeeded, &carried, delivery, now);
                 ending.action = Some(H::ACTION);
                 ending.report = ended.into_report();
                 Conclusion::ends(ending, receivers())
@@ -146,13 +166,14 @@ impl<H: JobHandler> Engine<H> {
             Settlement::Again { after, burned, class } => {
                 carried.attempts += u32::from(burned);
                 self.note_retry(&ended, class, after);
+                let error = ended.failure();
                 carried.state = ended.into_state().or(carried.state);
-                Conclusion::GoesOn { carried: Box::new(carried), lane: lane_again(delivery.lane), after }
+                Conclusion::GoesOn { carried: Box::new(carried), lane: lane_again(delivery.lane), after, error }
             }
             Settlement::Dead { code, cause } => {
                 carried.attempts += 1;
                 let error = ended.into_error();
-                let mut ending = self.ending(&job.id, Outcome::Failed, &carried, message, now);
+                let mut ending = self.ending(&job.id, Outcome::Failed, &carried, delivery, now);
                 ending.report.clone_from(&error.report);
                 ending.error = Some(event::error_told(&error, code, cause));
                 Conclusion::fails(ending, Dead { reason: code, cause, error: error.message }, receivers())
@@ -168,27 +189,27 @@ impl<H: JobHandler> Engine<H> {
     }
 
     /// A job that never reached the handler, or was found to kill processes.
-    fn failed(&self, id: &JobId, carried: &Carried, message: &Message, error: &JobError) -> Ending {
-        let mut ending = self.ending(id, Outcome::Failed, carried, message, self.clock.now());
+    fn failed(&self, id: &JobId, carried: &Carried, delivery: &Delivery, error: &JobError) -> Ending {
+        let mut ending = self.ending(id, Outcome::Failed, carried, delivery, self.clock.now());
         ending.error = Some(event::error_told(error, error.code, None));
         ending
     }
 
     /// What follows for a message that never reached the handler and is kept: its event, its bytes. Its own webhook is
     /// told as far as one can be read.
-    pub(super) fn fail_unrun(&self, id: &JobId, carried: &Carried, message: &Message, error: JobError) -> Conclusion {
-        let ending = self.failed(id, carried, message, &error);
-        let own = decode::readable_webhook(&message.body);
+    pub(super) fn fail_unrun(&self, id: &JobId, carried: &Carried, delivery: &Delivery, error: JobError) -> Conclusion {
+        let ending = self.failed(id, carried, delivery, &error);
+        let own = decode::readable_webhook(&delivery.message.body);
         let receivers = self.webhooks.receivers(self.kind(), own.as_deref());
         Conclusion::fails(ending, Dead { reason: error.code, cause: None, error: error.message }, receivers)
     }
 
     /// A job whose deadline passed before it was first started.
-    pub(super) fn expired(&self, id: &JobId, carried: &Carried, message: &Message, error: &JobError) -> Ending {
-        Ending { outcome: Outcome::Expired, ..self.failed(id, carried, message, error) }
+    pub(super) fn expired(&self, id: &JobId, carried: &Carried, delivery: &Delivery, error: &JobError) -> Ending {
+        Ending { outcome: Outcome::Expired, ..self.failed(id, carried, delivery, error) }
     }
 
-    fn ending(&self, id: &JobId, outcome: Outcome, carried: &Carried, message: &Message, now: Timestamp) -> Ending {
+    fn ending(&self, id: &JobId, outcome: Outcome, carried: &Carried, delivery: &Delivery, now: Timestamp) -> Ending {
         let started_at = carried.started_at.unwrap_or(now);
         let since_sent = |sent: u64| {
             let sent = i64::try_from(sent).unwrap_or(i64::MAX).saturating_mul(1000);
@@ -205,10 +226,10 @@ impl<H: JobHandler> Engine<H> {
             generation: carried.generation,
             requests: carried.requests,
             latency_ms: millis(now.as_millisecond() - started_at.as_millisecond()),
-            queued_ms: message.timestamp.map(|sent| millis(since_sent(sent))),
+            queued_ms: delivery.message.timestamp.map(|sent| millis(since_sent(sent))),
             report: None,
             error: None,
-            traceparent: message.headers.get("traceparent").and_then(|value| value.as_str()).map(str::to_owned),
+            trace_id: delivery.span.place().map(|place| place.trace_id().to_owned()),
             time: now,
             audit: None,
         }

@@ -12,6 +12,7 @@ use super::{
     engine::Engine,
     process::not_settled,
     running::Run,
+    traced,
 };
 use crate::{
     handler::JobHandler,
@@ -42,10 +43,12 @@ impl<H: JobHandler> Engine<H> {
         audited: Audited,
         slot: OwnedSemaphorePermit,
     ) {
+        let place = delivery.span.place().cloned();
         let mut owed = self.settle_one(delivery, &audited, Owed::Everything).await;
         drop(slot);
         loop {
-            while let Some(attached) = run.attached() {
+            while let Some(mut attached) = run.attached() {
+                attached.span.link(place.as_ref());
                 // A message that was delivered before is taken for the one that is owed something.
                 let same = owed != Owed::Nothing && attached.returns > 0;
                 let left = if same { owed } else { Owed::Everything };
@@ -80,8 +83,9 @@ impl<H: JobHandler> Engine<H> {
         self.drain.run_until_cancelled(attached).await.unwrap_or(false)
     }
 
-    async fn settle_one(&self, delivery: Delivery, audited: &Audited, owed: Owed) -> Owed {
+    async fn settle_one(&self, mut delivery: Delivery, audited: &Audited, owed: Owed) -> Owed {
         let Audited { conclusion, extent } = audited;
+        traced::concluded(&mut delivery.span, conclusion);
         if self.leave_to_settle(*extent).await == Leave::GiveBack {
             delivery.settler.give_back().await;
             return Owed::Nothing;
@@ -91,8 +95,13 @@ impl<H: JobHandler> Engine<H> {
             metrics::counter!(metric::STALE_ACKS).increment(1);
             return Owed::Everything;
         }
-        let all = || conclusion.publications(&delivery.message, H::KIND, self.clock.now());
+        let mut sending = if publishes { self.sending(&delivery, conclusion) } else { None };
+        let place = sending.as_ref().unwrap_or(&delivery.span).place();
+        let all = || conclusion.publications(&delivery.message, H::KIND, self.clock.now(), place);
         let publications = if publishes { all() } else { Vec::new() };
+        if let Some(span) = &mut sending {
+            traced::sent(span, &publications);
+        }
         let events = publications.iter().filter(|one| is_event(one)).count();
         match delivery.settler.settle(publications).await {
             Ok(settled) => {
@@ -103,7 +112,12 @@ impl<H: JobHandler> Engine<H> {
                 conclusion.count();
                 conclusion.failure().into_iter().for_each(|failure| self.failures.note(failure));
             }
-            Err(error) => not_settled(&error),
+            Err(error) => {
+                if let Some(span) = &mut sending {
+                    span.fail("unsettled");
+                }
+                not_settled(&error);
+            }
         }
         Owed::Nothing
     }

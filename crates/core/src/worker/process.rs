@@ -19,7 +19,7 @@ use super::{
     report,
     running::{Entered, Run},
     suspect::{self, Verdict},
-    validate,
+    traced, validate,
 };
 use crate::{
     audit::Extent,
@@ -28,6 +28,7 @@ use crate::{
     job::{Job, Rejection, decode},
     metric,
     queue::{Delivery, Lane, Message, Publication, QueueError},
+    trace::attribute,
 };
 
 /// How long a job whose state was written by another version of this product waits.
@@ -45,7 +46,8 @@ struct Arrived {
 
 impl<H: JobHandler> Engine<H> {
     /// Sees `delivery` to its settlement. `slot` is its place among the jobs in flight.
-    pub async fn process(self: Arc<Self>, delivery: Delivery, slot: OwnedSemaphorePermit) {
+    pub async fn process(self: Arc<Self>, mut delivery: Delivery, slot: OwnedSemaphorePermit) {
+        delivery.span = self.processing(&delivery);
         let span = info_span!("job", kind = self.kind(), id = tracing::field::Empty);
         self.judged(delivery, slot).instrument(span).await;
     }
@@ -68,7 +70,7 @@ impl<H: JobHandler> Engine<H> {
         }
     }
 
-    async fn decoded(self: Arc<Self>, delivery: Delivery, slot: OwnedSemaphorePermit) {
+    async fn decoded(self: Arc<Self>, mut delivery: Delivery, slot: OwnedSemaphorePermit) {
         let carried = Carried::read(&delivery.message.headers);
         let now = self.clock.now();
         self.note_age(&delivery.message, now);
@@ -77,6 +79,7 @@ impl<H: JobHandler> Engine<H> {
             Err(rejection) => return self.reject(delivery, &carried, *rejection).await,
         };
         tracing::Span::current().record("id", job.id.as_str());
+        traced::read(&mut delivery.span, &job, &carried);
         if let Some(wait) = not_yet(&job, &carried, now) {
             debug!(?wait, "not yet");
             return self.postpone(delivery, &carried, wait).await;
@@ -118,7 +121,7 @@ impl<H: JobHandler> Engine<H> {
     }
 
     async fn run(self: Arc<Self>, run: Run, arrived: Arrived, payload: H::Payload) {
-        let Arrived { delivery, mut carried, job, slot } = arrived;
+        let Arrived { mut delivery, mut carried, job, slot } = arrived;
         let state = carried.state.as_deref().map_or_else(|| Ok(H::State::default()), serde_json::from_str);
         let Ok(state) = state else {
             warn!("the state of this job is of another version: given back for a minute");
@@ -135,6 +138,7 @@ impl<H: JobHandler> Engine<H> {
         metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => self.kind()).increment(1.0);
         let ended = self.attempt(&context, &delivery, payload, state).await;
         metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => self.kind()).decrement(1.0);
+        traced::shared(&mut delivery.span, &context);
         carried.requests += context.requests.load(Ordering::Relaxed);
         let conclusion = self.conclude(&job, carried, &delivery, ended);
         let audited = self.audited(conclusion, &trail);
@@ -149,7 +153,7 @@ impl<H: JobHandler> Engine<H> {
         let error = JobError { violations, ..JobError::permanent(code, message) };
         // Validation that fails counts as one attempt.
         let carried = Carried { attempts: carried.attempts + 1, ..carried.clone() };
-        let conclusion = self.fail_unrun(&id, &carried, &delivery.message, error);
+        let conclusion = self.fail_unrun(&id, &carried, &delivery, error);
         self.settle_unrun(delivery, conclusion).await;
     }
 
@@ -158,7 +162,7 @@ impl<H: JobHandler> Engine<H> {
         let id = decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp);
         let told = format!("processes died while they ran this job on its own ({} times)", delivery.returns);
         let error = JobError::permanent("crash_loop", told);
-        let conclusion = self.fail_unrun(&id, &carried, message, error);
+        let conclusion = self.fail_unrun(&id, &carried, &delivery, error);
         self.settle_unrun(delivery, conclusion).await;
     }
 
@@ -172,7 +176,7 @@ impl<H: JobHandler> Engine<H> {
             ),
         };
         let error = JobError::permanent("deadline_passed", told);
-        let ending = self.expired(&job.id, carried, &delivery.message, &error);
+        let ending = self.expired(&job.id, carried, &delivery, &error);
         let receivers = self.webhooks.receivers(self.kind(), job.webhook.as_deref());
         self.settle_unrun(delivery, Conclusion::ends(ending, receivers)).await;
     }
@@ -180,17 +184,19 @@ impl<H: JobHandler> Engine<H> {
     /// Back to its own lane for `wait`; nothing was begun, nothing is burned.
     async fn postpone(&self, delivery: Delivery, carried: &Carried, wait: Duration) {
         let carried = Carried { not_before: None, ..carried.clone() };
-        let publication = report::again(&delivery.message, &carried, H::KIND, delivery.lane, wait, self.clock.now());
-        self.settle_moved(delivery, publication).await;
+        let publication =
+            report::again(&delivery.message, &carried, H::KIND, delivery.lane, wait, self.clock.now(), None);
+        self.settle_moved(delivery, publication, "postponed").await;
     }
 
     /// Unrun, as it is, into `lane` after `wait`.
     pub(super) async fn move_to(&self, delivery: Delivery, lane: Lane, wait: Duration) {
         let publication = report::moved(&delivery.message, H::KIND, lane, wait);
-        self.settle_moved(delivery, publication).await;
+        self.settle_moved(delivery, publication, "moved").await;
     }
 
-    async fn settle_moved(&self, delivery: Delivery, publication: Publication) {
+    async fn settle_moved(&self, mut delivery: Delivery, publication: Publication, outcome: &'static str) {
+        delivery.span.set(attribute::JOB_OUTCOME, outcome);
         if self.leave_to_settle(Extent::default()).await == Leave::GiveBack {
             return delivery.settler.give_back().await;
         }

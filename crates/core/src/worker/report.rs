@@ -11,6 +11,7 @@ use crate::{
     hash,
     job::{JobId, Kind},
     queue::{Destination, HeaderValue, Headers, Lane, MAX_HEADER_BYTES, Message, Publication, header_bytes},
+    trace::TraceContext,
     webhook::{fan_out, receiver::Receiver},
 };
 
@@ -31,21 +32,23 @@ pub struct DeadLetter<'a> {
 }
 
 /// All that is published when the job in `message` ends: the event, the same to `reply_to`, a job for each of the
-/// `receivers` that delivers it there, and the original bytes as a dead letter where it failed.
+/// `receivers` that delivers it there, and the original bytes as a dead letter where it failed. All but the last go on
+/// from `place` in a trace.
 pub fn ended(
     message: &Message,
     ending: &Ending,
     dead: Option<DeadLetter<'_>>,
     receivers: &[Receiver],
+    place: Option<&TraceContext>,
 ) -> Vec<Publication> {
-    let event = ending.event();
+    let event = ending.event(place);
     let mut told = Message {
         body: event.body.clone(),
         message_id: Some(event.id.to_string()),
         correlation_id: message.correlation_id.clone(),
         timestamp: u64::try_from(ending.time.as_second()).ok(),
         content_type: Some(event::CONTENT_TYPE.to_owned()),
-        headers: trace(&message.headers),
+        headers: place.map(TraceContext::headers).unwrap_or_default(),
         reply_to: None,
     };
     bound(&mut told.headers);
@@ -63,7 +66,8 @@ pub fn ended(
     publications
 }
 
-/// The message's next round, in `lane`, after `after`, with `carried` in its headers.
+/// The message's next round, in `lane`, after `after`, with `carried` in its headers. It stays where its producer was in a
+/// trace, so that all attempts are siblings; where the producer was in none, the first attempt begins one.
 pub fn again(
     message: &Message,
     carried: &Carried,
@@ -71,10 +75,14 @@ pub fn again(
     lane: Lane,
     after: Duration,
     now: Timestamp,
+    place: Option<&TraceContext>,
 ) -> Publication {
     let mut carried = carried.clone();
     carried.not_before = (after > LONGEST_DELAY).then(|| now.saturating_add(after).unwrap_or(Timestamp::MAX));
-    let message = named(carried.write(message));
+    let mut message = named(carried.write(message));
+    if TraceContext::read(&message.headers).is_none() {
+        message.headers.extend(place.map(TraceContext::headers).unwrap_or_default());
+    }
     Publication { to: Destination::Lane { kind, lane, after: after.min(LONGEST_DELAY) }, message }
 }
 
@@ -134,11 +142,6 @@ fn fingerprint(kind: &str, dead: DeadLetter<'_>) -> String {
     print
 }
 
-fn trace(headers: &Headers) -> Headers {
-    let kept = ["traceparent", "tracestate"];
-    kept.into_iter().filter_map(|name| Some((name.to_owned(), headers.get(name)?.clone()))).collect()
-}
-
 /// Holds all headers together to their limit; what producers may have blown up goes first.
 fn bound(headers: &mut Headers) {
     for droppable in ["tracestate", "traceparent", "genfleet-error"] {
@@ -176,15 +179,14 @@ mod tests {
             queued_ms: None,
             report: None,
             error: None,
-            traceparent: None,
+            trace_id: None,
             time: Timestamp::UNIX_EPOCH,
             audit: None,
         }
     }
 
     fn message() -> Message {
-        let headers =
-            Headers::from([(carried::STATE.to_owned(), "{}".into()), ("traceparent".to_owned(), "00-a-b-01".into())]);
+        let headers = Headers::from([(carried::STATE.to_owned(), "{}".into())]);
         let reply_to = Some("answers".to_owned());
         Message {
             body: "garbage".into(),
@@ -199,7 +201,7 @@ mod tests {
     #[test]
     fn a_failed_job_is_an_event_a_reply_and_a_dead_letter_byte_for_byte() {
         let dead = DeadLetter { reason: "attempts_exhausted", cause: Some("api_unavailable"), error: "503" };
-        let all = ended(&message(), &ending(Outcome::Failed), Some(dead), &[]);
+        let all = ended(&message(), &ending(Outcome::Failed), Some(dead), &[], None);
         assert_eq!(all[0].to, Destination::Event { kind: "cdn.purge".into(), outcome: "failed" });
         assert_eq!(all[1].to, Destination::Reply { queue: "answers".into() });
         assert_eq!(all[1].message.correlation_id.as_deref(), Some("c"));
@@ -211,24 +213,53 @@ mod tests {
         assert!(!all[2].message.headers.contains_key(carried::STATE), "a redrive begins anew");
     }
 
+    fn place() -> TraceContext {
+        TraceContext::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Some("a=b")).unwrap()
+    }
+
+    #[test]
+    fn an_event_says_where_in_a_trace_it_was_sent_and_a_dead_letter_where_its_producer_was() {
+        let mut message = message();
+        message.headers.extend([("traceparent".to_owned(), "of the producer".into())]);
+        let dead = DeadLetter { reason: "rejected", cause: None, error: "no" };
+        let all = ended(&message, &ending(Outcome::Failed), Some(dead), &[], Some(&place()));
+        let event: serde_json::Value = serde_json::from_slice(&all[0].message.body).unwrap();
+        assert_eq!(event["traceparent"], place().traceparent());
+        assert_eq!((&all[0].message.headers, &all[1].message.headers), (&place().headers(), &place().headers()));
+        assert_eq!(all[2].message.headers["traceparent"], "of the producer".into());
+    }
+
+    #[test]
+    fn all_attempts_are_in_the_trace_of_their_producer_or_else_of_the_first() {
+        let again = |message: &Message, place: Option<&TraceContext>| {
+            let (kind, now) = (Kind::CdnPurge, Timestamp::UNIX_EPOCH);
+            let publication = again(message, &Carried::default(), kind, Lane::Resume, Duration::ZERO, now, place);
+            TraceContext::read(&publication.message.headers)
+        };
+        assert_eq!(again(&message(), Some(&place())), Some(place()));
+        assert_eq!(again(&message(), None), None);
+        let producer = place().traceparent().replace("b7ad", "aaaa");
+        let came = Message { headers: [("traceparent".to_owned(), producer.as_str().into())].into(), ..message() };
+        assert_eq!(again(&came, Some(&place())).unwrap().traceparent(), producer);
+    }
+
     #[test]
     fn a_successful_job_leaves_no_dead_letter() {
-        let all = ended(&message(), &ending(Outcome::Succeeded), None, &[]);
+        let all = ended(&message(), &ending(Outcome::Succeeded), None, &[], None);
         assert!(!all.iter().any(|publication| matches!(publication.to, Destination::Dead { .. })));
     }
 
     #[test]
     fn each_receiver_has_a_job_of_its_own_with_the_bytes_of_the_event_and_the_trace() {
         let receivers = ["https://a.example", "https://b.example"].map(|url| Receiver::parse(url).unwrap());
-        let all = ended(&message(), &ending(Outcome::Succeeded), None, &receivers);
+        let all = ended(&message(), &ending(Outcome::Succeeded), None, &receivers, Some(&place()));
         let deliveries: Vec<_> = all.iter().filter(|one| matches!(one.to, Destination::Lane { .. })).collect();
         assert_eq!(deliveries.len(), 2);
         for (delivery, url) in deliveries.iter().zip(["https://a.example/", "https://b.example/"]) {
             let job: serde_json::Value = serde_json::from_slice(&delivery.message.body).unwrap();
             assert_eq!(job["payload"]["url"], url);
             assert_eq!(job["payload"]["event"].as_str().map(str::as_bytes), Some(&all[0].message.body[..]));
-            assert_eq!(delivery.message.headers["traceparent"], "00-a-b-01".into());
-            assert!(!delivery.message.headers.contains_key(carried::STATE), "the books of another job");
+            assert_eq!(delivery.message.headers, place().headers());
         }
     }
 
@@ -243,7 +274,7 @@ mod tests {
     fn a_delay_beyond_the_levels_travels_as_not_before() {
         let day = Duration::from_secs(100_000);
         let publication =
-            again(&message(), &Carried::default(), Kind::CdnPurge, Lane::Jobs, day, Timestamp::UNIX_EPOCH);
+            again(&message(), &Carried::default(), Kind::CdnPurge, Lane::Jobs, day, Timestamp::UNIX_EPOCH, None);
         assert_eq!(publication.to, Destination::Lane { kind: Kind::CdnPurge, lane: Lane::Jobs, after: LONGEST_DELAY });
         assert_eq!(publication.message.headers[carried::NOT_BEFORE], "1970-01-02T03:46:40Z".into());
     }
@@ -253,14 +284,14 @@ mod tests {
         let message = Message { body: "{}".into(), timestamp: Some(7), ..Message::default() };
         let id = JobId::derived(b"{}", Some(7)).to_string();
         let kind = Kind::CdnPurge;
-        let again = again(&message, &Carried::default(), kind, Lane::Jobs, Duration::ZERO, Timestamp::UNIX_EPOCH);
+        let again = again(&message, &Carried::default(), kind, Lane::Jobs, Duration::ZERO, Timestamp::UNIX_EPOCH, None);
         assert_eq!(again.message.message_id.as_deref(), Some(id.as_str()));
         assert_eq!(
             moved(&message, kind, Lane::Suspect, Duration::ZERO).message.message_id.as_deref(),
             Some(id.as_str())
         );
         let dead = DeadLetter { reason: "rejected", cause: None, error: "no" };
-        let dead = ended(&message, &ending(Outcome::Failed), Some(dead), &[]).pop().unwrap();
+        let dead = ended(&message, &ending(Outcome::Failed), Some(dead), &[], None).pop().unwrap();
         assert_eq!(dead.message.message_id.as_deref(), Some(id.as_str()));
     }
 
@@ -268,8 +299,15 @@ mod tests {
     fn headers_are_held_to_their_limit() {
         let mut message = message();
         message.headers.insert("tracestate".into(), "x".repeat(100_000).into());
-        let publication =
-            again(&message, &Carried::default(), Kind::CdnPurge, Lane::Resume, Duration::ZERO, Timestamp::UNIX_EPOCH);
+        let publication = again(
+            &message,
+            &Carried::default(),
+            Kind::CdnPurge,
+            Lane::Resume,
+            Duration::ZERO,
+            Timestamp::UNIX_EPOCH,
+            None,
+        );
         assert!(header_bytes(&publication.message.headers) <= MAX_HEADER_BYTES);
     }
 

@@ -36,11 +36,17 @@ use crate::{
     options::ConfigError,
     queue::Queue,
     telemetry,
+    trace::export,
     webhook::Webhooks,
 };
 
 /// Of the drain time, at most.
 const GIVING_BACK: Duration = Duration::from_secs(3);
+
+/// For sending the last spans: what is left of the drain time, but no less than this,
+const LEAST_FOR_TRACES: Duration = Duration::from_secs(1);
+/// and no more.
+const MOST_FOR_TRACES: Duration = Duration::from_secs(5);
 
 /// Exit code of bad usage or configuration.
 pub const EXIT_USAGE: u8 = 64;
@@ -257,7 +263,7 @@ impl Runtime {
             self.work.wait().await;
         };
         let mut settled = std::pin::pin!(settled);
-        let total = self.options.drain_timeout;
+        let (began, total) = (Instant::now(), self.options.drain_timeout);
         // The last part of the time is for publishing what is given back.
         let giving_back = (total / 5).min(GIVING_BACK);
         if timeout(total.saturating_sub(giving_back), &mut settled).await.is_err() {
@@ -270,6 +276,7 @@ impl Runtime {
         self.queue.close().await;
         self.audit.close().await;
         self.services.tasks.stop().await;
+        export::stop(total.saturating_sub(began.elapsed()).clamp(LEAST_FOR_TRACES, MOST_FOR_TRACES)).await;
         info!("stopped");
     }
 }

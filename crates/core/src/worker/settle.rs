@@ -49,6 +49,15 @@ impl Ended {
         }
     }
 
+    /// The code of an error that burned the attempt.
+    pub fn failure(&self) -> Option<&'static str> {
+        let Self::Error(error) = self else { return None };
+        match error.class {
+            ErrorClass::Transient | ErrorClass::Ambiguous | ErrorClass::Permanent => Some(error.code),
+            ErrorClass::Held { .. } | ErrorClass::Credentials | ErrorClass::Interrupted => None,
+        }
+    }
+
     /// Why it failed; an attempt that did not has no reason to be asked.
     pub fn into_error(self) -> JobError {
         match self {

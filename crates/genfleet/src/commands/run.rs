@@ -19,6 +19,7 @@ use genfleet_core::{
         Queue, QueueError,
         sqlite::{Role, SqliteQueue},
     },
+    trace::export::{self, Export},
     webhook::{Webhooks, options::WebhookOptions},
     worker::{
         command::install_tls,
@@ -132,6 +133,7 @@ async fn left(path: &std::path::Path) -> anyhow::Result<u64> {
 }
 
 async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tally, End)> {
+    export::from_environment("genfleet")?.into_iter().for_each(Export::start);
     let signals = Signals::listen()?;
     let clock: SharedClock = Arc::new(SystemClock);
     let (genesys, simulator) = simulated::client(&options.simulate, &options.genesys, &KINDS, clock.clone()).await?;

@@ -10,6 +10,7 @@ use genfleet_core::{
     options::ConfigError,
     queue::sqlite::Role,
     telemetry,
+    trace::export::{self, Export},
     webhook::{Webhooks, options::WebhookOptions},
     worker::{
         command::install_tls,
@@ -61,6 +62,7 @@ pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
     install_tls();
     let webhooks = Webhooks::new(&options.webhooks)?;
     let metrics = telemetry::start_metrics(&kinds)?;
+    let traces = export::from_environment("genfleet")?;
     let clock: SharedClock = Arc::new(SystemClock);
     block_on(async {
         let (genesys, simulator) =
@@ -70,6 +72,7 @@ pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
             println!("the settings can work");
             return Ok(ExitCode::SUCCESS);
         }
+        traces.into_iter().for_each(Export::start);
         let signals = Signals::listen()?;
         let queue = options
             .queue

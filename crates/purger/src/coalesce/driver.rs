@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use genfleet_core::error::JobError;
+use genfleet_core::{error::JobError, trace};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -153,10 +153,8 @@ impl<C: Cdn> Driver<C> {
 
     pub(super) fn aboard(&self, jobs: impl IntoIterator<Item = JobKey>, stop: &CancellationToken) -> Aboard {
         let orders: Vec<_> = jobs.into_iter().filter_map(|job| self.entries.get(&job)).map(Entry::order).collect();
-        let first = orders.first();
         Aboard {
-            traceparent: first.and_then(|order| order.traceparent.clone()),
-            tracestate: first.and_then(|order| order.tracestate.clone()),
+            traces: trace::gathered(orders.iter().filter_map(|order| order.trace.clone())),
             jobs: orders.into_iter().map(|order| order.job.clone()).collect(),
             stop: stop.clone(),
         }

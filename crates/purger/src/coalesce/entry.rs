@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use genfleet_core::{
     error::{ErrorClass, JobError},
     job::JobId,
+    trace::TraceContext,
 };
 use tokio::{sync::oneshot, time::Instant};
 
@@ -23,10 +24,8 @@ pub struct Order {
     pub paths: Arc<[Arc<str>]>,
     /// What of them is purged already.
     pub progress: Progress,
-    /// W3C trace context.
-    pub traceparent: Option<String>,
-    /// As above.
-    pub tracestate: Option<String>,
+    /// Where in a trace it is.
+    pub trace: Option<TraceContext>,
 }
 
 /// What came of it.
@@ -38,6 +37,8 @@ pub struct Outcome {
     pub requests: u32,
     /// Why it is not done; `None` where all paths are purged.
     pub error: Option<JobError>,
+    /// Where in traces the requests are that others had a part in.
+    pub shared: Vec<TraceContext>,
 }
 
 /// One job in the coalescer.
@@ -45,6 +46,7 @@ pub struct Outcome {
 pub struct Entry {
     order: Order,
     requests: u32,
+    shared: Vec<TraceContext>,
     /// Requests in flight that carry its paths.
     flying: usize,
     /// Why it ends; it does as soon as nothing of it is in flight.
@@ -59,7 +61,7 @@ pub struct Entry {
 impl Entry {
     /// A job that has just come.
     pub fn new(order: Order, reply: oneshot::Sender<Outcome>, now: Instant) -> Self {
-        Self { order, requests: 0, flying: 0, ending: None, held: None, since: Some(now), reply }
+        Self { order, requests: 0, shared: Vec::new(), flying: 0, ending: None, held: None, since: Some(now), reply }
     }
 
     /// What it asked for.
@@ -101,7 +103,8 @@ impl Entry {
         let is_complete = self.order.progress.is_complete();
         let error = self.ending.filter(|_| !is_complete);
         // Nobody listens any more where the handler was dropped: then the job comes again.
-        let _ = self.reply.send(Outcome { progress: self.order.progress, requests: self.requests, error });
+        let Self { requests, shared, .. } = self;
+        let _ = self.reply.send(Outcome { progress: self.order.progress, requests, error, shared });
     }
 
     /// A request with paths of it goes.
@@ -117,6 +120,7 @@ impl Entry {
 
     /// What an accepted request did for it.
     pub fn accepted(&mut self, share: &Share, shared: bool, accepted: &Accepted) {
+        self.shared.extend(accepted.trace.clone().filter(|_| shared));
         self.order.progress.note(&Carried {
             indices: &share.indices,
             rode_along: share.rode_along,

@@ -25,7 +25,7 @@ fn start(cdn: &FakeCdn, linger: Duration) -> Coalescer {
 fn order(job: &str, paths: &[String]) -> Order {
     let paths: Arc<[Arc<str>]> = paths.iter().map(|path| Arc::from(path.as_str())).collect();
     let progress = Progress::resume(State::default(), paths.len());
-    Order { job: JobId::parse(job).unwrap(), paths, progress, traceparent: None, tracestate: None }
+    Order { job: JobId::parse(job).unwrap(), paths, progress, trace: None }
 }
 
 fn paths(prefix: &str, count: usize) -> Vec<String> {

@@ -94,7 +94,7 @@ impl Rig {
     }
 
     fn caller<'a>(&'a self, jobs: &'a [JobId]) -> Caller<'a> {
-        Caller { kind: Kind::CdnPurge, jobs, traceparent: None, tracestate: None, stop: &self.stop }
+        Caller { kind: Kind::CdnPurge, jobs, traces: &[], stop: &self.stop }
     }
 
     async fn send_for(&self, number: usize, request: ApiRequest) -> Result<ApiAnswer, ApiError> {

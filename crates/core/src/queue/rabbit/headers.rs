@@ -3,15 +3,13 @@
 
 use lapin::types::{AMQPValue, FieldTable};
 
-use crate::queue::{HeaderValue, Headers, MAX_HEADER_BYTES, header_bytes};
+use crate::{
+    queue::{HeaderValue, Headers, MAX_HEADER_BYTES, header_bytes},
+    trace::{self, TraceContext},
+};
 
 /// Counts returns; the broker's own.
 const DELIVERY_COUNT: &str = "x-delivery-count";
-/// Of the trace context; taken from anyone.
-const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
-/// A longer one need not be passed on (W3C).
-const LONGEST_TRACESTATE: usize = 512;
 /// Ours; taken from exchanges that only we write to.
 const OURS: &str = "genfleet-";
 
@@ -31,27 +29,10 @@ pub(super) fn counting(headers: &FieldTable, ours: bool) -> Headers {
         Some(HeaderValue::Text(text)) => Some(text),
         Some(HeaderValue::Number(_)) | None => None,
     };
-    if let Some(parent) = text(TRACEPARENT).filter(|text| is_traceparent(text)) {
-        taken.insert(TRACEPARENT.to_owned(), parent.into());
-        let state = text(TRACESTATE).filter(|text| is_tracestate(text));
-        taken.extend(state.map(|text| (TRACESTATE.to_owned(), text.into())));
-    }
+    let parent = text(trace::TRACEPARENT).unwrap_or_default();
+    let place = TraceContext::parse(&parent, text(trace::TRACESTATE).as_deref());
+    taken.extend(place.iter().flat_map(TraceContext::pairs).map(|(name, value)| (name.to_owned(), value.into())));
     bounded(taken)
-}
-
-/// `<version>-<trace>-<parent>-<flags>` in lower-case hex, neither id all zeros (W3C Trace Context).
-fn is_traceparent(text: &str) -> bool {
-    let parts: Vec<_> = text.split('-').collect();
-    let &[version, trace, parent, flags] = parts.as_slice() else { return false };
-    let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    let hex = |part: &str, digits| part.len() == digits && part.bytes().all(digit);
-    let id = |part: &str, digits| hex(part, digits) && part.bytes().any(|byte| byte != b'0');
-    hex(version, 2) && version != "ff" && id(trace, 32) && id(parent, 16) && hex(flags, 2)
-}
-
-/// What is no printable ASCII fits in no header of HTTP.
-fn is_tracestate(text: &str) -> bool {
-    (1..=LONGEST_TRACESTATE).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
 
 /// We never publish more than this; should somebody else have, on an exchange of ours, the longest go: a job that could
@@ -107,32 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn only_a_trace_context_is_taken_for_one() {
-        assert_eq!(taken(false, &[("traceparent", PARENT)]), Headers::from([("traceparent".into(), PARENT.into())]));
-        let wrong = [
-            "",
-            "00-1-2-01",
-            &PARENT.to_uppercase(),
-            &PARENT.replacen("00", "ff", 1),
-            &PARENT.replace('-', "_"),
-            &format!("{PARENT}-more"),
-            &PARENT.replace("0af7651916cd43dd8448eb211c80319c", &"0".repeat(32)),
-            &PARENT.replace("b7ad6b7169203331", &"0".repeat(16)),
-            &"x".repeat(60_000),
-        ];
-        for wrong in wrong {
-            let both = taken(false, &[("traceparent", wrong), ("tracestate", "a=b")]);
-            assert_eq!(both, Headers::new(), "{wrong:.80}: and a state without its parent says nothing");
-        }
-    }
-
-    #[test]
-    fn a_trace_state_is_taken_up_to_512_bytes_of_what_fits_in_a_header() {
-        let state = |text: &str| taken(false, &[("traceparent", PARENT), ("tracestate", text)]).remove("tracestate");
-        assert_eq!(state(&"x".repeat(512)), Some("x".repeat(512).into()));
-        for wrong in [&"x".repeat(513), "", "a=b\r\nhost: c", "a=\u{e9}"] {
-            assert_eq!(state(wrong), None, "{wrong:.80}");
-        }
+    fn only_a_trace_context_is_taken_for_one_and_with_its_state_from_anyone() {
+        let came = [("traceparent", PARENT), ("tracestate", "a=b"), ("baggage", "c=d")];
+        let both = [("traceparent".to_owned(), PARENT.into()), ("tracestate".to_owned(), "a=b".into())];
+        assert_eq!(taken(false, &came), Headers::from(both));
+        let wrong = taken(false, &[("traceparent", "00-1-2-01"), ("tracestate", "a=b")]);
+        assert_eq!(wrong, Headers::new(), "and a state without its parent says nothing");
     }
 
     #[test]

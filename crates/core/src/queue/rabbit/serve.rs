@@ -25,7 +25,10 @@ use super::{
     session::{Link, Lost},
     settle::{Flow, Settler},
 };
-use crate::queue::{self, Delivery, Lane, topology::lane_queue};
+use crate::{
+    queue::{self, Delivery, Lane, topology::lane_queue},
+    trace::span::Span,
+};
 
 /// How long the broker may take to end a consumer.
 const CANCELLED: Duration = Duration::from_secs(10);
@@ -220,7 +223,7 @@ impl Serving {
     fn delivery(&self, lane: Lane, delivery: lapin::message::Delivery) -> Delivery {
         let settler = Settler::new(&self.shared, &self.link.session, self.flows.of(lane), delivery.acker.clone());
         let (message, returns) = convert::received(&self.shared.prefix, delivery);
-        Delivery { message, lane, returns, settler: queue::Settler::Rabbit(settler) }
+        Delivery { message, lane, returns, settler: queue::Settler::Rabbit(settler), span: Span::default() }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    claim::{Claim, Claimed},
+    claim::{self, Claim, Claimed},
     command::Reply,
     link::Link,
     settler::Settler,
@@ -22,6 +22,7 @@ use crate::{
     clock::SharedClock,
     job::Kind,
     queue::{self, Delivery, Lane},
+    trace::span::Span,
 };
 
 /// Rows claimed in one go.
@@ -235,7 +236,8 @@ impl Intake {
             // Never more rows than slots; were there more, dropping them gives them back.
             let Some(slot) = slots.split(1) else { return };
             let settler = queue::Settler::Sqlite(Settler::new(held, slot));
-            self.ready.push_back(Delivery { message: row.message, lane: row.lane, returns: row.returns, settler });
+            let claim::Row { message, lane, returns, .. } = row;
+            self.ready.push_back(Delivery { message, lane, returns, settler, span: Span::default() });
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         options::GenesysOptions,
     },
     job::JobId,
+    trace::TraceContext,
     webhook::{
         address_guard::{AllowList, Allowed},
         stub::Stub,
@@ -84,8 +85,7 @@ async fn answered(answer: &str) -> Result<u16, JobError> {
 async fn a_delivery_is_the_event_signed_with_its_trace_and_nothing_of_ours() {
     let stub = Stub::answering("127.0.0.1", "202 Accepted").await;
     let job = JobContext {
-        traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
-        tracestate: Some("a=b".to_owned()),
+        trace: TraceContext::parse("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Some("a=b")),
         ..job()
     };
     let url = format!("http://127.0.0.1:{}/path?query", stub.port);

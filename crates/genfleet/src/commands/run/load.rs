@@ -132,12 +132,12 @@ fn unreadable(
         queued_ms: Some(0),
         report: None,
         error: Some(error_told(&error, code, None)),
-        traceparent: None,
+        trace_id: None,
         time: now,
         audit: None,
     };
     ending.audit = outcome_unrun(audit, "job_unreadable", &ending, message);
     let dead = DeadLetter { reason: code, cause: None, error: &error.message };
     let own = decode::readable_webhook(&message.body);
-    report::ended(message, &ending, Some(dead), &webhooks.receivers(ending.kind, own.as_deref()))
+    report::ended(message, &ending, Some(dead), &webhooks.receivers(ending.kind, own.as_deref()), None)
 }

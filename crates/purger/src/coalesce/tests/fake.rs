@@ -153,7 +153,9 @@ impl Cdn for FakeCdn {
             // Answers do not come in the order of the requests.
             tokio::time::sleep(if order == 0 { self.latency } else { self.latency.mul_f64(0.9) }).await;
             match verdict {
-                Verdict::Accepted(id) => return Ok(Accepted { status: 202, request_id: Some(id), requests }),
+                Verdict::Accepted(id) => {
+                    return Ok(Accepted { status: 202, request_id: Some(id), requests, trace: None });
+                }
                 Verdict::Refused(with, error) => return Err(Refusal { with, error: *error, requests }),
                 Verdict::Later(wait) => self.books().opens = Some(Instant::now() + wait),
             }

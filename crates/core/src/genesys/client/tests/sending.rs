@@ -1,6 +1,7 @@
 //! One call: what is sent, and what follows from an answer or from none.
 
 use super::*;
+use crate::trace::TraceContext;
 
 #[tokio::test(start_paused = true)]
 async fn a_call_is_sent_as_it_was_made_and_its_answer_comes_back() {
@@ -12,7 +13,9 @@ async fn a_call_is_sent_as_it_was_made_and_its_answer_comes_back() {
         .header(reqwest::header::IF_MATCH, "*")
         .json(&serde_json::json!({"a": 1}));
     let jobs = [job(1)];
-    let caller = Caller { traceparent: Some("00-aa-bb-01"), tracestate: Some("k=v"), ..rig.caller(&jobs) };
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let traces = [TraceContext::parse(parent, Some("k=v")).unwrap()];
+    let caller = Caller { traces: &traces, ..rig.caller(&jobs) };
     let answer = rig.client.send(request, &caller).await.unwrap();
     assert_eq!((answer.status, answer.requests, answer.request_id.as_deref()), (200, 1, Some("abc")));
     assert_eq!(answer.json::<serde_json::Value>().unwrap()["id"], 7);
@@ -23,7 +26,7 @@ async fn a_call_is_sent_as_it_was_made_and_its_answer_comes_back() {
         ("authorization", "Bearer token-1"),
         ("content-type", "application/json"),
         ("if-match", "*"),
-        ("traceparent", "00-aa-bb-01"),
+        ("traceparent", parent),
         ("tracestate", "k=v"),
     ] {
         assert_eq!(asked.headers[name], value);

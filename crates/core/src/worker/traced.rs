@@ -1,0 +1,102 @@
+//! What a delivery tells in its trace: one span for all that is done with it, a child of its producer's, and one for
+//! sending the event in which its job ends. By the conventions for messaging; names in [`crate::trace::attribute`].
+
+use std::sync::PoisonError;
+
+use super::{carried::Carried, conclusion::Conclusion, engine::Engine};
+use crate::{
+    handler::{JobContext, JobHandler},
+    job::Job,
+    queue::{
+        Delivery, Destination, Publication,
+        topology::{lane_queue, route},
+    },
+    trace::{
+        TraceContext,
+        attribute::{
+            JOB_ATTEMPTS, JOB_ID, JOB_OUTCOME, MESSAGING_BATCH_COUNT, MESSAGING_BODY_SIZE, MESSAGING_CONVERSATION_ID,
+            MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE,
+            MESSAGING_ROUTING_KEY, MESSAGING_SYSTEM,
+        },
+        span::{About, Span, SpanKind},
+    },
+};
+
+impl<H: JobHandler> Engine<H> {
+    /// Begins the span of a delivery that has just come.
+    pub(super) fn processing(&self, delivery: &Delivery) -> Span {
+        let message = &delivery.message;
+        Span::begin(TraceContext::read(&message.headers).as_slice(), || {
+            let queue = lane_queue(self.queue.prefix(), delivery.lane, H::KIND);
+            self.about(SpanKind::Consumer, "process", queue)
+                .with_some(MESSAGING_MESSAGE_ID, message.message_id.clone())
+                .with_some(MESSAGING_CONVERSATION_ID, message.correlation_id.clone())
+                .with(MESSAGING_BODY_SIZE, i64::try_from(message.body.len()).unwrap_or(i64::MAX))
+        })
+    }
+
+    /// Begins the span in which `conclusion` is told for `delivery`. What goes back to the queue is not sent on: it stays
+    /// where its producer was.
+    pub(super) fn sending(&self, delivery: &Delivery, conclusion: &Conclusion) -> Option<Span> {
+        let Conclusion::Ends { ending, .. } = conclusion else { return None };
+        if !conclusion.has_event(H::KIND) {
+            return None;
+        }
+        let span = Span::begin(delivery.span.places(), || {
+            let event = Destination::Event { kind: ending.kind.to_owned(), outcome: ending.outcome.as_str() };
+            let (exchange, key) = route(self.queue.prefix(), &event);
+            self.about(SpanKind::Producer, "send", exchange).with(MESSAGING_ROUTING_KEY, key)
+        });
+        Some(span)
+    }
+
+    fn about(&self, kind: SpanKind, operation: &'static str, destination: String) -> About {
+        About::new(kind, format!("{operation} {destination}"))
+            .with(MESSAGING_SYSTEM, self.queue.system())
+            .with(MESSAGING_OPERATION_NAME, operation)
+            .with(MESSAGING_OPERATION_TYPE, operation)
+            .with(MESSAGING_DESTINATION_NAME, destination)
+    }
+}
+
+/// Which job it is.
+pub(super) fn read(span: &mut Span, job: &Job, carried: &Carried) {
+    if span.is_told() {
+        span.set(JOB_ID, job.id.to_string());
+        span.set(JOB_ATTEMPTS, i64::from(carried.attempts));
+    }
+}
+
+/// The requests of others that were sent for it, too.
+pub(super) fn shared(span: &mut Span, context: &JobContext) {
+    span.link(context.shared.lock().unwrap_or_else(PoisonError::into_inner).iter());
+}
+
+/// What was sent: the event, and whatever else tells of it.
+pub(super) fn sent(span: &mut Span, publications: &[Publication]) {
+    if !span.is_told() {
+        return;
+    }
+    match publications {
+        [one] => span.set(MESSAGING_MESSAGE_ID, one.message.message_id.clone().unwrap_or_default()),
+        many => span.set(MESSAGING_BATCH_COUNT, i64::try_from(many.len()).unwrap_or(i64::MAX)),
+    }
+}
+
+/// How the delivery ended.
+pub(super) fn concluded(span: &mut Span, conclusion: &Conclusion) {
+    match conclusion {
+        Conclusion::Ends { ending, dead, .. } => {
+            span.set(JOB_OUTCOME, ending.outcome.as_str());
+            if let Some(dead) = dead {
+                span.fail(dead.cause.unwrap_or(dead.reason));
+            }
+        }
+        Conclusion::GoesOn { error, .. } => {
+            span.set(JOB_OUTCOME, "again");
+            if let Some(code) = error {
+                span.fail(*code);
+            }
+        }
+    }
+}
