@@ -27,6 +27,7 @@ pub mod send;
 pub mod slow_start;
 pub mod token;
 pub mod transport;
+pub mod trial;
 
 #[cfg(test)]
 mod script;

@@ -10,6 +10,7 @@ use crate::terminal::Paint;
 pub mod audit;
 pub mod completions;
 pub mod dead;
+pub mod doctor;
 pub mod enqueue;
 pub mod events;
 pub mod health;

@@ -44,6 +44,9 @@ enum Command {
     /// Look at what was given up, run it again, throw it away
     #[command(subcommand, after_help = commands::dead::EXAMPLES)]
     Dead(Box<commands::dead::Command>),
+    /// Check broker, credentials, files and settings before a worker does, and say what to do
+    #[command(after_help = commands::doctor::EXAMPLES)]
+    Doctor(Box<commands::doctor::Options>),
     /// Print every exchange, queue and binding as JSON
     Topology(commands::topology::Options),
     /// Ask a process whether it is well: exit 0 where it is, 1 where not
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Schema(options) => commands::schema::run(&options),
         Command::Show(options) => commands::show::run(&options),
         Command::Dead(command) => commands::dead::run(&command),
+        Command::Doctor(options) => commands::doctor::run(&options),
         Command::Topology(options) => commands::topology::run(&options),
         Command::Health(options) => commands::health::run(&options),
         Command::Simulate(options) => commands::simulate::run(&options),

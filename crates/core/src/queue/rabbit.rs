@@ -31,7 +31,9 @@ mod convert;
 mod counts;
 mod declare;
 mod dial;
+pub mod examine;
 mod flight;
+pub mod greeting;
 mod headers;
 mod health;
 pub mod inspect;
@@ -51,7 +53,7 @@ mod shown;
 mod tests;
 
 pub use self::{
-    settings::{ClientIdentity, RabbitSettings, TopologyMode},
+    settings::{BrokerAddress, ClientIdentity, RabbitSettings, TopologyMode},
     settle::Settler,
 };
 

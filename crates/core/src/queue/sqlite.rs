@@ -29,6 +29,7 @@ mod change;
 mod claim;
 mod command;
 mod count;
+pub mod examine;
 mod inspect;
 mod intake;
 mod link;
