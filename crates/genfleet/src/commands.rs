@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod enqueue;
 pub mod events;
 pub mod health;
+pub mod load;
 pub mod run;
 pub mod schema;
 pub mod show;

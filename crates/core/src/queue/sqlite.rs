@@ -154,6 +154,11 @@ impl SqliteQueue {
         self.reader.read(move |connection| inspect::events(connection, sequence, limit)).await
     }
 
+    /// The sequence of the last event; 0 where there is none.
+    pub async fn events_end(&self) -> Result<i64, QueueError> {
+        self.reader.read(inspect::events_end).await
+    }
+
     /// Waits until there may be new events: until one is added, or for 200 ms. To be called in a loop with
     /// [`Self::events_after`].
     pub async fn event_published(&self) {

@@ -13,7 +13,7 @@ use genfleet_core::{
 };
 
 use super::{
-    Options,
+    Options, consumer_timeout,
     finding::{Finding, some},
     management::{self, Seen},
     memory, version,
@@ -42,8 +42,9 @@ pub async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
         findings.push(largest_message(&examiner.takes(MAX_BODY_BYTES).await));
         examiner.close().await;
     }
-    if let Some(seen) = seen {
-        findings.extend(seen.judge(&settings.prefix, options.worker.attempt_timeout));
+    match seen {
+        Some(seen) => findings.extend(seen.judge(&settings.prefix, options.worker.attempt_timeout)),
+        None => findings.push(consumer_timeout::judge(&settings.prefix, &[], &[], options.worker.attempt_timeout)),
     }
     findings.push(memory::check(&options.worker, kinds));
     findings
@@ -61,6 +62,7 @@ fn reached(dialled: Vec<Dialled>) -> (Vec<Finding>, Option<Examiner>) {
                 first.get_or_insert(examiner);
             }
             Err(why) => {
+                let why = why.strip_prefix(&format!("{shown}: ")).unwrap_or(&why).to_owned();
                 let remedy = remedy_of(&why);
                 findings.push(if any {
                     Finding::warning(CHECK, &shown, &why, format!("{remedy}; the other hosts are used meanwhile"))

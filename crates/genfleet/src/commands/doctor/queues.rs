@@ -60,7 +60,10 @@ pub fn replicas(wanted: &Topology, seen: &[SeenQueue], nodes: &[Node]) -> Vec<Fi
     let names = |wanted: &dyn Fn(&SeenQueue) -> bool| -> Vec<String> {
         ours.iter().filter(|queue| wanted(queue)).map(|queue| queue.name.clone()).collect()
     };
-    let enough = nodes.len().min(REPLICAS);
+    // Who may not see the nodes sees those that have members.
+    let with_members: std::collections::BTreeSet<_> = ours.iter().flat_map(|queue| &queue.members).collect();
+    let nodes = nodes.len().max(with_members.len());
+    let enough = nodes.min(REPLICAS);
     let still = names(&|queue| queue.online.len() * 2 <= queue.members.len() && !queue.members.is_empty());
     let degraded = names(&|queue| queue.online.len() < queue.members.len() && !still.contains(&queue.name));
     let few = names(&|queue| queue.members.len() < enough);
@@ -79,13 +82,13 @@ pub fn replicas(wanted: &Topology, seen: &[SeenQueue], nodes: &[Node]) -> Vec<Fi
         ));
     }
     if !few.is_empty() {
-        let found = format!("fewer than {enough} members on {} nodes: {}", nodes.len(), some(&few));
+        let found = format!("fewer than {enough} members on {nodes} nodes: {}", some(&few));
         let remedy = "rabbitmq-queues grow NODE all --queue-pattern '^genfleet\\.', for each node that lacks them";
         findings.push(Finding::warning(CHECK, looked_at, found, remedy));
     }
     if findings.is_empty() && !ours.is_empty() {
         let least = ours.iter().map(|queue| queue.members.len()).min().unwrap_or(0);
-        let found = format!("{} queues of {least} members or more, all there, on {} nodes", ours.len(), nodes.len());
+        let found = format!("{} queues, members of each: {least} or more, all there; nodes: {nodes}", ours.len());
         findings.push(Finding::ok(CHECK, looked_at, found));
     }
     findings
