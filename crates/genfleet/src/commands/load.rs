@@ -49,7 +49,9 @@ mod summary;
 /// Jobs where neither a number nor a duration is given.
 const DEFAULT_JOBS: u32 = 1_000;
 const MOST_JOBS: u32 = 10_000_000;
-/// Between two looks at whether the broker is there.
+/// How long a broker that is away is waited for at the start.
+const REACH: Duration = Duration::from_secs(30);
+/// Between two looks at whether it is there.
 const LOOK: Duration = Duration::from_millis(50);
 /// Between two looks at what came.
 const SHOW: Duration = Duration::from_millis(200);
@@ -174,7 +176,7 @@ async fn load(options: &Options, plan: Plan, source: Source, run: &str) -> anyho
     let queue =
         options.queue.open("genfleet load", Role::Tool, clock).map_err(|error| ConfigError::new(error.to_string()))?;
     // The topology first: who follows binds to the exchange of the events.
-    reach(&queue, options.timeout).await?;
+    reach(&queue).await?;
     let (told, mut reports) = mpsc::channel(1_000);
     let follower = Follower::begin(&queue, &options.queue, run, told.clone()).await?;
     let requests_before = sim::received(options.sim_url.as_deref()).await?;
@@ -229,8 +231,8 @@ async fn until_then(instant: Option<Instant>) {
 }
 
 /// Waits until the queue takes publications.
-async fn reach(queue: &Queue, patience: Duration) -> anyhow::Result<()> {
-    let until = Instant::now() + patience;
+async fn reach(queue: &Queue) -> anyhow::Result<()> {
+    let until = Instant::now() + REACH;
     loop {
         let problems = queue.health().problems;
         if problems.is_empty() {

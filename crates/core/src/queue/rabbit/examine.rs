@@ -26,6 +26,8 @@ use crate::queue::{
 
 /// Looking at the whole topology of a healthy broker takes a fraction of a second.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A message is taken within milliseconds, or, by a broker with an alarm, not at all.
+const MESSAGE: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// One host, and what came of dialling it.
@@ -91,11 +93,11 @@ impl Examiner {
     /// Publishes `bytes` to the default exchange under a key that no queue has: the broker hands it back, unless it is
     /// too large. To be asked last: a broker with an alarm says nothing more on a connection that has published.
     pub async fn takes(&self, bytes: usize) -> Takes {
-        match timeout(PATIENCE, self.try_message(bytes)).await {
+        match timeout(MESSAGE, self.try_message(bytes)).await {
             Ok(Ok(())) => Takes::Yes,
             Ok(Err(error)) if is_precondition(&error) => Takes::No(why(&error)),
             Ok(Err(error)) => Takes::Unknown(why(&error)),
-            Err(_) => Takes::Unknown(format!("no answer within {PATIENCE:?}; a broker with an alarm takes nothing")),
+            Err(_) => Takes::Unknown(format!("no answer within {MESSAGE:?}; a broker with an alarm takes nothing")),
         }
     }
 

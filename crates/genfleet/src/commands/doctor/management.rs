@@ -166,7 +166,8 @@ impl Seen {
             vec![feature_flags::judge(flags)]
         }));
         findings.extend(judged("broker.bindings", "the bindings", &self.bindings, |seen| {
-            vec![bindings::judge(&wanted, seen)]
+            let queues = self.queues.as_deref().unwrap_or_default();
+            vec![bindings::judge(&wanted, seen, &queues.iter().map(SeenQueue::name).collect())]
         }));
         findings.extend(judged("broker.policies", "the policies", &self.policies, |user| {
             let operator = self.operator_policies.as_deref().unwrap_or_default();

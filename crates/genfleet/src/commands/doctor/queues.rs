@@ -26,6 +26,12 @@ pub struct SeenQueue {
     online: Vec<String>,
 }
 
+impl SeenQueue {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// What is there with other arguments than it should have.
 pub fn differences(wanted: &Topology, seen: &[SeenQueue]) -> Vec<String> {
     ours(wanted, seen).flat_map(|(wanted, seen)| differing(wanted, seen)).collect()
