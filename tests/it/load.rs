@@ -33,7 +33,7 @@ async fn every_job_is_followed_to_its_event_and_measured() {
     assert_eq!((&told["unfinished"], &told["unconfirmed"], &told["duplicates"]), (&0.into(), &0.into(), &0.into()));
     assert_eq!(simulator.purged().len(), 5000, "each job purged a path of its own");
     let received = told["apiRequests"].as_u64().unwrap();
-    assert!(received as usize >= purge_requests(&simulator), "{told}");
+    assert!(received >= purge_requests(&simulator) as u64, "{told}");
     assert!(told["requestsPerJob"].as_f64().unwrap() >= 1.0 && told["requestsAreShared"] == true, "{told}");
     let latency = |rank: &str| told["latencyMs"][rank].as_u64().unwrap();
     assert!(latency("p50") <= latency("p90") && latency("p90") <= latency("p99") && latency("p99") <= latency("max"));
@@ -75,7 +75,8 @@ async fn failures_are_told_by_code_and_a_file_is_used_in_turn() {
     simulator.set_faults(vec!["status=400,body-contains=/refused".parse().unwrap()]);
     let purger = worker("purger", broker, &prefix, &simulator).start();
     purger.wait_ready(seconds(30)).await;
-    let corpus = "{\"paths\":[\"/taken/{n}\"]}\n{\"kind\":\"cdn.purge\",\"payload\":{\"paths\":[\"/refused/{n}\"]}}\n";
+    let corpus =
+        "{\"paths\":[\"/taken/{number}\"]}\n{\"kind\":\"cdn.purge\",\"payload\":{\"paths\":[\"/refused/{number}\"]}}\n";
     let launch = load(broker, &prefix, &["cdn.purge", "--jobs", "10", "--yes", "--file", "-"]).stdin(corpus);
     let (code, told) = ended(&launch.start()).await;
     assert_eq!((code, &told["succeeded"], &told["failed"]), (0, &5.into(), &5.into()), "{told}");

@@ -29,6 +29,10 @@ pub struct Options {
     /// How long it may take to answer
     #[arg(long, default_value = "5s", value_parser = positive_duration, value_name = "DURATION")]
     timeout: Duration,
+
+    /// Answers are JSON in any case; for symmetry with the other commands
+    #[arg(long)]
+    json: bool,
 }
 
 /// Prints the answer; exit 1 where there is none, or another than 2xx.

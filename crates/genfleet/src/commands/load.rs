@@ -74,7 +74,7 @@ pub struct Options {
     #[arg(long, value_parser = positive_duration, value_name = "DURATION")]
     duration: Option<Duration>,
 
-    /// The payload of each job, as JSON; in its texts {n}, {run} and {uuid} are replaced [default: a valid one of the
+    /// The payload of each job, as JSON; in its texts {number}, {run} and {uuid} are replaced [default: a valid one of the
     /// kind, unique for each job]
     #[arg(long, value_name = "JSON", conflicts_with = "file")]
     payload: Option<String>,
@@ -107,7 +107,7 @@ pub struct Options {
 pub const EXAMPLES: &str = "Examples:
   genfleet load cdn.purge --jobs 10000 --yes                    as fast as it goes
   genfleet load file.scan --rate 50 --duration 5m               at a pace, for a while
-  genfleet load cdn.purge --payload '{\"paths\":[\"/try/{n}\"]}'    with payloads of one's own";
+  genfleet load cdn.purge --payload '{\"paths\":[\"/try/{number}\"]}'    with payloads of one's own";
 
 /// Makes the jobs, waits for their events and tells what came of them; exit 1 where a job has no event.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {

@@ -6,7 +6,7 @@ use rustix::fs::{statfs, statvfs};
 
 use super::finding::{Finding, size};
 
-/// By the numbers that Linux gives them: NFS, SMB, SMB2, CIFS, 9p, FUSE (sshfs and the like), Ceph, AFS, Lustre.
+/// By the numbers that Linux gives them: NFS, SMB, SMB2, CIFS, 9p, Ceph, AFS, Lustre.
 const NETWORK: [(u64, &str); 8] = [
     (0x6969, "NFS"),
     (0x517b, "SMB"),
@@ -47,9 +47,9 @@ fn judge(check: &'static str, looked_at: String, free: u64, wanted: u64) -> Find
 
 /// Warns where `folder` lies on another machine.
 pub fn network(check: &'static str, folder: &Path) -> Option<Finding> {
-    // What is signed on one architecture is not on another; the lower half says it all.
-    #[expect(clippy::cast_sign_loss, clippy::cast_possible_wrap, reason = "a magic number, not a quantity")]
-    let kind = statfs(folder).ok()?.f_type as i64 as u64 & 0xffff_ffff;
+    // Signed on some machines and not on others, of 32 bits or 64: the lower half says it all.
+    #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast, reason = "a magic number, not a quantity")]
+    let kind = statfs(folder).ok()?.f_type as u64 & 0xffff_ffff;
     let (_, name) = NETWORK.into_iter().find(|(number, _)| *number == kind)?;
     let found = format!("{name}, a network file system: its locks and syncs are not to be relied on");
     let remedy = "put it on a local disk: two workers could work one store, or a power cut lose what was told as done";

@@ -81,7 +81,7 @@ impl Management {
         let addresses = settings.addresses()?;
         let queue = addresses.first().context("the queue's address names no host")?;
         let given = options.management()?;
-        let base = match &given {
+        let mut base = match &given {
             Some(given) => given_base(given.expose_secret())?,
             None => guessed_base(queue)?,
         };
@@ -89,12 +89,12 @@ impl Management {
         let named = !base.username().is_empty();
         let user = if named { decoded(base.username()) } else { queue.user.clone() };
         let password = if named { decoded(base.password().unwrap_or_default()).into() } else { queue.password.clone() };
-        let mut bare = base;
-        let _ = bare.set_username("");
-        let _ = bare.set_password(None);
+        // From here on it can be shown.
+        let _ = base.set_username("");
+        let _ = base.set_password(None);
         Ok(Self {
             client: client(options)?,
-            base: bare,
+            base,
             user,
             password,
             virtual_host: queue.virtual_host.clone(),

@@ -1,5 +1,5 @@
 //! Policies and operator policies that apply to our queues and would weaken them. What each key does to each sort of
-//! queue is data, in [`weakening`]; which policy applies is RabbitMQ's rule: of those that match, the one of the highest
+//! queue is data, in [`weakening`]; which policy applies is the broker's rule: of those that match, the one of the highest
 //! priority, one of users and one of operators.
 
 use std::collections::BTreeMap;
@@ -105,19 +105,14 @@ pub fn lowest(user: &[Policy], operator: &[Policy], queue: &str, key: &str) -> O
 fn readable(policies: &[Policy], author: Author) -> (Vec<(Regex, &Policy)>, Vec<Finding>) {
     let (mut readable, mut findings) = (Vec::new(), Vec::new());
     for policy in policies.iter().filter(|policy| ["all", "queues", "quorum_queues"].contains(&&*policy.apply_to)) {
-        match Regex::new(&policy.pattern) {
-            Ok(pattern) => readable.push((pattern, policy)),
-            Err(_) => {
-                let found = format!(
-                    "{} {} has a pattern that cannot be read here: {}",
-                    author.word(),
-                    policy.name,
-                    policy.pattern
-                );
-                let remedy = "look whether it applies: rabbitmqctl list_queues name policy operator_policy";
-                findings.push(Finding::warning(CHECK, "the policies on our queues", found, remedy));
-            }
-        }
+        let Ok(pattern) = Regex::new(&policy.pattern) else {
+            let (author, Policy { name, pattern, .. }) = (author.word(), policy);
+            let found = format!("{author} {name} has a pattern that cannot be read here: {pattern}");
+            let remedy = "look whether it applies: rabbitmqctl list_queues name policy operator_policy";
+            findings.push(Finding::warning(CHECK, "the policies on our queues", found, remedy));
+            continue;
+        };
+        readable.push((pattern, policy));
     }
     (readable, findings)
 }

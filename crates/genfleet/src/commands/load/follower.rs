@@ -51,12 +51,12 @@ impl Follower {
         let task = match queue {
             Queue::Sqlite(store) => {
                 let begin = store.events_end().await?;
-                tokio::spawn(teller.from_store(store.clone(), begin))
+                tokio::spawn(teller.follow_store(store.clone(), begin))
             }
             Queue::Rabbit(_) => {
                 let settings = options.rabbit("genfleet load")?;
                 let following = Following::begin(settings.clone()).await?;
-                tokio::spawn(teller.from_broker(following, settings))
+                tokio::spawn(teller.follow_broker(following, settings))
             }
         };
         Ok(Self { task })
@@ -74,7 +74,7 @@ struct Teller {
 }
 
 impl Teller {
-    async fn from_store(self, store: SqliteQueue, mut sequence: i64) {
+    async fn follow_store(self, store: SqliteQueue, mut sequence: i64) {
         loop {
             let events = match store.events_after(sequence, PAGE).await {
                 Ok(events) => events,
@@ -92,12 +92,12 @@ impl Teller {
         }
     }
 
-    async fn from_broker(self, mut following: Following, settings: RabbitSettings) {
+    async fn follow_broker(self, mut following: Following, settings: RabbitSettings) {
         loop {
             let going_on = match following.next().await {
                 Followed::Event(event) => self.event(&event).await,
                 Followed::Lost(reason) => self.warn(format!("{reason}; going on once the broker is back")).await,
-                Followed::Back => self.from_window(&settings).await,
+                Followed::Back => self.out_of_window(&settings).await,
             };
             if going_on.is_none() {
                 return;
@@ -106,7 +106,7 @@ impl Teller {
     }
 
     /// What happened while nobody followed, and before.
-    async fn from_window(&self, settings: &RabbitSettings) -> Option<()> {
+    async fn out_of_window(&self, settings: &RabbitSettings) -> Option<()> {
         loop {
             match self.window(settings).await {
                 Ok(events) => {

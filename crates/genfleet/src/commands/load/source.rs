@@ -85,7 +85,10 @@ impl Source {
             [] => self.made_up(number, own),
             templates => {
                 let mut payload = templates[number as usize % templates.len()].clone();
-                fill(&mut payload, &[("{n}", &number.to_string()), ("{run}", &self.run), ("{uuid}", &own.to_string())]);
+                fill(
+                    &mut payload,
+                    &[("{number}", &number.to_string()), ("{run}", &self.run), ("{uuid}", &own.to_string())],
+                );
                 payload
             }
         };
@@ -178,9 +181,9 @@ mod tests {
             let source = Source::new(kind, "abcd1234", None, None).unwrap();
             let made: Vec<Made> = [0, 1, 255, 256, 65_535, 70_000].map(|number| source.make(number)).into();
             for job in &made {
-                let checked = checker.check(kind, &job.body, None).unwrap();
-                assert!(checked.is_ok(), "{kind}: {checked:?}");
-                assert_eq!(checked.unwrap().id.to_string(), job.id);
+                let taken = checker.check(kind, &job.body, None).unwrap();
+                assert!(taken.is_ok(), "{kind}: {taken:?}");
+                assert_eq!(taken.unwrap().id.to_string(), job.id);
             }
             let payload = |job: &Made| serde_json::from_slice::<Value>(&job.body).unwrap()["payload"].to_string();
             assert_ne!(payload(&made[0]), payload(&made[1]), "{kind}");
@@ -189,7 +192,8 @@ mod tests {
 
     #[test]
     fn the_places_of_a_template_are_filled() {
-        let source = Source::new(Kind::CdnPurge, "run1", Some(r#"{"paths":["/{run}/{n}","/same"]}"#), None).unwrap();
+        let source =
+            Source::new(Kind::CdnPurge, "run1", Some(r#"{"paths":["/{run}/{number}","/same"]}"#), None).unwrap();
         let made: Value = serde_json::from_slice(&source.make(7).body).unwrap();
         assert_eq!(made["payload"]["paths"], json!(["/run1/7", "/same"]));
         assert_eq!(made["id"], "load-run1-7");

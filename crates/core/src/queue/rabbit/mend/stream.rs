@@ -49,8 +49,10 @@ impl Mended {
     }
 
     fn greeted(&self, payload: &[u8]) {
-        if self.greeting.get().is_none() {
-            Greeting::read(payload).into_iter().for_each(|greeting| drop(self.greeting.set(greeting)));
+        if self.greeting.get().is_none()
+            && let Some(greeting) = Greeting::read(payload)
+        {
+            let _ = self.greeting.set(greeting);
         }
     }
 }

@@ -105,7 +105,7 @@ fn length(class: Class, value: u64, window: u64) -> Option<(Level, String)> {
 fn overflow(class: Class, value: &str) -> Option<(Level, String)> {
     match class {
         Class::Door | Class::Begun | Class::Delay(_) => (value != "reject-publish")
-            .then(|| failed("it wins over the queue's own: a full queue drops jobs, and dead letters can be lost")),
+            .then(|| failed("it wins over the queue's own: a full queue gives up its oldest jobs without an event, and dead letters can be lost")),
         Class::Window => (value != "drop-head").then(|| failed("a full window refuses events, so that no job can end")),
         Class::Shelf => None,
     }
