@@ -80,9 +80,10 @@ async fn a_healthy_broker_is_well_and_a_policy_an_alarm_and_a_wrong_argument_are
     let purger = worker("purger", &broker, &prefix, &simulator).start();
     purger.wait_ready(seconds(30)).await;
     let admin = purger.admin_addr(seconds(10)).await;
+    let audit = purger.directory().join("genfleet-audit-purger.jsonl").display().to_string();
     // The management API is told of new queues a moment later.
     let healthy = eventually(seconds(60), "all is well", async || {
-        let told = asked(look().env("GENFLEET_ADMIN_ADDR", &admin)).await;
+        let told = asked(look().env("GENFLEET_ADMIN_ADDR", &admin).env("GENFLEET_AUDIT_LOG", &audit)).await;
         (told.code == 0).then_some(told)
     })
     .await;
@@ -108,6 +109,7 @@ async fn a_healthy_broker_is_well_and_a_policy_an_alarm_and_a_wrong_argument_are
         assert_eq!(healthy.level(check), "ok", "{check} in {:#}", healthy.report);
     }
     healthy.assert_found("admin.port", "ok", &["ready"]);
+    healthy.assert_found("audit.file", "ok", &["a process writes it now"]);
 
     let weak = r#"{"message-ttl":60000,"queue-leader-locator":"balanced"}"#;
     broker.ctl(&["set_policy", "--apply-to", "queues", "weak", &format!("^{}\\.jobs", &*prefix), weak]).await;

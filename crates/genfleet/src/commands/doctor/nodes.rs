@@ -132,6 +132,7 @@ mod tests {
 
     #[test]
     fn a_node_that_is_down_tells_little_and_that_is_enough() {
+        assert_eq!(levels(include_str!("samples/nodes-one-down.json")), [Level::Warning]);
         assert_eq!(levels(r#"[{"name":"rabbit@two","running":false,"disk_free":"NaN"}]"#), [Level::Warning]);
     }
 }
