@@ -68,6 +68,22 @@ async fn stopped_on_the_way_it_tells_what_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_restarts_in_the_middle_costs_no_event() {
+    let Some(mut broker) = Broker::private().await else { return };
+    let prefix = Prefix::on(&broker);
+    let simulator = simulator().await;
+    let purger = worker("purger", &broker, &prefix, &simulator).start();
+    purger.wait_ready(seconds(30)).await;
+    let process = load(&broker, &prefix, &["cdn.purge", "--jobs", "3000", "--rate", "300", "--yes"]).start();
+    eventually(seconds(60), "a part of the jobs is done", async || simulator.purged().len() > 500).await;
+    broker.stop().await;
+    broker.start().await;
+    let (code, told) = ended(&process).await;
+    assert_eq!((code, &told["published"], &told["unfinished"]), (0, &3000.into(), &0.into()), "{told}");
+    assert!(process.stderr().contains("going on once the broker is back"), "{}", process.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn failures_are_told_by_code_and_a_file_is_used_in_turn() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);

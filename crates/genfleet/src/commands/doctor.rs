@@ -33,6 +33,7 @@ mod broker;
 mod clock;
 mod consumer_timeout;
 mod disk;
+mod exchanges;
 mod feature_flags;
 mod finding;
 mod genesys;

@@ -20,7 +20,7 @@ use genfleet_core::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 use uuid::Uuid;
 
@@ -53,6 +53,8 @@ const MOST_JOBS: u32 = 10_000_000;
 const REACH: Duration = Duration::from_secs(30);
 /// Between two looks at whether it is there.
 const LOOK: Duration = Duration::from_millis(50);
+/// How long confirms are waited for once nothing more is sent.
+const LAST_MOMENT: Duration = Duration::from_secs(2);
 /// Between two looks at what came.
 const SHOW: Duration = Duration::from_millis(200);
 
@@ -203,6 +205,11 @@ async fn load(options: &Options, plan: Plan, source: Source, run: &str) -> anyho
     };
     publisher.stop();
     follower.stop();
+    // What the queue still confirms of what is under way.
+    let until = Instant::now() + LAST_MOMENT;
+    while let Ok(Some(report)) = timeout_at(until, reports.recv()).await {
+        take(report, &mut ledger)?;
+    }
     progress.done();
     let requests_after = sim::received(options.sim_url.as_deref()).await?;
     queue.close().await;

@@ -19,6 +19,7 @@ use super::{
     Options,
     bindings::{self, SeenBinding},
     clock, consumer_timeout,
+    exchanges::{self, SeenExchange},
     feature_flags::{self, FeatureFlag},
     finding::Finding,
     nodes::{self, Node},
@@ -49,6 +50,7 @@ pub struct Seen {
     policies: Result<Vec<Policy>, String>,
     operator_policies: Result<Vec<Policy>, String>,
     queues: Result<Vec<SeenQueue>, String>,
+    exchanges: Result<Vec<SeenExchange>, String>,
     bindings: Result<Vec<SeenBinding>, String>,
 }
 
@@ -111,6 +113,7 @@ impl Management {
             policies: told(self.get(&["policies", host]).await),
             operator_policies: told(self.get(&["operator-policies", host]).await),
             queues: told(self.get(&["queues", host, columns]).await),
+            exchanges: told(self.get(&["exchanges", host]).await),
             bindings: told(self.get(&["bindings", host]).await),
         }
     }
@@ -151,9 +154,10 @@ impl Management {
 }
 
 impl Seen {
-    /// What differs from `wanted`; `None` where the queues could not be looked at.
+    /// What differs from `wanted`; `None` where queues and exchanges could not be looked at.
     pub fn differences(&self, wanted: &Topology) -> Option<Vec<String>> {
-        self.queues.as_ref().ok().map(|seen| queues::differences(wanted, seen))
+        let (queues, exchanges) = (self.queues.as_ref().ok()?, self.exchanges.as_ref().ok()?);
+        Some([exchanges::differences(wanted, exchanges), queues::differences(wanted, queues)].concat())
     }
 
     /// Everything that is not the topology's arguments.

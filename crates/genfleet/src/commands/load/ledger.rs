@@ -34,6 +34,8 @@ struct Entry {
     sent: Option<u32>,
     confirmed: bool,
     event: Option<Uuid>,
+    /// Known from past events: the same one may still come by itself, and is no repeat then.
+    found: bool,
     took: u32,
     ran: Option<u32>,
     queued: Option<u32>,
@@ -146,7 +148,10 @@ impl Ledger {
         let now = self.since_began(at);
         let Some(entry) = number.and_then(|number| self.entry(number)) else { return };
         match entry.event {
-            Some(id) if id == ended.id => self.duplicates += 1,
+            Some(id) if id == ended.id => {
+                let foreseen = std::mem::take(&mut entry.found);
+                self.duplicates += u32::from(!foreseen);
+            }
             Some(_) => self.contradictions += 1,
             None => {
                 entry.event = Some(ended.id);
@@ -166,10 +171,13 @@ impl Ledger {
 
     /// An event was found among past ones: it counts where none came before.
     pub fn found(&mut self, ended: &Ended, at: Instant) {
-        let number = ended.subject.strip_prefix(&self.prefix).and_then(|number| number.parse().ok());
+        let number: Option<u32> = ended.subject.strip_prefix(&self.prefix).and_then(|number| number.parse().ok());
         let known = number.and_then(|number| self.entry(number)).is_none_or(|entry| entry.event == Some(ended.id));
         if !known {
             self.ended(ended, at);
+            if let Some(entry) = number.and_then(|number| self.entry(number)) {
+                entry.found = true;
+            }
         }
     }
 
@@ -267,7 +275,10 @@ mod tests {
         assert_eq!(ledger.codes()["rejected"], 1);
         ledger.found(&ended(0, 1, "succeeded"), later);
         ledger.found(&ended(2, 3, "succeeded"), later);
-        assert!(ledger.is_complete() && ledger.repeats() == (1, 1), "what is found again is no repeat");
+        ledger.ended(&ended(2, 3, "succeeded"), later);
+        assert!(ledger.is_complete() && ledger.repeats() == (1, 1), "what is found as well is no repeat");
+        ledger.ended(&ended(2, 3, "succeeded"), later);
+        assert_eq!(ledger.repeats(), (2, 1));
         assert!(ledger.latencies()[0].is_some() && ledger.latencies()[2].is_none());
     }
 
