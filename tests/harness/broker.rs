@@ -2,7 +2,10 @@
 
 use tokio::sync::OnceCell;
 
-use crate::{node::Node, skip};
+use crate::{
+    node::{Node, Plugins},
+    skip,
+};
 
 /// The shared broker's URL, set by `tests/run` (or by hand, to use any broker).
 const URL_VARIABLE: &str = "GENFLEET_TEST_AMQP_URL";
@@ -29,7 +32,21 @@ impl Broker {
             skip("it needs a RabbitMQ of its own, and none is installed here");
             return None;
         }
-        Some(Self::own().await)
+        Some(Self::own(Plugins::None).await)
+    }
+
+    /// As [`private`](Self::private), with the management API.
+    pub async fn private_with_management() -> Option<Self> {
+        if !Node::available() {
+            skip("it needs a RabbitMQ of its own with the management API, and none is installed here");
+            return None;
+        }
+        Some(Self::own(Plugins::Management).await)
+    }
+
+    /// Where its management API is, with user and password.
+    pub fn management_url(&self) -> &str {
+        self.node.as_ref().and_then(Node::management).expect("Broker::private_with_management() has one")
     }
 
     /// Where to connect: an AMQP URL with user, password and vhost.
@@ -64,11 +81,11 @@ impl Broker {
             return Self { url, node: None };
         }
         assert!(Node::available(), "no RabbitMQ to test with: tests/run installs and starts it");
-        Self::own().await
+        Self::own(Plugins::None).await
     }
 
-    async fn own() -> Self {
-        let node = Node::start_new().await;
+    async fn own(plugins: Plugins) -> Self {
+        let node = Node::start_new(plugins).await;
         Self { url: node.url().to_owned(), node: Some(node) }
     }
 

@@ -18,6 +18,13 @@ const GUARDIAN: &str = r#"cat >/dev/null
 for pid in "$0"/*.pid; do [ -e "$pid" ] && kill -KILL "$(cat "$pid")"; done
 rm -rf "$0""#;
 
+/// What a node can do beside AMQP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plugins {
+    None,
+    Management,
+}
+
 /// A node with its own ports, cookie, data and epmd. Dropped: killed by pid, its folder removed.
 pub(crate) struct Node {
     beam: Option<Ended>,
@@ -25,6 +32,7 @@ pub(crate) struct Node {
     _guardian: Guardian,
     directory: PathBuf,
     url: String,
+    management: Option<String>,
 }
 
 impl Node {
@@ -32,15 +40,19 @@ impl Node {
         script(&["available"]).status().is_ok_and(|status| status.success())
     }
 
-    pub(crate) async fn start_new() -> Self {
+    pub(crate) async fn start_new(plugins: Plugins) -> Self {
         let directory = fresh_directory("rabbitmq");
-        let prepared = script(&["prepare", path(&directory)]).output().expect("bash runs");
+        let wanted: &[&str] = if plugins == Plugins::Management { &["management"] } else { &[] };
+        let prepared = script(&[&["prepare", path(&directory)], wanted].concat()).output().expect("bash runs");
         assert!(prepared.status.success(), "no folder for a node: {prepared:?}");
+        let told = String::from_utf8_lossy(&prepared.stdout).into_owned();
+        let mut urls = told.lines().map(str::to_owned);
         let mut node = Self {
             _guardian: Guardian::of(&directory),
             _epmd: Ended::spawn("epmd", &directory),
             beam: None,
-            url: String::from_utf8_lossy(&prepared.stdout).trim().to_owned(),
+            url: urls.next().expect("its AMQP address"),
+            management: urls.next(),
             directory,
         };
         node.start().await;
@@ -49,6 +61,10 @@ impl Node {
 
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    pub(crate) fn management(&self) -> Option<&str> {
+        self.management.as_deref()
     }
 
     pub(crate) async fn start(&mut self) {

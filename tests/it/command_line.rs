@@ -194,7 +194,7 @@ async fn completions_are_there_for_every_shell_and_know_the_commands() {
         let process = Process::binary("genfleet").args(["completions", shell]).start();
         assert_eq!(process.wait(seconds(20)).await, 0, "{}", process.stderr());
         let script = process.stdout_lines().join("\n");
-        for known in ["redrive", "enqueue", "queue-prefix"] {
+        for known in ["redrive", "enqueue", "doctor", "load", "queue-prefix"] {
             assert!(script.contains(known), "{shell}: {known}");
         }
     }
@@ -211,7 +211,7 @@ async fn the_tool_says_what_it_is_and_what_was_meant() {
     let mistyped = Process::binary("genfleet").args(["evnts"]).start();
     assert_eq!(mistyped.wait(seconds(20)).await, 64);
     assert!(mistyped.stderr().contains("'events'"), "{}", mistyped.stderr());
-    for command in ["run", "enqueue", "validate", "events", "show", "dead", "completions"] {
+    for command in ["run", "enqueue", "validate", "events", "show", "dead", "doctor", "load", "completions"] {
         let help = Process::binary("genfleet").args([command, "--help"]).start();
         assert_eq!(help.wait(seconds(20)).await, 0);
         assert!(help.stdout_lines().join("\n").contains("Examples:\n  genfleet "), "{command}");

@@ -28,6 +28,7 @@ pub mod slow_start;
 pub mod token;
 mod traced;
 pub mod transport;
+pub mod trial;
 
 #[cfg(test)]
 mod script;

@@ -40,6 +40,27 @@ pub struct HandlerOptions {
     scan_monitor: <ScanMonitor as JobHandler>::Options,
 }
 
+/// The kinds named, or all; an error where this build has no worker for one.
+pub fn chosen(named: &[Kind]) -> Result<Vec<Kind>, ConfigError> {
+    if let Some(other) = named.iter().find(|kind| !KINDS.contains(kind)) {
+        let known = KINDS.map(Kind::as_str).join(", ");
+        return Err(ConfigError::new(format!("this build has no worker for {other}; it works {known}")));
+    }
+    Ok(if named.is_empty() { KINDS.to_vec() } else { named.to_vec() })
+}
+
+/// Jobs in flight of a kind, where nobody sets anything.
+pub fn default_concurrency(kind: Kind) -> usize {
+    let defaults = [
+        (Purger::KIND, Purger::DEFAULTS),
+        (StreamConfigurator::KIND, StreamConfigurator::DEFAULTS),
+        (ChannelProvisioner::KIND, ChannelProvisioner::DEFAULTS),
+        (VniProvisioner::KIND, VniProvisioner::DEFAULTS),
+        (ScanMonitor::KIND, ScanMonitor::DEFAULTS),
+    ];
+    defaults.into_iter().find(|(each, _)| *each == kind).map_or(0, |(_, defaults)| defaults.concurrency)
+}
+
 /// The OAuth scopes that `kinds` need.
 pub fn scopes(kinds: &[Kind]) -> Vec<(Kind, &'static [&'static str])> {
     let all: [(Kind, &'static [&'static str]); 5] = [

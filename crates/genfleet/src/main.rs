@@ -44,6 +44,12 @@ enum Command {
     /// Look at what was given up, run it again, throw it away
     #[command(subcommand, after_help = commands::dead::EXAMPLES)]
     Dead(Box<commands::dead::Command>),
+    /// Check broker, credentials, files and settings before a worker does, and say what to do
+    #[command(after_help = commands::doctor::EXAMPLES)]
+    Doctor(Box<commands::doctor::Options>),
+    /// Make many jobs at a rate or all at once, and measure what becomes of them
+    #[command(after_help = commands::load::EXAMPLES)]
+    Load(commands::load::Options),
     /// Print every exchange, queue and binding as JSON
     Topology(commands::topology::Options),
     /// Ask a process whether it is well: exit 0 where it is, 1 where not
@@ -70,6 +76,8 @@ fn main() -> ExitCode {
         Command::Schema(options) => commands::schema::run(&options),
         Command::Show(options) => commands::show::run(&options),
         Command::Dead(command) => commands::dead::run(&command),
+        Command::Doctor(options) => commands::doctor::run(&options),
+        Command::Load(options) => commands::load::run(&options),
         Command::Topology(options) => commands::topology::run(&options),
         Command::Health(options) => commands::health::run(&options),
         Command::Simulate(options) => commands::simulate::run(&options),

@@ -28,6 +28,13 @@ pub struct SimulateOptions {
     behaviour: Behaviour,
 }
 
+impl SimulateOptions {
+    /// Whether the simulator is to be talked to.
+    pub const fn wanted(&self) -> bool {
+        self.simulate
+    }
+}
+
 /// What the pretend organisation begins with: a private connection, for a job that finds its interface there. No job
 /// can make one where no gateway is reachable.
 fn furnish(simulator: &Simulator) -> anyhow::Result<()> {

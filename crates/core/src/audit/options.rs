@@ -9,6 +9,7 @@ use super::{
     file::{LogFile, open},
     names::Series,
     record::Link,
+    tail::Tail,
     writer::Writer,
 };
 use crate::{clock::SharedClock, options::ConfigError, worker::tasks::Tasks};
@@ -33,6 +34,24 @@ enum Place {
     Off,
     Stdout,
     Files(Series),
+}
+
+/// What is where facts would be written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// Nowhere.
+    Off,
+    /// On stdout.
+    Stdout,
+    /// In a file that can be written.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Whether another process writes there: one more would put its number to the name.
+        held: bool,
+        /// How its chain ends.
+        tail: Tail,
+    },
 }
 
 /// An audit that is open, before its tasks run.
@@ -78,6 +97,19 @@ impl AuditOptions {
         match self.place(default, &process(clock)) {
             Place::Off | Place::Stdout => Ok(()),
             Place::Files(series) => open::check(&series),
+        }
+    }
+
+    /// As [`check`](Self::check), and tells what is there.
+    pub fn look(&self, default: &str, clock: &SharedClock) -> Result<Looked, ConfigError> {
+        match self.place(default, &process(clock)) {
+            Place::Off => Ok(Looked::Off),
+            Place::Stdout => Ok(Looked::Stdout),
+            Place::Files(series) => {
+                open::check(&series)?;
+                let (path, held, tail) = open::look(&series)?;
+                Ok(Looked::File { path, held, tail })
+            }
         }
     }
 

@@ -10,7 +10,7 @@ const WINDOW: u64 = 64 * 1024;
 const BEGINNING: &[u8] = br#"{"action":"#;
 
 /// The end of a file.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tail {
     /// Up to the end of the last whole line, in bytes.
     pub whole: u64,

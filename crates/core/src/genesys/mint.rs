@@ -144,13 +144,8 @@ impl GenesysClient {
     }
 
     async fn mint_one(&self) -> Result<(), ApiError> {
-        let scope = Some(self.shared.mint.scope.as_str()).filter(|scope| !scope.is_empty());
         let sent = Instant::now();
-        let (mut exchange, mut answer) = self.ask(scope).await;
-        if let TokenAnswer::InvalidScope = answer {
-            debug!("the token endpoint does not know the scopes: asking without");
-            (exchange, answer) = self.ask(None).await;
-        }
+        let (exchange, answer, _) = self.ask_for_token().await;
         let (now, mut door) = (Instant::now(), self.door());
         let (result, outcome) = match answer {
             TokenAnswer::Granted(grant) => {
@@ -178,6 +173,18 @@ impl GenesysClient {
         counter!(metric::TOKEN_REFRESHES, "result" => result).increment(1);
         debug!(result, "asked for a token");
         outcome
+    }
+
+    /// Asks with the scopes of all kinds, and where they are not known once more without; whether they were taken.
+    pub(super) async fn ask_for_token(&self) -> (Result<Received, NoAnswer>, TokenAnswer, bool) {
+        let scope = Some(self.shared.mint.scope.as_str()).filter(|scope| !scope.is_empty());
+        let (exchange, answer) = self.ask(scope).await;
+        if let TokenAnswer::InvalidScope = answer {
+            debug!("the token endpoint does not know the scopes: asking without");
+            let (exchange, answer) = self.ask(None).await;
+            return (exchange, answer, false);
+        }
+        (exchange, answer, scope.is_some())
     }
 
     async fn ask(&self, scope: Option<&str>) -> (Result<Received, NoAnswer>, TokenAnswer) {

@@ -86,6 +86,18 @@ pub struct TokenGrant {
     life: Duration,
 }
 
+impl TokenGrant {
+    /// `Bearer …`, marked sensitive.
+    pub fn bearer(&self) -> &HeaderValue {
+        &self.bearer
+    }
+
+    /// How long it is good.
+    pub fn life(&self) -> Duration {
+        self.life
+    }
+}
+
 impl fmt::Debug for TokenGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenGrant").field("life", &self.life).finish_non_exhaustive()

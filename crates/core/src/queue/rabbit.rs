@@ -32,7 +32,9 @@ mod convert;
 mod counts;
 mod declare;
 mod dial;
+pub mod examine;
 mod flight;
+pub mod greeting;
 mod headers;
 mod health;
 pub mod inspect;
@@ -52,7 +54,7 @@ mod shown;
 mod tests;
 
 pub use self::{
-    settings::{ClientIdentity, RabbitSettings, TopologyMode},
+    settings::{BrokerAddress, ClientIdentity, RabbitSettings, TopologyMode},
     settle::Settler,
 };
 

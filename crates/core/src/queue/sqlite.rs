@@ -29,6 +29,7 @@ mod change;
 mod claim;
 mod command;
 mod count;
+pub mod examine;
 mod inspect;
 mod intake;
 mod link;
@@ -151,6 +152,11 @@ impl SqliteQueue {
     /// The first `limit` events after `sequence`; the first of all come after 0.
     pub async fn events_after(&self, sequence: i64, limit: usize) -> Result<Vec<StoredEvent>, QueueError> {
         self.reader.read(move |connection| inspect::events(connection, sequence, limit)).await
+    }
+
+    /// The sequence of the last event; 0 where there is none.
+    pub async fn events_end(&self) -> Result<i64, QueueError> {
+        self.reader.read(inspect::events_end).await
     }
 
     /// Waits until there may be new events: until one is added, or for 200 ms. To be called in a loop with

@@ -65,7 +65,7 @@ pub fn usage_error(error: &ConfigError) -> ExitCode {
 pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item = OsString>) -> Result<P, ExitCode> {
     let arguments: Vec<OsString> = arguments.collect();
     if arguments.iter().any(|argument| has_password(&argument.to_string_lossy())) {
-        let told = "a password in the arguments can be read by everybody on this machine: set GENFLEET_QUEUE_URL, or GENFLEET_QUEUE_URL_FILE to a file with the URL";
+        let told = "a password in the arguments can be read by everybody on this machine: set GENFLEET_QUEUE_URL (of the management API: GENFLEET_MANAGEMENT_URL), or GENFLEET_QUEUE_URL_FILE to a file with the URL";
         return Err(usage_error(&ConfigError::new(told)));
     }
     let ends = if exports_traces(&command) { format!("{SECRETS}\n\n{TRACES}") } else { SECRETS.to_owned() };
@@ -90,10 +90,12 @@ const TRACES: &str = "Traces, where OTEL_EXPORTER_OTLP_ENDPOINT is set (http://H
 what OpenTelemetry says: OTEL_EXPORTER_OTLP_HEADERS (or …_HEADERS_FILE), OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES,
 OTEL_TRACES_SAMPLER, OTEL_SDK_DISABLED, …";
 
-/// Whether an argument is a broker's address with a password, whatever else is wrong with it.
+/// Whether an argument is the address of a broker, or of its management API, with a password, whatever else is wrong
+/// with it.
 fn has_password(argument: &str) -> bool {
-    let value = argument.strip_prefix("--queue-url=").unwrap_or(argument);
-    let is_address = ["amqp://", "amqps://"].iter().any(|scheme| value.starts_with(scheme));
+    let assigned = ["--queue-url=", "--management-url="].iter().find_map(|flag| argument.strip_prefix(flag));
+    let value = assigned.unwrap_or(argument);
+    let is_address = ["amqp://", "amqps://", "http://", "https://"].iter().any(|scheme| value.starts_with(scheme));
     let authorities = value.split("://").skip(1).filter_map(|rest| rest.split(['/', '?']).next());
     is_address
         && authorities
@@ -185,9 +187,12 @@ mod tests {
         assert!(has_password("amqps://user:secret@host/vhost"));
         assert!(has_password("amqp://user:secret@one:5672,two:5672/v"));
         assert!(has_password("amqp://one,amqp://user:secret@two"));
+        assert!(has_password("--management-url=http://user:secret@host:15672"));
+        assert!(has_password("https://user:secret@host"));
         assert!(!has_password("amqp://one:5672,two:5672/v"));
         assert!(!has_password(r#"{"paths":["/a?amqp://user:secret@b"]}"#));
         assert!(!has_password("amqp://user@host"));
+        assert!(!has_password("https://host:8480/user@example"));
         assert!(!has_password("--queue-url=sqlite:jobs.db"));
     }
 }

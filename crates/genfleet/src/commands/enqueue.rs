@@ -160,6 +160,9 @@ async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()>
         Ok(Ok(())) => Ok(()),
         Ok(Err(QueueError::Configuration(told))) => Err(ConfigError::new(told).into()),
         Ok(Err(error)) => Err(error.into()),
-        Err(_) => bail!("not confirmed within {:?}: {problems}. It may or may not be on the queue", options.timeout),
+        Err(_) => bail!(
+            "not confirmed within {:?}: {problems}. It may or may not be on the queue; genfleet doctor looks closer",
+            options.timeout
+        ),
     }
 }

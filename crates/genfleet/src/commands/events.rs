@@ -76,7 +76,7 @@ async fn print(options: &Options) -> anyhow::Result<()> {
 
 async fn from_store(file: &Path, options: &Options) -> anyhow::Result<()> {
     if !file.exists() {
-        return Err(ConfigError::new(format!("no store {}", file.display())).into());
+        return Err(ConfigError::new(format!("no store {}: name one that is there", file.display())).into());
     }
     let clock: SharedClock = Arc::new(SystemClock);
     let store = SqliteQueue::open(file, Role::Tool, clock)?;

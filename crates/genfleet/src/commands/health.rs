@@ -29,6 +29,10 @@ pub struct Options {
     /// How long it may take to answer
     #[arg(long, default_value = "5s", value_parser = positive_duration, value_name = "DURATION")]
     timeout: Duration,
+
+    /// Answers are JSON in any case; for symmetry with the other commands
+    #[arg(long)]
+    json: bool,
 }
 
 /// Prints the answer; exit 1 where there is none, or another than 2xx.
@@ -44,16 +48,7 @@ impl Options {
     /// Host with port, and path.
     fn asked(&self) -> Result<(String, String), ConfigError> {
         if self.what.starts_with('/') {
-            let mut address = self.admin_addr;
-            if address.ip().is_unspecified() {
-                // What listens everywhere listens here.
-                address.set_ip(if address.is_ipv4() {
-                    [127, 0, 0, 1].into()
-                } else {
-                    std::net::Ipv6Addr::LOCALHOST.into()
-                });
-            }
-            return Ok((address.to_string(), self.what.clone()));
+            return Ok((reachable(self.admin_addr).to_string(), self.what.clone()));
         }
         let Some(rest) = self.what.strip_prefix("http://") else {
             let told =
@@ -66,7 +61,16 @@ impl Options {
     }
 }
 
-fn get(host: &str, path: &str, timeout: Duration) -> anyhow::Result<(u16, String)> {
+/// Where what listens at `address` is reached: what listens everywhere listens here.
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+    }
+    address
+}
+
+/// Status and body of a plain GET; an error where nothing answers, or no HTTP. Blocks.
+pub fn get(host: &str, path: &str, timeout: Duration) -> anyhow::Result<(u16, String)> {
     let address = host.to_socket_addrs()?.next().context("the name has no address")?;
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;

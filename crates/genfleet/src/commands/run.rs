@@ -92,6 +92,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         return Err(ConfigError::new("--audit-log -: stdout has the events; name a file, or --events FILE").into());
     }
     install_tls();
+    // Before a store is made for them.
+    for file in options.files.iter().filter(|file| *file != "-") {
+        File::open(file).with_context(|| format!("{file} cannot be read"))?;
+    }
     let store = options.store.clone().unwrap_or_else(|| PathBuf::from(default_store(&options.files[0])));
     let (mut tally, end) = block_on(batch(options, &store))?;
     tally.undelivered = if tally.complete() { block_on(left(&store))? } else { 0 };

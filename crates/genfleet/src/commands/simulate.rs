@@ -4,6 +4,7 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use genfleet_core::{options::duration, worker::shutdown::Signals};
 use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};
+use serde_json::json;
 
 use super::block_on;
 
@@ -13,6 +14,10 @@ pub struct Options {
     /// Where it listens; port 0 takes a free one
     #[arg(long, env = "GENFLEET_LISTEN", default_value = "127.0.0.1:8480", value_name = "ADDRESS")]
     listen: SocketAddr,
+
+    /// Tell where it listens as JSON
+    #[arg(long)]
+    json: bool,
 
     #[command(flatten)]
     behaviour: Behaviour,
@@ -59,7 +64,11 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     block_on(async {
         let mut signals = Signals::listen()?;
         let simulator = Simulator::start(options.behaviour.options(options.listen)).await?;
-        println!("{}", simulator.base_url());
+        if options.json {
+            println!("{}", json!({ "url": simulator.base_url() }));
+        } else {
+            println!("{}", simulator.base_url());
+        }
         eprintln!("A stand-in for Genesys Cloud listens at {0}; what it received: {0}/_sim/", simulator.base_url());
         eprintln!(
             "Point workers at it: GENESYS_BASE_URL={} GENESYS_CLIENT_ID=any GENESYS_CLIENT_SECRET=any",

@@ -22,7 +22,7 @@ use genfleet_core::{
 
 use super::block_on;
 use crate::{
-    fleet::{self, HandlerOptions, KINDS},
+    fleet::{self, HandlerOptions},
     simulated::{self, SimulateOptions},
 };
 
@@ -53,7 +53,7 @@ pub struct Options {
 
 /// Runs until it is asked to stop.
 pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
-    let kinds = chosen(&options.kinds)?;
+    let kinds = fleet::chosen(&options.kinds)?;
     if options.queue.given_url()?.is_none() {
         options.queue.queue_url = Some(QueueUrl::sqlite("genfleet.db"));
     }
@@ -88,12 +88,4 @@ pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
         }
         Ok(end.into())
     })
-}
-
-fn chosen(named: &[Kind]) -> Result<Vec<Kind>, ConfigError> {
-    if let Some(other) = named.iter().find(|kind| !KINDS.contains(kind)) {
-        let known = KINDS.map(Kind::as_str).join(", ");
-        return Err(ConfigError::new(format!("this build has no worker for {other}; it works {known}")));
-    }
-    Ok(if named.is_empty() { KINDS.to_vec() } else { named.to_vec() })
 }

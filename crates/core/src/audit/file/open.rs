@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use tracing::warn;
@@ -78,6 +78,19 @@ pub fn check(series: &Series) -> Result<(), ConfigError> {
     }
     let trial = beside(&path, &format!(".{}", std::process::id()));
     File::create_new(&trial).and_then(|_| fs::remove_file(&trial)).map_err(unusable)
+}
+
+/// The last part, whether another process writes the chain, and how it ends.
+pub fn look(series: &Series) -> Result<(PathBuf, bool, Tail), ConfigError> {
+    let unusable = |error: io::Error| unusable(series.first(), &error);
+    let path = series.part(series.last_part().map_err(unusable)?);
+    let lock = beside(series.first(), ".lock");
+    let held = lock.exists() && Lock::take(&lock).map_err(unusable)?.is_none();
+    let tail = match File::open(&path) {
+        Ok(file) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => Tail::of(&file).map_err(unusable)?,
+        _ => Tail::default(),
+    };
+    Ok((path, held, tail))
 }
 
 fn appended(path: &Path) -> io::Result<File> {

@@ -31,6 +31,7 @@ mod changes;
 mod sending;
 mod throttling;
 mod tokens;
+mod trial;
 
 const THINGS: &str = "/api/v2/things";
 const TOKEN: &str = "/oauth/token";

@@ -74,6 +74,49 @@ async fn verify(connection: &Connection, mut channel: Channel, topology: &Topolo
     Ok(channel)
 }
 
+/// What a look at the whole topology found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// Exchanges and queues that were looked for.
+    pub looked_for: usize,
+    /// Those that are not there: `queue genfleet.jobs.cdn.purge`.
+    pub missing: Vec<String>,
+    /// Those that are there with other arguments, with the broker's words.
+    pub different: Vec<String>,
+    /// Why the arguments could not be compared, where our user may not.
+    pub incomparable: Option<String>,
+}
+
+/// As [`verify`], to the end: all that is missing and all that differs. Bindings cannot be looked at over AMQP.
+pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Result<Comparison, Lost> {
+    let mut found = Comparison::default();
+    let mut channel = open(connection).await?;
+    for object in objects(topology) {
+        found.looked_for += 1;
+        let (what, name) = object.shown();
+        let Err(error) = look(object, &channel, found.incomparable.is_none()).await else { continue };
+        match soft(&error) {
+            Some(AMQPSoftError::NOTFOUND) => found.missing.push(format!("{what} {name}")),
+            Some(AMQPSoftError::PRECONDITIONFAILED) => found.different.push(format!("{what} {name}: {}", why(&error))),
+            Some(AMQPSoftError::ACCESSREFUSED) => found.incomparable = Some(why(&error)),
+            _ => return Err(format!("{what} {name}: {}", why(&error))),
+        }
+        // The broker closes a channel with every objection.
+        channel = open(connection).await?;
+    }
+    channel.close(200, "done".into()).await.map_err(|error| why(&error))?;
+    Ok(found)
+}
+
+async fn look(object: Object<'_>, channel: &Channel, comparable: bool) -> lapin::Result<()> {
+    object.declare(channel, true).await?;
+    if comparable { object.declare(channel, false).await } else { Ok(()) }
+}
+
+async fn open(connection: &Connection) -> Result<Channel, Lost> {
+    connection.create_channel().await.map_err(|error| why(&error))
+}
+
 /// Only an objection of the broker has a remedy; a connection that broke meanwhile has none.
 fn refused((what, name): (&str, &str), error: &lapin::Error) -> Lost {
     let remedy = match soft(error) {

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use url::{Host as UrlHost, Url};
 
 use super::{
-    RabbitSettings,
+    BrokerAddress, RabbitSettings,
     certificates::Certificates,
     health::Role,
     line::Line,
@@ -46,6 +46,19 @@ pub(super) struct Host {
     pub(super) shown: String,
 }
 
+impl Host {
+    fn address(&self) -> BrokerAddress {
+        let AMQPUri { scheme, authority, vhost, .. } = &self.uri;
+        BrokerAddress {
+            host: authority.host.clone(),
+            secure: *scheme == AMQPScheme::AMQPS,
+            virtual_host: vhost.clone(),
+            user: authority.userinfo.username.clone(),
+            password: authority.userinfo.password.clone().into(),
+        }
+    }
+}
+
 /// All addresses, and how to be let in.
 pub(super) struct Broker {
     hosts: Vec<Host>,
@@ -74,6 +87,16 @@ impl Broker {
         let mut hosts = self.hosts.clone();
         fastrand::shuffle(&mut hosts);
         hosts.into_iter().cycle()
+    }
+
+    /// The hosts in the order in which they were named.
+    pub(super) fn hosts(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    /// The same, taken apart.
+    pub(super) fn addresses(&self) -> Vec<BrokerAddress> {
+        self.hosts.iter().map(Host::address).collect()
     }
 
     /// One connection to `host`, named after its `role`, within 10 s.

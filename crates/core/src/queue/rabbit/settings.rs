@@ -47,7 +47,27 @@ pub struct RabbitSettings {
     pub watchdog: Duration,
 }
 
+/// One host of the broker, taken apart: for whoever speaks to it otherwise than by AMQP.
+#[derive(Clone, Debug)]
+pub struct BrokerAddress {
+    /// Name or address.
+    pub host: String,
+    /// Whether it is reached by TLS.
+    pub secure: bool,
+    /// The virtual host.
+    pub virtual_host: String,
+    /// Who logs in.
+    pub user: String,
+    /// With what.
+    pub password: SecretString,
+}
+
 impl RabbitSettings {
+    /// The hosts, in the order in which they are named.
+    pub fn addresses(&self) -> Result<Vec<BrokerAddress>, QueueError> {
+        Ok(Broker::new(self)?.addresses())
+    }
+
     /// Finds what cannot work whatever the broker's state: a wrong URL or prefix, certificates that cannot be read, a
     /// watchdog without patience. Neither connects nor needs a runtime. All who use these settings ask the same.
     pub fn check(&self) -> Result<(), QueueError> {

@@ -14,6 +14,7 @@ use crate::queue::{Destination, HeaderValue, Lane, MAX_HEADER_BYTES, Message, Se
 
 mod alone;
 mod censor;
+mod examining;
 mod inspecting;
 mod intake;
 mod loss;

@@ -165,6 +165,11 @@ pub(super) fn events(connection: &Connection, sequence: i64, limit: usize) -> ru
     all(connection, SQL, params![sequence, at_most(limit)], read)
 }
 
+/// The sequence of the last event.
+pub(super) fn events_end(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("SELECT coalesce(max(sequence), 0) FROM event")?.query_row([], |each| each.get(0))
+}
+
 /// The first `limit` dead letters after `sequence`, of one kind where one is given.
 pub(super) fn dead_letters(
     connection: &Connection,

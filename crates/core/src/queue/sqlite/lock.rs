@@ -12,7 +12,7 @@ use crate::queue::QueueError;
 
 /// The lock on the store at `path`; let go when dropped.
 pub(super) fn take(path: &Path) -> Result<File, QueueError> {
-    let lock = schema::beside(&real(path), ".lock");
+    let lock = of(path);
     let unusable = |error: std::io::Error| {
         QueueError::Configuration(format!(
             "the lock file {} cannot be used ({error}): name a store in a folder that exists and can be written",
@@ -28,6 +28,11 @@ pub(super) fn take(path: &Path) -> Result<File, QueueError> {
         ))),
         Err(TryLockError::Error(error)) => Err(unusable(error)),
     }
+}
+
+/// The lock file of the store at `path`.
+pub(super) fn of(path: &Path) -> PathBuf {
+    schema::beside(&real(path), ".lock")
 }
 
 /// Where the file really is: a store reached by two names has one lock.

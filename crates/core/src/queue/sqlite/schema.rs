@@ -82,6 +82,11 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, QueueError> {
     Ok(connection)
 }
 
+/// Whether the file that was opened to be read is a store of ours, of this version.
+pub(super) fn check_owner(path: &Path, connection: &Connection) -> Result<(), QueueError> {
+    check(path, &owner(connection).map_err(|error| refused(path, error))?)
+}
+
 /// Removes a closed store with all that belongs to it; what is not there is no error.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     let companions = COMPANIONS.map(|suffix| beside(path, suffix));

@@ -6,7 +6,7 @@ use std::{
     io,
     net::TcpStream as StdTcpStream,
     os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use async_compat::Compat;
@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
-use super::{delivery_tag, method, properties};
+use super::{super::greeting::Greeting, delivery_tag, method, properties};
 
 /// Kind, channel and length.
 const HEAD: usize = 7;
@@ -25,18 +25,35 @@ const HEADER: u8 = 2;
 /// Read from the broker at once.
 const CHUNK: usize = 64 * 1024;
 
-/// The messages that were mended, by channel and delivery tag, until somebody asks for them.
+/// The messages that were mended, by channel and delivery tag, until somebody asks for them; and what the broker said of
+/// itself, which lapin keeps to itself.
 #[derive(Clone, Debug, Default)]
-pub(in super::super) struct Mended(Arc<Mutex<HashSet<(u16, u64)>>>);
+pub(in super::super) struct Mended {
+    deliveries: Arc<Mutex<HashSet<(u16, u64)>>>,
+    greeting: Arc<OnceLock<Greeting>>,
+}
 
 impl Mended {
     /// Whether this delivery was mended; asked once.
     pub(in super::super) fn take(&self, channel: u16, tag: u64) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(channel, tag))
+        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner).remove(&(channel, tag))
+    }
+
+    /// What the broker said of itself.
+    pub(in super::super) fn greeting(&self) -> Option<&Greeting> {
+        self.greeting.get()
     }
 
     fn add(&self, channel: u16, tag: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((channel, tag));
+        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner).insert((channel, tag));
+    }
+
+    fn greeted(&self, payload: &[u8]) {
+        if self.greeting.get().is_none()
+            && let Some(greeting) = Greeting::read(payload)
+        {
+            let _ = self.greeting.set(greeting);
+        }
     }
 }
 
@@ -99,6 +116,7 @@ impl Frames {
             let channel = u16::from_be_bytes([head[1], head[2]]);
             let mended = match head[0] {
                 METHOD => {
+                    self.mended.greeted(payload);
                     if let Some(tag) = delivery_tag(payload) {
                         self.tags.insert(channel, tag);
                     }

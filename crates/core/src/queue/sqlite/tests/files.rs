@@ -3,7 +3,10 @@
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::queue::{QueueError, sqlite::schema};
+use crate::queue::{
+    QueueError,
+    sqlite::{examine::examine, schema},
+};
 
 fn refusal(folder: &Folder, role: Role) -> String {
     match SqliteQueue::open(&folder.store(), role, clock()) {
@@ -117,4 +120,33 @@ async fn a_closed_store_is_one_file_and_a_removed_one_is_none() {
     SqliteQueue::remove(&folder.store()).unwrap();
     SqliteQueue::remove(&folder.store()).unwrap();
     assert!(names().is_empty());
+}
+
+#[tokio::test]
+async fn looking_at_a_store_tells_how_it_is_and_makes_none() {
+    let folder = Folder::new();
+    assert_eq!(examine(&folder.store()).unwrap(), None);
+    assert!(!folder.store().exists());
+    let worker = folder.worker();
+    let seen = examine(&folder.store()).unwrap().unwrap();
+    assert_eq!((seen.journal.as_str(), seen.damage.as_slice(), seen.worked), ("wal", &[][..], true));
+    worker.close().await;
+    assert!(!examine(&folder.store()).unwrap().unwrap().worked);
+    folder.worker().close().await;
+    folder.raw().pragma_update(None, "user_version", 99).unwrap();
+    let error = examine(&folder.store()).unwrap_err().to_string();
+    assert!(error.contains("another version of genfleet"), "{error}");
+}
+
+#[tokio::test]
+async fn damage_is_told_in_the_words_of_the_store() {
+    let folder = Folder::new();
+    let worker = folder.worker();
+    worker.publish((0..500).map(|number| event(&number.to_string())).collect()).await.unwrap();
+    worker.close().await;
+    let mut bytes = fs::read(folder.store()).unwrap();
+    // The first page says whose it is.
+    bytes[4096..].fill(0xff);
+    fs::write(folder.store(), bytes).unwrap();
+    assert!(!examine(&folder.store()).unwrap().unwrap().damage.is_empty());
 }

@@ -1,0 +1,79 @@
+//! What the operator's tool is told of a broker, without anything being made or changed.
+
+use lapin::{
+    options::{QueueDeclareOptions, QueueDeleteOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+use super::{
+    super::examine::{Comparison, Examiner, Takes},
+    censor::{broker_under, declares_nothing},
+    *,
+};
+
+async fn examiner(rig: &Rig, url: &str) -> Examiner {
+    let dialled = Examiner::dial(&rig.settings(url, TopologyMode::Declare)).await.unwrap();
+    dialled.into_iter().next().unwrap().outcome.unwrap_or_else(|why| panic!("{why}"))
+}
+
+#[tokio::test]
+async fn a_broker_says_who_it_is_and_takes_the_largest_job() {
+    on_broker(async |rig: Rig| {
+        let examiner = examiner(&rig, &rig.url.clone()).await;
+        let greeting = examiner.greeting().unwrap();
+        assert!(!greeting.product.is_empty() && greeting.version.contains('.'), "{greeting:?}");
+        assert_eq!(soon(examiner.takes(1024 * 1024)).await, Takes::Yes);
+        examiner.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn all_that_is_missing_and_all_that_differs_is_told_at_once() {
+    on_broker(async |rig: Rig| {
+        let examiner = examiner(&rig, &rig.url.clone()).await;
+        let nothing = examiner.compare().await.unwrap();
+        assert_eq!((nothing.looked_for, nothing.missing.len()), (64, 64));
+        assert_eq!(rig.looked("events").await, None, "looking makes nothing");
+
+        let queue = rig.queue();
+        queue.publish(vec![event("a")]).await.unwrap();
+        queue.close().await;
+        let whole = examiner.compare().await.unwrap();
+        assert_eq!(whole, Comparison { looked_for: 64, ..Comparison::default() });
+
+        let (connection, channel) = rig.channel().await;
+        let name = |queue: &str| format!("{}.{queue}", rig.prefix);
+        for queue in ["dead.cdn.purge", "delay.03", "unrouted"] {
+            channel.queue_delete(name(queue).into(), QueueDeleteOptions::default()).await.unwrap();
+        }
+        let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        for queue in ["delay.03", "unrouted"] {
+            channel.queue_declare(name(queue).into(), durable, arguments.clone()).await.unwrap();
+        }
+        let found = examiner.compare().await.unwrap();
+        assert_eq!(found.missing, [format!("queue {}", name("dead.cdn.purge"))]);
+        assert_eq!(found.different.len(), 2, "{:?}", found.different);
+        connection.close(200, "".into()).await.unwrap();
+        examiner.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_who_may_declare_nothing_sees_what_is_missing_and_not_what_differs() {
+    on_broker(async |rig: Rig| {
+        let few = broker_under(declares_nothing, &rig).await;
+        let examiner = examiner(&rig, &few).await;
+        assert_eq!(examiner.compare().await.unwrap().missing.len(), 64);
+        let queue = rig.queue();
+        queue.publish(vec![event("a")]).await.unwrap();
+        let found = examiner.compare().await.unwrap();
+        assert!(found.missing.is_empty() && found.different.is_empty());
+        assert!(found.incomparable.unwrap().contains("ACCESS_REFUSED"));
+        examiner.close().await;
+    })
+    .await;
+}

@@ -1,0 +1,80 @@
+//! The admin port: whether a process of ours is there and well, or whether the port is free for one.
+
+use std::{
+    io::ErrorKind,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use super::finding::Finding;
+use crate::commands::health;
+
+const CHECK: &str = "admin.port";
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks what is there.
+pub async fn check(address: SocketAddr) -> Finding {
+    let looked_at = format!("the admin port {address}");
+    let host = health::reachable(address).to_string();
+    let asked = tokio::task::spawn_blocking(move || health::get(&host, "/readyz", PATIENCE)).await;
+    match asked {
+        Ok(Ok((status, body))) => judge(&looked_at, status, &body),
+        Ok(Err(_)) | Err(_) => free(&looked_at, address),
+    }
+}
+
+fn judge(looked_at: &str, status: u16, body: &str) -> Finding {
+    let told: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let Some(ready) = told["ready"].as_bool() else {
+        return Finding::warning(CHECK, looked_at, format!("another program answers there ({status})"), TAKEN);
+    };
+    if ready {
+        return Finding::ok(CHECK, looked_at, "a process of ours is there, and ready");
+    }
+    let reasons = told["reasons"].as_array().into_iter().flatten().filter_map(|reason| reason.as_str());
+    let reasons = reasons.collect::<Vec<_>>().join("; ");
+    let found = format!("a process of ours is there, and not ready: {reasons}");
+    Finding::failed(CHECK, looked_at, found, "see to what it names; it takes no jobs until then")
+}
+
+const TAKEN: &str = "name a free port with --admin-addr: a worker takes another one, which nobody scrapes";
+
+fn free(looked_at: &str, address: SocketAddr) -> Finding {
+    match TcpListener::bind(address) {
+        Ok(_) => Finding::ok(CHECK, looked_at, "free; no process of ours is there"),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            Finding::warning(CHECK, looked_at, "taken by something that does not answer", TAKEN)
+        }
+        Err(error) => {
+            let found = format!("cannot be listened at: {error}");
+            Finding::failed(
+                CHECK,
+                looked_at,
+                found,
+                "name an address of this machine with --admin-addr; no worker starts like this",
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::finding::Level, *};
+
+    #[test]
+    fn a_process_of_ours_is_told_from_another_program() {
+        assert_eq!(judge("x", 200, r#"{"ready":true,"reasons":[]}"#).level, Level::Ok);
+        let shut = judge("x", 503, r#"{"ready":false,"reasons":["no broker"]}"#);
+        assert!(shut.level == Level::Failed && shut.found.ends_with("no broker"), "{shut:?}");
+        assert_eq!(judge("x", 200, "<html>").level, Level::Warning);
+    }
+
+    #[tokio::test]
+    async fn a_free_port_is_well_and_a_silent_one_is_told() {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap();
+        assert_eq!(free("x", address).level, Level::Warning);
+        drop(silent);
+        assert_eq!(check(address).await.level, Level::Ok);
+    }
+}

@@ -1,0 +1,283 @@
+//! The broker's management API: asked for what AMQP does not tell. Reads only. What it says is judged by the module of
+//! its subject.
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use genfleet_core::{
+    options::ConfigError,
+    queue::{
+        rabbit::{BrokerAddress, RabbitSettings},
+        topology::Topology,
+    },
+};
+use reqwest::{Certificate, Client, StatusCode, Url};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+
+use super::{
+    Options,
+    bindings::{self, SeenBinding},
+    clock, consumer_timeout,
+    exchanges::{self, SeenExchange},
+    feature_flags::{self, FeatureFlag},
+    finding::Finding,
+    nodes::{self, Node},
+    policies::{self, Policy},
+    queues::{self, SeenQueue},
+};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Where it listens unless it is told otherwise, plain and with TLS.
+const PORTS: (u16, u16) = (15672, 15671);
+const LOOKED_AT: &str = "the management API";
+
+/// The API, and who asks.
+struct Management {
+    client: Client,
+    base: Url,
+    user: String,
+    password: SecretString,
+    virtual_host: String,
+    /// Nobody said that there is one.
+    guessed: bool,
+}
+
+/// What it said of each subject, or why it does not.
+pub struct Seen {
+    nodes: Result<Vec<Node>, String>,
+    flags: Result<Vec<FeatureFlag>, String>,
+    policies: Result<Vec<Policy>, String>,
+    operator_policies: Result<Vec<Policy>, String>,
+    queues: Result<Vec<SeenQueue>, String>,
+    exchanges: Result<Vec<SeenExchange>, String>,
+    bindings: Result<Vec<SeenBinding>, String>,
+}
+
+/// Asks for everything; what came of asking at all is put to `findings`.
+pub async fn look(options: &Options, settings: &RabbitSettings, findings: &mut Vec<Finding>) -> Option<Seen> {
+    const CHECK: &str = "broker.management";
+    let management = match Management::new(options, settings) {
+        Ok(management) => management,
+        Err(error) => {
+            let remedy = "write http://user:password@host:15672 into GENFLEET_MANAGEMENT_URL";
+            findings.push(Finding::failed(CHECK, LOOKED_AT, format!("{error:#}"), remedy));
+            return None;
+        }
+    };
+    match management.get::<serde_json::Value>(&["whoami"]).await {
+        Ok((_, date)) => {
+            findings.push(Finding::ok(CHECK, LOOKED_AT, format!("answers at {}", management.base)));
+            findings.extend(date.map(|clocks| clock::judge("broker.clock", "the broker's clock", clocks)));
+            Some(management.seen().await)
+        }
+        Err(error) => {
+            findings.push(management.unanswered(CHECK, &error));
+            None
+        }
+    }
+}
+
+impl Management {
+    fn new(options: &Options, settings: &RabbitSettings) -> anyhow::Result<Self> {
+        let addresses = settings.addresses()?;
+        let queue = addresses.first().context("the queue's address names no host")?;
+        let given = options.management()?;
+        let mut base = match &given {
+            Some(given) => given_base(given.expose_secret())?,
+            None => guessed_base(queue)?,
+        };
+        // Without a user in it, the queue's is asked with.
+        let named = !base.username().is_empty();
+        let user = if named { decoded(base.username()) } else { queue.user.clone() };
+        let password = if named { decoded(base.password().unwrap_or_default()).into() } else { queue.password.clone() };
+        // From here on it can be shown.
+        let _ = base.set_username("");
+        let _ = base.set_password(None);
+        Ok(Self {
+            client: client(options)?,
+            base,
+            user,
+            password,
+            virtual_host: queue.virtual_host.clone(),
+            guessed: given.is_none(),
+        })
+    }
+
+    async fn seen(&self) -> Seen {
+        let host = self.virtual_host.as_str();
+        let columns = "name,type,arguments,members,online";
+        Seen {
+            nodes: told(self.get(&["nodes"]).await),
+            flags: told(self.get(&["feature-flags"]).await),
+            policies: told(self.get(&["policies", host]).await),
+            operator_policies: told(self.get(&["operator-policies", host]).await),
+            queues: told(self.get(&["queues", host, columns]).await),
+            exchanges: told(self.get(&["exchanges", host]).await),
+            bindings: told(self.get(&["bindings", host]).await),
+        }
+    }
+
+    /// `/api/` and the parts of the path; after a virtual host, the columns that are wanted. With the answer's date.
+    async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> anyhow::Result<(T, Option<clock::Clocks>)> {
+        let mut url = self.base.clone();
+        let (path, columns) =
+            if let [first, host, columns] = path { (&[*first, *host][..], *columns) } else { (path, "") };
+        url.path_segments_mut().map_err(|()| anyhow!("no address"))?.pop_if_empty().push("api").extend(path);
+        if !columns.is_empty() {
+            url.query_pairs_mut().append_pair("columns", columns);
+        }
+        let asked = std::time::Instant::now();
+        let request = self.client.get(url).basic_auth(&self.user, Some(self.password.expose_secret()));
+        let answer = request.send().await.map_err(|error| anyhow!("{:#}", anyhow::Error::new(error.without_url())))?;
+        let (status, date) = (answer.status(), clock::of(answer.headers(), asked.elapsed()));
+        let body = answer.bytes().await.map_err(reqwest::Error::without_url)?;
+        if status == StatusCode::UNAUTHORIZED {
+            bail!("{}", refusal(&self.user, &body));
+        }
+        if !status.is_success() {
+            bail!("it answered {}", status.as_u16());
+        }
+        Ok((serde_json::from_slice(&body).context("its answer is not what the management API says")?, date))
+    }
+
+    fn unanswered(&self, check: &'static str, error: &anyhow::Error) -> Finding {
+        let found = format!("no answer to work with from {}: {error:#}", self.base);
+        let remedy = "enable it (rabbitmq-plugins enable rabbitmq_management), give the user the tag monitoring, or set \
+                      GENFLEET_MANAGEMENT_URL: policies, replicas, feature flags and alarms are not seen by AMQP";
+        if self.guessed {
+            Finding::skipped(check, LOOKED_AT, found, remedy)
+        } else {
+            Finding::failed(check, LOOKED_AT, found, remedy)
+        }
+    }
+}
+
+impl Seen {
+    /// What differs from `wanted`; `None` where queues and exchanges could not be looked at.
+    pub fn differences(&self, wanted: &Topology) -> Option<Vec<String>> {
+        let (queues, exchanges) = (self.queues.as_ref().ok()?, self.exchanges.as_ref().ok()?);
+        Some([exchanges::differences(wanted, exchanges), queues::differences(wanted, queues)].concat())
+    }
+
+    /// Everything that is not the topology's arguments.
+    pub fn judge(&self, prefix: &str, attempt_timeout: Duration) -> Vec<Finding> {
+        let wanted = genfleet_core::queue::topology::topology(prefix);
+        let mut findings = Vec::new();
+        let nodes = self.nodes.as_deref().unwrap_or_default();
+        findings.extend(judged("broker.nodes", "the nodes", &self.nodes, nodes::judge));
+        findings.extend(judged("broker.feature_flags", "the feature flags", &self.flags, |flags| {
+            vec![feature_flags::judge(flags)]
+        }));
+        findings.extend(judged("broker.bindings", "the bindings", &self.bindings, |seen| {
+            let queues = self.queues.as_deref().unwrap_or_default();
+            vec![bindings::judge(&wanted, seen, &queues.iter().map(SeenQueue::name).collect())]
+        }));
+        findings.extend(judged("broker.policies", "the policies", &self.policies, |user| {
+            let operator = self.operator_policies.as_deref().unwrap_or_default();
+            policies::judge(&wanted, prefix, user, operator)
+        }));
+        findings.extend(judged("broker.replicas", "the queues' replicas", &self.queues, |seen| {
+            queues::replicas(&wanted, seen, nodes)
+        }));
+        let user = self.policies.as_deref().unwrap_or_default();
+        let operator = self.operator_policies.as_deref().unwrap_or_default();
+        findings.push(consumer_timeout::judge(prefix, user, operator, attempt_timeout));
+        findings
+    }
+}
+
+fn judged<T>(
+    check: &'static str,
+    looked_at: &str,
+    told: &Result<Vec<T>, String>,
+    judge: impl FnOnce(&[T]) -> Vec<Finding>,
+) -> Vec<Finding> {
+    match told {
+        Ok(told) => judge(told),
+        Err(why) => {
+            let remedy = "give the user of the management API the tag monitoring (feature flags: administrator)";
+            vec![Finding::skipped(check, looked_at, why, remedy)]
+        }
+    }
+}
+
+fn told<T>(answer: anyhow::Result<(T, Option<clock::Clocks>)>) -> Result<T, String> {
+    answer.map(|(told, _)| told).map_err(|error| format!("{error:#}"))
+}
+
+/// It says which of the two is missing: the right password, or the tag.
+fn refusal(user: &str, body: &[u8]) -> String {
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let reason = body["reason"].as_str().unwrap_or("it says no more");
+    format!("user {user} is refused: {reason}")
+}
+
+/// No error may repeat the URL: it holds a password.
+fn given_base(written: &str) -> Result<Url, ConfigError> {
+    let wrong = |why: &str| ConfigError::new(format!("GENFLEET_MANAGEMENT_URL is no usable address: {why}"));
+    let url = Url::parse(written.trim()).map_err(|error| wrong(&error.to_string()))?;
+    if !["http", "https"].contains(&url.scheme()) || url.host_str().is_none_or(str::is_empty) {
+        return Err(wrong("it has to begin with http:// or https://"));
+    }
+    Ok(url)
+}
+
+fn guessed_base(queue: &BrokerAddress) -> anyhow::Result<Url> {
+    let host = if queue.host.contains(':') { format!("[{}]", queue.host) } else { queue.host.clone() };
+    let (scheme, port) = if queue.secure { ("https", PORTS.1) } else { ("http", PORTS.0) };
+    Ok(Url::parse(&format!("{scheme}://{host}:{port}"))?)
+}
+
+fn decoded(text: &str) -> String {
+    // What a form makes of a plus is not what an address makes of it.
+    let form = format!("x={}", text.replace('+', "%2B"));
+    Url::parse(&format!("http://h/?{form}"))
+        .ok()
+        .and_then(|url| url.query_pairs().next().map(|(_, value)| value.into_owned()))
+        .unwrap_or_default()
+}
+
+/// No proxy: AMQP takes none either.
+fn client(options: &Options) -> anyhow::Result<Client> {
+    let mut builder = Client::builder().timeout(PATIENCE).no_proxy();
+    if let Some(file) = &options.queue.queue_ca_file {
+        let pem = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+        builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&pem)?);
+    }
+    Ok(builder.build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guess_is_the_queues_host_with_the_usual_port() {
+        let address = |host: &str, secure| BrokerAddress {
+            host: host.to_owned(),
+            secure,
+            virtual_host: "/".to_owned(),
+            user: "u".to_owned(),
+            password: "p".to_owned().into(),
+        };
+        assert_eq!(guessed_base(&address("rabbit.example", false)).unwrap().as_str(), "http://rabbit.example:15672/");
+        assert_eq!(guessed_base(&address("::1", true)).unwrap().as_str(), "https://[::1]:15671/");
+    }
+
+    #[test]
+    fn a_wrong_address_is_told_without_its_password() {
+        for wrong in ["u:hush@h:15672", "ftp://u:hush@h", "http://u:hush@h:port", ""] {
+            let told = given_base(wrong).unwrap_err().to_string();
+            assert!(told.contains("GENFLEET_MANAGEMENT_URL") && !told.contains("hush"), "{told}");
+        }
+        assert_eq!(decoded("p%40ss+w%2Frd"), "p@ss+w/rd");
+    }
+
+    #[test]
+    fn a_refusal_tells_who_and_why() {
+        let body = br#"{"error":"not_authorised","reason":"Not management user"}"#;
+        assert_eq!(refusal("worker", body), "user worker is refused: Not management user");
+        assert_eq!(refusal("worker", b"<html>"), "user worker is refused: it says no more");
+    }
+}

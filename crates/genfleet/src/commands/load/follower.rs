@@ -1,0 +1,210 @@
+//! The events of a run as they come, from either queue; on RabbitMQ by a queue of its own, bound before the first job is
+//! sent, and after a lost connection out of the window.
+#![expect(clippy::doc_markdown, reason = "RabbitMQ is a name")]
+
+use std::time::Duration;
+
+use genfleet_core::{
+    queue::{
+        Queue, QueueError,
+        rabbit::{
+            RabbitSettings,
+            inspect::{Followed, Following, Inspector},
+        },
+        sqlite::SqliteQueue,
+    },
+    worker::options::QueueOptions,
+};
+use serde::Deserialize;
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+use uuid::Uuid;
+
+use super::{
+    ledger::{Ended, is_of},
+    publisher::Report,
+};
+
+/// Events read from the store at once.
+const PAGE: usize = 1_000;
+/// Between two tries to read the window.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The task that follows.
+#[derive(Debug)]
+pub struct Follower {
+    task: JoinHandle<()>,
+}
+
+impl Follower {
+    /// Sees every event of `run` from now on.
+    pub async fn begin(
+        queue: &Queue,
+        options: &QueueOptions,
+        run: &str,
+        told: mpsc::Sender<Report>,
+    ) -> anyhow::Result<Self> {
+        let teller = Teller { run: run.to_owned(), told };
+        let task = match queue {
+            Queue::Sqlite(store) => {
+                let begin = store.events_end().await?;
+                tokio::spawn(teller.follow_store(store.clone(), begin))
+            }
+            Queue::Rabbit(_) => {
+                let settings = options.rabbit("genfleet load")?;
+                let following = Following::begin(settings.clone()).await?;
+                tokio::spawn(teller.follow_broker(following, settings))
+            }
+        };
+        Ok(Self { task })
+    }
+
+    /// Sees no more.
+    pub fn stop(&self) {
+        self.task.abort();
+    }
+}
+
+struct Teller {
+    run: String,
+    told: mpsc::Sender<Report>,
+}
+
+impl Teller {
+    async fn follow_store(self, store: SqliteQueue, mut sequence: i64) {
+        loop {
+            let events = match store.events_after(sequence, PAGE).await {
+                Ok(events) => events,
+                Err(error) => return self.fault(error).await,
+            };
+            if events.is_empty() {
+                store.event_published().await;
+            }
+            for event in events {
+                sequence = event.sequence;
+                if self.event(&event.body).await.is_none() {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn follow_broker(self, mut following: Following, settings: RabbitSettings) {
+        loop {
+            let going_on = match following.next().await {
+                Followed::Event(event) => self.event(&event).await,
+                Followed::Lost(reason) => self.warn(format!("{reason}; going on once the broker is back")).await,
+                Followed::Back => self.out_of_window(&settings).await,
+            };
+            if going_on.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// What happened while nobody followed, and before.
+    async fn out_of_window(&self, settings: &RabbitSettings) -> Option<()> {
+        loop {
+            match self.window(settings).await {
+                Ok(events) => {
+                    for ended in events {
+                        self.told.send(Report::Found(ended, Instant::now())).await.ok()?;
+                    }
+                    return Some(());
+                }
+                Err(error) => self.warn(format!("the window of past events: {error}")).await?,
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn window(&self, settings: &RabbitSettings) -> Result<Vec<Ended>, QueueError> {
+        let inspector = Inspector::connect(settings.clone()).await?;
+        let mut found = Vec::new();
+        inspector.each_event(|event| found.extend(read(&event, &self.run))).await?;
+        inspector.close().await;
+        Ok(found)
+    }
+
+    async fn event(&self, body: &[u8]) -> Option<()> {
+        let Some(ended) = read(body, &self.run) else { return Some(()) };
+        self.told.send(Report::Ended(ended, Instant::now())).await.ok()
+    }
+
+    async fn warn(&self, told: String) -> Option<()> {
+        self.told.send(Report::Warning(told)).await.ok()
+    }
+
+    async fn fault(&self, error: QueueError) {
+        let _ = self.told.send(Report::Fault(error.into())).await;
+    }
+}
+
+#[derive(Deserialize)]
+struct Event {
+    id: Uuid,
+    subject: String,
+    data: Data,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Data {
+    outcome: String,
+    #[serde(default)]
+    requests: u64,
+    latency_ms: Option<u64>,
+    queued_ms: Option<u64>,
+    error: Option<Failure>,
+}
+
+#[derive(Deserialize)]
+struct Failure {
+    code: String,
+    cause: Option<String>,
+}
+
+/// An event of this run.
+fn read(body: &[u8], run: &str) -> Option<Ended> {
+    let event: Event = serde_json::from_slice(body).ok()?;
+    if !is_of(run, &event.subject) {
+        return None;
+    }
+    let milliseconds = |long: Option<u64>| long.map(|long| u32::try_from(long).unwrap_or(u32::MAX));
+    let Data { outcome, requests, latency_ms, queued_ms, error } = event.data;
+    let code = error.map(|Failure { code, cause }| match cause {
+        Some(cause) => format!("{code} ({cause})"),
+        None => code,
+    });
+    let (ran, queued) = (milliseconds(latency_ms), milliseconds(queued_ms));
+    Some(Ended { subject: event.subject, id: event.id, outcome, code, requests, ran, queued })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_of_the_run_is_read_and_others_are_not() {
+        let event = |subject: &str| {
+            json!({
+                "specversion": "1.0", "id": Uuid::from_u128(7), "subject": subject, "type": "genfleet.cdn.purge.failed",
+                "data": {
+                    "jobId": subject, "outcome": "failed", "requests": 3, "latencyMs": 12, "queuedMs": null, "report": {},
+                    "error": { "code": "attempts_exhausted", "message": "no", "cause": "api_timeout" },
+                },
+            })
+            .to_string()
+        };
+        let read_one = read(event("load-r-5").as_bytes(), "r").unwrap();
+        assert_eq!((read_one.id, read_one.requests, read_one.ran), (Uuid::from_u128(7), 3, Some(12)));
+        assert_eq!(read_one.code.as_deref(), Some("attempts_exhausted (api_timeout)"));
+        assert_eq!(read(event("release-42").as_bytes(), "r"), None);
+        assert_eq!(read(b"not an event", "r"), None);
+    }
+}

@@ -1,0 +1,228 @@
+//! The jobs of a run: valid payloads of the kind, unique for each job, or those that are given, with their places filled.
+
+use std::fs;
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use genfleet_core::{
+    job::{Kind, MAX_BODY_BYTES, derived_id},
+    options::ConfigError,
+};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::ledger::job_id;
+use crate::fleet::Checker;
+
+/// Makes job after job.
+#[derive(Clone, Debug)]
+pub struct Source {
+    kind: Kind,
+    run: String,
+    /// None: made up.
+    templates: Vec<Value>,
+}
+
+/// One job, ready to be sent.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Its id.
+    pub id: String,
+    /// The whole job.
+    pub body: Bytes,
+}
+
+impl Source {
+    /// Checks the first job of each template as a worker would: what it would refuse is no load.
+    pub fn new(kind: Kind, run: &str, payload: Option<&str>, file: Option<&str>) -> anyhow::Result<Self> {
+        if kind.is_internal() {
+            return Err(ConfigError::new(format!("{kind}: only workers make such jobs")).into());
+        }
+        let templates = match (payload, file) {
+            (Some(payload), _) => vec![serde_json::from_str(payload).context("--payload is not JSON")?],
+            (None, Some(file)) => templates(kind, file)?,
+            (None, None) => Vec::new(),
+        };
+        let source = Self { kind, run: run.to_owned(), templates };
+        source.check()?;
+        Ok(source)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let checker = Checker::new(&[]);
+        for number in 0..self.templates.len().max(1) {
+            let made = self.make(u32::try_from(number)?);
+            match checker.check(self.kind, &made.body, None) {
+                Some(Ok(_)) => {}
+                Some(Err(rejection)) => {
+                    let violation = rejection.violations.first();
+                    let told = violation.map_or(rejection.message.clone(), |violation| {
+                        format!("{}: {}", violation.pointer, violation.message)
+                    });
+                    let which = if self.templates.len() > 1 {
+                        format!("payload {}", number + 1)
+                    } else {
+                        "the payload".to_owned()
+                    };
+                    bail!("{which} is none of {}: {told} (genfleet validate tells all)", self.kind);
+                }
+                None => bail!("this build cannot check jobs of {}: it has no worker for them", self.kind),
+            }
+        }
+        Ok(())
+    }
+
+    /// The kind of all of them.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Job `number`, from 0.
+    pub fn make(&self, number: u32) -> Made {
+        let id = job_id(&self.run, number);
+        let own = self.own_id(number);
+        let payload = match self.templates.as_slice() {
+            [] => self.made_up(number, own),
+            templates => {
+                let mut payload = templates[number as usize % templates.len()].clone();
+                fill(
+                    &mut payload,
+                    &[("{number}", &number.to_string()), ("{run}", &self.run), ("{uuid}", &own.to_string())],
+                );
+                payload
+            }
+        };
+        let body = json!({ "id": id, "kind": self.kind.as_str(), "payload": payload }).to_string();
+        Made { id, body: body.into() }
+    }
+
+    fn own_id(&self, number: u32) -> Uuid {
+        derived_id(&format!("load:{}:{number}", self.run))
+    }
+
+    fn made_up(&self, number: u32, own: Uuid) -> Value {
+        let name = format!("genfleet-load-{}-{number}", self.run);
+        match self.kind {
+            Kind::CdnPurge => json!({ "paths": [format!("/genfleet-load/{}/{number}", self.run)] }),
+            Kind::StreamConfigure => json!({
+                "sourceId": name,
+                "configuration": {
+                    "awsAccountId": "123456789012", "roleArn": "arn:aws:iam::123456789012:role/genfleet-load",
+                    "region": "us-east-1",
+                },
+                "filters": [{ "eventType": "conversation.created", "conditions": [] }],
+            }),
+            Kind::ChannelProvision => json!({
+                "name": name, "queueId": own, "routingEmail": "load@genfleet.example",
+                "security": { "allowedDomains": ["genfleet.example"] },
+            }),
+            Kind::VniProvision => {
+                let [.., b, c] = (number % 65_536).to_be_bytes();
+                json!({
+                    "name": name, "organizationId": own, "localIp": format!("10.{b}.{c}.1"), "remoteIp": "203.0.113.10",
+                    "subnetCidr": format!("10.{b}.{c}.0/24"), "dnsServers": ["192.0.2.53"], "routingTableId": name,
+                })
+            }
+            Kind::FileScan => json!({ "fileId": own, "scanEngine": "standard", "quarantineAction": "notify_and_hold" }),
+            Kind::WebhookDeliver => Value::Null,
+        }
+    }
+}
+
+/// The payloads in a file of JSON lines; a line that is a job gives its own.
+fn templates(kind: Kind, file: &str) -> anyhow::Result<Vec<Value>> {
+    let text = if file == "-" { std::io::read_to_string(std::io::stdin()) } else { fs::read_to_string(file) };
+    let text = text.with_context(|| format!("{file} cannot be read"))?;
+    let mut templates = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        if line.len() > MAX_BODY_BYTES {
+            bail!("{file}:{}: longer than 1 MiB", index + 1);
+        }
+        let value: Value = serde_json::from_str(line).with_context(|| format!("{file}:{} is not JSON", index + 1))?;
+        templates.push(match value {
+            Value::Object(mut job) if job.contains_key("payload") => {
+                if job.get("kind").is_some_and(|other| *other != kind.as_str()) {
+                    continue;
+                }
+                job.remove("payload").unwrap_or_default()
+            }
+            payload => payload,
+        });
+    }
+    if templates.is_empty() {
+        bail!("{file} holds no job of {kind}");
+    }
+    Ok(templates)
+}
+
+/// Replaces places in every text of `value`.
+fn fill(value: &mut Value, places: &[(&str, &str)]) {
+    match value {
+        Value::String(text) => {
+            for (place, content) in places.iter().filter(|(place, _)| text.contains(place)).collect::<Vec<_>>() {
+                *text = text.replace(place, content);
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| fill(value, places)),
+        Value::Object(members) => members.values_mut().for_each(|value| fill(value, places)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::KINDS;
+
+    #[test]
+    fn what_is_made_up_is_valid_for_every_kind_and_unique() {
+        let checker = Checker::new(&[]);
+        for kind in KINDS {
+            let source = Source::new(kind, "abcd1234", None, None).unwrap();
+            let made: Vec<Made> = [0, 1, 255, 256, 65_535, 70_000].map(|number| source.make(number)).into();
+            for job in &made {
+                let taken = checker.check(kind, &job.body, None).unwrap();
+                assert!(taken.is_ok(), "{kind}: {taken:?}");
+                assert_eq!(taken.unwrap().id.to_string(), job.id);
+            }
+            let payload = |job: &Made| serde_json::from_slice::<Value>(&job.body).unwrap()["payload"].to_string();
+            assert_ne!(payload(&made[0]), payload(&made[1]), "{kind}");
+        }
+    }
+
+    #[test]
+    fn the_places_of_a_template_are_filled() {
+        let source =
+            Source::new(Kind::CdnPurge, "run1", Some(r#"{"paths":["/{run}/{number}","/same"]}"#), None).unwrap();
+        let made: Value = serde_json::from_slice(&source.make(7).body).unwrap();
+        assert_eq!(made["payload"]["paths"], json!(["/run1/7", "/same"]));
+        assert_eq!(made["id"], "load-run1-7");
+    }
+
+    #[test]
+    fn what_a_worker_would_refuse_is_refused_before_anything_is_sent() {
+        let refused = |payload| Source::new(Kind::CdnPurge, "r", Some(payload), None).unwrap_err().to_string();
+        assert!(refused(r#"{"paths":["no-slash"]}"#).contains("/payload/paths/0"));
+        assert!(refused("paths").contains("not JSON"));
+        assert!(Source::new(Kind::WebhookDeliver, "r", None, None).is_err());
+    }
+
+    #[test]
+    fn the_lines_of_a_file_are_payloads_or_jobs_of_the_kind() {
+        let file = std::env::temp_dir().join(format!("genfleet-load-{}.jsonl", std::process::id()));
+        let lines = [
+            r#"{"paths":["/a"]}"#,
+            "",
+            r#"{"kind":"file.scan","payload":{}}"#,
+            r#"{"id":"x","payload":{"paths":["/b"]}}"#,
+        ];
+        fs::write(&file, lines.join("\n")).unwrap();
+        let source = Source::new(Kind::CdnPurge, "r", None, file.to_str()).unwrap();
+        let paths =
+            |number| serde_json::from_slice::<Value>(&source.make(number).body).unwrap()["payload"]["paths"][0].clone();
+        assert_eq!([paths(0), paths(1), paths(2)], ["/a", "/b", "/a"]);
+        fs::write(&file, "\n").unwrap();
+        assert!(Source::new(Kind::CdnPurge, "r", None, file.to_str()).unwrap_err().to_string().contains("no job of"));
+        fs::remove_file(file).unwrap();
+    }
+}
