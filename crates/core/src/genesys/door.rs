@@ -259,9 +259,10 @@ impl Door {
             };
             shut(ClosedReason::Throttled, why.to_owned(), None, Some(opens))
         });
-        let away = self.breaker.next_probe().map(|probe| {
-            shut(ClosedReason::ApiUnavailable, "the API answers nobody".to_owned(), None, Some(probe))
-        });
+        let away = self
+            .breaker
+            .next_probe()
+            .map(|probe| shut(ClosedReason::ApiUnavailable, "the API answers nobody".to_owned(), None, Some(probe)));
         let credentials = self.credentials.why().map(|why| {
             let why = format!("our credentials are refused: {why}");
             shut(ClosedReason::Credentials, why, None, self.credentials.next_try())

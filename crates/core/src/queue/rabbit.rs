@@ -32,6 +32,7 @@ mod counts;
 mod declare;
 mod dial;
 mod flight;
+pub mod gossip;
 mod headers;
 mod health;
 pub mod inspect;

@@ -33,6 +33,7 @@ mod inspect;
 mod intake;
 mod link;
 mod lock;
+mod notice;
 mod row;
 mod schema;
 mod settler;

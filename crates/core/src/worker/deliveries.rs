@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout},
+};
 use tracing::warn;
 
 use super::{
@@ -94,6 +97,9 @@ impl<H: JobHandler> Engine<H> {
                     return Owed::Acknowledgement;
                 }
                 conclusion.count();
+                if let Some(outcome) = conclusion.outcome() {
+                    self.doing.ended(H::KIND, outcome, Instant::now());
+                }
                 conclusion.failure().into_iter().for_each(|failure| self.failures.note(failure));
             }
             Err(error) => not_settled(&error),

@@ -86,6 +86,10 @@ impl Board {
         self.set(role, State::Up);
     }
 
+    pub(super) fn is_up(&self, role: Role) -> bool {
+        matches!(self.states()[role as usize], State::Up)
+    }
+
     /// Not connected, and why; the time of the first loss is kept.
     pub(super) fn down(&self, role: Role, reason: String) {
         metrics::gauge!(metric::BROKER_CONNECTED, "role" => role.as_str()).set(0);
