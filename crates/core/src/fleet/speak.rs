@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::{Fleet, News, Word, notice::Notice};
 use crate::queue::{Queue, rabbit::RabbitQueue, sqlite::SqliteQueue};
@@ -46,22 +46,22 @@ impl Fleet {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut said = Said::default();
         loop {
-            let mut asked = false;
             tokio::select! {
                 biased;
                 () = leaving.cancelled() => break,
                 heard = gossip.next() => match Word::read(&heard?) {
                     Some(Word::Here(news)) => self.hear(*news, &mark),
                     Some(Word::Gone { process, client }) if client == mark => self.roster().left(&process, Instant::now()),
-                    Some(Word::Ask) => asked = true,
+                    Some(Word::Ask) => said.asked = true,
                     Some(Word::Gone { .. } | Word::Other) | None => {}
                 },
-                _ = changes.changed() => {}
+                _ = changes.changed() => said.doubtful = true,
+                () = sleep_until(said.earliest()), if said.doubtful || said.asked => {}
                 _ = look.tick() => if gossip.is_lost() {
                     return Err("the connection is gone".to_owned());
                 },
             }
-            if !said.may_be_due(asked) {
+            if Instant::now() < said.earliest() {
                 continue;
             }
             let news = self.news();
@@ -93,18 +93,21 @@ impl Fleet {
 #[derive(Debug, Default)]
 struct Said {
     last: Option<(Instant, News)>,
+    /// Somebody asked since.
     asked: bool,
+    /// Something may have changed since.
+    doubtful: bool,
 }
 
 impl Said {
-    /// False where nothing has to be said whatever happened: too soon.
-    fn may_be_due(&mut self, asked: bool) -> bool {
-        self.asked |= asked;
-        self.last.as_ref().is_none_or(|(at, _)| at.elapsed() >= AT_LEAST)
+    /// When something may be said again, whatever happened.
+    fn earliest(&self) -> Instant {
+        self.last.as_ref().map_or_else(Instant::now, |(at, _)| *at + AT_LEAST)
     }
 
     /// Whether `news` has to be told; it is taken for told then.
     fn is_due(&mut self, news: &News) -> bool {
+        self.doubtful = false;
         let due = match &self.last {
             None => true,
             Some((at, last)) => self.asked || at.elapsed() >= EVERY || differs(last, news),
@@ -138,12 +141,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn something_is_said_at_first_every_second_when_asked_and_when_it_changes() {
         let (mut said, calm) = (Said::default(), News::default());
-        assert!(said.may_be_due(false) && said.is_due(&calm));
-        assert!(!said.may_be_due(true), "not twice in a moment");
+        assert!(said.is_due(&calm));
+        said.asked = true;
+        assert_eq!(said.earliest(), Instant::now() + AT_LEAST, "not twice in a moment");
         tokio::time::advance(AT_LEAST).await;
-        assert!(said.may_be_due(false) && said.is_due(&calm), "the question is not forgotten");
+        assert!(said.is_due(&calm), "the question is not forgotten");
         tokio::time::advance(AT_LEAST).await;
-        assert!(said.may_be_due(false) && !said.is_due(&calm));
+        assert!(!said.is_due(&calm));
         assert!(said.is_due(&News { working: true, ..calm.clone() }));
         assert!(!said.is_due(&News { working: true, requests_last_minute: 7, ..calm }));
         tokio::time::advance(EVERY).await;

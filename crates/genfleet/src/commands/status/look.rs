@@ -25,7 +25,7 @@ const QUEUES: usize = 4;
 /// What is looked at, again and again.
 pub enum Look {
     /// A broker.
-    Broker { inspector: Inspector, prefix: String, listener: Option<Listener> },
+    Broker { inspector: Inspector, prefix: String, listener: Option<Box<Listener>> },
     /// A file.
     Store { store: SqliteQueue, first: bool },
 }
@@ -36,7 +36,7 @@ impl Look {
         let Some(file) = options.url()?.sqlite_file() else {
             let inspector = Inspector::connect(options.rabbit("genfleet status")?).await?;
             let listener = match Listener::begin(&inspector).await {
-                Ok(listener) => Some(listener),
+                Ok(listener) => Some(Box::new(listener)),
                 Err(error) => {
                     eprintln!("warning: who is alive cannot be heard: {error}");
                     None

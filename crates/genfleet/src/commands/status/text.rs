@@ -96,12 +96,8 @@ fn processes(seen: &Seen, paint: Paint) -> String {
         count => format!("{count} processes are alive\n"),
     };
     for (client, processes) in seen.clients() {
-        text += &format!(
-            "client {}: {} of {} requests in the last minute",
-            cut(client, 8),
-            sent(&processes),
-            limit(&processes)
-        );
+        let (client, sent, limit) = (cut(client, 8), sent(&processes), limit(&processes));
+        text.extend([format!("client {client}: {sent} of {limit} requests in the last minute")]);
         if let Some(shut) = processes.iter().filter_map(|process| process.client_shut()).max() {
             text += &paint.red(&format!("; its limit is closed for another {}", span(shut)));
         }
@@ -155,17 +151,12 @@ fn reason(shut: &ShutNews) -> String {
 
 /// A line for each reason, of whichever process.
 fn all_shut(alive: &[News], paint: Paint) -> String {
-    let mut lines = String::new();
-    for process in alive {
-        for shut in &process.shut {
-            let another = match still(shut) {
-                Some(still) => format!(", for another {}", span(still)),
-                None => String::new(),
-            };
-            let why = cut(&shut.why, WHY_WIDTH);
-            lines += &format!("{} {}: {why}{another}\n", paint.red(&reason(shut)), line(&process.process));
-        }
-    }
+    let shut = |process: &News, shut: &ShutNews| {
+        let another = still(shut).map(|still| format!(", for another {}", span(still))).unwrap_or_default();
+        let (reason, name, why) = (paint.red(&reason(shut)), line(&process.process), cut(&shut.why, WHY_WIDTH));
+        format!("{reason} {name}: {why}{another}\n")
+    };
+    let lines: String = alive.iter().flat_map(|process| process.shut.iter().map(move |each| shut(process, each))).collect();
     if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
