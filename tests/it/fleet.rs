@@ -78,7 +78,11 @@ async fn a_429_of_the_clients_limit_that_one_meets_stops_the_other_too() {
     .await;
     let opens = throttled.at_us + SHUT_US;
     eventually(seconds(40), "both go on after it", async || {
-        by_token(&simulator).values().filter(|sent| sent.iter().filter(|request| request.at_us > opens).count() > 1).count() == 2
+        by_token(&simulator)
+            .values()
+            .filter(|sent| sent.iter().filter(|request| request.at_us > opens).count() > 1)
+            .count()
+            == 2
     })
     .await;
     for (token, sent) in by_token(&simulator) {

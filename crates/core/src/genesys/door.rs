@@ -43,6 +43,8 @@ pub struct Door {
     budget: Budget,
     /// Until when the client's limit is closed, as the API told this process.
     client_shut: Option<Instant>,
+    /// The same, as another process told.
+    others_shut: Option<Instant>,
     tokens: TokenSlot,
     /// Why the audit cannot be written.
     audit: Option<String>,
@@ -60,6 +62,7 @@ impl Door {
             slow_start: SlowStart::default(),
             budget: Budget::new(options.requests_per_minute, options.client_requests_per_minute),
             client_shut: None,
+            others_shut: None,
             tokens: TokenSlot::default(),
             audit: None,
             changes: watch::Sender::new(0),
@@ -228,6 +231,7 @@ impl Door {
     /// Another process of the client was told that the client's limit is closed, for so long from now on.
     pub fn told_client_shut(&mut self, now: Instant, wait: Duration) {
         if self.gate.told(now, wait) {
+            self.others_shut = Some(now + wait);
             let seconds = wait.as_secs();
             warn!(seconds, "another process met the client's limit: nothing is sent until then");
             self.slow_start.restart();
@@ -252,10 +256,11 @@ impl Door {
             Shut { reason, why, kind, for_another }
         };
         let throttled = self.gate.opens(now).map(|opens| {
-            let why = if self.client_shut.is_some_and(|until| until > now) {
-                "the API said later, to all of the client"
-            } else {
-                "the API said later"
+            let is_shut = |until: Option<Instant>| until.is_some_and(|until| until > now);
+            let why = match (is_shut(self.client_shut), is_shut(self.others_shut)) {
+                (true, _) => "the API said later, to all of the client",
+                (false, true) => "the API said later to another process, and to all of the client",
+                (false, false) => "the API said later",
             };
             shut(ClosedReason::Throttled, why.to_owned(), None, Some(opens))
         });

@@ -156,7 +156,8 @@ fn all_shut(alive: &[News], paint: Paint) -> String {
         let (reason, name, why) = (paint.red(&reason(shut)), line(&process.process), cut(&shut.why, WHY_WIDTH));
         format!("{reason} {name}: {why}{another}\n")
     };
-    let lines: String = alive.iter().flat_map(|process| process.shut.iter().map(move |each| shut(process, each))).collect();
+    let lines: String =
+        alive.iter().flat_map(|process| process.shut.iter().map(move |each| shut(process, each))).collect();
     if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
