@@ -56,12 +56,12 @@ impl Fleet {
                     Some(Word::Gone { .. } | Word::Other) | None => {}
                 },
                 _ = changes.changed() => said.doubtful = true,
-                () = sleep_until(said.earliest()), if said.doubtful || said.asked => {}
+                () = said.pause(), if said.doubtful || said.asked => {}
                 _ = look.tick() => if gossip.is_lost() {
                     return Err("the connection is gone".to_owned());
                 },
             }
-            if Instant::now() < said.earliest() {
+            if said.is_too_soon() {
                 continue;
             }
             let news = self.news();
@@ -100,9 +100,16 @@ struct Said {
 }
 
 impl Said {
-    /// When something may be said again, whatever happened.
-    fn earliest(&self) -> Instant {
-        self.last.as_ref().map_or_else(Instant::now, |(at, _)| *at + AT_LEAST)
+    /// Whether nothing is to be said yet, whatever happened.
+    fn is_too_soon(&self) -> bool {
+        self.last.as_ref().is_some_and(|(at, _)| at.elapsed() < AT_LEAST)
+    }
+
+    /// Until something may be said again.
+    async fn pause(&self) {
+        if let Some((at, _)) = &self.last {
+            sleep_until(*at + AT_LEAST).await;
+        }
     }
 
     /// Whether `news` has to be told; it is taken for told then.
@@ -141,11 +148,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn something_is_said_at_first_every_second_when_asked_and_when_it_changes() {
         let (mut said, calm) = (Said::default(), News::default());
-        assert!(said.is_due(&calm));
+        assert!(!said.is_too_soon() && said.is_due(&calm));
         said.asked = true;
-        assert_eq!(said.earliest(), Instant::now() + AT_LEAST, "not twice in a moment");
-        tokio::time::advance(AT_LEAST).await;
-        assert!(said.is_due(&calm), "the question is not forgotten");
+        assert!(said.is_too_soon(), "not twice in a moment");
+        said.pause().await;
+        assert!(!said.is_too_soon() && said.is_due(&calm), "the question is not forgotten");
         tokio::time::advance(AT_LEAST).await;
         assert!(!said.is_due(&calm));
         assert!(said.is_due(&News { working: true, ..calm.clone() }));
