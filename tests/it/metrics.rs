@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Names and types that every worker exports from the start.
-const OF_ALL: [(&str, &str); 27] = [
+const OF_ALL: [(&str, &str); 30] = [
     ("genfleet_jobs_total", "counter"),
     ("genfleet_job_duration_seconds", "histogram"),
     ("genfleet_job_queue_wait_seconds", "histogram"),
@@ -30,6 +30,9 @@ const OF_ALL: [(&str, &str); 27] = [
     ("genfleet_broker_connected", "gauge"),
     ("genfleet_broker_reconnects_total", "counter"),
     ("genfleet_stale_acks_total", "counter"),
+    ("genfleet_fleet_processes", "gauge"),
+    ("genfleet_fleet_share", "gauge"),
+    ("genfleet_fleet_heard", "gauge"),
     ("genfleet_ready", "gauge"),
     ("genfleet_build_info", "gauge"),
     ("process_cpu_seconds_total", "counter"),

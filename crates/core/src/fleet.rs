@@ -29,7 +29,7 @@ use self::{
 };
 use crate::{
     clock::SharedClock,
-    genesys::{admission::Shut, client::GenesysClient},
+    genesys::{admission::Shut, budget::Part, client::GenesysClient},
     metric,
     queue::Queue,
     worker::doing::Doing,
@@ -135,13 +135,13 @@ impl Fleet {
                 (part, roster.others().count(), roster.is_heard(now))
             };
             // Of a file it is alone, for good.
-            let part = if self.is_alone() { client_limit } else { part };
+            let part = if self.is_alone() { Part::Settled(client_limit) } else { part };
             if allotted.replace(part) != Some(part) {
-                debug!(part, others, heard, "part of the client's limit");
+                debug!(?part, others, heard, "part of the client's limit");
                 self.shared.genesys.allot(part);
             }
             gauge!(metric::FLEET_PROCESSES).set(u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1));
-            gauge!(metric::FLEET_SHARE).set(part);
+            gauge!(metric::FLEET_SHARE).set(part.per_minute());
             gauge!(metric::FLEET_HEARD).set(u8::from(self.is_alone() || heard));
         }
     }

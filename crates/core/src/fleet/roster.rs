@@ -9,11 +9,16 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
 use super::{news::News, shares::shares};
+use crate::genesys::budget::Part;
 
 /// A process that says nothing for so long is forgotten; a fleet of which nothing is heard for so long is not heard.
 pub const SILENCE: Duration = Duration::from_secs(10);
 /// What a process sent counts so long after it was last heard.
 const SPENT: Duration = Duration::from_secs(61);
+/// After the first word was heard: how long the others have to answer.
+const ANSWERS: Duration = Duration::from_millis(500);
+/// How long a process waits for a first word.
+const FIRST_WORD: Duration = Duration::from_secs(3);
 /// When nothing at all was heard for longer, that is nobody's silence.
 const DEAF: Duration = Duration::from_secs(3);
 /// Members, at most: whoever comes after them is not noted.
@@ -25,6 +30,10 @@ pub struct Roster {
     members: BTreeMap<String, Member>,
     /// When anything was last heard, also what this process itself said.
     heard: Instant,
+    /// Until when it is not known who else is there.
+    unheard: Instant,
+    /// Nothing was heard yet.
+    deaf: bool,
 }
 
 #[derive(Debug)]
@@ -47,12 +56,15 @@ pub struct Own<'a> {
 
 impl Roster {
     /// Nobody yet.
-    pub const fn new(now: Instant) -> Self {
-        Self { members: BTreeMap::new(), heard: now }
+    pub fn new(now: Instant) -> Self {
+        Self { members: BTreeMap::new(), heard: now, unheard: now.checked_add(FIRST_WORD).unwrap_or(now), deaf: true }
     }
 
     /// Something came through, be it this process's own word.
     pub fn hears(&mut self, now: Instant) {
+        if std::mem::take(&mut self.deaf) {
+            self.unheard = self.unheard.min(now + ANSWERS);
+        }
         let gap = now.saturating_duration_since(self.heard);
         if gap > DEAF {
             // Nobody could be heard meanwhile.
@@ -97,12 +109,18 @@ impl Roster {
         self.members.values().filter(|member| member.here).map(|member| &member.news)
     }
 
+    /// What this process may send.
+    pub fn part(&self, own: Own<'_>, now: Instant) -> Part {
+        let requests = self.requests(own, now);
+        if now < self.unheard { Part::Unheard(requests) } else { Part::Settled(requests) }
+    }
+
     /// How many requests this process may send in any minute.
     ///
     /// Those with work share the client's limit, and this process counts as one of them: it is asked because it may
     /// have work next. While nothing is heard nobody knows who has work: then all that were last known count. At least
     /// one, where the limit is smaller than the fleet.
-    pub fn part(&self, own: Own<'_>, now: Instant) -> u32 {
+    fn requests(&self, own: Own<'_>, now: Instant) -> u32 {
         if !self.is_heard(now) {
             let known = u32::try_from(self.others().count()).unwrap_or(u32::MAX).saturating_add(1);
             return (own.client_limit / known).max(1);
@@ -123,5 +141,7 @@ impl Roster {
     }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ mod allotment;
 mod window;
 
 use allotment::Allotment;
+pub use allotment::Part;
 use window::{Span, Window};
 
 /// A window of which no answer told anything lasts this long from its first request, and the slack.
@@ -103,9 +104,9 @@ impl Budget {
         }
     }
 
-    /// From now on at most so many requests in any minute, whatever the token: the process's part of the client's limit.
-    pub fn allot(&mut self, of_client: u32) {
-        self.allotment.set(of_client);
+    /// What is the process's of the client's limit from now on.
+    pub fn allot(&mut self, part: Part) {
+        self.allotment.set(part);
     }
 
     /// What was spent, and what may be.

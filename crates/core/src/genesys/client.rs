@@ -21,7 +21,7 @@ use crate::{
     genesys::{
         admission::{Admission, Shut},
         brake::Judgement,
-        budget::Spending,
+        budget::{Part, Spending},
         door::Door,
         mint::{CredentialSource, Mint},
         options::GenesysOptions,
@@ -175,9 +175,9 @@ impl GenesysClient {
         self.door().told_client_shut(Instant::now(), wait);
     }
 
-    /// From now on at most so many requests in any minute: this process's part of the client's limit.
-    pub fn allot(&self, of_client: u32) {
-        self.door().allot(of_client);
+    /// What is this process's of the client's limit from now on.
+    pub fn allot(&self, part: Part) {
+        self.door().allot(part);
         // It may be more than before.
         self.shared.freed.notify_one();
     }

@@ -11,7 +11,7 @@ use crate::{
         admission::{Admission, ClosedReason, Fate, Gauges, Line, Refusal, Said, Sent, Shut, Step, Who},
         brake::{CredentialsBrake, ForbiddenBrakes, Judgement},
         breaker::{Breaker, Pass, Turn},
-        budget::{Budget, Ready, Share, Spending},
+        budget::{Budget, Part, Ready, Share, Spending},
         gate::{self, Gate, Intake},
         limits::Reach,
         options::GenesysOptions,
@@ -239,9 +239,9 @@ impl Door {
         }
     }
 
-    /// From now on the process may send so many requests of the client's limit in any minute.
-    pub fn allot(&mut self, of_client: u32) {
-        self.budget.allot(of_client);
+    /// What is the process's of the client's limit from now on.
+    pub fn allot(&mut self, part: Part) {
+        self.budget.allot(part);
     }
 
     /// What was spent, and what may be.

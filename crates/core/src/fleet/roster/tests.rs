@@ -36,11 +36,11 @@ fn those_with_work_share_the_limit_and_the_idle_ones_take_nothing() {
     for (others, limit, part) in [(0, LIMIT, 300), (9, LIMIT, 300), (19, LIMIT, 150), (3, 100, 25)] {
         let others: Vec<String> = (0..others).map(|number| format!("p{number}")).collect();
         let mut roster = roster(&others.iter().map(String::as_str).collect::<Vec<_>>(), now);
-        assert_eq!(roster.part(own(limit), now), part, "{others:?}");
+        assert_eq!(roster.requests(own(limit), now), part, "{others:?}");
         for number in 0..50 {
             roster.told(News { working: false, ..news(&format!("idle{number}")) }, now);
         }
-        assert_eq!(roster.part(own(limit), now), part);
+        assert_eq!(roster.requests(own(limit), now), part);
     }
 }
 
@@ -48,11 +48,11 @@ fn those_with_work_share_the_limit_and_the_idle_ones_take_nothing() {
 fn a_newcomer_is_counted_at_its_first_word_and_a_leaver_no_longer_at_its_last() {
     let now = Instant::now();
     let mut roster = roster(&[], now);
-    assert_eq!(roster.part(own(100), now), 100);
+    assert_eq!(roster.requests(own(100), now), 100);
     roster.told(news("a"), now + SECOND);
-    assert_eq!(roster.part(own(100), now + SECOND), 50);
+    assert_eq!(roster.requests(own(100), now + SECOND), 50);
     roster.left("a", now + 2 * SECOND);
-    assert_eq!(roster.part(own(100), now + 2 * SECOND), 100);
+    assert_eq!(roster.requests(own(100), now + 2 * SECOND), 100);
     assert!(names(&roster).is_empty());
 }
 
@@ -88,12 +88,12 @@ fn while_nothing_is_heard_the_limit_is_divided_by_all_that_were_last_known() {
     roster.told(spent("b", 90), start);
     let later = start + 9 * SECOND;
     roster.tick(later);
-    assert_eq!(roster.part(own(100), later), 10, "what the others sent is known still");
+    assert_eq!(roster.requests(own(100), later), 10, "what the others sent is known still");
     for minutes in 1..100 {
         let deaf = start + 60 * minutes * SECOND;
         roster.tick(deaf);
         assert!(!roster.is_heard(deaf));
-        assert_eq!(roster.part(own(100), deaf), 25, "after {minutes} minutes");
+        assert_eq!(roster.requests(own(100), deaf), 25, "after {minutes} minutes");
     }
 }
 
@@ -114,17 +114,29 @@ fn after_a_silence_of_all_each_has_its_time_to_speak_again() {
 }
 
 #[test]
+fn until_the_others_had_time_to_answer_a_first_word_they_are_unheard() {
+    let start = Instant::now();
+    let mut roster = Roster::new(start);
+    assert_eq!(roster.part(own(LIMIT), start + SECOND), Part::Unheard(300));
+    roster.hears(start + SECOND);
+    assert_eq!(roster.part(own(LIMIT), start + SECOND), Part::Unheard(300), "it may be our own");
+    assert_eq!(roster.part(own(LIMIT), start + 2 * SECOND), Part::Settled(300));
+    let nobody = Roster::new(start);
+    assert_eq!(nobody.part(own(LIMIT), start + 3 * SECOND), Part::Settled(300), "nobody waits for ever");
+}
+
+#[test]
 fn what_one_that_left_has_sent_is_nobodys_for_a_minute() {
     let start = Instant::now();
     let mut roster = roster(&[], start);
     roster.told(spent("a", 80), start);
-    assert_eq!(roster.part(own(100), start), 20);
+    assert_eq!(roster.requests(own(100), start), 20);
     roster.left("a", start);
     for second in 1..=62 {
         let now = start + second * SECOND;
         roster.hears(now);
         roster.tick(now);
-        assert_eq!(roster.part(own(100), now), if second < 61 { 20 } else { 100 }, "after {second} s");
+        assert_eq!(roster.requests(own(100), now), if second < 61 { 20 } else { 100 }, "after {second} s");
     }
 }
 
@@ -154,9 +166,11 @@ proptest! {
         let mut total = 0;
         for (number, (_, works)) in fleet.iter().enumerate() {
             let mut roster = Roster::new(now);
-            told.iter().enumerate().filter(|(other, _)| *other != number).for_each(|(_, news)| roster.told(news.clone(), now));
+            for (_, news) in told.iter().enumerate().filter(|(other, _)| *other != number) {
+                roster.told(news.clone(), now);
+            }
             let process = format!("p{number}");
-            let part = roster.part(Own { process: &process, token_limit: limits[number], client_limit: limit }, now);
+            let part = roster.requests(Own { process: &process, token_limit: limits[number], client_limit: limit }, now);
             total += if *works { part } else { 0 };
         }
         prop_assert!(total <= limit, "{total} of {limit}");

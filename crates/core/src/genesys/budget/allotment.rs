@@ -12,13 +12,41 @@ const MINUTE: Duration = Duration::from_secs(60);
 const COUNTS: Duration = MINUTE.saturating_add(RESET_SLACK);
 /// The last 1/5 is spread.
 const RESERVE: u32 = 5;
+/// What goes before the others were heard.
+const FEW: u32 = 10;
 /// Where nothing is allotted: how long until it is looked at again.
 const NOTHING: Duration = Duration::from_secs(1);
+
+/// How much of the client's limit is this process's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// So many requests in any minute.
+    Settled(u32),
+    /// The others were not heard yet: it may be so many, but no more than a few go before that.
+    Unheard(u32),
+}
+
+impl Part {
+    /// Requests in any minute.
+    pub const fn per_minute(self) -> u32 {
+        match self {
+            Self::Settled(per_minute) | Self::Unheard(per_minute) => per_minute,
+        }
+    }
+
+    /// Of which so many may go now.
+    fn may_go(self) -> u32 {
+        match self {
+            Self::Settled(per_minute) => per_minute,
+            Self::Unheard(per_minute) => per_minute.min(FEW),
+        }
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
 pub struct Allotment {
-    per_minute: u32,
+    part: Part,
     /// When the requests of the last minute went, the first one first.
     sent: VecDeque<Instant>,
 }
@@ -26,17 +54,17 @@ pub struct Allotment {
 impl Allotment {
     /// So many in any minute.
     pub const fn new(per_minute: u32) -> Self {
-        Self { per_minute, sent: VecDeque::new() }
+        Self { part: Part::Settled(per_minute), sent: VecDeque::new() }
     }
 
-    /// So many from now on; what was sent counts on.
-    pub const fn set(&mut self, per_minute: u32) {
-        self.per_minute = per_minute;
+    /// This is it from now on; what was sent counts on.
+    pub const fn set(&mut self, part: Part) {
+        self.part = part;
     }
 
     /// So many in any minute.
     pub const fn per_minute(&self) -> u32 {
-        self.per_minute
+        self.part.per_minute()
     }
 
     /// Requests of the last minute.
@@ -47,30 +75,31 @@ impl Allotment {
         u32::try_from(self.sent.len()).unwrap_or(u32::MAX)
     }
 
-    /// What may still go now.
+    /// What may still go in this minute.
     pub fn left(&mut self, now: Instant) -> u32 {
-        self.per_minute.saturating_sub(self.sent(now))
+        self.per_minute().saturating_sub(self.sent(now))
     }
 
     /// May one more go now?
     pub fn ready(&mut self, now: Instant) -> Ready {
-        let left = self.left(now);
-        if left > (self.per_minute / RESERVE).max(1) {
+        let per_minute = self.part.may_go();
+        let left = per_minute.saturating_sub(self.sent(now));
+        if left > (per_minute / RESERVE).max(1) {
             return Ready::Now;
         }
-        let next = if left == 0 { self.frees(now) } else { self.spread(now) };
+        let next = if left == 0 { self.frees(per_minute, now) } else { self.spread(per_minute, now) };
         if next <= now { Ready::Now } else { Ready::At(next) }
     }
 
     /// When enough of what was sent no longer counts.
-    fn frees(&self, now: Instant) -> Instant {
-        let too_many = self.sent.len().saturating_sub(usize::try_from(self.per_minute).unwrap_or(usize::MAX));
+    fn frees(&self, per_minute: u32, now: Instant) -> Instant {
+        let too_many = self.sent.len().saturating_sub(usize::try_from(per_minute).unwrap_or(usize::MAX));
         self.sent.get(too_many).map_or(now + NOTHING, |sent| *sent + COUNTS)
     }
 
     /// The last ones keep the average's distance.
-    fn spread(&self, now: Instant) -> Instant {
-        self.sent.back().map_or(now, |last| *last + COUNTS / self.per_minute.max(1))
+    fn spread(&self, per_minute: u32, now: Instant) -> Instant {
+        self.sent.back().map_or(now, |last| *last + COUNTS / per_minute.max(1))
     }
 
     /// One goes now.
@@ -133,11 +162,21 @@ mod tests {
         for _ in 0..60 {
             allotment.took(start);
         }
-        allotment.set(50);
+        allotment.set(Part::Settled(50));
         assert_eq!((allotment.left(start), allotment.ready(start)), (0, Ready::At(start + seconds(61))));
-        allotment.set(200);
+        allotment.set(Part::Settled(200));
         assert_eq!((allotment.left(start), allotment.ready(start)), (140, Ready::Now));
         assert_eq!(allotment.left(start + seconds(61)), 200);
+    }
+
+    #[test]
+    fn before_the_others_were_heard_a_few_go_and_no_more() {
+        let (mut allotment, start) = (Allotment::new(0), Instant::now());
+        allotment.set(Part::Unheard(300));
+        let sent = saturate(&mut allotment, start, start + seconds(60));
+        assert_eq!((sent.len(), allotment.left(start + seconds(60))), (FEW as usize, 290));
+        allotment.set(Part::Settled(300));
+        assert_eq!(allotment.ready(start + seconds(60)), Ready::Now);
     }
 
     #[test]
