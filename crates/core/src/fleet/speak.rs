@@ -8,8 +8,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use super::{Fleet, News, Word, notice::Notice};
 use crate::queue::{Queue, rabbit::RabbitQueue, sqlite::SqliteQueue};
 
-/// Between two words where nothing happens.
+/// Between two words where nothing happens …
 const EVERY: Duration = Duration::from_secs(1);
+/// … in a fleet of so many; in larger ones more, so that what all hear grows less than with the square …
+const FLEET: u32 = 20;
+/// … but no more than this, of which three fit into what counts as silence.
+const SELDOM: Duration = Duration::from_secs(3);
 /// Between two words, at least.
 const AT_LEAST: Duration = Duration::from_millis(50);
 /// Between two looks at whether something happened that nobody tells.
@@ -68,7 +72,8 @@ impl Fleet {
             if news.client != mark {
                 return Err("the credentials are of another client now".to_owned());
             }
-            if said.is_due(&news) {
+            let others = self.roster().others().count();
+            if said.is_due(&news, every(others)) {
                 gossip.tell(&key("here", &mark), Word::Here(Box::new(news)).write()).await?;
             }
         }
@@ -112,12 +117,12 @@ impl Said {
         }
     }
 
-    /// Whether `news` has to be told; it is taken for told then.
-    fn is_due(&mut self, news: &News) -> bool {
+    /// Whether `news` has to be told, as they are `every` so often; they are taken for told then.
+    fn is_due(&mut self, news: &News, every: Duration) -> bool {
         self.doubtful = false;
         let due = match &self.last {
             None => true,
-            Some((at, last)) => self.asked || at.elapsed() >= EVERY || differs(last, news),
+            Some((at, last)) => self.asked || at.elapsed() >= every || differs(last, news),
         };
         if due {
             self.last = Some((Instant::now(), news.clone()));
@@ -125,6 +130,12 @@ impl Said {
         }
         due
     }
+}
+
+/// How often something is said where nothing happens, beside so many others.
+fn every(others: usize) -> Duration {
+    let others = u32::try_from(others).unwrap_or(u32::MAX);
+    EVERY.saturating_mul(others / FLEET).clamp(EVERY, SELDOM)
 }
 
 /// Whether the others have to know at once.
@@ -148,17 +159,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn something_is_said_at_first_every_second_when_asked_and_when_it_changes() {
         let (mut said, calm) = (Said::default(), News::default());
-        assert!(!said.is_too_soon() && said.is_due(&calm));
+        assert!(!said.is_too_soon() && said.is_due(&calm, EVERY));
         said.asked = true;
         assert!(said.is_too_soon(), "not twice in a moment");
         said.pause().await;
-        assert!(!said.is_too_soon() && said.is_due(&calm), "the question is not forgotten");
+        assert!(!said.is_too_soon() && said.is_due(&calm, EVERY), "the question is not forgotten");
         tokio::time::advance(AT_LEAST).await;
-        assert!(!said.is_due(&calm));
-        assert!(said.is_due(&News { working: true, ..calm.clone() }));
-        assert!(!said.is_due(&News { working: true, requests_last_minute: 7, ..calm }));
+        assert!(!said.is_due(&calm, EVERY));
+        assert!(said.is_due(&News { working: true, ..calm.clone() }, EVERY));
+        assert!(!said.is_due(&News { working: true, requests_last_minute: 7, ..calm }, EVERY));
         tokio::time::advance(EVERY).await;
-        assert!(said.is_due(&News { working: true, ..News::default() }));
+        assert!(said.is_due(&News { working: true, ..News::default() }, EVERY));
+    }
+
+    #[test]
+    fn a_crowd_speaks_less_often_and_never_so_seldom_that_it_seems_silent() {
+        let told = [0, 1, 20, 39, 40, 60, 5000].map(|others| every(others).as_secs());
+        assert_eq!(told, [1, 1, 1, 1, 2, 3, 3]);
+        assert!(SELDOM * 3 < super::super::roster::SILENCE);
     }
 
     #[test]

@@ -11,11 +11,13 @@ use super::{SqliteQueue, schema};
 
 /// What is put to the store's name.
 pub(super) const SUFFIX: &str = ".notice";
+/// The same while it is written.
+pub(super) const FRESH: &str = ".notice.new";
 
 impl SqliteQueue {
     /// Puts the notice up, in place of the one there was.
     pub async fn post_notice(&self, text: String) -> io::Result<()> {
-        let (path, fresh) = (self.notice(), self.beside(".notice.new"));
+        let (path, fresh) = (self.notice(), self.beside(FRESH));
         blocking(move || {
             fs::write(&fresh, text)?;
             fs::rename(&fresh, &path)
