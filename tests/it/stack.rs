@@ -33,7 +33,8 @@ pub fn worker(binary: &str, broker: &Broker, prefix: &Prefix, simulator: &Simula
         .env("GENESYS_CLIENT_ID", "client")
         .env("GENESYS_CLIENT_SECRET", "hush")
         .env("GENFLEET_REQUESTS_PER_MINUTE", &UNLIMITED.to_string())
-        .env("GENFLEET_CLIENT_REQUESTS_PER_MINUTE", &UNLIMITED.to_string())
+        // Shared by how many there may be.
+        .env("GENFLEET_CLIENT_REQUESTS_PER_MINUTE", &(100 * UNLIMITED).to_string())
 }
 
 pub fn purge_job(id: &str, paths: &[&str]) -> String {

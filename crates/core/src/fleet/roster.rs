@@ -130,8 +130,12 @@ impl Roster {
         all.sort_unstable();
         let usable: Vec<u32> = all.iter().map(|(_, usable)| *usable).collect();
         let place = all.iter().position(|(process, _)| *process == own.process).unwrap_or_default();
-        let share = shares(own.client_limit, &usable).get(place).copied().unwrap_or_default().max(1);
-        share.min(own.client_limit.saturating_sub(self.spent_by_others(now)))
+        let shares = shares(own.client_limit, &usable);
+        let share = shares.get(place).copied().unwrap_or_default();
+        // Where the token's limit is what binds, that is not counted twice: what nobody else can use is left.
+        let is_all_it_can_use = share == own.token_limit;
+        let share = if is_all_it_can_use { own.client_limit - (shares.iter().sum::<u32>() - share) } else { share };
+        share.max(1).min(own.client_limit.saturating_sub(self.spent_by_others(now)))
     }
 
     /// Requests that others sent in the last minute, as far as they told.
