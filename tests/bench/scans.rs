@@ -106,5 +106,6 @@ fn start(broker: &Broker, prefix: &Prefix, simulator: &Simulator, per_minute: u3
         .env("GENESYS_CLIENT_ID", "client")
         .env("GENESYS_CLIENT_SECRET", "hush")
         .env("GENFLEET_REQUESTS_PER_MINUTE", &per_minute.to_string())
+        .env("GENFLEET_CLIENT_REQUESTS_PER_MINUTE", &per_minute.to_string())
         .start()
 }

@@ -121,5 +121,6 @@ fn start(broker: &Broker, prefix: &Prefix, simulator: &Simulator, arguments: &[&
         .env("GENESYS_CLIENT_ID", "client")
         .env("GENESYS_CLIENT_SECRET", "hush")
         .env("GENFLEET_REQUESTS_PER_MINUTE", "10000000")
+        .env("GENFLEET_CLIENT_REQUESTS_PER_MINUTE", "10000000")
         .start()
 }

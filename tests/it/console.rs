@@ -77,6 +77,9 @@ async fn the_page_shows_the_kinds_the_state_and_the_last_failure_and_asks_nobody
     for told in [
         r#"class="pill good" role="status">ready"#,
         r#"class="pill good">open"#,
+        "genfleet up</td>",
+        "of this client, 1 process",
+        "of 3,000 a minute",
         "license_limit_reached",
         "version 0.1.0",
     ] {
@@ -84,4 +87,32 @@ async fn the_page_shows_the_kinds_the_state_and_the_last_failure_and_asks_nobody
     }
     let job = failures[0]["job"].as_str().unwrap();
     assert!(shown.contains(&format!(">{job}</td>")), "the failed job is not in {shown}");
+    let fleet: Value = serde_json::from_str(&up.get("/fleet").await.unwrap().1).unwrap();
+    let process = fleet["own"]["process"].as_str().unwrap();
+    assert!(shown.contains(&format!(r#"<th class="text" scope="row">{process}"#)), "the process is not in {shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_is_shut_is_told_with_the_reason_and_how_long() {
+    let fault = "status=429,limit=client,retry-after=300";
+    let up = Process::binary("genfleet")
+        .args(["up", "--simulate", "--sim-fault", fault, "--admin-addr", "127.0.0.1:0"])
+        .args(QUEUE)
+        .start();
+    up.wait_ready(seconds(30)).await;
+    let enqueued = Process::binary("genfleet")
+        .args(["enqueue", "cdn.purge", "--payload", r#"{"paths":["/a"]}"#])
+        .args(QUEUE)
+        .directory(up.directory())
+        .start();
+    assert_eq!(enqueued.wait(seconds(30)).await, 0, "{}", enqueued.stderr());
+    eventually(seconds(30), "the gate is shut", async || {
+        up.metrics().await.count("genfleet_gate_state", &[("reason", "throttled")]) == 1
+    })
+    .await;
+    let url = format!("http://{}/", up.admin_addr(seconds(1)).await);
+    let Some(shown) = rendered(&url) else { return skip("it needs Chromium, and none is installed here") };
+    for told in ["shut: throttled", "the API said later, to all of the client, for another"] {
+        assert!(shown.contains(told), "{told} is not in {shown}");
+    }
 }

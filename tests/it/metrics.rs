@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Names and types that every worker exports from the start.
-const OF_ALL: [(&str, &str); 29] = [
+const OF_ALL: [(&str, &str); 32] = [
     ("genfleet_jobs_total", "counter"),
     ("genfleet_job_duration_seconds", "histogram"),
     ("genfleet_job_queue_wait_seconds", "histogram"),
@@ -32,6 +32,9 @@ const OF_ALL: [(&str, &str); 29] = [
     ("genfleet_stale_acks_total", "counter"),
     ("genfleet_webhook_deliveries_total", "counter"),
     ("genfleet_audit_records_total", "counter"),
+    ("genfleet_fleet_processes", "gauge"),
+    ("genfleet_fleet_share", "gauge"),
+    ("genfleet_fleet_heard", "gauge"),
     ("genfleet_ready", "gauge"),
     ("genfleet_build_info", "gauge"),
     ("process_cpu_seconds_total", "counter"),

@@ -17,7 +17,9 @@ pub async fn simulator() -> Simulator {
 pub async fn simulator_with(options: SimulatorOptions) -> Simulator {
     let untouched = options.requests_per_minute == SimulatorOptions::default().requests_per_minute;
     let requests_per_minute = if untouched { UNLIMITED } else { options.requests_per_minute };
-    let client_requests_per_minute = UNLIMITED;
+    let default = SimulatorOptions::default().client_requests_per_minute;
+    let client_requests_per_minute =
+        if options.client_requests_per_minute == default { UNLIMITED } else { options.client_requests_per_minute };
     Simulator::start(SimulatorOptions { requests_per_minute, client_requests_per_minute, ..options }).await.unwrap()
 }
 
@@ -31,6 +33,8 @@ pub fn worker(binary: &str, broker: &Broker, prefix: &Prefix, simulator: &Simula
         .env("GENESYS_CLIENT_ID", "client")
         .env("GENESYS_CLIENT_SECRET", "hush")
         .env("GENFLEET_REQUESTS_PER_MINUTE", &UNLIMITED.to_string())
+        // Shared by how many there may be.
+        .env("GENFLEET_CLIENT_REQUESTS_PER_MINUTE", &(100 * UNLIMITED).to_string())
 }
 
 pub fn purge_job(id: &str, paths: &[&str]) -> String {

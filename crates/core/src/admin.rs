@@ -11,11 +11,12 @@ use std::{
 
 use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use crate::{
+    fleet::Fleet,
     genesys::client::GenesysClient,
     metric,
     queue::Queue,
@@ -42,6 +43,8 @@ pub struct Admin {
     pub genesys: GenesysClient,
     /// For liveness.
     pub beats: Beats,
+    /// For the page.
+    pub fleet: Fleet,
     /// For the page.
     pub failures: Failures,
     /// Set while the process drains.
@@ -70,6 +73,7 @@ impl Admin {
         let router = Router::new()
             .route("/", get(console::page))
             .route("/failures", get(failures))
+            .route("/fleet", get(fleet))
             .route("/metrics", get(metrics))
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
@@ -109,6 +113,10 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
 
 async fn failures(State(admin): State<Admin>) -> Json<Vec<Failure>> {
     Json(admin.failures.last())
+}
+
+async fn fleet(State(admin): State<Admin>) -> Json<Value> {
+    Json(admin.fleet.shown())
 }
 
 async fn livez(State(admin): State<Admin>) -> impl IntoResponse {

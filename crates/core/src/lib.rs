@@ -1,8 +1,9 @@
 //! Genfleet's core: everything between a queue and the Genesys Cloud API that is the same for all workers.
 //!
 //! In reading order: a [`job`] comes out of a [`queue`], a [`worker`] hands it to its [`handler`], which calls
-//! the API through [`genesys`]; what went wrong is an [`error`], what came of it an [`event`], what was changed is in the
-//! [`audit`], what was given up a [`letter`], and where it was in a [`trace`] goes along. What upstream systems can rely on is the [`contract`].
+//! the API through [`genesys`], within its part of what the [`fleet`] may send; what went wrong is an [`error`], what
+//! came of it an [`event`], what was changed is in the [`audit`], what was given up a [`letter`], and where it was in a
+//! [`trace`] goes along. What upstream systems can rely on is the [`contract`].
 
 pub mod admin;
 pub mod audit;
@@ -10,6 +11,7 @@ pub mod clock;
 pub mod contract;
 pub mod error;
 pub mod event;
+pub mod fleet;
 pub mod genesys;
 pub mod handler;
 pub mod hash;

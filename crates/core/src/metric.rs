@@ -18,7 +18,7 @@ pub const API_REQUESTS: &str = "genfleet_api_requests_total";
 pub const API_REQUEST_DURATION: &str = "genfleet_api_request_duration_seconds";
 /// Time the gate was shut.
 pub const API_THROTTLED: &str = "genfleet_api_throttled_seconds_total";
-/// Requests left in the token's window.
+/// Requests that may be sent now, by the token's limit and this process's part of the client's.
 pub const API_BUDGET_REMAINING: &str = "genfleet_api_budget_remaining";
 /// 1 while nothing is sent: `reason`.
 pub const GATE_STATE: &str = "genfleet_gate_state";
@@ -57,5 +57,11 @@ pub const BROKER_RECONNECTS: &str = "genfleet_broker_reconnects_total";
 pub const STALE_ACKS: &str = "genfleet_stale_acks_total";
 /// 1 while `/readyz` says 200.
 pub const READY: &str = "genfleet_ready";
+/// Processes of the fleet that are alive, this one included.
+pub const FLEET_PROCESSES: &str = "genfleet_fleet_processes";
+/// Requests this process may send of the client's limit in any minute.
+pub const FLEET_SHARE: &str = "genfleet_fleet_share";
+/// 1 while the fleet is heard, or there is none to hear (embedded queue).
+pub const FLEET_HEARD: &str = "genfleet_fleet_heard";
 /// 1, with the `version`.
 pub const BUILD_INFO: &str = "genfleet_build_info";

@@ -82,6 +82,9 @@ fn begin_at_zero(kinds: &[Kind]) {
     metrics::counter!(metric::AUDIT_RECORDS).absolute(0);
     metrics::counter!(metric::REPLIES_UNROUTABLE).absolute(0);
     metrics::gauge!(metric::PUBLISH_UNCONFIRMED).set(0.0);
+    metrics::gauge!(metric::FLEET_PROCESSES).set(1.0);
+    metrics::gauge!(metric::FLEET_SHARE).set(0.0);
+    metrics::gauge!(metric::FLEET_HEARD).set(0.0);
     let _ = metrics::histogram!(metric::PUBLISH_CONFIRM);
     for result in ["ok", "throttled", "rejected", "error"] {
         metrics::counter!(metric::TOKEN_REFRESHES, "result" => result).absolute(0);
@@ -136,8 +139,14 @@ fn describe() {
     describe_counter!(metric::API_REQUESTS, "Requests sent to Genesys Cloud.");
     describe_histogram!(metric::API_REQUEST_DURATION, Unit::Seconds, "From sending a request to its answer.");
     describe_counter!(metric::API_THROTTLED, Unit::Seconds, "Time in which the API let nothing through.");
-    describe_gauge!(metric::API_BUDGET_REMAINING, "Requests left in the token's window.");
+    describe_gauge!(
+        metric::API_BUDGET_REMAINING,
+        "Requests that may be sent now, by the token's limit and the client's."
+    );
     describe_gauge!(metric::GATE_STATE, "1 while nothing is sent for this reason.");
+    describe_gauge!(metric::FLEET_PROCESSES, "Processes of the fleet that are alive, this one included.");
+    describe_gauge!(metric::FLEET_SHARE, "Requests this process may send of the client's limit in any minute.");
+    describe_gauge!(metric::FLEET_HEARD, "1 while the other processes of the fleet are heard.");
     describe_counter!(metric::TOKEN_REFRESHES, "Tokens asked for.");
     describe_gauge!(
         metric::QUEUE_MESSAGES,

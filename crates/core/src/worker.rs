@@ -12,6 +12,7 @@ pub mod command;
 pub mod conclusion;
 pub mod consume;
 pub mod deliveries;
+pub mod doing;
 pub mod engine;
 pub mod failures;
 pub mod options;

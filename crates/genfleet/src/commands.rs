@@ -19,6 +19,7 @@ pub mod run;
 pub mod schema;
 pub mod show;
 pub mod simulate;
+pub mod status;
 pub mod topology;
 pub mod up;
 pub mod validate;

@@ -41,6 +41,9 @@ enum Command {
     /// Show all that is known of one job
     #[command(after_help = commands::show::EXAMPLES)]
     Show(commands::show::Options),
+    /// Show what waits, what runs, what is shut and why, and who is alive
+    #[command(after_help = commands::status::EXAMPLES)]
+    Status(commands::status::Options),
     /// Look at what was given up, run it again, throw it away
     #[command(subcommand, after_help = commands::dead::EXAMPLES)]
     Dead(Box<commands::dead::Command>),
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Audit(options) => commands::audit::run(&options),
         Command::Schema(options) => commands::schema::run(&options),
         Command::Show(options) => commands::show::run(&options),
+        Command::Status(options) => commands::status::run(&options),
         Command::Dead(command) => commands::dead::run(&command),
         Command::Doctor(options) => commands::doctor::run(&options),
         Command::Load(options) => commands::load::run(&options),

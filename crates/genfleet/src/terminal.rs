@@ -18,6 +18,12 @@ impl Paint {
         Self { on: io::stdout().is_terminal() && wanted() }
     }
 
+    /// For nobody.
+    #[cfg(test)]
+    pub const fn none() -> Self {
+        Self { on: false }
+    }
+
     /// For stderr.
     pub fn stderr() -> Self {
         Self { on: io::stderr().is_terminal() && wanted() }
@@ -91,6 +97,14 @@ pub fn cut(text: &str, width: usize) -> String {
     let mut cut: String = line.chars().take(width.saturating_sub(1)).collect();
     let _ = write!(cut, "…");
     cut
+}
+
+/// Empties the screen; what comes next begins at its top.
+pub const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
+
+/// Whether the screen can be emptied.
+pub fn can_clear() -> bool {
+    io::stdout().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Whether somebody is there to be asked.

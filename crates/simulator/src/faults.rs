@@ -46,6 +46,9 @@ pub struct FaultRule {
     /// The `Retry-After` of that answer. Without it there is none, also on a 429.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<RetryAfter>,
+    /// Whose limit a 429 names, in its body: the token's, unless this says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<LimitOf>,
     /// Answers this body in place of the one due.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
@@ -80,6 +83,7 @@ impl Default for FaultRule {
             after: None,
             status: None,
             retry_after: None,
+            limit: None,
             body: None,
             content_type: None,
             latency: None,
@@ -88,6 +92,16 @@ impl Default for FaultRule {
             effect: None,
         }
     }
+}
+
+/// Whose limit is pretended to be exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LimitOf {
+    /// That of the request's token.
+    Token,
+    /// That of its client, with all tokens of it.
+    Client,
 }
 
 /// The value of a `Retry-After` header.

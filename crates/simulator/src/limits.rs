@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::errors::LimitHit;
+use crate::faults::LimitOf;
 use crate::options::SimulatorOptions;
 
 const TOKEN_KEY: &str = "token.rate.per.minute";
@@ -85,8 +86,11 @@ impl Limits {
     }
 
     /// The limit a pretended 429 names.
-    pub(crate) fn token_limit(options: &SimulatorOptions) -> LimitHit {
-        LimitHit { key: TOKEN_KEY, value: options.requests_per_minute }
+    pub(crate) fn named(limit: Option<LimitOf>, options: &SimulatorOptions) -> LimitHit {
+        match limit.unwrap_or(LimitOf::Token) {
+            LimitOf::Token => LimitHit { key: TOKEN_KEY, value: options.requests_per_minute },
+            LimitOf::Client => LimitHit { key: CLIENT_KEY, value: options.client_requests_per_minute },
+        }
     }
 
     /// The most requests any window held, per token and per client.

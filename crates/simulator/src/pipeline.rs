@@ -120,7 +120,7 @@ impl Visit {
             return OAuthError::of_status(status).into_response();
         }
         let error = if status == StatusCode::TOO_MANY_REQUESTS {
-            let limit = Limits::token_limit(&self.shared.lock().options);
+            let limit = Limits::named(rule.limit, &self.shared.lock().options);
             ApiError::too_many_requests(self.seconds_told(rule), limit)
         } else {
             ApiError::of_status(status)

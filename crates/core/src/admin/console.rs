@@ -1,4 +1,4 @@
-//! The page at `/` of the admin port, and what it reads beside the metrics: the last failures (SPEC 9). One file that asks
+//! The page at `/` of the admin port, and what it reads beside the metrics: the fleet, and the last failures (SPEC 9). One file that asks
 //! nobody else for anything.
 
 use axum::response::IntoResponse;

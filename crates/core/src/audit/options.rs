@@ -57,6 +57,8 @@ pub enum Looked {
 /// An audit that is open, before its tasks run.
 #[derive(Debug)]
 pub struct Opened {
+    /// This process's name, unlike any other's.
+    pub process: String,
     audit: Audit,
     writer: Option<Writer>,
 }
@@ -76,15 +78,15 @@ impl AuditOptions {
     pub fn open(&self, default: &str, clock: &SharedClock) -> Result<Opened, ConfigError> {
         let process = process(clock);
         let (log, end) = match self.place(default, &process) {
-            Place::Off => return Ok(Opened { audit: Audit::off(), writer: None }),
+            Place::Off => return Ok(Opened { process, audit: Audit::off(), writer: None }),
             Place::Stdout => {
                 let log = LogFile::stdout().map_err(|error| ConfigError::new(format!("--audit-log -: {error}")))?;
                 (log, Link::default())
             }
             Place::Files(series) => LogFile::open(&series, self.audit_rotate)?,
         };
-        let (audit, writer) = Audit::open(process, log, end, clock.clone());
-        Ok(Opened { audit, writer: Some(writer) })
+        let (audit, writer) = Audit::open(process.clone(), log, end, clock.clone());
+        Ok(Opened { process, audit, writer: Some(writer) })
     }
 
     /// Whether facts go to stdout.

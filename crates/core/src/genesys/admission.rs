@@ -6,7 +6,11 @@ use std::{fmt, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    genesys::{door::Grant, limits::Rates, token::Token},
+    genesys::{
+        door::Grant,
+        limits::{Rates, Reach},
+        token::Token,
+    },
     job::{JobId, Kind},
 };
 
@@ -143,8 +147,8 @@ pub enum Said {
     Fine,
     /// It does not, now.
     Failing,
-    /// "Later", with how long where it tells.
-    Later(Option<Duration>),
+    /// "Later", with how long where it tells, and to whom.
+    Later(Option<Duration>, Reach),
 }
 
 /// What is shown in `/metrics`.
@@ -154,6 +158,19 @@ pub struct Gauges {
     pub shut: [(ClosedReason, bool); 5],
     /// How long the gate was shut altogether.
     pub time_shut: Duration,
-    /// Requests left in the token's window.
+    /// Requests that may be sent now, by the token's limit and the client's.
     pub budget_left: u32,
+}
+
+/// Something that is shut, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shut {
+    /// Why.
+    pub reason: ClosedReason,
+    /// In a sentence.
+    pub why: String,
+    /// Which kind alone, where it is one.
+    pub kind: Option<Kind>,
+    /// How long still, where that is known.
+    pub for_another: Option<Duration>,
 }

@@ -5,7 +5,10 @@
 //! last, plus all that it may have counted since: requests in flight, and those whose answer did not tell. So
 //! latency, answers out of order and lost answers cost budget, never a 429.
 //!
-//! Does not wait ([`crate::genesys::client`]) and knows nothing of 429 ([`crate::genesys::gate`]).
+//! Beside the token's limit stands the client's, which all its tokens share: [`allotment`] keeps this process's part.
+//!
+//! Does not wait ([`crate::genesys::client`]), knows nothing of 429 ([`crate::genesys::gate`]), and does not decide how
+//! large the part is ([`crate::fleet`]).
 
 use std::time::Duration;
 
@@ -13,8 +16,11 @@ use tokio::time::Instant;
 
 use crate::genesys::limits::{RESET_SLACK, Rates};
 
+mod allotment;
 mod window;
 
+use allotment::Allotment;
+pub use allotment::Part;
 use window::{Span, Window};
 
 /// A window of which no answer told anything lasts this long from its first request, and the slack.
@@ -37,6 +43,21 @@ pub struct Budget {
     in_flight: u32,
     /// When each request ended whose answer did not tell whether it was counted.
     untold: Vec<Instant>,
+    /// Of the client's limit.
+    allotment: Allotment,
+}
+
+/// What was spent, and what may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spending {
+    /// Requests sent in the last minute, with whatever token.
+    pub last_minute: u32,
+    /// What the token's limit lets through in a window.
+    pub token_limit: u32,
+    /// What this process may send of the client's limit in any minute.
+    pub allotted: u32,
+    /// What can be sent now before either says "later".
+    pub left: u32,
 }
 
 /// May a request go?
@@ -48,27 +69,67 @@ pub enum Ready {
     At(Instant),
 }
 
+impl Ready {
+    /// When both say so.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Now, other) => other,
+            (at, Self::Now) => at,
+            (Self::At(one), Self::At(another)) => Self::At(one.max(another)),
+        }
+    }
+}
+
 /// One request's share of the budget. Handed back once it is known what became of it.
 #[derive(Debug)]
 #[must_use]
 pub struct Share {
     token: u64,
+    taken: Instant,
 }
 
 impl Budget {
-    /// At most `per_minute` requests a window, or what the API allows where that is less.
-    pub fn new(per_minute: u32) -> Self {
-        let ours = per_minute.max(1);
-        Self { ours, allowed: None, token: 0, window: None, ended: None, in_flight: 0, untold: Vec::new() }
+    /// At most `per_token` requests a window of the token's, or what the API allows where that is less, and at most
+    /// `of_client` in any minute whatever the token.
+    pub fn new(per_token: u32, of_client: u32) -> Self {
+        Self {
+            ours: per_token.max(1),
+            allowed: None,
+            token: 0,
+            window: None,
+            ended: None,
+            in_flight: 0,
+            untold: Vec::new(),
+            allotment: Allotment::new(of_client),
+        }
     }
 
-    /// Requests in a window.
+    /// What is the process's of the client's limit from now on.
+    pub fn allot(&mut self, part: Part) {
+        self.allotment.set(part);
+    }
+
+    /// What was spent, and what may be.
+    pub fn spending(&mut self, now: Instant) -> Spending {
+        Spending {
+            last_minute: self.allotment.sent(now),
+            token_limit: self.limit(),
+            allotted: self.allotment.per_minute(),
+            left: self.left(now),
+        }
+    }
+
+    /// Requests in a window of the token's.
     pub fn limit(&self) -> u32 {
         self.allowed.map_or(self.ours, |allowed| allowed.clamp(1, self.ours))
     }
 
-    /// What is left of this window.
+    /// What is left of this window, and of the process's part of the client's limit.
     pub fn left(&mut self, now: Instant) -> u32 {
+        self.left_of_token(now).min(self.allotment.left(now))
+    }
+
+    fn left_of_token(&mut self, now: Instant) -> u32 {
         self.roll(now);
         let counted = self.window.as_ref().map_or(0, |window| window.counted);
         let untold = u32::try_from(self.untold.len()).unwrap_or(u32::MAX);
@@ -77,7 +138,11 @@ impl Budget {
 
     /// May a request go now?
     pub fn ready(&mut self, now: Instant) -> Ready {
-        let left = self.left(now);
+        self.ready_of_token(now).and(self.allotment.ready(now))
+    }
+
+    fn ready_of_token(&mut self, now: Instant) -> Ready {
+        let left = self.left_of_token(now);
         let reserve = (self.limit() / RESERVE).max(1);
         let Some(window) = &mut self.window else {
             // Requests of the window before may fill it alone: their answers say more.
@@ -91,11 +156,13 @@ impl Budget {
         self.roll(now);
         self.window.get_or_insert_with(|| Window::assumed(now + ASSUMED + RESET_SLACK));
         self.in_flight += 1;
-        Share { token: self.token }
+        self.allotment.took(now);
+        Share { token: self.token, taken: now }
     }
 
     /// A share that was not used: nothing was sent.
     pub fn give_back(&mut self, share: Share) {
+        self.allotment.unsent(share.taken);
         if self.is_current(share) {
             self.in_flight = self.in_flight.saturating_sub(1);
             let idle = self.in_flight == 0 && self.untold.is_empty();
@@ -211,7 +278,7 @@ mod tests {
 
     #[test]
     fn four_fifths_go_at_once_and_the_rest_is_spread_to_the_windows_end() {
-        let (mut budget, start) = (Budget::new(100), Instant::now());
+        let (mut budget, start) = (Budget::new(100, u32::MAX), Instant::now());
         assert_eq!(drain(&mut budget, start), 81, "the first of the spread ones goes at once");
         let mut now = start;
         for _ in 81..100 {
@@ -226,7 +293,7 @@ mod tests {
 
     #[test]
     fn before_any_header_a_window_lasts_sixty_seconds_from_its_first_request() {
-        let (mut budget, start) = (Budget::new(10), Instant::now());
+        let (mut budget, start) = (Budget::new(10, u32::MAX), Instant::now());
         let later = start + seconds(500);
         for _ in 0..10 {
             let share = budget.take(later);
@@ -238,7 +305,7 @@ mod tests {
 
     #[test]
     fn the_apis_limit_counts_where_it_is_smaller_and_never_where_it_is_larger() {
-        let (mut budget, now) = (Budget::new(300), Instant::now());
+        let (mut budget, now) = (Budget::new(300, u32::MAX), Instant::now());
         for (allowed, limit) in [(180, 180), (1000, 300), (0, 1)] {
             let share = budget.take(now);
             budget.answered(share, now, now, rates(allowed, 1, 60));
@@ -248,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_another_process_spent_of_the_token_counts() {
-        let (mut budget, now) = (Budget::new(300), Instant::now());
+        let (mut budget, now) = (Budget::new(300, u32::MAX), Instant::now());
         let share = budget.take(now);
         budget.answered(share, now, now, rates(300, 250, 40));
         assert_eq!(budget.left(now), 50);
@@ -256,7 +323,7 @@ mod tests {
 
     #[test]
     fn an_answer_of_the_window_before_does_not_disturb_the_new_one() {
-        let (mut budget, start) = (Budget::new(300), Instant::now());
+        let (mut budget, start) = (Budget::new(300, u32::MAX), Instant::now());
         let (slow, quick) = (budget.take(start), budget.take(start));
         budget.answered(quick, start, start, rates(300, 290, 5));
         let later = start + seconds(10);
@@ -268,7 +335,7 @@ mod tests {
 
     #[test]
     fn a_late_answer_of_an_old_window_does_not_begin_a_new_one() {
-        let (mut budget, start) = (Budget::new(300), Instant::now());
+        let (mut budget, start) = (Budget::new(300, u32::MAX), Instant::now());
         let (slow, quick) = (budget.take(start), budget.take(start));
         budget.answered(quick, start, start, rates(300, 290, 5));
         let later = start + seconds(7);
@@ -278,7 +345,7 @@ mod tests {
 
     #[test]
     fn answers_out_of_order_never_lower_the_count() {
-        let (mut budget, now) = (Budget::new(300), Instant::now());
+        let (mut budget, now) = (Budget::new(300, u32::MAX), Instant::now());
         let (first, second) = (budget.take(now), budget.take(now));
         budget.answered(second, now, now, rates(300, 2, 60));
         budget.answered(first, now, now, rates(300, 1, 60));
@@ -287,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_lost_answer_costs_until_a_later_request_tells_the_count() {
-        let (mut budget, start) = (Budget::new(300), Instant::now());
+        let (mut budget, start) = (Budget::new(300, u32::MAX), Instant::now());
         let lost = budget.take(start);
         budget.lost(lost, start + seconds(1));
         assert_eq!(budget.left(start + seconds(1)), 299);
@@ -298,7 +365,7 @@ mod tests {
 
     #[test]
     fn an_unused_share_leaves_no_trace() {
-        let (mut budget, start) = (Budget::new(1), Instant::now());
+        let (mut budget, start) = (Budget::new(1, u32::MAX), Instant::now());
         let share = budget.take(start);
         budget.give_back(share);
         assert_eq!(budget.ready(start), Ready::Now);
@@ -309,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_new_token_begins_a_new_window_and_forgets_the_old_ones_requests() {
-        let (mut budget, now) = (Budget::new(50), Instant::now());
+        let (mut budget, now) = (Budget::new(50, u32::MAX), Instant::now());
         let old = budget.take(now);
         while budget.left(now) > 0 {
             let _in_flight = budget.take(now);
@@ -318,5 +385,26 @@ mod tests {
         assert_eq!(budget.left(now), 50);
         budget.answered(old, now, now, rates(50, 50, 60));
         assert_eq!(budget.left(now), 50);
+    }
+    #[test]
+    fn the_clients_part_holds_whatever_the_token_allows_and_outlives_tokens() {
+        let (mut budget, start) = (Budget::new(300, 10), Instant::now());
+        assert_eq!(drain(&mut budget, start), 8, "the last ones are spread");
+        budget.new_token();
+        assert_eq!(budget.left(start), 2);
+        assert!(matches!(budget.ready(start), Ready::At(_)));
+        let later = start + seconds(61);
+        assert_eq!(budget.left(later), 10);
+        let spending = Spending { last_minute: 0, token_limit: 300, allotted: 10, left: 10 };
+        assert_eq!(budget.spending(later), spending);
+    }
+
+    #[test]
+    fn an_unused_share_is_given_back_to_the_clients_part_too() {
+        let (mut budget, now) = (Budget::new(300, 1), Instant::now());
+        let share = budget.take(now);
+        assert_eq!(budget.left(now), 0);
+        budget.give_back(share);
+        assert_eq!(budget.ready(now), Ready::Now);
     }
 }

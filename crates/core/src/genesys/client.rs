@@ -4,6 +4,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -18,8 +19,9 @@ use crate::{
     audit::Audit,
     clock::SharedClock,
     genesys::{
-        admission::Admission,
+        admission::{Admission, Shut},
         brake::Judgement,
+        budget::{Part, Spending},
         door::Door,
         mint::{CredentialSource, Mint},
         options::GenesysOptions,
@@ -53,6 +55,7 @@ pub(super) struct Shared {
     /// Something ended: the first in the line looks again.
     pub(super) freed: Notify,
     changes: watch::Receiver<u64>,
+    client_limit: u32,
     audit: OnceLock<Audit>,
     no_audit: Audit,
 }
@@ -106,6 +109,7 @@ impl GenesysClient {
             freed: Notify::new(),
             changes: door.changes(),
             door: Mutex::new(door),
+            client_limit: options.client_requests_per_minute,
             audit: OnceLock::new(),
             no_audit: Audit::off(),
         };
@@ -158,6 +162,39 @@ impl GenesysClient {
         });
         let audit = door.audit_trouble().map(str::to_owned);
         audit.into_iter().chain(credentials).chain(forbidden).collect()
+    }
+
+    /// How long the client's limit is closed still, as the API told this process.
+    pub fn client_shut(&self) -> Option<Duration> {
+        self.door().client_shut(Instant::now())
+    }
+
+    /// Another process of the client was told by the API that the client's limit is closed, for so long from now on:
+    /// nothing is sent until then.
+    pub fn told_client_shut(&self, wait: Duration) {
+        self.door().told_client_shut(Instant::now(), wait);
+    }
+
+    /// What is this process's of the client's limit from now on.
+    pub fn allot(&self, part: Part) {
+        self.door().allot(part);
+        // It may be more than before.
+        self.shared.freed.notify_one();
+    }
+
+    /// What was spent, and what may be.
+    pub fn spending(&self) -> Spending {
+        self.door().spending(Instant::now())
+    }
+
+    /// All that is shut, and why.
+    pub fn shut(&self) -> Vec<Shut> {
+        self.door().shut(Instant::now())
+    }
+
+    /// Requests a minute that all processes of the client share.
+    pub fn client_limit(&self) -> u32 {
+        self.shared.client_limit
     }
 
     /// The background work: tries bad credentials again, notices what time changed and how the audit is, shows the

@@ -8,11 +8,12 @@ use tracing::{info, warn};
 
 use crate::{
     genesys::{
-        admission::{Admission, ClosedReason, Fate, Gauges, Line, Refusal, Said, Sent, Step, Who},
+        admission::{Admission, ClosedReason, Fate, Gauges, Line, Refusal, Said, Sent, Shut, Step, Who},
         brake::{CredentialsBrake, ForbiddenBrakes, Judgement},
         breaker::{Breaker, Pass, Turn},
-        budget::{Budget, Ready, Share},
+        budget::{Budget, Part, Ready, Share, Spending},
         gate::{self, Gate, Intake},
+        limits::Reach,
         options::GenesysOptions,
         slow_start::{Place, SlowStart, Went},
         token::{TokenGrant, TokenSlot},
@@ -47,6 +48,10 @@ pub struct Door {
     forbidden: ForbiddenBrakes,
     slow_start: SlowStart,
     budget: Budget,
+    /// Until when the client's limit is closed, as the API told this process.
+    client_shut: Option<Instant>,
+    /// The same, as another process told.
+    others_shut: Option<Instant>,
     tokens: TokenSlot,
     /// Why the audit cannot be written.
     audit: Option<String>,
@@ -62,7 +67,9 @@ impl Door {
             credentials: CredentialsBrake::new(options.credentials_probe),
             forbidden: ForbiddenBrakes::new(options.forbidden_probe),
             slow_start: SlowStart::default(),
-            budget: Budget::new(options.requests_per_minute),
+            budget: Budget::new(options.requests_per_minute, options.client_requests_per_minute),
+            client_shut: None,
+            others_shut: None,
             tokens: TokenSlot::default(),
             audit: None,
             changes: watch::Sender::new(0),
@@ -200,7 +207,12 @@ impl Door {
             Said::Fine => self.gate.succeeded(at),
             Said::Failing => return Went::Otherwise,
             // An API that says so is not away.
-            Said::Later(wait) => self.throttled(at, now, wait),
+            Said::Later(wait, reach) => {
+                self.throttled(at, now, wait);
+                if reach == Reach::Client {
+                    self.note_client_wide(now, wait);
+                }
+            }
         }
         Went::Well
     }
@@ -213,6 +225,71 @@ impl Door {
             self.slow_start.restart();
             self.announce();
         }
+    }
+
+    fn note_client_wide(&mut self, now: Instant, wait: Option<Duration>) {
+        let until = wait.map(|wait| now + wait).or(self.gate.opens(now));
+        if until > self.client_shut {
+            self.client_shut = until;
+            self.announce();
+        }
+    }
+
+    /// How long the client's limit is closed still, as this process was told by the API itself.
+    pub fn client_shut(&self, now: Instant) -> Option<Duration> {
+        self.client_shut.filter(|until| *until > now).map(|until| until - now)
+    }
+
+    /// Another process of the client was told that the client's limit is closed, for so long from now on.
+    pub fn told_client_shut(&mut self, now: Instant, wait: Duration) {
+        if self.gate.told(now, wait) {
+            self.others_shut = Some(now + wait);
+            let seconds = wait.as_secs();
+            warn!(seconds, "another process met the client's limit: nothing is sent until then");
+            self.slow_start.restart();
+            self.announce();
+        }
+    }
+
+    /// What is the process's of the client's limit from now on.
+    pub fn allot(&mut self, part: Part) {
+        self.budget.allot(part);
+    }
+
+    /// What was spent, and what may be.
+    pub fn spending(&mut self, now: Instant) -> Spending {
+        self.budget.spending(now)
+    }
+
+    /// All that is shut, and why.
+    pub fn shut(&self, now: Instant) -> Vec<Shut> {
+        let shut = |reason, why: String, kind, until: Option<Instant>| {
+            let for_another = until.map(|until| until.saturating_duration_since(now));
+            Shut { reason, why, kind, for_another }
+        };
+        let throttled = self.gate.opens(now).map(|opens| {
+            let is_shut = |until: Option<Instant>| until.is_some_and(|until| until > now);
+            let why = match (is_shut(self.client_shut), is_shut(self.others_shut)) {
+                (true, _) => "the API said later, to all of the client",
+                (false, true) => "the API said later to another process, and to all of the client",
+                (false, false) => "the API said later",
+            };
+            shut(ClosedReason::Throttled, why.to_owned(), None, Some(opens))
+        });
+        let away = self
+            .breaker
+            .next_probe()
+            .map(|probe| shut(ClosedReason::ApiUnavailable, "the API answers nobody".to_owned(), None, Some(probe)));
+        let credentials = self.credentials.why().map(|why| {
+            let why = format!("our credentials are refused: {why}");
+            shut(ClosedReason::Credentials, why, None, self.credentials.next_try())
+        });
+        let audit = self.audit.clone().map(|why| shut(ClosedReason::Audit, why, None, None));
+        let forbidden = self.forbidden.all_on().map(|(kind, endpoint)| {
+            let why = format!("{endpoint} is forbidden");
+            shut(ClosedReason::Forbidden, why, Some(kind), self.forbidden.next_probe(kind))
+        });
+        audit.into_iter().chain(credentials).chain(throttled).chain(away).chain(forbidden).collect()
     }
 
     /// A token was given.

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 const SHORTEST: Duration = Duration::from_secs(5);
 /// … to this.
 const LONGEST: Duration = Duration::from_secs(60);
+/// Told again by another process, an end moves by as much as the way took: what moves by less is no news.
+const NEWS: Duration = Duration::from_millis(500);
 /// Shut for longer than this, nobody waits in memory.
 pub const LONG: Duration = Duration::from_secs(30);
 
@@ -58,6 +60,12 @@ impl Gate {
             None => self.longer_wait(),
         };
         self.shut_until(now, now + wait)
+    }
+
+    /// Another process of the client was told "later", for so long from now on. True where that changes anything.
+    pub fn told(&mut self, now: Instant, wait: Duration) -> bool {
+        let known = self.opens(now).is_some_and(|opens| now + wait < opens + NEWS);
+        !known && self.shut_until(now, now + wait)
     }
 
     fn longer_wait(&mut self) -> Duration {
@@ -149,6 +157,15 @@ mod tests {
         assert_eq!(opens, Some(now + SECOND / 100 + 5 * SECOND));
         gate.throttled(now, now + 9 * SECOND, None);
         assert_eq!(gate.opens(now + 9 * SECOND), None, "a late answer to a request sent before");
+    }
+
+    #[test]
+    fn what_another_process_was_told_shuts_it_once_however_often_it_is_repeated() {
+        let (mut gate, now) = (Gate::default(), Instant::now());
+        assert!(gate.told(now, 20 * SECOND));
+        assert!(!gate.told(now + SECOND, 19 * SECOND + SECOND / 100), "the same, a little late");
+        assert_eq!(gate.opens(now + SECOND), Some(now + 20 * SECOND));
+        assert!(gate.told(now + SECOND, 60 * SECOND), "it was told again, for longer");
     }
 
     #[test]

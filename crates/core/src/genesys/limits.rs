@@ -37,6 +37,25 @@ impl Rates {
     }
 }
 
+/// Whom a 429 concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Whoever uses the token: this process.
+    Token,
+    /// Whoever uses the client, with whatever token: all processes of the fleet.
+    Client,
+}
+
+/// Whose limit a body names. The platform's keys of a token's limits name the token
+/// (`client.credentials.token.rate.per.minute`); where none is named, the token's is meant.
+pub fn reach(told: &Map<String, Value>) -> Reach {
+    let key = told.get("limit").and_then(|limit| limit["key"].as_str());
+    match key {
+        Some(key) if !key.is_empty() && !key.contains("token.") => Reach::Client,
+        _ => Reach::Token,
+    }
+}
+
 /// How long to send nothing, by the first of these that tells: `Retry-After` (seconds or HTTP date), the number in
 /// the message, the window's end. `None` where nothing does.
 pub fn wait(headers: &HeaderMap, told: &Map<String, Value>, now: Timestamp) -> Option<Duration> {
@@ -107,6 +126,21 @@ mod tests {
         assert_eq!(seconds(&[("retry-after", "0")], ""), Some(1));
         assert_eq!(seconds(&[("retry-after", "Sun, 01 Mar 2026 11:00:00 GMT")], ""), Some(1));
         assert_eq!(seconds(&[("retry-after", "99999999999999999999999")], ""), Some(24 * 3600));
+    }
+
+    #[test]
+    fn a_limit_is_the_clients_where_its_key_does_not_name_the_token() {
+        for (limit, reach_told) in [
+            (serde_json::json!({"key": "token.rate.per.minute"}), Reach::Token),
+            (serde_json::json!({"key": "client.credentials.token.rate.per.minute", "value": 300}), Reach::Token),
+            (serde_json::json!({"key": "org.app.user.rate.per.minute", "namespace": "platform.api"}), Reach::Client),
+            (serde_json::json!({"key": ""}), Reach::Token),
+            (serde_json::json!("what"), Reach::Token),
+        ] {
+            let told = Map::from_iter([("limit".to_owned(), limit.clone())]);
+            assert_eq!(reach(&told), reach_told, "{limit}");
+        }
+        assert_eq!(reach(&Map::new()), Reach::Token);
     }
 
     #[test]

@@ -29,11 +29,13 @@ use crate::{
         traced,
         transport::{NoAnswer, Outgoing, Received},
     },
-    metric,
+    hash, metric,
     options::{ConfigError, secret},
 };
 
 const ID: &str = "GENESYS_CLIENT_ID";
+/// Hexadecimal digits of a client's mark.
+const MARK: usize = 16;
 const SECRET: &str = "GENESYS_CLIENT_SECRET";
 
 /// Who we are.
@@ -130,6 +132,14 @@ impl GenesysClient {
             tell.send_replace(Some(result));
         });
         outcome
+    }
+
+    /// Stands for the client's id where that is none of others' business. All processes with this id have the same.
+    pub fn client_mark(&self) -> String {
+        let credentials = self.shared.mint.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mark = hash::sha256(format!("genfleet:client:{}", credentials.id.expose_secret()));
+        mark.truncate(MARK);
+        mark
     }
 
     /// Reads the credentials again and asks for one token.

@@ -51,6 +51,11 @@ pub struct GenesysOptions {
     #[arg(value_parser = |given: &str| or_default(given, "300", requests))]
     pub requests_per_minute: u32,
 
+    /// Requests per minute of the OAuth client, at most: all processes with its id share them
+    #[arg(long, env = "GENFLEET_CLIENT_REQUESTS_PER_MINUTE", value_name = "N", default_value = "3000")]
+    #[arg(value_parser = |given: &str| or_default(given, "3000", requests))]
+    pub client_requests_per_minute: u32,
+
     /// The time over which failures are counted: of at least 20 requests of 5 jobs in it, 80 % failed → the API
     /// counts as down and only probes are sent
     #[arg(long, env = "GENFLEET_BREAKER_WINDOW", value_name = "DURATION", default_value = "30s")]
@@ -154,6 +159,7 @@ mod tests {
         let options = parse(&[]).unwrap();
         assert_eq!(options.addresses().unwrap().api.as_str(), "https://api.mypurecloud.com/");
         assert_eq!((options.requests_per_minute, options.genesys_client_auth), (300, ClientAuth::Basic));
+        assert_eq!(options.client_requests_per_minute, 3000);
         let seconds =
             [options.breaker_window, options.breaker_probe, options.credentials_probe, options.forbidden_probe]
                 .map(|duration| duration.as_secs());
@@ -170,6 +176,7 @@ mod tests {
             "--genesys-client-auth=",
             "--genesys-ca-file=",
             "--requests-per-minute=",
+            "--client-requests-per-minute=",
             "--breaker-probe=",
         ])
         .unwrap();
@@ -190,6 +197,7 @@ mod tests {
         for (flag, value, remedy) in [
             ("--requests-per-minute", "0", "1 or more"),
             ("--requests-per-minute", "many", "1 or more"),
+            ("--client-requests-per-minute", "0", "1 or more"),
             ("--breaker-window", "0s", "1ms or more"),
             ("--credentials-probe", "30", "write 20ms"),
             ("--genesys-client-auth", "query", "basic nor form"),

@@ -181,7 +181,7 @@ impl GenesysClient {
         let told = if verdict == Verdict::Success { Map::new() } else { error::told(body) };
         let now = self.shared.clock.now();
         let said = match verdict {
-            Verdict::Throttled => Said::Later(limits::wait(headers, &told, now)),
+            Verdict::Throttled => Said::Later(limits::wait(headers, &told, now), limits::reach(&told)),
             Verdict::Failed(ErrorClass::Transient | ErrorClass::Ambiguous, _) => Said::Failing,
             Verdict::Success | Verdict::Unauthorized | Verdict::Failed(..) => Said::Fine,
         };

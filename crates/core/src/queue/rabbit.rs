@@ -34,6 +34,7 @@ mod declare;
 mod dial;
 pub mod examine;
 mod flight;
+pub mod gossip;
 pub mod greeting;
 mod headers;
 mod health;

@@ -34,6 +34,7 @@ mod inspect;
 mod intake;
 mod link;
 mod lock;
+mod notice;
 mod row;
 mod schema;
 mod settler;

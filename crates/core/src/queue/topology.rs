@@ -60,6 +60,16 @@ pub fn events(prefix: &str) -> String {
     format!("{prefix}.events")
 }
 
+/// The queues of the delays.
+pub fn delay_queues(prefix: &str) -> impl Iterator<Item = String> {
+    (0..BITS).map(move |bit| ladder_exchange(prefix, bit))
+}
+
+/// The exchange over which processes speak.
+pub fn control(prefix: &str) -> String {
+    format!("{prefix}.control")
+}
+
 /// Whether messages that come by `exchange` were published by us, so that their `genfleet-*` headers count:
 /// producers may write to `<prefix>.jobs` alone.
 pub fn is_ours(prefix: &str, exchange: &str) -> bool {
@@ -134,7 +144,7 @@ impl Topology {
         self.exchange(format!("{prefix}.work"), Routing::Topic, Some(&unrouted));
         self.exchange(format!("{prefix}.dead"), Routing::Topic, Some(&unrouted));
         self.exchange(events(prefix), Routing::Topic, None);
-        self.exchange(format!("{prefix}.control"), Routing::Topic, None);
+        self.exchange(control(prefix), Routing::Topic, None);
     }
 
     fn add_shelves(&mut self, prefix: &str) {

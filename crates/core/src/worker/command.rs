@@ -152,7 +152,8 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
         let queue = options.queue.open(H::KIND.worker(), Role::Worker, clock.clone());
         let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;
         let audit = options.worker.audit.open(&default_file(H::KIND.worker()), &clock)?;
-        let runtime = Runtime::new(options.worker, queue, genesys, audit, clock).with_webhooks(webhooks);
+        let runtime =
+            Runtime::new(H::KIND.worker(), options.worker, queue, genesys, audit, clock).with_webhooks(webhooks);
         runtime.serve_admin(metrics).await?;
         runtime.work::<H>(options.own)?;
         Ok(runtime.run(signals, std::future::pending()).await)

@@ -123,6 +123,14 @@ impl Conclusion {
         }
     }
 
+    /// How it ended; none where it goes on.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Ends { ending, .. } => Some(ending.outcome),
+            Self::GoesOn { .. } => None,
+        }
+    }
+
     /// What is remembered of it, where it did not succeed.
     pub fn failure(&self) -> Option<Failure> {
         match self {

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tracing::warn;
 
 use super::{
@@ -110,6 +110,9 @@ impl<H: JobHandler> Engine<H> {
                     return Owed::Acknowledgement;
                 }
                 conclusion.count();
+                if let Some(outcome) = conclusion.outcome() {
+                    self.doing.ended(H::KIND, outcome, Instant::now());
+                }
                 conclusion.failure().into_iter().for_each(|failure| self.failures.note(failure));
             }
             Err(error) => {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{failures::Failures, running::Running, suspect::Outlived};
+use super::{doing::Doing, failures::Failures, running::Running, suspect::Outlived};
 use crate::{
     audit::Audit,
     clock::SharedClock,
@@ -51,6 +51,8 @@ pub struct Engine<H> {
     pub running: Arc<Running>,
     /// The suspects survived.
     pub outlived: Outlived,
+    /// What runs and what ended, for the fleet.
+    pub doing: Doing,
     /// The last jobs that failed.
     pub failures: Failures,
     /// Cancelled when the process drains.

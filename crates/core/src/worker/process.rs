@@ -136,7 +136,9 @@ impl<H: JobHandler> Engine<H> {
         let context = self.context(&job, &carried, &delivery, started_at);
         let trail = self.audit.begin(H::KIND, &job.id, H::AUDIT_ACTION, &job.payload);
         metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => self.kind()).increment(1.0);
+        let in_hand = self.doing.takes(H::KIND);
         let ended = self.attempt(&context, &delivery, payload, state).await;
+        drop(in_hand);
         metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => self.kind()).decrement(1.0);
         traced::shared(&mut delivery.span, &context);
         carried.requests += context.requests.load(Ordering::Relaxed);
@@ -211,6 +213,7 @@ impl<H: JobHandler> Engine<H> {
     fn note_age(&self, message: &Message, now: Timestamp) {
         if let Some(age) = seconds_since(message, now) {
             metrics::gauge!(metric::OLDEST_JOB_AGE, "kind" => self.kind()).set(age);
+            self.doing.delivered(H::KIND, age);
         }
     }
 

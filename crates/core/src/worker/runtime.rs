@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 
 use super::{
     consume::{Intake, work_suspects},
+    doing::Doing,
     engine::{Engine, RunPolicy},
     failures::Failures,
     options::WorkerOptions,
@@ -30,6 +31,7 @@ use crate::{
     admin::{self, Admin},
     audit::{self, Audit},
     clock::SharedClock,
+    fleet::Fleet,
     genesys::client::GenesysClient,
     handler::{JobHandler, Services},
     job::schema::JobSchema,
@@ -101,6 +103,8 @@ pub struct Runtime {
     /// What was begun for deliveries.
     work: TaskTracker,
     beats: Beats,
+    doing: Doing,
+    fleet: Fleet,
     failures: Failures,
     draining: Arc<AtomicBool>,
 }
@@ -124,9 +128,10 @@ impl From<End> for ExitCode {
 }
 
 impl Runtime {
-    /// A process on `queue` that talks to the API through `genesys` and writes its facts down in `audit`. Begins their
-    /// background work.
+    /// A process of `binary` on `queue` that talks to the API through `genesys` and writes its facts down in `audit`. Begins
+    /// their background work.
     pub fn new(
+        binary: &str,
         options: WorkerOptions,
         queue: Queue,
         genesys: GenesysClient,
@@ -134,9 +139,12 @@ impl Runtime {
         clock: SharedClock,
     ) -> Self {
         let (tasks, ended) = Tasks::new();
+        let (doing, names) = (Doing::default(), (audit.process.clone(), binary.to_owned()));
         let audit = audit.start(&tasks);
         genesys.keep_audit(audit.clone());
         tasks.spawn("genesys client", genesys.clone().run());
+        let fleet = Fleet::new(names, queue.clone(), genesys.clone(), clock.clone(), doing.clone());
+        tasks.spawn("fleet", fleet.clone().run());
         Self {
             options,
             queue,
@@ -149,6 +157,8 @@ impl Runtime {
             loops: TaskTracker::new(),
             work: TaskTracker::new(),
             beats: Beats::default(),
+            doing,
+            fleet,
             failures: Failures::default(),
             draining: Arc::default(),
         }
@@ -173,6 +183,7 @@ impl Runtime {
 
     fn begin<H: JobHandler>(&self, handler: H, concurrency: usize) {
         telemetry::begin_codes(H::KIND.as_str(), H::terms().codes.iter().map(|code| code.code));
+        self.doing.works(H::KIND);
         let general = self.options.policy();
         let engine = Arc::new(Engine {
             policy: RunPolicy { retry: handler.retries(general.retry), ..general },
@@ -185,6 +196,7 @@ impl Runtime {
             clock: self.services.clock.clone(),
             running: Arc::<Running>::default(),
             outlived: Outlived::default(),
+            doing: self.doing.clone(),
             failures: self.failures.clone(),
             drain: self.drain.clone(),
             give_up: self.give_up.clone(),
@@ -225,6 +237,7 @@ impl Runtime {
             queue: self.queue.clone(),
             genesys: self.services.genesys.clone(),
             beats: self.beats.clone(),
+            fleet: self.fleet.clone(),
             failures: self.failures.clone(),
             draining: Arc::clone(&self.draining),
         };
@@ -273,6 +286,7 @@ impl Runtime {
                 warn!(left = self.work.len(), "not all could be given back in time: it comes again");
             }
         }
+        self.fleet.leave().await;
         self.queue.close().await;
         self.audit.close().await;
         self.services.tasks.stop().await;

@@ -146,7 +146,14 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
     let audit = options.worker.audit.open(&format!("{}-audit.jsonl", path.display()), &clock)?;
     let environment = genesys.environment().to_owned();
     let patience = if webhooks.concurrency() > 0 { options.webhook_wait } else { Duration::ZERO };
-    let runtime = Runtime::new(options.worker.clone(), Queue::Sqlite(store.clone()), genesys, audit, clock.clone());
+    let runtime = Runtime::new(
+        "genfleet run",
+        options.worker.clone(),
+        Queue::Sqlite(store.clone()),
+        genesys,
+        audit,
+        clock.clone(),
+    );
     let total = load::load(&store, &options.files, &environment, &webhooks, runtime.audit(), &clock).await?;
     let runtime = runtime.with_webhooks(webhooks);
     fleet::work(&runtime, options.handlers.clone(), &KINDS)?;

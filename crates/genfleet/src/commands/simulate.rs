@@ -37,6 +37,16 @@ pub struct Behaviour {
     )]
     requests_per_minute: u32,
 
+    /// Requests a minute it allows all tokens of a client together
+    #[arg(
+        long = "sim-client-requests-per-minute",
+        id = "sim-client-requests-per-minute",
+        env = "GENFLEET_SIM_CLIENT_REQUESTS_PER_MINUTE",
+        default_value = "3000",
+        value_name = "N"
+    )]
+    client_requests_per_minute: u32,
+
     /// Time it takes to answer
     #[arg(long = "sim-latency", id = "sim-latency", env = "GENFLEET_SIM_LATENCY", default_value = "0ms", value_parser = duration, value_name = "DURATION")]
     latency: Duration,
@@ -52,6 +62,7 @@ impl Behaviour {
         SimulatorOptions {
             listen,
             requests_per_minute: self.requests_per_minute,
+            client_requests_per_minute: self.client_requests_per_minute,
             latency: self.latency,
             faults: self.fault.clone(),
             ..SimulatorOptions::default()

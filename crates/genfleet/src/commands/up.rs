@@ -79,7 +79,7 @@ pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
             .open("genfleet", Role::Worker, clock.clone())
             .map_err(|error| ConfigError::new(error.to_string()))?;
         let audit = options.worker.audit.open(&default_file("genfleet"), &clock)?;
-        let runtime = Runtime::new(options.worker, queue, genesys, audit, clock).with_webhooks(webhooks);
+        let runtime = Runtime::new("genfleet up", options.worker, queue, genesys, audit, clock).with_webhooks(webhooks);
         runtime.serve_admin(metrics).await?;
         fleet::work(&runtime, options.handlers, &kinds)?;
         let end = runtime.run(signals, std::future::pending()).await;

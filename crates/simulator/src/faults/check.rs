@@ -5,11 +5,12 @@ use axum::http::HeaderValue;
 use super::{FaultRule, RetryAfter};
 
 pub(super) const KEYS: &str = "name, method, path, body-contains, rate, times, after, status, \
-                               retry-after, body, content-type, latency, lost, hang, effect";
+                               retry-after, limit, body, content-type, latency, lost, hang, effect";
 pub(super) const RATE: &str = "a number from 0 to 1, such as 0.2";
 pub(super) const STATUS: &str = "a status from 200 to 599";
 pub(super) const RETRY_AFTER: &str =
     "whole seconds, or an HTTP date in double quotes, such as \"Wed, 21 Oct 2026 07:28:00 GMT\"";
+pub(super) const LIMIT: &str = "token or client";
 pub(super) const HEADER: &str = "a text that can stand in a header";
 const PATH: &str = "what a path begins with, such as /api/v2";
 
@@ -77,6 +78,9 @@ impl FaultRule {
         self.check_silence()?;
         if self.retry_after.is_some() && self.status.is_none() {
             return Err(FaultRuleError::Needs { key: "retry-after", other: "status" });
+        }
+        if self.limit.is_some() && self.status != Some(429) {
+            return Err(FaultRuleError::Needs { key: "limit", other: "status=429" });
         }
         if self.content_type.is_some() && self.body.is_none() {
             return Err(FaultRuleError::Needs { key: "content-type", other: "body" });

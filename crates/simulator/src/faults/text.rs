@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::check::{FaultRuleError, HEADER, RATE, STATUS, bad};
-use super::{FaultRule, RetryAfter};
+use super::check::{FaultRuleError, HEADER, LIMIT, RATE, STATUS, bad};
+use super::{FaultRule, LimitOf, RetryAfter};
 
 const COUNT: &str = "a whole number, 0 or more";
 const LATENCY: &str = "milliseconds or seconds, such as 200ms or 1.5s";
@@ -77,6 +77,7 @@ fn set(rule: &mut FaultRule, key: &str, value: &str) -> Result<(), FaultRuleErro
         "after" => rule.after = Some(parsed("after", value, COUNT)?),
         "status" => rule.status = Some(parsed("status", value, STATUS)?),
         "retry-after" => rule.retry_after = Some(retry_after(value)),
+        "limit" => rule.limit = Some(limit(value).ok_or_else(|| bad("limit", value, LIMIT))?),
         "body" => rule.body = Some(value.to_owned()),
         "content-type" => rule.content_type = Some(filled("content-type", value, HEADER)?),
         "latency" => {
@@ -108,6 +109,19 @@ fn retry_after(value: &str) -> RetryAfter {
     value.parse().map_or_else(|_| RetryAfter::Date(value.to_owned()), RetryAfter::Seconds)
 }
 
+fn limit(value: &str) -> Option<LimitOf> {
+    [LimitOf::Token, LimitOf::Client].into_iter().find(|limit| limit.as_str() == value)
+}
+
+impl LimitOf {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Client => "client",
+        }
+    }
+}
+
 fn milliseconds(value: &str) -> Option<u64> {
     if let Some(number) = value.strip_suffix("ms") {
         return number.trim().parse().ok();
@@ -130,6 +144,7 @@ impl FaultRule {
             ("hang", flag(self.hang)),
             ("status", self.status.map(|status| status.to_string())),
             ("retry-after", self.retry_after.as_ref().map(|value| quoted(&value.to_string()))),
+            ("limit", self.limit.map(|limit| limit.as_str().to_owned())),
             ("body", text(&self.body)),
             ("content-type", text(&self.content_type)),
             ("latency", self.latency.map(|latency| format!("{latency}ms"))),

@@ -30,7 +30,10 @@ const ROUTES: [(&str, &str); 12] = [
     ("DELETE /_sim/faults", "removes all rules"),
     ("POST /_sim/reset", "empties the organisation and the record; tokens, windows and faults stay"),
     ("POST /_sim/expire-tokens", "ends all tokens"),
-    ("GET, PUT /_sim/options", "requestsPerMinute, latencyMs, tokenLifetimeSeconds (of tokens to come)"),
+    (
+        "GET, PUT /_sim/options",
+        "requestsPerMinute, clientRequestsPerMinute, latencyMs, tokenLifetimeSeconds (of tokens to come)",
+    ),
 ];
 
 pub(crate) fn routes() -> Router<Shared> {
@@ -194,6 +197,7 @@ async fn expire_tokens(State(shared): State<Shared>) -> Json<Value> {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Change {
     requests_per_minute: Option<u32>,
+    client_requests_per_minute: Option<u32>,
     latency_ms: Option<u64>,
     token_lifetime_seconds: Option<u64>,
 }
@@ -201,6 +205,7 @@ struct Change {
 fn options_shown(options: &SimulatorOptions) -> Json<Value> {
     Json(json!({
         "requestsPerMinute": options.requests_per_minute,
+        "clientRequestsPerMinute": options.client_requests_per_minute,
         "latencyMs": u64::try_from(options.latency.as_millis()).unwrap_or(u64::MAX),
         "tokenLifetimeSeconds": options.token_lifetime.as_secs(),
     }))
@@ -214,6 +219,8 @@ async fn change_options(State(shared): State<Shared>, body: Bytes) -> Result<Jso
     let change: Change = serde_json::from_slice(&body).map_err(bad_request)?;
     let options = &mut shared.lock().options;
     options.requests_per_minute = change.requests_per_minute.unwrap_or(options.requests_per_minute);
+    options.client_requests_per_minute =
+        change.client_requests_per_minute.unwrap_or(options.client_requests_per_minute);
     options.latency = change.latency_ms.map_or(options.latency, Duration::from_millis);
     options.token_lifetime = change.token_lifetime_seconds.map_or(options.token_lifetime, Duration::from_secs);
     Ok(options_shown(options))

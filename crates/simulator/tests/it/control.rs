@@ -76,9 +76,11 @@ async fn tokens_can_be_ended() {
 #[tokio::test]
 async fn options_can_be_changed() {
     let setup = Setup::new().await;
-    let change = r#"{"requestsPerMinute": 1, "tokenLifetimeSeconds": 5}"#;
+    let change = r#"{"requestsPerMinute": 1, "clientRequestsPerMinute": 7, "tokenLifetimeSeconds": 5}"#;
     let (_, shown) = control(&setup, Method::PUT, "/_sim/options", change).await;
-    assert_eq!(shown, json!({"requestsPerMinute": 1, "latencyMs": 0, "tokenLifetimeSeconds": 5}));
+    let expected =
+        json!({"requestsPerMinute": 1, "clientRequestsPerMinute": 7, "latencyMs": 0, "tokenLifetimeSeconds": 5});
+    assert_eq!(shown, expected);
     let (_, token) = told(setup.ask_token("grant_type=client_credentials").send().await.unwrap()).await;
     assert_eq!(token["expires_in"], 5);
     setup.purged(&["/a"]).await;

@@ -81,3 +81,12 @@ async fn a_pretended_429_counts_in_the_window() {
     assert_eq!(setup.purged(&["/a"]).await.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(setup.times_purged("/a"), 1);
 }
+
+#[tokio::test]
+async fn a_pretended_429_names_the_limit_it_is_told_to() {
+    let setup = Setup::with(limited(100, 3000)).await;
+    setup.simulator.set_faults(vec!["status=429,limit=client,retry-after=7".parse().unwrap()]);
+    let (_, body) = told(setup.purged(&["/a"]).await).await;
+    assert_eq!(body["limit"]["key"], "org.app.user.rate.per.minute");
+    assert_eq!(body["limit"]["value"], "3000");
+}

@@ -98,7 +98,7 @@ struct Counts {
 impl Run {
     fn go(mut self) -> Counts {
         let (start, mut random) = (Instant::now(), fastrand::Rng::with_seed(self.seed));
-        let mut budget = Budget::new(self.ours);
+        let mut budget = Budget::new(self.ours, u32::MAX);
         let mut flights: Vec<Flight> = Vec::new();
         let mut events = BinaryHeap::from([Reverse((Duration::ZERO, Event::Wake))]);
         let (mut flying, mut wake) = (0, Duration::ZERO);

@@ -28,6 +28,7 @@ use crate::{
 
 mod brakes;
 mod changes;
+mod fleet;
 mod sending;
 mod throttling;
 mod tokens;
@@ -66,6 +67,7 @@ fn options() -> GenesysOptions {
         genesys_client_auth: ClientAuth::Basic,
         genesys_ca_file: None,
         requests_per_minute: 6000,
+        client_requests_per_minute: 60_000,
         breaker_window: text(30),
         breaker_probe: text(5),
         credentials_probe: text(30),

@@ -122,6 +122,25 @@ impl Inspector {
         counts::ready(&channel, queue).await.map_err(|error| broker(&error))
     }
 
+    /// As [`Self::count`], of each of `queues`; none where there is no such queue.
+    pub async fn counts(&self, queues: &[String]) -> Result<Vec<Option<u32>>, QueueError> {
+        let (mut channel, mut counted) = (self.channel().await?, Vec::with_capacity(queues.len()));
+        for queue in queues {
+            convert::short(queue)?;
+            counted.push(match counts::ready(&channel, queue).await.map_err(|error| broker(&error)) {
+                Ok(ready) => Some(ready),
+                Err(QueueError::Missing(_)) => {
+                    // The refusal closed it.
+                    channel = self.channel().await?;
+                    None
+                }
+                Err(error) => return Err(error),
+            });
+        }
+        let _ = channel.close(200, "done".into()).await;
+        Ok(counted)
+    }
+
     /// Says goodbye; dropping does without.
     pub async fn close(self) {
         let _ = timeout(GOODBYE, self.dialled.connection.close(200, "closed".into())).await;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use lapin::options::ExchangeDeleteOptions;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::time::{sleep, timeout};
 
@@ -15,6 +16,7 @@ use crate::queue::{Destination, HeaderValue, Lane, MAX_HEADER_BYTES, Message, Se
 mod alone;
 mod censor;
 mod examining;
+mod gossip;
 mod inspecting;
 mod intake;
 mod loss;

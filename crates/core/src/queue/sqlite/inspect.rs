@@ -93,6 +93,11 @@ impl Reader {
         Self { connection: Arc::new(Mutex::new(Some(connection))), path: path.into() }
     }
 
+    /// The store's file, as it was named.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// What `look` sees, on a thread that may block.
     pub(super) async fn read<T, F>(&self, look: F) -> Result<T, QueueError>
     where

@@ -6,6 +6,7 @@ use std::{fs, io, path::Path, path::PathBuf, thread, time::Duration};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use super::notice;
 use crate::queue::QueueError;
 
 /// "gnfl": tells our files from other programs'.
@@ -15,7 +16,7 @@ pub(super) const VERSION: i64 = 1;
 /// How long a statement waits for another process's transaction.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// What belongs to a store beside the file itself, in the order it may be removed.
-const COMPANIONS: [&str; 3] = ["-wal", "-shm", ".lock"];
+const COMPANIONS: [&str; 5] = ["-wal", "-shm", notice::SUFFIX, notice::FRESH, ".lock"];
 
 /// The body comes last: what is looked at often stays on a row's first page. Ids are never used twice, so that a
 /// late settlement cannot hit another row.
@@ -91,8 +92,8 @@ pub(super) fn check_owner(path: &Path, connection: &Connection) -> Result<(), Qu
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     let companions = COMPANIONS.map(|suffix| beside(path, suffix));
     // The log before the file: a log left behind would be read into the next store of this name.
-    let [log, index, lock] = companions;
-    for each in [log, index, path.to_owned(), lock] {
+    let [log, index, notice, fresh, lock] = companions;
+    for each in [log, index, notice, fresh, path.to_owned(), lock] {
         match fs::remove_file(&each) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -18,6 +18,7 @@ mod delays;
 mod deliveries;
 mod files;
 mod inspection;
+mod notices;
 mod recovery;
 mod trouble;
 

@@ -1,0 +1,180 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const LIMIT: u32 = 3000;
+
+fn news(process: &str) -> News {
+    News { process: process.to_owned(), working: true, token_limit: 300, ..News::default() }
+}
+
+fn spent(process: &str, requests: u32) -> News {
+    News { requests_last_minute: requests, ..news(process) }
+}
+
+fn own(client_limit: u32) -> Own<'static> {
+    Own { process: "me", token_limit: 300, client_limit }
+}
+
+/// Of `names`, each of which spoke just now.
+fn roster(names: &[&str], now: Instant) -> Roster {
+    let mut roster = Roster::new(now);
+    for name in names {
+        roster.told(news(name), now);
+    }
+    roster
+}
+
+fn names(roster: &Roster) -> Vec<&str> {
+    roster.others().map(|news| news.process.as_str()).collect()
+}
+
+#[test]
+fn those_with_work_share_the_limit_and_the_idle_ones_take_nothing() {
+    let now = Instant::now();
+    for (others, limit, part) in [(0, LIMIT, LIMIT), (8, LIMIT, 600), (9, LIMIT, 300), (19, LIMIT, 150), (3, 100, 25)] {
+        let others: Vec<String> = (0..others).map(|number| format!("p{number}")).collect();
+        let mut roster = roster(&others.iter().map(String::as_str).collect::<Vec<_>>(), now);
+        assert_eq!(roster.requests(own(limit), now), part, "{others:?}");
+        for number in 0..50 {
+            roster.told(News { working: false, ..news(&format!("idle{number}")) }, now);
+        }
+        assert_eq!(roster.requests(own(limit), now), part);
+    }
+}
+
+#[test]
+fn a_newcomer_is_counted_at_its_first_word_and_a_leaver_no_longer_at_its_last() {
+    let now = Instant::now();
+    let mut roster = roster(&[], now);
+    assert_eq!(roster.requests(own(100), now), 100);
+    roster.told(news("a"), now + SECOND);
+    assert_eq!(roster.requests(own(100), now + SECOND), 50);
+    roster.left("a", now + 2 * SECOND);
+    assert_eq!(roster.requests(own(100), now + 2 * SECOND), 100);
+    assert!(names(&roster).is_empty());
+}
+
+#[test]
+fn whoever_is_silent_for_ten_seconds_while_others_speak_is_forgotten() {
+    let start = Instant::now();
+    let mut roster = roster(&["dead", "alive"], start);
+    for second in 1..=10 {
+        let now = start + second * SECOND;
+        roster.told(news("alive"), now);
+        roster.tick(now);
+        let expected: &[&str] = if second < 10 { &["alive", "dead"] } else { &["alive"] };
+        assert_eq!(names(&roster), expected, "after {second} s");
+    }
+}
+
+#[test]
+fn own_words_that_come_back_show_that_the_others_are_silent() {
+    let start = Instant::now();
+    let mut roster = roster(&["dead"], start);
+    for second in 1..=10 {
+        roster.hears(start + second * SECOND);
+        roster.tick(start + second * SECOND);
+    }
+    assert!(names(&roster).is_empty());
+}
+
+#[test]
+fn while_nothing_is_heard_the_limit_is_divided_by_all_that_were_last_known() {
+    let start = Instant::now();
+    let mut roster = roster(&["a"], start);
+    roster.told(News { working: false, ..news("idle") }, start);
+    roster.told(spent("b", 90), start);
+    let later = start + 9 * SECOND;
+    roster.tick(later);
+    assert_eq!(roster.requests(own(100), later), 10, "what the others sent is known still");
+    for minutes in 1..100 {
+        let deaf = start + 60 * minutes * SECOND;
+        roster.tick(deaf);
+        assert!(!roster.is_heard(deaf));
+        assert_eq!(roster.requests(own(100), deaf), 25, "after {minutes} minutes");
+    }
+}
+
+#[test]
+fn after_a_silence_of_all_each_has_its_time_to_speak_again() {
+    let start = Instant::now();
+    let mut roster = roster(&["a", "b"], start);
+    let back = start + 600 * SECOND;
+    roster.tick(back);
+    roster.hears(back);
+    roster.tick(back);
+    assert_eq!(names(&roster), ["a", "b"]);
+    for second in 1..=10 {
+        roster.told(news("b"), back + second * SECOND);
+        roster.tick(back + second * SECOND);
+    }
+    assert_eq!(names(&roster), ["b"], "a did not use it");
+}
+
+#[test]
+fn until_the_others_had_time_to_answer_a_first_word_they_are_unheard() {
+    let start = Instant::now();
+    let mut roster = Roster::new(start);
+    assert_eq!(roster.part(own(LIMIT), start + SECOND), Part::Unheard(LIMIT));
+    roster.hears(start + SECOND);
+    assert_eq!(roster.part(own(LIMIT), start + SECOND), Part::Unheard(LIMIT), "it may be our own");
+    assert_eq!(roster.part(own(LIMIT), start + 2 * SECOND), Part::Settled(LIMIT));
+    let nobody = Roster::new(start);
+    assert_eq!(nobody.part(own(LIMIT), start + 3 * SECOND), Part::Settled(LIMIT), "nobody waits for ever");
+}
+
+#[test]
+fn what_one_that_left_has_sent_is_nobodys_for_a_minute() {
+    let start = Instant::now();
+    let mut roster = roster(&[], start);
+    roster.told(spent("a", 80), start);
+    assert_eq!(roster.requests(own(100), start), 20);
+    roster.left("a", start);
+    for second in 1..=62 {
+        let now = start + second * SECOND;
+        roster.hears(now);
+        roster.tick(now);
+        assert_eq!(roster.requests(own(100), now), if second < 61 { 20 } else { 100 }, "after {second} s");
+    }
+}
+
+#[test]
+fn a_crowd_does_not_fill_the_memory() {
+    let now = Instant::now();
+    let mut roster = Roster::new(now);
+    for number in 0..2 * MOST {
+        roster.told(news(&number.to_string()), now);
+    }
+    assert_eq!(roster.others().count(), MOST);
+}
+
+proptest! {
+    /// Everybody has heard everybody, and nobody has sent more than its part: the parts, each computed by its owner.
+    #[test]
+    fn in_a_settled_fleet_the_parts_never_sum_above_the_limit_and_use_it_up(
+        limit in 40_u32..5000,
+        fleet in prop::collection::vec((1_u32..600, any::<bool>()), 1..30),
+    ) {
+        let now = Instant::now();
+        let limits: Vec<u32> = fleet.iter().map(|(token_limit, _)| *token_limit).collect();
+        let told: Vec<News> = fleet.iter().enumerate().map(|(number, (token_limit, working))| News {
+            process: format!("p{number}"), working: *working, token_limit: *token_limit, ..News::default()
+        }).collect();
+        let working: Vec<u32> = fleet.iter().filter(|(_, working)| *working).map(|(limit, _)| *limit).collect();
+        let mut total = 0;
+        for (number, (_, works)) in fleet.iter().enumerate() {
+            let mut roster = Roster::new(now);
+            for (_, news) in told.iter().enumerate().filter(|(other, _)| *other != number) {
+                roster.told(news.clone(), now);
+            }
+            let process = format!("p{number}");
+            let part = roster.requests(Own { process: &process, token_limit: limits[number], client_limit: limit }, now);
+            // It sends no more than its token lets through, whatever its part.
+            total += if *works { part.min(limits[number]) } else { 0 };
+        }
+        prop_assert!(total <= limit, "{total} of {limit}");
+        prop_assert!(total >= limit.min(working.iter().sum()) , "{total} of {limit} are used");
+    }
+}

@@ -1,0 +1,112 @@
+//! `genfleet status`: what waits, what runs, what is shut and why, who is alive. Counts are the queue's own; the rest is what
+//! processes tell of themselves: over the fleet's exchange, or in the notice beside the store. Takes nothing away.
+
+use std::{io::Write, process::ExitCode, time::Duration};
+
+use genfleet_core::{
+    clock::{Clock, SystemClock},
+    options::{positive_duration, written},
+    telemetry,
+    worker::{
+        command::install_tls,
+        options::{LogFormat, QueueOptions},
+        shutdown::Signals,
+    },
+};
+
+use self::{look::Look, seen::Seen};
+use super::block_on;
+use crate::terminal::{self, Paint};
+
+mod look;
+mod seen;
+mod table;
+mod text;
+
+/// Which queue, and how often.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Show it again and again until stopped
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = positive_duration)]
+    watch: Option<Duration>,
+
+    /// One JSON object; with --watch one a line
+    #[arg(long)]
+    json: bool,
+
+    /// How long processes may take to answer (RabbitMQ)
+    #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
+    #[arg(long, default_value = "1500ms", value_name = "DURATION", value_parser = positive_duration)]
+    listen: Duration,
+
+    #[command(flatten)]
+    queue: QueueOptions,
+}
+
+/// Examples at the end of `--help`.
+pub const EXAMPLES: &str = "Examples:
+  genfleet status
+  genfleet status --watch                    every two seconds
+  genfleet status --watch 10s --json | jq .  for a program
+  genfleet status --json | jq '.kinds[] | select(.dead > 0)'";
+
+/// Prints it, once or until stopped.
+pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    telemetry::start_logs(LogFormat::Text, "error")?;
+    install_tls();
+    options.queue.check()?;
+    block_on(async {
+        let mut signals = Signals::listen()?;
+        tokio::select! {
+            shown = show(options) => shown?,
+            _ = signals.next() => {}
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn show(options: &Options) -> anyhow::Result<()> {
+    let mut look = Look::begin(&options.queue).await?;
+    let Some(interval) = options.watch else {
+        let seen = look.seen(options.listen).await?;
+        print(&seen, options)?;
+        look.close().await;
+        return Ok(());
+    };
+    let mut listen = options.listen;
+    loop {
+        match look.seen(listen).await {
+            Ok(seen) => print(&seen, options)?,
+            // Whoever watches over a restart goes on watching.
+            Err(error) => {
+                eprintln!("warning: {error}; looking again");
+                tokio::time::sleep(interval).await;
+                if let Ok(again) = Look::begin(&options.queue).await {
+                    look = again;
+                }
+            }
+        }
+        listen = interval;
+    }
+}
+
+fn print(seen: &Seen, options: &Options) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if options.json {
+        return writeln!(out, "{}", seen.json());
+    }
+    let text = text::text(seen, Paint::stdout());
+    match options.watch {
+        Some(interval) if terminal::can_clear() => {
+            let now = format!("{:.0}, every {}; Ctrl-C ends", SystemClock.now(), written(interval));
+            write!(out, "{}{}\n\n{text}", terminal::CLEAR, Paint::stdout().dim(&now))?;
+        }
+        Some(_) => write!(out, "{:.0}\n{text}\n", SystemClock.now())?,
+        None => write!(out, "{text}")?,
+    }
+    out.flush()?;
+    if options.watch.is_none() {
+        seen.hints().iter().for_each(|hint| eprintln!("{}", Paint::stderr().dim(&format!("hint: {hint}"))));
+    }
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! What a look came by: per kind, and per process.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use genfleet_core::{
+    fleet::news::{KindNews, News, ShutNews},
+    job::Kind,
+};
+use serde_json::{Value, json};
+
+/// Of one kind. What nobody knows is none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OfKind {
+    /// New jobs that could start.
+    pub waiting: Option<u64>,
+    /// Begun ones that could go on.
+    pub begun: Option<u64>,
+    /// Those that may kill processes.
+    pub suspect: Option<u64>,
+    /// What was given up.
+    pub dead: Option<u64>,
+    /// Jobs that processes hold.
+    pub running: u64,
+    /// Seconds that the oldest, or the one delivered last, has waited.
+    pub oldest: Option<f64>,
+    /// In the last minute.
+    pub ended: u64,
+    /// Those of them that failed.
+    pub failed: u64,
+    /// Processes that work it.
+    pub processes: usize,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// `rabbitmq` or `sqlite`.
+    pub queue: &'static str,
+    /// Every kind.
+    pub kinds: BTreeMap<Kind, OfKind>,
+    /// Dead letters whose kind could not be read.
+    pub unknown_dead: u64,
+    /// What matched no queue.
+    pub unrouted: Option<u64>,
+    /// Jobs that wait for their time.
+    pub delayed: Option<u64>,
+    /// Who is alive; none where nobody could be heard.
+    pub processes: Option<Vec<News>>,
+}
+
+impl Seen {
+    /// Who is alive, as far as is known.
+    pub fn alive(&self) -> &[News] {
+        self.processes.as_deref().unwrap_or_default()
+    }
+
+    /// Adds what processes tell of the kinds they work. What runs is theirs to tell where the queue does not.
+    pub fn add_told(&mut self, running_too: RunningIs) {
+        let told: Vec<KindNews> = self.alive().iter().flat_map(|process| process.kinds.clone()).collect();
+        for news in told {
+            let Ok(kind) = news.kind.parse::<Kind>() else { continue };
+            let of_kind = self.kinds.entry(kind).or_default();
+            of_kind.ended += u64::from(news.ended_last_minute);
+            of_kind.failed += u64::from(news.failed_last_minute);
+            of_kind.processes += 1;
+            if running_too == RunningIs::Told {
+                of_kind.running += u64::from(news.running);
+                let oldest = of_kind.oldest.into_iter().chain(news.oldest_seconds).reduce(f64::max);
+                of_kind.oldest = oldest;
+            }
+        }
+        // The age of a job that was delivered long ago is no age of what waits.
+        for of_kind in self.kinds.values_mut() {
+            let there = [of_kind.waiting, of_kind.begun].into_iter().flatten().sum::<u64>() + of_kind.running;
+            of_kind.oldest = of_kind.oldest.filter(|_| there > 0);
+        }
+    }
+
+    /// Clients, by their mark, with their processes.
+    pub fn clients(&self) -> BTreeMap<&str, Vec<&News>> {
+        let mut clients = BTreeMap::<&str, Vec<&News>>::new();
+        self.alive().iter().for_each(|process| clients.entry(&process.client).or_default().push(process));
+        clients
+    }
+
+    /// What to do next, where there is something.
+    pub fn hints(&self) -> Vec<String> {
+        let dead = self.kinds.values().filter_map(|of_kind| of_kind.dead).sum::<u64>() + self.unknown_dead;
+        let mut hints = Vec::new();
+        if dead > 0 {
+            hints.push("genfleet dead list says what was given up, and why".to_owned());
+        }
+        if self.unrouted.is_some_and(|unrouted| unrouted > 0) {
+            hints.push("genfleet dead list --unrouted shows what matched no queue".to_owned());
+        }
+        if self.kinds.values().any(|of_kind| of_kind.waiting.is_none()) {
+            hints.push("queues without a count are not there: is --queue-prefix right?".to_owned());
+        }
+        hints
+    }
+
+    /// As one object.
+    pub fn json(&self) -> Value {
+        let kinds: Vec<Value> = self.kinds.iter().map(|(kind, of_kind)| of_kind.json(*kind)).collect();
+        let clients: Vec<Value> = self.clients().into_iter().map(client_json).collect();
+        json!({
+            "queue": self.queue, "kinds": kinds, "unknownDead": self.unknown_dead, "unrouted": self.unrouted,
+            "delayed": self.delayed, "alive": self.processes.as_ref().map(Vec::len), "clients": clients,
+            "processes": self.processes,
+        })
+    }
+}
+
+impl OfKind {
+    fn json(&self, kind: Kind) -> Value {
+        json!({
+            "kind": kind.as_str(), "waiting": self.waiting, "running": self.running, "begun": self.begun,
+            "suspect": self.suspect, "dead": self.dead, "oldestSeconds": self.oldest,
+            "endedLastMinute": self.ended, "failedLastMinute": self.failed, "processes": self.processes,
+        })
+    }
+}
+
+/// Where it is known what runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunningIs {
+    /// In the queue.
+    Counted,
+    /// From the processes.
+    Told,
+}
+
+/// Requests that a client's processes sent in the last minute.
+pub fn sent(processes: &[&News]) -> u64 {
+    processes.iter().map(|process| u64::from(process.requests_last_minute)).sum()
+}
+
+/// What a client's processes take for its limit.
+pub fn limit(processes: &[&News]) -> u32 {
+    processes.iter().map(|process| process.client_limit).min().unwrap_or_default()
+}
+
+fn client_json((client, processes): (&str, Vec<&News>)) -> Value {
+    let shut = processes.iter().filter_map(|process| process.client_shut()).max();
+    json!({
+        "client": client, "processes": processes.len(), "requestsLastMinute": sent(&processes),
+        "requestsPerMinute": limit(&processes), "shutForMs": shut.map(|shut| shut.as_millis()),
+    })
+}
+
+/// What is shut, and how long still.
+pub fn still(shut: &ShutNews) -> Option<Duration> {
+    shut.for_ms.map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(name: &str, running: u32) -> News {
+        let kinds = vec![KindNews {
+            kind: "cdn.purge".to_owned(),
+            running,
+            ended_last_minute: 30,
+            failed_last_minute: 1,
+            oldest_seconds: Some(f64::from(running)),
+        }];
+        News {
+            process: name.to_owned(),
+            client: "c".to_owned(),
+            client_limit: 3000,
+            requests_last_minute: 5,
+            kinds,
+            ..News::default()
+        }
+    }
+
+    fn seen(waiting: u64, running: u32) -> Seen {
+        let of_kind = OfKind { waiting: Some(waiting), ..OfKind::default() };
+        let kinds = BTreeMap::from([(Kind::CdnPurge, of_kind)]);
+        Seen { kinds, processes: Some(vec![process("a", running), process("b", 0)]), ..Seen::default() }
+    }
+
+    #[test]
+    fn what_processes_tell_is_summed() {
+        let mut seen = seen(1, 7);
+        seen.add_told(RunningIs::Told);
+        let of_kind = &seen.kinds[&Kind::CdnPurge];
+        assert_eq!((of_kind.running, of_kind.ended, of_kind.failed, of_kind.processes), (7, 60, 2, 2));
+        assert_eq!(of_kind.oldest, Some(7.0));
+        let json = seen.json();
+        assert_eq!(json["alive"], 2);
+        assert_eq!(json["clients"][0]["requestsLastMinute"], 10);
+    }
+
+    #[test]
+    fn where_nothing_waits_or_runs_there_is_no_oldest() {
+        let mut seen = seen(0, 0);
+        seen.add_told(RunningIs::Told);
+        assert_eq!(seen.kinds[&Kind::CdnPurge].oldest, None);
+    }
+
+    #[test]
+    fn what_the_queue_counts_is_not_counted_twice() {
+        let mut seen = seen(0, 7);
+        seen.kinds.entry(Kind::CdnPurge).or_default().running = 6;
+        seen.add_told(RunningIs::Counted);
+        assert_eq!(seen.kinds[&Kind::CdnPurge].running, 6);
+    }
+}

@@ -1,0 +1,60 @@
+//! Columns that stand below each other, whatever their colours.
+
+use crate::terminal::Paint;
+
+/// How a cell is painted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// As it is.
+    Plain,
+    /// Went wrong.
+    Bad,
+    /// May be wrong.
+    Doubtful,
+    /// Nothing to see.
+    Dim,
+}
+
+/// Text, and how it is painted.
+pub type Cell = (String, Tone);
+
+/// Where a column's text stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Words.
+    Left,
+    /// Figures.
+    Right,
+}
+
+/// A table with a head; every row has a cell for each column.
+pub fn table(head: &[(&str, Side)], rows: &[Vec<Cell>], paint: Paint) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|(text, _)| text.chars().count());
+        cells.chain([head[column].0.len()]).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let heads: Vec<Cell> = head.iter().map(|(text, _)| ((*text).to_owned(), Tone::Dim)).collect();
+    let mut lines = String::new();
+    for row in [&heads].into_iter().chain(rows) {
+        let cells = row.iter().zip(head).zip(&widths);
+        let cells: Vec<String> = cells.map(|((cell, (_, side)), width)| padded(cell, *side, *width, paint)).collect();
+        lines += cells.join("  ").trim_end();
+        lines.push('\n');
+    }
+    lines
+}
+
+fn padded((text, tone): &Cell, side: Side, width: usize, paint: Paint) -> String {
+    let space = " ".repeat(width.saturating_sub(text.chars().count()));
+    let painted = match tone {
+        Tone::Plain => text.clone(),
+        Tone::Bad => paint.red(text),
+        Tone::Doubtful => paint.yellow(text),
+        Tone::Dim => paint.dim(text),
+    };
+    match side {
+        Side::Left => painted + &space,
+        Side::Right => space + &painted,
+    }
+}

@@ -1,0 +1,263 @@
+//! The same for people: a table of the kinds, a line for each client, a table of the processes, and what is shut.
+
+use std::time::Duration;
+
+use genfleet_core::fleet::news::{News, ShutNews};
+
+use super::{
+    seen::{OfKind, Seen, limit, sent, still},
+    table::{Cell, Side, Tone, table},
+};
+use crate::terminal::{Paint, cut, line};
+
+/// Of a reason, in characters.
+const WHY_WIDTH: usize = 120;
+
+/// All of it.
+pub fn text(seen: &Seen, paint: Paint) -> String {
+    let mut text = kinds(seen, paint);
+    for told in others(seen) {
+        text += &told;
+        text.push('\n');
+    }
+    text.push('\n');
+    text += &processes(seen, paint);
+    text
+}
+
+fn kinds(seen: &Seen, paint: Paint) -> String {
+    const HEAD: [(&str, Side); 9] = [
+        ("KIND", Side::Left),
+        ("WAITING", Side::Right),
+        ("RUNNING", Side::Right),
+        ("BEGUN", Side::Right),
+        ("SUSPECT", Side::Right),
+        ("DEAD", Side::Right),
+        ("OLDEST", Side::Right),
+        ("ENDED/MIN", Side::Right),
+        ("FAILED/MIN", Side::Right),
+    ];
+    let rows: Vec<Vec<Cell>> = seen.kinds.iter().map(|(kind, of_kind)| row(kind.as_str(), of_kind)).collect();
+    table(&HEAD, &rows, paint)
+}
+
+fn row(kind: &str, of_kind: &OfKind) -> Vec<Cell> {
+    let (worked, oldest) =
+        (of_kind.processes > 0, of_kind.oldest.map(|seconds| span(Duration::from_secs_f64(seconds))));
+    let rate = |rate| if worked { figure(Some(rate), Tone::Plain) } else { none() };
+    vec![
+        (kind.to_owned(), Tone::Plain),
+        figure(of_kind.waiting, if worked { Tone::Plain } else { Tone::Doubtful }),
+        figure(Some(of_kind.running), Tone::Plain),
+        figure(of_kind.begun, Tone::Plain),
+        figure(of_kind.suspect, Tone::Doubtful),
+        figure(of_kind.dead, Tone::Bad),
+        oldest.map_or_else(none, |oldest| (oldest, Tone::Plain)),
+        rate(of_kind.ended),
+        if worked { figure(Some(of_kind.failed), Tone::Bad) } else { none() },
+    ]
+}
+
+/// A zero is nothing to see.
+fn figure(count: Option<u64>, tone: Tone) -> Cell {
+    match count {
+        None => none(),
+        Some(0) => ("0".to_owned(), Tone::Dim),
+        Some(count) => (count.to_string(), tone),
+    }
+}
+
+fn none() -> Cell {
+    ("-".to_owned(), Tone::Dim)
+}
+
+fn others(seen: &Seen) -> Vec<String> {
+    let told = |count: Option<u64>, what: &str| {
+        let count = count.filter(|count| *count > 0)?;
+        Some(if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") })
+    };
+    [
+        told(seen.delayed, "delayed job"),
+        told(Some(seen.unknown_dead), "dead letter of no known kind"),
+        told(seen.unrouted, "unrouted message"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn processes(seen: &Seen, paint: Paint) -> String {
+    let Some(alive) = &seen.processes else { return "who is alive is not known\n".to_owned() };
+    if alive.is_empty() {
+        return paint.yellow("no process is alive") + "\n";
+    }
+    let mut text = match alive.len() {
+        1 => "1 process is alive\n".to_owned(),
+        count => format!("{count} processes are alive\n"),
+    };
+    for (client, processes) in seen.clients() {
+        let (client, sent, limit) = (cut(client, 8), sent(&processes), limit(&processes));
+        text.extend([format!("client {client}: {sent} of {limit} requests in the last minute")]);
+        if let Some(shut) = processes.iter().filter_map(|process| process.client_shut()).max() {
+            text += &paint.red(&format!("; its limit is closed for another {}", span(shut)));
+        }
+        text.push('\n');
+    }
+    text + "\n" + &process_table(alive, paint) + &all_shut(alive, paint)
+}
+
+fn process_table(alive: &[News], paint: Paint) -> String {
+    const HEAD: [(&str, Side); 8] = [
+        ("PROCESS", Side::Left),
+        ("WORKER", Side::Left),
+        ("VERSION", Side::Left),
+        ("UP", Side::Right),
+        ("RUNNING", Side::Right),
+        ("SENT/MIN", Side::Right),
+        ("BUDGET", Side::Right),
+        ("GATE", Side::Left),
+    ];
+    let row = |process: &News| {
+        let plain = |text: String| (text, Tone::Plain);
+        let (left, may) = (process.budget_left, process.token_limit.min(process.share));
+        vec![
+            plain(line(&process.process)),
+            plain(line(&process.worker)),
+            plain(line(&process.version)),
+            plain(span(Duration::from_secs(process.up_seconds))),
+            figure(Some(process.running().into()), Tone::Plain),
+            figure(Some(process.requests_last_minute.into()), Tone::Plain),
+            plain(format!("{left} of {may}")),
+            gate(process),
+        ]
+    };
+    table(&HEAD, &alive.iter().map(row).collect::<Vec<_>>(), paint)
+}
+
+fn gate(process: &News) -> Cell {
+    if process.shut.is_empty() {
+        return ("open".to_owned(), Tone::Plain);
+    }
+    let reasons: Vec<String> = process.shut.iter().map(reason).collect();
+    (format!("shut: {}", reasons.join(", ")), Tone::Bad)
+}
+
+fn reason(shut: &ShutNews) -> String {
+    match &shut.kind {
+        Some(kind) => format!("{} for {}", line(&shut.reason), line(kind)),
+        None => line(&shut.reason),
+    }
+}
+
+/// A line for each reason, of whichever process.
+fn all_shut(alive: &[News], paint: Paint) -> String {
+    let shut = |process: &News, shut: &ShutNews| {
+        let another = still(shut).map(|still| format!(", for another {}", span(still))).unwrap_or_default();
+        let (reason, name, why) = (paint.red(&reason(shut)), line(&process.process), cut(&shut.why, WHY_WIDTH));
+        format!("{reason} {name}: {why}{another}\n")
+    };
+    let lines: String =
+        alive.iter().flat_map(|process| process.shut.iter().map(move |each| shut(process, each))).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
+}
+
+/// As people say it: the two largest units at most.
+fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..10 => format!("{:.1}s", duration.as_secs_f64()),
+        10..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use genfleet_core::job::Kind;
+
+    use super::*;
+
+    fn shown(seen: &Seen) -> String {
+        text(seen, Paint::none())
+    }
+
+    fn seen(processes: Option<Vec<News>>) -> Seen {
+        let purge = OfKind {
+            waiting: Some(12),
+            begun: Some(0),
+            suspect: Some(1),
+            dead: Some(3),
+            running: 4,
+            oldest: Some(75.5),
+            ended: 640,
+            failed: 2,
+            processes: 1,
+        };
+        let kinds = BTreeMap::from([(Kind::CdnPurge, purge), (Kind::FileScan, OfKind::default())]);
+        Seen { queue: "rabbitmq", kinds, unrouted: Some(1), delayed: Some(0), processes, ..Seen::default() }
+    }
+
+    #[test]
+    fn columns_stand_below_each_other_and_what_nobody_knows_is_a_dash() {
+        let shown = shown(&seen(Some(vec![])));
+        let expected = "\
+KIND       WAITING  RUNNING  BEGUN  SUSPECT  DEAD  OLDEST  ENDED/MIN  FAILED/MIN
+cdn.purge       12        4      0        1     3     75s        640           2
+file.scan        -        0      -        -     -       -          -           -
+1 unrouted message
+
+no process is alive
+";
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_gate_that_is_shut_is_told_with_its_reason_and_its_time() {
+        let shut = ShutNews {
+            reason: "throttled".to_owned(),
+            why: "the API said later".to_owned(),
+            kind: None,
+            for_ms: Some(12_400),
+        };
+        let process = News {
+            process: "host-1".to_owned(),
+            worker: "purger".to_owned(),
+            version: "0.1.0".to_owned(),
+            client: "0123456789abcdef".to_owned(),
+            up_seconds: 8000,
+            requests_last_minute: 300,
+            token_limit: 300,
+            client_limit: 3000,
+            share: 1500,
+            client_shut_ms: Some(12_400),
+            shut: vec![shut],
+            ..News::default()
+        };
+        let shown = shown(&seen(Some(vec![process])));
+        for told in [
+            "1 process is alive\n",
+            "client 0123456…: 300 of 3000 requests in the last minute; its limit is closed for another 12s\n",
+            "host-1   purger  0.1.0    2h13m        0       300  0 of 300  shut: throttled\n",
+            "throttled host-1: the API said later, for another 12s\n",
+        ] {
+            assert!(shown.contains(told), "{told:?} is not in\n{shown}");
+        }
+    }
+
+    #[test]
+    fn nobody_steers_the_terminal() {
+        let process = News { process: "a\u{1b}[2J".to_owned(), worker: "b\nc".to_owned(), ..News::default() };
+        let shown = shown(&seen(Some(vec![process])));
+        assert!(!shown.contains('\u{1b}') && shown.contains(r"b\nc"), "{shown}");
+    }
+
+    #[test]
+    fn spans_are_short() {
+        let told = [0, 9, 10, 119, 120, 7199, 7200, 172_800].map(|seconds| span(Duration::from_secs(seconds)));
+        assert_eq!(told, ["0.0s", "9.0s", "10s", "119s", "2m", "119m", "2h00m", "2d0h"]);
+    }
+}

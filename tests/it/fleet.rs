@@ -1,0 +1,186 @@
+//! One budget for the fleet: several processes of one client, on a real broker and an API that counts.
+
+use std::collections::BTreeMap;
+
+use genfleet_simulator::{RecordedRequest, Simulator, SimulatorOptions};
+use harness::{Amqp, Broker, Launch, Prefix, Process, eventually, json_properties, seconds};
+use lapin::options::ExchangeDeleteOptions;
+use serde_json::Value;
+
+use crate::stack::{assert_all_succeeded, outcomes, publish_one_path_jobs, simulator, simulator_with, worker};
+
+const PROCESSES: &str = "genfleet_fleet_processes";
+const HEARD: &str = "genfleet_fleet_heard";
+
+/// A purger that sends a request for every job, a few at a time.
+fn eager(broker: &Broker, prefix: &Prefix, simulator: &Simulator) -> Launch {
+    worker("purger", broker, prefix, simulator).args(["--batch-linger", "0ms", "--concurrency", "8"])
+}
+
+/// So many that they know of each other.
+async fn fleet<const N: usize>(start: impl Fn() -> Launch) -> [Process; N] {
+    let processes = std::array::from_fn(|_| start().start());
+    for process in &processes {
+        process.wait_ready(seconds(30)).await;
+        knows(process, N, 20).await;
+    }
+    processes
+}
+
+async fn knows(process: &Process, processes: usize, within: u64) {
+    eventually(seconds(within), format!("it knows of {processes} processes"), async || {
+        match process.metrics().await.count(PROCESSES, &[]) {
+            known if known == processes as u64 => Ok(()),
+            other => Err(format!("{other}: {}", process.get("/fleet").await.unwrap().1)),
+        }
+    })
+    .await;
+}
+
+/// Purge requests by the token they carried: each process has its own.
+fn by_token(simulator: &Simulator) -> BTreeMap<String, Vec<RecordedRequest>> {
+    let mut by_token = BTreeMap::<String, Vec<RecordedRequest>>::new();
+    for request in simulator.requests().into_iter().filter(|request| request.path.ends_with("/cdn/purge")) {
+        by_token.entry(request.token.clone().unwrap()).or_default().push(request);
+    }
+    by_token
+}
+
+/// All have sent so many.
+async fn all_have_sent(simulator: &Simulator, processes: usize, least: usize) {
+    eventually(seconds(60), format!("{processes} processes have sent {least} requests each"), async || {
+        let sent: Vec<usize> = by_token(simulator).values().map(Vec::len).collect();
+        if sent.len() == processes && sent.iter().all(|sent| *sent >= least) {
+            Ok(())
+        } else {
+            Err(format!("{sent:?}"))
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_429_of_the_clients_limit_that_one_meets_stops_the_other_too() {
+    const SHUT_US: u64 = 8_000_000;
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let latency = std::time::Duration::from_millis(100);
+    let simulator = simulator_with(SimulatorOptions { latency, ..SimulatorOptions::default() }).await;
+    let _fleet = fleet::<2>(|| eager(broker, &prefix, &simulator)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    publish_one_path_jobs(&amqp, &prefix, "shared", 5_000).await;
+    all_have_sent(&simulator, 2, 20).await;
+    simulator.set_faults(vec!["status=429,limit=client,retry-after=8,times=1".parse().unwrap()]);
+
+    let throttled = eventually(seconds(10), "one of them is throttled", async || {
+        simulator.requests().into_iter().find(|request| request.status == Some(429))
+    })
+    .await;
+    let opens = throttled.at_us + SHUT_US;
+    eventually(seconds(40), "both go on after it", async || {
+        by_token(&simulator)
+            .values()
+            .filter(|sent| sent.iter().filter(|request| request.at_us > opens).count() > 1)
+            .count()
+            == 2
+    })
+    .await;
+    for (token, sent) in by_token(&simulator) {
+        let own = Some(&token) == throttled.token.as_ref();
+        // What was on its way when it was told: to the one that met it, and to the other.
+        let on_its_way = if own { 200_000 } else { 1_000_000 };
+        let shut = throttled.at_us + on_its_way..opens - 100_000;
+        let early: Vec<u64> = sent.iter().map(|request| request.at_us).filter(|at| shut.contains(at)).collect();
+        assert!(
+            early.is_empty(),
+            "sent while the client's limit was closed; met it itself: {own}; {early:?}, {throttled:?}"
+        );
+        let first: Vec<u64> = sent.iter().map(|request| request.at_us).filter(|at| *at > opens).take(2).collect();
+        assert!(first.len() == 2 && first[1] - first[0] >= 50_000, "it starts slowly: {first:?}");
+    }
+    let throttled = simulator.requests().iter().filter(|request| request.status == Some(429)).count();
+    assert_eq!(throttled, 1, "the other never met it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_under_load_keep_to_the_clients_limit_together_and_each_has_its_half() {
+    const LIMIT: u32 = 120;
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let options = SimulatorOptions { client_requests_per_minute: LIMIT, ..SimulatorOptions::default() };
+    let simulator = simulator_with(options).await;
+    let limit = LIMIT.to_string();
+    let start = || eager(broker, &prefix, &simulator).args(["--client-requests-per-minute", &limit]);
+    let fleet = fleet::<2>(start).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    publish_one_path_jobs(&amqp, &prefix, "limited", 400).await;
+
+    // Each sends four fifths of its half at once, and spreads the rest.
+    all_have_sent(&simulator, 2, 55).await;
+    let sent = by_token(&simulator);
+    assert!(sent.values().all(|sent| sent.len() <= 60), "{:?}", sent.values().map(Vec::len).collect::<Vec<_>>());
+    assert!(sent.values().flatten().all(|request| request.status != Some(429)), "the limit was met");
+    for process in &fleet {
+        eventually(seconds(10), "its part is the half", async || {
+            match process.metrics().await.count("genfleet_fleet_share", &[]) {
+                share if share <= 60 => Ok(()),
+                other => Err(other.to_string()),
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_is_gone_at_once_and_who_dies_a_little_later() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let start = || worker("purger", broker, &prefix, &simulator);
+    let [stays, leaves, dies] = fleet::<3>(start).await;
+    let stranger = start().env("GENESYS_CLIENT_ID", "another").start();
+    stranger.wait_ready(seconds(30)).await;
+    knows(&stranger, 1, 10).await;
+    leaves.terminate();
+    assert_eq!(leaves.wait(seconds(30)).await, 0);
+    // Sooner than silence would tell.
+    knows(&stays, 2, 5).await;
+    dies.kill9();
+    knows(&stays, 1, 30).await;
+    assert_eq!(stays.metrics().await.count(HEARD, &[]), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gossip_that_is_garbage_or_gone_disturbs_no_work_and_comes_back() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let [one, other] = fleet::<2>(|| worker("purger", broker, &prefix, &simulator)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    let known: Value = serde_json::from_str(&one.get("/fleet").await.unwrap().1).unwrap();
+    let control = format!("{prefix}.control");
+    let key = format!("here.{}", known["own"]["client"].as_str().unwrap());
+    let strange = r#"{"v":1,"say":"here","process":"strange","client":"of nobody here","clientShutMs":99999999}"#;
+    for body in ["", "{", "[1]", r#"{"v":1,"say":"here","process":7}"#, r#"{"v":9,"say":"here"}"#, strange] {
+        amqp.publish_raw(&control, &key, body, json_properties()).await;
+    }
+    amqp.publish_raw(&control, "ask", "what?", json_properties()).await;
+    knows(&one, 2, 5).await;
+
+    amqp.channel().exchange_delete(control.as_str().into(), ExchangeDeleteOptions::default()).await.unwrap();
+    eventually(seconds(40), "the fleet is not heard", async || one.metrics().await.count(HEARD, &[]) == 0).await;
+    publish_one_path_jobs(&amqp, &prefix, "undisturbed", 200).await;
+    assert_all_succeeded(&outcomes(&mut events, 200, seconds(60)).await);
+    for process in [&one, &other] {
+        let now = process.metrics().await;
+        assert_eq!(now.count("genfleet_broker_reconnects_total", &[]), 0, "{}", process.stderr());
+        assert_eq!(process.ready().await.0, 200);
+        assert_eq!(now.count(PROCESSES, &[]), 2, "those last known");
+    }
+    // Whoever declares the topology brings it back.
+    let third = worker("purger", broker, &prefix, &simulator).start();
+    for process in [&one, &other, &third] {
+        knows(process, 3, 30).await;
+    }
+}

@@ -1,0 +1,166 @@
+//! `genfleet status`: what waits, what runs, what is shut and why, who is alive; on both queues.
+
+use genfleet_simulator::SimulatorOptions;
+use harness::{Amqp, Broker, Prefix, Process, eventually, seconds};
+use serde_json::{Value, json};
+
+use crate::stack::{publish_one_path_jobs, simulator_with, worker};
+
+const STORE: &str = "sqlite:status.db";
+
+fn status(url: &str, prefix: &str, arguments: &[&str]) -> harness::Launch {
+    Process::binary("genfleet")
+        .args(["status"])
+        .args(arguments.iter().copied())
+        .env("GENFLEET_QUEUE_URL", url)
+        .env("GENFLEET_QUEUE_PREFIX", prefix)
+}
+
+async fn told(launch: harness::Launch) -> (i32, String, String) {
+    let tool = launch.start();
+    let code = tool.wait(seconds(60)).await;
+    (code, tool.stdout_lines().join("\n"), tool.stderr())
+}
+
+async fn json_of(url: &str, prefix: &str) -> Value {
+    let (code, shown, error) = told(status(url, prefix, &["--json"])).await;
+    assert_eq!(code, 0, "{error}");
+    serde_json::from_str(&shown).unwrap_or_else(|error| panic!("{error}: {shown}"))
+}
+
+fn of_kind<'a>(seen: &'a Value, kind: &str) -> &'a Value {
+    seen["kinds"].as_array().unwrap().iter().find(|each| each["kind"] == kind).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fleet_is_seen_with_what_waits_runs_and_holds_it_up() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let faults = vec!["status=429,limit=client,retry-after=120,body-contains=/shut/".parse().unwrap()];
+    let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
+    let start = || worker("purger", broker, &prefix, &simulator).start();
+    let (one, other) = (start(), start());
+    one.wait_ready(seconds(30)).await;
+    other.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    publish_one_path_jobs(&amqp, &prefix, "done", 30).await;
+    crate::stack::outcomes(&mut events, 30, seconds(60)).await;
+    let seen = json_of(broker.url(), &prefix).await;
+    assert_eq!((&seen["queue"], &seen["alive"], &seen["delayed"]), (&json!("rabbitmq"), &json!(2), &json!(0)));
+    let purge = of_kind(&seen, "cdn.purge");
+    assert_eq!((&purge["waiting"], &purge["dead"], &purge["endedLastMinute"]), (&json!(0), &json!(0), &json!(30)));
+    assert_eq!((&purge["processes"], &of_kind(&seen, "file.scan")["processes"]), (&json!(2), &json!(0)));
+    assert!(seen["clients"][0]["requestsLastMinute"].as_u64().unwrap() >= 1, "{seen}");
+
+    publish_one_path_jobs(&amqp, &prefix, "shut", 40).await;
+    eventually(seconds(30), "both are shut, and both say so", async || {
+        let seen = json_of(broker.url(), &prefix).await;
+        let shut = |process: &Value| process["shut"][0]["reason"] == "throttled";
+        let all = seen["processes"].as_array().unwrap().iter().all(shut);
+        if all && seen["alive"] == 2 { Ok(()) } else { Err(seen.to_string()) }
+    })
+    .await;
+    let (code, shown, _) = told(status(broker.url(), &prefix, &[])).await;
+    assert_eq!(code, 0);
+    for part in [
+        "KIND ",
+        "cdn.purge ",
+        "2 processes are alive",
+        "purger",
+        "shut: throttled",
+        "its limit is closed for another 1",
+    ] {
+        assert!(shown.contains(part), "{part:?} is not in\n{shown}");
+    }
+    assert!(!shown.contains('\u{1b}'), "no colours where there is no terminal");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_nobody_alive_what_waits_is_counted_and_missing_queues_are_told() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let (code, _, error) = told(status(broker.url(), &prefix, &[])).await;
+    assert!(code == 1 && error.contains(".jobs.cdn.purge") && error.contains("--queue-prefix"), "{code}: {error}");
+    let enqueued = Process::binary("genfleet")
+        .args(["enqueue", "cdn.purge", "--payload", r#"{"paths":["/waiting"]}"#])
+        .env("GENFLEET_QUEUE_URL", broker.url())
+        .env("GENFLEET_QUEUE_PREFIX", &prefix)
+        .start();
+    assert_eq!(enqueued.wait(seconds(60)).await, 0, "{}", enqueued.stderr());
+    let (code, shown, _) = told(status(broker.url(), &prefix, &[])).await;
+    assert!(code == 0 && shown.contains("no process is alive"), "{shown}");
+    assert_eq!(of_kind(&json_of(broker.url(), &prefix).await, "cdn.purge")["waiting"], 1);
+    let (code, _, error) = told(status("amqp://127.0.0.1:1", "any", &[])).await;
+    assert!(code == 1 && error.contains("hint:"), "{code}: {error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_the_embedded_queue_the_one_process_is_seen_until_it_is_gone() {
+    let up = Process::binary("genfleet")
+        .args(["up", "--simulate", "--sim-latency", "2s", "--admin-addr", "127.0.0.1:0", "--queue-url", STORE])
+        .start();
+    up.wait_ready(seconds(30)).await;
+    let enqueue = async || {
+        let tool = Process::binary("genfleet")
+            .args(["enqueue", "cdn.purge", "--payload", r#"{"paths":["/a"]}"#, "--queue-url", STORE])
+            .directory(up.directory())
+            .start();
+        assert_eq!(tool.wait(seconds(30)).await, 0, "{}", tool.stderr());
+    };
+    let seen = async || {
+        let (code, shown, error) = told(status(STORE, "any", &["--json"]).directory(up.directory())).await;
+        assert_eq!(code, 0, "{error}");
+        serde_json::from_str::<Value>(&shown).unwrap()
+    };
+    enqueue().await;
+    eventually(seconds(20), "it runs", async || {
+        let seen = seen().await;
+        let runs = of_kind(&seen, "cdn.purge")["running"] == 1 && seen["alive"] == 1;
+        if runs { Ok(()) } else { Err(seen.to_string()) }
+    })
+    .await;
+    let now = seen().await;
+    assert_eq!(now["processes"][0]["worker"], "genfleet up");
+    up.kill9();
+    enqueue().await;
+    eventually(seconds(30), "nobody is alive", async || seen().await["alive"] == 0).await;
+    let waiting = seen().await;
+    let purge = of_kind(&waiting, "cdn.purge");
+    assert_eq!((&purge["running"], &waiting["queue"]), (&json!(0), &json!("sqlite")));
+    assert!(purge["waiting"].as_u64().unwrap() >= 1, "what waits can still be seen: {waiting}");
+    let (code, shown, _) = told(status(STORE, "any", &[]).directory(up.directory())).await;
+    assert!(code == 0 && shown.contains("no process is alive"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_stops_takes_its_notice_with_it_and_a_store_that_is_not_there_is_none() {
+    let up = Process::binary("genfleet")
+        .args(["up", "--simulate", "--admin-addr", "127.0.0.1:0", "--queue-url", STORE])
+        .start();
+    up.wait_ready(seconds(30)).await;
+    let notice = up.directory().join("status.db.notice");
+    eventually(seconds(10), "the notice is there", async || notice.exists()).await;
+    up.terminate();
+    assert_eq!(up.wait(seconds(30)).await, 0);
+    assert!(!notice.exists());
+    let (code, _, error) = told(status("sqlite:nowhere.db", "any", &[]).directory(up.directory())).await;
+    assert!(code == 64 && error.contains("nowhere.db"), "{code}: {error}");
+    assert!(!up.directory().join("nowhere.db").exists(), "looking makes no store");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watched_it_is_shown_again_and_again_until_it_is_stopped() {
+    let up = Process::binary("genfleet")
+        .args(["up", "--simulate", "--admin-addr", "127.0.0.1:0", "--queue-url", STORE])
+        .start();
+    up.wait_ready(seconds(30)).await;
+    let watching = status(STORE, "any", &["--watch", "100ms", "--json"]).directory(up.directory()).start();
+    eventually(seconds(20), "it was shown three times", async || watching.stdout_lines().len() >= 3).await;
+    watching.signal("INT");
+    assert_eq!(watching.wait(seconds(20)).await, 0);
+    for line in watching.stdout_lines() {
+        let seen: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(seen["queue"], "sqlite");
+    }
+}
