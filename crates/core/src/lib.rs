@@ -2,7 +2,8 @@
 //!
 //! In reading order: a [`job`] comes out of a [`queue`], a [`worker`] hands it to its [`handler`], which calls
 //! the API through [`genesys`]; what went wrong is an [`error`], what came of it an [`event`], what was changed is in the
-//! [`audit`], what was given up a [`letter`], and where it was in a [`trace`] goes along. What upstream systems can rely on is the [`contract`].
+//! [`audit`], and what was given up a [`letter`]. Where it is in a [`trace`] goes along. What upstream systems can rely on
+//! is the [`contract`].
 
 pub mod admin;
 pub mod audit;
