@@ -1,5 +1,5 @@
 //! How spans are exported: what the `OTEL_*` variables say, as the OpenTelemetry specification has it, once per process.
-//! Nothing is exported where `OTEL_EXPORTER_OTLP_ENDPOINT` is not set. Sending them is [`super::collector`]'s.
+//! Nothing is exported where `OTEL_EXPORTER_OTLP_ENDPOINT` is not set. Sending them is `collector`'s.
 //!
 //! An address that is none ends the process with exit 64; whatever else cannot be understood is told and ignored, as the
 //! specification asks. Spans wait in a bounded queue: a collector that is slow or away costs spans, never jobs.

@@ -86,9 +86,9 @@ const SECRETS: &str = "Secrets, only by variable or, with _FILE after its name, 
   GENFLEET_WEBHOOK_SECRET                    whsec_…, signs deliveries; several separated by a space";
 
 /// Said there where jobs are worked.
-const TRACES: &str = "Traces, where OTEL_EXPORTER_OTLP_ENDPOINT is set (http://HOST:4318, OTLP over HTTP); the other OTEL_* variables mean
-what OpenTelemetry says: OTEL_EXPORTER_OTLP_HEADERS (or …_HEADERS_FILE), OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES,
-OTEL_TRACES_SAMPLER, OTEL_SDK_DISABLED, …";
+const TRACES: &str = "Traces, where OTEL_EXPORTER_OTLP_ENDPOINT is set (http://HOST:4318, OTLP over HTTP).
+The other OTEL_* variables mean what OpenTelemetry says: OTEL_EXPORTER_OTLP_HEADERS
+(or …_HEADERS_FILE), OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, …";
 
 /// Whether an argument is the address of a broker, or of its management API, with a password, whatever else is wrong
 /// with it.
