@@ -124,6 +124,13 @@ fn topology_findings(compared: &Comparison, settings: &RabbitSettings, seen: Opt
             }
         });
     }
+    let refused = compared.incomparable.as_deref().filter(|_| settings.topology == TopologyMode::Declare);
+    if let Some(refused) = refused {
+        let found = format!("this user may not declare, which workers do: {refused}");
+        let remedy =
+            "start workers with --topology verify (GENFLEET_TOPOLOGY), or give the user the right to configure";
+        findings.push(Finding::failed(CHECK, &looked_at, found, remedy));
+    }
     let by_management = || seen.and_then(|seen| seen.differences(&topology(&settings.prefix)));
     let different = if compared.incomparable.is_some() { by_management() } else { Some(compared.different.clone()) };
     match different {
@@ -182,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_made_by_workers_that_declare_and_fails_the_others() {
+    fn what_is_missing_or_cannot_be_compared_is_judged_by_what_the_workers_do_about_it() {
         let whole = Comparison { looked_for: 3, ..Comparison::default() };
         assert_eq!(levels(&whole, TopologyMode::Verify), [Level::Ok]);
         let part = Comparison { missing: vec!["queue a".to_owned()], ..whole.clone() };
@@ -194,6 +201,7 @@ mod tests {
         assert_eq!(levels(&different, TopologyMode::Declare), [Level::Failed]);
         let unseen = Comparison { incomparable: Some("access refused".to_owned()), ..whole };
         assert_eq!(levels(&unseen, TopologyMode::Verify), [Level::Skipped]);
+        assert_eq!(levels(&unseen, TopologyMode::Declare), [Level::Failed, Level::Skipped]);
     }
 
     #[test]

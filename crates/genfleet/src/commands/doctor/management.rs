@@ -4,17 +4,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use genfleet_core::{
-    options::ConfigError,
-    queue::{
-        rabbit::{BrokerAddress, RabbitSettings},
-        topology::Topology,
-    },
-};
+use genfleet_core::queue::{rabbit::RabbitSettings, topology::Topology};
 use reqwest::{Certificate, Client, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 
+use self::address::{decoded, given_base, guessed_base};
 use super::{
     Options,
     bindings::{self, SeenBinding},
@@ -27,9 +22,9 @@ use super::{
     queues::{self, SeenQueue},
 };
 
+mod address;
+
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Where it listens unless it is told otherwise, plain and with TLS.
-const PORTS: (u16, u16) = (15672, 15671);
 const LOOKED_AT: &str = "the management API";
 
 /// The API, and who asks.
@@ -213,31 +208,6 @@ fn refusal(user: &str, body: &[u8]) -> String {
     format!("user {user} is refused: {reason}")
 }
 
-/// No error may repeat the URL: it holds a password.
-fn given_base(written: &str) -> Result<Url, ConfigError> {
-    let wrong = |why: &str| ConfigError::new(format!("GENFLEET_MANAGEMENT_URL is no usable address: {why}"));
-    let url = Url::parse(written.trim()).map_err(|error| wrong(&error.to_string()))?;
-    if !["http", "https"].contains(&url.scheme()) || url.host_str().is_none_or(str::is_empty) {
-        return Err(wrong("it has to begin with http:// or https://"));
-    }
-    Ok(url)
-}
-
-fn guessed_base(queue: &BrokerAddress) -> anyhow::Result<Url> {
-    let host = if queue.host.contains(':') { format!("[{}]", queue.host) } else { queue.host.clone() };
-    let (scheme, port) = if queue.secure { ("https", PORTS.1) } else { ("http", PORTS.0) };
-    Ok(Url::parse(&format!("{scheme}://{host}:{port}"))?)
-}
-
-fn decoded(text: &str) -> String {
-    // What a form makes of a plus is not what an address makes of it.
-    let form = format!("x={}", text.replace('+', "%2B"));
-    Url::parse(&format!("http://h/?{form}"))
-        .ok()
-        .and_then(|url| url.query_pairs().next().map(|(_, value)| value.into_owned()))
-        .unwrap_or_default()
-}
-
 /// No proxy: AMQP takes none either.
 fn client(options: &Options) -> anyhow::Result<Client> {
     let mut builder = Client::builder().timeout(PATIENCE).no_proxy();
@@ -251,28 +221,6 @@ fn client(options: &Options) -> anyhow::Result<Client> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_guess_is_the_queues_host_with_the_usual_port() {
-        let address = |host: &str, secure| BrokerAddress {
-            host: host.to_owned(),
-            secure,
-            virtual_host: "/".to_owned(),
-            user: "u".to_owned(),
-            password: "p".to_owned().into(),
-        };
-        assert_eq!(guessed_base(&address("rabbit.example", false)).unwrap().as_str(), "http://rabbit.example:15672/");
-        assert_eq!(guessed_base(&address("::1", true)).unwrap().as_str(), "https://[::1]:15671/");
-    }
-
-    #[test]
-    fn a_wrong_address_is_told_without_its_password() {
-        for wrong in ["u:hush@h:15672", "ftp://u:hush@h", "http://u:hush@h:port", ""] {
-            let told = given_base(wrong).unwrap_err().to_string();
-            assert!(told.contains("GENFLEET_MANAGEMENT_URL") && !told.contains("hush"), "{told}");
-        }
-        assert_eq!(decoded("p%40ss+w%2Frd"), "p@ss+w/rd");
-    }
 
     #[test]
     fn a_refusal_tells_who_and_why() {
