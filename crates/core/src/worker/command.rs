@@ -125,6 +125,7 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
     let genesys = GenesysClient::new(&options.genesys, vec![(H::KIND, H::SCOPES)], clock.clone())?;
     let webhooks = Webhooks::new(&options.webhooks)?;
     if options.check_config {
+        options.queue.check_store()?;
         options.worker.audit.check(&default_file(H::KIND.worker()), &clock)?;
         println!("the settings can work");
         return Ok(End::Stopped);

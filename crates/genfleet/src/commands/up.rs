@@ -66,6 +66,7 @@ pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
         let (genesys, simulator) =
             simulated::client(&options.simulate, &options.genesys, &kinds, clock.clone()).await?;
         if options.check_config {
+            options.queue.check_store()?;
             options.worker.audit.check(&default_file("genfleet"), &clock)?;
             println!("the settings can work");
             return Ok(ExitCode::SUCCESS);
