@@ -6,6 +6,7 @@ use genfleet_core::{options::duration, worker::shutdown::Signals};
 use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};
 
 use super::block_on;
+use crate::terminal;
 
 /// What the stand-in does.
 #[derive(Clone, Debug, clap::Args)]
@@ -59,7 +60,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     block_on(async {
         let mut signals = Signals::listen()?;
         let simulator = Simulator::start(options.behaviour.options(options.listen)).await?;
-        println!("{}", simulator.base_url());
+        terminal::say(simulator.base_url())?;
         eprintln!("A stand-in for Genesys Cloud listens at {0}; what it received: {0}/_sim/", simulator.base_url());
         eprintln!(
             "Point workers at it: GENESYS_BASE_URL={} GENESYS_CLIENT_ID=any GENESYS_CLIENT_SECRET=any",

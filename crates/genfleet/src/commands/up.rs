@@ -23,6 +23,7 @@ use super::block_on;
 use crate::{
     fleet::{self, HandlerOptions, KINDS},
     simulated::{self, SimulateOptions},
+    terminal,
 };
 
 /// What a worker can be told, and which to run.
@@ -68,7 +69,7 @@ pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
         if options.check_config {
             options.queue.check_store()?;
             options.worker.audit.check(&default_file("genfleet"), &clock)?;
-            println!("the settings can work");
+            terminal::say("the settings can work")?;
             return Ok(ExitCode::SUCCESS);
         }
         let signals = Signals::listen()?;
