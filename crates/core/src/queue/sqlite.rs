@@ -98,7 +98,7 @@ impl SqliteQueue {
         Ok(Self { link, reader, clock })
     }
 
-    /// Whether `path` is the name of a file, and of nothing else that SQLite knows.
+    /// Whether `path` is the name of a file, and of nothing else that `SQLite` knows.
     pub fn check_name(path: &Path) -> Result<(), QueueError> {
         schema::check_name(path)
     }

@@ -80,7 +80,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
     Ok(connection)
 }
 
-/// Refuses what SQLite would take for something else than a file's name.
+/// Refuses what `SQLite` would take for something else than a file's name.
 pub(super) fn check_name(path: &Path) -> Result<(), QueueError> {
     let refused = |told: &str| Err(QueueError::Configuration(format!("{told}: name a file, such as genfleet.db")));
     match path.as_os_str().as_encoded_bytes() {
