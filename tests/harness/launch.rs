@@ -23,6 +23,7 @@ pub struct Launch {
     name: String,
     command: Command,
     input: Option<Vec<u8>>,
+    output: Stdio,
     directory: Option<PathBuf>,
 }
 
@@ -45,7 +46,7 @@ impl Launch {
                 command.env_remove(variable);
             }
         }
-        Self { name: name.to_owned(), command, input: None, directory: None }
+        Self { name: name.to_owned(), command, input: None, output: Stdio::piped(), directory: None }
     }
 
     /// Adds arguments.
@@ -66,6 +67,15 @@ impl Launch {
     #[must_use]
     pub fn stdin(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = Some(input.into());
+        self
+    }
+
+    /// Lets nobody read its standard output, as after `… | head -1`, which took its line and went.
+    #[must_use]
+    pub fn unread(mut self) -> Self {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        self.output = writer.into();
         self
     }
 
@@ -104,7 +114,7 @@ impl Launch {
         let directory = chosen.unwrap_or_default();
         let input = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
         let command = self.command.current_dir(&directory).stdin(input);
-        let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let spawned = command.stdout(self.output).stderr(Stdio::piped()).spawn();
         let mut child = spawned.unwrap_or_else(|error| panic!("starting {}: {error}", self.name));
         if let (Some(bytes), Some(mut stdin)) = (self.input, child.stdin.take()) {
             // Not awaited: a process that ends before it has read all just closes the pipe.

@@ -1,7 +1,7 @@
 //! One of the product's binaries as a real process: started, watched, signalled, and never left behind.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
@@ -39,7 +39,7 @@ impl Process {
         Self {
             name,
             pid: child.id(),
-            stdout: Captured::from(child.stdout.take().expect("piped")),
+            stdout: child.stdout.take().map_or_else(|| Captured::from(io::empty()), Captured::from),
             stderr: Captured::from(child.stderr.take().expect("piped")),
             child: Mutex::new(child),
             admin: Admin::default(),

@@ -160,3 +160,31 @@ async fn without_credentials_it_refuses_and_says_how() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_not_there_leaves_nothing_behind() {
+    let folder = Folder::new();
+    let file = folder.write("jobs.jsonl", r#"{"kind":"cdn.purge","payload":{"paths":["/a"]}}"#);
+    for arguments in [vec!["typo.jsonl"], vec!["--events", "no/folder.jsonl", &file]] {
+        let process = run(&folder, &arguments);
+        assert_eq!(process.wait(seconds(20)).await, 1, "{}", process.stderr());
+        assert!(process.stderr().contains(arguments[arguments.len() / 2]), "{}", process.stderr());
+        assert_eq!(folder.files(), BTreeSet::from([file.clone()]), "{arguments:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_of_others_is_refused_as_a_store_and_left_as_it_is() {
+    let folder = Folder::new();
+    let file = folder.write("jobs.jsonl", r#"{"kind":"cdn.purge","payload":{"paths":["/a"]}}"#);
+    let enqueue = ["enqueue", "cdn.purge", "--queue-url", "sqlite:theirs.db", "--payload", r#"{"paths":["/b"]}"#];
+    let enqueued = Process::binary("genfleet").args(enqueue).directory(&folder.0).start();
+    assert_eq!(enqueued.wait(seconds(20)).await, 0, "{}", enqueued.stderr());
+    let before = std::fs::read(folder.0.join("theirs.db")).unwrap();
+    let process = run(&folder, &["--store", "theirs.db", &file]);
+    assert_eq!(process.wait(seconds(20)).await, 64, "{}", process.stderr());
+    assert!(process.stderr().contains("--store"), "{}", process.stderr());
+    assert_eq!(process.stdout_lines(), [] as [String; 0]);
+    assert_eq!(std::fs::read(folder.0.join("theirs.db")).unwrap(), before);
+    assert_eq!(folder.files(), BTreeSet::from([file, "theirs.db".to_owned()]));
+}

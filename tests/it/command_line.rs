@@ -217,3 +217,79 @@ async fn the_tool_says_what_it_is_and_what_was_meant() {
         assert!(help.stdout_lines().join("\n").contains("Examples:\n  genfleet "), "{command}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_cannot_be_is_refused_by_the_check_as_by_the_start() {
+    let folder = harness::fresh_directory("stores");
+    std::fs::write(folder.join("other.txt"), "some text").unwrap();
+    for url in ["sqlite:", "sqlite::memory:", "sqlite:file:a.db", "sqlite:missing/a.db", "sqlite:other.txt"] {
+        for arguments in [vec!["--check-config"], vec![]] {
+            let purger = Process::binary("purger")
+                .args([arguments.clone(), vec!["--queue-url", url, "--admin-addr", "127.0.0.1:0"]].concat())
+                .env("GENESYS_CLIENT_ID", "id")
+                .env("GENESYS_CLIENT_SECRET", "hush")
+                .directory(&folder)
+                .start();
+            let (code, stderr) = ended(&purger).await;
+            assert_eq!(code, 64, "{url} {arguments:?}: {stderr}");
+            assert!(stderr.contains(": name a"), "{url} {arguments:?}: what to do: {stderr}");
+        }
+        let enqueue = ["enqueue", "cdn.purge", "--queue-url", url, "--payload", r#"{"paths":["/a"]}"#];
+        let enqueue = Process::binary("genfleet").args(enqueue).directory(&folder).start();
+        assert_eq!(enqueue.wait(seconds(20)).await, 64, "{url}: {}", enqueue.stderr());
+        assert_eq!(enqueue.stdout_lines(), [] as [String; 0], "{url}: no id of a job that is nowhere");
+    }
+    let good = Process::binary("purger")
+        .args(["--check-config", "--queue-url", "sqlite:new.db", "--audit-log", "off"])
+        .env("GENESYS_CLIENT_ID", "id")
+        .env("GENESYS_CLIENT_SECRET", "hush")
+        .directory(&folder)
+        .start();
+    assert_eq!(ended(&good).await.0, 0, "{}", good.stderr());
+    assert!(!folder.join("new.db").exists(), "a check makes nothing");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_yes_in_a_variable_is_a_yes_however_it_is_written() {
+    for (word, expected) in
+        [("1", 0), ("yes", 0), ("on", 0), ("true", 0), ("0", 64), ("no", 64), ("false", 64), ("", 64)]
+    {
+        let up = Process::binary("genfleet").args(["up", "--check-config"]).env("GENFLEET_SIMULATE", word).start();
+        let (code, stderr) = ended(&up).await;
+        assert_eq!(code, expected, "{word:?}: {stderr}");
+        assert!(code == 0 || stderr.contains("--simulate"), "{word:?}: no credentials, nothing else: {stderr}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_nobody_reads_ends_quietly_with_the_commands_own_exit_code() {
+    let folder = harness::fresh_directory("unread");
+    std::fs::write(folder.join("bad.jsonl"), "{}\n[]\n").unwrap();
+    std::fs::write(folder.join("audit.jsonl"), "{}\n[]\n").unwrap();
+    let queue = ["--queue-url", "sqlite:jobs.db"];
+    let enqueue = [&["enqueue", "cdn.purge", "--payload", r#"{"paths":["/a"]}"#], &queue[..]].concat();
+    for (arguments, expected) in [
+        (enqueue, 0),
+        (vec!["schema"], 0),
+        (vec!["schema", "cdn.purge"], 0),
+        (vec!["topology"], 0),
+        (vec!["completions", "bash"], 0),
+        (vec!["validate", "bad.jsonl"], 1),
+        (vec!["validate", "--json", "bad.jsonl"], 1),
+        (vec!["audit", "verify", "audit.jsonl"], 1),
+        (vec!["audit", "verify", "--json", "audit.jsonl"], 1),
+        ([&["dead", "list"], &queue[..]].concat(), 0),
+        ([&["dead", "list", "--json"], &queue[..]].concat(), 0),
+        ([&["dead", "redrive", "--dry-run"], &queue[..]].concat(), 0),
+        ([&["dead", "redrive", "--yes"], &queue[..]].concat(), 0),
+        ([&["show", "nobody", "--json"], &queue[..]].concat(), 1),
+        (vec!["up", "--simulate", "--check-config"], 0),
+    ] {
+        let process = Process::binary("genfleet").args(arguments.clone()).directory(&folder).unread().start();
+        let (code, stderr) = ended(&process).await;
+        assert_eq!(code, expected, "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("panicked") && !stderr.to_lowercase().contains("pipe"), "{arguments:?}: {stderr}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}

@@ -1,5 +1,7 @@
 //! `genfleet`: the operator's tool, and all workers in one process (SPEC 11).
 
+#![deny(clippy::print_stdout, reason = "it panics where nobody reads any more: terminal::say and terminal::put do not")]
+
 mod commands;
 mod fleet;
 mod simulated;
@@ -85,14 +87,71 @@ fn main() -> ExitCode {
         Command::Topology(options) => commands::topology::run(&options),
         Command::Health(options) => commands::health::run(&options),
         Command::Simulate(options) => commands::simulate::run(&options),
-        Command::Completions(options) => Ok(commands::completions::run(&options, Cli::command())),
+        Command::Completions(options) => commands::completions::run(&options, Cli::command()),
     };
     done.unwrap_or_else(|error| commands::failed(&error))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
+    use clap::ArgAction;
+
     use super::*;
+
+    /// The settings of a process that runs; what only says what a command is to do or to show is none (SPEC 10).
+    fn settings() -> Vec<(String, clap::Arg)> {
+        const MODES: [&str; 4] = ["help", "version", "check-config", "json"];
+        let tool = Cli::command();
+        let running = ["run", "up", "simulate"].map(|name| tool.find_subcommand(name).unwrap());
+        let all = running.into_iter().flat_map(clap::Command::get_arguments);
+        let named = all.filter_map(|argument| Some((argument.get_long()?.to_owned(), argument.clone())));
+        named.filter(|(flag, _)| !MODES.contains(&flag.as_str())).collect()
+    }
+
+    fn variable(flag: &str) -> String {
+        let name = flag.replace('-', "_").to_uppercase();
+        if name.starts_with("GENESYS_") { name } else { format!("GENFLEET_{name}") }
+    }
+
+    #[test]
+    fn every_setting_has_the_variable_of_its_name() {
+        for (flag, argument) in settings() {
+            assert_eq!(argument.get_env(), Some(OsStr::new(&variable(&flag))), "--{flag}");
+        }
+        let mut tool = Cli::command();
+        tool.build();
+        let mut commands = vec![&tool];
+        while let Some(command) = commands.pop() {
+            commands.extend(command.get_subcommands());
+            for argument in command.get_arguments() {
+                let (Some(flag), Some(named)) = (argument.get_long(), argument.get_env()) else { continue };
+                assert_eq!(named, OsStr::new(&variable(flag)), "{}: --{flag}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_flag_that_is_a_variable_is_set_by_any_word_for_yes() {
+        let flags = settings().into_iter().filter(|(_, argument)| matches!(argument.get_action(), ArgAction::SetTrue));
+        let mut seen = 0;
+        for (flag, argument) in flags {
+            let parser = argument.get_value_parser();
+            let parse = |word: &str| {
+                let set = clap::Command::new("a").arg(argument.clone().action(ArgAction::Set).env(None::<&str>));
+                let matches = set.try_get_matches_from(["a", &format!("--{flag}={word}")]).ok()?;
+                matches.get_one::<bool>(argument.get_id().as_str()).copied()
+            };
+            for (words, meant) in [(["1", "yes", "on", "true"], true), (["0", "no", "off", "false"], false)] {
+                for word in words {
+                    assert_eq!(parse(word), Some(meant), "--{flag} as {word}, {parser:?}");
+                }
+            }
+            seen += 1;
+        }
+        assert!(seen > 0, "--simulate is one");
+    }
 
     #[test]
     fn no_two_options_of_the_flattened_workers_clash() {

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use clap::builder::BoolishValueParser;
 use genfleet_core::{
     clock::SharedClock,
     genesys::{
@@ -21,7 +22,7 @@ use crate::{commands::simulate::Behaviour, fleet};
 #[derive(Clone, Debug, clap::Args)]
 pub struct SimulateOptions {
     /// Talk to the built-in simulator instead of Genesys Cloud: no credentials needed
-    #[arg(long, env = "GENFLEET_SIMULATE")]
+    #[arg(long, env = "GENFLEET_SIMULATE", value_parser = BoolishValueParser::new())]
     simulate: bool,
 
     #[command(flatten)]

@@ -1,10 +1,40 @@
-//! What is particular to a terminal: colours, questions, and text from outside that must not steer it.
+//! How the tool speaks to whoever reads it: the one writer to stdout; colours, questions, and text from outside that
+//! must not steer a terminal.
 
 use std::{
     env,
-    fmt::Write as _,
-    io::{self, BufRead, IsTerminal, Write},
+    fmt::{Display, Write as _},
+    io::{self, BufRead, ErrorKind, IsTerminal, Write},
 };
+
+use anyhow::Context;
+
+/// Whether anybody reads stdout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// As far as is known.
+    There,
+    /// It took what it wanted and went (`genfleet … | head -1`). Whoever writes without end, ends now; everybody else
+    /// goes on with their work, and ends with their own exit code.
+    Gone,
+}
+
+/// `text` and a line's end on stdout. A reader that went away is no error.
+pub fn say(text: impl Display) -> anyhow::Result<Reader> {
+    put(format!("{text}\n"))
+}
+
+/// `bytes` on stdout, as they are. A reader that went away is no error.
+pub fn put(bytes: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
+    written(&mut io::stdout().lock(), bytes.as_ref()).context("stdout cannot be written")
+}
+
+fn written(out: &mut impl Write, bytes: &[u8]) -> io::Result<Reader> {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        done => done.map(|()| Reader::There),
+    }
+}
 
 /// Colours, where the output is a terminal and nobody asked for none (`NO_COLOR`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +160,24 @@ mod tests {
     fn text_from_outside_cannot_steer_the_terminal() {
         assert_eq!(line("a\u{1b}[2Jb\r\nc\u{9b}"), r"a\u{1b}[2Jb\r\nc\u{9b}");
         assert_eq!(lines("a\n\tb\u{7}"), "a\n\tb\\u{7}");
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_error_and_a_full_disk_is_one() {
+        struct Failing(ErrorKind);
+        impl Write for Failing {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        assert_eq!(written(&mut Failing(ErrorKind::BrokenPipe), b"text").unwrap(), Reader::Gone);
+        assert_eq!(written(&mut Failing(ErrorKind::StorageFull), b"text").unwrap_err().kind(), ErrorKind::StorageFull);
+        let mut out = Vec::new();
+        assert_eq!(written(&mut out, b"text").unwrap(), Reader::There);
+        assert_eq!(out, b"text");
     }
 
     #[test]

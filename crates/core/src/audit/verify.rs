@@ -114,15 +114,16 @@ fn ordered(files: &[PathBuf]) -> io::Result<Vec<(PathBuf, Option<Record>)>> {
     Ok(by_first.into_iter().map(|((_, path), first)| (path, first)).collect())
 }
 
-/// The chain that a file goes on with: the one whose last line its first names; where none does, one of the same name,
-/// or the only one there is.
+/// The chain that a file goes on with: the one whose last line its first names; where none does, one of the same name or
+/// the same process, or the only one there is, where it ends before this file begins.
 fn walk_of(walks: &mut Vec<Walk>, path: &Path, first: Option<&Record>) -> usize {
     let stem = names::stem(path);
     let begins = first.is_some_and(|first| first.prev_hash == NO_HASH);
     let by_hash = || walks.iter().position(|walk| first.is_some_and(|first| walk.ends_in(&first.prev_hash)));
     let by_name = || walks.iter().position(|walk| walk.stem == stem);
-    let only = || (walks.len() == 1).then_some(0);
-    let known = if begins { None } else { by_hash().or_else(by_name).or_else(only) };
+    let by_process = || walks.iter().position(|walk| first.is_some_and(|first| walk.is_of(first)));
+    let only = || matches!(&walks[..], [walk] if first.is_none_or(|first| walk.ends_before(first))).then_some(0);
+    let known = if begins { None } else { by_hash().or_else(by_name).or_else(by_process).or_else(only) };
     known.unwrap_or_else(|| {
         walks.push(Walk::new(stem));
         walks.len() - 1

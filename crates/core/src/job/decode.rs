@@ -1,6 +1,6 @@
 //! Bytes → [`Job`], or a [`Rejection`] that says everything wrong with them at once.
 
-use std::{cell::RefCell, fmt};
+use std::{borrow::Cow, cell::RefCell, fmt};
 
 use jiff::{Timestamp, civil};
 use serde::{
@@ -9,7 +9,10 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::{DEFAULT_MAX_ATTEMPTS, Job, JobId, MAX_BODY_BYTES, MAX_NESTING, Rejection, Violation, schema::JobSchema};
+use super::{
+    DEFAULT_MAX_ATTEMPTS, Job, JobId, MAX_BODY_BYTES, MAX_NESTING, Rejection, Violation,
+    schema::{JobSchema, Mend},
+};
 
 /// A job, and everything that is wrong with it as far as its schema goes. With violations, it is mended to fit
 /// its types, for the worker's own rules to be checked, too.
@@ -19,6 +22,8 @@ pub struct Decoded {
     pub job: Job,
     /// What its schema and its envelope's rules refuse.
     pub violations: Vec<Violation>,
+    /// Places at which `job` is not what was sent: mended, or missing. What else is found wrong there is not told.
+    pub made_up: Vec<String>,
 }
 
 /// The job in `body`, a message on the queue of `schema`'s kind; a [`Rejection`] where it cannot be looked into
@@ -75,7 +80,8 @@ fn checked(schema: &JobSchema, id: JobId, mut value: Value) -> Decoded {
         deadline,
         payload: payload(value),
     };
-    Decoded { job, violations }
+    let made_up = refusals.into_iter().filter(|refusal| refusal.mend != Mend::Leave);
+    Decoded { job, violations, made_up: made_up.map(|refusal| refusal.violation.pointer).collect() }
 }
 
 /// The sentence that stands for a list of violations.
@@ -100,7 +106,7 @@ fn max_attempts(job: &Value) -> u32 {
 
 /// A time that the schema let pass but the calendar does not is a violation like any other.
 fn instant_of(job: &Value, member: &str, violations: &mut Vec<Violation>) -> Option<Timestamp> {
-    let text = job.get(member)?.as_str()?;
+    let text = &to_nanoseconds(job.get(member)?.as_str()?);
     let pointer = format!("/{member}");
     match text.parse() {
         Ok(instant) => Some(instant),
@@ -110,6 +116,16 @@ fn instant_of(job: &Value, member: &str, violations: &mut Vec<Violation>) -> Opt
             violations.push(Violation::new(pointer, format!("not an RFC 3339 time: {error}")));
             None
         }
+    }
+}
+
+/// RFC 3339 knows no end of a second's fraction; an instant has nine digits of it.
+fn to_nanoseconds(time: &str) -> Cow<'_, str> {
+    const DIGITS: usize = 9;
+    let Some((seconds, rest)) = time.split_once('.') else { return time.into() };
+    match rest.find(|each: char| !each.is_ascii_digit()).unwrap_or(rest.len()) {
+        ..=DIGITS => time.into(),
+        end => format!("{seconds}.{}{}", &rest[..DIGITS], &rest[end..]).into(),
     }
 }
 
@@ -234,7 +250,13 @@ mod tests {
         for (job, pointers) in [
             (json!({"payload": good}), vec![]),
             (json!({"id": "a.b_c:d-1", "kind": "cdn.purge", "payload": good, "maxAttempts": 50}), vec![]),
-            (json!({"id": null, "payload": good, "webhook": null}), vec![]),
+            (json!({"id": null, "payload": good, "webhook": null}), vec!["/id", "/webhook"]),
+            (
+                json!({"kind": null, "payload": good, "notBefore": null, "deadline": null, "maxAttempts": null}),
+                vec!["/deadline", "/kind", "/maxAttempts", "/notBefore"],
+            ),
+            (json!({"payload": null}), vec!["/payload"]),
+            (json!({"payload": {"paths": ["/a"], "deep": null}}), vec![]),
             (json!({}), vec!["/payload"]),
             (json!([]), vec![""]),
             (json!("job"), vec![""]),
@@ -258,8 +280,9 @@ mod tests {
             ),
             (json!({"payload": good, "deadline": "9999-12-31T23:59:59Z"}), vec![]),
             (json!({"payload": good, "deadline": "9999-12-31T23:59:59.999999999-23:59"}), vec![]),
-            (json!({"payload": good, "deadline": "9999-12-31T23:59:59.0000000000Z"}), vec!["/deadline"]),
-            (json!({"payload": good, "deadline": "2026-12-31T23:59:59.0000000000Z"}), vec!["/deadline"]),
+            (json!({"payload": good, "deadline": "9999-12-31T23:59:59.0000000000Z"}), vec![]),
+            (json!({"payload": good, "deadline": "2026-12-31T23:59:59.0000000000Z"}), vec![]),
+            (json!({"payload": good, "deadline": "2026-02-30T23:59:59.0000000000Z"}), vec!["/deadline"]),
             (json!({"payload": good, "deadline": "9999-12-32T23:59:59Z"}), vec!["/deadline"]),
             (json!({"payload": good, "webhook": {}}), vec!["/webhook/url"]),
             (json!({"payload": good, "webhook": "https://x"}), vec!["/webhook"]),
@@ -267,6 +290,20 @@ mod tests {
             let mut told: Vec<String> = decoded(&job).unwrap().violations.into_iter().map(|one| one.pointer).collect();
             told.sort();
             assert_eq!(told, pointers, "{job}");
+        }
+    }
+
+    #[test]
+    fn a_time_finer_than_a_nanosecond_is_cut_to_it() {
+        for (written, read) in [
+            ("2026-12-31T23:59:59.12345678987654321+01:00", "2026-12-31T22:59:59.123456789Z"),
+            ("2026-12-31t23:59:59.000000000999z", "2026-12-31T23:59:59Z"),
+            ("2026-12-31T23:59:59.5Z", "2026-12-31T23:59:59.5Z"),
+        ] {
+            let job = json!({"payload": {"paths": ["/a"]}, "deadline": written});
+            let decoded = decoded(&job).unwrap();
+            assert_eq!(decoded.violations, [], "{written}");
+            assert_eq!(decoded.job.deadline.unwrap().to_string(), read);
         }
     }
 

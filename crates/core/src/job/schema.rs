@@ -12,28 +12,36 @@ use serde_json::Value;
 use super::{Kind, Violation};
 use crate::webhook::rules::Rules;
 
-/// A job as sent. Unknown members are errors.
+/// A job as sent. Unknown members are errors, and so is `null`: it does not stand for what is not given.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(title = "Job")]
 pub struct Envelope<P> {
     /// Names the job; default: the AMQP `message_id`, else derived from the body.
-    #[schemars(regex(pattern = r"^[A-Za-z0-9._:-]{1,128}$"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", regex(pattern = r"^[A-Za-z0-9._:-]{1,128}$"))]
     pub id: Option<String>,
     /// Must equal the routing key where given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub kind: Option<String>,
     /// The worker's own part.
     pub payload: P,
     /// Where this job's events are also sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Webhook")]
     pub webhook: Option<Webhook>,
     /// RFC 3339; the job is not started earlier.
-    #[schemars(extend("format" = "date-time"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub not_before: Option<String>,
     /// RFC 3339; the job is not first started later.
-    #[schemars(extend("format" = "date-time"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
     pub deadline: Option<String>,
     /// Attempts before the job is given up.
-    #[schemars(range(min = 1, max = 50))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 50))]
     pub max_attempts: Option<u32>,
 }
 
@@ -120,6 +128,8 @@ pub enum Mend {
     Remove,
     /// Another value takes its place; what is found wrong with that one is not told.
     Replace(Value),
+    /// There is nothing; a type may know a default.
+    Missing,
     /// It fits the types as it is, or cannot be made to.
     Leave,
 }
@@ -129,7 +139,7 @@ impl Refusal {
     pub fn mend(&self, job: &mut Value) {
         let pointer = self.violation.pointer.as_str();
         match &self.mend {
-            Mend::Leave => {}
+            Mend::Missing | Mend::Leave => {}
             Mend::Replace(value) => {
                 if let Some(place) = job.pointer_mut(pointer) {
                     *place = value.clone();
@@ -158,7 +168,7 @@ fn refusals(error: &ValidationError<'_>) -> Vec<Refusal> {
             return unexpected.iter().map(unknown).collect();
         }
         ValidationErrorKind::Required { property } => {
-            return vec![refusal(below(property.as_str().unwrap_or_default()), "required, and missing", Mend::Leave)];
+            return vec![refusal(below(property.as_str().unwrap_or_default()), "required, and missing", Mend::Missing)];
         }
         // An optional member is "this or null": what is wrong with it is what its own branch says.
         ValidationErrorKind::AnyOf { context } => {

@@ -78,6 +78,7 @@ impl SqliteQueue {
     ///
     /// [`QueueError::Configuration`] where another process works it, or the file is not one of ours. Blocks.
     pub fn open(path: &Path, role: Role, clock: SharedClock) -> Result<Self, QueueError> {
+        schema::check_name(path)?;
         let lock = match role {
             Role::Worker => Some(lock::take(path)?),
             Role::Tool => None,
@@ -97,6 +98,17 @@ impl SqliteQueue {
             QueueError::Configuration(format!("no thread can be started for the store {name}: {error}"))
         })?;
         Ok(Self { link, reader, clock })
+    }
+
+    /// Whether `path` is the name of a file, and of nothing else that `SQLite` knows.
+    pub fn check_name(path: &Path) -> Result<(), QueueError> {
+        schema::check_name(path)
+    }
+
+    /// Whether a store could be opened at `path`: its name, its folder and, where it is there, whose it is. Takes no lock
+    /// and changes nothing. Blocks.
+    pub fn check(path: &Path) -> Result<(), QueueError> {
+        schema::check_usable(path, &lock::real(path))
     }
 
     /// Removes a store that is closed, with all files that belong to it; one that is not there is no error.
@@ -207,7 +219,14 @@ impl SqliteQueue {
         self.reader.read(move |connection| inspect::waiting(connection, sequence, limit)).await
     }
 
-    /// Records `batch` and makes `publications` durable in one transaction, unless a batch is recorded already.
+    /// What [`Self::load`] would say of `batch` now. Changes nothing.
+    pub async fn could_load(&self, batch: &Batch) -> Result<LoadOutcome, QueueError> {
+        let batch = batch.clone();
+        self.reader.read(move |connection| batch::outcome(connection, &batch)).await
+    }
+
+    /// Records `batch` and makes `publications` durable in one transaction, unless a batch is recorded already or the
+    /// store is one of other jobs.
     pub async fn load(&self, batch: Batch, publications: Vec<Publication>) -> Result<LoadOutcome, QueueError> {
         self.link.ask(Load { batch, publications }).await
     }

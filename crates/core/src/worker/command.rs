@@ -1,6 +1,13 @@
 //! The command line of a worker: the same for all, but for its own options.
 
-use std::{env, ffi::OsString, fmt, process::ExitCode, sync::Arc};
+use std::{
+    env,
+    ffi::OsString,
+    fmt,
+    io::{self, Write},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 
@@ -140,8 +147,10 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
     let webhooks = Webhooks::new(&options.webhooks)?;
     let traces = export::from_environment(H::KIND.worker())?;
     if options.check_config {
+        options.queue.check_store()?;
         options.worker.audit.check(&default_file(H::KIND.worker()), &clock)?;
-        println!("the settings can work");
+        // The exit code says it where nobody reads.
+        let _ = writeln!(io::stdout(), "the settings can work");
         return Ok(End::Stopped);
     }
     let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build();

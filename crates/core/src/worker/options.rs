@@ -123,10 +123,19 @@ impl QueueOptions {
 
     /// Everything that can be known to be wrong without connecting.
     pub fn check(&self) -> Result<(), ConfigError> {
-        if self.url()?.sqlite_file().is_some() {
-            return Ok(());
+        let checked = match self.url()?.sqlite_file() {
+            Some(file) => SqliteQueue::check_name(&file),
+            None => self.rabbit("check")?.check(),
+        };
+        checked.map_err(|error| ConfigError::new(error.to_string()))
+    }
+
+    /// What `--check-config` asks beside [`Self::check`]: could the store be opened? Of a broker nothing is asked.
+    pub fn check_store(&self) -> Result<(), ConfigError> {
+        match self.url()?.sqlite_file() {
+            Some(file) => SqliteQueue::check(&file).map_err(|error| ConfigError::new(error.to_string())),
+            None => Ok(()),
         }
-        self.rabbit("check")?.check().map_err(|error| ConfigError::new(error.to_string()))
     }
 }
 

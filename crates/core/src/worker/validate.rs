@@ -1,6 +1,8 @@
 //! From bytes to a job that may run: the schema's rules and the worker's own, all violations at once. The same
 //! for a worker that is about to run it and for the tool that is about to enqueue it.
 
+use std::collections::BTreeSet;
+
 use crate::{
     handler::JobHandler,
     job::{
@@ -17,17 +19,26 @@ pub fn job<H: JobHandler>(
     message_id: Option<&str>,
     timestamp: Option<u64>,
 ) -> Result<(Job, H::Payload), Box<Rejection>> {
-    let Decoded { job, mut violations } = decode::decode(schema, body, message_id, timestamp)?;
+    let Decoded { job, mut violations, made_up } = decode::decode(schema, body, message_id, timestamp)?;
     let payload = serde_json::from_value::<H::Payload>(job.payload.clone());
-    match &payload {
-        Ok(payload) => add(&mut violations, H::validate(payload)),
+    let mut found = match &payload {
+        Ok(payload) => H::validate(payload),
         // What the schema refused and could not be mended: told already.
-        Err(_) if violations.iter().any(|known| known.pointer.starts_with("/payload")) => {}
-        Err(error) => violations.push(Violation::new("/payload", error.to_string())),
-    }
+        Err(_)
+            if violations
+                .iter()
+                .any(|known| lies_in("/payload", &known.pointer) || lies_in(&known.pointer, "/payload")) =>
+        {
+            vec![]
+        }
+        Err(error) => vec![Violation::new("/payload", error.to_string())],
+    };
     if let Some(url) = &job.webhook {
-        add(&mut violations, schema.webhooks().violations(url));
+        found.extend(schema.webhooks().violations(url));
     }
+    let told: BTreeSet<String> = violations.iter().map(|known| known.pointer.clone()).collect();
+    found.retain(|one| !told.contains(&one.pointer) && !made_up.iter().any(|place| lies_in(&one.pointer, place)));
+    violations.extend(found);
     match payload {
         Ok(payload) if violations.is_empty() => Ok((job, payload)),
         Ok(_) | Err(_) => {
@@ -37,14 +48,114 @@ pub fn job<H: JobHandler>(
     }
 }
 
-/// What is wrong with a part that is refused already is not told twice.
-fn add(violations: &mut Vec<Violation>, found: Vec<Violation>) {
-    let lies_in = |inner: &str, outer: &str| {
-        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Whether `inner` names the place `outer` or one inside it.
+fn lies_in(inner: &str, outer: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use schemars::JsonSchema;
+    use serde::Deserialize;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        error::JobError,
+        handler::{Defaults, JobContext, Progress, Services},
+        job::Kind,
+        options::ConfigError,
     };
-    let known = violations.len();
-    let new =
-        found.into_iter().filter(|one| !violations[..known].iter().any(|told| lies_in(&one.pointer, &told.pointer)));
-    let new: Vec<Violation> = new.collect();
-    violations.extend(new);
+
+    #[derive(Debug, Deserialize, JsonSchema)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    struct Payload {
+        #[schemars(length(max = 3))]
+        paths: Vec<String>,
+        owner: Option<Owner>,
+    }
+
+    #[derive(Debug, Default, Deserialize, JsonSchema)]
+    #[serde(deny_unknown_fields, default)]
+    #[schemars(extend("required" = ["name"]))]
+    struct Owner {
+        // Made up where it is not there: what is wrong with a made-up value is not the job's fault.
+        name: Name,
+    }
+
+    #[derive(Debug, Default, Deserialize, JsonSchema)]
+    struct Name {
+        first: String,
+    }
+
+    struct Strict;
+
+    impl JobHandler for Strict {
+        const KIND: Kind = Kind::CdnPurge;
+        const ACTION: &'static str = "nothing";
+        const SCOPES: &'static [&'static str] = &[];
+        const DEFAULTS: Defaults = Defaults { concurrency: 1 };
+        type Options = ();
+        type Payload = Payload;
+        type State = ();
+        type Report = ();
+
+        fn new((): (), _: &Services) -> Result<Self, ConfigError> {
+            Ok(Self)
+        }
+
+        fn validate(payload: &Payload) -> Vec<Violation> {
+            let bad = payload.paths.iter().enumerate().filter(|(_, path)| !path.starts_with('/'));
+            let mut all: Vec<_> =
+                bad.map(|(n, _)| Violation::new(format!("/payload/paths/{n}"), "begins with /")).collect();
+            if payload.owner.as_ref().is_some_and(|owner| owner.name.first.is_empty()) {
+                all.push(Violation::new("/payload/owner/name/first", "not empty"));
+            }
+            all
+        }
+
+        async fn handle(&self, _: &JobContext, _: Payload, (): ()) -> Result<Progress<Self>, JobError> {
+            Ok(Progress::Done(()))
+        }
+    }
+
+    fn pointers(body: &Value) -> Vec<String> {
+        let schema = JobSchema::new::<Payload>(Strict::KIND);
+        let judged = job::<Strict>(&schema, body.to_string().as_bytes(), None, None);
+        let mut told: Vec<_> = judged.err().map_or_else(Vec::new, |rejection| rejection.violations);
+        told.sort_by(|one, other| one.pointer.cmp(&other.pointer));
+        told.into_iter().map(|one| one.pointer).collect()
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_is_told_once() {
+        for body in [json!(null), json!([1, 2]), json!("x"), json!(7), json!(true)] {
+            assert_eq!(pointers(&body), [""], "{body}");
+        }
+        for payload in [json!(null), json!([1, 2]), json!("x")] {
+            assert_eq!(pointers(&json!({ "payload": payload })), ["/payload"], "{payload}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_inside_a_list_that_is_too_long_is_told_too() {
+        let paths = ["bad", "/b", "/c", "bad"];
+        let told = ["/payload/paths", "/payload/paths/0", "/payload/paths/3"];
+        assert_eq!(pointers(&json!({ "payload": { "paths": paths } })), told);
+    }
+
+    #[test]
+    fn what_stands_in_for_a_refused_part_is_not_told() {
+        for (payload, told) in [
+            (json!({ "paths": [5, "bad"] }), vec!["/payload/paths/0", "/payload/paths/1"]),
+            (json!({ "paths": "/a" }), vec!["/payload/paths"]),
+            (json!({ "paths": [], "owner": 7 }), vec!["/payload/owner"]),
+            (json!({ "paths": [], "owner": {} }), vec!["/payload/owner/name"]),
+            (json!({ "paths": [], "owner": { "name": 1 } }), vec!["/payload/owner/name"]),
+            (json!({ "paths": [], "owner": { "name": { "first": "" } } }), vec!["/payload/owner/name/first"]),
+            (json!({ "paths": [], "owner": { "name": { "first": 1 } } }), vec!["/payload/owner/name/first"]),
+        ] {
+            assert_eq!(pointers(&json!({ "payload": payload })), told, "{payload}");
+        }
+    }
 }

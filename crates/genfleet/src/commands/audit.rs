@@ -20,6 +20,7 @@ use genfleet_core::{
 use serde_json::{Value, json};
 
 use super::EXIT_FAILED;
+use crate::terminal::{self, Reader};
 
 /// What is asked.
 #[derive(Clone, Debug, clap::Args)]
@@ -66,7 +67,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     match &options.question {
         Question::Verify { files, events, json } => {
             let report = verify::verify(&chained(files), wanted(events.as_deref())?)?;
-            print(&report, *json);
+            print(&report, *json)?;
             Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
         }
         Question::Show { job, files, json } => show(job, files, *json),
@@ -92,16 +93,20 @@ fn wanted(events: Option<&Path>) -> anyhow::Result<Wanted> {
     read.with_context(|| format!("--events {} cannot be read", path.display()))
 }
 
-fn print(report: &Report, as_json: bool) {
+fn print(report: &Report, as_json: bool) -> anyhow::Result<()> {
     if as_json {
-        return println!("{}", json!(report));
+        return terminal::say(json!(report)).map(drop);
     }
     for found in &report.problems {
-        println!("{}:{}: {}", found.place.file.display(), found.place.line, found.problem);
+        let told = format_args!("{}:{}: {}", found.place.file.display(), found.place.line, found.problem);
+        if terminal::say(told)? == Reader::Gone {
+            break;
+        }
     }
     let Report { files, lines, chains, events, problems } = report;
     let against = if *events > 0 { format!(", against {events} events") } else { String::new() };
     eprintln!("{lines} lines of {chains} chains in {files} files{against}: {} problems", problems.len());
+    Ok(())
 }
 
 /// One fact of a job, and where it was found.
@@ -121,7 +126,7 @@ fn show(job: &str, files: &[PathBuf], as_json: bool) -> anyhow::Result<ExitCode>
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     for fact in &facts {
-        println!("{}", if as_json { fact.json().to_string() } else { fact.sentence() });
+        terminal::say(if as_json { fact.json().to_string() } else { fact.sentence() })?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,9 +1,11 @@
 //! `genfleet completions`: what a shell needs to complete commands and settings.
 
-use std::{io, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Command;
 use clap_complete::{Shell, generate};
+
+use crate::terminal;
 
 /// Which shell's.
 #[derive(Clone, Debug, clap::Args)]
@@ -19,8 +21,9 @@ pub const EXAMPLES: &str = "Examples:
   genfleet completions fish > ~/.config/fish/completions/genfleet.fish";
 
 /// Prints them.
-pub fn run(options: &Options, mut tool: Command) -> ExitCode {
-    let name = tool.get_name().to_owned();
-    generate(options.shell, &mut tool, name, &mut io::stdout());
-    ExitCode::SUCCESS
+pub fn run(options: &Options, mut tool: Command) -> anyhow::Result<ExitCode> {
+    let (name, mut script) = (tool.get_name().to_owned(), Vec::new());
+    generate(options.shell, &mut tool, name, &mut script);
+    terminal::put(script)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -103,7 +103,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     install_tls();
     let kinds = fleet::chosen(&options.kinds)?;
     let report = Report::new(block_on(async { Ok(examine(options, &kinds).await) })?);
-    report.print(options.json);
+    report.print(options.json)?;
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 

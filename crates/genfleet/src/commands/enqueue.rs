@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{EXIT_FAILED, block_on};
-use crate::fleet::Checker;
+use crate::{fleet::Checker, terminal};
 
 /// Which job, onto which queue.
 #[derive(Clone, Debug, clap::Args)]
@@ -87,7 +87,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Some(Ok(job)) => job,
         Some(Err(rejection)) if options.json => {
             let Rejection { id, code, message, violations } = *rejection;
-            println!("{}", json!({ "id": id, "code": code, "message": message, "violations": violations }));
+            terminal::say(json!({ "id": id, "code": code, "message": message, "violations": violations }))?;
             return Ok(ExitCode::from(EXIT_FAILED));
         }
         Some(Err(rejection)) => {
@@ -103,9 +103,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     };
     block_on(send(options, &job, body))?;
     if options.json {
-        println!("{}", json!({ "id": job.id, "kind": job.kind.as_str() }));
+        terminal::say(json!({ "id": job.id, "kind": job.kind.as_str() }))?;
     } else {
-        println!("{}", job.id);
+        terminal::say(&job.id)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 //! The latest are shown, in the order they happened. Neither queue can be read from its end: all that is kept is
 //! read (on `RabbitMQ` and given back), and the latest are kept in memory.
 
-use std::{collections::VecDeque, io::Write, path::Path, process::ExitCode, sync::Arc};
+use std::{collections::VecDeque, path::Path, process::ExitCode, sync::Arc};
 
 use genfleet_core::{
     clock::{SharedClock, SystemClock},
@@ -22,6 +22,7 @@ use genfleet_core::{
 };
 
 use super::block_on;
+use crate::terminal::{self, Reader};
 
 /// Events read from the store at once.
 const PAGE: usize = 500;
@@ -82,7 +83,9 @@ async fn from_store(file: &Path, options: &Options) -> anyhow::Result<()> {
     let store = SqliteQueue::open(file, Role::Tool, clock)?;
     let (latest, mut sequence) = latest(&store, options.limit).await?;
     for event in latest {
-        line(&event.body)?;
+        if line(&event.body)? == Reader::Gone {
+            return Ok(());
+        }
     }
     if !options.follow {
         return Ok(());
@@ -90,7 +93,9 @@ async fn from_store(file: &Path, options: &Options) -> anyhow::Result<()> {
     loop {
         store.event_published().await;
         for event in store.events_after(sequence, PAGE).await? {
-            line(&event.body)?;
+            if line(&event.body)? == Reader::Gone {
+                return Ok(());
+            }
             sequence = event.sequence;
         }
     }
@@ -114,7 +119,8 @@ async fn from_broker(options: &Options) -> anyhow::Result<()> {
         let mut following = Following::begin(settings).await?;
         loop {
             match following.next().await {
-                Followed::Event(event) => line(&event)?,
+                Followed::Event(event) if line(&event)? == Reader::Gone => return Ok(()),
+                Followed::Event(_) => {}
                 Followed::Lost(reason) => eprintln!("warning: {reason}; going on once the broker is back"),
                 Followed::Back => eprintln!("warning: the broker is back; events of the meantime: genfleet events"),
             }
@@ -122,16 +128,15 @@ async fn from_broker(options: &Options) -> anyhow::Result<()> {
     }
     let inspector = Inspector::connect(settings).await?;
     for event in inspector.window_events(options.limit).await? {
-        line(&event)?;
+        if line(&event)? == Reader::Gone {
+            return Ok(());
+        }
     }
     Ok(())
 }
 
-fn line(event: &[u8]) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(event)?;
-    out.write_all(b"\n")?;
-    out.flush()
+fn line(event: &[u8]) -> anyhow::Result<Reader> {
+    terminal::put([event, b"\n".as_slice()].concat())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use genfleet_core::options::{ConfigError, positive_duration};
 
 use super::EXIT_FAILED;
+use crate::terminal;
 
 /// An answer says what it has to say in less.
 const ANSWER_READ: u64 = 64 * 1024;
@@ -40,7 +41,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (host, path) = options.asked()?;
     let (status, body) =
         get(&host, &path, options.timeout).with_context(|| format!("no answer from http://{host}{path}"))?;
-    println!("{}", body.trim_end());
+    terminal::say(body.trim_end())?;
     Ok(if (200..300).contains(&status) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 

@@ -124,7 +124,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     let summary = block_on(load(options, plan, source, &run))?;
-    summary.print(options.json);
+    summary.print(options.json)?;
     Ok(if summary.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 

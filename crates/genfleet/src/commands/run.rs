@@ -30,7 +30,7 @@ use genfleet_core::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use self::{progress::Progress, tally::Tally};
+use self::{load::Input, progress::Progress, tally::Tally};
 use super::{EXIT_FAILED, EXIT_JOBS_FAILED, block_on};
 use crate::{
     fleet::{self, HandlerOptions, KINDS},
@@ -138,12 +138,19 @@ async fn left(path: &std::path::Path) -> anyhow::Result<u64> {
 
 async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tally, End)> {
     export::from_environment("genfleet")?.into_iter().for_each(Export::start);
-    let signals = Signals::listen()?;
     let clock: SharedClock = Arc::new(SystemClock);
     let (genesys, simulator) = simulated::client(&options.simulate, &options.genesys, &KINDS, clock.clone()).await?;
     let webhooks = Webhooks::new(&options.webhooks)?;
+    let audit_file = format!("{}-audit.jsonl", path.display());
+    // All that can be refused is, before anything is made.
+    let input = Input::read(&options.files)?;
+    input.check(path, &clock).await?;
+    options.worker.audit.check(&audit_file, &clock)?;
+    let sink = sink(options)?;
+    // From here on a signal is no more the end at once.
+    let signals = Signals::listen()?;
     let store = SqliteQueue::open(path, Role::Worker, clock.clone()).map_err(usage)?;
-    let audit = options.worker.audit.open(&format!("{}-audit.jsonl", path.display()), &clock)?;
+    let audit = options.worker.audit.open(&audit_file, &clock)?;
     let environment = genesys.environment().to_owned();
     let patience = if webhooks.concurrency() > 0 { options.webhook_wait } else { Duration::ZERO };
     let runtime = Runtime::new(
@@ -154,11 +161,11 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
         audit,
         clock.clone(),
     );
-    let total = load::load(&store, &options.files, &environment, &webhooks, runtime.audit(), &clock).await?;
+    input.load(&store, path, &environment, &webhooks, runtime.audit(), &clock).await?;
     let runtime = runtime.with_webhooks(webhooks);
     fleet::work(&runtime, options.handlers.clone(), &KINDS)?;
     let (finished, told) = oneshot::channel();
-    let follow = tokio::spawn(follow(store, sink(options)?, Progress::new(total), patience, finished));
+    let follow = tokio::spawn(follow(store, sink, Progress::new(input.total()), patience, finished));
     let end = runtime
         .run(signals, async {
             // Dropped unsent when the events cannot be written: that, too, ends the run.

@@ -10,7 +10,7 @@ use genfleet_core::{
 };
 use serde_json::{Map, Value};
 
-use crate::fleet::contracts;
+use crate::{fleet::contracts, terminal};
 
 /// Which documents.
 #[derive(Clone, Debug, clap::Args)]
@@ -45,8 +45,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
                     .with_context(|| format!("{} cannot be written", file.display()))?;
             }
         }
-        (None, Some(name)) => print!("{}", text::write(&named(name, all)?)),
-        (None, None) => print!("{}", text::write(&together(all))),
+        (None, Some(name)) => {
+            terminal::put(text::write(&named(name, all)?))?;
+        }
+        (None, None) => {
+            terminal::put(text::write(&together(all)))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -19,6 +19,7 @@ use super::{
     EXIT_FAILED, block_on,
     dead::{self, filter::has_id},
 };
+use crate::terminal;
 
 mod audit;
 mod events;
@@ -76,9 +77,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let facts = audit::facts(&options.audit, &options.id)?;
     let known = Known { facts, ..block_on(look(options))? };
     if options.json {
-        println!("{}", as_json(&options.id, &known));
+        terminal::say(as_json(&options.id, &known))?;
     } else if !known.is_nothing() {
-        print!("{}", text::text(&options.id, &known, crate::terminal::Paint::stdout()));
+        terminal::put(text::text(&options.id, &known, terminal::Paint::stdout()))?;
     }
     if known.is_nothing() {
         eprintln!(

@@ -7,6 +7,7 @@ use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};
 use serde_json::json;
 
 use super::block_on;
+use crate::terminal;
 
 /// What the stand-in does.
 #[derive(Clone, Debug, clap::Args)]
@@ -76,9 +77,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::listen()?;
         let simulator = Simulator::start(options.behaviour.options(options.listen)).await?;
         if options.json {
-            println!("{}", json!({ "url": simulator.base_url() }));
+            terminal::say(json!({ "url": simulator.base_url() }))?;
         } else {
-            println!("{}", simulator.base_url());
+            terminal::say(simulator.base_url())?;
         }
         eprintln!("A stand-in for Genesys Cloud listens at {0}; what it received: {0}/_sim/", simulator.base_url());
         eprintln!(

@@ -1,7 +1,7 @@
 //! `genfleet status`: what waits, what runs, what is shut and why, who is alive. Counts are the queue's own; the rest is what
 //! processes tell of themselves: over the fleet's exchange, or in the notice beside the store. Takes nothing away.
 
-use std::{io::Write, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use genfleet_core::{
     clock::{Clock, SystemClock},
@@ -16,7 +16,7 @@ use genfleet_core::{
 
 use self::{look::Look, seen::Seen};
 use super::block_on;
-use crate::terminal::{self, Paint};
+use crate::terminal::{self, Paint, Reader};
 
 mod look;
 mod seen;
@@ -76,7 +76,11 @@ async fn show(options: &Options) -> anyhow::Result<()> {
     let mut listen = options.listen;
     loop {
         match look.seen(listen).await {
-            Ok(seen) => print(&seen, options)?,
+            Ok(seen) => {
+                if print(&seen, options)? == Reader::Gone {
+                    return Ok(());
+                }
+            }
             // Whoever watches over a restart goes on watching.
             Err(error) => {
                 eprintln!("warning: {error}; looking again");
@@ -90,23 +94,21 @@ async fn show(options: &Options) -> anyhow::Result<()> {
     }
 }
 
-fn print(seen: &Seen, options: &Options) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
+fn print(seen: &Seen, options: &Options) -> anyhow::Result<Reader> {
     if options.json {
-        return writeln!(out, "{}", seen.json());
+        return terminal::say(seen.json());
     }
     let text = text::text(seen, Paint::stdout());
     match options.watch {
         Some(interval) if terminal::can_clear() => {
             let now = format!("{:.0}, every {}; Ctrl-C ends", SystemClock.now(), written(interval));
-            write!(out, "{}{}\n\n{text}", terminal::CLEAR, Paint::stdout().dim(&now))?;
+            terminal::put(format!("{}{}\n\n{text}", terminal::CLEAR, Paint::stdout().dim(&now)))
         }
-        Some(_) => write!(out, "{:.0}\n{text}\n", SystemClock.now())?,
-        None => write!(out, "{text}")?,
+        Some(_) => terminal::put(format!("{:.0}\n{text}\n", SystemClock.now())),
+        None => {
+            let reader = terminal::put(text)?;
+            seen.hints().iter().for_each(|hint| eprintln!("{}", Paint::stderr().dim(&format!("hint: {hint}"))));
+            Ok(reader)
+        }
     }
-    out.flush()?;
-    if options.watch.is_none() {
-        seen.hints().iter().for_each(|hint| eprintln!("{}", Paint::stderr().dim(&format!("hint: {hint}"))));
-    }
-    Ok(())
 }

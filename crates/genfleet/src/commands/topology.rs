@@ -7,6 +7,8 @@ use genfleet_core::{
     queue::topology::{check_prefix, topology},
 };
 
+use crate::terminal;
+
 /// Whose topology.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -22,6 +24,6 @@ pub struct Options {
 /// Prints it.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     check_prefix(&options.queue_prefix).map_err(|error| ConfigError::new(error.to_string()))?;
-    println!("{}", serde_json::to_string_pretty(&topology(&options.queue_prefix))?);
+    terminal::say(serde_json::to_string_pretty(&topology(&options.queue_prefix))?)?;
     Ok(ExitCode::SUCCESS)
 }

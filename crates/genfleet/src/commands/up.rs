@@ -24,6 +24,7 @@ use super::block_on;
 use crate::{
     fleet::{self, HandlerOptions},
     simulated::{self, SimulateOptions},
+    terminal,
 };
 
 /// What a worker can be told, and which to run.
@@ -68,8 +69,9 @@ pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
         let (genesys, simulator) =
             simulated::client(&options.simulate, &options.genesys, &kinds, clock.clone()).await?;
         if options.check_config {
+            options.queue.check_store()?;
             options.worker.audit.check(&default_file("genfleet"), &clock)?;
-            println!("the settings can work");
+            terminal::say("the settings can work")?;
             return Ok(ExitCode::SUCCESS);
         }
         traces.into_iter().for_each(Export::start);

@@ -10,7 +10,7 @@ use super::{
     EXIT_FAILED,
     run::lines::{self, Line},
 };
-use crate::fleet::Checker;
+use crate::{fleet::Checker, terminal};
 
 /// Which jobs.
 #[derive(Clone, Debug, clap::Args)]
@@ -46,7 +46,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 }
                 Err(rejection) => {
                     bad += 1;
-                    tell(&line, &rejection, options.json);
+                    tell(&line, &rejection, options.json)?;
                 }
             }
         }
@@ -58,19 +58,20 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-fn tell(line: &Line, rejection: &genfleet_core::job::Rejection, as_json: bool) {
+fn tell(line: &Line, rejection: &genfleet_core::job::Rejection, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         let told = json!({
             "file": &*line.file, "line": line.number, "id": rejection.id, "code": rejection.code,
             "message": rejection.message, "violations": rejection.violations,
         });
-        println!("{told}");
-        return;
+        terminal::say(told)?;
+        return Ok(());
     }
     if rejection.violations.is_empty() {
-        println!("{}:{}: {}: {}", line.file, line.number, rejection.code, rejection.message);
+        terminal::say(format_args!("{}:{}: {}: {}", line.file, line.number, rejection.code, rejection.message))?;
     }
     for violation in &rejection.violations {
-        println!("{}:{}: {}: {}", line.file, line.number, violation.pointer, violation.message);
+        terminal::say(format_args!("{}:{}: {}: {}", line.file, line.number, violation.pointer, violation.message))?;
     }
+    Ok(())
 }

@@ -15,7 +15,9 @@ pub struct Walk {
     pub stem: PathBuf,
     /// The last line that is as it was written.
     intact: Link,
-    /// The number that the last line had, or must have had.
+    /// Who wrote that.
+    process: String,
+    /// The number that the last line had, or had at most: a line that was changed may be a part of one.
     cursor: u64,
     /// What its hash may be; empty where that is not known.
     hashes: Vec<String>,
@@ -41,6 +43,7 @@ impl Walk {
         Self {
             stem,
             intact: Link::default(),
+            process: String::new(),
             cursor: 0,
             hashes,
             gaps: Vec::new(),
@@ -52,6 +55,16 @@ impl Walk {
     /// Whether its last line may have this hash.
     pub fn ends_in(&self, hash: &str) -> bool {
         self.intact.hash == hash || self.hashes.iter().any(|each| each == hash)
+    }
+
+    /// Whether `record` is by the process that wrote its last line, and later.
+    pub fn is_of(&self, record: &Record) -> bool {
+        record.text("process") == self.process && self.ends_before(record)
+    }
+
+    /// Whether `record` has a number that was not reached yet.
+    pub fn ends_before(&self, record: &Record) -> bool {
+        record.seq > self.cursor
     }
 
     /// The next line.
@@ -70,11 +83,13 @@ impl Walk {
         // Also past lines that are not: some may have been put in.
         let follows = record.seq == self.intact.seq + 1 && record.prev_hash == self.intact.hash;
         if !follows {
-            if record.seq <= self.cursor {
+            // Lines that were changed may be parts of fewer: what comes after them may be less far on.
+            if record.seq <= self.cursor.min(self.intact.seq + 1) {
                 return self.strays.push((place, record.seq));
             }
             self.passed_over(place, record);
         }
+        record.text("process").clone_into(&mut self.process);
         self.intact = record.link();
         self.cursor = record.seq;
         self.hashes = vec![record.hash.clone()];
@@ -84,7 +99,7 @@ impl Walk {
         let next = self.cursor + 1;
         if record.seq > next {
             self.gaps.push(Gap { from: next, to: record.seq - 1, before: place });
-        } else if !self.hashes.is_empty() && !self.hashes.contains(&record.prev_hash) {
+        } else if record.seq == next && !self.hashes.is_empty() && !self.hashes.contains(&record.prev_hash) {
             let problem = format!("seq {}: the line before is not the one that was there: another hash", record.seq);
             self.problems.push(Problem { place, problem });
         }

@@ -111,6 +111,22 @@ fn a_changed_line_is_the_only_one_named() {
 }
 
 #[test]
+fn a_line_broken_in_two_accuses_no_line_that_is_as_it_was() {
+    let lines = chain("p", 4);
+    let second = lines[0].0.bytes.len()..lines[0].0.bytes.len() + lines[1].0.bytes.len() - 1;
+    for place in second {
+        let mut content = bytes(&lines);
+        content[place] = b'\n';
+        assert_eq!(named(&content), [2, 3], "byte {place}: its two halves");
+    }
+    let mut broken = lines[1].0.bytes.clone();
+    broken[20] = b'\n';
+    let third = &lines[2].0.bytes;
+    let content = [&lines[0].0.bytes[..], &broken, third, third].concat();
+    assert_eq!(named(&content), [2, 3, 5], "a line there twice is still named");
+}
+
+#[test]
 fn a_line_removed_is_named_by_the_one_after_it() {
     for removed in 0..4 {
         let mut lines = chain("p", 5);
@@ -239,6 +255,31 @@ fn a_part_that_is_not_given_is_missing() {
     let files = [folder.file("audit.jsonl", &bytes(&lines[..2])), folder.file("audit.0003.jsonl", &bytes(&lines[4..]))];
     assert_eq!(problems(&files), [(1, "seq 3 to 4 are missing before this line".to_owned())]);
     assert_eq!(problems(&files[1..]), [(1, "seq 1 to 4 are missing before this line".to_owned())]);
+}
+
+#[test]
+fn a_chain_without_its_first_line_is_not_taken_for_more_of_another() {
+    let (one, two) = (chain("p", 21), chain("q", 21));
+    let folder = Folder::new();
+    let files = [folder.file("one.jsonl", &bytes(&one)), folder.file("two.jsonl", &bytes(&two[1..]))];
+    let report = verify(&files, Wanted::default()).unwrap();
+    let place = Place { file: files[1].clone(), line: 1 };
+    assert_eq!(report.problems, [Problem { place, problem: "seq 1 is missing before this line".to_owned() }]);
+    assert_eq!(report.chains, 2);
+}
+
+#[test]
+fn a_part_under_another_name_belongs_to_the_chain_of_its_process() {
+    let (one, two) = (chain("p", 9), chain("q", 9));
+    let folder = Folder::new();
+    let files = [
+        folder.file("one.jsonl", &bytes(&one[..5])),
+        folder.file("two.jsonl", &bytes(&two)),
+        folder.file("renamed", &bytes(&one[6..])),
+    ];
+    let place = Place { file: files[2].clone(), line: 1 };
+    let missing = Problem { place, problem: "seq 6 is missing before this line".to_owned() };
+    assert_eq!(verify(&files, Wanted::default()).unwrap().problems, [missing]);
 }
 
 #[test]

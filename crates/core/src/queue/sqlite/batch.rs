@@ -38,6 +38,8 @@ pub enum LoadOutcome {
         /// That one.
         recorded: Batch,
     },
+    /// The store has no batch but jobs, dead letters or events of others: nothing was published.
+    Foreign,
 }
 
 /// Takes a batch in.
@@ -57,9 +59,9 @@ impl Work for Load {
 
     fn run(&self, scope: &Scope<'_>, changes: &mut Changes) -> rusqlite::Result<LoadOutcome> {
         const SQL: &str = "INSERT INTO batch (id, source, sha256, total, printed) VALUES (1, ?1, ?2, ?3, 0)";
-        if let Some((recorded, printed)) = recorded(scope.connection)? {
-            let same = recorded.sha256 == self.batch.sha256;
-            return Ok(if same { LoadOutcome::Already { printed } } else { LoadOutcome::Refused { recorded } });
+        let found = outcome(scope.connection, &self.batch)?;
+        if found != LoadOutcome::Loaded {
+            return Ok(found);
         }
         let Batch { source, sha256, total } = &self.batch;
         let total = i64::try_from(*total).unwrap_or(i64::MAX);
@@ -83,6 +85,18 @@ impl Work for Printed {
     }
 
     fn answer(self, (): ()) {}
+}
+
+/// What loading `batch` would come to.
+pub(super) fn outcome(connection: &rusqlite::Connection, batch: &Batch) -> rusqlite::Result<LoadOutcome> {
+    const ANYTHING: &str = "SELECT EXISTS (SELECT 1 FROM message) OR EXISTS (SELECT 1 FROM dead)
+        OR EXISTS (SELECT 1 FROM event)";
+    Ok(match recorded(connection)? {
+        Some((recorded, printed)) if recorded.sha256 == batch.sha256 => LoadOutcome::Already { printed },
+        Some((recorded, _)) => LoadOutcome::Refused { recorded },
+        None if connection.query_row(ANYTHING, [], |row| row.get(0))? => LoadOutcome::Foreign,
+        None => LoadOutcome::Loaded,
+    })
 }
 
 /// The batch the store was loaded with, and how far its events were printed.

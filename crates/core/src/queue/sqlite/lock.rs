@@ -36,7 +36,7 @@ pub(super) fn of(path: &Path) -> PathBuf {
 }
 
 /// Where the file really is: a store reached by two names has one lock.
-fn real(path: &Path) -> PathBuf {
+pub(super) fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         match (fs::canonicalize(folder), path.file_name()) {

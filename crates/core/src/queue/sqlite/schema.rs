@@ -2,7 +2,13 @@
 //!
 //! Owns every `CREATE`. Does not know what the rows mean: `change` and `claim` do.
 
-use std::{fs, io, path::Path, path::PathBuf, thread, time::Duration};
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
@@ -73,6 +79,42 @@ pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
     check(path, &made)?;
     patiently(|| set(&connection)).map_err(|error| refused(path, error))?;
     Ok(connection)
+}
+
+/// Refuses what `SQLite` would take for something else than a file's name.
+pub(super) fn check_name(path: &Path) -> Result<(), QueueError> {
+    let refused = |told: &str| Err(QueueError::Configuration(format!("{told}: name a file, such as genfleet.db")));
+    match path.as_os_str().as_encoded_bytes() {
+        b"" => refused("the store's address names no file"),
+        b":memory:" => refused("a store in memory would be gone with the process, and its jobs with it"),
+        name if name.starts_with(b"file:") => refused("a store is no URI that begins with file:"),
+        _ => Ok(()),
+    }
+}
+
+/// What [`open`] would refuse of the store at `path`, which really is at `real`, found without changing anything.
+pub(super) fn check_usable(path: &Path, real: &Path) -> Result<(), QueueError> {
+    check_name(path)?;
+    // The log and the lock are made beside it.
+    let trial = beside(real, &format!(".{}", std::process::id()));
+    File::create_new(&trial).and_then(|_| fs::remove_file(&trial)).map_err(|error| unusable(path, &error))?;
+    match File::options().write(true).open(real) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(|error| unusable(path, &error))?,
+    };
+    match owner_of(real).map_err(|error| refused(path, error))? {
+        Owner::Nobody => Ok(()),
+        known => check(path, &known),
+    }
+}
+
+/// Whose file it is, from the file alone: its log is left alone, and has nothing to add to what was there before it.
+fn owner_of(file: &Path) -> rusqlite::Result<Owner> {
+    let absolute = std::path::absolute(file).ok().and_then(|file| url::Url::from_file_path(file).ok());
+    let Some(mut address) = absolute else { return Err(rusqlite::Error::InvalidPath(file.to_owned())) };
+    address.set_query(Some("immutable=1"));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    owner(&Connection::open_with_flags(address.as_str(), flags)?)
 }
 
 /// The same store, to look at only.
@@ -177,12 +219,14 @@ fn stranger(path: &Path) -> QueueError {
 fn refused(path: &Path, error: rusqlite::Error) -> QueueError {
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => stranger(path),
-        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
-            QueueError::Configuration(format!(
-                "the store {} cannot be opened ({error}): name a file in a folder that exists and can be written",
-                path.display()
-            ))
-        }
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => unusable(path, &error),
         _ => QueueError::Store { path: path.display().to_string(), source: error },
     }
+}
+
+fn unusable(path: &Path, error: &dyn std::error::Error) -> QueueError {
+    QueueError::Configuration(format!(
+        "the store {} cannot be opened ({error}): name a file in a folder that exists and can be written",
+        path.display()
+    ))
 }

@@ -113,7 +113,7 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
             let meant = seen.groups.total().min(limit.unwrap_or(u64::MAX));
             if common.dry_run {
                 shelves.close().await;
-                preview(common, action, &seen, meant);
+                preview(common, action, &seen, meant)?;
                 return Ok(ExitCode::SUCCESS);
             }
             if meant > 0 && !agreed(common, action, &seen, meant)? {
@@ -143,8 +143,7 @@ async fn carry_out(shelves: &Shelves, plan: Plan, as_json: bool) -> anyhow::Resu
     let tally = engine.finish();
     shelves.close().await;
     let complete = ended.is_ok() && !stop.is_cancelled();
-    tell(&tally, action, complete, as_json);
-    ended?;
+    ended.and(tell(&tally, action, complete, as_json))?;
     if !complete {
         eprintln!("stopped on the way: nothing is lost, run it again to go on");
         return Ok(ExitCode::from(EXIT_FAILED));
@@ -152,34 +151,31 @@ async fn carry_out(shelves: &Shelves, plan: Plan, as_json: bool) -> anyhow::Resu
     Ok(ExitCode::SUCCESS)
 }
 
-fn tell(tally: &Tally, action: Action, complete: bool, as_json: bool) {
-    if as_json {
-        println!("{}", tally.json(action, complete));
-    } else {
-        println!("{}", tally.text(action));
-    }
+fn tell(tally: &Tally, action: Action, complete: bool, as_json: bool) -> anyhow::Result<()> {
+    let told = if as_json { tally.json(action, complete).to_string() } else { tally.text(action) };
+    terminal::say(told).map(drop)
 }
 
 /// What would be done.
-fn preview(common: &Common, action: Action, seen: &Seen, meant: u64) {
+fn preview(common: &Common, action: Action, seen: &Seen, meant: u64) -> anyhow::Result<()> {
     if common.json {
         let groups = seen.groups.json();
-        println!(
-            "{}",
-            json!({ "action": action.as_str(), "dryRun": true, "would": meant, "held": seen.held, "groups": groups })
-        );
-        return;
+        terminal::say(
+            json!({ "action": action.as_str(), "dryRun": true, "would": meant, "held": seen.held, "groups": groups }),
+        )?;
+        return Ok(());
     }
     if seen.groups.total() > 0 {
-        print!("{}", seen.groups.table(Paint::stdout()));
+        terminal::put(seen.groups.table(Paint::stdout()))?;
     }
-    println!(
+    terminal::say(format_args!(
         "would {} {meant} of {} {}s; nothing was changed",
         action.as_str(),
         seen.groups.total(),
         what(&common.filter)
-    );
+    ))?;
     seen.warn();
+    Ok(())
 }
 
 fn agreed(common: &Common, action: Action, seen: &Seen, meant: u64) -> anyhow::Result<bool> {

@@ -11,7 +11,10 @@ use genfleet_core::{
 use serde_json::json;
 
 use super::{filter::Filter, groups::Groups, open, there};
-use crate::{commands::block_on, terminal::Paint};
+use crate::{
+    commands::block_on,
+    terminal::{self, Paint},
+};
 
 /// Which letters.
 #[derive(Clone, Debug, clap::Args)]
@@ -46,9 +49,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         shelves.close().await;
         if options.json {
             let (total, groups) = (seen.groups.total(), seen.groups.json());
-            println!("{}", json!({ "total": total, "held": seen.held, "unrouted": unrouted, "groups": groups }));
+            terminal::say(json!({ "total": total, "held": seen.held, "unrouted": unrouted, "groups": groups }))?;
         } else {
-            tell(&seen, unrouted, &options.filter);
+            tell(&seen, unrouted, &options.filter)?;
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -96,17 +99,17 @@ impl Seen {
     }
 }
 
-fn tell(seen: &Seen, unrouted: u64, filter: &Filter) {
+fn tell(seen: &Seen, unrouted: u64, filter: &Filter) -> anyhow::Result<()> {
     let (paint, total) = (Paint::stdout(), seen.groups.total());
     if total > 0 {
-        print!("{}", seen.groups.table(paint));
+        terminal::put(seen.groups.table(paint))?;
     }
     let (what, matching) = (what(filter), if filter.is_everything() || filter.unrouted { "" } else { " that match" });
     match total {
-        0 => println!("no {what}s{matching}"),
-        1 => println!("1 {what}{matching}"),
-        _ => println!("{total} {what}s{matching}, of {} sorts", seen.groups.len()),
-    }
+        0 => terminal::say(format_args!("no {what}s{matching}"))?,
+        1 => terminal::say(format_args!("1 {what}{matching}"))?,
+        _ => terminal::say(format_args!("{total} {what}s{matching}, of {} sorts", seen.groups.len()))?,
+    };
     seen.warn();
     let hint = Paint::stderr();
     if unrouted > 0 {
@@ -119,6 +122,7 @@ fn tell(seen: &Seen, unrouted: u64, filter: &Filter) {
             hint.dim("hint: genfleet dead show FINGERPRINT shows them whole; dead redrive runs them again")
         );
     }
+    Ok(())
 }
 
 /// What is looked at, in the singular.

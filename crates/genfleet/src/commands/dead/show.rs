@@ -1,9 +1,6 @@
 //! `genfleet dead show`: letters whole. Looking takes nothing away.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use genfleet_core::{
@@ -21,7 +18,7 @@ use super::{
 };
 use crate::{
     commands::{EXIT_FAILED, block_on},
-    terminal::{Paint, line, lines},
+    terminal::{self, Paint, Reader, line, lines},
 };
 
 /// Of a payload for people, in bytes.
@@ -91,7 +88,10 @@ async fn show(shelves: &Shelves, options: &Options) -> anyhow::Result<(u64, u64)
                 continue;
             }
             shown += 1;
-            print(&letter, options)?;
+            if print(&letter, options)? == Reader::Gone {
+                look.close().await?;
+                return Ok((shown, 0));
+            }
         }
         look.close().await?;
     }
@@ -102,14 +102,13 @@ fn is(letter: &Letter, which: &str) -> bool {
     has_id(letter, which) || (Print::is(which) && letter.fingerprint.starts_with(&which.to_lowercase()))
 }
 
-fn print(letter: &Letter, options: &Options) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+fn print(letter: &Letter, options: &Options) -> anyhow::Result<Reader> {
     if options.raw {
-        out.write_all(&letter.shelved.message.body)
+        terminal::put(&letter.shelved.message.body)
     } else if options.json {
-        writeln!(out, "{}", as_json(letter))
+        terminal::say(as_json(letter))
     } else {
-        write!(out, "{}", as_text(letter, options.full, Paint::stdout()))
+        terminal::put(as_text(letter, options.full, Paint::stdout()))
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::{Display, Write};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::terminal::{Paint, line};
+use crate::terminal::{self, Paint, line};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -113,15 +113,16 @@ impl Report {
     }
 
     /// On stdout; the sum for people on stderr.
-    pub fn print(&self, as_json: bool) {
+    pub fn print(&self, as_json: bool) -> anyhow::Result<()> {
         if as_json {
-            return println!("{}", self.json());
+            return terminal::say(self.json()).map(drop);
         }
         let paint = Paint::stdout();
-        self.findings.iter().for_each(|finding| print!("{}", finding.text(paint)));
+        terminal::put(self.findings.iter().map(|finding| finding.text(paint)).collect::<String>())?;
         let [ok, warnings, failed, skipped] =
             [Level::Ok, Level::Warning, Level::Failed, Level::Skipped].map(|level| self.count(level));
         eprintln!("{ok} ok, {warnings} warnings, {failed} failed, {skipped} skipped");
+        Ok(())
     }
 }
 

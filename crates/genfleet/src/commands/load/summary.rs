@@ -6,6 +6,7 @@ use genfleet_core::job::Kind;
 use serde_json::{Value, json};
 
 use super::{ledger::Ledger, percentiles::Percentiles};
+use crate::terminal;
 
 /// Sums of a run.
 #[derive(Clone, Debug)]
@@ -146,15 +147,16 @@ impl Summary {
     }
 
     /// On stdout.
-    pub fn print(&self, as_json: bool) {
+    pub fn print(&self, as_json: bool) -> anyhow::Result<()> {
         if as_json {
-            println!("{}", self.json());
+            terminal::say(self.json())?;
         } else {
-            print!("{}", self.text());
+            terminal::put(self.text())?;
         }
         if self.interrupted {
             eprintln!("stopped on the way; what was published is worked all the same");
         }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! A batch on its way into the store: every line becomes a job, or at once the event that says why it is none.
 
-use std::process;
+use std::{path::Path, process};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use genfleet_core::{
     options::ConfigError,
     queue::{
         Destination, Lane, Message, Publication,
-        sqlite::{Batch, LoadOutcome, SqliteQueue},
+        sqlite::{Batch, LoadOutcome, Role, SqliteQueue},
     },
     webhook::Webhooks,
     worker::{
@@ -26,42 +26,85 @@ use jiff::Timestamp;
 
 use super::lines::{self, Line};
 
-/// Loads `files` in one transaction, unless they are loaded already; how many jobs there are. A store with
-/// other content is refused.
-pub async fn load(
-    store: &SqliteQueue,
-    files: &[String],
-    environment: &str,
-    webhooks: &Webhooks,
-    audit: &Audit,
-    clock: &SharedClock,
-) -> anyhow::Result<u64> {
-    let mut all: Vec<Line> = Vec::new();
-    for file in files {
-        all.extend(lines::read(file).with_context(|| format!("{file} cannot be read"))?);
-    }
-    let total = all.len() as u64;
-    let batch = Batch { source: files.join(" "), sha256: content_hash(&all), total };
-    let now = clock.now();
-    // Of a batch that was begun the outcomes are written down already.
-    let audit = if store.batch().await?.is_some() { Audit::off() } else { audit.clone() };
-    let mut publications = Vec::new();
-    for line in &all {
-        publications.extend(line_publications(line, environment, webhooks, &audit, now));
-    }
-    durable(&audit).await?;
-    match store.load(batch, publications).await? {
-        LoadOutcome::Loaded => {}
-        LoadOutcome::Already { .. } => eprintln!("Going on with the batch that was begun (process {})", process::id()),
-        LoadOutcome::Refused { recorded } => {
-            let told = format!(
-                "the store holds another batch: {} with {} jobs. Finish it with the files it was begun with, or remove the store, or name another one with --store",
-                recorded.source, recorded.total
-            );
-            return Err(ConfigError::new(told).into());
+/// What is to be run: every line of the files, and which batch they make.
+#[derive(Debug)]
+pub struct Input {
+    lines: Vec<Line>,
+    batch: Batch,
+}
+
+impl Input {
+    /// Reads `files` whole.
+    pub fn read(files: &[String]) -> anyhow::Result<Self> {
+        let mut lines: Vec<Line> = Vec::new();
+        for file in files {
+            lines.extend(lines::read(file).with_context(|| format!("{file} cannot be read"))?);
         }
+        let batch = Batch { source: files.join(" "), sha256: content_hash(&lines), total: lines.len() as u64 };
+        Ok(Self { lines, batch })
     }
-    Ok(total)
+
+    /// How many jobs there are.
+    pub fn total(&self) -> u64 {
+        self.batch.total
+    }
+
+    /// Refuses the store at `path` where it is there and not this batch's, before anything in it is changed.
+    pub async fn check(&self, path: &Path, clock: &SharedClock) -> anyhow::Result<()> {
+        if !path.exists() {
+            return Ok(());
+        }
+        let store = SqliteQueue::open(path, Role::Tool, clock.clone())?;
+        let outcome = store.could_load(&self.batch).await;
+        store.close().await;
+        Ok(accepted(outcome?, path).map(drop)?)
+    }
+
+    /// Loads it into `store`, which is at `path`, in one transaction, unless it is there already.
+    pub async fn load(
+        &self,
+        store: &SqliteQueue,
+        path: &Path,
+        environment: &str,
+        webhooks: &Webhooks,
+        audit: &Audit,
+        clock: &SharedClock,
+    ) -> anyhow::Result<()> {
+        let now = clock.now();
+        // Of a batch that was begun the outcomes are written down already.
+        let audit = if store.batch().await?.is_some() { Audit::off() } else { audit.clone() };
+        let mut publications = Vec::new();
+        for line in &self.lines {
+            publications.extend(line_publications(line, environment, webhooks, &audit, now));
+        }
+        durable(&audit).await?;
+        if let Standing::Begun = accepted(store.load(self.batch.clone(), publications).await?, path)? {
+            eprintln!("Going on with the batch that was begun (process {})", process::id());
+        }
+        Ok(())
+    }
+}
+
+/// How far a batch is that may be run.
+enum Standing {
+    New,
+    Begun,
+}
+
+/// Why a store is not this batch's, and what to do.
+fn accepted(outcome: LoadOutcome, path: &Path) -> Result<Standing, ConfigError> {
+    let path = path.display();
+    Err(ConfigError::new(match outcome {
+        LoadOutcome::Loaded => return Ok(Standing::New),
+        LoadOutcome::Already { .. } => return Ok(Standing::Begun),
+        LoadOutcome::Refused { recorded } => format!(
+            "the store {path} holds another batch: {} with {} jobs. Finish it with the files it was begun with, or remove the store, or name another one with --store",
+            recorded.source, recorded.total
+        ),
+        LoadOutcome::Foreign => format!(
+            "the store {path} is a queue with jobs, dead letters or events that are of no batch, and a batch's store is removed at its end: name another one with --store, or put the jobs on this queue with genfleet enqueue"
+        ),
+    }))
 }
 
 /// Over file names, line numbers and content: whatever changes an id or a job changes it.

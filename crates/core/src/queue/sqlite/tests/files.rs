@@ -1,5 +1,7 @@
 //! The file: who may open it, what is refused, what stays behind.
 
+use std::path::Path;
+
 use tokio::task::JoinSet;
 
 use super::*;
@@ -149,4 +151,46 @@ async fn damage_is_told_in_the_words_of_the_store() {
     bytes[4096..].fill(0xff);
     fs::write(folder.store(), bytes).unwrap();
     assert!(!examine(&folder.store()).unwrap().unwrap().damage.is_empty());
+}
+
+#[test]
+fn a_name_that_sqlite_takes_for_something_else_is_refused() {
+    for (name, told) in [("", "names no file"), (":memory:", "in memory"), ("file:jobs.db?mode=memory", "file:")] {
+        for role in [Role::Worker, Role::Tool] {
+            let opened = SqliteQueue::open(Path::new(name), role, clock());
+            let Err(QueueError::Configuration(why)) = opened else { panic!("{name:?}: {opened:?}") };
+            assert!(why.contains(told), "{name:?}: {why}");
+        }
+        assert!(matches!(SqliteQueue::check(Path::new(name)), Err(QueueError::Configuration(_))), "{name:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_check_refuses_opening_refuses_and_it_changes_nothing() {
+    let folder = Folder::new();
+    let names = || fs::read_dir(&folder.0).unwrap().map(|each| each.unwrap().file_name()).collect::<Vec<_>>();
+    let check = || SqliteQueue::check(&folder.store()).map_err(|error| error.to_string());
+    assert_eq!((check(), names()), (Ok(()), vec![]), "nothing there yet");
+    let missing = SqliteQueue::check(&folder.0.join("missing/store.db")).unwrap_err().to_string();
+    assert!(missing.contains("in a folder that exists"), "{missing}");
+
+    let working = folder.worker();
+    working.publish(vec![door("job")]).await.unwrap();
+    assert_eq!(check(), Ok(()), "also while another process works it");
+    working.close().await;
+    let (before, content) = (names(), fs::read(folder.store()).unwrap());
+    assert_eq!(check(), Ok(()));
+    assert_eq!((names(), fs::read(folder.store()).unwrap()), (before, content));
+
+    folder.raw().pragma_update(None, "user_version", 1_000).unwrap();
+    assert!(check().unwrap_err().contains("another version"));
+    fs::remove_file(folder.store()).unwrap();
+    Connection::open(folder.store()).unwrap().execute_batch("CREATE TABLE theirs (a)").unwrap();
+    assert!(check().unwrap_err().contains("name another file"));
+    fs::write(folder.store(), "some text").unwrap();
+    assert!(check().unwrap_err().contains("name another file"));
+    assert_eq!(fs::read(folder.store()).unwrap(), b"some text");
+    fs::remove_file(folder.store()).unwrap();
+    fs::create_dir(folder.store()).unwrap();
+    assert!(check().is_err(), "a folder is no file");
 }

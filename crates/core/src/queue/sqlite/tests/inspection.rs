@@ -111,3 +111,19 @@ async fn a_batch_is_loaded_once_and_goes_on_where_it_was() {
     assert_eq!(queue.unfinished().await.unwrap(), 1);
     assert_eq!((queue.batch().await.unwrap(), queue.batch_cursor().await.unwrap()), (Some(batch("aa")), 1));
 }
+
+#[tokio::test]
+async fn a_batch_is_loaded_into_no_store_of_other_jobs() {
+    for (name, published) in [("job", door("job")), ("event", event("done")), ("letter", dead("file.scan", "given up"))]
+    {
+        let folder = Folder::new();
+        let queue = folder.worker();
+        let batch = Batch { source: "jobs.jsonl".to_owned(), sha256: "aa".to_owned(), total: 1 };
+        assert_eq!(queue.could_load(&batch).await.unwrap(), LoadOutcome::Loaded, "it is empty");
+        queue.publish(vec![published]).await.unwrap();
+        assert_eq!(queue.could_load(&batch).await.unwrap(), LoadOutcome::Foreign, "{name}");
+        assert_eq!(queue.load(batch, vec![door("ours")]).await.unwrap(), LoadOutcome::Foreign, "{name}");
+        assert_eq!(queue.batch().await.unwrap(), None, "{name}");
+        assert_eq!(queue.unfinished().await.unwrap(), u64::from(name == "job"), "{name}");
+    }
+}
