@@ -4,7 +4,7 @@
 use std::{future::Future, sync::Arc};
 
 use genfleet_core::{
-    error::{ErrorClass, JobError},
+    error::{ErrorClass, HELD_SPREAD, JobError},
     genesys::{
         client::{Forbidden, GenesysClient},
         error::ApiError,
@@ -115,6 +115,7 @@ impl Aboard {
             traceparent: self.traceparent.as_deref(),
             tracestate: self.tracestate.as_deref(),
             stop: &self.stop,
+            tenure: None,
         }
     }
 }
@@ -141,7 +142,9 @@ impl Cdn for GenesysCdn {
     fn forbidden(&self, error: &JobError, job: &JobId) -> JobError {
         match self.client.judge_forbidden(Kind::CdnPurge, ENDPOINT, job) {
             Forbidden::Fails => error.clone(),
-            Forbidden::Waits { until } => JobError { class: ErrorClass::Held { until }, ..error.clone() },
+            Forbidden::Waits { until } => {
+                JobError { class: ErrorClass::Held { until, spread: HELD_SPREAD }, ..error.clone() }
+            }
         }
     }
 }

@@ -1,7 +1,12 @@
 //! One attempt: the job handed to its handler, in its time. A panic is an error of the attempt, and so is not coming
 //! to an end.
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Mutex, time::Duration};
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
@@ -28,6 +33,7 @@ impl<H: JobHandler> Engine<H> {
         delivery: &Delivery,
         started_at: Timestamp,
     ) -> JobContext {
+        let tenure = delivery.settler.tenure().filter(|_| H::KIND.is_exclusive());
         let text = |name: &str| delivery.message.headers.get(name).and_then(|value| value.as_str()).map(str::to_owned);
         JobContext {
             id: job.id.clone(),
@@ -37,6 +43,7 @@ impl<H: JobHandler> Engine<H> {
             generation: carried.generation,
             begun: delivery.lane != Lane::Jobs,
             returns: delivery.returns,
+            unseen_until: tenure.as_ref().map(|tenure| tenure.since() + self.policy.takeover_wait),
             started_at,
             traceparent: text("traceparent"),
             tracestate: text("tracestate"),
@@ -45,6 +52,8 @@ impl<H: JobHandler> Engine<H> {
             genesys: self.genesys.clone(),
             requests: 0.into(),
             turns: Mutex::default(),
+            tenure,
+            reached: Mutex::default(),
         }
     }
 
@@ -59,7 +68,7 @@ impl<H: JobHandler> Engine<H> {
         let handling = AssertUnwindSafe(self.handler.handle(context, payload, state)).catch_unwind();
         let result = tokio::select! {
             result = handling => result,
-            out_of_time = self.out_of_time(context) => return Ended::Error(out_of_time),
+            out_of_time = self.out_of_time(context) => return Ended::Error(unended(context, out_of_time)),
             never = stop_when_lost(context, delivery) => match never {},
         };
         match result {
@@ -72,7 +81,8 @@ impl<H: JobHandler> Engine<H> {
             },
             Ok(Err(error)) => Ended::Error(error),
             Err(_) => {
-                Ended::Error(JobError::new(ErrorClass::Transient, "panicked", "the worker panicked: a defect of it"))
+                let panicked = JobError::new(ErrorClass::Transient, "panicked", "the worker panicked: a defect of it");
+                Ended::Error(unended(context, panicked))
             }
         }
     }
@@ -94,6 +104,14 @@ impl<H: JobHandler> Engine<H> {
         warn!("the handler did not stop when its time was over: given up");
         JobError::new(ErrorClass::Transient, "api_timeout", "the attempt did not end in its time")
     }
+}
+
+/// An attempt that came to no end of its own, with what its handler said until then.
+fn unended(context: &JobContext, mut error: JobError) -> JobError {
+    let reached = context.reached.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    error.state = reached.state;
+    error.details.extend(reached.details);
+    error
 }
 
 /// Of a kind that one process at a time works: stops the attempt once the session is lost, and with it the lock.

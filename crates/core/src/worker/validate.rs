@@ -13,6 +13,7 @@ use crate::{
 /// The job in `body` and its payload, where both keep every rule; else all they break.
 pub fn job<H: JobHandler>(
     schema: &JobSchema,
+    options: &H::Options,
     body: &[u8],
     message_id: Option<&str>,
     timestamp: Option<u64>,
@@ -20,7 +21,7 @@ pub fn job<H: JobHandler>(
     let Decoded { job, mut violations } = decode::decode(schema, body, message_id, timestamp)?;
     let payload = serde_json::from_value::<H::Payload>(job.payload.clone());
     match &payload {
-        Ok(payload) => add(&mut violations, H::validate(payload)),
+        Ok(payload) => add(&mut violations, H::validate(payload, options)),
         // What the schema refused and could not be mended: told already.
         Err(_) if violations.iter().any(|known| known.pointer.starts_with("/payload")) => {}
         Err(error) => violations.push(Violation::new("/payload", error.to_string())),

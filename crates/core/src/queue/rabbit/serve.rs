@@ -25,7 +25,7 @@ use super::{
     session::{Link, Lost},
     settle::{Flow, Settler},
 };
-use crate::queue::{self, Delivery, Lane, topology::lane_queue};
+use crate::queue::{self, Delivery, Lane, tenure::Tenure, topology::lane_queue};
 
 /// How long the broker may take to end a consumer.
 const CANCELLED: Duration = Duration::from_secs(10);
@@ -56,6 +56,8 @@ pub(super) struct Serving {
     intake: Arc<Intake>,
     link: Arc<Link>,
     flows: Arc<Flows>,
+    /// Of a kind that one process at a time works.
+    tenure: Option<Tenure>,
     prefetch: u16,
     begun_first: bool,
 }
@@ -70,7 +72,12 @@ impl Serving {
         cap: u16,
     ) -> Self {
         let (shared, link, flows, prefetch) = (shared.clone(), link.clone(), flows.clone(), intake.prefetch.min(cap));
-        Self { shared, intake: intake.clone(), link, flows, prefetch, begun_first: true }
+        Self { shared, intake: intake.clone(), link, flows, tenure: None, prefetch, begun_first: true }
+    }
+
+    /// While this process alone works the kind.
+    pub(super) fn within(self, tenure: Option<Tenure>) -> Self {
+        Self { tenure, ..self }
     }
 
     /// Serves until something ends; says what.
@@ -219,6 +226,7 @@ impl Serving {
 
     fn delivery(&self, lane: Lane, delivery: lapin::message::Delivery) -> Delivery {
         let settler = Settler::new(&self.shared, &self.link.session, self.flows.of(lane), delivery.acker.clone());
+        let settler = settler.within(self.tenure.as_ref());
         let (message, returns) = convert::received(&self.shared.prefix, delivery);
         Delivery { message, lane, returns, settler: queue::Settler::Rabbit(settler) }
     }

@@ -9,7 +9,7 @@ use genfleet_core::{
 };
 use serde_json::Value;
 
-use crate::fleet::{Checker, contracts};
+use crate::fleet::{CheckOptions, Checker, contracts};
 
 mod agreement;
 mod published;
@@ -20,6 +20,11 @@ const REMEDY: &str = "run: cargo run -p genfleet -- schema --out deploy/contract
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../deploy/contract")
+}
+
+/// Workers that nothing was set for.
+fn usual() -> CheckOptions {
+    CheckOptions { webhook_allow: Vec::new(), max_concurrent_sessions: 500 }
 }
 
 /// One kind's jobs, as the published schema and as the worker judge them.
@@ -51,7 +56,7 @@ impl Judges {
         let mut schemas = Schemas::new();
         let schema = compiled(&mut schemas, &serde_json::from_str(&published).unwrap());
         let unstated = job::UNSTATED.iter().chain(&contract.terms.unstated).copied().collect();
-        Self { kind: contract.kind, schemas, schema, checker: Checker::new(&[]), unstated }
+        Self { kind: contract.kind, schemas, schema, checker: Checker::new(&usual()).unwrap(), unstated }
     }
 
     fn judge(&self, job: &Value) -> Judgement {
