@@ -31,6 +31,8 @@ pub fn worker(binary: &str, broker: &Broker, prefix: &Prefix, simulator: &Simula
         .env("GENESYS_CLIENT_ID", "client")
         .env("GENESYS_CLIENT_SECRET", "hush")
         .env("GENFLEET_REQUESTS_PER_MINUTE", &UNLIMITED.to_string())
+        // Reads show what was written before, unless a test says otherwise.
+        .env("GENFLEET_TAKEOVER_WAIT", "0s")
 }
 
 pub fn purge_job(id: &str, paths: &[&str]) -> String {

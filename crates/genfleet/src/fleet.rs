@@ -156,3 +156,22 @@ fn checked<H: JobHandler>(
 ) -> Result<Job, Box<Rejection>> {
     validate::job::<H>(schema, options, body, message_id, None).map(|(job, _)| job)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pointers(max_concurrent_sessions: u32) -> Vec<String> {
+        let checker = Checker::new(&CheckOptions { webhook_allow: Vec::new(), max_concurrent_sessions }).unwrap();
+        let job = br#"{"id": "c", "payload": {"queueId": "sales", "routingEmail": "a@b.example",
+            "maxConcurrentSessions": 501, "security": {"allowedDomains": ["b.example"]}}}"#;
+        let rejection = checker.check(Kind::ChannelProvision, job, None).unwrap().unwrap_err();
+        rejection.violations.into_iter().map(|one| one.pointer).collect()
+    }
+
+    #[test]
+    fn what_a_setting_of_the_worker_forbids_is_told_with_all_else() {
+        assert_eq!(pointers(500), ["/payload/queueId", "/payload/maxConcurrentSessions"]);
+        assert_eq!(pointers(501), ["/payload/queueId"]);
+    }
+}

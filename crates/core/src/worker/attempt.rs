@@ -122,3 +122,48 @@ async fn stop_when_lost(context: &JobContext, delivery: &Delivery) -> Infallible
     }
     std::future::pending().await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use clap::{Args, Command, FromArgMatches};
+    use serde_json::{Map, json};
+
+    use super::*;
+    use crate::{
+        clock::{SharedClock, SystemClock},
+        genesys::{
+            client::GenesysClient,
+            mint::{CredentialSource, Credentials},
+            options::GenesysOptions,
+        },
+        handler::Services,
+        job::{JobId, Kind},
+        worker::{command::install_tls, tasks::Tasks},
+    };
+
+    fn context() -> JobContext {
+        install_tls();
+        let matches = GenesysOptions::augment_args(Command::new("test")).get_matches_from(["test"]);
+        let options = GenesysOptions::from_arg_matches(&matches).unwrap();
+        let source =
+            CredentialSource::Given(Credentials { id: "id".to_owned().into(), secret: "hush".to_owned().into() });
+        let clock: SharedClock = Arc::new(SystemClock);
+        let genesys = GenesysClient::with_credentials(&options, vec![], clock.clone(), source).unwrap();
+        let services = Services { genesys, tasks: Tasks::new().0, clock };
+        JobContext::first(JobId::parse("job").unwrap(), Kind::VniProvision, &services)
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_comes_to_no_end_goes_on_from_what_its_handler_said_last() {
+        let context = context();
+        let given_up = || JobError::new(ErrorClass::Transient, "api_timeout", "no end");
+        assert_eq!(unended(&context, given_up()), given_up());
+        context.reached(&json!({"step": 1}), Map::new());
+        let details = Map::from_iter([("interfaceId".to_owned(), json!("i"))]);
+        context.reached(&json!({"step": 2}), details.clone());
+        let expected = JobError { state: Some(json!({"step": 2})), details, ..given_up() };
+        assert_eq!(unended(&context, given_up()), expected);
+    }
+}
