@@ -111,11 +111,40 @@ async fn a_process_that_dies_on_the_last_licence_leaves_its_channel_to_the_next(
     amqp.publish_job(&prefix, KIND, job("last"), json_properties()).await;
     eventually(seconds(30), "the channel is made", async || channels(&simulator).len() == 1).await;
     working.kill9();
-    let _next = provisioner(broker, &prefix, &simulator, 1).start();
+    let next = provisioner(broker, &prefix, &simulator, 1).start();
 
     let by_job = outcomes(&mut events, 1, seconds(60)).await;
     let data = &by_job["last"][0]["data"];
     assert_eq!((&data["outcome"], &data["report"]["adopted"]), (&json!("succeeded"), &json!(true)), "{data}");
+    assert_eq!(channels(&simulator).len(), 1);
+    let audit = std::fs::read_to_string(next.directory().join("genfleet-audit-channel-provisioner.jsonl")).unwrap();
+    let facts: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let told: Vec<_> = facts.iter().map(|fact| (&fact["fact"], &fact["detail"]["result"])).collect();
+    assert!(told.contains(&(&json!("effect"), &json!("found"))), "what its earlier life did is written down: {told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_takes_over_counts_again_what_reads_did_not_show() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = slow_simulator().await;
+    simulator.set("webMessaging", &json!({"readLagMs": 6000})).unwrap();
+    let start = || provisioner(broker, &prefix, &simulator, 1).env("GENFLEET_TAKEOVER_WAIT", "7s").start();
+    let first = start();
+    first.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    amqp.publish_job(&prefix, KIND, job("first"), json_properties()).await;
+    assert_eq!(events.next_event(seconds(30)).await["data"]["outcome"], "succeeded");
+    first.kill9();
+    let _second = start();
+    amqp.publish_job(&prefix, KIND, job("second"), json_properties()).await;
+
+    let event = events.next_event(seconds(60)).await;
+    assert_eq!(
+        (&event["subject"], &event["data"]["error"]["code"]),
+        (&json!("second"), &json!("license_limit_reached"))
+    );
     assert_eq!(channels(&simulator).len(), 1);
 }
 

@@ -10,9 +10,6 @@ use crate::{
     observed::WORKERS,
 };
 
-/// Subcommands that this build does not have yet: their lines are not tried.
-const NOT_YET: [&str; 3] = ["status", "doctor", "load"];
-
 const GUIDES: [&str; 3] = ["RUNBOOK.md", "README.md", "../README.md"];
 
 #[tokio::test]
@@ -20,9 +17,6 @@ async fn every_command_of_the_guides_is_one_that_the_binaries_take() {
     let mut tried = 0;
     for guide in GUIDES {
         for (binary, arguments) in commands(&text(guide)) {
-            if arguments.first().is_some_and(|first| NOT_YET.contains(&first.as_str())) {
-                continue;
-            }
             // What stands before --help is read, and refused where it is wrong.
             let process = Process::binary(&binary).args(arguments.iter().map(String::as_str)).args(["--help"]).start();
             assert_eq!(process.wait(seconds(20)).await, 0, "{guide}: {binary} {arguments:?}: {}", process.stderr());

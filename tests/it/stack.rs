@@ -35,6 +35,8 @@ pub fn worker(binary: &str, broker: &Broker, prefix: &Prefix, simulator: &Simula
         .env("GENFLEET_REQUESTS_PER_MINUTE", &UNLIMITED.to_string())
         // Shared by how many there may be.
         .env("GENFLEET_CLIENT_REQUESTS_PER_MINUTE", &(100 * UNLIMITED).to_string())
+        // Reads show what was written before, unless a test says otherwise.
+        .env("GENFLEET_TAKEOVER_WAIT", "0s")
 }
 
 pub fn purge_job(id: &str, paths: &[&str]) -> String {

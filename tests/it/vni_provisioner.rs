@@ -106,9 +106,10 @@ fn job_of(request: &RecordedRequest) -> Option<usize> {
     table.or(name)?.parse().ok()
 }
 
-/// What one process asked for one job with no other job of the organisation in between.
+/// What one process asked for one job with nothing for the organisation in between.
 #[derive(Debug)]
 struct Turn {
+    process: String,
     job: usize,
     asked: Vec<&'static str>,
 }
@@ -128,24 +129,78 @@ fn asked(request: &RecordedRequest) -> &'static str {
     }
 }
 
-/// In one process, a job is worked to its end before another of its organisation is begun; only the end of the process
+/// In the whole fleet, a job is worked to its end before another of its organisation is begun; only the end of a process
 /// breaks one off. A job may come twice, where a process died between its publication and its acknowledgement: then
 /// it is worked twice, one whole turn after the other.
 fn assert_one_job_of_an_organisation_at_a_time(requests: &[RecordedRequest]) {
-    let mut turns: BTreeMap<(String, usize), Vec<Turn>> = BTreeMap::new();
+    let mut turns: BTreeMap<usize, Vec<Turn>> = BTreeMap::new();
     for (request, job) in requests.iter().filter_map(|request| Some((request, job_of(request)?))) {
         let process = request.token.clone().unwrap();
-        let turns = turns.entry((process, job % ORGANISATIONS)).or_default();
-        if turns.last().is_none_or(|turn| turn.job != job) {
-            turns.push(Turn { job, asked: Vec::new() });
+        let turns = turns.entry(job % ORGANISATIONS).or_default();
+        if turns.last().is_none_or(|turn| turn.job != job || turn.process != process) {
+            turns.push(Turn { process, job, asked: Vec::new() });
         }
         turns.last_mut().unwrap().asked.push(asked(request));
     }
-    for ((process, organisation), turns) in turns {
-        let (_, before_the_last) = turns.split_last().unwrap();
-        let is_whole = before_the_last.iter().all(Turn::is_whole);
-        assert!(is_whole, "process {process}, organisation {organisation}: {turns:#?}");
+    for (organisation, turns) in turns {
+        let is_well = |pair: &[Turn]| pair[0].is_whole() || pair[0].process != pair[1].process;
+        assert!(turns.windows(2).all(is_well), "organisation {organisation}: {turns:#?}");
     }
+    assert_one_process_at_a_time(requests);
+}
+
+/// Whoever has taken over is not followed by one that worked before.
+fn assert_one_process_at_a_time(requests: &[RecordedRequest]) {
+    let of_jobs = requests.iter().filter(|request| job_of(request).is_some() || request.path == CONNECTIONS);
+    let mut processes: Vec<&str> = of_jobs.filter_map(|request| request.token.as_deref()).collect();
+    processes.dedup();
+    let different: BTreeSet<_> = processes.iter().collect();
+    assert_eq!(different.len(), processes.len(), "a process went on after another had taken over: {processes:?}");
+}
+
+/// Requests that change something, of the process that sent the first request.
+fn changes_of_the_first(simulator: &Simulator) -> usize {
+    let requests = simulator.requests();
+    let first = requests.iter().find_map(|request| request.token.clone());
+    requests.iter().filter(|one| one.method != "GET" && one.token.is_some() && one.token == first).count()
+}
+
+/// It was suspended, not killed: it goes on where it stood, and does not know yet that its session is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_was_suspended_while_another_took_over_changes_nothing_any_more() {
+    const AT_ONCE: usize = 8;
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let slow = format!("latency=1s,method=GET,path={CONNECTIONS}");
+    simulator.set_faults(vec![slow.parse().unwrap()]);
+    let port = gateway();
+    let launch = || worker("vni-provisioner", broker, &prefix, &simulator).args(["--gateway-allow", "127.0.0.0/8"]);
+    // The broker takes a connection for dead that is silent for two heartbeats.
+    let impatient = format!("{}?heartbeat=2", broker.url());
+    let first = launch().env("GENFLEET_QUEUE_URL", &impatient).start();
+    first.wait_ready(seconds(30)).await;
+    let second = launch().start();
+    second.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    let jobs = (0..AT_ONCE).map(|n| (job(n, port, &json!({})), json_properties()));
+    amqp.publish_jobs(&prefix, "vni.provision", jobs).await;
+    // The second look of each is what its creation follows at once.
+    let looks = || simulator.requests().iter().filter(|one| one.path == CONNECTIONS && one.method == "GET").count();
+    eventually(seconds(30), "all look a second time", async || looks() >= 2 * AT_ONCE).await;
+    first.signal("STOP");
+    let before = changes_of_the_first(&simulator);
+    let took_over = || second.stderr().contains("holds the lock of this kind");
+    eventually(seconds(60), "the other takes over", async || took_over()).await;
+    first.signal("CONT");
+    let stands_by = || first.stderr().contains("standing by");
+    eventually(seconds(60), "the first finds that it lost the lock", async || stands_by()).await;
+
+    let by_job = outcomes(&mut events, AT_ONCE, seconds(60)).await;
+    assert_all_succeeded(&by_job);
+    assert_eq!(changes_of_the_first(&simulator), before, "it sent no change after it was suspended");
+    assert_eq!(simulator.state()["network"]["created"], json!(AT_ONCE));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,8 +32,8 @@ impl JobHandler for Poisoned {
         Ok(Self { purger: Purger::new(options, services)? })
     }
 
-    fn validate(payload: &Self::Payload) -> Vec<Violation> {
-        Purger::validate(payload)
+    fn validate(payload: &Self::Payload, options: &Self::Options) -> Vec<Violation> {
+        Purger::validate(payload, options)
     }
 
     async fn handle(

@@ -21,7 +21,8 @@ pub const SCOPES: &[&str] = &["webchat:write", "routing:write", "webhooks:write"
 pub const READ_LAG: Duration = Duration::from_secs(15);
 
 const QUEUE: &str = "/api/v2/routing/queues/{queueId}";
-const CHANNELS: &str = "/api/v2/purecloudv2/webchat";
+/// Where channels are made and listed.
+pub const CHANNELS: &str = "/api/v2/purecloudv2/webchat";
 const CHANNEL: &str = "/api/v2/purecloudv2/webchat/{channelId}";
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 

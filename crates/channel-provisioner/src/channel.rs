@@ -1,5 +1,7 @@
 //! The channel that a job asks for: what is sent, and what is told of it.
 
+use std::collections::BTreeSet;
+
 use genfleet_core::{
     hash,
     job::{JobId, derived_id},
@@ -17,8 +19,11 @@ use crate::{
 
 /// Sessions of a channel whose job names no number, where so many are allowed.
 const DEFAULT_SESSIONS: u32 = 150;
-/// Compared with a channel that was there; what is nested the platform may have filled up.
-const COMPARED: [&str; 5] = ["name", "queueId", "routingEmail", "maxConcurrentSessions", "enabled"];
+/// Compared with a channel that was there, where it shows them. Further members the platform may have filled up.
+const COMPARED: [&str; 5] = ["/name", "/queueId", "/routingEmail", "/maxConcurrentSessions", "/enabled"];
+/// The same of its protection.
+const PROTECTION: [&str; 4] =
+    ["/security/cspHeaders", "/security/xssPrevention", "/security/sanitizeHtml", "/security/allowedDomains"];
 
 /// The channel of one job: the same for every delivery of it.
 #[derive(Clone, Debug)]
@@ -49,17 +54,18 @@ pub struct Report {
     pub adopted: bool,
     /// What somebody should know about it.
     pub warnings: Vec<String>,
-    /// SHA-256 over the canonical JSON of what was sent.
+    /// SHA-256 over the canonical JSON of what was sent; of an adopted channel, of what this job sends for it: where that
+    /// is not what is there, a warning says in what it differs.
     pub compliance_hash: String,
 }
 
 /// What protects the page that the channel is embedded in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecurityProfile {
-    /// Always: there is a policy in every channel.
+    /// Whether there is a policy: always, but in an adopted channel that shows none.
     pub csp_enforced: bool,
-    /// Always.
+    /// Always, but in an adopted channel that shows otherwise.
     pub xss_prevention: bool,
     /// Where the channel may be embedded.
     pub domains: Vec<String>,
@@ -104,31 +110,67 @@ impl Channel {
         self.report(answer.status, false)
     }
 
-    /// What is told of it where it was there already.
+    /// What is told of it where it was there already: what it shows, and else what was sent for it.
     pub fn adopted(mut self, answer: &Answer) -> Report {
-        let differs = |member: &&str| answer.channel.get(*member).is_some_and(|found| *found != self.body[*member]);
-        let different: Vec<&str> = COMPARED.into_iter().filter(differs).collect();
-        if !different.is_empty() {
-            let different = different.join(", ");
-            self.warnings.push(format!("the channel that was there differs from what this job asks for: {different}"));
+        let found = Value::Object(answer.channel.clone());
+        let compared = COMPARED.into_iter().chain(PROTECTION);
+        let differing: Vec<&str> = compared.filter(|member| self.differs(&found, member)).collect();
+        self.warnings.extend(differing.into_iter().map(|member| {
+            let member = member.trim_start_matches('/').replace('/', ".");
+            format!("the channel that was there differs from what this job asks for: {member}")
+        }));
+        let told = self.report(answer.status, true);
+        let shown = |member: &str, else_told: String| {
+            found.get(member).and_then(Value::as_str).map_or(else_told, str::to_owned)
+        };
+        Report {
+            name: shown("name", told.name),
+            queue_id: shown("queueId", told.queue_id),
+            security_profile: told.security_profile.shown_by(&found["security"]),
+            ..told
         }
-        self.report(answer.status, true)
+    }
+
+    fn differs(&self, found: &Value, member: &str) -> bool {
+        let Some(found) = found.pointer(member) else { return false };
+        match (found, self.body.pointer(member)) {
+            (Value::Array(found), Some(Value::Array(sent))) => as_set(found) != as_set(sent),
+            (found, sent) => Some(found) != sent,
+        }
     }
 
     fn report(self, status: u16, adopted: bool) -> Report {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let domains = self.body["security"]["allowedDomains"].as_array().into_iter().flatten().map(text).collect();
         Report {
             channel_id: self.id.to_string(),
             name: text(&self.body["name"]),
             queue_id: self.queue_id().to_owned(),
             status,
-            security_profile: SecurityProfile { csp_enforced: true, xss_prevention: true, domains },
+            security_profile: SecurityProfile::default().shown_by(&self.body["security"]),
             adopted,
             compliance_hash: hash::sha256(hash::canonical(&self.body)),
             warnings: self.warnings,
         }
     }
+}
+
+impl SecurityProfile {
+    /// With what `security` says of it.
+    fn shown_by(self, security: &Value) -> Self {
+        let list = |member: &str| security.get(member).and_then(Value::as_array);
+        let texts = |all: &Vec<Value>| all.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        Self {
+            csp_enforced: list("cspHeaders").map_or(self.csp_enforced, |headers| !headers.is_empty()),
+            xss_prevention: security.get("xssPrevention").and_then(Value::as_bool).unwrap_or(self.xss_prevention),
+            domains: list("allowedDomains").map_or(self.domains, texts),
+        }
+    }
+}
+
+/// Their order says nothing.
+fn as_set(list: &[Value]) -> BTreeSet<String> {
+    let text = |one: &Value| one.as_str().map_or_else(|| one.to_string(), str::to_owned);
+    list.iter().map(text).map(|text| domain::normalise(&text).unwrap_or(text)).collect()
 }
 
 /// `security` as it is sent, and what to warn of.
@@ -255,6 +297,35 @@ mod tests {
         found["security"]["version"] = json!(3);
         let report = channel.adopted(&Answer { status: 200, channel: object(&found) });
         assert!(report.warnings[0].ends_with(": queueId"), "{:?}", report.warnings);
+        assert_eq!((report.queue_id.as_str(), report.warnings.len()), ("another", 1));
+    }
+
+    #[test]
+    fn an_adopted_channel_is_told_with_the_protection_that_it_has() {
+        let mut payload = least();
+        payload["security"]["allowedDomains"] = json!(["a.example", "b.example"]);
+        let channel = channel(&payload);
+        let adopted = |security: &Value| {
+            let mut found = channel.body.clone();
+            found["security"] = security.clone();
+            channel.clone().adopted(&Answer { status: 200, channel: object(&found) })
+        };
+        let differing = json!({"cspHeaders": [], "xssPrevention": false, "sanitizeHtml": false,
+            "allowedDomains": ["https://other.example"]});
+        let report = adopted(&differing);
+        let profile = serde_json::to_value(&report.security_profile).unwrap();
+        let domains = json!(["https://other.example"]);
+        assert_eq!(profile, json!({"cspEnforced": false, "xssPrevention": false, "domains": domains}));
+        let members: Vec<_> = report.warnings.iter().map(|told| told.rsplit(": ").next().unwrap()).collect();
+        let expected = ["cspHeaders", "xssPrevention", "sanitizeHtml", "allowedDomains"];
+        assert_eq!(members, expected.map(|member| format!("security.{member}")));
+
+        let ours = adopted(&json!({"allowedDomains": ["https://b.example", "https://a.example"], "more": 1}));
+        assert!(ours.warnings.is_empty(), "order, and what is not shown, is no difference: {:?}", ours.warnings);
+        assert_eq!(ours.security_profile.domains, ["https://b.example", "https://a.example"]);
+        let silent = adopted(&Value::Null);
+        assert_eq!(silent.security_profile.domains, ["https://a.example", "https://b.example"], "as it was sent");
+        assert!(silent.security_profile.csp_enforced && silent.security_profile.xss_prevention);
     }
 
     #[test]

@@ -7,7 +7,12 @@ use serde_json::{Map, Value, json};
 mod hosts;
 mod policy;
 
-const UNSTATED: [Unstated; 7] = [
+const UNSTATED: [Unstated; 8] = [
+    Unstated {
+        at: "/payload/maxConcurrentSessions",
+        rule: "maxConcurrentSessions is at most what the worker's --max-concurrent-sessions says, 500 by default.",
+        told: "must be at most",
+    },
     Unstated {
         at: "/payload/routingEmail",
         rule: "The domain of routingEmail is a valid host name, after IDNA where it is not ASCII.",

@@ -5,6 +5,7 @@
 //! and [`email`], the channel itself in [`channel`], the remote calls in [`api`], the last licence in [`licence`].
 
 use genfleet_core::{
+    audit::record::Detail,
     contract::Terms,
     error::{ErrorClass, JobError},
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
@@ -78,8 +79,10 @@ impl JobHandler for ChannelProvisioner {
         Ok(Self { max_concurrent_sessions, licences: Licences::new(license_limit) })
     }
 
-    fn validate(payload: &Payload) -> Vec<Violation> {
-        payload.violations()
+    fn validate(payload: &Payload, options: &ChannelOptions) -> Vec<Violation> {
+        let mut violations = payload.violations();
+        violations.extend(payload.over(options.max_concurrent_sessions));
+        violations
     }
 
     fn terms() -> Terms {
@@ -87,10 +90,6 @@ impl JobHandler for ChannelProvisioner {
     }
 
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Progress<Self>, JobError> {
-        let over = payload.over(self.max_concurrent_sessions);
-        if !over.is_empty() {
-            return Err(JobError::invalid(over));
-        }
         let channel = Channel::of(&job.id, payload, self.max_concurrent_sessions);
         // Who comes again after an error has not just waited.
         let forgotten = |error: JobError| error.with_state(json!(State::default()));
@@ -107,11 +106,14 @@ impl ChannelProvisioner {
             return Err(JobError { status: Some(404), ..JobError::permanent("queue_not_found", told) });
         }
         if let Some(found) = api.find(channel.id).await? {
+            if job.begun || job.returns > 0 {
+                found_made(job, &channel);
+            }
             return Ok(Progress::Done(channel.adopted(&found)));
         }
         let taken = self.licences.take(job, &channel).await?;
         match taken.ordered {
-            Some(ordered) => ordered_channel(api, warned(channel, taken.count), ordered).await.map(Progress::Done),
+            Some(ordered) => ordered_channel(job, warned(channel, taken.count), ordered).await.map(Progress::Done),
             None if may_be_there(job, state) => {
                 Ok(Progress::Begun { state: State { waited: true }, again_in: READ_LAG })
             }
@@ -134,6 +136,11 @@ fn may_be_there(job: &JobContext, state: &State) -> bool {
     !is_first_life && !has_just_waited
 }
 
+/// Its id is this job's alone: what made it was an order of this job, whose answer an earlier life or the network lost.
+fn found_made(job: &JobContext, channel: &Channel) {
+    job.found(&Detail::default().with("channelId", channel.id.to_string()).with("endpoint", api::CHANNELS));
+}
+
 fn warned(mut channel: Channel, count: Count) -> Channel {
     if let Count::NotListed(status) = count {
         let told = format!("licences were not counted: the platform answers {status} to the list of channels");
@@ -143,15 +150,18 @@ fn warned(mut channel: Channel, count: Count) -> Channel {
 }
 
 /// What came of an order: the channel as it was made, or as it is found there.
-async fn ordered_channel(api: GenesysChannels<'_>, channel: Channel, ordered: Ordered) -> Result<Report, JobError> {
+async fn ordered_channel(job: &JobContext, channel: Channel, ordered: Ordered) -> Result<Report, JobError> {
     let error = match ordered {
         Ordered::Made(answer) => return Ok(channel.made(&answer)),
         Ordered::Refused(error) => return Err(error),
         Ordered::Taken(error) => error,
         Ordered::Lost(error) => JobError { class: ErrorClass::Transient, ..error },
     };
-    match api.find_until(channel.id, Instant::now() + READ_LAG).await? {
-        Some(found) => Ok(channel.adopted(&found)),
+    match GenesysChannels::new(job).find_until(channel.id, Instant::now() + READ_LAG).await? {
+        Some(found) => {
+            found_made(job, &channel);
+            Ok(channel.adopted(&found))
+        }
         None => Err(error),
     }
 }

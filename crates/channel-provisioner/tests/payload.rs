@@ -1,12 +1,14 @@
 //! Every rule of a payload, as a job brings it: through the schema and the worker's own rules, each with its pointer.
 #![allow(clippy::unwrap_used, reason = "a test's helpers panic like the test itself")]
 
-use genfleet_channel_provisioner::ChannelProvisioner;
+use genfleet_channel_provisioner::{ChannelOptions, ChannelProvisioner};
 use genfleet_core::{
     job::{Kind, schema::JobSchema},
     worker::validate,
 };
 use serde_json::{Value, json};
+
+const OPTIONS: ChannelOptions = ChannelOptions { max_concurrent_sessions: 500, license_limit: 10 };
 
 fn good() -> Value {
     json!({
@@ -41,7 +43,7 @@ fn with(place: &str, value: Option<Value>) -> Value {
 fn violations(payload: &Value) -> Vec<(String, String)> {
     let schema = JobSchema::new::<genfleet_channel_provisioner::payload::Payload>(Kind::ChannelProvision);
     let body = json!({"id": "job-1", "payload": payload}).to_string();
-    match validate::job::<ChannelProvisioner>(&schema, body.as_bytes(), None, None) {
+    match validate::job::<ChannelProvisioner>(&schema, &OPTIONS, body.as_bytes(), None, None) {
         Ok(_) => Vec::new(),
         Err(rejection) => rejection.violations.into_iter().map(|one| (one.pointer, one.message)).collect(),
     }
@@ -97,6 +99,7 @@ fn each_broken_rule_is_told_at_its_place() {
         ("routingEmail", Some(json!("Chat <chat@example.com>")), "routingEmail"),
         ("routingEmail", Some(json!("chat@exa mple.com")), "routingEmail"),
         ("maxConcurrentSessions", Some(json!(0)), "maxConcurrentSessions"),
+        ("maxConcurrentSessions", Some(json!(501)), "maxConcurrentSessions"),
         ("maxConcurrentSessions", Some(json!(-1)), "maxConcurrentSessions"),
         ("maxConcurrentSessions", Some(json!(1.5)), "maxConcurrentSessions"),
         ("maxConcurrentSessions", Some(json!("150")), "maxConcurrentSessions"),
@@ -144,7 +147,7 @@ fn everything_that_is_wrong_is_told_at_once() {
     let payload = json!({
         "name": "",
         "routingEmail": "nobody",
-        "maxConcurrentSessions": 0,
+        "maxConcurrentSessions": 501,
         "colour": "red",
         "security": {
             "cspHeaders": ["script-src 'self", "script-src https:", 7],

@@ -11,7 +11,7 @@ use genfleet_simulator::FaultRule;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::rig::{CHANNELS, QUEUE, Rig, payload};
+use crate::rig::{CHANNELS, QUEUE, Rig};
 
 fn fault(rule: &str) -> Vec<FaultRule> {
     vec![rule.parse().unwrap()]
@@ -177,15 +177,35 @@ async fn a_platform_that_lists_no_channels_is_a_warning() {
     }
 }
 
+/// Another process made the last channel and gave up the lock.
 #[tokio::test(flavor = "multi_thread")]
-async fn more_sessions_than_the_worker_allows_are_a_violation() {
+async fn after_a_takeover_a_count_that_may_miss_some_is_not_believed() {
+    let rig = Rig::start(1).await;
+    rig.set(&json!({"readLagMs": 1200}));
+    rig.provisioned("job-1").await;
+    let rig = rig.died();
+    let mut job = rig.job("job-2");
+    job.unseen_until = Some(Instant::now() + Duration::from_millis(1500));
+    let error = rig.run(&job, State::default()).await.unwrap_err();
+    assert_eq!((error.code, rig.channels().len()), ("license_limit_reached", 1));
+    let counts = rig.simulator.requests().iter().filter(|one| one.method == "GET" && one.path == CHANNELS).count();
+    rig.run(&job, State::default()).await.unwrap_err();
+    let later = rig.simulator.requests().iter().filter(|one| one.method == "GET" && one.path == CHANNELS).count();
+    assert_eq!(later, counts + 1, "what is too much needs no second count");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_stopped_while_it_waits_to_count_again_orders_nothing() {
     let rig = Rig::start(10).await;
-    let mut payload = payload();
-    payload.max_concurrent_sessions = Some(501);
-    let error = rig.run_with(&rig.job("job-1"), payload, State::default()).await.unwrap_err();
-    assert_eq!((error.class, error.code), (ErrorClass::Permanent, "invalid_job"));
-    assert_eq!(error.violations[0].pointer, "/payload/maxConcurrentSessions");
-    assert!(rig.simulator.requests().is_empty());
+    let mut job = rig.job("job-1");
+    job.unseen_until = Some(Instant::now() + Duration::from_secs(3600));
+    let stop = job.stop.clone();
+    let stopped = async {
+        rig.until(|rig| rig.simulator.requests().iter().any(|one| one.path == CHANNELS)).await;
+        stop.cancel();
+    };
+    let (ended, ()) = tokio::join!(rig.run(&job, State::default()), stopped);
+    assert_eq!((ended.unwrap_err().class, rig.posts().len()), (ErrorClass::Interrupted, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

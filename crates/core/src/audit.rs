@@ -58,6 +58,8 @@ pub(crate) mod tests;
 pub mod verify;
 pub mod writer;
 
+/// The result of an effect that was found, and whose intent an earlier life of the job wrote.
+const FOUND: &str = "found";
 /// How long a process that stops waits for its last facts.
 const CLOSING: Duration = Duration::from_secs(5);
 
@@ -171,6 +173,13 @@ impl Audit {
         let stamp = self.shared.book().append(about, Fact::Outcome, detail, time);
         self.shared.work.notify_one();
         stamp
+    }
+
+    /// Writes down that what an earlier life of `job` was about to change is found changed.
+    pub(crate) fn found(&self, kind: Kind, job: &JobId, detail: &Detail) {
+        let subjects = self.shared.book().subjects(kind, std::slice::from_ref(job));
+        let told = |subject| (subject, detail.clone().with("result", FOUND));
+        self.append(subjects.into_iter().map(told), Fact::Effect);
     }
 
     fn append(&self, facts: impl Iterator<Item = (Arc<Subject>, Detail)>, fact: Fact) -> Vec<(Arc<Subject>, u64)> {

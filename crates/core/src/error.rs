@@ -19,6 +19,8 @@ pub enum ErrorClass {
     Held {
         /// Not before this.
         until: Timestamp,
+        /// And at most so much later, by chance: of many that wait for the same not all come back in one instant.
+        spread: Duration,
     },
     /// Our credentials are bad: a matter of the process, not of the job. Burns no attempt.
     Credentials,
@@ -27,6 +29,9 @@ pub enum ErrorClass {
     /// Will not go better: the job fails.
     Permanent,
 }
+
+/// The `spread` of [`ErrorClass::Held`] where the API or a brake holds many.
+pub const HELD_SPREAD: Duration = Duration::from_secs(2);
 
 impl ErrorClass {
     /// The metric label.

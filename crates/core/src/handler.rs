@@ -14,7 +14,8 @@ use std::{
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::OwnedSemaphorePermit;
+use serde_json::{Map, Value};
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -29,6 +30,7 @@ use crate::{
     },
     job::{DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation},
     options::ConfigError,
+    queue::tenure::Tenure,
     retry::RetryPolicy,
     trace::TraceContext,
     worker::tasks::Tasks,
@@ -68,8 +70,9 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
     /// The handler, with whatever it starts in the background.
     fn new(options: Self::Options, services: &Services) -> Result<Self, ConfigError>;
 
-    /// What the schema cannot say. Pure: no I/O, no clock. Pointers start at `/payload`.
-    fn validate(payload: &Self::Payload) -> Vec<Violation>;
+    /// What the schema cannot say. Pure: no I/O, no clock. Pointers start at `/payload`. `options` are the worker's, or
+    /// what the tool was told of them.
+    fn validate(payload: &Self::Payload, options: &Self::Options) -> Vec<Violation>;
 
     /// How its jobs wait between attempts; `general` is what the settings say for all kinds.
     fn retries(&self, general: RetryPolicy) -> RetryPolicy {
@@ -135,6 +138,9 @@ pub struct JobContext {
     pub begun: bool,
     /// How often this very message came back unsettled: above 0, a life that ended early may have sent requests.
     pub returns: u32,
+    /// Of a kind that one process at a time works, where this process took over a moment ago: until then what another
+    /// one changed before may be missing in what is read. What must not be made twice waits for it.
+    pub unseen_until: Option<Instant>,
     /// When the job was first handed to a handler.
     pub started_at: Timestamp,
     /// Where in a trace it is, carried on to the API.
@@ -147,6 +153,15 @@ pub struct JobContext {
     pub(crate) requests: AtomicU64,
     pub(crate) turns: Mutex<Vec<OwnedSemaphorePermit>>,
     pub(crate) shared: Mutex<Vec<TraceContext>>,
+    pub(crate) tenure: Option<Tenure>,
+    pub(crate) reached: Mutex<Reached>,
+}
+
+/// How far an attempt came, should its handler not come to an end: panic, or be given up.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reached {
+    pub(crate) state: Option<Value>,
+    pub(crate) details: Map<String, Value>,
 }
 
 impl JobContext {
@@ -160,6 +175,7 @@ impl JobContext {
             generation: 0,
             begun: false,
             returns: 0,
+            unseen_until: None,
             started_at: services.clock.now(),
             trace: None,
             stop: CancellationToken::new(),
@@ -168,6 +184,8 @@ impl JobContext {
             requests: 0.into(),
             turns: Mutex::default(),
             shared: Mutex::default(),
+            tenure: None,
+            reached: Mutex::default(),
         }
     }
 
@@ -178,6 +196,7 @@ impl JobContext {
             jobs: std::slice::from_ref(&self.id),
             traces: self.trace.as_slice(),
             stop: &self.stop,
+            tenure: self.tenure.as_ref(),
         };
         let result = self.genesys.send(request, &caller).await;
         self.count_requests(match &result {
@@ -194,6 +213,19 @@ impl JobContext {
         let jobs = std::slice::from_ref(&self.id);
         let intended = self.genesys.audit().intend(self.kind, jobs, detail, &self.stop).await;
         intended.map_err(|Unwritten| JobError::interrupted())
+    }
+
+    /// Writes down that something an earlier life of this job was about to change is found changed: nothing is sent for
+    /// it any more. `detail` says what, without payloads and secrets.
+    pub fn found(&self, detail: &Detail) {
+        self.genesys.audit().found(self.kind, &self.id, detail);
+    }
+
+    /// Says how far this attempt came, in case it comes to no end (it panics, or is given up): the next one goes on from
+    /// `state`, and if there is none, `details` go into the event's `error`.
+    pub fn reached(&self, state: &impl Serialize, details: Map<String, Value>) {
+        let state = serde_json::to_value(state).ok();
+        *self.reached.lock().unwrap_or_else(PoisonError::into_inner) = Reached { state, details };
     }
 
     /// Whether the job fails for good if this attempt fails: the time to take back what must not stay.

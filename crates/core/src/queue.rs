@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use self::tenure::Tenure;
 use crate::{job::Kind, trace::span::Span};
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod conformance;
 pub mod rabbit;
 pub mod shelf;
 pub mod sqlite;
+pub mod tenure;
 pub mod topology;
 
 /// Header values this product sets; anything else a producer sends is not ours to keep.
@@ -213,6 +215,14 @@ impl Settler {
         match self {
             Self::Rabbit(settler) => settler.lost().await,
             Self::Sqlite(_) => std::future::pending().await,
+        }
+    }
+
+    /// Of a kind that one process at a time works: since when this is the one.
+    pub fn tenure(&self) -> Option<Tenure> {
+        match self {
+            Self::Rabbit(settler) => settler.tenure(),
+            Self::Sqlite(settler) => Some(settler.tenure()),
         }
     }
 

@@ -49,8 +49,7 @@ pub struct Webhooks {
 struct Delivering {
     secrets: Secrets,
     post: Post,
-    concurrency: usize,
-    retry_scale: f64,
+    options: WebhookOptions,
 }
 
 impl Delivering {
@@ -58,8 +57,7 @@ impl Delivering {
         Ok(Self {
             secrets,
             post: Post::new(allowed.clone(), options.webhook_ca_file.as_deref())?,
-            concurrency: options.webhook_concurrency,
-            retry_scale: options.webhook_retry_scale,
+            options: options.clone(),
         })
     }
 }
@@ -109,15 +107,15 @@ impl Webhooks {
         Some(Deliverer {
             secrets: delivering.secrets,
             post: delivering.post,
-            hosts: Hosts::new(delivering.concurrency, delivering.retry_scale),
-            retry_scale: delivering.retry_scale,
+            hosts: Hosts::new(delivering.options.webhook_concurrency, delivering.options.webhook_retry_scale),
+            retry_scale: delivering.options.webhook_retry_scale,
             clock: clock.clone(),
         })
     }
 
-    /// Deliveries under way at once; 0 where this process makes none.
-    pub fn concurrency(&self) -> usize {
-        self.delivering.as_ref().map_or(0, |delivering| delivering.concurrency)
+    /// The settings of that.
+    pub fn delivering(&self) -> Option<&WebhookOptions> {
+        self.delivering.as_ref().map(|delivering| &delivering.options)
     }
 }
 

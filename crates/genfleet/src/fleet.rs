@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{ArgMatches, Args, Command, FromArgMatches, builder::Resettable};
 use genfleet_channel_provisioner::ChannelProvisioner;
 use genfleet_core::{
     contract::KindContract,
@@ -61,6 +61,36 @@ pub fn default_concurrency(kind: Kind) -> usize {
     defaults.into_iter().find(|(each, _)| *each == kind).map_or(0, |(_, defaults)| defaults.concurrency)
 }
 
+impl HandlerOptions {
+    /// As they are where nobody sets anything, nor does the environment.
+    fn unset() -> Result<Self, clap::Error> {
+        let command = Self::augment_args(Command::new("unset").no_binary_name(true));
+        let command = command.mut_args(|argument| argument.env(Resettable::Reset));
+        let matches: ArgMatches = command.try_get_matches_from([""; 0])?;
+        Self::from_arg_matches(&matches)
+    }
+}
+
+/// What the workers are told that a check of their jobs has to know.
+#[derive(Clone, Debug, Args)]
+pub struct CheckOptions {
+    /// What the workers' --webhook-allow says: only those may be named with http
+    #[arg(long, env = "GENFLEET_WEBHOOK_ALLOW", value_name = "HOST|CIDR,…", value_delimiter = ',')]
+    pub webhook_allow: Vec<Allowed>,
+
+    /// What the workers' --max-concurrent-sessions says: a channel may ask for no more
+    #[arg(long, env = "GENFLEET_MAX_CONCURRENT_SESSIONS", value_name = "N", default_value_t = 500)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_concurrent_sessions: u32,
+}
+
+/// As workers are that are told nothing.
+impl Default for CheckOptions {
+    fn default() -> Self {
+        Self { webhook_allow: Vec::new(), max_concurrent_sessions: 500 }
+    }
+}
+
 /// The OAuth scopes that `kinds` need.
 pub fn scopes(kinds: &[Kind]) -> Vec<(Kind, &'static [&'static str])> {
     let all: [(Kind, &'static [&'static str]); 5] = [
@@ -91,13 +121,17 @@ fn work_one<H: JobHandler>(runtime: &Runtime, options: H::Options, kinds: &[Kind
 #[derive(Debug, Clone)]
 pub struct Checker {
     schemas: Arc<[JobSchema]>,
+    options: HandlerOptions,
 }
 
 impl Checker {
-    /// Compiles the schemas. `allowed` is what the workers' `--webhook-allow` says.
-    pub fn new(allowed: &[Allowed]) -> Self {
-        let webhooks = &Rules::new(Signing::Elsewhere, AllowList::new(allowed));
-        Self {
+    /// Compiles the schemas, for workers of which `told` is so and all else as by default.
+    pub fn new(told: &CheckOptions) -> anyhow::Result<Self> {
+        let webhooks = &Rules::new(Signing::Elsewhere, AllowList::new(&told.webhook_allow));
+        let mut options = HandlerOptions::unset()?;
+        options.channel_provisioner.max_concurrent_sessions = told.max_concurrent_sessions;
+        Ok(Self {
+            options,
             schemas: Arc::new([
                 schema::<Purger>(webhooks),
                 schema::<StreamConfigurator>(webhooks),
@@ -105,18 +139,23 @@ impl Checker {
                 schema::<VniProvisioner>(webhooks),
                 schema::<ScanMonitor>(webhooks),
             ]),
-        }
+        })
     }
 
     /// The job in `body`; `None` where this build has no worker for `kind`.
     pub fn check(&self, kind: Kind, body: &[u8], message_id: Option<&str>) -> Option<Result<Job, Box<Rejection>>> {
+        let options = &self.options;
         let schema = self.schemas.iter().find(|schema| schema.kind() == kind)?;
         Some(match kind {
-            Kind::CdnPurge => checked::<Purger>(schema, body, message_id),
-            Kind::StreamConfigure => checked::<StreamConfigurator>(schema, body, message_id),
-            Kind::ChannelProvision => checked::<ChannelProvisioner>(schema, body, message_id),
-            Kind::VniProvision => checked::<VniProvisioner>(schema, body, message_id),
-            Kind::FileScan => checked::<ScanMonitor>(schema, body, message_id),
+            Kind::CdnPurge => checked::<Purger>(schema, &options.purger, body, message_id),
+            Kind::StreamConfigure => {
+                checked::<StreamConfigurator>(schema, &options.stream_configurator, body, message_id)
+            }
+            Kind::ChannelProvision => {
+                checked::<ChannelProvisioner>(schema, &options.channel_provisioner, body, message_id)
+            }
+            Kind::VniProvision => checked::<VniProvisioner>(schema, &options.vni_provisioner, body, message_id),
+            Kind::FileScan => checked::<ScanMonitor>(schema, &options.scan_monitor, body, message_id),
             Kind::WebhookDeliver => return None,
         })
     }
@@ -137,6 +176,30 @@ fn schema<H: JobHandler>(webhooks: &Rules) -> JobSchema {
     JobSchema::new::<H::Payload>(H::KIND).with_webhooks(webhooks.clone())
 }
 
-fn checked<H: JobHandler>(schema: &JobSchema, body: &[u8], message_id: Option<&str>) -> Result<Job, Box<Rejection>> {
-    validate::job::<H>(schema, body, message_id, None).map(|(job, _)| job)
+fn checked<H: JobHandler>(
+    schema: &JobSchema,
+    options: &H::Options,
+    body: &[u8],
+    message_id: Option<&str>,
+) -> Result<Job, Box<Rejection>> {
+    validate::job::<H>(schema, options, body, message_id, None).map(|(job, _)| job)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pointers(max_concurrent_sessions: u32) -> Vec<String> {
+        let checker = Checker::new(&CheckOptions { webhook_allow: Vec::new(), max_concurrent_sessions }).unwrap();
+        let job = br#"{"id": "c", "payload": {"queueId": "sales", "routingEmail": "a@b.example",
+            "maxConcurrentSessions": 501, "security": {"allowedDomains": ["b.example"]}}}"#;
+        let rejection = checker.check(Kind::ChannelProvision, job, None).unwrap().unwrap_err();
+        rejection.violations.into_iter().map(|one| one.pointer).collect()
+    }
+
+    #[test]
+    fn what_a_setting_of_the_worker_forbids_is_told_with_all_else() {
+        assert_eq!(pointers(500), ["/payload/queueId", "/payload/maxConcurrentSessions"]);
+        assert_eq!(pointers(501), ["/payload/queueId"]);
+    }
 }

@@ -4,7 +4,7 @@
 use std::{future::Future, sync::Arc};
 
 use genfleet_core::{
-    error::{ErrorClass, JobError},
+    error::{ErrorClass, HELD_SPREAD, JobError},
     genesys::{
         client::{Forbidden, GenesysClient},
         error::ApiError,
@@ -110,7 +110,7 @@ impl GenesysCdn {
 
 impl Aboard {
     fn caller(&self) -> Caller<'_> {
-        Caller { kind: Kind::CdnPurge, jobs: &self.jobs, traces: &self.traces, stop: &self.stop }
+        Caller { kind: Kind::CdnPurge, jobs: &self.jobs, traces: &self.traces, stop: &self.stop, tenure: None }
     }
 }
 
@@ -137,7 +137,9 @@ impl Cdn for GenesysCdn {
     fn forbidden(&self, error: &JobError, job: &JobId) -> JobError {
         match self.client.judge_forbidden(Kind::CdnPurge, ENDPOINT, job) {
             Forbidden::Fails => error.clone(),
-            Forbidden::Waits { until } => JobError { class: ErrorClass::Held { until }, ..error.clone() },
+            Forbidden::Waits { until } => {
+                JobError { class: ErrorClass::Held { until, spread: HELD_SPREAD }, ..error.clone() }
+            }
         }
     }
 }

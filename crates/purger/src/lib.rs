@@ -62,7 +62,7 @@ impl JobHandler for Purger {
         Ok(Self { coalescer })
     }
 
-    fn validate(payload: &Payload) -> Vec<Violation> {
+    fn validate(payload: &Payload, _: &Self::Options) -> Vec<Violation> {
         payload.violations()
     }
 

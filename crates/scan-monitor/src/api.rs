@@ -100,10 +100,10 @@ pub async fn order(job: &JobContext, file_id: &str) -> Result<ScanId, ApiError> 
     Ok(job.send(request).await?.json::<Ordered>()?.id)
 }
 
-/// Asks how a scan stands.
+/// Asks how a scan stands, once: the next poll follows anyhow.
 pub async fn poll(job: &JobContext, file_id: &str, scan: &ScanId) -> Result<Standing, ApiError> {
     let path = format!("/api/v2/files/{file_id}/scans/{}", scan.segment());
-    job.send(ApiRequest::get(SCAN).at(path)).await?.json()
+    job.send(ApiRequest::get(SCAN).at(path).once()).await?.json()
 }
 
 /// Has the platform tell `url` of every verdict on files with this quarantine action. Not on behalf of any job: what
@@ -123,7 +123,7 @@ pub async fn register(
         "url": url.as_str(),
         "headers": {"X-Security-Source": "GenesysCloud", "Content-Type": "application/json"},
     });
-    let caller = Caller { kind: Kind::FileScan, jobs: &[], traces: &[], stop };
+    let caller = Caller { kind: Kind::FileScan, jobs: &[], traces: &[], stop, tenure: None };
     match client.send(ApiRequest::post(WEBHOOKS).json(&webhook), &caller).await {
         // There already: another process made it, or this one in an earlier life.
         Err(error) if error.status == Some(409) => Ok(()),

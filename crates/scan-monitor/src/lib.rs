@@ -89,7 +89,7 @@ impl JobHandler for ScanMonitor {
         Ok(Self { pace, registrations, in_flight, orders })
     }
 
-    fn validate(payload: &Payload) -> Vec<Violation> {
+    fn validate(payload: &Payload, _: &ScanMonitorOptions) -> Vec<Violation> {
         payload.violations()
     }
 

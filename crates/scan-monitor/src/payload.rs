@@ -1,7 +1,7 @@
 //! What upstream sends, and the rules that no schema can state. Pure; whether a file exists is the API's business.
 //!
-//! The two choices stay text: the schema holds them to their values, and a payload that breaks one of its rules can
-//! still be read, so that all it breaks is told at once.
+//! The two choices stay text, and a missing member reads as an empty one: the schema holds them to their values, and a
+//! payload that breaks one of its rules can still be read, so that all it breaks is told at once.
 
 use genfleet_core::job::Violation;
 use schemars::JsonSchema;
@@ -14,8 +14,9 @@ pub const QUARANTINE_ACTIONS: [&str; 3] = ["auto_quarantine", "notify_and_hold",
 pub const MAX_METADATA_BYTES: usize = 16 * 1024;
 
 /// A file to scan for viruses.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(!default)]
 pub struct Payload {
     /// The file, by its UUID.
     #[schemars(regex(pattern = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"))]
@@ -43,6 +44,8 @@ impl Payload {
 
 #[cfg(test)]
 mod tests {
+    use std::{num::NonZeroU16, time::Duration};
+
     use genfleet_core::{
         job::{Kind, schema::JobSchema},
         worker::validate,
@@ -50,7 +53,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::ScanMonitor;
+    use crate::{ScanMonitor, ScanMonitorOptions};
 
     const FILE: &str = "a1b2c3d4-e5f6-7890-abcd-ef1234567890";
 
@@ -67,10 +70,19 @@ mod tests {
         payload
     }
 
+    fn options() -> ScanMonitorOptions {
+        ScanMonitorOptions {
+            poll_interval: Duration::from_secs(5),
+            scan_timeout: Duration::from_secs(120),
+            unrecorded_orders: NonZeroU16::MIN,
+            security_webhook_url: None,
+        }
+    }
+
     fn refused(payload: &Value) -> Vec<(String, String)> {
         let body = json!({"id": "scan-1", "payload": payload}).to_string();
         let schema = JobSchema::new::<Payload>(Kind::FileScan);
-        match validate::job::<ScanMonitor>(&schema, body.as_bytes(), None, None) {
+        match validate::job::<ScanMonitor>(&schema, &options(), body.as_bytes(), None, None) {
             Ok(_) => Vec::new(),
             Err(rejection) => rejection.violations.into_iter().map(|one| (one.pointer, one.message)).collect(),
         }
@@ -134,6 +146,9 @@ mod tests {
     fn missing_members_are_told_where_they_should_be() {
         let pointers: Vec<String> = refused(&json!({})).into_iter().map(|(pointer, _)| pointer).collect();
         assert_eq!(pointers, ["/payload/fileId", "/payload/scanEngine", "/payload/quarantineAction"]);
+        let no_id = json!({"scanEngine": "deep", "quarantineAction": "notify_and_hold", "metadata": filler(20_000)});
+        let pointers: Vec<String> = refused(&no_id).into_iter().map(|(pointer, _)| pointer).collect();
+        assert_eq!(pointers, ["/payload/fileId", "/payload/metadata"], "what is missing hides nothing");
     }
 
     #[test]

@@ -16,7 +16,8 @@ use crate::definition::Definition;
 pub const SCOPES: [&str; 3] = ["eventstream:write", "eventstream:configuration:write", "eventstream:read"];
 /// `If-Match` of any version, and of none.
 pub const ANY_VERSION: &str = "*";
-const ENDPOINT: &str = "/api/v2/configuration/event-streams/{sourceId}";
+/// Where a definition is.
+pub const ENDPOINT: &str = "/api/v2/configuration/event-streams/{sourceId}";
 
 /// What became of a definition that was sent.
 #[derive(Clone, Debug, PartialEq)]

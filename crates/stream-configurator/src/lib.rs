@@ -6,6 +6,7 @@
 //! calls in [`api`].
 
 use genfleet_core::{
+    audit::record::Detail,
     contract::Terms,
     error::JobError,
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
@@ -67,7 +68,7 @@ impl JobHandler for StreamConfigurator {
         Ok(Self {})
     }
 
-    fn validate(payload: &Payload) -> Vec<Violation> {
+    fn validate(payload: &Payload, _: &StreamConfiguratorOptions) -> Vec<Violation> {
         let mut violations = payload.violations();
         violations.extend(too_large(&Definition::of(payload)));
         violations
@@ -87,6 +88,10 @@ impl JobHandler for StreamConfigurator {
             stop: &job.stop,
         };
         let registered = register::register(&GenesysEventStreams::new(job), order).await?;
+        if registered.unchanged {
+            // Our own, of an earlier try or life, or what somebody else made of it.
+            job.found(&Detail::default().with("endpoint", api::ENDPOINT).with("status", registered.status));
+        }
         let projection = Projection::of(&payload);
         Ok(Progress::Done(Report::new(payload, &definition, registered, projection)))
     }

@@ -65,7 +65,7 @@ impl Setup {
 
     async fn run_as(&self, job: &JobContext, payload: &Value, state: State) -> Result<Report, JobError> {
         let payload = serde_json::from_value(payload.clone()).unwrap();
-        assert_eq!(StreamConfigurator::validate(&payload), []);
+        assert_eq!(StreamConfigurator::validate(&payload, &StreamConfiguratorOptions {}), []);
         match self.handler.handle(job, payload, state).await? {
             Progress::Done(report) => Ok(report),
             Progress::Begun { .. } => panic!("nothing is begun here"),
@@ -285,7 +285,7 @@ async fn a_definition_of_exactly_262144_bytes_is_taken() {
     job["filters"][0]["eventType"] = format!("conversation.created{}", "x".repeat(missing)).into();
     assert_eq!(setup.run(&job).await.unwrap().status, 201);
     job["filters"][0]["eventType"] = format!("conversation.created{}", "x".repeat(missing + 1)).into();
-    let violations = StreamConfigurator::validate(&serde_json::from_value(job).unwrap());
+    let violations = StreamConfigurator::validate(&serde_json::from_value(job).unwrap(), &StreamConfiguratorOptions {});
     assert_eq!((violations.len(), violations[0].pointer.as_str()), (1, "/payload"));
 }
 

@@ -17,7 +17,8 @@ use crate::payload::Plan;
 pub const SCOPES: &[&str] =
     &["privateconnectivity:write", "privateconnectivity:read", "analytics:read", "interface:read"];
 
-const CONNECTIONS: &str = "/api/v2/organization/privateconnectivity/connections";
+/// Where connections are created and listed.
+pub const CONNECTIONS: &str = "/api/v2/organization/privateconnectivity/connections";
 const CONNECTION: &str = "/api/v2/organization/privateconnectivity/connections/{id}";
 const TABLE: &str = "/api/v2/architect/networking/routingtables/{id}";
 const SYNC: &str = "/api/v2/architect/networking/routingtables/{id}/sync";
@@ -120,9 +121,9 @@ struct Table {
     current_hash: Option<String>,
 }
 
-/// The hash a routing table has now.
+/// The hash a routing table has now. Asked once: a failed look is one.
 pub async fn current_hash(job: &JobContext, table_id: &str) -> Result<Option<String>, ApiError> {
-    let request = ApiRequest::get(TABLE).at(table_path(table_id));
+    let request = ApiRequest::get(TABLE).at(table_path(table_id)).once();
     Ok(job.send(request).await?.json::<Table>()?.current_hash)
 }
 

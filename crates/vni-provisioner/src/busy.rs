@@ -81,7 +81,7 @@ impl Drop for Turn {
 pub fn busy(job: &JobContext, organisation: Uuid) -> JobError {
     let until = job.now().checked_add(BUSY_WAIT).unwrap_or(job.now());
     let told = format!("another job of organisation {organisation} is at work");
-    JobError::new(ErrorClass::Held { until }, "organization_busy", told)
+    JobError::new(ErrorClass::Held { until, spread: Duration::ZERO }, "organization_busy", told)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! From a plan to the one interface it describes: adopted where it is there, created where it is not, and looked up
-//! where nobody knows.
+//! From a plan to the one interface it describes: found where it is there, created where it is not, and looked up where
+//! nobody knows. Does not decide whose it is: that follows from what the job remembers of its own orders.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use genfleet_core::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{api, gateway::Gateways, inventory::Inventory, payload::Plan};
+use crate::{api, gateway::Gateways, inventory::Inventory, payload::Plan, recent::Recent};
 
 /// How long a change may take to show in what is read.
 pub const READ_LAG: Duration = Duration::from_secs(15);
@@ -26,13 +26,33 @@ pub struct Rules {
     pub gateways: Gateways,
 }
 
-/// The id of the interface, and where it comes from.
+/// What there is of what a plan asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Interface {
-    /// It was there: it stays, whatever becomes of the job.
-    Adopted(String),
-    /// This job's own POST made it.
-    Created(String),
+pub enum Survey {
+    /// The interface itself, with this id.
+    There(String),
+    /// Nothing that is in its way.
+    Free,
+}
+
+/// How an interface came to be known after it was ordered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ordered {
+    /// The order was answered with its id.
+    Made(String),
+    /// The answer was lost, and it was found.
+    Found(String),
+    /// The order was refused, because it was there before.
+    Before(String),
+}
+
+/// An order that did not lead to an interface.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unordered {
+    /// Why.
+    pub error: JobError,
+    /// There may be one all the same: reads had not the time to show it.
+    pub may_be_made: bool,
 }
 
 /// Why it is looked up after a POST.
@@ -44,26 +64,55 @@ enum Doubt {
     Unanswered,
 }
 
-/// Adopts the interface of `plan` or creates it.
-pub async fn provide(job: &JobContext, plan: &Plan, rules: &Rules) -> Result<Interface, JobError> {
-    let inventory = Inventory::read(job, plan.organization_id).await?;
-    if let Some(id) = inventory.identical(plan) {
-        return Ok(Interface::Adopted(id.to_owned()));
+impl Rules {
+    /// Why `plan` cannot be created beside what is there.
+    fn refusal(&self, plan: &Plan, inventory: &Inventory) -> Option<JobError> {
+        if inventory.count() >= self.max_interfaces {
+            return Some(limit_reached(plan, inventory.count(), self.max_interfaces));
+        }
+        inventory.conflict(plan)
     }
-    if inventory.count() >= rules.max_interfaces {
-        return Err(limit_reached(plan, inventory.count(), rules.max_interfaces));
+}
+
+/// Looks what is there. Reads lag writes: while something that was created a moment ago may be missing, and would be in
+/// the way, it is waited for; what another process created is not known, so that after a takeover all is waited for.
+pub async fn survey(job: &JobContext, plan: &Plan, rules: &Rules, recent: &Recent) -> Result<Survey, JobError> {
+    loop {
+        let looked = Instant::now();
+        let inventory = Inventory::read(job, plan.organization_id).await?;
+        if let Some(id) = inventory.identical(plan) {
+            return Ok(Survey::There(id.to_owned()));
+        }
+        if let Some(refusal) = rules.refusal(plan, &inventory) {
+            return Err(refusal);
+        }
+        if let Some(until) = job.unseen_until.filter(|until| looked < *until) {
+            pause(job, until.saturating_duration_since(Instant::now())).await?;
+            continue;
+        }
+        let missing = recent.missing_in(&inventory, plan.organization_id);
+        let in_the_way = missing.filter(|(missing, _)| rules.refusal(plan, &inventory.with(missing)).is_some());
+        let Some((_, until)) = in_the_way else { return Ok(Survey::Free) };
+        pause(job, LOOK_EVERY.min(until.saturating_duration_since(Instant::now()))).await?;
     }
-    if let Some(conflict) = inventory.conflict(plan) {
-        return Err(conflict);
-    }
-    rules.gateways.probe(job, plan).await?;
-    match api::create(job, plan).await {
-        Ok(id) => Ok(Interface::Created(id)),
-        Err(error) => match doubt(&error) {
-            Some(doubt) => look_again(job, plan, doubt, error).await,
-            None => Err(error.into()),
-        },
-    }
+}
+
+/// Creates the interface of `plan`, once, and looks it up where nobody knows what became of that.
+pub async fn order(job: &JobContext, plan: &Plan, recent: &Recent) -> Result<Ordered, Unordered> {
+    recent.orders(plan);
+    let error = match api::create(job, plan).await {
+        Ok(id) => {
+            recent.may_be_made(plan);
+            return Ok(Ordered::Made(id));
+        }
+        Err(error) => error,
+    };
+    let Some(doubt) = doubt(&error) else {
+        recent.is_not_there(plan);
+        return Err(Unordered { error: error.into(), may_be_made: false });
+    };
+    recent.may_be_made(plan);
+    look_again(job, plan, doubt, error).await
 }
 
 fn doubt(error: &ApiError) -> Option<Doubt> {
@@ -81,24 +130,27 @@ fn doubt(error: &ApiError) -> Option<Doubt> {
 }
 
 /// Looks until it is there, something else is in its place, or reads cannot lag any more.
-async fn look_again(job: &JobContext, plan: &Plan, doubt: Doubt, error: ApiError) -> Result<Interface, JobError> {
+async fn look_again(job: &JobContext, plan: &Plan, doubt: Doubt, error: ApiError) -> Result<Ordered, Unordered> {
     let deadline = Instant::now() + READ_LAG;
+    let unseen = |error| Unordered { error, may_be_made: doubt == Doubt::Unanswered };
     loop {
-        let inventory = Inventory::read(job, plan.organization_id).await?;
+        let looked = Instant::now();
+        let inventory = Inventory::read(job, plan.organization_id).await.map_err(unseen)?;
         if let Some(id) = inventory.identical(plan) {
             // It was not there when this attempt began, and one job of an organisation is worked at a time.
             return Ok(match doubt {
-                Doubt::Unanswered => Interface::Created(id.to_owned()),
-                Doubt::Refused => Interface::Adopted(id.to_owned()),
+                Doubt::Unanswered => Ordered::Found(id.to_owned()),
+                Doubt::Refused => Ordered::Before(id.to_owned()),
             });
         }
         if let Some(other) = inventory.conflict(plan).or_else(|| inventory.namesake(plan)) {
-            return Err(JobError { status: error.status, request_id: error.request_id, ..other });
+            let error = JobError { status: error.status, request_id: error.request_id, ..other };
+            return Err(Unordered { error, may_be_made: false });
         }
-        if Instant::now() >= deadline {
-            return Err(not_found(doubt, error));
+        if looked >= deadline {
+            return Err(Unordered { error: not_found(doubt, error), may_be_made: false });
         }
-        pause(job, LOOK_EVERY).await?;
+        pause(job, LOOK_EVERY).await.map_err(unseen)?;
     }
 }
 

@@ -56,6 +56,14 @@ impl Inventory {
         Self { connections, count }
     }
 
+    /// The same with interfaces that it does not show.
+    #[must_use]
+    pub fn with(mut self, missing: &[Plan]) -> Self {
+        self.connections.extend(missing.iter().map(Listed::planned));
+        self.count += missing.len() as u64;
+        self
+    }
+
     /// How many there are.
     pub fn count(&self) -> u64 {
         self.count
@@ -90,6 +98,19 @@ impl Listed {
             remote_ip: text("remoteIp").and_then(|ip| ip.parse().ok()),
             subnet: text("subnetCidr").and_then(|net| net.parse().ok()).map(|net: Ipv4Net| net.trunc()),
             routing_table_id: owned("routingTableId"),
+        }
+    }
+
+    /// As it will be told.
+    fn planned(plan: &Plan) -> Self {
+        Self {
+            id: None,
+            name: Some(plan.name.clone()),
+            organization: Some(plan.organization_id.to_string()),
+            local_ip: Some(plan.local_ip),
+            remote_ip: Some(plan.remote_ip),
+            subnet: Some(plan.subnet),
+            routing_table_id: Some(plan.routing_table_id.clone()),
         }
     }
 

@@ -2,13 +2,14 @@
 //! routing table (SPEC 3.4).
 //!
 //! [`VniProvisioner`] is the handler. What upstream sends is in [`payload`], what is there already in [`inventory`],
-//! the way from one to the other in [`creation`] with its [`gateway`] probe, what comes after in [`routing`] and
-//! [`rollback`]; [`busy`] lets one job of an organisation work at a time, [`progress`] is what travels with a job, and
+//! the way from one to the other in [`creation`] with its [`gateway`] probe and what was [`recent`]ly created, what comes after in
+//! [`routing`] and [`rollback`]; [`busy`] lets one job of an organisation work at a time, [`progress`] is what travels with a job, and
 //! the remote calls are in [`api`].
 
 use std::time::Duration;
 
 use genfleet_core::{
+    audit::record::Detail,
     contract::Terms,
     error::JobError,
     handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
@@ -16,13 +17,15 @@ use genfleet_core::{
     options::{self, ConfigError},
 };
 use ipnet::IpNet;
+use serde_json::Map;
 
 use crate::{
     busy::{Organisations, busy},
-    creation::{Interface, Rules},
+    creation::{Ordered, Rules, Survey, Unordered},
     gateway::Gateways,
     payload::{Payload, Plan},
-    progress::{Report, State},
+    progress::{Failure, Order, Report, State},
+    recent::Recent,
     rollback::Verdict,
 };
 
@@ -34,6 +37,7 @@ pub mod gateway;
 pub mod inventory;
 pub mod payload;
 pub mod progress;
+pub mod recent;
 pub mod rollback;
 pub mod routing;
 
@@ -62,6 +66,7 @@ pub struct VniOptions {
 #[derive(Debug)]
 pub struct VniProvisioner {
     organisations: Organisations,
+    recent: Recent,
     rules: Rules,
     routing_poll_interval: Duration,
 }
@@ -82,12 +87,13 @@ impl JobHandler for VniProvisioner {
         let gateways = Gateways { allowed: options.gateway_allow, timeout: options.gateway_timeout };
         Ok(Self {
             organisations: Organisations::default(),
+            recent: Recent::default(),
             rules: Rules { max_interfaces: options.max_interfaces, gateways },
             routing_poll_interval: options.routing_poll_interval,
         })
     }
 
-    fn validate(payload: &Payload) -> Vec<Violation> {
+    fn validate(payload: &Payload, _: &VniOptions) -> Vec<Violation> {
         payload.violations()
     }
 
@@ -109,21 +115,59 @@ impl JobHandler for VniProvisioner {
 }
 
 impl VniProvisioner {
-    /// An interface first, durably where this job creates it; then its routing; else its end.
+    /// An interface first, each step towards one that this job creates durable; then its routing; else its end.
     async fn step(&self, job: &JobContext, plan: &Plan, state: State) -> Result<Step<Self>, JobError> {
-        if let Some(failure) = state.undoing.clone() {
-            return Err(state.kept_in(rollback::remove(job, &state, failure).await));
+        if state.interface_id.is_none() {
+            return self.provide(job, plan, state).await;
         }
-        if state.interface_id.is_some() {
-            return self.route(job, plan, state).await;
+        match state.undoing.clone() {
+            Some(failure) => {
+                job.reached(&state, state.told(false));
+                Err(self.remove(job, plan, &state, failure).await)
+            }
+            None => self.route(job, plan, state).await,
         }
-        let interface = creation::provide(job, plan, &self.rules).await?;
-        let is_new = matches!(interface, Interface::Created(_));
-        let state = State::of(job, interface);
-        if is_new { Ok(at_once(state)) } else { self.route(job, plan, state).await }
+    }
+
+    /// Looks; remembers that it is about to create; creates. Who dies after that is known to have been about to, so that
+    /// its interface is not taken for somebody else's.
+    async fn provide(&self, job: &JobContext, plan: &Plan, state: State) -> Result<Step<Self>, JobError> {
+        let may_be_own = state.may_have_ordered(job);
+        let survey = creation::survey(job, plan, &self.rules, &self.recent).await;
+        match (survey, state.order) {
+            (Err(error), None) => Err(error),
+            (Err(error), Some(_)) => Err(unordered(error, may_be_own)),
+            (Ok(Survey::There(id)), _) if may_be_own => Ok(at_once(found(job, id))),
+            (Ok(Survey::There(id)), _) => self.route(job, plan, State::adopted(id)).await,
+            (Ok(Survey::Free), None) => {
+                self.rules.gateways.probe(job, plan).await?;
+                Ok(at_once(State::ordering(Some(Order::Next))))
+            }
+            (Ok(Survey::Free), Some(_)) => self.create(job, plan, may_be_own).await,
+        }
+    }
+
+    async fn create(&self, job: &JobContext, plan: &Plan, may_be_own: bool) -> Result<Step<Self>, JobError> {
+        job.reached(&State::ordering(Some(Order::Sent)), Map::new());
+        match creation::order(job, plan, &self.recent).await {
+            Ok(Ordered::Made(id)) => Ok(at_once(State::created(job, id))),
+            Ok(Ordered::Found(id)) => Ok(at_once(found(job, id))),
+            Ok(Ordered::Before(id)) if may_be_own => Ok(at_once(found(job, id))),
+            Ok(Ordered::Before(id)) => self.route(job, plan, State::adopted(id)).await,
+            Err(Unordered { error, may_be_made }) => Err(unordered(error, may_be_made || may_be_own)),
+        }
+    }
+
+    async fn remove(&self, job: &JobContext, plan: &Plan, state: &State, failure: Failure) -> JobError {
+        let ended = rollback::remove(job, state, failure).await;
+        if ended.details.get("rolledBack") == Some(&true.into()) {
+            self.recent.is_not_there(plan);
+        }
+        state.kept_in(ended)
     }
 
     async fn route(&self, job: &JobContext, plan: &Plan, mut state: State) -> Result<Step<Self>, JobError> {
+        job.reached(&state, state.told(false));
         let table = &plan.routing_table_id;
         let routed = routing::converge(job, table, self.routing_poll_interval, &mut state.routing_polls).await;
         let Err(error) = routed else { return Ok(Step::Done(state.report(job))) };
@@ -133,6 +177,17 @@ impl VniProvisioner {
             Verdict::Goes(failure) => Ok(at_once(State { undoing: Some(failure), ..state })),
         }
     }
+}
+
+/// This job's own interface, found: what an earlier life or a lost answer left open is written down.
+fn found(job: &JobContext, id: String) -> State {
+    job.found(&Detail::default().with("endpoint", api::CONNECTIONS).with("interfaceId", id.as_str()));
+    State::created(job, id)
+}
+
+/// An attempt that ends without an interface. What it was about to order is forgotten, unless that may have been sent.
+fn unordered(error: JobError, may_be_made: bool) -> JobError {
+    State::ordering(may_be_made.then_some(Order::Sent)).kept_in(error)
 }
 
 /// A step that a killed process does not undo.

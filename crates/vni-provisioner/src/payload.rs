@@ -110,6 +110,14 @@ pub struct Plan {
     pub rollback: bool,
 }
 
+impl Plan {
+    /// Whether both describe the same interface: what is not compared may differ.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let names = |plan: &Self| (plan.organization_id, plan.local_ip, plan.subnet);
+        names(self) == names(other) && self.name == other.name && self.routing_table_id == other.routing_table_id
+    }
+}
+
 impl Payload {
     /// What it asks for, or everything that is wrong with it.
     pub fn plan(&self) -> Result<Plan, Vec<Violation>> {

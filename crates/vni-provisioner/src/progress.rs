@@ -6,9 +6,9 @@ use genfleet_core::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::creation::{Interface, READ_LAG};
+use crate::creation::READ_LAG;
 
 /// What the API said is remembered up to so many bytes: a state is at most 16 KiB.
 const SAID_REMEMBERED: usize = 4096;
@@ -19,6 +19,9 @@ const MESSAGE_REMEMBERED: usize = 2000;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct State {
+    /// Before there is an interface: what is known of the order for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
     /// The interface, once it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface_id: Option<String>,
@@ -32,6 +35,16 @@ pub struct State {
     /// Why the interface is being removed again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undoing: Option<Failure>,
+}
+
+/// What is known of a job's order for its interface, which a look showed to be neither there nor impossible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Order {
+    /// It is sent by whoever works this message first: once the message came back unsettled it may have been.
+    Next,
+    /// It was sent, and nobody knows what became of it.
+    Sent,
 }
 
 /// What a successful job reports.
@@ -51,16 +64,33 @@ pub struct Report {
 }
 
 impl State {
-    /// The state of a job that found or made its interface.
-    pub fn of(job: &JobContext, interface: Interface) -> Self {
-        match interface {
-            Interface::Adopted(id) => Self { interface_id: Some(id), ..Self::default() },
-            Interface::Created(id) => Self {
-                interface_id: Some(id),
-                created: true,
-                created_at_ms: Some(job.now().as_millisecond()),
-                ..Self::default()
-            },
+    /// Of a job whose interface was there, whoever made it: it stays, whatever becomes of the job.
+    pub fn adopted(interface_id: String) -> Self {
+        Self { interface_id: Some(interface_id), ..Self::default() }
+    }
+
+    /// Of a job whose own POST made its interface.
+    pub fn created(job: &JobContext, interface_id: String) -> Self {
+        let created_at_ms = Some(job.now().as_millisecond());
+        Self { interface_id: Some(interface_id), created: true, created_at_ms, ..Self::default() }
+    }
+
+    /// Of a job that has no interface yet.
+    pub fn ordering(order: Option<Order>) -> Self {
+        Self { order, ..Self::default() }
+    }
+
+    /// Whether an identical interface that is there was made by this job's own POST.
+    ///
+    /// [`Order`] is written down right after a look that showed none, one job of an organisation is worked at a time in
+    /// the whole fleet, and it is forgotten by every attempt that ends unsent. What cannot be told apart is an identical
+    /// interface (same name, addresses and table) that somebody outside the fleet makes between that look and the death
+    /// of the process which was about to make it: it counts as this job's.
+    pub fn may_have_ordered(&self, job: &JobContext) -> bool {
+        match self.order {
+            None => false,
+            Some(Order::Next) => job.returns > 0,
+            Some(Order::Sent) => true,
         }
     }
 
@@ -79,6 +109,13 @@ impl State {
     pub fn may_lag(&self, job: &JobContext) -> bool {
         let age = self.created_at_ms.map(|at| job.now().as_millisecond().saturating_sub(at));
         age.and_then(|age| u128::try_from(age).ok()).is_some_and(|age| age < READ_LAG.as_millis())
+    }
+
+    /// What is told beside an error while the interface is there.
+    pub fn told(&self, rolled_back: bool) -> Map<String, Value> {
+        let interface_id = self.interface_id.clone().unwrap_or_default();
+        let members = [("interfaceId", Value::from(interface_id)), ("rolledBack", rolled_back.into())];
+        members.map(|(member, value)| (member.to_owned(), value)).into_iter().collect()
     }
 
     /// `error`, with this state to go on from.

@@ -72,7 +72,6 @@ pub async fn remove(job: &JobContext, state: &State, failure: Failure) -> JobErr
 fn told(mut error: JobError, state: &State, rolled_back: bool, what: &str) -> JobError {
     let interface_id = state.interface_id.clone().unwrap_or_default();
     error.message = format!("{}; interface {interface_id} {what}", error.message);
-    error.details.insert("interfaceId".to_owned(), interface_id.into());
-    error.details.insert("rolledBack".to_owned(), rolled_back.into());
+    error.details.extend(state.told(rolled_back));
     error
 }

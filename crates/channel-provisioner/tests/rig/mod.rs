@@ -30,6 +30,7 @@ pub const CHANNELS: &str = "/api/v2/purecloudv2/webchat";
 pub struct Rig {
     pub simulator: Simulator,
     services: Services,
+    options: ChannelOptions,
     handler: ChannelProvisioner,
 }
 
@@ -59,25 +60,21 @@ impl Rig {
         tokio::spawn(genesys.clone().run());
         let services = Services { genesys, tasks: Tasks::new().0, clock };
         let options = ChannelOptions { max_concurrent_sessions: 500, license_limit };
-        let handler = ChannelProvisioner::new(options, &services).unwrap();
-        Self { simulator, services, handler }
+        let handler = ChannelProvisioner::new(options.clone(), &services).unwrap();
+        Self { simulator, services, options, handler }
+    }
+
+    /// The process died, and another took its place.
+    pub fn died(self) -> Self {
+        Self { handler: ChannelProvisioner::new(self.options.clone(), &self.services).unwrap(), ..self }
     }
 
     pub fn job(&self, id: &str) -> JobContext {
         JobContext::first(JobId::parse(id).unwrap(), Kind::ChannelProvision, &self.services)
     }
 
-    pub async fn run_with(
-        &self,
-        job: &JobContext,
-        payload: Payload,
-        state: State,
-    ) -> Result<Progress<ChannelProvisioner>, JobError> {
-        self.handler.handle(job, payload, state).await
-    }
-
     pub async fn run(&self, job: &JobContext, state: State) -> Result<Progress<ChannelProvisioner>, JobError> {
-        self.run_with(job, payload(), state).await
+        self.handler.handle(job, payload(), state).await
     }
 
     pub async fn ended(&self, id: &str) -> Result<Report, JobError> {
@@ -132,7 +129,7 @@ pub fn channel_id(job: &str) -> String {
     derived_id(&format!("channel:{job}")).to_string()
 }
 
-pub fn payload() -> Payload {
+fn payload() -> Payload {
     let security = Security { allowed_domains: Some(vec!["example.com".to_owned()]), ..Security::default() };
     Payload {
         queue_id: Some(QUEUE.to_owned()),

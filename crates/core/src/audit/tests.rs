@@ -77,6 +77,17 @@ pub fn is_braked(condition: &Condition) -> bool {
 }
 
 #[tokio::test]
+async fn what_an_earlier_life_did_is_an_effect_of_its_job_that_has_to_be_durable_with_it() {
+    let rig = Rig::new();
+    let trail = rig.begin("one");
+    rig.audit.found(Kind::CdnPurge, &id("one"), &Detail::default().with("endpoint", "/things"));
+    assert_eq!(trail.extent(), Extent { last: Some(1), sent: false });
+    rig.audit.durable(1).await.unwrap();
+    let told = ["fact", "jobId", "action", "detail"].map(|member| rig.facts()[0][member].clone());
+    assert_eq!(json!(told), json!(["effect", "one", "cdn_purge_executed", {"endpoint": "/things", "result": "found"}]));
+}
+
+#[tokio::test]
 async fn a_shared_call_has_an_intent_and_an_effect_for_every_job_and_payloads_are_only_hashed() {
     let rig = Rig::new();
     let trails = [rig.begin("one"), rig.begin("two")];

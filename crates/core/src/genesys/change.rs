@@ -1,5 +1,8 @@
-//! What the audit is told of one call (SPEC 8): its intent before the first request of it is sent, its effect once the
-//! call is over, however many requests it took. A call that only reads has neither.
+//! What has to be so before a call that changes something is sent, and what the audit is told of it (SPEC 8): its
+//! intent before the first request of it is sent, its effect once the call is over, however many requests it took. A
+//! call that only reads has neither.
+
+use tracing::warn;
 
 use crate::{
     audit::{Audit, Effect, Intent, record::Detail},
@@ -51,6 +54,22 @@ impl<'a> Change<'a> {
         }
         intent.written(stop).await.map_err(stopped)?;
         Ok(None)
+    }
+
+    /// Sees to it that a kind that one process at a time works is known to be this one's. No permit waits for that: then
+    /// it is given back, and `None` says to ask for another.
+    pub(super) async fn alone(&self, permit: Permit) -> Result<Option<Permit>, ApiError> {
+        let changes = self.request.changes();
+        let Some(tenure) = self.caller.tenure.filter(|tenure| changes && !tenure.is_proven()) else {
+            return Ok(Some(permit));
+        };
+        drop(permit);
+        warn!(
+            endpoint = self.request.endpoint,
+            "not known to hold the lock of this kind: held until the broker says so"
+        );
+        let proven = self.caller.stop.run_until_cancelled(tenure.proven()).await;
+        proven.map(|()| None).ok_or_else(ApiError::interrupted)
     }
 
     /// A request is sent.

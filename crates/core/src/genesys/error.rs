@@ -7,7 +7,7 @@ use reqwest::header::HeaderMap;
 use serde_json::{Map, Value};
 
 use crate::{
-    error::{ErrorClass, JobError},
+    error::{ErrorClass, HELD_SPREAD, JobError},
     genesys::request::ApiAnswer,
 };
 
@@ -66,7 +66,7 @@ impl ApiError {
 
     /// Not before `until`.
     pub(super) fn held(until: Timestamp, code: &'static str, message: impl Into<String>) -> Self {
-        Self::new(ErrorClass::Held { until }, code, message)
+        Self::new(ErrorClass::Held { until, spread: HELD_SPREAD }, code, message)
     }
 
     /// The process' credentials are bad.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     genesys::{classify::Expected, error::ApiError},
     job::{JobId, Kind},
+    queue::tenure::Tenure,
     trace::TraceContext,
 };
 
@@ -26,6 +27,15 @@ pub enum Repeat {
     LookUpFirst,
 }
 
+/// How often one call is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tries {
+    /// With short retries of what is safe to repeat.
+    Several,
+    /// Whoever sent it decides whether to ask again.
+    One,
+}
+
 /// One call of the API.
 #[derive(Clone, Debug)]
 pub struct ApiRequest {
@@ -37,6 +47,7 @@ pub struct ApiRequest {
     pub(super) body: Option<Bytes>,
     pub(super) repeat: Repeat,
     pub(super) expected: Expected,
+    pub(super) tries: Tries,
     /// What of it cannot be put into a request at all.
     pub(super) flaw: Option<String>,
 }
@@ -73,6 +84,7 @@ impl ApiRequest {
             body: None,
             repeat,
             expected: Expected::AnySuccess,
+            tries: Tries::Several,
             flaw: None,
         }
     }
@@ -125,6 +137,14 @@ impl ApiRequest {
         self
     }
 
+    /// No short retries: a failure is the caller's at once, who asks again by a plan of its own, as a poll does. A pause
+    /// that the API asks for, and a new token, are no failures.
+    #[must_use]
+    pub fn once(mut self) -> Self {
+        self.tries = Tries::One;
+        self
+    }
+
     /// The statuses that are a success, in place of all 2xx: `&[200, 404]` where "not there" is an answer. 401 and
     /// what throttles are never one.
     #[must_use]
@@ -161,6 +181,8 @@ pub struct Caller<'a> {
     /// Cancelled when the attempt is over or the process drains: no further request is begun; one in flight is
     /// finished.
     pub stop: &'a CancellationToken,
+    /// Of a kind that one process at a time works: no change is sent unless it is known that this is the one.
+    pub tenure: Option<&'a Tenure>,
 }
 
 /// A successful answer.

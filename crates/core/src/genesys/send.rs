@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{
-    error::ErrorClass,
+    error::{ErrorClass, HELD_SPREAD},
     genesys::{
         admission::{Fate, Said},
         change::Change,
@@ -19,7 +19,7 @@ use crate::{
         error::{self, ApiError},
         limits::{self, Rates},
         permit::Permit,
-        request::{ApiAnswer, ApiRequest, Caller},
+        request::{self, ApiAnswer, ApiRequest, Caller},
         traced,
         transport::{NoAnswer, Outgoing, Received},
     },
@@ -88,7 +88,7 @@ impl GenesysClient {
         caller: &Caller<'_>,
         change: &mut Change<'_>,
     ) -> Result<ApiAnswer, ApiError> {
-        let mut tries = Tries::new();
+        let mut tries = Tries::new(request.tries);
         loop {
             let next = match self.ready(permit.take(), request, caller, change).await {
                 Ok(permit) => self.once(permit, outgoing, request, caller, &mut tries, change).await,
@@ -122,7 +122,8 @@ impl GenesysClient {
                 Some(permit) => permit,
                 None => self.permit(caller).await?,
             };
-            let Some(mut permit) = change.intended(permit).await? else { continue };
+            let Some(permit) = change.intended(permit).await? else { continue };
+            let Some(mut permit) = change.alone(permit).await? else { continue };
             if permit.goes(caller, request.endpoint) {
                 return Ok(permit);
             }
@@ -225,7 +226,7 @@ impl GenesysClient {
         let [job] = caller.jobs else { return error };
         match self.judge_forbidden(caller.kind, request.endpoint, job) {
             Forbidden::Fails => error,
-            Forbidden::Waits { until } => ApiError { class: ErrorClass::Held { until }, ..error },
+            Forbidden::Waits { until } => ApiError { class: ErrorClass::Held { until, spread: HELD_SPREAD }, ..error },
         }
     }
 
@@ -249,9 +250,13 @@ impl GenesysClient {
 }
 
 impl Tries {
-    fn new() -> Self {
+    fn new(tries: request::Tries) -> Self {
         let waits = retry::short();
-        Self { requests: 0, retries_left: RETRIES, waits, first_sent: None, new_token: false }
+        let retries_left = match tries {
+            request::Tries::Several => RETRIES,
+            request::Tries::One => 0,
+        };
+        Self { requests: 0, retries_left, waits, first_sent: None, new_token: false }
     }
 
     fn sent(&mut self) {

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     clock::SharedClock,
     contract::{Terms, code::Code},
-    error::{ErrorClass, JobError},
+    error::{ErrorClass, HELD_SPREAD, JobError},
     event,
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
@@ -124,7 +124,7 @@ impl JobHandler for Deliverer {
         Terms { codes, error_members: error_members(), ..Terms::default() }
     }
 
-    fn validate(payload: &Payload) -> Vec<Violation> {
+    fn validate(payload: &Payload, _: &WebhookOptions) -> Vec<Violation> {
         let wrong = Receiver::parse(&payload.url).err();
         wrong.map(|told| Violation::new("/payload/url", told)).into_iter().collect()
     }
@@ -264,7 +264,7 @@ fn fate(sent: &Result<Answer, NoAnswer>) -> Option<Fate> {
 fn held(job: &JobContext, receiver: &Receiver, wait: Duration) -> JobError {
     let until = job.now().saturating_add(wait).unwrap_or(Timestamp::MAX);
     let told = format!("{receiver} is busy or failing; other receivers go first");
-    JobError::new(ErrorClass::Held { until }, "receiver_busy", told)
+    JobError::new(ErrorClass::Held { until, spread: HELD_SPREAD }, "receiver_busy", told)
 }
 
 /// See [`told`].

@@ -50,17 +50,24 @@ fn body(id: &str, event: &Event, receiver: &Receiver) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Args, FromArgMatches};
     use uuid::Uuid;
 
     use super::*;
     use crate::{
         event::MAX_EVENT_BYTES,
         job::{MAX_BODY_BYTES, schema::JobSchema},
-        webhook::delivery::Deliverer,
+        webhook::{delivery::Deliverer, options::WebhookOptions},
         worker::validate,
     };
 
     const URL: &str = "https://hooks.example/a?b=c";
+
+    /// What a handler of no other settings has.
+    fn options() -> WebhookOptions {
+        let matches = WebhookOptions::augment_args(clap::Command::new("options")).get_matches_from(["options"]);
+        WebhookOptions::from_arg_matches(&matches).unwrap()
+    }
 
     fn event(body: &str) -> Event {
         Event { id: Uuid::nil(), body: body.to_owned().into() }
@@ -82,7 +89,7 @@ mod tests {
         let written = "{\"a\": \"\\u00e4 \\\\ \\\" \u{e4}\u{1F600}\"}";
         let message = one(&event(written));
         let schema = JobSchema::new::<Payload>(Kind::WebhookDeliver);
-        let (job, payload) = validate::job::<Deliverer>(&schema, &message.body, None, None).unwrap();
+        let (job, payload) = validate::job::<Deliverer>(&schema, &options(), &message.body, None, None).unwrap();
         assert_eq!((payload.event.as_str(), payload.url.as_str()), (written, URL));
         assert_eq!(payload.event_id, Uuid::nil().to_string());
         assert_eq!(job.max_attempts, 7);

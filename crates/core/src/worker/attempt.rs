@@ -1,7 +1,12 @@
 //! One attempt: the job handed to its handler, in its time. A panic is an error of the attempt, and so is not coming
 //! to an end.
 
-use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Mutex, time::Duration};
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
@@ -28,6 +33,7 @@ impl<H: JobHandler> Engine<H> {
         delivery: &Delivery,
         started_at: Timestamp,
     ) -> JobContext {
+        let tenure = delivery.settler.tenure().filter(|_| H::KIND.is_exclusive());
         JobContext {
             id: job.id.clone(),
             kind: H::KIND,
@@ -36,6 +42,7 @@ impl<H: JobHandler> Engine<H> {
             generation: carried.generation,
             begun: delivery.lane != Lane::Jobs,
             returns: delivery.returns,
+            unseen_until: tenure.as_ref().map(|tenure| tenure.since() + self.policy.takeover_wait),
             started_at,
             trace: delivery.span.place().cloned(),
             stop: self.drain.child_token(),
@@ -44,6 +51,8 @@ impl<H: JobHandler> Engine<H> {
             requests: 0.into(),
             turns: Mutex::default(),
             shared: Mutex::default(),
+            tenure,
+            reached: Mutex::default(),
         }
     }
 
@@ -58,7 +67,7 @@ impl<H: JobHandler> Engine<H> {
         let handling = AssertUnwindSafe(self.handler.handle(context, payload, state)).catch_unwind();
         let result = tokio::select! {
             result = handling => result,
-            out_of_time = self.out_of_time(context) => return Ended::Error(out_of_time),
+            out_of_time = self.out_of_time(context) => return Ended::Error(unended(context, out_of_time)),
             never = stop_when_lost(context, delivery) => match never {},
         };
         match result {
@@ -71,7 +80,8 @@ impl<H: JobHandler> Engine<H> {
             },
             Ok(Err(error)) => Ended::Error(error),
             Err(_) => {
-                Ended::Error(JobError::new(ErrorClass::Transient, "panicked", "the worker panicked: a defect of it"))
+                let panicked = JobError::new(ErrorClass::Transient, "panicked", "the worker panicked: a defect of it");
+                Ended::Error(unended(context, panicked))
             }
         }
     }
@@ -95,6 +105,14 @@ impl<H: JobHandler> Engine<H> {
     }
 }
 
+/// An attempt that came to no end of its own, with what its handler said until then.
+fn unended(context: &JobContext, mut error: JobError) -> JobError {
+    let reached = context.reached.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    error.state = reached.state;
+    error.details.extend(reached.details);
+    error
+}
+
 /// Of a kind that one process at a time works: stops the attempt once the session is lost, and with it the lock.
 async fn stop_when_lost(context: &JobContext, delivery: &Delivery) -> Infallible {
     if context.kind.is_exclusive() {
@@ -102,4 +120,49 @@ async fn stop_when_lost(context: &JobContext, delivery: &Delivery) -> Infallible
         context.stop.cancel();
     }
     std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use clap::{Args, Command, FromArgMatches};
+    use serde_json::{Map, json};
+
+    use super::*;
+    use crate::{
+        clock::{SharedClock, SystemClock},
+        genesys::{
+            client::GenesysClient,
+            mint::{CredentialSource, Credentials},
+            options::GenesysOptions,
+        },
+        handler::Services,
+        job::{JobId, Kind},
+        worker::{command::install_tls, tasks::Tasks},
+    };
+
+    fn context() -> JobContext {
+        install_tls();
+        let matches = GenesysOptions::augment_args(Command::new("test")).get_matches_from(["test"]);
+        let options = GenesysOptions::from_arg_matches(&matches).unwrap();
+        let source =
+            CredentialSource::Given(Credentials { id: "id".to_owned().into(), secret: "hush".to_owned().into() });
+        let clock: SharedClock = Arc::new(SystemClock);
+        let genesys = GenesysClient::with_credentials(&options, vec![], clock.clone(), source).unwrap();
+        let services = Services { genesys, tasks: Tasks::new().0, clock };
+        JobContext::first(JobId::parse("job").unwrap(), Kind::VniProvision, &services)
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_comes_to_no_end_goes_on_from_what_its_handler_said_last() {
+        let context = context();
+        let given_up = || JobError::new(ErrorClass::Transient, "api_timeout", "no end");
+        assert_eq!(unended(&context, given_up()), given_up());
+        context.reached(&json!({"step": 1}), Map::new());
+        let details = Map::from_iter([("interfaceId".to_owned(), json!("i"))]);
+        context.reached(&json!({"step": 2}), details.clone());
+        let expected = JobError { state: Some(json!({"step": 2})), details, ..given_up() };
+        assert_eq!(unended(&context, given_up()), expected);
+    }
 }

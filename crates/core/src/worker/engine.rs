@@ -26,13 +26,18 @@ pub struct RunPolicy {
     pub retry: RetryPolicy,
     /// After this the handler is asked to come to an end.
     pub attempt_timeout: Duration,
+    /// So long after it began to work a kind that one process at a time works, a process takes into account that reads
+    /// may not show yet what another one changed before.
+    pub takeover_wait: Duration,
 }
 
 /// One worker: its handler and everything a delivery needs on its way.
 #[derive(Debug)]
-pub struct Engine<H> {
+pub struct Engine<H: JobHandler> {
     /// Works the jobs.
     pub handler: H,
+    /// What its handler was made with.
+    pub options: H::Options,
     /// The shape of its jobs.
     pub schema: JobSchema,
     /// Where jobs come from and events go.

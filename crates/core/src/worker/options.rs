@@ -175,6 +175,11 @@ pub struct WorkerOptions {
     #[arg(long, env = "GENFLEET_ATTEMPT_TIMEOUT", default_value = "5m", value_parser = positive_duration, value_name = "DURATION")]
     pub attempt_timeout: Duration,
 
+    /// Of kinds that one process at a time works: how long after it took over a process creates nothing unless it has
+    /// counted again, because reads may not show yet what another one created before
+    #[arg(long, env = "GENFLEET_TAKEOVER_WAIT", default_value = "15s", value_parser = duration, value_name = "DURATION")]
+    pub takeover_wait: Duration,
+
     /// On SIGTERM: how long what runs may take to finish
     #[arg(long, env = "GENFLEET_DRAIN_TIMEOUT", default_value = "25s", value_parser = duration, value_name = "DURATION")]
     pub drain_timeout: Duration,
@@ -210,6 +215,7 @@ impl WorkerOptions {
         RunPolicy {
             retry: RetryPolicy::Growing { initial: self.retry_initial, longest: self.retry_longest },
             attempt_timeout: self.attempt_timeout,
+            takeover_wait: self.takeover_wait,
         }
     }
 

@@ -93,7 +93,8 @@ impl<H: JobHandler> Engine<H> {
     /// A validation that panics does so every time.
     fn checked(&self, message: &Message) -> Result<(Job, H::Payload), Box<Rejection>> {
         let (body, id) = (&message.body, message.message_id.as_deref());
-        let checking = AssertUnwindSafe(|| validate::job::<H>(&self.schema, body, id, message.timestamp));
+        let checking =
+            AssertUnwindSafe(|| validate::job::<H>(&self.schema, &self.options, body, id, message.timestamp));
         catch_unwind(checking).unwrap_or_else(|_| {
             let id = decode::readable_id(body, id, message.timestamp);
             let told = "the worker panicked while it validated this job: a defect of the worker".to_owned();

@@ -167,8 +167,8 @@ impl Runtime {
     /// Tells `webhooks` of the jobs that [`Self::work`] works from now on, and delivers, where this process is to.
     #[must_use]
     pub fn with_webhooks(mut self, webhooks: Webhooks) -> Self {
-        if let Some(deliverer) = webhooks.deliverer(&self.services.clock) {
-            self.begin(deliverer, webhooks.concurrency());
+        if let Some((deliverer, options)) = webhooks.deliverer(&self.services.clock).zip(webhooks.delivering()) {
+            self.begin(deliverer, options.clone(), options.webhook_concurrency);
         }
         self.webhooks = webhooks;
         self
@@ -176,18 +176,19 @@ impl Runtime {
 
     /// Works jobs of `H` in this process.
     pub fn work<H: JobHandler>(&self, options: H::Options) -> Result<(), ConfigError> {
-        let handler = H::new(options, &self.services)?;
-        self.begin(handler, self.options.concurrency(H::KIND, H::DEFAULTS.concurrency));
+        let handler = H::new(options.clone(), &self.services)?;
+        self.begin(handler, options, self.options.concurrency(H::KIND, H::DEFAULTS.concurrency));
         Ok(())
     }
 
-    fn begin<H: JobHandler>(&self, handler: H, concurrency: usize) {
+    fn begin<H: JobHandler>(&self, handler: H, options: H::Options, concurrency: usize) {
         telemetry::begin_codes(H::KIND.as_str(), H::terms().codes.iter().map(|code| code.code));
         self.doing.works(H::KIND);
         let general = self.options.policy();
         let engine = Arc::new(Engine {
             policy: RunPolicy { retry: handler.retries(general.retry), ..general },
             handler,
+            options,
             schema: JobSchema::new::<H::Payload>(H::KIND).with_webhooks(self.webhooks.rules().clone()),
             queue: self.queue.clone(),
             genesys: self.services.genesys.clone(),

@@ -5,12 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::{
-    error::{ErrorClass, JobError},
+    error::{ErrorClass, HELD_SPREAD, JobError},
     retry::RetryPolicy,
 };
 
-/// Longest extra wait of jobs held for the same reason, so that they do not all come back in one instant.
-const HELD_SPREAD: Duration = Duration::from_secs(2);
 /// How long a job waits in the queue while our credentials are bad.
 const CREDENTIALS_WAIT: Duration = Duration::from_secs(30);
 
@@ -109,15 +107,15 @@ pub fn decide(
         Ended::Begun { again_in, .. } => return Settlement::Again { after: *again_in, burned: false, class: None },
         Ended::Error(error) => error,
     };
-    let held = |until: Timestamp| {
+    let held = |until: Timestamp, spread: Duration| {
         let wait = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
-        unburned(wait.max(error.retry_after) + HELD_SPREAD.mul_f64(roll), error.class)
+        unburned(wait.max(error.retry_after) + spread.mul_f64(roll), error.class)
     };
     match error.class {
         ErrorClass::Permanent => Settlement::Dead { code: error.code, cause: None },
         ErrorClass::Transient | ErrorClass::Ambiguous => {
             if let Some(until) = error.probed_until {
-                return held(until);
+                return held(until, HELD_SPREAD);
             }
             let failed = attempts + 1;
             if failed >= max_attempts {
@@ -126,7 +124,7 @@ pub fn decide(
             let after = policy.delay(failed, roll, error.retry_after);
             Settlement::Again { after, burned: true, class: Some(error.class.as_str()) }
         }
-        ErrorClass::Held { until } => held(until),
+        ErrorClass::Held { until, spread } => held(until, spread),
         ErrorClass::Credentials => unburned(CREDENTIALS_WAIT, error.class),
         ErrorClass::Interrupted => unburned(Duration::ZERO, error.class),
     }
@@ -169,17 +167,23 @@ mod tests {
     #[test]
     fn what_is_not_the_jobs_fault_burns_nothing_however_often() {
         let until = Timestamp::from_second(90).unwrap();
-        for class in [ErrorClass::Held { until }, ErrorClass::Credentials, ErrorClass::Interrupted] {
+        for class in [ErrorClass::Held { until, spread: HELD_SPREAD }, ErrorClass::Credentials, ErrorClass::Interrupted]
+        {
             assert!(matches!(after(class, 49), Settlement::Again { burned: false, .. }), "{class:?}");
         }
     }
 
     #[test]
-    fn a_held_job_waits_until_it_may_go() {
+    fn a_held_job_waits_until_it_may_go_and_longer_only_where_it_is_one_of_many() {
         let until = Timestamp::from_second(90).unwrap();
-        assert!(
-            matches!(after(ErrorClass::Held { until }, 0), Settlement::Again { after, .. } if after == Duration::from_secs(90))
-        );
+        let wait = |spread, roll| {
+            let held = Ended::Error(JobError::new(ErrorClass::Held { until, spread }, "throttled", "later"));
+            match decide(&held, 0, 8, &RetryPolicy::default(), roll, Timestamp::UNIX_EPOCH) {
+                Settlement::Again { after, .. } => after.as_secs(),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!([wait(HELD_SPREAD, 0.0), wait(HELD_SPREAD, 1.0), wait(Duration::ZERO, 1.0)], [90, 92, 90]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::{
 /// The job in `body` and its payload, where both keep every rule; else all they break.
 pub fn job<H: JobHandler>(
     schema: &JobSchema,
+    options: &H::Options,
     body: &[u8],
     message_id: Option<&str>,
     timestamp: Option<u64>,
@@ -22,7 +23,7 @@ pub fn job<H: JobHandler>(
     let Decoded { job, mut violations, made_up } = decode::decode(schema, body, message_id, timestamp)?;
     let payload = serde_json::from_value::<H::Payload>(job.payload.clone());
     let mut found = match &payload {
-        Ok(payload) => H::validate(payload),
+        Ok(payload) => H::validate(payload, options),
         // What the schema refused and could not be mended: told already.
         Err(_)
             if violations
@@ -104,7 +105,7 @@ mod tests {
             Ok(Self)
         }
 
-        fn validate(payload: &Payload) -> Vec<Violation> {
+        fn validate(payload: &Payload, (): &()) -> Vec<Violation> {
             let bad = payload.paths.iter().enumerate().filter(|(_, path)| !path.starts_with('/'));
             let mut all: Vec<_> =
                 bad.map(|(n, _)| Violation::new(format!("/payload/paths/{n}"), "begins with /")).collect();
@@ -121,7 +122,7 @@ mod tests {
 
     fn pointers(body: &Value) -> Vec<String> {
         let schema = JobSchema::new::<Payload>(Strict::KIND);
-        let judged = job::<Strict>(&schema, body.to_string().as_bytes(), None, None);
+        let judged = job::<Strict>(&schema, &(), body.to_string().as_bytes(), None, None);
         let mut told: Vec<_> = judged.err().map_or_else(Vec::new, |rejection| rejection.violations);
         told.sort_by(|one, other| one.pointer.cmp(&other.pointer));
         told.into_iter().map(|one| one.pointer).collect()

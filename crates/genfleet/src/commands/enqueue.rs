@@ -9,7 +9,6 @@ use genfleet_core::{
     options::{ConfigError, duration},
     queue::{Destination, Message, Publication, QueueError, sqlite::Role},
     telemetry,
-    webhook::address_guard::Allowed,
     worker::{
         command::install_tls,
         options::{LogFormat, QueueOptions},
@@ -20,7 +19,10 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{EXIT_FAILED, block_on};
-use crate::{fleet::Checker, terminal};
+use crate::{
+    fleet::{CheckOptions, Checker},
+    terminal,
+};
 
 /// Which job, onto which queue.
 #[derive(Clone, Debug, clap::Args)]
@@ -57,9 +59,8 @@ pub struct Options {
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
 
-    /// What the workers' --webhook-allow says: only those may be named with http
-    #[arg(long, env = "GENFLEET_WEBHOOK_ALLOW", value_name = "HOST|CIDR,…", value_delimiter = ',')]
-    webhook_allow: Vec<Allowed>,
+    #[command(flatten)]
+    check: CheckOptions,
 
     /// How long to wait for the queue to confirm
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
@@ -83,7 +84,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();
     let body = body(options)?;
-    let job = match Checker::new(&options.webhook_allow).check(options.kind, &body, None) {
+    let job = match Checker::new(&options.check)?.check(options.kind, &body, None) {
         Some(Ok(job)) => job,
         Some(Err(rejection)) if options.json => {
             let Rejection { id, code, message, violations } = *rejection;

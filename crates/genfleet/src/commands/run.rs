@@ -152,15 +152,14 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
     let store = SqliteQueue::open(path, Role::Worker, clock.clone()).map_err(usage)?;
     let audit = options.worker.audit.open(&audit_file, &clock)?;
     let environment = genesys.environment().to_owned();
-    let patience = if webhooks.concurrency() > 0 { options.webhook_wait } else { Duration::ZERO };
-    let runtime = Runtime::new(
-        "genfleet run",
-        options.worker.clone(),
-        Queue::Sqlite(store.clone()),
-        genesys,
-        audit,
-        clock.clone(),
-    );
+    let patience = if webhooks.delivering().is_some() { options.webhook_wait } else { Duration::ZERO };
+    let mut settings = options.worker.clone();
+    if simulator.is_some() {
+        // It began with this process: nobody else has changed anything there.
+        settings.takeover_wait = Duration::ZERO;
+    }
+    let queue = Queue::Sqlite(store.clone());
+    let runtime = Runtime::new("genfleet run", settings, queue, genesys, audit, clock.clone());
     input.load(&store, path, &environment, &webhooks, runtime.audit(), &clock).await?;
     let runtime = runtime.with_webhooks(webhooks);
     fleet::work(&runtime, options.handlers.clone(), &KINDS)?;

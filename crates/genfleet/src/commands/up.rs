@@ -1,6 +1,6 @@
 //! `genfleet up`: all workers in one process.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use genfleet_core::{
     audit::options::default_file,
@@ -81,6 +81,10 @@ pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
             .open("genfleet", Role::Worker, clock.clone())
             .map_err(|error| ConfigError::new(error.to_string()))?;
         let audit = options.worker.audit.open(&default_file("genfleet"), &clock)?;
+        if simulator.is_some() {
+            // It began with this process: nobody else has changed anything there.
+            options.worker.takeover_wait = Duration::ZERO;
+        }
         let runtime = Runtime::new("genfleet up", options.worker, queue, genesys, audit, clock).with_webhooks(webhooks);
         runtime.serve_admin(metrics).await?;
         fleet::work(&runtime, options.handlers, &kinds)?;

@@ -3,14 +3,16 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use genfleet_core::webhook::address_guard::Allowed;
 use serde_json::json;
 
 use super::{
     EXIT_FAILED,
     run::lines::{self, Line},
 };
-use crate::{fleet::Checker, terminal};
+use crate::{
+    fleet::{CheckOptions, Checker},
+    terminal,
+};
 
 /// Which jobs.
 #[derive(Clone, Debug, clap::Args)]
@@ -23,9 +25,8 @@ pub struct Options {
     #[arg(long)]
     json: bool,
 
-    /// What the workers' --webhook-allow says: only those may be named with http
-    #[arg(long, env = "GENFLEET_WEBHOOK_ALLOW", value_name = "HOST|CIDR,…", value_delimiter = ',')]
-    webhook_allow: Vec<Allowed>,
+    #[command(flatten)]
+    check: CheckOptions,
 }
 
 /// Examples at the end of `--help`.
@@ -35,7 +36,7 @@ pub const EXAMPLES: &str = "Examples:
 
 /// Prints every violation; exit 1 where there is one.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let checker = Checker::new(&options.webhook_allow);
+    let checker = Checker::new(&options.check)?;
     let (mut good, mut bad, mut with_webhook) = (0_usize, 0_usize, 0_usize);
     for file in &options.files {
         for line in lines::read(file).with_context(|| format!("{file} cannot be read"))? {

@@ -77,6 +77,8 @@ async fn polls_that_fail_are_ridden_out_while_the_scan_has_time() {
         stack.simulator.set_faults(vec![fault]);
         state = stack.begun(&state.to_string(), CLEAN).await;
         assert_eq!(state["polls"], polls + 1);
+        let asked = stack.simulator.requests().into_iter().filter(|one| one.method == "GET").count();
+        assert_eq!(asked, polls + 1, "a poll that fails is one request");
     }
     stack.simulator.set_faults(Vec::new());
     stack.done(state, CLEAN).await;

@@ -8,7 +8,7 @@ use genfleet_core::{
 use serde_json::json;
 
 use super::*;
-use crate::StreamConfigurator;
+use crate::{StreamConfigurator, StreamConfiguratorOptions};
 
 mod broken;
 
@@ -53,7 +53,7 @@ fn payload() -> Value {
 /// Where a payload breaks a rule.
 fn pointers(schema: &JobSchema, payload: &Value) -> Vec<String> {
     let body = json!({ "payload": payload }).to_string();
-    match validate::job::<StreamConfigurator>(schema, body.as_bytes(), None, None) {
+    match validate::job::<StreamConfigurator>(schema, &StreamConfiguratorOptions {}, body.as_bytes(), None, None) {
         Ok(_) => Vec::new(),
         Err(rejection) => {
             assert_eq!(rejection.code, "invalid_job");
@@ -258,7 +258,9 @@ fn all_that_is_wrong_is_told_at_once_whoever_finds_it() {
 fn a_word_that_is_none_of_those_allowed_is_told_which_are() {
     let changed = with("/filters/0/conditions/0/operator", &json!("like"));
     let body = json!({ "payload": changed }).to_string();
-    let rejection = validate::job::<StreamConfigurator>(&schema(), body.as_bytes(), None, None).unwrap_err();
+    let rejection =
+        validate::job::<StreamConfigurator>(&schema(), &StreamConfiguratorOptions {}, body.as_bytes(), None, None)
+            .unwrap_err();
     assert_eq!(rejection.violations[0].message, r#"must be one of "eq", "neq", "in", "gte", "lte""#);
 }
 

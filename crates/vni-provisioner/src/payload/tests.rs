@@ -1,12 +1,13 @@
+use std::time::Duration;
+
 use genfleet_core::{
-    handler::JobHandler,
     job::{Kind, schema::JobSchema},
     worker::validate,
 };
 use proptest::prelude::*;
 
 use super::*;
-use crate::VniProvisioner;
+use crate::{VniOptions, VniProvisioner};
 
 fn good() -> Value {
     json!({
@@ -32,11 +33,16 @@ fn with(change: &Value) -> Value {
     payload
 }
 
+fn options() -> VniOptions {
+    let (gateway_timeout, routing_poll_interval) = (Duration::from_secs(5), Duration::from_secs(1));
+    VniOptions { max_interfaces: 50, gateway_allow: Vec::new(), gateway_timeout, routing_poll_interval }
+}
+
 /// Every violation of a job with this payload, as the worker finds them, sorted.
 fn violations(payload: &Value) -> Vec<(String, String)> {
     let schema = JobSchema::new::<Payload>(Kind::VniProvision);
     let body = json!({ "payload": payload }).to_string();
-    let found = match validate::job::<VniProvisioner>(&schema, body.as_bytes(), Some("job"), None) {
+    let found = match validate::job::<VniProvisioner>(&schema, &options(), body.as_bytes(), Some("job"), None) {
         Ok(_) => Vec::new(),
         Err(rejection) => rejection.violations,
     };
@@ -155,7 +161,7 @@ fn what_is_not_said_is_443_and_rollback() {
         (&json!(443), &json!(true))
     );
     assert!(properties["name"].get("default").is_none());
-    assert_eq!(VniProvisioner::validate(&payload), []);
+    assert_eq!(payload.violations(), []);
 }
 
 proptest! {

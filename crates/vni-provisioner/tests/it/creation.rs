@@ -9,11 +9,13 @@ use tokio::time::Instant;
 use crate::{CONNECTIONS, OURS, Rig, Step, TABLES, existing, until};
 
 #[tokio::test]
-async fn a_creation_is_a_step_of_its_own_and_what_follows_does_not_repeat_it() {
+async fn a_creation_is_announced_then_a_step_of_its_own_and_what_follows_does_not_repeat_it() {
     let rig = Rig::new().await;
     let (job, payload) = (rig.job("a"), rig.payload(&json!({"description": "prod"})));
-    let Step::Begun(state) = rig.step(&job, &payload, Value::Null).await else { panic!("not begun") };
-    assert_eq!(rig.sent("POST", TABLES), 0, "it is durable first");
+    let Step::Begun(next) = rig.step(&job, &payload, Value::Null).await else { panic!("not begun") };
+    assert_eq!(rig.sent("POST", CONNECTIONS), 0, "that it will be sent is durable first");
+    let Step::Begun(state) = rig.step(&job, &payload, next).await else { panic!("not created") };
+    assert_eq!(rig.sent("POST", TABLES), 0, "so is its answer");
     let sent =
         rig.simulator.requests().into_iter().find(|request| request.method == "POST" && request.path == CONNECTIONS);
     let expected = json!({
@@ -35,7 +37,7 @@ async fn a_creation_whose_answer_was_lost_is_found_and_is_this_jobs_own() {
     let rig = Rig::new().await;
     rig.set(&json!({"readLagMs": 1200}));
     rig.faults(&["lost,times=1,method=POST,path=/api/v2/organization/"]);
-    let Step::Begun(state) = rig.step(&rig.job("a"), &rig.payload(&json!({})), Value::Null).await else { panic!() };
+    let state = rig.created(&rig.job("a"), &rig.payload(&json!({}))).await;
     assert_eq!((&state["created"], rig.connections().len(), rig.sent("POST", CONNECTIONS)), (&json!(true), 1, 1));
     let report = rig.attempt(&rig.job("a"), &rig.payload(&json!({})), state).await.unwrap();
     assert_eq!((&report["interfaceId"], &report["adopted"]), (&rig.connections()[0]["id"], &json!(false)));
@@ -55,23 +57,84 @@ async fn a_creation_that_was_lost_itself_is_tried_again_after_reads_had_time_to_
     rig.faults(&["lost,effect=false,times=1,method=POST,path=/api/v2/organization/"]);
     let begun = Instant::now();
     let error = rig.attempt(&rig.job("a"), &rig.payload(&json!({})), Value::Null).await.unwrap_err();
-    assert_eq!((error.class, error.state), (ErrorClass::Ambiguous, None));
+    assert_eq!((error.class, &error.state.unwrap()["order"]), (ErrorClass::Ambiguous, &Value::Null));
     assert!(begun.elapsed() >= Duration::from_secs(15));
     rig.attempt(&rig.job("a"), &rig.payload(&json!({})), Value::Null).await.unwrap();
     assert_eq!(rig.connections().len(), 1);
 }
 
-/// The process died after the POST; the next one's reads lag, so it POSTs again and is refused.
+/// Somebody makes the same a moment before, and reads do not show it yet.
 #[tokio::test]
-async fn what_a_job_that_lost_its_record_finds_after_a_409_is_adopted() {
-    let rig = Rig::new().await;
+async fn what_somebody_else_made_and_a_409_told_is_adopted() {
+    let mut rig = Rig::new().await;
     rig.set(&json!({"readLagMs": 1500, "convergesAfter": "never"}));
     let payload = rig.payload(&json!({}));
-    rig.step(&rig.job("a"), &payload, Value::Null).await;
+    rig.created(&rig.job("somebody"), &payload).await;
+    rig.dies();
     let error = rig.attempt(&rig.last("a"), &payload, Value::Null).await.unwrap_err();
     assert_eq!(error.code, "routing_not_converged");
-    assert_eq!((&error.details["rolledBack"], rig.connections().len()), (&json!(false), 1), "not known to be its own");
+    assert_eq!((&error.details["rolledBack"], rig.connections().len()), (&json!(false), 1), "it is not its own");
     assert_eq!(rig.sent("POST", CONNECTIONS), 2);
+}
+
+#[tokio::test]
+async fn an_order_without_an_answer_is_remembered_while_nobody_can_look_and_what_it_made_is_taken_back() {
+    let rig = Rig::new().await;
+    rig.set(&json!({"convergesAfter": "never"}));
+    let (job, payload) = (rig.job("a"), rig.payload(&json!({})));
+    let Step::Begun(next) = rig.step(&job, &payload, Value::Null).await else { panic!("not begun") };
+    let lost = format!("lost,times=1,method=POST,path={CONNECTIONS}");
+    rig.faults(&[&lost, &format!("status=400,after=1,method=GET,path={CONNECTIONS}")]);
+    let Step::Failed(error) = rig.step(&job, &payload, next).await else { panic!("not failed") };
+    let state = error.state.unwrap();
+    assert_eq!((error.class, &state["order"], rig.connections().len()), (ErrorClass::Permanent, &json!("sent"), 1));
+    rig.faults(&[]);
+    let error = rig.attempt(&rig.last("a"), &payload, state).await.unwrap_err();
+    assert_eq!((error.code, &error.details["rolledBack"]), ("routing_not_converged", &json!(true)));
+    assert_eq!((rig.connections(), rig.sent("POST", CONNECTIONS)), (vec![], 1));
+}
+
+/// What came back unsettled may have been worked; what comes for the first time was not.
+#[tokio::test]
+async fn what_is_there_is_this_jobs_own_only_where_it_may_have_ordered_it() {
+    for (returns, rolled_back) in [(1, true), (0, false)] {
+        let mut rig = Rig::new().await;
+        rig.set(&json!({"convergesAfter": "never"}));
+        let (mut job, payload) = (rig.last("a"), rig.payload(&json!({})));
+        let Step::Begun(next) = rig.step(&job, &payload, Value::Null).await else { panic!("not begun") };
+        rig.step(&job, &payload, next.clone()).await;
+        rig.dies();
+        job.returns = returns;
+        let error = rig.attempt(&job, &payload, next).await.unwrap_err();
+        assert_eq!(error.details["rolledBack"], rolled_back);
+        assert_eq!((rig.connections().is_empty(), rig.sent("POST", CONNECTIONS)), (rolled_back, 1));
+    }
+}
+
+/// The process died after the POST; the next one's reads lag, so it POSTs again and is refused.
+#[tokio::test]
+async fn what_a_dead_process_ordered_and_a_409_tells_is_this_jobs_own() {
+    let mut rig = Rig::new().await;
+    rig.set(&json!({"readLagMs": 1500, "convergesAfter": "never"}));
+    let (mut job, payload) = (rig.last("a"), rig.payload(&json!({})));
+    let Step::Begun(next) = rig.step(&job, &payload, Value::Null).await else { panic!("not begun") };
+    rig.step(&job, &payload, next.clone()).await;
+    rig.dies();
+    job.returns = 1;
+    let error = rig.attempt(&job, &payload, next).await.unwrap_err();
+    assert_eq!((&error.details["rolledBack"], rig.connections().len()), (&json!(true), 0));
+    assert_eq!(rig.sent("POST", CONNECTIONS), 2);
+}
+
+#[tokio::test]
+async fn a_look_that_fails_before_anything_is_sent_forgets_that_it_was_about_to_be() {
+    let rig = Rig::new().await;
+    let (job, payload) = (rig.job("a"), rig.payload(&json!({})));
+    let Step::Begun(next) = rig.step(&job, &payload, Value::Null).await else { panic!("not begun") };
+    assert_eq!(next["order"], "next");
+    rig.faults(&[&format!("status=400,times=1,method=GET,path={CONNECTIONS}")]);
+    let Step::Failed(error) = rig.step(&job, &payload, next).await else { panic!("not failed") };
+    assert_eq!(error.state.unwrap()["order"], Value::Null);
 }
 
 #[tokio::test]
@@ -99,9 +162,10 @@ async fn a_job_that_is_stopped_while_it_looks_says_so() {
     rig.faults(&["lost,effect=false,method=POST,path=/api/v2/organization/"]);
     let (job, payload) = (rig.job("a"), rig.payload(&json!({})));
     let stopping = async {
-        until(|| rig.sent("GET", CONNECTIONS) == 2).await;
+        until(|| rig.sent("GET", CONNECTIONS) == 3).await;
         job.stop.cancel();
     };
-    let (step, ()) = tokio::join!(rig.step(&job, &payload, Value::Null), stopping);
-    assert!(matches!(&step, Step::Failed(error) if error.class == ErrorClass::Interrupted), "{step:?}");
+    let (ended, ()) = tokio::join!(rig.attempt(&job, &payload, Value::Null), stopping);
+    let error = ended.unwrap_err();
+    assert_eq!((error.class, &error.state.unwrap()["order"]), (ErrorClass::Interrupted, &json!("sent")));
 }

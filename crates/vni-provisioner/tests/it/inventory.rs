@@ -1,6 +1,9 @@
 //! What is there already: adopted, in the way, or too much.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::{CONNECTIONS, Rig, existing, identical};
 
@@ -42,6 +45,59 @@ async fn an_organisation_has_at_most_fifty_interfaces_unless_said_otherwise() {
     let rig = Rig::with(&["--max-interfaces", "51"]).await;
     rig.set(&json!({"connections": fifty}));
     rig.attempt(&rig.job("a"), &rig.payload(&json!({})), Value::Null).await.unwrap();
+}
+
+/// Of the same organisation, apart from the usual payload.
+fn another() -> Value {
+    json!({"name": "another", "localIp": "10.0.51.1", "subnetCidr": "10.0.51.0/24"})
+}
+
+#[tokio::test]
+async fn what_this_process_created_counts_before_reads_show_it() {
+    for (change, code) in [
+        (another(), "interface_limit_reached"),
+        (json!({"name": "another", "localIp": "10.0.50.2"}), "interface_limit_reached"),
+    ] {
+        let rig = Rig::with(&["--max-interfaces", "1"]).await;
+        rig.set(&json!({"readLagMs": 1200}));
+        rig.attempt(&rig.job("a"), &rig.payload(&json!({})), Value::Null).await.unwrap();
+        let error = rig.attempt(&rig.job("b"), &rig.payload(&change), Value::Null).await.unwrap_err();
+        assert_eq!((error.code, rig.connections().len(), rig.sent("POST", CONNECTIONS)), (code, 1, 1));
+    }
+    let rig = Rig::new().await;
+    rig.set(&json!({"readLagMs": 1200}));
+    rig.attempt(&rig.job("a"), &rig.payload(&json!({})), Value::Null).await.unwrap();
+    let overlapping = rig.payload(&json!({"name": "another", "localIp": "10.0.50.2"}));
+    let error = rig.attempt(&rig.job("b"), &overlapping, Value::Null).await.unwrap_err();
+    assert_eq!((error.code, rig.sent("POST", CONNECTIONS)), ("ip_conflict", 1));
+    let looked = rig.sent("GET", CONNECTIONS);
+    let elsewhere = rig.payload(&json!({"name": "third", "localIp": "10.0.52.1", "subnetCidr": "10.0.52.0/24"}));
+    rig.attempt(&rig.job("c"), &elsewhere, Value::Null).await.unwrap();
+    assert_eq!(rig.sent("GET", CONNECTIONS), looked + 2, "where it decides nothing, nothing is waited for");
+}
+
+#[tokio::test]
+async fn what_another_process_created_before_a_takeover_is_waited_for() {
+    let mut rig = Rig::with(&["--max-interfaces", "1"]).await;
+    rig.set(&json!({"readLagMs": 1200}));
+    rig.attempt(&rig.job("a"), &rig.payload(&json!({})), Value::Null).await.unwrap();
+    rig.dies();
+    let mut job = rig.job("b");
+    job.unseen_until = Some(Instant::now() + Duration::from_millis(1_500));
+    let error = rig.attempt(&job, &rig.payload(&another()), Value::Null).await.unwrap_err();
+    assert_eq!((error.code, rig.sent("POST", CONNECTIONS)), ("interface_limit_reached", 1));
+}
+
+#[tokio::test]
+async fn what_was_removed_again_does_not_count() {
+    let rig = Rig::with(&["--max-interfaces", "1"]).await;
+    rig.set(&json!({"convergesAfter": "never"}));
+    let error = rig.attempt(&rig.last("a"), &rig.payload(&json!({})), Value::Null).await.unwrap_err();
+    assert_eq!(error.details["rolledBack"], true);
+    rig.set(&json!({"convergesAfter": 1}));
+    let looked = rig.sent("GET", CONNECTIONS);
+    rig.attempt(&rig.job("b"), &rig.payload(&another()), Value::Null).await.unwrap();
+    assert_eq!(rig.sent("GET", CONNECTIONS), looked + 2, "it was not waited for");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! The handler with the real client, over HTTP, against the simulator.
-#![expect(clippy::unwrap_used, reason = "a test's helpers panic like the test itself")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's helpers panic like the test itself")]
 
 mod creation;
 mod gateway;
@@ -61,6 +61,7 @@ struct Rig {
     simulator: Simulator,
     gateway: TcpListener,
     services: Services,
+    options: VniOptions,
     provisioner: VniProvisioner,
 }
 
@@ -89,8 +90,14 @@ impl Rig {
         let genesys = GenesysClient::with_credentials(&settings.genesys, scopes, clock.clone(), source).unwrap();
         tokio::spawn(genesys.clone().run());
         let services = Services { genesys, tasks: Tasks::new().0, clock };
-        let provisioner = VniProvisioner::new(settings.vni, &services).unwrap();
-        Self { simulator, gateway: TcpListener::bind("127.0.0.1:0").await.unwrap(), services, provisioner }
+        let options = settings.vni;
+        let provisioner = VniProvisioner::new(options.clone(), &services).unwrap();
+        Self { simulator, gateway: TcpListener::bind("127.0.0.1:0").await.unwrap(), services, options, provisioner }
+    }
+
+    /// The process dies, and another takes its place.
+    fn dies(&mut self) {
+        self.provisioner = VniProvisioner::new(self.options.clone(), &self.services).unwrap();
     }
 
     fn gateway(&self) -> SocketAddr {
@@ -130,6 +137,13 @@ impl Rig {
             Ok(Progress::Begun { state, .. }) => Step::Begun(serde_json::to_value(state).unwrap()),
             Err(error) => Step::Failed(Box::new(error)),
         }
+    }
+
+    /// The steps up to a creation: the state in which it is recorded.
+    async fn created(&self, job: &JobContext, payload: &Value) -> Value {
+        let Step::Begun(next) = self.step(job, payload, Value::Null).await else { panic!("not begun") };
+        let Step::Begun(created) = self.step(job, payload, next).await else { panic!("not created") };
+        created
     }
 
     /// One attempt: hand-overs until one does not only begin.

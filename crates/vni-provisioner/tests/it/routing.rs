@@ -23,7 +23,7 @@ async fn a_table_that_does_not_converge_is_tried_again_without_a_second_creation
     let report = rig.attempt(&second, &payload, error.state.unwrap()).await.unwrap();
     assert_eq!((&report["routingPolls"], &report["adopted"]), (&json!(13), &json!(false)));
     assert_eq!((rig.sent("POST", CONNECTIONS), rig.sent("DELETE", CONNECTIONS)), (1, 0));
-    assert_eq!((rig.sent("GET", CONNECTIONS), rig.connections().len()), (1, 1));
+    assert_eq!((rig.sent("GET", CONNECTIONS), rig.connections().len()), (2, 1));
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn a_removal_that_was_begun_is_ended_whatever_the_table_does_meanwhile() {
     let rig = Rig::new().await;
     never(&rig);
     let (job, payload) = (rig.last("a"), rig.payload(&json!({})));
-    let Step::Begun(created) = rig.step(&job, &payload, Value::Null).await else { panic!("not created") };
+    let created = rig.created(&job, &payload).await;
     let Step::Begun(mut undoing) = rig.step(&job, &payload, created).await else { panic!("not given up") };
     rig.set(&json!({"convergesAfter": 1}));
     // Long ago: the second time a 404 is not waited out.
@@ -116,11 +116,19 @@ async fn a_look_that_fails_is_one_of_ten() {
 }
 
 #[tokio::test]
+async fn a_look_that_the_api_fails_to_answer_is_one_request() {
+    let rig = Rig::new().await;
+    rig.faults(&[&format!("status=503,method=GET,path={TABLES}")]);
+    let error = rig.attempt(&rig.job("a"), &rig.payload(&json!({})), Value::Null).await.unwrap_err();
+    assert_eq!((error.code, rig.sent("GET", TABLES)), ("routing_not_converged", 10), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_job_that_is_stopped_keeps_its_interface_also_at_its_last_attempt() {
     let rig = Rig::with(&["--routing-poll-interval", "10s"]).await;
     never(&rig);
     let (job, payload) = (rig.last("a"), rig.payload(&json!({})));
-    let Step::Begun(state) = rig.step(&job, &payload, Value::Null).await else { panic!("not created") };
+    let state = rig.created(&job, &payload).await;
     let stopping = async {
         until(|| rig.sent("GET", TABLES) == 1).await;
         job.stop.cancel();

@@ -22,9 +22,10 @@ async fn the_second_job_of_an_organisation_comes_again_later() {
     let (one, two) = tokio::join!(rig.step(&first, &mine, Value::Null), rig.step(&second, &other, Value::Null));
     assert!(matches!(one, Step::Begun(_)) && is_held(&two), "{one:?} {two:?}");
     let Step::Failed(error) = two else { panic!("held") };
-    let ErrorClass::Held { until } = error.class else { panic!("held") };
-    assert!((1_900..3_000).contains(&until.duration_since(before).as_millis()), "two seconds");
-    assert_eq!(rig.sent("POST", CONNECTIONS), 1);
+    let ErrorClass::Held { until, spread } = error.class else { panic!("held") };
+    assert!((2_000..4_000).contains(&until.duration_since(before).as_millis()), "two seconds");
+    assert!(spread.is_zero(), "and no more");
+    assert_eq!(rig.sent("GET", CONNECTIONS), 1, "nothing was asked for it");
 }
 
 #[tokio::test]
@@ -32,6 +33,8 @@ async fn between_two_steps_of_a_job_no_other_of_its_organisation_begins() {
     let rig = Rig::new().await;
     let (mine, other) = (rig.payload(&json!({})), rig.payload(&another()));
     let Step::Begun(state) = rig.step(&rig.job("a"), &mine, Value::Null).await else { panic!("not begun") };
+    assert!(is_held(&rig.step(&rig.job("b"), &other, Value::Null).await));
+    let Step::Begun(state) = rig.step(&rig.job("a"), &mine, state).await else { panic!("not created") };
     assert!(is_held(&rig.step(&rig.job("b"), &other, Value::Null).await));
     assert!(matches!(rig.step(&rig.job("a"), &mine, state).await, Step::Done(_)));
     assert!(matches!(rig.step(&rig.job("b"), &other, Value::Null).await, Step::Begun(_)));

@@ -97,7 +97,7 @@ impl Rig {
     }
 
     fn caller<'a>(&'a self, jobs: &'a [JobId]) -> Caller<'a> {
-        Caller { kind: Kind::CdnPurge, jobs, traces: &[], stop: &self.stop }
+        Caller { kind: Kind::CdnPurge, jobs, traces: &[], stop: &self.stop, tenure: None }
     }
 
     async fn send_for(&self, number: usize, request: ApiRequest) -> Result<ApiAnswer, ApiError> {
@@ -157,7 +157,7 @@ fn bearer(asked: &Outgoing) -> String {
 
 /// Seconds from now to what a held caller was told, rounded.
 fn held_for(rig: &Rig, error: &ApiError) -> i64 {
-    let ErrorClass::Held { until } = error.class else { panic!("not held: {error:?}") };
+    let ErrorClass::Held { until, .. } = error.class else { panic!("not held: {error:?}") };
     let millis = until.duration_since(rig.client.shared.clock.now()).as_millis();
     i64::try_from((millis + 999) / 1000).unwrap()
 }

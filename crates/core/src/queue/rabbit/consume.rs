@@ -18,7 +18,7 @@ use super::{
     Shared, counts,
     dial::UNREADABLE,
     health::Role,
-    lock,
+    lock::{self, Lock},
     serve::{Flows, Serving},
     session::{Link, Lost, Work},
 };
@@ -238,14 +238,21 @@ async fn serve_kind(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>, c
         let alone = intake.kind.is_exclusive();
         if alone { lock::hold(&link, &shared.prefix, intake.kind).await.map(Some) } else { Ok(None) }
     };
-    let _held = match lock.await {
+    let held = match lock.await {
         Ok(held) => held,
         Err(lost) => return lost,
     };
     let flows = Arc::new(Flows::default());
-    let lanes = Serving::new(&shared, &intake, &link, &flows, cap);
+    let lanes = Serving::new(&shared, &intake, &link, &flows, cap).within(held.as_ref().map(Lock::tenure));
+    let unproven = async {
+        match &held {
+            Some(held) => held.proven().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         lost = lanes.until_lost() => lost,
+        lost = unproven => lost,
         lost = counts::count(shared, intake, link, flows) => lost,
     }
 }

@@ -7,19 +7,34 @@ use lapin::{
     Channel, ErrorKind, options::QueueDeclareOptions, protocol::AMQPErrorKind, protocol::AMQPSoftError,
     types::FieldTable,
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     dial::why,
     session::{Link, Lost},
 };
-use crate::job::Kind;
+use crate::{
+    job::Kind,
+    queue::tenure::{Proof, Tenure},
+};
 
 /// How long one that stands by waits between two tries.
 const STANDING_BY: Duration = Duration::from_secs(2);
 
-/// Waits until this connection holds the lock of `kind`; the channel it was taken on.
-pub(super) async fn hold(link: &Link, prefix: &str, kind: Kind) -> Result<Channel, Lost> {
+/// How long after one proof that it is held the next one is asked for.
+const PROVEN_EVERY: Duration = Duration::from_secs(1);
+
+/// The lock of one kind, held.
+pub(super) struct Lock {
+    name: String,
+    /// It was taken on this.
+    channel: Channel,
+    tenure: Tenure,
+    proof: Proof,
+}
+
+/// Waits until this connection holds the lock of `kind`.
+pub(super) async fn hold(link: &Link, prefix: &str, kind: Kind) -> Result<Lock, Lost> {
     let name = format!("{prefix}.lock.{kind}");
     let mut told = false;
     loop {
@@ -29,7 +44,8 @@ pub(super) async fn hold(link: &Link, prefix: &str, kind: Kind) -> Result<Channe
         match channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await {
             Ok(_) => {
                 tracing::info!(kind = kind.as_str(), "holds the lock of this kind");
-                return Ok(channel);
+                let (tenure, proof) = Tenure::begin();
+                return Ok(Lock { name, channel, tenure, proof });
             }
             Err(error) if is_held(&error) => {}
             Err(error) => return Err(why(&error)),
@@ -39,6 +55,27 @@ pub(super) async fn hold(link: &Link, prefix: &str, kind: Kind) -> Result<Channe
             told = true;
         }
         sleep(STANDING_BY).await;
+    }
+}
+
+impl Lock {
+    /// The time for which it is held.
+    pub(super) fn tenure(&self) -> Tenure {
+        self.tenure.clone()
+    }
+
+    /// Proves again and again that it is held; why it is not any more.
+    pub(super) async fn proven(&self) -> Lost {
+        let look = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        loop {
+            let asked = Instant::now();
+            let looked = self.channel.queue_declare(self.name.as_str().into(), look, FieldTable::default()).await;
+            match looked {
+                Ok(_) => self.proof.answered(asked),
+                Err(error) => return format!("the lock {} is not held any more: {}", self.name, why(&error)),
+            }
+            sleep(PROVEN_EVERY).await;
+        }
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
     settle::{Flow, Settler},
 };
 use crate::{
-    queue::{self, Delivery, Lane, topology::lane_queue},
+    queue::{self, Delivery, Lane, tenure::Tenure, topology::lane_queue},
     trace::span::Span,
 };
 
@@ -59,6 +59,8 @@ pub(super) struct Serving {
     intake: Arc<Intake>,
     link: Arc<Link>,
     flows: Arc<Flows>,
+    /// Of a kind that one process at a time works.
+    tenure: Option<Tenure>,
     prefetch: u16,
     begun_first: bool,
 }
@@ -73,7 +75,12 @@ impl Serving {
         cap: u16,
     ) -> Self {
         let (shared, link, flows, prefetch) = (shared.clone(), link.clone(), flows.clone(), intake.prefetch.min(cap));
-        Self { shared, intake: intake.clone(), link, flows, prefetch, begun_first: true }
+        Self { shared, intake: intake.clone(), link, flows, tenure: None, prefetch, begun_first: true }
+    }
+
+    /// While this process alone works the kind.
+    pub(super) fn within(self, tenure: Option<Tenure>) -> Self {
+        Self { tenure, ..self }
     }
 
     /// Serves until something ends; says what.
@@ -222,6 +229,7 @@ impl Serving {
 
     fn delivery(&self, lane: Lane, delivery: lapin::message::Delivery) -> Delivery {
         let settler = Settler::new(&self.shared, &self.link.session, self.flows.of(lane), delivery.acker.clone());
+        let settler = settler.within(self.tenure.as_ref());
         let (message, returns) = convert::received(&self.shared.prefix, delivery);
         Delivery { message, lane, returns, settler: queue::Settler::Rabbit(settler), span: Span::default() }
     }

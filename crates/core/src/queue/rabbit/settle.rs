@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     metric,
-    queue::{Publication, QueueError, Settled},
+    queue::{Publication, QueueError, Settled, tenure::Tenure},
 };
 
 /// lapin resolves an acknowledgement when it is written; one that is not by then never will be.
@@ -58,6 +58,7 @@ pub struct Settler {
     shared: Arc<Shared>,
     session: Session,
     flow: Arc<Flow>,
+    tenure: Option<Tenure>,
     /// Taken by the one that settles.
     acker: Option<Acker>,
 }
@@ -67,7 +68,19 @@ impl Settler {
     pub(super) fn new(shared: &Arc<Shared>, session: &Session, flow: &Arc<Flow>, acker: Acker) -> Self {
         flow.delivered.fetch_add(1, Ordering::AcqRel);
         flow.unsettled.send_modify(|unsettled| *unsettled += 1);
-        Self { shared: shared.clone(), session: session.clone(), flow: flow.clone(), acker: Some(acker) }
+        let (shared, session, flow) = (shared.clone(), session.clone(), flow.clone());
+        Self { shared, session, flow, tenure: None, acker: Some(acker) }
+    }
+
+    /// It came while this process alone works its kind.
+    pub(super) fn within(mut self, tenure: Option<&Tenure>) -> Self {
+        self.tenure = tenure.cloned();
+        self
+    }
+
+    /// See [`crate::queue::Settler::tenure`].
+    pub fn tenure(&self) -> Option<Tenure> {
+        self.tenure.clone()
     }
 
     /// See [`crate::queue::Settler::is_stale`].

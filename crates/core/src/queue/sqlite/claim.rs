@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
+use tokio::time::Instant;
 
 use super::{
     change::Taken,
@@ -72,6 +73,11 @@ pub(super) struct Held {
 }
 
 impl Held {
+    /// When the store was opened.
+    pub(super) fn opened(&self) -> Instant {
+        self.link.told().opened
+    }
+
     /// The row and the way to it; dropping changes nothing any more.
     pub(super) fn settle(mut self) -> (i64, Link) {
         self.settled = true;

@@ -4,11 +4,10 @@
 use std::{
     future,
     sync::{Arc, mpsc},
-    time::Instant,
 };
 
 use metrics::{gauge, histogram};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     change::{Change, Taken},
@@ -38,6 +37,8 @@ pub(super) enum Condition {
 pub(super) struct Told {
     /// The store's file, for messages.
     pub(super) path: String,
+    /// When it was opened.
+    pub(super) opened: Instant,
     /// Goes up with every row that someone may wait for.
     pub(super) changes: watch::Sender<Changes>,
     /// How the store is.
@@ -47,7 +48,8 @@ pub(super) struct Told {
 impl Told {
     /// Of a store just opened.
     pub(super) fn new(path: String) -> Self {
-        Self { path, changes: watch::Sender::new(Changes::default()), condition: watch::Sender::new(Condition::Well) }
+        let (changes, condition) = (watch::Sender::new(Changes::default()), watch::Sender::new(Condition::Well));
+        Self { path, opened: Instant::now(), changes, condition }
     }
 
     /// From now on it is so.

@@ -6,7 +6,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{change::Taken, claim::Held};
 use crate::{
     metric,
-    queue::{Publication, QueueError, Settled},
+    queue::{Publication, QueueError, Settled, tenure::Tenure},
 };
 
 /// The right to settle one row, once. Dropped without, the row is given back.
@@ -20,6 +20,11 @@ pub struct Settler {
 impl Settler {
     pub(super) fn new(held: Held, slot: OwnedSemaphorePermit) -> Self {
         Self { held, slot }
+    }
+
+    /// One process works a file, and nobody takes it away: see [`crate::queue::Settler::tenure`].
+    pub fn tenure(&self) -> Tenure {
+        Tenure::for_good(self.held.opened())
     }
 
     /// Puts all of `publications` into the store and takes the row out, in one transaction: see

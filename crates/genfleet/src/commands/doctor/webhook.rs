@@ -29,7 +29,7 @@ pub fn check(options: &WebhookOptions) -> Vec<Finding> {
             error,
             "do as it says; no worker starts like this",
         )),
-        Ok(webhooks) if configured > 0 && webhooks.concurrency() == 0 => {
+        Ok(webhooks) if configured > 0 && webhooks.delivering().is_none() => {
             let found =
                 format!("{configured} configured, and none delivered by such a worker (--webhook-concurrency 0)");
             findings.push(Finding::warning(

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::ledger::job_id;
-use crate::fleet::Checker;
+use crate::fleet::{CheckOptions, Checker};
 
 /// Makes job after job.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl Source {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        let checker = Checker::new(&[]);
+        let checker = Checker::new(&CheckOptions::default())?;
         for number in 0..self.templates.len().max(1) {
             let made = self.make(u32::try_from(number)?);
             match checker.check(self.kind, &made.body, None) {
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_is_made_up_is_valid_for_every_kind_and_unique() {
-        let checker = Checker::new(&[]);
+        let checker = Checker::new(&CheckOptions::default()).unwrap();
         for kind in KINDS {
             let source = Source::new(kind, "abcd1234", None, None).unwrap();
             let made: Vec<Made> = [0, 1, 255, 256, 65_535, 70_000].map(|number| source.make(number)).into();

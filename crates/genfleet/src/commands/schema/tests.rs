@@ -9,7 +9,7 @@ use genfleet_core::{
 };
 use serde_json::Value;
 
-use crate::fleet::{Checker, contracts};
+use crate::fleet::{CheckOptions, Checker, contracts};
 
 mod agreement;
 mod published;
@@ -51,7 +51,7 @@ impl Judges {
         let mut schemas = Schemas::new();
         let schema = compiled(&mut schemas, &serde_json::from_str(&published).unwrap());
         let unstated = job::UNSTATED.iter().chain(&contract.terms.unstated).copied().collect();
-        Self { kind: contract.kind, schemas, schema, checker: Checker::new(&[]), unstated }
+        Self { kind: contract.kind, schemas, schema, checker: Checker::new(&CheckOptions::default()).unwrap(), unstated }
     }
 
     fn judge(&self, job: &Value) -> Judgement {

@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::*;
-use crate::audit::{tests::Rig as AuditRig, writer::RETRY};
+use crate::{
+    audit::{tests::Rig as AuditRig, writer::RETRY},
+    queue::tenure::Tenure,
+};
 
 struct Audited {
     rig: Rig,
@@ -151,4 +154,42 @@ async fn a_call_that_is_stopped_while_it_waits_for_the_audit_was_not_sent() {
     let (stopped, ()) = tokio::join!(audited.rig.post(), stopping);
     assert_eq!(stopped.unwrap_err().class, ErrorClass::Interrupted);
     assert_eq!(audited.rig.sent(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_a_process_that_was_suspended_is_held_until_it_is_known_to_be_the_one() {
+    let rig = Rig::answering([]);
+    let (tenure, proof) = Tenure::begin();
+    let jobs = [job(1)];
+    let caller = Caller { tenure: Some(&tenure), ..rig.caller(&jobs) };
+    let change = || ApiRequest::post(THINGS).json(&"thing");
+    rig.client.send(change(), &caller).await.unwrap();
+    tokio::time::advance(60 * SECOND).await;
+    rig.client.send(ApiRequest::get(THINGS), &caller).await.expect("what only reads goes");
+    assert!(timeout(SECOND, rig.client.send(change(), &caller)).await.is_err(), "it is held");
+    assert_eq!(rig.sent(), 2);
+
+    let answering = async {
+        tokio::time::sleep(SECOND).await;
+        proof.answered(Instant::now());
+    };
+    let (sent, ()) = tokio::join!(rig.client.send(change(), &caller), answering);
+    sent.unwrap();
+    assert_eq!(rig.sent(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_a_process_that_is_not_the_one_any_more_is_not_sent() {
+    let rig = Rig::answering([]);
+    let (tenure, proof) = Tenure::begin();
+    let jobs = [job(1)];
+    tokio::time::advance(60 * SECOND).await;
+    let losing = async {
+        drop(proof);
+        tokio::time::sleep(SECOND).await;
+        rig.stop.cancel();
+    };
+    let caller = Caller { tenure: Some(&tenure), ..rig.caller(&jobs) };
+    let (stopped, ()) = tokio::join!(rig.client.send(ApiRequest::post(THINGS).json(&"thing"), &caller), losing);
+    assert_eq!((stopped.unwrap_err().class, rig.sent()), (ErrorClass::Interrupted, 0));
 }

@@ -43,6 +43,18 @@ async fn what_is_safe_to_repeat_is_tried_four_times_in_all() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_poll_is_one_request_where_it_fails_and_waits_for_a_pause_all_the_same() {
+    let poll = || ApiRequest::get(THINGS).once();
+    for reply in [Reply::status(500), Reply::lost(LostAnswer::TimedOut), Reply::lost(LostAnswer::NeverSent)] {
+        let rig = Rig::answering([reply]);
+        let error = rig.send_for(1, poll()).await.unwrap_err();
+        assert_eq!((error.class, error.requests, rig.sent()), (ErrorClass::Transient, 1, 1), "{error}");
+    }
+    let rig = Rig::answering([Reply::status(429).header("retry-after", "2")]);
+    assert_eq!(rig.send_for(1, poll()).await.unwrap().requests, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_that_succeeds_counts_all_its_requests() {
     let rig = Rig::answering([Reply::status(500), Reply::lost(LostAnswer::TimedOut), Reply::status(204)]);
     let answer = rig.get().await.unwrap();

@@ -13,11 +13,13 @@ async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends
         let mut works = first.consume(Kind::VniProvision, 1);
         first.publish(vec![of_vni("a")]).await.unwrap();
         let held = soon(works.next()).await;
+        let held_for = held.settler.tenure();
         let mut stands_by = second.consume(Kind::VniProvision, 8);
         // A kind that is not exclusive goes on beside it.
         let mut other = second.consume(Kind::CdnPurge, 8);
         second.publish(vec![of_vni("b"), lane(Lane::Jobs, Duration::ZERO, job("c"))]).await.unwrap();
         let delivery = soon(other.next()).await;
+        assert!(delivery.settler.tenure().is_none());
         delivery.settler.settle(vec![]).await.unwrap();
         assert!(timeout(Duration::from_secs(3), stands_by.next()).await.is_err(), "it stands by");
         assert_eq!(second.health().problems, Vec::<String>::new(), "and is ready");
@@ -26,6 +28,8 @@ async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends
             held.settler.lost().await;
             held.message.message_id
         });
+        let tenure = held_for.expect("it is alone");
+        assert!(tenure.is_proven(), "it was proven again and again while the other one stood by");
         first.close().await;
         assert_eq!(soon(lost).await.unwrap().as_deref(), Some("a"), "whoever works it learns that the lock is gone");
         let mut taken = vec![soon(stands_by.next()).await, soon(stands_by.next()).await];

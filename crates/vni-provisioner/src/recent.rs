@@ -1,0 +1,70 @@
+//! What this process created a moment ago, and what of it reads may not show yet. Only remembers: who decides looks
+//! until it shows, or cannot be missing any more.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::{creation::READ_LAG, inventory::Inventory, payload::Plan};
+
+/// Interfaces that were ordered a moment ago, by organisation.
+#[derive(Debug, Default)]
+pub struct Recent(Mutex<HashMap<Uuid, Vec<Ordered>>>);
+
+/// One of them.
+#[derive(Clone, Debug)]
+struct Ordered {
+    plan: Plan,
+    /// From then on every read shows it, if it was made.
+    until: Instant,
+}
+
+impl Recent {
+    /// `plan` is about to be ordered. Noted first: should the attempt be given up in the middle, the order may still
+    /// arrive.
+    pub fn orders(&self, plan: &Plan) {
+        self.note(plan, Instant::now() + 2 * READ_LAG);
+    }
+
+    /// It was made, or nobody knows.
+    pub fn may_be_made(&self, plan: &Plan) {
+        self.note(plan, Instant::now() + READ_LAG);
+    }
+
+    /// It was not made, or is removed.
+    pub fn is_not_there(&self, plan: &Plan) {
+        let mut all = self.lock();
+        if let Some(ordered) = all.get_mut(&plan.organization_id) {
+            ordered.retain(|one| !one.plan.is_same(plan));
+        }
+    }
+
+    /// Of what `inventory` does not show, what may be there all the same, and until when that is possible.
+    pub fn missing_in(&self, inventory: &Inventory, organization_id: Uuid) -> Option<(Vec<Plan>, Instant)> {
+        let now = Instant::now();
+        let mut all = self.lock();
+        let ordered = all.get_mut(&organization_id)?;
+        ordered.retain(|one| now < one.until);
+        let missing = || ordered.iter().filter(|one| inventory.identical(&one.plan).is_none());
+        let until = missing().map(|one| one.until).max()?;
+        Some((missing().map(|one| one.plan.clone()).collect(), until))
+    }
+
+    fn note(&self, plan: &Plan, until: Instant) {
+        let mut all = self.lock();
+        let now = Instant::now();
+        all.retain(|_, ordered| {
+            ordered.retain(|one| now < one.until && !one.plan.is_same(plan));
+            !ordered.is_empty()
+        });
+        all.entry(plan.organization_id).or_default().push(Ordered { plan: plan.clone(), until });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<Ordered>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
