@@ -51,7 +51,13 @@ impl Judges {
         let mut schemas = Schemas::new();
         let schema = compiled(&mut schemas, &serde_json::from_str(&published).unwrap());
         let unstated = job::UNSTATED.iter().chain(&contract.terms.unstated).copied().collect();
-        Self { kind: contract.kind, schemas, schema, checker: Checker::new(&CheckOptions::default()).unwrap(), unstated }
+        Self {
+            kind: contract.kind,
+            schemas,
+            schema,
+            checker: Checker::new(&CheckOptions::default()).unwrap(),
+            unstated,
+        }
     }
 
     fn judge(&self, job: &Value) -> Judgement {
