@@ -165,6 +165,29 @@ async fn many_jobs_of_one_id_hold_up_nobody_and_each_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_was_redriven_while_it_runs_is_not_told_that_ones_end() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    simulator.set_faults(vec!["latency=2s,times=1".parse().unwrap()]);
+    let purger = worker("purger", broker, &prefix, &simulator).start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    amqp.publish_job(&prefix, "cdn.purge", purge_job("again", &["/again"]), json_properties()).await;
+    eventually(seconds(20), "its request is on its way", async || {
+        simulator.requests().iter().any(|r| r.path.ends_with("/purge"))
+    })
+    .await;
+    let redriven = json_properties().with_headers(harness::headers([("genfleet-generation", "1")]));
+    amqp.publish_raw(&format!("{prefix}.work"), "cdn.purge", purge_job("again", &["/again"]), redriven).await;
+    let all = events.collect_events(2, seconds(30)).await;
+    let generations: Vec<_> = all.iter().map(|event| event["data"]["generation"].as_u64()).collect();
+    assert_eq!(generations, [Some(0), Some(1)]);
+    assert_ne!(all[0]["id"], all[1]["id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_final_event_also_goes_to_reply_to_and_a_vanished_reply_queue_is_no_failure() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);

@@ -9,6 +9,7 @@ use std::{
 use genfleet_simulator::{RecordedRequest, Simulator, SimulatorOptions};
 use harness::{Amqp, Broker, Prefix, Process, eventually, json_properties, seconds};
 use serde_json::{Value, json};
+use tokio::{io::copy_bidirectional, net::TcpStream, sync::watch};
 
 use crate::stack::{assert_all_succeeded, outcomes, random_moment, simulator, simulator_with, worker};
 
@@ -165,6 +166,43 @@ fn changes_of_the_first(simulator: &Simulator) -> usize {
     requests.iter().filter(|one| one.method != "GET" && one.token.is_some() && one.token == first).count()
 }
 
+/// A way to the broker that can be frozen: the broker sees its end, whoever came by it does not until it is thawed.
+struct Way {
+    url: String,
+    frozen: watch::Sender<bool>,
+}
+
+impl Way {
+    async fn to(broker: &Broker) -> Self {
+        let (user, place) = broker.url().split_once('@').unwrap();
+        let (address, vhost) = place.split_once('/').unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("{user}@{}/{vhost}", listener.local_addr().unwrap());
+        let frozen = watch::Sender::new(false);
+        let (address, freezes) = (address.to_owned(), frozen.subscribe());
+        tokio::spawn(async move {
+            loop {
+                let (near, _) = listener.accept().await.unwrap();
+                let far = TcpStream::connect(&address).await.unwrap();
+                tokio::spawn(pass(near, far, freezes.clone()));
+            }
+        });
+        Self { url, frozen }
+    }
+}
+
+async fn pass(mut near: TcpStream, mut far: TcpStream, mut freezes: watch::Receiver<bool>) {
+    let freezing = async {
+        let _ = freezes.wait_for(|frozen| *frozen).await;
+    };
+    tokio::select! {
+        _ = copy_bidirectional(&mut near, &mut far) => return,
+        () = freezing => {}
+    }
+    drop(far);
+    let _ = freezes.wait_for(|frozen| !frozen).await;
+}
+
 /// It was suspended, not killed: it goes on where it stood, and does not know yet that its session is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_was_suspended_while_another_took_over_changes_nothing_any_more() {
@@ -172,13 +210,12 @@ async fn a_process_that_was_suspended_while_another_took_over_changes_nothing_an
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let simulator = simulator().await;
-    let slow = format!("latency=1s,method=GET,path={CONNECTIONS}");
+    let slow = format!("latency=3s,method=GET,path={CONNECTIONS}");
     simulator.set_faults(vec![slow.parse().unwrap()]);
     let port = gateway();
     let launch = || worker("vni-provisioner", broker, &prefix, &simulator).args(["--gateway-allow", "127.0.0.0/8"]);
-    // The broker takes a connection for dead that is silent for two heartbeats.
-    let impatient = format!("{}?heartbeat=2", broker.url());
-    let first = launch().env("GENFLEET_QUEUE_URL", &impatient).start();
+    let way = Way::to(broker).await;
+    let first = launch().env("GENFLEET_QUEUE_URL", &way.url).start();
     first.wait_ready(seconds(30)).await;
     let second = launch().start();
     second.wait_ready(seconds(30)).await;
@@ -190,15 +227,16 @@ async fn a_process_that_was_suspended_while_another_took_over_changes_nothing_an
     let looks = || simulator.requests().iter().filter(|one| one.path == CONNECTIONS && one.method == "GET").count();
     eventually(seconds(30), "all look a second time", async || looks() >= 2 * AT_ONCE).await;
     first.signal("STOP");
+    way.frozen.send_replace(true);
+    let by_job = outcomes(&mut events, AT_ONCE, seconds(90)).await;
+    assert_all_succeeded(&by_job);
     let before = changes_of_the_first(&simulator);
-    let took_over = || second.stderr().contains("holds the lock of this kind");
-    eventually(seconds(60), "the other takes over", async || took_over()).await;
     first.signal("CONT");
+    let goes_on = || first.stderr().contains("not known to hold the lock") || changes_of_the_first(&simulator) > before;
+    eventually(seconds(30), "the first is about to change something", async || goes_on()).await;
+    way.frozen.send_replace(false);
     let stands_by = || first.stderr().contains("standing by");
     eventually(seconds(60), "the first finds that it lost the lock", async || stands_by()).await;
-
-    let by_job = outcomes(&mut events, AT_ONCE, seconds(60)).await;
-    assert_all_succeeded(&by_job);
     assert_eq!(changes_of_the_first(&simulator), before, "it sent no change after it was suspended");
     assert_eq!(simulator.state()["network"]["created"], json!(AT_ONCE));
 }

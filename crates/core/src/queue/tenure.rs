@@ -51,7 +51,7 @@ impl Tenure {
     pub async fn proven(&self) {
         let Some(asked) = &self.asked else { return };
         if asked.clone().wait_for(|asked| asked.elapsed() < COUNTS_FOR).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -98,6 +98,7 @@ fn witnesses(kind: Kind) -> Vec<Value> {
             json!({ "/payload/filters": [{ "eventType": "e".repeat(262_200), "conditions": [] }] }),
         ],
         Kind::ChannelProvision => vec![
+            json!({ "/payload/maxConcurrentSessions": 501 }),
             json!({ "/payload/routingEmail": "a@xn--a.example" }),
             json!({ "/payload/routingEmail": "a@[IPv6:1::2::3]" }),
             json!({ "/payload/routingEmail": quoted }),
