@@ -216,13 +216,15 @@ async fn a_job_that_is_stopped_begins_no_further_request_and_does_not_wait_for_i
     let (first, second) = (rig.job("job-1"), rig.job("job-2"));
     let stop = second.stop.clone();
     let stopped = async {
-        rig.until(|rig| rig.posts().len() == 1).await;
         let looked = format!("{CHANNELS}/{}", rig::channel_id("job-2"));
         rig.until(|rig| rig.simulator.requests().iter().any(|one| one.path == looked)).await;
         stop.cancel();
     };
-    let began = Instant::now();
-    let second = async { (rig.run(&second, State::default()).await, began.elapsed()) };
+    let second = async {
+        rig.until(|rig| rig.posts().len() == 1).await;
+        let began = Instant::now();
+        (rig.run(&second, State::default()).await, began.elapsed())
+    };
     let (first, (second, took), ()) = tokio::join!(rig.run(&first, State::default()), second, stopped);
     assert!(first.is_ok());
     assert_eq!(second.unwrap_err().class, ErrorClass::Interrupted);

@@ -91,7 +91,8 @@ impl SqliteQueue {
             let returned = writer::release(&connection).map_err(store)?;
             tracing::info!(path = name, returned, "the store is open");
         }
-        let told = Arc::new(Told::new(name.clone()));
+        let before = schema::before(&connection).map_err(store)?;
+        let told = Arc::new(Told::new(name.clone(), before));
         let (link, commands) = Link::new(Arc::clone(&told));
         let writer = Writer { connection, role, clock: Arc::clone(&clock), told, lock };
         writer.start(commands).map_err(|error| {

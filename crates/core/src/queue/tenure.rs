@@ -15,9 +15,18 @@ const COUNTS_FOR: Duration = Duration::from_secs(3);
 /// The time for which this process alone works a kind. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Tenure {
-    since: Instant,
+    taken_over: Option<Instant>,
     /// When the last question was put that the broker answered; `None` where nobody can take it away.
     asked: Option<watch::Receiver<Instant>>,
+}
+
+/// Who worked the kind in the moments before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Another process, or this one in another session.
+    Somebody,
+    /// Nobody.
+    Nobody,
 }
 
 /// Says that it is still so. Dropped once that will not be known any more.
@@ -25,21 +34,22 @@ pub struct Tenure {
 pub struct Proof(watch::Sender<Instant>);
 
 impl Tenure {
-    /// One that nobody can take away.
-    pub fn for_good(since: Instant) -> Self {
-        Self { since, asked: None }
+    /// One that nobody can take away; for `taken_over` see [`Self::taken_over`].
+    pub fn for_good(taken_over: Option<Instant>) -> Self {
+        Self { taken_over, asked: None }
     }
 
     /// One that begins now, and has to be proven again and again.
-    pub fn begin() -> (Self, Proof) {
-        let since = Instant::now();
-        let (proof, asked) = watch::channel(since);
-        (Self { since, asked: Some(asked) }, Proof(proof))
+    pub fn begin(before: Before) -> (Self, Proof) {
+        let now = Instant::now();
+        let (proof, asked) = watch::channel(now);
+        let taken_over = (before == Before::Somebody).then_some(now);
+        (Self { taken_over, asked: Some(asked) }, Proof(proof))
     }
 
-    /// Since when.
-    pub fn since(&self) -> Instant {
-        self.since
+    /// When it began, where another process may have worked the kind a moment before.
+    pub fn taken_over(&self) -> Option<Instant> {
+        self.taken_over
     }
 
     /// Whether it is known to be still so. After a suspension it is not, until the broker has answered.
@@ -72,7 +82,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_that_nobody_saw_asks_for_a_new_proof_and_an_answer_from_before_it_is_none() {
-        let (tenure, proof) = Tenure::begin();
+        let (tenure, proof) = Tenure::begin(Before::Nobody);
         assert!(tenure.is_proven());
         let before = Instant::now();
         advance(COUNTS_FOR).await;
@@ -86,11 +96,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_that_was_lost_is_never_proven_again_and_one_that_cannot_be_lost_always_is() {
-        let (tenure, proof) = Tenure::begin();
+        let (tenure, proof) = Tenure::begin(Before::Nobody);
         drop(proof);
         advance(COUNTS_FOR).await;
         assert!(timeout(COUNTS_FOR, tenure.proven()).await.is_err());
-        let for_good = Tenure::for_good(Instant::now());
+        let for_good = Tenure::for_good(None);
         advance(COUNTS_FOR).await;
         for_good.proven().await;
         assert!(for_good.is_proven());

@@ -19,7 +19,7 @@ use crate::{
     error::{ErrorClass, JobError},
     handler::{JobContext, JobHandler, Progress},
     job::Job,
-    queue::{Delivery, Lane},
+    queue::{Delivery, Lane, tenure::Tenure},
 };
 
 /// How long a handler that was asked to stop may still take: a token request and the request in flight.
@@ -42,7 +42,7 @@ impl<H: JobHandler> Engine<H> {
             generation: carried.generation,
             begun: delivery.lane != Lane::Jobs,
             returns: delivery.returns,
-            unseen_until: tenure.as_ref().map(|tenure| tenure.since() + self.policy.takeover_wait),
+            unseen_until: tenure.as_ref().and_then(Tenure::taken_over).map(|at| at + self.policy.takeover_wait),
             started_at,
             trace: delivery.span.place().cloned(),
             stop: self.drain.child_token(),

@@ -175,8 +175,8 @@ pub struct WorkerOptions {
     #[arg(long, env = "GENFLEET_ATTEMPT_TIMEOUT", default_value = "5m", value_parser = positive_duration, value_name = "DURATION")]
     pub attempt_timeout: Duration,
 
-    /// Of kinds that one process at a time works: how long after it took over a process creates nothing unless it has
-    /// counted again, because reads may not show yet what another one created before
+    /// Of kinds that one process at a time works: how long after taking over from another one a process creates nothing
+    /// unless it has counted again, because reads may not show yet what was created before
     #[arg(long, env = "GENFLEET_TAKEOVER_WAIT", default_value = "15s", value_parser = duration, value_name = "DURATION")]
     pub takeover_wait: Duration,
 

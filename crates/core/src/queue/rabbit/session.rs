@@ -191,7 +191,7 @@ fn watch(shared: &Arc<Shared>, link: &Link, mut events: impl Stream<Item = Event
 fn tell(shared: &Shared, session: &Session, event: Event) {
     match event {
         // Closed the channel on which the lock was asked for, and nothing else.
-        Event::Error(error) if lock::is_held(&error) => {}
+        Event::Error(error) if lock::is_held(&error) || lock::is_unmarked(&error) => {}
         Event::Error(error) => session.end(why(&error)),
         Event::ConnectionBlocked(reason) => {
             tracing::warn!(reason, "the broker takes no publications");

@@ -73,9 +73,9 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// When the store was opened.
-    pub(super) fn opened(&self) -> Instant {
-        self.link.told().opened
+    /// When the store was opened, where jobs were worked from it before.
+    pub(super) fn taken_over(&self) -> Option<Instant> {
+        self.link.told().taken_over
     }
 
     /// The row and the way to it; dropping changes nothing any more.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     metric,
-    queue::{Health, Publication, QueueError},
+    queue::{Health, Publication, QueueError, tenure::Before},
 };
 
 /// How the store is.
@@ -37,8 +37,8 @@ pub(super) enum Condition {
 pub(super) struct Told {
     /// The store's file, for messages.
     pub(super) path: String,
-    /// When it was opened.
-    pub(super) opened: Instant,
+    /// When it was opened, where jobs were worked from it before.
+    pub(super) taken_over: Option<Instant>,
     /// Goes up with every row that someone may wait for.
     pub(super) changes: watch::Sender<Changes>,
     /// How the store is.
@@ -47,9 +47,10 @@ pub(super) struct Told {
 
 impl Told {
     /// Of a store just opened.
-    pub(super) fn new(path: String) -> Self {
+    pub(super) fn new(path: String, before: Before) -> Self {
         let (changes, condition) = (watch::Sender::new(Changes::default()), watch::Sender::new(Condition::Well));
-        Self { path, opened: Instant::now(), changes, condition }
+        let taken_over = (before == Before::Somebody).then(Instant::now);
+        Self { path, taken_over, changes, condition }
     }
 
     /// From now on it is so.

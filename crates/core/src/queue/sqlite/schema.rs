@@ -13,7 +13,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::notice;
-use crate::queue::QueueError;
+use crate::queue::{QueueError, tenure::Before};
 
 /// "gnfl": tells our files from other programs'.
 const APPLICATION_ID: i64 = 0x676e_666c;
@@ -62,6 +62,14 @@ CREATE TABLE batch (
     printed INTEGER NOT NULL
 ) STRICT;
 ";
+
+/// Whether jobs were worked from this store before: none has ended in a new one, and none was begun.
+pub(super) fn before(connection: &Connection) -> rusqlite::Result<Before> {
+    const SQL: &str = "SELECT EXISTS (SELECT 1 FROM event) OR EXISTS (SELECT 1 FROM dead)
+        OR EXISTS (SELECT 1 FROM message WHERE returns > 0 OR lane <> 'jobs')";
+    let worked = connection.query_row(SQL, [], |row| row.get::<_, bool>(0))?;
+    Ok(if worked { Before::Somebody } else { Before::Nobody })
+}
 
 /// Whose file it is.
 enum Owner {

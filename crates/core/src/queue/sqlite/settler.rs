@@ -24,7 +24,7 @@ impl Settler {
 
     /// One process works a file, and nobody takes it away: see [`crate::queue::Settler::tenure`].
     pub fn tenure(&self) -> Tenure {
-        Tenure::for_good(self.held.opened())
+        Tenure::for_good(self.held.taken_over())
     }
 
     /// Puts all of `publications` into the store and takes the row out, in one transaction: see

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::{
     audit::{tests::Rig as AuditRig, writer::RETRY},
-    queue::tenure::Tenure,
+    queue::tenure::{Before, Tenure},
 };
 
 struct Audited {
@@ -159,7 +159,7 @@ async fn a_call_that_is_stopped_while_it_waits_for_the_audit_was_not_sent() {
 #[tokio::test(start_paused = true)]
 async fn a_change_of_a_process_that_was_suspended_is_held_until_it_is_known_to_be_the_one() {
     let rig = Rig::answering([]);
-    let (tenure, proof) = Tenure::begin();
+    let (tenure, proof) = Tenure::begin(Before::Nobody);
     let jobs = [job(1)];
     let caller = Caller { tenure: Some(&tenure), ..rig.caller(&jobs) };
     let change = || ApiRequest::post(THINGS).json(&"thing");
@@ -181,7 +181,7 @@ async fn a_change_of_a_process_that_was_suspended_is_held_until_it_is_known_to_b
 #[tokio::test(start_paused = true)]
 async fn a_change_of_a_process_that_is_not_the_one_any_more_is_not_sent() {
     let rig = Rig::answering([]);
-    let (tenure, proof) = Tenure::begin();
+    let (tenure, proof) = Tenure::begin(Before::Nobody);
     let jobs = [job(1)];
     tokio::time::advance(60 * SECOND).await;
     let losing = async {

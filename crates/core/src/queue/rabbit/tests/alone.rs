@@ -29,6 +29,7 @@ async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends
             held.message.message_id
         });
         let tenure = held_for.expect("it is alone");
+        assert!(tenure.taken_over().is_none(), "nobody was before it");
         assert!(tenure.is_proven(), "it was proven again and again while the other one stood by");
         first.close().await;
         assert_eq!(soon(lost).await.unwrap().as_deref(), Some("a"), "whoever works it learns that the lock is gone");
@@ -37,9 +38,19 @@ async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends
         let ids: Vec<_> = taken.iter().map(|delivery| delivery.message.message_id.clone().unwrap()).collect();
         assert_eq!(ids, ["a", "b"]);
         for delivery in taken {
+            let tenure = delivery.settler.tenure().expect("it is alone");
+            assert!(tenure.taken_over().is_some(), "what the other one created may not show yet");
             delivery.settler.settle(vec![]).await.unwrap();
         }
         second.close().await;
+        let third = rig.queue();
+        let mut works = third.consume(Kind::VniProvision, 1);
+        third.publish(vec![of_vni("d")]).await.unwrap();
+        let delivery = soon(works.next()).await;
+        let tenure = delivery.settler.tenure().expect("it is alone");
+        assert!(tenure.taken_over().is_some(), "the lock was free, but only for a moment");
+        delivery.settler.settle(vec![]).await.unwrap();
+        third.close().await;
     })
     .await;
 }
