@@ -31,6 +31,10 @@ const HEARTBEAT: u16 = 15;
 /// lapin keeps 64 frames of memory for a connection. The consuming one takes the broker's own size, since a
 /// producer's headers may be as long.
 const PUBLISHING_FRAME: FrameSize = 72 * 1024;
+/// The same of the gossip's connection: nothing but short words without headers.
+const GOSSIP_FRAME: FrameSize = 8 * 1024;
+/// Its role.
+pub(super) const GOSSIP: &str = "gossip";
 
 /// The session would be rebuilt at every look.
 const NO_PATIENCE: &str = "--queue-watchdog: 0 s is no patience; write 60s";
@@ -118,6 +122,8 @@ impl Broker {
         let mut uri = host.uri.clone();
         if role == Role::Publish.as_str() {
             uri.query.frame_max.get_or_insert(PUBLISHING_FRAME);
+        } else if role == GOSSIP {
+            uri.query.frame_max.get_or_insert(GOSSIP_FRAME);
         }
         let line = Line::default();
         let held = line.socket();

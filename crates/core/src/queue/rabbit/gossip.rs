@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     RabbitQueue, convert,
-    dial::why,
+    dial::{GOSSIP, why},
     health::Role,
     inspect::{Inspector, broker},
     line::Line,
@@ -55,7 +55,7 @@ impl RabbitQueue {
             sleep(LOOK).await;
         }
         let host = shared.broker.rotation().next().ok_or_else(|| "no broker is named".to_owned())?;
-        let (connection, line) = shared.broker.dial(&host, "gossip").await?;
+        let (connection, line) = shared.broker.dial(&host, GOSSIP).await?;
         let channel = timeout(PATIENCE, connection.create_channel()).await.map_err(|_| SLOW.to_owned())?;
         let channel = channel.map_err(|error| why(&error))?;
         let gossip = Gossip::begin(channel, &shared.prefix, keys).await.map_err(|error| error.to_string())?;
