@@ -32,7 +32,7 @@ const STANDING_BY: Duration = Duration::from_secs(2);
 /// How long after one proof that it is held the next one is asked for.
 const PROVEN_EVERY: Duration = Duration::from_secs(1);
 
-/// A mark is renewed at every so-manieth proof.
+/// The mark is renewed with one proof in so many.
 const MARKED_EVERY: u32 = 5;
 /// It goes so long after it was renewed last: longer than reads lag writes (SPEC 3) and the time between two renewals.
 const MARK_LASTS: Duration = Duration::from_secs(20);
@@ -59,7 +59,10 @@ pub(super) async fn hold(link: &Link, prefix: &str, kind: Kind) -> Result<Lock, 
                 let before = if told { Before::Somebody } else { before(link, &name).await? };
                 tracing::info!(kind = kind.as_str(), ?before, "holds the lock of this kind");
                 let (tenure, proof) = Tenure::begin(before);
-                return Ok(Lock { name, channel, tenure, proof });
+                let lock = Lock { name, channel, tenure, proof };
+                // Before the first job, so that no creation goes without it.
+                lock.mark().await.map_err(|error| why(&error))?;
+                return Ok(lock);
             }
             Err(error) if is_held(&error) => {}
             Err(error) => return Err(why(&error)),
@@ -107,7 +110,7 @@ impl Lock {
     /// Proves again and again that it is held; why it is not any more.
     pub(super) async fn proven(&self) -> Lost {
         let look = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let mut round = 0_u32;
+        let mut round = 1_u32;
         loop {
             if round.is_multiple_of(MARKED_EVERY)
                 && let Err(error) = self.mark().await
