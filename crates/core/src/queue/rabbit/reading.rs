@@ -34,7 +34,7 @@ const QUIET: u32 = 8;
 /// Moments without a message while some wait: something is wrong with the queue.
 const STUCK: u32 = 120;
 /// Looks at whether what was given back is there again, and the time between them.
-const PATIENCE: u32 = 50;
+const PATIENCE: u32 = 150;
 const BETWEEN: Duration = Duration::from_millis(20);
 
 /// A queue being read, from its head, as far as it reached when that began.
@@ -172,6 +172,9 @@ impl Reading {
             {
                 patience -= 1;
                 sleep(BETWEEN).await;
+            }
+            if patience > 0 {
+                patience = PATIENCE;
             }
         }
         looking.close(200, "done".into()).await.map_err(|error| broker(&error))
