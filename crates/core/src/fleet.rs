@@ -32,6 +32,7 @@ use crate::{
     genesys::{admission::Shut, budget::Part, client::GenesysClient},
     metric,
     queue::Queue,
+    webhook::failing::FailingReceivers,
     worker::doing::Doing,
 };
 
@@ -64,6 +65,7 @@ struct Shared {
     genesys: GenesysClient,
     clock: SharedClock,
     doing: Doing,
+    failing: FailingReceivers,
     born: Instant,
     roster: Mutex<Roster>,
     had_work: Mutex<HadWork>,
@@ -79,18 +81,20 @@ struct HadWork {
 }
 
 impl Fleet {
-    /// The process `name`, which runs the binary `worker`. To be [`run`](Self::run).
+    /// The process `name`, which runs the binary `worker`, and tells what it does and which receivers take nothing. To be
+    /// [`run`](Self::run).
     pub fn new(
         (name, worker): (String, String),
         queue: Queue,
         genesys: GenesysClient,
         clock: SharedClock,
-        doing: Doing,
+        (doing, failing): (Doing, FailingReceivers),
     ) -> Self {
         let (born, leaving, left) = (Instant::now(), CancellationToken::new(), CancellationToken::new());
         let roster = Mutex::new(Roster::new(born));
         let had_work = Mutex::default();
-        let shared = Shared { name, worker, queue, genesys, clock, doing, born, roster, had_work, leaving, left };
+        let shared =
+            Shared { name, worker, queue, genesys, clock, doing, failing, born, roster, had_work, leaving, left };
         Self { shared: Arc::new(shared) }
     }
 
@@ -170,7 +174,7 @@ impl Fleet {
     /// What this process tells of itself.
     fn news(&self) -> News {
         let now = Instant::now();
-        let Shared { name, worker, genesys, doing, born, .. } = &*self.shared;
+        let Shared { name, worker, genesys, doing, failing, born, .. } = &*self.shared;
         let (spending, shut) = (genesys.spending(), genesys.shut());
         News {
             process: name.clone(),
@@ -187,6 +191,7 @@ impl Fleet {
             client_shut_ms: genesys.client_shut().map(millis),
             shut: shut.into_iter().map(told).collect(),
             kinds: doing.told(now),
+            receivers: failing.told(now),
         }
     }
 

@@ -15,6 +15,7 @@ use tracing::warn;
 use self::{
     address_guard::{AddressRefused, AllowList},
     delivery::Deliverer,
+    failing::FailingReceivers,
     hosts::Hosts,
     options::{Route, WebhookOptions},
     post::Post,
@@ -26,6 +27,7 @@ use crate::{clock::SharedClock, job::Kind, options::ConfigError};
 
 pub mod address_guard;
 pub mod delivery;
+pub mod failing;
 pub mod fan_out;
 pub mod hosts;
 pub mod options;
@@ -101,13 +103,14 @@ impl Webhooks {
         receivers
     }
 
-    /// What delivers in this process, and how many at once; `None` where others do.
-    pub fn deliverer(&self, clock: &SharedClock) -> Option<Deliverer> {
+    /// What delivers in this process, and how many at once, and keeps `failing` true; `None` where others do.
+    pub fn deliverer(&self, clock: &SharedClock, failing: &FailingReceivers) -> Option<Deliverer> {
         let delivering = self.delivering.clone()?;
         Some(Deliverer {
             secrets: delivering.secrets,
             post: delivering.post,
             hosts: Hosts::new(delivering.options.webhook_concurrency, delivering.options.webhook_retry_scale),
+            failing: failing.clone(),
             retry_scale: delivering.options.webhook_retry_scale,
             clock: clock.clone(),
         })

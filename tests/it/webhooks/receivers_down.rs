@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use harness::{Amqp, Broker, Prefix, Receiver, eventually, json_properties, seconds};
+use harness::{Amqp, Broker, Prefix, Process, Receiver, eventually, json_properties, seconds};
 
-use super::{failed_delivery, published, taken, telling};
+use super::{failed_delivery, published, signing, taken, telling};
 use crate::stack::{outcomes, publish_one_path_jobs, purge_job, simulator, worker};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,4 +176,55 @@ async fn webhooks_are_delivered_while_genesys_cloud_lets_nobody_in() {
     receiver.up().await;
     taken(&receiver, 20).await;
     assert_eq!(purger.ready().await.0, 503, "still");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_takes_nothing_is_told_to_the_operator_until_it_does() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let mut receiver = Receiver::start().await;
+    let purger = telling(worker("purger", broker, &prefix, &simulator), &[&receiver]).start();
+    purger.wait_ready(seconds(30)).await;
+    receiver.down().await;
+    let amqp = Amqp::connect(broker.url()).await;
+    publish_one_path_jobs(&amqp, &prefix, "job", 3).await;
+    let url = receiver.url();
+    let told = |what: &'static str| {
+        let tool = Process::binary("genfleet").args([what]);
+        let tool = tool.env("GENFLEET_QUEUE_URL", broker.url()).env("GENFLEET_QUEUE_PREFIX", &prefix);
+        signing(tool).env("GENFLEET_WEBHOOK_URL", &url).start()
+    };
+    let host = url.rsplit_once('/').unwrap().0.to_owned();
+    eventually(seconds(30), "status tells it", async || {
+        let status = told("status");
+        assert_eq!(status.wait(seconds(30)).await, 0);
+        let shown = status.stdout_lines().join("\n");
+        let words = ["webhooks ", &host, "cannot be reached", "Connection refused", " in a row, for "];
+        if words.iter().all(|word| shown.contains(word)) { Ok(()) } else { Err(shown) }
+    })
+    .await;
+    let fleet: serde_json::Value = serde_json::from_str(&purger.get("/fleet").await.unwrap().1).unwrap();
+    assert_eq!(fleet["own"]["receivers"][0]["receiver"], host, "{fleet}");
+    let warned = purger.logs().into_iter().filter(|log| log["message"] == "not delivered" && log["level"] == "WARN");
+    assert_eq!(warned.count(), 1, "once, however often it is tried");
+    let doctor = told("doctor");
+    doctor.wait(seconds(60)).await;
+    let shown = doctor.stdout_lines().join("\n");
+    assert!(shown.contains("warning  webhooks.receiver") && shown.contains("Connection refused"), "{shown}");
+
+    receiver.up().await;
+    taken(&receiver, 3).await;
+    eventually(seconds(30), "it is told no more", async || {
+        let fleet: serde_json::Value = serde_json::from_str(&purger.get("/fleet").await.unwrap().1).unwrap();
+        fleet["own"]["receivers"].is_null()
+    })
+    .await;
+    let doctor = told("doctor");
+    doctor.wait(seconds(60)).await;
+    let shown = doctor.stdout_lines().join("\n");
+    assert!(shown.contains("ok       webhooks.receiver"), "{shown}");
+    let looks: Vec<_> = receiver.deliveries().into_iter().filter(|asked| asked.body.is_empty()).collect();
+    assert_eq!(looks.len(), 1, "it was asked once whether it is there");
+    assert_eq!((looks[0].target.as_str(), looks[0].header("webhook-id")), ("/", ""), "and sent nothing of ours");
 }

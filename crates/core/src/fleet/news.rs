@@ -70,6 +70,9 @@ pub struct News {
     pub shut: Vec<ShutNews>,
     /// What it works.
     pub kinds: Vec<KindNews>,
+    /// Receivers of webhooks that take nothing from it now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub receivers: Vec<ReceiverNews>,
 }
 
 /// A brake that is on, or a gate that is shut.
@@ -86,6 +89,20 @@ pub struct ShutNews {
     /// Milliseconds until it opens, or is tried again; none where nobody knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
+}
+
+/// A receiver of webhooks that takes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ReceiverNews {
+    /// Scheme and host.
+    pub receiver: String,
+    /// In a sentence, of the last delivery.
+    pub why: String,
+    /// Deliveries that failed since the last one that did not.
+    pub in_a_row: u32,
+    /// Milliseconds since the first of them.
+    pub for_ms: u64,
 }
 
 /// What a process does of one kind.
@@ -159,10 +176,12 @@ impl News {
     fn bound(&mut self) {
         self.shut.truncate(LONGEST_LIST);
         self.kinds.truncate(LONGEST_LIST);
+        self.receivers.truncate(LONGEST_LIST);
         let own = [&mut self.process, &mut self.client, &mut self.worker, &mut self.version];
         let shut = self.shut.iter_mut().flat_map(|shut| [&mut shut.reason, &mut shut.why]);
         let kinds = self.kinds.iter_mut().map(|kind| &mut kind.kind);
-        own.into_iter().chain(shut).chain(kinds).for_each(cut);
+        let receivers = self.receivers.iter_mut().flat_map(|each| [&mut each.receiver, &mut each.why]);
+        own.into_iter().chain(shut).chain(kinds).chain(receivers).for_each(cut);
         self.shut.iter_mut().filter_map(|shut| shut.kind.as_mut()).for_each(cut);
     }
 }
@@ -236,9 +255,11 @@ mod tests {
         news.client_shut_ms = Some(u64::MAX);
         news.worker = "ü".repeat(5000);
         news.kinds = vec![KindNews::default(); 300];
+        news.receivers = vec![ReceiverNews { why: "ü".repeat(5000), ..ReceiverNews::default() }; 3];
         let written = Word::Here(Box::new(news)).write();
         let Some(Word::Here(read)) = Word::read(written.as_bytes()) else { panic!("it is read") };
         assert_eq!((read.worker.chars().count(), read.kinds.len()), (LONGEST_TEXT, LONGEST_LIST));
+        assert_eq!(read.receivers[2].why.chars().count(), LONGEST_TEXT);
         assert_eq!(read.client_shut(), Some(LONGEST_SHUT));
     }
 }

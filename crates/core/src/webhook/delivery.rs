@@ -8,10 +8,12 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
     Webhooks,
+    failing::FailingReceivers,
     hosts::{Entered, Fate, Hosts, Turn},
     options::WebhookOptions,
     post::{Answer, NoAnswer, Post},
@@ -91,6 +93,7 @@ pub struct Deliverer {
     pub(super) secrets: Secrets,
     pub(super) post: Post,
     pub(super) hosts: Hosts,
+    pub(super) failing: FailingReceivers,
     pub(super) retry_scale: f64,
     pub(super) clock: SharedClock,
 }
@@ -107,7 +110,7 @@ impl JobHandler for Deliverer {
     type Report = Report;
 
     fn new(options: WebhookOptions, services: &Services) -> Result<Self, ConfigError> {
-        let deliverer = Webhooks::new(&options)?.deliverer(&services.clock);
+        let deliverer = Webhooks::new(&options)?.deliverer(&services.clock, &FailingReceivers::default());
         deliverer
             .ok_or_else(|| ConfigError::new("this process delivers no webhooks: it has no secret, or is told not to"))
     }
@@ -143,18 +146,39 @@ impl JobHandler for Deliverer {
         let event_id = payload.event_id.clone();
         let (outcome, result) = self.tried(job, &receiver, payload, turn).await;
         metrics::counter!(metric::WEBHOOK_DELIVERIES, "outcome" => outcome.as_str()).increment(1);
+        self.note(&receiver, &event_id, outcome, result.as_ref().err());
         match result {
             Ok(report) => Ok(Progress::Done(report)),
-            Err(error) => {
-                // Unlike those of other kinds, its messages quote nothing of a payload.
-                info!(%receiver, event_id, outcome = outcome.as_str(), why = error.message, "not delivered");
-                Err(JobError { details: told(&receiver, &event_id), ..error })
-            }
+            Err(error) => Err(JobError { details: told(&receiver, &event_id), ..error }),
         }
     }
 }
 
 impl Deliverer {
+    /// A receiver that begins to fail is worth a warning, and that it takes again a word; what is between is routine.
+    fn note(&self, receiver: &Receiver, event_id: &str, outcome: Outcome, error: Option<&JobError>) {
+        // Unlike those of other kinds, its messages quote nothing of a payload.
+        let (outcome_told, why) = (outcome.as_str(), error.map(|error| error.message.as_str()).unwrap_or_default());
+        match outcome {
+            Outcome::Delivered => {
+                if self.failing.took(receiver) {
+                    info!(%receiver, "the receiver takes events again");
+                }
+            }
+            Outcome::Gone => {
+                self.failing.took(receiver);
+                info!(%receiver, event_id, outcome = outcome_told, why, "not delivered");
+            }
+            Outcome::Retried | Outcome::Failed | Outcome::Refused => {
+                if self.failing.took_not(receiver, why, Instant::now()) {
+                    warn!(%receiver, event_id, outcome = outcome_told, why, "not delivered");
+                } else {
+                    info!(%receiver, event_id, outcome = outcome_told, why, "not delivered");
+                }
+            }
+        }
+    }
+
     async fn tried(
         &self,
         job: &JobContext,

@@ -92,6 +92,13 @@ impl Post {
         self.allowed.allows_scheme(receiver)
     }
 
+    /// Whether `receiver` is there: a HEAD for its root, which is not what deliveries go to. Any answer will do.
+    pub async fn reach(&self, receiver: &Receiver) -> Result<(), NoAnswer> {
+        self.allowed.judge_literal(receiver).map_err(NoAnswer::Refused)?;
+        let sent = self.client.head(receiver.to_string()).timeout(CONNECT).send().await;
+        sent.map(drop).map_err(|error| NoAnswer::of(&error.without_url()))
+    }
+
     /// Sends `body` to `receiver`; `now` is for a `Retry-After` that is a date.
     pub async fn send(
         &self,

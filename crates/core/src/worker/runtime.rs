@@ -39,7 +39,7 @@ use crate::{
     queue::Queue,
     telemetry,
     trace::export,
-    webhook::Webhooks,
+    webhook::{Webhooks, failing::FailingReceivers},
 };
 
 /// Of the drain time, at most.
@@ -104,6 +104,7 @@ pub struct Runtime {
     work: TaskTracker,
     beats: Beats,
     doing: Doing,
+    failing: FailingReceivers,
     fleet: Fleet,
     failures: Failures,
     draining: Arc<AtomicBool>,
@@ -139,11 +140,13 @@ impl Runtime {
         clock: SharedClock,
     ) -> Self {
         let (tasks, ended) = Tasks::new();
-        let (doing, names) = (Doing::default(), (audit.process.clone(), binary.to_owned()));
+        let (doing, failing) = (Doing::default(), FailingReceivers::default());
+        let names = (audit.process.clone(), binary.to_owned());
         let audit = audit.start(&tasks);
         genesys.keep_audit(audit.clone());
         tasks.spawn("genesys client", genesys.clone().run());
-        let fleet = Fleet::new(names, queue.clone(), genesys.clone(), clock.clone(), doing.clone());
+        let told = (doing.clone(), failing.clone());
+        let fleet = Fleet::new(names, queue.clone(), genesys.clone(), clock.clone(), told);
         tasks.spawn("fleet", fleet.clone().run());
         Self {
             options,
@@ -158,6 +161,7 @@ impl Runtime {
             work: TaskTracker::new(),
             beats: Beats::default(),
             doing,
+            failing,
             fleet,
             failures: Failures::default(),
             draining: Arc::default(),
@@ -167,7 +171,8 @@ impl Runtime {
     /// Tells `webhooks` of the jobs that [`Self::work`] works from now on, and delivers, where this process is to.
     #[must_use]
     pub fn with_webhooks(mut self, webhooks: Webhooks) -> Self {
-        if let Some((deliverer, options)) = webhooks.deliverer(&self.services.clock).zip(webhooks.delivering()) {
+        let deliverer = webhooks.deliverer(&self.services.clock, &self.failing);
+        if let Some((deliverer, options)) = deliverer.zip(webhooks.delivering()) {
             self.begin(deliverer, options.clone(), options.webhook_concurrency);
         }
         self.webhooks = webhooks;

@@ -111,7 +111,7 @@ async fn examine(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
     let (mut findings, genesys) = tokio::join!(queue(options, kinds), genesys::check(options, kinds));
     findings.extend(genesys);
     findings.extend(audit_file::check(&options.worker.audit, &default_file(binary(kinds))));
-    findings.extend(webhook::check(&options.webhooks));
+    findings.extend(webhook::check(&options.webhooks).await);
     findings.push(admin_port::check(options.worker.admin_addr).await);
     findings
 }

@@ -34,7 +34,7 @@ struct Process {
 }
 
 enum Word {
-    Here(News),
+    Here(Box<News>),
     Gone,
 }
 
@@ -106,7 +106,7 @@ impl Fleet {
             for (number, process) in &mut self.processes {
                 match &word {
                     _ if *number == from => process.roster.hears(now),
-                    Word::Here(news) => process.roster.told(news.clone(), now),
+                    Word::Here(news) => process.roster.told((**news).clone(), now),
                     Word::Gone => process.roster.left(&from.to_string(), now),
                 }
             }
@@ -138,7 +138,7 @@ impl Fleet {
             }
         }
         for (number, news) in told {
-            self.tell(number, || Word::Here(news.clone()));
+            self.tell(number, || Word::Here(Box::new(news.clone())));
         }
     }
 

@@ -63,6 +63,7 @@ fn deliverer(allowed: &[&str]) -> Deliverer {
         secrets: Secrets::parse(&SECRET.to_owned().into()).unwrap(),
         post: Post::new(AllowList::new(&allowed), None).unwrap(),
         hosts: Hosts::new(16, 1.0),
+        failing: FailingReceivers::default(),
         retry_scale: 1.0,
         clock: Arc::new(Noon),
     }
@@ -148,6 +149,25 @@ async fn a_receiver_that_is_not_there_is_tried_again_and_its_url_is_not_told() {
     assert_eq!((error.class, error.code), (ErrorClass::Transient, "receiver_unavailable"));
     assert!(error.message.starts_with("http://127.0.0.1:1 "), "{}", error.message);
     assert!(!error.message.contains("hush"), "{}", error.message);
+}
+
+#[tokio::test]
+async fn a_receiver_fails_until_it_takes_something() {
+    let (down, up) = (Stub::answering("127.0.0.1", "500 No").await, Stub::answering("127.0.0.1", "200 OK").await);
+    let mut deliverer = deliverer(&["127.0.0.1"]);
+    deliverer.hosts = Hosts::new(16, 0.0);
+    let told = |deliverer: &Deliverer| deliverer.failing.told(tokio::time::Instant::now());
+    let at = |stub: &Stub| payload(&format!("http://127.0.0.1:{}/hush", stub.port));
+    for _ in 0..2 {
+        deliverer.handle(&job(), at(&down), ()).await.unwrap_err();
+    }
+    deliverer.handle(&job(), at(&up), ()).await.unwrap();
+    let failing = told(&deliverer).remove(0);
+    assert_eq!((failing.in_a_row, failing.why), (2, format!("http://127.0.0.1:{} answers 500", down.port)));
+    let receiver = Receiver::parse(&failing.receiver).unwrap();
+    assert!(deliverer.failing.took(&receiver));
+    deliverer.handle(&job(), payload("https://127.0.0.2/hush"), ()).await.unwrap_err();
+    assert!(told(&deliverer).remove(0).why.starts_with("https://127.0.0.2 "), "refused for good, and told as well");
 }
 
 #[tokio::test]

@@ -1,17 +1,21 @@
-//! Webhooks: whether deliveries can be signed, and whether what is configured can be delivered at all.
+//! Webhooks: whether deliveries can be signed, whether what is configured can be delivered at all, and whether its
+//! receivers are there. They are sent a HEAD for their root, and no event.
 
 use genfleet_core::webhook::{
     Webhooks,
     options::WebhookOptions,
+    post::{NoAnswer, Post},
+    receiver::Receiver,
     signature::{Secrets, VARIABLE},
 };
 
 use super::finding::Finding;
 
 const CHECK: &str = "webhooks.secret";
+const RECEIVER: &str = "webhooks.receiver";
 
 /// Every check of them.
-pub fn check(options: &WebhookOptions) -> Vec<Finding> {
+pub async fn check(options: &WebhookOptions) -> Vec<Finding> {
     let secrets = match Secrets::from_environment() {
         Ok(secrets) => secrets,
         Err(error) => {
@@ -39,9 +43,52 @@ pub fn check(options: &WebhookOptions) -> Vec<Finding> {
                 "see that another worker of the fleet delivers",
             ));
         }
-        Ok(_) => findings.push(Finding::ok("webhooks.urls", "--webhook-url", format!("{configured} configured"))),
+        Ok(_) => {
+            findings.push(Finding::ok("webhooks.urls", "--webhook-url", format!("{configured} configured")));
+            findings.extend(receivers(options).await);
+        }
     }
     findings
+}
+
+/// Each host once.
+async fn receivers(options: &WebhookOptions) -> Vec<Finding> {
+    // Both were good enough a moment ago.
+    let Ok(post) = Post::new(options.allowed(), options.webhook_ca_file.as_deref()) else { return vec![] };
+    let mut all: Vec<Receiver> = Vec::new();
+    for route in options.routes().unwrap_or_default() {
+        if all.iter().all(|one| one.to_string() != route.receiver.to_string()) {
+            all.push(route.receiver);
+        }
+    }
+    let mut findings = Vec::new();
+    for receiver in &all {
+        findings.push(reached(receiver, post.reach(receiver).await));
+    }
+    findings
+}
+
+fn reached(receiver: &Receiver, reached: Result<(), NoAnswer>) -> Finding {
+    const WAITS: &str = "deliveries are tried again for 18 hours";
+    let looked_at = format!("the receiver {receiver}");
+    match reached {
+        Ok(()) => Finding::ok(RECEIVER, looked_at, "answers"),
+        Err(NoAnswer::Refused(refused)) => Finding::failed(
+            RECEIVER,
+            looked_at,
+            refused,
+            "name its host or network in --webhook-allow on every worker that delivers, or give its public address",
+        ),
+        Err(NoAnswer::TimedOut) => {
+            let remedy = format!("tell its owner, or see what lies between; {WAITS}");
+            Finding::warning(RECEIVER, looked_at, "no answer within 5 s", remedy)
+        }
+        Err(NoAnswer::Broken(why)) => {
+            let remedy =
+                format!("tell its owner, or see what lies between (for a certificate: --webhook-ca-file); {WAITS}");
+            Finding::warning(RECEIVER, looked_at, format!("cannot be reached: {why}"), remedy)
+        }
+    }
 }
 
 /// How many of the secrets are short, where there are any.

@@ -90,6 +90,12 @@ impl Seen {
         if dead > 0 {
             hints.push("genfleet dead list says what was given up, and why".to_owned());
         }
+        if self.alive().iter().any(|process| !process.receivers.is_empty()) {
+            hints.push(
+                "webhooks are tried again for 18 hours; after that genfleet dead list --kind webhook.deliver has them"
+                    .to_owned(),
+            );
+        }
         if self.unrouted.is_some_and(|unrouted| unrouted > 0) {
             hints.push("genfleet dead list --unrouted shows what matched no queue".to_owned());
         }

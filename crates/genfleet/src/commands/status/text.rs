@@ -1,8 +1,9 @@
-//! The same for people: a table of the kinds, a line for each client, a table of the processes, and what is shut.
+//! The same for people: a table of the kinds, a line for each client, a table of the processes, what is shut, and which
+//! receivers of webhooks take nothing.
 
 use std::time::Duration;
 
-use genfleet_core::fleet::news::{News, ShutNews};
+use genfleet_core::fleet::news::{News, ReceiverNews, ShutNews};
 
 use super::{
     seen::{OfKind, Seen, limit, sent, still},
@@ -11,7 +12,7 @@ use super::{
 use crate::terminal::{Paint, cut, line};
 
 /// Of a reason, in characters.
-const WHY_WIDTH: usize = 120;
+const WHY_WIDTH: usize = 300;
 
 /// All of it.
 pub fn text(seen: &Seen, paint: Paint) -> String {
@@ -103,7 +104,7 @@ fn processes(seen: &Seen, paint: Paint) -> String {
         }
         text.push('\n');
     }
-    text + "\n" + &process_table(alive, paint) + &all_shut(alive, paint)
+    text + "\n" + &process_table(alive, paint) + &all_shut(alive, paint) + &all_failing(alive, paint)
 }
 
 fn process_table(alive: &[News], paint: Paint) -> String {
@@ -152,12 +153,29 @@ fn reason(shut: &ShutNews) -> String {
 /// A line for each reason, of whichever process.
 fn all_shut(alive: &[News], paint: Paint) -> String {
     let shut = |process: &News, shut: &ShutNews| {
-        let another = still(shut).map(|still| format!(", for another {}", span(still))).unwrap_or_default();
+        let another = still(shut).map(|still| format!(", {} {}", until(shut), span(still))).unwrap_or_default();
         let (reason, name, why) = (paint.red(&reason(shut)), line(&process.process), cut(&shut.why, WHY_WIDTH));
         format!("{reason} {name}: {why}{another}\n")
     };
     let lines: String =
         alive.iter().flat_map(|process| process.shut.iter().map(move |each| shut(process, each))).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
+}
+
+/// What happens when the time is over.
+fn until(shut: &ShutNews) -> &'static str {
+    if shut.reason == "throttled" { "for another" } else { "tried again in" }
+}
+
+/// A line for each receiver that takes nothing, of whichever process.
+fn all_failing(alive: &[News], paint: Paint) -> String {
+    let failing = |process: &News, news: &ReceiverNews| {
+        let (name, why) = (line(&process.process), cut(&news.why, WHY_WIDTH));
+        let (in_a_row, since) = (news.in_a_row, span(Duration::from_millis(news.for_ms)));
+        format!("{} {name}: {why}; {in_a_row} in a row, for {since}\n", paint.red("webhooks"))
+    };
+    let lines: String =
+        alive.iter().flat_map(|process| process.receivers.iter().map(move |each| failing(process, each))).collect();
     if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
@@ -246,6 +264,25 @@ no process is alive
         ] {
             assert!(shown.contains(told), "{told:?} is not in\n{shown}");
         }
+    }
+
+    #[test]
+    fn what_is_not_opened_but_tried_again_says_so() {
+        let of = |reason: &str| ShutNews { reason: reason.to_owned(), ..ShutNews::default() };
+        assert_eq!(["throttled", "credentials"].map(|reason| until(&of(reason))), ["for another", "tried again in"]);
+    }
+
+    #[test]
+    fn a_receiver_that_takes_nothing_is_told() {
+        let receiver = ReceiverNews {
+            receiver: "https://a.example".to_owned(),
+            why: "https://a.example answers 500".to_owned(),
+            in_a_row: 7,
+            for_ms: 150_000,
+        };
+        let process = News { process: "host-1".to_owned(), receivers: vec![receiver], ..News::default() };
+        let shown = shown(&seen(Some(vec![process])));
+        assert!(shown.ends_with("\nwebhooks host-1: https://a.example answers 500; 7 in a row, for 2m\n"), "{shown}");
     }
 
     #[test]

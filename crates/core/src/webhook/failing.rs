@@ -1,0 +1,114 @@
+//! Receivers that take nothing now: for the fleet, the tool and the page of the admin port, which would otherwise say that
+//! all is well while every delivery waits to be tried again. Decides nothing; that is [`super::hosts`].
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::receiver::Receiver;
+use crate::fleet::news::{ReceiverNews, millis};
+
+/// Of a receiver that nothing was sent to for longer, nothing is told.
+const LATELY: Duration = Duration::from_secs(3600);
+/// Told of at once, at most: those with the most failures.
+const TOLD: usize = 8;
+/// Remembered, at most.
+const REMEMBERED: usize = 1024;
+
+/// See the module. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct FailingReceivers(Arc<Mutex<BTreeMap<String, Failing>>>);
+
+#[derive(Clone, Debug)]
+struct Failing {
+    in_a_row: u32,
+    since: Instant,
+    last: Instant,
+    why: String,
+}
+
+impl FailingReceivers {
+    /// A delivery was taken, or none is wanted any more. Whether it had been failing.
+    pub fn took(&self, receiver: &Receiver) -> bool {
+        self.lock().remove(&receiver.to_string()).is_some()
+    }
+
+    /// A delivery was not taken. Whether that is the first of a row.
+    pub fn took_not(&self, receiver: &Receiver, why: &str, now: Instant) -> bool {
+        let mut all = self.lock();
+        all.retain(|_, failing| now.saturating_duration_since(failing.last) < LATELY);
+        let name = receiver.to_string();
+        if all.len() >= REMEMBERED && !all.contains_key(&name) {
+            return false;
+        }
+        let new = Failing { in_a_row: 0, since: now, last: now, why: String::new() };
+        let failing = all.entry(name).or_insert(new);
+        (failing.last, failing.why) = (now, why.to_owned());
+        failing.in_a_row = failing.in_a_row.saturating_add(1);
+        failing.in_a_row == 1
+    }
+
+    /// Those that fail, the worst first.
+    pub fn told(&self, now: Instant) -> Vec<ReceiverNews> {
+        let all = self.lock();
+        let lately = all.iter().filter(|(_, failing)| now.saturating_duration_since(failing.last) < LATELY);
+        let mut told: Vec<ReceiverNews> = lately
+            .map(|(receiver, failing)| ReceiverNews {
+                receiver: receiver.clone(),
+                why: failing.why.clone(),
+                in_a_row: failing.in_a_row,
+                for_ms: millis(now.saturating_duration_since(failing.since)),
+            })
+            .collect();
+        told.sort_by_key(|news| std::cmp::Reverse(news.in_a_row));
+        told.truncate(TOLD);
+        told
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Failing>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receiver(name: &str) -> Receiver {
+        Receiver::parse(&format!("https://{name}/hush")).unwrap()
+    }
+
+    #[test]
+    fn a_receiver_is_told_of_from_its_first_failure_until_it_takes_something_and_its_path_is_not() {
+        let (failing, start) = (FailingReceivers::default(), Instant::now());
+        assert!(failing.took_not(&receiver("a.example"), "down", start));
+        assert!(!failing.took_not(&receiver("a.example"), "still down", start + Duration::from_secs(5)));
+        let told = ReceiverNews {
+            receiver: "https://a.example".to_owned(),
+            why: "still down".to_owned(),
+            in_a_row: 2,
+            for_ms: 7_000,
+        };
+        assert_eq!(failing.told(start + Duration::from_secs(7)), [told]);
+        assert!(failing.took(&receiver("a.example")));
+        assert!(!failing.took(&receiver("a.example")));
+        assert_eq!(failing.told(start), []);
+    }
+
+    #[test]
+    fn the_worst_are_told_of_and_what_was_long_ago_is_not() {
+        let (failing, start) = (FailingReceivers::default(), Instant::now());
+        for number in 0..20 {
+            for _ in 0..=number {
+                failing.took_not(&receiver(&format!("r{number}.example")), "down", start);
+            }
+        }
+        let told: Vec<u32> = failing.told(start).iter().map(|news| news.in_a_row).collect();
+        assert_eq!(told, [20, 19, 18, 17, 16, 15, 14, 13]);
+        assert_eq!(failing.told(start + LATELY), []);
+    }
+}
