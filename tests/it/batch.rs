@@ -146,6 +146,37 @@ async fn jobs_come_from_stdin_and_events_go_to_a_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_was_torn_costs_no_event() {
+    let folder = Folder::new();
+    let jobs = r#"{"id":"a","kind":"cdn.purge","payload":{"paths":["/a"]}}"#;
+    let file = folder.write("jobs.jsonl", jobs);
+    folder.write("out.jsonl", "{\"whole\":1}\n{\"torn");
+    let process = run(&folder, &["--events", "out.jsonl", &file]);
+    assert_eq!(process.wait(seconds(30)).await, 0, "{}", process.stderr());
+    let written = std::fs::read_to_string(folder.0.join("out.jsonl")).unwrap();
+    let lines: Vec<&str> = written.lines().collect();
+    assert_eq!((lines.len(), lines[1]), (3, "{\"torn"), "{written}");
+    assert_eq!(serde_json::from_str::<Value>(lines[2]).unwrap()["subject"], "a");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_jobs_are_never_written_over() {
+    let folder = Folder::new();
+    let jobs = r#"{"id":"a","kind":"cdn.purge","payload":{"paths":["/a"]}}"#;
+    let (file, empty) = (folder.write("jobs.jsonl", jobs), folder.write("empty.jsonl", ""));
+    std::os::unix::fs::symlink(&file, folder.0.join("link.jsonl")).unwrap();
+    for (setting, output, input) in
+        [("--events", "jobs.jsonl", &file), ("--events", "link.jsonl", &file), ("--store", "empty.jsonl", &empty)]
+    {
+        let process = run(&folder, &[setting, output, input]);
+        assert_eq!(process.wait(seconds(30)).await, 64, "{}", process.stderr());
+        assert!(process.stderr().contains("holds the jobs"), "{}", process.stderr());
+    }
+    assert_eq!(std::fs::read_to_string(folder.0.join(&file)).unwrap(), jobs);
+    assert!(folder.0.join("empty.jsonl").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_credentials_it_refuses_and_says_how() {
     let folder = Folder::new();
     let file = folder.write("jobs.jsonl", "{}");

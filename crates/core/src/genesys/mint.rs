@@ -12,19 +12,23 @@ use reqwest::{
     header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
 };
 use secrecy::{ExposeSecret, SecretString};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tracing::{debug, warn};
 use url::form_urlencoded;
 
 use crate::{
     error::ErrorClass,
     genesys::{
-        classify::{self, SaysWhen},
+        classify::{self, LostAnswer, SaysWhen},
         client::{GenesysClient, Scopes},
         error::{self, ApiError},
         limits,
         options::ClientAuth,
-        request::Repeat,
+        request::{self, Repeat},
+        send::Tries,
         token::{self, TokenAnswer},
         traced,
         transport::{NoAnswer, Outgoing, Received},
@@ -95,7 +99,14 @@ pub(super) struct Mint {
 }
 
 /// Where those who wait learn what came of it.
-type Outcome = watch::Receiver<Option<Result<(), ApiError>>>;
+type Outcome = watch::Receiver<Option<Result<(), Away>>>;
+
+/// The token endpoint was asked so often, and gave no answer that says anything.
+#[derive(Clone, Debug)]
+pub(super) struct Away {
+    pub(super) asked: u32,
+    pub(super) error: ApiError,
+}
 
 impl Mint {
     pub(super) fn new(auth: ClientAuth, source: CredentialSource, scopes: &Scopes) -> Result<Self, ConfigError> {
@@ -126,7 +137,7 @@ impl GenesysClient {
         *running = Some(outcome.clone());
         let client = self.clone();
         tokio::spawn(async move {
-            let result = client.mint_one().await;
+            let result = client.mint_patiently().await;
             // Whoever fails by this one asks for another.
             *client.shared.mint.running.lock().unwrap_or_else(PoisonError::into_inner) = None;
             tell.send_replace(Some(result));
@@ -150,6 +161,18 @@ impl GenesysClient {
                 warn!(%error, "the credentials cannot be read");
                 self.door().refused_us(&error.to_string(), Instant::now());
             }
+        }
+    }
+
+    /// With the short retries of any call. While the API answers nobody, whoever tries it asks once.
+    async fn mint_patiently(&self) -> Result<(), Away> {
+        let mut tries = Tries::new(request::Tries::Several);
+        loop {
+            tries.sent();
+            let Err(error) = self.mint_one().await else { return Ok(()) };
+            let wait = tries.wait(&error).filter(|_| self.next_probe().is_none());
+            let Some(wait) = wait else { return Err(Away { asked: tries.requests, error }) };
+            sleep(wait).await;
         }
     }
 
@@ -203,10 +226,16 @@ impl GenesysClient {
         let mut span = traced::Request { method, endpoint: url.path(), url }.span_of_its_own();
         let exchange = self.shared.transport.exchange(request).await;
         traced::answered(&mut span, &exchange);
-        let answer = exchange.as_ref().map_or(TokenAnswer::Away, |received| {
-            let says_when = if received.headers.contains_key(RETRY_AFTER) { SaysWhen::Yes } else { SaysWhen::No };
-            token::read(received.status, says_when, &received.body)
-        });
+        let answer = match &exchange {
+            Ok(received) => {
+                let says_when = if received.headers.contains_key(RETRY_AFTER) { SaysWhen::Yes } else { SaysWhen::No };
+                token::read(received.status, says_when, &received.body)
+            }
+            Err(lost) => match lost.why {
+                LostAnswer::TooLong => TokenAnswer::Refused(format!("{}: is this the token endpoint?", lost.message)),
+                LostAnswer::NeverSent | LostAnswer::TimedOut | LostAnswer::Broken => TokenAnswer::Away,
+            },
+        };
         (exchange, answer)
     }
 

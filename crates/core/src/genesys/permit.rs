@@ -9,6 +9,7 @@ use crate::{
         client::GenesysClient,
         door::Grant,
         error::ApiError,
+        mint::Away,
         request::Caller,
         token::Token,
     },
@@ -92,11 +93,11 @@ impl GenesysClient {
             outcome = minting.wait_for(Option::is_some) => outcome.ok().and_then(|outcome| outcome.clone()),
         };
         // No outcome: whoever minted is gone, and the next look finds that out.
-        let outcome = outcome.unwrap_or(Ok(()));
-        if outcome.is_err() {
+        let Some(Err(Away { asked, error })) = outcome else { return Ok(()) };
+        for _ in 0..asked {
             self.door().no_token(caller.who(), Instant::now());
         }
-        outcome
+        Err(error)
     }
 
     fn refused(&self, refusal: Refusal) -> ApiError {

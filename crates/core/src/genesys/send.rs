@@ -40,8 +40,8 @@ enum Next {
 }
 
 /// What one call has used so far.
-struct Tries {
-    requests: u32,
+pub(super) struct Tries {
+    pub(super) requests: u32,
     retries_left: u32,
     waits: ExponentialBackoff,
     first_sent: Option<Instant>,
@@ -92,7 +92,8 @@ impl GenesysClient {
         loop {
             let next = match self.ready(permit.take(), request, caller, change).await {
                 Ok(permit) => self.once(permit, outgoing, request, caller, &mut tries, change).await,
-                Err(error) => Next::Failed(error),
+                // What is worth a short retry before a request had it: a token.
+                Err(error) => return Err(ApiError { requests: tries.requests, ..error }),
             };
             let error = match next {
                 Next::Done(answer) => return Ok(ApiAnswer { requests: tries.requests, ..answer }),
@@ -100,10 +101,15 @@ impl GenesysClient {
                 Next::Failed(error) => error,
             };
             let Some(wait) = tries.wait(&error) else { return Err(ApiError { requests: tries.requests, ..error }) };
+            let until = Instant::now() + wait;
             tokio::select! {
                 biased;
-                () = caller.stop.cancelled() => {}
-                () = tokio::time::sleep(wait) => {}
+                () = caller.stop.cancelled() => {
+                    // What the API asked for holds wherever it is waited for.
+                    let left = error.retry_after.min(until.saturating_duration_since(Instant::now()));
+                    return Err(ApiError { requests: tries.requests, retry_after: left, ..ApiError::interrupted() });
+                }
+                () = tokio::time::sleep_until(until) => {}
             }
         }
     }
@@ -250,7 +256,7 @@ impl GenesysClient {
 }
 
 impl Tries {
-    fn new(tries: request::Tries) -> Self {
+    pub(super) fn new(tries: request::Tries) -> Self {
         let waits = retry::short();
         let retries_left = match tries {
             request::Tries::Several => RETRIES,
@@ -259,13 +265,13 @@ impl Tries {
         Self { requests: 0, retries_left, waits, first_sent: None, new_token: false }
     }
 
-    fn sent(&mut self) {
+    pub(super) fn sent(&mut self) {
         self.requests += 1;
         self.first_sent.get_or_insert_with(Instant::now);
     }
 
     /// How long to wait before the next try; `None` where there is none.
-    fn wait(&mut self, error: &ApiError) -> Option<Duration> {
+    pub(super) fn wait(&mut self, error: &ApiError) -> Option<Duration> {
         if error.class != ErrorClass::Transient || self.retries_left == 0 {
             return None;
         }

@@ -1,5 +1,7 @@
-//! After a pause the API gets one request first, then two, four …: what has just recovered is not buried. Also how a
-//! process starts, since it does not know the API's limit yet.
+//! After a pause the API gets one request first, then two at a time, four …: what has just recovered is not buried. Also
+//! how a process starts, since it does not know the API's limit yet.
+//!
+//! As TCP's slow start: every success lets one more be in flight, which doubles them each round.
 
 use std::time::Duration;
 
@@ -7,10 +9,11 @@ use tokio::time::Instant;
 
 use crate::genesys::budget::Ready;
 
-/// After so many doublings there is no bound any more.
-const DOUBLINGS: u32 = 11;
+/// Where so many may be in flight there is no bound any more.
+const UNBOUNDED: u32 = 2048;
 
-/// How many requests may be in flight while things start again. Doubles with each success and each second.
+/// How many requests may be in flight while things start again: one more with each success, and twice as many each
+/// second.
 #[derive(Debug, Default)]
 pub struct SlowStart {
     /// Counts starts: what was sent before the last one does not count.
@@ -47,8 +50,9 @@ impl SlowStart {
     pub fn ready(&self, now: Instant) -> Ready {
         let Some(began) = self.began else { return Ready::Now };
         let since = now.saturating_duration_since(began).as_secs();
-        let doublings = u32::try_from(since).unwrap_or(u32::MAX).saturating_add(self.successes);
-        if doublings >= DOUBLINGS || self.in_flight < 1 << doublings {
+        let doublings = u32::try_from(since).unwrap_or(u32::MAX);
+        let bound = self.successes.saturating_add(1).saturating_mul(2_u32.saturating_pow(doublings));
+        if bound >= UNBOUNDED || self.in_flight < bound {
             Ready::Now
         } else {
             Ready::At(began + Duration::from_secs(since + 1))
@@ -89,15 +93,19 @@ mod tests {
     }
 
     #[test]
-    fn one_request_goes_first_and_each_success_doubles() {
+    fn one_request_goes_first_and_each_round_of_successes_doubles() {
         let (mut slow, now) = (SlowStart::default(), Instant::now());
         let mut places = fill(&mut slow, now);
         assert_eq!(places.len(), 1);
-        for in_flight in [2, 4, 8] {
-            slow.ended(&places.pop().unwrap(), Went::Well);
+        for in_flight in [2, 4, 8, 16] {
+            for place in places.drain(..) {
+                slow.ended(&place, Went::Well);
+            }
             places.extend(fill(&mut slow, now));
             assert_eq!(places.len(), in_flight);
         }
+        slow.ended(&places.pop().unwrap(), Went::Well);
+        assert_eq!(fill(&mut slow, now).len(), 2, "one success, one more, and its own place");
     }
 
     #[test]

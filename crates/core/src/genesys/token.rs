@@ -18,7 +18,7 @@ const EARLY: Duration = Duration::from_secs(60);
 /// After a replacement failed while the old token is still good.
 const AGAIN: Duration = Duration::from_secs(5);
 /// The platform's default, where the answer does not tell.
-const DEFAULT_LIFE: u64 = 86_400;
+const DEFAULT_LIFE: f64 = 86_400.0;
 /// Longer lives are cut: times have to be added to.
 const LONGEST_LIFE: Duration = Duration::from_secs(366 * 86_400);
 
@@ -122,7 +122,21 @@ pub enum TokenAnswer {
 #[derive(Deserialize)]
 struct Body {
     access_token: String,
-    expires_in: Option<u64>,
+    #[serde(default)]
+    expires_in: Value,
+}
+
+impl Body {
+    /// A number, also where it is written as text; the default where it says nothing.
+    fn life(&self) -> Duration {
+        let seconds = match &self.expires_in {
+            Value::Number(number) => number.as_f64(),
+            Value::String(text) => text.trim().parse().ok(),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        };
+        let seconds = seconds.filter(|seconds: &f64| *seconds >= 0.0).unwrap_or(DEFAULT_LIFE);
+        Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE).min(LONGEST_LIFE)
+    }
 }
 
 /// Reads an answer of the token endpoint. Its throttling comes as a 400, and anything that is no token and will not
@@ -158,8 +172,7 @@ fn granted(body: &[u8]) -> TokenAnswer {
     match HeaderValue::from_str(&format!("Bearer {}", body.access_token)) {
         Ok(mut bearer) if !body.access_token.is_empty() => {
             bearer.set_sensitive(true);
-            let life = Duration::from_secs(body.expires_in.unwrap_or(DEFAULT_LIFE));
-            TokenAnswer::Granted(TokenGrant { bearer, life })
+            TokenAnswer::Granted(TokenGrant { bearer, life: body.life() })
         }
         Ok(_) | Err(_) => TokenAnswer::Refused("its access_token cannot be sent in a header".to_owned()),
     }
@@ -225,6 +238,18 @@ mod tests {
         }
         assert!(answer(200, "<html>sign in</html>").starts_with("Refused"));
         assert!(answer(200, r#"{"access_token":"a\nb"}"#).starts_with("Refused"));
+    }
+
+    #[test]
+    fn a_token_is_taken_however_its_life_is_written() {
+        let lives = ["3600", "3599.5", r#""3600""#, "0", "-5", "null", "true", r#""soon""#, "1e30"].map(|written| {
+            let body = format!(r#"{{"access_token":"t","expires_in":{written}}}"#);
+            let TokenAnswer::Granted(grant) = read(200, SaysWhen::No, body.as_bytes()) else { panic!("{written}") };
+            grant.life().as_millis()
+        });
+        let longest = LONGEST_LIFE.as_millis();
+        let day = 86_400_000;
+        assert_eq!(lives, [3_600_000, 3_599_500, 3_600_000, 0, day, day, day, day, longest]);
     }
 
     #[test]

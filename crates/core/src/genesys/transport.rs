@@ -55,7 +55,7 @@ pub struct Received {
     pub status: u16,
     /// All headers.
     pub headers: HeaderMap,
-    /// The whole body.
+    /// The whole body; of an answer that is no success possibly its beginning.
     pub body: Bytes,
 }
 
@@ -129,20 +129,28 @@ async fn over_http(client: &Client, outgoing: Outgoing) -> Result<Received, NoAn
         builder = builder.body(body);
     }
     let mut response = builder.send().await.map_err(NoAnswer::of)?;
-    let body = body(&mut response).await?;
+    let (body, cut) = body(&mut response).await;
+    // What no success says beside its status and headers is for people.
+    if let Some(cut) = cut.filter(|_| response.status().is_success()) {
+        return Err(cut);
+    }
     Ok(Received { status: response.status().as_u16(), headers: std::mem::take(response.headers_mut()), body })
 }
 
-async fn body(response: &mut Response) -> Result<Bytes, NoAnswer> {
+/// The body, and why it ends before its end, if it does.
+async fn body(response: &mut Response) -> (Bytes, Option<NoAnswer>) {
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(NoAnswer::of)? {
-        if body.len() + chunk.len() > LONGEST_BODY {
-            let message = format!("the answer ({}) is longer than 4 MiB", response.status().as_u16());
-            return Err(NoAnswer { why: LostAnswer::TooLong, message });
+    loop {
+        match response.chunk().await {
+            Ok(None) => return (body.freeze(), None),
+            Ok(Some(chunk)) if body.len() + chunk.len() > LONGEST_BODY => {
+                let message = format!("the answer ({}) is longer than 4 MiB", response.status().as_u16());
+                return (body.freeze(), Some(NoAnswer { why: LostAnswer::TooLong, message }));
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Err(error) => return (body.freeze(), Some(NoAnswer::of(error))),
         }
-        body.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
 }
 
 impl NoAnswer {

@@ -126,7 +126,7 @@ pub fn decide(
         }
         ErrorClass::Held { until, spread } => held(until, spread),
         ErrorClass::Credentials => unburned(CREDENTIALS_WAIT, error.class),
-        ErrorClass::Interrupted => unburned(Duration::ZERO, error.class),
+        ErrorClass::Interrupted => unburned(error.retry_after, error.class),
     }
 }
 
@@ -184,6 +184,15 @@ mod tests {
             }
         };
         assert_eq!([wait(HELD_SPREAD, 0.0), wait(HELD_SPREAD, 1.0), wait(Duration::ZERO, 1.0)], [90, 92, 90]);
+    }
+
+    #[test]
+    fn what_is_interrupted_goes_on_at_once_unless_the_api_asked_for_a_pause() {
+        for pause in [Duration::ZERO, Duration::from_secs(3)] {
+            let error = JobError { retry_after: pause, ..JobError::interrupted() };
+            let settled = decide(&Ended::Error(error), 7, 8, &RetryPolicy::default(), 1.0, Timestamp::UNIX_EPOCH);
+            assert_eq!(settled, Settlement::Again { after: pause, burned: false, class: Some("interrupted") });
+        }
     }
 
     #[test]

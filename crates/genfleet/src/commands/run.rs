@@ -1,14 +1,7 @@
 //! `genfleet run`: one batch from JSON lines to its end, on the embedded queue. Killed and started again, it
 //! goes on. Its end is that of its jobs; webhooks that are not delivered soon after are left to the next start.
 
-use std::{
-    fs::File,
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::File, io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use genfleet_core::{
@@ -40,6 +33,7 @@ use crate::{
 pub mod lines;
 mod load;
 mod progress;
+mod sink;
 mod tally;
 
 /// Which jobs, and how to run them.
@@ -97,6 +91,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         File::open(file).with_context(|| format!("{file} cannot be read"))?;
     }
     let store = options.store.clone().unwrap_or_else(|| PathBuf::from(default_store(&options.files[0])));
+    sink::spare_jobs(&options.files, "--store", Some(&store))?;
+    sink::spare_jobs(&options.files, "--events", options.events.as_deref())?;
     let (mut tally, end) = block_on(batch(options, &store))?;
     tally.undelivered = if tally.complete() { block_on(left(&store))? } else { 0 };
     tally.print(options.json)?;
@@ -146,7 +142,7 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
     let input = Input::read(&options.files)?;
     input.check(path, &clock).await?;
     options.worker.audit.check(&audit_file, &clock)?;
-    let sink = sink(options)?;
+    let sink = sink::open(options.events.as_deref())?;
     // From here on a signal is no more the end at once.
     let signals = Signals::listen()?;
     let store = SqliteQueue::open(path, Role::Worker, clock.clone()).map_err(usage)?;
@@ -183,12 +179,6 @@ fn usage(error: QueueError) -> anyhow::Error {
         QueueError::Configuration(told) => ConfigError::new(told).into(),
         other => other.into(),
     }
-}
-
-fn sink(options: &Options) -> anyhow::Result<Box<dyn Write + Send>> {
-    let Some(path) = &options.events else { return Ok(Box::new(io::stdout())) };
-    let file = File::options().create(true).append(true).open(path);
-    Ok(Box::new(file.with_context(|| format!("--events {} cannot be written", path.display()))?))
 }
 
 /// Prints events as they come and counts them, until nothing is left, or nothing but webhooks for as long as `patience`,

@@ -120,6 +120,19 @@ async fn a_body_over_four_mebibytes_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
+async fn what_is_no_success_is_known_by_its_status_and_headers_however_its_body_ends() {
+    let cut = "HTTP/1.1 429 Later\r\nretry-after: 7\r\ncontent-length: 100\r\n\r\nhalf".to_owned();
+    let (cut, long) =
+        (stub(Does::Answers(cut)).await, answer("429 Later\r\nretry-after: 7", &"x".repeat(LONGEST_BODY + 1)));
+    let long = stub(long).await;
+    for url in [cut.url, long.url] {
+        let received = transport().exchange(outgoing(&url)).await.unwrap();
+        assert_eq!((received.status, received.headers["retry-after"].as_bytes()), (429, &b"7"[..]));
+        assert!(received.body.len() <= LONGEST_BODY);
+    }
+}
+
+#[tokio::test]
 async fn an_error_tells_no_address_with_its_query() {
     let stub = stub(Does::HangsUp).await;
     let mut url = stub.url.clone();

@@ -157,6 +157,10 @@ async fn a_token_endpoint_that_is_away_is_transient_and_retried() {
     let error = rig.get().await.unwrap_err();
     assert_eq!((error.class, error.code, error.requests), (ErrorClass::Transient, "api_timeout", 0));
     assert_eq!(rig.tokens(), 4);
+    // Who asks for a permit first and sends with it later, as the purger does, is served no worse.
+    let jobs = [job(1)];
+    rig.client.permit(&rig.caller(&jobs)).await.unwrap_err();
+    assert_eq!(rig.tokens(), 8);
 }
 
 #[tokio::test(start_paused = true)]
