@@ -210,7 +210,8 @@ async fn a_process_that_was_suspended_while_another_took_over_changes_nothing_an
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let simulator = simulator().await;
-    let slow = format!("latency=3s,method=GET,path={CONNECTIONS}");
+    // So long that all look a second time before any has seen the answer, though a process starts slowly.
+    let slow = format!("latency=8s,method=GET,path={CONNECTIONS}");
     simulator.set_faults(vec![slow.parse().unwrap()]);
     let port = gateway();
     let launch = || worker("vni-provisioner", broker, &prefix, &simulator).args(["--gateway-allow", "127.0.0.0/8"]);
