@@ -146,6 +146,18 @@ async fn jobs_come_from_stdin_and_events_go_to_a_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_proxy_gets_between_a_batch_and_its_own_simulator() {
+    let folder = Folder::new();
+    let file = folder.write("jobs.jsonl", r#"{"id":"a","kind":"cdn.purge","payload":{"paths":["/a"]}}"#);
+    let mut launch = Process::binary("genfleet").args(["run", "--simulate", &file]).directory(&folder.0);
+    for variable in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"] {
+        launch = launch.env(variable, "http://127.0.0.1:1");
+    }
+    let process = launch.start();
+    assert_eq!(process.wait(seconds(30)).await, 0, "{}", process.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_line_that_was_torn_costs_no_event() {
     let folder = Folder::new();
     let jobs = r#"{"id":"a","kind":"cdn.purge","payload":{"paths":["/a"]}}"#;

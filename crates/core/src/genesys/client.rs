@@ -26,7 +26,7 @@ use crate::{
         mint::{CredentialSource, Mint},
         options::GenesysOptions,
         region::Addresses,
-        transport::{TimeOuts, Transport},
+        transport::{TimeOuts, Transport, Way},
     },
     job::{JobId, Kind},
     metric,
@@ -86,7 +86,10 @@ impl GenesysClient {
         clock: SharedClock,
         credentials: CredentialSource,
     ) -> Result<Self, ConfigError> {
-        let transport = Transport::http(options.ca_file().as_deref(), TimeOuts::default())?;
+        // Only the simulator in this process gives credentials of its own.
+        let is_own = matches!(credentials, CredentialSource::Given(_));
+        let way = if is_own { Way::Direct } else { Way::AsTheEnvironmentSays };
+        let transport = Transport::http(options.ca_file().as_deref(), TimeOuts::default(), way)?;
         Self::over(transport, options, scopes, clock, credentials)
     }
 

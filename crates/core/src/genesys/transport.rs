@@ -78,9 +78,18 @@ pub enum Transport {
     Script(crate::genesys::script::Script),
 }
 
+/// Whether a proxy may be between us and the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// As `HTTPS_PROXY` and its like say.
+    AsTheEnvironmentSays,
+    /// None: the simulator in this process.
+    Direct,
+}
+
 impl Transport {
     /// The network, with the certificate authorities of `ca_file` beside the system's.
-    pub fn http(ca_file: Option<&Path>, time_outs: TimeOuts) -> Result<Self, ConfigError> {
+    pub fn http(ca_file: Option<&Path>, time_outs: TimeOuts, way: Way) -> Result<Self, ConfigError> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err(ConfigError::new("no TLS provider is installed: main has to install one first"));
         }
@@ -94,6 +103,9 @@ impl Transport {
             .retry(retry::never());
         if let Some(path) = ca_file {
             builder = builder.tls_certs_merge(authorities("GENESYS_CA_FILE", path)?);
+        }
+        if way == Way::Direct {
+            builder = builder.no_proxy();
         }
         let wrong = |error: reqwest::Error| ConfigError::new(format!("no HTTP client: {}", in_full(&error)));
         Ok(Self::Http(builder.build().map_err(wrong)?))

@@ -193,8 +193,10 @@ impl Deliverer {
         let mut headers = self.headers(&payload, now);
         let span = posting(job, receiver);
         span.inject(&mut headers);
-        job.count_requests(1);
         let sent = self.post.send(receiver, headers, payload.event.into(), now).await;
+        if !matches!(sent, Err(NoAnswer::Refused(_))) {
+            job.count_requests(1);
+        }
         posted(span, &sent);
         if let Some(fate) = fate(&sent) {
             turn.ended(fate);

@@ -58,7 +58,7 @@ fn transport() -> Transport {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
     let time_outs = TimeOuts { connect: Duration::from_secs(5), whole: Duration::from_millis(400) };
-    Transport::http(None, time_outs).unwrap()
+    Transport::http(None, time_outs, Way::AsTheEnvironmentSays).unwrap()
 }
 
 fn outgoing(url: &Url) -> Outgoing {
@@ -144,6 +144,6 @@ async fn an_error_tells_no_address_with_its_query() {
 #[test]
 fn a_ca_file_that_is_none_says_so() {
     transport();
-    let missing = Transport::http(Some(Path::new("/no/such/file.pem")), TimeOuts::default());
+    let missing = Transport::http(Some(Path::new("/no/such/file.pem")), TimeOuts::default(), Way::Direct);
     assert!(missing.unwrap_err().to_string().contains("GENESYS_CA_FILE names /no/such/file.pem"));
 }

@@ -135,7 +135,9 @@ async fn what_a_receiver_asks_for_is_what_the_delivery_waits_at_least() {
 async fn an_address_that_is_not_public_is_refused_for_good_and_says_of_which_event() {
     for url in ["https://127.0.0.1:1/hush", "https://10.0.0.1/hush", "https://localhost:1/hush", "http://8.8.8.8/hush"]
     {
-        let error = deliverer(&[]).handle(&job(), payload(url), ()).await.unwrap_err();
+        let job = job();
+        let error = deliverer(&[]).handle(&job, payload(url), ()).await.unwrap_err();
+        assert_eq!(job.requests.load(std::sync::atomic::Ordering::Relaxed), 0, "nothing was sent");
         assert_eq!((error.class, error.code), (ErrorClass::Permanent, "address_refused"), "{url}");
         let told = json!([error.message, error.details]).to_string();
         assert!(!told.contains("hush") && told.contains("--webhook-allow"), "{url}: {told}");
