@@ -5,8 +5,9 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     fs::File,
-    io::{self, BufRead, BufReader},
+    io::{self, BufRead, BufReader, ErrorKind},
     path::{Path, PathBuf},
 };
 
@@ -63,6 +64,7 @@ type Found = (Place, Result<Record, Flaw>);
 
 /// Verifies `files`, against `events` where there are any.
 pub fn verify(files: &[PathBuf], mut events: Wanted) -> io::Result<Report> {
+    files.iter().try_for_each(|path| twice(path))?;
     let mut report = Report { events: events.len(), ..Report::default() };
     let mut walks: Vec<Walk> = Vec::new();
     for (path, first) in ordered(files)? {
@@ -81,6 +83,16 @@ pub fn verify(files: &[PathBuf], mut events: Wanted) -> io::Result<Report> {
     report.problems = walks.into_iter().flat_map(Walk::end).chain(events.end()).collect();
     report.problems.sort();
     Ok(report)
+}
+
+/// Refuses what cannot be read a second time: a pipe would seem to have lost its beginning.
+fn twice(path: &Path) -> io::Result<()> {
+    let refused = |kind, why: &dyn Display| Err(io::Error::new(kind, format!("{}: {why}", path.display())));
+    match path.metadata() {
+        Ok(found) if found.is_file() => Ok(()),
+        Ok(_) => refused(ErrorKind::InvalidInput, &"no regular file; it is read twice: write what it gives to one"),
+        Err(error) => refused(error.kind(), &error),
+    }
 }
 
 /// The lines of a file, one after the other.

@@ -102,6 +102,11 @@ impl Door {
         }
     }
 
+    /// Whether it is tried from time to time if anything is given at all: then one request is enough.
+    pub fn is_probing(&self) -> bool {
+        self.next_probe().is_some() || self.credentials.why().is_some()
+    }
+
     /// When an API that answers nobody is asked again; `None` while it answers.
     pub fn next_probe(&self) -> Option<Instant> {
         self.breaker.next_probe()

@@ -164,13 +164,13 @@ impl GenesysClient {
         }
     }
 
-    /// With the short retries of any call. While the API answers nobody, whoever tries it asks once.
+    /// With the short retries of any call; a probe asks once.
     async fn mint_patiently(&self) -> Result<(), Away> {
         let mut tries = Tries::new(request::Tries::Several);
         loop {
             tries.sent();
             let Err(error) = self.mint_one().await else { return Ok(()) };
-            let wait = tries.wait(&error).filter(|_| self.next_probe().is_none());
+            let wait = tries.wait(&error).filter(|_| !self.door().is_probing());
             let Some(wait) = wait else { return Err(Away { asked: tries.requests, error }) };
             sleep(wait).await;
         }

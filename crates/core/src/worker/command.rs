@@ -72,7 +72,7 @@ pub fn usage_error(error: &ConfigError) -> ExitCode {
 pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item = OsString>) -> Result<P, ExitCode> {
     let arguments: Vec<OsString> = arguments.collect();
     if arguments.iter().any(|argument| has_password(&argument.to_string_lossy())) {
-        let told = "a password in the arguments can be read by everybody on this machine: set GENFLEET_QUEUE_URL (of the management API: GENFLEET_MANAGEMENT_URL), or GENFLEET_QUEUE_URL_FILE to a file with the URL";
+        let told = "a password in the arguments can be read by everybody on this machine: the queue's URL goes into GENFLEET_QUEUE_URL, the management API's into GENFLEET_MANAGEMENT_URL, or into a file that GENFLEET_QUEUE_URL_FILE or GENFLEET_MANAGEMENT_URL_FILE names; other URLs take no password";
         return Err(usage_error(&ConfigError::new(told)));
     }
     let ends = if exports_traces(&command) { format!("{SECRETS}\n\n{TRACES}") } else { SECRETS.to_owned() };

@@ -31,7 +31,7 @@ pub struct QueueOptions {
     pub queue_url: Option<QueueUrl>,
 
     /// First part of the name of every exchange and queue
-    #[arg(long, env = "GENFLEET_QUEUE_PREFIX", default_value = "genfleet", value_name = "NAME")]
+    #[arg(long, env = "GENFLEET_QUEUE_PREFIX", default_value = "genfleet", value_parser = prefix, value_name = "NAME")]
     pub queue_prefix: String,
 
     /// Whether to declare exchanges and queues, only to verify that they are there, or neither
@@ -53,6 +53,16 @@ pub struct QueueOptions {
     /// Messages wait and none is delivered for this long: the session is rebuilt
     #[arg(long, env = "GENFLEET_QUEUE_WATCHDOG", default_value = "60s", value_parser = positive_duration, value_name = "DURATION")]
     pub queue_watchdog: Duration,
+}
+
+/// AMQP's names have 255 bytes at most; what follows the prefix has less than this leaves.
+const LONGEST_PREFIX: usize = 200;
+
+fn prefix(written: &str) -> Result<String, String> {
+    match written.len() {
+        1..=LONGEST_PREFIX => Ok(written.to_owned()),
+        length => Err(format!("has {length} bytes: write 1 to {LONGEST_PREFIX}")),
+    }
 }
 
 /// The queue's address. May hold a password, so it is never shown whole.

@@ -300,3 +300,9 @@ fn a_chain_that_went_on_after_damage_names_the_damage_alone() {
         [&Place { file: files[0].clone(), line: 3 }]
     );
 }
+
+#[test]
+fn what_cannot_be_read_twice_is_refused_and_not_called_changed() {
+    let error = verify(&[PathBuf::from("/dev/null")], Wanted::default()).unwrap_err();
+    assert!(error.to_string().starts_with("/dev/null: no regular file"), "{error}");
+}

@@ -173,6 +173,7 @@ impl Reading {
                 patience -= 1;
                 sleep(BETWEEN).await;
             }
+            // It is all there: so will the next leaf's be.
             if patience > 0 {
                 patience = PATIENCE;
             }

@@ -12,7 +12,8 @@ use genfleet_core::options::ConfigError;
 /// Refuses to write over the jobs.
 pub fn spare_jobs(files: &[String], setting: &str, output: Option<&Path>) -> Result<(), ConfigError> {
     let Some(output) = output.and_then(|output| output.canonicalize().ok()) else { return Ok(()) };
-    let same = files.iter().find(|file| Path::new(file).canonicalize().is_ok_and(|input| input == output));
+    let mut named = files.iter().filter(|file| *file != "-");
+    let same = named.find(|file| Path::new(file).canonicalize().is_ok_and(|input| input == output));
     same.map_or(Ok(()), |file| {
         Err(ConfigError::new(format!("{setting} names {file}, which holds the jobs: name another file")))
     })

@@ -164,6 +164,20 @@ async fn a_token_endpoint_that_is_away_is_transient_and_retried() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn refused_credentials_are_tried_once_at_a_time_also_where_the_endpoint_is_away() {
+    let mut calls = 0;
+    let rig = rig(move |_| {
+        calls += 1;
+        Reply::status(if calls == 1 { 401 } else { 502 })
+    });
+    let background = tokio::spawn(rig.client.clone().run());
+    rig.get().await.unwrap_err();
+    tokio::time::sleep(95 * SECOND).await;
+    assert_eq!(rig.tokens(), 4, "every 30 s");
+    background.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_token_endpoint_that_stays_away_opens_the_breaker() {
     let rig = rig(|_| Reply::status(503));
     for number in 0..20 {
