@@ -176,6 +176,8 @@ pub struct Delivery {
     pub lane: Lane,
     /// How often it came back unsettled before, for whatever reason (`x-delivery-count`): a hint, no verdict.
     pub returns: u32,
+    /// Whether it was delivered before, to this process or another.
+    pub redelivered: bool,
     /// How to settle it.
     pub settler: Settler,
     /// What is done with it, in its trace; from when [`worker::process`](crate::worker::process) has it.
@@ -199,6 +201,13 @@ pub enum Settled {
     /// The publications are durable, but the delivery belonged to a session that is gone: the message is, or
     /// will be, delivered again.
     Stale,
+}
+
+impl Delivery {
+    /// Whether this is no message that a producer just sent: it was delivered before, or this product published it.
+    pub fn came_before(&self) -> bool {
+        self.redelivered || self.lane != Lane::Jobs
+    }
 }
 
 impl Settler {
@@ -350,12 +359,11 @@ impl Queue {
         }
     }
 
-    /// Waits until jobs of `kind` could be handed over for `wait` without a break: a delivery that was lost with its
-    /// session has come again by then, if it comes here. The embedded queue loses none: waits for ever.
-    pub async fn handing_over_for(&self, kind: Kind, wait: Duration) {
+    /// Whether deliveries came back within the last `time` because a session was lost, not because a process died.
+    pub fn lost_session_within(&self, time: Duration) -> bool {
         match self {
-            Self::Rabbit(queue) => queue.handing_over_for(kind, wait).await,
-            Self::Sqlite(_) => std::future::pending().await,
+            Self::Rabbit(queue) => queue.lost_session_within(time),
+            Self::Sqlite(_) => false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The path of a job through a process: [`consume`] takes it from the queue, [`process`] sees one delivery
 //! from end to end, [`attempt`] hands it to the handler, [`settle`] decides what happens to it, [`conclusion`] and
-//! [`report`] say it to the world, [`traced`] to its trace, [`audited`] writes it down, [`deliveries`] settles all that
-//! came for it.
+//! [`report`] say it to the world, [`traced`] to its trace, [`audited`] writes it down, [`settlement`] settles all that
+//! came for it, [`unsettled`] keeps what could not be settled because a session was lost.
 //!
 //! [`runtime`] puts a process together; [`shutdown`] ends it.
 
@@ -11,7 +11,6 @@ pub mod carried;
 pub mod command;
 pub mod conclusion;
 pub mod consume;
-pub mod deliveries;
 pub mod doing;
 pub mod engine;
 pub mod failures;
@@ -21,8 +20,10 @@ pub mod report;
 pub mod running;
 pub mod runtime;
 pub mod settle;
+pub mod settlement;
 pub mod shutdown;
 pub mod suspect;
 pub mod tasks;
 pub mod traced;
+pub mod unsettled;
 pub mod validate;

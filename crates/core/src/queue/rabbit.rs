@@ -18,6 +18,7 @@ use self::{
     dial::Broker,
     health::{Board, Role},
     publish::{Publisher, Publishing},
+    recent::Recent,
     session::{Work, supervise},
 };
 use super::{
@@ -45,6 +46,7 @@ mod mend;
 mod outgoing;
 mod publish;
 mod reading;
+mod recent;
 mod serve;
 mod session;
 mod settings;
@@ -59,8 +61,6 @@ pub use self::{
     settle::Settler,
 };
 
-/// Between two looks at whether messages are handed over.
-const LOOK: Duration = Duration::from_secs(1);
 /// How long [`RabbitQueue::close`] waits for the sessions to end.
 const CLOSING: Duration = Duration::from_secs(10);
 
@@ -73,6 +73,7 @@ struct Shared {
     watchdog: Duration,
     board: Board,
     publisher: Publisher,
+    recent: Recent,
     intakes: watch::Sender<Vec<Arc<Intake>>>,
     /// One declaration at a time: two at once of one quorum queue only make work for the broker.
     declaring: Mutex<()>,
@@ -104,6 +105,7 @@ impl RabbitQueue {
             watchdog: settings.watchdog,
             board: Board::new(clock),
             publisher,
+            recent: Recent::default(),
             intakes: watch::Sender::new(Vec::new()),
             declaring: Mutex::new(()),
             closing: CancellationToken::new(),
@@ -142,20 +144,9 @@ impl RabbitQueue {
         self.shared.board.health()
     }
 
-    /// See [`super::Queue::handing_over_for`]. Of a kind that one process at a time works it is enough that this one is
-    /// connected: while it stands by, what it lost goes to another.
-    pub async fn handing_over_for(&self, kind: Kind, wait: Duration) {
-        let Some(intake) = self.shared.intakes.borrow().iter().find(|intake| intake.kind == kind).cloned() else {
-            return std::future::pending().await;
-        };
-        let mut since = Instant::now();
-        while since.elapsed() < wait {
-            tokio::time::sleep(LOOK.min(wait)).await;
-            let wanted = *intake.wanted.borrow();
-            if !(wanted && self.shared.board.is_up(Role::Consume)) {
-                since = Instant::now();
-            }
-        }
+    /// See [`super::Queue::lost_session_within`].
+    pub fn lost_session_within(&self, time: Duration) -> bool {
+        self.shared.recent.lost_within(time, Instant::now())
     }
 
     /// Ends both sessions: what is unsettled goes back to its queue, what is unconfirmed gets a moment more.

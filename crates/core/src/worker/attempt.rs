@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{carried::Carried, engine::Engine, settle::Ended};
+use super::{carried::Carried, engine::Engine, settle::Ended, suspect};
 use crate::{
     error::{ErrorClass, JobError},
     handler::{JobContext, JobHandler, Progress},
@@ -67,7 +67,7 @@ impl<H: JobHandler> Engine<H> {
         let handling = AssertUnwindSafe(self.handler.handle(context, payload, state)).catch_unwind();
         let result = tokio::select! {
             result = handling => result,
-            out_of_time = self.out_of_time(context) => return Ended::Error(unended(context, out_of_time)),
+            out_of_time = self.out_of_time(context, self.time_for(delivery)) => return Ended::Error(unended(context, out_of_time)),
             never = stop_when_lost(context, delivery) => match never {},
         };
         match result {
@@ -86,11 +86,22 @@ impl<H: JobHandler> Engine<H> {
         }
     }
 
+    /// How long the attempt may last. A suspect that outlives its time alone is none, and goes on among the others.
+    fn time_for(&self, delivery: &Delivery) -> Duration {
+        match delivery.lane {
+            Lane::Jobs | Lane::Resume => self.policy.attempt_timeout,
+            Lane::Suspect => {
+                let suspected = Carried::read(&delivery.message.headers).suspected;
+                suspect::time_alone(suspected).min(self.policy.attempt_timeout)
+            }
+        }
+    }
+
     /// Asks the handler to stop when its time is over; gives it up when it does not, or when the process can wait no
     /// longer.
-    async fn out_of_time(&self, context: &JobContext) -> JobError {
+    async fn out_of_time(&self, context: &JobContext, time: Duration) -> JobError {
         tokio::select! {
-            () = sleep(self.policy.attempt_timeout) => context.stop.cancel(),
+            () = sleep(time) => context.stop.cancel(),
             () = context.stop.cancelled() => {}
         }
         tokio::select! {

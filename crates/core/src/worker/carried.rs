@@ -20,6 +20,9 @@ pub const GENERATION: &str = "genfleet-generation";
 /// `genfleet-not-before`: the rest of a delay longer than the delay levels reach.
 pub const NOT_BEFORE: &str = "genfleet-not-before";
 
+/// `genfleet-suspected`: how often it was moved to the suspects.
+pub const SUSPECTED: &str = "genfleet-suspected";
+
 /// The part of a message's headers that the worker keeps its books in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Carried {
@@ -35,6 +38,8 @@ pub struct Carried {
     pub generation: u32,
     /// Not started earlier.
     pub not_before: Option<Timestamp>,
+    /// How often it was moved to the suspects.
+    pub suspected: u32,
 }
 
 impl Carried {
@@ -49,6 +54,7 @@ impl Carried {
             started_at: text(STARTED_AT).and_then(|t| t.parse().ok()),
             generation: number(GENERATION).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
             not_before: text(NOT_BEFORE).and_then(|t| t.parse().ok()),
+            suspected: number(SUSPECTED).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
         }
     }
 
@@ -60,7 +66,7 @@ impl Carried {
     /// `message` with these books in its headers; everything else that counted on arrival goes along.
     pub fn write(&self, message: &Message) -> Message {
         let mut message = message.clone();
-        for name in [STATE, ATTEMPTS, REQUESTS, STARTED_AT, GENERATION, NOT_BEFORE] {
+        for name in [STATE, ATTEMPTS, REQUESTS, STARTED_AT, GENERATION, NOT_BEFORE, SUSPECTED] {
             message.headers.remove(name);
         }
         let mut set = |name: &str, value: HeaderValue| message.headers.insert(name.to_owned(), value);
@@ -82,6 +88,9 @@ impl Carried {
         if let Some(not_before) = self.not_before {
             set(NOT_BEFORE, not_before.to_string().into());
         }
+        if self.suspected > 0 {
+            set(SUSPECTED, self.suspected.into());
+        }
         message
     }
 }
@@ -99,6 +108,7 @@ mod tests {
             started_at: Some(Timestamp::UNIX_EPOCH),
             generation: 2,
             not_before: Some(Timestamp::UNIX_EPOCH),
+            suspected: 1,
         };
         let mut message = Message { body: "{}".into(), ..Message::default() };
         message.headers.insert("traceparent".into(), "00-1-2-01".into());

@@ -10,7 +10,6 @@ use super::{
     carried::{Carried, MAX_STATE_BYTES},
     engine::Engine,
     failures::Failure,
-    process::lane_again,
     report::{self, DeadLetter},
     settle::{self, Ended, Settlement},
 };
@@ -115,14 +114,6 @@ impl Conclusion {
         }
     }
 
-    /// Whether publishing it for a message that will be delivered again does harm: it would make a second one.
-    pub fn needs_live_delivery(&self) -> bool {
-        match self {
-            Self::Ends { dead, .. } => dead.is_some(),
-            Self::GoesOn { .. } => true,
-        }
-    }
-
     /// How it ended; none where it goes on.
     pub fn outcome(&self) -> Option<Outcome> {
         match self {
@@ -176,7 +167,7 @@ impl<H: JobHandler> Engine<H> {
                 self.note_retry(&ended, class, after);
                 let error = ended.failure();
                 carried.state = ended.into_state().or(carried.state);
-                Conclusion::GoesOn { carried: Box::new(carried), lane: lane_again(delivery.lane), after, error }
+                Conclusion::GoesOn { carried: Box::new(carried), lane: Lane::Resume, after, error }
             }
             Settlement::Dead { code, cause } => {
                 carried.attempts += 1;

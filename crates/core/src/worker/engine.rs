@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{doing::Doing, failures::Failures, running::Running, suspect::Outlived};
+use super::{doing::Doing, failures::Failures, running::Running, suspect::Outlived, unsettled::Unsettled};
 use crate::{
     audit::Audit,
     clock::SharedClock,
@@ -54,6 +54,8 @@ pub struct Engine<H: JobHandler> {
     pub policy: RunPolicy,
     /// The jobs that run now.
     pub running: Arc<Running>,
+    /// The results of attempts whose message could not be settled yet.
+    pub unsettled: Unsettled,
     /// The suspects survived.
     pub outlived: Outlived,
     /// What runs and what ended, for the fleet.

@@ -8,7 +8,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::{sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, timeout},
+};
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::{
@@ -18,7 +21,7 @@ use super::{
     engine::Engine,
     report,
     running::{Entered, Run},
-    suspect::{self, Verdict},
+    suspect::{self, SESSION_LOST_LATELY, Verdict},
     traced, validate,
 };
 use crate::{
@@ -57,15 +60,19 @@ impl<H: JobHandler> Engine<H> {
             return debug!("its session is gone: it comes again");
         }
         let outlived = delivery.lane == Lane::Suspect && self.outlived.note(&delivery.message);
-        match suspect::judge(delivery.lane, delivery.returns, outlived) {
+        let sessions_lost = self.queue.lost_session_within(SESSION_LOST_LATELY);
+        match suspect::judge(delivery.lane, delivery.returns, outlived, sessions_lost) {
             Verdict::Run => self.decoded(delivery, slot).await,
             Verdict::Suspect => {
                 // Not decoded: the producer's own id, where there is one.
                 let (returns, message_id) = (delivery.returns, delivery.message.message_id.as_deref());
                 warn!(returns, message_id, "came back too often: moved to the suspects, to be run on its own");
-                self.move_to(delivery, Lane::Suspect, Duration::ZERO).await;
+                self.suspect(delivery).await;
             }
-            Verdict::StartOver => self.move_to(delivery, Lane::Suspect, Duration::ZERO).await,
+            Verdict::StartOver => {
+                let lane = delivery.lane;
+                self.move_to(delivery, lane, Duration::ZERO).await;
+            }
             Verdict::Convict => self.convict(delivery).await,
         }
     }
@@ -80,11 +87,12 @@ impl<H: JobHandler> Engine<H> {
         };
         tracing::Span::current().record("id", job.id.as_str());
         traced::read(&mut delivery.span, &job, &carried);
-        if let Some(wait) = not_yet(&job, &carried, now) {
+        let has_run = delivery.redelivered && self.unsettled.has(&job.id, &delivery.message, Instant::now());
+        if let Some(wait) = not_yet(&job, &carried, now).filter(|_| !has_run) {
             debug!(?wait, "not yet");
             return self.postpone(delivery, &carried, wait).await;
         }
-        if !carried.begun() && job.deadline.is_some_and(|deadline| deadline < now) {
+        if !has_run && !carried.begun() && job.deadline.is_some_and(|deadline| deadline < now) {
             return self.expire(delivery, &carried, job).await;
         }
         self.entered(Arrived { delivery, carried, job, slot }, payload).await;
@@ -102,12 +110,23 @@ impl<H: JobHandler> Engine<H> {
         })
     }
 
-    /// Once at a time: runs, attaches to the one that runs, or waits for another job of the same id.
+    /// Once at a time: runs, attaches to the one that runs, or waits for another job of the same id. What ran here
+    /// before, and could not be settled, is settled now.
     async fn entered(self: Arc<Self>, mut arrived: Arrived, payload: H::Payload) {
         loop {
             let Arrived { delivery, carried, job, slot } = arrived;
-            match self.running.enter(&job.id, carried.generation, delivery) {
+            let body = delivery.message.body.clone();
+            match self.running.enter(&job.id, &body, carried.generation, delivery) {
                 Entered::Run(run, delivery) => {
+                    let result = if delivery.redelivered {
+                        self.unsettled.take(&job.id, &delivery.message, Instant::now())
+                    } else {
+                        None
+                    };
+                    if let Some(result) = result {
+                        debug!("it ran here before its session was lost: that result is settled now");
+                        return self.settle(&job.id, run, delivery, result, slot).await;
+                    }
                     return self.run(run, Arrived { delivery, carried, job, slot }, payload).await;
                 }
                 Entered::Attached => return debug!("attached to the delivery of this job that runs here"),
@@ -126,8 +145,7 @@ impl<H: JobHandler> Engine<H> {
         let state = carried.state.as_deref().map_or_else(|| Ok(H::State::default()), serde_json::from_str);
         let Ok(state) = state else {
             warn!("the state of this job is of another version: given back for a minute");
-            let lane = lane_again(delivery.lane);
-            return self.move_to(delivery, lane, UNREADABLE_STATE_WAIT).await;
+            return self.move_to(delivery, Lane::Resume, UNREADABLE_STATE_WAIT).await;
         };
         let began = self.clock.now();
         if !carried.begun() {
@@ -146,7 +164,7 @@ impl<H: JobHandler> Engine<H> {
         let conclusion = self.conclude(&job, carried, &delivery, ended);
         let audited = self.audited(conclusion, &trail);
         drop(trail);
-        self.settle(run, delivery, audited, slot).await;
+        self.settle(&job.id, run, delivery, Arc::new(audited), slot).await;
         // With it go the turns that its handler keeps until here.
         drop(context);
     }
@@ -192,6 +210,14 @@ impl<H: JobHandler> Engine<H> {
         self.settle_moved(delivery, publication, "postponed").await;
     }
 
+    /// Unrun, to the suspects.
+    async fn suspect(&self, mut delivery: Delivery) {
+        let mut carried = Carried::read(&delivery.message.headers);
+        carried.suspected += 1;
+        delivery.message = carried.write(&delivery.message);
+        self.move_to(delivery, Lane::Suspect, Duration::ZERO).await;
+    }
+
     /// Unrun, as it is, into `lane` after `wait`.
     pub(super) async fn move_to(&self, delivery: Delivery, lane: Lane, wait: Duration) {
         let publication = report::moved(&delivery.message, H::KIND, lane, wait);
@@ -229,14 +255,6 @@ impl<H: JobHandler> Engine<H> {
 fn not_yet(job: &Job, carried: &Carried, now: Timestamp) -> Option<Duration> {
     let not_before = carried.not_before.or(job.not_before.filter(|_| !carried.begun()))?;
     Duration::try_from(not_before.duration_since(now)).ok().filter(|wait| !wait.is_zero())
-}
-
-/// Where a job goes on that came by `lane`: begun jobs by the resume queue, suspects stay among themselves.
-pub(super) fn lane_again(lane: Lane) -> Lane {
-    match lane {
-        Lane::Jobs | Lane::Resume => Lane::Resume,
-        Lane::Suspect => Lane::Suspect,
-    }
 }
 
 /// Since the producer's timestamp, where there is one.

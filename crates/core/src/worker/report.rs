@@ -102,7 +102,7 @@ fn named(mut message: Message) -> Message {
 
 fn dead_letter(message: &Message, ending: &Ending, dead: DeadLetter<'_>) -> Publication {
     let mut message = message.clone();
-    for gone in [carried::STATE, carried::NOT_BEFORE, carried::REQUESTS] {
+    for gone in [carried::STATE, carried::NOT_BEFORE, carried::REQUESTS, carried::SUSPECTED] {
         message.headers.remove(gone);
     }
     let set: [(&str, HeaderValue); 7] = [

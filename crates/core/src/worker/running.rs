@@ -7,84 +7,83 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{job::JobId, queue::Delivery};
 
 /// The jobs that run in this process, of one kind.
-#[derive(Debug, Default)]
-pub struct Running {
-    jobs: Mutex<HashMap<JobId, Entry>>,
+#[derive(Debug)]
+pub struct Running<D = Delivery> {
+    jobs: Mutex<HashMap<JobId, Entry<D>>>,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Entry<D> {
     body: Bytes,
     generation: u32,
-    attached: Vec<Delivery>,
+    attached: Vec<D>,
     ended: CancellationToken,
-    arrived: Arc<Notify>,
 }
 
 /// What became of a delivery that wants to run.
 #[derive(Debug)]
-pub enum Entered {
+pub enum Entered<D = Delivery> {
     /// It runs; the right to run ends with [`Run::finish`] or when it is dropped.
-    Run(Run, Delivery),
+    Run(Run<D>, D),
     /// It waits for the outcome of the one that runs.
     Attached,
     /// Another job with this id runs: come again when the token is cancelled.
-    Busy(Delivery, CancellationToken),
+    Busy(D, CancellationToken),
 }
 
 /// The right to run one job.
 #[derive(Debug)]
-pub struct Run {
-    running: Arc<Running>,
+pub struct Run<D = Delivery> {
+    running: Arc<Running<D>>,
     id: JobId,
     finished: bool,
 }
 
-impl Running {
-    /// Enters `delivery`, whose job has this id and was redriven so often: one of another generation is another job.
-    pub fn enter(self: &Arc<Self>, id: &JobId, generation: u32, delivery: Delivery) -> Entered {
+impl<D> Default for Running<D> {
+    fn default() -> Self {
+        Self { jobs: Mutex::default() }
+    }
+}
+
+impl<D> Running<D> {
+    /// Enters `delivery`, whose job has this id and body and was redriven so often: one of another generation is another
+    /// job.
+    pub fn enter(self: &Arc<Self>, id: &JobId, body: &Bytes, generation: u32, delivery: D) -> Entered<D> {
         let mut jobs = self.lock();
         match jobs.get_mut(id) {
-            Some(entry) if entry.body == delivery.message.body && entry.generation == generation => {
+            Some(entry) if entry.body == *body && entry.generation == generation => {
                 entry.attached.push(delivery);
-                entry.arrived.notify_one();
                 Entered::Attached
             }
             Some(entry) => Entered::Busy(delivery, entry.ended.clone()),
             None => {
-                let entry = Entry {
-                    body: delivery.message.body.clone(),
-                    generation,
-                    attached: Vec::new(),
-                    ended: CancellationToken::new(),
-                    arrived: Arc::default(),
-                };
+                let ended = CancellationToken::new();
+                let entry = Entry { body: body.clone(), generation, attached: Vec::new(), ended };
                 jobs.insert(id.clone(), entry);
                 Entered::Run(Run { running: Arc::clone(self), id: id.clone(), finished: false }, delivery)
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Entry<D>>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn end(&self, id: &JobId) -> Vec<Delivery> {
+    fn end(&self, id: &JobId) -> Vec<D> {
         let Some(entry) = self.lock().remove(id) else { return Vec::new() };
         entry.ended.cancel();
         entry.attached
     }
 }
 
-impl Run {
-    /// One delivery that attached, if any.
-    pub fn attached(&mut self) -> Option<Delivery> {
+impl<D> Run<D> {
+    /// Takes one delivery that attached, if any.
+    pub fn attached(&mut self) -> Option<D> {
         self.running.lock().get_mut(&self.id)?.attached.pop()
     }
 
@@ -100,15 +99,9 @@ impl Run {
         self.finished = true;
         true
     }
-
-    /// Waits until a delivery attaches.
-    pub async fn wait_for_attached(&self) {
-        let Some(attached) = self.running.lock().get(&self.id).map(|entry| Arc::clone(&entry.arrived)) else { return };
-        attached.notified().await;
-    }
 }
 
-impl Drop for Run {
+impl<D> Drop for Run<D> {
     fn drop(&mut self) {
         if self.finished {
             return;

@@ -26,6 +26,7 @@ use super::{
     shutdown::Signals,
     suspect::Outlived,
     tasks::{Ended, Tasks},
+    unsettled::Unsettled,
 };
 use crate::{
     admin::{self, Admin},
@@ -201,6 +202,7 @@ impl Runtime {
             audit: self.audit.clone(),
             clock: self.services.clock.clone(),
             running: Arc::<Running>::default(),
+            unsettled: Unsettled::default(),
             outlived: Outlived::default(),
             doing: self.doing.clone(),
             failures: self.failures.clone(),

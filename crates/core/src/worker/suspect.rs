@@ -4,6 +4,7 @@
 use std::{
     collections::{HashSet, VecDeque},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use crate::{
@@ -14,6 +15,19 @@ use crate::{
 /// Returns from which on a delivery is no ordinary one.
 pub const SUSPICIOUS_RETURNS: u32 = 3;
 
+/// A process that lost a session so lately puts no return down to a death.
+pub const SESSION_LOST_LATELY: Duration = Duration::from_secs(60);
+
+/// How long a suspect runs on its own, the first time. Most of those that kill do so at once; and the others wait.
+const ALONE: Duration = Duration::from_secs(1);
+/// How much longer, each time it is suspected again: what kills later is found in the end.
+const ALONE_LONGER: u32 = 8;
+
+/// How long a suspect runs on its own that was suspected so often: then it goes on among the other begun jobs.
+pub fn time_alone(suspected: u32) -> Duration {
+    ALONE.saturating_mul(ALONE_LONGER.saturating_pow(suspected.saturating_sub(1)))
+}
+
 /// What to do with a delivery before looking into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -21,15 +35,18 @@ pub enum Verdict {
     Run,
     /// Move it, unrun, to the suspects.
     Suspect,
-    /// It came back, but this process outlived its last run: let its count begin at 0.
+    /// Its count says nothing: it stays in its lane, and the count begins at 0.
     StartOver,
     /// It killed processes three times on its own: `crash_loop`.
     Convict,
 }
 
-/// The verdict on a delivery that came back `returns` times; `outlived`: this process was handed it before.
-pub fn judge(lane: Lane, returns: u32, outlived: bool) -> Verdict {
+/// The verdict on a delivery that came back `returns` times; `outlived`: this suspect was handed to this process before;
+/// `sessions_lost`: this process lost a session a moment ago, and so did others, most likely. That returns all that was
+/// handed over, and no process died.
+pub fn judge(lane: Lane, returns: u32, outlived: bool, sessions_lost: bool) -> Verdict {
     match lane {
+        _ if returns >= SUSPICIOUS_RETURNS && sessions_lost => Verdict::StartOver,
         Lane::Jobs | Lane::Resume if returns >= SUSPICIOUS_RETURNS => Verdict::Suspect,
         Lane::Suspect if returns > 0 && outlived => Verdict::StartOver,
         Lane::Suspect if returns >= SUSPICIOUS_RETURNS => Verdict::Convict,
@@ -71,20 +88,30 @@ mod tests {
 
     #[test]
     fn the_verdict_on_every_lane_and_count() {
-        for (lane, returns, outlived, verdict) in [
-            (Lane::Jobs, 0, false, Verdict::Run),
-            (Lane::Jobs, 2, false, Verdict::Run),
-            (Lane::Jobs, 3, false, Verdict::Suspect),
-            (Lane::Resume, 3, true, Verdict::Suspect),
-            (Lane::Suspect, 0, false, Verdict::Run),
-            (Lane::Suspect, 0, true, Verdict::Run),
-            (Lane::Suspect, 2, false, Verdict::Run),
-            (Lane::Suspect, 1, true, Verdict::StartOver),
-            (Lane::Suspect, 3, true, Verdict::StartOver),
-            (Lane::Suspect, 3, false, Verdict::Convict),
+        for (lane, returns, outlived, sessions_lost, verdict) in [
+            (Lane::Jobs, 0, false, false, Verdict::Run),
+            (Lane::Jobs, 2, false, false, Verdict::Run),
+            (Lane::Jobs, 2, false, true, Verdict::Run),
+            (Lane::Jobs, 3, false, false, Verdict::Suspect),
+            (Lane::Jobs, 3, false, true, Verdict::StartOver),
+            (Lane::Resume, 3, true, false, Verdict::Suspect),
+            (Lane::Suspect, 0, false, false, Verdict::Run),
+            (Lane::Suspect, 0, true, false, Verdict::Run),
+            (Lane::Suspect, 2, false, false, Verdict::Run),
+            (Lane::Suspect, 1, true, false, Verdict::StartOver),
+            (Lane::Suspect, 3, true, false, Verdict::StartOver),
+            (Lane::Suspect, 3, false, false, Verdict::Convict),
+            (Lane::Suspect, 3, false, true, Verdict::StartOver),
         ] {
-            assert_eq!(judge(lane, returns, outlived), verdict, "{lane} {returns} {outlived}");
+            let judged = judge(lane, returns, outlived, sessions_lost);
+            assert_eq!(judged, verdict, "{lane} {returns} {outlived} {sessions_lost}");
         }
+    }
+
+    #[test]
+    fn a_suspect_runs_alone_for_longer_each_time() {
+        assert_eq!([0, 1, 2, 3].map(|times| time_alone(times).as_secs()), [1, 1, 8, 64]);
+        assert!(time_alone(u32::MAX) > Duration::from_secs(3600));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     job::Kind,
-    queue::{Delivery, Lane},
+    queue::{Delivery, Lane, Settler},
 };
 
 /// How long a probe waits for the broker to hand out one message.
@@ -120,7 +120,7 @@ impl Intake {
     pub(super) async fn next_suspect(&self) -> Delivery {
         self.suspects_wanted.send_if_modified(|wanted| !std::mem::replace(wanted, true));
         loop {
-            if let Some(delivery) = fresh(&mut self.shelf().suspects) {
+            if let Some(delivery) = first_fresh(&mut self.shelf().suspects) {
                 return delivery;
             }
             self.suspect_arrived.notified().await;
@@ -177,7 +177,7 @@ impl Shelf {
     /// In turns, so that neither new nor begun jobs hold up the others.
     fn take(&mut self) -> Option<Delivery> {
         let order = if self.begun_next { [Lane::Resume, Lane::Jobs] } else { [Lane::Jobs, Lane::Resume] };
-        let delivery = order.into_iter().find_map(|lane| fresh(self.of(lane)))?;
+        let delivery = order.into_iter().find_map(|lane| first_fresh(self.of(lane)))?;
         self.begun_next = delivery.lane == Lane::Jobs;
         Some(delivery)
     }
@@ -188,8 +188,23 @@ impl Shelf {
     }
 }
 
-fn fresh(lane: &mut VecDeque<Delivery>) -> Option<Delivery> {
-    std::iter::from_fn(|| lane.pop_front()).find(|delivery| !delivery.settler.is_stale())
+/// The first that is to be worked.
+fn first_fresh(lane: &mut VecDeque<Delivery>) -> Option<Delivery> {
+    std::iter::from_fn(|| lane.pop_front()).find_map(fresh)
+}
+
+/// The delivery, if it can be settled and has not been: what comes again because its acknowledgement was lost is
+/// acknowledged.
+pub(super) fn fresh(delivery: Delivery) -> Option<Delivery> {
+    match delivery.settler {
+        Settler::Rabbit(settler) if settler.is_stale() => None,
+        Settler::Rabbit(settler) if settler.was_settled(delivery.redelivered) => {
+            tracing::debug!(lane = delivery.lane.as_str(), "settled before: acknowledged again");
+            settler.acknowledge_in_background();
+            None
+        }
+        settler => Some(Delivery { settler, ..delivery }),
+    }
 }
 
 /// What the consuming connection is for.
@@ -270,6 +285,7 @@ impl Work for Consuming {
         self.careful = lost.starts_with(UNREADABLE);
         link.session.end(lost.clone());
         serving.shutdown().await;
+        self.shared.recent.session_lost(Instant::now());
         for intake in self.intakes.borrow().iter() {
             intake.session_over();
         }

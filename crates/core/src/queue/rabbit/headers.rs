@@ -3,6 +3,7 @@
 
 use lapin::types::{AMQPValue, FieldTable};
 
+use super::recent::COPY;
 use crate::{
     queue::{HeaderValue, Headers, MAX_HEADER_BYTES, header_bytes},
     trace::{self, TraceContext},
@@ -19,10 +20,12 @@ pub(super) fn returns(headers: &FieldTable, redelivered: bool) -> u32 {
     if redelivered { count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0) } else { 0 }
 }
 
-/// The trace context, and of `ours` what begins with our name; never more than may be published.
+/// The trace context, and of `ours` what begins with our name, but for the number of the copy; never more than may be
+/// published.
 pub(super) fn counting(headers: &FieldTable, ours: bool) -> Headers {
     let (mut taken, values) = (Headers::new(), headers.inner());
-    for (name, value) in values.iter().filter(|(name, _)| ours && name.as_str().starts_with(OURS)) {
+    let ours = |name: &str| ours && name.starts_with(OURS) && name != COPY;
+    for (name, value) in values.iter().filter(|(name, _)| ours(name.as_str())) {
         taken.extend(header(value).map(|value| (name.as_str().to_owned(), value)));
     }
     let text = |name: &str| match values.get(name).and_then(header) {

@@ -2,9 +2,13 @@
 //! back. Sends nothing itself.
 
 use bytes::Bytes;
-use lapin::{BasicProperties, message::BasicReturnMessage, types::ShortString};
+use lapin::{
+    BasicProperties,
+    message::BasicReturnMessage,
+    types::{AMQPValue, ShortString},
+};
 
-use super::convert;
+use super::{convert, recent::COPY};
 use crate::{
     job::JobId,
     queue::{Destination, Publication, QueueError, topology},
@@ -45,6 +49,11 @@ impl Outgoing {
         let (exchange, key) = topology::route(prefix, &to);
         let (exchange, key) = (convert::short(&exchange)?, convert::short(&key)?);
         let mut properties = convert::properties(&message)?;
+        if let Destination::Lane { .. } = to {
+            let mut headers = properties.headers().clone().unwrap_or_default();
+            headers.insert(COPY.into(), AMQPValue::LongLongInt(fastrand::i64(..)));
+            properties = properties.with_headers(headers);
+        }
         let derived = || JobId::derived(&message.body, message.timestamp).as_str().into();
         let message_id = properties.message_id().clone().unwrap_or_else(derived);
         properties = properties.with_message_id(message_id.clone());

@@ -19,14 +19,18 @@ use tokio::{
 
 use super::{
     Shared,
-    consume::{Intake, Probe, Running},
+    consume::{Intake, Probe, Running, fresh},
     convert,
     dial::why,
     session::{Link, Lost},
     settle::{Flow, Settler},
 };
 use crate::{
-    queue::{self, Delivery, Lane, tenure::Tenure, topology::lane_queue},
+    queue::{
+        self, Delivery, Lane,
+        tenure::Tenure,
+        topology::{self, lane_queue},
+    },
     trace::span::Span,
 };
 
@@ -220,7 +224,7 @@ impl Serving {
         let queue = lane_queue(&self.shared.prefix, lane, self.intake.kind);
         let got = channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await;
         let got = got.map_err(|error| why(&error))?;
-        Ok(got.map(|got| self.delivery(lane, got.delivery)))
+        Ok(got.map(|got| self.delivery(lane, got.delivery)).and_then(fresh))
     }
 
     fn put(&self, lane: Lane, delivery: lapin::message::Delivery) {
@@ -228,10 +232,14 @@ impl Serving {
     }
 
     fn delivery(&self, lane: Lane, delivery: lapin::message::Delivery) -> Delivery {
-        let settler = Settler::new(&self.shared, &self.link.session, self.flows.of(lane), delivery.acker.clone());
-        let settler = settler.within(self.tenure.as_ref());
-        let (message, returns) = convert::received(&self.shared.prefix, delivery);
-        Delivery { message, lane, returns, settler: queue::Settler::Rabbit(settler), span: Span::default() }
+        let shared = &self.shared;
+        let identity = shared.recent.identity(&delivery, topology::is_ours(&shared.prefix, delivery.exchange.as_str()));
+        let acker = (identity, delivery.acker.clone());
+        let settler = Settler::new(shared, &self.link.session, self.flows.of(lane), acker);
+        let settler = queue::Settler::Rabbit(settler.within(self.tenure.as_ref()));
+        let redelivered = delivery.redelivered;
+        let (message, returns) = convert::received(&shared.prefix, delivery);
+        Delivery { message, lane, returns, redelivered, settler, span: Span::default() }
     }
 }
 

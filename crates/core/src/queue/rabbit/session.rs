@@ -24,8 +24,10 @@ use super::{
 };
 use crate::{metric, retry};
 
-/// A session that lasted this long was healthy: the next pause is short again.
-const HEALTHY: Duration = Duration::from_secs(60);
+/// After a session that lasted this long the next pause is short again: the broker is there, whatever ended the session.
+const LASTED: Duration = Duration::from_secs(2);
+/// Where the pauses would end, which they do not.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long the broker may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Some ends of a connection make no event: its state is looked at this often.
@@ -119,7 +121,7 @@ pub(super) async fn supervise<W: Work>(shared: &Arc<Shared>, work: &mut W) {
         if closing.is_cancelled() {
             return;
         }
-        let pause = waits.next_backoff().unwrap_or(HEALTHY);
+        let pause = waits.next_backoff().unwrap_or(LONGEST_PAUSE);
         tracing::warn!(role = W::ROLE.as_str(), reason = lost, ?pause, "no session with the broker");
         closing.run_until_cancelled(sleep(pause)).await;
     }
@@ -138,7 +140,7 @@ async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits:
     }
     // The broker is not away over an unreadable message, and hands it out twenty times before it gives it up; nor
     // is it over a reply that it forbids.
-    if began.elapsed() >= HEALTHY || lost.starts_with(UNREADABLE) || forbids_replies(&lost) {
+    if began.elapsed() >= LASTED || lost.starts_with(UNREADABLE) || forbids_replies(&lost) {
         waits.reset();
     }
     lost

@@ -1,5 +1,6 @@
 //! The right to settle one delivery: publications first, all of them confirmed, then the acknowledgement.
-//! Whether the acknowledgement still counts is known by the session the delivery came by.
+//! Whether the acknowledgement still counts is known by the session the delivery came by; where its loss leaves that
+//! open, [`super::recent`] knows the message when it comes again.
 
 use std::{
     fmt,
@@ -14,11 +15,15 @@ use lapin::{
     Acker,
     options::{BasicAckOptions, BasicNackOptions},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use super::{
     Shared,
     dial::why,
+    recent::Identity,
     session::{Lost, Session},
 };
 use crate::{
@@ -59,17 +64,23 @@ pub struct Settler {
     session: Session,
     flow: Arc<Flow>,
     tenure: Option<Tenure>,
+    identity: Identity,
     /// Taken by the one that settles.
     acker: Option<Acker>,
 }
 
 impl Settler {
     /// For a delivery that just came.
-    pub(super) fn new(shared: &Arc<Shared>, session: &Session, flow: &Arc<Flow>, acker: Acker) -> Self {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        session: &Session,
+        flow: &Arc<Flow>,
+        (identity, acker): (Identity, Acker),
+    ) -> Self {
         flow.delivered.fetch_add(1, Ordering::AcqRel);
         flow.unsettled.send_modify(|unsettled| *unsettled += 1);
         let (shared, session, flow) = (shared.clone(), session.clone(), flow.clone());
-        Self { shared, session, flow, tenure: None, acker: Some(acker) }
+        Self { shared, session, flow, tenure: None, identity, acker: Some(acker) }
     }
 
     /// It came while this process alone works its kind.
@@ -88,6 +99,17 @@ impl Settler {
         self.session.is_over() || self.acker.as_ref().is_none_or(Acker::poisoned)
     }
 
+    /// Whether all that follows from this message is durable already, and only its acknowledgement was lost.
+    pub(super) fn was_settled(&self, redelivered: bool) -> bool {
+        self.shared.recent.was_settled(self.identity, redelivered, Instant::now())
+    }
+
+    /// Acknowledges in the background; nothing is published.
+    pub(super) fn acknowledge_in_background(self) {
+        let shared = self.shared.clone();
+        shared.spawn(async move { drop(self.settle(Vec::new()).await) });
+    }
+
     /// See [`crate::queue::Settler::lost`].
     pub async fn lost(&self) {
         self.session.ended().await;
@@ -96,6 +118,7 @@ impl Settler {
     /// See [`crate::queue::Settler::settle`].
     pub async fn settle(mut self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
         self.shared.publisher.publish(publications).await?;
+        self.shared.recent.settled(self.identity, Instant::now());
         let settled = match self.acker.take() {
             Some(acker) => self.acknowledge(&acker).await,
             None => false,
@@ -143,10 +166,10 @@ async fn written(telling: impl Future<Output = lapin::Result<bool>>, session: &S
 impl Drop for Settler {
     fn drop(&mut self) {
         self.flow.unsettled.send_modify(|unsettled| *unsettled -= 1);
+        let Some(acker) = self.acker.take() else { return };
         if self.session.is_over() {
-            return;
-        }
-        if let Some(acker) = self.acker.take() {
+            self.shared.recent.forget(self.identity);
+        } else {
             let session = self.session.clone();
             self.shared.spawn(async move { give_back(&acker, &session).await });
         }

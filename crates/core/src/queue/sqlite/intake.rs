@@ -237,7 +237,8 @@ impl Intake {
             let Some(slot) = slots.split(1) else { return };
             let settler = queue::Settler::Sqlite(Settler::new(held, slot));
             let claim::Row { message, lane, returns, .. } = row;
-            self.ready.push_back(Delivery { message, lane, returns, settler, span: Span::default() });
+            let redelivered = returns > 0;
+            self.ready.push_back(Delivery { message, lane, returns, redelivered, settler, span: Span::default() });
         }
     }
 }

@@ -17,6 +17,8 @@ struct Valve {
     open: bool,
     /// What the broker says does not reach the client.
     mute: bool,
+    /// What the client says does not reach the broker.
+    deaf: bool,
     /// Connections of an earlier cut are gone.
     cuts: u32,
 }
@@ -77,9 +79,14 @@ impl Proxy {
         self.valve.send_modify(|valve| valve.mute = true);
     }
 
+    /// The client's words reach the broker no more; it writes them all the same.
+    pub(super) fn deafen(&self) {
+        self.valve.send_modify(|valve| valve.deaf = true);
+    }
+
     /// Ends all connections; new ones are whole again.
     pub(super) fn cut(&self) {
-        self.valve.send_modify(|valve| (valve.cuts, valve.mute) = (valve.cuts + 1, false));
+        self.valve.send_modify(|valve| *valve = Valve { open: valve.open, cuts: valve.cuts + 1, ..Valve::default() });
     }
 }
 
@@ -87,10 +94,10 @@ async fn carry(client: TcpStream, broker: TcpStream, mut valve: watch::Receiver<
     let born = valve.borrow().cuts;
     let (from_client, to_client) = client.into_split();
     let (from_broker, to_broker) = broker.into_split();
-    let answers = valve.clone();
+    let (words, answers) = (valve.clone(), valve.clone());
     tokio::select! {
-        () = pump(from_client, to_broker, None) => {}
-        () = pump(from_broker, to_client, Some((answers, born))) => {}
+        () = pump(from_client, to_broker, words, |valve| valve.deaf) => {}
+        () = pump(from_broker, to_client, answers, |valve| valve.mute) => {}
         _ = valve.wait_for(|valve| valve.cuts != born) => {}
     }
 }
@@ -98,15 +105,15 @@ async fn carry(client: TcpStream, broker: TcpStream, mut valve: watch::Receiver<
 async fn pump(
     mut from: tcp::OwnedReadHalf,
     mut to: tcp::OwnedWriteHalf,
-    mut valve: Option<(watch::Receiver<Valve>, u32)>,
+    mut valve: watch::Receiver<Valve>,
+    held: fn(&Valve) -> bool,
 ) {
+    let born = valve.borrow().cuts;
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if let Some((valve, born)) = &mut valve {
-            let heard = valve.wait_for(|valve| !valve.mute || valve.cuts != *born).await;
-            if heard.is_ok_and(|valve| valve.cuts != *born) {
-                return;
-            }
+        let heard = valve.wait_for(|valve| !held(valve) || valve.cuts != born).await;
+        if heard.is_ok_and(|valve| valve.cuts != born) {
+            return;
         }
         if to.write_all(&buffer[..length]).await.is_err() {
             return;
