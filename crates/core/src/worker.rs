@@ -14,6 +14,8 @@ pub mod consume;
 pub mod doing;
 pub mod engine;
 pub mod failures;
+#[cfg(test)]
+mod model;
 pub mod options;
 pub mod process;
 pub mod report;

@@ -46,7 +46,7 @@ mod mend;
 mod outgoing;
 mod publish;
 mod reading;
-mod recent;
+pub(crate) mod recent;
 mod serve;
 mod session;
 mod settings;

@@ -114,6 +114,11 @@ impl Conclusion {
         }
     }
 
+    /// Whether the job comes back.
+    pub fn goes_on(&self) -> bool {
+        matches!(self, Self::GoesOn { .. })
+    }
+
     /// How it ended; none where it goes on.
     pub fn outcome(&self) -> Option<Outcome> {
         match self {

@@ -59,7 +59,7 @@ impl<H: JobHandler> Engine<H> {
         if delivery.settler.is_stale() {
             return debug!("its session is gone: it comes again");
         }
-        let outlived = delivery.lane == Lane::Suspect && self.outlived.note(&delivery.message);
+        let outlived = delivery.lane == Lane::Suspect && self.outlived.has(&delivery.message);
         let sessions_lost = self.queue.lost_session_within(SESSION_LOST_LATELY);
         match suspect::judge(delivery.lane, delivery.returns, outlived, sessions_lost) {
             Verdict::Run => self.decoded(delivery, slot).await,
@@ -158,6 +158,9 @@ impl<H: JobHandler> Engine<H> {
         let in_hand = self.doing.takes(H::KIND);
         let ended = self.attempt(&context, &delivery, payload, state).await;
         drop(in_hand);
+        if delivery.lane == Lane::Suspect {
+            self.outlived.note(&delivery.message);
+        }
         metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => self.kind()).decrement(1.0);
         traced::shared(&mut delivery.span, &context);
         carried.requests += context.requests.load(Ordering::Relaxed);

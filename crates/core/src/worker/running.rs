@@ -1,5 +1,5 @@
 //! A job runs once at a time in a process: a second delivery with the id and body of a running one attaches to
-//! it; the same id with another body waits for its end (SPEC 5.1).
+//! it; the same id with another body waits for its end (SPEC 5.1), and so does the job's own next round.
 
 use std::{
     collections::HashMap,
@@ -22,6 +22,8 @@ struct Entry<D> {
     body: Bytes,
     generation: u32,
     attached: Vec<D>,
+    /// Nothing attaches any more.
+    closed: bool,
     ended: CancellationToken,
 }
 
@@ -32,7 +34,7 @@ pub enum Entered<D = Delivery> {
     Run(Run<D>, D),
     /// It waits for the outcome of the one that runs.
     Attached,
-    /// Another job with this id runs: come again when the token is cancelled.
+    /// Another job with this id runs, or this one is about to go on: come again when the token is cancelled.
     Busy(D, CancellationToken),
 }
 
@@ -56,14 +58,14 @@ impl<D> Running<D> {
     pub fn enter(self: &Arc<Self>, id: &JobId, body: &Bytes, generation: u32, delivery: D) -> Entered<D> {
         let mut jobs = self.lock();
         match jobs.get_mut(id) {
-            Some(entry) if entry.body == *body && entry.generation == generation => {
+            Some(entry) if entry.body == *body && entry.generation == generation && !entry.closed => {
                 entry.attached.push(delivery);
                 Entered::Attached
             }
             Some(entry) => Entered::Busy(delivery, entry.ended.clone()),
             None => {
                 let ended = CancellationToken::new();
-                let entry = Entry { body: body.clone(), generation, attached: Vec::new(), ended };
+                let entry = Entry { body: body.clone(), generation, attached: Vec::new(), closed: false, ended };
                 jobs.insert(id.clone(), entry);
                 Entered::Run(Run { running: Arc::clone(self), id: id.clone(), finished: false }, delivery)
             }
@@ -85,6 +87,14 @@ impl<D> Run<D> {
     /// Takes one delivery that attached, if any.
     pub fn attached(&mut self) -> Option<D> {
         self.running.lock().get_mut(&self.id)?.attached.pop()
+    }
+
+    /// Lets nothing attach any more. To be called before the job's next round is published: that one comes back at once,
+    /// and is not to be taken for a message of this round.
+    pub fn close(&mut self) {
+        if let Some(entry) = self.running.lock().get_mut(&self.id) {
+            entry.closed = true;
+        }
     }
 
     /// Ends the job, unless another delivery attached meanwhile; after this the next delivery runs.

@@ -14,6 +14,8 @@
 //!    follows from it is durable: this process acknowledges it again ([`crate::queue::rabbit`]), another one runs it
 //!    once more. Its event has the same id. Where it went on to a next round there are two messages of one job now; as
 //!    soon as they meet in a process, one of them ends ([`Step::Acknowledge`]).
+//!    What meets is only what came before the next round was published ([`Run::close`]): the next round itself is a
+//!    message that waits for this round's end.
 //! 4. Every message that is not acknowledged is redelivered by the broker as soon as its session is gone, each
 //!    attempt ends within its time-out, and only an attempt that ended publishes. So the number of publications is
 //!    bounded by the attempts, and once sessions last, every job ends.
@@ -89,6 +91,9 @@ impl<H: JobHandler> Engine<H> {
     ) {
         let place = delivery.span.place().cloned();
         let mut told = Vec::new();
+        if audited.conclusion.goes_on() {
+            run.close();
+        }
         self.settle_one(Some(id), delivery, &audited, &mut told).await;
         drop(slot);
         loop {

@@ -41,7 +41,7 @@ pub enum Verdict {
     Convict,
 }
 
-/// The verdict on a delivery that came back `returns` times; `outlived`: this suspect was handed to this process before;
+/// The verdict on a delivery that came back `returns` times; `outlived`: this process ran this suspect before;
 /// `sessions_lost`: this process lost a session a moment ago, and so did others, most likely. That returns all that was
 /// handed over, and no process died.
 pub fn judge(lane: Lane, returns: u32, outlived: bool, sessions_lost: bool) -> Verdict {
@@ -54,7 +54,7 @@ pub fn judge(lane: Lane, returns: u32, outlived: bool, sessions_lost: bool) -> V
     }
 }
 
-/// The suspects this process was handed lately.
+/// The suspects this process ran lately, and outlived.
 #[derive(Debug, Default)]
 pub struct Outlived {
     known: Mutex<(HashSet<JobId>, VecDeque<JobId>)>,
@@ -64,13 +64,19 @@ impl Outlived {
     /// Suspects remembered at once: they are worked one at a time, so a few would do.
     const REMEMBERED: usize = 1024;
 
-    /// Notes that this process was handed `message`; true where it was handed it before.
-    pub fn note(&self, message: &Message) -> bool {
+    /// Whether this process ran `message` before.
+    pub fn has(&self, message: &Message) -> bool {
+        let key = JobId::derived(&message.body, message.timestamp);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).0.contains(&key)
+    }
+
+    /// Notes that this process ran `message` and lives.
+    pub fn note(&self, message: &Message) {
         let key = JobId::derived(&message.body, message.timestamp);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let (keys, order) = &mut *known;
         if !keys.insert(key.clone()) {
-            return true;
+            return;
         }
         order.push_back(key);
         if order.len() > Self::REMEMBERED
@@ -78,7 +84,6 @@ impl Outlived {
         {
             keys.remove(&oldest);
         }
-        false
     }
 }
 
@@ -115,11 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn a_suspect_handed_over_twice_is_known() {
+    fn a_suspect_that_was_outlived_is_known() {
         let outlived = Outlived::default();
         let message = Message { body: "{}".into(), ..Message::default() };
-        assert!(!outlived.note(&message));
-        assert!(outlived.note(&message));
+        assert!(!outlived.has(&message));
+        outlived.note(&message);
+        outlived.note(&message);
+        assert!(outlived.has(&message));
     }
 
     #[test]

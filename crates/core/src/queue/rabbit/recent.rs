@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use crate::trace::{TRACEPARENT, TRACESTATE};
 
 /// A number that makes a publication of ours unlike any other.
-pub(super) const COPY: &str = "genfleet-copy";
+pub(crate) const COPY: &str = "genfleet-copy";
 
 /// An acknowledgement this much older than the loss of its session was worked off: twice the time in which a silent
 /// connection is ended.
@@ -39,7 +39,7 @@ const MOST: usize = 8192;
 
 /// What a message is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Identity {
+pub(crate) struct Identity {
     hash: u128,
     /// It carries a number of ours.
     is_numbered: bool,
@@ -47,7 +47,7 @@ pub(super) struct Identity {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
+pub(crate) struct Recent {
     hashers: [RandomState; 2],
     settled: Mutex<Settled>,
 }
@@ -61,7 +61,7 @@ struct Settled {
 
 impl Recent {
     /// What `delivery` is known by; its number counts only where it came by an exchange of `ours`.
-    pub(super) fn identity(&self, delivery: &Delivery, ours: bool) -> Identity {
+    pub(crate) fn identity(&self, delivery: &Delivery, ours: bool) -> Identity {
         let headers = delivery.properties.headers().as_ref();
         let number = headers.filter(|_| ours).and_then(copy);
         let hash = |state: &RandomState| {
@@ -77,7 +77,7 @@ impl Recent {
     }
 
     /// All that follows from this message is durable; its acknowledgement is about to be written.
-    pub(super) fn settled(&self, identity: Identity, now: Instant) {
+    pub(crate) fn settled(&self, identity: Identity, now: Instant) {
         let mut settled = self.lock();
         settled.order.push_back((now, identity));
         *settled.times.entry(identity).or_default() += 1;
@@ -88,7 +88,7 @@ impl Recent {
     }
 
     /// Whether a message that comes now was settled before, and only its acknowledgement was lost.
-    pub(super) fn was_settled(&self, identity: Identity, redelivered: bool, now: Instant) -> bool {
+    pub(crate) fn was_settled(&self, identity: Identity, redelivered: bool, now: Instant) -> bool {
         let mut settled = self.lock();
         settled.forget_before(now.checked_sub(KEPT));
         let may_be = identity.is_numbered || (redelivered && settled.lost_at.is_some());
@@ -96,7 +96,7 @@ impl Recent {
     }
 
     /// A message like this was not settled, and comes again.
-    pub(super) fn forget(&self, identity: Identity) {
+    pub(crate) fn forget(&self, identity: Identity) {
         if !identity.is_numbered {
             let mut settled = self.lock();
             if settled.times.remove(&identity).is_some() {
@@ -106,14 +106,14 @@ impl Recent {
     }
 
     /// The session of all deliveries so far is lost.
-    pub(super) fn session_lost(&self, now: Instant) {
+    pub(crate) fn session_lost(&self, now: Instant) {
         let mut settled = self.lock();
         settled.forget_before(now.checked_sub(UNCERTAIN));
         settled.lost_at = Some(now);
     }
 
     /// Whether a session was lost within the last `time`.
-    pub(super) fn lost_within(&self, time: Duration, now: Instant) -> bool {
+    pub(crate) fn lost_within(&self, time: Duration, now: Instant) -> bool {
         self.lock().lost_at.is_some_and(|lost| now < lost + time)
     }
 

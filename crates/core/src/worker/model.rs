@@ -1,0 +1,458 @@
+//! A model of several processes on one broker, made of the very decisions the worker is made of: [`judge`], [`step`],
+//! [`Running`], [`Unsettled`] and [`Recent`]. Sessions are lost and processes killed between any two steps, written
+//! acknowledgements are worked off or lost, confirms are lost and their publications sent again, messages come again to
+//! any process. After every step nothing may be lost; once the faults end, every job has to end soon.
+//!
+//! A failure is: a job that is nowhere and has no event; an innocent job that is convicted although no process was
+//! killed; an effect that happened more often than there were faults; publications out of proportion; a job that does not
+//! end.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+use proptest::prelude::*;
+use tokio::time::Instant;
+
+use super::{
+    carried::STATE,
+    running::{Entered, Run, Running},
+    settlement::{Step, step},
+    suspect::{Outlived, SESSION_LOST_LATELY, Verdict, judge},
+    unsettled::Unsettled,
+};
+use crate::{
+    job::JobId,
+    queue::{
+        Lane, Message,
+        rabbit::recent::{COPY, Recent},
+    },
+};
+
+/// A job takes so many attempts: each has one effect and records it, the last one ends it.
+const STEPS: u32 = 3;
+/// Deliveries of a lane that a process holds at once.
+const PREFETCH: usize = 4;
+/// Between two steps.
+const TICK: Duration = Duration::from_millis(50);
+
+/// A message of the model.
+#[derive(Clone, Debug)]
+struct Sent {
+    job: usize,
+    lane: Lane,
+    /// Effects that are recorded in it.
+    done: u32,
+    number: Option<i64>,
+    returns: u32,
+    redelivered: bool,
+}
+
+impl Sent {
+    fn message(&self) -> Message {
+        let headers = [(STATE.to_owned(), i64::from(self.done).into())].into();
+        Message { body: self.body(), message_id: Some(self.job.to_string()), headers, ..Message::default() }
+    }
+
+    fn body(&self) -> Bytes {
+        self.job.to_string().into()
+    }
+
+    fn delivery(&self) -> lapin::message::Delivery {
+        let body = self.body().to_vec();
+        let mut delivery = lapin::message::Delivery::mock(1, "g.work".into(), "k".into(), self.redelivered, body);
+        let mut headers = FieldTable::default();
+        if let Some(number) = self.number {
+            headers.insert(COPY.into(), AMQPValue::LongLongInt(number));
+        }
+        delivery.properties = BasicProperties::default().with_headers(headers);
+        delivery
+    }
+}
+
+/// A copy in the hands of a process.
+#[derive(Clone, Debug)]
+struct Handed {
+    copy: Sent,
+    session: u64,
+    tag: u64,
+}
+
+/// How an attempt ended: so much is done.
+type Done = u32;
+
+/// An attempt, in its handler or after it.
+#[derive(Debug)]
+struct Attempt {
+    run: Run<Handed>,
+    job: usize,
+    began_with: Option<Handed>,
+    result: Option<Arc<Done>>,
+    told: bool,
+}
+
+#[derive(Debug, Default)]
+struct Process {
+    alive: bool,
+    session: Option<u64>,
+    shelf: VecDeque<Handed>,
+    running: Arc<Running<Handed>>,
+    unsettled: Unsettled<Done>,
+    recent: Recent,
+    outlived: Outlived,
+    attempts: Vec<Attempt>,
+    /// Written; whether the broker works them off is open.
+    acks: Vec<u64>,
+}
+
+/// Broker, API and processes.
+#[derive(Debug)]
+struct World {
+    now: Instant,
+    processes: Vec<Process>,
+    ready: BTreeMap<Lane, VecDeque<Sent>>,
+    unsettled: BTreeMap<u64, (u64, Sent)>,
+    lock: Option<u64>,
+    exclusive: bool,
+    poison: Option<usize>,
+    effects: BTreeMap<(usize, u32), u32>,
+    events: BTreeMap<usize, u32>,
+    convicted: Vec<usize>,
+    published: u32,
+    losses: u32,
+    kills: u32,
+    next: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    /// Takes what the broker hands over.
+    Take,
+    /// Begins what it took.
+    Begin,
+    /// Goes on with what it began: an effect, or a settlement.
+    Advance,
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    /// The process starts or connects, or does a part of its work.
+    Work(usize, Part),
+    /// The broker works off what the process wrote.
+    Acknowledge(usize),
+    /// The session is lost; every acknowledgement not worked off is, where the bit is set.
+    Lose(usize, u64),
+    Kill(usize, u64),
+    /// A confirm is lost: what was published last is published again.
+    PublishAgain,
+}
+
+impl World {
+    fn new(jobs: usize, processes: usize, exclusive: bool, poison: Option<usize>) -> Self {
+        let copy = |job| Sent { job, lane: Lane::Jobs, done: 0, number: None, returns: 0, redelivered: false };
+        let ready = BTreeMap::from([(Lane::Jobs, (0..jobs).map(copy).collect())]);
+        let processes = (0..processes).map(|_| Process::default()).collect();
+        Self {
+            now: Instant::now(),
+            processes,
+            ready,
+            unsettled: BTreeMap::new(),
+            lock: None,
+            exclusive,
+            poison,
+            effects: BTreeMap::new(),
+            events: BTreeMap::new(),
+            convicted: Vec::new(),
+            published: 0,
+            losses: 0,
+            kills: 0,
+            next: 1,
+        }
+    }
+
+    fn apply(&mut self, op: &Op) {
+        self.now += TICK;
+        let count = self.processes.len();
+        match *op {
+            Op::Work(process, part) => self.work(process % count, part),
+            Op::Acknowledge(process) => self.acknowledge(process % count),
+            Op::Lose(process, worked_off) => self.lose(process % count, worked_off),
+            Op::Kill(process, worked_off) => self.kill(process % count, worked_off),
+            Op::PublishAgain => {
+                let resume = self.ready.entry(Lane::Resume).or_default();
+                if let Some(last) = resume.back().filter(|copy| copy.returns == 0).cloned() {
+                    self.losses += 1;
+                    resume.push_back(last);
+                }
+            }
+        }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn work(&mut self, at: usize, part: Part) {
+        if !self.processes[at].alive {
+            self.processes[at] = Process { alive: true, ..Process::default() };
+        } else if self.processes[at].session.is_none() {
+            let session = self.next();
+            self.processes[at].session = Some(session);
+        } else {
+            match part {
+                Part::Take => self.hand_over(at),
+                Part::Begin => self.begin(at),
+                Part::Advance => self.advance(at),
+            }
+        }
+    }
+
+    /// Hands over a message of every lane that has room.
+    fn hand_over(&mut self, at: usize) {
+        let Some(session) = self.processes[at].session else { return };
+        if self.exclusive && *self.lock.get_or_insert(session) != session {
+            return;
+        }
+        for (lane, prefetch) in [(Lane::Jobs, PREFETCH), (Lane::Resume, PREFETCH), (Lane::Suspect, 1)] {
+            let held = self.unsettled.values().filter(|(of, copy)| *of == session && copy.lane == lane).count();
+            if held < prefetch
+                && let Some(copy) = self.ready.entry(lane).or_default().pop_front()
+            {
+                let tag = self.next();
+                self.unsettled.insert(tag, (session, copy.clone()));
+                self.processes[at].shelf.push_back(Handed { copy, session, tag });
+            }
+        }
+    }
+
+    /// As [`Engine::process`](super::engine::Engine) and what comes before it.
+    fn begin(&mut self, at: usize) {
+        let now = self.now;
+        let process = &mut self.processes[at];
+        let Some(handed) = process.shelf.pop_front() else { return };
+        if process.session != Some(handed.session) {
+            return;
+        }
+        let (copy, identity) = (&handed.copy, process.recent.identity(&handed.copy.delivery(), true));
+        if process.recent.was_settled(identity, copy.redelivered, now) {
+            return process.acks.push(handed.tag);
+        }
+        let (lane, returns, message) = (copy.lane, copy.returns, copy.message());
+        let outlived = lane == Lane::Suspect && process.outlived.has(&message);
+        let sessions_lost = process.recent.lost_within(SESSION_LOST_LATELY, now);
+        match judge(lane, returns, outlived, sessions_lost) {
+            Verdict::Run => self.enter(at, handed),
+            Verdict::StartOver => self.settle_with(at, &handed, Some((lane, handed.copy.done))),
+            Verdict::Suspect => self.settle_with(at, &handed, Some((Lane::Suspect, handed.copy.done))),
+            Verdict::Convict => {
+                self.convicted.push(handed.copy.job);
+                self.settle_with(at, &handed, None);
+            }
+        }
+    }
+
+    fn enter(&mut self, at: usize, handed: Handed) {
+        let (job, now) = (handed.copy.job, self.now);
+        let id = JobId::parse(&job.to_string()).unwrap();
+        let process = &mut self.processes[at];
+        let (mut run, handed) = match process.running.enter(&id, &handed.copy.body(), 0, handed) {
+            Entered::Run(run, handed) => (run, handed),
+            Entered::Attached => return,
+            Entered::Busy(handed, _) => return process.shelf.push_back(handed),
+        };
+        let kept = handed.copy.redelivered.then(|| process.unsettled.take(&id, &handed.copy.message(), now)).flatten();
+        let runs = kept.is_none();
+        if kept.as_ref().is_some_and(|done| **done < STEPS) {
+            run.close();
+        }
+        process.attempts.push(Attempt { run, job, began_with: Some(handed), result: kept, told: false });
+        if runs && self.poison == Some(job) {
+            self.kill(at, u64::MAX);
+        }
+    }
+
+    /// One step of one attempt: its handler ends, or one of its deliveries is settled.
+    fn advance(&mut self, at: usize) {
+        if self.processes[at].attempts.is_empty() {
+            return;
+        }
+        let mut attempt = self.processes[at].attempts.remove(0);
+        let Some(result) = attempt.result.clone() else {
+            let done = attempt.began_with.as_ref().map_or(0, |handed| handed.copy.done);
+            *self.effects.entry((attempt.job, done)).or_default() += 1;
+            if let Some(handed) = attempt.began_with.as_ref().filter(|handed| handed.copy.lane == Lane::Suspect) {
+                self.processes[at].outlived.note(&handed.copy.message());
+            }
+            attempt.result = Some(Arc::new(done + 1));
+            if done + 1 < STEPS {
+                attempt.run.close();
+            }
+            return self.processes[at].attempts.push(attempt);
+        };
+        let Some(handed) = attempt.began_with.take().or_else(|| attempt.run.attached()) else {
+            assert!(attempt.run.finish(), "nothing is attached");
+            return;
+        };
+        let (copy, now) = (&handed.copy, self.now);
+        let is_stale = self.processes[at].session != Some(handed.session);
+        match step(is_stale, copy.redelivered || copy.lane != Lane::Jobs, attempt.told) {
+            Step::Keep => {
+                let id = JobId::parse(&attempt.job.to_string()).unwrap();
+                self.processes[at].unsettled.keep(&id, copy.message(), &result, now);
+            }
+            Step::Acknowledge => self.acknowledge_later(at, &handed),
+            Step::Publish => {
+                attempt.told = true;
+                self.settle_with(at, &handed, (*result < STEPS).then_some((Lane::Resume, *result)));
+            }
+        }
+        self.processes[at].attempts.push(attempt);
+    }
+
+    /// Publishes the next round of `handed`, or the event in which its job ends, then acknowledges.
+    fn settle_with(&mut self, at: usize, handed: &Handed, round: Option<(Lane, u32)>) {
+        self.published += 1;
+        let job = handed.copy.job;
+        match round {
+            Some((lane, done)) => {
+                let number = Some(self.next().cast_signed());
+                let copy = Sent { job, lane, done, number, returns: 0, redelivered: false };
+                self.ready.entry(lane).or_default().push_back(copy);
+            }
+            None => *self.events.entry(job).or_default() += 1,
+        }
+        self.acknowledge_later(at, handed);
+    }
+
+    fn acknowledge_later(&mut self, at: usize, handed: &Handed) {
+        let process = &mut self.processes[at];
+        let identity = process.recent.identity(&handed.copy.delivery(), true);
+        process.recent.settled(identity, self.now);
+        process.acks.push(handed.tag);
+    }
+
+    fn acknowledge(&mut self, at: usize) {
+        for tag in std::mem::take(&mut self.processes[at].acks) {
+            self.unsettled.remove(&tag);
+        }
+    }
+
+    fn lose(&mut self, at: usize, worked_off: u64) {
+        let Some(session) = self.processes[at].session.take() else { return };
+        self.losses += 1;
+        self.session_ends(at, session, worked_off);
+        self.processes[at].recent.session_lost(self.now);
+        for handed in std::mem::take(&mut self.processes[at].shelf) {
+            let recent = &self.processes[at].recent;
+            recent.forget(recent.identity(&handed.copy.delivery(), true));
+        }
+    }
+
+    fn kill(&mut self, at: usize, worked_off: u64) {
+        self.kills += u32::from(self.processes[at].alive);
+        if let Some(session) = self.processes[at].session {
+            self.session_ends(at, session, worked_off);
+        }
+        self.processes[at] = Process::default();
+    }
+
+    fn session_ends(&mut self, at: usize, session: u64, worked_off: u64) {
+        for (index, tag) in std::mem::take(&mut self.processes[at].acks).into_iter().enumerate() {
+            if worked_off >> (index % 64) & 1 == 1 {
+                self.unsettled.remove(&tag);
+            }
+        }
+        self.lock.take_if(|of| *of == session);
+        let back: Vec<u64> = self.unsettled.iter().filter(|(_, (of, _))| *of == session).map(|(tag, _)| *tag).collect();
+        for tag in back.into_iter().rev() {
+            let Some((_, mut copy)) = self.unsettled.remove(&tag) else { continue };
+            (copy.returns, copy.redelivered) = (copy.returns + 1, true);
+            self.ready.entry(copy.lane).or_default().push_front(copy);
+        }
+    }
+
+    /// What must hold at any time.
+    fn check(&self, jobs: usize) -> Result<(), TestCaseError> {
+        let faults = 1 + self.losses + self.kills;
+        for job in 0..jobs {
+            let waits = self.ready.values().flatten().any(|copy| copy.job == job);
+            let held = self.unsettled.values().any(|(_, copy)| copy.job == job);
+            prop_assert!(waits || held || self.events.contains_key(&job), "job {job} is lost");
+            prop_assert!(self.events.get(&job).is_none_or(|events| *events <= faults), "job {job} is told too often");
+        }
+        for ((job, effect), times) in &self.effects {
+            prop_assert!(*times <= faults, "effect {effect} of job {job} happened {times} times, {faults} faults");
+        }
+        let bound = u32::try_from(jobs).unwrap() * (STEPS + 1) + faults * 8 * u32::try_from(PREFETCH).unwrap() * STEPS;
+        prop_assert!(self.published <= bound, "{} publications, expected at most {bound}", self.published);
+        for job in &self.convicted {
+            // Somebody who kills from outside, whatever runs alone, makes it look guilty.
+            let looks_guilty = self.kills > 0 && self.kills + self.losses >= 6;
+            prop_assert!(Some(*job) == self.poison || looks_guilty, "innocent job {job} is convicted");
+        }
+        Ok(())
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.ready.values().all(VecDeque::is_empty) && self.unsettled.is_empty()
+    }
+}
+
+fn part() -> impl Strategy<Value = Part> {
+    prop_oneof![Just(Part::Take), Just(Part::Begin), Just(Part::Advance), Just(Part::Advance)]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        30 => (0..3_usize, part()).prop_map(|(process, part)| Op::Work(process, part)),
+        4 => (0..3_usize).prop_map(Op::Acknowledge),
+        2 => (0..3_usize, any::<u64>()).prop_map(|(process, bits)| Op::Lose(process, bits)),
+        1 => (0..3_usize, any::<u64>()).prop_map(|(process, bits)| Op::Kill(process, bits)),
+        1 => Just(Op::PublishAgain),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn nothing_is_lost_or_wedged_whatever_sessions_and_processes_do(
+        (jobs, processes, exclusive, is_poison) in (1..8_usize, 1..4_usize, any::<bool>(), any::<bool>()),
+        ops in prop::collection::vec(op(), 0..250),
+    ) {
+        let poison = is_poison.then_some(0);
+        let mut world = World::new(jobs, processes, exclusive, poison);
+        for op in &ops {
+            world.apply(op);
+            world.check(jobs)?;
+        }
+        // No more faults, but those that the poison causes.
+        world.now += SESSION_LOST_LATELY;
+        let mut rounds = 0;
+        while !world.is_quiet() {
+            rounds += 1;
+            prop_assert!(rounds < 400, "not quiet after {rounds} rounds: {:?} {:?}", world.ready, world.unsettled);
+            for process in 0..processes {
+                for part in [Part::Take, Part::Begin, Part::Advance, Part::Advance] {
+                    world.apply(&Op::Work(process, part));
+                }
+                world.apply(&Op::Acknowledge(process));
+            }
+            world.check(jobs)?;
+        }
+        for job in 0..jobs {
+            prop_assert!(world.events.contains_key(&job), "job {job} has no event");
+        }
+        if let Some(poison) = poison {
+            prop_assert!(world.convicted.contains(&poison) || world.effects.contains_key(&(poison, 0)));
+        }
+    }
+}
