@@ -237,7 +237,7 @@ impl Intake {
             let Some(slot) = slots.split(1) else { return };
             let settler = queue::Settler::Sqlite(Settler::new(held, slot));
             let claim::Row { message, lane, returns, .. } = row;
-            self.ready.push_back(Delivery { message, lane, returns, settler, span: Span::default() });
+            self.ready.push_back(Delivery { message, lane, returns, flaw: None, settler, span: Span::default() });
         }
     }
 }
