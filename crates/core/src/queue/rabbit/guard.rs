@@ -9,8 +9,8 @@
 //! takes it knows its [`Flaw`](crate::queue::Flaw), and judges it alone.
 //!
 //! The depth of tables is bounded here and only here: lapin's thread has the stack that Rust gives every thread (2 MiB;
-//! lapin has no setting for it, and `RUST_MIN_STACK` counts for all threads of the process). A level takes less than
-//! 10 KiB of it, so [`MAX_HEADER_DEPTH`](crate::queue::MAX_HEADER_DEPTH) levels are far from the end.
+//! lapin has no setting for it, and `RUST_MIN_STACK` counts for all threads of the process). What passes needs less than
+//! a quarter of it.
 
 use std::{
     io::{self, IoSlice, Read, Write},

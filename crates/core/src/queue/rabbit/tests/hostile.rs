@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
 use super::{
-    raw::{Unreadable, publish_unreadable},
+    raw::{Unreadable, answer, frame, long, method, publish_unreadable},
     *,
 };
 use crate::queue::Flaw;
@@ -85,4 +90,27 @@ async fn gossip_goes_on_beside_whatever_is_sent_to_it() {
         queue.close().await;
     })
     .await;
+}
+
+/// lapin would make room for 64 frames of any length.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_with_no_limit_or_a_huge_one_is_asked_for_frames_of_128_kib() {
+    for limit in [0, u32::MAX] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("amqp://{}", listener.local_addr().unwrap());
+        let rig = Rig { url: url.clone(), prefix: "t".to_owned(), queues: Arc::default() };
+        let broker = Broker::new(&rig.settings(&url, TopologyMode::Skip)).unwrap();
+        let dialling = tokio::spawn(async move { broker.dial(&broker.hosts()[0], "inspect").await.map(drop) });
+        let (mut there, _) = soon(listener.accept()).await.unwrap();
+        there.read_exact(&mut [0; 8]).await.unwrap();
+        let start = [method(10, 10), vec![0, 9], long(b""), long(b"PLAIN"), long(b"en_US")].concat();
+        there.write_all(&frame(1, 0, &start)).await.unwrap();
+        soon(answer(&mut there)).await;
+        let tune = [method(10, 30), vec![0, 0], limit.to_be_bytes().to_vec(), vec![0, 60]].concat();
+        there.write_all(&frame(1, 0, &tune)).await.unwrap();
+        let tune_ok = soon(answer(&mut there)).await;
+        assert_eq!(tune_ok[6..10], 131_072_u32.to_be_bytes(), "{limit}");
+        drop(there);
+        assert!(soon(dialling).await.unwrap().is_err());
+    }
 }

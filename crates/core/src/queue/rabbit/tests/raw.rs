@@ -87,7 +87,7 @@ pub(super) fn short(text: &[u8]) -> Vec<u8> {
     [&[u8::try_from(text.len()).unwrap()], text].concat()
 }
 
-fn long(text: &[u8]) -> Vec<u8> {
+pub(super) fn long(text: &[u8]) -> Vec<u8> {
     [&u32::try_from(text.len()).unwrap().to_be_bytes(), text].concat()
 }
 
@@ -97,7 +97,7 @@ pub(super) fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The next frame's payload.
-async fn answer(broker: &mut TcpStream) -> Vec<u8> {
+pub(super) async fn answer(broker: &mut TcpStream) -> Vec<u8> {
     let mut head = [0; 7];
     broker.read_exact(&mut head).await.unwrap();
     let length = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);

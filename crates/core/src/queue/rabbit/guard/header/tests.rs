@@ -65,6 +65,15 @@ fn what_is_sound_passes_as_it_is() {
 }
 
 #[test]
+fn what_passes_is_parsed_and_dropped_with_a_quarter_of_the_stack_that_lapins_thread_has() {
+    const QUARTER: usize = 512 * 1024;
+    let deepest = header(&nested(MAX_HEADER_DEPTH - 1), b"id");
+    assert_eq!(replacement(&mut deepest.clone(), LIMIT, None), None);
+    let parsing = std::thread::Builder::new().stack_size(QUARTER).spawn(move || drop(parsed(&deepest)));
+    parsing.unwrap().join().unwrap();
+}
+
+#[test]
 fn what_is_no_text_is_mended_and_nothing_else_is_lost() {
     let name = [short(b"caf\xe9"), b"t\x01".to_vec()].concat();
     let (properties, flaw) = given(&header(&[text("kept", b"1"), name].concat(), b"bad\xff\xfe"), LIMIT);
