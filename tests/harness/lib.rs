@@ -74,7 +74,7 @@ pub use node::fresh_directory;
 pub use prefix::{KINDS, Prefix};
 pub use process::Process;
 pub use prometheus::Prometheus;
-pub use raw::publish_unreadable;
+pub use raw::{hostile_properties, publish_unreadable, publish_with};
 pub use receiver::{Delivery, Receiver};
 pub use skip::skip;
 pub use spans::{Collector, Span};

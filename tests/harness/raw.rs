@@ -5,8 +5,32 @@ use tokio::{
     net::TcpStream,
 };
 
+/// Properties that a broker takes and a client may stumble over, each with what is wrong with it: their flags, and
+/// headers, delivery mode and message id.
+pub fn hostile_properties() -> [(&'static str, Vec<u8>); 4] {
+    let nested = (0..2_000).fold(Vec::new(), |inner, _| [b"\x01nF".to_vec(), long(&inner)].concat());
+    // With class, weight and length before them, the payload of a header frame is as long as it may be.
+    let empty = properties(&[b"\x01nS".to_vec(), long(b"")].concat(), b"long").len();
+    let filling = b"x".repeat(131_064 - 12 - empty);
+    [
+        ("tables inside each other", properties(&nested, b"nested")),
+        ("a frame filled to its end", properties(&[b"\x01nS".to_vec(), long(&filling)].concat(), b"long")),
+        ("an id that is no text", properties(b"", b"bad\xff\xfe")),
+        ("a header's name that is no text", properties(b"\x04caf\xe9t\x01", b"named")),
+    ]
+}
+
+fn properties(headers: &[u8], id: &[u8]) -> Vec<u8> {
+    [vec![0x30, 0x80], long(headers), vec![2], short(id)].concat()
+}
+
 /// Publishes a message whose id and a header's name are not UTF-8, and waits until the broker has it.
 pub async fn publish_unreadable(url: &str, exchange: &str, key: &str) {
+    publish_with(url, exchange, key, &properties(b"\x04caf\xe9t\x01", b"bad\xff\xfe"), b"{}").await;
+}
+
+/// Publishes a message with such properties, as in [`hostile_properties`], and waits until the broker has it.
+pub async fn publish_with(url: &str, exchange: &str, key: &str, properties: &[u8], body: &[u8]) {
     let url: lapin::uri::AMQPUri = url.parse().unwrap_or_else(|error| panic!("{error}"));
     let address = (url.authority.host.as_str(), url.authority.port);
     let mut broker = TcpStream::connect(address).await.expect("the broker is there");
@@ -25,13 +49,10 @@ pub async fn publish_unreadable(url: &str, exchange: &str, key: &str) {
         answer(&mut broker).await;
     }
     let publish = [method(60, 40), vec![0, 0], short(exchange.as_bytes()), short(key.as_bytes()), vec![0]].concat();
-    let headers = long(&[short(b"caf\xe9"), b"t\x01".to_vec()].concat());
-    let properties = [vec![0x30, 0x80], headers, vec![2], short(b"bad\xff\xfe")].concat();
-    let header = [method(60, 0), 2_u64.to_be_bytes().to_vec(), properties].concat();
-    let frames = [frame(1, 1, &publish), frame(2, 1, &header), frame(3, 1, b"{}")];
+    let header = [&method(60, 0), (body.len() as u64).to_be_bytes().as_slice(), properties].concat();
+    let frames = [frame(1, 1, &publish), frame(2, 1, &header), frame(3, 1, body)];
     broker.write_all(&frames.concat()).await.expect("written");
-    // The confirm.
-    answer(&mut broker).await;
+    assert!(answer(&mut broker).await.starts_with(&method(60, 80)), "the broker confirms it");
 }
 
 fn method(class: u16, method: u16) -> Vec<u8> {

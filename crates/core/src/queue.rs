@@ -14,11 +14,14 @@ use crate::{job::Kind, trace::span::Span};
 
 #[cfg(test)]
 mod conformance;
+mod flaw;
 pub mod rabbit;
 pub mod shelf;
 pub mod sqlite;
 pub mod tenure;
 pub mod topology;
+
+pub use self::flaw::{Flaw, MAX_HEADER_DEPTH, MAX_HEADER_VALUES};
 
 /// Header values this product sets; anything else a producer sends is not ours to keep.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +181,8 @@ pub struct Delivery {
     pub returns: u32,
     /// Whether it was delivered before, to this process or another.
     pub redelivered: bool,
+    /// What is wrong with its properties: it is `undecodable` whatever its body says.
+    pub flaw: Option<Flaw>,
     /// How to settle it.
     pub settler: Settler,
     /// What is done with it, in its trace; from when [`worker::process`](crate::worker::process) has it.

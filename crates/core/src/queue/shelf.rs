@@ -8,7 +8,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{Message, Publication, QueueError, rabbit, sqlite};
+use super::{Flaw, Message, Publication, QueueError, rabbit, sqlite};
 use crate::job::Kind;
 
 /// One shelf.
@@ -71,8 +71,8 @@ pub struct Shelved {
     pub death: Option<Death>,
     /// When it was put here, where the queue knows it.
     pub put_at: Option<Timestamp>,
-    /// Its id, its key or the name of a header was no text, and is shown with question marks.
-    pub mended: bool,
+    /// What is wrong with its properties, so that they are not shown as they came.
+    pub flaw: Option<Flaw>,
     /// This process has published it before and could not take it off: to be taken off, and not published again.
     pub published_before: bool,
     pub(crate) place: Place,
@@ -92,7 +92,7 @@ impl Shelved {
             is_ours: true,
             death: None,
             put_at: None,
-            mended: false,
+            flaw: None,
             published_before: false,
             place: Place::Sqlite(1),
         }

@@ -30,7 +30,7 @@ use crate::{
     handler::JobHandler,
     job::{Job, Rejection, decode},
     metric,
-    queue::{Delivery, Lane, Message, Publication, QueueError},
+    queue::{Delivery, Flaw, Lane, Message, Publication, QueueError},
     trace::attribute,
 };
 
@@ -58,6 +58,9 @@ impl<H: JobHandler> Engine<H> {
     async fn judged(self: Arc<Self>, delivery: Delivery, slot: OwnedSemaphorePermit) {
         if delivery.settler.is_stale() {
             return debug!("its session is gone: it comes again");
+        }
+        if let Some(flaw) = delivery.flaw {
+            return self.refuse(delivery, flaw).await;
         }
         let outlived = delivery.lane == Lane::Suspect && self.outlived.has(&delivery.message);
         let sessions_lost = self.queue.lost_session_within(SESSION_LOST_LATELY);
@@ -179,6 +182,14 @@ impl<H: JobHandler> Engine<H> {
         let carried = Carried { attempts: carried.attempts + 1, ..carried.clone() };
         let conclusion = self.fail_unrun(&id, &carried, &delivery, error);
         self.settle_unrun(delivery, conclusion).await;
+    }
+
+    /// What cannot be read does not become readable elsewhere, however often it came back.
+    async fn refuse(&self, delivery: Delivery, flaw: Flaw) {
+        let (carried, message) = (Carried::read(&delivery.message.headers), &delivery.message);
+        let id = decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp);
+        let rejection = Rejection { id, code: "undecodable", message: flaw.to_string(), violations: vec![] };
+        self.reject(delivery, &carried, rejection).await;
     }
 
     async fn convict(&self, delivery: Delivery) {

@@ -3,7 +3,6 @@
 
 use std::{
     collections::VecDeque,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,7 +15,6 @@ use tokio::{
 
 use super::{
     Shared, counts,
-    dial::UNREADABLE,
     health::Role,
     lock::{self, Lock},
     serve::{Flows, Serving},
@@ -33,9 +31,6 @@ const PROBE: Duration = Duration::from_secs(5);
 /// A quorum queue has at most 32 settlements of a channel in hand; further ones wait in the channel, and are
 /// lost with it. They get this long before the connection is closed.
 const SETTLING: Duration = Duration::from_millis(250);
-
-/// How long a session that hands over one message at a time has to last before all is well again.
-const CAREFUL: Duration = Duration::from_secs(60);
 
 /// What the session of an intake does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,33 +206,27 @@ pub(super) fn fresh(delivery: Delivery) -> Option<Delivery> {
 pub(super) struct Consuming {
     shared: Arc<Shared>,
     intakes: watch::Receiver<Vec<Arc<Intake>>>,
-    /// The last session ended over an unreadable message. It comes again until the broker dead-letters it, and
-    /// with it comes back, and is counted, all that was handed over beside it: so for a while next to nothing is.
-    careful: bool,
 }
 
 impl Consuming {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        Self { shared: shared.clone(), intakes: shared.intakes.subscribe(), careful: false }
+        Self { shared: shared.clone(), intakes: shared.intakes.subscribe() }
     }
 
     /// Serves all intakes, also those that come while it runs, until the first fault of any.
     async fn serve(&mut self, link: &Arc<Link>, serving: &mut JoinSet<Lost>) -> Lost {
         let mut served = 0;
         let closing = self.shared.closing.clone();
-        let cap = if self.careful { 1 } else { u16::MAX };
-        let mut careful = pin!(sleep(CAREFUL));
         loop {
             let intakes = self.intakes.borrow_and_update().clone();
             for intake in intakes.iter().skip(served) {
-                serving.spawn(serve_kind(self.shared.clone(), intake.clone(), link.clone(), cap));
+                serving.spawn(serve_kind(self.shared.clone(), intake.clone(), link.clone()));
             }
             served = intakes.len();
             tokio::select! {
                 reason = link.session.ended() => return reason,
                 Some(ended) = serving.join_next() => return ended.unwrap_or_else(|error| error.to_string()),
                 Ok(()) = self.intakes.changed() => {}
-                () = &mut careful, if self.careful => return "what could not be read is gone".to_owned(),
                 () = closing.cancelled() => {
                     sleep(SETTLING).await;
                     return "the process is stopping".to_owned();
@@ -248,7 +237,7 @@ impl Consuming {
 }
 
 /// Serves one kind until the session is lost; one that is worked by one process at a time, once it is this one.
-async fn serve_kind(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>, cap: u16) -> Lost {
+async fn serve_kind(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>) -> Lost {
     let lock = async {
         let alone = intake.kind.is_exclusive();
         if alone { lock::hold(&link, &shared.prefix, intake.kind).await.map(Some) } else { Ok(None) }
@@ -258,7 +247,7 @@ async fn serve_kind(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>, c
         Err(lost) => return lost,
     };
     let flows = Arc::new(Flows::default());
-    let lanes = Serving::new(&shared, &intake, &link, &flows, cap).within(held.as_ref().map(Lock::tenure));
+    let lanes = Serving::new(&shared, &intake, &link, &flows).within(held.as_ref().map(Lock::tenure));
     let unproven = async {
         match &held {
             Some(held) => held.proven().await,
@@ -282,7 +271,6 @@ impl Work for Consuming {
     async fn run(&mut self, link: Arc<Link>) -> Lost {
         let mut serving = JoinSet::new();
         let lost = self.serve(&link, &mut serving).await;
-        self.careful = lost.starts_with(UNREADABLE);
         link.session.end(lost.clone());
         serving.shutdown().await;
         self.shared.recent.session_lost(Instant::now());

@@ -3,6 +3,7 @@
 
 use std::{net::TcpStream, os::fd::AsFd, time::Duration};
 
+use async_rs::Runtime;
 use lapin::{
     AsyncTcpStream, Connection, ConnectionProperties, ErrorKind,
     protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
@@ -16,9 +17,9 @@ use url::{Host as UrlHost, Url};
 use super::{
     BrokerAddress, RabbitSettings,
     certificates::Certificates,
+    guard::{Guarded, Kit, frames::Frames},
     health::Role,
     line::Line,
-    mend::stream::{self, Mended},
 };
 use crate::queue::{QueueError, topology::check_prefix};
 
@@ -27,9 +28,12 @@ const DIAL: Duration = Duration::from_secs(10);
 /// Seconds, where the URL does not say: two of them without a sign of life end the connection.
 const HEARTBEAT: u16 = 15;
 
-/// Bytes of a frame on the publishing connection: the headers of a message, at most 64 KiB, its properties, and room.
-/// lapin keeps 64 frames of memory for a connection. The consuming one takes the broker's own size, since a
-/// producer's headers may be as long.
+/// Bytes of a frame, at most, whatever the broker would take: lapin keeps 64 frames of memory for a connection, and
+/// without a limit 128 GiB. It is what a broker takes by default, so a producer's headers may be as long.
+const FRAME: FrameSize = 128 * 1024;
+/// The least a broker accepts (4.1 on).
+const SMALLEST_FRAME: FrameSize = 8 * 1024;
+/// The same on the publishing connection: the headers of a message, at most 64 KiB, its properties, and room.
 const PUBLISHING_FRAME: FrameSize = 72 * 1024;
 /// The same of the gossip's connection: nothing but short words without headers.
 const GOSSIP_FRAME: FrameSize = 8 * 1024;
@@ -38,9 +42,6 @@ pub(super) const GOSSIP: &str = "gossip";
 
 /// The session would be rebuilt at every look.
 const NO_PATIENCE: &str = "--queue-watchdog: 0 s is no patience; write 60s";
-
-/// lapin ends the connection over a message whose short strings (ids, names of headers) are not UTF-8.
-pub(super) const UNREADABLE: &str = "the broker sent what cannot be read";
 
 /// One address of the broker.
 #[derive(Clone)]
@@ -105,51 +106,34 @@ impl Broker {
 
     /// One connection to `host`, named after its `role`, within 10 s.
     pub(super) async fn dial(&self, host: &Host, role: &str) -> Result<(Connection, Line), String> {
-        self.dialled(host, role, None).await
-    }
-
-    /// As [`Self::dial`], for whoever has to see every message: what is no text is mended, and known afterwards.
-    pub(super) async fn dial_mending(&self, host: &Host, role: &str) -> Result<(Connection, Line, Mended), String> {
-        let mended = Mended::default();
-        let (connection, line) = self.dialled(host, role, Some(mended.clone())).await?;
-        Ok((connection, line, mended))
-    }
-
-    async fn dialled(&self, host: &Host, role: &str, mended: Option<Mended>) -> Result<(Connection, Line), String> {
         let properties = ConnectionProperties::default().with_connection_name(format!("{} {role}", self.name).into());
         let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
         let tls = self.certificates.read()?;
         let mut uri = host.uri.clone();
-        if role == Role::Publish.as_str() {
-            uri.query.frame_max.get_or_insert(PUBLISHING_FRAME);
-        } else if role == GOSSIP {
-            uri.query.frame_max.get_or_insert(GOSSIP_FRAME);
-        }
+        let frame_max = frame_max(role, uri.query.frame_max);
+        uri.query.frame_max = Some(frame_max);
         let line = Line::default();
-        let held = line.socket();
+        let (held, dialling) = (line.socket(), runtime.clone());
         // lapin applies no time-out of its own, neither to dialling nor to the handshake, and a connection
         // attempt that is dropped lives on in its thread: our own dialling keeps hold of the socket to end it.
         let connecting = Connection::connector(
             uri,
-            runtime,
-            async move |uri: AMQPUri, runtime| {
+            Runtime::new(Kit(runtime)),
+            async move |uri: AMQPUri, _: Runtime<Kit>| {
                 let address = (uri.authority.host.clone(), uri.authority.port);
                 let stream = async {
                     let addresses: Vec<_> = tokio::net::lookup_host(address).await?.collect();
-                    let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
+                    let stream = AsyncTcpStream::connect(&dialling, addresses).await?;
                     if let AsyncTcpStream::Plain(plain) = &stream {
                         held.hold(TcpStream::from(plain.get_ref().as_fd().try_clone_to_owned()?));
                     }
-                    let stream = match uri.scheme {
-                        AMQPScheme::AMQP => stream,
-                        AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, tls.as_ref()).await?,
-                    };
-                    match mended.clone() {
-                        Some(mended) => stream::between(stream, mended),
-                        None => Ok(stream),
+                    match uri.scheme {
+                        AMQPScheme::AMQP => Ok(stream),
+                        AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, tls.as_ref()).await,
                     }
                 };
-                timeout(DIAL, stream).await.unwrap_or_else(|elapsed| Err(elapsed.into())).map_err(lapin::Error::from)
+                let stream = timeout(DIAL, stream).await.unwrap_or_else(|elapsed| Err(elapsed.into()))?;
+                Ok(AsyncTcpStream::Plain(Guarded::new(stream, Frames::new(frame_max, held.clone()))))
             },
             properties,
         );
@@ -158,6 +142,15 @@ impl Broker {
             Ok(Err(error)) => Err(format!("{}: {}", host.shown, why(&error))),
             Err(_) => Err(format!("{}: no connection within {DIAL:?}", host.shown)),
         }
+    }
+}
+
+/// The longest frame to ask for. A URL that names none, or no limit, gets what fits the role.
+fn frame_max(role: &str, named: Option<FrameSize>) -> FrameSize {
+    match role {
+        GOSSIP => GOSSIP_FRAME,
+        _ if role == Role::Publish.as_str() => PUBLISHING_FRAME,
+        _ => named.filter(|named| *named > 0).map_or(FRAME, |named| named.clamp(SMALLEST_FRAME, FRAME)),
     }
 }
 
@@ -191,7 +184,7 @@ fn host(url: &SecretString) -> Result<Host, QueueError> {
 /// The error in a sentence; a refusal of our credentials said as such.
 pub(super) fn why(error: &lapin::Error) -> String {
     if let ErrorKind::ParsingError(_) = error.kind() {
-        return UNREADABLE.to_owned();
+        return "the broker sent what cannot be read".to_owned();
     }
     if let ErrorKind::ProtocolError(refusal) = error.kind() {
         let refused =
@@ -245,6 +238,16 @@ mod tests {
             (broker.hosts[0].shown.as_str(), broker.hosts[0].uri.query.heartbeat),
             ("amqp://[::1]:5672/", Some(15))
         );
+    }
+
+    #[test]
+    fn a_limit_is_asked_for_whatever_the_url_says() {
+        for (named, consuming) in [(None, FRAME), (Some(0), FRAME), (Some(1 << 30), FRAME), (Some(65_536), 65_536)] {
+            assert_eq!(frame_max(Role::Consume.as_str(), named), consuming);
+            assert_eq!(frame_max(Role::Publish.as_str(), named), PUBLISHING_FRAME);
+            assert_eq!(frame_max(GOSSIP, named), GOSSIP_FRAME);
+        }
+        assert_eq!(frame_max("inspect", Some(1)), SMALLEST_FRAME);
     }
 
     #[test]

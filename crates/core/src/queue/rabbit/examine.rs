@@ -17,7 +17,6 @@ use super::{
     dial::{Broker, why},
     greeting::Greeting,
     line::Line,
-    mend::stream::Mended,
 };
 use crate::queue::{
     QueueError,
@@ -42,8 +41,7 @@ pub struct Dialled {
 pub struct Examiner {
     connection: Connection,
     topology: Topology,
-    mended: Mended,
-    _line: Line,
+    line: Line,
 }
 
 /// Whether a message of some size gets in.
@@ -63,13 +61,9 @@ impl Examiner {
         let broker = Broker::new(settings)?;
         let mut dialled = Vec::new();
         for host in broker.hosts() {
-            let outcome = broker.dial_mending(host, "examine").await;
-            let outcome = outcome.map(|(connection, line, mended)| Self {
-                connection,
-                topology: topology(&settings.prefix),
-                mended,
-                _line: line,
-            });
+            let outcome = broker.dial(host, "examine").await;
+            let outcome =
+                outcome.map(|(connection, line)| Self { connection, topology: topology(&settings.prefix), line });
             dialled.push(Dialled { shown: host.shown.clone(), outcome });
         }
         Ok(dialled)
@@ -77,7 +71,7 @@ impl Examiner {
 
     /// Who answers.
     pub fn greeting(&self) -> Option<&Greeting> {
-        self.mended.greeting()
+        self.line.greeting()
     }
 
     /// Looks for every exchange and queue, and compares their arguments where our user may.

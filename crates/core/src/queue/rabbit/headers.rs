@@ -1,11 +1,14 @@
 //! Which headers of a delivery count, and how much of them: the trace context of anyone, where it is one, and what we
 //! set ourselves. What is kept here goes along with every later publication, so it is bounded here.
 
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
 
-use super::recent::COPY;
+use super::{guard::MARK, recent::COPY};
 use crate::{
-    queue::{HeaderValue, Headers, MAX_HEADER_BYTES, header_bytes},
+    queue::{Flaw, HeaderValue, Headers, MAX_HEADER_BYTES, header_bytes},
     trace::{self, TraceContext},
 };
 
@@ -18,6 +21,14 @@ const OURS: &str = "genfleet-";
 pub(super) fn returns(headers: &FieldTable, redelivered: bool) -> u32 {
     let count = headers.inner().get(DELIVERY_COUNT).and_then(header).and_then(|value| value.as_i64());
     if redelivered { count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0) } else { 0 }
+}
+
+/// What the guard found wrong. A mark that it does not know is a producer's.
+pub(super) fn flaw(properties: &BasicProperties) -> Option<Flaw> {
+    match properties.headers().as_ref()?.inner().get(MARK)? {
+        AMQPValue::LongString(word) => Some(Flaw::of(word.as_bytes()).unwrap_or(Flaw::Malformed)),
+        _ => Some(Flaw::Malformed),
+    }
 }
 
 /// The trace context, and of `ours` what begins with our name, but for the number of the copy; never more than may be

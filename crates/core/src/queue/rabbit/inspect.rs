@@ -24,7 +24,6 @@ use super::{
     RabbitSettings, convert, counts,
     dial::{Broker, why},
     line::Line,
-    mend::stream::Mended,
     reading::Reading,
 };
 use crate::queue::{QueueError, topology};
@@ -49,7 +48,6 @@ pub struct Inspector {
 struct Dialled {
     connection: Connection,
     prefix: String,
-    mended: Mended,
     abandoned: AtomicBool,
     _line: Line,
 }
@@ -60,10 +58,10 @@ impl Inspector {
         let broker = Broker::new(&settings)?;
         let mut last = QueueError::Closed;
         for host in broker.rotation().take(settings.urls.len()) {
-            match broker.dial_mending(&host, "inspect").await {
-                Ok((connection, line, mended)) => {
+            match broker.dial(&host, "inspect").await {
+                Ok((connection, line)) => {
                     let (prefix, abandoned) = (settings.prefix, AtomicBool::new(false));
-                    let dialled = Dialled { connection, prefix, mended, abandoned, _line: line };
+                    let dialled = Dialled { connection, prefix, abandoned, _line: line };
                     return Ok(Self { dialled: Arc::new(dialled) });
                 }
                 Err(reason) => last = QueueError::Broker(reason),
@@ -159,11 +157,6 @@ impl Inspector {
     /// Something on it failed: it is used no more, and ends with the last one that has it. All it holds goes back.
     pub(super) fn abandon(&self) {
         self.dialled.abandoned.store(true, Ordering::Release);
-    }
-
-    /// Whether what was handed over had to be made text; asked once.
-    pub(super) fn mended(&self, channel: u16, tag: u64) -> bool {
-        self.dialled.mended.take(channel, tag)
     }
 
     pub(super) async fn channel(&self) -> Result<Channel, QueueError> {

@@ -1,9 +1,12 @@
-//! A way to end a connection that hangs: the socket under it.
+//! What lapin keeps to itself of a connection: the socket under it, as a way to end one that hangs, and what the broker
+//! said of itself.
 
 use std::{
     net::{Shutdown, TcpStream},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
+
+use super::greeting::Greeting;
 
 /// The socket under a connection, to end it where the AMQP way of closing hangs. Cut when dropped.
 #[derive(Default)]
@@ -11,7 +14,10 @@ pub(super) struct Line(Arc<Socket>);
 
 /// The place of the socket, shared with the one that dials.
 #[derive(Default)]
-pub(super) struct Socket(Mutex<Held>);
+pub(crate) struct Socket {
+    held: Mutex<Held>,
+    greeting: OnceLock<Greeting>,
+}
 
 #[derive(Default)]
 struct Held {
@@ -23,6 +29,11 @@ impl Line {
     /// Where the socket is put once there is one.
     pub(super) fn socket(&self) -> Arc<Socket> {
         self.0.clone()
+    }
+
+    /// What the broker said of itself, once it has.
+    pub(super) fn greeting(&self) -> Option<&Greeting> {
+        self.0.greeting.get()
     }
 
     /// lapin's thread sees the end of the stream and ends as well.
@@ -52,7 +63,16 @@ impl Socket {
         }
     }
 
+    /// Notes what the broker says of itself, where this method does.
+    pub(super) fn greeted(&self, method: &[u8]) {
+        if self.greeting.get().is_none()
+            && let Some(greeting) = Greeting::read(method)
+        {
+            let _ = self.greeting.set(greeting);
+        }
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

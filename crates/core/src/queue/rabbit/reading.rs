@@ -50,8 +50,6 @@ pub(super) struct Reading {
 /// A message in hand: it stays in its place in the queue unless it is taken off.
 pub(super) struct Held {
     pub(super) delivery: Delivery,
-    /// Ids or names in it were no text: see [`super::mend`].
-    pub(super) mended: bool,
     pub(super) place: Place,
 }
 
@@ -103,8 +101,7 @@ impl Reading {
                     leaf.held += 1;
                     self.to_come -= 1;
                     let place = Place { leaf: index, tag: delivery.delivery_tag };
-                    let mended = self.inspector.mended(leaf.channel.id(), delivery.delivery_tag);
-                    return Ok(Some(Held { delivery, mended, place }));
+                    return Ok(Some(Held { delivery, place }));
                 }
                 Ok(Some(Err(error))) => return Err(broker(&error)),
                 Ok(None) if leaf.ended => self.open().await?,

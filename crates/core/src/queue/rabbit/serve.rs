@@ -22,6 +22,7 @@ use super::{
     consume::{Intake, Probe, Running, fresh},
     convert,
     dial::why,
+    headers,
     session::{Link, Lost},
     settle::{Flow, Settler},
 };
@@ -65,21 +66,13 @@ pub(super) struct Serving {
     flows: Arc<Flows>,
     /// Of a kind that one process at a time works.
     tenure: Option<Tenure>,
-    prefetch: u16,
     begun_first: bool,
 }
 
 impl Serving {
-    /// Hands over at most `cap` messages at once of each lane, and no more than the intake asks for.
-    pub(super) fn new(
-        shared: &Arc<Shared>,
-        intake: &Arc<Intake>,
-        link: &Arc<Link>,
-        flows: &Arc<Flows>,
-        cap: u16,
-    ) -> Self {
-        let (shared, link, flows, prefetch) = (shared.clone(), link.clone(), flows.clone(), intake.prefetch.min(cap));
-        Self { shared, intake: intake.clone(), link, flows, tenure: None, prefetch, begun_first: true }
+    pub(super) fn new(shared: &Arc<Shared>, intake: &Arc<Intake>, link: &Arc<Link>, flows: &Arc<Flows>) -> Self {
+        let (shared, intake, link, flows) = (shared.clone(), intake.clone(), link.clone(), flows.clone());
+        Self { shared, intake, link, flows, tenure: None, begun_first: true }
     }
 
     /// While this process alone works the kind.
@@ -99,7 +92,7 @@ impl Serving {
         let intake = self.intake.clone();
         let mut probes = intake.probes.lock().await;
         let mut wanted = intake.wanted.subscribe();
-        let channel = self.link.channel(self.prefetch).await?;
+        let channel = self.link.channel(intake.prefetch).await?;
         let aside = self.link.channel(ONE).await?;
         loop {
             intake.running.send_replace(Running::Open);
@@ -237,9 +230,9 @@ impl Serving {
         let acker = (identity, delivery.acker.clone());
         let settler = Settler::new(shared, &self.link.session, self.flows.of(lane), acker);
         let settler = queue::Settler::Rabbit(settler.within(self.tenure.as_ref()));
-        let redelivered = delivery.redelivered;
+        let (redelivered, flaw) = (delivery.redelivered, headers::flaw(&delivery.properties));
         let (message, returns) = convert::received(&shared.prefix, delivery);
-        Delivery { message, lane, returns, redelivered, settler, span: Span::default() }
+        Delivery { message, lane, returns, redelivered, flaw, settler, span: Span::default() }
     }
 }
 

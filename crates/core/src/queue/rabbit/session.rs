@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared, declare,
-    dial::{Host, UNREADABLE, why},
+    dial::{Host, why},
     health::Role,
     line::Line,
     lock,
@@ -138,9 +138,8 @@ async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits:
     if !shared.closing.is_cancelled() {
         metrics::counter!(metric::BROKER_RECONNECTS, "role" => W::ROLE.as_str()).increment(1);
     }
-    // The broker is not away over an unreadable message, and hands it out twenty times before it gives it up; nor
-    // is it over a reply that it forbids.
-    if began.elapsed() >= LASTED || lost.starts_with(UNREADABLE) || forbids_replies(&lost) {
+    // The broker is not away over a reply that it forbids.
+    if began.elapsed() >= LASTED || forbids_replies(&lost) {
         waits.reset();
     }
     lost

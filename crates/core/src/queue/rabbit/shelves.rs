@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    RabbitQueue, RabbitSettings,
+    RabbitQueue, RabbitSettings, headers,
     inspect::Inspector,
     reading::{Held, Reading},
     shown,
@@ -211,11 +211,12 @@ impl Look {
     }
 
     fn shelved(&self, held: Held) -> Shelved {
-        let Held { delivery, mended, place } = held;
+        let Held { delivery, place } = held;
         let origin = shown::origin(&self.prefix, &delivery);
         Shelved {
             shelf: self.shelf,
             position: self.position,
+            flaw: headers::flaw(&delivery.properties),
             headers: shown::headers(delivery.properties.headers().as_ref()),
             exchange: delivery.exchange.to_string(),
             routing_key: delivery.routing_key.to_string(),
@@ -223,7 +224,6 @@ impl Look {
             put_at: origin.death.as_ref().and_then(|death| death.time),
             death: origin.death,
             message: shown::message(delivery, origin.is_ours),
-            mended,
             published_before: false,
             place: queue::shelf::Place::Rabbit(place),
         }

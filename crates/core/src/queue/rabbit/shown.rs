@@ -7,7 +7,7 @@ use lapin::{
 };
 use serde_json::{Map, Value};
 
-use super::convert;
+use super::{convert, guard::MARK};
 use crate::queue::{Message, shelf::Death, topology};
 
 /// The broker's own account of how often and why it gave a message up, the latest first.
@@ -54,9 +54,11 @@ pub(super) fn message(delivery: Delivery, is_ours: bool) -> Message {
     convert::taken(delivery, is_ours)
 }
 
-/// All headers.
+/// All headers, but for the guard's own.
 pub(super) fn headers(table: Option<&FieldTable>) -> Map<String, Value> {
-    table.map(object).unwrap_or_default()
+    let mut shown = table.map(object).unwrap_or_default();
+    shown.shift_remove(MARK);
+    shown
 }
 
 fn object(table: &FieldTable) -> Map<String, Value> {

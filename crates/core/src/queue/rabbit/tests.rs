@@ -17,6 +17,7 @@ mod alone;
 mod censor;
 mod examining;
 mod gossip;
+mod hostile;
 mod inspecting;
 mod intake;
 mod loss;

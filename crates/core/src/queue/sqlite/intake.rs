@@ -237,8 +237,9 @@ impl Intake {
             let Some(slot) = slots.split(1) else { return };
             let settler = queue::Settler::Sqlite(Settler::new(held, slot));
             let claim::Row { message, lane, returns, .. } = row;
-            let redelivered = returns > 0;
-            self.ready.push_back(Delivery { message, lane, returns, redelivered, settler, span: Span::default() });
+            let (redelivered, flaw) = (returns > 0, None);
+            let span = Span::default();
+            self.ready.push_back(Delivery { message, lane, returns, redelivered, flaw, settler, span });
         }
     }
 }

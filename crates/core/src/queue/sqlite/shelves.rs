@@ -100,7 +100,7 @@ fn shelved(shelf: Shelf, position: u64, letter: DeadLetter) -> Shelved {
         is_ours: true,
         death: None,
         put_at: Some(letter.died_at),
-        mended: false,
+        flaw: None,
         published_before: false,
         place: Place::Sqlite(letter.sequence),
     }

@@ -36,8 +36,8 @@ pub struct Seen {
     pub groups: Groups,
     /// What was there and could not be looked at: somebody else holds it.
     pub held: u64,
-    /// Shows what is no text with question marks, by place.
-    pub mended: Vec<String>,
+    /// What could not be shown as it was sent, by place.
+    pub flawed: Vec<String>,
 }
 
 /// Prints the groups.
@@ -69,7 +69,7 @@ pub async fn seen(shelves: &Shelves, filter: &Filter) -> anyhow::Result<Seen> {
             let letter = Letter::read(shelved);
             if filter.matches(&letter, now) {
                 seen.groups.add(&letter);
-                seen.note_mended(&letter);
+                seen.note_flawed(&letter);
             }
         }
         look.close().await?;
@@ -79,9 +79,9 @@ pub async fn seen(shelves: &Shelves, filter: &Filter) -> anyhow::Result<Seen> {
 }
 
 impl Seen {
-    fn note_mended(&mut self, letter: &Letter) {
-        if letter.shelved.mended && self.mended.len() < 10 {
-            self.mended.push(format!("number {} of {}", letter.shelved.position, letter.shelved.shelf));
+    fn note_flawed(&mut self, letter: &Letter) {
+        if letter.shelved.flaw.is_some() && self.flawed.len() < 10 {
+            self.flawed.push(format!("number {} of {}", letter.shelved.position, letter.shelved.shelf));
         }
     }
 
@@ -90,11 +90,9 @@ impl Seen {
         if self.held > 0 {
             eprintln!("warning: {} more could not be seen: another process looks at them right now", self.held);
         }
-        if !self.mended.is_empty() {
-            let places = self.mended.join(", ");
-            eprintln!(
-                "warning: an id, a key or the name of a header is not UTF-8, shown with question marks: {places}"
-            );
+        if !self.flawed.is_empty() {
+            let places = self.flawed.join(", ");
+            eprintln!("warning: not shown as sent, see `genfleet dead show`: {places}");
         }
     }
 }

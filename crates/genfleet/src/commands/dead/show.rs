@@ -127,8 +127,8 @@ pub fn as_json(letter: &Letter) -> Value {
         Ok(text) => told["payload"] = text.into(),
         Err(_) => told["payloadBase64"] = STANDARD.encode(&message.body).into(),
     }
-    if shelved.mended {
-        told["notText"] = true.into();
+    if let Some(flaw) = shelved.flaw {
+        told["flaw"] = flaw.as_str().into();
     }
     told
 }
@@ -158,7 +158,6 @@ fn as_text(letter: &Letter, full: bool, paint: Paint) -> String {
 fn facts(letter: &Letter) -> Vec<(String, String)> {
     let (shelved, body) = (&letter.shelved, &letter.shelved.message.body);
     let came = format!("exchange {}, key {}", shelved.exchange, shelved.routing_key);
-    let not_text = "its id, its key or the name of a header is not UTF-8: shown with question marks";
     let facts = [
         ("error", letter.error.clone()),
         ("fingerprint", letter.fingerprint.clone()),
@@ -168,7 +167,7 @@ fn facts(letter: &Letter) -> Vec<(String, String)> {
         ("by", letter.worker.clone().unwrap_or_default()),
         ("lies on", format!("{}, number {}", shelved.shelf, shelved.position)),
         ("came by", if shelved.exchange.is_empty() { String::new() } else { came }),
-        ("not text", if shelved.mended { not_text.to_owned() } else { String::new() }),
+        ("not as sent", shelved.flaw.map(|flaw| flaw.to_string()).unwrap_or_default()),
     ];
     let mut facts: Vec<_> = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     facts.extend(properties(&shelved.message).into_iter().map(|(name, value)| (name, plain(&value))));

@@ -180,32 +180,6 @@ async fn a_consumer_that_the_broker_ends_is_made_anew() {
 }
 
 #[tokio::test]
-async fn an_unreadable_message_is_dead_lettered_and_takes_no_neighbour_along() {
-    on_broker(async |rig: Rig| {
-        let queue = rig.queue();
-        soon(rig.declared()).await;
-        raw::publish_unreadable(&rig, &format!("{}.jobs", rig.prefix), "cdn.purge", raw::Unreadable::Id).await;
-        let neighbours = (0..8).map(|number| lane(Lane::Jobs, Duration::ZERO, job(&number.to_string())));
-        queue.publish(neighbours.collect()).await.unwrap();
-        let mut consumer = queue.consume(Kind::CdnPurge, 16);
-        for _ in 0..8 {
-            let delivery = timeout(Duration::from_secs(45), consumer.next()).await.unwrap();
-            assert!(delivery.returns < 3, "{} returns", delivery.returns);
-            assert_eq!(delivery.settler.settle(Vec::new()).await.unwrap(), Settled::Acknowledged);
-        }
-        let dead = async {
-            while rig.ready("dead.cdn.purge").await == 0 {
-                sleep(Duration::from_millis(100)).await;
-            }
-        };
-        timeout(Duration::from_secs(45), dead).await.unwrap();
-        queue.close().await;
-        assert_eq!((rig.ready("dead.cdn.purge").await, rig.ready("jobs.cdn.purge").await), (1, 0));
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn what_was_settled_and_comes_again_after_a_loss_is_acknowledged_and_not_handed_over() {
     on_broker(async |rig: Rig| {
         let proxy = Proxy::opened(&rig).await;

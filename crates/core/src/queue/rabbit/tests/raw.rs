@@ -8,16 +8,25 @@ use url::Url;
 
 use super::rig::Rig;
 
-/// What of a message is not UTF-8.
+/// What of a message lapin cannot take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// Its message id.
+    /// Its message id is not UTF-8.
     Id,
-    /// The name of a header.
+    /// The name of a header is not.
     HeaderName,
-    /// A word after its routing key.
+    /// A word before its routing key is not.
     Key,
+    /// 2,000 tables inside each other.
+    Nested,
+    /// 40,000 values.
+    Wide,
+    /// Headers that fill the frame to the last byte that is allowed.
+    Long,
 }
+
+/// The payload of a header frame that fills it.
+const FULL: usize = 131_072 - 8;
 
 /// Publishes a job that lapin cannot read.
 pub(super) async fn publish_unreadable(rig: &Rig, exchange: &str, key: &str, what: Unreadable) {
@@ -40,17 +49,34 @@ pub(super) async fn publish_unreadable(rig: &Rig, exchange: &str, key: &str, wha
     broker.write_all(&frame(1, 1, &[method(20, 10), short(b"")].concat())).await.unwrap();
     answer(&mut broker).await;
 
-    let key = if what == Unreadable::Key { [key.as_bytes(), b".\xff"].concat() } else { key.as_bytes().to_vec() };
-    let id = if what == Unreadable::Id { short(b"bad\xff\xfe") } else { short(b"good") };
-    let name = if what == Unreadable::HeaderName { short(b"caf\xe9") } else { short(b"cafe") };
+    let key = if what == Unreadable::Key { [b"\xff.", key.as_bytes()].concat() } else { key.as_bytes().to_vec() };
     let publish = [method(60, 40), vec![0, 0], short(exchange.as_bytes()), short(&key), vec![0]].concat();
-    // Headers, delivery mode and message id.
-    let headers = long(&[name, b"t\x01".to_vec()].concat());
-    let header = [method(60, 0), 2_u64.to_be_bytes().to_vec(), vec![0x30, 0x80], headers, vec![2], id].concat();
+    let header = header(what);
     let close = [method(20, 40), vec![0, 200], short(b""), vec![0; 4]].concat();
     let frames = [frame(1, 1, &publish), frame(2, 1, &header), frame(3, 1, b"{}"), frame(1, 1, &close)];
     broker.write_all(&frames.concat()).await.unwrap();
-    answer(&mut broker).await;
+    assert!(answer(&mut broker).await.starts_with(&method(20, 41)), "the broker takes it");
+}
+
+/// Headers, delivery mode and message id.
+fn header(what: Unreadable) -> Vec<u8> {
+    let id = if what == Unreadable::Id { short(b"bad\xff\xfe") } else { short(b"good") };
+    let header = |headers: &[u8]| {
+        let head = [method(60, 0), 2_u64.to_be_bytes().to_vec(), vec![0x30, 0x80]].concat();
+        [&head, &*long(headers), &[2], &id].concat()
+    };
+    match what {
+        Unreadable::HeaderName => header(b"\x04caf\xe9t\x01"),
+        Unreadable::Nested => {
+            header(&(0..2_000).fold(Vec::new(), |inner, _| [b"\x01nF".to_vec(), long(&inner)].concat()))
+        }
+        Unreadable::Wide => header(&[b"\x01nA".to_vec(), long(&b"V".repeat(40_000))].concat()),
+        Unreadable::Long => {
+            let filled = |length| header(&[b"\x01nS".to_vec(), long(&b"x".repeat(length))].concat());
+            filled(FULL - filled(0).len())
+        }
+        Unreadable::Id | Unreadable::Key => header(b"\x04cafet\x01"),
+    }
 }
 
 pub(super) fn method(class: u16, method: u16) -> Vec<u8> {
@@ -61,7 +87,7 @@ pub(super) fn short(text: &[u8]) -> Vec<u8> {
     [&[u8::try_from(text.len()).unwrap()], text].concat()
 }
 
-fn long(text: &[u8]) -> Vec<u8> {
+pub(super) fn long(text: &[u8]) -> Vec<u8> {
     [&u32::try_from(text.len()).unwrap().to_be_bytes(), text].concat()
 }
 
@@ -71,7 +97,7 @@ pub(super) fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The next frame's payload.
-async fn answer(broker: &mut TcpStream) -> Vec<u8> {
+pub(super) async fn answer(broker: &mut TcpStream) -> Vec<u8> {
     let mut head = [0; 7];
     broker.read_exact(&mut head).await.unwrap();
     let length = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);

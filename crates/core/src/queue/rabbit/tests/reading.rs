@@ -1,10 +1,11 @@
 //! Looking at a queue: nothing is lost, nothing changes its place, memory does not grow with it.
 
 use super::{
-    super::{inspect::Inspector, reading::Reading},
+    super::{headers, inspect::Inspector, reading::Reading},
     raw::{Unreadable, publish_unreadable},
     *,
 };
+use crate::queue::Flaw;
 
 const QUEUE: &str = "dead.cdn.purge";
 
@@ -156,33 +157,38 @@ async fn of_two_at_once_neither_hangs_over_what_the_other_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_whose_id_key_or_header_is_no_text_is_read_and_known() {
+async fn a_message_that_cannot_be_handed_over_as_it_came_is_read_and_known() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
         rig.declared().await;
         queue.publish(numbered(0..1)).await.unwrap();
         let exchange = format!("{}.dead", rig.prefix);
-        for what in [Unreadable::Id, Unreadable::HeaderName, Unreadable::Key] {
+        let hostile = [Unreadable::Id, Unreadable::HeaderName, Unreadable::Key, Unreadable::Nested, Unreadable::Long];
+        for what in hostile {
             publish_unreadable(&rig, &exchange, "cdn.purge", what).await;
         }
-        queue.publish(numbered(4..5)).await.unwrap();
+        queue.publish(numbered(6..7)).await.unwrap();
         let inspector = inspector(&rig).await;
         let mut reading = reading(&rig, &inspector, 100).await;
         let mut seen = Vec::new();
         while let Some(held) = reading.next().await.unwrap() {
             reading.leave(held.place);
-            let id = held.delivery.properties.message_id().as_ref().map(ToString::to_string);
-            seen.push((id.unwrap_or_default(), held.delivery.routing_key.to_string(), held.mended));
+            let properties = &held.delivery.properties;
+            let id = properties.message_id().as_ref().map(ToString::to_string);
+            let key = held.delivery.routing_key.to_string();
+            seen.push((id.unwrap_or_default(), key, headers::flaw(properties)));
         }
         reading.close().await.unwrap();
         let expected = [
-            ("0", "cdn.purge", false),
-            ("bad??", "cdn.purge", true),
-            ("good", "cdn.purge", true),
-            ("good", "cdn.purge.?", true),
-            ("4", "cdn.purge", false),
+            ("0", "cdn.purge", None),
+            ("bad??", "cdn.purge", Some(Flaw::NotText)),
+            ("good", "cdn.purge", Some(Flaw::NotText)),
+            ("good", "?.cdn.purge", Some(Flaw::NotText)),
+            ("good", "cdn.purge", Some(Flaw::TooDeep)),
+            ("good", "cdn.purge", Some(Flaw::TooLong)),
+            ("6", "cdn.purge", None),
         ];
-        assert_eq!(seen, expected.map(|(id, key, mended)| (id.to_owned(), key.to_owned(), mended)));
+        assert_eq!(seen, expected.map(|(id, key, flaw)| (id.to_owned(), key.to_owned(), flaw)));
         queue.close().await;
     })
     .await;

@@ -1,0 +1,72 @@
+//! What is wrong with the properties of a message, so that it could not be handed over as it came.
+
+use std::fmt;
+
+/// Tables and arrays inside each other in the headers of a message, at most.
+pub const MAX_HEADER_DEPTH: usize = 16;
+/// Values in the headers of a message, at any depth, at most.
+pub const MAX_HEADER_VALUES: usize = 1_024;
+
+/// Why a message is `undecodable` whatever its body says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// A property, the routing key or the name of a header is not UTF-8.
+    NotText,
+    /// The headers are nested too deep.
+    TooDeep,
+    /// The headers hold too many values.
+    TooMany,
+    /// Properties and headers do not fit into a frame.
+    TooLong,
+    /// They are not AMQP.
+    Malformed,
+}
+
+impl Flaw {
+    const ALL: [Self; 5] = [Self::NotText, Self::TooDeep, Self::TooMany, Self::TooLong, Self::Malformed];
+
+    /// A word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotText => "not_text",
+            Self::TooDeep => "too_deep",
+            Self::TooMany => "too_many",
+            Self::TooLong => "too_long",
+            Self::Malformed => "malformed",
+        }
+    }
+
+    /// The flaw of that word.
+    pub fn of(word: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|flaw| flaw.as_str().as_bytes() == word)
+    }
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotText => f.write_str(
+                "a property, the routing key or the name of a header is not UTF-8 (shown with question marks): send text",
+            ),
+            Self::TooDeep => write!(f, "the headers are nested deeper than {MAX_HEADER_DEPTH} levels: send flat headers"),
+            Self::TooMany => write!(f, "the headers hold more than {MAX_HEADER_VALUES} values: send fewer headers"),
+            Self::TooLong => f.write_str(
+                "properties and headers are longer than 15/16 of a frame (120 KiB by default): send data in the body",
+            ),
+            Self::Malformed => f.write_str("the properties are not well-formed AMQP 0-9-1: check the client library"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_found_by_its_word() {
+        for flaw in Flaw::ALL {
+            assert_eq!(Flaw::of(flaw.as_str().as_bytes()), Some(flaw));
+        }
+        assert_eq!(Flaw::of(b"forged"), None);
+    }
+}
