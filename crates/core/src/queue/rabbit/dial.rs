@@ -35,6 +35,8 @@ const PUBLISHING_FRAME: FrameSize = 72 * 1024;
 const GOSSIP_FRAME: FrameSize = 8 * 1024;
 /// Its role.
 pub(super) const GOSSIP: &str = "gossip";
+/// The role of the connection that replies to producers.
+pub(super) const REPLIES: &str = "replies";
 
 /// The session would be rebuilt at every look.
 const NO_PATIENCE: &str = "--queue-watchdog: 0 s is no patience; write 60s";
@@ -120,7 +122,7 @@ impl Broker {
         let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
         let tls = self.certificates.read()?;
         let mut uri = host.uri.clone();
-        if role == Role::Publish.as_str() {
+        if [Role::Publish.as_str(), REPLIES].contains(&role) {
             uri.query.frame_max.get_or_insert(PUBLISHING_FRAME);
         } else if role == GOSSIP {
             uri.query.frame_max.get_or_insert(GOSSIP_FRAME);

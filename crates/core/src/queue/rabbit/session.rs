@@ -20,7 +20,7 @@ use super::{
     health::Role,
     line::Line,
     lock,
-    publish::forbids_replies,
+    publish::refuses,
 };
 use crate::{metric, retry};
 
@@ -137,8 +137,8 @@ async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits:
         metrics::counter!(metric::BROKER_RECONNECTS, "role" => W::ROLE.as_str()).increment(1);
     }
     // The broker is not away over an unreadable message, and hands it out twenty times before it gives it up; nor
-    // is it over a reply that it forbids.
-    if began.elapsed() >= HEALTHY || lost.starts_with(UNREADABLE) || forbids_replies(&lost) {
+    // is it over a queue that takes nothing.
+    if began.elapsed() >= HEALTHY || lost.starts_with(UNREADABLE) || refuses(&lost) {
         waits.reset();
     }
     lost
