@@ -188,35 +188,54 @@ async fn a_job_that_was_redriven_while_it_runs_is_not_told_that_ones_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_final_event_also_goes_to_reply_to_and_a_vanished_reply_queue_is_no_failure() {
+async fn the_final_event_also_goes_to_reply_to_where_that_may_be_named() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let simulator = simulator().await;
-    let purger = worker("purger", broker, &prefix, &simulator).start();
+    let allowed = format!("{prefix}.answers,gone-{prefix}*");
+    let purger = worker("purger", broker, &prefix, &simulator).env("GENFLEET_REPLY_TO_ALLOW", &allowed).start();
     purger.wait_ready(seconds(30)).await;
     let amqp = Amqp::connect(broker.url()).await;
     let mut events = amqp.declare_events_queue(&prefix).await;
-    let answers = format!("{prefix}.answers");
-    amqp.channel()
-        .queue_declare(
-            answers.as_str().into(),
-            lapin::options::QueueDeclareOptions { exclusive: true, ..Default::default() },
-            lapin::types::FieldTable::default(),
-        )
-        .await
-        .unwrap();
+    let answers = [exclusive(&amqp, &format!("{prefix}.answers")).await, exclusive(&amqp, "").await];
+    let theirs = exclusive(&amqp, &format!("billing-{prefix}")).await;
     let asks = |queue: &str| json_properties().with_reply_to(queue.into()).with_correlation_id("question".into());
-    amqp.publish_job(&prefix, "cdn.purge", purge_job("asked", &["/asked"]), asks(&answers)).await;
-    amqp.publish_job(&prefix, "cdn.purge", purge_job("gone", &["/gone"]), asks("no-such-queue-anywhere")).await;
-    let by_job = outcomes(&mut events, 2, seconds(20)).await;
-    assert_eq!(by_job["gone"][0]["data"]["outcome"], "succeeded");
-    let answer = eventually(seconds(10), "the answer is there", async || amqp.get_all(&answers).await.pop()).await;
-    assert_eq!(answer.json()["id"], by_job["asked"][0]["id"]);
-    assert_eq!(answer.properties.correlation_id().as_ref().map(ToString::to_string).as_deref(), Some("question"));
-    eventually(seconds(10), "the vanished queue is counted", async || {
-        purger.metrics().await.sum("genfleet_replies_unroutable_total", &[]) > 0.5
+    let gone = format!("gone-{prefix}");
+    let hostile = ["delay.03", "dead.cdn.purge", "suspect.cdn.purge"].map(|queue| format!("{prefix}.{queue}"));
+    let poison = "amq.rabbitmq.reply-to.AAAA.BBBB".to_owned();
+    let names: Vec<_> = answers.iter().chain([&theirs, &gone, &poison]).chain(&hostile).collect();
+    for (number, name) in names.iter().enumerate() {
+        let id = number.to_string();
+        amqp.publish_job(&prefix, "cdn.purge", purge_job(&id, &["/asked"]), asks(name)).await;
+    }
+
+    let by_job = outcomes(&mut events, names.len(), seconds(20)).await;
+    for (number, queue) in answers.iter().enumerate() {
+        let answer = eventually(seconds(10), "the answer is there", async || amqp.get_all(queue).await.pop()).await;
+        assert_eq!(answer.json()["id"], by_job[&number.to_string()][0]["id"]);
+        assert_eq!(answer.properties.correlation_id().as_ref().map(ToString::to_string).as_deref(), Some("question"));
+    }
+    eventually(seconds(10), "the others are counted", async || {
+        let metrics = purger.metrics().await;
+        let given_up = |reason: &str| metrics.count("genfleet_replies_given_up_total", &[("reason", reason)]);
+        (given_up("not_allowed"), given_up("unroutable")) == (5, 1)
     })
     .await;
+    for (job, told) in &by_job {
+        assert_eq!((told.len(), &told[0]["data"]["outcome"]), (1, &json!("succeeded")), "{job}");
+    }
+    for queue in hostile.iter().chain([&theirs, &format!("{prefix}.unrouted")]) {
+        assert_eq!(amqp.count(queue).await, 0, "{queue}");
+    }
+    assert_eq!(purger.metrics().await.count("genfleet_broker_reconnects_total", &[]), 0, "{}", purger.stderr());
+    purger.terminate();
+    assert_eq!(purger.wait(seconds(3)).await, 0, "{}", purger.stderr());
+}
+
+async fn exclusive(amqp: &Amqp, name: &str) -> String {
+    let options = lapin::options::QueueDeclareOptions { exclusive: true, ..Default::default() };
+    let queue = amqp.channel().queue_declare(name.into(), options, lapin::types::FieldTable::default()).await;
+    queue.unwrap().name().to_string()
 }
 
 fn pointers(error: &Value) -> Vec<String> {

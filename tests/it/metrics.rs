@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Names and types that every worker exports from the start.
-const OF_ALL: [(&str, &str); 32] = [
+const OF_ALL: [(&str, &str); 33] = [
     ("genfleet_jobs_total", "counter"),
     ("genfleet_job_duration_seconds", "histogram"),
     ("genfleet_job_queue_wait_seconds", "histogram"),
@@ -26,6 +26,7 @@ const OF_ALL: [(&str, &str); 32] = [
     ("genfleet_events_published_total", "counter"),
     ("genfleet_publish_confirm_seconds", "histogram"),
     ("genfleet_publish_unconfirmed", "gauge"),
+    ("genfleet_replies_given_up_total", "counter"),
     ("genfleet_replies_unroutable_total", "counter"),
     ("genfleet_broker_connected", "gauge"),
     ("genfleet_broker_reconnects_total", "counter"),

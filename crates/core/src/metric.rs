@@ -45,7 +45,9 @@ pub const EVENTS_PUBLISHED: &str = "genfleet_events_published_total";
 pub const PUBLISH_CONFIRM: &str = "genfleet_publish_confirm_seconds";
 /// Publications sent and not confirmed yet.
 pub const PUBLISH_UNCONFIRMED: &str = "genfleet_publish_unconfirmed";
-/// Reply queues that were gone.
+/// Replies that their producers did not get: `reason` (`not_allowed`, unroutable, failed, dropped).
+pub const REPLIES_GIVEN_UP: &str = "genfleet_replies_given_up_total";
+/// Of these, those whose queue was gone.
 pub const REPLIES_UNROUTABLE: &str = "genfleet_replies_unroutable_total";
 /// Facts written to the audit.
 pub const AUDIT_RECORDS: &str = "genfleet_audit_records_total";

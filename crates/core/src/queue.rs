@@ -149,7 +149,8 @@ pub enum Destination {
         /// `succeeded`, `failed` or `expired`.
         outcome: &'static str,
     },
-    /// A producer's reply queue. Gone: counted, not a failure. The embedded queue has none and drops it.
+    /// A producer's reply queue. One that gets nothing, for whatever reason, is counted and no failure. The embedded
+    /// queue has none and drops it.
     Reply {
         /// The queue's name.
         queue: String,
@@ -241,7 +242,7 @@ impl Settler {
     }
 
     /// All of `publications` made durable, then the message taken off the queue. On `RabbitMQ`: sent, all
-    /// confirms awaited, acknowledged; embedded: one transaction.
+    /// confirms but those of replies awaited, acknowledged; embedded: one transaction.
     ///
     /// Waits while the broker is away. [`QueueError::Closed`] when the process stops first: nothing is lost,
     /// the message comes back.
@@ -337,6 +338,13 @@ impl Queue {
         match self {
             Self::Rabbit(queue) => queue.prefix(),
             Self::Sqlite(_) => "genfleet",
+        }
+    }
+
+    /// Replies go to queues of these names, beside those that the broker makes up for producers.
+    pub fn allow_replies(&self, allowed: Vec<rabbit::ReplyTo>) {
+        if let Self::Rabbit(queue) = self {
+            queue.allow_replies(allowed);
         }
     }
 

@@ -4,7 +4,10 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{event::Outcome, job::Kind, metric, options::ConfigError, webhook::delivery, worker::options::LogFormat};
+use crate::{
+    event::Outcome, job::Kind, metric, options::ConfigError, queue::rabbit::GivenUp, webhook::delivery,
+    worker::options::LogFormat,
+};
 
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
 const LONG_SECONDS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0];
@@ -93,6 +96,9 @@ fn begin_at_zero(kinds: &[Kind]) {
         metrics::gauge!(metric::BROKER_CONNECTED, "role" => role).set(0.0);
         metrics::counter!(metric::BROKER_RECONNECTS, "role" => role).absolute(0);
     }
+    for reason in GivenUp::ALL {
+        metrics::counter!(metric::REPLIES_GIVEN_UP, "reason" => reason.as_str()).absolute(0);
+    }
     for outcome in delivery::Outcome::ALL {
         metrics::counter!(metric::WEBHOOK_DELIVERIES, "outcome" => outcome.as_str()).absolute(0);
     }
@@ -164,7 +170,8 @@ fn describe() {
     describe_counter!(metric::EVENTS_PUBLISHED, "Events made durable.");
     describe_histogram!(metric::PUBLISH_CONFIRM, Unit::Seconds, "From sending a publication to its confirm.");
     describe_gauge!(metric::PUBLISH_UNCONFIRMED, "Publications sent and not confirmed yet.");
-    describe_counter!(metric::REPLIES_UNROUTABLE, "Answers whose reply queue was gone.");
+    describe_counter!(metric::REPLIES_GIVEN_UP, "Replies that their producers did not get.");
+    describe_counter!(metric::REPLIES_UNROUTABLE, "Replies whose queue was gone.");
     describe_counter!(metric::AUDIT_RECORDS, "Facts written to the audit.");
     describe_gauge!(metric::BROKER_CONNECTED, "1 while connected.");
     describe_counter!(metric::BROKER_RECONNECTS, "Broker sessions rebuilt.");

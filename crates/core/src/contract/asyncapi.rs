@@ -96,7 +96,7 @@ fn jobs_operation(kind: Kind) -> Value {
         "reply": {
             "address": {
                 "location": "$message.header#/reply_to",
-                "description": "The AMQP property reply_to: the queue that also gets the job's event. Optional.",
+                "description": "The AMQP property reply_to: the queue that also gets the job's event: direct reply-to, a queue declared without a name (amq.gen-…), or one that the workers' --reply-to-allow names. Optional.",
             },
             "channel": channel("replies"),
             "messages": [{ "$ref": "#/channels/replies/messages/event" }],
@@ -135,7 +135,7 @@ fn replies_channel() -> Value {
     json!({
         "address": null,
         "title": "Replies",
-        "description": "The default exchange, with the name of the job's reply_to queue as routing key. A queue that is gone by then is no failure of the job: the event is on the exchange of events all the same.",
+        "description": "The default exchange, with the name of the job's reply_to queue as routing key. Tried once: a reply that cannot be sent, or whose queue is gone or may not be named, is no failure of the job: the event is on the exchange of events all the same.",
         "messages": { "event": message("event") },
         "bindings": { "amqp": by_key("", "default") },
     })

@@ -1,7 +1,8 @@
 //! The queue on `RabbitMQ` (SPEC 6.1): the handles a process holds of it.
 //!
 //! Two connections, one to consume and one to publish, each with a supervisor that builds sessions on it one
-//! after the other ([`session`]); nothing of a session that failed is mended. Does not decide what becomes of
+//! after the other ([`session`]); nothing of a session that failed is mended. A third, where there are replies
+//! ([`replies`]), may fail as it likes. Does not decide what becomes of
 //! a job, and knows the names of exchanges and queues only from [`super::topology`].
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -47,6 +48,7 @@ mod outgoing;
 mod publish;
 mod reading;
 pub(crate) mod recent;
+mod replies;
 mod serve;
 mod session;
 mod settings;
@@ -57,6 +59,7 @@ mod shown;
 mod tests;
 
 pub use self::{
+    replies::{GivenUp, names::ReplyTo},
     settings::{BrokerAddress, ClientIdentity, RabbitSettings, TopologyMode},
     settle::Settler,
 };
@@ -115,7 +118,8 @@ impl RabbitQueue {
         });
         shared.board.needs(Role::Publish);
         shared.supervised(Consuming::new(&shared));
-        shared.supervised(Publishing::new(&shared, incoming));
+        shared.supervised(Publishing::new(&shared, incoming.publications));
+        shared.spawn(replies::send(shared.clone(), incoming.replies));
         Ok(Self { shared })
     }
 
@@ -128,9 +132,15 @@ impl RabbitQueue {
         Consumer { intake }
     }
 
-    /// Returns once the broker has confirmed all of `publications`, through any number of sessions.
+    /// Returns once the broker has confirmed all of `publications`, through any number of sessions. Replies are not
+    /// waited for.
     pub async fn publish(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
         self.shared.publisher.publish(publications).await
+    }
+
+    /// See [`super::Queue::allow_replies`].
+    pub fn allow_replies(&self, allowed: Vec<ReplyTo>) {
+        self.shared.publisher.replies.allow(allowed);
     }
 
     /// See [`super::Queue::prefix`].

@@ -12,7 +12,7 @@ use crate::{
     options::{ConfigError, duration, positive_duration, secret},
     queue::{
         Queue, QueueError,
-        rabbit::{ClientIdentity, RabbitQueue, RabbitSettings, TopologyMode},
+        rabbit::{ClientIdentity, RabbitQueue, RabbitSettings, ReplyTo, TopologyMode},
         sqlite::{Role, SqliteQueue},
     },
     retry::RetryPolicy,
@@ -201,6 +201,12 @@ pub struct WorkerOptions {
     /// Longest wait between two attempts of a job
     #[arg(long, env = "GENFLEET_RETRY_LONGEST", default_value = "1h", value_parser = duration, value_name = "DURATION")]
     pub retry_longest: Duration,
+
+    /// Queues whose names producers may write into reply_to, beside direct reply-to and amq.gen-*: full names, or prefixes
+    /// that end in *. A queue of ours never gets a reply
+    #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
+    #[arg(long, env = "GENFLEET_REPLY_TO_ALLOW", value_name = "NAME|PREFIX*,…", value_delimiter = ',')]
+    pub reply_to_allow: Vec<ReplyTo>,
 
     /// Where /metrics, /livez and /readyz are served; another port where this one is taken
     #[arg(long, env = "GENFLEET_ADMIN_ADDR", default_value = "127.0.0.1:9464", value_name = "ADDRESS")]

@@ -140,6 +140,7 @@ impl Runtime {
         audit: audit::options::Opened,
         clock: SharedClock,
     ) -> Self {
+        queue.allow_replies(options.reply_to_allow.clone());
         let (tasks, ended) = Tasks::new();
         let (doing, failing) = (Doing::default(), FailingReceivers::default());
         let names = (audit.process.clone(), binary.to_owned());

@@ -39,6 +39,8 @@ const PUBLISHING_FRAME: FrameSize = 72 * 1024;
 const GOSSIP_FRAME: FrameSize = 8 * 1024;
 /// Its role.
 pub(super) const GOSSIP: &str = "gossip";
+/// The role of the connection that replies to producers.
+pub(super) const REPLIES: &str = "replies";
 
 /// The session would be rebuilt at every look.
 const NO_PATIENCE: &str = "--queue-watchdog: 0 s is no patience; write 60s";
@@ -149,7 +151,7 @@ impl Broker {
 fn frame_max(role: &str, named: Option<FrameSize>) -> FrameSize {
     match role {
         GOSSIP => GOSSIP_FRAME,
-        _ if role == Role::Publish.as_str() => PUBLISHING_FRAME,
+        _ if [Role::Publish.as_str(), REPLIES].contains(&role) => PUBLISHING_FRAME,
         _ => named.filter(|named| *named > 0).map_or(FRAME, |named| named.clamp(SMALLEST_FRAME, FRAME)),
     }
 }

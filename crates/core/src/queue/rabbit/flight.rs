@@ -1,52 +1,47 @@
 //! What one session has published and not settled: confirms, returns, refusals, and what does not come.
 //!
-//! Returns: the broker sends an unroutable mandatory message back before it confirms it, but lapin (4.12.3,
-//! `acknowledgement.rs`, `returned_messages.rs`) queues what comes back and lets the *next* confirm that
-//! completes carry the oldest of it, whichever publication that confirm is of; an acknowledgement of several
-//! completes them in the order of a hash map. So a return is matched by what was published, not by the confirm
-//! that carried it, and nothing confirmed is believed before its return must have been seen:
+//! Returns. Everything is published mandatory. Not all exchanges of ours have an alternate, and where a binding is gone
+//! (an exchange was deleted and made anew, bindings follow later) the broker would confirm an event that no queue has;
+//! an alternate for the events would keep it where nobody looks for it. A return means that the topology has to be
+//! declared anew, so the session ends over the first one, and the next declares before it publishes.
 //!
-//! 1. Publications returned are confirmed in the order of their return: the broker handles a channel's
-//!    publications one after the other, has nothing to wait for with an unroutable one, and sends the confirms
-//!    it has gathered in the order of their numbers.
-//! 2. A return adds one to lapin's queue and one to the returned publications not yet confirmed; a confirm
-//!    takes one from the queue if there is any, and at most one from those publications. So the queue is never
-//!    longer than they are many; it is first in, first out; by (1) those still unconfirmed came back last.
-//!    Hence, when the frame that confirms a publication has been worked off, its return has left the queue: it
-//!    was carried by a confirm of this frame or of an earlier one.
-//! 3. lapin holds the lock of its acknowledgements while it works off one frame. [`Flight::complete`] therefore
-//!    takes all confirms that have resolved, passes that lock once, and takes what resolved meanwhile, until a
-//!    passage brings nothing new. Then every confirm taken is of a frame that was worked off, and with (2) all
-//!    their returns are among what was taken.
+//! lapin (4.12.3, `acknowledgement.rs`, `returned_messages.rs`) queues what comes back and lets the next confirm that
+//! completes carry the oldest of it, whichever publication that confirm is of. Whose a return is need not be known:
+//!
+//! 1. The broker sends a return before the confirm of the same publication, and lapin works off one frame after the
+//!    other. So a returned publication's confirm carries a return itself, or finds none waiting: then one was carried by a
+//!    confirm completed before it.
+//! 2. [`Flight::settled`] takes all confirms completed by now, among them all completed before the first one it was
+//!    given, and looks for returns before any of them is judged. While none was seen, all that is confirmed is safe.
+//! 3. From the first return on nothing more is sent, and what is confirmed is in doubt. Once nothing is under way, every
+//!    return has been carried: since the last time none waited, each confirm has carried one, and each return was
+//!    followed by its confirm. Then all is safe whose exchange and key nothing came back from ([`Flight::came_back`]).
+//!    The rest, and all in doubt if not all confirms come, is published again: at least once, under the same id.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    pin::pin,
-    sync::Arc,
+    collections::{BTreeMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
 use backoff::{ExponentialBackoff, backoff::Backoff};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use lapin::{Channel, Confirmation, options::BasicPublishOptions};
+use lapin::{Channel, Confirmation, options::BasicPublishOptions, types::ShortString};
 use tokio::time::Instant;
 
-use super::{
-    dial::why,
-    outgoing::{Mark, Outgoing},
-    session::Lost,
-};
+use super::{dial::why, outgoing::Outgoing, session::Lost};
 use crate::{metric, retry};
 
 /// No confirm at all for this long, with something to confirm and the broker not blocking.
 const SILENCE: Duration = Duration::from_secs(30);
 /// One confirm not coming, though others do.
 const OVERDUE: Duration = Duration::from_secs(120);
-/// Between two tries of what a full queue refused: full jitter in these bounds.
+/// Between two tries of what was refused: full jitter in these bounds.
 const REFUSED: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-
-/// A reply refused for this long is given up like one that nobody waits for.
-const REPLY_HELD: Duration = Duration::from_secs(5);
 
 /// The end of one sending.
 pub(super) struct Resolved {
@@ -56,12 +51,12 @@ pub(super) struct Resolved {
 
 /// What follows from it.
 pub(super) enum Verdict {
-    /// It is safe at the broker, or was a reply that nobody waits for.
+    /// It is safe at the broker.
     Confirmed,
-    /// The broker has no room for it now: it is sent again later.
+    /// It is safe unless it came back.
+    InDoubt,
+    /// The broker does not take it now: it is sent again later.
     Held,
-    /// No queue is bound where one has to be.
-    Unroutable,
     /// The session is over.
     Lost(Lost),
 }
@@ -81,8 +76,11 @@ pub(super) struct Flight {
     unblocked: Instant,
     confirms: FuturesUnordered<BoxFuture<'static, Resolved>>,
     sent: BTreeMap<u64, Instant>,
-    returned: HashMap<Mark, u32>,
+    /// Exchange and key.
+    returned: HashSet<(ShortString, ShortString)>,
     refused: BTreeMap<u64, Refused>,
+    /// Not all confirms came, nor will.
+    broken: bool,
 }
 
 impl Flight {
@@ -95,8 +93,9 @@ impl Flight {
             unblocked: now,
             confirms: FuturesUnordered::new(),
             sent: BTreeMap::new(),
-            returned: HashMap::new(),
+            returned: HashSet::new(),
             refused: BTreeMap::new(),
+            broken: false,
         }
     }
 
@@ -129,83 +128,71 @@ impl Flight {
         }
     }
 
-    /// `first` and all other confirms whose returns are known; see the module.
-    pub(super) fn complete(&mut self, first: Resolved) -> Vec<Resolved> {
-        let mut resolved = vec![first];
+    /// `first` and all other confirms completed by now, to be judged.
+    pub(super) fn settled(&mut self, first: Option<Resolved>) -> Vec<Resolved> {
+        let mut settled: Vec<_> = first.into_iter().collect();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
         loop {
-            let before = resolved.len();
-            self.pass_frame();
-            while let Some(Some(next)) = self.confirms.next().now_or_never() {
-                resolved.push(next);
-            }
-            if resolved.len() == before {
-                break;
+            woken.0.store(false, Ordering::Release);
+            match self.confirms.poll_next_unpin(&mut Context::from_waker(&waker)) {
+                Poll::Ready(Some(resolved)) => settled.push(resolved),
+                // It gives way now and then although more is there, and says so.
+                Poll::Pending if woken.0.load(Ordering::Acquire) => {}
+                Poll::Pending | Poll::Ready(None) => break,
             }
         }
-        self.progress = Instant::now();
-        for each in &mut resolved {
+        if !settled.is_empty() {
+            self.progress = Instant::now();
+        }
+        for each in &mut settled {
             self.take_return(each);
         }
-        resolved
-    }
-
-    /// Takes and leaves the lock under which lapin works off a frame of confirms; nothing else of this call is
-    /// wanted, and it is not waited for.
-    fn pass_frame(&self) {
-        let _ = pin!(self.channel.wait_for_confirms()).now_or_never();
+        settled
     }
 
     fn take_return(&mut self, resolved: &mut Resolved) {
-        let carried = match &mut resolved.outcome {
-            Ok(Confirmation::Ack(carried) | Confirmation::Nack(carried)) => carried.take(),
-            Ok(Confirmation::NotRequested) | Err(_) => None,
-        };
-        if let Some(message) = carried {
-            *self.returned.entry(Mark::of(&message)).or_default() += 1;
+        if let Ok(Confirmation::Ack(carried) | Confirmation::Nack(carried)) = &mut resolved.outcome
+            && let Some(message) = carried.take()
+        {
+            self.returned.insert((message.exchange.clone(), message.routing_key.clone()));
         }
     }
 
-    /// What follows for `outgoing`. Only for what [`Self::complete`] gave.
-    pub(super) fn verdict(&mut self, resolved: Resolved, outgoing: &Outgoing) -> Verdict {
+    /// What follows. Only for what [`Self::settled`] gave.
+    pub(super) fn verdict(&mut self, resolved: Resolved) -> Verdict {
         let took = self.sent.remove(&resolved.number).map(|sent| sent.elapsed()).unwrap_or_default();
         match resolved.outcome {
-            Err(error) => return Verdict::Lost(why(&error)),
-            Ok(Confirmation::Nack(_)) => return self.hold(resolved.number, outgoing),
+            Err(error) => {
+                self.broken = true;
+                return Verdict::Lost(why(&error));
+            }
+            Ok(Confirmation::Nack(_)) => return self.hold(resolved.number),
             Ok(Confirmation::Ack(_) | Confirmation::NotRequested) => {}
         }
         metrics::histogram!(metric::PUBLISH_CONFIRM).record(took.as_secs_f64());
         self.refused.remove(&resolved.number);
-        match (self.was_returned(&outgoing.mark), outgoing.is_reply()) {
-            (false, _) => Verdict::Confirmed,
-            (true, false) => Verdict::Unroutable,
-            (true, true) => {
-                metrics::counter!(metric::REPLIES_UNROUTABLE).increment(1);
-                Verdict::Confirmed
-            }
-        }
+        if self.returned.is_empty() { Verdict::Confirmed } else { Verdict::InDoubt }
     }
 
-    fn was_returned(&mut self, mark: &Mark) -> bool {
-        let Some(times) = self.returned.get_mut(mark) else { return false };
-        *times -= 1;
-        if *times == 0 {
-            self.returned.remove(mark);
-        }
-        true
-    }
-
-    fn hold(&mut self, number: u64, outgoing: &Outgoing) -> Verdict {
+    fn hold(&mut self, number: u64) -> Verdict {
         let (shortest, longest) = REFUSED;
         let fresh = || Refused { since: Instant::now(), due: None, waits: retry::full_jitter(shortest, longest) };
         let refused = self.refused.entry(number).or_insert_with(fresh);
-        // Somebody else's queue, and nobody empties it: no job of ours waits for that.
-        if outgoing.is_reply() && refused.since.elapsed() > REPLY_HELD {
-            self.refused.remove(&number);
-            metrics::counter!(metric::REPLIES_UNROUTABLE).increment(1);
-            return Verdict::Confirmed;
-        }
         refused.due = Some(Instant::now() + refused.waits.next_backoff().unwrap_or(longest));
         Verdict::Held
+    }
+
+    /// Why the session has to end although nothing failed: something came back.
+    pub(super) fn unroutable(&self) -> Option<Lost> {
+        let (exchange, key) = self.returned.iter().next()?;
+        Some(format!("nothing is bound for exchange {:?}, key {:?}", exchange.as_str(), key.as_str()))
+    }
+
+    /// Whether it can be that what was confirmed of `outgoing` came back.
+    pub(super) fn came_back(&self, outgoing: &Outgoing) -> bool {
+        let all_known = !self.broken && !self.flies();
+        !all_known || self.returned.contains(&(outgoing.exchange.clone(), outgoing.key.clone()))
     }
 
     /// What of the refused is to be sent again next, and when.
@@ -238,8 +225,17 @@ impl Flight {
     }
 }
 
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 async fn publish(channel: Channel, number: u64, outgoing: Arc<Outgoing>) -> Resolved {
-    let Outgoing { exchange, key, properties, body, .. } = &*outgoing;
+    let Outgoing { exchange, key, properties, body } = &*outgoing;
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let written = channel.basic_publish(exchange.clone(), key.clone(), options, body, properties.clone()).await;
     let outcome = match written {

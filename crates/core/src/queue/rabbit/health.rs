@@ -67,7 +67,6 @@ impl Board {
             metrics::counter!(metric::BROKER_RECONNECTS, "role" => role.as_str()).increment(0);
         }
         metrics::counter!(metric::STALE_ACKS).increment(0);
-        metrics::counter!(metric::REPLIES_UNROUTABLE).increment(0);
         metrics::gauge!(metric::PUBLISH_UNCONFIRMED).set(0);
         let states = Mutex::new([State::Unused, State::Unused]);
         Self { clock, states, refusal: Mutex::new(None), blocked: AtomicBool::new(false) }

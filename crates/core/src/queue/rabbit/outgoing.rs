@@ -1,10 +1,8 @@
-//! A publication made ready to be sent: where it goes, what goes along, and what makes it known again when it comes
-//! back. Sends nothing itself.
+//! A publication made ready to be sent: where it goes, and what goes along. Sends nothing itself.
 
 use bytes::Bytes;
 use lapin::{
     BasicProperties,
-    message::BasicReturnMessage,
     types::{AMQPValue, ShortString},
 };
 
@@ -14,22 +12,6 @@ use crate::{
     queue::{Destination, Publication, QueueError, topology},
 };
 
-/// What makes a returned message known again. Two that have the same are one to the broker as well.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Mark {
-    message_id: ShortString,
-    exchange: ShortString,
-    key: ShortString,
-}
-
-impl Mark {
-    /// Of what came back.
-    pub(super) fn of(message: &BasicReturnMessage) -> Self {
-        let message_id = message.properties.message_id().clone().unwrap_or_default();
-        Self { message_id, exchange: message.exchange.clone(), key: message.routing_key.clone() }
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Outgoing {
@@ -37,13 +19,11 @@ pub(super) struct Outgoing {
     pub(super) key: ShortString,
     pub(super) properties: BasicProperties,
     pub(super) body: Bytes,
-    pub(super) mark: Mark,
-    is_reply: bool,
 }
 
 impl Outgoing {
-    /// Routed and ready to be sent. A return is known by the message's id. A message without one is given the id
-    /// that the worker derives for such a job, always the same: whatever comes of it later is still the same job.
+    /// Routed and ready to be sent. A message without an id is given the one that the worker derives for such a job,
+    /// always the same: whatever comes of it later is still the same job.
     pub(super) fn new(prefix: &str, publication: Publication) -> Result<Self, QueueError> {
         let Publication { to, message } = publication;
         let (exchange, key) = topology::route(prefix, &to);
@@ -56,15 +36,8 @@ impl Outgoing {
         }
         let derived = || JobId::derived(&message.body, message.timestamp).as_str().into();
         let message_id = properties.message_id().clone().unwrap_or_else(derived);
-        properties = properties.with_message_id(message_id.clone());
-        let mark = Mark { message_id, exchange: exchange.clone(), key: key.clone() };
-        let is_reply = matches!(to, Destination::Reply { .. });
-        Ok(Self { exchange, key, properties, body: message.body, mark, is_reply })
-    }
-
-    /// Whether it goes to a producer's own queue.
-    pub(super) fn is_reply(&self) -> bool {
-        self.is_reply
+        let properties = properties.with_message_id(message_id);
+        Ok(Self { exchange, key, properties, body: message.body })
     }
 
     /// For problems and logs.
@@ -76,7 +49,10 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{job::Kind, queue::Message};
+    use crate::{
+        job::Kind,
+        queue::{Destination, Message},
+    };
 
     fn id(message: &Message) -> String {
         let publication = Publication { to: Destination::Door(Kind::CdnPurge), message: message.clone() };

@@ -16,11 +16,12 @@ use super::{
     flight::{Flight, Resolved, Verdict},
     health::Role,
     outgoing::Outgoing,
+    replies::{Replies, Reply},
     session::{Link, Lost, Work},
 };
 use crate::{
     metric,
-    queue::{Publication, QueueError},
+    queue::{Destination, Publication, QueueError, topology},
 };
 
 /// Publications sent or about to be, and not confirmed.
@@ -29,18 +30,29 @@ const WINDOW: usize = 1024;
 const BATCH: usize = 128;
 /// Between two looks at what does not come.
 const LOOK: Duration = Duration::from_secs(1);
-/// A refusal this old is a problem; a session this old that saw none has none.
+/// A refusal this old is a problem; a session this old that saw none, or that has nothing to send, has none.
 const LASTING: Duration = Duration::from_secs(5);
-/// In the broker's words, where it forbids replies.
-const NO_REPLIES: &str = "to exchange 'amq.default'";
+/// A session whose publications are refused is rebuilt after [`LASTING`], the next after twice as long, at most this.
+const MOST_PATIENCE: Duration = Duration::from_secs(60);
+/// A session that has to end waits this long for what is under way: what is not confirmed is sent twice.
+const LANDING: Duration = Duration::from_secs(2);
 /// What is unconfirmed when the queue closes gets this long.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
+/// A session ended because its publications were refused.
+const REFUSING: &str = "the broker refuses (nack)";
 
 /// Hands publications to the task that sends them.
 pub(super) struct Publisher {
     prefix: String,
     window: Arc<Semaphore>,
     outgoing: mpsc::UnboundedSender<Entry>,
+    pub(super) replies: Replies,
+}
+
+/// What the sending tasks take from.
+pub(super) struct Incoming {
+    pub(super) publications: mpsc::UnboundedReceiver<Entry>,
+    pub(super) replies: mpsc::UnboundedReceiver<Reply>,
 }
 
 /// A publication until it is confirmed.
@@ -50,30 +62,33 @@ pub(super) struct Entry {
     _place: OwnedSemaphorePermit,
 }
 
-impl Entry {
-    /// Counted as one that nobody waits for; its publisher goes on.
-    fn give_up(self) {
-        metrics::counter!(metric::REPLIES_UNROUTABLE).increment(1);
-        let _ = self.confirmed.send(());
-    }
-}
-
-/// Whether a session ended because our user may not write to the default exchange: the broker is well, and the
-/// next session sends no replies.
-pub(super) fn forbids_replies(lost: &Lost) -> bool {
-    lost.contains(NO_REPLIES)
+/// Whether a session ended because its publications were refused: the broker is not away.
+pub(super) fn refuses(lost: &Lost) -> bool {
+    lost.starts_with(REFUSING)
 }
 
 impl Publisher {
-    /// The handle, and what the sending task takes from.
-    pub(super) fn new(prefix: &str) -> (Self, mpsc::UnboundedReceiver<Entry>) {
-        let (outgoing, incoming) = mpsc::unbounded_channel();
+    /// The handle, and what the sending tasks take from.
+    pub(super) fn new(prefix: &str) -> (Self, Incoming) {
+        let (outgoing, publications) = mpsc::unbounded_channel();
         let window = Arc::new(Semaphore::new(WINDOW));
-        (Self { prefix: prefix.to_owned(), window, outgoing }, incoming)
+        let (replies, waiting) = Replies::new(prefix);
+        (Self { prefix: prefix.to_owned(), window, outgoing, replies }, Incoming { publications, replies: waiting })
     }
 
-    /// Returns once all are confirmed. Dropped before that, they are sent all the same.
+    /// Returns once all are confirmed; replies are sent after that, and not waited for. Dropped before that, all but the
+    /// replies are sent all the same.
     pub(super) async fn publish(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
+        let is_reply = |publication: &Publication| matches!(publication.to, Destination::Reply { .. });
+        let (replies, publications): (Vec<_>, Vec<_>) = publications.into_iter().partition(is_reply);
+        self.confirmed(publications).await?;
+        for reply in replies {
+            self.replies.offer(reply);
+        }
+        Ok(())
+    }
+
+    async fn confirmed(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
         let prepared = publications.into_iter().map(|publication| Outgoing::new(&self.prefix, publication));
         let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
         let mut confirms = Vec::with_capacity(prepared.len());
@@ -103,56 +118,79 @@ pub(super) struct Publishing {
     /// In the order in which they came.
     entries: BTreeMap<u64, Entry>,
     next: u64,
-    /// Our user may not write to the default exchange: for the rest of the process no reply is sent.
-    replies_forbidden: bool,
+    /// Confirmed in this session, and perhaps returned.
+    in_doubt: Vec<u64>,
+    refusal: Option<Refusal>,
+}
+
+/// What the broker refuses, through all sessions.
+struct Refusal {
+    since: Instant,
+    /// For this long one session bears it.
+    patience: Duration,
+}
+
+/// A session that has to end, and when it does at the latest.
+struct Landing {
+    why: Lost,
+    until: Instant,
+}
+
+impl Landing {
+    fn over(why: Lost) -> Self {
+        Self { why, until: Instant::now() + LANDING }
+    }
 }
 
 impl Publishing {
     pub(super) fn new(shared: &Arc<Shared>, incoming: mpsc::UnboundedReceiver<Entry>) -> Self {
-        Self { shared: shared.clone(), incoming, entries: BTreeMap::new(), next: 0, replies_forbidden: false }
+        let (entries, in_doubt) = (BTreeMap::new(), Vec::new());
+        Self { shared: shared.clone(), incoming, entries, next: 0, in_doubt, refusal: None }
     }
 
     async fn fly(&mut self, link: &Link, flight: &mut Flight) -> Lost {
         let closing = self.shared.closing.clone();
         let mut look = interval(LOOK);
         let mut last_moment: Option<Instant> = None;
+        let mut landing: Option<Landing> = None;
         let mut fresh = Vec::with_capacity(BATCH);
         loop {
-            let until = last_moment.unwrap_or_else(Instant::now);
-            let (due, held) = flight.due().unzip();
-            let lost = tokio::select! {
-                reason = link.session.ended() => Some(reason),
-                _ = self.incoming.recv_many(&mut fresh, BATCH) => {
-                    self.send_all(flight, &mut fresh);
-                    None
+            let sends = landing.is_none();
+            let (due, held) = flight.due().filter(|_| sends).unzip();
+            let end = landing.as_ref().map(|landing| landing.until).or(last_moment);
+            let now = Instant::now();
+            tokio::select! {
+                reason = link.session.ended() => return reason,
+                _ = self.incoming.recv_many(&mut fresh, BATCH), if sends => self.send_all(flight, &mut fresh),
+                resolved = flight.next(), if flight.flies() => if let Err(lost) = self.judge(flight, Some(resolved)) {
+                    return lost;
+                },
+                () = sleep_until(due.unwrap_or(now)), if due.is_some() => self.send_again(flight, held),
+                _ = look.tick() => {
+                    if let Some(lost) = flight.stuck(self.shared.board.is_blocked()) {
+                        return lost;
+                    }
+                    landing = landing.or(self.look_at_refusals(flight).map(Landing::over));
                 }
-                resolved = flight.next(), if flight.flies() => self.judge(flight, resolved).err(),
-                () = sleep_until(due.unwrap_or(until)), if due.is_some() => {
-                    self.send_again(flight, held);
-                    None
+                () = closing.cancelled(), if last_moment.is_none() => last_moment = Some(now + LAST_MOMENT),
+                () = sleep_until(end.unwrap_or(now)), if end.is_some() => {
+                    return landing.map_or_else(stopping, |landing| landing.why);
                 }
-                _ = look.tick() => self.look(flight),
-                () = closing.cancelled(), if last_moment.is_none() => {
-                    last_moment = Some(Instant::now() + LAST_MOMENT);
-                    None
-                }
-                () = sleep_until(until), if last_moment.is_some() => Some("the process is stopping".to_owned()),
-            };
-            if let Some(lost) = lost {
-                return lost;
+            }
+            if landing.is_none() {
+                landing = self.look_at_returns(flight).map(Landing::over);
+            }
+            if let Some(Landing { why, .. }) = landing.take_if(|_| !flight.flies()) {
+                return why;
             }
             if last_moment.is_some() && self.entries.is_empty() && self.incoming.is_empty() {
-                return "the process is stopping".to_owned();
+                return stopping();
             }
         }
     }
 
     fn send_all(&mut self, flight: &mut Flight, fresh: &mut Vec<Entry>) {
         for entry in fresh.drain(..) {
-            if self.replies_forbidden && entry.outgoing.is_reply() {
-                entry.give_up();
-                continue;
-            }
             flight.send(self.next, &entry.outgoing);
             self.entries.insert(self.next, entry);
             self.next += 1;
@@ -167,21 +205,14 @@ impl Publishing {
     }
 
     /// All that is known to be confirmed is done with before a fault among them is told.
-    fn judge(&mut self, flight: &mut Flight, first: Resolved) -> Result<(), Lost> {
+    fn judge(&mut self, flight: &mut Flight, first: Option<Resolved>) -> Result<(), Lost> {
         let mut outcome = Ok(());
-        for resolved in flight.complete(first) {
+        for resolved in flight.settled(first) {
             let number = resolved.number;
-            let Some(entry) = self.entries.get(&number) else { continue };
-            match flight.verdict(resolved, &entry.outgoing) {
+            match flight.verdict(resolved) {
                 Verdict::Confirmed => self.done(number),
+                Verdict::InDoubt => self.in_doubt.push(number),
                 Verdict::Held => {}
-                Verdict::Unroutable => {
-                    let refused = format!("nothing is bound for {}", entry.outgoing.shown());
-                    self.shared.board.refuses(Some(refused.clone()));
-                    outcome = Err(refused);
-                }
-                // Of all that a closed channel takes along, only the reply may say why it was closed.
-                Verdict::Lost(_) if outcome.as_ref().is_err_and(forbids_replies) => {}
                 Verdict::Lost(reason) => outcome = Err(reason),
             }
         }
@@ -196,47 +227,70 @@ impl Publishing {
         }
     }
 
-    /// Where our user may not write to the default exchange, the first reply closes the channel, as would every
-    /// one after it: they are given up like those that nobody waits for, and the session is not lost over another.
-    fn give_up_replies(&mut self, lost: &Lost) {
-        if !forbids_replies(lost) {
-            return;
+    /// At the end of a session: what can be known to be safe is.
+    fn land(&mut self, flight: &mut Flight) {
+        // The end is known already.
+        let _ = self.judge(flight, None);
+        for number in std::mem::take(&mut self.in_doubt) {
+            if self.entries.get(&number).is_some_and(|entry| !flight.came_back(&entry.outgoing)) {
+                self.done(number);
+            }
         }
-        if !self.replies_forbidden {
-            tracing::warn!(
-                reason = lost,
-                "no reply is sent from now on: our user may not write to the default exchange"
-            );
-            self.replies_forbidden = true;
-        }
-        let all = std::mem::take(&mut self.entries).into_iter();
-        let (replies, others): (Vec<_>, Vec<_>) = all.partition(|(_, entry)| entry.outgoing.is_reply());
-        self.entries = others.into_iter().collect();
-        for (_, reply) in replies {
-            reply.give_up();
-        }
+        self.tell();
     }
 
-    fn look(&self, flight: &mut Flight) -> Option<Lost> {
-        match flight.refused_longest() {
-            Some((number, time)) if time > LASTING => {
-                let what = self.entries.get(&number).map(|entry| entry.outgoing.shown()).unwrap_or_default();
-                let refused = format!(
-                    "the broker has refused a publication to {what} for {} s: its queue is full",
-                    time.as_secs()
-                );
-                self.shared.board.refuses(Some(refused));
+    fn look_at_returns(&self, flight: &Flight) -> Option<Lost> {
+        let unroutable = flight.unroutable()?;
+        self.shared.board.refuses(Some(unroutable.clone()));
+        Some(unroutable)
+    }
+
+    /// A queue that is full refuses, but so does one whose leader is being elected, and then goes on refusing what comes
+    /// by the same channel. Which of the two it is cannot be seen: for the second case the session is rebuilt.
+    fn look_at_refusals(&mut self, flight: &Flight) -> Option<Lost> {
+        let Some((number, time)) = flight.refused_longest() else {
+            if flight.age() > LASTING || self.entries.is_empty() {
+                self.shared.board.refuses(None);
+                self.refusal = None;
             }
-            _ if flight.age() > LASTING => self.shared.board.refuses(None),
-            _ => {}
+            return None;
+        };
+        if time <= LASTING {
+            return None;
         }
-        flight.stuck(self.shared.board.is_blocked())
+        let begun = || Refusal { since: Instant::now() - time, patience: LASTING };
+        let refusal = self.refusal.get_or_insert_with(begun);
+        let what = self.entries.get(&number).map(|entry| entry.outgoing.shown()).unwrap_or_default();
+        let seconds = refusal.since.elapsed().as_secs();
+        let told = format!("{REFUSING} publications to {what} for {seconds} s: the queue is full or has no leader");
+        self.shared.board.refuses(Some(told.clone()));
+        let borne = time <= refusal.patience;
+        if !borne {
+            refusal.patience = (refusal.patience * 2).min(MOST_PATIENCE);
+        }
+        (!borne).then_some(told)
+    }
+
+    /// The exchange of events that is gone took the bindings of others with it, and only ours are made anew.
+    fn tell_of_missing_events(&self, lost: &Lost) {
+        let events = topology::events(&self.shared.prefix);
+        if lost.contains(&format!("no exchange '{events}'")) {
+            tracing::error!(
+                exchange = events,
+                "the exchange of events was deleted: queues that others had bound to it get nothing until they are \
+                 bound again; what they miss is in our own queue of events"
+            );
+        }
     }
 
     fn tell(&self) {
         #[expect(clippy::cast_precision_loss, reason = "never more than the window")]
         metrics::gauge!(metric::PUBLISH_UNCONFIRMED).set(self.entries.len() as f64);
     }
+}
+
+fn stopping() -> Lost {
+    "the process is stopping".to_owned()
 }
 
 impl Work for Publishing {
@@ -255,7 +309,8 @@ impl Work for Publishing {
             flight.send(*number, &entry.outgoing);
         }
         let lost = self.fly(&link, &mut flight).await;
-        self.give_up_replies(&lost);
+        self.land(&mut flight);
+        self.tell_of_missing_events(&lost);
         lost
     }
 }

@@ -20,7 +20,7 @@ use super::{
     health::Role,
     line::Line,
     lock,
-    publish::forbids_replies,
+    publish::refuses,
 };
 use crate::{metric, retry};
 
@@ -138,8 +138,8 @@ async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits:
     if !shared.closing.is_cancelled() {
         metrics::counter!(metric::BROKER_RECONNECTS, "role" => W::ROLE.as_str()).increment(1);
     }
-    // The broker is not away over a reply that it forbids.
-    if began.elapsed() >= LASTED || forbids_replies(&lost) {
+    // The broker is not away over a queue that takes nothing.
+    if began.elapsed() >= LASTED || refuses(&lost) {
         waits.reset();
     }
     lost

@@ -21,10 +21,12 @@ mod hostile;
 mod inspecting;
 mod intake;
 mod loss;
+mod missing;
 mod proxy;
 mod raw;
 mod reading;
 mod refusal;
+mod replies;
 mod rig;
 mod rights;
 mod shelves;
@@ -128,44 +130,6 @@ async fn a_delay_is_kept_to_the_second() {
             assert!(delivery.message.headers.is_empty(), "no x-death: {:?}", delivery.message.headers);
             delivery.settler.settle(Vec::new()).await.unwrap();
         }
-        queue.close().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn replies_that_nobody_waits_for_are_counted_among_many_others() {
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let metrics = recorder.handle();
-    let _local = metrics::set_default_local_recorder(&recorder);
-    on_broker(async move |rig: Rig| {
-        let queue = rig.queue();
-        // Unroutable ones among those whose confirms take longer, so that returns ride on strangers' confirms.
-        let mixed = (0..900).map(|number| match number % 3 {
-            0 => reply("nobody", &number.to_string()),
-            1 => event(&number.to_string()),
-            _ => lane(Lane::Jobs, Duration::ZERO, job(&number.to_string())),
-        });
-        queue.publish(mixed.collect()).await.unwrap();
-        assert_eq!((rig.ready("events").await, rig.ready("jobs.cdn.purge").await), (300, 300));
-        let shown = metrics.render();
-        assert!(shown.contains("genfleet_replies_unroutable_total 300\n"), "{shown}");
-        assert!(shown.contains("genfleet_publish_unconfirmed 0\n"), "{shown}");
-        assert!(shown.contains("genfleet_broker_reconnects_total{role=\"publish\"} 0\n"), "{shown}");
-        assert_eq!(queue.health(), Health::default());
-        queue.close().await;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_reply_reaches_a_queue_that_is_there() {
-    on_broker(async |rig: Rig| {
-        let queue = rig.queue();
-        soon(rig.declared()).await;
-        // Any queue will do.
-        queue.publish(vec![reply(&format!("{}.unrouted", rig.prefix), "a")]).await.unwrap();
-        assert_eq!(rig.ready("unrouted").await, 1);
         queue.close().await;
     })
     .await;

@@ -40,8 +40,23 @@ pub(super) fn sends_no_replies(class: u16, number: u16, arguments: &[u8]) -> Opt
     refused.then_some("ACCESS_REFUSED - write access to exchange 'amq.default' in vhost '/' refused for user 'few'")
 }
 
+/// Nothing is forbidden.
+fn allows_all(_: u16, _: u16, _: &[u8]) -> Option<&'static str> {
+    None
+}
+
 /// The address of a broker under `law`.
 pub(super) async fn broker_under(law: Law, rig: &Rig) -> String {
+    broker(law, false, rig).await
+}
+
+/// The address of a broker that refuses all that is published by the first connection, like a channel that met an
+/// election.
+pub(super) async fn broker_refusing_at_first(rig: &Rig) -> String {
+    broker(allows_all, true, rig).await
+}
+
+async fn broker(law: Law, mut refuses: bool, rig: &Rig) -> String {
     let mut url = Url::parse(&rig.url).unwrap();
     let broker = (url.host_str().unwrap().to_owned(), url.port().unwrap_or(5672));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -51,7 +66,7 @@ pub(super) async fn broker_under(law: Law, rig: &Rig) -> String {
         loop {
             let (client, _) = listener.accept().await.unwrap();
             let broker = TcpStream::connect(broker.clone()).await.unwrap();
-            tokio::spawn(carry(client, broker, law));
+            tokio::spawn(carry(client, broker, law, std::mem::take(&mut refuses)));
         }
     });
     url.to_string()
@@ -64,7 +79,7 @@ struct Closing {
     broker: BTreeSet<u16>,
 }
 
-async fn carry(client: TcpStream, broker: TcpStream, law: Law) {
+async fn carry(client: TcpStream, broker: TcpStream, law: Law, refuses: bool) {
     let (mut from_client, to_client) = client.into_split();
     let (from_broker, mut to_broker) = broker.into_split();
     let to_client = Arc::new(tokio::sync::Mutex::new(to_client));
@@ -74,7 +89,7 @@ async fn carry(client: TcpStream, broker: TcpStream, law: Law) {
         return;
     }
     tokio::select! {
-        _ = answers(from_broker, to_client.clone(), closing.clone()) => {}
+        _ = answers(from_broker, to_client.clone(), closing.clone(), refuses) => {}
         _ = questions(from_client, to_broker, to_client, closing, law) => {}
     }
 }
@@ -115,9 +130,14 @@ async fn answers(
     mut from_broker: tcp::OwnedReadHalf,
     to_client: Arc<tokio::sync::Mutex<tcp::OwnedWriteHalf>>,
     closing: Arc<Mutex<Closing>>,
+    refuses: bool,
 ) -> std::io::Result<()> {
     loop {
-        let (kind, channel, payload) = read(&mut from_broker).await?;
+        let (kind, channel, mut payload) = read(&mut from_broker).await?;
+        if refuses && kind == 1 && named(&payload) == (60, 80) {
+            // The arguments of a refusal are those of a confirm.
+            payload[..4].copy_from_slice(&method(60, 120));
+        }
         if closing.lock().unwrap().broker.contains(&channel) {
             if kind == 1 && named(&payload) == (20, 41) {
                 closing.lock().unwrap().broker.remove(&channel);
