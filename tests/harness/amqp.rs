@@ -123,6 +123,22 @@ impl Amqp {
         messages
     }
 
+    /// Takes the messages that are ready in a queue away, one at a time, so that none is lost on its way: what arrives
+    /// meanwhile comes with them, until the queue is empty or `most` were taken.
+    pub async fn take(&self, queue: &str, most: usize) -> Vec<Message> {
+        let channel = self.new_channel().await;
+        let mut messages = Vec::new();
+        while messages.len() < most {
+            let got = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await;
+            match got.unwrap_or_else(|error| panic!("reading {queue}: {error}")) {
+                Some(got) => messages.push(Message::of(&got.delivery)),
+                None => break,
+            }
+        }
+        channel.close(200, "read".into()).await.expect("the channel closes");
+        messages
+    }
+
     /// Throws away all messages that are ready in a queue.
     pub async fn purge(&self, queue: &str) {
         let purged = self.new_channel().await.queue_purge(queue.into(), QueuePurgeOptions::default()).await;

@@ -24,6 +24,7 @@ mod fleet;
 mod harness_works;
 mod health;
 mod hostile_messages;
+mod ledger;
 mod load;
 mod metrics;
 mod monitoring;

@@ -1,0 +1,213 @@
+//! Whether the books balance once the faults are over: each job ended once, its effect is there once, nothing is left.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
+
+use genfleet_simulator::Simulator;
+use harness::{Amqp, eventually, seconds};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{
+    books::{Books, Ends},
+    crew::{Crew, IN_FLIGHT},
+    diagnosis,
+    jobs::{self, Job},
+};
+
+/// Every job has ended, and every queue is empty, so long after the last fault.
+const AFTER_THE_LAST_FAULT: Duration = Duration::from_secs(60);
+/// How often an end may be told again at each fault: those of jobs that were being settled.
+const REPEATED: usize = 30;
+/// How often an interface's job comes back: once it is recorded, and while its organisation is busy.
+const STEPS_OF_AN_INTERFACE: usize = 10;
+/// A scan is ordered at most so many times.
+const ORDERS: u64 = 3;
+
+/// What happened to the workers.
+#[derive(Clone, Copy, Debug)]
+pub struct Faults {
+    pub name: &'static str,
+    pub count: usize,
+    /// Processes whose sessions or lives each of them ended.
+    pub processes: usize,
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} times", self.name, self.count)
+    }
+}
+
+/// Waits until all is quiet, stops the workers and judges. Panics with everything that is wrong, not only the first.
+pub async fn balance(books: &mut Books<'_>, crew: &Crew<'_>, simulator: &Simulator, amqp: &Amqp, faults: Faults) {
+    let last_fault = Instant::now();
+    let deadline = last_fault + AFTER_THE_LAST_FAULT;
+    let quiet = eventually(AFTER_THE_LAST_FAULT + seconds(60), "the books are read", async || {
+        books.enter(amqp).await;
+        if books.ends.missing().is_empty() && books.depths(amqp).await.is_empty() {
+            return Some(true);
+        }
+        (Instant::now() > deadline).then_some(false)
+    })
+    .await;
+    let took = last_fault.elapsed();
+    let mut wrong = Vec::new();
+    if quiet {
+        wrong.extend(crew.stop().await);
+    } else {
+        wrong.push(format!("{AFTER_THE_LAST_FAULT:?} after the last fault: {:?}", books.depths(amqp).await));
+        wrong.push(diagnosis::of_missing(books, crew, simulator, amqp).await);
+    }
+    books.enter(amqp).await;
+    let left = books.depths(amqp).await;
+    if !left.is_empty() {
+        wrong.push(format!("left when no process runs any more: {left:?}"));
+    }
+    let mut figures = Vec::new();
+    judge(books, simulator, faults, &mut wrong, &mut figures);
+    println!("ledger: {faults}, quiet after {took:?}: {}", figures.join("; "));
+    wrong.retain(|one| !one.is_empty());
+    assert!(
+        wrong.is_empty(),
+        "{faults}\n{}\n{}\nlogs in {}",
+        wrong.join("\n"),
+        figures.join("\n"),
+        crew.keep_logs().display()
+    );
+}
+
+fn judge(books: &Books<'_>, simulator: &Simulator, faults: Faults, wrong: &mut Vec<String>, figures: &mut Vec<String>) {
+    let steps = judge_ends(&books.ends, simulator, faults, wrong, figures);
+    judge_travels(books, faults.count, steps, wrong, figures);
+}
+
+/// What was told of the jobs, and what was done for those that ended. How often scans were ordered and asked for.
+pub fn judge_ends(
+    ends: &Ends,
+    simulator: &Simulator,
+    faults: Faults,
+    wrong: &mut Vec<String>,
+    figures: &mut Vec<String>,
+) -> usize {
+    judge_outcomes(ends, faults.count, wrong, figures);
+    let state = simulator.state();
+    let jobs: Vec<&Job> = ends.jobs.values().filter(|job| ends.events.contains_key(&job.id)).collect();
+    judge_effects(&jobs, simulator, &state, wrong, figures);
+    judge_scans(&jobs, &state, faults.count * faults.processes, wrong, figures)
+}
+
+/// One outcome a job: it succeeded, and what is told again has the id it had.
+fn judge_outcomes(ends: &Ends, faults: usize, wrong: &mut Vec<String>, figures: &mut Vec<String>) {
+    let mut repeated: BTreeMap<&str, usize> = BTreeMap::new();
+    for (id, events) in &ends.events {
+        let Some(job) = ends.jobs.get(id) else {
+            wrong.push(format!("an event of {id}, which nobody published"));
+            continue;
+        };
+        let ids: BTreeSet<&str> = events.iter().filter_map(|event| event["id"].as_str()).collect();
+        let failed = events.iter().find(|event| event["data"]["outcome"] != "succeeded");
+        if let Some(event) = failed {
+            wrong.push(format!("{id} did not succeed: {}", event["data"]["error"]));
+        }
+        if ids.len() != 1 {
+            wrong.push(format!("{id} has {} outcomes", ids.len()));
+        }
+        if events.len() > 1 {
+            *repeated.entry(job.kind).or_default() += events.len() - 1;
+        }
+    }
+    let sum: usize = repeated.values().sum();
+    let most = faults * REPEATED;
+    figures.push(format!("{} jobs; {sum} events repeated (at most {most}): {repeated:?}", ends.jobs.len()));
+    if sum > most {
+        wrong.push(format!("{sum} events were repeated, more than {most}"));
+    }
+}
+
+/// What each job is for is there, and what can be there only once is.
+fn judge_effects(
+    jobs: &[&Job],
+    simulator: &Simulator,
+    state: &Value,
+    wrong: &mut Vec<String>,
+    figures: &mut Vec<String>,
+) {
+    let of = |kind: &str| jobs.iter().filter(|job| job.kind == kind).map(|job| job.id.as_str()).collect::<Vec<_>>();
+    let purged = simulator.purged();
+    let unpurged: Vec<String> =
+        of("cdn.purge").iter().flat_map(|id| jobs::paths(id)).filter(|path| !purged.contains_key(path)).collect();
+    let again: u64 = purged.values().map(|times| times - 1).sum();
+    let streams = &state["eventStreams"]["definitions"];
+    let unregistered: Vec<_> = of("stream.configure").into_iter().filter(|id| streams[*id].is_null()).collect();
+    let changes = |id: &&str| streams[*id]["changes"].as_u64().unwrap_or(1) - 1;
+    let registered_again: u64 = of("stream.configure").iter().map(changes).sum();
+    let listed = |list: &Value| list.as_array().map(Vec::len).unwrap_or_default();
+    let (channels, network) = (&state["webMessaging"]["channels"], &state["network"]);
+    let (made, connections) = (listed(channels), listed(&network["connections"]));
+    let (ordered_channels, ordered_interfaces) = (of("channel.provision").len(), of("vni.provision").len());
+    figures.push(format!("{again} paths purged again, {registered_again} streams registered again"));
+    if !unpurged.is_empty() || !unregistered.is_empty() {
+        wrong.push(format!("not purged: {unpurged:?}; not registered: {unregistered:?}"));
+    }
+    let names: BTreeSet<_> = channels.as_array().unwrap().iter().map(|channel| channel["name"].to_string()).collect();
+    if made < ordered_channels || names.len() != made {
+        wrong.push(format!("{made} channels with {} names for {ordered_channels} jobs", names.len()));
+    }
+    let interfaces = (&network["created"], &network["deleted"], connections);
+    if interfaces != (&json!(connections), &json!(0), connections) || connections < ordered_interfaces {
+        wrong.push(format!("{interfaces:?} interfaces made, deleted and there for {ordered_interfaces} jobs"));
+    }
+}
+
+/// A session or a process that is lost may take one order with it that was sent and not recorded. The orders and polls.
+fn judge_scans(
+    jobs: &[&Job],
+    state: &Value,
+    losses: usize,
+    wrong: &mut Vec<String>,
+    figures: &mut Vec<String>,
+) -> usize {
+    let ordered = &state["files"]["ordered"];
+    let mut again = 0;
+    for job in jobs.iter().filter(|job| job.kind == "file.scan") {
+        let times = ordered[&job.mark].as_u64().unwrap_or(0);
+        if !(1..=ORDERS).contains(&times) {
+            wrong.push(format!("{} was ordered {times} times", job.id));
+        }
+        again += times.saturating_sub(1);
+    }
+    figures.push(format!("{again} scans ordered again (at most {losses})"));
+    if again > losses as u64 {
+        wrong.push(format!("{again} scans were ordered again, and {losses} sessions were lost"));
+    }
+    let count = |member: &str| usize::try_from(state["files"][member].as_u64().unwrap_or(0)).unwrap();
+    count("scansTotal") + count("pollsTotal")
+}
+
+/// What goes through the resume queues is what jobs need, and at each fault what is in flight. One job comes back once a
+/// second at most (waits are of whole seconds), but for a step that is recorded at once.
+fn judge_travels(books: &Books<'_>, faults: usize, polls: usize, wrong: &mut Vec<String>, figures: &mut Vec<String>) {
+    let by_kind = |lane: &str| -> BTreeMap<&str, usize> {
+        jobs::KINDS.iter().map(|kind| (*kind, books.travelled(lane, kind))).filter(|(_, count)| *count > 0).collect()
+    };
+    let interfaces = books.ends.jobs.values().filter(|job| job.kind == "vni.provision").count();
+    let resumed = by_kind("resume");
+    let (sum, most) =
+        (resumed.values().sum::<usize>(), polls + interfaces * STEPS_OF_AN_INTERFACE + faults * IN_FLIGHT);
+    figures.push(format!("{sum} publications through resume (at most {most}): {resumed:?}"));
+    figures.push(format!("back to jobs {:?}, suspects {:?}", by_kind("jobs"), by_kind("suspect")));
+    if sum > most {
+        wrong.push(format!("{sum} publications through resume, more than {most}: {resumed:?}"));
+    }
+    let ways = books.travels.iter().map(|(job, travels)| (travels.lanes.get("resume").copied().unwrap_or(0), job));
+    let Some((times, job)) = ways.max() else { return };
+    let most = usize::try_from(books.opened.elapsed().as_secs()).unwrap() + 2 * (faults + 1);
+    figures.push(format!("{times} of them of one job (at most {most})"));
+    if times > most {
+        wrong.push(format!("{job} went through resume {times} times, more than {most}"));
+    }
+}

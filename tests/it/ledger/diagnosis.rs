@@ -1,0 +1,104 @@
+//! What is known of a job that did not end: for who has to find out why.
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use genfleet_simulator::Simulator;
+use harness::Amqp;
+use serde_json::{Value, json};
+
+use super::{
+    books::{Books, job_of},
+    crew::Crew,
+    jobs::Job,
+};
+
+/// Of so many jobs of a kind all is told.
+const IN_FULL: usize = 2;
+const LAST_REQUESTS: usize = 8;
+const LAST_LINES: usize = 30;
+
+/// All that is known of the jobs without an event. Ends the processes, so that what they hold is in its queue again.
+pub async fn of_missing(books: &Books<'_>, crew: &Crew<'_>, simulator: &Simulator, amqp: &Amqp) -> String {
+    let missing = books.ends.missing();
+    if missing.is_empty() {
+        return String::new();
+    }
+    let in_full = most_told(&missing, &crew.logs());
+    crew.kill();
+    let places = places(books, amqp).await;
+    let mut by_kind: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    missing.iter().for_each(|job| by_kind.entry(job.kind).or_default().push(&job.id));
+    let mut told = format!("{} jobs without an event: {by_kind:?}\n", missing.len());
+    for (job, lines) in in_full {
+        told += &format!("\n=== {} ({})\n", job.id, job.kind);
+        told += &format!("in: {}\n", places.get(&job.id).map_or("no queue", String::as_str));
+        told += &format!("travelled: {:?}\n", books.travels.get(&job.id).cloned().unwrap_or_default());
+        told += &format!("asked of the API:\n{}\n", requests(job, simulator).join("\n"));
+        told += &last(&lines);
+    }
+    told
+}
+
+/// The jobs of each kind that the logs name most, and the lines: what became of those that no process has seen is that
+/// these stand in their way.
+pub fn most_told<'a>(missing: &[&'a Job], logs: &[String]) -> Vec<(&'a Job, Vec<String>)> {
+    let mut told: Vec<_> = missing.iter().map(|job| (*job, lines_with(&job.id, logs))).collect();
+    told.sort_by_key(|(job, lines)| (job.kind, Reverse(lines.len())));
+    let mut of_kind: BTreeMap<&str, usize> = BTreeMap::new();
+    told.retain(|(job, _)| {
+        let count = of_kind.entry(job.kind).or_default();
+        *count += 1;
+        *count <= IN_FULL
+    });
+    told
+}
+
+/// The log lines that name a job, oldest first: each begins with its time.
+pub fn lines_with(id: &str, logs: &[String]) -> Vec<String> {
+    let quoted = format!("\"{id}\"");
+    let named = logs.iter().flat_map(|log| log.lines()).filter(|line| line.contains(&quoted));
+    let mut lines: Vec<String> = named.map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
+}
+
+/// The last lines of those that name a job; of equal ones that follow each other the first, and how many there were.
+pub fn last(lines: &[String]) -> String {
+    let said = |line: &str| -> Value {
+        let line: Value = serde_json::from_str(line).unwrap_or_default();
+        json!([line["message"], line["target"]])
+    };
+    let mut squeezed: Vec<(&str, usize)> = Vec::new();
+    for line in lines {
+        match squeezed.last_mut() {
+            Some((first, times)) if said(first) == said(line) => *times += 1,
+            _ => squeezed.push((line, 1)),
+        }
+    }
+    let last = &squeezed[squeezed.len().saturating_sub(LAST_LINES)..];
+    let told: Vec<String> = last.iter().map(|(line, times)| format!("{times} x {line}")).collect();
+    format!("last of {} log lines that name it:\n{}\n", lines.len(), told.join("\n"))
+}
+
+/// In which queue the message of each job is, and its headers.
+async fn places(books: &Books<'_>, amqp: &Amqp) -> BTreeMap<String, String> {
+    let mut places: BTreeMap<String, String> = BTreeMap::new();
+    for queue in books.queues() {
+        for message in amqp.get_all(&queue).await {
+            let mut headers = message.headers();
+            headers.retain(|name, _| name.starts_with("genfleet-") || name == "x-delivery-count");
+            let place = format!("{queue} {headers:?} ");
+            *places.entry(job_of(&message)).or_default() += &place;
+        }
+    }
+    places
+}
+
+pub fn requests(job: &Job, simulator: &Simulator) -> Vec<String> {
+    let all = simulator.requests();
+    let names_it = |text: &str| text.contains(&job.mark);
+    let of_job = all.iter().filter(|one| names_it(&one.path) || names_it(&one.body.to_string()));
+    let told: Vec<String> =
+        of_job.map(|one| format!("{} {} {} -> {:?}", one.at_us, one.method, one.path, one.status)).collect();
+    told[told.len().saturating_sub(LAST_REQUESTS)..].to_vec()
+}

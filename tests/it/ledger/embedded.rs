@@ -1,0 +1,126 @@
+//! The same ledger over a batch on the embedded queue, whose one process is killed again and again.
+
+use std::path::{Path, PathBuf};
+
+use genfleet_simulator::Simulator;
+use harness::{Process, eventually, fresh_directory, seconds};
+
+use super::{
+    balance::{Faults, judge_ends},
+    books::Ends,
+    crew::{CONCURRENCY, LOG, SETTINGS},
+    diagnosis::{last, most_told, requests},
+    is_full,
+    jobs::{self, Job},
+    slow_simulator,
+};
+use crate::stack::{UNLIMITED, random_moment};
+
+const FILE: &str = "jobs.jsonl";
+const STORE: &str = "jobs.jsonl.genfleet";
+/// The batch ends so long after its last start.
+const AFTER_THE_LAST_START: u64 = 60;
+
+/// Where all processes of the batch run. It stays where the test fails.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+fn start(folder: &Path, simulator: &Simulator) -> Process {
+    Process::binary("genfleet")
+        .args(["run", FILE, "--log-format", "json", "--concurrency", CONCURRENCY])
+        .args(SETTINGS.iter().flat_map(|of_worker| of_worker.iter().copied()))
+        .env("GENFLEET_LOG", LOG)
+        .env("GENFLEET_TAKEOVER_WAIT", "0s")
+        .env("GENFLEET_ADMIN_ADDR", "127.0.0.1:0")
+        .env("GENESYS_BASE_URL", &simulator.base_url())
+        .env("GENESYS_CLIENT_ID", "client")
+        .env("GENESYS_CLIENT_SECRET", "hush")
+        .env("GENFLEET_REQUESTS_PER_MINUTE", &UNLIMITED.to_string())
+        .env("GENFLEET_CLIENT_REQUESTS_PER_MINUTE", &UNLIMITED.to_string())
+        .directory(folder)
+        .start()
+}
+
+/// Enters what an ended process had printed: a kill may have torn the last line.
+fn enter(ends: &mut Ends, process: &Process) {
+    process
+        .stdout_lines()
+        .iter()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .for_each(|event| ends.enter(event));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_killed_again_and_again_leaves_every_job_ended_once() {
+    let (count, kills) = if is_full() { (2_000, 35) } else { (500, 22) };
+    let simulator = slow_simulator().await;
+    let folder = Folder(fresh_directory("ledger-batch"));
+    let gateway = jobs::gateway();
+    let all: Vec<Job> = (0..count).map(|n| jobs::job(n, gateway)).collect();
+    let lines: Vec<String> = all.iter().map(Job::line).collect();
+    std::fs::write(folder.0.join(FILE), lines.join("\n")).unwrap();
+    let mut ends = Ends::default();
+    ends.jobs.extend(all.into_iter().map(|job| (job.id.clone(), job)));
+    let mut logs = Vec::new();
+    for kill in 0..kills {
+        let process = start(&folder.0, &simulator);
+        random_moment(&simulator, 20, 30).await;
+        assert!(process.is_running(), "it ended before kill {kill}: {}", process.stderr());
+        process.kill9();
+        process.wait(seconds(10)).await;
+        enter(&mut ends, &process);
+        logs.push(process.stderr());
+    }
+    let before = ends.events.len();
+    assert!(before < count, "it was killed in the middle");
+
+    let last = start(&folder.0, &simulator);
+    let limit = seconds(AFTER_THE_LAST_START);
+    let ending = eventually(2 * limit, "the batch ends", async || last.exit_code());
+    let code = tokio::time::timeout(limit, ending).await.ok();
+    last.kill9();
+    last.wait(seconds(10)).await;
+    enter(&mut ends, &last);
+    logs.push(last.stderr());
+    let (mut wrong, mut figures) = (Vec::new(), vec![format!("{before} had ended before the last start")]);
+    if code != Some(0) {
+        wrong.push(format!("{AFTER_THE_LAST_START} s after its last start: exit code {code:?}"));
+        wrong.push(of_missing(&ends, &logs, &simulator, &folder.0).await);
+    }
+    let faults = Faults { name: "batch killed", count: kills, processes: 1 };
+    judge_ends(&ends, &simulator, faults, &mut wrong, &mut figures);
+    println!("ledger: {faults}: {}", figures.join("; "));
+    let told = wrong.join("\n");
+    assert!(wrong.is_empty(), "{faults}\n{told}\n{}\nall is in {}", figures.join("\n"), folder.0.display());
+}
+
+/// What is known of the jobs that did not end.
+async fn of_missing(ends: &Ends, logs: &[String], simulator: &Simulator, folder: &Path) -> String {
+    for (n, log) in logs.iter().enumerate() {
+        let _ = std::fs::write(folder.join(format!("life.{n:02}.log")), log);
+    }
+    let missing = ends.missing();
+    let ids: Vec<&str> = missing.iter().map(|job| job.id.as_str()).collect();
+    let mut told = format!("{} jobs without an event: {ids:?}\n", missing.len());
+    for (job, lines) in most_told(&missing, logs) {
+        told += &format!("\n=== {}\n{}\n", job.id, shown(&job.id, folder).await);
+        told += &format!("asked of the API:\n{}\n", requests(job, simulator).join("\n"));
+        told += &last(&lines);
+    }
+    told
+}
+
+/// What the tool says of a job.
+async fn shown(id: &str, folder: &Path) -> String {
+    let tool = Process::binary("genfleet").args(["show", id, "--queue-url", &format!("sqlite:{STORE}")]);
+    let tool = tool.directory(folder).start();
+    tool.wait(seconds(30)).await;
+    format!("{}\n{}", tool.stdout_lines().join("\n"), tool.stderr())
+}

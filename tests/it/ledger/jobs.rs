@@ -1,0 +1,88 @@
+//! Jobs of all five kinds, in turn. Every one succeeds at the simulator, and leaves a mark there that is its own.
+
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+
+/// The kinds, in the order of their workers in [`super::crew::WORKERS`].
+pub const KINDS: [&str; 5] = ["cdn.purge", "stream.configure", "channel.provision", "vni.provision", "file.scan"];
+
+/// Two organisations could share a subnet, but jobs of one organisation are worked one after the other.
+const ORGANISATIONS: usize = 40;
+const PATHS: usize = 3;
+
+/// A job as its producer knows it.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub id: String,
+    pub kind: &'static str,
+    pub payload: Value,
+    /// What names it in the requests it makes.
+    pub mark: String,
+}
+
+impl Job {
+    /// The message's body.
+    pub fn body(&self) -> String {
+        json!({"id": self.id, "payload": self.payload}).to_string()
+    }
+
+    /// The same as a line of a batch.
+    pub fn line(&self) -> String {
+        json!({"id": self.id, "kind": self.kind, "payload": self.payload}).to_string()
+    }
+}
+
+/// Job `n`: the kinds come in turn. `gateway` is a port that takes connections.
+pub fn job(n: usize, gateway: u16) -> Job {
+    let kind = KINDS[n % KINDS.len()];
+    let id = format!("{}-{n}", kind.replace('.', "-"));
+    let mark = if kind == "file.scan" { file_id(n) } else { id.clone() };
+    Job { payload: payload(kind, n, &id, gateway), id, kind, mark }
+}
+
+/// The paths a purge of this id names.
+pub fn paths(id: &str) -> Vec<String> {
+    (0..PATHS).map(|path| format!("/{id}/{path}")).collect()
+}
+
+/// Of a clean file.
+pub fn file_id(n: usize) -> String {
+    format!("a0000000-0000-4000-8000-{n:012x}")
+}
+
+/// A gateway that takes connections for as long as the test lives; its port.
+pub fn gateway() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    port
+}
+
+fn payload(kind: &str, n: usize, id: &str, gateway: u16) -> Value {
+    match kind {
+        "cdn.purge" => json!({"paths": paths(id)}),
+        "stream.configure" => json!({
+            "sourceId": id,
+            "configuration": {
+                "awsAccountId": "123456789012", "roleArn": "arn:aws:iam::123456789012:role/genesys", "region": "us-east-1",
+            },
+            "filters": [{"eventType": "conversation.created", "conditions": []}],
+            "transformations": [],
+            "attributeMappings": [],
+        }),
+        "channel.provision" => json!({
+            "name": id, "queueId": "3f2504e0-4f89-11d3-9a0c-0305e82c3301", "routingEmail": "chat@example.com",
+            "security": {"allowedDomains": ["example.com"]},
+        }),
+        "vni.provision" => {
+            let (subnet, organisation) = (format!("10.{}.{}", n / 256, n % 256), n / KINDS.len() % ORGANISATIONS);
+            json!({
+                "name": id, "organizationId": format!("00000000-0000-4000-8000-{organisation:012}"),
+                "localIp": format!("{subnet}.1"), "subnetCidr": format!("{subnet}.0/24"), "remoteIp": "127.0.0.1",
+                "gatewayPort": gateway, "dnsServers": ["8.8.8.8"], "routingTableId": format!("rt-{id}"),
+            })
+        }
+        _ => json!({"fileId": file_id(n), "scanEngine": "standard", "quarantineAction": "auto_quarantine"}),
+    }
+}
