@@ -31,6 +31,7 @@ mod consume;
 mod convert;
 mod counts;
 mod declare;
+mod delays;
 mod dial;
 pub mod examine;
 mod flight;
@@ -74,8 +75,8 @@ struct Shared {
     board: Board,
     publisher: Publisher,
     intakes: watch::Sender<Vec<Arc<Intake>>>,
-    /// One declaration at a time: two at once of one quorum queue only make work for the broker.
-    declaring: Mutex<()>,
+    /// Held while the topology is declared; whether it was told that some of it is of an earlier version.
+    declaring: Mutex<bool>,
     closing: CancellationToken,
     tasks: TaskTracker,
     runtime: Handle,
@@ -105,7 +106,7 @@ impl RabbitQueue {
             board: Board::new(clock),
             publisher,
             intakes: watch::Sender::new(Vec::new()),
-            declaring: Mutex::new(()),
+            declaring: Mutex::new(false),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             runtime,

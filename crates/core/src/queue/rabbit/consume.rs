@@ -212,6 +212,7 @@ impl Consuming {
         let closing = self.shared.closing.clone();
         let cap = if self.careful { 1 } else { u16::MAX };
         let mut careful = pin!(sleep(CAREFUL));
+        serving.spawn(counts::count_others(self.shared.clone(), link.clone()));
         loop {
             let intakes = self.intakes.borrow_and_update().clone();
             for intake in intakes.iter().skip(served) {
@@ -236,7 +237,7 @@ impl Consuming {
 async fn serve_kind(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>, cap: u16) -> Lost {
     let lock = async {
         let alone = intake.kind.is_exclusive();
-        if alone { lock::hold(&link, &shared.prefix, intake.kind).await.map(Some) } else { Ok(None) }
+        if alone { lock::hold(&shared, &link, intake.kind).await.map(Some) } else { Ok(None) }
     };
     let held = match lock.await {
         Ok(held) => held,

@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{
     Shared,
+    delays::{Delay, Delays},
     flight::{Flight, Resolved, Verdict},
     health::Role,
     outgoing::Outgoing,
@@ -41,6 +42,7 @@ pub(super) struct Publisher {
     prefix: String,
     window: Arc<Semaphore>,
     outgoing: mpsc::UnboundedSender<Entry>,
+    pub(super) delays: Delays,
 }
 
 /// A publication until it is confirmed.
@@ -69,11 +71,12 @@ impl Publisher {
     pub(super) fn new(prefix: &str) -> (Self, mpsc::UnboundedReceiver<Entry>) {
         let (outgoing, incoming) = mpsc::unbounded_channel();
         let window = Arc::new(Semaphore::new(WINDOW));
-        (Self { prefix: prefix.to_owned(), window, outgoing }, incoming)
+        (Self { prefix: prefix.to_owned(), window, outgoing, delays: Delays::new() }, incoming)
     }
 
     /// Returns once all are confirmed. Dropped before that, they are sent all the same.
     pub(super) async fn publish(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
+        let delays: Vec<_> = publications.iter().filter_map(|each| Delay::of(&each.to)).collect();
         let prepared = publications.into_iter().map(|publication| Outgoing::new(&self.prefix, publication));
         let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
         let mut confirms = Vec::with_capacity(prepared.len());
@@ -87,6 +90,7 @@ impl Publisher {
         for confirm in confirms {
             confirm.await.map_err(|_| QueueError::Closed)?;
         }
+        self.delays.begun(delays, Instant::now());
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     Shared,
     consume::{Intake, Probe, Running},
-    convert,
+    convert, delays,
     dial::why,
     session::{Link, Lost},
     settle::{Flow, Settler},
@@ -230,6 +230,7 @@ impl Serving {
     fn delivery(&self, lane: Lane, delivery: lapin::message::Delivery) -> Delivery {
         let settler = Settler::new(&self.shared, &self.link.session, self.flows.of(lane), delivery.acker.clone());
         let settler = settler.within(self.tenure.as_ref());
+        delays::ended(&self.shared.prefix, (self.intake.kind, lane), &delivery.properties);
         let (message, returns) = convert::received(&self.shared.prefix, delivery);
         Delivery { message, lane, returns, settler: queue::Settler::Rabbit(settler), span: Span::default() }
     }
