@@ -60,7 +60,8 @@ impl Drop for Prefix {
 
 async fn delete_all(url: &str, prefix: &str) -> anyhow::Result<()> {
     let amqp = Amqp::try_connect(url).await?;
-    for exchange in exchanges(prefix) {
+    let marks = ["channel.provision", "vni.provision"].map(|kind| format!("{prefix}.lock.{kind}"));
+    for exchange in exchanges(prefix).into_iter().chain(marks) {
         let options = ExchangeDeleteOptions::default();
         amqp.channel().exchange_delete(exchange.into(), options).await?;
     }

@@ -7,6 +7,8 @@ use std::{collections::BTreeSet, fs};
 use genfleet_simulator::{Simulator, SimulatorOptions};
 use harness::{Amqp, Broker, Launch, Prefix, Process, Prometheus, eventually, json_properties, seconds};
 
+use lapin::options::QueueDeleteOptions;
+
 use crate::{
     deploy::text,
     observed::{channel, now, scan_of, stream},
@@ -25,6 +27,8 @@ async fn every_alert_fires_for_a_real_fleet_that_is_broken() {
     fleet.send_work().await;
     fleet.nowhere.kill9();
     fleet.let_the_broker_give_up_jobs(&prometheus).await;
+    until_fired(&prometheus, &["GenfleetPublishStuck", "GenfleetDelaysStuck"]).await;
+    fleet.stop_a_step_of_the_delays(&prometheus).await;
     until_fired(&prometheus, &["GenfleetPublishStuck"]).await;
     fleet.block_publishers(&prometheus).await;
     until_fired(&prometheus, &[]).await;
@@ -149,6 +153,19 @@ impl Broken {
         let soon = json_properties().with_expiration("100".into());
         let jobs = (0..3).map(|n| (stream(&format!("late{n}")), soon.clone()));
         amqp.publish_jobs(&self.prefixes[1], "stream.configure", jobs).await;
+    }
+
+    /// Of the webhooks that are tried again and again: their first delays are of a second.
+    async fn stop_a_step_of_the_delays(&self, prometheus: &Prometheus) {
+        let amqp = Amqp::connect(&self.amqp_url).await;
+        let step = format!("{}.delay.00", self.prefixes[3]);
+        amqp.channel().queue_delete(step.into(), QueueDeleteOptions::default()).await.unwrap();
+        let bad = (0..5).map(|n| (format!(r#"{{"id":"stuck-{n}","payload":{{}}}}"#), json_properties()));
+        amqp.publish_jobs(&self.prefixes[3], "channel.provision", bad).await;
+        eventually(seconds(60), "GenfleetDelaysStuck fires", async || {
+            fired(prometheus).await.contains("GenfleetDelaysStuck")
+        })
+        .await;
     }
 
     /// While a job runs whose event is then not confirmed.

@@ -116,6 +116,48 @@ fn the_operators_users_have_the_rights_of_the_definitions() {
     }
 }
 
+/// What the broker's own configuration says, in compose and on Kubernetes.
+#[test]
+fn the_operators_broker_is_configured_as_the_other_one() {
+    let cluster = text("kubernetes/overlays/simulate/rabbitmq.yaml");
+    let conf = text("rabbitmq/rabbitmq.conf");
+    let settings = conf.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    // What is loaded from the files' own places there is the operators'.
+    for setting in settings.filter(|line| !line.starts_with("load_definitions")) {
+        assert!(cluster.contains(&format!("      {setting}\n")), "{setting}");
+    }
+    let advanced = text("rabbitmq/advanced.config");
+    let term = advanced.lines().find(|line| !line.starts_with("%%")).unwrap();
+    assert!(cluster.contains(&format!("      {term}\n")), "{term}");
+    for file in ["rabbitmq.conf", "advanced.config", "definitions.json", "replies.json"] {
+        assert!(text("../docker-compose.yml").contains(&format!("./deploy/rabbitmq/{file}:/etc/rabbitmq/")), "{file}");
+    }
+}
+
+/// `replies.json` gives the workers' user one right more, which the definitions do not.
+#[test]
+fn answers_cost_one_right_and_are_switched_on_by_a_file_of_their_own() {
+    let read = |name: &str| serde_json::from_str::<Value>(&text(name)).unwrap();
+    let of_worker = |definitions: &Value| {
+        let all = definitions["permissions"].as_array().unwrap().clone();
+        all.into_iter().find(|each| each["user"] == "genfleet-worker").unwrap()
+    };
+    let (without, with) = (of_worker(&read("rabbitmq/definitions.json")), read("rabbitmq/replies.json"));
+    assert_eq!(with["permissions"].as_array().unwrap().len(), 1);
+    let with = of_worker(&with);
+    let write = without["write"].as_str().unwrap();
+    assert!(!write.contains("default"), "{write}");
+    assert_eq!(with["write"], write.replace(r"amq\.gen-", r"amq\.(default$|gen-)"));
+    for same in ["vhost", "configure", "read"] {
+        assert_eq!(with[same], without[same], "{same}");
+    }
+    let runbook = text("RUNBOOK.md");
+    for rights in [&without, &with] {
+        let told = ["configure", "write", "read"].map(|member| format!("'{}'", rights[member].as_str().unwrap()));
+        assert!(runbook.contains(&told.join(" ")), "the runbook's command gives {told:?}");
+    }
+}
+
 async fn help(binary: &str, arguments: &[&str]) -> String {
     let process = Process::binary(binary).args(arguments.iter().copied()).start();
     assert_eq!(process.wait(seconds(10)).await, 0);

@@ -111,6 +111,8 @@ async fn a_healthy_broker_is_well_and_a_policy_an_alarm_and_a_wrong_argument_are
     healthy.assert_found("admin.port", "ok", &["ready"]);
     healthy.assert_found("audit.file", "ok", &["a process writes it now"]);
 
+    healthy.assert_found("broker.message_bound", "warning", &["taken", "max_message_size"]);
+
     let weak = r#"{"message-ttl":60000,"queue-leader-locator":"balanced"}"#;
     broker.ctl(&["set_policy", "--apply-to", "queues", "weak", &format!("^{}\\.jobs", &*prefix), weak]).await;
     let weakened = asked(look()).await;

@@ -21,6 +21,7 @@ mod delays;
 mod deploy;
 mod doctor;
 mod fleet;
+mod former;
 mod harness_works;
 mod health;
 mod hostile_messages;

@@ -3,6 +3,7 @@
 use genfleet_simulator::SimulatorOptions;
 use harness::{Amqp, Broker, Events, Launch, Prefix, Process, eventually, json_properties, seconds};
 use lapin::{
+    BasicProperties,
     options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions},
     types::FieldTable,
 };
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     deploy::deploy,
     observed::vni,
-    stack::{purge_job, simulator_with, worker},
+    stack::{purge_job, simulator, simulator_with, worker},
 };
 
 const USERS: [&str; 4] = ["genfleet-producer", "genfleet-worker", "genfleet-tool", "genfleet-scaler"];
@@ -23,9 +24,14 @@ async fn each_user_may_do_what_it_needs_and_no_more() {
     let Some(broker) = defined_broker().await else {
         return;
     };
+    no_answer_costs_a_job_its_event(&broker).await;
+    let replies = deploy("rabbitmq/replies.json");
+    broker.ctl(&["import_definitions", replies.to_str().unwrap()]).await;
     the_workers_rights_are_enough_for_every_way_a_job_can_go(&broker).await;
+    broker.ctl(&["import_definitions", deploy("rabbitmq/definitions.json").to_str().unwrap()]).await;
     the_tools_rights_are_enough_for_its_commands(&broker).await;
     nobody_may_do_more_than_the_others_can_trust(&broker).await;
+    a_producer_can_be_held_to_kinds(&broker).await;
 }
 
 /// A broker with the definitions on it and nothing else; `None` where none can be started.
@@ -65,8 +71,8 @@ async fn the_workers_rights_are_enough_for_every_way_a_job_can_go(broker: &Broke
 
     let guest = Amqp::connect(&url(broker, "guest")).await;
     let mut events = guest.declare_events_queue(PREFIX).await;
-    let replies = declare(&guest).await;
     let producer = Amqp::connect(&url(broker, "genfleet-producer")).await;
+    let replies = declare(&producer).await;
     let asks = json_properties().with_reply_to(replies.as_str().into());
     for path in ["/done", "/retried", "/refused"] {
         producer.publish_job(PREFIX, "cdn.purge", purge_job(path.trim_matches('/'), &[path]), asks.clone()).await;
@@ -77,7 +83,7 @@ async fn the_workers_rights_are_enough_for_every_way_a_job_can_go(broker: &Broke
     let mut told = outcomes(&mut events, 4).await;
     told.sort();
     assert_eq!(told, ["done succeeded", "refused failed", "retried succeeded", "vni-3 failed"]);
-    eventually(seconds(10), "every purge was answered", async || guest.count(&replies).await == 3).await;
+    eventually(seconds(10), "every purge was answered", async || producer.count(&replies).await == 3).await;
     assert_eq!(guest.count("genfleet.dead.cdn.purge").await, 1);
     assert_eq!(guest.count("genfleet.unrouted").await, 1);
     for process in [&purger, &provisioner] {
@@ -85,6 +91,54 @@ async fn the_workers_rights_are_enough_for_every_way_a_job_can_go(broker: &Broke
         let rebuilt = process.metrics().await.count("genfleet_broker_reconnects_total", &[]);
         assert_eq!(rebuilt, 0, "a right is missing: {}", process.stderr());
     }
+}
+
+/// As shipped: nobody is answered, which is told once, and all else goes on. Who published it is told where it says so.
+async fn no_answer_costs_a_job_its_event(broker: &Broker) {
+    let simulator = simulator().await;
+    let unused = Prefix::on(broker);
+    let purger =
+        of(worker("purger", broker, &unused, &simulator).args(["--topology", "verify"]), broker, "genfleet-worker");
+    let purger = purger.start();
+    purger.wait_ready(seconds(30)).await;
+    let guest = Amqp::connect(&url(broker, "guest")).await;
+    let mut events = guest.declare_events_queue(PREFIX).await;
+    let producer = Amqp::connect(&url(broker, "genfleet-producer")).await;
+    let replies = declare(&producer).await;
+    let asks = json_properties().with_reply_to(replies.as_str().into()).with_user_id("genfleet-producer".into());
+    for id in ["first", "second"] {
+        producer.publish_job(PREFIX, "cdn.purge", purge_job(id, &["/a"]), asks.clone()).await;
+    }
+    let told = events.collect_events(2, seconds(60)).await;
+    for event in &told {
+        assert_eq!(
+            (&event["data"]["outcome"], &event["data"]["producer"]),
+            (&json!("succeeded"), &json!("genfleet-producer"))
+        );
+    }
+    assert_eq!(producer.count(&replies).await, 0);
+    let forged = json_properties().with_user_id("genfleet-worker".into());
+    let refused = publish(&producer, "genfleet.jobs", "cdn.purge", forged).await;
+    assert!(refused.is_err_and(|error| error.to_string().contains("PRECONDITION_FAILED")), "nobody is somebody else");
+    purger.terminate();
+    assert_eq!(purger.wait(seconds(30)).await, 0);
+}
+
+/// As the runbook says it.
+async fn a_producer_can_be_held_to_kinds(broker: &Broker) {
+    let write = r"^(cdn\.purge|file\.scan)$";
+    broker.ctl(&["set_topic_permissions", "-p", "genfleet", "genfleet-producer", "genfleet.jobs", write, "^$"]).await;
+    for (kind, may) in [("cdn.purge", true), ("file.scan", true), ("vni.provision", false), ("no.such.kind", false)] {
+        let producer = Amqp::connect(&url(broker, "genfleet-producer")).await;
+        let sent = publish(&producer, "genfleet.jobs", kind, json_properties()).await;
+        let refused = sent.is_err_and(|error| error.to_string().contains("ACCESS_REFUSED"));
+        assert_eq!(refused, !may, "{kind}");
+    }
+}
+
+async fn publish(amqp: &Amqp, exchange: &str, key: &str, properties: BasicProperties) -> lapin::Result<()> {
+    let options = BasicPublishOptions::default();
+    amqp.channel().basic_publish(exchange.into(), key.into(), options, b"{}", properties).await?.await.map(drop)
 }
 
 async fn the_tools_rights_are_enough_for_its_commands(broker: &Broker) {
@@ -115,22 +169,13 @@ async fn nobody_may_do_more_than_the_others_can_trust(broker: &Broker) {
         ("genfleet-producer", "genfleet.events", "cdn.purge.succeeded"),
         ("genfleet-producer", "", "genfleet.resume.cdn.purge"),
         ("genfleet-worker", "genfleet.jobs", "cdn.purge"),
+        ("genfleet-worker", "", "genfleet.dead.cdn.purge"),
         ("genfleet-tool", "genfleet.dead", "cdn.purge"),
         ("genfleet-tool", "genfleet.events", "cdn.purge.succeeded"),
         ("genfleet-scaler", "genfleet.jobs", "cdn.purge"),
     ] {
         let amqp = Amqp::connect(&url(broker, user)).await;
-        let sent = amqp.channel().basic_publish(
-            exchange.into(),
-            key.into(),
-            BasicPublishOptions::default(),
-            b"{}",
-            json_properties(),
-        );
-        let refused = match sent.await {
-            Ok(confirm) => confirm.await.map(drop),
-            Err(error) => Err(error),
-        };
+        let refused = publish(&amqp, exchange, key, json_properties()).await;
         assert!(refused.is_err_and(|error| error.to_string().contains("ACCESS_REFUSED")), "{user} to {exchange:?}");
     }
     for (user, queue) in [

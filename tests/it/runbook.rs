@@ -1,7 +1,7 @@
 //! What `deploy/RUNBOOK.md` and the other guides tell people to type is what the binaries take, and what they point to is
 //! there. That every alert has its page, [`crate::monitoring`] looks at.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use harness::{Process, seconds};
 
@@ -10,7 +10,7 @@ use crate::{
     observed::WORKERS,
 };
 
-const GUIDES: [&str; 3] = ["RUNBOOK.md", "README.md", "../README.md"];
+const GUIDES: [&str; 4] = ["RUNBOOK.md", "README.md", "../README.md", "../SECURITY.md"];
 
 #[tokio::test]
 async fn every_command_of_the_guides_is_one_that_the_binaries_take() {
@@ -53,6 +53,8 @@ fn every_link_of_the_guides_leads_somewhere() {
             let there = match target.split_once('#') {
                 _ if target.starts_with("http") => true,
                 Some(("", anchor)) => anchors.contains(anchor),
+                Some((file, wanted)) => fs::read_to_string(folder.join(file))
+                    .is_ok_and(|other| other.lines().filter_map(anchor).any(|anchor| anchor == wanted)),
                 _ => folder.join(target).exists(),
             };
             assert!(there, "{guide} points to {target}");

@@ -30,6 +30,9 @@ mod console;
 
 /// A loop that did not come round for this long is dead.
 const SILENCE: Duration = Duration::from_secs(60);
+/// Of a kind that one process at a time works, while another connection seems to hold its lock.
+const NOBODY: &str = "no process says that it works them, and the broker keeps the lock for one: it goes with that \
+                      process's connection, or with its node (deploy/RUNBOOK.md, GenfleetNotReady)";
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// What the admin port looks at.
@@ -96,7 +99,12 @@ impl Admin {
 
     /// Why the process is not ready to take jobs; empty when it is.
     pub fn reasons(&self) -> Vec<String> {
-        let mut reasons = self.queue.health().problems;
+        let health = self.queue.health();
+        let mut reasons = health.problems;
+        // A holder whose gate is shut consumes nothing either, and says that it is there.
+        let unworked = health.standing_by.into_iter().filter_map(|(kind, why)| Some((kind, why?)));
+        let unworked = unworked.filter(|(kind, _)| !self.fleet.is_worked_elsewhere(*kind));
+        reasons.extend(unworked.map(|(kind, why)| format!("standing by for {kind}: {why}; {NOBODY}")));
         reasons.extend(self.genesys.problems());
         if self.draining.load(Ordering::Relaxed) {
             reasons.push("the process is stopping".to_owned());

@@ -64,6 +64,8 @@ pub struct Ending {
     pub attempts: u32,
     /// Redrives.
     pub generation: u32,
+    /// The user who published the job, where its message said so.
+    pub producer: Option<String>,
     /// HTTP requests sent for this job.
     pub requests: u64,
     /// First start to end.
@@ -124,6 +126,7 @@ impl Ending {
             environment: self.environment.clone(),
             attempts: self.attempts,
             generation: self.generation,
+            producer: self.producer.clone(),
             requests: self.requests,
             latency_ms: self.latency_ms,
             queued_ms: self.queued_ms,
@@ -208,6 +211,7 @@ mod tests {
             environment: "mypurecloud.com".into(),
             attempts: 1,
             generation: 0,
+            producer: None,
             requests: 1,
             latency_ms: 5,
             queued_ms: None,
@@ -244,6 +248,14 @@ mod tests {
         let stamp = Stamp { process: "p".to_owned(), seq: 7, hash: "h".to_owned() };
         let told = read(&Ending { audit: Some(stamp), ..ending });
         assert_eq!(told["data"]["audit"], json!({"process": "p", "seq": 7, "hash": "h"}));
+    }
+
+    #[test]
+    fn an_event_names_the_user_who_published_the_job_where_that_is_known() {
+        let read = |ending: &Ending| serde_json::from_slice::<Value>(&ending.event(None).body).unwrap();
+        assert!(read(&ending(json!({})))["data"].get("producer").is_none());
+        let told = read(&Ending { producer: Some("crm".to_owned()), ..ending(json!({})) });
+        assert_eq!(told["data"]["producer"], "crm");
     }
 
     #[test]

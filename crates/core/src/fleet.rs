@@ -24,12 +24,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use self::{
-    news::{News, ShutNews, Word, millis},
+    news::{KindNews, News, ShutNews, Word, millis},
     roster::{Own, Roster},
 };
 use crate::{
     clock::SharedClock,
     genesys::{admission::Shut, budget::Part, client::GenesysClient},
+    job::Kind,
     metric,
     queue::Queue,
     webhook::failing::FailingReceivers,
@@ -174,7 +175,7 @@ impl Fleet {
     /// What this process tells of itself.
     fn news(&self) -> News {
         let now = Instant::now();
-        let Shared { name, worker, genesys, doing, failing, born, .. } = &*self.shared;
+        let Shared { name, worker, genesys, failing, born, .. } = &*self.shared;
         let (spending, shut) = (genesys.spending(), genesys.shut());
         News {
             process: name.clone(),
@@ -190,9 +191,24 @@ impl Fleet {
             budget_left: spending.left,
             client_shut_ms: genesys.client_shut().map(millis),
             shut: shut.into_iter().map(told).collect(),
-            kinds: doing.told(now),
+            kinds: self.kinds(now),
             receivers: failing.told(now),
         }
+    }
+
+    fn kinds(&self, now: Instant) -> Vec<KindNews> {
+        let stands_by = self.shared.queue.health().standing_by;
+        let mut kinds = self.shared.doing.told(now);
+        for news in &mut kinds {
+            news.standing_by = news.kind.parse().is_ok_and(|kind: Kind| stands_by.contains_key(&kind));
+        }
+        kinds
+    }
+
+    /// Whether another process says that it works `kind`, and is not standing by.
+    pub fn is_worked_elsewhere(&self, kind: Kind) -> bool {
+        let works = |news: &KindNews| news.kind == kind.as_str() && !news.standing_by;
+        self.roster().others().any(|news| news.kinds.iter().any(works))
     }
 
     /// Has this process jobs that call the API, or did it call it a moment ago?

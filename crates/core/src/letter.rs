@@ -22,7 +22,7 @@ const UNROUTED: &str = "unrouted";
 /// Nothing says why.
 const UNKNOWN: &str = "unknown";
 /// What a redrive takes along of the headers, beside the generation.
-const KEPT: [&str; 2] = ["traceparent", "tracestate"];
+const KEPT: [&str; 3] = ["traceparent", "tracestate", carried::PRODUCER];
 
 /// A message on a shelf, understood.
 #[derive(Clone, Debug, PartialEq)]

@@ -27,6 +27,12 @@ pub const TOKEN_REFRESHES: &str = "genfleet_token_refreshes_total";
 /// Messages ready in a queue: `kind`, `queue` (jobs, resume, suspect, dead; unrouted, of no kind). NaN while this
 /// process cannot count them, so that nothing old stands for what is.
 pub const QUEUE_MESSAGES: &str = "genfleet_queue_messages";
+/// Messages in a step of the delays, not yet due there: `queue` (`00` to `15`). NaN as above.
+pub const DELAYED_MESSAGES: &str = "genfleet_delayed_messages";
+/// Begun jobs put into the delays by this process whose time is over: `kind`, `queue`, the step they were put into.
+pub const DELAYS_DUE: &str = "genfleet_delays_due_total";
+/// Begun jobs handed to this process that came out of the delays: `kind`, `queue`, the step they were put into.
+pub const DELAYS_ENDED: &str = "genfleet_delays_ended_total";
 /// Age of the last delivered job: `kind`.
 pub const OLDEST_JOB_AGE: &str = "genfleet_oldest_job_age_seconds";
 /// Paths purged.

@@ -305,6 +305,8 @@ pub struct Health {
     pub problems: Vec<String>,
     /// The broker does not take publications now (alarm): start no job that would end in one.
     pub publishing_blocked: bool,
+    /// Kinds that another process works, one at a time (SPEC 6.1, lock); of those that nobody seems to work, why.
+    pub standing_by: BTreeMap<Kind, Option<String>>,
 }
 
 /// One of the two queues. A closed set, so no `dyn`.

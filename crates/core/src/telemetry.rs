@@ -5,7 +5,12 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
-    event::Outcome, job::Kind, metric, options::ConfigError, queue::rabbit::GivenUp, webhook::delivery,
+    event::Outcome,
+    job::Kind,
+    metric,
+    options::ConfigError,
+    queue::{rabbit::GivenUp, topology},
+    webhook::delivery,
     worker::options::LogFormat,
 };
 
@@ -110,7 +115,14 @@ fn begin_at_zero(kinds: &[Kind]) {
         metrics::gauge!(metric::SCANS_IN_FLIGHT).set(0.0);
         metrics::counter!(metric::THREATS_DETECTED).absolute(0);
     }
+    for step in topology::DELAY_STEPS {
+        metrics::gauge!(metric::DELAYED_MESSAGES, "queue" => step).set(0.0);
+    }
     for kind in kinds.iter().map(|kind| kind.as_str()) {
+        for step in topology::DELAY_STEPS {
+            metrics::counter!(metric::DELAYS_DUE, "kind" => kind, "queue" => step).absolute(0);
+            metrics::counter!(metric::DELAYS_ENDED, "kind" => kind, "queue" => step).absolute(0);
+        }
         metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => kind).set(0.0);
         metrics::gauge!(metric::OLDEST_JOB_AGE, "kind" => kind).set(0.0);
         for outcome in [Outcome::Succeeded, Outcome::Expired] {
@@ -157,6 +169,18 @@ fn describe() {
     describe_gauge!(
         metric::QUEUE_MESSAGES,
         "Messages ready in a queue, as last counted; NaN while nobody here counts."
+    );
+    describe_gauge!(
+        metric::DELAYED_MESSAGES,
+        "Jobs in a step of the delays, as last counted; NaN while nobody here counts."
+    );
+    describe_counter!(
+        metric::DELAYS_DUE,
+        "Jobs that this process delayed and whose delay is over, by the step it began in."
+    );
+    describe_counter!(
+        metric::DELAYS_ENDED,
+        "Jobs that came to this process out of the delays, by the step it began in."
     );
     describe_gauge!(metric::OLDEST_JOB_AGE, Unit::Seconds, "Age of the last job delivered.");
     describe_counter!(metric::PURGE_PATHS, "Paths purged.");

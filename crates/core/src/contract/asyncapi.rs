@@ -81,7 +81,7 @@ fn jobs_channel(contract: &KindContract, prefix: &str) -> Value {
         "title": format!("{kind} jobs"),
         "description": format!("The producers' door; it leads to the queue {queue}."),
         "messages": { "job": message(kind.as_str()) },
-        "bindings": { "amqp": by_key(&exchange, "direct") },
+        "bindings": { "amqp": by_key(&exchange, "topic") },
     })
 }
 

@@ -64,6 +64,11 @@ pub struct Data {
     pub attempts: u32,
     /// How often it was redriven from the dead letters.
     pub generation: u32,
+    /// The broker's user who published the job: its message's `user_id`, which the broker checks. Absent where the
+    /// producer set none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 255))]
+    pub producer: Option<String>,
     /// HTTP requests sent for this job; one that was shared counts for each.
     pub requests: u64,
     /// From first start to end, over all attempts, in milliseconds.

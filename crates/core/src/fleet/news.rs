@@ -111,6 +111,9 @@ pub struct ReceiverNews {
 pub struct KindNews {
     /// `cdn.purge`, …
     pub kind: String,
+    /// Another process works it; this one waits for its turn.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub standing_by: bool,
     /// Jobs in a handler now.
     pub running: u32,
     /// Jobs that ended in the last minute.

@@ -33,6 +33,7 @@ mod consume;
 mod convert;
 mod counts;
 mod declare;
+mod delays;
 mod dial;
 pub mod examine;
 mod flight;
@@ -78,8 +79,8 @@ struct Shared {
     publisher: Publisher,
     recent: Recent,
     intakes: watch::Sender<Vec<Arc<Intake>>>,
-    /// One declaration at a time: two at once of one quorum queue only make work for the broker.
-    declaring: Mutex<()>,
+    /// Held while the topology is declared; whether it was told that some of it is of an earlier version.
+    declaring: Mutex<bool>,
     closing: CancellationToken,
     tasks: TaskTracker,
     runtime: Handle,
@@ -110,7 +111,7 @@ impl RabbitQueue {
             publisher,
             recent: Recent::default(),
             intakes: watch::Sender::new(Vec::new()),
-            declaring: Mutex::new(()),
+            declaring: Mutex::new(false),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             runtime,

@@ -10,10 +10,13 @@ use crate::job::Kind;
 
 mod object;
 
-pub use self::object::{Argument, Arguments, Binding, Exchange, Queue, Routing, Target, Topology};
+pub use self::object::{Argument, Arguments, Binding, Exchange, Former, Queue, Routing, Target, Topology};
 
 /// Bits of the delay ladder: one queue each, 2⁰ to 2¹⁵ seconds.
 const BITS: u32 = 16;
+/// Names of the steps of the ladder, as in those of their queues and in labels.
+pub const DELAY_STEPS: [&str; BITS as usize] =
+    ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14", "15"];
 /// The longest delay the ladder holds, in seconds. A longer one comes back after this long and is delayed
 /// again, by its own `genfleet-not-before`.
 pub const LONGEST_DELAY: u32 = (1 << BITS) - 1;
@@ -21,6 +24,8 @@ pub const LONGEST_DELAY: u32 = (1 << BITS) - 1;
 const SHELF_DELIVERY_LIMIT: i64 = 1_000_000;
 /// Returns after which the broker itself dead-letters.
 const WORK_DELIVERY_LIMIT: i64 = 20;
+/// The argument, and the policy's key, that says where what matches nothing goes.
+pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 /// Events the inspection window holds, and their bytes.
 const EVENTS_HELD: i64 = 1_000_000;
 const EVENT_BYTES_HELD: i64 = 1 << 30;
@@ -38,6 +43,11 @@ pub fn check_prefix(prefix: &str) -> Result<(), QueueError> {
     }
     let rule = format!("1 to {LONGEST_PREFIX} of A-Za-z0-9._- that are not amq and do not begin with amq.");
     Err(QueueError::Configuration(format!("{prefix:?} is no queue prefix: it takes {rule}")))
+}
+
+/// The exchange through which producers come.
+pub fn door(prefix: &str) -> String {
+    format!("{prefix}.jobs")
 }
 
 /// The queue of a lane.
@@ -79,10 +89,23 @@ pub fn is_ours(prefix: &str, exchange: &str) -> bool {
     name == "work" || name.strip_prefix("delay.").is_some_and(|level| (0..BITS).any(|bit| level == format!("{bit:02}")))
 }
 
+/// The step that a publication is put into and the whole seconds it waits from there on, where it is delayed.
+pub fn delay(to: &Destination) -> Option<(&'static str, u32)> {
+    let Destination::Lane { after, .. } = to else { return None };
+    let delay = seconds(*after);
+    Some((DELAY_STEPS.get(delay.checked_ilog2()? as usize)?, delay))
+}
+
+/// The step of the ladder that `queue` is.
+pub fn delay_step(prefix: &str, queue: &str) -> Option<&'static str> {
+    let step = queue.strip_prefix(prefix)?.strip_prefix(".delay.")?;
+    DELAY_STEPS.into_iter().find(|each| *each == step)
+}
+
 /// Exchange and routing key of a publication.
 pub fn route(prefix: &str, to: &Destination) -> (String, String) {
     match to {
-        Destination::Door(kind) => (format!("{prefix}.jobs"), kind.to_string()),
+        Destination::Door(kind) => (door(prefix), kind.to_string()),
         Destination::Lane { kind, lane, after } => match seconds(*after) {
             0 => (format!("{prefix}.work"), lane_key(*kind, *lane)),
             delay => {
@@ -140,7 +163,9 @@ impl Topology {
     fn add_exchanges(&mut self, prefix: &str) {
         let unrouted = unrouted(prefix);
         self.exchange(unrouted.clone(), Routing::Fanout, None);
-        self.exchange(format!("{prefix}.jobs"), Routing::Direct, Some(&unrouted));
+        let jobs = self.exchange(door(prefix), Routing::Topic, Some(&unrouted));
+        // A broker restricts a producer to some keys of a topic exchange, not of a direct one.
+        jobs.former = Some(Former { routing: Routing::Direct, arguments: jobs.arguments.clone() });
         self.exchange(format!("{prefix}.work"), Routing::Topic, Some(&unrouted));
         self.exchange(format!("{prefix}.dead"), Routing::Topic, Some(&unrouted));
         self.exchange(events(prefix), Routing::Topic, None);
@@ -165,7 +190,7 @@ impl Topology {
             self.queue(queue.clone(), work(prefix));
             // Webhook jobs are ours: producers have no door to them.
             if lane == Lane::Jobs && kind != Kind::WebhookDeliver {
-                self.bind(format!("{prefix}.jobs"), (queue.clone(), Target::Queue), kind.to_string());
+                self.bind(door(prefix), (queue.clone(), Target::Queue), kind.to_string());
             }
             self.bind(format!("{prefix}.work"), (queue, Target::Queue), format!("#.{}", lane_key(kind, lane)));
         }
@@ -177,17 +202,23 @@ impl Topology {
     /// Where bit `bit` is 1 the message waits in this step's queue, where it is 0 it falls through.
     fn add_ladder_step(&mut self, prefix: &str, bit: u32) {
         let name = ladder_exchange(prefix, bit);
-        self.exchange(name.clone(), Routing::Topic, None);
+        // What matches nothing would stay in the queue above, and after a few dozen of its sort nothing else would leave it.
+        let step = self.exchange(name.clone(), Routing::Topic, Some(&unrouted(prefix)));
+        step.former = Some(Former { routing: Routing::Topic, arguments: Arguments::new() });
         self.queue(name.clone(), ladder_queue(prefix, bit));
         let higher_bits = "*.".repeat((BITS - 1 - bit) as usize);
         self.bind(name.clone(), (name.clone(), Target::Queue), format!("{higher_bits}1.#"));
         self.bind(name, (below(prefix, bit), Target::Exchange), format!("{higher_bits}0.#"));
     }
 
-    fn exchange(&mut self, name: String, routing: Routing, alternate: Option<&str>) {
-        let arguments = alternate.map(|alternate| ("alternate-exchange", Argument::Text(alternate.to_owned())));
-        let arguments = arguments.into_iter().collect();
-        self.exchanges.push(Exchange { name, routing, durable: true, auto_delete: false, internal: false, arguments });
+    fn exchange(&mut self, name: String, routing: Routing, alternate: Option<&str>) -> &mut Exchange {
+        let arguments = alternate.map(|alternate| (ALTERNATE_EXCHANGE, Argument::Text(alternate.to_owned())));
+        let (arguments, former) = (arguments.into_iter().collect(), None);
+        let exchange =
+            Exchange { name, routing, durable: true, auto_delete: false, internal: false, arguments, former };
+        let place = self.exchanges.len();
+        self.exchanges.push(exchange);
+        &mut self.exchanges[place]
     }
 
     fn queue(&mut self, name: String, arguments: Arguments) {

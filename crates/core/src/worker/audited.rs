@@ -130,6 +130,7 @@ fn told(ending: &Ending) -> Detail {
         .with("eventId", event::event_id(ending.kind, &ending.job, ending.generation, ending.outcome).to_string())
         .with("generation", ending.generation)
         .with("outcome", ending.outcome.as_str())
+        .with_some("producer", ending.producer.clone())
         .with("requests", ending.requests)
 }
 

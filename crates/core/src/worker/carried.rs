@@ -4,6 +4,9 @@ use jiff::Timestamp;
 
 use crate::queue::{HeaderValue, Headers, Message};
 
+/// `genfleet-producer`: the user who published the job, as the broker checked it (AMQP `user_id`).
+pub const PRODUCER: &str = "genfleet-producer";
+
 /// State is at most this long, in bytes of JSON.
 pub const MAX_STATE_BYTES: usize = 16 * 1024;
 

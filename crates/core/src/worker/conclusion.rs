@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tracing::{debug, info, warn};
 
 use super::{
-    carried::{Carried, MAX_STATE_BYTES},
+    carried::{Carried, MAX_STATE_BYTES, PRODUCER},
     engine::Engine,
     failures::Failure,
     report::{self, DeadLetter},
@@ -19,7 +19,7 @@ use crate::{
     handler::JobHandler,
     job::{Job, JobId, Kind, decode},
     metric,
-    queue::{Delivery, Lane, Message, Publication},
+    queue::{Delivery, HeaderValue, Lane, Message, Publication},
     trace::TraceContext,
     webhook::receiver::Receiver,
 };
@@ -228,6 +228,7 @@ impl<H: JobHandler> Engine<H> {
             environment: self.genesys.environment().to_owned(),
             attempts: carried.attempts,
             generation: carried.generation,
+            producer: delivery.message.headers.get(PRODUCER).and_then(HeaderValue::as_str).map(str::to_owned),
             requests: carried.requests,
             latency_ms: millis(now.as_millisecond() - started_at.as_millisecond()),
             queued_ms: delivery.message.timestamp.map(|sent| millis(since_sent(sent))),

@@ -69,6 +69,7 @@ impl Doing {
     pub fn told(&self, now: Instant) -> Vec<KindNews> {
         let told = |(kind, each): (&Kind, &mut Each)| KindNews {
             kind: kind.to_string(),
+            standing_by: false,
             running: each.running,
             ended_last_minute: each.ended.count(now),
             failed_last_minute: each.failed.count(now),

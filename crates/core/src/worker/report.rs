@@ -174,6 +174,7 @@ mod tests {
             environment: "mypurecloud.com".into(),
             attempts: 8,
             generation: 1,
+            producer: None,
             requests: 9,
             latency_ms: 0,
             queued_ms: None,

@@ -217,6 +217,7 @@ impl Consuming {
     async fn serve(&mut self, link: &Arc<Link>, serving: &mut JoinSet<Lost>) -> Lost {
         let mut served = 0;
         let closing = self.shared.closing.clone();
+        serving.spawn(counts::count_others(self.shared.clone(), link.clone()));
         loop {
             let intakes = self.intakes.borrow_and_update().clone();
             for intake in intakes.iter().skip(served) {
@@ -240,7 +241,7 @@ impl Consuming {
 async fn serve_kind(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>) -> Lost {
     let lock = async {
         let alone = intake.kind.is_exclusive();
-        if alone { lock::hold(&link, &shared.prefix, intake.kind).await.map(Some) } else { Ok(None) }
+        if alone { lock::hold(&shared, &link, intake.kind).await.map(Some) } else { Ok(None) }
     };
     let held = match lock.await {
         Ok(held) => held,

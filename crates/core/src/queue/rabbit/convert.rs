@@ -8,7 +8,10 @@ use lapin::{
 };
 
 use super::headers;
-use crate::queue::{HeaderValue, Headers, MAX_HEADER_BYTES, Message, QueueError, header_bytes, topology};
+use crate::{
+    queue::{HeaderValue, Headers, MAX_HEADER_BYTES, Message, QueueError, header_bytes, topology},
+    worker::carried::PRODUCER,
+};
 
 /// Survives a restart of the broker.
 const PERSISTENT: u8 = 2;
@@ -24,13 +27,18 @@ pub(super) fn received(prefix: &str, delivery: lapin::message::Delivery) -> (Mes
 /// The message, with the headers that count: those that we set where they can be `ours` only.
 pub(super) fn taken(delivery: lapin::message::Delivery, ours: bool) -> Message {
     let properties = &delivery.properties;
+    let mut headers = properties.headers().as_ref().map(|table| headers::counting(table, ours)).unwrap_or_default();
+    // The broker takes no publication whose `user_id` is not its connection's user. On ours it is nobody's.
+    if let Some(user) = properties.user_id().as_ref().filter(|_| !ours) {
+        headers.insert(PRODUCER.to_owned(), user.as_str().into());
+    }
     Message {
         message_id: text(properties.message_id().as_ref()),
         correlation_id: text(properties.correlation_id().as_ref()),
         reply_to: text(properties.reply_to().as_ref()),
         timestamp: *properties.timestamp(),
         content_type: text(properties.content_type().as_ref()),
-        headers: properties.headers().as_ref().map(|table| headers::counting(table, ours)).unwrap_or_default(),
+        headers,
         body: delivery.data.into(),
     }
 }
@@ -125,6 +133,24 @@ mod tests {
         let (message, returns) = received("g", delivery);
         assert_eq!(message, Message { body: b"{}".as_slice().into(), ..Message::default() });
         assert_eq!(returns, 0);
+    }
+
+    #[test]
+    fn who_published_a_job_is_what_the_broker_checked_and_goes_along() {
+        let forged = [("genfleet-producer", long("somebody-else"))];
+        let by = |exchange: &str, user: Option<&str>| {
+            let mut delivery = delivery(exchange, false, &forged);
+            if let Some(user) = user {
+                delivery.properties = delivery.properties.with_user_id(user.into());
+            }
+            received("g", delivery).0.headers.get("genfleet-producer").cloned()
+        };
+        assert_eq!(by("g.jobs", Some("crm")), Some("crm".into()));
+        assert_eq!(by("g.jobs", None), None, "a header says nothing there");
+        for exchange in ["g.work", "g.delay.03"] {
+            assert_eq!(by(exchange, None), Some("somebody-else".into()), "we carried it on");
+            assert_eq!(by(exchange, Some("worker")), Some("somebody-else".into()));
+        }
     }
 
     #[test]

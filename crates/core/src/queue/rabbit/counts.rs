@@ -18,7 +18,7 @@ use crate::{
     metric,
     queue::{
         Lane,
-        topology::{dead_queue, lane_queue, unrouted},
+        topology::{DELAY_STEPS, dead_queue, delay_queues, lane_queue, unrouted},
     },
 };
 
@@ -27,13 +27,17 @@ const EVERY: Duration = Duration::from_secs(10);
 /// Counts within one patience of the watchdog, at least.
 const LOOKS: u32 = 4;
 
+fn every(shared: &Shared) -> Duration {
+    EVERY.min(shared.watchdog / LOOKS).max(Duration::from_millis(100))
+}
+
 /// Counts until the session ends, or ends it where messages wait in vain; says why.
 pub(super) async fn count(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>, flows: Arc<Flows>) -> Lost {
     let channel = match link.channel(0).await {
         Ok(channel) => channel,
         Err(lost) => return lost,
     };
-    let mut due = interval(EVERY.min(shared.watchdog / LOOKS).max(Duration::from_millis(100)));
+    let mut due = interval(every(&shared));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let _shown = Shown(intake.kind);
     let mut watched = [(Lane::Jobs, Stall::default()), (Lane::Resume, Stall::default())];
@@ -68,14 +72,12 @@ async fn all(shared: &Shared, intake: &Intake, channel: &Channel) -> Result<Wait
     let resume = one(channel, (kind, "resume"), &lane(Lane::Resume)).await?;
     one(channel, (kind, "suspect"), &lane(Lane::Suspect)).await?;
     one(channel, (kind, "dead"), &dead_queue(&shared.prefix, intake.kind)).await?;
-    one(channel, UNROUTED, &unrouted(&shared.prefix)).await?;
+    shared.publisher.delays.count_due(Instant::now());
     Ok(Waiting { jobs, resume })
 }
 
 /// Labels of [`metric::QUEUE_MESSAGES`]: kind and queue.
 type Labels = (&'static str, &'static str);
-/// What matches nothing is of no kind.
-const UNROUTED: Labels = ("", "unrouted");
 
 async fn one(channel: &Channel, labels: Labels, queue: &str) -> Result<u32, Lost> {
     let ready = ready(channel, queue).await.map_err(|error| format!("counting {queue}: {}", why(&error)))?;
@@ -93,16 +95,66 @@ struct Shown(Kind);
 impl Drop for Shown {
     fn drop(&mut self) {
         let of_kind = ["jobs", "resume", "suspect", "dead"].map(|queue| (self.0.as_str(), queue));
-        for labels in of_kind.into_iter().chain([UNROUTED]) {
+        for labels in of_kind {
             show(labels, f64::NAN);
+        }
+    }
+}
+
+/// Counts what is of no kind, until the session ends: what matches nothing, and what is delayed.
+pub(super) async fn count_others(shared: Arc<Shared>, link: Arc<Link>) -> Lost {
+    let channel = match link.channel(0).await {
+        Ok(channel) => channel,
+        Err(lost) => return lost,
+    };
+    let mut due = interval(every(&shared));
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let _shown = OthersShown;
+    loop {
+        due.tick().await;
+        if let Err(lost) = others(&shared.prefix, &channel).await {
+            return lost;
+        }
+    }
+}
+
+async fn others(prefix: &str, channel: &Channel) -> Result<(), Lost> {
+    one(channel, UNROUTED, &unrouted(prefix)).await?;
+    for (step, queue) in DELAY_STEPS.into_iter().zip(delay_queues(prefix)) {
+        let ready = ready(channel, &queue).await.map_err(|error| format!("counting {queue}: {}", why(&error)))?;
+        show_delayed(step, ready.into());
+    }
+    Ok(())
+}
+
+/// What matches nothing is of no kind.
+const UNROUTED: Labels = ("", "unrouted");
+
+fn show_delayed(step: &'static str, messages: f64) {
+    metrics::gauge!(metric::DELAYED_MESSAGES, "queue" => step).set(messages);
+}
+
+/// As [`Shown`].
+struct OthersShown;
+
+impl Drop for OthersShown {
+    fn drop(&mut self) {
+        show(UNROUTED, f64::NAN);
+        for step in DELAY_STEPS {
+            show_delayed(step, f64::NAN);
         }
     }
 }
 
 /// Messages of `queue` that wait to be delivered.
 pub(super) async fn ready(channel: &Channel, queue: &str) -> lapin::Result<u32> {
+    Ok(look(channel, queue).await?.message_count())
+}
+
+/// What a queue that is there tells of itself.
+pub(super) async fn look(channel: &Channel, queue: &str) -> lapin::Result<lapin::Queue> {
     let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-    Ok(channel.queue_declare(queue.into(), passive, FieldTable::default()).await?.message_count())
+    channel.queue_declare(queue.into(), passive, FieldTable::default()).await
 }
 
 /// How long something that could be delivered was not, at every look.

@@ -21,57 +21,96 @@ const MISSING: &str = "remedy: run once with --topology declare, or declare what
 const FORBIDDEN: &str =
     "remedy: give this user that right, or declare what `genfleet topology` prints and run with --topology verify";
 
+/// Told once of exchanges that are there as an earlier version declared them.
+const FORMER: &str =
+    "declared by an earlier version: they are used as they are; genfleet doctor says what is better now";
+
+/// Whether an object is there as this version declares it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Current,
+    /// As an earlier version declared it: it works as well, and no declaration changes it.
+    Former,
+}
+
 /// Whatever `--topology` asks for, on a channel of its own.
 pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<(), Lost> {
     if shared.mode == TopologyMode::Skip {
         return Ok(());
     }
-    let _alone = shared.declaring.lock().await;
-    let channel = connection.create_channel().await.map_err(|error| why(&error))?;
-    let channel = match shared.mode {
-        TopologyMode::Declare => declare(channel, &shared.topology).await?,
-        TopologyMode::Verify => verify(connection, channel, &shared.topology).await?,
-        TopologyMode::Skip => channel,
+    // One declaration at a time: two at once of one quorum queue only make work for the broker.
+    let mut told = shared.declaring.lock().await;
+    let mut channel = open(connection).await?;
+    let former = match shared.mode {
+        TopologyMode::Declare => declare(connection, &mut channel, &shared.topology).await?,
+        TopologyMode::Verify => verify(connection, &mut channel, &shared.topology).await?,
+        TopologyMode::Skip => Vec::new(),
     };
-    channel.close(200, "done".into()).await.map_err(|error| why(&error))
+    channel.close(200, "done".into()).await.map_err(|error| why(&error))?;
+    if !former.is_empty() && !std::mem::replace(&mut *told, true) {
+        tracing::warn!(exchanges = former.join(", "), "{FORMER}");
+    }
+    Ok(())
 }
 
-async fn declare(channel: Channel, topology: &Topology) -> Result<Channel, Lost> {
+/// The names of what an earlier version declared otherwise.
+async fn declare(connection: &Connection, channel: &mut Channel, topology: &Topology) -> Result<Vec<String>, Lost> {
+    let mut former = Vec::new();
     for object in objects(topology) {
-        object.declare(&channel, false).await.map_err(|error| refused(object.shown(), &error))?;
+        match form(connection, channel, object).await {
+            Ok(Form::Current) => {}
+            Ok(Form::Former) => former.push(object.shown().1.to_owned()),
+            Err(error) => return Err(refused(object.shown(), &error)),
+        }
     }
     for binding in &topology.bindings {
         let to = || ("binding to", binding.destination.as_str());
-        bind(&channel, binding).await.map_err(|error| refused(to(), &error))?;
+        bind(channel, binding).await.map_err(|error| refused(to(), &error))?;
     }
-    Ok(channel)
+    Ok(former)
+}
+
+/// Declares `object`. Where that is refused, asks whether it is there as an earlier version declared it: such a
+/// declaration makes nothing of what is there. A refusal closes the channel, which is then another one.
+async fn form(connection: &Connection, channel: &mut Channel, object: Object<'_>) -> lapin::Result<Form> {
+    let Err(refusal) = object.declare(channel, false).await else { return Ok(Form::Current) };
+    let Some(before) = object.as_before().filter(|_| soft(&refusal) == Some(AMQPSoftError::PRECONDITIONFAILED)) else {
+        return Err(refusal);
+    };
+    *channel = connection.create_channel().await?;
+    match Object::Exchange(&before).declare(channel, false).await {
+        Ok(()) => Ok(Form::Former),
+        // It is neither: told is how it differs from what it should be.
+        Err(_) => Err(refusal),
+    }
 }
 
 /// A passive declaration finds what is missing and compares nothing; an active one compares, and makes nothing of
 /// what is there. Should somebody delete it between the two, it is made anew.
 ///
 /// Bindings cannot be looked at over AMQP; a publication that finds none is noticed when it comes back.
-async fn verify(connection: &Connection, mut channel: Channel, topology: &Topology) -> Result<Channel, Lost> {
-    let mut comparable = true;
+async fn verify(connection: &Connection, channel: &mut Channel, topology: &Topology) -> Result<Vec<String>, Lost> {
+    let (mut comparable, mut former) = (true, Vec::new());
     for object in objects(topology) {
-        object.declare(&channel, true).await.map_err(|error| refused(object.shown(), &error))?;
+        object.declare(channel, true).await.map_err(|error| refused(object.shown(), &error))?;
         if !comparable {
             continue;
         }
-        match object.declare(&channel, false).await {
-            Ok(()) => {}
+        match form(connection, channel, object).await {
+            Ok(Form::Current) => {}
+            Ok(Form::Former) => former.push(object.shown().1.to_owned()),
             // The rights of such a user are meant to be few: it is not asked again, object by object.
             Err(error) if soft(&error) == Some(AMQPSoftError::ACCESSREFUSED) => {
                 let reason = why(&error);
                 tracing::info!(reason, "exchanges and queues are looked for, their arguments could not be compared");
                 comparable = false;
                 // The refusal closed it.
-                channel = connection.create_channel().await.map_err(|error| why(&error))?;
+                *channel = open(connection).await?;
             }
             Err(error) => return Err(refused(object.shown(), &error)),
         }
     }
-    Ok(channel)
+    Ok(former)
 }
 
 /// What a look at the whole topology found.
@@ -83,6 +122,8 @@ pub struct Comparison {
     pub missing: Vec<String>,
     /// Those that are there with other arguments, with the broker's words.
     pub different: Vec<String>,
+    /// Names of those that are there as an earlier version declared them.
+    pub former: Vec<String>,
     /// Why the arguments could not be compared, where our user may not.
     pub incomparable: Option<String>,
 }
@@ -94,7 +135,14 @@ pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Res
     for object in objects(topology) {
         found.looked_for += 1;
         let (what, name) = object.shown();
-        let Err(error) = look(object, &channel, found.incomparable.is_none()).await else { continue };
+        let error = match look(connection, &mut channel, object, found.incomparable.is_none()).await {
+            Ok(Form::Current) => continue,
+            Ok(Form::Former) => {
+                found.former.push(name.to_owned());
+                continue;
+            }
+            Err(error) => error,
+        };
         match soft(&error) {
             Some(AMQPSoftError::NOTFOUND) => found.missing.push(format!("{what} {name}")),
             Some(AMQPSoftError::PRECONDITIONFAILED) => found.different.push(format!("{what} {name}: {}", why(&error))),
@@ -108,9 +156,14 @@ pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Res
     Ok(found)
 }
 
-async fn look(object: Object<'_>, channel: &Channel, comparable: bool) -> lapin::Result<()> {
+async fn look(
+    connection: &Connection,
+    channel: &mut Channel,
+    object: Object<'_>,
+    comparable: bool,
+) -> lapin::Result<Form> {
     object.declare(channel, true).await?;
-    if comparable { object.declare(channel, false).await } else { Ok(()) }
+    if comparable { form(connection, channel, object).await } else { Ok(Form::Current) }
 }
 
 async fn open(connection: &Connection) -> Result<Channel, Lost> {
@@ -152,6 +205,14 @@ impl Object<'_> {
         match self {
             Self::Exchange(exchange) => ("exchange", &exchange.name),
             Self::Queue(queue) => ("queue", &queue.name),
+        }
+    }
+
+    /// As an earlier version declared it, where that was otherwise.
+    fn as_before(self) -> Option<Exchange> {
+        match self {
+            Self::Exchange(exchange) => exchange.as_before(),
+            Self::Queue(_) => None,
         }
     }
 

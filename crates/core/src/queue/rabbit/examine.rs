@@ -20,7 +20,7 @@ use super::{
 };
 use crate::queue::{
     QueueError,
-    topology::{Topology, topology},
+    topology::{Topology, control, topology},
 };
 
 /// Looking at the whole topology of a healthy broker takes a fraction of a second.
@@ -40,6 +40,7 @@ pub struct Dialled {
 /// An open connection to one host.
 pub struct Examiner {
     connection: Connection,
+    prefix: String,
     topology: Topology,
     line: Line,
 }
@@ -62,8 +63,12 @@ impl Examiner {
         let mut dialled = Vec::new();
         for host in broker.hosts() {
             let outcome = broker.dial(host, "examine").await;
-            let outcome =
-                outcome.map(|(connection, line)| Self { connection, topology: topology(&settings.prefix), line });
+            let outcome = outcome.map(|(connection, line)| Self {
+                connection,
+                prefix: settings.prefix.clone(),
+                topology: topology(&settings.prefix),
+                line,
+            });
             dialled.push(Dialled { shown: host.shown.clone(), outcome });
         }
         Ok(dialled)
@@ -84,24 +89,35 @@ impl Examiner {
         compared.map_err(late)?.map_err(QueueError::Broker)
     }
 
-    /// Publishes `bytes` to the default exchange under a key that no queue has: the broker hands it back, unless it is
-    /// too large. To be asked last: a broker with an alarm says nothing more on a connection that has published.
+    /// Publishes `bytes` under a key that no queue has, to the default exchange or, where our user may not, to the one of
+    /// the fleet's own words: the broker hands it back, unless it is too large. To be asked last: a broker with an alarm says nothing more on a connection that has published.
     pub async fn takes(&self, bytes: usize) -> Takes {
-        match timeout(MESSAGE, self.try_message(bytes)).await {
+        let trying = async {
+            match self.try_message("", bytes).await {
+                Err(error) if is_soft(&error, &AMQPSoftError::ACCESSREFUSED) => {
+                    self.try_message(&control(&self.prefix), bytes).await
+                }
+                tried => tried,
+            }
+        };
+        match timeout(MESSAGE, trying).await {
             Ok(Ok(())) => Takes::Yes,
-            Ok(Err(error)) if is_precondition(&error) => Takes::No(why(&error)),
+            Ok(Err(error)) if is_soft(&error, &AMQPSoftError::PRECONDITIONFAILED) => Takes::No(why(&error)),
             Ok(Err(error)) => Takes::Unknown(why(&error)),
             Err(_) => Takes::Unknown(format!("no answer within {MESSAGE:?}; a broker with an alarm takes nothing")),
         }
     }
 
-    async fn try_message(&self, bytes: usize) -> lapin::Result<()> {
+    async fn try_message(&self, exchange: &str, bytes: usize) -> lapin::Result<()> {
         let channel = self.connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let nowhere = format!("genfleet-doctor-{}", Uuid::new_v4());
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         let body = vec![b' '; bytes];
-        channel.basic_publish("".into(), nowhere.into(), options, &body, BasicProperties::default()).await?.await?;
+        channel
+            .basic_publish(exchange.into(), nowhere.into(), options, &body, BasicProperties::default())
+            .await?
+            .await?;
         Ok(())
     }
 
@@ -111,7 +127,7 @@ impl Examiner {
     }
 }
 
-fn is_precondition(error: &lapin::Error) -> bool {
+fn is_soft(error: &lapin::Error, kind: &AMQPSoftError) -> bool {
     let ErrorKind::ProtocolError(refusal) = error.kind() else { return false };
-    matches!(refusal.kind(), AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED))
+    matches!(refusal.kind(), AMQPErrorKind::Soft(soft) if soft == kind)
 }

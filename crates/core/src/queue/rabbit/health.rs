@@ -1,6 +1,7 @@
 //! How the two connections are, for `/readyz` and the metrics. Told by the sessions, read by the worker.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Mutex, PoisonError,
@@ -11,7 +12,7 @@ use std::{
 use jiff::{Timestamp, Unit};
 
 use super::super::Health;
-use crate::{clock::SharedClock, metric};
+use crate::{clock::SharedClock, job::Kind, metric};
 
 /// What a connection is for. The broker blocks those that publish, and with them whatever else they carry:
 /// therefore two.
@@ -58,6 +59,7 @@ pub(super) struct Board {
     states: Mutex<[State; 2]>,
     refusal: Mutex<Option<String>>,
     blocked: AtomicBool,
+    standing_by: Mutex<BTreeMap<Kind, Option<String>>>,
 }
 
 impl Board {
@@ -69,7 +71,13 @@ impl Board {
         metrics::counter!(metric::STALE_ACKS).increment(0);
         metrics::gauge!(metric::PUBLISH_UNCONFIRMED).set(0);
         let states = Mutex::new([State::Unused, State::Unused]);
-        Self { clock, states, refusal: Mutex::new(None), blocked: AtomicBool::new(false) }
+        Self {
+            clock,
+            states,
+            refusal: Mutex::new(None),
+            blocked: AtomicBool::new(false),
+            standing_by: Mutex::default(),
+        }
     }
 
     /// From now on this connection is a problem while it is not there.
@@ -112,6 +120,15 @@ impl Board {
         self.blocked.load(Ordering::Acquire)
     }
 
+    /// Another process seems to work this kind; or why nobody seems to.
+    pub(super) fn stands_by(&self, kind: Kind, unworked: Option<String>) {
+        self.standing_by.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, unworked);
+    }
+
+    pub(super) fn stands_by_no_more(&self, kind: Kind) {
+        self.standing_by.lock().unwrap_or_else(PoisonError::into_inner).remove(&kind);
+    }
+
     /// Whoever tells how the queue is tells the problems, all of them sentences; the flag repeats one of them for
     /// the worker's intake.
     pub(super) fn health(&self) -> Health {
@@ -123,7 +140,8 @@ impl Board {
         if publishing_blocked {
             problems.push("the broker takes no publications: an alarm of its memory or its disk".to_owned());
         }
-        Health { problems, publishing_blocked }
+        let standing_by = self.standing_by.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Health { problems, publishing_blocked, standing_by }
     }
 
     fn states(&self) -> std::sync::MutexGuard<'_, [State; 2]> {
@@ -178,7 +196,7 @@ mod tests {
     fn a_blocked_broker_is_told_once_as_a_problem_and_stops_the_intake() {
         let board = Board::new(Arc::new(SystemClock));
         board.block(true);
-        let Health { problems, publishing_blocked } = board.health();
+        let Health { problems, publishing_blocked, .. } = board.health();
         assert_eq!(problems, ["the broker takes no publications: an alarm of its memory or its disk"]);
         assert!(publishing_blocked, "for the worker, which begins no job");
         board.block(false);

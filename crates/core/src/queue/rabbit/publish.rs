@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{
     Shared,
+    delays::{Delay, Delays},
     flight::{Flight, Resolved, Verdict},
     health::Role,
     outgoing::Outgoing,
@@ -46,6 +47,7 @@ pub(super) struct Publisher {
     prefix: String,
     window: Arc<Semaphore>,
     outgoing: mpsc::UnboundedSender<Entry>,
+    pub(super) delays: Delays,
     pub(super) replies: Replies,
 }
 
@@ -73,7 +75,8 @@ impl Publisher {
         let (outgoing, publications) = mpsc::unbounded_channel();
         let window = Arc::new(Semaphore::new(WINDOW));
         let (replies, waiting) = Replies::new(prefix);
-        (Self { prefix: prefix.to_owned(), window, outgoing, replies }, Incoming { publications, replies: waiting })
+        let publisher = Self { prefix: prefix.to_owned(), window, outgoing, delays: Delays::new(), replies };
+        (publisher, Incoming { publications, replies: waiting })
     }
 
     /// Returns once all are confirmed; replies are sent after that, and not waited for. Dropped before that, all but the
@@ -89,6 +92,7 @@ impl Publisher {
     }
 
     async fn confirmed(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
+        let delays: Vec<_> = publications.iter().filter_map(|each| Delay::of(&each.to)).collect();
         let prepared = publications.into_iter().map(|publication| Outgoing::new(&self.prefix, publication));
         let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
         let mut confirms = Vec::with_capacity(prepared.len());
@@ -102,6 +106,7 @@ impl Publisher {
         for confirm in confirms {
             confirm.await.map_err(|_| QueueError::Closed)?;
         }
+        self.delays.begun(delays, Instant::now());
         Ok(())
     }
 

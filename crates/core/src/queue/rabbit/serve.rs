@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     Shared,
     consume::{Intake, Probe, Running, fresh},
-    convert,
+    convert, delays,
     dial::why,
     headers,
     session::{Link, Lost},
@@ -230,6 +230,7 @@ impl Serving {
         let acker = (identity, delivery.acker.clone());
         let settler = Settler::new(shared, &self.link.session, self.flows.of(lane), acker);
         let settler = queue::Settler::Rabbit(settler.within(self.tenure.as_ref()));
+        delays::ended(&shared.prefix, (self.intake.kind, lane), &delivery.properties);
         let (redelivered, flaw) = (delivery.redelivered, headers::flaw(&delivery.properties));
         let (message, returns) = convert::received(&shared.prefix, delivery);
         Delivery { message, lane, returns, redelivered, flaw, settler, span: Span::default() }

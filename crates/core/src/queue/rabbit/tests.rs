@@ -16,6 +16,7 @@ use crate::queue::{Destination, HeaderValue, Lane, MAX_HEADER_BYTES, Message, Se
 mod alone;
 mod censor;
 mod examining;
+mod former;
 mod gossip;
 mod hostile;
 mod inspecting;

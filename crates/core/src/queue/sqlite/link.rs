@@ -135,7 +135,7 @@ impl Link {
             Condition::Troubled(why) | Condition::Failed(why) => Some(why.clone()),
             Condition::Closed => Some(format!("the store {} is closed", self.told.path)),
         };
-        Health { publishing_blocked: problem.is_some(), problems: problem.into_iter().collect() }
+        Health { publishing_blocked: problem.is_some(), problems: problem.into_iter().collect(), ..Health::default() }
     }
 
     /// Why the writer ended unasked; waits for ever where it does not.

@@ -45,6 +45,26 @@ pub struct Exchange {
     pub internal: bool,
     /// `alternate-exchange` or nothing.
     pub arguments: Arguments,
+    /// How an earlier version declared it, where that was otherwise. Works as well, and cannot be changed in place.
+    #[serde(skip)]
+    pub former: Option<Former>,
+}
+
+/// Type and arguments of an exchange in an earlier version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Former {
+    /// How it routed.
+    pub routing: Routing,
+    /// What it had.
+    pub arguments: Arguments,
+}
+
+impl Exchange {
+    /// The exchange as an earlier version declared it, where that was otherwise.
+    pub fn as_before(&self) -> Option<Self> {
+        let Former { routing, arguments } = self.former.clone()?;
+        Some(Self { routing, arguments, former: None, ..self.clone() })
+    }
 }
 
 /// A queue; durable, quorum.

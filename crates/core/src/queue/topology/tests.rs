@@ -19,13 +19,17 @@ fn words(key: &str) -> Vec<&str> {
 /// Every queue a message reaches from `exchange`, following ladder queues to where they dead-letter, each with
 /// the seconds it took.
 fn arrivals(topology: &Topology, exchange: &str, key: &str) -> Vec<(String, u64)> {
-    let routing = topology.exchanges.iter().find(|each| each.name == exchange).unwrap().routing;
+    let Exchange { routing, arguments, .. } = topology.exchanges.iter().find(|each| each.name == exchange).unwrap();
     let bound = topology.bindings.iter().filter(|binding| binding.source == exchange).filter(|binding| match routing {
         Routing::Direct => binding.routing_key == key,
         Routing::Fanout => true,
         Routing::Topic => matches(&words(&binding.routing_key), &words(key)),
     });
-    bound.flat_map(|binding| onward(topology, binding, key)).collect()
+    let mut bound = bound.peekable();
+    match arguments.get(ALTERNATE_EXCHANGE) {
+        Some(Argument::Text(alternate)) if bound.peek().is_none() => arrivals(topology, alternate, key),
+        _ => bound.flat_map(|binding| onward(topology, binding, key)).collect(),
+    }
 }
 
 fn onward(topology: &Topology, binding: &Binding, key: &str) -> Vec<(String, u64)> {
@@ -96,8 +100,8 @@ fn five_seconds_are_written_highest_bit_first() {
 #[test]
 fn the_door_is_open_for_all_kinds_but_webhooks() {
     for kind in Kind::ALL {
-        let expected = if kind == Kind::WebhookDeliver { vec![] } else { vec![(format!("g.jobs.{kind}"), 0)] };
-        assert_eq!(arrival(&Destination::Door(kind)), expected, "{kind}");
+        let queue = if kind == Kind::WebhookDeliver { "g.unrouted".to_owned() } else { format!("g.jobs.{kind}") };
+        assert_eq!(arrival(&Destination::Door(kind)), vec![(queue, 0)], "{kind}");
     }
 }
 
@@ -118,6 +122,38 @@ fn an_event_of_an_unknown_kind_is_kept_in_the_window() {
 #[test]
 fn a_reply_goes_straight_to_its_queue() {
     assert_eq!(route("g", &Destination::Reply { queue: "answers".to_owned() }), (String::new(), "answers".to_owned()));
+}
+
+/// At-least-once dead-lettering keeps what no exchange takes, and soon nothing else leaves that queue.
+#[test]
+fn whatever_its_key_a_message_leaves_every_step_of_the_ladder() {
+    let topology = topology("g");
+    for bit in 0..BITS {
+        for key in
+            ["", "g.delay.03", "cdn.purge", "0.0.2.cdn.purge", "1", "0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.no.such.kind"]
+        {
+            let arrived = arrivals(&topology, &ladder_exchange("g", bit), key);
+            assert!(
+                !arrived.is_empty() && arrived.iter().all(|(queue, _)| queue == "g.unrouted"),
+                "{bit} {key}: {arrived:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_an_earlier_version_declared_otherwise_is_known() {
+    let topology = topology("g");
+    let former: Vec<_> = topology.exchanges.iter().filter_map(Exchange::as_before).collect();
+    assert_eq!(former.len(), 1 + 16);
+    let unrouted = Arguments::from([(ALTERNATE_EXCHANGE, Argument::Text("g.unrouted".to_owned()))]);
+    for exchange in former {
+        let expected = match exchange.name.as_str() {
+            "g.jobs" => (Routing::Direct, unrouted.clone()),
+            _ => (Routing::Topic, Arguments::new()),
+        };
+        assert_eq!((exchange.routing, exchange.arguments, exchange.former), (expected.0, expected.1, None));
+    }
 }
 
 #[test]

@@ -15,9 +15,13 @@ use genfleet_core::{
 use super::{
     Options, consumer_timeout,
     finding::{Finding, some},
+    former,
     management::{self, Seen},
     memory, version,
 };
+
+/// A message that no worker needs: sixteen times the largest job.
+const TOO_LARGE: usize = 16 * MAX_BODY_BYTES + 1;
 
 /// Every check of the broker.
 pub async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
@@ -40,6 +44,7 @@ pub async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
     };
     if let Some(examiner) = examiner {
         findings.push(largest_message(&examiner.takes(MAX_BODY_BYTES).await));
+        findings.push(too_large_message(&examiner.takes(TOO_LARGE).await));
         examiner.close().await;
     }
     match seen {
@@ -131,6 +136,11 @@ fn topology_findings(compared: &Comparison, settings: &RabbitSettings, seen: Opt
             "start workers with --topology verify (GENFLEET_TOPOLOGY), or give the user the right to configure";
         findings.push(Finding::failed(CHECK, &looked_at, found, remedy));
     }
+    let former = match compared.incomparable {
+        Some(_) => seen.and_then(|seen| seen.former(&topology(&settings.prefix))).unwrap_or_default(),
+        None => compared.former.clone(),
+    };
+    findings.extend(former::judge(&former, settings, |name| seen.is_some_and(|seen| seen.has_alternate(name))));
     let by_management = || seen.and_then(|seen| seen.differences(&topology(&settings.prefix)));
     let different = if compared.incomparable.is_some() { by_management() } else { Some(compared.different.clone()) };
     match different {
@@ -165,6 +175,22 @@ fn largest_message(takes: &Takes) -> Finding {
             let remedy = "look at max_message_size with rabbitmqctl environment: it has to be 1048576 or more";
             Finding::skipped(CHECK, looked_at, why, remedy)
         }
+    }
+}
+
+/// Whether the broker keeps from the workers what none of them can use.
+fn too_large_message(takes: &Takes) -> Finding {
+    const CHECK: &str = "broker.message_bound";
+    let looked_at = "a message of more than 16 MiB, published to nowhere";
+    let remedy = "set max_message_size in rabbitmq.conf to 4194304, as deploy/rabbitmq/rabbitmq.conf does";
+    match takes {
+        Takes::No(_) => Finding::ok(CHECK, looked_at, "refused"),
+        Takes::Yes => {
+            let found = "taken: a producer can fill the memory of workers, which refuse a job of more than 1 MiB only \
+                         after they have it";
+            Finding::warning(CHECK, looked_at, found, remedy)
+        }
+        Takes::Unknown(why) => Finding::skipped(CHECK, looked_at, why, remedy),
     }
 }
 

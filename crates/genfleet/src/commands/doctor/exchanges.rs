@@ -15,12 +15,25 @@ pub struct SeenExchange {
     arguments: Map<String, Value>,
 }
 
-/// What is there otherwise than it should be.
+impl SeenExchange {
+    fn is(&self, exchange: &Exchange) -> bool {
+        json!(exchange.routing) == *self.routing && json!(exchange.arguments) == Value::Object(self.arguments.clone())
+    }
+}
+
+/// Names of those that are there as an earlier version declared them.
+pub fn former(wanted: &Topology, seen: &[SeenExchange]) -> Vec<String> {
+    let before = wanted.exchanges.iter().filter_map(Exchange::as_before);
+    let former = before.filter(|before| seen.iter().any(|seen| seen.name == before.name && seen.is(before)));
+    former.map(|exchange| exchange.name).collect()
+}
+
+/// What is there otherwise than it should be, in this version or an earlier one.
 pub fn differences(wanted: &Topology, seen: &[SeenExchange]) -> Vec<String> {
     let differing = |exchange: &Exchange| {
         let seen = seen.iter().find(|seen| seen.name == exchange.name)?;
         let (routing, arguments) = (json!(exchange.routing), json!(exchange.arguments));
-        let same = routing == *seen.routing && arguments == Value::Object(seen.arguments.clone());
+        let same = seen.is(exchange) || exchange.as_before().is_some_and(|before| seen.is(&before));
         let is = format!("{} {}", seen.routing, Value::Object(seen.arguments.clone()));
         let should = format!("{} {arguments}", routing.as_str().unwrap_or_default());
         (!same).then(|| format!("exchange {}: is {is} and should be {should}", exchange.name))
@@ -43,11 +56,14 @@ mod tests {
                 .unwrap()
         };
         let wanted = topology("genfleet");
-        assert_eq!(differences(&wanted, &seen("direct", "genfleet.unrouted")), Vec::<String>::new());
-        for (kind, alternate) in [("topic", "genfleet.unrouted"), ("direct", "elsewhere")] {
+        for (kind, expected) in [("topic", vec![]), ("direct", vec!["genfleet.jobs".to_owned()])] {
+            assert_eq!(differences(&wanted, &seen(kind, "genfleet.unrouted")), Vec::<String>::new());
+            assert_eq!(former(&wanted, &seen(kind, "genfleet.unrouted")), expected);
+        }
+        for (kind, alternate) in [("fanout", "genfleet.unrouted"), ("direct", "elsewhere")] {
             let told = differences(&wanted, &seen(kind, alternate));
             assert_eq!(told.len(), 1, "{told:?}");
-            assert!(told[0].contains("exchange genfleet.jobs: is") && told[0].contains("should be direct"), "{told:?}");
+            assert!(told[0].contains("exchange genfleet.jobs: is") && told[0].contains("should be topic"), "{told:?}");
         }
     }
 }

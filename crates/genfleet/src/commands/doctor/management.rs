@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use genfleet_core::queue::{rabbit::RabbitSettings, topology::Topology};
+use genfleet_core::queue::{
+    rabbit::RabbitSettings,
+    topology::{ALTERNATE_EXCHANGE, Topology},
+};
 use reqwest::{Certificate, Client, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
@@ -13,7 +16,7 @@ use self::address::{decoded, given_base, guessed_base};
 use super::{
     Options,
     bindings::{self, SeenBinding},
-    clock, consumer_timeout,
+    clock, consumer_timeout, delays,
     exchanges::{self, SeenExchange},
     feature_flags::{self, FeatureFlag},
     finding::Finding,
@@ -101,7 +104,7 @@ impl Management {
 
     async fn seen(&self) -> Seen {
         let host = self.virtual_host.as_str();
-        let columns = "name,type,arguments,members,online";
+        let columns = "name,type,arguments,members,online,messages_dlx";
         Seen {
             nodes: told(self.get(&["nodes"]).await),
             flags: told(self.get(&["feature-flags"]).await),
@@ -155,6 +158,17 @@ impl Seen {
         Some([exchanges::differences(wanted, exchanges), queues::differences(wanted, queues)].concat())
     }
 
+    /// Exchanges that are there as an earlier version declared them; `None` where they could not be looked at.
+    pub fn former(&self, wanted: &Topology) -> Option<Vec<String>> {
+        Some(exchanges::former(wanted, self.exchanges.as_ref().ok()?))
+    }
+
+    /// Whether a policy says where what matches nothing in `exchange` goes.
+    pub fn has_alternate(&self, exchange: &str) -> bool {
+        let policies = self.policies.as_deref().unwrap_or_default();
+        policies::of_exchange(policies, exchange, ALTERNATE_EXCHANGE).is_some()
+    }
+
     /// Everything that is not the topology's arguments.
     pub fn judge(&self, prefix: &str, attempt_timeout: Duration) -> Vec<Finding> {
         let wanted = genfleet_core::queue::topology::topology(prefix);
@@ -177,6 +191,8 @@ impl Seen {
         }));
         let user = self.policies.as_deref().unwrap_or_default();
         let operator = self.operator_policies.as_deref().unwrap_or_default();
+        findings.extend(delays::overdue(prefix, self.queues.as_deref().unwrap_or_default()));
+        findings.extend(delays::confirm_timeout(nodes.len()));
         findings.push(consumer_timeout::judge(prefix, user, operator, attempt_timeout));
         findings
     }

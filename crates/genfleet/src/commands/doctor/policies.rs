@@ -102,6 +102,15 @@ pub fn lowest(user: &[Policy], operator: &[Policy], queue: &str, key: &str) -> O
     [(user, Author::User), (operator, Author::Operator)].into_iter().filter_map(value).min()
 }
 
+/// The value of `key` of the policy that applies to `exchange`.
+pub fn of_exchange<'a>(policies: &'a [Policy], exchange: &str, key: &str) -> Option<&'a Value> {
+    let matching = policies.iter().filter(|policy| {
+        let pattern = Regex::new(&policy.pattern);
+        ["all", "exchanges"].contains(&&*policy.apply_to) && pattern.is_ok_and(|pattern| pattern.is_match(exchange))
+    });
+    matching.max_by_key(|policy| policy.priority)?.definition.get(key)
+}
+
 fn readable(policies: &[Policy], author: Author) -> (Vec<(Regex, &Policy)>, Vec<Finding>) {
     let (mut readable, mut findings) = (Vec::new(), Vec::new());
     for policy in policies.iter().filter(|policy| ["all", "queues", "quorum_queues"].contains(&&*policy.apply_to)) {

@@ -24,11 +24,19 @@ pub struct SeenQueue {
     members: Vec<String>,
     #[serde(default)]
     online: Vec<String>,
+    /// What it gave up and nobody has taken over yet.
+    #[serde(default)]
+    messages_dlx: u64,
 }
 
 impl SeenQueue {
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Messages whose time in it is over, and that did not get on.
+    pub fn overdue(&self) -> u64 {
+        self.messages_dlx
     }
 }
 

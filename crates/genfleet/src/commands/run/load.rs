@@ -170,6 +170,7 @@ fn unreadable(
         environment: environment.to_owned(),
         attempts: 1,
         generation: 0,
+        producer: None,
         requests: 0,
         latency_ms: 0,
         queued_ms: Some(0),

@@ -166,6 +166,7 @@ mod tests {
     fn process(name: &str, running: u32) -> News {
         let kinds = vec![KindNews {
             kind: "cdn.purge".to_owned(),
+            standing_by: false,
             running,
             ended_last_minute: 30,
             failed_last_minute: 1,

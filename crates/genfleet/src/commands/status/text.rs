@@ -137,6 +137,11 @@ fn process_table(alive: &[News], paint: Paint) -> String {
 
 fn gate(process: &News) -> Cell {
     if process.shut.is_empty() {
+        let standing_by = process.kinds.iter().filter(|kind| kind.standing_by).map(|kind| line(&kind.kind));
+        let standing_by: Vec<String> = standing_by.collect();
+        if !standing_by.is_empty() {
+            return (format!("open, stands by for {}", standing_by.join(", ")), Tone::Plain);
+        }
         return ("open".to_owned(), Tone::Plain);
     }
     let reasons: Vec<String> = process.shut.iter().map(reason).collect();

@@ -22,7 +22,9 @@ async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends
         assert!(delivery.settler.tenure().is_none());
         delivery.settler.settle(vec![]).await.unwrap();
         assert!(timeout(Duration::from_secs(3), stands_by.next()).await.is_err(), "it stands by");
-        assert_eq!(second.health().problems, Vec::<String>::new(), "and is ready");
+        let Health { problems, standing_by, .. } = second.health();
+        assert_eq!(problems, Vec::<String>::new(), "and is ready");
+        assert_eq!(standing_by, [(Kind::VniProvision, None)].into());
 
         let lost = tokio::spawn(async move {
             held.settler.lost().await;
@@ -51,6 +53,40 @@ async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends
         assert!(tenure.taken_over().is_some(), "the lock was free, but only for a moment");
         delivery.settler.settle(vec![]).await.unwrap();
         third.close().await;
+    })
+    .await;
+}
+
+/// The exclusive queue of a node that died may stay registered: the lock is held, and nobody works.
+#[tokio::test]
+async fn a_lock_that_nobody_who_consumes_holds_is_told_once_jobs_wait() {
+    on_broker(async |rig: Rig| {
+        let (connection, channel) = rig.channel().await;
+        let exclusive = lapin::options::QueueDeclareOptions { exclusive: true, ..Default::default() };
+        let name = format!("{}.lock.vni.provision", rig.prefix);
+        channel.queue_declare(name.into(), exclusive, lapin::types::FieldTable::default()).await.unwrap();
+        let queue = rig.queue();
+        let mut stands_by = queue.consume(Kind::VniProvision, 1);
+        let told = async |since: Duration| {
+            timeout(since, async {
+                loop {
+                    if let Some(Some(why)) = queue.health().standing_by.get(&Kind::VniProvision) {
+                        return why.clone();
+                    }
+                    sleep(Duration::from_millis(100)).await;
+                }
+            })
+            .await
+        };
+        assert!(told(Duration::from_secs(3)).await.is_err(), "nothing waits");
+        let to = Destination::Lane { kind: Kind::VniProvision, lane: Lane::Jobs, after: Duration::ZERO };
+        queue.publish(vec![Publication { to, message: job("a") }]).await.unwrap();
+        let why = told(Duration::from_secs(30)).await.expect("within 30 s");
+        assert!(why.starts_with("1 jobs wait and nobody consumes them"), "{why}");
+        connection.close(200, "".into()).await.unwrap();
+        soon(stands_by.next()).await.settler.settle(Vec::new()).await.unwrap();
+        assert_eq!(queue.health(), Health::default());
+        queue.close().await;
     })
     .await;
 }

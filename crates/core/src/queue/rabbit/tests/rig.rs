@@ -112,6 +112,10 @@ impl Rig {
         for exchange in topology.exchanges {
             let _ = channel.exchange_delete(exchange.name.as_str().into(), ExchangeDeleteOptions::default()).await;
         }
+        for kind in Kind::ALL.into_iter().filter(|kind| kind.is_exclusive()) {
+            let mark = format!("{}.lock.{kind}", self.prefix);
+            let _ = channel.exchange_delete(mark.into(), ExchangeDeleteOptions::default()).await;
+        }
         let _ = connection.close(200, "".into()).await;
     }
 }
