@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::{FutureExt, future::try_join_all};
 use lapin::{
     Channel, Connection, ErrorKind, ExchangeKind,
     options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
@@ -42,7 +43,12 @@ pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<
     let mut told = shared.declaring.lock().await;
     let mut channel = open(connection).await?;
     let former = match shared.mode {
-        TopologyMode::Declare => declare(connection, &mut channel, &shared.topology).await?,
+        TopologyMode::Declare if declare_at_once(&channel, &shared.topology).await.is_ok() => Vec::new(),
+        TopologyMode::Declare => {
+            // The refusal closed it.
+            channel = open(connection).await?;
+            declare(connection, &mut channel, &shared.topology).await?
+        }
         TopologyMode::Verify => verify(connection, &mut channel, &shared.topology).await?,
         TopologyMode::Skip => Vec::new(),
     };
@@ -53,7 +59,15 @@ pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<
     Ok(())
 }
 
-/// The names of what an earlier version declared otherwise.
+/// Declares all at once: the broker works off a channel's methods in order, so nothing has to be waited for in between.
+/// Fails where anything is refused.
+async fn declare_at_once(channel: &Channel, topology: &Topology) -> lapin::Result<()> {
+    let objects = objects(topology).map(|object| object.declare(channel, false).boxed());
+    let bindings = topology.bindings.iter().map(|binding| bind(channel, binding).boxed());
+    try_join_all(objects.chain(bindings)).await.map(drop)
+}
+
+/// One by one, so that what is refused can be told. The names of what an earlier version declared otherwise.
 async fn declare(connection: &Connection, channel: &mut Channel, topology: &Topology) -> Result<Vec<String>, Lost> {
     let mut former = Vec::new();
     for object in objects(topology) {
