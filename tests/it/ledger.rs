@@ -18,7 +18,7 @@ mod jobs;
 use std::{ops::Range, time::Duration};
 
 use genfleet_simulator::{Simulator, SimulatorOptions};
-use harness::{Amqp, Broker, Prefix, Proxy, eventually, seconds};
+use harness::{Amqp, Broker, Prefix, Process, Proxy, eventually, seconds};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -120,6 +120,12 @@ async fn a_broker_killed_three_times_leaves_every_job_ended_once() {
     balance(&mut books, &crew, &simulator, &amqp, faults).await;
 }
 
+fn signal(processes: &[&Process], name: &str) {
+    for process in processes {
+        process.signal(name);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_suspended_until_the_broker_gives_them_up_leave_every_job_ended_once() {
     let broker = Broker::shared().await;
@@ -133,9 +139,9 @@ async fn processes_suspended_until_the_broker_gives_them_up_leave_every_job_ende
     books.begin(&amqp).await;
     books.offer_for(&amqp, seconds(2)).await;
     let chosen = crew.one_of_each(&mut random);
-    chosen.iter().for_each(|process| process.signal("STOP"));
+    signal(&chosen, "STOP");
     books.offer_for(&amqp, suspended).await;
-    chosen.iter().for_each(|process| process.signal("CONT"));
+    signal(&chosen, "CONT");
     let faults = Faults { name: "one of each suspended", count: 1, processes: 1 };
     balance(&mut books, &crew, &simulator, &amqp, faults).await;
 }

@@ -8,6 +8,7 @@
 
 mod alerts;
 mod api_faults;
+mod attacks;
 mod audit;
 mod bad_jobs;
 mod batch;

@@ -20,7 +20,7 @@ pub const SETTINGS: [&[&str]; 5] = [
     &[],
     &[],
     &["--license-limit", "100000"],
-    &["--gateway-allow", "127.0.0.0/8", "--routing-poll-interval", "100ms", "--max-interfaces", "100000"],
+    &["--gateway-allow", "127.0.0.0/8", "--max-interfaces", "100000"],
     &["--poll-interval", "1s"],
 ];
 /// What a job's way through its worker is read from where it did not end.
@@ -113,6 +113,7 @@ impl<'a> Crew<'a> {
             .args(["--concurrency", CONCURRENCY])
             .args(settings.iter().copied())
             .env("GENFLEET_LOG", LOG)
+            .env("GENFLEET_ROUTING_POLL_INTERVAL", "100ms")
             .env("GENFLEET_QUEUE_URL", &self.urls[slot % 2])
             .directory(&folder)
     }

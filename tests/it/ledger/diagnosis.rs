@@ -27,16 +27,22 @@ pub async fn of_missing(books: &Books<'_>, crew: &Crew<'_>, simulator: &Simulato
     crew.kill();
     let places = places(books, amqp).await;
     let mut by_kind: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    missing.iter().for_each(|job| by_kind.entry(job.kind).or_default().push(&job.id));
-    let mut told = format!("{} jobs without an event: {by_kind:?}\n", missing.len());
-    for (job, lines) in in_full {
-        told += &format!("\n=== {} ({})\n", job.id, job.kind);
-        told += &format!("in: {}\n", places.get(&job.id).map_or("no queue", String::as_str));
-        told += &format!("travelled: {:?}\n", books.travels.get(&job.id).cloned().unwrap_or_default());
-        told += &format!("asked of the API:\n{}\n", requests(job, simulator).join("\n"));
-        told += &last(&lines);
+    for job in &missing {
+        by_kind.entry(job.kind).or_default().push(&job.id);
     }
-    told
+    let told = in_full.into_iter().map(|(job, lines)| {
+        let place = places.get(&job.id).map_or("no queue", String::as_str);
+        let travels = books.travels.get(&job.id).cloned().unwrap_or_default();
+        of_job(job, &format!("in: {place}\ntravelled: {travels:?}"), &lines, simulator)
+    });
+    let told: Vec<String> = told.collect();
+    format!("{} jobs without an event: {by_kind:?}\n{}", missing.len(), told.join("\n"))
+}
+
+/// What is known of one: where it is, what was asked for it, what was logged of it.
+pub fn of_job(job: &Job, place: &str, lines: &[String], simulator: &Simulator) -> String {
+    let asked = requests(job, simulator).join("\n");
+    format!("\n=== {} ({})\n{place}\nasked of the API:\n{asked}\n{}", job.id, job.kind, last(lines))
 }
 
 /// The jobs of each kind that the logs name most, and the lines: what became of those that no process has seen is that
@@ -54,7 +60,7 @@ pub fn most_told<'a>(missing: &[&'a Job], logs: &[String]) -> Vec<(&'a Job, Vec<
 }
 
 /// The log lines that name a job, oldest first: each begins with its time.
-pub fn lines_with(id: &str, logs: &[String]) -> Vec<String> {
+fn lines_with(id: &str, logs: &[String]) -> Vec<String> {
     let quoted = format!("\"{id}\"");
     let named = logs.iter().flat_map(|log| log.lines()).filter(|line| line.contains(&quoted));
     let mut lines: Vec<String> = named.map(str::to_owned).collect();
@@ -63,7 +69,7 @@ pub fn lines_with(id: &str, logs: &[String]) -> Vec<String> {
 }
 
 /// The last lines of those that name a job; of equal ones that follow each other the first, and how many there were.
-pub fn last(lines: &[String]) -> String {
+fn last(lines: &[String]) -> String {
     let said = |line: &str| -> Value {
         let line: Value = serde_json::from_str(line).unwrap_or_default();
         json!([line["message"], line["target"]])
@@ -94,7 +100,7 @@ async fn places(books: &Books<'_>, amqp: &Amqp) -> BTreeMap<String, String> {
     places
 }
 
-pub fn requests(job: &Job, simulator: &Simulator) -> Vec<String> {
+fn requests(job: &Job, simulator: &Simulator) -> Vec<String> {
     let all = simulator.requests();
     let names_it = |text: &str| text.contains(&job.mark);
     let of_job = all.iter().filter(|one| names_it(&one.path) || names_it(&one.body.to_string()));

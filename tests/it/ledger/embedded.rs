@@ -7,9 +7,11 @@ use harness::{Process, eventually, fresh_directory, seconds};
 
 use super::{
     balance::{Faults, judge_ends},
+    between,
     books::Ends,
+    chance,
     crew::{CONCURRENCY, LOG, SETTINGS},
-    diagnosis::{last, most_told, requests},
+    diagnosis::{most_told, of_job},
     is_full,
     jobs::{self, Job},
     slow_simulator,
@@ -59,8 +61,8 @@ fn enter(ends: &mut Ends, process: &Process) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_killed_again_and_again_leaves_every_job_ended_once() {
-    let (count, kills) = if is_full() { (2_000, 35) } else { (500, 22) };
-    let simulator = slow_simulator().await;
+    let (count, kills) = if is_full() { (1_500, 35) } else { (500, 24) };
+    let (simulator, mut random) = (slow_simulator().await, chance());
     let folder = Folder(fresh_directory("ledger-batch"));
     let gateway = jobs::gateway();
     let all: Vec<Job> = (0..count).map(|n| jobs::job(n, gateway)).collect();
@@ -71,7 +73,12 @@ async fn a_batch_killed_again_and_again_leaves_every_job_ended_once() {
     let mut logs = Vec::new();
     for kill in 0..kills {
         let process = start(&folder.0, &simulator);
-        random_moment(&simulator, 20, 30).await;
+        // In turn in the middle of the work, and at any time, also before it began.
+        if kill % 2 == 0 {
+            random_moment(&simulator, 20, 30).await;
+        } else {
+            tokio::time::sleep(between(&mut random, 100..2_000)).await;
+        }
         assert!(process.is_running(), "it ended before kill {kill}: {}", process.stderr());
         process.kill9();
         process.wait(seconds(10)).await;
@@ -108,13 +115,11 @@ async fn of_missing(ends: &Ends, logs: &[String], simulator: &Simulator, folder:
     }
     let missing = ends.missing();
     let ids: Vec<&str> = missing.iter().map(|job| job.id.as_str()).collect();
-    let mut told = format!("{} jobs without an event: {ids:?}\n", missing.len());
+    let mut told = vec![format!("{} jobs without an event: {ids:?}", missing.len())];
     for (job, lines) in most_told(&missing, logs) {
-        told += &format!("\n=== {}\n{}\n", job.id, shown(&job.id, folder).await);
-        told += &format!("asked of the API:\n{}\n", requests(job, simulator).join("\n"));
-        told += &last(&lines);
+        told.push(of_job(job, &shown(&job.id, folder).await, &lines, simulator));
     }
-    told
+    told.join("\n")
 }
 
 /// What the tool says of a job.
