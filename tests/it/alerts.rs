@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fs};
 use genfleet_simulator::{Simulator, SimulatorOptions};
 use harness::{Amqp, Broker, Launch, Prefix, Process, Prometheus, eventually, json_properties, seconds};
 
-use lapin::options::QueueDeleteOptions;
+use lapin::types::{FieldTable, ShortString};
 
 use crate::{
     deploy::text,
@@ -159,7 +159,8 @@ impl Broken {
     async fn stop_a_step_of_the_delays(&self, prometheus: &Prometheus) {
         let amqp = Amqp::connect(&self.amqp_url).await;
         let step = format!("{}.delay.00", self.prefixes[3]);
-        amqp.channel().queue_delete(step.into(), QueueDeleteOptions::default()).await.unwrap();
+        let (step, key) = (ShortString::from(step), "*.".repeat(15) + "1.#");
+        amqp.channel().queue_unbind(step.clone(), step, key.into(), FieldTable::default()).await.unwrap();
         let bad = (0..5).map(|n| (format!(r#"{{"id":"stuck-{n}","payload":{{}}}}"#), json_properties()));
         amqp.publish_jobs(&self.prefixes[3], "channel.provision", bad).await;
         eventually(seconds(60), "GenfleetDelaysStuck fires", async || {
