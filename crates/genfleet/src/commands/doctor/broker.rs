@@ -39,7 +39,11 @@ pub async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
         None => None,
     };
     if let Some(examiner) = examiner {
-        findings.push(largest_message(&examiner.takes(MAX_BODY_BYTES).await));
+        let largest = examiner.takes(MAX_BODY_BYTES).await;
+        findings.push(largest_message(&largest));
+        if largest == Takes::Yes {
+            findings.push(too_large_message(&examiner.takes(TOO_LARGE).await));
+        }
         examiner.close().await;
     }
     match seen {
@@ -168,9 +172,36 @@ fn largest_message(takes: &Takes) -> Finding {
     }
 }
 
+/// No job's, by far.
+const TOO_LARGE: usize = 4 * MAX_BODY_BYTES;
+
+fn too_large_message(takes: &Takes) -> Finding {
+    const CHECK: &str = "broker.message_bound";
+    let looked_at = "a message of 4 MiB, too large for a job, published to nowhere";
+    let remedy = "set max_message_size = 2097152 in rabbitmq.conf";
+    match takes {
+        Takes::No(_) => Finding::ok(CHECK, looked_at, "refused"),
+        Takes::Yes => Finding::warning(
+            CHECK,
+            looked_at,
+            "taken: any producer can fill the memory of workers with such messages before they can refuse them",
+            remedy,
+        ),
+        Takes::Unknown(why) => Finding::skipped(CHECK, looked_at, why, remedy),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::finding::Level, *};
+
+    #[test]
+    fn a_broker_that_takes_what_is_no_job_is_warned_of() {
+        let level = |takes| too_large_message(&takes).level;
+        assert_eq!(level(Takes::No("too large".to_owned())), Level::Ok);
+        assert_eq!(level(Takes::Yes), Level::Warning);
+        assert_eq!(level(Takes::Unknown("an alarm".to_owned())), Level::Skipped);
+    }
 
     fn settings(mode: TopologyMode) -> RabbitSettings {
         RabbitSettings {
