@@ -23,6 +23,7 @@ mod doctor;
 mod fleet;
 mod harness_works;
 mod health;
+mod limits;
 mod load;
 mod metrics;
 mod monitoring;

@@ -67,7 +67,7 @@ impl<H: JobHandler> Engine<H> {
 
     /// Settles a delivery that never ran.
     pub(super) async fn settle_unrun(&self, delivery: Delivery, conclusion: Conclusion) {
-        let audited = self.audited_unrun(conclusion, &delivery.message);
+        let audited = self.audited_unrun(conclusion, &delivery.message).await;
         self.settle_one(delivery, &audited, Owed::Everything).await;
     }
 
