@@ -130,8 +130,22 @@ impl Process {
 
     /// The same, of a process that may have ended.
     pub fn rss_kb_if_running(&self) -> Option<u64> {
+        self.memory_kb("VmRSS:")
+    }
+
+    /// The most memory it had in RAM since [`Self::forget_peak`], in kB.
+    pub fn peak_rss_kb(&self) -> u64 {
+        self.memory_kb("VmHWM:").unwrap_or_else(|| panic!("{} has ended", self.name))
+    }
+
+    /// From now on the peak counts anew.
+    pub fn forget_peak(&self) {
+        fs::write(format!("/proc/{}/clear_refs", self.pid), "5").expect("a process of ours");
+    }
+
+    fn memory_kb(&self, field: &str) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
         line.split_whitespace().next()?.parse().ok()
     }
 

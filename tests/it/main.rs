@@ -27,6 +27,7 @@ mod harness_works;
 mod health;
 mod hostile_messages;
 mod ledger;
+mod limits;
 mod load;
 mod metrics;
 mod monitoring;

@@ -7,7 +7,12 @@ use serde_json::{Map, Value, json};
 mod hosts;
 mod policy;
 
-const UNSTATED: [Unstated; 8] = [
+const UNSTATED: [Unstated; 9] = [
+    Unstated {
+        at: "/payload/security/allowedDomains",
+        rule: "cspHeaders and allowedDomains have at most 10,000 entries together.",
+        told: "together",
+    },
     Unstated {
         at: "/payload/maxConcurrentSessions",
         rule: "maxConcurrentSessions is at most what the worker's --max-concurrent-sessions says, 500 by default.",

@@ -9,6 +9,9 @@ use crate::csp::source::Source;
 
 pub mod source;
 
+/// In bytes; more than all headers of an answer may have together at most servers.
+pub const LONGEST: usize = 8192;
+
 /// The directives that a channel has.
 pub const DIRECTIVES: [&str; 6] =
     ["default-src", "script-src", "style-src", "img-src", "connect-src", "frame-ancestors"];
@@ -59,6 +62,9 @@ pub fn name(entry: &str) -> Option<String> {
 
 /// The entry split into name and sources, where it is one directive of ours.
 fn single(entry: &str) -> Result<Directive, String> {
+    if entry.len() > LONGEST {
+        return Err(format!("a directive has at most {LONGEST} characters"));
+    }
     if !entry.is_ascii() {
         return Err("a directive is ASCII: write international hosts in their xn-- form".to_owned());
     }

@@ -13,6 +13,9 @@ use uuid::Uuid;
 
 use crate::{csp, domain, email};
 
+/// Every source of every directive can be wrong; once so many are, no further directive is looked at.
+const MOST_VIOLATIONS: usize = 10_000;
+
 /// A web messaging channel to create.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -42,13 +45,14 @@ pub struct Payload {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Security {
     /// Directives of a Content Security Policy, one an entry; where there is none, https only.
+    #[schemars(length(max = 10_000))]
     pub csp_headers: Option<Vec<String>>,
     /// True, which is also the default: false is refused.
     pub xss_prevention: Option<bool>,
     /// Always true, whatever is given.
     pub sanitize_html: Option<bool>,
     /// Where the channel may be embedded: `host`, `host:port` or the same with `https://`.
-    #[schemars(required, length(min = 1))]
+    #[schemars(required, length(min = 1, max = 10_000))]
     pub allowed_domains: Option<Vec<String>>,
 }
 
@@ -94,6 +98,9 @@ impl Security {
     fn csp_violations(&self) -> Vec<Violation> {
         let (mut violations, mut seen) = (Vec::new(), HashSet::new());
         for (index, entry) in self.csp_headers.iter().flatten().enumerate() {
+            if violations.len() >= MOST_VIOLATIONS {
+                break;
+            }
             let mut wrong = csp::directive(entry).err().unwrap_or_default();
             if let Some(name) = csp::name(entry).filter(|name| !seen.insert(name.clone())) {
                 wrong.push(format!("{name} is there twice: one entry for each directive"));

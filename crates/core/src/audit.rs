@@ -22,7 +22,6 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
 use tokio::{
     sync::{Notify, watch},
     time::timeout,
@@ -31,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     file::LogFile,
-    record::{About, Chain, Detail, Fact, Line, Link, Stamp, payload_sha256},
+    record::{About, Chain, Detail, Fact, Line, Link, Stamp},
     subject::Subject,
     writer::{Condition, Mark, Writer},
 };
@@ -126,15 +125,15 @@ impl Audit {
         Self { shared: Arc::new(shared) }
     }
 
-    /// `job` runs here from now on, with this payload.
-    pub fn begin(&self, kind: Kind, job: &JobId, action: &'static str, payload: &Value) -> Trail {
+    /// `job` runs here from now on, with the payload that has this SHA-256.
+    pub fn begin(&self, kind: Kind, job: &JobId, action: &'static str, payload_sha256: &str) -> Trail {
         let is_kept = self.shared.book().chain.is_some();
         let about = About {
             job: Some(job.clone()),
             kind: kind.as_str(),
             worker: kind.worker(),
             action,
-            payload_sha256: is_kept.then(|| payload_sha256(payload)),
+            payload_sha256: is_kept.then(|| payload_sha256.to_owned()),
         };
         let (key, subject) = ((kind, job.clone()), Arc::new(Subject::new(about)));
         if is_kept {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::job::Violation;
+use crate::job::Violations;
 
 /// What follows from an error (SPEC 4, 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +60,8 @@ pub struct JobError {
     pub status: Option<u16>,
     /// The API's id of the request.
     pub request_id: Option<String>,
-    /// Every violation, of a job that cannot be worked.
-    pub violations: Vec<Violation>,
+    /// What a job that cannot be worked violates.
+    pub violations: Violations,
     /// Never retried sooner than this.
     pub retry_after: Duration,
     /// It was a probe of an API that answers nobody: burns no attempt, and the next is not before this.
@@ -83,7 +83,7 @@ impl JobError {
             message: message.into(),
             status: None,
             request_id: None,
-            violations: Vec::new(),
+            violations: Violations::default(),
             retry_after: Duration::ZERO,
             probed_until: None,
             details: Map::new(),
@@ -98,8 +98,8 @@ impl JobError {
     }
 
     /// A job that breaks rules.
-    pub fn invalid(violations: Vec<Violation>) -> Self {
-        let message = crate::job::decode::summary(&violations);
+    pub fn invalid(violations: Violations) -> Self {
+        let message = violations.summary();
         Self { violations, ..Self::permanent("invalid_job", message) }
     }
 

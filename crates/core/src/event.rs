@@ -9,7 +9,7 @@ use self::shape::{CloudEvent, Data, Error};
 use crate::{
     audit::record::Stamp,
     error::JobError,
-    job::{JobId, MAX_VIOLATIONS_TOLD, derived_id},
+    job::{JobId, derived_id},
     trace::TraceContext,
 };
 
@@ -139,14 +139,14 @@ impl Ending {
 
 /// `error` of a failed event.
 pub fn error_told(error: &JobError, code: &str, cause: Option<&str>) -> Value {
-    let total = error.violations.len();
+    let total = error.violations.total();
     let told = Error {
         code: code.to_owned(),
         message: error.message.clone(),
         cause: cause.map(str::to_owned),
         status: error.status,
         request_id: error.request_id.clone(),
-        violations: error.violations.iter().take(MAX_VIOLATIONS_TOLD).cloned().collect(),
+        violations: error.violations.to_vec(),
         violations_total: (total > 0).then_some(total),
     };
     // As above.

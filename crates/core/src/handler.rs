@@ -141,6 +141,8 @@ pub struct JobContext {
     /// Of a kind that one process at a time works, where this process took over a moment ago: until then what another
     /// one changed before may be missing in what is read. What must not be made twice waits for it.
     pub unseen_until: Option<Instant>,
+    /// How long its message is: what looks into a large one goes [aside](crate::worker::aside).
+    pub bytes: usize,
     /// When the job was first handed to a handler.
     pub started_at: Timestamp,
     /// Where in a trace it is, carried on to the API.
@@ -176,6 +178,7 @@ impl JobContext {
             begun: false,
             returns: 0,
             unseen_until: None,
+            bytes: 0,
             started_at: services.clock.now(),
             trace: None,
             stop: CancellationToken::new(),

@@ -16,7 +16,11 @@ pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
 
 /// `value` with the members of every object in the order of their names.
 pub fn canonical(value: &Value) -> String {
-    let mut value = value.clone();
+    canonical_of(value.clone())
+}
+
+/// The same of a value that nobody needs any more.
+pub fn canonical_of(mut value: Value) -> String {
     value.sort_all_objects();
     value.to_string()
 }

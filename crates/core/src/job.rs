@@ -6,20 +6,28 @@
 use std::{fmt, str::FromStr};
 
 use jiff::Timestamp;
-use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
 use uuid::Uuid;
 
+pub use self::violation::{MAX_VIOLATIONS_TOLD, Violation, Violations};
+
 pub mod decode;
+mod number;
+mod readable;
+mod scan;
 pub mod schema;
+mod shape;
+pub mod text;
+mod violation;
 
 /// A body longer than this is `too_large`, in bytes.
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// Arrays and objects inside each other, at most.
 pub const MAX_NESTING: usize = 64;
-/// Violations told in an event; `violationsTotal` counts all.
-pub const MAX_VIOLATIONS_TOLD: usize = 100;
+/// Values in a body, at most: texts, numbers, truth values, nulls, arrays and objects.
+pub const MAX_VALUES: usize = 100_000;
+/// Entries that the lists of a payload have together, at most; what is free-form in it does not count.
+pub const MAX_ENTRIES: usize = 10_000;
 /// Attempts of a job that names no `maxAttempts`.
 pub const DEFAULT_MAX_ATTEMPTS: u32 = 8;
 
@@ -127,17 +135,23 @@ impl FromStr for Kind {
 pub struct JobId(String);
 
 impl JobId {
+    /// An id has at most this many characters.
+    pub const LONGEST: usize = 128;
+
     /// The id, where `given` has the form of one.
     pub fn parse(given: &str) -> Option<Self> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
-        ((1..=128).contains(&given.len()) && given.bytes().all(allowed)).then(|| Self(given.to_owned()))
+        ((1..=Self::LONGEST).contains(&given.len()) && given.bytes().all(allowed)).then(|| Self(given.to_owned()))
     }
 
     /// The id of a job that brought none: the same for every delivery of the same message, since it is made
-    /// of the body and the time the producer stamped on it.
+    /// of the body and the time the producer stamped on it. Of a body that is too large to be a job, what is beyond that
+    /// size counts by its length.
     pub fn derived(body: &[u8], timestamp: Option<u64>) -> Self {
         let stamp = timestamp.map(|seconds| seconds.to_string()).unwrap_or_default();
-        let name = [b"genfleet:job:", stamp.as_bytes(), b":", body].concat();
+        let (body, beyond) = body.split_at(body.len().min(MAX_BODY_BYTES));
+        let beyond = if beyond.is_empty() { String::new() } else { format!("+{}", beyond.len()) };
+        let name = [b"genfleet:job:", stamp.as_bytes(), b":", body, beyond.as_bytes()].concat();
         Self(Uuid::new_v5(&Uuid::NAMESPACE_URL, &name).to_string())
     }
 
@@ -158,22 +172,6 @@ pub fn derived_id(name: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("genfleet:{name}").as_bytes())
 }
 
-/// One thing wrong with a job, and where.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Violation {
-    /// JSON pointer from the job's root, e.g. `/payload/paths/1`.
-    pub pointer: String,
-    /// What is wrong, and what is allowed.
-    pub message: String,
-}
-
-impl Violation {
-    /// A violation at `pointer`.
-    pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), message: message.into() }
-    }
-}
-
 /// A job that can be worked: the envelope's rules hold; the payload's schema is checked, its meaning not yet.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -181,8 +179,8 @@ pub struct Job {
     pub id: JobId,
     /// What it asks for.
     pub kind: Kind,
-    /// The worker's own part, as sent.
-    pub payload: Value,
+    /// SHA-256 of the worker's own part as it was sent, as canonical JSON.
+    pub payload_sha256: String,
     /// Where this job's events are also sent.
     pub webhook: Option<String>,
     /// Not started earlier.
@@ -202,6 +200,18 @@ pub struct Rejection {
     pub code: &'static str,
     /// What is wrong, in a sentence.
     pub message: String,
-    /// Every violation, in the order found.
-    pub violations: Vec<Violation>,
+    /// What it violates, in the order found.
+    pub violations: Violations,
+}
+
+impl Rejection {
+    /// A body of which no rule can be told that it breaks.
+    pub fn new(id: JobId, code: &'static str, message: impl Into<String>) -> Self {
+        Self { id, code, message: message.into(), violations: Violations::default() }
+    }
+
+    /// A job that breaks rules.
+    pub fn invalid(id: JobId, violations: Violations) -> Self {
+        Self { id, code: "invalid_job", message: violations.summary(), violations }
+    }
 }

@@ -1,10 +1,11 @@
 //! The path of a job through a process: [`consume`] takes it from the queue, [`process`] sees one delivery
-//! from end to end, [`attempt`] hands it to the handler, [`settle`] decides what happens to it, [`conclusion`] and
-//! [`report`] say it to the world, [`traced`] to its trace, [`audited`] writes it down, [`settlement`] settles all that
-//! came for it, [`unsettled`] keeps what could not be settled because a session was lost.
+//! from end to end ([`aside`], where it is large), [`attempt`] hands it to the handler, [`settle`] decides what happens
+//! to it, [`conclusion`] and [`report`] say it to the world, [`traced`] to its trace, [`audited`] writes it down,
+//! [`settlement`] settles all that came for it, [`unsettled`] keeps what could not be settled because a session was lost.
 //!
 //! [`runtime`] puts a process together; [`shutdown`] ends it.
 
+pub mod aside;
 pub mod attempt;
 pub mod audited;
 pub mod carried;

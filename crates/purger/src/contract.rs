@@ -46,7 +46,7 @@ fn rules() -> Value {
         "pattern": "^/[^/]",
         "allOf": [
             { "not": { "pattern": format!("[{CONTROLS}{BLANKS}?#]") } },
-            { "not": { "pattern": "/\\.\\.?(/|$)" } },
+            { "not": { "pattern": "(/|%2[Ff])(\\.|%2[Ee]){1,2}(/|%2[Ff]|$)" } },
             { "not": { "pattern": "\\*." } },
         ],
     });

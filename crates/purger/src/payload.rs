@@ -1,5 +1,7 @@
 //! What upstream sends, and the rules of a path. Pure; whether a path exists is the API's business.
 
+use std::borrow::Cow;
+
 use genfleet_core::job::Violation;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,13 +51,24 @@ fn broken_rule(path: &str) -> Option<&'static str> {
     if let Some(rule) = path.chars().find_map(forbidden_character) {
         return Some(rule);
     }
-    if path.split('/').any(|segment| segment == "." || segment == "..") {
-        return Some("a path has no . or .. segment");
+    if has_dot_segment(path) {
+        return Some("a path has no . or .. segment, also not with %2e or %2f for its characters");
     }
     match path.find('*') {
         Some(at) if at + 1 < path.len() => Some("a path has at most one *, as its very last character"),
         _ => None,
     }
+}
+
+/// As those see it who decode a path before they resolve it.
+fn has_dot_segment(path: &str) -> bool {
+    let mut decoded = Cow::Borrowed(path);
+    for (code, character) in [("%2e", "."), ("%2E", "."), ("%2f", "/"), ("%2F", "/")] {
+        if decoded.contains(code) {
+            decoded = decoded.replace(code, character).into();
+        }
+    }
+    decoded.split('/').any(|segment| segment == "." || segment == "..")
 }
 
 fn forbidden_character(character: char) -> Option<&'static str> {
@@ -81,8 +94,24 @@ mod tests {
     #[test]
     fn good_paths_pass() {
         let longest = format!("/{}", "a".repeat(MAX_PATH_BYTES - 1));
-        let good =
-            ["/a", "/a/", "/a//b", "/a*", "/a/*", "/a/.hidden", "/a/b..c", "/...", "/é/ü.css", "/a%20b", "/a\"b\\c"];
+        let good = [
+            "/a",
+            "/a/",
+            "/a//b",
+            "/a*",
+            "/a/*",
+            "/a/.hidden",
+            "/a/b..c",
+            "/...",
+            "/a/%2e%2e%2e",
+            "/a%2e%2e/b",
+            "/%252e%252e/a",
+            "/a/%2e%2eb",
+            "/a/..%2",
+            "/é/ü.css",
+            "/a%20b",
+            "/a\"b\\c",
+        ];
         for path in good.into_iter().chain([longest.as_str()]) {
             assert_eq!(payload(&[path], false).violations(), [], "{path}");
         }
@@ -117,6 +146,12 @@ mod tests {
             ("/a/..", ". or .. segment"),
             ("/a/../b", ". or .. segment"),
             ("/..", ". or .. segment"),
+            ("/a/%2e%2e/b", ". or .. segment"),
+            ("/a/%2E.", ". or .. segment"),
+            ("/a/.%2e/", ". or .. segment"),
+            ("/%2e", ". or .. segment"),
+            ("/a/..%2fb", ". or .. segment"),
+            ("/a%2F%2e%2Eb/%2F%2e", ". or .. segment"),
             ("/a/*/b", "very last"),
             ("/a**", "very last"),
             ("/*a*", "very last"),

@@ -10,7 +10,17 @@ use serde_json::{Map, Value, json};
 use crate::field::MOST_NAMES;
 
 /// Beside those of each directive with the sample event.
-const UNSTATED: [Unstated; 7] = [
+const UNSTATED: [Unstated; 9] = [
+    Unstated {
+        at: "/payload/attributeMappings",
+        rule: "filters, their conditions, transformations and attributeMappings have at most 10,000 entries together.",
+        told: "together",
+    },
+    Unstated {
+        at: "/payload/sampleEvent",
+        rule: "What transformations and mappings make of sampleEvent has at most 4 MiB as JSON.",
+        told: "at most 4194304 are made",
+    },
     Unstated {
         at: "/payload/configuration/roleArn",
         rule: "roleArn names a role of awsAccountId.",

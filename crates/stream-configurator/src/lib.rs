@@ -12,6 +12,7 @@ use genfleet_core::{
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     options::ConfigError,
+    worker::aside::aside,
 };
 use serde::{Deserialize, Serialize};
 
@@ -92,7 +93,11 @@ impl JobHandler for StreamConfigurator {
             // Our own, of an earlier try or life, or what somebody else made of it.
             job.found(&Detail::default().with("endpoint", api::ENDPOINT).with("status", registered.status));
         }
-        let projection = Projection::of(&payload);
+        let (payload, projection) = aside(job.bytes, || {
+            let projection = Projection::of(&payload);
+            (payload, projection)
+        })
+        .await;
         Ok(Progress::Done(Report::new(payload, &definition, registered, projection)))
     }
 }

@@ -24,13 +24,15 @@ pub struct Payload {
     /// Where the events go.
     pub configuration: Configuration,
     /// Which events go there.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 10_000))]
     pub filters: Vec<Filter>,
     /// How fields of an event become others.
     #[serde(default)]
+    #[schemars(length(max = 10_000))]
     pub transformations: Vec<Transformation>,
     /// Which attributes are copied, and how they are named then.
     #[serde(default)]
+    #[schemars(length(max = 10_000))]
     pub attribute_mappings: Vec<AttributeMapping>,
     /// The definition's `ETag` as it was last read, sent as `If-Match` as it is. Without it any version is replaced.
     #[schemars(length(max = 1024), regex(pattern = r"^[!-~]([ -~]*[!-~])?$"))]
@@ -69,6 +71,7 @@ pub struct Filter {
     #[schemars(length(min = 1))]
     pub event_type: String,
     /// May be empty.
+    #[schemars(length(max = 10_000))]
     pub conditions: Vec<Condition>,
 }
 

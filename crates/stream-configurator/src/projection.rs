@@ -1,8 +1,9 @@
 //! What transformations and mappings make of a sample event. Pure; it can fail, and then says where.
 //!
-//! Values stay where they are in the sample: a thousand directives may name the same large part of it.
+//! Values stay where they are in the sample: a thousand directives may name the same large part of it. What is found out
+//! about a part is found out once: the work grows with the sample and with the directives, not with both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use genfleet_core::job::Violation;
 use serde::{Serialize, Serializer};
@@ -18,6 +19,12 @@ use crate::{
     time,
 };
 
+use self::length::Lengths;
+
+mod length;
+
+/// A projected event has at most this many bytes as JSON: the same part of a sample can be in it very often.
+pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// A projected event that is longer than this as JSON is told as its SHA-256.
 pub const MAX_TOLD_BYTES: usize = 64 * 1024;
 
@@ -37,9 +44,10 @@ impl Projection {
         sample.sort_all_objects();
         let mut event = Node::Branch(BTreeMap::new());
         let (mut all, mut resolved) = (0_u32, 0_u32);
+        let mut looks = Looks::default();
         for directive in payload.directives() {
             all += 1;
-            if let Ok(Some(value)) = resolve(&directive, &sample) {
+            if let Ok(Some(value)) = looks.resolve(&directive, &sample) {
                 resolved += 1;
                 event.put(FieldPath::parse(directive.target), value);
             }
@@ -49,42 +57,71 @@ impl Projection {
     }
 }
 
-/// Every directive that comes to nothing with `sample`. One that is not a directive at all is told elsewhere.
-pub fn violations<'a>(directives: impl Iterator<Item = Directive<'a>>, sample: &Value) -> Vec<Violation> {
-    let misfit = |directive: Directive<'_>| {
-        let why = resolve(&directive, sample).err()?;
-        Some(Violation::new(directive.pointer, why))
-    };
-    directives.filter_map(misfit).collect()
+/// Every directive that comes to nothing with `sample`, and that there is too much of what the others come to. One that
+/// is not a directive at all is told elsewhere.
+pub fn violations<'a>(directives: impl Iterator<Item = Directive<'a>>, sample: &'a Value) -> Vec<Violation> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    let (mut looks, mut lengths) = (Looks::default(), Lengths::default());
+    for directive in directives {
+        match looks.resolve(&directive, sample) {
+            // Quotes, colon and comma.
+            Ok(Some(made)) => bytes += directive.target.len() + 4 + lengths.of_projected(&made),
+            Ok(None) => {}
+            Err(why) => found.push(Violation::new(directive.pointer, why)),
+        }
+    }
+    if bytes > MAX_BYTES {
+        let told =
+            format!("the directives make {bytes} bytes of JSON of it; at most {MAX_BYTES} are made: name less of it");
+        found.push(Violation::new("/payload/sampleEvent", told));
+    }
+    found
 }
 
-/// What a directive makes of an event: `None` where it is no directive at all, else the value or why there is none.
-fn resolve<'a>(directive: &Directive<'a>, event: &'a Value) -> Result<Option<Projected<'a>>, String> {
-    let source = directive.source;
-    let (Some(path), Some(makes)) = (FieldPath::parse(source), directive.makes) else { return Ok(None) };
-    let value = path.resolve(event).ok_or_else(|| format!("sampleEvent has no {source:?}"))?;
-    let projected = match makes {
-        Makes::Copy => Projected::Value(value),
-        Makes::Entries(inner) => entries(source, value, inner)?,
-        Makes::Iso8601 => Projected::Text(iso8601(source, value)?),
-    };
-    Ok(Some(projected))
+/// Which lists have what in every entry; otherwise the first entry without.
+#[derive(Default)]
+struct Looks<'a>(HashMap<(&'a str, &'a str), Option<usize>>);
+
+impl<'a> Looks<'a> {
+    /// What a directive makes of an event: `None` where it is no directive at all, else the value or why there is none.
+    fn resolve(&mut self, directive: &Directive<'a>, event: &'a Value) -> Result<Option<Projected<'a>>, String> {
+        let source = directive.source;
+        let (Some(path), Some(makes)) = (FieldPath::parse(source), directive.makes) else { return Ok(None) };
+        let value = path.resolve(event).ok_or_else(|| format!("sampleEvent has no {}", shown(source)))?;
+        let projected = match makes {
+            Makes::Copy => Projected::Value(value),
+            Makes::Entries(inner) => self.entries(source, value, inner)?,
+            Makes::Iso8601 => Projected::Text(iso8601(source, value)?),
+        };
+        Ok(Some(projected))
+    }
+
+    fn entries(&mut self, source: &'a str, value: &'a Value, path: FieldPath<'a>) -> Result<Projected<'a>, String> {
+        let told = shown(source);
+        let Value::Array(entries) = value else {
+            return Err(format!("{told} is no list in sampleEvent: nothing can be extracted from its entries"));
+        };
+        let without = || entries.iter().position(|entry| path.resolve(entry).is_none());
+        match *self.0.entry((source, path.as_str())).or_insert_with(without) {
+            Some(index) => Err(format!("entry {index} of {told} has no {} in sampleEvent", shown(path.as_str()))),
+            None => Ok(Projected::Entries { entries, path }),
+        }
+    }
 }
 
-fn entries<'a>(source: &str, value: &'a Value, path: FieldPath<'a>) -> Result<Projected<'a>, String> {
-    let Value::Array(entries) = value else {
-        return Err(format!("{source:?} is no list in sampleEvent: nothing can be extracted from its entries"));
-    };
-    match entries.iter().position(|entry| path.resolve(entry).is_none()) {
-        Some(index) => Err(format!("entry {index} of {source:?} has no {:?} in sampleEvent", path.as_str())),
-        None => Ok(Projected::Entries { entries, path }),
+/// A name as a violation quotes it.
+pub(crate) fn shown(name: &str) -> String {
+    const MOST: usize = 128;
+    match name.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{:?}…", &name[..end]),
+        None => format!("{name:?}"),
     }
 }
 
 fn iso8601(source: &str, value: &Value) -> Result<String, String> {
     let written = value.as_str().and_then(time::iso8601);
     written.ok_or_else(|| {
-        format!("{source:?} is no time in sampleEvent: it has to be a text such as 2026-11-20T12:00:00Z")
+        format!("{} is no time in sampleEvent: it has to be a text such as 2026-11-20T12:00:00Z", shown(source))
     })
 }
 

@@ -102,7 +102,7 @@ impl JobHandler for VniProvisioner {
     }
 
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Step<Self>, JobError> {
-        let plan = payload.plan().map_err(JobError::invalid)?;
+        let plan = payload.plan().map_err(|broken| JobError::invalid(broken.into()))?;
         let Some(turn) = self.organisations.enter(plan.organization_id, &job.id) else {
             return Err(busy(job, plan.organization_id));
         };

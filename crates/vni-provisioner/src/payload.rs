@@ -43,7 +43,7 @@ pub struct Payload {
     pub subnet_cidr: String,
     /// IPv4 or IPv6 addresses of name servers.
     #[serde(default)]
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 10_000))]
     pub dns_servers: Vec<String>,
     /// The routing table to synchronise.
     #[serde(default)]

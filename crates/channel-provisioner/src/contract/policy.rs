@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::hosts::{PORT, ascii};
 use crate::csp::{
-    DIRECTIVES,
+    DIRECTIVES, LONGEST,
     source::{HASHES, KEYWORDS, NONCE},
 };
 
@@ -15,6 +15,7 @@ const SCHEME: &str = "[A-Za-z][A-Za-z0-9+-]*";
 /// `cspHeaders`.
 pub fn headers() -> Value {
     let entry = json!({
+        "maxLength": LONGEST,
         "pattern": format!("^{BLANK}*({})({BLANK}+({}))+{BLANK}*$", names(), source()),
         "allOf": [unquoted_keyword(), none_alone(), frame_ancestors()],
     });

@@ -70,8 +70,8 @@ pub struct About {
 }
 
 /// The SHA-256 of a job's payload as canonical JSON: the same in every fact of the job.
-pub fn payload_sha256(payload: &Value) -> String {
-    hash::sha256(hash::canonical(payload))
+pub fn payload_sha256(payload: Value) -> String {
+    hash::sha256(hash::canonical_of(payload))
 }
 
 /// Names one line: `data.audit` of an event.
@@ -194,7 +194,7 @@ mod tests {
             kind: "cdn.purge",
             worker: "purger",
             action: "cdn_purge_executed",
-            payload_sha256: Some(payload_sha256(&json!({"paths": ["/a"]}))),
+            payload_sha256: Some(payload_sha256(json!({"paths": ["/a"]}))),
         }
     }
 

@@ -11,6 +11,7 @@ use super::*;
 use crate::{
     audit::{
         file::tests::{Faults, Folder},
+        record::payload_sha256,
         writer::RETRY,
     },
     clock::Clock,
@@ -50,7 +51,7 @@ impl Rig {
     }
 
     pub fn begin(&self, job: &str) -> Trail {
-        self.audit.begin(Kind::CdnPurge, &id(job), "cdn_purge_executed", &json!({"paths": ["/hush"]}))
+        self.audit.begin(Kind::CdnPurge, &id(job), "cdn_purge_executed", &payload_sha256(json!({"paths": ["/hush"]})))
     }
 
     async fn intend(&self, jobs: &[JobId]) -> Result<Intent, Unwritten> {
@@ -115,7 +116,7 @@ async fn a_shared_call_has_an_intent_and_an_effect_for_every_job_and_payloads_ar
             r#"5 "one" "outcome" {}"#,
         ]
     );
-    let hash = payload_sha256(&json!({"paths": ["/hush"]}));
+    let hash = payload_sha256(json!({"paths": ["/hush"]}));
     assert!(
         rig.facts().iter().all(|fact| fact["payloadSha256"] == hash.as_str() && fact["action"] == "cdn_purge_executed")
     );
@@ -227,7 +228,7 @@ async fn a_failed_sync_ends_the_process_and_nothing_counts_as_durable_after_it()
 #[tokio::test]
 async fn without_an_audit_nothing_waits_and_nothing_is_written() {
     let audit = Audit::off();
-    let trail = audit.begin(Kind::CdnPurge, &id("one"), "x", &json!({}));
+    let trail = audit.begin(Kind::CdnPurge, &id("one"), "x", "");
     let intent =
         audit.intend(Kind::CdnPurge, &[id("one")], &Detail::default(), &CancellationToken::new()).await.unwrap();
     intent.effect(Effect::Done, &Detail::default());

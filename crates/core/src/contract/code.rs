@@ -20,7 +20,7 @@ impl Code {
 /// The codes of every kind.
 pub const COMMON: [Code; 16] = [
     Code::new("undecodable", "The body is not JSON, or nested deeper than 64."),
-    Code::new("too_large", "The body has more than 1 MiB."),
+    Code::new("too_large", "The body has more than 1 MiB, or more than 100,000 values."),
     Code::new("invalid_job", "The job breaks rules: all of them are in violations."),
     Code::new("kind_mismatch", "The job says another kind than the queue it came by."),
     Code::new("deadline_passed", "Not started by its deadline; nothing was called. Only of expired jobs."),

@@ -18,7 +18,8 @@ pub const UNSTATED: [Unstated; 2] = [
 ];
 
 /// What holds for the bytes, before they are looked at as JSON.
-const BYTES: &str = "UTF-8, at most 1 MiB; arrays and objects nested at most 64 deep.";
+const BYTES: &str = "UTF-8, at most 1 MiB; at most 100,000 values, arrays and objects nested at most 64 deep; no member twice in \
+    an object, no number that 64 bits do not hold.";
 
 /// The schema of a job of one kind.
 pub fn schema(contract: &KindContract) -> Value {

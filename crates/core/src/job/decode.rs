@@ -1,17 +1,16 @@
 //! Bytes → [`Job`], or a [`Rejection`] that says everything wrong with them at once.
 
-use std::{borrow::Cow, cell::RefCell, fmt};
+use std::{borrow::Cow, collections::HashMap};
 
 use jiff::{Timestamp, civil};
-use serde::{
-    Deserialize,
-    de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor},
-};
 use serde_json::Value;
 
+pub use super::readable::{readable_id, readable_webhook};
 use super::{
-    DEFAULT_MAX_ATTEMPTS, Job, JobId, MAX_BODY_BYTES, MAX_NESTING, Rejection, Violation,
-    schema::{JobSchema, Mend},
+    DEFAULT_MAX_ATTEMPTS, Job, JobId, MAX_BODY_BYTES, MAX_NESTING, MAX_VALUES, Rejection, Violation, Violations,
+    scan::{Beyond, scan},
+    schema::{JobSchema, Mend, Refused},
+    text,
 };
 
 /// A job, and everything that is wrong with it as far as its schema goes. With violations, it is mended to fit
@@ -20,10 +19,70 @@ use super::{
 pub struct Decoded {
     /// The job.
     pub job: Job,
-    /// What its schema and its envelope's rules refuse.
-    pub violations: Vec<Violation>,
-    /// Places at which `job` is not what was sent: mended, or missing. What else is found wrong there is not told.
-    pub made_up: Vec<String>,
+    /// The worker's own part: without what is `null` and might as well not be there.
+    pub payload: Value,
+    /// What is wrong with the bytes, what the schema and the envelope's rules refuse.
+    pub violations: Violations,
+    /// Where that is; true where the payload is not what was sent there: mended, or missing. What else is found wrong
+    /// at these places is not told.
+    pub places: HashMap<String, bool>,
+    /// Whether the payload is mended in all places. Where there are too many of them it is not.
+    pub mended: bool,
+}
+
+/// A body that is not looked into, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// `undecodable` or `too_large`.
+    pub code: &'static str,
+    /// In a sentence.
+    pub message: String,
+    /// Where, where that can be told.
+    pub violations: Violations,
+}
+
+impl Unread {
+    fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), violations: Violations::default() }
+    }
+
+    /// The same of the job `id`.
+    pub fn of(self, id: JobId) -> Rejection {
+        let Self { code, message, violations } = self;
+        Rejection { id, code, message, violations }
+    }
+}
+
+/// What `body` says as JSON, and what is wrong with how it says it. The bounds on its length, its depth and the number
+/// of its values are looked at before anything is made of it.
+pub fn read(body: &[u8]) -> Result<(Value, Violations), Unread> {
+    if body.len() > MAX_BODY_BYTES {
+        let told = format!(
+            "the body has {} bytes; a job has at most {MAX_BODY_BYTES}: send less, or several jobs",
+            body.len()
+        );
+        return Err(Unread::new("too_large", told));
+    }
+    let json = text::unmarked(body).map_err(|told| Unread::new("undecodable", told))?;
+    let found = scan(json).map_err(beyond)?;
+    match serde_json::from_slice(json) {
+        Ok(value) => Ok((value, found)),
+        Err(error) => Err(Unread::new("undecodable", format!("the body is not JSON: {error}"))),
+    }
+}
+
+fn beyond(bound: Beyond) -> Unread {
+    match bound {
+        Beyond::Nesting(offset) => Unread::new(
+            "undecodable",
+            format!("byte {offset}: arrays and objects are nested deeper than {MAX_NESTING}"),
+        ),
+        Beyond::Values(pointer) => {
+            let told = format!("a job has at most {MAX_VALUES} values, and here are more: send less, or several jobs");
+            let violations = Violations::from(vec![Violation::new(pointer, told)]);
+            Unread { message: violations.summary(), violations, ..Unread::new("too_large", "") }
+        }
+    }
 }
 
 /// The job in `body`, a message on the queue of `schema`'s kind; a [`Rejection`] where it cannot be looked into
@@ -36,40 +95,37 @@ pub fn decode(
     timestamp: Option<u64>,
 ) -> Result<Decoded, Box<Rejection>> {
     let id = readable_id(body, message_id, timestamp);
-    let reject = |code, message| Box::new(Rejection { id: id.clone(), code, message, violations: vec![] });
-    if body.len() > MAX_BODY_BYTES {
-        let told = format!(
-            "the body has {} bytes; a job has at most {MAX_BODY_BYTES}: send less, or several jobs",
-            body.len()
-        );
-        return Err(reject("too_large", told));
-    }
-    if let Some(offset) = nested_too_deep(body) {
-        let told = format!("byte {offset}: arrays and objects are nested deeper than {MAX_NESTING}");
-        return Err(reject("undecodable", told));
-    }
-    let value: Value = serde_json::from_slice(body)
-        .map_err(|error| reject("undecodable", format!("the body is not JSON: {error}")))?;
+    let (value, found) = match read(body) {
+        Ok(read) => read,
+        Err(unread) => return Err(Box::new(unread.of(id))),
+    };
     let kind = schema.kind();
     if let Some(given) = value.get("kind").and_then(Value::as_str).filter(|given| *given != kind.as_str()) {
         let given: String = given.chars().take(64).collect();
-        let told = format!("the job says kind {given:?} but came on the queue of {kind}");
-        let violations = vec![Violation::new("/kind", format!("must be \"{kind}\" on this queue"))];
-        return Err(Box::new(Rejection { violations, ..*reject("kind_mismatch", told) }));
+        let message = format!("the job says kind {given:?} but came on the queue of {kind}");
+        let violations = vec![Violation::new("/kind", format!("must be \"{kind}\" on this queue"))].into();
+        return Err(Box::new(Rejection { id, code: "kind_mismatch", message, violations }));
     }
-    Ok(checked(schema, id, value))
+    Ok(checked(schema, id, value, found))
 }
 
-fn checked(schema: &JobSchema, id: JobId, mut value: Value) -> Decoded {
-    let refusals = schema.check(&value);
-    let mut violations: Vec<Violation> = refusals.iter().map(|refusal| refusal.violation.clone()).collect();
-    let not_before = instant_of(&value, "notBefore", &mut violations);
-    let deadline = instant_of(&value, "deadline", &mut violations);
-    if not_before.zip(deadline).is_some_and(|(start, end)| end < start) {
-        violations.push(Violation::new("/deadline", "lies before notBefore: the job could never start"));
-    }
+fn checked(schema: &JobSchema, id: JobId, mut value: Value, mut violations: Violations) -> Decoded {
+    let too_long = schema.trim(&mut value);
+    let Refused { refusals, more } = schema.check(&value);
+    let mut places: HashMap<String, bool> = too_long.iter().map(|list| (list.pointer.clone(), false)).collect();
+    violations.extend(too_long);
+    violations.extend(refusals.iter().map(|refusal| refusal.violation.clone()));
+    violations.count(more);
     for refusal in &refusals {
         refusal.mend(&mut value);
+    }
+    for refusal in refusals {
+        *places.entry(refusal.violation.pointer).or_default() |= refusal.mend != Mend::Leave;
+    }
+    let mut instant = |member| instant_of(&value, member, &places, &mut violations);
+    let (not_before, deadline) = (instant("notBefore"), instant("deadline"));
+    if not_before.zip(deadline).is_some_and(|(start, end)| end < start) {
+        violations.push(Violation::new("/deadline", "lies before notBefore: the job could never start"));
     }
     let job = Job {
         id,
@@ -78,19 +134,9 @@ fn checked(schema: &JobSchema, id: JobId, mut value: Value) -> Decoded {
         max_attempts: max_attempts(&value),
         not_before,
         deadline,
-        payload: payload(value),
+        payload_sha256: String::new(),
     };
-    let made_up = refusals.into_iter().filter(|refusal| refusal.mend != Mend::Leave);
-    Decoded { job, violations, made_up: made_up.map(|refusal| refusal.violation.pointer).collect() }
-}
-
-/// The sentence that stands for a list of violations.
-pub fn summary(violations: &[Violation]) -> String {
-    let first = violations.first().map(|one| format!("{}: {}", one.pointer, one.message)).unwrap_or_default();
-    match violations.len() {
-        0 | 1 => first,
-        more => format!("{more} violations; the first: {first}"),
-    }
+    Decoded { job, payload: payload(value), violations, places, mended: more == 0 }
 }
 
 fn payload(mut job: Value) -> Value {
@@ -105,13 +151,18 @@ fn max_attempts(job: &Value) -> u32 {
 }
 
 /// A time that the schema let pass but the calendar does not is a violation like any other.
-fn instant_of(job: &Value, member: &str, violations: &mut Vec<Violation>) -> Option<Timestamp> {
+fn instant_of(
+    job: &Value,
+    member: &str,
+    places: &HashMap<String, bool>,
+    violations: &mut Violations,
+) -> Option<Timestamp> {
     let text = &to_nanoseconds(job.get(member)?.as_str()?);
     let pointer = format!("/{member}");
     match text.parse() {
         Ok(instant) => Some(instant),
         Err(_) if never(text) => Some(Timestamp::MAX),
-        Err(_) if violations.iter().any(|known| known.pointer == pointer) => None,
+        Err(_) if places.contains_key(&pointer) => None,
         Err(error) => {
             violations.push(Violation::new(pointer, format!("not an RFC 3339 time: {error}")));
             None
@@ -136,88 +187,9 @@ fn never(text: &str) -> bool {
     local.and_then(|time| time.parse::<civil::DateTime>().ok()).is_some_and(|time| time.year() == 9999)
 }
 
-/// Where the nesting first passes the limit, as a byte offset. Looks at brackets outside strings only, so it
-/// is right for JSON and harmless for anything else.
-fn nested_too_deep(body: &[u8]) -> Option<usize> {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for (offset, byte) in body.iter().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                if depth > MAX_NESTING {
-                    return Some(offset);
-                }
-            }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// The id in the body, also of a body that breaks off or breaks rules; else the message id; else derived.
-pub fn readable_id(body: &[u8], message_id: Option<&str>, timestamp: Option<u64>) -> JobId {
-    let found: RefCell<Option<String>> = RefCell::new(None);
-    // A body that breaks off after its id fails here, and has told its id before it did.
-    let _ = TopLevelId { found: &found }.deserialize(&mut serde_json::Deserializer::from_slice(body));
-    let given = found.into_inner();
-    given
-        .as_deref()
-        .and_then(JobId::parse)
-        .or_else(|| message_id.and_then(JobId::parse))
-        .unwrap_or_else(|| JobId::derived(body, timestamp))
-}
-
-/// The URL that `body` names for its events, where one can be read: also of a job that is refused.
-pub fn readable_webhook(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Readable {
-        webhook: Option<Named>,
-    }
-    #[derive(Deserialize)]
-    struct Named {
-        url: String,
-    }
-    serde_json::from_slice::<Readable>(body).ok()?.webhook.map(|named| named.url)
-}
-
-struct TopLevelId<'a> {
-    found: &'a RefCell<Option<String>>,
-}
-
-impl<'de> DeserializeSeed<'de> for TopLevelId<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for TopLevelId<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a job")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(member) = map.next_key::<String>()? {
-            if member == "id" {
-                *self.found.borrow_mut() = map.next_value::<Value>()?.as_str().map(str::to_owned);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde::Serialize;
+    use serde::{Deserialize, Serialize};
     use serde_json::json;
 
     use super::*;
@@ -250,11 +222,10 @@ mod tests {
         for (job, pointers) in [
             (json!({"payload": good}), vec![]),
             (json!({"id": "a.b_c:d-1", "kind": "cdn.purge", "payload": good, "maxAttempts": 50}), vec![]),
-            (json!({"id": null, "payload": good, "webhook": null}), vec!["/id", "/webhook"]),
-            (
-                json!({"kind": null, "payload": good, "notBefore": null, "deadline": null, "maxAttempts": null}),
-                vec!["/deadline", "/kind", "/maxAttempts", "/notBefore"],
-            ),
+            (json!({"id": null, "payload": good, "webhook": null}), vec![]),
+            (json!({"kind": null, "payload": good, "notBefore": null, "deadline": null, "maxAttempts": null}), vec![]),
+            (json!({"payload": good, "webhook": {"url": null}}), vec!["/webhook/url"]),
+            (json!({"payload": good, "colour": null}), vec!["/colour"]),
             (json!({"payload": null}), vec!["/payload"]),
             (json!({"payload": {"paths": ["/a"], "deep": null}}), vec![]),
             (json!({}), vec!["/payload"]),
@@ -302,7 +273,7 @@ mod tests {
         ] {
             let job = json!({"payload": {"paths": ["/a"]}, "deadline": written});
             let decoded = decoded(&job).unwrap();
-            assert_eq!(decoded.violations, [], "{written}");
+            assert_eq!(*decoded.violations, [], "{written}");
             assert_eq!(decoded.job.deadline.unwrap().to_string(), read);
         }
     }
@@ -310,7 +281,7 @@ mod tests {
     #[test]
     fn a_refused_job_is_mended_so_that_the_rest_can_be_checked() {
         let job = json!({"payload": {"paths": ["bad", 5], "path": 1}, "colour": 1});
-        let mended = decoded(&job).unwrap().job.payload;
+        let mended = decoded(&job).unwrap().payload;
         assert_eq!(mended, json!({"paths": ["bad", ""]}));
     }
 
@@ -326,20 +297,6 @@ mod tests {
     }
 
     #[test]
-    fn a_webhook_is_read_from_a_job_that_is_refused_but_not_from_garbage() {
-        for (body, url) in [
-            (r#"{"payload":7,"colour":1,"webhook":{"url":"https://a.example","x":1}}"#, Some("https://a.example")),
-            (r#"{"webhook":{"url":7}}"#, None),
-            (r#"{"webhook":null}"#, None),
-            (r#"{"payload":{}}"#, None),
-            (r#"{"webhook":{"url":"https://a.example"}"#, None),
-            ("[]", None),
-        ] {
-            assert_eq!(readable_webhook(body.as_bytes()).as_deref(), url, "{body}");
-        }
-    }
-
-    #[test]
     fn nesting_is_bounded_at_64() {
         let nested = |depth: usize| {
             format!(r#"{{"payload":{{"paths":["[[["],"deep":{}{}}}}}"#, "[".repeat(depth), "]".repeat(depth))
@@ -350,13 +307,45 @@ mod tests {
     }
 
     #[test]
-    fn a_redelivery_keeps_its_id_and_another_message_gets_another() {
-        let id = |body: &[u8], message_id, timestamp| readable_id(body, message_id, timestamp);
-        assert_eq!(id(b"{}", None, Some(1)), id(b"{}", None, Some(1)));
-        assert_ne!(id(b"{}", None, Some(1)), id(b"{}", None, Some(2)));
-        assert_ne!(id(b"{}", None, None), id(b"{} ", None, None));
-        assert_eq!(id(b"{}", Some("m"), None).as_str(), "m");
-        assert_eq!(id(br#"{"id":"own"}"#, Some("m"), None).as_str(), "own");
-        assert_eq!(id(b"{}", Some("not valid"), None), id(b"{}", None, None));
+    fn too_many_values_are_too_large_whatever_they_are() {
+        for value in ["0", "{}", "null", "[]"] {
+            let values = vec![value; MAX_VALUES].join(",");
+            let body = format!(r#"{{"id":"many","payload":{{"paths":[{values}]}}}}"#);
+            let rejection = decode(&schema(), body.as_bytes(), None, None).unwrap_err();
+            assert_eq!((rejection.code, rejection.id.as_str()), ("too_large", "many"));
+            assert_eq!(rejection.violations[0].pointer, "/payload/paths");
+        }
+    }
+
+    #[test]
+    fn what_the_bytes_say_twice_or_not_exactly_is_a_violation_beside_the_others() {
+        let body =
+            br#"{"id":"j","payload":{"paths":["/a"],"paths":["/b"],"deep":{"n":12345678901234567890123}},"x":1}"#;
+        let decoded = decode(&schema(), body, None, None).unwrap();
+        let told: Vec<_> = decoded.violations.into_iter().map(|one| one.pointer).collect();
+        assert_eq!(told, ["/payload/paths", "/payload/deep/n", "/x"]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_and_other_encodings_are_named() {
+        let job = r#"{"id":"j","payload":{"paths":["/a"]}}"#;
+        let marked = format!("\u{feff}{job}");
+        assert_eq!(*decode(&schema(), marked.as_bytes(), None, None).unwrap().violations, []);
+        let utf_16: Vec<u8> = marked.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let rejection = decode(&schema(), &utf_16, Some("m"), None).unwrap_err();
+        assert_eq!((rejection.code, rejection.id.as_str()), ("undecodable", "m"));
+        assert!(rejection.message.contains("UTF-16"), "{}", rejection.message);
+    }
+
+    #[test]
+    fn every_mistake_is_counted_and_where_there_are_very_many_they_are_not_all_mended() {
+        let unknown = |count: usize| {
+            let members: Vec<_> = (0..count).map(|n| format!("\"m{n}\":0")).collect();
+            let body = format!(r#"{{"payload":{{"paths":["/a"]}},{}}}"#, members.join(","));
+            let Decoded { violations, mended, .. } = decode(&schema(), body.as_bytes(), None, None).unwrap();
+            (violations.len(), violations.total(), mended)
+        };
+        assert_eq!(unknown(1_300), (100, 1_300, true));
+        assert_eq!(unknown(50_000), (100, 50_000, false));
     }
 }

@@ -9,10 +9,13 @@ use schemars::{JsonSchema, generate::SchemaSettings, transform::RestrictFormats}
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Kind, Violation};
+use super::{
+    Kind, Violation,
+    shape::{self, Shape},
+};
 use crate::webhook::rules::Rules;
 
-/// A job as sent. Unknown members are errors, and so is `null`: it does not stand for what is not given.
+/// A job as sent. Unknown members are errors; `null` for what may be left out is the same as nothing.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(title = "Job")]
@@ -59,6 +62,7 @@ pub struct Webhook {
 pub struct JobSchema {
     kind: Kind,
     document: Value,
+    shape: Shape,
     validator: Validator,
     webhooks: Rules,
 }
@@ -82,7 +86,9 @@ impl JobSchema {
             .should_validate_formats(true)
             .build(&document)
             .unwrap_or_else(|error| panic!("the schema of {kind} does not compile: {error}"));
-        Self { kind, document, validator, webhooks: Rules::default() }
+        let shape = Shape::of(&document);
+        shape::admit_null(&mut document);
+        Self { kind, document, shape, validator, webhooks: Rules::default() }
     }
 
     /// With what a job's own webhook has to keep; else no job may name one.
@@ -101,15 +107,37 @@ impl JobSchema {
         self.kind
     }
 
-    /// The schema itself.
+    /// The schema itself, as it is published.
     pub fn document(&self) -> &Value {
         &self.document
     }
 
-    /// Everything in `job` that the schema refuses.
-    pub fn check(&self, job: &Value) -> Vec<Refusal> {
-        self.validator.iter_errors(job).flat_map(|error| refusals(&error)).collect()
+    /// Takes out of `job` what counts as not there, and what its lists have too much of; a violation for each such list.
+    pub fn trim(&self, job: &mut Value) -> Vec<Violation> {
+        self.shape.trim(job)
     }
+
+    /// Everything in `job`, which is trimmed, that the schema refuses.
+    pub fn check(&self, job: &Value) -> Refused {
+        if self.validator.is_valid(job) {
+            return Refused::default();
+        }
+        let mut all = self.validator.iter_errors(job).flat_map(|error| refusals(&error));
+        let refusals = all.by_ref().take(MOST_REFUSALS).collect();
+        Refused { refusals, more: all.count() }
+    }
+}
+
+/// So many are told apart; further ones are counted.
+const MOST_REFUSALS: usize = 10_000;
+
+/// What the schema refuses of a job.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Refused {
+    /// Each refusal.
+    pub refusals: Vec<Refusal>,
+    /// How many there are beside these.
+    pub more: usize,
 }
 
 /// One thing the schema refuses, and how to look past it for what else is wrong.
@@ -189,9 +217,6 @@ fn refusals(error: &ValidationError<'_>) -> Vec<Refusal> {
             format!("must be one of {}", constants(context).join(", "))
         }
         ValidationErrorKind::MinItems { limit } => format!("must have at least {limit} entries"),
-        ValidationErrorKind::MaxItems { limit } => {
-            format!("must have at most {limit} entries, found {}", length(error.instance()))
-        }
         ValidationErrorKind::MinLength { limit } => format!("must have at least {limit} characters"),
         ValidationErrorKind::MaxLength { limit } => format!("must have at most {limit} characters"),
         ValidationErrorKind::Minimum { limit } => format!("must be at least {limit}"),
@@ -228,10 +253,6 @@ fn type_names(kind: &TypeKind) -> Vec<String> {
         TypeKind::Multiple(set) => set.iter().map(|one| one.to_string()).collect(),
     };
     names.into_iter().filter(|name| name != "null").collect()
-}
-
-fn length(value: &Value) -> usize {
-    value.as_array().map_or(0, Vec::len)
 }
 
 fn type_of(value: &Value) -> &'static str {

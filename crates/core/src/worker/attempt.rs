@@ -43,6 +43,7 @@ impl<H: JobHandler> Engine<H> {
             begun: delivery.lane != Lane::Jobs,
             returns: delivery.returns,
             unseen_until: tenure.as_ref().and_then(Tenure::taken_over).map(|at| at + self.policy.takeover_wait),
+            bytes: delivery.message.body.len(),
             started_at,
             trace: delivery.span.place().cloned(),
             stop: self.drain.child_token(),

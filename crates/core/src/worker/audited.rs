@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{conclusion::Conclusion, engine::Engine};
+use super::{aside::aside, conclusion::Conclusion, engine::Engine};
 use crate::{
     audit::{
         Audit, Extent, Trail, Unwritten,
@@ -14,6 +14,7 @@ use crate::{
     },
     event::{self, Ending, Outcome},
     handler::JobHandler,
+    job::decode,
     queue::Message,
 };
 
@@ -55,9 +56,11 @@ impl<H: JobHandler> Engine<H> {
     }
 
     /// Writes down how a job ended that was not run.
-    pub(super) fn audited_unrun(&self, mut conclusion: Conclusion, message: &Message) -> Audited {
+    pub(super) async fn audited_unrun(&self, mut conclusion: Conclusion, message: &Message) -> Audited {
         if let Conclusion::Ends { ending, .. } = &mut conclusion {
-            ending.audit = outcome_unrun(&self.audit, action_of::<H>(ending.outcome), ending, message);
+            let body = message.body.clone();
+            let payload_sha256 = aside(body.len(), move || readable_payload(&body)).await;
+            ending.audit = outcome_unrun(&self.audit, action_of::<H>(ending.outcome), ending, payload_sha256);
         }
         Audited { extent: Extent { last: outcome_of(&conclusion), sent: false }, conclusion }
     }
@@ -108,15 +111,15 @@ fn outcome_of(conclusion: &Conclusion) -> Option<u64> {
     }
 }
 
-/// Writes down how the job in `message` ended, which was not run: which line says it.
-pub fn outcome_unrun(audit: &Audit, action: &'static str, ending: &Ending, message: &Message) -> Option<Stamp> {
-    let about = About {
-        job: Some(ending.job.clone()),
-        kind: ending.kind,
-        worker: ending.worker,
-        action,
-        payload_sha256: readable_payload(message),
-    };
+/// Writes down how a job ended that was not run, with the hash of its payload where there is one: which line says it.
+pub fn outcome_unrun(
+    audit: &Audit,
+    action: &'static str,
+    ending: &Ending,
+    payload_sha256: Option<String>,
+) -> Option<Stamp> {
+    let about =
+        About { job: Some(ending.job.clone()), kind: ending.kind, worker: ending.worker, action, payload_sha256 };
     audit.outcome(&about, &told(ending))
 }
 
@@ -134,7 +137,8 @@ fn told(ending: &Ending) -> Detail {
         .with("requests", ending.requests)
 }
 
-fn readable_payload(message: &Message) -> Option<String> {
-    let job: serde_json::Value = serde_json::from_slice(&message.body).ok()?;
-    job.get("payload").map(payload_sha256)
+/// The hash of the payload in `body`, where one can be read.
+pub fn readable_payload(body: &[u8]) -> Option<String> {
+    let (mut job, _) = decode::read(body).ok()?;
+    job.get_mut("payload").map(|payload| payload_sha256(payload.take()))
 }

@@ -15,6 +15,7 @@ use tokio::{
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::{
+    aside,
     audited::Leave,
     carried::Carried,
     conclusion::Conclusion,
@@ -56,6 +57,8 @@ impl<H: JobHandler> Engine<H> {
     }
 
     async fn judged(self: Arc<Self>, delivery: Delivery, slot: OwnedSemaphorePermit) {
+        // Until all is over: the job is in memory several times.
+        let _room = aside::room(delivery.message.body.len()).await;
         if delivery.settler.is_stale() {
             return debug!("its session is gone: it comes again");
         }
@@ -84,7 +87,7 @@ impl<H: JobHandler> Engine<H> {
         let carried = Carried::read(&delivery.message.headers);
         let now = self.clock.now();
         self.note_age(&delivery.message, now);
-        let (job, payload) = match self.checked(&delivery.message) {
+        let (job, payload) = match self.checked(&delivery.message).await {
             Ok(checked) => checked,
             Err(rejection) => return self.reject(delivery, &carried, *rejection).await,
         };
@@ -102,15 +105,19 @@ impl<H: JobHandler> Engine<H> {
     }
 
     /// A validation that panics does so every time.
-    fn checked(&self, message: &Message) -> Result<(Job, H::Payload), Box<Rejection>> {
-        let (body, id) = (&message.body, message.message_id.as_deref());
-        let checking =
-            AssertUnwindSafe(|| validate::job::<H>(&self.schema, &self.options, body, id, message.timestamp));
-        catch_unwind(checking).unwrap_or_else(|_| {
-            let id = decode::readable_id(body, id, message.timestamp);
-            let told = "the worker panicked while it validated this job: a defect of the worker".to_owned();
-            Err(Box::new(Rejection { id, code: "panicked", message: told, violations: vec![] }))
-        })
+    async fn checked(self: &Arc<Self>, message: &Message) -> Result<(Job, H::Payload), Box<Rejection>> {
+        let (this, body) = (Arc::clone(self), message.body.clone());
+        let (id, timestamp) = (message.message_id.clone(), message.timestamp);
+        let checking = move || {
+            let job =
+                AssertUnwindSafe(|| validate::job::<H>(&this.schema, &this.options, &body, id.as_deref(), timestamp));
+            catch_unwind(job).unwrap_or_else(|_| {
+                let id = decode::readable_id(&body, id.as_deref(), timestamp);
+                let told = "the worker panicked while it validated this job: a defect of the worker";
+                Err(Box::new(Rejection::new(id, "panicked", told)))
+            })
+        };
+        aside::aside(message.body.len(), checking).await
     }
 
     /// Once at a time: runs, attaches to the one that runs, or waits for another job of the same id. What ran here
@@ -156,7 +163,7 @@ impl<H: JobHandler> Engine<H> {
         }
         let started_at = *carried.started_at.get_or_insert(began);
         let context = self.context(&job, &carried, &delivery, started_at);
-        let trail = self.audit.begin(H::KIND, &job.id, H::AUDIT_ACTION, &job.payload);
+        let trail = self.audit.begin(H::KIND, &job.id, H::AUDIT_ACTION, &job.payload_sha256);
         metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => self.kind()).increment(1.0);
         let in_hand = self.doing.takes(H::KIND);
         let ended = self.attempt(&context, &delivery, payload, state).await;
@@ -188,7 +195,7 @@ impl<H: JobHandler> Engine<H> {
     async fn refuse(&self, delivery: Delivery, flaw: Flaw) {
         let (carried, message) = (Carried::read(&delivery.message.headers), &delivery.message);
         let id = decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp);
-        let rejection = Rejection { id, code: "undecodable", message: flaw.to_string(), violations: vec![] };
+        let rejection = Rejection::new(id, "undecodable", flaw.to_string());
         self.reject(delivery, &carried, rejection).await;
     }
 

@@ -112,7 +112,7 @@ impl<H: JobHandler> Engine<H> {
         if delivery.settler.is_stale() {
             return;
         }
-        let audited = Arc::new(self.audited_unrun(conclusion, &delivery.message));
+        let audited = Arc::new(self.audited_unrun(conclusion, &delivery.message).await);
         self.settle_one(None, delivery, &audited, &mut Vec::new()).await;
     }
 

@@ -1,9 +1,10 @@
 //! From bytes to a job that may run: the schema's rules and the worker's own, all violations at once. The same
 //! for a worker that is about to run it and for the tool that is about to enqueue it.
 
-use std::collections::BTreeSet;
+use serde::Deserialize;
 
 use crate::{
+    audit::record::payload_sha256,
     handler::JobHandler,
     job::{
         Job, Rejection, Violation,
@@ -12,7 +13,7 @@ use crate::{
     },
 };
 
-/// The job in `body` and its payload, where both keep every rule; else all they break.
+/// The job in `body` and its payload, where both keep every rule; else what they break.
 pub fn job<H: JobHandler>(
     schema: &JobSchema,
     options: &H::Options,
@@ -20,33 +21,38 @@ pub fn job<H: JobHandler>(
     message_id: Option<&str>,
     timestamp: Option<u64>,
 ) -> Result<(Job, H::Payload), Box<Rejection>> {
-    let Decoded { job, mut violations, made_up } = decode::decode(schema, body, message_id, timestamp)?;
-    let payload = serde_json::from_value::<H::Payload>(job.payload.clone());
+    let mut decoded = decode::decode(schema, body, message_id, timestamp)?;
+    // Borrowed: what the payload takes over is made once.
+    let payload = H::Payload::deserialize(&decoded.payload);
     let mut found = match &payload {
+        _ if !decoded.mended => vec![],
         Ok(payload) => H::validate(payload, options),
         // What the schema refused and could not be mended: told already.
-        Err(_)
-            if violations
-                .iter()
-                .any(|known| lies_in("/payload", &known.pointer) || lies_in(&known.pointer, "/payload")) =>
-        {
+        Err(_) if decoded.places.keys().any(|known| lies_in("/payload", known) || lies_in(known, "/payload")) => {
             vec![]
         }
         Err(error) => vec![Violation::new("/payload", error.to_string())],
     };
-    if let Some(url) = &job.webhook {
+    if let Some(url) = &decoded.job.webhook {
         found.extend(schema.webhooks().violations(url));
     }
-    let told: BTreeSet<String> = violations.iter().map(|known| known.pointer.clone()).collect();
-    found.retain(|one| !told.contains(&one.pointer) && !made_up.iter().any(|place| lies_in(&one.pointer, place)));
-    violations.extend(found);
+    found.retain(|one| !hidden(&decoded, &one.pointer));
+    decoded.violations.extend(found);
+    let Decoded { mut job, payload: sent, violations, .. } = decoded;
     match payload {
-        Ok(payload) if violations.is_empty() => Ok((job, payload)),
-        Ok(_) | Err(_) => {
-            let message = decode::summary(&violations);
-            Err(Box::new(Rejection { id: job.id, code: "invalid_job", message, violations }))
+        Ok(payload) if violations.total() == 0 => {
+            job.payload_sha256 = payload_sha256(sent);
+            Ok((job, payload))
         }
+        Ok(_) | Err(_) => Err(Box::new(Rejection::invalid(job.id, violations))),
     }
+}
+
+/// Whether something is told of the place already, or the place lies in one that is not what was sent.
+fn hidden(decoded: &Decoded, pointer: &str) -> bool {
+    let ends = pointer.match_indices('/').map(|(at, _)| at).chain([pointer.len()]);
+    decoded.places.contains_key(pointer)
+        || ends.into_iter().any(|end| decoded.places.get(&pointer[..end]) == Some(&true))
 }
 
 /// Whether `inner` names the place `outer` or one inside it.
@@ -123,7 +129,7 @@ mod tests {
     fn pointers(body: &Value) -> Vec<String> {
         let schema = JobSchema::new::<Payload>(Strict::KIND);
         let judged = job::<Strict>(&schema, &(), body.to_string().as_bytes(), None, None);
-        let mut told: Vec<_> = judged.err().map_or_else(Vec::new, |rejection| rejection.violations);
+        let mut told = judged.err().map_or_else(Vec::new, |rejection| rejection.violations.to_vec());
         told.sort_by(|one, other| one.pointer.cmp(&other.pointer));
         told.into_iter().map(|one| one.pointer).collect()
     }
@@ -139,10 +145,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_inside_a_list_that_is_too_long_is_told_too() {
+    fn of_a_list_that_is_too_long_what_is_beyond_is_not_looked_at() {
         let paths = ["bad", "/b", "/c", "bad"];
-        let told = ["/payload/paths", "/payload/paths/0", "/payload/paths/3"];
+        let told = ["/payload/paths", "/payload/paths/0"];
         assert_eq!(pointers(&json!({ "payload": { "paths": paths } })), told);
+    }
+
+    #[test]
+    fn mistakes_are_all_counted_and_a_hundred_kept() {
+        let schema = JobSchema::new::<Payload>(Strict::KIND);
+        let many: Vec<String> = (0..650).map(|n| format!("\"m{n}\":1,\"m{n}\":2")).collect();
+        let body = format!(r#"{{"payload":{{"paths":["bad",1],"paths":["bad",1],{}}}}}"#, many.join(","));
+        let rejection = job::<Strict>(&schema, &(), body.as_bytes(), None, None).unwrap_err();
+        // Twice each, unknown each, and of the paths: twice, no path, no text.
+        assert_eq!((rejection.violations.len(), rejection.violations.total()), (100, 650 + 650 + 3));
+        assert!(rejection.message.starts_with("1303 violations; the first: /payload/paths: "), "{}", rejection.message);
+    }
+
+    #[test]
+    fn null_for_what_may_be_left_out_is_nothing() {
+        assert_eq!(pointers(&json!({ "id": null, "payload": { "paths": [], "owner": null } })), [""; 0]);
+        assert_eq!(pointers(&json!({ "payload": { "paths": null } })), ["/payload/paths"]);
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::{fs, io::Read, process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use genfleet_core::{
     clock::{Clock, SharedClock, SystemClock},
-    job::{Job, Kind, Rejection},
+    job::{Job, Kind, Rejection, text},
     options::{ConfigError, duration},
     queue::{Destination, Message, Publication, QueueError, sqlite::Role},
     telemetry,
@@ -14,6 +14,7 @@ use genfleet_core::{
         options::{LogFormat, QueueOptions},
     },
 };
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -88,12 +89,18 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Some(Ok(job)) => job,
         Some(Err(rejection)) if options.json => {
             let Rejection { id, code, message, violations } = *rejection;
-            terminal::say(json!({ "id": id, "code": code, "message": message, "violations": violations }))?;
+            let total = violations.total();
+            let told = json!({ "id": id, "code": code, "message": message, "violations": violations, "violationsTotal": total });
+            terminal::say(told)?;
             return Ok(ExitCode::from(EXIT_FAILED));
         }
         Some(Err(rejection)) => {
             for violation in &rejection.violations {
                 eprintln!("error: {}: {}", violation.pointer, violation.message);
+            }
+            let more = rejection.violations.total() - rejection.violations.len();
+            if more > 0 {
+                eprintln!("error: and {more} more");
             }
             if rejection.violations.is_empty() {
                 eprintln!("error: {}", rejection.message);
@@ -111,24 +118,14 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The payload goes into it byte for byte: what is wrong with it is then seen by the check.
 fn body(options: &Options) -> anyhow::Result<Vec<u8>> {
-    let text = match (&options.payload, options.file.as_deref()) {
-        (Some(payload), _) => payload.clone(),
-        (None, Some("-")) => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text)?;
-            text
-        }
-        (None, Some(file)) => fs::read_to_string(file).with_context(|| format!("{file} cannot be read"))?,
-        (None, None) => bail!(ConfigError::new("give the payload with --payload or --file")),
-    };
-    let payload: Value = serde_json::from_str(&text).context("the payload is not JSON")?;
+    let text = payload(options)?;
+    let payload = text::unmarked(&text).map_err(|told| anyhow!("the payload cannot be read: {told}"))?;
+    serde_json::from_slice::<IgnoredAny>(payload).context("the payload is not JSON")?;
     let id = options.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
-    let mut job = Map::from_iter([
-        ("id".to_owned(), Value::from(id)),
-        ("kind".to_owned(), options.kind.as_str().into()),
-        ("payload".to_owned(), payload),
-    ]);
+    let mut job =
+        Map::from_iter([("id".to_owned(), Value::from(id)), ("kind".to_owned(), options.kind.as_str().into())]);
     let optional = [
         ("notBefore", options.not_before.clone().map(Value::from)),
         ("deadline", options.deadline.clone().map(Value::from)),
@@ -136,7 +133,22 @@ fn body(options: &Options) -> anyhow::Result<Vec<u8>> {
         ("webhook", options.webhook.as_ref().map(|url| json!({ "url": url }))),
     ];
     job.extend(optional.into_iter().filter_map(|(member, value)| Some((member.to_owned(), value?))));
-    Ok(Value::Object(job).to_string().into_bytes())
+    let mut body = Value::Object(job).to_string().into_bytes();
+    body.pop();
+    Ok([&body, b",\"payload\":".as_slice(), payload, b"}"].concat())
+}
+
+fn payload(options: &Options) -> anyhow::Result<Vec<u8>> {
+    match (&options.payload, options.file.as_deref()) {
+        (Some(payload), _) => Ok(payload.clone().into_bytes()),
+        (None, Some("-")) => {
+            let mut text = Vec::new();
+            std::io::stdin().read_to_end(&mut text)?;
+            Ok(text)
+        }
+        (None, Some(file)) => fs::read(file).with_context(|| format!("{file} cannot be read")),
+        (None, None) => bail!(ConfigError::new("give the payload with --payload or --file")),
+    }
 }
 
 async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()> {

@@ -64,6 +64,7 @@ fn tell(line: &Line, rejection: &genfleet_core::job::Rejection, as_json: bool) -
         let told = json!({
             "file": &*line.file, "line": line.number, "id": rejection.id, "code": rejection.code,
             "message": rejection.message, "violations": rejection.violations,
+            "violationsTotal": rejection.violations.total(),
         });
         terminal::say(told)?;
         return Ok(());
@@ -73,6 +74,10 @@ fn tell(line: &Line, rejection: &genfleet_core::job::Rejection, as_json: bool) -
     }
     for violation in &rejection.violations {
         terminal::say(format_args!("{}:{}: {}: {}", line.file, line.number, violation.pointer, violation.message))?;
+    }
+    let more = rejection.violations.total() - rejection.violations.len();
+    if more > 0 {
+        terminal::say(format_args!("{}:{}: and {more} more", line.file, line.number))?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Condition, Configuration, Operator, Payload, Transformation, TransformationType, directive::Directive};
 use crate::{
     field::{FieldPath, MOST_NAMES},
-    projection,
+    projection::{self, shown},
     time::is_rfc3339,
 };
 
@@ -29,7 +29,7 @@ impl Payload {
             let (member, told) = one.missing_member()?;
             Some(Violation::new(format!("/payload/transformations/{index}/{member}"), told))
         }));
-        found.extend(clashes(self.directives()));
+        found.extend(clashes(&self.directives().collect::<Vec<_>>()));
         if let Some(sample) = &self.sample_event {
             found.extend(projection::violations(self.directives(), sample));
         }
@@ -113,22 +113,25 @@ impl Transformation {
 }
 
 /// Targets that are where an earlier one is, inside one, or around one; and those too deep to be written.
-fn clashes<'a>(directives: impl Iterator<Item = Directive<'a>>) -> Vec<Violation> {
+fn clashes<'a>(directives: &[Directive<'a>]) -> Vec<Violation> {
     let mut taken = HashMap::new();
     let mut around = HashMap::new();
-    let clash = |directive: Directive<'a>| {
+    let clash = |(index, directive): (usize, &Directive<'a>)| {
         let target = FieldPath::parse(directive.target)?;
         let pointer = format!("{}/{}", directive.pointer, directive.target_member);
         if target.names().count() > MOST_NAMES {
             return Some(Violation::new(pointer, format!("a target has at most {MOST_NAMES} names")));
         }
         let earlier = target.beginnings().find_map(|path| taken.get(path)).or_else(|| around.get(target.as_str()));
-        let told = earlier.map(|(whose, path)| format!("clashes with the target {path:?} at {whose}"));
-        taken.entry(target.as_str()).or_insert_with(|| (pointer.clone(), target.as_str()));
+        let told = earlier.map(|earlier: &usize| {
+            let Directive { pointer, target_member, target, .. } = &directives[*earlier];
+            format!("clashes with the target {} at {pointer}/{target_member}", shown(target))
+        });
+        taken.entry(target.as_str()).or_insert(index);
         for outer in target.beginnings() {
-            around.entry(outer).or_insert_with(|| (pointer.clone(), target.as_str()));
+            around.entry(outer).or_insert(index);
         }
         Some(Violation::new(pointer, told?))
     };
-    directives.filter_map(clash).collect()
+    directives.iter().enumerate().filter_map(clash).collect()
 }

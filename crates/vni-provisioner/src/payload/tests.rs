@@ -44,7 +44,7 @@ fn violations(payload: &Value) -> Vec<(String, String)> {
     let body = json!({ "payload": payload }).to_string();
     let found = match validate::job::<VniProvisioner>(&schema, &options(), body.as_bytes(), Some("job"), None) {
         Ok(_) => Vec::new(),
-        Err(rejection) => rejection.violations,
+        Err(rejection) => rejection.violations.to_vec(),
     };
     let mut found: Vec<_> = found.into_iter().map(|one| (one.pointer, one.message)).collect();
     found.sort();

@@ -43,8 +43,11 @@ pub async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
         None => None,
     };
     if let Some(examiner) = examiner {
-        findings.push(largest_message(&examiner.takes(MAX_BODY_BYTES).await));
-        findings.push(too_large_message(&examiner.takes(TOO_LARGE).await));
+        let largest = examiner.takes(MAX_BODY_BYTES).await;
+        findings.push(largest_message(&largest));
+        if largest == Takes::Yes {
+            findings.push(too_large_message(&examiner.takes(TOO_LARGE).await));
+        }
         examiner.close().await;
     }
     match seen {
@@ -197,6 +200,14 @@ fn too_large_message(takes: &Takes) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::{super::finding::Level, *};
+
+    #[test]
+    fn a_broker_that_takes_what_is_no_job_is_warned_of() {
+        let level = |takes| too_large_message(&takes).level;
+        assert_eq!(level(Takes::No("too large".to_owned())), Level::Ok);
+        assert_eq!(level(Takes::Yes), Level::Warning);
+        assert_eq!(level(Takes::Unknown("an alarm".to_owned())), Level::Skipped);
+    }
 
     fn settings(mode: TopologyMode) -> RabbitSettings {
         RabbitSettings {

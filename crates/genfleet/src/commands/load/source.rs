@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use genfleet_core::{
-    job::{Kind, MAX_BODY_BYTES, derived_id},
+    job::{Kind, decode, derived_id},
     options::ConfigError,
 };
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ impl Source {
             return Err(ConfigError::new(format!("{kind}: only workers make such jobs")).into());
         }
         let templates = match (payload, file) {
-            (Some(payload), _) => vec![serde_json::from_str(payload).context("--payload is not JSON")?],
+            (Some(payload), _) => vec![template("--payload", payload)?],
             (None, Some(file)) => templates(kind, file)?,
             (None, None) => Vec::new(),
         };
@@ -135,11 +135,7 @@ fn templates(kind: Kind, file: &str) -> anyhow::Result<Vec<Value>> {
     let text = text.with_context(|| format!("{file} cannot be read"))?;
     let mut templates = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        if line.len() > MAX_BODY_BYTES {
-            bail!("{file}:{}: longer than 1 MiB", index + 1);
-        }
-        let value: Value = serde_json::from_str(line).with_context(|| format!("{file}:{} is not JSON", index + 1))?;
-        templates.push(match value {
+        templates.push(match template(&format!("{file}:{}", index + 1), line)? {
             Value::Object(mut job) if job.contains_key("payload") => {
                 if job.get("kind").is_some_and(|other| *other != kind.as_str()) {
                     continue;
@@ -153,6 +149,15 @@ fn templates(kind: Kind, file: &str) -> anyhow::Result<Vec<Value>> {
         bail!("{file} holds no job of {kind}");
     }
     Ok(templates)
+}
+
+/// What `text` says, which stands at `place`.
+fn template(place: &str, text: &str) -> anyhow::Result<Value> {
+    let (value, wrong) = decode::read(text.as_bytes()).map_err(|unread| anyhow!("{place}: {}", unread.message))?;
+    if wrong.total() > 0 {
+        bail!("{place}: {}", wrong.summary());
+    }
+    Ok(value)
 }
 
 /// Replaces places in every text of `value`.

@@ -1,10 +1,13 @@
 //! The lines of a batch: which job each is, under which id, or why it is none.
 
-use std::{fs, io::Read, sync::Arc};
+use std::{
+    fs,
+    io::{Error, ErrorKind, Read},
+    sync::Arc,
+};
 
 use bytes::Bytes;
-use genfleet_core::job::{Job, JobId, Kind, Rejection, Violation, decode, derived_id};
-use serde_json::Value;
+use genfleet_core::job::{Job, JobId, Kind, Rejection, Violation, decode, derived_id, text};
 
 use crate::fleet::{Checker, KINDS};
 
@@ -19,7 +22,8 @@ pub struct Line {
     pub content: Bytes,
 }
 
-/// The lines of `file`; `-` is stdin. A line that is no text is a line all the same.
+/// The lines of `file`; `-` is stdin. A line that is no text is a line all the same; a whole file that is none is
+/// refused, and named for what it is.
 pub fn read(file: &str) -> std::io::Result<Vec<Line>> {
     let mut content = Vec::new();
     if file == "-" {
@@ -27,6 +31,7 @@ pub fn read(file: &str) -> std::io::Result<Vec<Line>> {
     } else {
         content = fs::read(file)?;
     }
+    text::unmarked(&content).map_err(|told| Error::new(ErrorKind::InvalidData, told))?;
     let (content, name): (Bytes, Arc<str>) = (content.into(), file.into());
     let lines = content.split(|byte| *byte == b'\n').enumerate();
     Ok(lines
@@ -48,11 +53,9 @@ impl Line {
 
     /// The kind, where this build has a worker for it; else why the line is no job.
     pub fn kind(&self) -> Result<Kind, Box<Rejection>> {
-        let value: Value = serde_json::from_slice(&self.content).map_err(|error| {
-            let message = format!("the line is not JSON: {error}");
-            Box::new(Rejection { id: self.id(), code: "undecodable", message, violations: vec![] })
-        })?;
-        let wrong = match value.get("kind").map(|kind| kind.as_str().map(str::parse::<Kind>)) {
+        let (value, _) = decode::read(&self.content).map_err(|unread| Box::new(unread.of(self.id())))?;
+        let kind = value.get("kind").filter(|kind| !kind.is_null());
+        let wrong = match kind.map(|kind| kind.as_str().map(str::parse::<Kind>)) {
             Some(Some(Ok(kind))) if KINDS.contains(&kind) => return Ok(kind),
             Some(Some(Ok(kind))) => format!("this build has no worker for {kind}"),
             Some(Some(Err(unknown))) => unknown.to_string(),
@@ -70,8 +73,7 @@ impl Line {
     }
 
     fn invalid_kind(&self, wrong: String) -> Rejection {
-        let violations = vec![Violation::new("/kind", wrong)];
-        Rejection { id: self.id(), code: "invalid_job", message: decode::summary(&violations), violations }
+        Rejection::invalid(self.id(), vec![Violation::new("/kind", wrong)].into())
     }
 
     /// The job's own id, where one can be read.

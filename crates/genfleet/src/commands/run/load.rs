@@ -3,7 +3,6 @@
 use std::{path::Path, process};
 
 use anyhow::{Context, bail};
-use bytes::Bytes;
 use genfleet_core::{
     audit::Audit,
     clock::SharedClock,
@@ -18,7 +17,7 @@ use genfleet_core::{
     },
     webhook::Webhooks,
     worker::{
-        audited::outcome_unrun,
+        audited::{outcome_unrun, readable_payload},
         report::{self, DeadLetter},
     },
 };
@@ -134,7 +133,7 @@ fn line_publications(
     now: Timestamp,
 ) -> Vec<Publication> {
     let message = Message {
-        body: Bytes::copy_from_slice(&line.content),
+        body: line.content.clone(),
         message_id: Some(line.default_id()),
         timestamp: u64::try_from(now.as_second()).ok(),
         content_type: Some("application/json".to_owned()),
@@ -180,7 +179,7 @@ fn unreadable(
         time: now,
         audit: None,
     };
-    ending.audit = outcome_unrun(audit, "job_unreadable", &ending, message);
+    ending.audit = outcome_unrun(audit, "job_unreadable", &ending, readable_payload(&message.body));
     let dead = DeadLetter { reason: code, cause: None, error: &error.message };
     let own = decode::readable_webhook(&message.body);
     report::ended(message, &ending, Some(dead), &webhooks.receivers(ending.kind, own.as_deref()), None)

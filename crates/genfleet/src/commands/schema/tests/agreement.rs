@@ -77,6 +77,10 @@ fn every_unstated_rule_is_one_that_a_job_can_break_alone() {
     }
 }
 
+fn entries(count: usize, entry: &dyn Fn(usize) -> Value) -> Vec<Value> {
+    (0..count).map(entry).collect()
+}
+
 /// Changes of the richest example, each of which breaks unstated rules only.
 fn witnesses(kind: Kind) -> Vec<Value> {
     let mut all = vec![
@@ -96,6 +100,10 @@ fn witnesses(kind: Kind) -> Vec<Value> {
             json!({ "/payload/transformations": [{ "sourceField": "ids", "targetField": "t", "type": "direct" }] }),
             json!({ "/payload/attributeMappings": [{ "source": "ids", "target": "t" }] }),
             json!({ "/payload/filters": [{ "eventType": "e".repeat(262_200), "conditions": [] }] }),
+            json!({ "/payload/transformations": entries(5_000, &|n| json!({ "sourceField": "id", "targetField": format!("t{n}"), "type": "direct" })),
+                "/payload/attributeMappings": entries(5_000, &|n| json!({ "source": "id", "target": format!("m{n}") })) }),
+            json!({ "/payload/sampleEvent/big": "x".repeat(500_000), "/payload/attributeMappings":
+                entries(9, &|n| json!({ "source": "big", "target": format!("m{n}") })) }),
         ],
         Kind::ChannelProvision => vec![
             json!({ "/payload/maxConcurrentSessions": 501 }),
@@ -105,6 +113,7 @@ fn witnesses(kind: Kind) -> Vec<Value> {
             json!({ "/payload/routingEmail": format!("abcdefghij@{}bücher", "abcdefgh.".repeat(26)) }),
             json!({ "/payload/security/allowedDomains": ["xn--a.example"] }),
             json!({ "/payload/security/allowedDomains": ["127.0.0.１"] }),
+            json!({ "/payload/security/allowedDomains": entries(10_000, &|n| json!(format!("d{n}.example"))) }),
             json!({ "/payload/security/cspHeaders": [format!("img-src {long_host}")] }),
         ],
         Kind::VniProvision => vec![json!({ "/payload/localIp": "10.0.41.1" })],

@@ -1,0 +1,101 @@
+//! Numbers as they are written, and whether they stay what they are once they are 64 bits.
+
+/// More significant digits than these may not fit into a 64-bit float.
+const SAFE_DIGITS: usize = 15;
+/// Nor may a power of ten that takes more digits than these to write.
+const SAFE_EXPONENT_DIGITS: usize = 2;
+
+/// How the number that is written here would change if it were read, where it would. What is no number at all, or too
+/// large to be one, is left to the parser.
+pub(super) fn changed(written: &[u8]) -> Option<&'static str> {
+    let written = std::str::from_utf8(written).ok()?;
+    if !written.contains(['.', 'e', 'E']) {
+        let fits = written.parse::<i64>().is_ok() || written.parse::<u64>().is_ok();
+        return (!fits).then_some("an integer beyond 64 bits would be changed: send it as a text");
+    }
+    let (mantissa, exponent) = written.split_once(['e', 'E']).unwrap_or((written, "0"));
+    let digits = |text: &str| text.bytes().filter(u8::is_ascii_digit).count();
+    if digits(mantissa) <= SAFE_DIGITS && digits(exponent) <= SAFE_EXPONENT_DIGITS {
+        return None;
+    }
+    let number = written.parse::<f64>().ok().filter(|number| number.is_finite())?;
+    let same = decimal(written).is_some_and(|written| decimal(&format!("{number:e}")) == Some(written));
+    (!same).then_some("a number with more digits than 64 bits hold would be changed: send it as a text, or round it")
+}
+
+/// The digits of a decimal number without zeros at either end, and the power of ten that they are multiplied with.
+fn decimal(written: &str) -> Option<(String, i64)> {
+    let (mantissa, exponent) = written.split_once(['e', 'E']).unwrap_or((written, "0"));
+    let (whole, fraction) = mantissa.trim_start_matches('-').split_once('.').unwrap_or((mantissa, ""));
+    let all = [whole.trim_start_matches('-'), fraction].concat();
+    let digits = all.trim_end_matches('0');
+    let power = exponent.parse::<i64>().ok()? + i64::try_from(all.len() - digits.len()).ok()?;
+    let power = power - i64::try_from(fraction.len()).ok()?;
+    let digits = digits.trim_start_matches('0');
+    Some((digits.to_owned(), if digits.is_empty() { 0 } else { power }))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_number_is_changed_where_64_bits_do_not_hold_it() {
+        for kept in [
+            "0",
+            "-0",
+            "7",
+            "-0.0",
+            "0.1",
+            "1e30",
+            "1E+2",
+            "18446744073709551615",
+            "-9223372036854775808",
+            "0.1000000000000000055511151231257827",
+            "123456789012345678e-3",
+            "1e22",
+            "0.30000000000000004",
+            "5e-324",
+            "1.7976931348623157e308",
+            "100000000000000000000.0",
+            "0.00000000000000000000000000000",
+        ] {
+            let same = !["0.1000000000000000055511151231257827", "123456789012345678e-3"].contains(&kept);
+            assert_eq!(changed(kept.as_bytes()).is_none(), same, "{kept}");
+        }
+        for beyond in [
+            "18446744073709551616",
+            "-9223372036854775809",
+            "12345678901234567890123",
+            "100000000000000000000",
+            "0.12345678901234567890",
+            "9007199254740993.0",
+            "1e-400",
+            "1e-99999999999999999999999",
+        ] {
+            assert!(changed(beyond.as_bytes()).is_some(), "{beyond}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_number_that_is_written_by_a_program_is_kept(bits in any::<u64>(), whole in any::<i64>()) {
+            for number in [f64::from_bits(bits), whole as f64].into_iter().filter(|number| number.is_finite()) {
+                let written = serde_json::Value::from(number).to_string();
+                prop_assert_eq!(changed(written.as_bytes()), None, "{}", written);
+                prop_assert_eq!(serde_json::from_str::<f64>(&written).unwrap().to_bits(), number.to_bits());
+            }
+            prop_assert_eq!(changed(whole.to_string().as_bytes()), None);
+        }
+
+        #[test]
+        fn what_is_kept_reads_as_what_is_written(digits in "[0-9]{1,25}", fraction in "[0-9]{1,25}", power in -30_i64..30) {
+            let written = format!("{digits}.{fraction}e{power}");
+            let number: f64 = written.parse().unwrap();
+            let same = decimal(&written) == decimal(&format!("{number:e}"));
+            prop_assert_eq!(changed(written.as_bytes()).is_none(), same, "{}", written);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The encoding of what people and programs write: a byte order mark is skipped, and what is no UTF-8 at all is named.
+
+/// What UTF-8 may begin with, and need not.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// `bytes` without their byte order mark; an error that names what they are instead of UTF-8, where that can be told.
+pub fn unmarked(bytes: &[u8]) -> Result<&[u8], &'static str> {
+    match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{' | b'[', 0, ..] | [0, b'{' | b'[', ..] => {
+            Err("this is UTF-16; UTF-8 is expected: convert it")
+        }
+        [0x1f, 0x8b, ..] => Err("this is compressed with gzip; plain UTF-8 is expected: uncompress it"),
+        _ => Ok(bytes.strip_prefix(MARK).unwrap_or(bytes)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_skipped_once_and_other_encodings_are_named() {
+        let utf_16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+        assert_eq!(unmarked(b"{}"), Ok(b"{}".as_slice()));
+        assert_eq!(unmarked(b""), Ok(b"".as_slice()));
+        assert_eq!(unmarked("\u{feff}{}".as_bytes()), Ok(b"{}".as_slice()));
+        assert_eq!(unmarked("\u{feff}\u{feff}".as_bytes()), Ok("\u{feff}".as_bytes()));
+        for (bytes, name) in [
+            (utf_16("\u{feff}{}"), "UTF-16"),
+            (utf_16("{\"a\":1}"), "UTF-16"),
+            (b"\xfe\xff\0{".to_vec(), "UTF-16"),
+            (b"\0{\0}".to_vec(), "UTF-16"),
+            (b"\x1f\x8b\x08\0".to_vec(), "gzip"),
+        ] {
+            assert!(unmarked(&bytes).is_err_and(|told| told.contains(name)), "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What is wrong with a job, and where. However much of it there is, the first [`MAX_VIOLATIONS_TOLD`] are kept and the
+//! rest is counted: a job of a megabyte can break half a million rules.
+
+use std::{ops::Deref, slice, vec};
+
+use schemars::JsonSchema;
+use serde::{Serialize, Serializer};
+
+/// Violations told in an event; `violationsTotal` counts all.
+pub const MAX_VIOLATIONS_TOLD: usize = 100;
+/// A pointer is at most this long, in bytes, and so is a message: what a producer wrote is in both.
+const MAX_TEXT_BYTES: usize = 2048;
+
+/// One thing wrong with a job, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Violation {
+    /// JSON pointer from the job's root, e.g. `/payload/paths/1`.
+    pub pointer: String,
+    /// What is wrong, and what is allowed.
+    pub message: String,
+}
+
+impl Violation {
+    /// A violation at `pointer`.
+    pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), message: message.into() }
+    }
+
+    fn cut(mut self) -> Self {
+        cut(&mut self.pointer);
+        cut(&mut self.message);
+        self
+    }
+}
+
+fn cut(text: &mut String) {
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        text.push('…');
+        text.shrink_to_fit();
+    }
+}
+
+/// Everything wrong with a job: the first of it, in the order found, and how much there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Violations {
+    told: Vec<Violation>,
+    total: usize,
+}
+
+impl Violations {
+    /// Adds one, or counts it where enough are kept.
+    pub fn push(&mut self, violation: Violation) {
+        self.total += 1;
+        if !self.is_full() {
+            self.told.push(violation.cut());
+        }
+    }
+
+    /// Whether as many are kept as ever are: a further one is as good as counted.
+    pub fn is_full(&self) -> bool {
+        self.told.len() >= MAX_VIOLATIONS_TOLD
+    }
+
+    /// Counts `more` that nobody looked at closer.
+    pub fn count(&mut self, more: usize) {
+        self.total += more;
+    }
+
+    /// How many there are, those that are not kept included.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// The sentence that stands for all of them.
+    pub fn summary(&self) -> String {
+        let first = self.told.first().map(|one| format!("{}: {}", one.pointer, one.message)).unwrap_or_default();
+        match self.total {
+            0 | 1 => first,
+            more => format!("{more} violations; the first: {first}"),
+        }
+    }
+}
+
+/// Those that are kept.
+impl Deref for Violations {
+    type Target = [Violation];
+
+    fn deref(&self) -> &[Violation] {
+        &self.told
+    }
+}
+
+impl Extend<Violation> for Violations {
+    fn extend<T: IntoIterator<Item = Violation>>(&mut self, all: T) {
+        all.into_iter().for_each(|one| self.push(one));
+    }
+}
+
+impl FromIterator<Violation> for Violations {
+    fn from_iter<T: IntoIterator<Item = Violation>>(all: T) -> Self {
+        let mut violations = Self::default();
+        violations.extend(all);
+        violations
+    }
+}
+
+impl From<Vec<Violation>> for Violations {
+    fn from(all: Vec<Violation>) -> Self {
+        all.into_iter().collect()
+    }
+}
+
+impl IntoIterator for Violations {
+    type Item = Violation;
+    type IntoIter = vec::IntoIter<Violation>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.told.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Violations {
+    type Item = &'a Violation;
+    type IntoIter = slice::Iter<'a, Violation>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.told.iter()
+    }
+}
+
+impl Serialize for Violations {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.told.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_hundred_are_kept_and_all_are_counted() {
+        let all: Violations = (0..250).map(|n| Violation::new(format!("/{n}"), "bad")).collect();
+        assert_eq!((all.len(), all.total(), all.is_full()), (100, 250, true));
+        assert_eq!(all[99].pointer, "/99");
+        assert_eq!(all.summary(), "250 violations; the first: /0: bad");
+    }
+
+    #[test]
+    fn a_name_of_half_a_megabyte_is_cut_where_a_character_ends() {
+        let mut all = Violations::default();
+        all.push(Violation::new("/é".repeat(200_000), "é".repeat(200_000)));
+        for text in [&all[0].pointer, &all[0].message] {
+            assert!((MAX_TEXT_BYTES - 2..=MAX_TEXT_BYTES + 3).contains(&text.len()), "{}", text.len());
+            assert!(text.ends_with('…'));
+        }
+    }
+}
