@@ -46,7 +46,7 @@ mod speak;
 /// Between two looks at oneself and the others.
 const LOOK: Duration = Duration::from_millis(250);
 /// Who sent a request in this time has work.
-const LATELY: Duration = Duration::from_secs(5);
+pub(crate) const LATELY: Duration = Duration::from_secs(5);
 /// Between a session that was lost and the next one.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long leaving may take.
@@ -115,7 +115,7 @@ impl Fleet {
         let own = self.news();
         let roster = self.roster();
         let others: Vec<&News> = roster.others().collect();
-        let spent = own.requests_last_minute.saturating_add(roster.spent_by_others(now));
+        let spent = own.requests_last_minute.saturating_add(roster.spent_by_others());
         json!({
             "heard": self.is_alone() || roster.is_heard(now), "clientLimit": own.client_limit,
             "requestsLastMinute": spent, "own": own, "others": others,
@@ -139,13 +139,13 @@ impl Fleet {
                 (part, roster.others().count(), roster.is_heard(now))
             };
             // Of a file it is alone, for good.
-            let part = if self.is_alone() { Part::Settled(client_limit) } else { part };
+            let part = if self.is_alone() { Part::alone(client_limit) } else { part };
             if allotted.replace(part) != Some(part) {
                 debug!(?part, others, heard, "part of the client's limit");
                 self.shared.genesys.allot(part);
             }
             gauge!(metric::FLEET_PROCESSES).set(u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1));
-            gauge!(metric::FLEET_SHARE).set(part.per_minute());
+            gauge!(metric::FLEET_SHARE).set(part.per_minute);
             gauge!(metric::FLEET_HEARD).set(u8::from(self.is_alone() || heard));
         }
     }

@@ -43,7 +43,12 @@ impl Fleet {
     async fn converse(&self, queue: &RabbitQueue) -> Result<(), String> {
         let (leaving, mark) = (&self.shared.leaving, self.shared.genesys.client_mark());
         let keys = [key("*", &mark), ASKED.to_owned()];
-        let Some(gossip) = leaving.run_until_cancelled(queue.gossip(&keys)).await else { return Ok(()) };
+        let gossip = async {
+            queue.connected().await;
+            self.roster().begins(Instant::now());
+            queue.gossip(&keys).await
+        };
+        let Some(gossip) = leaving.run_until_cancelled(gossip).await else { return Ok(()) };
         let (mut gossip, mut changes) = (gossip?, self.shared.genesys.changes());
         gossip.tell(ASKED, Word::Ask.write()).await?;
         let mut look = interval(LOOK);

@@ -279,8 +279,8 @@ impl Door {
     }
 
     /// What is the process's of the client's limit from now on.
-    pub fn allot(&mut self, part: Part) {
-        self.budget.allot(part);
+    pub fn allot(&mut self, part: Part, now: Instant) {
+        self.budget.allot(part, now);
     }
 
     /// What was spent, and what may be.
