@@ -4,7 +4,10 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{event::Outcome, job::Kind, metric, options::ConfigError, webhook::delivery, worker::options::LogFormat};
+use crate::{
+    event::Outcome, fleet::ears::Refusal, job::Kind, metric, options::ConfigError, webhook::delivery,
+    worker::options::LogFormat,
+};
 
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
 const LONG_SECONDS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0];
@@ -85,6 +88,9 @@ fn begin_at_zero(kinds: &[Kind]) {
     metrics::gauge!(metric::FLEET_PROCESSES).set(1.0);
     metrics::gauge!(metric::FLEET_SHARE).set(0.0);
     metrics::gauge!(metric::FLEET_HEARD).set(0.0);
+    for refusal in Refusal::ALL {
+        metrics::counter!(metric::FLEET_REFUSED, "reason" => refusal.as_str()).absolute(0);
+    }
     let _ = metrics::histogram!(metric::PUBLISH_CONFIRM);
     for result in ["ok", "throttled", "rejected", "error"] {
         metrics::counter!(metric::TOKEN_REFRESHES, "result" => result).absolute(0);
@@ -147,6 +153,7 @@ fn describe() {
     describe_gauge!(metric::FLEET_PROCESSES, "Processes of the fleet that are alive, this one included.");
     describe_gauge!(metric::FLEET_SHARE, "Requests this process may send of the client's limit in any minute.");
     describe_gauge!(metric::FLEET_HEARD, "1 while the other processes of the fleet are heard.");
+    describe_counter!(metric::FLEET_REFUSED, "Words on the fleet's exchange that were not believed.");
     describe_counter!(metric::TOKEN_REFRESHES, "Tokens asked for.");
     describe_gauge!(
         metric::QUEUE_MESSAGES,
