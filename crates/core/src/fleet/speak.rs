@@ -92,8 +92,9 @@ impl Fleet {
 
     /// Takes notice of what was said, where it is to be believed.
     fn hears(&self, body: &[u8], said: &mut Said) -> Change {
-        // The tool has no secret: it is answered, but it hurries nobody.
+        // The tool may have no secret: it is answered, but it hurries nobody.
         if let Some(Word::Ask) = Word::read(body) {
+            said.wished = true;
             return said.may_speak();
         }
         let now = Instant::now();
@@ -131,8 +132,10 @@ enum Change {
 #[derive(Debug, Default)]
 struct Said {
     last: Option<(Instant, News)>,
-    /// Somebody asked since.
+    /// Somebody of the fleet asked since.
     asked: bool,
+    /// Anybody asked since.
+    wished: bool,
     /// Something may have changed since.
     doubtful: bool,
 }
@@ -161,11 +164,14 @@ impl Said {
         self.doubtful = false;
         let due = match &self.last {
             None => true,
-            Some((at, last)) => self.asked || at.elapsed() >= every || differs(last, news),
+            Some((at, last)) => {
+                let every = if self.wished { EVERY } else { every };
+                self.asked || at.elapsed() >= every || differs(last, news)
+            }
         };
         if due {
             self.last = Some((Instant::now(), news.clone()));
-            self.asked = false;
+            (self.asked, self.wished) = (false, false);
         }
         due
     }
@@ -209,6 +215,19 @@ mod tests {
         assert!(!said.is_due(&News { working: true, requests_last_minute: 7, ..calm }, EVERY));
         tokio::time::advance(EVERY).await;
         assert!(said.is_due(&News { working: true, ..News::default() }, EVERY));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_without_a_secret_is_answered_within_a_second_and_no_sooner() {
+        let (mut said, calm) = (Said::default(), News::default());
+        assert!(said.is_due(&calm, SELDOM));
+        said.wished = true;
+        tokio::time::advance(EVERY / 2).await;
+        assert!(said.may_speak() == Change::Nothing && !said.is_due(&calm, SELDOM));
+        tokio::time::advance(EVERY / 2).await;
+        assert!(said.may_speak() == Change::Perhaps && said.is_due(&calm, SELDOM));
+        tokio::time::advance(EVERY).await;
+        assert!(!said.is_due(&calm, SELDOM), "it was answered");
     }
 
     #[test]
