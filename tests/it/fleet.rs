@@ -1,6 +1,6 @@
 //! One budget for the fleet: several processes of one client, on a real broker and an API that counts.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use genfleet_simulator::{RecordedRequest, Simulator, SimulatorOptions};
 use harness::{Amqp, Broker, Launch, Prefix, Process, eventually, json_properties, seconds};
@@ -67,7 +67,7 @@ async fn a_429_of_the_clients_limit_that_one_meets_stops_the_other_too() {
     const SHUT_US: u64 = 8_000_000;
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
-    let latency = std::time::Duration::from_millis(100);
+    let latency = Duration::from_millis(100);
     let simulator = simulator_with(SimulatorOptions { latency, ..SimulatorOptions::default() }).await;
     let _fleet = fleet::<2>(|| eager(broker, &prefix, &simulator)).await;
     let amqp = Amqp::connect(broker.url()).await;
@@ -122,11 +122,12 @@ async fn two_under_load_keep_to_the_clients_limit_together_and_each_has_its_half
     let sent = by_token(&simulator);
     assert!(sent.values().flatten().all(|request| request.status != Some(429)), "the limit was met");
     let times = || sent.values().flatten().map(|request| request.at_us);
-    let seconds_taken = (times().max().unwrap() - times().min().unwrap()) as f64 / 1e6;
+    let seconds_taken = Duration::from_micros(times().max().unwrap() - times().min().unwrap()).as_secs_f64();
     for sent in sent.values() {
         // What goes at first and at once, and what one sends before it hears that the other has work, too.
         let most = f64::from(LIMIT / 2) / 60.0 * seconds_taken + 20.0;
-        assert!(sent.len() as f64 <= most, "{} in {seconds_taken} s, of {most}", sent.len());
+        let sent = u32::try_from(sent.len()).unwrap();
+        assert!(f64::from(sent) <= most, "{sent} in {seconds_taken} s, of {most}");
     }
     for process in &fleet {
         eventually(seconds(10), "its part is the half", async || {

@@ -82,7 +82,7 @@ impl Overheard {
         match word {
             Word::Here(news) => self.comes(News { verified: Some(verified), ..*news }, now),
             Word::Gone { process, .. } if verified || !self.is_verified(&process) => {
-                drop(self.processes.remove(&process))
+                self.processes.remove(&process);
             }
             Word::Gone { .. } | Word::Ask | Word::Other => {}
         }

@@ -390,11 +390,11 @@ mod tests {
     #[test]
     fn the_clients_part_holds_whatever_the_token_allows_and_outlives_tokens() {
         let (mut budget, start) = (Budget::new(300, 500), Instant::now());
-        assert_eq!(drain(&mut budget, start), 11, "and then at its pace");
+        assert_eq!(drain(&mut budget, start), 10, "and then at its pace");
         budget.new_token();
         assert_eq!(budget.left(start), 300);
         assert!(matches!(budget.ready(start), Ready::At(_)));
-        let spending = Spending { last_minute: 11, token_limit: 300, allotted: 500, left: 300 };
+        let spending = Spending { last_minute: 10, token_limit: 300, allotted: 500, left: 300 };
         assert_eq!(budget.spending(start), spending);
     }
 

@@ -55,14 +55,14 @@ fn a_word_of_the_client_is_believed_once_and_a_newcomer_after_it_was_answered() 
 fn what_is_forged_changes_nothing_and_is_told_once_a_minute() {
     let now = Instant::now();
     let (mut one, mut other) = acquainted(now);
-    let mut forger = ears("guess");
+    let mut guesser = ears("guess");
     let deep = format!(r#"{{"v":2,"mac":"","said":{}1{}}}"#, "[".repeat(9000), "]".repeat(9000));
     let huge = format!(r#"{{"v":2,"mac":"","said":"{}"}}"#, "x".repeat(100_000));
     let signed = other.sign(&here("other"), now);
     let changed = signed.replace("3000", "3001");
     assert_ne!(changed, signed);
     for number in 0..1500 {
-        let forged = forger.sign(&here(&format!("forged-{number}")), now);
+        let forged = guesser.sign(&here(&format!("forged-{number}")), now);
         assert_eq!(hears(&mut one, &forged, now), Err(Refusal::Forged));
         assert_eq!(hears(&mut one, &changed, now), Err(Refusal::Forged));
         for plain in [deep.as_str(), huge.as_str(), "", "[]", &here("plain").write()] {

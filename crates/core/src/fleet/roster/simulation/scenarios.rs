@@ -16,8 +16,8 @@ fn never_above_105_percent(lives: &[Life]) {
 
 /// Between these two seconds, in which nothing changes.
 fn is_used(lives: &[Life], from: u64, to: u64) {
-    let (used, possible) =
-        (Fleet::run(LIMIT, lives, SWIFT, 1).count(from, to), LIMIT as usize * (to - from) as usize / 60);
+    let used = Fleet::run(LIMIT, lives, SWIFT, 1).count(from, to);
+    let possible = LIMIT as usize * usize::try_from(to - from).unwrap() / 60;
     assert!(used * 100 >= possible * 95, "{used} of {possible} between {from} and {to}");
 }
 
