@@ -159,6 +159,8 @@ impl Allotment {
 mod tests {
     use super::*;
 
+    const MOMENT: Duration = Duration::from_nanos(1);
+
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
@@ -196,7 +198,7 @@ mod tests {
     #[test]
     fn after_a_rest_a_few_go_at_once_and_then_each_at_its_time() {
         let (mut allotment, start) = (Allotment::new(3000), Instant::now());
-        assert_eq!(saturate(&mut allotment, start, start + seconds(1) / 1000).len(), 60);
+        assert_eq!(saturate(&mut allotment, start, start + MOMENT).len(), 60);
         assert_eq!(allotment.left(start), 2940);
         let later = start + seconds(10);
         let second = saturate(&mut allotment, later, later + seconds(1)).len();
@@ -206,7 +208,7 @@ mod tests {
     #[test]
     fn a_part_that_shrinks_waits_until_its_pace_has_made_up_and_one_that_grows_is_there_at_once() {
         let (mut allotment, start) = (Allotment::new(1000), Instant::now());
-        saturate(&mut allotment, start, start + seconds(1) / 1000);
+        saturate(&mut allotment, start, start + MOMENT);
         allotment.set(Part::heard(500, 500), start);
         let Ready::At(next) = allotment.ready(start) else { panic!("20 went, of 10") };
         assert!(next > start + seconds(1) && next < start + seconds(2));
