@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Names and types that every worker exports from the start.
-const OF_ALL: [(&str, &str); 33] = [
+const OF_ALL: [(&str, &str); 34] = [
     ("genfleet_jobs_total", "counter"),
     ("genfleet_job_duration_seconds", "histogram"),
     ("genfleet_job_queue_wait_seconds", "histogram"),
@@ -36,6 +36,7 @@ const OF_ALL: [(&str, &str); 33] = [
     ("genfleet_fleet_processes", "gauge"),
     ("genfleet_fleet_share", "gauge"),
     ("genfleet_fleet_heard", "gauge"),
+    ("genfleet_fleet_words_refused_total", "counter"),
     ("genfleet_ready", "gauge"),
     ("genfleet_build_info", "gauge"),
     ("process_cpu_seconds_total", "counter"),
@@ -56,7 +57,7 @@ const OF_ONE: [(&str, &str, &str); 4] = [
 ];
 
 /// What of these is there only once it happened would go unseen: an increase from nothing is none.
-const COMPLETE_FROM_THE_START: [&str; 8] = [
+const COMPLETE_FROM_THE_START: [&str; 9] = [
     "genfleet_jobs_total",
     "genfleet_job_retries_total",
     "genfleet_dead_letters_total",
@@ -65,9 +66,10 @@ const COMPLETE_FROM_THE_START: [&str; 8] = [
     "genfleet_broker_connected",
     "genfleet_broker_reconnects_total",
     "genfleet_webhook_deliveries_total",
+    "genfleet_fleet_words_refused_total",
 ];
 
-const GATES: [&str; 5] = ["throttled", "api_unavailable", "credentials", "forbidden", "audit"];
+const GATES: [&str; 6] = ["throttled", "service_limit", "api_unavailable", "credentials", "forbidden", "audit"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_binary_exports_its_metrics_at_zero_before_it_has_seen_a_broker() {
@@ -242,6 +244,7 @@ async fn each_shut_gate_shows_with_its_reason() {
     };
     tokio::join!(
         shut("throttled", "status=429,retry-after=60", 1),
+        shut("service_limit", r#"status=429,retry-after=60,body="{\"limit\":{\"namespace\":\"integrations\"}}""#, 1),
         shut("api_unavailable", "status=503", 1),
         shut("credentials", "status=401,path=/oauth/token", 0),
         shut("forbidden", "status=403", 0),

@@ -48,6 +48,14 @@ async fn the_fleet_is_seen_with_what_waits_runs_and_holds_it_up() {
     crate::stack::outcomes(&mut events, 30, seconds(60)).await;
     let seen = json_of(broker.url(), &prefix).await;
     assert_eq!((&seen["queue"], &seen["alive"], &seen["delayed"]), (&json!("rabbitmq"), &json!(2), &json!(0)));
+    let verified = |seen: &Value| {
+        let processes = seen["processes"].as_array().unwrap();
+        processes.iter().map(|process| process["verified"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(verified(&seen), [json!(false), json!(false)], "without a secret nobody can be known");
+    let known = status(broker.url(), &prefix, &["--json"]).env("GENESYS_CLIENT_ID", "client");
+    let (_, shown, error) = told(known.env("GENESYS_CLIENT_SECRET", "hush")).await;
+    assert_eq!(verified(&serde_json::from_str(&shown).unwrap()), [json!(true), json!(true)], "{error}");
     let purge = of_kind(&seen, "cdn.purge");
     assert_eq!((&purge["waiting"], &purge["dead"], &purge["endedLastMinute"]), (&json!(0), &json!(0), &json!(30)));
     assert_eq!((&purge["processes"], &of_kind(&seen, "file.scan")["processes"]), (&json!(2), &json!(0)));

@@ -7,7 +7,8 @@
 //!       └ speak    session after session: on RabbitMQ gossip, on the embedded queue a notice beside the store
 //! ```
 //!
-//! [`news`] is what is told, [`roster`] who is there and what each may send, [`shares`] how a limit is shared. Nothing
+//! [`news`] is what is told, [`ears`] what of it is believed ([`seal`]: who said it; [`fresh`]: when), [`roster`] who is
+//! there and what each may send, [`shares`] how a limit is shared. Nothing
 //! here disturbs the work: a session that is lost, or panics, is built anew, and meanwhile the roster's own rule for silence
 //! holds. Does not count requests: that is [`crate::genesys::budget`].
 
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use self::{
+    ears::Ears,
     news::{KindNews, News, ShutNews, Word, millis},
     roster::{Own, Roster},
 };
@@ -37,17 +39,20 @@ use crate::{
     worker::doing::Doing,
 };
 
+pub mod ears;
+mod fresh;
 pub mod listen;
 pub mod news;
 pub mod notice;
 pub mod roster;
+pub mod seal;
 pub mod shares;
 mod speak;
 
 /// Between two looks at oneself and the others.
 const LOOK: Duration = Duration::from_millis(250);
 /// Who sent a request in this time has work.
-const LATELY: Duration = Duration::from_secs(5);
+pub(crate) const LATELY: Duration = Duration::from_secs(5);
 /// Between a session that was lost and the next one.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long leaving may take.
@@ -69,6 +74,7 @@ struct Shared {
     failing: FailingReceivers,
     born: Instant,
     roster: Mutex<Roster>,
+    ears: Mutex<Ears>,
     had_work: Mutex<HadWork>,
     leaving: CancellationToken,
     left: CancellationToken,
@@ -93,10 +99,25 @@ impl Fleet {
     ) -> Self {
         let (born, leaving, left) = (Instant::now(), CancellationToken::new(), CancellationToken::new());
         let roster = Mutex::new(Roster::new(born));
+        let ears = Mutex::new(Ears::new(genesys.client_mark(), genesys.fleet_key()));
         let had_work = Mutex::default();
-        let shared =
-            Shared { name, worker, queue, genesys, clock, doing, failing, born, roster, had_work, leaving, left };
-        Self { shared: Arc::new(shared) }
+        Self {
+            shared: Arc::new(Shared {
+                name,
+                worker,
+                queue,
+                genesys,
+                clock,
+                doing,
+                failing,
+                born,
+                roster,
+                ears,
+                had_work,
+                leaving,
+                left,
+            }),
+        }
     }
 
     /// Takes part until dropped.
@@ -116,7 +137,7 @@ impl Fleet {
         let own = self.news();
         let roster = self.roster();
         let others: Vec<&News> = roster.others().collect();
-        let spent = own.requests_last_minute.saturating_add(roster.spent_by_others(now));
+        let spent = own.requests_last_minute.saturating_add(roster.spent_by_others());
         json!({
             "heard": self.is_alone() || roster.is_heard(now), "clientLimit": own.client_limit,
             "requestsLastMinute": spent, "own": own, "others": others,
@@ -140,13 +161,13 @@ impl Fleet {
                 (part, roster.others().count(), roster.is_heard(now))
             };
             // Of a file it is alone, for good.
-            let part = if self.is_alone() { Part::Settled(client_limit) } else { part };
+            let part = if self.is_alone() { Part::alone(client_limit) } else { part };
             if allotted.replace(part) != Some(part) {
                 debug!(?part, others, heard, "part of the client's limit");
                 self.shared.genesys.allot(part);
             }
             gauge!(metric::FLEET_PROCESSES).set(u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1));
-            gauge!(metric::FLEET_SHARE).set(part.per_minute());
+            gauge!(metric::FLEET_SHARE).set(part.per_minute);
             gauge!(metric::FLEET_HEARD).set(u8::from(self.is_alone() || heard));
         }
     }
@@ -193,6 +214,7 @@ impl Fleet {
             shut: shut.into_iter().map(told).collect(),
             kinds: self.kinds(now),
             receivers: failing.told(now),
+            verified: None,
         }
     }
 
@@ -221,17 +243,17 @@ impl Fleet {
         had.at.is_some_and(|at| now < at + LATELY)
     }
 
-    fn hear(&self, news: News, mark: &str) {
+    /// A process of the client told this.
+    fn hear(&self, mut news: News) {
         let now = Instant::now();
-        if news.client != mark {
-            return;
-        }
         if news.process == self.shared.name {
             return self.roster().hears(now);
         }
         if let Some(shut) = news.client_shut() {
             self.shared.genesys.told_client_shut(shut);
         }
+        let limit = self.shared.genesys.client_limit();
+        news.requests_last_minute = news.requests_last_minute.min(limit);
         self.roster().told(news, now);
     }
 
@@ -240,6 +262,10 @@ impl Fleet {
             Queue::Rabbit(_) => false,
             Queue::Sqlite(_) => true,
         }
+    }
+
+    fn ears(&self) -> MutexGuard<'_, Ears> {
+        self.shared.ears.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn roster(&self) -> MutexGuard<'_, Roster> {

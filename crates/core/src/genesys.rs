@@ -2,7 +2,7 @@
 //!
 //! [`client::GenesysClient::send`] = permit (brakes → gate → breaker → token → budget) → HTTP → classify → short
 //! retry. What an answer means is data, in [`classify`]; when a request may go is decided by [`door`] alone,
-//! out of [`gate`], [`breaker`], [`brake`], [`budget`] and [`slow_start`]: pure state machines over the time.
+//! out of [`gate`], [`service`], [`breaker`], [`brake`], [`budget`] and [`slow_start`]: pure state machines over the time.
 //!
 //! In reading order: a [`request`] gets a [`permit`], is sent by [`send`] over the [`transport`]; the [`token`] it
 //! carries is minted by [`mint`]; what went wrong is an [`error`]. What a call changes is told to the audit by `change`.
@@ -24,6 +24,7 @@ pub mod permit;
 pub mod region;
 pub mod request;
 pub mod send;
+pub mod service;
 pub mod slow_start;
 pub mod token;
 mod traced;

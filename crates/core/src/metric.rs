@@ -71,5 +71,7 @@ pub const FLEET_PROCESSES: &str = "genfleet_fleet_processes";
 pub const FLEET_SHARE: &str = "genfleet_fleet_share";
 /// 1 while the fleet is heard, or there is none to hear (embedded queue).
 pub const FLEET_HEARD: &str = "genfleet_fleet_heard";
+/// Words on the fleet's exchange that were not believed: `reason` (unsigned, forged, replayed, unproven, senseless).
+pub const FLEET_REFUSED: &str = "genfleet_fleet_words_refused_total";
 /// 1, with the `version`.
 pub const BUILD_INFO: &str = "genfleet_build_info";

@@ -6,6 +6,7 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberI
 
 use crate::{
     event::Outcome,
+    fleet::ears::Refusal,
     job::Kind,
     metric,
     options::ConfigError,
@@ -93,6 +94,9 @@ fn begin_at_zero(kinds: &[Kind]) {
     metrics::gauge!(metric::FLEET_PROCESSES).set(1.0);
     metrics::gauge!(metric::FLEET_SHARE).set(0.0);
     metrics::gauge!(metric::FLEET_HEARD).set(0.0);
+    for refusal in Refusal::ALL {
+        metrics::counter!(metric::FLEET_REFUSED, "reason" => refusal.as_str()).absolute(0);
+    }
     let _ = metrics::histogram!(metric::PUBLISH_CONFIRM);
     for result in ["ok", "throttled", "rejected", "error"] {
         metrics::counter!(metric::TOKEN_REFRESHES, "result" => result).absolute(0);
@@ -165,6 +169,7 @@ fn describe() {
     describe_gauge!(metric::FLEET_PROCESSES, "Processes of the fleet that are alive, this one included.");
     describe_gauge!(metric::FLEET_SHARE, "Requests this process may send of the client's limit in any minute.");
     describe_gauge!(metric::FLEET_HEARD, "1 while the other processes of the fleet are heard.");
+    describe_counter!(metric::FLEET_REFUSED, "Words on the fleet's exchange that were not believed.");
     describe_counter!(metric::TOKEN_REFRESHES, "Tokens asked for.");
     describe_gauge!(
         metric::QUEUE_MESSAGES,

@@ -8,13 +8,17 @@ use serde::{Deserialize, Serialize};
 /// Raised only where an older reader would take a word for something else. A member that is not known is passed over.
 const VERSION: u32 = 1;
 /// What is longer is none of ours.
-const LONGEST: usize = 64 * 1024;
+pub const LONGEST: usize = 64 * 1024;
 /// Names and sentences are cut to so many characters.
 const LONGEST_TEXT: usize = 300;
 /// Entries of a list, at most.
 const LONGEST_LIST: usize = 32;
-/// No limit is closed for longer.
-const LONGEST_SHUT: Duration = Duration::from_secs(24 * 3600);
+/// No word closes a limit for longer. Where the API asks for more, that is told again every second until it is over.
+const LONGEST_SHUT: Duration = Duration::from_secs(3600);
+/// Nobody sends more requests a minute.
+const MOST_REQUESTS: u32 = 10_000_000;
+/// Nothing is older, in seconds: a hundred years.
+const OLDEST: u64 = 100 * 365 * 24 * 3600;
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,6 +77,9 @@ pub struct News {
     /// Receivers of webhooks that take nothing from it now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub receivers: Vec<ReceiverNews>,
+    /// Whether its signature was looked at, and good. Told by whoever heard it, never by the process itself.
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<bool>,
 }
 
 /// A brake that is on, or a gate that is shut.
@@ -146,20 +153,25 @@ impl Word {
         serde_json::to_string(&Written { v: VERSION, word: self }).unwrap_or_default()
     }
 
-    /// What was sent; none where it is no word of ours, or says nothing to this version.
+    /// What was sent without a signature; none where it is no word of ours, or says nothing to this version.
     pub fn read(body: &[u8]) -> Option<Self> {
         if body.len() > LONGEST {
             return None;
         }
         let read: Read = serde_json::from_slice(body).ok().filter(|read: &Read| read.v == VERSION)?;
-        match read.word {
+        read.word.bounded()
+    }
+
+    /// The same within bounds; none where it says nothing.
+    pub fn bounded(self) -> Option<Self> {
+        match self {
             Self::Here(news) if news.process.is_empty() => None,
             Self::Here(mut news) => {
                 news.bound();
                 Some(Self::Here(news))
             }
             Self::Other => None,
-            word => Some(word),
+            word @ (Self::Gone { .. } | Self::Ask) => Some(word),
         }
     }
 }
@@ -167,7 +179,7 @@ impl Word {
 impl News {
     /// How long the client's limit is closed still.
     pub fn client_shut(&self) -> Option<Duration> {
-        self.client_shut_ms.map(|millis| Duration::from_millis(millis).min(LONGEST_SHUT))
+        self.client_shut_ms.map(Duration::from_millis)
     }
 
     /// Jobs in handlers now.
@@ -175,8 +187,23 @@ impl News {
         self.kinds.iter().fold(0, |sum, kind| sum.saturating_add(kind.running))
     }
 
-    /// Nobody can fill our memory, or our operator's screen.
-    fn bound(&mut self) {
+    /// Nobody can fill our memory, or our operator's screen, and no figure is beyond what can be.
+    pub fn bound(&mut self) {
+        self.client_shut_ms = self.client_shut_ms.map(|millis| millis.min(self::millis(LONGEST_SHUT)));
+        self.up_seconds = self.up_seconds.min(OLDEST);
+        for requests in [&mut self.requests_last_minute, &mut self.share, &mut self.budget_left] {
+            *requests = (*requests).min(MOST_REQUESTS);
+        }
+        for limit in [&mut self.token_limit, &mut self.client_limit] {
+            *limit = (*limit).clamp(1, MOST_REQUESTS);
+        }
+        let told = self.shut.iter_mut().filter_map(|shut| shut.for_ms.as_mut());
+        let times = told.chain(self.receivers.iter_mut().map(|receiver| &mut receiver.for_ms));
+        times.for_each(|millis| *millis = (*millis).min(OLDEST * 1000));
+        #[expect(clippy::cast_precision_loss, reason = "it is a round number")]
+        let oldest = OLDEST as f64;
+        let ages = self.kinds.iter_mut().filter_map(|kind| kind.oldest_seconds.as_mut());
+        ages.for_each(|age| *age = age.clamp(0.0, oldest));
         self.shut.truncate(LONGEST_LIST);
         self.kinds.truncate(LONGEST_LIST);
         self.receivers.truncate(LONGEST_LIST);
@@ -209,6 +236,8 @@ mod tests {
             process: "host-1-20261127T221530.000Z".to_owned(),
             client: "0011223344556677".to_owned(),
             client_shut_ms: Some(17_000),
+            token_limit: 300,
+            client_limit: 3000,
             shut: vec![ShutNews { reason: "throttled".to_owned(), for_ms: Some(17_000), ..ShutNews::default() }],
             kinds: vec![KindNews { kind: "cdn.purge".to_owned(), running: 3, ..KindNews::default() }],
             ..News::default()
@@ -250,6 +279,8 @@ mod tests {
             assert_eq!(Word::read(body.as_bytes()), None, "{}", &body[..body.len().min(80)]);
         }
         assert_eq!(Word::read(b"\xff\x00"), None);
+        let deep = format!(r#"{{"v":1,"say":"here","process":"p","x":{}1{}}}"#, "[".repeat(5000), "]".repeat(5000));
+        assert_eq!(Word::read(deep.as_bytes()), None);
     }
 
     #[test]
@@ -259,10 +290,17 @@ mod tests {
         news.worker = "ü".repeat(5000);
         news.kinds = vec![KindNews::default(); 300];
         news.receivers = vec![ReceiverNews { why: "ü".repeat(5000), ..ReceiverNews::default() }; 3];
+        news.kinds[0].oldest_seconds = Some(1e300);
+        news.kinds[1].oldest_seconds = Some(-1e300);
+        (news.requests_last_minute, news.token_limit, news.up_seconds) = (u32::MAX, 0, u64::MAX);
         let written = Word::Here(Box::new(news)).write();
         let Some(Word::Here(read)) = Word::read(written.as_bytes()) else { panic!("it is read") };
         assert_eq!((read.worker.chars().count(), read.kinds.len()), (LONGEST_TEXT, LONGEST_LIST));
         assert_eq!(read.receivers[2].why.chars().count(), LONGEST_TEXT);
         assert_eq!(read.client_shut(), Some(LONGEST_SHUT));
+        assert_eq!((read.requests_last_minute, read.token_limit, read.up_seconds), (MOST_REQUESTS, 1, OLDEST));
+        for age in [&read.kinds[0], &read.kinds[1]].map(|kind| kind.oldest_seconds.unwrap()) {
+            assert!(Duration::try_from_secs_f64(age).is_ok(), "{age}");
+        }
     }
 }

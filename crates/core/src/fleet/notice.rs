@@ -36,7 +36,8 @@ impl Notice {
 
     /// The news of a process that is alive at `now`, in what was put up.
     pub fn fresh(text: &str, now: Timestamp) -> Option<News> {
-        let Written { at, news } = serde_json::from_str(text).ok()?;
+        let Written { at, mut news } = serde_json::from_str(text).ok()?;
+        news.bound();
         let age = now.duration_since(Timestamp::from_millisecond(at).ok()?);
         (age < OLD && age > -AHEAD).then_some(news)
     }
@@ -49,7 +50,7 @@ mod tests {
     #[test]
     fn a_notice_that_nobody_keeps_up_tells_nothing() {
         let at: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        let news = News { process: "p".to_owned(), ..News::default() };
+        let news = News { process: "p".to_owned(), token_limit: 300, client_limit: 3000, ..News::default() };
         let text = Notice { at, news: news.clone() }.write();
         let after = |seconds| Notice::fresh(&text, at + SignedDuration::from_secs(seconds));
         assert_eq!((after(0), after(9)), (Some(news.clone()), Some(news)));

@@ -1,8 +1,21 @@
-//! How a limit is shared: everybody the same, but nobody more than it can use; what one leaves goes to the others. Pure.
+//! How a limit is shared: everybody the same, but nobody more than it can use; what one leaves goes to the others, and what
+//! nobody can use is divided all the same. Pure.
 
-/// The shares of a `limit` among those that can use so much each, in their order. They never sum above it, and use it up
-/// where they can.
-pub fn shares(limit: u32, usable: &[u32]) -> Vec<u32> {
+/// The parts of a `limit` for those whose tokens let through so much each, in their order. They sum up to it: who sends
+/// faster for a moment than its token lets through in the long run takes nothing from the others.
+pub fn parts(limit: u32, usable: &[u32]) -> Vec<u32> {
+    let mut parts = shares(limit, usable);
+    let count = u32::try_from(parts.len()).unwrap_or(u32::MAX).max(1);
+    let left = limit - parts.iter().sum::<u32>();
+    let (each, more) = (left / count, left % count);
+    for (part, place) in parts.iter_mut().zip(0..) {
+        *part += each + u32::from(place < more);
+    }
+    parts
+}
+
+/// What each can use, in their order.
+fn shares(limit: u32, usable: &[u32]) -> Vec<u32> {
     let mut order: Vec<usize> = (0..usable.len()).collect();
     order.sort_by_key(|index| (usable[*index], *index));
     let (mut left, mut shares) = (limit, vec![0; usable.len()]);
@@ -36,6 +49,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_no_token_lets_through_is_divided_too() {
+        assert_eq!(parts(3000, &[300, 300, 300]), [1000; 3]);
+        assert_eq!(parts(100, &[300, 10, 300]), [45, 10, 45]);
+        assert_eq!(parts(11, &[1, 1, 1]), [4, 4, 3]);
+    }
+
     proptest! {
         #[test]
         fn they_never_sum_above_the_limit_use_it_up_and_starve_nobody(
@@ -49,6 +69,9 @@ mod tests {
             for (share, usable) in shares.iter().zip(&usable) {
                 prop_assert!(share <= usable && *share >= fair.min(*usable), "{} of {}", share, usable);
             }
+            let parts = parts(limit, &usable);
+            prop_assert_eq!(parts.iter().sum::<u32>(), limit);
+            prop_assert!(parts.iter().zip(&shares).all(|(part, share)| part >= share), "{:?}, {:?}", parts, shares);
         }
     }
 }

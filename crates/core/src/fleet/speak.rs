@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
-use super::{Fleet, News, Word, notice::Notice};
+use super::{Fleet, News, Word, fresh::Speaker, notice::Notice};
 use crate::queue::{Queue, rabbit::RabbitQueue, sqlite::SqliteQueue};
 
 /// Between two words where nothing happens …
@@ -43,9 +43,15 @@ impl Fleet {
     async fn converse(&self, queue: &RabbitQueue) -> Result<(), String> {
         let (leaving, mark) = (&self.shared.leaving, self.shared.genesys.client_mark());
         let keys = [key("*", &mark), ASKED.to_owned()];
-        let Some(gossip) = leaving.run_until_cancelled(queue.gossip(&keys)).await else { return Ok(()) };
+        let gossip = async {
+            queue.connected().await;
+            self.roster().begins(Instant::now());
+            queue.gossip(&keys).await
+        };
+        let Some(gossip) = leaving.run_until_cancelled(gossip).await else { return Ok(()) };
         let (mut gossip, mut changes) = (gossip?, self.shared.genesys.changes());
-        gossip.tell(ASKED, Word::Ask.write()).await?;
+        self.ears().belongs_to(&mark, || self.shared.genesys.fleet_key());
+        gossip.tell(ASKED, self.sign(&Word::Ask)).await?;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut said = Said::default();
@@ -53,11 +59,8 @@ impl Fleet {
             tokio::select! {
                 biased;
                 () = leaving.cancelled() => break,
-                heard = gossip.next() => match Word::read(&heard?) {
-                    Some(Word::Here(news)) => self.hear(*news, &mark),
-                    Some(Word::Gone { process, client }) if client == mark => self.roster().left(&process, Instant::now()),
-                    Some(Word::Ask) => said.asked = true,
-                    Some(Word::Gone { .. } | Word::Other) | None => {}
+                heard = gossip.next() => if self.hears(&heard?, &mut said) == Change::Nothing {
+                    continue;
                 },
                 _ = changes.changed() => said.doubtful = true,
                 () = said.pause(), if said.doubtful || said.asked => {}
@@ -74,13 +77,36 @@ impl Fleet {
             }
             let others = self.roster().others().count();
             if said.is_due(&news, every(others)) {
-                gossip.tell(&key("here", &mark), Word::Here(Box::new(news)).write()).await?;
+                gossip.tell(&key("here", &mark), self.sign(&Word::Here(Box::new(news)))).await?;
             }
         }
         let gone = Word::Gone { process: self.shared.name.clone(), client: mark.clone() };
-        gossip.tell(&key("gone", &mark), gone.write()).await?;
+        gossip.tell(&key("gone", &mark), self.sign(&gone)).await?;
         gossip.close().await;
         Ok(())
+    }
+
+    fn sign(&self, word: &Word) -> String {
+        self.ears().sign(word, Instant::now())
+    }
+
+    /// Takes notice of what was said, where it is to be believed.
+    fn hears(&self, body: &[u8], said: &mut Said) -> Change {
+        // The tool may have no secret: it is answered, but it hurries nobody.
+        if let Some(Word::Ask) = Word::read(body) {
+            said.wished = true;
+            return said.may_speak();
+        }
+        let now = Instant::now();
+        let (heard, speaker) = self.ears().hear(body, now, || self.shared.genesys.fleet_key_anew());
+        said.asked |= speaker == Speaker::New;
+        match heard {
+            Ok(Word::Here(news)) => self.hear(*news),
+            Ok(Word::Gone { process, .. }) => self.roster().left(&process, now),
+            Ok(Word::Ask) => said.asked = true,
+            Ok(Word::Other) | Err(_) => return said.may_speak(),
+        }
+        Change::Perhaps
     }
 
     async fn post(&self, store: &SqliteQueue) -> std::io::Result<()> {
@@ -94,12 +120,22 @@ impl Fleet {
     }
 }
 
+/// Whether there may be something to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Perhaps,
+    /// Whoever floods us with words costs no more than their reading.
+    Nothing,
+}
+
 /// What was said last, and what is still owed.
 #[derive(Debug, Default)]
 struct Said {
     last: Option<(Instant, News)>,
-    /// Somebody asked since.
+    /// Somebody of the fleet asked since.
     asked: bool,
+    /// Anybody asked since.
+    wished: bool,
     /// Something may have changed since.
     doubtful: bool,
 }
@@ -108,6 +144,12 @@ impl Said {
     /// Whether nothing is to be said yet, whatever happened.
     fn is_too_soon(&self) -> bool {
         self.last.as_ref().is_some_and(|(at, _)| at.elapsed() < AT_LEAST)
+    }
+
+    /// What follows from a word that means nothing here: what is due is said all the same.
+    fn may_speak(&self) -> Change {
+        let due = self.asked || self.last.as_ref().is_none_or(|(at, _)| at.elapsed() >= EVERY);
+        if due { Change::Perhaps } else { Change::Nothing }
     }
 
     /// Until something may be said again.
@@ -122,11 +164,14 @@ impl Said {
         self.doubtful = false;
         let due = match &self.last {
             None => true,
-            Some((at, last)) => self.asked || at.elapsed() >= every || differs(last, news),
+            Some((at, last)) => {
+                let every = if self.wished { EVERY } else { every };
+                self.asked || at.elapsed() >= every || differs(last, news)
+            }
         };
         if due {
             self.last = Some((Instant::now(), news.clone()));
-            self.asked = false;
+            (self.asked, self.wished) = (false, false);
         }
         due
     }
@@ -170,6 +215,19 @@ mod tests {
         assert!(!said.is_due(&News { working: true, requests_last_minute: 7, ..calm }, EVERY));
         tokio::time::advance(EVERY).await;
         assert!(said.is_due(&News { working: true, ..News::default() }, EVERY));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_without_a_secret_is_answered_within_a_second_and_no_sooner() {
+        let (mut said, calm) = (Said::default(), News::default());
+        assert!(said.is_due(&calm, SELDOM));
+        said.wished = true;
+        tokio::time::advance(EVERY / 2).await;
+        assert!(said.may_speak() == Change::Nothing && !said.is_due(&calm, SELDOM));
+        tokio::time::advance(EVERY / 2).await;
+        assert!(said.may_speak() == Change::Perhaps && said.is_due(&calm, SELDOM));
+        tokio::time::advance(EVERY).await;
+        assert!(!said.is_due(&calm, SELDOM), "it was answered");
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub enum Admission {
 pub enum ClosedReason {
     /// The API said "later", and much later.
     Throttled,
+    /// A service of the platform said "later", by a limit of its own: an endpoint is held, for one kind. No intake closes.
+    ServiceLimit,
     /// The API answers nobody.
     ApiUnavailable,
     /// Our credentials are bad.
@@ -47,12 +49,14 @@ pub enum ClosedReason {
 
 impl ClosedReason {
     /// All reasons.
-    pub const ALL: [Self; 5] = [Self::Throttled, Self::ApiUnavailable, Self::Credentials, Self::Forbidden, Self::Audit];
+    pub const ALL: [Self; 6] =
+        [Self::Throttled, Self::ServiceLimit, Self::ApiUnavailable, Self::Credentials, Self::Forbidden, Self::Audit];
 
-    /// The metric label and, where it is one, the error code.
+    /// The metric label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Throttled => "throttled",
+            Self::ServiceLimit => "service_limit",
             Self::ApiUnavailable => "api_unavailable",
             Self::Credentials => "credentials",
             Self::Forbidden => "forbidden",
@@ -121,7 +125,7 @@ pub struct Sent<'a> {
 }
 
 /// What became of a request that was sent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Fate {
     /// The API answered.
     Answered {
@@ -141,7 +145,7 @@ pub enum Fate {
 }
 
 /// What an answer says about the API, apart from what it says to the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     /// It works.
     Fine,
@@ -155,7 +159,7 @@ pub enum Said {
 #[derive(Clone, Copy, Debug)]
 pub struct Gauges {
     /// Per reason: is anything shut for it?
-    pub shut: [(ClosedReason, bool); 5],
+    pub shut: [(ClosedReason, bool); ClosedReason::ALL.len()],
     /// How long the gate was shut altogether.
     pub time_shut: Duration,
     /// Requests that may be sent now, by the token's limit and the client's.

@@ -20,7 +20,7 @@ mod allotment;
 mod window;
 
 use allotment::Allotment;
-pub use allotment::Part;
+pub use allotment::{Others, Part};
 use window::{Span, Window};
 
 /// A window of which no answer told anything lasts this long from its first request, and the slack.
@@ -105,8 +105,8 @@ impl Budget {
     }
 
     /// What is the process's of the client's limit from now on.
-    pub fn allot(&mut self, part: Part) {
-        self.allotment.set(part);
+    pub fn allot(&mut self, part: Part, now: Instant) {
+        self.allotment.set(part, now);
     }
 
     /// What was spent, and what may be.
@@ -386,17 +386,16 @@ mod tests {
         budget.answered(old, now, now, rates(50, 50, 60));
         assert_eq!(budget.left(now), 50);
     }
+
     #[test]
     fn the_clients_part_holds_whatever_the_token_allows_and_outlives_tokens() {
-        let (mut budget, start) = (Budget::new(300, 10), Instant::now());
-        assert_eq!(drain(&mut budget, start), 8, "the last ones are spread");
+        let (mut budget, start) = (Budget::new(300, 500), Instant::now());
+        assert_eq!(drain(&mut budget, start), 10, "and then at its pace");
         budget.new_token();
-        assert_eq!(budget.left(start), 2);
+        assert_eq!(budget.left(start), 300);
         assert!(matches!(budget.ready(start), Ready::At(_)));
-        let later = start + seconds(61);
-        assert_eq!(budget.left(later), 10);
-        let spending = Spending { last_minute: 0, token_limit: 300, allotted: 10, left: 10 };
-        assert_eq!(budget.spending(later), spending);
+        let spending = Spending { last_minute: 10, token_limit: 300, allotted: 500, left: 300 };
+        assert_eq!(budget.spending(start), spending);
     }
 
     #[test]

@@ -180,7 +180,7 @@ impl GenesysClient {
 
     /// What is this process's of the client's limit from now on.
     pub fn allot(&self, part: Part) {
-        self.door().allot(part);
+        self.door().allot(part, Instant::now());
         // It may be more than before.
         self.shared.freed.notify_one();
     }

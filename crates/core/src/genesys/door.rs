@@ -15,6 +15,7 @@ use crate::{
         gate::{self, Gate, Intake},
         limits::Reach,
         options::GenesysOptions,
+        service::ServiceLimits,
         slow_start::{Place, SlowStart, Went},
         token::{TokenGrant, TokenSlot},
     },
@@ -43,6 +44,7 @@ impl Grant {
 #[derive(Debug)]
 pub struct Door {
     gate: Gate,
+    services: ServiceLimits,
     breaker: Breaker,
     credentials: CredentialsBrake,
     forbidden: ForbiddenBrakes,
@@ -63,6 +65,7 @@ impl Door {
     pub fn new(options: &GenesysOptions) -> Self {
         Self {
             gate: Gate::default(),
+            services: ServiceLimits::default(),
             breaker: Breaker::new(options.breaker_window, options.breaker_probe),
             credentials: CredentialsBrake::new(options.credentials_probe),
             forbidden: ForbiddenBrakes::new(options.forbidden_probe),
@@ -149,9 +152,15 @@ impl Door {
             .or_else(|| self.forbidden.held(who.kind, who.jobs, now).map(held(ClosedReason::Forbidden)))
     }
 
+    /// Until when `kind` sends nothing to `endpoint`, since the limit of a service is closed; `None` while it may.
+    pub fn service_opens(&self, kind: Kind, endpoint: &'static str, now: Instant) -> Option<Instant> {
+        self.services.opens(kind, endpoint, now)
+    }
+
     /// Has nothing come up since `grant` was given that forbids sending with it?
-    pub fn still_goes(&self, grant: &Grant, who: Who<'_>, now: Instant) -> bool {
-        self.credentials.why().is_none()
+    pub fn still_goes(&self, grant: &Grant, who: Who<'_>, endpoint: &'static str, now: Instant) -> bool {
+        self.services.opens(who.kind, endpoint, now).is_none()
+            && self.credentials.why().is_none()
             && self.gate.opens(now).is_none()
             && (grant.pass == Pass::Probe || self.breaker.next_probe().is_none())
             && (grant.permission == Pass::Probe || self.forbidden.held(who.kind, who.jobs, now).is_none())
@@ -209,17 +218,30 @@ impl Door {
             self.forbidden.refused(who.kind, endpoint);
         }
         match said {
-            Said::Fine => self.gate.succeeded(at),
+            Said::Fine => {
+                self.gate.succeeded(at);
+                self.services.succeeded(who.kind, endpoint, at);
+            }
             Said::Failing => return Went::Otherwise,
             // An API that says so is not away.
-            Said::Later(wait, reach) => {
+            Said::Later(wait, Reach::Token) => self.throttled(at, now, wait),
+            Said::Later(wait, Reach::Client) => {
                 self.throttled(at, now, wait);
-                if reach == Reach::Client {
-                    self.note_client_wide(now, wait);
-                }
+                self.note_client_wide(now, wait);
             }
+            Said::Later(wait, Reach::Service(namespace)) => self.service_throttled(request, namespace, now, wait),
         }
         Went::Well
+    }
+
+    fn service_throttled(&mut self, request: Sent<'_>, namespace: String, now: Instant, wait: Option<Duration>) {
+        let Sent { who: Who { kind, .. }, endpoint, at } = request;
+        let told = namespace.clone();
+        if self.services.throttled((kind, endpoint), namespace, (at, now), wait) {
+            let seconds = self.services.opens(kind, endpoint, now).map_or(0, |opens| (opens - now).as_secs());
+            warn!(%kind, endpoint, namespace = told, seconds, "throttled by a limit of this service: all else goes on");
+            self.announce();
+        }
     }
 
     /// The API, or the token endpoint, said "later".
@@ -257,8 +279,8 @@ impl Door {
     }
 
     /// What is the process's of the client's limit from now on.
-    pub fn allot(&mut self, part: Part) {
-        self.budget.allot(part);
+    pub fn allot(&mut self, part: Part, now: Instant) {
+        self.budget.allot(part, now);
     }
 
     /// What was spent, and what may be.
@@ -294,7 +316,12 @@ impl Door {
             let why = format!("{endpoint} is forbidden");
             shut(ClosedReason::Forbidden, why, Some(kind), self.forbidden.next_probe(kind))
         });
-        audit.into_iter().chain(credentials).chain(throttled).chain(away).chain(forbidden).collect()
+        let services = self.services.all(now).map(|(kind, endpoint, namespace, opens)| {
+            let why = format!("the API said later to {endpoint}, by a limit of {namespace}");
+            shut(ClosedReason::ServiceLimit, why, Some(kind), Some(opens))
+        });
+        let whole = audit.into_iter().chain(credentials).chain(throttled).chain(away);
+        whole.chain(forbidden).chain(services).collect()
     }
 
     /// A token was given.
@@ -393,6 +420,7 @@ impl Door {
     pub fn gauges(&mut self, now: Instant) -> Gauges {
         let shut = |reason| match reason {
             ClosedReason::Throttled => self.gate.opens(now).is_some(),
+            ClosedReason::ServiceLimit => self.services.all(now).next().is_some(),
             ClosedReason::ApiUnavailable => self.breaker.next_probe().is_some(),
             ClosedReason::Credentials => self.credentials.why().is_some(),
             ClosedReason::Forbidden => self.forbidden.all_on().next().is_some(),

@@ -38,19 +38,32 @@ impl Rates {
 }
 
 /// Whom a 429 concerns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// Whoever uses the token: this process.
     Token,
     /// Whoever uses the client, with whatever token: all processes of the fleet.
     Client,
+    /// Whoever calls the service that has this limit of its own: the endpoint, for the kind of job that met it.
+    Service(String),
 }
 
-/// Whose limit a body names. The platform's keys of a token's limits name the token
-/// (`client.credentials.token.rate.per.minute`); where none is named, the token's is meant.
+/// The namespace of the limits that the whole API shares.
+const PLATFORM: &str = "platform.api";
+/// A namespace has fewer characters.
+const LONGEST_NAMESPACE: usize = 64;
+
+/// Whose limit a body names. A namespace other than the platform's is a service's own, whatever its key. The platform's keys
+/// of a token's limits name the token (`token.rate.per.minute`, `client.credentials.token.rate.per.minute`), the client's
+/// does not (`org.app.user.rate.per.minute`); where none is named, the token's is meant.
 pub fn reach(told: &Map<String, Value>) -> Reach {
-    let key = told.get("limit").and_then(|limit| limit["key"].as_str());
-    match key {
+    let member = |name: &str| told.get("limit").and_then(|limit| limit[name].as_str()).map(str::trim);
+    let of_service = |namespace: &&str| !namespace.is_empty() && !namespace.eq_ignore_ascii_case(PLATFORM);
+    if let Some(namespace) = member("namespace").filter(of_service) {
+        let plain = |char: &char| char.is_ascii_alphanumeric() || matches!(char, '.' | '-' | '_');
+        return Reach::Service(namespace.chars().filter(plain).take(LONGEST_NAMESPACE).collect());
+    }
+    match member("key") {
         Some(key) if !key.is_empty() && !key.contains("token.") => Reach::Client,
         _ => Reach::Token,
     }
@@ -129,11 +142,22 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_the_clients_where_its_key_does_not_name_the_token() {
+    fn a_limit_is_a_services_by_its_namespace_and_the_clients_where_its_key_does_not_name_the_token() {
+        let service = |name: &str| Reach::Service(name.to_owned());
+        let cut = "a2Jb".to_owned() + &"c".repeat(60);
         for (limit, reach_told) in [
             (serde_json::json!({"key": "token.rate.per.minute"}), Reach::Token),
             (serde_json::json!({"key": "client.credentials.token.rate.per.minute", "value": 300}), Reach::Token),
             (serde_json::json!({"key": "org.app.user.rate.per.minute", "namespace": "platform.api"}), Reach::Client),
+            (serde_json::json!({"key": "org.app.user.rate.per.minute", "namespace": ""}), Reach::Client),
+            (serde_json::json!({"key": "token.rate.per.minute", "namespace": "platform.api"}), Reach::Token),
+            (serde_json::json!({"key": "requests.per.minute", "namespace": "integrations"}), service("integrations")),
+            (
+                serde_json::json!({"key": "token.rate.per.minute", "namespace": "web.messaging"}),
+                service("web.messaging"),
+            ),
+            (serde_json::json!({"namespace": "a\u{1b}[2J b".to_owned() + &"c".repeat(500)}), service(&cut)),
+            (serde_json::json!({"namespace": 7, "key": "org.app.user.rate.per.minute"}), Reach::Client),
             (serde_json::json!({"key": ""}), Reach::Token),
             (serde_json::json!("what"), Reach::Token),
         ] {

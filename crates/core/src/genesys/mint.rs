@@ -21,6 +21,7 @@ use url::form_urlencoded;
 
 use crate::{
     error::ErrorClass,
+    fleet::seal::Key,
     genesys::{
         classify::{self, LostAnswer, SaysWhen},
         client::{GenesysClient, Scopes},
@@ -49,6 +50,20 @@ pub struct Credentials {
     pub id: SecretString,
     /// The client secret.
     pub secret: SecretString,
+}
+
+impl Credentials {
+    /// Those that the environment names; none where it names none.
+    pub fn of_environment() -> Result<Option<Self>, ConfigError> {
+        Ok(secret(ID)?.zip(secret(SECRET)?).map(|(id, secret)| Self { id, secret }))
+    }
+
+    /// Stands for the client's id where that is none of others' business.
+    pub fn mark(&self) -> String {
+        let mut mark = hash::sha256(format!("genfleet:client:{}", self.id.expose_secret()));
+        mark.truncate(MARK);
+        mark
+    }
 }
 
 /// Where credentials come from. They are read again while the token endpoint refuses them.
@@ -147,10 +162,20 @@ impl GenesysClient {
 
     /// Stands for the client's id where that is none of others' business. All processes with this id have the same.
     pub fn client_mark(&self) -> String {
-        let credentials = self.shared.mint.credentials.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut mark = hash::sha256(format!("genfleet:client:{}", credentials.id.expose_secret()));
-        mark.truncate(MARK);
-        mark
+        self.shared.mint.credentials.lock().unwrap_or_else(PoisonError::into_inner).mark()
+    }
+
+    /// The key that all processes of the client sign their words to each other with.
+    pub fn fleet_key(&self) -> Key {
+        Key::of(&self.shared.mint.credentials.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same of the secret as it is now, where it is this client's and can be read: files may have been replaced since
+    /// a token was asked for.
+    pub fn fleet_key_anew(&self) -> Option<Key> {
+        let read = self.shared.mint.source.read().ok()?;
+        let current = self.shared.mint.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        (read.id.expose_secret() == current.id.expose_secret()).then(|| Key::of(&read))
     }
 
     /// Reads the credentials again and asks for one token.

@@ -9,6 +9,7 @@ use crate::{
         client::GenesysClient,
         door::Grant,
         error::ApiError,
+        gate::LONG,
         mint::Away,
         request::Caller,
         token::Token,
@@ -72,6 +73,30 @@ impl GenesysClient {
         }
     }
 
+    /// Waits while a limit of the service behind `endpoint` is closed for the caller's kind. Ends as
+    /// [`permit`](Self::permit) does.
+    pub(super) async fn service_opens(&self, caller: &Caller<'_>, endpoint: &'static str) -> Result<(), ApiError> {
+        let mut changes = self.changes();
+        loop {
+            changes.mark_unchanged();
+            let now = Instant::now();
+            let Some(opens) = self.door().service_opens(caller.kind, endpoint, now) else { return Ok(()) };
+            if caller.stop.is_cancelled() {
+                return Err(ApiError::interrupted());
+            }
+            if opens - now > LONG {
+                return Err(self.refused(Refusal::Held(ClosedReason::ServiceLimit, opens)));
+            }
+            tokio::select! {
+                biased;
+                () = caller.stop.cancelled() => {}
+                // The sender lives in `self`.
+                _ = changes.changed() => {}
+                () = tokio::time::sleep_until(opens) => {}
+            }
+        }
+    }
+
     fn step(&self, caller: &Caller<'_>, line: Line) -> Step {
         let now = Instant::now();
         let (step, wants_token) = {
@@ -108,14 +133,15 @@ impl GenesysClient {
             )),
             Refusal::Held(reason, until) => {
                 let until = self.at(until);
-                let why = match reason {
-                    ClosedReason::Throttled => "the API asked for a pause",
-                    ClosedReason::ApiUnavailable => "the API answers nobody",
-                    ClosedReason::Forbidden => "the API forbids this kind of job",
-                    ClosedReason::Credentials => "our credentials are refused",
-                    ClosedReason::Audit => "the audit cannot be written",
+                let (code, why) = match reason {
+                    ClosedReason::Throttled => ("throttled", "the API asked for a pause"),
+                    ClosedReason::ServiceLimit => ("throttled", "the API asked this kind of job for a pause"),
+                    ClosedReason::ApiUnavailable => ("api_unavailable", "the API answers nobody"),
+                    ClosedReason::Forbidden => ("forbidden", "the API forbids this kind of job"),
+                    ClosedReason::Credentials => ("credentials", "our credentials are refused"),
+                    ClosedReason::Audit => ("audit", "the audit cannot be written"),
                 };
-                ApiError::held(until, reason.as_str(), format!("{why}: not before {until}"))
+                ApiError::held(until, code, format!("{why}: not before {until}"))
             }
         }
     }
@@ -130,7 +156,8 @@ impl Permit {
     /// Right before sending: false where something came up since it was given, so that it has to be asked for again.
     pub(super) fn goes(&mut self, caller: &Caller<'_>, endpoint: &'static str) -> bool {
         let at = Instant::now();
-        let goes = self.grant.as_ref().is_some_and(|grant| self.client.door().still_goes(grant, caller.who(), at));
+        let goes =
+            self.grant.as_ref().is_some_and(|grant| self.client.door().still_goes(grant, caller.who(), endpoint, at));
         if goes {
             self.sent = Some((caller.kind, endpoint, at));
         }

@@ -124,6 +124,11 @@ impl GenesysClient {
     ) -> Result<Permit, ApiError> {
         let mut given = given.filter(|_| !caller.stop.is_cancelled());
         loop {
+            if self.door().service_opens(caller.kind, request.endpoint, Instant::now()).is_some() {
+                // What waits here keeps nothing from others.
+                given = None;
+                self.service_opens(caller, request.endpoint).await?;
+            }
             let permit = match given.take() {
                 Some(permit) => permit,
                 None => self.permit(caller).await?,

@@ -154,7 +154,10 @@ impl<H: JobHandler> Intake<H> {
             // To be delayed they would have to be acknowledged.
             ClosedReason::Audit => return give_back(held).await,
             ClosedReason::Credentials => "credentials",
-            ClosedReason::Throttled | ClosedReason::ApiUnavailable | ClosedReason::Forbidden => "throttled",
+            ClosedReason::Throttled
+            | ClosedReason::ServiceLimit
+            | ClosedReason::ApiUnavailable
+            | ClosedReason::Forbidden => "throttled",
         };
         let wait = reopens.map_or(HELD_WITHOUT_END, |at| at.saturating_duration_since(Instant::now()));
         for delivery in held {

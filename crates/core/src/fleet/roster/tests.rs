@@ -9,21 +9,23 @@ fn news(process: &str) -> News {
     News { process: process.to_owned(), working: true, token_limit: 300, ..News::default() }
 }
 
-fn spent(process: &str, requests: u32) -> News {
-    News { requests_last_minute: requests, ..news(process) }
-}
-
 fn own(client_limit: u32) -> Own<'static> {
     Own { process: "me", token_limit: 300, client_limit }
 }
 
-/// Of `names`, each of which spoke just now.
+/// Of `names`, each of which spoke just now; who there was had its time to speak.
 fn roster(names: &[&str], now: Instant) -> Roster {
     let mut roster = Roster::new(now);
+    roster.unheard = Some(now);
+    roster.deaf = false;
     for name in names {
         roster.told(news(name), now);
     }
     roster
+}
+
+fn requests(roster: &Roster, limit: u32, now: Instant) -> u32 {
+    roster.part(own(limit), now).per_minute
 }
 
 fn names(roster: &Roster) -> Vec<&str> {
@@ -33,14 +35,15 @@ fn names(roster: &Roster) -> Vec<&str> {
 #[test]
 fn those_with_work_share_the_limit_and_the_idle_ones_take_nothing() {
     let now = Instant::now();
-    for (others, limit, part) in [(0, LIMIT, LIMIT), (8, LIMIT, 600), (9, LIMIT, 300), (19, LIMIT, 150), (3, 100, 25)] {
+    for (others, limit, part) in [(0, LIMIT, LIMIT), (2, LIMIT, 1000), (9, LIMIT, 300), (19, LIMIT, 150), (3, 100, 25)]
+    {
         let others: Vec<String> = (0..others).map(|number| format!("p{number}")).collect();
         let mut roster = roster(&others.iter().map(String::as_str).collect::<Vec<_>>(), now);
-        assert_eq!(roster.requests(own(limit), now), part, "{others:?}");
+        assert_eq!(requests(&roster, limit, now), part, "{others:?}");
         for number in 0..50 {
             roster.told(News { working: false, ..news(&format!("idle{number}")) }, now);
         }
-        assert_eq!(roster.requests(own(limit), now), part);
+        assert_eq!(requests(&roster, limit, now), part);
     }
 }
 
@@ -48,11 +51,11 @@ fn those_with_work_share_the_limit_and_the_idle_ones_take_nothing() {
 fn a_newcomer_is_counted_at_its_first_word_and_a_leaver_no_longer_at_its_last() {
     let now = Instant::now();
     let mut roster = roster(&[], now);
-    assert_eq!(roster.requests(own(100), now), 100);
+    assert_eq!(requests(&roster, 100, now), 100);
     roster.told(news("a"), now + SECOND);
-    assert_eq!(roster.requests(own(100), now + SECOND), 50);
+    assert_eq!(requests(&roster, 100, now + SECOND), 50);
     roster.left("a", now + 2 * SECOND);
-    assert_eq!(roster.requests(own(100), now + 2 * SECOND), 100);
+    assert_eq!(requests(&roster, 100, now + 2 * SECOND), 100);
     assert!(names(&roster).is_empty());
 }
 
@@ -85,15 +88,15 @@ fn while_nothing_is_heard_the_limit_is_divided_by_all_that_were_last_known() {
     let start = Instant::now();
     let mut roster = roster(&["a"], start);
     roster.told(News { working: false, ..news("idle") }, start);
-    roster.told(spent("b", 90), start);
+    roster.told(news("b"), start);
     let later = start + 9 * SECOND;
     roster.tick(later);
-    assert_eq!(roster.requests(own(100), later), 10, "what the others sent is known still");
+    assert_eq!(requests(&roster, 100, later), 34, "who has work is known still");
     for minutes in 1..100 {
         let deaf = start + 60 * minutes * SECOND;
         roster.tick(deaf);
         assert!(!roster.is_heard(deaf));
-        assert_eq!(roster.requests(own(100), deaf), 25, "after {minutes} minutes");
+        assert_eq!(requests(&roster, 100, deaf), 25, "after {minutes} minutes");
     }
 }
 
@@ -116,28 +119,28 @@ fn after_a_silence_of_all_each_has_its_time_to_speak_again() {
 #[test]
 fn until_the_others_had_time_to_answer_a_first_word_they_are_unheard() {
     let start = Instant::now();
-    let mut roster = Roster::new(start);
-    assert_eq!(roster.part(own(LIMIT), start + SECOND), Part::Unheard(LIMIT));
-    roster.hears(start + SECOND);
-    assert_eq!(roster.part(own(LIMIT), start + SECOND), Part::Unheard(LIMIT), "it may be our own");
-    assert_eq!(roster.part(own(LIMIT), start + 2 * SECOND), Part::Settled(LIMIT));
-    let nobody = Roster::new(start);
-    assert_eq!(nobody.part(own(LIMIT), start + 3 * SECOND), Part::Settled(LIMIT), "nobody waits for ever");
+    let (mut heard, unheard, alone) = (Roster::new(start), Part::unheard(LIMIT), Part::alone(LIMIT));
+    let part = |roster: &Roster, millis| roster.part(own(LIMIT), start + Duration::from_millis(millis));
+    assert_eq!(part(&heard, 3_600_000), unheard, "the broker was away all the time: nobody could be heard");
+    heard.begins(start);
+    heard.hears(start + SECOND);
+    assert_eq!(part(&heard, 2_400), unheard, "the first word may be our own");
+    assert_eq!(part(&heard, 2_500), alone);
+    let mut nobody = Roster::new(start);
+    nobody.begins(start);
+    nobody.begins(start + 2 * SECOND);
+    assert_eq!((part(&nobody, 2_900), part(&nobody, 3_000)), (unheard, alone), "nobody waits for ever");
 }
 
 #[test]
-fn what_one_that_left_has_sent_is_nobodys_for_a_minute() {
-    let start = Instant::now();
-    let mut roster = roster(&[], start);
-    roster.told(spent("a", 80), start);
-    assert_eq!(roster.requests(own(100), start), 20);
-    roster.left("a", start);
-    for second in 1..=62 {
-        let now = start + second * SECOND;
-        roster.hears(now);
-        roster.tick(now);
-        assert_eq!(roster.requests(own(100), now), if second < 61 { 20 } else { 100 }, "after {second} s");
+fn what_goes_at_once_is_shared_among_all_that_are_alive() {
+    let now = Instant::now();
+    let mut roster = roster(&[], now);
+    assert_eq!(roster.part(own(LIMIT), now), Part::heard(LIMIT, LIMIT));
+    for number in 0..9 {
+        roster.told(News { working: false, ..news(&number.to_string()) }, now);
     }
+    assert_eq!(roster.part(own(LIMIT), now), Part::heard(LIMIT, LIMIT / 10));
 }
 
 #[test]
@@ -159,22 +162,24 @@ proptest! {
     ) {
         let now = Instant::now();
         let limits: Vec<u32> = fleet.iter().map(|(token_limit, _)| *token_limit).collect();
+        let all_work = fleet.iter().all(|(_, works)| *works);
         let told: Vec<News> = fleet.iter().enumerate().map(|(number, (token_limit, working))| News {
             process: format!("p{number}"), working: *working, token_limit: *token_limit, ..News::default()
         }).collect();
         let working: Vec<u32> = fleet.iter().filter(|(_, working)| *working).map(|(limit, _)| *limit).collect();
-        let mut total = 0;
+        let (mut total, mut used) = (0, 0);
         for (number, (_, works)) in fleet.iter().enumerate() {
-            let mut roster = Roster::new(now);
+            let mut roster = roster(&[], now);
             for (_, news) in told.iter().enumerate().filter(|(other, _)| *other != number) {
                 roster.told(news.clone(), now);
             }
             let process = format!("p{number}");
-            let part = roster.requests(Own { process: &process, token_limit: limits[number], client_limit: limit }, now);
-            // It sends no more than its token lets through, whatever its part.
-            total += if *works { part.min(limits[number]) } else { 0 };
+            let own = Own { process: &process, token_limit: limits[number], client_limit: limit };
+            let part = roster.part(own, now).per_minute;
+            total += if *works { part } else { 0 };
+            used += if *works { part.min(limits[number]) } else { 0 };
         }
-        prop_assert!(total <= limit, "{total} of {limit}");
-        prop_assert!(total >= limit.min(working.iter().sum()) , "{total} of {limit} are used");
+        prop_assert!(total <= limit && (total == limit || !all_work), "{total} of {limit}");
+        prop_assert!(used >= limit.min(working.iter().sum()), "{used} of {limit} are used");
     }
 }

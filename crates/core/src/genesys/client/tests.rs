@@ -30,6 +30,7 @@ mod brakes;
 mod changes;
 mod fleet;
 mod sending;
+mod services;
 mod throttling;
 mod tokens;
 mod trial;

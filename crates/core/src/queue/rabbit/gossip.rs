@@ -34,6 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const GOODBYE: Duration = Duration::from_millis(500);
 /// Messages of which nobody took notice, at most; the oldest go first.
 const HELD: i32 = 2_000;
+/// Of them altogether, in bytes.
+const HELD_BYTES: i32 = 4 * 1024 * 1024;
 /// What was told longer ago is no news.
 const STALE_MILLIS: i32 = 5_000;
 
@@ -47,13 +49,18 @@ pub struct Gossip {
 }
 
 impl RabbitQueue {
+    /// Waits until the work is connected.
+    pub async fn connected(&self) {
+        while !self.shared.board.is_up(Role::Publish) {
+            sleep(LOOK).await;
+        }
+    }
+
     /// A conversation in which everything told by one of `keys` is heard. Waits until the work itself is connected; an
     /// error where it cannot begin.
     pub async fn gossip(&self, keys: &[String]) -> Result<Gossip, Lost> {
+        self.connected().await;
         let shared = &self.shared;
-        while !shared.board.is_up(Role::Publish) {
-            sleep(LOOK).await;
-        }
         let host = shared.broker.rotation().next().ok_or_else(|| "no broker is named".to_owned())?;
         let (connection, line) = shared.broker.dial(&host, GOSSIP).await?;
         let channel = timeout(PATIENCE, connection.create_channel()).await.map_err(|_| SLOW.to_owned())?;
@@ -140,6 +147,7 @@ impl Gossip {
 fn bounds() -> FieldTable {
     let mut bounds = FieldTable::default();
     bounds.insert("x-max-length".into(), AMQPValue::LongInt(HELD));
+    bounds.insert("x-max-length-bytes".into(), AMQPValue::LongInt(HELD_BYTES));
     bounds.insert("x-message-ttl".into(), AMQPValue::LongInt(STALE_MILLIS));
     bounds.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
     bounds.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use genfleet_core::{
     clock::{Clock, SharedClock, SystemClock},
     fleet::{listen::Listener, notice::Notice},
+    genesys::mint::Credentials,
     job::Kind,
     options::ConfigError,
     queue::{
@@ -35,7 +36,7 @@ impl Look {
     pub async fn begin(options: &QueueOptions) -> anyhow::Result<Self> {
         let Some(file) = options.url()?.sqlite_file() else {
             let inspector = Inspector::connect(options.rabbit("genfleet status")?).await?;
-            let listener = match Listener::begin(&inspector).await {
+            let listener = match Listener::begin(&inspector, credentials().as_ref()).await {
                 Ok(listener) => Some(Box::new(listener)),
                 Err(error) => {
                     eprintln!("warning: who is alive cannot be heard: {error}");
@@ -80,6 +81,14 @@ impl Look {
             Self::Store { store, .. } => store.close().await,
         }
     }
+}
+
+/// Whose words can be verified; all can be shown without.
+fn credentials() -> Option<Credentials> {
+    Credentials::of_environment().unwrap_or_else(|error| {
+        eprintln!("warning: what processes tell of themselves cannot be verified: {error}");
+        None
+    })
 }
 
 async fn counted(inspector: &Inspector, prefix: &str) -> Result<Seen, QueueError> {

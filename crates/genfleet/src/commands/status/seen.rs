@@ -99,6 +99,13 @@ impl Seen {
         if self.unrouted.is_some_and(|unrouted| unrouted > 0) {
             hints.push("genfleet dead list --unrouted shows what matched no queue".to_owned());
         }
+        if self.alive().iter().any(|process| process.verified == Some(false)) {
+            hints.push(
+                "unverified: who may write to the control exchange can say this; with GENESYS_CLIENT_ID and \
+                 GENESYS_CLIENT_SECRET set as for the workers, what they say is verified"
+                    .to_owned(),
+            );
+        }
         if self.kinds.values().any(|of_kind| of_kind.waiting.is_none()) {
             hints.push("queues without a count are not there: is --queue-prefix right?".to_owned());
         }

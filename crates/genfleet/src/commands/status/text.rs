@@ -93,9 +93,15 @@ fn processes(seen: &Seen, paint: Paint) -> String {
         return paint.yellow("no process is alive") + "\n";
     }
     let mut text = match alive.len() {
-        1 => "1 process is alive\n".to_owned(),
-        count => format!("{count} processes are alive\n"),
+        1 => "1 process is alive".to_owned(),
+        count => format!("{count} processes are alive"),
     };
+    match alive.iter().filter(|process| process.verified == Some(false)).count() {
+        0 => {}
+        unverified if unverified == alive.len() => text += &paint.dim(" (unverified)"),
+        unverified => text += &paint.yellow(&format!(" ({unverified} of them unverified)")),
+    }
+    text.push('\n');
     for (client, processes) in seen.clients() {
         let (client, sent, limit) = (cut(client, 8), sent(&processes), limit(&processes));
         text.extend([format!("client {client}: {sent} of {limit} requests in the last minute")]);
