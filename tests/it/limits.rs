@@ -84,6 +84,8 @@ fn filled(begin: &str, part: &str, end: &str) -> Vec<u8> {
 fn hostile() -> Vec<(String, Vec<u8>)> {
     let nested = "[".repeat(60) + &"]".repeat(60);
     let csp = format!("\"img-src{}\"", " ;".repeat(4_000).replace(';', "'"));
+    // As many as there may be, and five mistakes in each.
+    let wrong = r#"{"sourceField":1,"targetField":2,"type":3,"path":4,"x":5}"#;
     let members: Vec<String> = (0..80_000).map(|n| format!("\"{n:x}\":[]")).collect();
     [
         ("numbers", filled(r#"{"id":"numbers","payload":{"paths":["#, "0", "]}}")),
@@ -94,6 +96,10 @@ fn hostile() -> Vec<(String, Vec<u8>)> {
         ("members", format!("{{\"id\":\"members\",\"payload\":{{{}}}}}", members.join(",")).into_bytes()),
         ("texts", filled(r#"{"id":"texts","payload":{"security":{"cspHeaders":["#, &csp, "]}}}")),
         ("entries", filled(r#"{"id":"entries","payload":{"filters":[{"conditions":["#, r#"{"x":1,"y":2}"#, "]}]}}")),
+        (
+            "wrong",
+            format!(r#"{{"id":"wrong","payload":{{"transformations":[{}]}}}}"#, vec![wrong; 10_000].join(",")).into(),
+        ),
     ]
     .map(|(id, body)| (id.to_owned(), body))
     .into()
@@ -110,10 +116,9 @@ async fn no_job_of_a_megabyte_takes_more_than_its_share_of_memory() {
         assert!(error["violations"].as_array().is_none_or(|told| told.len() <= 100), "{}", job.0);
         assert!(cost <= MOST_KB, "{}: {cost} kB", job.0);
     }
-    let entries = hostile().pop().unwrap().1;
-    let eight: Vec<_> = (0..8).map(|n| (format!("e{n}"), String::from_utf8(entries.clone()).unwrap())).collect();
+    let wrong = String::from_utf8(hostile().pop().unwrap().1).unwrap();
     let eight: Vec<_> =
-        eight.into_iter().map(|(id, body)| (id.clone(), body.replacen("entries", &id, 1).into())).collect();
+        (0..8).map(|n| (format!("w{n}"), wrong.replacen("wrong", &format!("w{n}"), 1).into())).collect();
     let (_, cost, longest) = rig.costs_and_lives(&eight).await;
     assert!(cost <= MOST_FOR_EIGHT_KB, "eight at once: {cost} kB");
     assert!(longest < seconds(1), "{longest:?}");

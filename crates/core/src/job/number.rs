@@ -81,8 +81,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_number_that_is_written_by_a_program_is_kept(bits in any::<u64>(), whole in any::<i64>()) {
-            for number in [f64::from_bits(bits), whole as f64].into_iter().filter(|number| number.is_finite()) {
+        fn every_number_that_is_written_by_a_program_is_kept(bits in any::<u64>(), whole in any::<i64>(), short in any::<i32>()) {
+            let numbers = [f64::from_bits(bits), f64::from(short), f64::from(short) / 1000.0];
+            for number in numbers.into_iter().filter(|number| number.is_finite()) {
                 let written = serde_json::Value::from(number).to_string();
                 prop_assert_eq!(changed(written.as_bytes()), None, "{}", written);
                 prop_assert_eq!(serde_json::from_str::<f64>(&written).unwrap().to_bits(), number.to_bits());

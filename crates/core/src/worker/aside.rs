@@ -1,37 +1,47 @@
-//! Work on large bodies, away from the threads that everything else runs on, and a few at a time: what a megabyte becomes
-//! when it is judged takes many times its room, and time in which nothing else would move.
+//! Work on large bodies, away from the threads that everything else runs on: what a megabyte becomes when it is judged
+//! takes many times its room, and time in which nothing else would move.
 
-use std::panic::resume_unwind;
-
-use tokio::{
-    sync::{Semaphore, SemaphorePermit},
-    task::spawn_blocking,
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{LazyLock, mpsc},
+    thread,
 };
+
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 /// A body longer than this is looked into aside.
 const LARGE: usize = 64 * 1024;
-/// Looked into at once: what the others wait with is their bytes.
-static JUDGES: Semaphore = Semaphore::const_new(2);
 /// In KiB: room for the large bodies that are worked at once, whatever becomes of them. What is larger than all of it is
 /// alone.
 const ROOM: u32 = 4 * 1024;
 static FREE: Semaphore = Semaphore::const_new(ROOM as usize);
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// One thread, so that one body is looked into at a time; and always the same, since memory that one thread has used is
+/// not at once another's.
+static JUDGE: LazyLock<mpsc::Sender<Work>> = LazyLock::new(|| {
+    let (judge, waiting) = mpsc::channel::<Work>();
+    thread::spawn(move || waiting.into_iter().for_each(|work| work()));
+    judge
+});
 
 /// What `work` comes to, which looks into a body of this many bytes. A panic in it is one here.
 pub async fn aside<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
     if bytes <= LARGE {
         return work();
     }
-    let turn = JUDGES.acquire().await;
-    let done = spawn_blocking(move || {
-        let _turn = turn;
-        work()
+    let (done, result) = oneshot::channel();
+    let work = Box::new(move || {
+        // Whoever asked may have gone away.
+        let _ = done.send(catch_unwind(AssertUnwindSafe(work)));
     });
-    match done.await.map_err(tokio::task::JoinError::try_into_panic) {
-        Ok(done) => done,
-        Err(Ok(panic)) => resume_unwind(panic),
-        // Not begun, since the process ends.
-        Err(Err(_)) => std::future::pending().await,
+    let _ = JUDGE.send(work);
+    match result.await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => resume_unwind(panic),
+        // The thread never ends.
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -65,7 +75,7 @@ mod tests {
     async fn a_panic_comes_out_where_it_was_asked_for() {
         let panicking = tokio::spawn(aside(LARGE + 1, || panic!("a defect")));
         assert!(panicking.await.unwrap_err().is_panic());
-        assert_eq!(aside(LARGE + 1, || 7).await, 7, "its turn is over");
+        assert_eq!(aside(LARGE + 1, || 7).await, 7, "the thread goes on");
     }
 
     #[tokio::test]
