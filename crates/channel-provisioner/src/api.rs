@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use genfleet_core::{
     error::{ErrorClass, JobError},
-    genesys::{error::ApiError, request::ApiRequest},
+    genesys::{
+        error::ApiError,
+        request::{ApiAnswer, ApiRequest},
+    },
     handler::JobContext,
 };
 use serde::Deserialize;
@@ -88,7 +91,7 @@ impl<'a> GenesysChannels<'a> {
     pub async fn find(&self, id: Uuid) -> Result<Option<Answer>, JobError> {
         let request = ApiRequest::get(CHANNEL).at(format!("{CHANNELS}/{id}")).expect(&[200, 404]);
         let answer = self.job.send(request).await?;
-        Ok(if answer.status == 200 { Some(Answer { status: answer.status, channel: answer.json()? }) } else { None })
+        Ok(if answer.status == 200 { Some(made(&answer, id)?) } else { None })
     }
 
     /// The same, looking every second until it can be seen or `until` is over.
@@ -121,13 +124,16 @@ impl<'a> GenesysChannels<'a> {
     pub async fn order(&self, channel: &Channel) -> Ordered {
         match self.job.send(ApiRequest::post(CHANNELS).json(&channel.body)).await {
             // A success that is no channel may have made one all the same.
-            Ok(answer) => match answer.json() {
-                Ok(channel) => Ordered::Made(Answer { status: answer.status, channel }),
-                Err(error) => Ordered::Lost(error.into()),
-            },
+            Ok(answer) => made(&answer, channel.id).map_or_else(|error| Ordered::Lost(error.into()), Ordered::Made),
             Err(error) => unmade(error),
         }
     }
+}
+
+/// The channel with this id, as an answer tells it.
+#[expect(clippy::result_large_err, reason = "once per call")]
+fn made(answer: &ApiAnswer, id: Uuid) -> Result<Answer, ApiError> {
+    Ok(Answer { status: answer.status, channel: answer.json_of(&id.to_string())? })
 }
 
 fn unmade(error: ApiError) -> Ordered {

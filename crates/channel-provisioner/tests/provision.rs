@@ -99,10 +99,29 @@ async fn a_success_that_shows_no_channel_is_looked_at_and_not_believed() {
     rig.simulator.set_faults(fault(&format!("{html},effect=true,method=POST,path=/api/v2/purecloudv2/webchat")));
     assert!(rig.provisioned("job-1").await.adopted);
     for path in ["/api/v2/routing/queues", "/api/v2/purecloudv2/webchat/"] {
-        rig.simulator.set_faults(fault(&format!("{html},path={path}")));
-        assert_eq!(rig.refused("job-2").await.code, "unexpected_response", "{path}");
+        rig.simulator.set_faults(fault(&format!("status=200,body=[],path={path}")));
+        let error = rig.refused("job-2").await;
+        assert_eq!((error.class, error.code), (ErrorClass::Permanent, "unexpected_response"), "{path}");
     }
+    rig.simulator
+        .set_faults(fault("status=200,path=/api/v2/purecloudv2/webchat/,body=\"{\\\"id\\\":\\\"another\\\"}\""));
+    assert_eq!(rig.refused("job-2").await.code, "unexpected_response", "somebody else's channel");
     assert_eq!(rig.channels().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxys_page_is_waited_out_wherever_it_comes() {
+    let rig = Rig::start(10).await;
+    for (number, path) in
+        ["/api/v2/routing/queues", "/api/v2/purecloudv2/webchat/", "/api/v2/purecloudv2/webchat"].iter().enumerate()
+    {
+        for status in [200, 404] {
+            let page = format!("status={status},body=<html>,content-type=text/html,times=2,method=GET,path={path}");
+            rig.simulator.set_faults(fault(&page));
+            assert!(!rig.provisioned(&format!("job-{number}-{status}")).await.adopted, "{path} {status}");
+        }
+    }
+    assert_eq!(rig.channels().len(), 6);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@
 //! out of [`gate`], [`service`], [`breaker`], [`brake`], [`budget`] and [`slow_start`]: pure state machines over the time.
 //!
 //! In reading order: a [`request`] gets a [`permit`], is sent by [`send`] over the [`transport`]; the [`token`] it
-//! carries is minted by [`mint`]; what went wrong is an [`error`]. What a call changes is told to the audit by `change`.
+//! carries is minted by [`mint`]; what came back is cleared of our secrets by `redact`; what went wrong is an [`error`]. What a call changes is told to the audit by `change`.
 
 pub mod admission;
 pub mod brake;
@@ -17,10 +17,12 @@ pub mod client;
 pub mod door;
 pub mod error;
 pub mod gate;
+pub mod http_date;
 pub mod limits;
 pub mod mint;
 pub mod options;
 pub mod permit;
+mod redact;
 pub mod region;
 pub mod request;
 pub mod send;

@@ -13,15 +13,16 @@ use std::sync::Arc;
 use tracing::warn;
 
 use self::{
-    address_guard::{AddressRefused, AllowList},
+    address_guard::AddressList,
     delivery::Deliverer,
     failing::FailingReceivers,
     hosts::Hosts,
-    options::{Route, WebhookOptions},
+    options::{JobWebhooks, Route, WebhookOptions},
     post::Post,
     receiver::Receiver,
     rules::{Rules, Signing},
     signature::{Secrets, VARIABLE},
+    signers::Signers,
 };
 use crate::{clock::SharedClock, job::Kind, options::ConfigError};
 
@@ -35,6 +36,7 @@ pub mod post;
 pub mod receiver;
 pub mod rules;
 pub mod signature;
+pub mod signers;
 #[cfg(test)]
 mod stub;
 
@@ -49,37 +51,38 @@ pub struct Webhooks {
 /// What a process needs that delivers.
 #[derive(Clone, Debug)]
 struct Delivering {
-    secrets: Secrets,
+    signers: Signers,
     post: Post,
     options: WebhookOptions,
 }
 
 impl Delivering {
-    fn new(options: &WebhookOptions, allowed: &AllowList, secrets: Secrets) -> Result<Self, ConfigError> {
+    fn new(options: &WebhookOptions, addresses: &AddressList, signers: Signers) -> Result<Self, ConfigError> {
         Ok(Self {
-            secrets,
-            post: Post::new(allowed.clone(), options.webhook_ca_file.as_deref())?,
+            signers,
+            post: Post::new(addresses.clone(), options.webhook_ca_file.as_deref())?,
             options: options.clone(),
         })
     }
 }
 
 impl Webhooks {
-    /// What the settings and the secret in the environment say. A TLS provider is installed before.
+    /// What the settings and the secrets in the environment say. A TLS provider is installed before.
     pub fn new(options: &WebhookOptions) -> Result<Self, ConfigError> {
         let secrets = Secrets::from_environment()?;
         Self::with_secrets(options, secrets)
     }
 
-    /// The same with secrets from elsewhere.
-    pub fn with_secrets(options: &WebhookOptions, secrets: Option<Secrets>) -> Result<Self, ConfigError> {
-        let (routes, allowed) = (options.routes()?, options.allowed());
-        check(&routes, &allowed, secrets.as_ref())?;
-        warn_of(&routes, &allowed, secrets.as_ref());
-        let signing = if secrets.is_some() { Signing::Ready } else { Signing::Impossible };
-        let delivers = secrets.filter(|_| options.webhook_concurrency > 0);
-        let delivering = delivers.map(|secrets| Delivering::new(options, &allowed, secrets)).transpose()?;
-        Ok(Self { routes: routes.into(), rules: Rules::new(signing, allowed), delivering })
+    /// The same with the secrets that receivers share from elsewhere.
+    pub fn with_secrets(options: &WebhookOptions, shared: Option<Secrets>) -> Result<Self, ConfigError> {
+        let (routes, addresses) = (options.routes()?, options.addresses());
+        let signers = Signers::new(shared, &options.webhook_secret)?;
+        check(&routes, &addresses, &signers)?;
+        warn_of(&routes, &addresses, &signers);
+        let signing = Signing::with(&signers, options.job_webhooks == JobWebhooks::On);
+        let delivers = signers.signed().is_some() && options.webhook_concurrency > 0;
+        let delivering = delivers.then(|| Delivering::new(options, &addresses, signers)).transpose()?;
+        Ok(Self { routes: routes.into(), rules: Rules::new(signing, addresses), delivering })
     }
 
     /// What a job's own webhook has to keep.
@@ -107,7 +110,7 @@ impl Webhooks {
     pub fn deliverer(&self, clock: &SharedClock, failing: &FailingReceivers) -> Option<Deliverer> {
         let delivering = self.delivering.clone()?;
         Some(Deliverer {
-            secrets: delivering.secrets,
+            signers: delivering.signers,
             post: delivering.post,
             hosts: Hosts::new(delivering.options.webhook_concurrency, delivering.options.webhook_retry_scale),
             failing: failing.clone(),
@@ -122,30 +125,37 @@ impl Webhooks {
     }
 }
 
-fn check(routes: &[Route], allowed: &AllowList, secrets: Option<&Secrets>) -> Result<(), ConfigError> {
-    if secrets.is_none() && !routes.is_empty() {
-        return Err(ConfigError::new(format!(
-            "--webhook-url is set, but deliveries could not be signed: set {VARIABLE}, or {VARIABLE}_FILE to a file, to whsec_ and at least 24 random bytes in base64 (openssl rand -base64 32)"
-        )));
+fn check(routes: &[Route], addresses: &AddressList, signers: &Signers) -> Result<(), ConfigError> {
+    for Route { receiver, .. } in routes {
+        if signers.of(receiver).is_none() {
+            let remedy = signers::remedy();
+            let told = format!("--webhook-url {receiver} is set, but deliveries could not be signed: {remedy}");
+            return Err(ConfigError::new(told));
+        }
+        if addresses.denies(receiver) {
+            return Err(ConfigError::new(format!(
+                "--webhook-url {receiver}: --webhook-deny names it, so nothing would be delivered; take it out of one of them"
+            )));
+        }
+        if !addresses.allows_scheme(receiver) {
+            return Err(ConfigError::new(format!(
+                "--webhook-url {receiver}: must begin with https://; for a receiver without TLS name its host in --webhook-allow, too"
+            )));
+        }
     }
-    let bare = routes.iter().find(|route| !allowed.allows_scheme(&route.receiver));
-    bare.map_or(Ok(()), |Route { receiver, .. }| {
-        Err(ConfigError::new(format!(
-            "--webhook-url {receiver}: must begin with https://; for a receiver without TLS name its host in --webhook-allow, too"
-        )))
-    })
+    Ok(())
 }
 
 /// What is allowed but may be a mistake.
-fn warn_of(routes: &[Route], allowed: &AllowList, secrets: Option<&Secrets>) {
+fn warn_of(routes: &[Route], addresses: &AddressList, signers: &Signers) {
     for Route { receiver, .. } in routes {
-        if let Err(AddressRefused { what, .. }) = allowed.judge_literal(receiver) {
-            warn!(%receiver, "--webhook-url has {what} address: deliveries will be refused unless --webhook-allow opens it");
+        if let Err(refused) = addresses.judge_literal(receiver) {
+            warn!(%receiver, "deliveries to this --webhook-url will be refused: it {refused}");
         }
     }
-    let short = secrets.map_or(0, Secrets::short);
+    let short = signers.short();
     if short > 0 {
-        warn!(short, "{VARIABLE}: secrets of less than 24 bytes are too easy to guess");
+        warn!(short, "{VARIABLE}, --webhook-secret: secrets of less than 24 bytes are too easy to guess");
     }
 }
 

@@ -11,7 +11,8 @@ use genfleet_core::{
     job::{Job, Kind, Rejection, schema::JobSchema},
     options::ConfigError,
     webhook::{
-        address_guard::{AllowList, Allowed},
+        address_guard::{AddressList, Entry},
+        options::JobWebhooks,
         rules::{Rules, Signing},
     },
     worker::{runtime::Runtime, validate},
@@ -75,8 +76,16 @@ impl HandlerOptions {
 #[derive(Clone, Debug, Args)]
 pub struct CheckOptions {
     /// What the workers' --webhook-allow says: only those may be named with http
-    #[arg(long, env = "GENFLEET_WEBHOOK_ALLOW", value_name = "HOST|CIDR,…", value_delimiter = ',')]
-    pub webhook_allow: Vec<Allowed>,
+    #[arg(long, env = "GENFLEET_WEBHOOK_ALLOW", value_name = "HOST[:PORT]|CIDR,…", value_delimiter = ',')]
+    pub webhook_allow: Vec<Entry>,
+
+    /// What the workers' --webhook-deny says: those may not be named
+    #[arg(long, env = "GENFLEET_WEBHOOK_DENY", value_name = "HOST[:PORT]|CIDR,…", value_delimiter = ',')]
+    pub webhook_deny: Vec<Entry>,
+
+    /// What the workers' --job-webhooks says: off, and no job may name any
+    #[arg(long, env = "GENFLEET_JOB_WEBHOOKS", value_name = "on|off", default_value = "on")]
+    pub job_webhooks: JobWebhooks,
 
     /// What the workers' --max-concurrent-sessions says: a channel may ask for no more
     #[arg(long, env = "GENFLEET_MAX_CONCURRENT_SESSIONS", value_name = "N", default_value_t = 500)]
@@ -87,7 +96,12 @@ pub struct CheckOptions {
 /// As workers are that are told nothing.
 impl Default for CheckOptions {
     fn default() -> Self {
-        Self { webhook_allow: Vec::new(), max_concurrent_sessions: 500 }
+        Self {
+            webhook_allow: Vec::new(),
+            webhook_deny: Vec::new(),
+            job_webhooks: JobWebhooks::On,
+            max_concurrent_sessions: 500,
+        }
     }
 }
 
@@ -127,7 +141,11 @@ pub struct Checker {
 impl Checker {
     /// Compiles the schemas, for workers of which `told` is so and all else as by default.
     pub fn new(told: &CheckOptions) -> anyhow::Result<Self> {
-        let webhooks = &Rules::new(Signing::Elsewhere, AllowList::new(&told.webhook_allow));
+        let signing = match told.job_webhooks {
+            JobWebhooks::On => Signing::Elsewhere,
+            JobWebhooks::Off => Signing::Off,
+        };
+        let webhooks = &Rules::new(signing, AddressList::new(&told.webhook_allow, &told.webhook_deny));
         let mut options = HandlerOptions::unset()?;
         options.channel_provisioner.max_concurrent_sessions = told.max_concurrent_sessions;
         Ok(Self {
@@ -190,7 +208,7 @@ mod tests {
     use super::*;
 
     fn pointers(max_concurrent_sessions: u32) -> Vec<String> {
-        let checker = Checker::new(&CheckOptions { webhook_allow: Vec::new(), max_concurrent_sessions }).unwrap();
+        let checker = Checker::new(&CheckOptions { max_concurrent_sessions, ..CheckOptions::default() }).unwrap();
         let job = br#"{"id": "c", "payload": {"queueId": "sales", "routingEmail": "a@b.example",
             "maxConcurrentSessions": 501, "security": {"allowedDomains": ["b.example"]}}}"#;
         let rejection = checker.check(Kind::ChannelProvision, job, None).unwrap().unwrap_err();

@@ -111,6 +111,10 @@ mod tests {
     }
 
     fn variable(flag: &str) -> String {
+        if flag == "webhook-secret" {
+            // The variable of its name is the shared secret itself.
+            return "GENFLEET_WEBHOOK_SECRETS".to_owned();
+        }
         let name = flag.replace('-', "_").to_uppercase();
         if name.starts_with("GENESYS_") { name } else { format!("GENFLEET_{name}") }
     }

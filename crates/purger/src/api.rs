@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 /// The scope that purging needs.
 pub const SCOPE: &str = "purge:cdn:write";
 const ENDPOINT: &str = "/api/v2/external/cdn/purge";
+/// What a purge is promised.
+const ACCEPTED: &[u16] = &[202];
 
 /// On whose behalf a request is sent.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +37,7 @@ pub struct Aboard {
 /// The paths are being purged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// 2xx.
+    /// 202.
     pub status: u16,
     /// The API's id of the request.
     pub request_id: Option<String>,
@@ -123,7 +125,7 @@ impl Cdn for GenesysCdn {
 
     async fn purge(&self, permit: Permit, paths: &[Arc<str>], aboard: &Aboard) -> Result<Accepted, Refusal> {
         let body = Body { paths: paths.iter().map(AsRef::as_ref).collect() };
-        let request = ApiRequest::post(ENDPOINT).safe_to_repeat().json(&body);
+        let request = ApiRequest::post(ENDPOINT).expect(ACCEPTED).may_say_nothing().safe_to_repeat().json(&body);
         let answer = self.client.send_with(permit, request, &aboard.caller()).await.map_err(|error| {
             let refusal = Refusal::from(error);
             // What a request of one job is forbidden, the client has judged already.

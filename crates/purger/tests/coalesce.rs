@@ -233,3 +233,26 @@ async fn a_missing_permission_holds_the_jobs_of_a_shared_request_after_five_of_t
     assert_eq!((failed + held, failed <= 5), (50, true), "{failed} failed");
     assert!(errors.iter().all(|error| error.code == "forbidden"), "{errors:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxys_page_purges_nothing_whatever_its_status_and_is_waited_out() {
+    for status in [200, 202, 403, 404] {
+        let (simulator, coalescer) = start(Duration::ZERO).await;
+        let page = format!("status={status},body=<html>,content-type=text/html,times=2");
+        simulator.set_faults(vec![page.parse().unwrap()]);
+        let outcome = purge(&coalescer, order("paged", &["/a".to_owned()])).await;
+        assert_eq!((outcome.error, outcome.requests, simulator.purged().len()), (None, 3, 1), "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_202_says_that_paths_are_purged_and_it_may_say_nothing_more() {
+    let (simulator, coalescer) = start(Duration::ZERO).await;
+    simulator.set_faults(vec!["status=202".parse().unwrap()]);
+    assert_eq!(purge(&coalescer, order("accepted", &["/a".to_owned()])).await.error, None);
+    for status in [200, 201, 204] {
+        simulator.set_faults(vec![format!("status={status}").parse().unwrap()]);
+        let error = purge(&coalescer, order(&format!("not-{status}"), &["/a".to_owned()])).await.error.unwrap();
+        assert_eq!((error.class, error.code), (ErrorClass::Permanent, "unexpected_response"), "{status}");
+    }
+}

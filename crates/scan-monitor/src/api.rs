@@ -21,6 +21,8 @@ pub const SCOPES: &[&str] = &["files:read", "files:write", "webhooks:write", "pl
 const SCANS: &str = "/api/v2/files/{fileId}/scans";
 const SCAN: &str = "/api/v2/files/{fileId}/scans/{scanId}";
 const WEBHOOKS: &str = "/api/v2/platform/webhooks/webhooks";
+/// What a registration is promised.
+const REGISTERED: &[u16] = &[200, 201, 202, 204];
 /// A longer id is none: it travels in a header, and in every path.
 const MAX_ID_BYTES: usize = 256;
 /// A longer word is none: it goes into the event.
@@ -124,7 +126,7 @@ pub async fn register(
         "headers": {"X-Security-Source": "GenesysCloud", "Content-Type": "application/json"},
     });
     let caller = Caller { kind: Kind::FileScan, jobs: &[], traces: &[], stop, tenure: None };
-    match client.send(ApiRequest::post(WEBHOOKS).json(&webhook), &caller).await {
+    match client.send(ApiRequest::post(WEBHOOKS).expect(REGISTERED).may_say_nothing().json(&webhook), &caller).await {
         // There already: another process made it, or this one in an earlier life.
         Err(error) if error.status == Some(409) => Ok(()),
         sent => sent.map(drop),

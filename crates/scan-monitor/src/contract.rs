@@ -16,7 +16,10 @@ pub fn terms() -> Terms {
         codes: vec![
             Code::new("scan_not_found", "The API lost the scan (404)."),
             Code::new("scan_timed_out", "There was no verdict within the workers' --scan-timeout."),
-            Code::new("scan_failed", "The platform could not scan the file: nobody knows what is in it."),
+            Code::new(
+                "scan_failed",
+                "The scan failed, or completed without a verdict that is known here: nobody knows what is in the file.",
+            ),
         ],
         error_members: Map::new(),
     }

@@ -157,10 +157,16 @@ impl ScanMonitor {
                 self.ended(scan, Some(standing));
                 Ok(Step::Done(report()))
             }
-            Verdict::Failed => {
+            ends @ (Verdict::Unknown | Verdict::Failed) => {
                 self.ended(scan, Some(standing));
-                let told =
-                    format!("scan {} failed: nobody knows what is in file {}", scan.id.as_str(), payload.file_id);
+                let (id, file) = (scan.id.as_str(), &payload.file_id);
+                let result =
+                    standing.result.as_ref().map_or_else(|| "no result".to_owned(), |word| format!("result {word:?}"));
+                let what = match ends {
+                    Verdict::Failed => format!("failed with {result}"),
+                    _ => format!("completed with {result}, which is no verdict known here"),
+                };
+                let told = format!("scan {id} {what}: nobody knows what is in file {file}");
                 Err(failed("scan_failed", told, &report()))
             }
             Verdict::Pending if self.pace.is_over(scan.age(now)) => {

@@ -52,8 +52,10 @@ pub struct Scan {
 pub enum Verdict {
     /// None yet.
     Pending,
-    /// The file was scanned.
+    /// The file was scanned, and it is known with what result.
     Completed,
+    /// The file was scanned, with a result that is not known here.
+    Unknown,
     /// The scan failed: nobody knows what is in the file.
     Failed,
 }
@@ -162,20 +164,43 @@ impl Scan {
     }
 }
 
+/// The one word that says that nothing was found.
+const CLEAN: &str = "clean";
+/// Words that say that something was, in any case.
+const THREATS: [&str; 12] = [
+    "malware",
+    "malicious",
+    "infected",
+    "virus",
+    "trojan",
+    "worm",
+    "ransomware",
+    "spyware",
+    "phishing",
+    "threat",
+    "harmful",
+    "quarantined",
+];
+
 impl Standing {
     /// What becomes of it.
     pub fn verdict(&self) -> Verdict {
-        match self.status.as_str() {
-            "completed" => Verdict::Completed,
-            "failed" => Verdict::Failed,
+        match (self.status.as_str(), self.threat_detected()) {
+            ("completed", Some(_)) => Verdict::Completed,
+            ("completed", None) => Verdict::Unknown,
+            ("failed", _) => Verdict::Failed,
             _ => Verdict::Pending,
         }
     }
 
-    /// Whether something was found; only a completed scan can say that nothing was.
+    /// Whether something was found. Only a completed scan can say that nothing was, and only in the word for it.
     pub fn threat_detected(&self) -> Option<bool> {
-        let found = self.result.as_deref() == Some("malware") || self.quarantined == Some(true);
-        (found || self.verdict() == Verdict::Completed).then_some(found)
+        let result = self.result.as_deref();
+        let is_threat = |word: &str| THREATS.iter().any(|threat| threat.eq_ignore_ascii_case(word.trim()));
+        if self.quarantined == Some(true) || result.is_some_and(is_threat) {
+            return Some(true);
+        }
+        (self.status == "completed" && result == Some(CLEAN)).then_some(false)
     }
 }
 
@@ -207,10 +232,21 @@ mod tests {
     }
 
     #[test]
-    fn a_threat_is_malware_or_a_quarantined_file_and_only_a_completed_scan_is_clean() {
+    fn a_threat_is_a_word_for_it_or_a_quarantined_file_and_only_the_word_clean_of_a_completed_scan_is_clean() {
         let table = [
             ("completed", Some("clean"), Some(false), Verdict::Completed, Some(false)),
-            ("completed", None, None, Verdict::Completed, Some(false)),
+            ("completed", None, None, Verdict::Unknown, None),
+            ("completed", None, Some(false), Verdict::Unknown, None),
+            ("completed", None, Some(true), Verdict::Completed, Some(true)),
+            ("completed", Some(""), Some(false), Verdict::Unknown, None),
+            ("completed", Some("Clean"), Some(false), Verdict::Unknown, None),
+            ("completed", Some("clean "), None, Verdict::Unknown, None),
+            ("completed", Some("unclean"), None, Verdict::Unknown, None),
+            ("completed", Some("suspicious"), Some(false), Verdict::Unknown, None),
+            ("completed", Some("error"), Some(false), Verdict::Unknown, None),
+            ("completed", Some("MALWARE"), Some(false), Verdict::Completed, Some(true)),
+            ("completed", Some("Infected"), None, Verdict::Completed, Some(true)),
+            ("failed", Some("Malware"), None, Verdict::Failed, Some(true)),
             ("completed", Some("malware"), Some(false), Verdict::Completed, Some(true)),
             ("completed", Some("clean"), Some(true), Verdict::Completed, Some(true)),
             ("failed", Some("clean"), Some(false), Verdict::Failed, None),

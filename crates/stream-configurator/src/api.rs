@@ -14,8 +14,6 @@ use crate::definition::Definition;
 
 /// The scopes that the calls need.
 pub const SCOPES: [&str; 3] = ["eventstream:write", "eventstream:configuration:write", "eventstream:read"];
-/// `If-Match` of any version, and of none.
-pub const ANY_VERSION: &str = "*";
 /// Where a definition is.
 pub const ENDPOINT: &str = "/api/v2/configuration/event-streams/{sourceId}";
 
@@ -46,7 +44,7 @@ pub struct Found {
 
 /// Somewhere to register definitions.
 pub trait EventStreams: Sync {
-    /// Replaces the version `if_match`, an `ETag` or [`ANY_VERSION`]. Safe to repeat: of a repeat after an answer that
+    /// Replaces the version `if_match`, an `ETag` or [`ANY`](crate::version::ANY). Safe to repeat: of a repeat after an answer that
     /// was lost the worst is a conflict with itself.
     fn put(&self, definition: &Definition, if_match: &str) -> impl Future<Output = Result<Put, ApiError>> + Send;
 
@@ -71,7 +69,10 @@ impl EventStreams for GenesysEventStreams<'_> {
     async fn put(&self, definition: &Definition, if_match: &str) -> Result<Put, ApiError> {
         let request = ApiRequest::put(ENDPOINT).at(path(definition.id())).if_match(if_match).json(definition.body());
         match self.job.send(request).await {
-            Ok(answer) => Ok(Put::Registered { status: answer.status, etag: answer.header("etag").map(str::to_owned) }),
+            Ok(answer) => {
+                answer.json_of(definition.id())?;
+                Ok(Put::Registered { status: answer.status, etag: answer.header("etag").map(str::to_owned) })
+            }
             Err(error) if is_conflict(&error) => Ok(Put::Conflict(error)),
             Err(error) => Err(error),
         }

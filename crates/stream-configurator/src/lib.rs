@@ -2,8 +2,8 @@
 //! (SPEC 3.2).
 //!
 //! [`StreamConfigurator`] is the handler; what upstream sends is in [`payload`], what it makes of a sample event in
-//! [`projection`], what is sent in [`definition`], how it gets past what others change in [`register`], the remote
-//! calls in [`api`].
+//! [`projection`], what is sent in [`definition`], how it gets past what others change in [`register`], how a
+//! version is named in [`version`], the remote calls in [`api`].
 
 use genfleet_core::{
     audit::record::Detail,
@@ -35,6 +35,7 @@ pub mod projection;
 pub mod register;
 pub mod report;
 pub mod time;
+pub mod version;
 
 /// The stream-configurator has no settings of its own.
 #[derive(Clone, Debug, clap::Args)]

@@ -14,9 +14,10 @@ use tracing::info;
 
 use crate::{
     State,
-    api::{ANY_VERSION, EventStreams, Found, Put},
+    api::{EventStreams, Found, Put},
     definition::Definition,
     payload::OnConflict,
+    version::Version,
 };
 
 /// Rounds of looking and sending again, at most.
@@ -62,30 +63,36 @@ pub async fn register(streams: &impl EventStreams, order: Order<'_>) -> Result<R
 }
 
 async fn attempt(streams: &impl EventStreams, order: Order<'_>, sent: &mut bool) -> Result<Registered, JobError> {
-    let mut if_match = order.etag.unwrap_or(ANY_VERSION).to_owned();
+    let mut version = Version::of_job(order.etag);
     let mut waits = retry::rounds();
     let mut conflicts = 0;
     loop {
-        let conflict = match send(streams, order, &if_match, sent).await? {
+        let conflict = match send(streams, order, &version.if_match(), sent).await? {
             Put::Registered { status, etag } => {
                 return Ok(Registered { status, etag, unchanged: false, conflicts_resolved: conflicts });
             }
             Put::Conflict(conflict) => conflict,
         };
+        let overwrites = order.on_conflict == OnConflict::Overwrite;
+        if let Some(restored) = version.restored().filter(|_| !overwrites) {
+            // The same version; nobody needs to have been first.
+            version = restored;
+            continue;
+        }
         conflicts += 1;
         info!(source_id = order.definition.id(), conflicts, "another version is there: {}", conflict.message);
-        let gives_up = order.on_conflict != OnConflict::Overwrite || conflicts > MOST_ROUNDS;
+        let gives_up = !overwrites || conflicts > MOST_ROUNDS;
         if gives_up && !*sent {
-            return Err(given_up(conflict, order, conflicts));
+            return Err(given_up(conflict, order, &version, conflicts));
         }
         if conflicts > 1 {
             pause(waits.next().unwrap_or_default(), order.stop).await?;
         }
         match streams.get(order.definition.id()).await? {
             Some(found) if order.definition.is(&found.body) => return Ok(unchanged(found, conflicts)),
-            _ if gives_up => return Err(given_up(conflict, order, conflicts)),
-            Some(found) => if_match = found.etag.ok_or_else(no_version)?,
-            None => ANY_VERSION.clone_into(&mut if_match),
+            _ if gives_up => return Err(given_up(conflict, order, &version, conflicts)),
+            Some(found) => version = version.after(&found.etag.ok_or_else(no_version)?),
+            None => version = Version::any(),
         }
     }
 }
@@ -113,12 +120,17 @@ fn unchanged(found: Found, conflicts: u32) -> Registered {
     Registered { status: found.status, etag: found.etag, unchanged: true, conflicts_resolved: conflicts }
 }
 
-fn given_up(conflict: ApiError, order: Order<'_>, conflicts: u32) -> JobError {
+fn given_up(conflict: ApiError, order: Order<'_>, version: &Version, conflicts: u32) -> JobError {
     let mut error = JobError::from(conflict);
-    let why = if order.on_conflict == OnConflict::Overwrite {
-        format!("somebody else was first {conflicts} times in a row: find out who keeps changing it")
-    } else {
-        "onConflict is fail: read the definition, and send the job again with its ETag".to_owned()
+    let why = match version.refused() {
+        _ if order.on_conflict != OnConflict::Overwrite => {
+            "onConflict is fail: read the definition, and send the job again with its ETag".to_owned()
+        }
+        0 => format!("somebody else was first {conflicts} times in a row: find out who keeps changing it"),
+        refused => format!(
+            "nobody changed it the last {refused} times: the API refuses the version that it tells itself, {}; see whether a gateway rewrites ETag or If-Match",
+            version.if_match()
+        ),
     };
     error.message = format!("{}; {why}", error.message);
     error.details.insert("conflicts".to_owned(), conflicts.into());

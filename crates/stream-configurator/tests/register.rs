@@ -302,7 +302,21 @@ async fn a_job_that_is_asked_to_stop_begins_no_further_round() {
 async fn an_answer_that_is_no_definition_is_not_what_was_promised() {
     let setup = Setup::new().await;
     setup.registered_by_others();
-    setup.fault("status=200,method=GET,body=oops,content-type=text/plain");
-    let error = setup.run(&with(&json!({"etag": "\"v0\""}))).await.unwrap_err();
-    assert_eq!((error.class, error.code), (ErrorClass::Permanent, "unexpected_response"));
+    setup.fault("status=200,method=GET,body=oops,content-type=text/plain,times=2");
+    assert_eq!(setup.run(&with(&json!({"etag": "\"v0\""}))).await.unwrap().conflicts_resolved, 1);
+    for body in ["{}", "[]", "\"{\\\"id\\\":\\\"another\\\"}\""] {
+        setup.fault(&format!("status=200,method=PUT,body={body}"));
+        let error = setup.run(&payload()).await.unwrap_err();
+        assert_eq!((error.class, error.code), (ErrorClass::Permanent, "unexpected_response"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxys_page_registers_nothing_and_is_waited_out() {
+    let setup = Setup::new().await;
+    setup.fault("status=200,method=PUT,body=<html>,content-type=text/html,times=2");
+    let report = setup.run(&payload()).await.unwrap();
+    assert_eq!((report.status, setup.methods().as_str()), (201, "PUT PUT PUT"));
+    setup.fault("status=200,method=PUT,body=<html>,content-type=text/html");
+    assert_eq!(setup.run(&payload()).await.unwrap_err().class, ErrorClass::Transient);
 }

@@ -68,7 +68,20 @@ struct Connection<'a> {
 
 #[derive(Deserialize)]
 struct Created {
-    id: String,
+    id: InterfaceId,
+}
+
+/// An id that names something.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct InterfaceId(String);
+
+impl TryFrom<String> for InterfaceId {
+    type Error = &'static str;
+
+    fn try_from(id: String) -> Result<Self, &'static str> {
+        if id.is_empty() { Err("the id of a connection is not empty") } else { Ok(Self(id)) }
+    }
 }
 
 /// Creates a connection; its id. To be looked up before it is sent again.
@@ -85,7 +98,7 @@ pub async fn create(job: &JobContext, plan: &Plan) -> Result<String, ApiError> {
         description: plan.description.as_deref(),
     };
     let answer = job.send(ApiRequest::post(CONNECTIONS).json(&body)).await?;
-    Ok(answer.json::<Created>()?.id)
+    Ok(answer.json::<Created>()?.id.0)
 }
 
 /// Removes a connection.

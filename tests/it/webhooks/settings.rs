@@ -25,6 +25,13 @@ async fn what_cannot_work_exits_64_says_what_to_do_and_shows_no_secret() {
         (vec![(secret, SECRET), (url, "hush")], "number 1: not a URL"),
         (vec![("GENFLEET_WEBHOOK_ALLOW", "http://hooks.internal")], "10.1.0.0/16"),
         (vec![("GENFLEET_WEBHOOK_CONCURRENCY", "many")], "0 to 1000"),
+        (vec![("GENFLEET_JOB_WEBHOOKS", "maybe")], "on, off"),
+        (vec![("GENFLEET_WEBHOOK_DENY", "http://hooks.internal")], "10.1.0.0/16"),
+        (
+            vec![(secret, SECRET), (url, "https://hooks.example/hush"), ("GENFLEET_WEBHOOK_DENY", "hooks.example")],
+            "--webhook-deny",
+        ),
+        (vec![("GENFLEET_WEBHOOK_SECRETS", "https://hooks.example/hush=HOOKS_SECRET")], "neither HOOKS_SECRET nor"),
     ] {
         let process = check(&environment);
         assert_eq!(process.wait(seconds(20)).await, 64, "{environment:?}: {}", process.stderr());
@@ -35,6 +42,13 @@ async fn what_cannot_work_exits_64_says_what_to_do_and_shows_no_secret() {
         vec![(url, ""), (secret, "")],
         vec![(url, "https://hooks.example/, cdn.purge=https://hooks.example/purges"), (secret, SECRET)],
         vec![(secret, SECRET), ("GENFLEET_WEBHOOK_ALLOW", "10.0.0.0/8,hooks.internal"), (url, "http://hooks.internal")],
+        vec![(secret, SECRET), ("GENFLEET_WEBHOOK_ALLOW", "hooks.internal:8080"), (url, "http://hooks.internal:8080")],
+        vec![
+            ("GENFLEET_WEBHOOK_SECRETS", "https://a.example=A_SECRET"),
+            ("A_SECRET", SECRET),
+            (url, "https://a.example/x"),
+        ],
+        vec![("GENFLEET_JOB_WEBHOOKS", "")],
     ] {
         let process = check(&environment);
         assert_eq!(process.wait(seconds(20)).await, 0, "{environment:?}: {}", process.stderr());

@@ -1,4 +1,6 @@
-//! What an answer means (SPEC 4), as data: status → [`StatusClass`] in one table, class → [`Verdict`] in one match.
+//! What an answer means (SPEC 4), as data: status → [`StatusClass`] in one table, class → [`Verdict`] in one match. What
+//! ends a job for good, for better or worse, has to be the API's own word: a page that somebody between us and it wrote,
+//! a proxy or a gateway, has no say in that ([`Author`]).
 //!
 //! Does not act on it: sending again is [`crate::genesys::client`]'s, waiting [`crate::genesys::admission`]'s.
 //! `classify.snapshot.txt` lists what happens for every status.
@@ -30,6 +32,8 @@ pub enum StatusClass {
     Unexpected,
 }
 
+const UNEXPECTED: &str = "unexpected_response";
+
 /// First row that holds a status; the last one holds all that are left.
 const TABLE: [(u16, u16, StatusClass); 14] = [
     (200, 299, StatusClass::Success),
@@ -48,14 +52,39 @@ const TABLE: [(u16, u16, StatusClass); 14] = [
     (0, u16::MAX, StatusClass::Unexpected),
 ];
 
-/// Which statuses a caller takes for a success.
+/// What a request is promised: an answer is a success where its status and its body both keep it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expected {
-    /// 2xx.
-    AnySuccess,
-    /// These, and no other.
-    These(&'static [u16]),
+pub struct Promise {
+    /// These, and no other. One that is no 2xx is an answer, too, where the API says it itself.
+    pub statuses: &'static [u16],
+    /// What a 2xx brings.
+    pub body: Promised,
 }
+
+/// What the body of a success is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promised {
+    /// JSON.
+    Json,
+    /// JSON, or nothing.
+    JsonOrNothing,
+}
+
+/// Who wrote a body, as far as it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Author {
+    /// The API: an error body, its own or OAuth's.
+    Api,
+    /// The API, or another that speaks JSON.
+    Json,
+    /// Nobody: there is none.
+    Nobody,
+    /// Not the API, which speaks JSON: a proxy, a gateway, a sign-in page.
+    Stranger,
+}
+
+/// Statuses that a gateway has a right to: the request itself is too large for it, now and later.
+const TOO_LARGE: [u16; 3] = [413, 414, 431];
 
 /// What follows from an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,19 +118,32 @@ pub fn status_class(status: u16) -> StatusClass {
     row.map_or(StatusClass::Unexpected, |(_, _, class)| *class)
 }
 
-/// What follows from `status`; `says_when`: the answer has a `Retry-After`.
-pub fn answer(status: u16, says_when: SaysWhen, repeat: Repeat, expected: Expected) -> Verdict {
+/// What follows from `status` and a body of `author`; `says_when`: the answer has a `Retry-After`.
+pub fn answer(status: u16, says_when: SaysWhen, author: Author, repeat: Repeat, promise: Promise) -> Verdict {
     let class = status_class(status);
-    if let Expected::These(statuses) = expected {
-        match (class, statuses.contains(&status)) {
-            (StatusClass::Unauthorized | StatusClass::Throttled, _) => {}
-            (StatusClass::Overloaded, _) if says_when == SaysWhen::Yes => {}
-            (_, true) => return Verdict::Success,
-            (StatusClass::Success, false) => return unexpected(),
-            (_, false) => {}
-        }
+    let verdict = match verdict(class, says_when, repeat) {
+        // A matter of the token or the budget, not of the caller.
+        verdict @ (Verdict::Unauthorized | Verdict::Throttled) => return verdict,
+        _ if promise.statuses.contains(&status) => Verdict::Success,
+        Verdict::Success => Verdict::Failed(unknown_effect(repeat), UNEXPECTED),
+        verdict @ Verdict::Failed(..) => verdict,
+    };
+    let is_final = matches!(verdict, Verdict::Success | Verdict::Failed(ErrorClass::Permanent, _));
+    if is_final && !has_a_say(status, class, author, promise.body) {
+        return Verdict::Failed(may_have_arrived(repeat), UNEXPECTED);
     }
-    verdict(class, says_when, repeat)
+    verdict
+}
+
+/// Whether `author` can end a job with this status.
+fn has_a_say(status: u16, class: StatusClass, author: Author, promised: Promised) -> bool {
+    match author {
+        // What an ingress says that has lost its backend, the API says in its own words only.
+        Author::Json | Author::Nobody if class == StatusClass::NotFound => false,
+        Author::Api | Author::Json => true,
+        Author::Nobody => class != StatusClass::Success || promised == Promised::JsonOrNothing,
+        Author::Stranger => TOO_LARGE.contains(&status),
+    }
 }
 
 /// Whether an answer has a `Retry-After`.
@@ -127,7 +169,7 @@ fn verdict(class: StatusClass, says_when: SaysWhen, repeat: Repeat) -> Verdict {
             SaysWhen::No => Verdict::Failed(may_have_arrived(repeat), "api_unavailable"),
         },
         StatusClass::Unavailable => Verdict::Failed(may_have_arrived(repeat), "api_unavailable"),
-        StatusClass::Unexpected => unexpected(),
+        StatusClass::Unexpected => Verdict::Failed(ErrorClass::Permanent, UNEXPECTED),
     }
 }
 
@@ -137,12 +179,16 @@ pub fn lost(why: LostAnswer, repeat: Repeat) -> (ErrorClass, &'static str) {
         LostAnswer::NeverSent => (ErrorClass::Transient, "api_unavailable"),
         LostAnswer::TimedOut => (may_have_arrived(repeat), "api_timeout"),
         LostAnswer::Broken => (may_have_arrived(repeat), "api_unavailable"),
-        LostAnswer::TooLong => (ErrorClass::Permanent, "unexpected_response"),
+        LostAnswer::TooLong => (ErrorClass::Permanent, UNEXPECTED),
     }
 }
 
-const fn unexpected() -> Verdict {
-    Verdict::Failed(ErrorClass::Permanent, "unexpected_response")
+/// A success that was not promised is none; a create may have had its effect all the same.
+const fn unknown_effect(repeat: Repeat) -> ErrorClass {
+    match repeat {
+        Repeat::Safe => ErrorClass::Permanent,
+        Repeat::LookUpFirst => ErrorClass::Ambiguous,
+    }
 }
 
 const fn may_have_arrived(repeat: Repeat) -> ErrorClass {
@@ -167,14 +213,20 @@ mod tests {
         }
     }
 
+    const PROMISE: Promise = Promise { statuses: &[200, 201, 202], body: Promised::Json };
+
     fn snapshot() -> String {
-        let mut text =
-            String::from("status | safe to repeat | with Retry-After | to be looked up first | with Retry-After\n");
+        let mut text = String::from(
+            "status | the API's own error | with Retry-After | no body | a page | to be looked up first: the API's own | a page\n",
+        );
         for status in 100..=599 {
-            let of = |says_when, repeat| told(answer(status, says_when, repeat, Expected::AnySuccess));
-            let (safe, safe_when) = (of(SaysWhen::No, Repeat::Safe), of(SaysWhen::Yes, Repeat::Safe));
-            let (look, look_when) = (of(SaysWhen::No, Repeat::LookUpFirst), of(SaysWhen::Yes, Repeat::LookUpFirst));
-            writeln!(text, "{status} | {safe} | {safe_when} | {look} | {look_when}").unwrap();
+            let of = |says_when, author, repeat| told(answer(status, says_when, author, repeat, PROMISE));
+            let safe = |author| of(SaysWhen::No, author, Repeat::Safe);
+            let create = |author| of(SaysWhen::No, author, Repeat::LookUpFirst);
+            let when = of(SaysWhen::Yes, Author::Api, Repeat::Safe);
+            let (own, nothing, page) = (safe(Author::Api), safe(Author::Nobody), safe(Author::Stranger));
+            let (created, unknown) = (create(Author::Api), create(Author::Stranger));
+            writeln!(text, "{status} | {own} | {when} | {nothing} | {page} | {created} | {unknown}").unwrap();
         }
         text
     }
@@ -204,11 +256,50 @@ mod tests {
     }
 
     #[test]
-    fn a_status_the_caller_asked_for_is_a_success_and_another_2xx_is_not() {
-        let of = |status| answer(status, SaysWhen::No, Repeat::Safe, Expected::These(&[200, 401, 404, 429]));
+    fn only_a_promised_status_is_a_success() {
+        let promise = Promise { statuses: &[200, 401, 404, 429], ..PROMISE };
+        let of = |status| answer(status, SaysWhen::No, Author::Api, Repeat::Safe, promise);
         assert_eq!(of(404), Verdict::Success);
-        assert_eq!(of(204), unexpected());
+        assert_eq!(of(204), Verdict::Failed(ErrorClass::Permanent, UNEXPECTED));
         assert_eq!(of(401), Verdict::Unauthorized, "a matter of the token, not of the caller");
         assert_eq!(of(429), Verdict::Throttled, "a matter of the budget, not of the caller");
+        let create = answer(204, SaysWhen::No, Author::Nobody, Repeat::LookUpFirst, promise);
+        assert_eq!(create, Verdict::Failed(ErrorClass::Ambiguous, UNEXPECTED), "it may have been made");
+    }
+
+    #[test]
+    fn a_page_ends_no_job_whatever_its_status() {
+        let promise = Promise { statuses: &[200, 202, 404, 405], body: Promised::JsonOrNothing };
+        for status in (100..=599).filter(|status| !TOO_LARGE.contains(status)) {
+            for (repeat, class) in [(Repeat::Safe, ErrorClass::Transient), (Repeat::LookUpFirst, ErrorClass::Ambiguous)]
+            {
+                match answer(status, SaysWhen::No, Author::Stranger, repeat, promise) {
+                    Verdict::Failed(found, _) => assert_eq!(found, class, "{status}"),
+                    Verdict::Throttled | Verdict::Unauthorized => {}
+                    Verdict::Success => panic!("{status} is a success"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_404_is_an_answer_and_an_error_in_the_apis_own_words_only() {
+        for statuses in [&[200][..], &[200, 404]] {
+            let promise = Promise { statuses, ..PROMISE };
+            for author in [Author::Json, Author::Nobody, Author::Stranger] {
+                let verdict = answer(404, SaysWhen::No, author, Repeat::Safe, promise);
+                assert_eq!(verdict, Verdict::Failed(ErrorClass::Transient, UNEXPECTED), "{author:?}");
+            }
+        }
+        let own = |statuses| answer(404, SaysWhen::No, Author::Api, Repeat::Safe, Promise { statuses, ..PROMISE });
+        assert_eq!(own(&[200]), Verdict::Failed(ErrorClass::Permanent, "not_found"));
+        assert_eq!(own(&[200, 404]), Verdict::Success);
+    }
+
+    #[test]
+    fn a_success_without_a_body_is_one_where_none_was_promised() {
+        let of = |body| answer(202, SaysWhen::No, Author::Nobody, Repeat::Safe, Promise { body, ..PROMISE });
+        assert_eq!(of(Promised::JsonOrNothing), Verdict::Success);
+        assert_eq!(of(Promised::Json), Verdict::Failed(ErrorClass::Transient, UNEXPECTED));
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{ErrorClass, HELD_SPREAD, JobError},
-    genesys::request::ApiAnswer,
+    genesys::{classify::Author, request::ApiAnswer},
 };
 
 /// What of a body that is not JSON is told, in characters.
@@ -116,6 +116,16 @@ pub fn request_id(headers: &HeaderMap) -> Option<String> {
         .map(|id| cut(id, 256))
 }
 
+/// Who wrote a body.
+pub fn author(body: &[u8]) -> Author {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(said)) if MEMBERS.iter().any(|member| said.contains_key(*member)) => Author::Api,
+        Ok(_) => Author::Json,
+        Err(_) if body.trim_ascii().is_empty() => Author::Nobody,
+        Err(_) => Author::Stranger,
+    }
+}
+
 /// What a body says about an error.
 pub fn told(body: &[u8]) -> Map<String, Value> {
     if let Ok(Value::Object(mut said)) = serde_json::from_slice(body) {
@@ -176,6 +186,26 @@ mod tests {
         let html = told(format!("<html>{}", "é".repeat(600)).as_bytes());
         assert_eq!(html["body"].as_str().unwrap().chars().count(), BODY_TOLD);
         assert!(told(b"").is_empty());
+    }
+
+    #[test]
+    fn the_apis_own_errors_are_told_from_what_others_write() {
+        for (body, wrote) in [
+            (r#"{"message":"no","code":"not.found","status":404,"contextId":"c"}"#, Author::Api),
+            (r#"{"code":"not.found"}"#, Author::Api),
+            (r#"{"error":"invalid_client"}"#, Author::Api),
+            (r#"{"id":"a"}"#, Author::Json),
+            ("{}", Author::Json),
+            ("[]", Author::Json),
+            ("", Author::Nobody),
+            (" \r\n", Author::Nobody),
+            ("default backend - 404", Author::Stranger),
+            ("<html><body>Sign in</body></html>", Author::Stranger),
+            (r#"{"message":"no""#, Author::Stranger),
+        ] {
+            assert_eq!(author(body.as_bytes()), wrote, "{body}");
+        }
+        assert_eq!(author(b"\xff\xfe"), Author::Stranger);
     }
 
     #[test]

@@ -3,14 +3,18 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, fmt::rfc2822::DateTimeParser};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use jiff::Timestamp;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde_json::{Map, Value};
+
+use crate::genesys::http_date;
 
 /// A window's end lies at most this long after `inin-ratelimit-reset`, which is in whole seconds.
 pub const RESET_SLACK: Duration = Duration::from_secs(1);
 /// Nobody is asked to wait less: `Retry-After: 0` would make a storm.
 const SHORTEST: Duration = Duration::from_secs(1);
+/// Longer than this a pause is told of: somebody may have meant milliseconds.
+pub const LONG: Duration = Duration::from_secs(3600);
 /// Nobody waits longer without asking again.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -77,14 +81,27 @@ pub fn wait(headers: &HeaderMap, told: &Map<String, Value>, now: Timestamp) -> O
     Some(wait.clamp(SHORTEST, LONGEST))
 }
 
-/// The header alone.
+/// The header alone: seconds, rounded up, or a date, by the clock that wrote it (`Date`), else by ours.
 pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let written = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if !written.is_empty() && written.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(written.parse().map_or(LONGEST, Duration::from_secs).min(LONGEST));
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let written = text(RETRY_AFTER)?;
+    if let Some(seconds) = seconds(written) {
+        return Some(Duration::from_secs(seconds).min(LONGEST));
     }
-    let date = DateTimeParser::new().relaxed_weekday(true).parse_timestamp(written).ok()?;
-    Some(Duration::try_from(date.duration_since(now)).unwrap_or(Duration::ZERO).min(LONGEST))
+    let date = http_date::read(written)?;
+    let theirs = text(DATE).and_then(http_date::read).unwrap_or(now);
+    Some(Duration::try_from(date.duration_since(theirs)).unwrap_or(Duration::ZERO).min(LONGEST))
+}
+
+/// Digits, possibly with a decimal point; any part of a second is one.
+fn seconds(written: &str) -> Option<u64> {
+    let (whole, part) = written.split_once('.').unwrap_or((written, ""));
+    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.len() + part.len() == 0 || !are_digits(whole) || !are_digits(part) {
+        return None;
+    }
+    let whole = if whole.is_empty() { 0 } else { whole.parse().unwrap_or(u64::MAX) };
+    Some(whole.saturating_add(u64::from(part.bytes().any(|digit| digit != b'0'))))
 }
 
 /// `Retry the request in [N] seconds`, wherever a text says it.
@@ -124,6 +141,30 @@ mod tests {
         assert_eq!(seconds(&[("retry-after", "58")], MESSAGE), Some(58));
         assert_eq!(seconds(&[("retry-after", "Sun, 01 Mar 2026 12:00:42 GMT")], MESSAGE), Some(42));
         assert_eq!(seconds(&[("retry-after", "Mon, 01 Mar 2026 12:00:42 GMT")], ""), Some(42), "a wrong weekday");
+    }
+
+    #[test]
+    fn any_part_of_a_second_is_one() {
+        for (written, waits) in [("1.5", 2), ("2.0", 2), ("0.001", 1), (".5", 1), ("7.", 7), ("007", 7), (" 3 ", 3)] {
+            let pair = [("retry-after", written)];
+            assert_eq!(seconds(&pair, MESSAGE), Some(waits), "{written:?}");
+        }
+        for none in ["1.5s", "-1", "1e3", "1,5", ".", "", "1.2.3", "+5"] {
+            assert_eq!(seconds(&[("retry-after", none)], MESSAGE), Some(17), "{none:?}: the message tells");
+        }
+    }
+
+    #[test]
+    fn a_date_is_read_in_each_of_its_forms_and_by_the_clock_that_wrote_it() {
+        for written in ["Sun, 01 Mar 2026 12:00:42 GMT", "Sunday, 01-Mar-26 12:00:42 GMT", "Sun Mar  1 12:00:42 2026"] {
+            assert_eq!(seconds(&[("retry-after", written)], MESSAGE), Some(42), "{written}");
+            let of_theirs = [("retry-after", written), ("date", "Sun, 01 Mar 2026 11:59:42 GMT")];
+            assert_eq!(seconds(&of_theirs, MESSAGE), Some(60), "{written}");
+        }
+        let ahead = [("retry-after", "Sun, 01 Mar 2026 12:10:05 GMT"), ("date", "Sun Mar  1 12:10:00 2026")];
+        assert_eq!(seconds(&ahead, ""), Some(5), "their clock is ten minutes ahead");
+        let senseless = [("retry-after", "Sun, 01 Mar 2026 12:00:42 GMT"), ("date", "today")];
+        assert_eq!(seconds(&senseless, ""), Some(42));
     }
 
     #[test]

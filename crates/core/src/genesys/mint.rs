@@ -23,13 +23,14 @@ use crate::{
     error::ErrorClass,
     fleet::seal::Key,
     genesys::{
-        classify::{self, LostAnswer, SaysWhen},
+        classify::{self, LostAnswer, SaysWhen, StatusClass},
         client::{GenesysClient, Scopes},
         error::{self, ApiError},
         limits,
         options::ClientAuth,
+        redact::Redactor,
         request::{self, Repeat},
-        send::Tries,
+        send::{Tries, warn_of_long},
         token::{self, TokenAnswer},
         traced,
         transport::{NoAnswer, Outgoing, Received},
@@ -249,7 +250,11 @@ impl GenesysClient {
         let request = self.token_request(scope);
         let Outgoing { method, url, .. } = &request;
         let mut span = traced::Request { method, endpoint: url.path(), url }.span_of_its_own();
-        let exchange = self.shared.transport.exchange(request).await;
+        let exchange = match self.shared.transport.exchange(request).await {
+            // A token is what was asked for.
+            Ok(received) if classify::status_class(received.status) == StatusClass::Success => Ok(received),
+            exchange => self.redactor().exchange(exchange),
+        };
         traced::answered(&mut span, &exchange);
         let answer = match &exchange {
             Ok(received) => {
@@ -286,9 +291,17 @@ impl GenesysClient {
         Outgoing { method: Method::POST, url, headers, body: Some(form.finish().into()), basic }
     }
 
+    /// Knows the client's secret.
+    pub(super) fn redactor(&self) -> Redactor {
+        let credentials = self.shared.mint.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        Redactor::default().basic(credentials.id.expose_secret(), credentials.secret.expose_secret())
+    }
+
     /// How long the token endpoint says to wait.
     fn wait(&self, received: &Received) -> Option<std::time::Duration> {
-        limits::wait(&received.headers, &error::told(&received.body), self.shared.clock.now())
+        let wait = limits::wait(&received.headers, &error::told(&received.body), self.shared.clock.now());
+        warn_of_long(self.shared.addresses.token.path(), wait);
+        wait
     }
 
     fn away(&self, exchange: &Result<Received, NoAnswer>) -> ApiError {

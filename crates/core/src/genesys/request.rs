@@ -7,11 +7,14 @@ use reqwest::{
     header::{HeaderMap, HeaderName, HeaderValue, IF_MATCH},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    genesys::{classify::Expected, error::ApiError},
+    genesys::{
+        classify::{Promise, Promised},
+        error::ApiError,
+    },
     job::{JobId, Kind},
     queue::tenure::Tenure,
     trace::TraceContext,
@@ -36,7 +39,16 @@ pub enum Tries {
     One,
 }
 
-/// One call of the API.
+/// What a look brings, unless the request says otherwise.
+const READ: Promise = Promise { statuses: &[200], body: Promised::Json };
+/// What a change brings: what was made of it.
+const WRITTEN: Promise = Promise { statuses: &[200, 201, 202], body: Promised::Json };
+/// What a removal brings: hardly ever a word.
+const REMOVED: Promise = Promise { statuses: &[200, 202, 204], body: Promised::JsonOrNothing };
+
+/// One call of the API. What it is promised, status and body, is one of three by its method; where a request is promised
+/// something else, it says so with [`expect`](Self::expect) and [`may_say_nothing`](Self::may_say_nothing). What the JSON
+/// has to hold is read by [`ApiAnswer::json`].
 #[derive(Clone, Debug)]
 pub struct ApiRequest {
     pub(super) method: Method,
@@ -46,7 +58,7 @@ pub struct ApiRequest {
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
     pub(super) repeat: Repeat,
-    pub(super) expected: Expected,
+    pub(super) promise: Promise,
     pub(super) tries: Tries,
     /// What of it cannot be put into a request at all.
     pub(super) flaw: Option<String>,
@@ -56,25 +68,25 @@ impl ApiRequest {
     /// Reads. `endpoint` is the path's template (`/api/v2/files/{fileId}/scans`), also the metric label, and the
     /// path itself where [`at`](Self::at) gives none.
     pub fn get(endpoint: &'static str) -> Self {
-        Self::new(Method::GET, endpoint, Repeat::Safe)
+        Self::new(Method::GET, endpoint, Repeat::Safe, READ)
     }
 
     /// Replaces.
     pub fn put(endpoint: &'static str) -> Self {
-        Self::new(Method::PUT, endpoint, Repeat::Safe)
+        Self::new(Method::PUT, endpoint, Repeat::Safe, WRITTEN)
     }
 
     /// Creates, unless [`safe_to_repeat`](Self::safe_to_repeat) says otherwise.
     pub fn post(endpoint: &'static str) -> Self {
-        Self::new(Method::POST, endpoint, Repeat::LookUpFirst)
+        Self::new(Method::POST, endpoint, Repeat::LookUpFirst, WRITTEN)
     }
 
     /// Removes.
     pub fn delete(endpoint: &'static str) -> Self {
-        Self::new(Method::DELETE, endpoint, Repeat::Safe)
+        Self::new(Method::DELETE, endpoint, Repeat::Safe, REMOVED)
     }
 
-    fn new(method: Method, endpoint: &'static str, repeat: Repeat) -> Self {
+    fn new(method: Method, endpoint: &'static str, repeat: Repeat, promise: Promise) -> Self {
         Self {
             method,
             endpoint,
@@ -83,7 +95,7 @@ impl ApiRequest {
             headers: HeaderMap::new(),
             body: None,
             repeat,
-            expected: Expected::AnySuccess,
+            promise,
             tries: Tries::Several,
             flaw: None,
         }
@@ -145,11 +157,18 @@ impl ApiRequest {
         self
     }
 
-    /// The statuses that are a success, in place of all 2xx: `&[200, 404]` where "not there" is an answer. 401 and
+    /// The statuses that are an answer, in place of those of its method: `&[200, 404]` where "not there" is one. 401 and
     /// what throttles are never one.
     #[must_use]
     pub fn expect(mut self, statuses: &'static [u16]) -> Self {
-        self.expected = Expected::These(statuses);
+        self.promise.statuses = statuses;
+        self
+    }
+
+    /// A success may come without a body.
+    #[must_use]
+    pub fn may_say_nothing(mut self) -> Self {
+        self.promise.body = Promised::JsonOrNothing;
         self
     }
 
@@ -203,10 +222,21 @@ pub struct ApiAnswer {
 }
 
 impl ApiAnswer {
-    /// The body as what was promised; anything else is a permanent `unexpected_response`.
+    /// The body as what was promised; JSON of another form is a permanent `unexpected_response`.
     #[expect(clippy::result_large_err, reason = "once per call, and it goes no further than the worker")]
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         serde_json::from_slice(&self.body).map_err(|error| ApiError::unpromised_body(self, &error.to_string()))
+    }
+
+    /// The body as the thing with this `id`; one about something else is a permanent `unexpected_response`.
+    #[expect(clippy::result_large_err, reason = "once per call, and it goes no further than the worker")]
+    pub fn json_of(&self, id: &str) -> Result<Map<String, Value>, ApiError> {
+        let body: Map<String, Value> = self.json()?;
+        match body.get("id").and_then(Value::as_str) {
+            Some(found) if found.eq_ignore_ascii_case(id) => Ok(body),
+            Some(_) => Err(ApiError::unpromised_body(self, &format!("it is about another id than {id}"))),
+            None => Err(ApiError::unpromised_body(self, &format!("it does not say that it is about {id}"))),
+        }
     }
 
     /// The body as JSON of any form, `Null` where it is none.

@@ -7,14 +7,14 @@ use metrics::{counter, histogram};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     error::{ErrorClass, HELD_SPREAD},
     genesys::{
         admission::{Fate, Said},
         change::Change,
-        classify::{self, LostAnswer, SaysWhen, Verdict},
+        classify::{self, Author, LostAnswer, Promised, SaysWhen, StatusClass, Verdict},
         client::{Forbidden, GenesysClient},
         error::{self, ApiError},
         limits::{self, Rates},
@@ -160,6 +160,7 @@ impl GenesysClient {
         change.sent();
         let (sent, is_probe) = (Instant::now(), permit.is_probe());
         let exchange = self.shared.transport.exchange(outgoing).await;
+        let exchange = self.redactor().bearer(&permit.token.bearer).exchange(exchange);
         traced::answered(&mut span, &exchange);
         let trace = span.place().filter(|_| span.is_told()).cloned();
         drop(span);
@@ -189,15 +190,22 @@ impl GenesysClient {
     ) -> Next {
         let Received { status, headers, body } = &received;
         let says_when = if headers.contains_key(RETRY_AFTER) { SaysWhen::Yes } else { SaysWhen::No };
-        let verdict = classify::answer(*status, says_when, request.repeat, request.expected);
+        let author = error::author(body);
+        let verdict = classify::answer(*status, says_when, author, request.repeat, request.promise);
         let told = if verdict == Verdict::Success { Map::new() } else { error::told(body) };
         let now = self.shared.clock.now();
         let said = match verdict {
-            Verdict::Throttled => Said::Later(limits::wait(headers, &told, now), limits::reach(&told)),
+            Verdict::Throttled => {
+                let wait = limits::wait(headers, &told, now);
+                warn_of_long(request.endpoint, wait);
+                Said::Later(wait, limits::reach(&told))
+            }
             Verdict::Failed(ErrorClass::Transient | ErrorClass::Ambiguous, _) => Said::Failing,
             Verdict::Success | Verdict::Unauthorized | Verdict::Failed(..) => Said::Fine,
         };
-        change.open |= said == Said::Failing;
+        // A success that is none may have been one to somebody.
+        let is_success = classify::status_class(*status) == StatusClass::Success;
+        change.open |= said == Said::Failing || is_success && verdict != Verdict::Success;
         let token = permit.token.number;
         permit.ended(caller, Fate::Answered { status: *status, rates: Rates::of(headers), said });
         match verdict {
@@ -209,9 +217,12 @@ impl GenesysClient {
             }
             Verdict::Unauthorized => self.unauthorized(token, &received, told, tries),
             Verdict::Failed(class, code) => {
-                let message = format!("{}: {status} {}", request.name(), error::sentence(&told));
+                let hint = hint(class, author, request, *status);
+                let message = format!("{}: {status} {}{hint}", request.name(), error::sentence(&told));
                 let mut error = ApiError::new(class, code, message).with_answer(*status, headers, told);
-                error.retry_after = limits::retry_after(headers, now).unwrap_or_default();
+                let wait = limits::retry_after(headers, now);
+                warn_of_long(request.endpoint, wait);
+                error.retry_after = wait.unwrap_or_default();
                 Next::Failed(if *status == 403 { self.forbidden(error, request, caller) } else { error })
             }
         }
@@ -297,6 +308,36 @@ fn lost(permit: Permit, no_answer: &NoAnswer, request: &ApiRequest, caller: &Cal
     };
     permit.ended(caller, fate);
     Next::Failed(ApiError::new(class, code, format!("{}: {}", request.name(), no_answer.message)))
+}
+
+/// It is kept, and worth a look: nothing goes on meanwhile.
+pub(super) fn warn_of_long(endpoint: &str, wait: Option<Duration>) {
+    if let Some(wait) = wait.filter(|wait| *wait > limits::LONG) {
+        let seconds = wait.as_secs();
+        warn!(endpoint, seconds, "the API asks for a pause of more than an hour (Retry-After): it is kept");
+    }
+}
+
+/// What an answer that is not what was promised may be about.
+fn hint(class: ErrorClass, author: Author, request: &ApiRequest, status: u16) -> String {
+    let is_page = author == Author::Stranger || status == 404 && author != Author::Api;
+    match classify::status_class(status) {
+        _ if is_page && class != ErrorClass::Permanent => {
+            "; not the API's own answer: see what is between here and it (GENESYS_BASE_URL, HTTPS_PROXY, a gateway)"
+                .to_owned()
+        }
+        StatusClass::Success => format!("; promised is {}", promised(request)),
+        _ => String::new(),
+    }
+}
+
+fn promised(request: &ApiRequest) -> String {
+    let statuses: Vec<String> = request.promise.statuses.iter().map(u16::to_string).collect();
+    let body = match request.promise.body {
+        Promised::Json => "JSON",
+        Promised::JsonOrNothing => "JSON or nothing",
+    };
+    format!("{} with {body}", statuses.join(" or "))
 }
 
 fn answer(received: Received) -> ApiAnswer {

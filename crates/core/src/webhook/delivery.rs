@@ -19,22 +19,27 @@ use super::{
     post::{Answer, NoAnswer, Post},
     receiver::Receiver,
     signature::Secrets,
+    signers::{self, Signers},
 };
 use crate::{
     clock::SharedClock,
     contract::{Terms, code::Code},
     error::{ErrorClass, HELD_SPREAD, JobError},
     event,
+    genesys::limits,
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     metric,
     options::ConfigError,
     retry::RetryPolicy,
     trace::{
-        attribute,
+        TRACESTATE, attribute,
         span::{About, Span, SpanKind},
     },
 };
+
+/// After so long a delivery that cannot be signed here is looked at again.
+const WITHOUT_SECRET: Duration = Duration::from_secs(60);
 
 /// What became of a try; the metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +95,7 @@ pub struct Report {
 /// Delivers.
 #[derive(Debug)]
 pub struct Deliverer {
-    pub(super) secrets: Secrets,
+    pub(super) signers: Signers,
     pub(super) post: Post,
     pub(super) hosts: Hosts,
     pub(super) failing: FailingReceivers,
@@ -118,7 +123,10 @@ impl JobHandler for Deliverer {
     /// Nobody upstream sends these jobs; their failures are told all the same.
     fn terms() -> Terms {
         let codes = vec![
-            Code::new("address_refused", "The receiver's address is not public, and --webhook-allow does not name it."),
+            Code::new(
+                "address_refused",
+                "The receiver's address is not public, and --webhook-allow does not name it; or --webhook-deny does.",
+            ),
             Code::new("gone", "The receiver wants no more of it (410)."),
             Code::new("receiver_refused", "The receiver answered neither 2xx nor 410. Only a cause."),
             Code::new("receiver_timeout", "The receiver did not answer within 15 s. Only a cause."),
@@ -138,13 +146,10 @@ impl JobHandler for Deliverer {
 
     async fn handle(&self, job: &JobContext, payload: Payload, (): ()) -> Result<Progress<Self>, JobError> {
         let receiver = Receiver::parse(&payload.url).map_err(|told| JobError::permanent("invalid_job", told))?;
-        let turn = match self.hosts.enter(&receiver.authority(), fastrand::f64(), &job.stop).await {
-            Entered::Go(turn) if !job.stop.is_cancelled() => turn,
-            Entered::Later(wait) => return Err(held(job, &receiver, wait)),
-            Entered::Go(_) | Entered::Stopped => return Err(JobError::interrupted()),
-        };
+        let Some(secrets) = self.signers.of(&receiver) else { return Err(unsigned(job, &receiver)) };
+        let turn = self.turn(job, &receiver).await?;
         let event_id = payload.event_id.clone();
-        let (outcome, result) = self.tried(job, &receiver, payload, turn).await;
+        let (outcome, result) = self.tried(job, &receiver, payload, secrets, turn).await;
         metrics::counter!(metric::WEBHOOK_DELIVERIES, "outcome" => outcome.as_str()).increment(1);
         self.note(&receiver, &event_id, outcome, result.as_ref().err());
         match result {
@@ -155,6 +160,19 @@ impl JobHandler for Deliverer {
 }
 
 impl Deliverer {
+    /// The right to deliver: at the host, then at its address, which is looked up once there is a seat.
+    async fn turn(&self, job: &JobContext, receiver: &Receiver) -> Result<Turn, JobError> {
+        let mut turn = match self.hosts.enter(&receiver.authority(), fastrand::f64(), &job.stop).await {
+            Entered::Go(turn) => turn,
+            Entered::Later(wait) => return Err(held(job, receiver, wait)),
+            Entered::Stopped => return Err(JobError::interrupted()),
+        };
+        if let Some(address) = self.post.address(receiver).await {
+            turn.connects_to(address, fastrand::f64()).map_err(|wait| held(job, receiver, wait))?;
+        }
+        if job.stop.is_cancelled() { Err(JobError::interrupted()) } else { Ok(turn) }
+    }
+
     /// A receiver that begins to fail is worth a warning, and that it takes again a word; what is between is routine.
     fn note(&self, receiver: &Receiver, event_id: &str, outcome: Outcome, error: Option<&JobError>) {
         // Unlike those of other kinds, its messages quote nothing of a payload.
@@ -184,15 +202,18 @@ impl Deliverer {
         job: &JobContext,
         receiver: &Receiver,
         payload: Payload,
+        secrets: &Secrets,
         turn: Turn,
     ) -> (Outcome, Result<Report, JobError>) {
         if !self.post.allows_scheme(receiver) {
             return refused(receiver, "is no https; --webhook-allow opens it, on every worker that delivers");
         }
         let now = self.clock.now();
-        let mut headers = self.headers(&payload, now);
+        let mut headers = headers(&payload, secrets, now);
         let span = posting(job, receiver);
         span.inject(&mut headers);
+        // What tracing systems tell each other is none of a stranger's business.
+        headers.remove(TRACESTATE);
         let sent = self.post.send(receiver, headers, payload.event.into(), now).await;
         if !matches!(sent, Err(NoAnswer::Refused(_))) {
             job.count_requests(1);
@@ -210,7 +231,7 @@ impl Deliverer {
             }
             Ok(answer) => (failed, Err(unexpected(receiver, answer))),
             Err(NoAnswer::Refused(error)) => {
-                warn!(%receiver, ip = %error.ip, "the receiver's address is not delivered to");
+                warn!(%receiver, ip = ?error.ip, "the receiver's address is not delivered to");
                 refused(receiver, &error.to_string())
             }
             Err(NoAnswer::TimedOut) => {
@@ -223,18 +244,18 @@ impl Deliverer {
             }
         }
     }
+}
 
-    fn headers(&self, payload: &Payload, now: Timestamp) -> HeaderMap {
-        let signature = self.secrets.sign(&payload.event_id, now, payload.event.as_bytes());
-        let all = [
-            (CONTENT_TYPE, event::CONTENT_TYPE.to_owned()),
-            (HeaderName::from_static("webhook-id"), payload.event_id.clone()),
-            (HeaderName::from_static("webhook-timestamp"), now.as_second().to_string()),
-            (HeaderName::from_static("webhook-signature"), signature),
-        ];
-        // All fit in headers: the id is checked, the rest is ours.
-        all.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect()
-    }
+fn headers(payload: &Payload, secrets: &Secrets, now: Timestamp) -> HeaderMap {
+    let signature = secrets.sign(&payload.event_id, now, payload.event.as_bytes());
+    let all = [
+        (CONTENT_TYPE, event::CONTENT_TYPE.to_owned()),
+        (HeaderName::from_static("webhook-id"), payload.event_id.clone()),
+        (HeaderName::from_static("webhook-timestamp"), now.as_second().to_string()),
+        (HeaderName::from_static("webhook-signature"), signature),
+    ];
+    // All fit in headers: the id is checked, the rest is ours.
+    all.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect()
 }
 
 /// The span of a try. Of the URL it has what the log has, and so has its name.
@@ -268,6 +289,9 @@ fn posted(mut span: Span, sent: &Result<Answer, NoAnswer>) {
 fn unexpected(receiver: &Receiver, Answer { status, retry_after }: Answer) -> JobError {
     let hint = if (300..400).contains(&status) { "; redirects are not followed" } else { "" };
     let told = format!("{receiver} answers {status}{hint}");
+    if let Some(wait) = retry_after.filter(|wait| *wait > limits::LONG) {
+        warn!(%receiver, seconds = wait.as_secs(), "the receiver asks for a pause of more than an hour (Retry-After): it is kept");
+    }
     let error = JobError::new(ErrorClass::Transient, "receiver_refused", told);
     JobError { status: Some(status), retry_after: retry_after.unwrap_or_default(), ..error }
 }
@@ -290,6 +314,14 @@ fn fate(sent: &Result<Answer, NoAnswer>) -> Option<Fate> {
 fn held(job: &JobContext, receiver: &Receiver, wait: Duration) -> JobError {
     let until = job.now().saturating_add(wait).unwrap_or(Timestamp::MAX);
     let told = format!("{receiver} is busy or failing; other receivers go first");
+    JobError::new(ErrorClass::Held { until, spread: HELD_SPREAD }, "receiver_busy", told)
+}
+
+/// A process that has no secret for it leaves it to one that has. Burns nothing.
+fn unsigned(job: &JobContext, receiver: &Receiver) -> JobError {
+    let told = format!("{receiver} has no secret here that could sign for it: {}", signers::remedy());
+    warn!(%receiver, "{told}");
+    let until = job.now().saturating_add(WITHOUT_SECRET).unwrap_or(Timestamp::MAX);
     JobError::new(ErrorClass::Held { until, spread: HELD_SPREAD }, "receiver_busy", told)
 }
 

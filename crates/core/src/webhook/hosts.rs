@@ -1,11 +1,12 @@
-//! How many deliveries are under way to one host, and when none is, so that no receiver holds up another (SPEC 7). What
-//! may not go now waits in the queue. A short wait for a host that answers is spent here, where that takes no place from
+//! How many deliveries are under way to one host and to one address, and when none is, so that no receiver holds up
+//! another (SPEC 7), under however many ports and names it goes. What may not go now waits in the queue. A short wait for a host that answers is spent here, where that takes no place from
 //! others.
 //!
 //! Does not send, and remembers nothing over a restart.
 
 use std::{
     collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -49,6 +50,8 @@ struct Bounds {
 #[derive(Debug, Default)]
 struct All {
     hosts: HashMap<String, Host>,
+    /// Deliveries under way to each address.
+    addresses: HashMap<IpAddr, usize>,
     /// Deliveries under way to hosts that fail.
     probes: usize,
 }
@@ -69,6 +72,7 @@ pub enum Entered {
 pub struct Turn {
     hosts: Hosts,
     host: String,
+    address: Option<IpAddr>,
     began: Instant,
     is_probe: bool,
     _seat: OwnedSemaphorePermit,
@@ -132,6 +136,9 @@ impl Hosts {
         if host.rests(now) || is_probe && (host.under_way(bounds) > 0 || probes >= (bounds.total / 2).max(1)) {
             return Look::Later(host.later(now, roll, bounds));
         }
+        if host.is_slow() && host.under_way(bounds) > 0 {
+            return Look::Later(host.later(now, roll, bounds));
+        }
         if let Ok(seat) = Arc::clone(&host.seats).try_acquire_owned() {
             all.probes += usize::from(is_probe);
             return Look::Go(self.turn(name, seat, is_probe));
@@ -161,11 +168,28 @@ impl Hosts {
     }
 
     fn turn(&self, name: &str, seat: OwnedSemaphorePermit, is_probe: bool) -> Turn {
-        Turn { hosts: self.clone(), host: name.to_owned(), began: Instant::now(), is_probe, _seat: seat }
+        Turn { hosts: self.clone(), host: name.to_owned(), address: None, began: Instant::now(), is_probe, _seat: seat }
     }
 
     fn lock(&self) -> MutexGuard<'_, All> {
         self.0.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bounds {
+    /// What goes to one address at once: half of all places, and a quarter more for hosts there that have nothing under
+    /// way, so that neither other addresses nor other hosts of this one wait for those that are slow.
+    fn of_address(self, is_first_of_its_host: bool) -> usize {
+        let quarters = if is_first_of_its_host { 3 } else { 2 };
+        (self.total * quarters / 4).max(1)
+    }
+}
+
+/// What counts as one address: of IPv6 the 64 bits that name a network, in which whoever has one has them all.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        ip @ IpAddr::V4(_) => ip,
     }
 }
 
@@ -199,6 +223,20 @@ impl All {
 }
 
 impl Turn {
+    /// Says where the delivery connects to; not now where that address has enough, but in so long.
+    pub fn connects_to(&mut self, address: IpAddr, roll: f64) -> Result<(), Duration> {
+        let (mut all, now, bounds) = (self.hosts.lock(), Instant::now(), self.hosts.0.bounds);
+        let address = network(address);
+        let under_way = all.addresses.get(&address).copied().unwrap_or_default();
+        let host = all.host(&self.host, now, bounds);
+        if under_way >= bounds.of_address(host.under_way(bounds) <= 1) {
+            return Err(host.later(now, roll, bounds));
+        }
+        all.addresses.insert(address, under_way + 1);
+        self.address = Some(address);
+        Ok(())
+    }
+
     /// The delivery ended.
     pub fn ended(self, fate: Fate) {
         let (mut all, now, bounds) = (self.hosts.lock(), Instant::now(), self.hosts.0.bounds);
@@ -215,7 +253,15 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.hosts.lock().probes -= usize::from(self.is_probe);
+        let mut all = self.hosts.lock();
+        all.probes -= usize::from(self.is_probe);
+        let Some(address) = self.address else { return };
+        if let Some(under_way) = all.addresses.get_mut(&address) {
+            *under_way -= 1;
+            if *under_way == 0 {
+                all.addresses.remove(&address);
+            }
+        }
     }
 }
 

@@ -1,11 +1,12 @@
-//! The settings of webhooks (SPEC 7, 10). The secret is none of them: it comes by variable or file only, through
-//! [`super::signature`].
+//! The settings of webhooks (SPEC 7, 10). Secrets are none of them: they come by variable or file only, through
+//! [`super::signers`], which the settings may tell the variables' names.
 
 use std::{convert::Infallible, fmt, path::PathBuf, str::FromStr};
 
 use super::{
-    address_guard::{AllowList, Allowed},
+    address_guard::{AddressList, Entry},
     receiver::Receiver,
+    signers::WrittenSecret,
 };
 use crate::{job::Kind, options::ConfigError};
 
@@ -25,21 +26,53 @@ pub struct WebhookOptions {
     )]
     pub webhook_url: Vec<WrittenRoute>,
 
-    /// Receivers that may have an address that is not public, and may be reached without TLS: host names and networks
-    #[arg(long, env = "GENFLEET_WEBHOOK_ALLOW", value_name = "HOST|CIDR,…", value_delimiter = ',')]
-    pub webhook_allow: Vec<Allowed>,
+    /// Receivers with a secret of their own: of URLs that begin so (host and whole segments of the path) the variable
+    /// NAME, or the file that NAME_FILE names, holds it. The longest counts; all others are signed with
+    /// GENFLEET_WEBHOOK_SECRET
+    #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
+    #[arg(
+        long,
+        env = "GENFLEET_WEBHOOK_SECRETS",
+        hide_env_values = true,
+        value_name = "URL=NAME,…",
+        value_delimiter = ','
+    )]
+    pub webhook_secret: Vec<WrittenSecret>,
+
+    /// Whether jobs may name webhooks of their own
+    #[arg(long, env = "GENFLEET_JOB_WEBHOOKS", value_name = "on|off", default_value = "on")]
+    pub job_webhooks: JobWebhooks,
+
+    /// Receivers that may have an address that is not public, and may be reached without TLS: host names and networks,
+    /// for one port with it
+    #[arg(long, env = "GENFLEET_WEBHOOK_ALLOW", value_name = "HOST[:PORT]|CIDR,…", value_delimiter = ',')]
+    pub webhook_allow: Vec<Entry>,
+
+    /// Receivers that nothing is delivered to, whatever else is allowed: host names and networks, for one port with it
+    #[arg(long, env = "GENFLEET_WEBHOOK_DENY", value_name = "HOST[:PORT]|CIDR,…", value_delimiter = ',')]
+    pub webhook_deny: Vec<Entry>,
 
     /// A PEM file of further certificate authorities to trust for receivers
     #[arg(long, env = "GENFLEET_WEBHOOK_CA_FILE", value_name = "FILE")]
     pub webhook_ca_file: Option<PathBuf>,
 
-    /// Deliveries under way in this process, at most; 4 of them to one host. 0: other processes deliver
+    /// Deliveries under way in this process, at most; 4 of them to one host, half of them to one address. 0: other
+    /// processes deliver
     #[arg(long, env = "GENFLEET_WEBHOOK_CONCURRENCY", value_name = "N", default_value = "16", value_parser = concurrency)]
     pub webhook_concurrency: usize,
 
     /// Times this: the waits between tries of a delivery (5 s, 5 min, 30 min, 2 h, 5 h, 10 h). Below 1 to rehearse
     #[arg(long, env = "GENFLEET_WEBHOOK_RETRY_SCALE", value_name = "FACTOR", default_value = "1", value_parser = factor)]
     pub webhook_retry_scale: f64,
+}
+
+/// Whether jobs may name webhooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum JobWebhooks {
+    /// They may.
+    On,
+    /// They may not: it is a violation.
+    Off,
 }
 
 /// `--webhook-url` as written, before it is judged: an error of clap's would show it.
@@ -62,9 +95,9 @@ impl WebhookOptions {
         written.enumerate().map(|(index, written)| route(written, index + 1)).collect()
     }
 
-    /// What `--webhook-allow` says.
-    pub fn allowed(&self) -> AllowList {
-        AllowList::new(&self.webhook_allow)
+    /// What `--webhook-allow` and `--webhook-deny` say.
+    pub fn addresses(&self) -> AddressList {
+        AddressList::new(&self.webhook_allow, &self.webhook_deny)
     }
 }
 
@@ -166,6 +199,8 @@ mod tests {
             ("--webhook-retry-scale", "-1", "0 to 100"),
             ("--webhook-retry-scale", "NaN", "0 to 100"),
             ("--webhook-allow", "http://a.internal", "10.1.0.0/16"),
+            ("--webhook-deny", "http://a.internal", "10.1.0.0/16"),
+            ("--job-webhooks", "maybe", "on, off"),
         ] {
             let error = parse(&[&format!("{flag}={value}")]).unwrap_err().to_string();
             assert!(error.contains(remedy), "{flag} {value}: {error}");
@@ -177,6 +212,8 @@ mod tests {
         for argument in Program::command().get_arguments().filter(|argument| argument.get_id() != "help") {
             assert!(argument.get_help().is_some(), "{argument}");
             let flag = argument.get_long().unwrap().to_uppercase().replace('-', "_");
+            // The variable of that name is the secret itself.
+            let flag = if flag == "WEBHOOK_SECRET" { "WEBHOOK_SECRETS".to_owned() } else { flag };
             assert_eq!(argument.get_env().and_then(|name| name.to_str()), Some(format!("GENFLEET_{flag}").as_str()));
         }
     }

@@ -1,7 +1,10 @@
 //! One POST to a receiver: no redirects, no proxy, no retries, bounded in time, and only to addresses the guard lets
 //! through. Knows no job and no meaning of a status.
 
-use std::{error::Error, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap, error::Error, fmt, future::Future, io, net::IpAddr, path::Path, pin::Pin, sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -11,9 +14,10 @@ use reqwest::{
     redirect, retry,
 };
 use tokio::time::timeout;
+use url::Host;
 
 use super::{
-    address_guard::{AddressRefused, AllowList, Guard, Names, SystemNames},
+    address_guard::{AddressList, AddressRefused, Guard, Names, SystemNames},
     receiver::Receiver,
 };
 use crate::{
@@ -36,11 +40,17 @@ const READ: usize = 64 * 1024;
 const READING: Duration = Duration::from_secs(1);
 
 /// Where deliveries are sent over. Clones share connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Post {
-    client: Client,
-    allowed: AllowList,
+    /// Of each port that an entry of the list names: a look-up does not know which port it is for.
+    clients: BTreeMap<u16, Client>,
+    /// Of all others.
+    others: Client,
+    list: AddressList,
+    names: LookUp,
 }
+
+type LookUp = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync>;
 
 /// What came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,39 +73,49 @@ pub enum NoAnswer {
 }
 
 impl Post {
-    /// To public addresses and to what is `allowed`, with the certificate authorities of `ca_file` beside the system's.
-    pub fn new(allowed: AllowList, ca_file: Option<&Path>) -> Result<Self, ConfigError> {
-        Self::with_names(allowed, ca_file, SystemNames)
+    /// To public addresses as `list` says, with the certificate authorities of `ca_file` beside the system's.
+    pub fn new(list: AddressList, ca_file: Option<&Path>) -> Result<Self, ConfigError> {
+        Self::with_names(list, ca_file, SystemNames)
     }
 
     /// The same, with names looked up elsewhere.
-    pub fn with_names<N: Names>(allowed: AllowList, ca_file: Option<&Path>, names: N) -> Result<Self, ConfigError> {
-        let user_agent = HeaderValue::from_static(concat!("genfleet/", env!("CARGO_PKG_VERSION")));
-        let mut builder = Client::builder()
-            .default_headers(HeaderMap::from_iter([(USER_AGENT, user_agent)]))
-            .connect_timeout(CONNECT)
-            .timeout(WHOLE)
-            .pool_idle_timeout(IDLE)
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .no_proxy()
-            .dns_resolver(Guard::new(names, allowed.clone()));
-        if let Some(path) = ca_file {
-            builder = builder.tls_certs_merge(authorities("--webhook-ca-file", path)?);
-        }
-        let wrong = |error: reqwest::Error| ConfigError::new(format!("no HTTP client: {}", in_full(&error)));
-        Ok(Self { client: builder.build().map_err(wrong)?, allowed })
+    pub fn with_names<N: Names>(list: AddressList, ca_file: Option<&Path>, names: N) -> Result<Self, ConfigError> {
+        let client = |port| client(Guard::new(names.clone(), list.clone(), port), ca_file);
+        let clients = list.ports().map(|port| Ok((port, client(Some(port))?))).collect::<Result<_, ConfigError>>()?;
+        let others = client(None)?;
+        let names: LookUp = Arc::new(move |host| {
+            let names = names.clone();
+            Box::pin(async move { names.look_up(&host).await })
+        });
+        Ok(Self { clients, others, list, names })
     }
 
     /// Whether `receiver` is reached by `https`, or may do without.
     pub fn allows_scheme(&self, receiver: &Receiver) -> bool {
-        self.allowed.allows_scheme(receiver)
+        self.list.allows_scheme(receiver)
+    }
+
+    /// The address that `receiver` is likely to be connected to at: for bounds, not for judging it.
+    pub async fn address(&self, receiver: &Receiver) -> Option<IpAddr> {
+        match receiver.url().host()? {
+            Host::Ipv4(ip) => Some(ip.into()),
+            Host::Ipv6(ip) => Some(ip.into()),
+            Host::Domain(host) => {
+                let found = timeout(CONNECT, (self.names)(host.to_owned())).await.ok()?.ok()?;
+                found.into_iter().min()
+            }
+        }
+    }
+
+    fn client(&self, receiver: &Receiver) -> &Client {
+        let port = receiver.url().port_or_known_default();
+        port.and_then(|port| self.clients.get(&port)).unwrap_or(&self.others)
     }
 
     /// Whether `receiver` is there: a HEAD for its root, which is not what deliveries go to. Any answer will do.
     pub async fn reach(&self, receiver: &Receiver) -> Result<(), NoAnswer> {
-        self.allowed.judge_literal(receiver).map_err(NoAnswer::Refused)?;
-        let sent = self.client.head(receiver.to_string()).timeout(CONNECT).send().await;
+        self.list.judge_literal(receiver).map_err(NoAnswer::Refused)?;
+        let sent = self.client(receiver).head(receiver.to_string()).timeout(CONNECT).send().await;
         sent.map(drop).map_err(|error| NoAnswer::of(&error.without_url()))
     }
 
@@ -107,14 +127,38 @@ impl Post {
         body: Bytes,
         now: Timestamp,
     ) -> Result<Answer, NoAnswer> {
-        self.allowed.judge_literal(receiver).map_err(NoAnswer::Refused)?;
-        let request = self.client.post(receiver.url().clone()).headers(headers).body(body);
+        self.list.judge_literal(receiver).map_err(NoAnswer::Refused)?;
+        let request = self.client(receiver).post(receiver.url().clone()).headers(headers).body(body);
         let response = request.send().await.map_err(|error| NoAnswer::of(&error.without_url()))?;
         let status = response.status().as_u16();
         let answer = Answer { status, retry_after: limits::retry_after(response.headers(), now) };
         // Nothing depends on how this ends.
         let _ = timeout(READING, read(response)).await;
         Ok(answer)
+    }
+}
+
+fn client<N: Names>(guard: Guard<N>, ca_file: Option<&Path>) -> Result<Client, ConfigError> {
+    let user_agent = HeaderValue::from_static(concat!("genfleet/", env!("CARGO_PKG_VERSION")));
+    let mut builder = Client::builder()
+        .default_headers(HeaderMap::from_iter([(USER_AGENT, user_agent)]))
+        .connect_timeout(CONNECT)
+        .timeout(WHOLE)
+        .pool_idle_timeout(IDLE)
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .no_proxy()
+        .dns_resolver(guard);
+    if let Some(path) = ca_file {
+        builder = builder.tls_certs_merge(authorities("--webhook-ca-file", path)?);
+    }
+    let wrong = |error: reqwest::Error| ConfigError::new(format!("no HTTP client: {}", in_full(&error)));
+    builder.build().map_err(wrong)
+}
+
+impl fmt::Debug for Post {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Post").field("list", &self.list).finish_non_exhaustive()
     }
 }
 

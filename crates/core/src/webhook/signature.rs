@@ -39,12 +39,18 @@ impl Secrets {
 
     /// Those in `written`, separated by spaces.
     pub fn parse(written: &SecretString) -> Result<Self, ConfigError> {
+        Self::parse_from(VARIABLE, written)
+    }
+
+    /// The same, where another variable holds them.
+    pub fn parse_from(variable: &str, written: &SecretString) -> Result<Self, ConfigError> {
         let each = written.expose_secret().split_whitespace().enumerate();
-        let secrets = each.map(|(index, one)| secret(one, index + 1)).collect::<Result<Vec<_>, _>>()?;
-        if secrets.is_empty() {
-            return Err(wrong("holds no secret"));
+        let secrets = each.map(|(index, one)| secret(one, index + 1)).collect::<Result<Vec<_>, _>>();
+        match secrets {
+            Ok(secrets) if secrets.is_empty() => Err(wrong(variable, "holds no secret")),
+            Ok(secrets) => Ok(Self(secrets)),
+            Err(what) => Err(wrong(variable, &what)),
         }
-        Ok(Self(secrets))
     }
 
     /// How many are shorter than the standard asks for.
@@ -71,19 +77,19 @@ impl fmt::Debug for Secrets {
     }
 }
 
-fn secret(written: &str, number: usize) -> Result<SecretSlice<u8>, ConfigError> {
-    let encoded = written.strip_prefix(PREFIX).ok_or_else(|| wrong(&format!("number {number} lacks {PREFIX}")))?;
+fn secret(written: &str, number: usize) -> Result<SecretSlice<u8>, String> {
+    let encoded = written.strip_prefix(PREFIX).ok_or_else(|| format!("number {number} lacks {PREFIX}"))?;
     match LENIENT.decode(encoded) {
         Ok(bytes) if !bytes.is_empty() => Ok(bytes.into()),
-        Ok(_) => Err(wrong(&format!("number {number} is empty after {PREFIX}"))),
-        Err(_) => Err(wrong(&format!("number {number} is no base64 after {PREFIX}"))),
+        Ok(_) => Err(format!("number {number} is empty after {PREFIX}")),
+        Err(_) => Err(format!("number {number} is no base64 after {PREFIX}")),
     }
 }
 
 /// Never shows any of it.
-fn wrong(what: &str) -> ConfigError {
+fn wrong(variable: &str, what: &str) -> ConfigError {
     ConfigError::new(format!(
-        "{VARIABLE}: {what}; write {PREFIX} and at least {SHORTEST} random bytes in base64 (openssl rand -base64 32), several separated by a space"
+        "{variable}: {what}; write {PREFIX} and at least {SHORTEST} random bytes in base64 (openssl rand -base64 32), several separated by a space"
     ))
 }
 

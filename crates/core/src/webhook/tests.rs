@@ -77,3 +77,21 @@ fn a_certificate_file_that_is_none_is_told() {
     let error = webhooks(&["--webhook-ca-file", "no-such-file"]).unwrap_err().to_string();
     assert!(error.contains("--webhook-ca-file") && error.contains("no-such-file"), "{error}");
 }
+
+#[test]
+fn a_url_that_is_denied_is_refused_and_a_jobs_own_is_not_told() {
+    let denied = &["--webhook-url", "https://evil.example/hush", "--webhook-deny", "evil.example"];
+    let error = webhooks(denied).unwrap_err().to_string();
+    assert!(error.contains("--webhook-deny") && !error.contains("hush"), "{error}");
+    let webhooks = webhooks(&["--webhook-deny", "evil.example:443"]).unwrap();
+    assert_eq!(receivers(&webhooks, "cdn.purge", Some("https://evil.example/")), [""; 0]);
+    assert_eq!(receivers(&webhooks, "cdn.purge", Some("https://evil.example:8443/")).len(), 1);
+}
+
+#[test]
+fn where_jobs_may_name_no_webhook_those_that_are_configured_are_told_all_the_same() {
+    let webhooks = webhooks(&["--webhook-url", "https://a.example/", "--job-webhooks", "off"]).unwrap();
+    assert_eq!(receivers(&webhooks, "cdn.purge", Some("https://own.example/")), ["https://a.example/"]);
+    let violations = webhooks.rules().violations("https://own.example/");
+    assert_eq!(violations.iter().map(|one| one.pointer.as_str()).collect::<Vec<_>>(), ["/webhook"]);
+}

@@ -92,7 +92,9 @@ async fn what_names_a_threat_names_it_whether_completed_or_failed() {
     let state = stack.begun("{}", CLEAN).await;
     let answers = [
         (json!({"status": "completed", "result": "clean", "quarantined": true}), json!(true)),
-        (json!({"status": "completed", "result": "suspicious"}), json!(false)),
+        (json!({"status": "completed", "result": "MALWARE"}), json!(true)),
+        (json!({"status": "completed", "result": "suspicious"}), json!(null)),
+        (json!({"status": "completed"}), json!(null)),
         (json!({"status": "failed", "result": "malware"}), json!(true)),
         (json!({"status": "failed", "quarantined": true, "more": {}}), json!(true)),
         (json!({"status": "failed", "result": "clean", "quarantined": false}), json!(null)),
@@ -102,9 +104,13 @@ async fn what_names_a_threat_names_it_whether_completed_or_failed() {
         let report = match stack.step(&state.to_string(), CLEAN).await {
             Ok(Progress::Done(report)) => serde_json::to_value(report).unwrap(),
             Ok(Progress::Begun { .. }) => panic!("{answer} is a verdict"),
-            Err(error) => error.report.unwrap(),
+            Err(error) => {
+                assert_eq!(error.code, "scan_failed", "{answer}");
+                assert!(error.message.contains(answer["result"].as_str().unwrap_or_default()), "{error:?}");
+                error.report.unwrap()
+            }
         };
-        assert_eq!(report["threatDetected"], threat, "{answer}");
+        assert_eq!((&report["threatDetected"], &report["result"]), (&threat, &answer["result"]), "{answer}");
     }
 }
 
@@ -129,6 +135,24 @@ async fn an_order_that_the_platform_refuses_fails_the_job() {
         let error = stack.step("{}", CLEAN).await.unwrap_err();
         assert_eq!((error.class, error.code), (ErrorClass::Permanent, code), "{body}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_in_place_of_an_order_orders_again_and_one_in_place_of_a_poll_is_waited_out() {
+    let stack = Stack::start(&json!({"scanMs": 0})).await;
+    let page = |method: &str| FaultRule { body: Some("<html>".to_owned()), times: Some(1), ..rule(method) };
+    stack.simulator.set_faults(vec![FaultRule { status: Some(200), ..page("POST") }]);
+    let error = stack.step("{}", CLEAN).await.unwrap_err();
+    assert_eq!((error.class, error.code), (ErrorClass::Ambiguous, "unexpected_response"));
+    let state = stack.begun("{}", CLEAN).await;
+    for status in [200, 404] {
+        stack.simulator.set_faults(vec![FaultRule { status: Some(status), ..page("GET") }]);
+        stack.turn(Duration::from_secs(20));
+        let Ok(Progress::Begun { .. }) = stack.step(&state.to_string(), CLEAN).await else {
+            panic!("{status} ends it")
+        };
+    }
+    stack.done(state, CLEAN).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

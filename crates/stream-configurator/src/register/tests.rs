@@ -124,17 +124,19 @@ async fn each_round_sends_it_again_for_the_version_that_is_there() {
     let puts = [conflict(1), conflict(1), conflict(1), done()];
     let (result, asked) = Run::new(Some("\"1\"")).with(puts, [other("\"2\""), None, other("W/\"4\"")]).await;
     assert_eq!(result.unwrap(), registered("new", false, 3));
-    assert_eq!(asked, ["put \"1\"", "get", "put \"2\"", "get", "put *", "get", "put W/\"4\""]);
+    assert_eq!(asked, ["put \"1\"", "get", "put \"2\"", "get", "put *", "get", "put \"4\""]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_five_rounds_it_is_a_conflict_and_the_rounds_did_not_take_long() {
     let begun = Instant::now();
-    let (result, asked) = Run::new(Some("1")).with((0..6).map(|_| conflict(1)), (0..5).map(|_| other("2"))).await;
+    let (result, asked) =
+        Run::new(Some("1")).with((0..6).map(|_| conflict(1)), ["2", "3", "4", "5", "6"].map(other)).await;
     let error = result.unwrap_err();
     assert_eq!((error.class, error.code, error.status), (ErrorClass::Permanent, "conflict", Some(412)));
-    assert_eq!((&error.details["conflicts"], error.state), (&json!(6), None));
+    assert_eq!((&error.details["conflicts"], &error.state), (&json!(6), &None));
     assert_eq!(asked.len(), 11);
+    assert!(error.message.contains("somebody else was first 6 times"), "{}", error.message);
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
@@ -143,6 +145,34 @@ async fn the_fifth_round_still_counts() {
     let puts = (0..5).map(|_| conflict(1)).chain([done()]);
     let (result, _) = Run::new(Some("1")).with(puts, (0..5).map(|_| other("2"))).await;
     assert_eq!(result.unwrap(), registered("new", false, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_a_gateway_rewrote_is_named_as_it_was_and_then_as_it_was_told() {
+    for told in ["W/\"7\"", "\"7-gzip\"", "W/\"7-gzip\""] {
+        let (result, asked) = Run::new(Some("\"6\"")).with([conflict(1), done()], [other(told)]).await;
+        assert_eq!((result.unwrap(), asked[2].as_str()), (registered("new", false, 1), "put \"7\""), "{told}");
+        let (_, asked) =
+            Run::new(Some("\"6\"")).with([conflict(1), conflict(1), done()], [other(told), other(told)]).await;
+        assert_eq!(asked[4], format!("put {told}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_refused_though_nobody_changed_it_is_told_so() {
+    let told = || other("W/\"7\"");
+    let (result, _) = Run::new(None).with((0..6).map(|_| conflict(1)), (0..5).map(|_| told())).await;
+    let message = result.unwrap_err().message;
+    assert!(message.contains("nobody changed it") && message.contains("rewrites ETag"), "{message}");
+    assert!(!message.contains("somebody else"), "{message}");
+}
+
+#[tokio::test]
+async fn with_fail_a_rewritten_version_of_the_jobs_is_named_as_it_was_before_it_is_a_conflict() {
+    let (result, asked) = Run::failing("W/\"7-gzip\"").with([conflict(1), done()], []).await;
+    assert_eq!((result.unwrap(), asked[1].as_str()), (registered("new", false, 0), "put \"7\""));
+    let (result, asked) = Run::failing("W/\"7-gzip\"").with([conflict(1), conflict(1)], []).await;
+    assert_eq!((result.unwrap_err().code, asked.len()), ("conflict", 2));
 }
 
 #[tokio::test]

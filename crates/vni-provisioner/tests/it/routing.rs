@@ -84,6 +84,23 @@ async fn a_removal_that_fails_is_told() {
     assert_eq!(rig.connections().len(), 1);
 }
 
+#[tokio::test]
+async fn a_page_in_place_of_a_removal_removes_nothing() {
+    for status in [200, 404] {
+        let rig = Rig::new().await;
+        never(&rig);
+        let page = format!("status={status},method=DELETE,body=<html>,content-type=text/html");
+        rig.faults(&[&page]);
+        let error = rig.attempt(&rig.last("a"), &rig.payload(&json!({})), Value::Null).await.unwrap_err();
+        assert_eq!((&error.details["rolledBack"], rig.connections().len()), (&json!(false), 1), "{status}");
+    }
+    let rig = Rig::new().await;
+    never(&rig);
+    rig.faults(&["status=200,method=DELETE,body=<html>,content-type=text/html,times=2"]);
+    let error = rig.attempt(&rig.last("a"), &rig.payload(&json!({})), Value::Null).await.unwrap_err();
+    assert_eq!((&error.details["rolledBack"], rig.connections().len()), (&json!(true), 0));
+}
+
 /// A process that dies between the removal and its event leaves no job that succeeds with an interface that is gone.
 #[tokio::test]
 async fn a_removal_that_was_begun_is_ended_whatever_the_table_does_meanwhile() {

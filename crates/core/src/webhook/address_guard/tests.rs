@@ -68,9 +68,12 @@ const PUBLIC: [&str; 9] = [
     "2a00:1450:4001::1",
 ];
 
-fn allowed(entries: &[&str]) -> AllowList {
-    let entries: Vec<Allowed> = entries.iter().map(|entry| entry.parse().unwrap()).collect();
-    AllowList::new(&entries)
+fn entries(written: &[&str]) -> Vec<Entry> {
+    written.iter().map(|entry| entry.parse().unwrap()).collect()
+}
+
+fn allowed(written: &[&str]) -> AddressList {
+    AddressList::new(&entries(written), &[])
 }
 
 fn literal(ip: &str) -> Receiver {
@@ -84,7 +87,7 @@ fn an_address_that_is_not_public_is_refused_and_told_what_it_is() {
         let told = allowed(&[]).judge_literal(&literal(ip)).unwrap_err().to_string();
         assert!(told.contains(what) && told.contains("--webhook-allow"), "{ip}: {told}");
         assert!(!told.contains(ip) || ip == "::", "{ip} is told: {told}");
-        assert!(allowed(&[]).sift("hooks.example", vec![ip.parse().unwrap()]).is_err(), "{ip} by a name");
+        assert!(allowed(&[]).sift("hooks.example", Some(443), vec![ip.parse().unwrap()]).is_err(), "{ip} by a name");
     }
 }
 
@@ -129,8 +132,8 @@ fn an_address_written_in_another_way_is_the_same_address() {
 #[test]
 fn of_a_names_addresses_only_the_public_ones_are_left() {
     let found: Vec<IpAddr> = ["10.0.0.1", "8.8.8.8", "::1"].map(|ip| ip.parse().unwrap()).to_vec();
-    assert_eq!(allowed(&[]).sift("hooks.example", found), Ok(vec!["8.8.8.8".parse().unwrap()]));
-    assert_eq!(allowed(&[]).sift("hooks.example", vec![]), Ok(vec![]), "not found is not refused");
+    assert_eq!(allowed(&[]).sift("hooks.example", Some(443), found), Ok(vec!["8.8.8.8".parse().unwrap()]));
+    assert_eq!(allowed(&[]).sift("hooks.example", Some(443), vec![]), Ok(vec![]), "not found is not refused");
 }
 
 #[test]
@@ -146,11 +149,11 @@ fn what_is_allowed_is_delivered_to_and_nothing_beside_it() {
         ("fc00::1", false),
     ] {
         assert_eq!(list.judge_literal(&literal(ip)).is_ok(), is_open, "{ip}");
-        assert_eq!(list.sift("hooks.example", vec![ip.parse().unwrap()]).is_ok(), is_open, "{ip} by a name");
+        assert_eq!(list.sift("hooks.example", Some(443), vec![ip.parse().unwrap()]).is_ok(), is_open, "{ip} by a name");
         for host in ["hooks.internal", "HOOKS.internal.", "upper.internal"] {
-            assert!(list.sift(host, vec![ip.parse().unwrap()]).is_ok(), "{ip} by {host}");
+            assert!(list.sift(host, Some(443), vec![ip.parse().unwrap()]).is_ok(), "{ip} by {host}");
         }
-        assert_eq!(list.sift("evil.hooks.internal", vec![ip.parse().unwrap()]).is_ok(), is_open, "{ip}");
+        assert_eq!(list.sift("evil.hooks.internal", Some(443), vec![ip.parse().unwrap()]).is_ok(), is_open, "{ip}");
     }
 }
 
@@ -172,11 +175,76 @@ fn http_is_for_what_is_allowed_by_itself() {
 
 #[test]
 fn an_entry_that_is_neither_name_nor_network_says_how_to_write_one() {
-    for wrong in ["", "https://hooks.internal", "hooks.internal:8080", "10.0.0.0/33", "*.internal", "a b"] {
-        let told = wrong.parse::<Allowed>().unwrap_err().to_string();
+    for wrong in [
+        "",
+        "https://hooks.internal",
+        "hooks.internal:",
+        "hooks.internal:0",
+        "hooks.internal:65536",
+        "a:b:80",
+        "10.0.0.0/33",
+        "*.internal",
+        "a b",
+    ] {
+        let told = wrong.parse::<Entry>().unwrap_err().to_string();
         assert!(told.contains("10.1.0.0/16"), "{wrong}: {told}");
     }
-    assert_eq!("10.1.0.0/16".parse::<Allowed>().unwrap(), Allowed::Net("10.1.0.0/16".parse().unwrap()));
-    assert_eq!("::1".parse::<Allowed>().unwrap(), Allowed::Net("::1/128".parse().unwrap()));
-    assert_eq!("0x7f000001".parse::<Allowed>().ok(), None, "an address is written as one");
+    let net = |written: &str, port| Entry { place: Place::Net(written.parse().unwrap()), port };
+    for (written, entry) in [
+        ("10.1.0.0/16", net("10.1.0.0/16", None)),
+        ("::1", net("::1/128", None)),
+        ("10.1.0.0/16:8443", net("10.1.0.0/16", Some(8443))),
+        ("127.0.0.1:80", net("127.0.0.1/32", Some(80))),
+        ("[::1]:80", net("::1/128", Some(80))),
+        ("Hooks.Internal.:80", Entry { place: Place::Host("hooks.internal".to_owned()), port: Some(80) }),
+    ] {
+        assert_eq!(written.parse::<Entry>().unwrap(), entry, "{written}");
+    }
+    assert!("0x7f000001".parse::<Entry>().is_err(), "an address is written as one");
+}
+
+#[test]
+fn an_entry_with_a_port_is_for_that_port_alone() {
+    let list = allowed(&["hooks.internal:8443", "127.0.0.1:8080"]);
+    for (url, is_open) in [
+        ("http://hooks.internal:8443/", true),
+        ("http://hooks.internal/", false),
+        ("http://127.0.0.1:8080/", true),
+        ("http://127.0.0.1:8081/", false),
+    ] {
+        assert_eq!(list.allows_scheme(&Receiver::parse(url).unwrap()), is_open, "{url}");
+    }
+    let found = || vec!["127.0.0.1".parse().unwrap()];
+    for (host, port, is_open) in [
+        ("hooks.internal", Some(8443), true),
+        ("hooks.internal", Some(443), false),
+        ("hooks.internal", None, false),
+        ("hooks.example", Some(8080), true),
+        ("hooks.example", Some(8443), false),
+    ] {
+        assert_eq!(list.sift(host, port, found()).is_ok(), is_open, "{host} {port:?}");
+    }
+}
+
+#[test]
+fn what_is_denied_is_not_delivered_to_whatever_is_allowed() {
+    let denied = entries(&["evil.example", "8.8.0.0/16", "hooks.example:8443", "10.1.2.3"]);
+    let list = AddressList::new(&entries(&["10.0.0.0/8", "open.internal"]), &denied);
+    for (url, is_denied) in [
+        ("https://EVIL.example./", true),
+        ("https://not.evil.example/", false),
+        ("https://8.8.8.8/", true),
+        ("https://8.9.8.8/", false),
+        ("https://hooks.example:8443/", true),
+        ("https://hooks.example/", false),
+        ("https://10.1.2.3/", true),
+        ("https://10.1.2.4/", false),
+    ] {
+        let receiver = Receiver::parse(url).unwrap();
+        assert_eq!((list.denies(&receiver), list.judge_literal(&receiver).is_err()), (is_denied, is_denied), "{url}");
+    }
+    let refused = list.sift("open.internal", Some(443), vec!["10.1.2.3".parse().unwrap()]).unwrap_err();
+    assert!(refused.to_string().contains("--webhook-deny"), "{refused}");
+    let ips: Vec<IpAddr> = ["8.8.8.8", "10.1.2.4"].map(|ip| ip.parse().unwrap()).to_vec();
+    assert_eq!(list.sift("open.internal", Some(443), ips.clone()), Ok(vec![ips[1]]));
 }

@@ -16,7 +16,7 @@ use crate::{
     job::JobId,
     trace::TraceContext,
     webhook::{
-        address_guard::{AllowList, Allowed},
+        address_guard::{AddressList, Entry},
         stub::Stub,
     },
     worker::{command::install_tls, tasks::Tasks},
@@ -58,10 +58,10 @@ fn job() -> JobContext {
 
 fn deliverer(allowed: &[&str]) -> Deliverer {
     install_tls();
-    let allowed: Vec<Allowed> = allowed.iter().map(|entry| entry.parse().unwrap()).collect();
+    let allowed: Vec<Entry> = allowed.iter().map(|entry| entry.parse().unwrap()).collect();
     Deliverer {
-        secrets: Secrets::parse(&SECRET.to_owned().into()).unwrap(),
-        post: Post::new(AllowList::new(&allowed), None).unwrap(),
+        signers: Signers::new(Some(Secrets::parse(&SECRET.to_owned().into()).unwrap()), &[]).unwrap(),
+        post: Post::new(AddressList::new(&allowed, &[]), None).unwrap(),
         hosts: Hosts::new(16, 1.0),
         failing: FailingReceivers::default(),
         retry_scale: 1.0,
@@ -100,10 +100,10 @@ async fn a_delivery_is_the_event_signed_with_its_trace_and_nothing_of_ours() {
         ("webhook-timestamp", "1614265330"),
         ("webhook-signature", &secrets.sign("msg_1", Noon.now(), EVENT.as_bytes())),
         ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-        ("tracestate", "a=b"),
     ] {
         assert_eq!(asked.header(header), Some(value), "{header}");
     }
+    assert!(asked.header("tracestate").is_none(), "what the producer's tracing system tells is not for strangers");
     assert!(asked.header("authorization").is_none() && asked.header("cookie").is_none());
     assert_eq!(job.requests.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
@@ -195,4 +195,33 @@ async fn a_process_that_stops_begins_no_delivery() {
     let error = deliverer(&["127.0.0.1"]).handle(&job, payload(&url), ()).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Interrupted);
     assert!(stub.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_delivery_that_cannot_be_signed_here_is_left_to_others() {
+    let deliverer = Deliverer { signers: Signers::default(), ..deliverer(&["127.0.0.1"]) };
+    let stub = Stub::answering("127.0.0.1", "200 OK").await;
+    let error = deliverer.handle(&job(), payload(&format!("http://127.0.0.1:{}/", stub.port)), ()).await.err().unwrap();
+    assert!(matches!(error.class, ErrorClass::Held { .. }) && error.message.contains("--webhook-secret"), "{error:?}");
+    assert_eq!(stub.asked().len(), 0);
+}
+
+#[tokio::test]
+async fn an_address_that_has_enough_gets_no_more_under_another_port_and_others_do() {
+    let deliverer = deliverer(&["127.0.0.0/8"]);
+    let mut turns = Vec::new();
+    for port in 1..=12 {
+        let Entered::Go(mut turn) = deliverer.hosts.enter(&format!("127.0.0.1:{port}"), 0.0, &job().stop).await else {
+            panic!("{port} is not let in")
+        };
+        turn.connects_to("127.0.0.1".parse().unwrap(), 0.0).unwrap();
+        turns.push(turn);
+    }
+    let (near, far) = (Stub::answering("127.0.0.1", "200 OK").await, Stub::answering("127.0.0.2", "200 OK").await);
+    let url = |ip: &str, stub: &Stub| payload(&format!("http://{ip}:{}/", stub.port));
+    let held = deliverer.handle(&job(), url("127.0.0.1", &near), ()).await.err().unwrap();
+    assert!(matches!(held.class, ErrorClass::Held { .. }) && near.asked().is_empty(), "{held:?}");
+    assert!(deliverer.handle(&job(), url("127.0.0.2", &far), ()).await.is_ok());
+    drop(turns);
+    assert!(deliverer.handle(&job(), url("127.0.0.1", &near), ()).await.is_ok());
 }

@@ -20,6 +20,8 @@ const FAILING_WAIT: (Duration, Duration) = (Duration::from_secs(2), Duration::fr
 const LONGEST_BUSY_WAIT: Duration = Duration::from_secs(300);
 /// What a delivery is taken to last where none has ended.
 const TYPICAL: Duration = Duration::from_secs(1);
+/// A host whose last answer took longer is delivered to one at a time.
+const SLOW: Duration = Duration::from_secs(5);
 /// A host that was not delivered to for this long takes no place from others.
 const ACTIVE: Duration = Duration::from_secs(5);
 
@@ -34,6 +36,7 @@ pub(super) struct Host {
     failing_since: Option<Instant>,
     rests_until: Option<Instant>,
     is_prompt: bool,
+    is_slow: bool,
     took: Duration,
     /// When the last one that was sent away because the host was busy comes back.
     turn: Instant,
@@ -49,6 +52,7 @@ impl Host {
             failing_since: None,
             rests_until: None,
             is_prompt: true,
+            is_slow: false,
             took: TYPICAL,
             turn: now,
         }
@@ -71,6 +75,11 @@ impl Host {
         self.failures >= FAILING
     }
 
+    /// One at a time goes there, though it answers.
+    pub(super) fn is_slow(&self) -> bool {
+        self.is_slow
+    }
+
     /// None goes there.
     pub(super) fn rests(&self, now: Instant) -> bool {
         self.rests_until.is_some_and(|until| until > now)
@@ -87,7 +96,8 @@ impl Host {
 
     pub(super) fn answered(&mut self, took: Duration) {
         (self.failures, self.failing_since, self.rests_until) = (0, None, None);
-        (self.took, self.is_prompt) = (took, true);
+        (self.took, self.is_slow) = (took, took > SLOW);
+        self.is_prompt = !self.is_slow;
     }
 
     pub(super) fn failed(&mut self, now: Instant, took: Duration, asked: Option<Duration>, bounds: Bounds) {
@@ -113,7 +123,8 @@ impl Host {
             return rest;
         }
         // In their turn, at the pace at which the host takes them.
-        self.turn = self.turn.max(now) + self.took / u32::from(bounds.per_host);
+        let at_once = if self.is_slow { 1 } else { bounds.per_host };
+        self.turn = self.turn.max(now) + self.took / u32::from(at_once);
         self.turn.duration_since(now).min(LONGEST_BUSY_WAIT)
     }
 

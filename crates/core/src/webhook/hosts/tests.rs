@@ -265,3 +265,54 @@ async fn with_one_place_one_goes_at_a_time() {
     deliver(&hosts, "a", 1, HANGS, FAILS).await;
     assert_eq!(Arc::strong_count(&hosts.0), 1, "nothing holds on to it");
 }
+
+const ADDRESS: &str = "203.0.113.7";
+
+/// Enters "host", and says that it is at `address`.
+async fn connect(hosts: &Hosts, host: &str, address: &str) -> Result<Turn, Duration> {
+    let mut turn = go(enter(hosts, host).await);
+    turn.connects_to(address.parse().unwrap(), 1.0).map(|()| turn)
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_address_holds_half_of_all_places_under_however_many_ports_it_goes() {
+    let hosts = Hosts::new(16, 1.0);
+    let mut slow = Vec::new();
+    for port in 1..=4 {
+        for _ in 0..PER_HOST {
+            slow.extend(connect(&hosts, &format!("slow:{port}"), ADDRESS).await);
+        }
+    }
+    assert_eq!(slow.len(), 8 + 2, "eight, and the first to each of two ports more");
+    let mut honest = Vec::new();
+    for _ in 0..PER_HOST {
+        honest.push(connect(&hosts, "honest", "203.0.113.8").await.unwrap());
+    }
+    connect(&hosts, "honest:2", ADDRESS).await.unwrap();
+    drop(slow);
+    assert!(connect(&hosts, "slow:1", ADDRESS).await.is_ok());
+    drop(honest);
+    assert_eq!(hosts.lock().addresses.len(), 0, "what ended is not remembered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_of_ipv6_counts_as_one_address_and_a_mapped_one_as_what_it_maps() {
+    for (many, other) in [("2001:db8:1:2::", "2001:db8:1:3::1"), ("::ffff:203.0.113.", "203.0.114.7")] {
+        let hosts = Hosts::new(4, 1.0);
+        let at = |last: u8| if many.ends_with('.') { format!("{many}7") } else { format!("{many}{last}") };
+        let _turns = [connect(&hosts, "a", &at(1)).await.unwrap(), connect(&hosts, "b", &at(2)).await.unwrap()];
+        let _third = connect(&hosts, "c", &at(3)).await.unwrap();
+        assert!(connect(&hosts, "d", &at(4)).await.is_err(), "{many}");
+        assert!(connect(&hosts, "d", other).await.is_ok(), "{many}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_answers_slowly_is_delivered_to_one_at_a_time() {
+    let hosts = Hosts::new(16, 1.0);
+    deliver(&hosts, "a", 1, Duration::from_secs(14), Fate::Answers).await;
+    let turn = go(enter(&hosts, "a").await);
+    assert_eq!(later(enter(&hosts, "a").await), Duration::from_secs(14));
+    turn.ended(Fate::Answers);
+    drop(four(&hosts).await);
+}

@@ -35,7 +35,7 @@ fn names(answers: &[&str]) -> Alternating {
 fn post(allowed: &[&str], names: Alternating) -> Post {
     install_tls();
     let allowed: Vec<_> = allowed.iter().map(|entry| entry.parse().unwrap()).collect();
-    Post::with_names(AllowList::new(&allowed), None, names).unwrap()
+    Post::with_names(AddressList::new(&allowed, &[]), None, names).unwrap()
 }
 
 async fn send(post: &Post, url: &str) -> Result<Answer, NoAnswer> {
@@ -83,6 +83,16 @@ async fn a_name_that_changes_its_address_is_judged_by_the_one_that_is_connected_
     assert_eq!(open.asked().len(), 3);
     let connected = tokio::time::timeout(Duration::from_millis(50), closed.accept()).await;
     assert!(connected.is_err(), "nobody connected to the other address");
+}
+
+#[tokio::test]
+async fn a_name_that_is_allowed_at_one_port_is_connected_to_at_no_other() {
+    let [open, closed] = [Stub::answering("127.0.0.1", "200 OK").await, Stub::answering("127.0.0.1", "200 OK").await];
+    let post = post(&[&format!("hooks.internal:{}", open.port)], names(&["127.0.0.1"]));
+    assert_eq!(send(&post, &format!("http://hooks.internal:{}/", open.port)).await.unwrap().status, 200);
+    let refused = send(&post, &format!("http://hooks.internal:{}/", closed.port)).await;
+    assert!(matches!(refused, Err(NoAnswer::Refused(_))), "{refused:?}");
+    assert_eq!(closed.asked().len(), 0, "nobody connected");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 pub use genfleet_core::genesys::trial::Clocks;
 use genfleet_core::{
     clock::{Clock, SystemClock},
-    genesys::trial::date,
+    genesys::http_date,
 };
 use reqwest::header::{DATE, HeaderMap};
 
@@ -18,7 +18,7 @@ const FAILS: u64 = 60;
 
 /// The two clocks at an answer that came `took` after it was asked for.
 pub fn of(headers: &HeaderMap, took: Duration) -> Option<Clocks> {
-    let theirs = date(headers.get(DATE)?.to_str().ok()?)?;
+    let theirs = http_date::read(headers.get(DATE)?.to_str().ok()?)?;
     Some(Clocks { theirs, ours: SystemClock.now(), took })
 }
 

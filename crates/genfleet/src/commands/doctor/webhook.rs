@@ -54,7 +54,7 @@ pub async fn check(options: &WebhookOptions) -> Vec<Finding> {
 /// Each host once.
 async fn receivers(options: &WebhookOptions) -> Vec<Finding> {
     // Both were good enough a moment ago.
-    let Ok(post) = Post::new(options.allowed(), options.webhook_ca_file.as_deref()) else { return vec![] };
+    let Ok(post) = Post::new(options.addresses(), options.webhook_ca_file.as_deref()) else { return vec![] };
     let mut all: Vec<Receiver> = Vec::new();
     for route in options.routes().unwrap_or_default() {
         if all.iter().all(|one| one.to_string() != route.receiver.to_string()) {

@@ -3,6 +3,8 @@
 use super::*;
 use crate::trace::TraceContext;
 
+const NOT_FOUND: &str = r#"{"message":"no such thing","code":"not.found","status":404,"contextId":"c"}"#;
+
 #[tokio::test(start_paused = true)]
 async fn a_call_is_sent_as_it_was_made_and_its_answer_comes_back() {
     let rig = Rig::answering([Reply::status(200).body(r#"{"id":7}"#).header("inin-correlation-id", "abc")]);
@@ -56,9 +58,9 @@ async fn a_poll_is_one_request_where_it_fails_and_waits_for_a_pause_all_the_same
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_succeeds_counts_all_its_requests() {
-    let rig = Rig::answering([Reply::status(500), Reply::lost(LostAnswer::TimedOut), Reply::status(204)]);
+    let rig = Rig::answering([Reply::status(500), Reply::lost(LostAnswer::TimedOut), Reply::status(200)]);
     let answer = rig.get().await.unwrap();
-    assert_eq!((answer.status, answer.requests), (204, 3));
+    assert_eq!((answer.status, answer.requests), (200, 3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,17 +138,77 @@ async fn permanent_answers_are_told_with_all_the_api_said() {
 
 #[tokio::test(start_paused = true)]
 async fn a_status_that_the_caller_expects_is_an_answer() {
-    let rig = Rig::answering([Reply::status(404)]);
+    let rig = Rig::answering([Reply::status(404).body(NOT_FOUND)]);
     let request = ApiRequest::get(THINGS).expect(&[200, 404]);
     assert_eq!(rig.send_for(1, request).await.unwrap().status, 404);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_was_not_promised_is_unexpected() {
-    let rig = Rig::answering([Reply::status(200).body("<html>")]);
+async fn json_of_another_form_than_promised_is_unexpected() {
+    let rig = Rig::answering([Reply::status(200).body(r#"{"message":"hello"}"#)]);
     let error = rig.get().await.unwrap().json::<Vec<u32>>().unwrap_err();
     assert_eq!((error.class, error.code, error.requests), (ErrorClass::Permanent, "unexpected_response", 1));
-    assert_eq!(error.told["body"], "<html>");
+    assert_eq!(error.told["message"], "hello");
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_elses_page_is_waited_out_whatever_its_status() {
+    for status in [200, 202, 204, 302, 400, 403, 404, 405, 409, 412, 422, 501] {
+        let page = move || Reply::status(status).body("<html>Sign in</html>").header("content-type", "text/html");
+        let rig = Rig::answering([page(), page()]);
+        let answer = rig.get().await.unwrap();
+        assert_eq!((answer.status, answer.requests), (200, 3), "{status}");
+        let rig = Rig::new(move |_| page());
+        let error = rig.get().await.unwrap_err();
+        assert_eq!((error.class, error.requests), (ErrorClass::Transient, 4), "{status}");
+        assert!(error.message.contains("Sign in") && error.message.contains("GENESYS_BASE_URL"), "{error}");
+        let rig = Rig::answering([page()]);
+        let error = rig.post().await.unwrap_err();
+        assert_eq!((error.class, error.requests), (ErrorClass::Ambiguous, 1), "{status}: it may have been made");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_404_without_the_apis_own_words_is_waited_out() {
+    for body in ["default backend - 404", "", "{}"] {
+        let rig = Rig::answering([Reply::status(404).body(body)]);
+        assert_eq!(rig.send_for(1, ApiRequest::get(THINGS).expect(&[200, 404])).await.unwrap().status, 200, "{body}");
+    }
+    let rig = Rig::answering([Reply::status(404).body(NOT_FOUND)]);
+    assert_eq!(rig.get().await.unwrap_err().code, "not_found");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_body_other_refusals_are_what_they_were() {
+    for (status, code) in [(400, "rejected"), (409, "conflict"), (412, "conflict"), (422, "rejected")] {
+        let rig = Rig::answering([Reply::status(status).body("")]);
+        let error = rig.get().await.unwrap_err();
+        assert_eq!((error.class, error.code), (ErrorClass::Permanent, code), "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_of_another_status_than_promised_is_none() {
+    let rig = Rig::answering([Reply::status(200)]);
+    let request = ApiRequest::post(THINGS).expect(&[202]).safe_to_repeat();
+    let error = rig.send_for(1, request).await.unwrap_err();
+    assert_eq!((error.class, error.code, error.status), (ErrorClass::Permanent, "unexpected_response", Some(200)));
+    assert!(error.message.contains("promised is 202"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_quotes_our_secrets_makes_us_tell_none() {
+    let quoted = r#"{"message":"bad header Authorization: Bearer token-1","code":"bad","details":["dGhlLWlkOnRoZS1zZWNyZXQ=","the-secret"]}"#;
+    for body in [quoted.to_owned(), format!("<pre>{quoted}</pre>")] {
+        let rig = Rig::new(move |_| Reply::status(400).body(&body).header("x-request-id", "for token-1"));
+        let error = rig.get().await.unwrap_err();
+        let job = JobError::from(error.clone());
+        let told = format!("{error:?} {job:?}");
+        for secret in ["token-1", "the-secret", "dGhlLWlkOnRoZS1zZWNyZX"] {
+            assert!(!told.contains(secret), "{told}");
+        }
+        assert!(told.contains("[redacted]"), "{told}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,134 @@
+//! How a version is named in `If-Match`. Gateways rewrite `ETag`s on their way: they weaken them (`W/"7"`) and mark what
+//! they compressed (`"7-gzip"`). `If-Match` compares strongly, and knows neither form again. Pure.
+
+/// `If-Match` of any version, and of none.
+pub const ANY: &str = "*";
+
+const ENCODINGS: [&str; 4] = ["gzip", "br", "deflate", "zstd"];
+const SEPARATORS: [char; 4] = ['-', ';', ':', '+'];
+
+/// The version that is to be replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// As it was told.
+    told: String,
+    form: Form,
+    /// So many times in a row it was refused and still there.
+    refused: u32,
+}
+
+/// In which form it is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// As it was told.
+    Told,
+    /// As it was before a gateway rewrote it.
+    Original,
+}
+
+impl Version {
+    /// The one that a job names, as it names it; any where it names none.
+    pub fn of_job(etag: Option<&str>) -> Self {
+        Self { told: etag.unwrap_or(ANY).to_owned(), form: Form::Told, refused: 0 }
+    }
+
+    /// Any, and none.
+    pub fn any() -> Self {
+        Self::of_job(None)
+    }
+
+    /// What is sent.
+    pub fn if_match(&self) -> String {
+        match self.form {
+            Form::Told => self.told.clone(),
+            Form::Original => original(&self.told),
+        }
+    }
+
+    /// How often in a row it was refused and still there.
+    pub fn refused(&self) -> u32 {
+        self.refused
+    }
+
+    /// The same version as it was before a gateway rewrote it, where that is something else.
+    pub fn restored(&self) -> Option<Self> {
+        let restored = Self { form: Form::Original, ..self.clone() };
+        (restored.if_match() != self.if_match()).then_some(restored)
+    }
+
+    /// After this one was refused: the one that is there, `etag`. Where it is this one still, in the other form.
+    #[must_use]
+    pub fn after(&self, etag: &str) -> Self {
+        let is_this = original(&self.told) == original(etag);
+        let form = if is_this && self.form == Form::Original { Form::Told } else { Form::Original };
+        Self { told: etag.to_owned(), form, refused: if is_this { self.refused + 1 } else { 0 } }
+    }
+}
+
+/// `etag` without what gateways add to it.
+fn original(etag: &str) -> String {
+    let etag = etag.strip_prefix("W/").unwrap_or(etag);
+    let (quote, mut tag) = match etag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(tag) => ("\"", tag),
+        None => ("", etag),
+    };
+    while let Some(shorter) = without_encoding(tag) {
+        tag = shorter;
+    }
+    format!("{quote}{tag}{quote}")
+}
+
+fn without_encoding(tag: &str) -> Option<&str> {
+    let left = ENCODINGS.iter().find_map(|encoding| tag.strip_suffix(encoding)?.strip_suffix(SEPARATORS))?;
+    let left = left.trim_end_matches(SEPARATORS);
+    (!left.is_empty()).then_some(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_gateways_add_is_taken_away() {
+        for (told, was) in [
+            ("\"7\"", "\"7\""),
+            ("W/\"7\"", "\"7\""),
+            ("\"7-gzip\"", "\"7\""),
+            ("\"7--gzip\"", "\"7\""),
+            ("W/\"7;br\"", "\"7\""),
+            ("W/\"7-zstd-gzip\"", "\"7\""),
+            ("7-deflate", "7"),
+            ("\"-gzip\"", "\"-gzip\""),
+            ("\"gzip\"", "\"gzip\""),
+            ("\"7-gz\"", "\"7-gz\""),
+            ("*", "*"),
+            ("\"", "\""),
+            ("", ""),
+        ] {
+            assert_eq!(original(told), was, "{told}");
+        }
+    }
+
+    #[test]
+    fn a_version_that_is_refused_and_still_there_is_named_in_its_other_form() {
+        let first = Version::any().after("W/\"7-gzip\"");
+        assert_eq!((first.if_match().as_str(), first.refused()), ("\"7\"", 0));
+        let second = first.after("\"7\"");
+        assert_eq!((second.if_match().as_str(), second.refused()), ("\"7\"", 1));
+        let second = first.after("W/\"7-gzip\"");
+        assert_eq!((second.if_match().as_str(), second.refused()), ("W/\"7-gzip\"", 1));
+        let third = second.after("\"7-gzip\"");
+        assert_eq!((third.if_match().as_str(), third.refused()), ("\"7\"", 2));
+        assert_eq!(third.after("\"8\"").refused(), 0, "somebody changed it");
+    }
+
+    #[test]
+    fn what_a_job_names_is_sent_as_it_is_and_can_be_restored_once() {
+        let named = Version::of_job(Some("W/\"7\""));
+        assert_eq!(named.if_match(), "W/\"7\"");
+        let restored = named.restored().unwrap();
+        assert_eq!((restored.if_match().as_str(), restored.restored()), ("\"7\"", None));
+        assert_eq!(Version::of_job(Some("\"7\"")).restored(), None);
+        assert_eq!(Version::any().restored(), None);
+    }
+}
