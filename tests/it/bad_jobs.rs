@@ -229,7 +229,7 @@ async fn the_final_event_also_goes_to_reply_to_where_that_may_be_named() {
     }
     assert_eq!(purger.metrics().await.count("genfleet_broker_reconnects_total", &[]), 0, "{}", purger.stderr());
     purger.terminate();
-    assert_eq!(purger.wait(seconds(3)).await, 0, "{}", purger.stderr());
+    assert_eq!(purger.wait(seconds(5)).await, 0, "{}", purger.stderr());
 }
 
 async fn exclusive(amqp: &Amqp, name: &str) -> String {

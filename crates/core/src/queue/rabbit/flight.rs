@@ -168,7 +168,8 @@ impl Flight {
                 return Verdict::Lost(why(&error));
             }
             Ok(Confirmation::Nack(_)) => return self.hold(resolved.number),
-            Ok(Confirmation::Ack(_) | Confirmation::NotRequested) => {}
+            Ok(Confirmation::NotRequested) => return Verdict::Lost("the channel does not confirm".to_owned()),
+            Ok(Confirmation::Ack(_)) => {}
         }
         metrics::histogram!(metric::PUBLISH_CONFIRM).record(took.as_secs_f64());
         self.refused.remove(&resolved.number);
