@@ -1,4 +1,5 @@
-//! One job of an organisation at a time in this process: the others come again later and hold no slot.
+//! One job of an organisation at a time in this process: the others come again later and hold no slot. One that was
+//! turned away several times goes before those that come after it, so that none waits for ever.
 
 use std::{
     collections::HashMap,
@@ -16,12 +17,30 @@ use uuid::Uuid;
 
 /// How long a job waits whose organisation is busy.
 const BUSY_WAIT: Duration = Duration::from_secs(2);
+/// A job that was turned away this much more often than another goes before it.
+const TURNED_AWAY_OFTEN: u32 = 10;
+/// How long such a job is waited for, in case that it went to another process.
+const EXPECTED_FOR: Duration = Duration::from_secs(5);
 /// How long an organisation is kept for a job that is on its way through the resume queue.
 const KEPT_FOR: Duration = Duration::from_secs(30);
 
 /// The organisations that are worked for.
 #[derive(Clone, Debug, Default)]
-pub struct Organisations(Arc<Mutex<HashMap<Uuid, Holder>>>);
+pub struct Organisations(Arc<Mutex<All>>);
+
+#[derive(Debug, Default)]
+struct All {
+    holders: HashMap<Uuid, Holder>,
+    /// Jobs that were turned away and are expected back.
+    waiting: HashMap<Uuid, Vec<Waiting>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    job: JobId,
+    times: u32,
+    until: Instant,
+}
 
 #[derive(Debug)]
 struct Holder {
@@ -41,16 +60,49 @@ pub struct Turn {
 impl Organisations {
     /// The right for `job` to work for `organisation`; `None` while another job has it.
     pub fn enter(&self, organisation: Uuid, job: &JobId) -> Option<Turn> {
-        let mut holders = self.lock();
-        let is_free = holders.get(&organisation).is_none_or(|holder| holder.lets_in(job));
-        is_free.then(|| {
-            holders.insert(organisation, Holder { job: job.clone(), kept_until: None });
-            Turn { organisations: self.clone(), organisation, kept_until: None }
-        })
+        let mut all = self.lock();
+        let is_free = all.holders.get(&organisation).is_none_or(|holder| holder.lets_in(job));
+        if !is_free || !all.is_next(organisation, job) {
+            all.turn_away(organisation, job);
+            return None;
+        }
+        all.forget(organisation, job);
+        all.holders.insert(organisation, Holder { job: job.clone(), kept_until: None });
+        Some(Turn { organisations: self.clone(), organisation, kept_until: None })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Holder>> {
+    fn lock(&self) -> MutexGuard<'_, All> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl All {
+    /// Whether no other job was turned away so much more often that it goes first.
+    fn is_next(&self, organisation: Uuid, job: &JobId) -> bool {
+        let now = Instant::now();
+        let Some(waiting) = self.waiting.get(&organisation) else { return true };
+        let most = waiting.iter().filter(|one| now < one.until).map(|one| one.times).max().unwrap_or(0);
+        let own = waiting.iter().find(|one| one.job == *job).map_or(0, |one| one.times);
+        own + TURNED_AWAY_OFTEN > most
+    }
+
+    fn turn_away(&mut self, organisation: Uuid, job: &JobId) {
+        let now = Instant::now();
+        let waiting = self.waiting.entry(organisation).or_default();
+        waiting.retain(|one| now < one.until);
+        let until = now + BUSY_WAIT + EXPECTED_FOR;
+        match waiting.iter_mut().find(|one| one.job == *job) {
+            Some(one) => (one.times, one.until) = (one.times + 1, until),
+            None => waiting.push(Waiting { job: job.clone(), times: 1, until }),
+        }
+    }
+
+    fn forget(&mut self, organisation: Uuid, job: &JobId) {
+        let Some(waiting) = self.waiting.get_mut(&organisation) else { return };
+        waiting.retain(|one| one.job != *job);
+        if waiting.is_empty() {
+            self.waiting.remove(&organisation);
+        }
     }
 }
 
@@ -69,7 +121,7 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let mut holders = self.organisations.lock();
+        let holders = &mut self.organisations.lock().holders;
         match (self.kept_until, holders.get_mut(&self.organisation)) {
             (Some(until), Some(holder)) => holder.kept_until = Some(until),
             _ => drop(holders.remove(&self.organisation)),
@@ -103,6 +155,29 @@ mod tests {
         drop(turn);
         assert!(organisations.enter(one, &id("b")).is_some());
         drop(other);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_was_turned_away_often_goes_before_newer_ones_unless_it_does_not_come() {
+        let organisations = Organisations::default();
+        let one = Uuid::from_u128(1);
+        let turn = organisations.enter(one, &id("a"));
+        (1..TURNED_AWAY_OFTEN).for_each(|_| assert!(organisations.enter(one, &id("old")).is_none()));
+        drop(turn);
+        let turn = organisations.enter(one, &id("new"));
+        assert!(turn.is_some(), "not that often");
+        assert!(organisations.enter(one, &id("old")).is_none());
+        drop(turn);
+        assert!(organisations.enter(one, &id("newer")).is_none(), "the old one is next");
+        drop(organisations.enter(one, &id("old")).expect("it is next"));
+        assert!(organisations.enter(one, &id("newer")).is_some());
+
+        let turn = organisations.enter(Uuid::from_u128(2), &id("a"));
+        (0..TURNED_AWAY_OFTEN).for_each(|_| assert!(organisations.enter(Uuid::from_u128(2), &id("gone")).is_none()));
+        drop(turn);
+        assert!(organisations.enter(Uuid::from_u128(2), &id("new")).is_none());
+        tokio::time::advance(BUSY_WAIT + EXPECTED_FOR).await;
+        assert!(organisations.enter(Uuid::from_u128(2), &id("new")).is_some());
     }
 
     #[tokio::test(start_paused = true)]
