@@ -64,7 +64,11 @@ async fn bury(amqp: &Amqp, prefix: &str, name: &str, count: usize) {
 
 /// The headers a message was published with: on delivery the broker may count it.
 fn sent_along(message: &Message) -> Vec<String> {
-    message.headers().into_keys().filter(|name| name != "x-delivery-count").collect()
+    message
+        .headers()
+        .into_keys()
+        .filter(|name| !["x-delivery-count", "genfleet-copy"].contains(&name.as_str()))
+        .collect()
 }
 
 /// A broker, a prefix on it with all its queues, and a client.

@@ -36,10 +36,11 @@ fn settings(broker: &Broker, prefix: &Prefix) -> RabbitSettings {
     }
 }
 
+/// Later is the machine's business: which levels a delay passes is tested where it is computed.
 fn assert_on_time(delay: u64, waited: Duration) {
     let early = Duration::from_secs(delay).saturating_sub(waited);
     let late = waited.saturating_sub(Duration::from_secs(delay));
-    assert!(early < Duration::from_millis(50) && late < seconds(1), "{delay} s came after {waited:?}");
+    assert!(early < Duration::from_millis(50) && late < seconds(4), "{delay} s came after {waited:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

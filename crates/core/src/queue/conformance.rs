@@ -208,7 +208,7 @@ async fn a_delayed_job_comes_in_its_time_and_not_before(subject: &Subject) {
         let waited = sent.elapsed();
         assert_eq!(name(&came), expected);
         assert!(
-            waited > Duration::from_millis(seconds * 1000 - 50) && waited < Duration::from_secs(seconds + 1),
+            waited > Duration::from_millis(seconds * 1000 - 50) && waited < Duration::from_secs(seconds + 4),
             "{expected}: {waited:?}"
         );
         settle(came, vec![]).await;
