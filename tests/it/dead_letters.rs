@@ -123,7 +123,7 @@ async fn what_is_no_text_is_listed_shown_and_redriven_among_the_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_without_our_queues_is_told_with_what_to_do() {
     let broker = Broker::shared().await;
-    for arguments in [&["dead", "list"] as &[&str], &["dead", "redrive"], &["show", "a-job"]] {
+    for arguments in [&["dead", "list"] as &[&str], &["dead", "redrive", "--yes"], &["show", "a-job"]] {
         let process = tool(broker.url(), "nobodys-prefix", arguments);
         assert_eq!(process.wait(seconds(30)).await, 1, "{arguments:?}");
         let told = process.stderr();

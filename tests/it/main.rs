@@ -6,6 +6,7 @@
     reason = "a test's helpers panic like the test itself"
 )]
 
+mod admin_port;
 mod alerts;
 mod api_faults;
 mod attacks;

@@ -1,7 +1,6 @@
 //! The admin port: `/metrics`, `/livez`, `/readyz`, and a page at `/` (SPEC 9). Read-only.
 
 use std::{
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use axum::{Json, Router, extract::State, http::StatusCode, middleware, response::IntoResponse, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::{
     fleet::Fleet,
@@ -26,7 +25,13 @@ use crate::{
     },
 };
 
+mod address;
+mod connections;
 mod console;
+mod host;
+
+pub use address::{AdminAddr, DEFAULT, listen};
+use connections::Bounds;
 
 /// A loop that did not come round for this long is dead.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -54,21 +59,9 @@ pub struct Admin {
     pub draining: Arc<AtomicBool>,
 }
 
-/// A listener on `address`, or on a free port where that one is taken.
-pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    match TcpListener::bind(address).await {
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            let listener = TcpListener::bind((address.ip(), 0)).await?;
-            warn!(taken = %address, "the admin port is taken: another one is used");
-            Ok(listener)
-        }
-        other => other,
-    }
-}
-
 impl Admin {
-    /// Serves until dropped.
-    pub async fn serve(self, listener: TcpListener) {
+    /// Serves until dropped; answers requests to this machine, and to `name` where one is given.
+    pub async fn serve(self, listener: TcpListener, name: Option<String>) {
         if let Ok(addr) = listener.local_addr() {
             info!(%addr, "admin port listening");
         }
@@ -80,7 +73,8 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
-            .with_state(self);
+            .with_state(self)
+            .layer(middleware::from_fn_with_state(name.map(Into::into), host::check));
         let keep = async {
             loop {
                 tokio::time::sleep(UPKEEP).await;
@@ -88,11 +82,7 @@ impl Admin {
             }
         };
         tokio::select! {
-            served = axum::serve(listener, router) => {
-                if let Err(error) = served {
-                    warn!(%error, "the admin port failed");
-                }
-            }
+            () = connections::serve(listener, router, Bounds::default()) => {}
             () = keep => {}
         }
     }

@@ -117,12 +117,12 @@ async fn letters_are_listed_shown_redriven_and_discarded() {
 
     assert_eq!(json_of(&url, "", &["dead", "redrive", "--dry-run"]).await["would"], 3);
     assert_eq!(store.dead().await, 3);
-    let done = json_of(&url, "", &["dead", "redrive"]).await;
+    let done = json_of(&url, "", &["dead", "redrive", "--yes"]).await;
     assert_eq!((&done["done"], &done["withoutKind"]), (&json!(2), &json!(1)));
     assert_eq!(store.waiting().await.keys().cloned().collect::<Vec<_>>(), [("a".into(), 1), ("b".into(), 1)]);
     let known = json_of(&url, "", &["show", "a"]).await;
     assert_eq!((&known["waiting"][0]["lane"], &known["waiting"][0]["generation"]), (&json!("jobs"), &json!(1)));
-    assert_eq!(json_of(&url, "", &["dead", "discard", "--kind", "unknown"]).await["done"], 1);
+    assert_eq!(json_of(&url, "", &["dead", "discard", "--kind", "unknown", "--yes"]).await["done"], 1);
     assert_eq!(store.dead().await, 0);
 }
 
@@ -136,7 +136,7 @@ async fn a_redriven_job_is_worked_by_the_process_beside() {
     up.wait_ready(seconds(30)).await;
     store.bury([("revived".to_owned(), "cdn.purge", "rejected")]).await;
     let url = store.url();
-    assert_eq!(json_of(&url, "", &["dead", "redrive"]).await["done"], 1);
+    assert_eq!(json_of(&url, "", &["dead", "redrive", "--yes"]).await["done"], 1);
     let known = eventually(seconds(30), "it has succeeded", async || {
         let process = tool(&url, "", &["show", "revived", "--json"]);
         process.wait(seconds(30)).await;

@@ -112,11 +112,12 @@ async fn a_dry_run_changes_nothing_and_a_filtered_redrive_leaves_the_others_in_o
     assert_eq!((&would["would"], &would["dryRun"]), (&json!(3), &json!(true)));
     assert_eq!(ids(&amqp, &dead).await, ["a-1", "a-2", "b-1", "e-1"]);
 
-    let arguments = ["dead", "redrive", "--kind", "cdn.purge", "--reason", "rejected", "--limit", "1"];
+    let arguments = ["dead", "redrive", "--kind", "cdn.purge", "--reason", "rejected", "--limit", "1", "--yes"];
     let done = json_of(broker.url(), &prefix, &arguments).await;
     assert_eq!((&done["done"], &done["kinds"]["cdn.purge"]), (&json!(1), &json!(1)));
     assert_eq!(ids(&amqp, &dead).await, ["a-2", "b-1", "e-1"]);
-    let told = printed(broker.url(), &prefix, &["dead", "redrive", "--kind", "cdn.purge", "--id", "b-1"], 0).await;
+    let named = ["dead", "redrive", "--kind", "cdn.purge", "--id", "b-1", "--yes"];
+    let told = printed(broker.url(), &prefix, &named, 0).await;
     assert!(told.starts_with("1 redriven (cdn.purge 1)\n2 not meant, left"), "{told}");
     assert_eq!(ids(&amqp, &dead).await, ["a-2", "e-1"]);
 
@@ -135,18 +136,51 @@ async fn what_is_discarded_is_gone_and_everything_only_where_that_was_said() {
     let (broker, prefix, amqp) = grounds().await;
     furnish(&amqp, &prefix).await;
     let dead = format!("{prefix}.dead.cdn.purge");
-    let refused = tool(broker.url(), &prefix, &["dead", "discard"]);
-    assert_eq!(refused.wait(seconds(20)).await, 64);
-    assert!(refused.stderr().contains("--yes"), "{}", refused.stderr());
     let would = printed(broker.url(), &prefix, &["dead", "discard", "--older-than", "1d", "--dry-run"], 0).await;
     assert!(would.contains("would discard 2 of 2 dead letters; nothing was changed"), "{would}");
-    let done = json_of(broker.url(), &prefix, &["dead", "discard", "--older-than", "1d"]).await;
+    let done = json_of(broker.url(), &prefix, &["dead", "discard", "--older-than", "1d", "--yes"]).await;
     assert_eq!((&done["done"], &done["action"]), (&json!(2), &json!("discard")));
     assert_eq!(ids(&amqp, &dead).await, ["a-2", "b-1", "e-1"]);
     let done = json_of(broker.url(), &prefix, &["dead", "discard", "--yes"]).await;
     assert_eq!(done["done"], 4);
     assert_eq!(json_of(broker.url(), &prefix, &["dead", "list"]).await["total"], 0);
     assert_eq!(amqp.count(&format!("{prefix}.jobs.cdn.purge")).await, 0, "nothing of it was run");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_nobody_to_ask_nothing_is_done_unless_yes_was_said() {
+    let (broker, prefix, amqp) = grounds().await;
+    furnish(&amqp, &prefix).await;
+    for action in ["redrive", "discard"] {
+        for filter in [&[] as &[&str], &["--id", "a-1"], &["--limit", "1", "--json"]] {
+            let refused = tool(broker.url(), &prefix, &[&["dead", action], filter].concat());
+            assert_eq!(refused.wait(seconds(20)).await, 64, "{action} {filter:?}");
+            assert!(refused.stderr().contains("say --yes"), "{}", refused.stderr());
+        }
+    }
+    assert_eq!(ids(&amqp, &format!("{prefix}.dead.cdn.purge")).await, ["a-1", "a-2", "b-1", "e-1"]);
+    assert_eq!(amqp.count(&format!("{prefix}.jobs.cdn.purge")).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kills_or_fails_again_is_left_out_until_it_is_named() {
+    let (broker, prefix, amqp) = grounds().await;
+    let dead = format!("{prefix}.dead");
+    for (id, reason) in [("good", "attempts_exhausted"), ("killer", "crash_loop"), ("broken", "invalid_job")] {
+        let letter = given_up(id, reason, "no", OLD, "aaaa000011112222");
+        amqp.publish_raw(&dead, "cdn.purge", purge_job(id, &["/a"]), letter).await;
+    }
+    let would = json_of(broker.url(), &prefix, &["dead", "redrive", "--dry-run"]).await;
+    assert_eq!((&would["would"], &would["leftOut"]), (&json!(1), &json!(2)));
+    assert_eq!(json_of(broker.url(), &prefix, &["dead", "list"]).await["total"], 3, "they are to be seen");
+    let told = printed(broker.url(), &prefix, &["dead", "redrive", "--yes"], 0).await;
+    assert!(told.starts_with("1 redriven (cdn.purge 1)\n2 left out") && told.contains("--reason crash_loop"), "{told}");
+    let none = json_of(broker.url(), &prefix, &["dead", "discard", "--yes"]).await;
+    assert_eq!((&none["done"], &none["leftOut"]), (&json!(0), &json!(2)));
+    assert_eq!(ids(&amqp, &format!("{prefix}.dead.cdn.purge")).await, ["killer", "broken"]);
+    let named = ["dead", "redrive", "--reason", "crash_loop,invalid_job", "--yes"];
+    assert_eq!(json_of(broker.url(), &prefix, &named).await["done"], 2);
+    assert_eq!(ids(&amqp, &format!("{prefix}.jobs.cdn.purge")).await, ["good", "killer", "broken"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,9 +201,9 @@ async fn what_matched_no_queue_is_listed_and_redriven_where_its_kind_is_told() {
     assert_eq!((&shown["routingKey"], &shown["kind"]), (&json!("cdn.prune"), &Value::Null));
     assert!(shown["error"].as_str().unwrap().contains("cdn.prune"), "{shown}");
 
-    let done = json_of(broker.url(), &prefix, &["dead", "redrive", "--unrouted"]).await;
+    let done = json_of(broker.url(), &prefix, &["dead", "redrive", "--unrouted", "--yes"]).await;
     assert_eq!((&done["done"], &done["withoutKind"]), (&json!(1), &json!(2)));
-    let as_purge = ["dead", "redrive", "--unrouted", "--id", "typo", "--as", "cdn.purge"];
+    let as_purge = ["dead", "redrive", "--unrouted", "--id", "typo", "--as", "cdn.purge", "--yes"];
     assert_eq!(json_of(broker.url(), &prefix, &as_purge).await["done"], 1);
     let jobs = amqp.get_all(&format!("{prefix}.jobs.cdn.purge")).await;
     assert_eq!(jobs.len(), 2);

@@ -35,10 +35,10 @@ async fn its_delivery_limit_and_a_producers_expiration_are_reasons_like_others()
     assert!(shown.contains("x-death") && shown.contains(&work), "{shown}");
 
     let print = one["groups"][0]["fingerprint"].as_str().unwrap();
-    assert_eq!(json_of(broker.url(), &prefix, &["dead", "redrive", "--fingerprint", print]).await["done"], 1);
+    assert_eq!(json_of(broker.url(), &prefix, &["dead", "redrive", "--fingerprint", print, "--yes"]).await["done"], 1);
     let jobs = amqp.get_all(&work).await;
     assert_eq!(jobs.len(), 1);
     assert_eq!(sent_along(&jobs[0]), ["genfleet-generation"], "nothing of the broker's goes along");
     assert_eq!(*jobs[0].properties.expiration(), None, "or it would expire again");
-    assert_eq!(json_of(broker.url(), &prefix, &["dead", "discard", "--reason", "broker"]).await["done"], 1);
+    assert_eq!(json_of(broker.url(), &prefix, &["dead", "discard", "--reason", "broker", "--yes"]).await["done"], 1);
 }

@@ -150,7 +150,7 @@ async fn a_redrive_slower_than_the_broker_lets_letters_be_held_goes_on() {
     bury(&amqp, &prefix, "held", 20).await;
     bury(&amqp, &prefix, "slow", 30).await;
     let meant: Vec<_> = (0..30).map(|n| format!("slow-{n}")).collect();
-    let arguments = ["dead", "redrive", "--rate", "4", "--json", "--id", &meant.join(",")];
+    let arguments = ["dead", "redrive", "--rate", "4", "--json", "--yes", "--id", &meant.join(",")];
     let process = tool(broker.url(), &prefix, &arguments);
     assert_eq!(process.wait(seconds(120)).await, 0, "{}", process.stderr());
     assert!(process.stderr().contains("going on"), "it lost its hold: {}", process.stderr());

@@ -30,7 +30,7 @@ async fn a_redriven_job_that_dies_again_is_seen_to_and_one_that_succeeds_has_its
     let dead = format!("{prefix}.dead.cdn.purge");
     eventually(seconds(10), "it is a dead letter", async || amqp.count(&dead).await == 1).await;
 
-    let redriven = json_of(broker.url(), &prefix, &["dead", "redrive", "--id", "unlucky"]).await;
+    let redriven = json_of(broker.url(), &prefix, &["dead", "redrive", "--id", "unlucky", "--yes"]).await;
     assert_eq!(redriven["done"], 1);
     let second = outcomes(&mut events, 1, seconds(30)).await.remove("unlucky").unwrap().remove(0);
     assert_eq!((&second["data"]["outcome"], &second["data"]["generation"]), (&json!("failed"), &json!(1)));
@@ -42,7 +42,7 @@ async fn a_redriven_job_that_dies_again_is_seen_to_and_one_that_succeeds_has_its
     assert!(table.contains("(redriven once)"), "{table}");
 
     simulator.set_faults(vec![]);
-    assert_eq!(json_of(broker.url(), &prefix, &["dead", "redrive"]).await["done"], 1);
+    assert_eq!(json_of(broker.url(), &prefix, &["dead", "redrive", "--yes"]).await["done"], 1);
     let third = outcomes(&mut events, 1, seconds(30)).await.remove("unlucky").unwrap().remove(0);
     assert_eq!((&third["data"]["outcome"], &third["data"]["generation"]), (&json!("succeeded"), &json!(2)));
     let name = "genfleet:cdn.purge:unlucky:2:succeeded";

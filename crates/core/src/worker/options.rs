@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
+    admin::AdminAddr,
     audit::options::AuditOptions,
     clock::SharedClock,
     job::Kind,
@@ -208,9 +209,10 @@ pub struct WorkerOptions {
     #[arg(long, env = "GENFLEET_REPLY_TO_ALLOW", value_name = "NAME|PREFIX*,…", value_delimiter = ',')]
     pub reply_to_allow: Vec<ReplyTo>,
 
-    /// Where /metrics, /livez and /readyz are served; another port where this one is taken
-    #[arg(long, env = "GENFLEET_ADMIN_ADDR", default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
-    pub admin_addr: std::net::SocketAddr,
+    /// Where /metrics, /livez and /readyz are served [default: 127.0.0.1:9464, or another port where that one is
+    /// taken]. Answers requests to an IP address, to localhost, and to the name that is set here
+    #[arg(long, env = "GENFLEET_ADMIN_ADDR", value_name = "HOST:PORT")]
+    pub admin_addr: Option<AdminAddr>,
 
     /// Form of the log on stderr [default: json; of a batch: text]
     #[arg(long, env = "GENFLEET_LOG_FORMAT", value_enum)]

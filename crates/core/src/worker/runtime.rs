@@ -237,10 +237,9 @@ impl Runtime {
 
     /// Serves the admin port.
     pub async fn serve_admin(&self, metrics: PrometheusHandle) -> Result<(), ConfigError> {
-        let address = self.options.admin_addr;
-        let listener = admin::listen(address)
-            .await
-            .map_err(|error| ConfigError::new(format!("--admin-addr {address}: {error}")))?;
+        let address = self.options.admin_addr.as_ref();
+        let listener = admin::listen(address).await?;
+        let name = address.and_then(|address| address.name()).map(str::to_owned);
         let admin = Admin {
             metrics,
             queue: self.queue.clone(),
@@ -250,7 +249,7 @@ impl Runtime {
             failures: self.failures.clone(),
             draining: Arc::clone(&self.draining),
         };
-        self.services.tasks.spawn("admin port", admin.serve(listener));
+        self.services.tasks.spawn("admin port", admin.serve(listener, name));
         Ok(())
     }
 

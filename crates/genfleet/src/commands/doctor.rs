@@ -114,7 +114,7 @@ async fn examine(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
     findings.extend(genesys);
     findings.extend(audit_file::check(&options.worker.audit, &default_file(binary(kinds))));
     findings.extend(webhook::check(&options.webhooks).await);
-    findings.push(admin_port::check(options.worker.admin_addr).await);
+    findings.push(admin_port::check(options.worker.admin_addr.as_ref()).await);
     findings
 }
 

@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use genfleet_core::options::{ConfigError, positive_duration};
+use genfleet_core::{
+    admin::{self, AdminAddr},
+    options::{ConfigError, positive_duration},
+};
 
 use super::EXIT_FAILED;
 use crate::terminal;
@@ -24,8 +27,8 @@ pub struct Options {
     what: String,
 
     /// The process's admin port; 0.0.0.0 is this machine
-    #[arg(long, env = "GENFLEET_ADMIN_ADDR", default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
-    admin_addr: SocketAddr,
+    #[arg(long, env = "GENFLEET_ADMIN_ADDR", default_value = admin::DEFAULT, value_name = "HOST:PORT")]
+    admin_addr: AdminAddr,
 
     /// How long it may take to answer
     #[arg(long, default_value = "5s", value_parser = positive_duration, value_name = "DURATION")]
@@ -49,7 +52,7 @@ impl Options {
     /// Host with port, and path.
     fn asked(&self) -> Result<(String, String), ConfigError> {
         if self.what.starts_with('/') {
-            return Ok((reachable(self.admin_addr).to_string(), self.what.clone()));
+            return Ok((reachable(&self.admin_addr), self.what.clone()));
         }
         let Some(rest) = self.what.strip_prefix("http://") else {
             let told =
@@ -63,11 +66,13 @@ impl Options {
 }
 
 /// Where what listens at `address` is reached: what listens everywhere listens here.
-pub fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub fn reachable(address: &AdminAddr) -> String {
+    let written = address.to_string();
+    let Ok(mut address) = written.parse::<SocketAddr>() else { return written };
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
     }
-    address
+    address.to_string()
 }
 
 /// Status and body of a plain GET; an error where nothing answers, or no HTTP. Blocks.

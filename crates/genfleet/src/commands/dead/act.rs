@@ -65,7 +65,7 @@ struct Common {
     #[arg(long, value_name = "N")]
     rate: Option<Rate>,
 
-    /// Do not ask. Where there is no terminal, nobody is asked anyway
+    /// Do not ask. Required where there is no terminal to ask on
     #[arg(long, short)]
     yes: bool,
 
@@ -93,23 +93,26 @@ pub fn redrive(options: &Redrive) -> anyhow::Result<ExitCode> {
 
 /// Throws letters away.
 pub fn discard(options: &Discard) -> anyhow::Result<ExitCode> {
-    let common = &options.common;
-    if common.filter.is_everything() && !common.yes && !common.dry_run && !terminal::can_ask() {
-        let told = "this would discard every dead letter there is: say which (--kind, --reason, --fingerprint, --id, \
-                    --older-than), or --yes";
-        return Err(ConfigError::new(told).into());
-    }
     // Nothing can be doubled by it.
-    act(common, Action::Discard, 100, None)
+    act(&options.common, Action::Discard, 100, None)
 }
 
 fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) -> anyhow::Result<ExitCode> {
+    let asking = !common.yes && !common.dry_run;
+    if asking && !terminal::can_ask() {
+        let told = format!(
+            "dead {} changes what is there, and there is no terminal to ask on: say --yes if that is meant, or \
+             --dry-run to see what it would do",
+            action.as_str()
+        );
+        return Err(ConfigError::new(told).into());
+    }
+    let filter = common.filter.to_act_on();
     block_on(async {
         let shelves = open(&common.queue, &format!("genfleet dead {}", action.as_str())).await?;
-        let asking = !common.yes && terminal::can_ask();
         let mut limit = common.limit;
         if common.dry_run || asking {
-            let seen = list::seen(&shelves, &common.filter).await?;
+            let seen = list::seen(&shelves, &filter).await?;
             let meant = seen.groups.total().min(limit.unwrap_or(u64::MAX));
             if common.dry_run {
                 shelves.close().await;
@@ -122,15 +125,7 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
             }
             limit = Some(meant);
         }
-        let plan = Plan {
-            action,
-            filter: common.filter.clone(),
-            as_kind,
-            limit,
-            rate: common.rate,
-            window,
-            patience: common.timeout,
-        };
+        let plan = Plan { action, filter, as_kind, limit, rate: common.rate, window, patience: common.timeout };
         carry_out(&shelves, plan, common.json).await
     })
 }
@@ -160,9 +155,10 @@ fn tell(tally: &Tally, action: Action, complete: bool, as_json: bool) -> anyhow:
 fn preview(common: &Common, action: Action, seen: &Seen, meant: u64) -> anyhow::Result<()> {
     if common.json {
         let groups = seen.groups.json();
-        terminal::say(
-            json!({ "action": action.as_str(), "dryRun": true, "would": meant, "held": seen.held, "groups": groups }),
-        )?;
+        terminal::say(json!({
+            "action": action.as_str(), "dryRun": true, "would": meant, "held": seen.held, "leftOut": seen.spared,
+            "groups": groups,
+        }))?;
         return Ok(());
     }
     if seen.groups.total() > 0 {

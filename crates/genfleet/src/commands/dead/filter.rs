@@ -46,9 +46,26 @@ pub struct Filter {
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long)]
     pub unrouted: bool,
+
+    /// Whether what would only fail again is spared: only where something is done and nobody said which.
+    #[arg(skip)]
+    sparing: bool,
 }
 
+/// Reasons of letters that fail or kill again as they are: only named are they redriven or discarded.
+pub const SPARED: [&str; 2] = ["crash_loop", "invalid_job"];
+
 impl Filter {
+    /// The letters to act on: where none are named, all but those of [`SPARED`] reasons.
+    pub fn to_act_on(&self) -> Self {
+        Self { sparing: self.is_everything(), ..self.clone() }
+    }
+
+    /// Whether `letter` is left out only for its reason.
+    pub fn spares(&self, letter: &Letter) -> bool {
+        self.sparing && SPARED.contains(&letter.reason.as_str())
+    }
+
     /// Whether every dead letter there is, is meant.
     pub fn is_everything(&self) -> bool {
         let named = self.kind.is_empty() && self.reason.is_empty() && self.fingerprint.is_empty() && self.id.is_empty();
@@ -66,7 +83,8 @@ impl Filter {
 
     /// Whether `letter` is meant, now.
     pub fn matches(&self, letter: &Letter, now: Timestamp) -> bool {
-        self.of_kind(letter)
+        !self.spares(letter)
+            && self.of_kind(letter)
             && any(&self.reason, |reason| of_reason(reason, &letter.reason))
             && any(&self.fingerprint, |print| letter.fingerprint.starts_with(&print.0))
             && any(&self.id, |id| has_id(letter, id))

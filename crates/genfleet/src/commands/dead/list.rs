@@ -10,7 +10,11 @@ use genfleet_core::{
 };
 use serde_json::json;
 
-use super::{filter::Filter, groups::Groups, open, there};
+use super::{
+    filter::{Filter, SPARED},
+    groups::Groups,
+    open, there,
+};
 use crate::{
     commands::block_on,
     terminal::{self, Paint},
@@ -36,6 +40,8 @@ pub struct Seen {
     pub groups: Groups,
     /// What was there and could not be looked at: somebody else holds it.
     pub held: u64,
+    /// What is left out for its reason (see [`SPARED`]).
+    pub spared: u64,
     /// What could not be shown as it was sent, by place.
     pub flawed: Vec<String>,
 }
@@ -67,6 +73,7 @@ pub async fn seen(shelves: &Shelves, filter: &Filter) -> anyhow::Result<Seen> {
             look.leave(&shelved);
             looked += 1;
             let letter = Letter::read(shelved);
+            seen.spared += u64::from(filter.spares(&letter));
             if filter.matches(&letter, now) {
                 seen.groups.add(&letter);
                 seen.note_flawed(&letter);
@@ -89,6 +96,10 @@ impl Seen {
     pub fn warn(&self) {
         if self.held > 0 {
             eprintln!("warning: {} more could not be seen: another process looks at them right now", self.held);
+        }
+        if self.spared > 0 {
+            let reasons = SPARED.join(",");
+            eprintln!("note: {} more are left out; --reason {reasons} brings them in", self.spared);
         }
         if !self.flawed.is_empty() {
             let places = self.flawed.join(", ");

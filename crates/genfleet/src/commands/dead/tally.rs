@@ -45,6 +45,8 @@ pub struct Tally {
 pub struct Left {
     /// It was not meant.
     pub others: u64,
+    /// It would only fail again, and nobody named it.
+    pub spared: u64,
     /// Its kind cannot be told, so nobody could work it.
     pub without_kind: u64,
     /// Redriven by this very run, and dead again.
@@ -59,6 +61,7 @@ impl Left {
     /// Both together.
     pub fn add(&mut self, other: Self) {
         self.others += other.others;
+        self.spared += other.spared;
         self.without_kind += other.without_kind;
         self.came_back += other.came_back;
         self.held += other.held;
@@ -74,11 +77,11 @@ impl Tally {
 
     /// As one object. `complete` is false where it was stopped on the way.
     pub fn json(&self, action: Action, complete: bool) -> Value {
-        let Left { others, without_kind, came_back, held, gone } = self.left;
+        let Left { others, spared, without_kind, came_back, held, gone } = self.left;
         json!({
             "action": action.as_str(), "dryRun": false, "complete": complete,
-            "done": self.total(), "kinds": self.done, "others": others, "withoutKind": without_kind,
-            "cameBack": came_back, "held": held, "gone": gone,
+            "done": self.total(), "kinds": self.done, "others": others, "leftOut": spared,
+            "withoutKind": without_kind, "cameBack": came_back, "held": held, "gone": gone,
         })
     }
 
@@ -87,9 +90,13 @@ impl Tally {
         let kinds = self.done.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ");
         let kinds = if kinds.is_empty() { String::new() } else { format!(" ({kinds})") };
         let mut lines = vec![format!("{} {}{kinds}", self.total(), action.done())];
-        let Left { others, without_kind, came_back, held, gone } = self.left;
+        let Left { others, spared, without_kind, came_back, held, gone } = self.left;
         let told = [
             (others, "not meant, left"),
+            (
+                spared,
+                "left out, since they would fail again as they are: --reason crash_loop,invalid_job brings them in",
+            ),
             (without_kind, "left, since their kind cannot be told: redrive them with --as KIND"),
             (came_back, "failed again meanwhile, left"),
             (held, "not seen, since another process looks at them: run it again"),

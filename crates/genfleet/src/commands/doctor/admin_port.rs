@@ -1,10 +1,8 @@
 //! The admin port: whether a process of ours is there and well, or whether the port is free for one.
 
-use std::{
-    io::ErrorKind,
-    net::{SocketAddr, TcpListener},
-    time::Duration,
-};
+use std::{io::ErrorKind, net::TcpListener, time::Duration};
+
+use genfleet_core::admin::AdminAddr;
 
 use super::finding::Finding;
 use crate::commands::health;
@@ -12,14 +10,15 @@ use crate::commands::health;
 const CHECK: &str = "admin.port";
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks what is there.
-pub async fn check(address: SocketAddr) -> Finding {
+/// Asks what is there; where nothing is `set`, at the default address.
+pub async fn check(set: Option<&AdminAddr>) -> Finding {
+    let address = set.cloned().unwrap_or_default();
     let looked_at = format!("the admin port {address}");
-    let host = health::reachable(address).to_string();
+    let host = health::reachable(&address);
     let asked = tokio::task::spawn_blocking(move || health::get(&host, "/readyz", PATIENCE)).await;
     match asked {
         Ok(Ok((status, body))) => judge(&looked_at, status, &body),
-        Ok(Err(_)) | Err(_) => free(&looked_at, address),
+        Ok(Err(_)) | Err(_) => free(&looked_at, &address),
     }
 }
 
@@ -37,10 +36,11 @@ fn judge(looked_at: &str, status: u16, body: &str) -> Finding {
     Finding::failed(CHECK, looked_at, found, "see to what it names; it takes no jobs until then")
 }
 
-const TAKEN: &str = "name a free port with --admin-addr: a worker takes another one, which nobody scrapes";
+const TAKEN: &str = "name a free port with --admin-addr: a worker that is told this one does not start, and one that is told none takes another, \
+    which nobody scrapes";
 
-fn free(looked_at: &str, address: SocketAddr) -> Finding {
-    match TcpListener::bind(address) {
+fn free(looked_at: &str, address: &AdminAddr) -> Finding {
+    match TcpListener::bind(address.to_string()) {
         Ok(_) => Finding::ok(CHECK, looked_at, "free; no process of ours is there"),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             Finding::warning(CHECK, looked_at, "taken by something that does not answer", TAKEN)
@@ -72,9 +72,9 @@ mod tests {
     #[tokio::test]
     async fn a_free_port_is_well_and_a_silent_one_is_told() {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = silent.local_addr().unwrap();
-        assert_eq!(free("x", address).level, Level::Warning);
+        let address = silent.local_addr().unwrap().to_string().parse().unwrap();
+        assert_eq!(free("x", &address).level, Level::Warning);
         drop(silent);
-        assert_eq!(check(address).await.level, Level::Ok);
+        assert_eq!(check(Some(&address)).await.level, Level::Ok);
     }
 }

@@ -224,6 +224,10 @@ impl<'a> Engine<'a> {
         if letter.shelved.published_before {
             return Choice::Discard;
         }
+        if self.plan.filter.spares(letter) {
+            left.spared += 1;
+            return Choice::Leave;
+        }
         if !self.plan.filter.matches(letter, self.now) {
             left.others += 1;
             return Choice::Leave;
