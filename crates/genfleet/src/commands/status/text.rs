@@ -23,12 +23,14 @@ pub fn text(seen: &Seen, paint: Paint) -> String {
     }
     text.push('\n');
     text += &processes(seen, paint);
-    let problems: String = seen
-        .problems()
-        .iter()
-        .map(|problem| format!("{} {}\n", paint.red("wrong:"), cut(problem, WHY_WIDTH)))
-        .collect();
-    if problems.is_empty() { text } else { format!("{text}\n{problems}") }
+    let problems = seen.problems();
+    if !problems.is_empty() {
+        text.push('\n');
+    }
+    for problem in problems {
+        text.extend([paint.red("wrong:"), format!(" {}\n", cut(&problem, WHY_WIDTH))]);
+    }
+    text
 }
 
 fn kinds(seen: &Seen, paint: Paint) -> String {
