@@ -168,8 +168,9 @@ async fn a_full_disk_stops_all_changes_and_all_acknowledgements_until_there_is_r
     let so_far = folder.write("so-far.jsonl", lines_of(&ended));
     assert_well(&folder.files(), Some(&so_far)).await;
 
-    purger.give_room();
     let left = JOBS + 300 - ended.len();
+    what_is_held_is_told(&purger, &prefix, &amqp, left).await;
+    purger.give_room();
     ended.extend(outcomes(&mut events, left, seconds(120)).await);
     assert_all_succeeded(&ended);
     assert!(ended.values().all(|events| events.len() == 1 && events[0]["data"]["attempts"] == 1), "none was burned");
@@ -179,12 +180,47 @@ async fn a_full_disk_stops_all_changes_and_all_acknowledgements_until_there_is_r
     let all = folder.write("all.jsonl", lines_of(&ended));
     assert_well(&folder.files(), Some(&all)).await;
     assert_whole(&facts(&folder.files()), ended.keys());
+    eventually(seconds(10), "nothing is held", async || {
+        purger.metrics().await.count("genfleet_jobs_held", &[("kind", "cdn.purge")]) == 0
+    })
+    .await;
     for lane in ["jobs", "resume", "suspect", "dead"] {
         eventually(seconds(10), "nothing is left", async || {
             amqp.count(&format!("{prefix}.{lane}.cdn.purge")).await == 0
         })
         .await;
     }
+}
+
+/// Of the jobs that did not end the broker counts some as waiting; all the others are held, and said to be.
+async fn what_is_held_is_told(purger: &Process, prefix: &Prefix, amqp: &Amqp, left: usize) {
+    let status = async |more: &[&str]| {
+        let tool = Process::binary("genfleet")
+            .args(["status", "--json"].iter().chain(more).copied())
+            .env("GENFLEET_QUEUE_URL", Broker::shared().await.url())
+            .env("GENFLEET_QUEUE_PREFIX", prefix)
+            .start();
+        let code = tool.wait(seconds(30)).await;
+        (code, serde_json::from_str::<Value>(&tool.stdout_lines().concat()).unwrap())
+    };
+    eventually(seconds(30), "what is held is counted", async || {
+        let mut waiting = 0;
+        for lane in ["jobs", "resume"] {
+            waiting += amqp.count(&format!("{prefix}.{lane}.cdn.purge")).await as usize;
+        }
+        let held = purger.metrics().await.count("genfleet_jobs_held", &[("kind", "cdn.purge")]);
+        let (code, seen) = status(&[]).await;
+        let purge = seen["kinds"].as_array().unwrap().iter().find(|kind| kind["kind"] == "cdn.purge").unwrap();
+        let told = (held > 0, held as usize + waiting, purge["held"].as_u64(), code);
+        if told == (true, left, Some(held), 0) {
+            Ok(())
+        } else {
+            Err(format!("{told:?} of {left}, {waiting} wait: {purge}"))
+        }
+    })
+    .await;
+    let (code, seen) = status(&["--check"]).await;
+    assert!(code == 1 && seen["problems"].to_string().contains("a brake is shut"), "{code}: {seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,11 +11,12 @@ use crate::{
 };
 
 /// Names and types that every worker exports from the start.
-const OF_ALL: [(&str, &str); 34] = [
+const OF_ALL: [(&str, &str); 35] = [
     ("genfleet_jobs_total", "counter"),
     ("genfleet_job_duration_seconds", "histogram"),
     ("genfleet_job_queue_wait_seconds", "histogram"),
     ("genfleet_jobs_in_flight", "gauge"),
+    ("genfleet_jobs_held", "gauge"),
     ("genfleet_job_retries_total", "counter"),
     ("genfleet_dead_letters_total", "counter"),
     ("genfleet_oldest_job_age_seconds", "gauge"),
@@ -108,6 +109,7 @@ async fn every_binary_exports_its_metrics_at_zero_before_it_has_seen_a_broker() 
         }
         at_zero("genfleet_job_duration_seconds_count", &[("kind", kind)]);
         at_zero("genfleet_job_queue_wait_seconds_bucket", &[("kind", kind), ("le", "+Inf")]);
+        at_zero("genfleet_jobs_held", &[("kind", kind)]);
         at_zero("genfleet_ready", &[]);
         assert_eq!(metrics.count("genfleet_api_budget_remaining", &[]), 300);
         assert_eq!(metrics.count("genfleet_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1);

@@ -60,6 +60,9 @@ async fn the_fleet_is_seen_with_what_waits_runs_and_holds_it_up() {
     assert_eq!((&purge["waiting"], &purge["dead"], &purge["endedLastMinute"]), (&json!(0), &json!(0), &json!(30)));
     assert_eq!((&purge["processes"], &of_kind(&seen, "file.scan")["processes"]), (&json!(2), &json!(0)));
     assert!(seen["clients"][0]["requestsLastMinute"].as_u64().unwrap() >= 1, "{seen}");
+    assert_eq!((&purge["held"], &seen["problems"]), (&json!(0), &json!([])));
+    let (code, shown, error) = told(status(broker.url(), &prefix, &["--check"])).await;
+    assert_eq!(code, 0, "a sound fleet: {shown}{error}");
 
     publish_one_path_jobs(&amqp, &prefix, "shut", 40).await;
     eventually(seconds(30), "both are shut, and both say so", async || {
@@ -69,6 +72,8 @@ async fn the_fleet_is_seen_with_what_waits_runs_and_holds_it_up() {
         if all && seen["alive"] == 2 { Ok(()) } else { Err(seen.to_string()) }
     })
     .await;
+    let (code, shown, _) = told(status(broker.url(), &prefix, &["--check"])).await;
+    assert!(code == 1 && shown.contains("the gate is shut at "), "{code}: {shown}");
     let (code, shown, _) = told(status(broker.url(), &prefix, &[])).await;
     assert_eq!(code, 0);
     for part in [
@@ -98,8 +103,10 @@ async fn with_nobody_alive_what_waits_is_counted_and_missing_queues_are_told() {
     assert_eq!(enqueued.wait(seconds(60)).await, 0, "{}", enqueued.stderr());
     let (code, shown, _) = told(status(broker.url(), &prefix, &[])).await;
     assert!(code == 0 && shown.contains("no process is alive"), "{shown}");
+    let (code, shown, _) = told(status(broker.url(), &prefix, &["--check"])).await;
+    assert!(code == 1 && shown.contains("nobody works cdn.purge: 1 job waits"), "{code}: {shown}");
     assert_eq!(of_kind(&json_of(broker.url(), &prefix).await, "cdn.purge")["waiting"], 1);
-    let (code, _, error) = told(status("amqp://127.0.0.1:1", "any", &[])).await;
+    let (code, _, error) = told(status("amqp://127.0.0.1:1", "any", &["--check"])).await;
     assert!(code == 1 && error.contains("hint:"), "{code}: {error}");
 }
 
@@ -124,12 +131,19 @@ async fn on_the_embedded_queue_the_one_process_is_seen_until_it_is_gone() {
     enqueue().await;
     eventually(seconds(20), "it runs", async || {
         let seen = seen().await;
-        let runs = of_kind(&seen, "cdn.purge")["running"] == 1 && seen["alive"] == 1;
+        let purge = of_kind(&seen, "cdn.purge");
+        let runs = purge["running"] == 1 && purge["held"] == 1 && seen["alive"] == 1;
         if runs { Ok(()) } else { Err(seen.to_string()) }
     })
     .await;
     let now = seen().await;
     assert_eq!(now["processes"][0]["worker"], "genfleet up");
+    assert_eq!(told(status(STORE, "any", &["--check"]).directory(up.directory())).await.0, 0, "{now}");
+    enqueue().await;
+    eventually(seconds(20), "the process counts what it holds", async || {
+        up.metrics().await.count("genfleet_jobs_held", &[("kind", "cdn.purge")]) >= 1
+    })
+    .await;
     up.kill9();
     enqueue().await;
     eventually(seconds(30), "nobody is alive", async || seen().await["alive"] == 0).await;
@@ -139,6 +153,8 @@ async fn on_the_embedded_queue_the_one_process_is_seen_until_it_is_gone() {
     assert!(purge["waiting"].as_u64().unwrap() >= 1, "what waits can still be seen: {waiting}");
     let (code, shown, _) = told(status(STORE, "any", &[]).directory(up.directory())).await;
     assert!(code == 0 && shown.contains("no process is alive"), "{shown}");
+    let (code, shown, _) = told(status(STORE, "any", &["--check"]).directory(up.directory())).await;
+    assert!(code == 1 && shown.contains("nobody works cdn.purge"), "{code}: {shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

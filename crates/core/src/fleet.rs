@@ -222,7 +222,9 @@ impl Fleet {
         let stands_by = self.shared.queue.health().standing_by;
         let mut kinds = self.shared.doing.told(now);
         for news in &mut kinds {
-            news.standing_by = news.kind.parse().is_ok_and(|kind: Kind| stands_by.contains_key(&kind));
+            let Ok(kind) = news.kind.parse::<Kind>() else { continue };
+            news.standing_by = stands_by.contains_key(&kind);
+            news.held = self.shared.queue.held(kind);
         }
         kinds
     }

@@ -8,6 +8,8 @@ pub const JOB_DURATION: &str = "genfleet_job_duration_seconds";
 pub const JOB_QUEUE_WAIT: &str = "genfleet_job_queue_wait_seconds";
 /// Jobs in a handler now: `kind`.
 pub const JOBS_IN_FLIGHT: &str = "genfleet_jobs_in_flight";
+/// Deliveries that this process holds unsettled, whatever they wait for: `kind`.
+pub const JOBS_HELD: &str = "genfleet_jobs_held";
 /// Jobs sent back to the queue to wait: `kind`, `class`.
 pub const JOB_RETRIES: &str = "genfleet_job_retries_total";
 /// Dead letters written: `kind`, `reason`.

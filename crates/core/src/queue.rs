@@ -15,6 +15,7 @@ use crate::{job::Kind, trace::span::Span};
 #[cfg(test)]
 mod conformance;
 mod flaw;
+mod held;
 pub mod rabbit;
 pub mod shelf;
 pub mod sqlite;
@@ -363,6 +364,14 @@ impl Queue {
         match self {
             Self::Rabbit(queue) => queue.health(),
             Self::Sqlite(queue) => queue.health(),
+        }
+    }
+
+    /// Deliveries of `kind` that this process holds unsettled: their jobs run, or wait for anything, or were not taken yet.
+    pub fn held(&self, kind: Kind) -> u32 {
+        match self {
+            Self::Rabbit(queue) => queue.held(kind),
+            Self::Sqlite(queue) => queue.held(kind),
         }
     }
 

@@ -128,6 +128,7 @@ fn begin_at_zero(kinds: &[Kind]) {
             metrics::counter!(metric::DELAYS_ENDED, "kind" => kind, "queue" => step).absolute(0);
         }
         metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => kind).set(0.0);
+        metrics::gauge!(metric::JOBS_HELD, "kind" => kind).set(0.0);
         metrics::gauge!(metric::OLDEST_JOB_AGE, "kind" => kind).set(0.0);
         for outcome in [Outcome::Succeeded, Outcome::Expired] {
             let code = if outcome == Outcome::Expired { "deadline_passed" } else { "" };
@@ -156,6 +157,7 @@ fn describe() {
     describe_histogram!(metric::JOB_DURATION, Unit::Seconds, "From a job's first start to its end, over all attempts.");
     describe_histogram!(metric::JOB_QUEUE_WAIT, Unit::Seconds, "From the producer's timestamp to the first start.");
     describe_gauge!(metric::JOBS_IN_FLIGHT, "Jobs in a handler now.");
+    describe_gauge!(metric::JOBS_HELD, "Deliveries held unacknowledged now: running, or waiting for anything.");
     describe_counter!(metric::JOB_RETRIES, "Jobs sent back to the queue to wait.");
     describe_counter!(metric::DEAD_LETTERS, "Dead letters written.");
     describe_counter!(metric::API_REQUESTS, "Requests sent to Genesys Cloud.");

@@ -5,7 +5,7 @@ use std::{future::Future, process::ExitCode};
 use anyhow::Context;
 use genfleet_core::{options::ConfigError, queue::QueueError};
 
-use crate::terminal::Paint;
+use crate::terminal::{Paint, lines};
 
 pub mod audit;
 pub mod completions;
@@ -34,7 +34,7 @@ pub const EXIT_USAGE: u8 = 64;
 /// Says why a command ended, and what to do where that is known; a matter of usage exits 64, everything else 1.
 pub fn failed(error: &anyhow::Error) -> ExitCode {
     let paint = Paint::stderr();
-    eprintln!("{} {error:#}", paint.red("error:"));
+    eprintln!("{} {}", paint.red("error:"), lines(&format!("{error:#}")));
     if let Some(hint) = hint(error) {
         eprintln!("{} {hint}", paint.dim("hint:"));
     }

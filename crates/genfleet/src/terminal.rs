@@ -24,8 +24,13 @@ pub fn say(text: impl Display) -> anyhow::Result<Reader> {
     put(format!("{text}\n"))
 }
 
+/// `text` on stdout, without what could disguise it (see [`disguises`]). A reader that went away is no error.
+pub fn put(text: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
+    put_exactly(undisguised(&String::from_utf8_lossy(text.as_ref())).as_bytes())
+}
+
 /// `bytes` on stdout, as they are. A reader that went away is no error.
-pub fn put(bytes: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
+pub fn put_exactly(bytes: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
     written(&mut io::stdout().lock(), bytes.as_ref()).context("stdout cannot be written")
 }
 
@@ -94,27 +99,43 @@ fn wanted() -> bool {
     set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// `text` in one line: whatever could move the cursor or change colours is written out.
+/// `text` in one line: whatever could move the cursor, change colours or disguise text is written out.
 pub fn line(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut line, character| {
-        if character.is_control() {
-            line.extend(character.escape_default());
-        } else {
-            line.push(character);
-        }
-        line
-    })
+    escaped(text, |character| character.is_ascii_control() || disguises(character))
 }
 
 /// As [`line()`], with its line breaks and tabs.
 pub fn lines(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut lines, character| {
-        if character.is_control() && !['\n', '\t'].contains(&character) {
-            lines.extend(character.escape_default());
+    escaped(text, |character| {
+        (character.is_ascii_control() && !['\n', '\t'].contains(&character)) || disguises(character)
+    })
+}
+
+/// `text` with its controls, and without what could disguise it.
+fn undisguised(text: &str) -> String {
+    escaped(text, disguises)
+}
+
+/// Whether `character` makes text look like another: controls of the second set (which terminals obey), marks that change
+/// the direction of text, characters that nobody sees. Nothing of ours has one, so that whatever is printed can be rid
+/// of them.
+const fn disguises(character: char) -> bool {
+    matches!(character,
+        '\u{7f}'..='\u{9f}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// What disguises is written as in JSON, so that JSON stays what it says.
+fn escaped(text: &str, which: impl Fn(char) -> bool) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut escaped, character| {
+        if !which(character) {
+            escaped.push(character);
+        } else if disguises(character) {
+            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
         } else {
-            lines.push(character);
+            escaped.extend(character.escape_default());
         }
-        lines
+        escaped
     })
 }
 
@@ -158,8 +179,21 @@ mod tests {
 
     #[test]
     fn text_from_outside_cannot_steer_the_terminal() {
-        assert_eq!(line("a\u{1b}[2Jb\r\nc\u{9b}"), r"a\u{1b}[2Jb\r\nc\u{9b}");
-        assert_eq!(lines("a\n\tb\u{7}"), "a\n\tb\\u{7}");
+        assert_eq!(line("a\u{1b}[2Jb\r\nc\u{9b}"), r"a\u{1b}[2Jb\r\nc\u009b");
+        assert_eq!(lines("a\n\tb\u{7}\u{202e}"), "a\n\tb\\u{7}\\u202e");
+    }
+
+    #[test]
+    fn text_is_not_disguised_and_json_says_the_same() {
+        let disguised = "a\u{202e}b\u{2066}c\u{85}d\u{9b}31m\u{200f}\u{feff}\u{2028}";
+        for shown in [line(disguised), lines(disguised), undisguised(disguised)] {
+            assert_eq!(shown, r"a\u202eb\u2066c\u0085d\u009b31m\u200f\ufeff\u2028");
+        }
+        let json = undisguised(&serde_json::json!({ "id": disguised }).to_string());
+        assert!(!json.chars().any(disguises), "{json}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["id"], disguised);
+        let ours = "\u{1b}[31mgrüße\u{1b}[0m — ➜ हिन्दी שלום\n";
+        assert_eq!(undisguised(ours), ours, "colours and every language stay");
     }
 
     #[test]

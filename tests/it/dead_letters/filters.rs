@@ -104,6 +104,26 @@ async fn a_letter_is_shown_whole_by_its_id_and_by_its_fingerprint() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn webhook_urls_are_shown_as_scheme_and_host_and_nothing_is_disguised() {
+    let (broker, prefix, amqp) = grounds().await;
+    let job =
+        json!({ "id": "hooked", "webhook": { "url": "https://hooks.example/T0/hush" }, "payload": {} }).to_string();
+    let error = "refused\u{202e}\u{9b}31m";
+    let letter = given_up("hooked", "rejected", error, OLD, "aaaa000011112222");
+    amqp.publish_raw(&format!("{prefix}.dead"), "cdn.purge", job.clone(), letter).await;
+    for arguments in [&["dead", "show"] as &[&str], &["dead", "show", "--full"], &["dead", "show", "--json"]] {
+        let shown = printed(broker.url(), &prefix, arguments, 0).await;
+        assert!(shown.contains("https://hooks.example") && !shown.contains("hush"), "{arguments:?}: {shown}");
+        assert!(shown.contains(r"refused\u202e\u009b31m"), "{arguments:?}: {shown}");
+    }
+    let shown = json_of(broker.url(), &prefix, &["dead", "show"]).await;
+    assert_eq!((&shown["error"], &shown["bytes"]), (&json!(error), &json!(job.len())), "JSON says the same");
+    let known = printed(broker.url(), &prefix, &["show", "hooked", "--json"], 0).await;
+    assert!(!known.contains("hush"), "{known}");
+    assert_eq!(printed(broker.url(), &prefix, &["dead", "show", "--raw"], 0).await, job);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_changes_nothing_and_a_filtered_redrive_leaves_the_others_in_order() {
     let (broker, prefix, amqp) = grounds().await;
     furnish(&amqp, &prefix).await;

@@ -123,6 +123,8 @@ pub struct KindNews {
     pub standing_by: bool,
     /// Jobs in a handler now.
     pub running: u32,
+    /// Deliveries held unsettled now, those of the running jobs among them.
+    pub held: u32,
     /// Jobs that ended in the last minute.
     pub ended_last_minute: u32,
     /// Those of them that failed.

@@ -24,6 +24,7 @@ use self::{
 };
 use super::{
     Delivery, Health, Publication, QueueError,
+    held::HeldCounts,
     topology::{Topology, topology},
 };
 use crate::{clock::SharedClock, job::Kind};
@@ -78,6 +79,7 @@ struct Shared {
     board: Board,
     publisher: Publisher,
     recent: Recent,
+    held: HeldCounts,
     intakes: watch::Sender<Vec<Arc<Intake>>>,
     /// Held while the topology is declared; whether it was told that some of it is of an earlier version.
     declaring: Mutex<bool>,
@@ -110,6 +112,7 @@ impl RabbitQueue {
             board: Board::new(clock),
             publisher,
             recent: Recent::default(),
+            held: HeldCounts::default(),
             intakes: watch::Sender::new(Vec::new()),
             declaring: Mutex::new(false),
             closing: CancellationToken::new(),
@@ -153,6 +156,11 @@ impl RabbitQueue {
     /// consume from the first [`Self::consume`] on.
     pub fn health(&self) -> Health {
         self.shared.board.health()
+    }
+
+    /// See [`super::Queue::held`].
+    pub fn held(&self, kind: Kind) -> u32 {
+        self.shared.held.of(kind)
     }
 
     /// See [`super::Queue::lost_session_within`].

@@ -136,6 +136,11 @@ impl SqliteQueue {
         self.link.health()
     }
 
+    /// See [`super::Queue::held`].
+    pub fn held(&self, kind: Kind) -> u32 {
+        self.link.told().held.of(kind)
+    }
+
     /// Finishes what it was asked, hands out no more, gives back what is unsettled (a return more) and closes
     /// the file. A second call changes nothing.
     pub async fn close(&self) {

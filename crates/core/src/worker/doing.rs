@@ -71,6 +71,7 @@ impl Doing {
             kind: kind.to_string(),
             standing_by: false,
             running: each.running,
+            held: 0,
             ended_last_minute: each.ended.count(now),
             failed_last_minute: each.failed.count(now),
             oldest_seconds: each.oldest,

@@ -24,6 +24,7 @@ mod list;
 mod pace;
 pub mod show;
 mod tally;
+mod urls;
 
 /// What is to be done with them.
 #[derive(Debug, clap::Subcommand)]

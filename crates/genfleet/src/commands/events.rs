@@ -22,7 +22,7 @@ use genfleet_core::{
 };
 
 use super::block_on;
-use crate::terminal::{self, Reader};
+use crate::terminal::{self, Reader, lines};
 
 /// Events read from the store at once.
 const PAGE: usize = 500;
@@ -136,7 +136,8 @@ async fn from_broker(options: &Options) -> anyhow::Result<()> {
 }
 
 fn line(event: &[u8]) -> anyhow::Result<Reader> {
-    terminal::put([event, b"\n".as_slice()].concat())
+    // No JSON has a control in it but line ends and tabs.
+    terminal::say(lines(&String::from_utf8_lossy(event)))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use genfleet_core::{
 };
 
 use self::{look::Look, seen::Seen};
-use super::block_on;
+use super::{EXIT_FAILED, block_on};
 use crate::terminal::{self, Paint, Reader};
 
 mod look;
@@ -34,6 +34,10 @@ pub struct Options {
     #[arg(long)]
     json: bool,
 
+    /// Exit 1 while something is wrong: a brake or a gate is shut, jobs wait that nobody alive works, a queue is missing
+    #[arg(long, conflicts_with = "watch")]
+    check: bool,
+
     /// How long processes may take to answer (RabbitMQ)
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, default_value = "1500ms", value_name = "DURATION", value_parser = positive_duration)]
@@ -46,6 +50,7 @@ pub struct Options {
 /// Examples at the end of `--help`.
 pub const EXAMPLES: &str = "Examples:
   genfleet status
+  genfleet status --check                    exit 1 while something is wrong
   genfleet status --watch                    every two seconds
   genfleet status --watch 10s --json | jq .  for a program
   genfleet status --json | jq '.kinds[] | select(.dead > 0)'";
@@ -57,28 +62,29 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     options.queue.check()?;
     block_on(async {
         let mut signals = Signals::listen()?;
-        tokio::select! {
+        let wrong = tokio::select! {
             shown = show(options) => shown?,
-            _ = signals.next() => {}
-        }
-        Ok(ExitCode::SUCCESS)
+            _ = signals.next() => false,
+        };
+        Ok(if options.check && wrong { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS })
     })
 }
 
-async fn show(options: &Options) -> anyhow::Result<()> {
+/// Whether something was wrong at the last look.
+async fn show(options: &Options) -> anyhow::Result<bool> {
     let mut look = Look::begin(&options.queue).await?;
     let Some(interval) = options.watch else {
         let seen = look.seen(options.listen).await?;
         print(&seen, options)?;
         look.close().await;
-        return Ok(());
+        return Ok(!seen.problems().is_empty());
     };
     let mut listen = options.listen;
     loop {
         match look.seen(listen).await {
             Ok(seen) => {
                 if print(&seen, options)? == Reader::Gone {
-                    return Ok(());
+                    return Ok(!seen.problems().is_empty());
                 }
             }
             // Whoever watches over a restart goes on watching.

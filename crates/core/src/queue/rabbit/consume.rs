@@ -247,7 +247,7 @@ async fn serve_kind(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>) -
         Ok(held) => held,
         Err(lost) => return lost,
     };
-    let flows = Arc::new(Flows::default());
+    let flows = Arc::new(Flows::new(&shared.held, intake.kind));
     let lanes = Serving::new(&shared, &intake, &link, &flows).within(held.as_ref().map(Lock::tenure));
     let unproven = async {
         match &held {

@@ -27,8 +27,10 @@ use super::{
     settle::{Flow, Settler},
 };
 use crate::{
+    job::Kind,
     queue::{
         self, Delivery, Lane,
+        held::HeldCounts,
         tenure::Tenure,
         topology::{self, lane_queue},
     },
@@ -41,7 +43,7 @@ const CANCELLED: Duration = Duration::from_secs(10);
 const ONE: u16 = 1;
 
 /// What the lanes of a kind have seen in one session.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Flows {
     jobs: Arc<Flow>,
     resume: Arc<Flow>,
@@ -49,11 +51,26 @@ pub(super) struct Flows {
 }
 
 impl Flows {
+    /// Of `kind`, in a session that begins.
+    pub(super) fn new(held: &HeldCounts, kind: Kind) -> Self {
+        let flow = || Arc::new(Flow::new(held.clone(), kind));
+        Self { jobs: flow(), resume: flow(), suspect: flow() }
+    }
+
     pub(super) fn of(&self, lane: Lane) -> &Arc<Flow> {
         match lane {
             Lane::Jobs => &self.jobs,
             Lane::Resume => &self.resume,
             Lane::Suspect => &self.suspect,
+        }
+    }
+}
+
+/// With its session all that came by it is lost, and in the queue again.
+impl Drop for Flows {
+    fn drop(&mut self) {
+        for flow in [&self.jobs, &self.resume, &self.suspect] {
+            flow.end();
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -27,21 +27,60 @@ use super::{
     session::{Lost, Session},
 };
 use crate::{
+    job::Kind,
     metric,
-    queue::{Publication, QueueError, Settled, tenure::Tenure},
+    queue::{Publication, QueueError, Settled, held::HeldCounts, tenure::Tenure},
 };
 
 /// lapin resolves an acknowledgement when it is written; one that is not by then never will be.
 const WRITTEN: Duration = Duration::from_secs(10);
 
 /// What one lane of one kind has seen in one session: the watchdog reads it, and the suspects take turns by it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Flow {
+    kind: Kind,
     delivered: AtomicU64,
     unsettled: watch::Sender<usize>,
+    held: HeldCounts,
+    /// Whether the session is over. Changed and read while `unsettled` is locked.
+    over: AtomicBool,
 }
 
 impl Flow {
+    pub(super) fn new(held: HeldCounts, kind: Kind) -> Self {
+        let (delivered, unsettled) = (AtomicU64::new(0), watch::Sender::new(0));
+        Self { kind, delivered, unsettled, held, over: AtomicBool::new(false) }
+    }
+
+    fn take(&self) {
+        self.delivered.fetch_add(1, Ordering::AcqRel);
+        self.unsettled.send_modify(|unsettled| {
+            *unsettled += 1;
+            if !self.over.load(Ordering::Acquire) {
+                self.held.add(self.kind);
+            }
+        });
+    }
+
+    fn release(&self) {
+        self.unsettled.send_modify(|unsettled| {
+            *unsettled -= 1;
+            if !self.over.load(Ordering::Acquire) {
+                self.held.remove(self.kind, 1);
+            }
+        });
+    }
+
+    /// The session is over: the broker has what is unsettled.
+    pub(super) fn end(&self) {
+        self.unsettled.send_if_modified(|unsettled| {
+            if !self.over.swap(true, Ordering::AcqRel) {
+                self.held.remove(self.kind, *unsettled);
+            }
+            false
+        });
+    }
+
     pub(super) fn delivered(&self) -> u64 {
         self.delivered.load(Ordering::Acquire)
     }
@@ -77,8 +116,7 @@ impl Settler {
         flow: &Arc<Flow>,
         (identity, acker): (Identity, Acker),
     ) -> Self {
-        flow.delivered.fetch_add(1, Ordering::AcqRel);
-        flow.unsettled.send_modify(|unsettled| *unsettled += 1);
+        flow.take();
         let (shared, session, flow) = (shared.clone(), session.clone(), flow.clone());
         Self { shared, session, flow, tenure: None, identity, acker: Some(acker) }
     }
@@ -165,7 +203,7 @@ async fn written(telling: impl Future<Output = lapin::Result<bool>>, session: &S
 
 impl Drop for Settler {
     fn drop(&mut self) {
-        self.flow.unsettled.send_modify(|unsettled| *unsettled -= 1);
+        self.flow.release();
         let Some(acker) = self.acker.take() else { return };
         if self.session.is_over() {
             self.shared.recent.forget(self.identity);

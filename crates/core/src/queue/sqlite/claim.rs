@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     job::Kind,
-    queue::{Lane, Message},
+    queue::{Lane, Message, held::HeldOne},
 };
 
 /// When a consumer asks again that was told "nothing" because the store is in trouble.
@@ -69,25 +69,31 @@ pub(super) struct Row {
 pub(super) struct Held {
     id: i64,
     link: Link,
-    settled: bool,
+    /// Taken by whoever settles.
+    counted: Option<HeldOne>,
 }
 
 impl Held {
+    fn new(id: i64, kind: Kind, link: Link) -> Self {
+        let counted = Some(link.told().held.hold(kind));
+        Self { id, link, counted }
+    }
+
     /// When the store was opened, where jobs were worked from it before.
     pub(super) fn taken_over(&self) -> Option<Instant> {
         self.link.told().taken_over
     }
 
-    /// The row and the way to it; dropping changes nothing any more.
-    pub(super) fn settle(mut self) -> (i64, Link) {
-        self.settled = true;
-        (self.id, self.link.clone())
+    /// The row, the way to it, and its place in the count, to be dropped once it is settled; dropping the claim changes
+    /// nothing any more.
+    pub(super) fn settle(mut self) -> (i64, Link, Option<HeldOne>) {
+        (self.id, self.link.clone(), self.counted.take())
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if !self.settled {
+        if self.counted.is_some() {
             drop(self.link.post_change(Taken::Claim(self.id)));
         }
     }
@@ -116,7 +122,7 @@ impl Work for Claim {
     }
 
     fn answer(self, found: Found) -> Claimed {
-        let hold = |row: Row| (Held { id: row.id, link: self.link.clone(), settled: false }, row);
+        let hold = |row: Row| (Held::new(row.id, self.kind, self.link.clone()), row);
         Claimed { rows: found.rows.into_iter().map(hold).collect(), next_due: found.next_due }
     }
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     metric,
-    queue::{Health, Publication, QueueError, tenure::Before},
+    queue::{Health, Publication, QueueError, held::HeldCounts, tenure::Before},
 };
 
 /// How the store is.
@@ -43,6 +43,8 @@ pub(super) struct Told {
     pub(super) changes: watch::Sender<Changes>,
     /// How the store is.
     pub(super) condition: watch::Sender<Condition>,
+    /// What this process holds.
+    pub(super) held: HeldCounts,
 }
 
 impl Told {
@@ -50,7 +52,7 @@ impl Told {
     pub(super) fn new(path: String, before: Before) -> Self {
         let (changes, condition) = (watch::Sender::new(Changes::default()), watch::Sender::new(Condition::Well));
         let taken_over = (before == Before::Somebody).then(Instant::now);
-        Self { path, taken_over, changes, condition }
+        Self { path, taken_over, changes, condition, held: HeldCounts::default() }
     }
 
     /// From now on it is so.

@@ -31,7 +31,7 @@ impl Settler {
     /// [`crate::queue::Settler::settle`]. After an error the row stays claimed; it comes back when the store is
     /// opened again.
     pub async fn settle(self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
-        let (id, link) = self.held.settle();
+        let (id, link, _counted) = self.held.settle();
         let found = link.change(Taken::Delivery(id), publications).await;
         drop(self.slot);
         if found? {
@@ -43,7 +43,7 @@ impl Settler {
 
     /// Makes the row visible again at once; counts as a return.
     pub async fn give_back(self) {
-        let (id, link) = self.held.settle();
+        let (id, link, _counted) = self.held.settle();
         // Where it fails, the row comes back when the store is opened again.
         drop(link.post_change(Taken::Claim(id)).await);
         drop(self.slot);

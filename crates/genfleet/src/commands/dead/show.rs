@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::{
     filter::{Filter, Print, has_id},
     open, there,
+    urls::redacted,
 };
 use crate::{
     commands::{EXIT_FAILED, block_on},
@@ -39,7 +40,7 @@ pub struct Options {
     #[arg(long)]
     full: bool,
 
-    /// Nothing but the payload of one letter, byte for byte
+    /// Nothing but the payload of one letter, byte for byte; elsewhere URLs are cut to scheme and host
     #[arg(long, conflicts_with_all = ["json", "full"])]
     raw: bool,
 
@@ -104,7 +105,7 @@ fn is(letter: &Letter, which: &str) -> bool {
 
 fn print(letter: &Letter, options: &Options) -> anyhow::Result<Reader> {
     if options.raw {
-        terminal::put(&letter.shelved.message.body)
+        terminal::put_exactly(&letter.shelved.message.body)
     } else if options.json {
         terminal::say(as_json(letter))
     } else {
@@ -123,9 +124,9 @@ pub fn as_json(letter: &Letter) -> Value {
         "exchange": shelved.exchange, "routingKey": shelved.routing_key,
         "properties": properties(message), "headers": shelved.headers, "bytes": message.body.len(),
     });
-    match std::str::from_utf8(&message.body) {
+    match String::from_utf8(redacted(&message.body)) {
         Ok(text) => told["payload"] = text.into(),
-        Err(_) => told["payloadBase64"] = STANDARD.encode(&message.body).into(),
+        Err(bytes) => told["payloadBase64"] = STANDARD.encode(bytes.as_bytes()).into(),
     }
     if let Some(flaw) = shelved.flaw {
         told["flaw"] = flaw.as_str().into();
@@ -152,7 +153,7 @@ fn as_text(letter: &Letter, full: bool, paint: Paint) -> String {
     let mut lines = vec![format!("{}  {}  {reason}", paint.bold(letter.id.as_str()), letter.kind_told())];
     let facts = facts(letter).into_iter().filter(|(_, value)| !value.is_empty());
     lines.extend(facts.map(|(name, value)| format!("  {} {}", paint.dim(&format!("{name:<13}")), line(&value))));
-    lines.join("\n") + "\n" + &payload(body, full)
+    lines.join("\n") + "\n" + &payload(&redacted(body), full)
 }
 
 fn facts(letter: &Letter) -> Vec<(String, String)> {

@@ -157,6 +157,7 @@ fn of_store(kind: Kind, counts: &Counts, claimed: Claimed) -> OfKind {
         suspect: Some(there(lanes[2])),
         dead: Some(counts.dead.get(kind.as_str()).copied().unwrap_or_default()),
         running: if claimed == Claimed::Run { running } else { 0 },
+        held: if claimed == Claimed::Run { running } else { 0 },
         oldest: since.map(|since| SystemClock.now().duration_since(since).as_secs_f64().max(0.0)),
         ..OfKind::default()
     }

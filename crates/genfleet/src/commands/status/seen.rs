@@ -19,8 +19,10 @@ pub struct OfKind {
     pub suspect: Option<u64>,
     /// What was given up.
     pub dead: Option<u64>,
-    /// Jobs that processes hold.
+    /// Jobs in handlers.
     pub running: u64,
+    /// Deliveries that processes hold unsettled, whatever they wait for: those of the running jobs among them.
+    pub held: u64,
     /// Seconds that the oldest, or the one delivered last, has waited.
     pub oldest: Option<f64>,
     /// In the last minute.
@@ -29,6 +31,15 @@ pub struct OfKind {
     pub failed: u64,
     /// Processes that work it.
     pub processes: usize,
+    /// Those of them that do not only stand by.
+    pub working: usize,
+}
+
+impl OfKind {
+    /// Jobs in its queues.
+    fn there(&self) -> u64 {
+        [self.waiting, self.begun, self.suspect].into_iter().flatten().sum()
+    }
 }
 
 /// All of it.
@@ -63,15 +74,17 @@ impl Seen {
             of_kind.ended += u64::from(news.ended_last_minute);
             of_kind.failed += u64::from(news.failed_last_minute);
             of_kind.processes += 1;
+            of_kind.working += usize::from(!news.standing_by);
             if running_too == RunningIs::Told {
                 of_kind.running += u64::from(news.running);
+                of_kind.held += u64::from(news.held);
                 let oldest = of_kind.oldest.into_iter().chain(news.oldest_seconds).reduce(f64::max);
                 of_kind.oldest = oldest;
             }
         }
         // The age of a job that was delivered long ago is no age of what waits.
         for of_kind in self.kinds.values_mut() {
-            let there = [of_kind.waiting, of_kind.begun].into_iter().flatten().sum::<u64>() + of_kind.running;
+            let there = [of_kind.waiting, of_kind.begun].into_iter().flatten().sum::<u64>() + of_kind.held;
             of_kind.oldest = of_kind.oldest.filter(|_| there > 0);
         }
     }
@@ -81,6 +94,40 @@ impl Seen {
         let mut clients = BTreeMap::<&str, Vec<&News>>::new();
         self.alive().iter().for_each(|process| clients.entry(&process.client).or_default().push(process));
         clients
+    }
+
+    /// What is wrong now, each in a sentence; empty for a sound fleet.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let missing: Vec<&str> =
+            self.kinds.iter().filter(|(_, of)| of.waiting.is_none()).map(|(kind, _)| kind.as_str()).collect();
+        if !missing.is_empty() {
+            problems.push(format!("the queues of {} are not there", missing.join(", ")));
+        }
+        match &self.processes {
+            None => problems.push("who is alive cannot be heard".to_owned()),
+            Some(_) => problems.extend(self.unworked()),
+        }
+        for process in self.alive() {
+            let shut = |shut: &ShutNews| {
+                let of = shut.kind.as_ref().map(|kind| format!(" for {kind}")).unwrap_or_default();
+                format!("{} is shut at {}: {}{of}", what_is_shut(shut), process.process, shut.reason)
+            };
+            problems.extend(process.shut.iter().map(shut));
+        }
+        if let Some(unrouted) = self.unrouted.filter(|unrouted| *unrouted > 0) {
+            problems.push(format!("{} matched no queue", counted(unrouted, "message")));
+        }
+        problems
+    }
+
+    /// Kinds whose jobs wait while nobody alive works them.
+    fn unworked(&self) -> impl Iterator<Item = String> {
+        let unworked = self.kinds.iter().filter(|(_, of_kind)| of_kind.working == 0 && of_kind.there() > 0);
+        unworked.map(|(kind, of_kind)| {
+            let verb = if of_kind.there() == 1 { "waits" } else { "wait" };
+            format!("nobody works {kind}: {} {verb}", counted(of_kind.there(), "job"))
+        })
     }
 
     /// What to do next, where there is something.
@@ -119,7 +166,7 @@ impl Seen {
         json!({
             "queue": self.queue, "kinds": kinds, "unknownDead": self.unknown_dead, "unrouted": self.unrouted,
             "delayed": self.delayed, "alive": self.processes.as_ref().map(Vec::len), "clients": clients,
-            "processes": self.processes,
+            "processes": self.processes, "problems": self.problems(),
         })
     }
 }
@@ -127,7 +174,7 @@ impl Seen {
 impl OfKind {
     fn json(&self, kind: Kind) -> Value {
         json!({
-            "kind": kind.as_str(), "waiting": self.waiting, "running": self.running, "begun": self.begun,
+            "kind": kind.as_str(), "waiting": self.waiting, "running": self.running, "held": self.held, "begun": self.begun,
             "suspect": self.suspect, "dead": self.dead, "oldestSeconds": self.oldest,
             "endedLastMinute": self.ended, "failedLastMinute": self.failed, "processes": self.processes,
         })
@@ -161,6 +208,20 @@ fn client_json((client, processes): (&str, Vec<&News>)) -> Value {
     })
 }
 
+/// `1 job`, `2 jobs`.
+pub fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+/// The gate opens by itself; a brake waits until somebody mends what it is on for.
+fn what_is_shut(shut: &ShutNews) -> &'static str {
+    match shut.reason.as_str() {
+        "throttled" | "service_limit" | "api_unavailable" => "the gate",
+        _ => "a brake",
+    }
+}
+
 /// What is shut, and how long still.
 pub fn still(shut: &ShutNews) -> Option<Duration> {
     shut.for_ms.map(Duration::from_millis)
@@ -175,6 +236,7 @@ mod tests {
             kind: "cdn.purge".to_owned(),
             standing_by: false,
             running,
+            held: 2 * running,
             ended_last_minute: 30,
             failed_last_minute: 1,
             oldest_seconds: Some(f64::from(running)),
@@ -201,10 +263,40 @@ mod tests {
         seen.add_told(RunningIs::Told);
         let of_kind = &seen.kinds[&Kind::CdnPurge];
         assert_eq!((of_kind.running, of_kind.ended, of_kind.failed, of_kind.processes), (7, 60, 2, 2));
+        assert_eq!((of_kind.held, &seen.json()["kinds"][0]["held"]), (14, &json!(14)));
         assert_eq!(of_kind.oldest, Some(7.0));
         let json = seen.json();
         assert_eq!(json["alive"], 2);
         assert_eq!(json["clients"][0]["requestsLastMinute"], 10);
+    }
+
+    #[test]
+    fn a_sound_fleet_has_no_problems_and_each_thing_that_is_wrong_is_one() {
+        let mut sound = seen(3, 7);
+        sound.add_told(RunningIs::Told);
+        assert_eq!(sound.problems(), Vec::<String>::new());
+
+        let mut unworked = sound.clone();
+        let scans = OfKind { waiting: Some(0), begun: Some(2), suspect: Some(1), ..OfKind::default() };
+        unworked.kinds.insert(Kind::FileScan, scans);
+        unworked.kinds.insert(Kind::VniProvision, OfKind { waiting: Some(0), ..OfKind::default() });
+        assert_eq!(unworked.problems(), ["nobody works file.scan: 3 jobs wait"], "what has no jobs needs nobody");
+
+        let mut standing_by = seen(1, 0);
+        for process in standing_by.processes.iter_mut().flatten() {
+            process.kinds[0].standing_by = true;
+        }
+        standing_by.add_told(RunningIs::Told);
+        assert_eq!(standing_by.problems(), ["nobody works cdn.purge: 1 job waits"]);
+
+        let mut shut = sound.clone();
+        let reason = |reason: &str| ShutNews { reason: reason.to_owned(), ..ShutNews::default() };
+        shut.processes.as_mut().unwrap()[1].shut = vec![reason("audit"), reason("throttled")];
+        assert_eq!(shut.problems(), ["a brake is shut at b: audit", "the gate is shut at b: throttled"]);
+
+        let unheard = Seen { processes: None, unrouted: Some(2), ..sound };
+        assert_eq!(unheard.problems(), ["who is alive cannot be heard", "2 messages matched no queue"]);
+        assert_eq!(unheard.json()["problems"].as_array().unwrap().len(), 2);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use genfleet_core::fleet::news::{News, ReceiverNews, ShutNews};
 
 use super::{
-    seen::{OfKind, Seen, limit, sent, still},
+    seen::{OfKind, Seen, counted, limit, sent, still},
     table::{Cell, Side, Tone, table},
 };
 use crate::terminal::{Paint, cut, line};
@@ -23,14 +23,22 @@ pub fn text(seen: &Seen, paint: Paint) -> String {
     }
     text.push('\n');
     text += &processes(seen, paint);
+    let problems = seen.problems();
+    if !problems.is_empty() {
+        text.push('\n');
+    }
+    for problem in problems {
+        text.extend([paint.red("wrong:"), format!(" {}\n", cut(&problem, WHY_WIDTH))]);
+    }
     text
 }
 
 fn kinds(seen: &Seen, paint: Paint) -> String {
-    const HEAD: [(&str, Side); 9] = [
+    const HEAD: [(&str, Side); 10] = [
         ("KIND", Side::Left),
         ("WAITING", Side::Right),
         ("RUNNING", Side::Right),
+        ("HELD", Side::Right),
         ("BEGUN", Side::Right),
         ("SUSPECT", Side::Right),
         ("DEAD", Side::Right),
@@ -50,6 +58,7 @@ fn row(kind: &str, of_kind: &OfKind) -> Vec<Cell> {
         (kind.to_owned(), Tone::Plain),
         figure(of_kind.waiting, if worked { Tone::Plain } else { Tone::Doubtful }),
         figure(Some(of_kind.running), Tone::Plain),
+        figure(Some(of_kind.held), Tone::Plain),
         figure(of_kind.begun, Tone::Plain),
         figure(of_kind.suspect, Tone::Doubtful),
         figure(of_kind.dead, Tone::Bad),
@@ -73,10 +82,7 @@ fn none() -> Cell {
 }
 
 fn others(seen: &Seen) -> Vec<String> {
-    let told = |count: Option<u64>, what: &str| {
-        let count = count.filter(|count| *count > 0)?;
-        Some(if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") })
-    };
+    let told = |count: Option<u64>, what: &str| count.filter(|count| *count > 0).map(|count| counted(count, what));
     [
         told(seen.delayed, "delayed job"),
         told(Some(seen.unknown_dead), "dead letter of no known kind"),
@@ -221,10 +227,12 @@ mod tests {
             suspect: Some(1),
             dead: Some(3),
             running: 4,
+            held: 64,
             oldest: Some(75.5),
             ended: 640,
             failed: 2,
             processes: 1,
+            working: 1,
         };
         let kinds = BTreeMap::from([(Kind::CdnPurge, purge), (Kind::FileScan, OfKind::default())]);
         Seen { queue: "rabbitmq", kinds, unrouted: Some(1), delayed: Some(0), processes, ..Seen::default() }
@@ -234,12 +242,15 @@ mod tests {
     fn columns_stand_below_each_other_and_what_nobody_knows_is_a_dash() {
         let shown = shown(&seen(Some(vec![])));
         let expected = "\
-KIND       WAITING  RUNNING  BEGUN  SUSPECT  DEAD  OLDEST  ENDED/MIN  FAILED/MIN
-cdn.purge       12        4      0        1     3     75s        640           2
-file.scan        -        0      -        -     -       -          -           -
+KIND       WAITING  RUNNING  HELD  BEGUN  SUSPECT  DEAD  OLDEST  ENDED/MIN  FAILED/MIN
+cdn.purge       12        4    64      0        1     3     75s        640           2
+file.scan        -        0     0      -        -     -       -          -           -
 1 unrouted message
 
 no process is alive
+
+wrong: the queues of file.scan are not there
+wrong: 1 message matched no queue
 ";
         assert_eq!(shown, expected);
     }
@@ -293,7 +304,7 @@ no process is alive
         };
         let process = News { process: "host-1".to_owned(), receivers: vec![receiver], ..News::default() };
         let shown = shown(&seen(Some(vec![process])));
-        assert!(shown.ends_with("\nwebhooks host-1: https://a.example answers 500; 7 in a row, for 2m\n"), "{shown}");
+        assert!(shown.contains("\nwebhooks host-1: https://a.example answers 500; 7 in a row, for 2m\n"), "{shown}");
     }
 
     #[test]
