@@ -34,9 +34,9 @@ pub struct Unanswered {
 impl Unanswered {
     /// From now on they are consumed.
     pub(super) fn of(answering: &OnceLock<mpsc::Sender<Unrouted>>) -> Self {
-        let (arrives, arrived) = mpsc::channel(PREFETCH.into());
+        let (sender, arrived) = mpsc::channel(PREFETCH.into());
         // A second one hears nothing.
-        let _ = answering.set(arrives);
+        let _ = answering.set(sender);
         Self { arrived }
     }
 
