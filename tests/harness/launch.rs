@@ -39,6 +39,17 @@ impl Launch {
         Self::command(name, Command::new(name))
     }
 
+    pub(crate) fn on_a_terminal(name: &str, arguments: &[&str]) -> Option<Self> {
+        if Command::new("script").arg("--version").stdout(Stdio::null()).status().is_err() {
+            skip("it needs script, which is not installed here");
+            return None;
+        }
+        let path = profile_directory().join(name).display().to_string();
+        let words = [path.as_str()].into_iter().chain(arguments.iter().copied());
+        let typed: Vec<String> = words.map(|word| format!("'{word}'")).collect();
+        Some(Self::program("script").args(["-qec", typed.join(" ").as_str(), "/dev/null"]))
+    }
+
     fn command(name: &str, mut command: Command) -> Self {
         for (variable, _) in std::env::vars_os() {
             let upper = variable.to_string_lossy().to_uppercase();

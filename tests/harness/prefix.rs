@@ -81,7 +81,7 @@ pub(crate) fn exchanges(prefix: &str) -> Vec<String> {
 
 /// Every durable queue of the topology, with those of `kinds`.
 pub(crate) fn queues(prefix: &str, kinds: &[&str]) -> Vec<String> {
-    let single = ["events", "unrouted"].iter().map(|name| format!("{prefix}.{name}"));
+    let single = ["events", "unrouted", "jobs.unknown"].iter().map(|name| format!("{prefix}.{name}"));
     let of_kinds = kinds
         .iter()
         .flat_map(|kind| ["jobs", "resume", "suspect", "dead"].map(|queue| format!("{prefix}.{queue}.{kind}")));

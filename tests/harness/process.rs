@@ -35,6 +35,11 @@ impl Process {
         Launch::of(name)
     }
 
+    /// The same on a terminal of its own, whose output is its stdout here; none where `script` is not installed.
+    pub fn on_a_terminal(name: &str, arguments: &[&str]) -> Option<Launch> {
+        Launch::on_a_terminal(name, arguments)
+    }
+
     pub(crate) fn of(name: String, mut child: Child, directory: PathBuf, own: Option<OwnDirectory>) -> Self {
         Self {
             name,

@@ -358,8 +358,9 @@ struct Batch {
 impl Batch {
     async fn run() -> Self {
         let folder = Folder::new();
-        let example = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/jobs.jsonl");
-        fs::copy(example, folder.0.join("jobs.jsonl")).unwrap();
+        let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples");
+        let jobs = ["jobs.jsonl", "jobs-with-mistakes.jsonl"].map(|name| fs::read(examples.join(name)).unwrap());
+        fs::write(folder.0.join("jobs.jsonl"), jobs.concat()).unwrap();
         let limits = ["--sim-requests-per-minute", "60000", "--requests-per-minute", "60000"];
         let siem = ["--security-webhook-url", "https://siem.example/in/hush"];
         let arguments = [&["run", "--simulate", "--events", "events.jsonl", "jobs.jsonl"], &siem[..]].concat();

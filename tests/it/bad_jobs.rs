@@ -79,17 +79,76 @@ async fn each_ends_in_an_event_that_says_what_and_where_and_its_bytes_are_kept()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_routing_key_nobody_knows_is_kept() {
+async fn a_kind_nobody_knows_is_answered_and_the_message_kept() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let simulator = simulator().await;
     let purger = worker("purger", broker, &prefix, &simulator).start();
     purger.wait_ready(seconds(30)).await;
     let amqp = Amqp::connect(broker.url()).await;
-    amqp.publish_job(&prefix, "cdn.prune", "{}", json_properties()).await;
-    let kept = amqp.get_all(&format!("{prefix}.unrouted")).await;
-    assert_eq!(kept.len(), 1);
-    assert_eq!(kept[0].body, b"{}");
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    let answers = exclusive(&amqp, "").await;
+    let asks = || json_properties().with_reply_to(answers.as_str().into()).with_correlation_id("question".into());
+    let hostile = b"\x00\xffnot json".to_vec();
+    let sent = [
+        ("cdn.prune", br#"{"id":"misspelt","kind":"cdn.prune","payload":{"paths":["/a"]}}"#.to_vec(), "misspelt"),
+        ("", br#"{"id":"cut off","id":"cut-off","payload":{"#.to_vec(), "cut-off"),
+        ("webhook.deliver", br#"{"id":"internal"}"#.to_vec(), "internal"),
+        ("cdn.prune", hostile.clone(), "from-the-message"),
+    ];
+    for (key, body, _) in &sent {
+        amqp.publish_job(&prefix, key, body, asks().with_message_id("from-the-message".into())).await;
+    }
+    // Our own that match nothing have no producer to tell.
+    amqp.publish_raw(&format!("{prefix}.work"), "no.lane", r#"{"id":"ours"}"#, asks()).await;
+    amqp.publish_job(&prefix, "cdn.purge", purge_job("good", &["/good"]), json_properties()).await;
+
+    let by_job = outcomes(&mut events, sent.len() + 1, seconds(10)).await;
+    assert_eq!(by_job["good"][0]["data"]["outcome"], "succeeded");
+    for (_, _, id) in &sent {
+        let event = &by_job[*id][0];
+        assert_eq!((&event["type"], &event["data"]["kind"]), (&json!("genfleet.unknown.failed"), &json!("unknown")));
+        assert_eq!(event["data"]["error"]["code"], "unknown_kind", "{id}");
+    }
+    let told = by_job["misspelt"][0]["data"]["error"]["message"].as_str().unwrap();
+    assert!(told.contains("did you mean cdn.purge?"), "{told}");
+    let replies = eventually(seconds(10), "each is answered", async || {
+        let replies = amqp.get_all(&answers).await;
+        (replies.len() == sent.len()).then_some(replies)
+    })
+    .await;
+    for reply in replies {
+        assert_eq!(reply.json()["id"], by_job[reply.json()["subject"].as_str().unwrap()][0]["id"]);
+        assert_eq!(reply.properties.correlation_id().as_ref().map(ToString::to_string).as_deref(), Some("question"));
+    }
+    let kept: Vec<_> = amqp.get_all(&format!("{prefix}.unrouted")).await.into_iter().map(|one| one.body).collect();
+    let ours = br#"{"id":"ours"}"#.to_vec();
+    assert_eq!(kept, sent.iter().map(|(_, body, _)| body.clone()).chain([ours]).collect::<Vec<_>>());
+    eventually(seconds(10), "all copies are settled", async || {
+        amqp.count(&format!("{prefix}.jobs.unknown")).await == 0
+    })
+    .await;
+    assert!(events.next_message(seconds(1)).await.is_none(), "ours has no event");
+    purger.terminate();
+    assert_eq!(purger.wait(seconds(10)).await, 0, "{}", purger.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_nobody_knows_is_answered_once_a_worker_is_there() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let first = worker("purger", broker, &prefix, &simulator).start();
+    first.wait_ready(seconds(30)).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    first.terminate();
+    assert_eq!(first.wait(seconds(10)).await, 0, "{}", first.stderr());
+    amqp.publish_job(&prefix, "file.scna", r#"{"id":"early"}"#, json_properties()).await;
+    let scanner = worker("scan-monitor", broker, &prefix, &simulator).start();
+    let event = events.next_event(seconds(30)).await;
+    assert_eq!((&event["subject"], &event["data"]["error"]["code"]), (&json!("early"), &json!("unknown_kind")));
+    assert!(scanner.is_running());
 }
 
 #[tokio::test(flavor = "multi_thread")]

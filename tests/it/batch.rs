@@ -6,8 +6,9 @@ use genfleet_core::queue::sqlite::{Role, SqliteQueue};
 use harness::{Process, assert_keeps_contract, eventually, seconds};
 use serde_json::{Value, json};
 
-fn example() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/jobs.jsonl")
+fn example(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples").join(name);
+    std::fs::read_to_string(path).unwrap()
 }
 
 /// A folder that lasts as long as a test, for several processes one after the other.
@@ -65,25 +66,73 @@ fn ids(events: &[Value]) -> BTreeSet<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_example_ends_with_an_event_a_line_and_exit_2_and_leaves_nothing_behind() {
-    let folder = Folder::new();
-    let jobs = std::fs::read_to_string(example()).unwrap();
+async fn the_example_succeeds_with_an_event_a_line_and_leaves_nothing_behind() {
+    let (folder, jobs) = (Folder::new(), example("jobs.jsonl"));
+    let file = folder.write("jobs.jsonl", &jobs);
+    let process = run(&folder, &[&file]);
+    assert_eq!(process.wait(seconds(60)).await, 0, "{}", process.stderr());
+    let events = events(&process);
+    assert_eq!(events.len(), jobs.lines().count());
+    assert_eq!(ids(&events).len(), events.len());
+    assert!(events.iter().all(|event| event["data"]["outcome"] == "succeeded"));
+    assert_eq!(of(&events, "branding-logo")["type"], "genfleet.cdn.purge.succeeded");
+    assert_eq!(of(&events, "branding-logo")["data"]["action"], "cache_invalidated");
+    assert_eq!(of(&events, "catalogue-250")["data"]["report"]["pathsCount"], 250);
+    assert!(process.stderr().contains("jobs ended"), "{}", process.stderr());
+    assert_eq!(folder.files(), BTreeSet::from([file, "jobs.jsonl.genfleet-audit.jsonl".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mistakes_of_the_other_example_are_each_told_and_what_is_right_succeeds() {
+    let (folder, jobs) = (Folder::new(), example("jobs-with-mistakes.jsonl"));
     let file = folder.write("jobs.jsonl", &jobs);
     let process = run(&folder, &[&file]);
     assert_eq!(process.wait(seconds(60)).await, 2, "{}", process.stderr());
     let events = events(&process);
     assert_eq!(events.len(), jobs.lines().filter(|line| !line.trim().is_empty()).count());
-    assert_eq!(ids(&events).len(), events.len());
-    let of =
-        |job: &str| events.iter().find(|event| event["subject"] == job).unwrap_or_else(|| panic!("no event of {job}"));
-    assert_eq!(of("branding-logo")["type"], "genfleet.cdn.purge.succeeded");
-    assert_eq!(of("branding-logo")["data"]["action"], "cache_invalidated");
-    assert_eq!(of("catalogue-250")["data"]["report"]["pathsCount"], 250);
-    assert_eq!(of("invalid-wildcard")["data"]["error"]["violations"].as_array().unwrap().len(), 2);
-    assert_eq!(of("expired")["data"]["error"]["code"], "deadline_passed");
-    assert_eq!(of("invalid-kind")["type"], "genfleet.unknown.failed");
-    assert!(process.stderr().contains("jobs ended"), "{}", process.stderr());
-    assert_eq!(folder.files(), BTreeSet::from([file, "jobs.jsonl.genfleet-audit.jsonl".to_owned()]));
+    let well = |event: &&Value| event["data"]["outcome"] == "succeeded";
+    let well: Vec<_> = events.iter().filter(well).map(|event| &event["subject"]).collect();
+    assert_eq!(well, ["good-among-mistakes"]);
+    for (job, code) in [
+        ("scan-failed", "scan_failed"),
+        ("invalid-wildcard", "invalid_job"),
+        ("vni-gateway-refused", "gateway_refused"),
+        ("expired", "deadline_passed"),
+        ("invalid-json", "undecodable"),
+    ] {
+        assert_eq!(of(&events, job)["data"]["error"]["code"], code, "{job}");
+    }
+    assert_eq!(of(&events, "invalid-wildcard")["data"]["error"]["violations"].as_array().unwrap().len(), 2);
+    let unknown = of(&events, "invalid-kind");
+    assert_eq!(unknown["type"], "genfleet.unknown.failed");
+    let told = unknown["data"]["error"]["violations"][0]["message"].as_str().unwrap();
+    assert!(told.contains("did you mean cdn.purge?"), "{told}");
+}
+
+/// `script` gives it a terminal.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_terminal_a_job_is_a_line_and_the_end_says_what_failed_and_what_to_do() {
+    let folder = Folder::new();
+    let file = folder.write("jobs.jsonl", &example("jobs-with-mistakes.jsonl"));
+    let Some(process) = Process::on_a_terminal("genfleet", &["run", "--simulate", &file]) else { return };
+    let process = process.env("NO_COLOR", "1").directory(&folder.0).start();
+    assert_eq!(process.wait(seconds(60)).await, 2, "{:?}", process.stdout_lines());
+    let told = process.stdout_lines().join("\n");
+    for line in [
+        "succeeded  cdn.purge          good-among-mistakes  cache_invalidated",
+        "failed     file.scan          scan-failed  scan_failed",
+        "expired    cdn.purge          expired  deadline_passed",
+        "kind               succeeded  failed  expired  requests",
+        "  vni-gateway-refused  gateway_refused  the gateway 127.0.0.1 is",
+        "  genfleet validate jobs.jsonl",
+    ] {
+        assert!(told.contains(line), "{line} is not in:\n{told}");
+    }
+    assert!(!told.contains("{\"") && !told.contains(" left"), "{told}");
+}
+
+fn of<'a>(events: &'a [Value], job: &str) -> &'a Value {
+    events.iter().find(|event| event["subject"] == job).unwrap_or_else(|| panic!("no event of {job}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

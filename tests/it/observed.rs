@@ -88,7 +88,8 @@ impl Fleet {
         }
         amqp.publish_job(&self.prefix, "no.such.kind", "{}", json_properties()).await;
         let jobs = ENDINGS.iter().map(|(.., count)| count).sum::<u64>();
-        outcomes(&mut events, usize::try_from(jobs).unwrap(), seconds(60)).await;
+        // And that of the kind that does not exist.
+        outcomes(&mut events, usize::try_from(jobs).unwrap() + 1, seconds(60)).await;
     }
 
     fn load(&self) -> Vec<(&'static str, String)> {

@@ -78,12 +78,13 @@ async fn the_workers_rights_are_enough_for_every_way_a_job_can_go(broker: &Broke
         producer.publish_job(PREFIX, "cdn.purge", purge_job(path.trim_matches('/'), &[path]), asks.clone()).await;
     }
     producer.publish_job(PREFIX, "vni.provision", vni(3, "169.254.169.254", 443), json_properties()).await;
-    producer.publish_job(PREFIX, "no.such.kind", "{}", json_properties()).await;
+    producer.publish_job(PREFIX, "no.such.kind", r#"{"id":"misspelt"}"#, asks).await;
 
-    let mut told = outcomes(&mut events, 4).await;
+    let mut told = outcomes(&mut events, 5).await;
     told.sort();
-    assert_eq!(told, ["done succeeded", "refused failed", "retried succeeded", "vni-3 failed"]);
-    eventually(seconds(10), "every purge was answered", async || producer.count(&replies).await == 3).await;
+    assert_eq!(told, ["done succeeded", "misspelt failed", "refused failed", "retried succeeded", "vni-3 failed"]);
+    eventually(seconds(10), "every purge was answered, and what is none", async || producer.count(&replies).await == 4)
+        .await;
     assert_eq!(guest.count("genfleet.dead.cdn.purge").await, 1);
     assert_eq!(guest.count("genfleet.unrouted").await, 1);
     for process in [&purger, &provisioner] {

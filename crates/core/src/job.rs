@@ -12,6 +12,7 @@ use uuid::Uuid;
 pub use self::violation::{MAX_VIOLATIONS_TOLD, Violation, Violations};
 
 pub mod decode;
+pub mod likeness;
 mod number;
 mod readable;
 mod scan;
@@ -30,6 +31,9 @@ pub const MAX_VALUES: usize = 100_000;
 pub const MAX_ENTRIES: usize = 10_000;
 /// Attempts of a job that names no `maxAttempts`.
 pub const DEFAULT_MAX_ATTEMPTS: u32 = 8;
+
+/// In place of a kind, in events of jobs whose kind does not exist or cannot be read.
+pub const UNKNOWN_KIND: &str = "unknown";
 
 /// What a job asks for; also its routing key and its metric label. A closed set: labels stay bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +98,11 @@ impl Kind {
         }
     }
 
+    /// Those that producers may ask for.
+    pub fn of_producers() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|kind| !kind.is_internal())
+    }
+
     /// This product's own, not a producer's: calls no Genesys API, tells nobody when it succeeds, and no webhook when
     /// it fails.
     pub const fn is_internal(self) -> bool {
@@ -114,9 +123,13 @@ impl fmt::Display for Kind {
 
 /// A kind that no worker knows.
 #[derive(Debug, thiserror::Error)]
-#[error("no such kind: {given:?}; the kinds are {}", Kind::ALL.map(Kind::as_str).join(", "))]
+#[error("no such kind: {given:?}{}; the kinds are {}", hint(given), Kind::ALL.map(Kind::as_str).join(", "))]
 pub struct UnknownKind {
     given: String,
+}
+
+fn hint(given: &str) -> String {
+    likeness::likely(given).map(|kind| format!(" (did you mean {kind}?)")).unwrap_or_default()
 }
 
 impl FromStr for Kind {

@@ -200,6 +200,17 @@ pub enum Settler {
     Sqlite(sqlite::Settler),
 }
 
+/// A copy of what a producer sent for a kind that does not exist. Settled, only the copy is gone.
+#[derive(Debug)]
+pub struct Unrouted {
+    /// The routing key it came by.
+    pub key: String,
+    /// What came.
+    pub message: Message,
+    /// How to settle it.
+    pub settler: Settler,
+}
+
 /// What became of a settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
@@ -328,6 +339,14 @@ impl Queue {
         }
     }
 
+    /// What producers sent for a kind that does not exist. Once, and before the first [`Self::consume`].
+    pub fn unanswered(&self) -> Unanswered {
+        match self {
+            Self::Rabbit(queue) => Unanswered::Rabbit(queue.unanswered()),
+            Self::Sqlite(_) => Unanswered::Never,
+        }
+    }
+
     /// What it is called in traces.
     pub fn system(&self) -> &'static str {
         match self {
@@ -449,6 +468,25 @@ impl Consumer {
         match self {
             Self::Rabbit(consumer) => consumer.take_one().await,
             Self::Sqlite(consumer) => consumer.take_one().await,
+        }
+    }
+}
+
+/// What producers sent for a kind that does not exist.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// On `RabbitMQ`.
+    Rabbit(rabbit::Unanswered),
+    /// The embedded queue takes no such thing.
+    Never,
+}
+
+impl Unanswered {
+    /// The next one; waits for it, through any number of sessions. Cancel-safe.
+    pub async fn next(&mut self) -> Unrouted {
+        match self {
+            Self::Rabbit(unanswered) => unanswered.next().await,
+            Self::Never => std::future::pending().await,
         }
     }
 }

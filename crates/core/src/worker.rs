@@ -28,5 +28,6 @@ pub mod shutdown;
 pub mod suspect;
 pub mod tasks;
 pub mod traced;
+pub mod unknown;
 pub mod unsettled;
 pub mod validate;

@@ -18,11 +18,15 @@ impl Code {
 }
 
 /// The codes of every kind.
-pub const COMMON: [Code; 16] = [
+pub const COMMON: [Code; 17] = [
     Code::new("undecodable", "The body is not JSON, or nested deeper than 64."),
     Code::new("too_large", "The body has more than 1 MiB, or more than 100,000 values."),
     Code::new("invalid_job", "The job breaks rules: all of them are in violations."),
     Code::new("kind_mismatch", "The job says another kind than the queue it came by."),
+    Code::new(
+        "unknown_kind",
+        "No job has that routing key: nothing was run, and the message is kept with what matches no queue. Only of kind unknown.",
+    ),
     Code::new("deadline_passed", "Not started by its deadline; nothing was called. Only of expired jobs."),
     Code::new("rejected", "The API refused what was asked (400, 422)."),
     Code::new("forbidden", "The API forbids it (403): the OAuth client lacks a scope or a permission."),

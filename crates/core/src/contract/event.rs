@@ -7,10 +7,11 @@ use super::{
     code::{COMMON, Code},
     headed, lay, written,
 };
-use crate::{event::shape::CloudEvent, job::Kind, webhook::delivery::Deliverer};
-
-/// Kind of a job whose kind could not be read: `genfleet run` tells one for such a line.
-const UNKNOWN: &str = "unknown";
+use crate::{
+    event::shape::CloudEvent,
+    job::{Kind, UNKNOWN_KIND},
+    webhook::delivery::Deliverer,
+};
 
 /// The schema of an event of any of these kinds, or of a webhook delivery, which every worker makes.
 pub fn schema(kinds: &[KindContract]) -> Value {
@@ -18,7 +19,7 @@ pub fn schema(kinds: &[KindContract]) -> Value {
     let kinds: Vec<&KindContract> = kinds.iter().chain([&delivery]).collect();
     let mut event = written::<CloudEvent>();
     let data = &mut event["properties"]["data"];
-    let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).chain([UNKNOWN]).collect();
+    let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).chain([UNKNOWN_KIND]).collect();
     lay(&mut data["properties"]["kind"], &json!({ "enum": names }));
     let error = &mut data["properties"]["error"]["properties"];
     for member in ["code", "cause"] {

@@ -5,11 +5,15 @@
 //! ([`replies`]), may fail as it likes. Does not decide what becomes of
 //! a job, and knows the names of exchanges and queues only from [`super::topology`].
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, watch},
+    sync::{Mutex, mpsc, watch},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -23,7 +27,7 @@ use self::{
     session::{Work, supervise},
 };
 use super::{
-    Delivery, Health, Publication, QueueError,
+    Delivery, Health, Publication, QueueError, Unrouted,
     held::HeldCounts,
     topology::{Topology, topology},
 };
@@ -59,11 +63,13 @@ pub mod shelves;
 mod shown;
 #[cfg(test)]
 mod tests;
+mod unanswered;
 
 pub use self::{
     replies::{GivenUp, names::ReplyTo},
     settings::{BrokerAddress, ClientIdentity, RabbitSettings, TopologyMode},
     settle::Settler,
+    unanswered::Unanswered,
 };
 
 /// How long [`RabbitQueue::close`] waits for the sessions to end.
@@ -87,6 +93,8 @@ struct Shared {
     tasks: TaskTracker,
     runtime: Handle,
     failure: watch::Sender<Option<String>>,
+    /// Who answers what matches nothing, where somebody does.
+    answering: OnceLock<mpsc::Sender<Unrouted>>,
 }
 
 /// The queue of one process on `RabbitMQ`. Clones are the same queue.
@@ -119,6 +127,7 @@ impl RabbitQueue {
             tasks: TaskTracker::new(),
             runtime,
             failure: watch::Sender::new(None),
+            answering: OnceLock::new(),
         });
         shared.board.needs(Role::Publish);
         shared.supervised(Consuming::new(&shared));
@@ -134,6 +143,11 @@ impl RabbitQueue {
         let intake = Arc::new(Intake::new(kind, concurrency));
         self.shared.intakes.send_modify(|intakes| intakes.push(intake.clone()));
         Consumer { intake }
+    }
+
+    /// What producers sent for a kind that does not exist, from the next session on. Once.
+    pub fn unanswered(&self) -> Unanswered {
+        Unanswered::of(&self.shared.answering)
     }
 
     /// Returns once the broker has confirmed all of `publications`, through any number of sessions. Replies are not

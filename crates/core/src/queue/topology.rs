@@ -65,6 +65,11 @@ pub fn unrouted(prefix: &str) -> String {
     format!("{prefix}.unrouted")
 }
 
+/// The queue of what matches nothing, for the workers to answer: a second copy of each.
+pub fn unanswered(prefix: &str) -> String {
+    format!("{prefix}.jobs.unknown")
+}
+
 /// The exchange of the events, and the queue that is their inspection window.
 pub fn events(prefix: &str) -> String {
     format!("{prefix}.events")
@@ -175,12 +180,10 @@ impl Topology {
     fn add_shelves(&mut self, prefix: &str) {
         let unrouted = unrouted(prefix);
         self.queue(unrouted.clone(), shelf());
-        self.bind(unrouted.clone(), (unrouted, Target::Queue), String::new());
-        let mut window = shelf();
-        window.insert("x-max-length", Argument::Number(EVENTS_HELD));
-        window.insert("x-max-length-bytes", Argument::Number(EVENT_BYTES_HELD));
-        window.insert("x-overflow", Argument::Text("drop-head".to_owned()));
-        self.queue(events(prefix), window);
+        self.bind(unrouted.clone(), (unrouted.clone(), Target::Queue), String::new());
+        self.queue(unanswered(prefix), window());
+        self.bind(unrouted, (unanswered(prefix), Target::Queue), String::new());
+        self.queue(events(prefix), window());
         self.bind(events(prefix), (events(prefix), Target::Queue), "#".to_owned());
     }
 
@@ -238,6 +241,15 @@ fn quorum() -> Arguments {
 fn shelf() -> Arguments {
     let mut arguments = quorum();
     arguments.insert("x-delivery-limit", Argument::Number(SHELF_DELIVERY_LIMIT));
+    arguments
+}
+
+/// Copies, of which the oldest go where nobody takes them.
+fn window() -> Arguments {
+    let mut arguments = shelf();
+    arguments.insert("x-max-length", Argument::Number(EVENTS_HELD));
+    arguments.insert("x-max-length-bytes", Argument::Number(EVENT_BYTES_HELD));
+    arguments.insert("x-overflow", Argument::Text("drop-head".to_owned()));
     arguments
 }
 

@@ -26,6 +26,7 @@ use super::{
     shutdown::Signals,
     suspect::Outlived,
     tasks::{Ended, Tasks},
+    unknown::Answers,
     unsettled::Unsettled,
 };
 use crate::{
@@ -37,7 +38,7 @@ use crate::{
     handler::{JobHandler, Services},
     job::schema::JobSchema,
     options::ConfigError,
-    queue::Queue,
+    queue::{Queue, Unanswered},
     telemetry,
     trace::export,
     webhook::{Webhooks, failing::FailingReceivers},
@@ -109,6 +110,7 @@ pub struct Runtime {
     fleet: Fleet,
     failures: Failures,
     draining: Arc<AtomicBool>,
+    unanswered: Unanswered,
 }
 
 /// How a process came to its end.
@@ -141,6 +143,7 @@ impl Runtime {
         clock: SharedClock,
     ) -> Self {
         queue.allow_replies(options.reply_to_allow.clone());
+        let unanswered = queue.unanswered();
         let (tasks, ended) = Tasks::new();
         let (doing, failing) = (Doing::default(), FailingReceivers::default());
         let names = (audit.process.clone(), binary.to_owned());
@@ -167,6 +170,7 @@ impl Runtime {
             fleet,
             failures: Failures::default(),
             draining: Arc::default(),
+            unanswered,
         }
     }
 
@@ -218,6 +222,20 @@ impl Runtime {
         self.spawn_loop("suspects", work_suspects(engine, suspects));
     }
 
+    fn answer_unknown_kinds(&mut self) {
+        let unanswered = std::mem::replace(&mut self.unanswered, Unanswered::Never);
+        let answers = Answers {
+            audit: self.audit.clone(),
+            webhooks: self.webhooks.clone(),
+            environment: self.services.genesys.environment().to_owned(),
+            clock: self.services.clock.clone(),
+            drain: self.drain.clone(),
+            give_up: self.give_up.clone(),
+            work: self.work.clone(),
+        };
+        self.spawn_loop("unknown kinds", Arc::new(answers).run(unanswered));
+    }
+
     /// A loop that ends when the process drains; ending earlier is a fault.
     fn spawn_loop(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
         let handle = self.loops.spawn(task);
@@ -255,6 +273,7 @@ impl Runtime {
 
     /// Runs until `finished` is, or a signal asks to stop; then drains. A second signal ends at once.
     pub async fn run(mut self, mut signals: Signals, finished: impl Future<Output = ()>) -> End {
+        self.answer_unknown_kinds();
         let end = tokio::select! {
             name = signals.next() => {
                 info!(signal = name, "stopping: no new jobs; what runs comes to an end");

@@ -1,7 +1,14 @@
 //! `genfleet run`: one batch from JSON lines to its end, on the embedded queue. Killed and started again, it
 //! goes on. Its end is that of its jobs; webhooks that are not delivered soon after are left to the next start.
 
-use std::{fs::File, io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::{self, IsTerminal},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use genfleet_core::{
@@ -23,7 +30,7 @@ use genfleet_core::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use self::{load::Input, progress::Progress, tally::Tally};
+use self::{load::Input, progress::Progress, sink::Sink, tally::Tally};
 use super::{EXIT_FAILED, EXIT_JOBS_FAILED, block_on};
 use crate::{
     fleet::{self, HandlerOptions, KINDS},
@@ -35,6 +42,7 @@ mod load;
 mod progress;
 mod sink;
 mod tally;
+mod told;
 
 /// Which jobs, and how to run them.
 #[derive(Clone, Debug, clap::Args)]
@@ -47,11 +55,11 @@ pub struct Options {
     #[arg(long, env = "GENFLEET_STORE", value_name = "FILE")]
     store: Option<PathBuf>,
 
-    /// Write the events here instead of to stdout
+    /// Write the events here, as JSON lines, instead of to stdout
     #[arg(long, env = "GENFLEET_EVENTS", value_name = "FILE")]
     events: Option<PathBuf>,
 
-    /// Tell the summary as JSON
+    /// Tell the events on a terminal, too, and the summary as JSON
     #[arg(long)]
     json: bool,
 
@@ -71,6 +79,13 @@ pub struct Options {
 
     #[command(flatten)]
     handlers: HandlerOptions,
+}
+
+impl Options {
+    /// Whether a person reads stdout, who asked for no JSON.
+    fn is_for_a_person(&self) -> bool {
+        !self.json && self.events.is_none() && io::stdout().is_terminal()
+    }
 }
 
 /// Examples at the end of `--help`.
@@ -95,6 +110,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     sink::spare_jobs(&options.files, "--events", options.events.as_deref())?;
     let (mut tally, end) = block_on(batch(options, &store))?;
     tally.undelivered = if tally.complete() { block_on(left(&store))? } else { 0 };
+    if options.is_for_a_person() {
+        tally.print_account()?;
+    }
     tally.print(options.json)?;
     if let End::Fault(reason) = end {
         bail!("{reason}. Start it again to go on");
@@ -115,6 +133,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     SqliteQueue::remove(&store).with_context(|| format!("the store {} cannot be removed", store.display()))?;
+    if options.is_for_a_person() {
+        eprint!("{}", told::next(&options.files, tally.not_succeeded() > 0, options.simulate.wanted()));
+    }
     Ok(if tally.failed() { ExitCode::from(EXIT_JOBS_FAILED) } else { ExitCode::SUCCESS })
 }
 
@@ -142,7 +163,7 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
     let input = Input::read(&options.files)?;
     input.check(path, &clock).await?;
     options.worker.audit.check(&audit_file, &clock)?;
-    let sink = sink::open(options.events.as_deref())?;
+    let sink = Sink::open(options.events.as_deref(), options.is_for_a_person())?;
     // From here on a signal is no more the end at once.
     let signals = Signals::listen()?;
     let store = SqliteQueue::open(path, Role::Worker, clock.clone()).map_err(usage)?;
@@ -185,7 +206,7 @@ fn usage(error: QueueError) -> anyhow::Error {
 /// or the store is closed.
 async fn follow(
     store: SqliteQueue,
-    mut sink: Box<dyn Write + Send>,
+    mut sink: Sink,
     progress: Progress,
     patience: Duration,
     finished: oneshot::Sender<()>,
@@ -200,12 +221,9 @@ async fn follow(
         for event in &events {
             tally.count(&event.body);
             sequence = event.sequence;
-            if sequence > printed {
-                sink.write_all(&event.body)?;
-                sink.write_all(b"\n")?;
-            }
         }
-        sink.flush()?;
+        let new = events.iter().filter(|event| event.sequence > printed).map(|event| &event.body[..]);
+        progress.aside(|| sink.take(new))?;
         progress.show(&tally);
         if sequence > printed && !events.is_empty() && store.set_batch_cursor(sequence).await.is_err() {
             return Ok(tally);

@@ -19,6 +19,7 @@ use super::{
     lock::{self, Lock},
     serve::{Flows, Serving},
     session::{Link, Lost, Work},
+    unanswered,
 };
 use crate::{
     job::Kind,
@@ -218,6 +219,7 @@ impl Consuming {
         let mut served = 0;
         let closing = self.shared.closing.clone();
         serving.spawn(counts::count_others(self.shared.clone(), link.clone()));
+        serving.spawn(unanswered::serve(self.shared.clone(), link.clone()));
         loop {
             let intakes = self.intakes.borrow_and_update().clone();
             for intake in intakes.iter().skip(served) {

@@ -152,6 +152,8 @@ fn copy(headers: &FieldTable) -> Option<i64> {
 fn hash_content(delivery: &Delivery, hasher: &mut impl Hasher) {
     let properties = &delivery.properties;
     delivery.exchange.as_str().hash(hasher);
+    // What came by the key of no kind may be sent again by the right one.
+    delivery.routing_key.as_str().hash(hasher);
     for text in [properties.message_id(), properties.correlation_id(), properties.reply_to()] {
         text.as_ref().map(ShortString::as_str).hash(hasher);
     }
@@ -209,6 +211,20 @@ mod tests {
         assert!(recent.was_settled(recent.identity(&delivery("a", Some(7)), true), false, now));
         assert!(!recent.was_settled(recent.identity(&delivery("a", Some(8)), true), true, now));
         assert!(!recent.was_settled(recent.identity(&delivery("a", Some(7)), false), true, now));
+    }
+
+    #[test]
+    fn the_same_sent_again_by_the_right_key_is_another_message() {
+        let (recent, now) = (Recent::default(), Instant::now());
+        let identity = |key: &str| {
+            let mut delivery = delivery("a", None);
+            delivery.routing_key = key.into();
+            recent.identity(&delivery, false)
+        };
+        recent.settled(identity("cdn.prune"), now);
+        recent.session_lost(now);
+        assert!(recent.was_settled(identity("cdn.prune"), true, now));
+        assert!(!recent.was_settled(identity("cdn.purge"), true, now));
     }
 
     #[test]

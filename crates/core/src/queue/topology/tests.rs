@@ -100,8 +100,11 @@ fn five_seconds_are_written_highest_bit_first() {
 #[test]
 fn the_door_is_open_for_all_kinds_but_webhooks() {
     for kind in Kind::ALL {
-        let queue = if kind == Kind::WebhookDeliver { "g.unrouted".to_owned() } else { format!("g.jobs.{kind}") };
-        assert_eq!(arrival(&Destination::Door(kind)), vec![(queue, 0)], "{kind}");
+        let own = format!("g.jobs.{kind}");
+        let queues =
+            if kind == Kind::WebhookDeliver { vec!["g.unrouted", "g.jobs.unknown"] } else { vec![own.as_str()] };
+        let arrived = arrival(&Destination::Door(kind));
+        assert_eq!(arrived, queues.into_iter().map(|queue| (queue.to_owned(), 0)).collect::<Vec<_>>(), "{kind}");
     }
 }
 
@@ -134,7 +137,8 @@ fn whatever_its_key_a_message_leaves_every_step_of_the_ladder() {
         {
             let arrived = arrivals(&topology, &ladder_exchange("g", bit), key);
             assert!(
-                !arrived.is_empty() && arrived.iter().all(|(queue, _)| queue == "g.unrouted"),
+                !arrived.is_empty()
+                    && arrived.iter().all(|(queue, _)| ["g.unrouted", "g.jobs.unknown"].contains(&queue.as_str())),
                 "{bit} {key}: {arrived:?}"
             );
         }
@@ -182,10 +186,8 @@ fn the_arguments_are_those_of_the_contract() {
     assert_eq!(arguments("genfleet.suspect.file.scan"), work);
     assert_eq!(arguments("genfleet.dead.vni.provision"), shelf);
     assert_eq!(arguments("genfleet.unrouted"), shelf);
-    assert_eq!(
-        arguments("genfleet.events"),
-        r#"{"x-delivery-limit":1000000,"x-max-length":1000000,"x-max-length-bytes":1073741824,"x-overflow":"drop-head","x-queue-type":"quorum"}"#
-    );
+    let window = r#"{"x-delivery-limit":1000000,"x-max-length":1000000,"x-max-length-bytes":1073741824,"x-overflow":"drop-head","x-queue-type":"quorum"}"#;
+    assert_eq!([arguments("genfleet.events"), arguments("genfleet.jobs.unknown")], [window, window]);
     assert_eq!(
         arguments("genfleet.delay.15"),
         r#"{"x-dead-letter-exchange":"genfleet.delay.14","x-dead-letter-strategy":"at-least-once","x-message-ttl":32768000,"x-overflow":"reject-publish","x-queue-type":"quorum"}"#
@@ -196,8 +198,8 @@ fn the_arguments_are_those_of_the_contract() {
 #[test]
 fn everything_is_declared_once() {
     let topology = topology("g");
-    // jobs, work, dead, events, unrouted, control; four queues a kind, events, unrouted; sixteen steps of both.
-    assert_eq!((topology.exchanges.len(), topology.queues.len()), (6 + 16, 6 * 4 + 2 + 16));
+    // jobs, work, dead, events, unrouted, control; four queues a kind, events, unrouted, unknown; sixteen steps of both.
+    assert_eq!((topology.exchanges.len(), topology.queues.len()), (6 + 16, 6 * 4 + 3 + 16));
     let mut names: Vec<_> = topology.queues.iter().map(|queue| &queue.name).collect();
     names.sort();
     names.dedup();

@@ -9,7 +9,7 @@ use genfleet_core::{
     error::JobError,
     event::{Ending, Outcome, error_told},
     hash,
-    job::{Rejection, decode},
+    job::{Rejection, UNKNOWN_KIND, decode},
     options::ConfigError,
     queue::{
         Destination, Lane, Message, Publication,
@@ -161,7 +161,7 @@ fn unreadable(
     let Rejection { id, code, message: told, violations } = rejection;
     let error = JobError { violations, ..JobError::permanent(code, format!("{}:{}: {told}", line.file, line.number)) };
     let mut ending = Ending {
-        kind: "unknown",
+        kind: UNKNOWN_KIND,
         worker: "genfleet",
         job: id,
         outcome: Outcome::Failed,

@@ -22,7 +22,7 @@ impl Progress {
             ProgressDrawTarget::hidden()
         };
         let bar = ProgressBar::with_draw_target(Some(total), target);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} jobs  {msg}  {elapsed}, {eta} left") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} jobs  {msg}  {elapsed}") {
             bar.set_style(style);
         }
         Self { bar, total }
@@ -37,6 +37,11 @@ impl Progress {
     pub fn show(&self, tally: &Tally) {
         self.bar.set_position(tally.ended());
         self.bar.set_message(format!("{} not succeeded", tally.not_succeeded()));
+    }
+
+    /// Does what writes on the terminal while the bar is out of the way.
+    pub fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.bar.suspend(write)
     }
 
     /// Shows that all jobs ended, and for what it still waits.

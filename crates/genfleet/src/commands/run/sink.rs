@@ -1,4 +1,4 @@
-//! Where a batch's events go: stdout, or a file that is only ever added to.
+//! Where a batch's events go: stdout, for a person or as JSON lines, or a file that is only ever added to.
 
 use std::{
     fs::File,
@@ -8,6 +8,9 @@ use std::{
 
 use anyhow::Context;
 use genfleet_core::options::ConfigError;
+
+use super::told;
+use crate::terminal::{self, Paint};
 
 /// Refuses to write over the jobs.
 pub fn spare_jobs(files: &[String], setting: &str, output: Option<&Path>) -> Result<(), ConfigError> {
@@ -19,10 +22,43 @@ pub fn spare_jobs(files: &[String], setting: &str, output: Option<&Path>) -> Res
     })
 }
 
-/// Opens `events`, or stdout where there is none.
-pub fn open(events: Option<&Path>) -> anyhow::Result<Box<dyn Write + Send>> {
-    let Some(path) = events else { return Ok(Box::new(io::stdout())) };
-    Ok(Box::new(append(path).with_context(|| format!("--events {} cannot be written", path.display()))?))
+/// What takes the events.
+pub enum Sink {
+    /// Each as a JSON line.
+    Json(Box<dyn Write + Send>),
+    /// A person at a terminal: each in a line of words.
+    Person(Paint),
+}
+
+impl Sink {
+    /// `events`, or stdout where there is none: for a person, or as JSON.
+    pub fn open(events: Option<&Path>, person: bool) -> anyhow::Result<Self> {
+        let Some(path) = events else {
+            return Ok(if person { Self::Person(Paint::stdout()) } else { Self::Json(Box::new(io::stdout())) });
+        };
+        let file = append(path).with_context(|| format!("--events {} cannot be written", path.display()))?;
+        Ok(Self::Json(Box::new(file)))
+    }
+
+    /// Takes all of them.
+    pub fn take<'a>(&mut self, events: impl Iterator<Item = &'a [u8]>) -> anyhow::Result<()> {
+        match self {
+            Self::Json(out) => {
+                for event in events {
+                    out.write_all(event)?;
+                    out.write_all(b"\n")?;
+                }
+                out.flush()?;
+            }
+            Self::Person(paint) => {
+                for event in events {
+                    let event = serde_json::from_slice(event).unwrap_or_default();
+                    terminal::say(told::event(&event, *paint))?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn append(path: &Path) -> io::Result<File> {

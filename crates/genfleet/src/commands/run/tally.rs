@@ -9,6 +9,9 @@ use std::{
 use genfleet_core::job::Kind;
 use serde_json::{Value, json};
 
+use super::told::Account;
+use crate::terminal::Paint;
+
 /// Outcomes, codes and requests, so far.
 #[derive(Debug)]
 pub struct Tally {
@@ -20,13 +23,15 @@ pub struct Tally {
     /// Webhooks that are still to be delivered.
     pub undelivered: u64,
     began: Instant,
+    account: Account,
 }
 
 impl Tally {
     /// Of a batch of `total` jobs.
     pub fn new(total: u64) -> Self {
         let (outcomes, codes) = (BTreeMap::new(), BTreeMap::new());
-        Self { total, outcomes, codes, failed_webhooks: 0, undelivered: 0, began: Instant::now() }
+        let account = Account::default();
+        Self { total, outcomes, codes, failed_webhooks: 0, undelivered: 0, began: Instant::now(), account }
     }
 
     /// One more event. That of a webhook which cannot be delivered is of no job of the batch.
@@ -36,6 +41,7 @@ impl Tally {
             self.failed_webhooks += 1;
             return;
         }
+        self.account.count(&event["data"]);
         let outcome = event["data"]["outcome"].as_str().unwrap_or("unknown");
         *self.outcomes.entry(outcome.to_owned()).or_default() += 1;
         if let Some(code) = event["data"]["error"]["code"].as_str() {
@@ -61,6 +67,11 @@ impl Tally {
     /// Whether any job failed.
     pub fn failed(&self) -> bool {
         self.outcomes.contains_key("failed")
+    }
+
+    /// The tables that a person reads, on stderr.
+    pub fn print_account(&self) -> io::Result<()> {
+        io::stderr().lock().write_all(self.account.told(Paint::stderr()).as_bytes())
     }
 
     /// The summary, on stderr.

@@ -7,7 +7,7 @@ use genfleet_core::{
     job::Kind,
     queue::{
         Lane,
-        topology::{dead_queue, events, lane_queue, unrouted},
+        topology::{dead_queue, events, lane_queue, unanswered, unrouted},
     },
 };
 use serde_json::Value;
@@ -29,7 +29,7 @@ pub enum Class {
     Begun,
     /// Dead letters, and what was unrouted.
     Shelf,
-    /// The inspection window of the events.
+    /// The inspection window of the events, and what is still to be answered of the unrouted: the oldest go.
     Window,
     /// A step of the delays, of so many milliseconds.
     Delay(u64),
@@ -38,7 +38,7 @@ pub enum Class {
 impl Class {
     /// Of a queue of the topology under `prefix`.
     pub fn of(prefix: &str, queue: &str) -> Self {
-        if queue == events(prefix) {
+        if queue == events(prefix) || queue == unanswered(prefix) {
             return Self::Window;
         }
         if queue == unrouted(prefix) || Kind::ALL.iter().any(|kind| queue == dead_queue(prefix, *kind)) {
