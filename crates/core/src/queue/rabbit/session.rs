@@ -21,6 +21,7 @@ use super::{
     line::Line,
     lock,
     publish::refuses,
+    unanswered,
 };
 use crate::{metric, retry};
 
@@ -193,6 +194,8 @@ fn tell(shared: &Shared, session: &Session, event: Event) {
     match event {
         // Closed the channel on which the lock was asked for, and nothing else.
         Event::Error(error) if lock::is_held(&error) || lock::is_unmarked(&error) => {}
+        // Nobody's job waits for these answers.
+        Event::Error(error) if unanswered::is_refused(&error, &shared.prefix) => {}
         Event::Error(error) => session.end(why(&error)),
         Event::ConnectionBlocked(reason) => {
             tracing::warn!(reason, "the broker takes no publications");

@@ -36,28 +36,27 @@ use crate::{
 const WRITTEN: Duration = Duration::from_secs(10);
 
 /// What one lane of one kind has seen in one session: the watchdog reads it, and the suspects take turns by it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Flow {
-    kind: Kind,
     delivered: AtomicU64,
     unsettled: watch::Sender<usize>,
-    held: HeldCounts,
+    /// Where jobs that are held are counted, as what.
+    held: Option<(HeldCounts, Kind)>,
     /// Whether the session is over. Changed and read while `unsettled` is locked.
     over: AtomicBool,
 }
 
 impl Flow {
     pub(super) fn new(held: HeldCounts, kind: Kind) -> Self {
-        let (delivered, unsettled) = (AtomicU64::new(0), watch::Sender::new(0));
-        Self { kind, delivered, unsettled, held, over: AtomicBool::new(false) }
+        Self { held: Some((held, kind)), ..Self::default() }
     }
 
     fn take(&self) {
         self.delivered.fetch_add(1, Ordering::AcqRel);
         self.unsettled.send_modify(|unsettled| {
             *unsettled += 1;
-            if !self.over.load(Ordering::Acquire) {
-                self.held.add(self.kind);
+            if let Some((held, kind)) = self.held.as_ref().filter(|_| !self.over.load(Ordering::Acquire)) {
+                held.add(*kind);
             }
         });
     }
@@ -65,8 +64,8 @@ impl Flow {
     fn release(&self) {
         self.unsettled.send_modify(|unsettled| {
             *unsettled -= 1;
-            if !self.over.load(Ordering::Acquire) {
-                self.held.remove(self.kind, 1);
+            if let Some((held, kind)) = self.held.as_ref().filter(|_| !self.over.load(Ordering::Acquire)) {
+                held.remove(*kind, 1);
             }
         });
     }
@@ -74,8 +73,8 @@ impl Flow {
     /// The session is over: the broker has what is unsettled.
     pub(super) fn end(&self) {
         self.unsettled.send_if_modified(|unsettled| {
-            if !self.over.swap(true, Ordering::AcqRel) {
-                self.held.remove(self.kind, *unsettled);
+            if let Some((held, kind)) = self.held.as_ref().filter(|_| !self.over.swap(true, Ordering::AcqRel)) {
+                held.remove(*kind, *unsettled);
             }
             false
         });

@@ -8,7 +8,12 @@ use std::{
 };
 
 use futures_util::StreamExt;
-use lapin::{options::BasicConsumeOptions, types::FieldTable};
+use lapin::{
+    Channel, Consumer, ErrorKind,
+    options::BasicConsumeOptions,
+    protocol::{AMQPErrorKind, AMQPSoftError},
+    types::FieldTable,
+};
 use tokio::sync::mpsc;
 
 use super::{
@@ -52,18 +57,50 @@ impl Unanswered {
 /// Hands over what is to be answered, until the session is lost; nothing where nobody answers.
 pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>) -> Lost {
     let Some(answering) = shared.answering.get() else { return pending().await };
-    match consume(&shared, &link, answering).await {
-        Ok(never) => match never {},
+    match consumer(&shared, &link).await {
+        Ok(Some((channel, consumer))) => match hand_over(&shared, &link, answering, (channel, consumer)).await {
+            Ok(never) => match never {},
+            Err(lost) => lost,
+        },
+        Ok(None) => pending().await,
         Err(lost) => lost,
     }
 }
 
-async fn consume(shared: &Arc<Shared>, link: &Link, answering: &mpsc::Sender<Unrouted>) -> Result<Infallible, Lost> {
-    let (queue, door) = (topology::unanswered(&shared.prefix), door(&shared.prefix));
+/// None where the broker refuses: nobody is answered then, and all else goes on.
+async fn consumer(shared: &Shared, link: &Link) -> Result<Option<(Channel, Consumer)>, Lost> {
     let channel = link.channel(PREFETCH).await?;
+    let queue = topology::unanswered(&shared.prefix);
     let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
-    let consumer = channel.basic_consume(queue.as_str().into(), "".into(), options, none).await;
-    let mut consumer = consumer.map_err(|error| why(&error))?;
+    match channel.basic_consume(queue.as_str().into(), "".into(), options, none).await {
+        Ok(consumer) => Ok(Some((channel, consumer))),
+        Err(error) if is_refused(&error, &shared.prefix) => {
+            let reason = why(&error);
+            tracing::warn!(
+                reason,
+                "jobs of an unknown kind are not answered: topology or rights of an earlier version"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(why(&error)),
+    }
+}
+
+/// Whether the broker refused to hand over what is to be answered: the queue is missing, as in the topology of an earlier
+/// version, or our user may not read it. That closes a channel, and nothing else depends on it.
+pub(super) fn is_refused(error: &lapin::Error, prefix: &str) -> bool {
+    let ErrorKind::ProtocolError(told) = error.kind() else { return false };
+    matches!(told.kind(), AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND | AMQPSoftError::ACCESSREFUSED))
+        && told.get_message().as_str().contains(&format!("'{}'", topology::unanswered(prefix)))
+}
+
+async fn hand_over(
+    shared: &Arc<Shared>,
+    link: &Link,
+    answering: &mpsc::Sender<Unrouted>,
+    (channel, mut consumer): (Channel, Consumer),
+) -> Result<Infallible, Lost> {
+    let door = door(&shared.prefix);
     let flow = Arc::<Flow>::default();
     while let Some(delivery) = consumer.next().await {
         let delivery = delivery.map_err(|error| why(&error))?;
@@ -82,5 +119,5 @@ async fn consume(shared: &Arc<Shared>, link: &Link, answering: &mpsc::Sender<Unr
             return pending().await;
         }
     }
-    Err(format!("the broker ended the consumer of {queue}"))
+    Err(format!("the broker ended the consumer of {}", topology::unanswered(&shared.prefix)))
 }
