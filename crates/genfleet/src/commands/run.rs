@@ -1,6 +1,7 @@
 //! `genfleet run`: one batch from JSON lines to its end, on the embedded queue. Killed and started again, it
 //! goes on. Its end is that of its jobs; webhooks that are not delivered soon after are left to the next start.
 
+use genfleet_core::tell;
 use std::{fs::File, io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
@@ -95,19 +96,19 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     sink::spare_jobs(&options.files, "--events", options.events.as_deref())?;
     let (mut tally, end) = block_on(batch(options, &store))?;
     tally.undelivered = if tally.complete() { block_on(left(&store))? } else { 0 };
-    tally.print(options.json)?;
+    tally.print(options.json);
     if let End::Fault(reason) = end {
         bail!("{reason}. Start it again to go on");
     }
     if !tally.complete() {
-        eprintln!(
+        tell!(
             "Stopped before the end. Start it again with the same files to go on; the batch is kept in {}",
             store.display()
         );
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     if tally.undelivered > 0 {
-        eprintln!(
+        tell!(
             "{} webhooks are still to be delivered. Start it again with the same files and settings to go on; they are kept in {}",
             tally.undelivered,
             store.display()
