@@ -211,7 +211,7 @@ async fn what_is_held_is_told(purger: &Process, prefix: &Prefix, amqp: &Amqp, le
         let held = purger.metrics().await.count("genfleet_jobs_held", &[("kind", "cdn.purge")]);
         let (code, seen) = status(&[]).await;
         let purge = seen["kinds"].as_array().unwrap().iter().find(|kind| kind["kind"] == "cdn.purge").unwrap();
-        let told = (held > 0, held as usize + waiting, purge["held"].as_u64(), code);
+        let told = (held > 0, usize::try_from(held).unwrap() + waiting, purge["held"].as_u64(), code);
         if told == (true, left, Some(held), 0) {
             Ok(())
         } else {

@@ -5,6 +5,15 @@
 //! came of it an [`event`], what was changed is in the [`audit`], what was given up a [`letter`], and where it was in a
 //! [`trace`] goes along. What upstream systems can rely on is the [`contract`].
 
+/// A line on stderr; where nobody reads it any more, none, and the process goes on to its own exit code.
+#[macro_export]
+macro_rules! tell {
+    ($($told:tt)*) => {{
+        let line = format!("{}\n", format_args!($($told)*));
+        let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), line.as_bytes());
+    }};
+}
+
 pub mod admin;
 pub mod audit;
 pub mod clock;

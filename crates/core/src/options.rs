@@ -6,6 +6,8 @@ use std::{env, fs, time::Duration};
 use jiff::SignedDuration;
 use secrecy::SecretString;
 
+use crate::job::text;
+
 /// The process cannot be started this way: exit 64.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -43,9 +45,12 @@ pub fn written(duration: Duration) -> String {
 }
 
 /// The secret in variable `name`, or in the file that `<name>_FILE` names (read anew on every call, so that a
-/// rotated file is seen). `None` where neither is set; an empty variable counts as not set.
+/// rotated file is seen). A byte order mark before it, and line ends after it, are not part of it. `None` where neither is set; an empty variable counts as not set.
 pub fn secret(name: &str) -> Result<Option<SecretString>, ConfigError> {
-    let set = |variable: &str| env::var(variable).ok().filter(|value| !value.is_empty());
+    let set = |variable: &str| {
+        let value = env::var(variable).ok()?;
+        Some(text::trimmed(&value).to_owned()).filter(|value| !value.is_empty())
+    };
     let file_variable = format!("{name}_FILE");
     match (set(name), set(&file_variable)) {
         (Some(_), Some(_)) => Err(ConfigError(format!("both {name} and {file_variable} are set: set one of them"))),
@@ -53,7 +58,7 @@ pub fn secret(name: &str) -> Result<Option<SecretString>, ConfigError> {
         (None, Some(path)) => {
             let text = fs::read_to_string(&path)
                 .map_err(|error| ConfigError(format!("{file_variable} names {path}, which cannot be read: {error}")))?;
-            let trimmed = text.trim_end_matches(['\n', '\r']);
+            let trimmed = text::trimmed(&text);
             if trimmed.is_empty() {
                 return Err(ConfigError(format!("{file_variable} names {path}, which is empty")));
             }

@@ -2,7 +2,7 @@
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     event::Outcome,
@@ -37,14 +37,35 @@ const REASONS: [&str; 12] = [
     "crash_loop",
 ];
 
+/// A filter of logs as it is written: levels, and directives such as `genfleet_core=debug`, separated by commas. A word
+/// that is neither would pass for the name of a target, and switch everything else off.
+pub fn log_filter(written: &str) -> Result<String, ConfigError> {
+    let mut depth = 0_i32;
+    let parts = written.split(|character: char| {
+        depth += i32::from("[{".contains(character)) - i32::from("]}".contains(character));
+        character == ',' && depth == 0
+    });
+    let is_known = |part: &str| part.contains(['=', ':', '[']) || part.parse::<LevelFilter>().is_ok();
+    let wrong = |why: String| {
+        ConfigError::new(format!(
+            "--log (GENFLEET_LOG): {why}; write error, warn, info, debug, trace or off, or a filter such as \
+             info,genfleet_core=debug"
+        ))
+    };
+    match parts.map(str::trim).find(|part| !part.is_empty() && !is_known(part)) {
+        Some(part) => Err(wrong(format!("{part:?} is no level"))),
+        None => EnvFilter::try_new(written).map(|_| written.to_owned()).map_err(|error| wrong(error.to_string())),
+    }
+}
+
 /// Sends logs to stderr: JSON lines, or text for people.
 pub fn start_logs(format: LogFormat, filter: &str) -> Result<(), ConfigError> {
     // lapin logs returned messages with their bodies, and losses that the sessions tell better.
-    let filter = EnvFilter::try_new(format!("{filter},lapin=off")).map_err(|error| {
-        ConfigError::new(format!("--log: {error}; write error, warn, info, debug or a tracing filter"))
-    })?;
+    let filter = EnvFilter::try_new(format!("{},lapin=off", log_filter(filter)?))
+        .map_err(|error| ConfigError::new(format!("--log: {error}")))?;
     let registry = tracing_subscriber::registry().with(filter);
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    // It would tell of a stderr that nobody reads any more on stderr, and panic.
+    let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let started = match format {
         LogFormat::Json => {
             registry.with(lines.json().flatten_event(true).with_current_span(true).with_span_list(false)).try_init()
@@ -208,4 +229,31 @@ fn describe() {
     describe_counter!(metric::BROKER_RECONNECTS, "Broker sessions rebuilt.");
     describe_counter!(metric::STALE_ACKS, "Acknowledgements that came too late: the message is delivered again.");
     describe_gauge!(metric::BUILD_INFO, "1, with the version.");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::log_filter;
+
+    #[test]
+    fn a_word_is_a_level_or_it_is_refused() {
+        for filter in [
+            "error",
+            "warn",
+            "INFO",
+            "debug",
+            "trace",
+            "off",
+            "info,genfleet_core=debug",
+            "info,hyper=warn",
+            "genfleet_core::worker",
+            "[job{kind=a,id=b}]=debug",
+        ] {
+            assert!(log_filter(filter).is_ok(), "{filter}");
+        }
+        for wrong in ["warning", "information", "verbose", "info,loud", "genfleet=warning"] {
+            let told = log_filter(wrong).unwrap_err().to_string();
+            assert!(told.contains("error, warn, info, debug, trace or off"), "{wrong}: {told}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! One module a subcommand, and what they share: how they end.
 
+use genfleet_core::tell;
 use std::{future::Future, process::ExitCode};
 
 use anyhow::Context;
@@ -34,9 +35,9 @@ pub const EXIT_USAGE: u8 = 64;
 /// Says why a command ended, and what to do where that is known; a matter of usage exits 64, everything else 1.
 pub fn failed(error: &anyhow::Error) -> ExitCode {
     let paint = Paint::stderr();
-    eprintln!("{} {}", paint.red("error:"), lines(&format!("{error:#}")));
+    tell!("{} {}", paint.red("error:"), lines(&format!("{error:#}")));
     if let Some(hint) = hint(error) {
-        eprintln!("{} {hint}", paint.dim("hint:"));
+        tell!("{} {hint}", paint.dim("hint:"));
     }
     let told = error.downcast_ref::<QueueError>();
     let usage = error.downcast_ref::<ConfigError>().is_some() || matches!(told, Some(QueueError::Configuration(_)));

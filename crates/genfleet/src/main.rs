@@ -1,6 +1,10 @@
 //! `genfleet`: the operator's tool, and all workers in one process (SPEC 11).
 
-#![deny(clippy::print_stdout, reason = "it panics where nobody reads any more: terminal::say and terminal::put do not")]
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "they panic where nobody reads any more: terminal::say, terminal::put and tell! do not"
+)]
 
 mod commands;
 mod fleet;

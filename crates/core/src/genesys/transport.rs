@@ -1,7 +1,7 @@
 //! One HTTP exchange: no redirects, no retries, bounded in time and size. Knows no token, no budget and no meaning of
 //! a status.
 
-use std::{error::Error, fs, path::Path, time::Duration};
+use std::{error::Error, path::Path, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{
@@ -124,7 +124,7 @@ impl Transport {
 /// The certificate authorities in the PEM file that `setting` names.
 pub(crate) fn authorities(setting: &str, path: &Path) -> Result<Vec<Certificate>, ConfigError> {
     let wrong = |why: String| ConfigError::new(format!("{setting} names {}, {why}", path.display()));
-    let pem = fs::read(path).map_err(|error| wrong(format!("which cannot be read: {error}")))?;
+    let pem = crate::job::text::read(path).map_err(|error| wrong(format!("which cannot be read: {error}")))?;
     match Certificate::from_pem_bundle(&pem) {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_) => Err(wrong("which holds no certificate in PEM".to_owned())),

@@ -1,5 +1,7 @@
 //! The encoding of what people and programs write: a byte order mark is skipped, and what is no UTF-8 at all is named.
 
+use std::{fs, io, path::Path};
+
 /// What UTF-8 may begin with, and need not.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -14,9 +16,38 @@ pub fn unmarked(bytes: &[u8]) -> Result<&[u8], &'static str> {
     }
 }
 
+/// `text` without its byte order mark, and without the line ends after it.
+pub fn trimmed(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text).trim_end_matches(['\n', '\r'])
+}
+
+/// What the file holds, without its byte order mark.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = fs::read(path)?;
+    if bytes.starts_with(MARK) {
+        bytes.drain(..MARK.len());
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_loses_its_mark_and_its_line_ends_and_nothing_else() {
+        assert_eq!(trimmed("\u{feff} a b \r\n\n"), " a b ");
+        assert_eq!(trimmed("\u{feff}\n"), "");
+    }
+
+    #[test]
+    fn a_file_is_read_without_its_mark() {
+        let path = std::env::temp_dir().join(format!("genfleet-mark-{}", uuid::Uuid::new_v4()));
+        fs::write(&path, "\u{feff}-----BEGIN").unwrap();
+        let read = read(&path);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(read.unwrap(), b"-----BEGIN");
+    }
 
     #[test]
     fn a_mark_is_skipped_once_and_other_encodings_are_named() {

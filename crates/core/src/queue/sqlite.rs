@@ -9,7 +9,7 @@
 //!
 //! Owns the file from opening to closing. Does not decide what happens to a job, and knows nothing of its body.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, sync::oneshot, time};
 
@@ -91,10 +91,13 @@ impl SqliteQueue {
             let returned = writer::release(&connection).map_err(store)?;
             tracing::info!(path = name, returned, "the store is open");
         }
+        let file = fs::metadata(path).map(|file| (file.dev(), file.ino())).map_err(|error| {
+            QueueError::Configuration(format!("the store {name} was removed as it was opened ({error}): start again"))
+        })?;
         let before = schema::before(&connection).map_err(store)?;
         let told = Arc::new(Told::new(name.clone(), before));
         let (link, commands) = Link::new(Arc::clone(&told));
-        let writer = Writer { connection, role, clock: Arc::clone(&clock), told, lock };
+        let writer = Writer { connection, role, clock: Arc::clone(&clock), told, file, lock };
         writer.start(commands).map_err(|error| {
             QueueError::Configuration(format!("no thread can be started for the store {name}: {error}"))
         })?;
@@ -110,6 +113,11 @@ impl SqliteQueue {
     /// and changes nothing. Blocks.
     pub fn check(path: &Path) -> Result<(), QueueError> {
         schema::check_usable(path, &lock::real(path))
+    }
+
+    /// Whether no process works the store at `path`.
+    pub fn is_unworked(path: &Path) -> bool {
+        lock::is_free(path)
     }
 
     /// Removes a store that is closed, with all files that belong to it; one that is not there is no error.

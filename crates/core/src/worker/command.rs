@@ -63,7 +63,7 @@ pub fn main<H: JobHandler>() -> ExitCode {
 
 /// Says what is wrong with the settings; exit 64.
 pub fn usage_error(error: &ConfigError) -> ExitCode {
-    eprintln!("error: {error}");
+    crate::tell!("error: {error}");
     ExitCode::from(EXIT_USAGE)
 }
 

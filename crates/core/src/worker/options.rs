@@ -9,7 +9,7 @@ use crate::{
     admin::AdminAddr,
     audit::options::AuditOptions,
     clock::SharedClock,
-    job::Kind,
+    job::{Kind, text},
     options::{ConfigError, duration, positive_duration, secret},
     queue::{
         Queue, QueueError,
@@ -74,7 +74,7 @@ impl FromStr for QueueUrl {
     type Err = Infallible;
 
     fn from_str(url: &str) -> Result<Self, Infallible> {
-        Ok(Self(url.to_owned().into()))
+        Ok(Self(text::trimmed(url).to_owned().into()))
     }
 }
 
@@ -218,8 +218,10 @@ pub struct WorkerOptions {
     #[arg(long, env = "GENFLEET_LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
 
-    /// What is logged: error, warn, info, debug, or a tracing filter [default: info; of a batch: error]
-    #[arg(long, env = "GENFLEET_LOG", value_name = "FILTER")]
+    /// What is logged: error, warn, info, debug, trace, off, or a filter such as info,genfleet_core=debug [default: info;
+    /// of a batch: error]
+    #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
+    #[arg(long, env = "GENFLEET_LOG", value_parser = telemetry::log_filter, value_name = "FILTER")]
     pub log: Option<String>,
 
     /// Where facts are written down

@@ -1,5 +1,6 @@
 //! `genfleet audit`: reads audit files back. `verify` names what was changed in them, `show` tells one job's facts.
 
+use genfleet_core::tell;
 use std::{
     fs::{self, File},
     io::{self, BufReader},
@@ -78,7 +79,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 fn chained(files: &[PathBuf]) -> Vec<PathBuf> {
     let beside = |path: &&PathBuf| path.extension().is_some_and(|suffix| suffix == "lock" || suffix == "torn");
     for path in files.iter().filter(beside) {
-        eprintln!("{}: of no chain, passed over", path.display());
+        tell!("{}: of no chain, passed over", path.display());
     }
     files.iter().filter(|path| !beside(path)).cloned().collect()
 }
@@ -105,7 +106,7 @@ fn print(report: &Report, as_json: bool) -> anyhow::Result<()> {
     }
     let Report { files, lines, chains, events, problems } = report;
     let against = if *events > 0 { format!(", against {events} events") } else { String::new() };
-    eprintln!("{lines} lines of {chains} chains in {files} files{against}: {} problems", problems.len());
+    tell!("{lines} lines of {chains} chains in {files} files{against}: {} problems", problems.len());
     Ok(())
 }
 
@@ -122,7 +123,7 @@ fn show(job: &str, files: &[PathBuf], as_json: bool) -> anyhow::Result<ExitCode>
     let files = if files.is_empty() { here()? } else { chained(files) };
     let facts = facts(job, &files)?;
     if facts.is_empty() {
-        eprintln!("no fact of job {job} in {} files", files.len());
+        tell!("no fact of job {job} in {} files", files.len());
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     for fact in &facts {
@@ -157,7 +158,7 @@ fn facts(job: &str, files: &[PathBuf]) -> anyhow::Result<Vec<Found>> {
                 (place, Ok(record)) if record.text("jobId") == job => facts.push(Found { place, record }),
                 (_, Ok(_)) => {}
                 (place, Err(flaw)) => {
-                    eprintln!("{}:{}: passed over: {}", place.file.display(), place.line, flaw.why);
+                    tell!("{}:{}: passed over: {}", place.file.display(), place.line, flaw.why);
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! `genfleet dead`: what was given up, and what is to become of it.
 
+use genfleet_core::tell;
 use std::{process::ExitCode, sync::Arc};
 
 use genfleet_core::{
@@ -85,7 +86,7 @@ pub async fn there(shelves: &Shelves, wanted: impl IntoIterator<Item = Shelf>) -
     }
     match missing.first() {
         Some(told) if there.is_empty() => return Err(QueueError::Missing(told.clone())),
-        _ => missing.iter().for_each(|told| eprintln!("warning: {told}")),
+        _ => missing.iter().for_each(|told| tell!("warning: {told}")),
     }
     Ok(there)
 }

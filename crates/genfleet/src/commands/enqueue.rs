@@ -1,5 +1,6 @@
 //! `genfleet enqueue`: one job onto the queue, checked first, confirmed before it says so.
 
+use genfleet_core::tell;
 use std::{fs, io::Read, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
@@ -7,7 +8,10 @@ use genfleet_core::{
     clock::{Clock, SharedClock, SystemClock},
     job::{Job, Kind, Rejection, text},
     options::{ConfigError, duration},
-    queue::{Destination, Message, Publication, QueueError, sqlite::Role},
+    queue::{
+        Destination, Message, Publication, QueueError,
+        sqlite::{Role, SqliteQueue},
+    },
     telemetry,
     worker::{
         command::install_tls,
@@ -96,20 +100,26 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
         Some(Err(rejection)) => {
             for violation in &rejection.violations {
-                eprintln!("error: {}: {}", violation.pointer, violation.message);
+                tell!("error: {}: {}", violation.pointer, violation.message);
             }
             let more = rejection.violations.total() - rejection.violations.len();
             if more > 0 {
-                eprintln!("error: and {more} more");
+                tell!("error: and {more} more");
             }
             if rejection.violations.is_empty() {
-                eprintln!("error: {}", rejection.message);
+                tell!("error: {}", rejection.message);
             }
             return Ok(ExitCode::from(EXIT_FAILED));
         }
         None => bail!("this build cannot check jobs of {}: it has no worker for them", options.kind),
     };
     block_on(send(options, &job, body))?;
+    if let Some(store) = options.queue.url()?.sqlite_file().filter(|store| SqliteQueue::is_unworked(store)) {
+        let store = store.display();
+        tell!(
+            "warning: no process works the store {store}: the job waits there; genfleet up --queue-url sqlite:{store}"
+        );
+    }
     if options.json {
         terminal::say(json!({ "id": job.id, "kind": job.kind.as_str() }))?;
     } else {

@@ -3,6 +3,7 @@
 //! The latest are shown, in the order they happened. Neither queue can be read from its end: all that is kept is
 //! read (on `RabbitMQ` and given back), and the latest are kept in memory.
 
+use genfleet_core::tell;
 use std::{collections::VecDeque, path::Path, process::ExitCode, sync::Arc};
 
 use genfleet_core::{
@@ -121,8 +122,8 @@ async fn from_broker(options: &Options) -> anyhow::Result<()> {
             match following.next().await {
                 Followed::Event(event) if line(&event)? == Reader::Gone => return Ok(()),
                 Followed::Event(_) => {}
-                Followed::Lost(reason) => eprintln!("warning: {reason}; going on once the broker is back"),
-                Followed::Back => eprintln!("warning: the broker is back; events of the meantime: genfleet events"),
+                Followed::Lost(reason) => tell!("warning: {reason}; going on once the broker is back"),
+                Followed::Back => tell!("warning: the broker is back; events of the meantime: genfleet events"),
             }
         }
     }

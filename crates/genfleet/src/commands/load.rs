@@ -3,6 +3,7 @@
 //! [`source`] makes the jobs, [`publisher`] sends them at the [`pace`], [`follower`] sees their events, [`ledger`] keeps
 //! what is known of each, [`summary`] tells it. The jobs are real: whoever works them carries them out.
 
+use genfleet_core::tell;
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::bail;
@@ -120,7 +121,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let source = Source::new(options.kind, &run, options.payload.as_deref(), options.file.as_deref())?;
     let plan = Plan::of(options);
     if !agreed(options, &plan)? {
-        eprintln!("nothing was published");
+        tell!("nothing was published");
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     let summary = block_on(load(options, plan, source, &run))?;
@@ -224,7 +225,7 @@ fn take(report: Report, ledger: &mut Ledger) -> anyhow::Result<()> {
         Report::AllSent(jobs) => ledger.all_sent(jobs, Instant::now()),
         Report::Ended(ended, at) => ledger.ended(&ended, at),
         Report::Found(ended, at) => ledger.found(&ended, at),
-        Report::Warning(told) => eprintln!("warning: {told}"),
+        Report::Warning(told) => tell!("warning: {told}"),
         Report::Fault(error) => return Err(error),
     }
     Ok(())

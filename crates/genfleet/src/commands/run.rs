@@ -19,6 +19,7 @@ use genfleet_core::{
         Queue, QueueError,
         sqlite::{Role, SqliteQueue},
     },
+    tell,
     trace::export::{self, Export},
     webhook::{Webhooks, options::WebhookOptions},
     worker::{
@@ -111,21 +112,21 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (mut tally, end) = block_on(batch(options, &store))?;
     tally.undelivered = if tally.complete() { block_on(left(&store))? } else { 0 };
     if options.is_for_a_person() {
-        tally.print_account()?;
+        tally.print_account();
     }
-    tally.print(options.json)?;
+    tally.print(options.json);
     if let End::Fault(reason) = end {
         bail!("{reason}. Start it again to go on");
     }
     if !tally.complete() {
-        eprintln!(
+        tell!(
             "Stopped before the end. Start it again with the same files to go on; the batch is kept in {}",
             store.display()
         );
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     if tally.undelivered > 0 {
-        eprintln!(
+        tell!(
             "{} webhooks are still to be delivered. Start it again with the same files and settings to go on; they are kept in {}",
             tally.undelivered,
             store.display()
@@ -134,7 +135,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     SqliteQueue::remove(&store).with_context(|| format!("the store {} cannot be removed", store.display()))?;
     if options.is_for_a_person() {
-        eprint!("{}", told::next(&options.files, tally.not_succeeded() > 0, options.simulate.wanted()));
+        tell!(
+            "{}",
+            told::next(&options.files, tally.not_succeeded() > 0, options.simulate.wanted()).trim_end_matches('\n')
+        );
     }
     Ok(if tally.failed() { ExitCode::from(EXIT_JOBS_FAILED) } else { ExitCode::SUCCESS })
 }

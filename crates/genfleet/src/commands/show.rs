@@ -1,6 +1,7 @@
 //! `genfleet show`: all that is known of one job. A section each: its events, its dead letters, where it waits (embedded
 //! queue), its audit facts. Takes nothing away.
 
+use genfleet_core::tell;
 use std::{path::PathBuf, process::ExitCode};
 
 use genfleet_core::{
@@ -82,12 +83,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         terminal::put(text::text(&options.id, &known, terminal::Paint::stdout()))?;
     }
     if known.is_nothing() {
-        eprintln!(
-            "error: nothing is known of {}: it never ended here, or its events are gone from the window",
-            options.id
-        );
+        tell!("error: nothing is known of {}: it never ended here, or its events are gone from the window", options.id);
         if known.waiting.is_none() {
-            eprintln!("hint: whether a job waits in RabbitMQ cannot be seen; genfleet status counts what waits");
+            tell!("hint: whether a job waits in RabbitMQ cannot be seen; genfleet status counts what waits");
         }
         return Ok(ExitCode::from(EXIT_FAILED));
     }

@@ -1,5 +1,6 @@
 //! `genfleet simulate`: the stand-in for the API, on a port.
 
+use genfleet_core::tell;
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
 use genfleet_core::{options::duration, worker::shutdown::Signals};
@@ -81,8 +82,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         } else {
             terminal::say(simulator.base_url())?;
         }
-        eprintln!("A stand-in for Genesys Cloud listens at {0}; what it received: {0}/_sim/", simulator.base_url());
-        eprintln!(
+        tell!("A stand-in for Genesys Cloud listens at {0}; what it received: {0}/_sim/", simulator.base_url());
+        tell!(
             "Point workers at it: GENESYS_BASE_URL={} GENESYS_CLIENT_ID=any GENESYS_CLIENT_SECRET=any",
             simulator.base_url()
         );

@@ -1,6 +1,7 @@
 //! `genfleet status`: what waits, what runs, what is shut and why, who is alive. Counts are the queue's own; the rest is what
 //! processes tell of themselves: over the fleet's exchange, or in the notice beside the store. Takes nothing away.
 
+use genfleet_core::tell;
 use std::{process::ExitCode, time::Duration};
 
 use genfleet_core::{
@@ -89,7 +90,7 @@ async fn show(options: &Options) -> anyhow::Result<bool> {
             }
             // Whoever watches over a restart goes on watching.
             Err(error) => {
-                eprintln!("warning: {error}; looking again");
+                tell!("warning: {error}; looking again");
                 tokio::time::sleep(interval).await;
                 if let Ok(again) = Look::begin(&options.queue).await {
                     look = again;
@@ -113,7 +114,7 @@ fn print(seen: &Seen, options: &Options) -> anyhow::Result<Reader> {
         Some(_) => terminal::put(format!("{:.0}\n{text}\n", SystemClock.now())),
         None => {
             let reader = terminal::put(text)?;
-            seen.hints().iter().for_each(|hint| eprintln!("{}", Paint::stderr().dim(&format!("hint: {hint}"))));
+            seen.hints().iter().for_each(|hint| tell!("{}", Paint::stderr().dim(&format!("hint: {hint}"))));
             Ok(reader)
         }
     }

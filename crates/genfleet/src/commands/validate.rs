@@ -1,5 +1,6 @@
 //! `genfleet validate`: what a worker would say of jobs, without running them.
 
+use genfleet_core::tell;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -52,9 +53,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    eprintln!("{good} valid, {bad} not");
+    tell!("{good} valid, {bad} not");
     if with_webhook > 0 {
-        eprintln!("{with_webhook} with a webhook of their own: only workers with GENFLEET_WEBHOOK_SECRET take those");
+        tell!("{with_webhook} with a webhook of their own: only workers with GENFLEET_WEBHOOK_SECRET take those");
     }
     Ok(if bad == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }

@@ -1,9 +1,6 @@
 //! What TLS needs: the authorities trusted beside those of the system, and the certificate shown to the broker.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -49,7 +46,7 @@ fn key(file: &Path) -> Result<Vec<u8>, String> {
 }
 
 fn bytes(file: &Path) -> Result<Vec<u8>, String> {
-    fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
+    crate::job::text::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
 }
 
 #[cfg(test)]
@@ -61,14 +58,14 @@ mod tests {
     impl File {
         fn of(content: &str) -> Self {
             let path = std::env::temp_dir().join(format!("genfleet-{}.pem", uuid::Uuid::new_v4()));
-            fs::write(&path, content).unwrap();
+            std::fs::write(&path, content).unwrap();
             Self(path)
         }
     }
 
     impl Drop for File {
         fn drop(&mut self) {
-            let _ = fs::remove_file(&self.0);
+            let _ = std::fs::remove_file(&self.0);
         }
     }
 

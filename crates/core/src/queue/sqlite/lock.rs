@@ -4,7 +4,11 @@
 
 use std::{
     fs::{self, File, TryLockError},
+    io,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use super::schema;
@@ -19,8 +23,8 @@ pub(super) fn take(path: &Path) -> Result<File, QueueError> {
             lock.display()
         ))
     };
-    let file = File::options().create(true).truncate(false).write(true).open(&lock).map_err(unusable)?;
-    match file.try_lock() {
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&lock).map_err(unusable)?;
+    match patiently(&file) {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(QueueError::Configuration(format!(
             "the store {} is worked by another process, and only one may: stop that one, or name another file",
@@ -28,6 +32,23 @@ pub(super) fn take(path: &Path) -> Result<File, QueueError> {
         ))),
         Err(TryLockError::Error(error)) => Err(unusable(error)),
     }
+}
+
+/// Who only asks whether the lock is free holds it for a moment.
+fn patiently(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..10 {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(20)),
+            other => return other,
+        }
+    }
+    file.try_lock()
+}
+
+/// Whether no process works the store at `path`.
+pub(super) fn is_free(path: &Path) -> bool {
+    File::open(of(path))
+        .map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |file| file.try_lock_shared().is_ok())
 }
 
 /// The lock file of the store at `path`.

@@ -3,7 +3,12 @@
 //!
 //! Knows nothing of what is in it ([`crate::fleet`]).
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+};
 
 use tokio::task::spawn_blocking;
 
@@ -19,7 +24,13 @@ impl SqliteQueue {
     pub async fn post_notice(&self, text: String) -> io::Result<()> {
         let (path, fresh) = (self.notice(), self.beside(FRESH));
         blocking(move || {
-            fs::write(&fresh, text)?;
+            // Made anew: a link that somebody put there is not followed.
+            match fs::remove_file(&fresh) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&fresh)?;
+            file.write_all(text.as_bytes())?;
             fs::rename(&fresh, &path)
         })
         .await

@@ -4,8 +4,9 @@
 //! Owns what follows when the store cannot be written. Does not know what the work is.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io, mem,
+    os::unix::fs::MetadataExt,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
@@ -39,6 +40,8 @@ pub(super) struct Writer {
     pub(super) role: Role,
     pub(super) clock: SharedClock,
     pub(super) told: Arc<Told>,
+    /// Device and number of the file that is open.
+    pub(super) file: (u64, u64),
     /// Held until the very end.
     pub(super) lock: Option<File>,
 }
@@ -82,6 +85,13 @@ impl Writer {
         loop {
             let gathered = gather(commands, &mut group, if self.troubled() { RETRY } else { POLL });
             looked.for_others(&self.connection, &self.told);
+            if self.role == Role::Worker && self.removed() {
+                let path = &self.told.path;
+                self.told.tell(Condition::Failed(format!(
+                    "the store {path} was removed or replaced under this process, and what is written to it is lost: start it again"
+                )));
+                return;
+            }
             match (self.work_off(&mut group), gathered) {
                 (Outcome::Failed, _) => return,
                 (Outcome::Committed | Outcome::Later, Gathered::More) => {}
@@ -97,6 +107,12 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Whether the store's name leads to another file than the one that is open, or to none.
+    fn removed(&self) -> bool {
+        fs::metadata(&self.told.path)
+            .map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |now| (now.dev(), now.ino()) != self.file)
     }
 
     fn troubled(&self) -> bool {

@@ -1,5 +1,6 @@
 //! `genfleet dead redrive` and `discard`: which letters, in what measure, and whether that is meant.
 
+use genfleet_core::tell;
 use std::{process::ExitCode, time::Duration};
 
 use genfleet_core::{
@@ -120,7 +121,7 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
                 return Ok(ExitCode::SUCCESS);
             }
             if meant > 0 && !agreed(common, action, &seen, meant)? {
-                eprintln!("nothing was changed");
+                tell!("nothing was changed");
                 return Ok(ExitCode::from(EXIT_FAILED));
             }
             limit = Some(meant);
@@ -140,7 +141,7 @@ async fn carry_out(shelves: &Shelves, plan: Plan, as_json: bool) -> anyhow::Resu
     let complete = ended.is_ok() && !stop.is_cancelled();
     ended.and(tell(&tally, action, complete, as_json))?;
     if !complete {
-        eprintln!("stopped on the way: nothing is lost, run it again to go on");
+        tell!("stopped on the way: nothing is lost, run it again to go on");
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     Ok(ExitCode::SUCCESS)
@@ -175,7 +176,7 @@ fn preview(common: &Common, action: Action, seen: &Seen, meant: u64) -> anyhow::
 }
 
 fn agreed(common: &Common, action: Action, seen: &Seen, meant: u64) -> anyhow::Result<bool> {
-    eprint!("{}", seen.groups.table(Paint::stderr()));
+    tell!("{}", seen.groups.table(Paint::stderr()).trim_end());
     seen.warn();
     let plural = if meant == 1 { "" } else { "s" };
     Ok(terminal::ask(&format!("{} {meant} {}{plural}?", action.as_str(), what(&common.filter)))?)
@@ -187,7 +188,7 @@ fn stopped_by_signal() -> anyhow::Result<CancellationToken> {
     let told = stop.clone();
     tokio::spawn(async move {
         signals.next().await;
-        eprintln!("stopping after the letters in hand; once more to stop at once");
+        tell!("stopping after the letters in hand; once more to stop at once");
         told.cancel();
         signals.next().await;
         std::process::exit(i32::from(EXIT_FAILED));

@@ -1,5 +1,6 @@
 //! `genfleet dead list`: how many, of which sorts. Looking takes nothing away.
 
+use genfleet_core::tell;
 use std::process::ExitCode;
 
 use genfleet_core::{
@@ -95,15 +96,15 @@ impl Seen {
     /// What has to be known beside the groups, on stderr.
     pub fn warn(&self) {
         if self.held > 0 {
-            eprintln!("warning: {} more could not be seen: another process looks at them right now", self.held);
+            tell!("warning: {} more could not be seen: another process looks at them right now", self.held);
         }
         if self.spared > 0 {
             let reasons = SPARED.join(",");
-            eprintln!("note: {} more are left out; --reason {reasons} brings them in", self.spared);
+            genfleet_core::tell!("note: {} more are left out; --reason {reasons} brings them in", self.spared);
         }
         if !self.flawed.is_empty() {
             let places = self.flawed.join(", ");
-            eprintln!("warning: not shown as sent, see `genfleet dead show`: {places}");
+            tell!("warning: not shown as sent, see `genfleet dead show`: {places}");
         }
     }
 }
@@ -123,13 +124,10 @@ fn tell(seen: &Seen, unrouted: u64, filter: &Filter) -> anyhow::Result<()> {
     let hint = Paint::stderr();
     if unrouted > 0 {
         let told = format!("hint: {unrouted} messages matched no queue: genfleet dead list --unrouted");
-        eprintln!("{}", hint.yellow(&told));
+        tell!("{}", hint.yellow(&told));
     }
     if total > 0 {
-        eprintln!(
-            "{}",
-            hint.dim("hint: genfleet dead show FINGERPRINT shows them whole; dead redrive runs them again")
-        );
+        tell!("{}", hint.dim("hint: genfleet dead show FINGERPRINT shows them whole; dead redrive runs them again"));
     }
     Ok(())
 }

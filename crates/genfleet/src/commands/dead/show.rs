@@ -1,5 +1,6 @@
 //! `genfleet dead show`: letters whole. Looking takes nothing away.
 
+use genfleet_core::tell;
 use std::process::ExitCode;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -61,11 +62,11 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let (shown, more) = show(&shelves, options).await?;
         shelves.close().await;
         if shown == 0 {
-            eprintln!("error: no such letter; genfleet dead list shows which there are");
+            tell!("error: no such letter; genfleet dead list shows which there are");
             return Ok(ExitCode::from(EXIT_FAILED));
         }
         if more > 0 {
-            eprintln!("{}", Paint::stderr().dim(&format!("{more} more: --limit, or a narrower filter")));
+            tell!("{}", Paint::stderr().dim(&format!("{more} more: --limit, or a narrower filter")));
         }
         Ok(ExitCode::SUCCESS)
     })

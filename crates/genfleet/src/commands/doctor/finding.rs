@@ -1,5 +1,6 @@
 //! What a check found, and how all of it is told.
 
+use genfleet_core::tell;
 use std::fmt::{Display, Write};
 
 use serde::Serialize;
@@ -121,7 +122,7 @@ impl Report {
         terminal::put(self.findings.iter().map(|finding| finding.text(paint)).collect::<String>())?;
         let [ok, warnings, failed, skipped] =
             [Level::Ok, Level::Warning, Level::Failed, Level::Skipped].map(|level| self.count(level));
-        eprintln!("{ok} ok, {warnings} warnings, {failed} failed, {skipped} skipped");
+        tell!("{ok} ok, {warnings} warnings, {failed} failed, {skipped} skipped");
         Ok(())
     }
 }

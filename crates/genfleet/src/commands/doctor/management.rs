@@ -228,7 +228,7 @@ fn refusal(user: &str, body: &[u8]) -> String {
 fn client(options: &Options) -> anyhow::Result<Client> {
     let mut builder = Client::builder().timeout(PATIENCE).no_proxy();
     if let Some(file) = &options.queue.queue_ca_file {
-        let pem = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+        let pem = genfleet_core::job::text::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
         builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&pem)?);
     }
     Ok(builder.build()?)

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use genfleet_core::{
-    job::{Kind, decode, derived_id},
+    job::{Kind, decode, derived_id, text},
     options::ConfigError,
 };
 use serde_json::{Value, json};
@@ -133,6 +133,7 @@ impl Source {
 fn templates(kind: Kind, file: &str) -> anyhow::Result<Vec<Value>> {
     let text = if file == "-" { std::io::read_to_string(std::io::stdin()) } else { fs::read_to_string(file) };
     let text = text.with_context(|| format!("{file} cannot be read"))?;
+    let text = text::trimmed(&text);
     let mut templates = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         templates.push(match template(&format!("{file}:{}", index + 1), line)? {

@@ -1,5 +1,6 @@
 //! What came of a run, for people and for programs.
 
+use genfleet_core::tell;
 use std::{collections::BTreeMap, fmt::Write};
 
 use genfleet_core::job::Kind;
@@ -154,7 +155,7 @@ impl Summary {
             terminal::put(self.text())?;
         }
         if self.interrupted {
-            eprintln!("stopped on the way; what was published is worked all the same");
+            tell!("stopped on the way; what was published is worked all the same");
         }
         Ok(())
     }

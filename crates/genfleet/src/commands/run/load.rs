@@ -1,5 +1,6 @@
 //! A batch on its way into the store: every line becomes a job, or at once the event that says why it is none.
 
+use genfleet_core::tell;
 use std::{path::Path, process};
 
 use anyhow::{Context, bail};
@@ -78,7 +79,7 @@ impl Input {
         }
         durable(&audit).await?;
         if let Standing::Begun = accepted(store.load(self.batch.clone(), publications).await?, path)? {
-            eprintln!("Going on with the batch that was begun (process {})", process::id());
+            tell!("Going on with the batch that was begun (process {})", process::id());
         }
         Ok(())
     }

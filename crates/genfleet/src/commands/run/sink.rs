@@ -1,5 +1,6 @@
 //! Where a batch's events go: stdout, for a person or as JSON lines, or a file that is only ever added to.
 
+use genfleet_core::tell;
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
@@ -64,7 +65,7 @@ impl Sink {
 fn append(path: &Path) -> io::Result<File> {
     let mut file = File::options().create(true).append(true).open(path)?;
     if ends_torn(path) {
-        eprintln!("{} ends in the middle of a line, which is left as it is; its event comes again", path.display());
+        tell!("{} ends in the middle of a line, which is left as it is; its event comes again", path.display());
         file.write_all(b"\n")?;
     }
     Ok(file)

@@ -1,8 +1,8 @@
 //! What came of a batch, counted from its events.
 
+use genfleet_core::tell;
 use std::{
     collections::BTreeMap,
-    io::{self, Write},
     time::{Duration, Instant},
 };
 
@@ -70,13 +70,12 @@ impl Tally {
     }
 
     /// The tables that a person reads, on stderr.
-    pub fn print_account(&self) -> io::Result<()> {
-        io::stderr().lock().write_all(self.account.told(Paint::stderr()).as_bytes())
+    pub fn print_account(&self) {
+        tell!("{}", self.account.told(Paint::stderr()).trim_end_matches('\n'));
     }
 
     /// The summary, on stderr.
-    pub fn print(&self, as_json: bool) -> io::Result<()> {
-        let mut err = io::stderr().lock();
+    pub fn print(&self, as_json: bool) {
         let took = self.began.elapsed();
         if as_json {
             let summary = json!({
@@ -84,26 +83,18 @@ impl Tally {
                 "webhooks": { "failed": self.failed_webhooks, "undelivered": self.undelivered },
                 "seconds": took.as_secs_f64(),
             });
-            return writeln!(err, "{summary}");
+            return tell!("{summary}");
         }
         let count = |counts: &BTreeMap<String, u64>| {
             counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
         };
-        writeln!(
-            err,
-            "{} of {} jobs ended in {:.1} s: {}",
-            self.ended(),
-            self.total,
-            rounded(took),
-            count(&self.outcomes)
-        )?;
+        tell!("{} of {} jobs ended in {:.1} s: {}", self.ended(), self.total, rounded(took), count(&self.outcomes));
         if !self.codes.is_empty() {
-            writeln!(err, "  why: {}", count(&self.codes))?;
+            tell!("  why: {}", count(&self.codes));
         }
         if self.failed_webhooks > 0 {
-            writeln!(err, "  webhooks that cannot be delivered: {} (see their events)", self.failed_webhooks)?;
+            tell!("  webhooks that cannot be delivered: {} (see their events)", self.failed_webhooks);
         }
-        Ok(())
     }
 }
 

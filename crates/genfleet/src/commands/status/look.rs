@@ -1,5 +1,6 @@
 //! Where it is looked: a broker that counts and a fleet that answers, or a store and the notice beside it.
 
+use genfleet_core::tell;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use genfleet_core::{
@@ -39,7 +40,7 @@ impl Look {
             let listener = match Listener::begin(&inspector, credentials().as_ref()).await {
                 Ok(listener) => Some(Box::new(listener)),
                 Err(error) => {
-                    eprintln!("warning: who is alive cannot be heard: {error}");
+                    tell!("warning: who is alive cannot be heard: {error}");
                     None
                 }
             };
@@ -86,7 +87,7 @@ impl Look {
 /// Whose words can be verified; all can be shown without.
 fn credentials() -> Option<Credentials> {
     Credentials::of_environment().unwrap_or_else(|error| {
-        eprintln!("warning: what processes tell of themselves cannot be verified: {error}");
+        tell!("warning: what processes tell of themselves cannot be verified: {error}");
         None
     })
 }

@@ -194,3 +194,33 @@ async fn what_a_check_refuses_opening_refuses_and_it_changes_nothing() {
     fs::create_dir(folder.store()).unwrap();
     assert!(check().is_err(), "a folder is no file");
 }
+
+#[tokio::test]
+async fn files_are_the_owners_own_and_links_are_not_followed_to_make_them() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = Folder::new();
+    let elsewhere = folder.0.join("elsewhere");
+    symlink(&elsewhere, folder.0.join("store.db.notice.new")).unwrap();
+    let queue = folder.worker();
+    queue.publish(vec![event("1")]).await.unwrap();
+    queue.post_notice("{}".to_owned()).await.unwrap();
+    for name in ["store.db", "store.db-wal", "store.db-shm", "store.db.lock", "store.db.notice"] {
+        let mode = fs::symlink_metadata(folder.0.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o600, "{name}");
+    }
+    queue.close().await;
+    symlink(&elsewhere, folder.0.join("link.db")).unwrap();
+    assert!(SqliteQueue::open(&folder.0.join("link.db"), Role::Tool, clock()).is_err());
+    assert!(!elsewhere.exists());
+}
+
+#[tokio::test]
+async fn a_store_that_is_removed_under_a_worker_fails_and_says_so() {
+    let folder = Folder::new();
+    let queue = folder.worker();
+    assert!(!SqliteQueue::is_unworked(&folder.store()));
+    fs::remove_file(folder.store()).unwrap();
+    let told = tokio::time::timeout(std::time::Duration::from_secs(20), queue.failed()).await.unwrap();
+    assert!(told.contains("was removed or replaced"), "{told}");
+    assert!(SqliteQueue::is_unworked(&folder.store()));
+}

@@ -5,6 +5,7 @@
 //! run sees what lay there when it began, and never again what it redrove itself: a job that fails at once does not go
 //! round for ever.
 
+use genfleet_core::tell;
 use std::{
     collections::{HashSet, VecDeque},
     hash::{BuildHasher, RandomState},
@@ -142,7 +143,7 @@ impl<'a> Engine<'a> {
         if !passes || well.elapsed() > self.plan.patience || self.stop.is_cancelled() {
             bail!("{lost}. Nothing is lost: run it again to go on; {}", self.doubled());
         }
-        self.progress.suspend(|| eprintln!("warning: {lost}; going on"));
+        self.progress.suspend(|| tell!("warning: {lost}; going on"));
         self.stop.run_until_cancelled(sleep(AGAIN)).await;
         Ok(())
     }
