@@ -38,6 +38,7 @@ mod purge_on_rabbit;
 mod rights;
 mod runbook;
 mod scan_monitor;
+mod silent;
 mod stack;
 mod status;
 mod stream_configurator;
