@@ -20,10 +20,13 @@ pub enum Flaw {
     TooLong,
     /// They are not AMQP.
     Malformed,
+    /// It was published by the key of one kind and came to the queue of another, by `CC` or `BCC`.
+    OtherKey,
 }
 
 impl Flaw {
-    const ALL: [Self; 5] = [Self::NotText, Self::TooDeep, Self::TooMany, Self::TooLong, Self::Malformed];
+    const ALL: [Self; 6] =
+        [Self::NotText, Self::TooDeep, Self::TooMany, Self::TooLong, Self::Malformed, Self::OtherKey];
 
     /// A word for it.
     pub const fn as_str(self) -> &'static str {
@@ -33,6 +36,15 @@ impl Flaw {
             Self::TooMany => "too_many",
             Self::TooLong => "too_long",
             Self::Malformed => "malformed",
+            Self::OtherKey => "other_key",
+        }
+    }
+
+    /// The code of the event in which such a message ends.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::OtherKey => "kind_mismatch",
+            Self::NotText | Self::TooDeep | Self::TooMany | Self::TooLong | Self::Malformed => "undecodable",
         }
     }
 
@@ -54,6 +66,9 @@ impl fmt::Display for Flaw {
                 "properties and headers are longer than 15/16 of a frame (120 KiB by default): send data in the body",
             ),
             Self::Malformed => f.write_str("the properties are not well-formed AMQP 0-9-1: check the client library"),
+            Self::OtherKey => f.write_str(
+                "it was published with the key of another kind and came here by CC or BCC: publish each job with its own key",
+            ),
         }
     }
 }

@@ -195,7 +195,7 @@ impl<H: JobHandler> Engine<H> {
     async fn refuse(&self, delivery: Delivery, flaw: Flaw) {
         let (carried, message) = (Carried::read(&delivery.message.headers), &delivery.message);
         let id = decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp);
-        let rejection = Rejection::new(id, "undecodable", flaw.to_string());
+        let rejection = Rejection::new(id, flaw.code(), flaw.to_string());
         self.reject(delivery, &carried, rejection).await;
     }
 

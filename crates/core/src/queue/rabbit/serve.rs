@@ -29,7 +29,7 @@ use super::{
 use crate::{
     job::Kind,
     queue::{
-        self, Delivery, Lane,
+        self, Delivery, Flaw, Lane,
         held::HeldCounts,
         tenure::Tenure,
         topology::{self, lane_queue},
@@ -241,6 +241,14 @@ impl Serving {
         self.intake.put(self.delivery(lane, delivery));
     }
 
+    /// What is wrong with a delivery before its body is looked at. A producer's rights are to keys, so the key it used has
+    /// to be this kind's.
+    fn flaw(&self, delivery: &lapin::message::Delivery) -> Option<Flaw> {
+        let is_others = delivery.exchange.as_str() == topology::door(&self.shared.prefix)
+            && delivery.routing_key.as_str() != self.intake.kind.as_str();
+        headers::flaw(&delivery.properties).or(is_others.then_some(Flaw::OtherKey))
+    }
+
     fn delivery(&self, lane: Lane, delivery: lapin::message::Delivery) -> Delivery {
         let shared = &self.shared;
         let identity = shared.recent.identity(&delivery, topology::is_ours(&shared.prefix, delivery.exchange.as_str()));
@@ -248,7 +256,7 @@ impl Serving {
         let settler = Settler::new(shared, &self.link.session, self.flows.of(lane), acker);
         let settler = queue::Settler::Rabbit(settler.within(self.tenure.as_ref()));
         delays::ended(&shared.prefix, (self.intake.kind, lane), &delivery.properties);
-        let (redelivered, flaw) = (delivery.redelivered, headers::flaw(&delivery.properties));
+        let (redelivered, flaw) = (delivery.redelivered, self.flaw(&delivery));
         let (message, returns) = convert::received(&shared.prefix, delivery);
         Delivery { message, lane, returns, redelivered, flaw, settler, span: Span::default() }
     }

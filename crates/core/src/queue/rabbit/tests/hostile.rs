@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lapin::{BasicProperties, options::BasicPublishOptions, types::AMQPValue};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -113,4 +114,31 @@ async fn a_broker_with_no_limit_or_a_huge_one_is_asked_for_frames_of_128_kib() {
         drop(there);
         assert!(soon(dialling).await.unwrap().is_err());
     }
+}
+
+/// A producer's rights are to routing keys; the broker compares them with the key, not with `CC` and `BCC`.
+#[tokio::test]
+async fn a_job_that_came_to_another_kind_by_cc_is_known_for_it() {
+    on_broker(async |rig: Rig| {
+        let queue = rig.queue();
+        soon(rig.declared()).await;
+        let (mut purges, mut scans) = (queue.consume(Kind::CdnPurge, 4), queue.consume(Kind::FileScan, 4));
+        let (connection, channel) = rig.channel().await;
+        for header in ["CC", "BCC"] {
+            let others = vec![AMQPValue::LongString("file.scan".into())];
+            let table = BTreeMap::from([(header.into(), AMQPValue::FieldArray(others.into()))]);
+            let properties = BasicProperties::default().with_message_id("a".into()).with_headers(table.into());
+            let door = format!("{}.jobs", rig.prefix);
+            let options = BasicPublishOptions::default();
+            let sent = channel.basic_publish(door.as_str().into(), "cdn.purge".into(), options, b"{}", properties);
+            sent.await.unwrap().await.unwrap();
+            let (purge, scan) = (soon(purges.next()).await, soon(scans.next()).await);
+            assert_eq!((purge.flaw, scan.flaw), (None, Some(Flaw::OtherKey)), "{header}");
+            purge.settler.settle(Vec::new()).await.unwrap();
+            scan.settler.settle(Vec::new()).await.unwrap();
+        }
+        connection.close(200, "".into()).await.unwrap();
+        queue.close().await;
+    })
+    .await;
 }
