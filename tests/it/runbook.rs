@@ -29,7 +29,8 @@ async fn every_command_of_the_guides_is_one_that_the_binaries_take() {
 #[tokio::test]
 async fn every_setting_of_the_guides_exists() {
     let mut known = String::new();
-    for (binary, arguments) in [("genfleet", vec!["up"]), ("genfleet", vec!["dead", "redrive"]), ("purger", vec![])] {
+    let tool = [vec!["up"], vec!["run"], vec!["status"], vec!["dead", "redrive"]].map(|command| ("genfleet", command));
+    for (binary, arguments) in tool.into_iter().chain([("purger", vec![])]) {
         let process = Process::binary(binary).args(arguments).args(["--help"]).start();
         assert_eq!(process.wait(seconds(20)).await, 0);
         known += &process.stdout_lines().join("\n");
