@@ -45,6 +45,14 @@ pub(crate) struct Identity {
     is_numbered: bool,
 }
 
+/// How often a message was settled.
+#[derive(Debug, Default)]
+struct Times {
+    count: u32,
+    /// Its acknowledgement may be lost: its session ended after it was written, or before.
+    is_uncertain: bool,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
@@ -55,7 +63,7 @@ pub(crate) struct Recent {
 #[derive(Debug, Default)]
 struct Settled {
     order: VecDeque<(Instant, Identity)>,
-    times: HashMap<Identity, u32>,
+    times: HashMap<Identity, Times>,
     lost_at: Option<Instant>,
 }
 
@@ -80,7 +88,7 @@ impl Recent {
     pub(crate) fn settled(&self, identity: Identity, now: Instant) {
         let mut settled = self.lock();
         settled.order.push_back((now, identity));
-        *settled.times.entry(identity).or_default() += 1;
+        settled.times.entry(identity).or_default().count += 1;
         settled.forget_before(now.checked_sub(KEPT));
         while settled.order.len() > MOST {
             settled.forget_oldest();
@@ -91,8 +99,15 @@ impl Recent {
     pub(crate) fn was_settled(&self, identity: Identity, redelivered: bool, now: Instant) -> bool {
         let mut settled = self.lock();
         settled.forget_before(now.checked_sub(KEPT));
-        let may_be = identity.is_numbered || (redelivered && settled.lost_at.is_some());
-        may_be && settled.times.contains_key(&identity)
+        let known = settled.times.get(&identity);
+        known.is_some_and(|times| identity.is_numbered || (redelivered && times.is_uncertain))
+    }
+
+    /// The acknowledgement of a settled message could not be written.
+    pub(crate) fn unacknowledged(&self, identity: Identity) {
+        if let Some(times) = self.lock().times.get_mut(&identity) {
+            times.is_uncertain = true;
+        }
     }
 
     /// A message like this was not settled, and comes again.
@@ -109,6 +124,7 @@ impl Recent {
     pub(crate) fn session_lost(&self, now: Instant) {
         let mut settled = self.lock();
         settled.forget_before(now.checked_sub(UNCERTAIN));
+        settled.times.values_mut().for_each(|times| times.is_uncertain = true);
         settled.lost_at = Some(now);
     }
 
@@ -132,8 +148,8 @@ impl Settled {
     fn forget_oldest(&mut self) {
         let Some((_, identity)) = self.order.pop_front() else { return };
         if let Some(times) = self.times.get_mut(&identity) {
-            *times -= 1;
-            if *times == 0 {
+            times.count -= 1;
+            if times.count == 0 {
                 self.times.remove(&identity);
             }
         }
@@ -202,6 +218,17 @@ mod tests {
         assert!(recent.was_settled(identity("a"), true, now));
         assert!(!recent.was_settled(identity("a"), false, now), "never delivered before: another message");
         assert!(!recent.was_settled(identity("b"), true, now));
+    }
+
+    #[test]
+    fn what_was_settled_after_the_loss_is_not_taken_for_another_message_that_comes_again() {
+        let (recent, now) = (Recent::default(), Instant::now());
+        let identity = recent.identity(&delivery("a", None), true);
+        recent.session_lost(now);
+        recent.settled(identity, now);
+        assert!(!recent.was_settled(identity, true, now), "another process lost one that is alike: it is to be run");
+        recent.unacknowledged(identity);
+        assert!(recent.was_settled(identity, true, now), "its own acknowledgement was lost");
     }
 
     #[test]

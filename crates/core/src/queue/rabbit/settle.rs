@@ -163,6 +163,7 @@ impl Settler {
         if settled {
             return Ok(Settled::Acknowledged);
         }
+        self.shared.recent.unacknowledged(self.identity);
         metrics::counter!(metric::STALE_ACKS).increment(1);
         Ok(Settled::Stale)
     }
