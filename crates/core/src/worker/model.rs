@@ -1,14 +1,16 @@
 //! A model of several processes on one broker, made of the very decisions the worker is made of: [`judge`], [`step`],
 //! [`Running`], [`Unsettled`] and [`Recent`]. Sessions are lost and processes killed between any two steps, written
 //! acknowledgements are worked off or lost, confirms are lost and their publications sent again, messages come again to
-//! any process. After every step nothing may be lost; once the faults end, every job has to end soon.
+//! any process; producers send the same message again. After every step nothing may be lost; once the faults end, every job
+//! has to end soon.
 //!
-//! A failure is: a job that is nowhere and has no event; an innocent job that is convicted although no process was
+//! A failure is: a job that is nowhere and has no event; a message that is acknowledged unrun
+//! because another one is alike; an innocent job that is convicted although no process was
 //! killed; an effect that happened more often than there were faults; publications out of proportion; a job that does not
 //! end.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -32,7 +34,7 @@ use crate::{
     job::JobId,
     queue::{
         Lane, Message,
-        rabbit::recent::{COPY, Recent},
+        rabbit::recent::{COPY, Held, Recent},
     },
 };
 
@@ -56,6 +58,10 @@ struct Sent {
 }
 
 impl Sent {
+    fn of_producer(job: usize) -> Self {
+        Self { job, lane: Lane::Jobs, done: 0, number: None, returns: 0, redelivered: false }
+    }
+
     fn message(&self) -> Message {
         let headers = [(STATE.to_owned(), i64::from(self.done).into())].into();
         Message { body: self.body(), message_id: Some(self.job.to_string()), headers, ..Message::default() }
@@ -81,6 +87,7 @@ impl Sent {
 #[derive(Clone, Debug)]
 struct Handed {
     copy: Sent,
+    held: Held,
     session: u64,
     tag: u64,
 }
@@ -101,6 +108,8 @@ struct Attempt {
 #[derive(Debug, Default)]
 struct Process {
     alive: bool,
+    /// Unlike that of any other process, and of those killed before it.
+    number: u64,
     session: Option<u64>,
     shelf: VecDeque<Handed>,
     running: Arc<Running<Handed>>,
@@ -121,13 +130,23 @@ struct World {
     unsettled: BTreeMap<u64, (u64, Sent)>,
     lock: Option<u64>,
     exclusive: bool,
+    jobs: usize,
     poison: Option<usize>,
     effects: BTreeMap<(usize, u32), u32>,
     events: BTreeMap<usize, u32>,
+    /// How often something was published for a producer's message of this job, or for one that it ran with.
+    answers: BTreeMap<usize, usize>,
+    /// The processes that gave back or lost producers' messages of this job.
+    left_by: BTreeMap<usize, BTreeSet<u64>>,
+    /// Of these jobs a message was taken for a settled one that another process may have lost: see [`Recent`].
+    mistakable: BTreeSet<usize>,
     convicted: Vec<usize>,
+    /// By job.
+    produced: BTreeMap<usize, u32>,
     published: u32,
     losses: u32,
     kills: u32,
+    given_back: u32,
     next: u64,
 }
 
@@ -150,14 +169,17 @@ enum Op {
     /// The session is lost; every acknowledgement not worked off is, where the bit is set.
     Lose(usize, u64),
     Kill(usize, u64),
+    /// The process gives back what it took and did not begin.
+    GiveBack(usize),
+    /// A producer sends the message of this job again.
+    Produce(usize),
     /// A confirm is lost: what was published last is published again.
     PublishAgain,
 }
 
 impl World {
     fn new(jobs: usize, processes: usize, exclusive: bool, poison: Option<usize>) -> Self {
-        let copy = |job| Sent { job, lane: Lane::Jobs, done: 0, number: None, returns: 0, redelivered: false };
-        let ready = BTreeMap::from([(Lane::Jobs, (0..jobs).map(copy).collect())]);
+        let ready = BTreeMap::from([(Lane::Jobs, (0..jobs).map(Sent::of_producer).collect())]);
         let processes = (0..processes).map(|_| Process::default()).collect();
         Self {
             now: Instant::now(),
@@ -166,13 +188,19 @@ impl World {
             unsettled: BTreeMap::new(),
             lock: None,
             exclusive,
+            jobs,
             poison,
             effects: BTreeMap::new(),
             events: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            left_by: BTreeMap::new(),
+            mistakable: BTreeSet::new(),
             convicted: Vec::new(),
+            produced: (0..jobs).map(|job| (job, 1)).collect(),
             published: 0,
             losses: 0,
             kills: 0,
+            given_back: 0,
             next: 1,
         }
     }
@@ -185,6 +213,12 @@ impl World {
             Op::Acknowledge(process) => self.acknowledge(process % count),
             Op::Lose(process, worked_off) => self.lose(process % count, worked_off),
             Op::Kill(process, worked_off) => self.kill(process % count, worked_off),
+            Op::GiveBack(process) => self.give_back(process % count),
+            Op::Produce(job) => {
+                let job = job % self.jobs;
+                *self.produced.entry(job).or_default() += 1;
+                self.ready.entry(Lane::Jobs).or_default().push_back(Sent::of_producer(job));
+            }
             Op::PublishAgain => {
                 let resume = self.ready.entry(Lane::Resume).or_default();
                 if let Some(last) = resume.back().filter(|copy| copy.returns == 0).cloned() {
@@ -202,7 +236,7 @@ impl World {
 
     fn work(&mut self, at: usize, part: Part) {
         if !self.processes[at].alive {
-            self.processes[at] = Process { alive: true, ..Process::default() };
+            self.processes[at] = Process { alive: true, number: self.next(), ..Process::default() };
         } else if self.processes[at].session.is_none() {
             let session = self.next();
             self.processes[at].session = Some(session);
@@ -228,7 +262,9 @@ impl World {
             {
                 let tag = self.next();
                 self.unsettled.insert(tag, (session, copy.clone()));
-                self.processes[at].shelf.push_back(Handed { copy, session, tag });
+                let recent = &self.processes[at].recent;
+                let held = recent.hold(recent.identity(&copy.delivery(), true), copy.redelivered);
+                self.processes[at].shelf.push_back(Handed { copy, held, session, tag });
             }
         }
     }
@@ -239,11 +275,15 @@ impl World {
         let process = &mut self.processes[at];
         let Some(handed) = process.shelf.pop_front() else { return };
         if process.session != Some(handed.session) {
-            return;
+            return process.recent.given_back(&handed.held, now);
         }
-        let (copy, identity) = (&handed.copy, process.recent.identity(&handed.copy.delivery(), true));
-        if process.recent.was_settled(identity, copy.redelivered, now) {
-            return process.acks.push(handed.tag);
+        let copy = &handed.copy;
+        if process.recent.was_settled(&handed.held, now) {
+            let mut left_by = self.left_by.get(&copy.job).into_iter().flatten().copied();
+            if left_by.any(|number| number != process.number) {
+                self.mistakable.insert(copy.job);
+            }
+            return self.acknowledge_later(at, &handed);
         }
         let (lane, returns, message) = (copy.lane, copy.returns, copy.message());
         let outlived = lane == Lane::Suspect && process.outlived.has(&message);
@@ -307,8 +347,12 @@ impl World {
             Step::Keep => {
                 let id = JobId::parse(&attempt.job.to_string()).unwrap();
                 self.processes[at].unsettled.keep(&id, copy.message(), &result, now);
+                self.processes[at].recent.given_back(&handed.held, self.now);
             }
-            Step::Acknowledge => self.acknowledge_later(at, &handed),
+            Step::Acknowledge => {
+                *self.answers.entry(copy.job).or_default() += usize::from(copy.number.is_none());
+                self.acknowledge_later(at, &handed);
+            }
             Step::Publish => {
                 attempt.told = true;
                 self.settle_with(at, &handed, (*result < STEPS).then_some((Lane::Resume, *result)));
@@ -321,10 +365,11 @@ impl World {
     fn settle_with(&mut self, at: usize, handed: &Handed, round: Option<(Lane, u32)>) {
         self.published += 1;
         let job = handed.copy.job;
+        *self.answers.entry(job).or_default() += usize::from(handed.copy.number.is_none());
         match round {
             Some((lane, done)) => {
                 let number = Some(self.next().cast_signed());
-                let copy = Sent { job, lane, done, number, returns: 0, redelivered: false };
+                let copy = Sent { lane, done, number, ..Sent::of_producer(job) };
                 self.ready.entry(lane).or_default().push_back(copy);
             }
             None => *self.events.entry(job).or_default() += 1,
@@ -334,8 +379,7 @@ impl World {
 
     fn acknowledge_later(&mut self, at: usize, handed: &Handed) {
         let process = &mut self.processes[at];
-        let identity = process.recent.identity(&handed.copy.delivery(), true);
-        process.recent.settled(identity, self.now);
+        process.recent.settled(&handed.held, self.now);
         process.acks.push(handed.tag);
     }
 
@@ -351,9 +395,23 @@ impl World {
         self.session_ends(at, session, worked_off);
         self.processes[at].recent.session_lost(self.now);
         for handed in std::mem::take(&mut self.processes[at].shelf) {
-            let recent = &self.processes[at].recent;
-            recent.forget(recent.identity(&handed.copy.delivery(), true));
+            self.processes[at].recent.given_back(&handed.held, self.now);
         }
+    }
+
+    fn give_back(&mut self, at: usize) {
+        let Some(handed) = self.processes[at].shelf.pop_front() else { return };
+        self.processes[at].recent.given_back(&handed.held, self.now);
+        self.given_back += 1;
+        if let Some((_, copy)) = self.unsettled.remove(&handed.tag) {
+            self.returned(at, copy);
+        }
+    }
+
+    fn returned(&mut self, at: usize, mut copy: Sent) {
+        (copy.returns, copy.redelivered) = (copy.returns + 1, true);
+        self.left_by.entry(copy.job).or_default().insert(self.processes[at].number);
+        self.ready.entry(copy.lane).or_default().push_front(copy);
     }
 
     fn kill(&mut self, at: usize, worked_off: u64) {
@@ -373,29 +431,37 @@ impl World {
         self.lock.take_if(|of| *of == session);
         let back: Vec<u64> = self.unsettled.iter().filter(|(_, (of, _))| *of == session).map(|(tag, _)| *tag).collect();
         for tag in back.into_iter().rev() {
-            let Some((_, mut copy)) = self.unsettled.remove(&tag) else { continue };
-            (copy.returns, copy.redelivered) = (copy.returns + 1, true);
-            self.ready.entry(copy.lane).or_default().push_front(copy);
+            let Some((_, copy)) = self.unsettled.remove(&tag) else { continue };
+            self.returned(at, copy);
         }
     }
 
     /// What must hold at any time.
     fn check(&self, jobs: usize) -> Result<(), TestCaseError> {
-        let faults = 1 + self.losses + self.kills;
+        let faults = self.losses + self.kills;
+        // A fault gives back each message, and each round of it whose acknowledgement was on its way.
+        let expected = |job: &usize, effect: u32| self.produced.get(job).unwrap_or(&0) * (1 + faults * (effect + 1));
         for job in 0..jobs {
             let waits = self.ready.values().flatten().any(|copy| copy.job == job);
             let held = self.unsettled.values().any(|(_, copy)| copy.job == job);
             prop_assert!(waits || held || self.events.contains_key(&job), "job {job} is lost");
-            prop_assert!(self.events.get(&job).is_none_or(|events| *events <= faults), "job {job} is told too often");
+            prop_assert!(
+                self.events.get(&job).is_none_or(|events| *events <= expected(&job, STEPS)),
+                "job {job} is told too often"
+            );
         }
         for ((job, effect), times) in &self.effects {
-            prop_assert!(*times <= faults, "effect {effect} of job {job} happened {times} times, {faults} faults");
+            prop_assert!(
+                *times <= expected(job, *effect),
+                "effect {effect} of job {job} happened {times} times, {faults} faults"
+            );
         }
-        let bound = u32::try_from(jobs).unwrap() * (STEPS + 1) + faults * 8 * u32::try_from(PREFETCH).unwrap() * STEPS;
+        let bound = self.produced.values().sum::<u32>() * (STEPS + 1)
+            + (1 + faults + self.given_back) * 8 * u32::try_from(PREFETCH).unwrap() * STEPS;
         prop_assert!(self.published <= bound, "{} publications, expected at most {bound}", self.published);
         for job in &self.convicted {
-            // Somebody who kills from outside, whatever runs alone, makes it look guilty.
-            let looks_guilty = self.kills > 0 && self.kills + self.losses >= 6;
+            // Somebody who kills from outside, or a process that gives back, whatever runs alone, makes it look guilty.
+            let looks_guilty = self.kills + self.given_back > 0 && faults + self.given_back >= 6;
             prop_assert!(Some(*job) == self.poison || looks_guilty, "innocent job {job} is convicted");
         }
         Ok(())
@@ -416,6 +482,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (0..3_usize).prop_map(Op::Acknowledge),
         2 => (0..3_usize, any::<u64>()).prop_map(|(process, bits)| Op::Lose(process, bits)),
         1 => (0..3_usize, any::<u64>()).prop_map(|(process, bits)| Op::Kill(process, bits)),
+        1 => (0..3_usize).prop_map(Op::GiveBack),
+        1 => any::<usize>().prop_map(Op::Produce),
         1 => Just(Op::PublishAgain),
     ]
 }
@@ -450,6 +518,8 @@ proptest! {
         }
         for job in 0..jobs {
             prop_assert!(world.events.contains_key(&job), "job {job} has no event");
+            let (produced, answers) = (world.produced[&job] as usize, world.answers[&job]);
+            prop_assert!(produced <= answers || world.mistakable.contains(&job), "a message of job {job} never ran");
         }
         if let Some(poison) = poison {
             prop_assert!(world.convicted.contains(&poison) || world.effects.contains_key(&(poison, 0)));

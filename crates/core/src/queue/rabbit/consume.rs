@@ -194,7 +194,7 @@ fn first_fresh(lane: &mut VecDeque<Delivery>) -> Option<Delivery> {
 pub(super) fn fresh(delivery: Delivery) -> Option<Delivery> {
     match delivery.settler {
         Settler::Rabbit(settler) if settler.is_stale() => None,
-        Settler::Rabbit(settler) if settler.was_settled(delivery.redelivered) => {
+        Settler::Rabbit(settler) if settler.was_settled() => {
             tracing::debug!(lane = delivery.lane.as_str(), "settled before: acknowledged again");
             settler.acknowledge_in_background();
             None

@@ -5,12 +5,13 @@
 //! A message is known by the number that each of our own publications into a lane carries ([`COPY`]): it is unlike any
 //! other. What a producer published has no such number and is known by all of its content, and then only if the broker
 //! says that it was delivered before and a session was lost since it was settled. A second message with the same content
-//! that this process held unsettled at that time is not mistaken for it ([`Recent::forget`]). What is left: a producer
-//! publishes the very same bytes and properties again within minutes, and *another* process loses that delivery. Whoever
-//! reads events or replies cannot tell the two messages apart either.
+//! is not mistaken for it where this process gave it back unsettled ([`Recent::given_back`]) or lost it with its session
+//! ([`Recent::session_lost`]). What is left: a producer publishes the very same bytes and properties again within
+//! minutes, and *another* process loses that delivery. Whoever reads events or replies cannot tell the two messages apart
+//! either.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     hash::{BuildHasher, Hash, Hasher, RandomState},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -45,12 +46,37 @@ pub(crate) struct Identity {
     is_numbered: bool,
 }
 
-/// How often a message was settled.
+/// A hold on a delivery that came: see [`Recent::hold`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    identity: Identity,
+    /// The number of sessions that were lost before.
+    losses: u64,
+    /// It may have been settled before: the broker delivered it before, and this process left none that is alike.
+    may_be_settled: bool,
+}
+
+/// What happened here to the messages of one identity.
 #[derive(Debug, Default)]
-struct Times {
-    count: u32,
-    /// Its acknowledgement may be lost: its session ended after it was written, or before.
+struct Known {
+    /// Settlements that are remembered.
+    settled: u32,
+    /// When the last of them was.
+    settled_at: Option<Instant>,
+    /// The acknowledgement of one of them may be lost: its session ended after it was written, or before.
     is_uncertain: bool,
+    /// Deliveries of this session that are not settled.
+    held: u32,
+    /// Deliveries that were given back or lost unsettled and have not come again.
+    left: u32,
+    /// When the last of them was.
+    left_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Learned {
+    Settled,
+    Left,
 }
 
 /// See the module.
@@ -62,8 +88,10 @@ pub(crate) struct Recent {
 
 #[derive(Debug, Default)]
 struct Settled {
-    order: VecDeque<(Instant, Identity)>,
-    times: HashMap<Identity, Times>,
+    /// When what is known was learned: it is forgotten in this order.
+    order: VecDeque<(Instant, Identity, Learned)>,
+    known: HashMap<Identity, Known>,
+    losses: u64,
     lost_at: Option<Instant>,
 }
 
@@ -84,47 +112,66 @@ impl Recent {
         Identity { hash: u128::from(hash(high)) << 64 | u128::from(hash(low)), is_numbered: number.is_some() }
     }
 
-    /// All that follows from this message is durable; its acknowledgement is about to be written.
-    pub(crate) fn settled(&self, identity: Identity, now: Instant) {
+    /// A delivery came: it is held until it is settled or given back.
+    pub(crate) fn hold(&self, identity: Identity, redelivered: bool) -> Held {
         let mut settled = self.lock();
-        settled.order.push_back((now, identity));
-        settled.times.entry(identity).or_default().count += 1;
-        settled.forget_before(now.checked_sub(KEPT));
-        while settled.order.len() > MOST {
-            settled.forget_oldest();
+        let losses = settled.losses;
+        if identity.is_numbered {
+            return Held { identity, losses, may_be_settled: true };
         }
+        let known = settled.known.entry(identity).or_default();
+        known.held += 1;
+        let may_be_settled = redelivered && known.left == 0;
+        known.left -= u32::from(redelivered && known.left > 0);
+        Held { identity, losses, may_be_settled }
     }
 
-    /// Whether a message that comes now was settled before, and only its acknowledgement was lost.
-    pub(crate) fn was_settled(&self, identity: Identity, redelivered: bool, now: Instant) -> bool {
+    /// All that follows from this message is durable; its acknowledgement is about to be written.
+    pub(crate) fn settled(&self, held: &Held, now: Instant) {
+        let mut settled = self.lock();
+        settled.release(held);
+        let known = settled.known.entry(held.identity).or_default();
+        known.settled += 1;
+        known.settled_at = Some(now);
+        settled.learn(held.identity, Learned::Settled, now);
+    }
+
+    /// Whether a message that is held was settled before, and only its acknowledgement was lost.
+    pub(crate) fn was_settled(&self, held: &Held, now: Instant) -> bool {
         let mut settled = self.lock();
         settled.forget_before(now.checked_sub(KEPT));
-        let known = settled.times.get(&identity);
-        known.is_some_and(|times| identity.is_numbered || (redelivered && times.is_uncertain))
+        let known = settled.known.get(&held.identity).filter(|known| known.settled > 0);
+        known.is_some_and(|known| held.identity.is_numbered || (held.may_be_settled && known.is_uncertain))
     }
 
     /// The acknowledgement of a settled message could not be written.
-    pub(crate) fn unacknowledged(&self, identity: Identity) {
-        if let Some(times) = self.lock().times.get_mut(&identity) {
-            times.is_uncertain = true;
+    pub(crate) fn unacknowledged(&self, held: &Held) {
+        if let Some(known) = self.lock().known.get_mut(&held.identity) {
+            known.is_uncertain = true;
         }
     }
 
-    /// A message like this was not settled, and comes again.
-    pub(crate) fn forget(&self, identity: Identity) {
-        if !identity.is_numbered {
-            let mut settled = self.lock();
-            if settled.times.remove(&identity).is_some() {
-                settled.order.retain(|(_, known)| *known != identity);
-            }
+    /// A held message was not settled, and comes again, here or elsewhere.
+    pub(crate) fn given_back(&self, held: &Held, now: Instant) {
+        let mut settled = self.lock();
+        if settled.release(held) {
+            settled.leave(held.identity, 1, now);
         }
     }
 
     /// The session of all deliveries so far is lost.
     pub(crate) fn session_lost(&self, now: Instant) {
         let mut settled = self.lock();
-        settled.forget_before(now.checked_sub(UNCERTAIN));
-        settled.times.values_mut().for_each(|times| times.is_uncertain = true);
+        let mut held = Vec::new();
+        for (identity, known) in &mut settled.known {
+            known.is_uncertain |= known.settled_at.is_some_and(|at| now <= at + UNCERTAIN);
+            match std::mem::take(&mut known.held) {
+                0 => {}
+                count => held.push((*identity, count)),
+            }
+        }
+        held.into_iter().for_each(|(identity, count)| settled.leave(identity, count, now));
+        settled.losses += 1;
         settled.lost_at = Some(now);
     }
 
@@ -139,19 +186,49 @@ impl Recent {
 }
 
 impl Settled {
+    /// Whether it was held until now: without a number, and its session is not lost.
+    fn release(&mut self, held: &Held) -> bool {
+        if held.identity.is_numbered || held.losses != self.losses {
+            return false;
+        }
+        if let Some(known) = self.known.get_mut(&held.identity) {
+            known.held = known.held.saturating_sub(1);
+        }
+        true
+    }
+
+    fn leave(&mut self, identity: Identity, count: u32, now: Instant) {
+        let known = self.known.entry(identity).or_default();
+        known.left += count;
+        known.left_at = Some(now);
+        self.learn(identity, Learned::Left, now);
+    }
+
+    fn learn(&mut self, identity: Identity, learned: Learned, now: Instant) {
+        self.order.push_back((now, identity, learned));
+        self.forget_before(now.checked_sub(KEPT));
+        while self.order.len() > MOST {
+            self.forget_oldest();
+        }
+    }
+
     fn forget_before(&mut self, time: Option<Instant>) {
-        while time.is_some_and(|time| self.order.front().is_some_and(|(at, _)| *at < time)) {
+        while time.is_some_and(|time| self.order.front().is_some_and(|(at, ..)| *at < time)) {
             self.forget_oldest();
         }
     }
 
     fn forget_oldest(&mut self) {
-        let Some((_, identity)) = self.order.pop_front() else { return };
-        if let Some(times) = self.times.get_mut(&identity) {
-            times.count -= 1;
-            if times.count == 0 {
-                self.times.remove(&identity);
-            }
+        let Some((at, identity, learned)) = self.order.pop_front() else { return };
+        let Entry::Occupied(mut entry) = self.known.entry(identity) else { return };
+        let known = entry.get_mut();
+        match learned {
+            Learned::Settled => known.settled -= 1,
+            Learned::Left if known.left_at <= Some(at) => known.left = 0,
+            Learned::Left => {}
+        }
+        if known.settled + known.left + known.held == 0 {
+            entry.remove();
         }
     }
 }
@@ -208,83 +285,125 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    /// What becomes of messages here, by their content.
+    struct Here(Recent, Instant);
+
+    impl Here {
+        fn new() -> Self {
+            Self(Recent::default(), Instant::now())
+        }
+
+        fn comes(&self, body: &str, redelivered: bool) -> Held {
+            self.0.hold(self.0.identity(&delivery(body, None), true), redelivered)
+        }
+
+        fn settles(&self, body: &str) -> Held {
+            let held = self.comes(body, false);
+            self.0.settled(&held, self.1);
+            held
+        }
+
+        /// Whether one that comes now counts as settled.
+        fn was_settled(&self, body: &str, redelivered: bool) -> bool {
+            let held = self.comes(body, redelivered);
+            let was_settled = self.0.was_settled(&held, self.1);
+            self.0.settled(&held, self.1);
+            was_settled
+        }
+    }
+
     #[test]
     fn what_was_settled_is_known_after_a_loss_whatever_its_returns_and_nothing_else_is() {
-        let (recent, now) = (Recent::default(), Instant::now());
-        let identity = |body| recent.identity(&delivery(body, None), true);
-        recent.settled(identity("a"), now);
-        assert!(!recent.was_settled(identity("a"), true, now), "no session was lost: it is another message");
-        recent.session_lost(now);
-        assert!(recent.was_settled(identity("a"), true, now));
-        assert!(!recent.was_settled(identity("a"), false, now), "never delivered before: another message");
-        assert!(!recent.was_settled(identity("b"), true, now));
+        let here = Here::new();
+        here.settles("a");
+        assert!(!here.was_settled("a", true), "no session was lost: it is another message");
+        here.0.session_lost(here.1);
+        assert!(here.was_settled("a", true));
+        assert!(!here.was_settled("a", false), "never delivered before: another message");
+        assert!(!here.was_settled("b", true));
     }
 
     #[test]
     fn what_was_settled_after_the_loss_is_not_taken_for_another_message_that_comes_again() {
-        let (recent, now) = (Recent::default(), Instant::now());
-        let identity = recent.identity(&delivery("a", None), true);
-        recent.session_lost(now);
-        recent.settled(identity, now);
-        assert!(!recent.was_settled(identity, true, now), "another process lost one that is alike: it is to be run");
-        recent.unacknowledged(identity);
-        assert!(recent.was_settled(identity, true, now), "its own acknowledgement was lost");
+        let here = Here::new();
+        here.0.session_lost(here.1);
+        let held = here.settles("a");
+        assert!(!here.was_settled("a", true), "another process lost one that is alike: it is to be run");
+        here.0.unacknowledged(&held);
+        assert!(here.was_settled("a", true), "its own acknowledgement was lost");
     }
 
     #[test]
     fn a_number_of_ours_is_enough_and_a_forged_one_is_none() {
         let (recent, now) = (Recent::default(), Instant::now());
-        recent.settled(recent.identity(&delivery("a", Some(7)), true), now);
-        assert!(recent.was_settled(recent.identity(&delivery("a", Some(7)), true), false, now));
-        assert!(!recent.was_settled(recent.identity(&delivery("a", Some(8)), true), true, now));
-        assert!(!recent.was_settled(recent.identity(&delivery("a", Some(7)), false), true, now));
+        let comes = |number, ours| recent.hold(recent.identity(&delivery("a", Some(number)), ours), false);
+        recent.settled(&comes(7, true), now);
+        assert!(recent.was_settled(&comes(7, true), now));
+        assert!(!recent.was_settled(&comes(8, true), now));
+        assert!(!recent.was_settled(&comes(7, false), now));
     }
 
     #[test]
     fn the_same_sent_again_by_the_right_key_is_another_message() {
         let (recent, now) = (Recent::default(), Instant::now());
-        let identity = |key: &str| {
+        let comes = |key: &str| {
             let mut delivery = delivery("a", None);
             delivery.routing_key = key.into();
-            recent.identity(&delivery, false)
+            recent.hold(recent.identity(&delivery, false), true)
         };
-        recent.settled(identity("cdn.prune"), now);
+        recent.settled(&comes("cdn.prune"), now);
         recent.session_lost(now);
-        assert!(recent.was_settled(identity("cdn.prune"), true, now));
-        assert!(!recent.was_settled(identity("cdn.purge"), true, now));
+        assert!(recent.was_settled(&comes("cdn.prune"), now));
+        assert!(!recent.was_settled(&comes("cdn.purge"), now));
     }
 
     #[test]
-    fn one_that_is_alike_and_was_not_settled_is_not_taken_for_the_settled_one() {
-        let (recent, now) = (Recent::default(), Instant::now());
-        let identity = recent.identity(&delivery("a", None), true);
-        recent.settled(identity, now);
-        recent.session_lost(now);
-        recent.forget(identity);
-        assert!(!recent.was_settled(identity, true, now));
+    fn one_that_was_held_when_the_session_was_lost_is_not_taken_for_the_settled_one() {
+        let here = Here::new();
+        here.settles("a");
+        let held = here.comes("a", false);
+        here.0.session_lost(here.1);
+        here.0.given_back(&held, here.1);
+        assert!(!here.was_settled("a", true), "one of the two that come is to be run");
+        assert!(here.was_settled("a", true), "and one only: the other one was settled");
+    }
+
+    #[test]
+    fn one_that_was_given_back_is_not_taken_for_the_one_that_is_settled_then() {
+        let here = Here::new();
+        here.0.given_back(&here.comes("a", false), here.1);
+        here.settles("a");
+        here.0.session_lost(here.1);
+        assert!(!here.was_settled("a", true));
+        assert!(here.was_settled("a", true), "it has come again");
     }
 
     #[test]
     fn what_was_settled_long_before_the_loss_or_does_not_come_for_long_is_forgotten() {
-        let (recent, now) = (Recent::default(), Instant::now());
-        let [old, new] = ["old", "new"].map(|body| recent.identity(&delivery(body, None), true));
-        recent.settled(old, now);
-        recent.settled(new, now + seconds(50));
-        recent.session_lost(now + seconds(70));
-        assert!(!recent.was_settled(old, true, now + seconds(71)));
-        assert!(recent.was_settled(new, true, now + seconds(71)));
-        assert!(!recent.was_settled(new, true, now + seconds(351)));
-        assert!(recent.lost_within(seconds(60), now + seconds(129)));
-        assert!(!recent.lost_within(seconds(60), now + seconds(130)));
+        let mut here = Here::new();
+        let start = here.1;
+        here.settles("old");
+        here.1 = start + seconds(50);
+        here.settles("new");
+        here.0.session_lost(start + seconds(70));
+        let held = here.comes("new", true);
+        assert!(here.0.was_settled(&held, start + seconds(71)));
+        assert!(!here.0.was_settled(&here.comes("old", true), start + seconds(71)));
+        assert!(!here.0.was_settled(&held, start + seconds(351)));
+        assert!(here.0.lost_within(seconds(60), start + seconds(129)));
+        assert!(!here.0.lost_within(seconds(60), start + seconds(130)));
     }
 
     #[test]
     fn memory_is_bounded() {
         let (recent, now) = (Recent::default(), Instant::now());
         for number in 0..20_000 {
-            recent.settled(recent.identity(&delivery("a", Some(number)), true), now);
+            let numbered = recent.hold(recent.identity(&delivery("a", Some(number)), true), false);
+            recent.settled(&numbered, now);
+            let plain = recent.hold(recent.identity(&delivery(&number.to_string(), None), true), false);
+            recent.given_back(&plain, now);
         }
         let settled = recent.lock();
-        assert_eq!((settled.order.len(), settled.times.len()), (MOST, MOST));
+        assert_eq!((settled.order.len(), settled.known.len()), (MOST, MOST));
     }
 }

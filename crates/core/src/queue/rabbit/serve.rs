@@ -252,8 +252,8 @@ impl Serving {
     fn delivery(&self, lane: Lane, delivery: lapin::message::Delivery) -> Delivery {
         let shared = &self.shared;
         let identity = shared.recent.identity(&delivery, topology::is_ours(&shared.prefix, delivery.exchange.as_str()));
-        let acker = (identity, delivery.acker.clone());
-        let settler = Settler::new(shared, &self.link.session, self.flows.of(lane), acker);
+        let held = (shared.recent.hold(identity, delivery.redelivered), delivery.acker.clone());
+        let settler = Settler::new(shared, &self.link.session, self.flows.of(lane), held);
         let settler = queue::Settler::Rabbit(settler.within(self.tenure.as_ref()));
         delays::ended(&shared.prefix, (self.intake.kind, lane), &delivery.properties);
         let (redelivered, flaw) = (delivery.redelivered, self.flaw(&delivery));

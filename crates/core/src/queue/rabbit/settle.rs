@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     Shared,
     dial::why,
-    recent::Identity,
+    recent::Held,
     session::{Lost, Session},
 };
 use crate::{
@@ -102,22 +102,17 @@ pub struct Settler {
     session: Session,
     flow: Arc<Flow>,
     tenure: Option<Tenure>,
-    identity: Identity,
+    held: Held,
     /// Taken by the one that settles.
     acker: Option<Acker>,
 }
 
 impl Settler {
     /// For a delivery that just came.
-    pub(super) fn new(
-        shared: &Arc<Shared>,
-        session: &Session,
-        flow: &Arc<Flow>,
-        (identity, acker): (Identity, Acker),
-    ) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, session: &Session, flow: &Arc<Flow>, (held, acker): (Held, Acker)) -> Self {
         flow.take();
         let (shared, session, flow) = (shared.clone(), session.clone(), flow.clone());
-        Self { shared, session, flow, tenure: None, identity, acker: Some(acker) }
+        Self { shared, session, flow, tenure: None, held, acker: Some(acker) }
     }
 
     /// It came while this process alone works its kind.
@@ -137,8 +132,8 @@ impl Settler {
     }
 
     /// Whether all that follows from this message is durable already, and only its acknowledgement was lost.
-    pub(super) fn was_settled(&self, redelivered: bool) -> bool {
-        self.shared.recent.was_settled(self.identity, redelivered, Instant::now())
+    pub(super) fn was_settled(&self) -> bool {
+        self.shared.recent.was_settled(&self.held, Instant::now())
     }
 
     /// Acknowledges in the background; nothing is published.
@@ -155,7 +150,7 @@ impl Settler {
     /// See [`crate::queue::Settler::settle`].
     pub async fn settle(mut self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
         self.shared.publisher.publish(publications).await?;
-        self.shared.recent.settled(self.identity, Instant::now());
+        self.shared.recent.settled(&self.held, Instant::now());
         let settled = match self.acker.take() {
             Some(acker) => self.acknowledge(&acker).await,
             None => false,
@@ -163,7 +158,7 @@ impl Settler {
         if settled {
             return Ok(Settled::Acknowledged);
         }
-        self.shared.recent.unacknowledged(self.identity);
+        self.shared.recent.unacknowledged(&self.held);
         metrics::counter!(metric::STALE_ACKS).increment(1);
         Ok(Settled::Stale)
     }
@@ -171,6 +166,7 @@ impl Settler {
     /// See [`crate::queue::Settler::give_back`].
     pub async fn give_back(mut self) {
         if let Some(acker) = self.acker.take() {
+            self.shared.recent.given_back(&self.held, Instant::now());
             give_back(&acker, &self.session).await;
         }
     }
@@ -205,9 +201,8 @@ impl Drop for Settler {
     fn drop(&mut self) {
         self.flow.release();
         let Some(acker) = self.acker.take() else { return };
-        if self.session.is_over() {
-            self.shared.recent.forget(self.identity);
-        } else {
+        self.shared.recent.given_back(&self.held, Instant::now());
+        if !self.session.is_over() {
             let session = self.session.clone();
             self.shared.spawn(async move { give_back(&acker, &session).await });
         }

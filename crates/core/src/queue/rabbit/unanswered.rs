@@ -104,8 +104,8 @@ async fn hand_over(
     let flow = Arc::<Flow>::default();
     while let Some(delivery) = consumer.next().await {
         let delivery = delivery.map_err(|error| why(&error))?;
-        let identity = shared.recent.identity(&delivery, false);
-        let settler = Settler::new(shared, &link.session, &flow, (identity, delivery.acker.clone()));
+        let held = shared.recent.hold(shared.recent.identity(&delivery, false), delivery.redelivered);
+        let settler = Settler::new(shared, &link.session, &flow, (held, delivery.acker.clone()));
         // The alternate exchange leaves it the exchange by which it came. What we sent ourselves has nobody to answer.
         if delivery.exchange.as_str() != door {
             settler.acknowledge_in_background();
