@@ -1,5 +1,6 @@
-//! One job of an organisation at a time in this process: the others come again later and hold no slot. One that was
-//! turned away several times goes before those that come after it, so that none waits for ever.
+//! One job of an organisation at a time in this process: the others come again later and hold no slot. A job that has begun
+//! goes before all others, so that what is begun ends. Of the others, one that was turned away several times goes before
+//! those that come after it, so that none waits for ever.
 
 use std::{
     collections::HashMap,
@@ -58,11 +59,12 @@ pub struct Turn {
 }
 
 impl Organisations {
-    /// The right for `job` to work for `organisation`; `None` while another job has it.
-    pub fn enter(&self, organisation: Uuid, job: &JobId) -> Option<Turn> {
+    /// The right for `job` to work for `organisation`; `None` while another job has it. `has_begun`: an earlier attempt
+    /// of it, here or in another process, came so far that it has something to go on from.
+    pub fn enter(&self, organisation: Uuid, job: &JobId, has_begun: bool) -> Option<Turn> {
         let mut all = self.lock();
         let is_free = all.holders.get(&organisation).is_none_or(|holder| holder.lets_in(job));
-        if !is_free || !all.is_next(organisation, job) {
+        if !is_free || !(has_begun || all.is_next(organisation, job)) {
             all.turn_away(organisation, job);
             return None;
         }
@@ -148,12 +150,12 @@ mod tests {
     async fn an_organisation_is_worked_for_by_one_job_at_a_time_and_others_meanwhile() {
         let organisations = Organisations::default();
         let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let turn = organisations.enter(one, &id("a")).unwrap();
-        assert!(organisations.enter(one, &id("b")).is_none());
-        assert!(organisations.enter(one, &id("a")).is_none(), "not even the same id twice");
-        let other = organisations.enter(two, &id("b")).unwrap();
+        let turn = organisations.enter(one, &id("a"), false).unwrap();
+        assert!(organisations.enter(one, &id("b"), false).is_none());
+        assert!(organisations.enter(one, &id("a"), false).is_none(), "not even the same id twice");
+        let other = organisations.enter(two, &id("b"), false).unwrap();
         drop(turn);
-        assert!(organisations.enter(one, &id("b")).is_some());
+        assert!(organisations.enter(one, &id("b"), false).is_some());
         drop(other);
     }
 
@@ -161,35 +163,55 @@ mod tests {
     async fn a_job_that_was_turned_away_often_goes_before_newer_ones_unless_it_does_not_come() {
         let organisations = Organisations::default();
         let one = Uuid::from_u128(1);
-        let turn = organisations.enter(one, &id("a"));
-        (1..TURNED_AWAY_OFTEN).for_each(|_| assert!(organisations.enter(one, &id("old")).is_none()));
+        let turn = organisations.enter(one, &id("a"), false);
+        (1..TURNED_AWAY_OFTEN).for_each(|_| assert!(organisations.enter(one, &id("old"), false).is_none()));
         drop(turn);
-        let turn = organisations.enter(one, &id("new"));
+        let turn = organisations.enter(one, &id("new"), false);
         assert!(turn.is_some(), "not that often");
-        assert!(organisations.enter(one, &id("old")).is_none());
+        assert!(organisations.enter(one, &id("old"), false).is_none());
         drop(turn);
-        assert!(organisations.enter(one, &id("newer")).is_none(), "the old one is next");
-        drop(organisations.enter(one, &id("old")).expect("it is next"));
-        assert!(organisations.enter(one, &id("newer")).is_some());
+        assert!(organisations.enter(one, &id("newer"), false).is_none(), "the old one is next");
+        drop(organisations.enter(one, &id("old"), false).expect("it is next"));
+        assert!(organisations.enter(one, &id("newer"), false).is_some());
 
-        let turn = organisations.enter(Uuid::from_u128(2), &id("a"));
-        (0..TURNED_AWAY_OFTEN).for_each(|_| assert!(organisations.enter(Uuid::from_u128(2), &id("gone")).is_none()));
+        let turn = organisations.enter(Uuid::from_u128(2), &id("a"), false);
+        (0..TURNED_AWAY_OFTEN)
+            .for_each(|_| assert!(organisations.enter(Uuid::from_u128(2), &id("gone"), false).is_none()));
         drop(turn);
-        assert!(organisations.enter(Uuid::from_u128(2), &id("new")).is_none());
+        assert!(organisations.enter(Uuid::from_u128(2), &id("new"), false).is_none());
         tokio::time::advance(BUSY_WAIT + EXPECTED_FOR).await;
-        assert!(organisations.enter(Uuid::from_u128(2), &id("new")).is_some());
+        assert!(organisations.enter(Uuid::from_u128(2), &id("new"), false).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn between_two_steps_it_is_kept_for_the_job_that_comes_back_but_not_for_ever() {
         let organisations = Organisations::default();
         let one = Uuid::from_u128(1);
-        organisations.enter(one, &id("a")).unwrap().keep();
-        assert!(organisations.enter(one, &id("b")).is_none());
-        let back = organisations.enter(one, &id("a")).unwrap();
-        assert!(organisations.enter(one, &id("b")).is_none());
+        organisations.enter(one, &id("a"), false).unwrap().keep();
+        assert!(organisations.enter(one, &id("b"), false).is_none());
+        let back = organisations.enter(one, &id("a"), true).unwrap();
+        assert!(organisations.enter(one, &id("b"), false).is_none());
         back.keep();
         tokio::time::advance(KEPT_FOR).await;
-        assert!(organisations.enter(one, &id("b")).is_some());
+        assert!(organisations.enter(one, &id("b"), false).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_has_begun_goes_on_however_often_others_were_turned_away_meanwhile() {
+        let organisations = Organisations::default();
+        let one = Uuid::from_u128(1);
+        organisations.enter(one, &id("a"), false).unwrap().keep();
+        // Its next round is late, as after a lost session.
+        (0..2 * TURNED_AWAY_OFTEN).for_each(|_| assert!(organisations.enter(one, &id("old"), false).is_none()));
+        let turn = organisations.enter(one, &id("a"), true).expect("it has begun");
+        assert!(organisations.enter(one, &id("old"), false).is_none());
+        drop(turn);
+
+        // It began in another process, which is gone.
+        let turn = organisations.enter(one, &id("b"), true).expect("it has begun");
+        assert!(organisations.enter(one, &id("c"), true).is_none(), "one at a time, begun or not");
+        drop(turn);
+        assert!(organisations.enter(one, &id("new"), false).is_none(), "the old one is next");
+        assert!(organisations.enter(one, &id("old"), false).is_some());
     }
 }
