@@ -25,6 +25,8 @@ use window::{Span, Window};
 
 /// A window of which no answer told anything lasts this long from its first request, and the slack.
 const ASSUMED: Duration = Duration::from_secs(60);
+/// A limit that the API told counts for this time, unless it is told again: longer than a window.
+const ALLOWED_FOR: Duration = Duration::from_secs(90);
 /// The last 1/5 of the budget is spread over what is left of the window.
 const RESERVE: u32 = 5;
 
@@ -33,8 +35,8 @@ const RESERVE: u32 = 5;
 pub struct Budget {
     /// What we were told to use at most.
     ours: u32,
-    /// What the API allows.
-    allowed: Option<u32>,
+    /// What the API allows, and when it said so.
+    allowed: Option<(u32, Instant)>,
     /// Counts tokens: what belongs to an earlier one does not count.
     token: u64,
     window: Option<Window>,
@@ -121,7 +123,7 @@ impl Budget {
 
     /// Requests in a window of the token's.
     pub fn limit(&self) -> u32 {
-        self.allowed.map_or(self.ours, |allowed| allowed.clamp(1, self.ours))
+        self.allowed.map_or(self.ours, |(allowed, _)| allowed.clamp(1, self.ours))
     }
 
     /// What is left of this window, and of the process's part of the client's limit.
@@ -188,7 +190,7 @@ impl Budget {
         }
         self.roll(now);
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.allowed = rates.allowed.or(self.allowed);
+        self.allowed = rates.allowed.map(|allowed| (allowed, now)).or(self.allowed);
         if let Some(reset) = rates.reset
             && !self.place(Span::told(sent, now, reset))
         {
@@ -237,6 +239,7 @@ impl Budget {
 
     /// Ends a window whose time is over.
     fn roll(&mut self, now: Instant) {
+        self.allowed.take_if(|(_, told)| now > *told + ALLOWED_FOR);
         if let Some(window) = self.window.take_if(|window| window.end <= now) {
             let earliest = window.span.map_or(window.end - RESET_SLACK, |span| span.earliest);
             self.close(earliest, window.span);
@@ -311,6 +314,15 @@ mod tests {
             budget.answered(share, now, now, rates(allowed, 1, 60));
             assert_eq!(budget.limit(), limit);
         }
+    }
+
+    #[test]
+    fn the_apis_limit_is_forgotten_once_it_is_not_told_for_some_windows() {
+        let (mut budget, now) = (Budget::new(300, u32::MAX), Instant::now());
+        let share = budget.take(now);
+        budget.answered(share, now, now, rates(1, 1, 60));
+        assert_eq!((budget.left(now + seconds(59)), budget.left(now + seconds(62))), (0, 1));
+        assert_eq!(budget.left(now + ALLOWED_FOR + seconds(1)), 300);
     }
 
     #[test]

@@ -11,6 +11,8 @@ use crate::genesys::http_date;
 
 /// A window's end lies at most this long after `inin-ratelimit-reset`, which is in whole seconds.
 pub const RESET_SLACK: Duration = Duration::from_secs(1);
+/// The API's windows are of a minute: a longer `inin-ratelimit-reset` is something else, such as a time since 1970.
+const LONGEST_WINDOW: Duration = Duration::from_secs(60);
 /// Nobody is asked to wait less: `Retry-After: 0` would make a storm.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// Longer than this a pause is told of: somebody may have meant milliseconds.
@@ -30,13 +32,13 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// What the headers `inin-ratelimit-*` say.
+    /// What the headers `inin-ratelimit-*` say. A count in a window that cannot be is none.
     pub fn of(headers: &HeaderMap) -> Self {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
-        Self {
-            allowed: number("inin-ratelimit-allowed"),
-            count: number("inin-ratelimit-count"),
-            reset: number("inin-ratelimit-reset").map(|seconds| Duration::from_secs(seconds.into()).min(LONGEST)),
+        let (allowed, count) = (number("inin-ratelimit-allowed"), number("inin-ratelimit-count"));
+        match number("inin-ratelimit-reset").map(|seconds| Duration::from_secs(seconds.into())) {
+            Some(reset) if reset > LONGEST_WINDOW => Self { allowed, count: None, reset: None },
+            reset => Self { allowed, count, reset },
         }
     }
 }
@@ -212,5 +214,15 @@ mod tests {
     fn rates_that_are_no_numbers_are_not_told() {
         let told = headers(&[("inin-ratelimit-allowed", "300"), ("inin-ratelimit-count", "many")]);
         assert_eq!(Rates::of(&told), Rates { allowed: Some(300), count: None, reset: None });
+    }
+
+    #[test]
+    fn a_window_that_cannot_be_is_not_believed_nor_waited_for() {
+        for reset in ["61", "3600", "1796044712"] {
+            let told =
+                [("inin-ratelimit-allowed", "9"), ("inin-ratelimit-count", "9"), ("inin-ratelimit-reset", reset)];
+            assert_eq!(Rates::of(&headers(&told)), Rates { allowed: Some(9), count: None, reset: None }, "{reset}");
+            assert_eq!(seconds(&told, "too many requests"), None, "{reset}");
+        }
     }
 }
