@@ -31,6 +31,7 @@ mod ledger;
 mod limits;
 mod load;
 mod metrics;
+mod minimal_worker;
 mod monitoring;
 mod observed;
 mod producers;
