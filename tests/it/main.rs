@@ -21,6 +21,7 @@ mod crashes;
 mod dead_letters;
 mod delays;
 mod deploy;
+mod docs;
 mod doctor;
 mod fleet;
 mod former;
