@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::fleet::{CheckOptions, Checker, contracts};
 
 mod agreement;
+mod errors;
 mod published;
 mod samples;
 
