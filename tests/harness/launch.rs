@@ -90,6 +90,14 @@ impl Launch {
         self
     }
 
+    /// Its standard output is a pipe that is read only by whoever reads what is returned.
+    #[must_use]
+    pub fn piped(mut self) -> (Self, std::io::PipeReader) {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        self.output = writer.into();
+        (self, reader)
+    }
+
     /// Where the process runs and leaves its files, to share it among several (the test removes it). By default
     /// each has a folder of its own, removed with the [`Process`].
     #[must_use]

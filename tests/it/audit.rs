@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
     fs,
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -270,6 +271,34 @@ async fn asked_to_stop_with_a_full_disk_it_stops_and_the_jobs_come_again() {
     assert_all_succeeded(&by_job);
     assert!(second.is_running());
     assert_eq!(amqp.count(&format!("{prefix}.dead.cdn.purge")).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_that_nobody_reads_is_told_like_a_full_disk_and_keeps_no_process_from_ending() {
+    const JOBS: usize = 300;
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    let worker = worker("purger", broker, &prefix, &simulator).env("GENFLEET_AUDIT_LOG", "-");
+    let (launch, mut pipe) = worker.args(["--drain-timeout", "2s"]).piped();
+    let purger = launch.start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    publish_one_path_jobs(&amqp, &prefix, "unread", JOBS).await;
+    let hangs = async || purger.ready().await.1.to_string().contains("has not ended");
+    eventually(seconds(60), "the brake is on", hangs).await;
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut pipe.by_ref().take(1_000_000), &mut std::io::sink());
+        std::thread::park();
+    });
+    assert_all_succeeded(&outcomes(&mut events, JOBS, seconds(60)).await);
+    purger.wait_ready(seconds(30)).await;
+    // Of what follows only a part is read.
+    publish_one_path_jobs(&amqp, &prefix, "again", 3000).await;
+    eventually(seconds(60), "the brake is on", hangs).await;
+    purger.terminate();
+    assert_eq!(purger.wait(seconds(30)).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,6 +57,5 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
 
 /// Runs `task` on an executor of its own.
 pub fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    executor.context("no executor")?.block_on(task)
+    genfleet_core::worker::command::block_on(task).context("no executor")?
 }

@@ -23,7 +23,7 @@ const TURNED_AWAY_OFTEN: u32 = 10;
 /// How long such a job is waited for, in case that it went to another process.
 const EXPECTED_FOR: Duration = Duration::from_secs(5);
 /// How long an organisation is kept for a job that is on its way through the resume queue.
-const KEPT_FOR: Duration = Duration::from_secs(30);
+const KEPT_FOR: Duration = Duration::from_secs(10);
 
 /// The organisations that are worked for.
 #[derive(Clone, Debug, Default)]

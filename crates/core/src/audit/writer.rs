@@ -1,12 +1,16 @@
 //! The two tasks behind the audit: one writes the lines that wait, many at once; one syncs what was written, as soon as
 //! somebody needs it durable. Neither waits for the other, so that an intent is written while a sync goes on.
 //!
-//! What cannot be written stays in order and is tried again every [`RETRY`]; a sync that failed ends both tasks, and
-//! with them the process: after it nobody knows what is on the disk.
+//! What cannot be written stays in order and is tried again every [`RETRY`]; a write or a sync that does not come to an
+//! end (a pipe that nobody reads, a disk that hangs) puts the brake on until it does; a sync that failed ends both tasks,
+//! and with them the process: after it nobody knows what is on the disk.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::{
+    task::{JoinError, spawn_blocking},
+    time::{sleep, timeout},
+};
 use tracing::{error, info, warn};
 
 use super::{
@@ -18,6 +22,8 @@ use crate::{metric, worker::tasks::Tasks};
 
 /// Between two tries while nothing can be written.
 pub const RETRY: Duration = Duration::from_secs(2);
+/// A write or a sync that takes longer hangs.
+const HANGS: Duration = Duration::from_secs(5);
 
 /// Whether lines can be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,12 +80,15 @@ impl Writer {
         let Self { shared, mut log } = self;
         loop {
             let lines = shared.taken().await;
-            let writing = spawn_blocking(move || {
+            let name = log.name();
+            let writing = move || {
                 let (written, result) = log.write(&lines);
                 (log, lines, written, result)
-            });
+            };
             // One that panicked has lost the file.
-            let Ok((returned, mut lines, written, result)) = writing.await else { return shared.fail() };
+            let Ok((returned, mut lines, written, result)) = shared.watched(&name, writing).await else {
+                return shared.fail();
+            };
             log = returned;
             shared.wrote(&lines[..written], &log);
             match result {
@@ -111,8 +120,9 @@ async fn sync(shared: Arc<Shared>) {
         }
         let Mark { written, file } = shared.written.borrow().clone();
         if let Some(file) = file {
-            match spawn_blocking(move || file.sync()).await {
-                Ok(Ok(())) => {}
+            match shared.watched("syncing it", move || file.sync()).await {
+                // Where it cannot be written, the next try says so again.
+                Ok(Ok(())) => shared.lift(),
                 Ok(Err(error)) => return shared.unsynced(&error),
                 Err(_) => return shared.fail(),
             }
@@ -138,6 +148,22 @@ impl Shared {
         let mut book = self.book();
         lines.append(&mut book.waiting);
         book.waiting = lines;
+    }
+
+    /// Does `work` on a thread of its own; for as long as it hangs the brake is on.
+    async fn watched<T: Send + 'static>(
+        &self,
+        what: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let mut work = pin!(spawn_blocking(work));
+        match timeout(HANGS, &mut work).await {
+            Ok(done) => done,
+            Err(_) => {
+                self.brake(&format!("{what}: it takes longer than {HANGS:?} and has not ended"));
+                work.await
+            }
+        }
     }
 
     fn wrote(&self, lines: &[Line], log: &LogFile) {

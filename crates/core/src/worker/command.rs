@@ -153,9 +153,7 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
         let _ = writeln!(io::stdout(), "the settings can work");
         return Ok(End::Stopped);
     }
-    let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let executor = executor.map_err(|error| ConfigError::new(format!("no executor: {error}")))?;
-    executor.block_on(async {
+    block_on(async {
         traces.into_iter().for_each(Export::start);
         let signals = Signals::listen().map_err(|error| ConfigError::new(format!("no signals: {error}")))?;
         let queue = options.queue.open(H::KIND.worker(), Role::Worker, clock.clone());
@@ -167,6 +165,16 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
         runtime.work::<H>(options.own)?;
         Ok(runtime.run(signals, std::future::pending()).await)
     })
+    .map_err(|error| ConfigError::new(format!("no executor: {error}")))?
+}
+
+/// Runs `task` on an executor of its own. What hangs on a thread of its own when the task ends, such as a write to a pipe
+/// that nobody reads, is left behind and ends with the process.
+pub fn block_on<T>(task: impl Future<Output = T>) -> io::Result<T> {
+    let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = executor.block_on(task);
+    executor.shutdown_background();
+    Ok(ended)
 }
 
 /// Makes ring the one TLS provider of the process. Called before anything connects; again, it does nothing.
