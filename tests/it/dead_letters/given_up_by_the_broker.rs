@@ -73,7 +73,10 @@ async fn no_producer_has_a_job_redriven_of_a_kind_that_it_never_was_of() {
         let expected = if arguments.is_empty() { 2 } else { 0 };
         assert_eq!(redriven["done"], expected, "{arguments:?}: {redriven}");
     }
-    assert_eq!((count("jobs.cdn.purge").await, count("jobs.webhook.deliver").await, count("jobs.file.scan").await), (2, 0, 0));
+    assert_eq!(
+        (count("jobs.cdn.purge").await, count("jobs.webhook.deliver").await, count("jobs.file.scan").await),
+        (2, 0, 0)
+    );
     let shown = printed(broker.url(), &prefix, &["dead", "show", "--kind", "file.scan"], 0).await;
     assert!(shown.contains("foreign") && shown.contains("CC or BCC"), "{shown}");
     let discarded = json_of(broker.url(), &prefix, &["dead", "discard", "--reason", "foreign", "--yes"]).await;

@@ -97,7 +97,8 @@ pub fn is_ours(prefix: &str, exchange: &str) -> bool {
 /// Whether only what we published comes to be in `queue`: no producer's exchange leads there.
 pub fn holds_ours(prefix: &str, queue: &str) -> bool {
     let is = |kind, lane| queue == lane_queue(prefix, lane, kind);
-    let of_kind = |kind: Kind| is(kind, Lane::Resume) || is(kind, Lane::Suspect) || kind.is_internal() && is(kind, Lane::Jobs);
+    let of_kind =
+        |kind: Kind| is(kind, Lane::Resume) || is(kind, Lane::Suspect) || kind.is_internal() && is(kind, Lane::Jobs);
     Kind::ALL.into_iter().any(of_kind)
 }
 
