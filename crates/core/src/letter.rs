@@ -154,7 +154,9 @@ fn sort(shelf: Shelf, reason: &str, error: &str) -> String {
 fn kind(shelved: &Shelved) -> Option<Kind> {
     let told = match shelved.shelf {
         Shelf::Dead(kind) => return Some(kind),
-        Shelf::Unknown | Shelf::Unrouted => topology::kind_of_key(&shelved.routing_key).or_else(|| of_body(&shelved.message.body)),
+        Shelf::Unknown | Shelf::Unrouted => {
+            topology::kind_of_key(&shelved.routing_key).or_else(|| of_body(&shelved.message.body))
+        }
     };
     told.filter(|kind| *kind != Kind::WebhookDeliver || shelved.is_ours)
 }

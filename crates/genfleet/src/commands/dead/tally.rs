@@ -101,7 +101,10 @@ impl Tally {
                 "left out, since they would fail again as they are: --reason crash_loop,invalid_job brings them in",
             ),
             (without_kind, "left, since their kind cannot be told: redrive them with --as KIND"),
-            (foreign, "left, since they never were jobs of the kind on whose shelf they lie: dead discard takes them away"),
+            (
+                foreign,
+                "left, since they never were jobs of the kind on whose shelf they lie: dead discard takes them away",
+            ),
             (came_back, "failed again meanwhile, left"),
             (held, "not seen, since another process looks at them: run it again"),
             (gone, "taken by somebody else meanwhile"),
