@@ -128,14 +128,15 @@ impl Listed {
         if !entity.is_object() {
             return Some(format!("an entity is no connection: {}", cut(entity)));
         }
-        let is_ip = |text: &str| text.parse::<IpAddr>().is_ok();
-        let is_net = |text: &str| text.parse::<IpNet>().is_ok();
-        let rules: [(&str, &dyn Fn(&str) -> bool, &str); 3] =
-            [("localIp", &is_ip, "IP address"), ("remoteIp", &is_ip, "IP address"), ("subnetCidr", &is_net, "subnet")];
-        let (member, found, wanted) = rules.into_iter().find_map(|(member, is_readable, wanted)| {
+        let (member, found) = ["localIp", "remoteIp", "subnetCidr"].into_iter().find_map(|member| {
             let found = entity.get(member).filter(|value| !value.is_null() && value.as_str() != Some(""))?;
-            (!found.as_str().is_some_and(is_readable)).then_some((member, found, wanted))
+            let is_readable = |text: &str| match member {
+                "subnetCidr" => text.parse::<IpNet>().is_ok(),
+                _ => text.parse::<IpAddr>().is_ok(),
+            };
+            (!found.as_str().is_some_and(is_readable)).then_some((member, found))
         })?;
+        let wanted = if member == "subnetCidr" { "subnet" } else { "IP address" };
         let (id, name) = self.names();
         Some(format!("{member} of interface {id} ({name:?}) is no {wanted}: {}", cut(found)))
     }
