@@ -14,6 +14,7 @@ mod embedded;
 mod filters;
 mod given_up_by_the_broker;
 mod killed;
+mod lowered;
 mod whole_way;
 
 /// The tool on a queue; its environment as for a worker.

@@ -79,7 +79,8 @@ impl<'a> GenesysChannels<'a> {
 
     /// Whether this routing queue exists.
     pub async fn has_queue(&self, id: &str) -> Result<bool, JobError> {
-        let request = ApiRequest::get(QUEUE).at(format!("/api/v2/routing/queues/{id}")).expect(&[200, 404]);
+        let request = ApiRequest::get(QUEUE).at(format!("/api/v2/routing/queues/{id}")).about("id", id);
+        let request = request.expect(&[200, 404]);
         let answer = self.job.send(request).await?;
         if answer.status == 200 {
             answer.json::<Map<String, Value>>()?;

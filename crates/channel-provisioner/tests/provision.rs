@@ -41,6 +41,16 @@ async fn a_channel_is_made_and_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_queue_is_not_the_one_that_was_asked_for() {
+    let rig = Rig::start(10).await;
+    rig.simulator
+        .set_faults(fault(r#"status=200,method=GET,path=/api/v2/routing/queues/,body={"id":"other"},times=1"#));
+    rig.provisioned("job-1").await;
+    let asked = rig.simulator.requests().into_iter().filter(|one| one.path.ends_with(QUEUE)).count();
+    assert_eq!(asked, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn twenty_jobs_at_once_with_ten_licences_make_exactly_ten_channels() {
     let rig = Rig::start(10).await;
     let outcomes = rig.at_once(20).await;

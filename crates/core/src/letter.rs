@@ -13,12 +13,15 @@ use crate::{
     queue::{
         Destination, HeaderValue, Headers, Lane, Message, Publication,
         shelf::{Shelf, Shelved},
+        topology,
     },
     worker::carried,
 };
 
 /// Why what matched no queue lies where it does.
 const UNROUTED: &str = "unrouted";
+/// It lies on the shelf of a kind that it never was of.
+pub const FOREIGN: &str = "foreign";
 /// Nothing says why.
 const UNKNOWN: &str = "unknown";
 /// What a redrive takes along of the headers, beside the generation.
@@ -31,9 +34,10 @@ pub struct Letter {
     pub shelved: Shelved,
     /// The job's id, as a worker would read it.
     pub id: JobId,
-    /// Its kind, where one can be told: only then it can be redriven.
+    /// Its kind, where one can be told: only then it can be redriven. Of a foreign one its shelf's.
     pub kind: Option<Kind>,
-    /// `genfleet-reason`; `broker:<reason>` where the broker gave it up; `unrouted` where it matched no queue.
+    /// `genfleet-reason`; `broker:<reason>` where the broker gave it up; `unrouted` where it matched no queue; `foreign`
+    /// where it never was a job of the shelf's kind.
     pub reason: String,
     /// What went wrong.
     pub error: String,
@@ -106,6 +110,9 @@ fn gave_up(shelved: &Shelved) -> bool {
 }
 
 fn reason(shelved: &Shelved) -> String {
+    if shelved.is_foreign {
+        return FOREIGN.to_owned();
+    }
     if let Some(death) = &shelved.death {
         return format!("broker:{}", death.reason);
     }
@@ -115,6 +122,14 @@ fn reason(shelved: &Shelved) -> String {
 }
 
 fn error(shelved: &Shelved) -> String {
+    if shelved.is_foreign {
+        let from = shelved.death.as_ref().map_or("another exchange", |death| &death.queue);
+        return format!(
+            "it came here from {from} with key {:?} and never was a job of this kind: a producer's CC or BCC can do \
+             that. It is not redriven; dead discard takes it away",
+            shelved.routing_key
+        );
+    }
     if let Some(death) = &shelved.death {
         return format!("the broker gave it up in {}: {}", death.queue, death.reason);
     }
@@ -139,16 +154,11 @@ fn sort(shelf: Shelf, reason: &str, error: &str) -> String {
 fn kind(shelved: &Shelved) -> Option<Kind> {
     let told = match shelved.shelf {
         Shelf::Dead(kind) => return Some(kind),
-        Shelf::Unknown | Shelf::Unrouted => of_key(&shelved.routing_key).or_else(|| of_body(&shelved.message.body)),
+        Shelf::Unknown | Shelf::Unrouted => {
+            topology::kind_of_key(&shelved.routing_key).or_else(|| of_body(&shelved.message.body))
+        }
     };
     told.filter(|kind| *kind != Kind::WebhookDeliver || shelved.is_ours)
-}
-
-/// `<kind>`, `<kind>.resume` or `<kind>.suspect`, also after the bits of a delay.
-fn of_key(key: &str) -> Option<Kind> {
-    let key = key.trim_start_matches(['0', '1', '.']);
-    let key = [".resume", ".suspect"].iter().find_map(|lane| key.strip_suffix(lane)).unwrap_or(key);
-    key.parse().ok()
 }
 
 fn of_body(body: &[u8]) -> Option<Kind> {
@@ -254,6 +264,21 @@ mod tests {
         let told = unrouted("cdn.prune", "");
         assert_eq!((told.reason.as_str(), told.kind_told()), ("unrouted", "unrouted"));
         assert_eq!(told.error, "no queue is bound for key \"cdn.prune\" of exchange g.jobs");
+    }
+
+    #[test]
+    fn what_is_foreign_is_told_as_that_whatever_it_says() {
+        let death = Death { reason: "expired".into(), queue: "g.jobs.cdn.purge".into(), time: None };
+        let shelved = shelved(Shelf::Dead(Kind::WebhookDeliver), &[("genfleet-reason", "rejected".into())]);
+        let letter = Letter::read(Shelved {
+            is_foreign: true,
+            is_ours: false,
+            death: Some(death),
+            routing_key: "cdn.purge".into(),
+            ..shelved
+        });
+        assert_eq!((letter.reason.as_str(), letter.kind_told()), ("foreign", "webhook.deliver"));
+        assert!(letter.error.contains("g.jobs.cdn.purge") && letter.error.contains("discard"), "{}", letter.error);
     }
 
     #[test]

@@ -257,10 +257,19 @@ impl Settler {
     /// confirms but those of replies awaited, acknowledged; embedded: one transaction.
     ///
     /// Waits while the broker is away. [`QueueError::Closed`] when the process stops first: nothing is lost,
-    /// the message comes back.
+    /// the message comes back. [`QueueError::TooLarge`] gives the right back.
     pub async fn settle(self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
         match self {
             Self::Rabbit(settler) => settler.settle(publications).await,
+            Self::Sqlite(settler) => settler.settle(publications).await,
+        }
+    }
+
+    /// All of `publications` made durable, then the message left to the broker's own dead letters, which take it whatever
+    /// its size. The embedded queue takes any.
+    pub async fn leave_to_broker(self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
+        match self {
+            Self::Rabbit(settler) => settler.leave_to_broker(publications).await,
             Self::Sqlite(settler) => settler.settle(publications).await,
         }
     }
@@ -297,6 +306,33 @@ pub enum QueueError {
     /// The broker refused something that is not a matter of waiting.
     #[error("the broker: {0}")]
     Broker(String),
+    /// The broker takes no message of this size.
+    #[error("{size}")]
+    TooLarge {
+        /// Which, and what it takes.
+        size: TooLarge,
+        /// The right to settle, where that was to be done with it.
+        settler: Option<Box<Settler>>,
+    },
+}
+
+/// A message beyond the broker's `max_message_size`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge {
+    /// Of the message's body.
+    pub bytes: usize,
+    /// What the broker takes, where it said so.
+    pub limit: Option<usize>,
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the broker takes no message of {} bytes", self.bytes)?;
+        if let Some(limit) = self.limit {
+            write!(f, ", only up to {limit}")?;
+        }
+        f.write_str(": raise max_message_size in rabbitmq.conf, or send less in one job")
+    }
 }
 
 impl QueueError {
@@ -305,7 +341,7 @@ impl QueueError {
         match self {
             Self::Broker(_) => true,
             Self::Store { source, .. } => sqlite::may_pass(source),
-            Self::Closed | Self::Configuration(_) | Self::Missing(_) => false,
+            Self::Closed | Self::Configuration(_) | Self::Missing(_) | Self::TooLarge { .. } => false,
         }
     }
 }

@@ -51,7 +51,7 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         }
         QueueError::Broker(_) => Some("is --queue-url right, and the broker up? genfleet doctor looks closer"),
         QueueError::Store { .. } => Some("is the disk full, or the file another process's for longer than a moment?"),
-        QueueError::Closed | QueueError::Configuration(_) => None,
+        QueueError::Closed | QueueError::Configuration(_) | QueueError::TooLarge { .. } => None,
     }
 }
 

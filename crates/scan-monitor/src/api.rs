@@ -99,13 +99,14 @@ struct Ordered {
 /// the error is [`Ambiguous`](genfleet_core::error::ErrorClass::Ambiguous), and ordering again makes a second scan.
 pub async fn order(job: &JobContext, file_id: &str) -> Result<ScanId, ApiError> {
     let request = ApiRequest::post(SCANS).at(format!("/api/v2/files/{file_id}/scans")).json(&json!({}));
-    Ok(job.send(request).await?.json::<Ordered>()?.id)
+    Ok(job.send(request.about("fileId", file_id)).await?.json::<Ordered>()?.id)
 }
 
 /// Asks how a scan stands, once: the next poll follows anyhow.
 pub async fn poll(job: &JobContext, file_id: &str, scan: &ScanId) -> Result<Standing, ApiError> {
     let path = format!("/api/v2/files/{file_id}/scans/{}", scan.segment());
-    job.send(ApiRequest::get(SCAN).at(path).once()).await?.json()
+    let request = ApiRequest::get(SCAN).at(path).about("id", scan.as_str()).about("fileId", file_id);
+    job.send(request.once()).await?.json()
 }
 
 /// Has the platform tell `url` of every verdict on files with this quarantine action. Not on behalf of any job: what

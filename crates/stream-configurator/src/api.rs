@@ -79,7 +79,7 @@ impl EventStreams for GenesysEventStreams<'_> {
     }
 
     async fn get(&self, id: &str) -> Result<Option<Found>, ApiError> {
-        let answer = self.job.send(ApiRequest::get(ENDPOINT).at(path(id)).expect(&[200, 404])).await?;
+        let answer = self.job.send(ApiRequest::get(ENDPOINT).at(path(id)).about("id", id).expect(&[200, 404])).await?;
         if answer.status == 404 {
             return Ok(None);
         }

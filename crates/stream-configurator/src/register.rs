@@ -92,7 +92,7 @@ async fn attempt(streams: &impl EventStreams, order: Order<'_>, sent: &mut bool)
             Some(found) if order.definition.is(&found.body) => return Ok(unchanged(found, conflicts)),
             _ if gives_up => return Err(given_up(conflict, order, &version, conflicts)),
             Some(found) => version = version.after(&found.etag.ok_or_else(no_version)?),
-            None => version = Version::any(),
+            None => version = version.gone(),
         }
     }
 }
@@ -122,12 +122,16 @@ fn unchanged(found: Found, conflicts: u32) -> Registered {
 
 fn given_up(conflict: ApiError, order: Order<'_>, version: &Version, conflicts: u32) -> JobError {
     let mut error = JobError::from(conflict);
-    let why = match version.refused() {
+    let why = match (version.refused(), version.absent()) {
         _ if order.on_conflict != OnConflict::Overwrite => {
             "onConflict is fail: read the definition, and send the job again with its ETag".to_owned()
         }
-        0 => format!("somebody else was first {conflicts} times in a row: find out who keeps changing it"),
-        refused => format!(
+        (0, 0) => format!("somebody else was first {conflicts} times in a row: find out who keeps changing it"),
+        (0, absent) => format!(
+            "nothing was there the last {absent} times that it was looked for (404), and each time the API refused to \
+             make it: find out who keeps making and removing it, or see whether a gateway rewrites If-Match"
+        ),
+        (refused, _) => format!(
             "nobody changed it the last {refused} times: the API refuses the version that it tells itself, {}; see whether a gateway rewrites ETag or If-Match",
             version.if_match()
         ),

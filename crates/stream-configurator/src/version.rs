@@ -15,6 +15,8 @@ pub struct Version {
     form: Form,
     /// So many times in a row it was refused and still there.
     refused: u32,
+    /// So many times in a row something was in the way, and nothing was there.
+    absent: u32,
 }
 
 /// In which form it is named.
@@ -29,12 +31,13 @@ enum Form {
 impl Version {
     /// The one that a job names, as it names it; any where it names none.
     pub fn of_job(etag: Option<&str>) -> Self {
-        Self { told: etag.unwrap_or(ANY).to_owned(), form: Form::Told, refused: 0 }
+        Self { told: etag.unwrap_or(ANY).to_owned(), form: Form::Told, refused: 0, absent: 0 }
     }
 
-    /// Any, and none.
-    pub fn any() -> Self {
-        Self::of_job(None)
+    /// After this one was refused, and nothing is there: any, and none.
+    #[must_use]
+    pub fn gone(&self) -> Self {
+        Self { absent: self.absent + 1, ..Self::of_job(None) }
     }
 
     /// What is sent.
@@ -50,6 +53,11 @@ impl Version {
         self.refused
     }
 
+    /// How often in a row it was refused although nothing was there.
+    pub fn absent(&self) -> u32 {
+        self.absent
+    }
+
     /// The same version as it was before a gateway rewrote it, where that is something else.
     pub fn restored(&self) -> Option<Self> {
         let restored = Self { form: Form::Original, ..self.clone() };
@@ -61,7 +69,7 @@ impl Version {
     pub fn after(&self, etag: &str) -> Self {
         let is_this = original(&self.told) == original(etag);
         let form = if is_this && self.form == Form::Original { Form::Told } else { Form::Original };
-        Self { told: etag.to_owned(), form, refused: if is_this { self.refused + 1 } else { 0 } }
+        Self { told: etag.to_owned(), form, refused: if is_this { self.refused + 1 } else { 0 }, absent: 0 }
     }
 }
 
@@ -111,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_version_that_is_refused_and_still_there_is_named_in_its_other_form() {
-        let first = Version::any().after("W/\"7-gzip\"");
+        let first = Version::of_job(None).after("W/\"7-gzip\"");
         assert_eq!((first.if_match().as_str(), first.refused()), ("\"7\"", 0));
         let second = first.after("\"7\"");
         assert_eq!((second.if_match().as_str(), second.refused()), ("\"7\"", 1));
@@ -129,6 +137,6 @@ mod tests {
         let restored = named.restored().unwrap();
         assert_eq!((restored.if_match().as_str(), restored.restored()), ("\"7\"", None));
         assert_eq!(Version::of_job(Some("\"7\"")).restored(), None);
-        assert_eq!(Version::any().restored(), None);
+        assert_eq!(Version::of_job(None).restored(), None);
     }
 }

@@ -127,6 +127,24 @@ fn with(changes: &Value) -> Value {
 }
 
 #[tokio::test]
+async fn somebody_elses_definition_lends_nothing() {
+    let setup = Setup::new().await;
+    setup.registered_by_others();
+    setup.fault(r#"status=200,method=GET,body={"id":"invoices"},times=1"#);
+    let report = setup.run(&with(&json!({"etag": "\"none\""}))).await.unwrap();
+    assert_eq!((report.conflicts_resolved, setup.methods().as_str()), (1, "PUT GET GET PUT"));
+}
+
+#[tokio::test]
+async fn a_success_without_what_it_promises_is_none_by_the_same_rule_as_elsewhere() {
+    let setup = Setup::new().await;
+    setup.fault("status=204,method=PUT");
+    let error = setup.run(&payload()).await.unwrap_err();
+    assert_eq!((error.class, error.code, error.status), (ErrorClass::Permanent, "unexpected_response", Some(204)));
+    assert!(error.message.contains("promised is 200 or 201 or 202 with JSON"), "{}", error.message);
+}
+
+#[tokio::test]
 async fn a_definition_is_registered_and_told() {
     let setup = Setup::new().await;
     let report = setup.run(&payload()).await.unwrap();

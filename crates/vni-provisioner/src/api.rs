@@ -27,8 +27,8 @@ const PAGE_SIZE: u32 = 200;
 /// One page of connections.
 #[derive(Debug, Deserialize)]
 pub struct Page {
-    /// What is on it; fewer than asked for where the server caps its pages.
-    pub entities: Vec<Value>,
+    /// What is on it, where it says; fewer than asked for where the server caps its pages.
+    pub entities: Option<Vec<Value>>,
     /// On all pages.
     pub total: u64,
 }
@@ -97,7 +97,8 @@ pub async fn create(job: &JobContext, plan: &Plan) -> Result<String, ApiError> {
         routing_table_id: &plan.routing_table_id,
         description: plan.description.as_deref(),
     };
-    let answer = job.send(ApiRequest::post(CONNECTIONS).json(&body)).await?;
+    let request = ApiRequest::post(CONNECTIONS).json(&body).about("organizationId", plan.organization_id.to_string());
+    let answer = job.send(request).await?;
     Ok(answer.json::<Created>()?.id.0)
 }
 
@@ -136,7 +137,7 @@ struct Table {
 
 /// The hash a routing table has now. Asked once: a failed look is one.
 pub async fn current_hash(job: &JobContext, table_id: &str) -> Result<Option<String>, ApiError> {
-    let request = ApiRequest::get(TABLE).at(table_path(table_id)).once();
+    let request = ApiRequest::get(TABLE).at(table_path(table_id)).about("id", table_id).once();
     Ok(job.send(request).await?.json::<Table>()?.current_hash)
 }
 

@@ -70,7 +70,7 @@ impl Rules {
         if inventory.count() >= self.max_interfaces {
             return Some(limit_reached(plan, inventory.count(), self.max_interfaces));
         }
-        inventory.conflict(plan)
+        inventory.conflict(plan).or_else(|| inventory.unreadable())
     }
 }
 

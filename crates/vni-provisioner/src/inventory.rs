@@ -1,10 +1,16 @@
 //! The connections an organisation has: reading all of them, and what a new one has to do with them. Pure but for
 //! [`Inventory::read`].
 
-use std::{collections::HashSet, net::Ipv4Addr};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr},
+};
 
-use genfleet_core::{error::JobError, handler::JobContext};
-use ipnet::Ipv4Net;
+use genfleet_core::{
+    error::{ErrorClass, JobError},
+    handler::JobContext,
+};
+use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -16,6 +22,8 @@ pub struct Inventory {
     connections: Vec<Listed>,
     /// How many there are, also where not every one was shown.
     count: u64,
+    /// Why it cannot be known to have nothing in the way, where that is so.
+    gap: Option<String>,
 }
 
 /// A connection as the API tells it. What of it cannot be read counts as absent.
@@ -36,8 +44,9 @@ impl Inventory {
         let (mut entities, mut number) = (Vec::new(), 1);
         loop {
             let page = api::connections(job, organization_id, number).await?;
-            let is_last = page.entities.is_empty();
-            entities.extend(page.entities);
+            let shown = page.entities.unwrap_or_default();
+            let is_last = shown.is_empty();
+            entities.extend(shown);
             if is_last || entities.len() as u64 >= page.total {
                 return Ok(Self::of(&entities, page.total, organization_id));
             }
@@ -47,13 +56,16 @@ impl Inventory {
 
     /// What `entities` of `total` say about one organisation.
     pub fn of(entities: &[Value], total: u64, organization_id: Uuid) -> Self {
-        let (ours, others): (Vec<Listed>, Vec<Listed>) =
-            entities.iter().map(Listed::of).partition(|one| one.may_belong_to(organization_id));
+        let listed = entities.iter().map(|entity| (Listed::of(entity), entity));
+        let (ours, others): (Vec<_>, Vec<_>) = listed.partition(|(one, _)| one.may_belong_to(organization_id));
+        let shown = entities.len() as u64;
+        let missing = || format!("the API says that there are {total} connections and shows {shown}");
+        let gap = ours.iter().find_map(|(one, entity)| one.unreadable(entity)).or((shown < total).then(missing));
         let mut seen = HashSet::new();
         let is_new = |one: &Listed| one.id.as_ref().is_none_or(|id| seen.insert(id.clone()));
-        let connections: Vec<Listed> = ours.into_iter().filter(is_new).collect();
+        let connections: Vec<Listed> = ours.into_iter().map(|(one, _)| one).filter(is_new).collect();
         let count = total.saturating_sub(others.len() as u64).max(connections.len() as u64);
-        Self { connections, count }
+        Self { connections, count, gap }
     }
 
     /// The same with interfaces that it does not show.
@@ -79,6 +91,16 @@ impl Inventory {
         self.connections.iter().find_map(|one| Some(one.in_the_way(&one.address_conflict(plan)?)))
     }
 
+    /// Why nothing can be said to be in nobody's way: something of it cannot be read. It may be otherwise next time.
+    pub fn unreadable(&self) -> Option<JobError> {
+        let gap = self.gap.as_ref()?;
+        let told = format!(
+            "the organisation's connections cannot be read whole, so that a conflict could be missed: {gap}; correct or \
+             remove it, or see what answers in place of the API"
+        );
+        Some(JobError::new(ErrorClass::Transient, "unexpected_response", told))
+    }
+
     /// The one that has the same name: the API refuses that.
     pub fn namesake(&self, plan: &Plan) -> Option<JobError> {
         let named = |one: &&Listed| one.name.as_deref() == Some(&plan.name);
@@ -99,6 +121,28 @@ impl Listed {
             subnet: text("subnetCidr").and_then(|net| net.parse().ok()).map(|net: Ipv4Net| net.trunc()),
             routing_table_id: owned("routingTableId"),
         }
+    }
+
+    /// What of `entity`, which this is, has to be read and cannot be. One of another sort has no addresses, or no IPv4.
+    fn unreadable(&self, entity: &Value) -> Option<String> {
+        if !entity.is_object() {
+            return Some(format!("an entity is no connection: {}", cut(entity)));
+        }
+        let (member, found) = ["localIp", "remoteIp", "subnetCidr"].into_iter().find_map(|member| {
+            let found = entity.get(member).filter(|value| !value.is_null() && value.as_str() != Some(""))?;
+            let is_readable = |text: &str| match member {
+                "subnetCidr" => text.parse::<IpNet>().is_ok(),
+                _ => text.parse::<IpAddr>().is_ok(),
+            };
+            (!found.as_str().is_some_and(is_readable)).then_some((member, found))
+        })?;
+        let wanted = if member == "subnetCidr" { "subnet" } else { "IP address" };
+        let (id, name) = self.names();
+        Some(format!("{member} of interface {id} ({name:?}) is no {wanted}: {}", cut(found)))
+    }
+
+    fn names(&self) -> (&str, &str) {
+        (self.id.as_deref().unwrap_or("without an id"), self.name.as_deref().unwrap_or_default())
     }
 
     /// As it will be told.
@@ -140,7 +184,7 @@ impl Listed {
     }
 
     fn in_the_way(&self, what: &str) -> JobError {
-        let (id, name) = (self.id.as_deref().unwrap_or("without an id"), self.name.as_deref().unwrap_or_default());
+        let (id, name) = self.names();
         let mut error = JobError::permanent("ip_conflict", format!("{what} of interface {id} ({name:?})"));
         let text = |text: Option<String>| text.map_or(Value::Null, Value::String);
         let other = json!({
@@ -153,6 +197,11 @@ impl Listed {
         error.details.insert("conflictsWith".to_owned(), other);
         error
     }
+}
+
+/// The beginning of a value.
+fn cut(value: &Value) -> String {
+    value.to_string().chars().take(80).collect()
 }
 
 /// Whether two networks have an address in common.

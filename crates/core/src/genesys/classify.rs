@@ -79,7 +79,8 @@ pub enum Author {
     Json,
     /// Nobody: there is none.
     Nobody,
-    /// Not the API, which speaks JSON: a proxy, a gateway, a sign-in page.
+    /// Not the API, which speaks JSON of what it was asked for: a proxy, a gateway, a sign-in page, a cache with somebody
+    /// else's answer.
     Stranger,
 }
 
@@ -129,19 +130,24 @@ pub fn answer(status: u16, says_when: SaysWhen, author: Author, repeat: Repeat, 
         verdict @ Verdict::Failed(..) => verdict,
     };
     let is_final = matches!(verdict, Verdict::Success | Verdict::Failed(ErrorClass::Permanent, _));
-    if is_final && !has_a_say(status, class, author, promise.body) {
+    if is_final && !has_a_say(status, class, author, promise) {
         return Verdict::Failed(may_have_arrived(repeat), UNEXPECTED);
     }
     verdict
 }
 
 /// Whether `author` can end a job with this status.
-fn has_a_say(status: u16, class: StatusClass, author: Author, promised: Promised) -> bool {
+fn has_a_say(status: u16, class: StatusClass, author: Author, promise: Promise) -> bool {
     match author {
         // What an ingress says that has lost its backend, the API says in its own words only.
         Author::Json | Author::Nobody if class == StatusClass::NotFound => false,
         Author::Api | Author::Json => true,
-        Author::Nobody => class != StatusClass::Success || promised == Promised::JsonOrNothing,
+        // What was not promised keeps no promise better with another body.
+        Author::Nobody => {
+            promise.body == Promised::JsonOrNothing
+                || !promise.statuses.contains(&status)
+                || class != StatusClass::Success
+        }
         Author::Stranger => TOO_LARGE.contains(&status),
     }
 }
@@ -301,5 +307,15 @@ mod tests {
         let of = |body| answer(202, SaysWhen::No, Author::Nobody, Repeat::Safe, Promise { body, ..PROMISE });
         assert_eq!(of(Promised::JsonOrNothing), Verdict::Success);
         assert_eq!(of(Promised::Json), Verdict::Failed(ErrorClass::Transient, UNEXPECTED));
+    }
+
+    #[test]
+    fn a_success_that_was_not_promised_is_none_whatever_body_was() {
+        for body in [Promised::Json, Promised::JsonOrNothing] {
+            for author in [Author::Nobody, Author::Json] {
+                let verdict = answer(204, SaysWhen::No, author, Repeat::Safe, Promise { body, ..PROMISE });
+                assert_eq!(verdict, Verdict::Failed(ErrorClass::Permanent, UNEXPECTED), "{body:?} {author:?}");
+            }
+        }
     }
 }

@@ -60,6 +60,8 @@ pub struct ApiRequest {
     pub(super) repeat: Repeat,
     pub(super) promise: Promise,
     pub(super) tries: Tries,
+    /// What its answer may say that it is about.
+    pub(super) about: Vec<(&'static str, String)>,
     /// What of it cannot be put into a request at all.
     pub(super) flaw: Option<String>,
 }
@@ -97,6 +99,7 @@ impl ApiRequest {
             repeat,
             promise,
             tries: Tries::Several,
+            about: Vec::new(),
             flaw: None,
         }
     }
@@ -170,6 +173,29 @@ impl ApiRequest {
     pub fn may_say_nothing(mut self) -> Self {
         self.promise.body = Promised::JsonOrNothing;
         self
+    }
+
+    /// What it asks about: a success whose `member` names something else than `id` is somebody else's answer, and counts as
+    /// a proxy's page does. One that does not name it is taken.
+    #[must_use]
+    pub fn about(mut self, member: &'static str, id: impl Into<String>) -> Self {
+        self.about.push((member, id.into()));
+        self
+    }
+
+    /// What a success with this `body` is about, where that is not what was asked for.
+    pub(super) fn mistaken(&self, body: &[u8]) -> Option<String> {
+        let said: Map<String, Value> =
+            if self.about.is_empty() { return None } else { serde_json::from_slice(body).ok()? };
+        self.about.iter().find_map(|(member, asked)| {
+            let found = match said.get(*member)? {
+                Value::Null => return None,
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            let is_other = !found.eq_ignore_ascii_case(asked);
+            is_other.then(|| format!("; it is about another {member} ({found:.80?}) than was asked for ({asked:?}): see whether a cache or a gateway answers in its place"))
+        })
     }
 
     /// Whether it changes something: all but GET do.
@@ -272,6 +298,17 @@ mod tests {
             assert!(request.changes(), "{}", request.method);
         }
         assert!(ApiRequest::post(endpoint).safe_to_repeat().changes());
+    }
+
+    #[test]
+    fn an_answer_about_something_else_is_known_and_one_that_does_not_say_is_taken() {
+        let request = ApiRequest::get("/api/v2/things").about("id", "A-1").about("fileId", "7");
+        for taken in [r#"{"id":"a-1","fileId":7}"#, r#"{"id":null}"#, "{}", "[]", "", "<html>", r#"{"other":"b"}"#] {
+            assert_eq!(request.mistaken(taken.as_bytes()), None, "{taken}");
+        }
+        for (other, told) in [(r#"{"id":"b"}"#, "another id"), (r#"{"id":"a-1","fileId":{}}"#, "another fileId")] {
+            assert!(request.mistaken(other.as_bytes()).is_some_and(|said| said.contains(told)), "{other}");
+        }
     }
 
     #[test]

@@ -190,7 +190,9 @@ impl GenesysClient {
     ) -> Next {
         let Received { status, headers, body } = &received;
         let says_when = if headers.contains_key(RETRY_AFTER) { SaysWhen::Yes } else { SaysWhen::No };
-        let author = error::author(body);
+        let is_success = classify::status_class(*status) == StatusClass::Success;
+        let mistaken = if is_success { request.mistaken(body) } else { None };
+        let author = if mistaken.is_some() { Author::Stranger } else { error::author(body) };
         let verdict = classify::answer(*status, says_when, author, request.repeat, request.promise);
         let told = if verdict == Verdict::Success { Map::new() } else { error::told(body) };
         let now = self.shared.clock.now();
@@ -204,7 +206,6 @@ impl GenesysClient {
             Verdict::Success | Verdict::Unauthorized | Verdict::Failed(..) => Said::Fine,
         };
         // A success that is none may have been one to somebody.
-        let is_success = classify::status_class(*status) == StatusClass::Success;
         change.open |= said == Said::Failing || is_success && verdict != Verdict::Success;
         let token = permit.token.number;
         permit.ended(caller, Fate::Answered { status: *status, rates: Rates::of(headers), said });
@@ -217,7 +218,7 @@ impl GenesysClient {
             }
             Verdict::Unauthorized => self.unauthorized(token, &received, told, tries),
             Verdict::Failed(class, code) => {
-                let hint = hint(class, author, request, *status);
+                let hint = mistaken.unwrap_or_else(|| hint(class, author, request, *status));
                 let message = format!("{}: {status} {}{hint}", request.name(), error::sentence(&told));
                 let mut error = ApiError::new(class, code, message).with_answer(*status, headers, told);
                 let wait = limits::retry_after(headers, now);

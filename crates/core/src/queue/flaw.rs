@@ -18,9 +18,10 @@ pub enum Flaw {
     TooMany,
     /// Properties and headers do not fit into a frame.
     TooLong,
-    /// They are not AMQP.
+    /// They are not AMQP, or a table has a name twice.
     Malformed,
-    /// It was published by the key of one kind and came to the queue of another, by `CC` or `BCC`.
+    /// It was published by the key of one kind and came to the queue of another, by `CC` or `BCC`; or it is for an internal
+    /// kind and did not come by an exchange of ours.
     OtherKey,
 }
 
@@ -65,9 +66,9 @@ impl fmt::Display for Flaw {
             Self::TooLong => f.write_str(
                 "properties and headers are longer than 15/16 of a frame (120 KiB by default): send data in the body",
             ),
-            Self::Malformed => f.write_str("the properties are not well-formed AMQP 0-9-1: check the client library"),
+            Self::Malformed => f.write_str("the properties are not well-formed AMQP 0-9-1, or a table in them has a name twice: check the client library"),
             Self::OtherKey => f.write_str(
-                "it was published with the key of another kind and came here by CC or BCC: publish each job with its own key",
+                "it was not published for this kind but came here by CC, BCC or a binding: publish each job with its own key",
             ),
         }
     }

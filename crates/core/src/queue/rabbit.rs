@@ -61,6 +61,7 @@ mod settings;
 mod settle;
 pub mod shelves;
 mod shown;
+mod size;
 #[cfg(test)]
 mod tests;
 mod unanswered;

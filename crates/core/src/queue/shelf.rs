@@ -67,6 +67,9 @@ pub struct Shelved {
     pub routing_key: String,
     /// Whether no producer can have set the headers that count.
     pub is_ours: bool,
+    /// Whether it lies on the shelf of a kind that it never was of, or was made for an internal kind by nobody of us: the
+    /// broker dead-letters by a producer's `CC` and `BCC`, too. Never to be run again.
+    pub is_foreign: bool,
     /// Where the broker itself put it here: from which queue, why and when.
     pub death: Option<Death>,
     /// When it was put here, where the queue knows it.
@@ -90,6 +93,7 @@ impl Shelved {
             exchange: String::new(),
             routing_key: String::new(),
             is_ours: true,
+            is_foreign: false,
             death: None,
             put_at: None,
             flaw: None,

@@ -94,6 +94,26 @@ pub fn is_ours(prefix: &str, exchange: &str) -> bool {
     name == "work" || name.strip_prefix("delay.").is_some_and(|level| (0..BITS).any(|bit| level == format!("{bit:02}")))
 }
 
+/// Whether only what we published comes to be in `queue`: no producer's exchange leads there.
+pub fn holds_ours(prefix: &str, queue: &str) -> bool {
+    let is = |kind, lane| queue == lane_queue(prefix, lane, kind);
+    let of_kind =
+        |kind: Kind| is(kind, Lane::Resume) || is(kind, Lane::Suspect) || kind.is_internal() && is(kind, Lane::Jobs);
+    Kind::ALL.into_iter().any(of_kind)
+}
+
+/// Whether `queue` is a work queue of `kind`.
+pub fn is_lane_of(prefix: &str, queue: &str, kind: Kind) -> bool {
+    [Lane::Jobs, Lane::Resume, Lane::Suspect].into_iter().any(|lane| queue == lane_queue(prefix, lane, kind))
+}
+
+/// The kind that a routing key names: `<kind>`, `<kind>.resume` or `<kind>.suspect`, also after the bits of a delay.
+pub fn kind_of_key(key: &str) -> Option<Kind> {
+    let key = key.trim_start_matches(['0', '1', '.']);
+    let key = [".resume", ".suspect"].iter().find_map(|lane| key.strip_suffix(lane)).unwrap_or(key);
+    key.parse().ok()
+}
+
 /// The step that a publication is put into and the whole seconds it waits from there on, where it is delayed.
 pub fn delay(to: &Destination) -> Option<(&'static str, u32)> {
     let Destination::Lane { after, .. } = to else { return None };
@@ -192,7 +212,7 @@ impl Topology {
             let queue = lane_queue(prefix, lane, kind);
             self.queue(queue.clone(), work(prefix));
             // Webhook jobs are ours: producers have no door to them.
-            if lane == Lane::Jobs && kind != Kind::WebhookDeliver {
+            if lane == Lane::Jobs && !kind.is_internal() {
                 self.bind(door(prefix), (queue.clone(), Target::Queue), kind.to_string());
             }
             self.bind(format!("{prefix}.work"), (queue, Target::Queue), format!("#.{}", lane_key(kind, lane)));

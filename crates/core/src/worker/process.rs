@@ -253,8 +253,14 @@ impl<H: JobHandler> Engine<H> {
         if delivery.settler.is_stale() {
             return;
         }
-        if let Err(error) = delivery.settler.settle(vec![publication]).await {
-            not_settled(&error);
+        match delivery.settler.settle(vec![publication]).await {
+            Ok(_) => {}
+            Err(QueueError::TooLarge { size, settler: Some(settler) }) => {
+                delivery.settler = *settler;
+                let carried = Carried::read(&delivery.message.headers);
+                self.give_up_too_large(delivery, &carried, size).await;
+            }
+            Err(error) => not_settled(&error),
         }
     }
 

@@ -27,6 +27,7 @@ use tracing::debug;
 
 use super::{
     audited::{Audited, Leave},
+    carried::Carried,
     conclusion::Conclusion,
     engine::Engine,
     process::not_settled,
@@ -34,10 +35,11 @@ use super::{
     traced,
 };
 use crate::{
+    error::JobError,
     handler::JobHandler,
-    job::JobId,
+    job::{JobId, decode},
     metric,
-    queue::{Delivery, Destination, Message, Publication},
+    queue::{Delivery, Destination, Message, Publication, QueueError, TooLarge},
 };
 
 /// What is done with one of the deliveries of a job whose attempt has ended.
@@ -154,7 +156,7 @@ impl<H: JobHandler> Engine<H> {
     }
 
     /// Publishes what follows for `delivery` and acknowledges it; whether all of it is durable.
-    async fn publish(&self, delivery: Delivery, conclusion: &Conclusion) -> bool {
+    async fn publish(&self, mut delivery: Delivery, conclusion: &Conclusion) -> bool {
         let mut sending = self.sending(&delivery, conclusion);
         let place = sending.as_ref().unwrap_or(&delivery.span).place();
         let publications = conclusion.publications(&delivery.message, H::KIND, self.clock.now(), place);
@@ -162,20 +164,71 @@ impl<H: JobHandler> Engine<H> {
             traced::sent(span, &publications);
         }
         let events = publications.iter().filter(|one| is_event(one)).count();
-        if let Err(error) = delivery.settler.settle(publications).await {
-            if let Some(span) = &mut sending {
-                span.fail("unsettled");
+        match delivery.settler.settle(publications).await {
+            Ok(_) => {}
+            Err(QueueError::TooLarge { size, settler: Some(settler) }) => {
+                delivery.settler = *settler;
+                return self.leave_to_broker(delivery, conclusion, size).await;
             }
+            Err(error) => {
+                if let Some(span) = &mut sending {
+                    span.fail("unsettled");
+                }
+                not_settled(&error);
+                return false;
+            }
+        }
+        metrics::counter!(metric::EVENTS_PUBLISHED).increment(events as u64);
+        self.count(conclusion);
+        true
+    }
+
+    /// Ends a job with which the broker takes nothing more that carries its body: the broker itself puts it to its dead
+    /// letters. Whether that is durable.
+    async fn leave_to_broker(&self, delivery: Delivery, conclusion: &Conclusion, size: TooLarge) -> bool {
+        let carried = match conclusion {
+            Conclusion::GoesOn { carried, .. } => carried.clone(),
+            // Its event is published: only its dead letter, or its receivers', was not taken.
+            Conclusion::Ends { .. } => {
+                let left = delivery.settler.leave_to_broker(Vec::new()).await;
+                self.count(conclusion);
+                return left.inspect_err(not_settled).is_ok();
+            }
+        };
+        self.give_up_too_large(delivery, &carried, size).await
+    }
+
+    /// Ends a job that was to come back and that the broker takes no more, for its size.
+    pub(super) async fn give_up_too_large(&self, delivery: Delivery, carried: &Carried, size: TooLarge) -> bool {
+        let message = &delivery.message;
+        let id = decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp);
+        let told =
+            format!("the job can neither wait for its next attempt nor be kept with what is known of it: {size}");
+        let conclusion = self.fail_unrun(&id, carried, &delivery, JobError::permanent("too_large", told));
+        let Audited { conclusion, extent } = self.audited_unrun(conclusion, message).await;
+        if self.leave_to_settle(extent).await == Leave::GiveBack {
+            delivery.settler.give_back().await;
+            return false;
+        }
+        let place = delivery.span.place();
+        let mut publications = conclusion.publications(message, H::KIND, self.clock.now(), place);
+        publications.retain(|publication| !matches!(publication.to, Destination::Dead { .. }));
+        let events = publications.iter().filter(|one| is_event(one)).count();
+        if let Err(error) = delivery.settler.leave_to_broker(publications).await {
             not_settled(&error);
             return false;
         }
         metrics::counter!(metric::EVENTS_PUBLISHED).increment(events as u64);
+        self.count(&conclusion);
+        true
+    }
+
+    fn count(&self, conclusion: &Conclusion) {
         conclusion.count();
         if let Some(outcome) = conclusion.outcome() {
             self.doing.ended(H::KIND, outcome, Instant::now());
         }
         conclusion.failure().into_iter().for_each(|failure| self.failures.note(failure));
-        true
     }
 }
 

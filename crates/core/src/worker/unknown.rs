@@ -19,7 +19,7 @@ use crate::{
     event::{Ending, Outcome, error_told},
     job::{Kind, UNKNOWN_KIND, decode, likeness},
     metric,
-    queue::{Message, Unanswered, Unrouted},
+    queue::{Message, QueueError, Unanswered, Unrouted},
     webhook::Webhooks,
     worker::carried::PRODUCER,
 };
@@ -76,7 +76,14 @@ impl Answers {
         warn!(id = %ending.job, outcome = "failed", code = CODE, "a job of an unknown kind is kept, and its producer told");
         let receivers = self.webhooks.receivers(ending.kind, own.as_deref());
         let publications = report::ended(&message, &ending, None, &receivers, None);
-        settled(settler.settle(publications).await.map(|_| count()));
+        settled(match settler.settle(publications).await {
+            // It stays where it is kept; only the answer is not given.
+            Err(QueueError::TooLarge { size, settler: Some(settler) }) => {
+                warn!("a job of an unknown kind is not answered: {size}");
+                settler.settle(Vec::new()).await.map(drop)
+            }
+            result => result.map(|_| count()),
+        });
     }
 
     /// What is told, the URL that the body names for it, and the hash of its payload.
@@ -127,7 +134,7 @@ fn told(key: &str) -> String {
     )
 }
 
-fn settled(result: Result<(), crate::queue::QueueError>) {
+fn settled(result: Result<(), QueueError>) {
     if let Err(error) = result {
         not_settled(&error);
     }

@@ -69,6 +69,8 @@ async fn polls_that_fail_are_ridden_out_while_the_scan_has_time() {
         FaultRule { status: Some(403), ..rule("GET") },
         FaultRule { body: Some("<html>".into()), ..rule("GET") },
         FaultRule { body: Some(r#"{"status":"completed","quarantined":"yes"}"#.into()), ..rule("GET") },
+        FaultRule { body: Some(r#"{"id":"other","status":"completed","result":"clean"}"#.into()), ..rule("GET") },
+        FaultRule { body: Some(r#"{"fileId":"other","status":"completed","result":"clean"}"#.into()), ..rule("GET") },
         FaultRule { lost: true, ..rule("GET") },
     ]
     .into_iter()

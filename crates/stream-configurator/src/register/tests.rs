@@ -226,6 +226,18 @@ async fn a_definition_without_a_version_cannot_be_replaced() {
     assert_eq!(result.unwrap_err().code, "unexpected_response");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_though_nothing_is_there_is_told_so() {
+    let (result, asked) = Run::new(None).with((0..6).map(|_| conflict(1)), (0..5).map(|_| None)).await;
+    let error = result.unwrap_err();
+    assert_eq!((error.code, asked.len()), ("conflict", 11));
+    assert!(error.message.contains("nothing was there the last 5 times"), "{}", error.message);
+    assert!(!error.message.contains("somebody else was first"), "{}", error.message);
+    let gets = [other("2"), None, None, None, other("3")];
+    let (result, _) = Run::new(None).with((0..6).map(|_| conflict(1)), gets).await;
+    assert!(result.unwrap_err().message.contains("somebody else was first"), "it came back as another version");
+}
+
 #[tokio::test]
 async fn once_asked_to_stop_no_round_is_waited_for() {
     let run = Run::new(Some("1"));

@@ -88,6 +88,43 @@ fn what_is_in_the_way_is_named_and_what_belongs_to_others_is_not() {
 }
 
 #[test]
+fn what_cannot_be_read_whole_is_not_taken_for_nothing_in_the_way() {
+    let apart = json!({"name": "existing", "localIp": "10.9.9.9", "subnetCidr": "10.9.9.0/24"});
+    let with = |change: Value| {
+        let mut entity = entity("other", &apart);
+        change.as_object().unwrap().iter().for_each(|(member, value)| entity[member] = value.clone());
+        entity
+    };
+    for (change, told) in [
+        (json!({}), None),
+        (json!({"subnetCidr": null}), None),
+        (json!({"subnetCidr": "", "localIp": null, "remoteIp": null}), None),
+        (json!({"subnetCidr": "2001:db8::/32", "localIp": "2001:db8::1"}), None),
+        (json!({"subnetCidr": "none of ours", "organizationId": OTHERS}), None),
+        (
+            json!({"subnetCidr": "10.0.50.0/33"}),
+            Some("subnetCidr of interface other (\"existing\") is no subnet: \"10.0.50.0/33\""),
+        ),
+        (json!({"subnetCidr": 7}), Some("subnetCidr of interface other (\"existing\") is no subnet: 7")),
+        (json!({"localIp": []}), Some("localIp of interface other (\"existing\") is no IP address: []")),
+        (
+            json!({"remoteIp": "10.0.50"}),
+            Some("remoteIp of interface other (\"existing\") is no IP address: \"10.0.50\""),
+        ),
+    ] {
+        let found = inventory(&[with(change.clone())]).unreadable();
+        assert_eq!(found.is_some(), told.is_some(), "{change}: {found:?}");
+        if let (Some(error), Some(told)) = (found, told) {
+            assert_eq!((error.class, error.code), (ErrorClass::Transient, "unexpected_response"));
+            assert!(error.message.contains(told), "{}", error.message);
+        }
+    }
+    assert!(inventory(&[Value::Null]).unreadable().is_some(), "what is no connection at all");
+    let shown = Inventory::of(&[with(json!({}))], 2, plan().organization_id);
+    assert!(shown.unreadable().is_some_and(|error| error.message.contains("there are 2 connections and shows 1")));
+}
+
+#[test]
 fn all_of_ours_are_counted_whatever_the_server_shows() {
     let ours = [entity("a", &json!({})), entity("b", &json!({})), entity("b", &json!({}))];
     let foreign = entity("c", &json!({"organizationId": OTHERS}));

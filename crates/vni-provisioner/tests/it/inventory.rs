@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use genfleet_core::error::ErrorClass;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -110,4 +111,22 @@ async fn organisations_with_the_same_addresses_are_not_in_each_others_way() {
     );
     assert_eq!((&ours["adopted"], &theirs["adopted"]), (&json!(false), &json!(false)));
     assert_eq!(rig.connections().len(), 2);
+}
+
+/// A page without its entities, and one that names a subnet that is none: what is in the way may be among them.
+#[tokio::test]
+async fn nothing_is_created_beside_what_cannot_be_read() {
+    let rig = Rig::new().await;
+    for body in [r#"{"entities":null,"total":1}"#, r#"{"total":1}"#, r#"{"entities":[],"total":1}"#] {
+        rig.faults(&[&format!("status=200,method=GET,body={}", json!(body))]);
+        let error = rig.attempt(&rig.job("a"), &rig.payload(&json!({})), Value::Null).await.unwrap_err();
+        assert_eq!((error.class, error.code), (ErrorClass::Transient, "unexpected_response"), "{body}: {error:?}");
+        assert!(error.message.contains("shows 0"), "{error:?}");
+    }
+    rig.faults(&[]);
+    rig.set(&json!({"connections": [existing(1, &json!({"subnetCidr": "10.0.50.0/240"}))]}));
+    let error = rig.attempt(&rig.job("a"), &rig.payload(&json!({})), Value::Null).await.unwrap_err();
+    assert_eq!((error.class, error.code), (ErrorClass::Transient, "unexpected_response"));
+    assert!(error.message.contains("there-1") && error.message.contains("10.0.50.0/240"), "{error:?}");
+    assert_eq!(rig.sent("POST", CONNECTIONS), 0);
 }

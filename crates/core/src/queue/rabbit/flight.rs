@@ -207,6 +207,11 @@ impl Flight {
         since.map(|(since, number)| (number, since.elapsed()))
     }
 
+    /// Whether a publication met a fault.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// How long this session lasts.
     pub(super) fn age(&self) -> Duration {
         self.began.elapsed()

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    time::{Instant, interval, sleep_until},
+    time::{Instant, interval, sleep_until, timeout},
 };
 
 use super::{
@@ -19,10 +19,11 @@ use super::{
     outgoing::Outgoing,
     replies::{Replies, Reply},
     session::{Link, Lost, Work},
+    size,
 };
 use crate::{
     metric,
-    queue::{Destination, Publication, QueueError, topology},
+    queue::{Destination, Publication, QueueError, TooLarge, topology},
 };
 
 /// Publications sent or about to be, and not confirmed.
@@ -37,6 +38,8 @@ const LASTING: Duration = Duration::from_secs(5);
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
 /// A session that has to end waits this long for what is under way: what is not confirmed is sent twice.
 const LANDING: Duration = Duration::from_secs(2);
+/// How long the broker's words for a fault may take that a publication has met.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What is unconfirmed when the queue closes gets this long.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 /// A session ended because its publications were refused.
@@ -60,7 +63,7 @@ pub(super) struct Incoming {
 /// A publication until it is confirmed.
 pub(super) struct Entry {
     outgoing: Arc<Outgoing>,
-    confirmed: oneshot::Sender<()>,
+    confirmed: oneshot::Sender<Result<(), TooLarge>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -80,7 +83,7 @@ impl Publisher {
     }
 
     /// Returns once all are confirmed; replies are sent after that, and not waited for. Dropped before that, all but the
-    /// replies are sent all the same.
+    /// replies are sent all the same. [`QueueError::TooLarge`] once all are confirmed but what is too large.
     pub(super) async fn publish(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
         let is_reply = |publication: &Publication| matches!(publication.to, Destination::Reply { .. });
         let (replies, publications): (Vec<_>, Vec<_>) = publications.into_iter().partition(is_reply);
@@ -103,8 +106,12 @@ impl Publisher {
             self.outgoing.send(entry).map_err(|_| QueueError::Closed)?;
             confirms.push(confirm);
         }
+        let mut refused = None;
         for confirm in confirms {
-            confirm.await.map_err(|_| QueueError::Closed)?;
+            refused = confirm.await.map_err(|_| QueueError::Closed)?.err().or(refused);
+        }
+        if let Some(size) = refused {
+            return Err(QueueError::TooLarge { size, settler: None });
         }
         self.delays.begun(delays, Instant::now());
         Ok(())
@@ -228,7 +235,7 @@ impl Publishing {
     fn done(&mut self, number: u64) {
         if let Some(entry) = self.entries.remove(&number) {
             // Whoever published may have gone away: the message is there all the same.
-            let _ = entry.confirmed.send(());
+            let _ = entry.confirmed.send(Ok(()));
         }
     }
 
@@ -240,6 +247,19 @@ impl Publishing {
             if self.entries.get(&number).is_some_and(|entry| !flight.came_back(&entry.outgoing)) {
                 self.done(number);
             }
+        }
+        self.tell();
+    }
+
+    /// What the broker closed the channel over is not sent again.
+    fn give_up_too_large(&mut self, lost: &Lost) {
+        let Some(sizes) = size::refused(lost) else { return };
+        let bodies = self.entries.iter().map(|(number, entry)| (*number, entry.outgoing.body.len())).collect();
+        for (number, size) in size::too_large(&bodies, sizes) {
+            let Some(entry) = self.entries.remove(&number) else { continue };
+            tracing::warn!(to = entry.outgoing.shown(), "not published: {size}");
+            // Whoever published may have gone away.
+            let _ = entry.confirmed.send(Err(size));
         }
         self.tell();
     }
@@ -313,8 +333,13 @@ impl Work for Publishing {
         for (number, entry) in &self.entries {
             flight.send(*number, &entry.outgoing);
         }
-        let lost = self.fly(&link, &mut flight).await;
+        let mut lost = self.fly(&link, &mut flight).await;
         self.land(&mut flight);
+        if flight.is_broken() {
+            // What was published as the channel closed knows only that; the broker's own words are on their way.
+            lost = timeout(LAST_WORDS, link.session.ended()).await.unwrap_or(lost);
+        }
+        self.give_up_too_large(&lost);
         self.tell_of_missing_events(&lost);
         lost
     }

@@ -242,10 +242,14 @@ impl Serving {
     }
 
     /// What is wrong with a delivery before its body is looked at. A producer's rights are to keys, so the key it used has
-    /// to be this kind's.
+    /// to be this kind's; jobs of an internal kind are made by us alone.
     fn flaw(&self, delivery: &lapin::message::Delivery) -> Option<Flaw> {
-        let is_others = delivery.exchange.as_str() == topology::door(&self.shared.prefix)
-            && delivery.routing_key.as_str() != self.intake.kind.as_str();
+        let (prefix, exchange, kind) = (&self.shared.prefix, delivery.exchange.as_str(), self.intake.kind);
+        let is_others = if kind.is_internal() {
+            !topology::is_ours(prefix, exchange)
+        } else {
+            exchange == topology::door(prefix) && delivery.routing_key.as_str() != kind.as_str()
+        };
         headers::flaw(&delivery.properties).or(is_others.then_some(Flaw::OtherKey))
     }
 

@@ -21,7 +21,7 @@ use super::{
     line::Line,
     lock,
     publish::refuses,
-    unanswered,
+    size, unanswered,
 };
 use crate::{metric, retry};
 
@@ -139,8 +139,8 @@ async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits:
     if !shared.closing.is_cancelled() {
         metrics::counter!(metric::BROKER_RECONNECTS, "role" => W::ROLE.as_str()).increment(1);
     }
-    // The broker is not away over a queue that takes nothing.
-    if began.elapsed() >= LASTED || refuses(&lost) {
+    // The broker is not away over a queue that takes nothing, or a message that it does not take.
+    if began.elapsed() >= LASTED || refuses(&lost) || size::refused(&lost).is_some() {
         waits.reset();
     }
     lost

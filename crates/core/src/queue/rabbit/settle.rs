@@ -29,7 +29,7 @@ use super::{
 use crate::{
     job::Kind,
     metric,
-    queue::{Publication, QueueError, Settled, held::HeldCounts, tenure::Tenure},
+    queue::{self, Publication, QueueError, Settled, held::HeldCounts, tenure::Tenure},
 };
 
 /// lapin resolves an acknowledgement when it is written; one that is not by then never will be.
@@ -149,7 +149,14 @@ impl Settler {
 
     /// See [`crate::queue::Settler::settle`].
     pub async fn settle(mut self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
-        self.shared.publisher.publish(publications).await?;
+        if let Err(error) = self.shared.publisher.publish(publications).await {
+            return Err(match error {
+                QueueError::TooLarge { size, .. } => {
+                    QueueError::TooLarge { size, settler: Some(Box::new(queue::Settler::Rabbit(self))) }
+                }
+                error => error,
+            });
+        }
         self.shared.recent.settled(&self.held, Instant::now());
         let settled = match self.acker.take() {
             Some(acker) => self.acknowledge(&acker).await,
@@ -161,6 +168,16 @@ impl Settler {
         self.shared.recent.unacknowledged(&self.held);
         metrics::counter!(metric::STALE_ACKS).increment(1);
         Ok(Settled::Stale)
+    }
+
+    /// See [`crate::queue::Settler::leave_to_broker`]. Should that be lost, the message comes again, and is judged again:
+    /// it has not gone on elsewhere.
+    pub async fn leave_to_broker(mut self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
+        self.shared.publisher.publish(publications).await?;
+        let Some(acker) = self.acker.take().filter(|_| !self.session.is_over()) else { return Ok(Settled::Stale) };
+        let reject = BasicNackOptions { requeue: false, multiple: false };
+        let left = written(acker.nack(reject), &self.session).await;
+        Ok(if left { Settled::Acknowledged } else { Settled::Stale })
     }
 
     /// See [`crate::queue::Settler::give_back`].

@@ -212,7 +212,7 @@ impl Look {
 
     fn shelved(&self, held: Held) -> Shelved {
         let Held { delivery, place } = held;
-        let origin = shown::origin(&self.prefix, &delivery);
+        let origin = shown::origin(&self.prefix, self.shelf, &delivery);
         Shelved {
             shelf: self.shelf,
             position: self.position,
@@ -221,6 +221,7 @@ impl Look {
             exchange: delivery.exchange.to_string(),
             routing_key: delivery.routing_key.to_string(),
             is_ours: origin.is_ours,
+            is_foreign: origin.is_foreign,
             put_at: origin.death.as_ref().and_then(|death| death.time),
             death: origin.death,
             message: shown::message(delivery, origin.is_ours),

@@ -7,8 +7,15 @@ use lapin::{
 };
 use serde_json::{Map, Value};
 
-use super::{convert, guard::MARK};
-use crate::queue::{Message, shelf::Death, topology};
+use super::{convert, guard::MARK, headers::flaw};
+use crate::{
+    job::Kind,
+    queue::{
+        Message,
+        shelf::{Death, Shelf},
+        topology,
+    },
+};
 
 /// The broker's own account of how often and why it gave a message up, the latest first.
 const DEATHS: &str = "x-death";
@@ -17,26 +24,45 @@ const DEATHS: &str = "x-death";
 pub(super) struct Origin {
     /// No producer can have set its headers.
     pub(super) is_ours: bool,
+    /// See [`Shelved::is_foreign`](crate::queue::shelf::Shelved::is_foreign).
+    pub(super) is_foreign: bool,
     /// It was the broker that gave it up.
     pub(super) death: Option<Death>,
 }
 
 /// A dead letter that we published never carries an account of the broker's, since none goes along with what we
-/// publish. Elsewhere a producer may have written one.
-pub(super) fn origin(prefix: &str, delivery: &Delivery) -> Origin {
+/// publish. Elsewhere a producer may have written one. In it the broker (3.10) looks for an entry of the same queue and
+/// reason, raises its count and leaves the rest as it is: only these two are the broker's own words.
+pub(super) fn origin(prefix: &str, shelf: Shelf, delivery: &Delivery) -> Origin {
     let exchange = delivery.exchange.as_str();
     let dead = topology::route(prefix, &crate::queue::Destination::Dead { kind: String::new() }).0;
-    if exchange != dead {
-        return Origin { is_ours: topology::is_ours(prefix, exchange), death: None };
-    }
-    match latest_death(delivery.properties.headers().as_ref()) {
-        Some((death, exchange)) => Origin { is_ours: topology::is_ours(prefix, &exchange), death: Some(death) },
-        None => Origin { is_ours: true, death: None },
-    }
+    let headers = delivery.properties.headers().as_ref();
+    let (is_ours, death) = match latest_death(headers).filter(|_| exchange == dead) {
+        Some(death) => (topology::holds_ours(prefix, &death.queue), Some(death)),
+        None if exchange != dead => (topology::is_ours(prefix, exchange), None),
+        None => (!has_deaths(headers) && flaw(&delivery.properties).is_none(), None),
+    };
+    let is_foreign = match (shelf, &death) {
+        (Shelf::Dead(kind), Some(death)) => {
+            !topology::is_lane_of(prefix, &death.queue, kind) || !has_key_of(delivery, kind)
+        }
+        (Shelf::Dead(kind), None) if !is_ours => kind.is_internal() || exchange == dead && !has_key_of(delivery, kind),
+        (Shelf::Dead(_) | Shelf::Unknown | Shelf::Unrouted, _) => false,
+    };
+    Origin { is_ours, is_foreign, death }
 }
 
-/// The latest death, and the exchange by which the message had come to the queue it died in.
-fn latest_death(headers: Option<&FieldTable>) -> Option<(Death, String)> {
+/// Whether it was published with a key of this kind: a producer's rights are to keys, and the broker dead-letters by those
+/// of `CC` and `BCC` as well.
+fn has_key_of(delivery: &Delivery, kind: Kind) -> bool {
+    topology::kind_of_key(delivery.routing_key.as_str()) == Some(kind)
+}
+
+fn has_deaths(headers: Option<&FieldTable>) -> bool {
+    headers.is_some_and(|headers| headers.inner().contains_key(DEATHS))
+}
+
+fn latest_death(headers: Option<&FieldTable>) -> Option<Death> {
     let Some(AMQPValue::FieldArray(deaths)) = headers?.inner().get(DEATHS) else { return None };
     let Some(AMQPValue::FieldTable(latest)) = deaths.as_slice().first() else { return None };
     let field = |name: &str| latest.inner().get(name);
@@ -45,8 +71,7 @@ fn latest_death(headers: Option<&FieldTable>) -> Option<(Death, String)> {
         Some(AMQPValue::Timestamp(seconds)) => timestamp(*seconds),
         _ => None,
     };
-    let death = Death { reason: text("reason")?, queue: text("queue").unwrap_or_default(), time };
-    Some((death, text("exchange").unwrap_or_default()))
+    Some(Death { reason: text("reason")?, queue: text("queue").unwrap_or_default(), time })
 }
 
 /// The message, with the headers that count.
@@ -115,11 +140,11 @@ mod tests {
         delivery
     }
 
-    fn death(reason: &str, exchange: &str) -> AMQPValue {
+    fn death(reason: &str, queue: &str) -> AMQPValue {
         let fields = [
             ("reason", long(reason)),
-            ("queue", long("g.jobs.cdn.purge")),
-            ("exchange", long(exchange)),
+            ("queue", long(queue)),
+            ("exchange", long("g.work")),
             ("time", AMQPValue::Timestamp(1_700_000_000)),
             ("count", AMQPValue::LongLongInt(1)),
         ];
@@ -130,27 +155,65 @@ mod tests {
         AMQPValue::FieldArray(all.to_vec().into())
     }
 
-    #[test]
-    fn a_dead_letter_of_ours_is_believed() {
-        let origin = origin("g", &delivery("g.dead", &[("genfleet-reason", long("rejected"))]));
-        assert!(origin.is_ours && origin.death.is_none());
+    const PURGES: Shelf = Shelf::Dead(Kind::CdnPurge);
+    const HOOKS: Shelf = Shelf::Dead(Kind::WebhookDeliver);
+
+    /// On `shelf`, given up by the broker in `queue`, published with `key`: ours, and foreign.
+    fn of_the_broker(shelf: Shelf, queue: &str, key: &str) -> (bool, bool) {
+        let mut delivery = delivery("g.dead", &[("x-death", deaths(&[death("expired", queue)]))]);
+        delivery.routing_key = key.into();
+        let origin = origin("g", shelf, &delivery);
+        assert_eq!(origin.death.unwrap().queue, queue);
+        (origin.is_ours, origin.is_foreign)
     }
 
     #[test]
-    fn the_latest_death_is_told_and_a_producers_headers_are_not_believed_through_it() {
-        let both = deaths(&[death("delivery_limit", "g.jobs"), death("expired", "g.delay.01")]);
-        let from_door = origin("g", &delivery("g.dead", &[("x-death", both)]));
-        assert!(!from_door.is_ours);
+    fn a_dead_letter_of_ours_is_believed() {
+        let origin = origin("g", HOOKS, &delivery("g.dead", &[("genfleet-reason", long("rejected"))]));
+        assert!(origin.is_ours && !origin.is_foreign && origin.death.is_none());
+    }
+
+    #[test]
+    fn the_latest_death_is_told_and_no_headers_are_believed_that_came_through_the_producers_door() {
+        let both = deaths(&[death("delivery_limit", "g.jobs.cdn.purge"), death("expired", "g.delay.01")]);
+        let from_door = origin("g", PURGES, &delivery("g.dead", &[("x-death", both)]));
+        assert!(!from_door.is_ours && !from_door.is_foreign, "whatever exchange is written there");
         let told = from_door.death.unwrap();
         assert_eq!((told.reason.as_str(), told.queue.as_str()), ("delivery_limit", "g.jobs.cdn.purge"));
         assert_eq!(told.time.unwrap().as_second(), 1_700_000_000);
-        assert!(origin("g", &delivery("g.dead", &[("x-death", deaths(&[death("expired", "g.work")]))])).is_ours);
+        assert_eq!(of_the_broker(PURGES, "g.resume.cdn.purge", "0.1.cdn.purge.resume"), (true, false));
+        assert_eq!(of_the_broker(PURGES, "g.suspect.cdn.purge", "cdn.purge.suspect"), (true, false));
+        assert_eq!(of_the_broker(HOOKS, "g.jobs.webhook.deliver", "webhook.deliver"), (true, false));
+    }
+
+    #[test]
+    fn what_the_broker_put_on_the_shelf_of_another_kind_is_foreign() {
+        assert_eq!(of_the_broker(HOOKS, "g.jobs.cdn.purge", "cdn.purge"), (false, true), "CC: x.webhook.deliver");
+        assert_eq!(of_the_broker(HOOKS, "g.jobs.cdn.purge", "webhook.deliver"), (false, true), "CC: cdn.purge");
+        let other = Shelf::Dead(Kind::FileScan);
+        assert_eq!(of_the_broker(other, "g.jobs.file.scan", "cdn.purge"), (false, true), "CC: file.scan");
+        assert_eq!(of_the_broker(other, "g.jobs.file.scan", "x.file.scan"), (false, true));
+        assert_eq!(of_the_broker(other, "other.jobs.file.scan", "file.scan"), (false, true));
+        assert_eq!(of_the_broker(PURGES, "g.jobs.cdn.purge", "cdn.purge"), (false, false), "its own copy");
+    }
+
+    #[test]
+    fn what_cannot_be_told_from_a_producers_is_none_of_ours() {
+        let flawed = [(MARK, long("malformed"))];
+        for headers in [&[("x-death", long("no list"))][..], &[("x-death", deaths(&[]))], &flawed] {
+            let of = |shelf| origin("g", shelf, &delivery("g.dead", headers));
+            assert!(!of(HOOKS).is_ours && of(HOOKS).is_foreign, "{headers:?}");
+            assert!(!of(PURGES).is_ours && !of(PURGES).is_foreign, "{headers:?}");
+            assert!(of(Shelf::Dead(Kind::FileScan)).is_foreign, "its key is another's: {headers:?}");
+        }
+        let by_hand = |shelf| origin("g", shelf, &delivery("", &[])).is_foreign;
+        assert!(by_hand(HOOKS) && !by_hand(PURGES));
     }
 
     #[test]
     fn a_producers_own_account_of_deaths_is_not_believed() {
-        let forged = deaths(&[death("delivery_limit", "g.work")]);
-        let origin = origin("g", &delivery("g.jobs", &[("x-death", forged)]));
+        let forged = deaths(&[death("delivery_limit", "g.jobs.cdn.purge")]);
+        let origin = origin("g", Shelf::Unrouted, &delivery("g.jobs", &[("x-death", forged)]));
         assert!(!origin.is_ours && origin.death.is_none());
     }
 

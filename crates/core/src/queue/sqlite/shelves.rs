@@ -98,6 +98,7 @@ fn shelved(shelf: Shelf, position: u64, letter: DeadLetter) -> Shelved {
         exchange: String::new(),
         routing_key: String::new(),
         is_ours: true,
+        is_foreign: false,
         death: None,
         put_at: Some(letter.died_at),
         flaw: None,

@@ -108,7 +108,7 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
         );
         return Err(ConfigError::new(told).into());
     }
-    let filter = common.filter.to_act_on();
+    let filter = common.filter.to_act_on(action);
     block_on(async {
         let shelves = open(&common.queue, &format!("genfleet dead {}", action.as_str())).await?;
         let mut limit = common.limit;
@@ -158,6 +158,7 @@ fn preview(common: &Common, action: Action, seen: &Seen, meant: u64) -> anyhow::
         let groups = seen.groups.json();
         terminal::say(json!({
             "action": action.as_str(), "dryRun": true, "would": meant, "held": seen.held, "leftOut": seen.spared,
+            "foreign": seen.foreign,
             "groups": groups,
         }))?;
         return Ok(());

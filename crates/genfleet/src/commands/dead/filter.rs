@@ -10,6 +10,8 @@ use genfleet_core::{
 };
 use jiff::{SignedDuration, Timestamp};
 
+use super::tally::Action;
+
 /// A fingerprint is known by its first digits; fewer than these could be anything.
 const SHORTEST_PRINT: usize = 4;
 
@@ -50,20 +52,29 @@ pub struct Filter {
     /// Whether what would only fail again is spared: only where something is done and nobody said which.
     #[arg(skip)]
     sparing: bool,
+
+    /// Whether what never was a job of its shelf's kind is left alone: where letters are run again.
+    #[arg(skip)]
+    barring: bool,
 }
 
 /// Reasons of letters that fail or kill again as they are: only named are they redriven or discarded.
 pub const SPARED: [&str; 2] = ["crash_loop", "invalid_job"];
 
 impl Filter {
-    /// The letters to act on: where none are named, all but those of [`SPARED`] reasons.
-    pub fn to_act_on(&self) -> Self {
-        Self { sparing: self.is_everything(), ..self.clone() }
+    /// The letters to act on: where none are named, all but those of [`SPARED`] reasons; none that is foreign is redriven.
+    pub fn to_act_on(&self, action: Action) -> Self {
+        Self { sparing: self.is_everything(), barring: action == Action::Redrive, ..self.clone() }
     }
 
     /// Whether `letter` is left out only for its reason.
     pub fn spares(&self, letter: &Letter) -> bool {
         self.sparing && SPARED.contains(&letter.reason.as_str())
+    }
+
+    /// Whether `letter` may not be run again, whoever asks for it.
+    pub fn bars(&self, letter: &Letter) -> bool {
+        self.barring && letter.shelved.is_foreign
     }
 
     /// Whether every dead letter there is, is meant.
@@ -83,6 +94,11 @@ impl Filter {
 
     /// Whether `letter` is meant, now.
     pub fn matches(&self, letter: &Letter, now: Timestamp) -> bool {
+        !self.bars(letter) && self.names(letter, now)
+    }
+
+    /// The same, whether or not it may be run again.
+    pub fn names(&self, letter: &Letter, now: Timestamp) -> bool {
         !self.spares(letter)
             && self.of_kind(letter)
             && any(&self.reason, |reason| of_reason(reason, &letter.reason))

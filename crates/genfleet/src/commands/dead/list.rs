@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use genfleet_core::{
     clock::{Clock, SystemClock},
-    letter::Letter,
+    letter::{FOREIGN, Letter},
     queue::shelf::{Shelf, Shelves},
     worker::options::QueueOptions,
 };
@@ -43,6 +43,8 @@ pub struct Seen {
     pub held: u64,
     /// What is left out for its reason (see [`SPARED`]).
     pub spared: u64,
+    /// What is not redriven, whoever asks for it.
+    pub foreign: u64,
     /// What could not be shown as it was sent, by place.
     pub flawed: Vec<String>,
 }
@@ -75,6 +77,7 @@ pub async fn seen(shelves: &Shelves, filter: &Filter) -> anyhow::Result<Seen> {
             looked += 1;
             let letter = Letter::read(shelved);
             seen.spared += u64::from(filter.spares(&letter));
+            seen.foreign += u64::from(filter.bars(&letter) && filter.names(&letter, now));
             if filter.matches(&letter, now) {
                 seen.groups.add(&letter);
                 seen.note_flawed(&letter);
@@ -101,6 +104,13 @@ impl Seen {
         if self.spared > 0 {
             let reasons = SPARED.join(",");
             genfleet_core::tell!("note: {} more are left out; --reason {reasons} brings them in", self.spared);
+        }
+        if self.foreign > 0 {
+            tell!(
+                "note: {} more never were jobs of the kind on whose shelf they lie and are not redriven: dead list \
+                 --reason {FOREIGN} shows them, dead discard takes them away",
+                self.foreign
+            );
         }
         if !self.flawed.is_empty() {
             let places = self.flawed.join(", ");

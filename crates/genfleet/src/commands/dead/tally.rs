@@ -49,6 +49,8 @@ pub struct Left {
     pub spared: u64,
     /// Its kind cannot be told, so nobody could work it.
     pub without_kind: u64,
+    /// It never was a job of the kind on whose shelf it lies: not to be redriven.
+    pub foreign: u64,
     /// Redriven by this very run, and dead again.
     pub came_back: u64,
     /// It could not be looked at: another process holds it.
@@ -63,6 +65,7 @@ impl Left {
         self.others += other.others;
         self.spared += other.spared;
         self.without_kind += other.without_kind;
+        self.foreign += other.foreign;
         self.came_back += other.came_back;
         self.held += other.held;
         self.gone += other.gone;
@@ -77,11 +80,11 @@ impl Tally {
 
     /// As one object. `complete` is false where it was stopped on the way.
     pub fn json(&self, action: Action, complete: bool) -> Value {
-        let Left { others, spared, without_kind, came_back, held, gone } = self.left;
+        let Left { others, spared, without_kind, foreign, came_back, held, gone } = self.left;
         json!({
             "action": action.as_str(), "dryRun": false, "complete": complete,
             "done": self.total(), "kinds": self.done, "others": others, "leftOut": spared,
-            "withoutKind": without_kind, "cameBack": came_back, "held": held, "gone": gone,
+            "withoutKind": without_kind, "foreign": foreign, "cameBack": came_back, "held": held, "gone": gone,
         })
     }
 
@@ -90,7 +93,7 @@ impl Tally {
         let kinds = self.done.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ");
         let kinds = if kinds.is_empty() { String::new() } else { format!(" ({kinds})") };
         let mut lines = vec![format!("{} {}{kinds}", self.total(), action.done())];
-        let Left { others, spared, without_kind, came_back, held, gone } = self.left;
+        let Left { others, spared, without_kind, foreign, came_back, held, gone } = self.left;
         let told = [
             (others, "not meant, left"),
             (
@@ -98,6 +101,10 @@ impl Tally {
                 "left out, since they would fail again as they are: --reason crash_loop,invalid_job brings them in",
             ),
             (without_kind, "left, since their kind cannot be told: redrive them with --as KIND"),
+            (
+                foreign,
+                "left, since they never were jobs of the kind on whose shelf they lie: dead discard takes them away",
+            ),
             (came_back, "failed again meanwhile, left"),
             (held, "not seen, since another process looks at them: run it again"),
             (gone, "taken by somebody else meanwhile"),

@@ -77,7 +77,9 @@ fn remedy(error: &QueueError) -> &'static str {
             "name another file with --queue-url sqlite:FILE, or use the version that wrote this one"
         }
         QueueError::Store { .. } => "look whether the disk is well, and whether another program holds the file",
-        QueueError::Closed | QueueError::Missing(_) | QueueError::Broker(_) => "run genfleet doctor again",
+        QueueError::Closed | QueueError::Missing(_) | QueueError::Broker(_) | QueueError::TooLarge { .. } => {
+            "run genfleet doctor again"
+        }
     }
 }
 

@@ -56,6 +56,22 @@ async fn a_poll_is_one_request_where_it_fails_and_waits_for_a_pause_all_the_same
     assert_eq!(rig.send_for(1, poll()).await.unwrap().requests, 2);
 }
 
+/// A cache that mixes answers up, a gateway that answers for another.
+#[tokio::test(start_paused = true)]
+async fn somebody_elses_answer_is_asked_for_again_and_a_create_is_looked_up() {
+    let other = || Reply::status(200).body(r#"{"id":"other","state":"done"}"#);
+    let rig = Rig::answering([other(), Reply::status(200).body(r#"{"id":"mine"}"#)]);
+    let request = || ApiRequest::get(THINGS).about("id", "mine");
+    let answer = rig.send_for(1, request()).await.unwrap();
+    assert_eq!((answer.requests, &answer.value()["id"]), (2, &serde_json::json!("mine")));
+    let rig = Rig::new(move |_| other());
+    let error = rig.send_for(1, request()).await.unwrap_err();
+    assert_eq!((error.class, error.code, error.requests), (ErrorClass::Transient, "unexpected_response", 4));
+    assert!(error.message.contains("another id (\"other\") than was asked for (\"mine\")"), "{error}");
+    let create = ApiRequest::post(THINGS).about("id", "mine");
+    assert_eq!(rig.send_for(1, create).await.unwrap_err().class, ErrorClass::Ambiguous);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_succeeds_counts_all_its_requests() {
     let rig = Rig::answering([Reply::status(500), Reply::lost(LostAnswer::TimedOut), Reply::status(200)]);

@@ -136,7 +136,8 @@ impl Places {
     }
 }
 
-/// Entries of the broker's own, each of at most `longest` bytes.
+/// Entries of the broker's own, each of at most `longest` bytes. Of two with one name the first: that is the one in which
+/// the broker writes.
 fn of_the_broker(payload: &mut [u8], entries: Range<usize>, longest: usize) -> Vec<u8> {
     let mut walk = Walk::over(payload);
     walk.at = entries.start;
@@ -147,12 +148,12 @@ fn of_the_broker(payload: &mut [u8], entries: Range<usize>, longest: usize) -> V
             break;
         }
         let place = BROKERS.iter().position(|name| walk.is_named(from, name));
-        if let Some(place) = place.filter(|_| walk.at - from <= longest) {
-            found[place] = Some(from..walk.at);
+        if let Some(place) = place {
+            found[place].get_or_insert(from..walk.at);
         }
     }
     let mut kept = Vec::new();
-    for entry in found.into_iter().flatten() {
+    for entry in found.into_iter().flatten().filter(|entry| entry.len() <= longest) {
         let mut entry = payload[entry].to_vec();
         let end = entry.len();
         if Walk::over(&mut entry).entries(end).is_ok() {

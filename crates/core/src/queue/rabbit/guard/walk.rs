@@ -1,6 +1,8 @@
 //! One pass over what AMQP packs into methods and properties, without recursion. Makes names text in place; changes no
 //! length.
 
+use std::ops::Range;
+
 use crate::queue::{Flaw, MAX_HEADER_DEPTH, MAX_HEADER_VALUES};
 
 pub(super) type Walked<T = ()> = Result<T, Flaw>;
@@ -90,13 +92,14 @@ impl<'a> Walk<'a> {
         self.entries(end)
     }
 
-    /// All entries of a table that ends at `end`, with everything inside them.
+    /// All entries of a table that ends at `end`, with everything inside them. No table has a name twice (AMQP 0-9-1,
+    /// 4.2.5.5): the broker would read the first, lapin the last, and a producer would say one thing to each.
     pub(super) fn entries(&mut self, end: usize) -> Walked {
-        // Where the tables and arrays end that this is in, and whether what they hold has names.
-        let mut open = [(end, true); MAX_HEADER_DEPTH];
-        let (mut depth, mut values) = (1, 0);
+        // Where the tables and arrays end that this is in, and where those began that hold names.
+        let mut open = [(end, Some(self.at)); MAX_HEADER_DEPTH];
+        let (mut depth, mut values, mut names) = (1, 0, Vec::new());
         while depth > 0 {
-            let (end, named) = open[depth - 1];
+            let (end, table) = open[depth - 1];
             if self.at == end {
                 depth -= 1;
                 continue;
@@ -105,20 +108,30 @@ impl<'a> Walk<'a> {
             if values > MAX_HEADER_VALUES {
                 return Err(Flaw::TooMany);
             }
-            if named {
+            if let Some(table) = table {
+                let from = self.at;
                 self.name(end)?;
+                names.push((table, from..self.at));
             }
             match self.value(end)? {
                 Value::Fixed(bytes) => self.pass(bytes, end)?,
                 Value::Long => self.at = self.long(end)?,
                 inner @ (Value::Array | Value::Table) => {
                     let ends = self.long(end)?;
-                    *open.get_mut(depth).ok_or(Flaw::TooDeep)? = (ends, matches!(inner, Value::Table));
+                    let table = matches!(inner, Value::Table).then_some(self.at);
+                    *open.get_mut(depth).ok_or(Flaw::TooDeep)? = (ends, table);
                     depth += 1;
                 }
             }
         }
-        Ok(())
+        if self.has_twins(names) { Err(Flaw::Malformed) } else { Ok(()) }
+    }
+
+    /// Whether two of these names, each with where its table began, are the same in the same table.
+    fn has_twins(&self, mut names: Vec<(usize, Range<usize>)>) -> bool {
+        let name = |(table, place): &(usize, Range<usize>)| (*table, &self.bytes[place.clone()]);
+        names.sort_unstable_by(|one, other| name(one).cmp(&name(other)));
+        names.windows(2).any(|pair| name(&pair[0]) == name(&pair[1]))
     }
 
     /// One entry, without a look into it.
@@ -200,11 +213,28 @@ mod tests {
 
     #[test]
     fn the_number_of_values_is_bounded_at_any_depth() {
-        assert_eq!(entries(&b"\x01nV".repeat(MAX_HEADER_VALUES)), Ok(false));
-        assert_eq!(entries(&b"\x01nV".repeat(MAX_HEADER_VALUES + 1)), Err(Flaw::TooMany));
+        let named = |count: usize| (0..count).flat_map(|n| format!("\x04{n:04}V").into_bytes()).collect::<Vec<_>>();
+        assert_eq!(entries(&named(MAX_HEADER_VALUES)), Ok(false));
+        assert_eq!(entries(&named(MAX_HEADER_VALUES + 1)), Err(Flaw::TooMany));
         let inner = b"V".repeat(MAX_HEADER_VALUES);
         let length = u32::try_from(inner.len()).unwrap().to_be_bytes();
         assert_eq!(entries(&[b"\x01nA", length.as_slice(), &inner].concat()), Err(Flaw::TooMany));
+    }
+
+    #[test]
+    fn no_table_has_a_name_twice() {
+        let inside = |kind: &[u8], inner: &[u8]| {
+            let length = u32::try_from(inner.len()).unwrap().to_be_bytes();
+            [kind, &length, inner].concat()
+        };
+        assert_eq!(entries(b"\x01nV\x01mV\x01nt\x01"), Err(Flaw::Malformed));
+        let table = inside(b"F", b"\x01nV\x01nV");
+        assert_eq!(entries(&[b"\x01a", table.as_slice()].concat()), Err(Flaw::Malformed));
+        let array = inside(b"A", &table);
+        assert_eq!(entries(&[b"\x01a", array.as_slice()].concat()), Err(Flaw::Malformed));
+        let array = inside(b"A", &[inside(b"F", b"\x01nV"), inside(b"F", b"\x01nV")].concat());
+        assert_eq!(entries(&[b"\x01n", array.as_slice()].concat()), Ok(false), "each in a table of its own");
+        assert_eq!(entries(b"\x01\xffV\x01\xfeV"), Err(Flaw::Malformed), "they are the same to lapin");
     }
 
     #[test]

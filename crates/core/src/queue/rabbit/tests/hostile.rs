@@ -142,3 +142,28 @@ async fn a_job_that_came_to_another_kind_by_cc_is_known_for_it() {
     })
     .await;
 }
+
+/// Whatever an administrator bound or sent by hand.
+#[tokio::test]
+async fn a_job_of_an_internal_kind_that_none_of_us_made_is_known_for_it() {
+    on_broker(async |rig: Rig| {
+        let queue = rig.queue();
+        soon(rig.declared()).await;
+        let mut hooks = queue.consume(Kind::WebhookDeliver, 4);
+        let (connection, channel) = rig.channel().await;
+        let direct = (String::new(), format!("{}.jobs.webhook.deliver", rig.prefix));
+        let ours = (format!("{}.work", rig.prefix), "webhook.deliver".to_owned());
+        for ((exchange, key), flaw) in [(direct, Some(Flaw::OtherKey)), (ours, None)] {
+            let properties = BasicProperties::default().with_message_id("a".into());
+            let options = BasicPublishOptions::default();
+            let sent = channel.basic_publish(exchange.as_str().into(), key.as_str().into(), options, b"{}", properties);
+            sent.await.unwrap().await.unwrap();
+            let hook = soon(hooks.next()).await;
+            assert_eq!(hook.flaw, flaw, "{exchange:?}");
+            hook.settler.settle(Vec::new()).await.unwrap();
+        }
+        connection.close(200, "".into()).await.unwrap();
+        queue.close().await;
+    })
+    .await;
+}

@@ -1,5 +1,7 @@
 //! Shelves when connections go away, and what the broker itself puts there.
 
+use std::collections::BTreeMap;
+
 use lapin::{
     BasicProperties,
     options::{BasicGetOptions, BasicNackOptions, BasicPublishOptions},
@@ -79,7 +81,7 @@ async fn what_the_broker_gave_up_is_told_as_its_doing() {
         let queue = rig.queue();
         rig.declared().await;
         let (connection, channel) = rig.channel().await;
-        let forged = FieldTable::from(std::collections::BTreeMap::from([
+        let forged = FieldTable::from(BTreeMap::from([
             ("genfleet-generation".into(), AMQPValue::LongInt(7)),
             ("genfleet-reason".into(), AMQPValue::LongString("none of yours".into())),
         ]));
@@ -119,6 +121,45 @@ async fn what_the_broker_gave_up_is_told_as_its_doing() {
         }
         look.close().await.unwrap();
         assert_eq!(reasons, ["broker:delivery_limit", "broker:expired"]);
+        shelves.close().await;
+        let _ = connection.close(200, "".into()).await;
+        queue.close().await;
+    })
+    .await;
+}
+
+/// The broker (3.10) takes a producer's account of a death of the same queue and reason for its own, and goes on in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_account_of_deaths_makes_nobody_one_of_us() {
+    on_broker(async |rig: Rig| {
+        let queue = rig.queue();
+        rig.declared().await;
+        let (connection, channel) = rig.channel().await;
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        let (work, door) = (format!("{}.work", rig.prefix), format!("{}.jobs", rig.prefix));
+        let account = FieldTable::from(BTreeMap::from([
+            ("queue".into(), text(&format!("{door}.cdn.purge"))),
+            ("reason".into(), text("expired")),
+            ("exchange".into(), text(&work)),
+            ("count".into(), AMQPValue::LongLongInt(0)),
+        ]));
+        let forged = FieldTable::from(BTreeMap::from([
+            ("x-death".into(), AMQPValue::FieldArray(vec![AMQPValue::FieldTable(account)].into())),
+            ("genfleet-generation".into(), AMQPValue::LongInt(7)),
+            ("genfleet-producer".into(), text("somebody-else")),
+        ]));
+        let properties = BasicProperties::default().with_headers(forged).with_expiration("0".into());
+        let options = BasicPublishOptions::default();
+        channel.basic_publish(door.as_str().into(), "cdn.purge".into(), options, b"{}", properties).await.unwrap();
+        while rig.ready("dead.cdn.purge").await < 1 {
+            sleep(Duration::from_millis(20)).await;
+        }
+        let shelves = shelves(&rig, &rig.url).await;
+        let mut look = shelves.look(DEAD, 0).await.unwrap();
+        let found = look.next().await.unwrap().unwrap();
+        assert!(!found.is_ours && !found.is_foreign, "{found:?}");
+        assert_eq!(found.message.headers, crate::queue::Headers::new(), "nothing of it goes along");
+        look.close().await.unwrap();
         shelves.close().await;
         let _ = connection.close(200, "".into()).await;
         queue.close().await;

@@ -229,8 +229,12 @@ impl<'a> Engine<'a> {
             left.spared += 1;
             return Choice::Leave;
         }
-        if !self.plan.filter.matches(letter, self.now) {
+        if !self.plan.filter.names(letter, self.now) {
             left.others += 1;
+            return Choice::Leave;
+        }
+        if self.plan.filter.bars(letter) {
+            left.foreign += 1;
             return Choice::Leave;
         }
         if self.plan.action == Action::Discard {

@@ -149,6 +149,20 @@ fn what_only_looks_like_the_brokers_is_not_kept_where_it_is_hostile() {
     assert_eq!((names(&properties), flaw), (vec![MARK], Some(Flaw::TooDeep)));
 }
 
+/// The broker reads and writes the first, lapin would read the last.
+#[test]
+fn of_two_with_the_brokers_name_only_the_first_can_be_kept() {
+    let long = vec![b'x'; LIMIT / 2];
+    let cases: [(&[u8], &[&str]); 2] = [(b"first", &["x-death", MARK]), (&long, &[MARK])];
+    for (first, kept) in cases {
+        let entries = [text("x-death", first), text("x-death", b"second")].concat();
+        let (properties, flaw) = given(&header(&entries, b"id"), LIMIT);
+        assert_eq!((names(&properties).as_slice(), flaw), (kept, Some(Flaw::Malformed)));
+        let found = properties.headers().as_ref().unwrap().inner().get("x-death").cloned();
+        assert_eq!(found, kept.contains(&"x-death").then(|| AMQPValue::LongString(first.to_vec().into())));
+    }
+}
+
 #[test]
 fn whatever_is_missing_at_the_end_lapin_gets_something_it_can_take() {
     let whole = header(&[nested(3), text("a", b"1"), text("x-delivery-count", b"2")].concat(), b"id");
