@@ -35,6 +35,7 @@ mod monitoring;
 mod observed;
 mod producers;
 mod purge_on_rabbit;
+mod queue_wait;
 mod rights;
 mod runbook;
 mod scan_monitor;

@@ -4,7 +4,7 @@
 pub const JOBS: &str = "genfleet_jobs_total";
 /// From first start to end, over all attempts: `kind`.
 pub const JOB_DURATION: &str = "genfleet_job_duration_seconds";
-/// From the producer's timestamp to the first start: `kind`.
+/// From being enqueued to the first start: `kind`.
 pub const JOB_QUEUE_WAIT: &str = "genfleet_job_queue_wait_seconds";
 /// Jobs in a handler now: `kind`.
 pub const JOBS_IN_FLIGHT: &str = "genfleet_jobs_in_flight";

@@ -171,7 +171,11 @@ fn describe() {
     describe_gauge!(metric::READY, "1 while /readyz says so.");
     describe_counter!(metric::JOBS, "Jobs that ended.");
     describe_histogram!(metric::JOB_DURATION, Unit::Seconds, "From a job's first start to its end, over all attempts.");
-    describe_histogram!(metric::JOB_QUEUE_WAIT, Unit::Seconds, "From the producer's timestamp to the first start.");
+    describe_histogram!(
+        metric::JOB_QUEUE_WAIT,
+        Unit::Seconds,
+        "From being enqueued to the first start; up to a second too long where the producer sends no genfleet-enqueued-ms."
+    );
     describe_gauge!(metric::JOBS_IN_FLIGHT, "Jobs in a handler now.");
     describe_gauge!(metric::JOBS_HELD, "Deliveries held unacknowledged now: running, or waiting for anything.");
     describe_counter!(metric::JOB_RETRIES, "Jobs sent back to the queue to wait.");
