@@ -44,5 +44,6 @@ mod stack;
 mod status;
 mod stream_configurator;
 mod traces;
+mod troubles;
 mod vni_provisioner;
 mod webhooks;

@@ -24,6 +24,8 @@ pub const API_THROTTLED: &str = "genfleet_api_throttled_seconds_total";
 pub const API_BUDGET_REMAINING: &str = "genfleet_api_budget_remaining";
 /// 1 while nothing is sent: `reason`.
 pub const GATE_STATE: &str = "genfleet_gate_state";
+/// Seconds by which this machine's clock is ahead of the API's; NaN until the API answered.
+pub const CLOCK_OFFSET: &str = "genfleet_clock_offset_seconds";
 /// Tokens asked for: `result`.
 pub const TOKEN_REFRESHES: &str = "genfleet_token_refreshes_total";
 /// Messages ready in a queue: `kind`, `queue` (jobs, resume, suspect, dead; unrouted, of no kind). NaN while this

@@ -188,6 +188,11 @@ fn describe() {
         "Requests that may be sent now, by the token's limit and the client's."
     );
     describe_gauge!(metric::GATE_STATE, "1 while nothing is sent for this reason.");
+    describe_gauge!(
+        metric::CLOCK_OFFSET,
+        Unit::Seconds,
+        "By how much this machine's clock is ahead of the API's, below zero where it is behind; NaN until the API answered."
+    );
     describe_gauge!(metric::FLEET_PROCESSES, "Processes of the fleet that are alive, this one included.");
     describe_gauge!(metric::FLEET_SHARE, "Requests this process may send of the client's limit in any minute.");
     describe_gauge!(metric::FLEET_HEARD, "1 while the other processes of the fleet are heard.");
