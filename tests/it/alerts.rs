@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, fs};
 
 use genfleet_simulator::{Simulator, SimulatorOptions};
-use harness::{Amqp, Broker, Launch, Prefix, Process, Prometheus, eventually, json_properties, seconds};
+use harness::{Amqp, Broker, Launch, Prefix, Process, Prometheus, Receiver, eventually, json_properties, seconds};
 
 use lapin::types::{FieldTable, ShortString};
 
@@ -44,9 +44,11 @@ struct Broken {
     short_of_budget: Process,
     no_broker: Process,
     nowhere: Process,
-    prefixes: [Prefix; 7],
+    wrong_clock: Process,
+    prefixes: [Prefix; 8],
     amqp_url: String,
     _simulators: [Simulator; 6],
+    _api_of_another_year: Receiver,
     // Last: it is stopped after those that use it.
     broker: Broker,
 }
@@ -54,7 +56,7 @@ struct Broken {
 impl Broken {
     /// `None` where no file can be limited here.
     async fn start(broker: Broker) -> Option<Self> {
-        let prefixes: [Prefix; 7] = std::array::from_fn(|_| Prefix::on(&broker));
+        let prefixes: [Prefix; 8] = std::array::from_fn(|_| Prefix::on(&broker));
         let simulators = [
             faulty("status=429,retry-after=60").await,
             faulty("status=403").await,
@@ -73,15 +75,25 @@ impl Broken {
         let forbidden = launch(1, "stream-configurator").args(["--forbidden-probe", "10m"]);
         let short_of_budget = launch(5, "scan-monitor").env("GENFLEET_REQUESTS_PER_MINUTE", "40");
         let no_broker = launch(0, "purger").env("GENFLEET_QUEUE_URL", "amqp://127.0.0.1:1");
+        let api_of_another_year = Receiver::start().await;
+        api_of_another_year.answer("202 Accepted\r\ndate: Mon, 01 Jan 2024 00:00:00 GMT");
+        let wrong_clock = launch(7, "purger")
+            .env("GENESYS_BASE_URL", &api_of_another_year.url())
+            .env("GENESYS_TOKEN_URL", &format!("{}/oauth/token", simulators[5].base_url()));
+        // A step of its delays is going to be taken away, and it would make that anew.
+        declared(launch(3, "channel-provisioner")).await;
+        let bad_jobs = with_a_dead_receiver(launch(3, "channel-provisioner")).args(["--topology", "skip"]);
         let fleet = Self {
             throttled: launch(0, "purger").start(),
             forbidden: forbidden.start(),
             no_credentials: launch(2, "scan-monitor").start(),
-            bad_jobs: with_a_dead_receiver(launch(3, "channel-provisioner")).start(),
+            bad_jobs: bad_jobs.start(),
             no_audit: launch(4, "scan-monitor").room_for_files(3_000)?.start(),
             short_of_budget: short_of_budget.start(),
             no_broker: no_broker.start(),
             nowhere: launch(6, "vni-provisioner").start(),
+            wrong_clock: wrong_clock.start(),
+            _api_of_another_year: api_of_another_year,
             amqp_url: broker.url().to_owned(),
             prefixes,
             _simulators: simulators,
@@ -95,7 +107,13 @@ impl Broken {
 
     fn processes(&self) -> impl Iterator<Item = &Process> {
         let some = [&self.throttled, &self.forbidden, &self.no_credentials, &self.bad_jobs];
-        some.into_iter().chain([&self.no_audit, &self.short_of_budget, &self.no_broker, &self.nowhere])
+        some.into_iter().chain([
+            &self.no_audit,
+            &self.short_of_budget,
+            &self.no_broker,
+            &self.nowhere,
+            &self.wrong_clock,
+        ])
     }
 
     async fn configuration(&self) -> String {
@@ -124,7 +142,11 @@ impl Broken {
 
     async fn send_work(&self) {
         let amqp = Amqp::connect(&self.amqp_url).await;
-        let [throttled, forbidden, no_credentials, bad_jobs, no_audit, short_of_budget, _] = &self.prefixes;
+        let [throttled, forbidden, no_credentials, bad_jobs, no_audit, short_of_budget, _, wrong_clock] =
+            &self.prefixes;
+        amqp.publish_job(wrong_clock, "cdn.purge", purge_job("clock", &["/clock"]), json_properties()).await;
+        let late = r#"{"id":"late","deadline":"2020-01-01T00:00:00Z","payload":{"paths":["/late"]}}"#;
+        amqp.publish_job(wrong_clock, "cdn.purge", late, json_properties()).await;
         let long_ago = json_properties().with_timestamp(now() - 3600);
         let purges = (0..40).map(|n| (purge_job(&format!("old-{n}"), &[&format!("/{n}")]), long_ago.clone()));
         amqp.publish_jobs(throttled, "cdn.purge", purges).await;
@@ -184,6 +206,14 @@ impl Broken {
         .await;
         self.broker.ctl(&["set_disk_free_limit", "50MB"]).await;
     }
+}
+
+/// Declares all of it, and is gone.
+async fn declared(launch: Launch) {
+    let process = launch.start();
+    process.wait_ready(seconds(60)).await;
+    process.terminate();
+    assert_eq!(process.wait(seconds(30)).await, 0, "{}", process.stderr());
 }
 
 async fn faulty(rule: &str) -> Simulator {

@@ -37,6 +37,11 @@ async fn every_job_is_followed_to_its_event_and_measured() {
     assert!(told["requestsPerJob"].as_f64().unwrap() >= 1.0 && told["requestsAreShared"] == true, "{told}");
     let latency = |rank: &str| told["latencyMs"][rank].as_u64().unwrap();
     assert!(latency("p50") <= latency("p90") && latency("p90") <= latency("p99") && latency("p99") <= latency("max"));
+    let waited = |rank: &str| told["queuedMs"][rank].as_u64().unwrap();
+    for rank in ["p50", "p90", "p99", "max"] {
+        assert!(waited(rank) <= latency(rank), "a part is more than the whole: {told}");
+    }
+    assert_eq!(told["queuedRough"], false, "{told}");
     assert!(told["throughput"].as_f64().unwrap() > 0.0 && told["publishRate"].as_f64().unwrap() > 0.0, "{told}");
 }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Names and types that every worker exports from the start.
-const OF_ALL: [(&str, &str); 35] = [
+const OF_ALL: [(&str, &str); 36] = [
     ("genfleet_jobs_total", "counter"),
     ("genfleet_job_duration_seconds", "histogram"),
     ("genfleet_job_queue_wait_seconds", "histogram"),
@@ -23,6 +23,7 @@ const OF_ALL: [(&str, &str); 35] = [
     ("genfleet_api_throttled_seconds_total", "counter"),
     ("genfleet_api_budget_remaining", "gauge"),
     ("genfleet_gate_state", "gauge"),
+    ("genfleet_clock_offset_seconds", "gauge"),
     ("genfleet_token_refreshes_total", "counter"),
     ("genfleet_events_published_total", "counter"),
     ("genfleet_publish_confirm_seconds", "histogram"),

@@ -49,8 +49,8 @@ async fn a_real_prometheus_finds_data_for_every_rule_and_every_panel() {
     }
     let firing = prometheus.query(r#"ALERTS{alertstate="firing"}"#).await.unwrap();
     let firing: BTreeSet<_> = firing.iter().map(|alert| alert["metric"]["alertname"].as_str().unwrap()).collect();
-    // Each load has a message of a kind that does not exist, and jobs that die; many loads make many of those.
-    let wanted = BTreeSet::from(["GenfleetUnrouted", "GenfleetDeadLettersGrowing"]);
+    // Each load has a message of a kind that does not exist, jobs that die, and one that expires; many loads make many of those.
+    let wanted = BTreeSet::from(["GenfleetUnrouted", "GenfleetDeadLettersGrowing", "GenfleetJobsExpired"]);
     assert!(firing.contains("GenfleetUnrouted") && firing.is_subset(&wanted), "{firing:?}");
 }
 

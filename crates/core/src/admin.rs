@@ -126,10 +126,17 @@ async fn livez(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    answer("ready", &admin.reasons())
+    answer_with("ready", &admin.reasons(), admin.genesys.notes())
 }
 
 fn answer(what: &str, reasons: &[String]) -> impl IntoResponse + use<> {
-    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ what: reasons.is_empty(), "reasons": reasons })))
+    answer_with(what, reasons, Vec::new())
+}
+
+/// What is noted is told with the reasons, and is none.
+fn answer_with(what: &str, reasons: &[String], notes: Vec<String>) -> impl IntoResponse + use<> {
+    let so = reasons.is_empty();
+    let status = if so { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let told: Vec<String> = reasons.iter().cloned().chain(notes).collect();
+    (status, Json(json!({ what: so, "reasons": told })))
 }

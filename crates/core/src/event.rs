@@ -10,6 +10,7 @@ use crate::{
     audit::record::Stamp,
     error::JobError,
     job::{JobId, derived_id},
+    queue::enqueued::Waited,
     trace::TraceContext,
 };
 
@@ -70,8 +71,8 @@ pub struct Ending {
     pub requests: u64,
     /// First start to end.
     pub latency_ms: u64,
-    /// Producer's timestamp to first start, where there was one.
-    pub queued_ms: Option<u64>,
+    /// From being enqueued to the first start, where that is known.
+    pub queued: Option<Waited>,
     /// On success, and what was achieved beside an error.
     pub report: Option<Value>,
     /// Why it did not succeed.
@@ -129,7 +130,8 @@ impl Ending {
             producer: self.producer.clone(),
             requests: self.requests,
             latency_ms: self.latency_ms,
-            queued_ms: self.queued_ms,
+            queued_ms: self.queued.map(|waited| waited.ms),
+            queued_rough: self.queued.is_some_and(|waited| waited.is_rough),
             audit: self.audit.clone(),
             report: self.report.clone(),
             error: self.error.clone(),
@@ -214,7 +216,7 @@ mod tests {
             producer: None,
             requests: 1,
             latency_ms: 5,
-            queued_ms: None,
+            queued: None,
             report: Some(report),
             error: None,
             trace_id: None,

@@ -211,6 +211,8 @@ impl Fleet {
             share: spending.allotted,
             budget_left: spending.left,
             client_shut_ms: genesys.client_shut().map(millis),
+            clock_ahead_seconds: genesys.clock_ahead(),
+            failing: genesys.failing(),
             shut: shut.into_iter().map(told).collect(),
             kinds: self.kinds(now),
             receivers: failing.told(now),

@@ -12,6 +12,7 @@ use crate::{
     job::{JobId, Kind, decode},
     queue::{
         Destination, HeaderValue, Headers, Lane, Message, Publication,
+        enqueued::ENQUEUED_MS,
         shelf::{Shelf, Shelved},
         topology,
     },
@@ -25,7 +26,7 @@ pub const FOREIGN: &str = "foreign";
 /// Nothing says why.
 const UNKNOWN: &str = "unknown";
 /// What a redrive takes along of the headers, beside the generation.
-const KEPT: [&str; 3] = ["traceparent", "tracestate", carried::PRODUCER];
+const KEPT: [&str; 4] = ["traceparent", "tracestate", ENQUEUED_MS, carried::PRODUCER];
 
 /// A message on a shelf, understood.
 #[derive(Clone, Debug, PartialEq)]

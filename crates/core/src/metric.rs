@@ -4,7 +4,7 @@
 pub const JOBS: &str = "genfleet_jobs_total";
 /// From first start to end, over all attempts: `kind`.
 pub const JOB_DURATION: &str = "genfleet_job_duration_seconds";
-/// From the producer's timestamp to the first start: `kind`.
+/// From being enqueued to the first start: `kind`.
 pub const JOB_QUEUE_WAIT: &str = "genfleet_job_queue_wait_seconds";
 /// Jobs in a handler now: `kind`.
 pub const JOBS_IN_FLIGHT: &str = "genfleet_jobs_in_flight";
@@ -24,6 +24,8 @@ pub const API_THROTTLED: &str = "genfleet_api_throttled_seconds_total";
 pub const API_BUDGET_REMAINING: &str = "genfleet_api_budget_remaining";
 /// 1 while nothing is sent: `reason`.
 pub const GATE_STATE: &str = "genfleet_gate_state";
+/// Seconds by which this machine's clock is ahead of the API's; NaN until the API answered.
+pub const CLOCK_OFFSET: &str = "genfleet_clock_offset_seconds";
 /// Tokens asked for: `result`.
 pub const TOKEN_REFRESHES: &str = "genfleet_token_refreshes_total";
 /// Messages ready in a queue: `kind`, `queue` (jobs, resume, suspect, dead; unrouted, of no kind). NaN while this

@@ -14,6 +14,7 @@ use crate::{job::Kind, trace::span::Span};
 
 #[cfg(test)]
 mod conformance;
+pub mod enqueued;
 mod flaw;
 mod held;
 pub mod rabbit;

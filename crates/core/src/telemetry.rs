@@ -171,7 +171,11 @@ fn describe() {
     describe_gauge!(metric::READY, "1 while /readyz says so.");
     describe_counter!(metric::JOBS, "Jobs that ended.");
     describe_histogram!(metric::JOB_DURATION, Unit::Seconds, "From a job's first start to its end, over all attempts.");
-    describe_histogram!(metric::JOB_QUEUE_WAIT, Unit::Seconds, "From the producer's timestamp to the first start.");
+    describe_histogram!(
+        metric::JOB_QUEUE_WAIT,
+        Unit::Seconds,
+        "From being enqueued to the first start; up to a second too long where the producer sends no genfleet-enqueued-ms."
+    );
     describe_gauge!(metric::JOBS_IN_FLIGHT, "Jobs in a handler now.");
     describe_gauge!(metric::JOBS_HELD, "Deliveries held unacknowledged now: running, or waiting for anything.");
     describe_counter!(metric::JOB_RETRIES, "Jobs sent back to the queue to wait.");
@@ -184,6 +188,11 @@ fn describe() {
         "Requests that may be sent now, by the token's limit and the client's."
     );
     describe_gauge!(metric::GATE_STATE, "1 while nothing is sent for this reason.");
+    describe_gauge!(
+        metric::CLOCK_OFFSET,
+        Unit::Seconds,
+        "By how much this machine's clock is ahead of the API's, below zero where it is behind; NaN until the API answered."
+    );
     describe_gauge!(metric::FLEET_PROCESSES, "Processes of the fleet that are alive, this one included.");
     describe_gauge!(metric::FLEET_SHARE, "Requests this process may send of the client's limit in any minute.");
     describe_gauge!(metric::FLEET_HEARD, "1 while the other processes of the fleet are heard.");

@@ -46,6 +46,7 @@ func enqueue(ctx context.Context, channel *amqp.Channel, exchange, kind, id, rep
 	if err != nil {
 		return err
 	}
+	now := time.Now()
 	returned := channel.NotifyReturn(make(chan amqp.Return, 1))
 	confirm, err := channel.PublishWithDeferredConfirmWithContext(ctx, exchange, kind, true, false, amqp.Publishing{
 		ContentType:   "application/json",
@@ -53,7 +54,8 @@ func enqueue(ctx context.Context, channel *amqp.Channel, exchange, kind, id, rep
 		MessageId:     id,
 		CorrelationId: id,
 		ReplyTo:       replyTo,
-		Timestamp:     time.Now(),
+		Timestamp:     now,
+		Headers:       amqp.Table{"genfleet-enqueued-ms": now.UnixMilli()}, // waits are measured from here
 		Body:          body,
 	})
 	if err != nil {

@@ -69,6 +69,7 @@ async function run(kind, payload) {
     const enqueue = async () => {
       const { queue } = await channel.assertQueue('', { exclusive: true });
       const event = reply(channel, queue, id);
+      const now = Date.now();
       await publish(channel, kind, { id, kind, payload }, {
         contentType: 'application/json',
         persistent: true,
@@ -76,7 +77,8 @@ async function run(kind, payload) {
         messageId: id,
         correlationId: id,
         replyTo: queue,
-        timestamp: Math.floor(Date.now() / 1000),
+        timestamp: Math.floor(now / 1000),
+        headers: { 'genfleet-enqueued-ms': now }, // waits are measured from here
       });
       enqueued = true;
       return event;

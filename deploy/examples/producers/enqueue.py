@@ -30,14 +30,15 @@ class Trouble(Exception):
 
 def enqueue(channel, kind, payload, reply_to):
     """Publishes the job. Returns its id, which is also the correlation id, once the broker has it."""
-    job_id = str(uuid.uuid4())
+    job_id, now = str(uuid.uuid4()), time.time()
     properties = pika.BasicProperties(
         content_type="application/json",
         delivery_mode=pika.DeliveryMode.Persistent,
         message_id=job_id,
         correlation_id=job_id,
         reply_to=reply_to,
-        timestamp=int(time.time()),
+        timestamp=int(now),
+        headers={"genfleet-enqueued-ms": int(now * 1000)},  # waits are measured from here
     )
     body = json.dumps({"id": job_id, "kind": kind, "payload": payload})
     try:

@@ -11,6 +11,7 @@ use crate::{
     job::Kind,
     queue::{
         Destination, Lane,
+        enqueued::ENQUEUED_MS,
         topology::{self, dead_queue, lane_queue, route},
     },
 };
@@ -178,11 +179,14 @@ fn message(name: &str) -> Value {
 
 fn job_message(contract: &KindContract) -> Value {
     let examples: Vec<Value> = contract.terms.examples.iter().map(|job| json!({ "payload": job })).collect();
+    let mut headers = trace_headers();
+    let enqueued = json!({ "type": "integer", "description": "Milliseconds since 1970, within a second of the property timestamp: the job's queuedMs counts from here. Optional, for figures only." });
+    super::lay(&mut headers, &json!({ "properties": { (ENQUEUED_MS): enqueued } }));
     json!({
         "name": format!("{}.job", contract.kind),
         "title": format!("{} job", contract.kind),
         "contentType": "application/json",
-        "headers": trace_headers(),
+        "headers": headers,
         "correlationId": correlation("Comes back with the reply. Optional."),
         "payload": embedded(job::schema(contract)),
         "examples": examples,
@@ -190,7 +194,7 @@ fn job_message(contract: &KindContract) -> Value {
             "content_type": { "const": "application/json" },
             "delivery_mode": { "const": 2, "description": "Persistent." },
             "message_id": { "type": "string", "maxLength": 255, "description": "The job's id, where its body names none and this is a valid one." },
-            "timestamp": { "type": "integer", "description": "Seconds since 1970: the job's queuedMs counts from here." },
+            "timestamp": { "type": "integer", "description": "Seconds since 1970: the job's queuedMs counts from here where no genfleet-enqueued-ms says it to the millisecond." },
             "reply_to": { "type": "string", "maxLength": 255, "description": "A queue that also gets the final event." },
             "correlation_id": { "type": "string", "maxLength": 255, "description": "Comes back with the reply." },
         },

@@ -73,8 +73,13 @@ pub struct Data {
     pub requests: u64,
     /// From first start to end, over all attempts, in milliseconds.
     pub latency_ms: u64,
-    /// From the message's timestamp to the first start, in milliseconds; null where it had none.
+    /// From the message's `genfleet-enqueued-ms`, else its timestamp, to the first start, in milliseconds; null where it had
+    /// neither, or none that can be true.
     pub queued_ms: Option<u64>,
+    /// There, and true, where `queuedMs` counts from a timestamp of whole seconds: it is up to a second too long.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schemars(default)]
+    pub queued_rough: bool,
     /// The line of the audit files that tells of this end, where they are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Stamp")]

@@ -70,6 +70,12 @@ pub struct News {
     /// The API told it that the client's limit is closed: milliseconds that are left of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_shut_ms: Option<u64>,
+    /// Seconds by which its clock is ahead of the API's; none where the API did not answer yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_ahead_seconds: Option<i64>,
+    /// What its requests to the API come to, where they fail, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing: Option<String>,
     /// What is shut, and why.
     pub shut: Vec<ShutNews>,
     /// What it works.
@@ -193,6 +199,8 @@ impl News {
     pub fn bound(&mut self) {
         self.client_shut_ms = self.client_shut_ms.map(|millis| millis.min(self::millis(LONGEST_SHUT)));
         self.up_seconds = self.up_seconds.min(OLDEST);
+        let furthest = OLDEST.cast_signed();
+        self.clock_ahead_seconds = self.clock_ahead_seconds.map(|ahead| ahead.clamp(-furthest, furthest));
         for requests in [&mut self.requests_last_minute, &mut self.share, &mut self.budget_left] {
             *requests = (*requests).min(MOST_REQUESTS);
         }
@@ -214,7 +222,8 @@ impl News {
         let kinds = self.kinds.iter_mut().map(|kind| &mut kind.kind);
         let receivers = self.receivers.iter_mut().flat_map(|each| [&mut each.receiver, &mut each.why]);
         own.into_iter().chain(shut).chain(kinds).chain(receivers).for_each(cut);
-        self.shut.iter_mut().filter_map(|shut| shut.kind.as_mut()).for_each(cut);
+        let optional = self.shut.iter_mut().filter_map(|shut| shut.kind.as_mut());
+        optional.chain(&mut self.failing).for_each(cut);
     }
 }
 
@@ -295,12 +304,14 @@ mod tests {
         news.kinds[0].oldest_seconds = Some(1e300);
         news.kinds[1].oldest_seconds = Some(-1e300);
         (news.requests_last_minute, news.token_limit, news.up_seconds) = (u32::MAX, 0, u64::MAX);
+        news.clock_ahead_seconds = Some(i64::MIN);
         let written = Word::Here(Box::new(news)).write();
         let Some(Word::Here(read)) = Word::read(written.as_bytes()) else { panic!("it is read") };
         assert_eq!((read.worker.chars().count(), read.kinds.len()), (LONGEST_TEXT, LONGEST_LIST));
         assert_eq!(read.receivers[2].why.chars().count(), LONGEST_TEXT);
         assert_eq!(read.client_shut(), Some(LONGEST_SHUT));
         assert_eq!((read.requests_last_minute, read.token_limit, read.up_seconds), (MOST_REQUESTS, 1, OLDEST));
+        assert_eq!(read.clock_ahead_seconds, Some(-OLDEST.cast_signed()));
         for age in [&read.kinds[0], &read.kinds[1]].map(|kind| kind.oldest_seconds.unwrap()) {
             assert!(Duration::try_from_secs_f64(age).is_ok(), "{age}");
         }

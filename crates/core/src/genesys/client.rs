@@ -13,7 +13,7 @@ use tokio::{
     sync::{Mutex as Turnstile, Notify, watch},
     time::Instant,
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     audit::Audit,
@@ -22,11 +22,14 @@ use crate::{
         admission::{Admission, Shut},
         brake::Judgement,
         budget::{Part, Spending},
+        classify::Author,
         door::Door,
+        error,
         mint::{CredentialSource, Mint},
         options::GenesysOptions,
         region::Addresses,
-        transport::{TimeOuts, Transport, Way},
+        skew::{self, Skew},
+        transport::{Received, TimeOuts, Transport, Way},
     },
     job::{JobId, Kind},
     metric,
@@ -50,6 +53,7 @@ pub(super) struct Shared {
     pub(super) scopes: Scopes,
     pub(super) mint: Mint,
     door: Mutex<Door>,
+    skew: Mutex<Skew>,
     /// Who waits for the budget waits in a line.
     pub(super) line: Turnstile<()>,
     /// Something ended: the first in the line looks again.
@@ -112,11 +116,13 @@ impl GenesysClient {
             freed: Notify::new(),
             changes: door.changes(),
             door: Mutex::new(door),
+            skew: Mutex::default(),
             client_limit: options.client_requests_per_minute,
             audit: OnceLock::new(),
             no_audit: Audit::off(),
         };
         let client = Self { shared: Arc::new(shared) };
+        gauge!(metric::CLOCK_OFFSET).set(f64::NAN);
         client.show_gauges(Instant::now(), &mut 0);
         Ok(client)
     }
@@ -165,6 +171,47 @@ impl GenesysClient {
         });
         let audit = door.audit_trouble().map(str::to_owned);
         audit.into_iter().chain(credentials).chain(forbidden).collect()
+    }
+
+    /// What is wrong although the process takes jobs, or waits for what is no matter of its own: an API that is away, a clock
+    /// that is off. In sentences, for `/readyz`.
+    pub fn notes(&self) -> Vec<String> {
+        self.failing().into_iter().chain(self.clock_told()).collect()
+    }
+
+    /// What requests come to, where they fail.
+    pub fn failing(&self) -> Option<String> {
+        self.door().failing(Instant::now())
+    }
+
+    /// By how many seconds this machine's clock is ahead of the API's, where the API answered.
+    pub fn clock_ahead(&self) -> Option<i64> {
+        self.skew().ahead()
+    }
+
+    /// How far this machine's clock is off, where it is.
+    pub fn clock_told(&self) -> Option<String> {
+        self.skew().told()
+    }
+
+    /// Looks at what an answer of the API says of the time; one of somebody in between says nothing.
+    pub(super) fn compare_clocks(&self, received: &Received, took: Duration) {
+        let is_own = Skew::is_fresh(&received.headers) && error::author(&received.body) != Author::Stranger;
+        let Some(clocks) = self.clocks(&received.headers, took).filter(|_| is_own) else { return };
+        let mut skew = self.skew();
+        let news = skew.note(clocks);
+        #[expect(clippy::cast_precision_loss, reason = "seconds between two clocks")]
+        let ahead = skew.ahead().unwrap_or_default() as f64;
+        gauge!(metric::CLOCK_OFFSET).set(ahead);
+        match news {
+            skew::News::None => {}
+            skew::News::Apart => warn!(ahead, "{}", skew.told().unwrap_or_default()),
+            skew::News::Agree => info!(ahead, "this machine's clock agrees with the API's again"),
+        }
+    }
+
+    fn skew(&self) -> MutexGuard<'_, Skew> {
+        self.shared.skew.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long the client's limit is closed still, as the API told this process.

@@ -15,6 +15,7 @@ use crate::{
         gate::{self, Gate, Intake},
         limits::Reach,
         options::GenesysOptions,
+        outage::Causes,
         service::ServiceLimits,
         slow_start::{Place, SlowStart, Went},
         token::{TokenGrant, TokenSlot},
@@ -46,6 +47,7 @@ pub struct Door {
     gate: Gate,
     services: ServiceLimits,
     breaker: Breaker,
+    causes: Causes,
     credentials: CredentialsBrake,
     forbidden: ForbiddenBrakes,
     slow_start: SlowStart,
@@ -67,6 +69,7 @@ impl Door {
             gate: Gate::default(),
             services: ServiceLimits::default(),
             breaker: Breaker::new(options.breaker_window, options.breaker_probe),
+            causes: Causes::default(),
             credentials: CredentialsBrake::new(options.credentials_probe),
             forbidden: ForbiddenBrakes::new(options.forbidden_probe),
             slow_start: SlowStart::default(),
@@ -219,6 +222,9 @@ impl Door {
         }
         match said {
             Said::Fine => {
+                if self.breaker.next_probe().is_none() {
+                    self.causes.forget();
+                }
                 self.gate.succeeded(at);
                 self.services.succeeded(who.kind, endpoint, at);
             }
@@ -303,10 +309,8 @@ impl Door {
             };
             shut(ClosedReason::Throttled, why.to_owned(), None, Some(opens))
         });
-        let away = self
-            .breaker
-            .next_probe()
-            .map(|probe| shut(ClosedReason::ApiUnavailable, "the API answers nobody".to_owned(), None, Some(probe)));
+        let away =
+            self.breaker.next_probe().map(|probe| shut(ClosedReason::ApiUnavailable, self.outage(), None, Some(probe)));
         let credentials = self.credentials.why().map(|why| {
             let why = format!("our credentials are refused: {why}");
             shut(ClosedReason::Credentials, why, None, self.credentials.next_try())
@@ -322,6 +326,29 @@ impl Door {
         });
         let whole = audit.into_iter().chain(credentials).chain(throttled).chain(away);
         whole.chain(forbidden).chain(services).collect()
+    }
+
+    /// A request failed by this, for a reason that is not its own. To be said before its end.
+    pub fn fails(&mut self, cause: &str, now: Instant) {
+        if self.causes.note(cause, now) && self.breaker.next_probe().is_none() {
+            warn!(causes = self.causes.told(), "requests to the API fail");
+        }
+    }
+
+    /// The outage, and why it is one.
+    fn outage(&self) -> String {
+        format!("the API answers nobody: {}", self.causes.told())
+    }
+
+    /// Why the API is asked by probes alone; `None` while it answers.
+    pub fn away(&self) -> Option<String> {
+        self.breaker.next_probe().map(|_| self.outage())
+    }
+
+    /// What requests come to, where the last of them failed and more than one or two.
+    pub fn failing(&self, now: Instant) -> Option<String> {
+        let failing = || Some(format!("requests to the API fail: {}", self.causes.worth_telling(now)?));
+        self.away().or_else(failing)
     }
 
     /// A token was given.
@@ -433,10 +460,13 @@ impl Door {
     fn turned(&mut self, turn: Turn) {
         match turn {
             Turn::None => return,
-            Turn::Opened => warn!("the API answers nobody: only probes are sent"),
-            Turn::StillOpen => info!("a probe failed: the API is still away"),
+            Turn::Opened => {
+                warn!(causes = self.causes.told(), "the API answers nobody: only probes are sent");
+            }
+            Turn::StillOpen => warn!(causes = self.causes.told(), "a probe failed: the API is still away"),
             Turn::Closed => {
-                info!("a probe succeeded: the API is back; starting slowly");
+                info!(causes = self.causes.told(), "a probe succeeded: the API is back; starting slowly");
+                self.causes.forget();
                 self.slow_start.restart();
             }
         }

@@ -225,6 +225,7 @@ impl GenesysClient {
                 ("rejected", Ok(()))
             }
             TokenAnswer::Away => {
+                door.fails(&format!("token endpoint: {}", cause(&exchange)), now);
                 door.not_minted(now);
                 ("error", Err(self.away(&exchange)))
             }
@@ -324,5 +325,13 @@ impl GenesysClient {
                 )
             }
         }
+    }
+}
+
+/// What an exchange without a token comes down to.
+fn cause(exchange: &Result<Received, NoAnswer>) -> String {
+    match exchange {
+        Ok(received) => received.status.to_string(),
+        Err(lost) => lost.cause.clone(),
     }
 }

@@ -133,10 +133,13 @@ impl GenesysClient {
             )),
             Refusal::Held(reason, until) => {
                 let until = self.at(until);
+                let away = self.door().away();
                 let (code, why) = match reason {
                     ClosedReason::Throttled => ("throttled", "the API asked for a pause"),
                     ClosedReason::ServiceLimit => ("throttled", "the API asked this kind of job for a pause"),
-                    ClosedReason::ApiUnavailable => ("api_unavailable", "the API answers nobody"),
+                    ClosedReason::ApiUnavailable => {
+                        ("api_unavailable", away.as_deref().unwrap_or("the API answers nobody"))
+                    }
                     ClosedReason::Forbidden => ("forbidden", "the API forbids this kind of job"),
                     ClosedReason::Credentials => ("credentials", "our credentials are refused"),
                     ClosedReason::Audit => ("audit", "the audit cannot be written"),

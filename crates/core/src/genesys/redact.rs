@@ -74,7 +74,10 @@ impl Redactor {
     pub fn exchange(&self, exchange: Result<Received, NoAnswer>) -> Result<Received, NoAnswer> {
         match exchange {
             Ok(received) => Ok(self.received(received)),
-            Err(NoAnswer { why, message }) => Err(NoAnswer { why, message: self.text(&message).into_owned() }),
+            Err(NoAnswer { why, message, cause }) => {
+                let [message, cause] = [message, cause].map(|text| self.text(&text).into_owned());
+                Err(NoAnswer { why, message, cause })
+            }
         }
     }
 

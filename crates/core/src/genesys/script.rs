@@ -27,7 +27,10 @@ impl Reply {
     }
 
     pub fn lost(why: LostAnswer) -> Self {
-        Self { after: Duration::from_millis(10), result: Err(NoAnswer { why, message: "lost".to_owned() }) }
+        Self {
+            after: Duration::from_millis(10),
+            result: Err(NoAnswer { why, message: "lost".to_owned(), cause: "lost".to_owned() }),
+        }
     }
 
     pub fn token(name: &str) -> Self {

@@ -164,11 +164,18 @@ impl GenesysClient {
         traced::answered(&mut span, &exchange);
         let trace = span.place().filter(|_| span.is_told()).cloned();
         drop(span);
-        observe(request, &exchange, sent.elapsed());
+        let took = sent.elapsed();
+        observe(request, &exchange, took);
+        if let Ok(received) = &exchange {
+            self.compare_clocks(received, took);
+        }
         let next = match exchange {
             Ok(received) => self.answered(permit, received, request, caller, tries, change),
             Err(no_answer) => {
                 change.open |= no_answer.why != LostAnswer::NeverSent;
+                if no_answer.why != LostAnswer::TooLong {
+                    self.door().fails(&no_answer.cause, Instant::now());
+                }
                 lost(permit, &no_answer, request, caller)
             }
         };
@@ -207,6 +214,9 @@ impl GenesysClient {
         };
         // A success that is none may have been one to somebody.
         change.open |= said == Said::Failing || is_success && verdict != Verdict::Success;
+        if said == Said::Failing {
+            self.door().fails(&failure(*status, author), Instant::now());
+        }
         let token = permit.token.number;
         permit.ended(caller, Fate::Answered { status: *status, rates: Rates::of(headers), said });
         match verdict {
@@ -316,6 +326,14 @@ pub(super) fn warn_of_long(endpoint: &str, wait: Option<Duration>) {
     if let Some(wait) = wait.filter(|wait| *wait > limits::LONG) {
         let seconds = wait.as_secs();
         warn!(endpoint, seconds, "the API asks for a pause of more than an hour (Retry-After): it is kept");
+    }
+}
+
+/// What an answer that is a failure of the API comes down to.
+fn failure(status: u16, author: Author) -> String {
+    match author {
+        Author::Stranger => format!("{status} with a page"),
+        Author::Api | Author::Json | Author::Nobody => status.to_string(),
     }
 }
 

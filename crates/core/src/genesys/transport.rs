@@ -66,6 +66,8 @@ pub struct NoAnswer {
     pub why: LostAnswer,
     /// For people.
     pub message: String,
+    /// What it comes down to, in a few words.
+    pub cause: String,
 }
 
 /// Where requests are sent over.
@@ -157,7 +159,8 @@ async fn body(response: &mut Response) -> (Bytes, Option<NoAnswer>) {
             Ok(None) => return (body.freeze(), None),
             Ok(Some(chunk)) if body.len() + chunk.len() > LONGEST_BODY => {
                 let message = format!("the answer ({}) is longer than 4 MiB", response.status().as_u16());
-                return (body.freeze(), Some(NoAnswer { why: LostAnswer::TooLong, message }));
+                let cause = message.clone();
+                return (body.freeze(), Some(NoAnswer { why: LostAnswer::TooLong, message, cause }));
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Err(error) => return (body.freeze(), Some(NoAnswer::of(error))),
@@ -174,8 +177,22 @@ impl NoAnswer {
         } else {
             LostAnswer::Broken
         };
-        Self { why, message: in_full(&error.without_url()) }
+        let cause = match (error.is_timeout(), error.is_connect()) {
+            (true, true) => "no connection in time".to_owned(),
+            (true, false) => "no answer in time".to_owned(),
+            (false, _) => innermost(&error),
+        };
+        Self { why, cause, message: in_full(&error.without_url()) }
     }
+}
+
+/// What an error comes down to: the cause of its causes.
+fn innermost(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
 }
 
 /// An error with its causes: reqwest tells only the outermost.

@@ -102,7 +102,7 @@ impl GenesysClient {
     fn outcome(&self, exchange: Result<Received, NoAnswer>, answer: TokenAnswer, scoped: bool) -> TokenOutcome {
         let received = match exchange {
             Ok(received) => received,
-            Err(NoAnswer { why, message }) => return TokenOutcome::NoAnswer { why, message },
+            Err(NoAnswer { why, message, .. }) => return TokenOutcome::NoAnswer { why, message },
         };
         match answer {
             TokenAnswer::Granted(grant) => TokenOutcome::Granted { life: grant.life(), grant, scoped },
@@ -133,7 +133,7 @@ impl GenesysClient {
                 let clock = self.clocks(&received.headers, begun.elapsed());
                 ApiTrial { outcome: Ok((received.status, Rates::of(&received.headers))), clock }
             }
-            Err(NoAnswer { why, message }) => ApiTrial { outcome: Err((why, message)), clock: None },
+            Err(NoAnswer { why, message, .. }) => ApiTrial { outcome: Err((why, message)), clock: None },
         }
     }
 
@@ -142,7 +142,8 @@ impl GenesysClient {
         (self.shared.addresses.token.as_str(), self.shared.addresses.api.as_str())
     }
 
-    fn clocks(&self, headers: &HeaderMap, took: Duration) -> Option<Clocks> {
+    /// The two clocks at an answer that came `took` after it was asked for.
+    pub(super) fn clocks(&self, headers: &HeaderMap, took: Duration) -> Option<Clocks> {
         let theirs = http_date::read(headers.get(DATE)?.to_str().ok()?)?;
         Some(Clocks { theirs, ours: self.shared.clock.now(), took })
     }

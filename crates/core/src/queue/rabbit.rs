@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, mpsc, watch},
+    sync::{Mutex, Notify, mpsc, watch},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -50,6 +50,7 @@ mod health;
 pub mod inspect;
 mod line;
 mod lock;
+mod look;
 mod outgoing;
 mod publish;
 mod reading;
@@ -90,6 +91,8 @@ struct Shared {
     intakes: watch::Sender<Vec<Arc<Intake>>>,
     /// Held while the topology is declared; whether it was told that some of it is of an earlier version.
     declaring: Mutex<bool>,
+    /// A message proved that a binding is gone.
+    unbound: Notify,
     closing: CancellationToken,
     tasks: TaskTracker,
     runtime: Handle,
@@ -124,6 +127,7 @@ impl RabbitQueue {
             held: HeldCounts::default(),
             intakes: watch::Sender::new(Vec::new()),
             declaring: Mutex::new(false),
+            unbound: Notify::new(),
             closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             runtime,

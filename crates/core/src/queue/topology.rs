@@ -50,6 +50,11 @@ pub fn door(prefix: &str) -> String {
     format!("{prefix}.jobs")
 }
 
+/// The exchange of the dead letters.
+pub fn dead_exchange(prefix: &str) -> String {
+    format!("{prefix}.dead")
+}
+
 /// The queue of a lane.
 pub fn lane_queue(prefix: &str, lane: Lane, kind: Kind) -> String {
     format!("{prefix}.{lane}.{kind}")

@@ -26,11 +26,11 @@ pub fn jobs<'a>(
         let message = Message {
             body: body(&id, event, receiver).into(),
             message_id: Some(id),
-            timestamp: u64::try_from(time.as_second()).ok(),
             content_type: Some("application/json".to_owned()),
             headers: trace.clone(),
             ..Message::default()
-        };
+        }
+        .enqueued(time);
         let to = Destination::Lane { kind: Kind::WebhookDeliver, lane: Lane::Jobs, after: Duration::ZERO };
         Publication { to, message }
     })

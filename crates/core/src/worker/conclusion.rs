@@ -215,10 +215,6 @@ impl<H: JobHandler> Engine<H> {
 
     fn ending(&self, id: &JobId, outcome: Outcome, carried: &Carried, delivery: &Delivery, now: Timestamp) -> Ending {
         let started_at = carried.started_at.unwrap_or(now);
-        let since_sent = |sent: u64| {
-            let sent = i64::try_from(sent).unwrap_or(i64::MAX).saturating_mul(1000);
-            started_at.as_millisecond().saturating_sub(sent)
-        };
         Ending {
             kind: self.kind(),
             worker: H::KIND.worker(),
@@ -231,7 +227,7 @@ impl<H: JobHandler> Engine<H> {
             producer: delivery.message.headers.get(PRODUCER).and_then(HeaderValue::as_str).map(str::to_owned),
             requests: carried.requests,
             latency_ms: millis(now.as_millisecond() - started_at.as_millisecond()),
-            queued_ms: delivery.message.timestamp.map(|sent| millis(since_sent(sent))),
+            queued: delivery.message.waited(started_at),
             report: None,
             error: None,
             trace_id: delivery.span.place().map(|place| place.trace_id().to_owned()),

@@ -31,7 +31,7 @@ use crate::{
     handler::JobHandler,
     job::{Job, Rejection, decode},
     metric,
-    queue::{Delivery, Flaw, Lane, Message, Publication, QueueError},
+    queue::{Delivery, Flaw, Lane, Message, Publication, QueueError, enqueued::Waited},
     trace::attribute,
 };
 
@@ -217,6 +217,8 @@ impl<H: JobHandler> Engine<H> {
                  without saying how far they came"
             ),
         };
+        // What has expired may have been in time by the producer's clock.
+        let told = self.genesys.clock_told().into_iter().fold(told, |told, clock| format!("{told}; {clock}"));
         let error = JobError::permanent("deadline_passed", told);
         let ending = self.expired(&job.id, carried, &delivery, &error);
         let receivers = self.webhooks.receivers(self.kind(), job.webhook.as_deref());
@@ -265,15 +267,15 @@ impl<H: JobHandler> Engine<H> {
     }
 
     fn note_age(&self, message: &Message, now: Timestamp) {
-        if let Some(age) = seconds_since(message, now) {
+        if let Some(age) = message.waited(now).map(Waited::seconds) {
             metrics::gauge!(metric::OLDEST_JOB_AGE, "kind" => self.kind()).set(age);
             self.doing.delivered(H::KIND, age);
         }
     }
 
     fn note_queue_wait(&self, message: &Message, began: Timestamp) {
-        if let Some(waited) = seconds_since(message, began) {
-            metrics::histogram!(metric::JOB_QUEUE_WAIT, "kind" => self.kind()).record(waited);
+        if let Some(waited) = message.waited(began) {
+            metrics::histogram!(metric::JOB_QUEUE_WAIT, "kind" => self.kind()).record(waited.seconds());
         }
     }
 }
@@ -282,13 +284,6 @@ impl<H: JobHandler> Engine<H> {
 fn not_yet(job: &Job, carried: &Carried, now: Timestamp) -> Option<Duration> {
     let not_before = carried.not_before.or(job.not_before.filter(|_| !carried.begun()))?;
     Duration::try_from(not_before.duration_since(now)).ok().filter(|wait| !wait.is_zero())
-}
-
-/// Since the producer's timestamp, where there is one.
-fn seconds_since(message: &Message, now: Timestamp) -> Option<f64> {
-    let sent = i64::try_from(message.timestamp?).ok()?;
-    #[expect(clippy::cast_precision_loss, reason = "seconds in a queue")]
-    Some((now.as_millisecond().saturating_sub(sent.saturating_mul(1000))).max(0) as f64 / 1000.0)
 }
 
 pub(super) fn not_settled(error: &QueueError) {

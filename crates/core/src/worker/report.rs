@@ -177,7 +177,7 @@ mod tests {
             producer: None,
             requests: 9,
             latency_ms: 0,
-            queued_ms: None,
+            queued: None,
             report: None,
             error: None,
             trace_id: None,

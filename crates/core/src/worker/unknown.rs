@@ -107,7 +107,7 @@ impl Answers {
             producer: message.headers.get(PRODUCER).and_then(|user| user.as_str()).map(str::to_owned),
             requests: 0,
             latency_ms: 0,
-            queued_ms: None,
+            queued: None,
             report: None,
             error: Some(error_told(&error, CODE, None)),
             trace_id: None,

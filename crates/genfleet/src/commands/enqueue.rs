@@ -171,10 +171,10 @@ async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()>
     let message = Message {
         body: body.into(),
         message_id: Some(job.id.to_string()),
-        timestamp: u64::try_from(SystemClock.now().as_second()).ok(),
         content_type: Some("application/json".to_owned()),
         ..Message::default()
-    };
+    }
+    .enqueued(SystemClock.now());
     let sent =
         timeout(options.timeout, queue.publish(vec![Publication { to: Destination::Door(job.kind), message }])).await;
     let problems = queue.health().problems.join("; ");

@@ -29,6 +29,7 @@ use crate::{
 mod brakes;
 mod changes;
 mod fleet;
+mod outage;
 mod sending;
 mod services;
 mod throttling;

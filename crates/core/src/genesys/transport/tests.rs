@@ -141,6 +141,16 @@ async fn an_error_tells_no_address_with_its_query() {
     assert!(!error.message.contains("secret"), "{}", error.message);
 }
 
+#[tokio::test]
+async fn what_no_answer_comes_down_to_is_a_few_words() {
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let gone = Url::parse(&format!("http://{gone}/")).unwrap();
+    let cause = async |url: &Url| transport().exchange(outgoing(url)).await.unwrap_err().cause;
+    assert!(cause(&gone).await.starts_with("Connection refused"), "{}", cause(&gone).await);
+    assert_eq!(cause(&stub(Does::Waits).await.url).await, "no answer in time");
+    assert_eq!(cause(&stub(Does::HangsUp).await.url).await, "connection closed before message completed");
+}
+
 #[test]
 fn a_ca_file_that_is_none_says_so() {
     transport();

@@ -17,6 +17,7 @@ use super::{
     Shared, counts,
     health::Role,
     lock::{self, Lock},
+    look,
     serve::{Flows, Serving},
     session::{Link, Lost, Work},
     unanswered,
@@ -219,6 +220,7 @@ impl Consuming {
         let mut served = 0;
         let closing = self.shared.closing.clone();
         serving.spawn(counts::count_others(self.shared.clone(), link.clone()));
+        serving.spawn(look::look(self.shared.clone(), link.clone()));
         serving.spawn(unanswered::serve(self.shared.clone(), link.clone()));
         loop {
             let intakes = self.intakes.borrow_and_update().clone();

@@ -59,6 +59,31 @@ pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<
     Ok(())
 }
 
+/// Whether all of it is there still. Made again where that is missing: bindings, with `--topology declare` alone. The queues
+/// they lead to are found by them, which asks no leader of a queue.
+pub(super) async fn still_there(shared: &Shared, connection: &Connection) -> Result<(), Lost> {
+    let (channel, topology) = (open(connection).await?, &shared.topology);
+    let rebinds = shared.mode == TopologyMode::Declare;
+    let found = objects(topology).filter(|object| !rebinds || matches!(object, Object::Exchange(_)));
+    let found = found.map(|object| object.declare(&channel, true).boxed());
+    let bound = topology.bindings.iter().filter(|_| rebinds).map(|binding| bind(&channel, binding).boxed());
+    // A refusal names the object, and ends all that was asked at once.
+    match try_join_all(found.chain(bound)).await {
+        Ok(_) => channel.close(200, "done".into()).await.map_err(|error| why(&error)),
+        Err(error) if soft(&error) == Some(AMQPSoftError::NOTFOUND) => Err(format!("{}; {MISSING}", why(&error))),
+        Err(error) => Err(why(&error)),
+    }
+}
+
+/// Whether this says that a part of the topology is missing or other than asked for.
+pub(super) fn is_objection(error: &lapin::Error) -> bool {
+    match soft(error) {
+        Some(AMQPSoftError::NOTFOUND) => true,
+        Some(AMQPSoftError::PRECONDITIONFAILED) => why(error).contains("inequivalent arg"),
+        _ => false,
+    }
+}
+
 /// Declares all at once: the broker works off a channel's methods in order, so nothing has to be waited for in between.
 /// Fails where anything is refused.
 async fn declare_at_once(channel: &Channel, topology: &Topology) -> lapin::Result<()> {

@@ -8,7 +8,7 @@ use lapin::{
 
 use super::{guard::MARK, recent::COPY};
 use crate::{
-    queue::{Flaw, HeaderValue, Headers, MAX_HEADER_BYTES, header_bytes},
+    queue::{Flaw, HeaderValue, Headers, MAX_HEADER_BYTES, enqueued::ENQUEUED_MS, header_bytes},
     trace::{self, TraceContext},
 };
 
@@ -31,13 +31,16 @@ pub(super) fn flaw(properties: &BasicProperties) -> Option<Flaw> {
     }
 }
 
-/// The trace context, and of `ours` what begins with our name, but for the number of the copy; never more than may be
-/// published.
+/// The trace context and when it was enqueued, and of `ours` what begins with our name, but for the number of the copy; never
+/// more than may be published.
 pub(super) fn counting(headers: &FieldTable, ours: bool) -> Headers {
     let (mut taken, values) = (Headers::new(), headers.inner());
-    let ours = |name: &str| ours && name.starts_with(OURS) && name != COPY;
+    let ours = |name: &str| ours && name.starts_with(OURS) && ![COPY, ENQUEUED_MS].contains(&name);
     for (name, value) in values.iter().filter(|(name, _)| ours(name.as_str())) {
         taken.extend(header(value).map(|value| (name.as_str().to_owned(), value)));
+    }
+    if let Some(ms) = values.get(ENQUEUED_MS).and_then(header).and_then(|value| value.as_i64()) {
+        taken.insert(ENQUEUED_MS.to_owned(), ms.into());
     }
     let text = |name: &str| match values.get(name).and_then(header) {
         Some(HeaderValue::Text(text)) => Some(text),
@@ -108,6 +111,15 @@ mod tests {
         assert_eq!(taken(false, &came), Headers::from(both));
         let wrong = taken(false, &[("traceparent", "00-1-2-01"), ("tracestate", "a=b")]);
         assert_eq!(wrong, Headers::new(), "and a state without its parent says nothing");
+    }
+
+    #[test]
+    fn a_producer_may_say_when_it_enqueued_and_only_by_a_number() {
+        let told = |value: &str| taken(false, &[("genfleet-enqueued-ms", value), ("genfleet-attempts", "7")]);
+        let ms = Headers::from([("genfleet-enqueued-ms".to_owned(), HeaderValue::Number(1_800_000_000_123))]);
+        assert_eq!(told("1800000000123"), ms);
+        assert_eq!(told("yesterday"), Headers::new());
+        assert_eq!(taken(true, &[("genfleet-enqueued-ms", &"9".repeat(70_000))]), Headers::new());
     }
 
     #[test]

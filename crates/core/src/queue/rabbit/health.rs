@@ -10,8 +10,9 @@ use std::{
 };
 
 use jiff::{Timestamp, Unit};
+use tokio::time::Instant;
 
-use super::super::Health;
+use super::{super::Health, look::Missing};
 use crate::{clock::SharedClock, job::Kind, metric};
 
 /// What a connection is for. The broker blocks those that publish, and with them whatever else they carry:
@@ -58,6 +59,7 @@ pub(super) struct Board {
     clock: SharedClock,
     states: Mutex<[State; 2]>,
     refusal: Mutex<Option<String>>,
+    missing: Mutex<Missing>,
     blocked: AtomicBool,
     standing_by: Mutex<BTreeMap<Kind, Option<String>>>,
 }
@@ -75,6 +77,7 @@ impl Board {
             clock,
             states,
             refusal: Mutex::new(None),
+            missing: Mutex::default(),
             blocked: AtomicBool::new(false),
             standing_by: Mutex::default(),
         }
@@ -112,6 +115,20 @@ impl Board {
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 
+    /// What of the topology is missing by the last look; whether that is news.
+    pub(super) fn misses(&self, found: Option<String>) -> bool {
+        self.missing().looked(found)
+    }
+
+    /// A message proved that a binding is missing; whether that is news.
+    pub(super) fn misses_binding(&self, found: String) -> bool {
+        self.missing().unbound(found, Instant::now())
+    }
+
+    fn missing(&self) -> std::sync::MutexGuard<'_, Missing> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn block(&self, blocked: bool) {
         self.blocked.store(blocked, Ordering::Release);
     }
@@ -136,6 +153,7 @@ impl Board {
         let mut problems: Vec<String> =
             Role::ALL.into_iter().filter_map(|role| told(role, &states[role as usize])).collect();
         problems.extend(self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        problems.extend(self.missing().told(Instant::now()));
         let publishing_blocked = self.is_blocked();
         if publishing_blocked {
             problems.push("the broker takes no publications: an alarm of its memory or its disk".to_owned());

@@ -296,21 +296,21 @@ impl Publishing {
         (!borne).then_some(told)
     }
 
-    /// The exchange of events that is gone took the bindings of others with it, and only ours are made anew.
-    fn tell_of_missing_events(&self, lost: &Lost) {
-        let events = topology::events(&self.shared.prefix);
-        if lost.contains(&format!("no exchange '{events}'")) {
-            tracing::error!(
-                exchange = events,
-                "the exchange of events was deleted: queues that others had bound to it get nothing until they are \
-                 bound again; what they miss is in our own queue of events"
-            );
-        }
-    }
-
     fn tell(&self) {
         #[expect(clippy::cast_precision_loss, reason = "never more than the window")]
         metrics::gauge!(metric::PUBLISH_UNCONFIRMED).set(self.entries.len() as f64);
+    }
+}
+
+/// The exchange of events that is gone took the bindings of others with it, and only ours are made anew.
+pub(super) fn tell_of_missing_events(prefix: &str, lost: &str) {
+    let events = topology::events(prefix);
+    if lost.contains(&format!("no exchange '{events}'")) {
+        tracing::error!(
+            exchange = events,
+            "the exchange of events was deleted: queues that others had bound to it get nothing until they are bound \
+             again; what they miss is in our own queue of events"
+        );
     }
 }
 
@@ -340,7 +340,7 @@ impl Work for Publishing {
             lost = timeout(LAST_WORDS, link.session.ended()).await.unwrap_or(lost);
         }
         self.give_up_too_large(&lost);
-        self.tell_of_missing_events(&lost);
+        tell_of_missing_events(&self.shared.prefix, &lost);
         lost
     }
 }

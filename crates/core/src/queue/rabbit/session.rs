@@ -82,6 +82,10 @@ pub(super) struct Link {
 }
 
 impl Link {
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// A channel that is given at most `prefetch` unsettled messages for each of its consumers.
     pub(super) async fn channel(&self, prefetch: u16) -> Result<Channel, Lost> {
         let channel = self.connection.create_channel().await.map_err(|error| why(&error))?;
@@ -155,7 +159,7 @@ async fn open(shared: &Arc<Shared>, role: Role, host: &Host) -> Result<Arc<Link>
         return Err(reason);
     }
     tracing::info!(role = role.as_str(), broker = host.shown, "connected to the broker");
-    watch(shared, &link, events);
+    watch(shared, role, &link, events);
     Ok(Arc::new(link))
 }
 
@@ -163,11 +167,16 @@ async fn open(shared: &Arc<Shared>, role: Role, host: &Host) -> Result<Arc<Link>
 ///
 /// A fault of before the session began was dealt with there (looking at the topology may close a channel), or the
 /// connection's state tells it.
-fn watch(shared: &Arc<Shared>, link: &Link, mut events: impl Stream<Item = Event> + Send + Unpin + 'static) {
+fn watch(
+    shared: &Arc<Shared>,
+    role: Role,
+    link: &Link,
+    mut events: impl Stream<Item = Event> + Send + Unpin + 'static,
+) {
     let (session, status) = (link.session.clone(), link.connection.status().clone());
     while let Some(Some(event)) = events.next().now_or_never() {
         if !matches!(event, Event::Error(_)) {
-            tell(shared, &session, event);
+            tell(shared, role, &session, event);
         }
     }
     let told = shared.clone();
@@ -178,7 +187,7 @@ fn watch(shared: &Arc<Shared>, link: &Link, mut events: impl Stream<Item = Event
                 biased;
                 _ = session.ended() => return,
                 event = events.next() => match event {
-                    Some(event) => tell(&told, &session, event),
+                    Some(event) => tell(&told, role, &session, event),
                     None => session.end("the connection is gone"),
                 },
                 _ = look.tick() => if !status.connected() {
@@ -190,10 +199,12 @@ fn watch(shared: &Arc<Shared>, link: &Link, mut events: impl Stream<Item = Event
 }
 
 /// The broker blocks connections that publish, so only that one is ever told so.
-fn tell(shared: &Shared, session: &Session, event: Event) {
+fn tell(shared: &Shared, role: Role, session: &Session, event: Event) {
     match event {
         // Closed the channel on which the lock was asked for, and nothing else.
         Event::Error(error) if lock::is_held(&error) || lock::is_unmarked(&error) => {}
+        // Closed the channel of a look at the topology; who consumes from what is missing is told on its own channel.
+        Event::Error(error) if role == Role::Consume && declare::is_objection(&error) => {}
         // Nobody's job waits for these answers.
         Event::Error(error) if unanswered::is_refused(&error, &shared.prefix) => {}
         Event::Error(error) => session.end(why(&error)),

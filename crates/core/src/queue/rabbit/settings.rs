@@ -7,13 +7,13 @@ use secrecy::SecretString;
 
 use super::{super::QueueError, dial::Broker};
 
-/// What is done about exchanges, queues and bindings when a session begins.
+/// What is done about exchanges, queues and bindings when a session begins, and every minute from then on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TopologyMode {
     /// Declared, all of them; needs the right to configure.
     #[default]
     Declare,
-    /// Exchanges and queues are looked for, and a missing one is named.
+    /// Exchanges and queues are looked for, and a missing one is named; the process is not ready while one is missing.
     Verify,
     /// Taken to be there.
     Skip,

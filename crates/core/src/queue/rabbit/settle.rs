@@ -174,6 +174,7 @@ impl Settler {
     /// it has not gone on elsewhere.
     pub async fn leave_to_broker(mut self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
         self.shared.publisher.publish(publications).await?;
+        self.shared.recent.given_back(&self.held, Instant::now());
         let Some(acker) = self.acker.take().filter(|_| !self.session.is_over()) else { return Ok(Settled::Stale) };
         let reject = BasicNackOptions { requeue: false, multiple: false };
         let left = written(acker.nack(reject), &self.session).await;

@@ -21,6 +21,7 @@ mod gossip;
 mod hostile;
 mod inspecting;
 mod intake;
+mod looking;
 mod loss;
 mod missing;
 mod proxy;

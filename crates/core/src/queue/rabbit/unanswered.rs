@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use super::{
     Shared, convert,
     dial::why,
+    look,
     session::{Link, Lost},
     settle::{Flow, Settler},
 };
@@ -104,6 +105,7 @@ async fn hand_over(
     let flow = Arc::<Flow>::default();
     while let Some(delivery) = consumer.next().await {
         let delivery = delivery.map_err(|error| why(&error))?;
+        look::came_unrouted(shared, delivery.exchange.as_str(), delivery.routing_key.as_str());
         let held = shared.recent.hold(shared.recent.identity(&delivery, false), delivery.redelivered);
         let settler = Settler::new(shared, &link.session, &flow, (held, delivery.acker.clone()));
         // The alternate exchange leaves it the exchange by which it came. What we sent ourselves has nobody to answer.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     job::Kind,
-    queue::{Destination, Headers, Lane, Message, Publication},
+    queue::{Destination, Headers, Lane, Message, Publication, enqueued::ENQUEUED_MS},
 };
 
 /// Events kept.
@@ -24,7 +24,7 @@ const TRIM: &str = "DELETE FROM event WHERE sequence <= ?1 AND NOT EXISTS (SELEC
 /// Old events are removed once in so many.
 const TRIM_EVERY: i64 = 1_000;
 /// What of a producer's headers counts (SPEC 6.1).
-const PRODUCERS_HEADERS: [&str; 2] = ["traceparent", "tracestate"];
+const PRODUCERS_HEADERS: [&str; 3] = ["traceparent", "tracestate", ENQUEUED_MS];
 
 /// One row taken away and others put in.
 #[derive(Debug)]

@@ -158,6 +158,8 @@ struct Data {
     requests: u64,
     latency_ms: Option<u64>,
     queued_ms: Option<u64>,
+    #[serde(default)]
+    queued_rough: bool,
     error: Option<Failure>,
 }
 
@@ -174,13 +176,13 @@ fn read(body: &[u8], run: &str) -> Option<Ended> {
         return None;
     }
     let milliseconds = |long: Option<u64>| long.map(|long| u32::try_from(long).unwrap_or(u32::MAX));
-    let Data { outcome, requests, latency_ms, queued_ms, error } = event.data;
+    let Data { outcome, requests, latency_ms, queued_ms, queued_rough, error } = event.data;
     let code = error.map(|Failure { code, cause }| match cause {
         Some(cause) => format!("{code} ({cause})"),
         None => code,
     });
     let (ran, queued) = (milliseconds(latency_ms), milliseconds(queued_ms));
-    Some(Ended { subject: event.subject, id: event.id, outcome, code, requests, ran, queued })
+    Some(Ended { subject: event.subject, id: event.id, outcome, code, requests, ran, queued, is_rough: queued_rough })
 }
 
 #[cfg(test)]

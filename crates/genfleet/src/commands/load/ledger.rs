@@ -25,6 +25,8 @@ pub struct Ended {
     pub ran: Option<u32>,
     /// Publication to first start.
     pub queued: Option<u32>,
+    /// The latter is up to a second too long.
+    pub is_rough: bool,
 }
 
 /// A job.
@@ -58,6 +60,7 @@ pub struct Ledger {
     duplicates: u32,
     contradictions: u32,
     requests: u64,
+    is_rough: bool,
     last_sent: Option<Instant>,
     last_confirmed: Option<Instant>,
     last_event: Option<Instant>,
@@ -96,6 +99,7 @@ impl Ledger {
             duplicates: 0,
             contradictions: 0,
             requests: 0,
+            is_rough: false,
             last_sent: None,
             last_confirmed: None,
             last_event: None,
@@ -163,6 +167,7 @@ impl Ledger {
                     *self.codes.entry(code.clone()).or_default() += 1;
                 }
                 self.requests += ended.requests;
+                self.is_rough |= ended.is_rough;
                 self.last_event = Some(at);
                 self.last_progress = at;
             }
@@ -221,6 +226,11 @@ impl Ledger {
         (self.duplicates, self.contradictions)
     }
 
+    /// Whether the waits are known to the second only.
+    pub fn is_rough(&self) -> bool {
+        self.is_rough
+    }
+
     /// Requests as the events tell them.
     pub fn requests(&self) -> u64 {
         self.requests
@@ -256,6 +266,7 @@ mod tests {
             requests: 2,
             ran: Some(5),
             queued: None,
+            is_rough: false,
         }
     }
 

@@ -26,6 +26,7 @@ pub struct Summary {
     latency: Option<Percentiles>,
     run_time: Option<Percentiles>,
     queued: Option<Percentiles>,
+    queued_rough: bool,
     requests: u64,
     received: Option<u64>,
     interrupted: bool,
@@ -52,6 +53,7 @@ impl Summary {
             latency,
             run_time,
             queued,
+            queued_rough: ledger.is_rough(),
             requests: ledger.requests(),
             received,
             interrupted,
@@ -81,6 +83,7 @@ impl Summary {
             "publishSeconds": rounded(self.publish_seconds), "publishRate": rate(self.confirmed, self.publish_seconds),
             "seconds": rounded(self.seconds), "throughput": rate(self.ended, self.seconds),
             "latencyMs": self.latency, "runMs": self.run_time, "queuedMs": self.queued,
+            "queuedRough": self.queued_rough,
             "requestsPerJob": self.requests_per_job(), "requestsAreShared": self.shares(),
             "apiRequests": self.received,
             "apiRequestsPerJob": self.received.map(|received| ratio(received, self.ended)),
@@ -122,9 +125,14 @@ impl Summary {
         self.line(&mut text, "unfinished", &told, unfinished > 0);
         let told = format!("{} events came again, {} contradict an earlier one", self.duplicates, self.contradictions);
         self.line(&mut text, "repeats", &told, self.duplicates + self.contradictions > 0);
+        let queued = if self.queued_rough {
+            "from publication to first start, up to a second less: the workers know whole seconds"
+        } else {
+            "from publication to first start, as the events say"
+        };
         for (name, what) in [
             ("latency", ("from publication to event", self.latency)),
-            ("  queued", ("from publication to first start, as the events say", self.queued)),
+            ("  queued", (queued, self.queued)),
             ("  running", ("from first start to end, as the events say", self.run_time)),
         ] {
             if let (what, Some(percentiles)) = what {

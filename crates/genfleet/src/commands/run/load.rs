@@ -14,6 +14,7 @@ use genfleet_core::{
     options::ConfigError,
     queue::{
         Destination, Lane, Message, Publication,
+        enqueued::Waited,
         sqlite::{Batch, LoadOutcome, Role, SqliteQueue},
     },
     webhook::Webhooks,
@@ -136,10 +137,10 @@ fn line_publications(
     let message = Message {
         body: line.content.clone(),
         message_id: Some(line.default_id()),
-        timestamp: u64::try_from(now.as_second()).ok(),
         content_type: Some("application/json".to_owned()),
         ..Message::default()
-    };
+    }
+    .enqueued(now);
     match line.kind() {
         Ok(kind) => {
             let to = Destination::Lane { kind, lane: Lane::Jobs, after: std::time::Duration::ZERO };
@@ -173,7 +174,7 @@ fn unreadable(
         producer: None,
         requests: 0,
         latency_ms: 0,
-        queued_ms: Some(0),
+        queued: Some(Waited { ms: 0, is_rough: false }),
         report: None,
         error: Some(error_told(&error, code, None)),
         trace_id: None,

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use genfleet_core::{
     fleet::news::{KindNews, News, ShutNews},
+    genesys::skew,
     job::Kind,
 };
 use serde_json::{Value, json};
@@ -111,9 +112,16 @@ impl Seen {
         for process in self.alive() {
             let shut = |shut: &ShutNews| {
                 let of = shut.kind.as_ref().map(|kind| format!(" for {kind}")).unwrap_or_default();
-                format!("{} is shut at {}: {}{of}", what_is_shut(shut), process.process, shut.reason)
+                let why = if shut.why.is_empty() { String::new() } else { format!(": {}", shut.why) };
+                format!("{} is shut at {}: {}{of}{why}", what_is_shut(shut), process.process, shut.reason)
             };
             problems.extend(process.shut.iter().map(shut));
+            // What is shut says so itself.
+            let failing = process.failing.as_ref().filter(|_| process.shut.is_empty());
+            problems.extend(failing.map(|told| format!("at {}: {told}", process.process)));
+            let ahead = process.clock_ahead_seconds.filter(|ahead| skew::is_off(*ahead));
+            let told = |ahead| format!("the clock at {} is {} the API's", process.process, skew::side(ahead));
+            problems.extend(ahead.map(told));
         }
         if let Some(unrouted) = self.unrouted.filter(|unrouted| *unrouted > 0) {
             problems.push(format!("{} matched no queue", counted(unrouted, "message")));
@@ -293,6 +301,15 @@ mod tests {
         let reason = |reason: &str| ShutNews { reason: reason.to_owned(), ..ShutNews::default() };
         shut.processes.as_mut().unwrap()[1].shut = vec![reason("audit"), reason("throttled")];
         assert_eq!(shut.problems(), ["a brake is shut at b: audit", "the gate is shut at b: throttled"]);
+
+        let mut off = sound.clone();
+        off.processes.as_mut().unwrap()[0].clock_ahead_seconds = Some(-600);
+        off.processes.as_mut().unwrap()[1].clock_ahead_seconds = Some(29);
+        assert_eq!(off.problems(), ["the clock at a is 600 s behind the API's"]);
+
+        let mut failing = sound.clone();
+        failing.processes.as_mut().unwrap()[0].failing = Some("requests to the API fail: 503 ×3".to_owned());
+        assert_eq!(failing.problems(), ["at a: requests to the API fail: 503 ×3"]);
 
         let unheard = Seen { processes: None, unrouted: Some(2), ..sound };
         assert_eq!(unheard.problems(), ["who is alive cannot be heard", "2 messages matched no queue"]);

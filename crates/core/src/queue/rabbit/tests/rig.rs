@@ -60,6 +60,14 @@ impl Rig {
         }
     }
 
+    /// A queue that looks at its topology every second.
+    pub(super) fn watchful(&self, topology: TopologyMode) -> RabbitQueue {
+        let settings = RabbitSettings { watchdog: Duration::from_secs(1), ..self.settings(&self.url, topology) };
+        let queue = RabbitQueue::connect(settings, Arc::new(SystemClock)).unwrap();
+        self.queues.lock().unwrap().push(queue.clone());
+        queue
+    }
+
     pub(super) fn queue(&self) -> RabbitQueue {
         self.queue_by(&self.url, TopologyMode::Declare)
     }
