@@ -162,7 +162,7 @@ fn cut(text: &str, bytes: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Outcome;
+    use crate::{event::Outcome, queue::enqueued::ENQUEUED_MS};
 
     fn ending(outcome: Outcome) -> Ending {
         Ending {
@@ -260,7 +260,8 @@ mod tests {
             let job: serde_json::Value = serde_json::from_slice(&delivery.message.body).unwrap();
             assert_eq!(job["payload"]["url"], url);
             assert_eq!(job["payload"]["event"].as_str().map(str::as_bytes), Some(&all[0].message.body[..]));
-            assert_eq!(delivery.message.headers, place().headers());
+            let enqueued = (ENQUEUED_MS.to_owned(), HeaderValue::Number(0));
+            assert_eq!(delivery.message.headers, place().headers().into_iter().chain([enqueued]).collect());
         }
     }
 
