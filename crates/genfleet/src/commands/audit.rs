@@ -21,7 +21,7 @@ use genfleet_core::{
 use serde_json::{Value, json};
 
 use super::EXIT_FAILED;
-use crate::terminal::{self, Reader};
+use crate::terminal::{self, Reader, line};
 
 /// What is asked.
 #[derive(Clone, Debug, clap::Args)]
@@ -177,16 +177,17 @@ impl Found {
         let (record, place) = (&self.record, &self.place);
         let detail = record.members.get("detail").and_then(Value::as_object);
         let told = detail.into_iter().flatten().map(|(name, value)| match value.as_str() {
-            Some(text) => format!("{name}={text}"),
+            Some(text) => format!("{name}={}", line(text)),
             None => format!("{name}={value}"),
         });
         let told: Vec<String> = told.collect();
-        let (time, fact, action) = (record.text("time"), record.text("fact"), record.text("action"));
+        let word = |member| line(record.text(member));
+        let (time, fact, action) = (word("time"), word("fact"), word("action"));
         format!(
             "{time}  {fact:<7}  {action}  {}\n    seq {} of {}, {}:{}",
             told.join(" "),
             record.seq,
-            record.text("process"),
+            word("process"),
             place.file.display(),
             place.line
         )

@@ -143,7 +143,7 @@ impl<'a> Engine<'a> {
         if !passes || well.elapsed() > self.plan.patience || self.stop.is_cancelled() {
             bail!("{lost}. Nothing is lost: run it again to go on; {}", self.doubled());
         }
-        self.progress.suspend(|| tell!("warning: {lost}; going on"));
+        self.progress.suspend(|| tell!("warning: {}; going on", crate::terminal::line(&lost.to_string())));
         self.stop.run_until_cancelled(sleep(AGAIN)).await;
         Ok(())
     }
