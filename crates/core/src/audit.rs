@@ -265,6 +265,7 @@ impl Audit {
     pub async fn close(&self) {
         // Braked: they are lost with the process, and their jobs come again.
         let _ = timeout(CLOSING, self.all_durable()).await;
+        self.shared.tell_last_anchor();
     }
 }
 
