@@ -29,16 +29,13 @@ impl Anchors {
 
     /// What is not there, told at the line that is there instead, else at `nowhere`.
     pub(super) fn end(self, nowhere: Place) -> impl Iterator<Item = Problem> {
-        self.0.into_iter().map(move |Anchor { link, others }| match others.into_iter().next() {
-            Some(place) => {
+        self.0.into_iter().map(move |Anchor { link, others }| {
+            if let Some(place) = others.into_iter().next() {
                 let problem = format!("the anchor {link} has another hash than this line: the file was written anew");
-                Problem { place, problem }
+                return Problem { place, problem };
             }
-            None => {
-                let problem =
-                    format!("the anchor {link} is not in the files: lines were cut off, or files are not given");
-                Problem { place: nowhere.clone(), problem }
-            }
+            let problem = format!("the anchor {link} is not in the files: lines were cut off, or files are not given");
+            Problem { place: nowhere.clone(), problem }
         })
     }
 }

@@ -171,6 +171,7 @@ fn unreadable(
         attempts: 1,
         generation: 0,
         producer: None,
+        redriven_by: None,
         requests: 0,
         latency_ms: 0,
         queued_ms: Some(0),
