@@ -123,7 +123,7 @@ async fn from_broker(options: &Options) -> anyhow::Result<()> {
                 Followed::Event(event) if line(&event)? == Reader::Gone => return Ok(()),
                 Followed::Event(_) => {}
                 Followed::Lost(reason) => {
-                    tell!("warning: {}; going on once the broker is back", terminal::line(&reason))
+                    tell!("warning: {}; going on once the broker is back", terminal::line(&reason));
                 }
                 Followed::Back => tell!("warning: the broker is back; events of the meantime: genfleet events"),
             }
