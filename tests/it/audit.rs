@@ -606,6 +606,8 @@ async fn a_batch_whose_audit_cannot_be_written_changes_nothing_and_goes_on_with_
     };
     let full = run(&["--audit-log", "full.jsonl"]);
     eventually(seconds(30), "the brake is on", async || full.stderr().contains("nothing is changed")).await;
+    eventually(seconds(30), "it says what holds it", async || full.stderr().contains("held: the audit log cannot be"))
+        .await;
     full.terminate();
     assert_eq!(full.wait(seconds(30)).await, 1, "{}", full.stderr());
     assert!(full.stdout_lines().is_empty(), "nothing ended");

@@ -280,3 +280,83 @@ async fn a_queue_of_others_is_refused_as_a_store_and_left_as_it_is() {
     assert_eq!(std::fs::read(folder.0.join("theirs.db")).unwrap(), before);
     assert_eq!(folder.files(), BTreeSet::from([file, "theirs.db".to_owned()]));
 }
+
+/// Answers every request with `status` and `body`.
+async fn answering(status: &'static str, body: &'static str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 8192];
+                let _ = connection.read(&mut request).await;
+                let length = body.len();
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+                );
+                let _ = connection.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+fn against(url: &str, folder: &Folder, arguments: &[&str]) -> Process {
+    let arguments = [&["run", "jobs.jsonl", "--drain-timeout", "2s"], arguments].concat();
+    let process = Process::binary("genfleet").args(arguments).directory(&folder.0).env("GENESYS_BASE_URL", url);
+    process.env("GENESYS_CLIENT_ID", "client").env("GENESYS_CLIENT_SECRET", "a-secret-of-ours").start()
+}
+
+const PURGE: &str = r#"{"id": "one", "kind": "cdn.purge", "payload": {"paths": ["/a"]}}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_credentials_are_told_as_they_are_refused_and_in_the_summary() {
+    let folder = Folder::new();
+    folder.write("jobs.jsonl", PURGE);
+    let body = r#"{"error": "invalid_client", "error_description": "no such \u202e client \u001b[2J\u009b"}"#;
+    let url = answering("401 Unauthorized", body).await;
+    let process = against(&url, &folder, &[]);
+    eventually(seconds(30), "it says what holds it", async || process.stderr().contains("held: ")).await;
+    process.terminate();
+    assert_eq!(process.wait(seconds(30)).await, 1, "{}", process.stderr());
+    let told = process.stderr();
+    assert!(told.contains(r"held: our credentials are refused: 401 invalid_client: no such \u202e client \u{1b}[2J\u009b (tried again in"), "{told}");
+    assert!(told.contains("  held for "), "{told}");
+    assert!(!told.contains("is closed"), "stopping holds nothing up: {told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_job_that_is_tried_again_and_again_says_why() {
+    let folder = Folder::new();
+    folder.write("jobs.jsonl", PURGE);
+    let url = answering("503 Service Unavailable", r#"{"message": "down", "code": "service.unavailable"}"#).await;
+    let process = against(&url, &folder, &["--json", "--retry-initial", "40s"]);
+    eventually(seconds(40), "it says what holds it", async || process.stderr().contains("held: jobs are tried again"))
+        .await;
+    process.terminate();
+    assert_eq!(process.wait(seconds(30)).await, 1, "{}", process.stderr());
+    let told = process.stderr();
+    assert!(told.contains("api_unavailable") && told.contains("503"), "{told}");
+    let summary = told.lines().find_map(|line| serde_json::from_str::<Value>(line).ok()).unwrap();
+    assert_eq!(summary["held"][0]["reason"], "retries", "{summary}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_cannot_be_written_end_it_with_the_file_and_the_remedy() {
+    if !std::path::Path::new("/dev/full").exists() {
+        return harness::skip("it needs /dev/full");
+    }
+    let folder = Folder::new();
+    folder.write("jobs.jsonl", PURGE);
+    let process = run(&folder, &["--events", "/dev/full", "jobs.jsonl"]);
+    assert_eq!(process.wait(seconds(60)).await, 1, "{}", process.stderr());
+    let told = process.stderr();
+    assert!(
+        told.contains("--events /dev/full cannot be written: No space left") && told.contains("start it again"),
+        "{told}"
+    );
+    let again = run(&folder, &["jobs.jsonl"]);
+    assert_eq!(again.wait(seconds(60)).await, 0, "{}", again.stderr());
+    assert_eq!(again.stdout_lines().len(), 1, "nothing is lost");
+}

@@ -168,8 +168,13 @@ impl Audit {
 
     /// Writes down how a job ended: which line says it. `None` where no audit is kept.
     pub fn outcome(&self, about: &About, detail: &Detail) -> Option<Stamp> {
+        self.fact(about, Fact::Outcome, detail)
+    }
+
+    /// Writes `fact` down, of something that is no job's run here. `None` where no audit is kept.
+    pub fn fact(&self, about: &About, fact: Fact, detail: &Detail) -> Option<Stamp> {
         let time = self.shared.clock.now();
-        let stamp = self.shared.book().append(about, Fact::Outcome, detail, time);
+        let stamp = self.shared.book().append(about, fact, detail, time);
         self.shared.work.notify_one();
         stamp
     }
@@ -265,6 +270,7 @@ impl Audit {
     pub async fn close(&self) {
         // Braked: they are lost with the process, and their jobs come again.
         let _ = timeout(CLOSING, self.all_durable()).await;
+        self.shared.tell_last_anchor();
     }
 }
 

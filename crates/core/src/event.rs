@@ -67,6 +67,8 @@ pub struct Ending {
     pub generation: u32,
     /// The user who published the job, where its message said so.
     pub producer: Option<String>,
+    /// The operator who ran it again, where one did: in the audit only.
+    pub redriven_by: Option<String>,
     /// HTTP requests sent for this job.
     pub requests: u64,
     /// First start to end.
@@ -214,6 +216,7 @@ mod tests {
             attempts: 1,
             generation: 0,
             producer: None,
+            redriven_by: None,
             requests: 1,
             latency_ms: 5,
             queued: None,

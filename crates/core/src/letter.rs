@@ -82,11 +82,12 @@ impl Letter {
         self.kind.map_or(self.shelved.shelf.as_str(), Kind::as_str)
     }
 
-    /// What its redrive publishes, as a job of `kind`: the same bytes as a new job, one generation on.
-    pub fn redriven(&self, kind: Kind) -> Publication {
+    /// What its redrive by `operator` publishes, as a job of `kind`: the same bytes as a new job, one generation on.
+    pub fn redriven(&self, kind: Kind, operator: &str) -> Publication {
         let mut message = Message { headers: Headers::new(), ..self.shelved.message.clone() };
         let kept = KEPT.iter().filter_map(|name| self.shelved.message.headers.get_key_value(*name));
         message.headers.extend(kept.map(|(name, value)| (name.clone(), value.clone())));
+        message.headers.insert(carried::REDRIVEN_BY.to_owned(), operator.into());
         message.headers.insert(carried::GENERATION.to_owned(), self.next_generation().into());
         if message.message_id.is_none() {
             message.message_id = Some(JobId::derived(&message.body, message.timestamp).to_string());
@@ -223,17 +224,20 @@ mod tests {
             content_type: Some("application/json".into()),
             ..shelved.message
         };
-        let publication = Letter::read(shelved.clone()).redriven(Kind::CdnPurge);
+        let publication = Letter::read(shelved.clone()).redriven(Kind::CdnPurge, "ann@ops");
         let to = Destination::Lane { kind: Kind::CdnPurge, lane: Lane::Jobs, after: Duration::ZERO };
-        let headers =
-            Headers::from([("genfleet-generation".into(), 2_u32.into()), ("traceparent".into(), PARENT.into())]);
+        let headers = Headers::from([
+            ("genfleet-generation".into(), 2_u32.into()),
+            ("genfleet-redriven-by".into(), "ann@ops".into()),
+            ("traceparent".into(), PARENT.into()),
+        ]);
         assert_eq!(publication, Publication { to, message: Message { headers, ..shelved.message } });
     }
 
     #[test]
     fn a_job_without_an_id_keeps_the_one_it_goes_by() {
         let letter = Letter::read(dead());
-        assert_eq!(letter.redriven(Kind::CdnPurge).message.message_id.as_deref(), Some(letter.id.as_str()));
+        assert_eq!(letter.redriven(Kind::CdnPurge, "ann@ops").message.message_id.as_deref(), Some(letter.id.as_str()));
     }
 
     #[test]

@@ -5,13 +5,13 @@
 //! came of it an [`event`], what was changed is in the [`audit`], what was given up a [`letter`], and where it was in a
 //! [`trace`] goes along. What upstream systems can rely on is the [`contract`].
 
-/// A line on stderr; where nobody reads it any more, none, and the process goes on to its own exit code.
+/// A line on stderr; where nobody reads it any more, none, and the process goes on to its own exit code. What could
+/// steer a terminal is written out.
 #[macro_export]
 macro_rules! tell {
-    ($($told:tt)*) => {{
-        let line = format!("{}\n", format_args!($($told)*));
-        let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), line.as_bytes());
-    }};
+    ($($told:tt)*) => {
+        $crate::shown::tell(format_args!($($told)*))
+    };
 }
 
 pub mod admin;
@@ -30,6 +30,7 @@ pub mod metric;
 pub mod options;
 pub mod queue;
 pub mod retry;
+pub mod shown;
 pub mod telemetry;
 pub mod trace;
 pub mod webhook;

@@ -1,10 +1,11 @@
 //! What all settings share (SPEC 10): written durations, secrets that come by variable or file only, and
 //! configuration errors that say what to do.
 
-use std::{env, fs, time::Duration};
+use std::{env, fs, net::IpAddr, time::Duration};
 
 use jiff::SignedDuration;
 use secrecy::SecretString;
+use url::{Host, Url};
 
 use crate::job::text;
 
@@ -18,6 +19,21 @@ impl ConfigError {
     pub fn new(message: impl Into<String>) -> Self {
         Self(message.into())
     }
+}
+
+/// Whether what is sent to `url` can be read on the way: it is not encrypted, and leaves this machine.
+pub fn is_readable_on_the_way(url: &Url) -> bool {
+    let is_here = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        // Of amqp:// an address is a domain, too.
+        Some(Host::Domain(name)) => {
+            let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+            name == "localhost" || name.ends_with(".localhost") || address.is_ok_and(|address| address.is_loopback())
+        }
+        None => true,
+    };
+    matches!(url.scheme(), "http" | "amqp") && !is_here
 }
 
 /// A duration as written in flags: `20ms`, `5s`, `10m`, `1h`, `1m30s`, `0ms`.
@@ -80,6 +96,28 @@ mod tests {
             let read = duration(text).unwrap();
             assert_eq!(read, Duration::from_millis(millis), "{text}");
             assert_eq!(duration(&written(read)).unwrap(), read, "{text} is written back");
+        }
+    }
+
+    #[test]
+    fn what_leaves_this_machine_unencrypted_is_readable_on_the_way() {
+        for (url, readable) in [
+            ("http://api.example:8080/x", true),
+            ("http://10.0.0.1", true),
+            ("http://[2001:db8::1]", true),
+            ("amqp://u:p@broker", true),
+            ("amqp://u:p@10.0.0.1:5672/v", true),
+            ("http://localhost.example", true),
+            ("https://api.example", false),
+            ("amqps://u:p@broker", false),
+            ("http://localhost:1", false),
+            ("http://sim.localhost:1", false),
+            ("http://127.8.0.1:1", false),
+            ("http://[::1]:1", false),
+            ("amqp://u:p@127.0.0.1", false),
+            ("amqp://u:p@[::1]:5672", false),
+        ] {
+            assert_eq!(is_readable_on_the_way(&Url::parse(url).unwrap()), readable, "{url}");
         }
     }
 

@@ -11,6 +11,7 @@ use crate::{
     metric,
     options::ConfigError,
     queue::{rabbit::GivenUp, topology},
+    shown::LogLines,
     webhook::delivery,
     worker::options::LogFormat,
 };
@@ -60,15 +61,18 @@ pub fn start_logs(format: LogFormat, filter: &str) -> Result<(), ConfigError> {
         .map_err(|error| ConfigError::new(format!("--log: {error}")))?;
     let registry = tracing_subscriber::registry().with(filter);
     // It would tell of a stderr that nobody reads any more on stderr, and panic.
-    let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    let lines = |colours| {
+        let writer = move || LogLines::new(std::io::stderr(), colours);
+        fmt::layer().with_ansi(colours).with_writer(writer).log_internal_errors(false)
+    };
     let started = match format {
-        LogFormat::Json => {
-            registry.with(lines.json().flatten_event(true).with_current_span(true).with_span_list(false)).try_init()
-        }
+        LogFormat::Json => registry
+            .with(lines(false).json().flatten_event(true).with_current_span(true).with_span_list(false))
+            .try_init(),
         LogFormat::Text => {
             let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
             let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr()) && !plain;
-            registry.with(lines.compact().with_ansi(ansi)).try_init()
+            registry.with(lines(ansi).compact()).try_init()
         }
     };
     started.map_err(|error| ConfigError::new(format!("logs are set up already: {error}")))?;

@@ -15,6 +15,7 @@ pub mod consume;
 pub mod doing;
 pub mod engine;
 pub mod failures;
+pub mod holding;
 #[cfg(test)]
 mod model;
 pub mod options;

@@ -1,5 +1,4 @@
-//! How the tool speaks to whoever reads it: the one writer to stdout; colours, questions, and text from outside that
-//! must not steer a terminal.
+//! How the tool speaks to whoever reads it: the one writer to stdout; colours and questions.
 
 use std::{
     env,
@@ -8,6 +7,8 @@ use std::{
 };
 
 use anyhow::Context;
+use genfleet_core::shown;
+pub use genfleet_core::shown::{line, lines};
 
 /// Whether anybody reads stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,9 +25,9 @@ pub fn say(text: impl Display) -> anyhow::Result<Reader> {
     put(format!("{text}\n"))
 }
 
-/// `text` on stdout, without what could disguise it (see [`disguises`]). A reader that went away is no error.
+/// `text` on stdout, without what could steer or deceive (see [`shown`]). A reader that went away is no error.
 pub fn put(text: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
-    put_exactly(undisguised(&String::from_utf8_lossy(text.as_ref())).as_bytes())
+    put_exactly(shown::whole(&String::from_utf8_lossy(text.as_ref()), io::stdout().is_terminal()).as_bytes())
 }
 
 /// `bytes` on stdout, as they are. A reader that went away is no error.
@@ -99,46 +100,6 @@ fn wanted() -> bool {
     set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// `text` in one line: whatever could move the cursor, change colours or disguise text is written out.
-pub fn line(text: &str) -> String {
-    escaped(text, |character| character.is_ascii_control() || disguises(character))
-}
-
-/// As [`line()`], with its line breaks and tabs.
-pub fn lines(text: &str) -> String {
-    escaped(text, |character| {
-        (character.is_ascii_control() && !['\n', '\t'].contains(&character)) || disguises(character)
-    })
-}
-
-/// `text` with its controls, and without what could disguise it.
-fn undisguised(text: &str) -> String {
-    escaped(text, disguises)
-}
-
-/// Whether `character` makes text look like another: controls of the second set (which terminals obey), marks that change
-/// the direction of text, characters that nobody sees. Nothing of ours has one, so that whatever is printed can be rid
-/// of them.
-const fn disguises(character: char) -> bool {
-    matches!(character,
-        '\u{7f}'..='\u{9f}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}')
-}
-
-/// What disguises is written as in JSON, so that JSON stays what it says.
-fn escaped(text: &str, which: impl Fn(char) -> bool) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut escaped, character| {
-        if !which(character) {
-            escaped.push(character);
-        } else if disguises(character) {
-            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
-        } else {
-            escaped.extend(character.escape_default());
-        }
-        escaped
-    })
-}
-
 /// The first `width` characters of `text` in one line, and a sign where there are more.
 pub fn cut(text: &str, width: usize) -> String {
     let line = line(text);
@@ -176,25 +137,6 @@ pub fn ask(question: &str) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_from_outside_cannot_steer_the_terminal() {
-        assert_eq!(line("a\u{1b}[2Jb\r\nc\u{9b}"), r"a\u{1b}[2Jb\r\nc\u009b");
-        assert_eq!(lines("a\n\tb\u{7}\u{202e}"), "a\n\tb\\u{7}\\u202e");
-    }
-
-    #[test]
-    fn text_is_not_disguised_and_json_says_the_same() {
-        let disguised = "a\u{202e}b\u{2066}c\u{85}d\u{9b}31m\u{200f}\u{feff}\u{2028}";
-        for shown in [line(disguised), lines(disguised), undisguised(disguised)] {
-            assert_eq!(shown, r"a\u202eb\u2066c\u0085d\u009b31m\u200f\ufeff\u2028");
-        }
-        let json = undisguised(&serde_json::json!({ "id": disguised }).to_string());
-        assert!(!json.chars().any(disguises), "{json}");
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["id"], disguised);
-        let ours = "\u{1b}[31mgrüße\u{1b}[0m — ➜ हिन्दी שלום\n";
-        assert_eq!(undisguised(ours), ours, "colours and every language stay");
-    }
 
     #[test]
     fn a_reader_that_went_away_is_no_error_and_a_full_disk_is_one() {

@@ -169,3 +169,64 @@ async fn show_tells_where_a_job_waits_and_what_audit_files_say_of_it() {
     let text = printed(&url, "", &["show", "waits"], 0).await;
     assert!(text.contains("cdn.purge  in resume, from "), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_does_is_in_the_audit_and_so_is_who_had_a_job_run_again() {
+    let store = Store::new();
+    store.bury([("a", "rejected"), ("b", "forbidden")].map(|(id, why)| (id.to_owned(), "cdn.purge", why))).await;
+    let url = store.url();
+    let folder = store.0.with_extension("audits");
+    std::fs::create_dir(&folder).unwrap();
+    let file = |name: &str| folder.join(name).display().to_string();
+    let facts = |name: &str| -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(folder.join(name)).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let act = |action: &'static str, reason: &'static str, audit: String| {
+        let process =
+            Process::binary("genfleet").env("GENFLEET_QUEUE_URL", &url).env("USER", "ann").env("SUDO_USER", "");
+        process.args(["dead", action, "--yes", "--reason", reason, "--audit-log", &audit]).start()
+    };
+    let refused = act("discard", "forbidden", file("no-such-folder/a.jsonl"));
+    assert_eq!(refused.wait(seconds(30)).await, 64, "{}", refused.stderr());
+    assert!(refused.stderr().contains("--audit-log"), "{}", refused.stderr());
+    assert_eq!(store.dead().await, 2, "nothing was done");
+    for (action, reason) in [("redrive", "rejected"), ("discard", "forbidden")] {
+        let done = act(action, reason, file("operator.jsonl"));
+        assert_eq!(done.wait(seconds(30)).await, 0, "{}", done.stderr());
+    }
+    let told: Vec<_> = facts("operator.jsonl")
+        .into_iter()
+        .map(|fact| {
+            let word = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+            assert!(word(&fact["detail"]["operator"]).starts_with("ann@"), "{fact}");
+            (word(&fact["fact"]), word(&fact["action"]), word(&fact["jobId"]), word(&fact["detail"]["reason"]))
+        })
+        .collect();
+    let fact =
+        |fact: &str, action: &str, job: &str, reason: &str| (fact.into(), action.into(), job.into(), reason.into());
+    assert_eq!(
+        told,
+        [
+            fact("intent", "dead_redrive", "a", "rejected"),
+            fact("effect", "dead_redrive", "a", "rejected"),
+            fact("intent", "dead_discard", "b", "forbidden"),
+            fact("effect", "dead_discard", "b", "forbidden"),
+        ]
+    );
+    let verified = Process::binary("genfleet").args(["audit", "verify", &file("operator.jsonl")]).start();
+    assert_eq!(verified.wait(seconds(30)).await, 0, "{:?}", verified.stdout_lines());
+    assert!(verified.stderr().contains("stops nobody who can"), "{}", verified.stderr());
+    let worker =
+        Process::binary("genfleet").args(["up", "cdn.purge", "--simulate", "--audit-log", &file("worker.jsonl")]);
+    let worker = worker.env("GENFLEET_QUEUE_URL", &url).env("GENFLEET_ADMIN_ADDR", "127.0.0.1:0").start();
+    eventually(seconds(60), "it ends", async || {
+        std::fs::read_to_string(folder.join("worker.jsonl")).is_ok_and(|text| text.contains("\"fact\":\"outcome\""))
+    })
+    .await;
+    worker.terminate();
+    assert_eq!(worker.wait(seconds(60)).await, 0);
+    let outcome = facts("worker.jsonl").pop().unwrap();
+    assert!(outcome["detail"]["redrivenBy"].as_str().unwrap().starts_with("ann@"), "{outcome}");
+    std::fs::remove_dir_all(folder).unwrap();
+}

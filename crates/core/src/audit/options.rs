@@ -1,6 +1,6 @@
 //! The settings of the audit (SPEC 8, 10), and opening what they name.
 
-use std::{env, fs, path::PathBuf};
+use std::{env, fs, os::unix::fs::MetadataExt, path::PathBuf};
 
 use clap::Args;
 
@@ -131,11 +131,24 @@ pub fn default_file(binary: &str) -> String {
 
 /// Names this process, unlike any other: host, number, start.
 fn process(clock: &SharedClock) -> String {
+    format!("{}-{}-{}", host(), std::process::id(), clock.now().strftime("%Y%m%dT%H%M%S%.3fZ"))
+}
+
+/// Who runs this process, as far as it knows: the user of the operating system, at this machine.
+pub fn operator() -> String {
+    let named =
+        ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| env::var(name).ok().filter(|user| !user.is_empty()));
+    let user = named.or_else(|| fs::metadata("/proc/self").ok().map(|own| format!("uid-{}", own.uid())));
+    let plain = |c: char| if c.is_ascii_graphic() { c } else { '-' };
+    let user: String = user.unwrap_or_else(|| "unknown".to_owned()).chars().take(64).map(plain).collect();
+    format!("{user}@{}", host())
+}
+
+fn host() -> String {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| env::var("HOSTNAME").ok());
     let host = host.as_deref().map(str::trim).filter(|host| !host.is_empty()).unwrap_or("host");
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
-    let host: String = host.chars().take(64).map(plain).collect();
-    format!("{host}-{}-{}", std::process::id(), clock.now().strftime("%Y%m%dT%H%M%S%.3fZ"))
+    host.chars().take(64).map(plain).collect()
 }
 
 /// A size as written in flags: `256MiB`, `64KiB`, `1GiB`, or bytes.

@@ -5,14 +5,14 @@
 //! taken out, written again in the same form, without the line's end. `prevHash` is the `hash` of the line before;
 //! of the first line 64 zeros. `seq` counts from 1 without a gap.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{hash, job::JobId};
+use crate::{hash, job::JobId, options::ConfigError};
 
 /// `prevHash` of the first line.
 pub const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -100,11 +100,33 @@ impl Default for Link {
     }
 }
 
+/// `SEQ:HASH`, as a log tells it and `genfleet audit verify --anchor` takes it.
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.seq, self.hash)
+    }
+}
+
+impl FromStr for Link {
+    type Err = ConfigError;
+
+    fn from_str(written: &str) -> Result<Self, ConfigError> {
+        let (seq, hash) = written.trim().split_once(':').unwrap_or_default();
+        let is_hash = hash.len() == NO_HASH.len() && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match seq.parse() {
+            Ok(seq @ 1..) if is_hash => Ok(Self { seq, hash: hash.to_ascii_lowercase() }),
+            _ => Err(ConfigError::new(format!(
+                "{written:?} is no anchor; write SEQ:HASH, as the log tells it (the hash has 64 hexadecimal digits)"
+            ))),
+        }
+    }
+}
+
 /// One line, ready to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Its number.
-    pub seq: u64,
+    /// What the next one follows.
+    pub link: Link,
     /// With its end.
     pub bytes: Vec<u8>,
 }
@@ -144,6 +166,11 @@ impl Chain {
         Self { process, end }
     }
 
+    /// Whose lines they are.
+    pub fn process(&self) -> &str {
+        &self.process
+    }
+
     /// The number of its last line.
     pub fn last(&self) -> u64 {
         self.end.seq
@@ -168,7 +195,7 @@ impl Chain {
         let hash = hash::sha256(format!("{head},{rest}"));
         let bytes = format!("{head},\"hash\":\"{hash}\",{rest}\n").into_bytes();
         self.end = Link { seq, hash: hash.clone() };
-        (Line { seq, bytes }, Stamp { process: self.process.clone(), seq, hash })
+        (Line { link: self.end.clone(), bytes }, Stamp { process: self.process.clone(), seq, hash })
     }
 }
 
@@ -218,6 +245,16 @@ mod tests {
         assert_eq!(read(text.trim_end().as_bytes()).unwrap().link(), Link { seq: 1, hash: stamp.hash.clone() });
         let without = text.trim_end().replace(&format!(r#""hash":"{}","#, stamp.hash), "");
         assert_eq!(hash::sha256(without), stamp.hash, "cutting the member out of the text does as well");
+    }
+
+    #[test]
+    fn an_anchor_is_read_as_it_is_told() {
+        let link = Link { seq: 7, hash: hash::sha256("a") };
+        assert_eq!(link.to_string().parse::<Link>().unwrap(), link);
+        assert_eq!(format!(" {} ", link.to_string().to_uppercase()).parse::<Link>().unwrap(), link);
+        for wrong in ["", "7", "7:", ":", &format!("0:{}", link.hash), &format!("7:{}0", link.hash), &"x".repeat(66)] {
+            assert!(wrong.parse::<Link>().unwrap_err().to_string().contains("SEQ:HASH"), "{wrong}");
+        }
     }
 
     #[test]

@@ -254,3 +254,56 @@ impl Rig {
         futures_util::FutureExt::now_or_never(self.ended.next()).is_some()
     }
 }
+
+/// What is logged in this thread.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, event: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(event);
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Logged {
+    fn anchors(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let anchor = |line: &str| Some(line.split_once("anchor=")?.1.split_once(' ')?.0.to_owned());
+        text.lines().filter_map(anchor).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_chain_is_told_once_a_minute_while_it_moves_and_at_the_end() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _logs = tracing::subscriber::set_default(subscriber);
+    let rig = Rig::new();
+    let write = async || {
+        let intent = rig.intend(&[id("a")]).await.unwrap();
+        drop(intent);
+        rig.audit.all_durable().await.unwrap();
+    };
+    let last = || {
+        let facts = rig.facts();
+        let fact = facts.last().unwrap();
+        format!("{}:{}", fact["seq"], fact["hash"].as_str().unwrap())
+    };
+    write().await;
+    write().await;
+    let first = last();
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(logged.anchors(), std::slice::from_ref(&first), "once, though five minutes passed");
+    write().await;
+    let second = last();
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(logged.anchors(), [first, second.clone()]);
+    rig.audit.close().await;
+    assert_eq!(logged.anchors().last(), Some(&second));
+}

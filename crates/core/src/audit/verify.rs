@@ -13,13 +13,14 @@ use std::{
 
 use serde::Serialize;
 
-use self::{chain::Walk, events::Wanted};
+use self::{anchors::Anchors, chain::Walk, events::Wanted};
 use super::{
     names,
     read::{self, Flaw, Record},
-    record::NO_HASH,
+    record::{Link, NO_HASH},
 };
 
+mod anchors;
 mod chain;
 pub mod events;
 #[cfg(test)]
@@ -55,6 +56,8 @@ pub struct Report {
     pub chains: usize,
     /// Events that name a line.
     pub events: usize,
+    /// Anchors that had to be there.
+    pub anchors: usize,
     /// What is wrong; empty where all is well.
     pub problems: Vec<Problem>,
 }
@@ -62,10 +65,11 @@ pub struct Report {
 /// A line of a file that is being read: its place, and what it says.
 type Found = (Place, Result<Record, Flaw>);
 
-/// Verifies `files`, against `events` where there are any.
-pub fn verify(files: &[PathBuf], mut events: Wanted) -> io::Result<Report> {
+/// Verifies `files`, against `events` and `anchors` where there are any.
+pub fn verify(files: &[PathBuf], mut events: Wanted, anchors: &[Link]) -> io::Result<Report> {
     files.iter().try_for_each(|path| twice(path))?;
-    let mut report = Report { events: events.len(), ..Report::default() };
+    let mut report = Report { events: events.len(), anchors: anchors.len(), ..Report::default() };
+    let mut anchors = Anchors::new(anchors);
     let mut walks: Vec<Walk> = Vec::new();
     for (path, first) in ordered(files)? {
         report.files += 1;
@@ -75,12 +79,15 @@ pub fn verify(files: &[PathBuf], mut events: Wanted) -> io::Result<Report> {
             report.lines += 1;
             if let Ok(record) = &read {
                 events.met(record);
+                anchors.met(&place, record);
             }
             walks[walk].step(place, read);
         }
     }
     report.chains = walks.len();
-    report.problems = walks.into_iter().flat_map(Walk::end).chain(events.end()).collect();
+    let elsewhere = files.last().cloned().unwrap_or_default();
+    let of_anchors = anchors.end(Place { file: elsewhere, line: 0 });
+    report.problems = walks.into_iter().flat_map(Walk::end).chain(events.end()).chain(of_anchors).collect();
     report.problems.sort();
     Ok(report)
 }

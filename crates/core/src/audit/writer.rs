@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::{
     Shared,
     file::{LogFile, SyncHandle, WriteError},
-    record::Line,
+    record::{Line, Link},
 };
 use crate::{metric, worker::tasks::Tasks};
 
@@ -24,6 +24,9 @@ use crate::{metric, worker::tasks::Tasks};
 pub const RETRY: Duration = Duration::from_secs(2);
 /// A write or a sync that takes longer hangs.
 const HANGS: Duration = Duration::from_secs(5);
+
+/// How often the end of the chain is told.
+const ANCHOR_EVERY: Duration = Duration::from_secs(60);
 
 /// Whether lines can be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,13 +55,15 @@ impl Condition {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mark {
     pub(super) written: u64,
+    /// Of the last line; empty where this process wrote none.
+    hash: String,
     file: Option<SyncHandle>,
 }
 
 impl Mark {
     /// What an earlier process wrote.
     pub(super) fn up_to(written: u64) -> Self {
-        Self { written, file: None }
+        Self { written, ..Self::default() }
     }
 }
 
@@ -73,6 +78,7 @@ impl Writer {
     /// Runs both tasks; each ends the process when it ends.
     pub fn start(self, tasks: &Tasks) {
         tasks.spawn("audit sync", sync(Arc::clone(&self.shared)));
+        tasks.spawn("audit anchor", anchor(Arc::clone(&self.shared)));
         tasks.spawn("audit", self.run());
     }
 
@@ -118,7 +124,7 @@ async fn sync(shared: Arc<Shared>) {
             _ = written.wait_for(|mark| mark.written >= wanted) => {}
             _ = condition.wait_for(|condition| *condition != Condition::Well) => {}
         }
-        let Mark { written, file } = shared.written.borrow().clone();
+        let Mark { written, file, .. } = shared.written.borrow().clone();
         if let Some(file) = file {
             match shared.watched("syncing it", move || file.sync()).await {
                 // Where it cannot be written, the next try says so again.
@@ -131,7 +137,34 @@ async fn sync(shared: Arc<Shared>) {
     }
 }
 
+/// Tells the end of the chain, once it is durable, so that a log that is kept elsewhere can prove what the file had.
+async fn anchor(shared: Arc<Shared>) {
+    let mut told = shared.written.borrow().written;
+    loop {
+        sleep(ANCHOR_EVERY).await;
+        let mark = shared.written.borrow().clone();
+        if mark.written > told && shared.synced.subscribe().wait_for(|synced| *synced >= mark.written).await.is_ok() {
+            told = mark.written;
+            shared.tell_anchor(&mark);
+        }
+    }
+}
+
 impl Shared {
+    /// The end of what was written here, where anything was.
+    pub(super) fn tell_last_anchor(&self) {
+        let mark = self.written.borrow().clone();
+        if !mark.hash.is_empty() && *self.synced.borrow() >= mark.written {
+            self.tell_anchor(&mark);
+        }
+    }
+
+    fn tell_anchor(&self, mark: &Mark) {
+        let anchor = Link { seq: mark.written, hash: mark.hash.clone() };
+        let process = self.book().chain.as_ref().map(|chain| chain.process().to_owned());
+        info!(%anchor, process, "the audit has come to here: genfleet audit verify --anchor proves it");
+    }
+
     /// All lines that wait, once there are any.
     async fn taken(&self) -> Vec<Line> {
         loop {
@@ -169,7 +202,8 @@ impl Shared {
     fn wrote(&self, lines: &[Line], log: &LogFile) {
         metrics::counter!(metric::AUDIT_RECORDS).increment(lines.len() as u64);
         if let Some(last) = lines.last() {
-            self.written.send_replace(Mark { written: last.seq, file: log.syncable() });
+            let Link { seq: written, hash } = last.link.clone();
+            self.written.send_replace(Mark { written, hash, file: log.syncable() });
         }
     }
 

@@ -3,9 +3,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use url::Url;
+
 use crate::{
     genesys::region::{self, Addresses},
-    options::{ConfigError, duration},
+    options::{ConfigError, duration, is_readable_on_the_way},
 };
 
 /// How the client proves who it is at the token endpoint.
@@ -94,13 +96,28 @@ impl GenesysOptions {
             self.genesys_environment,
             region::KNOWN.join(", ")
         );
-        unknown.then_some(warning).into_iter().collect()
+        let mut warnings: Vec<String> = unknown.then_some(warning).into_iter().collect();
+        // An address that is none is told as an error.
+        if let Ok(Addresses { api, token, .. }) = self.addresses() {
+            warnings.extend(plain("GENESYS_BASE_URL", &api, "tokens and all that is sent"));
+            warnings.extend(plain("GENESYS_TOKEN_URL", &token, "the client secret"));
+            if self.ca_file().is_some() && api.scheme() == "http" && token.scheme() == "http" {
+                warnings.push("GENESYS_CA_FILE has no effect: both addresses begin with http://".to_owned());
+            }
+        }
+        warnings
     }
 
     /// The file of further certificate authorities.
     pub fn ca_file(&self) -> Option<PathBuf> {
         set(self.genesys_ca_file.as_deref()).map(PathBuf::from)
     }
+}
+
+fn plain(setting: &str, url: &Url, what: &str) -> Option<String> {
+    let host = url.origin().ascii_serialization();
+    is_readable_on_the_way(url)
+        .then(|| format!("{setting}: {host} is not encrypted, so that {what} can be read on the way; write https://"))
 }
 
 /// An empty variable counts as not set.
@@ -190,6 +207,22 @@ mod tests {
         let options = parse(&["--genesys-environment", "mars1.pure.cloud"]).unwrap();
         assert!(options.warnings()[0].contains("mars1.pure.cloud"));
         assert_eq!(options.addresses().unwrap().environment, "mars1.pure.cloud");
+    }
+
+    #[test]
+    fn what_can_be_read_on_the_way_and_an_authority_nobody_asks_are_warnings() {
+        let warnings = |arguments: &[&str]| parse(arguments).unwrap().warnings();
+        let told = warnings(&["--genesys-base-url=http://api.example/x", "--genesys-ca-file=ca.pem"]);
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[0].starts_with("GENESYS_BASE_URL: http://api.example is not encrypted"), "{told:?}");
+        assert!(told[1].contains("the client secret") && told[2].contains("GENESYS_CA_FILE has no effect"), "{told:?}");
+        let mixed = warnings(&["--genesys-base-url=https://api.example", "--genesys-token-url=http://login.example/"]);
+        assert!(mixed.len() == 1 && mixed[0].starts_with("GENESYS_TOKEN_URL"), "{mixed:?}");
+        assert_eq!(warnings(&["--genesys-base-url=http://127.0.0.1:8480"]), Vec::<String>::new());
+        assert_eq!(
+            warnings(&["--genesys-base-url=https://api.example", "--genesys-ca-file=ca.pem"]),
+            Vec::<String>::new()
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@ use self::{
     command::Command,
     inspect::Reader,
     link::{Link, Told},
+    steps::Steps,
     writer::Writer,
 };
 use super::{Health, Publication, QueueError};
@@ -39,6 +40,7 @@ mod row;
 mod schema;
 mod settler;
 pub mod shelves;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod wake;
@@ -97,7 +99,8 @@ impl SqliteQueue {
         let before = schema::before(&connection).map_err(store)?;
         let told = Arc::new(Told::new(name.clone(), before));
         let (link, commands) = Link::new(Arc::clone(&told));
-        let writer = Writer { connection, role, clock: Arc::clone(&clock), told, file, lock };
+        let steps = Steps::new(&connection, role, Arc::clone(&clock)).map_err(store)?;
+        let writer = Writer { connection, role, steps, clock: Arc::clone(&clock), told, file, lock };
         writer.start(commands).map_err(|error| {
             QueueError::Configuration(format!("no thread can be started for the store {name}: {error}"))
         })?;

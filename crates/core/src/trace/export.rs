@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{collector::Collector, span::TRACER};
-use crate::options::{ConfigError, secret, written};
+use crate::options::{ConfigError, is_readable_on_the_way, secret, written};
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
@@ -62,6 +62,7 @@ pub fn from_environment(service: &str) -> Result<Option<Export>, ConfigError> {
     }
     let Some(endpoint) = endpoint()? else { return Ok(None) };
     tell_misunderstood();
+    tell_readable(&endpoint);
     let collector = Collector::new(endpoint, headers()?, timeout(), set_of("CERTIFICATE").as_deref())?;
     Ok(Some(Export { provider: SdkTracerProvider::builder(), resource: resource(service), collector }))
 }
@@ -190,6 +191,20 @@ fn tell_misunderstood() {
     let attributes = set("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
     if attributes.split_terminator(',').any(|entry| !entry.contains('=')) {
         warn!("OTEL_RESOURCE_ATTRIBUTES: an entry is no NAME=VALUE: ignored");
+    }
+}
+
+/// What goes to the collector can be read on the way, or nobody there is asked for a certificate.
+fn tell_readable(endpoint: &Url) {
+    if is_readable_on_the_way(endpoint) {
+        let collector = endpoint.origin().ascii_serialization();
+        warn!(
+            collector,
+            "OTEL_EXPORTER_OTLP_ENDPOINT: not encrypted, so that traces and headers can be read on the way; write https://"
+        );
+    }
+    if endpoint.scheme() == "http" && set_of("CERTIFICATE").is_some() {
+        warn!("OTEL_EXPORTER_OTLP_CERTIFICATE has no effect: the endpoint begins with http://");
     }
 }
 

@@ -8,7 +8,10 @@ use super::{
     receiver::Receiver,
     signers::WrittenSecret,
 };
-use crate::{job::Kind, options::ConfigError};
+use crate::{
+    job::Kind,
+    options::{ConfigError, is_readable_on_the_way},
+};
 
 /// Where events are sent beside the queue, and how fast.
 #[derive(Clone, Debug, clap::Args)]
@@ -95,6 +98,26 @@ impl WebhookOptions {
         written.enumerate().map(|(index, written)| route(written, index + 1)).collect()
     }
 
+    /// What an operator should hear about settings that are allowed but may be a mistake.
+    pub fn warnings(&self) -> Result<Vec<String>, ConfigError> {
+        let routes = self.routes()?;
+        let plain = routes.iter().filter(|route| is_readable_on_the_way(route.receiver.url()));
+        let mut warnings: Vec<String> = plain
+            .map(|route| {
+                format!(
+                    "--webhook-url: {} is not encrypted, so that events can be read on the way; write https://",
+                    route.receiver
+                )
+            })
+            .collect();
+        let encrypted = routes.iter().any(|route| route.receiver.url().scheme() == "https");
+        let asked = self.webhook_concurrency > 0 && (encrypted || self.job_webhooks == JobWebhooks::On);
+        if self.webhook_ca_file.is_some() && !asked {
+            warnings.push("--webhook-ca-file has no effect: this process delivers to no https:// address".to_owned());
+        }
+        Ok(warnings)
+    }
+
     /// What `--webhook-allow` and `--webhook-deny` say.
     pub fn addresses(&self) -> AddressList {
         AddressList::new(&self.webhook_allow, &self.webhook_deny)
@@ -175,6 +198,17 @@ mod tests {
         assert_eq!(shown, [(None, "https://a.example/?x=1"), second]);
         let repeated = parse(&["--webhook-url", "https://a.example", "--webhook-url", "https://b.example"]).unwrap();
         assert_eq!(repeated.routes().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn events_that_can_be_read_on_the_way_and_an_authority_nobody_asks_are_warnings() {
+        let warnings = |arguments: &[&str]| parse(arguments).unwrap().warnings().unwrap();
+        let told = warnings(&["--webhook-url=http://a.example/hush,http://[::1]/,https://b.example"]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("http://a.example is not encrypted") && !told[0].contains("hush"), "{told:?}");
+        let useless = ["--webhook-ca-file=ca.pem", "--job-webhooks=off", "--webhook-url=http://[::1]/"];
+        assert!(warnings(&useless)[0].contains("--webhook-ca-file has no effect"));
+        assert_eq!(warnings(&["--webhook-ca-file=ca.pem"]), Vec::<String>::new());
     }
 
     #[test]

@@ -134,6 +134,7 @@ fn told(ending: &Ending) -> Detail {
         .with("generation", ending.generation)
         .with("outcome", ending.outcome.as_str())
         .with_some("producer", ending.producer.clone())
+        .with_some("redrivenBy", ending.redriven_by.clone())
         .with("requests", ending.requests)
 }
 

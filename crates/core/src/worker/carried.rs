@@ -7,6 +7,9 @@ use crate::queue::{HeaderValue, Headers, Message};
 /// `genfleet-producer`: the user who published the job, as the broker checked it (AMQP `user_id`).
 pub const PRODUCER: &str = "genfleet-producer";
 
+/// `genfleet-redriven-by`: the operator who ran the job again, as the tool knew them.
+pub const REDRIVEN_BY: &str = "genfleet-redriven-by";
+
 /// State is at most this long, in bytes of JSON.
 pub const MAX_STATE_BYTES: usize = 16 * 1024;
 

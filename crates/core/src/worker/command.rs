@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
+use tracing::warn;
 
 use super::{
     options::{LogFormat, QueueOptions, WorkerOptions},
@@ -145,6 +146,9 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
     let clock: SharedClock = Arc::new(SystemClock);
     let genesys = GenesysClient::new(&options.genesys, vec![(H::KIND, H::SCOPES)], clock.clone())?;
     let webhooks = Webhooks::new(&options.webhooks)?;
+    for warning in [options.queue.warnings()?, options.webhooks.warnings()?].concat() {
+        warn!("{warning}");
+    }
     let traces = export::from_environment(H::KIND.worker())?;
     if options.check_config {
         options.queue.check_store()?;

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{
-    carried::{Carried, MAX_STATE_BYTES, PRODUCER},
+    carried::{Carried, MAX_STATE_BYTES, PRODUCER, REDRIVEN_BY},
     engine::Engine,
     failures::Failure,
     report::{self, DeadLetter},
@@ -23,6 +24,9 @@ use crate::{
     trace::TraceContext,
     webhook::receiver::Receiver,
 };
+
+/// An instant cannot be much later than this.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The same for every delivery that attached to the one that ran.
 #[derive(Debug)]
@@ -189,6 +193,7 @@ impl<H: JobHandler> Engine<H> {
         let (Some(class), Ended::Error(error)) = (class, ended) else { return debug!(?after, "job begun") };
         metrics::counter!(metric::JOB_RETRIES, "kind" => self.kind(), "class" => class).increment(1);
         let (status, request_id) = (error.status, error.request_id.as_deref());
+        self.failures.retries(format!("{}: {}", error.code, error.message), Instant::now() + after.min(FOREVER));
         info!(class, code = error.code, status, request_id, ?after, "job goes back to the queue");
     }
 
@@ -215,6 +220,7 @@ impl<H: JobHandler> Engine<H> {
 
     fn ending(&self, id: &JobId, outcome: Outcome, carried: &Carried, delivery: &Delivery, now: Timestamp) -> Ending {
         let started_at = carried.started_at.unwrap_or(now);
+        let text = |name: &str| delivery.message.headers.get(name).and_then(HeaderValue::as_str).map(str::to_owned);
         Ending {
             kind: self.kind(),
             worker: H::KIND.worker(),
@@ -224,7 +230,8 @@ impl<H: JobHandler> Engine<H> {
             environment: self.genesys.environment().to_owned(),
             attempts: carried.attempts,
             generation: carried.generation,
-            producer: delivery.message.headers.get(PRODUCER).and_then(HeaderValue::as_str).map(str::to_owned),
+            producer: text(PRODUCER),
+            redriven_by: text(REDRIVEN_BY),
             requests: carried.requests,
             latency_ms: millis(now.as_millisecond() - started_at.as_millisecond()),
             queued: delivery.message.waited(started_at),

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::event::Ending;
 
@@ -51,9 +52,9 @@ impl Failure {
     }
 }
 
-/// The last failures, over all kinds of the process.
+/// The last failures, over all kinds of the process, and the last attempt that failed and is made again.
 #[derive(Clone, Debug, Default)]
-pub struct Failures(Arc<Mutex<VecDeque<Failure>>>);
+pub struct Failures(Arc<Mutex<VecDeque<Failure>>>, Arc<Mutex<Option<(String, Instant)>>>);
 
 impl Failures {
     /// Remembers one, and forgets the oldest where there are too many.
@@ -61,6 +62,20 @@ impl Failures {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.truncate(KEPT - 1);
         kept.push_front(failure);
+    }
+
+    /// An attempt failed, for the reason `why`, and its job is tried again at `until`.
+    pub fn retries(&self, why: String, until: Instant) {
+        let mut last = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        // The one that is waited for longest.
+        if last.as_ref().is_none_or(|(_, known)| *known <= until) {
+            *last = Some((why, until));
+        }
+    }
+
+    /// Why an attempt failed whose job waits still, and until when.
+    pub fn retrying(&self, now: Instant) -> Option<(String, Instant)> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).clone().filter(|(_, until)| *until > now)
     }
 
     /// The last first.
@@ -77,6 +92,17 @@ mod tests {
         let text = || "x".to_owned();
         let (time, kind, code) = (text(), text(), text());
         Failure { time, kind, job: job.to_string(), code, cause: None, status: None, request_id: None, attempts: 1 }
+    }
+
+    #[test]
+    fn the_retry_that_is_waited_for_longest_is_told_until_it_is_made() {
+        let (failures, now) = (Failures::default(), Instant::now());
+        let second = std::time::Duration::from_secs(1);
+        assert_eq!(failures.retrying(now), None);
+        failures.retries("late".to_owned(), now + 10 * second);
+        failures.retries("soon".to_owned(), now + second);
+        assert_eq!(failures.retrying(now + 5 * second), Some(("late".to_owned(), now + 10 * second)));
+        assert_eq!(failures.retrying(now + 10 * second), None);
     }
 
     #[test]

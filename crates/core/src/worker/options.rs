@@ -10,7 +10,7 @@ use crate::{
     audit::options::AuditOptions,
     clock::SharedClock,
     job::{Kind, text},
-    options::{ConfigError, duration, positive_duration, secret},
+    options::{ConfigError, duration, is_readable_on_the_way, positive_duration, secret},
     queue::{
         Queue, QueueError,
         rabbit::{ClientIdentity, RabbitQueue, RabbitSettings, ReplyTo, TopologyMode},
@@ -139,6 +139,34 @@ impl QueueOptions {
             None => self.rabbit("check")?.check(),
         };
         checked.map_err(|error| ConfigError::new(error.to_string()))
+    }
+
+    /// What an operator should hear about settings that are allowed but may be a mistake.
+    pub fn warnings(&self) -> Result<Vec<String>, ConfigError> {
+        let url = self.url()?;
+        let urls = match url.sqlite_file() {
+            Some(_) => Vec::new(),
+            None => split_hosts(url.0.expose_secret())?,
+        };
+        let urls: Vec<url::Url> = urls.iter().filter_map(|one| one.parse().ok()).collect();
+        let plain = urls.iter().filter(|one| one.password().is_some() && is_readable_on_the_way(one));
+        let mut warnings: Vec<String> = plain
+            .map(|one| {
+                let host = one.host_str().unwrap_or_default();
+                format!(
+                    "GENFLEET_QUEUE_URL: amqp://{host} is not encrypted, so that the password and all jobs can be read on the way; write amqps://"
+                )
+            })
+            .collect();
+        let given =
+            [("--queue-ca-file", &self.queue_ca_file), ("--queue-client-certificate", &self.queue_client_certificate)];
+        if urls.iter().all(|one| one.scheme() != "amqps") {
+            let useless = given.iter().filter(|(_, file)| file.is_some());
+            warnings.extend(
+                useless.map(|(flag, _)| format!("{flag} has no effect: no address of the queue begins with amqps://")),
+            );
+        }
+        Ok(warnings)
     }
 
     /// What `--check-config` asks beside [`Self::check`]: could the store be opened? Of a broker nothing is asked.
@@ -317,6 +345,30 @@ mod tests {
         for wrong in ["0", "many", "cdn.purge=0", "nothing=3", "70000", "webhook.deliver=3"] {
             assert!(wrong.parse::<Concurrency>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_password_that_can_be_read_on_the_way_and_certificates_nobody_asks_for_are_warnings() {
+        #[derive(clap::Parser)]
+        struct Program {
+            #[command(flatten)]
+            queue: QueueOptions,
+        }
+        let warnings = |arguments: &[&str]| {
+            let program = <Program as clap::Parser>::parse_from([&["program"], arguments].concat());
+            program.queue.warnings().unwrap()
+        };
+        let told = warnings(&["--queue-url=amqp://u:hush@one,127.0.0.1,two:5673/v", "--queue-ca-file=ca.pem"]);
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[0].contains("amqp://one is not encrypted") && told[1].contains("amqp://two"), "{told:?}");
+        assert!(told[2].contains("--queue-ca-file has no effect") && !told.concat().contains("hush"), "{told:?}");
+        for fine in
+            ["amqp://localhost", "amqp://u:hush@localhost", "amqp://u@broker", "amqps://u:hush@broker", "sqlite:a.db"]
+        {
+            assert_eq!(warnings(&["--queue-url", fine]), Vec::<String>::new(), "{fine}");
+        }
+        assert_eq!(warnings(&["--queue-url=amqp://a,amqps://b", "--queue-ca-file=ca.pem"]), Vec::<String>::new());
+        assert_eq!(warnings(&["--queue-url=sqlite:a.db", "--queue-ca-file=ca.pem"]).len(), 1);
     }
 
     #[test]

@@ -175,6 +175,7 @@ mod tests {
             attempts: 8,
             generation: 1,
             producer: None,
+            redriven_by: None,
             requests: 9,
             latency_ms: 0,
             queued: None,

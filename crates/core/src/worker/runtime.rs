@@ -21,6 +21,7 @@ use super::{
     doing::Doing,
     engine::{Engine, RunPolicy},
     failures::Failures,
+    holding::Holding,
     options::WorkerOptions,
     running::Running,
     shutdown::Signals,
@@ -246,6 +247,12 @@ impl Runtime {
                 std::future::pending::<()>().await;
             }
         });
+    }
+
+    /// What holds its jobs up.
+    pub fn holding(&self) -> Holding {
+        let (queue, genesys, failures) = (self.queue.clone(), self.services.genesys.clone(), self.failures.clone());
+        Holding { queue, genesys, failures, drain: self.drain.clone() }
     }
 
     /// Where facts are written down.

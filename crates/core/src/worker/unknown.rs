@@ -105,6 +105,7 @@ impl Answers {
             attempts: 0,
             generation: 0,
             producer: message.headers.get(PRODUCER).and_then(|user| user.as_str()).map(str::to_owned),
+            redriven_by: None,
             requests: 0,
             latency_ms: 0,
             queued: None,

@@ -13,6 +13,7 @@ use clap::Subcommand;
 use genfleet_core::{
     audit::{
         read::Record,
+        record::Link,
         verify::{self, Report, events::Wanted},
     },
     job::JobId,
@@ -21,7 +22,7 @@ use genfleet_core::{
 use serde_json::{Value, json};
 
 use super::EXIT_FAILED;
-use crate::terminal::{self, Reader};
+use crate::terminal::{self, Reader, line};
 
 /// What is asked.
 #[derive(Clone, Debug, clap::Args)]
@@ -43,6 +44,11 @@ enum Question {
         #[arg(long, value_name = "FILE")]
         events: Option<PathBuf>,
 
+        /// An end that the chain had once, as a worker's log tells it every minute: shows a file that was cut off or
+        /// written anew as a whole. May be repeated
+        #[arg(long, value_name = "SEQ:HASH", value_delimiter = ',')]
+        anchor: Vec<Link>,
+
         /// Tell it as JSON
         #[arg(long)]
         json: bool,
@@ -63,11 +69,15 @@ enum Question {
     },
 }
 
+/// What a chain can prove, and what not.
+const LIMITS: &str = "The chain shows what was changed by somebody who could not write the whole file anew; it stops nobody \
+                      who can, unless events or anchors (--anchor) that are kept elsewhere are given";
+
 /// Answers.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     match &options.question {
-        Question::Verify { files, events, json } => {
-            let report = verify::verify(&chained(files), wanted(events.as_deref())?)?;
+        Question::Verify { files, events, anchor, json } => {
+            let report = verify::verify(&chained(files), wanted(events.as_deref())?, anchor)?;
             print(&report, *json)?;
             Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
         }
@@ -104,9 +114,13 @@ fn print(report: &Report, as_json: bool) -> anyhow::Result<()> {
             break;
         }
     }
-    let Report { files, lines, chains, events, problems } = report;
-    let against = if *events > 0 { format!(", against {events} events") } else { String::new() };
+    let Report { files, lines, chains, events, anchors, problems } = report;
+    let counted = [(*events, "events"), (*anchors, "anchors")];
+    let against =
+        counted.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", against {count} {what}"));
+    let against: String = against.collect();
     tell!("{lines} lines of {chains} chains in {files} files{against}: {} problems", problems.len());
+    tell!("{LIMITS}");
     Ok(())
 }
 
@@ -177,16 +191,17 @@ impl Found {
         let (record, place) = (&self.record, &self.place);
         let detail = record.members.get("detail").and_then(Value::as_object);
         let told = detail.into_iter().flatten().map(|(name, value)| match value.as_str() {
-            Some(text) => format!("{name}={text}"),
+            Some(text) => format!("{name}={}", line(text)),
             None => format!("{name}={value}"),
         });
         let told: Vec<String> = told.collect();
-        let (time, fact, action) = (record.text("time"), record.text("fact"), record.text("action"));
+        let word = |member| line(record.text(member));
+        let (time, fact, action) = (word("time"), word("fact"), word("action"));
         format!(
             "{time}  {fact:<7}  {action}  {}\n    seq {} of {}, {}:{}",
             told.join(" "),
             record.seq,
-            record.text("process"),
+            word("process"),
             place.file.display(),
             place.line
         )

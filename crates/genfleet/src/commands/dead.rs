@@ -86,7 +86,7 @@ pub async fn there(shelves: &Shelves, wanted: impl IntoIterator<Item = Shelf>) -
     }
     match missing.first() {
         Some(told) if there.is_empty() => return Err(QueueError::Missing(told.clone())),
-        _ => missing.iter().for_each(|told| tell!("warning: {told}")),
+        _ => missing.iter().for_each(|told| tell!("warning: {}", crate::terminal::line(told))),
     }
     Ok(there)
 }

@@ -100,14 +100,14 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
         Some(Err(rejection)) => {
             for violation in &rejection.violations {
-                tell!("error: {}: {}", violation.pointer, violation.message);
+                tell!("error: {}: {}", terminal::line(&violation.pointer), terminal::line(&violation.message));
             }
             let more = rejection.violations.total() - rejection.violations.len();
             if more > 0 {
                 tell!("error: and {more} more");
             }
             if rejection.violations.is_empty() {
-                tell!("error: {}", rejection.message);
+                tell!("error: {}", terminal::line(&rejection.message));
             }
             return Ok(ExitCode::from(EXIT_FAILED));
         }

@@ -122,7 +122,9 @@ async fn from_broker(options: &Options) -> anyhow::Result<()> {
             match following.next().await {
                 Followed::Event(event) if line(&event)? == Reader::Gone => return Ok(()),
                 Followed::Event(_) => {}
-                Followed::Lost(reason) => tell!("warning: {reason}; going on once the broker is back"),
+                Followed::Lost(reason) => {
+                    tell!("warning: {}; going on once the broker is back", terminal::line(&reason));
+                }
                 Followed::Back => tell!("warning: the broker is back; events of the meantime: genfleet events"),
             }
         }

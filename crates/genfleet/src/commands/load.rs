@@ -35,7 +35,7 @@ use self::{
     summary::Summary,
 };
 use super::{EXIT_FAILED, block_on};
-use crate::terminal;
+use crate::terminal::{self, line};
 
 mod follower;
 mod ledger;
@@ -225,7 +225,7 @@ fn take(report: Report, ledger: &mut Ledger) -> anyhow::Result<()> {
         Report::AllSent(jobs) => ledger.all_sent(jobs, Instant::now()),
         Report::Ended(ended, at) => ledger.ended(&ended, at),
         Report::Found(ended, at) => ledger.found(&ended, at),
-        Report::Warning(told) => tell!("warning: {told}"),
+        Report::Warning(told) => tell!("warning: {}", line(&told)),
         Report::Fault(error) => return Err(error),
     }
     Ok(())

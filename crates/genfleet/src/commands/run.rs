@@ -38,6 +38,7 @@ use crate::{
     simulated::{self, SimulateOptions},
 };
 
+mod held;
 pub mod lines;
 mod load;
 mod progress;
@@ -163,13 +164,19 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
     let (genesys, simulator) = simulated::client(&options.simulate, &options.genesys, &KINDS, clock.clone()).await?;
     let webhooks = Webhooks::new(&options.webhooks)?;
     let audit_file = format!("{}-audit.jsonl", path.display());
+    let warnings = [options.genesys.warnings(), options.webhooks.warnings()?].concat();
+    // The log of a batch has errors only, unless it is told otherwise.
+    let tells = simulator.is_none() && !tracing::enabled!(tracing::Level::WARN);
+    for warning in warnings.iter().filter(|_| tells) {
+        tell!("warning: {warning}");
+    }
     // All that can be refused is, before anything is made.
     let input = Input::read(&options.files)?;
     input.check(path, &clock).await?;
     options.worker.audit.check(&audit_file, &clock)?;
     let sink = Sink::open(options.events.as_deref(), options.is_for_a_person())?;
     // From here on a signal is no more the end at once.
-    let signals = Signals::listen()?;
+    let mut signals = Signals::listen()?;
     let store = SqliteQueue::open(path, Role::Worker, clock.clone()).map_err(usage)?;
     let audit = options.worker.audit.open(&audit_file, &clock)?;
     let environment = genesys.environment().to_owned();
@@ -181,18 +188,24 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
     }
     let queue = Queue::Sqlite(store.clone());
     let runtime = Runtime::new("genfleet run", settings, queue, genesys, audit, clock.clone());
-    input.load(&store, path, &environment, &webhooks, runtime.audit(), &clock).await?;
+    let progress = Progress::new(input.total());
+    let held = tokio::spawn(held::watch(runtime.holding(), progress.clone()));
+    tokio::select! {
+        loaded = input.load(&store, path, &environment, &webhooks, runtime.audit(), &clock) => loaded?,
+        _ = signals.next() => return Ok((Tally::new(input.total()), End::Stopped)),
+    }
     let runtime = runtime.with_webhooks(webhooks);
     fleet::work(&runtime, options.handlers.clone(), &KINDS)?;
     let (finished, told) = oneshot::channel();
-    let follow = tokio::spawn(follow(store, sink, Progress::new(input.total()), patience, finished));
+    let follow = tokio::spawn(follow(store, sink, progress, patience, finished));
     let end = runtime
         .run(signals, async {
             // Dropped unsent when the events cannot be written: that, too, ends the run.
             drop(told.await);
         })
         .await;
-    let tally = follow.await.context("the events could not be followed")??;
+    let mut tally = follow.await.context("the events could not be followed")??;
+    tally.held = held.await.context("what holds the batch up could not be followed")?;
     if let Some(simulator) = simulator {
         simulator.stop().await;
     }

@@ -17,7 +17,7 @@ use genfleet_core::{
 
 use self::{look::Look, seen::Seen};
 use super::{EXIT_FAILED, block_on};
-use crate::terminal::{self, Paint, Reader};
+use crate::terminal::{self, Paint, Reader, line};
 
 mod look;
 mod seen;
@@ -90,7 +90,7 @@ async fn show(options: &Options) -> anyhow::Result<bool> {
             }
             // Whoever watches over a restart goes on watching.
             Err(error) => {
-                tell!("warning: {error}; looking again");
+                tell!("warning: {}; looking again", line(&error.to_string()));
                 tokio::time::sleep(interval).await;
                 if let Ok(again) = Look::begin(&options.queue).await {
                     look = again;
@@ -109,7 +109,8 @@ fn print(seen: &Seen, options: &Options) -> anyhow::Result<Reader> {
     match options.watch {
         Some(interval) if terminal::can_clear() => {
             let now = format!("{:.0}, every {}; Ctrl-C ends", SystemClock.now(), written(interval));
-            terminal::put(format!("{}{}\n\n{text}", terminal::CLEAR, Paint::stdout().dim(&now)))
+            terminal::put_exactly(terminal::CLEAR)?;
+            terminal::put(format!("{}\n\n{text}", Paint::stdout().dim(&now)))
         }
         Some(_) => terminal::put(format!("{:.0}\n{text}\n", SystemClock.now())),
         None => {

@@ -19,6 +19,7 @@ use genfleet_core::{
         shutdown::Signals,
     },
 };
+use tracing::warn;
 
 use super::block_on;
 use crate::{
@@ -62,6 +63,9 @@ pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
     options.worker.start_logs("info", LogFormat::Json)?;
     install_tls();
     let webhooks = Webhooks::new(&options.webhooks)?;
+    for warning in [options.queue.warnings()?, options.webhooks.warnings()?].concat() {
+        warn!("{warning}");
+    }
     let metrics = telemetry::start_metrics(&kinds)?;
     let traces = export::from_environment("genfleet")?;
     let clock: SharedClock = Arc::new(SystemClock);

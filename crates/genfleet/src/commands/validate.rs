@@ -71,10 +71,22 @@ fn tell(line: &Line, rejection: &genfleet_core::job::Rejection, as_json: bool) -
         return Ok(());
     }
     if rejection.violations.is_empty() {
-        terminal::say(format_args!("{}:{}: {}: {}", line.file, line.number, rejection.code, rejection.message))?;
+        terminal::say(format_args!(
+            "{}:{}: {}: {}",
+            line.file,
+            line.number,
+            rejection.code,
+            terminal::line(&rejection.message)
+        ))?;
     }
     for violation in &rejection.violations {
-        terminal::say(format_args!("{}:{}: {}: {}", line.file, line.number, violation.pointer, violation.message))?;
+        terminal::say(format_args!(
+            "{}:{}: {}: {}",
+            line.file,
+            line.number,
+            terminal::line(&violation.pointer),
+            terminal::line(&violation.message)
+        ))?;
     }
     let more = rejection.violations.total() - rejection.violations.len();
     if more > 0 {

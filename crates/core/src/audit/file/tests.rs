@@ -81,7 +81,7 @@ impl Folder {
 
     /// The lines of all chains, once they are found to be in order.
     pub fn verified(&self) -> u64 {
-        let report = verify(&self.files(), Wanted::default()).unwrap();
+        let report = verify(&self.files(), Wanted::default(), &[]).unwrap();
         assert_eq!(report.problems, []);
         report.lines
     }
@@ -183,7 +183,7 @@ fn a_line_that_is_whole_but_changed_stays_where_it_is_and_is_still_named() {
     write(&folder, NO_LIMIT, 2);
     assert_eq!(fs::read(&path).unwrap(), changed);
     assert_eq!(fs::read_to_string(folder.series().part(2)).unwrap().lines().count(), 2);
-    let problems = verify(&folder.files(), Wanted::default()).unwrap().problems;
+    let problems = verify(&folder.files(), Wanted::default(), &[]).unwrap().problems;
     assert_eq!(problems.iter().map(|problem| problem.place.line).collect::<Vec<_>>(), [3]);
 }
 

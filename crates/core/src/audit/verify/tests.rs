@@ -51,7 +51,7 @@ fn bytes(lines: &[(Line, Stamp)]) -> Vec<u8> {
 }
 
 fn problems(files: &[PathBuf]) -> Vec<(u64, String)> {
-    let found = verify(files, Wanted::default()).unwrap().problems;
+    let found = verify(files, Wanted::default(), &[]).unwrap().problems;
     found.into_iter().map(|problem| (problem.place.line, problem.problem)).collect()
 }
 
@@ -73,7 +73,7 @@ fn events(lines: &[(Line, Stamp)]) -> Wanted {
 fn what_was_written_is_well() {
     let folder = Folder::new();
     let file = folder.file("audit.jsonl", &bytes(&chain("p", 5)));
-    let report = verify(&[file], events(&chain("p", 5))).unwrap();
+    let report = verify(&[file], events(&chain("p", 5)), &[]).unwrap();
     assert_eq!((report.files, report.lines, report.chains, report.events), (1, 5, 1, 5));
     assert_eq!(report.problems, []);
     assert_eq!(named(b""), [] as [u64; 0], "nothing was done");
@@ -191,7 +191,7 @@ fn a_tail_cut_at_a_lines_end_shows_only_by_the_events() {
         let folder = Folder::new();
         let file = [folder.file("audit.jsonl", &bytes(&lines[..kept]))];
         assert_eq!(problems(&file), []);
-        let found = verify(&file, events(&lines)).unwrap().problems;
+        let found = verify(&file, events(&lines), &[]).unwrap().problems;
         assert_eq!(found.len(), 5 - kept);
         assert_eq!(found[0].place, Place { file: "events.jsonl".into(), line: kept as u64 + 1 });
         assert!(found[0].problem.contains(&format!("job-{} names seq {} of process p", kept + 1, kept + 1)));
@@ -207,7 +207,7 @@ fn a_tail_written_anew_shows_by_the_hash_in_the_events() {
     let folder = Folder::new();
     let file = [folder.file("audit.jsonl", &[bytes(&lines[..2]), last.bytes].concat())];
     assert_eq!(problems(&file), []);
-    let found = verify(&file, events(&lines)).unwrap().problems;
+    let found = verify(&file, events(&lines), &[]).unwrap().problems;
     assert_eq!(found.len(), 1);
     assert!(found[0].problem.contains("another hash"), "{found:?}");
 }
@@ -221,7 +221,7 @@ fn an_event_that_names_the_line_of_another_job_and_one_that_is_none_are_named() 
     let without = json!({"data": {"jobId": "job-9"}});
     let text = format!("{other}\n\n{without}\nnonsense\n");
     let events = Wanted::read(text.as_bytes(), Path::new("events.jsonl")).unwrap();
-    let found = verify(&file, events).unwrap().problems;
+    let found = verify(&file, events, &[]).unwrap().problems;
     let told: Vec<_> = found.iter().map(|problem| (problem.place.line, problem.problem.as_str())).collect();
     assert!(
         matches!(told[..], [(1, first), (4, second)] if first.contains("something else") && second.contains("no event")),
@@ -243,7 +243,7 @@ fn files_are_taken_in_any_order_and_of_several_chains() {
     ];
     for _ in 0..files.len() {
         files.rotate_left(1);
-        let report = verify(&files, Wanted::default()).unwrap();
+        let report = verify(&files, Wanted::default(), &[]).unwrap();
         assert_eq!((report.problems, report.lines), (vec![], 10));
     }
 }
@@ -262,7 +262,7 @@ fn a_chain_without_its_first_line_is_not_taken_for_more_of_another() {
     let (one, two) = (chain("p", 21), chain("q", 21));
     let folder = Folder::new();
     let files = [folder.file("one.jsonl", &bytes(&one)), folder.file("two.jsonl", &bytes(&two[1..]))];
-    let report = verify(&files, Wanted::default()).unwrap();
+    let report = verify(&files, Wanted::default(), &[]).unwrap();
     let place = Place { file: files[1].clone(), line: 1 };
     assert_eq!(report.problems, [Problem { place, problem: "seq 1 is missing before this line".to_owned() }]);
     assert_eq!(report.chains, 2);
@@ -279,7 +279,7 @@ fn a_part_under_another_name_belongs_to_the_chain_of_its_process() {
     ];
     let place = Place { file: files[2].clone(), line: 1 };
     let missing = Problem { place, problem: "seq 6 is missing before this line".to_owned() };
-    assert_eq!(verify(&files, Wanted::default()).unwrap().problems, [missing]);
+    assert_eq!(verify(&files, Wanted::default(), &[]).unwrap().problems, [missing]);
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn a_chain_that_went_on_after_damage_names_the_damage_alone() {
     let (third, fourth) = (next(), next());
     let folder = Folder::new();
     let files = [folder.file("audit.jsonl", &damaged), folder.file("audit.0002.jsonl", &[third, fourth].concat())];
-    let found: Vec<_> = verify(&files, Wanted::default()).unwrap().problems;
+    let found: Vec<_> = verify(&files, Wanted::default(), &[]).unwrap().problems;
     assert_eq!(
         found.iter().map(|problem| &problem.place).collect::<Vec<_>>(),
         [&Place { file: files[0].clone(), line: 3 }]
@@ -303,6 +303,29 @@ fn a_chain_that_went_on_after_damage_names_the_damage_alone() {
 
 #[test]
 fn what_cannot_be_read_twice_is_refused_and_not_called_changed() {
-    let error = verify(&[PathBuf::from("/dev/null")], Wanted::default()).unwrap_err();
+    let error = verify(&[PathBuf::from("/dev/null")], Wanted::default(), &[]).unwrap_err();
     assert!(error.to_string().starts_with("/dev/null: no regular file"), "{error}");
+}
+
+#[test]
+fn a_file_written_anew_as_a_whole_shows_only_by_an_anchor() {
+    let (lines, forged) = (chain("p", 5), chain("q", 5));
+    let folder = Folder::new();
+    let (good, bad) = (folder.file("a.jsonl", &bytes(&lines)), folder.file("b.jsonl", &bytes(&forged)));
+    let cut = folder.file("c.jsonl", &bytes(&lines[..3]));
+    let anchors: Vec<Link> = [1, 3].iter().map(|at| lines[*at].0.link.clone()).collect();
+    let found = |file: &PathBuf, anchors: &[Link]| {
+        let report = verify(std::slice::from_ref(file), Wanted::default(), anchors).unwrap();
+        assert_eq!(report.anchors, anchors.len());
+        report.problems
+    };
+    assert_eq!(found(&good, &anchors), []);
+    assert_eq!(found(&bad, &[]), [], "nothing else shows it");
+    let told = found(&bad, &anchors);
+    assert_eq!(told.iter().map(|problem| problem.place.line).collect::<Vec<_>>(), [2, 4]);
+    assert!(told[0].problem.contains("another hash"), "{told:?}");
+    let told = found(&cut, &anchors);
+    assert!(told.len() == 1 && told[0].problem.contains("cut off"), "{told:?}");
+    let both = verify(&[good, bad], Wanted::default(), &anchors).unwrap();
+    assert_eq!(both.problems, [], "one of two chains has it");
 }

@@ -116,7 +116,7 @@ async fn what_is_taken_off_is_published_and_the_rest_stays(subject: &Subject, qu
     let mut number = 0;
     while let Some(shelved) = look.next().await.unwrap() {
         let letter = Letter::read(shelved.clone());
-        let publication = (number % 4 == 1).then(|| letter.redriven(KIND));
+        let publication = (number % 4 == 1).then(|| letter.redriven(KIND, "ann@ops"));
         if number % 2 == 0 {
             look.leave(&shelved);
         } else {

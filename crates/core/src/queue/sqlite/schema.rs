@@ -64,6 +64,10 @@ CREATE TABLE batch (
 ) STRICT;
 ";
 
+/// The time last seen. Stores of earlier versions have none, and earlier versions do not mind it.
+const CLOCK: &str =
+    "CREATE TABLE IF NOT EXISTS clock (id INTEGER PRIMARY KEY CHECK (id = 1), at INTEGER NOT NULL) STRICT";
+
 /// Whether jobs were worked from this store before: none has ended in a new one, and none was begun.
 pub(super) fn before(connection: &Connection) -> rusqlite::Result<Before> {
     const SQL: &str = "SELECT EXISTS (SELECT 1 FROM event) OR EXISTS (SELECT 1 FROM dead)
@@ -92,6 +96,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
     let made = patiently(|| make(&connection)).map_err(|error| refused(path, error))?;
     check(path, &made)?;
     patiently(|| set(&connection)).map_err(|error| refused(path, error))?;
+    patiently(|| connection.execute_batch(CLOCK)).map_err(|error| refused(path, error))?;
     Ok(connection)
 }
 

@@ -23,6 +23,7 @@ use super::{
     command::{Command, Scope},
     link::{Condition, Told},
     schema,
+    steps::Steps,
     wake::Changes,
 };
 use crate::{clock::SharedClock, queue::QueueError};
@@ -38,6 +39,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) role: Role,
+    pub(super) steps: Steps,
     pub(super) clock: SharedClock,
     pub(super) told: Arc<Told>,
     /// Device and number of the file that is open.
@@ -86,6 +88,8 @@ impl Writer {
             let gathered = gather(commands, &mut group, if self.troubled() { RETRY } else { POLL });
             looked.for_others(&self.connection, &self.told);
             if self.role == Role::Worker && self.removed() {
+                // Before it is told: who hears it finds the store free.
+                self.lock = None;
                 let path = &self.told.path;
                 self.told.tell(Condition::Failed(format!(
                     "the store {path} was removed or replaced under this process, and what is written to it is lost: start it again"
@@ -146,11 +150,13 @@ impl Writer {
             // Something has to be written to find out whether it can be, also when all are only waiting.
             transaction.pragma_update(None, "user_version", schema::VERSION)?;
         }
-        let scope = Scope { connection: &transaction, now: self.clock.now() };
+        let look = self.steps.look(&transaction)?;
+        let scope = Scope { connection: &transaction, now: look.now };
         for command in group {
             command.run(&scope, &mut changes)?;
         }
         transaction.commit()?;
+        self.steps.keep(look);
         Ok(changes)
     }
 

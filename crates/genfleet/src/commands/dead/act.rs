@@ -4,6 +4,7 @@ use genfleet_core::tell;
 use std::{process::ExitCode, time::Duration};
 
 use genfleet_core::{
+    audit::options::AuditOptions,
     job::Kind,
     options::{ConfigError, positive_duration},
     queue::shelf::Shelves,
@@ -12,7 +13,10 @@ use genfleet_core::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use self::engine::{Engine, Plan};
+use self::{
+    book::Book,
+    engine::{Engine, Plan},
+};
 use super::{
     filter::Filter,
     list::{self, Seen, what},
@@ -25,6 +29,7 @@ use crate::{
     terminal::{self, Paint},
 };
 
+mod book;
 mod engine;
 
 /// Letters published and not yet taken off, at most: as many can be doubled by a crash.
@@ -82,6 +87,8 @@ struct Common {
     filter: Filter,
     #[command(flatten)]
     queue: QueueOptions,
+    #[command(flatten)]
+    audit: AuditOptions,
 }
 
 /// Runs letters again.
@@ -127,17 +134,18 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
             limit = Some(meant);
         }
         let plan = Plan { action, filter, as_kind, limit, rate: common.rate, window, patience: common.timeout };
-        carry_out(&shelves, plan, common.json).await
+        carry_out(&shelves, &Book::open(&common.audit, action)?, plan, common.json).await
     })
 }
 
-async fn carry_out(shelves: &Shelves, plan: Plan, as_json: bool) -> anyhow::Result<ExitCode> {
+async fn carry_out(shelves: &Shelves, book: &Book, plan: Plan, as_json: bool) -> anyhow::Result<ExitCode> {
     let action = plan.action;
     let stop = stopped_by_signal()?;
-    let mut engine = Engine::new(shelves, plan, stop.clone());
+    let mut engine = Engine::new(shelves, book, plan, stop.clone());
     let ended = engine.run().await;
     let tally = engine.finish();
     shelves.close().await;
+    let ended = ended.and(book.close().await);
     let complete = ended.is_ok() && !stop.is_cancelled();
     ended.and(tell(&tally, action, complete, as_json))?;
     if !complete {

@@ -172,6 +172,7 @@ fn unreadable(
         attempts: 1,
         generation: 0,
         producer: None,
+        redriven_by: None,
         requests: 0,
         latency_ms: 0,
         queued: Some(Waited { ms: 0, is_rough: false }),

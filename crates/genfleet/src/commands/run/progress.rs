@@ -1,16 +1,23 @@
 //! How far a batch is, on a terminal; elsewhere nothing.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::tally::Tally;
 
-/// A bar on stderr.
-#[derive(Debug)]
+/// A bar on stderr. Clones are one.
+#[derive(Clone, Debug)]
 pub struct Progress {
     bar: ProgressBar,
     total: u64,
+    ended: Arc<AtomicU64>,
 }
 
 impl Progress {
@@ -25,7 +32,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} jobs  {msg}  {elapsed}") {
             bar.set_style(style);
         }
-        Self { bar, total }
+        Self { bar, total, ended: Arc::default() }
     }
 
     /// The jobs of the batch.
@@ -33,8 +40,14 @@ impl Progress {
         self.total
     }
 
+    /// The jobs that ended, as last shown.
+    pub fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
+    }
+
     /// Shows how far it is.
     pub fn show(&self, tally: &Tally) {
+        self.ended.store(tally.ended(), Ordering::Relaxed);
         self.bar.set_position(tally.ended());
         self.bar.set_message(format!("{} not succeeded", tally.not_succeeded()));
     }

@@ -4,11 +4,11 @@ use genfleet_core::tell;
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use anyhow::Context;
-use genfleet_core::options::ConfigError;
+use anyhow::{Context, anyhow};
+use genfleet_core::{options::ConfigError, shown};
 
 use super::told;
 use crate::terminal::{self, Paint};
@@ -23,10 +23,14 @@ pub fn spare_jobs(files: &[String], setting: &str, output: Option<&Path>) -> Res
     })
 }
 
+const STDOUT: &str = "stdout cannot be written; start it again to go on";
+
 /// What takes the events.
 pub enum Sink {
-    /// Each as a JSON line.
-    Json(Box<dyn Write + Send>),
+    /// Each as a JSON line, on stdout.
+    Json,
+    /// Each as a JSON line, added to this file.
+    File(PathBuf, File),
     /// A person at a terminal: each in a line of words.
     Person(Paint),
 }
@@ -35,21 +39,32 @@ impl Sink {
     /// `events`, or stdout where there is none: for a person, or as JSON.
     pub fn open(events: Option<&Path>, person: bool) -> anyhow::Result<Self> {
         let Some(path) = events else {
-            return Ok(if person { Self::Person(Paint::stdout()) } else { Self::Json(Box::new(io::stdout())) });
+            return Ok(if person { Self::Person(Paint::stdout()) } else { Self::Json });
         };
         let file = append(path).with_context(|| format!("--events {} cannot be written", path.display()))?;
-        Ok(Self::Json(Box::new(file)))
+        Ok(Self::File(path.to_owned(), file))
     }
 
     /// Takes all of them.
     pub fn take<'a>(&mut self, events: impl Iterator<Item = &'a [u8]>) -> anyhow::Result<()> {
         match self {
-            Self::Json(out) => {
+            Self::Json => {
+                let mut out = io::stdout().lock();
                 for event in events {
-                    out.write_all(event)?;
-                    out.write_all(b"\n")?;
+                    writeln!(out, "{}", shown::whole(&String::from_utf8_lossy(event), false)).context(STDOUT)?;
                 }
-                out.flush()?;
+                out.flush().context(STDOUT)?;
+            }
+            Self::File(path, out) => {
+                let told = |error| {
+                    anyhow!(
+                        "--events {} cannot be written: {error}. Make room and start it again to go on",
+                        path.display()
+                    )
+                };
+                for event in events {
+                    out.write_all(&[event, b"\n"].concat()).map_err(told)?;
+                }
             }
             Self::Person(paint) => {
                 for event in events {

@@ -9,7 +9,7 @@ use std::{
 use genfleet_core::job::Kind;
 use serde_json::{Value, json};
 
-use super::told::Account;
+use super::{held, told::Account};
 use crate::terminal::Paint;
 
 /// Outcomes, codes and requests, so far.
@@ -22,6 +22,8 @@ pub struct Tally {
     failed_webhooks: u64,
     /// Webhooks that are still to be delivered.
     pub undelivered: u64,
+    /// What held it up.
+    pub held: held::Account,
     began: Instant,
     account: Account,
 }
@@ -31,7 +33,8 @@ impl Tally {
     pub fn new(total: u64) -> Self {
         let (outcomes, codes) = (BTreeMap::new(), BTreeMap::new());
         let account = Account::default();
-        Self { total, outcomes, codes, failed_webhooks: 0, undelivered: 0, began: Instant::now(), account }
+        let held = held::Account::default();
+        Self { total, outcomes, codes, failed_webhooks: 0, undelivered: 0, held, began: Instant::now(), account }
     }
 
     /// One more event. That of a webhook which cannot be delivered is of no job of the batch.
@@ -81,16 +84,20 @@ impl Tally {
             let summary = json!({
                 "jobs": self.total, "ended": self.ended(), "outcomes": self.outcomes, "codes": self.codes,
                 "webhooks": { "failed": self.failed_webhooks, "undelivered": self.undelivered },
-                "seconds": took.as_secs_f64(),
+                "held": self.held.json(), "seconds": took.as_secs_f64(),
             });
             return tell!("{summary}");
         }
         let count = |counts: &BTreeMap<String, u64>| {
             counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
         };
-        tell!("{} of {} jobs ended in {:.1} s: {}", self.ended(), self.total, rounded(took), count(&self.outcomes));
+        let outcomes = if self.outcomes.is_empty() { String::new() } else { format!(": {}", count(&self.outcomes)) };
+        tell!("{} of {} jobs ended in {:.1} s{outcomes}", self.ended(), self.total, rounded(took));
         if !self.codes.is_empty() {
             tell!("  why: {}", count(&self.codes));
+        }
+        for held in self.held.text() {
+            tell!("{held}");
         }
         if self.failed_webhooks > 0 {
             tell!("  webhooks that cannot be delivered: {} (see their events)", self.failed_webhooks);

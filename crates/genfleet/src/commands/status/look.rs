@@ -40,7 +40,7 @@ impl Look {
             let listener = match Listener::begin(&inspector, credentials().as_ref()).await {
                 Ok(listener) => Some(Box::new(listener)),
                 Err(error) => {
-                    tell!("warning: who is alive cannot be heard: {error}");
+                    tell!("warning: who is alive cannot be heard: {}", crate::terminal::line(&error.to_string()));
                     None
                 }
             };
@@ -87,7 +87,10 @@ impl Look {
 /// Whose words can be verified; all can be shown without.
 fn credentials() -> Option<Credentials> {
     Credentials::of_environment().unwrap_or_else(|error| {
-        tell!("warning: what processes tell of themselves cannot be verified: {error}");
+        tell!(
+            "warning: what processes tell of themselves cannot be verified: {}",
+            crate::terminal::line(&error.to_string())
+        );
         None
     })
 }

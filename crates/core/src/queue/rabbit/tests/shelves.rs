@@ -41,7 +41,7 @@ async fn what_was_published_and_not_taken_off_is_known_again_and_not_published_t
         let shelves = shelves(&rig, &proxy.url(&rig)).await;
         let mut look = shelves.look(DEAD, 1).await.unwrap();
         let found = look.next().await.unwrap().unwrap();
-        let publication = Some(Letter::read(found.clone()).redriven(Kind::CdnPurge));
+        let publication = Some(Letter::read(found.clone()).redriven(Kind::CdnPurge, "ann@ops"));
         proxy.cut();
         let lost = look.take_off(vec![TakenOff { shelved: found, publication }]).await;
         assert!(matches!(lost, Err(QueueError::Broker(_))), "{lost:?}");

@@ -1,6 +1,95 @@
 //! Exact delays.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
+
 use super::*;
+use crate::clock::Clock;
+
+/// The machine's clock, set forward or back by so many seconds.
+#[derive(Debug, Default)]
+struct Set(AtomicI64);
+
+impl Set {
+    fn by_hours(&self, hours: i64) {
+        self.0.store(hours * 3600, Ordering::SeqCst);
+    }
+}
+
+impl Clock for Set {
+    fn now(&self) -> Timestamp {
+        SystemClock.now() + SignedDuration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+}
+
+fn opened(folder: &Folder, clock: &Arc<Set>) -> SqliteQueue {
+    SqliteQueue::open(&folder.store(), Role::Worker, clock.clone()).unwrap()
+}
+
+/// The next job, settled.
+async fn taken(consumer: &mut Consumer) -> String {
+    let delivery = next(consumer).await;
+    let told = text(&delivery);
+    delivery.settler.settle(Vec::new()).await.unwrap();
+    told
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_strands_no_job_and_shortens_no_delay() {
+    let (folder, clock) = (Folder::new(), Arc::new(Set::default()));
+    let queue = opened(&folder, &clock);
+    let mut consumer = queue.consume(KIND, 1);
+    let (second, least) = (Duration::from_secs(2), Duration::from_millis(1800));
+    let waiting = [lane(Lane::Jobs, second, "soon"), lane(Lane::Resume, Duration::from_hours(1), "late")];
+    queue.publish(waiting.into()).await.unwrap();
+    let begun = Instant::now();
+    clock.by_hours(-5);
+    assert_eq!(taken(&mut consumer).await, "soon");
+    assert!(begun.elapsed() >= least, "it came after {:?}", begun.elapsed());
+    assert!(nothing(&mut consumer).await, "an hour is an hour still");
+    let late: i64 =
+        folder.raw().query_row("SELECT visible_at FROM message WHERE lane = 'resume'", [], |row| row.get(0)).unwrap();
+    let left = late - clock.now().as_millisecond();
+    assert!((3_590_000..=3_600_000).contains(&left), "{left} ms are left");
+}
+
+#[tokio::test]
+async fn jobs_that_came_before_the_clock_was_set_back_come_before_those_after_it() {
+    let (folder, clock) = (Folder::new(), Arc::new(Set::default()));
+    let queue = opened(&folder, &clock);
+    queue.publish(vec![door("first")]).await.unwrap();
+    clock.by_hours(-1);
+    queue.publish(vec![door("second")]).await.unwrap();
+    let mut consumer = queue.consume(KIND, 2);
+    assert_eq!(taken(&mut consumer).await, "first");
+    assert_eq!(taken(&mut consumer).await, "second");
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_while_nobody_worked_the_store_strands_no_job() {
+    let (folder, clock) = (Folder::new(), Arc::new(Set::default()));
+    let queue = opened(&folder, &clock);
+    queue.publish(vec![door("ready"), lane(Lane::Jobs, Duration::from_secs(1), "delayed")]).await.unwrap();
+    queue.close().await;
+    clock.by_hours(-24 * 365);
+    let queue = opened(&folder, &clock);
+    let mut consumer = queue.consume(KIND, 2);
+    assert_eq!(taken(&mut consumer).await, "ready");
+    assert_eq!(taken(&mut consumer).await, "delayed");
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_and_is_put_right_strands_nothing() {
+    let (folder, clock) = (Folder::new(), Arc::new(Set::default()));
+    let queue = opened(&folder, &clock);
+    let mut consumer = queue.consume(KIND, 1);
+    clock.by_hours(3);
+    queue.publish(vec![lane(Lane::Jobs, Duration::from_millis(500), "while wrong")]).await.unwrap();
+    assert!(nothing(&mut consumer).await);
+    clock.by_hours(0);
+    assert_eq!(taken(&mut consumer).await, "while wrong");
+}
 
 #[tokio::test]
 async fn a_delayed_job_comes_when_it_is_due_and_never_before() {

@@ -33,6 +33,7 @@ use super::super::{
     tally::{Action, Left, Tally},
     there,
 };
+use super::book::{Book, Entry};
 
 /// Between two tries to look again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -61,6 +62,7 @@ pub struct Plan {
 /// See the module.
 pub struct Engine<'a> {
     shelves: &'a Shelves,
+    book: &'a Book,
     plan: Plan,
     now: Timestamp,
     stop: CancellationToken,
@@ -68,7 +70,7 @@ pub struct Engine<'a> {
     own: Own,
     tally: Tally,
     /// Published and taken off next.
-    batch: Vec<(&'static str, TakenOff)>,
+    batch: Vec<(&'static str, Entry, TakenOff)>,
     /// The last ones taken off, a window of them: a broker that crashes may not have written that down.
     latest: VecDeque<u64>,
     /// Of those, the ones that may lie there again since the broker was lost.
@@ -85,11 +87,11 @@ enum Choice {
 
 impl<'a> Engine<'a> {
     /// Does nothing yet.
-    pub fn new(shelves: &'a Shelves, plan: Plan, stop: CancellationToken) -> Self {
+    pub fn new(shelves: &'a Shelves, book: &'a Book, plan: Plan, stop: CancellationToken) -> Self {
         let (now, pace) = (SystemClock.now(), Pace::new(plan.rate));
         let (own, tally, progress) = (Own::default(), Tally::default(), progress());
         let (batch, latest, back) = (Vec::new(), VecDeque::new(), Vec::new());
-        Self { shelves, plan, now, stop, pace, own, tally, batch, latest, back, progress }
+        Self { shelves, book, plan, now, stop, pace, own, tally, batch, latest, back, progress }
     }
 
     /// What was done.
@@ -143,7 +145,7 @@ impl<'a> Engine<'a> {
         if !passes || well.elapsed() > self.plan.patience || self.stop.is_cancelled() {
             bail!("{lost}. Nothing is lost: run it again to go on; {}", self.doubled());
         }
-        self.progress.suspend(|| tell!("warning: {lost}; going on"));
+        self.progress.suspend(|| tell!("warning: {}; going on", crate::terminal::line(&lost.to_string())));
         self.stop.run_until_cancelled(sleep(AGAIN)).await;
         Ok(())
     }
@@ -205,7 +207,8 @@ impl<'a> Engine<'a> {
 
     fn add(&mut self, kind: &'static str, letter: Letter, redriven_as: Option<Kind>) {
         self.latest.push_back(self.own.hash(&letter, letter.generation));
-        self.batch.push((kind, taken(letter, redriven_as)));
+        let entry = self.book.entry(&letter, redriven_as);
+        self.batch.push((kind, entry, taken(letter, redriven_as, self.book.operator())));
     }
 
     fn is_over(&self) -> bool {
@@ -268,8 +271,12 @@ impl<'a> Engine<'a> {
         if self.batch.is_empty() {
             return Ok(Ok(()));
         }
-        let kinds: Vec<_> = self.batch.iter().map(|(kind, _)| *kind).collect();
-        let batch: Vec<_> = self.batch.drain(..).map(|(_, taken)| taken).collect();
+        self.book.intends(self.batch.iter().map(|(_, entry, _)| entry)).await?;
+        let (mut kinds, mut batch) = (Vec::new(), Vec::new());
+        for (kind, entry, taken) in self.batch.drain(..) {
+            kinds.push((kind, entry));
+            batch.push(taken);
+        }
         let taking = timeout(self.plan.patience, look.take_off(batch)).await;
         let Ok(taken) = taking else {
             let trouble = self.shelves.trouble().unwrap_or_else(|| "the broker takes nothing".to_owned());
@@ -280,8 +287,11 @@ impl<'a> Engine<'a> {
             Err(lost) => return Ok(Err(lost)),
         };
         left.gone += (kinds.len() - found) as u64;
-        for kind in kinds.into_iter().take(found) {
-            *self.tally.done.entry(kind).or_default() += 1;
+        for (number, (kind, entry)) in kinds.into_iter().enumerate() {
+            if number < found {
+                *self.tally.done.entry(kind).or_default() += 1;
+            }
+            self.book.did(entry, number < found);
         }
         self.latest.drain(..self.latest.len().saturating_sub(self.plan.window));
         self.progress.set_position(self.tally.total());
@@ -289,8 +299,8 @@ impl<'a> Engine<'a> {
     }
 }
 
-fn taken(letter: Letter, redriven_as: Option<Kind>) -> TakenOff {
-    let publication = redriven_as.map(|kind| letter.redriven(kind));
+fn taken(letter: Letter, redriven_as: Option<Kind>, operator: &str) -> TakenOff {
+    let publication = redriven_as.map(|kind| letter.redriven(kind, operator));
     TakenOff { shelved: letter.shelved, publication }
 }
 

@@ -1,0 +1,113 @@
+//! What an operator does is written down as a worker's changes are: the intent before, the effect after (SPEC 8).
+
+use std::sync::Arc;
+
+use anyhow::bail;
+use genfleet_core::{
+    audit::{
+        Audit,
+        options::{AuditOptions, default_file, operator},
+        record::{About, Detail, Fact},
+    },
+    clock::{SharedClock, SystemClock},
+    job::Kind,
+    letter::Letter,
+    options::ConfigError,
+    worker::{
+        audited::readable_payload,
+        tasks::{Ended, Tasks},
+    },
+};
+
+use super::Action;
+
+/// Where the acts of this process are written down.
+pub struct Book {
+    audit: Audit,
+    tasks: Tasks,
+    _ended: Ended,
+    action: &'static str,
+    operator: String,
+}
+
+/// One letter, and what is done with it.
+pub struct Entry {
+    about: About,
+    detail: Detail,
+}
+
+impl Book {
+    /// Refuses where nothing can be written down.
+    pub fn open(options: &AuditOptions, action: Action) -> Result<Self, ConfigError> {
+        if options.uses_stdout() {
+            return Err(ConfigError::new("--audit-log -: stdout says what was done; name a file, or off"));
+        }
+        let clock: SharedClock = Arc::new(SystemClock);
+        let opened = options.open(&default_file("dead"), &clock);
+        let opened = opened.map_err(|error| {
+            ConfigError::new(format!(
+                "{error}. What an operator does is written down, too: name a file with --audit-log, or off"
+            ))
+        })?;
+        let (tasks, ended) = Tasks::new();
+        let action = match action {
+            Action::Redrive => "dead_redrive",
+            Action::Discard => "dead_discard",
+        };
+        Ok(Self { audit: opened.start(&tasks), tasks, _ended: ended, action, operator: operator() })
+    }
+
+    /// Who acts.
+    pub fn operator(&self) -> &str {
+        &self.operator
+    }
+
+    /// What is done with `letter`; it is redriven as a job of the kind, where one is given.
+    pub fn entry(&self, letter: &Letter, redriven_as: Option<Kind>) -> Entry {
+        let kind = redriven_as.map_or(letter.kind_told(), Kind::as_str);
+        let about = About {
+            job: Some(letter.id.clone()),
+            kind,
+            worker: "genfleet",
+            action: self.action,
+            payload_sha256: readable_payload(&letter.shelved.message.body),
+        };
+        let detail = Detail::default()
+            .with("fingerprint", letter.fingerprint.as_str())
+            .with("generation", letter.generation)
+            .with("operator", self.operator.as_str())
+            .with("reason", letter.reason.as_str());
+        Entry { about, detail }
+    }
+
+    /// Writes down what is about to be done, durably.
+    pub async fn intends<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> anyhow::Result<()> {
+        for Entry { about, detail } in entries {
+            self.audit.fact(about, Fact::Intent, detail);
+        }
+        self.durable().await
+    }
+
+    /// Writes down that it was done, or that the letter was gone.
+    pub fn did(&self, entry: Entry, found: bool) {
+        let result = if found { "done" } else { "gone" };
+        self.audit.fact(&entry.about, Fact::Effect, &entry.detail.with("result", result));
+    }
+
+    async fn durable(&self) -> anyhow::Result<()> {
+        tokio::select! {
+            biased;
+            written = self.audit.all_durable() => Ok(written?),
+            why = self.audit.trouble() => {
+                bail!("{why}. Nothing more is done: make room, or name another file with --audit-log, and run it again to go on")
+            }
+        }
+    }
+
+    /// Makes what was done durable.
+    pub async fn close(&self) -> anyhow::Result<()> {
+        let durable = self.durable().await;
+        self.tasks.stop().await;
+        durable
+    }
+}
