@@ -104,10 +104,14 @@ impl Names<'_> {
                 }
                 ("items", inner) => self.name(inner, name, member.strip_suffix('s').unwrap_or(member), part),
                 ("anyOf" | "oneOf", Value::Array(branches)) => {
-                    branches.iter_mut().for_each(|branch| self.name(branch, name, member, part));
+                    for branch in branches {
+                        self.name(branch, name, member, part);
+                    }
                 }
                 ("allOf", Value::Array(rules)) => {
-                    rules.iter_mut().for_each(|rule| self.inside(rule, name, member, Part::Rule));
+                    for rule in rules {
+                        self.inside(rule, name, member, Part::Rule);
+                    }
                 }
                 ("if" | "then" | "else" | "not", rule) => self.inside(rule, name, member, Part::Rule),
                 _ => {}

@@ -21,7 +21,7 @@ use crate::{fleet::contracts, terminal};
 /// Which documents.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// A kind, a kind and .report (cdn.purge.report), event, or asyncapi [default: all of them, as one object]
+    /// A kind, a kind and .report (cdn.purge.report), event, event. and a kind (event.cdn.purge), or asyncapi [default: all of them, as one object]
     #[arg(value_name = "KIND", conflicts_with = "out")]
     name: Option<String>,
 

@@ -41,8 +41,10 @@ fn each(text: &str, escape: impl Fn(char) -> String) -> String {
     text.chars().map(escape).collect()
 }
 
+type Writer = (&'static str, fn(&str) -> String);
+
 /// A text as others write it.
-const WRITERS: [(&str, fn(&str) -> String); 13] = [
+const WRITERS: [Writer; 13] = [
     ("as it is", str::to_owned),
     ("Python's quote", |text| {
         each(text, |c| if c.is_alphanumeric() || "/_.-~".contains(c) { c.into() } else { format!("%{:02X}", c as u32) })
