@@ -1,33 +1,69 @@
 //! Holds every event that a test reads to the published contract, and more strictly than a consumer may: nothing that
 //! the contract does not name, no code that it does not list.
 
-use std::sync::OnceLock;
+use std::{iter, sync::OnceLock};
 
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
-const PUBLISHED: &str = include_str!("../../deploy/contract/event.schema.json");
+macro_rules! published {
+    ($name:literal) => {
+        include_str!(concat!("../../deploy/contract/", $name, ".schema.json"))
+    };
+}
+
+const PUBLISHED: &str = published!("event");
+const OF_ONE_KIND: [&str; 6] = [
+    published!("event.cdn.purge"),
+    published!("event.stream.configure"),
+    published!("event.channel.provision"),
+    published!("event.vni.provision"),
+    published!("event.file.scan"),
+    published!("event.webhook.deliver"),
+];
 const REMEDY: &str = "name it where the event is made (core's event/shape.rs, a worker's report or contract.rs), then \
 run: cargo run -p genfleet -- schema --out deploy/contract";
 
-/// Panics where `event` is not one of the contract's.
+/// Panics where `event` is not one of the contract's, or its kind's own schema says otherwise.
 pub fn assert_keeps_contract(event: &Value) {
-    static CONTRACT: OnceLock<(Validator, Vec<Value>)> = OnceLock::new();
-    let (validator, codes) = CONTRACT.get_or_init(|| {
-        let mut schema: Value = serde_json::from_str(PUBLISHED).expect("the contract is JSON");
-        let branches = &schema["properties"]["data"]["properties"]["error"]["properties"]["code"]["anyOf"];
-        let codes = branches.as_array().expect("the contract lists the codes").iter();
-        let codes = codes.filter_map(|branch| branch.get("const").cloned()).collect();
+    static CONTRACTS: OnceLock<Vec<Contract>> = OnceLock::new();
+    let contracts = CONTRACTS.get_or_init(|| iter::once(PUBLISHED).chain(OF_ONE_KIND).map(Contract::of).collect());
+    let kind = event["data"]["kind"].as_str().unwrap_or_default();
+    let of_kind = contracts.iter().filter(|contract| contract.name == format!("urn:genfleet:schema:{kind}:event"));
+    let of_kind: Vec<&Contract> = contracts.iter().take(1).chain(of_kind).collect();
+    assert_eq!(of_kind.len(), if kind == "unknown" { 1 } else { 2 }, "{event:#}");
+    for contract in of_kind {
+        contract.assert_keeps(event);
+    }
+}
+
+struct Contract {
+    name: String,
+    validator: Validator,
+    codes: Vec<Value>,
+}
+
+impl Contract {
+    fn of(published: &str) -> Self {
+        let mut schema: Value = serde_json::from_str(published).expect("the contract is JSON");
+        let parts = schema["$defs"].as_object().expect("the contract has parts");
+        let codes = parts.iter().find(|(name, _)| name.ends_with("ErrorCode")).map(|(_, codes)| &codes["enum"]);
+        let codes = codes.and_then(Value::as_array).expect("the contract lists the codes").clone();
         close(&mut schema);
         let validator = jsonschema::options().should_validate_formats(true).build(&schema);
-        (validator.expect("the contract is a schema"), codes)
-    });
-    let errors: Vec<String> =
-        validator.iter_errors(event).map(|error| format!("{}: {error}", error.instance_path())).collect();
-    assert!(errors.is_empty(), "an event that is not as published:\n{}\n{event:#}\n{REMEDY}", errors.join("\n"));
-    for member in ["code", "cause"] {
-        let code = event["data"]["error"].get(member);
-        assert!(code.is_none_or(|code| codes.contains(code)), "the contract lists no {member} {code:?}; {REMEDY}");
+        let name = schema["$id"].as_str().unwrap_or_default().to_owned();
+        Self { name, validator: validator.expect("the contract is a schema"), codes }
+    }
+
+    fn assert_keeps(&self, event: &Value) {
+        let errors = self.validator.iter_errors(event);
+        let errors: Vec<String> = errors.map(|error| format!("{}: {error}", error.instance_path())).collect();
+        let (name, told) = (&self.name, errors.join("\n"));
+        assert!(errors.is_empty(), "an event that is not as {name} says:\n{told}\n{event:#}\n{REMEDY}");
+        for member in ["code", "cause"] {
+            let code = event["data"]["error"].get(member);
+            assert!(code.is_none_or(|code| self.codes.contains(code)), "{name} lists no {member} {code:?}; {REMEDY}");
+        }
     }
 }
 

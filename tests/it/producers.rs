@@ -17,7 +17,11 @@ use lapin::{
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::stack::{simulator, worker};
+use crate::{
+    deploy::deploy,
+    rights,
+    stack::{simulator, worker},
+};
 
 const PAYLOAD: &str = r#"{"paths": ["/index.html"]}"#;
 
@@ -25,7 +29,10 @@ const PAYLOAD: &str = r#"{"paths": ["/index.html"]}"#;
 enum Language {
     Python,
     Node,
+    Go,
 }
+
+const LANGUAGES: [Language; 3] = [Language::Python, Language::Node, Language::Go];
 
 /// How a producer ended.
 #[derive(Debug)]
@@ -39,18 +46,23 @@ struct Ran {
 #[derive(Clone, Debug)]
 struct Producer {
     program: PathBuf,
-    script: &'static str,
+    script: Option<&'static str>,
     folder: PathBuf,
 }
+
+/// Where Debian has Go's libraries.
+const GO_LIBRARIES: &str = "/usr/share/gocode";
 
 impl Language {
     /// The example with its library; `None`, told, where that cannot be had. Installed once.
     async fn producer(self) -> Option<Producer> {
         static PYTHON: OnceCell<Option<Producer>> = OnceCell::const_new();
         static NODE: OnceCell<Option<Producer>> = OnceCell::const_new();
+        static GO: OnceCell<Option<Producer>> = OnceCell::const_new();
         let cell = match self {
             Self::Python => &PYTHON,
             Self::Node => &NODE,
+            Self::Go => &GO,
         };
         let install = async || tokio::task::spawn_blocking(move || self.install()).await.unwrap();
         let producer = cell.get_or_init(install).await;
@@ -80,10 +92,16 @@ impl Language {
                 let install = ["install", "--no-fund", "--no-audit", "--no-package-lock"];
                 succeeds(&folder, Path::new("npm"), &install)
             }
+            Self::Go if Path::new(GO_LIBRARIES).join("src/github.com/rabbitmq/amqp091-go").exists() => {
+                let path = format!("GOPATH={GO_LIBRARIES}");
+                succeeds(&folder, Path::new("env"), &["GO111MODULE=off", &path, "go", "build", "-o", "enqueue", "."])
+            }
+            Self::Go => succeeds(&folder, Path::new("go"), &["build", "-mod=mod", "-o", "enqueue", "."]),
         };
         let (program, script) = match self {
-            Self::Python => (python, "enqueue.py"),
-            Self::Node => (PathBuf::from("node"), "enqueue.mjs"),
+            Self::Python => (python, Some("enqueue.py")),
+            Self::Node => (PathBuf::from("node"), Some("enqueue.mjs")),
+            Self::Go => (folder.join("enqueue"), None),
         };
         has_library.then_some(Producer { program, script, folder })
     }
@@ -99,7 +117,7 @@ impl Producer {
     async fn run(&self, url: &str, prefix: &str, timeout: Duration, arguments: &[&str]) -> Ran {
         let mut command = tokio::process::Command::new(&self.program);
         let command = command
-            .arg(self.script)
+            .args(self.script)
             .args(arguments)
             .current_dir(&self.folder)
             .env("GENFLEET_QUEUE_URL", url)
@@ -208,13 +226,6 @@ async fn tells_trouble(language: Language) {
     assert_eq!(usage.code, Some(64), "{usage:?}");
 }
 
-/// A user who may write to the door and make a reply queue, and nothing else.
-async fn restricted(broker: &Broker) -> String {
-    broker.ctl(&["add_user", "producer", "secret"]).await;
-    broker.ctl(&["set_permissions", "producer", "^amq\\.gen-", "^genfleet\\.jobs$", "^amq\\.gen-"]).await;
-    broker.url().replace("guest:guest", "producer:secret")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_producer_keeps_the_contract() {
     keeps_the_contract(Language::Python).await;
@@ -223,6 +234,16 @@ async fn the_python_producer_keeps_the_contract() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_node_producer_keeps_the_contract() {
     keeps_the_contract(Language::Node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_go_producer_keeps_the_contract() {
+    keeps_the_contract(Language::Go).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_go_producer_tells_trouble() {
+    tells_trouble(Language::Go).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -236,16 +257,20 @@ async fn the_node_producer_tells_trouble() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn producers_with_no_more_rights_than_they_need_are_answered_by_a_real_worker() {
-    let Some(mut broker) = Broker::private().await else { return };
-    let url = restricted(&broker).await;
+async fn the_shipped_producer_user_runs_the_shipped_producers_and_is_answered_by_the_shipped_workers() {
+    let Some(mut broker) = rights::defined_broker().await else { return };
+    broker.ctl(&["import_definitions", deploy("rabbitmq/replies.json").to_str().unwrap()]).await;
+    let url = rights::url(&broker, "genfleet-producer");
     let simulator = simulator().await;
-    let purger =
-        worker("purger", &broker, &Prefix::on(&broker), &simulator).env("GENFLEET_QUEUE_PREFIX", "genfleet").start();
+    let unused = Prefix::on(&broker);
+    let purger = worker("purger", &broker, &unused, &simulator).args(["--topology", "verify"]);
+    let purger = rights::of(purger, &broker, "genfleet-worker").start();
     purger.wait_ready(seconds(60)).await;
-    for language in [Language::Python, Language::Node] {
+    for language in LANGUAGES {
         let Some(producer) = language.producer().await else { continue };
-        let done = producer.run(&url, "genfleet", seconds(60), &["cdn.purge", PAYLOAD]).await;
+        // As generators of typed clients send what is not set.
+        let payload = r#"{"paths": ["/index.html"], "allowPurgeAll": null}"#;
+        let done = producer.run(&url, "genfleet", seconds(60), &["cdn.purge", payload]).await;
         assert_eq!(done.code, Some(0), "{done:?}");
         let event: Value = serde_json::from_str(&done.stdout).unwrap();
         assert_keeps_contract(&event);
@@ -254,11 +279,14 @@ async fn producers_with_no_more_rights_than_they_need_are_answered_by_a_real_wor
         assert_eq!(invalid.code, Some(2), "{invalid:?}");
         let event: Value = serde_json::from_str(&invalid.stdout).unwrap();
         assert_eq!(event["data"]["error"]["code"], "invalid_job", "{event}");
+        let misspelt = producer.run(&url, "genfleet", seconds(60), &["cdn.purges", PAYLOAD]).await;
+        assert_eq!(misspelt.code, Some(2), "{misspelt:?}");
+        assert!(misspelt.stdout.contains("unknown_kind"), "{misspelt:?}");
     }
     purger.terminate();
     assert_eq!(purger.wait(seconds(60)).await, 0);
     // Nobody works the next ones; their producers wait when the broker dies.
-    for language in [Language::Python, Language::Node] {
+    for language in LANGUAGES {
         let Some(producer) = language.producer().await else { continue };
         let before = waiting(&broker).await;
         let run = tokio::spawn({
@@ -275,6 +303,6 @@ async fn producers_with_no_more_rights_than_they_need_are_answered_by_a_real_wor
 }
 
 async fn waiting(broker: &Broker) -> u32 {
-    let amqp = Amqp::connect(broker.url()).await;
+    let amqp = Amqp::connect(&rights::url(broker, "guest")).await;
     amqp.count("genfleet.jobs.cdn.purge").await
 }

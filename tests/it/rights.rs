@@ -35,7 +35,7 @@ async fn each_user_may_do_what_it_needs_and_no_more() {
 }
 
 /// A broker with the definitions on it and nothing else; `None` where none can be started.
-async fn defined_broker() -> Option<Broker> {
+pub async fn defined_broker() -> Option<Broker> {
     let broker = Broker::private().await?;
     for user in USERS {
         broker.ctl(&["add_user", user, "hush"]).await;
@@ -45,14 +45,16 @@ async fn defined_broker() -> Option<Broker> {
     Some(broker)
 }
 
-fn url(broker: &Broker, user: &str) -> String {
+/// The URL of one of its users, or of guest.
+pub fn url(broker: &Broker, user: &str) -> String {
     let (_, rest) = broker.url().rsplit_once('@').unwrap();
     let (host, _) = rest.split_once('/').unwrap();
     let password = if user == "guest" { "guest" } else { "hush" };
     format!("amqp://{user}:{password}@{host}/genfleet")
 }
 
-fn of(launch: Launch, broker: &Broker, user: &str) -> Launch {
+/// As one of its users.
+pub fn of(launch: Launch, broker: &Broker, user: &str) -> Launch {
     launch.env("GENFLEET_QUEUE_URL", &url(broker, user)).env("GENFLEET_QUEUE_PREFIX", PREFIX)
 }
 

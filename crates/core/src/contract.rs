@@ -4,6 +4,8 @@
 //! Judges no job: that is `worker::validate`. The schemas state as many of its rules as JSON Schema can; what a
 //! schema refuses it refuses, too, and what it refuses beyond that is listed ([`Unstated`]) and published.
 
+use std::iter;
+
 use schemars::{JsonSchema, generate::SchemaSettings, transform::RestrictFormats};
 use serde_json::{Map, Value};
 
@@ -16,6 +18,7 @@ pub mod asyncapi;
 pub mod code;
 pub mod event;
 pub mod job;
+mod named;
 pub mod pattern;
 pub mod text;
 
@@ -92,18 +95,20 @@ pub fn documents(kinds: &[KindContract], prefix: &str) -> Vec<Document> {
     let upstream = || kinds.iter().filter(|one| one.kind != Kind::WebhookDeliver);
     let jobs = upstream().map(|one| schema(one.kind.to_string(), job::schema(one)));
     let reports = upstream().map(|one| schema(format!("{}.report", one.kind), report(one)));
-    let event = schema("event".to_owned(), event::schema(kinds));
+    let events = iter::once(schema("event".to_owned(), event::schema(kinds)))
+        .chain(event::schemas(kinds).map(|(kind, body)| schema(format!("event.{kind}"), body)));
     let asyncapi = Document {
         name: "asyncapi".to_owned(),
         file: "asyncapi.json".to_owned(),
         body: asyncapi::document(kinds, prefix),
     };
-    jobs.chain(reports).chain([event, asyncapi]).collect()
+    jobs.chain(reports).chain(events).chain([asyncapi]).collect()
 }
 
 fn report(contract: &KindContract) -> Value {
     let title = format!("{} report", contract.kind);
-    headed(&format!("{}:report", contract.kind), &title, contract.report.clone())
+    let prefix = named::pascal(contract.kind.as_str());
+    named::named(headed(&format!("{}:report", contract.kind), &title, contract.report.clone()), &prefix)
 }
 
 /// The schema of what is written as `T`.

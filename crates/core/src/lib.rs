@@ -20,6 +20,7 @@ pub mod clock;
 pub mod contract;
 pub mod error;
 pub mod event;
+pub mod file;
 pub mod fleet;
 pub mod genesys;
 pub mod handler;

@@ -27,6 +27,9 @@ func variable(name, otherwise string) string {
 	return otherwise
 }
 
+// seconds is how long an event is waited for.
+func seconds() string { return variable("GENFLEET_TIMEOUT_SECONDS", "60") }
+
 // newID makes a random UUID.
 func newID() string {
 	var b [16]byte
@@ -48,7 +51,8 @@ func enqueue(ctx context.Context, channel *amqp.Channel, exchange, kind, id, rep
 	}
 	now := time.Now()
 	returned := channel.NotifyReturn(make(chan amqp.Return, 1))
-	confirm, err := channel.PublishWithDeferredConfirmWithContext(ctx, exchange, kind, true, false, amqp.Publishing{
+	confirmed := channel.NotifyPublish(make(chan amqp.Confirmation, 1))
+	err = channel.PublishWithContext(ctx, exchange, kind, true, false, amqp.Publishing{
 		ContentType:   "application/json",
 		DeliveryMode:  amqp.Persistent,
 		MessageId:     id,
@@ -61,19 +65,23 @@ func enqueue(ctx context.Context, channel *amqp.Channel, exchange, kind, id, rep
 	if err != nil {
 		return err
 	}
-	acked, err := confirm.WaitContext(ctx)
-	if err != nil {
+	confirmation, open := amqp.Confirmation{}, false
+	select {
+	case confirmation, open = <-confirmed:
+	case <-ctx.Done():
 		return fmt.Errorf("not confirmed in time: job %s may or may not be enqueued", id)
 	}
-	select {
-	case <-returned: // comes before the confirm
-		return fmt.Errorf("the job came back: no queue takes %s jobs from exchange %s", kind, exchange)
-	default:
-	}
-	if !acked && channel.IsClosed() {
+	if !open {
 		return errClosed
 	}
-	if !acked {
+	select {
+	case _, came := <-returned: // comes before the confirm
+		if came {
+			return fmt.Errorf("the job came back: no queue takes %s jobs from exchange %s", kind, exchange)
+		}
+	default:
+	}
+	if !confirmation.Ack {
 		return errors.New("the broker refused the job: its queue may be full. Nothing was enqueued")
 	}
 	return nil
@@ -120,7 +128,7 @@ func run(ctx context.Context, url, exchange, kind string, payload json.RawMessag
 		case reason := <-lost:
 			return nil, fmt.Errorf("the broker closed the channel: %v. Have the workers declared their exchanges?", reason)
 		case <-ctx.Done():
-			return nil, fmt.Errorf("no event in time: job %s may be enqueued, and may still be worked", id)
+			return nil, fmt.Errorf("no event within %s s: job %s may be enqueued, and may still be worked", seconds(), id)
 		}
 	}
 }
@@ -131,7 +139,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, `usage: GENFLEET_QUEUE_URL=amqp://user:password@host:5672/ enqueue KIND PAYLOAD, e.g. cdn.purge '{"paths": ["/a.js"]}'`)
 		os.Exit(64)
 	}
-	timeout, err := time.ParseDuration(variable("GENFLEET_TIMEOUT_SECONDS", "60") + "s")
+	timeout, err := time.ParseDuration(seconds() + "s")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error: GENFLEET_TIMEOUT_SECONDS is no number")
 		os.Exit(64)

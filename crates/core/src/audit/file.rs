@@ -11,6 +11,7 @@ use std::{
 use tracing::info;
 
 use super::{lock::Lock, names::Series, record::Line};
+use crate::file;
 
 /// Where lines go.
 #[derive(Debug)]
@@ -190,7 +191,11 @@ impl LogFile {
 fn next_part(series: &Series, number: u32) -> io::Result<(u32, File)> {
     let mut next = number + 1;
     loop {
-        match File::options().read(true).append(true).create_new(true).open(series.part(next)) {
+        match file::open(
+            &series.part(next),
+            File::options().read(true).append(true).create_new(true),
+            file::GROUP_READS,
+        ) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => next += 1,
             opened => return Ok((next, opened?)),
         }

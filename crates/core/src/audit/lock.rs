@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::file;
+
 /// The right to write one chain; given back, and its file removed, when dropped.
 #[derive(Debug)]
 pub struct Lock {
@@ -19,7 +21,7 @@ impl Lock {
     /// The lock in the file at `path`; `None` where another process has it.
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
         loop {
-            let file = File::options().create(true).truncate(false).write(true).open(path)?;
+            let file = file::open(path, File::options().create(true).truncate(false).write(true), file::PRIVATE)?;
             match file.try_lock() {
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),

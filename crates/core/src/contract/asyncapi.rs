@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{KindContract, event, job};
+use super::{KindContract, event, job, named};
 use crate::{
     event::{CONTENT_TYPE, Outcome},
     job::Kind,
@@ -30,23 +30,24 @@ pub fn document(kinds: &[KindContract], prefix: &str) -> Value {
     let mut channels = Map::new();
     let mut operations = Map::new();
     let mut messages = Map::new();
+    let mut schemas = Map::new();
     for contract in &upstream {
         let kind = contract.kind;
         channels.insert(kind.to_string(), jobs_channel(contract, prefix));
         operations.insert(format!("work.{kind}"), jobs_operation(kind));
-        messages.insert(kind.to_string(), job_message(contract));
+        messages.insert(kind.to_string(), job_message(contract, &mut schemas));
     }
     channels.insert("events".to_owned(), events_channel(prefix));
     channels.insert("events.window".to_owned(), window_channel(prefix));
     channels.insert("replies".to_owned(), replies_channel());
     operations.insert("tell".to_owned(), sends("events", "event", "Tells how a job ended."));
-    messages.insert("event".to_owned(), event_message(kinds));
+    messages.insert("event".to_owned(), event_message(kinds, &mut schemas));
     for contract in &upstream {
         let kind = contract.kind;
         channels.insert(format!("dead.{kind}"), dead_channel(kind, prefix));
         operations.insert(format!("bury.{kind}"), sends(&format!("dead.{kind}"), "dead", "Keeps what failed."));
     }
-    messages.insert("dead".to_owned(), dead_message());
+    messages.insert("dead".to_owned(), dead_message(&mut schemas));
     json!({
         "asyncapi": "3.0.0",
         "id": "urn:genfleet:asyncapi",
@@ -60,7 +61,7 @@ pub fn document(kinds: &[KindContract], prefix: &str) -> Value {
         "servers": { "broker": server() },
         "channels": channels,
         "operations": operations,
-        "components": { "messages": messages },
+        "components": { "messages": messages, "schemas": schemas },
     })
 }
 
@@ -177,7 +178,7 @@ fn message(name: &str) -> Value {
     json!({ "$ref": format!("#/components/messages/{name}") })
 }
 
-fn job_message(contract: &KindContract) -> Value {
+fn job_message(contract: &KindContract, schemas: &mut Map<String, Value>) -> Value {
     let examples: Vec<Value> = contract.terms.examples.iter().map(|job| json!({ "payload": job })).collect();
     let mut headers = trace_headers();
     let enqueued = json!({ "type": "integer", "description": "Milliseconds since 1970, within a second of the property timestamp: the job's queuedMs counts from here. Optional, for figures only." });
@@ -186,9 +187,9 @@ fn job_message(contract: &KindContract) -> Value {
         "name": format!("{}.job", contract.kind),
         "title": format!("{} job", contract.kind),
         "contentType": "application/json",
-        "headers": headers,
+        "headers": part("Job headers", headers, schemas),
         "correlationId": correlation("Comes back with the reply. Optional."),
-        "payload": embedded(job::schema(contract)),
+        "payload": embedded(job::schema(contract), schemas),
         "examples": examples,
         "x-amqp-properties": {
             "content_type": { "const": "application/json" },
@@ -201,14 +202,14 @@ fn job_message(contract: &KindContract) -> Value {
     })
 }
 
-fn event_message(kinds: &[KindContract]) -> Value {
+fn event_message(kinds: &[KindContract], schemas: &mut Map<String, Value>) -> Value {
     json!({
         "name": "event",
         "title": "How a job ended",
         "contentType": CONTENT_TYPE,
-        "headers": trace_headers(),
+        "headers": part("Trace headers", trace_headers(), schemas),
         "correlationId": correlation("The job's correlation_id; on the exchange of events its message_id where it had none."),
-        "payload": embedded(event::schema(kinds)),
+        "payload": embedded(event::schema(kinds), schemas),
         "x-amqp-properties": {
             "content_type": { "const": CONTENT_TYPE },
             "delivery_mode": { "const": 2, "description": "Persistent." },
@@ -219,7 +220,7 @@ fn event_message(kinds: &[KindContract]) -> Value {
     })
 }
 
-fn dead_message() -> Value {
+fn dead_message(schemas: &mut Map<String, Value>) -> Value {
     let text = |description: &str| json!({ "type": "string", "description": description });
     let number = |description: &str| json!({ "type": "integer", "description": description });
     let mut headers = trace_headers();
@@ -236,7 +237,7 @@ fn dead_message() -> Value {
     json!({
         "name": "dead",
         "title": "A job that failed",
-        "headers": headers,
+        "headers": part("Dead letter headers", headers, schemas),
         "payload": { "description": "The job's bytes as they came, JSON or not." },
     })
 }
@@ -255,10 +256,15 @@ fn correlation(description: &str) -> Value {
     json!({ "location": "$message.header#/correlation_id", "description": format!("The AMQP property correlation_id. {description}") })
 }
 
-/// A schema inside this document: it has no name of its own here.
-fn embedded(mut schema: Value) -> Value {
+/// A schema inside this document: it has no address of its own here.
+fn embedded(mut schema: Value, schemas: &mut Map<String, Value>) -> Value {
     for member in ["$schema", "$id"] {
         schema.as_object_mut().map(|members| members.shift_remove(member));
     }
-    schema
+    named::moved(schema, "#/components/schemas/", schemas)
+}
+
+fn part(title: &str, mut schema: Value, schemas: &mut Map<String, Value>) -> Value {
+    schema["title"] = title.into();
+    embedded(schema, schemas)
 }

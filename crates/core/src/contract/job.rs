@@ -3,7 +3,11 @@
 
 use serde_json::{Value, json};
 
-use super::{KindContract, Unstated, headed, lay, pattern::TIME};
+use super::{
+    KindContract, Unstated, headed, lay,
+    named::{named, pascal},
+    pattern::TIME,
+};
 
 /// Rules of the envelope that no schema can state.
 pub const UNSTATED: [Unstated; 2] = [
@@ -30,7 +34,8 @@ pub fn schema(contract: &KindContract) -> Value {
         lay(&mut job["properties"][time], &json!({ "pattern": TIME }));
     }
     lay(&mut job, &json!({ "description": description(contract), "examples": contract.terms.examples }));
-    headed(&format!("{kind}:job"), &format!("{kind} job"), job)
+    job["properties"]["webhook"]["title"] = "JobWebhook".into();
+    named(headed(&format!("{kind}:job"), &format!("{kind} job"), job), &pascal(kind.as_str()))
 }
 
 fn description(contract: &KindContract) -> String {

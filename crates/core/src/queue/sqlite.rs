@@ -81,6 +81,7 @@ impl SqliteQueue {
     /// [`QueueError::Configuration`] where another process works it, or the file is not one of ours. Blocks.
     pub fn open(path: &Path, role: Role, clock: SharedClock) -> Result<Self, QueueError> {
         schema::check_name(path)?;
+        schema::check_links(path)?;
         let lock = match role {
             Role::Worker => Some(lock::take(path)?),
             Role::Tool => None,

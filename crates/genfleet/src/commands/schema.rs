@@ -1,10 +1,16 @@
 //! `genfleet schema`: the contract that upstream systems read, as it is in `deploy/contract/`.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use genfleet_core::{
     contract::{Document, documents, text},
+    file,
     options::ConfigError,
     queue::topology::check_prefix,
 };
@@ -15,7 +21,7 @@ use crate::{fleet::contracts, terminal};
 /// Which documents.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// A kind, a kind and .report (cdn.purge.report), event, or asyncapi [default: all of them, as one object]
+    /// A kind, a kind and .report (cdn.purge.report), event, event. and a kind (event.cdn.purge), or asyncapi [default: all of them, as one object]
     #[arg(value_name = "KIND", conflicts_with = "out")]
     name: Option<String>,
 
@@ -40,9 +46,11 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         (Some(folder), _) => {
             fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
             for document in &all {
-                let file = folder.join(&document.file);
-                fs::write(&file, text::write(&document.body))
-                    .with_context(|| format!("{} cannot be written", file.display()))?;
+                let path = folder.join(&document.file);
+                let options = File::options().write(true).create(true).truncate(true).clone();
+                file::open(&path, &options, file::PUBLIC)
+                    .and_then(|mut file| file.write_all(text::write(&document.body).as_bytes()))
+                    .with_context(|| format!("{} cannot be written", path.display()))?;
             }
         }
         (None, Some(name)) => {

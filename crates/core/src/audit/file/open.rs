@@ -16,6 +16,7 @@ use crate::{
         record::Link,
         tail::Tail,
     },
+    file,
     options::ConfigError,
 };
 
@@ -70,7 +71,8 @@ impl LogFile {
 pub fn check(series: &Series) -> Result<(), ConfigError> {
     let unusable = |error: io::Error| unusable(series.first(), &error);
     let path = series.part(series.last_part().map_err(unusable)?);
-    if path.exists() {
+    file::refuse_link(&beside(series.first(), ".lock")).map_err(unusable)?;
+    if fs::symlink_metadata(&path).is_ok() {
         let file = appended(&path).map_err(unusable)?;
         let regular = file.metadata().map_err(unusable)?.is_file();
         let foreign_there = regular && Tail::of(&file).map_err(unusable)?.is_foreign();
@@ -95,7 +97,10 @@ pub fn look(series: &Series) -> Result<(PathBuf, bool, Tail), ConfigError> {
 
 fn appended(path: &Path) -> io::Result<File> {
     // Streams that can only be written are none the worse.
-    let open = |read| File::options().read(read).append(true).create(true).open(path);
+    let open = |read| {
+        let options = File::options().read(read).append(true).create(true).clone();
+        file::open_or_stream(path, &options, file::GROUP_READS)
+    };
     open(true).or_else(|error| if path.is_file() { Err(error) } else { open(false) })
 }
 
@@ -121,7 +126,7 @@ fn end_before(series: &Series, number: u32) -> Result<Option<Link>, ConfigError>
 fn set_aside(path: &Path, file: &File, tail: &Tail) -> io::Result<()> {
     let kept = beside(path, ".torn");
     let keep = || {
-        let mut aside = File::options().create(true).append(true).open(&kept)?;
+        let mut aside = file::open(&kept, File::options().create(true).append(true), file::GROUP_READS)?;
         aside.write_all(&[&tail.torn, b"\n".as_slice()].concat())?;
         aside.sync_data()
     };

@@ -293,6 +293,47 @@ fn a_device_is_written_to_unsynced_and_without_parts() {
 }
 
 #[test]
+fn files_are_for_their_owner_and_the_group_to_read() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = Folder::new();
+    write(&folder, 1, 2);
+    let torn = fs::read_to_string(folder.series().part(2)).unwrap();
+    fs::write(folder.series().part(2), &torn[..torn.len() / 2]).unwrap();
+    let (_log, _) = open(&folder, 1);
+    let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode();
+    let parts =
+        [folder.series().first().to_owned(), folder.series().part(2), beside(&folder.series().part(2), ".torn")];
+    for path in parts {
+        assert_eq!(mode(&path) & 0o137, 0, "{}: {:o}", path.display(), mode(&path));
+    }
+    assert_eq!(mode(&beside(folder.series().first(), ".lock")) & 0o177, 0);
+}
+
+#[test]
+fn no_file_of_a_chain_is_written_through_a_link_and_one_to_a_device_is_followed() {
+    use std::os::unix::fs::symlink;
+    let folder = Folder::new();
+    let elsewhere = folder.0.join("elsewhere");
+    let first = folder.series().first().to_owned();
+    for (place, target) in [(&first, "elsewhere"), (&beside(&first, ".lock"), "elsewhere"), (&first, "missing")] {
+        fs::write(&elsewhere, "").unwrap();
+        symlink(folder.0.join(target), place).unwrap();
+        for refused in [LogFile::open(&folder.series(), NO_LIMIT).map(drop), check(&folder.series())] {
+            let told = refused.unwrap_err().to_string();
+            assert!(told.contains(&format!("{} is a symbolic link", place.display())), "{told}");
+        }
+        fs::remove_file(place).unwrap();
+    }
+    symlink(&elsewhere, beside(&first, ".torn")).unwrap();
+    fs::write(&first, r#"{"action":"cdn_pu"#).unwrap();
+    write(&folder, NO_LIMIT, 1);
+    assert_eq!((fs::read_to_string(&elsewhere).unwrap().as_str(), folder.0.join("missing").exists()), ("", false));
+    fs::remove_file(&first).unwrap();
+    symlink("/dev/null", &first).unwrap();
+    assert!(LogFile::open(&folder.series(), NO_LIMIT).unwrap().0.syncable().is_none());
+}
+
+#[test]
 fn checking_leaves_nothing_behind_and_names_what_cannot_be_written() {
     let folder = Folder::new();
     check(&folder.series()).unwrap();

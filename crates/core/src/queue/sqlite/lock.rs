@@ -5,14 +5,13 @@
 use std::{
     fs::{self, File, TryLockError},
     io,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
 use super::schema;
-use crate::queue::QueueError;
+use crate::{file, queue::QueueError};
 
 /// The lock on the store at `path`; let go when dropped.
 pub(super) fn take(path: &Path) -> Result<File, QueueError> {
@@ -23,7 +22,8 @@ pub(super) fn take(path: &Path) -> Result<File, QueueError> {
             lock.display()
         ))
     };
-    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&lock).map_err(unusable)?;
+    let file =
+        file::open(&lock, File::options().create(true).truncate(false).write(true), file::PRIVATE).map_err(unusable)?;
     match patiently(&file) {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(QueueError::Configuration(format!(
@@ -58,11 +58,5 @@ pub(super) fn of(path: &Path) -> PathBuf {
 
 /// Where the file really is: a store reached by two names has one lock.
 pub(super) fn real(path: &Path) -> PathBuf {
-    fs::canonicalize(path).unwrap_or_else(|_| {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        match (fs::canonicalize(folder), path.file_name()) {
-            (Ok(folder), Some(name)) => folder.join(name),
-            _ => path.to_owned(),
-        }
-    })
+    fs::canonicalize(path).unwrap_or_else(|_| schema::in_its_folder(path))
 }

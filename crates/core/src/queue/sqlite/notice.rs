@@ -6,13 +6,13 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::PathBuf,
 };
 
 use tokio::task::spawn_blocking;
 
 use super::{SqliteQueue, schema};
+use crate::file;
 
 /// What is put to the store's name.
 pub(super) const SUFFIX: &str = ".notice";
@@ -29,7 +29,7 @@ impl SqliteQueue {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&fresh)?;
+            let mut file = file::open(&fresh, fs::File::options().write(true).create_new(true), file::PRIVATE)?;
             file.write_all(text.as_bytes())?;
             fs::rename(&fresh, &path)
         })

@@ -5,7 +5,6 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -14,7 +13,10 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::notice;
-use crate::queue::{QueueError, tenure::Before};
+use crate::{
+    file,
+    queue::{QueueError, tenure::Before},
+};
 
 /// "gnfl": tells our files from other programs'.
 const APPLICATION_ID: i64 = 0x676e_666c;
@@ -85,12 +87,13 @@ enum Owner {
 
 /// The store at `path`, to write to, with its tables made where the file is new.
 pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
-    // Its log and index get the mode of the file; a link that leads nowhere is not followed.
-    match File::options().write(true).create_new(true).mode(0o600).open(path) {
+    let path = &in_its_folder(path);
+    // Its log and index get the mode of the file.
+    match file::open(path, File::options().write(true).create_new(true), file::PRIVATE) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unusable(path, &error)),
         _ => {}
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| refused(path, error))?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| refused(path, error))?;
     let made = patiently(|| make(&connection)).map_err(|error| refused(path, error))?;
@@ -98,6 +101,22 @@ pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
     patiently(|| set(&connection)).map_err(|error| refused(path, error))?;
     patiently(|| connection.execute_batch(CLOCK)).map_err(|error| refused(path, error))?;
     Ok(connection)
+}
+
+/// Refuses links in the place of the store's own files.
+pub(super) fn check_links(path: &Path) -> Result<(), QueueError> {
+    let files = ["", "-wal", "-shm", ".lock"].map(|suffix| beside(path, suffix));
+    let refused = |error: io::Error| QueueError::Configuration(format!("the store {}: {error}", path.display()));
+    files.iter().try_for_each(|each| file::refuse_link(each)).map_err(refused)
+}
+
+/// `path` without links, but for its last part.
+pub(super) fn in_its_folder(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (fs::canonicalize(folder), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
 }
 
 /// Refuses what `SQLite` would take for something else than a file's name.
@@ -114,6 +133,7 @@ pub(super) fn check_name(path: &Path) -> Result<(), QueueError> {
 /// What [`open`] would refuse of the store at `path`, which really is at `real`, found without changing anything.
 pub(super) fn check_usable(path: &Path, real: &Path) -> Result<(), QueueError> {
     check_name(path)?;
+    check_links(path)?;
     // The log and the lock are made beside it.
     let trial = beside(real, &format!(".{}", std::process::id()));
     File::create_new(&trial).and_then(|_| fs::remove_file(&trial)).map_err(|error| unusable(path, &error))?;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use genfleet_core::{options::ConfigError, shown};
+use genfleet_core::{file, options::ConfigError, shown};
 
 use super::told;
 use crate::terminal::{self, Paint};
@@ -78,7 +78,7 @@ impl Sink {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    let mut file = File::options().create(true).append(true).open(path)?;
+    let mut file = file::open_or_stream(path, File::options().create(true).append(true), file::GROUP_READS)?;
     if ends_torn(path) {
         tell!("{} ends in the middle of a line, which is left as it is; its event comes again", path.display());
         file.write_all(b"\n")?;
@@ -102,4 +102,29 @@ fn ends_torn(path: &Path) -> bool {
         Ok(Some(last[0]))
     };
     last().ok().flatten().is_some_and(|last| last != b'\n')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt, symlink},
+    };
+
+    use super::*;
+
+    #[test]
+    fn events_go_to_a_file_for_owner_and_group_and_through_no_link_but_to_a_stream() {
+        let folder = std::env::temp_dir().join(format!("genfleet-events-{}", uuid::Uuid::new_v4()));
+        fs::create_dir(&folder).unwrap();
+        let (file, link) = (folder.join("events"), folder.join("link"));
+        assert_eq!(append(&file).unwrap().metadata().unwrap().mode() & 0o137, 0);
+        symlink(&file, &link).unwrap();
+        let told = Sink::open(Some(&link), false).err().map(|error| format!("{error:#}")).unwrap();
+        assert!(told.contains("--events") && told.contains("link is a symbolic link"), "{told}");
+        fs::remove_file(&link).unwrap();
+        symlink("/dev/null", &link).unwrap();
+        append(&link).unwrap().write_all(b"x").unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

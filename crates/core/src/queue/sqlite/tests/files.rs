@@ -62,10 +62,12 @@ async fn what_waits_together_shares_a_commit() {
 async fn a_second_worker_by_another_name_of_the_file_is_refused_as_well() {
     let folder = Folder::new();
     let _first = folder.worker();
-    let alias = folder.0.join("alias.db");
-    std::os::unix::fs::symlink(folder.store(), &alias).unwrap();
-    let second = SqliteQueue::open(&alias, Role::Worker, clock());
-    assert!(matches!(second, Err(QueueError::Configuration(_))), "{second:?}");
+    let alias = Folder::new().0.with_extension("alias");
+    std::os::unix::fs::symlink(&folder.0, &alias).unwrap();
+    let second = SqliteQueue::open(&alias.join("store.db"), Role::Worker, clock());
+    fs::remove_file(&alias).unwrap();
+    let told = second.unwrap_err().to_string();
+    assert!(told.contains("worked by another process"), "{told}");
 }
 
 #[test]
@@ -209,9 +211,24 @@ async fn files_are_the_owners_own_and_links_are_not_followed_to_make_them() {
         assert_eq!(mode & 0o7777, 0o600, "{name}");
     }
     queue.close().await;
-    symlink(&elsewhere, folder.0.join("link.db")).unwrap();
-    assert!(SqliteQueue::open(&folder.0.join("link.db"), Role::Tool, clock()).is_err());
-    assert!(!elsewhere.exists());
+    for place in ["link.db", "link.db-wal", "link.db-shm", "link.db.lock"].map(|name| folder.0.join(name)) {
+        for target in [&elsewhere, &folder.0.join("empty"), &folder.store()] {
+            fs::write(folder.0.join("empty"), "").unwrap();
+            let before = fs::read(target).ok();
+            symlink(target, &place).unwrap();
+            let link = folder.0.join("link.db");
+            for refused in [
+                SqliteQueue::open(&link, Role::Tool, clock()).map(drop),
+                SqliteQueue::open(&link, Role::Worker, clock()).map(drop),
+                SqliteQueue::check(&link),
+            ] {
+                let told = refused.unwrap_err().to_string();
+                assert!(told.contains(&format!("{} is a symbolic link", place.display())), "{told}");
+            }
+            assert_eq!(fs::read(target).ok(), before, "{}", place.display());
+            fs::remove_file(&place).unwrap();
+        }
+    }
 }
 
 #[tokio::test]
@@ -222,5 +239,11 @@ async fn a_store_that_is_removed_under_a_worker_fails_and_says_so() {
     fs::remove_file(folder.store()).unwrap();
     let told = tokio::time::timeout(std::time::Duration::from_secs(20), queue.failed()).await.unwrap();
     assert!(told.contains("was removed or replaced"), "{told}");
-    assert!(SqliteQueue::is_unworked(&folder.store()));
+    // It lets go of the lock right after it said so.
+    let let_go = async {
+        while !SqliteQueue::is_unworked(&folder.store()) {
+            time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    time::timeout(Duration::from_secs(20), let_go).await.unwrap();
 }
