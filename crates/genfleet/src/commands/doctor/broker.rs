@@ -185,7 +185,7 @@ fn largest_message(takes: &Takes) -> Finding {
 fn too_large_message(takes: &Takes) -> Finding {
     const CHECK: &str = "broker.message_bound";
     let looked_at = "a message of more than 16 MiB, published to nowhere";
-    let remedy = "set max_message_size in rabbitmq.conf to 4194304, as deploy/rabbitmq/rabbitmq.conf does";
+    let remedy = "set max_message_size in rabbitmq.conf to 1310720, as deploy/rabbitmq/rabbitmq.conf does";
     match takes {
         Takes::No(_) => Finding::ok(CHECK, looked_at, "refused"),
         Takes::Yes => {
