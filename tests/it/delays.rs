@@ -6,8 +6,9 @@ use futures_util::future::join_all;
 use genfleet_core::{
     clock::{SharedClock, SystemClock},
     job::Kind,
+    message::{Lane, Message},
     queue::{
-        Destination, Lane, Message, Publication, Queue,
+        Destination, Publication, Queue,
         rabbit::{RabbitQueue, RabbitSettings, TopologyMode},
         sqlite::{Role, SqliteQueue},
     },

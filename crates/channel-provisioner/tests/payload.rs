@@ -4,7 +4,8 @@
 use genfleet_channel_provisioner::{ChannelOptions, ChannelProvisioner};
 use genfleet_core::{
     job::{Kind, schema::JobSchema},
-    worker::validate,
+    webhook::rules::Rules,
+    worker::validate::{self, JobRules},
 };
 use serde_json::{Value, json};
 
@@ -41,9 +42,10 @@ fn with(place: &str, value: Option<Value>) -> Value {
 
 /// Pointer and message of everything that is wrong.
 fn violations(payload: &Value) -> Vec<(String, String)> {
-    let schema = JobSchema::new::<genfleet_channel_provisioner::payload::Payload>(Kind::ChannelProvision);
+    let rules =
+        JobRules::new::<genfleet_channel_provisioner::payload::Payload>(Kind::ChannelProvision, Rules::default());
     let body = json!({"id": "job-1", "payload": payload}).to_string();
-    match validate::job::<ChannelProvisioner>(&schema, &OPTIONS, body.as_bytes(), None, None) {
+    match validate::job::<ChannelProvisioner>(&rules, &OPTIONS, body.as_bytes(), None, None) {
         Ok(_) => Vec::new(),
         Err(rejection) => rejection.violations.into_iter().map(|one| (one.pointer, one.message)).collect(),
     }

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     file::LogFile,
-    record::{About, Chain, Detail, Fact, Line, Link, Stamp},
+    record::{About, Chain, Detail, Fact, Line, Link},
     subject::Subject,
     writer::{Condition, Mark, Writer},
 };
@@ -38,6 +38,7 @@ pub use self::{
     intent::{Effect, Intent},
     subject::{Extent, Trail},
 };
+use crate::event::Stamp;
 use crate::{
     clock::{SharedClock, SystemClock},
     job::{JobId, Kind},

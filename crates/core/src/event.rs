@@ -2,19 +2,31 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
 use self::shape::{CloudEvent, Data, Error};
 use crate::{
-    audit::record::Stamp,
     error::JobError,
     job::{JobId, derived_id},
-    queue::enqueued::Waited,
-    trace::TraceContext,
+    message::enqueued::Waited,
+    trace_context::TraceContext,
 };
 
 pub mod shape;
+
+/// Names one line: `data.audit` of an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Stamp {
+    /// Which process wrote it.
+    pub process: String,
+    /// Its number.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: String,
+}
 
 /// An event is at most this long, in bytes.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;

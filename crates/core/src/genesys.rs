@@ -18,6 +18,7 @@ pub mod door;
 pub mod error;
 pub mod gate;
 pub mod http_date;
+pub mod key;
 pub mod limits;
 pub mod mint;
 pub mod options;

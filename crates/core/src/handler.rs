@@ -29,11 +29,11 @@ use crate::{
         request::{ApiAnswer, ApiRequest, Caller},
     },
     job::{DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation},
+    lease::Tenure,
     options::ConfigError,
-    queue::tenure::Tenure,
     retry::RetryPolicy,
-    trace::TraceContext,
-    worker::tasks::Tasks,
+    supervisor::Tasks,
+    trace_context::TraceContext,
 };
 
 /// What differs between workers before anybody sets anything; shown by `--help`.

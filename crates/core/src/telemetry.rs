@@ -1,43 +1,27 @@
 //! Logs and metrics: set up once per process. The names are in [`crate::metric`].
 
+use clap::ValueEnum;
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use crate::{
-    event::Outcome,
-    fleet::ears::Refusal,
-    job::Kind,
-    metric,
-    options::ConfigError,
-    queue::{rabbit::GivenUp, topology},
-    shown::LogLines,
-    webhook::delivery,
-    worker::options::LogFormat,
-};
+use crate::{metric, options::ConfigError, shown::LogLines};
 
 const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0];
 const LONG_SECONDS: [f64; 12] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0];
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
 /// From jobs that take a moment to jobs that were retried for a day.
 const JOB_SECONDS: [f64; 15] =
     [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
 const PATHS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0];
-/// Codes every worker can end a job with (SPEC 2): a series each, at zero from the start.
-const REASONS: [&str; 12] = [
-    "undecodable",
-    "too_large",
-    "invalid_job",
-    "kind_mismatch",
-    "rejected",
-    "forbidden",
-    "not_found",
-    "conflict",
-    "unexpected_response",
-    "attempts_exhausted",
-    "panicked",
-    "crash_loop",
-];
-
 /// A filter of logs as it is written: levels, and directives such as `genfleet_core=debug`, separated by commas. A word
 /// that is neither would pass for the name of a target, and switch everything else off.
 pub fn log_filter(written: &str) -> Result<String, ConfigError> {
@@ -84,13 +68,11 @@ pub fn start_logs(format: LogFormat, filter: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Installs the recorder, with the series of `kinds`, and of webhooks, at zero. Whoever serves the handle also runs its upkeep
-/// every few seconds.
-pub fn start_metrics(kinds: &[Kind]) -> Result<PrometheusHandle, ConfigError> {
+/// Installs the recorder of metrics and describes them. Whoever serves the handle also runs its upkeep every few seconds.
+pub fn start_metrics() -> Result<PrometheusHandle, ConfigError> {
     let handle = recorder().map_err(|error| ConfigError::new(format!("no metrics: {error}")))?;
     metrics_process::Collector::default().describe();
     describe();
-    begin_at_zero(&[kinds, &[Kind::WebhookDeliver]].concat());
     Ok(handle)
 }
 
@@ -102,73 +84,6 @@ fn recorder() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(full(metric::JOB_QUEUE_WAIT), &LONG_SECONDS)?
         .set_buckets_for_metric(full(metric::PURGE_BATCH_PATHS), &PATHS)?
         .install_recorder()
-}
-
-fn begin_at_zero(kinds: &[Kind]) {
-    metrics::gauge!(metric::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    metrics::counter!(metric::EVENTS_PUBLISHED).absolute(0);
-    metrics::counter!(metric::STALE_ACKS).absolute(0);
-    metrics::counter!(metric::AUDIT_RECORDS).absolute(0);
-    metrics::counter!(metric::REPLIES_UNROUTABLE).absolute(0);
-    metrics::gauge!(metric::PUBLISH_UNCONFIRMED).set(0.0);
-    metrics::gauge!(metric::FLEET_PROCESSES).set(1.0);
-    metrics::gauge!(metric::FLEET_SHARE).set(0.0);
-    metrics::gauge!(metric::FLEET_HEARD).set(0.0);
-    for refusal in Refusal::ALL {
-        metrics::counter!(metric::FLEET_REFUSED, "reason" => refusal.as_str()).absolute(0);
-    }
-    let _ = metrics::histogram!(metric::PUBLISH_CONFIRM);
-    for result in ["ok", "throttled", "rejected", "error"] {
-        metrics::counter!(metric::TOKEN_REFRESHES, "result" => result).absolute(0);
-    }
-    for role in ["consume", "publish"] {
-        metrics::gauge!(metric::BROKER_CONNECTED, "role" => role).set(0.0);
-        metrics::counter!(metric::BROKER_RECONNECTS, "role" => role).absolute(0);
-    }
-    for reason in GivenUp::ALL {
-        metrics::counter!(metric::REPLIES_GIVEN_UP, "reason" => reason.as_str()).absolute(0);
-    }
-    for outcome in delivery::Outcome::ALL {
-        metrics::counter!(metric::WEBHOOK_DELIVERIES, "outcome" => outcome.as_str()).absolute(0);
-    }
-    if kinds.contains(&Kind::CdnPurge) {
-        metrics::counter!(metric::PURGE_PATHS).absolute(0);
-        let _ = metrics::histogram!(metric::PURGE_BATCH_PATHS);
-    }
-    if kinds.contains(&Kind::FileScan) {
-        metrics::gauge!(metric::SCANS_IN_FLIGHT).set(0.0);
-        metrics::counter!(metric::THREATS_DETECTED).absolute(0);
-    }
-    for step in topology::DELAY_STEPS {
-        metrics::gauge!(metric::DELAYED_MESSAGES, "queue" => step).set(0.0);
-    }
-    for kind in kinds.iter().map(|kind| kind.as_str()) {
-        for step in topology::DELAY_STEPS {
-            metrics::counter!(metric::DELAYS_DUE, "kind" => kind, "queue" => step).absolute(0);
-            metrics::counter!(metric::DELAYS_ENDED, "kind" => kind, "queue" => step).absolute(0);
-        }
-        metrics::gauge!(metric::JOBS_IN_FLIGHT, "kind" => kind).set(0.0);
-        metrics::gauge!(metric::JOBS_HELD, "kind" => kind).set(0.0);
-        metrics::gauge!(metric::OLDEST_JOB_AGE, "kind" => kind).set(0.0);
-        for outcome in [Outcome::Succeeded, Outcome::Expired] {
-            let code = if outcome == Outcome::Expired { "deadline_passed" } else { "" };
-            metrics::counter!(metric::JOBS, "kind" => kind, "outcome" => outcome.as_str(), "code" => code).absolute(0);
-        }
-        begin_codes(kind, REASONS);
-        let _ = metrics::histogram!(metric::JOB_DURATION, "kind" => kind);
-        let _ = metrics::histogram!(metric::JOB_QUEUE_WAIT, "kind" => kind);
-        for class in ["transient", "ambiguous", "throttled", "credentials", "interrupted"] {
-            metrics::counter!(metric::JOB_RETRIES, "kind" => kind, "class" => class).absolute(0);
-        }
-    }
-}
-
-/// Jobs of `kind` that failed with these codes, at zero: an increase from nothing would go unseen.
-pub fn begin_codes(kind: &'static str, codes: impl IntoIterator<Item = &'static str>) {
-    for code in codes {
-        metrics::counter!(metric::JOBS, "kind" => kind, "outcome" => "failed", "code" => code).absolute(0);
-        metrics::counter!(metric::DEAD_LETTERS, "kind" => kind, "reason" => code).absolute(0);
-    }
 }
 
 fn describe() {

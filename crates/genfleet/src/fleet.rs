@@ -8,14 +8,17 @@ use genfleet_channel_provisioner::ChannelProvisioner;
 use genfleet_core::{
     contract::KindContract,
     handler::JobHandler,
-    job::{Job, Kind, Rejection, schema::JobSchema},
+    job::{Job, Kind, Rejection},
     options::ConfigError,
     webhook::{
         address_guard::{AddressList, Entry},
         options::JobWebhooks,
         rules::{Rules, Signing},
     },
-    worker::{runtime::Runtime, validate},
+    worker::{
+        runtime::Runtime,
+        validate::{self, JobRules},
+    },
 };
 use genfleet_purger::Purger;
 use genfleet_scan_monitor::ScanMonitor;
@@ -134,7 +137,7 @@ fn work_one<H: JobHandler>(runtime: &Runtime, options: H::Options, kinds: &[Kind
 /// checked.
 #[derive(Debug, Clone)]
 pub struct Checker {
-    schemas: Arc<[JobSchema]>,
+    rules: Arc<[JobRules]>,
     options: HandlerOptions,
 }
 
@@ -150,12 +153,12 @@ impl Checker {
         options.channel_provisioner.max_concurrent_sessions = told.max_concurrent_sessions;
         Ok(Self {
             options,
-            schemas: Arc::new([
-                schema::<Purger>(webhooks),
-                schema::<StreamConfigurator>(webhooks),
-                schema::<ChannelProvisioner>(webhooks),
-                schema::<VniProvisioner>(webhooks),
-                schema::<ScanMonitor>(webhooks),
+            rules: Arc::new([
+                rules::<Purger>(webhooks),
+                rules::<StreamConfigurator>(webhooks),
+                rules::<ChannelProvisioner>(webhooks),
+                rules::<VniProvisioner>(webhooks),
+                rules::<ScanMonitor>(webhooks),
             ]),
         })
     }
@@ -163,17 +166,17 @@ impl Checker {
     /// The job in `body`; `None` where this build has no worker for `kind`.
     pub fn check(&self, kind: Kind, body: &[u8], message_id: Option<&str>) -> Option<Result<Job, Box<Rejection>>> {
         let options = &self.options;
-        let schema = self.schemas.iter().find(|schema| schema.kind() == kind)?;
+        let rules = self.rules.iter().find(|rules| rules.kind() == kind)?;
         Some(match kind {
-            Kind::CdnPurge => checked::<Purger>(schema, &options.purger, body, message_id),
+            Kind::CdnPurge => checked::<Purger>(rules, &options.purger, body, message_id),
             Kind::StreamConfigure => {
-                checked::<StreamConfigurator>(schema, &options.stream_configurator, body, message_id)
+                checked::<StreamConfigurator>(rules, &options.stream_configurator, body, message_id)
             }
             Kind::ChannelProvision => {
-                checked::<ChannelProvisioner>(schema, &options.channel_provisioner, body, message_id)
+                checked::<ChannelProvisioner>(rules, &options.channel_provisioner, body, message_id)
             }
-            Kind::VniProvision => checked::<VniProvisioner>(schema, &options.vni_provisioner, body, message_id),
-            Kind::FileScan => checked::<ScanMonitor>(schema, &options.scan_monitor, body, message_id),
+            Kind::VniProvision => checked::<VniProvisioner>(rules, &options.vni_provisioner, body, message_id),
+            Kind::FileScan => checked::<ScanMonitor>(rules, &options.scan_monitor, body, message_id),
             Kind::WebhookDeliver => return None,
         })
     }
@@ -190,17 +193,17 @@ pub fn contracts() -> [KindContract; 5] {
     ]
 }
 
-fn schema<H: JobHandler>(webhooks: &Rules) -> JobSchema {
-    JobSchema::new::<H::Payload>(H::KIND).with_webhooks(webhooks.clone())
+fn rules<H: JobHandler>(webhooks: &Rules) -> JobRules {
+    JobRules::new::<H::Payload>(H::KIND, webhooks.clone())
 }
 
 fn checked<H: JobHandler>(
-    schema: &JobSchema,
+    rules: &JobRules,
     options: &H::Options,
     body: &[u8],
     message_id: Option<&str>,
 ) -> Result<Job, Box<Rejection>> {
-    validate::job::<H>(schema, options, body, message_id, None).map(|(job, _)| job)
+    validate::job::<H>(rules, options, body, message_id, None).map(|(job, _)| job)
 }
 
 #[cfg(test)]

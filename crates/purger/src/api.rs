@@ -12,7 +12,7 @@ use genfleet_core::{
         request::{ApiAnswer, ApiRequest, Caller},
     },
     job::{JobId, Kind},
-    trace::TraceContext,
+    trace_context::TraceContext,
 };
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;

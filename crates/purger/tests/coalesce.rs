@@ -15,8 +15,8 @@ use genfleet_core::{
         mint::{CredentialSource, Credentials},
         options::GenesysOptions,
     },
+    http::install_tls,
     job::{JobId, Kind},
-    worker::command::install_tls,
 };
 use genfleet_purger::{
     api::{GenesysCdn, SCOPE},

@@ -47,8 +47,9 @@ mod tests {
     use std::{num::NonZeroU16, time::Duration};
 
     use genfleet_core::{
-        job::{Kind, schema::JobSchema},
-        worker::validate,
+        job::Kind,
+        webhook::rules::Rules,
+        worker::validate::{self, JobRules},
     };
     use serde_json::json;
 
@@ -81,8 +82,8 @@ mod tests {
 
     fn refused(payload: &Value) -> Vec<(String, String)> {
         let body = json!({"id": "scan-1", "payload": payload}).to_string();
-        let schema = JobSchema::new::<Payload>(Kind::FileScan);
-        match validate::job::<ScanMonitor>(&schema, &options(), body.as_bytes(), None, None) {
+        let rules = JobRules::new::<Payload>(Kind::FileScan, Rules::default());
+        match validate::job::<ScanMonitor>(&rules, &options(), body.as_bytes(), None, None) {
             Ok(_) => Vec::new(),
             Err(rejection) => rejection.violations.into_iter().map(|one| (one.pointer, one.message)).collect(),
         }

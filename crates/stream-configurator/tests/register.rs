@@ -13,8 +13,9 @@ use genfleet_core::{
         options::GenesysOptions,
     },
     handler::{JobContext, JobHandler, Progress, Services},
+    http::install_tls,
     job::{JobId, Kind},
-    worker::{command::install_tls, tasks::Tasks},
+    supervisor::Tasks,
 };
 use genfleet_simulator::{FaultRule, RecordedRequest, Simulator, SimulatorOptions};
 use genfleet_stream_configurator::{State, StreamConfigurator, StreamConfiguratorOptions, report::Report};

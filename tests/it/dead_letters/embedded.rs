@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use genfleet_core::{
     clock::SystemClock,
     job::Kind,
+    message::{HeaderValue, Lane, Message},
     queue::{
-        Destination, HeaderValue, Lane, Message, Publication,
+        Destination, Publication,
         sqlite::{Role, SqliteQueue},
     },
 };

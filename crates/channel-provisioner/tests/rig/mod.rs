@@ -18,8 +18,9 @@ use genfleet_core::{
         options::GenesysOptions,
     },
     handler::{JobContext, JobHandler, Progress, Services},
+    http::install_tls,
     job::{JobId, Kind, derived_id},
-    worker::{command::install_tls, tasks::Tasks},
+    supervisor::Tasks,
 };
 use genfleet_simulator::{RecordedRequest, Simulator, SimulatorOptions};
 use serde_json::Value;

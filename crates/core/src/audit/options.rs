@@ -12,7 +12,7 @@ use super::{
     tail::Tail,
     writer::Writer,
 };
-use crate::{clock::SharedClock, options::ConfigError, worker::tasks::Tasks};
+use crate::{clock::SharedClock, options::ConfigError, supervisor::Tasks};
 
 /// Where facts are written down.
 #[derive(Clone, Debug, Args)]

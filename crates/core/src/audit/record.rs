@@ -8,11 +8,10 @@
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use jiff::Timestamp;
-use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{hash, job::JobId, options::ConfigError};
+use crate::{event::Stamp, hash, job::JobId, options::ConfigError};
 
 /// `prevHash` of the first line.
 pub const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -72,17 +71,6 @@ pub struct About {
 /// The SHA-256 of a job's payload as canonical JSON: the same in every fact of the job.
 pub fn payload_sha256(payload: Value) -> String {
     hash::sha256(hash::canonical_of(payload))
-}
-
-/// Names one line: `data.audit` of an event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Stamp {
-    /// Which process wrote it.
-    pub process: String,
-    /// Its number.
-    pub seq: u64,
-    /// Its hash.
-    pub hash: String,
 }
 
 /// The end of a chain: the line that the next one follows.

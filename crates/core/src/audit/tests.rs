@@ -15,7 +15,7 @@ use crate::{
         writer::RETRY,
     },
     clock::Clock,
-    worker::tasks::Ended,
+    supervisor::Ended,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -34,7 +34,7 @@ pub struct Rig {
     pub audit: Audit,
     pub faults: Arc<Faults>,
     pub folder: Folder,
-    tasks: crate::worker::tasks::Tasks,
+    tasks: crate::supervisor::Tasks,
     ended: Ended,
     stop: CancellationToken,
 }
@@ -45,7 +45,7 @@ impl Rig {
         let (log, end) = LogFile::open(&folder.series(), 100_000).unwrap();
         let faults = Arc::clone(&log.faults);
         let (audit, writer) = Audit::open("p".to_owned(), log, end, Arc::new(Noon));
-        let (tasks, ended) = crate::worker::tasks::Tasks::new();
+        let (tasks, ended) = crate::supervisor::Tasks::new();
         writer.start(&tasks);
         Self { audit, faults, folder, tasks, ended, stop: CancellationToken::new() }
     }

@@ -18,7 +18,7 @@ use super::{
     file::{LogFile, SyncHandle, WriteError},
     record::{Line, Link},
 };
-use crate::{metric, worker::tasks::Tasks};
+use crate::{metric, supervisor::Tasks};
 
 /// Between two tries while nothing can be written.
 pub const RETRY: Duration = Duration::from_secs(2);

@@ -9,9 +9,9 @@ use super::{KindContract, event, job, named};
 use crate::{
     event::{CONTENT_TYPE, Outcome},
     job::Kind,
+    message::{Lane, enqueued::ENQUEUED_MS},
     queue::{
-        Destination, Lane,
-        enqueued::ENQUEUED_MS,
+        Destination,
         topology::{self, dead_queue, lane_queue, route},
     },
 };

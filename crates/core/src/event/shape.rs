@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::{audit::record::Stamp, job::Violation};
+use crate::{event::Stamp, job::Violation};
 
 /// The event every job ends in: a `CloudEvent` 1.0 in structured JSON, at most 256 KiB.
 ///

@@ -11,8 +11,9 @@ use tracing::warn;
 use super::{
     fresh::{Fresh, Speaker, Stamp},
     news::Word,
-    seal::{Key, Keys, Sealed},
+    seal::{Keys, Sealed},
 };
+use crate::genesys::key::Key;
 use crate::metric;
 
 /// Between two lines of the log about words that were refused.

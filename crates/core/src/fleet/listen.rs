@@ -9,9 +9,10 @@ use super::{
     ears::{self, Ears},
     news::{News, Word},
     roster::{MOST, SILENCE},
-    seal::{Key, Sealed},
+    seal::Sealed,
     speak::{ASKED, key},
 };
+use crate::genesys::key::Key;
 use crate::{
     genesys::mint::Credentials,
     queue::{

@@ -1,51 +1,19 @@
 //! The seal of a word: who knows the client's secret said it, and nobody changed it. The key is derived from the secret, so
 //! that processes of one client agree without a setting of their own, and a word tells nothing about the secret.
 
-use std::fmt;
-
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use hmac::{Hmac, KeyInit, Mac};
-use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 use tokio::time::{Duration, Instant};
 
 use super::news::LONGEST;
-use crate::genesys::mint::Credentials;
+use crate::genesys::key::Key;
 
-/// What the key is for: no other use of the secret comes to the same.
-const CONTEXT: &str = "genfleet gossip 2";
 /// Of the envelope; words of version 1 had no seal.
 const VERSION: u32 = 2;
 /// How long a secret that was replaced is good for others' words.
 const OLD: Duration = Duration::from_secs(3600);
 /// Between two looks at whether the secret was replaced.
 const LOOK: Duration = Duration::from_secs(10);
-
-/// What words are signed with.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Key([u8; 32]);
-
-impl Key {
-    /// The one of a client's secret.
-    pub fn of(credentials: &Credentials) -> Self {
-        let context = format!("{CONTEXT}:{}", credentials.id.expose_secret());
-        Self(mac(credentials.secret.expose_secret().as_bytes(), context.as_bytes()).finalize().into_bytes().into())
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key")
-    }
-}
-
-fn mac(key: &[u8], text: &[u8]) -> Hmac<Sha256> {
-    #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
-    mac.update(text);
-    mac
-}
 
 /// A word as it travels.
 #[derive(Debug, Serialize, Deserialize)]
@@ -68,7 +36,7 @@ impl Sealed {
 
     fn is_by(&self, key: &Key) -> bool {
         let given = BASE64_STANDARD.decode(&self.mac).unwrap_or_default();
-        mac(&key.0, self.said.as_bytes()).verify_slice(&given).is_ok()
+        key.verifies(&self.said, &given)
     }
 }
 
@@ -88,7 +56,7 @@ impl Keys {
 
     /// `said`, signed with the current one.
     pub fn seal(&self, said: String) -> String {
-        let mac = BASE64_STANDARD.encode(mac(&self.current.0, said.as_bytes()).finalize().into_bytes());
+        let mac = BASE64_STANDARD.encode(self.current.sign(&said));
         // Plain data: it has no member that cannot be written.
         serde_json::to_string(&Sealed { v: VERSION, mac, said }).unwrap_or_default()
     }
@@ -118,6 +86,7 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::genesys::mint::Credentials;
 
     fn key(id: &str, secret: &str) -> Key {
         Key::of(&Credentials { id: id.to_owned().into(), secret: secret.to_owned().into() })
@@ -157,9 +126,8 @@ mod tests {
     }
 
     #[test]
-    fn neither_the_word_nor_debug_output_tells_the_secret() {
-        let key = key("id", "the-secret");
-        let shown = format!("{key:?} {:?} {}", Keys::new(key.clone()), Keys::new(key.clone()).seal("{}".to_owned()));
-        assert!(!shown.contains("the-secret") && !shown.contains(&format!("{:?}", key.0)), "{shown}");
+    fn a_word_does_not_tell_the_secret() {
+        let keys = Keys::new(key("id", "the-secret"));
+        assert!(!format!("{keys:?} {}", keys.seal("{}".to_owned())).contains("the-secret"));
     }
 }

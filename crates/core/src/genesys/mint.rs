@@ -21,11 +21,11 @@ use url::form_urlencoded;
 
 use crate::{
     error::ErrorClass,
-    fleet::seal::Key,
     genesys::{
         classify::{self, LostAnswer, SaysWhen, StatusClass},
         client::{GenesysClient, Scopes},
         error::{self, ApiError},
+        key::Key,
         limits,
         options::ClientAuth,
         redact::Redactor,

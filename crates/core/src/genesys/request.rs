@@ -16,8 +16,8 @@ use crate::{
         error::ApiError,
     },
     job::{JobId, Kind},
-    queue::tenure::Tenure,
-    trace::TraceContext,
+    lease::Tenure,
+    trace_context::TraceContext,
 };
 
 /// May a request whose answer was lost be sent again without looking?

@@ -8,12 +8,14 @@ use super::{
     request::Caller,
     transport::{NoAnswer, Received},
 };
-use crate::trace::{
-    TraceContext,
-    attribute::{
-        HTTP_METHOD, HTTP_RESEND_COUNT, HTTP_STATUS, SERVER_ADDRESS, SERVER_PORT, SHARED_BY, URL_FULL, URL_TEMPLATE,
+use crate::{
+    trace::{
+        attribute::{
+            HTTP_METHOD, HTTP_RESEND_COUNT, HTTP_STATUS, SERVER_ADDRESS, SERVER_PORT, SHARED_BY, URL_FULL, URL_TEMPLATE,
+        },
+        span::{About, Span, SpanKind},
     },
-    span::{About, Span, SpanKind},
+    trace_context::TraceContext,
 };
 
 /// What is sent where.

@@ -5,13 +5,17 @@ use std::{error::Error, path::Path, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::{
-    Certificate, Client, Method, Response, Url,
+    Client, Method, Response, Url,
     header::{HeaderMap, HeaderValue, USER_AGENT},
     redirect, retry,
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{genesys::classify::LostAnswer, options::ConfigError};
+use crate::{
+    genesys::classify::LostAnswer,
+    http::{authorities, in_full},
+    options::ConfigError,
+};
 
 /// What is read of a body, at most, in bytes.
 const LONGEST_BODY: usize = 4 * 1024 * 1024;
@@ -123,17 +127,6 @@ impl Transport {
     }
 }
 
-/// The certificate authorities in the PEM file that `setting` names.
-pub(crate) fn authorities(setting: &str, path: &Path) -> Result<Vec<Certificate>, ConfigError> {
-    let wrong = |why: String| ConfigError::new(format!("{setting} names {}, {why}", path.display()));
-    let pem = crate::job::text::read(path).map_err(|error| wrong(format!("which cannot be read: {error}")))?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(wrong("which holds no certificate in PEM".to_owned())),
-        Err(error) => Err(wrong(format!("which is no PEM file: {}", in_full(&error)))),
-    }
-}
-
 async fn over_http(client: &Client, outgoing: Outgoing) -> Result<Received, NoAnswer> {
     let mut builder = client.request(outgoing.method, outgoing.url).headers(outgoing.headers);
     if let Some((id, secret)) = &outgoing.basic {
@@ -193,18 +186,6 @@ fn innermost(error: &dyn Error) -> String {
         cause = next;
     }
     cause.to_string()
-}
-
-/// An error with its causes: reqwest tells only the outermost.
-pub(crate) fn in_full(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

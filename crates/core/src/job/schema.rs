@@ -13,7 +13,6 @@ use super::{
     Kind, Violation,
     shape::{self, Shape},
 };
-use crate::webhook::rules::Rules;
 
 /// A job as sent. Unknown members are errors; `null` for what may be left out is the same as nothing.
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -64,7 +63,6 @@ pub struct JobSchema {
     document: Value,
     shape: Shape,
     validator: Validator,
-    webhooks: Rules,
 }
 
 impl JobSchema {
@@ -88,18 +86,7 @@ impl JobSchema {
             .unwrap_or_else(|error| panic!("the schema of {kind} does not compile: {error}"));
         let shape = Shape::of(&document);
         shape::admit_null(&mut document);
-        Self { kind, document, shape, validator, webhooks: Rules::default() }
-    }
-
-    /// With what a job's own webhook has to keep; else no job may name one.
-    #[must_use]
-    pub fn with_webhooks(self, webhooks: Rules) -> Self {
-        Self { webhooks, ..self }
-    }
-
-    /// See [`Self::with_webhooks`].
-    pub fn webhooks(&self) -> &Rules {
-        &self.webhooks
+        Self { kind, document, shape, validator }
     }
 
     /// The kind it describes.

@@ -7,10 +7,11 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{
-    Consumer, Delivery, Destination, Headers, Lane, Message, Publication, Queue, Settled,
+    Consumer, Delivery, Destination, Publication, Queue, Settled,
     rabbit::{RabbitQueue, RabbitSettings, TopologyMode},
     sqlite::{Role, SqliteQueue},
 };
+use crate::message::{Headers, Lane, Message};
 use crate::{clock::SystemClock, job::Kind};
 
 mod shelves;

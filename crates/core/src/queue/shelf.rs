@@ -1,15 +1,16 @@
 //! Shelves: where messages lie that nobody works. Looked at without taking, and taken off one by one, the same way on
 //! both queues.
 //!
-//! Does not know what a message means: that is [`crate::letter`]. Does not decide what is taken off.
+//! Does not know what a message means: that is [`crate::queue::letter`]. Does not decide what is taken off.
 
 use std::fmt;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{Flaw, Message, Publication, QueueError, rabbit, sqlite};
+use super::{Flaw, Publication, QueueError, rabbit, sqlite};
 use crate::job::Kind;
+use crate::message::Message;
 
 /// One shelf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

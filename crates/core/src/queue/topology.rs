@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-use super::{Destination, Lane, QueueError};
+use super::{Destination, QueueError};
 use crate::job::Kind;
+use crate::message::Lane;
 
 mod object;
 

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::{
-    genesys::transport::{authorities, in_full},
+    http::{authorities, in_full},
     options::ConfigError,
 };
 
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn an_address_is_shown_without_what_may_be_a_secret() {
         let endpoint = Url::parse("http://user:hush@collector:4318/hush").unwrap();
-        crate::worker::command::install_tls();
+        crate::http::install_tls();
         let collector = Collector::new(endpoint, HeaderMap::new(), Duration::from_secs(1), None).unwrap();
         assert_eq!(format!("{collector:?}"), "Collector(http://collector:4318)");
     }

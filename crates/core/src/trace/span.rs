@@ -12,7 +12,8 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 pub use opentelemetry::trace::SpanKind;
 
-use super::{TraceContext, attribute};
+use super::attribute;
+use crate::trace_context::TraceContext;
 
 /// Where spans are begun, once they are exported.
 pub(super) static TRACER: OnceLock<SdkTracer> = OnceLock::new();

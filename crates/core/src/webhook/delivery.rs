@@ -33,9 +33,10 @@ use crate::{
     options::ConfigError,
     retry::RetryPolicy,
     trace::{
-        TRACESTATE, attribute,
+        attribute,
         span::{About, Span, SpanKind},
     },
+    trace_context::TRACESTATE,
 };
 
 /// After so long a delivery that cannot be signed here is looked at again.

@@ -10,7 +10,8 @@ use super::{delivery::Payload, receiver::Receiver};
 use crate::{
     event::Event,
     job::{Kind, derived_id},
-    queue::{Destination, Headers, Lane, Message, Publication},
+    message::{Headers, Lane, Message},
+    queue::{Destination, Publication},
     retry::WEBHOOK_WAITS,
 };
 
@@ -56,9 +57,9 @@ mod tests {
     use super::*;
     use crate::{
         event::MAX_EVENT_BYTES,
-        job::{MAX_BODY_BYTES, schema::JobSchema},
-        webhook::{delivery::Deliverer, options::WebhookOptions},
-        worker::validate,
+        job::MAX_BODY_BYTES,
+        webhook::{delivery::Deliverer, options::WebhookOptions, rules::Rules},
+        worker::validate::{self, JobRules},
     };
 
     const URL: &str = "https://hooks.example/a?b=c";
@@ -88,8 +89,8 @@ mod tests {
     fn a_delivery_is_a_job_that_carries_the_event_byte_for_byte() {
         let written = "{\"a\": \"\\u00e4 \\\\ \\\" \u{e4}\u{1F600}\"}";
         let message = one(&event(written));
-        let schema = JobSchema::new::<Payload>(Kind::WebhookDeliver);
-        let (job, payload) = validate::job::<Deliverer>(&schema, &options(), &message.body, None, None).unwrap();
+        let rules = JobRules::new::<Payload>(Kind::WebhookDeliver, Rules::default());
+        let (job, payload) = validate::job::<Deliverer>(&rules, &options(), &message.body, None, None).unwrap();
         assert_eq!((payload.event.as_str(), payload.url.as_str()), (written, URL));
         assert_eq!(payload.event_id, Uuid::nil().to_string());
         assert_eq!(job.max_attempts, 7);

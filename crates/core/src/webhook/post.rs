@@ -21,10 +21,8 @@ use super::{
     receiver::Receiver,
 };
 use crate::{
-    genesys::{
-        limits,
-        transport::{authorities, in_full},
-    },
+    genesys::limits,
+    http::{authorities, in_full},
     options::ConfigError,
 };
 

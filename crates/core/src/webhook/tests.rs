@@ -3,7 +3,7 @@
 use clap::Parser;
 
 use super::*;
-use crate::worker::command::install_tls;
+use crate::http::install_tls;
 
 #[derive(Parser)]
 struct Program {

@@ -14,12 +14,15 @@ use serde_json::Value;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{carried::Carried, engine::Engine, settle::Ended, suspect};
+use super::{engine::Engine, settle::Ended, suspect};
+use crate::job_headers::Carried;
 use crate::{
     error::{ErrorClass, JobError},
     handler::{JobContext, JobHandler, Progress},
     job::Job,
-    queue::{Delivery, Lane, tenure::Tenure},
+    lease::Tenure,
+    message::Lane,
+    queue::Delivery,
 };
 
 /// How long a handler that was asked to stop may still take: a token request and the request in flight.
@@ -150,8 +153,9 @@ mod tests {
             options::GenesysOptions,
         },
         handler::Services,
+        http::install_tls,
         job::{JobId, Kind},
-        worker::{command::install_tls, tasks::Tasks},
+        supervisor::Tasks,
     };
 
     fn context() -> JobContext {

@@ -10,12 +10,12 @@ use super::{aside::aside, conclusion::Conclusion, engine::Engine};
 use crate::{
     audit::{
         Audit, Extent, Trail, Unwritten,
-        record::{About, Detail, Stamp, payload_sha256},
+        record::{About, Detail, payload_sha256},
     },
-    event::{self, Ending, Outcome},
+    event::{self, Ending, Outcome, Stamp},
     handler::JobHandler,
     job::decode,
-    queue::Message,
+    message::Message,
 };
 
 /// How long a job that changed nothing waits here for an audit that cannot be written; then it waits in the queue.

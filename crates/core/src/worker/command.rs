@@ -13,8 +13,9 @@ use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use tracing::warn;
 
 use super::{
-    options::{LogFormat, QueueOptions, WorkerOptions},
+    options::{QueueOptions, WorkerOptions},
     runtime::{EXIT_USAGE, End, Runtime},
+    series,
     shutdown::Signals,
 };
 use crate::{
@@ -24,10 +25,10 @@ use crate::{
     handler::JobHandler,
     options::ConfigError,
     queue::sqlite::Role,
-    telemetry,
     trace::export::{self, Export},
     webhook::{Webhooks, options::WebhookOptions},
 };
+use crate::{http::install_tls, telemetry::LogFormat};
 
 /// Everything a worker can be told.
 #[derive(Debug, Parser)]
@@ -142,7 +143,7 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
     options.worker.start_logs("info", LogFormat::Json)?;
     install_tls();
     // Before anything counts.
-    let metrics = telemetry::start_metrics(&[H::KIND])?;
+    let metrics = series::start(&[H::KIND])?;
     let clock: SharedClock = Arc::new(SystemClock);
     let genesys = GenesysClient::new(&options.genesys, vec![(H::KIND, H::SCOPES)], clock.clone())?;
     let webhooks = Webhooks::new(&options.webhooks)?;
@@ -179,11 +180,6 @@ pub fn block_on<T>(task: impl Future<Output = T>) -> io::Result<T> {
     let ended = executor.block_on(task);
     executor.shutdown_background();
     Ok(ended)
-}
-
-/// Makes ring the one TLS provider of the process. Called before anything connects; again, it does nothing.
-pub fn install_tls() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 #[cfg(test)]

@@ -8,20 +8,21 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::{
-    carried::{Carried, MAX_STATE_BYTES, PRODUCER, REDRIVEN_BY},
     engine::Engine,
     failures::Failure,
     report::{self, DeadLetter},
     settle::{self, Ended, Settlement},
 };
+use crate::job_headers::{Carried, MAX_STATE_BYTES, PRODUCER, REDRIVEN_BY};
 use crate::{
     error::JobError,
     event::{self, Ending, Outcome},
     handler::JobHandler,
     job::{Job, JobId, Kind, decode},
+    message::{HeaderValue, Lane, Message},
     metric,
-    queue::{Delivery, HeaderValue, Lane, Message, Publication},
-    trace::TraceContext,
+    queue::{Delivery, Publication},
+    trace_context::TraceContext,
     webhook::receiver::Receiver,
 };
 

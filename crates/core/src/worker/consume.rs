@@ -14,8 +14,9 @@ use super::{audited::PATIENCE, engine::Engine};
 use crate::{
     genesys::admission::{Admission, ClosedReason},
     handler::JobHandler,
+    message::Lane,
     metric,
-    queue::{Consumer, Delivery, Lane, Suspects},
+    queue::{Consumer, Delivery, Suspects},
 };
 
 /// How often a loop that waits looks around, also to show that it lives.

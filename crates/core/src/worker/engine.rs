@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{doing::Doing, failures::Failures, running::Running, suspect::Outlived, unsettled::Unsettled};
+use super::{
+    doing::Doing, failures::Failures, running::Running, suspect::Outlived, unsettled::Unsettled, validate::JobRules,
+};
 use crate::{
     audit::Audit,
     clock::SharedClock,
@@ -13,7 +15,6 @@ use crate::{
         client::GenesysClient,
     },
     handler::JobHandler,
-    job::schema::JobSchema,
     queue::Queue,
     retry::RetryPolicy,
     webhook::Webhooks,
@@ -39,7 +40,7 @@ pub struct Engine<H: JobHandler> {
     /// What its handler was made with.
     pub options: H::Options,
     /// The shape of its jobs.
-    pub schema: JobSchema,
+    pub rules: JobRules,
     /// Where jobs come from and events go.
     pub queue: Queue,
     /// The API.

@@ -24,18 +24,16 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::{
-    carried::STATE,
     running::{Entered, Run, Running},
     settlement::{Step, step},
     suspect::{Outlived, SESSION_LOST_LATELY, Verdict, judge},
     unsettled::Unsettled,
 };
+use crate::job_headers::STATE;
 use crate::{
     job::JobId,
-    queue::{
-        Lane, Message,
-        rabbit::recent::{COPY, Held, Recent},
-    },
+    message::{Lane, Message},
+    queue::rabbit::recent::{COPY, Held, Recent},
 };
 
 /// A job takes so many attempts: each has one effect and records it, the last one ends it.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, convert::Infallible, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         sqlite::{Role, SqliteQueue},
     },
     retry::RetryPolicy,
-    telemetry,
+    telemetry::{self, LogFormat},
     worker::engine::RunPolicy,
 };
 
@@ -277,15 +277,6 @@ impl WorkerOptions {
         let set = self.concurrency.as_ref();
         set.and_then(|set| set.by_kind.get(&kind).copied().or(set.all)).unwrap_or(default)
     }
-}
-
-/// The form of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// A JSON object a line.
-    Json,
-    /// For people.
-    Text,
 }
 
 /// `64`, or `cdn.purge=256,file.scan=1000`, or both.

@@ -17,7 +17,6 @@ use tracing::{Instrument, debug, info_span, warn};
 use super::{
     aside,
     audited::Leave,
-    carried::Carried,
     conclusion::Conclusion,
     engine::Engine,
     report,
@@ -25,13 +24,15 @@ use super::{
     suspect::{self, SESSION_LOST_LATELY, Verdict},
     traced, validate,
 };
+use crate::job_headers::Carried;
 use crate::{
     audit::Extent,
     error::JobError,
     handler::JobHandler,
     job::{Job, Rejection, decode},
+    message::{Lane, Message, enqueued::Waited},
     metric,
-    queue::{Delivery, Flaw, Lane, Message, Publication, QueueError, enqueued::Waited},
+    queue::{Delivery, Flaw, Publication, QueueError},
     trace::attribute,
 };
 
@@ -110,7 +111,7 @@ impl<H: JobHandler> Engine<H> {
         let (id, timestamp) = (message.message_id.clone(), message.timestamp);
         let checking = move || {
             let job =
-                AssertUnwindSafe(|| validate::job::<H>(&this.schema, &this.options, &body, id.as_deref(), timestamp));
+                AssertUnwindSafe(|| validate::job::<H>(&this.rules, &this.options, &body, id.as_deref(), timestamp));
             catch_unwind(job).unwrap_or_else(|_| {
                 let id = decode::readable_id(&body, id.as_deref(), timestamp);
                 let told = "the worker panicked while it validated this job: a defect of the worker";

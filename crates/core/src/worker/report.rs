@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::carried::{self, Carried};
+use crate::job_headers::{self, Carried};
 use crate::{
     event::{self, Ending},
     hash,
     job::{JobId, Kind},
-    queue::{Destination, HeaderValue, Headers, Lane, MAX_HEADER_BYTES, Message, Publication, header_bytes},
-    trace::TraceContext,
+    message::{HeaderValue, Headers, Lane, MAX_HEADER_BYTES, Message, header_bytes},
+    queue::{Destination, Publication},
+    trace_context::TraceContext,
     webhook::{fan_out, receiver::Receiver},
 };
 
@@ -102,17 +103,17 @@ fn named(mut message: Message) -> Message {
 
 fn dead_letter(message: &Message, ending: &Ending, dead: DeadLetter<'_>) -> Publication {
     let mut message = message.clone();
-    for gone in [carried::STATE, carried::NOT_BEFORE, carried::REQUESTS, carried::SUSPECTED] {
+    for gone in [job_headers::STATE, job_headers::NOT_BEFORE, job_headers::REQUESTS, job_headers::SUSPECTED] {
         message.headers.remove(gone);
     }
     let set: [(&str, HeaderValue); 7] = [
         ("genfleet-reason", dead.reason.into()),
         ("genfleet-error", cut(dead.error, MAX_ERROR_BYTES).into()),
-        (carried::ATTEMPTS, ending.attempts.into()),
+        (job_headers::ATTEMPTS, ending.attempts.into()),
         ("genfleet-failed-at", ending.time.to_string().into()),
         ("genfleet-worker", ending.worker.into()),
         ("genfleet-fingerprint", fingerprint(ending.kind, dead).into()),
-        (carried::GENERATION, ending.generation.into()),
+        (job_headers::GENERATION, ending.generation.into()),
     ];
     message.headers.extend(set.map(|(name, value)| (name.to_owned(), value)));
     let message = named(message);
@@ -162,7 +163,7 @@ fn cut(text: &str, bytes: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{event::Outcome, queue::enqueued::ENQUEUED_MS};
+    use crate::{event::Outcome, message::enqueued::ENQUEUED_MS};
 
     fn ending(outcome: Outcome) -> Ending {
         Ending {
@@ -188,7 +189,7 @@ mod tests {
     }
 
     fn message() -> Message {
-        let headers = Headers::from([(carried::STATE.to_owned(), "{}".into())]);
+        let headers = Headers::from([(job_headers::STATE.to_owned(), "{}".into())]);
         let reply_to = Some("answers".to_owned());
         Message {
             body: "garbage".into(),
@@ -212,7 +213,7 @@ mod tests {
         assert_eq!(all[2].message.body, message().body);
         assert_eq!(all[2].message.headers["genfleet-reason"], "attempts_exhausted".into());
         assert_eq!(all[2].message.headers["genfleet-attempts"], 8_u32.into());
-        assert!(!all[2].message.headers.contains_key(carried::STATE), "a redrive begins anew");
+        assert!(!all[2].message.headers.contains_key(job_headers::STATE), "a redrive begins anew");
     }
 
     fn place() -> TraceContext {
@@ -279,7 +280,7 @@ mod tests {
         let publication =
             again(&message(), &Carried::default(), Kind::CdnPurge, Lane::Jobs, day, Timestamp::UNIX_EPOCH, None);
         assert_eq!(publication.to, Destination::Lane { kind: Kind::CdnPurge, lane: Lane::Jobs, after: LONGEST_DELAY });
-        assert_eq!(publication.message.headers[carried::NOT_BEFORE], "1970-01-02T03:46:40Z".into());
+        assert_eq!(publication.message.headers[job_headers::NOT_BEFORE], "1970-01-02T03:46:40Z".into());
     }
 
     #[test]

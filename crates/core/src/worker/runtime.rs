@@ -24,12 +24,14 @@ use super::{
     holding::Holding,
     options::WorkerOptions,
     running::Running,
+    series,
     shutdown::Signals,
     suspect::Outlived,
-    tasks::{Ended, Tasks},
     unknown::Answers,
     unsettled::Unsettled,
+    validate::JobRules,
 };
+use crate::supervisor::{Ended, Tasks};
 use crate::{
     admin::{self, Admin},
     audit::{self, Audit},
@@ -37,10 +39,8 @@ use crate::{
     fleet::Fleet,
     genesys::client::GenesysClient,
     handler::{JobHandler, Services},
-    job::schema::JobSchema,
     options::ConfigError,
     queue::{Queue, Unanswered},
-    telemetry,
     trace::export,
     webhook::{Webhooks, failing::FailingReceivers},
 };
@@ -194,14 +194,14 @@ impl Runtime {
     }
 
     fn begin<H: JobHandler>(&self, handler: H, options: H::Options, concurrency: usize) {
-        telemetry::begin_codes(H::KIND.as_str(), H::terms().codes.iter().map(|code| code.code));
+        series::begin_codes(H::KIND.as_str(), H::terms().codes.iter().map(|code| code.code));
         self.doing.works(H::KIND);
         let general = self.options.policy();
         let engine = Arc::new(Engine {
             policy: RunPolicy { retry: handler.retries(general.retry), ..general },
             handler,
             options,
-            schema: JobSchema::new::<H::Payload>(H::KIND).with_webhooks(self.webhooks.rules().clone()),
+            rules: JobRules::new::<H::Payload>(H::KIND, self.webhooks.rules().clone()),
             queue: self.queue.clone(),
             genesys: self.services.genesys.clone(),
             webhooks: self.webhooks.clone(),

@@ -27,19 +27,20 @@ use tracing::debug;
 
 use super::{
     audited::{Audited, Leave},
-    carried::Carried,
     conclusion::Conclusion,
     engine::Engine,
     process::not_settled,
     running::Run,
     traced,
 };
+use crate::job_headers::Carried;
 use crate::{
     error::JobError,
     handler::JobHandler,
     job::{JobId, decode},
+    message::Message,
     metric,
-    queue::{Delivery, Destination, Message, Publication, QueueError, TooLarge},
+    queue::{Delivery, Destination, Publication, QueueError, TooLarge},
 };
 
 /// What is done with one of the deliveries of a job whose attempt has ended.

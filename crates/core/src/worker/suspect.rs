@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     job::JobId,
-    queue::{Lane, Message},
+    message::{Lane, Message},
 };
 
 /// Returns from which on a delivery is no ordinary one.

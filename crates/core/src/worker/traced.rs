@@ -3,7 +3,8 @@
 
 use std::sync::PoisonError;
 
-use super::{carried::Carried, conclusion::Conclusion, engine::Engine};
+use super::{conclusion::Conclusion, engine::Engine};
+use crate::job_headers::Carried;
 use crate::{
     handler::{JobContext, JobHandler},
     job::Job,
@@ -12,7 +13,6 @@ use crate::{
         topology::{lane_queue, route},
     },
     trace::{
-        TraceContext,
         attribute::{
             JOB_ATTEMPTS, JOB_ID, JOB_OUTCOME, MESSAGING_BATCH_COUNT, MESSAGING_BODY_SIZE, MESSAGING_CONVERSATION_ID,
             MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE,
@@ -20,6 +20,7 @@ use crate::{
         },
         span::{About, Span, SpanKind},
     },
+    trace_context::TraceContext,
 };
 
 impl<H: JobHandler> Engine<H> {

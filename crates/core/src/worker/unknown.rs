@@ -18,10 +18,11 @@ use crate::{
     error::JobError,
     event::{Ending, Outcome, error_told},
     job::{Kind, UNKNOWN_KIND, decode, likeness},
+    job_headers::PRODUCER,
+    message::Message,
     metric,
-    queue::{Message, QueueError, Unanswered, Unrouted},
+    queue::{QueueError, Unanswered, Unrouted},
     webhook::Webhooks,
-    worker::carried::PRODUCER,
 };
 
 const CODE: &str = "unknown_kind";

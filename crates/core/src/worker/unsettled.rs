@@ -12,7 +12,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::audited::Audited;
-use crate::{job::JobId, queue::Message};
+use crate::{job::JobId, message::Message};
 
 /// A result is kept for this time: longer than most outages of a broker.
 const KEPT: Duration = Duration::from_secs(900);

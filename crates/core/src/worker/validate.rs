@@ -1,27 +1,53 @@
 //! From bytes to a job that may run: the schema's rules and the worker's own, all violations at once. The same
 //! for a worker that is about to run it and for the tool that is about to enqueue it.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
     audit::record::payload_sha256,
     handler::JobHandler,
     job::{
-        Job, Rejection, Violation,
+        Job, Kind, Rejection, Violation,
         decode::{self, Decoded},
         schema::JobSchema,
     },
+    webhook::rules::Rules,
 };
+
+/// What the jobs of one kind have to keep.
+#[derive(Debug)]
+pub struct JobRules {
+    schema: JobSchema,
+    webhooks: Rules,
+}
+
+impl JobRules {
+    /// Those of jobs of `kind` with payload `P`, whose own webhooks keep `webhooks`.
+    pub fn new<P: JsonSchema>(kind: Kind, webhooks: Rules) -> Self {
+        Self { schema: JobSchema::new::<P>(kind), webhooks }
+    }
+
+    /// The kind.
+    pub fn kind(&self) -> Kind {
+        self.schema.kind()
+    }
+
+    /// What the schema says of it.
+    pub fn schema(&self) -> &JobSchema {
+        &self.schema
+    }
+}
 
 /// The job in `body` and its payload, where both keep every rule; else what they break.
 pub fn job<H: JobHandler>(
-    schema: &JobSchema,
+    rules: &JobRules,
     options: &H::Options,
     body: &[u8],
     message_id: Option<&str>,
     timestamp: Option<u64>,
 ) -> Result<(Job, H::Payload), Box<Rejection>> {
-    let mut decoded = decode::decode(schema, body, message_id, timestamp)?;
+    let mut decoded = decode::decode(&rules.schema, body, message_id, timestamp)?;
     // Borrowed: what the payload takes over is made once.
     let payload = H::Payload::deserialize(&decoded.payload);
     let mut found = match &payload {
@@ -34,7 +60,7 @@ pub fn job<H: JobHandler>(
         Err(error) => vec![Violation::new("/payload", error.to_string())],
     };
     if let Some(url) = &decoded.job.webhook {
-        found.extend(schema.webhooks().violations(url));
+        found.extend(rules.webhooks.violations(url));
     }
     found.retain(|one| !hidden(&decoded, &one.pointer));
     decoded.violations.extend(found);
@@ -127,8 +153,8 @@ mod tests {
     }
 
     fn pointers(body: &Value) -> Vec<String> {
-        let schema = JobSchema::new::<Payload>(Strict::KIND);
-        let judged = job::<Strict>(&schema, &(), body.to_string().as_bytes(), None, None);
+        let rules = JobRules::new::<Payload>(Strict::KIND, Rules::default());
+        let judged = job::<Strict>(&rules, &(), body.to_string().as_bytes(), None, None);
         let mut told = judged.err().map_or_else(Vec::new, |rejection| rejection.violations.to_vec());
         told.sort_by(|one, other| one.pointer.cmp(&other.pointer));
         told.into_iter().map(|one| one.pointer).collect()
@@ -153,10 +179,10 @@ mod tests {
 
     #[test]
     fn mistakes_are_all_counted_and_a_hundred_kept() {
-        let schema = JobSchema::new::<Payload>(Strict::KIND);
+        let rules = JobRules::new::<Payload>(Strict::KIND, Rules::default());
         let many: Vec<String> = (0..650).map(|n| format!("\"m{n}\":1,\"m{n}\":2")).collect();
         let body = format!(r#"{{"payload":{{"paths":["bad",1],"paths":["bad",1],{}}}}}"#, many.join(","));
-        let rejection = job::<Strict>(&schema, &(), body.as_bytes(), None, None).unwrap_err();
+        let rejection = job::<Strict>(&rules, &(), body.as_bytes(), None, None).unwrap_err();
         // Twice each, unknown each, and of the paths: twice, no path, no text.
         assert_eq!((rejection.violations.len(), rejection.violations.total()), (100, 650 + 650 + 3));
         assert!(rejection.message.starts_with("1303 violations; the first: /payload/paths: "), "{}", rejection.message);

@@ -5,17 +5,15 @@ use std::{process::ExitCode, sync::Arc};
 
 use genfleet_core::{
     clock::{SharedClock, SystemClock},
+    http::install_tls,
     options::ConfigError,
     queue::{
         QueueError, rabbit,
         shelf::{Shelf, Shelves},
         sqlite::{Role, SqliteQueue},
     },
-    telemetry,
-    worker::{
-        command::install_tls,
-        options::{LogFormat, QueueOptions},
-    },
+    telemetry::{self, LogFormat},
+    worker::options::QueueOptions,
 };
 
 mod act;

@@ -8,14 +8,12 @@ use std::{process::ExitCode, str::FromStr};
 use genfleet_core::{
     audit::options::default_file,
     genesys::options::GenesysOptions,
+    http::install_tls,
     job::Kind,
     options::{ConfigError, secret},
-    telemetry,
+    telemetry::{self, LogFormat},
     webhook::options::WebhookOptions,
-    worker::{
-        command::install_tls,
-        options::{LogFormat, QueueOptions, WorkerOptions},
-    },
+    worker::options::{QueueOptions, WorkerOptions},
 };
 use secrecy::SecretString;
 

@@ -6,17 +6,16 @@ use std::{fs, io::Read, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::{Context, anyhow, bail};
 use genfleet_core::{
     clock::{Clock, SharedClock, SystemClock},
+    http::install_tls,
     job::{Job, Kind, Rejection, text},
+    message::Message,
     options::{ConfigError, duration},
     queue::{
-        Destination, Message, Publication, QueueError,
+        Destination, Publication, QueueError,
         sqlite::{Role, SqliteQueue},
     },
-    telemetry,
-    worker::{
-        command::install_tls,
-        options::{LogFormat, QueueOptions},
-    },
+    telemetry::{self, LogFormat},
+    worker::options::QueueOptions,
 };
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};

@@ -8,18 +8,15 @@ use std::{collections::VecDeque, path::Path, process::ExitCode, sync::Arc};
 
 use genfleet_core::{
     clock::{SharedClock, SystemClock},
+    http::install_tls,
     options::ConfigError,
     queue::{
         QueueError,
         rabbit::inspect::{Followed, Following, Inspector},
         sqlite::{Role, SqliteQueue, StoredEvent},
     },
-    telemetry,
-    worker::{
-        command::install_tls,
-        options::{LogFormat, QueueOptions},
-        shutdown::Signals,
-    },
+    telemetry::{self, LogFormat},
+    worker::{options::QueueOptions, shutdown::Signals},
 };
 
 use super::block_on;
@@ -146,7 +143,10 @@ fn line(event: &[u8]) -> anyhow::Result<Reader> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use genfleet_core::queue::{Destination, Message, Publication};
+    use genfleet_core::{
+        message::Message,
+        queue::{Destination, Publication},
+    };
 
     #[tokio::test]
     async fn the_latest_events_of_a_store_are_shown_in_order() {

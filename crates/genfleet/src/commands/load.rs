@@ -9,15 +9,12 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use anyhow::bail;
 use genfleet_core::{
     clock::{SharedClock, SystemClock},
+    http::install_tls,
     job::Kind,
     options::{ConfigError, duration, positive_duration},
     queue::{Queue, QueueError, sqlite::Role},
-    telemetry,
-    worker::{
-        command::install_tls,
-        options::{LogFormat, QueueOptions},
-        shutdown::Signals,
-    },
+    telemetry::{self, LogFormat},
+    worker::{options::QueueOptions, shutdown::Signals},
 };
 use tokio::{
     sync::mpsc,

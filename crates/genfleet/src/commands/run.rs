@@ -14,17 +14,18 @@ use anyhow::{Context, bail};
 use genfleet_core::{
     clock::{SharedClock, SystemClock},
     genesys::options::GenesysOptions,
+    http::install_tls,
     options::{ConfigError, duration},
     queue::{
         Queue, QueueError,
         sqlite::{Role, SqliteQueue},
     },
+    telemetry::LogFormat,
     tell,
     trace::export::{self, Export},
     webhook::{Webhooks, options::WebhookOptions},
     worker::{
-        command::install_tls,
-        options::{LogFormat, WorkerOptions},
+        options::WorkerOptions,
         runtime::{End, Runtime},
         shutdown::Signals,
     },

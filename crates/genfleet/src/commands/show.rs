@@ -5,13 +5,13 @@ use genfleet_core::tell;
 use std::{path::PathBuf, process::ExitCode};
 
 use genfleet_core::{
-    letter::Letter,
-    queue::shelf::{Shelf, Shelves},
-    telemetry,
-    worker::{
-        command::install_tls,
-        options::{LogFormat, QueueOptions},
+    http::install_tls,
+    queue::{
+        letter::Letter,
+        shelf::{Shelf, Shelves},
     },
+    telemetry::{self, LogFormat},
+    worker::options::QueueOptions,
 };
 use serde_json::{Value, json};
 

@@ -6,13 +6,10 @@ use std::{process::ExitCode, time::Duration};
 
 use genfleet_core::{
     clock::{Clock, SystemClock},
+    http::install_tls,
     options::{positive_duration, written},
-    telemetry,
-    worker::{
-        command::install_tls,
-        options::{LogFormat, QueueOptions},
-        shutdown::Signals,
-    },
+    telemetry::{self, LogFormat},
+    worker::{options::QueueOptions, shutdown::Signals},
 };
 
 use self::{look::Look, seen::Seen};

@@ -6,16 +6,17 @@ use genfleet_core::{
     audit::options::default_file,
     clock::{SharedClock, SystemClock},
     genesys::options::GenesysOptions,
+    http::install_tls,
     job::Kind,
     options::ConfigError,
     queue::sqlite::Role,
-    telemetry,
+    telemetry::LogFormat,
     trace::export::{self, Export},
     webhook::{Webhooks, options::WebhookOptions},
     worker::{
-        command::install_tls,
-        options::{LogFormat, QueueOptions, QueueUrl, WorkerOptions},
+        options::{QueueOptions, QueueUrl, WorkerOptions},
         runtime::Runtime,
+        series,
         shutdown::Signals,
     },
 };
@@ -66,7 +67,7 @@ pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
     for warning in [options.queue.warnings()?, options.webhooks.warnings()?].concat() {
         warn!("{warning}");
     }
-    let metrics = telemetry::start_metrics(&kinds)?;
+    let metrics = series::start(&kinds)?;
     let traces = export::from_environment("genfleet")?;
     let clock: SharedClock = Arc::new(SystemClock);
     block_on(async {

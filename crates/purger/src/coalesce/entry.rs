@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use genfleet_core::{
     error::{ErrorClass, JobError},
     job::JobId,
-    trace::TraceContext,
+    trace_context::TraceContext,
 };
 use tokio::{sync::oneshot, time::Instant};
 

@@ -18,11 +18,9 @@ use genfleet_core::{
         options::GenesysOptions,
     },
     handler::{JobContext, JobHandler, Progress, Services},
+    http::install_tls,
     job::{JobId, Kind},
-    worker::{
-        command::install_tls,
-        tasks::{Ended, Tasks},
-    },
+    supervisor::{Ended, Tasks},
 };
 use genfleet_scan_monitor::{ScanMonitor, ScanMonitorOptions, progress::State};
 use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};

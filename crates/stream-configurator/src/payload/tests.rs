@@ -2,8 +2,9 @@
 
 use genfleet_core::{
     handler::JobHandler,
-    job::{Kind, schema::JobSchema},
-    worker::validate,
+    job::Kind,
+    webhook::rules::Rules,
+    worker::validate::{self, JobRules},
 };
 use serde_json::json;
 
@@ -51,9 +52,9 @@ fn payload() -> Value {
 }
 
 /// Where a payload breaks a rule.
-fn pointers(schema: &JobSchema, payload: &Value) -> Vec<String> {
+fn pointers(rules: &JobRules, payload: &Value) -> Vec<String> {
     let body = json!({ "payload": payload }).to_string();
-    match validate::job::<StreamConfigurator>(schema, &StreamConfiguratorOptions {}, body.as_bytes(), None, None) {
+    match validate::job::<StreamConfigurator>(rules, &StreamConfiguratorOptions {}, body.as_bytes(), None, None) {
         Ok(_) => Vec::new(),
         Err(rejection) => {
             assert_eq!(rejection.code, "invalid_job");
@@ -62,8 +63,8 @@ fn pointers(schema: &JobSchema, payload: &Value) -> Vec<String> {
     }
 }
 
-fn schema() -> JobSchema {
-    JobSchema::new::<<StreamConfigurator as JobHandler>::Payload>(Kind::StreamConfigure)
+fn rules() -> JobRules {
+    JobRules::new::<<StreamConfigurator as JobHandler>::Payload>(Kind::StreamConfigure, Rules::default())
 }
 
 /// The payload with one place changed; a member that is not there is put there.
@@ -86,7 +87,7 @@ fn without(pointer: &str) -> Value {
 
 #[test]
 fn what_keeps_every_rule_passes() {
-    let schema = schema();
+    let rules = rules();
     let longest_id = "x".repeat(128);
     let good = [
         ("/sourceId", json!("A-Za.z0_9")),
@@ -112,19 +113,19 @@ fn what_keeps_every_rule_passes() {
         ("/sampleEvent", json!(null)),
         ("/onConflict", json!("overwrite")),
     ];
-    assert_eq!(pointers(&schema, &payload()), Vec::<String>::new());
+    assert_eq!(pointers(&rules, &payload()), Vec::<String>::new());
     for (pointer, value) in good {
-        assert_eq!(pointers(&schema, &with(pointer, &value)), Vec::<String>::new(), "{pointer}: {value}");
+        assert_eq!(pointers(&rules, &with(pointer, &value)), Vec::<String>::new(), "{pointer}: {value}");
     }
     for optional in ["/transformations", "/attributeMappings", "/etag", "/sampleEvent", "/onConflict"] {
-        assert_eq!(pointers(&schema, &without(optional)), Vec::<String>::new(), "without {optional}");
+        assert_eq!(pointers(&rules, &without(optional)), Vec::<String>::new(), "without {optional}");
     }
 }
 
 #[test]
 fn region_names_are_told_from_what_is_none() {
-    let schema = schema();
-    let is_good = |region: &str| pointers(&schema, &with("/configuration/region", &json!(region))).is_empty();
+    let rules = rules();
+    let is_good = |region: &str| pointers(&rules, &with("/configuration/region", &json!(region))).is_empty();
     for good in [
         "us-east-1",
         "us-west-2",
@@ -173,9 +174,9 @@ fn region_names_are_told_from_what_is_none() {
 
 #[test]
 fn what_breaks_a_rule_is_told_at_its_place() {
-    let schema = schema();
+    let rules = rules();
     for (pointer, value, told) in broken::table() {
-        let found = pointers(&schema, &with(pointer, &value));
+        let found = pointers(&rules, &with(pointer, &value));
         let at_place = found.iter().any(|one| *one == format!("/payload{told}"));
         assert!(at_place, "{pointer}: {value}: {found:?}");
         // A mapping of the two into a parent of both clashes with each.
@@ -187,7 +188,7 @@ fn what_breaks_a_rule_is_told_at_its_place() {
 
 #[test]
 fn what_is_missing_is_told_where_it_should_be() {
-    let schema = schema();
+    let rules = rules();
     for member in [
         "/sourceId",
         "/configuration",
@@ -208,7 +209,7 @@ fn what_is_missing_is_told_where_it_should_be() {
         "/attributeMappings/0/source",
         "/attributeMappings/0/target",
     ] {
-        assert_eq!(pointers(&schema, &without(member)), [format!("/payload{member}")]);
+        assert_eq!(pointers(&rules, &without(member)), [format!("/payload{member}")]);
     }
 }
 
@@ -232,7 +233,7 @@ fn all_that_is_wrong_is_told_at_once_whoever_finds_it() {
         "sampleEvent": {"a": 1},
         "colour": "red",
     });
-    let mut found = pointers(&schema(), &wrong);
+    let mut found = pointers(&rules(), &wrong);
     found.sort();
     let expected = [
         "/payload/attributeMappings/0",
@@ -259,7 +260,7 @@ fn a_word_that_is_none_of_those_allowed_is_told_which_are() {
     let changed = with("/filters/0/conditions/0/operator", &json!("like"));
     let body = json!({ "payload": changed }).to_string();
     let rejection =
-        validate::job::<StreamConfigurator>(&schema(), &StreamConfiguratorOptions {}, body.as_bytes(), None, None)
+        validate::job::<StreamConfigurator>(&rules(), &StreamConfiguratorOptions {}, body.as_bytes(), None, None)
             .unwrap_err();
     assert_eq!(rejection.violations[0].message, r#"must be one of "eq", "neq", "in", "gte", "lte""#);
 }
@@ -271,13 +272,13 @@ fn a_target_inside_one_that_clashes_itself_clashes_too() {
     let mut changed = payload();
     changed["attributeMappings"] = mappings.into();
     changed["sampleEvent"] = Value::Null;
-    let found = pointers(&schema(), &changed);
+    let found = pointers(&rules(), &changed);
     assert_eq!(found, [1, 2, 4].map(|n| format!("/payload/attributeMappings/{n}/target")));
 }
 
 #[test]
 fn a_definition_has_at_most_262144_bytes() {
-    let schema = schema();
+    let rules = rules();
     let sized = |bytes: usize| {
         let mut changed = with("/filters/0/eventType", &json!(""));
         let short = crate::definition::Definition::of(&serde_json::from_value(changed.clone()).unwrap()).bytes();
@@ -285,11 +286,11 @@ fn a_definition_has_at_most_262144_bytes() {
         changed["filters"][0]["eventType"] = format!("{}{}", "é", "e".repeat(bytes - short - 2)).into();
         changed
     };
-    assert_eq!(pointers(&schema, &sized(262_144)), Vec::<String>::new());
-    assert_eq!(pointers(&schema, &sized(262_145)), ["/payload"]);
+    assert_eq!(pointers(&rules, &sized(262_144)), Vec::<String>::new());
+    assert_eq!(pointers(&rules, &sized(262_145)), ["/payload"]);
     // What is not sent does not count.
     let large_sample = with("/sampleEvent/more", &json!("x".repeat(300_000)));
-    assert_eq!(pointers(&schema, &large_sample), Vec::<String>::new());
+    assert_eq!(pointers(&rules, &large_sample), Vec::<String>::new());
 }
 
 #[test]
@@ -301,7 +302,7 @@ fn a_thousand_long_targets_are_judged_quickly() {
     changed["sampleEvent"] = Value::Null;
     let body = json!({ "payload": changed }).to_string();
     let judged =
-        validate::job::<StreamConfigurator>(&schema(), &StreamConfiguratorOptions {}, body.as_bytes(), None, None);
+        validate::job::<StreamConfigurator>(&rules(), &StreamConfiguratorOptions {}, body.as_bytes(), None, None);
     let found = judged.unwrap_err().violations;
     assert!(found.iter().all(|one| one.pointer.ends_with("/target")), "{found:?}");
     // And one for the length of them all.
@@ -310,8 +311,8 @@ fn a_thousand_long_targets_are_judged_quickly() {
 
 #[test]
 fn the_contract_lists_what_is_required_and_hides_what_is_not_allowed() {
-    let schema = schema();
-    let payload = &schema.document()["properties"]["payload"];
+    let rules = rules();
+    let payload = &rules.schema().document()["properties"]["payload"];
     assert_eq!(payload["required"], json!(["sourceId", "configuration", "filters"]));
     assert_eq!(payload["properties"]["configuration"]["required"], json!(["awsAccountId", "roleArn", "region"]));
     assert!(!payload.to_string().contains("unknown"), "{payload}");

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use genfleet_core::{
     job::{Kind, schema::JobSchema},
-    worker::validate,
+    webhook::rules::Rules,
+    worker::validate::{self, JobRules},
 };
 use proptest::prelude::*;
 
@@ -40,9 +41,9 @@ fn options() -> VniOptions {
 
 /// Every violation of a job with this payload, as the worker finds them, sorted.
 fn violations(payload: &Value) -> Vec<(String, String)> {
-    let schema = JobSchema::new::<Payload>(Kind::VniProvision);
+    let rules = JobRules::new::<Payload>(Kind::VniProvision, Rules::default());
     let body = json!({ "payload": payload }).to_string();
-    let found = match validate::job::<VniProvisioner>(&schema, &options(), body.as_bytes(), Some("job"), None) {
+    let found = match validate::job::<VniProvisioner>(&rules, &options(), body.as_bytes(), Some("job"), None) {
         Ok(_) => Vec::new(),
         Err(rejection) => rejection.violations.to_vec(),
     };

@@ -19,8 +19,9 @@ use genfleet_core::{
         options::GenesysOptions,
     },
     handler::{JobContext, JobHandler, Progress, Services},
+    http::install_tls,
     job::{JobId, Kind},
-    worker::{command::install_tls, tasks::Tasks},
+    supervisor::Tasks,
 };
 use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};
 use genfleet_vni_provisioner::{VniOptions, VniProvisioner, payload::Payload};

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    audit::record::{About, Chain, Detail, Fact, Line, Link, Stamp},
+    audit::record::{About, Chain, Detail, Fact, Line, Link},
+    event::Stamp,
     job::JobId,
 };
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::{KIND, Subject, message, name, next, none_comes, settings, settle};
 use crate::{
     job::Kind,
-    letter::Letter,
+    message::{Lane, Message},
     queue::{
-        Destination, Lane, Message, Publication, Queue,
+        Destination, Publication, Queue,
+        letter::Letter,
         rabbit::{self, TopologyMode},
         shelf::{Look, Shelf, Shelved, Shelves, TakenOff},
         sqlite::{Role, SqliteQueue},

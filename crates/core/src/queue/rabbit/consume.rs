@@ -24,7 +24,8 @@ use super::{
 };
 use crate::{
     job::Kind,
-    queue::{Delivery, Lane, Settler},
+    message::Lane,
+    queue::{Delivery, Settler},
 };
 
 /// How long a probe waits for the broker to hand out one message.

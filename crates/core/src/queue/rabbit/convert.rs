@@ -9,8 +9,9 @@ use lapin::{
 
 use super::headers;
 use crate::{
-    queue::{HeaderValue, Headers, MAX_HEADER_BYTES, Message, QueueError, header_bytes, topology},
-    worker::carried::PRODUCER,
+    job_headers::PRODUCER,
+    message::{HeaderValue, Headers, MAX_HEADER_BYTES, Message, header_bytes},
+    queue::{QueueError, topology},
 };
 
 /// Survives a restart of the broker.

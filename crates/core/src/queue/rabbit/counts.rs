@@ -15,11 +15,9 @@ use super::{
 };
 use crate::{
     job::Kind,
+    message::Lane,
     metric,
-    queue::{
-        Lane,
-        topology::{DELAY_STEPS, dead_queue, delay_queues, lane_queue, unrouted},
-    },
+    queue::topology::{DELAY_STEPS, dead_queue, delay_queues, lane_queue, unrouted},
 };
 
 /// Between two counts.

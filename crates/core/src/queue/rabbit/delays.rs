@@ -18,8 +18,9 @@ use tokio::time::Instant;
 
 use crate::{
     job::Kind,
+    message::Lane,
     metric,
-    queue::{Destination, Lane, topology},
+    queue::{Destination, topology},
 };
 
 /// The queue out of which a message was dead-lettered first; the broker's own.

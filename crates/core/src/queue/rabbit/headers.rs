@@ -8,8 +8,9 @@ use lapin::{
 
 use super::{guard::MARK, recent::COPY};
 use crate::{
-    queue::{Flaw, HeaderValue, Headers, MAX_HEADER_BYTES, enqueued::ENQUEUED_MS, header_bytes},
-    trace::{self, TraceContext},
+    message::{HeaderValue, Headers, MAX_HEADER_BYTES, enqueued::ENQUEUED_MS, header_bytes},
+    queue::Flaw,
+    trace_context::{self, TraceContext},
 };
 
 /// Counts returns; the broker's own.
@@ -46,8 +47,8 @@ pub(super) fn counting(headers: &FieldTable, ours: bool) -> Headers {
         Some(HeaderValue::Text(text)) => Some(text),
         Some(HeaderValue::Number(_)) | None => None,
     };
-    let parent = text(trace::TRACEPARENT).unwrap_or_default();
-    let place = TraceContext::parse(&parent, text(trace::TRACESTATE).as_deref());
+    let parent = text(trace_context::TRACEPARENT).unwrap_or_default();
+    let place = TraceContext::parse(&parent, text(trace_context::TRACESTATE).as_deref());
     taken.extend(place.iter().flat_map(TraceContext::pairs).map(|(name, value)| (name.to_owned(), value.into())));
     bounded(taken)
 }

@@ -27,11 +27,9 @@ use super::{
 };
 use crate::{
     job::Kind,
-    queue::{
-        Lane,
-        tenure::{Before, Proof, Tenure},
-        topology::lane_queue,
-    },
+    lease::{Before, Proof, Tenure},
+    message::Lane,
+    queue::topology::lane_queue,
 };
 
 /// How long one that stands by waits between two tries.

@@ -49,10 +49,7 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        job::Kind,
-        queue::{Destination, Message},
-    };
+    use crate::{job::Kind, message::Message, queue::Destination};
 
     fn id(message: &Message) -> String {
         let publication = Publication { to: Destination::Door(Kind::CdnPurge), message: message.clone() };

@@ -23,7 +23,7 @@ use lapin::{
 };
 use tokio::time::Instant;
 
-use crate::trace::{TRACEPARENT, TRACESTATE};
+use crate::trace_context::{TRACEPARENT, TRACESTATE};
 
 /// A number that makes a publication of ours unlike any other.
 pub(crate) const COPY: &str = "genfleet-copy";

@@ -28,10 +28,11 @@ use super::{
 };
 use crate::{
     job::Kind,
+    lease::Tenure,
+    message::Lane,
     queue::{
-        self, Delivery, Flaw, Lane,
+        self, Delivery, Flaw,
         held::HeldCounts,
-        tenure::Tenure,
         topology::{self, lane_queue},
     },
     trace::span::Span,

@@ -28,8 +28,9 @@ use super::{
 };
 use crate::{
     job::Kind,
+    lease::Tenure,
     metric,
-    queue::{self, Publication, QueueError, Settled, held::HeldCounts, tenure::Tenure},
+    queue::{self, Publication, QueueError, Settled, held::HeldCounts},
 };
 
 /// lapin resolves an acknowledgement when it is written; one that is not by then never will be.

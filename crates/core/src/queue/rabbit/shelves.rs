@@ -14,8 +14,9 @@ use super::{
 };
 use crate::{
     clock::SharedClock,
+    message::Message,
     queue::{
-        self, Message, Publication, QueueError,
+        self, Publication, QueueError,
         shelf::{Shelf, Shelved, TakenOff},
         topology,
     },

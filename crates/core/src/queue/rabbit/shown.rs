@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use super::{convert, guard::MARK, headers::flaw};
 use crate::{
     job::Kind,
+    message::Message,
     queue::{
-        Message,
         shelf::{Death, Shelf},
         topology,
     },

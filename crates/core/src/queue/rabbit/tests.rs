@@ -11,7 +11,10 @@ use self::{
     rig::{Rig, event, job, lane, on_broker, reply, soon},
 };
 use super::*;
-use crate::queue::{Destination, HeaderValue, Lane, MAX_HEADER_BYTES, Message, Settled, conformance};
+use crate::{
+    message::{HeaderValue, Lane, MAX_HEADER_BYTES, Message},
+    queue::{Destination, Settled, conformance},
+};
 
 mod alone;
 mod censor;

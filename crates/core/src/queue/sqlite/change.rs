@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     job::Kind,
-    queue::{Destination, Headers, Lane, Message, Publication, enqueued::ENQUEUED_MS},
+    message::{Headers, Lane, Message, enqueued::ENQUEUED_MS},
+    queue::{Destination, Publication},
 };
 
 /// Events kept.

@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     job::Kind,
-    queue::{Lane, Message, held::HeldOne},
+    message::{Lane, Message},
+    queue::held::HeldOne,
 };
 
 /// When a consumer asks again that was told "nothing" because the store is in trouble.

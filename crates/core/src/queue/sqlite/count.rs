@@ -15,7 +15,7 @@ use super::{
     link::{Condition, Told},
     row,
 };
-use crate::{clock::SharedClock, job::Kind, metric, queue::Lane};
+use crate::{clock::SharedClock, job::Kind, message::Lane, metric};
 
 /// Between two counts.
 const EVERY: Duration = Duration::from_secs(10);

@@ -13,7 +13,8 @@ use tokio::task;
 use super::row;
 use crate::{
     job::Kind,
-    queue::{Lane, Message, QueueError},
+    message::{Lane, Message},
+    queue::QueueError,
 };
 
 /// An event as it was published.

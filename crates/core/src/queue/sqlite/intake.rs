@@ -21,7 +21,8 @@ use super::{
 use crate::{
     clock::SharedClock,
     job::Kind,
-    queue::{self, Delivery, Lane},
+    message::Lane,
+    queue::{self, Delivery},
     trace::span::Span,
 };
 

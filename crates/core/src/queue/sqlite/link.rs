@@ -15,8 +15,9 @@ use super::{
     wake::Changes,
 };
 use crate::{
+    lease::Before,
     metric,
-    queue::{Health, Publication, QueueError, held::HeldCounts, tenure::Before},
+    queue::{Health, Publication, QueueError, held::HeldCounts},
 };
 
 /// How the store is.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Row, types::Type};
 
-use crate::queue::{Headers, Message};
+use crate::message::{Headers, Message};
 
 /// How many columns a message has: see [`read`].
 pub(super) const WIDTH: usize = 7;

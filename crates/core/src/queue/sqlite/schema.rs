@@ -13,10 +13,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::notice;
-use crate::{
-    file,
-    queue::{QueueError, tenure::Before},
-};
+use crate::{file, lease::Before, queue::QueueError};
 
 /// "gnfl": tells our files from other programs'.
 const APPLICATION_ID: i64 = 0x676e_666c;

@@ -5,8 +5,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{change::Taken, claim::Held};
 use crate::{
+    lease::Tenure,
     metric,
-    queue::{Publication, QueueError, Settled, tenure::Tenure},
+    queue::{Publication, QueueError, Settled},
 };
 
 /// The right to settle one row, once. Dropped without, the row is given back.

@@ -7,9 +7,12 @@ use futures_util::future::try_join_all;
 use serde_json::{Map, Value};
 
 use super::{DeadLetter, SqliteQueue};
-use crate::queue::{
-    HeaderValue, QueueError,
-    shelf::{Place, Shelf, Shelved, TakenOff},
+use crate::{
+    message::HeaderValue,
+    queue::{
+        QueueError,
+        shelf::{Place, Shelf, Shelved, TakenOff},
+    },
 };
 
 /// Letters read at once.

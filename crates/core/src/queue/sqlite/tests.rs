@@ -11,7 +11,8 @@ use super::{Consumer, Role, SqliteQueue, Suspects};
 use crate::{
     clock::{SharedClock, SystemClock},
     job::Kind,
-    queue::{Delivery, Destination, Lane, Message, Publication},
+    message::{Lane, Message},
+    queue::{Delivery, Destination, Publication},
 };
 
 mod delays;

@@ -2,7 +2,7 @@
 //!
 //! Does not know which rows: a count that went up says "look again", no more.
 
-use crate::{job::Kind, queue::Lane};
+use crate::{job::Kind, message::Lane};
 
 /// Kinds times two: the suspects are worked apart from the rest.
 const SHELVES: usize = Kind::ALL.len() * 2;

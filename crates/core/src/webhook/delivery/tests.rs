@@ -13,13 +13,14 @@ use crate::{
         mint::{CredentialSource, Credentials},
         options::GenesysOptions,
     },
+    http::install_tls,
     job::JobId,
-    trace::TraceContext,
+    supervisor::Tasks,
+    trace_context::TraceContext,
     webhook::{
         address_guard::{AddressList, Entry},
         stub::Stub,
     },
-    worker::{command::install_tls, tasks::Tasks},
 };
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";

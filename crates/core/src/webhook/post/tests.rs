@@ -12,7 +12,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::*;
-use crate::{webhook::stub::Stub, worker::command::install_tls};
+use crate::{http::install_tls, webhook::stub::Stub};
 
 /// Answers with one address after the other.
 #[derive(Clone)]

@@ -4,9 +4,8 @@ use std::{str::FromStr, time::Duration};
 
 use genfleet_core::{
     job::Kind,
-    letter::Letter,
     options::{self, ConfigError},
-    queue::shelf::Shelf,
+    queue::{letter::Letter, shelf::Shelf},
 };
 use jiff::{SignedDuration, Timestamp};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use genfleet_core::letter::Letter;
+use genfleet_core::queue::letter::Letter;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use genfleet_core::{
     clock::{Clock, SystemClock},
-    letter::{FOREIGN, Letter},
-    queue::shelf::{Shelf, Shelves},
+    queue::{
+        letter::{FOREIGN, Letter},
+        shelf::{Shelf, Shelves},
+    },
     worker::options::QueueOptions,
 };
 use serde_json::json;

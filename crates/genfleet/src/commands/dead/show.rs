@@ -7,8 +7,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use genfleet_core::{
     clock::{Clock, SystemClock},
     job::Kind,
-    letter::Letter,
-    queue::{Message, shelf::Shelves},
+    message::Message,
+    queue::{letter::Letter, shelf::Shelves},
     worker::options::QueueOptions,
 };
 use serde_json::{Map, Value, json};

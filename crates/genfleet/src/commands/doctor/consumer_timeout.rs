@@ -3,11 +3,7 @@
 
 use std::time::Duration;
 
-use genfleet_core::{
-    job::Kind,
-    options::written,
-    queue::{Lane, topology::lane_queue},
-};
+use genfleet_core::{job::Kind, message::Lane, options::written, queue::topology::lane_queue};
 
 use super::{
     finding::Finding,

@@ -4,7 +4,7 @@ use std::fs;
 
 use genfleet_core::{
     job::{Kind, MAX_BODY_BYTES},
-    queue::MAX_HEADER_BYTES,
+    message::MAX_HEADER_BYTES,
     worker::options::WorkerOptions,
 };
 

@@ -5,7 +5,8 @@ use std::{ops::Range, sync::Arc};
 
 use genfleet_core::{
     clock::{Clock, SystemClock},
-    queue::{Destination, Message, Publication, Queue},
+    message::Message,
+    queue::{Destination, Publication, Queue},
 };
 use tokio::{
     sync::{Semaphore, mpsc},

@@ -11,10 +11,10 @@ use genfleet_core::{
     event::{Ending, Outcome, error_told},
     hash,
     job::{Rejection, UNKNOWN_KIND, decode},
+    message::{Lane, Message, enqueued::Waited},
     options::ConfigError,
     queue::{
-        Destination, Lane, Message, Publication,
-        enqueued::Waited,
+        Destination, Publication,
         sqlite::{Batch, LoadOutcome, Role, SqliteQueue},
     },
     webhook::Webhooks,

@@ -1,6 +1,6 @@
 //! What is known of a job, for people: a heading and a line for each thing.
 
-use genfleet_core::letter::Letter;
+use genfleet_core::queue::letter::Letter;
 use serde_json::Value;
 
 use super::Known;

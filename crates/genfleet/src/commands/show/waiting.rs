@@ -2,8 +2,9 @@
 
 use genfleet_core::{
     job::decode::readable_id,
+    message::HeaderValue,
     queue::{
-        HeaderValue, QueueError,
+        QueueError,
         shelf::Shelves,
         sqlite::{SqliteQueue, Waiting},
     },

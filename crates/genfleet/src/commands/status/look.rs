@@ -8,9 +8,10 @@ use genfleet_core::{
     fleet::{listen::Listener, notice::Notice},
     genesys::mint::Credentials,
     job::Kind,
+    message::Lane,
     options::ConfigError,
     queue::{
-        Lane, QueueError,
+        QueueError,
         rabbit::inspect::Inspector,
         sqlite::{Counts, LaneCount, Role, SqliteQueue},
         topology::{dead_queue, delay_queues, lane_queue, unrouted},

@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::{
     audit::{tests::Rig as AuditRig, writer::RETRY},
-    queue::tenure::{Before, Tenure},
+    lease::{Before, Tenure},
 };
 
 struct Audited {

@@ -1,7 +1,7 @@
 //! One call: what is sent, and what follows from an answer or from none.
 
 use super::*;
-use crate::trace::TraceContext;
+use crate::trace_context::TraceContext;
 
 const NOT_FOUND: &str = r#"{"message":"no such thing","code":"not.found","status":404,"contextId":"c"}"#;
 

@@ -18,7 +18,8 @@ use super::super::{RabbitQueue, RabbitSettings, TopologyMode};
 use crate::{
     clock::SystemClock,
     job::Kind,
-    queue::{Destination, Lane, Message, Publication, topology::topology},
+    message::{Lane, Message},
+    queue::{Destination, Publication, topology::topology},
 };
 
 /// Names the broker to test on.

@@ -9,12 +9,10 @@ use lapin::{
 };
 
 use super::*;
-use crate::{
+use crate::queue::{
+    QueueError,
     letter::Letter,
-    queue::{
-        QueueError,
-        shelf::{Shelf, Shelves, TakenOff},
-    },
+    shelf::{Shelf, Shelves, TakenOff},
 };
 
 const DEAD: Shelf = Shelf::Dead(Kind::CdnPurge);
@@ -158,7 +156,7 @@ async fn a_forged_account_of_deaths_makes_nobody_one_of_us() {
         let mut look = shelves.look(DEAD, 0).await.unwrap();
         let found = look.next().await.unwrap().unwrap();
         assert!(!found.is_ours && !found.is_foreign, "{found:?}");
-        assert_eq!(found.message.headers, crate::queue::Headers::new(), "nothing of it goes along");
+        assert_eq!(found.message.headers, crate::message::Headers::new(), "nothing of it goes along");
         look.close().await.unwrap();
         shelves.close().await;
         let _ = connection.close(200, "".into()).await;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, task::Poll};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::*;
-use crate::queue::{HeaderValue, Settled};
+use crate::{message::HeaderValue, queue::Settled};
 
 #[tokio::test]
 async fn a_settled_job_is_gone_and_what_it_published_is_there() {

@@ -11,12 +11,10 @@ use genfleet_core::{
     },
     clock::{SharedClock, SystemClock},
     job::Kind,
-    letter::Letter,
     options::ConfigError,
-    worker::{
-        audited::readable_payload,
-        tasks::{Ended, Tasks},
-    },
+    queue::letter::Letter,
+    supervisor::{Ended, Tasks},
+    worker::audited::readable_payload,
 };
 
 use super::Action;

@@ -16,9 +16,9 @@ use anyhow::{anyhow, bail};
 use genfleet_core::{
     clock::{Clock, SystemClock},
     job::Kind,
-    letter::Letter,
     queue::{
         QueueError,
+        letter::Letter,
         shelf::{Look, Shelf, Shelves, TakenOff},
     },
 };

@@ -5,10 +5,8 @@
 
 use genfleet_core::{
     job::Kind,
-    queue::{
-        Lane,
-        topology::{dead_queue, events, lane_queue, unanswered, unrouted},
-    },
+    message::Lane,
+    queue::topology::{dead_queue, events, lane_queue, unanswered, unrouted},
 };
 use serde_json::Value;
 

@@ -10,13 +10,13 @@ use serde::Deserialize;
 use crate::{
     hash,
     job::{JobId, Kind, decode},
+    job_headers,
+    message::{HeaderValue, Headers, Lane, Message, enqueued::ENQUEUED_MS},
     queue::{
-        Destination, HeaderValue, Headers, Lane, Message, Publication,
-        enqueued::ENQUEUED_MS,
+        Destination, Publication,
         shelf::{Shelf, Shelved},
         topology,
     },
-    worker::carried,
 };
 
 /// Why what matched no queue lies where it does.
@@ -26,7 +26,7 @@ pub const FOREIGN: &str = "foreign";
 /// Nothing says why.
 const UNKNOWN: &str = "unknown";
 /// What a redrive takes along of the headers, beside the generation.
-const KEPT: [&str; 4] = ["traceparent", "tracestate", ENQUEUED_MS, carried::PRODUCER];
+const KEPT: [&str; 4] = ["traceparent", "tracestate", ENQUEUED_MS, job_headers::PRODUCER];
 
 /// A message on a shelf, understood.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,8 +65,8 @@ impl Letter {
         let message = &shelved.message;
         Self {
             id: decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp),
-            attempts: number(carried::ATTEMPTS),
-            generation: number(carried::GENERATION).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+            attempts: number(job_headers::ATTEMPTS),
+            generation: number(job_headers::GENERATION).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
             failed_at: text("genfleet-failed-at").and_then(|time| time.parse().ok()).or(shelved.put_at),
             worker: text("genfleet-worker"),
             fingerprint: text("genfleet-fingerprint").filter(|_| gave_up(&shelved)).unwrap_or_else(of_sort),
@@ -87,8 +87,8 @@ impl Letter {
         let mut message = Message { headers: Headers::new(), ..self.shelved.message.clone() };
         let kept = KEPT.iter().filter_map(|name| self.shelved.message.headers.get_key_value(*name));
         message.headers.extend(kept.map(|(name, value)| (name.clone(), value.clone())));
-        message.headers.insert(carried::REDRIVEN_BY.to_owned(), operator.into());
-        message.headers.insert(carried::GENERATION.to_owned(), self.next_generation().into());
+        message.headers.insert(job_headers::REDRIVEN_BY.to_owned(), operator.into());
+        message.headers.insert(job_headers::GENERATION.to_owned(), self.next_generation().into());
         if message.message_id.is_none() {
             message.message_id = Some(JobId::derived(&message.body, message.timestamp).to_string());
         }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::queue::{HeaderValue, Headers, Message};
+use crate::message::{HeaderValue, Headers, Message};
 
 /// `genfleet-producer`: the user who published the job, as the broker checked it (AMQP `user_id`).
 pub const PRODUCER: &str = "genfleet-producer";
