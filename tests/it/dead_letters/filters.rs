@@ -145,7 +145,7 @@ async fn a_dry_run_changes_nothing_and_a_filtered_redrive_leaves_the_others_in_o
     assert_eq!(jobs.len(), 2);
     assert_eq!(jobs[0].body, purge_job("a-1", &["/a"]).as_bytes());
     assert_eq!((jobs[0].exchange.as_str(), jobs[0].routing_key.as_str()), (&*format!("{prefix}.work"), "cdn.purge"));
-    assert_eq!(sent_along(&jobs[0]), ["genfleet-generation"], "no state, no attempts");
+    assert_eq!(sent_along(&jobs[0]), ["genfleet-generation", "genfleet-redriven-by"], "no state, no attempts");
     assert_eq!(jobs[0].header("genfleet-generation").as_deref(), Some("1"));
     assert_eq!(jobs[0].properties.message_id().as_ref().unwrap().as_str(), "a-1");
     assert_eq!(*jobs[0].properties.delivery_mode(), Some(2));

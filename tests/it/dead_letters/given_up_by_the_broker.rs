@@ -38,7 +38,11 @@ async fn its_delivery_limit_and_a_producers_expiration_are_reasons_like_others()
     assert_eq!(json_of(broker.url(), &prefix, &["dead", "redrive", "--fingerprint", print, "--yes"]).await["done"], 1);
     let jobs = amqp.get_all(&work).await;
     assert_eq!(jobs.len(), 1);
-    assert_eq!(sent_along(&jobs[0]), ["genfleet-generation"], "nothing of the broker's goes along");
+    assert_eq!(
+        sent_along(&jobs[0]),
+        ["genfleet-generation", "genfleet-redriven-by"],
+        "nothing of the broker's goes along"
+    );
     assert_eq!(*jobs[0].properties.expiration(), None, "or it would expire again");
     assert_eq!(json_of(broker.url(), &prefix, &["dead", "discard", "--reason", "broker", "--yes"]).await["done"], 1);
 }

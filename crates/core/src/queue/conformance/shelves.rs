@@ -133,7 +133,8 @@ async fn what_is_taken_off_is_published_and_the_rest_stays(subject: &Subject, qu
         let job = next(&mut consumer).await;
         assert_eq!((name(&job), job.lane), (expected, Lane::Jobs));
         assert_eq!(job.message.body, format!("body of {expected}"));
-        let headers = [("genfleet-generation".to_owned(), 1_i64.into())];
+        let headers =
+            [("genfleet-generation".to_owned(), 1_i64.into()), ("genfleet-redriven-by".to_owned(), "ann@ops".into())];
         assert_eq!(job.message.headers, headers.into_iter().collect());
         settle(job, vec![]).await;
     }
