@@ -1,13 +1,19 @@
 //! `genfleet enqueue`: one job onto the queue, checked first, confirmed before it says so.
 
 use genfleet_core::tell;
-use std::{fs, io::Read, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Read},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow, bail};
 use genfleet_core::{
     clock::{Clock, SharedClock, SystemClock},
     http::install_tls,
-    job::{Job, Kind, Rejection, text},
+    job::{Job, Kind, MAX_BODY_BYTES, Rejection, text},
     message::Message,
     options::{ConfigError, duration},
     queue::{
@@ -150,14 +156,17 @@ fn body(options: &Options) -> anyhow::Result<Vec<u8>> {
 fn payload(options: &Options) -> anyhow::Result<Vec<u8>> {
     match (&options.payload, options.file.as_deref()) {
         (Some(payload), _) => Ok(payload.clone().into_bytes()),
-        (None, Some("-")) => {
-            let mut text = Vec::new();
-            std::io::stdin().read_to_end(&mut text)?;
-            Ok(text)
-        }
-        (None, Some(file)) => fs::read(file).with_context(|| format!("{file} cannot be read")),
+        (None, Some("-")) => beginning(std::io::stdin()).context("stdin cannot be read"),
+        (None, Some(file)) => File::open(file).and_then(beginning).with_context(|| format!("{file} cannot be read")),
         (None, None) => bail!(ConfigError::new("give the payload with --payload or --file")),
     }
+}
+
+/// All of it, or so much that it is too large for a job.
+fn beginning(source: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    source.take(MAX_BODY_BYTES as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()> {
@@ -186,5 +195,16 @@ async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()>
             "not confirmed within {:?}: {problems}. It may or may not be on the queue; genfleet doctor looks closer",
             options.timeout
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_end_is_read_until_it_is_too_large() {
+        assert_eq!(beginning(io::repeat(b' ')).unwrap().len(), MAX_BODY_BYTES + 1);
+        assert_eq!(beginning(&b"{}"[..]).unwrap(), b"{}");
     }
 }
