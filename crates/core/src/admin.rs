@@ -16,14 +16,14 @@ use tracing::info;
 
 use crate::{
     fleet::Fleet,
-    genesys::client::GenesysClient,
-    metric,
-    queue::Queue,
     worker::{
         failures::{Failure, Failures},
         runtime::Beats,
     },
 };
+use genfleet_genesys::client::GenesysClient;
+use genfleet_job::metric;
+use genfleet_queue::Queue;
 
 mod address;
 mod connections;

@@ -9,10 +9,8 @@ use std::iter;
 use schemars::{JsonSchema, generate::SchemaSettings, transform::RestrictFormats};
 use serde_json::{Map, Value};
 
-use crate::{
-    handler::JobHandler,
-    job::{Kind, schema::JobSchema},
-};
+use crate::handler::JobHandler;
+use genfleet_job::{Kind, schema::JobSchema};
 
 pub mod asyncapi;
 pub mod code;

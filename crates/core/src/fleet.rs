@@ -10,7 +10,7 @@
 //! [`news`] is what is told, [`ears`] what of it is believed ([`seal`]: who said it; [`fresh`]: when), [`roster`] who is
 //! there and what each may send, [`shares`] how a limit is shared. Nothing
 //! here disturbs the work: a session that is lost, or panics, is built anew, and meanwhile the roster's own rule for silence
-//! holds. Does not count requests: that is [`crate::genesys::budget`].
+//! holds. Does not count requests: that is [`genfleet_genesys::budget`].
 
 use std::{
     fmt,
@@ -29,15 +29,10 @@ use self::{
     news::{KindNews, News, ShutNews, Word, millis},
     roster::{Own, Roster},
 };
-use crate::{
-    clock::SharedClock,
-    genesys::{admission::Shut, budget::Part, client::GenesysClient},
-    job::Kind,
-    metric,
-    queue::Queue,
-    webhook::failing::FailingReceivers,
-    worker::doing::Doing,
-};
+use crate::{webhook::failing::FailingReceivers, worker::doing::Doing};
+use genfleet_genesys::{admission::Shut, budget::Part, client::GenesysClient};
+use genfleet_job::{Kind, clock::SharedClock, metric};
+use genfleet_queue::Queue;
 
 pub mod ears;
 mod fresh;

@@ -18,22 +18,16 @@ use serde_json::{Map, Value};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    audit::{Intent, Unwritten, record::Detail},
-    clock::SharedClock,
-    contract::Terms,
-    error::JobError,
-    genesys::{
-        client::GenesysClient,
-        error::ApiError,
-        request::{ApiAnswer, ApiRequest, Caller},
-    },
-    job::{DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation},
-    lease::Tenure,
-    options::ConfigError,
-    retry::RetryPolicy,
-    supervisor::Tasks,
-    trace_context::TraceContext,
+use crate::contract::Terms;
+use genfleet_audit::{Intent, Unwritten, record::Detail};
+use genfleet_genesys::{
+    client::GenesysClient,
+    error::ApiError,
+    request::{ApiAnswer, ApiRequest, Caller},
+};
+use genfleet_job::{
+    DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation, clock::SharedClock, error::JobError, lease::Tenure,
+    options::ConfigError, retry::RetryPolicy, supervisor::Tasks, trace_context::TraceContext,
 };
 
 /// What differs between workers before anybody sets anything; shown by `--help`.

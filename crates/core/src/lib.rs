@@ -5,39 +5,20 @@
 //! came of it an [`event`], what was changed is in the [`audit`], what was given up a [`letter`], and where it was in a
 //! [`trace`] goes along. What upstream systems can rely on is the [`contract`].
 
-/// A line on stderr; where nobody reads it any more, none, and the process goes on to its own exit code. What could
-/// steer a terminal is written out.
-#[macro_export]
-macro_rules! tell {
-    ($($told:tt)*) => {
-        $crate::shown::tell(format_args!($($told)*))
-    };
-}
+pub use genfleet_audit as audit;
+pub use genfleet_genesys as genesys;
+pub use genfleet_job as job;
+pub use genfleet_job::{
+    clock, error, event, file, hash, job_headers, lease, message, metric, options, retry, shown, supervisor, tell,
+    trace_context,
+};
+pub use genfleet_queue as queue;
+pub use genfleet_telemetry as telemetry;
+pub use genfleet_telemetry::{http, trace};
 
 pub mod admin;
-pub mod audit;
-pub mod clock;
 pub mod contract;
-pub mod error;
-pub mod event;
-pub mod file;
 pub mod fleet;
-pub mod genesys;
 pub mod handler;
-pub mod hash;
-pub mod http;
-pub mod job;
-pub mod job_headers;
-pub mod lease;
-pub mod message;
-pub mod metric;
-pub mod options;
-pub mod queue;
-pub mod retry;
-pub mod shown;
-pub mod supervisor;
-pub mod telemetry;
-pub mod trace;
-pub mod trace_context;
 pub mod webhook;
 pub mod worker;

@@ -24,7 +24,7 @@ use self::{
     signature::{Secrets, VARIABLE},
     signers::Signers,
 };
-use crate::{clock::SharedClock, job::Kind, options::ConfigError};
+use genfleet_job::{Kind, clock::SharedClock, options::ConfigError};
 
 pub mod address_guard;
 pub mod delivery;

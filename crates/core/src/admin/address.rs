@@ -5,7 +5,7 @@ use std::{fmt, io, net::SocketAddr, str::FromStr};
 use tokio::net::TcpListener;
 use tracing::warn;
 
-use crate::options::ConfigError;
+use genfleet_job::options::ConfigError;
 
 /// Where it listens where nothing else is set.
 pub const DEFAULT: &str = "127.0.0.1:9464";

@@ -6,14 +6,14 @@
 use serde_json::{Map, Value, json};
 
 use super::{KindContract, event, job, named};
-use crate::{
+use genfleet_job::{
+    Kind,
     event::{CONTENT_TYPE, Outcome},
-    job::Kind,
     message::{Lane, enqueued::ENQUEUED_MS},
-    queue::{
-        Destination,
-        topology::{self, dead_queue, lane_queue, route},
-    },
+};
+use genfleet_queue::{
+    Destination,
+    topology::{self, dead_queue, lane_queue, route},
 };
 
 const BINDING: &str = "0.3.0";

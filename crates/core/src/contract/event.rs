@@ -9,10 +9,10 @@ use super::{
     named::{named, pascal},
     written,
 };
-use crate::{
+use crate::webhook::delivery::Deliverer;
+use genfleet_job::{
+    Kind, UNKNOWN_KIND,
     event::{Outcome, shape::CloudEvent},
-    job::{Kind, UNKNOWN_KIND},
-    webhook::delivery::Deliverer,
 };
 
 /// The schema of an event of any of these kinds, or of a webhook delivery, which every worker makes.

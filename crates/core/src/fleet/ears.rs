@@ -13,8 +13,8 @@ use super::{
     news::Word,
     seal::{Keys, Sealed},
 };
-use crate::genesys::key::Key;
-use crate::metric;
+use genfleet_genesys::key::Key;
+use genfleet_job::metric;
 
 /// Between two lines of the log about words that were refused.
 const TOLD: Duration = Duration::from_secs(60);

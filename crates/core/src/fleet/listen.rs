@@ -12,13 +12,11 @@ use super::{
     seal::Sealed,
     speak::{ASKED, key},
 };
-use crate::genesys::key::Key;
-use crate::{
-    genesys::mint::Credentials,
-    queue::{
-        QueueError,
-        rabbit::{gossip::Gossip, inspect::Inspector},
-    },
+use genfleet_genesys::key::Key;
+use genfleet_genesys::mint::Credentials;
+use genfleet_queue::{
+    QueueError,
+    rabbit::{gossip::Gossip, inspect::Inspector},
 };
 
 /// A listener on one broker.

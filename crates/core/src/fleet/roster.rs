@@ -1,7 +1,7 @@
 //! Who is in the fleet, and what each may send of the client's limit: a state machine over the time, without I/O.
 //!
 //! Everybody computes its own part, from the same news by the same rule, so that nobody has to decide for others. A part
-//! is a pace ([`crate::genesys::budget`]), and the parts sum up to the limit: so the limit holds whatever those that left
+//! is a pace ([`genfleet_genesys::budget`]), and the parts sum up to the limit: so the limit holds whatever those that left
 //! have spent. A new process sends a few requests and then waits until the others had time to be heard, and to hear it;
 //! who goes silent keeps its part for ten seconds, since it may only be unheard.
 
@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
 use super::{news::News, shares::parts};
-use crate::genesys::budget::Part;
+use genfleet_genesys::budget::Part;
 
 /// A process that says nothing for so long is forgotten; a fleet of which nothing is heard for so long is not heard.
 pub const SILENCE: Duration = Duration::from_secs(10);

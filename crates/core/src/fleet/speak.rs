@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::{Fleet, News, Word, fresh::Speaker, notice::Notice};
-use crate::queue::{Queue, rabbit::RabbitQueue, sqlite::SqliteQueue};
+use genfleet_queue::{Queue, rabbit::RabbitQueue, sqlite::SqliteQueue};
 
 /// Between two words where nothing happens …
 const EVERY: Duration = Duration::from_secs(1);

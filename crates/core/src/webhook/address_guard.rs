@@ -18,7 +18,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
 use super::receiver::Receiver;
-use crate::options::ConfigError;
+use genfleet_job::options::ConfigError;
 
 mod special;
 

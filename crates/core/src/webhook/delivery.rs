@@ -22,21 +22,22 @@ use super::{
     signers::{self, Signers},
 };
 use crate::{
-    clock::SharedClock,
     contract::{Terms, code::Code},
-    error::{ErrorClass, HELD_SPREAD, JobError},
-    event,
-    genesys::limits,
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
-    job::{Kind, Violation},
-    metric,
+};
+use genfleet_genesys::limits;
+use genfleet_job::{
+    Kind, Violation,
+    clock::SharedClock,
+    error::{ErrorClass, HELD_SPREAD, JobError},
+    event, metric,
     options::ConfigError,
     retry::RetryPolicy,
-    trace::{
-        attribute,
-        span::{About, Span, SpanKind},
-    },
     trace_context::TRACESTATE,
+};
+use genfleet_telemetry::trace::{
+    attribute,
+    span::{About, Span, SpanKind},
 };
 
 /// After so long a delivery that cannot be signed here is looked at again.

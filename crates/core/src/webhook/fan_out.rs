@@ -7,13 +7,13 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{delivery::Payload, receiver::Receiver};
-use crate::{
+use genfleet_job::{
+    Kind, derived_id,
     event::Event,
-    job::{Kind, derived_id},
     message::{Headers, Lane, Message},
-    queue::{Destination, Publication},
     retry::WEBHOOK_WAITS,
 };
+use genfleet_queue::{Destination, Publication};
 
 /// The jobs that deliver `event`, which ended at `time`, to `receivers`. Repeats have the same ids; `trace` goes along.
 pub fn jobs<'a>(
@@ -56,11 +56,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::MAX_EVENT_BYTES,
-        job::MAX_BODY_BYTES,
         webhook::{delivery::Deliverer, options::WebhookOptions, rules::Rules},
         worker::validate::{self, JobRules},
     };
+    use genfleet_job::{MAX_BODY_BYTES, event::MAX_EVENT_BYTES};
 
     const URL: &str = "https://hooks.example/a?b=c";
 

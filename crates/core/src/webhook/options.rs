@@ -8,8 +8,8 @@ use super::{
     receiver::Receiver,
     signers::WrittenSecret,
 };
-use crate::{
-    job::Kind,
+use genfleet_job::{
+    Kind,
     options::{ConfigError, is_readable_on_the_way},
 };
 
@@ -130,7 +130,7 @@ fn route(written: &str, number: usize) -> Result<Route, ConfigError> {
     let Some((kind, url)) = before_url.split_once('=').map(|(kind, _)| (kind, &written[kind.len() + 1..])) else {
         return Ok(Route { kind: None, receiver: Receiver::parse(written).map_err(wrong)? });
     };
-    let kind: Kind = kind.trim().parse().map_err(|error: crate::job::UnknownKind| wrong(&error.to_string()))?;
+    let kind: Kind = kind.trim().parse().map_err(|error: genfleet_job::UnknownKind| wrong(&error.to_string()))?;
     if kind.is_internal() {
         return Err(wrong("deliveries of webhooks are not sent to webhooks"));
     }

@@ -20,11 +20,9 @@ use super::{
     address_guard::{AddressList, AddressRefused, Guard, Names, SystemNames},
     receiver::Receiver,
 };
-use crate::{
-    genesys::limits,
-    http::{authorities, in_full},
-    options::ConfigError,
-};
+use genfleet_genesys::limits;
+use genfleet_job::options::ConfigError;
+use genfleet_telemetry::http::{authorities, in_full};
 
 /// Until there is a connection.
 const CONNECT: Duration = Duration::from_secs(5);

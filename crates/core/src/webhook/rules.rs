@@ -6,7 +6,7 @@ use super::{
     signature::VARIABLE,
     signers::{Signed, Signers},
 };
-use crate::job::Violation;
+use genfleet_job::Violation;
 
 /// Whether jobs may name webhooks at all, and for whom deliveries can be signed.
 #[derive(Clone, Debug, Default)]

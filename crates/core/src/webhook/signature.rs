@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::Sha256;
 
-use crate::options::{self, ConfigError};
+use genfleet_job::options::{self, ConfigError};
 
 /// The secrets, or with `_FILE` after it the file they are in.
 pub const VARIABLE: &str = "GENFLEET_WEBHOOK_SECRET";

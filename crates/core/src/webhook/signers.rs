@@ -10,7 +10,7 @@ use super::{
     receiver::Receiver,
     signature::{Secrets, VARIABLE},
 };
-use crate::options::{self, ConfigError};
+use genfleet_job::options::{self, ConfigError};
 
 /// `--webhook-secret` as written, before it is judged: an error of clap's would show it.
 #[derive(Clone)]

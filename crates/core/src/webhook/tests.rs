@@ -3,7 +3,7 @@
 use clap::Parser;
 
 use super::*;
-use crate::http::install_tls;
+use genfleet_telemetry::http::install_tls;
 
 #[derive(Parser)]
 struct Program {
@@ -67,7 +67,7 @@ fn http_is_refused_unless_it_is_allowed() {
 #[test]
 fn a_process_that_is_told_to_delivers_none_but_still_tells() {
     let webhooks = webhooks(&["--webhook-url", "https://a.example", "--webhook-concurrency", "0"]).unwrap();
-    let clock: SharedClock = std::sync::Arc::new(crate::clock::SystemClock);
+    let clock: SharedClock = std::sync::Arc::new(genfleet_job::clock::SystemClock);
     assert!(webhooks.deliverer(&clock, &FailingReceivers::default()).is_none());
     assert_eq!(webhooks.receivers("cdn.purge", None).len(), 1);
 }

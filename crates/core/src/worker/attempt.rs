@@ -15,15 +15,15 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::{engine::Engine, settle::Ended, suspect};
-use crate::job_headers::Carried;
-use crate::{
+use crate::handler::{JobContext, JobHandler, Progress};
+use genfleet_job::job_headers::Carried;
+use genfleet_job::{
+    Job,
     error::{ErrorClass, JobError},
-    handler::{JobContext, JobHandler, Progress},
-    job::Job,
     lease::Tenure,
     message::Lane,
-    queue::Delivery,
 };
+use genfleet_queue::Delivery;
 
 /// How long a handler that was asked to stop may still take: a token request and the request in flight.
 const STOPPING_GRACE: Duration = Duration::from_secs(35);
@@ -145,18 +145,18 @@ mod tests {
     use serde_json::{Map, json};
 
     use super::*;
-    use crate::{
+    use crate::handler::Services;
+    use genfleet_genesys::{
+        client::GenesysClient,
+        mint::{CredentialSource, Credentials},
+        options::GenesysOptions,
+    };
+    use genfleet_job::{
+        JobId, Kind,
         clock::{SharedClock, SystemClock},
-        genesys::{
-            client::GenesysClient,
-            mint::{CredentialSource, Credentials},
-            options::GenesysOptions,
-        },
-        handler::Services,
-        http::install_tls,
-        job::{JobId, Kind},
         supervisor::Tasks,
     };
+    use genfleet_telemetry::http::install_tls;
 
     fn context() -> JobContext {
         install_tls();

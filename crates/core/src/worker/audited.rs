@@ -7,14 +7,14 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::{aside::aside, conclusion::Conclusion, engine::Engine};
-use crate::{
-    audit::{
-        Audit, Extent, Trail, Unwritten,
-        record::{About, Detail, payload_sha256},
-    },
+use crate::handler::JobHandler;
+use genfleet_audit::{
+    Audit, Extent, Trail, Unwritten,
+    record::{About, Detail, payload_sha256},
+};
+use genfleet_job::{
+    decode,
     event::{self, Ending, Outcome, Stamp},
-    handler::JobHandler,
-    job::decode,
     message::Message,
 };
 

@@ -19,16 +19,18 @@ use super::{
     shutdown::Signals,
 };
 use crate::{
-    audit::options::default_file,
-    clock::{SharedClock, SystemClock},
-    genesys::{client::GenesysClient, options::GenesysOptions},
     handler::JobHandler,
-    options::ConfigError,
-    queue::sqlite::Role,
-    trace::export::{self, Export},
     webhook::{Webhooks, options::WebhookOptions},
 };
-use crate::{http::install_tls, telemetry::LogFormat};
+use genfleet_audit::options::default_file;
+use genfleet_genesys::{client::GenesysClient, options::GenesysOptions};
+use genfleet_job::{
+    clock::{SharedClock, SystemClock},
+    options::ConfigError,
+};
+use genfleet_queue::sqlite::Role;
+use genfleet_telemetry::trace::export::{self, Export};
+use genfleet_telemetry::{LogFormat, http::install_tls};
 
 /// Everything a worker can be told.
 #[derive(Debug, Parser)]
@@ -65,7 +67,7 @@ pub fn main<H: JobHandler>() -> ExitCode {
 
 /// Says what is wrong with the settings; exit 64.
 pub fn usage_error(error: &ConfigError) -> ExitCode {
-    crate::tell!("error: {error}");
+    genfleet_job::tell!("error: {error}");
     ExitCode::from(EXIT_USAGE)
 }
 

@@ -13,18 +13,17 @@ use super::{
     report::{self, DeadLetter},
     settle::{self, Ended, Settlement},
 };
-use crate::job_headers::{Carried, MAX_STATE_BYTES, PRODUCER, REDRIVEN_BY};
-use crate::{
+use crate::{handler::JobHandler, webhook::receiver::Receiver};
+use genfleet_job::job_headers::{Carried, MAX_STATE_BYTES, PRODUCER, REDRIVEN_BY};
+use genfleet_job::{
+    Job, JobId, Kind, decode,
     error::JobError,
     event::{self, Ending, Outcome},
-    handler::JobHandler,
-    job::{Job, JobId, Kind, decode},
     message::{HeaderValue, Lane, Message},
     metric,
-    queue::{Delivery, Publication},
     trace_context::TraceContext,
-    webhook::receiver::Receiver,
 };
+use genfleet_queue::{Delivery, Publication};
 
 /// An instant cannot be much later than this.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);

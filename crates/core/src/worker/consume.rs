@@ -11,13 +11,10 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{audited::PATIENCE, engine::Engine};
-use crate::{
-    genesys::admission::{Admission, ClosedReason},
-    handler::JobHandler,
-    message::Lane,
-    metric,
-    queue::{Consumer, Delivery, Suspects},
-};
+use crate::handler::JobHandler;
+use genfleet_genesys::admission::{Admission, ClosedReason};
+use genfleet_job::{message::Lane, metric};
+use genfleet_queue::{Consumer, Delivery, Suspects};
 
 /// How often a loop that waits looks around, also to show that it lives.
 const TICK: Duration = Duration::from_secs(5);

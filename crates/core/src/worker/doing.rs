@@ -8,7 +8,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::{event::Outcome, fleet::news::KindNews, job::Kind};
+use crate::fleet::news::KindNews;
+use genfleet_job::{Kind, event::Outcome};
 
 /// A rate is of so many whole seconds.
 const SECONDS: usize = 60;

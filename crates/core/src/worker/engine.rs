@@ -7,18 +7,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     doing::Doing, failures::Failures, running::Running, suspect::Outlived, unsettled::Unsettled, validate::JobRules,
 };
-use crate::{
-    audit::Audit,
-    clock::SharedClock,
-    genesys::{
-        admission::{Admission, ClosedReason},
-        client::GenesysClient,
-    },
-    handler::JobHandler,
-    queue::Queue,
-    retry::RetryPolicy,
-    webhook::Webhooks,
+use crate::{handler::JobHandler, webhook::Webhooks};
+use genfleet_audit::Audit;
+use genfleet_genesys::{
+    admission::{Admission, ClosedReason},
+    client::GenesysClient,
 };
+use genfleet_job::{clock::SharedClock, retry::RetryPolicy};
+use genfleet_queue::Queue;
 
 /// How jobs are run; the same for all kinds of a process.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,7 @@ use std::{
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::event::Ending;
+use genfleet_job::event::Ending;
 
 /// So many are remembered.
 const KEPT: usize = 50;

@@ -6,7 +6,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::failures::Failures;
-use crate::{genesys::client::GenesysClient, queue::Queue};
+use genfleet_genesys::client::GenesysClient;
+use genfleet_queue::Queue;
 
 /// Looks at what `/readyz` and `genfleet status` tell, too.
 #[derive(Clone, Debug)]

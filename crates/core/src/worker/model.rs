@@ -29,12 +29,12 @@ use super::{
     suspect::{Outlived, SESSION_LOST_LATELY, Verdict, judge},
     unsettled::Unsettled,
 };
-use crate::job_headers::STATE;
-use crate::{
-    job::JobId,
+use genfleet_job::job_headers::STATE;
+use genfleet_job::{
+    JobId,
     message::{Lane, Message},
-    queue::rabbit::recent::{COPY, Held, Recent},
 };
+use genfleet_queue::rabbit::recent::{COPY, Held, Recent};
 
 /// A job takes so many attempts: each has one effect and records it, the last one ends it.
 const STEPS: u32 = 3;

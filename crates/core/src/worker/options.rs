@@ -5,21 +5,22 @@ use std::{collections::BTreeMap, convert::Infallible, path::PathBuf, str::FromSt
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{
-    admin::AdminAddr,
-    audit::options::AuditOptions,
+use crate::{admin::AdminAddr, worker::engine::RunPolicy};
+use genfleet_audit::options::AuditOptions;
+use genfleet_job::{
+    Kind,
     clock::SharedClock,
-    job::{Kind, text},
     options::{ConfigError, duration, is_readable_on_the_way, positive_duration, secret},
-    queue::{
-        Queue, QueueError,
-        rabbit::{ClientIdentity, RabbitQueue, RabbitSettings, ReplyTo, TopologyMode},
-        sqlite::{Role, SqliteQueue},
-    },
     retry::RetryPolicy,
-    telemetry::{self, LogFormat},
-    worker::engine::RunPolicy,
+    text,
 };
+use genfleet_queue::{
+    Queue, QueueError,
+    rabbit::{ClientIdentity, RabbitQueue, RabbitSettings, ReplyTo, TopologyMode},
+    sqlite::{Role, SqliteQueue},
+};
+use genfleet_telemetry as telemetry;
+use genfleet_telemetry::LogFormat;
 
 /// Which queue, and how it is reached.
 #[derive(Clone, Debug, Args)]

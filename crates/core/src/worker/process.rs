@@ -24,17 +24,17 @@ use super::{
     suspect::{self, SESSION_LOST_LATELY, Verdict},
     traced, validate,
 };
-use crate::job_headers::Carried;
-use crate::{
-    audit::Extent,
+use crate::handler::JobHandler;
+use genfleet_audit::Extent;
+use genfleet_job::job_headers::Carried;
+use genfleet_job::{
+    Job, Rejection, decode,
     error::JobError,
-    handler::JobHandler,
-    job::{Job, Rejection, decode},
     message::{Lane, Message, enqueued::Waited},
     metric,
-    queue::{Delivery, Flaw, Publication, QueueError},
-    trace::attribute,
 };
+use genfleet_queue::{Delivery, Flaw, Publication, QueueError};
+use genfleet_telemetry::trace::attribute;
 
 /// How long a job whose state was written by another version of this product waits.
 const UNREADABLE_STATE_WAIT: Duration = Duration::from_secs(60);

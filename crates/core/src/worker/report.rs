@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::job_headers::{self, Carried};
-use crate::{
+use crate::webhook::{fan_out, receiver::Receiver};
+use genfleet_job::job_headers::{self, Carried};
+use genfleet_job::{
+    JobId, Kind,
     event::{self, Ending},
     hash,
-    job::{JobId, Kind},
     message::{HeaderValue, Headers, Lane, MAX_HEADER_BYTES, Message, header_bytes},
-    queue::{Destination, Publication},
     trace_context::TraceContext,
-    webhook::{fan_out, receiver::Receiver},
 };
+use genfleet_queue::{Destination, Publication};
 
 /// `genfleet-error` is at most this long, in bytes.
 const MAX_ERROR_BYTES: usize = 2048;
@@ -163,7 +163,7 @@ fn cut(text: &str, bytes: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{event::Outcome, message::enqueued::ENQUEUED_MS};
+    use genfleet_job::{event::Outcome, message::enqueued::ENQUEUED_MS};
 
     fn ending(outcome: Outcome) -> Ending {
         Ending {

@@ -9,7 +9,8 @@ use std::{
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use crate::{job::JobId, queue::Delivery};
+use genfleet_job::JobId;
+use genfleet_queue::Delivery;
 
 /// The jobs that run in this process, of one kind.
 #[derive(Debug)]

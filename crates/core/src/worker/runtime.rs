@@ -31,19 +31,19 @@ use super::{
     unsettled::Unsettled,
     validate::JobRules,
 };
-use crate::supervisor::{Ended, Tasks};
 use crate::{
     admin::{self, Admin},
-    audit::{self, Audit},
-    clock::SharedClock,
     fleet::Fleet,
-    genesys::client::GenesysClient,
     handler::{JobHandler, Services},
-    options::ConfigError,
-    queue::{Queue, Unanswered},
-    trace::export,
     webhook::{Webhooks, failing::FailingReceivers},
 };
+use genfleet_audit as audit;
+use genfleet_audit::Audit;
+use genfleet_genesys::client::GenesysClient;
+use genfleet_job::supervisor::{Ended, Tasks};
+use genfleet_job::{clock::SharedClock, options::ConfigError};
+use genfleet_queue::{Queue, Unanswered};
+use genfleet_telemetry::trace::export;
 
 /// Of the drain time, at most.
 const GIVING_BACK: Duration = Duration::from_secs(3);

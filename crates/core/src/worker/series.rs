@@ -2,16 +2,10 @@
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::{
-    event::Outcome,
-    fleet::ears::Refusal,
-    job::Kind,
-    metric,
-    options::ConfigError,
-    queue::{rabbit::GivenUp, topology},
-    telemetry,
-    webhook::delivery,
-};
+use crate::{fleet::ears::Refusal, webhook::delivery};
+use genfleet_job::{Kind, event::Outcome, metric, options::ConfigError};
+use genfleet_queue::{rabbit::GivenUp, topology};
+use genfleet_telemetry as telemetry;
 
 /// Codes every worker can end a job with (SPEC 2): a series each, at zero from the start.
 const REASONS: [&str; 12] = [

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::{
+use genfleet_job::{
     error::{ErrorClass, HELD_SPREAD, JobError},
     retry::RetryPolicy,
 };

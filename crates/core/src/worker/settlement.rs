@@ -11,7 +11,7 @@
 //!    as after a crash of this process: effects are safe to repeat (SPEC 3). So each loss of a session costs a message
 //!    at most one more attempt, and no attempt waits for another one.
 //! 3. An acknowledgement that was written may never have reached the queue. The message comes again although what
-//!    follows from it is durable: this process acknowledges it again ([`crate::queue::rabbit`]), another one runs it
+//!    follows from it is durable: this process acknowledges it again ([`genfleet_queue::rabbit`]), another one runs it
 //!    once more. Its event has the same id. Where it went on to a next round there are two messages of one job now; as
 //!    soon as they meet in a process, one of them ends ([`Step::Acknowledge`]).
 //!    What meets is only what came before the next round was published ([`Run::close`]): the next round itself is a
@@ -33,15 +33,10 @@ use super::{
     running::Run,
     traced,
 };
-use crate::job_headers::Carried;
-use crate::{
-    error::JobError,
-    handler::JobHandler,
-    job::{JobId, decode},
-    message::Message,
-    metric,
-    queue::{Delivery, Destination, Publication, QueueError, TooLarge},
-};
+use crate::handler::JobHandler;
+use genfleet_job::job_headers::Carried;
+use genfleet_job::{JobId, decode, error::JobError, message::Message, metric};
+use genfleet_queue::{Delivery, Destination, Publication, QueueError, TooLarge};
 
 /// What is done with one of the deliveries of a job whose attempt has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    job::JobId,
+use genfleet_job::{
+    JobId,
     message::{Lane, Message},
 };
 

@@ -1,26 +1,23 @@
 //! What a delivery tells in its trace: one span for all that is done with it, a child of its producer's, and one for
-//! sending the event in which its job ends. By the conventions for messaging; names in [`crate::trace::attribute`].
+//! sending the event in which its job ends. By the conventions for messaging; names in [`genfleet_telemetry::trace::attribute`].
 
 use std::sync::PoisonError;
 
 use super::{conclusion::Conclusion, engine::Engine};
-use crate::job_headers::Carried;
-use crate::{
-    handler::{JobContext, JobHandler},
-    job::Job,
-    queue::{
-        Delivery, Destination, Publication,
-        topology::{lane_queue, route},
+use crate::handler::{JobContext, JobHandler};
+use genfleet_job::job_headers::Carried;
+use genfleet_job::{Job, trace_context::TraceContext};
+use genfleet_queue::{
+    Delivery, Destination, Publication,
+    topology::{lane_queue, route},
+};
+use genfleet_telemetry::trace::{
+    attribute::{
+        JOB_ATTEMPTS, JOB_ID, JOB_OUTCOME, MESSAGING_BATCH_COUNT, MESSAGING_BODY_SIZE, MESSAGING_CONVERSATION_ID,
+        MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE,
+        MESSAGING_ROUTING_KEY, MESSAGING_SYSTEM,
     },
-    trace::{
-        attribute::{
-            JOB_ATTEMPTS, JOB_ID, JOB_OUTCOME, MESSAGING_BATCH_COUNT, MESSAGING_BODY_SIZE, MESSAGING_CONVERSATION_ID,
-            MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE,
-            MESSAGING_ROUTING_KEY, MESSAGING_SYSTEM,
-        },
-        span::{About, Span, SpanKind},
-    },
-    trace_context::TraceContext,
+    span::{About, Span, SpanKind},
 };
 
 impl<H: JobHandler> Engine<H> {

@@ -12,18 +12,20 @@ use super::{
     process::not_settled,
     report,
 };
-use crate::{
-    audit::Audit,
+use crate::webhook::Webhooks;
+use genfleet_audit::Audit;
+use genfleet_job::{
+    Kind, UNKNOWN_KIND,
     clock::SharedClock,
+    decode,
     error::JobError,
     event::{Ending, Outcome, error_told},
-    job::{Kind, UNKNOWN_KIND, decode, likeness},
     job_headers::PRODUCER,
+    likeness,
     message::Message,
     metric,
-    queue::{QueueError, Unanswered, Unrouted},
-    webhook::Webhooks,
 };
+use genfleet_queue::{QueueError, Unanswered, Unrouted};
 
 const CODE: &str = "unknown_kind";
 

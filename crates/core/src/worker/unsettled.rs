@@ -12,7 +12,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::audited::Audited;
-use crate::{job::JobId, message::Message};
+use genfleet_job::{JobId, message::Message};
 
 /// A result is kept for this time: longer than most outages of a broker.
 const KEPT: Duration = Duration::from_secs(900);

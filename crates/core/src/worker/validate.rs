@@ -4,15 +4,12 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{
-    audit::record::payload_sha256,
-    handler::JobHandler,
-    job::{
-        Job, Kind, Rejection, Violation,
-        decode::{self, Decoded},
-        schema::JobSchema,
-    },
-    webhook::rules::Rules,
+use crate::{handler::JobHandler, webhook::rules::Rules};
+use genfleet_audit::record::payload_sha256;
+use genfleet_job::{
+    Job, Kind, Rejection, Violation,
+    decode::{self, Decoded},
+    schema::JobSchema,
 };
 
 /// What the jobs of one kind have to keep.
@@ -93,12 +90,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{
-        error::JobError,
-        handler::{Defaults, JobContext, Progress, Services},
-        job::Kind,
-        options::ConfigError,
-    };
+    use crate::handler::{Defaults, JobContext, Progress, Services};
+    use genfleet_job::{Kind, error::JobError, options::ConfigError};
 
     #[derive(Debug, Deserialize, JsonSchema)]
     #[serde(rename_all = "camelCase", deny_unknown_fields)]

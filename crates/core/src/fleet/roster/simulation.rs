@@ -7,10 +7,8 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::{News, Own, Roster};
-use crate::{
-    fleet::LATELY,
-    genesys::budget::{Budget, Part, Ready},
-};
+use crate::fleet::LATELY;
+use genfleet_genesys::budget::{Budget, Part, Ready};
 
 mod scenarios;
 

@@ -6,22 +6,22 @@ use clap::Parser;
 use serde_json::json;
 
 use super::*;
-use crate::{
+use crate::webhook::{
+    address_guard::{AddressList, Entry},
+    stub::Stub,
+};
+use genfleet_genesys::{
+    client::GenesysClient,
+    mint::{CredentialSource, Credentials},
+    options::GenesysOptions,
+};
+use genfleet_job::{
+    JobId,
     clock::{Clock, SystemClock},
-    genesys::{
-        client::GenesysClient,
-        mint::{CredentialSource, Credentials},
-        options::GenesysOptions,
-    },
-    http::install_tls,
-    job::JobId,
     supervisor::Tasks,
     trace_context::TraceContext,
-    webhook::{
-        address_guard::{AddressList, Entry},
-        stub::Stub,
-    },
 };
+use genfleet_telemetry::http::install_tls;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const EVENT: &str = "{\"id\": \"\u{e4}\",  \"type\":\"t\"}";

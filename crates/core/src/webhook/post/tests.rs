@@ -12,7 +12,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::*;
-use crate::{http::install_tls, webhook::stub::Stub};
+use crate::webhook::stub::Stub;
+use genfleet_telemetry::http::install_tls;
 
 /// Answers with one address after the other.
 #[derive(Clone)]

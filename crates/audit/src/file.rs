@@ -1,0 +1,216 @@
+//! The files of one chain: opened under a lock, appended to, and followed by the next when full. A chain goes on where
+//! it ended, whichever process ended it; what a crash left of a last line is set aside.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::AsFd,
+    sync::Arc,
+};
+
+use tracing::info;
+
+use super::{lock::Lock, names::Series, record::Line};
+use genfleet_job::file;
+
+/// Where lines go.
+#[derive(Debug)]
+pub struct LogFile {
+    file: Arc<File>,
+    /// What of a line that could not be written whole is there, in bytes.
+    begun: usize,
+    /// `None` for stdout and other streams: they have no parts and cannot be synced.
+    parts: Option<Parts>,
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) faults: Arc<crate::testing::Faults>,
+}
+
+/// The parts of a chain.
+#[derive(Debug)]
+struct Parts {
+    series: Series,
+    number: u32,
+    length: u64,
+    limit: u64,
+    _lock: Lock,
+}
+
+/// Syncs what was written to a file, also while more is written.
+#[derive(Clone, Debug)]
+pub struct SyncHandle {
+    file: Arc<File>,
+    #[cfg(any(test, feature = "testing"))]
+    faults: Arc<crate::testing::Faults>,
+}
+
+impl SyncHandle {
+    /// Returns once it is on the disk.
+    pub fn sync(&self) -> io::Result<()> {
+        #[cfg(any(test, feature = "testing"))]
+        self.faults.on_sync()?;
+        self.file.sync_data()
+    }
+}
+
+/// Why lines were not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// It may go better later: no room, no right.
+    #[error("{0}")]
+    NotNow(io::Error),
+    /// What was written may be lost: nobody can know.
+    #[error("a sync failed: {0}")]
+    Sync(io::Error),
+}
+
+impl LogFile {
+    /// Stdout.
+    pub fn stdout() -> io::Result<Self> {
+        Ok(Self::over(io::stdout().as_fd().try_clone_to_owned()?.into(), None))
+    }
+
+    fn over(file: File, parts: Option<Parts>) -> Self {
+        Self {
+            file: Arc::new(file),
+            begun: 0,
+            parts,
+            #[cfg(any(test, feature = "testing"))]
+            faults: Arc::default(),
+        }
+    }
+
+    /// What makes all that was written durable; `None` where that cannot be done.
+    pub fn syncable(&self) -> Option<SyncHandle> {
+        self.parts.as_ref()?;
+        Some(SyncHandle {
+            file: Arc::clone(&self.file),
+            #[cfg(any(test, feature = "testing"))]
+            faults: Arc::clone(&self.faults),
+        })
+    }
+
+    /// For messages.
+    pub fn name(&self) -> String {
+        self.parts
+            .as_ref()
+            .map_or_else(|| "the stream".to_owned(), |parts| parts.series.part(parts.number).display().to_string())
+    }
+
+    /// Writes `lines`, in as few writes as it takes. How many of them were written, and why not all.
+    pub fn write(&mut self, lines: &[Line]) -> (usize, Result<(), WriteError>) {
+        let mut written = 0;
+        while written < lines.len() {
+            if self.is_full(&lines[written])
+                && let Err(error) = self.rotate()
+            {
+                return (written, Err(error));
+            }
+            let group = self.fitting(&lines[written..]);
+            let (whole, result) = self.append(&lines[written..written + group]);
+            written += whole;
+            if let Err(error) = result {
+                return (written, Err(WriteError::NotNow(error)));
+            }
+        }
+        (written, Ok(()))
+    }
+
+    fn is_full(&self, next: &Line) -> bool {
+        let full = |parts: &Parts| parts.length > 0 && parts.length + next.bytes.len() as u64 > parts.limit;
+        self.begun == 0 && self.parts.as_ref().is_some_and(full)
+    }
+
+    /// How many of `lines` go into this part: at least one.
+    fn fitting(&self, lines: &[Line]) -> usize {
+        let Some(parts) = &self.parts else { return lines.len() };
+        let mut length = parts.length;
+        let fits = |line: &&Line| {
+            length += line.bytes.len() as u64;
+            length <= parts.limit
+        };
+        lines.iter().take_while(fits).count().max(1)
+    }
+
+    fn append(&mut self, lines: &[Line]) -> (usize, io::Result<()>) {
+        let bytes: Vec<u8> = lines.iter().flat_map(|line| line.bytes.iter().copied()).collect();
+        let (count, result) = self.write_out(&bytes[self.begun..]);
+        let reached = self.begun + count;
+        let mut whole = 0;
+        let mut end = 0;
+        for line in lines {
+            if end + line.bytes.len() > reached {
+                break;
+            }
+            (whole, end) = (whole + 1, end + line.bytes.len());
+        }
+        self.begun = reached - end;
+        if let Some(parts) = &mut self.parts {
+            parts.length += end as u64;
+            // A file ends in whole lines where that can be done; else the rest of the line follows later.
+            if self.begun > 0 && self.file.set_len(parts.length).is_ok() {
+                self.begun = 0;
+            }
+        }
+        (whole, result)
+    }
+
+    fn write_out(&self, bytes: &[u8]) -> (usize, io::Result<()>) {
+        let mut count = 0;
+        while count < bytes.len() {
+            match self.write_some(&bytes[count..]) {
+                Ok(0) => return (count, Err(io::ErrorKind::WriteZero.into())),
+                Ok(some) => count += some,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (count, Err(error)),
+            }
+        }
+        (count, Ok(()))
+    }
+
+    fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        #[cfg(any(test, feature = "testing"))]
+        let bytes = self.faults.on_write(bytes)?;
+        (&*self.file).write(bytes)
+    }
+
+    /// Goes on in the next part, once all of this one is durable.
+    fn rotate(&mut self) -> Result<(), WriteError> {
+        if let Some(handle) = self.syncable() {
+            handle.sync().map_err(WriteError::Sync)?;
+        }
+        let Some(parts) = &mut self.parts else { return Ok(()) };
+        let (number, file) = next_part(&parts.series, parts.number).map_err(WriteError::NotNow)?;
+        sync_folder(&parts.series).map_err(WriteError::Sync)?;
+        info!(file = %parts.series.part(number).display(), "the audit goes on in the next file");
+        (parts.number, parts.length) = (number, 0);
+        self.file = Arc::new(file);
+        Ok(())
+    }
+}
+
+fn next_part(series: &Series, number: u32) -> io::Result<(u32, File)> {
+    let mut next = number + 1;
+    loop {
+        match file::open(
+            &series.part(next),
+            File::options().read(true).append(true).create_new(true),
+            file::GROUP_READS,
+        ) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => next += 1,
+            opened => return Ok((next, opened?)),
+        }
+    }
+}
+
+/// Makes the name of a new file durable, where folders can be synced.
+fn sync_folder(series: &Series) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, Unsupported};
+    match File::open(series.folder())?.sync_all() {
+        Err(error) if matches!(error.kind(), InvalidInput | Unsupported) => Ok(()),
+        synced => synced,
+    }
+}
+
+pub(super) mod open;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+//! One process a chain, by a lock of the operating system: it goes with the process, however that ends.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use genfleet_job::file;
+
+/// The right to write one chain; given back, and its file removed, when dropped.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    // Held until after the file is removed.
+    _file: File,
+}
+
+impl Lock {
+    /// The lock in the file at `path`; `None` where another process has it.
+    pub fn take(path: &Path) -> io::Result<Option<Self>> {
+        loop {
+            let file = file::open(path, File::options().create(true).truncate(false).write(true), file::PRIVATE)?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+                Ok(()) if is_still(path, &file)? => return Ok(Some(Self { path: path.to_owned(), _file: file })),
+                // Its last holder removed it in between: a lock on it excludes nobody.
+                Ok(()) => {}
+            }
+        }
+    }
+}
+
+fn is_still(path: &Path, file: &File) -> io::Result<bool> {
+    let held = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (held.dev(), held.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // One that stays does no harm.
+        let _ = fs::remove_file(&self.path);
+    }
+}

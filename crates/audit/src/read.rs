@@ -1,0 +1,72 @@
+//! Reading a line back: is it as it was written? Whether it follows the line before it is the [`verify`](super::verify)
+//! module's question.
+
+use serde_json::{Map, Value};
+
+use super::record::Link;
+use genfleet_job::hash;
+
+/// A line that is as it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// All members but `hash`.
+    pub members: Map<String, Value>,
+    /// Its number.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: String,
+    /// The hash of the line before.
+    pub prev_hash: String,
+}
+
+impl Record {
+    /// A member that is text, or nothing.
+    pub fn text(&self, member: &str) -> &str {
+        self.members.get(member).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Where the chain goes on from here.
+    pub fn link(&self) -> Link {
+        Link { seq: self.seq, hash: self.hash.clone() }
+    }
+}
+
+/// A line that is not as it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flaw {
+    /// What shows it.
+    pub why: &'static str,
+    /// What its hash may have been: the one it states, the one of its content; empty where that is not known.
+    pub hashes: Vec<String>,
+}
+
+/// Reads a line, given without its end.
+pub fn read(line: &[u8]) -> Result<Record, Flaw> {
+    let flaw = |why| Flaw { why, hashes: Vec::new() };
+    let value: Value = serde_json::from_slice(line).map_err(|_| flaw("it is not JSON"))?;
+    let form = hash::canonical(&value);
+    let Value::Object(mut members) = value else { return Err(flaw("it is no JSON object")) };
+    let stated = members.remove("hash").and_then(|hash| hash.as_str().map(str::to_owned));
+    let (members, computed) = hashed(members);
+    // Where the change is in the hash's name, its content is not what it was either.
+    let hashes = || stated.clone().map_or_else(Vec::new, |stated| vec![stated, computed.clone()]);
+    if form.as_bytes() != line {
+        return Err(Flaw { why: "it is not in the form it was written in", hashes: hashes() });
+    }
+    if stated.as_ref() != Some(&computed) {
+        return Err(Flaw { why: "its hash is not that of its content", hashes: hashes() });
+    }
+    let seq = members.get("seq").and_then(Value::as_u64);
+    let prev_hash = members.get("prevHash").and_then(Value::as_str).map(str::to_owned);
+    match (seq, prev_hash) {
+        (Some(seq @ 1..), Some(prev_hash)) => Ok(Record { members, seq, hash: computed, prev_hash }),
+        _ => Err(flaw("it has no seq and prevHash")),
+    }
+}
+
+fn hashed(members: Map<String, Value>) -> (Map<String, Value>, String) {
+    let value = Value::Object(members);
+    let computed = hash::sha256(hash::canonical(&value));
+    let Value::Object(members) = value else { return (Map::new(), computed) };
+    (members, computed)
+}

@@ -1,0 +1,279 @@
+//! One line of the audit: its members and its hash. Knows no file; how a line is read back is in [`read`](super::read).
+//!
+//! A line is canonical JSON (UTF-8, members in the order of their names, no space), so its bytes follow from its
+//! content. `hash` is the SHA-256, in lower-case hexadecimal, of the line without its member `hash`: parsed, `hash`
+//! taken out, written again in the same form, without the line's end. `prevHash` is the `hash` of the line before;
+//! of the first line 64 zeros. `seq` counts from 1 without a gap.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use genfleet_job::{JobId, event::Stamp, hash, options::ConfigError};
+
+/// `prevHash` of the first line.
+pub const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// What a line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fact {
+    /// Something outside is about to be changed.
+    Intent,
+    /// What came of it.
+    Effect,
+    /// How the job ended.
+    Outcome,
+}
+
+/// What is told of a fact: names and values, never a payload, a token or a secret. Numbers are whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Detail(BTreeMap<&'static str, Value>);
+
+impl Detail {
+    /// With one more member.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        let mut value = value.into();
+        value.sort_all_objects();
+        self.0.insert(name, value);
+        self
+    }
+
+    /// The same, where there is a value.
+    #[must_use]
+    pub fn with_some(self, name: &'static str, value: Option<impl Into<Value>>) -> Self {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self,
+        }
+    }
+}
+
+/// Whom a fact is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The job; `None` for what a process does on its own behalf.
+    pub job: Option<JobId>,
+    /// The job's kind, or `unknown`.
+    pub kind: &'static str,
+    /// Who works it.
+    pub worker: &'static str,
+    /// The worker's word for what it does.
+    pub action: &'static str,
+    /// See [`payload_sha256`]; `None` where the payload cannot be read.
+    pub payload_sha256: Option<String>,
+}
+
+/// The SHA-256 of a job's payload as canonical JSON: the same in every fact of the job.
+pub fn payload_sha256(payload: Value) -> String {
+    hash::sha256(hash::canonical_of(payload))
+}
+
+/// The end of a chain: the line that the next one follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its `seq`; 0 where there is none.
+    pub seq: u64,
+    /// Its `hash`, or [`NO_HASH`].
+    pub hash: String,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Self { seq: 0, hash: NO_HASH.to_owned() }
+    }
+}
+
+/// `SEQ:HASH`, as a log tells it and `genfleet audit verify --anchor` takes it.
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.seq, self.hash)
+    }
+}
+
+impl FromStr for Link {
+    type Err = ConfigError;
+
+    fn from_str(written: &str) -> Result<Self, ConfigError> {
+        let (seq, hash) = written.trim().split_once(':').unwrap_or_default();
+        let is_hash = hash.len() == NO_HASH.len() && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match seq.parse() {
+            Ok(seq @ 1..) if is_hash => Ok(Self { seq, hash: hash.to_ascii_lowercase() }),
+            _ => Err(ConfigError::new(format!(
+                "{written:?} is no anchor; write SEQ:HASH, as the log tells it (the hash has 64 hexadecimal digits)"
+            ))),
+        }
+    }
+}
+
+/// One line, ready to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What the next one follows.
+    pub link: Link,
+    /// With its end.
+    pub bytes: Vec<u8>,
+}
+
+/// The members before `hash`, by name.
+#[derive(Serialize)]
+struct Head<'a> {
+    action: &'a str,
+    detail: &'a Detail,
+    fact: Fact,
+}
+
+/// The members after it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rest<'a> {
+    job_id: Option<&'a JobId>,
+    kind: &'a str,
+    payload_sha256: Option<&'a str>,
+    prev_hash: &'a str,
+    process: &'a str,
+    seq: u64,
+    time: String,
+    worker: &'a str,
+}
+
+/// Lines, each with the hash of the one before.
+#[derive(Debug)]
+pub struct Chain {
+    process: String,
+    end: Link,
+}
+
+impl Chain {
+    /// The lines of `process`, which follow `end`.
+    pub fn new(process: String, end: Link) -> Self {
+        Self { process, end }
+    }
+
+    /// Whose lines they are.
+    pub fn process(&self) -> &str {
+        &self.process
+    }
+
+    /// The number of its last line.
+    pub fn last(&self) -> u64 {
+        self.end.seq
+    }
+
+    /// The next line, and its name.
+    pub fn append(&mut self, about: &About, fact: Fact, detail: &Detail, time: Timestamp) -> (Line, Stamp) {
+        let seq = self.end.seq + 1;
+        let rest = Rest {
+            job_id: about.job.as_ref(),
+            kind: about.kind,
+            payload_sha256: about.payload_sha256.as_deref(),
+            prev_hash: &self.end.hash,
+            process: &self.process,
+            seq,
+            time: format!("{time:.3}"),
+            worker: about.worker,
+        };
+        let (head, rest) = (json(&Head { action: about.action, detail, fact }), json(&rest));
+        // `{…}` and `{…}` become `{…,…}`, with and without the hash between.
+        let (head, rest) = (&head[..head.len() - 1], &rest[1..]);
+        let hash = hash::sha256(format!("{head},{rest}"));
+        let bytes = format!("{head},\"hash\":\"{hash}\",{rest}\n").into_bytes();
+        self.end = Link { seq, hash: hash.clone() };
+        (Line { link: self.end.clone(), bytes }, Stamp { process: self.process.clone(), seq, hash })
+    }
+}
+
+/// Texts and whole numbers under names that are texts: nothing that JSON cannot hold.
+fn json(members: &impl Serialize) -> String {
+    serde_json::to_string(members).unwrap_or_else(|_| "{}".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::read::{Record, read};
+
+    fn chain() -> Chain {
+        Chain::new("host-1-start".to_owned(), Link::default())
+    }
+
+    fn about() -> About {
+        About {
+            job: JobId::parse("job-1"),
+            kind: "cdn.purge",
+            worker: "purger",
+            action: "cdn_purge_executed",
+            payload_sha256: Some(payload_sha256(json!({"paths": ["/a"]}))),
+        }
+    }
+
+    fn lines(count: usize) -> Vec<Vec<u8>> {
+        let (mut chain, detail) = (chain(), Detail::default().with("status", 202).with("endpoint", "/é\"\\\n"));
+        let mut line = || chain.append(&about(), Fact::Effect, &detail, Timestamp::UNIX_EPOCH).0.bytes;
+        (0..count).map(|_| line()).collect()
+    }
+
+    #[test]
+    fn a_line_has_its_members_in_the_order_of_their_names_and_is_read_back() {
+        let detail = Detail::default().with("status", 202).with("inner", json!({"b": 1, "a": 2}));
+        let (line, stamp) = chain().append(&about(), Fact::Intent, &detail, Timestamp::UNIX_EPOCH);
+        let text = String::from_utf8(line.bytes).unwrap();
+        let expected = format!(
+            r#"{{"action":"cdn_purge_executed","detail":{{"inner":{{"a":2,"b":1}},"status":202}},"fact":"intent","hash":"{}","jobId":"job-1","kind":"cdn.purge","payloadSha256":"{}","prevHash":"{NO_HASH}","process":"host-1-start","seq":1,"time":"1970-01-01T00:00:00.000Z","worker":"purger"}}"#,
+            stamp.hash,
+            hash::sha256(r#"{"paths":["/a"]}"#),
+        );
+        assert_eq!(text.trim_end(), expected);
+        assert_eq!(read(text.trim_end().as_bytes()).unwrap().link(), Link { seq: 1, hash: stamp.hash.clone() });
+        let without = text.trim_end().replace(&format!(r#""hash":"{}","#, stamp.hash), "");
+        assert_eq!(hash::sha256(without), stamp.hash, "cutting the member out of the text does as well");
+    }
+
+    #[test]
+    fn an_anchor_is_read_as_it_is_told() {
+        let link = Link { seq: 7, hash: hash::sha256("a") };
+        assert_eq!(link.to_string().parse::<Link>().unwrap(), link);
+        assert_eq!(format!(" {} ", link.to_string().to_uppercase()).parse::<Link>().unwrap(), link);
+        for wrong in ["", "7", "7:", ":", &format!("0:{}", link.hash), &format!("7:{}0", link.hash), &"x".repeat(66)] {
+            assert!(wrong.parse::<Link>().unwrap_err().to_string().contains("SEQ:HASH"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_line_names_the_one_before() {
+        let read = |line: &Vec<u8>| read(line.trim_ascii_end()).unwrap();
+        let all: Vec<Record> = lines(3).iter().map(read).collect();
+        assert_eq!(all[0].prev_hash, NO_HASH);
+        assert_eq!((all[1].seq, &all[1].prev_hash), (2, &all[0].hash));
+        assert_eq!((all[2].seq, &all[2].prev_hash), (3, &all[1].hash));
+    }
+
+    #[test]
+    fn any_byte_changed_to_any_other_shows() {
+        let line = lines(1).remove(0);
+        let line = line.trim_ascii_end();
+        for place in 0..line.len() {
+            for byte in (0..=u8::MAX).filter(|byte| *byte != line[place]) {
+                let mut changed = line.to_vec();
+                changed[place] = byte;
+                assert!(read(&changed).is_err(), "byte {place} as {byte}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_without_a_job_and_one_written_otherwise() {
+        let nobody = About { job: None, payload_sha256: None, ..about() };
+        let (line, _) = chain().append(&nobody, Fact::Intent, &Detail::default(), Timestamp::UNIX_EPOCH);
+        let text = String::from_utf8(line.bytes).unwrap();
+        assert!(read(text.trim_end().as_bytes()).unwrap().members["jobId"].is_null());
+        assert!(read(text.trim_end().replace(r#""seq":1"#, r#""seq": 1"#).as_bytes()).is_err());
+        assert!(read(text.trim_end().replace(r#""seq":1"#, r#""seq":1,"seq":1"#).as_bytes()).is_err(), "twice");
+    }
+}

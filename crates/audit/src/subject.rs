@@ -1,0 +1,81 @@
+//! Whom facts are about: a job, from when it begins to run in this process until it is settled. What is told beside its
+//! facts is known here, and how far they are.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use super::{Audit, record::About};
+use genfleet_job::{JobId, Kind};
+
+/// Whom facts are about, and how far they are.
+#[derive(Debug)]
+pub(super) struct Subject {
+    pub(super) about: About,
+    /// The number of its last fact; 0 where there is none.
+    last: AtomicU64,
+    /// A call that changes something was sent.
+    sent: AtomicBool,
+}
+
+/// A job that runs here: its facts are known by its kind and id until this is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Trail {
+    audit: Audit,
+    key: (Kind, JobId),
+    subject: Arc<Subject>,
+}
+
+/// What was written of one attempt of a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// The number of the last fact.
+    pub last: Option<u64>,
+    /// Whether a call was sent that changes something.
+    pub sent: bool,
+}
+
+impl Subject {
+    pub(super) fn new(about: About) -> Self {
+        Self { about, last: AtomicU64::new(0), sent: AtomicBool::new(false) }
+    }
+
+    /// Its fact `seq` was appended.
+    pub(super) fn appended(&self, seq: u64) {
+        self.last.fetch_max(seq, Ordering::Relaxed);
+    }
+
+    /// A call that changes something goes out.
+    pub(super) fn sent(&self) {
+        self.sent.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Trail {
+    pub(super) fn new(audit: Audit, key: (Kind, JobId), subject: Arc<Subject>) -> Self {
+        Self { audit, key, subject }
+    }
+
+    /// What was written of it so far.
+    pub fn extent(&self) -> Extent {
+        let last = Some(self.subject.last.load(Ordering::Relaxed)).filter(|last| *last > 0);
+        Extent { last, sent: self.subject.sent.load(Ordering::Relaxed) }
+    }
+
+    /// Whom its facts are about.
+    pub fn about(&self) -> &About {
+        &self.subject.about
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        let mut book = self.audit.shared.book();
+        // Its successor may be there already.
+        if book.jobs.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, &self.subject)) {
+            book.jobs.remove(&self.key);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! An audit for tests, on a real file that fails when a test says so.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, clippy::new_without_default)]
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use genfleet_job::{
+    JobId, Kind,
+    clock::Clock,
+    supervisor::{Ended, Tasks},
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Audit, Trail, Unwritten,
+    file::LogFile,
+    intent::Intent,
+    names::Series,
+    record::{Detail, payload_sha256},
+    verify::{events::Wanted, verify},
+    writer::Condition,
+};
+
+/// What goes wrong with a file, when a test says so.
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// Room for so many bytes.
+    room: Mutex<Option<usize>>,
+    unsyncable: AtomicBool,
+}
+
+impl Faults {
+    /// Leaves room for so many bytes; `None`: for all.
+    pub fn leave_room(&self, bytes: Option<usize>) {
+        *self.room.lock().unwrap() = bytes;
+    }
+
+    /// Lets every sync fail from now on.
+    pub fn fail_syncs(&self) {
+        self.unsyncable.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn on_write<'a>(&self, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
+        let mut room = self.room.lock().unwrap();
+        match &mut *room {
+            None => Ok(bytes),
+            Some(0) => Err(io::ErrorKind::StorageFull.into()),
+            Some(room) => {
+                let fitting = bytes.len().min(*room);
+                *room -= fitting;
+                Ok(&bytes[..fitting])
+            }
+        }
+    }
+
+    pub(crate) fn on_sync(&self) -> io::Result<()> {
+        if self.unsyncable.load(Ordering::Relaxed) { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
+    }
+}
+
+/// A folder that lasts as long as a test.
+pub struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    /// A fresh one.
+    pub fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("genfleet-audit-{}", uuid::Uuid::new_v4()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The chain in it.
+    pub fn series(&self) -> Series {
+        Series::new(self.0.join("audit.jsonl"))
+    }
+
+    /// The audit files that are there.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "jsonl")).collect();
+        files.sort();
+        files
+    }
+
+    /// The lines of all chains, once they are found to be in order.
+    pub fn verified(&self) -> u64 {
+        let report = verify(&self.files(), Wanted::default(), &[]).unwrap();
+        assert_eq!(report.problems, []);
+        report.lines
+    }
+
+    /// All that the files hold.
+    pub fn text(&self) -> String {
+        self.files().iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Longer than anything takes.
+const SOON: Duration = Duration::from_secs(20);
+
+#[derive(Debug)]
+struct Noon;
+
+impl Clock for Noon {
+    fn now(&self) -> Timestamp {
+        "2026-03-01T12:00:00Z".parse().unwrap()
+    }
+}
+
+/// An audit on files of its own.
+pub struct Rig {
+    /// It.
+    pub audit: Audit,
+    /// What goes wrong with its file.
+    pub faults: Arc<Faults>,
+    /// Where its files are.
+    pub folder: Folder,
+    /// Its tasks.
+    pub tasks: Tasks,
+    /// Where their ends are told.
+    pub ended: Ended,
+    /// Cancelled when its process stops.
+    pub stop: CancellationToken,
+}
+
+impl Rig {
+    /// One that begins anew.
+    pub fn new() -> Self {
+        let folder = Folder::new();
+        let (log, end) = LogFile::open(&folder.series(), 100_000).unwrap();
+        let faults = Arc::clone(&log.faults);
+        let (audit, writer) = Audit::open("p".to_owned(), log, end, Arc::new(Noon));
+        let (tasks, ended) = Tasks::new();
+        writer.start(&tasks);
+        Self { audit, faults, folder, tasks, ended, stop: CancellationToken::new() }
+    }
+
+    /// A job of this id begins.
+    pub fn begin(&self, job: &str) -> Trail {
+        self.audit.begin(
+            Kind::CdnPurge,
+            &JobId::parse(job).unwrap(),
+            "cdn_purge_executed",
+            &payload_sha256(json!({"paths": ["/hush"]})),
+        )
+    }
+
+    #[cfg(test)]
+    pub(crate) async fn intend(&self, jobs: &[JobId]) -> Result<Intent, Unwritten> {
+        let detail = Detail::default().with("method", "POST");
+        timeout(SOON, self.audit.intend(Kind::CdnPurge, jobs, &detail, &self.stop)).await.expect("in time")
+    }
+
+    /// All that is written.
+    pub fn facts(&self) -> Vec<Value> {
+        self.folder.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Waits until the audit is in this condition.
+    pub async fn wait_for(&self, condition: impl FnMut(&Condition) -> bool) {
+        let mut conditions = self.audit.conditions();
+        timeout(SOON, conditions.wait_for(condition)).await.expect("in time").unwrap();
+    }
+}

@@ -1,0 +1,127 @@
+//! What events name in the audit: the lines that have to be there.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead},
+    path::Path,
+};
+
+use serde::Deserialize;
+
+use super::{Place, Problem};
+use crate::read::Record;
+
+/// The lines that events name, as long as they were not met.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// By process and number.
+    lines: BTreeMap<(String, u64), Vec<Claim>>,
+    count: usize,
+    problems: Vec<Problem>,
+}
+
+/// What one event says of the line it names.
+#[derive(Debug)]
+struct Claim {
+    place: Place,
+    job: String,
+    hash: String,
+    /// What the line is instead.
+    contradiction: Option<&'static str>,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    data: Data,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Data {
+    job_id: String,
+    audit: Option<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    process: String,
+    seq: u64,
+    hash: String,
+}
+
+impl Wanted {
+    /// What the events in `reader` name, one a line; `name` is told in problems. Events of processes that keep no audit
+    /// name nothing.
+    pub fn read(reader: impl BufRead, name: &Path) -> io::Result<Self> {
+        let mut wanted = Self::default();
+        for (line, number) in reader.split(b'\n').zip(1..) {
+            let (line, place) = (line?, Place { file: name.to_owned(), line: number });
+            if !line.trim_ascii().is_empty() {
+                wanted.add(&line, place);
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn add(&mut self, line: &[u8], place: Place) {
+        match serde_json::from_slice(line) {
+            Ok(Event { data: Data { job_id: job, audit: Some(Named { process, seq, hash }) } }) => {
+                self.count += 1;
+                let claim = Claim { place, job, hash, contradiction: None };
+                self.lines.entry((process, seq)).or_default().push(claim);
+            }
+            Ok(Event { data: Data { audit: None, .. } }) => {}
+            Err(error) => self.problems.push(Problem { place, problem: format!("is no event: {error}") }),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// `record` is there.
+    pub(super) fn met(&mut self, record: &Record) {
+        if self.lines.is_empty() {
+            return;
+        }
+        let key = (record.text("process").to_owned(), record.seq);
+        let Some(claims) = self.lines.get_mut(&key) else { return };
+        claims.retain_mut(|claim| {
+            claim.contradiction = claim.contradicts(record);
+            claim.contradiction.is_some()
+        });
+        if claims.is_empty() {
+            self.lines.remove(&key);
+        }
+    }
+
+    /// What is wrong: lines that are not there, and others in their place.
+    pub(super) fn end(self) -> Vec<Problem> {
+        let of_line = |((process, seq), claims): ((String, u64), Vec<Claim>)| {
+            claims.into_iter().map(move |claim| {
+                let what =
+                    claim.contradiction.unwrap_or("is not in the files: lines were cut off, or files are not given");
+                let problem =
+                    format!("the event of job {} names seq {seq} of process {process}, which {what}", claim.job);
+                Problem { place: claim.place, problem }
+            })
+        };
+        self.lines.into_iter().flat_map(of_line).chain(self.problems).collect()
+    }
+}
+
+impl Claim {
+    fn contradicts(&self, record: &Record) -> Option<&'static str> {
+        if record.hash != self.hash {
+            return Some("is there with another hash: lines were written anew");
+        }
+        let is_it = record.text("fact") == "outcome" && record.text("jobId") == self.job;
+        (!is_it).then_some("is about something else")
+    }
+}

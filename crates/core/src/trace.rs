@@ -1,7 +1,0 @@
-//! Spans of what happens to a job, where they are exported (OTLP): see [`export`]. Where a job is in a trace is in
-//! [`crate::trace_context`].
-
-pub mod attribute;
-mod collector;
-pub mod export;
-pub mod span;

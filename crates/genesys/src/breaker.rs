@@ -1,0 +1,299 @@
+//! The breaker: an API that answers nobody is asked by nobody but a probe (SPEC 4). A state machine over the time.
+//!
+//! An outage then burns no attempts: who would send is held until the next probe. A 429 is no outage: that is
+//! [`crate::gate`]'s.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::DefaultHasher},
+    hash::{Hash, Hasher},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::slow_start::Went;
+use genfleet_job::JobId;
+
+/// Fewer requests say nothing.
+const REQUESTS: usize = 20;
+/// One broken job is no outage.
+const JOBS: usize = 5;
+/// Of a hundred requests, so many failed.
+const FAILED_PERCENT: usize = 80;
+/// Waits between probes double to so many times the first.
+const LONGEST_WAIT: u32 = 12;
+
+/// Closed: requests go. Open: one probe at a time.
+#[derive(Debug)]
+pub struct Breaker {
+    window: Duration,
+    first_wait: Duration,
+    recent: VecDeque<Recent>,
+    failed: usize,
+    jobs: HashMap<u64, usize>,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Recent {
+    at: Instant,
+    went: Went,
+    jobs: Vec<u64>,
+}
+
+#[derive(Debug)]
+struct Open {
+    next_probe: Instant,
+    wait: Duration,
+    probe: Probe,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Probe {
+    Waiting,
+    InFlight,
+}
+
+/// How a request got past the breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// Like all others.
+    Free,
+    /// As the one that tries whether the API is back.
+    Probe,
+}
+
+/// What a request's end changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing.
+    None,
+    /// It opened: nothing is sent but probes.
+    Opened,
+    /// A probe failed: later.
+    StillOpen,
+    /// A probe succeeded.
+    Closed,
+}
+
+impl Breaker {
+    /// Counts failures over `window`; the first probe goes `first_wait` after opening.
+    pub fn new(window: Duration, first_wait: Duration) -> Self {
+        let (recent, jobs) = (VecDeque::new(), HashMap::new());
+        Self { window, first_wait, recent, failed: 0, jobs, open: None }
+    }
+
+    /// When the next probe goes; `None` while requests go.
+    pub fn next_probe(&self) -> Option<Instant> {
+        self.open.as_ref().map(|open| open.next_probe)
+    }
+
+    /// Until when a request now would be held; `None` where it may go, also as the probe.
+    pub fn held(&self, now: Instant) -> Option<Instant> {
+        let open = self.open.as_ref()?;
+        // A probe in flight that outlives its wait is still the only one.
+        let until =
+            if open.probe == Probe::InFlight { open.next_probe.max(now + self.first_wait) } else { open.next_probe };
+        (open.probe == Probe::InFlight || now < open.next_probe).then_some(until)
+    }
+
+    /// Lets a request through that is not [`held`](Self::held).
+    pub fn take(&mut self, now: Instant) -> Pass {
+        let Some(open) = &mut self.open else { return Pass::Free };
+        open.probe = Probe::InFlight;
+        open.next_probe = now + open.wait;
+        Pass::Probe
+    }
+
+    /// A request that was let through ended without telling anything: given back, or its caller went away.
+    pub fn abandoned(&mut self, pass: Pass, now: Instant) {
+        if let (Pass::Probe, Some(open)) = (pass, &mut self.open) {
+            open.probe = Probe::Waiting;
+            open.next_probe = now;
+        }
+    }
+
+    /// A request of `jobs` ended.
+    pub fn ended(&mut self, pass: Pass, went: Went, jobs: &[JobId], now: Instant) -> Turn {
+        match (&mut self.open, pass) {
+            (Some(open), Pass::Probe) => match went {
+                Went::Well => self.close(),
+                Went::Otherwise => open.postpone(now, self.first_wait),
+            },
+            // Sent before it opened: nothing about now.
+            (Some(_), Pass::Free) => Turn::None,
+            (None, _) => self.count(went, jobs, now),
+        }
+    }
+
+    /// A caller got no token, since the token endpoint is away: like a request that failed.
+    pub fn no_token(&mut self, jobs: &[JobId], now: Instant) -> Turn {
+        match &mut self.open {
+            Some(open) if open.probe == Probe::Waiting && now >= open.next_probe => open.postpone(now, self.first_wait),
+            Some(_) => Turn::None,
+            None => self.count(Went::Otherwise, jobs, now),
+        }
+    }
+
+    fn close(&mut self) -> Turn {
+        *self = Self::new(self.window, self.first_wait);
+        Turn::Closed
+    }
+
+    fn count(&mut self, went: Went, jobs: &[JobId], now: Instant) -> Turn {
+        self.forget(now);
+        let jobs: Vec<u64> = jobs.iter().map(fingerprint).collect();
+        for job in &jobs {
+            *self.jobs.entry(*job).or_default() += 1;
+        }
+        self.failed += usize::from(went == Went::Otherwise);
+        self.recent.push_back(Recent { at: now, went, jobs });
+        let down = self.recent.len() >= REQUESTS
+            && self.jobs.len() >= JOBS
+            && self.failed * 100 >= self.recent.len() * FAILED_PERCENT;
+        if !down {
+            return Turn::None;
+        }
+        let (next_probe, wait) = (now + self.first_wait, self.first_wait);
+        self.open = Some(Open { next_probe, wait, probe: Probe::Waiting });
+        Turn::Opened
+    }
+
+    /// Forgets what is older than the window.
+    fn forget(&mut self, now: Instant) {
+        let old = self.recent.iter().take_while(|recent| now - recent.at > self.window).count();
+        for old in self.recent.drain(..old) {
+            self.failed -= usize::from(old.went == Went::Otherwise);
+            for job in old.jobs {
+                if let Some(count) = self.jobs.get_mut(&job) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.jobs.remove(&job);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Open {
+    fn postpone(&mut self, now: Instant, first_wait: Duration) -> Turn {
+        self.wait = (self.wait * 2).min(first_wait * LONGEST_WAIT);
+        self.next_probe = now + self.wait;
+        self.probe = Probe::Waiting;
+        Turn::StillOpen
+    }
+}
+
+/// A job's id in eight bytes: thousands are kept.
+fn fingerprint(job: &JobId) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    job.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn breaker() -> Breaker {
+        Breaker::new(30 * SECOND, 5 * SECOND)
+    }
+
+    fn job(number: usize) -> [JobId; 1] {
+        [JobId::parse(&format!("job-{number}")).unwrap()]
+    }
+
+    /// Ends `requests` of `jobs` at `now`; true where it opened.
+    fn end(breaker: &mut Breaker, requests: usize, jobs: usize, went: Went, now: Instant) -> bool {
+        (0..requests).any(|number| breaker.ended(Pass::Free, went, &job(number % jobs), now) == Turn::Opened)
+    }
+
+    fn opened(now: Instant) -> Breaker {
+        let mut breaker = breaker();
+        assert!(end(&mut breaker, 20, 5, Went::Otherwise, now));
+        breaker
+    }
+
+    #[test]
+    fn twenty_requests_of_five_jobs_that_failed_open_it() {
+        let now = Instant::now();
+        assert!(!end(&mut breaker(), 19, 5, Went::Otherwise, now), "too few requests");
+        assert!(!end(&mut breaker(), 100, 4, Went::Otherwise, now), "too few jobs");
+        assert!(end(&mut breaker(), 20, 5, Went::Otherwise, now));
+    }
+
+    #[test]
+    fn one_in_four_that_went_well_keeps_it_closed() {
+        let (now, mut breaker) = (Instant::now(), breaker());
+        end(&mut breaker, 10, 5, Went::Well, now);
+        assert!(!end(&mut breaker, 39, 5, Went::Otherwise, now));
+        assert!(end(&mut breaker, 1, 5, Went::Otherwise, now), "40 of 50");
+    }
+
+    #[test]
+    fn what_is_older_than_the_window_does_not_count() {
+        let (now, mut breaker) = (Instant::now(), breaker());
+        end(&mut breaker, 19, 5, Went::Otherwise, now);
+        assert!(!end(&mut breaker, 19, 5, Went::Otherwise, now + 31 * SECOND));
+        assert_eq!((breaker.recent.len(), breaker.failed, breaker.jobs.len()), (19, 19, 5));
+    }
+
+    #[test]
+    fn only_one_probe_goes_when_it_is_due() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        assert_eq!(breaker.held(now + 4 * SECOND), Some(now + 5 * SECOND));
+        let due = now + 5 * SECOND;
+        assert_eq!(breaker.held(due), None);
+        assert_eq!(breaker.take(due), Pass::Probe);
+        assert_eq!(breaker.held(due), Some(due + 5 * SECOND));
+        assert!(breaker.held(due + 20 * SECOND).is_some(), "it is still in flight");
+    }
+
+    #[test]
+    fn probes_that_fail_come_after_growing_waits() {
+        let mut now = Instant::now();
+        let mut breaker = opened(now);
+        for seconds in [5, 10, 20, 40, 60, 60] {
+            assert_eq!(breaker.next_probe(), Some(now + seconds * SECOND));
+            now += seconds * SECOND;
+            let pass = breaker.take(now);
+            assert_eq!(breaker.ended(pass, Went::Otherwise, &job(1), now), Turn::StillOpen);
+        }
+    }
+
+    #[test]
+    fn a_probe_that_succeeds_closes_it_and_what_was_sent_before_does_not() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        assert_eq!(breaker.ended(Pass::Free, Went::Well, &job(1), now), Turn::None);
+        let pass = breaker.take(now + 5 * SECOND);
+        assert_eq!(breaker.ended(pass, Went::Well, &job(1), now + 6 * SECOND), Turn::Closed);
+        assert_eq!(breaker.held(now + 6 * SECOND), None);
+        assert!(!end(&mut breaker, 19, 5, Went::Otherwise, now + 6 * SECOND), "it counts anew");
+    }
+
+    #[test]
+    fn a_probe_that_goes_away_without_an_answer_lets_the_next_one_go() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        let due = now + 5 * SECOND;
+        let pass = breaker.take(due);
+        breaker.abandoned(pass, due + SECOND);
+        assert_eq!(breaker.held(due + SECOND), None);
+    }
+
+    #[test]
+    fn a_token_endpoint_that_is_away_counts_and_fails_the_probe() {
+        let (now, mut breaker) = (Instant::now(), breaker());
+        let turns: Vec<Turn> = (0..20).map(|number| breaker.no_token(&job(number), now)).collect();
+        assert_eq!(turns.last(), Some(&Turn::Opened));
+        let due = now + 5 * SECOND;
+        assert_eq!(breaker.no_token(&job(1), due), Turn::StillOpen);
+        assert_eq!(breaker.no_token(&job(2), due), Turn::None, "all that waited for it fail at once");
+        assert_eq!(breaker.next_probe(), Some(due + 10 * SECOND));
+    }
+}

@@ -1,0 +1,322 @@
+//! What an answer means (SPEC 4), as data: status → [`StatusClass`] in one table, class → [`Verdict`] in one match. What
+//! ends a job for good, for better or worse, has to be the API's own word: a page that somebody between us and it wrote,
+//! a proxy or a gateway, has no say in that ([`Author`]).
+//!
+//! Does not act on it: sending again is [`crate::client`]'s, waiting [`crate::admission`]'s.
+//! `classify.snapshot.txt` lists what happens for every status.
+
+use crate::request::Repeat;
+use genfleet_job::error::ErrorClass;
+
+/// Statuses that have the same consequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusClass {
+    /// 2xx.
+    Success,
+    /// 401: the token.
+    Unauthorized,
+    /// 403: the permissions.
+    Forbidden,
+    /// 404.
+    NotFound,
+    /// 409, 412: someone else was there before.
+    Conflict,
+    /// The request is wrong, and stays so.
+    Rejected,
+    /// 429.
+    Throttled,
+    /// 503: throttled where it says until when, else unavailable.
+    Overloaded,
+    /// 408 and 5xx: may go better next time.
+    Unavailable,
+    /// 1xx, 3xx and what is no status at all.
+    Unexpected,
+}
+
+const UNEXPECTED: &str = "unexpected_response";
+
+/// First row that holds a status; the last one holds all that are left.
+const TABLE: [(u16, u16, StatusClass); 14] = [
+    (200, 299, StatusClass::Success),
+    (401, 401, StatusClass::Unauthorized),
+    (403, 403, StatusClass::Forbidden),
+    (404, 404, StatusClass::NotFound),
+    (408, 408, StatusClass::Unavailable),
+    (409, 409, StatusClass::Conflict),
+    (412, 412, StatusClass::Conflict),
+    (429, 429, StatusClass::Throttled),
+    (400, 499, StatusClass::Rejected),
+    (501, 501, StatusClass::Rejected),
+    (503, 503, StatusClass::Overloaded),
+    (500, 599, StatusClass::Unavailable),
+    (100, 199, StatusClass::Unexpected),
+    (0, u16::MAX, StatusClass::Unexpected),
+];
+
+/// What a request is promised: an answer is a success where its status and its body both keep it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// These, and no other. One that is no 2xx is an answer, too, where the API says it itself.
+    pub statuses: &'static [u16],
+    /// What a 2xx brings.
+    pub body: Promised,
+}
+
+/// What the body of a success is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Promised {
+    /// JSON.
+    Json,
+    /// JSON, or nothing.
+    JsonOrNothing,
+}
+
+/// Who wrote a body, as far as it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Author {
+    /// The API: an error body, its own or OAuth's.
+    Api,
+    /// The API, or another that speaks JSON.
+    Json,
+    /// Nobody: there is none.
+    Nobody,
+    /// Not the API, which speaks JSON of what it was asked for: a proxy, a gateway, a sign-in page, a cache with somebody
+    /// else's answer.
+    Stranger,
+}
+
+/// Statuses that a gateway has a right to: the request itself is too large for it, now and later.
+const TOO_LARGE: [u16; 3] = [413, 414, 431];
+
+/// What follows from an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// What the caller wanted.
+    Success,
+    /// Not now; sent again once the gate is open. Burns nothing.
+    Throttled,
+    /// The token is not good: a new one, once.
+    Unauthorized,
+    /// The call failed.
+    Failed(ErrorClass, &'static str),
+}
+
+/// Why there was no answer to speak of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostAnswer {
+    /// No connection: the request never arrived.
+    NeverSent,
+    /// The time was over after sending began.
+    TimedOut,
+    /// The connection broke after sending began.
+    Broken,
+    /// The body is longer than what is read.
+    TooLong,
+}
+
+/// The class of a status.
+pub fn status_class(status: u16) -> StatusClass {
+    let row = TABLE.iter().find(|(from, to, _)| (*from..=*to).contains(&status));
+    row.map_or(StatusClass::Unexpected, |(_, _, class)| *class)
+}
+
+/// What follows from `status` and a body of `author`; `says_when`: the answer has a `Retry-After`.
+pub fn answer(status: u16, says_when: SaysWhen, author: Author, repeat: Repeat, promise: Promise) -> Verdict {
+    let class = status_class(status);
+    let verdict = match verdict(class, says_when, repeat) {
+        // A matter of the token or the budget, not of the caller.
+        verdict @ (Verdict::Unauthorized | Verdict::Throttled) => return verdict,
+        _ if promise.statuses.contains(&status) => Verdict::Success,
+        Verdict::Success => Verdict::Failed(unknown_effect(repeat), UNEXPECTED),
+        verdict @ Verdict::Failed(..) => verdict,
+    };
+    let is_final = matches!(verdict, Verdict::Success | Verdict::Failed(ErrorClass::Permanent, _));
+    if is_final && !has_a_say(status, class, author, promise) {
+        return Verdict::Failed(may_have_arrived(repeat), UNEXPECTED);
+    }
+    verdict
+}
+
+/// Whether `author` can end a job with this status.
+fn has_a_say(status: u16, class: StatusClass, author: Author, promise: Promise) -> bool {
+    match author {
+        // What an ingress says that has lost its backend, the API says in its own words only.
+        Author::Json | Author::Nobody if class == StatusClass::NotFound => false,
+        Author::Api | Author::Json => true,
+        // What was not promised keeps no promise better with another body.
+        Author::Nobody => {
+            promise.body == Promised::JsonOrNothing
+                || !promise.statuses.contains(&status)
+                || class != StatusClass::Success
+        }
+        Author::Stranger => TOO_LARGE.contains(&status),
+    }
+}
+
+/// Whether an answer has a `Retry-After`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaysWhen {
+    /// It has.
+    Yes,
+    /// It has not.
+    No,
+}
+
+fn verdict(class: StatusClass, says_when: SaysWhen, repeat: Repeat) -> Verdict {
+    match class {
+        StatusClass::Success => Verdict::Success,
+        StatusClass::Unauthorized => Verdict::Unauthorized,
+        StatusClass::Forbidden => Verdict::Failed(ErrorClass::Permanent, "forbidden"),
+        StatusClass::NotFound => Verdict::Failed(ErrorClass::Permanent, "not_found"),
+        StatusClass::Conflict => Verdict::Failed(ErrorClass::Permanent, "conflict"),
+        StatusClass::Rejected => Verdict::Failed(ErrorClass::Permanent, "rejected"),
+        StatusClass::Throttled => Verdict::Throttled,
+        StatusClass::Overloaded => match says_when {
+            SaysWhen::Yes => Verdict::Throttled,
+            SaysWhen::No => Verdict::Failed(may_have_arrived(repeat), "api_unavailable"),
+        },
+        StatusClass::Unavailable => Verdict::Failed(may_have_arrived(repeat), "api_unavailable"),
+        StatusClass::Unexpected => Verdict::Failed(ErrorClass::Permanent, UNEXPECTED),
+    }
+}
+
+/// What follows where no answer came.
+pub fn lost(why: LostAnswer, repeat: Repeat) -> (ErrorClass, &'static str) {
+    match why {
+        LostAnswer::NeverSent => (ErrorClass::Transient, "api_unavailable"),
+        LostAnswer::TimedOut => (may_have_arrived(repeat), "api_timeout"),
+        LostAnswer::Broken => (may_have_arrived(repeat), "api_unavailable"),
+        LostAnswer::TooLong => (ErrorClass::Permanent, UNEXPECTED),
+    }
+}
+
+/// A success that was not promised is none; a create may have had its effect all the same.
+const fn unknown_effect(repeat: Repeat) -> ErrorClass {
+    match repeat {
+        Repeat::Safe => ErrorClass::Permanent,
+        Repeat::LookUpFirst => ErrorClass::Ambiguous,
+    }
+}
+
+const fn may_have_arrived(repeat: Repeat) -> ErrorClass {
+    match repeat {
+        Repeat::Safe => ErrorClass::Transient,
+        Repeat::LookUpFirst => ErrorClass::Ambiguous,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    fn told(verdict: Verdict) -> String {
+        match verdict {
+            Verdict::Success => "success".to_owned(),
+            Verdict::Throttled => "throttled".to_owned(),
+            Verdict::Unauthorized => "new token".to_owned(),
+            Verdict::Failed(class, code) => format!("{} {code}", class.as_str()),
+        }
+    }
+
+    const PROMISE: Promise = Promise { statuses: &[200, 201, 202], body: Promised::Json };
+
+    fn snapshot() -> String {
+        let mut text = String::from(
+            "status | the API's own error | with Retry-After | no body | a page | to be looked up first: the API's own | a page\n",
+        );
+        for status in 100..=599 {
+            let of = |says_when, author, repeat| told(answer(status, says_when, author, repeat, PROMISE));
+            let safe = |author| of(SaysWhen::No, author, Repeat::Safe);
+            let create = |author| of(SaysWhen::No, author, Repeat::LookUpFirst);
+            let when = of(SaysWhen::Yes, Author::Api, Repeat::Safe);
+            let (own, nothing, page) = (safe(Author::Api), safe(Author::Nobody), safe(Author::Stranger));
+            let (created, unknown) = (create(Author::Api), create(Author::Stranger));
+            writeln!(text, "{status} | {own} | {when} | {nothing} | {page} | {created} | {unknown}").unwrap();
+        }
+        text
+    }
+
+    #[test]
+    fn every_status_does_what_the_snapshot_lists() {
+        let listed = include_str!("classify.snapshot.txt");
+        let found = snapshot();
+        for (number, (listed, found)) in listed.lines().zip(found.lines()).enumerate() {
+            assert_eq!(listed, found, "line {}", number + 1);
+        }
+        assert_eq!(listed.lines().count(), found.lines().count());
+    }
+
+    #[test]
+    fn a_request_that_never_arrived_is_transient_whatever_it_does() {
+        for repeat in [Repeat::Safe, Repeat::LookUpFirst] {
+            assert_eq!(lost(LostAnswer::NeverSent, repeat), (ErrorClass::Transient, "api_unavailable"));
+        }
+    }
+
+    #[test]
+    fn a_create_whose_answer_was_lost_is_ambiguous() {
+        assert_eq!(lost(LostAnswer::TimedOut, Repeat::LookUpFirst), (ErrorClass::Ambiguous, "api_timeout"));
+        assert_eq!(lost(LostAnswer::Broken, Repeat::LookUpFirst), (ErrorClass::Ambiguous, "api_unavailable"));
+        assert_eq!(lost(LostAnswer::TimedOut, Repeat::Safe), (ErrorClass::Transient, "api_timeout"));
+    }
+
+    #[test]
+    fn only_a_promised_status_is_a_success() {
+        let promise = Promise { statuses: &[200, 401, 404, 429], ..PROMISE };
+        let of = |status| answer(status, SaysWhen::No, Author::Api, Repeat::Safe, promise);
+        assert_eq!(of(404), Verdict::Success);
+        assert_eq!(of(204), Verdict::Failed(ErrorClass::Permanent, UNEXPECTED));
+        assert_eq!(of(401), Verdict::Unauthorized, "a matter of the token, not of the caller");
+        assert_eq!(of(429), Verdict::Throttled, "a matter of the budget, not of the caller");
+        let create = answer(204, SaysWhen::No, Author::Nobody, Repeat::LookUpFirst, promise);
+        assert_eq!(create, Verdict::Failed(ErrorClass::Ambiguous, UNEXPECTED), "it may have been made");
+    }
+
+    #[test]
+    fn a_page_ends_no_job_whatever_its_status() {
+        let promise = Promise { statuses: &[200, 202, 404, 405], body: Promised::JsonOrNothing };
+        for status in (100..=599).filter(|status| !TOO_LARGE.contains(status)) {
+            for (repeat, class) in [(Repeat::Safe, ErrorClass::Transient), (Repeat::LookUpFirst, ErrorClass::Ambiguous)]
+            {
+                match answer(status, SaysWhen::No, Author::Stranger, repeat, promise) {
+                    Verdict::Failed(found, _) => assert_eq!(found, class, "{status}"),
+                    Verdict::Throttled | Verdict::Unauthorized => {}
+                    Verdict::Success => panic!("{status} is a success"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_404_is_an_answer_and_an_error_in_the_apis_own_words_only() {
+        for statuses in [&[200][..], &[200, 404]] {
+            let promise = Promise { statuses, ..PROMISE };
+            for author in [Author::Json, Author::Nobody, Author::Stranger] {
+                let verdict = answer(404, SaysWhen::No, author, Repeat::Safe, promise);
+                assert_eq!(verdict, Verdict::Failed(ErrorClass::Transient, UNEXPECTED), "{author:?}");
+            }
+        }
+        let own = |statuses| answer(404, SaysWhen::No, Author::Api, Repeat::Safe, Promise { statuses, ..PROMISE });
+        assert_eq!(own(&[200]), Verdict::Failed(ErrorClass::Permanent, "not_found"));
+        assert_eq!(own(&[200, 404]), Verdict::Success);
+    }
+
+    #[test]
+    fn a_success_without_a_body_is_one_where_none_was_promised() {
+        let of = |body| answer(202, SaysWhen::No, Author::Nobody, Repeat::Safe, Promise { body, ..PROMISE });
+        assert_eq!(of(Promised::JsonOrNothing), Verdict::Success);
+        assert_eq!(of(Promised::Json), Verdict::Failed(ErrorClass::Transient, UNEXPECTED));
+    }
+
+    #[test]
+    fn a_success_that_was_not_promised_is_none_whatever_body_was() {
+        for body in [Promised::Json, Promised::JsonOrNothing] {
+            for author in [Author::Nobody, Author::Json] {
+                let verdict = answer(204, SaysWhen::No, author, Repeat::Safe, Promise { body, ..PROMISE });
+                assert_eq!(verdict, Verdict::Failed(ErrorClass::Permanent, UNEXPECTED), "{body:?} {author:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What the other side must not make us tell: our secrets, which an answer may quote, be it in a page that shows the
+//! request's headers. Taken out of an answer as it arrives, before anything reads it, so that no event, dead letter or log
+//! can hold them. However they are escaped: the text is searched as it is and with its escapes decoded ([`Layer`]).
+
+use std::{borrow::Cow, iter, ops::Range};
+
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
+};
+use memchr::memmem;
+use reqwest::header::HeaderValue;
+use serde_json::Value;
+
+use self::layer::Layer;
+use crate::transport::{NoAnswer, Received};
+
+mod layer;
+
+const REDACTED: &str = "[redacted]";
+/// A shorter secret could be a part of any word: it is looked for only behind what announces it.
+const SHORTEST: usize = 6;
+
+/// Secrets, as they read in a [`Layer`].
+#[derive(Default)]
+pub struct Redactor {
+    forms: Vec<Vec<u8>>,
+}
+
+impl Redactor {
+    /// Also looks for a client's id and secret, together as HTTP Basic.
+    #[must_use]
+    pub fn basic(self, id: &str, secret: &str) -> Self {
+        let pair = BASE64_STANDARD.encode(format!("{id}:{secret}"));
+        self.secret(secret).with(&format!("Basic {pair}")).with(&pair)
+    }
+
+    /// Also looks for a token; `header` is how it is sent.
+    #[must_use]
+    pub fn bearer(self, header: &HeaderValue) -> Self {
+        let Ok(sent) = header.to_str() else { return self };
+        self.secret(sent.strip_prefix("Bearer ").unwrap_or(sent)).with(sent)
+    }
+
+    fn secret(self, secret: &str) -> Self {
+        if secret.len() < SHORTEST {
+            return self;
+        }
+        let encoded = (0..3).flat_map(|shift| in_base64(secret, shift));
+        encoded.fold(self.with(secret), |this, form| this.with(&form))
+    }
+
+    /// `form`, and what becomes of it where it looks as if it had escapes, in a layer in which a part of it had some.
+    fn with(mut self, form: &str) -> Self {
+        let layers = layers(form.as_bytes()).map(|layer| layer.bytes);
+        let long = layers.enumerate().filter(|(depth, bytes)| *depth == 0 || bytes.len() >= SHORTEST);
+        self.forms.extend(long.map(|(_, bytes)| bytes).filter(|bytes| !bytes.is_empty()));
+        self
+    }
+
+    /// `text` without them.
+    pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let found = self.places(text.as_bytes());
+        if found.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let (mut redacted, mut end) = (String::new(), 0);
+        for place in found {
+            redacted.push_str(&text[end..place.start]);
+            redacted.push_str(REDACTED);
+            end = place.end;
+        }
+        redacted.push_str(&text[end..]);
+        Cow::Owned(redacted)
+    }
+
+    /// Where they are in `text`, in order; what overlaps is one place.
+    fn places(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        for layer in layers(text) {
+            for form in &self.forms {
+                let begins = memmem::find_iter(&layer.bytes, form);
+                found.extend(begins.map(|begin| layer.origin(begin..begin + form.len())));
+            }
+        }
+        found.sort_unstable_by_key(|place| (place.start, place.end));
+        found.dedup_by(|next, place| {
+            let overlaps = next.start < place.end;
+            if overlaps {
+                place.end = place.end.max(next.end);
+            }
+            overlaps
+        });
+        found
+    }
+
+    /// What came back, without them.
+    pub fn exchange(&self, exchange: Result<Received, NoAnswer>) -> Result<Received, NoAnswer> {
+        match exchange {
+            Ok(received) => Ok(self.received(received)),
+            Err(NoAnswer { why, message, cause }) => {
+                let [message, cause] = [message, cause].map(|text| self.text(&text).into_owned());
+                Err(NoAnswer { why, message, cause })
+            }
+        }
+    }
+
+    fn received(&self, mut received: Received) -> Received {
+        for value in received.headers.values_mut() {
+            let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            if let Cow::Owned(text) = self.text(&text) {
+                *value = HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(REDACTED));
+            }
+        }
+        if let Some(body) = self.body(&received.body) {
+            received.body = body.into();
+        }
+        received
+    }
+
+    /// The body without them; `None` where it holds none. Of JSON only the values and names are changed.
+    fn body(&self, body: &[u8]) -> Option<String> {
+        let text = String::from_utf8_lossy(body);
+        let redacted = self.text(&text);
+        let is_quoted = matches!(redacted, Cow::Owned(_));
+        // One escape more may hide there than in the texts that are read from it.
+        if !is_quoted && !text.contains('\\') {
+            return None;
+        }
+        match serde_json::from_str::<Value>(&text) {
+            // What it holds may be a member that is there twice, of which one is read: the other must not stay, either.
+            Ok(mut json) => (self.json(&mut json) || is_quoted).then(|| json.to_string()),
+            Err(_) => is_quoted.then(|| redacted.into_owned()),
+        }
+    }
+
+    /// Whether there was any.
+    fn json(&self, value: &mut Value) -> bool {
+        match value {
+            Value::String(text) => match self.text(text) {
+                Cow::Borrowed(_) => false,
+                Cow::Owned(redacted) => {
+                    *text = redacted;
+                    true
+                }
+            },
+            Value::Number(number) => {
+                let is_quoted = matches!(self.text(&number.to_string()), Cow::Owned(_));
+                if is_quoted {
+                    *value = REDACTED.into();
+                }
+                is_quoted
+            }
+            Value::Array(items) => items.iter_mut().filter_map(|item| self.json(item).then_some(())).count() > 0,
+            Value::Object(members) => {
+                let found = members.values_mut().filter_map(|member| self.json(member).then_some(())).count() > 0;
+                let named: Vec<String> =
+                    members.keys().filter(|name| matches!(self.text(name), Cow::Owned(_))).cloned().collect();
+                for name in &named {
+                    let value = members.remove(name).unwrap_or_default();
+                    members.insert(self.text(name).into_owned(), value);
+                }
+                found || !named.is_empty()
+            }
+            Value::Null | Value::Bool(_) => false,
+        }
+    }
+}
+
+/// `text` as it is, with its escapes decoded, with theirs decoded, and so on.
+fn layers(text: &[u8]) -> impl Iterator<Item = Layer> {
+    iter::successors(Some(Layer::of(text)), Layer::decoded).take(layer::MOST + 1)
+}
+
+/// What of a text in base64 stands for `secret` alone, where `shift` bytes beyond a multiple of three come before it.
+fn in_base64(secret: &str, shift: usize) -> [String; 2] {
+    let bytes = [&[0; 2][..shift], secret.as_bytes()].concat();
+    let end = bytes.len() * 8 / 6;
+    let begin = (shift * 8).div_ceil(6);
+    [BASE64_STANDARD_NO_PAD.encode(&bytes), BASE64_URL_SAFE_NO_PAD.encode(&bytes)]
+        .map(|encoded| encoded.get(begin..end).unwrap_or(&encoded).to_owned())
+}
+
+#[cfg(test)]
+mod tests;

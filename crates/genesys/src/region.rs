@@ -1,0 +1,141 @@
+//! Where Genesys Cloud is: regions, and the addresses that follow from them (SPEC 4).
+
+use url::Url;
+
+use genfleet_job::options::ConfigError;
+
+/// The region of an organisation that names none.
+pub const DEFAULT: &str = "mypurecloud.com";
+
+/// The regions that were there when this was written; another one is told, not refused.
+pub const KNOWN: [&str; 18] = [
+    "mypurecloud.com",
+    "mypurecloud.ie",
+    "mypurecloud.de",
+    "mypurecloud.jp",
+    "mypurecloud.com.au",
+    "usw2.pure.cloud",
+    "cac1.pure.cloud",
+    "mxc1.pure.cloud",
+    "sae1.pure.cloud",
+    "euw2.pure.cloud",
+    "euc2.pure.cloud",
+    "aps1.pure.cloud",
+    "apne2.pure.cloud",
+    "apne3.pure.cloud",
+    "apse1.pure.cloud",
+    "mec1.pure.cloud",
+    "use2.us-gov-pure.cloud",
+    "edee1.eusc-pure.cloud",
+];
+
+/// Where requests go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The API; a slash at its end counts as none.
+    pub api: Url,
+    /// Where tokens are asked for.
+    pub token: Url,
+    /// What events call it: the region, or the API's host where the base URL is overridden.
+    pub environment: String,
+}
+
+impl Addresses {
+    /// The addresses of `region`, with what overrides them.
+    pub fn new(region: &str, base: Option<&str>, token: Option<&str>) -> Result<Self, ConfigError> {
+        let default_api = format!("https://api.{region}");
+        let api = match base {
+            Some(base) => web_address("GENESYS_BASE_URL", base)?,
+            None => web_address("GENESYS_ENVIRONMENT", &default_api)?,
+        };
+        let token = match (token, base) {
+            (Some(token), _) => web_address("GENESYS_TOKEN_URL", token)?,
+            (None, Some(_)) => {
+                web_address("GENESYS_BASE_URL", &format!("{}/oauth/token", api.as_str().trim_end_matches('/')))?
+            }
+            (None, None) => web_address("GENESYS_ENVIRONMENT", &format!("https://login.{region}/oauth/token"))?,
+        };
+        let host = api.host_str().unwrap_or_default();
+        let environment = if base.is_some() { host } else { region }.to_owned();
+        Ok(Self { api, token, environment })
+    }
+
+    /// The address of `path`; `None` where it would become another one: `..` climbs, and `?`, `#`, a space or `{`
+    /// have to be encoded by whoever made it.
+    pub fn at(&self, path: &str) -> Option<Url> {
+        let mut url = self.api.clone();
+        let whole = format!("{}{path}", self.api.path().trim_end_matches('/'));
+        url.set_path(&whole);
+        (url.path() == whole && path.starts_with('/')).then_some(url)
+    }
+}
+
+/// `written` as an address to send requests to: no query, and no password that a log could show.
+fn web_address(setting: &str, written: &str) -> Result<Url, ConfigError> {
+    let wrong = |why: &str| ConfigError::new(format!("{setting} gives no usable address: {why}"));
+    let url = Url::parse(written).map_err(|error| wrong(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        return Err(wrong("write https://host"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(wrong("take user and password out of it; GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET hold them"));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(wrong("take the part after ? or # out of it"));
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_gives_the_api_and_the_login_host() {
+        let addresses = Addresses::new("mypurecloud.ie", None, None).unwrap();
+        assert_eq!(addresses.api.as_str(), "https://api.mypurecloud.ie/");
+        assert_eq!(addresses.token.as_str(), "https://login.mypurecloud.ie/oauth/token");
+        assert_eq!(addresses.environment, "mypurecloud.ie");
+    }
+
+    #[test]
+    fn a_base_url_overrides_both_and_names_the_environment() {
+        let addresses = Addresses::new(DEFAULT, Some("http://127.0.0.1:8080/stand-in/"), None).unwrap();
+        assert_eq!(addresses.at("/api/v2").unwrap().as_str(), "http://127.0.0.1:8080/stand-in/api/v2");
+        assert_eq!(addresses.token.as_str(), "http://127.0.0.1:8080/stand-in/oauth/token");
+        assert_eq!(addresses.environment, "127.0.0.1");
+    }
+
+    #[test]
+    fn a_token_url_overrides_only_itself() {
+        let addresses = Addresses::new(DEFAULT, None, Some("https://sso.example/token")).unwrap();
+        assert_eq!(addresses.api.host_str(), Some("api.mypurecloud.com"));
+        assert_eq!(addresses.token.as_str(), "https://sso.example/token");
+        assert_eq!(addresses.environment, DEFAULT);
+    }
+
+    #[test]
+    fn a_path_that_would_become_another_one_has_no_address() {
+        let addresses = Addresses::new(DEFAULT, None, None).unwrap();
+        assert_eq!(addresses.at("/api/a%20b/c").unwrap().as_str(), "https://api.mypurecloud.com/api/a%20b/c");
+        for path in ["/api/..", "/api/%2e%2e/x", "/api/./x", "/a b", "/a#b", "/a?b", "/{id}", "@elsewhere.example/", ""]
+        {
+            assert_eq!(addresses.at(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_used_names_its_setting() {
+        for (region, base, token, setting) in [
+            ("not a region", None, None, "GENESYS_ENVIRONMENT"),
+            (DEFAULT, Some("api.example"), None, "GENESYS_BASE_URL"),
+            (DEFAULT, Some("ftp://api.example"), None, "GENESYS_BASE_URL"),
+            (DEFAULT, Some("https://me:secret@api.example"), None, "GENESYS_BASE_URL"),
+            (DEFAULT, None, Some("https://login.example/token?client_secret=x"), "GENESYS_TOKEN_URL"),
+        ] {
+            let error = Addresses::new(region, base, token).unwrap_err().to_string();
+            assert!(error.starts_with(setting), "{error}");
+            assert!(!error.contains("secret@"), "{error}");
+        }
+    }
+}

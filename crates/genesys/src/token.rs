@@ -1,0 +1,260 @@
+//! The process' one token: when it is good, when a new one is due, and what the token endpoint's answers mean.
+//! Asks for none itself: that is [`crate::mint`].
+
+use std::{fmt, time::Duration};
+
+use reqwest::header::HeaderValue;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use crate::{
+    classify::{self, StatusClass},
+    error,
+};
+
+/// A token is replaced this long before its end, or a tenth of its life where that is less.
+const EARLY: Duration = Duration::from_secs(60);
+/// After a replacement failed while the old token is still good.
+const AGAIN: Duration = Duration::from_secs(5);
+/// The platform's default, where the answer does not tell.
+const DEFAULT_LIFE: f64 = 86_400.0;
+/// Longer lives are cut: times have to be added to.
+const LONGEST_LIFE: Duration = Duration::from_secs(366 * 86_400);
+
+/// A token as it is sent.
+#[derive(Clone)]
+pub struct Token {
+    /// `Bearer …`, marked sensitive.
+    pub bearer: HeaderValue,
+    /// Counts tokens: an answer about an earlier one says nothing about this one.
+    pub number: u64,
+    replace_at: Instant,
+    expires_at: Instant,
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+/// Where the token is kept.
+#[derive(Debug, Default)]
+pub struct TokenSlot {
+    current: Option<Token>,
+    minted: u64,
+    not_again_before: Option<Instant>,
+}
+
+impl TokenSlot {
+    /// The token, while it is good.
+    pub fn good(&self, now: Instant) -> Option<&Token> {
+        self.current.as_ref().filter(|token| now < token.expires_at)
+    }
+
+    /// Is it time for a new one, though this one is still good?
+    pub fn is_due(&self, now: Instant) -> bool {
+        let due = self.good(now).is_some_and(|token| now >= token.replace_at);
+        due && self.not_again_before.is_none_or(|again| now >= again)
+    }
+
+    /// A new token.
+    pub fn store(&mut self, grant: TokenGrant, now: Instant) {
+        self.minted += 1;
+        let life = grant.life.clamp(Duration::from_secs(1), LONGEST_LIFE);
+        let replace_at = now + life - EARLY.min(life / 10);
+        self.current = Some(Token { bearer: grant.bearer, number: self.minted, replace_at, expires_at: now + life });
+        self.not_again_before = None;
+    }
+
+    /// No new token now.
+    pub fn failed(&mut self, now: Instant) {
+        self.not_again_before = Some(now + AGAIN);
+    }
+
+    /// The API refused token `number`: it is forgotten, unless a newer one is there already.
+    pub fn forget(&mut self, number: u64) {
+        self.current.take_if(|token| token.number == number);
+    }
+}
+
+/// What the token endpoint gave.
+#[derive(Clone)]
+pub struct TokenGrant {
+    bearer: HeaderValue,
+    life: Duration,
+}
+
+impl TokenGrant {
+    /// `Bearer …`, marked sensitive.
+    pub fn bearer(&self) -> &HeaderValue {
+        &self.bearer
+    }
+
+    /// How long it is good.
+    pub fn life(&self) -> Duration {
+        self.life
+    }
+}
+
+impl fmt::Debug for TokenGrant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenGrant").field("life", &self.life).finish_non_exhaustive()
+    }
+}
+
+/// What the token endpoint's answer means.
+#[derive(Debug)]
+pub enum TokenAnswer {
+    /// A token.
+    Granted(TokenGrant),
+    /// It does not know the scopes we asked for.
+    InvalidScope,
+    /// Later.
+    Throttled,
+    /// May go better next time.
+    Away,
+    /// It will not have us; why.
+    Refused(String),
+}
+
+#[derive(Deserialize)]
+struct Body {
+    access_token: String,
+    #[serde(default)]
+    expires_in: Value,
+}
+
+impl Body {
+    /// A number, also where it is written as text; the default where it says nothing.
+    fn life(&self) -> Duration {
+        let seconds = match &self.expires_in {
+            Value::Number(number) => number.as_f64(),
+            Value::String(text) => text.trim().parse().ok(),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        };
+        let seconds = seconds.filter(|seconds: &f64| *seconds >= 0.0).unwrap_or(DEFAULT_LIFE);
+        Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST_LIFE).min(LONGEST_LIFE)
+    }
+}
+
+/// Reads an answer of the token endpoint. Its throttling comes as a 400, and anything that is no token and will not
+/// become one by waiting is a matter of the configuration.
+pub fn read(status: u16, says_when: classify::SaysWhen, body: &[u8]) -> TokenAnswer {
+    let told = error::told(body);
+    match classify::status_class(status) {
+        StatusClass::Success => granted(body),
+        StatusClass::Throttled => TokenAnswer::Throttled,
+        StatusClass::Overloaded if says_when == classify::SaysWhen::Yes => TokenAnswer::Throttled,
+        StatusClass::Overloaded | StatusClass::Unavailable => TokenAnswer::Away,
+        StatusClass::Rejected if says(&told, "rate limit exceeded") => TokenAnswer::Throttled,
+        StatusClass::Rejected | StatusClass::Unauthorized | StatusClass::Forbidden if says(&told, "invalid_scope") => {
+            TokenAnswer::InvalidScope
+        }
+        StatusClass::Rejected
+        | StatusClass::Unauthorized
+        | StatusClass::Forbidden
+        | StatusClass::NotFound
+        | StatusClass::Conflict
+        | StatusClass::Unexpected => TokenAnswer::Refused(format!("{status} {}", error::sentence(&told))),
+    }
+}
+
+fn says(told: &Map<String, Value>, what: &str) -> bool {
+    told.values().filter_map(Value::as_str).any(|text| text.to_ascii_lowercase().contains(what))
+}
+
+fn granted(body: &[u8]) -> TokenAnswer {
+    let Ok(body) = serde_json::from_slice::<Body>(body) else {
+        return TokenAnswer::Refused("its answer holds no access_token: is this the token endpoint?".to_owned());
+    };
+    match HeaderValue::from_str(&format!("Bearer {}", body.access_token)) {
+        Ok(mut bearer) if !body.access_token.is_empty() => {
+            bearer.set_sensitive(true);
+            TokenAnswer::Granted(TokenGrant { bearer, life: body.life() })
+        }
+        Ok(_) | Err(_) => TokenAnswer::Refused("its access_token cannot be sent in a header".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::SaysWhen;
+
+    fn slot(seconds: u64, now: Instant) -> TokenSlot {
+        let body = format!(r#"{{"access_token":"secret-token","expires_in":{seconds}}}"#);
+        let TokenAnswer::Granted(grant) = read(200, SaysWhen::No, body.as_bytes()) else { panic!("no token") };
+        let mut slot = TokenSlot::default();
+        slot.store(grant, now);
+        slot
+    }
+
+    #[test]
+    fn a_token_is_replaced_a_minute_early_or_a_tenth_of_its_life() {
+        let now = Instant::now();
+        for (life, due) in [(86_400, 86_340), (600, 540), (100, 90), (10, 9)] {
+            let slot = slot(life, now);
+            let at = |seconds| now + Duration::from_secs(seconds);
+            assert!(!slot.is_due(at(due - 1)) && slot.is_due(at(due)), "{life}");
+            assert!(slot.good(at(life - 1)).is_some() && slot.good(at(life)).is_none(), "{life}");
+        }
+    }
+
+    #[test]
+    fn a_failed_replacement_is_not_repeated_at_once() {
+        let now = Instant::now();
+        let mut slot = slot(600, now);
+        let due = now + Duration::from_secs(550);
+        slot.failed(due);
+        assert!(!slot.is_due(due) && slot.is_due(due + AGAIN));
+    }
+
+    #[test]
+    fn a_refused_token_is_forgotten_unless_a_newer_one_is_there() {
+        let now = Instant::now();
+        let mut slot = slot(600, now);
+        let number = slot.good(now).unwrap().number;
+        slot.forget(number + 1);
+        assert!(slot.good(now).is_some());
+        slot.forget(number);
+        assert!(slot.good(now).is_none());
+    }
+
+    #[test]
+    fn the_token_endpoints_answers_are_told_apart() {
+        let answer = |status, body: &str| format!("{:?}", read(status, SaysWhen::No, body.as_bytes()));
+        let throttled = r#"{"error":"invalid_request","error_description":"Rate limit exceeded; wait"}"#;
+        assert_eq!(answer(400, throttled), "Throttled");
+        assert_eq!(answer(400, r#"{"error":"invalid_request","description":"rate limit exceeded;"}"#), "Throttled");
+        assert_eq!(answer(429, ""), "Throttled");
+        assert_eq!(answer(400, r#"{"error":"invalid_scope"}"#), "InvalidScope");
+        assert_eq!(answer(503, ""), "Away");
+        assert_eq!(answer(408, ""), "Away");
+        assert!(matches!(read(503, SaysWhen::Yes, b""), TokenAnswer::Throttled));
+        for (status, body) in [(400, r#"{"error":"invalid_client"}"#), (401, ""), (404, ""), (501, ""), (302, "")] {
+            assert!(answer(status, body).starts_with("Refused"), "{status}");
+        }
+        assert!(answer(200, "<html>sign in</html>").starts_with("Refused"));
+        assert!(answer(200, r#"{"access_token":"a\nb"}"#).starts_with("Refused"));
+    }
+
+    #[test]
+    fn a_token_is_taken_however_its_life_is_written() {
+        let lives = ["3600", "3599.5", r#""3600""#, "0", "-5", "null", "true", r#""soon""#, "1e30"].map(|written| {
+            let body = format!(r#"{{"access_token":"t","expires_in":{written}}}"#);
+            let TokenAnswer::Granted(grant) = read(200, SaysWhen::No, body.as_bytes()) else { panic!("{written}") };
+            grant.life().as_millis()
+        });
+        let longest = LONGEST_LIFE.as_millis();
+        let day = 86_400_000;
+        assert_eq!(lives, [3_600_000, 3_599_500, 3_600_000, 0, day, day, day, day, longest]);
+    }
+
+    #[test]
+    fn no_debug_output_holds_the_token() {
+        let slot = slot(600, Instant::now());
+        assert!(!format!("{slot:?}").contains("secret-token"));
+    }
+}

@@ -1,0 +1,290 @@
+//! The `CloudEvent` every job ends in (SPEC 2).
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use self::shape::{CloudEvent, Data, Error};
+use crate::{JobId, derived_id, error::JobError, message::enqueued::Waited, trace_context::TraceContext};
+
+pub mod shape;
+
+/// Names one line: `data.audit` of an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Stamp {
+    /// Which process wrote it.
+    pub process: String,
+    /// Its number.
+    pub seq: u64,
+    /// Its hash.
+    pub hash: String,
+}
+
+/// An event is at most this long, in bytes.
+pub const MAX_EVENT_BYTES: usize = 256 * 1024;
+/// The content type of an event on its way.
+pub const CONTENT_TYPE: &str = "application/cloudevents+json";
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what was asked.
+    Succeeded,
+    /// It did not, and will not.
+    Failed,
+    /// Its deadline passed before it was first started; nothing was called.
+    Expired,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Succeeded, Self::Failed, Self::Expired];
+
+    /// The word in types, keys and labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// All that is told of a job's end.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// `cdn.purge`, …, or `unknown` where it could not be read.
+    pub kind: &'static str,
+    /// The worker's name.
+    pub worker: &'static str,
+    /// Whose end.
+    pub job: JobId,
+    /// How.
+    pub outcome: Outcome,
+    /// What was done, on success.
+    pub action: Option<&'static str>,
+    /// The region, or the API's host.
+    pub environment: String,
+    /// Hand-overs to the handler that count.
+    pub attempts: u32,
+    /// Redrives.
+    pub generation: u32,
+    /// The user who published the job, where its message said so.
+    pub producer: Option<String>,
+    /// The operator who ran it again, where one did: in the audit only.
+    pub redriven_by: Option<String>,
+    /// HTTP requests sent for this job.
+    pub requests: u64,
+    /// First start to end.
+    pub latency_ms: u64,
+    /// From being enqueued to the first start, where that is known.
+    pub queued: Option<Waited>,
+    /// On success, and what was achieved beside an error.
+    pub report: Option<Value>,
+    /// Why it did not succeed.
+    pub error: Option<Value>,
+    /// The trace it was in, for the log.
+    pub trace_id: Option<String>,
+    /// When it ended.
+    pub time: Timestamp,
+    /// The line of the audit that says so; `None` where none is kept.
+    pub audit: Option<Stamp>,
+}
+
+/// An event, ready to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The same for every repeat.
+    pub id: Uuid,
+    /// Structured JSON.
+    pub body: Bytes,
+}
+
+/// The id of the event in which this job ends this way, in this generation.
+pub fn event_id(kind: &str, job: &JobId, generation: u32, outcome: Outcome) -> Uuid {
+    derived_id(&format!("{kind}:{job}:{generation}:{}", outcome.as_str()))
+}
+
+impl Ending {
+    /// The event, sent from `place` in a trace. Lists are cut until it fits into [`MAX_EVENT_BYTES`].
+    pub fn event(&self, place: Option<&TraceContext>) -> Event {
+        let id = event_id(self.kind, &self.job, self.generation, self.outcome);
+        let event = CloudEvent {
+            specversion: "1.0",
+            id,
+            source: format!("/genfleet/{}", self.worker),
+            kind: format!("genfleet.{}.{}", self.kind, self.outcome.as_str()),
+            subject: self.job.to_string(),
+            time: format!("{:.3}", self.time),
+            datacontenttype: "application/json",
+            data: self.data(),
+            traceparent: place.map(|place| place.traceparent().to_owned()),
+        };
+        // Cannot fail: all members are texts, numbers and JSON values.
+        Event { id, body: fitted(serde_json::to_value(event).unwrap_or_default()) }
+    }
+
+    fn data(&self) -> Data {
+        Data {
+            job_id: self.job.to_string(),
+            kind: self.kind,
+            outcome: self.outcome.as_str(),
+            action: self.action,
+            environment: self.environment.clone(),
+            attempts: self.attempts,
+            generation: self.generation,
+            producer: self.producer.clone(),
+            requests: self.requests,
+            latency_ms: self.latency_ms,
+            queued_ms: self.queued.map(|waited| waited.ms),
+            queued_rough: self.queued.is_some_and(|waited| waited.is_rough),
+            audit: self.audit.clone(),
+            report: self.report.clone(),
+            error: self.error.clone(),
+        }
+    }
+}
+
+/// `error` of a failed event.
+pub fn error_told(error: &JobError, code: &str, cause: Option<&str>) -> Value {
+    let total = error.violations.total();
+    let told = Error {
+        code: code.to_owned(),
+        message: error.message.clone(),
+        cause: cause.map(str::to_owned),
+        status: error.status,
+        request_id: error.request_id.clone(),
+        violations: error.violations.to_vec(),
+        violations_total: (total > 0).then_some(total),
+    };
+    // As above.
+    let Ok(Value::Object(mut told)) = serde_json::to_value(told) else { return Value::Null };
+    for (member, value) in &error.details {
+        told.entry(member.clone()).or_insert_with(|| value.clone());
+    }
+    Value::Object(told)
+}
+
+fn fitted(mut event: Value) -> Bytes {
+    loop {
+        let body = event.to_string();
+        if body.len() <= MAX_EVENT_BYTES || !cut_longest(&mut event["data"]) {
+            return body.into();
+        }
+    }
+}
+
+/// Halves the list, or the text where there is none, that takes the most room. False where nothing is left.
+fn cut_longest(data: &mut Value) -> bool {
+    let mut paths = Vec::new();
+    collect_sizes(data, String::new(), &mut paths);
+    let lists = paths.iter().filter(|(_, _, list)| *list).max_by_key(|(_, size, _)| *size);
+    let longest = lists.or_else(|| paths.iter().max_by_key(|(_, size, _)| *size)).map(|(path, ..)| path.clone());
+    match longest.and_then(|path| data.pointer_mut(&path)) {
+        Some(Value::Array(entries)) => entries.truncate(entries.len() / 2),
+        Some(Value::String(text)) => *text = text.chars().take(text.chars().count() / 2).collect(),
+        _ => return false,
+    }
+    true
+}
+
+/// Every list with entries and every text over 100 bytes: pointer, bytes as JSON, whether it is a list.
+fn collect_sizes(value: &Value, path: String, found: &mut Vec<(String, usize, bool)>) {
+    match value {
+        Value::Array(entries) if !entries.is_empty() => found.push((path, value.to_string().len(), true)),
+        Value::String(text) if text.len() > 100 => found.push((path, text.len(), false)),
+        Value::Object(members) => {
+            for (member, inner) in members {
+                let escaped = member.replace('~', "~0").replace('/', "~1");
+                collect_sizes(inner, format!("{path}/{escaped}"), found);
+            }
+        }
+        Value::Array(_) | Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn ending(report: Value) -> Ending {
+        Ending {
+            kind: "cdn.purge",
+            worker: "purger",
+            job: JobId::parse("job-1").unwrap(),
+            outcome: Outcome::Succeeded,
+            action: Some("cache_invalidated"),
+            environment: "mypurecloud.com".into(),
+            attempts: 1,
+            generation: 0,
+            producer: None,
+            redriven_by: None,
+            requests: 1,
+            latency_ms: 5,
+            queued: None,
+            report: Some(report),
+            error: None,
+            trace_id: None,
+            time: Timestamp::UNIX_EPOCH,
+            audit: None,
+        }
+    }
+
+    #[test]
+    fn the_id_is_the_uuid_of_kind_job_generation_and_outcome() {
+        let expected = Uuid::new_v5(&Uuid::NAMESPACE_URL, b"genfleet:cdn.purge:job-1:0:succeeded");
+        assert_eq!(ending(json!({})).event(None).id, expected);
+    }
+
+    #[test]
+    fn an_event_is_a_cloud_event_with_its_data() {
+        let event: Value = serde_json::from_slice(&ending(json!({"pathsCount": 1})).event(None).body).unwrap();
+        assert_eq!(event["specversion"], "1.0");
+        assert_eq!(event["type"], "genfleet.cdn.purge.succeeded");
+        assert_eq!(event["source"], "/genfleet/purger");
+        assert_eq!(event["subject"], "job-1");
+        assert_eq!(event["data"]["report"]["pathsCount"], 1);
+        assert!(event["data"].get("error").is_none());
+    }
+
+    #[test]
+    fn an_event_names_its_line_of_the_audit_where_there_is_one() {
+        let ending = ending(json!({}));
+        let read = |ending: &Ending| serde_json::from_slice::<Value>(&ending.event(None).body).unwrap();
+        assert!(read(&ending)["data"].get("audit").is_none());
+        let stamp = Stamp { process: "p".to_owned(), seq: 7, hash: "h".to_owned() };
+        let told = read(&Ending { audit: Some(stamp), ..ending });
+        assert_eq!(told["data"]["audit"], json!({"process": "p", "seq": 7, "hash": "h"}));
+    }
+
+    #[test]
+    fn an_event_names_the_user_who_published_the_job_where_that_is_known() {
+        let read = |ending: &Ending| serde_json::from_slice::<Value>(&ending.event(None).body).unwrap();
+        assert!(read(&ending(json!({})))["data"].get("producer").is_none());
+        let told = read(&Ending { producer: Some("crm".to_owned()), ..ending(json!({})) });
+        assert_eq!(told["data"]["producer"], "crm");
+    }
+
+    #[test]
+    fn lists_are_cut_until_the_event_fits() {
+        let paths: Vec<String> = (0..1000).map(|n| format!("/{n}{}", "x".repeat(2000))).collect();
+        let event = ending(json!({"paths": paths, "pathsCount": 1000})).event(None);
+        assert!(event.body.len() <= MAX_EVENT_BYTES);
+        let event: Value = serde_json::from_slice(&event.body).unwrap();
+        assert!(event["data"]["report"]["paths"].as_array().unwrap().len() > 50);
+        assert_eq!(event["data"]["report"]["pathsCount"], 1000);
+    }
+
+    #[test]
+    fn a_hundred_violations_are_told_and_all_are_counted() {
+        let violations = (0..250).map(|n| crate::Violation::new(format!("/payload/paths/{n}"), "bad")).collect();
+        let told = error_told(&JobError::invalid(violations), "invalid_job", None);
+        assert_eq!(told["violations"].as_array().unwrap().len(), 100);
+        assert_eq!(told["violationsTotal"], 250);
+    }
+}

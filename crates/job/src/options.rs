@@ -1,0 +1,131 @@
+//! What all settings share (SPEC 10): written durations, secrets that come by variable or file only, and
+//! configuration errors that say what to do.
+
+use std::{env, fs, net::IpAddr, time::Duration};
+
+use jiff::SignedDuration;
+use secrecy::SecretString;
+use url::{Host, Url};
+
+use crate::text;
+
+/// The process cannot be started this way: exit 64.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+impl ConfigError {
+    /// An error that says what is wrong and what to do.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+/// Whether what is sent to `url` can be read on the way: it is not encrypted, and leaves this machine.
+pub fn is_readable_on_the_way(url: &Url) -> bool {
+    let is_here = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+        // Of amqp:// an address is a domain, too.
+        Some(Host::Domain(name)) => {
+            let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+            name == "localhost" || name.ends_with(".localhost") || address.is_ok_and(|address| address.is_loopback())
+        }
+        None => true,
+    };
+    matches!(url.scheme(), "http" | "amqp") && !is_here
+}
+
+/// A duration as written in flags: `20ms`, `5s`, `10m`, `1h`, `1m30s`, `0ms`.
+pub fn duration(written: &str) -> Result<Duration, ConfigError> {
+    let wrong = |why: String| ConfigError(format!("{written:?} is no duration ({why}); write 20ms, 5s, 10m or 1h"));
+    if written.trim().parse::<f64>().is_ok() {
+        return Err(wrong("the unit is missing".to_owned()));
+    }
+    let parsed: SignedDuration = written.parse().map_err(|error: jiff::Error| wrong(error.to_string()))?;
+    Duration::try_from(parsed).map_err(|_| wrong("it is negative".to_owned()))
+}
+
+/// As [`duration`], where zero makes no sense.
+pub fn positive_duration(written: &str) -> Result<Duration, ConfigError> {
+    match duration(written)? {
+        Duration::ZERO => Err(ConfigError(format!("{written:?}: must be longer than zero"))),
+        longer => Ok(longer),
+    }
+}
+
+/// A duration the way [`duration`] reads it, for `--help` and messages.
+pub fn written(duration: Duration) -> String {
+    SignedDuration::try_from(duration)
+        .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}").replace(' ', ""))
+}
+
+/// The secret in variable `name`, or in the file that `<name>_FILE` names (read anew on every call, so that a
+/// rotated file is seen). A byte order mark before it, and line ends after it, are not part of it. `None` where neither is set; an empty variable counts as not set.
+pub fn secret(name: &str) -> Result<Option<SecretString>, ConfigError> {
+    let set = |variable: &str| {
+        let value = env::var(variable).ok()?;
+        Some(text::trimmed(&value).to_owned()).filter(|value| !value.is_empty())
+    };
+    let file_variable = format!("{name}_FILE");
+    match (set(name), set(&file_variable)) {
+        (Some(_), Some(_)) => Err(ConfigError(format!("both {name} and {file_variable} are set: set one of them"))),
+        (Some(value), None) => Ok(Some(value.into())),
+        (None, Some(path)) => {
+            let text = fs::read_to_string(&path)
+                .map_err(|error| ConfigError(format!("{file_variable} names {path}, which cannot be read: {error}")))?;
+            let trimmed = text::trimmed(&text);
+            if trimmed.is_empty() {
+                return Err(ConfigError(format!("{file_variable} names {path}, which is empty")));
+            }
+            Ok(Some(trimmed.to_owned().into()))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        for (text, millis) in
+            [("20ms", 20), ("5s", 5_000), ("10m", 600_000), ("1h", 3_600_000), ("1m30s", 90_000), ("0ms", 0)]
+        {
+            let read = duration(text).unwrap();
+            assert_eq!(read, Duration::from_millis(millis), "{text}");
+            assert_eq!(duration(&written(read)).unwrap(), read, "{text} is written back");
+        }
+    }
+
+    #[test]
+    fn what_leaves_this_machine_unencrypted_is_readable_on_the_way() {
+        for (url, readable) in [
+            ("http://api.example:8080/x", true),
+            ("http://10.0.0.1", true),
+            ("http://[2001:db8::1]", true),
+            ("amqp://u:p@broker", true),
+            ("amqp://u:p@10.0.0.1:5672/v", true),
+            ("http://localhost.example", true),
+            ("https://api.example", false),
+            ("amqps://u:p@broker", false),
+            ("http://localhost:1", false),
+            ("http://sim.localhost:1", false),
+            ("http://127.8.0.1:1", false),
+            ("http://[::1]:1", false),
+            ("amqp://u:p@127.0.0.1", false),
+            ("amqp://u:p@[::1]:5672", false),
+        ] {
+            assert_eq!(is_readable_on_the_way(&Url::parse(url).unwrap()), readable, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_duration_without_unit_or_below_zero_says_how_to_write_one() {
+        for text in ["5", "", "-5s", "fast"] {
+            let error = duration(text).unwrap_err().to_string();
+            assert!(error.contains("write 20ms, 5s, 10m or 1h"), "{text}: {error}");
+        }
+    }
+}

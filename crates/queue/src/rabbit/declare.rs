@@ -1,0 +1,307 @@
+//! Makes the objects of [`super::super::topology`] at the broker, or looks for them. Decides nothing about them.
+
+use std::collections::BTreeMap;
+
+use futures_util::{FutureExt, future::try_join_all};
+use lapin::{
+    Channel, Connection, ErrorKind, ExchangeKind,
+    options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
+    protocol::{AMQPErrorKind, AMQPSoftError},
+    types::{AMQPValue, FieldTable, ShortString},
+};
+
+use super::{Shared, TopologyMode, dial::why, session::Lost};
+use crate::topology::{Argument, Arguments, Binding, Exchange, Queue, Routing, Target, Topology};
+
+/// What to do about an object that is there with other arguments.
+const DIFFERS: &str =
+    "remedy: delete it once it is empty and let --topology declare make it anew, or run with --topology skip";
+/// What to do about an object that is not there.
+const MISSING: &str = "remedy: run once with --topology declare, or declare what `genfleet topology` prints";
+/// What to do where our user may not declare.
+const FORBIDDEN: &str =
+    "remedy: give this user that right, or declare what `genfleet topology` prints and run with --topology verify";
+
+/// Told once of exchanges that are there as an earlier version declared them.
+const FORMER: &str =
+    "declared by an earlier version: they are used as they are; genfleet doctor says what is better now";
+
+/// Whether an object is there as this version declares it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Current,
+    /// As an earlier version declared it: it works as well, and no declaration changes it.
+    Former,
+}
+
+/// Whatever `--topology` asks for, on a channel of its own.
+pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<(), Lost> {
+    if shared.mode == TopologyMode::Skip {
+        return Ok(());
+    }
+    // One declaration at a time: two at once of one quorum queue only make work for the broker.
+    let mut told = shared.declaring.lock().await;
+    let mut channel = open(connection).await?;
+    let former = match shared.mode {
+        TopologyMode::Declare if declare_at_once(&channel, &shared.topology).await.is_ok() => Vec::new(),
+        TopologyMode::Declare => {
+            // The refusal closed it.
+            channel = open(connection).await?;
+            declare(connection, &mut channel, &shared.topology).await?
+        }
+        TopologyMode::Verify => verify(connection, &mut channel, &shared.topology).await?,
+        TopologyMode::Skip => Vec::new(),
+    };
+    channel.close(200, "done".into()).await.map_err(|error| why(&error))?;
+    if !former.is_empty() && !std::mem::replace(&mut *told, true) {
+        tracing::warn!(exchanges = former.join(", "), "{FORMER}");
+    }
+    Ok(())
+}
+
+/// Whether all of it is there still. Made again where that is missing: bindings, with `--topology declare` alone. The queues
+/// they lead to are found by them, which asks no leader of a queue.
+pub(super) async fn still_there(shared: &Shared, connection: &Connection) -> Result<(), Lost> {
+    let (channel, topology) = (open(connection).await?, &shared.topology);
+    let rebinds = shared.mode == TopologyMode::Declare;
+    let found = objects(topology).filter(|object| !rebinds || matches!(object, Object::Exchange(_)));
+    let found = found.map(|object| object.declare(&channel, true).boxed());
+    let bound = topology.bindings.iter().filter(|_| rebinds).map(|binding| bind(&channel, binding).boxed());
+    // A refusal names the object, and ends all that was asked at once.
+    match try_join_all(found.chain(bound)).await {
+        Ok(_) => channel.close(200, "done".into()).await.map_err(|error| why(&error)),
+        Err(error) if soft(&error) == Some(AMQPSoftError::NOTFOUND) => Err(format!("{}; {MISSING}", why(&error))),
+        Err(error) => Err(why(&error)),
+    }
+}
+
+/// Whether this says that a part of the topology is missing or other than asked for.
+pub(super) fn is_objection(error: &lapin::Error) -> bool {
+    match soft(error) {
+        Some(AMQPSoftError::NOTFOUND) => true,
+        Some(AMQPSoftError::PRECONDITIONFAILED) => why(error).contains("inequivalent arg"),
+        _ => false,
+    }
+}
+
+/// Declares all at once: the broker works off a channel's methods in order, so nothing has to be waited for in between.
+/// Fails where anything is refused.
+async fn declare_at_once(channel: &Channel, topology: &Topology) -> lapin::Result<()> {
+    let objects = objects(topology).map(|object| object.declare(channel, false).boxed());
+    let bindings = topology.bindings.iter().map(|binding| bind(channel, binding).boxed());
+    try_join_all(objects.chain(bindings)).await.map(drop)
+}
+
+/// One by one, so that what is refused can be told. The names of what an earlier version declared otherwise.
+async fn declare(connection: &Connection, channel: &mut Channel, topology: &Topology) -> Result<Vec<String>, Lost> {
+    let mut former = Vec::new();
+    for object in objects(topology) {
+        match form(connection, channel, object).await {
+            Ok(Form::Current) => {}
+            Ok(Form::Former) => former.push(object.shown().1.to_owned()),
+            Err(error) => return Err(refused(object.shown(), &error)),
+        }
+    }
+    for binding in &topology.bindings {
+        let to = || ("binding to", binding.destination.as_str());
+        bind(channel, binding).await.map_err(|error| refused(to(), &error))?;
+    }
+    Ok(former)
+}
+
+/// Declares `object`. Where that is refused, asks whether it is there as an earlier version declared it: such a
+/// declaration makes nothing of what is there. A refusal closes the channel, which is then another one.
+async fn form(connection: &Connection, channel: &mut Channel, object: Object<'_>) -> lapin::Result<Form> {
+    let Err(refusal) = object.declare(channel, false).await else { return Ok(Form::Current) };
+    let Some(before) = object.as_before().filter(|_| soft(&refusal) == Some(AMQPSoftError::PRECONDITIONFAILED)) else {
+        return Err(refusal);
+    };
+    *channel = connection.create_channel().await?;
+    match Object::Exchange(&before).declare(channel, false).await {
+        Ok(()) => Ok(Form::Former),
+        // It is neither: told is how it differs from what it should be.
+        Err(_) => Err(refusal),
+    }
+}
+
+/// A passive declaration finds what is missing and compares nothing; an active one compares, and makes nothing of
+/// what is there. Should somebody delete it between the two, it is made anew.
+///
+/// Bindings cannot be looked at over AMQP; a publication that finds none is noticed when it comes back.
+async fn verify(connection: &Connection, channel: &mut Channel, topology: &Topology) -> Result<Vec<String>, Lost> {
+    let (mut comparable, mut former) = (true, Vec::new());
+    for object in objects(topology) {
+        object.declare(channel, true).await.map_err(|error| refused(object.shown(), &error))?;
+        if !comparable {
+            continue;
+        }
+        match form(connection, channel, object).await {
+            Ok(Form::Current) => {}
+            Ok(Form::Former) => former.push(object.shown().1.to_owned()),
+            // The rights of such a user are meant to be few: it is not asked again, object by object.
+            Err(error) if soft(&error) == Some(AMQPSoftError::ACCESSREFUSED) => {
+                let reason = why(&error);
+                tracing::info!(reason, "exchanges and queues are looked for, their arguments could not be compared");
+                comparable = false;
+                // The refusal closed it.
+                *channel = open(connection).await?;
+            }
+            Err(error) => return Err(refused(object.shown(), &error)),
+        }
+    }
+    Ok(former)
+}
+
+/// What a look at the whole topology found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// Exchanges and queues that were looked for.
+    pub looked_for: usize,
+    /// Those that are not there: `queue genfleet.jobs.cdn.purge`.
+    pub missing: Vec<String>,
+    /// Those that are there with other arguments, with the broker's words.
+    pub different: Vec<String>,
+    /// Names of those that are there as an earlier version declared them.
+    pub former: Vec<String>,
+    /// Why the arguments could not be compared, where our user may not.
+    pub incomparable: Option<String>,
+}
+
+/// As [`verify`], to the end: all that is missing and all that differs. Bindings cannot be looked at over AMQP.
+pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Result<Comparison, Lost> {
+    let mut found = Comparison::default();
+    let mut channel = open(connection).await?;
+    for object in objects(topology) {
+        found.looked_for += 1;
+        let (what, name) = object.shown();
+        let error = match look(connection, &mut channel, object, found.incomparable.is_none()).await {
+            Ok(Form::Current) => continue,
+            Ok(Form::Former) => {
+                found.former.push(name.to_owned());
+                continue;
+            }
+            Err(error) => error,
+        };
+        match soft(&error) {
+            Some(AMQPSoftError::NOTFOUND) => found.missing.push(format!("{what} {name}")),
+            Some(AMQPSoftError::PRECONDITIONFAILED) => found.different.push(format!("{what} {name}: {}", why(&error))),
+            Some(AMQPSoftError::ACCESSREFUSED) => found.incomparable = Some(why(&error)),
+            _ => return Err(format!("{what} {name}: {}", why(&error))),
+        }
+        // The broker closes a channel with every objection.
+        channel = open(connection).await?;
+    }
+    channel.close(200, "done".into()).await.map_err(|error| why(&error))?;
+    Ok(found)
+}
+
+async fn look(
+    connection: &Connection,
+    channel: &mut Channel,
+    object: Object<'_>,
+    comparable: bool,
+) -> lapin::Result<Form> {
+    object.declare(channel, true).await?;
+    if comparable { form(connection, channel, object).await } else { Ok(Form::Current) }
+}
+
+async fn open(connection: &Connection) -> Result<Channel, Lost> {
+    connection.create_channel().await.map_err(|error| why(&error))
+}
+
+/// Only an objection of the broker has a remedy; a connection that broke meanwhile has none.
+fn refused((what, name): (&str, &str), error: &lapin::Error) -> Lost {
+    let remedy = match soft(error) {
+        Some(AMQPSoftError::PRECONDITIONFAILED) => format!("; {DIFFERS}"),
+        Some(AMQPSoftError::NOTFOUND) => format!("; {MISSING}"),
+        Some(AMQPSoftError::ACCESSREFUSED) => format!("; {FORBIDDEN}"),
+        _ => String::new(),
+    };
+    format!("{what} {name}: {}{remedy}", why(error))
+}
+
+fn soft(error: &lapin::Error) -> Option<AMQPSoftError> {
+    let ErrorKind::ProtocolError(refusal) = error.kind() else { return None };
+    match refusal.kind() {
+        AMQPErrorKind::Soft(soft) => Some(soft.clone()),
+        AMQPErrorKind::Hard(_) => None,
+    }
+}
+
+/// What can be declared by itself.
+#[derive(Clone, Copy)]
+enum Object<'a> {
+    Exchange(&'a Exchange),
+    Queue(&'a Queue),
+}
+
+fn objects(topology: &Topology) -> impl Iterator<Item = Object<'_>> {
+    topology.exchanges.iter().map(Object::Exchange).chain(topology.queues.iter().map(Object::Queue))
+}
+
+impl Object<'_> {
+    fn shown(&self) -> (&str, &str) {
+        match self {
+            Self::Exchange(exchange) => ("exchange", &exchange.name),
+            Self::Queue(queue) => ("queue", &queue.name),
+        }
+    }
+
+    /// As an earlier version declared it, where that was otherwise.
+    fn as_before(self) -> Option<Exchange> {
+        match self {
+            Self::Exchange(exchange) => exchange.as_before(),
+            Self::Queue(_) => None,
+        }
+    }
+
+    /// Passive: only looked for.
+    async fn declare(self, channel: &Channel, passive: bool) -> lapin::Result<()> {
+        match self {
+            Self::Exchange(exchange) => {
+                let options = ExchangeDeclareOptions { durable: true, passive, ..Default::default() };
+                let (name, arguments) = (name(&exchange.name), table(&exchange.arguments));
+                channel.exchange_declare(name, kind(exchange.routing), options, arguments).await
+            }
+            Self::Queue(queue) => {
+                let options = QueueDeclareOptions { durable: true, passive, ..Default::default() };
+                channel.queue_declare(name(&queue.name), options, table(&queue.arguments)).await.map(drop)
+            }
+        }
+    }
+}
+
+fn kind(routing: Routing) -> ExchangeKind {
+    match routing {
+        Routing::Direct => ExchangeKind::Direct,
+        Routing::Fanout => ExchangeKind::Fanout,
+        Routing::Topic => ExchangeKind::Topic,
+    }
+}
+
+async fn bind(channel: &Channel, binding: &Binding) -> lapin::Result<()> {
+    let Binding { source, destination, routing_key, .. } = binding;
+    let (source, destination, key) = (name(source), name(destination), name(routing_key));
+    match binding.destination_type {
+        Target::Queue => {
+            channel.queue_bind(destination, source, key, QueueBindOptions::default(), FieldTable::default()).await
+        }
+        Target::Exchange => {
+            channel.exchange_bind(destination, source, key, ExchangeBindOptions::default(), FieldTable::default()).await
+        }
+    }
+}
+
+/// Names of ours are short by the rule for prefixes.
+fn name(name: &str) -> ShortString {
+    ShortString::try_new(name).unwrap_or_default()
+}
+
+fn table(arguments: &Arguments) -> FieldTable {
+    let value = |argument: &Argument| match argument {
+        Argument::Number(number) => AMQPValue::LongLongInt(*number),
+        Argument::Text(text) => AMQPValue::LongString(text.as_str().into()),
+    };
+    let values: BTreeMap<_, _> = arguments.iter().map(|(key, argument)| (name(key), value(argument))).collect();
+    values.into()
+}

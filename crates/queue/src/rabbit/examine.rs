@@ -1,0 +1,133 @@
+//! Whether a broker can be worked with: who it is, whether the whole topology is there, how large a message it takes.
+//! For the operator's tool, over a short-lived connection. Makes and changes nothing; judges nothing.
+
+use std::time::Duration;
+
+use lapin::{
+    BasicProperties, Connection, ErrorKind,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+    protocol::{AMQPErrorKind, AMQPSoftError},
+};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+pub use super::declare::Comparison;
+use super::{
+    RabbitSettings, declare,
+    dial::{Broker, why},
+    greeting::Greeting,
+    line::Line,
+};
+use crate::{
+    QueueError,
+    topology::{Topology, control, topology},
+};
+
+/// Looking at the whole topology of a healthy broker takes a fraction of a second.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A message is taken within milliseconds, or, by a broker with an alarm, not at all.
+const MESSAGE: Duration = Duration::from_secs(5);
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// One host, and what came of dialling it.
+pub struct Dialled {
+    /// Scheme, host, port and virtual host.
+    pub shown: String,
+    /// A connection, or why there is none.
+    pub outcome: Result<Examiner, String>,
+}
+
+/// An open connection to one host.
+pub struct Examiner {
+    connection: Connection,
+    prefix: String,
+    topology: Topology,
+    line: Line,
+}
+
+/// Whether a message of some size gets in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// It does.
+    Yes,
+    /// It is refused; the broker's words.
+    No(String),
+    /// It could not be tried; why.
+    Unknown(String),
+}
+
+impl Examiner {
+    /// Dials every host once.
+    pub async fn dial(settings: &RabbitSettings) -> Result<Vec<Dialled>, QueueError> {
+        let broker = Broker::new(settings)?;
+        let mut dialled = Vec::new();
+        for host in broker.hosts() {
+            let outcome = broker.dial(host, "examine").await;
+            let outcome = outcome.map(|(connection, line)| Self {
+                connection,
+                prefix: settings.prefix.clone(),
+                topology: topology(&settings.prefix),
+                line,
+            });
+            dialled.push(Dialled { shown: host.shown.clone(), outcome });
+        }
+        Ok(dialled)
+    }
+
+    /// Who answers.
+    pub fn greeting(&self) -> Option<&Greeting> {
+        self.line.greeting()
+    }
+
+    /// Looks for every exchange and queue, and compares their arguments where our user may.
+    ///
+    /// What is there is declared again, which compares and makes nothing. Should somebody delete it between the two, it
+    /// is made anew.
+    pub async fn compare(&self) -> Result<Comparison, QueueError> {
+        let compared = timeout(PATIENCE, declare::compare(&self.connection, &self.topology)).await;
+        let late = |_| QueueError::Broker(format!("the topology could not be looked at within {PATIENCE:?}"));
+        compared.map_err(late)?.map_err(QueueError::Broker)
+    }
+
+    /// Publishes `bytes` under a key that no queue has, to the default exchange or, where our user may not, to the one of
+    /// the fleet's own words: the broker hands it back, unless it is too large. To be asked last: a broker with an alarm says nothing more on a connection that has published.
+    pub async fn takes(&self, bytes: usize) -> Takes {
+        let trying = async {
+            match self.try_message("", bytes).await {
+                Err(error) if is_soft(&error, &AMQPSoftError::ACCESSREFUSED) => {
+                    self.try_message(&control(&self.prefix), bytes).await
+                }
+                tried => tried,
+            }
+        };
+        match timeout(MESSAGE, trying).await {
+            Ok(Ok(())) => Takes::Yes,
+            Ok(Err(error)) if is_soft(&error, &AMQPSoftError::PRECONDITIONFAILED) => Takes::No(why(&error)),
+            Ok(Err(error)) => Takes::Unknown(why(&error)),
+            Err(_) => Takes::Unknown(format!("no answer within {MESSAGE:?}; a broker with an alarm takes nothing")),
+        }
+    }
+
+    async fn try_message(&self, exchange: &str, bytes: usize) -> lapin::Result<()> {
+        let channel = self.connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let nowhere = format!("genfleet-doctor-{}", Uuid::new_v4());
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let body = vec![b' '; bytes];
+        channel
+            .basic_publish(exchange.into(), nowhere.into(), options, &body, BasicProperties::default())
+            .await?
+            .await?;
+        Ok(())
+    }
+
+    /// Says goodbye; dropping does without.
+    pub async fn close(self) {
+        let _ = timeout(GOODBYE, self.connection.close(200, "closed".into())).await;
+    }
+}
+
+fn is_soft(error: &lapin::Error, kind: &AMQPSoftError) -> bool {
+    let ErrorKind::ProtocolError(refusal) = error.kind() else { return false };
+    matches!(refusal.kind(), AMQPErrorKind::Soft(soft) if soft == kind)
+}

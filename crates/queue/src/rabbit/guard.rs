@@ -1,0 +1,145 @@
+//! The guard between the broker and lapin, in front of every connection: a producer decides what is in the properties
+//! of a message, and the broker takes more than lapin can (4.12.3). Names that are not UTF-8, a header frame above the
+//! negotiated size (the broker splits bodies, never headers, and adds headers of its own) or bytes after the last
+//! property end the connection; tables inside each other overflow the stack of its parser and abort the process. Each
+//! comes again at once in the next session.
+//!
+//! So every frame passes here first. What lapin can take passes as it came. Of what it cannot, text is mended in place
+//! with question marks; else the headers are emptied but for the broker's own. Such a message carries a [`MARK`]: who
+//! takes it knows its [`Flaw`](crate::Flaw), and judges it alone.
+//!
+//! The depth of tables is bounded here and only here: lapin's thread has the stack that Rust gives every thread (2 MiB;
+//! lapin has no setting for it, and `RUST_MIN_STACK` counts for all threads of the process). What passes needs less than
+//! a quarter of it.
+
+use std::{
+    io::{self, IoSlice, Read, Write},
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use async_rs::{
+    TokioRuntime,
+    traits::{Executor, Reactor, RuntimeKit},
+    util::Task,
+};
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_util::Stream;
+use lapin::AsyncTcpStream;
+
+use self::frames::Frames;
+
+pub(super) mod frames;
+mod header;
+mod method;
+mod walk;
+
+/// The header that tells of a [`Flaw`](crate::Flaw). Its name is not one that is carried on, and a producer that
+/// sets it only has its own message refused.
+pub(super) const MARK: &str = "x-genfleet-flaw";
+
+/// A connection to the broker, on which lapin reads only what it can take.
+pub(super) struct Guarded {
+    broker: AsyncTcpStream<<TokioRuntime as Reactor>::TcpStream>,
+    frames: Frames,
+}
+
+impl Guarded {
+    pub(super) fn new(broker: AsyncTcpStream<<TokioRuntime as Reactor>::TcpStream>, frames: Frames) -> Self {
+        Self { broker, frames }
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
+        let Self { broker, frames } = &mut *self;
+        loop {
+            let given = frames.give(out);
+            if given > 0 || out.is_empty() {
+                return Poll::Ready(Ok(given));
+            }
+            if let Some(most) = frames.passing() {
+                let most = most.min(out.len());
+                let passed = ready!(Pin::new(broker).poll_read(cx, &mut out[..most]))?;
+                frames.passed(passed);
+                return Poll::Ready(Ok(passed));
+            }
+            match ready!(Pin::new(&mut *broker).poll_read(cx, frames.space()))? {
+                0 => return Poll::Ready(Ok(0)),
+                read => frames.took(read)?,
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.broker).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.broker).poll_write_vectored(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.broker).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.broker).poll_close(cx)
+    }
+}
+
+/// tokio as lapin is to see it: its connections are [`Guarded`].
+#[derive(Clone, Debug)]
+pub(super) struct Kit(pub(super) TokioRuntime);
+
+impl RuntimeKit for Kit {}
+
+impl Executor for Kit {
+    type Task<T: Send + 'static> = <TokioRuntime as Executor>::Task<T>;
+
+    fn block_on<T, F: Future<Output = T>>(&self, future: F) -> T {
+        self.0.block_on(future)
+    }
+
+    fn spawn<T: Send + 'static, F: Future<Output = T> + Send + 'static>(&self, future: F) -> Task<Self::Task<T>> {
+        self.0.spawn(future)
+    }
+
+    fn spawn_blocking<T: Send + 'static, F: FnOnce() -> T + Send + 'static>(&self, work: F) -> Task<Self::Task<T>> {
+        self.0.spawn_blocking(work)
+    }
+}
+
+impl Reactor for Kit {
+    type TcpStream = Guarded;
+    type Sleep = <TokioRuntime as Reactor>::Sleep;
+
+    fn register<H: Read + Write + AsFd + AsRawFd + Send + 'static>(
+        &self,
+        socket: H,
+    ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+        self.0.register(socket)
+    }
+
+    fn sleep(&self, duration: Duration) -> Self::Sleep {
+        self.0.sleep(duration)
+    }
+
+    fn interval(&self, duration: Duration) -> impl Stream<Item = Instant> + Send + 'static {
+        self.0.interval(duration)
+    }
+
+    /// Not by this way: [`super::dial`] connects, and puts the guard in front of TLS as well.
+    fn tcp_connect_addr(&self, _: SocketAddr) -> impl Future<Output = io::Result<Guarded>> + Send + 'static {
+        std::future::ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+}

@@ -1,0 +1,173 @@
+//! The properties of a message, in the payload of a header frame: whether lapin can take them, and what it is given
+//! where it cannot.
+
+use std::ops::Range;
+
+use super::{
+    MARK,
+    walk::{Walk, Walked},
+};
+use crate::Flaw;
+
+/// Class, weight and the body's length; the flags follow.
+const HEAD: usize = 12;
+/// Those of flags that stand for a property.
+const KNOWN: u16 = 0xfffc;
+/// Where the headers are among the properties.
+const HEADERS: usize = 2;
+
+/// Properties in the order of their flags, from the highest bit.
+const PROPERTIES: [Property; 14] = [
+    Property::Short,    // content type
+    Property::Short,    // content encoding
+    Property::Table,    // headers
+    Property::Fixed(1), // delivery mode
+    Property::Fixed(1), // priority
+    Property::Short,    // correlation id
+    Property::Short,    // reply to
+    Property::Short,    // expiration
+    Property::Short,    // message id
+    Property::Fixed(8), // timestamp
+    Property::Short,    // type
+    Property::Short,    // user id
+    Property::Short,    // app id
+    Property::Short,    // cluster id
+];
+
+/// What the broker itself puts into headers: kept where the rest cannot be, as far as it is sound.
+const BROKERS: [&[u8]; 8] = [
+    b"x-death",
+    b"x-delivery-count",
+    b"x-first-death-exchange",
+    b"x-first-death-queue",
+    b"x-first-death-reason",
+    b"x-last-death-exchange",
+    b"x-last-death-queue",
+    b"x-last-death-reason",
+];
+/// All other properties together are no longer, and a mark with them.
+const OTHERS: usize = 3 * 1024;
+
+#[derive(Clone, Copy)]
+enum Property {
+    Short,
+    Table,
+    Fixed(usize),
+}
+
+/// Where the properties are, as far as they could be found.
+#[derive(Default)]
+struct Places {
+    flags: u16,
+    /// Before the headers.
+    before: Range<usize>,
+    /// All entries of the headers, to the end of the payload where they do not end.
+    entries: Range<usize>,
+    /// After the headers; none where they could not be followed to their end.
+    after: Option<Range<usize>>,
+    /// The headers cannot be taken.
+    flaw: Option<Flaw>,
+}
+
+/// What lapin is to be given in place of `payload`: no longer than `limit` and a mark. `None` where it can take the
+/// payload as it is, and nothing is wrong with the message that is `known` already.
+pub(super) fn replacement(payload: &mut [u8], limit: usize, known: Option<Flaw>) -> Option<Vec<u8>> {
+    let mut places = Places::default();
+    let mut walk = Walk::over(payload);
+    let walked = places.find(&mut walk);
+    let (mended, surplus) = (walk.mended, !walk.is_at_end());
+    let lost = walked.err().or(places.flaw).or(surplus.then_some(Flaw::Malformed));
+    let lost = if payload.len() > limit { Some(Flaw::TooLong) } else { lost };
+    let flaw = lost.or(mended.then_some(Flaw::NotText)).or(known)?;
+    let headers = match lost {
+        None => payload[places.entries.clone()].to_vec(),
+        Some(_) => of_the_broker(payload, places.entries.clone(), limit.saturating_sub(OTHERS) / BROKERS.len()),
+    };
+    Some(places.filled(payload, &[headers, mark(flaw)].concat()))
+}
+
+impl Places {
+    fn find(&mut self, walk: &mut Walk<'_>) -> Walked {
+        walk.skip(HEAD)?;
+        let flags = walk.u16()?;
+        let begin = walk.at;
+        for (index, property) in PROPERTIES.into_iter().enumerate() {
+            if index == HEADERS {
+                self.before = begin..walk.at;
+            }
+            if flags & (0x8000 >> index) != 0 {
+                match property {
+                    Property::Short => walk.short()?,
+                    Property::Table => self.find_headers(walk)?,
+                    Property::Fixed(bytes) => walk.skip(bytes)?,
+                }
+            }
+            if index == HEADERS {
+                self.after = Some(walk.at..walk.at);
+            }
+        }
+        self.flags = flags & KNOWN;
+        self.after = self.after.take().map(|after| after.start..walk.at);
+        Ok(())
+    }
+
+    /// Headers that cannot be taken are passed all the same.
+    fn find_headers(&mut self, walk: &mut Walk<'_>) -> Walked {
+        let all = walk.length();
+        self.entries = (walk.at + 4).min(all)..all;
+        let end = walk.long(all)?;
+        self.entries.end = end;
+        self.flaw = walk.entries(end).err();
+        walk.at = end;
+        Ok(())
+    }
+
+    /// The payload with other `headers`.
+    fn filled(&self, payload: &[u8], headers: &[u8]) -> Vec<u8> {
+        // Where one cannot be followed to its end, none is kept: its flags would stand for nothing.
+        let whole = self.after.as_ref().filter(|_| self.flags != 0);
+        let (before, after) =
+            whole.map_or((&[][..], &[][..]), |after| (&payload[self.before.clone()], &payload[after.clone()]));
+        let flags = (if whole.is_some() { self.flags } else { 0 }) | (0x8000 >> HEADERS);
+        let length = u32::try_from(headers.len()).unwrap_or(u32::MAX);
+        let mut head = payload[..payload.len().min(HEAD)].to_vec();
+        head.resize(HEAD, 0);
+        [&head, flags.to_be_bytes().as_slice(), before, &length.to_be_bytes(), headers, after].concat()
+    }
+}
+
+/// Entries of the broker's own, each of at most `longest` bytes. Of two with one name the first: that is the one in which
+/// the broker writes.
+fn of_the_broker(payload: &mut [u8], entries: Range<usize>, longest: usize) -> Vec<u8> {
+    let mut walk = Walk::over(payload);
+    walk.at = entries.start;
+    let mut found: [Option<Range<usize>>; BROKERS.len()] = Default::default();
+    while walk.at < entries.end {
+        let from = walk.at;
+        if walk.entry(entries.end).is_err() {
+            break;
+        }
+        let place = BROKERS.iter().position(|name| walk.is_named(from, name));
+        if let Some(place) = place {
+            found[place].get_or_insert(from..walk.at);
+        }
+    }
+    let mut kept = Vec::new();
+    for entry in found.into_iter().flatten().filter(|entry| entry.len() <= longest) {
+        let mut entry = payload[entry].to_vec();
+        let end = entry.len();
+        if Walk::over(&mut entry).entries(end).is_ok() {
+            kept.append(&mut entry);
+        }
+    }
+    kept
+}
+
+fn mark(flaw: Flaw) -> Vec<u8> {
+    let (name, word) = (MARK.as_bytes(), flaw.as_str().as_bytes());
+    let short = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap_or_default();
+    [&[short(name)], name, &[b'S', 0, 0, 0, short(word)], word].concat()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! The methods in which the broker repeats what others wrote.
+
+use super::walk::{Walk, Walked};
+
+const START: (u16, u16) = (10, 10);
+const TUNE: (u16, u16) = (10, 30);
+const CONNECTION_CLOSE: (u16, u16) = (10, 50);
+const CHANNEL_CLOSE: (u16, u16) = (20, 40);
+const RETURN: (u16, u16) = (60, 50);
+const DELIVER: (u16, u16) = (60, 60);
+const GET_OK: (u16, u16) = (60, 71);
+
+/// Makes text what has to be; whether it was a message's method and there was anything to mend.
+pub(super) fn mended(payload: &mut [u8]) -> Walked<bool> {
+    let mut walk = Walk::over(payload);
+    let name = (walk.u16()?, walk.u16()?);
+    match name {
+        START => {
+            walk.skip(2)?;
+            walk.table()?;
+        }
+        CONNECTION_CLOSE | CHANNEL_CLOSE => {
+            walk.skip(2)?;
+            walk.short()?;
+        }
+        // The last two of each are the exchange and the routing key.
+        DELIVER => {
+            walk.short()?;
+            walk.skip(9)?;
+            walk.short()?;
+            walk.short()?;
+        }
+        GET_OK => {
+            walk.skip(9)?;
+            walk.short()?;
+            walk.short()?;
+        }
+        RETURN => {
+            walk.skip(2)?;
+            walk.short()?;
+            walk.short()?;
+            walk.short()?;
+        }
+        _ => {}
+    }
+    Ok(walk.mended && matches!(name, DELIVER | GET_OK | RETURN))
+}
+
+/// The longest frame that the broker wants, where the method says so; 0 is no limit.
+pub(super) fn frame_max(payload: &[u8]) -> Option<u32> {
+    let limit = payload.strip_prefix(&name(TUNE))?.get(2..6)?;
+    limit.try_into().ok().map(u32::from_be_bytes)
+}
+
+fn name((class, method): (u16, u16)) -> [u8; 4] {
+    let ([a, b], [c, d]) = (class.to_be_bytes(), method.to_be_bytes());
+    [a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Flaw;
+
+    fn short(text: &[u8]) -> Vec<u8> {
+        [&[u8::try_from(text.len()).unwrap()], text].concat()
+    }
+
+    #[test]
+    fn what_comes_with_a_message_becomes_text() {
+        let deliver =
+            |key: &[u8]| [name(DELIVER).to_vec(), short(b"tag"), vec![0; 9], short(b"g"), short(key)].concat();
+        let got = |key: &[u8]| [name(GET_OK).to_vec(), vec![0; 9], short(b"g"), short(key), vec![0; 4]].concat();
+        let returned = |key: &[u8]| [name(RETURN).to_vec(), vec![1, 56], short(b"n"), short(b"g"), short(key)].concat();
+        for method in [&deliver as &dyn Fn(&[u8]) -> Vec<u8>, &got, &returned] {
+            let mut bytes = method(b"cdn.\xc3(");
+            assert_eq!(mended(&mut bytes), Ok(true));
+            assert_eq!(bytes, method(b"cdn.?("));
+            assert_eq!(mended(&mut bytes), Ok(false));
+            bytes.truncate(9);
+            assert_eq!(mended(&mut bytes), Err(Flaw::Malformed));
+        }
+    }
+
+    #[test]
+    fn the_brokers_words_become_text_and_are_no_flaw_of_a_message() {
+        for close in [CONNECTION_CLOSE, CHANNEL_CLOSE] {
+            let closed = |text: &[u8]| [name(close).to_vec(), vec![1, 144], short(text), vec![0; 4]].concat();
+            let mut bytes = closed(b"no \xff");
+            assert_eq!(mended(&mut bytes), Ok(false));
+            assert_eq!(bytes, closed(b"no ?"));
+        }
+    }
+
+    #[test]
+    fn a_limit_is_read_where_there_is_one() {
+        let tune = [name(TUNE).as_slice(), &[0, 7], &131_072_u32.to_be_bytes(), &[0, 60]].concat();
+        assert_eq!(frame_max(&tune), Some(131_072));
+        assert_eq!(frame_max(&tune[..9]), None);
+        assert_eq!(frame_max(&name(DELIVER)), None);
+    }
+}

@@ -1,0 +1,257 @@
+//! One pass over what AMQP packs into methods and properties, without recursion. Makes names text in place; changes no
+//! length.
+
+use std::ops::Range;
+
+use crate::{Flaw, MAX_HEADER_DEPTH, MAX_HEADER_VALUES};
+
+pub(super) type Walked<T = ()> = Result<T, Flaw>;
+
+/// A place in `bytes`. What ends too early, or holds what lapin does not know, is [`Flaw::Malformed`].
+pub(super) struct Walk<'a> {
+    bytes: &'a mut [u8],
+    pub(super) at: usize,
+    /// A byte that is no UTF-8 became a question mark.
+    pub(super) mended: bool,
+}
+
+/// How what follows a type is to be passed. The types are those that `RabbitMQ` writes and lapin reads.
+enum Value {
+    Fixed(usize),
+    /// A long string may be any bytes.
+    Long,
+    Array,
+    Table,
+}
+
+impl Value {
+    fn of(kind: u8) -> Walked<Self> {
+        Ok(match kind {
+            b'V' => Self::Fixed(0),
+            b't' | b'b' | b'B' => Self::Fixed(1),
+            b's' | b'U' | b'u' => Self::Fixed(2),
+            b'I' | b'i' | b'f' => Self::Fixed(4),
+            b'D' => Self::Fixed(5),
+            b'L' | b'l' | b'd' | b'T' => Self::Fixed(8),
+            b'S' | b'x' => Self::Long,
+            b'A' => Self::Array,
+            b'F' => Self::Table,
+            _ => return Err(Flaw::Malformed),
+        })
+    }
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn over(bytes: &'a mut [u8]) -> Self {
+        Self { bytes, at: 0, mended: false }
+    }
+
+    pub(super) fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
+    /// Whether the entry that begins there has this name.
+    pub(super) fn is_named(&self, entry: usize, name: &[u8]) -> bool {
+        let length = self.bytes.get(entry).copied().map(usize::from);
+        length == Some(name.len()) && self.bytes[entry + 1..].starts_with(name)
+    }
+
+    pub(super) fn u16(&mut self) -> Walked<u16> {
+        let at = self.at;
+        self.skip(2)?;
+        Ok(u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]]))
+    }
+
+    /// A short string.
+    pub(super) fn short(&mut self) -> Walked {
+        let end = self.bytes.len();
+        self.name(end)
+    }
+
+    pub(super) fn skip(&mut self, bytes: usize) -> Walked {
+        let end = self.bytes.len();
+        self.pass(bytes, end)
+    }
+
+    /// Where what follows a length of four bytes ends; it is inside what ends at `end`.
+    pub(super) fn long(&mut self, end: usize) -> Walked<usize> {
+        let at = self.at;
+        self.pass(4, end)?;
+        let length = self.bytes[at..self.at].try_into().map(u32::from_be_bytes).map_err(|_| Flaw::Malformed)?;
+        let ends = usize::try_from(length).ok().and_then(|length| self.at.checked_add(length));
+        ends.filter(|ends| *ends <= end).ok_or(Flaw::Malformed)
+    }
+
+    /// A table.
+    pub(super) fn table(&mut self) -> Walked {
+        let end = self.long(self.bytes.len())?;
+        self.entries(end)
+    }
+
+    /// All entries of a table that ends at `end`, with everything inside them. No table has a name twice (AMQP 0-9-1,
+    /// 4.2.5.5): the broker would read the first, lapin the last, and a producer would say one thing to each.
+    pub(super) fn entries(&mut self, end: usize) -> Walked {
+        // Where the tables and arrays end that this is in, and where those began that hold names.
+        let mut open = [(end, Some(self.at)); MAX_HEADER_DEPTH];
+        let (mut depth, mut values, mut names) = (1, 0, Vec::new());
+        while depth > 0 {
+            let (end, table) = open[depth - 1];
+            if self.at == end {
+                depth -= 1;
+                continue;
+            }
+            values += 1;
+            if values > MAX_HEADER_VALUES {
+                return Err(Flaw::TooMany);
+            }
+            if let Some(table) = table {
+                let from = self.at;
+                self.name(end)?;
+                names.push((table, from..self.at));
+            }
+            match self.value(end)? {
+                Value::Fixed(bytes) => self.pass(bytes, end)?,
+                Value::Long => self.at = self.long(end)?,
+                inner @ (Value::Array | Value::Table) => {
+                    let ends = self.long(end)?;
+                    let table = matches!(inner, Value::Table).then_some(self.at);
+                    *open.get_mut(depth).ok_or(Flaw::TooDeep)? = (ends, table);
+                    depth += 1;
+                }
+            }
+        }
+        if self.has_twins(names) { Err(Flaw::Malformed) } else { Ok(()) }
+    }
+
+    /// Whether two of these names, each with where its table began, are the same in the same table.
+    fn has_twins(&self, mut names: Vec<(usize, Range<usize>)>) -> bool {
+        let name = |(table, place): &(usize, Range<usize>)| (*table, &self.bytes[place.clone()]);
+        names.sort_unstable_by(|one, other| name(one).cmp(&name(other)));
+        names.windows(2).any(|pair| name(&pair[0]) == name(&pair[1]))
+    }
+
+    /// One entry, without a look into it.
+    pub(super) fn entry(&mut self, end: usize) -> Walked {
+        self.name(end)?;
+        match self.value(end)? {
+            Value::Fixed(bytes) => self.pass(bytes, end),
+            Value::Long | Value::Array | Value::Table => {
+                self.at = self.long(end)?;
+                Ok(())
+            }
+        }
+    }
+
+    fn value(&mut self, end: usize) -> Walked<Value> {
+        let at = self.at;
+        self.pass(1, end)?;
+        Value::of(self.bytes[at])
+    }
+
+    fn name(&mut self, end: usize) -> Walked {
+        let at = self.at;
+        self.pass(1, end)?;
+        let length = usize::from(self.bytes[at]);
+        self.pass(length, end)?;
+        self.mended |= make_text(&mut self.bytes[at + 1..self.at]);
+        Ok(())
+    }
+
+    fn pass(&mut self, bytes: usize, end: usize) -> Walked {
+        self.at = self.at.checked_add(bytes).filter(|at| *at <= end).ok_or(Flaw::Malformed)?;
+        Ok(())
+    }
+}
+
+fn make_text(bytes: &mut [u8]) -> bool {
+    let mut mended = false;
+    while let Err(error) = str::from_utf8(bytes) {
+        let from = error.valid_up_to();
+        let to = error.error_len().map_or(bytes.len(), |length| from + length);
+        bytes[from..to].fill(b'?');
+        mended = true;
+    }
+    mended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(bytes: &[u8]) -> Walked<bool> {
+        let mut bytes = bytes.to_vec();
+        let end = bytes.len();
+        let mut walk = Walk::over(&mut bytes);
+        walk.entries(end).map(|()| walk.mended)
+    }
+
+    /// An entry that holds `inner` in `depth` tables or arrays.
+    fn nested(depth: usize, kind: u8) -> Vec<u8> {
+        let mut bytes = match kind {
+            b'F' => b"\x01nV".to_vec(),
+            _ => b"V".to_vec(),
+        };
+        for level in 0..depth {
+            let name: &[u8] = if kind == b'F' || level + 1 == depth { b"\x01n" } else { b"" };
+            let length = u32::try_from(bytes.len()).unwrap().to_be_bytes();
+            bytes = [name, &[kind], &length, &bytes].concat();
+        }
+        bytes
+    }
+
+    #[test]
+    fn depth_is_bounded_whatever_it_is_made_of() {
+        for kind in [b'F', b'A'] {
+            assert_eq!(entries(&nested(MAX_HEADER_DEPTH - 1, kind)), Ok(false));
+            assert_eq!(entries(&nested(MAX_HEADER_DEPTH, kind)), Err(Flaw::TooDeep));
+        }
+    }
+
+    #[test]
+    fn the_number_of_values_is_bounded_at_any_depth() {
+        let named = |count: usize| (0..count).flat_map(|n| format!("\x04{n:04}V").into_bytes()).collect::<Vec<_>>();
+        assert_eq!(entries(&named(MAX_HEADER_VALUES)), Ok(false));
+        assert_eq!(entries(&named(MAX_HEADER_VALUES + 1)), Err(Flaw::TooMany));
+        let inner = b"V".repeat(MAX_HEADER_VALUES);
+        let length = u32::try_from(inner.len()).unwrap().to_be_bytes();
+        assert_eq!(entries(&[b"\x01nA", length.as_slice(), &inner].concat()), Err(Flaw::TooMany));
+    }
+
+    #[test]
+    fn no_table_has_a_name_twice() {
+        let inside = |kind: &[u8], inner: &[u8]| {
+            let length = u32::try_from(inner.len()).unwrap().to_be_bytes();
+            [kind, &length, inner].concat()
+        };
+        assert_eq!(entries(b"\x01nV\x01mV\x01nt\x01"), Err(Flaw::Malformed));
+        let table = inside(b"F", b"\x01nV\x01nV");
+        assert_eq!(entries(&[b"\x01a", table.as_slice()].concat()), Err(Flaw::Malformed));
+        let array = inside(b"A", &table);
+        assert_eq!(entries(&[b"\x01a", array.as_slice()].concat()), Err(Flaw::Malformed));
+        let array = inside(b"A", &[inside(b"F", b"\x01nV"), inside(b"F", b"\x01nV")].concat());
+        assert_eq!(entries(&[b"\x01n", array.as_slice()].concat()), Ok(false), "each in a table of its own");
+        assert_eq!(entries(b"\x01\xffV\x01\xfeV"), Err(Flaw::Malformed), "they are the same to lapin");
+    }
+
+    #[test]
+    fn what_reaches_beyond_the_table_it_is_in_is_no_amqp() {
+        // The inner table ends before its entry does; the outer one has the byte.
+        assert_eq!(entries(b"\x01nF\0\0\0\x03\x01nt\x01"), Err(Flaw::Malformed));
+        assert_eq!(entries(b"\x01nF\0\0\0\x05\x01nt\x01"), Err(Flaw::Malformed));
+        assert_eq!(entries(b"\x01n?"), Err(Flaw::Malformed));
+    }
+
+    #[test]
+    fn names_become_text_and_long_strings_stay() {
+        let mut bytes = b"\x02a\xffS\0\0\0\x01\xff\x02\xc3(V".to_vec();
+        let end = bytes.len();
+        let mut walk = Walk::over(&mut bytes);
+        walk.entries(end).unwrap();
+        assert!(walk.mended && walk.is_at_end());
+        assert_eq!(bytes, b"\x02a?S\0\0\0\x01\xff\x02?(V");
+    }
+}

@@ -1,0 +1,216 @@
+//! How replies are sent: one connection after the other, for as long as there are some.
+//!
+//! A name for direct reply-to can look sound and end the connection all the same (of a node that the broker does not
+//! know). While one is sent nothing else is under way: it costs itself, and a new connection.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use backoff::{ExponentialBackoff, backoff::Backoff};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use lapin::{
+    Channel, Confirmation, Connection,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{
+    super::{
+        Shared,
+        dial::{REPLIES, why},
+        line::Line,
+        outgoing::Outgoing,
+        session::Lost,
+    },
+    GivenUp, Reply,
+};
+use genfleet_job::retry;
+
+/// Replies under way at once.
+const WINDOW: usize = 64;
+/// How long the broker may take for one step.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may take to say goodbye.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// What waits when the queue closes gets this long.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+/// In the broker's words, where our user may not write to the default exchange.
+const FORBIDDEN: &str = "to exchange 'amq.default'";
+
+/// Sends what waits until the queue is closed, and a moment longer.
+pub(in super::super) async fn send(shared: Arc<Shared>, incoming: mpsc::UnboundedReceiver<Reply>) {
+    let closing = shared.closing.clone();
+    let mut sending = Sending { shared, incoming, put_back: None, waits: retry::reconnect() };
+    let over = async {
+        closing.cancelled().await;
+        sleep(LAST_MOMENT).await;
+    };
+    tokio::select! {
+        () = sending.run() => {}
+        () = over => {}
+    }
+}
+
+struct Sending {
+    shared: Arc<Shared>,
+    incoming: mpsc::UnboundedReceiver<Reply>,
+    /// Taken, and not tried.
+    put_back: Option<Reply>,
+    waits: ExponentialBackoff,
+}
+
+impl Sending {
+    async fn run(&mut self) {
+        let mut earliest = Instant::now();
+        while let Some(first) = self.next().await {
+            sleep_until(earliest).await;
+            let lost = match Wire::open(&self.shared).await {
+                Ok(wire) => {
+                    let lost = self.send_by(&wire, first).await;
+                    wire.close().await;
+                    lost
+                }
+                Err(reason) => {
+                    tried(first);
+                    Err(reason)
+                }
+            };
+            let Err(reason) = lost else { continue };
+            if reason.contains(FORBIDDEN) {
+                self.shared.publisher.replies.forbidden.store(true, Ordering::Release);
+                tracing::warn!(
+                    reason,
+                    "no reply is sent until this process is started anew: its user may not write to the default exchange"
+                );
+                while self.incoming.try_recv().map(tried).is_ok() {}
+                continue;
+            }
+            let pause = self.waits.next_backoff().unwrap_or_default();
+            tracing::info!(reason, ?pause, "the connection of the replies is lost");
+            earliest = Instant::now() + pause;
+        }
+    }
+
+    /// The next reply; none once the queue is closed and all are taken.
+    async fn next(&mut self) -> Option<Reply> {
+        if let Some(reply) = self.put_back.take() {
+            return Some(reply);
+        }
+        let closing = self.shared.closing.clone();
+        if let Some(next) = closing.run_until_cancelled(self.incoming.recv()).await {
+            return next;
+        }
+        self.incoming.close();
+        self.incoming.recv().await
+    }
+
+    /// Sends `first` and what follows, until the connection fails or nothing more can come.
+    async fn send_by(&mut self, wire: &Wire, first: Reply) -> Result<(), Lost> {
+        let mut under_way = FuturesUnordered::new();
+        self.put_back = Some(first);
+        loop {
+            let next = tokio::select! {
+                Some(sent) = under_way.next() => {
+                    self.settle(sent)?;
+                    continue;
+                }
+                next = self.next(), if under_way.len() < WINDOW => next,
+            };
+            let Some(reply) = next else {
+                return self.settle_all(&mut under_way).await;
+            };
+            if !wire.is_up() {
+                self.put_back = Some(reply);
+                return Err("the connection is gone".to_owned());
+            }
+            let alone = reply.is_direct;
+            if alone {
+                self.settle_all(&mut under_way).await?;
+            }
+            under_way.push(wire.send(reply));
+            if alone {
+                self.settle_all(&mut under_way).await?;
+            }
+        }
+    }
+
+    async fn settle_all<T: Future<Output = Result<(), Lost>>>(
+        &mut self,
+        under_way: &mut FuturesUnordered<T>,
+    ) -> Result<(), Lost> {
+        while let Some(sent) = under_way.next().await {
+            self.settle(sent)?;
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, sent: Result<(), Lost>) -> Result<(), Lost> {
+        sent.inspect(|()| self.waits.reset())
+    }
+}
+
+/// Given up after its one try.
+fn tried(mut reply: Reply) {
+    reply.fate = Some(GivenUp::Failed);
+}
+
+/// The connection of the replies.
+struct Wire {
+    connection: Connection,
+    channel: Channel,
+    line: Line,
+}
+
+impl Wire {
+    async fn open(shared: &Shared) -> Result<Self, Lost> {
+        let host = shared.broker.rotation().next().ok_or_else(|| "no broker is named".to_owned())?;
+        let (connection, line) = shared.broker.dial(&host, REPLIES).await?;
+        let channel = within(async {
+            let channel = connection.create_channel().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            Ok(channel)
+        });
+        let channel = channel.await?;
+        Ok(Self { connection, channel, line })
+    }
+
+    fn is_up(&self) -> bool {
+        self.connection.status().connected() && self.channel.status().connected()
+    }
+
+    /// Sends one. An error where the connection is of no use any more.
+    ///
+    /// Whether a queue is there is asked of those with a name only: for direct reply-to `RabbitMQ` 3 answers no, always.
+    /// lapin may hand a returned message out with another one's confirm, which makes no difference to a count.
+    async fn send(&self, mut reply: Reply) -> Result<(), Lost> {
+        reply.fate = Some(GivenUp::Failed);
+        let Outgoing { exchange, key, properties, body } = &reply.outgoing;
+        let options = BasicPublishOptions { mandatory: !reply.is_direct, ..Default::default() };
+        let confirmed = within(async {
+            let sent = self.channel.basic_publish(exchange.clone(), key.clone(), options, body, properties.clone());
+            sent.await?.await
+        });
+        match confirmed.await? {
+            Confirmation::Ack(returned) => reply.fate = returned.map(|_| GivenUp::Unroutable),
+            Confirmation::Nack(_) | Confirmation::NotRequested => {}
+        }
+        Ok(())
+    }
+
+    async fn close(self) {
+        let _ = timeout(GOODBYE, self.connection.close(200, "closed".into())).await;
+        self.line.cut();
+    }
+}
+
+async fn within<T>(step: impl Future<Output = lapin::Result<T>>) -> Result<T, Lost> {
+    match timeout(PATIENCE, step).await {
+        Ok(done) => done.map_err(|error| why(&error)),
+        Err(_) => Err(format!("the broker did not answer within {PATIENCE:?}")),
+    }
+}

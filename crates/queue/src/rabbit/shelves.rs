@@ -1,0 +1,243 @@
+//! The shelves of [`crate::shelf`] on `RabbitMQ`: read over a connection that looks; what is published goes over
+//! the connection that every worker publishes by, which knows how to get a message confirmed.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    RabbitQueue, RabbitSettings, headers,
+    inspect::Inspector,
+    reading::{Held, Reading},
+    shown,
+};
+use crate as queue;
+use crate::{
+    Publication, QueueError,
+    shelf::{Shelf, Shelved, TakenOff},
+    topology,
+};
+use genfleet_job::{clock::SharedClock, message::Message};
+
+pub(crate) use super::reading::Place;
+
+/// Messages in memory at a time, at most, where that is enough for those undecided.
+const PORTION: u16 = 200;
+
+/// See the module.
+pub struct Shelves {
+    settings: RabbitSettings,
+    inspector: tokio::sync::Mutex<Option<Inspector>>,
+    publishing: Arc<Publishing>,
+}
+
+impl Shelves {
+    /// Connects: an error where no broker answers now.
+    pub async fn connect(settings: RabbitSettings, clock: SharedClock) -> Result<Self, QueueError> {
+        let inspector = Some(Inspector::connect(settings.clone()).await?).into();
+        let publishing =
+            Publishing { settings: settings.clone(), clock, queue: Mutex::default(), unfinished: Mutex::default() };
+        Ok(Self { settings, inspector, publishing: Arc::new(publishing) })
+    }
+
+    /// The connection that looks: the one there is, or a new one where that is gone.
+    pub async fn inspector(&self) -> Result<Inspector, QueueError> {
+        let mut held = self.inspector.lock().await;
+        if let Some(inspector) = held.as_ref().filter(|inspector| inspector.is_usable()) {
+            return Ok(inspector.clone());
+        }
+        let inspector = Inspector::connect(self.settings.clone()).await?;
+        *held = Some(inspector.clone());
+        Ok(inspector)
+    }
+
+    /// See [`queue::shelf::Shelves::count`].
+    pub async fn count(&self, which: Shelf) -> Result<u64, QueueError> {
+        match self.queue(which) {
+            Some(queue) => Ok(self.inspector().await?.count(&queue).await?.into()),
+            None => Ok(0),
+        }
+    }
+
+    /// See [`queue::shelf::Shelves::look`].
+    pub async fn look(&self, which: Shelf, undecided: usize) -> Result<Look, QueueError> {
+        let portion = u16::try_from(undecided.saturating_mul(2)).unwrap_or(u16::MAX).max(PORTION);
+        let reading = match self.queue(which) {
+            Some(queue) => Some(Reading::begin(self.inspector().await?, &queue, portion).await?),
+            None => None,
+        };
+        let (prefix, publishing) = (self.settings.prefix.clone(), self.publishing.clone());
+        Ok(Look { shelf: which, prefix, reading, position: 0, publishing, claimed: Vec::new() })
+    }
+
+    /// See [`queue::shelf::Shelves::trouble`].
+    pub fn trouble(&self) -> Option<String> {
+        let health = self.publishing.started().as_ref()?.health();
+        let blocked = health.publishing_blocked.then(|| "the broker takes no publications (memory or disk)".to_owned());
+        health.problems.into_iter().next().or(blocked)
+    }
+
+    /// See [`queue::shelf::Shelves::close`].
+    pub async fn close(&self) {
+        let publisher = self.publishing.started().take();
+        if let Some(publisher) = publisher {
+            publisher.close().await;
+        }
+        if let Some(inspector) = self.inspector.lock().await.take() {
+            inspector.close().await;
+        }
+    }
+
+    fn queue(&self, which: Shelf) -> Option<String> {
+        match which {
+            Shelf::Dead(kind) => Some(topology::dead_queue(&self.settings.prefix, kind)),
+            Shelf::Unrouted => Some(topology::unrouted(&self.settings.prefix)),
+            Shelf::Unknown => None,
+        }
+    }
+}
+
+impl fmt::Debug for Shelves {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shelves").field("prefix", &self.settings.prefix).finish_non_exhaustive()
+    }
+}
+
+/// The publishing side, connected once something is published.
+struct Publishing {
+    settings: RabbitSettings,
+    clock: SharedClock,
+    queue: Mutex<Option<RabbitQueue>>,
+    /// Published, and not known to be taken off: what of it comes again is taken off, and no more.
+    unfinished: Mutex<Vec<Message>>,
+}
+
+impl Publishing {
+    async fn publish(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
+        let queue = {
+            let mut started = self.started();
+            match &*started {
+                Some(queue) => queue.clone(),
+                None => started.insert(RabbitQueue::connect(self.settings.clone(), self.clock.clone())?).clone(),
+            }
+        };
+        queue.publish(publications).await
+    }
+
+    fn started(&self) -> MutexGuard<'_, Option<RabbitQueue>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unfinished(&self) -> MutexGuard<'_, Vec<Message>> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this very message is unfinished; there is one less then.
+    fn claim(&self, message: &Message) -> bool {
+        let mut unfinished = self.unfinished();
+        let found = unfinished.iter().position(|one| one == message);
+        found.map(|index| unfinished.swap_remove(index)).is_some()
+    }
+}
+
+/// See [`queue::shelf::Look`].
+pub struct Look {
+    shelf: Shelf,
+    prefix: String,
+    reading: Option<Reading>,
+    position: u64,
+    publishing: Arc<Publishing>,
+    /// What was unfinished and is in hand again. Unfinished still, should it not be taken off now.
+    claimed: Vec<Message>,
+}
+
+impl Look {
+    /// See [`queue::shelf::Look::there`].
+    pub fn there(&self) -> u64 {
+        self.reading.as_ref().map_or(0, |reading| reading.there().into())
+    }
+
+    /// See [`queue::shelf::Look::next`].
+    pub async fn next(&mut self) -> Result<Option<Shelved>, QueueError> {
+        let Some(reading) = &mut self.reading else { return Ok(None) };
+        let Some(held) = reading.next().await? else { return Ok(None) };
+        self.position += 1;
+        let redelivered = held.delivery.redelivered;
+        let mut shelved = self.shelved(held);
+        if redelivered && self.publishing.claim(&shelved.message) {
+            self.claimed.push(shelved.message.clone());
+            shelved.published_before = true;
+        }
+        Ok(Some(shelved))
+    }
+
+    /// See [`queue::shelf::Look::leave`].
+    pub(crate) fn leave(&mut self, place: Place) {
+        if let Some(reading) = &mut self.reading {
+            reading.leave(place);
+        }
+    }
+
+    /// See [`queue::shelf::Look::take_off`].
+    pub async fn take_off(&mut self, these: Vec<TakenOff>) -> Result<usize, QueueError> {
+        let Some(reading) = &mut self.reading else { return Ok(0) };
+        let (mut publications, mut places, mut messages) = (Vec::new(), Vec::new(), Vec::new());
+        for TakenOff { shelved, publication } in these {
+            if let Some(publication) = publication {
+                publications.push(publication);
+                self.claimed.push(shelved.message.clone());
+            }
+            if let queue::shelf::Place::Rabbit(place) = shelved.place {
+                places.push(place);
+            }
+            messages.push(shelved.message);
+        }
+        if !publications.is_empty() {
+            self.publishing.publish(publications).await?;
+        }
+        reading.take_off(&places).await?;
+        self.claimed.retain(|claimed| !messages.contains(claimed));
+        Ok(places.len())
+    }
+
+    /// See [`queue::shelf::Look::close`].
+    pub async fn close(mut self) -> Result<(), QueueError> {
+        match self.reading.take() {
+            Some(reading) => reading.close().await,
+            None => Ok(()),
+        }
+    }
+
+    fn shelved(&self, held: Held) -> Shelved {
+        let Held { delivery, place } = held;
+        let origin = shown::origin(&self.prefix, self.shelf, &delivery);
+        Shelved {
+            shelf: self.shelf,
+            position: self.position,
+            flaw: headers::flaw(&delivery.properties),
+            headers: shown::headers(delivery.properties.headers().as_ref()),
+            exchange: delivery.exchange.to_string(),
+            routing_key: delivery.routing_key.to_string(),
+            is_ours: origin.is_ours,
+            is_foreign: origin.is_foreign,
+            put_at: origin.death.as_ref().and_then(|death| death.time),
+            death: origin.death,
+            message: shown::message(delivery, origin.is_ours),
+            published_before: false,
+            place: queue::shelf::Place::Rabbit(place),
+        }
+    }
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        self.publishing.unfinished().append(&mut self.claimed);
+    }
+}
+
+impl fmt::Debug for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Look").field("shelf", &self.shelf).field("position", &self.position).finish_non_exhaustive()
+    }
+}

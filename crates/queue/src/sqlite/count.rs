@@ -1,0 +1,58 @@
+//! The store in the metrics: whether it is there, and how much waits in it.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use metrics::gauge;
+use rusqlite::{Connection, params};
+use tokio::{
+    select,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    inspect::Reader,
+    link::{Condition, Told},
+    row,
+};
+use genfleet_job::{Kind, clock::SharedClock, message::Lane, metric};
+
+/// Between two counts.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Tells what waits of `kind` until the store is closed.
+pub(super) async fn count(reader: Reader, told: Arc<Told>, clock: SharedClock, kind: Kind) {
+    let mut due = interval(EVERY);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut condition = told.condition.subscribe();
+    loop {
+        select! {
+            // An error cannot be: the sender is in our hands.
+            _ = condition.wait_for(|now| matches!(now, Condition::Closed | Condition::Failed(_))) => return,
+            _ = due.tick() => {}
+        }
+        told.gauge();
+        let now = clock.now();
+        let Ok(ready) = reader.read(move |connection| ready(connection, kind, now)).await else { continue };
+        for (queue, messages) in ready {
+            let messages = u32::try_from(messages).unwrap_or(u32::MAX);
+            gauge!(metric::QUEUE_MESSAGES, "kind" => kind.as_str(), "queue" => queue).set(messages);
+        }
+    }
+}
+
+/// What could be started now in each lane, and the dead letters.
+pub(super) fn ready(connection: &Connection, kind: Kind, now: Timestamp) -> rusqlite::Result<Vec<(&'static str, u64)>> {
+    const VISIBLE: &str = "SELECT count(*) FROM message
+        WHERE kind = ?1 AND lane = ?2 AND claimed = 0 AND visible_at <= ?3";
+    const DEAD: &str = "SELECT count(*) FROM dead WHERE kind = ?1";
+    let mut counted = Vec::new();
+    let mut visible = connection.prepare_cached(VISIBLE)?;
+    for lane in [Lane::Jobs, Lane::Resume, Lane::Suspect] {
+        let of_lane = params![kind.as_str(), lane.as_str(), now.as_millisecond()];
+        counted.push((lane.as_str(), visible.query_row(of_lane, |each| row::count(each, 0))?));
+    }
+    let dead = connection.prepare_cached(DEAD)?.query_row([kind.as_str()], |each| row::count(each, 0))?;
+    counted.push(("dead", dead));
+    Ok(counted)
+}

@@ -1,0 +1,238 @@
+//! Looking without taking: counts, events, dead letters and what waits, on a connection that can only read.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::{Connection, Params, Row, params};
+use tokio::task;
+
+use super::row;
+use crate::QueueError;
+use genfleet_job::{
+    Kind,
+    message::{Lane, Message},
+};
+
+/// An event as it was published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Its place: later events have higher ones.
+    pub sequence: i64,
+    /// `<kind>.<outcome>`.
+    pub key: String,
+    /// The `CloudEvent`.
+    pub body: Bytes,
+}
+
+/// A job that was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Its place: later ones have higher ones.
+    pub sequence: i64,
+    /// Its kind, `unknown` where it could not be read.
+    pub kind: String,
+    /// When it was put here.
+    pub died_at: Timestamp,
+    /// The original bytes, with headers that say why.
+    pub message: Message,
+}
+
+/// A job that is not settled yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its row: later ones have higher ones.
+    pub sequence: i64,
+    /// What it asks for.
+    pub kind: Kind,
+    /// Where it waits.
+    pub lane: Lane,
+    /// From when on it can be started.
+    pub visible_at: Timestamp,
+    /// Whether a worker holds it.
+    pub claimed: bool,
+    /// How often it came back.
+    pub returns: u32,
+    /// The job.
+    pub message: Message,
+}
+
+/// What is in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Lanes that have a job.
+    pub lanes: BTreeMap<(Kind, Lane), LaneCount>,
+    /// Dead letters by kind.
+    pub dead: BTreeMap<String, u64>,
+}
+
+/// What is in one lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneCount {
+    /// Can be started now.
+    pub waiting: u64,
+    /// Not yet.
+    pub delayed: u64,
+    /// Held by a worker.
+    pub claimed: u64,
+    /// Since when the first of those waiting could have been started.
+    pub oldest: Option<Timestamp>,
+}
+
+/// The connection for looking; shared, one look at a time.
+#[derive(Clone, Debug)]
+pub(super) struct Reader {
+    connection: Arc<Mutex<Option<Connection>>>,
+    path: Arc<str>,
+}
+
+impl Reader {
+    pub(super) fn new(connection: Connection, path: &str) -> Self {
+        Self { connection: Arc::new(Mutex::new(Some(connection))), path: path.into() }
+    }
+
+    /// The store's file, as it was named.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// What `look` sees, on a thread that may block.
+    pub(super) async fn read<T, F>(&self, look: F) -> Result<T, QueueError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.connection);
+        let looked = task::spawn_blocking(move || {
+            let connection = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            connection.as_ref().map(look)
+        });
+        match looked.await {
+            Ok(Some(seen)) => seen.map_err(|source| QueueError::Store { path: self.path.to_string(), source }),
+            Ok(None) | Err(_) => Err(QueueError::Closed),
+        }
+    }
+
+    /// Closes it, once who looks now is done.
+    pub(super) async fn close(&self) {
+        let shared = Arc::clone(&self.connection);
+        let closed = task::spawn_blocking(move || shared.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(closed.await);
+    }
+}
+
+/// All counts, at one moment.
+pub(super) fn counts(connection: &Connection, now: Timestamp) -> rusqlite::Result<Counts> {
+    let moment = connection.unchecked_transaction()?;
+    Ok(Counts { lanes: lanes(&moment, now)?, dead: dead(&moment)? })
+}
+
+fn lanes(connection: &Connection, now: Timestamp) -> rusqlite::Result<BTreeMap<(Kind, Lane), LaneCount>> {
+    const SQL: &str = "SELECT kind, lane, claimed, visible_at > ?1 AS later, count(*), min(visible_at) FROM message
+        GROUP BY kind, lane, claimed, later";
+    let mut lanes = BTreeMap::<_, LaneCount>::new();
+    let mut statement = connection.prepare_cached(SQL)?;
+    let mut rows = statement.query([now.as_millisecond()])?;
+    while let Some(row) = rows.next()? {
+        let Some(place) = place(row, 0)? else { continue };
+        let lane = lanes.entry(place).or_default();
+        let count = row::count(row, 4)?;
+        match (row.get(2)?, row.get(3)?) {
+            (true, _) => lane.claimed += count,
+            (false, true) => lane.delayed += count,
+            (false, false) => {
+                lane.waiting += count;
+                lane.oldest = Some(row::time(row, 5)?);
+            }
+        }
+    }
+    Ok(lanes)
+}
+
+fn dead(connection: &Connection) -> rusqlite::Result<BTreeMap<String, u64>> {
+    let mut statement = connection.prepare_cached("SELECT kind, count(*) FROM dead GROUP BY kind")?;
+    let counted = statement.query_map([], |row| Ok((row.get(0)?, row::count(row, 1)?)))?;
+    counted.collect()
+}
+
+/// Jobs not settled yet, wherever they are.
+pub(super) fn unfinished(connection: &Connection) -> rusqlite::Result<u64> {
+    connection.prepare_cached("SELECT count(*) FROM message")?.query_row([], |each| row::count(each, 0))
+}
+
+/// The first `limit` events after `sequence`.
+pub(super) fn events(connection: &Connection, sequence: i64, limit: usize) -> rusqlite::Result<Vec<StoredEvent>> {
+    const SQL: &str = "SELECT sequence, key, body FROM event WHERE sequence > ?1 ORDER BY sequence LIMIT ?2";
+    let read =
+        |each: &Row<'_>| Ok(StoredEvent { sequence: each.get(0)?, key: each.get(1)?, body: row::body(each, 2)? });
+    all(connection, SQL, params![sequence, at_most(limit)], read)
+}
+
+/// The sequence of the last event.
+pub(super) fn events_end(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("SELECT coalesce(max(sequence), 0) FROM event")?.query_row([], |each| each.get(0))
+}
+
+/// The first `limit` dead letters after `sequence`, of one kind where one is given.
+pub(super) fn dead_letters(
+    connection: &Connection,
+    kind: Option<&str>,
+    sequence: i64,
+    limit: usize,
+) -> rusqlite::Result<Vec<DeadLetter>> {
+    const SQL: &str = "SELECT sequence, kind, died_at,
+        message_id, correlation_id, reply_to, timestamp, content_type, headers, body FROM dead
+        WHERE sequence > ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY sequence LIMIT ?3";
+    let read = |each: &Row<'_>| {
+        let (sequence, kind) = (each.get(0)?, each.get(1)?);
+        Ok(DeadLetter { sequence, kind, died_at: row::time(each, 2)?, message: row::read(each, 3)? })
+    };
+    all(connection, SQL, params![sequence, kind, at_most(limit)], read)
+}
+
+/// How many dead letters there are, of one kind where one is given, and the sequence of the last.
+pub(super) fn dead_letters_end(connection: &Connection, kind: Option<&str>) -> rusqlite::Result<(u64, i64)> {
+    const SQL: &str = "SELECT count(*), coalesce(max(sequence), 0) FROM dead WHERE ?1 IS NULL OR kind = ?1";
+    connection.prepare_cached(SQL)?.query_row([kind], |each| Ok((row::count(each, 0)?, each.get(1)?)))
+}
+
+/// The first `limit` unsettled jobs after `sequence`.
+pub(super) fn waiting(connection: &Connection, sequence: i64, limit: usize) -> rusqlite::Result<Vec<Waiting>> {
+    const SQL: &str = "SELECT id, kind, lane, visible_at, claimed, returns,
+        message_id, correlation_id, reply_to, timestamp, content_type, headers, body FROM message
+        WHERE id > ?1 ORDER BY id LIMIT ?2";
+    let read = |each: &Row<'_>| {
+        let Some((kind, lane)) = place(each, 1)? else { return Ok(None) };
+        let (sequence, visible_at) = (each.get(0)?, row::time(each, 3)?);
+        let (claimed, returns, message) = (each.get(4)?, each.get(5)?, row::read(each, 6)?);
+        Ok(Some(Waiting { sequence, kind, lane, visible_at, claimed, returns, message }))
+    };
+    Ok(all(connection, SQL, params![sequence, at_most(limit)], read)?.into_iter().flatten().collect())
+}
+
+/// Kind and lane in the columns from `first`; none of a kind that this version does not know.
+fn place(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<(Kind, Lane)>> {
+    let kind = row.get_ref(first)?.as_str()?.parse().ok();
+    let lane = match row.get_ref(first + 1)?.as_str()? {
+        "jobs" => Lane::Jobs,
+        "resume" => Lane::Resume,
+        _ => Lane::Suspect,
+    };
+    Ok(kind.map(|kind| (kind, lane)))
+}
+
+fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    connection.prepare_cached(sql)?.query_map(params, read)?.collect()
+}
+
+fn at_most(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}

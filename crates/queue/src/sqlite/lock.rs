@@ -1,0 +1,63 @@
+//! One working process a store, by a lock of the operating system: it goes with the process, however that ends.
+//!
+//! The lock file stays when it is let go: removing it would let two processes lock two files of one name.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use super::schema;
+use crate::QueueError;
+use genfleet_job::file;
+
+/// The lock on the store at `path`; let go when dropped.
+pub(super) fn take(path: &Path) -> Result<File, QueueError> {
+    let lock = of(path);
+    let unusable = |error: std::io::Error| {
+        QueueError::Configuration(format!(
+            "the lock file {} cannot be used ({error}): name a store in a folder that exists and can be written",
+            lock.display()
+        ))
+    };
+    let file =
+        file::open(&lock, File::options().create(true).truncate(false).write(true), file::PRIVATE).map_err(unusable)?;
+    match patiently(&file) {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(QueueError::Configuration(format!(
+            "the store {} is worked by another process, and only one may: stop that one, or name another file",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+/// Who only asks whether the lock is free holds it for a moment.
+fn patiently(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..10 {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(20)),
+            other => return other,
+        }
+    }
+    file.try_lock()
+}
+
+/// Whether no process works the store at `path`.
+pub(super) fn is_free(path: &Path) -> bool {
+    File::open(of(path))
+        .map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |file| file.try_lock_shared().is_ok())
+}
+
+/// The lock file of the store at `path`.
+pub(super) fn of(path: &Path) -> PathBuf {
+    schema::beside(&real(path), ".lock")
+}
+
+/// Where the file really is: a store reached by two names has one lock.
+pub(super) fn real(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| schema::in_its_folder(path))
+}

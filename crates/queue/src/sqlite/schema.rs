@@ -1,0 +1,269 @@
+//! The store's file: opening it, what is in it, and refusing what is no store of ours.
+//!
+//! Owns every `CREATE`. Does not know what the rows mean: `change` and `claim` do.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::notice;
+use crate::QueueError;
+use genfleet_job::{file, lease::Before};
+
+/// "gnfl": tells our files from other programs'.
+const APPLICATION_ID: i64 = 0x676e_666c;
+/// Raised with every change of the tables; a file of a higher version is refused.
+pub(super) const VERSION: i64 = 1;
+/// How long a statement waits for another process's transaction.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+/// What belongs to a store beside the file itself, in the order it may be removed.
+const COMPANIONS: [&str; 5] = ["-wal", "-shm", notice::SUFFIX, notice::FRESH, ".lock"];
+
+/// The body comes last: what is looked at often stays on a row's first page. Ids are never used twice, so that a
+/// late settlement cannot hit another row.
+const TABLES: &str = "
+CREATE TABLE message (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    lane TEXT NOT NULL,
+    visible_at INTEGER NOT NULL,
+    claimed INTEGER NOT NULL DEFAULT 0,
+    returns INTEGER NOT NULL DEFAULT 0,
+    message_id TEXT, correlation_id TEXT, reply_to TEXT, timestamp INTEGER, content_type TEXT,
+    headers TEXT NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX message_claim ON message (kind, lane, claimed, visible_at);
+CREATE TABLE dead (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    died_at INTEGER NOT NULL,
+    message_id TEXT, correlation_id TEXT, reply_to TEXT, timestamp INTEGER, content_type TEXT,
+    headers TEXT NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX dead_kind ON dead (kind);
+CREATE TABLE event (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL,
+    inserted_at INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE TABLE batch (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    source TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    total INTEGER NOT NULL,
+    printed INTEGER NOT NULL
+) STRICT;
+";
+
+/// The time last seen. Stores of earlier versions have none, and earlier versions do not mind it.
+const CLOCK: &str =
+    "CREATE TABLE IF NOT EXISTS clock (id INTEGER PRIMARY KEY CHECK (id = 1), at INTEGER NOT NULL) STRICT";
+
+/// Whether jobs were worked from this store before: none has ended in a new one, and none was begun.
+pub(super) fn before(connection: &Connection) -> rusqlite::Result<Before> {
+    const SQL: &str = "SELECT EXISTS (SELECT 1 FROM event) OR EXISTS (SELECT 1 FROM dead)
+        OR EXISTS (SELECT 1 FROM message WHERE returns > 0 OR lane <> 'jobs')";
+    let worked = connection.query_row(SQL, [], |row| row.get::<_, bool>(0))?;
+    Ok(if worked { Before::Somebody } else { Before::Nobody })
+}
+
+/// Whose file it is.
+enum Owner {
+    Nobody,
+    Us { version: i64 },
+    SomeoneElse,
+}
+
+/// The store at `path`, to write to, with its tables made where the file is new.
+pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
+    let path = &in_its_folder(path);
+    // Its log and index get the mode of the file.
+    match file::open(path, File::options().write(true).create_new(true), file::PRIVATE) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unusable(path, &error)),
+        _ => {}
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| refused(path, error))?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| refused(path, error))?;
+    let made = patiently(|| make(&connection)).map_err(|error| refused(path, error))?;
+    check(path, &made)?;
+    patiently(|| set(&connection)).map_err(|error| refused(path, error))?;
+    patiently(|| connection.execute_batch(CLOCK)).map_err(|error| refused(path, error))?;
+    Ok(connection)
+}
+
+/// Refuses links in the place of the store's own files.
+pub(super) fn check_links(path: &Path) -> Result<(), QueueError> {
+    let files = ["", "-wal", "-shm", ".lock"].map(|suffix| beside(path, suffix));
+    let refused = |error: io::Error| QueueError::Configuration(format!("the store {}: {error}", path.display()));
+    files.iter().try_for_each(|each| file::refuse_link(each)).map_err(refused)
+}
+
+/// `path` without links, but for its last part.
+pub(super) fn in_its_folder(path: &Path) -> PathBuf {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (fs::canonicalize(folder), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path.to_owned(),
+    }
+}
+
+/// Refuses what `SQLite` would take for something else than a file's name.
+pub(super) fn check_name(path: &Path) -> Result<(), QueueError> {
+    let refused = |told: &str| Err(QueueError::Configuration(format!("{told}: name a file, such as genfleet.db")));
+    match path.as_os_str().as_encoded_bytes() {
+        b"" => refused("the store's address names no file"),
+        b":memory:" => refused("a store in memory would be gone with the process, and its jobs with it"),
+        name if name.starts_with(b"file:") => refused("a store is no URI that begins with file:"),
+        _ => Ok(()),
+    }
+}
+
+/// What [`open`] would refuse of the store at `path`, which really is at `real`, found without changing anything.
+pub(super) fn check_usable(path: &Path, real: &Path) -> Result<(), QueueError> {
+    check_name(path)?;
+    check_links(path)?;
+    // The log and the lock are made beside it.
+    let trial = beside(real, &format!(".{}", std::process::id()));
+    File::create_new(&trial).and_then(|_| fs::remove_file(&trial)).map_err(|error| unusable(path, &error))?;
+    match File::options().write(true).open(real) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(|error| unusable(path, &error))?,
+    };
+    match owner_of(real).map_err(|error| refused(path, error))? {
+        Owner::Nobody => Ok(()),
+        known => check(path, &known),
+    }
+}
+
+/// Whose file it is, from the file alone: its log is left alone, and has nothing to add to what was there before it.
+fn owner_of(file: &Path) -> rusqlite::Result<Owner> {
+    let absolute = std::path::absolute(file).ok().and_then(|file| url::Url::from_file_path(file).ok());
+    let Some(mut address) = absolute else { return Err(rusqlite::Error::InvalidPath(file.to_owned())) };
+    address.set_query(Some("immutable=1"));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    owner(&Connection::open_with_flags(address.as_str(), flags)?)
+}
+
+/// The same store, to look at only.
+pub(super) fn open_to_read(path: &Path) -> Result<Connection, QueueError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| refused(path, error))?;
+    connection.busy_timeout(BUSY_TIMEOUT * 10).map_err(|error| refused(path, error))?;
+    Ok(connection)
+}
+
+/// Whether the file that was opened to be read is a store of ours, of this version.
+pub(super) fn check_owner(path: &Path, connection: &Connection) -> Result<(), QueueError> {
+    check(path, &owner(connection).map_err(|error| refused(path, error))?)
+}
+
+/// Removes a closed store with all that belongs to it; what is not there is no error.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    let companions = COMPANIONS.map(|suffix| beside(path, suffix));
+    // The log before the file: a log left behind would be read into the next store of this name.
+    let [log, index, notice, fresh, lock] = companions;
+    for each in [log, index, notice, fresh, path.to_owned(), lock] {
+        match fs::remove_file(&each) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `path` with `suffix` put to its name.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Makes the tables where the file is new; whose it is then. Nothing is written to another program's file.
+fn make(connection: &Connection) -> rusqlite::Result<Owner> {
+    if !matches!(owner(connection)?, Owner::Nobody) {
+        return owner(connection);
+    }
+    let transaction = rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    if matches!(owner(&transaction)?, Owner::Nobody) {
+        transaction.execute_batch(TABLES)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    transaction.commit()?;
+    owner(connection)
+}
+
+fn owner(connection: &Connection) -> rusqlite::Result<Owner> {
+    let application: i64 = connection.pragma_query_one(None, "application_id")?;
+    let version: i64 = connection.pragma_query_one(None, "user_version")?;
+    let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(match (application, version, objects) {
+        (0, 0, 0) => Owner::Nobody,
+        (APPLICATION_ID, version, _) => Owner::Us { version },
+        _ => Owner::SomeoneElse,
+    })
+}
+
+fn check(path: &Path, owner: &Owner) -> Result<(), QueueError> {
+    match owner {
+        Owner::Us { version } if *version == VERSION => Ok(()),
+        Owner::Us { version } => Err(QueueError::Configuration(format!(
+            "the store {} was written by another version of genfleet (its schema is {version}, this version knows \
+             {VERSION}): use that version, or name another file",
+            path.display()
+        ))),
+        Owner::Nobody | Owner::SomeoneElse => Err(stranger(path)),
+    }
+}
+
+/// A commit is on the disk before it is told: WAL alone would lose the last ones with the power.
+fn set(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// Switching the journal mode does not wait for others by itself.
+fn patiently<T>(attempt: impl Fn() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    for _ in 0..50 {
+        match attempt() {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+                thread::sleep(Duration::from_millis(100));
+            }
+            other => return other,
+        }
+    }
+    attempt()
+}
+
+fn stranger(path: &Path) -> QueueError {
+    let path = path.display();
+    QueueError::Configuration(format!("{path} is no store of genfleet's and is left as it is: name another file"))
+}
+
+fn refused(path: &Path, error: rusqlite::Error) -> QueueError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => stranger(path),
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => unusable(path, &error),
+        _ => QueueError::Store { path: path.display().to_string(), source: error },
+    }
+}
+
+fn unusable(path: &Path, error: &dyn std::error::Error) -> QueueError {
+    QueueError::Configuration(format!(
+        "the store {} cannot be opened ({error}): name a file in a folder that exists and can be written",
+        path.display()
+    ))
+}

@@ -1,0 +1,267 @@
+//! The one thread that writes: takes everything that waits, runs it in one transaction, commits, then answers
+//! everyone. Many settlements share the time of one commit.
+//!
+//! Owns what follows when the store cannot be written. Does not know what the work is.
+
+use std::{
+    fs::{self, File},
+    io, mem,
+    os::unix::fs::MetadataExt,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use super::{
+    Role,
+    command::{Command, Scope},
+    link::{Condition, Told},
+    schema,
+    steps::Steps,
+    wake::Changes,
+};
+use crate::QueueError;
+use genfleet_job::clock::SharedClock;
+
+/// Commands in one transaction, at most.
+const GROUP: usize = 1024;
+/// How often other processes' writes are looked for.
+const POLL: Duration = Duration::from_millis(200);
+/// Between two tries while the store cannot be written.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the thread has.
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) role: Role,
+    pub(super) steps: Steps,
+    pub(super) clock: SharedClock,
+    pub(super) told: Arc<Told>,
+    /// Device and number of the file that is open.
+    pub(super) file: (u64, u64),
+    /// Held until the very end.
+    pub(super) lock: Option<File>,
+}
+
+/// Whether there is more to come.
+enum Gathered {
+    More,
+    /// Asked to close, or all who could ask are gone.
+    Last(Option<oneshot::Sender<()>>),
+}
+
+/// How a group went.
+enum Outcome {
+    Committed,
+    /// The group waits for a better time.
+    Later,
+    Failed,
+}
+
+/// Says so where the thread ends without having said why.
+struct LastWord(Arc<Told>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        if matches!(*self.0.condition.borrow(), Condition::Well | Condition::Troubled(_)) {
+            self.0.tell(Condition::Failed(format!("the writer of the store {} ended unasked", self.0.path)));
+        }
+    }
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start(self, commands: Receiver<Command>) -> io::Result<()> {
+        thread::Builder::new().name("genfleet-store".to_owned()).spawn(move || self.run(&commands)).map(drop)
+    }
+
+    fn run(mut self, commands: &Receiver<Command>) {
+        let last_word = LastWord(Arc::clone(&self.told));
+        let mut group = Vec::new();
+        let mut looked = Looked::default();
+        loop {
+            let gathered = gather(commands, &mut group, if self.troubled() { RETRY } else { POLL });
+            looked.for_others(&self.connection, &self.told);
+            if self.role == Role::Worker && self.removed() {
+                // Before it is told: who hears it finds the store free.
+                self.lock = None;
+                let path = &self.told.path;
+                self.told.tell(Condition::Failed(format!(
+                    "the store {path} was removed or replaced under this process, and what is written to it is lost: start it again"
+                )));
+                return;
+            }
+            match (self.work_off(&mut group), gathered) {
+                (Outcome::Failed, _) => return,
+                (Outcome::Committed | Outcome::Later, Gathered::More) => {}
+                (_, Gathered::Last(reply)) => {
+                    // What could not be written to the last is dropped: its askers hear that the queue is closed.
+                    drop(group);
+                    self.finish();
+                    drop(last_word);
+                    if let Some(reply) = reply {
+                        Command::Close(reply).answer();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether the store's name leads to another file than the one that is open, or to none.
+    fn removed(&self) -> bool {
+        fs::metadata(&self.told.path)
+            .map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |now| (now.dev(), now.ino()) != self.file)
+    }
+
+    fn troubled(&self) -> bool {
+        matches!(*self.told.condition.borrow(), Condition::Troubled(_))
+    }
+
+    /// Runs the group and answers it, or keeps it for later.
+    fn work_off(&mut self, group: &mut Vec<Command>) -> Outcome {
+        match self.commit(group) {
+            Ok(changes) => {
+                if self.troubled() {
+                    self.told.tell(Condition::Well);
+                }
+                self.told.wake(&changes);
+                group.drain(..).for_each(Command::answer);
+                Outcome::Committed
+            }
+            Err(error) => self.fail(&error, group),
+        }
+    }
+
+    /// All of the group, or nothing of it.
+    fn commit(&mut self, group: &mut [Command]) -> rusqlite::Result<Changes> {
+        let mut changes = Changes::default();
+        let troubled = self.troubled();
+        if group.is_empty() && !troubled {
+            return Ok(changes);
+        }
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if troubled {
+            // Something has to be written to find out whether it can be, also when all are only waiting.
+            transaction.pragma_update(None, "user_version", schema::VERSION)?;
+        }
+        let look = self.steps.look(&transaction)?;
+        let scope = Scope { connection: &transaction, now: look.now };
+        for command in group {
+            command.run(&scope, &mut changes)?;
+        }
+        transaction.commit()?;
+        self.steps.keep(look);
+        Ok(changes)
+    }
+
+    fn fail(&mut self, error: &rusqlite::Error, group: &mut Vec<Command>) -> Outcome {
+        let path = &self.told.path;
+        let now = self.clock.now();
+        *group = mem::take(group).into_iter().filter_map(|command| command.or_wait(now)).collect();
+        match (may_pass(error), self.role) {
+            (true, Role::Worker) => {
+                self.told.tell(Condition::Troubled(format!("the store {path} cannot be written now: {error}")));
+                return Outcome::Later;
+            }
+            // A person waits: told at once, and free to ask again.
+            (true, Role::Tool) => {}
+            (false, _) => self.told.tell(Condition::Failed(format!("the store {path} failed: {error}"))),
+        }
+        let told = |command: Command| command.fail(QueueError::Store { path: path.clone(), source: copy(error) });
+        group.drain(..).for_each(told);
+        if may_pass(error) { Outcome::Committed } else { Outcome::Failed }
+    }
+
+    /// Gives back what is claimed, puts the log into the file and lets go of the lock.
+    fn finish(self) {
+        let Self { connection, role, told, lock, .. } = self;
+        let released = match role {
+            Role::Worker => release(&connection),
+            Role::Tool => Ok(0),
+        };
+        let emptied = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+        let closed = connection.close().map_err(|(_, error)| error);
+        // Nothing is lost by it: the next to open the store does it again.
+        if let Err(error) = released.and(emptied).and(closed) {
+            tracing::warn!(path = told.path, %error, "the store was not closed cleanly");
+        }
+        drop(lock);
+        told.tell(Condition::Closed);
+    }
+}
+
+/// Gives back all that a process holds or held: each row counts one more return.
+pub(super) fn release(connection: &Connection) -> rusqlite::Result<usize> {
+    // The inner query reads the index alone.
+    const SQL: &str = "UPDATE message SET claimed = 0, returns = returns + 1
+        WHERE id IN (SELECT id FROM message WHERE claimed = 1)";
+    connection.execute(SQL, [])
+}
+
+/// Waits for commands, `patience` at most, and takes all there are. In trouble a group waits its time out.
+fn gather(commands: &Receiver<Command>, group: &mut Vec<Command>, patience: Duration) -> Gathered {
+    let patient = group.is_empty();
+    let until = Instant::now() + patience;
+    while group.len() < GROUP || !patient {
+        let wait =
+            if patient && !group.is_empty() { Duration::ZERO } else { until.saturating_duration_since(Instant::now()) };
+        match commands.recv_timeout(wait) {
+            Ok(Command::Close(reply)) => return Gathered::Last(Some(reply)),
+            Ok(command) => group.push(command),
+            Err(RecvTimeoutError::Timeout) => break,
+            Err(RecvTimeoutError::Disconnected) => return Gathered::Last(None),
+        }
+    }
+    Gathered::More
+}
+
+/// Sees what other processes write to the same file.
+#[derive(Default)]
+struct Looked {
+    at: Option<Instant>,
+    version: Option<i64>,
+}
+
+impl Looked {
+    fn for_others(&mut self, connection: &Connection, told: &Told) {
+        if self.at.is_some_and(|at| at.elapsed() < POLL) {
+            return;
+        }
+        self.at = Some(Instant::now());
+        let version =
+            connection.prepare_cached("PRAGMA data_version").and_then(|mut each| each.query_row([], |row| row.get(0)));
+        // An error shows where it matters: in the next transaction.
+        let Ok(version) = version else { return };
+        if self.version.replace(version) != Some(version) {
+            let mut changes = Changes::default();
+            changes.anything();
+            told.wake(&changes);
+        }
+    }
+}
+
+/// What goes away by itself, or with an operator's help, without a restart.
+pub(crate) fn may_pass(error: &rusqlite::Error) -> bool {
+    match error.sqlite_error_code() {
+        Some(code) => matches!(
+            code,
+            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull | ErrorCode::SystemIoFailure
+        ),
+        None => false,
+    }
+}
+
+/// The same error for one more asker.
+fn copy(error: &rusqlite::Error) -> rusqlite::Error {
+    match error {
+        rusqlite::Error::SqliteFailure(code, message) => rusqlite::Error::SqliteFailure(*code, message.clone()),
+        other => rusqlite::Error::ToSqlConversionFailure(other.to_string().into()),
+    }
+}

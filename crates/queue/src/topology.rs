@@ -1,0 +1,304 @@
+//! The exchanges, queues and bindings of SPEC 6.1, and where each publication goes among them. Pure data.
+//!
+//! Does not speak to a broker: `rabbit::declare` does, and `genfleet topology` prints this as JSON (in the
+//! form of a definitions file that a virtual host imports).
+
+use std::time::Duration;
+
+use super::{Destination, QueueError};
+use genfleet_job::Kind;
+use genfleet_job::message::Lane;
+
+mod object;
+
+pub use self::object::{Argument, Arguments, Binding, Exchange, Former, Queue, Routing, Target, Topology};
+
+/// Bits of the delay ladder: one queue each, 2⁰ to 2¹⁵ seconds.
+const BITS: u32 = 16;
+/// Names of the steps of the ladder, as in those of their queues and in labels.
+pub const DELAY_STEPS: [&str; BITS as usize] =
+    ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14", "15"];
+/// The longest delay the ladder holds, in seconds. A longer one comes back after this long and is delayed
+/// again, by its own `genfleet-not-before`.
+pub const LONGEST_DELAY: u32 = (1 << BITS) - 1;
+/// Returns that no look at a shelf reaches, so that looking never drops.
+const SHELF_DELIVERY_LIMIT: i64 = 1_000_000;
+/// Returns after which the broker itself dead-letters.
+const WORK_DELIVERY_LIMIT: i64 = 20;
+/// The argument, and the policy's key, that says where what matches nothing goes.
+pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
+/// Events the inspection window holds, and their bytes.
+const EVENTS_HELD: i64 = 1_000_000;
+const EVENT_BYTES_HELD: i64 = 1 << 30;
+
+/// Names are short strings, and ours are up to 30 bytes longer than their prefix.
+const LONGEST_PREFIX: usize = 64;
+
+/// Refuses a prefix under which no exchange or queue can be declared: names that begin with `amq.` are the broker's
+/// own.
+pub fn check_prefix(prefix: &str) -> Result<(), QueueError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let named = (1..=LONGEST_PREFIX).contains(&prefix.len()) && prefix.bytes().all(allowed);
+    if named && prefix != "amq" && !prefix.starts_with("amq.") {
+        return Ok(());
+    }
+    let rule = format!("1 to {LONGEST_PREFIX} of A-Za-z0-9._- that are not amq and do not begin with amq.");
+    Err(QueueError::Configuration(format!("{prefix:?} is no queue prefix: it takes {rule}")))
+}
+
+/// The exchange through which producers come.
+pub fn door(prefix: &str) -> String {
+    format!("{prefix}.jobs")
+}
+
+/// The exchange of the dead letters.
+pub fn dead_exchange(prefix: &str) -> String {
+    format!("{prefix}.dead")
+}
+
+/// The queue of a lane.
+pub fn lane_queue(prefix: &str, lane: Lane, kind: Kind) -> String {
+    format!("{prefix}.{lane}.{kind}")
+}
+
+/// The dead letters of a kind.
+pub fn dead_queue(prefix: &str, kind: Kind) -> String {
+    format!("{prefix}.dead.{kind}")
+}
+
+/// The exchange of what matches nothing, and the queue that keeps it.
+pub fn unrouted(prefix: &str) -> String {
+    format!("{prefix}.unrouted")
+}
+
+/// The queue of what matches nothing, for the workers to answer: a second copy of each.
+pub fn unanswered(prefix: &str) -> String {
+    format!("{prefix}.jobs.unknown")
+}
+
+/// The exchange of the events, and the queue that is their inspection window.
+pub fn events(prefix: &str) -> String {
+    format!("{prefix}.events")
+}
+
+/// The queues of the delays.
+pub fn delay_queues(prefix: &str) -> impl Iterator<Item = String> {
+    (0..BITS).map(move |bit| ladder_exchange(prefix, bit))
+}
+
+/// The exchange over which processes speak.
+pub fn control(prefix: &str) -> String {
+    format!("{prefix}.control")
+}
+
+/// Whether messages that come by `exchange` were published by us, so that their `genfleet-*` headers count:
+/// producers may write to `<prefix>.jobs` alone.
+pub fn is_ours(prefix: &str, exchange: &str) -> bool {
+    let Some(name) = exchange.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.')) else {
+        return false;
+    };
+    name == "work" || name.strip_prefix("delay.").is_some_and(|level| (0..BITS).any(|bit| level == format!("{bit:02}")))
+}
+
+/// Whether only what we published comes to be in `queue`: no producer's exchange leads there.
+pub fn holds_ours(prefix: &str, queue: &str) -> bool {
+    let is = |kind, lane| queue == lane_queue(prefix, lane, kind);
+    let of_kind =
+        |kind: Kind| is(kind, Lane::Resume) || is(kind, Lane::Suspect) || kind.is_internal() && is(kind, Lane::Jobs);
+    Kind::ALL.into_iter().any(of_kind)
+}
+
+/// Whether `queue` is a work queue of `kind`.
+pub fn is_lane_of(prefix: &str, queue: &str, kind: Kind) -> bool {
+    [Lane::Jobs, Lane::Resume, Lane::Suspect].into_iter().any(|lane| queue == lane_queue(prefix, lane, kind))
+}
+
+/// The kind that a routing key names: `<kind>`, `<kind>.resume` or `<kind>.suspect`, also after the bits of a delay.
+pub fn kind_of_key(key: &str) -> Option<Kind> {
+    let key = key.trim_start_matches(['0', '1', '.']);
+    let key = [".resume", ".suspect"].iter().find_map(|lane| key.strip_suffix(lane)).unwrap_or(key);
+    key.parse().ok()
+}
+
+/// The step that a publication is put into and the whole seconds it waits from there on, where it is delayed.
+pub fn delay(to: &Destination) -> Option<(&'static str, u32)> {
+    let Destination::Lane { after, .. } = to else { return None };
+    let delay = seconds(*after);
+    Some((DELAY_STEPS.get(delay.checked_ilog2()? as usize)?, delay))
+}
+
+/// The step of the ladder that `queue` is.
+pub fn delay_step(prefix: &str, queue: &str) -> Option<&'static str> {
+    let step = queue.strip_prefix(prefix)?.strip_prefix(".delay.")?;
+    DELAY_STEPS.into_iter().find(|each| *each == step)
+}
+
+/// Exchange and routing key of a publication.
+pub fn route(prefix: &str, to: &Destination) -> (String, String) {
+    match to {
+        Destination::Door(kind) => (door(prefix), kind.to_string()),
+        Destination::Lane { kind, lane, after } => match seconds(*after) {
+            0 => (format!("{prefix}.work"), lane_key(*kind, *lane)),
+            delay => {
+                (ladder_exchange(prefix, delay.ilog2()), format!("{}{}", ladder_bits(delay), lane_key(*kind, *lane)))
+            }
+        },
+        Destination::Event { kind, outcome } => (events(prefix), format!("{kind}.{outcome}")),
+        Destination::Reply { queue } => (String::new(), queue.clone()),
+        Destination::Dead { kind } => (format!("{prefix}.dead"), kind.clone()),
+    }
+}
+
+fn lane_key(kind: Kind, lane: Lane) -> String {
+    match lane {
+        Lane::Jobs => kind.to_string(),
+        Lane::Resume | Lane::Suspect => format!("{kind}.{lane}"),
+    }
+}
+
+/// Rounded up, and never more than the ladder holds.
+fn seconds(after: Duration) -> u32 {
+    let whole = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+    u32::try_from(whole).unwrap_or(LONGEST_DELAY).min(LONGEST_DELAY)
+}
+
+fn ladder_exchange(prefix: &str, bit: u32) -> String {
+    format!("{prefix}.delay.{bit:02}")
+}
+
+/// `0.0.….1.0.1.`, highest bit first.
+fn ladder_bits(delay: u32) -> String {
+    (0..BITS).rev().map(|bit| if delay >> bit & 1 == 1 { "1." } else { "0." }).collect()
+}
+
+/// Where a message leaves step `bit` of the ladder for.
+fn below(prefix: &str, bit: u32) -> String {
+    bit.checked_sub(1).map_or_else(|| format!("{prefix}.work"), |next| ladder_exchange(prefix, next))
+}
+
+/// All objects of SPEC 6.1 under `prefix`.
+pub fn topology(prefix: &str) -> Topology {
+    let mut topology = Topology { exchanges: Vec::new(), queues: Vec::new(), bindings: Vec::new() };
+    topology.add_exchanges(prefix);
+    topology.add_shelves(prefix);
+    for kind in Kind::ALL {
+        topology.add_kind(prefix, kind);
+    }
+    for bit in 0..BITS {
+        topology.add_ladder_step(prefix, bit);
+    }
+    topology
+}
+
+impl Topology {
+    fn add_exchanges(&mut self, prefix: &str) {
+        let unrouted = unrouted(prefix);
+        self.exchange(unrouted.clone(), Routing::Fanout, None);
+        let jobs = self.exchange(door(prefix), Routing::Topic, Some(&unrouted));
+        // A broker restricts a producer to some keys of a topic exchange, not of a direct one.
+        jobs.former = Some(Former { routing: Routing::Direct, arguments: jobs.arguments.clone() });
+        self.exchange(format!("{prefix}.work"), Routing::Topic, Some(&unrouted));
+        self.exchange(format!("{prefix}.dead"), Routing::Topic, Some(&unrouted));
+        self.exchange(events(prefix), Routing::Topic, None);
+        self.exchange(control(prefix), Routing::Topic, None);
+    }
+
+    fn add_shelves(&mut self, prefix: &str) {
+        let unrouted = unrouted(prefix);
+        self.queue(unrouted.clone(), shelf());
+        self.bind(unrouted.clone(), (unrouted.clone(), Target::Queue), String::new());
+        self.queue(unanswered(prefix), window());
+        self.bind(unrouted, (unanswered(prefix), Target::Queue), String::new());
+        self.queue(events(prefix), window());
+        self.bind(events(prefix), (events(prefix), Target::Queue), "#".to_owned());
+    }
+
+    fn add_kind(&mut self, prefix: &str, kind: Kind) {
+        for lane in [Lane::Jobs, Lane::Resume, Lane::Suspect] {
+            let queue = lane_queue(prefix, lane, kind);
+            self.queue(queue.clone(), work(prefix));
+            // Webhook jobs are ours: producers have no door to them.
+            if lane == Lane::Jobs && !kind.is_internal() {
+                self.bind(door(prefix), (queue.clone(), Target::Queue), kind.to_string());
+            }
+            self.bind(format!("{prefix}.work"), (queue, Target::Queue), format!("#.{}", lane_key(kind, lane)));
+        }
+        let dead = dead_queue(prefix, kind);
+        self.queue(dead.clone(), shelf());
+        self.bind(format!("{prefix}.dead"), (dead, Target::Queue), format!("#.{kind}.#"));
+    }
+
+    /// Where bit `bit` is 1 the message waits in this step's queue, where it is 0 it falls through.
+    fn add_ladder_step(&mut self, prefix: &str, bit: u32) {
+        let name = ladder_exchange(prefix, bit);
+        // What matches nothing would stay in the queue above, and after a few dozen of its sort nothing else would leave it.
+        let step = self.exchange(name.clone(), Routing::Topic, Some(&unrouted(prefix)));
+        step.former = Some(Former { routing: Routing::Topic, arguments: Arguments::new() });
+        self.queue(name.clone(), ladder_queue(prefix, bit));
+        let higher_bits = "*.".repeat((BITS - 1 - bit) as usize);
+        self.bind(name.clone(), (name.clone(), Target::Queue), format!("{higher_bits}1.#"));
+        self.bind(name, (below(prefix, bit), Target::Exchange), format!("{higher_bits}0.#"));
+    }
+
+    fn exchange(&mut self, name: String, routing: Routing, alternate: Option<&str>) -> &mut Exchange {
+        let arguments = alternate.map(|alternate| (ALTERNATE_EXCHANGE, Argument::Text(alternate.to_owned())));
+        let (arguments, former) = (arguments.into_iter().collect(), None);
+        let exchange =
+            Exchange { name, routing, durable: true, auto_delete: false, internal: false, arguments, former };
+        let place = self.exchanges.len();
+        self.exchanges.push(exchange);
+        &mut self.exchanges[place]
+    }
+
+    fn queue(&mut self, name: String, arguments: Arguments) {
+        self.queues.push(Queue { name, durable: true, auto_delete: false, arguments });
+    }
+
+    fn bind(&mut self, source: String, (destination, destination_type): (String, Target), routing_key: String) {
+        let arguments = Arguments::new();
+        self.bindings.push(Binding { source, destination, destination_type, routing_key, arguments });
+    }
+}
+
+fn quorum() -> Arguments {
+    Arguments::from([("x-queue-type", Argument::Text("quorum".to_owned()))])
+}
+
+fn shelf() -> Arguments {
+    let mut arguments = quorum();
+    arguments.insert("x-delivery-limit", Argument::Number(SHELF_DELIVERY_LIMIT));
+    arguments
+}
+
+/// Copies, of which the oldest go where nobody takes them.
+fn window() -> Arguments {
+    let mut arguments = shelf();
+    arguments.insert("x-max-length", Argument::Number(EVENTS_HELD));
+    arguments.insert("x-max-length-bytes", Argument::Number(EVENT_BYTES_HELD));
+    arguments.insert("x-overflow", Argument::Text("drop-head".to_owned()));
+    arguments
+}
+
+/// What leaves by itself arrives: the broker keeps a dead letter until its next queue has confirmed it.
+fn leads_to(exchange: String) -> Arguments {
+    let mut arguments = quorum();
+    arguments.insert("x-dead-letter-exchange", Argument::Text(exchange));
+    arguments.insert("x-dead-letter-strategy", Argument::Text("at-least-once".to_owned()));
+    arguments.insert("x-overflow", Argument::Text("reject-publish".to_owned()));
+    arguments
+}
+
+fn work(prefix: &str) -> Arguments {
+    let mut arguments = leads_to(format!("{prefix}.dead"));
+    arguments.insert("x-delivery-limit", Argument::Number(WORK_DELIVERY_LIMIT));
+    arguments
+}
+
+fn ladder_queue(prefix: &str, bit: u32) -> Arguments {
+    let mut arguments = leads_to(below(prefix, bit));
+    arguments.insert("x-message-ttl", Argument::Number(1000 << bit));
+    arguments
+}
+
+#[cfg(test)]
+mod tests;
