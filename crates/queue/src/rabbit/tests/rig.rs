@@ -100,12 +100,12 @@ impl Rig {
         self.looked(queue).await.unwrap()
     }
 
-    /// Waits until the last queue of the topology is there.
+    /// Waits until the topology is there: the last queue, and what is bound after it, which a queue is not well without.
     pub(super) async fn declared(&self) {
-        while self.looked("delay.15").await.is_none() {
+        let are_well = || self.queues.lock().unwrap().iter().all(|queue| queue.health().problems.is_empty());
+        while self.looked("delay.15").await.is_none() || !are_well() {
             sleep(Duration::from_millis(50)).await;
         }
-        sleep(Duration::from_millis(200)).await;
     }
 
     async fn clear(&self) {
