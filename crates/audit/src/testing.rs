@@ -22,11 +22,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Audit, Trail, Unwritten,
+    Audit, Trail,
     file::LogFile,
-    intent::Intent,
     names::Series,
-    record::{Detail, payload_sha256},
+    record::payload_sha256,
     verify::{events::Wanted, verify},
     writer::Condition,
 };
@@ -164,12 +163,6 @@ impl Rig {
             "cdn_purge_executed",
             &payload_sha256(json!({"paths": ["/hush"]})),
         )
-    }
-
-    #[cfg(test)]
-    pub(crate) async fn intend(&self, jobs: &[JobId]) -> Result<Intent, Unwritten> {
-        let detail = Detail::default().with("method", "POST");
-        timeout(SOON, self.audit.intend(Kind::CdnPurge, jobs, &detail, &self.stop)).await.expect("in time")
     }
 
     /// All that is written.

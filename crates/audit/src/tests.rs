@@ -11,6 +11,11 @@ use crate::{record::payload_sha256, testing::Rig, writer::RETRY};
 
 const SOON: Duration = Duration::from_secs(20);
 
+async fn intend(rig: &Rig, jobs: &[JobId]) -> Result<Intent, Unwritten> {
+    let detail = Detail::default().with("method", "POST");
+    timeout(SOON, rig.audit.intend(Kind::CdnPurge, jobs, &detail, &rig.stop)).await.expect("in time")
+}
+
 fn id(job: &str) -> JobId {
     JobId::parse(job).unwrap()
 }
@@ -34,7 +39,7 @@ async fn what_an_earlier_life_did_is_an_effect_of_its_job_that_has_to_be_durable
 async fn a_shared_call_has_an_intent_and_an_effect_for_every_job_and_payloads_are_only_hashed() {
     let rig = Rig::new();
     let trails = [rig.begin("one"), rig.begin("two")];
-    let mut intent = rig.intend(&[id("one"), id("two")]).await.unwrap();
+    let mut intent = intend(&rig, &[id("one"), id("two")]).await.unwrap();
     assert_eq!(rig.facts().len(), 2, "it is in the file before the call");
     assert_eq!(trails[0].extent(), Extent { last: Some(1), sent: false });
     intent.sent();
@@ -69,8 +74,8 @@ async fn a_shared_call_has_an_intent_and_an_effect_for_every_job_and_payloads_ar
 async fn an_intent_that_is_dropped_says_whether_the_call_was_sent() {
     let rig = Rig::new();
     let _trail = rig.begin("one");
-    drop(rig.intend(&[id("one")]).await.unwrap());
-    let mut intent = rig.intend(&[]).await.unwrap();
+    drop(intend(&rig, &[id("one")]).await.unwrap());
+    let mut intent = intend(&rig, &[]).await.unwrap();
     intent.sent();
     drop(intent);
     rig.audit.all_durable().await.unwrap();
@@ -86,7 +91,7 @@ async fn a_job_that_runs_again_is_not_forgotten_with_its_first_run() {
     let first = rig.begin("one");
     let second = rig.begin("one");
     drop(first);
-    drop(rig.intend(&[id("one")]).await.unwrap());
+    drop(intend(&rig, &[id("one")]).await.unwrap());
     assert!(second.extent().last.is_some());
 }
 
@@ -96,7 +101,7 @@ async fn many_at_once_are_in_one_chain() {
     let one = async |n: usize| {
         let job = format!("job-{n}");
         let trail = rig.begin(&job);
-        rig.intend(&[id(&job)]).await.unwrap().effect(Effect::Done, &Detail::default());
+        intend(&rig, &[id(&job)]).await.unwrap().effect(Effect::Done, &Detail::default());
         let stamp = rig.audit.outcome(trail.about(), &Detail::default()).unwrap();
         timeout(SOON, rig.audit.durable(stamp.seq)).await.expect("in time").unwrap();
     };
@@ -109,7 +114,7 @@ async fn many_at_once_are_in_one_chain() {
 async fn with_no_room_nothing_is_intended_and_nothing_durable_until_there_is() {
     let rig = Rig::new();
     let trail = rig.begin("one");
-    let mut intent = rig.intend(&[id("one")]).await.unwrap();
+    let mut intent = intend(&rig, &[id("one")]).await.unwrap();
     intent.sent();
     rig.faults.leave_room(Some(10));
     intent.effect(Effect::Done, &Detail::default());
@@ -123,7 +128,7 @@ async fn with_no_room_nothing_is_intended_and_nothing_durable_until_there_is() {
         timeout(20 * RETRY, rig.audit.intend(Kind::CdnPurge, &[id("one")], &Detail::default(), &rig.stop)).await;
     assert!(waits.is_err(), "no call may be sent");
     rig.stop.cancel();
-    rig.intend(&[id("one")]).await.expect_err("whoever is stopped does not wait");
+    intend(&rig, &[id("one")]).await.expect_err("whoever is stopped does not wait");
     assert_eq!(rig.folder.text(), before);
     assert_eq!(rig.folder.verified(), 1);
 
@@ -144,7 +149,7 @@ async fn an_intent_that_hits_the_full_disk_is_not_followed_by_its_call() {
         rig.stop.cancel();
     };
     let jobs = [id("one")];
-    let (refused, ()) = tokio::join!(rig.intend(&jobs), stopping);
+    let (refused, ()) = tokio::join!(intend(&rig, &jobs), stopping);
     refused.expect_err("it is not in the file");
     assert!(!trail.extent().sent);
     rig.faults.leave_room(None);
@@ -162,7 +167,7 @@ async fn a_failed_sync_ends_the_process_and_nothing_counts_as_durable_after_it()
     let durable = timeout(SOON, rig.audit.durable(stamp.seq)).await.expect("in time");
     assert_eq!(durable, Err(Unwritten));
     assert_eq!(timeout(SOON, rig.ended.next()).await.expect("in time"), "audit sync");
-    rig.intend(&[id("one")]).await.expect_err("no call is sent any more");
+    intend(&rig, &[id("one")]).await.expect_err("no call is sent any more");
     let proposed = rig.audit.propose(Kind::CdnPurge, &[id("one")], &Detail::default());
     proposed.written(&rig.stop).await.expect_err("none that was proposed already, either");
 }
@@ -228,7 +233,7 @@ async fn the_end_of_the_chain_is_told_once_a_minute_while_it_moves_and_at_the_en
     let _logs = tracing::subscriber::set_default(subscriber);
     let rig = Rig::new();
     let write = async || {
-        let intent = rig.intend(&[id("a")]).await.unwrap();
+        let intent = intend(&rig, &[id("a")]).await.unwrap();
         drop(intent);
         rig.audit.all_durable().await.unwrap();
     };

@@ -1,9 +1,8 @@
-//! Genfleet's core: everything between a queue and the Genesys Cloud API that is the same for all workers.
+//! Genfleet's core: what the author of a worker uses. It hands on the crates that it stands on.
 //!
 //! In reading order: a [`job`] comes out of a [`queue`], a [`worker`] hands it to its [`handler`], which calls
 //! the API through [`genesys`], within its part of what the [`fleet`] may send; what went wrong is an [`error`], what
-//! came of it an [`event`], what was changed is in the [`audit`], what was given up a [`letter`], and where it was in a
-//! [`trace`] goes along. What upstream systems can rely on is the [`contract`].
+//! came of it an [`event`], what was changed is in the [`audit`], and where it was in a [`trace`] goes along. What upstream systems can rely on is the [`contract`].
 
 pub use genfleet_audit as audit;
 pub use genfleet_genesys as genesys;

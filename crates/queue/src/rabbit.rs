@@ -54,7 +54,7 @@ mod look;
 mod outgoing;
 mod publish;
 mod reading;
-pub(crate) mod recent;
+pub mod recent;
 mod replies;
 mod serve;
 mod session;

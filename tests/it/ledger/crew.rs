@@ -24,7 +24,7 @@ pub const SETTINGS: [&[&str]; 5] = [
     &["--poll-interval", "1s"],
 ];
 /// What a job's way through its worker is read from where it did not end.
-pub const LOG: &str = "info,genfleet_core::worker=debug,genfleet_core::queue=debug";
+pub const LOG: &str = "info,genfleet_core::worker=debug,genfleet_queue=debug";
 
 /// The processes. Slots `2 * n` and `2 * n + 1` are of worker `n`.
 pub struct Crew<'a> {

@@ -16,10 +16,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use lapin::{
-    BasicProperties,
-    types::{AMQPValue, FieldTable},
-};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
@@ -34,7 +30,7 @@ use genfleet_job::{
     JobId,
     message::{Lane, Message},
 };
-use genfleet_queue::rabbit::recent::{COPY, Held, Recent};
+use genfleet_queue::rabbit::recent::{Held, Recent};
 
 /// A job takes so many attempts: each has one effect and records it, the last one ends it.
 const STEPS: u32 = 3;
@@ -67,17 +63,6 @@ impl Sent {
 
     fn body(&self) -> Bytes {
         self.job.to_string().into()
-    }
-
-    fn delivery(&self) -> lapin::message::Delivery {
-        let body = self.body().to_vec();
-        let mut delivery = lapin::message::Delivery::mock(1, "g.work".into(), "k".into(), self.redelivered, body);
-        let mut headers = FieldTable::default();
-        if let Some(number) = self.number {
-            headers.insert(COPY.into(), AMQPValue::LongLongInt(number));
-        }
-        delivery.properties = BasicProperties::default().with_headers(headers);
-        delivery
     }
 }
 
@@ -261,7 +246,7 @@ impl World {
                 let tag = self.next();
                 self.unsettled.insert(tag, (session, copy.clone()));
                 let recent = &self.processes[at].recent;
-                let held = recent.hold(recent.identity(&copy.delivery(), true), copy.redelivered);
+                let held = recent.came(&copy.body(), copy.number, copy.redelivered);
                 self.processes[at].shelf.push_back(Handed { copy, held, session, tag });
             }
         }

@@ -48,7 +48,7 @@ pub(crate) struct Identity {
 
 /// A hold on a delivery that came: see [`Recent::hold`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Held {
+pub struct Held {
     identity: Identity,
     /// The number of sessions that were lost before.
     losses: u64,
@@ -81,7 +81,7 @@ enum Learned {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct Recent {
+pub struct Recent {
     hashers: [RandomState; 2],
     settled: Mutex<Settled>,
 }
@@ -126,8 +126,20 @@ impl Recent {
         Held { identity, losses, may_be_settled }
     }
 
+    /// For tests of other crates: a delivery with this body came to a lane, with a number of ours if it has one.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn came(&self, body: &[u8], number: Option<i64>, redelivered: bool) -> Held {
+        let mut delivery = Delivery::mock(1, "g.work".into(), "k".into(), redelivered, body.to_vec());
+        let mut headers = FieldTable::default();
+        if let Some(number) = number {
+            headers.insert(COPY.into(), AMQPValue::LongLongInt(number));
+        }
+        delivery.properties = lapin::BasicProperties::default().with_headers(headers);
+        self.hold(self.identity(&delivery, true), redelivered)
+    }
+
     /// All that follows from this message is durable; its acknowledgement is about to be written.
-    pub(crate) fn settled(&self, held: &Held, now: Instant) {
+    pub fn settled(&self, held: &Held, now: Instant) {
         let mut settled = self.lock();
         settled.release(held);
         let known = settled.known.entry(held.identity).or_default();
@@ -137,7 +149,7 @@ impl Recent {
     }
 
     /// Whether a message that is held was settled before, and only its acknowledgement was lost.
-    pub(crate) fn was_settled(&self, held: &Held, now: Instant) -> bool {
+    pub fn was_settled(&self, held: &Held, now: Instant) -> bool {
         let mut settled = self.lock();
         settled.forget_before(now.checked_sub(KEPT));
         let known = settled.known.get(&held.identity).filter(|known| known.settled > 0);
@@ -145,14 +157,14 @@ impl Recent {
     }
 
     /// The acknowledgement of a settled message could not be written.
-    pub(crate) fn unacknowledged(&self, held: &Held) {
+    pub fn unacknowledged(&self, held: &Held) {
         if let Some(known) = self.lock().known.get_mut(&held.identity) {
             known.is_uncertain = true;
         }
     }
 
     /// A held message was not settled, and comes again, here or elsewhere.
-    pub(crate) fn given_back(&self, held: &Held, now: Instant) {
+    pub fn given_back(&self, held: &Held, now: Instant) {
         let mut settled = self.lock();
         if settled.release(held) {
             settled.leave(held.identity, 1, now);
@@ -160,7 +172,7 @@ impl Recent {
     }
 
     /// The session of all deliveries so far is lost.
-    pub(crate) fn session_lost(&self, now: Instant) {
+    pub fn session_lost(&self, now: Instant) {
         let mut settled = self.lock();
         let mut held = Vec::new();
         for (identity, known) in &mut settled.known {
@@ -176,7 +188,7 @@ impl Recent {
     }
 
     /// Whether a session was lost within the last `time`.
-    pub(crate) fn lost_within(&self, time: Duration, now: Instant) -> bool {
+    pub fn lost_within(&self, time: Duration, now: Instant) -> bool {
         self.lock().lost_at.is_some_and(|lost| now < lost + time)
     }
 
