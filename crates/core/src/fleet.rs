@@ -208,6 +208,7 @@ impl Fleet {
             client_shut_ms: genesys.client_shut().map(millis),
             clock_ahead_seconds: genesys.clock_ahead(),
             failing: genesys.failing(),
+            not_ready: self.shared.queue.health().problems,
             shut: shut.into_iter().map(told).collect(),
             kinds: self.kinds(now),
             receivers: failing.told(now),

@@ -9,7 +9,13 @@
 //!
 //! Owns the file from opening to closing. Does not decide what happens to a job, and knows nothing of its body.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{runtime::Handle, sync::oneshot, time};
 
@@ -94,14 +100,16 @@ impl SqliteQueue {
             let returned = writer::release(&connection).map_err(store)?;
             tracing::info!(path = name, returned, "the store is open");
         }
-        let file = fs::metadata(path).map(|file| (file.dev(), file.ino())).map_err(|error| {
+        let number = |path: PathBuf| fs::metadata(&path).map(|file| (path, (file.dev(), file.ino())));
+        let mut files = vec![number(path.to_owned()).map_err(|error| {
             QueueError::Configuration(format!("the store {name} was removed as it was opened ({error}): start again"))
-        })?;
+        })?];
+        files.extend(number(schema::beside(path, "-wal")));
         let before = schema::before(&connection).map_err(store)?;
         let told = Arc::new(Told::new(name.clone(), before));
         let (link, commands) = Link::new(Arc::clone(&told));
         let steps = Steps::new(&connection, role, Arc::clone(&clock)).map_err(store)?;
-        let writer = Writer { connection, role, steps, clock: Arc::clone(&clock), told, file, lock };
+        let writer = Writer { connection, role, steps, clock: Arc::clone(&clock), told, files, lock };
         writer.start(commands).map_err(|error| {
             QueueError::Configuration(format!("no thread can be started for the store {name}: {error}"))
         })?;

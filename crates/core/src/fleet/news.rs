@@ -76,6 +76,9 @@ pub struct News {
     /// What its requests to the API come to, where they fail, in a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing: Option<String>,
+    /// What of the queue keeps it from taking jobs, each in a sentence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_ready: Vec<String>,
     /// What is shut, and why.
     pub shut: Vec<ShutNews>,
     /// What it works.
@@ -215,6 +218,7 @@ impl News {
         let ages = self.kinds.iter_mut().filter_map(|kind| kind.oldest_seconds.as_mut());
         ages.for_each(|age| *age = age.clamp(0.0, oldest));
         self.shut.truncate(LONGEST_LIST);
+        self.not_ready.truncate(LONGEST_LIST);
         self.kinds.truncate(LONGEST_LIST);
         self.receivers.truncate(LONGEST_LIST);
         let own = [&mut self.process, &mut self.client, &mut self.worker, &mut self.version];
@@ -223,7 +227,7 @@ impl News {
         let receivers = self.receivers.iter_mut().flat_map(|each| [&mut each.receiver, &mut each.why]);
         own.into_iter().chain(shut).chain(kinds).chain(receivers).for_each(cut);
         let optional = self.shut.iter_mut().filter_map(|shut| shut.kind.as_mut());
-        optional.chain(&mut self.failing).for_each(cut);
+        optional.chain(&mut self.failing).chain(&mut self.not_ready).for_each(cut);
     }
 }
 

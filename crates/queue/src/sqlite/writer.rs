@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     io, mem,
     os::unix::fs::MetadataExt,
+    path::PathBuf,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
@@ -43,8 +44,8 @@ pub(super) struct Writer {
     pub(super) steps: Steps,
     pub(super) clock: SharedClock,
     pub(super) told: Arc<Told>,
-    /// Device and number of the file that is open.
-    pub(super) file: (u64, u64),
+    /// The store and its write-ahead log, each with the device and number of the file that is open.
+    pub(super) files: Vec<(PathBuf, (u64, u64))>,
     /// Held until the very end.
     pub(super) lock: Option<File>,
 }
@@ -114,10 +115,12 @@ impl Writer {
         }
     }
 
-    /// Whether the store's name leads to another file than the one that is open, or to none.
+    /// Whether a name of the store leads to another file than the one that is open, or to none.
     fn removed(&self) -> bool {
-        fs::metadata(&self.told.path)
-            .map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |now| (now.dev(), now.ino()) != self.file)
+        self.files.iter().any(|(path, open)| {
+            fs::metadata(path)
+                .map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |now| (now.dev(), now.ino()) != *open)
+        })
     }
 
     fn troubled(&self) -> bool {

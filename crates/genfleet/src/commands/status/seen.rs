@@ -115,6 +115,8 @@ impl Seen {
                 let why = if shut.why.is_empty() { String::new() } else { format!(": {}", shut.why) };
                 format!("{} is shut at {}: {}{of}{why}", what_is_shut(shut), process.process, shut.reason)
             };
+            let takes_none = |why: &String| format!("{} takes no jobs: {why}", process.process);
+            problems.extend(process.not_ready.iter().map(takes_none));
             problems.extend(process.shut.iter().map(shut));
             // What is shut says so itself.
             let failing = process.failing.as_ref().filter(|_| process.shut.is_empty());
@@ -310,6 +312,10 @@ mod tests {
         let mut failing = sound.clone();
         failing.processes.as_mut().unwrap()[0].failing = Some("requests to the API fail: 503 ×3".to_owned());
         assert_eq!(failing.problems(), ["at a: requests to the API fail: 503 ×3"]);
+
+        let mut away = sound.clone();
+        away.processes.as_mut().unwrap()[1].not_ready = vec!["no connection".to_owned()];
+        assert_eq!(away.problems(), ["b takes no jobs: no connection"]);
 
         let unheard = Seen { processes: None, unrouted: Some(2), ..sound };
         assert_eq!(unheard.problems(), ["who is alive cannot be heard", "2 messages matched no queue"]);

@@ -247,3 +247,20 @@ async fn a_store_that_is_removed_under_a_worker_fails_and_says_so() {
     };
     time::timeout(Duration::from_secs(20), let_go).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_log_of_a_store_that_is_removed_under_a_worker_is_noticed_like_the_store() {
+    let folder = Folder::new();
+    let queue = folder.worker();
+    assert!(!SqliteQueue::is_unworked(&folder.store()));
+    fs::remove_file(super::super::schema::beside(&folder.store(), "-wal")).unwrap();
+    let told = tokio::time::timeout(std::time::Duration::from_secs(20), queue.failed()).await.unwrap();
+    assert!(told.contains("was removed or replaced"), "{told}");
+    // It lets go of the lock right after it said so.
+    let let_go = async {
+        while !SqliteQueue::is_unworked(&folder.store()) {
+            time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    time::timeout(Duration::from_secs(20), let_go).await.unwrap();
+}
