@@ -14,6 +14,9 @@ use tokio::time::Instant;
 use super::*;
 use crate::{webhook::stub::Stub, worker::command::install_tls};
 
+mod encrypted;
+mod hostile;
+
 /// Answers with one address after the other.
 #[derive(Clone)]
 struct Alternating {
@@ -40,7 +43,7 @@ fn post(allowed: &[&str], names: Alternating) -> Post {
 
 async fn send(post: &Post, url: &str) -> Result<Answer, NoAnswer> {
     let receiver = Receiver::parse(url).unwrap();
-    let headers = HeaderMap::from_iter([(reqwest::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"))]);
+    let headers = HeaderMap::from_iter([(hyper::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"))]);
     post.send(&receiver, headers, "the body".into(), Timestamp::UNIX_EPOCH).await
 }
 
