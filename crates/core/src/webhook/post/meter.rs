@@ -1,5 +1,5 @@
-//! Bounds what a receiver may send before it has answered. An HTTP client skips interim answers (1xx), and TLS its own
-//! messages, for as long as more of them come, in one go: nothing above the connection could end that.
+//! Bounds what a receiver may send before it has answered. An HTTP client skips interim answers (1xx) for as long as more of
+//! them come, in one go: nothing above the connection could end that.
 
 use std::{
     io,
