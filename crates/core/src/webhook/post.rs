@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, Uri,
-    body::Incoming,
+    body::{Body, Incoming},
     header::{ACCEPT, HeaderMap, HeaderValue, USER_AGENT},
 };
 use hyper_util::{
@@ -42,6 +42,8 @@ const IDLE: Duration = Duration::from_secs(2);
 const HEAD: usize = 64 * 1024;
 /// Read of an answer, so that its connection can be used again; what it says is of no interest.
 const READ: usize = 64 * 1024;
+/// In as many pieces, at most: chunks of a byte each would cost far more than what they hold.
+const PIECES: usize = 1024;
 /// For as long, at most.
 const READING: Duration = Duration::from_secs(1);
 
@@ -130,7 +132,7 @@ impl Post {
         let status = response.status().as_u16();
         let answer = Answer { status, retry_after: limits::retry_after(response.headers(), now) };
         // Nothing depends on how this ends.
-        let _ = timeout(READING, Limited::new(response.into_body(), READ).collect()).await;
+        let _ = timeout(READING, read(response.into_body())).await;
         Ok(answer)
     }
 
@@ -163,6 +165,15 @@ fn client(connector: Connector) -> Client {
         .pool_idle_timeout(IDLE)
         .http1_max_buf_size(HEAD)
         .build(connector)
+}
+
+async fn read<B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + Unpin>(body: B) {
+    let mut body = Limited::new(body, READ);
+    for _ in 0..PIECES {
+        if !matches!(body.frame().await, Some(Ok(_))) {
+            return;
+        }
+    }
 }
 
 impl fmt::Debug for Post {
