@@ -9,12 +9,16 @@ use std::{
     future::Future,
     io,
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     str::FromStr,
     sync::Arc,
+    task::{Context, Poll},
+    vec,
 };
 
+use hyper_util::client::legacy::connect::dns::Name;
 use ipnet::IpNet;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tower_service::Service;
 use url::{Host, Url};
 
 use super::receiver::Receiver;
@@ -71,12 +75,17 @@ pub trait Names: Clone + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug)]
 pub struct SystemNames;
 
-/// Sifts what is looked up.
-#[derive(Clone, Debug)]
-pub struct Guard<N> {
-    names: N,
+/// A look-up of one's own [`Names`].
+pub type LookUp = Arc<dyn Fn(String) -> Promised<io::Result<Vec<IpAddr>>> + Send + Sync>;
+
+type Promised<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Sifts what is looked up for one connection.
+#[derive(Clone)]
+pub struct Guard {
+    names: LookUp,
     list: AddressList,
-    /// The port that is connected to; `None`: one that no entry names.
+    /// The port that is connected to.
     port: Option<u16>,
 }
 
@@ -84,11 +93,6 @@ impl AddressList {
     /// With these entries.
     pub fn new(allowed: &[Entry], denied: &[Entry]) -> Self {
         Self { allowed: allowed.into(), denied: denied.into() }
-    }
-
-    /// The ports that entries name: what holds for one does not for others.
-    pub(super) fn ports(&self) -> impl Iterator<Item = u16> {
-        self.allowed.iter().chain(self.denied.iter()).filter_map(|entry| entry.port)
     }
 
     /// Whether `receiver` is reached by `https`, or may do without.
@@ -210,23 +214,31 @@ impl Names for SystemNames {
     }
 }
 
-impl<N: Names> Guard<N> {
-    /// Over what `names` finds, for connections to `port`.
-    pub fn new(names: N, list: AddressList, port: Option<u16>) -> Self {
+impl Guard {
+    /// Over what `names` finds, for a connection to `port`.
+    pub fn new(names: LookUp, list: AddressList, port: Option<u16>) -> Self {
         Self { names, list, port }
     }
 }
 
-impl<N: Names> Resolve for Guard<N> {
-    fn resolve(&self, name: Name) -> Resolving {
+impl Service<Name> for Guard {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Promised<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let guard = self.clone();
         Box::pin(async move {
             let host = name.as_str();
-            let found = guard.names.look_up(host).await?;
+            let found = (guard.names)(host.to_owned()).await?;
             let left = guard.list.sift(host, guard.port, found)?;
             // The port is the URL's.
-            let addresses: Addrs = Box::new(left.into_iter().map(|ip| SocketAddr::new(ip, 0)));
-            Ok(addresses)
+            let addresses: Vec<_> = left.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect();
+            Ok(addresses.into_iter())
         })
     }
 }

@@ -1,28 +1,35 @@
 //! One POST to a receiver: no redirects, no proxy, no retries, bounded in time, and only to addresses the guard lets
 //! through. Knows no job and no meaning of a status.
 
-use std::{
-    collections::BTreeMap, error::Error, fmt, future::Future, io, net::IpAddr, path::Path, pin::Pin, sync::Arc,
-    time::Duration,
-};
+use std::{error::Error, fmt, io, iter::successors, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use jiff::Timestamp;
-use reqwest::{
-    Client, Response,
-    header::{HeaderMap, HeaderValue, USER_AGENT},
-    redirect, retry,
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Method, Request, Response, Uri,
+    body::{Body, Incoming},
+    header::{ACCEPT, HeaderMap, HeaderValue, USER_AGENT},
 };
+use hyper_util::{
+    client::legacy,
+    rt::{TokioExecutor, TokioTimer},
+};
+use jiff::Timestamp;
 use tokio::time::timeout;
 use url::Host;
 
+use self::{connector::Connector, meter::Meter};
 use super::{
-    address_guard::{AddressList, AddressRefused, Guard, Names, SystemNames},
+    address_guard::{AddressList, AddressRefused, LookUp, Names, SystemNames},
     receiver::Receiver,
 };
 use genfleet_genesys::limits;
 use genfleet_job::options::ConfigError;
-use genfleet_telemetry::http::{authorities, in_full};
+use genfleet_telemetry::http::in_full;
+
+mod connector;
+mod meter;
+mod tls;
 
 /// Until there is a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -30,23 +37,25 @@ const CONNECT: Duration = Duration::from_secs(5);
 const WHOLE: Duration = Duration::from_secs(15);
 /// Idle connections are closed before a receiver does it under a delivery: many keep them for five seconds.
 const IDLE: Duration = Duration::from_secs(2);
+/// The head of an answer, at most.
+const HEAD: usize = 64 * 1024;
 /// Read of an answer, so that its connection can be used again; what it says is of no interest.
 const READ: usize = 64 * 1024;
+/// In as many pieces, at most: chunks of a byte each would cost far more than what they hold.
+const PIECES: usize = 1024;
 /// For as long, at most.
 const READING: Duration = Duration::from_secs(1);
 
 /// Where deliveries are sent over. Clones share connections.
 #[derive(Clone)]
 pub struct Post {
-    /// Of each port that an entry of the list names: a look-up does not know which port it is for.
-    clients: BTreeMap<u16, Client>,
-    /// Of all others.
-    others: Client,
+    client: Client,
     list: AddressList,
     names: LookUp,
 }
 
-type LookUp = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync>;
+/// Of HTTP/1.1 only: a connection of HTTP/2 has more ways to be kept busy, and receivers need none of what it offers.
+type Client = legacy::Client<Connector, Full<Bytes>>;
 
 /// What came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,14 +85,12 @@ impl Post {
 
     /// The same, with names looked up elsewhere.
     pub fn with_names<N: Names>(list: AddressList, ca_file: Option<&Path>, names: N) -> Result<Self, ConfigError> {
-        let client = |port| client(Guard::new(names.clone(), list.clone(), port), ca_file);
-        let clients = list.ports().map(|port| Ok((port, client(Some(port))?))).collect::<Result<_, ConfigError>>()?;
-        let others = client(None)?;
         let names: LookUp = Arc::new(move |host| {
             let names = names.clone();
             Box::pin(async move { names.look_up(&host).await })
         });
-        Ok(Self { clients, others, list, names })
+        let connector = Connector::new(Arc::clone(&names), list.clone(), tls::config(ca_file)?);
+        Ok(Self { client: client(connector), list, names })
     }
 
     /// Whether `receiver` is reached by `https`, or may do without.
@@ -103,16 +110,11 @@ impl Post {
         }
     }
 
-    fn client(&self, receiver: &Receiver) -> &Client {
-        let port = receiver.url().port_or_known_default();
-        port.and_then(|port| self.clients.get(&port)).unwrap_or(&self.others)
-    }
-
     /// Whether `receiver` is there: a HEAD for its root, which is not what deliveries go to. Any answer will do.
     pub async fn reach(&self, receiver: &Receiver) -> Result<(), NoAnswer> {
         self.list.judge_literal(receiver).map_err(NoAnswer::Refused)?;
-        let sent = self.client(receiver).head(receiver.to_string()).timeout(CONNECT).send().await;
-        sent.map(drop).map_err(|error| NoAnswer::of(&error.without_url()))
+        let request = request(Method::HEAD, &receiver.to_string(), HeaderMap::new(), Bytes::new())?;
+        self.answer(request, CONNECT).await.map(drop)
     }
 
     /// Sends `body` to `receiver`; `now` is for a `Retry-After` that is a date.
@@ -124,32 +126,53 @@ impl Post {
         now: Timestamp,
     ) -> Result<Answer, NoAnswer> {
         self.list.judge_literal(receiver).map_err(NoAnswer::Refused)?;
-        let request = self.client(receiver).post(receiver.url().clone()).headers(headers).body(body);
-        let response = request.send().await.map_err(|error| NoAnswer::of(&error.without_url()))?;
+        let request = request(Method::POST, receiver.url().as_str(), headers, body)?;
+        let response = self.answer(request, WHOLE).await?;
         let status = response.status().as_u16();
         let answer = Answer { status, retry_after: limits::retry_after(response.headers(), now) };
         // Nothing depends on how this ends.
-        let _ = timeout(READING, read(response)).await;
+        let _ = timeout(READING, read(response.into_body())).await;
         Ok(answer)
+    }
+
+    /// The head of the answer.
+    async fn answer(&self, request: Request<Full<Bytes>>, within: Duration) -> Result<Response<Incoming>, NoAnswer> {
+        let answered = timeout(within, self.client.request(request)).await.map_err(|_| NoAnswer::TimedOut)?;
+        let response = answered.map_err(|error| NoAnswer::of(&error))?;
+        if let Some(meter) = response.extensions().get::<Meter>() {
+            meter.begin_anew();
+        }
+        Ok(response)
     }
 }
 
-fn client<N: Names>(guard: Guard<N>, ca_file: Option<&Path>) -> Result<Client, ConfigError> {
+fn request(method: Method, url: &str, headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, NoAnswer> {
+    let uri: Uri = url.parse().map_err(|error| NoAnswer::of(&error))?;
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
     let user_agent = HeaderValue::from_static(concat!("genfleet/", env!("CARGO_PKG_VERSION")));
-    let mut builder = Client::builder()
-        .default_headers(HeaderMap::from_iter([(USER_AGENT, user_agent)]))
-        .connect_timeout(CONNECT)
-        .timeout(WHOLE)
+    request.headers_mut().insert(USER_AGENT, user_agent);
+    request.headers_mut().insert(ACCEPT, HeaderValue::from_static("*/*"));
+    Ok(request)
+}
+
+fn client(connector: Connector) -> Client {
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
-        .redirect(redirect::Policy::none())
-        .retry(retry::never())
-        .no_proxy()
-        .dns_resolver(guard);
-    if let Some(path) = ca_file {
-        builder = builder.tls_certs_merge(authorities("--webhook-ca-file", path)?);
+        .http1_max_buf_size(HEAD)
+        .build(connector)
+}
+
+async fn read<B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + Unpin>(body: B) {
+    let mut body = Limited::new(body, READ);
+    for _ in 0..PIECES {
+        if !matches!(body.frame().await, Some(Ok(_))) {
+            return;
+        }
     }
-    let wrong = |error: reqwest::Error| ConfigError::new(format!("no HTTP client: {}", in_full(&error)));
-    builder.build().map_err(wrong)
 }
 
 impl fmt::Debug for Post {
@@ -158,35 +181,23 @@ impl fmt::Debug for Post {
     }
 }
 
-async fn read(mut response: Response) {
-    let mut length = 0;
-    while let Ok(Some(chunk)) = response.chunk().await {
-        length += chunk.len();
-        if length > READ {
-            return;
-        }
-    }
-}
-
 impl NoAnswer {
-    fn of(error: &reqwest::Error) -> Self {
-        if let Some(refused) = refusal(error) {
-            return Self::Refused(refused);
+    /// By what is among the causes: the guard's word, or that time was up.
+    fn of(error: &(dyn Error + 'static)) -> Self {
+        if let Some(refused) = causes(error).find_map(|cause| cause.downcast_ref::<AddressRefused>()) {
+            return Self::Refused(refused.clone());
         }
-        if error.is_timeout() { Self::TimedOut } else { Self::Broken(in_full(error)) }
+        let is_timeout = |error: &io::Error| error.kind() == io::ErrorKind::TimedOut;
+        if causes(error).any(|cause| cause.downcast_ref().is_some_and(is_timeout)) {
+            return Self::TimedOut;
+        }
+        Self::Broken(format!("error sending request: {}", in_full(error)))
     }
 }
 
-/// The guard's word, somewhere among the causes.
-fn refusal(error: &reqwest::Error) -> Option<AddressRefused> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(refused) = error.downcast_ref::<AddressRefused>() {
-            return Some(refused.clone());
-        }
-        cause = error.source();
-    }
-    None
+/// `error`, and what is behind it.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    successors(Some(error), |&error| error.source())
 }
 
 #[cfg(test)]

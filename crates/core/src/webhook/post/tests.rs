@@ -15,6 +15,9 @@ use super::*;
 use crate::webhook::stub::Stub;
 use genfleet_telemetry::http::install_tls;
 
+mod encrypted;
+mod hostile;
+
 /// Answers with one address after the other.
 #[derive(Clone)]
 struct Alternating {
@@ -41,7 +44,7 @@ fn post(allowed: &[&str], names: Alternating) -> Post {
 
 async fn send(post: &Post, url: &str) -> Result<Answer, NoAnswer> {
     let receiver = Receiver::parse(url).unwrap();
-    let headers = HeaderMap::from_iter([(reqwest::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"))]);
+    let headers = HeaderMap::from_iter([(hyper::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"))]);
     post.send(&receiver, headers, "the body".into(), Timestamp::UNIX_EPOCH).await
 }
 

@@ -1,0 +1,123 @@
+//! Bounds what a receiver may send before it has answered. An HTTP client skips interim answers (1xx) for as long as more of
+//! them come, in one go: nothing above the connection could end that.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// For a handshake, what is left of the answer before, and the head of an answer.
+const BOUND: usize = 256 * 1024;
+/// Read at once.
+const AT_ONCE: usize = 16 * 1024;
+
+/// Counts what one connection brings. Only a whole head of an answer sets it back: what a client writes, a receiver can ask
+/// for (TLS), or take byte by byte.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Meter(Arc<AtomicUsize>);
+
+impl Meter {
+    /// An answer is there.
+    pub(super) fn begin_anew(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// A connection that breaks beyond the bound.
+pub(super) struct Metered<S> {
+    stream: S,
+    meter: Meter,
+}
+
+impl<S> Metered<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, meter: Meter::default() }
+    }
+}
+
+impl<S> Connection for Metered<S> {
+    /// With the meter: it is among the extensions of every answer.
+    fn connected(&self) -> Connected {
+        Connected::new().extra(self.meter.clone())
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let left = BOUND.saturating_sub(self.meter.0.load(Ordering::Relaxed));
+        if left == 0 {
+            let told = format!("the receiver sent {} KiB and no answer among them", BOUND / 1024);
+            return Poll::Ready(Err(io::Error::other(told)));
+        }
+        let length = left.min(AT_ONCE).min(to.remaining());
+        let mut part = ReadBuf::new(to.initialize_unfilled_to(length));
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut part))?;
+        let read = part.filled().len();
+        to.advance(read);
+        self.meter.0.fetch_add(read, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, from)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, repeat};
+
+    use super::*;
+
+    /// Brings bytes without end, and takes any.
+    fn endless() -> Metered<impl AsyncRead + AsyncWrite + Unpin> {
+        Metered::new(tokio::io::join(repeat(b'x'), tokio::io::sink()))
+    }
+
+    async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> usize {
+        let mut read = Vec::new();
+        let error = stream.read_to_end(&mut read).await.unwrap_err();
+        assert!(error.to_string().contains("256 KiB"), "{error}");
+        read.len()
+    }
+
+    #[tokio::test]
+    async fn what_comes_without_an_answer_is_bounded_whatever_is_written_meanwhile() {
+        let mut stream = endless();
+        let mut longest = 0;
+        let mut chunk = vec![0; BOUND];
+        while let Ok(length) = stream.read(&mut chunk).await {
+            longest = longest.max(length);
+            stream.write_all(b"x").await.unwrap();
+        }
+        assert_eq!((longest, read_all(&mut stream).await), (AT_ONCE, 0));
+    }
+
+    #[tokio::test]
+    async fn an_answer_sets_it_back() {
+        let mut stream = endless();
+        let meter = stream.meter.clone();
+        for _ in 0..3 {
+            meter.begin_anew();
+            assert_eq!(read_all(&mut stream).await, BOUND);
+        }
+    }
+}
