@@ -22,17 +22,17 @@ const SETTINGS: [&str; 9] = [
 ];
 
 /// Where one of them is.
-pub fn deploy(name: &str) -> PathBuf {
+pub(crate) fn deploy(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy")).join(name)
 }
 
 /// What it holds.
-pub fn text(name: &str) -> String {
+pub(crate) fn text(name: &str) -> String {
     fs::read_to_string(deploy(name)).unwrap_or_else(|error| panic!("deploy/{name}: {error}"))
 }
 
 /// That a file which is made from something else is what is made from it now. With `GENFLEET_TEST_WRITE=1` it is written.
-pub fn assert_made(name: &str, wanted: &str) {
+pub(crate) fn assert_made(name: &str, wanted: &str) {
     if env::var("GENFLEET_TEST_WRITE").is_ok_and(|write| write == "1") {
         fs::write(deploy(name), wanted).unwrap();
     }

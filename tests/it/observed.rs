@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::stack::{outcomes, purge_job, simulator_with, worker};
 
 /// Every worker's binary, and its kind.
-pub const WORKERS: [(&str, &str); 5] = [
+pub(crate) const WORKERS: [(&str, &str); 5] = [
     ("purger", "cdn.purge"),
     ("stream-configurator", "stream.configure"),
     ("channel-provisioner", "channel.provision"),
@@ -18,7 +18,7 @@ pub const WORKERS: [(&str, &str); 5] = [
 ];
 
 /// How many jobs of the load end how: kind, outcome, code.
-pub const ENDINGS: [(&str, &str, &str, u64); 13] = [
+pub(crate) const ENDINGS: [(&str, &str, &str, u64); 13] = [
     ("cdn.purge", "succeeded", "", 20),
     ("cdn.purge", "failed", "undecodable", 1),
     ("cdn.purge", "failed", "invalid_job", 1),
@@ -35,9 +35,9 @@ pub const ENDINGS: [(&str, &str, &str, u64); 13] = [
 ];
 
 /// How long the jobs of the load had waited when they were sent, in seconds.
-pub const AGE: u64 = 600;
+pub(crate) const AGE: u64 = 600;
 
-pub struct Fleet {
+pub(crate) struct Fleet {
     pub broker: &'static Broker,
     // After the processes that use it.
     pub processes: Vec<Process>,
@@ -49,7 +49,7 @@ pub struct Fleet {
 
 impl Fleet {
     /// Ready to work. Queues are counted every two seconds instead of every ten.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let broker = Broker::shared().await;
         let prefix = Prefix::on(broker);
         let faults = [
@@ -79,7 +79,7 @@ impl Fleet {
     }
 
     /// Sends the load, and a message of a kind that does not exist; waits until all jobs have ended.
-    pub async fn work(&self) {
+    pub(crate) async fn work(&self) {
         let amqp = Amqp::connect(self.broker.url()).await;
         let mut events = amqp.declare_events_queue(&self.prefix).await;
         let sent = now() - AGE;
@@ -109,7 +109,7 @@ impl Fleet {
 }
 
 /// Interface `n`, in an organisation and a network of its own.
-pub fn vni(n: usize, gateway: &str, port: u16) -> String {
+pub(crate) fn vni(n: usize, gateway: &str, port: u16) -> String {
     let payload = json!({
         "name": format!("vni-{n}"), "organizationId": format!("00000000-0000-4000-8000-00000000000{n}"),
         "localIp": format!("10.{n}.0.1"), "subnetCidr": format!("10.{n}.0.0/16"), "remoteIp": gateway,
@@ -126,7 +126,7 @@ fn expired() -> Value {
     json!({"id": "expired", "deadline": "2020-01-01T00:00:00Z", "payload": {"paths": ["/late"]}})
 }
 
-pub fn stream(source: &str) -> String {
+pub(crate) fn stream(source: &str) -> String {
     let configuration = json!({
         "awsAccountId": "123456789012", "roleArn": "arn:aws:iam::123456789012:role/genesys", "region": "us-east-1",
     });
@@ -138,7 +138,7 @@ pub fn stream(source: &str) -> String {
     job(&format!("stream-{source}"), "stream.configure", &payload)
 }
 
-pub fn channel(n: usize) -> String {
+pub(crate) fn channel(n: usize) -> String {
     let payload = json!({
         "queueId": "3f2504e0-4f89-11d3-9a0c-0305e82c3301", "routingEmail": "chat@example.com",
         "security": {"allowedDomains": ["example.com"]},
@@ -151,12 +151,12 @@ fn scan(first: &str) -> String {
     scan_of(&format!("scan-{first}"), &format!("{first}0000000-0000-4000-8000-000000000001"))
 }
 
-pub fn scan_of(id: &str, file: &str) -> String {
+pub(crate) fn scan_of(id: &str, file: &str) -> String {
     let payload = json!({"fileId": file, "scanEngine": "standard", "quarantineAction": "auto_quarantine"});
     job(id, "file.scan", &payload)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a producer stamps its messages")]
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }

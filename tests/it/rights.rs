@@ -35,7 +35,7 @@ async fn each_user_may_do_what_it_needs_and_no_more() {
 }
 
 /// A broker with the definitions on it and nothing else; `None` where none can be started.
-pub async fn defined_broker() -> Option<Broker> {
+pub(crate) async fn defined_broker() -> Option<Broker> {
     let broker = Broker::private().await?;
     for user in USERS {
         broker.ctl(&["add_user", user, "hush"]).await;
@@ -46,7 +46,7 @@ pub async fn defined_broker() -> Option<Broker> {
 }
 
 /// The URL of one of its users, or of guest.
-pub fn url(broker: &Broker, user: &str) -> String {
+pub(crate) fn url(broker: &Broker, user: &str) -> String {
     let (_, rest) = broker.url().rsplit_once('@').unwrap();
     let (host, _) = rest.split_once('/').unwrap();
     let password = if user == "guest" { "guest" } else { "hush" };
@@ -54,7 +54,7 @@ pub fn url(broker: &Broker, user: &str) -> String {
 }
 
 /// As one of its users.
-pub fn of(launch: Launch, broker: &Broker, user: &str) -> Launch {
+pub(crate) fn of(launch: Launch, broker: &Broker, user: &str) -> Launch {
     launch.env("GENFLEET_QUEUE_URL", &url(broker, user)).env("GENFLEET_QUEUE_PREFIX", PREFIX)
 }
 

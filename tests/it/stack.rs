@@ -7,14 +7,14 @@ use harness::{Amqp, Broker, Launch, Prefix, Process, eventually, json_properties
 use serde_json::{Value, json};
 
 /// A limit that no test meets unless it wants to.
-pub const UNLIMITED: u32 = 60_000;
+pub(crate) const UNLIMITED: u32 = 60_000;
 
-pub async fn simulator() -> Simulator {
+pub(crate) async fn simulator() -> Simulator {
     simulator_with(SimulatorOptions::default()).await
 }
 
 /// With limits out of the way, where `options` leaves them as they are by default.
-pub async fn simulator_with(options: SimulatorOptions) -> Simulator {
+pub(crate) async fn simulator_with(options: SimulatorOptions) -> Simulator {
     let untouched = options.requests_per_minute == SimulatorOptions::default().requests_per_minute;
     let requests_per_minute = if untouched { UNLIMITED } else { options.requests_per_minute };
     let default = SimulatorOptions::default().client_requests_per_minute;
@@ -24,7 +24,7 @@ pub async fn simulator_with(options: SimulatorOptions) -> Simulator {
 }
 
 /// A worker binary on this broker, prefix and simulator. Arguments given later win over these.
-pub fn worker(binary: &str, broker: &Broker, prefix: &Prefix, simulator: &Simulator) -> Launch {
+pub(crate) fn worker(binary: &str, broker: &Broker, prefix: &Prefix, simulator: &Simulator) -> Launch {
     Process::binary(binary)
         .args(["--admin-addr", "127.0.0.1:0"])
         .env("GENFLEET_QUEUE_URL", broker.url())
@@ -39,18 +39,22 @@ pub fn worker(binary: &str, broker: &Broker, prefix: &Prefix, simulator: &Simula
         .env("GENFLEET_TAKEOVER_WAIT", "0s")
 }
 
-pub fn purge_job(id: &str, paths: &[&str]) -> String {
+pub(crate) fn purge_job(id: &str, paths: &[&str]) -> String {
     json!({ "id": id, "payload": { "paths": paths } }).to_string()
 }
 
 /// `count` jobs of one path each: `<name>-<n>` purges `/<name>/<n>`.
-pub async fn publish_one_path_jobs(amqp: &Amqp, prefix: &Prefix, name: &str, count: usize) {
+pub(crate) async fn publish_one_path_jobs(amqp: &Amqp, prefix: &Prefix, name: &str, count: usize) {
     let jobs = (0..count).map(|n| (purge_job(&format!("{name}-{n}"), &[&format!("/{name}/{n}")]), json_properties()));
     amqp.publish_jobs(prefix, "cdn.purge", jobs).await;
 }
 
 /// Reads events until every one of `count` jobs has one, whatever is repeated; the outcomes by job.
-pub async fn outcomes(events: &mut harness::Events, count: usize, timeout: Duration) -> BTreeMap<String, Vec<Value>> {
+pub(crate) async fn outcomes(
+    events: &mut harness::Events,
+    count: usize,
+    timeout: Duration,
+) -> BTreeMap<String, Vec<Value>> {
     let deadline = tokio::time::Instant::now() + timeout;
     let mut by_job: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     while by_job.len() < count {
@@ -65,7 +69,7 @@ pub async fn outcomes(events: &mut harness::Events, count: usize, timeout: Durat
 }
 
 /// That every event of every job says `succeeded`, and a repeat has the id of the first.
-pub fn assert_all_succeeded(by_job: &BTreeMap<String, Vec<Value>>) {
+pub(crate) fn assert_all_succeeded(by_job: &BTreeMap<String, Vec<Value>>) {
     for (job, events) in by_job {
         for event in events {
             assert_eq!(event["data"]["outcome"], "succeeded", "{job}: {event}");
@@ -74,18 +78,18 @@ pub fn assert_all_succeeded(by_job: &BTreeMap<String, Vec<Value>>) {
     }
 }
 
-pub fn purge_requests(simulator: &Simulator) -> usize {
+pub(crate) fn purge_requests(simulator: &Simulator) -> usize {
     simulator.requests().iter().filter(|request| request.path.ends_with("/cdn/purge")).count()
 }
 
 /// A number below `below`, by chance.
-pub fn random(below: usize) -> usize {
+pub(crate) fn random(below: usize) -> usize {
     usize::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..8].try_into().unwrap()) % below
 }
 
 /// Waits until `least` further requests came, and as many more as chance says, below `more`: a moment in the middle of the
 /// work. A process that never lives long enough to finish what it was handed is a crash loop, and convicted as one.
-pub async fn random_moment(simulator: &Simulator, least: usize, more: usize) {
+pub(crate) async fn random_moment(simulator: &Simulator, least: usize, more: usize) {
     let enough = simulator.requests().len() + least + random(more);
     eventually(seconds(60), "more requests come", async || simulator.requests().len() >= enough).await;
 }

@@ -15,7 +15,7 @@ use genfleet_job::file;
 
 /// Where lines go.
 #[derive(Debug)]
-pub struct LogFile {
+pub(crate) struct LogFile {
     file: Arc<File>,
     /// What of a line that could not be written whole is there, in bytes.
     begun: usize,
@@ -37,7 +37,7 @@ struct Parts {
 
 /// Syncs what was written to a file, also while more is written.
 #[derive(Clone, Debug)]
-pub struct SyncHandle {
+pub(crate) struct SyncHandle {
     file: Arc<File>,
     #[cfg(any(test, feature = "testing"))]
     faults: Arc<crate::testing::Faults>,
@@ -45,7 +45,7 @@ pub struct SyncHandle {
 
 impl SyncHandle {
     /// Returns once it is on the disk.
-    pub fn sync(&self) -> io::Result<()> {
+    pub(crate) fn sync(&self) -> io::Result<()> {
         #[cfg(any(test, feature = "testing"))]
         self.faults.on_sync()?;
         self.file.sync_data()
@@ -54,7 +54,7 @@ impl SyncHandle {
 
 /// Why lines were not written.
 #[derive(Debug, thiserror::Error)]
-pub enum WriteError {
+pub(crate) enum WriteError {
     /// It may go better later: no room, no right.
     #[error("{0}")]
     NotNow(io::Error),
@@ -65,7 +65,7 @@ pub enum WriteError {
 
 impl LogFile {
     /// Stdout.
-    pub fn stdout() -> io::Result<Self> {
+    pub(crate) fn stdout() -> io::Result<Self> {
         Ok(Self::over(io::stdout().as_fd().try_clone_to_owned()?.into(), None))
     }
 
@@ -80,7 +80,7 @@ impl LogFile {
     }
 
     /// What makes all that was written durable; `None` where that cannot be done.
-    pub fn syncable(&self) -> Option<SyncHandle> {
+    pub(crate) fn syncable(&self) -> Option<SyncHandle> {
         self.parts.as_ref()?;
         Some(SyncHandle {
             file: Arc::clone(&self.file),
@@ -90,14 +90,14 @@ impl LogFile {
     }
 
     /// For messages.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.parts
             .as_ref()
             .map_or_else(|| "the stream".to_owned(), |parts| parts.series.part(parts.number).display().to_string())
     }
 
     /// Writes `lines`, in as few writes as it takes. How many of them were written, and why not all.
-    pub fn write(&mut self, lines: &[Line]) -> (usize, Result<(), WriteError>) {
+    pub(crate) fn write(&mut self, lines: &[Line]) -> (usize, Result<(), WriteError>) {
         let mut written = 0;
         while written < lines.len() {
             if self.is_full(&lines[written])

@@ -11,7 +11,7 @@ use genfleet_job::file;
 
 /// The right to write one chain; given back, and its file removed, when dropped.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     path: PathBuf,
     // Held until after the file is removed.
     _file: File,
@@ -19,7 +19,7 @@ pub struct Lock {
 
 impl Lock {
     /// The lock in the file at `path`; `None` where another process has it.
-    pub fn take(path: &Path) -> io::Result<Option<Self>> {
+    pub(crate) fn take(path: &Path) -> io::Result<Option<Self>> {
         loop {
             let file = file::open(path, File::options().create(true).truncate(false).write(true), file::PRIVATE)?;
             match file.try_lock() {

@@ -20,7 +20,7 @@ fn id(job: &str) -> JobId {
     JobId::parse(job).unwrap()
 }
 
-pub fn is_braked(condition: &Condition) -> bool {
+pub(crate) fn is_braked(condition: &Condition) -> bool {
     matches!(condition, Condition::Braked(_))
 }
 

@@ -18,14 +18,14 @@ const OTHERS: &str = "others";
 
 /// What failed requests came to.
 #[derive(Debug, Default)]
-pub struct Causes {
+pub(crate) struct Causes {
     counts: BTreeMap<String, u64>,
     last: Option<Instant>,
 }
 
 impl Causes {
     /// A request failed by this; whether it is time to say so.
-    pub fn note(&mut self, cause: &str, now: Instant) -> bool {
+    pub(crate) fn note(&mut self, cause: &str, now: Instant) -> bool {
         let cause: String = cause.chars().take(LONGEST).collect();
         let is_known = self.counts.len() < APART || self.counts.contains_key(&cause);
         *self.counts.entry(if is_known { cause } else { OTHERS.to_owned() }).or_default() += 1;
@@ -34,12 +34,12 @@ impl Causes {
     }
 
     /// A request did not fail.
-    pub fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         *self = Self::default();
     }
 
     /// The most frequent first: `503 ×12, Connection refused (os error 111) ×3`.
-    pub fn told(&self) -> String {
+    pub(crate) fn told(&self) -> String {
         let mut causes: Vec<_> = self.counts.iter().collect();
         causes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         let told: Vec<String> = causes.iter().take(TOLD).map(|(cause, count)| format!("{cause} ×{count}")).collect();
@@ -48,7 +48,7 @@ impl Causes {
     }
 
     /// The same where it is worth a word, and of now.
-    pub fn worth_telling(&self, now: Instant) -> Option<String> {
+    pub(crate) fn worth_telling(&self, now: Instant) -> Option<String> {
         let is_fresh = self.last.is_some_and(|last| now.saturating_duration_since(last) < STALE);
         (is_fresh && self.counts.values().sum::<u64>() >= FEW).then(|| self.told())
     }

@@ -23,21 +23,21 @@ const SHORTEST: usize = 6;
 
 /// Secrets, as they read in a [`Layer`].
 #[derive(Default)]
-pub struct Redactor {
+pub(crate) struct Redactor {
     forms: Vec<Vec<u8>>,
 }
 
 impl Redactor {
     /// Also looks for a client's id and secret, together as HTTP Basic.
     #[must_use]
-    pub fn basic(self, id: &str, secret: &str) -> Self {
+    pub(crate) fn basic(self, id: &str, secret: &str) -> Self {
         let pair = BASE64_STANDARD.encode(format!("{id}:{secret}"));
         self.secret(secret).with(&format!("Basic {pair}")).with(&pair)
     }
 
     /// Also looks for a token; `header` is how it is sent.
     #[must_use]
-    pub fn bearer(self, header: &HeaderValue) -> Self {
+    pub(crate) fn bearer(self, header: &HeaderValue) -> Self {
         let Ok(sent) = header.to_str() else { return self };
         self.secret(sent.strip_prefix("Bearer ").unwrap_or(sent)).with(sent)
     }
@@ -59,7 +59,7 @@ impl Redactor {
     }
 
     /// `text` without them.
-    pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    pub(crate) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let found = self.places(text.as_bytes());
         if found.is_empty() {
             return Cow::Borrowed(text);
@@ -95,7 +95,7 @@ impl Redactor {
     }
 
     /// What came back, without them.
-    pub fn exchange(&self, exchange: Result<Received, NoAnswer>) -> Result<Received, NoAnswer> {
+    pub(crate) fn exchange(&self, exchange: Result<Received, NoAnswer>) -> Result<Received, NoAnswer> {
         match exchange {
             Ok(received) => Ok(self.received(received)),
             Err(NoAnswer { why, message, cause }) => {

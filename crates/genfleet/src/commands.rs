@@ -8,32 +8,32 @@ use genfleet_core::{options::ConfigError, queue::QueueError};
 
 use crate::terminal::{Paint, lines};
 
-pub mod audit;
-pub mod completions;
-pub mod dead;
-pub mod doctor;
-pub mod enqueue;
-pub mod events;
-pub mod health;
-pub mod load;
-pub mod run;
-pub mod schema;
-pub mod show;
-pub mod simulate;
-pub mod status;
-pub mod topology;
-pub mod up;
-pub mod validate;
+pub(crate) mod audit;
+pub(crate) mod completions;
+pub(crate) mod dead;
+pub(crate) mod doctor;
+pub(crate) mod enqueue;
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod load;
+pub(crate) mod run;
+pub(crate) mod schema;
+pub(crate) mod show;
+pub(crate) mod simulate;
+pub(crate) mod status;
+pub(crate) mod topology;
+pub(crate) mod up;
+pub(crate) mod validate;
 
 /// A check or an action failed.
-pub const EXIT_FAILED: u8 = 1;
+pub(crate) const EXIT_FAILED: u8 = 1;
 /// Jobs of a batch failed.
-pub const EXIT_JOBS_FAILED: u8 = 2;
+pub(crate) const EXIT_JOBS_FAILED: u8 = 2;
 /// Bad usage or configuration.
-pub const EXIT_USAGE: u8 = 64;
+pub(crate) const EXIT_USAGE: u8 = 64;
 
 /// Says why a command ended, and what to do where that is known; a matter of usage exits 64, everything else 1.
-pub fn failed(error: &anyhow::Error) -> ExitCode {
+pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     let paint = Paint::stderr();
     tell!("{} {}", paint.red("error:"), lines(&format!("{error:#}")));
     if let Some(hint) = hint(error) {
@@ -56,6 +56,6 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
 }
 
 /// Runs `task` on an executor of its own.
-pub fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+pub(crate) fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     genfleet_core::worker::command::block_on(task).context("no executor")?
 }

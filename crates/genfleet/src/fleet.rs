@@ -26,12 +26,12 @@ use genfleet_stream_configurator::StreamConfigurator;
 use genfleet_vni_provisioner::VniProvisioner;
 
 /// The kinds that this build works.
-pub const KINDS: [Kind; 5] =
+pub(crate) const KINDS: [Kind; 5] =
     [Purger::KIND, StreamConfigurator::KIND, ChannelProvisioner::KIND, VniProvisioner::KIND, ScanMonitor::KIND];
 
 /// The workers' own settings.
 #[derive(Clone, Debug, Args)]
-pub struct HandlerOptions {
+pub(crate) struct HandlerOptions {
     #[command(flatten)]
     purger: <Purger as JobHandler>::Options,
     #[command(flatten)]
@@ -45,7 +45,7 @@ pub struct HandlerOptions {
 }
 
 /// The kinds named, or all; an error where this build has no worker for one.
-pub fn chosen(named: &[Kind]) -> Result<Vec<Kind>, ConfigError> {
+pub(crate) fn chosen(named: &[Kind]) -> Result<Vec<Kind>, ConfigError> {
     if let Some(other) = named.iter().find(|kind| !KINDS.contains(kind)) {
         let known = KINDS.map(Kind::as_str).join(", ");
         return Err(ConfigError::new(format!("this build has no worker for {other}; it works {known}")));
@@ -54,7 +54,7 @@ pub fn chosen(named: &[Kind]) -> Result<Vec<Kind>, ConfigError> {
 }
 
 /// Jobs in flight of a kind, where nobody sets anything.
-pub fn default_concurrency(kind: Kind) -> usize {
+pub(crate) fn default_concurrency(kind: Kind) -> usize {
     let defaults = [
         (Purger::KIND, Purger::DEFAULTS),
         (StreamConfigurator::KIND, StreamConfigurator::DEFAULTS),
@@ -77,7 +77,7 @@ impl HandlerOptions {
 
 /// What the workers are told that a check of their jobs has to know.
 #[derive(Clone, Debug, Args)]
-pub struct CheckOptions {
+pub(crate) struct CheckOptions {
     /// What the workers' --webhook-allow says: only those may be named with http
     #[arg(long, env = "GENFLEET_WEBHOOK_ALLOW", value_name = "HOST[:PORT]|CIDR,…", value_delimiter = ',')]
     pub webhook_allow: Vec<Entry>,
@@ -109,7 +109,7 @@ impl Default for CheckOptions {
 }
 
 /// The OAuth scopes that `kinds` need.
-pub fn scopes(kinds: &[Kind]) -> Vec<(Kind, &'static [&'static str])> {
+pub(crate) fn scopes(kinds: &[Kind]) -> Vec<(Kind, &'static [&'static str])> {
     let all: [(Kind, &'static [&'static str]); 5] = [
         (Purger::KIND, Purger::SCOPES),
         (StreamConfigurator::KIND, StreamConfigurator::SCOPES),
@@ -121,7 +121,7 @@ pub fn scopes(kinds: &[Kind]) -> Vec<(Kind, &'static [&'static str])> {
 }
 
 /// Works jobs of `kinds` in this process.
-pub fn work(runtime: &Runtime, options: HandlerOptions, kinds: &[Kind]) -> Result<(), ConfigError> {
+pub(crate) fn work(runtime: &Runtime, options: HandlerOptions, kinds: &[Kind]) -> Result<(), ConfigError> {
     work_one::<Purger>(runtime, options.purger, kinds)?;
     work_one::<StreamConfigurator>(runtime, options.stream_configurator, kinds)?;
     work_one::<ChannelProvisioner>(runtime, options.channel_provisioner, kinds)?;
@@ -136,14 +136,14 @@ fn work_one<H: JobHandler>(runtime: &Runtime, options: H::Options, kinds: &[Kind
 /// Checks jobs as their workers would. Whether those can sign a job's own webhook is not known here, so that is not
 /// checked.
 #[derive(Debug, Clone)]
-pub struct Checker {
+pub(crate) struct Checker {
     rules: Arc<[JobRules]>,
     options: HandlerOptions,
 }
 
 impl Checker {
     /// Compiles the schemas, for workers of which `told` is so and all else as by default.
-    pub fn new(told: &CheckOptions) -> anyhow::Result<Self> {
+    pub(crate) fn new(told: &CheckOptions) -> anyhow::Result<Self> {
         let signing = match told.job_webhooks {
             JobWebhooks::On => Signing::Elsewhere,
             JobWebhooks::Off => Signing::Off,
@@ -164,7 +164,12 @@ impl Checker {
     }
 
     /// The job in `body`; `None` where this build has no worker for `kind`.
-    pub fn check(&self, kind: Kind, body: &[u8], message_id: Option<&str>) -> Option<Result<Job, Box<Rejection>>> {
+    pub(crate) fn check(
+        &self,
+        kind: Kind,
+        body: &[u8],
+        message_id: Option<&str>,
+    ) -> Option<Result<Job, Box<Rejection>>> {
         let options = &self.options;
         let rules = self.rules.iter().find(|rules| rules.kind() == kind)?;
         Some(match kind {
@@ -183,7 +188,7 @@ impl Checker {
 }
 
 /// What upstream systems can rely on, kind by kind.
-pub fn contracts() -> [KindContract; 5] {
+pub(crate) fn contracts() -> [KindContract; 5] {
     [
         KindContract::of::<Purger>(),
         KindContract::of::<StreamConfigurator>(),

@@ -20,7 +20,7 @@ use crate::{commands::simulate::Behaviour, fleet};
 
 /// Whether to talk to the simulator, and how it behaves.
 #[derive(Clone, Debug, clap::Args)]
-pub struct SimulateOptions {
+pub(crate) struct SimulateOptions {
     /// Talk to the built-in simulator instead of Genesys Cloud: no credentials needed
     #[arg(long, env = "GENFLEET_SIMULATE", value_parser = BoolishValueParser::new())]
     simulate: bool,
@@ -31,7 +31,7 @@ pub struct SimulateOptions {
 
 impl SimulateOptions {
     /// Whether the simulator is to be talked to.
-    pub const fn wanted(&self) -> bool {
+    pub(crate) const fn wanted(&self) -> bool {
         self.simulate
     }
 }
@@ -48,7 +48,7 @@ fn furnish(simulator: &Simulator) -> anyhow::Result<()> {
 }
 
 /// The client, and the simulator it talks to where there is one: keep it alive.
-pub async fn client(
+pub(crate) async fn client(
     options: &SimulateOptions,
     genesys: &GenesysOptions,
     kinds: &[Kind],

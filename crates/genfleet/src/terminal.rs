@@ -8,11 +8,11 @@ use std::{
 
 use anyhow::Context;
 use genfleet_core::shown;
-pub use genfleet_core::shown::{line, lines};
+pub(crate) use genfleet_core::shown::{line, lines};
 
 /// Whether anybody reads stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader {
+pub(crate) enum Reader {
     /// As far as is known.
     There,
     /// It took what it wanted and went (`genfleet … | head -1`). Whoever writes without end, ends now; everybody else
@@ -21,17 +21,17 @@ pub enum Reader {
 }
 
 /// `text` and a line's end on stdout. A reader that went away is no error.
-pub fn say(text: impl Display) -> anyhow::Result<Reader> {
+pub(crate) fn say(text: impl Display) -> anyhow::Result<Reader> {
     put(format!("{text}\n"))
 }
 
 /// `text` on stdout, without what could steer or deceive (see [`shown`]). A reader that went away is no error.
-pub fn put(text: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
+pub(crate) fn put(text: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
     put_exactly(shown::whole(&String::from_utf8_lossy(text.as_ref()), io::stdout().is_terminal()).as_bytes())
 }
 
 /// `bytes` on stdout, as they are. A reader that went away is no error.
-pub fn put_exactly(bytes: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
+pub(crate) fn put_exactly(bytes: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
     written(&mut io::stdout().lock(), bytes.as_ref()).context("stdout cannot be written")
 }
 
@@ -44,49 +44,49 @@ fn written(out: &mut impl Write, bytes: &[u8]) -> io::Result<Reader> {
 
 /// Colours, where the output is a terminal and nobody asked for none (`NO_COLOR`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Paint {
+pub(crate) struct Paint {
     on: bool,
 }
 
 impl Paint {
     /// For stdout.
-    pub fn stdout() -> Self {
+    pub(crate) fn stdout() -> Self {
         Self { on: io::stdout().is_terminal() && wanted() }
     }
 
     /// For nobody.
     #[cfg(test)]
-    pub const fn none() -> Self {
+    pub(crate) const fn none() -> Self {
         Self { on: false }
     }
 
     /// For stderr.
-    pub fn stderr() -> Self {
+    pub(crate) fn stderr() -> Self {
         Self { on: io::stderr().is_terminal() && wanted() }
     }
 
     /// What matters most.
-    pub fn bold(self, text: &str) -> String {
+    pub(crate) fn bold(self, text: &str) -> String {
         self.with("1", text)
     }
 
     /// What matters least.
-    pub fn dim(self, text: &str) -> String {
+    pub(crate) fn dim(self, text: &str) -> String {
         self.with("2", text)
     }
 
     /// What went wrong.
-    pub fn red(self, text: &str) -> String {
+    pub(crate) fn red(self, text: &str) -> String {
         self.with("31", text)
     }
 
     /// What may be wrong.
-    pub fn yellow(self, text: &str) -> String {
+    pub(crate) fn yellow(self, text: &str) -> String {
         self.with("33", text)
     }
 
     /// What went well.
-    pub fn green(self, text: &str) -> String {
+    pub(crate) fn green(self, text: &str) -> String {
         self.with("32", text)
     }
 
@@ -101,7 +101,7 @@ fn wanted() -> bool {
 }
 
 /// The first `width` characters of `text` in one line, and a sign where there are more.
-pub fn cut(text: &str, width: usize) -> String {
+pub(crate) fn cut(text: &str, width: usize) -> String {
     let line = line(text);
     if line.chars().count() <= width {
         return line;
@@ -112,20 +112,20 @@ pub fn cut(text: &str, width: usize) -> String {
 }
 
 /// Empties the screen; what comes next begins at its top.
-pub const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
+pub(crate) const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
 /// Whether the screen can be emptied.
-pub fn can_clear() -> bool {
+pub(crate) fn can_clear() -> bool {
     io::stdout().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// Whether somebody is there to be asked.
-pub fn can_ask() -> bool {
+pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
 /// Asks; anything but yes is no.
-pub fn ask(question: &str) -> io::Result<bool> {
+pub(crate) fn ask(question: &str) -> io::Result<bool> {
     let mut err = io::stderr().lock();
     write!(err, "{question} [y/N] ")?;
     err.flush()?;

@@ -32,7 +32,7 @@ const ORDERS: u64 = 3;
 
 /// What happened to the workers.
 #[derive(Clone, Copy, Debug)]
-pub struct Faults {
+pub(super) struct Faults {
     pub name: &'static str,
     pub count: usize,
     /// Processes whose sessions or lives each of them ended.
@@ -46,7 +46,13 @@ impl fmt::Display for Faults {
 }
 
 /// Waits until all is quiet, stops the workers and judges. Panics with everything that is wrong, not only the first.
-pub async fn balance(books: &mut Books<'_>, crew: &Crew<'_>, simulator: &Simulator, amqp: &Amqp, faults: Faults) {
+pub(super) async fn balance(
+    books: &mut Books<'_>,
+    crew: &Crew<'_>,
+    simulator: &Simulator,
+    amqp: &Amqp,
+    faults: Faults,
+) {
     let last_fault = Instant::now();
     let deadline = last_fault + AFTER_THE_LAST_FAULT;
     let quiet = eventually(AFTER_THE_LAST_FAULT + seconds(60), "the books are read", async || {
@@ -89,7 +95,7 @@ fn judge(books: &Books<'_>, simulator: &Simulator, faults: Faults, wrong: &mut V
 }
 
 /// What was told of the jobs, and what was done for those that ended. How often scans were ordered and asked for.
-pub fn judge_ends(
+pub(super) fn judge_ends(
     ends: &Ends,
     simulator: &Simulator,
     faults: Faults,

@@ -23,7 +23,7 @@ const MOST_COPIES: usize = 50_000;
 const AT_A_TIME: usize = 2_000;
 
 /// The books of one scenario.
-pub struct Books<'a> {
+pub(super) struct Books<'a> {
     prefix: &'a Prefix,
     gateway: u16,
     pub opened: Instant,
@@ -34,7 +34,7 @@ pub struct Books<'a> {
 
 /// Jobs, and how they ended.
 #[derive(Default)]
-pub struct Ends {
+pub(super) struct Ends {
     /// What was published, by id.
     pub jobs: BTreeMap<String, Job>,
     /// Every event, by its job.
@@ -43,12 +43,12 @@ pub struct Ends {
 
 impl Ends {
     /// Jobs that have no event.
-    pub fn missing(&self) -> Vec<&Job> {
+    pub(super) fn missing(&self) -> Vec<&Job> {
         self.jobs.values().filter(|job| !self.events.contains_key(&job.id)).collect()
     }
 
     /// Enters an event.
-    pub fn enter(&mut self, event: Value) {
+    pub(super) fn enter(&mut self, event: Value) {
         assert_keeps_contract(&event);
         let job = event["subject"].as_str().unwrap().to_owned();
         self.events.entry(job).or_default().push(event);
@@ -57,7 +57,7 @@ impl Ends {
 
 /// The ways of one job's messages.
 #[derive(Clone, Debug, Default)]
-pub struct Travels {
+pub(super) struct Travels {
     /// Publications by lane: `resume`, `suspect`, or `jobs` for those that have not begun.
     pub lanes: BTreeMap<&'static str, usize>,
     /// The product's headers of the last one.
@@ -66,7 +66,7 @@ pub struct Travels {
 
 impl<'a> Books<'a> {
     /// Opens them: the topology is there.
-    pub async fn open(amqp: &Amqp, prefix: &'a Prefix) -> Self {
+    pub(super) async fn open(amqp: &Amqp, prefix: &'a Prefix) -> Self {
         bind_copies(amqp, &events_queue(prefix), &format!("{prefix}.events")).await;
         bind_copies(amqp, &travels_queue(prefix), &format!("{prefix}.work")).await;
         Self {
@@ -79,12 +79,12 @@ impl<'a> Books<'a> {
     }
 
     /// Publishes the jobs that are there at first.
-    pub async fn begin(&mut self, amqp: &Amqp) {
+    pub(super) async fn begin(&mut self, amqp: &Amqp) {
         self.publish(amqp, AT_FIRST).await;
     }
 
     /// Publishes further jobs at an even rate until `over` is.
-    pub async fn offer_until<T>(&mut self, amqp: &Amqp, over: impl Future<Output = T>) -> T {
+    pub(super) async fn offer_until<T>(&mut self, amqp: &Amqp, over: impl Future<Output = T>) -> T {
         let (mut over, mut due) = (pin!(over), interval(Duration::from_secs(1) / A_SECOND));
         loop {
             tokio::select! {
@@ -95,7 +95,7 @@ impl<'a> Books<'a> {
     }
 
     /// The same for so long.
-    pub async fn offer_for(&mut self, amqp: &Amqp, time: Duration) {
+    pub(super) async fn offer_for(&mut self, amqp: &Amqp, time: Duration) {
         self.offer_until(amqp, tokio::time::sleep(time)).await;
     }
 
@@ -110,7 +110,7 @@ impl<'a> Books<'a> {
     }
 
     /// Enters what has come since. No fault is made meanwhile.
-    pub async fn enter(&mut self, amqp: &Amqp) {
+    pub(super) async fn enter(&mut self, amqp: &Amqp) {
         for message in amqp.take(&events_queue(self.prefix), AT_A_TIME).await {
             self.ends.enter(message.json());
         }
@@ -123,14 +123,14 @@ impl<'a> Books<'a> {
     }
 
     /// How many publications went through a lane, of all jobs of a kind.
-    pub fn travelled(&self, lane: &str, kind: &str) -> usize {
+    pub(super) fn travelled(&self, lane: &str, kind: &str) -> usize {
         let of_kind =
             self.travels.iter().filter(|(job, _)| self.ends.jobs.get(*job).is_some_and(|job| job.kind == kind));
         of_kind.filter_map(|(_, travels)| travels.lanes.get(lane)).sum()
     }
 
     /// Every queue in which a job can be, and how many messages are ready there; those that are empty left out.
-    pub async fn depths(&self, amqp: &Amqp) -> BTreeMap<String, u32> {
+    pub(super) async fn depths(&self, amqp: &Amqp) -> BTreeMap<String, u32> {
         let mut depths = BTreeMap::new();
         for queue in self.queues() {
             let count = amqp.count(&queue).await;
@@ -142,7 +142,7 @@ impl<'a> Books<'a> {
     }
 
     /// Every queue in which a job can be.
-    pub fn queues(&self) -> Vec<String> {
+    pub(super) fn queues(&self) -> Vec<String> {
         let prefix = self.prefix;
         let lanes = ["jobs", "resume", "suspect", "dead"];
         let of_kinds = KINDS.iter().flat_map(|kind| lanes.map(|lane| format!("{prefix}.{lane}.{kind}")));
@@ -177,7 +177,7 @@ fn lane(routing_key: &str) -> &'static str {
 }
 
 /// Which job a message is of.
-pub fn job_of(message: &Message) -> String {
+pub(super) fn job_of(message: &Message) -> String {
     let body: Value = serde_json::from_slice(&message.body).unwrap_or_default();
     let own = message.properties.message_id().as_ref().map(ToString::to_string);
     body["id"].as_str().map(str::to_owned).or(own).unwrap_or_default()

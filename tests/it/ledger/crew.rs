@@ -8,15 +8,15 @@ use harness::{Broker, Launch, Prefix, Process, fresh_directory, seconds};
 use crate::stack::worker;
 
 /// The workers, in the order of their kinds in [`super::jobs::KINDS`].
-pub const WORKERS: [&str; 5] =
+pub(super) const WORKERS: [&str; 5] =
     ["purger", "stream-configurator", "channel-provisioner", "vni-provisioner", "scan-monitor"];
 
 /// How many jobs all processes together have taken at most: see [`CONCURRENCY`].
-pub const IN_FLIGHT: usize = 2 * (3 * 32 + 2 * 8);
+pub(super) const IN_FLIGHT: usize = 2 * (3 * 32 + 2 * 8);
 
-pub const CONCURRENCY: &str = "32,channel.provision=8,vni.provision=8";
+pub(super) const CONCURRENCY: &str = "32,channel.provision=8,vni.provision=8";
 /// What lets jobs succeed on loopback, and end in seconds.
-pub const SETTINGS: [&[&str]; 5] = [
+pub(super) const SETTINGS: [&[&str]; 5] = [
     &[],
     &[],
     &["--license-limit", "100000"],
@@ -24,10 +24,10 @@ pub const SETTINGS: [&[&str]; 5] = [
     &["--poll-interval", "1s"],
 ];
 /// What a job's way through its worker is read from where it did not end.
-pub const LOG: &str = "info,genfleet_core::worker=debug,genfleet_queue=debug";
+pub(super) const LOG: &str = "info,genfleet_core::worker=debug,genfleet_queue=debug";
 
 /// The processes. Slots `2 * n` and `2 * n + 1` are of worker `n`.
-pub struct Crew<'a> {
+pub(super) struct Crew<'a> {
     prefix: &'a Prefix,
     simulator: &'a Simulator,
     urls: [String; 2],
@@ -41,7 +41,12 @@ pub struct Crew<'a> {
 impl<'a> Crew<'a> {
     /// Starts all, the first of each worker with the first URL and the second with the second, and waits until they are
     /// ready.
-    pub async fn start(broker: &Broker, urls: [String; 2], prefix: &'a Prefix, simulator: &'a Simulator) -> Self {
+    pub(super) async fn start(
+        broker: &Broker,
+        urls: [String; 2],
+        prefix: &'a Prefix,
+        simulator: &'a Simulator,
+    ) -> Self {
         let folder = fresh_directory("ledger");
         let mut crew = Self { prefix, simulator, urls, processes: Vec::new(), past: Vec::new(), folder };
         crew.processes = (0..2 * WORKERS.len()).map(|slot| crew.launch(broker, slot).start()).collect();
@@ -52,7 +57,7 @@ impl<'a> Crew<'a> {
     }
 
     /// Kills (SIGKILL) the process of a slot and starts another in its place.
-    pub fn replace(&mut self, broker: &Broker, slot: usize) {
+    pub(super) fn replace(&mut self, broker: &Broker, slot: usize) {
         self.processes[slot].kill9();
         let successor = self.launch(broker, slot).start();
         let dead = std::mem::replace(&mut self.processes[slot], successor);
@@ -60,17 +65,17 @@ impl<'a> Crew<'a> {
     }
 
     /// One process of each worker, at random.
-    pub fn one_of_each(&self, random: &mut fastrand::Rng) -> Vec<&Process> {
+    pub(super) fn one_of_each(&self, random: &mut fastrand::Rng) -> Vec<&Process> {
         (0..WORKERS.len()).map(|worker| &self.processes[2 * worker + random.usize(..2)]).collect()
     }
 
     /// A slot at random.
-    pub fn any_slot(&self, random: &mut fastrand::Rng) -> usize {
+    pub(super) fn any_slot(&self, random: &mut fastrand::Rng) -> usize {
         random.usize(..self.processes.len())
     }
 
     /// Asks all to stop, and says which did not as they should.
-    pub async fn stop(&self) -> Vec<String> {
+    pub(super) async fn stop(&self) -> Vec<String> {
         let is_running = |process: &&Process| process.is_running();
         self.processes.iter().filter(is_running).for_each(Process::terminate);
         let mut wrong = Vec::new();
@@ -84,17 +89,17 @@ impl<'a> Crew<'a> {
     }
 
     /// Kills all: what they hold goes back to its queue.
-    pub fn kill(&self) {
+    pub(super) fn kill(&self) {
         self.processes.iter().for_each(Process::kill9);
     }
 
     /// All that was logged, by those that were killed, too.
-    pub fn logs(&self) -> Vec<String> {
+    pub(super) fn logs(&self) -> Vec<String> {
         self.past.iter().cloned().chain(self.processes.iter().map(Process::stderr)).collect()
     }
 
     /// Writes down all that was logged, for who looks for the cause; the folder.
-    pub fn keep_logs(&self) -> &std::path::Path {
+    pub(super) fn keep_logs(&self) -> &std::path::Path {
         for (slot, process) in self.processes.iter().enumerate() {
             let file = self.folder.join(format!("{}-{}.{}.log", process.name(), slot % 2, process.pid()));
             let _ = std::fs::write(file, process.stderr());

@@ -18,7 +18,7 @@ const LAST_REQUESTS: usize = 8;
 const LAST_LINES: usize = 30;
 
 /// All that is known of the jobs without an event. Ends the processes, so that what they hold is in its queue again.
-pub async fn of_missing(books: &Books<'_>, crew: &Crew<'_>, simulator: &Simulator, amqp: &Amqp) -> String {
+pub(super) async fn of_missing(books: &Books<'_>, crew: &Crew<'_>, simulator: &Simulator, amqp: &Amqp) -> String {
     let missing = books.ends.missing();
     if missing.is_empty() {
         return String::new();
@@ -40,14 +40,14 @@ pub async fn of_missing(books: &Books<'_>, crew: &Crew<'_>, simulator: &Simulato
 }
 
 /// What is known of one: where it is, what was asked for it, what was logged of it.
-pub fn of_job(job: &Job, place: &str, lines: &[String], simulator: &Simulator) -> String {
+pub(super) fn of_job(job: &Job, place: &str, lines: &[String], simulator: &Simulator) -> String {
     let asked = requests(job, simulator).join("\n");
     format!("\n=== {} ({})\n{place}\nasked of the API:\n{asked}\n{}", job.id, job.kind, last(lines))
 }
 
 /// The jobs of each kind that the logs name most, and the lines: what became of those that no process has seen is that
 /// these stand in their way.
-pub fn most_told<'a>(missing: &[&'a Job], logs: &[String]) -> Vec<(&'a Job, Vec<String>)> {
+pub(super) fn most_told<'a>(missing: &[&'a Job], logs: &[String]) -> Vec<(&'a Job, Vec<String>)> {
     let mut told: Vec<_> = missing.iter().map(|job| (*job, lines_with(&job.id, logs))).collect();
     told.sort_by_key(|(job, lines)| (job.kind, Reverse(lines.len())));
     let mut of_kind: BTreeMap<&str, usize> = BTreeMap::new();

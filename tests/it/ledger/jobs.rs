@@ -5,7 +5,8 @@ use std::net::TcpListener;
 use serde_json::{Value, json};
 
 /// The kinds, in the order of their workers in [`super::crew::WORKERS`].
-pub const KINDS: [&str; 5] = ["cdn.purge", "stream.configure", "channel.provision", "vni.provision", "file.scan"];
+pub(super) const KINDS: [&str; 5] =
+    ["cdn.purge", "stream.configure", "channel.provision", "vni.provision", "file.scan"];
 
 /// Two organisations could share a subnet, but jobs of one organisation are worked one after the other.
 const ORGANISATIONS: usize = 40;
@@ -13,7 +14,7 @@ const PATHS: usize = 3;
 
 /// A job as its producer knows it.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub(super) struct Job {
     pub id: String,
     pub kind: &'static str,
     pub payload: Value,
@@ -23,18 +24,18 @@ pub struct Job {
 
 impl Job {
     /// The message's body.
-    pub fn body(&self) -> String {
+    pub(super) fn body(&self) -> String {
         json!({"id": self.id, "payload": self.payload}).to_string()
     }
 
     /// The same as a line of a batch.
-    pub fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         json!({"id": self.id, "kind": self.kind, "payload": self.payload}).to_string()
     }
 }
 
 /// Job `n`: the kinds come in turn. `gateway` is a port that takes connections.
-pub fn job(n: usize, gateway: u16) -> Job {
+pub(super) fn job(n: usize, gateway: u16) -> Job {
     let kind = KINDS[n % KINDS.len()];
     let id = format!("{}-{n}", kind.replace('.', "-"));
     let mark = if kind == "file.scan" { file_id(n) } else { id.clone() };
@@ -42,17 +43,17 @@ pub fn job(n: usize, gateway: u16) -> Job {
 }
 
 /// The paths a purge of this id names.
-pub fn paths(id: &str) -> Vec<String> {
+pub(super) fn paths(id: &str) -> Vec<String> {
     (0..PATHS).map(|path| format!("/{id}/{path}")).collect()
 }
 
 /// Of a clean file.
-pub fn file_id(n: usize) -> String {
+pub(super) fn file_id(n: usize) -> String {
     format!("a0000000-0000-4000-8000-{n:012x}")
 }
 
 /// A gateway that takes connections for as long as the test lives; its port.
-pub fn gateway() -> u16 {
+pub(super) fn gateway() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || listener.incoming().for_each(drop));

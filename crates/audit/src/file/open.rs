@@ -23,7 +23,7 @@ const PROCESSES: u32 = 1000;
 impl LogFile {
     /// The chain of `series`, or of the next number where another process has it, and where it ended. A part ends at
     /// `limit` bytes.
-    pub fn open(series: &Series, limit: u64) -> Result<(Self, Link), ConfigError> {
+    pub(crate) fn open(series: &Series, limit: u64) -> Result<(Self, Link), ConfigError> {
         let taken = |number: u32| series.of_process(number);
         for series in (1..=PROCESSES).map(taken) {
             let unusable = |error: io::Error| unusable(series.first(), &error);
@@ -65,7 +65,7 @@ impl LogFile {
 }
 
 /// What `--check-config` asks: could lines be written there?
-pub fn check(series: &Series) -> Result<(), ConfigError> {
+pub(crate) fn check(series: &Series) -> Result<(), ConfigError> {
     let unusable = |error: io::Error| unusable(series.first(), &error);
     let path = series.part(series.last_part().map_err(unusable)?);
     file::refuse_link(&beside(series.first(), ".lock")).map_err(unusable)?;
@@ -80,7 +80,7 @@ pub fn check(series: &Series) -> Result<(), ConfigError> {
 }
 
 /// The last part, whether another process writes the chain, and how it ends.
-pub fn look(series: &Series) -> Result<(PathBuf, bool, Tail), ConfigError> {
+pub(crate) fn look(series: &Series) -> Result<(PathBuf, bool, Tail), ConfigError> {
     let unusable = |error: io::Error| unusable(series.first(), &error);
     let path = series.part(series.last_part().map_err(unusable)?);
     let lock = beside(series.first(), ".lock");

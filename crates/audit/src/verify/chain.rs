@@ -10,7 +10,7 @@ use crate::{
 
 /// A chain that is being read.
 #[derive(Debug)]
-pub struct Walk {
+pub(super) struct Walk {
     /// What its files' names have in common.
     pub stem: PathBuf,
     /// The last line that is as it was written.
@@ -38,7 +38,7 @@ struct Gap {
 
 impl Walk {
     /// A chain of which nothing was read.
-    pub fn new(stem: PathBuf) -> Self {
+    pub(super) fn new(stem: PathBuf) -> Self {
         let hashes = vec![NO_HASH.to_owned()];
         Self {
             stem,
@@ -53,22 +53,22 @@ impl Walk {
     }
 
     /// Whether its last line may have this hash.
-    pub fn ends_in(&self, hash: &str) -> bool {
+    pub(super) fn ends_in(&self, hash: &str) -> bool {
         self.intact.hash == hash || self.hashes.iter().any(|each| each == hash)
     }
 
     /// Whether `record` is by the process that wrote its last line, and later.
-    pub fn is_of(&self, record: &Record) -> bool {
+    pub(super) fn is_of(&self, record: &Record) -> bool {
         record.text("process") == self.process && self.ends_before(record)
     }
 
     /// Whether `record` has a number that was not reached yet.
-    pub fn ends_before(&self, record: &Record) -> bool {
+    pub(super) fn ends_before(&self, record: &Record) -> bool {
         record.seq > self.cursor
     }
 
     /// The next line.
-    pub fn step(&mut self, place: Place, read: Result<Record, Flaw>) {
+    pub(super) fn step(&mut self, place: Place, read: Result<Record, Flaw>) {
         match read {
             Ok(record) => self.intact(place, &record),
             Err(flaw) => {
@@ -106,7 +106,7 @@ impl Walk {
     }
 
     /// All that is wrong with it.
-    pub fn end(mut self) -> Vec<Problem> {
+    pub(super) fn end(mut self) -> Vec<Problem> {
         let strays: BTreeSet<u64> = self.strays.iter().map(|(_, seq)| *seq).collect();
         for (place, seq) in self.strays {
             let elsewhere = self.gaps.iter().any(|gap| (gap.from..=gap.to).contains(&seq));

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 /// A label of a host name.
 const LABEL: &str = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?";
 /// 1 to 65535.
-pub const PORT: &str = "0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
+pub(super) const PORT: &str =
+    "0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
 
 const ATOM: &str = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+";
 const QUOTED: &str = "\"([\t !#-\\[\\]-~]|\\\\[\t -~])*\"";
 
 /// Labels with dots between.
-pub fn ascii() -> String {
+pub(super) fn ascii() -> String {
     format!("{LABEL}(\\.{LABEL})*")
 }
 
@@ -29,7 +30,7 @@ fn number(before: &str, after: &str) -> Value {
 }
 
 /// One of `allowedDomains`.
-pub fn domain() -> Value {
+pub(super) fn domain() -> Value {
     let form = |host: String| format!("({}://)?({host})(:{PORT})?/?", any_case("https"));
     json!({
         "pattern": whole(&[form(ascii()), form(beyond_ascii())]),
@@ -38,7 +39,7 @@ pub fn domain() -> Value {
 }
 
 /// `routingEmail`.
-pub fn email() -> Value {
+pub(super) fn email() -> Value {
     let local = format!("({ATOM}(\\.{ATOM})*|{QUOTED})");
     let literal = format!("\\[({}|IPv6:[0-9A-Fa-f:.]+)\\]", octets(4));
     let domains = [ascii(), beyond_ascii(), literal].join("|");

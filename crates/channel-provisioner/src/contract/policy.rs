@@ -13,7 +13,7 @@ const BLANK: &str = "[\t\n\u{c}\r ]";
 const SCHEME: &str = "[A-Za-z][A-Za-z0-9+-]*";
 
 /// `cspHeaders`.
-pub fn headers() -> Value {
+pub(super) fn headers() -> Value {
     let entry = json!({
         "maxLength": LONGEST,
         "pattern": format!("^{BLANK}*({})({BLANK}+({}))+{BLANK}*$", names(), source()),

@@ -25,10 +25,10 @@ use genfleet_core::{
 use genfleet_simulator::{RecordedRequest, Simulator, SimulatorOptions};
 use serde_json::Value;
 
-pub const QUEUE: &str = "3f2504e0-4f89-11d3-9a0c-0305e82c3301";
-pub const CHANNELS: &str = "/api/v2/purecloudv2/webchat";
+pub(crate) const QUEUE: &str = "3f2504e0-4f89-11d3-9a0c-0305e82c3301";
+pub(crate) const CHANNELS: &str = "/api/v2/purecloudv2/webchat";
 
-pub struct Rig {
+pub(crate) struct Rig {
     pub simulator: Simulator,
     services: Services,
     options: ChannelOptions,
@@ -42,7 +42,7 @@ struct Settings {
 }
 
 impl Rig {
-    pub async fn start(license_limit: u32) -> Self {
+    pub(crate) async fn start(license_limit: u32) -> Self {
         let unlimited = 60_000;
         let options = SimulatorOptions {
             requests_per_minute: unlimited,
@@ -66,67 +66,67 @@ impl Rig {
     }
 
     /// The process died, and another took its place.
-    pub fn died(self) -> Self {
+    pub(crate) fn died(self) -> Self {
         Self { handler: ChannelProvisioner::new(self.options.clone(), &self.services).unwrap(), ..self }
     }
 
-    pub fn job(&self, id: &str) -> JobContext {
+    pub(crate) fn job(&self, id: &str) -> JobContext {
         JobContext::first(JobId::parse(id).unwrap(), Kind::ChannelProvision, &self.services)
     }
 
-    pub async fn run(&self, job: &JobContext, state: State) -> Result<Progress<ChannelProvisioner>, JobError> {
+    pub(crate) async fn run(&self, job: &JobContext, state: State) -> Result<Progress<ChannelProvisioner>, JobError> {
         self.handler.handle(job, payload(), state).await
     }
 
-    pub async fn ended(&self, id: &str) -> Result<Report, JobError> {
+    pub(crate) async fn ended(&self, id: &str) -> Result<Report, JobError> {
         match self.run(&self.job(id), State::default()).await? {
             Progress::Done(report) => Ok(report),
             Progress::Begun { .. } => panic!("{id} is not done"),
         }
     }
 
-    pub async fn begun(&self, job: &JobContext, state: State) -> (State, Duration) {
+    pub(crate) async fn begun(&self, job: &JobContext, state: State) -> (State, Duration) {
         match self.run(job, state).await.unwrap() {
             Progress::Begun { state, again_in } => (state, again_in),
             Progress::Done(report) => panic!("done: {report:?}"),
         }
     }
 
-    pub async fn provisioned(&self, id: &str) -> Report {
+    pub(crate) async fn provisioned(&self, id: &str) -> Report {
         self.ended(id).await.unwrap()
     }
 
-    pub async fn refused(&self, id: &str) -> JobError {
+    pub(crate) async fn refused(&self, id: &str) -> JobError {
         self.ended(id).await.unwrap_err()
     }
 
     /// Jobs `job-0`, `job-1`, … all at once.
-    pub async fn at_once(&self, count: usize) -> Vec<Result<Report, JobError>> {
+    pub(crate) async fn at_once(&self, count: usize) -> Vec<Result<Report, JobError>> {
         join_all((0..count).map(async |n| self.ended(&format!("job-{n}")).await)).await
     }
 
-    pub fn set(&self, change: &Value) {
+    pub(crate) fn set(&self, change: &Value) {
         self.simulator.set("webMessaging", change).unwrap();
     }
 
-    pub fn channels(&self) -> Vec<Value> {
+    pub(crate) fn channels(&self) -> Vec<Value> {
         self.simulator.state()["webMessaging"]["channels"].as_array().unwrap().clone()
     }
 
-    pub fn posts(&self) -> Vec<RecordedRequest> {
+    pub(crate) fn posts(&self) -> Vec<RecordedRequest> {
         let requests = self.simulator.requests().into_iter();
         requests.filter(|request| request.method == "POST" && request.path == CHANNELS).collect()
     }
 
     /// Waits for what the simulator shows.
-    pub async fn until(&self, condition: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&self, condition: impl Fn(&Self) -> bool) {
         while !condition(self) {
             tokio::task::yield_now().await;
         }
     }
 }
 
-pub fn channel_id(job: &str) -> String {
+pub(crate) fn channel_id(job: &str) -> String {
     derived_id(&format!("channel:{job}")).to_string()
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 
 /// How many connections, and how long each.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub(super) struct Bounds {
     most: usize,
     header: Duration,
     whole: Duration,
@@ -30,7 +30,7 @@ impl Default for Bounds {
 }
 
 /// Serves until dropped. At the bound the oldest connection is closed: those that ask are answered in a moment.
-pub async fn serve(mut listener: TcpListener, router: Router, bounds: Bounds) {
+pub(super) async fn serve(mut listener: TcpListener, router: Router, bounds: Bounds) {
     let mut tasks = JoinSet::new();
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {

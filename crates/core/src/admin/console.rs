@@ -28,7 +28,7 @@ fn source(element: &str) -> String {
 }
 
 /// The page.
-pub async fn page() -> impl IntoResponse {
+pub(super) async fn page() -> impl IntoResponse {
     let headers = [
         ("content-type", "text/html; charset=utf-8"),
         ("content-security-policy", &POLICY),

@@ -13,7 +13,7 @@ const FOREIGN: &str =
     "this request names another host: ask by IP address, as localhost, or by the name in --admin-addr\n";
 
 /// Lets requests to an IP address, to localhost or to `name` pass, with any port; answers others with 421.
-pub async fn check(State(name): State<Option<Arc<str>>>, request: Request, next: Next) -> Response {
+pub(super) async fn check(State(name): State<Option<Arc<str>>>, request: Request, next: Next) -> Response {
     let hosts = request.headers().get_all(header::HOST);
     let mut hosts =
         hosts.iter().map(|host| host.to_str().ok()).chain(request.uri().authority().map(|at| Some(at.as_str())));

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 const PLACE: &str = "#/$defs/";
 
 /// `schema` with its parts named; `prefix` comes before names after a member.
-pub fn named(mut schema: Value, prefix: &str) -> Value {
+pub(super) fn named(mut schema: Value, prefix: &str) -> Value {
     let mut names = Names { prefix, found: Map::new() };
     names.inside(&mut schema, prefix, "", Part::Shape);
     set_rules_aside(&mut schema);
@@ -17,7 +17,7 @@ pub fn named(mut schema: Value, prefix: &str) -> Value {
 }
 
 /// `schema` for another document, whose schemas are at `place`: itself under its title with its parts beside.
-pub fn moved(mut schema: Value, place: &str, schemas: &mut Map<String, Value>) -> Value {
+pub(super) fn moved(mut schema: Value, place: &str, schemas: &mut Map<String, Value>) -> Value {
     let members = schema.as_object_mut();
     let parts = members.and_then(|members| members.shift_remove("$defs")).unwrap_or_default();
     let name = pascal(schema["title"].as_str().unwrap_or_default());
@@ -30,7 +30,7 @@ pub fn moved(mut schema: Value, place: &str, schemas: &mut Map<String, Value>) -
 }
 
 /// Words as one name: `cdn.purge job` is `CdnPurgeJob`.
-pub fn pascal(words: &str) -> String {
+pub(super) fn pascal(words: &str) -> String {
     let words = words.split(|each: char| !each.is_ascii_alphanumeric());
     words
         .flat_map(|word| word.chars().take(1).map(|first| first.to_ascii_uppercase()).chain(word.chars().skip(1)))

@@ -44,7 +44,7 @@ pub enum Speaker {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Fresh {
+pub(super) struct Fresh {
     own: u64,
     said: u64,
     /// The last of them that came back to us.
@@ -66,19 +66,19 @@ fn draw() -> u64 {
 
 impl Fresh {
     /// Of a process that begins now.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { own: draw(), said: 0, came_back: 0, asks: draw(), known: HashMap::new(), heard: HashMap::new() }
     }
 
     /// For the next word.
-    pub fn stamp(&mut self, now: Instant) -> Stamp {
+    pub(super) fn stamp(&mut self, now: Instant) -> Stamp {
         self.said += 1;
         self.heard.retain(|_, last| now < *last + REPEATED);
         Stamp { from: self.own, n: self.said, asks: self.asks, heard: self.heard.keys().copied().collect() }
     }
 
     /// Whether the word that bears `stamp` is fresh.
-    pub fn judge(&mut self, stamp: &Stamp, now: Instant) -> Result<(), Refusal> {
+    pub(super) fn judge(&mut self, stamp: &Stamp, now: Instant) -> Result<(), Refusal> {
         if stamp.from == self.own {
             let comes_back = stamp.n > self.came_back && stamp.n <= self.said;
             self.came_back = self.came_back.max(stamp.n.min(self.said));
@@ -97,7 +97,7 @@ impl Fresh {
     }
 
     /// Notes what the speaker asks for.
-    pub fn notes(&mut self, stamp: &Stamp, now: Instant) -> Speaker {
+    pub(super) fn notes(&mut self, stamp: &Stamp, now: Instant) -> Speaker {
         if stamp.from == self.own || (self.heard.len() >= KNOWN && !self.heard.contains_key(&stamp.asks)) {
             return Speaker::Known;
         }

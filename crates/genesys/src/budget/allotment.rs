@@ -79,7 +79,7 @@ impl Part {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Allotment {
+pub(super) struct Allotment {
     part: Part,
     /// Requests that the pace has not made up for, at `at`.
     ahead: f64,
@@ -90,23 +90,23 @@ pub struct Allotment {
 
 impl Allotment {
     /// All of a limit.
-    pub fn new(limit: u32) -> Self {
+    pub(super) fn new(limit: u32) -> Self {
         Self { part: Part::alone(limit), ahead: 0.0, at: None, sent: VecDeque::new() }
     }
 
     /// This is it from now on; what was sent counts on.
-    pub fn set(&mut self, part: Part, now: Instant) {
+    pub(super) fn set(&mut self, part: Part, now: Instant) {
         self.catch_up(now);
         self.part = part;
     }
 
     /// So many in any minute.
-    pub const fn per_minute(&self) -> u32 {
+    pub(super) const fn per_minute(&self) -> u32 {
         self.part.per_minute
     }
 
     /// Requests of the last minute.
-    pub fn sent(&mut self, now: Instant) -> u32 {
+    pub(super) fn sent(&mut self, now: Instant) -> u32 {
         while self.sent.front().is_some_and(|sent| *sent + COUNTS <= now) {
             self.sent.pop_front();
         }
@@ -114,12 +114,12 @@ impl Allotment {
     }
 
     /// What may still go in this minute.
-    pub fn left(&mut self, now: Instant) -> u32 {
+    pub(super) fn left(&mut self, now: Instant) -> u32 {
         self.per_minute().saturating_sub(self.sent(now))
     }
 
     /// May one more go now?
-    pub fn ready(&mut self, now: Instant) -> Ready {
+    pub(super) fn ready(&mut self, now: Instant) -> Ready {
         self.catch_up(now);
         let too_many = self.ahead + 1.0 - self.part.at_once;
         match self.part.others {
@@ -130,7 +130,7 @@ impl Allotment {
     }
 
     /// One goes now.
-    pub fn took(&mut self, now: Instant) {
+    pub(super) fn took(&mut self, now: Instant) {
         self.catch_up(now);
         self.ahead += 1.0;
         self.sent(now);
@@ -138,7 +138,7 @@ impl Allotment {
     }
 
     /// The one that was to go then did not.
-    pub fn unsent(&mut self, taken: Instant) {
+    pub(super) fn unsent(&mut self, taken: Instant) {
         if let Some(index) = self.sent.iter().rposition(|sent| *sent == taken) {
             self.sent.remove(index);
             self.ahead = (self.ahead - 1.0).max(0.0);

@@ -8,7 +8,7 @@ use crate::{budget::Ready, limits::RESET_SLACK};
 
 /// Between these two a window ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub(super) struct Span {
     /// Not before this.
     pub earliest: Instant,
     /// Not after this.
@@ -18,20 +18,20 @@ pub struct Span {
 impl Span {
     /// What `reset` says of a request sent at `sent` and answered at `now`: the API looked at its clock at some time
     /// between the two, and rounded either way.
-    pub fn told(sent: Instant, now: Instant, reset: Duration) -> Self {
+    pub(super) fn told(sent: Instant, now: Instant, reset: Duration) -> Self {
         let earliest = (sent + reset).checked_sub(RESET_SLACK).unwrap_or(sent);
         Self { earliest, latest: now + reset + RESET_SLACK }
     }
 
     /// Ends this one surely before `other`? Two spans of one window overlap.
-    pub fn is_before(self, other: Self) -> bool {
+    pub(super) fn is_before(self, other: Self) -> bool {
         self.latest < other.earliest
     }
 }
 
 /// A window that is not over.
 #[derive(Debug)]
-pub struct Window {
+pub(super) struct Window {
     /// It is over then, at the latest.
     pub end: Instant,
     /// When it ends, as far as answers told.
@@ -50,17 +50,17 @@ struct Spread {
 
 impl Window {
     /// A window of which nothing was told.
-    pub const fn assumed(end: Instant) -> Self {
+    pub(super) const fn assumed(end: Instant) -> Self {
         Self { end, span: None, counted: 0, spread: None }
     }
 
     /// No answer told anything of it.
-    pub const fn is_untouched(&self) -> bool {
+    pub(super) const fn is_untouched(&self) -> bool {
         self.span.is_none() && self.counted == 0
     }
 
     /// One more answer told when it ends.
-    pub fn narrow(&mut self, told: Span) {
+    pub(super) fn narrow(&mut self, told: Span) {
         let both = self
             .span
             .map(|known| Span { earliest: known.earliest.max(told.earliest), latest: known.latest.min(told.latest) });
@@ -71,7 +71,7 @@ impl Window {
 
     /// When the next of `left` requests may go: at once above `reserve`; below, as many are kept back at any time as
     /// a straight line to the window's end says.
-    pub fn spread(&mut self, now: Instant, left: u32, reserve: u32) -> Ready {
+    pub(super) fn spread(&mut self, now: Instant, left: u32, reserve: u32) -> Ready {
         if left > reserve {
             self.spread = None;
             return Ready::Now;

@@ -7,11 +7,11 @@
 use std::ops::Range;
 
 /// A text is decoded so many times at most.
-pub const MOST: usize = 5;
+pub(super) const MOST: usize = 5;
 
 /// One reading of a text.
 #[derive(Clone, Debug, Default)]
-pub struct Layer {
+pub(super) struct Layer {
     /// What it reads: without NUL (UTF-16 has one beside each ASCII character) and line ends (long base64 has some), and
     /// with spaces for pluses (forms write the one for the other).
     pub bytes: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct Layer {
 
 impl Layer {
     /// What `text` reads as it is.
-    pub fn of(text: &[u8]) -> Self {
+    pub(super) fn of(text: &[u8]) -> Self {
         let mut layer = Self::with_capacity(text.len());
         for (at, byte) in (0_u32..).zip(text) {
             layer.put(*byte, (at, at + 1));
@@ -30,7 +30,7 @@ impl Layer {
     }
 
     /// What it reads with one more escape of each decoded; `None` where it has none.
-    pub fn decoded(&self) -> Option<Self> {
+    pub(super) fn decoded(&self) -> Option<Self> {
         let is_mark = |byte: &u8| matches!(byte, b'%' | b'\\' | b'&');
         let first = self.bytes.iter().position(is_mark)?;
         let mut layer = Self::with_capacity(self.bytes.len());
@@ -58,7 +58,7 @@ impl Layer {
     }
 
     /// Where in the original the bytes of `range` are.
-    pub fn origin(&self, range: Range<usize>) -> Range<usize> {
+    pub(super) fn origin(&self, range: Range<usize>) -> Range<usize> {
         let places = &self.places[range];
         let end = |place: Option<&(u32, u32)>| place.map_or(0, |place| place.1 as usize);
         places.first().map_or(0, |place| place.0 as usize)..end(places.last())

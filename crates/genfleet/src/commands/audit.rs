@@ -26,7 +26,7 @@ use crate::terminal::{self, Reader, line};
 
 /// What is asked.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     #[command(subcommand)]
     question: Question,
 }
@@ -74,7 +74,7 @@ const LIMITS: &str = "The chain shows what was changed by somebody who could not
                       who can, unless events or anchors (--anchor) that are kept elsewhere are given";
 
 /// Answers.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     match &options.question {
         Question::Verify { files, events, anchor, json } => {
             let report = verify::verify(&chained(files), wanted(events.as_deref())?, anchor)?;

@@ -9,19 +9,19 @@ use crate::terminal;
 
 /// Which shell's.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// The shell that is to complete
     shell: Shell,
 }
 
 /// Examples at the end of `--help`.
-pub const EXAMPLES: &str = "Examples:
+pub(crate) const EXAMPLES: &str = "Examples:
   genfleet completions bash > /etc/bash_completion.d/genfleet
   genfleet completions zsh > \"${fpath[1]}/_genfleet\"
   genfleet completions fish > ~/.config/fish/completions/genfleet.fish";
 
 /// Prints them.
-pub fn run(options: &Options, mut tool: Command) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options, mut tool: Command) -> anyhow::Result<ExitCode> {
     let (name, mut script) = (tool.get_name().to_owned(), Vec::new());
     generate(options.shell, &mut tool, name, &mut script);
     terminal::put(script)?;

@@ -17,17 +17,17 @@ use genfleet_core::{
 };
 
 mod act;
-pub mod filter;
+pub(crate) mod filter;
 mod groups;
 mod list;
 mod pace;
-pub mod show;
+pub(crate) mod show;
 mod tally;
 mod urls;
 
 /// What is to be done with them.
 #[derive(Debug, clap::Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Count them, grouped by what went wrong
     List(list::Options),
     /// Show them whole: error, attempts, headers, payload
@@ -39,7 +39,7 @@ pub enum Command {
 }
 
 /// Examples at the end of `--help`.
-pub const EXAMPLES: &str = "Examples:
+pub(crate) const EXAMPLES: &str = "Examples:
   genfleet dead list                                       what was given up, and why
   genfleet dead show 3f2a9c0d                              letters of a fingerprint, or of a job
   genfleet dead redrive --fingerprint 3f2a9c0d --limit 1   try one of them
@@ -48,7 +48,7 @@ pub const EXAMPLES: &str = "Examples:
   genfleet dead list --unrouted                            what matched no queue (RabbitMQ)";
 
 /// Runs one of them.
-pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();
     match command {
@@ -60,7 +60,7 @@ pub fn run(command: &Command) -> anyhow::Result<ExitCode> {
 }
 
 /// The shelves of the queue that `options` name.
-pub async fn open(options: &QueueOptions, name: &str) -> anyhow::Result<Shelves> {
+pub(crate) async fn open(options: &QueueOptions, name: &str) -> anyhow::Result<Shelves> {
     options.check()?;
     let clock: SharedClock = Arc::new(SystemClock);
     let Some(file) = options.url()?.sqlite_file() else {
@@ -73,7 +73,10 @@ pub async fn open(options: &QueueOptions, name: &str) -> anyhow::Result<Shelves>
 }
 
 /// Those of `wanted` that there are; what the broker should have and has not is told. An error where it has none.
-pub async fn there(shelves: &Shelves, wanted: impl IntoIterator<Item = Shelf>) -> Result<Vec<Shelf>, QueueError> {
+pub(crate) async fn there(
+    shelves: &Shelves,
+    wanted: impl IntoIterator<Item = Shelf>,
+) -> Result<Vec<Shelf>, QueueError> {
     let (mut there, mut missing) = (Vec::new(), Vec::new());
     for shelf in wanted.into_iter().filter(|shelf| shelves.has(*shelf)) {
         match shelves.count(shelf).await {

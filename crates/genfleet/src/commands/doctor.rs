@@ -49,7 +49,7 @@ mod webhook;
 
 /// Whose settings are checked: those of a worker, by the same flags and variables.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Kinds of the worker that is checked [default: all]
     #[arg(value_name = "KIND")]
     kinds: Vec<Kind>,
@@ -91,13 +91,13 @@ impl FromStr for ManagementUrl {
 }
 
 /// Examples at the end of `--help`.
-pub const EXAMPLES: &str = "Examples:
+pub(crate) const EXAMPLES: &str = "Examples:
   genfleet doctor                    in a worker's environment: everything
   genfleet doctor cdn.purge          as the purger would be started
   genfleet doctor --json | jq '.findings[] | select(.level != \"ok\")'";
 
 /// Checks everything and says it; exit 1 where a check failed.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // The findings say it all, and better.
     telemetry::start_logs(LogFormat::Text, "off")?;
     install_tls();

@@ -36,7 +36,7 @@ use crate::{
 
 /// Which job, onto which queue.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// What it asks for, e.g. cdn.purge
     kind: Kind,
 
@@ -85,12 +85,12 @@ pub struct Options {
 }
 
 /// Examples at the end of `--help`.
-pub const EXAMPLES: &str = "Examples:
+pub(crate) const EXAMPLES: &str = "Examples:
   genfleet enqueue cdn.purge --payload '{\"paths\":[\"/images/logo.png\"]}'
   genfleet enqueue vni.provision --file payload.json --id lab-7 --deadline 2026-12-01T00:00:00Z";
 
 /// Checks the job and puts it on the queue.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();
     let body = body(options)?;

@@ -27,7 +27,7 @@ const PAGE: usize = 500;
 
 /// Which events.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Go on with new ones until stopped; on RabbitMQ from now on, through restarts of the broker
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long)]
@@ -46,13 +46,13 @@ pub struct Options {
 }
 
 /// Examples at the end of `--help`.
-pub const EXAMPLES: &str = "Examples:
+pub(crate) const EXAMPLES: &str = "Examples:
   genfleet events --limit 20                    the latest
   genfleet events --follow | jq .data.outcome   as they happen
   genfleet show release-42                      those of one job";
 
 /// Prints one event a line.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();
     options.queue.check()?;

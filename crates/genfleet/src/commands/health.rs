@@ -21,7 +21,7 @@ const ANSWER_READ: u64 = 64 * 1024;
 
 /// Whom to ask, and what.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// /readyz or /livez of the process at --admin-addr, or any http:// URL
     #[arg(default_value = "/readyz", value_name = "PATH|URL")]
     what: String,
@@ -40,7 +40,7 @@ pub struct Options {
 }
 
 /// Prints the answer; exit 1 where there is none, or another than 2xx.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (host, path) = options.asked()?;
     let (status, body) =
         get(&host, &path, options.timeout).with_context(|| format!("no answer from http://{host}{path}"))?;
@@ -66,7 +66,7 @@ impl Options {
 }
 
 /// Where what listens at `address` is reached: what listens everywhere listens here.
-pub fn reachable(address: &AdminAddr) -> String {
+pub(crate) fn reachable(address: &AdminAddr) -> String {
     let written = address.to_string();
     let Ok(mut address) = written.parse::<SocketAddr>() else { return written };
     if address.ip().is_unspecified() {
@@ -76,7 +76,7 @@ pub fn reachable(address: &AdminAddr) -> String {
 }
 
 /// Status and body of a plain GET; an error where nothing answers, or no HTTP. Blocks.
-pub fn get(host: &str, path: &str, timeout: Duration) -> anyhow::Result<(u16, String)> {
+pub(crate) fn get(host: &str, path: &str, timeout: Duration) -> anyhow::Result<(u16, String)> {
     let address = host.to_socket_addrs()?.next().context("the name has no address")?;
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
     stream.set_read_timeout(Some(timeout))?;

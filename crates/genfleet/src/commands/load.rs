@@ -58,7 +58,7 @@ const SHOW: Duration = Duration::from_millis(200);
 
 /// Which jobs, how many, how fast.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// What they ask for, e.g. cdn.purge
     kind: Kind,
 
@@ -104,13 +104,13 @@ pub struct Options {
 }
 
 /// Examples at the end of `--help`.
-pub const EXAMPLES: &str = "Examples:
+pub(crate) const EXAMPLES: &str = "Examples:
   genfleet load cdn.purge --jobs 10000 --yes                    as fast as it goes
   genfleet load file.scan --rate 50 --duration 5m               at a pace, for a while
   genfleet load cdn.purge --payload '{\"paths\":[\"/try/{number}\"]}'    with payloads of one's own";
 
 /// Makes the jobs, waits for their events and tells what came of them; exit 1 where a job has no event.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();
     options.queue.check()?;

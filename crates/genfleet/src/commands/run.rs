@@ -40,7 +40,7 @@ use crate::{
 };
 
 mod held;
-pub mod lines;
+pub(crate) mod lines;
 mod load;
 mod progress;
 mod sink;
@@ -49,7 +49,7 @@ mod told;
 
 /// Which jobs, and how to run them.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// JSON lines, a job each; - reads them from stdin
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
@@ -92,13 +92,13 @@ impl Options {
 }
 
 /// Examples at the end of `--help`.
-pub const EXAMPLES: &str = "Examples:
+pub(crate) const EXAMPLES: &str = "Examples:
   genfleet run --simulate jobs.jsonl                    try it, with no credentials
   genfleet run jobs.jsonl --events events.jsonl         the real thing
   producer | genfleet run - --store nightly.genfleet    from a pipe";
 
 /// Runs the batch to its end; exit 2 where a job failed.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     options.worker.start_logs("error", LogFormat::Text)?;
     if options.events.is_none() && options.worker.audit.uses_stdout() {
         return Err(ConfigError::new("--audit-log -: stdout has the events; name a file, or --events FILE").into());

@@ -20,7 +20,7 @@ use crate::{fleet::contracts, terminal};
 
 /// Which documents.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// A kind, a kind and .report (cdn.purge.report), event, event. and a kind (event.cdn.purge), or asyncapi [default: all of them, as one object]
     #[arg(value_name = "KIND", conflicts_with = "out")]
     name: Option<String>,
@@ -39,7 +39,7 @@ pub struct Options {
 }
 
 /// Prints or writes them.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     check_prefix(&options.queue_prefix).map_err(|error| ConfigError::new(error.to_string()))?;
     let all = documents(&contracts(), &options.queue_prefix);
     match (&options.out, &options.name) {

@@ -32,7 +32,7 @@ const LETTERS: usize = 20;
 
 /// Which job, and where to look.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// The job's id
     #[arg(value_name = "JOBID")]
     id: String,
@@ -50,13 +50,13 @@ pub struct Options {
 }
 
 /// Examples at the end of `--help`.
-pub const EXAMPLES: &str = "Examples:
+pub(crate) const EXAMPLES: &str = "Examples:
   genfleet show release-42
   genfleet show release-42 --audit genfleet-audit-purger.jsonl --json";
 
 /// What is known.
 #[derive(Debug, Default)]
-pub struct Known {
+pub(crate) struct Known {
     events: Events,
     letters: Vec<Letter>,
     /// None where a queue does not tell.
@@ -72,7 +72,7 @@ impl Known {
 }
 
 /// Prints it; exit 1 where there is nothing.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();
     let facts = audit::facts(&options.audit, &options.id)?;

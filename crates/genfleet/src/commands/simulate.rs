@@ -12,7 +12,7 @@ use crate::terminal;
 
 /// What the stand-in does.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Where it listens; port 0 takes a free one
     #[arg(long, env = "GENFLEET_LISTEN", default_value = "127.0.0.1:8480", value_name = "ADDRESS")]
     listen: SocketAddr,
@@ -28,7 +28,7 @@ pub struct Options {
 /// Its limits and faults; also of the one built into `run` and `up`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Simulator")]
-pub struct Behaviour {
+pub(crate) struct Behaviour {
     /// Requests a minute it allows a token
     #[arg(
         long = "sim-requests-per-minute",
@@ -60,7 +60,7 @@ pub struct Behaviour {
 
 impl Behaviour {
     /// The simulator's own options.
-    pub fn options(&self, listen: SocketAddr) -> SimulatorOptions {
+    pub(crate) fn options(&self, listen: SocketAddr) -> SimulatorOptions {
         SimulatorOptions {
             listen,
             requests_per_minute: self.requests_per_minute,
@@ -73,7 +73,7 @@ impl Behaviour {
 }
 
 /// Serves until it is asked to stop.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     block_on(async {
         let mut signals = Signals::listen()?;
         let simulator = Simulator::start(options.behaviour.options(options.listen)).await?;

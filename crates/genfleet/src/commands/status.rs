@@ -23,7 +23,7 @@ mod text;
 
 /// Which queue, and how often.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Show it again and again until stopped
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = positive_duration)]
     watch: Option<Duration>,
@@ -46,7 +46,7 @@ pub struct Options {
 }
 
 /// Examples at the end of `--help`.
-pub const EXAMPLES: &str = "Examples:
+pub(crate) const EXAMPLES: &str = "Examples:
   genfleet status
   genfleet status --check                    exit 1 while something is wrong
   genfleet status --watch                    every two seconds
@@ -54,7 +54,7 @@ pub const EXAMPLES: &str = "Examples:
   genfleet status --json | jq '.kinds[] | select(.dead > 0)'";
 
 /// Prints it, once or until stopped.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();
     options.queue.check()?;

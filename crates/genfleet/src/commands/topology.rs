@@ -11,7 +11,7 @@ use crate::terminal;
 
 /// Whose topology.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// First part of the name of every exchange and queue
     #[arg(long, env = "GENFLEET_QUEUE_PREFIX", default_value = "genfleet", value_name = "NAME")]
     queue_prefix: String,
@@ -22,7 +22,7 @@ pub struct Options {
 }
 
 /// Prints it.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     check_prefix(&options.queue_prefix).map_err(|error| ConfigError::new(error.to_string()))?;
     terminal::say(serde_json::to_string_pretty(&topology(&options.queue_prefix))?)?;
     Ok(ExitCode::SUCCESS)

@@ -31,7 +31,7 @@ use crate::{
 
 /// What a worker can be told, and which to run.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Kinds to work [default: all]
     #[arg(value_name = "KIND")]
     kinds: Vec<Kind>,
@@ -55,7 +55,7 @@ pub struct Options {
 }
 
 /// Runs until it is asked to stop.
-pub fn run(mut options: Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(mut options: Options) -> anyhow::Result<ExitCode> {
     let kinds = fleet::chosen(&options.kinds)?;
     if options.queue.given_url()?.is_none() {
         options.queue.queue_url = Some(QueueUrl::sqlite("genfleet.db"));

@@ -17,7 +17,7 @@ use crate::{
 
 /// Which jobs.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// JSON lines, a job each; - reads them from stdin
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
@@ -31,12 +31,12 @@ pub struct Options {
 }
 
 /// Examples at the end of `--help`.
-pub const EXAMPLES: &str = "Examples:
+pub(crate) const EXAMPLES: &str = "Examples:
   genfleet validate jobs.jsonl
   genfleet validate --json - < jobs.jsonl | jq .violations";
 
 /// Prints every violation; exit 1 where there is one.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let checker = Checker::new(&options.check)?;
     let (mut good, mut bad, mut with_webhook) = (0_usize, 0_usize, 0_usize);
     for file in &options.files {

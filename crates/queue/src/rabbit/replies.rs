@@ -23,7 +23,7 @@ use super::outgoing::Outgoing;
 use crate::{Destination, Publication, topology::topology};
 use genfleet_job::metric;
 
-pub mod names;
+pub(super) mod names;
 mod sending;
 
 pub(super) use self::sending::send;

@@ -27,9 +27,9 @@ use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-pub const CLEAN: &str = "a1b2c3d4-e5f6-7890-abcd-ef1234567890";
-pub const MALWARE: &str = "f1b2c3d4-e5f6-7890-abcd-ef1234567890";
-pub const FAILING: &str = "e1b2c3d4-e5f6-7890-abcd-ef1234567890";
+pub(crate) const CLEAN: &str = "a1b2c3d4-e5f6-7890-abcd-ef1234567890";
+pub(crate) const MALWARE: &str = "f1b2c3d4-e5f6-7890-abcd-ef1234567890";
+pub(crate) const FAILING: &str = "e1b2c3d4-e5f6-7890-abcd-ef1234567890";
 const UNLIMITED: u32 = 60_000;
 
 #[derive(Debug, Parser)]
@@ -51,7 +51,7 @@ impl Clock for Turned {
 }
 
 #[derive(Clone)]
-pub struct Stack {
+pub(crate) struct Stack {
     pub simulator: Arc<Simulator>,
     monitor: Arc<ScanMonitor>,
     services: Services,
@@ -60,21 +60,21 @@ pub struct Stack {
 }
 
 /// Faults that meet scans and polls by this method.
-pub fn rule(method: &str) -> FaultRule {
+pub(crate) fn rule(method: &str) -> FaultRule {
     FaultRule { method: Some(method.to_owned()), ..FaultRule::default() }
 }
 
 impl Stack {
-    pub async fn start(files: &Value) -> Self {
+    pub(crate) async fn start(files: &Value) -> Self {
         Self::on(Self::simulator(files).await, None)
     }
 
-    pub async fn with_webhook(files: &Value, url: &str) -> Self {
+    pub(crate) async fn with_webhook(files: &Value, url: &str) -> Self {
         Self::on(Self::simulator(files).await, Some(url))
     }
 
     /// Another process at the same platform.
-    pub fn another(&self, url: &str) -> Self {
+    pub(crate) fn another(&self, url: &str) -> Self {
         Self::on(self.simulator.clone(), Some(url))
     }
 
@@ -108,24 +108,34 @@ impl Stack {
     }
 
     /// Time passes.
-    pub fn turn(&self, by: Duration) {
+    pub(crate) fn turn(&self, by: Duration) {
         self.clock.0.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::Relaxed);
     }
 
-    pub fn job(&self) -> JobContext {
+    pub(crate) fn job(&self) -> JobContext {
         JobContext::first(JobId::parse("scan-1").unwrap(), Kind::FileScan, &self.services)
     }
 
     /// One step of a job on `file` with this state.
-    pub async fn step(&self, state: &str, file: &str) -> Result<Progress<ScanMonitor>, JobError> {
+    pub(crate) async fn step(&self, state: &str, file: &str) -> Result<Progress<ScanMonitor>, JobError> {
         self.step_as(&self.job(), state, file).await
     }
 
-    pub async fn step_as(&self, job: &JobContext, state: &str, file: &str) -> Result<Progress<ScanMonitor>, JobError> {
+    pub(crate) async fn step_as(
+        &self,
+        job: &JobContext,
+        state: &str,
+        file: &str,
+    ) -> Result<Progress<ScanMonitor>, JobError> {
         self.handle(job, state, file, "auto_quarantine").await
     }
 
-    pub async fn step_with(&self, state: &str, file: &str, action: &str) -> Result<Progress<ScanMonitor>, JobError> {
+    pub(crate) async fn step_with(
+        &self,
+        state: &str,
+        file: &str,
+        action: &str,
+    ) -> Result<Progress<ScanMonitor>, JobError> {
         self.handle(&self.job(), state, file, action).await
     }
 
@@ -145,7 +155,7 @@ impl Stack {
     }
 
     /// A step after which the job goes on, with this state.
-    pub async fn begun(&self, state: &str, file: &str) -> Value {
+    pub(crate) async fn begun(&self, state: &str, file: &str) -> Value {
         match self.step(state, file).await {
             Ok(Progress::Begun { state, .. }) => serde_json::to_value(state).unwrap(),
             other => panic!("the job does not go on: {other:?}"),
@@ -153,7 +163,7 @@ impl Stack {
     }
 
     /// When a job goes on after a step.
-    pub async fn again_in(&self, state: &str, file: &str) -> Duration {
+    pub(crate) async fn again_in(&self, state: &str, file: &str) -> Duration {
         match self.step(state, file).await {
             Ok(Progress::Begun { again_in, .. }) => again_in,
             other => panic!("the job does not go on: {other:?}"),
@@ -161,7 +171,7 @@ impl Stack {
     }
 
     /// Steps until the job is done; its report.
-    pub async fn done(&self, mut state: Value, file: &str) -> Value {
+    pub(crate) async fn done(&self, mut state: Value, file: &str) -> Value {
         loop {
             match self.step(&state.to_string(), file).await {
                 Ok(Progress::Begun { state: next, .. }) => state = serde_json::to_value(next).unwrap(),
@@ -172,23 +182,23 @@ impl Stack {
         }
     }
 
-    pub fn orders(&self) -> u64 {
+    pub(crate) fn orders(&self) -> u64 {
         self.simulator.state()["files"]["scansTotal"].as_u64().unwrap()
     }
 
-    pub fn polls(&self) -> u64 {
+    pub(crate) fn polls(&self) -> u64 {
         self.simulator.state()["files"]["pollsTotal"].as_u64().unwrap()
     }
 
     /// Registrations that were answered, of all processes.
-    pub fn answered_webhooks(&self) -> usize {
+    pub(crate) fn answered_webhooks(&self) -> usize {
         let requests = self.simulator.requests();
         requests.iter().filter(|request| request.path.ends_with("/webhooks") && request.status.is_some()).count()
     }
 }
 
 /// Waits on what a running simulator shows.
-pub async fn eventually(condition: impl Fn() -> bool) {
+pub(crate) async fn eventually(condition: impl Fn() -> bool) {
     let waiting = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -37,7 +37,7 @@ const LARGEST_WINDOW: u16 = 10_000;
 
 /// Which letters are run again, and how.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Redrive {
+pub(crate) struct Redrive {
     /// Published and not yet taken off the shelf at a time: faster where larger, but a crash can double as many
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=i64::from(LARGEST_WINDOW)), value_name = "N")]
     window: u16,
@@ -52,7 +52,7 @@ pub struct Redrive {
 
 /// Which letters are thrown away.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Discard {
+pub(crate) struct Discard {
     #[command(flatten)]
     common: Common,
 }
@@ -92,7 +92,7 @@ struct Common {
 }
 
 /// Runs letters again.
-pub fn redrive(options: &Redrive) -> anyhow::Result<ExitCode> {
+pub(super) fn redrive(options: &Redrive) -> anyhow::Result<ExitCode> {
     if options.as_kind == Some(Kind::WebhookDeliver) {
         return Err(ConfigError::new("--as webhook.deliver: only workers make such jobs").into());
     }
@@ -100,7 +100,7 @@ pub fn redrive(options: &Redrive) -> anyhow::Result<ExitCode> {
 }
 
 /// Throws letters away.
-pub fn discard(options: &Discard) -> anyhow::Result<ExitCode> {
+pub(super) fn discard(options: &Discard) -> anyhow::Result<ExitCode> {
     // Nothing can be doubled by it.
     act(&options.common, Action::Discard, 100, None)
 }

@@ -17,7 +17,7 @@ const SHORTEST_PRINT: usize = 4;
 /// Which letters; all conditions together, of several values one.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Which")]
-pub struct Filter {
+pub(crate) struct Filter {
     /// Of these kinds; "unknown" are those whose kind could not be read
     #[arg(long, value_delimiter = ',', value_name = "KIND")]
     pub kind: Vec<KindName>,
@@ -58,32 +58,32 @@ pub struct Filter {
 }
 
 /// Reasons of letters that fail or kill again as they are: only named are they redriven or discarded.
-pub const SPARED: [&str; 2] = ["crash_loop", "invalid_job"];
+pub(crate) const SPARED: [&str; 2] = ["crash_loop", "invalid_job"];
 
 impl Filter {
     /// The letters to act on: where none are named, all but those of [`SPARED`] reasons; none that is foreign is redriven.
-    pub fn to_act_on(&self, action: Action) -> Self {
+    pub(crate) fn to_act_on(&self, action: Action) -> Self {
         Self { sparing: self.is_everything(), barring: action == Action::Redrive, ..self.clone() }
     }
 
     /// Whether `letter` is left out only for its reason.
-    pub fn spares(&self, letter: &Letter) -> bool {
+    pub(crate) fn spares(&self, letter: &Letter) -> bool {
         self.sparing && SPARED.contains(&letter.reason.as_str())
     }
 
     /// Whether `letter` may not be run again, whoever asks for it.
-    pub fn bars(&self, letter: &Letter) -> bool {
+    pub(crate) fn bars(&self, letter: &Letter) -> bool {
         self.barring && letter.shelved.is_foreign
     }
 
     /// Whether every dead letter there is, is meant.
-    pub fn is_everything(&self) -> bool {
+    pub(crate) fn is_everything(&self) -> bool {
         let named = self.kind.is_empty() && self.reason.is_empty() && self.fingerprint.is_empty() && self.id.is_empty();
         named && self.older_than.is_none() && self.newer_than.is_none() && !self.unrouted
     }
 
     /// Where such letters can lie.
-    pub fn shelves(&self) -> Vec<Shelf> {
+    pub(crate) fn shelves(&self) -> Vec<Shelf> {
         if self.unrouted {
             return vec![Shelf::Unrouted];
         }
@@ -92,12 +92,12 @@ impl Filter {
     }
 
     /// Whether `letter` is meant, now.
-    pub fn matches(&self, letter: &Letter, now: Timestamp) -> bool {
+    pub(crate) fn matches(&self, letter: &Letter, now: Timestamp) -> bool {
         !self.bars(letter) && self.names(letter, now)
     }
 
     /// The same, whether or not it may be run again.
-    pub fn names(&self, letter: &Letter, now: Timestamp) -> bool {
+    pub(crate) fn names(&self, letter: &Letter, now: Timestamp) -> bool {
         !self.spares(letter)
             && self.of_kind(letter)
             && any(&self.reason, |reason| of_reason(reason, &letter.reason))
@@ -133,13 +133,13 @@ fn of_reason(wanted: &str, reason: &str) -> bool {
 }
 
 /// Whether the letter is of this job: by the id a worker reads, or by the message's own.
-pub fn has_id(letter: &Letter, id: &str) -> bool {
+pub(crate) fn has_id(letter: &Letter, id: &str) -> bool {
     letter.id.as_str() == id || letter.shelved.message.message_id.as_deref() == Some(id)
 }
 
 /// A kind, or `unknown`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KindName {
+pub(crate) enum KindName {
     /// A kind.
     Kind(Kind),
     /// None that could be read.
@@ -168,11 +168,11 @@ impl FromStr for KindName {
 
 /// The first digits of a fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Print(String);
+pub(crate) struct Print(String);
 
 impl Print {
     /// Whether text may be one at all.
-    pub fn is(text: &str) -> bool {
+    pub(crate) fn is(text: &str) -> bool {
         text.parse::<Self>().is_ok()
     }
 }

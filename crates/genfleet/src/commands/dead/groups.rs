@@ -18,7 +18,7 @@ type Sort = (&'static str, String, String);
 
 /// All letters seen, by sort.
 #[derive(Debug, Default)]
-pub struct Groups {
+pub(super) struct Groups {
     groups: BTreeMap<Sort, Group>,
     others: u64,
 }
@@ -36,7 +36,7 @@ struct Group {
 
 impl Groups {
     /// One more letter.
-    pub fn add(&mut self, letter: &Letter) {
+    pub(super) fn add(&mut self, letter: &Letter) {
         let sort = (letter.kind_told(), letter.reason.clone(), letter.fingerprint.clone());
         if self.groups.len() >= SORTS && !self.groups.contains_key(&sort) {
             self.others += 1;
@@ -57,12 +57,12 @@ impl Groups {
     }
 
     /// Letters counted.
-    pub fn total(&self) -> u64 {
+    pub(super) fn total(&self) -> u64 {
         self.groups.values().map(|group| group.count).sum::<u64>() + self.others
     }
 
     /// Sorts told apart.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.groups.len()
     }
 
@@ -74,7 +74,7 @@ impl Groups {
     }
 
     /// As JSON, the largest first.
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let group = |((kind, reason, fingerprint), group): (&Sort, &Group)| {
             json!({
                 "kind": kind, "reason": reason, "fingerprint": fingerprint, "count": group.count,
@@ -86,7 +86,7 @@ impl Groups {
     }
 
     /// As a table for people: a line a group, and its example below.
-    pub fn table(&self, paint: Paint) -> String {
+    pub(super) fn table(&self, paint: Paint) -> String {
         const HEADS: [&str; 6] = ["COUNT", "KIND", "REASON", "FINGERPRINT", "FIRST SEEN", "LAST SEEN"];
         let groups = self.sorted();
         let rows: Vec<[String; 6]> = groups.iter().map(|(sort, group)| row(sort, group)).collect();

@@ -25,7 +25,7 @@ use crate::{
 
 /// Which letters.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// Tell it as JSON
     #[arg(long)]
     json: bool,
@@ -38,7 +38,7 @@ pub struct Options {
 
 /// What a look came by.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub(super) struct Seen {
     /// What matched.
     pub groups: Groups,
     /// What was there and could not be looked at: somebody else holds it.
@@ -52,7 +52,7 @@ pub struct Seen {
 }
 
 /// Prints the groups.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     block_on(async {
         let shelves = open(&options.queue, "genfleet dead list").await?;
         let seen = seen(&shelves, &options.filter).await?;
@@ -69,7 +69,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 /// Looks at everything that matches.
-pub async fn seen(shelves: &Shelves, filter: &Filter) -> anyhow::Result<Seen> {
+pub(super) async fn seen(shelves: &Shelves, filter: &Filter) -> anyhow::Result<Seen> {
     let (mut seen, now) = (Seen::default(), SystemClock.now());
     for shelf in there(shelves, filter.shelves()).await? {
         let mut look = shelves.look(shelf, 0).await?;
@@ -99,7 +99,7 @@ impl Seen {
     }
 
     /// What has to be known beside the groups, on stderr.
-    pub fn warn(&self) {
+    pub(super) fn warn(&self) {
         if self.held > 0 {
             tell!("warning: {} more could not be seen: another process looks at them right now", self.held);
         }
@@ -145,6 +145,6 @@ fn tell(seen: &Seen, unrouted: u64, filter: &Filter) -> anyhow::Result<()> {
 }
 
 /// What is looked at, in the singular.
-pub fn what(filter: &Filter) -> &'static str {
+pub(super) fn what(filter: &Filter) -> &'static str {
     if filter.unrouted { "unrouted message" } else { "dead letter" }
 }

@@ -6,24 +6,24 @@ use tokio::time::{Instant, sleep_until};
 
 /// A pace; none is as fast as it goes.
 #[derive(Debug)]
-pub struct Pace {
+pub(super) struct Pace {
     between: Option<Duration>,
     due: Instant,
 }
 
 impl Pace {
     /// `rate` a second.
-    pub fn new(rate: Option<Rate>) -> Self {
+    pub(super) fn new(rate: Option<Rate>) -> Self {
         Self { between: rate.map(|rate| Duration::from_secs_f64(1.0 / rate.0)), due: Instant::now() }
     }
 
     /// Whether the next one has to wait.
-    pub fn is_ahead(&self) -> bool {
+    pub(super) fn is_ahead(&self) -> bool {
         self.between.is_some() && self.due > Instant::now()
     }
 
     /// Waits for the next one's turn.
-    pub async fn turn(&mut self) {
+    pub(super) async fn turn(&mut self) {
         let Some(between) = self.between else { return };
         sleep_until(self.due).await;
         self.due = self.due.max(Instant::now()) + between;
@@ -32,7 +32,7 @@ impl Pace {
 
 /// So many a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate(f64);
+pub(super) struct Rate(f64);
 
 impl std::str::FromStr for Rate {
     type Err = String;

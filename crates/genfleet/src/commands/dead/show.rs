@@ -28,7 +28,7 @@ const SHOWN: usize = 4096;
 
 /// Which letters, and how much of them.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub(crate) struct Options {
     /// A job's id, or a fingerprint (or how it begins) from dead list
     #[arg(value_name = "JOBID|FINGERPRINT")]
     which: Option<String>,
@@ -56,7 +56,7 @@ pub struct Options {
 }
 
 /// Prints them; exit 1 where there is none.
-pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     block_on(async {
         let shelves = open(&options.queue, "genfleet dead show").await?;
         let (shown, more) = show(&shelves, options).await?;
@@ -115,7 +115,7 @@ fn print(letter: &Letter, options: &Options) -> anyhow::Result<Reader> {
 }
 
 /// Everything, as one object.
-pub fn as_json(letter: &Letter) -> Value {
+pub(crate) fn as_json(letter: &Letter) -> Value {
     let (shelved, message) = (&letter.shelved, &letter.shelved.message);
     let mut told = json!({
         "id": letter.id, "kind": letter.kind.map(Kind::as_str), "shelf": shelved.shelf.as_str(), "position": shelved.position,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 /// What is done with letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Run again.
     Redrive,
     /// Thrown away.
@@ -15,7 +15,7 @@ pub enum Action {
 
 impl Action {
     /// The command's name.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Redrive => "redrive",
             Self::Discard => "discard",
@@ -33,7 +33,7 @@ impl Action {
 
 /// Counted so far.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub(super) struct Tally {
     /// Done, by kind.
     pub done: BTreeMap<&'static str, u64>,
     /// Looked at and left.
@@ -42,7 +42,7 @@ pub struct Tally {
 
 /// What was looked at and left where it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Left {
+pub(super) struct Left {
     /// It was not meant.
     pub others: u64,
     /// It would only fail again, and nobody named it.
@@ -61,7 +61,7 @@ pub struct Left {
 
 impl Left {
     /// Both together.
-    pub fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.others += other.others;
         self.spared += other.spared;
         self.without_kind += other.without_kind;
@@ -74,12 +74,12 @@ impl Left {
 
 impl Tally {
     /// How many were done.
-    pub fn total(&self) -> u64 {
+    pub(super) fn total(&self) -> u64 {
         self.done.values().sum()
     }
 
     /// As one object. `complete` is false where it was stopped on the way.
-    pub fn json(&self, action: Action, complete: bool) -> Value {
+    pub(super) fn json(&self, action: Action, complete: bool) -> Value {
         let Left { others, spared, without_kind, foreign, came_back, held, gone } = self.left;
         json!({
             "action": action.as_str(), "dryRun": false, "complete": complete,
@@ -89,7 +89,7 @@ impl Tally {
     }
 
     /// For people.
-    pub fn text(&self, action: Action) -> String {
+    pub(super) fn text(&self, action: Action) -> String {
         let kinds = self.done.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ");
         let kinds = if kinds.is_empty() { String::new() } else { format!(" ({kinds})") };
         let mut lines = vec![format!("{} {}{kinds}", self.total(), action.done())];

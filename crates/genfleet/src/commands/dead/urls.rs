@@ -11,7 +11,7 @@ const MEMBER: &[u8] = br#""url""#;
 const REDACTED: &str = "[redacted]";
 
 /// `body` with scheme and host for every URL in it.
-pub fn redacted(body: &[u8]) -> Vec<u8> {
+pub(super) fn redacted(body: &[u8]) -> Vec<u8> {
     let (mut redacted, mut rest) = (Vec::with_capacity(body.len()), body);
     while let Some(at) = rest.windows(MEMBER.len()).position(|window| window == MEMBER) {
         let (before, after) = rest.split_at(at + MEMBER.len());

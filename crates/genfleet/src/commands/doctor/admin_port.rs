@@ -11,7 +11,7 @@ const CHECK: &str = "admin.port";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks what is there; where nothing is `set`, at the default address.
-pub async fn check(set: Option<&AdminAddr>) -> Finding {
+pub(super) async fn check(set: Option<&AdminAddr>) -> Finding {
     let address = set.cloned().unwrap_or_default();
     let looked_at = format!("the admin port {address}");
     let host = health::reachable(&address);

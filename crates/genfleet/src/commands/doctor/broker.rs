@@ -24,7 +24,7 @@ use super::{
 const TOO_LARGE: usize = 16 * MAX_BODY_BYTES + 1;
 
 /// Every check of the broker.
-pub async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
+pub(super) async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
     let settings = options.queue.check().and_then(|()| options.queue.rabbit("genfleet doctor"));
     let settings = match settings {
         Ok(settings) => settings,

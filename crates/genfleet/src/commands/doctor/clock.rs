@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-pub use genfleet_core::genesys::trial::Clocks;
+pub(super) use genfleet_core::genesys::trial::Clocks;
 use genfleet_core::{
     clock::{Clock, SystemClock},
     genesys::http_date,
@@ -17,13 +17,13 @@ const WARNS: u64 = 5;
 const FAILS: u64 = 60;
 
 /// The two clocks at an answer that came `took` after it was asked for.
-pub fn of(headers: &HeaderMap, took: Duration) -> Option<Clocks> {
+pub(super) fn of(headers: &HeaderMap, took: Duration) -> Option<Clocks> {
     let theirs = http_date::read(headers.get(DATE)?.to_str().ok()?)?;
     Some(Clocks { theirs, ours: SystemClock.now(), took })
 }
 
 /// Judges how far they are apart.
-pub fn judge(check: &'static str, theirs: &str, clocks: Clocks) -> Finding {
+pub(super) fn judge(check: &'static str, theirs: &str, clocks: Clocks) -> Finding {
     let ahead = clocks.ahead();
     let looked_at = format!("this machine's clock against {theirs}");
     let side = if ahead < 0 { "behind" } else { "ahead" };

@@ -11,7 +11,7 @@ use crate::terminal::{self, Paint, line};
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Level {
+pub(super) enum Level {
     /// As it should be.
     Ok,
     /// Could not be looked at; why, and how it can be.
@@ -25,7 +25,7 @@ pub enum Level {
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Finding {
+pub(super) struct Finding {
     /// Names the check, for programs: `broker.policies`.
     pub check: &'static str,
     /// How bad it is.
@@ -41,27 +41,42 @@ pub struct Finding {
 
 impl Finding {
     /// All is well.
-    pub fn ok(check: &'static str, looked_at: impl Display, found: impl Display) -> Self {
+    pub(super) fn ok(check: &'static str, looked_at: impl Display, found: impl Display) -> Self {
         Self { check, level: Level::Ok, looked_at: looked_at.to_string(), found: found.to_string(), remedy: None }
     }
 
     /// Not looked at, and how it can be.
-    pub fn skipped(check: &'static str, looked_at: impl Display, why: impl Display, remedy: impl Display) -> Self {
+    pub(super) fn skipped(
+        check: &'static str,
+        looked_at: impl Display,
+        why: impl Display,
+        remedy: impl Display,
+    ) -> Self {
         Self::of(Level::Skipped, (check, &looked_at), &why, &remedy)
     }
 
     /// May become a failure.
-    pub fn warning(check: &'static str, looked_at: impl Display, found: impl Display, remedy: impl Display) -> Self {
+    pub(super) fn warning(
+        check: &'static str,
+        looked_at: impl Display,
+        found: impl Display,
+        remedy: impl Display,
+    ) -> Self {
         Self::of(Level::Warning, (check, &looked_at), &found, &remedy)
     }
 
     /// Is one.
-    pub fn failed(check: &'static str, looked_at: impl Display, found: impl Display, remedy: impl Display) -> Self {
+    pub(super) fn failed(
+        check: &'static str,
+        looked_at: impl Display,
+        found: impl Display,
+        remedy: impl Display,
+    ) -> Self {
         Self::of(Level::Failed, (check, &looked_at), &found, &remedy)
     }
 
     /// Of a level that is found out.
-    pub fn of(
+    pub(super) fn of(
         level: Level,
         (check, looked_at): (&'static str, &dyn Display),
         found: &dyn Display,
@@ -88,17 +103,17 @@ impl Finding {
 
 /// All findings of one look.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub(super) struct Report {
     findings: Vec<Finding>,
 }
 
 impl Report {
-    pub fn new(findings: Vec<Finding>) -> Self {
+    pub(super) fn new(findings: Vec<Finding>) -> Self {
         Self { findings }
     }
 
     /// Whether nothing failed.
-    pub fn is_well(&self) -> bool {
+    pub(super) fn is_well(&self) -> bool {
         self.count(Level::Failed) == 0
     }
 
@@ -114,7 +129,7 @@ impl Report {
     }
 
     /// On stdout; the sum for people on stderr.
-    pub fn print(&self, as_json: bool) -> anyhow::Result<()> {
+    pub(super) fn print(&self, as_json: bool) -> anyhow::Result<()> {
         if as_json {
             return terminal::say(self.json()).map(drop);
         }
@@ -128,14 +143,14 @@ impl Report {
 }
 
 /// The first few of many, and how many more there are.
-pub fn some(names: &[String]) -> String {
+pub(super) fn some(names: &[String]) -> String {
     const TOLD: usize = 5;
     let told = names.iter().take(TOLD).cloned().collect::<Vec<_>>().join(", ");
     if names.len() > TOLD { format!("{told} and {} more", names.len() - TOLD) } else { told }
 }
 
 /// Bytes the way people read them.
-pub fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let unit = UNITS.into_iter().find(|(unit, _)| bytes >= *unit);
     unit.map_or_else(

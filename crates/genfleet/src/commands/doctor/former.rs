@@ -11,7 +11,11 @@ use super::finding::Finding;
 const CHECK: &str = "broker.topology";
 
 /// Judges those that are `former`; `has_alternate` says whether a policy gives an exchange its alternate.
-pub fn judge(former: &[String], settings: &RabbitSettings, has_alternate: impl Fn(&str) -> bool) -> Vec<Finding> {
+pub(super) fn judge(
+    former: &[String],
+    settings: &RabbitSettings,
+    has_alternate: impl Fn(&str) -> bool,
+) -> Vec<Finding> {
     let prefix = settings.prefix.as_str();
     let mut findings = Vec::new();
     if former.contains(&door(prefix)) {

@@ -16,7 +16,7 @@ use super::{Options, clock, finding::Finding, token};
 use crate::fleet;
 
 /// Every check of the API.
-pub async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
+pub(super) async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
     if options.simulate.wanted() {
         let remedy = "leave --simulate (GENFLEET_SIMULATE) away to check the real one";
         return vec![Finding::skipped(

@@ -42,7 +42,7 @@ struct Management {
 }
 
 /// What it said of each subject, or why it does not.
-pub struct Seen {
+pub(super) struct Seen {
     nodes: Result<Vec<Node>, String>,
     flags: Result<Vec<FeatureFlag>, String>,
     policies: Result<Vec<Policy>, String>,
@@ -53,7 +53,7 @@ pub struct Seen {
 }
 
 /// Asks for everything; what came of asking at all is put to `findings`.
-pub async fn look(options: &Options, settings: &RabbitSettings, findings: &mut Vec<Finding>) -> Option<Seen> {
+pub(super) async fn look(options: &Options, settings: &RabbitSettings, findings: &mut Vec<Finding>) -> Option<Seen> {
     const CHECK: &str = "broker.management";
     let management = match Management::new(options, settings) {
         Ok(management) => management,
@@ -153,24 +153,24 @@ impl Management {
 
 impl Seen {
     /// What differs from `wanted`; `None` where queues and exchanges could not be looked at.
-    pub fn differences(&self, wanted: &Topology) -> Option<Vec<String>> {
+    pub(super) fn differences(&self, wanted: &Topology) -> Option<Vec<String>> {
         let (queues, exchanges) = (self.queues.as_ref().ok()?, self.exchanges.as_ref().ok()?);
         Some([exchanges::differences(wanted, exchanges), queues::differences(wanted, queues)].concat())
     }
 
     /// Exchanges that are there as an earlier version declared them; `None` where they could not be looked at.
-    pub fn former(&self, wanted: &Topology) -> Option<Vec<String>> {
+    pub(super) fn former(&self, wanted: &Topology) -> Option<Vec<String>> {
         Some(exchanges::former(wanted, self.exchanges.as_ref().ok()?))
     }
 
     /// Whether a policy says where what matches nothing in `exchange` goes.
-    pub fn has_alternate(&self, exchange: &str) -> bool {
+    pub(super) fn has_alternate(&self, exchange: &str) -> bool {
         let policies = self.policies.as_deref().unwrap_or_default();
         policies::of_exchange(policies, exchange, ALTERNATE_EXCHANGE).is_some()
     }
 
     /// Everything that is not the topology's arguments.
-    pub fn judge(&self, prefix: &str, attempt_timeout: Duration) -> Vec<Finding> {
+    pub(super) fn judge(&self, prefix: &str, attempt_timeout: Duration) -> Vec<Finding> {
         let wanted = genfleet_core::queue::topology::topology(prefix);
         let mut findings = Vec::new();
         let nodes = self.nodes.as_deref().unwrap_or_default();

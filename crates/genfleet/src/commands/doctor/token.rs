@@ -9,7 +9,7 @@ const TOKEN: &str = "genesys.token";
 const API: &str = "genesys.api";
 
 /// Judges what came of asking for a token.
-pub fn judge(url: &str, outcome: &TokenOutcome) -> Finding {
+pub(super) fn judge(url: &str, outcome: &TokenOutcome) -> Finding {
     let looked_at = format!("one token from {url}");
     match outcome {
         TokenOutcome::Granted { life, scoped, .. } => {
@@ -74,7 +74,7 @@ fn of_silence(why: LostAnswer, message: &str) -> &'static str {
 }
 
 /// Judges what the API made of the token; `wanted` requests a minute are set.
-pub fn judge_api(url: &str, outcome: &Result<(u16, Rates), (LostAnswer, String)>, wanted: u32) -> Finding {
+pub(super) fn judge_api(url: &str, outcome: &Result<(u16, Rates), (LostAnswer, String)>, wanted: u32) -> Finding {
     let looked_at = format!("the API at {url}");
     let (status, rates) = match outcome {
         Ok((status, rates)) => (*status, rates),

@@ -10,7 +10,7 @@ const FIRST: (u32, u32) = (3, 10);
 const BEYOND: u32 = 5;
 
 /// Judges what the broker says of itself.
-pub fn judge(greeting: &Greeting) -> Finding {
+pub(super) fn judge(greeting: &Greeting) -> Finding {
     const CHECK: &str = "broker.version";
     let Greeting { product, version, .. } = greeting;
     let found = format!("{product} {version}");

@@ -15,7 +15,7 @@ const CHECK: &str = "webhooks.secret";
 const RECEIVER: &str = "webhooks.receiver";
 
 /// Every check of them.
-pub async fn check(options: &WebhookOptions) -> Vec<Finding> {
+pub(super) async fn check(options: &WebhookOptions) -> Vec<Finding> {
     let secrets = match Secrets::from_environment() {
         Ok(secrets) => secrets,
         Err(error) => {

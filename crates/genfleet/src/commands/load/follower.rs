@@ -35,13 +35,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The task that follows.
 #[derive(Debug)]
-pub struct Follower {
+pub(super) struct Follower {
     task: JoinHandle<()>,
 }
 
 impl Follower {
     /// Sees every event of `run` from now on.
-    pub async fn begin(
+    pub(super) async fn begin(
         queue: &Queue,
         options: &QueueOptions,
         run: &str,
@@ -63,7 +63,7 @@ impl Follower {
     }
 
     /// Sees no more.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.task.abort();
     }
 }

@@ -10,7 +10,7 @@ use super::percentiles::Percentiles;
 
 /// An event, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub(super) struct Ended {
     /// Whose: `load-<run>-<number>`.
     pub subject: String,
     /// The event's own id.
@@ -45,7 +45,7 @@ struct Entry {
 
 /// All jobs of a run.
 #[derive(Debug)]
-pub struct Ledger {
+pub(super) struct Ledger {
     prefix: String,
     began: Instant,
     entries: Vec<Entry>,
@@ -68,7 +68,7 @@ pub struct Ledger {
 }
 
 /// The id of job `number` of a run.
-pub fn job_id(run: &str, number: u32) -> String {
+pub(super) fn job_id(run: &str, number: u32) -> String {
     format!("{}{number}", prefix(run))
 }
 
@@ -77,13 +77,13 @@ fn prefix(run: &str) -> String {
 }
 
 /// Whether an event is of this run.
-pub fn is_of(run: &str, subject: &str) -> bool {
+pub(super) fn is_of(run: &str, subject: &str) -> bool {
     subject.starts_with(&prefix(run))
 }
 
 impl Ledger {
     /// Of at most `planned` jobs.
-    pub fn new(planned: u32, run: &str) -> Self {
+    pub(super) fn new(planned: u32, run: &str) -> Self {
         let now = Instant::now();
         Self {
             prefix: prefix(run),
@@ -120,7 +120,7 @@ impl Ledger {
     }
 
     /// Job `number` was handed to the queue.
-    pub fn sent(&mut self, number: u32, at: Instant) {
+    pub(super) fn sent(&mut self, number: u32, at: Instant) {
         let milliseconds = self.since_began(at);
         let Some(entry) = self.entry(number) else { return };
         entry.sent = Some(milliseconds);
@@ -130,7 +130,7 @@ impl Ledger {
     }
 
     /// The queue has these.
-    pub fn confirmed(&mut self, numbers: std::ops::Range<u32>, at: Instant) {
+    pub(super) fn confirmed(&mut self, numbers: std::ops::Range<u32>, at: Instant) {
         for number in numbers {
             let Some(entry) = self.entry(number) else { continue };
             let before = std::mem::replace(&mut entry.confirmed, true);
@@ -141,13 +141,13 @@ impl Ledger {
     }
 
     /// No more than these `jobs` will come.
-    pub fn all_sent(&mut self, jobs: u32, at: Instant) {
+    pub(super) fn all_sent(&mut self, jobs: u32, at: Instant) {
         self.all_sent = Some(jobs);
         self.last_progress = at;
     }
 
     /// An event came. One that came before counts as a duplicate, another one of the same job as a contradiction.
-    pub fn ended(&mut self, ended: &Ended, at: Instant) {
+    pub(super) fn ended(&mut self, ended: &Ended, at: Instant) {
         let number = ended.subject.strip_prefix(&self.prefix).and_then(|number| number.parse().ok());
         let now = self.since_began(at);
         let Some(entry) = number.and_then(|number| self.entry(number)) else { return };
@@ -175,7 +175,7 @@ impl Ledger {
     }
 
     /// An event was found among past ones: it counts where none came before.
-    pub fn found(&mut self, ended: &Ended, at: Instant) {
+    pub(super) fn found(&mut self, ended: &Ended, at: Instant) {
         let number: Option<u32> = ended.subject.strip_prefix(&self.prefix).and_then(|number| number.parse().ok());
         let known = number.and_then(|number| self.entry(number)).is_none_or(|entry| entry.event == Some(ended.id));
         if !known {
@@ -187,63 +187,63 @@ impl Ledger {
     }
 
     /// Whether every job that was sent ended.
-    pub fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.all_sent.is_some_and(|all| self.ended >= all)
     }
 
     /// From when on nothing more is waited for; `None` while jobs are still being sent.
-    pub fn gives_up(&self, patience: Duration) -> Option<Instant> {
+    pub(super) fn gives_up(&self, patience: Duration) -> Option<Instant> {
         self.all_sent.map(|_| self.last_progress + patience)
     }
 
     /// Jobs handed to the queue.
-    pub fn sent_count(&self) -> u32 {
+    pub(super) fn sent_count(&self) -> u32 {
         self.sent
     }
 
     /// Jobs that the queue confirmed to have.
-    pub fn confirmed_count(&self) -> u32 {
+    pub(super) fn confirmed_count(&self) -> u32 {
         self.confirmed
     }
 
     /// Jobs with an event.
-    pub fn ended_count(&self) -> u32 {
+    pub(super) fn ended_count(&self) -> u32 {
         self.ended
     }
 
     /// Outcomes and how often each.
-    pub fn outcomes(&self) -> &BTreeMap<String, u32> {
+    pub(super) fn outcomes(&self) -> &BTreeMap<String, u32> {
         &self.outcomes
     }
 
     /// Codes of what did not succeed, and how often each.
-    pub fn codes(&self) -> &BTreeMap<String, u32> {
+    pub(super) fn codes(&self) -> &BTreeMap<String, u32> {
         &self.codes
     }
 
     /// Events that came again, and events that say otherwise than the first of the same job.
-    pub fn repeats(&self) -> (u32, u32) {
+    pub(super) fn repeats(&self) -> (u32, u32) {
         (self.duplicates, self.contradictions)
     }
 
     /// Whether the waits are known to the second only.
-    pub fn is_rough(&self) -> bool {
+    pub(super) fn is_rough(&self) -> bool {
         self.is_rough
     }
 
     /// Requests as the events tell them.
-    pub fn requests(&self) -> u64 {
+    pub(super) fn requests(&self) -> u64 {
         self.requests
     }
 
     /// From the beginning to the last confirm, and to the last event.
-    pub fn times(&self) -> (Option<Duration>, Option<Duration>) {
+    pub(super) fn times(&self) -> (Option<Duration>, Option<Duration>) {
         let since = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(self.began));
         (since(self.last_confirmed.or(self.last_sent)), since(self.last_event))
     }
 
     /// From publication to event, from first start to end, from publication to first start.
-    pub fn latencies(&self) -> [Option<Percentiles>; 3] {
+    pub(super) fn latencies(&self) -> [Option<Percentiles>; 3] {
         let ended = || self.entries.iter().filter(|entry| entry.event.is_some());
         [
             Percentiles::of(ended().map(|entry| entry.took).collect()),

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// So many a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate(f64);
+pub(super) struct Rate(f64);
 
 impl FromStr for Rate {
     type Err = String;
@@ -33,26 +33,26 @@ impl Rate {
         clippy::cast_sign_loss,
         reason = "a cast to u32 stays within its bounds"
     )]
-    pub fn within(self, duration: Duration) -> u32 {
+    pub(super) fn within(self, duration: Duration) -> u32 {
         (self.0 * duration.as_secs_f64()).ceil() as u32
     }
 }
 
 /// When each is due.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub(super) struct Pace {
     rate: Option<Rate>,
     begun: Instant,
 }
 
 impl Pace {
     /// From `begun` on; without a rate all are due at once.
-    pub fn new(rate: Option<Rate>, begun: Instant) -> Self {
+    pub(super) fn new(rate: Option<Rate>, begun: Instant) -> Self {
         Self { rate, begun }
     }
 
     /// When number `number`, from 0, is due.
-    pub fn due(&self, number: u32) -> Instant {
+    pub(super) fn due(&self, number: u32) -> Instant {
         let after = self.rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(f64::from(number) / rate.0));
         self.begun + after
     }

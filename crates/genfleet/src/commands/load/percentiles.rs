@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// Of many values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Percentiles {
+pub(super) struct Percentiles {
     p50: u32,
     p90: u32,
     p99: u32,
@@ -13,14 +13,14 @@ pub struct Percentiles {
 
 impl Percentiles {
     /// `None` where there is no value.
-    pub fn of(mut values: Vec<u32>) -> Option<Self> {
+    pub(super) fn of(mut values: Vec<u32>) -> Option<Self> {
         values.sort_unstable();
         let rank = |percent: usize| values.get((values.len() * percent).div_ceil(100).checked_sub(1)?).copied();
         Some(Self { p50: rank(50)?, p90: rank(90)?, p99: rank(99)?, max: rank(100)? })
     }
 
     /// Of milliseconds, for people.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let Self { p50, p90, p99, max } = self;
         format!("p50 {p50} ms, p90 {p90} ms, p99 {p99} ms, max {max} ms")
     }

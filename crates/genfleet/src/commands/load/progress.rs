@@ -8,13 +8,13 @@ use super::ledger::Ledger;
 
 /// A bar on stderr.
 #[derive(Debug)]
-pub struct Progress {
+pub(super) struct Progress {
     bar: ProgressBar,
 }
 
 impl Progress {
     /// Of a run of at most `total` jobs.
-    pub fn new(total: u64) -> Self {
+    pub(super) fn new(total: u64) -> Self {
         let target = if io::stderr().is_terminal() {
             ProgressDrawTarget::stderr_with_hz(10)
         } else {
@@ -28,13 +28,13 @@ impl Progress {
     }
 
     /// Shows how far it is.
-    pub fn show(&self, ledger: &Ledger) {
+    pub(super) fn show(&self, ledger: &Ledger) {
         self.bar.set_position(ledger.ended_count().into());
         self.bar.set_message(format!("{} published", ledger.confirmed_count()));
     }
 
     /// Takes the bar away: the summary says the rest.
-    pub fn done(&self) {
+    pub(super) fn done(&self) {
         self.bar.finish_and_clear();
     }
 }

@@ -23,7 +23,7 @@ const BATCHES: usize = 32;
 
 /// What happened.
 #[derive(Debug)]
-pub enum Report {
+pub(super) enum Report {
     /// A job was handed to the queue.
     Sent(u32, Instant),
     /// The queue has these.
@@ -42,13 +42,13 @@ pub enum Report {
 
 /// The task that sends.
 #[derive(Debug)]
-pub struct Publisher {
+pub(super) struct Publisher {
     task: JoinHandle<()>,
 }
 
 impl Publisher {
     /// Sends at most so many jobs, none after the instant that is given.
-    pub fn start(
+    pub(super) fn start(
         queue: Queue,
         source: Source,
         pace: Pace,
@@ -60,7 +60,7 @@ impl Publisher {
     }
 
     /// No more is sent.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.task.abort();
     }
 }

@@ -11,7 +11,7 @@ use crate::commands::health;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// So many until now; `None` where no simulator is named.
-pub async fn received(url: Option<&str>) -> anyhow::Result<Option<u64>> {
+pub(super) async fn received(url: Option<&str>) -> anyhow::Result<Option<u64>> {
     let Some(url) = url else { return Ok(None) };
     let host = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/').to_owned());
     let host = host.ok_or_else(|| ConfigError::new(format!("--sim-url {url:?}: write http://HOST:PORT")))?;

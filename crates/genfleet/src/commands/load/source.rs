@@ -16,7 +16,7 @@ use crate::fleet::{CheckOptions, Checker};
 
 /// Makes job after job.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub(super) struct Source {
     kind: Kind,
     run: String,
     /// None: made up.
@@ -25,7 +25,7 @@ pub struct Source {
 
 /// One job, ready to be sent.
 #[derive(Clone, Debug)]
-pub struct Made {
+pub(super) struct Made {
     /// Its id.
     pub id: String,
     /// The whole job.
@@ -34,7 +34,7 @@ pub struct Made {
 
 impl Source {
     /// Checks the first job of each template as a worker would: what it would refuse is no load.
-    pub fn new(kind: Kind, run: &str, payload: Option<&str>, file: Option<&str>) -> anyhow::Result<Self> {
+    pub(super) fn new(kind: Kind, run: &str, payload: Option<&str>, file: Option<&str>) -> anyhow::Result<Self> {
         if kind.is_internal() {
             return Err(ConfigError::new(format!("{kind}: only workers make such jobs")).into());
         }
@@ -73,12 +73,12 @@ impl Source {
     }
 
     /// The kind of all of them.
-    pub fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> Kind {
         self.kind
     }
 
     /// Job `number`, from 0.
-    pub fn make(&self, number: u32) -> Made {
+    pub(super) fn make(&self, number: u32) -> Made {
         let id = job_id(&self.run, number);
         let own = self.own_id(number);
         let payload = match self.templates.as_slice() {

@@ -11,7 +11,7 @@ use crate::terminal;
 
 /// Sums of a run.
 #[derive(Clone, Debug)]
-pub struct Summary {
+pub(super) struct Summary {
     kind: Kind,
     run: String,
     sent: u32,
@@ -34,7 +34,7 @@ pub struct Summary {
 
 impl Summary {
     /// Of all that the ledger has; `received` is what a simulator counted meanwhile.
-    pub fn new(kind: Kind, run: &str, ledger: &Ledger, received: Option<u64>, interrupted: bool) -> Self {
+    pub(super) fn new(kind: Kind, run: &str, ledger: &Ledger, received: Option<u64>, interrupted: bool) -> Self {
         let (published_in, ended_in) = ledger.times();
         let [latency, run_time, queued] = ledger.latencies();
         let (duplicates, contradictions) = ledger.repeats();
@@ -69,7 +69,7 @@ impl Summary {
     }
 
     /// Whether every job that was sent has its event, and nobody stopped it.
-    pub fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         !self.interrupted && self.unfinished() == 0 && self.sent > 0
     }
 
@@ -156,7 +156,7 @@ impl Summary {
     }
 
     /// On stdout.
-    pub fn print(&self, as_json: bool) -> anyhow::Result<()> {
+    pub(super) fn print(&self, as_json: bool) -> anyhow::Result<()> {
         if as_json {
             terminal::say(self.json())?;
         } else {

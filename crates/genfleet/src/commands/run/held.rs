@@ -25,7 +25,7 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 /// All that held a batch up, by its reason.
 #[derive(Debug, Default)]
-pub struct Account(BTreeMap<String, Span>);
+pub(super) struct Account(BTreeMap<String, Span>);
 
 #[derive(Debug)]
 struct Span {
@@ -40,7 +40,7 @@ struct Span {
 }
 
 /// Looks until the process stops, and tells above the bar.
-pub async fn watch(holding: Holding, progress: Progress) -> Account {
+pub(super) async fn watch(holding: Holding, progress: Progress) -> Account {
     let (mut account, mut ended, mut moved) = (Account::default(), progress.ended(), Instant::now());
     loop {
         let now = Instant::now();
@@ -103,13 +103,13 @@ impl Account {
     }
 
     /// For the summary.
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let told = |(reason, span): (&String, &Span)| json!({ "reason": reason, "why": span.why, "seconds": span.before.as_secs_f64() });
         self.0.iter().map(told).collect()
     }
 
     /// For the summary, a line each.
-    pub fn text(&self) -> Vec<String> {
+    pub(super) fn text(&self) -> Vec<String> {
         let worth_telling = self.0.values().filter(|span| span.was_told);
         worth_telling.map(|span| format!("  held for {}: {}", seconds(span.before), span.why)).collect()
     }

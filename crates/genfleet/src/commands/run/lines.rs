@@ -13,7 +13,7 @@ use crate::fleet::{Checker, KINDS};
 
 /// One line that is not blank.
 #[derive(Clone, Debug)]
-pub struct Line {
+pub(crate) struct Line {
     /// The file's name, as given.
     pub file: Arc<str>,
     /// From 1.
@@ -24,7 +24,7 @@ pub struct Line {
 
 /// The lines of `file`; `-` is stdin. A line that is no text is a line all the same; a whole file that is none is
 /// refused, and named for what it is.
-pub fn read(file: &str) -> std::io::Result<Vec<Line>> {
+pub(crate) fn read(file: &str) -> std::io::Result<Vec<Line>> {
     let mut content = Vec::new();
     if file == "-" {
         std::io::stdin().read_to_end(&mut content)?;
@@ -46,13 +46,13 @@ pub fn read(file: &str) -> std::io::Result<Vec<Line>> {
 
 impl Line {
     /// The id of a job that names none: the same whenever this line is read again.
-    pub fn default_id(&self) -> String {
+    pub(crate) fn default_id(&self) -> String {
         let content = String::from_utf8_lossy(&self.content);
         derived_id(&format!("line:{}:{}:{content}", self.file, self.number)).to_string()
     }
 
     /// The kind, where this build has a worker for it; else why the line is no job.
-    pub fn kind(&self) -> Result<Kind, Box<Rejection>> {
+    pub(crate) fn kind(&self) -> Result<Kind, Box<Rejection>> {
         let (value, _) = decode::read(&self.content).map_err(|unread| Box::new(unread.of(self.id())))?;
         let kind = value.get("kind").filter(|kind| !kind.is_null());
         let wrong = match kind.map(|kind| kind.as_str().map(str::parse::<Kind>)) {
@@ -66,7 +66,7 @@ impl Line {
     }
 
     /// The job, as its worker would take it.
-    pub fn check(&self, checker: &Checker) -> Result<Job, Box<Rejection>> {
+    pub(crate) fn check(&self, checker: &Checker) -> Result<Job, Box<Rejection>> {
         let kind = self.kind()?;
         let known = checker.check(kind, &self.content, Some(&self.default_id()));
         known.unwrap_or_else(|| Err(Box::new(self.invalid_kind(format!("this build has no worker for {kind}")))))
@@ -77,7 +77,7 @@ impl Line {
     }
 
     /// The job's own id, where one can be read.
-    pub fn id(&self) -> JobId {
+    pub(crate) fn id(&self) -> JobId {
         decode::readable_id(&self.content, Some(&self.default_id()), None)
     }
 }

@@ -29,14 +29,14 @@ use super::lines::{self, Line};
 
 /// What is to be run: every line of the files, and which batch they make.
 #[derive(Debug)]
-pub struct Input {
+pub(super) struct Input {
     lines: Vec<Line>,
     batch: Batch,
 }
 
 impl Input {
     /// Reads `files` whole.
-    pub fn read(files: &[String]) -> anyhow::Result<Self> {
+    pub(super) fn read(files: &[String]) -> anyhow::Result<Self> {
         let mut lines: Vec<Line> = Vec::new();
         for file in files {
             lines.extend(lines::read(file).with_context(|| format!("{file} cannot be read"))?);
@@ -46,12 +46,12 @@ impl Input {
     }
 
     /// How many jobs there are.
-    pub fn total(&self) -> u64 {
+    pub(super) fn total(&self) -> u64 {
         self.batch.total
     }
 
     /// Refuses the store at `path` where it is there and not this batch's, before anything in it is changed.
-    pub async fn check(&self, path: &Path, clock: &SharedClock) -> anyhow::Result<()> {
+    pub(super) async fn check(&self, path: &Path, clock: &SharedClock) -> anyhow::Result<()> {
         if !path.exists() {
             return Ok(());
         }
@@ -62,7 +62,7 @@ impl Input {
     }
 
     /// Loads it into `store`, which is at `path`, in one transaction, unless it is there already.
-    pub async fn load(
+    pub(super) async fn load(
         &self,
         store: &SqliteQueue,
         path: &Path,

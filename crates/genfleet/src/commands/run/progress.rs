@@ -14,7 +14,7 @@ use super::tally::Tally;
 
 /// A bar on stderr. Clones are one.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub(super) struct Progress {
     bar: ProgressBar,
     total: u64,
     ended: Arc<AtomicU64>,
@@ -22,7 +22,7 @@ pub struct Progress {
 
 impl Progress {
     /// Of a batch of `total` jobs.
-    pub fn new(total: u64) -> Self {
+    pub(super) fn new(total: u64) -> Self {
         let target = if io::stderr().is_terminal() {
             ProgressDrawTarget::stderr_with_hz(10)
         } else {
@@ -36,34 +36,34 @@ impl Progress {
     }
 
     /// The jobs of the batch.
-    pub fn total(&self) -> u64 {
+    pub(super) fn total(&self) -> u64 {
         self.total
     }
 
     /// The jobs that ended, as last shown.
-    pub fn ended(&self) -> u64 {
+    pub(super) fn ended(&self) -> u64 {
         self.ended.load(Ordering::Relaxed)
     }
 
     /// Shows how far it is.
-    pub fn show(&self, tally: &Tally) {
+    pub(super) fn show(&self, tally: &Tally) {
         self.ended.store(tally.ended(), Ordering::Relaxed);
         self.bar.set_position(tally.ended());
         self.bar.set_message(format!("{} not succeeded", tally.not_succeeded()));
     }
 
     /// Does what writes on the terminal while the bar is out of the way.
-    pub fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+    pub(super) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
         self.bar.suspend(write)
     }
 
     /// Shows that all jobs ended, and for what it still waits.
-    pub fn wait_for_webhooks(&self, left: u64) {
+    pub(super) fn wait_for_webhooks(&self, left: u64) {
         self.bar.set_message(format!("waiting for {left} webhooks"));
     }
 
     /// Takes the bar away: the summary says the rest.
-    pub fn done(&self) {
+    pub(super) fn done(&self) {
         self.bar.finish_and_clear();
     }
 }

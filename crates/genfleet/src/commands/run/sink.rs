@@ -14,7 +14,7 @@ use super::told;
 use crate::terminal::{self, Paint};
 
 /// Refuses to write over the jobs.
-pub fn spare_jobs(files: &[String], setting: &str, output: Option<&Path>) -> Result<(), ConfigError> {
+pub(super) fn spare_jobs(files: &[String], setting: &str, output: Option<&Path>) -> Result<(), ConfigError> {
     let Some(output) = output.and_then(|output| output.canonicalize().ok()) else { return Ok(()) };
     let mut named = files.iter().filter(|file| *file != "-");
     let same = named.find(|file| Path::new(file).canonicalize().is_ok_and(|input| input == output));
@@ -26,7 +26,7 @@ pub fn spare_jobs(files: &[String], setting: &str, output: Option<&Path>) -> Res
 const STDOUT: &str = "stdout cannot be written; start it again to go on";
 
 /// What takes the events.
-pub enum Sink {
+pub(super) enum Sink {
     /// Each as a JSON line, on stdout.
     Json,
     /// Each as a JSON line, added to this file.
@@ -37,7 +37,7 @@ pub enum Sink {
 
 impl Sink {
     /// `events`, or stdout where there is none: for a person, or as JSON.
-    pub fn open(events: Option<&Path>, person: bool) -> anyhow::Result<Self> {
+    pub(super) fn open(events: Option<&Path>, person: bool) -> anyhow::Result<Self> {
         let Some(path) = events else {
             return Ok(if person { Self::Person(Paint::stdout()) } else { Self::Json });
         };
@@ -46,7 +46,7 @@ impl Sink {
     }
 
     /// Takes all of them.
-    pub fn take<'a>(&mut self, events: impl Iterator<Item = &'a [u8]>) -> anyhow::Result<()> {
+    pub(super) fn take<'a>(&mut self, events: impl Iterator<Item = &'a [u8]>) -> anyhow::Result<()> {
         match self {
             Self::Json => {
                 let mut out = io::stdout().lock();

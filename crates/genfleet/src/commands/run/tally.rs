@@ -14,7 +14,7 @@ use crate::terminal::Paint;
 
 /// Outcomes, codes and requests, so far.
 #[derive(Debug)]
-pub struct Tally {
+pub(super) struct Tally {
     total: u64,
     outcomes: BTreeMap<String, u64>,
     codes: BTreeMap<String, u64>,
@@ -30,7 +30,7 @@ pub struct Tally {
 
 impl Tally {
     /// Of a batch of `total` jobs.
-    pub fn new(total: u64) -> Self {
+    pub(super) fn new(total: u64) -> Self {
         let (outcomes, codes) = (BTreeMap::new(), BTreeMap::new());
         let account = Account::default();
         let held = held::Account::default();
@@ -38,7 +38,7 @@ impl Tally {
     }
 
     /// One more event. That of a webhook which cannot be delivered is of no job of the batch.
-    pub fn count(&mut self, event: &[u8]) {
+    pub(super) fn count(&mut self, event: &[u8]) {
         let event: Value = serde_json::from_slice(event).unwrap_or_default();
         if event["data"]["kind"] == Kind::WebhookDeliver.as_str() {
             self.failed_webhooks += 1;
@@ -53,32 +53,32 @@ impl Tally {
     }
 
     /// Jobs that ended.
-    pub fn ended(&self) -> u64 {
+    pub(super) fn ended(&self) -> u64 {
         self.outcomes.values().sum()
     }
 
     /// Jobs that did not succeed.
-    pub fn not_succeeded(&self) -> u64 {
+    pub(super) fn not_succeeded(&self) -> u64 {
         self.ended() - self.outcomes.get("succeeded").copied().unwrap_or(0)
     }
 
     /// Whether every job ended.
-    pub fn complete(&self) -> bool {
+    pub(super) fn complete(&self) -> bool {
         self.ended() >= self.total
     }
 
     /// Whether any job failed.
-    pub fn failed(&self) -> bool {
+    pub(super) fn failed(&self) -> bool {
         self.outcomes.contains_key("failed")
     }
 
     /// The tables that a person reads, on stderr.
-    pub fn print_account(&self) {
+    pub(super) fn print_account(&self) {
         tell!("{}", self.account.told(Paint::stderr()).trim_end_matches('\n'));
     }
 
     /// The summary, on stderr.
-    pub fn print(&self, as_json: bool) {
+    pub(super) fn print(&self, as_json: bool) {
         let took = self.began.elapsed();
         if as_json {
             let summary = json!({

@@ -17,7 +17,7 @@ const NAMED: usize = 20;
 const MESSAGE: usize = 160;
 
 /// One event in one line.
-pub fn event(event: &Value, paint: Paint) -> String {
+pub(super) fn event(event: &Value, paint: Paint) -> String {
     let data = &event["data"];
     let outcome = text(&data["outcome"]);
     let padded = format!("{outcome:<9}");
@@ -36,7 +36,7 @@ fn text(value: &Value) -> String {
 
 /// What is told at the end.
 #[derive(Debug, Default)]
-pub struct Account {
+pub(super) struct Account {
     kinds: BTreeMap<String, OfKind>,
     failures: Vec<Failure>,
     not_named: u64,
@@ -62,7 +62,7 @@ struct Failure {
 
 impl Account {
     /// One more job ended.
-    pub fn count(&mut self, data: &Value) {
+    pub(super) fn count(&mut self, data: &Value) {
         let of_kind = self.kinds.entry(text(&data["kind"])).or_default();
         let ended = match data["outcome"].as_str() {
             Some("succeeded") => &mut of_kind.succeeded,
@@ -94,7 +94,7 @@ impl Account {
     }
 
     /// The tables.
-    pub fn told(&self, paint: Paint) -> String {
+    pub(super) fn told(&self, paint: Paint) -> String {
         let mut told = format!("\n{}\n", paint.dim(&row("kind", ["succeeded", "failed", "expired", "requests"])));
         for (kind, OfKind { succeeded, failed, expired, requests }) in &self.kinds {
             let cells = [succeeded, failed, expired, requests].map(ToString::to_string);
@@ -122,7 +122,7 @@ fn row(kind: &str, cells: [&str; 4]) -> String {
 }
 
 /// What to do next with these files.
-pub fn next(files: &[String], failed: bool, simulated: bool) -> String {
+pub(super) fn next(files: &[String], failed: bool, simulated: bool) -> String {
     let files: Vec<String> = files.iter().map(|file| line(file)).collect();
     let files = files.join(" ");
     let mut next = String::from("\nNext:\n");

@@ -11,7 +11,7 @@ use genfleet_core::options::ConfigError;
 use serde_json::Value;
 
 /// The facts about job `id` in `files`, in their order. Lines that are no facts are passed over.
-pub fn facts(files: &[PathBuf], id: &str) -> anyhow::Result<Vec<Value>> {
+pub(super) fn facts(files: &[PathBuf], id: &str) -> anyhow::Result<Vec<Value>> {
     let mut facts = Vec::new();
     for path in files {
         let file = File::open(path)

@@ -14,7 +14,7 @@ const PAGE: usize = 500;
 
 /// The latest of a job's events, oldest first.
 #[derive(Debug, Default)]
-pub struct Events {
+pub(super) struct Events {
     latest: VecDeque<Value>,
     total: u64,
 }
@@ -26,7 +26,7 @@ struct Subject<'a> {
 }
 
 /// The events of job `id`.
-pub async fn of(shelves: &Shelves, id: &str) -> Result<Events, QueueError> {
+pub(super) async fn of(shelves: &Shelves, id: &str) -> Result<Events, QueueError> {
     let mut events = Events::default();
     match shelves {
         Shelves::Rabbit(rabbit) => rabbit.inspector().await?.each_event(|event| events.see(&event, id)).await?,
@@ -56,22 +56,22 @@ impl Events {
     }
 
     /// Whether there was none.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.total == 0
     }
 
     /// How many there were, kept or not.
-    pub fn total(&self) -> u64 {
+    pub(super) fn total(&self) -> u64 {
         self.total
     }
 
     /// Those kept, as they were published.
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         self.latest.iter().cloned().collect()
     }
 
     /// Those kept, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Value> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Value> {
         self.latest.iter()
     }
 }

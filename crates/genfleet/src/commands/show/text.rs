@@ -10,7 +10,7 @@ use crate::terminal::{Paint, cut, line};
 const ERROR_WIDTH: usize = 200;
 
 /// All sections that have something in them.
-pub fn text(id: &str, known: &Known, paint: Paint) -> String {
+pub(super) fn text(id: &str, known: &Known, paint: Paint) -> String {
     let mut events: Vec<_> = known.events.iter().map(|one| event(one, paint)).collect();
     match known.events.total() - events.len() as u64 {
         0 => {}

@@ -18,10 +18,10 @@ const SHOWN: usize = 20;
 
 /// One place where the job waits.
 #[derive(Debug)]
-pub struct Place(Waiting);
+pub(super) struct Place(Waiting);
 
 /// The places where job `id` waits; none where the queue does not tell.
-pub async fn of(shelves: &Shelves, id: &str) -> Result<Option<Vec<Place>>, QueueError> {
+pub(super) async fn of(shelves: &Shelves, id: &str) -> Result<Option<Vec<Place>>, QueueError> {
     match shelves {
         Shelves::Rabbit(_) => Ok(None),
         Shelves::Sqlite(store) => places(store, id).await.map(Some),
@@ -49,7 +49,7 @@ impl Place {
     }
 
     /// As one object.
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         json!({
             "kind": self.0.kind.as_str(), "lane": self.0.lane.as_str(), "running": self.0.claimed,
             "notBefore": self.0.visible_at.to_string(), "returns": self.0.returns,
@@ -59,7 +59,7 @@ impl Place {
     }
 
     /// In a line.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let place = if self.0.claimed {
             "held by a worker".to_owned()
         } else {

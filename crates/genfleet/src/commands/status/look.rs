@@ -26,7 +26,7 @@ use super::seen::{OfKind, RunningIs, Seen};
 const QUEUES: usize = 4;
 
 /// What is looked at, again and again.
-pub enum Look {
+pub(super) enum Look {
     /// A broker.
     Broker { inspector: Inspector, prefix: String, listener: Option<Box<Listener>> },
     /// A file.
@@ -35,7 +35,7 @@ pub enum Look {
 
 impl Look {
     /// Connects, or opens; nobody is asked anything yet.
-    pub async fn begin(options: &QueueOptions) -> anyhow::Result<Self> {
+    pub(super) async fn begin(options: &QueueOptions) -> anyhow::Result<Self> {
         let Some(file) = options.url()?.sqlite_file() else {
             let inspector = Inspector::connect(options.rabbit("genfleet status")?).await?;
             let listener = match Listener::begin(&inspector, credentials().as_ref()).await {
@@ -55,7 +55,7 @@ impl Look {
     }
 
     /// Looks; whoever is alive has `listen` to say so.
-    pub async fn seen(&mut self, listen: Duration) -> Result<Seen, QueueError> {
+    pub(super) async fn seen(&mut self, listen: Duration) -> Result<Seen, QueueError> {
         match self {
             Self::Broker { inspector, prefix, listener } => {
                 let processes = match listener {
@@ -77,7 +77,7 @@ impl Look {
     }
 
     /// Says goodbye.
-    pub async fn close(self) {
+    pub(super) async fn close(self) {
         match self {
             Self::Broker { inspector, .. } => inspector.close().await,
             Self::Store { store, .. } => store.close().await,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 /// Of one kind. What nobody knows is none.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct OfKind {
+pub(super) struct OfKind {
     /// New jobs that could start.
     pub waiting: Option<u64>,
     /// Begun ones that could go on.
@@ -45,7 +45,7 @@ impl OfKind {
 
 /// All of it.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub(super) struct Seen {
     /// `rabbitmq` or `sqlite`.
     pub queue: &'static str,
     /// Every kind.
@@ -62,12 +62,12 @@ pub struct Seen {
 
 impl Seen {
     /// Who is alive, as far as is known.
-    pub fn alive(&self) -> &[News] {
+    pub(super) fn alive(&self) -> &[News] {
         self.processes.as_deref().unwrap_or_default()
     }
 
     /// Adds what processes tell of the kinds they work. What runs is theirs to tell where the queue does not.
-    pub fn add_told(&mut self, running_too: RunningIs) {
+    pub(super) fn add_told(&mut self, running_too: RunningIs) {
         let told: Vec<KindNews> = self.alive().iter().flat_map(|process| process.kinds.clone()).collect();
         for news in told {
             let Ok(kind) = news.kind.parse::<Kind>() else { continue };
@@ -91,14 +91,14 @@ impl Seen {
     }
 
     /// Clients, by their mark, with their processes.
-    pub fn clients(&self) -> BTreeMap<&str, Vec<&News>> {
+    pub(super) fn clients(&self) -> BTreeMap<&str, Vec<&News>> {
         let mut clients = BTreeMap::<&str, Vec<&News>>::new();
         self.alive().iter().for_each(|process| clients.entry(&process.client).or_default().push(process));
         clients
     }
 
     /// What is wrong now, each in a sentence; empty for a sound fleet.
-    pub fn problems(&self) -> Vec<String> {
+    pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let missing: Vec<&str> =
             self.kinds.iter().filter(|(_, of)| of.waiting.is_none()).map(|(kind, _)| kind.as_str()).collect();
@@ -141,7 +141,7 @@ impl Seen {
     }
 
     /// What to do next, where there is something.
-    pub fn hints(&self) -> Vec<String> {
+    pub(super) fn hints(&self) -> Vec<String> {
         let dead = self.kinds.values().filter_map(|of_kind| of_kind.dead).sum::<u64>() + self.unknown_dead;
         let mut hints = Vec::new();
         if dead > 0 {
@@ -170,7 +170,7 @@ impl Seen {
     }
 
     /// As one object.
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         let kinds: Vec<Value> = self.kinds.iter().map(|(kind, of_kind)| of_kind.json(*kind)).collect();
         let clients: Vec<Value> = self.clients().into_iter().map(client_json).collect();
         json!({
@@ -193,7 +193,7 @@ impl OfKind {
 
 /// Where it is known what runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RunningIs {
+pub(super) enum RunningIs {
     /// In the queue.
     Counted,
     /// From the processes.
@@ -201,12 +201,12 @@ pub enum RunningIs {
 }
 
 /// Requests that a client's processes sent in the last minute.
-pub fn sent(processes: &[&News]) -> u64 {
+pub(super) fn sent(processes: &[&News]) -> u64 {
     processes.iter().map(|process| u64::from(process.requests_last_minute)).sum()
 }
 
 /// What a client's processes take for its limit.
-pub fn limit(processes: &[&News]) -> u32 {
+pub(super) fn limit(processes: &[&News]) -> u32 {
     processes.iter().map(|process| process.client_limit).min().unwrap_or_default()
 }
 
@@ -219,7 +219,7 @@ fn client_json((client, processes): (&str, Vec<&News>)) -> Value {
 }
 
 /// `1 job`, `2 jobs`.
-pub fn counted(count: u64, what: &str) -> String {
+pub(super) fn counted(count: u64, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {what}{plural}")
 }
@@ -233,7 +233,7 @@ fn what_is_shut(shut: &ShutNews) -> &'static str {
 }
 
 /// What is shut, and how long still.
-pub fn still(shut: &ShutNews) -> Option<Duration> {
+pub(super) fn still(shut: &ShutNews) -> Option<Duration> {
     shut.for_ms.map(Duration::from_millis)
 }
 

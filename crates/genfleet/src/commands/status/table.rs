@@ -4,7 +4,7 @@ use crate::terminal::Paint;
 
 /// How a cell is painted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tone {
+pub(super) enum Tone {
     /// As it is.
     Plain,
     /// Went wrong.
@@ -16,11 +16,11 @@ pub enum Tone {
 }
 
 /// Text, and how it is painted.
-pub type Cell = (String, Tone);
+pub(super) type Cell = (String, Tone);
 
 /// Where a column's text stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(super) enum Side {
     /// Words.
     Left,
     /// Figures.
@@ -28,7 +28,7 @@ pub enum Side {
 }
 
 /// A table with a head; every row has a cell for each column.
-pub fn table(head: &[(&str, Side)], rows: &[Vec<Cell>], paint: Paint) -> String {
+pub(super) fn table(head: &[(&str, Side)], rows: &[Vec<Cell>], paint: Paint) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|(text, _)| text.chars().count());
         cells.chain([head[column].0.len()]).max().unwrap_or_default()

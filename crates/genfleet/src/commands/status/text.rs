@@ -15,7 +15,7 @@ use crate::terminal::{Paint, cut, line};
 const WHY_WIDTH: usize = 300;
 
 /// All of it.
-pub fn text(seen: &Seen, paint: Paint) -> String {
+pub(super) fn text(seen: &Seen, paint: Paint) -> String {
     let mut text = kinds(seen, paint);
     for told in others(seen) {
         text += &told;

@@ -16,7 +16,7 @@ use crate::api::{Aboard, Accepted, Cdn, Refusal, RefusedFor};
 
 /// What happens to a request in place of its effect.
 #[derive(Clone, Debug)]
-pub struct Fault {
+pub(super) struct Fault {
     /// Only to the requests with these numbers, from 1; to all where there are none.
     pub only: Vec<usize>,
     pub with: RefusedFor,
@@ -25,14 +25,14 @@ pub struct Fault {
 
 /// "Later": the gate shuts, and the request is sent again when it opens, as the client does it.
 #[derive(Clone, Copy, Debug)]
-pub struct Throttle {
+pub(super) struct Throttle {
     /// To the first so many requests.
     pub first: usize,
     pub wait: Duration,
 }
 
 #[derive(Debug, Default)]
-pub struct Books {
+pub(super) struct Books {
     /// The bodies, in order.
     pub requests: Vec<Vec<String>>,
     pub purged: BTreeMap<String, u32>,
@@ -51,21 +51,21 @@ pub struct Books {
 }
 
 #[derive(Clone, Debug)]
-pub struct FakeCdn {
+pub(super) struct FakeCdn {
     latency: Duration,
     books: Arc<Mutex<Books>>,
 }
 
 impl FakeCdn {
-    pub fn new(latency: Duration) -> Self {
+    pub(super) fn new(latency: Duration) -> Self {
         Self { latency, books: Arc::default() }
     }
 
-    pub fn books(&self) -> MutexGuard<'_, Books> {
+    pub(super) fn books(&self) -> MutexGuard<'_, Books> {
         self.books.lock().unwrap()
     }
 
-    pub fn set_bad<'a>(&self, paths: impl IntoIterator<Item = &'a str>) {
+    pub(super) fn set_bad<'a>(&self, paths: impl IntoIterator<Item = &'a str>) {
         self.books().bad = paths.into_iter().map(str::to_owned).collect();
     }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 /// A place that is changed, and where that is told.
-pub fn table() -> Vec<(&'static str, Value, &'static str)> {
+pub(super) fn table() -> Vec<(&'static str, Value, &'static str)> {
     let condition = |operator: &str, value: Value| json!({"field": "f", "operator": operator, "value": value});
     let (value, first) = ("/filters/0/conditions/0/value", "/filters/0/conditions/0");
     let deep = vec!["n"; 33].join(".");

@@ -20,7 +20,7 @@ use genfleet_core::{
 use super::Action;
 
 /// Where the acts of this process are written down.
-pub struct Book {
+pub(super) struct Book {
     audit: Audit,
     tasks: Tasks,
     _ended: Ended,
@@ -29,14 +29,14 @@ pub struct Book {
 }
 
 /// One letter, and what is done with it.
-pub struct Entry {
+pub(super) struct Entry {
     about: About,
     detail: Detail,
 }
 
 impl Book {
     /// Refuses where nothing can be written down.
-    pub fn open(options: &AuditOptions, action: Action) -> Result<Self, ConfigError> {
+    pub(super) fn open(options: &AuditOptions, action: Action) -> Result<Self, ConfigError> {
         if options.uses_stdout() {
             return Err(ConfigError::new("--audit-log -: stdout says what was done; name a file, or off"));
         }
@@ -56,12 +56,12 @@ impl Book {
     }
 
     /// Who acts.
-    pub fn operator(&self) -> &str {
+    pub(super) fn operator(&self) -> &str {
         &self.operator
     }
 
     /// What is done with `letter`; it is redriven as a job of the kind, where one is given.
-    pub fn entry(&self, letter: &Letter, redriven_as: Option<Kind>) -> Entry {
+    pub(super) fn entry(&self, letter: &Letter, redriven_as: Option<Kind>) -> Entry {
         let kind = redriven_as.map_or(letter.kind_told(), Kind::as_str);
         let about = About {
             job: Some(letter.id.clone()),
@@ -79,7 +79,7 @@ impl Book {
     }
 
     /// Writes down what is about to be done, durably.
-    pub async fn intends<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> anyhow::Result<()> {
+    pub(super) async fn intends<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> anyhow::Result<()> {
         for Entry { about, detail } in entries {
             self.audit.fact(about, Fact::Intent, detail);
         }
@@ -87,7 +87,7 @@ impl Book {
     }
 
     /// Writes down that it was done, or that the letter was gone.
-    pub fn did(&self, entry: Entry, found: bool) {
+    pub(super) fn did(&self, entry: Entry, found: bool) {
         let result = if found { "done" } else { "gone" };
         self.audit.fact(&entry.about, Fact::Effect, &entry.detail.with("result", result));
     }
@@ -103,7 +103,7 @@ impl Book {
     }
 
     /// Makes what was done durable.
-    pub async fn close(&self) -> anyhow::Result<()> {
+    pub(super) async fn close(&self) -> anyhow::Result<()> {
         let durable = self.durable().await;
         self.tasks.stop().await;
         durable

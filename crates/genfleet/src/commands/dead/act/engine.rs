@@ -42,7 +42,7 @@ const TRIES: u32 = 10;
 
 /// What is to be done.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(super) struct Plan {
     /// With each letter.
     pub action: Action,
     /// Which letters.
@@ -60,7 +60,7 @@ pub struct Plan {
 }
 
 /// See the module.
-pub struct Engine<'a> {
+pub(super) struct Engine<'a> {
     shelves: &'a Shelves,
     book: &'a Book,
     plan: Plan,
@@ -87,7 +87,7 @@ enum Choice {
 
 impl<'a> Engine<'a> {
     /// Does nothing yet.
-    pub fn new(shelves: &'a Shelves, book: &'a Book, plan: Plan, stop: CancellationToken) -> Self {
+    pub(super) fn new(shelves: &'a Shelves, book: &'a Book, plan: Plan, stop: CancellationToken) -> Self {
         let (now, pace) = (SystemClock.now(), Pace::new(plan.rate));
         let (own, tally, progress) = (Own::default(), Tally::default(), progress());
         let (batch, latest, back) = (Vec::new(), VecDeque::new(), Vec::new());
@@ -95,13 +95,13 @@ impl<'a> Engine<'a> {
     }
 
     /// What was done.
-    pub fn finish(self) -> Tally {
+    pub(super) fn finish(self) -> Tally {
         self.progress.finish_and_clear();
         self.tally
     }
 
     /// Does it, through any number of losses of the broker.
-    pub async fn run(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn run(&mut self) -> anyhow::Result<()> {
         for shelf in there(self.shelves, self.plan.filter.shelves()).await? {
             self.clear(shelf).await?;
         }

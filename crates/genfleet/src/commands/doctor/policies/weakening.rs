@@ -20,7 +20,7 @@ const WINDOW_BYTES: u64 = 1 << 30;
 
 /// Sorts of queues that differ in what weakens them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub(super) enum Class {
     /// New jobs of producers, who are told where it is full.
     Door,
     /// What workers put back: begun jobs, suspects, webhooks.
@@ -35,7 +35,7 @@ pub enum Class {
 
 impl Class {
     /// Of a queue of the topology under `prefix`.
-    pub fn of(prefix: &str, queue: &str) -> Self {
+    pub(super) fn of(prefix: &str, queue: &str) -> Self {
         if queue == events(prefix) || queue == unanswered(prefix) {
             return Self::Window;
         }
@@ -58,7 +58,7 @@ impl Class {
 }
 
 /// What `key` of this value does to a queue, where it weakens it.
-pub fn weakening(class: Class, key: &str, value: &Value) -> Option<(Level, String)> {
+pub(super) fn weakening(class: Class, key: &str, value: &Value) -> Option<(Level, String)> {
     let number = value.as_u64();
     match key {
         "message-ttl" => time_to_live(class, number.unwrap_or(0)),

@@ -39,13 +39,13 @@ enum Change {
 }
 
 /// Where jobs of a kind are made from.
-pub struct Samples {
+pub(super) struct Samples {
     examples: Vec<Value>,
     places: Places,
 }
 
 impl Samples {
-    pub fn of(contract: &KindContract) -> Self {
+    pub(super) fn of(contract: &KindContract) -> Self {
         let mut places = envelope(contract.kind);
         places.extend(match contract.kind {
             Kind::CdnPurge => purge(),
@@ -58,7 +58,7 @@ impl Samples {
         Self { examples: contract.terms.examples.clone(), places }
     }
 
-    pub fn jobs(&self) -> impl Strategy<Value = Value> + use<> {
+    pub(super) fn jobs(&self) -> impl Strategy<Value = Value> + use<> {
         let put: Vec<_> = self
             .places
             .iter()
