@@ -190,13 +190,11 @@ impl Shared {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, JoinError> {
         let mut work = pin!(spawn_blocking(work));
-        match timeout(HANGS, &mut work).await {
-            Ok(done) => done,
-            Err(_) => {
-                self.brake(&format!("{what}: it takes longer than {HANGS:?} and has not ended"));
-                work.await
-            }
+        if let Ok(done) = timeout(HANGS, &mut work).await {
+            return done;
         }
+        self.brake(&format!("{what}: it takes longer than {HANGS:?} and has not ended"));
+        work.await
     }
 
     fn wrote(&self, lines: &[Line], log: &LogFile) {

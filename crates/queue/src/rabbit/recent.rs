@@ -182,7 +182,9 @@ impl Recent {
                 count => held.push((*identity, count)),
             }
         }
-        held.into_iter().for_each(|(identity, count)| settled.leave(identity, count, now));
+        for (identity, count) in held {
+            settled.leave(identity, count, now);
+        }
         settled.losses += 1;
         settled.lost_at = Some(now);
     }
