@@ -82,8 +82,10 @@ impl Conclusion {
     /// It failed, and its bytes are kept.
     pub fn fails(ending: Ending, dead: Dead, receivers: Vec<Receiver>) -> Self {
         let Dead { reason, cause, .. } = dead;
-        let told =
-            |member: &str| ending.error.as_ref().map(|error| error[member].to_string()).filter(|text| text != "null");
+        let told = |member: &str| {
+            let value = ending.error.as_ref().map(|error| &error[member]).filter(|value| !value.is_null())?;
+            Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        };
         let (status, request_id) = (told("status"), told("requestId"));
         warn!(id = %ending.job, outcome = "failed", code = reason, cause, status, request_id, attempts = ending.attempts, latency_ms = ending.latency_ms, trace_id = ending.trace_id, "job ended");
         Self::Ends { ending: Box::new(ending), dead: Some(dead), receivers }

@@ -127,7 +127,7 @@ fn topology_findings(compared: &Comparison, settings: &RabbitSettings, seen: Opt
                 Finding::warning(CHECK, &looked_at, found, "start a worker with --topology declare: it makes them")
             }
             TopologyMode::Verify | TopologyMode::Skip => {
-                let remedy = "start one worker with --topology declare, or import what genfleet topology prints (rabbitmqctl import_definitions)";
+                let remedy = "start one worker with --topology declare, or POST what genfleet topology prints to the management API, /api/definitions/VHOST";
                 Finding::failed(CHECK, &looked_at, found, remedy)
             }
         });
