@@ -62,22 +62,6 @@ async fn interim_answers_without_end_break_the_delivery_under_tls_too() {
     }
 }
 
-/// Each change of keys is answered by TLS: that something is written does not mean that a new request is.
-#[tokio::test]
-async fn a_receiver_that_has_tls_write_meanwhile_may_bring_no_more() {
-    let url = encrypted(|mut stream| {
-        let interim = "HTTP/1.1 103 E\r\nL: x\r\n\r\n".repeat(500);
-        let mut goes_on = stream.read(&mut [0; 4096]).is_ok();
-        while goes_on {
-            goes_on = stream.write_all(interim.as_bytes()).is_ok() && stream.conn.refresh_traffic_keys().is_ok();
-        }
-    });
-    match send(&trusting(Some(&authority())), &url).await {
-        Err(NoAnswer::Broken(why)) => assert!(why.contains("256 KiB and no answer"), "{why}"),
-        other => panic!("{other:?}"),
-    }
-}
-
 #[test]
 fn a_file_without_an_authority_is_named() {
     let read = |file: &Path| tls::config(Some(file)).unwrap_err().to_string();

@@ -106,7 +106,7 @@ async fn a_body_without_end_is_not_read_on_however_large_its_pieces_are() {
 async fn a_connection_that_is_used_again_may_bring_as_much_each_time() {
     let on_one = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&on_one);
-    let number = receiver(move |mut stream| {
+    let listening = receiver(move |mut stream| {
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 60000\r\n\r\n{:60000}", "");
         let mut asked = 0;
         while stream.read(&mut [0; 4096]).is_ok_and(|length| length > 0) && stream.write_all(answer.as_bytes()).is_ok()
@@ -115,9 +115,10 @@ async fn a_connection_that_is_used_again_may_bring_as_much_each_time() {
             counted.fetch_max(asked, Ordering::Relaxed);
         }
     });
+    let url = format!("http://127.0.0.1:{listening}/");
     let post = post(&["127.0.0.1"], names(&[]));
     for _ in 0..24 {
-        assert_eq!(send(&post, &format!("http://127.0.0.1:{number}/")).await.unwrap().status, 200);
+        assert_eq!(send(&post, &url).await.unwrap().status, 200);
     }
     assert!(on_one.load(Ordering::Relaxed) > 5, "more on one connection than it may bring for one answer");
 }
