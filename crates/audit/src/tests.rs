@@ -120,6 +120,8 @@ async fn with_no_room_nothing_is_intended_and_nothing_durable_until_there_is() {
     intent.effect(Effect::Done, &Detail::default());
     rig.wait_for(is_braked).await;
     assert!(rig.audit.conditions().borrow().trouble().unwrap().contains("cannot be written"));
+    rig.audit.durable(1).await.unwrap();
+    assert!(is_braked(&rig.audit.conditions().borrow()), "that what is there can be synced makes no room");
     let outcome = rig.audit.outcome(trail.about(), &Detail::default()).unwrap();
     let waits = timeout(20 * RETRY, rig.audit.durable(outcome.seq)).await;
     assert!(waits.is_err(), "nothing may be acknowledged");

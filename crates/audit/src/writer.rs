@@ -92,7 +92,7 @@ impl Writer {
                 (log, lines, written, result)
             };
             // One that panicked has lost the file.
-            let Ok((returned, mut lines, written, result)) = shared.watched(&name, writing).await else {
+            let Ok((returned, mut lines, written, result)) = shared.watched(&name, writing).await.0 else {
                 return shared.fail();
             };
             log = returned;
@@ -111,6 +111,10 @@ impl Writer {
     }
 }
 
+fn braked(why: &str) -> Condition {
+    Condition::Braked(format!("the audit log cannot be written: {why}"))
+}
+
 /// Syncs what was written whenever somebody waits for it: all that asked meanwhile share the next sync.
 async fn sync(shared: Arc<Shared>) {
     let (mut wanted, mut written) = (shared.wanted.subscribe(), shared.written.subscribe());
@@ -126,9 +130,9 @@ async fn sync(shared: Arc<Shared>) {
         }
         let Mark { written, file, .. } = shared.written.borrow().clone();
         if let Some(file) = file {
-            match shared.watched("syncing it", move || file.sync()).await {
-                // Where it cannot be written, the next try says so again.
-                Ok(Ok(())) => shared.lift(),
+            let (synced, hung) = shared.watched("syncing it", move || file.sync()).await;
+            match synced {
+                Ok(Ok(())) => hung.iter().for_each(|hung| shared.comes_to_an_end(hung)),
                 Ok(Err(error)) => return shared.unsynced(&error),
                 Err(_) => return shared.fail(),
             }
@@ -183,18 +187,29 @@ impl Shared {
         book.waiting = lines;
     }
 
-    /// Does `work` on a thread of its own; for as long as it hangs the brake is on.
+    /// Does `work` on a thread of its own. Where it hangs the brake is put on, unless it is on: for this, which is returned.
     async fn watched<T: Send + 'static>(
         &self,
         what: &str,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, JoinError> {
+    ) -> (Result<T, JoinError>, Option<Condition>) {
         let mut work = pin!(spawn_blocking(work));
         if let Ok(done) = timeout(HANGS, &mut work).await {
-            return done;
+            return (done, None);
         }
-        self.brake(&format!("{what}: it takes longer than {HANGS:?} and has not ended"));
-        work.await
+        let why = format!("{what}: it takes longer than {HANGS:?} and has not ended");
+        let hung = braked(&why);
+        if *self.condition.borrow() == Condition::Well {
+            self.brake(&why);
+        }
+        (work.await, Some(hung))
+    }
+
+    /// Lifts the brake if it is on for `hung` alone: what cannot be written is another matter.
+    fn comes_to_an_end(&self, hung: &Condition) {
+        if *self.condition.borrow() == *hung {
+            self.lift();
+        }
     }
 
     fn wrote(&self, lines: &[Line], log: &LogFile) {
@@ -212,7 +227,7 @@ impl Shared {
     }
 
     fn brake(&self, why: &str) {
-        if self.change(Condition::Braked(format!("the audit log cannot be written: {why}"))) {
+        if self.change(braked(why)) {
             warn!(why, "the audit log cannot be written: nothing is changed and nothing acknowledged until it can");
         }
     }
