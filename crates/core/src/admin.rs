@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::{
-    fleet::Fleet,
+    membership::Membership,
     worker::{
         failures::{Failure, Failures},
         runtime::Beats,
@@ -52,7 +52,7 @@ pub struct Admin {
     /// For liveness.
     pub beats: Beats,
     /// For the page.
-    pub fleet: Fleet,
+    pub membership: Membership,
     /// For the page.
     pub failures: Failures,
     /// Set while the process drains.
@@ -93,7 +93,7 @@ impl Admin {
         let mut reasons = health.problems;
         // A holder whose gate is shut consumes nothing either, and says that it is there.
         let unworked = health.standing_by.into_iter().filter_map(|(kind, why)| Some((kind, why?)));
-        let unworked = unworked.filter(|(kind, _)| !self.fleet.is_worked_elsewhere(*kind));
+        let unworked = unworked.filter(|(kind, _)| !self.membership.is_worked_elsewhere(*kind));
         reasons.extend(unworked.map(|(kind, why)| format!("standing by for {kind}: {why}; {NOBODY}")));
         reasons.extend(self.genesys.problems());
         if self.draining.load(Ordering::Relaxed) {
@@ -114,7 +114,7 @@ async fn failures(State(admin): State<Admin>) -> Json<Vec<Failure>> {
 }
 
 async fn fleet(State(admin): State<Admin>) -> Json<Value> {
-    Json(admin.fleet.shown())
+    Json(admin.membership.to_json())
 }
 
 async fn livez(State(admin): State<Admin>) -> impl IntoResponse {

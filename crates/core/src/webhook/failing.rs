@@ -10,7 +10,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::receiver::Receiver;
-use crate::fleet::news::{ReceiverNews, millis};
+use crate::membership::status::{ReceiverStatus, millis};
 
 /// Of a receiver that nothing was sent to for longer, nothing is told.
 const LATELY: Duration = Duration::from_secs(3600);
@@ -53,11 +53,11 @@ impl FailingReceivers {
     }
 
     /// Those that fail, the worst first.
-    pub fn told(&self, now: Instant) -> Vec<ReceiverNews> {
+    pub fn status(&self, now: Instant) -> Vec<ReceiverStatus> {
         let all = self.lock();
         let lately = all.iter().filter(|(_, failing)| now.saturating_duration_since(failing.last) < LATELY);
-        let mut told: Vec<ReceiverNews> = lately
-            .map(|(receiver, failing)| ReceiverNews {
+        let mut told: Vec<ReceiverStatus> = lately
+            .map(|(receiver, failing)| ReceiverStatus {
                 receiver: receiver.clone(),
                 why: failing.why.clone(),
                 in_a_row: failing.in_a_row,
@@ -87,7 +87,7 @@ mod tests {
         let (failing, start) = (FailingReceivers::default(), Instant::now());
         assert!(failing.took_not(&receiver("a.example"), "down", start));
         assert!(!failing.took_not(&receiver("a.example"), "still down", start + Duration::from_secs(5)));
-        let told = ReceiverNews {
+        let told = ReceiverStatus {
             receiver: "https://a.example".to_owned(),
             why: "still down".to_owned(),
             in_a_row: 2,
