@@ -129,12 +129,12 @@ pub struct JobContext {
     /// Redrives from the dead letters so far.
     pub generation: u32,
     /// Handed to a handler before, and back from the queue for begun jobs or for suspects.
-    pub begun: bool,
+    pub started: bool,
     /// How often this very message came back unsettled: above 0, a life that ended early may have sent requests.
-    pub returns: u32,
+    pub delivery_count: u32,
     /// Of a kind that one process at a time works, where this process took over a moment ago: until then what another
     /// one changed before may be missing in what is read. What must not be made twice waits for it.
-    pub unseen_until: Option<Instant>,
+    pub reads_settled_at: Option<Instant>,
     /// How long its message is: what looks into a large one goes [aside](crate::worker::aside).
     pub bytes: usize,
     /// When the job was first handed to a handler.
@@ -169,9 +169,9 @@ impl JobContext {
             attempts: 0,
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             generation: 0,
-            begun: false,
-            returns: 0,
-            unseen_until: None,
+            started: false,
+            delivery_count: 0,
+            reads_settled_at: None,
             bytes: 0,
             started_at: services.clock.now(),
             trace: None,

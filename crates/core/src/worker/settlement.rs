@@ -34,7 +34,7 @@ use super::{
     traced,
 };
 use crate::handler::JobHandler;
-use genfleet_job::job_headers::Carried;
+use genfleet_job::job_headers::JobHeaders;
 use genfleet_job::{JobId, decode, error::JobError, message::Message, metric};
 use genfleet_queue::{Delivery, Destination, Publication, QueueError, TooLarge};
 
@@ -195,7 +195,7 @@ impl<H: JobHandler> Engine<H> {
     }
 
     /// Ends a job that was to come back and that the broker takes no more, for its size.
-    pub(super) async fn give_up_too_large(&self, delivery: Delivery, carried: &Carried, size: TooLarge) -> bool {
+    pub(super) async fn give_up_too_large(&self, delivery: Delivery, carried: &JobHeaders, size: TooLarge) -> bool {
         let message = &delivery.message;
         let id = decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp);
         let told =

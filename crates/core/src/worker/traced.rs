@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use super::{conclusion::Conclusion, engine::Engine};
 use crate::handler::{JobContext, JobHandler};
-use genfleet_job::job_headers::Carried;
+use genfleet_job::job_headers::JobHeaders;
 use genfleet_job::{Job, trace_context::TraceContext};
 use genfleet_queue::{
     Delivery, Destination, Publication,
@@ -58,7 +58,7 @@ impl<H: JobHandler> Engine<H> {
 }
 
 /// Which job it is.
-pub(super) fn read(span: &mut Span, job: &Job, carried: &Carried) {
+pub(super) fn read(span: &mut Span, job: &Job, carried: &JobHeaders) {
     if span.is_told() {
         span.set(JOB_ID, job.id.to_string());
         span.set(JOB_ATTEMPTS, i64::from(carried.attempts));

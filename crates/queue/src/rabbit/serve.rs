@@ -259,8 +259,8 @@ impl Serving {
         let settler = queue::Settler::Rabbit(settler.within(self.tenure.as_ref()));
         delays::ended(&shared.prefix, (self.intake.kind, lane), &delivery.properties);
         let (redelivered, flaw) = (delivery.redelivered, self.flaw(&delivery));
-        let (message, returns) = convert::received(&shared.prefix, delivery);
-        Delivery { message, lane, returns, redelivered, flaw, settler, span: Span::default() }
+        let (message, delivery_count) = convert::received(&shared.prefix, delivery);
+        Delivery { message, lane, delivery_count, redelivered, flaw, settler, span: Span::default() }
     }
 }
 

@@ -66,6 +66,6 @@ impl Place {
             format!("in {}, from {:.0} on", self.0.lane, self.0.visible_at)
         };
         let attempts = self.header("genfleet-attempts").unwrap_or(0);
-        format!("{}  {place}, {attempts} attempts, returned {} times", self.0.kind, self.0.returns)
+        format!("{}  {place}, {attempts} attempts, returned {} times", self.0.kind, self.0.delivery_count)
     }
 }
