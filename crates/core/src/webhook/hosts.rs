@@ -111,9 +111,9 @@ impl Hosts {
         Self(Arc::new(Shared { bounds, all: Mutex::default() }))
     }
 
-    /// Asks for a turn at `host`. `roll` is 0–1, chosen by chance; `stop` cuts a wait short.
-    pub async fn enter(&self, host: &str, roll: f64, stop: &CancellationToken) -> Entered {
-        let place = match self.look(host, roll) {
+    /// Asks for a turn at `host`. `jitter` is 0–1, chosen by chance; `stop` cuts a wait short.
+    pub async fn enter(&self, host: &str, jitter: f64, stop: &CancellationToken) -> Entered {
+        let place = match self.look(host, jitter) {
             Look::Go(turn) => return Entered::Go(turn),
             Look::Later(wait) => return Entered::Later(wait),
             Look::InLine(place) => place,
@@ -122,49 +122,49 @@ impl Hosts {
         drop(place);
         match seat {
             None => Entered::Stopped,
-            Some(Ok(Ok(seat))) => self.seated(host, seat, roll),
-            Some(Ok(Err(_)) | Err(_)) => self.waited_in_vain(host, roll),
+            Some(Ok(Ok(seat))) => self.seated(host, seat, jitter),
+            Some(Ok(Err(_)) | Err(_)) => self.waited_in_vain(host, jitter),
         }
     }
 
-    fn look(&self, name: &str, roll: f64) -> Look {
+    fn look(&self, name: &str, jitter: f64) -> Look {
         let (mut all, now, bounds) = (self.lock(), Instant::now(), self.0.bounds);
         let share = all.share(name, now, bounds);
         let probes = all.probes;
         let host = all.host(name, now, bounds);
         let is_probe = host.is_failing();
         if host.rests(now) || is_probe && (host.under_way(bounds) > 0 || probes >= (bounds.total / 2).max(1)) {
-            return Look::Later(host.later(now, roll, bounds));
+            return Look::Later(host.later(now, jitter, bounds));
         }
         if host.is_slow() && host.under_way(bounds) > 0 {
-            return Look::Later(host.later(now, roll, bounds));
+            return Look::Later(host.later(now, jitter, bounds));
         }
         if let Ok(seat) = Arc::clone(&host.seats).try_acquire_owned() {
             all.probes += usize::from(is_probe);
             return Look::Go(self.turn(name, seat, is_probe));
         }
         if !host.is_worth_waiting_for() || host.under_way(bounds) + host.line >= share {
-            return Look::Later(host.later(now, roll, bounds));
+            return Look::Later(host.later(now, jitter, bounds));
         }
         host.line += 1;
         Look::InLine(Place { hosts: self.clone(), host: name.to_owned(), seats: Arc::clone(&host.seats) })
     }
 
     /// After a wait in line: the host may have failed meanwhile.
-    fn seated(&self, name: &str, seat: OwnedSemaphorePermit, roll: f64) -> Entered {
+    fn seated(&self, name: &str, seat: OwnedSemaphorePermit, jitter: f64) -> Entered {
         let (mut all, now, bounds) = (self.lock(), Instant::now(), self.0.bounds);
         let host = all.host(name, now, bounds);
         if host.rests(now) || host.is_failing() {
-            return Entered::Later(host.later(now, roll, bounds));
+            return Entered::Later(host.later(now, jitter, bounds));
         }
         Entered::Go(self.turn(name, seat, false))
     }
 
-    fn waited_in_vain(&self, name: &str, roll: f64) -> Entered {
+    fn waited_in_vain(&self, name: &str, jitter: f64) -> Entered {
         let (mut all, now, bounds) = (self.lock(), Instant::now(), self.0.bounds);
         let host = all.host(name, now, bounds);
         host.kept_waiting();
-        Entered::Later(host.later(now, roll, bounds))
+        Entered::Later(host.later(now, jitter, bounds))
     }
 
     fn turn(&self, name: &str, seat: OwnedSemaphorePermit, is_probe: bool) -> Turn {
@@ -224,13 +224,13 @@ impl All {
 
 impl Turn {
     /// Says where the delivery connects to; not now where that address has enough, but in so long.
-    pub fn connects_to(&mut self, address: IpAddr, roll: f64) -> Result<(), Duration> {
+    pub fn connects_to(&mut self, address: IpAddr, jitter: f64) -> Result<(), Duration> {
         let (mut all, now, bounds) = (self.hosts.lock(), Instant::now(), self.hosts.0.bounds);
         let address = network(address);
         let under_way = all.addresses.get(&address).copied().unwrap_or_default();
         let host = all.host(&self.host, now, bounds);
         if under_way >= bounds.of_address(host.under_way(bounds) <= 1) {
-            return Err(host.later(now, roll, bounds));
+            return Err(host.later(now, jitter, bounds));
         }
         all.addresses.insert(address, under_way + 1);
         self.address = Some(address);

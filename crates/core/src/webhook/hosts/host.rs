@@ -114,10 +114,10 @@ impl Host {
     }
 
     /// How long a delivery that may not go now waits in the queue.
-    pub(super) fn later(&mut self, now: Instant, roll: f64, bounds: Bounds) -> Duration {
+    pub(super) fn later(&mut self, now: Instant, jitter: f64, bounds: Bounds) -> Duration {
         let rest = self.rests_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
         if self.is_failing() {
-            return rest.max(self.outage_share(now, roll, bounds.scale));
+            return rest.max(self.outage_share(now, jitter, bounds.scale));
         }
         if !rest.is_zero() {
             return rest;
@@ -129,10 +129,10 @@ impl Host {
     }
 
     /// In proportion to the outage: a delivery is looked at a few times however long it lasts, and comes soon after.
-    fn outage_share(&self, now: Instant, roll: f64, scale: f64) -> Duration {
+    fn outage_share(&self, now: Instant, jitter: f64, scale: f64) -> Duration {
         let outage = self.failing_since.map_or(Duration::ZERO, |since| now.duration_since(since));
         let (shortest, longest) = FAILING_WAIT;
         let whole = (outage / 4).clamp(shortest.mul_f64(scale), longest.mul_f64(scale));
-        whole.mul_f64(0.5 + 0.5 * roll.clamp(0.0, 1.0))
+        whole.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
     }
 }
