@@ -11,7 +11,7 @@ use genfleet_job::{
     lease::Tenure,
     message::{Lane, Message},
 };
-use genfleet_telemetry::trace::span::Span;
+use genfleet_telemetry::trace::Span;
 
 #[cfg(test)]
 mod conformance;

@@ -48,7 +48,7 @@ impl<H: JobHandler> Engine<H> {
             reads_settled_at: tenure.as_ref().and_then(Tenure::taken_over).map(|at| at + self.policy.takeover_wait),
             bytes: delivery.message.body.len(),
             started_at,
-            trace: delivery.span.place().cloned(),
+            trace: delivery.span.context().cloned(),
             stop: self.drain.child_token(),
             clock: self.clock.clone(),
             genesys: self.genesys.clone(),

@@ -252,7 +252,7 @@ impl<H: JobHandler> Engine<H> {
             queued: delivery.message.waited(started_at),
             report: None,
             error: None,
-            trace_id: delivery.span.place().map(|place| place.trace_id().to_owned()),
+            trace_id: delivery.span.context().map(|place| place.trace_id().to_owned()),
             time: now,
             audit: None,
         }

@@ -34,7 +34,6 @@ use genfleet_job::{
     metric,
 };
 use genfleet_queue::{Delivery, Flaw, Publication, QueueError};
-use genfleet_telemetry::trace::attribute;
 
 /// How long a job whose state was written by another version of this product waits.
 const UNREADABLE_STATE_WAIT: Duration = Duration::from_secs(60);
@@ -252,7 +251,7 @@ impl<H: JobHandler> Engine<H> {
     }
 
     async fn settle_moved(&self, mut delivery: Delivery, publication: Publication, outcome: &'static str) {
-        delivery.span.set(attribute::JOB_OUTCOME, outcome);
+        delivery.span.set(traced::JOB_OUTCOME, outcome);
         if self.leave_to_settle(Extent::default()).await == Leave::GiveBack {
             return delivery.settler.give_back().await;
         }

@@ -46,7 +46,7 @@ use genfleet_genesys::client::GenesysClient;
 use genfleet_job::supervisor::{Ended, Tasks};
 use genfleet_job::{clock::SharedClock, options::ConfigError};
 use genfleet_queue::{Queue, Unanswered};
-use genfleet_telemetry::trace::export;
+use genfleet_telemetry::trace::stop_export;
 
 /// Of the drain time, at most.
 const GIVING_BACK: Duration = Duration::from_secs(3);
@@ -327,7 +327,7 @@ impl Runtime {
         self.queue.close().await;
         self.audit.close().await;
         self.services.tasks.stop().await;
-        export::stop(total.saturating_sub(began.elapsed()).clamp(LEAST_FOR_TRACES, MOST_FOR_TRACES)).await;
+        stop_export(total.saturating_sub(began.elapsed()).clamp(LEAST_FOR_TRACES, MOST_FOR_TRACES)).await;
         info!("stopped");
     }
 }

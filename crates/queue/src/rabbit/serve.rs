@@ -33,7 +33,7 @@ use crate::{
     topology::{self, lane_queue},
 };
 use genfleet_job::{Kind, lease::Tenure, message::Lane};
-use genfleet_telemetry::trace::span::Span;
+use genfleet_telemetry::trace::Span;
 
 /// How long the broker may take to end a consumer.
 const CANCELLED: Duration = Duration::from_secs(10);

@@ -21,7 +21,7 @@ use super::{
 use crate as queue;
 use crate::Delivery;
 use genfleet_job::{Kind, clock::SharedClock, message::Lane};
-use genfleet_telemetry::trace::span::Span;
+use genfleet_telemetry::trace::Span;
 
 /// Rows claimed in one go.
 const BATCH: usize = 64;
