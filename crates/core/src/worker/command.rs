@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     handler::JobHandler,
-    webhook::{Webhooks, options::WebhookOptions},
+    webhook::{WebhookOptions, Webhooks},
 };
 use genfleet_audit::options::default_file;
 use genfleet_genesys::{client::GenesysClient, options::GenesysOptions};

@@ -13,7 +13,7 @@ use super::{
     report::{self, DeadLetter},
     settle::{self, Ended, Settlement},
 };
-use crate::{handler::JobHandler, webhook::receiver::Receiver};
+use crate::{handler::JobHandler, webhook::Receiver};
 use genfleet_job::job_headers::{JobHeaders, MAX_STATE_BYTES, PRODUCER, REDRIVEN_BY};
 use genfleet_job::{
     Job, JobId, Kind, decode,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::webhook::{fan_out, receiver::Receiver};
+use crate::webhook::{Receiver, delivery_jobs};
 use genfleet_job::job_headers::{self, JobHeaders};
 use genfleet_job::{
     JobId, Kind,
@@ -58,7 +58,7 @@ pub fn ended(
     }
     let to = Destination::Event { kind: ending.kind.to_owned(), outcome: ending.outcome.as_str() };
     let mut publications = vec![Publication { to, message: told.clone() }];
-    publications.extend(fan_out::jobs(&event, receivers, &told.headers, ending.time));
+    publications.extend(delivery_jobs(&event, receivers, &told.headers, ending.time));
     if let Some(queue) = message.reply_to.clone().filter(|queue| !queue.is_empty()) {
         told.correlation_id.clone_from(&message.correlation_id);
         publications.push(Publication { to: Destination::Reply { queue }, message: told });

@@ -38,7 +38,7 @@ use crate::{
         ActivitySource, Membership,
         status::{KindStatus, ReceiverStatus},
     },
-    webhook::{Webhooks, failing::FailingReceivers},
+    webhook::{FailingReceivers, Webhooks},
 };
 use genfleet_audit as audit;
 use genfleet_audit::Audit;
@@ -200,11 +200,12 @@ impl Runtime {
         series::begin_codes(H::KIND.as_str(), H::terms().codes.iter().map(|code| code.code));
         self.doing.works(H::KIND);
         let general = self.options.policy();
+        let webhook_rules = self.webhooks.rules().clone();
         let engine = Arc::new(Engine {
             policy: RunPolicy { retry: handler.retries(general.retry), ..general },
             handler,
             options,
-            rules: JobRules::new::<H::Payload>(H::KIND, self.webhooks.rules().clone()),
+            rules: JobRules::new::<H::Payload>(H::KIND, move |url| webhook_rules.violations(url)),
             queue: self.queue.clone(),
             genesys: self.services.genesys.clone(),
             webhooks: self.webhooks.clone(),

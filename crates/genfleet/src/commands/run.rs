@@ -23,7 +23,7 @@ use genfleet_core::{
     telemetry::LogFormat,
     tell,
     trace::TraceExport,
-    webhook::{Webhooks, options::WebhookOptions},
+    webhook::{WebhookOptions, Webhooks},
     worker::{
         options::WorkerOptions,
         runtime::{End, Runtime},

@@ -12,7 +12,7 @@ use genfleet_core::{
     queue::sqlite::Role,
     telemetry::LogFormat,
     trace::TraceExport,
-    webhook::{Webhooks, options::WebhookOptions},
+    webhook::{WebhookOptions, Webhooks},
     worker::{
         options::{QueueOptions, QueueUrl, WorkerOptions},
         runtime::Runtime,

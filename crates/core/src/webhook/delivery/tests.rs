@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::webhook::{
-    address_guard::{AddressList, Entry},
+    address_guard::{AddressEntry, AddressList},
     stub::Stub,
 };
 use genfleet_genesys::{
@@ -59,19 +59,19 @@ fn job() -> JobContext {
 
 fn deliverer(allowed: &[&str]) -> Deliverer {
     install_tls();
-    let allowed: Vec<Entry> = allowed.iter().map(|entry| entry.parse().unwrap()).collect();
+    let allowed: Vec<AddressEntry> = allowed.iter().map(|entry| entry.parse().unwrap()).collect();
     Deliverer {
-        signers: Signers::new(Some(Secrets::parse(&SECRET.to_owned().into()).unwrap()), &[]).unwrap(),
-        post: Post::new(AddressList::new(&allowed, &[]), None).unwrap(),
-        hosts: Hosts::new(16, 1.0),
+        signers: Signers::new(Some(WebhookSecrets::parse(&SECRET.to_owned().into()).unwrap()), &[]).unwrap(),
+        client: WebhookClient::new(AddressList::new(&allowed, &[]), None).unwrap(),
+        hosts: HostLimits::new(16, 1.0),
         failing: FailingReceivers::default(),
         retry_scale: 1.0,
         clock: Arc::new(Noon),
     }
 }
 
-fn payload(url: &str) -> Payload {
-    Payload { url: url.to_owned(), event_id: "msg_1".to_owned(), event: EVENT.to_owned() }
+fn payload(url: &str) -> DeliveryPayload {
+    DeliveryPayload { url: url.to_owned(), event_id: "msg_1".to_owned(), event: EVENT.to_owned() }
 }
 
 async fn answered(answer: &str) -> Result<u16, JobError> {
@@ -94,7 +94,7 @@ async fn a_delivery_is_the_event_signed_with_its_trace_and_nothing_of_ours() {
     deliverer(&["127.0.0.1"]).handle(&job, payload(&url), ()).await.unwrap();
     let asked = stub.asked().remove(0);
     assert_eq!(asked.body, EVENT);
-    let secrets = Secrets::parse(&SECRET.to_owned().into()).unwrap();
+    let secrets = WebhookSecrets::parse(&SECRET.to_owned().into()).unwrap();
     for (header, value) in [
         ("content-type", event::CONTENT_TYPE),
         ("webhook-id", "msg_1"),
@@ -158,7 +158,7 @@ async fn a_receiver_that_is_not_there_is_tried_again_and_its_url_is_not_told() {
 async fn a_receiver_fails_until_it_takes_something() {
     let (down, up) = (Stub::answering("127.0.0.1", "500 No").await, Stub::answering("127.0.0.1", "200 OK").await);
     let mut deliverer = deliverer(&["127.0.0.1"]);
-    deliverer.hosts = Hosts::new(16, 0.0);
+    deliverer.hosts = HostLimits::new(16, 0.0);
     let told = |deliverer: &Deliverer| deliverer.failing.told(tokio::time::Instant::now());
     let at = |stub: &Stub| payload(&format!("http://127.0.0.1:{}/hush", stub.port));
     for _ in 0..2 {
@@ -212,7 +212,8 @@ async fn an_address_that_has_enough_gets_no_more_under_another_port_and_others_d
     let deliverer = deliverer(&["127.0.0.0/8"]);
     let mut turns = Vec::new();
     for port in 1..=12 {
-        let Entered::Go(mut turn) = deliverer.hosts.enter(&format!("127.0.0.1:{port}"), 0.0, &job().stop).await else {
+        let HostAdmission::Go(mut turn) = deliverer.hosts.enter(&format!("127.0.0.1:{port}"), 0.0, &job().stop).await
+        else {
             panic!("{port} is not let in")
         };
         turn.connects_to("127.0.0.1".parse().unwrap(), 0.0).unwrap();

@@ -9,7 +9,7 @@ use std::{
 
 use genfleet_core::{
     contract::{KindContract, code::COMMON},
-    webhook::delivery::Deliverer,
+    webhook::Deliverer,
 };
 use regex::Regex;
 
