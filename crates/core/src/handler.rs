@@ -26,7 +26,7 @@ use genfleet_genesys::{
     request::{ApiAnswer, ApiRequest, Caller},
 };
 use genfleet_job::{
-    DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation, clock::SharedClock, error::JobError, lease::Tenure,
+    DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation, clock::SharedClock, error::JobError, lease::Lease,
     options::ConfigError, retry::RetryPolicy, supervisor::Tasks, trace_context::TraceContext,
 };
 
@@ -149,7 +149,7 @@ pub struct JobContext {
     pub(crate) requests: AtomicU64,
     pub(crate) turns: Mutex<Vec<OwnedSemaphorePermit>>,
     pub(crate) shared: Mutex<Vec<TraceContext>>,
-    pub(crate) tenure: Option<Tenure>,
+    pub(crate) lease: Option<Lease>,
     pub(crate) reached: Mutex<Reached>,
 }
 
@@ -181,7 +181,7 @@ impl JobContext {
             requests: 0.into(),
             turns: Mutex::default(),
             shared: Mutex::default(),
-            tenure: None,
+            lease: None,
             reached: Mutex::default(),
         }
     }
@@ -193,7 +193,7 @@ impl JobContext {
             jobs: std::slice::from_ref(&self.id),
             traces: self.trace.as_slice(),
             stop: &self.stop,
-            tenure: self.tenure.as_ref(),
+            lease: self.lease.as_ref(),
         };
         let result = self.genesys.send(request, &caller).await;
         self.count_requests(match &result {

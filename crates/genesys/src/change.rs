@@ -58,7 +58,7 @@ impl<'a> Change<'a> {
     /// it is given back, and `None` says to ask for another.
     pub(super) async fn alone(&self, permit: Permit) -> Result<Option<Permit>, ApiError> {
         let changes = self.request.changes();
-        let Some(tenure) = self.caller.tenure.filter(|tenure| changes && !tenure.is_proven()) else {
+        let Some(lease) = self.caller.lease.filter(|lease| changes && !lease.is_current()) else {
             return Ok(Some(permit));
         };
         drop(permit);
@@ -66,7 +66,7 @@ impl<'a> Change<'a> {
             endpoint = self.request.endpoint,
             "not known to hold the lock of this kind: held until the broker says so"
         );
-        let proven = self.caller.stop.run_until_cancelled(tenure.proven()).await;
+        let proven = self.caller.stop.run_until_cancelled(lease.wait_until_current()).await;
         proven.map(|()| None).ok_or_else(ApiError::interrupted)
     }
 

@@ -14,7 +14,7 @@ use crate::{
     classify::{Promise, Promised},
     error::ApiError,
 };
-use genfleet_job::{JobId, Kind, lease::Tenure, trace_context::TraceContext};
+use genfleet_job::{JobId, Kind, lease::Lease, trace_context::TraceContext};
 
 /// May a request whose answer was lost be sent again without looking?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,7 +223,7 @@ pub struct Caller<'a> {
     /// finished.
     pub stop: &'a CancellationToken,
     /// Of a kind that one process at a time works: no change is sent unless it is known that this is the one.
-    pub tenure: Option<&'a Tenure>,
+    pub lease: Option<&'a Lease>,
 }
 
 /// A successful answer.

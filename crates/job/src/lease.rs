@@ -1,64 +1,63 @@
-//! The time for which this process is the only one of the fleet that works a kind (SPEC 6.1, lock): since when, and
-//! whether that is known to be still so.
+//! The lease on an exclusive kind (SPEC 6.1): since when this process is the only one of the fleet that works the kind,
+//! and whether the broker has confirmed that lately.
 //!
-//! A process that is suspended, or cut off from its broker, does not see that the lock is gone, and goes on where it
-//! stood. Therefore whoever is about to change something asks when the broker last answered. Does not end a session:
-//! that is the queue's.
+//! A process that was suspended, or cut off from its broker, does not see that it lost the lock. Before it changes
+//! anything it therefore asks when the lease was last renewed.
 
 use std::time::Duration;
 
 use tokio::{sync::watch, time::Instant};
 
-/// An answer of the broker counts for so long: well below the time in which it lets go the lock of a silent connection.
+/// Validity of one renewal: well below the time after which the broker releases the lock of a silent connection.
 const COUNTS_FOR: Duration = Duration::from_secs(3);
 
-/// The time for which this process alone works a kind. Clones are the same.
+/// The exclusive right of this process to work a kind. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Tenure {
+pub struct Lease {
     taken_over: Option<Instant>,
-    /// When the last question was put that the broker answered; `None` where nobody can take it away.
+    /// Time of the last question that the broker answered; `None` where the lease cannot be lost.
     asked: Option<watch::Receiver<Instant>>,
 }
 
-/// Who worked the kind in the moments before.
+/// The process that worked the kind just before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Before {
+pub enum PreviousHolder {
     /// Another process, or this one in another session.
     Somebody,
     /// Nobody.
     Nobody,
 }
 
-/// Says that it is still so. Dropped once that will not be known any more.
+/// Renews a lease. Dropped when the lease is lost.
 #[derive(Debug)]
-pub struct Proof(watch::Sender<Instant>);
+pub struct LeaseRenewer(watch::Sender<Instant>);
 
-impl Tenure {
-    /// One that nobody can take away; for `taken_over` see [`Self::taken_over`].
-    pub fn for_good(taken_over: Option<Instant>) -> Self {
+impl Lease {
+    /// A lease that cannot be lost; for `taken_over` see [`Self::taken_over`].
+    pub fn permanent(taken_over: Option<Instant>) -> Self {
         Self { taken_over, asked: None }
     }
 
-    /// One that begins now, and has to be proven again and again.
-    pub fn begin(before: Before) -> (Self, Proof) {
+    /// A lease that begins now and has to be renewed.
+    pub fn begin(before: PreviousHolder) -> (Self, LeaseRenewer) {
         let now = Instant::now();
-        let (proof, asked) = watch::channel(now);
-        let taken_over = (before == Before::Somebody).then_some(now);
-        (Self { taken_over, asked: Some(asked) }, Proof(proof))
+        let (renewer, asked) = watch::channel(now);
+        let taken_over = (before == PreviousHolder::Somebody).then_some(now);
+        (Self { taken_over, asked: Some(asked) }, LeaseRenewer(renewer))
     }
 
-    /// When it began, where another process may have worked the kind a moment before.
+    /// Start of the lease, where another process may have worked the kind just before.
     pub fn taken_over(&self) -> Option<Instant> {
         self.taken_over
     }
 
-    /// Whether it is known to be still so. After a suspension it is not, until the broker has answered.
-    pub fn is_proven(&self) -> bool {
+    /// Returns true while the last renewal is valid. After a suspension it is not, until the broker has answered again.
+    pub fn is_current(&self) -> bool {
         self.asked.as_ref().is_none_or(|asked| asked.borrow().elapsed() < COUNTS_FOR)
     }
 
-    /// Waits until it is known to be still so; for ever where it is not any more.
-    pub async fn proven(&self) {
+    /// Waits until the lease is current; for ever once it is lost.
+    pub async fn wait_until_current(&self) {
         let Some(asked) = &self.asked else { return };
         if asked.clone().wait_for(|asked| asked.elapsed() < COUNTS_FOR).await.is_err() {
             std::future::pending::<()>().await;
@@ -66,10 +65,10 @@ impl Tenure {
     }
 }
 
-impl Proof {
-    /// The broker has answered a question that was put at `asked`. Not when it answered: its answer may have lain here
-    /// while the process was suspended.
-    pub fn answered(&self, asked: Instant) {
+impl LeaseRenewer {
+    /// Renews the lease as of `asked`, the time of a question that the broker has answered. The time of the answer does
+    /// not count: it may have lain here while the process was suspended.
+    pub fn renew(&self, asked: Instant) {
         self.0.send_replace(asked);
     }
 }
@@ -81,28 +80,28 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_that_nobody_saw_asks_for_a_new_proof_and_an_answer_from_before_it_is_none() {
-        let (tenure, proof) = Tenure::begin(Before::Nobody);
-        assert!(tenure.is_proven());
+    async fn after_an_unnoticed_pause_only_a_question_asked_later_renews_the_lease() {
+        let (lease, renewer) = Lease::begin(PreviousHolder::Nobody);
+        assert!(lease.is_current());
         let before = Instant::now();
         advance(COUNTS_FOR).await;
-        proof.answered(before);
-        assert!(!tenure.is_proven());
-        assert!(timeout(COUNTS_FOR, tenure.proven()).await.is_err());
-        proof.answered(Instant::now());
-        tenure.proven().await;
-        assert!(tenure.is_proven());
+        renewer.renew(before);
+        assert!(!lease.is_current());
+        assert!(timeout(COUNTS_FOR, lease.wait_until_current()).await.is_err());
+        renewer.renew(Instant::now());
+        lease.wait_until_current().await;
+        assert!(lease.is_current());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_was_lost_is_never_proven_again_and_one_that_cannot_be_lost_always_is() {
-        let (tenure, proof) = Tenure::begin(Before::Nobody);
-        drop(proof);
+    async fn a_lost_lease_is_never_current_again_and_a_permanent_one_always_is() {
+        let (lease, renewer) = Lease::begin(PreviousHolder::Nobody);
+        drop(renewer);
         advance(COUNTS_FOR).await;
-        assert!(timeout(COUNTS_FOR, tenure.proven()).await.is_err());
-        let for_good = Tenure::for_good(None);
+        assert!(timeout(COUNTS_FOR, lease.wait_until_current()).await.is_err());
+        let permanent = Lease::permanent(None);
         advance(COUNTS_FOR).await;
-        for_good.proven().await;
-        assert!(for_good.is_proven());
+        permanent.wait_until_current().await;
+        assert!(permanent.is_current());
     }
 }

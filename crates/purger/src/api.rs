@@ -112,7 +112,7 @@ impl GenesysCdn {
 
 impl Aboard {
     fn caller(&self) -> Caller<'_> {
-        Caller { kind: Kind::CdnPurge, jobs: &self.jobs, traces: &self.traces, stop: &self.stop, tenure: None }
+        Caller { kind: Kind::CdnPurge, jobs: &self.jobs, traces: &self.traces, stop: &self.stop, lease: None }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use genfleet_job::{
     Kind,
-    lease::Tenure,
+    lease::Lease,
     message::{Lane, Message},
 };
 use genfleet_telemetry::trace::Span;
@@ -142,10 +142,10 @@ impl Settler {
     }
 
     /// Of a kind that one process at a time works: since when this is the one.
-    pub fn tenure(&self) -> Option<Tenure> {
+    pub fn lease(&self) -> Option<Lease> {
         match self {
-            Self::Rabbit(settler) => settler.tenure(),
-            Self::Sqlite(settler) => Some(settler.tenure()),
+            Self::Rabbit(settler) => settler.lease(),
+            Self::Sqlite(settler) => Some(settler.lease()),
         }
     }
 

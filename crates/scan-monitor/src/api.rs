@@ -126,7 +126,7 @@ pub async fn register(
         "url": url.as_str(),
         "headers": {"X-Security-Source": "GenesysCloud", "Content-Type": "application/json"},
     });
-    let caller = Caller { kind: Kind::FileScan, jobs: &[], traces: &[], stop, tenure: None };
+    let caller = Caller { kind: Kind::FileScan, jobs: &[], traces: &[], stop, lease: None };
     match client.send(ApiRequest::post(WEBHOOKS).expect(REGISTERED).may_say_nothing().json(&webhook), &caller).await {
         // There already: another process made it, or this one in an earlier life.
         Err(error) if error.status == Some(409) => Ok(()),

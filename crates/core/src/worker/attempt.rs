@@ -20,7 +20,7 @@ use genfleet_job::job_headers::JobHeaders;
 use genfleet_job::{
     Job,
     error::{ErrorClass, JobError},
-    lease::Tenure,
+    lease::Lease,
     message::Lane,
 };
 use genfleet_queue::Delivery;
@@ -36,7 +36,7 @@ impl<H: JobHandler> Engine<H> {
         delivery: &Delivery,
         started_at: Timestamp,
     ) -> JobContext {
-        let tenure = delivery.settler.tenure().filter(|_| H::KIND.is_exclusive());
+        let lease = delivery.settler.lease().filter(|_| H::KIND.is_exclusive());
         JobContext {
             id: job.id.clone(),
             kind: H::KIND,
@@ -45,7 +45,7 @@ impl<H: JobHandler> Engine<H> {
             generation: carried.generation,
             started: delivery.lane != Lane::Jobs,
             delivery_count: delivery.delivery_count,
-            reads_settled_at: tenure.as_ref().and_then(Tenure::taken_over).map(|at| at + self.policy.takeover_wait),
+            reads_settled_at: lease.as_ref().and_then(Lease::taken_over).map(|at| at + self.policy.takeover_wait),
             bytes: delivery.message.body.len(),
             started_at,
             trace: delivery.span.context().cloned(),
@@ -55,7 +55,7 @@ impl<H: JobHandler> Engine<H> {
             requests: 0.into(),
             turns: Mutex::default(),
             shared: Mutex::default(),
-            tenure,
+            lease,
             reached: Mutex::default(),
         }
     }

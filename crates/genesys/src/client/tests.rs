@@ -99,7 +99,7 @@ impl Rig {
     }
 
     fn caller<'a>(&'a self, jobs: &'a [JobId]) -> Caller<'a> {
-        Caller { kind: Kind::CdnPurge, jobs, traces: &[], stop: &self.stop, tenure: None }
+        Caller { kind: Kind::CdnPurge, jobs, traces: &[], stop: &self.stop, lease: None }
     }
 
     async fn send_for(&self, number: usize, request: ApiRequest) -> Result<ApiAnswer, ApiError> {

@@ -250,7 +250,7 @@ async fn serve_kind(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>) -
         Err(lost) => return lost,
     };
     let flows = Arc::new(Flows::new(&shared.held, intake.kind));
-    let lanes = Serving::new(&shared, &intake, &link, &flows).within(held.as_ref().map(Lock::tenure));
+    let lanes = Serving::new(&shared, &intake, &link, &flows).within(held.as_ref().map(Lock::lease));
     let unproven = async {
         match &held {
             Some(held) => held.proven().await,

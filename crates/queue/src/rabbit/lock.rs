@@ -28,7 +28,7 @@ use super::{
 use crate::topology::lane_queue;
 use genfleet_job::{
     Kind,
-    lease::{Before, Proof, Tenure},
+    lease::{Lease, LeaseRenewer, PreviousHolder},
     message::Lane,
 };
 
@@ -46,8 +46,8 @@ pub(super) struct Lock {
     name: String,
     /// It was taken on this.
     channel: Channel,
-    tenure: Tenure,
-    proof: Proof,
+    lease: Lease,
+    renewer: LeaseRenewer,
 }
 
 /// What came of a try to take it.
@@ -66,12 +66,12 @@ pub(super) async fn hold(shared: &Shared, link: &Link, kind: Kind) -> Result<Loc
     loop {
         match tried(link, &name).await? {
             Tried::Taken(channel) => {
-                let before = if standing.is_some() { Before::Somebody } else { before(link, &name).await? };
+                let before = if standing.is_some() { PreviousHolder::Somebody } else { before(link, &name).await? };
                 // Before the first job, so that no creation goes without it.
                 mark(link, &name).await?;
                 tracing::info!(kind = kind.as_str(), ?before, "holds the lock of this kind");
-                let (tenure, proof) = Tenure::begin(before);
-                return Ok(Lock { name, channel, tenure, proof });
+                let (lease, renewer) = Lease::begin(before);
+                return Ok(Lock { name, channel, lease, renewer });
             }
             Tried::Held => standing.get_or_insert_with(|| Standing::by(shared, kind)).look(link).await?,
             Tried::Unanswered => standing.get_or_insert_with(|| Standing::by(shared, kind)).unanswered(),
@@ -94,14 +94,14 @@ async fn tried(link: &Link, name: &str) -> Result<Tried, Lost> {
 }
 
 /// Whether somebody held the lock before.
-async fn before(link: &Link, name: &str) -> Result<Before, Lost> {
+async fn before(link: &Link, name: &str) -> Result<PreviousHolder, Lost> {
     // That there is no mark closes the channel.
     let channel = link.channel(1).await?;
     let look = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
     let looked = channel.exchange_declare(name.into(), ExchangeKind::Fanout, look, FieldTable::default());
     Ok(match timeout(ANSWER, looked).await {
-        Ok(Err(error)) if is_unmarked(&error) => Before::Nobody,
-        Ok(Ok(()) | Err(_)) | Err(_) => Before::Somebody,
+        Ok(Err(error)) if is_unmarked(&error) => PreviousHolder::Nobody,
+        Ok(Ok(()) | Err(_)) | Err(_) => PreviousHolder::Somebody,
     })
 }
 
@@ -185,8 +185,8 @@ pub(super) fn is_unmarked(error: &lapin::Error) -> bool {
 
 impl Lock {
     /// The time for which it is held.
-    pub(super) fn tenure(&self) -> Tenure {
-        self.tenure.clone()
+    pub(super) fn lease(&self) -> Lease {
+        self.lease.clone()
     }
 
     /// Proves again and again that it is held; why it is not any more.
@@ -194,7 +194,7 @@ impl Lock {
         loop {
             let asked = Instant::now();
             match counts::look(&self.channel, &self.name).await {
-                Ok(_) => self.proof.answered(asked),
+                Ok(_) => self.renewer.renew(asked),
                 Err(error) => return format!("the lock {} is not held any more: {}", self.name, why(&error)),
             }
             sleep(PROVEN_EVERY).await;

@@ -32,7 +32,7 @@ use crate::{
     held::HeldCounts,
     topology::{self, lane_queue},
 };
-use genfleet_job::{Kind, lease::Tenure, message::Lane};
+use genfleet_job::{Kind, lease::Lease, message::Lane};
 use genfleet_telemetry::trace::Span;
 
 /// How long the broker may take to end a consumer.
@@ -80,19 +80,19 @@ pub(super) struct Serving {
     link: Arc<Link>,
     flows: Arc<Flows>,
     /// Of a kind that one process at a time works.
-    tenure: Option<Tenure>,
+    lease: Option<Lease>,
     begun_first: bool,
 }
 
 impl Serving {
     pub(super) fn new(shared: &Arc<Shared>, intake: &Arc<Intake>, link: &Arc<Link>, flows: &Arc<Flows>) -> Self {
         let (shared, intake, link, flows) = (shared.clone(), intake.clone(), link.clone(), flows.clone());
-        Self { shared, intake, link, flows, tenure: None, begun_first: true }
+        Self { shared, intake, link, flows, lease: None, begun_first: true }
     }
 
     /// While this process alone works the kind.
-    pub(super) fn within(self, tenure: Option<Tenure>) -> Self {
-        Self { tenure, ..self }
+    pub(super) fn within(self, lease: Option<Lease>) -> Self {
+        Self { lease, ..self }
     }
 
     /// Serves until something ends; says what.
@@ -256,7 +256,7 @@ impl Serving {
         let identity = shared.recent.identity(&delivery, topology::is_ours(&shared.prefix, delivery.exchange.as_str()));
         let held = (shared.recent.hold(identity, delivery.redelivered), delivery.acker.clone());
         let settler = Settler::new(shared, &self.link.session, self.flows.of(lane), held);
-        let settler = queue::Settler::Rabbit(settler.within(self.tenure.as_ref()));
+        let settler = queue::Settler::Rabbit(settler.within(self.lease.as_ref()));
         delays::ended(&shared.prefix, (self.intake.kind, lane), &delivery.properties);
         let (redelivered, flaw) = (delivery.redelivered, self.flaw(&delivery));
         let (message, delivery_count) = convert::received(&shared.prefix, delivery);

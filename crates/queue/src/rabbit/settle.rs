@@ -28,7 +28,7 @@ use super::{
 };
 use crate as queue;
 use crate::{Publication, QueueError, Settled, held::HeldCounts};
-use genfleet_job::{Kind, lease::Tenure, metric};
+use genfleet_job::{Kind, lease::Lease, metric};
 
 /// lapin resolves an acknowledgement when it is written; one that is not by then never will be.
 const WRITTEN: Duration = Duration::from_secs(10);
@@ -99,7 +99,7 @@ pub struct Settler {
     shared: Arc<Shared>,
     session: Session,
     flow: Arc<Flow>,
-    tenure: Option<Tenure>,
+    lease: Option<Lease>,
     held: Held,
     /// Taken by the one that settles.
     acker: Option<Acker>,
@@ -110,18 +110,18 @@ impl Settler {
     pub(super) fn new(shared: &Arc<Shared>, session: &Session, flow: &Arc<Flow>, (held, acker): (Held, Acker)) -> Self {
         flow.take();
         let (shared, session, flow) = (shared.clone(), session.clone(), flow.clone());
-        Self { shared, session, flow, tenure: None, held, acker: Some(acker) }
+        Self { shared, session, flow, lease: None, held, acker: Some(acker) }
     }
 
     /// It came while this process alone works its kind.
-    pub(super) fn within(mut self, tenure: Option<&Tenure>) -> Self {
-        self.tenure = tenure.cloned();
+    pub(super) fn within(mut self, lease: Option<&Lease>) -> Self {
+        self.lease = lease.cloned();
         self
     }
 
-    /// See [`crate::Settler::tenure`].
-    pub fn tenure(&self) -> Option<Tenure> {
-        self.tenure.clone()
+    /// See [`crate::Settler::lease`].
+    pub fn lease(&self) -> Option<Lease> {
+        self.lease.clone()
     }
 
     /// See [`crate::Settler::is_stale`].

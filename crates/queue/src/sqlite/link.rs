@@ -15,7 +15,7 @@ use super::{
     wake::Changes,
 };
 use crate::{Health, Publication, QueueError, held::HeldCounts};
-use genfleet_job::{lease::Before, metric};
+use genfleet_job::{lease::PreviousHolder, metric};
 
 /// How the store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,9 +47,9 @@ pub(super) struct Told {
 
 impl Told {
     /// Of a store just opened.
-    pub(super) fn new(path: String, before: Before) -> Self {
+    pub(super) fn new(path: String, before: PreviousHolder) -> Self {
         let (changes, condition) = (watch::Sender::new(Changes::default()), watch::Sender::new(Condition::Well));
-        let taken_over = (before == Before::Somebody).then(Instant::now);
+        let taken_over = (before == PreviousHolder::Somebody).then(Instant::now);
         Self { path, taken_over, changes, condition, held: HeldCounts::default() }
     }
 

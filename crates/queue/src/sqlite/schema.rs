@@ -14,7 +14,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::notice;
 use crate::QueueError;
-use genfleet_job::{file, lease::Before};
+use genfleet_job::{file, lease::PreviousHolder};
 
 /// "gnfl": tells our files from other programs'.
 const APPLICATION_ID: i64 = 0x676e_666c;
@@ -69,11 +69,11 @@ const CLOCK: &str =
     "CREATE TABLE IF NOT EXISTS clock (id INTEGER PRIMARY KEY CHECK (id = 1), at INTEGER NOT NULL) STRICT";
 
 /// Whether jobs were worked from this store before: none has ended in a new one, and none was begun.
-pub(super) fn before(connection: &Connection) -> rusqlite::Result<Before> {
+pub(super) fn before(connection: &Connection) -> rusqlite::Result<PreviousHolder> {
     const SQL: &str = "SELECT EXISTS (SELECT 1 FROM event) OR EXISTS (SELECT 1 FROM dead)
         OR EXISTS (SELECT 1 FROM message WHERE returns > 0 OR lane <> 'jobs')";
     let worked = connection.query_row(SQL, [], |row| row.get::<_, bool>(0))?;
-    Ok(if worked { Before::Somebody } else { Before::Nobody })
+    Ok(if worked { PreviousHolder::Somebody } else { PreviousHolder::Nobody })
 }
 
 /// Whose file it is.

@@ -5,7 +5,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{change::Taken, claim::Held};
 use crate::{Publication, QueueError, Settled};
-use genfleet_job::{lease::Tenure, metric};
+use genfleet_job::{lease::Lease, metric};
 
 /// The right to settle one row, once. Dropped without, the row is given back.
 #[derive(Debug)]
@@ -20,9 +20,9 @@ impl Settler {
         Self { held, slot }
     }
 
-    /// One process works a file, and nobody takes it away: see [`crate::Settler::tenure`].
-    pub fn tenure(&self) -> Tenure {
-        Tenure::for_good(self.held.taken_over())
+    /// One process works a file, and nobody takes it away: see [`crate::Settler::lease`].
+    pub fn lease(&self) -> Lease {
+        Lease::permanent(self.held.taken_over())
     }
 
     /// Puts all of `publications` into the store and takes the row out, in one transaction: see

@@ -5,7 +5,7 @@ use tokio::time::timeout;
 
 use super::*;
 use genfleet_audit::{testing::Rig as AuditRig, writer::RETRY};
-use genfleet_job::lease::{Before, Tenure};
+use genfleet_job::lease::{Lease, PreviousHolder};
 
 struct Audited {
     rig: Rig,
@@ -157,9 +157,9 @@ async fn a_call_that_is_stopped_while_it_waits_for_the_audit_was_not_sent() {
 #[tokio::test(start_paused = true)]
 async fn a_change_of_a_process_that_was_suspended_is_held_until_it_is_known_to_be_the_one() {
     let rig = Rig::answering([]);
-    let (tenure, proof) = Tenure::begin(Before::Nobody);
+    let (lease, renewer) = Lease::begin(PreviousHolder::Nobody);
     let jobs = [job(1)];
-    let caller = Caller { tenure: Some(&tenure), ..rig.caller(&jobs) };
+    let caller = Caller { lease: Some(&lease), ..rig.caller(&jobs) };
     let change = || ApiRequest::post(THINGS).json(&"thing");
     rig.client.send(change(), &caller).await.unwrap();
     tokio::time::advance(60 * SECOND).await;
@@ -169,7 +169,7 @@ async fn a_change_of_a_process_that_was_suspended_is_held_until_it_is_known_to_b
 
     let answering = async {
         tokio::time::sleep(SECOND).await;
-        proof.answered(Instant::now());
+        renewer.renew(Instant::now());
     };
     let (sent, ()) = tokio::join!(rig.client.send(change(), &caller), answering);
     sent.unwrap();
@@ -179,15 +179,15 @@ async fn a_change_of_a_process_that_was_suspended_is_held_until_it_is_known_to_b
 #[tokio::test(start_paused = true)]
 async fn a_change_of_a_process_that_is_not_the_one_any_more_is_not_sent() {
     let rig = Rig::answering([]);
-    let (tenure, proof) = Tenure::begin(Before::Nobody);
+    let (lease, renewer) = Lease::begin(PreviousHolder::Nobody);
     let jobs = [job(1)];
     tokio::time::advance(60 * SECOND).await;
     let losing = async {
-        drop(proof);
+        drop(renewer);
         tokio::time::sleep(SECOND).await;
         rig.stop.cancel();
     };
-    let caller = Caller { tenure: Some(&tenure), ..rig.caller(&jobs) };
+    let caller = Caller { lease: Some(&lease), ..rig.caller(&jobs) };
     let (stopped, ()) = tokio::join!(rig.client.send(ApiRequest::post(THINGS).json(&"thing"), &caller), losing);
     assert_eq!((stopped.unwrap_err().class, rig.sent()), (ErrorClass::Interrupted, 0));
 }

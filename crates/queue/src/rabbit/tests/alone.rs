@@ -13,13 +13,13 @@ async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends
         let mut works = first.consume(Kind::VniProvision, 1);
         first.publish(vec![of_vni("a")]).await.unwrap();
         let held = soon(works.next()).await;
-        let held_for = held.settler.tenure();
+        let held_for = held.settler.lease();
         let mut stands_by = second.consume(Kind::VniProvision, 8);
         // A kind that is not exclusive goes on beside it.
         let mut other = second.consume(Kind::CdnPurge, 8);
         second.publish(vec![of_vni("b"), lane(Lane::Jobs, Duration::ZERO, job("c"))]).await.unwrap();
         let delivery = soon(other.next()).await;
-        assert!(delivery.settler.tenure().is_none());
+        assert!(delivery.settler.lease().is_none());
         delivery.settler.settle(vec![]).await.unwrap();
         assert!(timeout(Duration::from_secs(3), stands_by.next()).await.is_err(), "it stands by");
         let Health { problems, standing_by, .. } = second.health();
@@ -30,9 +30,9 @@ async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends
             held.settler.lost().await;
             held.message.message_id
         });
-        let tenure = held_for.expect("it is alone");
-        assert!(tenure.taken_over().is_none(), "nobody was before it");
-        assert!(tenure.is_proven(), "it was proven again and again while the other one stood by");
+        let lease = held_for.expect("it is alone");
+        assert!(lease.taken_over().is_none(), "nobody was before it");
+        assert!(lease.is_current(), "it was proven again and again while the other one stood by");
         first.close().await;
         assert_eq!(soon(lost).await.unwrap().as_deref(), Some("a"), "whoever works it learns that the lock is gone");
         let mut taken = vec![soon(stands_by.next()).await, soon(stands_by.next()).await];
@@ -40,8 +40,8 @@ async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends
         let ids: Vec<_> = taken.iter().map(|delivery| delivery.message.message_id.clone().unwrap()).collect();
         assert_eq!(ids, ["a", "b"]);
         for delivery in taken {
-            let tenure = delivery.settler.tenure().expect("it is alone");
-            assert!(tenure.taken_over().is_some(), "what the other one created may not show yet");
+            let lease = delivery.settler.lease().expect("it is alone");
+            assert!(lease.taken_over().is_some(), "what the other one created may not show yet");
             delivery.settler.settle(vec![]).await.unwrap();
         }
         second.close().await;
@@ -49,8 +49,8 @@ async fn one_process_works_an_exclusive_kind_and_another_takes_over_when_it_ends
         let mut works = third.consume(Kind::VniProvision, 1);
         third.publish(vec![of_vni("d")]).await.unwrap();
         let delivery = soon(works.next()).await;
-        let tenure = delivery.settler.tenure().expect("it is alone");
-        assert!(tenure.taken_over().is_some(), "the lock was free, but only for a moment");
+        let lease = delivery.settler.lease().expect("it is alone");
+        assert!(lease.taken_over().is_some(), "the lock was free, but only for a moment");
         delivery.settler.settle(vec![]).await.unwrap();
         third.close().await;
     })
