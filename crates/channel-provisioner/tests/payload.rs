@@ -41,8 +41,7 @@ fn with(place: &str, value: Option<Value>) -> Value {
 
 /// Pointer and message of everything that is wrong.
 fn violations(payload: &Value) -> Vec<(String, String)> {
-    let rules =
-        JobRules::new::<genfleet_channel_provisioner::payload::Payload>(Kind::ChannelProvision, |_| vec![]);
+    let rules = JobRules::new::<genfleet_channel_provisioner::payload::Payload>(Kind::ChannelProvision, |_| vec![]);
     let body = json!({"id": "job-1", "payload": payload}).to_string();
     match validate::job::<ChannelProvisioner>(&rules, &OPTIONS, body.as_bytes(), None, None) {
         Ok(_) => Vec::new(),

@@ -15,8 +15,9 @@ pub(super) async fn check(options: &WebhookOptions) -> Vec<Finding> {
     let secrets = match WebhookSecrets::from_environment() {
         Ok(secrets) => secrets,
         Err(error) => {
-            let remedy =
-                format!("set {SECRET_VARIABLE} to whsec_ and 24 random bytes or more in base64 (openssl rand -base64 32)");
+            let remedy = format!(
+                "set {SECRET_VARIABLE} to whsec_ and 24 random bytes or more in base64 (openssl rand -base64 32)"
+            );
             return vec![Finding::failed(CHECK, SECRET_VARIABLE, error, remedy)];
         }
     };
@@ -98,7 +99,12 @@ fn signing(short: Option<usize>) -> Finding {
         Some(0) => Finding::ok(CHECK, SECRET_VARIABLE, "set, and long enough"),
         Some(short) => {
             let found = format!("{short} of its secrets are shorter than 24 bytes, and too easy to guess");
-            Finding::warning(CHECK, SECRET_VARIABLE, found, "exchange them: openssl rand -base64 32, with whsec_ before it")
+            Finding::warning(
+                CHECK,
+                SECRET_VARIABLE,
+                found,
+                "exchange them: openssl rand -base64 32, with whsec_ before it",
+            )
         }
     }
 }
