@@ -6,7 +6,7 @@
 
 use genfleet_core::{
     audit::record::Detail,
-    contract::Terms,
+    contract::ContractTerms,
     error::{ErrorClass, JobError},
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
@@ -85,7 +85,7 @@ impl JobHandler for ChannelProvisioner {
         violations
     }
 
-    fn terms() -> Terms {
+    fn terms() -> ContractTerms {
         contract::terms()
     }
 

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::contract::Terms;
+use crate::contract::terms::ContractTerms;
 use genfleet_audit::{Intent, Unwritten, record::Detail};
 use genfleet_genesys::{
     client::GenesysClient,
@@ -75,8 +75,8 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
 
     /// What upstream systems are told of these rules, and of what else is its own: examples, codes. Whether that is
     /// true is tested for every kind alike.
-    fn terms() -> Terms {
-        Terms::default()
+    fn terms() -> ContractTerms {
+        ContractTerms::default()
     }
 
     /// Works the job. May run more than once for one message: make it safe to repeat. Once

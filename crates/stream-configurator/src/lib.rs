@@ -7,7 +7,7 @@
 
 use genfleet_core::{
     audit::record::Detail,
-    contract::Terms,
+    contract::ContractTerms,
     error::JobError,
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
@@ -76,7 +76,7 @@ impl JobHandler for StreamConfigurator {
         violations
     }
 
-    fn terms() -> Terms {
+    fn terms() -> ContractTerms {
         contract::terms()
     }
 

@@ -34,6 +34,6 @@ pub fn authorities(setting: &str, path: &Path) -> Result<Vec<Certificate>, Confi
 
 /// Writes an error with all its causes; reqwest shows only the outermost.
 pub fn in_full(error: &dyn Error) -> String {
-    let causes: Vec<String> = iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
+    let causes: Vec<String> = iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect();
     causes.join(": ")
 }

@@ -1,12 +1,12 @@
-//! How the documents are written: indented JSON in which nothing is invisible.
+//! The text of documents: indented JSON without invisible characters.
 
 use serde_json::Value;
 
-/// `document` as it stands in its file. Blank and control characters beyond ASCII, which patterns are made of, are
-/// written `\uXXXX`: what one cannot see one cannot review, and an editor may change it.
-pub fn write(document: &Value) -> String {
+/// Writes `document` as it stands in its file. Blank and control characters beyond ASCII, which occur in patterns, are
+/// written as `\uXXXX`, because a reviewer cannot see them and an editor may change them.
+pub fn write_json(document: &Value) -> String {
     let json = format!("{document:#}\n");
-    // Beyond ASCII there is nothing outside the texts.
+    // Outside of strings, JSON is ASCII.
     json.chars().map(|each| if is_invisible(each) { escaped(each) } else { each.to_string() }).collect()
 }
 

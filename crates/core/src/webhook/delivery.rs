@@ -22,7 +22,7 @@ use super::{
     signers::{self, Signers},
 };
 use crate::{
-    contract::{Terms, code::Code},
+    contract::{code::ErrorCode, terms::ContractTerms},
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
 };
 use genfleet_genesys::limits;
@@ -118,18 +118,18 @@ impl JobHandler for Deliverer {
     }
 
     /// Producers never send these jobs, but see their failures.
-    fn terms() -> Terms {
+    fn terms() -> ContractTerms {
         let codes = vec![
-            Code::new(
+            ErrorCode::new(
                 "address_refused",
                 "The receiver's address is not public, and --webhook-allow does not name it; or --webhook-deny does.",
             ),
-            Code::new("gone", "The receiver wants no more of it (410)."),
-            Code::new("receiver_refused", "The receiver answered neither 2xx nor 410. Only a cause."),
-            Code::new("receiver_timeout", "The receiver did not answer within 15 s. Only a cause."),
-            Code::new("receiver_unavailable", "The receiver could not be reached. Only a cause."),
+            ErrorCode::new("gone", "The receiver wants no more of it (410)."),
+            ErrorCode::new("receiver_refused", "The receiver answered neither 2xx nor 410. Only a cause."),
+            ErrorCode::new("receiver_timeout", "The receiver did not answer within 15 s. Only a cause."),
+            ErrorCode::new("receiver_unavailable", "The receiver could not be reached. Only a cause."),
         ];
-        Terms { codes, error_members: error_members(), ..Terms::default() }
+        ContractTerms { codes, error_members: error_members(), ..ContractTerms::default() }
     }
 
     fn validate(payload: &DeliveryPayload, _: &WebhookOptions) -> Vec<Violation> {
