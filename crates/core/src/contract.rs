@@ -12,15 +12,21 @@ use serde_json::{Map, Value};
 use crate::handler::JobHandler;
 use genfleet_job::{Kind, schema::JobSchema};
 
-pub mod asyncapi;
-pub mod code;
-pub mod event;
-pub mod job;
+mod asyncapi;
+pub(crate) mod code;
+mod event;
+mod job;
 mod named;
 pub mod pattern;
-pub mod text;
+pub(crate) mod terms;
+mod text;
 
-use self::ErrorCode;
+pub use self::{
+    code::{COMMON_CODES, ErrorCode},
+    job::ENVELOPE_UNSTATED,
+    terms::{ContractTerms, UnstatedRule},
+    text::write_json,
+};
 
 /// The contract of one kind of job.
 #[derive(Debug)]

@@ -26,9 +26,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_seen_is_written_as_its_number_and_reads_as_it_was() {
+    fn invisible_characters_are_escaped_and_read_back_unchanged() {
         let document = json!({"pattern": "[\0 \u{7f}-\u{a0}\u{2028}\u{3000}]", "title": "1–3 €"});
-        let written = write(&document);
+        let written = write_json(&document);
         assert_eq!(
             written,
             "{\n  \"pattern\": \"[\\u0000 \\u007f-\\u00a0\\u2028\\u3000]\",\n  \"title\": \"1–3 €\"\n}\n"

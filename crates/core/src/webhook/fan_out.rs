@@ -75,7 +75,7 @@ mod tests {
     fn one(event: &Event) -> Message {
         let trace = Headers::from([("traceparent".to_owned(), "00-a-b-01".into())]);
         let receivers = [Receiver::parse(URL).unwrap()];
-        let mut jobs: Vec<_> = jobs(event, &receivers, &trace, Timestamp::from_second(7).unwrap()).collect();
+        let mut jobs: Vec<_> = delivery_jobs(event, &receivers, &trace, Timestamp::from_second(7).unwrap()).collect();
         assert_eq!(jobs.len(), 1);
         let Publication { to, message } = jobs.swap_remove(0);
         let lane = Destination::Lane { kind: Kind::WebhookDeliver, lane: Lane::Jobs, after: Duration::ZERO };
@@ -87,7 +87,7 @@ mod tests {
     fn a_delivery_is_a_job_that_carries_the_event_byte_for_byte() {
         let written = "{\"a\": \"\\u00e4 \\\\ \\\" \u{e4}\u{1F600}\"}";
         let message = one(&event(written));
-        let rules = JobRules::new::<DeliveryPayload>(Kind::WebhookDeliver, WebhookRules::default());
+        let rules = JobRules::new::<DeliveryPayload>(Kind::WebhookDeliver, |_| vec![]);
         let (job, payload) = validate::job::<Deliverer>(&rules, &options(), &message.body, None, None).unwrap();
         assert_eq!((payload.event.as_str(), payload.url.as_str()), (written, URL));
         assert_eq!(payload.event_id, Uuid::nil().to_string());

@@ -20,12 +20,17 @@ mod hostile;
 
 /// A resolver that answers with one address after the other.
 fn names(answers: &[&str]) -> Resolver {
+    counted_names(answers, &Arc::default())
+}
+
+/// The same, which counts in `asked`.
+fn counted_names(answers: &[&str], asked: &Arc<AtomicUsize>) -> Resolver {
     let answers: Vec<IpAddr> = answers.iter().map(|ip| ip.parse().unwrap()).collect();
-    let asked = AtomicUsize::new(0);
+    let asked = Arc::clone(asked);
     Arc::new(move |_| {
         let index = asked.fetch_add(1, Ordering::Relaxed);
         let answer = answers.get(index % answers.len().max(1)).map(|ip| vec![*ip]);
-        Box::pin(std::future::ready(answer.ok_or(io::ErrorKind::NotFound.into())))
+        Box::pin(std::future::ready(answer.ok_or_else(|| io::ErrorKind::NotFound.into())))
     })
 }
 
@@ -67,8 +72,8 @@ async fn nothing_connects_to_an_address_that_is_not_public_however_it_is_written
 #[tokio::test]
 async fn a_name_that_changes_its_address_is_judged_by_the_one_that_is_connected_to() {
     let open = Stub::answering("127.0.0.1", "200 OK").await;
-    let names = names(&["127.0.0.1", "127.0.0.2"]);
-    let post = post(&["127.0.0.1"], names.clone());
+    let asked = Arc::default();
+    let post = post(&["127.0.0.1"], counted_names(&["127.0.0.1", "127.0.0.2"], &asked));
     let url = format!("http://rebinds.example:{}/", open.port);
     // On the same port of the address it changes to.
     let closed = tokio::net::TcpListener::bind(("127.0.0.2", open.port)).await.unwrap();
@@ -76,7 +81,7 @@ async fn a_name_that_changes_its_address_is_judged_by_the_one_that_is_connected_
         assert_eq!(send(&post, &url).await.unwrap().status, 200, "{round}");
         assert!(matches!(send(&post, &url).await, Err(WebhookSendError::Refused(_))), "{round}");
     }
-    assert_eq!(names.asked.load(Ordering::Relaxed), 6, "what is judged is not looked up again to connect");
+    assert_eq!(asked.load(Ordering::Relaxed), 6, "the checked address is not looked up again");
     assert_eq!(open.asked().len(), 3);
     let connected = tokio::time::timeout(Duration::from_millis(50), closed.accept()).await;
     assert!(connected.is_err(), "nobody connected to the other address");
