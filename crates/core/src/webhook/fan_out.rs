@@ -55,7 +55,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        webhook::{delivery::Deliverer, options::WebhookOptions, rules::WebhookRules},
+        webhook::{Deliverer, WebhookOptions},
         worker::validate::{self, JobRules},
     };
     use genfleet_job::{MAX_BODY_BYTES, event::MAX_EVENT_BYTES};
