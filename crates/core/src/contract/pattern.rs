@@ -5,7 +5,7 @@
 pub const UUID: &str = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$";
 
 /// The digits of an RFC 3339 time.
-pub(super) const TIME: &str =
+pub const TIME: &str =
     "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$";
 
 /// All blanks of Unicode, for use inside brackets.

@@ -29,7 +29,7 @@ pub(super) struct SignedMessage {
 
 impl SignedMessage {
     /// What came; none where it is no signed message.
-    pub fn read(body: &[u8]) -> Option<Self> {
+    pub(super) fn read(body: &[u8]) -> Option<Self> {
         if body.len() > LONGEST {
             return None;
         }
