@@ -16,7 +16,8 @@ const LANES: u64 = 2;
 
 /// Judges what the settings say against this machine, or the container that this runs in.
 pub(super) fn check(worker: &WorkerOptions, kinds: &[Kind]) -> Finding {
-    let held: u64 = kinds.iter().map(|kind| worker.concurrency(*kind, fleet::default_concurrency(*kind)) as u64).sum();
+    let held: u64 =
+        kinds.iter().map(|kind| worker.concurrency(*kind, registry::default_concurrency(*kind)) as u64).sum();
     judge(held * LANES, available())
 }
 
