@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::connection::Severer;
 use crate::errors::{ApiError, OAuthError, render};
 use crate::faults::{FaultRule, RetryAfter};
-use crate::limits::{Limits, Standing};
+use crate::limits::{Limits, RateLimitStatus};
 use crate::record::now_micros;
 use crate::world::{Arrival, HttpHost, MOST_BODY_BYTES, Shared};
 
@@ -35,7 +35,7 @@ struct Visit {
     shared: Shared,
     host: HttpHost,
     number: u64,
-    standing: Standing,
+    rate_limit: RateLimitStatus,
     correlation_id: String,
 }
 
@@ -57,7 +57,7 @@ pub(crate) async fn pass(
         shared,
         host,
         number: admission.number,
-        standing: admission.standing,
+        rate_limit: admission.rate_limit,
         correlation_id: Uuid::new_v4().to_string(),
     };
     let answer = match admission.verdict {
@@ -131,7 +131,7 @@ impl Visit {
     fn seconds_told(&self, rule: &FaultRule) -> u64 {
         match rule.retry_after {
             Some(RetryAfter::Seconds(seconds)) => seconds,
-            _ => self.standing.seconds_to_wait(Instant::now()),
+            _ => self.rate_limit.seconds_to_wait(Instant::now()),
         }
     }
 
@@ -161,8 +161,8 @@ impl Visit {
         if self.host == HttpHost::Token {
             return;
         }
-        headers.insert(LIMIT_ALLOWED, HeaderValue::from(self.standing.allowed));
-        headers.insert(LIMIT_COUNT, HeaderValue::from(self.standing.count));
-        headers.insert(LIMIT_RESET, HeaderValue::from(self.standing.seconds_left(Instant::now())));
+        headers.insert(LIMIT_ALLOWED, HeaderValue::from(self.rate_limit.allowed));
+        headers.insert(LIMIT_COUNT, HeaderValue::from(self.rate_limit.count));
+        headers.insert(LIMIT_RESET, HeaderValue::from(self.rate_limit.seconds_left(Instant::now())));
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::errors::ApiError;
 use crate::faults::{FaultRule, Faults, Target};
-use crate::limits::{Exceeded, Limits, Standing};
+use crate::limits::{Exceeded, Limits, RateLimitStatus};
 use crate::options::SimulatorOptions;
 use crate::record::{self, Record, RecordedRequest};
 use crate::state::Organisation;
@@ -81,7 +81,7 @@ pub(crate) struct Arrival<'a> {
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub(crate) number: u64,
-    pub(crate) standing: Standing,
+    pub(crate) rate_limit: RateLimitStatus,
     pub(crate) latency: Duration,
     pub(crate) verdict: Result<Option<FaultRule>, ApiError>,
 }
@@ -91,12 +91,12 @@ impl World {
     /// refused anyway.
     pub(crate) fn admit(&mut self, arrival: Arrival<'_>, now: Instant) -> Admission {
         let number = self.note(arrival);
-        let (standing, entry) = match arrival.host {
-            HttpHost::Token => (self.limits.standing(None, &self.options, now), Ok(())),
+        let (rate_limit, entry) = match arrival.host {
+            HttpHost::Token => (self.limits.rate_limit(None, &self.options, now), Ok(())),
             HttpHost::Api => self.enter_api(arrival, now),
         };
         let verdict = entry.map(|()| self.find_fault(number, arrival));
-        Admission { number, standing, latency: self.options.latency, verdict }
+        Admission { number, rate_limit, latency: self.options.latency, verdict }
     }
 
     fn note(&mut self, arrival: Arrival<'_>) -> u64 {
@@ -126,15 +126,15 @@ impl World {
         }
     }
 
-    fn enter_api(&mut self, arrival: Arrival<'_>, now: Instant) -> (Standing, Result<(), ApiError>) {
+    fn enter_api(&mut self, arrival: Arrival<'_>, now: Instant) -> (RateLimitStatus, Result<(), ApiError>) {
         let token = tokens::bearer(&arrival.parts.headers);
         let (token, client) = match self.tokens.check(token, now) {
             Ok(known) => known,
-            Err(error) => return (self.limits.standing(token, &self.options, now), Err(error)),
+            Err(error) => return (self.limits.rate_limit(token, &self.options, now), Err(error)),
         };
         match self.limits.take(token, client, &self.options, now) {
-            Ok(standing) => (standing, size_allowed(arrival.body)),
-            Err((standing, exceeded)) => (standing, Err(over_the_limit(exceeded))),
+            Ok(rate_limit) => (rate_limit, size_allowed(arrival.body)),
+            Err((rate_limit, exceeded)) => (rate_limit, Err(over_the_limit(exceeded))),
         }
     }
 

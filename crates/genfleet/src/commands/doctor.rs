@@ -17,7 +17,7 @@ use genfleet_core::{
 };
 use secrecy::SecretString;
 
-use self::finding::{Finding, Report};
+use self::finding::{DoctorReport, Finding};
 use super::{EXIT_FAILED, block_on};
 use crate::{
     registry::{self, HandlerOptions},
@@ -102,7 +102,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "off")?;
     install_tls();
     let kinds = registry::chosen(&options.kinds)?;
-    let report = Report::new(block_on(async { Ok(examine(options, &kinds).await) })?);
+    let report = DoctorReport::new(block_on(async { Ok(examine(options, &kinds).await) })?);
     report.print(options.json)?;
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }

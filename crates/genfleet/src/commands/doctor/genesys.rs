@@ -10,7 +10,7 @@ use genfleet_core::{
 };
 
 use super::{Options, clock, finding::Finding, token};
-use crate::fleet;
+use crate::registry;
 
 /// Every check of the API.
 pub(super) async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {

@@ -9,7 +9,7 @@ use genfleet_core::{
 };
 
 use super::finding::{Finding, size};
-use crate::fleet;
+use crate::registry;
 
 /// New jobs and begun ones, each as many as the prefetch.
 const LANES: u64 = 2;
