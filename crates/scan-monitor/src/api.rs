@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(status, ScanStatus { status: "pending".into(), result: None, quarantined: None });
         let long = format!(r#"{{"status":"completed","result":"{}"}}"#, "x".repeat(257));
         for no_status in ["{}", "[]", r#"{"status":7}"#, r#"{"status":"completed","quarantined":"no"}"#, &long] {
-            assert!(read(no_status).is_err(), "{no_standing}");
+            assert!(read(no_status).is_err(), "{no_status}");
         }
     }
 

@@ -212,7 +212,7 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn status(status: &str, result: Option<&str>, quarantined: Option<bool>) -> ScanStatus {
+    fn scan_status(status: &str, result: Option<&str>, quarantined: Option<bool>) -> ScanStatus {
         ScanStatus { status: status.to_owned(), result: result.map(str::to_owned), quarantined }
     }
 
@@ -258,14 +258,14 @@ mod tests {
             ("Completed", None, None, ScanVerdict::Pending, None),
         ];
         for (status, result, quarantined, verdict, threat) in table {
-            let status = status(status, result, quarantined);
+            let status = scan_status(status, result, quarantined);
             assert_eq!((status.verdict(), status.threat_detected()), (verdict, threat), "{status:?}");
         }
     }
 
     #[test]
     fn the_compliance_hash_is_of_sorted_members_and_does_not_know_the_time() {
-        let clean = status("completed", Some("clean"), Some(false));
+        let clean = scan_status("completed", Some("clean"), Some(false));
         let at = |time: &str| scan().report(&payload(), Some(&clean), time.parse().unwrap()).compliance_hash;
         let canonical = r#"{"fileId":"f","quarantined":false,"result":"clean","scanId":"scan-7","status":"completed"}"#;
         let expected = hash::sha256(canonical);
