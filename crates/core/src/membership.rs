@@ -9,7 +9,7 @@
 //! [`message`] and [`status`] define what is sent, [`authenticate`] what of it is accepted ([`signature`]: by whom it is sent;
 //! [`replay`]: when), [`members`] who is alive and what each may send, [`shares`] how a limit is divided. Nothing here disturbs
 //! the work: a session that is lost, or panics, is built again, and meanwhile the rule of [`members`] for silence holds. Does
-//! not count requests: that is [`genfleet_genesys::budget`].
+//! not count requests: that is [`genfleet_genesys::Budget`].
 
 use std::{
     fmt,
@@ -29,7 +29,7 @@ use self::{
     message::MemberMessage,
     status::millis,
 };
-use genfleet_genesys::{admission::Shut, budget::Part, client::GenesysClient};
+use genfleet_genesys::{GenesysClient, Part, Shut};
 use genfleet_job::{Kind, clock::SharedClock, metric};
 use genfleet_queue::Queue;
 

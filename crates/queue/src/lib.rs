@@ -28,8 +28,8 @@ pub use self::flaw::{Flaw, MAX_HEADER_DEPTH, MAX_HEADER_VALUES};
 /// Where a publication goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// The producers' door (`genfleet.jobs`): a new job of a kind.
-    Door(Kind),
+    /// A new job of a kind, by way of the producers' exchange (`genfleet.jobs`).
+    Jobs(Kind),
     /// Back into a lane, at once or after a delay (rounded up to seconds on `RabbitMQ`).
     Lane {
         /// Whose lane.

@@ -76,12 +76,12 @@ fn server() -> Value {
 
 fn jobs_channel(contract: &KindContract, prefix: &str) -> Value {
     let kind = contract.kind;
-    let (exchange, key) = route(prefix, &Destination::Door(kind));
+    let (exchange, key) = route(prefix, &Destination::Jobs(kind));
     let queue = lane_queue(prefix, Lane::Jobs, kind);
     json!({
         "address": key,
         "title": format!("{kind} jobs"),
-        "description": format!("The producers' door; it leads to the queue {queue}."),
+        "description": format!("The exchange that producers publish to; it leads to the queue {queue}."),
         "messages": { "job": message(kind.as_str()) },
         "bindings": { "amqp": by_key(&exchange, "topic") },
     })

@@ -14,7 +14,7 @@ use super::{
     replay::{MessageSender, MessageStamp, ReplayGuard},
     signature::{SignedMessage, SigningKeys},
 };
-use genfleet_genesys::key::Key;
+use genfleet_genesys::Key;
 use genfleet_job::metric;
 
 /// The interval between two log lines about rejected messages.

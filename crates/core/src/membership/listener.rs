@@ -13,8 +13,8 @@ use super::{
     signature::SignedMessage,
     status::MemberStatus,
 };
-use genfleet_genesys::key::Key;
-use genfleet_genesys::mint::Credentials;
+use genfleet_genesys::Credentials;
+use genfleet_genesys::Key;
 use genfleet_queue::{
     QueueError,
     rabbit::{gossip::Gossip, inspect::Inspector},

@@ -1,7 +1,7 @@
 //! The members of the fleet, and the share of the client's limit that each may use: a state machine over time, without I/O.
 //!
 //! Each process computes its own share from the same statuses by the same rule, so that none decides for others. A share is
-//! a rate ([`genfleet_genesys::budget`]), and the shares sum up to the limit: so the limit holds whatever the processes that
+//! a rate ([`genfleet_genesys::Budget`]), and the shares sum up to the limit: so the limit holds whatever the processes that
 //! left have spent. A new process sends a few requests and then waits until the others had time to answer; a silent one keeps
 //! its share for ten seconds, because it may only be unheard.
 
@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
 use super::{shares::divide, status::MemberStatus};
-use genfleet_genesys::budget::Part;
+use genfleet_genesys::Part;
 
 /// A member that sends nothing for so long is removed; after this time without any message the fleet is not heard.
 pub(super) const SILENCE: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Duration, Instant};
 
 use super::message::LONGEST;
-use genfleet_genesys::key::Key;
+use genfleet_genesys::Key;
 
 /// The version of the envelope; messages of version 1 had no signature.
 const VERSION: u32 = 2;
@@ -92,7 +92,7 @@ impl SigningKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use genfleet_genesys::mint::Credentials;
+    use genfleet_genesys::Credentials;
 
     fn key(id: &str, secret: &str) -> Key {
         Key::of(&Credentials { id: id.to_owned().into(), secret: secret.to_owned().into() })

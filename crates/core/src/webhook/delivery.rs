@@ -25,7 +25,7 @@ use crate::{
     contract::{code::ErrorCode, terms::ContractTerms},
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
 };
-use genfleet_genesys::limits;
+use genfleet_genesys::LONG_PAUSE;
 use genfleet_job::{
     Kind, Violation,
     clock::SharedClock,
@@ -288,7 +288,7 @@ fn end_span(mut span: Span, sent: &Result<WebhookResponse, WebhookSendError>) {
 fn unexpected_status(receiver: &Receiver, WebhookResponse { status, retry_after }: WebhookResponse) -> JobError {
     let hint = if (300..400).contains(&status) { "; redirects are not followed" } else { "" };
     let message = format!("{receiver} answers {status}{hint}");
-    if let Some(wait) = retry_after.filter(|wait| *wait > limits::LONG) {
+    if let Some(wait) = retry_after.filter(|wait| *wait > LONG_PAUSE) {
         warn!(%receiver, seconds = wait.as_secs(), "the receiver asks for a pause of more than an hour (Retry-After), which is respected");
     }
     let error = JobError::new(ErrorClass::Transient, "receiver_refused", message);

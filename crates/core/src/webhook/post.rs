@@ -23,7 +23,7 @@ use super::{
     address_guard::{AddressList, AddressRefused, Resolver, system_resolver},
     receiver::Receiver,
 };
-use genfleet_genesys::limits;
+use genfleet_genesys::retry_after;
 use genfleet_job::options::ConfigError;
 use genfleet_telemetry::http::in_full;
 
@@ -126,7 +126,7 @@ impl WebhookClient {
         let request = request(Method::POST, receiver.url().as_str(), headers, body)?;
         let response = self.exchange(request, WHOLE).await?;
         let status = response.status().as_u16();
-        let result = WebhookResponse { status, retry_after: limits::retry_after(response.headers(), now) };
+        let result = WebhookResponse { status, retry_after: retry_after(response.headers(), now) };
         // The result does not matter.
         let _ = timeout(READING, read(response.into_body())).await;
         Ok(result)

@@ -26,7 +26,7 @@ use super::{
 use crate as queue;
 use crate::{
     Unrouted,
-    topology::{self, door},
+    topology::{self, jobs_exchange},
 };
 
 /// Copies in hand, at most: bodies are of any size.
@@ -102,7 +102,7 @@ async fn hand_over(
     answering: &mpsc::Sender<Unrouted>,
     (channel, mut consumer): (Channel, Consumer),
 ) -> Result<Infallible, Lost> {
-    let door = door(&shared.prefix);
+    let jobs = jobs_exchange(&shared.prefix);
     let flow = Arc::<Flow>::default();
     while let Some(delivery) = consumer.next().await {
         let delivery = delivery.map_err(|error| why(&error))?;
@@ -110,7 +110,7 @@ async fn hand_over(
         let held = shared.recent.hold(shared.recent.identity(&delivery, false), delivery.redelivered);
         let settler = Settler::new(shared, &link.session, &flow, (held, delivery.acker.clone()));
         // The alternate exchange leaves it the exchange by which it came. What we sent ourselves has nobody to answer.
-        if delivery.exchange.as_str() != door {
+        if delivery.exchange.as_str() != jobs {
             settler.acknowledge_in_background();
             continue;
         }

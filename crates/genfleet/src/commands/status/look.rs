@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use genfleet_core::{
     clock::{Clock, SharedClock, SystemClock},
-    genesys::mint::Credentials,
+    genesys::Credentials,
     job::Kind,
     membership::{FleetListener, read_live_status},
     message::Lane,
