@@ -52,7 +52,7 @@ impl WaitingPlace {
     pub(super) fn json(&self) -> Value {
         json!({
             "kind": self.0.kind.as_str(), "lane": self.0.lane.as_str(), "running": self.0.claimed,
-            "notBefore": self.0.visible_at.to_string(), "returns": self.0.returns,
+            "notBefore": self.0.visible_at.to_string(), "returns": self.0.delivery_count,
             "attempts": self.header("genfleet-attempts").unwrap_or(0),
             "generation": self.header("genfleet-generation").unwrap_or(0),
         })
