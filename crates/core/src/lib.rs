@@ -8,7 +8,7 @@ pub use genfleet_audit as audit;
 pub use genfleet_genesys as genesys;
 pub use genfleet_job as job;
 pub use genfleet_job::{
-    clock, error, event, file, hash, job_headers, lease, message, metric, options, retry, shown, supervisor, tell,
+    clock, error, escape, event, file, hash, job_headers, lease, message, metric, options, retry, supervisor, tell,
     trace_context,
 };
 pub use genfleet_queue as queue;

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::HashMap};
 use jiff::{Timestamp, civil};
 use serde_json::Value;
 
-pub use super::readable::{readable_id, readable_webhook};
+pub use super::extract::{extract_id, extract_webhook};
 use super::{
     DEFAULT_MAX_ATTEMPTS, Job, JobId, MAX_BODY_BYTES, MAX_NESTING, MAX_VALUES, Rejection, Violation, Violations,
     scan::{Beyond, scan},
@@ -94,7 +94,7 @@ pub fn decode(
     message_id: Option<&str>,
     timestamp: Option<u64>,
 ) -> Result<Decoded, Box<Rejection>> {
-    let id = readable_id(body, message_id, timestamp);
+    let id = extract_id(body, message_id, timestamp);
     let (value, found) = match read(body) {
         Ok(read) => read,
         Err(unread) => return Err(Box::new(unread.of(id))),

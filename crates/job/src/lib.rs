@@ -8,7 +8,7 @@
 #[macro_export]
 macro_rules! tell {
     ($($told:tt)*) => {
-        $crate::shown::tell(format_args!($($told)*))
+        $crate::escape::tell(format_args!($($told)*))
     };
 }
 
@@ -23,22 +23,22 @@ pub use self::violation::{MAX_VIOLATIONS_TOLD, Violation, Violations};
 pub mod clock;
 pub mod decode;
 pub mod error;
+pub mod escape;
 pub mod event;
+mod extract;
 pub mod file;
 pub mod hash;
 pub mod job_headers;
 pub mod lease;
-pub mod likeness;
 pub mod message;
 pub mod metric;
 mod number;
 pub mod options;
-mod readable;
 pub mod retry;
 mod scan;
 pub mod schema;
 mod shape;
-pub mod shown;
+pub mod suggestion;
 pub mod supervisor;
 pub mod text;
 pub mod trace_context;
@@ -152,7 +152,7 @@ pub struct UnknownKind {
 }
 
 fn hint(given: &str) -> String {
-    likeness::likely(given).map(|kind| format!(" (did you mean {kind}?)")).unwrap_or_default()
+    suggestion::suggest_kind(given).map(|kind| format!(" (did you mean {kind}?)")).unwrap_or_default()
 }
 
 impl FromStr for Kind {

@@ -216,7 +216,7 @@ impl<H: JobHandler> Engine<H> {
         error: JobError,
     ) -> Conclusion {
         let ending = self.failed(id, carried, delivery, &error);
-        let own = decode::readable_webhook(&delivery.message.body);
+        let own = decode::extract_webhook(&delivery.message.body);
         let receivers = self.webhooks.receivers(self.kind(), own.as_deref());
         Conclusion::fails(ending, Dead { reason: error.code, cause: None, error: error.message }, receivers)
     }

@@ -78,6 +78,6 @@ impl Line {
 
     /// The job's own id, where one can be read.
     pub(crate) fn id(&self) -> JobId {
-        decode::readable_id(&self.content, Some(&self.default_id()), None)
+        decode::extract_id(&self.content, Some(&self.default_id()), None)
     }
 }

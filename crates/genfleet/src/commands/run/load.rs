@@ -184,6 +184,6 @@ fn unreadable(
     };
     ending.audit = outcome_unrun(audit, "job_unreadable", &ending, readable_payload(&message.body));
     let dead = DeadLetter { reason: code, cause: None, error: &error.message };
-    let own = decode::readable_webhook(&message.body);
+    let own = decode::extract_webhook(&message.body);
     report::ended(message, &ending, Some(dead), &webhooks.receivers(ending.kind, own.as_deref()), None)
 }
