@@ -121,7 +121,7 @@ pub struct KindStatus {
 
 impl MemberStatus {
     /// The time for which the client's limit stays closed.
-    pub(super) fn client_shut(&self) -> Option<Duration> {
+    pub fn client_shut(&self) -> Option<Duration> {
         self.client_shut_ms.map(Duration::from_millis)
     }
 
