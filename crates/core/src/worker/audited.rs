@@ -140,6 +140,6 @@ fn told(ending: &Ending) -> Detail {
 
 /// The hash of the payload in `body`, where one can be read.
 pub fn readable_payload(body: &[u8]) -> Option<String> {
-    let (mut job, _) = decode::read(body).ok()?;
+    let (mut job, _) = decode::parse_body(body).ok()?;
     job.get_mut("payload").map(|payload| payload_sha256(payload.take()))
 }
