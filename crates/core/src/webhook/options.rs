@@ -10,7 +10,7 @@ use super::{
 };
 use genfleet_job::{
     Kind,
-    options::{ConfigError, is_readable_on_the_way},
+    options::{ConfigError, is_unencrypted_remote},
 };
 
 /// The receivers of events, and the limits of their deliveries.
@@ -98,7 +98,7 @@ impl WebhookOptions {
     /// Warnings about settings that are allowed but may be a mistake.
     pub fn warnings(&self) -> Result<Vec<String>, ConfigError> {
         let routes = self.routes()?;
-        let plain = routes.iter().filter(|route| is_readable_on_the_way(route.receiver.url()));
+        let plain = routes.iter().filter(|route| is_unencrypted_remote(route.receiver.url()));
         let mut warnings: Vec<String> = plain
             .map(|route| {
                 format!(

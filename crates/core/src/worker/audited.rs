@@ -14,7 +14,7 @@ use genfleet_audit::{
 };
 use genfleet_job::{
     decode,
-    event::{self, Ending, Outcome, Stamp},
+    event::{self, AuditReference, Ending, Outcome},
     message::Message,
 };
 
@@ -117,7 +117,7 @@ pub fn outcome_unrun(
     action: &'static str,
     ending: &Ending,
     payload_sha256: Option<String>,
-) -> Option<Stamp> {
+) -> Option<AuditReference> {
     let about =
         About { job: Some(ending.job.clone()), kind: ending.kind, worker: ending.worker, action, payload_sha256 };
     audit.outcome(&about, &told(ending))

@@ -185,7 +185,7 @@ impl<H: JobHandler> Engine<H> {
                 let error = ended.into_error();
                 let mut ending = self.ending(&job.id, Outcome::Failed, &carried, delivery, now);
                 ending.report.clone_from(&error.report);
-                ending.error = Some(event::error_told(&error, code, cause));
+                ending.error = Some(event::error_object(&error, code, cause));
                 Conclusion::fails(ending, Dead { reason: code, cause, error: error.message }, receivers())
             }
         }
@@ -202,7 +202,7 @@ impl<H: JobHandler> Engine<H> {
     /// A job that never reached the handler, or was found to kill processes.
     fn failed(&self, id: &JobId, carried: &JobHeaders, delivery: &Delivery, error: &JobError) -> Ending {
         let mut ending = self.ending(id, Outcome::Failed, carried, delivery, self.clock.now());
-        ending.error = Some(event::error_told(error, error.code, None));
+        ending.error = Some(event::error_object(error, error.code, None));
         ending
     }
 

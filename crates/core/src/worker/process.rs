@@ -30,7 +30,7 @@ use genfleet_job::job_headers::JobHeaders;
 use genfleet_job::{
     Job, Rejection, decode,
     error::JobError,
-    message::{Lane, Message, enqueued::Waited},
+    message::{Lane, Message, enqueued::QueueWait},
     metric,
 };
 use genfleet_queue::{Delivery, Flaw, Publication, QueueError};
@@ -270,7 +270,7 @@ impl<H: JobHandler> Engine<H> {
     }
 
     fn note_age(&self, message: &Message, now: Timestamp) {
-        if let Some(age) = message.waited(now).map(Waited::seconds) {
+        if let Some(age) = message.waited(now).map(QueueWait::seconds) {
             metrics::gauge!(metric::OLDEST_JOB_AGE, "kind" => self.kind()).set(age);
             self.doing.delivered(H::KIND, age);
         }

@@ -105,7 +105,7 @@ fn print(seen: &Seen, options: &Options) -> anyhow::Result<Reader> {
     let text = text::text(seen, Paint::stdout());
     match options.watch {
         Some(interval) if terminal::can_clear() => {
-            let now = format!("{:.0}, every {}; Ctrl-C ends", SystemClock.now(), written(interval));
+            let now = format!("{:.0}, every {}; Ctrl-C ends", SystemClock.now(), format_duration(interval));
             terminal::put_exactly(terminal::CLEAR)?;
             terminal::put(format!("{}\n\n{text}", Paint::stdout().dim(&now)))
         }

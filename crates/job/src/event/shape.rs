@@ -1,12 +1,12 @@
-//! What an event is made of: written by [`super::Ending::event`], published as a JSON Schema by
-//! [`crate::contract::event`]. A consumer has to expect further members.
+//! The types of an event: written by [`super::Ending::event`], and published as a JSON Schema. Consumers must expect further
+//! members.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::{Violation, event::Stamp};
+use crate::{Violation, event::AuditReference};
 
 /// The event every job ends in: a `CloudEvent` 1.0 in structured JSON, at most 256 KiB.
 ///
@@ -36,7 +36,7 @@ pub struct CloudEvent {
     #[schemars(extend("const" = "application/json"))]
     pub datacontenttype: &'static str,
     /// How it ended.
-    pub data: Data,
+    pub data: EventData,
     /// W3C trace context: where it was sent from in the job's trace, else what the job came with.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -46,7 +46,7 @@ pub struct CloudEvent {
 /// How a job ended.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Data {
+pub struct EventData {
     /// The job's id: its own, or the AMQP `message_id`, or derived from the message.
     #[schemars(length(min = 1, max = 128))]
     pub job_id: String,
@@ -82,22 +82,22 @@ pub struct Data {
     pub queued_rough: bool,
     /// The line of the audit files that tells of this end, where they are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Stamp")]
-    pub audit: Option<Stamp>,
+    #[schemars(with = "AuditReference")]
+    pub audit: Option<AuditReference>,
     /// On success; beside an error it says what was achieved. Each kind has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Map<String, Value>")]
     pub report: Option<Value>,
     /// Why it did not succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Error")]
+    #[schemars(with = "EventError")]
     pub error: Option<Value>,
 }
 
 /// Why a job did not succeed.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Error {
+pub struct EventError {
     /// What went wrong, for programs.
     pub code: String,
     /// What was wrong, where, and what to do, for people.
