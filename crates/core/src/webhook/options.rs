@@ -194,11 +194,11 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_is_none_is_told_by_its_number_and_not_shown() {
+    fn an_invalid_url_is_named_by_its_number_and_not_shown() {
         for (written, told) in [
             ("https://a.example,hush", "number 2: not a URL"),
             ("cdn.prune=https://a.example/hush", "no such kind: \"cdn.prune\""),
-            ("webhook.deliver=https://a.example/hush", "not sent to webhooks"),
+            ("webhook.deliver=https://a.example/hush", "is sent to no webhook"),
             ("cdn.purge=https://user:hush@a.example", "number 1: must not hold"),
         ] {
             let error = routes(written).unwrap_err().to_string();

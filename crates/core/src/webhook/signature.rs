@@ -143,7 +143,7 @@ mod tests {
             (" ", "no secret"),
             ("hush", "number 1 lacks whsec_"),
             ("whsec_", "number 1 is empty"),
-            ("whsec_hush!", "number 1 is no base64"),
+            ("whsec_hush!", "number 1 is not base64"),
             (&after_a_good_one, "number 2 lacks whsec_"),
         ] {
             let error = parsed(written).unwrap_err().to_string();

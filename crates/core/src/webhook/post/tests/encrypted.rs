@@ -59,7 +59,7 @@ async fn a_receiver_is_trusted_by_the_authority_of_the_file_and_by_no_other() {
 async fn interim_answers_without_end_break_the_delivery_under_tls_too() {
     let url = encrypted(|stream| flood(stream, "", "HTTP/1.1 103 E\r\nL: x\r\n\r\n"));
     match send(&trusting(Some(&authority())), &url).await {
-        Err(WebhookSendError::Broken(why)) => assert!(why.contains("256 KiB and no answer"), "{why}"),
+        Err(WebhookSendError::Broken(why)) => assert!(why.contains("256 KiB without a complete response"), "{why}"),
         other => panic!("{other:?}"),
     }
 }
