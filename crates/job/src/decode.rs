@@ -258,10 +258,10 @@ mod tests {
             (json!({"payload": good, "webhook": {}}), vec!["/webhook/url"]),
             (json!({"payload": good, "webhook": "https://x"}), vec!["/webhook"]),
         ] {
-            let mut told: Vec<String> =
+            let mut reported: Vec<String> =
                 decode_json(&job).unwrap().violations.into_iter().map(|one| one.pointer).collect();
-            told.sort();
-            assert_eq!(told, pointers, "{job}");
+            reported.sort();
+            assert_eq!(reported, pointers, "{job}");
         }
     }
 
@@ -323,8 +323,8 @@ mod tests {
         let body =
             br#"{"id":"j","payload":{"paths":["/a"],"paths":["/b"],"deep":{"n":12345678901234567890123}},"x":1}"#;
         let decoded = decode(&schema(), body, None, None).unwrap();
-        let told: Vec<_> = decoded.violations.into_iter().map(|one| one.pointer).collect();
-        assert_eq!(told, ["/payload/paths", "/payload/deep/n", "/x"]);
+        let reported: Vec<_> = decoded.violations.into_iter().map(|one| one.pointer).collect();
+        assert_eq!(reported, ["/payload/paths", "/payload/deep/n", "/x"]);
     }
 
     #[test]

@@ -258,16 +258,16 @@ mod tests {
         let read = |ending: &Ending| serde_json::from_slice::<Value>(&ending.event(None).body).unwrap();
         assert!(read(&ending)["data"].get("audit").is_none());
         let stamp = AuditReference { process: "p".to_owned(), seq: 7, hash: "h".to_owned() };
-        let told = read(&Ending { audit: Some(stamp), ..ending });
-        assert_eq!(told["data"]["audit"], json!({"process": "p", "seq": 7, "hash": "h"}));
+        let reported = read(&Ending { audit: Some(stamp), ..ending });
+        assert_eq!(reported["data"]["audit"], json!({"process": "p", "seq": 7, "hash": "h"}));
     }
 
     #[test]
     fn an_event_names_the_user_who_published_the_job_where_that_is_known() {
         let read = |ending: &Ending| serde_json::from_slice::<Value>(&ending.event(None).body).unwrap();
         assert!(read(&ending(json!({})))["data"].get("producer").is_none());
-        let told = read(&Ending { producer: Some("crm".to_owned()), ..ending(json!({})) });
-        assert_eq!(told["data"]["producer"], "crm");
+        let reported = read(&Ending { producer: Some("crm".to_owned()), ..ending(json!({})) });
+        assert_eq!(reported["data"]["producer"], "crm");
     }
 
     #[test]
@@ -283,8 +283,8 @@ mod tests {
     #[test]
     fn a_hundred_violations_are_told_and_all_are_counted() {
         let violations = (0..250).map(|n| crate::Violation::new(format!("/payload/paths/{n}"), "bad")).collect();
-        let told = error_object(&JobError::invalid(violations), "invalid_job", None);
-        assert_eq!(told["violations"].as_array().unwrap().len(), 100);
-        assert_eq!(told["violationsTotal"], 250);
+        let reported = error_object(&JobError::invalid(violations), "invalid_job", None);
+        assert_eq!(reported["violations"].as_array().unwrap().len(), 100);
+        assert_eq!(reported["violationsTotal"], 250);
     }
 }

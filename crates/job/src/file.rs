@@ -123,8 +123,8 @@ mod tests {
                 open(&link, &truncating, PRIVATE),
                 open_or_stream(&link, &appending(), PRIVATE),
             ];
-            for told in opened.map(|opened| opened.unwrap_err().to_string()) {
-                assert!(told.contains("link is a symbolic link"), "{told}");
+            for reported in opened.map(|opened| opened.unwrap_err().to_string()) {
+                assert!(reported.contains("link is a symbolic link"), "{reported}");
             }
             fs::remove_file(&link).unwrap();
         }

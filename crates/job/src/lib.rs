@@ -7,8 +7,8 @@
 /// exit code.
 #[macro_export]
 macro_rules! tell {
-    ($($told:tt)*) => {
-        $crate::escape::tell(format_args!($($told)*))
+    ($($message:tt)*) => {
+        $crate::escape::tell(format_args!($($message)*))
     };
 }
 

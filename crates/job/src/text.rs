@@ -63,7 +63,7 @@ mod tests {
             (b"\0{\0}".to_vec(), "UTF-16"),
             (b"\x1f\x8b\x08\0".to_vec(), "gzip"),
         ] {
-            assert!(unmarked(&bytes).is_err_and(|told| told.contains(name)), "{bytes:?}");
+            assert!(unmarked(&bytes).is_err_and(|reported| reported.contains(name)), "{bytes:?}");
         }
     }
 }

@@ -227,8 +227,8 @@ mod tests {
 
     #[test]
     fn a_large_fleet_sends_fewer_heartbeats_and_never_seems_silent() {
-        let told = [0, 1, 20, 39, 40, 60, 5000].map(|others| heartbeat_interval(others).as_secs());
-        assert_eq!(told, [1, 1, 1, 1, 2, 3, 3]);
+        let reported = [0, 1, 20, 39, 40, 60, 5000].map(|others| heartbeat_interval(others).as_secs());
+        assert_eq!(reported, [1, 1, 1, 1, 2, 3, 3]);
         assert!(LONGEST_HEARTBEAT * 3 < super::super::members::SILENCE);
     }
 

@@ -185,9 +185,12 @@ mod tests {
     #[test]
     fn events_that_can_be_read_on_the_way_and_an_authority_nobody_asks_are_warnings() {
         let warnings = |arguments: &[&str]| parse(arguments).unwrap().warnings().unwrap();
-        let told = warnings(&["--webhook-url=http://a.example/hush,http://[::1]/,https://b.example"]);
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains("http://a.example is not encrypted") && !told[0].contains("hush"), "{told:?}");
+        let reported = warnings(&["--webhook-url=http://a.example/hush,http://[::1]/,https://b.example"]);
+        assert_eq!(reported.len(), 1, "{reported:?}");
+        assert!(
+            reported[0].contains("http://a.example is not encrypted") && !reported[0].contains("hush"),
+            "{reported:?}"
+        );
         let useless = ["--webhook-ca-file=ca.pem", "--job-webhooks=off", "--webhook-url=http://[::1]/"];
         assert!(warnings(&useless)[0].contains("--webhook-ca-file has no effect"));
         assert_eq!(warnings(&["--webhook-ca-file=ca.pem"]), Vec::<String>::new());
@@ -195,14 +198,14 @@ mod tests {
 
     #[test]
     fn an_invalid_url_is_named_by_its_number_and_not_shown() {
-        for (written, told) in [
+        for (written, reported) in [
             ("https://a.example,hush", "number 2: not a URL"),
             ("cdn.prune=https://a.example/hush", "no such kind: \"cdn.prune\""),
             ("webhook.deliver=https://a.example/hush", "is sent to no webhook"),
             ("cdn.purge=https://user:hush@a.example", "number 1: must not hold"),
         ] {
             let error = routes(written).unwrap_err().to_string();
-            assert!(error.contains(told) && !error.contains("hush"), "{written}: {error}");
+            assert!(error.contains(reported) && !error.contains("hush"), "{written}: {error}");
         }
         assert!(!format!("{:?}", parse(&["--webhook-url", "https://a.example/hush"]).unwrap()).contains("hush"));
     }

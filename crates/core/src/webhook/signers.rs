@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_wrong_entry_is_named_by_its_number_and_not_shown() {
-        for (written, told) in [
+        for (written, reported) in [
             ("https://hooks.example/hush", "number 2: it has no =NAME"),
             ("hush=A", "number 2: its URL not a URL"),
             ("https://hooks.example/?hush=A", "number 2: its URL has a query"),
@@ -205,7 +205,7 @@ mod tests {
             ("https://hooks.example/hush=BAD", "BAD: number 1 lacks whsec_"),
         ] {
             let error = signers(true, &["https://a.example=A", written]).unwrap_err().to_string();
-            assert!(error.contains(told) && !error.contains("hush"), "{written}: {error}");
+            assert!(error.contains(reported) && !error.contains("hush"), "{written}: {error}");
         }
     }
 }

@@ -163,14 +163,14 @@ proptest! {
         let now = Instant::now();
         let limits: Vec<u32> = fleet.iter().map(|(token_limit, _)| *token_limit).collect();
         let all_work = fleet.iter().all(|(_, works)| *works);
-        let told: Vec<MemberStatus> = fleet.iter().enumerate().map(|(number, (token_limit, working))| MemberStatus {
+        let reported: Vec<MemberStatus> = fleet.iter().enumerate().map(|(number, (token_limit, working))| MemberStatus {
             process: format!("p{number}"), working: *working, token_limit: *token_limit, ..MemberStatus::default()
         }).collect();
         let working: Vec<u32> = fleet.iter().filter(|(_, working)| *working).map(|(limit, _)| *limit).collect();
         let (mut total, mut used) = (0, 0);
         for (number, (_, works)) in fleet.iter().enumerate() {
             let mut members = members(&[], now);
-            for (_, status) in told.iter().enumerate().filter(|(other, _)| *other != number) {
+            for (_, status) in reported.iter().enumerate().filter(|(other, _)| *other != number) {
                 members.update(status.clone(), now);
             }
             let process = format!("p{number}");

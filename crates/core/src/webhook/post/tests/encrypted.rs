@@ -70,7 +70,7 @@ fn a_file_without_an_authority_is_named() {
     install_tls();
     let folder = std::env::temp_dir().join(format!("genfleet-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir(&folder).unwrap();
-    for (content, told) in [
+    for (content, reported) in [
         ("", "holds no certificate in PEM"),
         ("no certificate", "holds no certificate in PEM"),
         ("-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n", "is no PEM file"),
@@ -78,7 +78,7 @@ fn a_file_without_an_authority_is_named() {
         let file = folder.join("ca.pem");
         std::fs::write(&file, content).unwrap();
         let error = read(&file);
-        assert!(error.starts_with("--webhook-ca-file names ") && error.contains(told), "{content:?}: {error}");
+        assert!(error.starts_with("--webhook-ca-file names ") && error.contains(reported), "{content:?}: {error}");
     }
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(read(&folder.join("ca.pem")).contains("cannot be read"));
