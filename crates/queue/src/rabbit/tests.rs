@@ -16,6 +16,7 @@ use genfleet_job::message::{HeaderValue, Lane, MAX_HEADER_BYTES, Message};
 
 mod alone;
 mod censor;
+mod encrypted;
 mod examining;
 mod former;
 mod gossip;
