@@ -7,8 +7,8 @@ use std::{
 };
 
 use anyhow::Context;
+use genfleet_core::escape;
 pub(crate) use genfleet_core::escape::{line, lines};
-use genfleet_core::shown;
 
 /// Whether anybody reads stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

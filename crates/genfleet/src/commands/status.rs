@@ -7,7 +7,7 @@ use std::{process::ExitCode, time::Duration};
 use genfleet_core::{
     clock::{Clock, SystemClock},
     http::install_tls,
-    options::{positive_duration, written},
+    options::{format_duration, positive_duration},
     telemetry::{self, LogFormat},
     worker::{options::QueueOptions, shutdown::Signals},
 };

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use genfleet_core::{file, options::ConfigError, shown};
+use genfleet_core::{escape, file, options::ConfigError};
 
 use super::told;
 use crate::terminal::{self, Paint};
