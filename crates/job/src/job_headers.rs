@@ -71,31 +71,23 @@ impl JobHeaders {
 
     /// Copies `message` with these headers; all other headers are kept.
     pub fn write(&self, message: &Message) -> Message {
+        let number = |number: u64| (number > 0).then(|| i64::try_from(number).unwrap_or(i64::MAX).into());
+        let time = |time: Option<Timestamp>| time.map(|time| time.to_string().into());
+        let headers: [(&str, Option<HeaderValue>); 7] = [
+            (STATE, self.state.as_deref().map(Into::into)),
+            (ATTEMPTS, number(self.attempts.into())),
+            (REQUESTS, number(self.requests)),
+            (STARTED_AT, time(self.started_at)),
+            (GENERATION, number(self.generation.into())),
+            (NOT_BEFORE, time(self.not_before)),
+            (SUSPECTED, number(self.suspected.into())),
+        ];
         let mut message = message.clone();
-        for name in [STATE, ATTEMPTS, REQUESTS, STARTED_AT, GENERATION, NOT_BEFORE, SUSPECTED] {
-            message.headers.remove(name);
-        }
-        let mut set = |name: &str, value: HeaderValue| message.headers.insert(name.to_owned(), value);
-        if let Some(state) = &self.state {
-            set(STATE, state.as_str().into());
-        }
-        if self.attempts > 0 {
-            set(ATTEMPTS, self.attempts.into());
-        }
-        if self.requests > 0 {
-            set(REQUESTS, i64::try_from(self.requests).unwrap_or(i64::MAX).into());
-        }
-        if let Some(started_at) = self.started_at {
-            set(STARTED_AT, started_at.to_string().into());
-        }
-        if self.generation > 0 {
-            set(GENERATION, self.generation.into());
-        }
-        if let Some(not_before) = self.not_before {
-            set(NOT_BEFORE, not_before.to_string().into());
-        }
-        if self.suspected > 0 {
-            set(SUSPECTED, self.suspected.into());
+        for (name, value) in headers {
+            match value {
+                Some(value) => message.headers.insert(name.to_owned(), value),
+                None => message.headers.remove(name),
+            };
         }
         message
     }

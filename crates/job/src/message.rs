@@ -86,7 +86,7 @@ pub struct Message {
     pub timestamp: Option<u64>,
     /// AMQP `content_type`.
     pub content_type: Option<String>,
-    /// See [`Headers`].
+    /// The headers.
     pub headers: Headers,
 }
 

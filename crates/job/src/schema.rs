@@ -29,7 +29,7 @@ pub struct Envelope<P> {
     pub kind: Option<String>,
     /// The worker's own part.
     pub payload: P,
-    /// Where this job's events are also sent.
+    /// The webhook that also gets this job's event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Webhook")]
     pub webhook: Option<Webhook>,
@@ -41,7 +41,7 @@ pub struct Envelope<P> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub deadline: Option<String>,
-    /// Attempts before the job is given up.
+    /// The highest number of attempts before the job fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32", range(min = 1, max = 50))]
     pub max_attempts: Option<u32>,

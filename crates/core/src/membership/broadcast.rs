@@ -56,7 +56,7 @@ impl Membership {
             tokio::select! {
                 biased;
                 () = leaving.cancelled() => break,
-                body = gossip.next() => if self.receive(&body?, &mut schedule) == MayBeDue::No {
+                body = gossip.next() => if !self.receive(&body?, &mut schedule) {
                     continue;
                 },
                 _ = changes.changed() => schedule.changed = true,
@@ -88,8 +88,9 @@ impl Membership {
         self.authenticator().sign(message, Instant::now())
     }
 
-    /// Applies a message if it is authentic.
-    fn receive(&self, body: &[u8], schedule: &mut HeartbeatSchedule) -> MayBeDue {
+    /// Applies a message if it is authentic. Returns true if a heartbeat may be due: a message that changes nothing costs no more
+    /// than reading it.
+    fn receive(&self, body: &[u8], schedule: &mut HeartbeatSchedule) -> bool {
         // The tool may have no secret: its query is answered, but does not speed up anything.
         if let Some(MemberMessage::Query) = MemberMessage::read(body) {
             schedule.queried_unsigned = true;
@@ -104,7 +105,7 @@ impl Membership {
             Ok(MemberMessage::Query) => schedule.queried = true,
             Ok(MemberMessage::Unknown) | Err(_) => return schedule.may_be_due(),
         }
-        MayBeDue::Yes
+        true
     }
 
     async fn write_status_file(&self, store: &SqliteQueue) -> std::io::Result<()> {
@@ -115,13 +116,6 @@ impl Membership {
             }
         }
     }
-}
-
-/// Tells if a heartbeat may be due. Messages that change nothing cost no more than reading them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum MayBeDue {
-    Yes,
-    No,
 }
 
 /// The time of the next heartbeat.
@@ -141,10 +135,9 @@ impl HeartbeatSchedule {
         self.last.as_ref().is_some_and(|(at, _)| at.elapsed() < SHORTEST_PAUSE)
     }
 
-    /// A heartbeat that is due is sent even while messages arrive that mean nothing.
-    fn may_be_due(&self) -> MayBeDue {
-        let due = self.queried || self.last.as_ref().is_none_or(|(at, _)| at.elapsed() >= HEARTBEAT);
-        if due { MayBeDue::Yes } else { MayBeDue::No }
+    /// Tells if a heartbeat may be due even though a message changed nothing.
+    fn may_be_due(&self) -> bool {
+        self.queried || self.last.as_ref().is_none_or(|(at, _)| at.elapsed() >= HEARTBEAT)
     }
 
     /// Waits until the next heartbeat is allowed.
@@ -218,9 +211,9 @@ mod tests {
         assert!(schedule.is_due(&calm, LONGEST_HEARTBEAT));
         schedule.queried_unsigned = true;
         tokio::time::advance(HEARTBEAT / 2).await;
-        assert!(schedule.may_be_due() == MayBeDue::No && !schedule.is_due(&calm, LONGEST_HEARTBEAT));
+        assert!(!schedule.may_be_due() && !schedule.is_due(&calm, LONGEST_HEARTBEAT));
         tokio::time::advance(HEARTBEAT / 2).await;
-        assert!(schedule.may_be_due() == MayBeDue::Yes && schedule.is_due(&calm, LONGEST_HEARTBEAT));
+        assert!(schedule.may_be_due() && schedule.is_due(&calm, LONGEST_HEARTBEAT));
         tokio::time::advance(HEARTBEAT).await;
         assert!(!schedule.is_due(&calm, LONGEST_HEARTBEAT), "it was answered");
     }

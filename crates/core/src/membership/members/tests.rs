@@ -13,7 +13,7 @@ fn own(client_limit: u32) -> OwnLimits<'static> {
     OwnLimits { process: "me", token_limit: 300, client_limit }
 }
 
-/// Of `names`, each of which spoke just now; who there was had its time to speak.
+/// The members `names`, each of which was heard just now, after the time for answers.
 fn members(names: &[&str], now: Instant) -> Members {
     let mut members = Members::new(now);
     members.unheard = Some(now);
@@ -154,7 +154,7 @@ fn a_crowd_does_not_fill_the_memory() {
 }
 
 proptest! {
-    /// Everybody has heard everybody, and nobody has sent more than its part: the parts, each computed by its owner.
+    /// All processes know each other, and each computes its own share.
     #[test]
     fn in_a_settled_fleet_the_parts_never_sum_above_the_limit_and_use_it_up(
         limit in 40_u32..5000,

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What is refused, and as what.
+/// Refused addresses and their kinds.
 const REFUSED: [(&str, &str); 50] = [
     ("0.0.0.0", "unspecified"),
     ("0.1.2.3", "unspecified"),
