@@ -1,4 +1,4 @@
-//! One session of a process with its fleet: on RabbitMQ it exchanges messages with the other members; on the embedded queue it
+//! One session of a process with its fleet: on `RabbitMQ` it exchanges messages with the other members; on the embedded queue it
 //! writes its status file again and again.
 
 use std::time::Duration;
