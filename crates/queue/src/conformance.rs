@@ -14,7 +14,7 @@ use super::{
 use genfleet_job::message::{Headers, Lane, Message};
 use genfleet_job::{Kind, clock::SystemClock};
 
-mod shelves;
+mod dead_letters;
 mod suspects;
 
 const KIND: Kind = Kind::CdnPurge;
@@ -284,7 +284,7 @@ pub(super) async fn all(subject: Subject) {
     a_closed_intake_takes_nothing_but_one_for_a_probe(subject).await;
     suspects::a_closed_intake_hands_out_no_suspect_but_the_last_one_for_a_probe(subject).await;
     no_more_than_the_concurrency_is_handed_out(subject).await;
-    shelves::all(subject).await;
+    dead_letters::all(subject).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

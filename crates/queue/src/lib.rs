@@ -17,9 +17,8 @@ use genfleet_telemetry::trace::span::Span;
 mod conformance;
 mod flaw;
 mod held;
-pub mod letter;
 pub mod rabbit;
-pub mod shelf;
+pub mod dead_letters;
 pub mod sqlite;
 pub mod topology;
 

@@ -53,15 +53,15 @@ mod lock;
 mod look;
 mod outgoing;
 mod publish;
-mod reading;
+mod browse;
 pub mod recent;
 mod replies;
 mod serve;
 mod session;
 mod settings;
 mod settle;
-pub mod shelves;
-mod shown;
+pub mod dead_letters;
+mod origin;
 mod size;
 #[cfg(test)]
 mod tests;

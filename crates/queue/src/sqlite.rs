@@ -45,7 +45,7 @@ mod notice;
 mod row;
 mod schema;
 mod settler;
-pub mod shelves;
+pub mod dead_letters;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -55,7 +55,7 @@ mod writer;
 pub(super) use self::writer::may_pass;
 pub use self::{
     batch::{Batch, LoadOutcome},
-    inspect::{Counts, DeadLetter, LaneCount, StoredEvent, Waiting},
+    inspect::{Counts, DeadLetterRow, LaneCount, StoredEvent, Waiting},
     intake::{Consumer, Suspects},
     settler::Settler,
 };
@@ -212,7 +212,7 @@ impl SqliteQueue {
         kind: Option<&str>,
         sequence: i64,
         limit: usize,
-    ) -> Result<Vec<DeadLetter>, QueueError> {
+    ) -> Result<Vec<DeadLetterRow>, QueueError> {
         let kind = kind.map(str::to_owned);
         self.reader.read(move |connection| inspect::dead_letters(connection, kind.as_deref(), sequence, limit)).await
     }
@@ -220,12 +220,12 @@ impl SqliteQueue {
     /// Removes the dead letter and makes `publications` durable in one transaction; false, and nothing is
     /// published, where it is gone already.
     pub async fn redrive(&self, sequence: i64, publications: Vec<Publication>) -> Result<bool, QueueError> {
-        self.link.change(Taken::DeadLetter(sequence), publications).await
+        self.link.change(Taken::DeadLetterRow(sequence), publications).await
     }
 
     /// Removes dead letters; how many were still there.
     pub async fn discard(&self, sequences: &[i64]) -> Result<usize, QueueError> {
-        let ask = |sequence: &i64| self.link.post_change(Taken::DeadLetter(*sequence));
+        let ask = |sequence: &i64| self.link.post_change(Taken::DeadLetterRow(*sequence));
         let asked: Vec<_> = sequences.iter().map(ask).collect();
         let mut removed = 0;
         for reply in asked {

@@ -58,7 +58,7 @@ pub(super) struct Intake {
     probe: mpsc::Sender<Probe>,
     /// Held by the session that serves this intake.
     pub(super) probes: tokio::sync::Mutex<mpsc::Receiver<Probe>>,
-    shelf: Mutex<Shelf>,
+    buffer: Mutex<Buffer>,
     arrived: Notify,
     suspect_arrived: Notify,
     /// Whether anybody ever asked for a suspect: until then none is taken from the broker, whose count would rise with
@@ -68,7 +68,7 @@ pub(super) struct Intake {
 
 /// Handed over by the broker, not taken yet: the prefetch bounds it.
 #[derive(Debug, Default)]
-struct Shelf {
+struct Buffer {
     jobs: VecDeque<Delivery>,
     resume: VecDeque<Delivery>,
     suspects: VecDeque<Delivery>,
@@ -85,7 +85,7 @@ impl Intake {
             running: watch::Sender::new(Running::Absent),
             probe,
             probes: tokio::sync::Mutex::new(probes),
-            shelf: Mutex::default(),
+            buffer: Mutex::default(),
             arrived: Notify::new(),
             suspect_arrived: Notify::new(),
             suspects_wanted: watch::Sender::new(false),
@@ -95,7 +95,7 @@ impl Intake {
     /// Puts what the broker handed over where [`Self::next`] finds it.
     pub(super) fn put(&self, delivery: Delivery) {
         let lane = delivery.lane;
-        self.shelf().of(lane).push_back(delivery);
+        self.buffer().of(lane).push_back(delivery);
         match lane {
             Lane::Jobs | Lane::Resume => self.arrived.notify_one(),
             Lane::Suspect => self.suspect_arrived.notify_one(),
@@ -105,7 +105,7 @@ impl Intake {
     /// Loses no delivery when dropped: one is taken in the same breath in which it is returned.
     pub(super) async fn next(&self) -> Delivery {
         loop {
-            if let Some(delivery) = self.shelf().take() {
+            if let Some(delivery) = self.buffer().take() {
                 return delivery;
             }
             self.arrived.notified().await;
@@ -115,7 +115,7 @@ impl Intake {
     pub(super) async fn next_suspect(&self) -> Delivery {
         self.suspects_wanted.send_if_modified(|wanted| !std::mem::replace(wanted, true));
         loop {
-            if let Some(delivery) = first_fresh(&mut self.shelf().suspects) {
+            if let Some(delivery) = first_fresh(&mut self.buffer().suspects) {
                 return delivery;
             }
             self.suspect_arrived.notified().await;
@@ -136,7 +136,7 @@ impl Intake {
     pub(super) async fn close(&self) -> Vec<Delivery> {
         self.wanted.send_replace(false);
         let _ = self.running.subscribe().wait_for(|running| *running != Running::Open).await;
-        self.shelf().clear().into_iter().filter(|delivery| !delivery.settler.is_stale()).collect()
+        self.buffer().clear().into_iter().filter(|delivery| !delivery.settler.is_stale()).collect()
     }
 
     pub(super) async fn take_one(&self) -> Option<Delivery> {
@@ -151,16 +151,16 @@ impl Intake {
 
     /// What a dead session handed over comes again by the next one.
     fn session_over(&self) {
-        drop(self.shelf().clear());
+        drop(self.buffer().clear());
         self.running.send_replace(Running::Absent);
     }
 
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    fn buffer(&self) -> MutexGuard<'_, Buffer> {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shelf {
+impl Buffer {
     fn of(&mut self, lane: Lane) -> &mut VecDeque<Delivery> {
         match lane {
             Lane::Jobs => &mut self.jobs,

@@ -24,7 +24,7 @@ use super::{
     RabbitSettings, convert, counts,
     dial::{Broker, why},
     line::Line,
-    reading::Reading,
+    browse::Reading,
 };
 use crate::{QueueError, topology};
 
@@ -107,7 +107,7 @@ impl Inspector {
     pub async fn each_event(&self, mut show: impl FnMut(Bytes)) -> Result<(), QueueError> {
         let mut reading = Reading::begin(self.clone(), &topology::events(self.prefix()), PORTION).await?;
         while let Some(held) = reading.next().await? {
-            reading.leave(held.place);
+            reading.keep(held.place);
             show(held.delivery.data.into());
         }
         reading.close().await

@@ -167,7 +167,7 @@ impl Recent {
     pub fn given_back(&self, held: &Held, now: Instant) {
         let mut settled = self.lock();
         if settled.release(held) {
-            settled.leave(held.identity, 1, now);
+            settled.keep(held.identity, 1, now);
         }
     }
 
@@ -183,7 +183,7 @@ impl Recent {
             }
         }
         for (identity, count) in held {
-            settled.leave(identity, count, now);
+            settled.keep(identity, count, now);
         }
         settled.losses += 1;
         settled.lost_at = Some(now);
@@ -211,7 +211,7 @@ impl Settled {
         true
     }
 
-    fn leave(&mut self, identity: Identity, count: u32, now: Instant) {
+    fn keep(&mut self, identity: Identity, count: u32, now: Instant) {
         let known = self.known.entry(identity).or_default();
         known.left += count;
         known.left_at = Some(now);

@@ -27,12 +27,12 @@ mod loss;
 mod missing;
 mod proxy;
 mod raw;
-mod reading;
+mod browse;
 mod refusal;
 mod replies;
 mod rig;
 mod rights;
-mod shelves;
+mod dead_letters;
 
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

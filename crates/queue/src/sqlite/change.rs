@@ -10,7 +10,7 @@ use rusqlite::{ToSql, params};
 use super::{
     command::{Scope, Work},
     row,
-    wake::{Changes, Shelf},
+    wake::{Changes, WakeKey},
 };
 use crate::{Destination, Publication};
 use genfleet_job::{
@@ -46,7 +46,7 @@ pub(super) enum Taken {
     /// A delivery's claim: it is visible again, and counts one more return.
     Claim(i64),
     /// A dead letter. The publications are made only where it was still there.
-    DeadLetter(i64),
+    DeadLetterRow(i64),
 }
 
 impl Work for Change {
@@ -56,7 +56,7 @@ impl Work for Change {
     /// Whether what was to go was there.
     fn run(&self, scope: &Scope<'_>, changes: &mut Changes) -> rusqlite::Result<bool> {
         let found = take(scope, self.taken, changes)?;
-        if found || !matches!(self.taken, Taken::DeadLetter(_)) {
+        if found || !matches!(self.taken, Taken::DeadLetterRow(_)) {
             put(scope, &self.publications, changes)?;
         }
         Ok(found)
@@ -74,11 +74,11 @@ pub(super) fn put(scope: &Scope<'_>, publications: &[Publication], changes: &mut
             Destination::Door(kind) => {
                 let counted = producers(&message.headers);
                 enqueue(scope, (*kind, Lane::Jobs), Duration::ZERO, message, &counted)?;
-                changes.touch(Shelf::of(*kind, Lane::Jobs));
+                changes.touch(WakeKey::of(*kind, Lane::Jobs));
             }
             Destination::Lane { kind, lane, after } => {
                 enqueue(scope, (*kind, *lane), *after, message, &message.headers)?;
-                changes.touch(Shelf::of(*kind, *lane));
+                changes.touch(WakeKey::of(*kind, *lane));
             }
             Destination::Event { kind, outcome } => {
                 record(scope, &format!("{kind}.{outcome}"), message)?;
@@ -99,7 +99,7 @@ fn take(scope: &Scope<'_>, taken: Taken, changes: &mut Changes) -> rusqlite::Res
             Ok(statement.execute([id])? > 0)
         }
         Taken::Claim(id) => give_back(scope, id, changes),
-        Taken::DeadLetter(sequence) => {
+        Taken::DeadLetterRow(sequence) => {
             let mut statement = scope.connection.prepare_cached("DELETE FROM dead WHERE sequence = ?1")?;
             Ok(statement.execute([sequence])? > 0)
         }
@@ -116,7 +116,7 @@ fn give_back(scope: &Scope<'_>, id: i64, changes: &mut Changes) -> rusqlite::Res
     while let Some(row) = rows.next()? {
         let lane = if row.get(1)? { Lane::Suspect } else { Lane::Jobs };
         if let Ok(kind) = row.get_ref(0)?.as_str()?.parse::<Kind>() {
-            changes.touch(Shelf::of(kind, lane));
+            changes.touch(WakeKey::of(kind, lane));
         }
         found = true;
     }

@@ -30,7 +30,7 @@ pub struct StoredEvent {
 
 /// A job that was given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
+pub struct DeadLetterRow {
     /// Its place: later ones have higher ones.
     pub sequence: i64,
     /// Its kind, `unknown` where it could not be read.
@@ -182,13 +182,13 @@ pub(super) fn dead_letters(
     kind: Option<&str>,
     sequence: i64,
     limit: usize,
-) -> rusqlite::Result<Vec<DeadLetter>> {
+) -> rusqlite::Result<Vec<DeadLetterRow>> {
     const SQL: &str = "SELECT sequence, kind, died_at,
         message_id, correlation_id, reply_to, timestamp, content_type, headers, body FROM dead
         WHERE sequence > ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY sequence LIMIT ?3";
     let read = |each: &Row<'_>| {
         let (sequence, kind) = (each.get(0)?, each.get(1)?);
-        Ok(DeadLetter { sequence, kind, died_at: row::time(each, 2)?, message: row::read(each, 3)? })
+        Ok(DeadLetterRow { sequence, kind, died_at: row::time(each, 2)?, message: row::read(each, 3)? })
     };
     all(connection, SQL, params![sequence, kind, at_most(limit)], read)
 }

@@ -16,7 +16,7 @@ use super::{
     command::Reply,
     link::Link,
     settler::Settler,
-    wake::Shelf,
+    wake::WakeKey,
 };
 use crate as queue;
 use crate::Delivery;
@@ -68,7 +68,7 @@ struct Intake {
     kind: Kind,
     /// Whose turn is next comes first.
     lanes: Vec<Lane>,
-    shelf: Shelf,
+    key: WakeKey,
     slots: Arc<Semaphore>,
     ready: VecDeque<Delivery>,
     pending: Option<Pending>,
@@ -144,9 +144,9 @@ impl Suspects {
 
 impl Intake {
     fn new(link: Link, clock: SharedClock, kind: Kind, lanes: Vec<Lane>, concurrency: usize) -> Self {
-        let shelf = Shelf::of(kind, lanes.first().copied().unwrap_or(Lane::Jobs));
+        let key = WakeKey::of(kind, lanes.first().copied().unwrap_or(Lane::Jobs));
         let slots = Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { link, clock, kind, lanes, shelf, slots, ready: VecDeque::new(), pending: None, rest: None }
+        Self { link, clock, kind, lanes, key, slots, ready: VecDeque::new(), pending: None, rest: None }
     }
 
     async fn next(&mut self) -> Delivery {
@@ -180,7 +180,7 @@ impl Intake {
         let mut changes = self.link.told().changes.subscribe();
         select! {
             // An error cannot be: the link holds the sender.
-            _ = changes.wait_for(|changes| changes.of(self.shelf) != seen) => {}
+            _ = changes.wait_for(|changes| changes.of(self.key) != seen) => {}
             () = self.sleep_until(due) => {}
         }
         self.rest = None;
@@ -203,7 +203,7 @@ impl Intake {
     }
 
     fn claim(&mut self, slots: OwnedSemaphorePermit) {
-        let seen = self.link.told().changes.borrow().of(self.shelf);
+        let seen = self.link.told().changes.borrow().of(self.key);
         let (kind, lanes, limit, link) = (self.kind, self.lanes.clone(), slots.num_permits(), self.link.clone());
         let answer = self.link.post(Claim { kind, lanes, limit, link });
         self.pending = Some(Pending { answer, slots, seen });

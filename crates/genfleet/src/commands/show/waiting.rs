@@ -5,7 +5,7 @@ use genfleet_core::{
     message::HeaderValue,
     queue::{
         QueueError,
-        shelf::Shelves,
+        dead_letters::DeadLetters,
         sqlite::{SqliteQueue, Waiting},
     },
 };
@@ -21,10 +21,10 @@ const SHOWN: usize = 20;
 pub(super) struct Place(Waiting);
 
 /// The places where job `id` waits; none where the queue does not tell.
-pub(super) async fn of(shelves: &Shelves, id: &str) -> Result<Option<Vec<Place>>, QueueError> {
+pub(super) async fn of(shelves: &DeadLetters, id: &str) -> Result<Option<Vec<Place>>, QueueError> {
     match shelves {
-        Shelves::Rabbit(_) => Ok(None),
-        Shelves::Sqlite(store) => places(store, id).await.map(Some),
+        DeadLetters::Rabbit(_) => Ok(None),
+        DeadLetters::Sqlite(store) => places(store, id).await.map(Some),
     }
 }
 

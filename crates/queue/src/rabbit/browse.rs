@@ -25,7 +25,7 @@ use super::{
     convert, counts,
     inspect::{Inspector, broker},
 };
-use crate::QueueError;
+use crate::{QueueError, dead_letters::RabbitPlace};
 
 /// Nothing came for this long: it is asked why.
 const MOMENT: Duration = Duration::from_millis(250);
@@ -50,14 +50,7 @@ pub(super) struct Reading {
 /// A message in hand: it stays in its place in the queue unless it is taken off.
 pub(super) struct Held {
     pub(super) delivery: Delivery,
-    pub(super) place: Place,
-}
-
-/// Where a message in hand is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    leaf: usize,
-    tag: u64,
+    pub(super) place: RabbitPlace,
 }
 
 struct Leaf {
@@ -80,7 +73,7 @@ impl Reading {
     }
 
     /// How many there were when it began.
-    pub(super) fn there(&self) -> u32 {
+    pub(super) fn total(&self) -> u32 {
         self.there
     }
 
@@ -100,7 +93,7 @@ impl Reading {
                 Ok(Some(Ok(delivery))) => {
                     leaf.held += 1;
                     self.to_come -= 1;
-                    let place = Place { leaf: index, tag: delivery.delivery_tag };
+                    let place = RabbitPlace { channel: index, tag: delivery.delivery_tag };
                     return Ok(Some(Held { delivery, place }));
                 }
                 Ok(Some(Err(error))) => return Err(broker(&error)),
@@ -117,26 +110,26 @@ impl Reading {
     }
 
     /// This one stays where it is.
-    pub(super) fn leave(&mut self, place: Place) {
-        if let Some(leaf) = self.leaves.get_mut(place.leaf) {
+    pub(super) fn keep(&mut self, place: RabbitPlace) {
+        if let Some(leaf) = self.leaves.get_mut(place.channel) {
             leaf.left += 1;
         }
     }
 
     /// Takes messages off the queue. When this returns, the queue has been told: whatever becomes of this process, they
     /// will not come again. An error ends the connection.
-    pub(super) async fn take_off(&mut self, places: &[Place]) -> Result<(), QueueError> {
+    pub(super) async fn remove(&mut self, places: &[RabbitPlace]) -> Result<(), QueueError> {
         self.acknowledge(places).await.inspect_err(|_| self.inspector.abandon())
     }
 
-    async fn acknowledge(&mut self, places: &[Place]) -> Result<(), QueueError> {
+    async fn acknowledge(&mut self, places: &[RabbitPlace]) -> Result<(), QueueError> {
         for place in places {
-            let Some(leaf) = self.leaves.get_mut(place.leaf) else { continue };
+            let Some(leaf) = self.leaves.get_mut(place.channel) else { continue };
             leaf.channel.basic_ack(place.tag, BasicAckOptions::default()).await.map_err(|error| broker(&error))?;
             leaf.held = leaf.held.saturating_sub(1);
         }
         // An acknowledgement has no answer. The channel asks the queue for this count after it told it of them.
-        let mut leaves: Vec<_> = places.iter().map(|place| place.leaf).collect();
+        let mut leaves: Vec<_> = places.iter().map(|place| place.channel).collect();
         leaves.dedup();
         for leaf in leaves.into_iter().filter_map(|leaf| self.leaves.get(leaf)) {
             counts::ready(&leaf.channel, self.queue.as_str()).await.map_err(|error| broker(&error))?;

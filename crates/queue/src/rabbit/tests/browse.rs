@@ -1,7 +1,7 @@
 //! Looking at a queue: nothing is lost, nothing changes its place, memory does not grow with it.
 
 use super::{
-    super::{headers, inspect::Inspector, reading::Reading},
+    super::{headers, inspect::Inspector, browse::Reading},
     raw::{Unreadable, publish_unreadable},
     *,
 };
@@ -31,7 +31,7 @@ async fn looked_at(rig: &Rig, inspector: &Inspector, portion: u16) -> Vec<u32> {
     let mut seen = Vec::new();
     while let Some(held) = reading.next().await.unwrap() {
         seen.push(String::from_utf8(held.delivery.data).unwrap().parse().unwrap());
-        reading.leave(held.place);
+        reading.keep(held.place);
     }
     reading.close().await.unwrap();
     seen
@@ -81,8 +81,8 @@ async fn what_is_taken_off_among_others_is_gone_and_they_keep_their_order() {
         let mut number = 0;
         while let Some(held) = reading.next().await.unwrap() {
             match number % 3 {
-                0 => reading.take_off(&[held.place]).await.unwrap(),
-                _ => reading.leave(held.place),
+                0 => reading.remove(&[held.place]).await.unwrap(),
+                _ => reading.keep(held.place),
             }
             number += 1;
         }
@@ -105,7 +105,7 @@ async fn a_look_that_stops_early_gives_all_back_in_its_order() {
             let mut reading = reading(&rig, &inspector, 60).await;
             for _ in 0..stop {
                 let held = reading.next().await.unwrap().unwrap();
-                reading.leave(held.place);
+                reading.keep(held.place);
             }
             reading.close().await.unwrap();
             assert_eq!(rig.ready(QUEUE).await, 500);
@@ -123,11 +123,11 @@ async fn what_comes_meanwhile_is_not_read() {
         queue.publish(numbered(0..10)).await.unwrap();
         let inspector = inspector(&rig).await;
         let mut reading = reading(&rig, &inspector, 100).await;
-        assert_eq!(reading.there(), 10);
+        assert_eq!(reading.total(), 10);
         queue.publish(numbered(10..20)).await.unwrap();
         let mut seen = 0;
         while let Some(held) = reading.next().await.unwrap() {
-            reading.leave(held.place);
+            reading.keep(held.place);
             seen += 1;
         }
         assert_eq!(seen, 10);
@@ -146,7 +146,7 @@ async fn of_two_at_once_neither_hangs_over_what_the_other_holds() {
         let (one, other) = (inspector(&rig).await, inspector(&rig).await);
         let mut first = reading(&rig, &one, 20).await;
         let held = first.next().await.unwrap().unwrap();
-        first.leave(held.place);
+        first.keep(held.place);
         let seen = looked_at(&rig, &other, 100).await;
         assert!(seen.len() < 50, "the first holds some: {seen:?}");
         first.close().await.unwrap();
@@ -172,7 +172,7 @@ async fn a_message_that_cannot_be_handed_over_as_it_came_is_read_and_known() {
         let mut reading = reading(&rig, &inspector, 100).await;
         let mut seen = Vec::new();
         while let Some(held) = reading.next().await.unwrap() {
-            reading.leave(held.place);
+            reading.keep(held.place);
             let properties = &held.delivery.properties;
             let id = properties.message_id().as_ref().map(ToString::to_string);
             let key = held.delivery.routing_key.to_string();

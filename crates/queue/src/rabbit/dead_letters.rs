@@ -9,30 +9,28 @@ use std::{
 use super::{
     RabbitQueue, RabbitSettings, headers,
     inspect::Inspector,
-    reading::{Held, Reading},
+    browse::{Held, Reading},
     shown,
 };
 use crate as queue;
 use crate::{
     Publication, QueueError,
-    shelf::{Shelf, Shelved, TakenOff},
+    dead_letters::{DeadLetterQueue, RabbitPlace, Removal, StoredMessage, StoredPlace},
     topology,
 };
 use genfleet_job::{clock::SharedClock, message::Message};
-
-pub(crate) use super::reading::Place;
 
 /// Messages in memory at a time, at most, where that is enough for those undecided.
 const PORTION: u16 = 200;
 
 /// See the module.
-pub struct Shelves {
+pub struct RabbitDeadLetters {
     settings: RabbitSettings,
     inspector: tokio::sync::Mutex<Option<Inspector>>,
     publishing: Arc<Publishing>,
 }
 
-impl Shelves {
+impl RabbitDeadLetters {
     /// Connects: an error where no broker answers now.
     pub async fn connect(settings: RabbitSettings, clock: SharedClock) -> Result<Self, QueueError> {
         let inspector = Some(Inspector::connect(settings.clone()).await?).into();
@@ -52,33 +50,33 @@ impl Shelves {
         Ok(inspector)
     }
 
-    /// See [`queue::shelf::Shelves::count`].
-    pub async fn count(&self, which: Shelf) -> Result<u64, QueueError> {
+    /// See [`queue::dead_letters::DeadLetters::count`].
+    pub async fn count(&self, which: DeadLetterQueue) -> Result<u64, QueueError> {
         match self.queue(which) {
             Some(queue) => Ok(self.inspector().await?.count(&queue).await?.into()),
             None => Ok(0),
         }
     }
 
-    /// See [`queue::shelf::Shelves::look`].
-    pub async fn look(&self, which: Shelf, undecided: usize) -> Result<Look, QueueError> {
+    /// See [`queue::dead_letters::DeadLetters::look`].
+    pub async fn browse(&self, which: DeadLetterQueue, undecided: usize) -> Result<RabbitBrowser, QueueError> {
         let portion = u16::try_from(undecided.saturating_mul(2)).unwrap_or(u16::MAX).max(PORTION);
         let reading = match self.queue(which) {
             Some(queue) => Some(Reading::begin(self.inspector().await?, &queue, portion).await?),
             None => None,
         };
         let (prefix, publishing) = (self.settings.prefix.clone(), self.publishing.clone());
-        Ok(Look { shelf: which, prefix, reading, position: 0, publishing, claimed: Vec::new() })
+        Ok(RabbitBrowser { queue: which, prefix, reading, position: 0, publishing, claimed: Vec::new() })
     }
 
-    /// See [`queue::shelf::Shelves::trouble`].
+    /// See [`queue::dead_letters::DeadLetters::trouble`].
     pub fn trouble(&self) -> Option<String> {
         let health = self.publishing.started().as_ref()?.health();
         let blocked = health.publishing_blocked.then(|| "the broker takes no publications (memory or disk)".to_owned());
         health.problems.into_iter().next().or(blocked)
     }
 
-    /// See [`queue::shelf::Shelves::close`].
+    /// See [`queue::dead_letters::DeadLetters::close`].
     pub async fn close(&self) {
         let publisher = self.publishing.started().take();
         if let Some(publisher) = publisher {
@@ -89,18 +87,18 @@ impl Shelves {
         }
     }
 
-    fn queue(&self, which: Shelf) -> Option<String> {
+    fn queue(&self, which: DeadLetterQueue) -> Option<String> {
         match which {
-            Shelf::Dead(kind) => Some(topology::dead_queue(&self.settings.prefix, kind)),
-            Shelf::Unrouted => Some(topology::unrouted(&self.settings.prefix)),
-            Shelf::Unknown => None,
+            DeadLetterQueue::Dead(kind) => Some(topology::dead_queue(&self.settings.prefix, kind)),
+            DeadLetterQueue::Unrouted => Some(topology::unrouted(&self.settings.prefix)),
+            DeadLetterQueue::Unknown => None,
         }
     }
 }
 
-impl fmt::Debug for Shelves {
+impl fmt::Debug for RabbitDeadLetters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shelves").field("prefix", &self.settings.prefix).finish_non_exhaustive()
+        f.debug_struct("RabbitDeadLetters").field("prefix", &self.settings.prefix).finish_non_exhaustive()
     }
 }
 
@@ -141,9 +139,9 @@ impl Publishing {
     }
 }
 
-/// See [`queue::shelf::Look`].
-pub struct Look {
-    shelf: Shelf,
+/// See [`queue::dead_letters::Browser`].
+pub struct RabbitBrowser {
+    queue: DeadLetterQueue,
     prefix: String,
     reading: Option<Reading>,
     position: u64,
@@ -152,56 +150,56 @@ pub struct Look {
     claimed: Vec<Message>,
 }
 
-impl Look {
-    /// See [`queue::shelf::Look::there`].
-    pub fn there(&self) -> u64 {
-        self.reading.as_ref().map_or(0, |reading| reading.there().into())
+impl RabbitBrowser {
+    /// See [`queue::dead_letters::Browser::there`].
+    pub fn total(&self) -> u64 {
+        self.reading.as_ref().map_or(0, |reading| reading.total().into())
     }
 
-    /// See [`queue::shelf::Look::next`].
-    pub async fn next(&mut self) -> Result<Option<Shelved>, QueueError> {
+    /// See [`queue::dead_letters::Browser::next`].
+    pub async fn next(&mut self) -> Result<Option<StoredMessage>, QueueError> {
         let Some(reading) = &mut self.reading else { return Ok(None) };
         let Some(held) = reading.next().await? else { return Ok(None) };
         self.position += 1;
         let redelivered = held.delivery.redelivered;
-        let mut shelved = self.shelved(held);
-        if redelivered && self.publishing.claim(&shelved.message) {
-            self.claimed.push(shelved.message.clone());
-            shelved.published_before = true;
+        let mut stored = self.stored(held);
+        if redelivered && self.publishing.claim(&stored.message) {
+            self.claimed.push(stored.message.clone());
+            stored.published_before = true;
         }
-        Ok(Some(shelved))
+        Ok(Some(stored))
     }
 
-    /// See [`queue::shelf::Look::leave`].
-    pub(crate) fn leave(&mut self, place: Place) {
+    /// See [`queue::dead_letters::Browser::leave`].
+    pub(crate) fn keep(&mut self, place: RabbitPlace) {
         if let Some(reading) = &mut self.reading {
-            reading.leave(place);
+            reading.keep(place);
         }
     }
 
-    /// See [`queue::shelf::Look::take_off`].
-    pub async fn take_off(&mut self, these: Vec<TakenOff>) -> Result<usize, QueueError> {
+    /// See [`queue::dead_letters::Browser::remove`].
+    pub async fn remove(&mut self, these: Vec<Removal>) -> Result<usize, QueueError> {
         let Some(reading) = &mut self.reading else { return Ok(0) };
         let (mut publications, mut places, mut messages) = (Vec::new(), Vec::new(), Vec::new());
-        for TakenOff { shelved, publication } in these {
+        for Removal { stored, publication } in these {
             if let Some(publication) = publication {
                 publications.push(publication);
-                self.claimed.push(shelved.message.clone());
+                self.claimed.push(stored.message.clone());
             }
-            if let queue::shelf::Place::Rabbit(place) = shelved.place {
+            if let StoredPlace::Rabbit(place) = stored.place {
                 places.push(place);
             }
-            messages.push(shelved.message);
+            messages.push(stored.message);
         }
         if !publications.is_empty() {
             self.publishing.publish(publications).await?;
         }
-        reading.take_off(&places).await?;
+        reading.remove(&places).await?;
         self.claimed.retain(|claimed| !messages.contains(claimed));
         Ok(places.len())
     }
 
-    /// See [`queue::shelf::Look::close`].
+    /// See [`queue::dead_letters::Browser::close`].
     pub async fn close(mut self) -> Result<(), QueueError> {
         match self.reading.take() {
             Some(reading) => reading.close().await,
@@ -209,35 +207,35 @@ impl Look {
         }
     }
 
-    fn shelved(&self, held: Held) -> Shelved {
+    fn stored(&self, held: Held) -> StoredMessage {
         let Held { delivery, place } = held;
-        let origin = shown::origin(&self.prefix, self.shelf, &delivery);
-        Shelved {
-            shelf: self.shelf,
+        let origin = origin::origin(&self.prefix, self.queue, &delivery);
+        StoredMessage {
+            queue: self.queue,
             position: self.position,
             flaw: headers::flaw(&delivery.properties),
-            headers: shown::headers(delivery.properties.headers().as_ref()),
+            headers: origin::headers(delivery.properties.headers().as_ref()),
             exchange: delivery.exchange.to_string(),
             routing_key: delivery.routing_key.to_string(),
             is_ours: origin.is_ours,
             is_foreign: origin.is_foreign,
-            put_at: origin.death.as_ref().and_then(|death| death.time),
+            stored_at: origin.death.as_ref().and_then(|death| death.time),
             death: origin.death,
-            message: shown::message(delivery, origin.is_ours),
+            message: origin::message(delivery, origin.is_ours),
             published_before: false,
-            place: queue::shelf::Place::Rabbit(place),
+            place: StoredPlace::Rabbit(place),
         }
     }
 }
 
-impl Drop for Look {
+impl Drop for RabbitBrowser {
     fn drop(&mut self) {
         self.publishing.unfinished().append(&mut self.claimed);
     }
 }
 
-impl fmt::Debug for Look {
+impl fmt::Debug for RabbitBrowser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Look").field("shelf", &self.shelf).field("position", &self.position).finish_non_exhaustive()
+        f.debug_struct("RabbitBrowser").field("queue", &self.queue).field("position", &self.position).finish_non_exhaustive()
     }
 }
