@@ -15,14 +15,14 @@ use genfleet_telemetry::trace::span::Span;
 
 #[cfg(test)]
 mod conformance;
-mod flaw;
+mod defect;
 mod held;
 pub mod rabbit;
 pub mod dead_letters;
 pub mod sqlite;
 pub mod topology;
 
-pub use self::flaw::{Flaw, MAX_HEADER_DEPTH, MAX_HEADER_VALUES};
+pub use self::defect::{MessageDefect, MAX_HEADER_DEPTH, MAX_HEADER_VALUES};
 
 /// Where a publication goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub struct Delivery {
     /// Whether it was delivered before, to this process or another.
     pub redelivered: bool,
     /// What is wrong with its properties: it is `undecodable` whatever its body says.
-    pub flaw: Option<Flaw>,
+    pub defect: Option<MessageDefect>,
     /// How to settle it.
     pub settler: Settler,
     /// What is done with it, in its trace; from when [`worker::process`](crate::worker::process) has it.

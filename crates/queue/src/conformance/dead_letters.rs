@@ -81,7 +81,7 @@ async fn looking_changes_nothing(subject: &Subject, queue: &Queue) {
     assert_eq!((look.total(), first.position, first.queue), (300, 1, DEAD));
     assert_eq!(first.message.body, "body of letter-0");
     assert_eq!(first.headers["genfleet-reason"], "rejected");
-    assert!(first.is_ours && first.death.is_none() && first.flaw.is_none() && !first.published_before);
+    assert!(first.is_ours && first.death.is_none() && first.defect.is_none() && !first.published_before);
     // Dropped without a word, as by a crash.
     drop(look);
     dead_letters.close().await;

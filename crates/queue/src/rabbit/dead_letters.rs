@@ -213,7 +213,7 @@ impl RabbitBrowser {
         StoredMessage {
             queue: self.queue,
             position: self.position,
-            flaw: headers::flaw(&delivery.properties),
+            defect: headers::defect(&delivery.properties),
             headers: origin::headers(delivery.properties.headers().as_ref()),
             exchange: delivery.exchange.to_string(),
             routing_key: delivery.routing_key.to_string(),

@@ -7,7 +7,7 @@ use lapin::{
 };
 use serde_json::{Map, Value};
 
-use super::{convert, guard::MARK, headers::flaw};
+use super::{convert, guard::MARK, headers::defect};
 use crate::{
     dead_letters::{Death, DeadLetterQueue},
     topology,
@@ -37,7 +37,7 @@ pub(super) fn origin(prefix: &str, queue: DeadLetterQueue, delivery: &Delivery) 
     let (is_ours, death) = match latest_death(headers).filter(|_| exchange == dead) {
         Some(death) => (topology::holds_ours(prefix, &death.queue), Some(death)),
         None if exchange != dead => (topology::is_ours(prefix, exchange), None),
-        None => (!has_deaths(headers) && flaw(&delivery.properties).is_none(), None),
+        None => (!has_deaths(headers) && defect(&delivery.properties).is_none(), None),
     };
     let is_foreign = match (queue, &death) {
         (DeadLetterQueue::Dead(kind), Some(death)) => {
@@ -196,8 +196,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_from_a_producers_is_none_of_ours() {
-        let flawed = [(MARK, long("malformed"))];
-        for headers in [&[("x-death", long("no list"))][..], &[("x-death", deaths(&[]))], &flawed] {
+        let defective = [(MARK, long("malformed"))];
+        for headers in [&[("x-death", long("no list"))][..], &[("x-death", deaths(&[]))], &defective] {
             let of = |queue| origin("g", queue, &delivery("g.dead", headers));
             assert!(!of(HOOKS).is_ours && of(HOOKS).is_foreign, "{headers:?}");
             assert!(!of(PURGES).is_ours && !of(PURGES).is_foreign, "{headers:?}");

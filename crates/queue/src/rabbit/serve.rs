@@ -28,7 +28,7 @@ use super::{
 };
 use crate as queue;
 use crate::{
-    Delivery, Flaw,
+    Delivery, MessageDefect,
     held::HeldCounts,
     topology::{self, lane_queue},
 };
@@ -241,14 +241,14 @@ impl Serving {
 
     /// What is wrong with a delivery before its body is looked at. A producer's rights are to keys, so the key it used has
     /// to be this kind's; jobs of an internal kind are made by us alone.
-    fn flaw(&self, delivery: &lapin::message::Delivery) -> Option<Flaw> {
+    fn defect(&self, delivery: &lapin::message::Delivery) -> Option<MessageDefect> {
         let (prefix, exchange, kind) = (&self.shared.prefix, delivery.exchange.as_str(), self.intake.kind);
         let is_others = if kind.is_internal() {
             !topology::is_ours(prefix, exchange)
         } else {
             exchange == topology::door(prefix) && delivery.routing_key.as_str() != kind.as_str()
         };
-        headers::flaw(&delivery.properties).or(is_others.then_some(Flaw::OtherKey))
+        headers::defect(&delivery.properties).or(is_others.then_some(MessageDefect::OtherKey))
     }
 
     fn delivery(&self, lane: Lane, delivery: lapin::message::Delivery) -> Delivery {
@@ -258,9 +258,9 @@ impl Serving {
         let settler = Settler::new(shared, &self.link.session, self.flows.of(lane), held);
         let settler = queue::Settler::Rabbit(settler.within(self.lease.as_ref()));
         delays::ended(&shared.prefix, (self.intake.kind, lane), &delivery.properties);
-        let (redelivered, flaw) = (delivery.redelivered, self.flaw(&delivery));
+        let (redelivered, defect) = (delivery.redelivered, self.defect(&delivery));
         let (message, returns) = convert::received(&shared.prefix, delivery);
-        Delivery { message, lane, returns, redelivered, flaw, settler, span: Span::default() }
+        Delivery { message, lane, returns, redelivered, defect, settler, span: Span::default() }
     }
 }
 

@@ -102,7 +102,7 @@ fn stored(queue: DeadLetterQueue, position: u64, row: DeadLetterRow) -> StoredMe
         is_foreign: false,
         death: None,
         stored_at: Some(row.died_at),
-        flaw: None,
+        defect: None,
         published_before: false,
         place: StoredPlace::Sqlite(row.sequence),
     }

@@ -235,9 +235,9 @@ impl Intake {
             let Some(slot) = slots.split(1) else { return };
             let settler = queue::Settler::Sqlite(Settler::new(held, slot));
             let claim::Row { message, lane, returns, .. } = row;
-            let (redelivered, flaw) = (returns > 0, None);
+            let (redelivered, defect) = (returns > 0, None);
             let span = Span::default();
-            self.ready.push_back(Delivery { message, lane, returns, redelivered, flaw, settler, span });
+            self.ready.push_back(Delivery { message, lane, returns, redelivered, defect, settler, span });
         }
     }
 }

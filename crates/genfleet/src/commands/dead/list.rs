@@ -92,7 +92,7 @@ pub(super) async fn seen(shelves: &DeadLetters, filter: &Filter) -> anyhow::Resu
 
 impl Seen {
     fn note_flawed(&mut self, letter: &DeadLetter) {
-        if letter.stored.flaw.is_some() && self.flawed.len() < 10 {
+        if letter.stored.defect.is_some() && self.flawed.len() < 10 {
             self.flawed.push(format!("number {} of {}", letter.stored.position, letter.stored.queue));
         }
     }

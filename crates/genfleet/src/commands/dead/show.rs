@@ -129,7 +129,7 @@ pub(crate) fn as_json(letter: &DeadLetter) -> Value {
         Ok(text) => told["payload"] = text.into(),
         Err(bytes) => told["payloadBase64"] = STANDARD.encode(bytes.as_bytes()).into(),
     }
-    if let Some(flaw) = shelved.flaw {
+    if let Some(flaw) = shelved.defect {
         told["flaw"] = flaw.as_str().into();
     }
     told
@@ -169,7 +169,7 @@ fn facts(letter: &DeadLetter) -> Vec<(String, String)> {
         ("by", letter.worker.clone().unwrap_or_default()),
         ("lies on", format!("{}, number {}", shelved.queue, shelved.position)),
         ("came by", if shelved.exchange.is_empty() { String::new() } else { came }),
-        ("not as sent", shelved.flaw.map(|flaw| flaw.to_string()).unwrap_or_default()),
+        ("not as sent", shelved.defect.map(|flaw| flaw.to_string()).unwrap_or_default()),
     ];
     let mut facts: Vec<_> = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     facts.extend(properties(&shelved.message).into_iter().map(|(name, value)| (name, plain(&value))));

@@ -5,7 +5,7 @@ use super::{
     raw::{Unreadable, publish_unreadable},
     *,
 };
-use crate::Flaw;
+use crate::MessageDefect;
 
 const QUEUE: &str = "dead.cdn.purge";
 
@@ -176,19 +176,19 @@ async fn a_message_that_cannot_be_handed_over_as_it_came_is_read_and_known() {
             let properties = &held.delivery.properties;
             let id = properties.message_id().as_ref().map(ToString::to_string);
             let key = held.delivery.routing_key.to_string();
-            seen.push((id.unwrap_or_default(), key, headers::flaw(properties)));
+            seen.push((id.unwrap_or_default(), key, headers::defect(properties)));
         }
         reading.close().await.unwrap();
         let expected = [
             ("0", "cdn.purge", None),
-            ("bad??", "cdn.purge", Some(Flaw::NotText)),
-            ("good", "cdn.purge", Some(Flaw::NotText)),
-            ("good", "?.cdn.purge", Some(Flaw::NotText)),
-            ("good", "cdn.purge", Some(Flaw::TooDeep)),
-            ("good", "cdn.purge", Some(Flaw::TooLong)),
+            ("bad??", "cdn.purge", Some(MessageDefect::NotText)),
+            ("good", "cdn.purge", Some(MessageDefect::NotText)),
+            ("good", "?.cdn.purge", Some(MessageDefect::NotText)),
+            ("good", "cdn.purge", Some(MessageDefect::TooDeep)),
+            ("good", "cdn.purge", Some(MessageDefect::TooLong)),
             ("6", "cdn.purge", None),
         ];
-        assert_eq!(seen, expected.map(|(id, key, flaw)| (id.to_owned(), key.to_owned(), flaw)));
+        assert_eq!(seen, expected.map(|(id, key, defect)| (id.to_owned(), key.to_owned(), defect)));
         queue.close().await;
     })
     .await;
