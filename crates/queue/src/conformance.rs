@@ -109,7 +109,7 @@ async fn headers_count_only_where_no_producer_can_set_them(subject: &Subject) {
     let mut sent = message("forged");
     sent.headers =
         Headers::from([("traceparent".into(), TRACEPARENT.into()), ("genfleet-generation".into(), 9_i64.into())]);
-    queue.publish(vec![Publication { to: Destination::Door(KIND), message: sent }]).await.unwrap();
+    queue.publish(vec![Publication { to: Destination::Jobs(KIND), message: sent }]).await.unwrap();
     let mut consumer = queue.consume(KIND, 8);
     let came = next(&mut consumer).await;
     assert_eq!(came.lane, Lane::Jobs);

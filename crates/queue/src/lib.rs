@@ -28,7 +28,7 @@ pub use self::defect::{MessageDefect, MAX_HEADER_DEPTH, MAX_HEADER_VALUES};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
     /// The producers' door (`genfleet.jobs`): a new job of a kind.
-    Door(Kind),
+    Jobs(Kind),
     /// Back into a lane, at once or after a delay (rounded up to seconds on `RabbitMQ`).
     Lane {
         /// Whose lane.

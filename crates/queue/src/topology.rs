@@ -47,7 +47,7 @@ pub fn check_prefix(prefix: &str) -> Result<(), QueueError> {
 }
 
 /// The exchange through which producers come.
-pub fn door(prefix: &str) -> String {
+pub fn jobs_exchange(prefix: &str) -> String {
     format!("{prefix}.jobs")
 }
 
@@ -136,7 +136,7 @@ pub fn delay_step(prefix: &str, queue: &str) -> Option<&'static str> {
 /// Exchange and routing key of a publication.
 pub fn route(prefix: &str, to: &Destination) -> (String, String) {
     match to {
-        Destination::Door(kind) => (door(prefix), kind.to_string()),
+        Destination::Jobs(kind) => (jobs_exchange(prefix), kind.to_string()),
         Destination::Lane { kind, lane, after } => match seconds(*after) {
             0 => (format!("{prefix}.work"), lane_key(*kind, *lane)),
             delay => {
@@ -194,7 +194,7 @@ impl Topology {
     fn add_exchanges(&mut self, prefix: &str) {
         let unrouted = unrouted(prefix);
         self.exchange(unrouted.clone(), Routing::Fanout, None);
-        let jobs = self.exchange(door(prefix), Routing::Topic, Some(&unrouted));
+        let jobs = self.exchange(jobs_exchange(prefix), Routing::Topic, Some(&unrouted));
         // A broker restricts a producer to some keys of a topic exchange, not of a direct one.
         jobs.former = Some(Former { routing: Routing::Direct, arguments: jobs.arguments.clone() });
         self.exchange(format!("{prefix}.work"), Routing::Topic, Some(&unrouted));
@@ -219,7 +219,7 @@ impl Topology {
             self.queue(queue.clone(), work(prefix));
             // Webhook jobs are ours: producers have no door to them.
             if lane == Lane::Jobs && !kind.is_internal() {
-                self.bind(door(prefix), (queue.clone(), Target::Queue), kind.to_string());
+                self.bind(jobs_exchange(prefix), (queue.clone(), Target::Queue), kind.to_string());
             }
             self.bind(format!("{prefix}.work"), (queue, Target::Queue), format!("#.{}", lane_key(kind, lane)));
         }

@@ -76,7 +76,7 @@ fn server() -> Value {
 
 fn jobs_channel(contract: &KindContract, prefix: &str) -> Value {
     let kind = contract.kind;
-    let (exchange, key) = route(prefix, &Destination::Door(kind));
+    let (exchange, key) = route(prefix, &Destination::Jobs(kind));
     let queue = lane_queue(prefix, Lane::Jobs, kind);
     json!({
         "address": key,

@@ -184,7 +184,7 @@ async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()>
     }
     .enqueued(SystemClock.now());
     let sent =
-        timeout(options.timeout, queue.publish(vec![Publication { to: Destination::Door(job.kind), message }])).await;
+        timeout(options.timeout, queue.publish(vec![Publication { to: Destination::Jobs(job.kind), message }])).await;
     let problems = queue.health().problems.join("; ");
     queue.close().await;
     match sent {

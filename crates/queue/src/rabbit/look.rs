@@ -13,7 +13,7 @@ use super::{
     Shared, TopologyMode, declare, publish,
     session::{Link, Lost},
 };
-use crate::topology::{dead_exchange, door, is_ours};
+use crate::topology::{dead_exchange, jobs_exchange, is_ours};
 use genfleet_job::Kind;
 
 /// Between two looks, about.
@@ -123,7 +123,7 @@ pub(super) fn came_unrouted(shared: &Shared, exchange: &str, key: &str) {
 /// Whether the topology has a queue for it.
 fn is_bound(prefix: &str, exchange: &str, key: &str) -> bool {
     let names = |kind: Kind| format!(".{key}.").contains(&format!(".{kind}."));
-    if exchange == door(prefix) {
+    if exchange == jobs_exchange(prefix) {
         return Kind::of_producers().any(|kind| kind.as_str() == key);
     }
     (is_ours(prefix, exchange) || exchange == dead_exchange(prefix)) && Kind::ALL.into_iter().any(names)

@@ -51,7 +51,7 @@ mod tests {
     use genfleet_job::{Kind, message::Message};
 
     fn id(message: &Message) -> String {
-        let publication = Publication { to: Destination::Door(Kind::CdnPurge), message: message.clone() };
+        let publication = Publication { to: Destination::Jobs(Kind::CdnPurge), message: message.clone() };
         Outgoing::new("g", publication).unwrap().properties.message_id().as_ref().unwrap().to_string()
     }
 

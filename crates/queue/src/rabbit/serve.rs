@@ -246,7 +246,7 @@ impl Serving {
         let is_others = if kind.is_internal() {
             !topology::is_ours(prefix, exchange)
         } else {
-            exchange == topology::door(prefix) && delivery.routing_key.as_str() != kind.as_str()
+            exchange == topology::jobs_exchange(prefix) && delivery.routing_key.as_str() != kind.as_str()
         };
         headers::defect(&delivery.properties).or(is_others.then_some(MessageDefect::OtherKey))
     }

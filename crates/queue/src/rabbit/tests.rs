@@ -99,7 +99,7 @@ async fn what_a_producer_forges_at_the_door_does_not_count() {
         forged.headers =
             [("genfleet-attempts".to_owned(), HeaderValue::Number(3)), ("x-delivery-count".to_owned(), 9_i64.into())]
                 .into();
-        queue.publish(vec![Publication { to: Destination::Door(Kind::CdnPurge), message: forged }]).await.unwrap();
+        queue.publish(vec![Publication { to: Destination::Jobs(Kind::CdnPurge), message: forged }]).await.unwrap();
         let delivery = soon(consumer.next()).await;
         assert_eq!((delivery.message, delivery.returns), (job("a"), 0));
         queue.close().await;

@@ -26,7 +26,7 @@ use super::{
 use crate as queue;
 use crate::{
     Unrouted,
-    topology::{self, door},
+    topology::{self, jobs_exchange},
 };
 
 /// Copies in hand, at most: bodies are of any size.
@@ -102,7 +102,7 @@ async fn hand_over(
     answering: &mpsc::Sender<Unrouted>,
     (channel, mut consumer): (Channel, Consumer),
 ) -> Result<Infallible, Lost> {
-    let door = door(&shared.prefix);
+    let door = jobs_exchange(&shared.prefix);
     let flow = Arc::<Flow>::default();
     while let Some(delivery) = consumer.next().await {
         let delivery = delivery.map_err(|error| why(&error))?;

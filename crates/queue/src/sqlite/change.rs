@@ -71,7 +71,7 @@ impl Work for Change {
 pub(super) fn put(scope: &Scope<'_>, publications: &[Publication], changes: &mut Changes) -> rusqlite::Result<()> {
     for Publication { to, message } in publications {
         match to {
-            Destination::Door(kind) => {
+            Destination::Jobs(kind) => {
                 let counted = producers(&message.headers);
                 enqueue(scope, (*kind, Lane::Jobs), Duration::ZERO, message, &counted)?;
                 changes.touch(WakeKey::of(*kind, Lane::Jobs));

@@ -78,8 +78,8 @@ fn message(text: &str) -> Message {
     Message { body: Bytes::copy_from_slice(text.as_bytes()), ..Message::default() }
 }
 
-fn door(text: &str) -> Publication {
-    Publication { to: Destination::Door(KIND), message: message(text) }
+fn jobs_exchange(text: &str) -> Publication {
+    Publication { to: Destination::Jobs(KIND), message: message(text) }
 }
 
 fn lane(lane: Lane, after: Duration, text: &str) -> Publication {

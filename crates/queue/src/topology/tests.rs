@@ -103,7 +103,7 @@ fn the_door_is_open_for_all_kinds_but_webhooks() {
         let own = format!("g.jobs.{kind}");
         let queues =
             if kind == Kind::WebhookDeliver { vec!["g.unrouted", "g.jobs.unknown"] } else { vec![own.as_str()] };
-        let arrived = arrival(&Destination::Door(kind));
+        let arrived = arrival(&Destination::Jobs(kind));
         assert_eq!(arrived, queues.into_iter().map(|queue| (queue.to_owned(), 0)).collect::<Vec<_>>(), "{kind}");
     }
 }

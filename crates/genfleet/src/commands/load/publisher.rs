@@ -121,6 +121,6 @@ impl Sending {
             ..Message::default()
         }
         .enqueued(SystemClock.now());
-        Publication { to: Destination::Door(self.source.kind()), message }
+        Publication { to: Destination::Jobs(self.source.kind()), message }
     }
 }

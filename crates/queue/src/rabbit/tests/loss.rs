@@ -188,8 +188,8 @@ async fn what_was_settled_and_comes_again_after_a_loss_is_acknowledged_and_not_h
         let proxy = Proxy::opened(&rig).await;
         let queue = rig.queue_by(&proxy.url(&rig), TopologyMode::Declare);
         let mut consumer = queue.consume(Kind::CdnPurge, 4);
-        let door = |id: &str| Publication { to: Destination::Door(Kind::CdnPurge), message: job(id) };
-        queue.publish(vec![door("a"), door("b"), lane(Lane::Resume, Duration::ZERO, job("c"))]).await.unwrap();
+        let door = |id: &str| Publication { to: Destination::Jobs(Kind::CdnPurge), message: job(id) };
+        queue.publish(vec![jobs_exchange("a"), jobs_exchange("b"), lane(Lane::Resume, Duration::ZERO, job("c"))]).await.unwrap();
         let mut held = Vec::new();
         for _ in 0..3 {
             held.push(soon(consumer.next()).await);
