@@ -27,7 +27,7 @@ pub use self::defect::{MessageDefect, MAX_HEADER_DEPTH, MAX_HEADER_VALUES};
 /// Where a publication goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// The producers' door (`genfleet.jobs`): a new job of a kind.
+    /// The exchange of new jobs (`genfleet.jobs`), with the kind as routing key.
     Jobs(Kind),
     /// Back into a lane, at once or after a delay (rounded up to seconds on `RabbitMQ`).
     Lane {
@@ -97,7 +97,7 @@ pub enum Settler {
 
 /// A copy of what a producer sent for a kind that does not exist. Settled, only the copy is gone.
 #[derive(Debug)]
-pub struct Unrouted {
+pub struct UnknownKindMessage {
     /// The routing key it came by.
     pub key: String,
     /// What came.
@@ -271,10 +271,10 @@ impl Queue {
     }
 
     /// What producers sent for a kind that does not exist. Once, and before the first [`Self::consume`].
-    pub fn unanswered(&self) -> Unanswered {
+    pub fn unknown_kinds(&self) -> UnknownKinds {
         match self {
-            Self::Rabbit(queue) => Unanswered::Rabbit(queue.unanswered()),
-            Self::Sqlite(_) => Unanswered::Never,
+            Self::Rabbit(queue) => UnknownKinds::Rabbit(queue.unknown_kinds()),
+            Self::Sqlite(_) => UnknownKinds::Never,
         }
     }
 
@@ -405,18 +405,18 @@ impl Consumer {
 
 /// What producers sent for a kind that does not exist.
 #[derive(Debug)]
-pub enum Unanswered {
+pub enum UnknownKinds {
     /// On `RabbitMQ`.
-    Rabbit(rabbit::Unanswered),
+    Rabbit(rabbit::UnknownKinds),
     /// The embedded queue takes no such thing.
     Never,
 }
 
-impl Unanswered {
+impl UnknownKinds {
     /// The next one; waits for it, through any number of sessions. Cancel-safe.
-    pub async fn next(&mut self) -> Unrouted {
+    pub async fn next(&mut self) -> UnknownKindMessage {
         match self {
-            Self::Rabbit(unanswered) => unanswered.next().await,
+            Self::Rabbit(unknown_kinds) => unknown_kinds.next().await,
             Self::Never => std::future::pending().await,
         }
     }

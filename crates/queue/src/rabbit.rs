@@ -27,7 +27,7 @@ use self::{
     session::{Work, supervise},
 };
 use super::{
-    Delivery, Health, Publication, QueueError, Unrouted,
+    Delivery, Health, Publication, QueueError, UnknownKindMessage,
     held::HeldCounts,
     topology::{Topology, topology},
 };
@@ -65,13 +65,13 @@ mod origin;
 mod size;
 #[cfg(test)]
 mod tests;
-mod unanswered;
+mod unknown_kinds;
 
 pub use self::{
     replies::{GivenUp, names::ReplyTo},
     settings::{BrokerAddress, ClientIdentity, RabbitSettings, TopologyMode},
     settle::Settler,
-    unanswered::Unanswered,
+    unknown_kinds::UnknownKinds,
 };
 
 /// How long [`RabbitQueue::close`] waits for the sessions to end.
@@ -98,7 +98,7 @@ struct Shared {
     runtime: Handle,
     failure: watch::Sender<Option<String>>,
     /// Who answers what matches nothing, where somebody does.
-    answering: OnceLock<mpsc::Sender<Unrouted>>,
+    answering: OnceLock<mpsc::Sender<UnknownKindMessage>>,
 }
 
 /// The queue of one process on `RabbitMQ`. Clones are the same queue.
@@ -151,8 +151,8 @@ impl RabbitQueue {
     }
 
     /// What producers sent for a kind that does not exist, from the next session on. Once.
-    pub fn unanswered(&self) -> Unanswered {
-        Unanswered::of(&self.shared.answering)
+    pub fn unknown_kinds(&self) -> UnknownKinds {
+        UnknownKinds::of(&self.shared.answering)
     }
 
     /// Returns once the broker has confirmed all of `publications`, through any number of sessions. Replies are not

@@ -72,7 +72,7 @@ pub fn unrouted(prefix: &str) -> String {
 }
 
 /// The queue of what matches nothing, for the workers to answer: a second copy of each.
-pub fn unanswered(prefix: &str) -> String {
+pub fn unknown_kinds_queue(prefix: &str) -> String {
     format!("{prefix}.jobs.unknown")
 }
 
@@ -207,8 +207,8 @@ impl Topology {
         let unrouted = unrouted(prefix);
         self.queue(unrouted.clone(), dead_letter_arguments());
         self.bind(unrouted.clone(), (unrouted.clone(), Target::Queue), String::new());
-        self.queue(unanswered(prefix), window());
-        self.bind(unrouted, (unanswered(prefix), Target::Queue), String::new());
+        self.queue(unknown_kinds_queue(prefix), window());
+        self.bind(unrouted, (unknown_kinds_queue(prefix), Target::Queue), String::new());
         self.queue(events(prefix), window());
         self.bind(events(prefix), (events(prefix), Target::Queue), "#".to_owned());
     }
@@ -217,7 +217,7 @@ impl Topology {
         for lane in [Lane::Jobs, Lane::Resume, Lane::Suspect] {
             let queue = lane_queue(prefix, lane, kind);
             self.queue(queue.clone(), work(prefix));
-            // Webhook jobs are ours: producers have no door to them.
+            // Webhook jobs are ours: producers cannot publish them.
             if lane == Lane::Jobs && !kind.is_internal() {
                 self.bind(jobs_exchange(prefix), (queue.clone(), Target::Queue), kind.to_string());
             }

@@ -42,7 +42,7 @@ use genfleet_audit::Audit;
 use genfleet_genesys::client::GenesysClient;
 use genfleet_job::supervisor::{Ended, Tasks};
 use genfleet_job::{clock::SharedClock, options::ConfigError};
-use genfleet_queue::{Queue, Unanswered};
+use genfleet_queue::{Queue, UnknownKinds};
 use genfleet_telemetry::trace::export;
 
 /// Of the drain time, at most.
@@ -111,7 +111,7 @@ pub struct Runtime {
     fleet: Fleet,
     failures: Failures,
     draining: Arc<AtomicBool>,
-    unanswered: Unanswered,
+    unanswered: UnknownKinds,
 }
 
 /// How a process came to its end.
@@ -144,7 +144,7 @@ impl Runtime {
         clock: SharedClock,
     ) -> Self {
         queue.allow_replies(options.reply_to_allow.clone());
-        let unanswered = queue.unanswered();
+        let unanswered = queue.unknown_kinds();
         let (tasks, ended) = Tasks::new();
         let (doing, failing) = (Doing::default(), FailingReceivers::default());
         let names = (audit.process.clone(), binary.to_owned());
@@ -224,7 +224,7 @@ impl Runtime {
     }
 
     fn answer_unknown_kinds(&mut self) {
-        let unanswered = std::mem::replace(&mut self.unanswered, Unanswered::Never);
+        let unanswered = std::mem::replace(&mut self.unanswered, UnknownKinds::Never);
         let answers = Answers {
             audit: self.audit.clone(),
             webhooks: self.webhooks.clone(),

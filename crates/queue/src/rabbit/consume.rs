@@ -20,7 +20,7 @@ use super::{
     look,
     serve::{Flows, Serving},
     session::{Link, Lost, Work},
-    unanswered,
+    unknown_kinds,
 };
 use crate::{Delivery, Settler};
 use genfleet_job::{Kind, message::Lane};
@@ -219,7 +219,7 @@ impl Consuming {
         let closing = self.shared.closing.clone();
         serving.spawn(counts::count_others(self.shared.clone(), link.clone()));
         serving.spawn(look::look(self.shared.clone(), link.clone()));
-        serving.spawn(unanswered::serve(self.shared.clone(), link.clone()));
+        serving.spawn(unknown_kinds::serve(self.shared.clone(), link.clone()));
         loop {
             let intakes = self.intakes.borrow_and_update().clone();
             for intake in intakes.iter().skip(served) {

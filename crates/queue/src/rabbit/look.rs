@@ -3,7 +3,7 @@
 //!
 //! AMQP cannot tell whether a binding is there. With `--topology declare` every binding is made again, which changes nothing
 //! where it is there. With `verify` one that is gone is noticed by the first message that it should have routed: that one
-//! went to what matches nothing, and a copy of it came to a process ([`super::unanswered`]).
+//! went to what matches nothing, and a copy of it came to a process ([`super::unknown_kinds`]).
 
 use std::{future::pending, sync::Arc, time::Duration};
 

@@ -21,7 +21,7 @@ use super::{
     line::Line,
     lock,
     publish::refuses,
-    size, unanswered,
+    size, unknown_kinds,
 };
 use genfleet_job::{metric, retry};
 
@@ -206,7 +206,7 @@ fn tell(shared: &Shared, role: Role, session: &Session, event: Event) {
         // Closed the channel of a look at the topology; who consumes from what is missing is told on its own channel.
         Event::Error(error) if role == Role::Consume && declare::is_objection(&error) => {}
         // Nobody's job waits for these answers.
-        Event::Error(error) if unanswered::is_refused(&error, &shared.prefix) => {}
+        Event::Error(error) if unknown_kinds::is_refused(&error, &shared.prefix) => {}
         Event::Error(error) => session.end(why(&error)),
         Event::ConnectionBlocked(reason) => {
             tracing::warn!(reason, "the broker takes no publications");

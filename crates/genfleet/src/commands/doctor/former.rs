@@ -3,7 +3,7 @@
 
 use genfleet_core::queue::{
     rabbit::RabbitSettings,
-    topology::{delay_step, door, unrouted},
+    topology::{delay_step, jobs_exchange, unrouted},
 };
 
 use super::finding::Finding;
@@ -18,10 +18,10 @@ pub(super) fn judge(
 ) -> Vec<Finding> {
     let prefix = settings.prefix.as_str();
     let mut findings = Vec::new();
-    if former.contains(&door(prefix)) {
+    if former.contains(&jobs_exchange(prefix)) {
         let found = "of type direct, as an earlier version declared it: whoever may publish to it may order any kind";
         let remedy = "declare it anew as a topic exchange: deploy/RUNBOOK.md, \"A topology of an earlier version\"";
-        findings.push(Finding::warning(CHECK, format!("exchange {}", door(prefix)), found, remedy));
+        findings.push(Finding::warning(CHECK, format!("exchange {}", jobs_exchange(prefix)), found, remedy));
     }
     let steps = former.iter().filter(|name| delay_step(prefix, name).is_some() && !has_alternate(name)).count();
     if steps > 0 {
