@@ -36,7 +36,7 @@ use self::{
 };
 pub use self::{
     intent::{Effect, Intent},
-    subject::{Extent, Trail},
+    subject::{AuditPosition, JobAudit},
 };
 use genfleet_job::event::Stamp;
 use genfleet_job::{
@@ -75,7 +75,7 @@ pub struct Audit {
 #[derive(Debug)]
 struct Shared {
     clock: SharedClock,
-    book: Mutex<Book>,
+    state: Mutex<AuditState>,
     /// Lines wait.
     work: Notify,
     written: watch::Sender<Mark>,
@@ -86,7 +86,7 @@ struct Shared {
 }
 
 #[derive(Debug)]
-struct Book {
+struct AuditState {
     /// `None`: no audit is kept.
     chain: Option<Chain>,
     /// Not written yet, in their order.
@@ -115,10 +115,10 @@ impl Audit {
     }
 
     fn with(chain: Option<Chain>, last: u64, clock: SharedClock) -> Self {
-        let book = Book { chain, waiting: Vec::new(), jobs: HashMap::new() };
+        let state = AuditState { chain, waiting: Vec::new(), jobs: HashMap::new() };
         let shared = Shared {
             clock,
-            book: Mutex::new(book),
+            state: Mutex::new(state),
             work: Notify::new(),
             written: watch::Sender::new(Mark::up_to(last)),
             wanted: watch::Sender::new(last),
@@ -129,8 +129,8 @@ impl Audit {
     }
 
     /// `job` runs here from now on, with the payload that has this SHA-256.
-    pub fn begin(&self, kind: Kind, job: &JobId, action: &'static str, payload_sha256: &str) -> Trail {
-        let is_kept = self.shared.book().chain.is_some();
+    pub fn begin(&self, kind: Kind, job: &JobId, action: &'static str, payload_sha256: &str) -> JobAudit {
+        let is_kept = self.shared.state().chain.is_some();
         let about = About {
             job: Some(job.clone()),
             kind: kind.as_str(),
@@ -140,9 +140,9 @@ impl Audit {
         };
         let (key, subject) = ((kind, job.clone()), Arc::new(Subject::new(about)));
         if is_kept {
-            self.shared.book().jobs.insert(key.clone(), Arc::clone(&subject));
+            self.shared.state().jobs.insert(key.clone(), Arc::clone(&subject));
         }
-        Trail::new(self.clone(), key, subject)
+        JobAudit::new(self.clone(), key, subject)
     }
 
     /// Writes down that something outside is about to be changed for `jobs` (none: on the process's own behalf), and
@@ -164,7 +164,7 @@ impl Audit {
 
     /// Appends an intent; nothing may be done before it is [`written`](Intent::written).
     pub fn propose(&self, kind: Kind, jobs: &[JobId], detail: &Detail) -> Intent {
-        let subjects = self.shared.book().subjects(kind, jobs);
+        let subjects = self.shared.state().subjects(kind, jobs);
         let facts = self.append(subjects.into_iter().map(|subject| (subject, detail.clone())), Fact::Intent);
         Intent::new(self.clone(), facts)
     }
@@ -177,28 +177,28 @@ impl Audit {
     /// Writes `fact` down, of something that is no job's run here. `None` where no audit is kept.
     pub fn fact(&self, about: &About, fact: Fact, detail: &Detail) -> Option<Stamp> {
         let time = self.shared.clock.now();
-        let stamp = self.shared.book().append(about, fact, detail, time);
+        let stamp = self.shared.state().append(about, fact, detail, time);
         self.shared.work.notify_one();
         stamp
     }
 
     /// Writes down that what an earlier life of `job` was about to change is found changed.
     pub fn found(&self, kind: Kind, job: &JobId, detail: &Detail) {
-        let subjects = self.shared.book().subjects(kind, std::slice::from_ref(job));
+        let subjects = self.shared.state().subjects(kind, std::slice::from_ref(job));
         let told = |subject| (subject, detail.clone().with("result", FOUND));
         self.append(subjects.into_iter().map(told), Fact::Effect);
     }
 
     fn append(&self, facts: impl Iterator<Item = (Arc<Subject>, Detail)>, fact: Fact) -> Vec<(Arc<Subject>, u64)> {
         let time = self.shared.clock.now();
-        let mut book = self.shared.book();
+        let mut state = self.shared.state();
         let mut append = |(subject, detail): (Arc<Subject>, Detail)| {
-            let seq = book.append(&subject.about, fact, &detail, time)?.seq;
+            let seq = state.append(&subject.about, fact, &detail, time)?.seq;
             subject.appended(seq);
             Some((subject, seq))
         };
         let appended = facts.filter_map(&mut append).collect();
-        drop(book);
+        drop(state);
         self.shared.work.notify_one();
         appended
     }
@@ -263,7 +263,7 @@ impl Audit {
 
     /// Waits until everything written down so far is durable.
     pub async fn all_durable(&self) -> Result<(), Unwritten> {
-        let last = self.shared.book().chain.as_ref().map(Chain::last);
+        let last = self.shared.state().chain.as_ref().map(Chain::last);
         match last {
             Some(last) => self.durable(last).await,
             None => Ok(()),
@@ -279,12 +279,12 @@ impl Audit {
 }
 
 impl Shared {
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, AuditState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Book {
+impl AuditState {
     fn append(&mut self, about: &About, fact: Fact, detail: &Detail, time: jiff::Timestamp) -> Option<Stamp> {
         let (line, stamp) = self.chain.as_mut()?.append(about, fact, detail, time);
         self.waiting.push(line);

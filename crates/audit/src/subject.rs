@@ -22,7 +22,7 @@ pub(super) struct Subject {
 /// A job that runs here: its facts are known by its kind and id until this is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct Trail {
+pub struct JobAudit {
     audit: Audit,
     key: (Kind, JobId),
     subject: Arc<Subject>,
@@ -30,7 +30,7 @@ pub struct Trail {
 
 /// What was written of one attempt of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Extent {
+pub struct AuditPosition {
     /// The number of the last fact.
     pub last: Option<u64>,
     /// Whether a call was sent that changes something.
@@ -53,15 +53,15 @@ impl Subject {
     }
 }
 
-impl Trail {
+impl JobAudit {
     pub(super) fn new(audit: Audit, key: (Kind, JobId), subject: Arc<Subject>) -> Self {
         Self { audit, key, subject }
     }
 
     /// What was written of it so far.
-    pub fn extent(&self) -> Extent {
+    pub fn position(&self) -> AuditPosition {
         let last = Some(self.subject.last.load(Ordering::Relaxed)).filter(|last| *last > 0);
-        Extent { last, sent: self.subject.sent.load(Ordering::Relaxed) }
+        AuditPosition { last, sent: self.subject.sent.load(Ordering::Relaxed) }
     }
 
     /// Whom its facts are about.
@@ -70,12 +70,12 @@ impl Trail {
     }
 }
 
-impl Drop for Trail {
+impl Drop for JobAudit {
     fn drop(&mut self) {
-        let mut book = self.audit.shared.book();
+        let mut state = self.audit.shared.state();
         // Its successor may be there already.
-        if book.jobs.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, &self.subject)) {
-            book.jobs.remove(&self.key);
+        if state.jobs.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, &self.subject)) {
+            state.jobs.remove(&self.key);
         }
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Audit, Trail,
+    Audit, JobAudit,
     file::LogFile,
     names::Series,
     record::payload_sha256,
@@ -156,7 +156,7 @@ impl Rig {
     }
 
     /// A job of this id begins.
-    pub fn begin(&self, job: &str) -> Trail {
+    pub fn begin(&self, job: &str) -> JobAudit {
         self.audit.begin(
             Kind::CdnPurge,
             &JobId::parse(job).unwrap(),

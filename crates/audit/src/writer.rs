@@ -165,14 +165,14 @@ impl Shared {
 
     fn tell_anchor(&self, mark: &Mark) {
         let anchor = Link { seq: mark.written, hash: mark.hash.clone() };
-        let process = self.book().chain.as_ref().map(|chain| chain.process().to_owned());
+        let process = self.state().chain.as_ref().map(|chain| chain.process().to_owned());
         info!(%anchor, process, "the audit has come to here: genfleet audit verify --anchor proves it");
     }
 
     /// All lines that wait, once there are any.
     async fn taken(&self) -> Vec<Line> {
         loop {
-            let lines = std::mem::take(&mut self.book().waiting);
+            let lines = std::mem::take(&mut self.state().waiting);
             if !lines.is_empty() {
                 return lines;
             }
@@ -182,9 +182,9 @@ impl Shared {
 
     /// Lets `lines` wait again, before those that came since.
     fn put_back(&self, mut lines: Vec<Line>) {
-        let mut book = self.book();
-        lines.append(&mut book.waiting);
-        book.waiting = lines;
+        let mut state = self.state();
+        lines.append(&mut state.waiting);
+        state.waiting = lines;
     }
 
     /// Does `work` on a thread of its own. Where it hangs the brake is put on, unless it is on: for this, which is returned.

@@ -9,7 +9,7 @@ use tracing::warn;
 use super::{aside::aside, conclusion::Conclusion, engine::Engine};
 use crate::handler::JobHandler;
 use genfleet_audit::{
-    Audit, Extent, Trail, Unwritten,
+    Audit, AuditPosition, JobAudit, Unwritten,
     record::{About, Detail, payload_sha256},
 };
 use genfleet_job::{
@@ -30,7 +30,7 @@ pub struct Audited {
     /// What is told.
     pub conclusion: Conclusion,
     /// What has to be durable first.
-    pub(super) extent: Extent,
+    pub(super) extent: AuditPosition,
 }
 
 /// Whether a delivery may be settled.
@@ -44,15 +44,15 @@ pub enum Leave {
 
 impl<H: JobHandler> Engine<H> {
     /// Writes down how a job that ran here goes on or ends.
-    pub(super) fn audited(&self, mut conclusion: Conclusion, trail: &Trail) -> Audited {
+    pub(super) fn audited(&self, mut conclusion: Conclusion, trail: &JobAudit) -> Audited {
         if let Conclusion::Ends { ending, .. } = &mut conclusion {
             let about = About { action: action_of::<H>(ending.outcome), ..trail.about().clone() };
             ending.audit = self.audit.outcome(&about, &told(ending));
         }
-        let Extent { last, sent } = trail.extent();
+        let AuditPosition { last, sent } = trail.position();
         // What calls no API leaves no trail of its calls, and has made one.
         let sent = sent || H::KIND.is_internal();
-        Audited { extent: Extent { last: outcome_of(&conclusion).or(last), sent }, conclusion }
+        Audited { extent: AuditPosition { last: outcome_of(&conclusion).or(last), sent }, conclusion }
     }
 
     /// Writes down how a job ended that was not run.
@@ -62,12 +62,12 @@ impl<H: JobHandler> Engine<H> {
             let payload_sha256 = aside(body.len(), move || readable_payload(&body)).await;
             ending.audit = outcome_unrun(&self.audit, action_of::<H>(ending.outcome), ending, payload_sha256);
         }
-        Audited { extent: Extent { last: outcome_of(&conclusion), sent: false }, conclusion }
+        Audited { extent: AuditPosition { last: outcome_of(&conclusion), sent: false }, conclusion }
     }
 
     /// Waits until what was written down is durable. What changed something is held until then, or until the process
     /// stops; anything else goes back to the queue where that takes long.
-    pub(super) async fn leave_to_settle(&self, extent: Extent) -> Leave {
+    pub(super) async fn leave_to_settle(&self, extent: AuditPosition) -> Leave {
         let durable = async {
             match extent.last {
                 Some(seq) => self.audit.durable(seq).await,

@@ -25,7 +25,7 @@ use super::{
     traced, validate,
 };
 use crate::handler::JobHandler;
-use genfleet_audit::Extent;
+use genfleet_audit::AuditPosition;
 use genfleet_job::job_headers::Carried;
 use genfleet_job::{
     Job, Rejection, decode,
@@ -250,7 +250,7 @@ impl<H: JobHandler> Engine<H> {
 
     async fn settle_moved(&self, mut delivery: Delivery, publication: Publication, outcome: &'static str) {
         delivery.span.set(attribute::JOB_OUTCOME, outcome);
-        if self.leave_to_settle(Extent::default()).await == Leave::GiveBack {
+        if self.leave_to_settle(AuditPosition::default()).await == Leave::GiveBack {
             return delivery.settler.give_back().await;
         }
         if delivery.settler.is_stale() {
