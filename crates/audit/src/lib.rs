@@ -32,7 +32,7 @@ use self::{
     file::LogFile,
     record::{About, Chain, Detail, Fact, Line, Link},
     subject::Subject,
-    writer::{Condition, Mark, Writer},
+    writer::{AuditCondition, Mark, Writer},
 };
 pub use self::{
     intent::{Effect, Intent},
@@ -82,7 +82,7 @@ struct Shared {
     /// Somebody waits for everything up to this to be durable.
     wanted: watch::Sender<u64>,
     synced: watch::Sender<u64>,
-    condition: watch::Sender<Condition>,
+    condition: watch::Sender<AuditCondition>,
 }
 
 #[derive(Debug)]
@@ -156,7 +156,7 @@ impl Audit {
         detail: &Detail,
         stop: &CancellationToken,
     ) -> Result<Intent, Unwritten> {
-        self.writable(stop).await?;
+        self.writable_or_stopped(stop).await?;
         let intent = self.propose(kind, jobs, detail);
         intent.written(stop).await?;
         Ok(intent)
@@ -219,30 +219,30 @@ impl Audit {
     }
 
     /// Waits until lines can be written.
-    pub async fn well(&self) -> Result<(), Unwritten> {
+    pub async fn wait_until_writable(&self) -> Result<(), Unwritten> {
         let mut condition = self.conditions();
-        let settled = condition.wait_for(|condition| !matches!(condition, Condition::Braked(_))).await;
-        if settled.is_ok_and(|condition| *condition == Condition::Well) { Ok(()) } else { Err(Unwritten) }
+        let settled = condition.wait_for(|condition| !matches!(condition, AuditCondition::Blocked(_))).await;
+        if settled.is_ok_and(|condition| *condition == AuditCondition::Writable) { Ok(()) } else { Err(Unwritten) }
     }
 
     /// The same, unless `stop` is cancelled first.
-    pub async fn writable(&self, stop: &CancellationToken) -> Result<(), Unwritten> {
-        stop.run_until_cancelled(self.well()).await.unwrap_or(Err(Unwritten))
+    pub async fn writable_or_stopped(&self, stop: &CancellationToken) -> Result<(), Unwritten> {
+        stop.run_until_cancelled(self.wait_until_writable()).await.unwrap_or(Err(Unwritten))
     }
 
     /// Waits until the brake is on.
-    pub async fn braked(&self) {
+    pub async fn blocked(&self) {
         // The sender is in `self`.
-        let _ = self.conditions().wait_for(|condition| matches!(condition, Condition::Braked(_))).await;
+        let _ = self.conditions().wait_for(|condition| matches!(condition, AuditCondition::Blocked(_))).await;
     }
 
     /// Whether lines can be written.
-    pub fn is_well(&self) -> bool {
-        *self.shared.condition.borrow() == Condition::Well
+    pub fn is_writable(&self) -> bool {
+        *self.shared.condition.borrow() == AuditCondition::Writable
     }
 
     async fn failed(&self) {
-        let _ = self.conditions().wait_for(|condition| *condition == Condition::Failed).await;
+        let _ = self.conditions().wait_for(|condition| *condition == AuditCondition::Failed).await;
     }
 
     /// Waits until the audit cannot be written, and says why.
@@ -257,7 +257,7 @@ impl Audit {
     }
 
     /// Whether lines can be written, now and from now on.
-    pub fn conditions(&self) -> watch::Receiver<Condition> {
+    pub fn conditions(&self) -> watch::Receiver<AuditCondition> {
         self.shared.condition.subscribe()
     }
 

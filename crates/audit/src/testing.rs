@@ -27,7 +27,7 @@ use crate::{
     names::Series,
     record::payload_sha256,
     verify::{events::Wanted, verify},
-    writer::Condition,
+    writer::AuditCondition,
 };
 
 /// What goes wrong with a file, when a test says so.
@@ -171,7 +171,7 @@ impl Rig {
     }
 
     /// Waits until the audit is in this condition.
-    pub async fn wait_for(&self, condition: impl FnMut(&Condition) -> bool) {
+    pub async fn wait_for(&self, condition: impl FnMut(&AuditCondition) -> bool) {
         let mut conditions = self.audit.conditions();
         timeout(SOON, conditions.wait_for(condition)).await.expect("in time").unwrap();
     }

@@ -20,8 +20,8 @@ fn id(job: &str) -> JobId {
     JobId::parse(job).unwrap()
 }
 
-pub(crate) fn is_braked(condition: &Condition) -> bool {
-    matches!(condition, Condition::Braked(_))
+pub(crate) fn is_braked(condition: &AuditCondition) -> bool {
+    matches!(condition, AuditCondition::Blocked(_))
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn with_no_room_nothing_is_intended_and_nothing_durable_until_there_is() {
     assert_eq!(rig.folder.verified(), 1);
 
     rig.faults.leave_room(None);
-    rig.wait_for(|condition| *condition == Condition::Well).await;
+    rig.wait_for(|condition| *condition == AuditCondition::Writable).await;
     timeout(SOON, rig.audit.durable(outcome.seq)).await.expect("in time").unwrap();
     assert_eq!(rig.folder.verified(), 3, "what was refused left nothing");
     assert!(!rig.tasks_ended());
@@ -184,7 +184,7 @@ async fn without_an_audit_nothing_waits_and_nothing_is_written() {
     assert_eq!(audit.outcome(trail.about(), &Detail::default()), None);
     assert_eq!(trail.position(), AuditPosition::default());
     audit.all_durable().await.unwrap();
-    audit.well().await.unwrap();
+    audit.wait_until_writable().await.unwrap();
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ impl<H: JobHandler> Engine<H> {
         let durable = async {
             match extent.last {
                 Some(seq) => self.audit.durable(seq).await,
-                None => self.audit.well().await,
+                None => self.audit.wait_until_writable().await,
             }
         };
         let why = tokio::select! {
@@ -91,7 +91,7 @@ impl<H: JobHandler> Engine<H> {
     /// with the message.
     async fn last_moment(&self) {
         self.give_up.cancelled().await;
-        if self.audit.is_well() {
+        if self.audit.is_writable() {
             sleep(LAST_SYNC).await;
         }
     }

@@ -70,7 +70,7 @@ impl Answers {
         let durable = async {
             match &ending.audit {
                 Some(stamp) => self.audit.durable(stamp.seq).await,
-                None => self.audit.well().await,
+                None => self.audit.wait_until_writable().await,
             }
         };
         if !matches!(self.give_up.run_until_cancelled(durable).await, Some(Ok(()))) {
