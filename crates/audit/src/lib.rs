@@ -30,13 +30,20 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     file::LogFile,
-    record::{About, Chain, Detail, Fact, Line, Link},
-    subject::Subject,
+    record::{Chain, Line},
+    subject::SubjectState,
     writer::{AuditCondition, Mark, Writer},
 };
+#[cfg(any(test, feature = "testing"))]
+pub use self::writer::RETRY;
 pub use self::{
     intent::{Effect, Intent},
+    options::{AuditOptions, AuditTarget, OpenedAudit, default_file, operator},
+    read::{AuditRecord, DamagedLine},
+    record::{AuditSubject, ChainLink, Detail, Fact, payload_sha256},
     subject::{AuditPosition, JobAudit},
+    tail::ChainTail,
+    verify::{LinePlace, VerifyReport, events::ClaimedLines, lines, verify},
 };
 use genfleet_job::event::Stamp;
 use genfleet_job::{
@@ -44,21 +51,23 @@ use genfleet_job::{
     clock::{SharedClock, SystemClock},
 };
 
+#[cfg(any(test, feature = "testing"))]
+mod faults;
 mod file;
 mod intent;
 mod lock;
-pub mod names;
-pub mod options;
-pub mod read;
-pub mod record;
+mod names;
+mod options;
+mod read;
+mod record;
 mod subject;
 mod tail;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
-pub mod verify;
-pub mod writer;
+mod verify;
+mod writer;
 
 /// The result of an effect that was found, and whose intent an earlier life of the job wrote.
 const FOUND: &str = "found";
@@ -92,7 +101,7 @@ struct AuditState {
     /// Not written yet, in their order.
     waiting: Vec<Line>,
     /// The jobs that run here.
-    jobs: HashMap<(Kind, JobId), Arc<Subject>>,
+    jobs: HashMap<(Kind, JobId), Arc<SubjectState>>,
 }
 
 /// The process ends, or whoever asked is to stop: what was to be written down may not be.
@@ -107,7 +116,7 @@ impl Audit {
     }
 
     /// The audit of `process` in `log`, whose chain ended at `end`; and what has to run for it.
-    fn open(process: String, log: LogFile, end: Link, clock: SharedClock) -> (Self, Writer) {
+    fn open(process: String, log: LogFile, end: ChainLink, clock: SharedClock) -> (Self, Writer) {
         let last = end.seq;
         let audit = Self::with(Some(Chain::new(process, end)), last, clock);
         let writer = Writer { shared: Arc::clone(&audit.shared), log };
@@ -131,14 +140,14 @@ impl Audit {
     /// `job` runs here from now on, with the payload that has this SHA-256.
     pub fn begin(&self, kind: Kind, job: &JobId, action: &'static str, payload_sha256: &str) -> JobAudit {
         let is_kept = self.shared.state().chain.is_some();
-        let about = About {
+        let about = AuditSubject {
             job: Some(job.clone()),
             kind: kind.as_str(),
             worker: kind.worker(),
             action,
             payload_sha256: is_kept.then(|| payload_sha256.to_owned()),
         };
-        let (key, subject) = ((kind, job.clone()), Arc::new(Subject::new(about)));
+        let (key, subject) = ((kind, job.clone()), Arc::new(SubjectState::new(about)));
         if is_kept {
             self.shared.state().jobs.insert(key.clone(), Arc::clone(&subject));
         }
@@ -170,12 +179,12 @@ impl Audit {
     }
 
     /// Writes down how a job ended: which line says it. `None` where no audit is kept.
-    pub fn outcome(&self, about: &About, detail: &Detail) -> Option<Stamp> {
+    pub fn outcome(&self, about: &AuditSubject, detail: &Detail) -> Option<Stamp> {
         self.fact(about, Fact::Outcome, detail)
     }
 
     /// Writes `fact` down, of something that is no job's run here. `None` where no audit is kept.
-    pub fn fact(&self, about: &About, fact: Fact, detail: &Detail) -> Option<Stamp> {
+    pub fn fact(&self, about: &AuditSubject, fact: Fact, detail: &Detail) -> Option<Stamp> {
         let time = self.shared.clock.now();
         let stamp = self.shared.state().append(about, fact, detail, time);
         self.shared.work.notify_one();
@@ -189,10 +198,10 @@ impl Audit {
         self.append(subjects.into_iter().map(told), Fact::Effect);
     }
 
-    fn append(&self, facts: impl Iterator<Item = (Arc<Subject>, Detail)>, fact: Fact) -> Vec<(Arc<Subject>, u64)> {
+    fn append(&self, facts: impl Iterator<Item = (Arc<SubjectState>, Detail)>, fact: Fact) -> Vec<(Arc<SubjectState>, u64)> {
         let time = self.shared.clock.now();
         let mut state = self.shared.state();
-        let mut append = |(subject, detail): (Arc<Subject>, Detail)| {
+        let mut append = |(subject, detail): (Arc<SubjectState>, Detail)| {
             let seq = state.append(&subject.about, fact, &detail, time)?.seq;
             subject.appended(seq);
             Some((subject, seq))
@@ -285,18 +294,18 @@ impl Shared {
 }
 
 impl AuditState {
-    fn append(&mut self, about: &About, fact: Fact, detail: &Detail, time: jiff::Timestamp) -> Option<Stamp> {
+    fn append(&mut self, about: &AuditSubject, fact: Fact, detail: &Detail, time: jiff::Timestamp) -> Option<Stamp> {
         let (line, stamp) = self.chain.as_mut()?.append(about, fact, detail, time);
         self.waiting.push(line);
         Some(stamp)
     }
 
     /// Whom facts for `jobs` are about: the kind itself, where there is none.
-    fn subjects(&self, kind: Kind, jobs: &[JobId]) -> Vec<Arc<Subject>> {
+    fn subjects(&self, kind: Kind, jobs: &[JobId]) -> Vec<Arc<SubjectState>> {
         let stranger = |job| {
             let about =
-                About { job, kind: kind.as_str(), worker: kind.worker(), action: kind.as_str(), payload_sha256: None };
-            Arc::new(Subject::new(about))
+                AuditSubject { job, kind: kind.as_str(), worker: kind.worker(), action: kind.as_str(), payload_sha256: None };
+            Arc::new(SubjectState::new(about))
         };
         if jobs.is_empty() {
             return vec![stranger(None)];

@@ -6,13 +6,13 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use super::{Audit, record::About};
+use super::{Audit, record::AuditSubject};
 use genfleet_job::{JobId, Kind};
 
 /// Whom facts are about, and how far they are.
 #[derive(Debug)]
-pub(super) struct Subject {
-    pub(super) about: About,
+pub(super) struct SubjectState {
+    pub(super) about: AuditSubject,
     /// The number of its last fact; 0 where there is none.
     last: AtomicU64,
     /// A call that changes something was sent.
@@ -25,7 +25,7 @@ pub(super) struct Subject {
 pub struct JobAudit {
     audit: Audit,
     key: (Kind, JobId),
-    subject: Arc<Subject>,
+    subject: Arc<SubjectState>,
 }
 
 /// What was written of one attempt of a job.
@@ -37,8 +37,8 @@ pub struct AuditPosition {
     pub sent: bool,
 }
 
-impl Subject {
-    pub(super) fn new(about: About) -> Self {
+impl SubjectState {
+    pub(super) fn new(about: AuditSubject) -> Self {
         Self { about, last: AtomicU64::new(0), sent: AtomicBool::new(false) }
     }
 
@@ -54,7 +54,7 @@ impl Subject {
 }
 
 impl JobAudit {
-    pub(super) fn new(audit: Audit, key: (Kind, JobId), subject: Arc<Subject>) -> Self {
+    pub(super) fn new(audit: Audit, key: (Kind, JobId), subject: Arc<SubjectState>) -> Self {
         Self { audit, key, subject }
     }
 
@@ -65,7 +65,7 @@ impl JobAudit {
     }
 
     /// Whom its facts are about.
-    pub fn about(&self) -> &About {
+    pub fn about(&self) -> &AuditSubject {
         &self.subject.about
     }
 }

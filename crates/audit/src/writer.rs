@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::{
     Shared,
     file::{LogFile, SyncHandle, WriteError},
-    record::{Line, Link},
+    record::{Line, ChainLink},
 };
 use genfleet_job::{metric, supervisor::Tasks};
 
@@ -164,7 +164,7 @@ impl Shared {
     }
 
     fn tell_anchor(&self, mark: &Mark) {
-        let anchor = Link { seq: mark.written, hash: mark.hash.clone() };
+        let anchor = ChainLink { seq: mark.written, hash: mark.hash.clone() };
         let process = self.state().chain.as_ref().map(|chain| chain.process().to_owned());
         info!(%anchor, process, "the audit has come to here: genfleet audit verify --anchor proves it");
     }
@@ -215,7 +215,7 @@ impl Shared {
     fn wrote(&self, lines: &[Line], log: &LogFile) {
         metrics::counter!(metric::AUDIT_RECORDS).increment(lines.len() as u64);
         if let Some(last) = lines.last() {
-            let Link { seq: written, hash } = last.link.clone();
+            let ChainLink { seq: written, hash } = last.link.clone();
             self.written.send_replace(Mark { written, hash, file: log.syncable() });
         }
     }

@@ -19,7 +19,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::contract::Terms;
-use genfleet_audit::{Intent, Unwritten, record::Detail};
+use genfleet_audit::{Detail, Intent, Unwritten};
 use genfleet_genesys::{
     client::GenesysClient,
     error::ApiError,

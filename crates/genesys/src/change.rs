@@ -9,7 +9,7 @@ use crate::{
     permit::Permit,
     request::{ApiAnswer, ApiRequest, Caller},
 };
-use genfleet_audit::{Audit, Effect, Intent, record::Detail};
+use genfleet_audit::{Audit, Detail, Effect, Intent};
 use genfleet_job::hash;
 
 /// One call, as far as it changes something.

@@ -8,10 +8,7 @@ use tracing::warn;
 
 use super::{aside::aside, conclusion::Conclusion, engine::Engine};
 use crate::handler::JobHandler;
-use genfleet_audit::{
-    Audit, AuditPosition, JobAudit, Unwritten,
-    record::{About, Detail, payload_sha256},
-};
+use genfleet_audit::{Audit, AuditPosition, AuditSubject, Detail, JobAudit, Unwritten, payload_sha256};
 use genfleet_job::{
     decode,
     event::{self, Ending, Outcome, Stamp},
@@ -46,7 +43,7 @@ impl<H: JobHandler> Engine<H> {
     /// Writes down how a job that ran here goes on or ends.
     pub(super) fn audited(&self, mut conclusion: Conclusion, trail: &JobAudit) -> Audited {
         if let Conclusion::Ends { ending, .. } = &mut conclusion {
-            let about = About { action: action_of::<H>(ending.outcome), ..trail.about().clone() };
+            let about = AuditSubject { action: action_of::<H>(ending.outcome), ..trail.about().clone() };
             ending.audit = self.audit.outcome(&about, &told(ending));
         }
         let AuditPosition { last, sent } = trail.position();
@@ -119,7 +116,7 @@ pub fn outcome_unrun(
     payload_sha256: Option<String>,
 ) -> Option<Stamp> {
     let about =
-        About { job: Some(ending.job.clone()), kind: ending.kind, worker: ending.worker, action, payload_sha256 };
+        AuditSubject { job: Some(ending.job.clone()), kind: ending.kind, worker: ending.worker, action, payload_sha256 };
     audit.outcome(&about, &told(ending))
 }
 

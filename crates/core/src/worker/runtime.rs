@@ -140,7 +140,7 @@ impl Runtime {
         options: WorkerOptions,
         queue: Queue,
         genesys: GenesysClient,
-        audit: audit::options::Opened,
+        audit: audit::OpenedAudit,
         clock: SharedClock,
     ) -> Self {
         queue.allow_replies(options.reply_to_allow.clone());

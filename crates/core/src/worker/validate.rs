@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{handler::JobHandler, webhook::rules::Rules};
-use genfleet_audit::record::payload_sha256;
+use genfleet_audit::payload_sha256;
 use genfleet_job::{
     Job, Kind, Rejection, Violation,
     decode::{self, Decoded},

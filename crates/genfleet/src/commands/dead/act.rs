@@ -4,7 +4,7 @@ use genfleet_core::tell;
 use std::{process::ExitCode, time::Duration};
 
 use genfleet_core::{
-    audit::options::AuditOptions,
+    audit::AuditOptions,
     job::Kind,
     options::{ConfigError, positive_duration},
     queue::dead_letters::DeadLetters,
