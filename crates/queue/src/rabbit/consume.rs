@@ -19,7 +19,7 @@ use super::{
     lock::{self, Lock},
     look,
     serve::{Flows, Serving},
-    session::{Link, Lost, Work},
+    session::{Link, SessionError, Work},
     unknown_kinds,
 };
 use crate::{Delivery, Settler};
@@ -214,7 +214,7 @@ impl Consuming {
     }
 
     /// Serves all intakes, also those that come while it runs, until the first fault of any.
-    async fn serve(&mut self, link: &Arc<Link>, serving: &mut JoinSet<Lost>) -> Lost {
+    async fn serve(&mut self, link: &Arc<Link>, serving: &mut JoinSet<SessionError>) -> SessionError {
         let mut served = 0;
         let closing = self.shared.closing.clone();
         serving.spawn(counts::count_others(self.shared.clone(), link.clone()));
@@ -240,7 +240,7 @@ impl Consuming {
 }
 
 /// Serves one kind until the session is lost; one that is worked by one process at a time, once it is this one.
-async fn serve_kind(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>) -> Lost {
+async fn serve_kind(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>) -> SessionError {
     let lock = async {
         let alone = intake.kind.is_exclusive();
         if alone { lock::hold(&shared, &link, intake.kind).await.map(Some) } else { Ok(None) }
@@ -271,7 +271,7 @@ impl Work for Consuming {
         let _ = self.intakes.wait_for(|intakes| !intakes.is_empty()).await;
     }
 
-    async fn run(&mut self, link: Arc<Link>) -> Lost {
+    async fn run(&mut self, link: Arc<Link>) -> SessionError {
         let mut serving = JoinSet::new();
         let lost = self.serve(&link, &mut serving).await;
         link.session.end(lost.clone());

@@ -11,7 +11,7 @@ use super::{
     consume::{Intake, Running},
     dial::why,
     serve::Flows,
-    session::{Link, Lost},
+    session::{Link, SessionError},
 };
 use crate::topology::{DELAY_STEPS, dead_queue, delay_queues, lane_queue, unrouted};
 use genfleet_job::{Kind, message::Lane, metric};
@@ -26,7 +26,7 @@ fn every(shared: &Shared) -> Duration {
 }
 
 /// Counts until the session ends, or ends it where messages wait in vain; says why.
-pub(super) async fn count(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>, flows: Arc<Flows>) -> Lost {
+pub(super) async fn count(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>, flows: Arc<Flows>) -> SessionError {
     let channel = match link.channel(0).await {
         Ok(channel) => channel,
         Err(lost) => return lost,
@@ -59,7 +59,7 @@ struct Waiting {
     resume: u32,
 }
 
-async fn all(shared: &Shared, intake: &Intake, channel: &Channel) -> Result<Waiting, Lost> {
+async fn all(shared: &Shared, intake: &Intake, channel: &Channel) -> Result<Waiting, SessionError> {
     let lane = |lane| lane_queue(&shared.prefix, lane, intake.kind);
     let kind = intake.kind.as_str();
     let jobs = one(channel, (kind, "jobs"), &lane(Lane::Jobs)).await?;
@@ -73,7 +73,7 @@ async fn all(shared: &Shared, intake: &Intake, channel: &Channel) -> Result<Wait
 /// Labels of [`metric::QUEUE_MESSAGES`]: kind and queue.
 type Labels = (&'static str, &'static str);
 
-async fn one(channel: &Channel, labels: Labels, queue: &str) -> Result<u32, Lost> {
+async fn one(channel: &Channel, labels: Labels, queue: &str) -> Result<u32, SessionError> {
     let ready = ready(channel, queue).await.map_err(|error| format!("counting {queue}: {}", why(&error)))?;
     show(labels, ready.into());
     Ok(ready)
@@ -96,7 +96,7 @@ impl Drop for Shown {
 }
 
 /// Counts what is of no kind, until the session ends: what matches nothing, and what is delayed.
-pub(super) async fn count_others(shared: Arc<Shared>, link: Arc<Link>) -> Lost {
+pub(super) async fn count_others(shared: Arc<Shared>, link: Arc<Link>) -> SessionError {
     let channel = match link.channel(0).await {
         Ok(channel) => channel,
         Err(lost) => return lost,
@@ -112,7 +112,7 @@ pub(super) async fn count_others(shared: Arc<Shared>, link: Arc<Link>) -> Lost {
     }
 }
 
-async fn others(prefix: &str, channel: &Channel) -> Result<(), Lost> {
+async fn others(prefix: &str, channel: &Channel) -> Result<(), SessionError> {
     one(channel, UNROUTED, &unrouted(prefix)).await?;
     for (step, queue) in DELAY_STEPS.into_iter().zip(delay_queues(prefix)) {
         let ready = ready(channel, &queue).await.map_err(|error| format!("counting {queue}: {}", why(&error)))?;

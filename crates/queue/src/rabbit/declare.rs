@@ -10,7 +10,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::{Shared, TopologyMode, dial::why, session::Lost};
+use super::{Shared, TopologyMode, dial::why, session::SessionError};
 use crate::topology::{Argument, Arguments, Binding, Exchange, Queue, Routing, Target, Topology};
 
 /// What to do about an object that is there with other arguments.
@@ -35,7 +35,7 @@ enum Form {
 }
 
 /// Whatever `--topology` asks for, on a channel of its own.
-pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<(), Lost> {
+pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<(), SessionError> {
     if shared.mode == TopologyMode::Skip {
         return Ok(());
     }
@@ -61,7 +61,7 @@ pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<
 
 /// Whether all of it is there still. Made again where that is missing: bindings, with `--topology declare` alone. The queues
 /// they lead to are found by them, which asks no leader of a queue.
-pub(super) async fn still_there(shared: &Shared, connection: &Connection) -> Result<(), Lost> {
+pub(super) async fn still_there(shared: &Shared, connection: &Connection) -> Result<(), SessionError> {
     let (channel, topology) = (open(connection).await?, &shared.topology);
     let rebinds = shared.mode == TopologyMode::Declare;
     let found = objects(topology).filter(|object| !rebinds || matches!(object, Object::Exchange(_)));
@@ -93,7 +93,7 @@ async fn declare_at_once(channel: &Channel, topology: &Topology) -> lapin::Resul
 }
 
 /// One by one, so that what is refused can be told. The names of what an earlier version declared otherwise.
-async fn declare(connection: &Connection, channel: &mut Channel, topology: &Topology) -> Result<Vec<String>, Lost> {
+async fn declare(connection: &Connection, channel: &mut Channel, topology: &Topology) -> Result<Vec<String>, SessionError> {
     let mut former = Vec::new();
     for object in objects(topology) {
         match form(connection, channel, object).await {
@@ -128,7 +128,7 @@ async fn form(connection: &Connection, channel: &mut Channel, object: Object<'_>
 /// what is there. Should somebody delete it between the two, it is made anew.
 ///
 /// Bindings cannot be looked at over AMQP; a publication that finds none is noticed when it comes back.
-async fn verify(connection: &Connection, channel: &mut Channel, topology: &Topology) -> Result<Vec<String>, Lost> {
+async fn verify(connection: &Connection, channel: &mut Channel, topology: &Topology) -> Result<Vec<String>, SessionError> {
     let (mut comparable, mut former) = (true, Vec::new());
     for object in objects(topology) {
         object.declare(channel, true).await.map_err(|error| refused(object.shown(), &error))?;
@@ -168,7 +168,7 @@ pub struct Comparison {
 }
 
 /// As [`verify`], to the end: all that is missing and all that differs. Bindings cannot be looked at over AMQP.
-pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Result<Comparison, Lost> {
+pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Result<Comparison, SessionError> {
     let mut found = Comparison::default();
     let mut channel = open(connection).await?;
     for object in objects(topology) {
@@ -205,12 +205,12 @@ async fn look(
     if comparable { form(connection, channel, object).await } else { Ok(Form::Current) }
 }
 
-async fn open(connection: &Connection) -> Result<Channel, Lost> {
+async fn open(connection: &Connection) -> Result<Channel, SessionError> {
     connection.create_channel().await.map_err(|error| why(&error))
 }
 
 /// Only an objection of the broker has a remedy; a connection that broke meanwhile has none.
-fn refused((what, name): (&str, &str), error: &lapin::Error) -> Lost {
+fn refused((what, name): (&str, &str), error: &lapin::Error) -> SessionError {
     let remedy = match soft(error) {
         Some(AMQPSoftError::PRECONDITIONFAILED) => format!("; {DIFFERS}"),
         Some(AMQPSoftError::NOTFOUND) => format!("; {MISSING}"),

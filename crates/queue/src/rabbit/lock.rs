@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     Shared, counts,
     dial::why,
-    session::{Link, Lost},
+    session::{Link, SessionError},
 };
 use crate::topology::lane_queue;
 use genfleet_job::{
@@ -60,7 +60,7 @@ enum Tried {
 }
 
 /// Waits until this connection holds the lock of `kind`.
-pub(super) async fn hold(shared: &Shared, link: &Link, kind: Kind) -> Result<Lock, Lost> {
+pub(super) async fn hold(shared: &Shared, link: &Link, kind: Kind) -> Result<Lock, SessionError> {
     let name = format!("{}.lock.{kind}", shared.prefix);
     let mut standing: Option<Standing<'_>> = None;
     loop {
@@ -80,7 +80,7 @@ pub(super) async fn hold(shared: &Shared, link: &Link, kind: Kind) -> Result<Loc
     }
 }
 
-async fn tried(link: &Link, name: &str) -> Result<Tried, Lost> {
+async fn tried(link: &Link, name: &str) -> Result<Tried, SessionError> {
     // A refusal closes the channel, and one that does not answer is of no use.
     let channel = link.channel(1).await?;
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
@@ -94,7 +94,7 @@ async fn tried(link: &Link, name: &str) -> Result<Tried, Lost> {
 }
 
 /// Whether somebody held the lock before.
-async fn before(link: &Link, name: &str) -> Result<PreviousHolder, Lost> {
+async fn before(link: &Link, name: &str) -> Result<PreviousHolder, SessionError> {
     // That there is no mark closes the channel.
     let channel = link.channel(1).await?;
     let look = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
@@ -106,7 +106,7 @@ async fn before(link: &Link, name: &str) -> Result<PreviousHolder, Lost> {
 }
 
 /// Leaves the mark, where it is not there yet.
-async fn mark(link: &Link, name: &str) -> Result<(), Lost> {
+async fn mark(link: &Link, name: &str) -> Result<(), SessionError> {
     let channel = link.channel(1).await?;
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let marked = channel.exchange_declare(name.into(), ExchangeKind::Fanout, options, FieldTable::default());
@@ -135,7 +135,7 @@ impl<'a> Standing<'a> {
 
     /// Whether somebody consumes what waits. A holder that takes no jobs for now does not either: whether it is there
     /// others have to say.
-    async fn look(&mut self, link: &Link) -> Result<(), Lost> {
+    async fn look(&mut self, link: &Link) -> Result<(), SessionError> {
         let channel = link.channel(0).await?;
         let (mut waiting, mut consumers) = (0, 0);
         for lane in [Lane::Jobs, Lane::Resume] {
@@ -190,7 +190,7 @@ impl Lock {
     }
 
     /// Proves again and again that it is held; why it is not any more.
-    pub(super) async fn proven(&self) -> Lost {
+    pub(super) async fn proven(&self) -> SessionError {
         loop {
             let asked = Instant::now();
             match counts::look(&self.channel, &self.name).await {

@@ -18,7 +18,7 @@ use super::{
     health::Role,
     outgoing::Outgoing,
     replies::{Replies, Reply},
-    session::{Link, Lost, Work},
+    session::{Link, SessionError, Work},
     size,
 };
 use crate::{Destination, Publication, QueueError, TooLarge, topology};
@@ -66,7 +66,7 @@ pub(super) struct Entry {
 }
 
 /// Whether a session ended because its publications were refused: the broker is not away.
-pub(super) fn refuses(lost: &Lost) -> bool {
+pub(super) fn refuses(lost: &SessionError) -> bool {
     lost.starts_with(REFUSING)
 }
 
@@ -142,12 +142,12 @@ struct Refusal {
 
 /// A session that has to end, and when it does at the latest.
 struct Landing {
-    why: Lost,
+    why: SessionError,
     until: Instant,
 }
 
 impl Landing {
-    fn over(why: Lost) -> Self {
+    fn over(why: SessionError) -> Self {
         Self { why, until: Instant::now() + LANDING }
     }
 }
@@ -158,7 +158,7 @@ impl Publishing {
         Self { shared: shared.clone(), incoming, entries, next: 0, in_doubt, refusal: None }
     }
 
-    async fn fly(&mut self, link: &Link, flight: &mut Flight) -> Lost {
+    async fn fly(&mut self, link: &Link, flight: &mut Flight) -> SessionError {
         let closing = self.shared.closing.clone();
         let mut look = interval(LOOK);
         let mut last_moment: Option<Instant> = None;
@@ -215,7 +215,7 @@ impl Publishing {
     }
 
     /// All that is known to be confirmed is done with before a fault among them is told.
-    fn judge(&mut self, flight: &mut Flight, first: Option<Resolved>) -> Result<(), Lost> {
+    fn judge(&mut self, flight: &mut Flight, first: Option<Resolved>) -> Result<(), SessionError> {
         let mut outcome = Ok(());
         for resolved in flight.settled(first) {
             let number = resolved.number;
@@ -250,7 +250,7 @@ impl Publishing {
     }
 
     /// What the broker closed the channel over is not sent again.
-    fn give_up_too_large(&mut self, lost: &Lost) {
+    fn give_up_too_large(&mut self, lost: &SessionError) {
         let Some(sizes) = size::refused(lost) else { return };
         let bodies = self.entries.iter().map(|(number, entry)| (*number, entry.outgoing.body.len())).collect();
         for (number, size) in size::too_large(&bodies, sizes) {
@@ -262,7 +262,7 @@ impl Publishing {
         self.tell();
     }
 
-    fn look_at_returns(&self, flight: &Flight) -> Option<Lost> {
+    fn look_at_returns(&self, flight: &Flight) -> Option<SessionError> {
         let unroutable = flight.unroutable()?;
         self.shared.board.refuses(Some(unroutable.clone()));
         Some(unroutable)
@@ -270,7 +270,7 @@ impl Publishing {
 
     /// A queue that is full refuses, but so does one whose leader is being elected, and then goes on refusing what comes
     /// by the same channel. Which of the two it is cannot be seen: for the second case the session is rebuilt.
-    fn look_at_refusals(&mut self, flight: &Flight) -> Option<Lost> {
+    fn look_at_refusals(&mut self, flight: &Flight) -> Option<SessionError> {
         let Some((number, time)) = flight.refused_longest() else {
             if flight.age() > LASTING || self.entries.is_empty() {
                 self.shared.board.refuses(None);
@@ -312,7 +312,7 @@ pub(super) fn tell_of_missing_events(prefix: &str, lost: &str) {
     }
 }
 
-fn stopping() -> Lost {
+fn stopping() -> SessionError {
     "the process is stopping".to_owned()
 }
 
@@ -322,7 +322,7 @@ impl Work for Publishing {
     /// Connected from the start: the process is ready once it can publish.
     async fn wanted(&mut self) {}
 
-    async fn run(&mut self, link: Arc<Link>) -> Lost {
+    async fn run(&mut self, link: Arc<Link>) -> SessionError {
         let channel = match link.confirming_channel().await {
             Ok(channel) => channel,
             Err(lost) => return lost,

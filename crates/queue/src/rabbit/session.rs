@@ -35,7 +35,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Why a session ended, in a sentence.
-pub(super) type Lost = String;
+pub(super) type SessionError = String;
 
 /// What a connection is used for, session after session.
 pub(super) trait Work: Send {
@@ -46,19 +46,19 @@ pub(super) trait Work: Send {
     fn wanted(&mut self) -> impl Future<Output = ()> + Send;
 
     /// Works on one session until that ends, or until the queue is closed.
-    fn run(&mut self, link: Arc<Link>) -> impl Future<Output = Lost> + Send;
+    fn run(&mut self, link: Arc<Link>) -> impl Future<Output = SessionError> + Send;
 }
 
 /// Whether a session still lives: what came by a dead one cannot be settled any more.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Session {
     over: CancellationToken,
-    reason: Arc<OnceLock<Lost>>,
+    reason: Arc<OnceLock<SessionError>>,
 }
 
 impl Session {
     /// Ends it; the first reason is the one that is told.
-    pub(super) fn end(&self, reason: impl Into<Lost>) {
+    pub(super) fn end(&self, reason: impl Into<SessionError>) {
         let _ = self.reason.set(reason.into());
         self.over.cancel();
     }
@@ -68,7 +68,7 @@ impl Session {
     }
 
     /// Waits for its end.
-    pub(super) async fn ended(&self) -> Lost {
+    pub(super) async fn ended(&self) -> SessionError {
         self.over.cancelled().await;
         self.reason.get().cloned().unwrap_or_default()
     }
@@ -87,14 +87,14 @@ impl Link {
     }
 
     /// A channel that is given at most `prefetch` unsettled messages for each of its consumers.
-    pub(super) async fn channel(&self, prefetch: u16) -> Result<Channel, Lost> {
+    pub(super) async fn channel(&self, prefetch: u16) -> Result<Channel, SessionError> {
         let channel = self.connection.create_channel().await.map_err(|error| why(&error))?;
         channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(|error| why(&error))?;
         Ok(channel)
     }
 
     /// A channel that confirms what is published on it.
-    pub(super) async fn confirming_channel(&self) -> Result<Channel, Lost> {
+    pub(super) async fn confirming_channel(&self) -> Result<Channel, SessionError> {
         let channel = self.connection.create_channel().await.map_err(|error| why(&error))?;
         channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.map_err(|error| why(&error))?;
         Ok(channel)
@@ -132,7 +132,7 @@ pub(super) async fn supervise<W: Work>(shared: &Arc<Shared>, work: &mut W) {
     }
 }
 
-async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits: &mut impl Backoff) -> Lost {
+async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits: &mut impl Backoff) -> SessionError {
     let began = Instant::now();
     shared.board.up(W::ROLE);
     let lost = work.run(link.clone()).await;
@@ -150,7 +150,7 @@ async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits:
     lost
 }
 
-async fn open(shared: &Arc<Shared>, role: Role, host: &Host) -> Result<Arc<Link>, Lost> {
+async fn open(shared: &Arc<Shared>, role: Role, host: &Host) -> Result<Arc<Link>, SessionError> {
     let (connection, socket) = shared.broker.dial(host, role.as_str()).await?;
     let events = connection.events_listener();
     let link = Link { connection, session: Session::default(), line: socket };

@@ -24,7 +24,7 @@ use super::{
     Shared,
     dial::why,
     recent::Held,
-    session::{Lost, Session},
+    session::{SessionError, Session},
 };
 use crate as queue;
 use crate::{Publication, QueueError, Settled, held::HeldCounts};
@@ -204,7 +204,7 @@ async fn give_back(acker: &Acker, session: &Session) {
 
 /// Whether the broker was told. A fault here is one of the session: its fate is unknown, so it ends.
 async fn written(telling: impl Future<Output = lapin::Result<bool>>, session: &Session) -> bool {
-    let fault: Lost = match timeout(WRITTEN, telling).await {
+    let fault: SessionError = match timeout(WRITTEN, telling).await {
         Ok(Ok(told)) => return told,
         Ok(Err(error)) => why(&error),
         Err(_) => format!("an acknowledgement was not written within {WRITTEN:?}"),

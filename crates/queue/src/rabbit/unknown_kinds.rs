@@ -20,7 +20,7 @@ use super::{
     Shared, convert,
     dial::why,
     look,
-    session::{Link, Lost},
+    session::{Link, SessionError},
     settle::{Flow, Settler},
 };
 use crate as queue;
@@ -57,7 +57,7 @@ impl UnknownKinds {
 }
 
 /// Hands over what is to be answered, until the session is lost; nothing where nobody answers.
-pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>) -> Lost {
+pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>) -> SessionError {
     let Some(answering) = shared.answering.get() else { return pending().await };
     match consumer(&shared, &link).await {
         Ok(Some((channel, consumer))) => match hand_over(&shared, &link, answering, (channel, consumer)).await {
@@ -70,7 +70,7 @@ pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>) -> Lost {
 }
 
 /// None where the broker refuses: nobody is answered then, and all else goes on.
-async fn consumer(shared: &Shared, link: &Link) -> Result<Option<(Channel, Consumer)>, Lost> {
+async fn consumer(shared: &Shared, link: &Link) -> Result<Option<(Channel, Consumer)>, SessionError> {
     let channel = link.channel(PREFETCH).await?;
     let queue = topology::unknown_kinds_queue(&shared.prefix);
     let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
@@ -101,7 +101,7 @@ async fn hand_over(
     link: &Link,
     answering: &mpsc::Sender<UnknownKindMessage>,
     (channel, mut consumer): (Channel, Consumer),
-) -> Result<Infallible, Lost> {
+) -> Result<Infallible, SessionError> {
     let jobs = jobs_exchange(&shared.prefix);
     let flow = Arc::<Flow>::default();
     while let Some(delivery) = consumer.next().await {

@@ -25,7 +25,7 @@ use super::{
         dial::{REPLIES, why},
         line::Line,
         outgoing::Outgoing,
-        session::Lost,
+        session::SessionError,
     },
     GivenUp, Reply,
 };
@@ -110,7 +110,7 @@ impl Sending {
     }
 
     /// Sends `first` and what follows, until the connection fails or nothing more can come.
-    async fn send_by(&mut self, wire: &Wire, first: Reply) -> Result<(), Lost> {
+    async fn send_by(&mut self, wire: &Wire, first: Reply) -> Result<(), SessionError> {
         let mut under_way = FuturesUnordered::new();
         self.put_back = Some(first);
         loop {
@@ -139,17 +139,17 @@ impl Sending {
         }
     }
 
-    async fn settle_all<T: Future<Output = Result<(), Lost>>>(
+    async fn settle_all<T: Future<Output = Result<(), SessionError>>>(
         &mut self,
         under_way: &mut FuturesUnordered<T>,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), SessionError> {
         while let Some(sent) = under_way.next().await {
             self.settle(sent)?;
         }
         Ok(())
     }
 
-    fn settle(&mut self, sent: Result<(), Lost>) -> Result<(), Lost> {
+    fn settle(&mut self, sent: Result<(), SessionError>) -> Result<(), SessionError> {
         sent.inspect(|()| self.waits.reset())
     }
 }
@@ -167,7 +167,7 @@ struct Wire {
 }
 
 impl Wire {
-    async fn open(shared: &Shared) -> Result<Self, Lost> {
+    async fn open(shared: &Shared) -> Result<Self, SessionError> {
         let host = shared.broker.rotation().next().ok_or_else(|| "no broker is named".to_owned())?;
         let (connection, line) = shared.broker.dial(&host, REPLIES).await?;
         let channel = within(async {
@@ -187,7 +187,7 @@ impl Wire {
     ///
     /// Whether a queue is there is asked of those with a name only: for direct reply-to `RabbitMQ` 3 answers no, always.
     /// lapin may hand a returned message out with another one's confirm, which makes no difference to a count.
-    async fn send(&self, mut reply: Reply) -> Result<(), Lost> {
+    async fn send(&self, mut reply: Reply) -> Result<(), SessionError> {
         reply.fate = Some(GivenUp::Failed);
         let Outgoing { exchange, key, properties, body } = &reply.outgoing;
         let options = BasicPublishOptions { mandatory: !reply.is_direct, ..Default::default() };
@@ -208,7 +208,7 @@ impl Wire {
     }
 }
 
-async fn within<T>(step: impl Future<Output = lapin::Result<T>>) -> Result<T, Lost> {
+async fn within<T>(step: impl Future<Output = lapin::Result<T>>) -> Result<T, SessionError> {
     match timeout(PATIENCE, step).await {
         Ok(done) => done.map_err(|error| why(&error)),
         Err(_) => Err(format!("the broker did not answer within {PATIENCE:?}")),

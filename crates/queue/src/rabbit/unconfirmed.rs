@@ -33,7 +33,7 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnord
 use lapin::{Channel, Confirmation, options::BasicPublishOptions, types::ShortString};
 use tokio::time::Instant;
 
-use super::{dial::why, outgoing::Outgoing, session::Lost};
+use super::{dial::why, outgoing::Outgoing, session::SessionError};
 use genfleet_job::{metric, retry};
 
 /// No confirm at all for this long, with something to confirm and the broker not blocking.
@@ -58,7 +58,7 @@ pub(super) enum Verdict {
     /// The broker does not take it now: it is sent again later.
     Held,
     /// The session is over.
-    Lost(Lost),
+    Lost(SessionError),
 }
 
 struct Refused {
@@ -185,7 +185,7 @@ impl Flight {
     }
 
     /// Why the session has to end although nothing failed: something came back.
-    pub(super) fn unroutable(&self) -> Option<Lost> {
+    pub(super) fn unroutable(&self) -> Option<SessionError> {
         let (exchange, key) = self.returned.iter().next()?;
         Some(format!("nothing is bound for exchange {:?}, key {:?}", exchange.as_str(), key.as_str()))
     }
@@ -218,7 +218,7 @@ impl Flight {
     }
 
     /// Why the session has to end although nothing failed: confirms do not come.
-    pub(super) fn stuck(&mut self, blocked: bool) -> Option<Lost> {
+    pub(super) fn stuck(&mut self, blocked: bool) -> Option<SessionError> {
         if blocked {
             (self.progress, self.unblocked) = (Instant::now(), Instant::now());
         }

@@ -23,7 +23,7 @@ use super::{
     convert, delays,
     dial::why,
     headers,
-    session::{Link, Lost},
+    session::{Link, SessionError},
     settle::{Flow, Settler},
 };
 use crate as queue;
@@ -96,14 +96,14 @@ impl Serving {
     }
 
     /// Serves until something ends; says what.
-    pub(super) async fn until_lost(self) -> Lost {
+    pub(super) async fn until_lost(self) -> SessionError {
         match self.run().await {
             Ok(never) => match never {},
             Err(lost) => lost,
         }
     }
 
-    async fn run(mut self) -> Result<Infallible, Lost> {
+    async fn run(mut self) -> Result<Infallible, SessionError> {
         let intake = self.intake.clone();
         let mut probes = intake.probes.lock().await;
         let mut wanted = intake.wanted.subscribe();
@@ -121,7 +121,7 @@ impl Serving {
         }
     }
 
-    async fn open(&self, channel: &Channel) -> Result<Lanes, Lost> {
+    async fn open(&self, channel: &Channel) -> Result<Lanes, SessionError> {
         Ok(Lanes {
             jobs: self.consumer(channel, Lane::Jobs).await?,
             resume: self.consumer(channel, Lane::Resume).await?,
@@ -129,7 +129,7 @@ impl Serving {
         })
     }
 
-    async fn consumer(&self, channel: &Channel, lane: Lane) -> Result<Consumer, Lost> {
+    async fn consumer(&self, channel: &Channel, lane: Lane) -> Result<Consumer, SessionError> {
         let queue = lane_queue(&self.shared.prefix, lane, self.intake.kind);
         let (queue, tag) = (queue.as_str().into(), "".into());
         channel
@@ -144,7 +144,7 @@ impl Serving {
         lanes: &mut Lanes,
         aside: &Channel,
         wanted: &mut watch::Receiver<bool>,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), SessionError> {
         loop {
             let arrived = tokio::select! {
                 _ = wanted.wait_for(|wanted| !wanted) => return Ok(()),
@@ -172,7 +172,7 @@ impl Serving {
     }
 
     /// What arrives until the broker has ended a consumer is put with the rest.
-    async fn close(&self, lanes: Lanes, channel: &Channel, aside: &Channel) -> Result<(), Lost> {
+    async fn close(&self, lanes: Lanes, channel: &Channel, aside: &Channel) -> Result<(), SessionError> {
         let ending = async {
             self.end(Lane::Jobs, lanes.jobs, channel).await?;
             self.end(Lane::Resume, lanes.resume, channel).await?;
@@ -186,7 +186,7 @@ impl Serving {
             .unwrap_or_else(|_| Err(format!("a consumer was not ended within {CANCELLED:?}")))
     }
 
-    async fn end(&self, lane: Lane, mut consumer: Consumer, channel: &Channel) -> Result<(), Lost> {
+    async fn end(&self, lane: Lane, mut consumer: Consumer, channel: &Channel) -> Result<(), SessionError> {
         channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.map_err(|error| why(&error))?;
         while let Some(delivery) = consumer.next().await {
             self.put(lane, delivery.map_err(|error| why(&error))?);
@@ -200,7 +200,7 @@ impl Serving {
         channels: (&Channel, &Channel),
         wanted: &mut watch::Receiver<bool>,
         probes: &mut mpsc::Receiver<Probe>,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), SessionError> {
         loop {
             let probe = tokio::select! {
                 _ = wanted.wait_for(|wanted| *wanted) => return Ok(()),
@@ -214,7 +214,7 @@ impl Serving {
     }
 
     /// Begun and new ones in turns; where there are none a suspect, unless one is unsettled.
-    async fn get_one(&mut self, (channel, aside): (&Channel, &Channel)) -> Result<Option<Delivery>, Lost> {
+    async fn get_one(&mut self, (channel, aside): (&Channel, &Channel)) -> Result<Option<Delivery>, SessionError> {
         let order = if self.begun_first { [Lane::Resume, Lane::Jobs] } else { [Lane::Jobs, Lane::Resume] };
         for lane in order {
             if let Some(delivery) = self.get(channel, lane).await? {
@@ -228,7 +228,7 @@ impl Serving {
         self.get(aside, Lane::Suspect).await
     }
 
-    async fn get(&self, channel: &Channel, lane: Lane) -> Result<Option<Delivery>, Lost> {
+    async fn get(&self, channel: &Channel, lane: Lane) -> Result<Option<Delivery>, SessionError> {
         let queue = lane_queue(&self.shared.prefix, lane, self.intake.kind);
         let got = channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await;
         let got = got.map_err(|error| why(&error))?;

@@ -22,7 +22,7 @@ use super::{
     health::Role,
     inspect::{Inspector, broker},
     line::Line,
-    session::Lost,
+    session::SessionError,
 };
 use crate::{QueueError, topology};
 
@@ -58,7 +58,7 @@ impl RabbitQueue {
 
     /// A conversation in which everything told by one of `keys` is heard. Waits until the work itself is connected; an
     /// error where it cannot begin.
-    pub async fn gossip(&self, keys: &[String]) -> Result<Gossip, Lost> {
+    pub async fn gossip(&self, keys: &[String]) -> Result<Gossip, SessionError> {
         self.connected().await;
         let shared = &self.shared;
         let host = shared.broker.rotation().next().ok_or_else(|| "no broker is named".to_owned())?;
@@ -101,7 +101,7 @@ impl Gossip {
     }
 
     /// Tells `body` to whoever hears `key`. Nothing is told while the broker takes no publications.
-    pub async fn tell(&self, key: &str, body: String) -> Result<(), Lost> {
+    pub async fn tell(&self, key: &str, body: String) -> Result<(), SessionError> {
         if self.is_blocked() {
             return Ok(());
         }
@@ -117,7 +117,7 @@ impl Gossip {
     }
 
     /// What is told next, by anybody. Cancel-safe.
-    pub async fn next(&mut self) -> Result<Bytes, Lost> {
+    pub async fn next(&mut self) -> Result<Bytes, SessionError> {
         match self.consumer.next().await {
             Some(Ok(delivery)) => Ok(delivery.data.into()),
             Some(Err(error)) => Err(why(&error)),
