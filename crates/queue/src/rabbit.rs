@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     consume::{Consuming, Intake},
-    dial::Broker,
+    connect::Broker,
     health::{Board, Role},
     publish::{Publisher, Publishing},
     recent::Recent,
@@ -39,30 +39,30 @@ mod convert;
 mod counts;
 mod declare;
 mod delays;
-mod dial;
+mod connect;
 pub mod examine;
-mod flight;
-pub mod gossip;
-pub mod greeting;
+mod unconfirmed;
+pub mod control;
+pub mod amqp_handshake;
 mod guard;
 mod headers;
 mod health;
 pub mod inspect;
-mod line;
+mod socket;
 mod lock;
-mod look;
-mod outgoing;
+mod topology_check;
+mod outgoing_message;
 mod publish;
 mod browse;
 pub mod recent;
 mod replies;
-mod serve;
+mod kind_consumer;
 mod session;
 mod settings;
 mod settle;
 pub mod dead_letters;
 mod origin;
-mod size;
+mod size_limit;
 #[cfg(test)]
 mod tests;
 mod unknown_kinds;

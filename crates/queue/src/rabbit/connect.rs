@@ -19,7 +19,7 @@ use super::{
     certificates::Certificates,
     guard::{Guarded, Kit, frames::Frames},
     health::Role,
-    line::Line,
+    socket::SocketHandle,
 };
 use crate::{QueueError, topology::check_prefix};
 
@@ -107,14 +107,14 @@ impl Broker {
     }
 
     /// One connection to `host`, named after its `role`, within 10 s.
-    pub(super) async fn dial(&self, host: &Host, role: &str) -> Result<(Connection, Line), String> {
+    pub(super) async fn dial(&self, host: &Host, role: &str) -> Result<(Connection, SocketHandle), String> {
         let properties = ConnectionProperties::default().with_connection_name(format!("{} {role}", self.name).into());
         let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
         let tls = self.certificates.read()?;
         let mut uri = host.uri.clone();
         let frame_max = frame_max(role, uri.query.frame_max);
         uri.query.frame_max = Some(frame_max);
-        let line = Line::default();
+        let line = SocketHandle::default();
         let (held, dialling) = (line.socket(), runtime.clone());
         // lapin applies no time-out of its own, neither to dialling nor to the handshake, and a connection
         // attempt that is dropped lives on in its thread: our own dialling keeps hold of the socket to end it.
@@ -141,7 +141,7 @@ impl Broker {
         );
         match timeout(DIAL, connecting).await {
             Ok(Ok(connection)) => Ok((connection, line)),
-            Ok(Err(error)) => Err(format!("{}: {}", host.shown, why(&error))),
+            Ok(Err(error)) => Err(format!("{}: {}", host.shown, describe(&error))),
             Err(_) => Err(format!("{}: no connection within {DIAL:?}", host.shown)),
         }
     }
@@ -184,7 +184,7 @@ fn host(url: &SecretString) -> Result<Host, QueueError> {
 }
 
 /// The error in a sentence; a refusal of our credentials said as such.
-pub(super) fn why(error: &lapin::Error) -> String {
+pub(super) fn describe(error: &lapin::Error) -> String {
     if let ErrorKind::ParsingError(_) = error.kind() {
         return "the broker sent what cannot be read".to_owned();
     }

@@ -17,8 +17,8 @@ use super::{
     Shared, counts,
     health::Role,
     lock::{self, Lock},
-    look,
-    serve::{Flows, Serving},
+    topology_check,
+    kind_consumer::{Flows, Serving},
     session::{Link, SessionError, Work},
     unknown_kinds,
 };
@@ -218,7 +218,7 @@ impl Consuming {
         let mut served = 0;
         let closing = self.shared.closing.clone();
         serving.spawn(counts::count_others(self.shared.clone(), link.clone()));
-        serving.spawn(look::look(self.shared.clone(), link.clone()));
+        serving.spawn(topology_check::look(self.shared.clone(), link.clone()));
         serving.spawn(unknown_kinds::serve(self.shared.clone(), link.clone()));
         loop {
             let intakes = self.intakes.borrow_and_update().clone();

@@ -18,10 +18,10 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     RabbitQueue, convert,
-    dial::{GOSSIP, why},
+    connect::{GOSSIP, describe},
     health::Role,
     inspect::{Inspector, broker},
-    line::Line,
+    socket::SocketHandle,
     session::SessionError,
 };
 use crate::{QueueError, topology};
@@ -45,7 +45,7 @@ pub struct Gossip {
     consumer: Consumer,
     exchange: String,
     /// Its own, where it is not borrowed.
-    own: Option<(Connection, Line)>,
+    own: Option<(Connection, SocketHandle)>,
 }
 
 impl RabbitQueue {
@@ -64,7 +64,7 @@ impl RabbitQueue {
         let host = shared.broker.rotation().next().ok_or_else(|| "no broker is named".to_owned())?;
         let (connection, line) = shared.broker.dial(&host, GOSSIP).await?;
         let channel = timeout(PATIENCE, connection.create_channel()).await.map_err(|_| SLOW.to_owned())?;
-        let channel = channel.map_err(|error| why(&error))?;
+        let channel = channel.map_err(|error| describe(&error))?;
         let gossip = Gossip::begin(channel, &shared.prefix, keys).await.map_err(|error| error.to_string())?;
         Ok(Gossip { own: Some((connection, line)), ..gossip })
     }
@@ -111,7 +111,7 @@ impl Gossip {
             self.channel.basic_publish(exchange, key, BasicPublishOptions::default(), body.as_bytes(), properties);
         match timeout(PATIENCE, sent).await {
             Ok(Ok(_unconfirmed)) => Ok(()),
-            Ok(Err(error)) => Err(why(&error)),
+            Ok(Err(error)) => Err(describe(&error)),
             Err(_) => Err(SLOW.to_owned()),
         }
     }
@@ -120,7 +120,7 @@ impl Gossip {
     pub async fn next(&mut self) -> Result<Bytes, SessionError> {
         match self.consumer.next().await {
             Some(Ok(delivery)) => Ok(delivery.data.into()),
-            Some(Err(error)) => Err(why(&error)),
+            Some(Err(error)) => Err(describe(&error)),
             None => Err("the broker ended the conversation".to_owned()),
         }
     }

@@ -9,8 +9,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::{
     Shared,
     consume::{Intake, Running},
-    dial::why,
-    serve::Flows,
+    connect::describe,
+    kind_consumer::Flows,
     session::{Link, SessionError},
 };
 use crate::topology::{DELAY_STEPS, dead_queue, delay_queues, lane_queue, unrouted};
@@ -74,7 +74,7 @@ async fn all(shared: &Shared, intake: &Intake, channel: &Channel) -> Result<Wait
 type Labels = (&'static str, &'static str);
 
 async fn one(channel: &Channel, labels: Labels, queue: &str) -> Result<u32, SessionError> {
-    let ready = ready(channel, queue).await.map_err(|error| format!("counting {queue}: {}", why(&error)))?;
+    let ready = ready(channel, queue).await.map_err(|error| format!("counting {queue}: {}", describe(&error)))?;
     show(labels, ready.into());
     Ok(ready)
 }
@@ -115,7 +115,7 @@ pub(super) async fn count_others(shared: Arc<Shared>, link: Arc<Link>) -> Sessio
 async fn others(prefix: &str, channel: &Channel) -> Result<(), SessionError> {
     one(channel, UNROUTED, &unrouted(prefix)).await?;
     for (step, queue) in DELAY_STEPS.into_iter().zip(delay_queues(prefix)) {
-        let ready = ready(channel, &queue).await.map_err(|error| format!("counting {queue}: {}", why(&error)))?;
+        let ready = ready(channel, &queue).await.map_err(|error| format!("counting {queue}: {}", describe(&error)))?;
         show_delayed(step, ready.into());
     }
     Ok(())

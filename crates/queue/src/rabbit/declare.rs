@@ -10,7 +10,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::{Shared, TopologyMode, dial::why, session::SessionError};
+use super::{Shared, TopologyMode, connect::describe, session::SessionError};
 use crate::topology::{Argument, Arguments, Binding, Exchange, Queue, Routing, Target, Topology};
 
 /// What to do about an object that is there with other arguments.
@@ -52,7 +52,7 @@ pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<
         TopologyMode::Verify => verify(connection, &mut channel, &shared.topology).await?,
         TopologyMode::Skip => Vec::new(),
     };
-    channel.close(200, "done".into()).await.map_err(|error| why(&error))?;
+    channel.close(200, "done".into()).await.map_err(|error| describe(&error))?;
     if !former.is_empty() && !std::mem::replace(&mut *told, true) {
         tracing::warn!(exchanges = former.join(", "), "{FORMER}");
     }
@@ -69,9 +69,9 @@ pub(super) async fn still_there(shared: &Shared, connection: &Connection) -> Res
     let bound = topology.bindings.iter().filter(|_| rebinds).map(|binding| bind(&channel, binding).boxed());
     // A refusal names the object, and ends all that was asked at once.
     match try_join_all(found.chain(bound)).await {
-        Ok(_) => channel.close(200, "done".into()).await.map_err(|error| why(&error)),
-        Err(error) if soft(&error) == Some(AMQPSoftError::NOTFOUND) => Err(format!("{}; {MISSING}", why(&error))),
-        Err(error) => Err(why(&error)),
+        Ok(_) => channel.close(200, "done".into()).await.map_err(|error| describe(&error)),
+        Err(error) if soft(&error) == Some(AMQPSoftError::NOTFOUND) => Err(format!("{}; {MISSING}", describe(&error))),
+        Err(error) => Err(describe(&error)),
     }
 }
 
@@ -79,7 +79,7 @@ pub(super) async fn still_there(shared: &Shared, connection: &Connection) -> Res
 pub(super) fn is_objection(error: &lapin::Error) -> bool {
     match soft(error) {
         Some(AMQPSoftError::NOTFOUND) => true,
-        Some(AMQPSoftError::PRECONDITIONFAILED) => why(error).contains("inequivalent arg"),
+        Some(AMQPSoftError::PRECONDITIONFAILED) => describe(error).contains("inequivalent arg"),
         _ => false,
     }
 }
@@ -140,7 +140,7 @@ async fn verify(connection: &Connection, channel: &mut Channel, topology: &Topol
             Ok(Form::Former) => former.push(object.shown().1.to_owned()),
             // The rights of such a user are meant to be few: it is not asked again, object by object.
             Err(error) if soft(&error) == Some(AMQPSoftError::ACCESSREFUSED) => {
-                let reason = why(&error);
+                let reason = describe(&error);
                 tracing::info!(reason, "exchanges and queues are looked for, their arguments could not be compared");
                 comparable = false;
                 // The refusal closed it.
@@ -184,14 +184,14 @@ pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Res
         };
         match soft(&error) {
             Some(AMQPSoftError::NOTFOUND) => found.missing.push(format!("{what} {name}")),
-            Some(AMQPSoftError::PRECONDITIONFAILED) => found.different.push(format!("{what} {name}: {}", why(&error))),
-            Some(AMQPSoftError::ACCESSREFUSED) => found.incomparable = Some(why(&error)),
-            _ => return Err(format!("{what} {name}: {}", why(&error))),
+            Some(AMQPSoftError::PRECONDITIONFAILED) => found.different.push(format!("{what} {name}: {}", describe(&error))),
+            Some(AMQPSoftError::ACCESSREFUSED) => found.incomparable = Some(describe(&error)),
+            _ => return Err(format!("{what} {name}: {}", describe(&error))),
         }
         // The broker closes a channel with every objection.
         channel = open(connection).await?;
     }
-    channel.close(200, "done".into()).await.map_err(|error| why(&error))?;
+    channel.close(200, "done".into()).await.map_err(|error| describe(&error))?;
     Ok(found)
 }
 
@@ -206,7 +206,7 @@ async fn look(
 }
 
 async fn open(connection: &Connection) -> Result<Channel, SessionError> {
-    connection.create_channel().await.map_err(|error| why(&error))
+    connection.create_channel().await.map_err(|error| describe(&error))
 }
 
 /// Only an objection of the broker has a remedy; a connection that broke meanwhile has none.
@@ -217,7 +217,7 @@ fn refused((what, name): (&str, &str), error: &lapin::Error) -> SessionError {
         Some(AMQPSoftError::ACCESSREFUSED) => format!("; {FORBIDDEN}"),
         _ => String::new(),
     };
-    format!("{what} {name}: {}{remedy}", why(error))
+    format!("{what} {name}: {}{remedy}", describe(error))
 }
 
 fn soft(error: &lapin::Error) -> Option<AMQPSoftError> {

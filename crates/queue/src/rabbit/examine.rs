@@ -14,9 +14,9 @@ use uuid::Uuid;
 pub use super::declare::Comparison;
 use super::{
     RabbitSettings, declare,
-    dial::{Broker, why},
-    greeting::Greeting,
-    line::Line,
+    connect::{Broker, describe},
+    amqp_handshake::BrokerIdentity,
+    socket::SocketHandle,
 };
 use crate::{
     QueueError,
@@ -42,7 +42,7 @@ pub struct Examiner {
     connection: Connection,
     prefix: String,
     topology: Topology,
-    line: Line,
+    line: SocketHandle,
 }
 
 /// Whether a message of some size gets in.
@@ -75,8 +75,8 @@ impl Examiner {
     }
 
     /// Who answers.
-    pub fn greeting(&self) -> Option<&Greeting> {
-        self.line.greeting()
+    pub fn identity(&self) -> Option<&BrokerIdentity> {
+        self.line.identity()
     }
 
     /// Looks for every exchange and queue, and compares their arguments where our user may.
@@ -102,8 +102,8 @@ impl Examiner {
         };
         match timeout(MESSAGE, trying).await {
             Ok(Ok(())) => Takes::Yes,
-            Ok(Err(error)) if is_soft(&error, &AMQPSoftError::PRECONDITIONFAILED) => Takes::No(why(&error)),
-            Ok(Err(error)) => Takes::Unknown(why(&error)),
+            Ok(Err(error)) if is_soft(&error, &AMQPSoftError::PRECONDITIONFAILED) => Takes::No(describe(&error)),
+            Ok(Err(error)) => Takes::Unknown(describe(&error)),
             Err(_) => Takes::Unknown(format!("no answer within {MESSAGE:?}; a broker with an alarm takes nothing")),
         }
     }

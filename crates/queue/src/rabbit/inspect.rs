@@ -22,8 +22,8 @@ use tokio::time::timeout;
 
 use super::{
     RabbitSettings, convert, counts,
-    dial::{Broker, why},
-    line::Line,
+    connect::{Broker, describe},
+    socket::SocketHandle,
     browse::Reading,
 };
 use crate::{QueueError, topology};
@@ -49,7 +49,7 @@ struct Dialled {
     connection: Connection,
     prefix: String,
     abandoned: AtomicBool,
-    _line: Line,
+    _line: SocketHandle,
 }
 
 impl Inspector {
@@ -166,10 +166,10 @@ impl Inspector {
 
 /// What the broker or the connection to it said.
 pub(super) fn broker(error: &lapin::Error) -> QueueError {
-    let ErrorKind::ProtocolError(refusal) = error.kind() else { return QueueError::Broker(why(error)) };
+    let ErrorKind::ProtocolError(refusal) = error.kind() else { return QueueError::Broker(describe(error)) };
     match refusal.kind() {
-        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => QueueError::Missing(why(error)),
-        AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => QueueError::Broker(why(error)),
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => QueueError::Missing(describe(error)),
+        AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => QueueError::Broker(describe(error)),
     }
 }
 

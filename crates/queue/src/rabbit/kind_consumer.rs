@@ -21,7 +21,7 @@ use super::{
     Shared,
     consume::{Intake, Probe, Running, fresh},
     convert, delays,
-    dial::why,
+    connect::describe,
     headers,
     session::{Link, SessionError},
     settle::{Flow, Settler},
@@ -135,7 +135,7 @@ impl Serving {
         channel
             .basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default())
             .await
-            .map_err(|error| why(&error))
+            .map_err(|error| describe(&error))
     }
 
     /// Until the worker wants no more.
@@ -159,7 +159,7 @@ impl Serving {
             };
             match next {
                 Some(Ok(delivery)) => self.put(lane, delivery),
-                Some(Err(error)) => return Err(why(&error)),
+                Some(Err(error)) => return Err(describe(&error)),
                 None => return Err(format!("the broker ended the consumer of {}.{}", lane, self.intake.kind)),
             }
         }
@@ -187,9 +187,9 @@ impl Serving {
     }
 
     async fn end(&self, lane: Lane, mut consumer: Consumer, channel: &Channel) -> Result<(), SessionError> {
-        channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.map_err(|error| why(&error))?;
+        channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.map_err(|error| describe(&error))?;
         while let Some(delivery) = consumer.next().await {
-            self.put(lane, delivery.map_err(|error| why(&error))?);
+            self.put(lane, delivery.map_err(|error| describe(&error))?);
         }
         Ok(())
     }
@@ -231,7 +231,7 @@ impl Serving {
     async fn get(&self, channel: &Channel, lane: Lane) -> Result<Option<Delivery>, SessionError> {
         let queue = lane_queue(&self.shared.prefix, lane, self.intake.kind);
         let got = channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await;
-        let got = got.map_err(|error| why(&error))?;
+        let got = got.map_err(|error| describe(&error))?;
         Ok(got.map(|got| self.delivery(lane, got.delivery)).and_then(fresh))
     }
 

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Shared, counts,
-    dial::why,
+    connect::describe,
     session::{Link, SessionError},
 };
 use crate::topology::lane_queue;
@@ -88,7 +88,7 @@ async fn tried(link: &Link, name: &str) -> Result<Tried, SessionError> {
     match timeout(ANSWER, taken).await {
         Ok(Ok(_)) => Ok(Tried::Taken(channel)),
         Ok(Err(error)) if is_held(&error) => Ok(Tried::Held),
-        Ok(Err(error)) => Err(why(&error)),
+        Ok(Err(error)) => Err(describe(&error)),
         Err(_) => Ok(Tried::Unanswered),
     }
 }
@@ -112,10 +112,10 @@ async fn mark(link: &Link, name: &str) -> Result<(), SessionError> {
     let marked = channel.exchange_declare(name.into(), ExchangeKind::Fanout, options, FieldTable::default());
     let unmarked = |why: String| format!("the exchange {name}, which says that this kind was worked, {why}");
     match timeout(ANSWER, marked).await {
-        Ok(marked) => marked.map_err(|error| unmarked(format!("cannot be declared: {}", why(&error))))?,
+        Ok(marked) => marked.map_err(|error| unmarked(format!("cannot be declared: {}", describe(&error))))?,
         Err(_) => return Err(unmarked(format!("was not declared within {ANSWER:?}"))),
     }
-    channel.close(200, "done".into()).await.map_err(|error| why(&error))
+    channel.close(200, "done".into()).await.map_err(|error| describe(&error))
 }
 
 /// Standing by: that it does is on the board, and once nobody seems to hold the lock, what is waited for, too.
@@ -144,7 +144,7 @@ impl<'a> Standing<'a> {
                 self.unanswered();
                 return Ok(());
             };
-            let looked = looked.map_err(|error| why(&error))?;
+            let looked = looked.map_err(|error| describe(&error))?;
             waiting += looked.message_count();
             consumers += looked.consumer_count();
         }
@@ -154,7 +154,7 @@ impl<'a> Standing<'a> {
             self.unworked = None;
             self.shared.board.stands_by(self.kind, None);
         }
-        channel.close(200, "done".into()).await.map_err(|error| why(&error))
+        channel.close(200, "done".into()).await.map_err(|error| describe(&error))
     }
 
     fn unanswered(&mut self) {
@@ -195,7 +195,7 @@ impl Lock {
             let asked = Instant::now();
             match counts::look(&self.channel, &self.name).await {
                 Ok(_) => self.renewer.renew(asked),
-                Err(error) => return format!("the lock {} is not held any more: {}", self.name, why(&error)),
+                Err(error) => return format!("the lock {} is not held any more: {}", self.name, describe(&error)),
             }
             sleep(PROVEN_EVERY).await;
         }

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use self::names::Names;
-use super::outgoing::Outgoing;
+use super::outgoing_message::Outgoing;
 use crate::{Destination, Publication, topology::topology};
 use genfleet_job::metric;
 

@@ -16,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared, declare,
-    dial::{Host, why},
+    connect::{Host, describe},
     health::Role,
-    line::Line,
+    socket::SocketHandle,
     lock,
     publish::refuses,
-    size, unknown_kinds,
+    size_limit, unknown_kinds,
 };
 use genfleet_job::{metric, retry};
 
@@ -78,7 +78,7 @@ impl Session {
 pub(super) struct Link {
     connection: Connection,
     pub(super) session: Session,
-    line: Line,
+    line: SocketHandle,
 }
 
 impl Link {
@@ -88,15 +88,15 @@ impl Link {
 
     /// A channel that is given at most `prefetch` unsettled messages for each of its consumers.
     pub(super) async fn channel(&self, prefetch: u16) -> Result<Channel, SessionError> {
-        let channel = self.connection.create_channel().await.map_err(|error| why(&error))?;
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(|error| why(&error))?;
+        let channel = self.connection.create_channel().await.map_err(|error| describe(&error))?;
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(|error| describe(&error))?;
         Ok(channel)
     }
 
     /// A channel that confirms what is published on it.
     pub(super) async fn confirming_channel(&self) -> Result<Channel, SessionError> {
-        let channel = self.connection.create_channel().await.map_err(|error| why(&error))?;
-        channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.map_err(|error| why(&error))?;
+        let channel = self.connection.create_channel().await.map_err(|error| describe(&error))?;
+        channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.map_err(|error| describe(&error))?;
         Ok(channel)
     }
 
@@ -144,7 +144,7 @@ async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits:
         metrics::counter!(metric::BROKER_RECONNECTS, "role" => W::ROLE.as_str()).increment(1);
     }
     // The broker is not away over a queue that takes nothing, or a message that it does not take.
-    if began.elapsed() >= LASTED || refuses(&lost) || size::refused(&lost).is_some() {
+    if began.elapsed() >= LASTED || refuses(&lost) || size_limit::refused(&lost).is_some() {
         waits.reset();
     }
     lost
@@ -207,7 +207,7 @@ fn tell(shared: &Shared, role: Role, session: &Session, event: Event) {
         Event::Error(error) if role == Role::Consume && declare::is_objection(&error) => {}
         // Nobody's job waits for these answers.
         Event::Error(error) if unknown_kinds::is_refused(&error, &shared.prefix) => {}
-        Event::Error(error) => session.end(why(&error)),
+        Event::Error(error) => session.end(describe(&error)),
         Event::ConnectionBlocked(reason) => {
             tracing::warn!(reason, "the broker takes no publications");
             shared.board.block(true);

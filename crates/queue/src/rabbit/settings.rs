@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::ValueEnum;
 use secrecy::SecretString;
 
-use super::{super::QueueError, dial::Broker};
+use super::{super::QueueError, connect::Broker};
 
 /// What is done about exchanges, queues and bindings when a session begins, and every minute from then on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

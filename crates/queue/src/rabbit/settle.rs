@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     Shared,
-    dial::why,
+    connect::describe,
     recent::Held,
     session::{SessionError, Session},
 };
@@ -206,7 +206,7 @@ async fn give_back(acker: &Acker, session: &Session) {
 async fn written(telling: impl Future<Output = lapin::Result<bool>>, session: &Session) -> bool {
     let fault: SessionError = match timeout(WRITTEN, telling).await {
         Ok(Ok(told)) => return told,
-        Ok(Err(error)) => why(&error),
+        Ok(Err(error)) => describe(&error),
         Err(_) => format!("an acknowledgement was not written within {WRITTEN:?}"),
     };
     session.end(fault);

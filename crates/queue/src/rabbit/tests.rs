@@ -18,7 +18,7 @@ mod alone;
 mod censor;
 mod examining;
 mod former;
-mod gossip;
+mod control;
 mod hostile;
 mod inspecting;
 mod intake;

@@ -18,8 +18,8 @@ use tokio::sync::mpsc;
 
 use super::{
     Shared, convert,
-    dial::why,
-    look,
+    connect::describe,
+    topology_check,
     session::{Link, SessionError},
     settle::{Flow, Settler},
 };
@@ -77,14 +77,14 @@ async fn consumer(shared: &Shared, link: &Link) -> Result<Option<(Channel, Consu
     match channel.basic_consume(queue.as_str().into(), "".into(), options, none).await {
         Ok(consumer) => Ok(Some((channel, consumer))),
         Err(error) if is_refused(&error, &shared.prefix) => {
-            let reason = why(&error);
+            let reason = describe(&error);
             tracing::warn!(
                 reason,
                 "jobs of an unknown kind are not answered: topology or rights of an earlier version"
             );
             Ok(None)
         }
-        Err(error) => Err(why(&error)),
+        Err(error) => Err(describe(&error)),
     }
 }
 
@@ -105,8 +105,8 @@ async fn hand_over(
     let jobs = jobs_exchange(&shared.prefix);
     let flow = Arc::<Flow>::default();
     while let Some(delivery) = consumer.next().await {
-        let delivery = delivery.map_err(|error| why(&error))?;
-        look::came_unrouted(shared, delivery.exchange.as_str(), delivery.routing_key.as_str());
+        let delivery = delivery.map_err(|error| describe(&error))?;
+        topology_check::came_unrouted(shared, delivery.exchange.as_str(), delivery.routing_key.as_str());
         let held = shared.recent.hold(shared.recent.identity(&delivery, false), delivery.redelivered);
         let settler = Settler::new(shared, &link.session, &flow, (held, delivery.acker.clone()));
         // The alternate exchange leaves it the exchange by which it came. What we sent ourselves has nobody to answer.
@@ -118,7 +118,7 @@ async fn hand_over(
         let message = convert::taken(delivery, false);
         if answering.send(UnknownKindMessage { key, message, settler }).await.is_err() {
             // The process drains: the others answer.
-            channel.close(200, "draining".into()).await.map_err(|error| why(&error))?;
+            channel.close(200, "draining".into()).await.map_err(|error| describe(&error))?;
             return pending().await;
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use super::{super::line::Socket, header, method};
+use super::{super::socket::SocketSlot, header, method};
 use crate::MessageDefect;
 
 /// Kind, channel and length.
@@ -33,12 +33,12 @@ pub(crate) struct Frames {
     frame_max: usize,
     /// Channels on which a method was mended: the properties of its message are next.
     defective: Vec<u16>,
-    socket: Arc<Socket>,
+    socket: Arc<SocketSlot>,
 }
 
 impl Frames {
     /// Of a connection that asks for frames of at most `frame_max`. What the broker says of itself is told to `socket`.
-    pub(crate) fn new(frame_max: u32, socket: Arc<Socket>) -> Self {
+    pub(crate) fn new(frame_max: u32, socket: Arc<SocketSlot>) -> Self {
         Self {
             bytes: vec![0; CHUNK],
             start: 0,
@@ -125,7 +125,7 @@ impl Frames {
         if let Some(limit) = method::frame_max(payload).and_then(|limit| usize::try_from(limit).ok()) {
             self.frame_max = if limit == 0 { self.frame_max } else { self.frame_max.min(limit.max(SMALLEST)) };
         }
-        self.socket.greeted(payload);
+        self.socket.read_handshake(payload);
         if mended && !self.defective.contains(&channel) {
             self.defective.push(channel);
         }

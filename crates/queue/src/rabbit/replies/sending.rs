@@ -22,9 +22,9 @@ use tokio::{
 use super::{
     super::{
         Shared,
-        dial::{REPLIES, why},
-        line::Line,
-        outgoing::Outgoing,
+        connect::{REPLIES, describe},
+        socket::SocketHandle,
+        outgoing_message::Outgoing,
         session::SessionError,
     },
     GivenUp, Reply,
@@ -163,7 +163,7 @@ fn tried(mut reply: Reply) {
 struct Wire {
     connection: Connection,
     channel: Channel,
-    line: Line,
+    line: SocketHandle,
 }
 
 impl Wire {
@@ -210,7 +210,7 @@ impl Wire {
 
 async fn within<T>(step: impl Future<Output = lapin::Result<T>>) -> Result<T, SessionError> {
     match timeout(PATIENCE, step).await {
-        Ok(done) => done.map_err(|error| why(&error)),
+        Ok(done) => done.map_err(|error| describe(&error)),
         Err(_) => Err(format!("the broker did not answer within {PATIENCE:?}")),
     }
 }

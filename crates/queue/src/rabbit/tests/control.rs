@@ -2,7 +2,7 @@
 
 use super::*;
 
-async fn talk(rig: &Rig, url: &str, keys: &[&str]) -> super::super::gossip::Gossip {
+async fn talk(rig: &Rig, url: &str, keys: &[&str]) -> super::super::control::Gossip {
     let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
     soon(rig.queue_by(url, TopologyMode::Declare).gossip(&keys)).await.unwrap()
 }

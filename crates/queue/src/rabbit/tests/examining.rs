@@ -20,8 +20,8 @@ async fn examiner(rig: &Rig, url: &str) -> Examiner {
 async fn a_broker_says_who_it_is_and_takes_the_largest_job() {
     on_broker(async |rig: Rig| {
         let examiner = examiner(&rig, &rig.url.clone()).await;
-        let greeting = examiner.greeting().unwrap();
-        assert!(!greeting.product.is_empty() && greeting.version.contains('.'), "{greeting:?}");
+        let identity = examiner.identity().unwrap();
+        assert!(!identity.product.is_empty() && identity.version.contains('.'), "{identity:?}");
         assert_eq!(soon(examiner.takes(1024 * 1024)).await, Takes::Yes);
         examiner.close().await;
     })
