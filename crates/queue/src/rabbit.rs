@@ -19,10 +19,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    consume::{Consuming, Intake},
-    connect::Broker,
+    consume::{ConsumerConnection, DeliveryBuffer},
+    connect::BrokerHosts,
     health::{Board, Role},
-    publish::{Publisher, Publishing},
+    publish::{Publisher, PublisherConnection},
     recent::Recent,
     session::{Work, supervise},
 };
@@ -68,7 +68,7 @@ mod tests;
 mod unknown_kinds;
 
 pub use self::{
-    replies::{GivenUp, names::ReplyTo},
+    replies::{ReplyDropReason, names::ReplyTo},
     settings::{BrokerAddress, ClientIdentity, RabbitSettings, TopologyMode},
     settle::Settler,
     unknown_kinds::UnknownKinds,
@@ -79,7 +79,7 @@ const CLOSING: Duration = Duration::from_secs(10);
 
 /// What all tasks of one queue share.
 struct Shared {
-    broker: Broker,
+    broker: BrokerHosts,
     prefix: String,
     topology: Topology,
     mode: TopologyMode,
@@ -88,7 +88,7 @@ struct Shared {
     publisher: Publisher,
     recent: Recent,
     held: HeldCounts,
-    intakes: watch::Sender<Vec<Arc<Intake>>>,
+    buffers: watch::Sender<Vec<Arc<DeliveryBuffer>>>,
     /// Held while the topology is declared; whether it was told that some of it is of an earlier version.
     declaring: Mutex<bool>,
     /// A message proved that a binding is gone.
@@ -113,7 +113,7 @@ impl RabbitQueue {
     /// [`Self::consume`]. Must be called inside a tokio runtime.
     pub fn connect(settings: RabbitSettings, clock: SharedClock) -> Result<Self, QueueError> {
         let runtime = Handle::try_current().map_err(|error| QueueError::Configuration(error.to_string()))?;
-        let broker = Broker::new(&settings)?;
+        let broker = BrokerHosts::new(&settings)?;
         let (publisher, incoming) = Publisher::new(&settings.prefix);
         let shared = Arc::new(Shared {
             broker,
@@ -125,7 +125,7 @@ impl RabbitQueue {
             publisher,
             recent: Recent::default(),
             held: HeldCounts::default(),
-            intakes: watch::Sender::new(Vec::new()),
+            buffers: watch::Sender::new(Vec::new()),
             declaring: Mutex::new(false),
             unbound: Notify::new(),
             closing: CancellationToken::new(),
@@ -135,8 +135,8 @@ impl RabbitQueue {
             answering: OnceLock::new(),
         });
         shared.board.needs(Role::Publish);
-        shared.supervised(Consuming::new(&shared));
-        shared.supervised(Publishing::new(&shared, incoming.publications));
+        shared.supervised(ConsumerConnection::new(&shared));
+        shared.supervised(PublisherConnection::new(&shared, incoming.publications));
         shared.spawn(replies::send(shared.clone(), incoming.replies));
         Ok(Self { shared })
     }
@@ -145,9 +145,9 @@ impl RabbitQueue {
     /// and as many of begun ones, and one suspect. Intake begins open.
     pub fn consume(&self, kind: Kind, concurrency: usize) -> Consumer {
         self.shared.board.needs(Role::Consume);
-        let intake = Arc::new(Intake::new(kind, concurrency));
-        self.shared.intakes.send_modify(|intakes| intakes.push(intake.clone()));
-        Consumer { intake }
+        let buffer = Arc::new(DeliveryBuffer::new(kind, concurrency));
+        self.shared.buffers.send_modify(|buffers| buffers.push(buffer.clone()));
+        Consumer { buffer }
     }
 
     /// What producers sent for a kind that does not exist, from the next session on. Once.
@@ -241,46 +241,46 @@ impl fmt::Debug for RabbitQueue {
 /// The deliveries of one kind.
 #[derive(Debug)]
 pub struct Consumer {
-    intake: Arc<Intake>,
+    buffer: Arc<DeliveryBuffer>,
 }
 
 impl Consumer {
     /// See [`super::Consumer::next`].
     pub async fn next(&mut self) -> Delivery {
-        self.intake.next().await
+        self.buffer.next().await
     }
 
     /// See [`super::Consumer::suspects`].
     pub fn suspects(&mut self) -> Suspects {
-        Suspects { intake: self.intake.clone() }
+        Suspects { buffer: self.buffer.clone() }
     }
 
     /// See [`super::Consumer::close_intake`]. A suspect not taken yet is among what is returned.
     pub async fn close_intake(&mut self) -> Vec<Delivery> {
-        self.intake.close().await
+        self.buffer.close().await
     }
 
     /// See [`super::Consumer::open_intake`].
     #[expect(clippy::unused_async, reason = "the embedded queue waits here")]
     pub async fn open_intake(&mut self) {
-        self.intake.open();
+        self.buffer.open();
     }
 
     /// See [`super::Consumer::take_one`].
     pub async fn take_one(&mut self) -> Option<Delivery> {
-        self.intake.take_one().await
+        self.buffer.take_one().await
     }
 }
 
 /// The suspects of one kind.
 #[derive(Debug)]
 pub struct Suspects {
-    intake: Arc<Intake>,
+    buffer: Arc<DeliveryBuffer>,
 }
 
 impl Suspects {
     /// The next suspect; waits for one. Cancel-safe.
     pub async fn next(&mut self) -> Delivery {
-        self.intake.next_suspect().await
+        self.buffer.next_suspect().await
     }
 }

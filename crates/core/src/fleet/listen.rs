@@ -16,13 +16,13 @@ use genfleet_genesys::key::Key;
 use genfleet_genesys::mint::Credentials;
 use genfleet_queue::{
     QueueError,
-    rabbit::{gossip::Gossip, inspect::Inspector},
+    rabbit::{gossip::ControlChannel, inspect::Inspector},
 };
 
 /// A listener on one broker.
 #[derive(Debug)]
 pub struct Listener {
-    gossip: Gossip,
+    gossip: ControlChannel,
     heard: Overheard,
 }
 
@@ -37,12 +37,12 @@ struct Overheard {
 impl Listener {
     /// Begins to listen, and asks everybody to speak. Words of the client that `credentials` are of are verified.
     pub async fn begin(inspector: &Inspector, credentials: Option<&Credentials>) -> Result<Self, QueueError> {
-        let gossip = inspector.gossip(&[key("here", "*"), key("gone", "*")]).await?;
+        let gossip = inspector.control_channel(&[key("here", "*"), key("gone", "*")]).await?;
         let mut heard = Overheard::of(credentials);
         if let Some((_, ears)) = &mut heard.own {
-            gossip.tell(ASKED, ears.sign(&Word::Ask, Instant::now())).await.map_err(QueueError::Broker)?;
+            gossip.publish(ASKED, ears.sign(&Word::Ask, Instant::now())).await.map_err(QueueError::Broker)?;
         }
-        gossip.tell(ASKED, Word::Ask.write()).await.map_err(QueueError::Broker)?;
+        gossip.publish(ASKED, Word::Ask.write()).await.map_err(QueueError::Broker)?;
         Ok(Self { gossip, heard })
     }
 

@@ -46,12 +46,12 @@ impl Fleet {
         let gossip = async {
             queue.connected().await;
             self.roster().begins(Instant::now());
-            queue.gossip(&keys).await
+            queue.control_channel(&keys).await
         };
         let Some(gossip) = leaving.run_until_cancelled(gossip).await else { return Ok(()) };
         let (mut gossip, mut changes) = (gossip?, self.shared.genesys.changes());
         self.ears().belongs_to(&mark, || self.shared.genesys.fleet_key());
-        gossip.tell(ASKED, self.sign(&Word::Ask)).await?;
+        gossip.publish(ASKED, self.sign(&Word::Ask)).await?;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut said = Said::default();
@@ -77,11 +77,11 @@ impl Fleet {
             }
             let others = self.roster().others().count();
             if said.is_due(&news, every(others)) {
-                gossip.tell(&key("here", &mark), self.sign(&Word::Here(Box::new(news)))).await?;
+                gossip.publish(&key("here", &mark), self.sign(&Word::Here(Box::new(news)))).await?;
             }
         }
         let gone = Word::Gone { process: self.shared.name.clone(), client: mark.clone() };
-        gossip.tell(&key("gone", &mark), self.sign(&gone)).await?;
+        gossip.publish(&key("gone", &mark), self.sign(&gone)).await?;
         gossip.close().await;
         Ok(())
     }

@@ -67,13 +67,13 @@ impl Host {
 }
 
 /// All addresses, and how to be let in.
-pub(super) struct Broker {
+pub(super) struct BrokerHosts {
     hosts: Vec<Host>,
     name: String,
     certificates: Certificates,
 }
 
-impl Broker {
+impl BrokerHosts {
     /// Checks all that can be checked without the broker.
     pub(super) fn new(settings: &RabbitSettings) -> Result<Self, QueueError> {
         check_prefix(&settings.prefix)?;
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn what_is_shown_of_a_url_holds_no_password() {
         let given = "amqps://someone:hunter2@rabbit.example/%2fteam?heartbeat=5";
-        let broker = Broker::new(&settings(&[given])).unwrap();
+        let broker = BrokerHosts::new(&settings(&[given])).unwrap();
         assert_eq!(broker.hosts[0].shown, "amqps://rabbit.example:5671/team");
         assert_eq!(broker.hosts[0].uri.query.heartbeat, Some(5));
     }
@@ -228,13 +228,13 @@ mod tests {
     #[test]
     fn a_url_without_a_virtual_host_names_the_default_one_with_a_slash_or_without() {
         for (url, vhost) in [("amqp://a", "/"), ("amqp://a/", "/"), ("amqp://a/%2f", "/"), ("amqp://a/team", "team")] {
-            assert_eq!(Broker::new(&settings(&[url])).unwrap().hosts[0].uri.vhost, vhost, "{url}");
+            assert_eq!(BrokerHosts::new(&settings(&[url])).unwrap().hosts[0].uri.vhost, vhost, "{url}");
         }
     }
 
     #[test]
     fn an_address_in_brackets_is_dialled() {
-        let broker = Broker::new(&settings(&["amqp://[::1]"])).unwrap();
+        let broker = BrokerHosts::new(&settings(&["amqp://[::1]"])).unwrap();
         assert_eq!(broker.hosts[0].uri.authority.host, "::1");
         assert_eq!(
             (broker.hosts[0].shown.as_str(), broker.hosts[0].uri.query.heartbeat),
@@ -262,10 +262,10 @@ mod tests {
             "amqp://u:hunter2@h?heartbeat=soon",
             "",
         ] {
-            let error = Broker::new(&settings(&[url])).err().unwrap().to_string();
+            let error = BrokerHosts::new(&settings(&[url])).err().unwrap().to_string();
             assert!(!error.contains("hunter2") && error.contains("amqp://user:password@host"), "{url}: {error}");
         }
-        assert!(Broker::new(&settings(&[])).is_err());
+        assert!(BrokerHosts::new(&settings(&[])).is_err());
     }
 
     #[test]
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn each_connection_tries_all_hosts_before_one_again() {
-        let broker = Broker::new(&settings(&["amqp://a", "amqp://b", "amqp://c"])).unwrap();
+        let broker = BrokerHosts::new(&settings(&["amqp://a", "amqp://b", "amqp://c"])).unwrap();
         let mut tried: Vec<_> = broker.rotation().take(3).map(|host| host.shown).collect();
         tried.sort();
         assert_eq!(tried, ["amqp://a:5672/", "amqp://b:5672/", "amqp://c:5672/"]);

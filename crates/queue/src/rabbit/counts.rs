@@ -8,9 +8,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
     Shared,
-    consume::{Intake, Running},
+    consume::{DeliveryBuffer, ConsumeState},
     connect::describe,
-    kind_consumer::Flows,
+    kind_consumer::KindFlows,
     session::{Link, SessionError},
 };
 use crate::topology::{DELAY_STEPS, dead_queue, delay_queues, lane_queue, unrouted};
@@ -26,28 +26,28 @@ fn every(shared: &Shared) -> Duration {
 }
 
 /// Counts until the session ends, or ends it where messages wait in vain; says why.
-pub(super) async fn count(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>, flows: Arc<Flows>) -> SessionError {
+pub(super) async fn count(shared: Arc<Shared>, buffer: Arc<DeliveryBuffer>, link: Arc<Link>, flows: Arc<KindFlows>) -> SessionError {
     let channel = match link.channel(0).await {
         Ok(channel) => channel,
         Err(lost) => return lost,
     };
     let mut due = interval(every(&shared));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let _shown = Shown(intake.kind);
+    let _shown = Shown(buffer.kind);
     let mut watched = [(Lane::Jobs, Stall::default()), (Lane::Resume, Stall::default())];
     loop {
         due.tick().await;
-        let waiting = match all(&shared, &intake, &channel).await {
+        let waiting = match all(&shared, &buffer, &channel).await {
             Ok(waiting) => waiting,
             Err(lost) => return lost,
         };
-        let open = *intake.running.borrow() == Running::Open;
+        let open = *buffer.running.borrow() == ConsumeState::Open;
         for (lane, stall) in &mut watched {
             let flow = flows.of(*lane);
             let ready = if *lane == Lane::Jobs { waiting.jobs } else { waiting.resume };
-            let in_vain = open && ready > 0 && flow.unsettled() < usize::from(intake.prefetch);
+            let in_vain = open && ready > 0 && flow.unsettled() < usize::from(buffer.prefetch);
             if stall.lasts(in_vain, flow.delivered(), Instant::now()) >= shared.watchdog {
-                let (kind, patience) = (intake.kind, shared.watchdog);
+                let (kind, patience) = (buffer.kind, shared.watchdog);
                 return format!("{ready} messages wait in {lane}.{kind} and none was delivered for {patience:?}");
             }
         }
@@ -59,13 +59,13 @@ struct Waiting {
     resume: u32,
 }
 
-async fn all(shared: &Shared, intake: &Intake, channel: &Channel) -> Result<Waiting, SessionError> {
-    let lane = |lane| lane_queue(&shared.prefix, lane, intake.kind);
-    let kind = intake.kind.as_str();
+async fn all(shared: &Shared, buffer: &DeliveryBuffer, channel: &Channel) -> Result<Waiting, SessionError> {
+    let lane = |lane| lane_queue(&shared.prefix, lane, buffer.kind);
+    let kind = buffer.kind.as_str();
     let jobs = one(channel, (kind, "jobs"), &lane(Lane::Jobs)).await?;
     let resume = one(channel, (kind, "resume"), &lane(Lane::Resume)).await?;
     one(channel, (kind, "suspect"), &lane(Lane::Suspect)).await?;
-    one(channel, (kind, "dead"), &dead_queue(&shared.prefix, intake.kind)).await?;
+    one(channel, (kind, "dead"), &dead_queue(&shared.prefix, buffer.kind)).await?;
     shared.publisher.delays.count_due(Instant::now());
     Ok(Waiting { jobs, resume })
 }

@@ -9,7 +9,7 @@ use std::{
 use super::{
     RabbitQueue, RabbitSettings, headers,
     inspect::Inspector,
-    browse::{Held, Reading},
+    browse::{BrowsedDelivery, QueueReader},
     shown,
 };
 use crate as queue;
@@ -27,16 +27,16 @@ const PORTION: u16 = 200;
 pub struct RabbitDeadLetters {
     settings: RabbitSettings,
     inspector: tokio::sync::Mutex<Option<Inspector>>,
-    publishing: Arc<Publishing>,
+    publisher: Arc<DeadLetterPublisher>,
 }
 
 impl RabbitDeadLetters {
     /// Connects: an error where no broker answers now.
     pub async fn connect(settings: RabbitSettings, clock: SharedClock) -> Result<Self, QueueError> {
         let inspector = Some(Inspector::connect(settings.clone()).await?).into();
-        let publishing =
-            Publishing { settings: settings.clone(), clock, queue: Mutex::default(), unfinished: Mutex::default() };
-        Ok(Self { settings, inspector, publishing: Arc::new(publishing) })
+        let publisher =
+            DeadLetterPublisher { settings: settings.clone(), clock, queue: Mutex::default(), unfinished: Mutex::default() };
+        Ok(Self { settings, inspector, publisher: Arc::new(publisher) })
     }
 
     /// The connection that looks: the one there is, or a new one where that is gone.
@@ -61,24 +61,24 @@ impl RabbitDeadLetters {
     /// See [`queue::dead_letters::DeadLetters::look`].
     pub async fn browse(&self, which: DeadLetterQueue, undecided: usize) -> Result<RabbitBrowser, QueueError> {
         let portion = u16::try_from(undecided.saturating_mul(2)).unwrap_or(u16::MAX).max(PORTION);
-        let reading = match self.queue(which) {
-            Some(queue) => Some(Reading::begin(self.inspector().await?, &queue, portion).await?),
+        let reader = match self.queue(which) {
+            Some(queue) => Some(QueueReader::begin(self.inspector().await?, &queue, portion).await?),
             None => None,
         };
-        let (prefix, publishing) = (self.settings.prefix.clone(), self.publishing.clone());
-        Ok(RabbitBrowser { queue: which, prefix, reading, position: 0, publishing, claimed: Vec::new() })
+        let (prefix, publisher) = (self.settings.prefix.clone(), self.publisher.clone());
+        Ok(RabbitBrowser { queue: which, prefix, reader, position: 0, publisher, claimed: Vec::new() })
     }
 
     /// See [`queue::dead_letters::DeadLetters::trouble`].
     pub fn trouble(&self) -> Option<String> {
-        let health = self.publishing.started().as_ref()?.health();
+        let health = self.publisher.started().as_ref()?.health();
         let blocked = health.publishing_blocked.then(|| "the broker takes no publications (memory or disk)".to_owned());
         health.problems.into_iter().next().or(blocked)
     }
 
     /// See [`queue::dead_letters::DeadLetters::close`].
     pub async fn close(&self) {
-        let publisher = self.publishing.started().take();
+        let publisher = self.publisher.started().take();
         if let Some(publisher) = publisher {
             publisher.close().await;
         }
@@ -103,7 +103,7 @@ impl fmt::Debug for RabbitDeadLetters {
 }
 
 /// The publishing side, connected once something is published.
-struct Publishing {
+struct DeadLetterPublisher {
     settings: RabbitSettings,
     clock: SharedClock,
     queue: Mutex<Option<RabbitQueue>>,
@@ -111,7 +111,7 @@ struct Publishing {
     unfinished: Mutex<Vec<Message>>,
 }
 
-impl Publishing {
+impl DeadLetterPublisher {
     async fn publish(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
         let queue = {
             let mut started = self.started();
@@ -143,9 +143,9 @@ impl Publishing {
 pub struct RabbitBrowser {
     queue: DeadLetterQueue,
     prefix: String,
-    reading: Option<Reading>,
+    reader: Option<QueueReader>,
     position: u64,
-    publishing: Arc<Publishing>,
+    publisher: Arc<DeadLetterPublisher>,
     /// What was unfinished and is in hand again. Unfinished still, should it not be taken off now.
     claimed: Vec<Message>,
 }
@@ -153,17 +153,17 @@ pub struct RabbitBrowser {
 impl RabbitBrowser {
     /// See [`queue::dead_letters::Browser::there`].
     pub fn total(&self) -> u64 {
-        self.reading.as_ref().map_or(0, |reading| reading.total().into())
+        self.reader.as_ref().map_or(0, |reader| reader.total().into())
     }
 
     /// See [`queue::dead_letters::Browser::next`].
     pub async fn next(&mut self) -> Result<Option<StoredMessage>, QueueError> {
-        let Some(reading) = &mut self.reading else { return Ok(None) };
-        let Some(held) = reading.next().await? else { return Ok(None) };
+        let Some(reader) = &mut self.reader else { return Ok(None) };
+        let Some(held) = reader.next().await? else { return Ok(None) };
         self.position += 1;
         let redelivered = held.delivery.redelivered;
         let mut stored = self.stored(held);
-        if redelivered && self.publishing.claim(&stored.message) {
+        if redelivered && self.publisher.claim(&stored.message) {
             self.claimed.push(stored.message.clone());
             stored.published_before = true;
         }
@@ -172,14 +172,14 @@ impl RabbitBrowser {
 
     /// See [`queue::dead_letters::Browser::leave`].
     pub(crate) fn keep(&mut self, place: RabbitPlace) {
-        if let Some(reading) = &mut self.reading {
-            reading.keep(place);
+        if let Some(reader) = &mut self.reader {
+            reader.keep(place);
         }
     }
 
     /// See [`queue::dead_letters::Browser::remove`].
     pub async fn remove(&mut self, these: Vec<Removal>) -> Result<usize, QueueError> {
-        let Some(reading) = &mut self.reading else { return Ok(0) };
+        let Some(reader) = &mut self.reader else { return Ok(0) };
         let (mut publications, mut places, mut messages) = (Vec::new(), Vec::new(), Vec::new());
         for Removal { stored, publication } in these {
             if let Some(publication) = publication {
@@ -192,23 +192,23 @@ impl RabbitBrowser {
             messages.push(stored.message);
         }
         if !publications.is_empty() {
-            self.publishing.publish(publications).await?;
+            self.publisher.publish(publications).await?;
         }
-        reading.remove(&places).await?;
+        reader.remove(&places).await?;
         self.claimed.retain(|claimed| !messages.contains(claimed));
         Ok(places.len())
     }
 
     /// See [`queue::dead_letters::Browser::close`].
     pub async fn close(mut self) -> Result<(), QueueError> {
-        match self.reading.take() {
-            Some(reading) => reading.close().await,
+        match self.reader.take() {
+            Some(reader) => reader.close().await,
             None => Ok(()),
         }
     }
 
-    fn stored(&self, held: Held) -> StoredMessage {
-        let Held { delivery, place } = held;
+    fn stored(&self, held: BrowsedDelivery) -> StoredMessage {
+        let BrowsedDelivery { delivery, place } = held;
         let origin = origin::origin(&self.prefix, self.queue, &delivery);
         StoredMessage {
             queue: self.queue,
@@ -230,7 +230,7 @@ impl RabbitBrowser {
 
 impl Drop for RabbitBrowser {
     fn drop(&mut self) {
-        self.publishing.unfinished().append(&mut self.claimed);
+        self.publisher.unfinished().append(&mut self.claimed);
     }
 }
 

@@ -154,7 +154,7 @@ async fn verify(connection: &Connection, channel: &mut Channel, topology: &Topol
 
 /// What a look at the whole topology found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Comparison {
+pub struct TopologyComparison {
     /// Exchanges and queues that were looked for.
     pub looked_for: usize,
     /// Those that are not there: `queue genfleet.jobs.cdn.purge`.
@@ -168,8 +168,8 @@ pub struct Comparison {
 }
 
 /// As [`verify`], to the end: all that is missing and all that differs. Bindings cannot be looked at over AMQP.
-pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Result<Comparison, SessionError> {
-    let mut found = Comparison::default();
+pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Result<TopologyComparison, SessionError> {
+    let mut found = TopologyComparison::default();
     let mut channel = open(connection).await?;
     for object in objects(topology) {
         found.looked_for += 1;

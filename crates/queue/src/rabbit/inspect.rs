@@ -22,9 +22,9 @@ use tokio::time::timeout;
 
 use super::{
     RabbitSettings, convert, counts,
-    connect::{Broker, describe},
+    connect::{BrokerHosts, describe},
     socket::SocketHandle,
-    browse::Reading,
+    browse::QueueReader,
 };
 use crate::{QueueError, topology};
 
@@ -42,10 +42,10 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// A connection that looks. Clones are the same one.
 #[derive(Clone)]
 pub struct Inspector {
-    dialled: Arc<Dialled>,
+    dialled: Arc<HostConnection>,
 }
 
-struct Dialled {
+struct HostConnection {
     connection: Connection,
     prefix: String,
     abandoned: AtomicBool,
@@ -55,13 +55,13 @@ struct Dialled {
 impl Inspector {
     /// Dials each host once; what the last one said where none answers.
     pub async fn connect(settings: RabbitSettings) -> Result<Self, QueueError> {
-        let broker = Broker::new(&settings)?;
+        let broker = BrokerHosts::new(&settings)?;
         let mut last = QueueError::Closed;
         for host in broker.rotation().take(settings.urls.len()) {
             match broker.dial(&host, "inspect").await {
                 Ok((connection, line)) => {
                     let (prefix, abandoned) = (settings.prefix, AtomicBool::new(false));
-                    let dialled = Dialled { connection, prefix, abandoned, _line: line };
+                    let dialled = HostConnection { connection, prefix, abandoned, _line: line };
                     return Ok(Self { dialled: Arc::new(dialled) });
                 }
                 Err(reason) => last = QueueError::Broker(reason),
@@ -105,12 +105,12 @@ impl Inspector {
 
     /// Shows every event of the window, oldest first; they stay.
     pub async fn each_event(&self, mut show: impl FnMut(Bytes)) -> Result<(), QueueError> {
-        let mut reading = Reading::begin(self.clone(), &topology::events(self.prefix()), PORTION).await?;
-        while let Some(held) = reading.next().await? {
-            reading.keep(held.place);
+        let mut reader = QueueReader::begin(self.clone(), &topology::events(self.prefix()), PORTION).await?;
+        while let Some(held) = reader.next().await? {
+            reader.keep(held.place);
             show(held.delivery.data.into());
         }
-        reading.close().await
+        reader.close().await
     }
 
     /// Messages of `queue` that wait to be delivered.

@@ -19,12 +19,12 @@ use tokio::{
 
 use super::{
     Shared,
-    consume::{Intake, Probe, Running, fresh},
+    consume::{DeliveryBuffer, Probe, ConsumeState, fresh},
     convert, delays,
     connect::describe,
     headers,
     session::{Link, SessionError},
-    settle::{Flow, Settler},
+    settle::{LaneFlow, Settler},
 };
 use crate as queue;
 use crate::{
@@ -42,20 +42,20 @@ const ONE: u16 = 1;
 
 /// What the lanes of a kind have seen in one session.
 #[derive(Debug)]
-pub(super) struct Flows {
-    jobs: Arc<Flow>,
-    resume: Arc<Flow>,
-    suspect: Arc<Flow>,
+pub(super) struct KindFlows {
+    jobs: Arc<LaneFlow>,
+    resume: Arc<LaneFlow>,
+    suspect: Arc<LaneFlow>,
 }
 
-impl Flows {
+impl KindFlows {
     /// Of `kind`, in a session that begins.
     pub(super) fn new(held: &HeldCounts, kind: Kind) -> Self {
-        let flow = || Arc::new(Flow::new(held.clone(), kind));
+        let flow = || Arc::new(LaneFlow::new(held.clone(), kind));
         Self { jobs: flow(), resume: flow(), suspect: flow() }
     }
 
-    pub(super) fn of(&self, lane: Lane) -> &Arc<Flow> {
+    pub(super) fn of(&self, lane: Lane) -> &Arc<LaneFlow> {
         match lane {
             Lane::Jobs => &self.jobs,
             Lane::Resume => &self.resume,
@@ -65,7 +65,7 @@ impl Flows {
 }
 
 /// With its session all that came by it is lost, and in the queue again.
-impl Drop for Flows {
+impl Drop for KindFlows {
     fn drop(&mut self) {
         for flow in [&self.jobs, &self.resume, &self.suspect] {
             flow.end();
@@ -74,20 +74,20 @@ impl Drop for Flows {
 }
 
 /// One kind on one session.
-pub(super) struct Serving {
+pub(super) struct KindConsumer {
     shared: Arc<Shared>,
-    intake: Arc<Intake>,
+    buffer: Arc<DeliveryBuffer>,
     link: Arc<Link>,
-    flows: Arc<Flows>,
+    flows: Arc<KindFlows>,
     /// Of a kind that one process at a time works.
     lease: Option<Lease>,
     begun_first: bool,
 }
 
-impl Serving {
-    pub(super) fn new(shared: &Arc<Shared>, intake: &Arc<Intake>, link: &Arc<Link>, flows: &Arc<Flows>) -> Self {
-        let (shared, intake, link, flows) = (shared.clone(), intake.clone(), link.clone(), flows.clone());
-        Self { shared, intake, link, flows, lease: None, begun_first: true }
+impl KindConsumer {
+    pub(super) fn new(shared: &Arc<Shared>, buffer: &Arc<DeliveryBuffer>, link: &Arc<Link>, flows: &Arc<KindFlows>) -> Self {
+        let (shared, buffer, link, flows) = (shared.clone(), buffer.clone(), link.clone(), flows.clone());
+        Self { shared, buffer, link, flows, lease: None, begun_first: true }
     }
 
     /// While this process alone works the kind.
@@ -104,19 +104,19 @@ impl Serving {
     }
 
     async fn run(mut self) -> Result<Infallible, SessionError> {
-        let intake = self.intake.clone();
-        let mut probes = intake.probes.lock().await;
-        let mut wanted = intake.wanted.subscribe();
-        let channel = self.link.channel(intake.prefetch).await?;
+        let buffer = self.buffer.clone();
+        let mut probes = buffer.probes.lock().await;
+        let mut wanted = buffer.wanted.subscribe();
+        let channel = self.link.channel(buffer.prefetch).await?;
         let aside = self.link.channel(ONE).await?;
         loop {
-            intake.running.send_replace(Running::Open);
+            buffer.running.send_replace(ConsumeState::Open);
             if *wanted.borrow_and_update() {
                 let mut lanes = self.open(&channel).await?;
                 self.hand_over(&mut lanes, &aside, &mut wanted).await?;
                 self.close(lanes, &channel, &aside).await?;
             }
-            intake.running.send_replace(Running::Closed);
+            buffer.running.send_replace(ConsumeState::Closed);
             self.probe((&channel, &aside), &mut wanted, &mut probes).await?;
         }
     }
@@ -130,7 +130,7 @@ impl Serving {
     }
 
     async fn consumer(&self, channel: &Channel, lane: Lane) -> Result<Consumer, SessionError> {
-        let queue = lane_queue(&self.shared.prefix, lane, self.intake.kind);
+        let queue = lane_queue(&self.shared.prefix, lane, self.buffer.kind);
         let (queue, tag) = (queue.as_str().into(), "".into());
         channel
             .basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default())
@@ -160,14 +160,14 @@ impl Serving {
             match next {
                 Some(Ok(delivery)) => self.put(lane, delivery),
                 Some(Err(error)) => return Err(describe(&error)),
-                None => return Err(format!("the broker ended the consumer of {}.{}", lane, self.intake.kind)),
+                None => return Err(format!("the broker ended the consumer of {}.{}", lane, self.buffer.kind)),
             }
         }
     }
 
     /// Once they are asked for, and none is unsettled.
     async fn suspects_due(&self) {
-        self.intake.suspects_wanted().await;
+        self.buffer.suspects_wanted().await;
         self.flows.suspect.idle().await;
     }
 
@@ -229,20 +229,20 @@ impl Serving {
     }
 
     async fn get(&self, channel: &Channel, lane: Lane) -> Result<Option<Delivery>, SessionError> {
-        let queue = lane_queue(&self.shared.prefix, lane, self.intake.kind);
+        let queue = lane_queue(&self.shared.prefix, lane, self.buffer.kind);
         let got = channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await;
         let got = got.map_err(|error| describe(&error))?;
         Ok(got.map(|got| self.delivery(lane, got.delivery)).and_then(fresh))
     }
 
     fn put(&self, lane: Lane, delivery: lapin::message::Delivery) {
-        self.intake.put(self.delivery(lane, delivery));
+        self.buffer.put(self.delivery(lane, delivery));
     }
 
     /// What is wrong with a delivery before its body is looked at. A producer's rights are to keys, so the key it used has
     /// to be this kind's; jobs of an internal kind are made by us alone.
     fn defect(&self, delivery: &lapin::message::Delivery) -> Option<MessageDefect> {
-        let (prefix, exchange, kind) = (&self.shared.prefix, delivery.exchange.as_str(), self.intake.kind);
+        let (prefix, exchange, kind) = (&self.shared.prefix, delivery.exchange.as_str(), self.buffer.kind);
         let is_others = if kind.is_internal() {
             !topology::is_ours(prefix, exchange)
         } else {
@@ -257,7 +257,7 @@ impl Serving {
         let held = (shared.recent.hold(identity, delivery.redelivered), delivery.acker.clone());
         let settler = Settler::new(shared, &self.link.session, self.flows.of(lane), held);
         let settler = queue::Settler::Rabbit(settler.within(self.lease.as_ref()));
-        delays::ended(&shared.prefix, (self.intake.kind, lane), &delivery.properties);
+        delays::ended(&shared.prefix, (self.buffer.kind, lane), &delivery.properties);
         let (redelivered, defect) = (delivery.redelivered, self.defect(&delivery));
         let (message, returns) = convert::received(&shared.prefix, delivery);
         Delivery { message, lane, returns, redelivered, defect, settler, span: Span::default() }

@@ -51,7 +51,7 @@ pub(super) struct Lock {
 }
 
 /// What came of a try to take it.
-enum Tried {
+enum LockAttempt {
     Taken(Channel),
     /// Another connection holds it, or held it when its node died.
     Held,
@@ -62,34 +62,34 @@ enum Tried {
 /// Waits until this connection holds the lock of `kind`.
 pub(super) async fn hold(shared: &Shared, link: &Link, kind: Kind) -> Result<Lock, SessionError> {
     let name = format!("{}.lock.{kind}", shared.prefix);
-    let mut standing: Option<Standing<'_>> = None;
+    let mut standby: Option<Standby<'_>> = None;
     loop {
-        match tried(link, &name).await? {
-            Tried::Taken(channel) => {
-                let before = if standing.is_some() { PreviousHolder::Somebody } else { before(link, &name).await? };
+        match try_lock(link, &name).await? {
+            LockAttempt::Taken(channel) => {
+                let before = if standby.is_some() { PreviousHolder::Somebody } else { before(link, &name).await? };
                 // Before the first job, so that no creation goes without it.
                 mark(link, &name).await?;
                 tracing::info!(kind = kind.as_str(), ?before, "holds the lock of this kind");
                 let (lease, renewer) = Lease::begin(before);
                 return Ok(Lock { name, channel, lease, renewer });
             }
-            Tried::Held => standing.get_or_insert_with(|| Standing::by(shared, kind)).look(link).await?,
-            Tried::Unanswered => standing.get_or_insert_with(|| Standing::by(shared, kind)).unanswered(),
+            LockAttempt::Held => standby.get_or_insert_with(|| Standby::by(shared, kind)).look(link).await?,
+            LockAttempt::Unanswered => standby.get_or_insert_with(|| Standby::by(shared, kind)).unanswered(),
         }
         sleep(STANDING_BY).await;
     }
 }
 
-async fn tried(link: &Link, name: &str) -> Result<Tried, SessionError> {
+async fn try_lock(link: &Link, name: &str) -> Result<LockAttempt, SessionError> {
     // A refusal closes the channel, and one that does not answer is of no use.
     let channel = link.channel(1).await?;
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
     let taken = channel.queue_declare(name.into(), options, FieldTable::default());
     match timeout(ANSWER, taken).await {
-        Ok(Ok(_)) => Ok(Tried::Taken(channel)),
-        Ok(Err(error)) if is_held(&error) => Ok(Tried::Held),
+        Ok(Ok(_)) => Ok(LockAttempt::Taken(channel)),
+        Ok(Err(error)) if is_held(&error) => Ok(LockAttempt::Held),
         Ok(Err(error)) => Err(describe(&error)),
-        Err(_) => Ok(Tried::Unanswered),
+        Err(_) => Ok(LockAttempt::Unanswered),
     }
 }
 
@@ -119,16 +119,16 @@ async fn mark(link: &Link, name: &str) -> Result<(), SessionError> {
 }
 
 /// Standing by: that it does is on the board, and once nobody seems to hold the lock, what is waited for, too.
-struct Standing<'a> {
+struct Standby<'a> {
     shared: &'a Shared,
     kind: Kind,
     /// Since when every look found jobs that nobody consumes, or no answer.
     unworked: Option<Instant>,
 }
 
-impl<'a> Standing<'a> {
+impl<'a> Standby<'a> {
     fn by(shared: &'a Shared, kind: Kind) -> Self {
-        tracing::info!(kind = kind.as_str(), "standing by: another process works this kind");
+        tracing::info!(kind = kind.as_str(), "standby by: another process works this kind");
         shared.board.stands_by(kind, None);
         Self { shared, kind, unworked: None }
     }
@@ -169,7 +169,7 @@ impl<'a> Standing<'a> {
     }
 }
 
-impl Drop for Standing<'_> {
+impl Drop for Standby<'_> {
     fn drop(&mut self) {
         self.shared.board.stands_by_no_more(self.kind);
     }

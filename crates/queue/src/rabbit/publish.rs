@@ -16,7 +16,7 @@ use super::{
     delays::{Delay, Delays},
     unconfirmed::{Unconfirmed, ResolvedConfirm, ConfirmResult},
     health::Role,
-    outgoing_message::Outgoing,
+    outgoing_message::OutgoingMessage,
     replies::{Replies, Reply},
     session::{Link, SessionError, Work},
     size_limit,
@@ -60,7 +60,7 @@ pub(super) struct Incoming {
 
 /// A publication until it is confirmed.
 pub(super) struct Entry {
-    outgoing: Arc<Outgoing>,
+    outgoing: Arc<OutgoingMessage>,
     confirmed: oneshot::Sender<Result<(), TooLarge>>,
     _place: OwnedSemaphorePermit,
 }
@@ -94,7 +94,7 @@ impl Publisher {
 
     async fn confirmed(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
         let delays: Vec<_> = publications.iter().filter_map(|each| Delay::of(&each.to)).collect();
-        let prepared = publications.into_iter().map(|publication| Outgoing::new(&self.prefix, publication));
+        let prepared = publications.into_iter().map(|publication| OutgoingMessage::new(&self.prefix, publication));
         let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
         let mut confirms = Vec::with_capacity(prepared.len());
         for outgoing in prepared {
@@ -122,7 +122,7 @@ impl Publisher {
 }
 
 /// What the publishing connection is for.
-pub(super) struct Publishing {
+pub(super) struct PublisherConnection {
     shared: Arc<Shared>,
     incoming: mpsc::UnboundedReceiver<Entry>,
     /// In the order in which they came.
@@ -152,7 +152,7 @@ impl EndingSession {
     }
 }
 
-impl Publishing {
+impl PublisherConnection {
     pub(super) fn new(shared: &Arc<Shared>, incoming: mpsc::UnboundedReceiver<Entry>) -> Self {
         let (entries, in_doubt) = (BTreeMap::new(), Vec::new());
         Self { shared: shared.clone(), incoming, entries, next: 0, in_doubt, refusal: None }
@@ -316,7 +316,7 @@ fn stopping() -> SessionError {
     "the process is stopping".to_owned()
 }
 
-impl Work for Publishing {
+impl Work for PublisherConnection {
     const ROLE: Role = Role::Publish;
 
     /// Connected from the start: the process is ready once it can publish.

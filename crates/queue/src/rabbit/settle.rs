@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     Shared,
     connect::describe,
-    recent::Held,
+    recent::RecentDelivery,
     session::{SessionError, Session},
 };
 use crate as queue;
@@ -35,7 +35,7 @@ const WRITTEN: Duration = Duration::from_secs(10);
 
 /// What one lane of one kind has seen in one session: the watchdog reads it, and the suspects take turns by it.
 #[derive(Debug, Default)]
-pub(super) struct Flow {
+pub(super) struct LaneFlow {
     delivered: AtomicU64,
     unsettled: watch::Sender<usize>,
     /// Where jobs that are held are counted, as what.
@@ -44,7 +44,7 @@ pub(super) struct Flow {
     over: AtomicBool,
 }
 
-impl Flow {
+impl LaneFlow {
     pub(super) fn new(held: HeldCounts, kind: Kind) -> Self {
         Self { held: Some((held, kind)), ..Self::default() }
     }
@@ -98,16 +98,16 @@ impl Flow {
 pub struct Settler {
     shared: Arc<Shared>,
     session: Session,
-    flow: Arc<Flow>,
+    flow: Arc<LaneFlow>,
     lease: Option<Lease>,
-    held: Held,
+    held: RecentDelivery,
     /// Taken by the one that settles.
     acker: Option<Acker>,
 }
 
 impl Settler {
     /// For a delivery that just came.
-    pub(super) fn new(shared: &Arc<Shared>, session: &Session, flow: &Arc<Flow>, (held, acker): (Held, Acker)) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, session: &Session, flow: &Arc<LaneFlow>, (held, acker): (RecentDelivery, Acker)) -> Self {
         flow.take();
         let (shared, session, flow) = (shared.clone(), session.clone(), flow.clone());
         Self { shared, session, flow, lease: None, held, acker: Some(acker) }

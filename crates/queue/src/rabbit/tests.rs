@@ -21,7 +21,7 @@ mod former;
 mod control;
 mod hostile;
 mod inspecting;
-mod intake;
+mod buffer;
 mod looking;
 mod loss;
 mod missing;

@@ -33,7 +33,7 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnord
 use lapin::{Channel, Confirmation, options::BasicPublishOptions, types::ShortString};
 use tokio::time::Instant;
 
-use super::{connect::describe, outgoing_message::Outgoing, session::SessionError};
+use super::{connect::describe, outgoing_message::OutgoingMessage, session::SessionError};
 use genfleet_job::{metric, retry};
 
 /// No confirm at all for this long, with something to confirm and the broker not blocking.
@@ -100,7 +100,7 @@ impl Unconfirmed {
     }
 
     /// On its way when this returns: lapin numbers a publication and queues its frames when it is first polled.
-    pub(super) fn send(&mut self, number: u64, outgoing: &Arc<Outgoing>) {
+    pub(super) fn send(&mut self, number: u64, outgoing: &Arc<OutgoingMessage>) {
         if self.sent.is_empty() {
             self.progress = Instant::now();
         }
@@ -191,7 +191,7 @@ impl Unconfirmed {
     }
 
     /// Whether it can be that what was confirmed of `outgoing` came back.
-    pub(super) fn came_back(&self, outgoing: &Outgoing) -> bool {
+    pub(super) fn came_back(&self, outgoing: &OutgoingMessage) -> bool {
         let all_known = !self.broken && !self.has_pending();
         !all_known || self.returned.contains(&(outgoing.exchange.clone(), outgoing.key.clone()))
     }
@@ -240,8 +240,8 @@ impl Wake for Woken {
     }
 }
 
-async fn publish(channel: Channel, number: u64, outgoing: Arc<Outgoing>) -> ResolvedConfirm {
-    let Outgoing { exchange, key, properties, body } = &*outgoing;
+async fn publish(channel: Channel, number: u64, outgoing: Arc<OutgoingMessage>) -> ResolvedConfirm {
+    let OutgoingMessage { exchange, key, properties, body } = &*outgoing;
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let written = channel.basic_publish(exchange.clone(), key.clone(), options, body, properties.clone()).await;
     let outcome = match written {

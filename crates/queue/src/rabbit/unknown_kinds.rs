@@ -21,7 +21,7 @@ use super::{
     connect::describe,
     topology_check,
     session::{Link, SessionError},
-    settle::{Flow, Settler},
+    settle::{LaneFlow, Settler},
 };
 use crate as queue;
 use crate::{
@@ -103,7 +103,7 @@ async fn hand_over(
     (channel, mut consumer): (Channel, Consumer),
 ) -> Result<Infallible, SessionError> {
     let jobs = jobs_exchange(&shared.prefix);
-    let flow = Arc::<Flow>::default();
+    let flow = Arc::<LaneFlow>::default();
     while let Some(delivery) = consumer.next().await {
         let delivery = delivery.map_err(|error| describe(&error))?;
         topology_check::came_unrouted(shared, delivery.exchange.as_str(), delivery.routing_key.as_str());

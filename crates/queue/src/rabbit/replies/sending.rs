@@ -24,10 +24,10 @@ use super::{
         Shared,
         connect::{REPLIES, describe},
         socket::SocketHandle,
-        outgoing_message::Outgoing,
+        outgoing_message::OutgoingMessage,
         session::SessionError,
     },
-    GivenUp, Reply,
+    ReplyDropReason, Reply,
 };
 use genfleet_job::retry;
 
@@ -45,7 +45,7 @@ const FORBIDDEN: &str = "to exchange 'amq.default'";
 /// Sends what waits until the queue is closed, and a moment longer.
 pub(in super::super) async fn send(shared: Arc<Shared>, incoming: mpsc::UnboundedReceiver<Reply>) {
     let closing = shared.closing.clone();
-    let mut sending = Sending { shared, incoming, put_back: None, waits: retry::reconnect() };
+    let mut sending = ReplySender { shared, incoming, put_back: None, waits: retry::reconnect() };
     let over = async {
         closing.cancelled().await;
         sleep(LAST_MOMENT).await;
@@ -56,7 +56,7 @@ pub(in super::super) async fn send(shared: Arc<Shared>, incoming: mpsc::Unbounde
     }
 }
 
-struct Sending {
+struct ReplySender {
     shared: Arc<Shared>,
     incoming: mpsc::UnboundedReceiver<Reply>,
     /// Taken, and not tried.
@@ -64,15 +64,15 @@ struct Sending {
     waits: ExponentialBackoff,
 }
 
-impl Sending {
+impl ReplySender {
     async fn run(&mut self) {
         let mut earliest = Instant::now();
         while let Some(first) = self.next().await {
             sleep_until(earliest).await;
-            let lost = match Wire::open(&self.shared).await {
-                Ok(wire) => {
-                    let lost = self.send_by(&wire, first).await;
-                    wire.close().await;
+            let lost = match ReplyConnection::open(&self.shared).await {
+                Ok(connection) => {
+                    let lost = self.send_by(&connection, first).await;
+                    connection.close().await;
                     lost
                 }
                 Err(reason) => {
@@ -110,7 +110,7 @@ impl Sending {
     }
 
     /// Sends `first` and what follows, until the connection fails or nothing more can come.
-    async fn send_by(&mut self, wire: &Wire, first: Reply) -> Result<(), SessionError> {
+    async fn send_by(&mut self, connection: &ReplyConnection, first: Reply) -> Result<(), SessionError> {
         let mut under_way = FuturesUnordered::new();
         self.put_back = Some(first);
         loop {
@@ -124,7 +124,7 @@ impl Sending {
             let Some(reply) = next else {
                 return self.settle_all(&mut under_way).await;
             };
-            if !wire.is_up() {
+            if !connection.is_up() {
                 self.put_back = Some(reply);
                 return Err("the connection is gone".to_owned());
             }
@@ -132,7 +132,7 @@ impl Sending {
             if alone {
                 self.settle_all(&mut under_way).await?;
             }
-            under_way.push(wire.send(reply));
+            under_way.push(connection.send(reply));
             if alone {
                 self.settle_all(&mut under_way).await?;
             }
@@ -156,17 +156,17 @@ impl Sending {
 
 /// Given up after its one try.
 fn tried(mut reply: Reply) {
-    reply.fate = Some(GivenUp::Failed);
+    reply.drop_reason = Some(ReplyDropReason::Failed);
 }
 
 /// The connection of the replies.
-struct Wire {
+struct ReplyConnection {
     connection: Connection,
     channel: Channel,
     line: SocketHandle,
 }
 
-impl Wire {
+impl ReplyConnection {
     async fn open(shared: &Shared) -> Result<Self, SessionError> {
         let host = shared.broker.rotation().next().ok_or_else(|| "no broker is named".to_owned())?;
         let (connection, line) = shared.broker.dial(&host, REPLIES).await?;
@@ -188,15 +188,15 @@ impl Wire {
     /// Whether a queue is there is asked of those with a name only: for direct reply-to `RabbitMQ` 3 answers no, always.
     /// lapin may hand a returned message out with another one's confirm, which makes no difference to a count.
     async fn send(&self, mut reply: Reply) -> Result<(), SessionError> {
-        reply.fate = Some(GivenUp::Failed);
-        let Outgoing { exchange, key, properties, body } = &reply.outgoing;
+        reply.drop_reason = Some(ReplyDropReason::Failed);
+        let OutgoingMessage { exchange, key, properties, body } = &reply.outgoing;
         let options = BasicPublishOptions { mandatory: !reply.is_direct, ..Default::default() };
         let confirmed = within(async {
             let sent = self.channel.basic_publish(exchange.clone(), key.clone(), options, body, properties.clone());
             sent.await?.await
         });
         match confirmed.await? {
-            Confirmation::Ack(returned) => reply.fate = returned.map(|_| GivenUp::Unroutable),
+            Confirmation::Ack(returned) => reply.drop_reason = returned.map(|_| ReplyDropReason::Unroutable),
             Confirmation::Nack(_) | Confirmation::NotRequested => {}
         }
         Ok(())

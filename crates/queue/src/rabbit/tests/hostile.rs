@@ -80,14 +80,14 @@ async fn gossip_goes_on_beside_whatever_is_sent_to_it() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
         soon(rig.declared()).await;
-        let mut gossip = soon(queue.gossip(&["#".to_owned()])).await.unwrap();
+        let mut control = soon(queue.control_channel(&["#".to_owned()])).await.unwrap();
         for (what, _) in ALL {
             publish_unreadable(&rig, &format!("{}.control", rig.prefix), "ask", what).await;
-            assert_eq!(soon(gossip.next()).await.unwrap(), "{}", "{what:?}");
+            assert_eq!(soon(control.next()).await.unwrap(), "{}", "{what:?}");
         }
-        gossip.tell("ask", "anybody?".to_owned()).await.unwrap();
-        assert_eq!(soon(gossip.next()).await.unwrap(), "anybody?");
-        gossip.close().await;
+        control.tell("ask", "anybody?".to_owned()).await.unwrap();
+        assert_eq!(soon(control.next()).await.unwrap(), "anybody?");
+        control.close().await;
         queue.close().await;
     })
     .await;
@@ -100,7 +100,7 @@ async fn a_broker_with_no_limit_or_a_huge_one_is_asked_for_frames_of_128_kib() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("amqp://{}", listener.local_addr().unwrap());
         let rig = Rig { url: url.clone(), prefix: "t".to_owned(), queues: Arc::default() };
-        let broker = Broker::new(&rig.settings(&url, TopologyMode::Skip)).unwrap();
+        let broker = BrokerHosts::new(&rig.settings(&url, TopologyMode::Skip)).unwrap();
         let dialling = tokio::spawn(async move { broker.dial(&broker.hosts()[0], "inspect").await.map(drop) });
         let (mut there, _) = soon(listener.accept()).await.unwrap();
         there.read_exact(&mut [0; 8]).await.unwrap();

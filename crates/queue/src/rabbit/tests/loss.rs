@@ -151,7 +151,7 @@ async fn an_intake_that_was_closed_stays_closed_after_a_loss() {
         assert_eq!(probed.message.message_id.as_deref(), Some("a"));
         assert_eq!(probed.settler.settle(Vec::new()).await.unwrap(), Settled::Acknowledged);
         queue.publish(vec![lane(Lane::Jobs, Duration::ZERO, job("b"))]).await.unwrap();
-        assert!(timeout(Duration::from_millis(500), consumer.next()).await.is_err(), "the intake is closed");
+        assert!(timeout(Duration::from_millis(500), consumer.next()).await.is_err(), "the buffer is closed");
         consumer.open_intake().await;
         assert_eq!(soon(consumer.next()).await.message.message_id.as_deref(), Some("b"));
         queue.close().await;
