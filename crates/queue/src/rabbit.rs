@@ -33,45 +33,54 @@ use super::{
 };
 use genfleet_job::{Kind, clock::SharedClock};
 
+mod amqp_handshake;
+mod browse;
 mod certificates;
+mod connect;
 mod consume;
+mod control;
 mod convert;
 mod counts;
+mod dead_letters;
 mod declare;
 mod delays;
-mod connect;
-pub mod examine;
-mod unconfirmed;
-pub mod control;
-pub mod amqp_handshake;
+mod examine;
 mod guard;
 mod headers;
 mod health;
-pub mod inspect;
-mod socket;
+mod inspect;
+mod kind_consumer;
 mod lock;
-mod topology_check;
+mod origin;
 mod outgoing_message;
 mod publish;
-mod browse;
-pub mod recent;
+mod recent;
 mod replies;
-mod kind_consumer;
 mod session;
 mod settings;
 mod settle;
-pub mod dead_letters;
-mod origin;
 mod size_limit;
+mod socket;
 #[cfg(test)]
 mod tests;
+mod topology_check;
+mod unconfirmed;
 mod unknown_kinds;
 
-pub use self::{
-    replies::{ReplyDropReason, names::ReplyTo},
-    settings::{BrokerAddress, ClientIdentity, RabbitSettings, TopologyMode},
+#[cfg(any(test, feature = "testing"))]
+pub use self::recent::{Recent, RecentDelivery};
+pub(crate) use self::{
+    dead_letters::{RabbitBrowser, RabbitDeadLetters},
     settle::Settler,
     unknown_kinds::UnknownKinds,
+};
+pub use self::{
+    amqp_handshake::BrokerIdentity,
+    control::ControlChannel,
+    examine::{BrokerExaminer, HostConnection, MessageAcceptance, TopologyComparison},
+    inspect::{EventFollower, FollowedEvent, RabbitInspector},
+    replies::{ReplyDropReason, names::ReplyTo},
+    settings::{BrokerAddress, ClientIdentity, RabbitSettings, TopologyMode},
 };
 
 /// How long [`RabbitQueue::close`] waits for the sessions to end.

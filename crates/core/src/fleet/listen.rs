@@ -16,7 +16,7 @@ use genfleet_genesys::key::Key;
 use genfleet_genesys::mint::Credentials;
 use genfleet_queue::{
     QueueError,
-    rabbit::{gossip::ControlChannel, inspect::Inspector},
+    rabbit::{ControlChannel, RabbitInspector},
 };
 
 /// A listener on one broker.
@@ -36,7 +36,7 @@ struct Overheard {
 
 impl Listener {
     /// Begins to listen, and asks everybody to speak. Words of the client that `credentials` are of are verified.
-    pub async fn begin(inspector: &Inspector, credentials: Option<&Credentials>) -> Result<Self, QueueError> {
+    pub async fn begin(inspector: &RabbitInspector, credentials: Option<&Credentials>) -> Result<Self, QueueError> {
         let gossip = inspector.control_channel(&[key("here", "*"), key("gone", "*")]).await?;
         let mut heard = Overheard::of(credentials);
         if let Some((_, ears)) = &mut heard.own {

@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     convert, counts,
-    inspect::{Inspector, broker},
+    inspect::{RabbitInspector, broker},
 };
 use crate::{QueueError, dead_letters::RabbitPlace};
 
@@ -39,7 +39,7 @@ const BETWEEN: Duration = Duration::from_millis(20);
 
 /// A queue being read, from its head, as far as it reached when that began.
 pub(super) struct QueueReader {
-    inspector: Inspector,
+    inspector: RabbitInspector,
     queue: ShortString,
     portion: u16,
     there: u32,
@@ -66,7 +66,7 @@ struct ReaderChannel {
 impl QueueReader {
     /// Reads what is in `queue` now, and nothing that comes later. At most `portion` messages are in memory at a time:
     /// at least twice as many as are in hand undecided (neither left nor taken off) when [`Self::next`] is called.
-    pub(super) async fn begin(inspector: Inspector, queue: &str, portion: u16) -> Result<Self, QueueError> {
+    pub(super) async fn begin(inspector: RabbitInspector, queue: &str, portion: u16) -> Result<Self, QueueError> {
         let there = there(&inspector, queue).await?;
         let queue = convert::short(queue)?;
         Ok(Self { inspector, queue, portion, there, to_come: there, channels: Vec::new() })
@@ -204,7 +204,7 @@ impl ReaderChannel {
 }
 
 /// How many messages wait in `queue`. The broker says none, too, where it could not ask the queue in time.
-async fn there(inspector: &Inspector, queue: &str) -> Result<u32, QueueError> {
+async fn there(inspector: &RabbitInspector, queue: &str) -> Result<u32, QueueError> {
     let channel = inspector.channel().await?;
     let mut there = counts::ready(&channel, queue).await.map_err(|error| broker(&error))?;
     let name = convert::short(queue)?;

@@ -47,13 +47,13 @@ const NO_PATIENCE: &str = "--queue-watchdog: 0 s is no patience; write 60s";
 
 /// One address of the broker.
 #[derive(Clone)]
-pub(super) struct Host {
+pub(super) struct BrokerHost {
     uri: AMQPUri,
     /// Scheme, host, port and virtual host: all that may be shown.
     pub(super) shown: String,
 }
 
-impl Host {
+impl BrokerHost {
     fn address(&self) -> BrokerAddress {
         let AMQPUri { scheme, authority, vhost, .. } = &self.uri;
         BrokerAddress {
@@ -68,7 +68,7 @@ impl Host {
 
 /// All addresses, and how to be let in.
 pub(super) struct BrokerHosts {
-    hosts: Vec<Host>,
+    hosts: Vec<BrokerHost>,
     name: String,
     certificates: Certificates,
 }
@@ -90,24 +90,24 @@ impl BrokerHosts {
     }
 
     /// The hosts in an order of chance, over and over.
-    pub(super) fn rotation(&self) -> impl Iterator<Item = Host> + Send + use<> {
+    pub(super) fn rotation(&self) -> impl Iterator<Item = BrokerHost> + Send + use<> {
         let mut hosts = self.hosts.clone();
         fastrand::shuffle(&mut hosts);
         hosts.into_iter().cycle()
     }
 
     /// The hosts in the order in which they were named.
-    pub(super) fn hosts(&self) -> &[Host] {
+    pub(super) fn hosts(&self) -> &[BrokerHost] {
         &self.hosts
     }
 
     /// The same, taken apart.
     pub(super) fn addresses(&self) -> Vec<BrokerAddress> {
-        self.hosts.iter().map(Host::address).collect()
+        self.hosts.iter().map(BrokerHost::address).collect()
     }
 
     /// One connection to `host`, named after its `role`, within 10 s.
-    pub(super) async fn dial(&self, host: &Host, role: &str) -> Result<(Connection, SocketHandle), String> {
+    pub(super) async fn dial(&self, host: &BrokerHost, role: &str) -> Result<(Connection, SocketHandle), String> {
         let properties = ConnectionProperties::default().with_connection_name(format!("{} {role}", self.name).into());
         let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
         let tls = self.certificates.read()?;
@@ -157,7 +157,7 @@ fn frame_max(role: &str, named: Option<FrameSize>) -> FrameSize {
 }
 
 /// No error here may repeat the URL: it holds a password.
-fn host(url: &SecretString) -> Result<Host, QueueError> {
+fn host(url: &SecretString) -> Result<BrokerHost, QueueError> {
     let wrong = |why: String| {
         QueueError::Configuration(format!(
             "a broker's URL is wrong ({why}); write amqp://user:password@host:5672/vhost"
@@ -180,7 +180,7 @@ fn host(url: &SecretString) -> Result<Host, QueueError> {
     let (authority, host) = (&uri.authority, &uri.authority.host);
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     let shown = format!("{}://{host}:{}/{}", uri.scheme, authority.port, uri.vhost.trim_start_matches('/'));
-    Ok(Host { uri, shown })
+    Ok(BrokerHost { uri, shown })
 }
 
 /// The error in a sentence; a refusal of our credentials said as such.

@@ -20,7 +20,7 @@ use super::{
     RabbitQueue, convert,
     connect::{GOSSIP, describe},
     health::Role,
-    inspect::{Inspector, broker},
+    inspect::{RabbitInspector, broker},
     socket::SocketHandle,
     session::SessionError,
 };
@@ -70,7 +70,7 @@ impl RabbitQueue {
     }
 }
 
-impl Inspector {
+impl RabbitInspector {
     /// A conversation in which everything told by one of `keys` is heard.
     pub async fn control_channel(&self, keys: &[String]) -> Result<ControlChannel, QueueError> {
         ControlChannel::begin(self.channel().await?, self.prefix(), keys).await

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     RabbitQueue, RabbitSettings, headers,
-    inspect::Inspector,
+    inspect::RabbitInspector,
     browse::{BrowsedDelivery, QueueReader},
     shown,
 };
@@ -26,26 +26,26 @@ const PORTION: u16 = 200;
 /// See the module.
 pub struct RabbitDeadLetters {
     settings: RabbitSettings,
-    inspector: tokio::sync::Mutex<Option<Inspector>>,
+    inspector: tokio::sync::Mutex<Option<RabbitInspector>>,
     publisher: Arc<DeadLetterPublisher>,
 }
 
 impl RabbitDeadLetters {
     /// Connects: an error where no broker answers now.
     pub async fn connect(settings: RabbitSettings, clock: SharedClock) -> Result<Self, QueueError> {
-        let inspector = Some(Inspector::connect(settings.clone()).await?).into();
+        let inspector = Some(RabbitInspector::connect(settings.clone()).await?).into();
         let publisher =
             DeadLetterPublisher { settings: settings.clone(), clock, queue: Mutex::default(), unfinished: Mutex::default() };
         Ok(Self { settings, inspector, publisher: Arc::new(publisher) })
     }
 
     /// The connection that looks: the one there is, or a new one where that is gone.
-    pub async fn inspector(&self) -> Result<Inspector, QueueError> {
+    pub async fn inspector(&self) -> Result<RabbitInspector, QueueError> {
         let mut held = self.inspector.lock().await;
         if let Some(inspector) = held.as_ref().filter(|inspector| inspector.is_usable()) {
             return Ok(inspector.clone());
         }
-        let inspector = Inspector::connect(self.settings.clone()).await?;
+        let inspector = RabbitInspector::connect(self.settings.clone()).await?;
         *held = Some(inspector.clone());
         Ok(inspector)
     }

@@ -58,7 +58,7 @@ pub enum MessageAcceptance {
 
 impl BrokerExaminer {
     /// Dials every host once.
-    pub async fn dial(settings: &RabbitSettings) -> Result<Vec<HostConnection>, QueueError> {
+    pub async fn connect(settings: &RabbitSettings) -> Result<Vec<HostConnection>, QueueError> {
         let broker = BrokerHosts::new(settings)?;
         let mut dialled = Vec::new();
         for host in broker.hosts() {

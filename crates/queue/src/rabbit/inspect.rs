@@ -30,7 +30,7 @@ use crate::{QueueError, topology};
 
 mod follow;
 
-pub use self::follow::{Followed, Following};
+pub use self::follow::{FollowedEvent, EventFollower};
 
 /// Events on their way to a follower, at most.
 const AHEAD: u16 = 500;
@@ -41,7 +41,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A connection that looks. Clones are the same one.
 #[derive(Clone)]
-pub struct Inspector {
+pub struct RabbitInspector {
     dialled: Arc<HostConnection>,
 }
 
@@ -52,7 +52,7 @@ struct HostConnection {
     _line: SocketHandle,
 }
 
-impl Inspector {
+impl RabbitInspector {
     /// Dials each host once; what the last one said where none answers.
     pub async fn connect(settings: RabbitSettings) -> Result<Self, QueueError> {
         let broker = BrokerHosts::new(&settings)?;
@@ -71,7 +71,7 @@ impl Inspector {
     }
 
     /// All events from now on, by a queue of our own that goes with the connection.
-    pub async fn follow_events(&self) -> Result<EventFollower, QueueError> {
+    pub async fn follow_events(&self) -> Result<EventStream, QueueError> {
         let channel = self.channel().await?;
         let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
         let queue =
@@ -84,7 +84,7 @@ impl Inspector {
             .map_err(|error| broker(&error))?;
         channel.basic_qos(AHEAD, BasicQosOptions::default()).await.map_err(|error| broker(&error))?;
         let consumer = channel.basic_consume(name, "".into(), BasicConsumeOptions::default(), none).await;
-        Ok(EventFollower { consumer: consumer.map_err(|error| broker(&error))? })
+        Ok(EventStream { consumer: consumer.map_err(|error| broker(&error))? })
     }
 
     /// The latest `limit` events of the window, oldest first; they stay.
@@ -174,11 +174,11 @@ pub(super) fn broker(error: &lapin::Error) -> QueueError {
 }
 
 /// Events as they happen.
-pub struct EventFollower {
+pub struct EventStream {
     consumer: Consumer,
 }
 
-impl EventFollower {
+impl EventStream {
     /// The next event's body. `None` once the broker ended it.
     pub async fn next(&mut self) -> Option<Result<Bytes, QueueError>> {
         let delivery = match self.consumer.next().await? {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared, declare,
-    connect::{Host, describe},
+    connect::{BrokerHost, describe},
     health::Role,
     socket::SocketHandle,
     lock,
@@ -150,7 +150,7 @@ async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits:
     lost
 }
 
-async fn open(shared: &Arc<Shared>, role: Role, host: &Host) -> Result<Arc<Link>, SessionError> {
+async fn open(shared: &Arc<Shared>, role: Role, host: &BrokerHost) -> Result<Arc<Link>, SessionError> {
     let (connection, socket) = shared.broker.dial(host, role.as_str()).await?;
     let events = connection.events_listener();
     let link = Link { connection, session: Session::default(), line: socket };

@@ -12,7 +12,7 @@ use genfleet_core::{
     options::ConfigError,
     queue::{
         QueueError,
-        rabbit::inspect::Inspector,
+        rabbit::RabbitInspector,
         sqlite::{Counts, LaneCount, Role, SqliteQueue},
         topology::{dead_queue, delay_queues, lane_queue, unrouted},
     },
@@ -28,7 +28,7 @@ const QUEUES: usize = 4;
 /// What is looked at, again and again.
 pub(super) enum Look {
     /// A broker.
-    Broker { inspector: Inspector, prefix: String, listener: Option<Box<Listener>> },
+    Broker { inspector: RabbitInspector, prefix: String, listener: Option<Box<Listener>> },
     /// A file.
     Store { store: SqliteQueue, first: bool },
 }
@@ -37,7 +37,7 @@ impl Look {
     /// Connects, or opens; nobody is asked anything yet.
     pub(super) async fn begin(options: &QueueOptions) -> anyhow::Result<Self> {
         let Some(file) = options.url()?.sqlite_file() else {
-            let inspector = Inspector::connect(options.rabbit("genfleet status")?).await?;
+            let inspector = RabbitInspector::connect(options.rabbit("genfleet status")?).await?;
             let listener = match Listener::begin(&inspector, credentials().as_ref()).await {
                 Ok(listener) => Some(Box::new(listener)),
                 Err(error) => {
@@ -96,7 +96,7 @@ fn credentials() -> Option<Credentials> {
     })
 }
 
-async fn counted(inspector: &Inspector, prefix: &str) -> Result<Seen, QueueError> {
+async fn counted(inspector: &RabbitInspector, prefix: &str) -> Result<Seen, QueueError> {
     let of_kind = |kind: Kind| {
         let lanes = [Lane::Jobs, Lane::Resume, Lane::Suspect].map(|lane| lane_queue(prefix, lane, kind));
         lanes.into_iter().chain([dead_queue(prefix, kind)])

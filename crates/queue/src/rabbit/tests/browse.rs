@@ -1,7 +1,7 @@
 //! Looking at a queue: nothing is lost, nothing changes its place, memory does not grow with it.
 
 use super::{
-    super::{headers, inspect::Inspector, browse::QueueReader},
+    super::{headers, inspect::RabbitInspector, browse::QueueReader},
     raw::{Unreadable, publish_unreadable},
     *,
 };
@@ -17,16 +17,16 @@ fn numbered(numbers: std::ops::Range<u32>) -> Vec<Publication> {
     numbers.map(letter).collect()
 }
 
-async fn inspector(rig: &Rig) -> Inspector {
-    Inspector::connect(rig.settings(&rig.url, TopologyMode::Skip)).await.unwrap()
+async fn inspector(rig: &Rig) -> RabbitInspector {
+    RabbitInspector::connect(rig.settings(&rig.url, TopologyMode::Skip)).await.unwrap()
 }
 
-async fn reader(rig: &Rig, inspector: &Inspector, portion: u16) -> QueueReader {
+async fn reader(rig: &Rig, inspector: &RabbitInspector, portion: u16) -> QueueReader {
     QueueReader::begin(inspector.clone(), &format!("{}.{QUEUE}", rig.prefix), portion).await.unwrap()
 }
 
 /// All bodies, as numbers, left where they are.
-async fn looked_at(rig: &Rig, inspector: &Inspector, portion: u16) -> Vec<u32> {
+async fn looked_at(rig: &Rig, inspector: &RabbitInspector, portion: u16) -> Vec<u32> {
     let mut reader = reader(rig, inspector, portion).await;
     let mut seen = Vec::new();
     while let Some(held) = reader.next().await.unwrap() {
