@@ -28,14 +28,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+#[cfg(any(test, feature = "testing"))]
+pub use self::writer::RETRY;
 use self::{
     file::LogFile,
     record::{Chain, Line},
     subject::SubjectState,
     writer::{AuditCondition, Mark, Writer},
 };
-#[cfg(any(test, feature = "testing"))]
-pub use self::writer::RETRY;
 pub use self::{
     intent::{Effect, Intent},
     options::{AuditOptions, AuditTarget, OpenedAudit, default_file, operator},
@@ -198,7 +198,11 @@ impl Audit {
         self.append(subjects.into_iter().map(told), Fact::Effect);
     }
 
-    fn append(&self, facts: impl Iterator<Item = (Arc<SubjectState>, Detail)>, fact: Fact) -> Vec<(Arc<SubjectState>, u64)> {
+    fn append(
+        &self,
+        facts: impl Iterator<Item = (Arc<SubjectState>, Detail)>,
+        fact: Fact,
+    ) -> Vec<(Arc<SubjectState>, u64)> {
         let time = self.shared.clock.now();
         let mut state = self.shared.state();
         let mut append = |(subject, detail): (Arc<SubjectState>, Detail)| {
@@ -303,8 +307,13 @@ impl AuditState {
     /// Whom facts for `jobs` are about: the kind itself, where there is none.
     fn subjects(&self, kind: Kind, jobs: &[JobId]) -> Vec<Arc<SubjectState>> {
         let stranger = |job| {
-            let about =
-                AuditSubject { job, kind: kind.as_str(), worker: kind.worker(), action: kind.as_str(), payload_sha256: None };
+            let about = AuditSubject {
+                job,
+                kind: kind.as_str(),
+                worker: kind.worker(),
+                action: kind.as_str(),
+                payload_sha256: None,
+            };
             Arc::new(SubjectState::new(about))
         };
         if jobs.is_empty() {

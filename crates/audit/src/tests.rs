@@ -44,7 +44,10 @@ async fn a_shared_call_has_an_intent_and_an_effect_for_every_job_and_payloads_ar
     assert_eq!(trails[0].position(), AuditPosition { last: Some(1), sent: false });
     intent.sent();
     intent.effect(Effect::Done, &Detail::default().with("status", 202));
-    assert_eq!(trails.each_ref().map(JobAudit::position), [3, 4].map(|last| AuditPosition { last: Some(last), sent: true }));
+    assert_eq!(
+        trails.each_ref().map(JobAudit::position),
+        [3, 4].map(|last| AuditPosition { last: Some(last), sent: true })
+    );
     let stamp = rig.audit.outcome(trails[0].about(), &Detail::default()).unwrap();
     rig.audit.durable(stamp.seq).await.unwrap();
     assert_eq!(rig.folder.verified(), 5);

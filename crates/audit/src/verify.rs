@@ -16,7 +16,7 @@ use serde::Serialize;
 use self::{anchors::Anchors, chain::ChainWalk, events::ClaimedLines};
 use super::{
     names,
-    read::{self, DamagedLine, AuditRecord},
+    read::{self, AuditRecord, DamagedLine},
     record::{ChainLink, NO_HASH},
 };
 
@@ -117,7 +117,10 @@ pub fn lines(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Found>> 
         number += 1;
         let read = match line.strip_suffix(b"\n") {
             Some(line) => read::read(line),
-            None => Err(DamagedLine { why: "it has no end: it is being written, or was torn by a crash", hashes: Vec::new() }),
+            None => Err(DamagedLine {
+                why: "it has no end: it is being written, or was torn by a crash",
+                hashes: Vec::new(),
+            }),
         };
         Some(Ok((LinePlace { file: path.clone(), line: number }, read)))
     }))

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::{
     Shared,
     file::{LogFile, SyncHandle, WriteError},
-    record::{Line, ChainLink},
+    record::{ChainLink, Line},
 };
 use genfleet_job::{metric, supervisor::Tasks};
 

@@ -222,7 +222,7 @@ impl Fleet {
         for news in &mut kinds {
             let Ok(kind) = news.kind.parse::<Kind>() else { continue };
             news.standing_by = stands_by.contains_key(&kind);
-            news.held = self.shared.queue.held(kind);
+            news.held = self.shared.queue.unsettled(kind);
         }
         kinds
     }

@@ -258,7 +258,7 @@ async fn no_more_than_the_concurrency_is_handed_out(subject: &Subject) {
     while let Ok(delivery) = timeout(QUIET, consumer.next()).await {
         held.push(delivery);
     }
-    assert_eq!((held.len(), queue.held(KIND), queue.held(Kind::VniProvision)), (3, 3, 0), "and they are counted");
+    assert_eq!((held.len(), queue.unsettled(KIND), queue.unsettled(Kind::VniProvision)), (3, 3, 0), "and they are counted");
     for delivery in held {
         settle(delivery, vec![]).await;
     }
@@ -266,7 +266,7 @@ async fn no_more_than_the_concurrency_is_handed_out(subject: &Subject) {
         let delivery = next(&mut consumer).await;
         settle(delivery, vec![]).await;
     }
-    assert_eq!(queue.held(KIND), 0);
+    assert_eq!(queue.unsettled(KIND), 0);
     queue.close().await;
 }
 

@@ -36,7 +36,7 @@ impl DeadLetters {
     pub async fn count(&self, which: DeadLetterQueue) -> Result<u64, QueueError> {
         match self {
             Self::Rabbit(dead_letters) => dead_letters.count(which).await,
-            Self::Sqlite(store) => sqlite::dead_letters::count(store, which).await,
+            Self::Sqlite(store) => sqlite::count_dead_letters(store, which).await,
         }
     }
 

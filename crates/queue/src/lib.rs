@@ -16,7 +16,7 @@ use genfleet_telemetry::trace::span::Span;
 #[cfg(test)]
 mod conformance;
 mod defect;
-mod held;
+mod unsettled;
 pub mod rabbit;
 pub mod dead_letters;
 pub mod sqlite;
@@ -90,9 +90,9 @@ pub struct Delivery {
 #[derive(Debug)]
 pub enum Settler {
     /// A delivery of `RabbitMQ`.
-    Rabbit(rabbit::Settler),
+    Rabbit(rabbit::RabbitSettler),
     /// A row of the embedded queue.
-    Sqlite(sqlite::Settler),
+    Sqlite(sqlite::StoreSettler),
 }
 
 /// A copy of what a producer sent for a kind that does not exist. Settled, only the copy is gone.
@@ -318,10 +318,10 @@ impl Queue {
     }
 
     /// Deliveries of `kind` that this process holds unsettled: their jobs run, or wait for anything, or were not taken yet.
-    pub fn held(&self, kind: Kind) -> u32 {
+    pub fn unsettled(&self, kind: Kind) -> u32 {
         match self {
-            Self::Rabbit(queue) => queue.held(kind),
-            Self::Sqlite(queue) => queue.held(kind),
+            Self::Rabbit(queue) => queue.unsettled(kind),
+            Self::Sqlite(queue) => queue.unsettled(kind),
         }
     }
 

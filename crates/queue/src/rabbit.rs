@@ -23,12 +23,11 @@ use self::{
     connect::BrokerHosts,
     health::{Board, Role},
     publish::{Publisher, PublisherConnection},
-    recent::Recent,
     session::{Work, supervise},
 };
 use super::{
     Delivery, Health, Publication, QueueError, UnknownKindMessage,
-    held::HeldCounts,
+    unsettled::UnsettledCounts,
     topology::{Topology, topology},
 };
 use genfleet_job::{Kind, clock::SharedClock};
@@ -71,7 +70,7 @@ mod unknown_kinds;
 pub use self::recent::{Recent, RecentDelivery};
 pub(crate) use self::{
     dead_letters::{RabbitBrowser, RabbitDeadLetters},
-    settle::Settler,
+    settle::RabbitSettler,
     unknown_kinds::UnknownKinds,
 };
 pub use self::{
@@ -95,8 +94,8 @@ struct Shared {
     watchdog: Duration,
     board: Board,
     publisher: Publisher,
-    recent: Recent,
-    held: HeldCounts,
+    recent: recent::Recent,
+    unsettled: UnsettledCounts,
     buffers: watch::Sender<Vec<Arc<DeliveryBuffer>>>,
     /// Held while the topology is declared; whether it was told that some of it is of an earlier version.
     declaring: Mutex<bool>,
@@ -132,8 +131,8 @@ impl RabbitQueue {
             watchdog: settings.watchdog,
             board: Board::new(clock),
             publisher,
-            recent: Recent::default(),
-            held: HeldCounts::default(),
+            recent: recent::Recent::default(),
+            unsettled: UnsettledCounts::default(),
             buffers: watch::Sender::new(Vec::new()),
             declaring: Mutex::new(false),
             unbound: Notify::new(),
@@ -187,8 +186,8 @@ impl RabbitQueue {
     }
 
     /// See [`super::Queue::held`].
-    pub fn held(&self, kind: Kind) -> u32 {
-        self.shared.held.of(kind)
+    pub fn unsettled(&self, kind: Kind) -> u32 {
+        self.shared.unsettled.of(kind)
     }
 
     /// See [`super::Queue::lost_session_within`].

@@ -86,7 +86,9 @@ pub(crate) fn look(series: &FileSeries) -> Result<(PathBuf, bool, ChainTail), Co
     let lock = beside(series.first(), ".lock");
     let held = lock.exists() && Lock::take(&lock).map_err(unusable)?.is_none();
     let tail = match File::open(&path) {
-        Ok(file) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => ChainTail::of(&file).map_err(unusable)?,
+        Ok(file) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => {
+            ChainTail::of(&file).map_err(unusable)?
+        }
         _ => ChainTail::default(),
     };
     Ok((path, held, tail))

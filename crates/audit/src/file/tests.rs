@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::{open::check, *};
 use crate::{
     names::beside,
-    record::{AuditSubject, Chain, Detail, Fact, ChainLink},
+    record::{AuditSubject, Chain, ChainLink, Detail, Fact},
     testing::Folder,
     verify::{events::ClaimedLines, verify},
 };

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use super::{LinePlace, LineProblem};
 use crate::{
-    read::{DamagedLine, AuditRecord},
+    read::{AuditRecord, DamagedLine},
     record::{ChainLink, NO_HASH},
 };
 

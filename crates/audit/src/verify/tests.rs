@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
-use crate::record::{AuditSubject, Chain, Detail, Fact, Line, ChainLink};
+use crate::record::{AuditSubject, Chain, ChainLink, Detail, Fact, Line};
 use genfleet_job::{JobId, event::Stamp};
 
 struct Folder(PathBuf);

@@ -112,9 +112,9 @@ impl Fleet {
     async fn post(&self, store: &SqliteQueue) -> std::io::Result<()> {
         loop {
             let notice = Notice { at: self.shared.clock.now(), news: self.news() };
-            store.post_notice(notice.write()).await?;
+            store.write_status(notice.write()).await?;
             if self.shared.leaving.run_until_cancelled(sleep(NOTICE)).await.is_none() {
-                return store.remove_notice().await;
+                return store.remove_status().await;
             }
         }
     }

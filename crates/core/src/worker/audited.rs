@@ -115,8 +115,13 @@ pub fn outcome_unrun(
     ending: &Ending,
     payload_sha256: Option<String>,
 ) -> Option<Stamp> {
-    let about =
-        AuditSubject { job: Some(ending.job.clone()), kind: ending.kind, worker: ending.worker, action, payload_sha256 };
+    let about = AuditSubject {
+        job: Some(ending.job.clone()),
+        kind: ending.kind,
+        worker: ending.worker,
+        action,
+        payload_sha256,
+    };
     audit.outcome(&about, &told(ending))
 }
 

@@ -25,7 +25,7 @@ use genfleet_job::{
     message::Message,
     metric,
 };
-use genfleet_queue::{QueueError, UnknownKinds, UnknownKindMessage};
+use genfleet_queue::{QueueError, UnknownKindMessage, UnknownKinds};
 
 const CODE: &str = "unknown_kind";
 

@@ -8,8 +8,9 @@ use genfleet_core::{
     http::install_tls,
     options::ConfigError,
     queue::{
-        QueueError, rabbit,
+        QueueError,
         dead_letters::{DeadLetterQueue, DeadLetters},
+        rabbit,
         sqlite::{Role, SqliteQueue},
     },
     telemetry::{self, LogFormat},

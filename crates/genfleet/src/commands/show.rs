@@ -6,9 +6,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use genfleet_core::{
     http::install_tls,
-    queue::{
-        dead_letters::{DeadLetter, DeadLetterQueue, DeadLetters},
-    },
+    queue::dead_letters::{DeadLetter, DeadLetterQueue, DeadLetters},
     telemetry::{self, LogFormat},
     worker::options::QueueOptions,
 };

@@ -24,7 +24,7 @@ use super::{
 use crate::{QueueError, topology::check_prefix};
 
 /// Name, TCP, TLS and the AMQP handshake together.
-const DIAL: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Seconds, where the URL does not say: two of them without a sign of life end the connection.
 const HEARTBEAT: u16 = 15;
 
@@ -50,7 +50,7 @@ const NO_PATIENCE: &str = "--queue-watchdog: 0 s is no patience; write 60s";
 pub(super) struct BrokerHost {
     uri: AMQPUri,
     /// Scheme, host, port and virtual host: all that may be shown.
-    pub(super) shown: String,
+    pub(super) display_name: String,
 }
 
 impl BrokerHost {
@@ -107,7 +107,7 @@ impl BrokerHosts {
     }
 
     /// One connection to `host`, named after its `role`, within 10 s.
-    pub(super) async fn dial(&self, host: &BrokerHost, role: &str) -> Result<(Connection, SocketHandle), String> {
+    pub(super) async fn connect(&self, host: &BrokerHost, role: &str) -> Result<(Connection, SocketHandle), String> {
         let properties = ConnectionProperties::default().with_connection_name(format!("{} {role}", self.name).into());
         let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
         let tls = self.certificates.read()?;
@@ -134,15 +134,15 @@ impl BrokerHosts {
                         AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, tls.as_ref()).await,
                     }
                 };
-                let stream = timeout(DIAL, stream).await.unwrap_or_else(|elapsed| Err(elapsed.into()))?;
+                let stream = timeout(CONNECT_TIMEOUT, stream).await.unwrap_or_else(|elapsed| Err(elapsed.into()))?;
                 Ok(AsyncTcpStream::Plain(Guarded::new(stream, Frames::new(frame_max, held.clone()))))
             },
             properties,
         );
-        match timeout(DIAL, connecting).await {
+        match timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(connection)) => Ok((connection, line)),
-            Ok(Err(error)) => Err(format!("{}: {}", host.shown, describe(&error))),
-            Err(_) => Err(format!("{}: no connection within {DIAL:?}", host.shown)),
+            Ok(Err(error)) => Err(format!("{}: {}", host.display_name, describe(&error))),
+            Err(_) => Err(format!("{}: no connection within {CONNECT_TIMEOUT:?}", host.display_name)),
         }
     }
 }
@@ -179,8 +179,8 @@ fn host(url: &SecretString) -> Result<BrokerHost, QueueError> {
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
     let (authority, host) = (&uri.authority, &uri.authority.host);
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    let shown = format!("{}://{host}:{}/{}", uri.scheme, authority.port, uri.vhost.trim_start_matches('/'));
-    Ok(BrokerHost { uri, shown })
+    let display_name = format!("{}://{host}:{}/{}", uri.scheme, authority.port, uri.vhost.trim_start_matches('/'));
+    Ok(BrokerHost { uri, display_name })
 }
 
 /// The error in a sentence; a refusal of our credentials said as such.
@@ -221,7 +221,7 @@ mod tests {
     fn what_is_shown_of_a_url_holds_no_password() {
         let given = "amqps://someone:hunter2@rabbit.example/%2fteam?heartbeat=5";
         let broker = BrokerHosts::new(&settings(&[given])).unwrap();
-        assert_eq!(broker.hosts[0].shown, "amqps://rabbit.example:5671/team");
+        assert_eq!(broker.hosts[0].display_name, "amqps://rabbit.example:5671/team");
         assert_eq!(broker.hosts[0].uri.query.heartbeat, Some(5));
     }
 
@@ -237,7 +237,7 @@ mod tests {
         let broker = BrokerHosts::new(&settings(&["amqp://[::1]"])).unwrap();
         assert_eq!(broker.hosts[0].uri.authority.host, "::1");
         assert_eq!(
-            (broker.hosts[0].shown.as_str(), broker.hosts[0].uri.query.heartbeat),
+            (broker.hosts[0].display_name.as_str(), broker.hosts[0].uri.query.heartbeat),
             ("amqp://[::1]:5672/", Some(15))
         );
     }
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn each_connection_tries_all_hosts_before_one_again() {
         let broker = BrokerHosts::new(&settings(&["amqp://a", "amqp://b", "amqp://c"])).unwrap();
-        let mut tried: Vec<_> = broker.rotation().take(3).map(|host| host.shown).collect();
+        let mut tried: Vec<_> = broker.rotation().take(3).map(|host| host.display_name).collect();
         tried.sort();
         assert_eq!(tried, ["amqp://a:5672/", "amqp://b:5672/", "amqp://c:5672/"]);
     }

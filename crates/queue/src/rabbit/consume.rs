@@ -245,15 +245,15 @@ async fn serve_kind(shared: Arc<Shared>, buffer: Arc<DeliveryBuffer>, link: Arc<
         let alone = buffer.kind.is_exclusive();
         if alone { lock::hold(&shared, &link, buffer.kind).await.map(Some) } else { Ok(None) }
     };
-    let held = match lock.await {
-        Ok(held) => held,
+    let lock = match lock.await {
+        Ok(lock) => lock,
         Err(lost) => return lost,
     };
-    let flows = Arc::new(KindFlows::new(&shared.held, buffer.kind));
-    let lanes = KindConsumer::new(&shared, &buffer, &link, &flows).within(held.as_ref().map(Lock::lease));
+    let flows = Arc::new(KindFlows::new(&shared.unsettled, buffer.kind));
+    let lanes = KindConsumer::new(&shared, &buffer, &link, &flows).within(lock.as_ref().map(Lock::lease));
     let unproven = async {
-        match &held {
-            Some(held) => held.proven().await,
+        match &lock {
+            Some(lock) => lock.proven().await,
             None => std::future::pending().await,
         }
     };

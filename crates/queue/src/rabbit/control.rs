@@ -62,7 +62,7 @@ impl RabbitQueue {
         self.connected().await;
         let shared = &self.shared;
         let host = shared.broker.rotation().next().ok_or_else(|| "no broker is named".to_owned())?;
-        let (connection, line) = shared.broker.dial(&host, GOSSIP).await?;
+        let (connection, line) = shared.broker.connect(&host, GOSSIP).await?;
         let channel = timeout(PATIENCE, connection.create_channel()).await.map_err(|_| SLOW.to_owned())?;
         let channel = channel.map_err(|error| describe(&error))?;
         let control = ControlChannel::begin(channel, &shared.prefix, keys).await.map_err(|error| error.to_string())?;

@@ -98,8 +98,8 @@ async fn declare(connection: &Connection, channel: &mut Channel, topology: &Topo
     for object in objects(topology) {
         match form(connection, channel, object).await {
             Ok(Form::Current) => {}
-            Ok(Form::Former) => former.push(object.shown().1.to_owned()),
-            Err(error) => return Err(refused(object.shown(), &error)),
+            Ok(Form::Former) => former.push(object.kind_and_name().1.to_owned()),
+            Err(error) => return Err(refused(object.kind_and_name(), &error)),
         }
     }
     for binding in &topology.bindings {
@@ -131,13 +131,13 @@ async fn form(connection: &Connection, channel: &mut Channel, object: Object<'_>
 async fn verify(connection: &Connection, channel: &mut Channel, topology: &Topology) -> Result<Vec<String>, SessionError> {
     let (mut comparable, mut former) = (true, Vec::new());
     for object in objects(topology) {
-        object.declare(channel, true).await.map_err(|error| refused(object.shown(), &error))?;
+        object.declare(channel, true).await.map_err(|error| refused(object.kind_and_name(), &error))?;
         if !comparable {
             continue;
         }
         match form(connection, channel, object).await {
             Ok(Form::Current) => {}
-            Ok(Form::Former) => former.push(object.shown().1.to_owned()),
+            Ok(Form::Former) => former.push(object.kind_and_name().1.to_owned()),
             // The rights of such a user are meant to be few: it is not asked again, object by object.
             Err(error) if soft(&error) == Some(AMQPSoftError::ACCESSREFUSED) => {
                 let reason = describe(&error);
@@ -146,7 +146,7 @@ async fn verify(connection: &Connection, channel: &mut Channel, topology: &Topol
                 // The refusal closed it.
                 *channel = open(connection).await?;
             }
-            Err(error) => return Err(refused(object.shown(), &error)),
+            Err(error) => return Err(refused(object.kind_and_name(), &error)),
         }
     }
     Ok(former)
@@ -173,7 +173,7 @@ pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Res
     let mut channel = open(connection).await?;
     for object in objects(topology) {
         found.looked_for += 1;
-        let (what, name) = object.shown();
+        let (what, name) = object.kind_and_name();
         let error = match look(connection, &mut channel, object, found.incomparable.is_none()).await {
             Ok(Form::Current) => continue,
             Ok(Form::Former) => {
@@ -240,7 +240,7 @@ fn objects(topology: &Topology) -> impl Iterator<Item = Object<'_>> {
 }
 
 impl Object<'_> {
-    fn shown(&self) -> (&str, &str) {
+    fn kind_and_name(&self) -> (&str, &str) {
         match self {
             Self::Exchange(exchange) => ("exchange", &exchange.name),
             Self::Queue(queue) => ("queue", &queue.name),

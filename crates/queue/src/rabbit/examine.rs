@@ -32,7 +32,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 /// One host, and what came of dialling it.
 pub struct HostConnection {
     /// Scheme, host, port and virtual host.
-    pub shown: String,
+    pub display_name: String,
     /// A connection, or why there is none.
     pub outcome: Result<BrokerExaminer, String>,
 }
@@ -62,14 +62,14 @@ impl BrokerExaminer {
         let broker = BrokerHosts::new(settings)?;
         let mut dialled = Vec::new();
         for host in broker.hosts() {
-            let outcome = broker.dial(host, "examine").await;
+            let outcome = broker.connect(host, "examine").await;
             let outcome = outcome.map(|(connection, line)| Self {
                 connection,
                 prefix: settings.prefix.clone(),
                 topology: topology(&settings.prefix),
                 line,
             });
-            dialled.push(HostConnection { shown: host.shown.clone(), outcome });
+            dialled.push(HostConnection { display_name: host.display_name.clone(), outcome });
         }
         Ok(dialled)
     }

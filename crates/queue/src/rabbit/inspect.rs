@@ -58,7 +58,7 @@ impl RabbitInspector {
         let broker = BrokerHosts::new(&settings)?;
         let mut last = QueueError::Closed;
         for host in broker.rotation().take(settings.urls.len()) {
-            match broker.dial(&host, "inspect").await {
+            match broker.connect(&host, "inspect").await {
                 Ok((connection, line)) => {
                     let (prefix, abandoned) = (settings.prefix, AtomicBool::new(false));
                     let dialled = HostConnection { connection, prefix, abandoned, _line: line };

@@ -24,12 +24,12 @@ use super::{
     connect::describe,
     headers,
     session::{Link, SessionError},
-    settle::{LaneFlow, Settler},
+    settle::{LaneFlow, RabbitSettler},
 };
 use crate as queue;
 use crate::{
     Delivery, MessageDefect,
-    held::HeldCounts,
+    unsettled::UnsettledCounts,
     topology::{self, lane_queue},
 };
 use genfleet_job::{Kind, lease::Lease, message::Lane};
@@ -50,8 +50,8 @@ pub(super) struct KindFlows {
 
 impl KindFlows {
     /// Of `kind`, in a session that begins.
-    pub(super) fn new(held: &HeldCounts, kind: Kind) -> Self {
-        let flow = || Arc::new(LaneFlow::new(held.clone(), kind));
+    pub(super) fn new(counts: &UnsettledCounts, kind: Kind) -> Self {
+        let flow = || Arc::new(LaneFlow::new(counts.clone(), kind));
         Self { jobs: flow(), resume: flow(), suspect: flow() }
     }
 
@@ -255,7 +255,7 @@ impl KindConsumer {
         let shared = &self.shared;
         let identity = shared.recent.identity(&delivery, topology::is_ours(&shared.prefix, delivery.exchange.as_str()));
         let held = (shared.recent.hold(identity, delivery.redelivered), delivery.acker.clone());
-        let settler = Settler::new(shared, &self.link.session, self.flows.of(lane), held);
+        let settler = RabbitSettler::new(shared, &self.link.session, self.flows.of(lane), held);
         let settler = queue::Settler::Rabbit(settler.within(self.lease.as_ref()));
         delays::ended(&shared.prefix, (self.buffer.kind, lane), &delivery.properties);
         let (redelivered, defect) = (delivery.redelivered, self.defect(&delivery));

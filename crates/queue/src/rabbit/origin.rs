@@ -63,7 +63,7 @@ fn latest_death(headers: Option<&FieldTable>) -> Option<Death> {
     let Some(AMQPValue::FieldArray(deaths)) = headers?.inner().get(DEATHS) else { return None };
     let Some(AMQPValue::FieldTable(latest)) = deaths.as_slice().first() else { return None };
     let field = |name: &str| latest.inner().get(name);
-    let text = |name: &str| field(name).map(|value| shown(value).as_str().unwrap_or_default().to_owned());
+    let text = |name: &str| field(name).map(|value| to_json(value).as_str().unwrap_or_default().to_owned());
     let time = match field("time") {
         Some(AMQPValue::Timestamp(seconds)) => timestamp(*seconds),
         _ => None,
@@ -84,10 +84,10 @@ pub(super) fn headers(table: Option<&FieldTable>) -> Map<String, Value> {
 }
 
 fn object(table: &FieldTable) -> Map<String, Value> {
-    table.inner().iter().map(|(name, value)| (name.as_str().to_owned(), shown(value))).collect()
+    table.inner().iter().map(|(name, value)| (name.as_str().to_owned(), to_json(value))).collect()
 }
 
-fn shown(value: &AMQPValue) -> Value {
+fn to_json(value: &AMQPValue) -> Value {
     match value {
         AMQPValue::Boolean(it) => (*it).into(),
         AMQPValue::ShortShortInt(it) => (*it).into(),
@@ -104,7 +104,7 @@ fn shown(value: &AMQPValue) -> Value {
         AMQPValue::ShortString(it) => it.as_str().into(),
         AMQPValue::LongString(it) => String::from_utf8_lossy(it.as_bytes()).into(),
         AMQPValue::ByteArray(it) => String::from_utf8_lossy(it.as_slice()).into(),
-        AMQPValue::FieldArray(it) => it.as_slice().iter().map(shown).collect(),
+        AMQPValue::FieldArray(it) => it.as_slice().iter().map(to_json).collect(),
         AMQPValue::FieldTable(it) => object(it).into(),
         AMQPValue::Void => Value::Null,
     }

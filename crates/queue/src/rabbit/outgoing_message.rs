@@ -39,7 +39,7 @@ impl OutgoingMessage {
     }
 
     /// For problems and logs.
-    pub(super) fn shown(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         format!("exchange {:?}, key {:?}", self.exchange.as_str(), self.key.as_str())
     }
 }

@@ -255,7 +255,7 @@ impl PublisherConnection {
         let bodies = self.entries.iter().map(|(number, entry)| (*number, entry.outgoing.body.len())).collect();
         for (number, size) in size_limit::too_large(&bodies, sizes) {
             let Some(entry) = self.entries.remove(&number) else { continue };
-            tracing::warn!(to = entry.outgoing.shown(), "not published: {size}");
+            tracing::warn!(to = entry.outgoing.describe(), "not published: {size}");
             // Whoever published may have gone away.
             let _ = entry.confirmed.send(Err(size));
         }
@@ -283,7 +283,7 @@ impl PublisherConnection {
         }
         let begun = || Refusal { since: Instant::now() - time, patience: LASTING };
         let refusal = self.refusal.get_or_insert_with(begun);
-        let what = self.entries.get(&number).map(|entry| entry.outgoing.shown()).unwrap_or_default();
+        let what = self.entries.get(&number).map(|entry| entry.outgoing.describe()).unwrap_or_default();
         let seconds = refusal.since.elapsed().as_secs();
         let told = format!("{REFUSING} publications to {what} for {seconds} s: the queue is full or has no leader");
         self.shared.board.refuses(Some(told.clone()));

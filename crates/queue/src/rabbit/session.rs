@@ -151,14 +151,14 @@ async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits:
 }
 
 async fn open(shared: &Arc<Shared>, role: Role, host: &BrokerHost) -> Result<Arc<Link>, SessionError> {
-    let (connection, socket) = shared.broker.dial(host, role.as_str()).await?;
+    let (connection, socket) = shared.broker.connect(host, role.as_str()).await?;
     let events = connection.events_listener();
     let link = Link { connection, session: Session::default(), line: socket };
     if let Err(reason) = declare::prepare(shared, &link.connection).await {
         link.close(&reason).await;
         return Err(reason);
     }
-    tracing::info!(role = role.as_str(), broker = host.shown, "connected to the broker");
+    tracing::info!(role = role.as_str(), broker = host.display_name, "connected to the broker");
     watch(shared, role, &link, events);
     Ok(Arc::new(link))
 }

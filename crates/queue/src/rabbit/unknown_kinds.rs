@@ -21,7 +21,7 @@ use super::{
     connect::describe,
     topology_check,
     session::{Link, SessionError},
-    settle::{LaneFlow, Settler},
+    settle::{LaneFlow, RabbitSettler},
 };
 use crate as queue;
 use crate::{
@@ -108,7 +108,7 @@ async fn hand_over(
         let delivery = delivery.map_err(|error| describe(&error))?;
         topology_check::came_unrouted(shared, delivery.exchange.as_str(), delivery.routing_key.as_str());
         let held = shared.recent.hold(shared.recent.identity(&delivery, false), delivery.redelivered);
-        let settler = Settler::new(shared, &link.session, &flow, (held, delivery.acker.clone()));
+        let settler = RabbitSettler::new(shared, &link.session, &flow, (held, delivery.acker.clone()));
         // The alternate exchange leaves it the exchange by which it came. What we sent ourselves has nobody to answer.
         if delivery.exchange.as_str() != jobs {
             settler.acknowledge_in_background();

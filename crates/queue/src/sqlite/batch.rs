@@ -8,7 +8,7 @@ use super::{
     change::put,
     command::{Scope, Work},
     row,
-    wake::Changes,
+    changes::Changes,
 };
 use crate::Publication;
 

@@ -9,9 +9,9 @@ const KEYS: usize = Kind::ALL.len() * 2;
 
 /// What one consumer waits for: the new and begun jobs of a kind, or its suspects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct WakeKey(usize);
+pub(super) struct ChangeKey(usize);
 
-impl WakeKey {
+impl ChangeKey {
     /// The shelf that `lane` of `kind` belongs to.
     pub(super) const fn of(kind: Kind, lane: Lane) -> Self {
         Self(kind as usize * 2 + matches!(lane, Lane::Suspect) as usize)
@@ -27,7 +27,7 @@ pub(super) struct Changes {
 
 impl Changes {
     /// Rows of `key` added, given back or delayed.
-    pub(super) fn of(&self, WakeKey(place): WakeKey) -> u64 {
+    pub(super) fn of(&self, ChangeKey(place): ChangeKey) -> u64 {
         self.counts[place]
     }
 
@@ -37,7 +37,7 @@ impl Changes {
     }
 
     /// A row of `key` was added, given back or delayed.
-    pub(super) fn touch(&mut self, WakeKey(place): WakeKey) {
+    pub(super) fn touch(&mut self, ChangeKey(place): ChangeKey) {
         self.counts[place] += 1;
     }
 

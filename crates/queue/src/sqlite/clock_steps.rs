@@ -19,7 +19,7 @@ const NOTE_EVERY: i64 = 1_000;
 
 /// What is known of the time. Milliseconds since 1970, as in the rows.
 #[derive(Debug)]
-pub(super) struct Steps {
+pub(super) struct ClockSteps {
     clock: SharedClock,
     role: Role,
     /// The wall clock, and when it said so.
@@ -38,7 +38,7 @@ pub(super) struct ClockReading {
     back: Option<i64>,
 }
 
-impl Steps {
+impl ClockSteps {
     /// Of a store that is being opened.
     pub(super) fn new(connection: &Connection, role: Role, clock: SharedClock) -> rusqlite::Result<Self> {
         let noted: Option<i64> = connection.query_row("SELECT at FROM clock", [], |row| row.get(0)).optional()?;

@@ -43,7 +43,7 @@ pub struct DeadLetterRow {
 
 /// A job that is not settled yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
+pub struct WaitingJob {
     /// Its row: later ones have higher ones.
     pub sequence: i64,
     /// What it asks for.
@@ -62,7 +62,7 @@ pub struct Waiting {
 
 /// What is in the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct StoreCounts {
     /// Lanes that have a job.
     pub lanes: BTreeMap<(Kind, Lane), LaneCount>,
     /// Dead letters by kind.
@@ -125,9 +125,9 @@ impl Reader {
 }
 
 /// All counts, at one moment.
-pub(super) fn counts(connection: &Connection, now: Timestamp) -> rusqlite::Result<Counts> {
+pub(super) fn counts(connection: &Connection, now: Timestamp) -> rusqlite::Result<StoreCounts> {
     let moment = connection.unchecked_transaction()?;
-    Ok(Counts { lanes: lanes(&moment, now)?, dead: dead(&moment)? })
+    Ok(StoreCounts { lanes: lanes(&moment, now)?, dead: dead(&moment)? })
 }
 
 fn lanes(connection: &Connection, now: Timestamp) -> rusqlite::Result<BTreeMap<(Kind, Lane), LaneCount>> {
@@ -200,7 +200,7 @@ pub(super) fn dead_letters_end(connection: &Connection, kind: Option<&str>) -> r
 }
 
 /// The first `limit` unsettled jobs after `sequence`.
-pub(super) fn waiting(connection: &Connection, sequence: i64, limit: usize) -> rusqlite::Result<Vec<Waiting>> {
+pub(super) fn waiting(connection: &Connection, sequence: i64, limit: usize) -> rusqlite::Result<Vec<WaitingJob>> {
     const SQL: &str = "SELECT id, kind, lane, visible_at, claimed, returns,
         message_id, correlation_id, reply_to, timestamp, content_type, headers, body FROM message
         WHERE id > ?1 ORDER BY id LIMIT ?2";
@@ -208,7 +208,7 @@ pub(super) fn waiting(connection: &Connection, sequence: i64, limit: usize) -> r
         let Some((kind, lane)) = place(each, 1)? else { return Ok(None) };
         let (sequence, visible_at) = (each.get(0)?, row::time(each, 3)?);
         let (claimed, returns, message) = (each.get(4)?, each.get(5)?, row::read(each, 6)?);
-        Ok(Some(Waiting { sequence, kind, lane, visible_at, claimed, returns, message }))
+        Ok(Some(WaitingJob { sequence, kind, lane, visible_at, claimed, returns, message }))
     };
     Ok(all(connection, SQL, params![sequence, at_most(limit)], read)?.into_iter().flatten().collect())
 }

@@ -87,7 +87,8 @@ impl Filter {
         if self.unrouted {
             return vec![DeadLetterQueue::Unrouted];
         }
-        let named = |shelf: &DeadLetterQueue| self.kind.is_empty() || self.kind.iter().any(|kind| kind.shelf() == *shelf);
+        let named =
+            |shelf: &DeadLetterQueue| self.kind.is_empty() || self.kind.iter().any(|kind| kind.shelf() == *shelf);
         DeadLetterQueue::dead().filter(named).collect()
     }
 

@@ -5,9 +5,7 @@ use std::process::ExitCode;
 
 use genfleet_core::{
     clock::{Clock, SystemClock},
-    queue::{
-        dead_letters::{FOREIGN, DeadLetter, DeadLetterQueue, DeadLetters},
-    },
+    queue::dead_letters::{DeadLetter, DeadLetterQueue, DeadLetters, FOREIGN},
     worker::options::QueueOptions,
 };
 use serde_json::json;
@@ -55,7 +53,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     block_on(async {
         let shelves = open(&options.queue, "genfleet dead list").await?;
         let seen = seen(&shelves, &options.filter).await?;
-        let unrouted = if options.filter.unrouted { 0 } else { shelves.count(DeadLetterQueue::Unrouted).await.unwrap_or(0) };
+        let unrouted =
+            if options.filter.unrouted { 0 } else { shelves.count(DeadLetterQueue::Unrouted).await.unwrap_or(0) };
         shelves.close().await;
         if options.json {
             let (total, groups) = (seen.groups.total(), seen.groups.json());

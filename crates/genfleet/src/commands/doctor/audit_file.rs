@@ -26,7 +26,9 @@ pub(super) fn check(options: &AuditOptions, default: &str) -> Vec<Finding> {
             "off: nobody can tell later what was changed, and by which job",
             "name a file with --audit-log, unless that is meant",
         )],
-        Ok(AuditTarget::Stdout) => vec![Finding::ok(CHECK, "the audit", "goes to stdout, unsynced: what reads it keeps it")],
+        Ok(AuditTarget::Stdout) => {
+            vec![Finding::ok(CHECK, "the audit", "goes to stdout, unsynced: what reads it keeps it")]
+        }
         Ok(AuditTarget::File { path, held, tail }) => {
             let looked_at = format!("the audit {}", path.display());
             let written =

@@ -4,9 +4,7 @@
 use genfleet_core::{
     job::{Kind, MAX_BODY_BYTES},
     queue::{
-        rabbit::{
-            BrokerExaminer, HostConnection, MessageAcceptance, RabbitSettings, TopologyComparison, TopologyMode,
-        },
+        rabbit::{BrokerExaminer, HostConnection, MessageAcceptance, RabbitSettings, TopologyComparison, TopologyMode},
         topology::topology,
     },
 };
@@ -62,7 +60,7 @@ fn reached(dialled: Vec<HostConnection>) -> (Vec<Finding>, Option<BrokerExaminer
     const CHECK: &str = "broker.connection";
     let any = dialled.iter().any(|each| each.outcome.is_ok());
     let (mut findings, mut first) = (Vec::new(), None);
-    for HostConnection { shown, outcome } in dialled {
+    for HostConnection { display_name: shown, outcome } in dialled {
         match outcome {
             Ok(examiner) => {
                 findings.push(Finding::ok(CHECK, &shown, "answers, and lets this user in"));
@@ -95,7 +93,12 @@ fn remedy_of(why: &str) -> &'static str {
     }
 }
 
-async fn over_amqp(examiner: &BrokerExaminer, settings: &RabbitSettings, seen: Option<&Seen>, findings: &mut Vec<Finding>) {
+async fn over_amqp(
+    examiner: &BrokerExaminer,
+    settings: &RabbitSettings,
+    seen: Option<&Seen>,
+    findings: &mut Vec<Finding>,
+) {
     findings.extend(examiner.identity().map(version::judge));
     match examiner.compare().await {
         Ok(compared) => findings.extend(topology_findings(&compared, settings, seen)),

@@ -6,7 +6,7 @@ use genfleet_core::{
     queue::{
         QueueError,
         dead_letters::DeadLetters,
-        sqlite::{SqliteQueue, Waiting},
+        sqlite::{SqliteQueue, WaitingJob},
     },
 };
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ const SHOWN: usize = 20;
 
 /// One place where the job waits.
 #[derive(Debug)]
-pub(super) struct Place(Waiting);
+pub(super) struct Place(WaitingJob);
 
 /// The places where job `id` waits; none where the queue does not tell.
 pub(super) async fn of(shelves: &DeadLetters, id: &str) -> Result<Option<Vec<Place>>, QueueError> {
@@ -34,7 +34,7 @@ async fn places(store: &SqliteQueue, id: &str) -> Result<Vec<Place>, QueueError>
         let page = store.waiting_after(sequence, PAGE).await?;
         let Some(last) = page.last() else { break };
         sequence = last.sequence;
-        let is_it = |job: &Waiting| {
+        let is_it = |job: &WaitingJob| {
             let message = &job.message;
             readable_id(&message.body, message.message_id.as_deref(), message.timestamp).as_str() == id
         };

@@ -13,7 +13,7 @@ use genfleet_core::{
     queue::{
         QueueError,
         rabbit::RabbitInspector,
-        sqlite::{Counts, LaneCount, Role, SqliteQueue},
+        sqlite::{LaneCount, Role, SqliteQueue, StoreCounts},
         topology::{dead_queue, delay_queues, lane_queue, unrouted},
     },
     worker::options::QueueOptions,
@@ -126,7 +126,7 @@ async fn counted(inspector: &RabbitInspector, prefix: &str) -> Result<Seen, Queu
 async fn in_store(store: &SqliteQueue) -> Result<Seen, QueueError> {
     let counts = store.counts().await?;
     // A notice that cannot be read tells nothing.
-    let notice = store.read_notice().await.ok().flatten();
+    let notice = store.read_status().await.ok().flatten();
     let process = notice.and_then(|text| Notice::fresh(&text, SystemClock.now()));
     let claimed = if process.is_some() { Claimed::Run } else { Claimed::Wait };
     let mut seen = Seen {
@@ -150,7 +150,7 @@ enum Claimed {
     Wait,
 }
 
-fn of_store(kind: Kind, counts: &Counts, claimed: Claimed) -> OfKind {
+fn of_store(kind: Kind, counts: &StoreCounts, claimed: Claimed) -> OfKind {
     let lane = |lane| counts.lanes.get(&(kind, lane)).copied().unwrap_or_default();
     let lanes = [Lane::Jobs, Lane::Resume, Lane::Suspect].map(lane);
     let there = |lane: LaneCount| lane.waiting + if claimed == Claimed::Wait { lane.claimed } else { 0 };

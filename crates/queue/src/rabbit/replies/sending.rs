@@ -169,7 +169,7 @@ struct ReplyConnection {
 impl ReplyConnection {
     async fn open(shared: &Shared) -> Result<Self, SessionError> {
         let host = shared.broker.rotation().next().ok_or_else(|| "no broker is named".to_owned())?;
-        let (connection, line) = shared.broker.dial(&host, REPLIES).await?;
+        let (connection, line) = shared.broker.connect(&host, REPLIES).await?;
         let channel = within(async {
             let channel = connection.create_channel().await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;

@@ -12,7 +12,7 @@ use super::{
 };
 
 async fn examiner(rig: &Rig, url: &str) -> BrokerExaminer {
-    let dialled = BrokerExaminer::dial(&rig.settings(url, TopologyMode::Declare)).await.unwrap();
+    let dialled = BrokerExaminer::connect(&rig.settings(url, TopologyMode::Declare)).await.unwrap();
     dialled.into_iter().next().unwrap().outcome.unwrap_or_else(|why| panic!("{why}"))
 }
 

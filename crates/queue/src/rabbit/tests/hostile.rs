@@ -101,7 +101,7 @@ async fn a_broker_with_no_limit_or_a_huge_one_is_asked_for_frames_of_128_kib() {
         let url = format!("amqp://{}", listener.local_addr().unwrap());
         let rig = Rig { url: url.clone(), prefix: "t".to_owned(), queues: Arc::default() };
         let broker = BrokerHosts::new(&rig.settings(&url, TopologyMode::Skip)).unwrap();
-        let dialling = tokio::spawn(async move { broker.dial(&broker.hosts()[0], "inspect").await.map(drop) });
+        let dialling = tokio::spawn(async move { broker.connect(&broker.hosts()[0], "inspect").await.map(drop) });
         let (mut there, _) = soon(listener.accept()).await.unwrap();
         there.read_exact(&mut [0; 8]).await.unwrap();
         let start = [method(10, 10), vec![0, 9], long(b""), long(b"PLAIN"), long(b"en_US")].concat();

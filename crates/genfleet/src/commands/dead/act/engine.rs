@@ -18,7 +18,7 @@ use genfleet_core::{
     job::Kind,
     queue::{
         QueueError,
-        dead_letters::{DeadLetter, Browser, DeadLetterQueue, DeadLetters, Removal},
+        dead_letters::{Browser, DeadLetter, DeadLetterQueue, DeadLetters, Removal},
     },
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
