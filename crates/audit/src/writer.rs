@@ -198,7 +198,7 @@ impl Shared {
             return (done, None);
         }
         let why = format!("{what}: it takes longer than {HANGS:?} and has not ended");
-        let hung = braked(&why);
+        let hung = blocked(&why);
         if *self.condition.borrow() == AuditCondition::Writable {
             self.block(&why);
         }

@@ -258,7 +258,11 @@ async fn no_more_than_the_concurrency_is_handed_out(subject: &Subject) {
     while let Ok(delivery) = timeout(QUIET, consumer.next()).await {
         held.push(delivery);
     }
-    assert_eq!((held.len(), queue.unsettled(KIND), queue.unsettled(Kind::VniProvision)), (3, 3, 0), "and they are counted");
+    assert_eq!(
+        (held.len(), queue.unsettled(KIND), queue.unsettled(Kind::VniProvision)),
+        (3, 3, 0),
+        "and they are counted"
+    );
     for delivery in held {
         settle(delivery, vec![]).await;
     }

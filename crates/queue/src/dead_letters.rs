@@ -10,7 +10,7 @@ mod stored;
 pub(crate) use self::stored::{RabbitPlace, StoredPlace};
 pub use self::{
     letter::{DeadLetter, FOREIGN},
-    stored::{Death, DeadLetterQueue, Removal, StoredMessage},
+    stored::{DeadLetterQueue, Death, Removal, StoredMessage},
 };
 
 /// The shelves of one queue.

@@ -15,14 +15,14 @@ use genfleet_telemetry::trace::span::Span;
 
 #[cfg(test)]
 mod conformance;
-mod defect;
-mod unsettled;
-pub mod rabbit;
 pub mod dead_letters;
+mod defect;
+pub mod rabbit;
 pub mod sqlite;
 pub mod topology;
+mod unsettled;
 
-pub use self::defect::{MessageDefect, MAX_HEADER_DEPTH, MAX_HEADER_VALUES};
+pub use self::defect::{MAX_HEADER_DEPTH, MAX_HEADER_VALUES, MessageDefect};
 
 /// Where a publication goes.
 #[derive(Clone, Debug, PartialEq, Eq)]

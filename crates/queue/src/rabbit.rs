@@ -19,16 +19,16 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    consume::{ConsumerConnection, DeliveryBuffer},
     connect::BrokerHosts,
+    consume::{ConsumerConnection, DeliveryBuffer},
     health::{Board, Role},
     publish::{Publisher, PublisherConnection},
     session::{Work, supervise},
 };
 use super::{
     Delivery, Health, Publication, QueueError, UnknownKindMessage,
-    unsettled::UnsettledCounts,
     topology::{Topology, topology},
+    unsettled::UnsettledCounts,
 };
 use genfleet_job::{Kind, clock::SharedClock};
 
@@ -68,11 +68,6 @@ mod unknown_kinds;
 
 #[cfg(any(test, feature = "testing"))]
 pub use self::recent::{Recent, RecentDelivery};
-pub(crate) use self::{
-    dead_letters::{RabbitBrowser, RabbitDeadLetters},
-    settle::RabbitSettler,
-    unknown_kinds::UnknownKinds,
-};
 pub use self::{
     amqp_handshake::BrokerIdentity,
     control::ControlChannel,
@@ -80,6 +75,11 @@ pub use self::{
     inspect::{EventFollower, FollowedEvent, RabbitInspector},
     replies::{ReplyDropReason, names::ReplyTo},
     settings::{BrokerAddress, ClientIdentity, RabbitSettings, TopologyMode},
+};
+pub(crate) use self::{
+    dead_letters::{RabbitBrowser, RabbitDeadLetters},
+    settle::RabbitSettler,
+    unknown_kinds::UnknownKinds,
 };
 
 /// How long [`RabbitQueue::close`] waits for the sessions to end.

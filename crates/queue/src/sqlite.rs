@@ -22,10 +22,10 @@ use tokio::{runtime::Handle, sync::oneshot, time};
 use self::{
     batch::{Load, Printed},
     change::RowRemoval,
-    command::Command,
-    inspect::Reader,
-    handle::{WriterHandle, StoreState},
     clock_steps::ClockSteps,
+    command::Command,
+    handle::{StoreState, WriterHandle},
+    inspect::Reader,
     writer::Writer,
 };
 use super::{Health, Publication, QueueError};
@@ -53,15 +53,15 @@ mod tests;
 mod writer;
 
 pub(super) use self::writer::may_pass;
-pub(crate) use self::{
-    consumer::{Consumer, Suspects},
-    dead_letters::{StoreBrowser, count as count_dead_letters},
-    settler::StoreSettler,
-};
 pub use self::{
     batch::{Batch, LoadOutcome},
     examine::{StoreExamination, examine},
     inspect::{DeadLetterRow, LaneCount, StoreCounts, StoredEvent, WaitingJob},
+};
+pub(crate) use self::{
+    consumer::{Consumer, Suspects},
+    dead_letters::{StoreBrowser, count as count_dead_letters},
+    settler::StoreSettler,
 };
 
 /// How long [`SqliteQueue::event_published`] waits for news: no news may have been missed for longer.

@@ -6,8 +6,8 @@ use super::{KIND, Subject, message, name, next, none_comes, settings, settle};
 use crate::{
     Destination, Publication, Queue,
     dead_letters::DeadLetter,
+    dead_letters::{Browser, DeadLetterQueue, DeadLetters, Removal, StoredMessage},
     rabbit::{self, TopologyMode},
-    dead_letters::{Browser, DeadLetterQueue, StoredMessage, DeadLetters, Removal},
     sqlite::{Role, SqliteQueue},
 };
 use genfleet_job::{

@@ -8,10 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::stored::{DeadLetterQueue, StoredMessage};
-use crate::{
-    Destination, Publication,
-    topology,
-};
+use crate::{Destination, Publication, topology};
 use genfleet_job::{
     JobId, Kind, decode, hash, job_headers,
     message::{HeaderValue, Headers, Lane, Message, enqueued::ENQUEUED_MS},
@@ -256,7 +253,12 @@ mod tests {
         let unrouted = |key: &str, body: &'static str| {
             let mut stored = stored(DeadLetterQueue::Unrouted, &[]);
             stored.message.body = body.into();
-            DeadLetter::read(StoredMessage { routing_key: key.to_owned(), exchange: "g.jobs".into(), is_ours: false, ..stored })
+            DeadLetter::read(StoredMessage {
+                routing_key: key.to_owned(),
+                exchange: "g.jobs".into(),
+                is_ours: false,
+                ..stored
+            })
         };
         assert_eq!(unrouted("cdn.purge", "").kind, Some(Kind::CdnPurge));
         assert_eq!(unrouted("0.1.0.file.scan.resume", "").kind, Some(Kind::FileScan));

@@ -16,11 +16,10 @@ use tokio::{
 use super::{
     Shared, counts,
     health::Role,
+    kind_consumer::{KindConsumer, KindFlows},
     lock::{self, Lock},
-    topology_check,
-    kind_consumer::{KindFlows, KindConsumer},
     session::{Link, SessionError, Work},
-    unknown_kinds,
+    topology_check, unknown_kinds,
 };
 use crate::{Delivery, Settler};
 use genfleet_job::{Kind, message::Lane};

@@ -17,12 +17,13 @@ use lapin::{
 use tokio::time::{sleep, timeout};
 
 use super::{
-    RabbitQueue, convert,
+    RabbitQueue,
     connect::{GOSSIP, describe},
+    convert,
     health::Role,
     inspect::{RabbitInspector, broker},
-    socket::SocketHandle,
     session::SessionError,
+    socket::SocketHandle,
 };
 use crate::{QueueError, topology};
 

@@ -8,8 +8,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
     Shared,
-    consume::{DeliveryBuffer, ConsumeState},
     connect::describe,
+    consume::{ConsumeState, DeliveryBuffer},
     kind_consumer::KindFlows,
     session::{Link, SessionError},
 };
@@ -26,7 +26,12 @@ fn every(shared: &Shared) -> Duration {
 }
 
 /// Counts until the session ends, or ends it where messages wait in vain; says why.
-pub(super) async fn count(shared: Arc<Shared>, buffer: Arc<DeliveryBuffer>, link: Arc<Link>, flows: Arc<KindFlows>) -> SessionError {
+pub(super) async fn count(
+    shared: Arc<Shared>,
+    buffer: Arc<DeliveryBuffer>,
+    link: Arc<Link>,
+    flows: Arc<KindFlows>,
+) -> SessionError {
     let channel = match link.channel(0).await {
         Ok(channel) => channel,
         Err(lost) => return lost,

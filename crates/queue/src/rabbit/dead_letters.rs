@@ -7,12 +7,12 @@ use std::{
 };
 
 use super::{
-    RabbitQueue, RabbitSettings, headers,
-    inspect::RabbitInspector,
+    RabbitQueue, RabbitSettings,
     browse::{BrowsedDelivery, QueueReader},
-    shown,
+    headers,
+    inspect::RabbitInspector,
+    origin,
 };
-use crate as queue;
 use crate::{
     Publication, QueueError,
     dead_letters::{DeadLetterQueue, RabbitPlace, Removal, StoredMessage, StoredPlace},
@@ -34,8 +34,12 @@ impl RabbitDeadLetters {
     /// Connects: an error where no broker answers now.
     pub async fn connect(settings: RabbitSettings, clock: SharedClock) -> Result<Self, QueueError> {
         let inspector = Some(RabbitInspector::connect(settings.clone()).await?).into();
-        let publisher =
-            DeadLetterPublisher { settings: settings.clone(), clock, queue: Mutex::default(), unfinished: Mutex::default() };
+        let publisher = DeadLetterPublisher {
+            settings: settings.clone(),
+            clock,
+            queue: Mutex::default(),
+            unfinished: Mutex::default(),
+        };
         Ok(Self { settings, inspector, publisher: Arc::new(publisher) })
     }
 
@@ -50,7 +54,7 @@ impl RabbitDeadLetters {
         Ok(inspector)
     }
 
-    /// See [`queue::dead_letters::DeadLetters::count`].
+    /// See [`crate::dead_letters::DeadLetters::count`].
     pub async fn count(&self, which: DeadLetterQueue) -> Result<u64, QueueError> {
         match self.queue(which) {
             Some(queue) => Ok(self.inspector().await?.count(&queue).await?.into()),
@@ -58,7 +62,7 @@ impl RabbitDeadLetters {
         }
     }
 
-    /// See [`queue::dead_letters::DeadLetters::look`].
+    /// See [`crate::dead_letters::DeadLetters::browse`].
     pub async fn browse(&self, which: DeadLetterQueue, undecided: usize) -> Result<RabbitBrowser, QueueError> {
         let portion = u16::try_from(undecided.saturating_mul(2)).unwrap_or(u16::MAX).max(PORTION);
         let reader = match self.queue(which) {
@@ -69,14 +73,14 @@ impl RabbitDeadLetters {
         Ok(RabbitBrowser { queue: which, prefix, reader, position: 0, publisher, claimed: Vec::new() })
     }
 
-    /// See [`queue::dead_letters::DeadLetters::trouble`].
+    /// See [`crate::dead_letters::DeadLetters::trouble`].
     pub fn trouble(&self) -> Option<String> {
         let health = self.publisher.started().as_ref()?.health();
         let blocked = health.publishing_blocked.then(|| "the broker takes no publications (memory or disk)".to_owned());
         health.problems.into_iter().next().or(blocked)
     }
 
-    /// See [`queue::dead_letters::DeadLetters::close`].
+    /// See [`crate::dead_letters::DeadLetters::close`].
     pub async fn close(&self) {
         let publisher = self.publisher.started().take();
         if let Some(publisher) = publisher {
@@ -139,7 +143,7 @@ impl DeadLetterPublisher {
     }
 }
 
-/// See [`queue::dead_letters::Browser`].
+/// See [`crate::dead_letters::Browser`].
 pub struct RabbitBrowser {
     queue: DeadLetterQueue,
     prefix: String,
@@ -151,12 +155,12 @@ pub struct RabbitBrowser {
 }
 
 impl RabbitBrowser {
-    /// See [`queue::dead_letters::Browser::there`].
+    /// See [`crate::dead_letters::Browser::total`].
     pub fn total(&self) -> u64 {
         self.reader.as_ref().map_or(0, |reader| reader.total().into())
     }
 
-    /// See [`queue::dead_letters::Browser::next`].
+    /// See [`crate::dead_letters::Browser::next`].
     pub async fn next(&mut self) -> Result<Option<StoredMessage>, QueueError> {
         let Some(reader) = &mut self.reader else { return Ok(None) };
         let Some(held) = reader.next().await? else { return Ok(None) };
@@ -170,14 +174,14 @@ impl RabbitBrowser {
         Ok(Some(stored))
     }
 
-    /// See [`queue::dead_letters::Browser::leave`].
+    /// See [`crate::dead_letters::Browser::keep`].
     pub(crate) fn keep(&mut self, place: RabbitPlace) {
         if let Some(reader) = &mut self.reader {
             reader.keep(place);
         }
     }
 
-    /// See [`queue::dead_letters::Browser::remove`].
+    /// See [`crate::dead_letters::Browser::remove`].
     pub async fn remove(&mut self, these: Vec<Removal>) -> Result<usize, QueueError> {
         let Some(reader) = &mut self.reader else { return Ok(0) };
         let (mut publications, mut places, mut messages) = (Vec::new(), Vec::new(), Vec::new());
@@ -199,7 +203,7 @@ impl RabbitBrowser {
         Ok(places.len())
     }
 
-    /// See [`queue::dead_letters::Browser::close`].
+    /// See [`crate::dead_letters::Browser::close`].
     pub async fn close(mut self) -> Result<(), QueueError> {
         match self.reader.take() {
             Some(reader) => reader.close().await,
@@ -236,6 +240,9 @@ impl Drop for RabbitBrowser {
 
 impl fmt::Debug for RabbitBrowser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RabbitBrowser").field("queue", &self.queue).field("position", &self.position).finish_non_exhaustive()
+        f.debug_struct("RabbitBrowser")
+            .field("queue", &self.queue)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
     }
 }

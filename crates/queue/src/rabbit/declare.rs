@@ -93,7 +93,11 @@ async fn declare_at_once(channel: &Channel, topology: &Topology) -> lapin::Resul
 }
 
 /// One by one, so that what is refused can be told. The names of what an earlier version declared otherwise.
-async fn declare(connection: &Connection, channel: &mut Channel, topology: &Topology) -> Result<Vec<String>, SessionError> {
+async fn declare(
+    connection: &Connection,
+    channel: &mut Channel,
+    topology: &Topology,
+) -> Result<Vec<String>, SessionError> {
     let mut former = Vec::new();
     for object in objects(topology) {
         match form(connection, channel, object).await {
@@ -128,7 +132,11 @@ async fn form(connection: &Connection, channel: &mut Channel, object: Object<'_>
 /// what is there. Should somebody delete it between the two, it is made anew.
 ///
 /// Bindings cannot be looked at over AMQP; a publication that finds none is noticed when it comes back.
-async fn verify(connection: &Connection, channel: &mut Channel, topology: &Topology) -> Result<Vec<String>, SessionError> {
+async fn verify(
+    connection: &Connection,
+    channel: &mut Channel,
+    topology: &Topology,
+) -> Result<Vec<String>, SessionError> {
     let (mut comparable, mut former) = (true, Vec::new());
     for object in objects(topology) {
         object.declare(channel, true).await.map_err(|error| refused(object.kind_and_name(), &error))?;
@@ -184,7 +192,9 @@ pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Res
         };
         match soft(&error) {
             Some(AMQPSoftError::NOTFOUND) => found.missing.push(format!("{what} {name}")),
-            Some(AMQPSoftError::PRECONDITIONFAILED) => found.different.push(format!("{what} {name}: {}", describe(&error))),
+            Some(AMQPSoftError::PRECONDITIONFAILED) => {
+                found.different.push(format!("{what} {name}: {}", describe(&error)))
+            }
             Some(AMQPSoftError::ACCESSREFUSED) => found.incomparable = Some(describe(&error)),
             _ => return Err(format!("{what} {name}: {}", describe(&error))),
         }

@@ -13,9 +13,10 @@ use uuid::Uuid;
 
 pub use super::declare::TopologyComparison;
 use super::{
-    RabbitSettings, declare,
-    connect::{BrokerHosts, describe},
+    RabbitSettings,
     amqp_handshake::BrokerIdentity,
+    connect::{BrokerHosts, describe},
+    declare,
     socket::SocketHandle,
 };
 use crate::{
@@ -102,9 +103,13 @@ impl BrokerExaminer {
         };
         match timeout(MESSAGE, trying).await {
             Ok(Ok(())) => MessageAcceptance::Yes,
-            Ok(Err(error)) if is_soft(&error, &AMQPSoftError::PRECONDITIONFAILED) => MessageAcceptance::No(describe(&error)),
+            Ok(Err(error)) if is_soft(&error, &AMQPSoftError::PRECONDITIONFAILED) => {
+                MessageAcceptance::No(describe(&error))
+            }
             Ok(Err(error)) => MessageAcceptance::Unknown(describe(&error)),
-            Err(_) => MessageAcceptance::Unknown(format!("no answer within {MESSAGE:?}; a broker with an alarm takes nothing")),
+            Err(_) => MessageAcceptance::Unknown(format!(
+                "no answer within {MESSAGE:?}; a broker with an alarm takes nothing"
+            )),
         }
     }
 

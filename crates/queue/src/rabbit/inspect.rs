@@ -21,16 +21,17 @@ use lapin::{
 use tokio::time::timeout;
 
 use super::{
-    RabbitSettings, convert, counts,
-    connect::{BrokerHosts, describe},
-    socket::SocketHandle,
+    RabbitSettings,
     browse::QueueReader,
+    connect::{BrokerHosts, describe},
+    convert, counts,
+    socket::SocketHandle,
 };
 use crate::{QueueError, topology};
 
 mod follow;
 
-pub use self::follow::{FollowedEvent, EventFollower};
+pub use self::follow::{EventFollower, FollowedEvent};
 
 /// Events on their way to a follower, at most.
 const AHEAD: u16 = 500;

@@ -19,18 +19,17 @@ use tokio::{
 
 use super::{
     Shared,
-    consume::{DeliveryBuffer, Probe, ConsumeState, fresh},
-    convert, delays,
     connect::describe,
-    headers,
+    consume::{ConsumeState, DeliveryBuffer, Probe, fresh},
+    convert, delays, headers,
     session::{Link, SessionError},
     settle::{LaneFlow, RabbitSettler},
 };
 use crate as queue;
 use crate::{
     Delivery, MessageDefect,
-    unsettled::UnsettledCounts,
     topology::{self, lane_queue},
+    unsettled::UnsettledCounts,
 };
 use genfleet_job::{Kind, lease::Lease, message::Lane};
 use genfleet_telemetry::trace::span::Span;
@@ -85,7 +84,12 @@ pub(super) struct KindConsumer {
 }
 
 impl KindConsumer {
-    pub(super) fn new(shared: &Arc<Shared>, buffer: &Arc<DeliveryBuffer>, link: &Arc<Link>, flows: &Arc<KindFlows>) -> Self {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        buffer: &Arc<DeliveryBuffer>,
+        link: &Arc<Link>,
+        flows: &Arc<KindFlows>,
+    ) -> Self {
         let (shared, buffer, link, flows) = (shared.clone(), buffer.clone(), link.clone(), flows.clone());
         Self { shared, buffer, link, flows, lease: None, begun_first: true }
     }

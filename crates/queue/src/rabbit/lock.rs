@@ -21,8 +21,9 @@ use lapin::{
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Shared, counts,
+    Shared,
     connect::describe,
+    counts,
     session::{Link, SessionError},
 };
 use crate::topology::lane_queue;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{convert, guard::MARK, headers::defect};
 use crate::{
-    dead_letters::{Death, DeadLetterQueue},
+    dead_letters::{DeadLetterQueue, Death},
     topology,
 };
 use genfleet_job::{Kind, message::Message};
@@ -43,7 +43,9 @@ pub(super) fn origin(prefix: &str, queue: DeadLetterQueue, delivery: &Delivery) 
         (DeadLetterQueue::Dead(kind), Some(death)) => {
             !topology::is_lane_of(prefix, &death.queue, kind) || !has_key_of(delivery, kind)
         }
-        (DeadLetterQueue::Dead(kind), None) if !is_ours => kind.is_internal() || exchange == dead && !has_key_of(delivery, kind),
+        (DeadLetterQueue::Dead(kind), None) if !is_ours => {
+            kind.is_internal() || exchange == dead && !has_key_of(delivery, kind)
+        }
         (DeadLetterQueue::Dead(_) | DeadLetterQueue::Unknown | DeadLetterQueue::Unrouted, _) => false,
     };
     Origin { is_ours, is_foreign, death }
@@ -156,10 +158,10 @@ mod tests {
     const HOOKS: DeadLetterQueue = DeadLetterQueue::Dead(Kind::WebhookDeliver);
 
     /// On `shelf`, given up by the broker in `queue`, published with `key`: ours, and foreign.
-    fn of_the_broker(queue: DeadLetterQueue, queue: &str, key: &str) -> (bool, bool) {
+    fn of_the_broker(held_in: DeadLetterQueue, queue: &str, key: &str) -> (bool, bool) {
         let mut delivery = delivery("g.dead", &[("x-death", deaths(&[death("expired", queue)]))]);
         delivery.routing_key = key.into();
-        let origin = origin("g", queue, &delivery);
+        let origin = origin("g", held_in, &delivery);
         assert_eq!(origin.death.unwrap().queue, queue);
         (origin.is_ours, origin.is_foreign)
     }

@@ -14,12 +14,12 @@ use tokio::{
 use super::{
     Shared,
     delays::{Delay, Delays},
-    unconfirmed::{Unconfirmed, ResolvedConfirm, ConfirmResult},
     health::Role,
     outgoing_message::OutgoingMessage,
     replies::{Replies, Reply},
     session::{Link, SessionError, Work},
     size_limit,
+    unconfirmed::{ConfirmResult, ResolvedConfirm, Unconfirmed},
 };
 use crate::{Destination, Publication, QueueError, TooLarge, topology};
 use genfleet_job::metric;

@@ -15,13 +15,15 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared, declare,
+    Shared,
     connect::{BrokerHost, describe},
+    declare,
     health::Role,
-    socket::SocketHandle,
     lock,
     publish::refuses,
-    size_limit, unknown_kinds,
+    size_limit,
+    socket::SocketHandle,
+    unknown_kinds,
 };
 use genfleet_job::{metric, retry};
 
@@ -96,7 +98,10 @@ impl Link {
     /// A channel that confirms what is published on it.
     pub(super) async fn confirming_channel(&self) -> Result<Channel, SessionError> {
         let channel = self.connection.create_channel().await.map_err(|error| describe(&error))?;
-        channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.map_err(|error| describe(&error))?;
+        channel
+            .confirm_select(lapin::options::ConfirmSelectOptions::default())
+            .await
+            .map_err(|error| describe(&error))?;
         Ok(channel)
     }
 

@@ -24,7 +24,7 @@ use super::{
     Shared,
     connect::describe,
     recent::RecentDelivery,
-    session::{SessionError, Session},
+    session::{Session, SessionError},
 };
 use crate as queue;
 use crate::{Publication, QueueError, Settled, unsettled::UnsettledCounts};
@@ -107,7 +107,12 @@ pub struct RabbitSettler {
 
 impl RabbitSettler {
     /// For a delivery that just came.
-    pub(super) fn new(shared: &Arc<Shared>, session: &Session, flow: &Arc<LaneFlow>, (recent, acker): (RecentDelivery, Acker)) -> Self {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        session: &Session,
+        flow: &Arc<LaneFlow>,
+        (recent, acker): (RecentDelivery, Acker),
+    ) -> Self {
         flow.take();
         let (shared, session, flow) = (shared.clone(), session.clone(), flow.clone());
         Self { shared, session, flow, lease: None, recent, acker: Some(acker) }

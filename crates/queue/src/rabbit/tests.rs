@@ -15,24 +15,24 @@ use crate::{Destination, Settled, conformance};
 use genfleet_job::message::{HeaderValue, Lane, MAX_HEADER_BYTES, Message};
 
 mod alone;
+mod browse;
 mod censor;
+mod control;
+mod dead_letters;
 mod examining;
 mod former;
-mod control;
 mod hostile;
 mod inspecting;
-mod buffer;
-mod looking;
 mod loss;
 mod missing;
+mod pausing;
 mod proxy;
 mod raw;
-mod browse;
 mod refusal;
 mod replies;
 mod rig;
 mod rights;
-mod dead_letters;
+mod topology_check;
 
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

@@ -13,7 +13,7 @@ use super::{
     Shared, TopologyMode, declare, publish,
     session::{Link, SessionError},
 };
-use crate::topology::{dead_exchange, jobs_exchange, is_ours};
+use crate::topology::{dead_exchange, is_ours, jobs_exchange};
 use genfleet_job::Kind;
 
 /// Between two looks, about.

@@ -17,11 +17,12 @@ use lapin::{
 use tokio::sync::mpsc;
 
 use super::{
-    Shared, convert,
+    Shared,
     connect::describe,
-    topology_check,
+    convert,
     session::{Link, SessionError},
     settle::{LaneFlow, RabbitSettler},
+    topology_check,
 };
 use crate as queue;
 use crate::{

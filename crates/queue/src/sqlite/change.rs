@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use rusqlite::{ToSql, params};
 
 use super::{
+    changes::{ChangeKey, Changes},
     command::{Scope, Work},
     row,
-    changes::{Changes, ChangeKey},
 };
 use crate::{Destination, Publication};
 use genfleet_job::{

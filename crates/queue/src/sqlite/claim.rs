@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use super::{
     change::RowRemoval,
+    changes::Changes,
     command::{Scope, Work},
     handle::WriterHandle,
     row,
-    changes::Changes,
 };
 use crate::unsettled::UnsettledGuard;
 use genfleet_job::{

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 use super::{
     batch::{Load, Printed},
     change::Change,
-    claim::Claim,
     changes::Changes,
+    claim::Claim,
 };
 use crate::QueueError;
 

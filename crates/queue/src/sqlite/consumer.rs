@@ -12,11 +12,11 @@ use tokio::{
 };
 
 use super::{
+    changes::ChangeKey,
     claim::{self, Claim, Claimed},
     command::Reply,
     handle::WriterHandle,
     settler::StoreSettler,
-    changes::ChangeKey,
 };
 use crate as queue;
 use crate::Delivery;

@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use super::{
-    inspect::Reader,
     handle::{StoreCondition, StoreState},
+    inspect::Reader,
     row,
 };
 use genfleet_job::{Kind, clock::SharedClock, message::Lane, metric};

@@ -55,7 +55,7 @@ impl StoreBrowser {
         Ok(Self { store, queue, there, last, read: 0, position: 0, page })
     }
 
-    /// See [`crate::dead_letters::Browser::there`].
+    /// See [`crate::dead_letters::Browser::total`].
     pub fn total(&self) -> u64 {
         self.there
     }

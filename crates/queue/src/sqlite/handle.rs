@@ -11,8 +11,8 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     change::{Change, RowRemoval},
-    command::{Request, Command, Reply, Work},
     changes::Changes,
+    command::{Command, Reply, Request, Work},
 };
 use crate::{Health, Publication, QueueError, unsettled::UnsettledCounts};
 use genfleet_job::{lease::PreviousHolder, metric};

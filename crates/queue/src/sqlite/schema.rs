@@ -12,7 +12,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::notice;
+use super::status_file;
 use crate::QueueError;
 use genfleet_job::{file, lease::PreviousHolder};
 
@@ -119,7 +119,8 @@ pub(super) fn in_its_folder(path: &Path) -> PathBuf {
 
 /// Refuses what `SQLite` would take for something else than a file's name.
 pub(super) fn check_name(path: &Path) -> Result<(), QueueError> {
-    let refused = |problem: &str| Err(QueueError::Configuration(format!("{problem}: name a file, such as genfleet.db")));
+    let refused =
+        |problem: &str| Err(QueueError::Configuration(format!("{problem}: name a file, such as genfleet.db")));
     match path.as_os_str().as_encoded_bytes() {
         b"" => refused("the store's address names no file"),
         b":memory:" => refused("a store in memory would be gone with the process, and its jobs with it"),

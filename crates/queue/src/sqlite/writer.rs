@@ -21,11 +21,11 @@ use tokio::sync::oneshot;
 
 use super::{
     Role,
+    changes::Changes,
+    clock_steps::ClockSteps,
     command::{Command, Scope},
     handle::{StoreCondition, StoreState},
     schema,
-    clock_steps::ClockSteps,
-    changes::Changes,
 };
 use crate::QueueError;
 use genfleet_job::clock::SharedClock;
@@ -71,7 +71,10 @@ struct LastWord(Arc<StoreState>);
 impl Drop for LastWord {
     fn drop(&mut self) {
         if matches!(*self.0.condition.borrow(), StoreCondition::Usable | StoreCondition::Unavailable(_)) {
-            self.0.set_condition(StoreCondition::Failed(format!("the writer of the store {} ended unasked", self.0.path)));
+            self.0.set_condition(StoreCondition::Failed(format!(
+                "the writer of the store {} ended unasked",
+                self.0.path
+            )));
         }
     }
 }
@@ -170,7 +173,9 @@ impl Writer {
         *group = mem::take(group).into_iter().filter_map(|command| command.or_wait(now)).collect();
         match (may_pass(error), self.role) {
             (true, Role::Worker) => {
-                self.state.set_condition(StoreCondition::Unavailable(format!("the store {path} cannot be written now: {error}")));
+                self.state.set_condition(StoreCondition::Unavailable(format!(
+                    "the store {path} cannot be written now: {error}"
+                )));
                 return GroupOutcome::Later;
             }
             // A person waits: told at once, and free to ask again.

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::{MessageDefect, MAX_HEADER_DEPTH, MAX_HEADER_VALUES};
+use crate::{MAX_HEADER_DEPTH, MAX_HEADER_VALUES, MessageDefect};
 
 pub(super) type Walked<T = ()> = Result<T, MessageDefect>;
 
@@ -81,7 +81,8 @@ impl<'a> Walk<'a> {
     pub(super) fn long(&mut self, end: usize) -> Walked<usize> {
         let at = self.at;
         self.pass(4, end)?;
-        let length = self.bytes[at..self.at].try_into().map(u32::from_be_bytes).map_err(|_| MessageDefect::Malformed)?;
+        let length =
+            self.bytes[at..self.at].try_into().map(u32::from_be_bytes).map_err(|_| MessageDefect::Malformed)?;
         let ends = usize::try_from(length).ok().and_then(|length| self.at.checked_add(length));
         ends.filter(|ends| *ends <= end).ok_or(MessageDefect::Malformed)
     }

@@ -23,11 +23,11 @@ use super::{
     super::{
         Shared,
         connect::{REPLIES, describe},
-        socket::SocketHandle,
         outgoing_message::OutgoingMessage,
         session::SessionError,
+        socket::SocketHandle,
     },
-    ReplyDropReason, Reply,
+    Reply, ReplyDropReason,
 };
 use genfleet_job::retry;
 

@@ -1,7 +1,7 @@
 //! Looking at a queue: nothing is lost, nothing changes its place, memory does not grow with it.
 
 use super::{
-    super::{headers, inspect::RabbitInspector, browse::QueueReader},
+    super::{browse::QueueReader, headers, inspect::RabbitInspector},
     raw::{Unreadable, publish_unreadable},
     *,
 };

@@ -12,8 +12,8 @@ async fn who_listens_to_a_key_hears_it_also_from_itself_and_nobody_else_does() {
     on_broker(async |rig: Rig| {
         let mut one = talk(&rig, &rig.url, &["*.a", "ask"]).await;
         let mut other = talk(&rig, &rig.url, &["*.b", "ask"]).await;
-        one.tell("here.a", "first".to_owned()).await.unwrap();
-        one.tell("ask", "second".to_owned()).await.unwrap();
+        one.publish("here.a", "first".to_owned()).await.unwrap();
+        one.publish("ask", "second".to_owned()).await.unwrap();
         assert_eq!(soon(one.next()).await.unwrap(), "first");
         assert_eq!(soon(one.next()).await.unwrap(), "second");
         assert_eq!(soon(other.next()).await.unwrap(), "second");
@@ -34,7 +34,7 @@ async fn a_conversation_whose_connection_breaks_ends_and_another_one_begins() {
         assert!(soon(control.next()).await.is_err());
         assert!(control.is_lost());
         let mut again = talk(&rig, &url, &["ask"]).await;
-        again.tell("ask", "anybody?".to_owned()).await.unwrap();
+        again.publish("ask", "anybody?".to_owned()).await.unwrap();
         assert_eq!(soon(again.next()).await.unwrap(), "anybody?");
     })
     .await;

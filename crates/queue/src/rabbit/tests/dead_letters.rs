@@ -27,7 +27,7 @@ async fn dead_letters(rig: &Rig, url: &str) -> DeadLetters {
 
 async fn connect(settings: RabbitSettings) -> DeadLetters {
     let clock = Arc::new(genfleet_job::clock::SystemClock);
-    DeadLetters::Rabbit(super::super::dead_letters::DeadLetters::connect(settings, clock).await.unwrap())
+    DeadLetters::Rabbit(super::super::RabbitDeadLetters::connect(settings, clock).await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,7 +185,7 @@ async fn what_matched_no_queue_tells_its_exchange_and_key() {
         look.close().await.unwrap();
         let elsewhere = rig.settings(&rig.url, TopologyMode::Skip);
         let elsewhere = connect(RabbitSettings { prefix: "no-such-prefix".into(), ..elsewhere }).await;
-        let missing = elsewhere.look(DEAD, 0).await.map(drop);
+        let missing = elsewhere.browse(DEAD, 0).await.map(drop);
         assert!(matches!(missing, Err(QueueError::Missing(_))), "{missing:?}");
         dead_letters.close().await;
         let _ = connection.close(200, "".into()).await;

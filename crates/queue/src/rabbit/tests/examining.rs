@@ -6,7 +6,7 @@ use lapin::{
 };
 
 use super::{
-    super::examine::{TopologyComparison, BrokerExaminer, MessageAcceptance},
+    super::examine::{BrokerExaminer, MessageAcceptance, TopologyComparison},
     censor::{broker_under, declares_nothing},
     *,
 };

@@ -85,7 +85,7 @@ async fn gossip_goes_on_beside_whatever_is_sent_to_it() {
             publish_unreadable(&rig, &format!("{}.control", rig.prefix), "ask", what).await;
             assert_eq!(soon(control.next()).await.unwrap(), "{}", "{what:?}");
         }
-        control.tell("ask", "anybody?".to_owned()).await.unwrap();
+        control.publish("ask", "anybody?".to_owned()).await.unwrap();
         assert_eq!(soon(control.next()).await.unwrap(), "anybody?");
         control.close().await;
         queue.close().await;

@@ -1,7 +1,7 @@
 //! The tool's look at the queue.
 
 use super::{
-    super::inspect::{FollowedEvent, EventFollower, RabbitInspector},
+    super::inspect::{EventFollower, FollowedEvent, RabbitInspector},
     *,
 };
 

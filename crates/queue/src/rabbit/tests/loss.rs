@@ -30,13 +30,13 @@ async fn after_a_loss_unsettled_jobs_come_again_and_the_late_acknowledgement_is_
         );
         assert_eq!(again.iter().map(|delivery| delivery.returns).collect::<Vec<_>>(), [1, 1]);
 
-        assert_eq!(queue.held(Kind::CdnPurge), 2, "the stale one is in the queue, not here");
+        assert_eq!(queue.unsettled(Kind::CdnPurge), 2, "the stale one is in the queue, not here");
         assert_eq!(first.settler.settle(vec![event("a")]).await.unwrap(), Settled::Stale);
-        assert_eq!(queue.held(Kind::CdnPurge), 2);
+        assert_eq!(queue.unsettled(Kind::CdnPurge), 2);
         for delivery in again {
             assert_eq!(delivery.settler.settle(Vec::new()).await.unwrap(), Settled::Acknowledged);
         }
-        assert_eq!(queue.held(Kind::CdnPurge), 0);
+        assert_eq!(queue.unsettled(Kind::CdnPurge), 0);
         assert_eq!(rig.ready("events").await, 1, "what followed from the stale one is durable");
         let shown = metrics.render();
         assert!(shown.contains("genfleet_stale_acks_total 1\n"), "{shown}");
@@ -188,8 +188,8 @@ async fn what_was_settled_and_comes_again_after_a_loss_is_acknowledged_and_not_h
         let proxy = Proxy::opened(&rig).await;
         let queue = rig.queue_by(&proxy.url(&rig), TopologyMode::Declare);
         let mut consumer = queue.consume(Kind::CdnPurge, 4);
-        let door = |id: &str| Publication { to: Destination::Jobs(Kind::CdnPurge), message: job(id) };
-        queue.publish(vec![jobs_exchange("a"), jobs_exchange("b"), lane(Lane::Resume, Duration::ZERO, job("c"))]).await.unwrap();
+        let new_job = |id: &str| Publication { to: Destination::Jobs(Kind::CdnPurge), message: job(id) };
+        queue.publish(vec![new_job("a"), new_job("b"), lane(Lane::Resume, Duration::ZERO, job("c"))]).await.unwrap();
         let mut held = Vec::new();
         for _ in 0..3 {
             held.push(soon(consumer.next()).await);

@@ -114,7 +114,8 @@ async fn a_batch_is_loaded_once_and_goes_on_where_it_was() {
 
 #[tokio::test]
 async fn a_batch_is_loaded_into_no_store_of_other_jobs() {
-    for (name, published) in [("job", jobs_exchange("job")), ("event", event("done")), ("letter", dead("file.scan", "given up"))]
+    for (name, published) in
+        [("job", jobs_exchange("job")), ("event", event("done")), ("letter", dead("file.scan", "given up"))]
     {
         let folder = Folder::new();
         let queue = folder.worker();
