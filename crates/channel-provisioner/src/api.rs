@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use genfleet_core::{
     error::{ErrorClass, JobError},
-    genesys::{
-        error::ApiError,
-        request::{ApiAnswer, ApiRequest},
-    },
+    genesys::{ApiAnswer, ApiError, ApiRequest},
     handler::JobContext,
 };
 use serde::Deserialize;

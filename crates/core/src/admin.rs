@@ -21,7 +21,7 @@ use crate::{
         runtime::Beats,
     },
 };
-use genfleet_genesys::client::GenesysClient;
+use genfleet_genesys::GenesysClient;
 use genfleet_job::metric;
 use genfleet_queue::Queue;
 

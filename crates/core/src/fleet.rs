@@ -30,7 +30,7 @@ use self::{
     roster::{Own, Roster},
 };
 use crate::{webhook::failing::FailingReceivers, worker::doing::Doing};
-use genfleet_genesys::{admission::Shut, budget::Part, client::GenesysClient};
+use genfleet_genesys::{GenesysClient, Part, Shut};
 use genfleet_job::{Kind, clock::SharedClock, metric};
 use genfleet_queue::Queue;
 

@@ -20,11 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::contract::Terms;
 use genfleet_audit::{Detail, Intent, Unwritten};
-use genfleet_genesys::{
-    client::GenesysClient,
-    error::ApiError,
-    request::{ApiAnswer, ApiRequest, Caller},
-};
+use genfleet_genesys::{ApiAnswer, ApiError, ApiRequest, Caller, GenesysClient};
 use genfleet_job::{
     DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation, clock::SharedClock, error::JobError, lease::Lease,
     options::ConfigError, retry::RetryPolicy, supervisor::Tasks, trace_context::TraceContext,

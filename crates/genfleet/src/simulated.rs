@@ -5,11 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use clap::builder::BoolishValueParser;
 use genfleet_core::{
     clock::SharedClock,
-    genesys::{
-        client::GenesysClient,
-        mint::{CredentialSource, Credentials},
-        options::GenesysOptions,
-    },
+    genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions},
     job::Kind,
     options::ConfigError,
 };

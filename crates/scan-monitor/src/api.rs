@@ -2,11 +2,7 @@
 //! to a job is not decided here.
 
 use genfleet_core::{
-    genesys::{
-        client::GenesysClient,
-        error::ApiError,
-        request::{ApiRequest, Caller},
-    },
+    genesys::{ApiError, ApiRequest, Caller, GenesysClient},
     handler::JobContext,
     job::Kind,
 };

@@ -10,7 +10,7 @@ use std::{num::NonZeroU16, sync::Arc, time::Duration};
 use genfleet_core::{
     contract::Terms,
     error::{ErrorClass, JobError},
-    genesys::error::ApiError,
+    genesys::ApiError,
     handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
     job::{Kind, Violation},
     metric,

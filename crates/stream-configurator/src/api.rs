@@ -5,7 +5,7 @@ use std::future::Future;
 
 use genfleet_core::{
     error::ErrorClass,
-    genesys::{error::ApiError, request::ApiRequest},
+    genesys::{ApiError, ApiRequest},
     handler::JobContext,
 };
 use serde_json::Value;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use genfleet_core::{
     error::{ErrorClass, JobError},
-    genesys::error::ApiError,
+    genesys::ApiError,
     handler::JobContext,
 };
 use tokio::time::{Instant, sleep};

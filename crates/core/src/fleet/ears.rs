@@ -13,7 +13,7 @@ use super::{
     news::Word,
     seal::{Keys, Sealed},
 };
-use genfleet_genesys::key::Key;
+use genfleet_genesys::Key;
 use genfleet_job::metric;
 
 /// Between two lines of the log about words that were refused.

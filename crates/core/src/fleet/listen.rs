@@ -12,8 +12,8 @@ use super::{
     seal::Sealed,
     speak::{ASKED, key},
 };
-use genfleet_genesys::key::Key;
-use genfleet_genesys::mint::Credentials;
+use genfleet_genesys::Credentials;
+use genfleet_genesys::Key;
 use genfleet_queue::{
     QueueError,
     rabbit::{ControlChannel, RabbitInspector},

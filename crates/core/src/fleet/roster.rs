@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
 use super::{news::News, shares::parts};
-use genfleet_genesys::budget::Part;
+use genfleet_genesys::Part;
 
 /// A process that says nothing for so long is forgotten; a fleet of which nothing is heard for so long is not heard.
 pub const SILENCE: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Duration, Instant};
 
 use super::news::LONGEST;
-use genfleet_genesys::key::Key;
+use genfleet_genesys::Key;
 
 /// Of the envelope; words of version 1 had no seal.
 const VERSION: u32 = 2;
@@ -86,7 +86,7 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use genfleet_genesys::mint::Credentials;
+    use genfleet_genesys::Credentials;
 
     fn key(id: &str, secret: &str) -> Key {
         Key::of(&Credentials { id: id.to_owned().into(), secret: secret.to_owned().into() })

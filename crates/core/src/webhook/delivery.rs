@@ -25,7 +25,7 @@ use crate::{
     contract::{Terms, code::Code},
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
 };
-use genfleet_genesys::limits;
+use genfleet_genesys::LONG_PAUSE;
 use genfleet_job::{
     Kind, Violation,
     clock::SharedClock,
@@ -291,7 +291,7 @@ fn posted(mut span: Span, sent: &Result<Answer, NoAnswer>) {
 fn unexpected(receiver: &Receiver, Answer { status, retry_after }: Answer) -> JobError {
     let hint = if (300..400).contains(&status) { "; redirects are not followed" } else { "" };
     let told = format!("{receiver} answers {status}{hint}");
-    if let Some(wait) = retry_after.filter(|wait| *wait > limits::LONG) {
+    if let Some(wait) = retry_after.filter(|wait| *wait > LONG_PAUSE) {
         warn!(%receiver, seconds = wait.as_secs(), "the receiver asks for a pause of more than an hour (Retry-After): it is kept");
     }
     let error = JobError::new(ErrorClass::Transient, "receiver_refused", told);

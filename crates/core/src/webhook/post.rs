@@ -23,7 +23,7 @@ use super::{
     address_guard::{AddressList, AddressRefused, LookUp, Names, SystemNames},
     receiver::Receiver,
 };
-use genfleet_genesys::limits;
+use genfleet_genesys::retry_after;
 use genfleet_job::options::ConfigError;
 use genfleet_telemetry::http::in_full;
 
@@ -129,7 +129,7 @@ impl Post {
         let request = request(Method::POST, receiver.url().as_str(), headers, body)?;
         let response = self.answer(request, WHOLE).await?;
         let status = response.status().as_u16();
-        let answer = Answer { status, retry_after: limits::retry_after(response.headers(), now) };
+        let answer = Answer { status, retry_after: retry_after(response.headers(), now) };
         // Nothing depends on how this ends.
         let _ = timeout(READING, read(response.into_body())).await;
         Ok(answer)

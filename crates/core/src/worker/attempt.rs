@@ -146,11 +146,7 @@ mod tests {
 
     use super::*;
     use crate::handler::Services;
-    use genfleet_genesys::{
-        client::GenesysClient,
-        mint::{CredentialSource, Credentials},
-        options::GenesysOptions,
-    };
+    use genfleet_genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions};
     use genfleet_job::{
         JobId, Kind,
         clock::{SharedClock, SystemClock},

@@ -23,7 +23,7 @@ use crate::{
     webhook::{Webhooks, options::WebhookOptions},
 };
 use genfleet_audit::default_file;
-use genfleet_genesys::{client::GenesysClient, options::GenesysOptions};
+use genfleet_genesys::{GenesysClient, GenesysOptions};
 use genfleet_job::{
     clock::{SharedClock, SystemClock},
     options::ConfigError,

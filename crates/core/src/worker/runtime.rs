@@ -39,7 +39,7 @@ use crate::{
 };
 use genfleet_audit as audit;
 use genfleet_audit::Audit;
-use genfleet_genesys::client::GenesysClient;
+use genfleet_genesys::GenesysClient;
 use genfleet_job::supervisor::{Ended, Tasks};
 use genfleet_job::{clock::SharedClock, options::ConfigError};
 use genfleet_queue::{Queue, UnknownKinds};

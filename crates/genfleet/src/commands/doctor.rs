@@ -7,7 +7,7 @@ use std::{process::ExitCode, str::FromStr};
 
 use genfleet_core::{
     audit::default_file,
-    genesys::options::GenesysOptions,
+    genesys::GenesysOptions,
     http::install_tls,
     job::Kind,
     options::{ConfigError, secret},

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, bail};
 use genfleet_core::{
     clock::{SharedClock, SystemClock},
-    genesys::options::GenesysOptions,
+    genesys::GenesysOptions,
     http::install_tls,
     options::{ConfigError, duration},
     queue::{

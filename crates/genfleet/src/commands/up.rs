@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use genfleet_core::{
     audit::default_file,
     clock::{SharedClock, SystemClock},
-    genesys::options::GenesysOptions,
+    genesys::GenesysOptions,
     http::install_tls,
     job::Kind,
     options::ConfigError,

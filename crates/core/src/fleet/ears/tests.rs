@@ -4,7 +4,7 @@ use super::{
     super::{news::News, roster::MOST},
     *,
 };
-use genfleet_genesys::mint::Credentials;
+use genfleet_genesys::Credentials;
 
 fn credentials(secret: &str) -> Credentials {
     Credentials { id: "id".to_owned().into(), secret: secret.to_owned().into() }

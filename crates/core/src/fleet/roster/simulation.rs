@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{News, Own, Roster};
 use crate::fleet::LATELY;
-use genfleet_genesys::budget::{Budget, Part, Ready};
+use genfleet_genesys::{Budget, Part, Ready};
 
 mod scenarios;
 

@@ -10,11 +10,7 @@ use crate::webhook::{
     address_guard::{AddressList, Entry},
     stub::Stub,
 };
-use genfleet_genesys::{
-    client::GenesysClient,
-    mint::{CredentialSource, Credentials},
-    options::GenesysOptions,
-};
+use genfleet_genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions};
 use genfleet_job::{
     JobId,
     clock::{Clock, SystemClock},

@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use genfleet_core::{
     clock::SystemClock,
-    genesys::{
-        client::GenesysClient,
-        trial::{ApiTrial, TokenOutcome},
-    },
+    genesys::{ApiTrial, GenesysClient, TokenOutcome},
     job::Kind,
 };
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use genfleet_core::{
     clock::{Clock, SharedClock, SystemClock},
     fleet::{listen::Listener, notice::Notice},
-    genesys::mint::Credentials,
+    genesys::Credentials,
     job::Kind,
     message::Lane,
     options::ConfigError,

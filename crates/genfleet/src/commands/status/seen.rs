@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use genfleet_core::{
     fleet::news::{KindNews, News, ShutNews},
-    genesys::skew,
+    genesys::{clock_is_off, describe_skew},
     job::Kind,
 };
 use serde_json::{Value, json};
@@ -121,8 +121,8 @@ impl Seen {
             // What is shut says so itself.
             let failing = process.failing.as_ref().filter(|_| process.shut.is_empty());
             problems.extend(failing.map(|told| format!("at {}: {told}", process.process)));
-            let ahead = process.clock_ahead_seconds.filter(|ahead| skew::is_off(*ahead));
-            let told = |ahead| format!("the clock at {} is {} the API's", process.process, skew::side(ahead));
+            let ahead = process.clock_ahead_seconds.filter(|ahead| clock_is_off(*ahead));
+            let told = |ahead| format!("the clock at {} is {} the API's", process.process, describe_skew(ahead));
             problems.extend(ahead.map(told));
         }
         if let Some(unrouted) = self.unrouted.filter(|unrouted| *unrouted > 0) {
