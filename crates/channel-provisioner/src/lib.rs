@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::{Count, GenesysChannels, Ordered, READ_LAG},
-    channel::{Channel, Report},
+    channel::{Channel, ChannelReport},
     licence::Licences,
     payload::Payload,
 };
@@ -72,7 +72,7 @@ impl JobHandler for ChannelProvisioner {
     type Options = ChannelOptions;
     type Payload = Payload;
     type State = State;
-    type Report = Report;
+    type Report = ChannelReport;
 
     fn new(options: ChannelOptions, _: &Services) -> Result<Self, ConfigError> {
         let ChannelOptions { max_concurrent_sessions, license_limit } = options;
@@ -150,7 +150,7 @@ fn warned(mut channel: Channel, count: Count) -> Channel {
 }
 
 /// What came of an order: the channel as it was made, or as it is found there.
-async fn ordered_channel(job: &JobContext, channel: Channel, ordered: Ordered) -> Result<Report, JobError> {
+async fn ordered_channel(job: &JobContext, channel: Channel, ordered: Ordered) -> Result<ChannelReport, JobError> {
     let error = match ordered {
         Ordered::Made(answer) => return Ok(channel.made(&answer)),
         Ordered::Refused(error) => return Err(error),

@@ -22,7 +22,7 @@ use crate::{
     payload::Payload,
     projection::Projection,
     register::Order,
-    report::Report,
+    report::StreamReport,
 };
 
 pub mod api;
@@ -64,7 +64,7 @@ impl JobHandler for StreamConfigurator {
     type Options = StreamConfiguratorOptions;
     type Payload = Payload;
     type State = State;
-    type Report = Report;
+    type Report = StreamReport;
 
     fn new(_options: StreamConfiguratorOptions, _services: &Services) -> Result<Self, ConfigError> {
         Ok(Self {})
@@ -99,7 +99,7 @@ impl JobHandler for StreamConfigurator {
             (payload, projection)
         })
         .await;
-        Ok(Progress::Done(Report::new(payload, &definition, registered, projection)))
+        Ok(Progress::Done(StreamReport::new(payload, &definition, registered, projection)))
     }
 }
 

@@ -14,7 +14,7 @@ use genfleet_core::{
     supervisor::Tasks,
 };
 use genfleet_simulator::{FaultRule, RecordedRequest, Simulator, SimulatorOptions};
-use genfleet_stream_configurator::{State, StreamConfigurator, StreamConfiguratorOptions, report::Report};
+use genfleet_stream_configurator::{State, StreamConfigurator, StreamConfiguratorOptions, report::StreamReport};
 use serde_json::{Value, json};
 
 #[derive(Debug, Parser)]
@@ -56,11 +56,11 @@ impl Setup {
         JobContext::first(JobId::parse("stream-1").unwrap(), Kind::StreamConfigure, &self.services)
     }
 
-    async fn run(&self, payload: &Value) -> Result<Report, JobError> {
+    async fn run(&self, payload: &Value) -> Result<StreamReport, JobError> {
         self.run_as(&self.job(), payload, State::default()).await
     }
 
-    async fn run_as(&self, job: &JobContext, payload: &Value, state: State) -> Result<Report, JobError> {
+    async fn run_as(&self, job: &JobContext, payload: &Value, state: State) -> Result<StreamReport, JobError> {
         let payload = serde_json::from_value(payload.clone()).unwrap();
         assert_eq!(StreamConfigurator::validate(&payload, &StreamConfiguratorOptions {}), []);
         match self.handler.handle(job, payload, state).await? {

@@ -6,7 +6,7 @@ use clap::Parser;
 use futures_util::future::join_all;
 use genfleet_channel_provisioner::{
     ChannelOptions, ChannelProvisioner, State,
-    channel::Report,
+    channel::ChannelReport,
     payload::{Payload, Security},
 };
 use genfleet_core::{
@@ -74,7 +74,7 @@ impl Rig {
         self.handler.handle(job, payload(), state).await
     }
 
-    pub(crate) async fn ended(&self, id: &str) -> Result<Report, JobError> {
+    pub(crate) async fn ended(&self, id: &str) -> Result<ChannelReport, JobError> {
         match self.run(&self.job(id), State::default()).await? {
             Progress::Done(report) => Ok(report),
             Progress::Begun { .. } => panic!("{id} is not done"),
@@ -88,7 +88,7 @@ impl Rig {
         }
     }
 
-    pub(crate) async fn provisioned(&self, id: &str) -> Report {
+    pub(crate) async fn provisioned(&self, id: &str) -> ChannelReport {
         self.ended(id).await.unwrap()
     }
 
@@ -97,7 +97,7 @@ impl Rig {
     }
 
     /// Jobs `job-0`, `job-1`, … all at once.
-    pub(crate) async fn at_once(&self, count: usize) -> Vec<Result<Report, JobError>> {
+    pub(crate) async fn at_once(&self, count: usize) -> Vec<Result<ChannelReport, JobError>> {
         join_all((0..count).map(async |n| self.ended(&format!("job-{n}")).await)).await
     }
 

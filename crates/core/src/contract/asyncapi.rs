@@ -81,7 +81,7 @@ fn jobs_channel(contract: &KindContract, prefix: &str) -> Value {
     json!({
         "address": key,
         "title": format!("{kind} jobs"),
-        "description": format!("The exchange of new jobs; it routes to the queue {queue}."),
+        "description": format!("The exchange that producers publish to; it leads to the queue {queue}."),
         "messages": { "job": message(kind.as_str()) },
         "bindings": { "amqp": by_key(&exchange, "topic") },
     })

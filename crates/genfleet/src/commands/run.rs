@@ -35,7 +35,7 @@ use tokio::{sync::oneshot, time::Instant};
 use self::{load::Input, progress::Progress, sink::Sink, tally::Tally};
 use super::{EXIT_FAILED, EXIT_JOBS_FAILED, block_on};
 use crate::{
-    fleet::{self, HandlerOptions, KINDS},
+    registry::{self, HandlerOptions, KINDS},
     simulated::{self, SimulateOptions},
 };
 
@@ -196,7 +196,7 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
         _ = signals.next() => return Ok((Tally::new(input.total()), End::Stopped)),
     }
     let runtime = runtime.with_webhooks(webhooks);
-    fleet::work(&runtime, options.handlers.clone(), &KINDS)?;
+    registry::work(&runtime, options.handlers.clone(), &KINDS)?;
     let (finished, told) = oneshot::channel();
     let follow = tokio::spawn(follow(store, sink, progress, patience, finished));
     let end = runtime

@@ -16,7 +16,7 @@ use genfleet_core::{
 };
 use serde_json::{Map, Value};
 
-use crate::{fleet::contracts, terminal};
+use crate::{registry::contracts, terminal};
 
 /// Which documents.
 #[derive(Clone, Debug, clap::Args)]

@@ -24,7 +24,7 @@ use tracing::warn;
 
 use super::block_on;
 use crate::{
-    fleet::{self, HandlerOptions},
+    registry::{self, HandlerOptions},
     simulated::{self, SimulateOptions},
     terminal,
 };
@@ -56,7 +56,7 @@ pub(crate) struct Options {
 
 /// Runs until it is asked to stop.
 pub(crate) fn run(mut options: Options) -> anyhow::Result<ExitCode> {
-    let kinds = fleet::chosen(&options.kinds)?;
+    let kinds = registry::chosen(&options.kinds)?;
     if options.queue.given_url()?.is_none() {
         options.queue.queue_url = Some(QueueUrl::sqlite("genfleet.db"));
     }
@@ -92,7 +92,7 @@ pub(crate) fn run(mut options: Options) -> anyhow::Result<ExitCode> {
         }
         let runtime = Runtime::new("genfleet up", options.worker, queue, genesys, audit, clock).with_webhooks(webhooks);
         runtime.serve_admin(metrics).await?;
-        fleet::work(&runtime, options.handlers, &kinds)?;
+        registry::work(&runtime, options.handlers, &kinds)?;
         let end = runtime.run(signals, std::future::pending()).await;
         if let Some(simulator) = simulator {
             simulator.stop().await;

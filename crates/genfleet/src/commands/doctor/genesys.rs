@@ -10,7 +10,7 @@ use genfleet_core::{
 };
 
 use super::{Options, clock, finding::Finding, token};
-use crate::fleet;
+use crate::registry;
 
 /// Every check of the API.
 pub(super) async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
@@ -35,7 +35,7 @@ pub(super) async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
     for url in [&addresses.token, &addresses.api] {
         findings.extend(unencrypted(url.scheme(), url.host_str().unwrap_or_default(), url.as_str()));
     }
-    let client = GenesysClient::new(&options.genesys, fleet::scopes(kinds), Arc::new(SystemClock));
+    let client = GenesysClient::new(&options.genesys, registry::scopes(kinds), Arc::new(SystemClock));
     match client {
         Ok(client) => findings.extend(trial(&client, options.genesys.requests_per_minute).await),
         Err(error) => {

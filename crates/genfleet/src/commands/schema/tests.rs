@@ -9,7 +9,7 @@ use genfleet_core::{
 };
 use serde_json::Value;
 
-use crate::fleet::{CheckOptions, Checker, contracts};
+use crate::registry::{CheckOptions, Checker, contracts};
 
 mod agreement;
 mod errors;

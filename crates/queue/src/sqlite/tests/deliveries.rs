@@ -13,7 +13,7 @@ async fn a_settled_job_is_gone_and_what_it_published_is_there() {
     let folder = Folder::new();
     let queue = folder.worker();
     let mut consumer = queue.consume(KIND, 4);
-    queue.publish(vec![jobs_exchange("job")]).await.unwrap();
+    queue.publish(vec![new_job("job")]).await.unwrap();
     let delivery = next(&mut consumer).await;
     assert_eq!((text(&delivery).as_str(), delivery.lane, delivery.returns), ("job", Lane::Jobs, 0));
     let reply = Publication { to: Destination::Reply { queue: "gone".to_owned() }, message: message("reply") };
@@ -52,7 +52,7 @@ async fn a_message_comes_out_as_it_went_in() {
 async fn a_producers_genfleet_headers_do_not_count() {
     let folder = Folder::new();
     let queue = folder.worker();
-    let mut publication = jobs_exchange("job");
+    let mut publication = new_job("job");
     for name in ["genfleet-attempts", "genfleet-state", "traceparent", "tracestate", "x-death"] {
         publication.message.headers.insert(name.to_owned(), "1".into());
     }
@@ -80,7 +80,7 @@ async fn no_more_are_handed_out_than_may_be_unsettled() {
 async fn what_one_consumer_holds_no_other_gets() {
     let folder = Folder::new();
     let queue = folder.worker();
-    queue.publish(vec![jobs_exchange("job")]).await.unwrap();
+    queue.publish(vec![new_job("job")]).await.unwrap();
     let _held = next(&mut queue.consume(KIND, 1)).await;
     assert!(nothing(&mut queue.consume(KIND, 1)).await);
     assert!(nothing(&mut queue.consume(Kind::CdnPurge, 1)).await, "nor does one of another kind");
@@ -91,7 +91,7 @@ async fn a_job_given_back_returns_to_the_head_and_counts_a_return() {
     let folder = Folder::new();
     let queue = folder.worker();
     let mut consumer = queue.consume(KIND, 1);
-    queue.publish(vec![jobs_exchange("first"), jobs_exchange("second")]).await.unwrap();
+    queue.publish(vec![new_job("first"), new_job("second")]).await.unwrap();
     for returns in 0..3 {
         let delivery = next(&mut consumer).await;
         assert_eq!((text(&delivery).as_str(), delivery.returns), ("first", returns));
@@ -104,7 +104,7 @@ async fn a_delivery_that_is_dropped_comes_back() {
     let folder = Folder::new();
     let queue = folder.worker();
     let mut consumer = queue.consume(KIND, 1);
-    queue.publish(vec![jobs_exchange("job")]).await.unwrap();
+    queue.publish(vec![new_job("job")]).await.unwrap();
     drop(next(&mut consumer).await);
     assert_eq!(next(&mut consumer).await.returns, 1);
 }
@@ -136,7 +136,7 @@ async fn suspects_are_worked_one_at_a_time_beside_the_rest() {
     let mut consumer = queue.consume(KIND, 4);
     let mut suspects = consumer.suspects();
     let suspect = |text| lane(Lane::Suspect, Duration::ZERO, text);
-    queue.publish(vec![suspect("one"), suspect("two"), jobs_exchange("job")]).await.unwrap();
+    queue.publish(vec![suspect("one"), suspect("two"), new_job("job")]).await.unwrap();
     let first = next_suspect(&mut suspects).await;
     assert_eq!((text(&first).as_str(), first.lane), ("one", Lane::Suspect));
     assert!(time::timeout(Duration::from_millis(60), suspects.next()).await.is_err());

@@ -13,7 +13,7 @@ use genfleet_core::{
 };
 use regex::Regex;
 
-use crate::fleet::contracts;
+use crate::registry::contracts;
 
 const EVERY_KIND: &str = "Codes of every kind";
 const LOG_ONLY: &str = "Codes in the log only";
