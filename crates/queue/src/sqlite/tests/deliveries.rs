@@ -66,7 +66,7 @@ async fn no_more_are_handed_out_than_may_be_unsettled() {
     let folder = Folder::new();
     let queue = folder.worker();
     let mut consumer = queue.consume(KIND, 3);
-    queue.publish((0..10).map(|number| jobs_exchange(&number.to_string())).collect()).await.unwrap();
+    queue.publish((0..10).map(|number| new_job(&number.to_string())).collect()).await.unwrap();
     let mut held = vec![next(&mut consumer).await, next(&mut consumer).await, next(&mut consumer).await];
     assert!(nothing(&mut consumer).await);
     assert_eq!(queue.counts().await.unwrap().lanes[&(KIND, Lane::Jobs)].claimed, 3);
@@ -152,7 +152,7 @@ async fn waiting_for_a_job_can_be_broken_off_anywhere() {
     let mut consumer = queue.consume(KIND, 8);
     let mut seen = BTreeSet::new();
     for number in 0..100 {
-        queue.publish(vec![jobs_exchange(&number.to_string())]).await.unwrap();
+        queue.publish(vec![new_job(&number.to_string())]).await.unwrap();
         // Polled once, then dropped.
         let mut polled = Box::pin(consumer.next());
         let ready = std::future::poll_fn(|context| match polled.as_mut().poll(context) {
@@ -180,7 +180,7 @@ async fn a_closed_intake_gives_out_what_it_had_and_takes_one_when_asked() {
     let folder = Folder::new();
     let queue = folder.worker();
     let mut consumer = queue.consume(KIND, 4);
-    queue.publish((0..6).map(|number| jobs_exchange(&number.to_string())).collect()).await.unwrap();
+    queue.publish((0..6).map(|number| new_job(&number.to_string())).collect()).await.unwrap();
     let first = next(&mut consumer).await;
     let prefetched = consumer.close_intake().await;
     assert_eq!(prefetched.iter().map(text).collect::<Vec<_>>(), ["1", "2", "3"]);
@@ -204,7 +204,7 @@ async fn ten_thousand_jobs_go_through_each_of_them_once() {
     let folder = Folder::new();
     let queue = folder.worker();
     let begun = Instant::now();
-    queue.publish((0..JOBS).map(|number| jobs_exchange(&number.to_string())).collect()).await.unwrap();
+    queue.publish((0..JOBS).map(|number| new_job(&number.to_string())).collect()).await.unwrap();
     println!("{JOBS} published in {:?}", begun.elapsed());
     let begun = Instant::now();
     let permits = Arc::new(Semaphore::new(256));
