@@ -17,7 +17,7 @@ use genfleet_telemetry::trace::{
         MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE,
         MESSAGING_ROUTING_KEY, MESSAGING_SYSTEM,
     },
-    span::{AuditSubject, Span, SpanKind},
+    span::{About, Span, SpanKind},
 };
 
 impl<H: JobHandler> Engine<H> {
@@ -48,8 +48,8 @@ impl<H: JobHandler> Engine<H> {
         Some(span)
     }
 
-    fn about(&self, kind: SpanKind, operation: &'static str, destination: String) -> AuditSubject {
-        AuditSubject::new(kind, format!("{operation} {destination}"))
+    fn about(&self, kind: SpanKind, operation: &'static str, destination: String) -> About {
+        About::new(kind, format!("{operation} {destination}"))
             .with(MESSAGING_SYSTEM, self.queue.system())
             .with(MESSAGING_OPERATION_NAME, operation)
             .with(MESSAGING_OPERATION_TYPE, operation)
