@@ -162,7 +162,7 @@ impl GenesysClient {
         let exchange = self.shared.transport.exchange(outgoing).await;
         let exchange = self.redactor().bearer(&permit.token.bearer).exchange(exchange);
         traced::answered(&mut span, &exchange);
-        let trace = span.place().filter(|_| span.is_told()).cloned();
+        let trace = span.context().filter(|_| span.is_recorded()).cloned();
         drop(span);
         let took = sent.elapsed();
         observe(request, &exchange, took);

@@ -32,7 +32,7 @@ use crate::{
     unsettled::UnsettledCounts,
 };
 use genfleet_job::{Kind, lease::Lease, message::Lane};
-use genfleet_telemetry::trace::span::Span;
+use genfleet_telemetry::trace::Span;
 
 /// How long the broker may take to end a consumer.
 const CANCELLED: Duration = Duration::from_secs(10);
@@ -263,8 +263,8 @@ impl KindConsumer {
         let settler = queue::Settler::Rabbit(settler.within(self.lease.as_ref()));
         delays::ended(&shared.prefix, (self.buffer.kind, lane), &delivery.properties);
         let (redelivered, defect) = (delivery.redelivered, self.defect(&delivery));
-        let (message, returns) = convert::received(&shared.prefix, delivery);
-        Delivery { message, lane, returns, redelivered, defect, settler, span: Span::default() }
+        let (message, delivery_count) = convert::received(&shared.prefix, delivery);
+        Delivery { message, lane, delivery_count, redelivered, defect, settler, span: Span::default() }
     }
 }
 
