@@ -19,6 +19,7 @@ mod browse;
 mod censor;
 mod control;
 mod dead_letters;
+mod encrypted;
 mod examining;
 mod former;
 mod hostile;
