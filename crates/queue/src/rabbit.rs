@@ -71,16 +71,13 @@ pub use self::recent::{Recent, RecentDelivery};
 pub use self::{
     amqp_handshake::BrokerIdentity,
     control::ControlChannel,
+    dead_letters::RabbitDeadLetters,
     examine::{BrokerExaminer, HostConnection, MessageAcceptance, TopologyComparison},
     inspect::{EventFollower, FollowedEvent, RabbitInspector},
     replies::{ReplyDropReason, names::ReplyTo},
     settings::{BrokerAddress, ClientIdentity, RabbitSettings, TopologyMode},
 };
-pub(crate) use self::{
-    dead_letters::{RabbitBrowser, RabbitDeadLetters},
-    settle::RabbitSettler,
-    unknown_kinds::UnknownKinds,
-};
+pub(crate) use self::{dead_letters::RabbitBrowser, settle::RabbitSettler, unknown_kinds::UnknownKinds};
 
 /// How long [`RabbitQueue::close`] waits for the sessions to end.
 const CLOSING: Duration = Duration::from_secs(10);
