@@ -18,6 +18,7 @@ use genfleet_queue::{
     Queue, QueueError,
     rabbit::{ClientIdentity, RabbitQueue, RabbitSettings, ReplyTo, TopologyMode},
     sqlite::{Role, SqliteQueue},
+    topology::check_prefix,
 };
 use genfleet_telemetry as telemetry;
 use genfleet_telemetry::LogFormat;
@@ -57,14 +58,8 @@ pub struct QueueOptions {
     pub queue_watchdog: Duration,
 }
 
-/// AMQP's names have 255 bytes at most; what follows the prefix has less than this leaves.
-const LONGEST_PREFIX: usize = 200;
-
-fn prefix(written: &str) -> Result<String, String> {
-    match written.len() {
-        1..=LONGEST_PREFIX => Ok(written.to_owned()),
-        length => Err(format!("has {length} bytes: write 1 to {LONGEST_PREFIX}")),
-    }
+fn prefix(written: &str) -> Result<String, QueueError> {
+    check_prefix(written).map(|()| written.to_owned())
 }
 
 /// The queue's address. May hold a password, so it is never shown whole.
