@@ -9,6 +9,7 @@ use super::{KindContract, event, job, named};
 use genfleet_job::{
     Kind,
     event::{CONTENT_TYPE, Outcome},
+    job_headers,
     message::{Lane, enqueued::ENQUEUED_MS},
 };
 use genfleet_queue::{
@@ -225,13 +226,13 @@ fn dead_message(schemas: &mut Map<String, Value>) -> Value {
     let number = |description: &str| json!({ "type": "integer", "description": description });
     let mut headers = trace_headers();
     let set = json!({
-        "genfleet-reason": text("The error's code. What the broker itself dead-letters has no genfleet-* header."),
-        "genfleet-error": text("The error's message, at most 2 KiB."),
-        "genfleet-attempts": number("Attempts that counted."),
-        "genfleet-failed-at": { "type": "string", "format": "date-time", "description": "When." },
-        "genfleet-worker": text("The worker that gave it up."),
-        "genfleet-fingerprint": text("The same for failures of the same sort."),
-        "genfleet-generation": number("Redrives before this failure."),
+        (job_headers::REASON): text("The error's code. What the broker itself dead-letters has no genfleet-* header."),
+        (job_headers::ERROR): text("The error's message, at most 2 KiB."),
+        (job_headers::ATTEMPTS): number("Attempts that counted."),
+        (job_headers::FAILED_AT): { "type": "string", "format": "date-time", "description": "When." },
+        (job_headers::WORKER): text("The worker that gave it up."),
+        (job_headers::FINGERPRINT): text("The same for failures of the same sort."),
+        (job_headers::GENERATION): number("Redrives before this failure."),
     });
     super::merge(&mut headers, &json!({ "properties": set }));
     json!({

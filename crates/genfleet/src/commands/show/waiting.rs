@@ -1,7 +1,7 @@
 //! Where a job waits, on the embedded queue. On `RabbitMQ` nobody can look without taking.
 
 use genfleet_core::{
-    job::decode::extract_id,
+    job::{decode::extract_id, job_headers},
     message::HeaderValue,
     queue::{
         QueueError,
@@ -53,8 +53,8 @@ impl WaitingPlace {
         json!({
             "kind": self.0.kind.as_str(), "lane": self.0.lane.as_str(), "running": self.0.claimed,
             "notBefore": self.0.visible_at.to_string(), "returns": self.0.delivery_count,
-            "attempts": self.header("genfleet-attempts").unwrap_or(0),
-            "generation": self.header("genfleet-generation").unwrap_or(0),
+            "attempts": self.header(job_headers::ATTEMPTS).unwrap_or(0),
+            "generation": self.header(job_headers::GENERATION).unwrap_or(0),
         })
     }
 
@@ -65,7 +65,7 @@ impl WaitingPlace {
         } else {
             format!("in {}, from {:.0} on", self.0.lane, self.0.visible_at)
         };
-        let attempts = self.header("genfleet-attempts").unwrap_or(0);
+        let attempts = self.header(job_headers::ATTEMPTS).unwrap_or(0);
         format!("{}  {place}, {attempts} attempts, returned {} times", self.0.kind, self.0.delivery_count)
     }
 }
