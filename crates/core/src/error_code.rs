@@ -1,4 +1,4 @@
-//! The error codes of every kind (SPEC 2). A worker's own are in its [`ContractTerms`](super::ContractTerms).
+//! The error codes of every kind (SPEC 2). A worker's own are in its [`ContractTerms`](crate::contract::ContractTerms).
 
 /// An error code and its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

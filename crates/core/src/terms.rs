@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::code::ErrorCode;
+use crate::error_code::ErrorCode;
 
 /// The additions of one worker to its contract.
 #[derive(Clone, Debug, Default)]
