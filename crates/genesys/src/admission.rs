@@ -71,7 +71,7 @@ impl fmt::Display for ClosedReason {
 
 /// What a caller does next to send.
 #[derive(Debug)]
-pub enum Step {
+pub(crate) enum Step {
     /// Sends.
     Go(Grant, Token),
     /// Waits for its turn: first come, first served.
@@ -86,7 +86,7 @@ pub enum Step {
 
 /// Why a caller does not wait in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The brake is on, for this reason.
     Credentials(String),
     /// Not before then.
@@ -95,7 +95,7 @@ pub enum Refusal {
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
-pub struct Who<'a> {
+pub(crate) struct Who<'a> {
     /// The kind of job.
     pub kind: Kind,
     /// The jobs.
@@ -104,7 +104,7 @@ pub struct Who<'a> {
 
 /// Whether a caller is the first in the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
+pub(crate) enum Line {
     /// It is.
     First,
     /// It is not in it yet.
@@ -113,7 +113,7 @@ pub enum Line {
 
 /// A request that was sent.
 #[derive(Clone, Copy, Debug)]
-pub struct Sent<'a> {
+pub(crate) struct Sent<'a> {
     /// For whom.
     pub who: Who<'a>,
     /// Its path's template.
@@ -124,7 +124,7 @@ pub struct Sent<'a> {
 
 /// What became of a request that was sent.
 #[derive(Clone, Debug)]
-pub enum Fate {
+pub(crate) enum Fate {
     /// The API answered.
     Answered {
         /// With this status.
@@ -144,7 +144,7 @@ pub enum Fate {
 
 /// What an answer says about the API, apart from what it says to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub(crate) enum Said {
     /// It works.
     Fine,
     /// It does not, now.
@@ -155,7 +155,7 @@ pub enum Said {
 
 /// What is shown in `/metrics`.
 #[derive(Clone, Copy, Debug)]
-pub struct Gauges {
+pub(crate) struct Gauges {
     /// Per reason: is anything shut for it?
     pub shut: [(ClosedReason, bool); ClosedReason::ALL.len()],
     /// How long the gate was shut altogether.

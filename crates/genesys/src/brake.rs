@@ -15,39 +15,39 @@ const JOBS_IN_A_ROW: usize = 5;
 
 /// On while the token endpoint refuses us, or the API refuses tokens it just gave.
 #[derive(Debug)]
-pub struct CredentialsBrake {
+pub(crate) struct CredentialsBrake {
     interval: Duration,
     on: Option<(String, Instant)>,
 }
 
 impl CredentialsBrake {
     /// One try each `interval`.
-    pub const fn new(interval: Duration) -> Self {
+    pub(crate) const fn new(interval: Duration) -> Self {
         Self { interval, on: None }
     }
 
     /// Puts it on, or says that a try failed. True where it was off.
-    pub fn put_on(&mut self, why: &str, now: Instant) -> bool {
+    pub(crate) fn put_on(&mut self, why: &str, now: Instant) -> bool {
         self.on.replace((why.to_owned(), now + self.interval)).is_none()
     }
 
     /// A token was given. True where it was on.
-    pub fn lift(&mut self) -> bool {
+    pub(crate) fn lift(&mut self) -> bool {
         self.on.take().is_some()
     }
 
     /// Why it is on.
-    pub fn why(&self) -> Option<&str> {
+    pub(crate) fn why(&self) -> Option<&str> {
         self.on.as_ref().map(|(why, _)| why.as_str())
     }
 
     /// When the next try is; `None` while it is off.
-    pub fn next_try(&self) -> Option<Instant> {
+    pub(crate) fn next_try(&self) -> Option<Instant> {
         self.on.as_ref().map(|(_, next)| *next)
     }
 
     /// Is it time for a try? If so, the next one comes an interval later.
-    pub fn is_due(&mut self, now: Instant) -> bool {
+    pub(crate) fn is_due(&mut self, now: Instant) -> bool {
         let due = self.on.as_mut().filter(|(_, next)| now >= *next);
         due.map(|(_, next)| *next = now + self.interval).is_some()
     }
@@ -55,7 +55,7 @@ impl CredentialsBrake {
 
 /// Per kind: on while an endpoint refuses the kind's jobs with 403.
 #[derive(Debug)]
-pub struct ForbiddenBrakes {
+pub(crate) struct ForbiddenBrakes {
     interval: Duration,
     kinds: HashMap<Kind, Refusals>,
 }
@@ -77,7 +77,7 @@ struct On {
 
 /// What a 403 does to one job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judgement {
+pub(crate) enum Judgement {
     /// It fails.
     Fails,
     /// It waits: the brake is on.
@@ -86,12 +86,12 @@ pub enum Judgement {
 
 impl ForbiddenBrakes {
     /// One probe each `interval`.
-    pub fn new(interval: Duration) -> Self {
+    pub(crate) fn new(interval: Duration) -> Self {
         Self { interval, kinds: HashMap::new() }
     }
 
     /// `job` got a 403. Also true where that put the brake on.
-    pub fn judge(&mut self, kind: Kind, endpoint: &'static str, job: &JobId, now: Instant) -> (Judgement, bool) {
+    pub(crate) fn judge(&mut self, kind: Kind, endpoint: &'static str, job: &JobId, now: Instant) -> (Judgement, bool) {
         let refusals = self.kinds.entry(kind).or_default();
         let jobs = refusals.jobs.entry(endpoint).or_default();
         let known = jobs.contains(job);
@@ -113,14 +113,14 @@ impl ForbiddenBrakes {
     }
 
     /// The endpoint let the kind do something. True where that lifted the brake.
-    pub fn permitted(&mut self, kind: Kind, endpoint: &'static str) -> bool {
+    pub(crate) fn permitted(&mut self, kind: Kind, endpoint: &'static str) -> bool {
         let Some(refusals) = self.kinds.get_mut(&kind) else { return false };
         refusals.jobs.remove(endpoint);
         refusals.brake.take_if(|on| on.endpoint == endpoint).is_some()
     }
 
     /// The endpoint refused a shared request: the probe, if it was one, is over.
-    pub fn refused(&mut self, kind: Kind, endpoint: &'static str) {
+    pub(crate) fn refused(&mut self, kind: Kind, endpoint: &'static str) {
         let brake = self.kinds.get_mut(&kind).and_then(|refusals| refusals.brake.as_mut());
         if let Some(on) = brake.filter(|on| on.endpoint == endpoint) {
             on.probes.clear();
@@ -128,14 +128,14 @@ impl ForbiddenBrakes {
     }
 
     /// Until when requests of `jobs` are held; `None` where they may go, also as the probe.
-    pub fn held(&self, kind: Kind, jobs: &[JobId], now: Instant) -> Option<Instant> {
+    pub(crate) fn held(&self, kind: Kind, jobs: &[JobId], now: Instant) -> Option<Instant> {
         let on = self.on(kind)?;
         let may = now >= on.next_probe || on.is_probe(jobs);
         (!may).then_some(on.next_probe)
     }
 
     /// Lets a request through that is not [`held`](Self::held): its jobs are the probe, if the brake is on.
-    pub fn take(&mut self, kind: Kind, jobs: &[JobId], now: Instant) -> Pass {
+    pub(crate) fn take(&mut self, kind: Kind, jobs: &[JobId], now: Instant) -> Pass {
         let brake = self.kinds.get_mut(&kind).and_then(|refusals| refusals.brake.as_mut());
         let Some(on) = brake else { return Pass::Free };
         if !on.is_probe(jobs) {
@@ -146,12 +146,12 @@ impl ForbiddenBrakes {
     }
 
     /// When the next probe of the kind goes; `None` while its brake is off.
-    pub fn next_probe(&self, kind: Kind) -> Option<Instant> {
+    pub(crate) fn next_probe(&self, kind: Kind) -> Option<Instant> {
         self.on(kind).map(|on| on.next_probe)
     }
 
     /// The kinds whose brake is on, and the endpoint that refuses them.
-    pub fn all_on(&self) -> impl Iterator<Item = (Kind, &'static str)> {
+    pub(crate) fn all_on(&self) -> impl Iterator<Item = (Kind, &'static str)> {
         self.kinds.iter().filter_map(|(kind, refusals)| Some((*kind, refusals.brake.as_ref()?.endpoint)))
     }
 

@@ -25,7 +25,7 @@ const LONGEST_WAIT: u32 = 12;
 
 /// Closed: requests go. Open: one probe at a time.
 #[derive(Debug)]
-pub struct Breaker {
+pub(crate) struct Breaker {
     window: Duration,
     first_wait: Duration,
     recent: VecDeque<Recent>,
@@ -56,7 +56,7 @@ enum Probe {
 
 /// How a request got past the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
+pub(crate) enum Pass {
     /// Like all others.
     Free,
     /// As the one that tries whether the API is back.
@@ -65,7 +65,7 @@ pub enum Pass {
 
 /// What a request's end changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub(crate) enum Turn {
     /// Nothing.
     None,
     /// It opened: nothing is sent but probes.
@@ -78,18 +78,18 @@ pub enum Turn {
 
 impl Breaker {
     /// Counts failures over `window`; the first probe goes `first_wait` after opening.
-    pub fn new(window: Duration, first_wait: Duration) -> Self {
+    pub(crate) fn new(window: Duration, first_wait: Duration) -> Self {
         let (recent, jobs) = (VecDeque::new(), HashMap::new());
         Self { window, first_wait, recent, failed: 0, jobs, open: None }
     }
 
     /// When the next probe goes; `None` while requests go.
-    pub fn next_probe(&self) -> Option<Instant> {
+    pub(crate) fn next_probe(&self) -> Option<Instant> {
         self.open.as_ref().map(|open| open.next_probe)
     }
 
     /// Until when a request now would be held; `None` where it may go, also as the probe.
-    pub fn held(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn held(&self, now: Instant) -> Option<Instant> {
         let open = self.open.as_ref()?;
         // A probe in flight that outlives its wait is still the only one.
         let until =
@@ -98,7 +98,7 @@ impl Breaker {
     }
 
     /// Lets a request through that is not [`held`](Self::held).
-    pub fn take(&mut self, now: Instant) -> Pass {
+    pub(crate) fn take(&mut self, now: Instant) -> Pass {
         let Some(open) = &mut self.open else { return Pass::Free };
         open.probe = Probe::InFlight;
         open.next_probe = now + open.wait;
@@ -106,7 +106,7 @@ impl Breaker {
     }
 
     /// A request that was let through ended without telling anything: given back, or its caller went away.
-    pub fn abandoned(&mut self, pass: Pass, now: Instant) {
+    pub(crate) fn abandoned(&mut self, pass: Pass, now: Instant) {
         if let (Pass::Probe, Some(open)) = (pass, &mut self.open) {
             open.probe = Probe::Waiting;
             open.next_probe = now;
@@ -114,7 +114,7 @@ impl Breaker {
     }
 
     /// A request of `jobs` ended.
-    pub fn ended(&mut self, pass: Pass, went: Went, jobs: &[JobId], now: Instant) -> Turn {
+    pub(crate) fn ended(&mut self, pass: Pass, went: Went, jobs: &[JobId], now: Instant) -> Turn {
         match (&mut self.open, pass) {
             (Some(open), Pass::Probe) => match went {
                 Went::Well => self.close(),
@@ -127,7 +127,7 @@ impl Breaker {
     }
 
     /// A caller got no token, since the token endpoint is away: like a request that failed.
-    pub fn no_token(&mut self, jobs: &[JobId], now: Instant) -> Turn {
+    pub(crate) fn no_token(&mut self, jobs: &[JobId], now: Instant) -> Turn {
         match &mut self.open {
             Some(open) if open.probe == Probe::Waiting && now >= open.next_probe => open.postpone(now, self.first_wait),
             Some(_) => Turn::None,

@@ -20,7 +20,7 @@ mod allotment;
 mod window;
 
 use allotment::Allotment;
-pub use allotment::{Others, Part};
+pub use allotment::Part;
 use window::{Span, Window};
 
 /// A window of which no answer told anything lasts this long from its first request, and the slack.

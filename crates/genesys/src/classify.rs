@@ -10,7 +10,7 @@ use genfleet_job::error::ErrorClass;
 
 /// Statuses that have the same consequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StatusClass {
+pub(crate) enum StatusClass {
     /// 2xx.
     Success,
     /// 401: the token.
@@ -55,7 +55,7 @@ const TABLE: [(u16, u16, StatusClass); 14] = [
 
 /// What a request is promised: an answer is a success where its status and its body both keep it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Promise {
+pub(crate) struct Promise {
     /// These, and no other. One that is no 2xx is an answer, too, where the API says it itself.
     pub statuses: &'static [u16],
     /// What a 2xx brings.
@@ -64,7 +64,7 @@ pub struct Promise {
 
 /// What the body of a success is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Promised {
+pub(crate) enum Promised {
     /// JSON.
     Json,
     /// JSON, or nothing.
@@ -73,7 +73,7 @@ pub enum Promised {
 
 /// Who wrote a body, as far as it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Author {
+pub(crate) enum Author {
     /// The API: an error body, its own or OAuth's.
     Api,
     /// The API, or another that speaks JSON.
@@ -90,7 +90,7 @@ const TOO_LARGE: [u16; 3] = [413, 414, 431];
 
 /// What follows from an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// What the caller wanted.
     Success,
     /// Not now; sent again once the gate is open. Burns nothing.
@@ -115,13 +115,13 @@ pub enum LostAnswer {
 }
 
 /// The class of a status.
-pub fn status_class(status: u16) -> StatusClass {
+pub(crate) fn status_class(status: u16) -> StatusClass {
     let row = TABLE.iter().find(|(from, to, _)| (*from..=*to).contains(&status));
     row.map_or(StatusClass::Unexpected, |(_, _, class)| *class)
 }
 
 /// What follows from `status` and a body of `author`; `says_when`: the answer has a `Retry-After`.
-pub fn answer(status: u16, says_when: SaysWhen, author: Author, repeat: Repeat, promise: Promise) -> Verdict {
+pub(crate) fn answer(status: u16, says_when: SaysWhen, author: Author, repeat: Repeat, promise: Promise) -> Verdict {
     let class = status_class(status);
     let verdict = match verdict(class, says_when, repeat) {
         // A matter of the token or the budget, not of the caller.
@@ -155,7 +155,7 @@ fn has_a_say(status: u16, class: StatusClass, author: Author, promise: Promise) 
 
 /// Whether an answer has a `Retry-After`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SaysWhen {
+pub(crate) enum SaysWhen {
     /// It has.
     Yes,
     /// It has not.
@@ -181,7 +181,7 @@ fn verdict(class: StatusClass, says_when: SaysWhen, repeat: Repeat) -> Verdict {
 }
 
 /// What follows where no answer came.
-pub fn lost(why: LostAnswer, repeat: Repeat) -> (ErrorClass, &'static str) {
+pub(crate) fn lost(why: LostAnswer, repeat: Repeat) -> (ErrorClass, &'static str) {
     match why {
         LostAnswer::NeverSent => (ErrorClass::Transient, "api_unavailable"),
         LostAnswer::TimedOut => (may_have_arrived(repeat), "api_timeout"),

@@ -32,7 +32,7 @@ use genfleet_audit::Audit;
 use genfleet_job::{JobId, Kind, clock::SharedClock, metric, options::ConfigError};
 
 /// The scopes each kind of job needs.
-pub type Scopes = Vec<(Kind, &'static [&'static str])>;
+pub(crate) type Scopes = Vec<(Kind, &'static [&'static str])>;
 
 /// Talks to Genesys Cloud. Clones share everything.
 #[derive(Clone)]

@@ -24,7 +24,7 @@ use genfleet_job::{JobId, Kind};
 /// Leave to send one request. Handed back once it is known what became of it.
 #[derive(Debug)]
 #[must_use]
-pub struct Grant {
+pub(crate) struct Grant {
     share: Share,
     place: Place,
     pass: Pass,
@@ -34,14 +34,14 @@ pub struct Grant {
 
 impl Grant {
     /// Whether its request tries if the API answers again.
-    pub fn is_probe(&self) -> bool {
+    pub(crate) fn is_probe(&self) -> bool {
         self.pass == Pass::Probe
     }
 }
 
 /// All that decides whether a request may go.
 #[derive(Debug)]
-pub struct Door {
+pub(crate) struct Door {
     gate: Gate,
     services: ServiceLimits,
     breaker: Breaker,
@@ -62,7 +62,7 @@ pub struct Door {
 
 impl Door {
     /// All open, no token yet.
-    pub fn new(options: &GenesysOptions) -> Self {
+    pub(crate) fn new(options: &GenesysOptions) -> Self {
         Self {
             gate: Gate::default(),
             services: ServiceLimits::default(),
@@ -81,12 +81,12 @@ impl Door {
     }
 
     /// Bumped whenever an admission may have changed.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
     /// May workers of `kind` start jobs now?
-    pub fn admission(&self, kind: Kind, now: Instant) -> Admission {
+    pub(crate) fn admission(&self, kind: Kind, now: Instant) -> Admission {
         let closed = |reason, reopens, probe| Admission::Closed { reason, reopens, probe };
         if self.audit.is_some() {
             return closed(ClosedReason::Audit, None, None);
@@ -107,17 +107,17 @@ impl Door {
     }
 
     /// Whether it is tried from time to time if anything is given at all: then one request is enough.
-    pub fn is_probing(&self) -> bool {
+    pub(crate) fn is_probing(&self) -> bool {
         self.next_probe().is_some() || self.credentials.why().is_some()
     }
 
     /// When an API that answers nobody is asked again; `None` while it answers.
-    pub fn next_probe(&self) -> Option<Instant> {
+    pub(crate) fn next_probe(&self) -> Option<Instant> {
         self.breaker.next_probe()
     }
 
     /// What a caller does next to send one request.
-    pub fn step(&mut self, who: Who<'_>, line: Line, now: Instant) -> Step {
+    pub(crate) fn step(&mut self, who: Who<'_>, line: Line, now: Instant) -> Step {
         if let Some(refusal) = self.refusal(who, now) {
             return Step::Refused(refusal);
         }
@@ -154,12 +154,12 @@ impl Door {
     }
 
     /// Until when `kind` sends nothing to `endpoint`, since the limit of a service is closed; `None` while it may.
-    pub fn service_opens(&self, kind: Kind, endpoint: &'static str, now: Instant) -> Option<Instant> {
+    pub(crate) fn service_opens(&self, kind: Kind, endpoint: &'static str, now: Instant) -> Option<Instant> {
         self.services.opens(kind, endpoint, now)
     }
 
     /// Has nothing come up since `grant` was given that forbids sending with it?
-    pub fn still_goes(&self, grant: &Grant, who: Who<'_>, endpoint: &'static str, now: Instant) -> bool {
+    pub(crate) fn still_goes(&self, grant: &Grant, who: Who<'_>, endpoint: &'static str, now: Instant) -> bool {
         self.services.opens(who.kind, endpoint, now).is_none()
             && self.credentials.why().is_none()
             && self.gate.opens(now).is_none()
@@ -169,7 +169,7 @@ impl Door {
     }
 
     /// Nothing was sent with `grant`.
-    pub fn unused(&mut self, grant: Grant, now: Instant) {
+    pub(crate) fn unused(&mut self, grant: Grant, now: Instant) {
         self.budget.give_back(grant.share);
         self.slow_start.ended(&grant.place, Went::Otherwise);
         self.abandoned(grant.pass, now);
@@ -183,7 +183,7 @@ impl Door {
     }
 
     /// A request that was sent ended.
-    pub fn ended(&mut self, grant: Grant, request: Sent<'_>, fate: Fate, now: Instant) {
+    pub(crate) fn ended(&mut self, grant: Grant, request: Sent<'_>, fate: Fate, now: Instant) {
         let Grant { share, place, pass, permission: _, token: _ } = grant;
         let went = match fate {
             Fate::Answered { status, rates, said } => {
@@ -249,7 +249,7 @@ impl Door {
     }
 
     /// The API, or the token endpoint, said "later".
-    pub fn throttled(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) {
+    pub(crate) fn throttled(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) {
         if self.gate.throttled(sent, now, wait) {
             let seconds = self.gate.opens(now).map_or(0, |opens| (opens - now).as_secs());
             warn!(seconds, "throttled: nothing is sent until then");
@@ -267,12 +267,12 @@ impl Door {
     }
 
     /// How long the client's limit is closed still, as this process was told by the API itself.
-    pub fn client_shut(&self, now: Instant) -> Option<Duration> {
+    pub(crate) fn client_shut(&self, now: Instant) -> Option<Duration> {
         self.client_shut.filter(|until| *until > now).map(|until| until - now)
     }
 
     /// Another process of the client was told that the client's limit is closed, for so long from now on.
-    pub fn told_client_shut(&mut self, now: Instant, wait: Duration) {
+    pub(crate) fn told_client_shut(&mut self, now: Instant, wait: Duration) {
         if self.gate.told(now, wait) {
             self.others_shut = Some(now + wait);
             let seconds = wait.as_secs();
@@ -283,17 +283,17 @@ impl Door {
     }
 
     /// What is the process's of the client's limit from now on.
-    pub fn allot(&mut self, part: Part, now: Instant) {
+    pub(crate) fn allot(&mut self, part: Part, now: Instant) {
         self.budget.allot(part, now);
     }
 
     /// What was spent, and what may be.
-    pub fn spending(&mut self, now: Instant) -> Spending {
+    pub(crate) fn spending(&mut self, now: Instant) -> Spending {
         self.budget.spending(now)
     }
 
     /// All that is shut, and why.
-    pub fn shut(&self, now: Instant) -> Vec<Shut> {
+    pub(crate) fn shut(&self, now: Instant) -> Vec<Shut> {
         let shut = |reason, why: String, kind, until: Option<Instant>| {
             let for_another = until.map(|until| until.saturating_duration_since(now));
             Shut { reason, why, kind, for_another }
@@ -327,7 +327,7 @@ impl Door {
     }
 
     /// A request failed by this, for a reason that is not its own. To be said before its end.
-    pub fn fails(&mut self, cause: &str, now: Instant) {
+    pub(crate) fn fails(&mut self, cause: &str, now: Instant) {
         if self.causes.note(cause, now) && self.breaker.next_probe().is_none() {
             warn!(causes = self.causes.told(), "requests to the API fail");
         }
@@ -339,18 +339,18 @@ impl Door {
     }
 
     /// Why the API is asked by probes alone; `None` while it answers.
-    pub fn away(&self) -> Option<String> {
+    pub(crate) fn away(&self) -> Option<String> {
         self.breaker.next_probe().map(|_| self.outage())
     }
 
     /// What requests come to, where the last of them failed and more than one or two.
-    pub fn failing(&self, now: Instant) -> Option<String> {
+    pub(crate) fn failing(&self, now: Instant) -> Option<String> {
         let failing = || Some(format!("requests to the API fail: {}", self.causes.worth_telling(now)?));
         self.away().or_else(failing)
     }
 
     /// A token was given.
-    pub fn minted(&mut self, grant: TokenGrant, now: Instant) {
+    pub(crate) fn minted(&mut self, grant: TokenGrant, now: Instant) {
         self.tokens.store(grant, now);
         self.budget.new_token();
         if self.credentials.lift() {
@@ -361,23 +361,23 @@ impl Door {
     }
 
     /// No token was given, for a reason that is not ours.
-    pub fn not_minted(&mut self, now: Instant) {
+    pub(crate) fn not_minted(&mut self, now: Instant) {
         self.tokens.failed(now);
     }
 
     /// A caller got no token, for that reason: it counts as a failed request of its jobs.
-    pub fn no_token(&mut self, who: Who<'_>, now: Instant) {
+    pub(crate) fn no_token(&mut self, who: Who<'_>, now: Instant) {
         let turn = self.breaker.no_token(who.jobs, now);
         self.turned(turn);
     }
 
     /// The API refused this token.
-    pub fn token_refused(&mut self, grant_token: u64) {
+    pub(crate) fn token_refused(&mut self, grant_token: u64) {
         self.tokens.forget(grant_token);
     }
 
     /// Our credentials are bad: nothing is sent until a token is given.
-    pub fn refused_us(&mut self, why: &str, now: Instant) {
+    pub(crate) fn refused_us(&mut self, why: &str, now: Instant) {
         if self.credentials.put_on(why, now) {
             warn!(why, "credentials refused: nothing is sent until a token is given");
             self.announce();
@@ -385,7 +385,7 @@ impl Door {
     }
 
     /// Why the audit cannot be written, where it cannot. Its brake is the caller's: requests that read still go.
-    pub fn audit_is(&mut self, trouble: Option<String>) {
+    pub(crate) fn audit_is(&mut self, trouble: Option<String>) {
         if self.audit != trouble {
             self.audit = trouble;
             self.announce();
@@ -393,22 +393,22 @@ impl Door {
     }
 
     /// Why the audit's brake is on.
-    pub fn audit_trouble(&self) -> Option<&str> {
+    pub(crate) fn audit_trouble(&self) -> Option<&str> {
         self.audit.as_deref()
     }
 
     /// Is a new token due, though the old one is good?
-    pub fn wants_token(&self, now: Instant) -> bool {
+    pub(crate) fn wants_token(&self, now: Instant) -> bool {
         self.tokens.is_due(now) && self.gate.opens(now).is_none()
     }
 
     /// Is it time to try bad credentials again? If so, the next time is an interval later.
-    pub fn tries_credentials(&mut self, now: Instant) -> bool {
+    pub(crate) fn tries_credentials(&mut self, now: Instant) -> bool {
         self.gate.opens(now).is_none() && self.credentials.is_due(now)
     }
 
     /// `job` got a 403.
-    pub fn judge(&mut self, kind: Kind, endpoint: &'static str, job: &JobId, now: Instant) -> Judgement {
+    pub(crate) fn judge(&mut self, kind: Kind, endpoint: &'static str, job: &JobId, now: Instant) -> Judgement {
         let (judgement, put_on) = self.forbidden.judge(kind, endpoint, job, now);
         if put_on {
             warn!(%kind, endpoint, "forbidden for five jobs in a row: the brake is on");
@@ -418,17 +418,17 @@ impl Door {
     }
 
     /// Why the credentials brake is on.
-    pub fn bad_credentials(&self) -> Option<&str> {
+    pub(crate) fn bad_credentials(&self) -> Option<&str> {
         self.credentials.why()
     }
 
     /// The kinds whose brake is on, and the endpoint that refuses them.
-    pub fn forbidden(&self) -> impl Iterator<Item = (Kind, &'static str)> {
+    pub(crate) fn forbidden(&self) -> impl Iterator<Item = (Kind, &'static str)> {
         self.forbidden.all_on()
     }
 
     /// Notices what time alone changed. When to look again, at the latest.
-    pub fn tick(&mut self, now: Instant) -> Instant {
+    pub(crate) fn tick(&mut self, now: Instant) -> Instant {
         if self.gate.has_opened(now) {
             info!("the gate is open again; starting slowly");
             self.announce();
@@ -442,7 +442,7 @@ impl Door {
     }
 
     /// What the gauges say.
-    pub fn gauges(&mut self, now: Instant) -> Gauges {
+    pub(crate) fn gauges(&mut self, now: Instant) -> Gauges {
         let shut = |reason| match reason {
             ClosedReason::Throttled => self.gate.opens(now).is_some(),
             ClosedReason::ServiceLimit => self.services.all(now).next().is_some(),

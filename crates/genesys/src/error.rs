@@ -107,7 +107,7 @@ impl From<ApiError> for JobError {
 }
 
 /// The API's id of a request.
-pub fn request_id(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn request_id(headers: &HeaderMap) -> Option<String> {
     ["inin-correlation-id", "x-request-id"]
         .into_iter()
         .find_map(|name| headers.get(name)?.to_str().ok().filter(|id| !id.is_empty()))
@@ -115,7 +115,7 @@ pub fn request_id(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Who wrote a body.
-pub fn author(body: &[u8]) -> Author {
+pub(crate) fn author(body: &[u8]) -> Author {
     match serde_json::from_slice(body) {
         Ok(Value::Object(said)) if MEMBERS.iter().any(|member| said.contains_key(*member)) => Author::Api,
         Ok(_) => Author::Json,
@@ -125,7 +125,7 @@ pub fn author(body: &[u8]) -> Author {
 }
 
 /// What a body says about an error.
-pub fn told(body: &[u8]) -> Map<String, Value> {
+pub(crate) fn told(body: &[u8]) -> Map<String, Value> {
     if let Ok(Value::Object(mut said)) = serde_json::from_slice(body) {
         let member = |name: &str| Some((name.to_owned(), bounded(said.remove(name)?)));
         return MEMBERS.into_iter().filter_map(member).collect();
@@ -136,7 +136,7 @@ pub fn told(body: &[u8]) -> Map<String, Value> {
 }
 
 /// The same in a sentence: the platform's code and message, or OAuth's, or the text.
-pub fn sentence(told: &Map<String, Value>) -> String {
+pub(crate) fn sentence(told: &Map<String, Value>) -> String {
     let text = |name: &str| told.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let code = text("code").or_else(|| text("error"));
     let message = text("message").or_else(|| text("error_description")).or_else(|| text("description"));

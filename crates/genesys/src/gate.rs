@@ -13,11 +13,11 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Told again by another process, an end moves by as much as the way took: what moves by less is no news.
 const NEWS: Duration = Duration::from_millis(500);
 /// Shut for longer than this, nobody waits in memory.
-pub const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// Open, or shut until a time.
 #[derive(Debug)]
-pub struct Gate {
+pub(crate) struct Gate {
     shut: Option<Shut>,
     next_wait: Duration,
     /// Of the times before this one.
@@ -35,7 +35,7 @@ struct Shut {
 
 /// What new jobs do while the gate is shut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Intake {
+pub(crate) enum Intake {
     /// They start: the wait is short.
     Open,
     /// They stay in the queue until it opens.
@@ -51,7 +51,7 @@ impl Default for Gate {
 impl Gate {
     /// The API said "later" to a request sent at `sent`; `wait` where it said how long. True where that changes
     /// anything.
-    pub fn throttled(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) -> bool {
+    pub(crate) fn throttled(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) -> bool {
         let known = self.shut.is_some_and(|shut| sent < shut.since);
         let wait = match wait {
             Some(wait) => wait,
@@ -63,7 +63,7 @@ impl Gate {
     }
 
     /// Another process of the client was told "later", for so long from now on. True where that changes anything.
-    pub fn told(&mut self, now: Instant, wait: Duration) -> bool {
+    pub(crate) fn told(&mut self, now: Instant, wait: Duration) -> bool {
         let known = self.opens(now).is_some_and(|opens| now + wait < opens + NEWS);
         !known && self.shut_until(now, now + wait)
     }
@@ -90,30 +90,30 @@ impl Gate {
     }
 
     /// Until when nothing is sent; `None` while it is open.
-    pub fn opens(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn opens(&self, now: Instant) -> Option<Instant> {
         self.shut.map(|shut| shut.until).filter(|until| now < *until)
     }
 
     /// What new jobs do: they also stay away from the last seconds of a long pause.
-    pub fn intake(&self, now: Instant) -> Intake {
+    pub(crate) fn intake(&self, now: Instant) -> Intake {
         self.shut.filter(|shut| now < shut.until).map_or(Intake::Open, |shut| shut.intake)
     }
 
     /// True once after each opening.
-    pub fn has_opened(&mut self, now: Instant) -> bool {
+    pub(crate) fn has_opened(&mut self, now: Instant) -> bool {
         let opened = self.shut.as_mut().filter(|shut| !shut.over && now >= shut.until);
         opened.map(|shut| shut.over = true).is_some()
     }
 
     /// A request sent at `sent` was let through by the API.
-    pub fn succeeded(&mut self, sent: Instant) {
+    pub(crate) fn succeeded(&mut self, sent: Instant) {
         if self.shut.is_none_or(|shut| sent >= shut.until) {
             self.next_wait = SHORTEST;
         }
     }
 
     /// How long it was shut altogether.
-    pub fn time_shut(&self, now: Instant) -> Duration {
+    pub(crate) fn time_shut(&self, now: Instant) -> Duration {
         let this = self.shut.map_or(Duration::ZERO, |shut| now.min(shut.until).saturating_duration_since(shut.since));
         self.shut_before + this
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::http_date;
 
 /// A window's end lies at most this long after `inin-ratelimit-reset`, which is in whole seconds.
-pub const RESET_SLACK: Duration = Duration::from_secs(1);
+pub(crate) const RESET_SLACK: Duration = Duration::from_secs(1);
 /// The API's windows are of a minute: a longer `inin-ratelimit-reset` is something else, such as a time since 1970.
 const LONGEST_WINDOW: Duration = Duration::from_secs(60);
 /// Nobody is asked to wait less: `Retry-After: 0` would make a storm.
@@ -45,7 +45,7 @@ impl Rates {
 
 /// Whom a 429 concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub(crate) enum Reach {
     /// Whoever uses the token: this process.
     Token,
     /// Whoever uses the client, with whatever token: all processes of the fleet.
@@ -62,7 +62,7 @@ const LONGEST_NAMESPACE: usize = 64;
 /// Whose limit a body names. A namespace other than the platform's is a service's own, whatever its key. The platform's keys
 /// of a token's limits name the token (`token.rate.per.minute`, `client.credentials.token.rate.per.minute`), the client's
 /// does not (`org.app.user.rate.per.minute`); where none is named, the token's is meant.
-pub fn reach(told: &Map<String, Value>) -> Reach {
+pub(crate) fn reach(told: &Map<String, Value>) -> Reach {
     let member = |name: &str| told.get("limit").and_then(|limit| limit[name].as_str()).map(str::trim);
     let of_service = |namespace: &&str| !namespace.is_empty() && !namespace.eq_ignore_ascii_case(PLATFORM);
     if let Some(namespace) = member("namespace").filter(of_service) {
@@ -77,7 +77,7 @@ pub fn reach(told: &Map<String, Value>) -> Reach {
 
 /// How long to send nothing, by the first of these that tells: `Retry-After` (seconds or HTTP date), the number in
 /// the message, the window's end. `None` where nothing does.
-pub fn wait(headers: &HeaderMap, told: &Map<String, Value>, now: Timestamp) -> Option<Duration> {
+pub(crate) fn wait(headers: &HeaderMap, told: &Map<String, Value>, now: Timestamp) -> Option<Duration> {
     let reset = || Rates::of(headers).reset.map(|reset| reset + RESET_SLACK);
     let wait = retry_after(headers, now).or_else(|| in_message(told)).or_else(reset)?;
     Some(wait.clamp(SHORTEST, LONGEST))

@@ -5,10 +5,10 @@ use url::Url;
 use genfleet_job::options::ConfigError;
 
 /// The region of an organisation that names none.
-pub const DEFAULT: &str = "mypurecloud.com";
+pub(crate) const DEFAULT: &str = "mypurecloud.com";
 
 /// The regions that were there when this was written; another one is told, not refused.
-pub const KNOWN: [&str; 18] = [
+pub(crate) const KNOWN: [&str; 18] = [
     "mypurecloud.com",
     "mypurecloud.ie",
     "mypurecloud.de",

@@ -18,7 +18,7 @@ use genfleet_job::{JobId, Kind, lease::Lease, trace_context::TraceContext};
 
 /// May a request whose answer was lost be sent again without looking?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeat {
+pub(crate) enum Repeat {
     /// Sending it twice does no more than sending it once.
     Safe,
     /// It creates something: a lost answer is [`Ambiguous`](genfleet_job::error::ErrorClass::Ambiguous), and whoever sent
@@ -28,7 +28,7 @@ pub enum Repeat {
 
 /// How often one call is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tries {
+pub(crate) enum Tries {
     /// With short retries of what is safe to repeat.
     Several,
     /// Whoever sent it decides whether to ask again.

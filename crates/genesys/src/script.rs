@@ -15,40 +15,40 @@ use super::{
 };
 
 /// What an exchange comes to, and how long it takes.
-pub struct Reply {
+pub(crate) struct Reply {
     pub after: Duration,
     pub result: Result<Received, NoAnswer>,
 }
 
 impl Reply {
-    pub fn status(status: u16) -> Self {
+    pub(crate) fn status(status: u16) -> Self {
         let received = Received { status, headers: HeaderMap::new(), body: "{}".into() };
         Self { after: Duration::from_millis(10), result: Ok(received) }
     }
 
-    pub fn lost(why: LostAnswer) -> Self {
+    pub(crate) fn lost(why: LostAnswer) -> Self {
         Self {
             after: Duration::from_millis(10),
             result: Err(NoAnswer { why, message: "lost".to_owned(), cause: "lost".to_owned() }),
         }
     }
 
-    pub fn token(name: &str) -> Self {
+    pub(crate) fn token(name: &str) -> Self {
         Self::status(200).body(&format!(r#"{{"access_token":"{name}","expires_in":86400}}"#))
     }
 
-    pub fn after(self, after: Duration) -> Self {
+    pub(crate) fn after(self, after: Duration) -> Self {
         Self { after, ..self }
     }
 
-    pub fn body(mut self, body: &str) -> Self {
+    pub(crate) fn body(mut self, body: &str) -> Self {
         if let Ok(received) = &mut self.result {
             received.body = body.to_owned().into();
         }
         self
     }
 
-    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
         if let Ok(received) = &mut self.result {
             received.headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
         }
@@ -60,17 +60,17 @@ type Answers = dyn FnMut(&Outgoing) -> Reply + Send;
 
 /// Answers, and what was asked.
 #[derive(Clone)]
-pub struct Script {
+pub(crate) struct Script {
     answers: Arc<Mutex<Answers>>,
     pub asked: Arc<Mutex<Vec<(Instant, Outgoing)>>>,
 }
 
 impl Script {
-    pub fn new(answers: impl FnMut(&Outgoing) -> Reply + Send + 'static) -> Self {
+    pub(crate) fn new(answers: impl FnMut(&Outgoing) -> Reply + Send + 'static) -> Self {
         Self { answers: Arc::new(Mutex::new(answers)), asked: Arc::default() }
     }
 
-    pub async fn exchange(&self, outgoing: Outgoing) -> Result<Received, NoAnswer> {
+    pub(crate) async fn exchange(&self, outgoing: Outgoing) -> Result<Received, NoAnswer> {
         let reply = (self.answers.lock().unwrap())(&outgoing);
         self.asked.lock().unwrap().push((Instant::now(), outgoing));
         tokio::time::sleep(reply.after).await;
@@ -78,7 +78,7 @@ impl Script {
     }
 
     /// When each request to a path that ends in `path` was sent.
-    pub fn times(&self, path: &str) -> Vec<Instant> {
+    pub(crate) fn times(&self, path: &str) -> Vec<Instant> {
         let asked = self.asked.lock().unwrap();
         asked.iter().filter(|(_, asked)| asked.url.path().ends_with(path)).map(|(at, _)| *at).collect()
     }

@@ -10,7 +10,7 @@ use genfleet_job::Kind;
 
 /// What is held. Endpoints are templates of paths, so these are few.
 #[derive(Debug, Default)]
-pub struct ServiceLimits {
+pub(crate) struct ServiceLimits {
     held: HashMap<(Kind, &'static str), Held>,
 }
 
@@ -22,7 +22,7 @@ struct Held {
 
 impl ServiceLimits {
     /// The service said "later" to a request sent at `sent`; `wait` where it said how long. True where that changes anything.
-    pub fn throttled(
+    pub(crate) fn throttled(
         &mut self,
         (kind, endpoint): (Kind, &'static str),
         namespace: String,
@@ -35,19 +35,19 @@ impl ServiceLimits {
     }
 
     /// A request sent at `sent` was let through.
-    pub fn succeeded(&mut self, kind: Kind, endpoint: &'static str, sent: Instant) {
+    pub(crate) fn succeeded(&mut self, kind: Kind, endpoint: &'static str, sent: Instant) {
         if let Some(held) = self.held.get_mut(&(kind, endpoint)) {
             held.gate.succeeded(sent);
         }
     }
 
     /// Until when `kind` sends nothing to `endpoint`; `None` while it may.
-    pub fn opens(&self, kind: Kind, endpoint: &'static str, now: Instant) -> Option<Instant> {
+    pub(crate) fn opens(&self, kind: Kind, endpoint: &'static str, now: Instant) -> Option<Instant> {
         self.held.get(&(kind, endpoint))?.gate.opens(now)
     }
 
     /// All that is held: the kind, the endpoint, whose limit it is, and until when.
-    pub fn all(&self, now: Instant) -> impl Iterator<Item = (Kind, &'static str, &str, Instant)> {
+    pub(crate) fn all(&self, now: Instant) -> impl Iterator<Item = (Kind, &'static str, &str, Instant)> {
         self.held.iter().filter_map(move |((kind, endpoint), held)| {
             Some((*kind, *endpoint, held.namespace.as_str(), held.gate.opens(now)?))
         })

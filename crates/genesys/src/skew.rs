@@ -9,18 +9,18 @@ use crate::trial::Clocks;
 /// Answers by which it is judged: of one alone, nobody knows who answered.
 const ANSWERS: usize = 5;
 /// Seconds off that are worth a warning.
-pub const OFF: u64 = 30;
+pub(crate) const OFF: u64 = 30;
 
 /// What the last answers said.
 #[derive(Debug, Default)]
-pub struct Skew {
+pub(crate) struct Skew {
     /// Seconds by which ours is ahead.
     ahead: VecDeque<i64>,
 }
 
 /// What an answer changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
+pub(crate) enum News {
     /// Nothing.
     None,
     /// The clocks are apart now.
@@ -31,12 +31,12 @@ pub enum News {
 
 impl Skew {
     /// Whether the `Date` in `headers` is of now: what a cache kept is as old as it says.
-    pub fn is_fresh(headers: &HeaderMap) -> bool {
+    pub(crate) fn is_fresh(headers: &HeaderMap) -> bool {
         !headers.contains_key(AGE)
     }
 
     /// One more answer.
-    pub fn note(&mut self, clocks: Clocks) -> News {
+    pub(crate) fn note(&mut self, clocks: Clocks) -> News {
         let was_off = self.is_off();
         self.ahead.push_back(clocks.ahead());
         if self.ahead.len() > ANSWERS {
@@ -50,7 +50,7 @@ impl Skew {
     }
 
     /// By how many seconds ours is ahead, below zero where it is behind: the median of the last answers.
-    pub fn ahead(&self) -> Option<i64> {
+    pub(crate) fn ahead(&self) -> Option<i64> {
         let mut sorted: Vec<i64> = self.ahead.iter().copied().collect();
         sorted.sort_unstable();
         sorted.get(sorted.len().checked_sub(1)? / 2).copied()
@@ -61,7 +61,7 @@ impl Skew {
     }
 
     /// In words, where it is off.
-    pub fn told(&self) -> Option<String> {
+    pub(crate) fn told(&self) -> Option<String> {
         let ahead = self.ahead().filter(|ahead| clock_is_off(*ahead))?;
         Some(format!(
             "this machine's clock is {} the API's: set it by NTP, since jobs expire by it",

@@ -15,7 +15,7 @@ const UNBOUNDED: u32 = 2048;
 /// How many requests may be in flight while things start again: one more with each success, and twice as many each
 /// second.
 #[derive(Debug, Default)]
-pub struct SlowStart {
+pub(crate) struct SlowStart {
     /// Counts starts: what was sent before the last one does not count.
     start: u64,
     /// When the first request of this start went.
@@ -27,13 +27,13 @@ pub struct SlowStart {
 /// One request's place.
 #[derive(Debug)]
 #[must_use]
-pub struct Place {
+pub(crate) struct Place {
     start: u64,
 }
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Went {
+pub(crate) enum Went {
     /// The API answered.
     Well,
     /// It did not, or badly, or nothing was sent.
@@ -42,12 +42,12 @@ pub enum Went {
 
 impl SlowStart {
     /// Begins with one request again.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         *self = Self { start: self.start + 1, ..Self::default() };
     }
 
     /// May one more go now?
-    pub fn ready(&self, now: Instant) -> Ready {
+    pub(crate) fn ready(&self, now: Instant) -> Ready {
         let Some(began) = self.began else { return Ready::Now };
         let since = now.saturating_duration_since(began).as_secs();
         let doublings = u32::try_from(since).unwrap_or(u32::MAX);
@@ -60,14 +60,14 @@ impl SlowStart {
     }
 
     /// Takes a place, at once.
-    pub fn take(&mut self, now: Instant) -> Place {
+    pub(crate) fn take(&mut self, now: Instant) -> Place {
         self.began.get_or_insert(now);
         self.in_flight += 1;
         Place { start: self.start }
     }
 
     /// A request is over.
-    pub fn ended(&mut self, place: &Place, went: Went) {
+    pub(crate) fn ended(&mut self, place: &Place, went: Went) {
         if place.start != self.start {
             return;
         }

@@ -24,7 +24,7 @@ const LONGEST_LIFE: Duration = Duration::from_secs(366 * 86_400);
 
 /// A token as it is sent.
 #[derive(Clone)]
-pub struct Token {
+pub(crate) struct Token {
     /// `Bearer …`, marked sensitive.
     pub bearer: HeaderValue,
     /// Counts tokens: an answer about an earlier one says nothing about this one.
@@ -41,7 +41,7 @@ impl fmt::Debug for Token {
 
 /// Where the token is kept.
 #[derive(Debug, Default)]
-pub struct TokenSlot {
+pub(crate) struct TokenSlot {
     current: Option<Token>,
     minted: u64,
     not_again_before: Option<Instant>,
@@ -49,18 +49,18 @@ pub struct TokenSlot {
 
 impl TokenSlot {
     /// The token, while it is good.
-    pub fn good(&self, now: Instant) -> Option<&Token> {
+    pub(crate) fn good(&self, now: Instant) -> Option<&Token> {
         self.current.as_ref().filter(|token| now < token.expires_at)
     }
 
     /// Is it time for a new one, though this one is still good?
-    pub fn is_due(&self, now: Instant) -> bool {
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         let due = self.good(now).is_some_and(|token| now >= token.replace_at);
         due && self.not_again_before.is_none_or(|again| now >= again)
     }
 
     /// A new token.
-    pub fn store(&mut self, grant: TokenGrant, now: Instant) {
+    pub(crate) fn store(&mut self, grant: TokenGrant, now: Instant) {
         self.minted += 1;
         let life = grant.life.clamp(Duration::from_secs(1), LONGEST_LIFE);
         let replace_at = now + life - EARLY.min(life / 10);
@@ -69,12 +69,12 @@ impl TokenSlot {
     }
 
     /// No new token now.
-    pub fn failed(&mut self, now: Instant) {
+    pub(crate) fn failed(&mut self, now: Instant) {
         self.not_again_before = Some(now + AGAIN);
     }
 
     /// The API refused token `number`: it is forgotten, unless a newer one is there already.
-    pub fn forget(&mut self, number: u64) {
+    pub(crate) fn forget(&mut self, number: u64) {
         self.current.take_if(|token| token.number == number);
     }
 }
@@ -106,7 +106,7 @@ impl fmt::Debug for TokenGrant {
 
 /// What the token endpoint's answer means.
 #[derive(Debug)]
-pub enum TokenAnswer {
+pub(crate) enum TokenAnswer {
     /// A token.
     Granted(TokenGrant),
     /// It does not know the scopes we asked for.
@@ -141,7 +141,7 @@ impl Body {
 
 /// Reads an answer of the token endpoint. Its throttling comes as a 400, and anything that is no token and will not
 /// become one by waiting is a matter of the configuration.
-pub fn read(status: u16, says_when: classify::SaysWhen, body: &[u8]) -> TokenAnswer {
+pub(crate) fn read(status: u16, says_when: classify::SaysWhen, body: &[u8]) -> TokenAnswer {
     let told = error::told(body);
     match classify::status_class(status) {
         StatusClass::Success => granted(body),

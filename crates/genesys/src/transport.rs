@@ -37,7 +37,7 @@ impl Default for TimeOuts {
 
 /// What is sent.
 #[derive(Clone)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     /// The method.
     pub method: Method,
     /// The whole address.
@@ -52,7 +52,7 @@ pub struct Outgoing {
 
 /// What came back.
 #[derive(Clone, Debug)]
-pub struct Received {
+pub(crate) struct Received {
     /// Any status.
     pub status: u16,
     /// All headers.
@@ -63,7 +63,7 @@ pub struct Received {
 
 /// Why nothing came back.
 #[derive(Clone, Debug)]
-pub struct NoAnswer {
+pub(crate) struct NoAnswer {
     /// How far it came.
     pub why: LostAnswer,
     /// For people.
@@ -74,7 +74,7 @@ pub struct NoAnswer {
 
 /// Where requests are sent over.
 #[derive(Clone, Debug)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// The network.
     Http(Client),
     /// A test's own answers, under paused time.
@@ -84,7 +84,7 @@ pub enum Transport {
 
 /// Whether a proxy may be between us and the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     /// As `HTTPS_PROXY` and its like say.
     AsTheEnvironmentSays,
     /// None: the simulator in this process.
@@ -93,7 +93,7 @@ pub enum Way {
 
 impl Transport {
     /// The network, with the certificate authorities of `ca_file` beside the system's.
-    pub fn http(ca_file: Option<&Path>, time_outs: TimeOuts, way: Way) -> Result<Self, ConfigError> {
+    pub(crate) fn http(ca_file: Option<&Path>, time_outs: TimeOuts, way: Way) -> Result<Self, ConfigError> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err(ConfigError::new("no TLS provider is installed: main has to install one first"));
         }
@@ -116,7 +116,7 @@ impl Transport {
     }
 
     /// Sends and reads the whole answer.
-    pub async fn exchange(&self, outgoing: Outgoing) -> Result<Received, NoAnswer> {
+    pub(crate) async fn exchange(&self, outgoing: Outgoing) -> Result<Received, NoAnswer> {
         match self {
             Self::Http(client) => over_http(client, outgoing).await,
             #[cfg(test)]
