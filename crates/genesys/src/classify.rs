@@ -103,7 +103,7 @@ pub(crate) enum Verdict {
 
 /// Why there was no answer to speak of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LostAnswer {
+pub enum TransportFailure {
     /// No connection: the request never arrived.
     NeverSent,
     /// The time was over after sending began.
@@ -181,12 +181,12 @@ fn verdict(class: StatusClass, says_when: SaysWhen, repeat: Repeat) -> Verdict {
 }
 
 /// What follows where no answer came.
-pub(crate) fn lost(why: LostAnswer, repeat: Repeat) -> (ErrorClass, &'static str) {
+pub(crate) fn lost(why: TransportFailure, repeat: Repeat) -> (ErrorClass, &'static str) {
     match why {
-        LostAnswer::NeverSent => (ErrorClass::Transient, "api_unavailable"),
-        LostAnswer::TimedOut => (may_have_arrived(repeat), "api_timeout"),
-        LostAnswer::Broken => (may_have_arrived(repeat), "api_unavailable"),
-        LostAnswer::TooLong => (ErrorClass::Permanent, UNEXPECTED),
+        TransportFailure::NeverSent => (ErrorClass::Transient, "api_unavailable"),
+        TransportFailure::TimedOut => (may_have_arrived(repeat), "api_timeout"),
+        TransportFailure::Broken => (may_have_arrived(repeat), "api_unavailable"),
+        TransportFailure::TooLong => (ErrorClass::Permanent, UNEXPECTED),
     }
 }
 
@@ -251,15 +251,15 @@ mod tests {
     #[test]
     fn a_request_that_never_arrived_is_transient_whatever_it_does() {
         for repeat in [Repeat::Safe, Repeat::LookUpFirst] {
-            assert_eq!(lost(LostAnswer::NeverSent, repeat), (ErrorClass::Transient, "api_unavailable"));
+            assert_eq!(lost(TransportFailure::NeverSent, repeat), (ErrorClass::Transient, "api_unavailable"));
         }
     }
 
     #[test]
     fn a_create_whose_answer_was_lost_is_ambiguous() {
-        assert_eq!(lost(LostAnswer::TimedOut, Repeat::LookUpFirst), (ErrorClass::Ambiguous, "api_timeout"));
-        assert_eq!(lost(LostAnswer::Broken, Repeat::LookUpFirst), (ErrorClass::Ambiguous, "api_unavailable"));
-        assert_eq!(lost(LostAnswer::TimedOut, Repeat::Safe), (ErrorClass::Transient, "api_timeout"));
+        assert_eq!(lost(TransportFailure::TimedOut, Repeat::LookUpFirst), (ErrorClass::Ambiguous, "api_timeout"));
+        assert_eq!(lost(TransportFailure::Broken, Repeat::LookUpFirst), (ErrorClass::Ambiguous, "api_unavailable"));
+        assert_eq!(lost(TransportFailure::TimedOut, Repeat::Safe), (ErrorClass::Transient, "api_timeout"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::{
     options::GenesysOptions,
     region::Addresses,
     skew::{self, Skew},
-    transport::{Received, TimeOuts, Transport, Way},
+    http_transport::{HttpResponse, HttpTimeouts, HttpTransport, ProxyUse},
 };
 use genfleet_audit::Audit;
 use genfleet_job::{JobId, Kind, clock::SharedClock, metric, options::ConfigError};
@@ -43,7 +43,7 @@ pub struct GenesysClient {
 /// What all clones share.
 pub(super) struct Shared {
     pub(super) addresses: Addresses,
-    pub(super) transport: Transport,
+    pub(super) transport: HttpTransport,
     pub(super) clock: SharedClock,
     pub(super) scopes: Scopes,
     pub(super) mint: Mint,
@@ -87,13 +87,13 @@ impl GenesysClient {
     ) -> Result<Self, ConfigError> {
         // Only the simulator in this process gives credentials of its own.
         let is_own = matches!(credentials, CredentialSource::Given(_));
-        let way = if is_own { Way::Direct } else { Way::AsTheEnvironmentSays };
-        let transport = Transport::http(options.ca_file().as_deref(), TimeOuts::default(), way)?;
+        let way = if is_own { ProxyUse::None } else { ProxyUse::FromEnvironment };
+        let transport = HttpTransport::http(options.ca_file().as_deref(), HttpTimeouts::default(), way)?;
         Self::over(transport, options, scopes, clock, credentials)
     }
 
     pub(super) fn over(
-        transport: Transport,
+        transport: HttpTransport,
         options: &GenesysOptions,
         scopes: Scopes,
         clock: SharedClock,
@@ -190,7 +190,7 @@ impl GenesysClient {
     }
 
     /// Looks at what an answer of the API says of the time; one of somebody in between says nothing.
-    pub(super) fn compare_clocks(&self, received: &Received, took: Duration) {
+    pub(super) fn compare_clocks(&self, received: &HttpResponse, took: Duration) {
         let is_own = Skew::is_fresh(&received.headers) && error::author(&received.body) != Author::Stranger;
         let Some(clocks) = self.clocks(&received.headers, took).filter(|_| is_own) else { return };
         let mut skew = self.skew();

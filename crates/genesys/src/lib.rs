@@ -4,7 +4,7 @@
 //! retry. What an answer means is data, in [`classify`]; when a request may go is decided by [`door`] alone,
 //! out of [`gate`], [`service`], [`breaker`], [`brake`], [`budget`] and [`slow_start`]: pure state machines over the time.
 //!
-//! In reading order: a [`request`] gets a [`permit`], is sent by [`send`] over the [`transport`]; the [`token`] it
+//! In reading order: a [`request`] gets a [`permit`], is sent by [`send`] over the [`http_transport`]; the [`token`] it
 //! carries is minted by [`mint`]; what came back is cleared of our secrets by `redact`; what went wrong is an [`error`]. What a call changes is told to the audit by `change`.
 
 mod admission;
@@ -33,7 +33,7 @@ mod skew;
 mod slow_start;
 mod token;
 mod traced;
-mod transport;
+mod http_transport;
 mod trial;
 
 #[cfg(test)]
@@ -41,7 +41,7 @@ mod script;
 
 pub use admission::{Admission, ClosedReason, Shut};
 pub use budget::{Budget, Part, Ready, Spending};
-pub use classify::LostAnswer;
+pub use classify::TransportFailure;
 pub use client::{Forbidden, GenesysClient};
 pub use error::ApiError;
 pub use http_date::read_http_date;
@@ -52,5 +52,5 @@ pub use options::GenesysOptions;
 pub use permit::Permit;
 pub use request::{ApiAnswer, ApiRequest, Caller};
 pub use skew::{clock_is_off, describe_skew};
-pub use transport::TimeOuts;
+pub use http_transport::HttpTimeouts;
 pub use trial::{ApiTrial, Clocks, TokenOutcome};

@@ -20,7 +20,7 @@ use tracing::{debug, warn};
 use url::form_urlencoded;
 
 use crate::{
-    classify::{self, LostAnswer, SaysWhen, StatusClass},
+    classify::{self, TransportFailure, SaysWhen, StatusClass},
     client::{GenesysClient, Scopes},
     error::{self, ApiError},
     key::Key,
@@ -31,7 +31,7 @@ use crate::{
     send::{Tries, warn_of_long},
     token::{self, TokenAnswer},
     traced,
-    transport::{NoAnswer, Outgoing, Received},
+    http_transport::{TransportError, HttpRequest, HttpResponse},
 };
 use genfleet_job::{
     error::ErrorClass,
@@ -236,7 +236,7 @@ impl GenesysClient {
     }
 
     /// Asks with the scopes of all kinds, and where they are not known once more without; whether they were taken.
-    pub(super) async fn ask_for_token(&self) -> (Result<Received, NoAnswer>, TokenAnswer, bool) {
+    pub(super) async fn ask_for_token(&self) -> (Result<HttpResponse, TransportError>, TokenAnswer, bool) {
         let scope = Some(self.shared.mint.scope.as_str()).filter(|scope| !scope.is_empty());
         let (exchange, answer) = self.ask(scope).await;
         if let TokenAnswer::InvalidScope = answer {
@@ -247,9 +247,9 @@ impl GenesysClient {
         (exchange, answer, scope.is_some())
     }
 
-    async fn ask(&self, scope: Option<&str>) -> (Result<Received, NoAnswer>, TokenAnswer) {
+    async fn ask(&self, scope: Option<&str>) -> (Result<HttpResponse, TransportError>, TokenAnswer) {
         let request = self.token_request(scope);
-        let Outgoing { method, url, .. } = &request;
+        let HttpRequest { method, url, .. } = &request;
         let mut span = traced::Request { method, endpoint: url.path(), url }.span_of_its_own();
         let exchange = match self.shared.transport.exchange(request).await {
             // A token is what was asked for.
@@ -263,14 +263,14 @@ impl GenesysClient {
                 token::read(received.status, says_when, &received.body)
             }
             Err(lost) => match lost.why {
-                LostAnswer::TooLong => TokenAnswer::Refused(format!("{}: is this the token endpoint?", lost.message)),
-                LostAnswer::NeverSent | LostAnswer::TimedOut | LostAnswer::Broken => TokenAnswer::Away,
+                TransportFailure::TooLong => TokenAnswer::Refused(format!("{}: is this the token endpoint?", lost.message)),
+                TransportFailure::NeverSent | TransportFailure::TimedOut | TransportFailure::Broken => TokenAnswer::Away,
             },
         };
         (exchange, answer)
     }
 
-    fn token_request(&self, scope: Option<&str>) -> Outgoing {
+    fn token_request(&self, scope: Option<&str>) -> HttpRequest {
         let mint = &self.shared.mint;
         let credentials = mint.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut form = form_urlencoded::Serializer::new(String::new());
@@ -289,7 +289,7 @@ impl GenesysClient {
         let is_form = HeaderValue::from_static("application/x-www-form-urlencoded");
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, is_form)]);
         let url = self.shared.addresses.token.clone();
-        Outgoing { method: Method::POST, url, headers, body: Some(form.finish().into()), basic }
+        HttpRequest { method: Method::POST, url, headers, body: Some(form.finish().into()), basic }
     }
 
     /// Knows the client's secret.
@@ -299,13 +299,13 @@ impl GenesysClient {
     }
 
     /// How long the token endpoint says to wait.
-    fn wait(&self, received: &Received) -> Option<std::time::Duration> {
+    fn wait(&self, received: &HttpResponse) -> Option<std::time::Duration> {
         let wait = limits::wait(&received.headers, &error::told(&received.body), self.shared.clock.now());
         warn_of_long(self.shared.addresses.token.path(), wait);
         wait
     }
 
-    fn away(&self, exchange: &Result<Received, NoAnswer>) -> ApiError {
+    fn away(&self, exchange: &Result<HttpResponse, TransportError>) -> ApiError {
         match exchange {
             Ok(received) => {
                 let told = error::told(&received.body);
@@ -329,7 +329,7 @@ impl GenesysClient {
 }
 
 /// What an exchange without a token comes down to.
-fn cause(exchange: &Result<Received, NoAnswer>) -> String {
+fn cause(exchange: &Result<HttpResponse, TransportError>) -> String {
     match exchange {
         Ok(received) => received.status.to_string(),
         Err(lost) => lost.cause.clone(),

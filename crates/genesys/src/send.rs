@@ -12,14 +12,14 @@ use tracing::{debug, warn};
 use crate::{
     admission::{Fate, Said},
     change::Change,
-    classify::{self, Author, LostAnswer, Promised, SaysWhen, StatusClass, Verdict},
+    classify::{self, Author, TransportFailure, Promised, SaysWhen, StatusClass, Verdict},
     client::{Forbidden, GenesysClient},
     error::{self, ApiError},
     limits::{self, Rates},
     permit::Permit,
     request::{self, ApiAnswer, ApiRequest, Caller},
     traced,
-    transport::{NoAnswer, Outgoing, Received},
+    http_transport::{TransportError, HttpRequest, HttpResponse},
 };
 use genfleet_job::{
     error::{ErrorClass, HELD_SPREAD},
@@ -83,7 +83,7 @@ impl GenesysClient {
     async fn tried(
         &self,
         mut permit: Option<Permit>,
-        outgoing: &Outgoing,
+        outgoing: &HttpRequest,
         request: &ApiRequest,
         caller: &Caller<'_>,
         change: &mut Change<'_>,
@@ -145,7 +145,7 @@ impl GenesysClient {
     async fn once(
         &self,
         permit: Permit,
-        outgoing: &Outgoing,
+        outgoing: &HttpRequest,
         request: &ApiRequest,
         caller: &Caller<'_>,
         tries: &mut Tries,
@@ -153,7 +153,7 @@ impl GenesysClient {
     ) -> Next {
         let mut outgoing = outgoing.clone();
         outgoing.headers.insert(AUTHORIZATION, permit.token.bearer.clone());
-        let Outgoing { method, url, headers, .. } = &mut outgoing;
+        let HttpRequest { method, url, headers, .. } = &mut outgoing;
         let mut span = traced::Request { method, endpoint: request.endpoint, url }.span(caller, tries.requests);
         span.inject(headers);
         tries.sent();
@@ -172,8 +172,8 @@ impl GenesysClient {
         let next = match exchange {
             Ok(received) => self.answered(permit, received, request, caller, tries, change),
             Err(no_answer) => {
-                change.open |= no_answer.why != LostAnswer::NeverSent;
-                if no_answer.why != LostAnswer::TooLong {
+                change.open |= no_answer.why != TransportFailure::NeverSent;
+                if no_answer.why != TransportFailure::TooLong {
                     self.door().fails(&no_answer.cause, Instant::now());
                 }
                 lost(permit, &no_answer, request, caller)
@@ -189,13 +189,13 @@ impl GenesysClient {
     fn answered(
         &self,
         permit: Permit,
-        received: Received,
+        received: HttpResponse,
         request: &ApiRequest,
         caller: &Caller<'_>,
         tries: &mut Tries,
         change: &mut Change<'_>,
     ) -> Next {
-        let Received { status, headers, body } = &received;
+        let HttpResponse { status, headers, body } = &received;
         let says_when = if headers.contains_key(RETRY_AFTER) { SaysWhen::Yes } else { SaysWhen::No };
         let is_success = classify::status_class(*status) == StatusClass::Success;
         let mistaken = if is_success { request.mistaken(body) } else { None };
@@ -240,7 +240,7 @@ impl GenesysClient {
     }
 
     /// The first time a new token helps; the second time our credentials are bad.
-    fn unauthorized(&self, token: u64, received: &Received, told: Map<String, Value>, tries: &mut Tries) -> Next {
+    fn unauthorized(&self, token: u64, received: &HttpResponse, told: Map<String, Value>, tries: &mut Tries) -> Next {
         let mut door = self.door();
         door.token_refused(token);
         if !tries.new_token {
@@ -264,7 +264,7 @@ impl GenesysClient {
     }
 
     /// The request without its token, or why there can be none.
-    fn outgoing(&self, request: &ApiRequest) -> Result<Outgoing, String> {
+    fn outgoing(&self, request: &ApiRequest) -> Result<HttpRequest, String> {
         if let Some(why) = &request.flaw {
             return Err(why.clone());
         }
@@ -278,7 +278,7 @@ impl GenesysClient {
         if request.body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        Ok(Outgoing { method: request.method.clone(), url, headers, body: request.body.clone(), basic: None })
+        Ok(HttpRequest { method: request.method.clone(), url, headers, body: request.body.clone(), basic: None })
     }
 }
 
@@ -309,13 +309,13 @@ impl Tries {
     }
 }
 
-fn lost(permit: Permit, no_answer: &NoAnswer, request: &ApiRequest, caller: &Caller<'_>) -> Next {
+fn lost(permit: Permit, no_answer: &TransportError, request: &ApiRequest, caller: &Caller<'_>) -> Next {
     let (class, code) = classify::lost(no_answer.why, request.repeat);
     let fate = match no_answer.why {
-        LostAnswer::NeverSent => Fate::NeverSent,
-        LostAnswer::TimedOut | LostAnswer::Broken => Fate::Lost,
+        TransportFailure::NeverSent => Fate::NeverSent,
+        TransportFailure::TimedOut | TransportFailure::Broken => Fate::Lost,
         // The API works, it is only too talkative.
-        LostAnswer::TooLong => Fate::Answered { status: 0, rates: Rates::default(), said: Said::Fine },
+        TransportFailure::TooLong => Fate::Answered { status: 0, rates: Rates::default(), said: Said::Fine },
     };
     permit.ended(caller, fate);
     Next::Failed(ApiError::new(class, code, format!("{}: {}", request.name(), no_answer.message)))
@@ -359,12 +359,12 @@ fn promised(request: &ApiRequest) -> String {
     format!("{} with {body}", statuses.join(" or "))
 }
 
-fn answer(received: Received) -> ApiAnswer {
-    let Received { status, headers, body } = received;
+fn answer(received: HttpResponse) -> ApiAnswer {
+    let HttpResponse { status, headers, body } = received;
     ApiAnswer { status, request_id: error::request_id(&headers), headers, body, requests: 0, trace: None }
 }
 
-fn observe(request: &ApiRequest, exchange: &Result<Received, NoAnswer>, took: Duration) {
+fn observe(request: &ApiRequest, exchange: &Result<HttpResponse, TransportError>, took: Duration) {
     let (endpoint, method) = (request.endpoint, request.method.to_string());
     let status = exchange.as_ref().map_or_else(|_| "error".to_owned(), |received| received.status.to_string());
     let request_id = exchange.as_ref().ok().and_then(|received| error::request_id(&received.headers));

@@ -4,9 +4,9 @@
 use reqwest::{Method, Url};
 
 use super::{
-    classify::LostAnswer,
+    classify::TransportFailure,
     request::Caller,
-    transport::{NoAnswer, Received},
+    http_transport::{TransportError, HttpResponse},
 };
 use genfleet_job::trace_context::TraceContext;
 use genfleet_telemetry::trace::{
@@ -52,7 +52,7 @@ impl Request<'_> {
 }
 
 /// What came of it.
-pub(super) fn answered(span: &mut Span, exchange: &Result<Received, NoAnswer>) {
+pub(super) fn answered(span: &mut Span, exchange: &Result<HttpResponse, TransportError>) {
     match exchange {
         Ok(received) => {
             span.set(HTTP_STATUS, i64::from(received.status));
@@ -61,10 +61,10 @@ pub(super) fn answered(span: &mut Span, exchange: &Result<Received, NoAnswer>) {
             }
         }
         Err(no_answer) => span.fail(match no_answer.why {
-            LostAnswer::NeverSent => "not_connected",
-            LostAnswer::TimedOut => "timeout",
-            LostAnswer::Broken => "broken",
-            LostAnswer::TooLong => "too_long",
+            TransportFailure::NeverSent => "not_connected",
+            TransportFailure::TimedOut => "timeout",
+            TransportFailure::Broken => "broken",
+            TransportFailure::TooLong => "too_long",
         }),
     }
 }

@@ -11,12 +11,12 @@ use reqwest::{
 use tokio::time::Instant;
 
 use crate::{
-    classify::LostAnswer,
+    classify::TransportFailure,
     client::GenesysClient,
     error, http_date,
     limits::{self, Rates},
     token::{TokenAnswer, TokenGrant},
-    transport::{NoAnswer, Outgoing, Received},
+    http_transport::{TransportError, HttpRequest, HttpResponse},
 };
 
 /// A request of the platform that changes nothing and that every token may make: what the token is.
@@ -61,9 +61,9 @@ pub enum TokenOutcome {
         told: String,
     },
     /// No answer at all.
-    NoAnswer {
+    TransportError {
         /// How far it came.
-        why: LostAnswer,
+        why: TransportFailure,
         /// In words.
         message: String,
     },
@@ -73,7 +73,7 @@ pub enum TokenOutcome {
 #[derive(Clone, Debug)]
 pub struct ApiTrial {
     /// Its status and what it says of our limits, or why there is no answer.
-    pub outcome: Result<(u16, Rates), (LostAnswer, String)>,
+    pub outcome: Result<(u16, Rates), (TransportFailure, String)>,
     /// The other side's clock, as it answered, and ours.
     pub clock: Option<Clocks>,
 }
@@ -99,10 +99,10 @@ impl GenesysClient {
         TokenTrial { outcome: self.outcome(exchange, answer, scoped), clock, took }
     }
 
-    fn outcome(&self, exchange: Result<Received, NoAnswer>, answer: TokenAnswer, scoped: bool) -> TokenOutcome {
+    fn outcome(&self, exchange: Result<HttpResponse, TransportError>, answer: TokenAnswer, scoped: bool) -> TokenOutcome {
         let received = match exchange {
             Ok(received) => received,
-            Err(NoAnswer { why, message, .. }) => return TokenOutcome::NoAnswer { why, message },
+            Err(TransportError { why, message, .. }) => return TokenOutcome::NoAnswer { why, message },
         };
         match answer {
             TokenAnswer::Granted(grant) => TokenOutcome::Granted { life: grant.life(), grant, scoped },
@@ -122,18 +122,18 @@ impl GenesysClient {
     /// Shows the API a token, with a request that changes nothing.
     pub async fn try_api(&self, grant: &TokenGrant) -> ApiTrial {
         let Some(url) = self.shared.addresses.at(OWN_TOKEN) else {
-            let outcome = Err((LostAnswer::NeverSent, "the base URL gives no address".to_owned()));
+            let outcome = Err((TransportFailure::NeverSent, "the base URL gives no address".to_owned()));
             return ApiTrial { outcome, clock: None };
         };
         let headers = HeaderMap::from_iter([(AUTHORIZATION, grant.bearer().clone())]);
         let begun = Instant::now();
-        let sent = Outgoing { method: Method::GET, url, headers, body: None, basic: None };
+        let sent = HttpRequest { method: Method::GET, url, headers, body: None, basic: None };
         match self.shared.transport.exchange(sent).await {
             Ok(received) => {
                 let clock = self.clocks(&received.headers, begun.elapsed());
                 ApiTrial { outcome: Ok((received.status, Rates::of(&received.headers))), clock }
             }
-            Err(NoAnswer { why, message, .. }) => ApiTrial { outcome: Err((why, message)), clock: None },
+            Err(TransportError { why, message, .. }) => ApiTrial { outcome: Err((why, message)), clock: None },
         }
     }
 

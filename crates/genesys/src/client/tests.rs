@@ -13,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::{
     admission::ClosedReason,
-    classify::LostAnswer,
+    classify::TransportFailure,
     error::ApiError,
     mint::Credentials,
     options::ClientAuth,
     request::{ApiAnswer, ApiRequest, Caller},
-    script::{Reply, Script},
-    transport::Outgoing,
+    http_transport::testing::{ScriptedReply, ScriptedTransport},
+    http_transport::HttpRequest,
 };
 use genfleet_job::{
     clock::Clock,
@@ -55,7 +55,7 @@ impl Clock for TestClock {
 /// A client whose API does what a closure says; tokens are given.
 struct Rig {
     client: GenesysClient,
-    script: Script,
+    script: ScriptedTransport,
     stop: CancellationToken,
     credentials: Arc<Mutex<Credentials>>,
 }
@@ -78,23 +78,23 @@ fn options() -> GenesysOptions {
 }
 
 impl Rig {
-    fn new(api: impl FnMut(&Outgoing) -> Reply + Send + 'static) -> Self {
-        Self::with(&options(), Script::new(with_tokens(api)))
+    fn new(api: impl FnMut(&HttpRequest) -> ScriptedReply + Send + 'static) -> Self {
+        Self::with(&options(), ScriptedTransport::new(with_tokens(api)))
     }
 
     /// These answers, one after the other, then 200.
-    fn answering(answers: impl IntoIterator<Item = Reply>) -> Self {
-        let mut answers: VecDeque<Reply> = answers.into_iter().collect();
-        Self::new(move |_| answers.pop_front().unwrap_or_else(|| Reply::status(200)))
+    fn answering(answers: impl IntoIterator<Item = ScriptedReply>) -> Self {
+        let mut answers: VecDeque<ScriptedReply> = answers.into_iter().collect();
+        Self::new(move |_| answers.pop_front().unwrap_or_else(|| ScriptedReply::status(200)))
     }
 
-    fn with(options: &GenesysOptions, script: Script) -> Self {
+    fn with(options: &GenesysOptions, script: ScriptedTransport) -> Self {
         let scopes = vec![(Kind::CdnPurge, SCOPES), (Kind::FileScan, &["files:read"][..])];
         let credentials = Credentials { id: "the-id".to_owned().into(), secret: "the-secret".to_owned().into() };
         let credentials = Arc::new(Mutex::new(credentials));
         let source = CredentialSource::Shared(Arc::clone(&credentials));
         let clock = Arc::new(TestClock(Instant::now()));
-        let client = GenesysClient::over(Transport::Script(script.clone()), options, scopes, clock, source).unwrap();
+        let client = GenesysClient::over(HttpTransport::ScriptedTransport(script.clone()), options, scopes, clock, source).unwrap();
         Self { client, script, stop: CancellationToken::new(), credentials }
     }
 
@@ -137,12 +137,12 @@ impl Rig {
 }
 
 /// Gives `token-1`, `token-2` … and lets `api` answer the rest.
-fn with_tokens(mut api: impl FnMut(&Outgoing) -> Reply + Send) -> impl FnMut(&Outgoing) -> Reply + Send {
+fn with_tokens(mut api: impl FnMut(&HttpRequest) -> ScriptedReply + Send) -> impl FnMut(&HttpRequest) -> ScriptedReply + Send {
     let mut tokens = 0;
     move |asked| {
         if asked.url.path() == TOKEN {
             tokens += 1;
-            Reply::token(&format!("token-{tokens}"))
+            ScriptedReply::token(&format!("token-{tokens}"))
         } else {
             api(asked)
         }
@@ -153,7 +153,7 @@ fn job(number: usize) -> JobId {
     JobId::parse(&format!("job-{number}")).unwrap()
 }
 
-fn bearer(asked: &Outgoing) -> String {
+fn bearer(asked: &HttpRequest) -> String {
     asked.headers["authorization"].to_str().unwrap().to_owned()
 }
 

@@ -6,9 +6,9 @@ fn forbidden(permitted: &Arc<Mutex<bool>>) -> Rig {
     let permitted = Arc::clone(permitted);
     Rig::new(move |_| {
         if *permitted.lock().unwrap() {
-            Reply::status(202)
+            ScriptedReply::status(202)
         } else {
-            Reply::status(403).body(r#"{"code":"missing.permissions","message":"you may not"}"#)
+            ScriptedReply::status(403).body(r#"{"code":"missing.permissions","message":"you may not"}"#)
         }
     })
 }

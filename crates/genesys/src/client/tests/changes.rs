@@ -13,13 +13,13 @@ struct Audited {
 }
 
 impl Audited {
-    fn new(api: impl FnMut(&Outgoing) -> Reply + Send + 'static) -> Self {
+    fn new(api: impl FnMut(&HttpRequest) -> ScriptedReply + Send + 'static) -> Self {
         let (rig, audit) = (Rig::new(api), AuditRig::new());
         rig.client.keep_audit(audit.audit.clone());
         Self { rig, audit }
     }
 
-    fn answering(answers: impl IntoIterator<Item = Reply>) -> Self {
+    fn answering(answers: impl IntoIterator<Item = ScriptedReply>) -> Self {
         let (rig, audit) = (Rig::answering(answers), AuditRig::new());
         rig.client.keep_audit(audit.audit.clone());
         Self { rig, audit }
@@ -44,7 +44,7 @@ async fn an_intent_for_every_job_is_in_the_file_when_a_change_is_sent() {
     let rig = Rig::new(move |_| {
         let there = std::fs::read_to_string(folder.join("audit.jsonl")).unwrap();
         assert_eq!(there.matches(r#""fact":"intent""#).count(), 2, "{there}");
-        Reply::status(202).header("inin-correlation-id", "abc")
+        ScriptedReply::status(202).header("inin-correlation-id", "abc")
     });
     rig.client.keep_audit(audit.audit.clone());
     let trails = [audit.begin("job-1"), audit.begin("job-2")];
@@ -75,17 +75,17 @@ async fn what_only_reads_leaves_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn an_effect_says_what_is_known() {
-    let lost = || Reply::lost(LostAnswer::TimedOut);
-    let unsent = || Reply::lost(LostAnswer::NeverSent);
+    let lost = || ScriptedReply::lost(TransportFailure::TimedOut);
+    let unsent = || ScriptedReply::lost(TransportFailure::NeverSent);
     for (answers, result) in [
-        (vec![Reply::status(400)], "refused"),
+        (vec![ScriptedReply::status(400)], "refused"),
         (vec![lost()], "unknown"),
-        (vec![Reply::lost(LostAnswer::TooLong)], "unknown"),
-        (vec![Reply::status(500)], "unknown"),
+        (vec![ScriptedReply::lost(TransportFailure::TooLong)], "unknown"),
+        (vec![ScriptedReply::status(500)], "unknown"),
         (vec![unsent(), unsent(), unsent(), unsent()], "unsent"),
-        (vec![unsent(), Reply::status(201)], "done"),
-        (vec![unsent(), Reply::status(422)], "refused"),
-        (vec![Reply::status(429), Reply::status(201)], "done"),
+        (vec![unsent(), ScriptedReply::status(201)], "done"),
+        (vec![unsent(), ScriptedReply::status(422)], "refused"),
+        (vec![ScriptedReply::status(429), ScriptedReply::status(201)], "done"),
     ] {
         let audited = Audited::answering(answers);
         let requests = match audited.rig.post().await {
@@ -99,7 +99,7 @@ async fn an_effect_says_what_is_known() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_after_an_answer_that_was_lost_does_not_say_that_nothing_was_done() {
-    let audited = Audited::answering([Reply::lost(LostAnswer::TimedOut), Reply::status(412)]);
+    let audited = Audited::answering([ScriptedReply::lost(TransportFailure::TimedOut), ScriptedReply::status(412)]);
     audited.rig.send_for(1, ApiRequest::put(THINGS).json(&"thing")).await.unwrap_err();
     assert_eq!(audited.told().await, ["intent", "effect unknown"]);
     assert_eq!(audited.audit.facts()[1]["detail"]["status"], 412);
@@ -107,11 +107,11 @@ async fn a_refusal_after_an_answer_that_was_lost_does_not_say_that_nothing_was_d
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_given_up_in_flight_is_unknown_and_one_that_is_held_is_not_intended() {
-    let audited = Audited::new(|_| Reply::status(201).after(10 * SECOND));
+    let audited = Audited::new(|_| ScriptedReply::status(201).after(10 * SECOND));
     timeout(SECOND, audited.rig.post()).await.unwrap_err();
     assert_eq!(audited.told().await, ["intent", "effect unknown"]);
 
-    let audited = Audited::answering([Reply::status(429).header("retry-after", "90")]);
+    let audited = Audited::answering([ScriptedReply::status(429).header("retry-after", "90")]);
     audited.rig.get().await.unwrap_err();
     audited.rig.post().await.unwrap_err();
     assert!(audited.told().await.is_empty());

@@ -8,7 +8,7 @@ const CLIENT_WIDE: &str = r#"{"code":"too.many.requests","message":"Rate limit e
 async fn a_429_of_the_clients_limit_is_to_be_told_and_one_of_the_tokens_is_not() {
     let of_token = CLIENT_WIDE.replace("org.app.user", "client.credentials.token");
     for (body, told) in [(CLIENT_WIDE, true), (of_token.as_str(), false)] {
-        let rig = Arc::new(Rig::answering([Reply::status(429).body(body)]));
+        let rig = Arc::new(Rig::answering([ScriptedReply::status(429).body(body)]));
         assert_eq!(rig.client.client_shut(), None);
         let sending = tokio::spawn({
             let rig = Arc::clone(&rig);
@@ -25,7 +25,7 @@ async fn a_429_of_the_clients_limit_is_to_be_told_and_one_of_the_tokens_is_not()
 
 #[tokio::test(start_paused = true)]
 async fn what_another_process_met_stops_this_one_which_then_starts_slowly_and_tells_nobody() {
-    let rig = Rig::new(|_| Reply::status(200));
+    let rig = Rig::new(|_| ScriptedReply::status(200));
     rig.get().await.unwrap();
     rig.client.told_client_shut(20 * SECOND);
     assert_eq!(rig.client.client_shut(), None, "who met it tells it; else its end would move with every telling");
@@ -38,7 +38,7 @@ async fn what_another_process_met_stops_this_one_which_then_starts_slowly_and_te
 
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_for_its_part_goes_as_soon_as_that_grows() {
-    let rig = Arc::new(Rig::new(|_| Reply::status(200)));
+    let rig = Arc::new(Rig::new(|_| ScriptedReply::status(200)));
     rig.client.allot(Part::alone(1));
     rig.get().await.unwrap();
     let waiting = tokio::spawn({
@@ -56,7 +56,7 @@ async fn whoever_waits_for_its_part_goes_as_soon_as_that_grows() {
 
 #[tokio::test(start_paused = true)]
 async fn the_client_is_marked_and_not_named() {
-    let (one, same) = (Rig::new(|_| Reply::status(200)), Rig::new(|_| Reply::status(200)));
+    let (one, same) = (Rig::new(|_| ScriptedReply::status(200)), Rig::new(|_| ScriptedReply::status(200)));
     let mark = one.client.client_mark();
     assert_eq!(mark, same.client.client_mark());
     assert!(mark.len() == MARK_LENGTH && !mark.contains("the-id"), "{mark}");

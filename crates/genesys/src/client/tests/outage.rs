@@ -13,10 +13,10 @@ async fn an_outage_says_what_its_requests_came_to_until_it_is_over() {
     let rig = Rig::new(move |_| {
         asked += 1;
         match asked % 4 {
-            _ if *answers.lock().unwrap() => Reply::status(200),
-            0 => Reply::lost(LostAnswer::NeverSent),
-            1 => Reply::status(502).body("<html>no backend</html>"),
-            _ => Reply::status(503),
+            _ if *answers.lock().unwrap() => ScriptedReply::status(200),
+            0 => ScriptedReply::lost(TransportFailure::NeverSent),
+            1 => ScriptedReply::status(502).body("<html>no backend</html>"),
+            _ => ScriptedReply::status(503),
         }
     });
     for number in 0..5 {
@@ -36,7 +36,7 @@ async fn an_outage_says_what_its_requests_came_to_until_it_is_over() {
 
 #[tokio::test(start_paused = true)]
 async fn a_few_failures_are_told_before_they_are_an_outage_and_forgotten_with_the_next_success() {
-    let rig = Rig::answering((0..4).map(|_| Reply::status(503)));
+    let rig = Rig::answering((0..4).map(|_| ScriptedReply::status(503)));
     let _ = rig.get().await;
     assert_eq!((rig.reason(), told(&rig)), (None, "requests to the API fail: 503 ×4".to_owned()));
     rig.get().await.unwrap();
@@ -45,7 +45,7 @@ async fn a_few_failures_are_told_before_they_are_an_outage_and_forgotten_with_th
 
 #[tokio::test(start_paused = true)]
 async fn a_token_endpoint_that_is_away_is_told_as_such() {
-    let rig = Rig::with(&options(), Script::new(|_| Reply::status(500)));
+    let rig = Rig::with(&options(), ScriptedTransport::new(|_| ScriptedReply::status(500)));
     for number in 0..5 {
         let _ = rig.send_for(number, ApiRequest::get(THINGS)).await;
     }
@@ -54,13 +54,13 @@ async fn a_token_endpoint_that_is_away_is_told_as_such() {
 
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_off_is_told_by_answers_of_the_api_alone() {
-    let date = |reply: Reply| reply.header("date", "Sun, 01 Mar 2026 11:50:00 GMT");
-    let page = Reply::status(200).body("<html>sign in</html>");
+    let date = |reply: ScriptedReply| reply.header("date", "Sun, 01 Mar 2026 11:50:00 GMT");
+    let page = ScriptedReply::status(200).body("<html>sign in</html>");
     let rig = Rig::answering([
         date(page),
-        date(Reply::status(200)).header("age", "600"),
-        date(Reply::status(404)),
-        date(Reply::status(200)),
+        date(ScriptedReply::status(200)).header("age", "600"),
+        date(ScriptedReply::status(404)),
+        date(ScriptedReply::status(200)),
     ]);
     // The page is tried again, and what is no page is a cached answer.
     rig.get().await.unwrap();

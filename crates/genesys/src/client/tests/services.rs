@@ -4,10 +4,10 @@ use super::*;
 
 const OTHERS: &str = "/api/v2/others";
 
-fn of_service(seconds: u64) -> Reply {
+fn of_service(seconds: u64) -> ScriptedReply {
     const BODY: &str =
         r#"{"code":"too.many.requests","limit":{"key":"requests.per.minute","namespace":"integrations"}}"#;
-    Reply::status(429).header("retry-after", &seconds.to_string()).body(BODY)
+    ScriptedReply::status(429).header("retry-after", &seconds.to_string()).body(BODY)
 }
 
 async fn scan(rig: &Rig, endpoint: &'static str) -> Result<ApiAnswer, ApiError> {
@@ -46,7 +46,7 @@ async fn other_kinds_and_other_endpoints_go_on_and_the_fleet_is_told_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_permit_in_hand_does_not_get_past_it() {
-    let rig = Arc::new(Rig::answering([Reply::status(200), of_service(11)]));
+    let rig = Arc::new(Rig::answering([ScriptedReply::status(200), of_service(11)]));
     rig.send_for(2, ApiRequest::get(OTHERS)).await.unwrap();
     let jobs = [job(3)];
     let permit = rig.client.permit(&rig.caller(&jobs)).await.unwrap();

@@ -3,23 +3,23 @@
 use super::*;
 use crate::trial::TokenOutcome;
 
-fn rig(mut reply: impl FnMut(&Outgoing) -> Reply + Send + 'static) -> Rig {
-    Rig::with(&options(), Script::new(move |asked| reply(asked)))
+fn rig(mut reply: impl FnMut(&HttpRequest) -> ScriptedReply + Send + 'static) -> Rig {
+    Rig::with(&options(), ScriptedTransport::new(move |asked| reply(asked)))
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_the_token_endpoint_says_is_told_apart_and_puts_no_brake_on() {
     let throttled = r#"{"error":"invalid_request","description":"rate limit exceeded;"}"#;
     for (reply, told) in [
-        (Reply::token("one"), "Granted"),
-        (Reply::status(400).body(r#"{"error":"invalid_client"}"#), "Refused { told: \"400 invalid_client\""),
-        (Reply::status(400).body(throttled), "Throttled { wait: None"),
-        (Reply::status(429).header("retry-after", "7"), "Throttled { wait: Some(7s)"),
-        (Reply::status(502), "Away"),
-        (Reply::lost(LostAnswer::NeverSent), "NoAnswer { why: NeverSent"),
+        (ScriptedReply::token("one"), "Granted"),
+        (ScriptedReply::status(400).body(r#"{"error":"invalid_client"}"#), "Refused { told: \"400 invalid_client\""),
+        (ScriptedReply::status(400).body(throttled), "Throttled { wait: None"),
+        (ScriptedReply::status(429).header("retry-after", "7"), "Throttled { wait: Some(7s)"),
+        (ScriptedReply::status(502), "Away"),
+        (ScriptedReply::lost(TransportFailure::NeverSent), "TransportError { why: NeverSent"),
     ] {
         let mut reply = Some(reply);
-        let rig = rig(move |_| reply.take().unwrap_or_else(|| Reply::status(500)));
+        let rig = rig(move |_| reply.take().unwrap_or_else(|| ScriptedReply::status(500)));
         let trial = rig.client.try_token().await;
         let shown = format!("{:?}", trial.outcome);
         assert!(shown.starts_with(told), "{shown} instead of {told}");
@@ -31,10 +31,10 @@ async fn what_the_token_endpoint_says_is_told_apart_and_puts_no_brake_on() {
 async fn scopes_that_are_not_known_are_told_and_the_token_is_shown_to_the_api() {
     let rig = rig(|asked| match asked.url.path() {
         TOKEN if asked.body.as_deref().is_some_and(|body| body.ends_with(b"client_credentials")) => {
-            Reply::token("one").header("date", "Sun, 01 Mar 2026 12:00:40 GMT")
+            ScriptedReply::token("one").header("date", "Sun, 01 Mar 2026 12:00:40 GMT")
         }
-        TOKEN => Reply::status(400).body(r#"{"error":"invalid_scope"}"#),
-        _ => Reply::status(404).header("inin-ratelimit-allowed", "300"),
+        TOKEN => ScriptedReply::status(400).body(r#"{"error":"invalid_scope"}"#),
+        _ => ScriptedReply::status(404).header("inin-ratelimit-allowed", "300"),
     });
     let trial = rig.client.try_token().await;
     let TokenOutcome::Granted { grant, life, scoped } = trial.outcome else { panic!("{trial:?}") };

@@ -1,7 +1,7 @@
 //! What the token endpoint and the API make of us, told apart: wrong client, wrong region, too many tokens, a network in
 //! between. Pure.
 
-use genfleet_core::genesys::{LostAnswer, Rates, TokenOutcome};
+use genfleet_core::genesys::{Rates, TokenOutcome, TransportFailure};
 
 use super::finding::Finding;
 
@@ -53,7 +53,7 @@ fn of_refusal(told: &str) -> &'static str {
 }
 
 /// What keeps answers away is told best by the words of whoever failed.
-fn of_silence(why: LostAnswer, message: &str) -> &'static str {
+fn of_silence(why: TransportFailure, message: &str) -> &'static str {
     let says = |words: &[&str]| words.iter().any(|word| message.to_ascii_lowercase().contains(word));
     if says(&["dns", "lookup", "resolve", "name or service"]) {
         "check GENESYS_ENVIRONMENT (or the URL that overrides it), and this machine's DNS"
@@ -63,10 +63,10 @@ fn of_silence(why: LostAnswer, message: &str) -> &'static str {
         "a proxy that opens TLS needs its authority in GENESYS_CA_FILE; check this machine's clock and certificates, too"
     } else {
         match why {
-            LostAnswer::TimedOut => {
+            TransportFailure::TimedOut => {
                 "something swallows it: check firewall and routes, and set HTTPS_PROXY where one is needed"
             }
-            LostAnswer::NeverSent | LostAnswer::Broken | LostAnswer::TooLong => {
+            TransportFailure::NeverSent | TransportFailure::Broken | TransportFailure::TooLong => {
                 "check the address, firewall and routes, and set HTTPS_PROXY where one is needed"
             }
         }
@@ -74,7 +74,7 @@ fn of_silence(why: LostAnswer, message: &str) -> &'static str {
 }
 
 /// Judges what the API made of the token; `wanted` requests a minute are set.
-pub(super) fn judge_api(url: &str, outcome: &Result<(u16, Rates), (LostAnswer, String)>, wanted: u32) -> Finding {
+pub(super) fn judge_api(url: &str, outcome: &Result<(u16, Rates), (TransportFailure, String)>, wanted: u32) -> Finding {
     let looked_at = format!("the API at {url}");
     let (status, rates) = match outcome {
         Ok((status, rates)) => (*status, rates),
@@ -143,11 +143,11 @@ mod tests {
     #[test]
     fn a_network_in_between_is_told_by_what_it_did() {
         for (message, why, remedy) in [
-            ("error sending request: dns error: failed to lookup address", LostAnswer::NeverSent, "DNS"),
-            ("tunnel error: unsuccessful", LostAnswer::NeverSent, "HTTPS_PROXY and NO_PROXY"),
-            ("invalid peer certificate: UnknownIssuer", LostAnswer::NeverSent, "GENESYS_CA_FILE"),
-            ("operation timed out", LostAnswer::TimedOut, "something swallows it"),
-            ("Connection refused (os error 111)", LostAnswer::NeverSent, "firewall"),
+            ("error sending request: dns error: failed to lookup address", TransportFailure::NeverSent, "DNS"),
+            ("tunnel error: unsuccessful", TransportFailure::NeverSent, "HTTPS_PROXY and NO_PROXY"),
+            ("invalid peer certificate: UnknownIssuer", TransportFailure::NeverSent, "GENESYS_CA_FILE"),
+            ("operation timed out", TransportFailure::TimedOut, "something swallows it"),
+            ("Connection refused (os error 111)", TransportFailure::NeverSent, "firewall"),
         ] {
             let finding = judge("u", &TokenOutcome::NoAnswer { why, message: message.to_owned() });
             assert!(finding.remedy.as_deref().unwrap().contains(remedy), "{message}: {finding:?}");

@@ -54,22 +54,22 @@ fn answer(head: &str, body: &str) -> Does {
     Does::Answers(format!("HTTP/1.1 {head}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"))
 }
 
-fn transport() -> Transport {
+fn transport() -> HttpTransport {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-    let time_outs = TimeOuts { connect: Duration::from_secs(5), whole: Duration::from_millis(400) };
-    Transport::http(None, time_outs, Way::AsTheEnvironmentSays).unwrap()
+    let time_outs = HttpTimeouts { connect: Duration::from_secs(5), whole: Duration::from_millis(400) };
+    HttpTransport::http(None, time_outs, ProxyUse::FromEnvironment).unwrap()
 }
 
-fn outgoing(url: &Url) -> Outgoing {
-    Outgoing { method: Method::POST, url: url.clone(), headers: HeaderMap::new(), body: None, basic: None }
+fn outgoing(url: &Url) -> HttpRequest {
+    HttpRequest { method: Method::POST, url: url.clone(), headers: HeaderMap::new(), body: None, basic: None }
 }
 
 #[tokio::test]
 async fn an_answer_comes_back_whole_and_the_request_names_the_product() {
     let mut stub = stub(answer("202 Accepted\r\nx-one: two", "body")).await;
     let basic = Some(("id".to_owned().into(), "secret".to_owned().into()));
-    let received = transport().exchange(Outgoing { basic, ..outgoing(&stub.url) }).await.unwrap();
+    let received = transport().exchange(HttpRequest { basic, ..outgoing(&stub.url) }).await.unwrap();
     assert_eq!((received.status, &received.body[..]), (202, &b"body"[..]));
     assert_eq!(received.headers["x-one"], "two");
     let asked = stub.asked.recv().await.unwrap();
@@ -90,25 +90,25 @@ async fn a_port_where_nobody_listens_means_it_was_never_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     drop(listener);
-    assert_eq!(transport().exchange(outgoing(&url)).await.unwrap_err().why, LostAnswer::NeverSent);
+    assert_eq!(transport().exchange(outgoing(&url)).await.unwrap_err().why, TransportFailure::NeverSent);
 }
 
 #[tokio::test]
 async fn a_connection_that_breaks_after_sending_may_have_arrived() {
     let stub = stub(Does::HangsUp).await;
-    assert_eq!(transport().exchange(outgoing(&stub.url)).await.unwrap_err().why, LostAnswer::Broken);
+    assert_eq!(transport().exchange(outgoing(&stub.url)).await.unwrap_err().why, TransportFailure::Broken);
 }
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_in_its_body_is_none() {
     let stub = stub(Does::Answers("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf".to_owned())).await;
-    assert_eq!(transport().exchange(outgoing(&stub.url)).await.unwrap_err().why, LostAnswer::Broken);
+    assert_eq!(transport().exchange(outgoing(&stub.url)).await.unwrap_err().why, TransportFailure::Broken);
 }
 
 #[tokio::test]
 async fn an_api_that_never_answers_times_out() {
     let stub = stub(Does::Waits).await;
-    assert_eq!(transport().exchange(outgoing(&stub.url)).await.unwrap_err().why, LostAnswer::TimedOut);
+    assert_eq!(transport().exchange(outgoing(&stub.url)).await.unwrap_err().why, TransportFailure::TimedOut);
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn a_body_over_four_mebibytes_is_not_read_to_its_end() {
     let longest = stub(answer("200 OK", &"x".repeat(LONGEST_BODY))).await;
     assert_eq!(transport().exchange(outgoing(&longest.url)).await.unwrap().body.len(), LONGEST_BODY);
     let longer = stub(answer("200 OK", &"x".repeat(LONGEST_BODY + 1))).await;
-    assert_eq!(transport().exchange(outgoing(&longer.url)).await.unwrap_err().why, LostAnswer::TooLong);
+    assert_eq!(transport().exchange(outgoing(&longer.url)).await.unwrap_err().why, TransportFailure::TooLong);
 }
 
 #[tokio::test]
@@ -154,6 +154,6 @@ async fn what_no_answer_comes_down_to_is_a_few_words() {
 #[test]
 fn a_ca_file_that_is_none_says_so() {
     transport();
-    let missing = Transport::http(Some(Path::new("/no/such/file.pem")), TimeOuts::default(), Way::Direct);
+    let missing = HttpTransport::http(Some(Path::new("/no/such/file.pem")), HttpTimeouts::default(), ProxyUse::None);
     assert!(missing.unwrap_err().to_string().contains("GENESYS_CA_FILE names /no/such/file.pem"));
 }

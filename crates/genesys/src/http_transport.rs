@@ -11,7 +11,7 @@ use reqwest::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::classify::LostAnswer;
+use crate::classify::TransportFailure;
 use genfleet_job::options::ConfigError;
 use genfleet_telemetry::http::{authorities, in_full};
 
@@ -22,14 +22,14 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
-pub struct TimeOuts {
+pub struct HttpTimeouts {
     /// Until there is a connection.
     pub connect: Duration,
     /// Until the whole answer is read.
     pub whole: Duration,
 }
 
-impl Default for TimeOuts {
+impl Default for HttpTimeouts {
     fn default() -> Self {
         Self { connect: Duration::from_secs(5), whole: Duration::from_secs(15) }
     }
@@ -37,7 +37,7 @@ impl Default for TimeOuts {
 
 /// What is sent.
 #[derive(Clone)]
-pub(crate) struct Outgoing {
+pub(crate) struct HttpRequest {
     /// The method.
     pub method: Method,
     /// The whole address.
@@ -52,7 +52,7 @@ pub(crate) struct Outgoing {
 
 /// What came back.
 #[derive(Clone, Debug)]
-pub(crate) struct Received {
+pub(crate) struct HttpResponse {
     /// Any status.
     pub status: u16,
     /// All headers.
@@ -63,9 +63,9 @@ pub(crate) struct Received {
 
 /// Why nothing came back.
 #[derive(Clone, Debug)]
-pub(crate) struct NoAnswer {
+pub(crate) struct TransportError {
     /// How far it came.
-    pub why: LostAnswer,
+    pub why: TransportFailure,
     /// For people.
     pub message: String,
     /// What it comes down to, in a few words.
@@ -74,26 +74,26 @@ pub(crate) struct NoAnswer {
 
 /// Where requests are sent over.
 #[derive(Clone, Debug)]
-pub(crate) enum Transport {
+pub(crate) enum HttpTransport {
     /// The network.
     Http(Client),
     /// A test's own answers, under paused time.
     #[cfg(test)]
-    Script(crate::script::Script),
+    ScriptedTransport(testing::ScriptedTransport),
 }
 
 /// Whether a proxy may be between us and the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum ProxyUse {
     /// As `HTTPS_PROXY` and its like say.
-    AsTheEnvironmentSays,
+    FromEnvironment,
     /// None: the simulator in this process.
     Direct,
 }
 
-impl Transport {
+impl HttpTransport {
     /// The network, with the certificate authorities of `ca_file` beside the system's.
-    pub(crate) fn http(ca_file: Option<&Path>, time_outs: TimeOuts, way: Way) -> Result<Self, ConfigError> {
+    pub(crate) fn http(ca_file: Option<&Path>, time_outs: HttpTimeouts, way: ProxyUse) -> Result<Self, ConfigError> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err(ConfigError::new("no TLS provider is installed: main has to install one first"));
         }
@@ -108,7 +108,7 @@ impl Transport {
         if let Some(path) = ca_file {
             builder = builder.tls_certs_merge(authorities("GENESYS_CA_FILE", path)?);
         }
-        if way == Way::Direct {
+        if way == ProxyUse::None {
             builder = builder.no_proxy();
         }
         let wrong = |error: reqwest::Error| ConfigError::new(format!("no HTTP client: {}", in_full(&error)));
@@ -116,16 +116,16 @@ impl Transport {
     }
 
     /// Sends and reads the whole answer.
-    pub(crate) async fn exchange(&self, outgoing: Outgoing) -> Result<Received, NoAnswer> {
+    pub(crate) async fn exchange(&self, outgoing: HttpRequest) -> Result<HttpResponse, TransportError> {
         match self {
             Self::Http(client) => over_http(client, outgoing).await,
             #[cfg(test)]
-            Self::Script(script) => script.exchange(outgoing).await,
+            Self::ScriptedTransport(script) => script.exchange(outgoing).await,
         }
     }
 }
 
-async fn over_http(client: &Client, outgoing: Outgoing) -> Result<Received, NoAnswer> {
+async fn over_http(client: &Client, outgoing: HttpRequest) -> Result<HttpResponse, TransportError> {
     let mut builder = client.request(outgoing.method, outgoing.url).headers(outgoing.headers);
     if let Some((id, secret)) = &outgoing.basic {
         builder = builder.basic_auth(id.expose_secret(), Some(secret.expose_secret()));
@@ -133,17 +133,17 @@ async fn over_http(client: &Client, outgoing: Outgoing) -> Result<Received, NoAn
     if let Some(body) = outgoing.body {
         builder = builder.body(body);
     }
-    let mut response = builder.send().await.map_err(NoAnswer::of)?;
+    let mut response = builder.send().await.map_err(TransportError::of)?;
     let (body, cut) = body(&mut response).await;
     // What no success says beside its status and headers is for people.
     if let Some(cut) = cut.filter(|_| response.status().is_success()) {
         return Err(cut);
     }
-    Ok(Received { status: response.status().as_u16(), headers: std::mem::take(response.headers_mut()), body })
+    Ok(HttpResponse { status: response.status().as_u16(), headers: std::mem::take(response.headers_mut()), body })
 }
 
 /// The body, and why it ends before its end, if it does.
-async fn body(response: &mut Response) -> (Bytes, Option<NoAnswer>) {
+async fn body(response: &mut Response) -> (Bytes, Option<TransportError>) {
     let mut body = BytesMut::new();
     loop {
         match response.chunk().await {
@@ -151,22 +151,22 @@ async fn body(response: &mut Response) -> (Bytes, Option<NoAnswer>) {
             Ok(Some(chunk)) if body.len() + chunk.len() > LONGEST_BODY => {
                 let message = format!("the answer ({}) is longer than 4 MiB", response.status().as_u16());
                 let cause = message.clone();
-                return (body.freeze(), Some(NoAnswer { why: LostAnswer::TooLong, message, cause }));
+                return (body.freeze(), Some(TransportError { why: TransportFailure::TooLong, message, cause }));
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Err(error) => return (body.freeze(), Some(NoAnswer::of(error))),
+            Err(error) => return (body.freeze(), Some(TransportError::of(error))),
         }
     }
 }
 
-impl NoAnswer {
+impl TransportError {
     fn of(error: reqwest::Error) -> Self {
         let why = if error.is_connect() || error.is_builder() {
-            LostAnswer::NeverSent
+            TransportFailure::NeverSent
         } else if error.is_timeout() {
-            LostAnswer::TimedOut
+            TransportFailure::TimedOut
         } else {
-            LostAnswer::Broken
+            TransportFailure::Broken
         };
         let cause = match (error.is_timeout(), error.is_connect()) {
             (true, true) => "no connection in time".to_owned(),

@@ -10,26 +10,26 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use super::{
-    classify::LostAnswer,
-    transport::{NoAnswer, Outgoing, Received},
+    classify::TransportFailure,
+    http_transport::{TransportError, HttpRequest, HttpResponse},
 };
 
 /// What an exchange comes to, and how long it takes.
-pub(crate) struct Reply {
+pub(crate) struct ScriptedReply {
     pub after: Duration,
-    pub result: Result<Received, NoAnswer>,
+    pub result: Result<HttpResponse, TransportError>,
 }
 
-impl Reply {
+impl ScriptedReply {
     pub(crate) fn status(status: u16) -> Self {
-        let received = Received { status, headers: HeaderMap::new(), body: "{}".into() };
+        let received = HttpResponse { status, headers: HeaderMap::new(), body: "{}".into() };
         Self { after: Duration::from_millis(10), result: Ok(received) }
     }
 
-    pub(crate) fn lost(why: LostAnswer) -> Self {
+    pub(crate) fn lost(why: TransportFailure) -> Self {
         Self {
             after: Duration::from_millis(10),
-            result: Err(NoAnswer { why, message: "lost".to_owned(), cause: "lost".to_owned() }),
+            result: Err(TransportError { why, message: "lost".to_owned(), cause: "lost".to_owned() }),
         }
     }
 
@@ -56,21 +56,21 @@ impl Reply {
     }
 }
 
-type Answers = dyn FnMut(&Outgoing) -> Reply + Send;
+type Answers = dyn FnMut(&HttpRequest) -> ScriptedReply + Send;
 
 /// Answers, and what was asked.
 #[derive(Clone)]
-pub(crate) struct Script {
+pub(crate) struct ScriptedTransport {
     answers: Arc<Mutex<Answers>>,
-    pub asked: Arc<Mutex<Vec<(Instant, Outgoing)>>>,
+    pub asked: Arc<Mutex<Vec<(Instant, HttpRequest)>>>,
 }
 
-impl Script {
-    pub(crate) fn new(answers: impl FnMut(&Outgoing) -> Reply + Send + 'static) -> Self {
+impl ScriptedTransport {
+    pub(crate) fn new(answers: impl FnMut(&HttpRequest) -> ScriptedReply + Send + 'static) -> Self {
         Self { answers: Arc::new(Mutex::new(answers)), asked: Arc::default() }
     }
 
-    pub(crate) async fn exchange(&self, outgoing: Outgoing) -> Result<Received, NoAnswer> {
+    pub(crate) async fn exchange(&self, outgoing: HttpRequest) -> Result<HttpResponse, TransportError> {
         let reply = (self.answers.lock().unwrap())(&outgoing);
         self.asked.lock().unwrap().push((Instant::now(), outgoing));
         tokio::time::sleep(reply.after).await;
@@ -84,8 +84,8 @@ impl Script {
     }
 }
 
-impl fmt::Debug for Script {
+impl fmt::Debug for ScriptedTransport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Script")
+        f.write_str("ScriptedTransport")
     }
 }
