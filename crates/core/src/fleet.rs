@@ -30,7 +30,7 @@ use self::{
     roster::{Own, Roster},
 };
 use crate::{webhook::failing::FailingReceivers, worker::doing::Doing};
-use genfleet_genesys::{GenesysClient, Part, Shut};
+use genfleet_genesys::{ActiveHold, GenesysClient, Part};
 use genfleet_job::{Kind, clock::SharedClock, metric};
 use genfleet_queue::Queue;
 
@@ -273,8 +273,8 @@ impl Fleet {
     }
 }
 
-fn told(shut: Shut) -> ShutNews {
-    let Shut { reason, why, kind, for_another } = shut;
+fn told(shut: ActiveHold) -> ShutNews {
+    let ActiveHold { reason, why, kind, for_another } = shut;
     ShutNews {
         reason: reason.to_string(),
         why,

@@ -1,4 +1,4 @@
-//! The words in which [`crate::door`] is asked and answers: may jobs start, may a request go, what became of
+//! The words in which [`crate::admission`] is asked and answers: may jobs start, may a request go, what became of
 //! it. Decides nothing.
 
 use std::{fmt, time::Duration};
@@ -6,7 +6,7 @@ use std::{fmt, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    door::Grant,
+    admission_control::SendGrant,
     limits::{Rates, Reach},
     token::Token,
 };
@@ -71,31 +71,31 @@ impl fmt::Display for ClosedReason {
 
 /// What a caller does next to send.
 #[derive(Debug)]
-pub(crate) enum Step {
+pub(crate) enum AdmissionStep {
     /// Sends.
-    Go(Grant, Token),
+    Go(SendGrant, Token),
     /// Waits for its turn: first come, first served.
-    Turn,
+    BreakerChange,
     /// Sees to it that there is a token.
     Mint,
     /// Waits until then, or until something changes.
     Wait(Instant),
     /// Gives up for now.
-    Refused(Refusal),
+    Refused(AdmissionRefusal),
 }
 
 /// Why a caller does not wait in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum AdmissionRefusal {
     /// The brake is on, for this reason.
     Credentials(String),
     /// Not before then.
     Held(ClosedReason, Instant),
 }
 
-/// Who asks.
+/// Requester asks.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Who<'a> {
+pub(crate) struct Requester<'a> {
     /// The kind of job.
     pub kind: Kind,
     /// The jobs.
@@ -104,7 +104,7 @@ pub(crate) struct Who<'a> {
 
 /// Whether a caller is the first in the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Line {
+pub(crate) enum QueuePosition {
     /// It is.
     First,
     /// It is not in it yet.
@@ -113,9 +113,9 @@ pub(crate) enum Line {
 
 /// A request that was sent.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sent<'a> {
+pub(crate) struct SentRequest<'a> {
     /// For whom.
-    pub who: Who<'a>,
+    pub who: Requester<'a>,
     /// Its path's template.
     pub endpoint: &'static str,
     /// When.
@@ -132,7 +132,7 @@ pub(crate) enum Fate {
         /// What it told of the budget.
         rates: Rates,
         /// What it said about itself.
-        said: Said,
+        said: ApiSignal,
     },
     /// No connection: the API never saw it.
     NeverSent,
@@ -144,7 +144,7 @@ pub(crate) enum Fate {
 
 /// What an answer says about the API, apart from what it says to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum ApiSignal {
     /// It works.
     Fine,
     /// It does not, now.
@@ -155,7 +155,7 @@ pub(crate) enum Said {
 
 /// What is shown in `/metrics`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Gauges {
+pub(crate) struct AdmissionGauges {
     /// Per reason: is anything shut for it?
     pub shut: [(ClosedReason, bool); ClosedReason::ALL.len()],
     /// How long the gate was shut altogether.
@@ -166,7 +166,7 @@ pub(crate) struct Gauges {
 
 /// Something that is shut, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shut {
+pub struct ActiveHold {
     /// Why.
     pub reason: ClosedReason,
     /// In a sentence.

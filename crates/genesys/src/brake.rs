@@ -1,13 +1,13 @@
 //! The brakes: credentials that are bad stop the process, permissions that are missing stop a kind (SPEC 4), before
 //! they cost more than five jobs.
 //!
-//! Asks for no token itself: [`crate::client`] does, when [`CredentialsBrake::is_due`] says so.
+//! Asks for no token itself: [`crate::client`] does, when [`CredentialHold::is_due`] says so.
 
 use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::breaker::Pass;
+use crate::circuit_breaker::RequestRole;
 use genfleet_job::{JobId, Kind};
 
 /// So many different jobs in a row, and it is no longer a matter of the job.
@@ -15,12 +15,12 @@ const JOBS_IN_A_ROW: usize = 5;
 
 /// On while the token endpoint refuses us, or the API refuses tokens it just gave.
 #[derive(Debug)]
-pub(crate) struct CredentialsBrake {
+pub(crate) struct CredentialHold {
     interval: Duration,
     on: Option<(String, Instant)>,
 }
 
-impl CredentialsBrake {
+impl CredentialHold {
     /// One try each `interval`.
     pub(crate) const fn new(interval: Duration) -> Self {
         Self { interval, on: None }
@@ -55,7 +55,7 @@ impl CredentialsBrake {
 
 /// Per kind: on while an endpoint refuses the kind's jobs with 403.
 #[derive(Debug)]
-pub(crate) struct ForbiddenBrakes {
+pub(crate) struct PermissionHolds {
     interval: Duration,
     kinds: HashMap<Kind, Refusals>,
 }
@@ -84,7 +84,7 @@ pub(crate) enum Judgement {
     Waits(Instant),
 }
 
-impl ForbiddenBrakes {
+impl PermissionHolds {
     /// One probe each `interval`.
     pub(crate) fn new(interval: Duration) -> Self {
         Self { interval, kinds: HashMap::new() }
@@ -135,14 +135,14 @@ impl ForbiddenBrakes {
     }
 
     /// Lets a request through that is not [`held`](Self::held): its jobs are the probe, if the brake is on.
-    pub(crate) fn take(&mut self, kind: Kind, jobs: &[JobId], now: Instant) -> Pass {
+    pub(crate) fn take(&mut self, kind: Kind, jobs: &[JobId], now: Instant) -> RequestRole {
         let brake = self.kinds.get_mut(&kind).and_then(|refusals| refusals.brake.as_mut());
-        let Some(on) = brake else { return Pass::Free };
+        let Some(on) = brake else { return RequestRole::Free };
         if !on.is_probe(jobs) {
             on.next_probe = now + self.interval;
             on.probes = jobs.to_vec();
         }
-        Pass::Probe
+        RequestRole::Probe
     }
 
     /// When the next probe of the kind goes; `None` while its brake is off.
@@ -179,12 +179,12 @@ mod tests {
         JobId::parse(&format!("job-{number}")).unwrap()
     }
 
-    fn judge(brakes: &mut ForbiddenBrakes, number: usize, now: Instant) -> Judgement {
+    fn judge(brakes: &mut PermissionHolds, number: usize, now: Instant) -> Judgement {
         brakes.judge(KIND, CREATE, &job(number), now).0
     }
 
-    fn braked(now: Instant) -> ForbiddenBrakes {
-        let mut brakes = ForbiddenBrakes::new(MINUTE);
+    fn braked(now: Instant) -> PermissionHolds {
+        let mut brakes = PermissionHolds::new(MINUTE);
         for number in 0..5 {
             assert_eq!(judge(&mut brakes, number, now), Judgement::Fails);
         }
@@ -200,13 +200,13 @@ mod tests {
             assert_eq!(judge(&mut brakes, number, now), Judgement::Waits(now + MINUTE));
         }
         let due = now + MINUTE;
-        assert_eq!(brakes.take(KIND, &[job(7)], due), Pass::Probe);
+        assert_eq!(brakes.take(KIND, &[job(7)], due), RequestRole::Probe);
         assert_eq!(judge(&mut brakes, 7, due), Judgement::Waits(due + MINUTE));
     }
 
     #[test]
     fn one_job_that_is_refused_again_and_again_is_one_job() {
-        let (now, mut brakes) = (Instant::now(), ForbiddenBrakes::new(MINUTE));
+        let (now, mut brakes) = (Instant::now(), PermissionHolds::new(MINUTE));
         for _ in 0..20 {
             assert_eq!(judge(&mut brakes, 1, now), Judgement::Fails);
         }
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_success_between_begins_the_row_anew_but_only_on_that_endpoint() {
-        let (now, mut brakes) = (Instant::now(), ForbiddenBrakes::new(MINUTE));
+        let (now, mut brakes) = (Instant::now(), PermissionHolds::new(MINUTE));
         for number in 0..4 {
             judge(&mut brakes, number, now);
         }
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn credentials_are_tried_once_each_interval() {
-        let (now, mut brake) = (Instant::now(), CredentialsBrake::new(MINUTE));
+        let (now, mut brake) = (Instant::now(), CredentialHold::new(MINUTE));
         assert!(!brake.is_due(now));
         assert!(brake.put_on("invalid_client", now));
         assert!(!brake.put_on("invalid_client", now), "it was on");

@@ -71,7 +71,7 @@ pub(crate) enum Promised {
     JsonOrNothing,
 }
 
-/// Who wrote a body, as far as it shows.
+/// Requester wrote a body, as far as it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Author {
     /// The API: an error body, its own or OAuth's.

@@ -1,5 +1,5 @@
 //! The client that all workers of a process share: one token, one budget, one gate. What it knows is in
-//! [`crate::door`]; sending is [`crate::send`]'s.
+//! [`crate::admission`]; sending is [`crate::send`]'s.
 
 use std::{
     fmt,
@@ -16,11 +16,11 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    admission::{Admission, Shut},
+    admission::{Admission, ActiveHold},
     brake::Judgement,
     budget::{Part, Spending},
     classify::Author,
-    door::Door,
+    admission_control::AdmissionControl,
     error,
     mint::{CredentialSource, Mint},
     options::GenesysOptions,
@@ -47,9 +47,9 @@ pub(super) struct Shared {
     pub(super) clock: SharedClock,
     pub(super) scopes: Scopes,
     pub(super) mint: Mint,
-    door: Mutex<Door>,
+    admission: Mutex<AdmissionControl>,
     skew: Mutex<Skew>,
-    /// Who waits for the budget waits in a line.
+    /// Requester waits for the budget waits in a line.
     pub(super) line: Turnstile<()>,
     /// Something ended: the first in the line looks again.
     pub(super) freed: Notify,
@@ -100,7 +100,7 @@ impl GenesysClient {
         credentials: CredentialSource,
     ) -> Result<Self, ConfigError> {
         options.warnings().iter().for_each(|warning| warn!("{warning}"));
-        let door = Door::new(options);
+        let admission = AdmissionControl::new(options);
         let shared = Shared {
             addresses: options.addresses()?,
             transport,
@@ -109,8 +109,8 @@ impl GenesysClient {
             scopes,
             line: Turnstile::new(()),
             freed: Notify::new(),
-            changes: door.changes(),
-            door: Mutex::new(door),
+            changes: admission.changes(),
+            admission: Mutex::new(admission),
             skew: Mutex::default(),
             client_limit: options.client_requests_per_minute,
             audit: OnceLock::new(),
@@ -134,7 +134,7 @@ impl GenesysClient {
 
     /// May workers of `kind` start jobs now? Looks only; a probe is taken by the request itself.
     pub fn admission(&self, kind: Kind) -> Admission {
-        self.door().admission(kind, Instant::now())
+        self.admission().admission(kind, Instant::now())
     }
 
     /// Bumped whenever an admission may have changed. Times that an [`Admission`] names pass without a bump.
@@ -145,7 +145,7 @@ impl GenesysClient {
     /// What the 403 that `job` got on `endpoint` does to it. To be asked once per job; [`send`](Self::send) asks for
     /// a request of exactly one job, so this is for the jobs of a shared request.
     pub fn judge_forbidden(&self, kind: Kind, endpoint: &'static str, job: &JobId) -> Forbidden {
-        let judgement = self.door().judge(kind, endpoint, job, Instant::now());
+        let judgement = self.admission().judge(kind, endpoint, job, Instant::now());
         match judgement {
             Judgement::Fails => Forbidden::Fails,
             Judgement::Waits(until) => Forbidden::Waits { until: self.at(until) },
@@ -159,12 +159,12 @@ impl GenesysClient {
 
     /// The brakes that are on, in sentences, for `/readyz`. A shut gate and an API that is away are none.
     pub fn problems(&self) -> Vec<String> {
-        let door = self.door();
-        let credentials = door.bad_credentials().map(|why| format!("Genesys Cloud gives us no token: {why}"));
-        let forbidden = door.forbidden().map(|(kind, endpoint)| {
+        let admission = self.admission();
+        let credentials = admission.bad_credentials().map(|why| format!("Genesys Cloud gives us no token: {why}"));
+        let forbidden = admission.forbidden().map(|(kind, endpoint)| {
             format!("{kind} is forbidden on {endpoint}; it needs the scopes {}", self.scopes_of(kind))
         });
-        let audit = door.audit_trouble().map(str::to_owned);
+        let audit = admission.audit_trouble().map(str::to_owned);
         audit.into_iter().chain(credentials).chain(forbidden).collect()
     }
 
@@ -176,7 +176,7 @@ impl GenesysClient {
 
     /// What requests come to, where they fail.
     pub fn failing(&self) -> Option<String> {
-        self.door().failing(Instant::now())
+        self.admission().failing(Instant::now())
     }
 
     /// By how many seconds this machine's clock is ahead of the API's, where the API answered.
@@ -211,30 +211,30 @@ impl GenesysClient {
 
     /// How long the client's limit is closed still, as the API told this process.
     pub fn client_shut(&self) -> Option<Duration> {
-        self.door().client_shut(Instant::now())
+        self.admission().client_shut(Instant::now())
     }
 
     /// Another process of the client was told by the API that the client's limit is closed, for so long from now on:
     /// nothing is sent until then.
     pub fn told_client_shut(&self, wait: Duration) {
-        self.door().told_client_shut(Instant::now(), wait);
+        self.admission().told_client_shut(Instant::now(), wait);
     }
 
     /// What is this process's of the client's limit from now on.
     pub fn allot(&self, part: Part) {
-        self.door().allot(part, Instant::now());
+        self.admission().allot(part, Instant::now());
         // It may be more than before.
         self.shared.freed.notify_one();
     }
 
     /// What was spent, and what may be.
     pub fn spending(&self) -> Spending {
-        self.door().spending(Instant::now())
+        self.admission().spending(Instant::now())
     }
 
     /// All that is shut, and why.
-    pub fn shut(&self) -> Vec<Shut> {
-        self.door().shut(Instant::now())
+    pub fn shut(&self) -> Vec<ActiveHold> {
+        self.admission().shut(Instant::now())
     }
 
     /// Requests a minute that all processes of the client share.
@@ -252,9 +252,9 @@ impl GenesysClient {
             changes.mark_unchanged();
             let trouble = audit.borrow_and_update().trouble();
             let (next, tries) = {
-                let mut door = self.door();
-                door.audit_is(trouble);
-                (door.tick(now), door.tries_credentials(now))
+                let mut admission = self.admission();
+                admission.audit_is(trouble);
+                (admission.tick(now), admission.tries_credentials(now))
             };
             if tries {
                 self.try_credentials();
@@ -270,7 +270,7 @@ impl GenesysClient {
     }
 
     fn show_gauges(&self, now: Instant, seconds_shown: &mut u64) {
-        let gauges = self.door().gauges(now);
+        let gauges = self.admission().gauges(now);
         for (reason, shut) in gauges.shut {
             gauge!(metric::GATE_STATE, "reason" => reason.as_str()).set(f64::from(u8::from(shut)));
         }
@@ -280,8 +280,8 @@ impl GenesysClient {
         *seconds_shown = seconds;
     }
 
-    pub(super) fn door(&self) -> MutexGuard<'_, Door> {
-        self.shared.door.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn admission(&self) -> MutexGuard<'_, AdmissionControl> {
+        self.shared.admission.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An instant as a time of day.
@@ -293,7 +293,7 @@ impl GenesysClient {
 
     /// When an API that answers nobody is asked again.
     pub(super) fn next_probe(&self) -> Option<Timestamp> {
-        let next = self.door().next_probe();
+        let next = self.admission().next_probe();
         next.map(|next| self.at(next))
     }
 

@@ -114,7 +114,7 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<String> {
         .map(|id| cut(id, 256))
 }
 
-/// Who wrote a body.
+/// Requester wrote a body.
 pub(crate) fn author(body: &[u8]) -> Author {
     match serde_json::from_slice(body) {
         Ok(Value::Object(said)) if MEMBERS.iter().any(|member| said.contains_key(*member)) => Author::Api,

@@ -1,7 +1,7 @@
 //! Talking to Genesys Cloud (SPEC 4): the one place that sends HTTP to it.
 //!
 //! [`client::GenesysClient::send`] = permit (brakes → gate → breaker → token → budget) → HTTP → classify → short
-//! retry. What an answer means is data, in [`classify`]; when a request may go is decided by [`door`] alone,
+//! retry. What an answer means is data, in [`classify`]; when a request may go is decided by [`admission`] alone,
 //! out of [`gate`], [`service`], [`breaker`], [`brake`], [`budget`] and [`slow_start`]: pure state machines over the time.
 //!
 //! In reading order: a [`request`] gets a [`permit`], is sent by [`send`] over the [`http_transport`]; the [`token`] it
@@ -9,26 +9,26 @@
 
 mod admission;
 mod brake;
-mod breaker;
+mod circuit_breaker;
 mod budget;
 mod change;
 mod classify;
 mod client;
-mod door;
+mod admission_control;
 mod error;
-mod gate;
+mod rate_limit_pause;
 mod http_date;
 mod key;
 mod limits;
 mod mint;
 mod options;
-mod outage;
+mod failure_causes;
 mod permit;
 mod redact;
 mod region;
 mod request;
 mod send;
-mod service;
+mod service_limits;
 mod skew;
 mod slow_start;
 mod token;
@@ -39,7 +39,7 @@ mod trial;
 #[cfg(test)]
 mod script;
 
-pub use admission::{Admission, ClosedReason, Shut};
+pub use admission::{Admission, ClosedReason, ActiveHold};
 pub use budget::{Budget, Part, Ready, Spending};
 pub use classify::TransportFailure;
 pub use client::{Forbidden, GenesysClient};

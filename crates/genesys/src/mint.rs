@@ -44,7 +44,7 @@ const ID: &str = "GENESYS_CLIENT_ID";
 const MARK: usize = 16;
 const SECRET: &str = "GENESYS_CLIENT_SECRET";
 
-/// Who we are.
+/// Requester we are.
 #[derive(Clone)]
 pub struct Credentials {
     /// The client id.
@@ -185,7 +185,7 @@ impl GenesysClient {
             Ok(()) => drop(self.mint()),
             Err(error) => {
                 warn!(%error, "the credentials cannot be read");
-                self.door().refused_us(&error.to_string(), Instant::now());
+                self.admission().refused_us(&error.to_string(), Instant::now());
             }
         }
     }
@@ -196,7 +196,7 @@ impl GenesysClient {
         loop {
             tries.sent();
             let Err(error) = self.mint_one().await else { return Ok(()) };
-            let wait = tries.wait(&error).filter(|_| !self.door().is_probing());
+            let wait = tries.wait(&error).filter(|_| !self.admission().is_probing());
             let Some(wait) = wait else { return Err(Away { asked: tries.requests, error }) };
             sleep(wait).await;
         }
@@ -205,28 +205,28 @@ impl GenesysClient {
     async fn mint_one(&self) -> Result<(), ApiError> {
         let sent = Instant::now();
         let (exchange, answer, _) = self.ask_for_token().await;
-        let (now, mut door) = (Instant::now(), self.door());
+        let (now, mut admission) = (Instant::now(), self.admission());
         let (result, outcome) = match answer {
             TokenAnswer::Granted(grant) => {
-                door.minted(grant, now);
+                admission.minted(grant, now);
                 ("ok", Ok(()))
             }
             TokenAnswer::Throttled => {
                 let wait = exchange.ok().and_then(|received| self.wait(&received));
-                door.throttled(sent, now, wait);
+                admission.throttled(sent, now, wait);
                 ("throttled", Ok(()))
             }
             TokenAnswer::Refused(why) => {
-                door.refused_us(&why, now);
+                admission.refused_us(&why, now);
                 ("rejected", Ok(()))
             }
             TokenAnswer::InvalidScope => {
-                door.refused_us("invalid_scope, also without any", now);
+                admission.refused_us("invalid_scope, also without any", now);
                 ("rejected", Ok(()))
             }
             TokenAnswer::Away => {
-                door.fails(&format!("token endpoint: {}", cause(&exchange)), now);
-                door.not_minted(now);
+                admission.fails(&format!("token endpoint: {}", cause(&exchange)), now);
+                admission.not_minted(now);
                 ("error", Err(self.away(&exchange)))
             }
         };

@@ -1,14 +1,14 @@
 //! Leave to send one request: waiting for it, holding it, giving it back. What to wait for is said by
-//! [`crate::door`].
+//! [`crate::admission`].
 
 use tokio::{sync::MutexGuard, time::Instant};
 
 use crate::{
-    admission::{ClosedReason, Fate, Line, Refusal, Sent, Step, Who},
+    admission::{ClosedReason, Fate, QueuePosition, AdmissionRefusal, SentRequest, AdmissionStep, Requester},
     client::GenesysClient,
-    door::Grant,
+    admission_control::SendGrant,
     error::ApiError,
-    gate::LONG,
+    rate_limit_pause::LONG,
     mint::Away,
     request::Caller,
     token::Token,
@@ -21,15 +21,15 @@ use genfleet_job::Kind;
 #[must_use]
 pub struct Permit {
     client: GenesysClient,
-    grant: Option<Grant>,
+    grant: Option<SendGrant>,
     pub(super) token: Token,
     /// For whom, to what, when.
     sent: Option<(Kind, &'static str, Instant)>,
 }
 
 impl Caller<'_> {
-    pub(super) fn who(&self) -> Who<'_> {
-        Who { kind: self.kind, jobs: self.jobs }
+    pub(super) fn who(&self) -> Requester<'_> {
+        Requester { kind: self.kind, jobs: self.jobs }
     }
 }
 
@@ -46,21 +46,21 @@ impl GenesysClient {
                 return Err(ApiError::interrupted());
             }
             changes.mark_unchanged();
-            let line = if turn.is_some() { Line::First } else { Line::Outside };
+            let line = if turn.is_some() { QueuePosition::First } else { QueuePosition::Outside };
             match self.step(caller, line) {
-                Step::Go(grant, token) => {
+                AdmissionStep::Go(grant, token) => {
                     return Ok(Permit { client: self.clone(), grant: Some(grant), token, sent: None });
                 }
-                Step::Refused(refusal) => return Err(self.refused(refusal)),
-                Step::Mint => self.wait_for_token(caller).await?,
-                Step::Turn => tokio::select! {
+                AdmissionStep::Refused(refusal) => return Err(self.refused(refusal)),
+                AdmissionStep::Mint => self.wait_for_token(caller).await?,
+                AdmissionStep::BreakerChange => tokio::select! {
                     biased;
                     () = caller.stop.cancelled() => {}
                     first = self.shared.line.lock() => turn = Some(first),
                     // The sender lives in `self`.
                     _ = changes.changed() => {}
                 },
-                Step::Wait(until) => tokio::select! {
+                AdmissionStep::Wait(until) => tokio::select! {
                     biased;
                     () = caller.stop.cancelled() => {}
                     _ = changes.changed() => {}
@@ -78,12 +78,12 @@ impl GenesysClient {
         loop {
             changes.mark_unchanged();
             let now = Instant::now();
-            let Some(opens) = self.door().service_opens(caller.kind, endpoint, now) else { return Ok(()) };
+            let Some(opens) = self.admission().service_opens(caller.kind, endpoint, now) else { return Ok(()) };
             if caller.stop.is_cancelled() {
                 return Err(ApiError::interrupted());
             }
             if opens - now > LONG {
-                return Err(self.refused(Refusal::Held(ClosedReason::ServiceLimit, opens)));
+                return Err(self.refused(AdmissionRefusal::Held(ClosedReason::ServiceLimit, opens)));
             }
             tokio::select! {
                 biased;
@@ -95,11 +95,11 @@ impl GenesysClient {
         }
     }
 
-    fn step(&self, caller: &Caller<'_>, line: Line) -> Step {
+    fn step(&self, caller: &Caller<'_>, line: QueuePosition) -> AdmissionStep {
         let now = Instant::now();
         let (step, wants_token) = {
-            let mut door = self.door();
-            (door.step(caller.who(), line, now), door.wants_token(now))
+            let mut admission = self.admission();
+            (admission.step(caller.who(), line, now), admission.wants_token(now))
         };
         if wants_token {
             // The old one is good: nobody waits for it.
@@ -118,20 +118,20 @@ impl GenesysClient {
         // No outcome: whoever minted is gone, and the next look finds that out.
         let Some(Err(Away { asked, error })) = outcome else { return Ok(()) };
         for _ in 0..asked {
-            self.door().no_token(caller.who(), Instant::now());
+            self.admission().no_token(caller.who(), Instant::now());
         }
         Err(error)
     }
 
-    fn refused(&self, refusal: Refusal) -> ApiError {
+    fn refused(&self, refusal: AdmissionRefusal) -> ApiError {
         match refusal {
-            Refusal::Credentials(why) => ApiError::credentials(format!(
+            AdmissionRefusal::Credentials(why) => ApiError::credentials(format!(
                 "Genesys Cloud refuses our credentials ({why}); check GENESYS_CLIENT_ID, GENESYS_CLIENT_SECRET and \
                  GENESYS_ENVIRONMENT"
             )),
-            Refusal::Held(reason, until) => {
+            AdmissionRefusal::Held(reason, until) => {
                 let until = self.at(until);
-                let away = self.door().away();
+                let away = self.admission().away();
                 let (code, why) = match reason {
                     ClosedReason::Throttled => ("throttled", "the API asked for a pause"),
                     ClosedReason::ServiceLimit => ("throttled", "the API asked this kind of job for a pause"),
@@ -151,14 +151,14 @@ impl GenesysClient {
 impl Permit {
     /// Whether its request tries if the API answers again.
     pub(super) fn is_probe(&self) -> bool {
-        self.grant.as_ref().is_some_and(Grant::is_probe)
+        self.grant.as_ref().is_some_and(SendGrant::is_probe)
     }
 
     /// Right before sending: false where something came up since it was given, so that it has to be asked for again.
     pub(super) fn goes(&mut self, caller: &Caller<'_>, endpoint: &'static str) -> bool {
         let at = Instant::now();
         let goes =
-            self.grant.as_ref().is_some_and(|grant| self.client.door().still_goes(grant, caller.who(), endpoint, at));
+            self.grant.as_ref().is_some_and(|grant| self.client.admission().still_goes(grant, caller.who(), endpoint, at));
         if goes {
             self.sent = Some((caller.kind, endpoint, at));
         }
@@ -168,8 +168,8 @@ impl Permit {
     /// Its request is over.
     pub(super) fn ended(mut self, caller: &Caller<'_>, fate: Fate) {
         if let (Some(grant), Some((_, endpoint, at))) = (self.grant.take(), self.sent.take()) {
-            let request = Sent { who: caller.who(), endpoint, at };
-            self.client.door().ended(grant, request, fate, Instant::now());
+            let request = SentRequest { who: caller.who(), endpoint, at };
+            self.client.admission().ended(grant, request, fate, Instant::now());
             self.client.shared.freed.notify_one();
         }
     }
@@ -181,10 +181,10 @@ impl Drop for Permit {
         let now = Instant::now();
         match self.sent.take() {
             Some((kind, endpoint, at)) => {
-                let request = Sent { who: Who { kind, jobs: &[] }, endpoint, at };
-                self.client.door().ended(grant, request, Fate::Dropped, now);
+                let request = SentRequest { who: Requester { kind, jobs: &[] }, endpoint, at };
+                self.client.admission().ended(grant, request, Fate::Dropped, now);
             }
-            None => self.client.door().unused(grant, now),
+            None => self.client.admission().unused(grant, now),
         }
         self.client.shared.freed.notify_one();
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::{
-    admission::{Fate, Said},
+    admission::{Fate, ApiSignal},
     change::Change,
     classify::{self, Author, TransportFailure, Promised, SaysWhen, StatusClass, Verdict},
     client::{Forbidden, GenesysClient},
@@ -34,7 +34,7 @@ const RETRY_TIME: Duration = Duration::from_secs(10);
 /// How a call goes on.
 enum Next {
     Done(ApiAnswer),
-    /// Sent again as soon as a permit is given: burns no retry.
+    /// SentRequest again as soon as a permit is given: burns no retry.
     Again,
     Failed(ApiError),
 }
@@ -124,7 +124,7 @@ impl GenesysClient {
     ) -> Result<Permit, ApiError> {
         let mut given = given.filter(|_| !caller.stop.is_cancelled());
         loop {
-            if self.door().service_opens(caller.kind, request.endpoint, Instant::now()).is_some() {
+            if self.admission().service_opens(caller.kind, request.endpoint, Instant::now()).is_some() {
                 // What waits here keeps nothing from others.
                 given = None;
                 self.service_opens(caller, request.endpoint).await?;
@@ -174,7 +174,7 @@ impl GenesysClient {
             Err(no_answer) => {
                 change.open |= no_answer.why != TransportFailure::NeverSent;
                 if no_answer.why != TransportFailure::TooLong {
-                    self.door().fails(&no_answer.cause, Instant::now());
+                    self.admission().fails(&no_answer.cause, Instant::now());
                 }
                 lost(permit, &no_answer, request, caller)
             }
@@ -207,15 +207,15 @@ impl GenesysClient {
             Verdict::Throttled => {
                 let wait = limits::wait(headers, &told, now);
                 warn_of_long(request.endpoint, wait);
-                Said::Later(wait, limits::reach(&told))
+                ApiSignal::Later(wait, limits::reach(&told))
             }
-            Verdict::Failed(ErrorClass::Transient | ErrorClass::Ambiguous, _) => Said::Failing,
-            Verdict::Success | Verdict::Unauthorized | Verdict::Failed(..) => Said::Fine,
+            Verdict::Failed(ErrorClass::Transient | ErrorClass::Ambiguous, _) => ApiSignal::Failing,
+            Verdict::Success | Verdict::Unauthorized | Verdict::Failed(..) => ApiSignal::Fine,
         };
         // A success that is none may have been one to somebody.
-        change.open |= said == Said::Failing || is_success && verdict != Verdict::Success;
-        if said == Said::Failing {
-            self.door().fails(&failure(*status, author), Instant::now());
+        change.open |= said == ApiSignal::Failing || is_success && verdict != Verdict::Success;
+        if said == ApiSignal::Failing {
+            self.admission().fails(&failure(*status, author), Instant::now());
         }
         let token = permit.token.number;
         permit.ended(caller, Fate::Answered { status: *status, rates: Rates::of(headers), said });
@@ -241,14 +241,14 @@ impl GenesysClient {
 
     /// The first time a new token helps; the second time our credentials are bad.
     fn unauthorized(&self, token: u64, received: &HttpResponse, told: Map<String, Value>, tries: &mut Tries) -> Next {
-        let mut door = self.door();
-        door.token_refused(token);
+        let mut admission = self.admission();
+        admission.token_refused(token);
         if !tries.new_token {
             tries.new_token = true;
             return Next::Again;
         }
         let why = format!("the API answered 401 to a fresh token: {}", error::sentence(&told));
-        door.refused_us(&why, Instant::now());
+        admission.refused_us(&why, Instant::now());
         Next::Failed(ApiError::credentials(why).with_answer(received.status, &received.headers, told))
     }
 
@@ -315,7 +315,7 @@ fn lost(permit: Permit, no_answer: &TransportError, request: &ApiRequest, caller
         TransportFailure::NeverSent => Fate::NeverSent,
         TransportFailure::TimedOut | TransportFailure::Broken => Fate::Lost,
         // The API works, it is only too talkative.
-        TransportFailure::TooLong => Fate::Answered { status: 0, rates: Rates::default(), said: Said::Fine },
+        TransportFailure::TooLong => Fate::Answered { status: 0, rates: Rates::default(), said: ApiSignal::Fine },
     };
     permit.ended(caller, fate);
     Next::Failed(ApiError::new(class, code, format!("{}: {}", request.name(), no_answer.message)))

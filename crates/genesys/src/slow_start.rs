@@ -33,7 +33,7 @@ pub(crate) struct Place {
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Went {
+pub(crate) enum HealthSign {
     /// The API answered.
     Well,
     /// It did not, or badly, or nothing was sent.
@@ -67,15 +67,15 @@ impl SlowStart {
     }
 
     /// A request is over.
-    pub(crate) fn ended(&mut self, place: &Place, went: Went) {
+    pub(crate) fn ended(&mut self, place: &Place, went: HealthSign) {
         if place.start != self.start {
             return;
         }
         self.in_flight = self.in_flight.saturating_sub(1);
         match went {
-            Went::Well => self.successes = self.successes.saturating_add(1),
-            Went::Otherwise if self.in_flight == 0 && self.successes == 0 => self.began = None,
-            Went::Otherwise => {}
+            HealthSign::Well => self.successes = self.successes.saturating_add(1),
+            HealthSign::Otherwise if self.in_flight == 0 && self.successes == 0 => self.began = None,
+            HealthSign::Otherwise => {}
         }
     }
 }
@@ -99,12 +99,12 @@ mod tests {
         assert_eq!(places.len(), 1);
         for in_flight in [2, 4, 8, 16] {
             for place in places.drain(..) {
-                slow.ended(&place, Went::Well);
+                slow.ended(&place, HealthSign::Well);
             }
             places.extend(fill(&mut slow, now));
             assert_eq!(places.len(), in_flight);
         }
-        slow.ended(&places.pop().unwrap(), Went::Well);
+        slow.ended(&places.pop().unwrap(), HealthSign::Well);
         assert_eq!(fill(&mut slow, now).len(), 2, "one success, one more, and its own place");
     }
 
@@ -126,7 +126,7 @@ mod tests {
         slow.restart();
         assert_eq!(fill(&mut slow, later).len(), 1);
         for place in &places {
-            slow.ended(place, Went::Well);
+            slow.ended(place, HealthSign::Well);
         }
         assert!(fill(&mut slow, later).is_empty(), "what was sent before tells nothing about now");
     }

@@ -29,7 +29,7 @@ use genfleet_job::{
 mod brakes;
 mod changes;
 mod fleet;
-mod outage;
+mod failure_causes;
 mod sending;
 mod services;
 mod throttling;

@@ -304,7 +304,7 @@ async fn no_debug_output_holds_a_secret() {
     rig.get().await.unwrap();
     let jobs = [job(1)];
     let permit = rig.client.permit(&rig.caller(&jobs)).await.unwrap();
-    let shown = format!("{:?} {permit:?} {:?}", rig.client, *rig.client.door());
+    let shown = format!("{:?} {permit:?} {:?}", rig.client, *rig.client.admission());
     for secret in ["token-1", "the-id", "the-secret"] {
         assert!(!shown.contains(secret), "{shown}");
     }

@@ -92,7 +92,7 @@ async fn who_waits_at_the_gate_goes_away_when_the_pause_gets_long() {
         async move { rig.get().await }
     });
     tokio::time::sleep(SECOND).await;
-    rig.client.door().throttled(Instant::now(), Instant::now(), Some(100 * SECOND));
+    rig.client.admission().throttled(Instant::now(), Instant::now(), Some(100 * SECOND));
     let before = Instant::now();
     let error = waiting.await.unwrap().unwrap_err();
     assert_eq!((error.requests, held_for(&rig, &error)), (1, 100));
@@ -119,7 +119,7 @@ async fn a_permit_given_before_the_gate_shut_does_not_get_past_it_and_costs_noth
     let jobs = [job(1)];
     let caller = rig.caller(&jobs);
     let permit = rig.client.permit(&caller).await.unwrap();
-    rig.client.door().throttled(Instant::now(), Instant::now(), Some(10 * SECOND));
+    rig.client.admission().throttled(Instant::now(), Instant::now(), Some(10 * SECOND));
     let before = Instant::now();
     let answer = rig.client.send_with(permit, ApiRequest::get(THINGS), &caller).await.unwrap();
     assert_eq!((answer.requests, before.elapsed().as_secs()), (1, 10));

@@ -115,7 +115,7 @@ async fn a_permit_whose_token_was_refused_meanwhile_is_sent_with_the_new_one() {
     let jobs = [job(1)];
     let caller = rig.caller(&jobs);
     let permit = rig.client.permit(&caller).await.unwrap();
-    rig.client.door().token_refused(permit.token.number);
+    rig.client.admission().token_refused(permit.token.number);
     rig.get().await.unwrap();
     rig.client.send_with(permit, ApiRequest::get(THINGS), &caller).await.unwrap();
     let asked = rig.script.asked.lock().unwrap();
@@ -157,7 +157,7 @@ async fn a_token_endpoint_that_is_away_is_transient_and_retried() {
     let error = rig.get().await.unwrap_err();
     assert_eq!((error.class, error.code, error.requests), (ErrorClass::Transient, "api_timeout", 0));
     assert_eq!(rig.tokens(), 4);
-    // Who asks for a permit first and sends with it later, as the purger does, is served no worse.
+    // Requester asks for a permit first and sends with it later, as the purger does, is served no worse.
     let jobs = [job(1)];
     rig.client.permit(&rig.caller(&jobs)).await.unwrap_err();
     assert_eq!(rig.tokens(), 8);

@@ -12,20 +12,20 @@ const SHORTEST: Duration = Duration::from_secs(5);
 const LONGEST: Duration = Duration::from_secs(60);
 /// Told again by another process, an end moves by as much as the way took: what moves by less is no news.
 const NEWS: Duration = Duration::from_millis(500);
-/// Shut for longer than this, nobody waits in memory.
+/// Pause for longer than this, nobody waits in memory.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// Open, or shut until a time.
 #[derive(Debug)]
-pub(crate) struct Gate {
-    shut: Option<Shut>,
+pub(crate) struct RateLimitPause {
+    shut: Option<Pause>,
     next_wait: Duration,
     /// Of the times before this one.
     shut_before: Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Shut {
+struct Pause {
     since: Instant,
     until: Instant,
     intake: Intake,
@@ -42,13 +42,13 @@ pub(crate) enum Intake {
     Closed,
 }
 
-impl Default for Gate {
+impl Default for RateLimitPause {
     fn default() -> Self {
         Self { shut: None, next_wait: SHORTEST, shut_before: Duration::ZERO }
     }
 }
 
-impl Gate {
+impl RateLimitPause {
     /// The API said "later" to a request sent at `sent`; `wait` where it said how long. True where that changes
     /// anything.
     pub(crate) fn throttled(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) -> bool {
@@ -85,7 +85,7 @@ impl Gate {
         let since = current.map_or(now, |shut| shut.since);
         let closed = until - now > LONG || current.is_some_and(|shut| shut.intake == Intake::Closed);
         let intake = if closed { Intake::Closed } else { Intake::Open };
-        self.shut = Some(Shut { since, until, intake, over: false });
+        self.shut = Some(Pause { since, until, intake, over: false });
         true
     }
 
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn it_is_shut_until_the_time_told_and_a_shorter_one_does_not_open_it() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
+        let (mut gate, now) = (RateLimitPause::default(), Instant::now());
         assert!(gate.throttled(now, now, Some(20 * SECOND)));
         assert!(!gate.throttled(now, now + SECOND, Some(5 * SECOND)));
         assert_eq!(gate.opens(now + 19 * SECOND), Some(now + 20 * SECOND));
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn untold_waits_double_from_five_seconds_to_sixty_and_begin_again_after_a_success() {
-        let (mut gate, mut now) = (Gate::default(), Instant::now());
+        let (mut gate, mut now) = (RateLimitPause::default(), Instant::now());
         for seconds in [5, 10, 20, 40, 60, 60] {
             assert!(gate.throttled(now, now, None));
             assert_eq!(gate.opens(now), Some(now + seconds * SECOND));
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn many_requests_in_flight_that_are_throttled_together_double_once() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
+        let (mut gate, now) = (RateLimitPause::default(), Instant::now());
         for late in 1..64 {
             gate.throttled(now, now + late * SECOND / 100, None);
         }
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_another_process_was_told_shuts_it_once_however_often_it_is_repeated() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
+        let (mut gate, now) = (RateLimitPause::default(), Instant::now());
         assert!(gate.told(now, 20 * SECOND));
         assert!(!gate.told(now + SECOND, 19 * SECOND + SECOND / 100), "the same, a little late");
         assert_eq!(gate.opens(now + SECOND), Some(now + 20 * SECOND));
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_long_pause_closes_the_intake_to_its_end() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
+        let (mut gate, now) = (RateLimitPause::default(), Instant::now());
         gate.throttled(now, now, Some(30 * SECOND));
         assert_eq!(gate.intake(now), Intake::Open);
         gate.throttled(now, now, Some(31 * SECOND));
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_time_shut_grows_only_while_it_is_shut() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
+        let (mut gate, now) = (RateLimitPause::default(), Instant::now());
         gate.throttled(now, now, Some(10 * SECOND));
         assert_eq!(gate.time_shut(now + 4 * SECOND), 4 * SECOND);
         assert_eq!(gate.time_shut(now + 60 * SECOND), 10 * SECOND);
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn its_opening_is_noticed_once() {
-        let (mut gate, now) = (Gate::default(), Instant::now());
+        let (mut gate, now) = (RateLimitPause::default(), Instant::now());
         gate.throttled(now, now, Some(SECOND));
         let noticed = [now, now + SECOND, now + 2 * SECOND].map(|now| gate.has_opened(now));
         assert_eq!(noticed, [false, true, false]);

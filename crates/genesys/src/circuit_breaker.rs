@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::slow_start::Went;
+use crate::slow_start::HealthSign;
 use genfleet_job::JobId;
 
 /// Fewer requests say nothing.
@@ -25,7 +25,7 @@ const LONGEST_WAIT: u32 = 12;
 
 /// Closed: requests go. Open: one probe at a time.
 #[derive(Debug)]
-pub(crate) struct Breaker {
+pub(crate) struct CircuitBreaker {
     window: Duration,
     first_wait: Duration,
     recent: VecDeque<Recent>,
@@ -37,7 +37,7 @@ pub(crate) struct Breaker {
 #[derive(Debug)]
 struct Recent {
     at: Instant,
-    went: Went,
+    went: HealthSign,
     jobs: Vec<u64>,
 }
 
@@ -56,7 +56,7 @@ enum Probe {
 
 /// How a request got past the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pass {
+pub(crate) enum RequestRole {
     /// Like all others.
     Free,
     /// As the one that tries whether the API is back.
@@ -65,7 +65,7 @@ pub(crate) enum Pass {
 
 /// What a request's end changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum BreakerChange {
     /// Nothing.
     None,
     /// It opened: nothing is sent but probes.
@@ -76,7 +76,7 @@ pub(crate) enum Turn {
     Closed,
 }
 
-impl Breaker {
+impl CircuitBreaker {
     /// Counts failures over `window`; the first probe goes `first_wait` after opening.
     pub(crate) fn new(window: Duration, first_wait: Duration) -> Self {
         let (recent, jobs) = (VecDeque::new(), HashMap::new());
@@ -98,72 +98,72 @@ impl Breaker {
     }
 
     /// Lets a request through that is not [`held`](Self::held).
-    pub(crate) fn take(&mut self, now: Instant) -> Pass {
-        let Some(open) = &mut self.open else { return Pass::Free };
+    pub(crate) fn take(&mut self, now: Instant) -> RequestRole {
+        let Some(open) = &mut self.open else { return RequestRole::Free };
         open.probe = Probe::InFlight;
         open.next_probe = now + open.wait;
-        Pass::Probe
+        RequestRole::Probe
     }
 
     /// A request that was let through ended without telling anything: given back, or its caller went away.
-    pub(crate) fn abandoned(&mut self, pass: Pass, now: Instant) {
-        if let (Pass::Probe, Some(open)) = (pass, &mut self.open) {
+    pub(crate) fn abandoned(&mut self, pass: RequestRole, now: Instant) {
+        if let (RequestRole::Probe, Some(open)) = (pass, &mut self.open) {
             open.probe = Probe::Waiting;
             open.next_probe = now;
         }
     }
 
     /// A request of `jobs` ended.
-    pub(crate) fn ended(&mut self, pass: Pass, went: Went, jobs: &[JobId], now: Instant) -> Turn {
+    pub(crate) fn ended(&mut self, pass: RequestRole, went: HealthSign, jobs: &[JobId], now: Instant) -> BreakerChange {
         match (&mut self.open, pass) {
-            (Some(open), Pass::Probe) => match went {
-                Went::Well => self.close(),
-                Went::Otherwise => open.postpone(now, self.first_wait),
+            (Some(open), RequestRole::Probe) => match went {
+                HealthSign::Well => self.close(),
+                HealthSign::Otherwise => open.postpone(now, self.first_wait),
             },
-            // Sent before it opened: nothing about now.
-            (Some(_), Pass::Free) => Turn::None,
+            // SentRequest before it opened: nothing about now.
+            (Some(_), RequestRole::Free) => BreakerChange::None,
             (None, _) => self.count(went, jobs, now),
         }
     }
 
     /// A caller got no token, since the token endpoint is away: like a request that failed.
-    pub(crate) fn no_token(&mut self, jobs: &[JobId], now: Instant) -> Turn {
+    pub(crate) fn no_token(&mut self, jobs: &[JobId], now: Instant) -> BreakerChange {
         match &mut self.open {
             Some(open) if open.probe == Probe::Waiting && now >= open.next_probe => open.postpone(now, self.first_wait),
-            Some(_) => Turn::None,
-            None => self.count(Went::Otherwise, jobs, now),
+            Some(_) => BreakerChange::None,
+            None => self.count(HealthSign::Otherwise, jobs, now),
         }
     }
 
-    fn close(&mut self) -> Turn {
+    fn close(&mut self) -> BreakerChange {
         *self = Self::new(self.window, self.first_wait);
-        Turn::Closed
+        BreakerChange::Closed
     }
 
-    fn count(&mut self, went: Went, jobs: &[JobId], now: Instant) -> Turn {
+    fn count(&mut self, went: HealthSign, jobs: &[JobId], now: Instant) -> BreakerChange {
         self.forget(now);
         let jobs: Vec<u64> = jobs.iter().map(fingerprint).collect();
         for job in &jobs {
             *self.jobs.entry(*job).or_default() += 1;
         }
-        self.failed += usize::from(went == Went::Otherwise);
+        self.failed += usize::from(went == HealthSign::Otherwise);
         self.recent.push_back(Recent { at: now, went, jobs });
         let down = self.recent.len() >= REQUESTS
             && self.jobs.len() >= JOBS
             && self.failed * 100 >= self.recent.len() * FAILED_PERCENT;
         if !down {
-            return Turn::None;
+            return BreakerChange::None;
         }
         let (next_probe, wait) = (now + self.first_wait, self.first_wait);
         self.open = Some(Open { next_probe, wait, probe: Probe::Waiting });
-        Turn::Opened
+        BreakerChange::Opened
     }
 
     /// Forgets what is older than the window.
     fn forget(&mut self, now: Instant) {
         let old = self.recent.iter().take_while(|recent| now - recent.at > self.window).count();
         for old in self.recent.drain(..old) {
-            self.failed -= usize::from(old.went == Went::Otherwise);
+            self.failed -= usize::from(old.went == HealthSign::Otherwise);
             for job in old.jobs {
                 if let Some(count) = self.jobs.get_mut(&job) {
                     *count -= 1;
@@ -177,11 +177,11 @@ impl Breaker {
 }
 
 impl Open {
-    fn postpone(&mut self, now: Instant, first_wait: Duration) -> Turn {
+    fn postpone(&mut self, now: Instant, first_wait: Duration) -> BreakerChange {
         self.wait = (self.wait * 2).min(first_wait * LONGEST_WAIT);
         self.next_probe = now + self.wait;
         self.probe = Probe::Waiting;
-        Turn::StillOpen
+        BreakerChange::StillOpen
     }
 }
 
@@ -198,8 +198,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn breaker() -> Breaker {
-        Breaker::new(30 * SECOND, 5 * SECOND)
+    fn breaker() -> CircuitBreaker {
+        CircuitBreaker::new(30 * SECOND, 5 * SECOND)
     }
 
     fn job(number: usize) -> [JobId; 1] {
@@ -207,37 +207,37 @@ mod tests {
     }
 
     /// Ends `requests` of `jobs` at `now`; true where it opened.
-    fn end(breaker: &mut Breaker, requests: usize, jobs: usize, went: Went, now: Instant) -> bool {
-        (0..requests).any(|number| breaker.ended(Pass::Free, went, &job(number % jobs), now) == Turn::Opened)
+    fn end(breaker: &mut CircuitBreaker, requests: usize, jobs: usize, went: HealthSign, now: Instant) -> bool {
+        (0..requests).any(|number| breaker.ended(RequestRole::Free, went, &job(number % jobs), now) == BreakerChange::Opened)
     }
 
-    fn opened(now: Instant) -> Breaker {
+    fn opened(now: Instant) -> CircuitBreaker {
         let mut breaker = breaker();
-        assert!(end(&mut breaker, 20, 5, Went::Otherwise, now));
+        assert!(end(&mut breaker, 20, 5, HealthSign::Otherwise, now));
         breaker
     }
 
     #[test]
     fn twenty_requests_of_five_jobs_that_failed_open_it() {
         let now = Instant::now();
-        assert!(!end(&mut breaker(), 19, 5, Went::Otherwise, now), "too few requests");
-        assert!(!end(&mut breaker(), 100, 4, Went::Otherwise, now), "too few jobs");
-        assert!(end(&mut breaker(), 20, 5, Went::Otherwise, now));
+        assert!(!end(&mut breaker(), 19, 5, HealthSign::Otherwise, now), "too few requests");
+        assert!(!end(&mut breaker(), 100, 4, HealthSign::Otherwise, now), "too few jobs");
+        assert!(end(&mut breaker(), 20, 5, HealthSign::Otherwise, now));
     }
 
     #[test]
     fn one_in_four_that_went_well_keeps_it_closed() {
         let (now, mut breaker) = (Instant::now(), breaker());
-        end(&mut breaker, 10, 5, Went::Well, now);
-        assert!(!end(&mut breaker, 39, 5, Went::Otherwise, now));
-        assert!(end(&mut breaker, 1, 5, Went::Otherwise, now), "40 of 50");
+        end(&mut breaker, 10, 5, HealthSign::Well, now);
+        assert!(!end(&mut breaker, 39, 5, HealthSign::Otherwise, now));
+        assert!(end(&mut breaker, 1, 5, HealthSign::Otherwise, now), "40 of 50");
     }
 
     #[test]
     fn what_is_older_than_the_window_does_not_count() {
         let (now, mut breaker) = (Instant::now(), breaker());
-        end(&mut breaker, 19, 5, Went::Otherwise, now);
-        assert!(!end(&mut breaker, 19, 5, Went::Otherwise, now + 31 * SECOND));
+        end(&mut breaker, 19, 5, HealthSign::Otherwise, now);
+        assert!(!end(&mut breaker, 19, 5, HealthSign::Otherwise, now + 31 * SECOND));
         assert_eq!((breaker.recent.len(), breaker.failed, breaker.jobs.len()), (19, 19, 5));
     }
 
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(breaker.held(now + 4 * SECOND), Some(now + 5 * SECOND));
         let due = now + 5 * SECOND;
         assert_eq!(breaker.held(due), None);
-        assert_eq!(breaker.take(due), Pass::Probe);
+        assert_eq!(breaker.take(due), RequestRole::Probe);
         assert_eq!(breaker.held(due), Some(due + 5 * SECOND));
         assert!(breaker.held(due + 20 * SECOND).is_some(), "it is still in flight");
     }
@@ -261,7 +261,7 @@ mod tests {
             assert_eq!(breaker.next_probe(), Some(now + seconds * SECOND));
             now += seconds * SECOND;
             let pass = breaker.take(now);
-            assert_eq!(breaker.ended(pass, Went::Otherwise, &job(1), now), Turn::StillOpen);
+            assert_eq!(breaker.ended(pass, HealthSign::Otherwise, &job(1), now), BreakerChange::StillOpen);
         }
     }
 
@@ -269,11 +269,11 @@ mod tests {
     fn a_probe_that_succeeds_closes_it_and_what_was_sent_before_does_not() {
         let now = Instant::now();
         let mut breaker = opened(now);
-        assert_eq!(breaker.ended(Pass::Free, Went::Well, &job(1), now), Turn::None);
+        assert_eq!(breaker.ended(RequestRole::Free, HealthSign::Well, &job(1), now), BreakerChange::None);
         let pass = breaker.take(now + 5 * SECOND);
-        assert_eq!(breaker.ended(pass, Went::Well, &job(1), now + 6 * SECOND), Turn::Closed);
+        assert_eq!(breaker.ended(pass, HealthSign::Well, &job(1), now + 6 * SECOND), BreakerChange::Closed);
         assert_eq!(breaker.held(now + 6 * SECOND), None);
-        assert!(!end(&mut breaker, 19, 5, Went::Otherwise, now + 6 * SECOND), "it counts anew");
+        assert!(!end(&mut breaker, 19, 5, HealthSign::Otherwise, now + 6 * SECOND), "it counts anew");
     }
 
     #[test]
@@ -289,11 +289,11 @@ mod tests {
     #[test]
     fn a_token_endpoint_that_is_away_counts_and_fails_the_probe() {
         let (now, mut breaker) = (Instant::now(), breaker());
-        let turns: Vec<Turn> = (0..20).map(|number| breaker.no_token(&job(number), now)).collect();
-        assert_eq!(turns.last(), Some(&Turn::Opened));
+        let turns: Vec<BreakerChange> = (0..20).map(|number| breaker.no_token(&job(number), now)).collect();
+        assert_eq!(turns.last(), Some(&BreakerChange::Opened));
         let due = now + 5 * SECOND;
-        assert_eq!(breaker.no_token(&job(1), due), Turn::StillOpen);
-        assert_eq!(breaker.no_token(&job(2), due), Turn::None, "all that waited for it fail at once");
+        assert_eq!(breaker.no_token(&job(1), due), BreakerChange::StillOpen);
+        assert_eq!(breaker.no_token(&job(2), due), BreakerChange::None, "all that waited for it fail at once");
         assert_eq!(breaker.next_probe(), Some(due + 10 * SECOND));
     }
 }

@@ -1,4 +1,4 @@
-//! The door that every request goes through: the one place where brakes, gate, breaker, token, slow start and budget
+//! The admission that every request goes through: the one place where brakes, gate, breaker, token, slow start and budget
 //! come together, in this order. A state machine over the time; waiting before it is [`crate::permit`]'s.
 
 use std::time::Duration;
@@ -7,16 +7,16 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
 use crate::{
-    admission::{Admission, ClosedReason, Fate, Gauges, Line, Refusal, Said, Sent, Shut, Step, Who},
-    brake::{CredentialsBrake, ForbiddenBrakes, Judgement},
-    breaker::{Breaker, Pass, Turn},
+    admission::{Admission, ClosedReason, Fate, AdmissionGauges, QueuePosition, AdmissionRefusal, ApiSignal, SentRequest, ActiveHold, AdmissionStep, Requester},
+    brake::{CredentialHold, PermissionHolds, Judgement},
+    circuit_breaker::{CircuitBreaker, RequestRole, BreakerChange},
     budget::{Budget, Part, Ready, Share, Spending},
-    gate::{self, Gate, Intake},
+    rate_limit_pause::{self, RateLimitPause, Intake},
     limits::Reach,
     options::GenesysOptions,
-    outage::Causes,
-    service::ServiceLimits,
-    slow_start::{Place, SlowStart, Went},
+    failure_causes::FailureCauses,
+    service_limits::ServiceLimits,
+    slow_start::{Place, SlowStart, HealthSign},
     token::{TokenGrant, TokenSlot},
 };
 use genfleet_job::{JobId, Kind};
@@ -24,30 +24,30 @@ use genfleet_job::{JobId, Kind};
 /// Leave to send one request. Handed back once it is known what became of it.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Grant {
+pub(crate) struct SendGrant {
     share: Share,
     place: Place,
-    pass: Pass,
-    permission: Pass,
+    pass: RequestRole,
+    permission: RequestRole,
     token: u64,
 }
 
-impl Grant {
+impl SendGrant {
     /// Whether its request tries if the API answers again.
     pub(crate) fn is_probe(&self) -> bool {
-        self.pass == Pass::Probe
+        self.pass == RequestRole::Probe
     }
 }
 
 /// All that decides whether a request may go.
 #[derive(Debug)]
-pub(crate) struct Door {
-    gate: Gate,
+pub(crate) struct AdmissionControl {
+    gate: RateLimitPause,
     services: ServiceLimits,
-    breaker: Breaker,
-    causes: Causes,
-    credentials: CredentialsBrake,
-    forbidden: ForbiddenBrakes,
+    breaker: CircuitBreaker,
+    causes: FailureCauses,
+    credentials: CredentialHold,
+    forbidden: PermissionHolds,
     slow_start: SlowStart,
     budget: Budget,
     /// Until when the client's limit is closed, as the API told this process.
@@ -60,16 +60,16 @@ pub(crate) struct Door {
     changes: watch::Sender<u64>,
 }
 
-impl Door {
+impl AdmissionControl {
     /// All open, no token yet.
     pub(crate) fn new(options: &GenesysOptions) -> Self {
         Self {
-            gate: Gate::default(),
+            gate: RateLimitPause::default(),
             services: ServiceLimits::default(),
-            breaker: Breaker::new(options.breaker_window, options.breaker_probe),
-            causes: Causes::default(),
-            credentials: CredentialsBrake::new(options.credentials_probe),
-            forbidden: ForbiddenBrakes::new(options.forbidden_probe),
+            breaker: CircuitBreaker::new(options.breaker_window, options.breaker_probe),
+            causes: FailureCauses::default(),
+            credentials: CredentialHold::new(options.credentials_probe),
+            forbidden: PermissionHolds::new(options.forbidden_probe),
             slow_start: SlowStart::default(),
             budget: Budget::new(options.requests_per_minute, options.client_requests_per_minute),
             client_shut: None,
@@ -117,37 +117,37 @@ impl Door {
     }
 
     /// What a caller does next to send one request.
-    pub(crate) fn step(&mut self, who: Who<'_>, line: Line, now: Instant) -> Step {
+    pub(crate) fn step(&mut self, who: Requester<'_>, line: QueuePosition, now: Instant) -> AdmissionStep {
         if let Some(refusal) = self.refusal(who, now) {
-            return Step::Refused(refusal);
+            return AdmissionStep::Refused(refusal);
         }
         if let Some(opens) = self.gate.opens(now) {
-            return Step::Wait(opens);
+            return AdmissionStep::Wait(opens);
         }
-        let Some(token) = self.tokens.good(now).cloned() else { return Step::Mint };
-        if line == Line::Outside {
-            return Step::Turn;
+        let Some(token) = self.tokens.good(now).cloned() else { return AdmissionStep::Mint };
+        if line == QueuePosition::Outside {
+            return AdmissionStep::BreakerChange;
         }
         for ready in [self.slow_start.ready(now), self.budget.ready(now)] {
             if let Ready::At(next) = ready {
-                return Step::Wait(next);
+                return AdmissionStep::Wait(next);
             }
         }
         let (pass, permission) = (self.breaker.take(now), self.forbidden.take(who.kind, who.jobs, now));
         let (share, place) = (self.budget.take(now), self.slow_start.take(now));
-        if (pass, permission) != (Pass::Free, Pass::Free) {
+        if (pass, permission) != (RequestRole::Free, RequestRole::Free) {
             // The next probe is later now.
             self.announce();
         }
-        Step::Go(Grant { share, place, pass, permission, token: token.number }, token)
+        AdmissionStep::Go(SendGrant { share, place, pass, permission, token: token.number }, token)
     }
 
-    fn refusal(&self, who: Who<'_>, now: Instant) -> Option<Refusal> {
+    fn refusal(&self, who: Requester<'_>, now: Instant) -> Option<AdmissionRefusal> {
         if let Some(why) = self.credentials.why() {
-            return Some(Refusal::Credentials(why.to_owned()));
+            return Some(AdmissionRefusal::Credentials(why.to_owned()));
         }
-        let long = self.gate.opens(now).filter(|opens| *opens - now > gate::LONG);
-        let held = |reason| move |until| Refusal::Held(reason, until);
+        let long = self.gate.opens(now).filter(|opens| *opens - now > rate_limit_pause::LONG);
+        let held = |reason| move |until| AdmissionRefusal::Held(reason, until);
         long.map(held(ClosedReason::Throttled))
             .or_else(|| self.breaker.held(now).map(held(ClosedReason::ApiUnavailable)))
             .or_else(|| self.forbidden.held(who.kind, who.jobs, now).map(held(ClosedReason::Forbidden)))
@@ -159,32 +159,32 @@ impl Door {
     }
 
     /// Has nothing come up since `grant` was given that forbids sending with it?
-    pub(crate) fn still_goes(&self, grant: &Grant, who: Who<'_>, endpoint: &'static str, now: Instant) -> bool {
+    pub(crate) fn still_goes(&self, grant: &SendGrant, who: Requester<'_>, endpoint: &'static str, now: Instant) -> bool {
         self.services.opens(who.kind, endpoint, now).is_none()
             && self.credentials.why().is_none()
             && self.gate.opens(now).is_none()
-            && (grant.pass == Pass::Probe || self.breaker.next_probe().is_none())
-            && (grant.permission == Pass::Probe || self.forbidden.held(who.kind, who.jobs, now).is_none())
+            && (grant.pass == RequestRole::Probe || self.breaker.next_probe().is_none())
+            && (grant.permission == RequestRole::Probe || self.forbidden.held(who.kind, who.jobs, now).is_none())
             && self.tokens.good(now).is_some_and(|token| token.number == grant.token)
     }
 
     /// Nothing was sent with `grant`.
-    pub(crate) fn unused(&mut self, grant: Grant, now: Instant) {
+    pub(crate) fn unused(&mut self, grant: SendGrant, now: Instant) {
         self.budget.give_back(grant.share);
-        self.slow_start.ended(&grant.place, Went::Otherwise);
+        self.slow_start.ended(&grant.place, HealthSign::Otherwise);
         self.abandoned(grant.pass, now);
     }
 
-    fn abandoned(&mut self, pass: Pass, now: Instant) {
+    fn abandoned(&mut self, pass: RequestRole, now: Instant) {
         self.breaker.abandoned(pass, now);
-        if pass == Pass::Probe {
+        if pass == RequestRole::Probe {
             self.announce();
         }
     }
 
     /// A request that was sent ended.
-    pub(crate) fn ended(&mut self, grant: Grant, request: Sent<'_>, fate: Fate, now: Instant) {
-        let Grant { share, place, pass, permission: _, token: _ } = grant;
+    pub(crate) fn ended(&mut self, grant: SendGrant, request: SentRequest<'_>, fate: Fate, now: Instant) {
+        let SendGrant { share, place, pass, permission: _, token: _ } = grant;
         let went = match fate {
             Fate::Answered { status, rates, said } => {
                 self.budget.answered(share, request.at, now, rates);
@@ -192,15 +192,15 @@ impl Door {
             }
             Fate::NeverSent => {
                 self.budget.give_back(share);
-                Went::Otherwise
+                HealthSign::Otherwise
             }
             Fate::Lost => {
                 self.budget.lost(share, now);
-                Went::Otherwise
+                HealthSign::Otherwise
             }
             Fate::Dropped => {
                 self.budget.lost(share, now);
-                self.slow_start.ended(&place, Went::Otherwise);
+                self.slow_start.ended(&place, HealthSign::Otherwise);
                 return self.abandoned(pass, now);
             }
         };
@@ -209,8 +209,8 @@ impl Door {
         self.turned(turn);
     }
 
-    fn heard(&mut self, request: Sent<'_>, status: u16, said: Said, now: Instant) -> Went {
-        let Sent { who, endpoint, at } = request;
+    fn heard(&mut self, request: SentRequest<'_>, status: u16, said: ApiSignal, now: Instant) -> HealthSign {
+        let SentRequest { who, endpoint, at } = request;
         if (200..300).contains(&status) && self.forbidden.permitted(who.kind, endpoint) {
             info!(kind = %who.kind, endpoint, "permitted again: the brake is off");
             self.announce();
@@ -219,27 +219,27 @@ impl Door {
             self.forbidden.refused(who.kind, endpoint);
         }
         match said {
-            Said::Fine => {
+            ApiSignal::Fine => {
                 if self.breaker.next_probe().is_none() {
                     self.causes.forget();
                 }
                 self.gate.succeeded(at);
                 self.services.succeeded(who.kind, endpoint, at);
             }
-            Said::Failing => return Went::Otherwise,
+            ApiSignal::Failing => return HealthSign::Otherwise,
             // An API that says so is not away.
-            Said::Later(wait, Reach::Token) => self.throttled(at, now, wait),
-            Said::Later(wait, Reach::Client) => {
+            ApiSignal::Later(wait, Reach::Token) => self.throttled(at, now, wait),
+            ApiSignal::Later(wait, Reach::Client) => {
                 self.throttled(at, now, wait);
                 self.note_client_wide(now, wait);
             }
-            Said::Later(wait, Reach::Service(namespace)) => self.service_throttled(request, namespace, now, wait),
+            ApiSignal::Later(wait, Reach::Service(namespace)) => self.service_throttled(request, namespace, now, wait),
         }
-        Went::Well
+        HealthSign::Well
     }
 
-    fn service_throttled(&mut self, request: Sent<'_>, namespace: String, now: Instant, wait: Option<Duration>) {
-        let Sent { who: Who { kind, .. }, endpoint, at } = request;
+    fn service_throttled(&mut self, request: SentRequest<'_>, namespace: String, now: Instant, wait: Option<Duration>) {
+        let SentRequest { who: Requester { kind, .. }, endpoint, at } = request;
         let told = namespace.clone();
         if self.services.throttled((kind, endpoint), namespace, (at, now), wait) {
             let seconds = self.services.opens(kind, endpoint, now).map_or(0, |opens| (opens - now).as_secs());
@@ -293,10 +293,10 @@ impl Door {
     }
 
     /// All that is shut, and why.
-    pub(crate) fn shut(&self, now: Instant) -> Vec<Shut> {
+    pub(crate) fn shut(&self, now: Instant) -> Vec<ActiveHold> {
         let shut = |reason, why: String, kind, until: Option<Instant>| {
             let for_another = until.map(|until| until.saturating_duration_since(now));
-            Shut { reason, why, kind, for_another }
+            ActiveHold { reason, why, kind, for_another }
         };
         let throttled = self.gate.opens(now).map(|opens| {
             let is_shut = |until: Option<Instant>| until.is_some_and(|until| until > now);
@@ -366,7 +366,7 @@ impl Door {
     }
 
     /// A caller got no token, for that reason: it counts as a failed request of its jobs.
-    pub(crate) fn no_token(&mut self, who: Who<'_>, now: Instant) {
+    pub(crate) fn no_token(&mut self, who: Requester<'_>, now: Instant) {
         let turn = self.breaker.no_token(who.jobs, now);
         self.turned(turn);
     }
@@ -442,7 +442,7 @@ impl Door {
     }
 
     /// What the gauges say.
-    pub(crate) fn gauges(&mut self, now: Instant) -> Gauges {
+    pub(crate) fn gauges(&mut self, now: Instant) -> AdmissionGauges {
         let shut = |reason| match reason {
             ClosedReason::Throttled => self.gate.opens(now).is_some(),
             ClosedReason::ServiceLimit => self.services.all(now).next().is_some(),
@@ -452,17 +452,17 @@ impl Door {
             ClosedReason::Audit => self.audit.is_some(),
         };
         let shut = ClosedReason::ALL.map(|reason| (reason, shut(reason)));
-        Gauges { shut, time_shut: self.gate.time_shut(now), budget_left: self.budget.left(now) }
+        AdmissionGauges { shut, time_shut: self.gate.time_shut(now), budget_left: self.budget.left(now) }
     }
 
-    fn turned(&mut self, turn: Turn) {
+    fn turned(&mut self, turn: BreakerChange) {
         match turn {
-            Turn::None => return,
-            Turn::Opened => {
+            BreakerChange::None => return,
+            BreakerChange::Opened => {
                 warn!(causes = self.causes.told(), "the API answers nobody: only probes are sent");
             }
-            Turn::StillOpen => warn!(causes = self.causes.told(), "a probe failed: the API is still away"),
-            Turn::Closed => {
+            BreakerChange::StillOpen => warn!(causes = self.causes.told(), "a probe failed: the API is still away"),
+            BreakerChange::Closed => {
                 info!(causes = self.causes.told(), "a probe succeeded: the API is back; starting slowly");
                 self.causes.forget();
                 self.slow_start.restart();

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 const FEW: u64 = 3;
 /// Where nothing was sent for so long, nobody knows.
 const STALE: Duration = Duration::from_secs(10 * 60);
-/// Causes told apart; what comes beyond them counts as one.
+/// FailureCauses told apart; what comes beyond them counts as one.
 const APART: usize = 16;
-/// Causes told.
+/// FailureCauses told.
 const TOLD: usize = 5;
 /// Of a cause, in characters.
 const LONGEST: usize = 60;
@@ -18,12 +18,12 @@ const OTHERS: &str = "others";
 
 /// What failed requests came to.
 #[derive(Debug, Default)]
-pub(crate) struct Causes {
+pub(crate) struct FailureCauses {
     counts: BTreeMap<String, u64>,
     last: Option<Instant>,
 }
 
-impl Causes {
+impl FailureCauses {
     /// A request failed by this; whether it is time to say so.
     pub(crate) fn note(&mut self, cause: &str, now: Instant) -> bool {
         let cause: String = cause.chars().take(LONGEST).collect();
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn what_failed_since_the_last_success_is_told_and_for_a_while_only() {
-        let (mut causes, now) = (Causes::default(), Instant::now());
+        let (mut causes, now) = (FailureCauses::default(), Instant::now());
         assert!(!causes.note("refused", now) && !causes.note("503", now));
         assert_eq!(causes.worth_telling(now), None, "two are few");
         assert!(causes.note("503", now) && !causes.note("503", now), "said once");
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn however_many_causes_there_are_few_are_kept_and_told() {
-        let (mut causes, now) = (Causes::default(), Instant::now());
+        let (mut causes, now) = (FailureCauses::default(), Instant::now());
         for number in 0..1000 {
             causes.note(&format!("{number:02}{}", "x".repeat(1000)), now);
         }

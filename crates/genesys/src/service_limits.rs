@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::gate::Gate;
+use crate::rate_limit_pause::RateLimitPause;
 use genfleet_job::Kind;
 
 /// What is held. Endpoints are templates of paths, so these are few.
@@ -16,7 +16,7 @@ pub(crate) struct ServiceLimits {
 
 #[derive(Debug, Default)]
 struct Held {
-    gate: Gate,
+    gate: RateLimitPause,
     namespace: String,
 }
 
