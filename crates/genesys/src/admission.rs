@@ -124,7 +124,7 @@ pub(crate) struct SentRequest<'a> {
 
 /// What became of a request that was sent.
 #[derive(Clone, Debug)]
-pub(crate) enum Fate {
+pub(crate) enum RequestOutcome {
     /// The API answered.
     Answered {
         /// With this status.

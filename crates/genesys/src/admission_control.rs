@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
 
 use crate::{
-    admission::{Admission, ClosedReason, Fate, AdmissionGauges, QueuePosition, AdmissionRefusal, ApiSignal, SentRequest, ActiveHold, AdmissionStep, Requester},
+    admission::{Admission, ClosedReason, RequestOutcome, AdmissionGauges, QueuePosition, AdmissionRefusal, ApiSignal, SentRequest, ActiveHold, AdmissionStep, Requester},
     brake::{CredentialHold, PermissionHolds, Judgement},
     circuit_breaker::{CircuitBreaker, RequestRole, BreakerChange},
     budget::{Budget, Part, Ready, Share, Spending},
@@ -183,22 +183,22 @@ impl AdmissionControl {
     }
 
     /// A request that was sent ended.
-    pub(crate) fn ended(&mut self, grant: SendGrant, request: SentRequest<'_>, fate: Fate, now: Instant) {
+    pub(crate) fn ended(&mut self, grant: SendGrant, request: SentRequest<'_>, fate: RequestOutcome, now: Instant) {
         let SendGrant { share, place, pass, permission: _, token: _ } = grant;
         let went = match fate {
-            Fate::Answered { status, rates, said } => {
+            RequestOutcome::Answered { status, rates, said } => {
                 self.budget.answered(share, request.at, now, rates);
                 self.heard(request, status, said, now)
             }
-            Fate::NeverSent => {
+            RequestOutcome::NeverSent => {
                 self.budget.give_back(share);
                 HealthSign::Otherwise
             }
-            Fate::Lost => {
+            RequestOutcome::Lost => {
                 self.budget.lost(share, now);
                 HealthSign::Otherwise
             }
-            Fate::Dropped => {
+            RequestOutcome::Dropped => {
                 self.budget.lost(share, now);
                 self.slow_start.ended(&place, HealthSign::Otherwise);
                 return self.abandoned(pass, now);

@@ -4,7 +4,7 @@
 use tokio::{sync::MutexGuard, time::Instant};
 
 use crate::{
-    admission::{ClosedReason, Fate, QueuePosition, AdmissionRefusal, SentRequest, AdmissionStep, Requester},
+    admission::{ClosedReason, RequestOutcome, QueuePosition, AdmissionRefusal, SentRequest, AdmissionStep, Requester},
     client::GenesysClient,
     admission_control::SendGrant,
     error::ApiError,
@@ -166,7 +166,7 @@ impl Permit {
     }
 
     /// Its request is over.
-    pub(super) fn ended(mut self, caller: &Caller<'_>, fate: Fate) {
+    pub(super) fn ended(mut self, caller: &Caller<'_>, fate: RequestOutcome) {
         if let (Some(grant), Some((_, endpoint, at))) = (self.grant.take(), self.sent.take()) {
             let request = SentRequest { who: caller.who(), endpoint, at };
             self.client.admission().ended(grant, request, fate, Instant::now());
@@ -182,7 +182,7 @@ impl Drop for Permit {
         match self.sent.take() {
             Some((kind, endpoint, at)) => {
                 let request = SentRequest { who: Requester { kind, jobs: &[] }, endpoint, at };
-                self.client.admission().ended(grant, request, Fate::Dropped, now);
+                self.client.admission().ended(grant, request, RequestOutcome::Dropped, now);
             }
             None => self.client.admission().unused(grant, now),
         }

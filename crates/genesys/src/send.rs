@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::{
-    admission::{Fate, ApiSignal},
+    admission::{RequestOutcome, ApiSignal},
     change::Change,
     classify::{self, Author, TransportFailure, Promised, SaysWhen, StatusClass, Verdict},
     client::{Forbidden, GenesysClient},
@@ -218,7 +218,7 @@ impl GenesysClient {
             self.admission().fails(&failure(*status, author), Instant::now());
         }
         let token = permit.token.number;
-        permit.ended(caller, Fate::Answered { status: *status, rates: Rates::of(headers), said });
+        permit.ended(caller, RequestOutcome::Answered { status: *status, rates: Rates::of(headers), said });
         match verdict {
             Verdict::Success => Next::Done(answer(received)),
             Verdict::Throttled => {
@@ -312,10 +312,10 @@ impl Tries {
 fn lost(permit: Permit, no_answer: &TransportError, request: &ApiRequest, caller: &Caller<'_>) -> Next {
     let (class, code) = classify::lost(no_answer.why, request.repeat);
     let fate = match no_answer.why {
-        TransportFailure::NeverSent => Fate::NeverSent,
-        TransportFailure::TimedOut | TransportFailure::Broken => Fate::Lost,
+        TransportFailure::NeverSent => RequestOutcome::NeverSent,
+        TransportFailure::TimedOut | TransportFailure::Broken => RequestOutcome::Lost,
         // The API works, it is only too talkative.
-        TransportFailure::TooLong => Fate::Answered { status: 0, rates: Rates::default(), said: ApiSignal::Fine },
+        TransportFailure::TooLong => RequestOutcome::Answered { status: 0, rates: Rates::default(), said: ApiSignal::Fine },
     };
     permit.ended(caller, fate);
     Next::Failed(ApiError::new(class, code, format!("{}: {}", request.name(), no_answer.message)))
