@@ -77,7 +77,7 @@ pub(crate) enum AdmissionStep {
     /// Waits for its turn: first come, first served.
     BreakerChange,
     /// Sees to it that there is a token.
-    Mint,
+    TokenSource,
     /// Waits until then, or until something changes.
     Wait(Instant),
     /// Gives up for now.

@@ -124,7 +124,7 @@ impl AdmissionControl {
         if let Some(opens) = self.gate.opens(now) {
             return AdmissionStep::Wait(opens);
         }
-        let Some(token) = self.tokens.good(now).cloned() else { return AdmissionStep::Mint };
+        let Some(token) = self.tokens.good(now).cloned() else { return AdmissionStep::WaitForToken };
         if line == QueuePosition::Outside {
             return AdmissionStep::BreakerChange;
         }
@@ -350,7 +350,7 @@ impl AdmissionControl {
     }
 
     /// A token was given.
-    pub(crate) fn minted(&mut self, grant: TokenGrant, now: Instant) {
+    pub(crate) fn store_token(&mut self, grant: TokenGrant, now: Instant) {
         self.tokens.store(grant, now);
         self.budget.new_token();
         if self.credentials.lift() {
@@ -361,7 +361,7 @@ impl AdmissionControl {
     }
 
     /// No token was given, for a reason that is not ours.
-    pub(crate) fn not_minted(&mut self, now: Instant) {
+    pub(crate) fn note_refresh_failure(&mut self, now: Instant) {
         self.tokens.failed(now);
     }
 

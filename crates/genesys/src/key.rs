@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use secrecy::ExposeSecret;
 use sha2::Sha256;
 
-use crate::mint::Credentials;
+use crate::token_source::Credentials;
 
 /// What the key is for: no other use of the secret comes to the same.
 const CONTEXT: &str = "genfleet gossip 2";

@@ -9,7 +9,7 @@ use crate::{
     admission_control::SendGrant,
     error::ApiError,
     rate_limit_pause::LONG,
-    mint::Away,
+    token_source::TokenEndpointAway,
     request::Caller,
     token::Token,
 };
@@ -52,7 +52,7 @@ impl GenesysClient {
                     return Ok(Permit { client: self.clone(), grant: Some(grant), token, sent: None });
                 }
                 AdmissionStep::Refused(refusal) => return Err(self.refused(refusal)),
-                AdmissionStep::Mint => self.wait_for_token(caller).await?,
+                AdmissionStep::WaitForToken => self.wait_for_token(caller).await?,
                 AdmissionStep::BreakerChange => tokio::select! {
                     biased;
                     () = caller.stop.cancelled() => {}
@@ -103,20 +103,20 @@ impl GenesysClient {
         };
         if wants_token {
             // The old one is good: nobody waits for it.
-            drop(self.mint());
+            drop(self.refresh_token());
         }
         step
     }
 
     async fn wait_for_token(&self, caller: &Caller<'_>) -> Result<(), ApiError> {
-        let mut minting = self.mint();
+        let mut minting = self.refresh_token();
         let outcome = tokio::select! {
             biased;
             () = caller.stop.cancelled() => return Ok(()),
             outcome = minting.wait_for(Option::is_some) => outcome.ok().and_then(|outcome| outcome.clone()),
         };
         // No outcome: whoever minted is gone, and the next look finds that out.
-        let Some(Err(Away { asked, error })) = outcome else { return Ok(()) };
+        let Some(Err(TokenEndpointAway { asked, error })) = outcome else { return Ok(()) };
         for _ in 0..asked {
             self.admission().no_token(caller.who(), Instant::now());
         }

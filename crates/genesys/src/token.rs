@@ -106,7 +106,7 @@ impl fmt::Debug for TokenGrant {
 
 /// What the token endpoint's answer means.
 #[derive(Debug)]
-pub(crate) enum TokenAnswer {
+pub(crate) enum TokenResponse {
     /// A token.
     Granted(TokenGrant),
     /// It does not know the scopes we asked for.
@@ -141,23 +141,23 @@ impl Body {
 
 /// Reads an answer of the token endpoint. Its throttling comes as a 400, and anything that is no token and will not
 /// become one by waiting is a matter of the configuration.
-pub(crate) fn read(status: u16, says_when: classify::SaysWhen, body: &[u8]) -> TokenAnswer {
+pub(crate) fn read(status: u16, says_when: classify::SaysWhen, body: &[u8]) -> TokenResponse {
     let told = error::told(body);
     match classify::status_class(status) {
         StatusClass::Success => granted(body),
-        StatusClass::Throttled => TokenAnswer::Throttled,
-        StatusClass::Overloaded if says_when == classify::SaysWhen::Yes => TokenAnswer::Throttled,
-        StatusClass::Overloaded | StatusClass::Unavailable => TokenAnswer::Away,
-        StatusClass::Rejected if says(&told, "rate limit exceeded") => TokenAnswer::Throttled,
+        StatusClass::Throttled => TokenResponse::Throttled,
+        StatusClass::Overloaded if says_when == classify::SaysWhen::Yes => TokenResponse::Throttled,
+        StatusClass::Overloaded | StatusClass::Unavailable => TokenResponse::Away,
+        StatusClass::Rejected if says(&told, "rate limit exceeded") => TokenResponse::Throttled,
         StatusClass::Rejected | StatusClass::Unauthorized | StatusClass::Forbidden if says(&told, "invalid_scope") => {
-            TokenAnswer::InvalidScope
+            TokenResponse::InvalidScope
         }
         StatusClass::Rejected
         | StatusClass::Unauthorized
         | StatusClass::Forbidden
         | StatusClass::NotFound
         | StatusClass::Conflict
-        | StatusClass::Unexpected => TokenAnswer::Refused(format!("{status} {}", error::sentence(&told))),
+        | StatusClass::Unexpected => TokenResponse::Refused(format!("{status} {}", error::sentence(&told))),
     }
 }
 
@@ -165,16 +165,16 @@ fn says(told: &Map<String, Value>, what: &str) -> bool {
     told.values().filter_map(Value::as_str).any(|text| text.to_ascii_lowercase().contains(what))
 }
 
-fn granted(body: &[u8]) -> TokenAnswer {
+fn granted(body: &[u8]) -> TokenResponse {
     let Ok(body) = serde_json::from_slice::<Body>(body) else {
-        return TokenAnswer::Refused("its answer holds no access_token: is this the token endpoint?".to_owned());
+        return TokenResponse::Refused("its answer holds no access_token: is this the token endpoint?".to_owned());
     };
     match HeaderValue::from_str(&format!("Bearer {}", body.access_token)) {
         Ok(mut bearer) if !body.access_token.is_empty() => {
             bearer.set_sensitive(true);
-            TokenAnswer::Granted(TokenGrant { bearer, life: body.life() })
+            TokenResponse::Granted(TokenGrant { bearer, life: body.life() })
         }
-        Ok(_) | Err(_) => TokenAnswer::Refused("its access_token cannot be sent in a header".to_owned()),
+        Ok(_) | Err(_) => TokenResponse::Refused("its access_token cannot be sent in a header".to_owned()),
     }
 }
 
@@ -185,7 +185,7 @@ mod tests {
 
     fn slot(seconds: u64, now: Instant) -> TokenSlot {
         let body = format!(r#"{{"access_token":"secret-token","expires_in":{seconds}}}"#);
-        let TokenAnswer::Granted(grant) = read(200, SaysWhen::No, body.as_bytes()) else { panic!("no token") };
+        let TokenResponse::Granted(grant) = read(200, SaysWhen::No, body.as_bytes()) else { panic!("no token") };
         let mut slot = TokenSlot::default();
         slot.store(grant, now);
         slot
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(answer(400, r#"{"error":"invalid_scope"}"#), "InvalidScope");
         assert_eq!(answer(503, ""), "Away");
         assert_eq!(answer(408, ""), "Away");
-        assert!(matches!(read(503, SaysWhen::Yes, b""), TokenAnswer::Throttled));
+        assert!(matches!(read(503, SaysWhen::Yes, b""), TokenResponse::Throttled));
         for (status, body) in [(400, r#"{"error":"invalid_client"}"#), (401, ""), (404, ""), (501, ""), (302, "")] {
             assert!(answer(status, body).starts_with("Refused"), "{status}");
         }
@@ -244,7 +244,7 @@ mod tests {
     fn a_token_is_taken_however_its_life_is_written() {
         let lives = ["3600", "3599.5", r#""3600""#, "0", "-5", "null", "true", r#""soon""#, "1e30"].map(|written| {
             let body = format!(r#"{{"access_token":"t","expires_in":{written}}}"#);
-            let TokenAnswer::Granted(grant) = read(200, SaysWhen::No, body.as_bytes()) else { panic!("{written}") };
+            let TokenResponse::Granted(grant) = read(200, SaysWhen::No, body.as_bytes()) else { panic!("{written}") };
             grant.life().as_millis()
         });
         let longest = LONGEST_LIFE.as_millis();

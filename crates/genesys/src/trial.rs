@@ -15,7 +15,7 @@ use crate::{
     client::GenesysClient,
     error, http_date,
     limits::{self, Rates},
-    token::{TokenAnswer, TokenGrant},
+    token::{TokenResponse, TokenGrant},
     http_transport::{TransportError, HttpRequest, HttpResponse},
 };
 
@@ -99,20 +99,20 @@ impl GenesysClient {
         TokenTrial { outcome: self.outcome(exchange, answer, scoped), clock, took }
     }
 
-    fn outcome(&self, exchange: Result<HttpResponse, TransportError>, answer: TokenAnswer, scoped: bool) -> TokenOutcome {
+    fn outcome(&self, exchange: Result<HttpResponse, TransportError>, answer: TokenResponse, scoped: bool) -> TokenOutcome {
         let received = match exchange {
             Ok(received) => received,
             Err(TransportError { why, message, .. }) => return TokenOutcome::NoAnswer { why, message },
         };
         match answer {
-            TokenAnswer::Granted(grant) => TokenOutcome::Granted { life: grant.life(), grant, scoped },
-            TokenAnswer::Throttled => {
+            TokenResponse::Granted(grant) => TokenOutcome::Granted { life: grant.life(), grant, scoped },
+            TokenResponse::Throttled => {
                 let told = error::told(&received.body);
                 TokenOutcome::Throttled { wait: limits::wait(&received.headers, &told, self.shared.clock.now()) }
             }
-            TokenAnswer::Refused(told) => TokenOutcome::Refused { told },
-            TokenAnswer::InvalidScope => TokenOutcome::Refused { told: "invalid_scope, also without any".to_owned() },
-            TokenAnswer::Away => {
+            TokenResponse::Refused(told) => TokenOutcome::Refused { told },
+            TokenResponse::InvalidScope => TokenOutcome::Refused { told: "invalid_scope, also without any".to_owned() },
+            TokenResponse::Away => {
                 let told = error::sentence(&error::told(&received.body));
                 TokenOutcome::Away { told: format!("{} {told}", received.status) }
             }

@@ -15,7 +15,7 @@ use crate::{
     admission::ClosedReason,
     classify::TransportFailure,
     error::ApiError,
-    mint::Credentials,
+    token_source::Credentials,
     options::ClientAuth,
     request::{ApiAnswer, ApiRequest, Caller},
     http_transport::testing::{ScriptedReply, ScriptedTransport},

@@ -29,7 +29,7 @@ use crate::{
     redact::Redactor,
     request::{self, Repeat},
     send::{Tries, warn_of_long},
-    token::{self, TokenAnswer},
+    token::{self, TokenResponse},
     traced,
     http_transport::{TransportError, HttpRequest, HttpResponse},
 };
@@ -105,7 +105,7 @@ impl fmt::Debug for CredentialSource {
 }
 
 /// What minting keeps between two tokens.
-pub(super) struct Mint {
+pub(super) struct TokenSource {
     auth: ClientAuth,
     source: CredentialSource,
     credentials: Mutex<Credentials>,
@@ -115,16 +115,16 @@ pub(super) struct Mint {
 }
 
 /// Where those who wait learn what came of it.
-type Outcome = watch::Receiver<Option<Result<(), Away>>>;
+type Outcome = watch::Receiver<Option<Result<(), TokenEndpointAway>>>;
 
 /// The token endpoint was asked so often, and gave no answer that says anything.
 #[derive(Clone, Debug)]
-pub(super) struct Away {
+pub(super) struct TokenEndpointAway {
     pub(super) asked: u32,
     pub(super) error: ApiError,
 }
 
-impl Mint {
+impl TokenSource {
     pub(super) fn new(auth: ClientAuth, source: CredentialSource, scopes: &Scopes) -> Result<Self, ConfigError> {
         let mut all: Vec<&str> = scopes.iter().flat_map(|(_, scopes)| scopes.iter().copied()).collect();
         all.sort_unstable();
@@ -143,8 +143,8 @@ impl Mint {
 impl GenesysClient {
     /// Sees to it that a token is asked for, unless one is already. The outcome says only whether the caller should
     /// look again: an error means that the token endpoint is away.
-    pub(super) fn mint(&self) -> Outcome {
-        let mut running = self.shared.mint.running.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn refresh_token(&self) -> Outcome {
+        let mut running = self.shared.tokens.running.lock().unwrap_or_else(PoisonError::into_inner);
         // One that panicked has no sender any more.
         if let Some(outcome) = running.as_ref().filter(|outcome| outcome.has_changed().is_ok()) {
             return outcome.clone();
@@ -153,9 +153,9 @@ impl GenesysClient {
         *running = Some(outcome.clone());
         let client = self.clone();
         tokio::spawn(async move {
-            let result = client.mint_patiently().await;
+            let result = client.refresh_with_retries().await;
             // Whoever fails by this one asks for another.
-            *client.shared.mint.running.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *client.shared.tokens.running.lock().unwrap_or_else(PoisonError::into_inner) = None;
             tell.send_replace(Some(result));
         });
         outcome
@@ -163,26 +163,26 @@ impl GenesysClient {
 
     /// Stands for the client's id where that is none of others' business. All processes with this id have the same.
     pub fn client_mark(&self) -> String {
-        self.shared.mint.credentials.lock().unwrap_or_else(PoisonError::into_inner).mark()
+        self.shared.tokens.credentials.lock().unwrap_or_else(PoisonError::into_inner).mark()
     }
 
     /// The key that all processes of the client sign their words to each other with.
     pub fn fleet_key(&self) -> Key {
-        Key::of(&self.shared.mint.credentials.lock().unwrap_or_else(PoisonError::into_inner))
+        Key::of(&self.shared.tokens.credentials.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The same of the secret as it is now, where it is this client's and can be read: files may have been replaced since
     /// a token was asked for.
     pub fn fleet_key_anew(&self) -> Option<Key> {
-        let read = self.shared.mint.source.read().ok()?;
-        let current = self.shared.mint.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = self.shared.tokens.source.read().ok()?;
+        let current = self.shared.tokens.credentials.lock().unwrap_or_else(PoisonError::into_inner);
         (read.id.expose_secret() == current.id.expose_secret()).then(|| Key::of(&read))
     }
 
     /// Reads the credentials again and asks for one token.
     pub(super) fn try_credentials(&self) {
-        match self.shared.mint.read_again() {
-            Ok(()) => drop(self.mint()),
+        match self.shared.tokens.read_again() {
+            Ok(()) => drop(self.refresh_token()),
             Err(error) => {
                 warn!(%error, "the credentials cannot be read");
                 self.admission().refused_us(&error.to_string(), Instant::now());
@@ -191,42 +191,42 @@ impl GenesysClient {
     }
 
     /// With the short retries of any call; a probe asks once.
-    async fn mint_patiently(&self) -> Result<(), Away> {
+    async fn refresh_with_retries(&self) -> Result<(), TokenEndpointAway> {
         let mut tries = Tries::new(request::Tries::Several);
         loop {
             tries.sent();
-            let Err(error) = self.mint_one().await else { return Ok(()) };
+            let Err(error) = self.refresh_once().await else { return Ok(()) };
             let wait = tries.wait(&error).filter(|_| !self.admission().is_probing());
-            let Some(wait) = wait else { return Err(Away { asked: tries.requests, error }) };
+            let Some(wait) = wait else { return Err(TokenEndpointAway { asked: tries.requests, error }) };
             sleep(wait).await;
         }
     }
 
-    async fn mint_one(&self) -> Result<(), ApiError> {
+    async fn refresh_once(&self) -> Result<(), ApiError> {
         let sent = Instant::now();
         let (exchange, answer, _) = self.ask_for_token().await;
         let (now, mut admission) = (Instant::now(), self.admission());
         let (result, outcome) = match answer {
-            TokenAnswer::Granted(grant) => {
-                admission.minted(grant, now);
+            TokenResponse::Granted(grant) => {
+                admission.store_token(grant, now);
                 ("ok", Ok(()))
             }
-            TokenAnswer::Throttled => {
+            TokenResponse::Throttled => {
                 let wait = exchange.ok().and_then(|received| self.wait(&received));
                 admission.throttled(sent, now, wait);
                 ("throttled", Ok(()))
             }
-            TokenAnswer::Refused(why) => {
+            TokenResponse::Refused(why) => {
                 admission.refused_us(&why, now);
                 ("rejected", Ok(()))
             }
-            TokenAnswer::InvalidScope => {
+            TokenResponse::InvalidScope => {
                 admission.refused_us("invalid_scope, also without any", now);
                 ("rejected", Ok(()))
             }
-            TokenAnswer::Away => {
+            TokenResponse::Away => {
                 admission.fails(&format!("token endpoint: {}", cause(&exchange)), now);
-                admission.not_minted(now);
+                admission.note_refresh_failure(now);
                 ("error", Err(self.away(&exchange)))
             }
         };
@@ -236,10 +236,10 @@ impl GenesysClient {
     }
 
     /// Asks with the scopes of all kinds, and where they are not known once more without; whether they were taken.
-    pub(super) async fn ask_for_token(&self) -> (Result<HttpResponse, TransportError>, TokenAnswer, bool) {
-        let scope = Some(self.shared.mint.scope.as_str()).filter(|scope| !scope.is_empty());
+    pub(super) async fn ask_for_token(&self) -> (Result<HttpResponse, TransportError>, TokenResponse, bool) {
+        let scope = Some(self.shared.tokens.scope.as_str()).filter(|scope| !scope.is_empty());
         let (exchange, answer) = self.ask(scope).await;
-        if let TokenAnswer::InvalidScope = answer {
+        if let TokenResponse::InvalidScope = answer {
             debug!("the token endpoint does not know the scopes: asking without");
             let (exchange, answer) = self.ask(None).await;
             return (exchange, answer, false);
@@ -247,7 +247,7 @@ impl GenesysClient {
         (exchange, answer, scope.is_some())
     }
 
-    async fn ask(&self, scope: Option<&str>) -> (Result<HttpResponse, TransportError>, TokenAnswer) {
+    async fn ask(&self, scope: Option<&str>) -> (Result<HttpResponse, TransportError>, TokenResponse) {
         let request = self.token_request(scope);
         let HttpRequest { method, url, .. } = &request;
         let mut span = traced::Request { method, endpoint: url.path(), url }.span_of_its_own();
@@ -263,15 +263,15 @@ impl GenesysClient {
                 token::read(received.status, says_when, &received.body)
             }
             Err(lost) => match lost.why {
-                TransportFailure::TooLong => TokenAnswer::Refused(format!("{}: is this the token endpoint?", lost.message)),
-                TransportFailure::NeverSent | TransportFailure::TimedOut | TransportFailure::Broken => TokenAnswer::Away,
+                TransportFailure::TooLong => TokenResponse::Refused(format!("{}: is this the token endpoint?", lost.message)),
+                TransportFailure::NeverSent | TransportFailure::TimedOut | TransportFailure::Broken => TokenResponse::Away,
             },
         };
         (exchange, answer)
     }
 
     fn token_request(&self, scope: Option<&str>) -> HttpRequest {
-        let mint = &self.shared.mint;
+        let mint = &self.shared.tokens;
         let credentials = mint.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
@@ -294,7 +294,7 @@ impl GenesysClient {
 
     /// Knows the client's secret.
     pub(super) fn redactor(&self) -> Redactor {
-        let credentials = self.shared.mint.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+        let credentials = self.shared.tokens.credentials.lock().unwrap_or_else(PoisonError::into_inner);
         Redactor::default().basic(credentials.id.expose_secret(), credentials.secret.expose_secret())
     }
 
