@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     admission_control::SendGrant,
-    limits::{Rates, Reach},
+    limits::{RateLimitHeaders, LimitScope},
     token::Token,
 };
 use genfleet_job::{JobId, Kind};
@@ -130,7 +130,7 @@ pub(crate) enum RequestOutcome {
         /// With this status.
         status: u16,
         /// What it told of the budget.
-        rates: Rates,
+        rates: RateLimitHeaders,
         /// What it said about itself.
         said: ApiSignal,
     },
@@ -150,7 +150,7 @@ pub(crate) enum ApiSignal {
     /// It does not, now.
     Failing,
     /// "Later", with how long where it tells, and to whom.
-    Later(Option<Duration>, Reach),
+    Later(Option<Duration>, LimitScope),
 }
 
 /// What is shown in `/metrics`.

@@ -12,7 +12,7 @@ use crate::{
     circuit_breaker::{CircuitBreaker, RequestRole, BreakerChange},
     budget::{Budget, Part, Ready, Share, Spending},
     rate_limit_pause::{self, RateLimitPause, Intake},
-    limits::Reach,
+    limits::LimitScope,
     options::GenesysOptions,
     failure_causes::FailureCauses,
     service_limits::ServiceLimits,
@@ -228,12 +228,12 @@ impl AdmissionControl {
             }
             ApiSignal::Failing => return HealthSign::Otherwise,
             // An API that says so is not away.
-            ApiSignal::Later(wait, Reach::Token) => self.throttled(at, now, wait),
-            ApiSignal::Later(wait, Reach::Client) => {
+            ApiSignal::Later(wait, LimitScope::Token) => self.throttled(at, now, wait),
+            ApiSignal::Later(wait, LimitScope::Client) => {
                 self.throttled(at, now, wait);
                 self.note_client_wide(now, wait);
             }
-            ApiSignal::Later(wait, Reach::Service(namespace)) => self.service_throttled(request, namespace, now, wait),
+            ApiSignal::Later(wait, LimitScope::Service(namespace)) => self.service_throttled(request, namespace, now, wait),
         }
         HealthSign::Well
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limits::{RESET_SLACK, Rates};
+use crate::limits::{RESET_SLACK, RateLimitHeaders};
 
 mod allotment;
 mod window;
@@ -184,7 +184,7 @@ impl Budget {
     }
 
     /// A request sent at `sent` was answered.
-    pub fn answered(&mut self, share: Share, sent: Instant, now: Instant, rates: Rates) {
+    pub fn answered(&mut self, share: Share, sent: Instant, now: Instant, rates: RateLimitHeaders) {
         if !self.is_current(share) {
             return;
         }
@@ -265,8 +265,8 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn rates(allowed: u32, count: u32, reset: u64) -> Rates {
-        Rates { allowed: Some(allowed), count: Some(count), reset: Some(seconds(reset)) }
+    fn rates(allowed: u32, count: u32, reset: u64) -> RateLimitHeaders {
+        RateLimitHeaders { allowed: Some(allowed), count: Some(count), reset: Some(seconds(reset)) }
     }
 
     /// Takes all that goes at `now`.

@@ -19,7 +19,7 @@ use crate::{
     admission::{Admission, ActiveHold},
     brake::Judgement,
     budget::{Part, Spending},
-    classify::Author,
+    classify::AnswerAuthor,
     admission_control::AdmissionControl,
     error,
     token_source::{CredentialSource, TokenSource},
@@ -191,7 +191,7 @@ impl GenesysClient {
 
     /// Looks at what an answer of the API says of the time; one of somebody in between says nothing.
     pub(super) fn compare_clocks(&self, received: &HttpResponse, took: Duration) {
-        let is_own = Skew::is_fresh(&received.headers) && error::author(&received.body) != Author::Stranger;
+        let is_own = Skew::is_fresh(&received.headers) && error::author(&received.body) != AnswerAuthor::Intermediary;
         let Some(clocks) = self.clocks(&received.headers, took).filter(|_| is_own) else { return };
         let mut skew = self.skew();
         let news = skew.note(clocks);

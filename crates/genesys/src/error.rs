@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 use serde_json::{Map, Value};
 
-use crate::{classify::Author, request::ApiAnswer};
+use crate::{classify::AnswerAuthor, request::ApiAnswer};
 use genfleet_job::error::{ErrorClass, HELD_SPREAD, JobError};
 
 /// What of a body that is not JSON is told, in characters.
@@ -115,12 +115,12 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Requester wrote a body.
-pub(crate) fn author(body: &[u8]) -> Author {
+pub(crate) fn author(body: &[u8]) -> AnswerAuthor {
     match serde_json::from_slice(body) {
-        Ok(Value::Object(said)) if MEMBERS.iter().any(|member| said.contains_key(*member)) => Author::Api,
-        Ok(_) => Author::Json,
-        Err(_) if body.trim_ascii().is_empty() => Author::Nobody,
-        Err(_) => Author::Stranger,
+        Ok(Value::Object(said)) if MEMBERS.iter().any(|member| said.contains_key(*member)) => AnswerAuthor::Api,
+        Ok(_) => AnswerAuthor::Json,
+        Err(_) if body.trim_ascii().is_empty() => AnswerAuthor::Nobody,
+        Err(_) => AnswerAuthor::Intermediary,
     }
 }
 
@@ -189,21 +189,21 @@ mod tests {
     #[test]
     fn the_apis_own_errors_are_told_from_what_others_write() {
         for (body, wrote) in [
-            (r#"{"message":"no","code":"not.found","status":404,"contextId":"c"}"#, Author::Api),
-            (r#"{"code":"not.found"}"#, Author::Api),
-            (r#"{"error":"invalid_client"}"#, Author::Api),
-            (r#"{"id":"a"}"#, Author::Json),
-            ("{}", Author::Json),
-            ("[]", Author::Json),
-            ("", Author::Nobody),
-            (" \r\n", Author::Nobody),
-            ("default backend - 404", Author::Stranger),
-            ("<html><body>Sign in</body></html>", Author::Stranger),
-            (r#"{"message":"no""#, Author::Stranger),
+            (r#"{"message":"no","code":"not.found","status":404,"contextId":"c"}"#, AnswerAuthor::Api),
+            (r#"{"code":"not.found"}"#, AnswerAuthor::Api),
+            (r#"{"error":"invalid_client"}"#, AnswerAuthor::Api),
+            (r#"{"id":"a"}"#, AnswerAuthor::Json),
+            ("{}", AnswerAuthor::Json),
+            ("[]", AnswerAuthor::Json),
+            ("", AnswerAuthor::Nobody),
+            (" \r\n", AnswerAuthor::Nobody),
+            ("default backend - 404", AnswerAuthor::Intermediary),
+            ("<html><body>Sign in</body></html>", AnswerAuthor::Intermediary),
+            (r#"{"message":"no""#, AnswerAuthor::Intermediary),
         ] {
             assert_eq!(author(body.as_bytes()), wrote, "{body}");
         }
-        assert_eq!(author(b"\xff\xfe"), Author::Stranger);
+        assert_eq!(author(b"\xff\xfe"), AnswerAuthor::Intermediary);
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub use client::{Forbidden, GenesysClient};
 pub use error::ApiError;
 pub use http_date::read_http_date;
 pub use key::Key;
-pub use limits::{LONG_PAUSE, Rates, retry_after};
+pub use limits::{LONG_PAUSE, RateLimitHeaders, retry_after};
 pub use token_source::{CredentialSource, Credentials};
 pub use options::GenesysOptions;
 pub use permit::Permit;

@@ -22,7 +22,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// The token's window, as an answer tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rates {
+pub struct RateLimitHeaders {
     /// Requests in a window.
     pub allowed: Option<u32>,
     /// Requests counted in this window so far.
@@ -31,7 +31,7 @@ pub struct Rates {
     pub reset: Option<Duration>,
 }
 
-impl Rates {
+impl RateLimitHeaders {
     /// What the headers `inin-ratelimit-*` say. A count in a window that cannot be is none.
     pub fn of(headers: &HeaderMap) -> Self {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
@@ -45,7 +45,7 @@ impl Rates {
 
 /// Whom a 429 concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum LimitScope {
     /// Whoever uses the token: this process.
     Token,
     /// Whoever uses the client, with whatever token: all processes of the fleet.
@@ -62,23 +62,23 @@ const LONGEST_NAMESPACE: usize = 64;
 /// Whose limit a body names. A namespace other than the platform's is a service's own, whatever its key. The platform's keys
 /// of a token's limits name the token (`token.rate.per.minute`, `client.credentials.token.rate.per.minute`), the client's
 /// does not (`org.app.user.rate.per.minute`); where none is named, the token's is meant.
-pub(crate) fn reach(told: &Map<String, Value>) -> Reach {
+pub(crate) fn reach(told: &Map<String, Value>) -> LimitScope {
     let member = |name: &str| told.get("limit").and_then(|limit| limit[name].as_str()).map(str::trim);
     let of_service = |namespace: &&str| !namespace.is_empty() && !namespace.eq_ignore_ascii_case(PLATFORM);
     if let Some(namespace) = member("namespace").filter(of_service) {
         let plain = |char: &char| char.is_ascii_alphanumeric() || matches!(char, '.' | '-' | '_');
-        return Reach::Service(namespace.chars().filter(plain).take(LONGEST_NAMESPACE).collect());
+        return LimitScope::Service(namespace.chars().filter(plain).take(LONGEST_NAMESPACE).collect());
     }
     match member("key") {
-        Some(key) if !key.is_empty() && !key.contains("token.") => Reach::Client,
-        _ => Reach::Token,
+        Some(key) if !key.is_empty() && !key.contains("token.") => LimitScope::Client,
+        _ => LimitScope::Token,
     }
 }
 
 /// How long to send nothing, by the first of these that tells: `Retry-After` (seconds or HTTP date), the number in
 /// the message, the window's end. `None` where nothing does.
 pub(crate) fn wait(headers: &HeaderMap, told: &Map<String, Value>, now: Timestamp) -> Option<Duration> {
-    let reset = || Rates::of(headers).reset.map(|reset| reset + RESET_SLACK);
+    let reset = || RateLimitHeaders::of(headers).reset.map(|reset| reset + RESET_SLACK);
     let wait = retry_after(headers, now).or_else(|| in_message(told)).or_else(reset)?;
     Some(wait.clamp(SHORTEST, LONGEST))
 }
@@ -186,34 +186,34 @@ mod tests {
 
     #[test]
     fn a_limit_is_a_services_by_its_namespace_and_the_clients_where_its_key_does_not_name_the_token() {
-        let service = |name: &str| Reach::Service(name.to_owned());
+        let service = |name: &str| LimitScope::Service(name.to_owned());
         let cut = "a2Jb".to_owned() + &"c".repeat(60);
         for (limit, reach_told) in [
-            (serde_json::json!({"key": "token.rate.per.minute"}), Reach::Token),
-            (serde_json::json!({"key": "client.credentials.token.rate.per.minute", "value": 300}), Reach::Token),
-            (serde_json::json!({"key": "org.app.user.rate.per.minute", "namespace": "platform.api"}), Reach::Client),
-            (serde_json::json!({"key": "org.app.user.rate.per.minute", "namespace": ""}), Reach::Client),
-            (serde_json::json!({"key": "token.rate.per.minute", "namespace": "platform.api"}), Reach::Token),
+            (serde_json::json!({"key": "token.rate.per.minute"}), LimitScope::Token),
+            (serde_json::json!({"key": "client.credentials.token.rate.per.minute", "value": 300}), LimitScope::Token),
+            (serde_json::json!({"key": "org.app.user.rate.per.minute", "namespace": "platform.api"}), LimitScope::Client),
+            (serde_json::json!({"key": "org.app.user.rate.per.minute", "namespace": ""}), LimitScope::Client),
+            (serde_json::json!({"key": "token.rate.per.minute", "namespace": "platform.api"}), LimitScope::Token),
             (serde_json::json!({"key": "requests.per.minute", "namespace": "integrations"}), service("integrations")),
             (
                 serde_json::json!({"key": "token.rate.per.minute", "namespace": "web.messaging"}),
                 service("web.messaging"),
             ),
             (serde_json::json!({"namespace": "a\u{1b}[2J b".to_owned() + &"c".repeat(500)}), service(&cut)),
-            (serde_json::json!({"namespace": 7, "key": "org.app.user.rate.per.minute"}), Reach::Client),
-            (serde_json::json!({"key": ""}), Reach::Token),
-            (serde_json::json!("what"), Reach::Token),
+            (serde_json::json!({"namespace": 7, "key": "org.app.user.rate.per.minute"}), LimitScope::Client),
+            (serde_json::json!({"key": ""}), LimitScope::Token),
+            (serde_json::json!("what"), LimitScope::Token),
         ] {
             let told = Map::from_iter([("limit".to_owned(), limit.clone())]);
             assert_eq!(reach(&told), reach_told, "{limit}");
         }
-        assert_eq!(reach(&Map::new()), Reach::Token);
+        assert_eq!(reach(&Map::new()), LimitScope::Token);
     }
 
     #[test]
     fn rates_that_are_no_numbers_are_not_told() {
         let told = headers(&[("inin-ratelimit-allowed", "300"), ("inin-ratelimit-count", "many")]);
-        assert_eq!(Rates::of(&told), Rates { allowed: Some(300), count: None, reset: None });
+        assert_eq!(RateLimitHeaders::of(&told), RateLimitHeaders { allowed: Some(300), count: None, reset: None });
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
         for reset in ["61", "3600", "1796044712"] {
             let told =
                 [("inin-ratelimit-allowed", "9"), ("inin-ratelimit-count", "9"), ("inin-ratelimit-reset", reset)];
-            assert_eq!(Rates::of(&headers(&told)), Rates { allowed: Some(9), count: None, reset: None }, "{reset}");
+            assert_eq!(RateLimitHeaders::of(&headers(&told)), RateLimitHeaders { allowed: Some(9), count: None, reset: None }, "{reset}");
             assert_eq!(seconds(&told, "too many requests"), None, "{reset}");
         }
     }

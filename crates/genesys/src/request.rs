@@ -11,14 +11,14 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    classify::{Promise, Promised},
+    classify::{ExpectedAnswer, ExpectedBody},
     error::ApiError,
 };
 use genfleet_job::{JobId, Kind, lease::Lease, trace_context::TraceContext};
 
 /// May a request whose answer was lost be sent again without looking?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeat {
+pub(crate) enum RepeatSafety {
     /// Sending it twice does no more than sending it once.
     Safe,
     /// It creates something: a lost answer is [`Ambiguous`](genfleet_job::error::ErrorClass::Ambiguous), and whoever sent
@@ -28,7 +28,7 @@ pub(crate) enum Repeat {
 
 /// How often one call is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tries {
+pub(crate) enum RetryMode {
     /// With short retries of what is safe to repeat.
     Several,
     /// Whoever sent it decides whether to ask again.
@@ -36,11 +36,11 @@ pub(crate) enum Tries {
 }
 
 /// What a look brings, unless the request says otherwise.
-const READ: Promise = Promise { statuses: &[200], body: Promised::Json };
+const READ: ExpectedAnswer = ExpectedAnswer { statuses: &[200], body: ExpectedBody::Json };
 /// What a change brings: what was made of it.
-const WRITTEN: Promise = Promise { statuses: &[200, 201, 202], body: Promised::Json };
+const WRITTEN: ExpectedAnswer = ExpectedAnswer { statuses: &[200, 201, 202], body: ExpectedBody::Json };
 /// What a removal brings: hardly ever a word.
-const REMOVED: Promise = Promise { statuses: &[200, 202, 204], body: Promised::JsonOrNothing };
+const REMOVED: ExpectedAnswer = ExpectedAnswer { statuses: &[200, 202, 204], body: ExpectedBody::JsonOrNothing };
 
 /// One call of the API. What it is promised, status and body, is one of three by its method; where a request is promised
 /// something else, it says so with [`expect`](Self::expect) and [`may_say_nothing`](Self::may_say_nothing). What the JSON
@@ -53,9 +53,9 @@ pub struct ApiRequest {
     pub(super) query: Vec<(String, String)>,
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
-    pub(super) repeat: Repeat,
-    pub(super) promise: Promise,
-    pub(super) tries: Tries,
+    pub(super) repeat: RepeatSafety,
+    pub(super) promise: ExpectedAnswer,
+    pub(super) tries: RetryMode,
     /// What its answer may say that it is about.
     pub(super) about: Vec<(&'static str, String)>,
     /// What of it cannot be put into a request at all.
@@ -66,25 +66,25 @@ impl ApiRequest {
     /// Reads. `endpoint` is the path's template (`/api/v2/files/{fileId}/scans`), also the metric label, and the
     /// path itself where [`at`](Self::at) gives none.
     pub fn get(endpoint: &'static str) -> Self {
-        Self::new(Method::GET, endpoint, Repeat::Safe, READ)
+        Self::new(Method::GET, endpoint, RepeatSafety::Safe, READ)
     }
 
     /// Replaces.
     pub fn put(endpoint: &'static str) -> Self {
-        Self::new(Method::PUT, endpoint, Repeat::Safe, WRITTEN)
+        Self::new(Method::PUT, endpoint, RepeatSafety::Safe, WRITTEN)
     }
 
     /// Creates, unless [`safe_to_repeat`](Self::safe_to_repeat) says otherwise.
     pub fn post(endpoint: &'static str) -> Self {
-        Self::new(Method::POST, endpoint, Repeat::LookUpFirst, WRITTEN)
+        Self::new(Method::POST, endpoint, RepeatSafety::LookUpFirst, WRITTEN)
     }
 
     /// Removes.
     pub fn delete(endpoint: &'static str) -> Self {
-        Self::new(Method::DELETE, endpoint, Repeat::Safe, REMOVED)
+        Self::new(Method::DELETE, endpoint, RepeatSafety::Safe, REMOVED)
     }
 
-    fn new(method: Method, endpoint: &'static str, repeat: Repeat, promise: Promise) -> Self {
+    fn new(method: Method, endpoint: &'static str, repeat: RepeatSafety, promise: ExpectedAnswer) -> Self {
         Self {
             method,
             endpoint,
@@ -94,7 +94,7 @@ impl ApiRequest {
             body: None,
             repeat,
             promise,
-            tries: Tries::Several,
+            tries: RetryMode::Short,
             about: Vec::new(),
             flaw: None,
         }
@@ -144,7 +144,7 @@ impl ApiRequest {
     /// Sending it twice does no more than sending it once, whatever its method.
     #[must_use]
     pub fn safe_to_repeat(mut self) -> Self {
-        self.repeat = Repeat::Safe;
+        self.repeat = RepeatSafety::Safe;
         self
     }
 
@@ -152,7 +152,7 @@ impl ApiRequest {
     /// that the API asks for, and a new token, are no failures.
     #[must_use]
     pub fn once(mut self) -> Self {
-        self.tries = Tries::One;
+        self.tries = RetryMode::None;
         self
     }
 
@@ -167,7 +167,7 @@ impl ApiRequest {
     /// A success may come without a body.
     #[must_use]
     pub fn may_say_nothing(mut self) -> Self {
-        self.promise.body = Promised::JsonOrNothing;
+        self.promise.body = ExpectedBody::JsonOrNothing;
         self
     }
 
@@ -280,10 +280,10 @@ mod tests {
     fn only_a_post_has_to_be_looked_up_and_can_say_otherwise() {
         let endpoint = "/api/v2/things";
         for request in [ApiRequest::get(endpoint), ApiRequest::put(endpoint), ApiRequest::delete(endpoint)] {
-            assert_eq!(request.repeat, Repeat::Safe, "{}", request.method);
+            assert_eq!(request.repeat, RepeatSafety::Safe, "{}", request.method);
         }
-        assert_eq!(ApiRequest::post(endpoint).repeat, Repeat::LookUpFirst);
-        assert_eq!(ApiRequest::post(endpoint).safe_to_repeat().repeat, Repeat::Safe);
+        assert_eq!(ApiRequest::post(endpoint).repeat, RepeatSafety::LookUpFirst);
+        assert_eq!(ApiRequest::post(endpoint).safe_to_repeat().repeat, RepeatSafety::Safe);
     }
 
     #[test]

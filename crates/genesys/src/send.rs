@@ -12,10 +12,10 @@ use tracing::{debug, warn};
 use crate::{
     admission::{RequestOutcome, ApiSignal},
     change::Change,
-    classify::{self, Author, TransportFailure, Promised, SaysWhen, StatusClass, Verdict},
+    classify::{self, AnswerAuthor, TransportFailure, ExpectedBody, RetryAfterHeader, StatusClass, Classification},
     client::{Forbidden, GenesysClient},
     error::{self, ApiError},
-    limits::{self, Rates},
+    limits::{self, RateLimitHeaders},
     permit::Permit,
     request::{self, ApiAnswer, ApiRequest, Caller},
     traced,
@@ -40,7 +40,7 @@ enum Next {
 }
 
 /// What one call has used so far.
-pub(super) struct Tries {
+pub(super) struct CallRetries {
     pub(super) requests: u32,
     retries_left: u32,
     waits: ExponentialBackoff,
@@ -88,7 +88,7 @@ impl GenesysClient {
         caller: &Caller<'_>,
         change: &mut Change<'_>,
     ) -> Result<ApiAnswer, ApiError> {
-        let mut tries = Tries::new(request.tries);
+        let mut tries = CallRetries::new(request.tries);
         loop {
             let next = match self.ready(permit.take(), request, caller, change).await {
                 Ok(permit) => self.once(permit, outgoing, request, caller, &mut tries, change).await,
@@ -148,7 +148,7 @@ impl GenesysClient {
         outgoing: &HttpRequest,
         request: &ApiRequest,
         caller: &Caller<'_>,
-        tries: &mut Tries,
+        tries: &mut CallRetries,
         change: &mut Change<'_>,
     ) -> Next {
         let mut outgoing = outgoing.clone();
@@ -192,42 +192,42 @@ impl GenesysClient {
         received: HttpResponse,
         request: &ApiRequest,
         caller: &Caller<'_>,
-        tries: &mut Tries,
+        tries: &mut CallRetries,
         change: &mut Change<'_>,
     ) -> Next {
         let HttpResponse { status, headers, body } = &received;
-        let says_when = if headers.contains_key(RETRY_AFTER) { SaysWhen::Yes } else { SaysWhen::No };
+        let says_when = if headers.contains_key(RETRY_AFTER) { RetryAfterHeader::Present } else { RetryAfterHeader::Absent };
         let is_success = classify::status_class(*status) == StatusClass::Success;
         let mistaken = if is_success { request.mistaken(body) } else { None };
-        let author = if mistaken.is_some() { Author::Stranger } else { error::author(body) };
+        let author = if mistaken.is_some() { AnswerAuthor::Intermediary } else { error::author(body) };
         let verdict = classify::answer(*status, says_when, author, request.repeat, request.promise);
-        let told = if verdict == Verdict::Success { Map::new() } else { error::told(body) };
+        let told = if verdict == Classification::Success { Map::new() } else { error::told(body) };
         let now = self.shared.clock.now();
         let said = match verdict {
-            Verdict::Throttled => {
+            Classification::Throttled => {
                 let wait = limits::wait(headers, &told, now);
                 warn_of_long(request.endpoint, wait);
                 ApiSignal::Later(wait, limits::reach(&told))
             }
-            Verdict::Failed(ErrorClass::Transient | ErrorClass::Ambiguous, _) => ApiSignal::Failing,
-            Verdict::Success | Verdict::Unauthorized | Verdict::Failed(..) => ApiSignal::Fine,
+            Classification::Failed(ErrorClass::Transient | ErrorClass::Ambiguous, _) => ApiSignal::Failing,
+            Classification::Success | Classification::Unauthorized | Classification::Failed(..) => ApiSignal::Fine,
         };
         // A success that is none may have been one to somebody.
-        change.open |= said == ApiSignal::Failing || is_success && verdict != Verdict::Success;
+        change.open |= said == ApiSignal::Failing || is_success && verdict != Classification::Success;
         if said == ApiSignal::Failing {
             self.admission().fails(&failure(*status, author), Instant::now());
         }
         let token = permit.token.number;
-        permit.ended(caller, RequestOutcome::Answered { status: *status, rates: Rates::of(headers), said });
+        permit.ended(caller, RequestOutcome::Answered { status: *status, rates: RateLimitHeaders::of(headers), said });
         match verdict {
-            Verdict::Success => Next::Done(answer(received)),
-            Verdict::Throttled => {
+            Classification::Success => Next::Done(answer(received)),
+            Classification::Throttled => {
                 // The pause is not the call's.
                 tries.first_sent = None;
                 Next::Again
             }
-            Verdict::Unauthorized => self.unauthorized(token, &received, told, tries),
-            Verdict::Failed(class, code) => {
+            Classification::Unauthorized => self.unauthorized(token, &received, told, tries),
+            Classification::Failed(class, code) => {
                 let hint = mistaken.unwrap_or_else(|| hint(class, author, request, *status));
                 let message = format!("{}: {status} {}{hint}", request.name(), error::sentence(&told));
                 let mut error = ApiError::new(class, code, message).with_answer(*status, headers, told);
@@ -240,7 +240,7 @@ impl GenesysClient {
     }
 
     /// The first time a new token helps; the second time our credentials are bad.
-    fn unauthorized(&self, token: u64, received: &HttpResponse, told: Map<String, Value>, tries: &mut Tries) -> Next {
+    fn unauthorized(&self, token: u64, received: &HttpResponse, told: Map<String, Value>, tries: &mut CallRetries) -> Next {
         let mut admission = self.admission();
         admission.token_refused(token);
         if !tries.new_token {
@@ -282,12 +282,12 @@ impl GenesysClient {
     }
 }
 
-impl Tries {
-    pub(super) fn new(tries: request::Tries) -> Self {
+impl CallRetries {
+    pub(super) fn new(tries: RetryMode) -> Self {
         let waits = retry::short();
         let retries_left = match tries {
-            request::Tries::Several => RETRIES,
-            request::Tries::One => 0,
+            RetryMode::Short => RETRIES,
+            RetryMode::None => 0,
         };
         Self { requests: 0, retries_left, waits, first_sent: None, new_token: false }
     }
@@ -315,7 +315,7 @@ fn lost(permit: Permit, no_answer: &TransportError, request: &ApiRequest, caller
         TransportFailure::NeverSent => RequestOutcome::NeverSent,
         TransportFailure::TimedOut | TransportFailure::Broken => RequestOutcome::Lost,
         // The API works, it is only too talkative.
-        TransportFailure::TooLong => RequestOutcome::Answered { status: 0, rates: Rates::default(), said: ApiSignal::Fine },
+        TransportFailure::TooLong => RequestOutcome::Answered { status: 0, rates: RateLimitHeaders::default(), said: ApiSignal::Fine },
     };
     permit.ended(caller, fate);
     Next::Failed(ApiError::new(class, code, format!("{}: {}", request.name(), no_answer.message)))
@@ -330,16 +330,16 @@ pub(super) fn warn_of_long(endpoint: &str, wait: Option<Duration>) {
 }
 
 /// What an answer that is a failure of the API comes down to.
-fn failure(status: u16, author: Author) -> String {
+fn failure(status: u16, author: AnswerAuthor) -> String {
     match author {
-        Author::Stranger => format!("{status} with a page"),
-        Author::Api | Author::Json | Author::Nobody => status.to_string(),
+        AnswerAuthor::Intermediary => format!("{status} with a page"),
+        AnswerAuthor::Api | AnswerAuthor::Json | AnswerAuthor::Nobody => status.to_string(),
     }
 }
 
 /// What an answer that is not what was promised may be about.
-fn hint(class: ErrorClass, author: Author, request: &ApiRequest, status: u16) -> String {
-    let is_page = author == Author::Stranger || status == 404 && author != Author::Api;
+fn hint(class: ErrorClass, author: AnswerAuthor, request: &ApiRequest, status: u16) -> String {
+    let is_page = author == AnswerAuthor::Intermediary || status == 404 && author != AnswerAuthor::Api;
     match classify::status_class(status) {
         _ if is_page && class != ErrorClass::Permanent => {
             "; not the API's own answer: see what is between here and it (GENESYS_BASE_URL, HTTPS_PROXY, a gateway)"
@@ -353,8 +353,8 @@ fn hint(class: ErrorClass, author: Author, request: &ApiRequest, status: u16) ->
 fn promised(request: &ApiRequest) -> String {
     let statuses: Vec<String> = request.promise.statuses.iter().map(u16::to_string).collect();
     let body = match request.promise.body {
-        Promised::Json => "JSON",
-        Promised::JsonOrNothing => "JSON or nothing",
+        ExpectedBody::Json => "JSON",
+        ExpectedBody::JsonOrNothing => "JSON or nothing",
     };
     format!("{} with {body}", statuses.join(" or "))
 }

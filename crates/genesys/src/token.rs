@@ -141,12 +141,12 @@ impl Body {
 
 /// Reads an answer of the token endpoint. Its throttling comes as a 400, and anything that is no token and will not
 /// become one by waiting is a matter of the configuration.
-pub(crate) fn read(status: u16, says_when: classify::SaysWhen, body: &[u8]) -> TokenResponse {
+pub(crate) fn read(status: u16, says_when: classify::RetryAfterHeader, body: &[u8]) -> TokenResponse {
     let told = error::told(body);
     match classify::status_class(status) {
         StatusClass::Success => granted(body),
         StatusClass::Throttled => TokenResponse::Throttled,
-        StatusClass::Overloaded if says_when == classify::SaysWhen::Yes => TokenResponse::Throttled,
+        StatusClass::Overloaded if says_when == classify::RetryAfterHeader::Present => TokenResponse::Throttled,
         StatusClass::Overloaded | StatusClass::Unavailable => TokenResponse::Away,
         StatusClass::Rejected if says(&told, "rate limit exceeded") => TokenResponse::Throttled,
         StatusClass::Rejected | StatusClass::Unauthorized | StatusClass::Forbidden if says(&told, "invalid_scope") => {
@@ -181,11 +181,11 @@ fn granted(body: &[u8]) -> TokenResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::classify::SaysWhen;
+    use crate::classify::RetryAfterHeader;
 
     fn slot(seconds: u64, now: Instant) -> TokenSlot {
         let body = format!(r#"{{"access_token":"secret-token","expires_in":{seconds}}}"#);
-        let TokenResponse::Granted(grant) = read(200, SaysWhen::No, body.as_bytes()) else { panic!("no token") };
+        let TokenResponse::Granted(grant) = read(200, RetryAfterHeader::Absent, body.as_bytes()) else { panic!("no token") };
         let mut slot = TokenSlot::default();
         slot.store(grant, now);
         slot
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn the_token_endpoints_answers_are_told_apart() {
-        let answer = |status, body: &str| format!("{:?}", read(status, SaysWhen::No, body.as_bytes()));
+        let answer = |status, body: &str| format!("{:?}", read(status, RetryAfterHeader::Absent, body.as_bytes()));
         let throttled = r#"{"error":"invalid_request","error_description":"Rate limit exceeded; wait"}"#;
         assert_eq!(answer(400, throttled), "Throttled");
         assert_eq!(answer(400, r#"{"error":"invalid_request","description":"rate limit exceeded;"}"#), "Throttled");
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(answer(400, r#"{"error":"invalid_scope"}"#), "InvalidScope");
         assert_eq!(answer(503, ""), "Away");
         assert_eq!(answer(408, ""), "Away");
-        assert!(matches!(read(503, SaysWhen::Yes, b""), TokenResponse::Throttled));
+        assert!(matches!(read(503, RetryAfterHeader::Present, b""), TokenResponse::Throttled));
         for (status, body) in [(400, r#"{"error":"invalid_client"}"#), (401, ""), (404, ""), (501, ""), (302, "")] {
             assert!(answer(status, body).starts_with("Refused"), "{status}");
         }
@@ -244,7 +244,7 @@ mod tests {
     fn a_token_is_taken_however_its_life_is_written() {
         let lives = ["3600", "3599.5", r#""3600""#, "0", "-5", "null", "true", r#""soon""#, "1e30"].map(|written| {
             let body = format!(r#"{{"access_token":"t","expires_in":{written}}}"#);
-            let TokenResponse::Granted(grant) = read(200, SaysWhen::No, body.as_bytes()) else { panic!("{written}") };
+            let TokenResponse::Granted(grant) = read(200, RetryAfterHeader::Absent, body.as_bytes()) else { panic!("{written}") };
             grant.life().as_millis()
         });
         let longest = LONGEST_LIFE.as_millis();

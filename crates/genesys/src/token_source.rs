@@ -20,15 +20,15 @@ use tracing::{debug, warn};
 use url::form_urlencoded;
 
 use crate::{
-    classify::{self, TransportFailure, SaysWhen, StatusClass},
+    classify::{self, TransportFailure, RetryAfterHeader, StatusClass},
     client::{GenesysClient, Scopes},
     error::{self, ApiError},
     key::Key,
     limits,
     options::ClientAuth,
     redact::Redactor,
-    request::{self, Repeat},
-    send::{Tries, warn_of_long},
+    request::{self, RepeatSafety},
+    send::{CallRetries, warn_of_long},
     token::{self, TokenResponse},
     traced,
     http_transport::{TransportError, HttpRequest, HttpResponse},
@@ -192,7 +192,7 @@ impl GenesysClient {
 
     /// With the short retries of any call; a probe asks once.
     async fn refresh_with_retries(&self) -> Result<(), TokenEndpointAway> {
-        let mut tries = Tries::new(request::Tries::Several);
+        let mut tries = CallRetries::new(RetryMode::Short);
         loop {
             tries.sent();
             let Err(error) = self.refresh_once().await else { return Ok(()) };
@@ -259,7 +259,7 @@ impl GenesysClient {
         traced::answered(&mut span, &exchange);
         let answer = match &exchange {
             Ok(received) => {
-                let says_when = if received.headers.contains_key(RETRY_AFTER) { SaysWhen::Yes } else { SaysWhen::No };
+                let says_when = if received.headers.contains_key(RETRY_AFTER) { RetryAfterHeader::Present } else { RetryAfterHeader::Absent };
                 token::read(received.status, says_when, &received.body)
             }
             Err(lost) => match lost.why {
@@ -317,7 +317,7 @@ impl GenesysClient {
             }
             Err(lost) => {
                 // Nothing was sent for the caller yet.
-                let (_, code) = classify::lost(lost.why, Repeat::Safe);
+                let (_, code) = classify::lost(lost.why, RepeatSafety::Safe);
                 ApiError::new(
                     ErrorClass::Transient,
                     code,

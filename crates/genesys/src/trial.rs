@@ -14,7 +14,7 @@ use crate::{
     classify::TransportFailure,
     client::GenesysClient,
     error, http_date,
-    limits::{self, Rates},
+    limits::{self, RateLimitHeaders},
     token::{TokenResponse, TokenGrant},
     http_transport::{TransportError, HttpRequest, HttpResponse},
 };
@@ -73,7 +73,7 @@ pub enum TokenOutcome {
 #[derive(Clone, Debug)]
 pub struct ApiTrial {
     /// Its status and what it says of our limits, or why there is no answer.
-    pub outcome: Result<(u16, Rates), (TransportFailure, String)>,
+    pub outcome: Result<(u16, RateLimitHeaders), (TransportFailure, String)>,
     /// The other side's clock, as it answered, and ours.
     pub clock: Option<Clocks>,
 }
@@ -131,7 +131,7 @@ impl GenesysClient {
         match self.shared.transport.exchange(sent).await {
             Ok(received) => {
                 let clock = self.clocks(&received.headers, begun.elapsed());
-                ApiTrial { outcome: Ok((received.status, Rates::of(&received.headers))), clock }
+                ApiTrial { outcome: Ok((received.status, RateLimitHeaders::of(&received.headers))), clock }
             }
             Err(TransportError { why, message, .. }) => ApiTrial { outcome: Err((why, message)), clock: None },
         }

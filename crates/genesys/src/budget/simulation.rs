@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::{Budget, Ready, Share};
-use crate::limits::Rates;
+use crate::limits::RateLimitHeaders;
 
 const WINDOW: Duration = Duration::from_secs(60);
 const RUN: Duration = Duration::from_secs(300);
@@ -38,7 +38,7 @@ struct Api {
 }
 
 impl Api {
-    fn count(&mut self, at: Duration) -> Rates {
+    fn count(&mut self, at: Duration) -> RateLimitHeaders {
         if self.window_ends.is_none_or(|end| at >= end) {
             self.count = 0;
             self.window_ends = Some(match self.begins {
@@ -58,7 +58,7 @@ impl Api {
             Rounds::ToNextSecond => left.floor() + 1.0,
         };
         let reset = Some(Duration::from_secs_f64(reset));
-        Rates { allowed: Some(self.limit), count: Some(self.count), reset }
+        RateLimitHeaders { allowed: Some(self.limit), count: Some(self.count), reset }
     }
 }
 
@@ -85,7 +85,7 @@ enum Event {
 struct Flight {
     share: Option<Share>,
     sent: Duration,
-    rates: Option<Rates>,
+    rates: Option<RateLimitHeaders>,
 }
 
 /// Counts of one run.

@@ -1,7 +1,7 @@
 //! What the token endpoint and the API make of us, told apart: wrong client, wrong region, too many tokens, a network in
 //! between. Pure.
 
-use genfleet_core::genesys::{Rates, TokenOutcome, TransportFailure};
+use genfleet_core::genesys::{RateLimitHeaders, TokenOutcome, TransportFailure};
 
 use super::finding::Finding;
 
@@ -74,7 +74,11 @@ fn of_silence(why: TransportFailure, message: &str) -> &'static str {
 }
 
 /// Judges what the API made of the token; `wanted` requests a minute are set.
-pub(super) fn judge_api(url: &str, outcome: &Result<(u16, Rates), (TransportFailure, String)>, wanted: u32) -> Finding {
+pub(super) fn judge_api(
+    url: &str,
+    outcome: &Result<(u16, RateLimitHeaders), (TransportFailure, String)>,
+    wanted: u32,
+) -> Finding {
     let looked_at = format!("the API at {url}");
     let (status, rates) = match outcome {
         Ok((status, rates)) => (*status, rates),
@@ -162,11 +166,11 @@ mod tests {
 
     #[test]
     fn the_api_takes_the_token_or_says_why_not() {
-        let level = |status| judge_api("u", &Ok((status, Rates::default())), 300).level;
+        let level = |status| judge_api("u", &Ok((status, RateLimitHeaders::default())), 300).level;
         assert_eq!([200, 403, 404].map(level), [Level::Ok; 3]);
         assert_eq!([401].map(level), [Level::Failed]);
         assert_eq!([429, 503, 302].map(level), [Level::Warning; 3]);
-        let few = Rates { allowed: Some(100), ..Rates::default() };
+        let few = RateLimitHeaders { allowed: Some(100), ..RateLimitHeaders::default() };
         assert!(judge_api("u", &Ok((200, few)), 300).found.contains("100 requests a minute, less than the 300"));
     }
 }
