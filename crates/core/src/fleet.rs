@@ -30,7 +30,7 @@ use self::{
     roster::{Own, Roster},
 };
 use crate::{webhook::failing::FailingReceivers, worker::doing::Doing};
-use genfleet_genesys::{ActiveHold, GenesysClient, Part};
+use genfleet_genesys::{ActiveHold, GenesysClient, LimitShare};
 use genfleet_job::{Kind, clock::SharedClock, metric};
 use genfleet_queue::Queue;
 
@@ -156,7 +156,7 @@ impl Fleet {
                 (part, roster.others().count(), roster.is_heard(now))
             };
             // Of a file it is alone, for good.
-            let part = if self.is_alone() { Part::alone(client_limit) } else { part };
+            let part = if self.is_alone() { LimitShare::alone(client_limit) } else { part };
             if allotted.replace(part) != Some(part) {
                 debug!(?part, others, heard, "part of the client's limit");
                 self.shared.genesys.allot(part);

@@ -10,13 +10,13 @@ use crate::{
     admission::{Admission, ClosedReason, RequestOutcome, AdmissionGauges, QueuePosition, AdmissionRefusal, ApiSignal, SentRequest, ActiveHold, AdmissionStep, Requester},
     brake::{CredentialHold, PermissionHolds, Judgement},
     circuit_breaker::{CircuitBreaker, RequestRole, BreakerChange},
-    budget::{Budget, Part, Ready, Share, Spending},
+    budget::{Budget, LimitShare, SendTime, BudgetReservation, BudgetUsage},
     rate_limit_pause::{self, RateLimitPause, Intake},
     limits::LimitScope,
     options::GenesysOptions,
     failure_causes::FailureCauses,
     service_limits::ServiceLimits,
-    slow_start::{Place, SlowStart, HealthSign},
+    slow_start::{SlowStartSlot, SlowStart, HealthSign},
     token::{TokenGrant, TokenSlot},
 };
 use genfleet_job::{JobId, Kind};
@@ -25,8 +25,8 @@ use genfleet_job::{JobId, Kind};
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct SendGrant {
-    share: Share,
-    place: Place,
+    share: BudgetReservation,
+    place: SlowStartSlot,
     pass: RequestRole,
     permission: RequestRole,
     token: u64,
@@ -129,7 +129,7 @@ impl AdmissionControl {
             return AdmissionStep::BreakerChange;
         }
         for ready in [self.slow_start.ready(now), self.budget.ready(now)] {
-            if let Ready::At(next) = ready {
+            if let SendTime::At(next) = ready {
                 return AdmissionStep::Wait(next);
             }
         }
@@ -283,12 +283,12 @@ impl AdmissionControl {
     }
 
     /// What is the process's of the client's limit from now on.
-    pub(crate) fn allot(&mut self, part: Part, now: Instant) {
+    pub(crate) fn allot(&mut self, part: LimitShare, now: Instant) {
         self.budget.allot(part, now);
     }
 
     /// What was spent, and what may be.
-    pub(crate) fn spending(&mut self, now: Instant) -> Spending {
+    pub(crate) fn spending(&mut self, now: Instant) -> BudgetUsage {
         self.budget.spending(now)
     }
 

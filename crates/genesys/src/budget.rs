@@ -20,8 +20,8 @@ mod allotment;
 mod window;
 
 use allotment::Allotment;
-pub use allotment::Part;
-use window::{Span, Window};
+pub use allotment::LimitShare;
+use window::{WindowEnd, Window};
 
 /// A window of which no answer told anything lasts this long from its first request, and the slack.
 const ASSUMED: Duration = Duration::from_secs(60);
@@ -41,7 +41,7 @@ pub struct Budget {
     token: u64,
     window: Option<Window>,
     /// The window before: its answers may still come.
-    ended: Option<Span>,
+    ended: Option<WindowEnd>,
     in_flight: u32,
     /// When each request ended whose answer did not tell whether it was counted.
     untold: Vec<Instant>,
@@ -51,7 +51,7 @@ pub struct Budget {
 
 /// What was spent, and what may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spending {
+pub struct BudgetUsage {
     /// Requests sent in the last minute, with whatever token.
     pub last_minute: u32,
     /// What the token's limit lets through in a window.
@@ -64,14 +64,14 @@ pub struct Spending {
 
 /// May a request go?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ready {
+pub enum SendTime {
     /// Now.
     Now,
     /// Not before this, unless an answer changes it.
     At(Instant),
 }
 
-impl Ready {
+impl SendTime {
     /// When both say so.
     fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -85,7 +85,7 @@ impl Ready {
 /// One request's share of the budget. Handed back once it is known what became of it.
 #[derive(Debug)]
 #[must_use]
-pub struct Share {
+pub struct BudgetReservation {
     token: u64,
     taken: Instant,
 }
@@ -107,13 +107,13 @@ impl Budget {
     }
 
     /// What is the process's of the client's limit from now on.
-    pub fn allot(&mut self, part: Part, now: Instant) {
+    pub fn allot(&mut self, part: LimitShare, now: Instant) {
         self.allotment.set(part, now);
     }
 
     /// What was spent, and what may be.
-    pub fn spending(&mut self, now: Instant) -> Spending {
-        Spending {
+    pub fn spending(&mut self, now: Instant) -> BudgetUsage {
+        BudgetUsage {
             last_minute: self.allotment.sent(now),
             token_limit: self.limit(),
             allotted: self.allotment.per_minute(),
@@ -139,31 +139,31 @@ impl Budget {
     }
 
     /// May a request go now?
-    pub fn ready(&mut self, now: Instant) -> Ready {
+    pub fn ready(&mut self, now: Instant) -> SendTime {
         self.ready_of_token(now).and(self.allotment.ready(now))
     }
 
-    fn ready_of_token(&mut self, now: Instant) -> Ready {
+    fn ready_of_token(&mut self, now: Instant) -> SendTime {
         let left = self.left_of_token(now);
         let reserve = (self.limit() / RESERVE).max(1);
         let Some(window) = &mut self.window else {
             // Requests of the window before may fill it alone: their answers say more.
-            return if left > 0 { Ready::Now } else { Ready::At(now + RESET_SLACK) };
+            return if left > 0 { SendTime::Now } else { SendTime::At(now + RESET_SLACK) };
         };
-        if left == 0 { Ready::At(window.end) } else { window.spread(now, left, reserve) }
+        if left == 0 { SendTime::At(window.end) } else { window.spread(now, left, reserve) }
     }
 
     /// Takes one request's share, at once.
-    pub fn take(&mut self, now: Instant) -> Share {
+    pub fn take(&mut self, now: Instant) -> BudgetReservation {
         self.roll(now);
         self.window.get_or_insert_with(|| Window::assumed(now + ASSUMED + RESET_SLACK));
         self.in_flight += 1;
         self.allotment.took(now);
-        Share { token: self.token, taken: now }
+        BudgetReservation { token: self.token, taken: now }
     }
 
     /// A share that was not used: nothing was sent.
-    pub fn give_back(&mut self, share: Share) {
+    pub fn give_back(&mut self, share: BudgetReservation) {
         self.allotment.unsent(share.taken);
         if self.is_current(share) {
             self.in_flight = self.in_flight.saturating_sub(1);
@@ -175,7 +175,7 @@ impl Budget {
     }
 
     /// A request that was sent ended without an answer: the API may have counted it.
-    pub fn lost(&mut self, share: Share, now: Instant) {
+    pub fn lost(&mut self, share: BudgetReservation, now: Instant) {
         if self.is_current(share) {
             self.roll(now);
             self.in_flight = self.in_flight.saturating_sub(1);
@@ -184,7 +184,7 @@ impl Budget {
     }
 
     /// A request sent at `sent` was answered.
-    pub fn answered(&mut self, share: Share, sent: Instant, now: Instant, rates: RateLimitHeaders) {
+    pub fn answered(&mut self, share: BudgetReservation, sent: Instant, now: Instant, rates: RateLimitHeaders) {
         if !self.is_current(share) {
             return;
         }
@@ -192,7 +192,7 @@ impl Budget {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.allowed = rates.allowed.map(|allowed| (allowed, now)).or(self.allowed);
         if let Some(reset) = rates.reset
-            && !self.place(Span::told(sent, now, reset))
+            && !self.place(WindowEnd::told(sent, now, reset))
         {
             return;
         }
@@ -217,12 +217,12 @@ impl Budget {
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "a share is used once")]
-    fn is_current(&self, share: Share) -> bool {
+    fn is_current(&self, share: BudgetReservation) -> bool {
         share.token == self.token
     }
 
     /// Finds the window an answer speaks of; false where it is over.
-    fn place(&mut self, told: Span) -> bool {
+    fn place(&mut self, told: WindowEnd) -> bool {
         if let Some(current) = self.window.as_ref().and_then(|window| window.span) {
             if told.is_before(current) {
                 return false;
@@ -247,7 +247,7 @@ impl Budget {
     }
 
     /// Keeps of the untold requests those that the next window may have counted.
-    fn close(&mut self, earliest_end: Instant, span: Option<Span>) {
+    fn close(&mut self, earliest_end: Instant, span: Option<WindowEnd>) {
         self.window = None;
         self.ended = span;
         self.untold.retain(|ended| *ended > earliest_end);
@@ -272,7 +272,7 @@ mod tests {
     /// Takes all that goes at `now`.
     fn drain(budget: &mut Budget, now: Instant) -> u32 {
         let mut taken = 0;
-        while budget.ready(now) == Ready::Now {
+        while budget.ready(now) == SendTime::Now {
             let _in_flight = budget.take(now);
             taken += 1;
         }
@@ -285,13 +285,13 @@ mod tests {
         assert_eq!(drain(&mut budget, start), 81, "the first of the spread ones goes at once");
         let mut now = start;
         for _ in 81..100 {
-            let Ready::At(next) = budget.ready(now) else { panic!("it is spread") };
+            let SendTime::At(next) = budget.ready(now) else { panic!("it is spread") };
             let wait = next - now;
             assert!(wait > Duration::from_millis(2900) && wait < Duration::from_millis(3200), "{wait:?}");
             now = next;
             assert_eq!(drain(&mut budget, now), 1);
         }
-        assert_eq!(budget.ready(now), Ready::At(start + seconds(61)));
+        assert_eq!(budget.ready(now), SendTime::At(start + seconds(61)));
     }
 
     #[test]
@@ -380,10 +380,10 @@ mod tests {
         let (mut budget, start) = (Budget::new(1, u32::MAX), Instant::now());
         let share = budget.take(start);
         budget.give_back(share);
-        assert_eq!(budget.ready(start), Ready::Now);
+        assert_eq!(budget.ready(start), SendTime::Now);
         let later = start + seconds(30);
         let _share = budget.take(later);
-        assert_eq!(budget.ready(later), Ready::At(later + seconds(61)), "no window was begun before");
+        assert_eq!(budget.ready(later), SendTime::At(later + seconds(61)), "no window was begun before");
     }
 
     #[test]
@@ -405,8 +405,8 @@ mod tests {
         assert_eq!(drain(&mut budget, start), 10, "and then at its pace");
         budget.new_token();
         assert_eq!(budget.left(start), 300);
-        assert!(matches!(budget.ready(start), Ready::At(_)));
-        let spending = Spending { last_minute: 10, token_limit: 300, allotted: 500, left: 300 };
+        assert!(matches!(budget.ready(start), SendTime::At(_)));
+        let spending = BudgetUsage { last_minute: 10, token_limit: 300, allotted: 500, left: 300 };
         assert_eq!(budget.spending(start), spending);
     }
 
@@ -416,6 +416,6 @@ mod tests {
         let share = budget.take(now);
         assert_eq!(budget.left(now), 0);
         budget.give_back(share);
-        assert_eq!(budget.ready(now), Ready::Now);
+        assert_eq!(budget.ready(now), SendTime::Now);
     }
 }

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::{
     admission::{Admission, ActiveHold},
     brake::Judgement,
-    budget::{Part, Spending},
+    budget::{LimitShare, BudgetUsage},
     classify::AnswerAuthor,
     admission_control::AdmissionControl,
     error,
@@ -221,14 +221,14 @@ impl GenesysClient {
     }
 
     /// What is this process's of the client's limit from now on.
-    pub fn allot(&self, part: Part) {
+    pub fn allot(&self, part: LimitShare) {
         self.admission().allot(part, Instant::now());
         // It may be more than before.
         self.shared.freed.notify_one();
     }
 
     /// What was spent, and what may be.
-    pub fn spending(&self) -> Spending {
+    pub fn spending(&self) -> BudgetUsage {
         self.admission().spending(Instant::now())
     }
 

@@ -40,7 +40,7 @@ mod trial;
 mod script;
 
 pub use admission::{Admission, ClosedReason, ActiveHold};
-pub use budget::{Budget, Part, Ready, Spending};
+pub use budget::{Budget, LimitShare, SendTime, BudgetUsage};
 pub use classify::TransportFailure;
 pub use client::{Forbidden, GenesysClient};
 pub use error::ApiError;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::budget::Ready;
+use crate::budget::SendTime;
 
 /// Where so many may be in flight there is no bound any more.
 const UNBOUNDED: u32 = 2048;
@@ -27,7 +27,7 @@ pub(crate) struct SlowStart {
 /// One request's place.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Place {
+pub(crate) struct SlowStartSlot {
     start: u64,
 }
 
@@ -47,27 +47,27 @@ impl SlowStart {
     }
 
     /// May one more go now?
-    pub(crate) fn ready(&self, now: Instant) -> Ready {
-        let Some(began) = self.began else { return Ready::Now };
+    pub(crate) fn ready(&self, now: Instant) -> SendTime {
+        let Some(began) = self.began else { return SendTime::Now };
         let since = now.saturating_duration_since(began).as_secs();
         let doublings = u32::try_from(since).unwrap_or(u32::MAX);
         let bound = self.successes.saturating_add(1).saturating_mul(2_u32.saturating_pow(doublings));
         if bound >= UNBOUNDED || self.in_flight < bound {
-            Ready::Now
+            SendTime::Now
         } else {
-            Ready::At(began + Duration::from_secs(since + 1))
+            SendTime::At(began + Duration::from_secs(since + 1))
         }
     }
 
     /// Takes a place, at once.
-    pub(crate) fn take(&mut self, now: Instant) -> Place {
+    pub(crate) fn take(&mut self, now: Instant) -> SlowStartSlot {
         self.began.get_or_insert(now);
         self.in_flight += 1;
-        Place { start: self.start }
+        SlowStartSlot { start: self.start }
     }
 
     /// A request is over.
-    pub(crate) fn ended(&mut self, place: &Place, went: HealthSign) {
+    pub(crate) fn ended(&mut self, place: &SlowStartSlot, went: HealthSign) {
         if place.start != self.start {
             return;
         }
@@ -84,9 +84,9 @@ impl SlowStart {
 mod tests {
     use super::*;
 
-    fn fill(slow: &mut SlowStart, now: Instant) -> Vec<Place> {
+    fn fill(slow: &mut SlowStart, now: Instant) -> Vec<SlowStartSlot> {
         let mut places = Vec::new();
-        while places.len() < 5000 && slow.ready(now) == Ready::Now {
+        while places.len() < 5000 && slow.ready(now) == SendTime::Now {
             places.push(slow.take(now));
         }
         places
@@ -112,7 +112,7 @@ mod tests {
     fn each_second_doubles_too_so_that_one_slow_answer_stops_nobody() {
         let (mut slow, now) = (SlowStart::default(), Instant::now());
         let first = fill(&mut slow, now);
-        assert_eq!(slow.ready(now), Ready::At(now + Duration::from_secs(1)));
+        assert_eq!(slow.ready(now), SendTime::At(now + Duration::from_secs(1)));
         assert_eq!(first.len() + fill(&mut slow, now + Duration::from_secs(3)).len(), 8);
     }
 

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
 use super::{news::News, shares::parts};
-use genfleet_genesys::Part;
+use genfleet_genesys::LimitShare;
 
 /// A process that says nothing for so long is forgotten; a fleet of which nothing is heard for so long is not heard.
 pub const SILENCE: Duration = Duration::from_secs(10);
@@ -114,21 +114,21 @@ impl Roster {
     /// Those with work share the client's limit, and this process counts as one of them: it is asked because it may
     /// have work next. While nothing is heard nobody knows who has work: then all that were last known count. What may go
     /// at once is shared among all that are alive, since all may get work in the same moment.
-    pub fn part(&self, own: Own<'_>, now: Instant) -> Part {
+    pub fn part(&self, own: Own<'_>, now: Instant) -> LimitShare {
         if self.unheard.is_none_or(|unheard| now < unheard) {
-            return Part::unheard(own.client_limit);
+            return LimitShare::unheard(own.client_limit);
         }
         let alive = u32::try_from(self.members.len()).unwrap_or(u32::MAX).saturating_add(1);
         let even = own.client_limit / alive;
         if !self.is_heard(now) {
-            return Part::heard(even, even);
+            return LimitShare::heard(even, even);
         }
         let workers = self.others().filter(|news| news.working).map(|news| (news.process.as_str(), news.token_limit));
         let mut all: Vec<(&str, u32)> = workers.chain([(own.process, own.token_limit)]).collect();
         all.sort_unstable();
         let usable: Vec<u32> = all.iter().map(|(_, usable)| *usable).collect();
         let place = all.iter().position(|(process, _)| *process == own.process).unwrap_or_default();
-        Part::heard(parts(own.client_limit, &usable).get(place).copied().unwrap_or_default(), even)
+        LimitShare::heard(parts(own.client_limit, &usable).get(place).copied().unwrap_or_default(), even)
     }
 
     /// Requests that the others sent in the last minute, as far as they told.

@@ -17,7 +17,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{budget::Ready, limits::RESET_SLACK};
+use crate::{budget::SendTime, limits::RESET_SLACK};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// A request counts so long: what is sent in one order may arrive in another.
@@ -35,30 +35,30 @@ const NEARLY: f64 = 1e-6;
 
 /// How much of the client's limit is this process's.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Part {
+pub struct LimitShare {
     /// Requests in any minute.
     pub per_minute: u32,
     /// Of which so many may go at once.
     pub at_once: f64,
     /// Whether it is known who else is there.
-    pub others: Others,
+    pub peers: Peers,
 }
 
 /// Whether it is known who else is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Others {
+pub enum Peers {
     /// It is: the pace holds.
     Heard,
     /// Not yet: what may go at once goes, and no more.
     Unheard,
 }
 
-impl Part {
+impl LimitShare {
     /// `per_minute` of a client's limit of which each of all that are alive has at least `even`.
     pub fn heard(per_minute: u32, even: u32) -> Self {
         let more = f64::from(per_minute.min(even).saturating_sub(1));
         let at_once = more.mul_add(RESERVE, 1.0);
-        Self { per_minute: per_minute.max(1), at_once, others: Others::Heard }
+        Self { per_minute: per_minute.max(1), at_once, peers: Peers::Known }
     }
 
     /// The whole limit: nobody else is there.
@@ -68,7 +68,7 @@ impl Part {
 
     /// A first piece of the limit, until the others are heard.
     pub fn unheard(limit: u32) -> Self {
-        Self { per_minute: limit.max(1), at_once: f64::from((limit / AT_FIRST).max(1)), others: Others::Unheard }
+        Self { per_minute: limit.max(1), at_once: f64::from((limit / AT_FIRST).max(1)), peers: Peers::Unknown }
     }
 
     /// Requests a second: never less than one a minute.
@@ -80,7 +80,7 @@ impl Part {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Allotment {
-    part: Part,
+    part: LimitShare,
     /// Requests that the pace has not made up for, at `at`.
     ahead: f64,
     at: Option<Instant>,
@@ -91,11 +91,11 @@ pub(super) struct Allotment {
 impl Allotment {
     /// All of a limit.
     pub(super) fn new(limit: u32) -> Self {
-        Self { part: Part::alone(limit), ahead: 0.0, at: None, sent: VecDeque::new() }
+        Self { part: LimitShare::alone(limit), ahead: 0.0, at: None, sent: VecDeque::new() }
     }
 
     /// This is it from now on; what was sent counts on.
-    pub(super) fn set(&mut self, part: Part, now: Instant) {
+    pub(super) fn set(&mut self, part: LimitShare, now: Instant) {
         self.catch_up(now);
         self.part = part;
     }
@@ -119,13 +119,13 @@ impl Allotment {
     }
 
     /// May one more go now?
-    pub(super) fn ready(&mut self, now: Instant) -> Ready {
+    pub(super) fn ready(&mut self, now: Instant) -> SendTime {
         self.catch_up(now);
         let too_many = self.ahead + 1.0 - self.part.at_once;
-        match self.part.others {
-            _ if too_many <= NEARLY => Ready::Now,
-            Others::Heard => Ready::At(now + Duration::from_secs_f64(too_many / self.part.pace())),
-            Others::Unheard => Ready::At(now + UNHEARD),
+        match self.share.peers {
+            _ if too_many <= NEARLY => SendTime::Now,
+            Peers::Known => SendTime::At(now + Duration::from_secs_f64(too_many / self.part.pace())),
+            Peers::Unknown => SendTime::At(now + UNHEARD),
         }
     }
 
@@ -148,7 +148,7 @@ impl Allotment {
     /// The pace goes on.
     fn catch_up(&mut self, now: Instant) {
         let since = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        if self.part.others == Others::Heard {
+        if self.share.peers == Peers::Known {
             self.ahead = (self.ahead - since.as_secs_f64() * self.part.pace()).max(0.0);
         }
         self.at = self.at.max(Some(now));
@@ -170,11 +170,11 @@ mod tests {
         let (mut sent, mut now) = (Vec::new(), from);
         while now < to {
             match allotment.ready(now) {
-                Ready::Now => {
+                SendTime::Now => {
                     allotment.took(now);
                     sent.push(now);
                 }
-                Ready::At(next) => {
+                SendTime::At(next) => {
                     assert!(next > now, "it would spin");
                     now = next;
                 }
@@ -209,20 +209,20 @@ mod tests {
     fn a_part_that_shrinks_waits_until_its_pace_has_made_up_and_one_that_grows_is_there_at_once() {
         let (mut allotment, start) = (Allotment::new(1000), Instant::now());
         saturate(&mut allotment, start, start + MOMENT);
-        allotment.set(Part::heard(500, 500), start);
-        let Ready::At(next) = allotment.ready(start) else { panic!("20 went, of 10") };
+        allotment.set(LimitShare::heard(500, 500), start);
+        let SendTime::At(next) = allotment.ready(start) else { panic!("20 went, of 10") };
         assert!(next > start + seconds(1) && next < start + seconds(2));
-        allotment.set(Part::heard(3000, 3000), start);
-        assert_eq!(allotment.ready(start), Ready::Now);
+        allotment.set(LimitShare::heard(3000, 3000), start);
+        assert_eq!(allotment.ready(start), SendTime::Now);
     }
 
     #[test]
     fn before_the_others_were_heard_a_few_go_and_no_more_and_they_count_afterwards() {
         let (mut allotment, start) = (Allotment::new(3000), Instant::now());
-        allotment.set(Part::unheard(3000), start);
+        allotment.set(LimitShare::unheard(3000), start);
         let sent = saturate(&mut allotment, start, start + seconds(60));
         assert_eq!((sent.len(), allotment.left(start + seconds(60))), (30, 2970));
-        allotment.set(Part::heard(300, 300), start + seconds(60));
+        allotment.set(LimitShare::heard(300, 300), start + seconds(60));
         let sent = saturate(&mut allotment, start + seconds(60), start + seconds(64));
         assert!(sent.is_empty(), "24 are owed, at five a second");
         assert!(!saturate(&mut allotment, start + seconds(64), start + seconds(66)).is_empty());
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn whatever_the_part_one_request_goes_each_minute() {
         let (mut allotment, start) = (Allotment::new(1), Instant::now());
-        allotment.set(Part::heard(0, 0), start);
+        allotment.set(LimitShare::heard(0, 0), start);
         assert_eq!(saturate(&mut allotment, start, start + seconds(601)).len(), 11);
     }
 }

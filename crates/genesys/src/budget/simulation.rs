@@ -6,7 +6,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::{Budget, Ready, Share};
+use super::{Budget, SendTime, BudgetReservation};
 use crate::limits::RateLimitHeaders;
 
 const WINDOW: Duration = Duration::from_secs(60);
@@ -83,7 +83,7 @@ enum Event {
 }
 
 struct Flight {
-    share: Option<Share>,
+    share: Option<BudgetReservation>,
     sent: Duration,
     rates: Option<RateLimitHeaders>,
 }
@@ -128,13 +128,13 @@ impl Run {
             let callers = if flights.first().is_some_and(|first| first.share.is_none()) { self.callers } else { 1 };
             while flying < callers {
                 match budget.ready(start + now) {
-                    Ready::Now => {
+                    SendTime::Now => {
                         let share = Some(budget.take(start + now));
                         flying += 1;
                         flights.push(Flight { share, sent: now, rates: None });
                         events.push(Reverse((now + way(&mut random), Event::Arrives(flights.len() - 1))));
                     }
-                    Ready::At(next) => {
+                    SendTime::At(next) => {
                         assert!(next > start + now, "it would spin");
                         let next = next - start;
                         if wake <= now || next < wake {

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{budget::Ready, limits::RESET_SLACK};
+use crate::{budget::SendTime, limits::RESET_SLACK};
 
 /// Between these two a window ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct WindowEnd {
     /// Not before this.
     pub earliest: Instant,
     /// Not after this.
     pub latest: Instant,
 }
 
-impl Span {
+impl WindowEnd {
     /// What `reset` says of a request sent at `sent` and answered at `now`: the API looked at its clock at some time
     /// between the two, and rounded either way.
     pub(super) fn told(sent: Instant, now: Instant, reset: Duration) -> Self {
@@ -35,7 +35,7 @@ pub(super) struct Window {
     /// It is over then, at the latest.
     pub end: Instant,
     /// When it ends, as far as answers told.
-    pub span: Option<Span>,
+    pub span: Option<WindowEnd>,
     /// Requests the API counted, as far as answers told.
     pub counted: u32,
     /// Where the spreading of its last part began.
@@ -60,10 +60,10 @@ impl Window {
     }
 
     /// One more answer told when it ends.
-    pub(super) fn narrow(&mut self, told: Span) {
+    pub(super) fn narrow(&mut self, told: WindowEnd) {
         let both = self
             .span
-            .map(|known| Span { earliest: known.earliest.max(told.earliest), latest: known.latest.min(told.latest) });
+            .map(|known| WindowEnd { earliest: known.earliest.max(told.earliest), latest: known.latest.min(told.latest) });
         let span = both.filter(|span| span.earliest <= span.latest).unwrap_or(told);
         self.span = Some(span);
         self.end = span.latest;
@@ -71,14 +71,14 @@ impl Window {
 
     /// When the next of `left` requests may go: at once above `reserve`; below, as many are kept back at any time as
     /// a straight line to the window's end says.
-    pub(super) fn spread(&mut self, now: Instant, left: u32, reserve: u32) -> Ready {
+    pub(super) fn spread(&mut self, now: Instant, left: u32, reserve: u32) -> SendTime {
         if left > reserve {
             self.spread = None;
-            return Ready::Now;
+            return SendTime::Now;
         }
         let spread = *self.spread.get_or_insert(Spread { from: now, left });
         let share = (f64::from(left) / f64::from(spread.left)).min(1.0);
         let next = self.end - (self.end - spread.from).mul_f64(share);
-        if next <= now { Ready::Now } else { Ready::At(next) }
+        if next <= now { SendTime::Now } else { SendTime::At(next) }
     }
 }

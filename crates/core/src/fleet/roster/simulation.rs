@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{News, Own, Roster};
 use crate::fleet::LATELY;
-use genfleet_genesys::{Budget, Part, Ready};
+use genfleet_genesys::{Budget, LimitShare, SendTime};
 
 mod scenarios;
 
@@ -110,7 +110,7 @@ impl Fleet {
             if lives && !self.processes.contains_key(&number) {
                 let (mut roster, mut budget) = (Roster::new(now), Budget::new(TOKEN, self.limit));
                 roster.begins(now);
-                budget.allot(Part::unheard(self.limit), now);
+                budget.allot(LimitShare::unheard(self.limit), now);
                 let name = number.to_string();
                 self.processes.insert(number, Process { name, roster, budget, speaks: now, looks: now, worked: None });
                 self.tell(number, &Word::Ask);
@@ -161,7 +161,7 @@ impl Fleet {
                 process.budget.allot(process.roster.part(own, now), now);
             }
             let worked = process.worked.is_some_and(|at| now < at + LATELY);
-            while lives[*number].has_work(now - self.start) && process.budget.ready(now) == Ready::Now {
+            while lives[*number].has_work(now - self.start) && process.budget.ready(now) == SendTime::Now {
                 let _in_flight = process.budget.take(now);
                 self.sent.push(now);
                 process.worked = Some(now);

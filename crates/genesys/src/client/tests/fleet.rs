@@ -39,7 +39,7 @@ async fn what_another_process_met_stops_this_one_which_then_starts_slowly_and_te
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_for_its_part_goes_as_soon_as_that_grows() {
     let rig = Arc::new(Rig::new(|_| ScriptedReply::status(200)));
-    rig.client.allot(Part::alone(1));
+    rig.client.allot(LimitShare::alone(1));
     rig.get().await.unwrap();
     let waiting = tokio::spawn({
         let rig = Arc::clone(&rig);
@@ -48,7 +48,7 @@ async fn whoever_waits_for_its_part_goes_as_soon_as_that_grows() {
     tokio::time::sleep(10 * SECOND).await;
     assert_eq!(rig.sent(), 1);
     let before = Instant::now();
-    rig.client.allot(Part::alone(500));
+    rig.client.allot(LimitShare::alone(500));
     waiting.await.unwrap().unwrap();
     assert!(before.elapsed() < SECOND);
     assert_eq!(rig.client.spending().last_minute, 2);
