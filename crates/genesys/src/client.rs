@@ -25,7 +25,7 @@ use crate::{
     token_source::{CredentialSource, TokenSource},
     options::GenesysOptions,
     region::Addresses,
-    skew::{self, Skew},
+    clock_skew::{self, ClockSkew},
     http_transport::{HttpResponse, HttpTimeouts, HttpTransport, ProxyUse},
 };
 use genfleet_audit::Audit;
@@ -48,7 +48,7 @@ pub(super) struct Shared {
     pub(super) scopes: Scopes,
     pub(super) mint: TokenSource,
     admission: Mutex<AdmissionControl>,
-    skew: Mutex<Skew>,
+    skew: Mutex<ClockSkew>,
     /// Requester waits for the budget waits in a line.
     pub(super) line: Turnstile<()>,
     /// Something ended: the first in the line looks again.
@@ -191,7 +191,7 @@ impl GenesysClient {
 
     /// Looks at what an answer of the API says of the time; one of somebody in between says nothing.
     pub(super) fn compare_clocks(&self, received: &HttpResponse, took: Duration) {
-        let is_own = Skew::is_fresh(&received.headers) && error::author(&received.body) != AnswerAuthor::Intermediary;
+        let is_own = ClockSkew::is_fresh(&received.headers) && error::author(&received.body) != AnswerAuthor::Intermediary;
         let Some(clocks) = self.clocks(&received.headers, took).filter(|_| is_own) else { return };
         let mut skew = self.skew();
         let news = skew.note(clocks);
@@ -199,13 +199,13 @@ impl GenesysClient {
         let ahead = skew.ahead().unwrap_or_default() as f64;
         gauge!(metric::CLOCK_OFFSET).set(ahead);
         match news {
-            skew::News::None => {}
-            skew::News::Apart => warn!(ahead, "{}", skew.told().unwrap_or_default()),
-            skew::News::Agree => info!(ahead, "this machine's clock agrees with the API's again"),
+            clock_skew::SkewChange::None => {}
+            clock_skew::SkewChange::Apart => warn!(ahead, "{}", skew.told().unwrap_or_default()),
+            clock_skew::SkewChange::Agree => info!(ahead, "this machine's clock agrees with the API's again"),
         }
     }
 
-    fn skew(&self) -> MutexGuard<'_, Skew> {
+    fn skew(&self) -> MutexGuard<'_, ClockSkew> {
         self.shared.skew.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 
 use crate::{
     admission::{RequestOutcome, ApiSignal},
-    change::Change,
+    change_guard::ChangeGuard,
     classify::{self, AnswerAuthor, TransportFailure, ExpectedBody, RetryAfterHeader, StatusClass, Classification},
     client::{Forbidden, GenesysClient},
     error::{self, ApiError},
@@ -74,7 +74,7 @@ impl GenesysClient {
         let outgoing = self.outgoing(request).map_err(|why| {
             ApiError::new(ErrorClass::Permanent, "rejected", format!("{} cannot be sent: {why}", request.name()))
         })?;
-        let mut change = Change::new(self.audit(), request, caller);
+        let mut change = ChangeGuard::new(self.audit(), request, caller);
         let result = self.tried(permit, &outgoing, request, caller, &mut change).await;
         change.ended(&result);
         result
@@ -86,7 +86,7 @@ impl GenesysClient {
         outgoing: &HttpRequest,
         request: &ApiRequest,
         caller: &Caller<'_>,
-        change: &mut Change<'_>,
+        change: &mut ChangeGuard<'_>,
     ) -> Result<ApiAnswer, ApiError> {
         let mut tries = CallRetries::new(request.tries);
         loop {
@@ -120,7 +120,7 @@ impl GenesysClient {
         given: Option<Permit>,
         request: &ApiRequest,
         caller: &Caller<'_>,
-        change: &mut Change<'_>,
+        change: &mut ChangeGuard<'_>,
     ) -> Result<Permit, ApiError> {
         let mut given = given.filter(|_| !caller.stop.is_cancelled());
         loop {
@@ -149,19 +149,19 @@ impl GenesysClient {
         request: &ApiRequest,
         caller: &Caller<'_>,
         tries: &mut CallRetries,
-        change: &mut Change<'_>,
+        change: &mut ChangeGuard<'_>,
     ) -> Next {
         let mut outgoing = outgoing.clone();
         outgoing.headers.insert(AUTHORIZATION, permit.token.bearer.clone());
         let HttpRequest { method, url, headers, .. } = &mut outgoing;
-        let mut span = traced::Request { method, endpoint: request.endpoint, url }.span(caller, tries.requests);
+        let mut span = RequestSpan { method, endpoint: request.endpoint, url }.span(caller, tries.requests);
         span.inject(headers);
         tries.sent();
         change.sent();
         let (sent, is_probe) = (Instant::now(), permit.is_probe());
         let exchange = self.shared.transport.exchange(outgoing).await;
         let exchange = self.redactor().bearer(&permit.token.bearer).exchange(exchange);
-        traced::answered(&mut span, &exchange);
+        request_span::answered(&mut span, &exchange);
         let trace = span.place().filter(|_| span.is_told()).cloned();
         drop(span);
         let took = sent.elapsed();
@@ -193,7 +193,7 @@ impl GenesysClient {
         request: &ApiRequest,
         caller: &Caller<'_>,
         tries: &mut CallRetries,
-        change: &mut Change<'_>,
+        change: &mut ChangeGuard<'_>,
     ) -> Next {
         let HttpResponse { status, headers, body } = &received;
         let says_when = if headers.contains_key(RETRY_AFTER) { RetryAfterHeader::Present } else { RetryAfterHeader::Absent };

@@ -23,7 +23,7 @@ use crate::{
     classify::{self, TransportFailure, RetryAfterHeader, StatusClass},
     client::{GenesysClient, Scopes},
     error::{self, ApiError},
-    key::Key,
+    fleet_key::FleetKey,
     limits,
     options::ClientAuth,
     redact::Redactor,
@@ -167,16 +167,16 @@ impl GenesysClient {
     }
 
     /// The key that all processes of the client sign their words to each other with.
-    pub fn fleet_key(&self) -> Key {
-        Key::of(&self.shared.tokens.credentials.lock().unwrap_or_else(PoisonError::into_inner))
+    pub fn fleet_key(&self) -> FleetKey {
+        FleetKey::of(&self.shared.tokens.credentials.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The same of the secret as it is now, where it is this client's and can be read: files may have been replaced since
     /// a token was asked for.
-    pub fn fleet_key_anew(&self) -> Option<Key> {
+    pub fn fleet_key_anew(&self) -> Option<FleetKey> {
         let read = self.shared.tokens.source.read().ok()?;
         let current = self.shared.tokens.credentials.lock().unwrap_or_else(PoisonError::into_inner);
-        (read.id.expose_secret() == current.id.expose_secret()).then(|| Key::of(&read))
+        (read.id.expose_secret() == current.id.expose_secret()).then(|| FleetKey::of(&read))
     }
 
     /// Reads the credentials again and asks for one token.
@@ -250,13 +250,13 @@ impl GenesysClient {
     async fn ask(&self, scope: Option<&str>) -> (Result<HttpResponse, TransportError>, TokenResponse) {
         let request = self.token_request(scope);
         let HttpRequest { method, url, .. } = &request;
-        let mut span = traced::Request { method, endpoint: url.path(), url }.span_of_its_own();
+        let mut span = RequestSpan { method, endpoint: url.path(), url }.span_of_its_own();
         let exchange = match self.shared.transport.exchange(request).await {
             // A token is what was asked for.
             Ok(received) if classify::status_class(received.status) == StatusClass::Success => Ok(received),
             exchange => self.redactor().exchange(exchange),
         };
-        traced::answered(&mut span, &exchange);
+        request_span::answered(&mut span, &exchange);
         let answer = match &exchange {
             Ok(received) => {
                 let says_when = if received.headers.contains_key(RETRY_AFTER) { RetryAfterHeader::Present } else { RetryAfterHeader::Absent };

@@ -13,7 +13,7 @@ use super::{
     news::Word,
     seal::{Keys, Sealed},
 };
-use genfleet_genesys::Key;
+use genfleet_genesys::FleetKey;
 use genfleet_job::metric;
 
 /// Between two lines of the log about words that were refused.
@@ -78,12 +78,12 @@ pub type Heard = (Result<Word, Refusal>, Speaker);
 
 impl Ears {
     /// For words of the client `client`, which are signed with `key`.
-    pub fn new(client: String, key: Key) -> Self {
+    pub fn new(client: String, key: FleetKey) -> Self {
         Self { client, keys: Keys::new(key), fresh: Fresh::new(), refused: Refused::default() }
     }
 
     /// The client may be another one now.
-    pub fn belongs_to(&mut self, client: &str, key: impl FnOnce() -> Key) {
+    pub fn belongs_to(&mut self, client: &str, key: impl FnOnce() -> FleetKey) {
         if self.client != client {
             (self.client, self.keys) = (client.to_owned(), Keys::new(key()));
         }
@@ -97,7 +97,7 @@ impl Ears {
     }
 
     /// What `body` says, if it is to be believed; `anew` reads the client's key again.
-    pub fn hear(&mut self, body: &[u8], now: Instant, anew: impl FnOnce() -> Option<Key>) -> Heard {
+    pub fn hear(&mut self, body: &[u8], now: Instant, anew: impl FnOnce() -> Option<FleetKey>) -> Heard {
         let (heard, speaker) = self.judge(body, now, anew);
         if let Err(refusal) = heard {
             self.refused.add(refusal, now);
@@ -105,7 +105,7 @@ impl Ears {
         (heard, speaker)
     }
 
-    fn judge(&mut self, body: &[u8], now: Instant, anew: impl FnOnce() -> Option<Key>) -> Heard {
+    fn judge(&mut self, body: &[u8], now: Instant, anew: impl FnOnce() -> Option<FleetKey>) -> Heard {
         let refused = |refusal| (Err(refusal), Speaker::Known);
         let Some(sealed) = Sealed::read(body) else { return refused(Refusal::Unsigned) };
         if !self.keys.know(&sealed, now, anew) {

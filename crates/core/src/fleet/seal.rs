@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Duration, Instant};
 
 use super::news::LONGEST;
-use genfleet_genesys::Key;
+use genfleet_genesys::FleetKey;
 
 /// Of the envelope; words of version 1 had no seal.
 const VERSION: u32 = 2;
@@ -34,7 +34,7 @@ impl Sealed {
         serde_json::from_slice(body).ok().filter(|sealed: &Self| sealed.v == VERSION)
     }
 
-    fn is_by(&self, key: &Key) -> bool {
+    fn is_by(&self, key: &FleetKey) -> bool {
         let given = BASE64_STANDARD.decode(&self.mac).unwrap_or_default();
         key.verifies(&self.said, &given)
     }
@@ -43,14 +43,14 @@ impl Sealed {
 /// The client's key, and the one before it while the secret is replaced.
 #[derive(Debug)]
 pub struct Keys {
-    current: Key,
-    old: Option<(Key, Instant)>,
+    current: FleetKey,
+    old: Option<(FleetKey, Instant)>,
     looked: Option<Instant>,
 }
 
 impl Keys {
     /// This one.
-    pub const fn new(current: Key) -> Self {
+    pub const fn new(current: FleetKey) -> Self {
         Self { current, old: None, looked: None }
     }
 
@@ -63,7 +63,7 @@ impl Keys {
 
     /// Whether `sealed` was said by one that knows the secret. Where it was not, the secret may have been replaced: then
     /// `anew` is asked for the key, now and then.
-    pub fn know(&mut self, sealed: &Sealed, now: Instant, anew: impl FnOnce() -> Option<Key>) -> bool {
+    pub fn know(&mut self, sealed: &Sealed, now: Instant, anew: impl FnOnce() -> Option<FleetKey>) -> bool {
         if self.is_known(sealed, now) {
             return true;
         }
@@ -88,11 +88,11 @@ mod tests {
     use super::*;
     use genfleet_genesys::Credentials;
 
-    fn key(id: &str, secret: &str) -> Key {
-        Key::of(&Credentials { id: id.to_owned().into(), secret: secret.to_owned().into() })
+    fn key(id: &str, secret: &str) -> FleetKey {
+        FleetKey::of(&Credentials { id: id.to_owned().into(), secret: secret.to_owned().into() })
     }
 
-    fn said_by(key: &Key) -> Sealed {
+    fn said_by(key: &FleetKey) -> Sealed {
         Sealed::read(Keys::new(key.clone()).seal("{}".to_owned()).as_bytes()).unwrap()
     }
 

@@ -34,7 +34,7 @@ mod sending;
 mod services;
 mod throttling;
 mod tokens;
-mod trial;
+mod credential_check;
 
 const THINGS: &str = "/api/v2/things";
 const TOKEN: &str = "/oauth/token";

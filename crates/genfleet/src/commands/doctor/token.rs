@@ -1,7 +1,7 @@
 //! What the token endpoint and the API make of us, told apart: wrong client, wrong region, too many tokens, a network in
 //! between. Pure.
 
-use genfleet_core::genesys::{RateLimitHeaders, TokenOutcome, TransportFailure};
+use genfleet_core::genesys::{RateLimitHeaders, TokenCheckOutcome, TransportFailure};
 
 use super::finding::Finding;
 
@@ -9,30 +9,30 @@ const TOKEN: &str = "genesys.token";
 const API: &str = "genesys.api";
 
 /// Judges what came of asking for a token.
-pub(super) fn judge(url: &str, outcome: &TokenOutcome) -> Finding {
+pub(super) fn judge(url: &str, outcome: &TokenCheckOutcome) -> Finding {
     let looked_at = format!("one token from {url}");
     match outcome {
-        TokenOutcome::Granted { life, scoped, .. } => {
+        TokenCheckOutcome::Granted { life, scoped, .. } => {
             let scopes =
                 if *scoped { "with our scopes" } else { "without scopes: it does not know ours, its roles decide" };
             Finding::ok(TOKEN, looked_at, format!("given for {} s, {scopes}", life.as_secs()))
         }
-        TokenOutcome::Throttled { wait } => {
+        TokenCheckOutcome::Throttled { wait } => {
             let again = wait.map_or("some minutes".to_owned(), |wait| format!("{} s", wait.as_secs()));
             let remedy = format!(
                 "try again in {again}: too many tokens were asked for, by this or by others with the same client"
             );
             Finding::warning(TOKEN, looked_at, "not now: the rate limit for tokens is reached", remedy)
         }
-        TokenOutcome::Refused { told } => {
+        TokenCheckOutcome::Refused { told } => {
             Finding::failed(TOKEN, looked_at, format!("refused: {told}"), of_refusal(told))
         }
-        TokenOutcome::Away { told } => {
+        TokenCheckOutcome::Away { told } => {
             let remedy =
                 "try again in a while; where it lasts, look at status.mypurecloud.com, and at what lies between";
             Finding::failed(TOKEN, looked_at, format!("it is in trouble: {told}"), remedy)
         }
-        TokenOutcome::NoAnswer { why, message } => {
+        TokenCheckOutcome::NoAnswer { why, message } => {
             Finding::failed(TOKEN, looked_at, format!("no answer: {message}"), of_silence(*why, message))
         }
     }
@@ -127,7 +127,7 @@ mod tests {
     use super::{super::finding::Level, *};
 
     fn refused(told: &str) -> Finding {
-        judge("https://login.x", &TokenOutcome::Refused { told: told.to_owned() })
+        judge("https://login.x", &TokenCheckOutcome::Refused { told: told.to_owned() })
     }
 
     #[test]
@@ -153,14 +153,14 @@ mod tests {
             ("operation timed out", TransportFailure::TimedOut, "something swallows it"),
             ("Connection refused (os error 111)", TransportFailure::NeverSent, "firewall"),
         ] {
-            let finding = judge("u", &TokenOutcome::NoAnswer { why, message: message.to_owned() });
+            let finding = judge("u", &TokenCheckOutcome::NoAnswer { why, message: message.to_owned() });
             assert!(finding.remedy.as_deref().unwrap().contains(remedy), "{message}: {finding:?}");
         }
     }
 
     #[test]
     fn throttled_is_no_failure_and_says_when() {
-        let finding = judge("u", &TokenOutcome::Throttled { wait: Some(Duration::from_secs(42)) });
+        let finding = judge("u", &TokenCheckOutcome::Throttled { wait: Some(Duration::from_secs(42)) });
         assert!(finding.level == Level::Warning && finding.remedy.unwrap().contains("42 s"));
     }
 

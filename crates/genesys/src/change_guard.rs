@@ -14,7 +14,7 @@ use genfleet_job::hash;
 
 /// One call, as far as it changes something.
 #[derive(Debug)]
-pub(super) struct Change<'a> {
+pub(super) struct ChangeGuard<'a> {
     audit: &'a Audit,
     request: &'a ApiRequest,
     caller: &'a Caller<'a>,
@@ -23,7 +23,7 @@ pub(super) struct Change<'a> {
     pub(super) open: bool,
 }
 
-impl<'a> Change<'a> {
+impl<'a> ChangeGuard<'a> {
     pub(super) fn new(audit: &'a Audit, request: &'a ApiRequest, caller: &'a Caller<'a>) -> Self {
         Self { audit, request, caller, intent: None, open: false }
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use reqwest::header::{AGE, HeaderMap};
 
-use crate::trial::Clocks;
+use crate::credential_check::ClockReading;
 
 /// Answers by which it is judged: of one alone, nobody knows who answered.
 const ANSWERS: usize = 5;
@@ -13,14 +13,14 @@ pub(crate) const OFF: u64 = 30;
 
 /// What the last answers said.
 #[derive(Debug, Default)]
-pub(crate) struct Skew {
+pub(crate) struct ClockSkew {
     /// Seconds by which ours is ahead.
     ahead: VecDeque<i64>,
 }
 
 /// What an answer changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum SkewChange {
     /// Nothing.
     None,
     /// The clocks are apart now.
@@ -29,23 +29,23 @@ pub(crate) enum News {
     Agree,
 }
 
-impl Skew {
+impl ClockSkew {
     /// Whether the `Date` in `headers` is of now: what a cache kept is as old as it says.
     pub(crate) fn is_fresh(headers: &HeaderMap) -> bool {
         !headers.contains_key(AGE)
     }
 
     /// One more answer.
-    pub(crate) fn note(&mut self, clocks: Clocks) -> News {
+    pub(crate) fn note(&mut self, clocks: ClockReading) -> SkewChange {
         let was_off = self.is_off();
         self.ahead.push_back(clocks.ahead());
         if self.ahead.len() > ANSWERS {
             self.ahead.pop_front();
         }
         match (was_off, self.is_off()) {
-            (false, true) => News::Apart,
-            (true, false) => News::Agree,
-            (false, false) | (true, true) => News::None,
+            (false, true) => SkewChange::Apart,
+            (true, false) => SkewChange::Agree,
+            (false, false) | (true, true) => SkewChange::None,
         }
     }
 
@@ -88,36 +88,36 @@ mod tests {
 
     use super::*;
 
-    fn note(skew: &mut Skew, ahead: i64) -> News {
+    fn note(skew: &mut ClockSkew, ahead: i64) -> SkewChange {
         let theirs: Timestamp = "2026-11-27T12:00:00Z".parse().unwrap();
-        skew.note(Clocks { theirs, ours: theirs + SignedDuration::from_secs(ahead), took: Duration::ZERO })
+        skew.note(ClockReading { theirs, ours: theirs + SignedDuration::from_secs(ahead), took: Duration::ZERO })
     }
 
     #[test]
     fn one_answer_of_somebody_else_changes_nothing() {
-        let mut skew = Skew::default();
+        let mut skew = ClockSkew::default();
         assert_eq!((skew.ahead(), skew.told()), (None, None));
         for ahead in [0, 1, 9_000, 1, -9_000, 0] {
-            assert_eq!(note(&mut skew, ahead), News::None, "{ahead}");
+            assert_eq!(note(&mut skew, ahead), SkewChange::None, "{ahead}");
             assert!(skew.ahead().unwrap().abs() <= 1);
         }
     }
 
     #[test]
     fn a_clock_that_is_off_is_told_once_and_how_far() {
-        let mut skew = Skew::default();
-        assert_eq!(note(&mut skew, -600), News::Apart);
-        assert_eq!(note(&mut skew, -601), News::None);
+        let mut skew = ClockSkew::default();
+        assert_eq!(note(&mut skew, -600), SkewChange::Apart);
+        assert_eq!(note(&mut skew, -601), SkewChange::None);
         assert_eq!(skew.ahead(), Some(-601));
         assert!(skew.told().unwrap().contains("is 601 s behind the API's: set it by NTP"), "{:?}", skew.told());
-        let corrected: Vec<News> = (0..4).map(|_| note(&mut skew, 0)).collect();
-        assert_eq!(corrected.iter().filter(|news| **news == News::Agree).count(), 1);
+        let corrected: Vec<SkewChange> = (0..4).map(|_| note(&mut skew, 0)).collect();
+        assert_eq!(corrected.iter().filter(|news| **news == SkewChange::Agree).count(), 1);
         assert_eq!(skew.told(), None);
     }
 
     #[test]
     fn ahead_is_told_as_ahead() {
-        let mut skew = Skew::default();
+        let mut skew = ClockSkew::default();
         note(&mut skew, 32);
         assert!(skew.told().unwrap().contains("is 31 s ahead of the API's"), "{:?}", skew.told());
         assert!(!clock_is_off(29) && clock_is_off(30) && clock_is_off(-30));

@@ -14,9 +14,9 @@ const CONTEXT: &str = "genfleet gossip 2";
 
 /// What words are signed with.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Key([u8; 32]);
+pub struct FleetKey([u8; 32]);
 
-impl Key {
+impl FleetKey {
     /// The one of a client's secret.
     pub fn of(credentials: &Credentials) -> Self {
         let context = format!("{CONTEXT}:{}", credentials.id.expose_secret());
@@ -24,7 +24,7 @@ impl Key {
     }
 }
 
-impl Key {
+impl FleetKey {
     /// HMAC-SHA256 of `text`.
     pub fn sign(&self, text: &str) -> Vec<u8> {
         mac(&self.0, text.as_bytes()).finalize().into_bytes().to_vec()
@@ -36,9 +36,9 @@ impl Key {
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for FleetKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key")
+        f.write_str("FleetKey")
     }
 }
 
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn debug_output_tells_neither_the_key_nor_the_secret() {
-        let key = Key::of(&Credentials { id: "id".to_owned().into(), secret: "the-secret".to_owned().into() });
-        assert_eq!(format!("{key:?}"), "Key");
+        let key = FleetKey::of(&Credentials { id: "id".to_owned().into(), secret: "the-secret".to_owned().into() });
+        assert_eq!(format!("{key:?}"), "FleetKey");
     }
 }

@@ -24,18 +24,18 @@ const OWN_TOKEN: &str = "/api/v2/tokens/me";
 
 /// What the token endpoint made of us.
 #[derive(Clone, Debug)]
-pub struct TokenTrial {
+pub struct TokenCheck {
     /// What came of it.
-    pub outcome: TokenOutcome,
+    pub outcome: TokenCheckOutcome,
     /// The other side's clock, as it answered, and ours.
-    pub clock: Option<Clocks>,
+    pub clock: Option<ClockReading>,
     /// How long it took.
     pub took: Duration,
 }
 
 /// What came of asking for a token.
 #[derive(Clone, Debug)]
-pub enum TokenOutcome {
+pub enum TokenCheckOutcome {
     /// A token.
     Granted {
         /// It.
@@ -71,16 +71,16 @@ pub enum TokenOutcome {
 
 /// What the API made of a token.
 #[derive(Clone, Debug)]
-pub struct ApiTrial {
+pub struct ApiCheck {
     /// Its status and what it says of our limits, or why there is no answer.
     pub outcome: Result<(u16, RateLimitHeaders), (TransportFailure, String)>,
     /// The other side's clock, as it answered, and ours.
-    pub clock: Option<Clocks>,
+    pub clock: Option<ClockReading>,
 }
 
 /// Two clocks at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clocks {
+pub struct ClockReading {
     /// Theirs, in whole seconds.
     pub theirs: Timestamp,
     /// Ours, when the answer was there.
@@ -91,39 +91,39 @@ pub struct Clocks {
 
 impl GenesysClient {
     /// Asks for one token.
-    pub async fn try_token(&self) -> TokenTrial {
+    pub async fn check_token(&self) -> TokenCheck {
         let begun = Instant::now();
         let (exchange, answer, scoped) = self.ask_for_token().await;
         let took = begun.elapsed();
         let clock = exchange.as_ref().ok().and_then(|received| self.clocks(&received.headers, took));
-        TokenTrial { outcome: self.outcome(exchange, answer, scoped), clock, took }
+        TokenCheck { outcome: self.outcome(exchange, answer, scoped), clock, took }
     }
 
-    fn outcome(&self, exchange: Result<HttpResponse, TransportError>, answer: TokenResponse, scoped: bool) -> TokenOutcome {
+    fn outcome(&self, exchange: Result<HttpResponse, TransportError>, answer: TokenResponse, scoped: bool) -> TokenCheckOutcome {
         let received = match exchange {
             Ok(received) => received,
-            Err(TransportError { why, message, .. }) => return TokenOutcome::NoAnswer { why, message },
+            Err(TransportError { why, message, .. }) => return TokenCheckOutcome::NoAnswer { why, message },
         };
         match answer {
-            TokenResponse::Granted(grant) => TokenOutcome::Granted { life: grant.life(), grant, scoped },
+            TokenResponse::Granted(grant) => TokenCheckOutcome::Granted { life: grant.life(), grant, scoped },
             TokenResponse::Throttled => {
                 let told = error::told(&received.body);
-                TokenOutcome::Throttled { wait: limits::wait(&received.headers, &told, self.shared.clock.now()) }
+                TokenCheckOutcome::Throttled { wait: limits::wait(&received.headers, &told, self.shared.clock.now()) }
             }
-            TokenResponse::Refused(told) => TokenOutcome::Refused { told },
-            TokenResponse::InvalidScope => TokenOutcome::Refused { told: "invalid_scope, also without any".to_owned() },
+            TokenResponse::Refused(told) => TokenCheckOutcome::Refused { told },
+            TokenResponse::InvalidScope => TokenCheckOutcome::Refused { told: "invalid_scope, also without any".to_owned() },
             TokenResponse::Away => {
                 let told = error::sentence(&error::told(&received.body));
-                TokenOutcome::Away { told: format!("{} {told}", received.status) }
+                TokenCheckOutcome::Away { told: format!("{} {told}", received.status) }
             }
         }
     }
 
     /// Shows the API a token, with a request that changes nothing.
-    pub async fn try_api(&self, grant: &TokenGrant) -> ApiTrial {
+    pub async fn check_api(&self, grant: &TokenGrant) -> ApiCheck {
         let Some(url) = self.shared.addresses.at(OWN_TOKEN) else {
             let outcome = Err((TransportFailure::NeverSent, "the base URL gives no address".to_owned()));
-            return ApiTrial { outcome, clock: None };
+            return ApiCheck { outcome, clock: None };
         };
         let headers = HeaderMap::from_iter([(AUTHORIZATION, grant.bearer().clone())]);
         let begun = Instant::now();
@@ -131,9 +131,9 @@ impl GenesysClient {
         match self.shared.transport.exchange(sent).await {
             Ok(received) => {
                 let clock = self.clocks(&received.headers, begun.elapsed());
-                ApiTrial { outcome: Ok((received.status, RateLimitHeaders::of(&received.headers))), clock }
+                ApiCheck { outcome: Ok((received.status, RateLimitHeaders::of(&received.headers))), clock }
             }
-            Err(TransportError { why, message, .. }) => ApiTrial { outcome: Err((why, message)), clock: None },
+            Err(TransportError { why, message, .. }) => ApiCheck { outcome: Err((why, message)), clock: None },
         }
     }
 
@@ -143,13 +143,13 @@ impl GenesysClient {
     }
 
     /// The two clocks at an answer that came `took` after it was asked for.
-    pub(super) fn clocks(&self, headers: &HeaderMap, took: Duration) -> Option<Clocks> {
+    pub(super) fn clocks(&self, headers: &HeaderMap, took: Duration) -> Option<ClockReading> {
         let theirs = http_date::read_http_date(headers.get(DATE)?.to_str().ok()?)?;
-        Some(Clocks { theirs, ours: self.shared.clock.now(), took })
+        Some(ClockReading { theirs, ours: self.shared.clock.now(), took })
     }
 }
 
-impl Clocks {
+impl ClockReading {
     /// How far ours is ahead, in seconds, below zero where it is behind; what the answer's way and the whole second of
     /// theirs can explain is taken for nothing.
     pub fn ahead(&self) -> i64 {
@@ -168,7 +168,7 @@ mod tests {
     fn what_the_way_and_the_whole_second_explain_is_no_skew() {
         let theirs: Timestamp = "2026-11-27T12:00:00Z".parse().unwrap();
         let ahead = |ours: &str, took| {
-            Clocks { theirs, ours: ours.parse().unwrap(), took: Duration::from_millis(took) }.ahead()
+            ClockReading { theirs, ours: ours.parse().unwrap(), took: Duration::from_millis(took) }.ahead()
         };
         assert_eq!(ahead("2026-11-27T12:00:00.900Z", 0), 0);
         assert_eq!(ahead("2026-11-27T12:00:03Z", 2000), 0);

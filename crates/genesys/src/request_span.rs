@@ -18,14 +18,14 @@ use genfleet_telemetry::trace::{
 
 /// What is sent where.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Request<'a> {
+pub(super) struct RequestSpan<'a> {
     pub(super) method: &'a Method,
     /// The path's template.
     pub(super) endpoint: &'a str,
     pub(super) url: &'a Url,
 }
 
-impl Request<'_> {
+impl RequestSpan<'_> {
     /// The span of sending it for `caller`, after so many sendings of the same.
     pub(super) fn span(self, caller: &Caller<'_>, sent: u32) -> Span {
         Span::begin(caller.traces, || {
