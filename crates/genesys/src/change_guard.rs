@@ -1,36 +1,36 @@
-//! What has to be so before a call that changes something is sent, and what the audit is told of it (SPEC 8): its
-//! intent before the first request of it is sent, its effect once the call is over, however many requests it took. A
-//! call that only reads has neither.
+//! The guard of a call that changes something (SPEC 8): its intent is in the audit before its first request is sent, and
+//! its effect once the call is over, however many requests it took. A call that only reads has neither.
 
 use tracing::warn;
 
 use crate::{
+    answer::ApiAnswer,
     error::ApiError,
     permit::Permit,
-    request::{ApiAnswer, ApiRequest, Caller},
+    request::{ApiRequest, Caller},
 };
 use genfleet_audit::{Audit, Effect, Intent, record::Detail};
 use genfleet_job::hash;
 
 /// One call, as far as it changes something.
 #[derive(Debug)]
-pub(super) struct ChangeGuard<'a> {
+pub(crate) struct ChangeGuard<'a> {
     audit: &'a Audit,
     request: &'a ApiRequest,
     caller: &'a Caller<'a>,
     intent: Option<Intent>,
-    /// A request was sent of which nobody knows what it did.
-    pub(super) open: bool,
+    /// A request was sent whose effect nobody knows.
+    pub(crate) is_effect_unknown: bool,
 }
 
 impl<'a> ChangeGuard<'a> {
-    pub(super) fn new(audit: &'a Audit, request: &'a ApiRequest, caller: &'a Caller<'a>) -> Self {
-        Self { audit, request, caller, intent: None, open: false }
+    pub(crate) fn new(audit: &'a Audit, request: &'a ApiRequest, caller: &'a Caller<'a>) -> Self {
+        Self { audit, request, caller, intent: None, is_effect_unknown: false }
     }
 
-    /// Sees to it that the intent is in the file. No permit waits for a file that cannot be written: then it is given
-    /// back, and `None` says to ask for another.
-    pub(super) async fn intended(&mut self, permit: Permit) -> Result<Option<Permit>, ApiError> {
+    /// Waits until the intent is in the file. Where the file cannot be written, the permit is given back meanwhile, and
+    /// `None` says to ask for another.
+    pub(crate) async fn record_intent(&mut self, permit: Permit) -> Result<Option<Permit>, ApiError> {
         if !self.request.changes() {
             return Ok(Some(permit));
         }
@@ -42,7 +42,8 @@ impl<'a> ChangeGuard<'a> {
                 audit.writable(stop).await.map_err(stopped)?;
                 return Ok(None);
             }
-            self.intent = Some(audit.propose(self.caller.kind, self.caller.jobs, &told(self.request, self.caller)));
+            self.intent =
+                Some(audit.propose(self.caller.kind, self.caller.jobs, &intent_detail(self.request, self.caller)));
         }
         let Some(intent) = &self.intent else { return Ok(Some(permit)) };
         tokio::select! {
@@ -54,9 +55,9 @@ impl<'a> ChangeGuard<'a> {
         Ok(None)
     }
 
-    /// Sees to it that a kind that one process at a time works is known to be this one's. No permit waits for that: then
-    /// it is given back, and `None` says to ask for another.
-    pub(super) async fn alone(&self, permit: Permit) -> Result<Option<Permit>, ApiError> {
+    /// Waits until an exclusive kind is known to be this process's. The permit is given back meanwhile, and `None` says to
+    /// ask for another.
+    pub(crate) async fn confirm_lease(&self, permit: Permit) -> Result<Option<Permit>, ApiError> {
         let changes = self.request.changes();
         let Some(lease) = self.caller.lease.filter(|lease| changes && !lease.is_current()) else {
             return Ok(Some(permit));
@@ -66,19 +67,18 @@ impl<'a> ChangeGuard<'a> {
             endpoint = self.request.endpoint,
             "not known to hold the lock of this kind: held until the broker says so"
         );
-        let proven = self.caller.stop.run_until_cancelled(lease.wait_until_current()).await;
-        proven.map(|()| None).ok_or_else(ApiError::interrupted)
+        let confirmed = self.caller.stop.run_until_cancelled(lease.wait_until_current()).await;
+        confirmed.map(|()| None).ok_or_else(ApiError::interrupted)
     }
 
-    /// A request is sent.
-    pub(super) fn sent(&mut self) {
+    pub(crate) fn note_sent(&mut self) {
         if let Some(intent) = &mut self.intent {
             intent.sent();
         }
     }
 
-    /// The call is over.
-    pub(super) fn ended(mut self, result: &Result<ApiAnswer, ApiError>) {
+    /// Records the effect of the call.
+    pub(crate) fn record_effect(mut self, result: &Result<ApiAnswer, ApiError>) {
         let Some(intent) = self.intent.take() else { return };
         let (effect, status, request_id, requests) = match result {
             Ok(answer) => (Effect::Done, Some(answer.status), answer.request_id.as_deref(), answer.requests),
@@ -93,7 +93,7 @@ impl<'a> ChangeGuard<'a> {
     }
 
     fn effect_of(&self, error: &ApiError) -> Effect {
-        match (self.open, error.status) {
+        match (self.is_effect_unknown, error.status) {
             (true, _) => Effect::Unknown,
             (false, Some(_)) => Effect::Refused,
             // No request of it reached the API.
@@ -102,7 +102,7 @@ impl<'a> ChangeGuard<'a> {
     }
 }
 
-fn told(request: &ApiRequest, caller: &Caller<'_>) -> Detail {
+fn intent_detail(request: &ApiRequest, caller: &Caller<'_>) -> Detail {
     Detail::default()
         .with_some("bodySha256", request.body.as_ref().map(hash::sha256))
         .with("endpoint", request.endpoint)

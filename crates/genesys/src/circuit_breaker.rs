@@ -14,16 +14,16 @@ use tokio::time::Instant;
 use crate::slow_start::HealthSign;
 use genfleet_job::JobId;
 
-/// Fewer requests say nothing.
+/// Fewer requests say nothing about the API.
 const REQUESTS: usize = 20;
 /// One broken job is no outage.
 const JOBS: usize = 5;
-/// Of a hundred requests, so many failed.
+/// The part of the requests that failed, in percent.
 const FAILED_PERCENT: usize = 80;
-/// Waits between probes double to so many times the first.
+/// The longest wait between probes, as a multiple of the first.
 const LONGEST_WAIT: u32 = 12;
 
-/// Closed: requests go. Open: one probe at a time.
+/// Closed: requests are sent. Open: one probe at a time is.
 #[derive(Debug)]
 pub(crate) struct CircuitBreaker {
     window: Duration,
@@ -37,7 +37,7 @@ pub(crate) struct CircuitBreaker {
 #[derive(Debug)]
 struct Recent {
     at: Instant,
-    went: HealthSign,
+    sign: HealthSign,
     jobs: Vec<u64>,
 }
 
@@ -54,23 +54,20 @@ enum Probe {
     InFlight,
 }
 
-/// How a request got past the breaker.
+/// The role in which a request is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestRole {
-    /// Like all others.
-    Free,
-    /// As the one that tries whether the API is back.
+    Normal,
+    /// The one that tries whether things are well again.
     Probe,
 }
 
-/// What a request's end changed.
+/// A change of the breaker's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BreakerChange {
-    /// Nothing.
     None,
-    /// It opened: nothing is sent but probes.
     Opened,
-    /// A probe failed: later.
+    /// A probe failed.
     StillOpen,
     /// A probe succeeded.
     Closed,
@@ -83,13 +80,13 @@ impl CircuitBreaker {
         Self { window, first_wait, recent, failed: 0, jobs, open: None }
     }
 
-    /// When the next probe goes; `None` while requests go.
+    /// Returns when the next probe goes; `None` while the breaker is closed.
     pub(crate) fn next_probe(&self) -> Option<Instant> {
         self.open.as_ref().map(|open| open.next_probe)
     }
 
-    /// Until when a request now would be held; `None` where it may go, also as the probe.
-    pub(crate) fn held(&self, now: Instant) -> Option<Instant> {
+    /// Returns until when a request is held; `None` where it may go, also as the probe.
+    pub(crate) fn held_until(&self, now: Instant) -> Option<Instant> {
         let open = self.open.as_ref()?;
         // A probe in flight that outlives its wait is still the only one.
         let until =
@@ -97,41 +94,47 @@ impl CircuitBreaker {
         (open.probe == Probe::InFlight || now < open.next_probe).then_some(until)
     }
 
-    /// Lets a request through that is not [`held`](Self::held).
-    pub(crate) fn take(&mut self, now: Instant) -> RequestRole {
-        let Some(open) = &mut self.open else { return RequestRole::Free };
+    /// Admits a request that is not [held](Self::held_until).
+    pub(crate) fn admit(&mut self, now: Instant) -> RequestRole {
+        let Some(open) = &mut self.open else { return RequestRole::Normal };
         open.probe = Probe::InFlight;
         open.next_probe = now + open.wait;
         RequestRole::Probe
     }
 
-    /// A request that was let through ended without telling anything: given back, or its caller went away.
-    pub(crate) fn abandoned(&mut self, pass: RequestRole, now: Instant) {
+    /// A request that was let through ended without telling anything: given back, or its caller sign away.
+    pub(crate) fn abandon(&mut self, pass: RequestRole, now: Instant) {
         if let (RequestRole::Probe, Some(open)) = (pass, &mut self.open) {
             open.probe = Probe::Waiting;
             open.next_probe = now;
         }
     }
 
-    /// A request of `jobs` ended.
-    pub(crate) fn ended(&mut self, pass: RequestRole, went: HealthSign, jobs: &[JobId], now: Instant) -> BreakerChange {
+    /// Counts a request of `jobs` that ended.
+    pub(crate) fn record(
+        &mut self,
+        pass: RequestRole,
+        sign: HealthSign,
+        jobs: &[JobId],
+        now: Instant,
+    ) -> BreakerChange {
         match (&mut self.open, pass) {
-            (Some(open), RequestRole::Probe) => match went {
-                HealthSign::Well => self.close(),
-                HealthSign::Otherwise => open.postpone(now, self.first_wait),
+            (Some(open), RequestRole::Probe) => match sign {
+                HealthSign::Healthy => self.close(),
+                HealthSign::Unhealthy => open.postpone(now, self.first_wait),
             },
-            // SentRequest before it opened: nothing about now.
-            (Some(_), RequestRole::Free) => BreakerChange::None,
-            (None, _) => self.count(went, jobs, now),
+            // It was sent before the breaker opened.
+            (Some(_), RequestRole::Normal) => BreakerChange::None,
+            (None, _) => self.count(sign, jobs, now),
         }
     }
 
-    /// A caller got no token, since the token endpoint is away: like a request that failed.
-    pub(crate) fn no_token(&mut self, jobs: &[JobId], now: Instant) -> BreakerChange {
+    /// Counts a caller that got no token since the token endpoint does not answer: like a request that failed.
+    pub(crate) fn record_no_token(&mut self, jobs: &[JobId], now: Instant) -> BreakerChange {
         match &mut self.open {
             Some(open) if open.probe == Probe::Waiting && now >= open.next_probe => open.postpone(now, self.first_wait),
             Some(_) => BreakerChange::None,
-            None => self.count(HealthSign::Otherwise, jobs, now),
+            None => self.count(HealthSign::Unhealthy, jobs, now),
         }
     }
 
@@ -140,14 +143,14 @@ impl CircuitBreaker {
         BreakerChange::Closed
     }
 
-    fn count(&mut self, went: HealthSign, jobs: &[JobId], now: Instant) -> BreakerChange {
+    fn count(&mut self, sign: HealthSign, jobs: &[JobId], now: Instant) -> BreakerChange {
         self.forget(now);
         let jobs: Vec<u64> = jobs.iter().map(fingerprint).collect();
         for job in &jobs {
             *self.jobs.entry(*job).or_default() += 1;
         }
-        self.failed += usize::from(went == HealthSign::Otherwise);
-        self.recent.push_back(Recent { at: now, went, jobs });
+        self.failed += usize::from(sign == HealthSign::Unhealthy);
+        self.recent.push_back(Recent { at: now, sign, jobs });
         let down = self.recent.len() >= REQUESTS
             && self.jobs.len() >= JOBS
             && self.failed * 100 >= self.recent.len() * FAILED_PERCENT;
@@ -163,7 +166,7 @@ impl CircuitBreaker {
     fn forget(&mut self, now: Instant) {
         let old = self.recent.iter().take_while(|recent| now - recent.at > self.window).count();
         for old in self.recent.drain(..old) {
-            self.failed -= usize::from(old.went == HealthSign::Otherwise);
+            self.failed -= usize::from(old.sign == HealthSign::Unhealthy);
             for job in old.jobs {
                 if let Some(count) = self.jobs.get_mut(&job) {
                     *count -= 1;
@@ -207,37 +210,38 @@ mod tests {
     }
 
     /// Ends `requests` of `jobs` at `now`; true where it opened.
-    fn end(breaker: &mut CircuitBreaker, requests: usize, jobs: usize, went: HealthSign, now: Instant) -> bool {
-        (0..requests).any(|number| breaker.ended(RequestRole::Free, went, &job(number % jobs), now) == BreakerChange::Opened)
+    fn end(breaker: &mut CircuitBreaker, requests: usize, jobs: usize, sign: HealthSign, now: Instant) -> bool {
+        (0..requests)
+            .any(|number| breaker.record(RequestRole::Normal, sign, &job(number % jobs), now) == BreakerChange::Opened)
     }
 
     fn opened(now: Instant) -> CircuitBreaker {
         let mut breaker = breaker();
-        assert!(end(&mut breaker, 20, 5, HealthSign::Otherwise, now));
+        assert!(end(&mut breaker, 20, 5, HealthSign::Unhealthy, now));
         breaker
     }
 
     #[test]
     fn twenty_requests_of_five_jobs_that_failed_open_it() {
         let now = Instant::now();
-        assert!(!end(&mut breaker(), 19, 5, HealthSign::Otherwise, now), "too few requests");
-        assert!(!end(&mut breaker(), 100, 4, HealthSign::Otherwise, now), "too few jobs");
-        assert!(end(&mut breaker(), 20, 5, HealthSign::Otherwise, now));
+        assert!(!end(&mut breaker(), 19, 5, HealthSign::Unhealthy, now), "too few requests");
+        assert!(!end(&mut breaker(), 100, 4, HealthSign::Unhealthy, now), "too few jobs");
+        assert!(end(&mut breaker(), 20, 5, HealthSign::Unhealthy, now));
     }
 
     #[test]
     fn one_in_four_that_went_well_keeps_it_closed() {
         let (now, mut breaker) = (Instant::now(), breaker());
-        end(&mut breaker, 10, 5, HealthSign::Well, now);
-        assert!(!end(&mut breaker, 39, 5, HealthSign::Otherwise, now));
-        assert!(end(&mut breaker, 1, 5, HealthSign::Otherwise, now), "40 of 50");
+        end(&mut breaker, 10, 5, HealthSign::Healthy, now);
+        assert!(!end(&mut breaker, 39, 5, HealthSign::Unhealthy, now));
+        assert!(end(&mut breaker, 1, 5, HealthSign::Unhealthy, now), "40 of 50");
     }
 
     #[test]
     fn what_is_older_than_the_window_does_not_count() {
         let (now, mut breaker) = (Instant::now(), breaker());
-        end(&mut breaker, 19, 5, HealthSign::Otherwise, now);
-        assert!(!end(&mut breaker, 19, 5, HealthSign::Otherwise, now + 31 * SECOND));
+        end(&mut breaker, 19, 5, HealthSign::Unhealthy, now);
+        assert!(!end(&mut breaker, 19, 5, HealthSign::Unhealthy, now + 31 * SECOND));
         assert_eq!((breaker.recent.len(), breaker.failed, breaker.jobs.len()), (19, 19, 5));
     }
 
@@ -245,12 +249,12 @@ mod tests {
     fn only_one_probe_goes_when_it_is_due() {
         let now = Instant::now();
         let mut breaker = opened(now);
-        assert_eq!(breaker.held(now + 4 * SECOND), Some(now + 5 * SECOND));
+        assert_eq!(breaker.held_until(now + 4 * SECOND), Some(now + 5 * SECOND));
         let due = now + 5 * SECOND;
-        assert_eq!(breaker.held(due), None);
-        assert_eq!(breaker.take(due), RequestRole::Probe);
-        assert_eq!(breaker.held(due), Some(due + 5 * SECOND));
-        assert!(breaker.held(due + 20 * SECOND).is_some(), "it is still in flight");
+        assert_eq!(breaker.held_until(due), None);
+        assert_eq!(breaker.admit(due), RequestRole::Probe);
+        assert_eq!(breaker.held_until(due), Some(due + 5 * SECOND));
+        assert!(breaker.held_until(due + 20 * SECOND).is_some(), "it is still in flight");
     }
 
     #[test]
@@ -260,8 +264,8 @@ mod tests {
         for seconds in [5, 10, 20, 40, 60, 60] {
             assert_eq!(breaker.next_probe(), Some(now + seconds * SECOND));
             now += seconds * SECOND;
-            let pass = breaker.take(now);
-            assert_eq!(breaker.ended(pass, HealthSign::Otherwise, &job(1), now), BreakerChange::StillOpen);
+            let pass = breaker.admit(now);
+            assert_eq!(breaker.record(pass, HealthSign::Unhealthy, &job(1), now), BreakerChange::StillOpen);
         }
     }
 
@@ -269,11 +273,11 @@ mod tests {
     fn a_probe_that_succeeds_closes_it_and_what_was_sent_before_does_not() {
         let now = Instant::now();
         let mut breaker = opened(now);
-        assert_eq!(breaker.ended(RequestRole::Free, HealthSign::Well, &job(1), now), BreakerChange::None);
-        let pass = breaker.take(now + 5 * SECOND);
-        assert_eq!(breaker.ended(pass, HealthSign::Well, &job(1), now + 6 * SECOND), BreakerChange::Closed);
-        assert_eq!(breaker.held(now + 6 * SECOND), None);
-        assert!(!end(&mut breaker, 19, 5, HealthSign::Otherwise, now + 6 * SECOND), "it counts anew");
+        assert_eq!(breaker.record(RequestRole::Normal, HealthSign::Healthy, &job(1), now), BreakerChange::None);
+        let pass = breaker.admit(now + 5 * SECOND);
+        assert_eq!(breaker.record(pass, HealthSign::Healthy, &job(1), now + 6 * SECOND), BreakerChange::Closed);
+        assert_eq!(breaker.held_until(now + 6 * SECOND), None);
+        assert!(!end(&mut breaker, 19, 5, HealthSign::Unhealthy, now + 6 * SECOND), "it counts anew");
     }
 
     #[test]
@@ -281,19 +285,19 @@ mod tests {
         let now = Instant::now();
         let mut breaker = opened(now);
         let due = now + 5 * SECOND;
-        let pass = breaker.take(due);
-        breaker.abandoned(pass, due + SECOND);
-        assert_eq!(breaker.held(due + SECOND), None);
+        let pass = breaker.admit(due);
+        breaker.abandon(pass, due + SECOND);
+        assert_eq!(breaker.held_until(due + SECOND), None);
     }
 
     #[test]
     fn a_token_endpoint_that_is_away_counts_and_fails_the_probe() {
         let (now, mut breaker) = (Instant::now(), breaker());
-        let turns: Vec<BreakerChange> = (0..20).map(|number| breaker.no_token(&job(number), now)).collect();
+        let turns: Vec<BreakerChange> = (0..20).map(|number| breaker.record_no_token(&job(number), now)).collect();
         assert_eq!(turns.last(), Some(&BreakerChange::Opened));
         let due = now + 5 * SECOND;
-        assert_eq!(breaker.no_token(&job(1), due), BreakerChange::StillOpen);
-        assert_eq!(breaker.no_token(&job(2), due), BreakerChange::None, "all that waited for it fail at once");
+        assert_eq!(breaker.record_no_token(&job(1), due), BreakerChange::StillOpen);
+        assert_eq!(breaker.record_no_token(&job(2), due), BreakerChange::None, "all that waited for it fail at once");
         assert_eq!(breaker.next_probe(), Some(due + 10 * SECOND));
     }
 }

@@ -1,9 +1,8 @@
-//! One token asked for and shown to the API, as a worker would, to see whether that works. For the operator's tool:
-//! nothing here touches the gate, the budget or the token of a client that works.
+//! The check of the credentials for the operator's tool: asks for one token and shows it to the API, as a worker would, and
+//! changes nothing in the client.
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use reqwest::{
     Method,
     header::{AUTHORIZATION, DATE, HeaderMap},
@@ -11,110 +10,101 @@ use reqwest::{
 use tokio::time::Instant;
 
 use crate::{
-    classify::TransportFailure,
+    answer_body::{error_details, error_sentence},
     client::GenesysClient,
-    error, http_date,
-    limits::{self, RateLimitHeaders},
-    token::{TokenResponse, TokenGrant},
-    http_transport::{TransportError, HttpRequest, HttpResponse},
+    clock_skew::ClockReading,
+    http_date::read_http_date,
+    http_transport::{HttpRequest, HttpResponse, TransportError, TransportFailure},
+    limits::RateLimitHeaders,
+    token::{TokenGrant, TokenResponse},
 };
 
-/// A request of the platform that changes nothing and that every token may make: what the token is.
+/// A request that changes nothing and that every token may make.
 const OWN_TOKEN: &str = "/api/v2/tokens/me";
 
-/// What the token endpoint made of us.
+/// The check of the token endpoint.
 #[derive(Clone, Debug)]
 pub struct TokenCheck {
-    /// What came of it.
+    /// Its answer.
     pub outcome: TokenCheckOutcome,
     /// The other side's clock, as it answered, and ours.
     pub clock: Option<ClockReading>,
-    /// How long it took.
-    pub took: Duration,
 }
 
-/// What came of asking for a token.
+/// The token endpoint's answer.
 #[derive(Clone, Debug)]
 pub enum TokenCheckOutcome {
-    /// A token.
+    /// It gave a token.
     Granted {
-        /// It.
+        /// The token.
         grant: TokenGrant,
         /// How long it is good.
         life: Duration,
-        /// Whether our scopes were taken; else it was given without any.
+        /// Whether our scopes were accepted; else it was given without any.
         scoped: bool,
     },
-    /// Too many were asked for.
+    /// It asks for a pause.
     Throttled {
-        /// Not before this is over, where it says so.
+        /// The length of the pause, where it names one.
         wait: Option<Duration>,
     },
-    /// It will not have us: status and words.
+    /// It refuses the credentials.
     Refused {
-        /// Its status, and what it said.
-        told: String,
+        /// Its status and words.
+        reported: String,
     },
-    /// It answered, and may answer otherwise later.
+    /// It does not answer properly now.
     Away {
-        /// Its status, and what it said.
-        told: String,
+        /// Its status and words.
+        reported: String,
     },
-    /// No answer at all.
-    TransportError {
-        /// How far it came.
-        why: TransportFailure,
-        /// In words.
+    /// It does not answer at all.
+    NoAnswer {
+        /// The stage at which the exchange failed.
+        failure: TransportFailure,
+        /// The error in words.
         message: String,
     },
 }
 
-/// What the API made of a token.
+/// The check of the API with a token.
 #[derive(Clone, Debug)]
 pub struct ApiCheck {
-    /// Its status and what it says of our limits, or why there is no answer.
+    /// Its status and the limits that it names, or why there is no answer.
     pub outcome: Result<(u16, RateLimitHeaders), (TransportFailure, String)>,
     /// The other side's clock, as it answered, and ours.
     pub clock: Option<ClockReading>,
-}
-
-/// Two clocks at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClockReading {
-    /// Theirs, in whole seconds.
-    pub theirs: Timestamp,
-    /// Ours, when the answer was there.
-    pub ours: Timestamp,
-    /// How long the answer may have been on its way.
-    pub took: Duration,
 }
 
 impl GenesysClient {
     /// Asks for one token.
     pub async fn check_token(&self) -> TokenCheck {
         let begun = Instant::now();
-        let (exchange, answer, scoped) = self.ask_for_token().await;
-        let took = begun.elapsed();
-        let clock = exchange.as_ref().ok().and_then(|received| self.clocks(&received.headers, took));
-        TokenCheck { outcome: self.outcome(exchange, answer, scoped), clock, took }
+        let (exchange, response, scoped) = self.shared.tokens.request_token().await;
+        let clock = exchange.as_ref().ok().and_then(|received| self.read_clocks(&received.headers, begun.elapsed()));
+        TokenCheck { outcome: self.token_check_outcome(exchange, response, scoped), clock }
     }
 
-    fn outcome(&self, exchange: Result<HttpResponse, TransportError>, answer: TokenResponse, scoped: bool) -> TokenCheckOutcome {
+    fn token_check_outcome(
+        &self,
+        exchange: Result<HttpResponse, TransportError>,
+        response: TokenResponse,
+        scoped: bool,
+    ) -> TokenCheckOutcome {
         let received = match exchange {
             Ok(received) => received,
-            Err(TransportError { why, message, .. }) => return TokenCheckOutcome::NoAnswer { why, message },
+            Err(TransportError { failure, message, .. }) => return TokenCheckOutcome::NoAnswer { failure, message },
         };
-        match answer {
-            TokenResponse::Granted(grant) => TokenCheckOutcome::Granted { life: grant.life(), grant, scoped },
-            TokenResponse::Throttled => {
-                let told = error::told(&received.body);
-                TokenCheckOutcome::Throttled { wait: limits::wait(&received.headers, &told, self.shared.clock.now()) }
+        match response {
+            TokenResponse::Granted(grant) => TokenCheckOutcome::Granted { life: grant.life, grant, scoped },
+            TokenResponse::Throttled => TokenCheckOutcome::Throttled { wait: self.shared.tokens.wait(&received) },
+            TokenResponse::Refused(reported) => TokenCheckOutcome::Refused { reported },
+            TokenResponse::InvalidScope => {
+                TokenCheckOutcome::Refused { reported: "invalid_scope, also without any".to_owned() }
             }
-            TokenResponse::Refused(told) => TokenCheckOutcome::Refused { told },
-            TokenResponse::InvalidScope => TokenCheckOutcome::Refused { told: "invalid_scope, also without any".to_owned() },
             TokenResponse::Away => {
-                let told = error::sentence(&error::told(&received.body));
-                TokenCheckOutcome::Away { told: format!("{} {told}", received.status) }
+                let said = error_sentence(&error_details(&received.body));
+                TokenCheckOutcome::Away { reported: format!("{} {said}", received.status) }
             }
         }
     }
@@ -125,54 +115,26 @@ impl GenesysClient {
             let outcome = Err((TransportFailure::NeverSent, "the base URL gives no address".to_owned()));
             return ApiCheck { outcome, clock: None };
         };
-        let headers = HeaderMap::from_iter([(AUTHORIZATION, grant.bearer().clone())]);
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, grant.bearer.clone())]);
         let begun = Instant::now();
-        let sent = HttpRequest { method: Method::GET, url, headers, body: None, basic: None };
-        match self.shared.transport.exchange(sent).await {
+        let request = HttpRequest { method: Method::GET, url, headers, body: None, basic: None };
+        match self.shared.transport.exchange(request).await {
             Ok(received) => {
-                let clock = self.clocks(&received.headers, begun.elapsed());
+                let clock = self.read_clocks(&received.headers, begun.elapsed());
                 ApiCheck { outcome: Ok((received.status, RateLimitHeaders::of(&received.headers))), clock }
             }
-            Err(TransportError { why, message, .. }) => ApiCheck { outcome: Err((why, message)), clock: None },
+            Err(TransportError { failure, message, .. }) => ApiCheck { outcome: Err((failure, message)), clock: None },
         }
     }
 
-    /// Where tokens are asked for, and where the API is.
+    /// Returns the addresses of the token endpoint and of the API.
     pub fn addresses(&self) -> (&str, &str) {
         (self.shared.addresses.token.as_str(), self.shared.addresses.api.as_str())
     }
 
-    /// The two clocks at an answer that came `took` after it was asked for.
-    pub(super) fn clocks(&self, headers: &HeaderMap, took: Duration) -> Option<ClockReading> {
-        let theirs = http_date::read_http_date(headers.get(DATE)?.to_str().ok()?)?;
+    /// Reads both clocks at an answer that came `took` after it was asked for.
+    pub(crate) fn read_clocks(&self, headers: &HeaderMap, took: Duration) -> Option<ClockReading> {
+        let theirs = read_http_date(headers.get(DATE)?.to_str().ok()?)?;
         Some(ClockReading { theirs, ours: self.shared.clock.now(), took })
-    }
-}
-
-impl ClockReading {
-    /// How far ours is ahead, in seconds, below zero where it is behind; what the answer's way and the whole second of
-    /// theirs can explain is taken for nothing.
-    pub fn ahead(&self) -> i64 {
-        let ahead = self.ours.duration_since(self.theirs).as_millis();
-        let explained = i128::try_from(self.took.as_millis()).unwrap_or(i128::MAX).saturating_add(1000);
-        let off = if ahead < 0 { ahead } else { (ahead - explained).max(0) };
-        i64::try_from(off / 1000).unwrap_or(i64::MAX)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_way_and_the_whole_second_explain_is_no_skew() {
-        let theirs: Timestamp = "2026-11-27T12:00:00Z".parse().unwrap();
-        let ahead = |ours: &str, took| {
-            ClockReading { theirs, ours: ours.parse().unwrap(), took: Duration::from_millis(took) }.ahead()
-        };
-        assert_eq!(ahead("2026-11-27T12:00:00.900Z", 0), 0);
-        assert_eq!(ahead("2026-11-27T12:00:03Z", 2000), 0);
-        assert_eq!(ahead("2026-11-27T12:00:11Z", 0), 10);
-        assert_eq!(ahead("2026-11-27T11:59:50Z", 100), -10);
     }
 }

@@ -1,22 +1,22 @@
-//! Why requests to the API fail: what they came to since the last one that did not, and how often.
+//! The causes of failed requests since the last success, and how often each occurred.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-/// Fewer failures in a row are not worth a word.
+/// Fewer failures in a row are not reported.
 const FEW: u64 = 3;
-/// Where nothing was sent for so long, nobody knows.
+/// Causes are outdated where nothing was sent for so long.
 const STALE: Duration = Duration::from_secs(10 * 60);
-/// FailureCauses told apart; what comes beyond them counts as one.
-const APART: usize = 16;
-/// FailureCauses told.
-const TOLD: usize = 5;
-/// Of a cause, in characters.
+/// Distinct causes; those beyond count as one.
+const DISTINCT: usize = 16;
+/// Causes in a description.
+const DESCRIBED: usize = 5;
+/// The length of a cause, in characters.
 const LONGEST: usize = 60;
 const OTHERS: &str = "others";
 
-/// What failed requests came to.
+/// Failed requests, counted by cause.
 #[derive(Debug, Default)]
 pub(crate) struct FailureCauses {
     counts: BTreeMap<String, u64>,
@@ -24,33 +24,34 @@ pub(crate) struct FailureCauses {
 }
 
 impl FailureCauses {
-    /// A request failed by this; whether it is time to say so.
+    /// Counts a failure. True where there are enough to report them.
     pub(crate) fn note(&mut self, cause: &str, now: Instant) -> bool {
         let cause: String = cause.chars().take(LONGEST).collect();
-        let is_known = self.counts.len() < APART || self.counts.contains_key(&cause);
+        let is_known = self.counts.len() < DISTINCT || self.counts.contains_key(&cause);
         *self.counts.entry(if is_known { cause } else { OTHERS.to_owned() }).or_default() += 1;
         self.last = Some(now);
         self.counts.values().sum::<u64>() == FEW
     }
 
-    /// A request did not fail.
+    /// Forgets all causes after a success.
     pub(crate) fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// The most frequent first: `503 ×12, Connection refused (os error 111) ×3`.
-    pub(crate) fn told(&self) -> String {
+    /// Describes the causes, the most frequent first: `503 ×12, Connection refused (os error 111) ×3`.
+    pub(crate) fn describe(&self) -> String {
         let mut causes: Vec<_> = self.counts.iter().collect();
         causes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-        let told: Vec<String> = causes.iter().take(TOLD).map(|(cause, count)| format!("{cause} ×{count}")).collect();
-        let rest = causes.len().saturating_sub(TOLD);
-        told.join(", ") + &if rest > 0 { format!(" and {rest} other causes") } else { String::new() }
+        let described: Vec<String> =
+            causes.iter().take(DESCRIBED).map(|(cause, count)| format!("{cause} ×{count}")).collect();
+        let rest = causes.len().saturating_sub(DESCRIBED);
+        described.join(", ") + &if rest > 0 { format!(" and {rest} other causes") } else { String::new() }
     }
 
-    /// The same where it is worth a word, and of now.
-    pub(crate) fn worth_telling(&self, now: Instant) -> Option<String> {
+    /// Describes the causes where there are enough, and they are not outdated.
+    pub(crate) fn describe_if_relevant(&self, now: Instant) -> Option<String> {
         let is_fresh = self.last.is_some_and(|last| now.saturating_duration_since(last) < STALE);
-        (is_fresh && self.counts.values().sum::<u64>() >= FEW).then(|| self.told())
+        (is_fresh && self.counts.values().sum::<u64>() >= FEW).then(|| self.describe())
     }
 }
 
@@ -62,12 +63,12 @@ mod tests {
     fn what_failed_since_the_last_success_is_told_and_for_a_while_only() {
         let (mut causes, now) = (FailureCauses::default(), Instant::now());
         assert!(!causes.note("refused", now) && !causes.note("503", now));
-        assert_eq!(causes.worth_telling(now), None, "two are few");
+        assert_eq!(causes.describe_if_relevant(now), None, "two are few");
         assert!(causes.note("503", now) && !causes.note("503", now), "said once");
-        assert_eq!(causes.worth_telling(now).as_deref(), Some("503 ×3, refused ×1"));
-        assert_eq!(causes.worth_telling(now + STALE), None);
+        assert_eq!(causes.describe_if_relevant(now).as_deref(), Some("503 ×3, refused ×1"));
+        assert_eq!(causes.describe_if_relevant(now + STALE), None);
         causes.forget();
-        assert_eq!((causes.told(), causes.worth_telling(now)), (String::new(), None));
+        assert_eq!((causes.describe(), causes.describe_if_relevant(now)), (String::new(), None));
     }
 
     #[test]
@@ -76,8 +77,8 @@ mod tests {
         for number in 0..1000 {
             causes.note(&format!("{number:02}{}", "x".repeat(1000)), now);
         }
-        assert_eq!(causes.counts.len(), APART + 1);
-        assert!(causes.told().starts_with("others ×984, ") && causes.told().ends_with(" and 12 other causes"));
-        assert!(causes.told().chars().count() < 400);
+        assert_eq!(causes.counts.len(), DISTINCT + 1);
+        assert!(causes.describe().starts_with("others ×984, ") && causes.describe().ends_with(" and 12 other causes"));
+        assert!(causes.describe().chars().count() < 400);
     }
 }

@@ -1,5 +1,5 @@
-//! A key derived from the client's secret: processes of one client agree on it without a setting of their own, and what it
-//! signs tells nothing about the secret.
+//! The key that is derived from the client's secret: processes of one client agree on it without a setting of their own,
+//! and a signature tells nothing about the secret.
 
 use std::fmt;
 
@@ -7,30 +7,28 @@ use hmac::{Hmac, KeyInit, Mac};
 use secrecy::ExposeSecret;
 use sha2::Sha256;
 
-use crate::token_source::Credentials;
+use crate::credentials::Credentials;
 
-/// What the key is for: no other use of the secret comes to the same.
+/// Sets the key apart from other uses of the secret.
 const CONTEXT: &str = "genfleet gossip 2";
 
-/// What words are signed with.
+/// The key with which the processes of a client sign their messages to each other.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FleetKey([u8; 32]);
 
 impl FleetKey {
-    /// The one of a client's secret.
-    pub fn of(credentials: &Credentials) -> Self {
+    /// Derives the key of a client.
+    pub fn derive(credentials: &Credentials) -> Self {
         let context = format!("{CONTEXT}:{}", credentials.id.expose_secret());
         Self(mac(credentials.secret.expose_secret().as_bytes(), context.as_bytes()).finalize().into_bytes().into())
     }
-}
 
-impl FleetKey {
-    /// HMAC-SHA256 of `text`.
+    /// Computes the HMAC-SHA256 of `text`.
     pub fn sign(&self, text: &str) -> Vec<u8> {
         mac(&self.0, text.as_bytes()).finalize().into_bytes().to_vec()
     }
 
-    /// Whether `signature` is that of `text`. Takes the same time wherever they differ.
+    /// Verifies that `signature` is that of `text`, in a time that does not depend on where they differ.
     pub fn verifies(&self, text: &str, signature: &[u8]) -> bool {
         mac(&self.0, text.as_bytes()).verify_slice(signature).is_ok()
     }
@@ -55,7 +53,7 @@ mod tests {
 
     #[test]
     fn debug_output_tells_neither_the_key_nor_the_secret() {
-        let key = FleetKey::of(&Credentials { id: "id".to_owned().into(), secret: "the-secret".to_owned().into() });
+        let key = FleetKey::derive(&Credentials { id: "id".to_owned().into(), secret: "the-secret".to_owned().into() });
         assert_eq!(format!("{key:?}"), "FleetKey");
     }
 }

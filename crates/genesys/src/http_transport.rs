@@ -1,5 +1,5 @@
-//! One HTTP exchange: no redirects, no retries, bounded in time and size. Knows no token, no budget and no meaning of
-//! a status.
+//! One HTTP exchange: no redirects, no retries, bounded in time and size. It stands on no other module of this crate:
+//! whoever needs HTTP without a token and without a budget can use it as it is.
 
 use std::{error::Error, path::Path, time::Duration};
 
@@ -11,19 +11,18 @@ use reqwest::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::classify::TransportFailure;
 use genfleet_job::options::ConfigError;
 use genfleet_telemetry::http::{authorities, in_full};
 
-/// What is read of a body, at most, in bytes.
+/// The most that is read of a body, in bytes.
 const LONGEST_BODY: usize = 4 * 1024 * 1024;
 /// Idle connections are closed before a load balancer does it under a request.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// How long things may take.
+/// The time limits of an exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpTimeouts {
-    /// Until there is a connection.
+    /// Until a connection is established.
     pub connect: Duration,
     /// Until the whole answer is read.
     pub whole: Duration,
@@ -35,65 +34,74 @@ impl Default for HttpTimeouts {
     }
 }
 
-/// What is sent.
+/// A request to send.
 #[derive(Clone)]
 pub(crate) struct HttpRequest {
-    /// The method.
     pub method: Method,
-    /// The whole address.
     pub url: Url,
     /// All headers but the user agent.
     pub headers: HeaderMap,
-    /// The body, where there is one.
     pub body: Option<Bytes>,
     /// Id and secret for HTTP Basic.
     pub basic: Option<(SecretString, SecretString)>,
 }
 
-/// What came back.
+/// An answer of any status.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpResponse {
-    /// Any status.
     pub status: u16,
-    /// All headers.
     pub headers: HeaderMap,
     /// The whole body; of an answer that is no success possibly its beginning.
     pub body: Bytes,
 }
 
-/// Why nothing came back.
+/// The stage at which an exchange failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransportFailure {
+    /// No connection: the request never arrived.
+    NeverSent,
+    /// The time ran out after sending began.
+    TimedOut,
+    /// The connection broke after sending began.
+    Broken,
+    /// The body is longer than what is read.
+    TooLong,
+}
+
+/// An exchange without a usable answer.
 #[derive(Clone, Debug)]
 pub(crate) struct TransportError {
-    /// How far it came.
-    pub why: TransportFailure,
-    /// For people.
+    pub failure: TransportFailure,
+    /// The error with its causes.
     pub message: String,
-    /// What it comes down to, in a few words.
+    /// The innermost cause, in a few words.
     pub cause: String,
 }
 
-/// Where requests are sent over.
+/// The way by which requests are sent.
 #[derive(Clone, Debug)]
 pub(crate) enum HttpTransport {
-    /// The network.
-    Http(Client),
+    Network(Client),
     /// A test's own answers, under paused time.
     #[cfg(test)]
-    ScriptedTransport(testing::ScriptedTransport),
+    Scripted(testing::ScriptedTransport),
 }
 
-/// Whether a proxy may be between us and the API.
+/// The proxy between this process and the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProxyUse {
     /// As `HTTPS_PROXY` and its like say.
     FromEnvironment,
-    /// None: the simulator in this process.
-    Direct,
+    None,
 }
 
 impl HttpTransport {
-    /// The network, with the certificate authorities of `ca_file` beside the system's.
-    pub(crate) fn http(ca_file: Option<&Path>, time_outs: HttpTimeouts, way: ProxyUse) -> Result<Self, ConfigError> {
+    /// Sends over the network and trusts the certificate authorities of `ca_file` beside the system's.
+    pub(crate) fn over_network(
+        ca_file: Option<&Path>,
+        time_outs: HttpTimeouts,
+        way: ProxyUse,
+    ) -> Result<Self, ConfigError> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             return Err(ConfigError::new("no TLS provider is installed: main has to install one first"));
         }
@@ -112,20 +120,20 @@ impl HttpTransport {
             builder = builder.no_proxy();
         }
         let wrong = |error: reqwest::Error| ConfigError::new(format!("no HTTP client: {}", in_full(&error)));
-        Ok(Self::Http(builder.build().map_err(wrong)?))
+        Ok(Self::Network(builder.build().map_err(wrong)?))
     }
 
     /// Sends and reads the whole answer.
     pub(crate) async fn exchange(&self, outgoing: HttpRequest) -> Result<HttpResponse, TransportError> {
         match self {
-            Self::Http(client) => over_http(client, outgoing).await,
+            Self::Network(client) => send_over_network(client, outgoing).await,
             #[cfg(test)]
-            Self::ScriptedTransport(script) => script.exchange(outgoing).await,
+            Self::Scripted(script) => script.exchange(outgoing).await,
         }
     }
 }
 
-async fn over_http(client: &Client, outgoing: HttpRequest) -> Result<HttpResponse, TransportError> {
+async fn send_over_network(client: &Client, outgoing: HttpRequest) -> Result<HttpResponse, TransportError> {
     let mut builder = client.request(outgoing.method, outgoing.url).headers(outgoing.headers);
     if let Some((id, secret)) = &outgoing.basic {
         builder = builder.basic_auth(id.expose_secret(), Some(secret.expose_secret()));
@@ -133,17 +141,17 @@ async fn over_http(client: &Client, outgoing: HttpRequest) -> Result<HttpRespons
     if let Some(body) = outgoing.body {
         builder = builder.body(body);
     }
-    let mut response = builder.send().await.map_err(TransportError::of)?;
-    let (body, cut) = body(&mut response).await;
-    // What no success says beside its status and headers is for people.
-    if let Some(cut) = cut.filter(|_| response.status().is_success()) {
-        return Err(cut);
+    let mut response = builder.send().await.map_err(TransportError::from_reqwest)?;
+    let (body, error) = read_body(&mut response).await;
+    // The body of an error is for people: its beginning is enough.
+    if let Some(error) = error.filter(|_| response.status().is_success()) {
+        return Err(error);
     }
     Ok(HttpResponse { status: response.status().as_u16(), headers: std::mem::take(response.headers_mut()), body })
 }
 
-/// The body, and why it ends before its end, if it does.
-async fn body(response: &mut Response) -> (Bytes, Option<TransportError>) {
+/// Reads the body; the error says why it is incomplete.
+async fn read_body(response: &mut Response) -> (Bytes, Option<TransportError>) {
     let mut body = BytesMut::new();
     loop {
         match response.chunk().await {
@@ -151,17 +159,17 @@ async fn body(response: &mut Response) -> (Bytes, Option<TransportError>) {
             Ok(Some(chunk)) if body.len() + chunk.len() > LONGEST_BODY => {
                 let message = format!("the answer ({}) is longer than 4 MiB", response.status().as_u16());
                 let cause = message.clone();
-                return (body.freeze(), Some(TransportError { why: TransportFailure::TooLong, message, cause }));
+                return (body.freeze(), Some(TransportError { failure: TransportFailure::TooLong, message, cause }));
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Err(error) => return (body.freeze(), Some(TransportError::of(error))),
+            Err(error) => return (body.freeze(), Some(TransportError::from_reqwest(error))),
         }
     }
 }
 
 impl TransportError {
-    fn of(error: reqwest::Error) -> Self {
-        let why = if error.is_connect() || error.is_builder() {
+    fn from_reqwest(error: reqwest::Error) -> Self {
+        let failure = if error.is_connect() || error.is_builder() {
             TransportFailure::NeverSent
         } else if error.is_timeout() {
             TransportFailure::TimedOut
@@ -173,11 +181,11 @@ impl TransportError {
             (true, false) => "no answer in time".to_owned(),
             (false, _) => innermost(&error),
         };
-        Self { why, cause, message: in_full(&error.without_url()) }
+        Self { failure, cause, message: in_full(&error.without_url()) }
     }
 }
 
-/// What an error comes down to: the cause of its causes.
+/// Returns the last of the causes of `error`.
 fn innermost(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
@@ -186,5 +194,7 @@ fn innermost(error: &dyn Error) -> String {
     cause.to_string()
 }
 
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use reqwest::header::HeaderValue;
 use serde_json::Value;
 
 use self::layer::Layer;
-use crate::http_transport::{TransportError, HttpResponse};
+use crate::http_transport::{HttpResponse, TransportError};
 
 mod layer;
 
@@ -95,12 +95,15 @@ impl Redactor {
     }
 
     /// What came back, without them.
-    pub(crate) fn exchange(&self, exchange: Result<HttpResponse, TransportError>) -> Result<HttpResponse, TransportError> {
+    pub(crate) fn exchange(
+        &self,
+        exchange: Result<HttpResponse, TransportError>,
+    ) -> Result<HttpResponse, TransportError> {
         match exchange {
             Ok(received) => Ok(self.received(received)),
-            Err(TransportError { why, message, cause }) => {
+            Err(TransportError { failure, message, cause }) => {
                 let [message, cause] = [message, cause].map(|text| self.text(&text).into_owned());
-                Err(TransportError { why, message, cause })
+                Err(TransportError { failure, message, cause })
             }
         }
     }

@@ -1,43 +1,41 @@
-//! After a pause the API gets one request first, then two at a time, four …: what has just recovered is not buried. Also
-//! how a process starts, since it does not know the API's limit yet.
+//! Slow start: after a pause, and when a process starts, the API gets one request first, then two at a time, four …
 //!
-//! As TCP's slow start: every success lets one more be in flight, which doubles them each round.
+//! As in TCP, every success lets one more request be in flight, which doubles them each round.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::budget::SendTime;
+use crate::send_time::SendTime;
 
-/// Where so many may be in flight there is no bound any more.
+/// A bound as large as this counts as none.
 const UNBOUNDED: u32 = 2048;
 
-/// How many requests may be in flight while things start again: one more with each success, and twice as many each
-/// second.
+/// The bound of the requests in flight: one more with each success, and twice as many each second.
 #[derive(Debug, Default)]
 pub(crate) struct SlowStart {
-    /// Counts starts: what was sent before the last one does not count.
+    /// Counts starts: requests of an earlier one do not count.
     start: u64,
-    /// When the first request of this start went.
+    /// When the first request of this start was sent.
     began: Option<Instant>,
     successes: u32,
     in_flight: u32,
 }
 
-/// One request's place.
+/// The place of one request in flight.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct SlowStartSlot {
     start: u64,
 }
 
-/// What became of a request.
+/// What a request says about the health of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HealthSign {
     /// The API answered.
-    Well,
-    /// It did not, or badly, or nothing was sent.
-    Otherwise,
+    Healthy,
+    /// It did not answer, or with a failure of its own, or nothing was sent.
+    Unhealthy,
 }
 
 impl SlowStart {
@@ -46,7 +44,7 @@ impl SlowStart {
         *self = Self { start: self.start + 1, ..Self::default() };
     }
 
-    /// May one more go now?
+    /// Returns when one more may go.
     pub(crate) fn ready(&self, now: Instant) -> SendTime {
         let Some(began) = self.began else { return SendTime::Now };
         let since = now.saturating_duration_since(began).as_secs();
@@ -59,23 +57,23 @@ impl SlowStart {
         }
     }
 
-    /// Takes a place, at once.
+    /// Takes a slot.
     pub(crate) fn take(&mut self, now: Instant) -> SlowStartSlot {
         self.began.get_or_insert(now);
         self.in_flight += 1;
         SlowStartSlot { start: self.start }
     }
 
-    /// A request is over.
-    pub(crate) fn ended(&mut self, place: &SlowStartSlot, went: HealthSign) {
-        if place.start != self.start {
+    /// Frees the slot of a request that ended.
+    pub(crate) fn free(&mut self, slot: &SlowStartSlot, sign: HealthSign) {
+        if slot.start != self.start {
             return;
         }
         self.in_flight = self.in_flight.saturating_sub(1);
-        match went {
-            HealthSign::Well => self.successes = self.successes.saturating_add(1),
-            HealthSign::Otherwise if self.in_flight == 0 && self.successes == 0 => self.began = None,
-            HealthSign::Otherwise => {}
+        match sign {
+            HealthSign::Healthy => self.successes = self.successes.saturating_add(1),
+            HealthSign::Unhealthy if self.in_flight == 0 && self.successes == 0 => self.began = None,
+            HealthSign::Unhealthy => {}
         }
     }
 }
@@ -99,12 +97,12 @@ mod tests {
         assert_eq!(places.len(), 1);
         for in_flight in [2, 4, 8, 16] {
             for place in places.drain(..) {
-                slow.ended(&place, HealthSign::Well);
+                slow.free(&place, HealthSign::Healthy);
             }
             places.extend(fill(&mut slow, now));
             assert_eq!(places.len(), in_flight);
         }
-        slow.ended(&places.pop().unwrap(), HealthSign::Well);
+        slow.free(&places.pop().unwrap(), HealthSign::Healthy);
         assert_eq!(fill(&mut slow, now).len(), 2, "one success, one more, and its own place");
     }
 
@@ -126,7 +124,7 @@ mod tests {
         slow.restart();
         assert_eq!(fill(&mut slow, later).len(), 1);
         for place in &places {
-            slow.ended(place, HealthSign::Well);
+            slow.free(place, HealthSign::Healthy);
         }
         assert!(fill(&mut slow, later).is_empty(), "what was sent before tells nothing about now");
     }

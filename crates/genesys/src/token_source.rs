@@ -1,284 +1,217 @@
-//! Asks for tokens: one request at a time, shared by all who wait for it, and running on when they go away. What the
-//! answers mean is read by [`crate::token`].
+//! The source of tokens: one request to the token endpoint at a time, shared by all who wait for it, and running on when
+//! they go away. [`crate::token`] reads the answers.
 
 use std::{
-    fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use metrics::counter;
 use reqwest::{
     Method,
-    header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
 use tracing::{debug, warn};
-use url::form_urlencoded;
+use url::{Url, form_urlencoded};
 
 use crate::{
-    classify::{self, TransportFailure, RetryAfterHeader, StatusClass},
-    client::{GenesysClient, Scopes},
-    error::{self, ApiError},
-    fleet_key::FleetKey,
+    answer_body::{error_details, error_sentence},
+    classify::{self, RetryAfterHeader, StatusClass},
+    credentials::{CredentialSource, Credentials},
+    error::ApiError,
+    http_transport::{HttpRequest, HttpResponse, HttpTransport, TransportError, TransportFailure},
     limits,
     options::ClientAuth,
+    permit::SharedAdmission,
     redact::Redactor,
-    request::{self, RepeatSafety},
-    send::{CallRetries, warn_of_long},
+    request::{RepeatSafety, RetryMode},
+    request_telemetry::{self, RequestSpan},
+    retries::CallRetries,
     token::{self, TokenResponse},
-    traced,
-    http_transport::{TransportError, HttpRequest, HttpResponse},
 };
-use genfleet_job::{
-    error::ErrorClass,
-    hash, metric,
-    options::{ConfigError, secret},
-};
+use genfleet_job::{clock::SharedClock, error::ErrorClass, metric, options::ConfigError};
 
-const ID: &str = "GENESYS_CLIENT_ID";
-/// Hexadecimal digits of a client's mark.
-const MARK: usize = 16;
-const SECRET: &str = "GENESYS_CLIENT_SECRET";
-
-/// Requester we are.
-#[derive(Clone)]
-pub struct Credentials {
-    /// The client id.
-    pub id: SecretString,
-    /// The client secret.
-    pub secret: SecretString,
-}
-
-impl Credentials {
-    /// Those that the environment names; none where it names none.
-    pub fn of_environment() -> Result<Option<Self>, ConfigError> {
-        Ok(secret(ID)?.zip(secret(SECRET)?).map(|(id, secret)| Self { id, secret }))
-    }
-
-    /// Stands for the client's id where that is none of others' business.
-    pub fn mark(&self) -> String {
-        let mut mark = hash::sha256(format!("genfleet:client:{}", self.id.expose_secret()));
-        mark.truncate(MARK);
-        mark
-    }
-}
-
-/// Where credentials come from. They are read again while the token endpoint refuses them.
-#[derive(Clone)]
-pub enum CredentialSource {
-    /// `GENESYS_CLIENT_ID` and `GENESYS_CLIENT_SECRET`, or the files that `…_FILE` names.
-    Environment,
-    /// These, for good: what the built-in simulator takes.
-    Given(Credentials),
-    /// A test's own.
-    #[cfg(test)]
-    Shared(std::sync::Arc<Mutex<Credentials>>),
-}
-
-impl CredentialSource {
-    fn read(&self) -> Result<Credentials, ConfigError> {
-        match self {
-            Self::Environment => Ok(Credentials { id: required(ID)?, secret: required(SECRET)? }),
-            Self::Given(credentials) => Ok(credentials.clone()),
-            #[cfg(test)]
-            Self::Shared(credentials) => Ok(credentials.lock().unwrap().clone()),
-        }
-    }
-}
-
-fn required(name: &str) -> Result<SecretString, ConfigError> {
-    secret(name)?.ok_or_else(|| {
-        ConfigError::new(format!(
-            "no credentials for Genesys Cloud: set {name}, or {name}_FILE to a file that holds it"
-        ))
-    })
-}
-
-impl fmt::Debug for CredentialSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CredentialSource")
-    }
-}
-
-/// What minting keeps between two tokens.
-pub(super) struct TokenSource {
-    auth: ClientAuth,
-    source: CredentialSource,
-    credentials: Mutex<Credentials>,
+/// Everything that asking for a token needs.
+pub(crate) struct TokenSource {
+    pub(crate) transport: HttpTransport,
+    pub(crate) clock: SharedClock,
+    pub(crate) admission: Arc<SharedAdmission>,
+    pub(crate) url: Url,
+    pub(crate) auth: ClientAuth,
     /// The scopes of all kinds, each once.
-    scope: String,
-    running: Mutex<Option<Outcome>>,
+    pub(crate) scope: String,
+    pub(crate) credentials: CurrentCredentials,
+    pub(crate) refresh: Mutex<Option<RefreshResult>>,
 }
 
-/// Where those who wait learn what came of it.
-type Outcome = watch::Receiver<Option<Result<(), TokenEndpointAway>>>;
+/// The credentials as they were read last, and where they can be read again.
+pub(crate) struct CurrentCredentials {
+    source: CredentialSource,
+    current: Mutex<Credentials>,
+}
 
-/// The token endpoint was asked so often, and gave no answer that says anything.
+/// Where those who wait learn the result of a refresh.
+pub(crate) type RefreshResult = watch::Receiver<Option<Result<(), TokenEndpointAway>>>;
+
+/// The token endpoint was asked so often, and gave no answer that decides anything.
 #[derive(Clone, Debug)]
-pub(super) struct TokenEndpointAway {
-    pub(super) asked: u32,
-    pub(super) error: ApiError,
+pub(crate) struct TokenEndpointAway {
+    pub(crate) requests: u32,
+    pub(crate) error: ApiError,
+}
+
+impl CurrentCredentials {
+    pub(crate) fn new(source: CredentialSource) -> Result<Self, ConfigError> {
+        let current = Mutex::new(source.read()?);
+        Ok(Self { source, current })
+    }
+
+    pub(crate) fn get(&self) -> MutexGuard<'_, Credentials> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the credentials where they come from, without using them.
+    pub(crate) fn read(&self) -> Result<Credentials, ConfigError> {
+        self.source.read()
+    }
 }
 
 impl TokenSource {
-    pub(super) fn new(auth: ClientAuth, source: CredentialSource, scopes: &Scopes) -> Result<Self, ConfigError> {
-        let mut all: Vec<&str> = scopes.iter().flat_map(|(_, scopes)| scopes.iter().copied()).collect();
-        all.sort_unstable();
-        all.dedup();
-        let credentials = Mutex::new(source.read()?);
-        Ok(Self { auth, source, credentials, scope: all.join(" "), running: Mutex::new(None) })
-    }
-
-    fn read_again(&self) -> Result<(), ConfigError> {
-        let read = self.source.read()?;
-        *self.credentials.lock().unwrap_or_else(PoisonError::into_inner) = read;
-        Ok(())
-    }
-}
-
-impl GenesysClient {
-    /// Sees to it that a token is asked for, unless one is already. The outcome says only whether the caller should
-    /// look again: an error means that the token endpoint is away.
-    pub(super) fn refresh_token(&self) -> Outcome {
-        let mut running = self.shared.tokens.running.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Starts a refresh, unless one is running. The result says only whether the caller should look again: an error
+    /// means that the token endpoint does not answer.
+    pub(crate) fn refresh(self: &Arc<Self>) -> RefreshResult {
+        let mut running = self.running();
         // One that panicked has no sender any more.
-        if let Some(outcome) = running.as_ref().filter(|outcome| outcome.has_changed().is_ok()) {
-            return outcome.clone();
+        if let Some(result) = running.as_ref().filter(|result| result.has_changed().is_ok()) {
+            return result.clone();
         }
-        let (tell, outcome) = watch::channel(None);
-        *running = Some(outcome.clone());
-        let client = self.clone();
+        let (tell, receiver) = watch::channel(None);
+        *running = Some(receiver.clone());
+        let source = Arc::clone(self);
         tokio::spawn(async move {
-            let result = client.refresh_with_retries().await;
+            let result = source.refresh_with_retries().await;
             // Whoever fails by this one asks for another.
-            *client.shared.tokens.running.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            *source.running() = None;
             tell.send_replace(Some(result));
         });
-        outcome
-    }
-
-    /// Stands for the client's id where that is none of others' business. All processes with this id have the same.
-    pub fn client_mark(&self) -> String {
-        self.shared.tokens.credentials.lock().unwrap_or_else(PoisonError::into_inner).mark()
-    }
-
-    /// The key that all processes of the client sign their words to each other with.
-    pub fn fleet_key(&self) -> FleetKey {
-        FleetKey::of(&self.shared.tokens.credentials.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The same of the secret as it is now, where it is this client's and can be read: files may have been replaced since
-    /// a token was asked for.
-    pub fn fleet_key_anew(&self) -> Option<FleetKey> {
-        let read = self.shared.tokens.source.read().ok()?;
-        let current = self.shared.tokens.credentials.lock().unwrap_or_else(PoisonError::into_inner);
-        (read.id.expose_secret() == current.id.expose_secret()).then(|| FleetKey::of(&read))
+        receiver
     }
 
     /// Reads the credentials again and asks for one token.
-    pub(super) fn try_credentials(&self) {
-        match self.shared.tokens.read_again() {
-            Ok(()) => drop(self.refresh_token()),
+    pub(crate) fn retry_credentials(self: &Arc<Self>) {
+        match self.credentials.read() {
+            Ok(read) => {
+                *self.credentials.get() = read;
+                drop(self.refresh());
+            }
             Err(error) => {
                 warn!(%error, "the credentials cannot be read");
-                self.admission().refused_us(&error.to_string(), Instant::now());
+                self.admission.control().hold_for_credentials(&error.to_string(), Instant::now());
             }
         }
     }
 
-    /// With the short retries of any call; a probe asks once.
+    fn running(&self) -> MutexGuard<'_, Option<RefreshResult>> {
+        self.refresh.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks with the short retries of any call; a probe asks once.
     async fn refresh_with_retries(&self) -> Result<(), TokenEndpointAway> {
-        let mut tries = CallRetries::new(RetryMode::Short);
+        let mut retries = CallRetries::new(RetryMode::Short);
         loop {
-            tries.sent();
+            retries.note_sent();
             let Err(error) = self.refresh_once().await else { return Ok(()) };
-            let wait = tries.wait(&error).filter(|_| !self.admission().is_probing());
-            let Some(wait) = wait else { return Err(TokenEndpointAway { asked: tries.requests, error }) };
+            let wait = retries.next_wait(&error).filter(|_| !self.admission.control().is_probing());
+            let Some(wait) = wait else { return Err(TokenEndpointAway { requests: retries.requests, error }) };
             sleep(wait).await;
         }
     }
 
     async fn refresh_once(&self) -> Result<(), ApiError> {
         let sent = Instant::now();
-        let (exchange, answer, _) = self.ask_for_token().await;
-        let (now, mut admission) = (Instant::now(), self.admission());
-        let (result, outcome) = match answer {
+        let (exchange, response, _) = self.request_token().await;
+        let (now, mut control) = (Instant::now(), self.admission.control());
+        let (label, result) = match response {
             TokenResponse::Granted(grant) => {
-                admission.store_token(grant, now);
+                control.store_token(grant, now);
                 ("ok", Ok(()))
             }
             TokenResponse::Throttled => {
-                let wait = exchange.ok().and_then(|received| self.wait(&received));
-                admission.throttled(sent, now, wait);
+                let wait = exchange.ok().and_then(|response| self.wait(&response));
+                control.pause(sent, now, wait);
                 ("throttled", Ok(()))
             }
             TokenResponse::Refused(why) => {
-                admission.refused_us(&why, now);
+                control.hold_for_credentials(&why, now);
                 ("rejected", Ok(()))
             }
             TokenResponse::InvalidScope => {
-                admission.refused_us("invalid_scope, also without any", now);
+                control.hold_for_credentials("invalid_scope, also without any", now);
                 ("rejected", Ok(()))
             }
             TokenResponse::Away => {
-                admission.fails(&format!("token endpoint: {}", cause(&exchange)), now);
-                admission.note_refresh_failure(now);
+                control.note_failure(&format!("token endpoint: {}", cause(&exchange)), now);
+                control.note_refresh_failure(now);
                 ("error", Err(self.away(&exchange)))
             }
         };
-        counter!(metric::TOKEN_REFRESHES, "result" => result).increment(1);
-        debug!(result, "asked for a token");
-        outcome
+        counter!(metric::TOKEN_REFRESHES, "result" => label).increment(1);
+        debug!(result = label, "asked for a token");
+        result
     }
 
-    /// Asks with the scopes of all kinds, and where they are not known once more without; whether they were taken.
-    pub(super) async fn ask_for_token(&self) -> (Result<HttpResponse, TransportError>, TokenResponse, bool) {
-        let scope = Some(self.shared.tokens.scope.as_str()).filter(|scope| !scope.is_empty());
-        let (exchange, answer) = self.ask(scope).await;
-        if let TokenResponse::InvalidScope = answer {
+    /// Asks with the scopes of all kinds, and where these are unknown once more without any. The flag says whether the
+    /// scopes were accepted.
+    pub(crate) async fn request_token(&self) -> (Result<HttpResponse, TransportError>, TokenResponse, bool) {
+        let scope = Some(self.scope.as_str()).filter(|scope| !scope.is_empty());
+        let (exchange, response) = self.exchange(scope).await;
+        if let TokenResponse::InvalidScope = response {
             debug!("the token endpoint does not know the scopes: asking without");
-            let (exchange, answer) = self.ask(None).await;
-            return (exchange, answer, false);
+            let (exchange, response) = self.exchange(None).await;
+            return (exchange, response, false);
         }
-        (exchange, answer, scope.is_some())
+        (exchange, response, scope.is_some())
     }
 
-    async fn ask(&self, scope: Option<&str>) -> (Result<HttpResponse, TransportError>, TokenResponse) {
+    async fn exchange(&self, scope: Option<&str>) -> (Result<HttpResponse, TransportError>, TokenResponse) {
         let request = self.token_request(scope);
         let HttpRequest { method, url, .. } = &request;
-        let mut span = RequestSpan { method, endpoint: url.path(), url }.span_of_its_own();
-        let exchange = match self.shared.transport.exchange(request).await {
-            // A token is what was asked for.
-            Ok(received) if classify::status_class(received.status) == StatusClass::Success => Ok(received),
+        let mut span = RequestSpan { method, endpoint: url.path(), url }.begin_unattended();
+        let exchange = match self.transport.exchange(request).await {
+            // The token is not to be redacted.
+            Ok(response) if classify::status_class(response.status) == StatusClass::Success => Ok(response),
             exchange => self.redactor().exchange(exchange),
         };
-        request_span::answered(&mut span, &exchange);
-        let answer = match &exchange {
-            Ok(received) => {
-                let says_when = if received.headers.contains_key(RETRY_AFTER) { RetryAfterHeader::Present } else { RetryAfterHeader::Absent };
-                token::read(received.status, says_when, &received.body)
+        request_telemetry::end_span(&mut span, &exchange);
+        let response = match &exchange {
+            Ok(response) => {
+                token::read_response(response.status, RetryAfterHeader::of(&response.headers), &response.body)
             }
-            Err(lost) => match lost.why {
-                TransportFailure::TooLong => TokenResponse::Refused(format!("{}: is this the token endpoint?", lost.message)),
-                TransportFailure::NeverSent | TransportFailure::TimedOut | TransportFailure::Broken => TokenResponse::Away,
+            Err(error) => match error.failure {
+                TransportFailure::TooLong => {
+                    TokenResponse::Refused(format!("{}: is this the token endpoint?", error.message))
+                }
+                TransportFailure::NeverSent | TransportFailure::TimedOut | TransportFailure::Broken => {
+                    TokenResponse::Away
+                }
             },
         };
-        (exchange, answer)
+        (exchange, response)
     }
 
     fn token_request(&self, scope: Option<&str>) -> HttpRequest {
-        let mint = &self.shared.tokens;
-        let credentials = mint.credentials.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let credentials = self.credentials.get().clone();
         let mut form = form_urlencoded::Serializer::new(String::new());
         form.append_pair("grant_type", "client_credentials");
         if let Some(scope) = scope {
             form.append_pair("scope", scope);
         }
-        let basic = match mint.auth {
+        let basic = match self.auth {
             ClientAuth::Basic => Some((credentials.id, credentials.secret)),
             ClientAuth::Form => {
                 form.append_pair("client_id", credentials.id.expose_secret());
@@ -288,50 +221,46 @@ impl GenesysClient {
         };
         let is_form = HeaderValue::from_static("application/x-www-form-urlencoded");
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, is_form)]);
-        let url = self.shared.addresses.token.clone();
-        HttpRequest { method: Method::POST, url, headers, body: Some(form.finish().into()), basic }
+        HttpRequest { method: Method::POST, url: self.url.clone(), headers, body: Some(form.finish().into()), basic }
     }
 
-    /// Knows the client's secret.
-    pub(super) fn redactor(&self) -> Redactor {
-        let credentials = self.shared.tokens.credentials.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Returns a redactor that knows the client's secret.
+    pub(crate) fn redactor(&self) -> Redactor {
+        let credentials = self.credentials.get();
         Redactor::default().basic(credentials.id.expose_secret(), credentials.secret.expose_secret())
     }
 
-    /// How long the token endpoint says to wait.
-    fn wait(&self, received: &HttpResponse) -> Option<std::time::Duration> {
-        let wait = limits::wait(&received.headers, &error::told(&received.body), self.shared.clock.now());
-        warn_of_long(self.shared.addresses.token.path(), wait);
+    /// Returns the wait that the token endpoint asks for.
+    pub(crate) fn wait(&self, response: &HttpResponse) -> Option<Duration> {
+        let wait = limits::wait(&response.headers, &error_details(&response.body), self.clock.now());
+        limits::warn_of_long_pause(self.url.path(), wait);
         wait
     }
 
     fn away(&self, exchange: &Result<HttpResponse, TransportError>) -> ApiError {
         match exchange {
-            Ok(received) => {
-                let told = error::told(&received.body);
-                let message = format!("the token endpoint answered {}: {}", received.status, error::sentence(&told));
-                let mut error = ApiError::new(ErrorClass::Transient, "api_unavailable", message);
-                let wait = limits::retry_after(&received.headers, self.shared.clock.now());
-                error.retry_after = wait.unwrap_or_default();
-                error.with_answer(received.status, &received.headers, told)
+            Ok(response) => {
+                let details = error_details(&response.body);
+                let said = error_sentence(&details);
+                let message = format!("the token endpoint answered {}: {said}", response.status);
+                let retry_after = limits::retry_after(&response.headers, self.clock.now()).unwrap_or_default();
+                let error = ApiError::new(ErrorClass::Transient, "api_unavailable", message);
+                ApiError { retry_after, ..error.with_answer(response.status, &response.headers, details) }
             }
-            Err(lost) => {
+            Err(error) => {
                 // Nothing was sent for the caller yet.
-                let (_, code) = classify::lost(lost.why, RepeatSafety::Safe);
-                ApiError::new(
-                    ErrorClass::Transient,
-                    code,
-                    format!("no answer from the token endpoint: {}", lost.message),
-                )
+                let (_, code) = classify::classify_failure(error.failure, RepeatSafety::Safe);
+                let message = format!("no answer from the token endpoint: {}", error.message);
+                ApiError::new(ErrorClass::Transient, code, message)
             }
         }
     }
 }
 
-/// What an exchange without a token comes down to.
+/// Names the reason of an exchange without a token in a few words.
 fn cause(exchange: &Result<HttpResponse, TransportError>) -> String {
     match exchange {
-        Ok(received) => received.status.to_string(),
-        Err(lost) => lost.cause.clone(),
+        Ok(response) => response.status.to_string(),
+        Err(error) => error.cause.clone(),
     }
 }

@@ -6,8 +6,8 @@ use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::{Budget, SendTime, BudgetReservation};
-use crate::limits::RateLimitHeaders;
+use super::{Budget, BudgetReservation};
+use crate::{limits::RateLimitHeaders, send_time::SendTime};
 
 const WINDOW: Duration = Duration::from_secs(60);
 const RUN: Duration = Duration::from_secs(300);

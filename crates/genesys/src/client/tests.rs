@@ -1,40 +1,28 @@
 //! The client whole, over a scripted transport and under paused time: what follows from what the API does.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
-use jiff::Timestamp;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    admission::ClosedReason,
-    classify::TransportFailure,
-    error::ApiError,
-    token_source::Credentials,
-    options::ClientAuth,
-    request::{ApiAnswer, ApiRequest, Caller},
+    admission::{Admission, ClosedReason},
+    budget::LimitShare,
+    credentials::Credentials,
     http_transport::testing::{ScriptedReply, ScriptedTransport},
-    http_transport::HttpRequest,
+    options::ClientAuth,
 };
-use genfleet_job::{
-    clock::Clock,
-    error::{ErrorClass, JobError},
-};
+use genfleet_job::{clock::Clock, error::JobError};
 
-mod brakes;
-mod changes;
-mod fleet;
+mod audited_changes;
+mod client_limit;
+mod credential_check;
 mod failure_causes;
+mod permission_hold;
 mod sending;
-mod services;
+mod service_limits;
 mod throttling;
 mod tokens;
-mod credential_check;
 
 const THINGS: &str = "/api/v2/things";
 const TOKEN: &str = "/oauth/token";
@@ -94,7 +82,8 @@ impl Rig {
         let credentials = Arc::new(Mutex::new(credentials));
         let source = CredentialSource::Shared(Arc::clone(&credentials));
         let clock = Arc::new(TestClock(Instant::now()));
-        let client = GenesysClient::over(HttpTransport::ScriptedTransport(script.clone()), options, scopes, clock, source).unwrap();
+        let client =
+            GenesysClient::over(HttpTransport::Scripted(script.clone()), options, scopes, clock, source).unwrap();
         Self { client, script, stop: CancellationToken::new(), credentials }
     }
 
@@ -137,7 +126,9 @@ impl Rig {
 }
 
 /// Gives `token-1`, `token-2` … and lets `api` answer the rest.
-fn with_tokens(mut api: impl FnMut(&HttpRequest) -> ScriptedReply + Send) -> impl FnMut(&HttpRequest) -> ScriptedReply + Send {
+fn with_tokens(
+    mut api: impl FnMut(&HttpRequest) -> ScriptedReply + Send,
+) -> impl FnMut(&HttpRequest) -> ScriptedReply + Send {
     let mut tokens = 0;
     move |asked| {
         if asked.url.path() == TOKEN {

@@ -9,10 +9,7 @@ use std::{
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
-use super::{
-    classify::TransportFailure,
-    http_transport::{TransportError, HttpRequest, HttpResponse},
-};
+use super::{HttpRequest, HttpResponse, TransportError, TransportFailure};
 
 /// What an exchange comes to, and how long it takes.
 pub(crate) struct ScriptedReply {
@@ -26,10 +23,10 @@ impl ScriptedReply {
         Self { after: Duration::from_millis(10), result: Ok(received) }
     }
 
-    pub(crate) fn lost(why: TransportFailure) -> Self {
+    pub(crate) fn lost(failure: TransportFailure) -> Self {
         Self {
             after: Duration::from_millis(10),
-            result: Err(TransportError { why, message: "lost".to_owned(), cause: "lost".to_owned() }),
+            result: Err(TransportError { failure, message: "lost".to_owned(), cause: "lost".to_owned() }),
         }
     }
 

@@ -58,7 +58,7 @@ fn transport() -> HttpTransport {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
     let time_outs = HttpTimeouts { connect: Duration::from_secs(5), whole: Duration::from_millis(400) };
-    HttpTransport::http(None, time_outs, ProxyUse::FromEnvironment).unwrap()
+    HttpTransport::over_network(None, time_outs, ProxyUse::FromEnvironment).unwrap()
 }
 
 fn outgoing(url: &Url) -> HttpRequest {
@@ -90,25 +90,25 @@ async fn a_port_where_nobody_listens_means_it_was_never_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     drop(listener);
-    assert_eq!(transport().exchange(outgoing(&url)).await.unwrap_err().why, TransportFailure::NeverSent);
+    assert_eq!(transport().exchange(outgoing(&url)).await.unwrap_err().failure, TransportFailure::NeverSent);
 }
 
 #[tokio::test]
 async fn a_connection_that_breaks_after_sending_may_have_arrived() {
     let stub = stub(Does::HangsUp).await;
-    assert_eq!(transport().exchange(outgoing(&stub.url)).await.unwrap_err().why, TransportFailure::Broken);
+    assert_eq!(transport().exchange(outgoing(&stub.url)).await.unwrap_err().failure, TransportFailure::Broken);
 }
 
 #[tokio::test]
 async fn an_answer_that_breaks_off_in_its_body_is_none() {
     let stub = stub(Does::Answers("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf".to_owned())).await;
-    assert_eq!(transport().exchange(outgoing(&stub.url)).await.unwrap_err().why, TransportFailure::Broken);
+    assert_eq!(transport().exchange(outgoing(&stub.url)).await.unwrap_err().failure, TransportFailure::Broken);
 }
 
 #[tokio::test]
 async fn an_api_that_never_answers_times_out() {
     let stub = stub(Does::Waits).await;
-    assert_eq!(transport().exchange(outgoing(&stub.url)).await.unwrap_err().why, TransportFailure::TimedOut);
+    assert_eq!(transport().exchange(outgoing(&stub.url)).await.unwrap_err().failure, TransportFailure::TimedOut);
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn a_body_over_four_mebibytes_is_not_read_to_its_end() {
     let longest = stub(answer("200 OK", &"x".repeat(LONGEST_BODY))).await;
     assert_eq!(transport().exchange(outgoing(&longest.url)).await.unwrap().body.len(), LONGEST_BODY);
     let longer = stub(answer("200 OK", &"x".repeat(LONGEST_BODY + 1))).await;
-    assert_eq!(transport().exchange(outgoing(&longer.url)).await.unwrap_err().why, TransportFailure::TooLong);
+    assert_eq!(transport().exchange(outgoing(&longer.url)).await.unwrap_err().failure, TransportFailure::TooLong);
 }
 
 #[tokio::test]
@@ -154,6 +154,7 @@ async fn what_no_answer_comes_down_to_is_a_few_words() {
 #[test]
 fn a_ca_file_that_is_none_says_so() {
     transport();
-    let missing = HttpTransport::http(Some(Path::new("/no/such/file.pem")), HttpTimeouts::default(), ProxyUse::None);
+    let missing =
+        HttpTransport::over_network(Some(Path::new("/no/such/file.pem")), HttpTimeouts::default(), ProxyUse::None);
     assert!(missing.unwrap_err().to_string().contains("GENESYS_CA_FILE names /no/such/file.pem"));
 }

@@ -9,17 +9,17 @@ async fn a_429_of_the_clients_limit_is_to_be_told_and_one_of_the_tokens_is_not()
     let of_token = CLIENT_WIDE.replace("org.app.user", "client.credentials.token");
     for (body, told) in [(CLIENT_WIDE, true), (of_token.as_str(), false)] {
         let rig = Arc::new(Rig::answering([ScriptedReply::status(429).body(body)]));
-        assert_eq!(rig.client.client_shut(), None);
+        assert_eq!(rig.client.client_limit_pause(), None);
         let sending = tokio::spawn({
             let rig = Arc::clone(&rig);
             async move { rig.post().await }
         });
         tokio::time::sleep(SECOND).await;
-        let shut = rig.client.client_shut().map(|left| left.as_secs());
+        let shut = rig.client.client_limit_pause().map(|left| left.as_secs());
         assert_eq!(shut, told.then_some(19), "{body}");
-        assert_eq!(rig.client.shut().len(), 1);
+        assert_eq!(rig.client.active_holds().len(), 1);
         sending.await.unwrap().unwrap();
-        assert_eq!((rig.client.client_shut(), rig.client.shut()), (None, vec![]), "it is over");
+        assert_eq!((rig.client.client_limit_pause(), rig.client.active_holds()), (None, vec![]), "it is over");
     }
 }
 
@@ -27,19 +27,23 @@ async fn a_429_of_the_clients_limit_is_to_be_told_and_one_of_the_tokens_is_not()
 async fn what_another_process_met_stops_this_one_which_then_starts_slowly_and_tells_nobody() {
     let rig = Rig::new(|_| ScriptedReply::status(200));
     rig.get().await.unwrap();
-    rig.client.told_client_shut(20 * SECOND);
-    assert_eq!(rig.client.client_shut(), None, "who met it tells it; else its end would move with every telling");
+    rig.client.pause_for_client_limit(20 * SECOND);
+    assert_eq!(
+        rig.client.client_limit_pause(),
+        None,
+        "who met it tells it; else its end would move with every telling"
+    );
     let before = Instant::now();
     rig.get().await.unwrap();
     assert_eq!(before.elapsed().as_secs(), 20);
-    rig.client.told_client_shut(45 * SECOND);
+    rig.client.pause_for_client_limit(45 * SECOND);
     assert_eq!(rig.reason(), Some(ClosedReason::Throttled), "long enough to close the intake");
 }
 
 #[tokio::test(start_paused = true)]
 async fn whoever_waits_for_its_part_goes_as_soon_as_that_grows() {
     let rig = Arc::new(Rig::new(|_| ScriptedReply::status(200)));
-    rig.client.allot(LimitShare::alone(1));
+    rig.client.set_limit_share(LimitShare::alone(1));
     rig.get().await.unwrap();
     let waiting = tokio::spawn({
         let rig = Arc::clone(&rig);
@@ -48,21 +52,21 @@ async fn whoever_waits_for_its_part_goes_as_soon_as_that_grows() {
     tokio::time::sleep(10 * SECOND).await;
     assert_eq!(rig.sent(), 1);
     let before = Instant::now();
-    rig.client.allot(LimitShare::alone(500));
+    rig.client.set_limit_share(LimitShare::alone(500));
     waiting.await.unwrap().unwrap();
     assert!(before.elapsed() < SECOND);
-    assert_eq!(rig.client.spending().last_minute, 2);
+    assert_eq!(rig.client.budget_usage().last_minute, 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_client_is_marked_and_not_named() {
+async fn the_client_has_a_fingerprint_and_not_named() {
     let (one, same) = (Rig::new(|_| ScriptedReply::status(200)), Rig::new(|_| ScriptedReply::status(200)));
-    let mark = one.client.client_mark();
-    assert_eq!(mark, same.client.client_mark());
-    assert!(mark.len() == MARK_LENGTH && !mark.contains("the-id"), "{mark}");
+    let fingerprint = one.client.client_fingerprint();
+    assert_eq!(fingerprint, same.client.client_fingerprint());
+    assert!(fingerprint.len() == FINGERPRINT_LENGTH && !fingerprint.contains("the-id"), "{fingerprint}");
     same.credentials.lock().unwrap().id = "another".to_owned().into();
-    same.client.try_credentials();
-    assert_ne!(mark, same.client.client_mark());
+    same.client.shared.tokens.retry_credentials();
+    assert_ne!(fingerprint, same.client.client_fingerprint());
 }
 
-const MARK_LENGTH: usize = 16;
+const FINGERPRINT_LENGTH: usize = 16;

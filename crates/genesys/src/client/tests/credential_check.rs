@@ -8,15 +8,18 @@ fn rig(mut reply: impl FnMut(&HttpRequest) -> ScriptedReply + Send + 'static) ->
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_token_endpoint_says_is_told_apart_and_puts_no_brake_on() {
+async fn what_the_token_endpoint_says_is_told_apart_and_begins_no_hold() {
     let throttled = r#"{"error":"invalid_request","description":"rate limit exceeded;"}"#;
     for (reply, told) in [
         (ScriptedReply::token("one"), "Granted"),
-        (ScriptedReply::status(400).body(r#"{"error":"invalid_client"}"#), "Refused { told: \"400 invalid_client\""),
+        (
+            ScriptedReply::status(400).body(r#"{"error":"invalid_client"}"#),
+            "Refused { reported: \"400 invalid_client\"",
+        ),
         (ScriptedReply::status(400).body(throttled), "Throttled { wait: None"),
         (ScriptedReply::status(429).header("retry-after", "7"), "Throttled { wait: Some(7s)"),
         (ScriptedReply::status(502), "Away"),
-        (ScriptedReply::lost(TransportFailure::NeverSent), "TransportError { why: NeverSent"),
+        (ScriptedReply::lost(TransportFailure::NeverSent), "NoAnswer { failure: NeverSent"),
     ] {
         let mut reply = Some(reply);
         let rig = rig(move |_| reply.take().unwrap_or_else(|| ScriptedReply::status(500)));

@@ -3,7 +3,7 @@
 use super::*;
 
 fn told(rig: &Rig) -> String {
-    rig.client.notes().join("\n")
+    rig.client.warnings().join("\n")
 }
 
 #[tokio::test(start_paused = true)]
@@ -23,8 +23,8 @@ async fn an_outage_says_what_its_requests_came_to_until_it_is_over() {
         let _ = rig.send_for(number, ApiRequest::get(THINGS)).await;
     }
     assert_eq!(rig.reason(), Some(ClosedReason::ApiUnavailable));
-    assert_eq!(told(&rig), "the API answers nobody: 503 ×10, 502 with a page ×5, lost ×5");
-    assert_eq!(rig.client.shut()[0].why, told(&rig), "for status and the page");
+    assert_eq!(told(&rig), "Genesys Cloud is not answering: 503 ×10, 502 with a page ×5, lost ×5");
+    assert_eq!(rig.client.active_holds()[0].why, told(&rig), "for status and the page");
     assert!(rig.client.problems().is_empty(), "the process is ready");
     let held = rig.get().await.unwrap_err();
     assert!(held.message.contains("503 ×10"), "{held:?}");
@@ -49,7 +49,7 @@ async fn a_token_endpoint_that_is_away_is_told_as_such() {
     for number in 0..5 {
         let _ = rig.send_for(number, ApiRequest::get(THINGS)).await;
     }
-    assert!(told(&rig).starts_with("the API answers nobody: token endpoint: 500 ×"), "{}", told(&rig));
+    assert!(told(&rig).starts_with("Genesys Cloud is not answering: token endpoint: 500 ×"), "{}", told(&rig));
 }
 
 #[tokio::test(start_paused = true)]

@@ -46,7 +46,7 @@ async fn a_missing_permission_costs_five_jobs_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn jobs_in_flight_when_the_brake_goes_on_wait() {
+async fn jobs_in_flight_when_the_hold_begins_wait() {
     let permitted = Arc::new(Mutex::new(false));
     let rig = Arc::new(forbidden(&permitted));
     let calls: Vec<_> = (0..40)
@@ -75,12 +75,12 @@ async fn the_jobs_of_a_shared_request_are_judged_one_by_one_by_who_shared_it() {
     assert_eq!(error.class, ErrorClass::Permanent);
     assert_eq!(rig.reason(), None, "nobody was judged yet");
     let judged = jobs.iter().map(|job| rig.client.judge_forbidden(Kind::CdnPurge, THINGS, job));
-    assert_eq!(judged.filter(|judgement| *judgement == Forbidden::Fails).count(), 5);
+    assert_eq!(judged.filter(|until| until.is_none()).count(), 5);
     assert_eq!(rig.reason(), Some(ClosedReason::Forbidden));
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_watches_the_changes_hears_of_every_brake() {
+async fn whoever_watches_the_changes_hears_of_every_hold() {
     let rig = forbidden(&Arc::new(Mutex::new(false)));
     let mut changes = rig.client.changes();
     rig.send_for(0, ApiRequest::post(THINGS)).await.unwrap_err();

@@ -40,14 +40,18 @@ async fn what_is_safe_to_repeat_is_tried_four_times_in_all() {
     let rig = Rig::new(|_| ScriptedReply::status(502).body("bad gateway"));
     let error = rig.get().await.unwrap_err();
     assert_eq!((error.class, error.code, error.requests), (ErrorClass::Transient, "api_unavailable", 4));
-    assert_eq!(error.told["body"], "bad gateway");
+    assert_eq!(error.details["body"], "bad gateway");
     assert_eq!(rig.sent(), 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_poll_is_one_request_where_it_fails_and_waits_for_a_pause_all_the_same() {
     let poll = || ApiRequest::get(THINGS).once();
-    for reply in [ScriptedReply::status(500), ScriptedReply::lost(TransportFailure::TimedOut), ScriptedReply::lost(TransportFailure::NeverSent)] {
+    for reply in [
+        ScriptedReply::status(500),
+        ScriptedReply::lost(TransportFailure::TimedOut),
+        ScriptedReply::lost(TransportFailure::NeverSent),
+    ] {
         let rig = Rig::answering([reply]);
         let error = rig.send_for(1, poll()).await.unwrap_err();
         assert_eq!((error.class, error.requests, rig.sent()), (ErrorClass::Transient, 1, 1), "{error}");
@@ -74,7 +78,11 @@ async fn somebody_elses_answer_is_asked_for_again_and_a_create_is_looked_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_succeeds_counts_all_its_requests() {
-    let rig = Rig::answering([ScriptedReply::status(500), ScriptedReply::lost(TransportFailure::TimedOut), ScriptedReply::status(200)]);
+    let rig = Rig::answering([
+        ScriptedReply::status(500),
+        ScriptedReply::lost(TransportFailure::TimedOut),
+        ScriptedReply::status(200),
+    ]);
     let answer = rig.get().await.unwrap();
     assert_eq!((answer.status, answer.requests), (200, 3));
 }
@@ -146,7 +154,7 @@ async fn permanent_answers_are_told_with_all_the_api_said() {
         let error = rig.get().await.unwrap_err();
         assert_eq!((error.class, error.code, error.status), (ErrorClass::Permanent, code, Some(status)));
         assert_eq!(error.request_id.as_deref(), Some("r-1"));
-        assert_eq!(error.told["contextId"], "c-1");
+        assert_eq!(error.details["contextId"], "c-1");
         assert!(error.message.contains("GET /api/v2/things") && error.message.contains("no such thing"), "{error}");
         assert_eq!(rig.sent(), 1);
     }
@@ -164,13 +172,14 @@ async fn json_of_another_form_than_promised_is_unexpected() {
     let rig = Rig::answering([ScriptedReply::status(200).body(r#"{"message":"hello"}"#)]);
     let error = rig.get().await.unwrap().json::<Vec<u32>>().unwrap_err();
     assert_eq!((error.class, error.code, error.requests), (ErrorClass::Permanent, "unexpected_response", 1));
-    assert_eq!(error.told["message"], "hello");
+    assert_eq!(error.details["message"], "hello");
 }
 
 #[tokio::test(start_paused = true)]
 async fn somebody_elses_page_is_waited_out_whatever_its_status() {
     for status in [200, 202, 204, 302, 400, 403, 404, 405, 409, 412, 422, 501] {
-        let page = move || ScriptedReply::status(status).body("<html>Sign in</html>").header("content-type", "text/html");
+        let page =
+            move || ScriptedReply::status(status).body("<html>Sign in</html>").header("content-type", "text/html");
         let rig = Rig::answering([page(), page()]);
         let answer = rig.get().await.unwrap();
         assert_eq!((answer.status, answer.requests), (200, 3), "{status}");
@@ -304,7 +313,7 @@ async fn no_debug_output_holds_a_secret() {
     rig.get().await.unwrap();
     let jobs = [job(1)];
     let permit = rig.client.permit(&rig.caller(&jobs)).await.unwrap();
-    let shown = format!("{:?} {permit:?} {:?}", rig.client, *rig.client.admission());
+    let shown = format!("{:?} {permit:?} {:?}", rig.client, *rig.client.shared.admission.control());
     for secret in ["token-1", "the-id", "the-secret"] {
         assert!(!shown.contains(secret), "{shown}");
     }

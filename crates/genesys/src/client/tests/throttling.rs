@@ -33,7 +33,7 @@ async fn a_pause_takes_nothing_of_the_time_for_short_retries() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_503_with_retry_after_and_a_message_alone_shut_the_gate_too() {
+async fn a_503_with_retry_after_and_a_message_alone_begin_a_pause_too() {
     let message = r#"{"message":"Rate limit exceeded the maximum. Retry the request in [20] seconds"}"#;
     for (reply, seconds) in [
         (ScriptedReply::status(503).header("retry-after", "11"), 11),
@@ -53,7 +53,11 @@ async fn a_short_pause_holds_the_whole_process_in_memory_and_ends_in_a_slow_star
     let mut calls = 0;
     let rig = Arc::new(Rig::new(move |_| {
         calls += 1;
-        if calls == 1 { ScriptedReply::status(429).header("retry-after", "20") } else { ScriptedReply::status(200).after(SECOND / 2) }
+        if calls == 1 {
+            ScriptedReply::status(429).header("retry-after", "20")
+        } else {
+            ScriptedReply::status(200).after(SECOND / 2)
+        }
     }));
     let shut_at = Instant::now();
     let results = many(&rig, 16).await;
@@ -85,14 +89,14 @@ async fn a_long_pause_sends_everybody_away_at_once_and_closes_the_intake() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_at_the_gate_goes_away_when_the_pause_gets_long() {
+async fn who_waits_for_the_end_of_a_pause_goes_away_when_the_pause_gets_long() {
     let rig = Arc::new(Rig::answering([ScriptedReply::status(429).header("retry-after", "20")]));
     let waiting = tokio::spawn({
         let rig = Arc::clone(&rig);
         async move { rig.get().await }
     });
     tokio::time::sleep(SECOND).await;
-    rig.client.admission().throttled(Instant::now(), Instant::now(), Some(100 * SECOND));
+    rig.client.shared.admission.control().pause(Instant::now(), Instant::now(), Some(100 * SECOND));
     let before = Instant::now();
     let error = waiting.await.unwrap().unwrap_err();
     assert_eq!((error.requests, held_for(&rig, &error)), (1, 100));
@@ -100,7 +104,7 @@ async fn who_waits_at_the_gate_goes_away_when_the_pause_gets_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stop_ends_the_waiting_at_the_gate() {
+async fn stop_ends_the_waiting_for_the_end_of_a_pause() {
     let rig = Arc::new(Rig::answering([ScriptedReply::status(429).header("retry-after", "20")]));
     let waiting = tokio::spawn({
         let rig = Arc::clone(&rig);
@@ -113,13 +117,13 @@ async fn stop_ends_the_waiting_at_the_gate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permit_given_before_the_gate_shut_does_not_get_past_it_and_costs_nothing() {
+async fn a_permit_given_before_the_pause_does_not_get_past_it_and_costs_nothing() {
     let options = GenesysOptions { requests_per_minute: 1, ..options() };
     let rig = Rig::with(&options, ScriptedTransport::new(with_tokens(|_| ScriptedReply::status(200))));
     let jobs = [job(1)];
     let caller = rig.caller(&jobs);
     let permit = rig.client.permit(&caller).await.unwrap();
-    rig.client.admission().throttled(Instant::now(), Instant::now(), Some(10 * SECOND));
+    rig.client.shared.admission.control().pause(Instant::now(), Instant::now(), Some(10 * SECOND));
     let before = Instant::now();
     let answer = rig.client.send_with(permit, ApiRequest::get(THINGS), &caller).await.unwrap();
     assert_eq!((answer.requests, before.elapsed().as_secs()), (1, 10));
@@ -148,7 +152,9 @@ async fn a_saturated_client_stays_within_a_limit_it_did_not_know() {
 async fn an_api_that_is_away_is_asked_only_by_probes_until_it_is_back() {
     let up = Arc::new(Mutex::new(false));
     let is_up = Arc::clone(&up);
-    let rig = Arc::new(Rig::new(move |_| if *is_up.lock().unwrap() { ScriptedReply::status(200) } else { ScriptedReply::status(500) }));
+    let rig = Arc::new(Rig::new(move |_| {
+        if *is_up.lock().unwrap() { ScriptedReply::status(200) } else { ScriptedReply::status(500) }
+    }));
     let results = many(&rig, 10).await;
     assert!(results.iter().all(Result::is_err));
     let Admission::Closed { reason: ClosedReason::ApiUnavailable, probe: Some(probe), .. } = rig.admission() else {

@@ -6,8 +6,14 @@ fn rig(tokens: impl FnMut(&HttpRequest) -> ScriptedReply + Send + 'static) -> Ar
     rig_with(&options(), tokens)
 }
 
-fn rig_with(options: &GenesysOptions, mut tokens: impl FnMut(&HttpRequest) -> ScriptedReply + Send + 'static) -> Arc<Rig> {
-    let script = ScriptedTransport::new(move |asked| if asked.url.path() == TOKEN { tokens(asked) } else { ScriptedReply::status(200) });
+fn rig_with(
+    options: &GenesysOptions,
+    mut tokens: impl FnMut(&HttpRequest) -> ScriptedReply + Send + 'static,
+) -> Arc<Rig> {
+    let script =
+        ScriptedTransport::new(
+            move |asked| if asked.url.path() == TOKEN { tokens(asked) } else { ScriptedReply::status(200) },
+        );
     Arc::new(Rig::with(options, script))
 }
 
@@ -43,7 +49,9 @@ async fn the_token_is_asked_for_with_the_scopes_of_all_kinds() {
 
 #[tokio::test(start_paused = true)]
 async fn client_auth_form_puts_id_and_secret_in_the_body() {
-    let rig = rig_with(&GenesysOptions { genesys_client_auth: ClientAuth::Form, ..options() }, |_| ScriptedReply::token("one"));
+    let rig = rig_with(&GenesysOptions { genesys_client_auth: ClientAuth::Form, ..options() }, |_| {
+        ScriptedReply::token("one")
+    });
     rig.get().await.unwrap();
     let asked = rig.script.asked.lock().unwrap()[0].1.clone();
     assert!(form(&asked).ends_with("&client_id=the-id&client_secret=the-secret"));
@@ -54,7 +62,11 @@ async fn client_auth_form_puts_id_and_secret_in_the_body() {
 async fn an_endpoint_that_does_not_know_the_scopes_is_asked_once_more_without() {
     let rig = rig(|asked| {
         let scoped = form(asked).contains("scope=");
-        if scoped { ScriptedReply::status(400).body(r#"{"error":"invalid_scope"}"#) } else { ScriptedReply::token("one") }
+        if scoped {
+            ScriptedReply::status(400).body(r#"{"error":"invalid_scope"}"#)
+        } else {
+            ScriptedReply::token("one")
+        }
     });
     rig.get().await.unwrap();
     assert_eq!(rig.tokens(), 2);
@@ -84,7 +96,11 @@ async fn a_token_is_replaced_before_it_ends_while_the_old_one_is_used() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_token_is_replaced_once_for_all_and_the_call_goes_on() {
     let rig = Arc::new(Rig::new(|asked| {
-        if bearer(asked) == "Bearer token-1" { ScriptedReply::status(401).after(SECOND / 10) } else { ScriptedReply::status(200) }
+        if bearer(asked) == "Bearer token-1" {
+            ScriptedReply::status(401).after(SECOND / 10)
+        } else {
+            ScriptedReply::status(200)
+        }
     }));
     let calls: Vec<_> = (0..20)
         .map(|number| {
@@ -115,7 +131,7 @@ async fn a_permit_whose_token_was_refused_meanwhile_is_sent_with_the_new_one() {
     let jobs = [job(1)];
     let caller = rig.caller(&jobs);
     let permit = rig.client.permit(&caller).await.unwrap();
-    rig.client.admission().token_refused(permit.token.number);
+    rig.client.shared.admission.control().forget_token(permit.token.number);
     rig.get().await.unwrap();
     rig.client.send_with(permit, ApiRequest::get(THINGS), &caller).await.unwrap();
     let asked = rig.script.asked.lock().unwrap();
@@ -157,7 +173,7 @@ async fn a_token_endpoint_that_is_away_is_transient_and_retried() {
     let error = rig.get().await.unwrap_err();
     assert_eq!((error.class, error.code, error.requests), (ErrorClass::Transient, "api_timeout", 0));
     assert_eq!(rig.tokens(), 4);
-    // Requester asks for a permit first and sends with it later, as the purger does, is served no worse.
+    // A caller that asks for a permit first and sends with it later, as the purger does, is served no worse.
     let jobs = [job(1)];
     rig.client.permit(&rig.caller(&jobs)).await.unwrap_err();
     assert_eq!(rig.tokens(), 8);
@@ -193,7 +209,11 @@ async fn bad_credentials_stop_the_process_until_new_ones_are_read() {
         use secrecy::ExposeSecret;
         let (_, secret) = asked.basic.clone().unwrap();
         let body = r#"{"error":"invalid_client","error_description":"authentication failed"}"#;
-        if secret.expose_secret() == "new" { ScriptedReply::token("one") } else { ScriptedReply::status(400).body(body) }
+        if secret.expose_secret() == "new" {
+            ScriptedReply::token("one")
+        } else {
+            ScriptedReply::status(400).body(body)
+        }
     });
     let background = tokio::spawn(rig.client.clone().run());
     let error = rig.get().await.unwrap_err();
