@@ -126,7 +126,7 @@ async fn livez(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    answer_with("ready", &admin.reasons(), admin.genesys.notes())
+    answer_with("ready", &admin.reasons(), admin.genesys.warnings())
 }
 
 fn answer(what: &str, reasons: &[String]) -> impl IntoResponse + use<> {

@@ -94,7 +94,7 @@ impl Fleet {
     ) -> Self {
         let (born, leaving, left) = (Instant::now(), CancellationToken::new(), CancellationToken::new());
         let roster = Mutex::new(Roster::new(born));
-        let ears = Mutex::new(Ears::new(genesys.client_mark(), genesys.fleet_key()));
+        let ears = Mutex::new(Ears::new(genesys.client_fingerprint(), genesys.fleet_key()));
         let had_work = Mutex::default();
         Self {
             shared: Arc::new(Shared {
@@ -147,7 +147,7 @@ impl Fleet {
         loop {
             due.tick().await;
             let now = Instant::now();
-            let spending = self.shared.genesys.spending();
+            let spending = self.shared.genesys.budget_usage();
             let (token_limit, client_limit) = (spending.token_limit, self.shared.genesys.client_limit());
             let (part, others, heard) = {
                 let mut roster = self.roster();
@@ -159,7 +159,7 @@ impl Fleet {
             let part = if self.is_alone() { LimitShare::alone(client_limit) } else { part };
             if allotted.replace(part) != Some(part) {
                 debug!(?part, others, heard, "part of the client's limit");
-                self.shared.genesys.allot(part);
+                self.shared.genesys.set_limit_share(part);
             }
             gauge!(metric::FLEET_PROCESSES).set(u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1));
             gauge!(metric::FLEET_SHARE).set(part.per_minute);
@@ -192,10 +192,10 @@ impl Fleet {
     fn news(&self) -> News {
         let now = Instant::now();
         let Shared { name, worker, genesys, failing, born, .. } = &*self.shared;
-        let (spending, shut) = (genesys.spending(), genesys.shut());
+        let (spending, shut) = (genesys.budget_usage(), genesys.active_holds());
         News {
             process: name.clone(),
-            client: genesys.client_mark(),
+            client: genesys.client_fingerprint(),
             worker: worker.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             up_seconds: now.saturating_duration_since(*born).as_secs(),
@@ -205,9 +205,9 @@ impl Fleet {
             client_limit: genesys.client_limit(),
             share: spending.allotted,
             budget_left: spending.left,
-            client_shut_ms: genesys.client_shut().map(millis),
+            client_shut_ms: genesys.client_limit_pause().map(millis),
             clock_ahead_seconds: genesys.clock_ahead(),
-            failing: genesys.failing(),
+            failing: genesys.failures(),
             not_ready: self.shared.queue.health().problems,
             shut: shut.into_iter().map(told).collect(),
             kinds: self.kinds(now),
@@ -250,7 +250,7 @@ impl Fleet {
             return self.roster().hears(now);
         }
         if let Some(shut) = news.client_shut() {
-            self.shared.genesys.told_client_shut(shut);
+            self.shared.genesys.pause_for_client_limit(shut);
         }
         let limit = self.shared.genesys.client_limit();
         news.requests_last_minute = news.requests_last_minute.min(limit);

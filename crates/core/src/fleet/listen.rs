@@ -58,7 +58,7 @@ impl Listener {
 
 impl Overheard {
     fn of(credentials: Option<&Credentials>) -> Self {
-        let own = credentials.map(|own| (own.mark(), Ears::new(own.mark(), FleetKey::of(own))));
+        let own = credentials.map(|own| (own.fingerprint(), Ears::new(own.fingerprint(), FleetKey::derive(own))));
         Self { own, processes: BTreeMap::new() }
     }
 
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn without_credentials_all_is_shown_as_unverified_and_no_more_than_a_fleet_has() {
         let (mut heard, now) = (Overheard::of(None), Instant::now());
-        let mut signs = Ears::new("c".to_owned(), FleetKey::of(&credentials("secret")));
+        let mut signs = Ears::new("c".to_owned(), FleetKey::derive(&credentials("secret")));
         heard.hears(signs.sign(&here("signed", "c"), now).as_bytes(), now);
         heard.hears(here("unsigned", "c").write().as_bytes(), now);
         let expected = ["signed", "unsigned"].map(|name| (name.to_owned(), Some(false)));
@@ -146,9 +146,9 @@ mod tests {
     #[test]
     fn with_credentials_what_is_forged_or_played_again_is_not_shown_and_another_client_is_unverified() {
         let (own, now) = (credentials("secret"), Instant::now());
-        let (mut heard, mark) = (Overheard::of(Some(&own)), own.mark());
+        let (mut heard, mark) = (Overheard::of(Some(&own)), own.fingerprint());
         let [mut honest, mut forger] =
-            [&own, &credentials("guess")].map(|credentials| Ears::new(mark.clone(), FleetKey::of(credentials)));
+            [&own, &credentials("guess")].map(|credentials| Ears::new(mark.clone(), FleetKey::derive(credentials)));
         let asked = heard.own.as_mut().unwrap().1.sign(&Word::Ask, now);
         for ears in [&mut honest, &mut forger] {
             let _ = ears.hear(asked.as_bytes(), now, || None);

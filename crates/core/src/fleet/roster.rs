@@ -116,19 +116,19 @@ impl Roster {
     /// at once is shared among all that are alive, since all may get work in the same moment.
     pub fn part(&self, own: Own<'_>, now: Instant) -> LimitShare {
         if self.unheard.is_none_or(|unheard| now < unheard) {
-            return LimitShare::unheard(own.client_limit);
+            return LimitShare::with_unknown_peers(own.client_limit);
         }
         let alive = u32::try_from(self.members.len()).unwrap_or(u32::MAX).saturating_add(1);
         let even = own.client_limit / alive;
         if !self.is_heard(now) {
-            return LimitShare::heard(even, even);
+            return LimitShare::with_known_peers(even, even);
         }
         let workers = self.others().filter(|news| news.working).map(|news| (news.process.as_str(), news.token_limit));
         let mut all: Vec<(&str, u32)> = workers.chain([(own.process, own.token_limit)]).collect();
         all.sort_unstable();
         let usable: Vec<u32> = all.iter().map(|(_, usable)| *usable).collect();
         let place = all.iter().position(|(process, _)| *process == own.process).unwrap_or_default();
-        LimitShare::heard(parts(own.client_limit, &usable).get(place).copied().unwrap_or_default(), even)
+        LimitShare::with_known_peers(parts(own.client_limit, &usable).get(place).copied().unwrap_or_default(), even)
     }
 
     /// Requests that the others sent in the last minute, as far as they told.

@@ -89,7 +89,7 @@ mod tests {
     use genfleet_genesys::Credentials;
 
     fn key(id: &str, secret: &str) -> FleetKey {
-        FleetKey::of(&Credentials { id: id.to_owned().into(), secret: secret.to_owned().into() })
+        FleetKey::derive(&Credentials { id: id.to_owned().into(), secret: secret.to_owned().into() })
     }
 
     fn said_by(key: &FleetKey) -> Sealed {

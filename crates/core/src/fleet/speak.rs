@@ -41,7 +41,7 @@ impl Fleet {
     }
 
     async fn converse(&self, queue: &RabbitQueue) -> Result<(), String> {
-        let (leaving, mark) = (&self.shared.leaving, self.shared.genesys.client_mark());
+        let (leaving, mark) = (&self.shared.leaving, self.shared.genesys.client_fingerprint());
         let keys = [key("*", &mark), ASKED.to_owned()];
         let gossip = async {
             queue.connected().await;
@@ -98,7 +98,7 @@ impl Fleet {
             return said.may_speak();
         }
         let now = Instant::now();
-        let (heard, speaker) = self.ears().hear(body, now, || self.shared.genesys.fleet_key_anew());
+        let (heard, speaker) = self.ears().hear(body, now, || self.shared.genesys.reread_fleet_key());
         said.asked |= speaker == Speaker::New;
         match heard {
             Ok(Word::Here(news)) => self.hear(*news),

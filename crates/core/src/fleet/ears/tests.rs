@@ -11,7 +11,7 @@ fn credentials(secret: &str) -> Credentials {
 }
 
 fn ears(secret: &str) -> Ears {
-    Ears::new("c".to_owned(), FleetKey::of(&credentials(secret)))
+    Ears::new("c".to_owned(), FleetKey::derive(&credentials(secret)))
 }
 
 fn here(process: &str) -> Word {
@@ -98,7 +98,7 @@ fn a_replaced_secret_is_found_out_by_those_that_have_the_old_one_and_all_agree_a
     let now = Instant::now();
     let (mut old, mut third) = acquainted(now);
     let mut new = ears("new");
-    let anew = || Some(FleetKey::of(&credentials("new")));
+    let anew = || Some(FleetKey::derive(&credentials("new")));
     let mut believed = [false; 2];
     for _ in 0..3 {
         let word = new.sign(&here("new"), now);

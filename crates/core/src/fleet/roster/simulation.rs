@@ -110,7 +110,7 @@ impl Fleet {
             if lives && !self.processes.contains_key(&number) {
                 let (mut roster, mut budget) = (Roster::new(now), Budget::new(TOKEN, self.limit));
                 roster.begins(now);
-                budget.allot(LimitShare::unheard(self.limit), now);
+                budget.set_limit_share(LimitShare::with_unknown_peers(self.limit), now);
                 let name = number.to_string();
                 self.processes.insert(number, Process { name, roster, budget, speaks: now, looks: now, worked: None });
                 self.tell(number, &Word::Ask);
@@ -158,7 +158,7 @@ impl Fleet {
                 process.looks = now + LOOK;
                 process.roster.tick(now);
                 let own = Own { process: &process.name, token_limit: TOKEN, client_limit: limit };
-                process.budget.allot(process.roster.part(own, now), now);
+                process.budget.set_limit_share(process.roster.part(own, now), now);
             }
             let worked = process.worked.is_some_and(|at| now < at + LATELY);
             while lives[*number].has_work(now - self.start) && process.budget.ready(now) == SendTime::Now {

@@ -24,16 +24,16 @@ pub(super) fn judge(url: &str, outcome: &TokenCheckOutcome) -> Finding {
             );
             Finding::warning(TOKEN, looked_at, "not now: the rate limit for tokens is reached", remedy)
         }
-        TokenCheckOutcome::Refused { told } => {
+        TokenCheckOutcome::Refused { reported: told } => {
             Finding::failed(TOKEN, looked_at, format!("refused: {told}"), of_refusal(told))
         }
-        TokenCheckOutcome::Away { told } => {
+        TokenCheckOutcome::Away { reported: told } => {
             let remedy =
                 "try again in a while; where it lasts, look at status.mypurecloud.com, and at what lies between";
             Finding::failed(TOKEN, looked_at, format!("it is in trouble: {told}"), remedy)
         }
-        TokenCheckOutcome::NoAnswer { why, message } => {
-            Finding::failed(TOKEN, looked_at, format!("no answer: {message}"), of_silence(*why, message))
+        TokenCheckOutcome::NoAnswer { failure, message } => {
+            Finding::failed(TOKEN, looked_at, format!("no answer: {message}"), of_silence(*failure, message))
         }
     }
 }
@@ -127,7 +127,7 @@ mod tests {
     use super::{super::finding::Level, *};
 
     fn refused(told: &str) -> Finding {
-        judge("https://login.x", &TokenCheckOutcome::Refused { told: told.to_owned() })
+        judge("https://login.x", &TokenCheckOutcome::Refused { reported: told.to_owned() })
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
             ("operation timed out", TransportFailure::TimedOut, "something swallows it"),
             ("Connection refused (os error 111)", TransportFailure::NeverSent, "firewall"),
         ] {
-            let finding = judge("u", &TokenCheckOutcome::NoAnswer { why, message: message.to_owned() });
+            let finding = judge("u", &TokenCheckOutcome::NoAnswer { failure: why, message: message.to_owned() });
             assert!(finding.remedy.as_deref().unwrap().contains(remedy), "{message}: {finding:?}");
         }
     }
