@@ -12,7 +12,7 @@ use genfleet_core::{
     job::Kind,
     options::{ConfigError, secret},
     telemetry::{self, LogFormat},
-    webhook::options::WebhookOptions,
+    webhook::WebhookOptions,
     worker::options::{QueueOptions, WorkerOptions},
 };
 use secrecy::SecretString;

@@ -1,7 +1,7 @@
 //! From a URL to an open AMQP connection: the hosts and their order, TLS, time-outs, and a way to end what
 //! hangs. Never shows a password.
 
-use std::{net::TcpStream, os::fd::AsFd, time::Duration};
+use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 
 use async_rs::Runtime;
 use lapin::{
@@ -10,16 +10,19 @@ use lapin::{
     types::FrameSize,
     uri::{AMQPScheme, AMQPUri},
 };
+use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
+use tokio_util::compat::TokioAsyncReadCompatExt;
 use url::{Host as UrlHost, Url};
 
 use super::{
     BrokerAddress, RabbitSettings,
     certificates::Certificates,
-    guard::{Guarded, Kit, frames::Frames},
+    guard::{Guarded, Kit, Stream, frames::Frames},
     health::Role,
-    line::Line,
+    line::{Line, Socket},
 };
 use crate::{QueueError, topology::check_prefix};
 
@@ -110,31 +113,23 @@ impl Broker {
     pub(super) async fn dial(&self, host: &Host, role: &str) -> Result<(Connection, Line), String> {
         let properties = ConnectionProperties::default().with_connection_name(format!("{} {role}", self.name).into());
         let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
-        let tls = self.certificates.read()?;
+        let tls = match host.uri.scheme {
+            AMQPScheme::AMQP => None,
+            AMQPScheme::AMQPS => Some(TlsConnector::from(Arc::new(self.certificates.read()?.client()?))),
+        };
         let mut uri = host.uri.clone();
         let frame_max = frame_max(role, uri.query.frame_max);
         uri.query.frame_max = Some(frame_max);
         let line = Line::default();
-        let (held, dialling) = (line.socket(), runtime.clone());
-        // lapin applies no time-out of its own, neither to dialling nor to the handshake, and a connection
-        // attempt that is dropped lives on in its thread: our own dialling keeps hold of the socket to end it.
+        let held = line.socket();
+        // lapin applies no time-out of its own, neither to connecting nor to the handshake, and an attempt that is
+        // dropped lives on in its thread: we connect ourselves and keep hold of the socket to end it.
         let connecting = Connection::connector(
             uri,
             Runtime::new(Kit(runtime)),
             async move |uri: AMQPUri, _: Runtime<Kit>| {
-                let address = (uri.authority.host.clone(), uri.authority.port);
-                let stream = async {
-                    let addresses: Vec<_> = tokio::net::lookup_host(address).await?.collect();
-                    let stream = AsyncTcpStream::connect(&dialling, addresses).await?;
-                    if let AsyncTcpStream::Plain(plain) = &stream {
-                        held.hold(TcpStream::from(plain.get_ref().as_fd().try_clone_to_owned()?));
-                    }
-                    match uri.scheme {
-                        AMQPScheme::AMQP => Ok(stream),
-                        AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, tls.as_ref()).await,
-                    }
-                };
-                let stream = timeout(DIAL, stream).await.unwrap_or_else(|elapsed| Err(elapsed.into()))?;
+                let connected = timeout(DIAL, connect(&uri, tls.as_ref(), &held)).await;
+                let stream = connected.unwrap_or_else(|elapsed| Err(elapsed.into()))?;
                 Ok(AsyncTcpStream::Plain(Guarded::new(stream, Frames::new(frame_max, held.clone()))))
             },
             properties,
@@ -145,6 +140,17 @@ impl Broker {
             Err(_) => Err(format!("{}: no connection within {DIAL:?}", host.shown)),
         }
     }
+}
+
+/// Connects to the host of `uri`, by TLS where `tls` is given, and hands the socket to `held`.
+async fn connect(uri: &AMQPUri, tls: Option<&TlsConnector>, held: &Socket) -> io::Result<Box<dyn Stream>> {
+    let host = uri.authority.host.as_str();
+    let stream = TcpStream::connect((host, uri.authority.port)).await?;
+    stream.set_nodelay(true)?;
+    held.hold(std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?));
+    let Some(tls) = tls else { return Ok(Box::new(stream.compat())) };
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    Ok(Box::new(tls.connect(name, stream).await?.compat()))
 }
 
 /// The longest frame to ask for. A URL that names none, or no limit, gets what fits the role.

@@ -33,7 +33,7 @@ use crate::{
     topology::{self, lane_queue},
 };
 use genfleet_job::{Kind, lease::Lease, message::Lane};
-use genfleet_telemetry::trace::span::Span;
+use genfleet_telemetry::trace::Span;
 
 /// How long the broker may take to end a consumer.
 const CANCELLED: Duration = Duration::from_secs(10);
@@ -259,8 +259,8 @@ impl Serving {
         let settler = queue::Settler::Rabbit(settler.within(self.lease.as_ref()));
         delays::ended(&shared.prefix, (self.intake.kind, lane), &delivery.properties);
         let (redelivered, flaw) = (delivery.redelivered, self.flaw(&delivery));
-        let (message, returns) = convert::received(&shared.prefix, delivery);
-        Delivery { message, lane, returns, redelivered, flaw, settler, span: Span::default() }
+        let (message, delivery_count) = convert::received(&shared.prefix, delivery);
+        Delivery { message, lane, delivery_count, redelivered, flaw, settler, span: Span::default() }
     }
 }
 

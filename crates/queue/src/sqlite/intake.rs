@@ -21,7 +21,7 @@ use super::{
 use crate as queue;
 use crate::Delivery;
 use genfleet_job::{Kind, clock::SharedClock, message::Lane};
-use genfleet_telemetry::trace::span::Span;
+use genfleet_telemetry::trace::Span;
 
 /// Rows claimed in one go.
 const BATCH: usize = 64;
@@ -234,10 +234,10 @@ impl Intake {
             // Never more rows than slots; were there more, dropping them gives them back.
             let Some(slot) = slots.split(1) else { return };
             let settler = queue::Settler::Sqlite(Settler::new(held, slot));
-            let claim::Row { message, lane, returns, .. } = row;
-            let (redelivered, flaw) = (returns > 0, None);
+            let claim::Row { message, lane, delivery_count, .. } = row;
+            let (redelivered, flaw) = (delivery_count > 0, None);
             let span = Span::default();
-            self.ready.push_back(Delivery { message, lane, returns, redelivered, flaw, settler, span });
+            self.ready.push_back(Delivery { message, lane, delivery_count, redelivered, flaw, settler, span });
         }
     }
 }

@@ -52,7 +52,7 @@ impl WaitingPlace {
     pub(super) fn json(&self) -> Value {
         json!({
             "kind": self.0.kind.as_str(), "lane": self.0.lane.as_str(), "running": self.0.claimed,
-            "notBefore": self.0.visible_at.to_string(), "returns": self.0.returns,
+            "notBefore": self.0.visible_at.to_string(), "returns": self.0.delivery_count,
             "attempts": self.header("genfleet-attempts").unwrap_or(0),
             "generation": self.header("genfleet-generation").unwrap_or(0),
         })
@@ -66,6 +66,6 @@ impl WaitingPlace {
             format!("in {}, from {:.0} on", self.0.lane, self.0.visible_at)
         };
         let attempts = self.header("genfleet-attempts").unwrap_or(0);
-        format!("{}  {place}, {attempts} attempts, returned {} times", self.0.kind, self.0.returns)
+        format!("{}  {place}, {attempts} attempts, returned {} times", self.0.kind, self.0.delivery_count)
     }
 }

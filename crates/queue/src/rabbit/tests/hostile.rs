@@ -46,7 +46,7 @@ async fn no_message_ends_a_session_or_has_its_neighbours_counted() {
         let (mut flawed, mut good) = (Vec::new(), 0);
         while flawed.len() < ALL.len() || good < ALL.len() {
             let delivery = soon(consumer.next()).await;
-            assert_eq!(delivery.returns, 0, "{:?}", delivery.flaw);
+            assert_eq!(delivery.delivery_count, 0, "{:?}", delivery.flaw);
             if delivery.flaw.is_some() {
                 flawed.push(delivery);
                 continue;
@@ -65,7 +65,7 @@ async fn no_message_ends_a_session_or_has_its_neighbours_counted() {
         let mut again = Vec::new();
         for _ in ALL {
             let delivery = soon(consumer.next()).await;
-            assert_eq!(delivery.returns, 1, "{:?}", delivery.flaw);
+            assert_eq!(delivery.delivery_count, 1, "{:?}", delivery.flaw);
             again.extend(delivery.flaw);
             delivery.settler.settle(Vec::new()).await.unwrap();
         }
