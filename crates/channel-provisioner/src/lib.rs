@@ -5,7 +5,7 @@
 //! and [`email`], the channel itself in [`channel`], the remote calls in [`api`], the last licence in [`licence`].
 
 use genfleet_core::{
-    audit::record::Detail,
+    audit::Detail,
     contract::ContractTerms,
     error::{ErrorClass, JobError},
     handler::{Defaults, JobContext, JobHandler, Progress, Services},

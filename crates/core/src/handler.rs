@@ -19,7 +19,7 @@ use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::contract::terms::ContractTerms;
-use genfleet_audit::{Intent, Unwritten, record::Detail};
+use genfleet_audit::{Detail, Intent, Unwritten};
 use genfleet_genesys::{ApiAnswer, ApiError, ApiRequest, Caller, GenesysClient};
 use genfleet_job::{
     DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation, clock::SharedClock, error::JobError, lease::Lease,

@@ -14,7 +14,7 @@ use super::{
 use genfleet_job::message::{Headers, Lane, Message};
 use genfleet_job::{Kind, clock::SystemClock};
 
-mod shelves;
+mod dead_letters;
 mod suspects;
 
 const KIND: Kind = Kind::CdnPurge;
@@ -258,7 +258,11 @@ async fn no_more_than_the_concurrency_is_handed_out(subject: &Subject) {
     while let Ok(delivery) = timeout(QUIET, consumer.next()).await {
         held.push(delivery);
     }
-    assert_eq!((held.len(), queue.held(KIND), queue.held(Kind::VniProvision)), (3, 3, 0), "and they are counted");
+    assert_eq!(
+        (held.len(), queue.unsettled(KIND), queue.unsettled(Kind::VniProvision)),
+        (3, 3, 0),
+        "and they are counted"
+    );
     for delivery in held {
         settle(delivery, vec![]).await;
     }
@@ -266,7 +270,7 @@ async fn no_more_than_the_concurrency_is_handed_out(subject: &Subject) {
         let delivery = next(&mut consumer).await;
         settle(delivery, vec![]).await;
     }
-    assert_eq!(queue.held(KIND), 0);
+    assert_eq!(queue.unsettled(KIND), 0);
     queue.close().await;
 }
 
@@ -284,7 +288,7 @@ pub(super) async fn all(subject: Subject) {
     a_closed_intake_takes_nothing_but_one_for_a_probe(subject).await;
     suspects::a_closed_intake_hands_out_no_suspect_but_the_last_one_for_a_probe(subject).await;
     no_more_than_the_concurrency_is_handed_out(subject).await;
-    shelves::all(subject).await;
+    dead_letters::all(subject).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@
 //! version is named in [`version`], the remote calls in [`api`].
 
 use genfleet_core::{
-    audit::record::Detail,
+    audit::Detail,
     contract::ContractTerms,
     error::JobError,
     handler::{Defaults, JobContext, JobHandler, Progress, Services},

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use genfleet_core::{
-    audit::record::Detail,
+    audit::Detail,
     contract::ContractTerms,
     error::JobError,
     handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},

@@ -40,15 +40,15 @@ impl Membership {
     async fn exchange_messages(&self, queue: &RabbitQueue) -> Result<(), String> {
         let (leaving, mark) = (&self.shared.leaving, self.shared.genesys.client_fingerprint());
         let keys = [key("*", &mark), QUERY.to_owned()];
-        let gossip = async {
+        let channel = async {
             queue.connected().await;
             self.members().begin(Instant::now());
-            queue.gossip(&keys).await
+            queue.control_channel(&keys).await
         };
-        let Some(gossip) = leaving.run_until_cancelled(gossip).await else { return Ok(()) };
-        let (mut gossip, mut changes) = (gossip?, self.shared.genesys.changes());
+        let Some(channel) = leaving.run_until_cancelled(channel).await else { return Ok(()) };
+        let (mut channel, mut changes) = (channel?, self.shared.genesys.changes());
         self.authenticator().change_client(&mark, || self.shared.genesys.fleet_key());
-        gossip.tell(QUERY, self.sign(&MemberMessage::Query)).await?;
+        channel.publish(QUERY, self.sign(&MemberMessage::Query)).await?;
         let mut check = interval(CHECK);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut schedule = HeartbeatSchedule::default();
@@ -56,12 +56,12 @@ impl Membership {
             tokio::select! {
                 biased;
                 () = leaving.cancelled() => break,
-                body = gossip.next() => if self.receive(&body?, &mut schedule) == MayBeDue::No {
+                body = channel.next() => if self.receive(&body?, &mut schedule) == MayBeDue::No {
                     continue;
                 },
                 _ = changes.changed() => schedule.changed = true,
                 () = schedule.pause(), if schedule.changed || schedule.queried => {}
-                _ = check.tick() => if gossip.is_lost() {
+                _ = check.tick() => if channel.is_lost() {
                     return Err("the connection is lost".to_owned());
                 },
             }
@@ -75,12 +75,12 @@ impl Membership {
             let others = self.members().others().count();
             if schedule.is_due(&status, heartbeat_interval(others)) {
                 let heartbeat = MemberMessage::Heartbeat(Box::new(status));
-                gossip.tell(&key("here", &mark), self.sign(&heartbeat)).await?;
+                channel.publish(&key("here", &mark), self.sign(&heartbeat)).await?;
             }
         }
         let leave = MemberMessage::Leave { process: self.shared.name.clone(), client: mark.clone() };
-        gossip.tell(&key("gone", &mark), self.sign(&leave)).await?;
-        gossip.close().await;
+        channel.publish(&key("gone", &mark), self.sign(&leave)).await?;
+        channel.close().await;
         Ok(())
     }
 
@@ -109,9 +109,9 @@ impl Membership {
 
     async fn write_status_file(&self, store: &SqliteQueue) -> std::io::Result<()> {
         loop {
-            store.post_notice(status_file::write(self.shared.clock.now(), self.status())).await?;
+            store.write_status(status_file::write(self.shared.clock.now(), self.status())).await?;
             if self.shared.leaving.run_until_cancelled(sleep(STATUS_FILE)).await.is_none() {
-                return store.remove_notice().await;
+                return store.remove_status().await;
             }
         }
     }

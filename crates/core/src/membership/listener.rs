@@ -17,13 +17,13 @@ use genfleet_genesys::Credentials;
 use genfleet_genesys::FleetKey;
 use genfleet_queue::{
     QueueError,
-    rabbit::{gossip::Gossip, inspect::Inspector},
+    rabbit::{ControlChannel, RabbitInspector},
 };
 
 /// A listener on one broker.
 #[derive(Debug)]
 pub struct FleetListener {
-    gossip: Gossip,
+    channel: ControlChannel,
     heard: HeardMembers,
 }
 
@@ -37,21 +37,21 @@ struct HeardMembers {
 
 impl FleetListener {
     /// Starts to listen and asks all processes for a heartbeat. Messages of the client of `credentials` are verified.
-    pub async fn begin(inspector: &Inspector, credentials: Option<&Credentials>) -> Result<Self, QueueError> {
-        let gossip = inspector.gossip(&[key("here", "*"), key("gone", "*")]).await?;
+    pub async fn begin(inspector: &RabbitInspector, credentials: Option<&Credentials>) -> Result<Self, QueueError> {
+        let channel = inspector.control_channel(&[key("here", "*"), key("gone", "*")]).await?;
         let mut heard = HeardMembers::of(credentials);
         if let Some((_, authenticator)) = &mut heard.own {
             let query = authenticator.sign(&MemberMessage::Query, Instant::now());
-            gossip.tell(QUERY, query).await.map_err(QueueError::Broker)?;
+            channel.publish(QUERY, query).await.map_err(QueueError::Broker)?;
         }
-        gossip.tell(QUERY, MemberMessage::Query.write()).await.map_err(QueueError::Broker)?;
-        Ok(Self { gossip, heard })
+        channel.publish(QUERY, MemberMessage::Query.write()).await.map_err(QueueError::Broker)?;
+        Ok(Self { channel, heard })
     }
 
     /// Listens for `time`; returns the processes that are alive then, ordered by name.
     pub async fn listen(&mut self, time: Duration) -> Result<Vec<MemberStatus>, QueueError> {
         let end = Instant::now() + time;
-        while let Ok(body) = timeout_at(end, self.gossip.next()).await {
+        while let Ok(body) = timeout_at(end, self.channel.next()).await {
             self.heard.receive(&body.map_err(QueueError::Broker)?, Instant::now());
         }
         Ok(self.heard.alive(Instant::now()))

@@ -22,7 +22,7 @@ use crate::{
     handler::JobHandler,
     webhook::{WebhookOptions, Webhooks},
 };
-use genfleet_audit::options::default_file;
+use genfleet_audit::default_file;
 use genfleet_genesys::{GenesysClient, GenesysOptions};
 use genfleet_job::{
     clock::{SharedClock, SystemClock},

@@ -30,7 +30,7 @@ use genfleet_job::{
     JobId,
     message::{Lane, Message},
 };
-use genfleet_queue::rabbit::recent::{Held, Recent};
+use genfleet_queue::rabbit::{Recent, RecentDelivery};
 
 /// A job takes so many attempts: each has one effect and records it, the last one ends it.
 const STEPS: u32 = 3;
@@ -70,7 +70,7 @@ impl Sent {
 #[derive(Clone, Debug)]
 struct Handed {
     copy: Sent,
-    held: Held,
+    held: RecentDelivery,
     session: u64,
     tag: u64,
 }

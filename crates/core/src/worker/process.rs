@@ -25,7 +25,7 @@ use super::{
     traced, validate,
 };
 use crate::handler::JobHandler;
-use genfleet_audit::Extent;
+use genfleet_audit::AuditPosition;
 use genfleet_job::job_headers::JobHeaders;
 use genfleet_job::{
     Job, Rejection, decode,
@@ -33,7 +33,7 @@ use genfleet_job::{
     message::{Lane, Message, enqueued::Waited},
     metric,
 };
-use genfleet_queue::{Delivery, Flaw, Publication, QueueError};
+use genfleet_queue::{Delivery, MessageDefect, Publication, QueueError};
 
 /// How long a job whose state was written by another version of this product waits.
 const UNREADABLE_STATE_WAIT: Duration = Duration::from_secs(60);
@@ -62,8 +62,8 @@ impl<H: JobHandler> Engine<H> {
         if delivery.settler.is_stale() {
             return debug!("its session is gone: it comes again");
         }
-        if let Some(flaw) = delivery.flaw {
-            return self.refuse(delivery, flaw).await;
+        if let Some(defect) = delivery.defect {
+            return self.refuse(delivery, defect).await;
         }
         let outlived = delivery.lane == Lane::Suspect && self.outlived.has(&delivery.message);
         let sessions_lost = self.queue.lost_session_within(SESSION_LOST_LATELY);
@@ -195,10 +195,10 @@ impl<H: JobHandler> Engine<H> {
     }
 
     /// What cannot be read does not become readable elsewhere, however often it came back.
-    async fn refuse(&self, delivery: Delivery, flaw: Flaw) {
+    async fn refuse(&self, delivery: Delivery, defect: MessageDefect) {
         let (carried, message) = (JobHeaders::read(&delivery.message.headers), &delivery.message);
         let id = decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp);
-        let rejection = Rejection::new(id, flaw.code(), flaw.to_string());
+        let rejection = Rejection::new(id, defect.code(), defect.to_string());
         self.reject(delivery, &carried, rejection).await;
     }
 
@@ -252,7 +252,7 @@ impl<H: JobHandler> Engine<H> {
 
     async fn settle_moved(&self, mut delivery: Delivery, publication: Publication, outcome: &'static str) {
         delivery.span.set(traced::JOB_OUTCOME, outcome);
-        if self.leave_to_settle(Extent::default()).await == Leave::GiveBack {
+        if self.leave_to_settle(AuditPosition::default()).await == Leave::GiveBack {
             return delivery.settler.give_back().await;
         }
         if delivery.settler.is_stale() {

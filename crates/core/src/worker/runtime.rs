@@ -45,7 +45,7 @@ use genfleet_audit::Audit;
 use genfleet_genesys::GenesysClient;
 use genfleet_job::supervisor::{Ended, Tasks};
 use genfleet_job::{clock::SharedClock, options::ConfigError};
-use genfleet_queue::{Queue, Unanswered};
+use genfleet_queue::{Queue, UnknownKinds};
 use genfleet_telemetry::trace::stop_export;
 
 /// Of the drain time, at most.
@@ -114,7 +114,7 @@ pub struct Runtime {
     membership: Membership,
     failures: Failures,
     draining: Arc<AtomicBool>,
-    unanswered: Unanswered,
+    unanswered: UnknownKinds,
 }
 
 /// How a process came to its end.
@@ -143,11 +143,11 @@ impl Runtime {
         options: WorkerOptions,
         queue: Queue,
         genesys: GenesysClient,
-        audit: audit::options::Opened,
+        audit: audit::OpenedAudit,
         clock: SharedClock,
     ) -> Self {
         queue.allow_replies(options.reply_to_allow.clone());
-        let unanswered = queue.unanswered();
+        let unanswered = queue.unknown_kinds();
         let (tasks, ended) = Tasks::new();
         let (doing, failing) = (Doing::default(), FailingReceivers::default());
         let names = (audit.process.clone(), binary.to_owned());
@@ -228,7 +228,7 @@ impl Runtime {
     }
 
     fn answer_unknown_kinds(&mut self) {
-        let unanswered = std::mem::replace(&mut self.unanswered, Unanswered::Never);
+        let unanswered = std::mem::replace(&mut self.unanswered, UnknownKinds::Never);
         let answers = Answers {
             audit: self.audit.clone(),
             webhooks: self.webhooks.clone(),

@@ -4,7 +4,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::{membership::rejection::MessageRejection, webhook::DeliveryOutcome};
 use genfleet_job::{Kind, event::Outcome, metric, options::ConfigError};
-use genfleet_queue::{rabbit::GivenUp, topology};
+use genfleet_queue::{rabbit::ReplyDropReason, topology};
 use genfleet_telemetry as telemetry;
 
 /// Codes every worker can end a job with (SPEC 2): a series each, at zero from the start.
@@ -51,7 +51,7 @@ fn begin_at_zero(kinds: &[Kind]) {
         metrics::gauge!(metric::BROKER_CONNECTED, "role" => role).set(0.0);
         metrics::counter!(metric::BROKER_RECONNECTS, "role" => role).absolute(0);
     }
-    for reason in GivenUp::ALL {
+    for reason in ReplyDropReason::ALL {
         metrics::counter!(metric::REPLIES_GIVEN_UP, "reason" => reason.as_str()).absolute(0);
     }
     for outcome in DeliveryOutcome::ALL {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::handler::JobHandler;
-use genfleet_audit::record::payload_sha256;
+use genfleet_audit::payload_sha256;
 use genfleet_job::{
     Job, Kind, Rejection, Violation,
     decode::{self, Decoded},

@@ -6,7 +6,7 @@
 use std::{process::ExitCode, str::FromStr};
 
 use genfleet_core::{
-    audit::options::default_file,
+    audit::default_file,
     genesys::GenesysOptions,
     http::install_tls,
     job::Kind,

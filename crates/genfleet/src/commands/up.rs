@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use genfleet_core::{
-    audit::options::default_file,
+    audit::default_file,
     clock::{SharedClock, SystemClock},
     genesys::GenesysOptions,
     http::install_tls,

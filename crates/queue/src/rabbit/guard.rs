@@ -6,7 +6,7 @@
 //!
 //! So every frame passes here first. What lapin can take passes as it came. Of what it cannot, text is mended in place
 //! with question marks; else the headers are emptied but for the broker's own. Such a message carries a [`MARK`]: who
-//! takes it knows its [`Flaw`](crate::Flaw), and judges it alone.
+//! takes it knows its [`MessageDefect`](crate::Flaw), and judges it alone.
 //!
 //! The depth of tables is bounded here and only here: lapin's thread has the stack that Rust gives every thread (2 MiB;
 //! lapin has no setting for it, and `RUST_MIN_STACK` counts for all threads of the process). What passes needs less than
@@ -35,7 +35,7 @@ mod header;
 mod method;
 mod walk;
 
-/// The header that tells of a [`Flaw`](crate::Flaw). Its name is not one that is carried on, and a producer that
+/// The header that tells of a [`MessageDefect`](crate::Flaw). Its name is not one that is carried on, and a producer that
 /// sets it only has its own message refused.
 pub(super) const MARK: &str = "x-genfleet-flaw";
 

@@ -7,7 +7,7 @@ use lapin::{
 };
 
 use super::{guard::MARK, recent::COPY};
-use crate::Flaw;
+use crate::MessageDefect;
 use genfleet_job::{
     message::{HeaderValue, Headers, MAX_HEADER_BYTES, enqueued::ENQUEUED_MS, header_bytes},
     trace_context::{self, TraceContext},
@@ -25,10 +25,10 @@ pub(super) fn delivery_count(headers: &FieldTable, redelivered: bool) -> u32 {
 }
 
 /// What the guard found wrong. A mark that it does not know is a producer's.
-pub(super) fn flaw(properties: &BasicProperties) -> Option<Flaw> {
+pub(super) fn defect(properties: &BasicProperties) -> Option<MessageDefect> {
     match properties.headers().as_ref()?.inner().get(MARK)? {
-        AMQPValue::LongString(word) => Some(Flaw::of(word.as_bytes()).unwrap_or(Flaw::Malformed)),
-        _ => Some(Flaw::Malformed),
+        AMQPValue::LongString(word) => Some(MessageDefect::of(word.as_bytes()).unwrap_or(MessageDefect::Malformed)),
+        _ => Some(MessageDefect::Malformed),
     }
 }
 

@@ -15,25 +15,25 @@ use crate::{Destination, Settled, conformance};
 use genfleet_job::message::{HeaderValue, Lane, MAX_HEADER_BYTES, Message};
 
 mod alone;
+mod browse;
 mod censor;
+mod control;
+mod dead_letters;
 mod encrypted;
 mod examining;
 mod former;
-mod gossip;
 mod hostile;
 mod inspecting;
-mod intake;
-mod looking;
 mod loss;
 mod missing;
+mod pausing;
 mod proxy;
 mod raw;
-mod reading;
 mod refusal;
 mod replies;
 mod rig;
 mod rights;
-mod shelves;
+mod topology_check;
 
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

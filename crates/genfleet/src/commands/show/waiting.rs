@@ -5,8 +5,8 @@ use genfleet_core::{
     message::HeaderValue,
     queue::{
         QueueError,
-        shelf::Shelves,
-        sqlite::{SqliteQueue, Waiting},
+        dead_letters::DeadLetters,
+        sqlite::{SqliteQueue, WaitingJob},
     },
 };
 use serde_json::{Value, json};
@@ -18,13 +18,13 @@ const SHOWN: usize = 20;
 
 /// One place where the job waits.
 #[derive(Debug)]
-pub(super) struct WaitingPlace(Waiting);
+pub(super) struct WaitingPlace(WaitingJob);
 
 /// The places where job `id` waits; none where the queue does not tell.
-pub(super) async fn of(shelves: &Shelves, id: &str) -> Result<Option<Vec<WaitingPlace>>, QueueError> {
+pub(super) async fn of(shelves: &DeadLetters, id: &str) -> Result<Option<Vec<WaitingPlace>>, QueueError> {
     match shelves {
-        Shelves::Rabbit(_) => Ok(None),
-        Shelves::Sqlite(store) => places(store, id).await.map(Some),
+        DeadLetters::Rabbit(_) => Ok(None),
+        DeadLetters::Sqlite(store) => places(store, id).await.map(Some),
     }
 }
 
@@ -34,7 +34,7 @@ async fn places(store: &SqliteQueue, id: &str) -> Result<Vec<WaitingPlace>, Queu
         let page = store.waiting_after(sequence, PAGE).await?;
         let Some(last) = page.last() else { break };
         sequence = last.sequence;
-        let is_it = |job: &Waiting| {
+        let is_it = |job: &WaitingJob| {
             let message = &job.message;
             readable_id(&message.body, message.message_id.as_deref(), message.timestamp).as_str() == id
         };

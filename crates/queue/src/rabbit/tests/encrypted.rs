@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use url::Url;
 
 use super::*;
-use crate::rabbit::{ClientIdentity, dial::Broker};
+use crate::rabbit::{ClientIdentity, connect::BrokerHosts};
 
 fn file(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "src/rabbit/tests", name].iter().collect()
@@ -67,8 +67,8 @@ async fn jobs_pass_under_tls_and_certificates_are_checked_on_both_sides() {
                 "127.0.0.2",
             ),
         ] {
-            let broker = Broker::new(&settings).unwrap();
-            let refused = broker.dial(&broker.hosts()[0], "test").await.err().expect("a connection without trust");
+            let broker = BrokerHosts::new(&settings).unwrap();
+            let refused = broker.connect(&broker.hosts()[0], "test").await.err().expect("a connection without trust");
             assert!(refused.contains(why), "{refused}");
         }
 

@@ -30,13 +30,13 @@ async fn after_a_loss_unsettled_jobs_come_again_and_the_late_acknowledgement_is_
         );
         assert_eq!(again.iter().map(|delivery| delivery.delivery_count).collect::<Vec<_>>(), [1, 1]);
 
-        assert_eq!(queue.held(Kind::CdnPurge), 2, "the stale one is in the queue, not here");
+        assert_eq!(queue.unsettled(Kind::CdnPurge), 2, "the stale one is in the queue, not here");
         assert_eq!(first.settler.settle(vec![event("a")]).await.unwrap(), Settled::Stale);
-        assert_eq!(queue.held(Kind::CdnPurge), 2);
+        assert_eq!(queue.unsettled(Kind::CdnPurge), 2);
         for delivery in again {
             assert_eq!(delivery.settler.settle(Vec::new()).await.unwrap(), Settled::Acknowledged);
         }
-        assert_eq!(queue.held(Kind::CdnPurge), 0);
+        assert_eq!(queue.unsettled(Kind::CdnPurge), 0);
         assert_eq!(rig.ready("events").await, 1, "what followed from the stale one is durable");
         let shown = metrics.render();
         assert!(shown.contains("genfleet_stale_acks_total 1\n"), "{shown}");
@@ -151,7 +151,7 @@ async fn an_intake_that_was_closed_stays_closed_after_a_loss() {
         assert_eq!(probed.message.message_id.as_deref(), Some("a"));
         assert_eq!(probed.settler.settle(Vec::new()).await.unwrap(), Settled::Acknowledged);
         queue.publish(vec![lane(Lane::Jobs, Duration::ZERO, job("b"))]).await.unwrap();
-        assert!(timeout(Duration::from_millis(500), consumer.next()).await.is_err(), "the intake is closed");
+        assert!(timeout(Duration::from_millis(500), consumer.next()).await.is_err(), "the buffer is closed");
         consumer.open_intake().await;
         assert_eq!(soon(consumer.next()).await.message.message_id.as_deref(), Some("b"));
         queue.close().await;

@@ -19,7 +19,7 @@ const NOTE_EVERY: i64 = 1_000;
 
 /// What is known of the time. Milliseconds since 1970, as in the rows.
 #[derive(Debug)]
-pub(super) struct Steps {
+pub(super) struct ClockSteps {
     clock: SharedClock,
     role: Role,
     /// The wall clock, and when it said so.
@@ -30,7 +30,7 @@ pub(super) struct Steps {
 
 /// One look at the clock, to be [kept](Steps::keep) once what it wrote is on the disk.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
+pub(super) struct ClockReading {
     /// The time.
     pub(super) now: Timestamp,
     at: Instant,
@@ -38,7 +38,7 @@ pub(super) struct Look {
     back: Option<i64>,
 }
 
-impl Steps {
+impl ClockSteps {
     /// Of a store that is being opened.
     pub(super) fn new(connection: &Connection, role: Role, clock: SharedClock) -> rusqlite::Result<Self> {
         let noted: Option<i64> = connection.query_row("SELECT at FROM clock", [], |row| row.get(0)).optional()?;
@@ -48,7 +48,7 @@ impl Steps {
     }
 
     /// Looks at the clock inside a transaction: where it was set back, all rows go back with it.
-    pub(super) fn look(&self, transaction: &Connection) -> rusqlite::Result<Look> {
+    pub(super) fn look(&self, transaction: &Connection) -> rusqlite::Result<ClockReading> {
         let (now, at) = (self.clock.now(), Instant::now());
         let behind = self.due(at).saturating_sub(now.as_millisecond());
         let back = (self.role == Role::Worker && behind >= SMALLEST).then_some(behind);
@@ -57,7 +57,7 @@ impl Steps {
             const SQL: &str = "UPDATE message SET visible_at = visible_at - ?1 WHERE visible_at < 9223372036854775807";
             transaction.execute(SQL, [back])?;
         }
-        let look = Look { now, at, back };
+        let look = ClockReading { now, at, back };
         if let Some(time) = self.to_note(look) {
             const SQL: &str = "INSERT INTO clock (id, at) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET at = ?1";
             transaction.prepare_cached(SQL)?.execute([time])?;
@@ -66,7 +66,7 @@ impl Steps {
     }
 
     /// What `look` wrote is on the disk.
-    pub(super) fn keep(&mut self, look: Look) {
+    pub(super) fn keep(&mut self, look: ClockReading) {
         if let Some(back) = look.back {
             let by = Duration::from_millis(back.unsigned_abs());
             tracing::warn!(?by, "the clock was set back: jobs that wait go back with it");
@@ -86,7 +86,7 @@ impl Steps {
         wall.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
     }
 
-    fn to_note(&self, look: Look) -> Option<i64> {
+    fn to_note(&self, look: ClockReading) -> Option<i64> {
         let now = look.now.as_millisecond();
         (look.back.is_some() || now >= self.noted.saturating_add(NOTE_EVERY)).then_some(now)
     }

@@ -22,12 +22,12 @@ use super::{
     certificates::Certificates,
     guard::{Guarded, Kit, Stream, frames::Frames},
     health::Role,
-    line::{Line, Socket},
+    socket::{SocketHandle, SocketSlot},
 };
 use crate::{QueueError, topology::check_prefix};
 
 /// Name, TCP, TLS and the AMQP handshake together.
-const DIAL: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Seconds, where the URL does not say: two of them without a sign of life end the connection.
 const HEARTBEAT: u16 = 15;
 
@@ -50,13 +50,13 @@ const NO_PATIENCE: &str = "--queue-watchdog: 0 s is no patience; write 60s";
 
 /// One address of the broker.
 #[derive(Clone)]
-pub(super) struct Host {
+pub(super) struct BrokerHost {
     uri: AMQPUri,
     /// Scheme, host, port and virtual host: all that may be shown.
-    pub(super) shown: String,
+    pub(super) display_name: String,
 }
 
-impl Host {
+impl BrokerHost {
     fn address(&self) -> BrokerAddress {
         let AMQPUri { scheme, authority, vhost, .. } = &self.uri;
         BrokerAddress {
@@ -70,13 +70,13 @@ impl Host {
 }
 
 /// All addresses, and how to be let in.
-pub(super) struct Broker {
-    hosts: Vec<Host>,
+pub(super) struct BrokerHosts {
+    hosts: Vec<BrokerHost>,
     name: String,
     certificates: Certificates,
 }
 
-impl Broker {
+impl BrokerHosts {
     /// Checks all that can be checked without the broker.
     pub(super) fn new(settings: &RabbitSettings) -> Result<Self, QueueError> {
         check_prefix(&settings.prefix)?;
@@ -93,24 +93,24 @@ impl Broker {
     }
 
     /// The hosts in an order of chance, over and over.
-    pub(super) fn rotation(&self) -> impl Iterator<Item = Host> + Send + use<> {
+    pub(super) fn rotation(&self) -> impl Iterator<Item = BrokerHost> + Send + use<> {
         let mut hosts = self.hosts.clone();
         fastrand::shuffle(&mut hosts);
         hosts.into_iter().cycle()
     }
 
     /// The hosts in the order in which they were named.
-    pub(super) fn hosts(&self) -> &[Host] {
+    pub(super) fn hosts(&self) -> &[BrokerHost] {
         &self.hosts
     }
 
     /// The same, taken apart.
     pub(super) fn addresses(&self) -> Vec<BrokerAddress> {
-        self.hosts.iter().map(Host::address).collect()
+        self.hosts.iter().map(BrokerHost::address).collect()
     }
 
     /// One connection to `host`, named after its `role`, within 10 s.
-    pub(super) async fn dial(&self, host: &Host, role: &str) -> Result<(Connection, Line), String> {
+    pub(super) async fn connect(&self, host: &BrokerHost, role: &str) -> Result<(Connection, SocketHandle), String> {
         let properties = ConnectionProperties::default().with_connection_name(format!("{} {role}", self.name).into());
         let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
         let tls = match host.uri.scheme {
@@ -120,7 +120,7 @@ impl Broker {
         let mut uri = host.uri.clone();
         let frame_max = frame_max(role, uri.query.frame_max);
         uri.query.frame_max = Some(frame_max);
-        let line = Line::default();
+        let line = SocketHandle::default();
         let held = line.socket();
         // lapin applies no time-out of its own, neither to connecting nor to the handshake, and an attempt that is
         // dropped lives on in its thread: we connect ourselves and keep hold of the socket to end it.
@@ -128,22 +128,22 @@ impl Broker {
             uri,
             Runtime::new(Kit(runtime)),
             async move |uri: AMQPUri, _: Runtime<Kit>| {
-                let connected = timeout(DIAL, connect(&uri, tls.as_ref(), &held)).await;
+                let connected = timeout(CONNECT_TIMEOUT, connect(&uri, tls.as_ref(), &held)).await;
                 let stream = connected.unwrap_or_else(|elapsed| Err(elapsed.into()))?;
                 Ok(AsyncTcpStream::Plain(Guarded::new(stream, Frames::new(frame_max, held.clone()))))
             },
             properties,
         );
-        match timeout(DIAL, connecting).await {
+        match timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(connection)) => Ok((connection, line)),
-            Ok(Err(error)) => Err(format!("{}: {}", host.shown, why(&error))),
-            Err(_) => Err(format!("{}: no connection within {DIAL:?}", host.shown)),
+            Ok(Err(error)) => Err(format!("{}: {}", host.display_name, describe(&error))),
+            Err(_) => Err(format!("{}: no connection within {CONNECT_TIMEOUT:?}", host.display_name)),
         }
     }
 }
 
 /// Connects to the host of `uri`, by TLS where `tls` is given, and hands the socket to `held`.
-async fn connect(uri: &AMQPUri, tls: Option<&TlsConnector>, held: &Socket) -> io::Result<Box<dyn Stream>> {
+async fn connect(uri: &AMQPUri, tls: Option<&TlsConnector>, held: &SocketSlot) -> io::Result<Box<dyn Stream>> {
     let host = uri.authority.host.as_str();
     let stream = TcpStream::connect((host, uri.authority.port)).await?;
     stream.set_nodelay(true)?;
@@ -163,7 +163,7 @@ fn frame_max(role: &str, named: Option<FrameSize>) -> FrameSize {
 }
 
 /// No error here may repeat the URL: it holds a password.
-fn host(url: &SecretString) -> Result<Host, QueueError> {
+fn host(url: &SecretString) -> Result<BrokerHost, QueueError> {
     let wrong = |why: String| {
         QueueError::Configuration(format!(
             "a broker's URL is wrong ({why}); write amqp://user:password@host:5672/vhost"
@@ -185,12 +185,12 @@ fn host(url: &SecretString) -> Result<Host, QueueError> {
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
     let (authority, host) = (&uri.authority, &uri.authority.host);
     let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    let shown = format!("{}://{host}:{}/{}", uri.scheme, authority.port, uri.vhost.trim_start_matches('/'));
-    Ok(Host { uri, shown })
+    let display_name = format!("{}://{host}:{}/{}", uri.scheme, authority.port, uri.vhost.trim_start_matches('/'));
+    Ok(BrokerHost { uri, display_name })
 }
 
 /// The error in a sentence; a refusal of our credentials said as such.
-pub(super) fn why(error: &lapin::Error) -> String {
+pub(super) fn describe(error: &lapin::Error) -> String {
     if let ErrorKind::ParsingError(_) = error.kind() {
         return "the broker sent what cannot be read".to_owned();
     }
@@ -226,24 +226,24 @@ mod tests {
     #[test]
     fn what_is_shown_of_a_url_holds_no_password() {
         let given = "amqps://someone:hunter2@rabbit.example/%2fteam?heartbeat=5";
-        let broker = Broker::new(&settings(&[given])).unwrap();
-        assert_eq!(broker.hosts[0].shown, "amqps://rabbit.example:5671/team");
+        let broker = BrokerHosts::new(&settings(&[given])).unwrap();
+        assert_eq!(broker.hosts[0].display_name, "amqps://rabbit.example:5671/team");
         assert_eq!(broker.hosts[0].uri.query.heartbeat, Some(5));
     }
 
     #[test]
     fn a_url_without_a_virtual_host_names_the_default_one_with_a_slash_or_without() {
         for (url, vhost) in [("amqp://a", "/"), ("amqp://a/", "/"), ("amqp://a/%2f", "/"), ("amqp://a/team", "team")] {
-            assert_eq!(Broker::new(&settings(&[url])).unwrap().hosts[0].uri.vhost, vhost, "{url}");
+            assert_eq!(BrokerHosts::new(&settings(&[url])).unwrap().hosts[0].uri.vhost, vhost, "{url}");
         }
     }
 
     #[test]
     fn an_address_in_brackets_is_dialled() {
-        let broker = Broker::new(&settings(&["amqp://[::1]"])).unwrap();
+        let broker = BrokerHosts::new(&settings(&["amqp://[::1]"])).unwrap();
         assert_eq!(broker.hosts[0].uri.authority.host, "::1");
         assert_eq!(
-            (broker.hosts[0].shown.as_str(), broker.hosts[0].uri.query.heartbeat),
+            (broker.hosts[0].display_name.as_str(), broker.hosts[0].uri.query.heartbeat),
             ("amqp://[::1]:5672/", Some(15))
         );
     }
@@ -268,10 +268,10 @@ mod tests {
             "amqp://u:hunter2@h?heartbeat=soon",
             "",
         ] {
-            let error = Broker::new(&settings(&[url])).err().unwrap().to_string();
+            let error = BrokerHosts::new(&settings(&[url])).err().unwrap().to_string();
             assert!(!error.contains("hunter2") && error.contains("amqp://user:password@host"), "{url}: {error}");
         }
-        assert!(Broker::new(&settings(&[])).is_err());
+        assert!(BrokerHosts::new(&settings(&[])).is_err());
     }
 
     #[test]
@@ -292,8 +292,8 @@ mod tests {
 
     #[test]
     fn each_connection_tries_all_hosts_before_one_again() {
-        let broker = Broker::new(&settings(&["amqp://a", "amqp://b", "amqp://c"])).unwrap();
-        let mut tried: Vec<_> = broker.rotation().take(3).map(|host| host.shown).collect();
+        let broker = BrokerHosts::new(&settings(&["amqp://a", "amqp://b", "amqp://c"])).unwrap();
+        let mut tried: Vec<_> = broker.rotation().take(3).map(|host| host.display_name).collect();
         tried.sort();
         assert_eq!(tried, ["amqp://a:5672/", "amqp://b:5672/", "amqp://c:5672/"]);
     }

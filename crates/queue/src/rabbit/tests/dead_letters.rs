@@ -11,23 +11,23 @@ use lapin::{
 use super::*;
 use crate::{
     QueueError,
-    letter::Letter,
-    shelf::{Shelf, Shelves, TakenOff},
+    dead_letters::DeadLetter,
+    dead_letters::{DeadLetterQueue, DeadLetters, Removal},
 };
 
-const DEAD: Shelf = Shelf::Dead(Kind::CdnPurge);
+const DEAD: DeadLetterQueue = DeadLetterQueue::Dead(Kind::CdnPurge);
 
 fn letter(id: &str) -> Publication {
     Publication { to: Destination::Dead { kind: "cdn.purge".to_owned() }, message: job(id) }
 }
 
-async fn shelves(rig: &Rig, url: &str) -> Shelves {
+async fn dead_letters(rig: &Rig, url: &str) -> DeadLetters {
     connect(rig.settings(url, TopologyMode::Skip)).await
 }
 
-async fn connect(settings: RabbitSettings) -> Shelves {
+async fn connect(settings: RabbitSettings) -> DeadLetters {
     let clock = Arc::new(genfleet_job::clock::SystemClock);
-    Shelves::Rabbit(super::super::shelves::Shelves::connect(settings, clock).await.unwrap())
+    DeadLetters::Rabbit(super::super::RabbitDeadLetters::connect(settings, clock).await.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,12 +36,12 @@ async fn what_was_published_and_not_taken_off_is_known_again_and_not_published_t
         let queue = rig.queue();
         queue.publish(vec![letter("a"), letter("a"), letter("b")]).await.unwrap();
         let proxy = Proxy::opened(&rig).await;
-        let shelves = shelves(&rig, &proxy.url(&rig)).await;
-        let mut look = shelves.look(DEAD, 1).await.unwrap();
+        let dead_letters = dead_letters(&rig, &proxy.url(&rig)).await;
+        let mut look = dead_letters.browse(DEAD, 1).await.unwrap();
         let found = look.next().await.unwrap().unwrap();
-        let publication = Some(Letter::read(found.clone()).redriven(Kind::CdnPurge, "ann@ops"));
+        let publication = Some(DeadLetter::read(found.clone()).redrive(Kind::CdnPurge, "ann@ops"));
         proxy.cut();
-        let lost = look.take_off(vec![TakenOff { shelved: found, publication }]).await;
+        let lost = look.remove(vec![Removal { stored: found, publication }]).await;
         assert!(matches!(lost, Err(QueueError::Broker(_))), "{lost:?}");
         drop(look);
         assert_eq!(rig.ready("jobs.cdn.purge").await, 1, "published by a connection of its own");
@@ -49,25 +49,25 @@ async fn what_was_published_and_not_taken_off_is_known_again_and_not_published_t
         while rig.ready("dead.cdn.purge").await < 3 {
             sleep(Duration::from_millis(20)).await;
         }
-        let mut look = shelves.look(DEAD, 1).await.unwrap();
+        let mut look = dead_letters.browse(DEAD, 1).await.unwrap();
         let mut before = Vec::new();
-        while let Some(shelved) = look.next().await.unwrap() {
-            before.push(shelved.published_before);
-            if shelved.published_before {
-                look.take_off(vec![TakenOff { shelved, publication: None }]).await.unwrap();
+        while let Some(stored) = look.next().await.unwrap() {
+            before.push(stored.published_before);
+            if stored.published_before {
+                look.remove(vec![Removal { stored, publication: None }]).await.unwrap();
             } else {
-                look.leave(&shelved);
+                look.keep(&stored);
             }
         }
         look.close().await.unwrap();
         assert_eq!(before, [true, false, false], "one of two that are the same");
         assert_eq!((rig.ready("dead.cdn.purge").await, rig.ready("jobs.cdn.purge").await), (2, 1));
-        let mut look = shelves.look(DEAD, 1).await.unwrap();
-        while let Some(shelved) = look.next().await.unwrap() {
-            assert!(!shelved.published_before);
+        let mut look = dead_letters.browse(DEAD, 1).await.unwrap();
+        while let Some(stored) = look.next().await.unwrap() {
+            assert!(!stored.published_before);
         }
         look.close().await.unwrap();
-        shelves.close().await;
+        dead_letters.close().await;
         queue.close().await;
     })
     .await;
@@ -107,19 +107,19 @@ async fn what_the_broker_gave_up_is_told_as_its_doing() {
         while rig.ready("dead.cdn.purge").await < 2 {
             sleep(Duration::from_millis(20)).await;
         }
-        let shelves = shelves(&rig, &rig.url).await;
-        let mut look = shelves.look(DEAD, 0).await.unwrap();
+        let dead_letters = dead_letters(&rig, &rig.url).await;
+        let mut look = dead_letters.browse(DEAD, 0).await.unwrap();
         let mut reasons = Vec::new();
-        while let Some(shelved) = look.next().await.unwrap() {
-            look.leave(&shelved);
-            let letter = Letter::read(shelved);
-            assert_eq!((letter.generation, letter.shelved.is_ours), (0, false), "a producer wrote it");
+        while let Some(stored) = look.next().await.unwrap() {
+            look.keep(&stored);
+            let letter = DeadLetter::read(stored);
+            assert_eq!((letter.generation, letter.stored.is_ours), (0, false), "a producer wrote it");
             assert!(letter.failed_at.is_some() && letter.error.contains(&work), "{letter:?}");
             reasons.push(letter.reason);
         }
         look.close().await.unwrap();
         assert_eq!(reasons, ["broker:delivery_limit", "broker:expired"]);
-        shelves.close().await;
+        dead_letters.close().await;
         let _ = connection.close(200, "".into()).await;
         queue.close().await;
     })
@@ -152,13 +152,13 @@ async fn a_forged_account_of_deaths_makes_nobody_one_of_us() {
         while rig.ready("dead.cdn.purge").await < 1 {
             sleep(Duration::from_millis(20)).await;
         }
-        let shelves = shelves(&rig, &rig.url).await;
-        let mut look = shelves.look(DEAD, 0).await.unwrap();
+        let dead_letters = dead_letters(&rig, &rig.url).await;
+        let mut look = dead_letters.browse(DEAD, 0).await.unwrap();
         let found = look.next().await.unwrap().unwrap();
         assert!(!found.is_ours && !found.is_foreign, "{found:?}");
         assert_eq!(found.message.headers, genfleet_job::message::Headers::new(), "nothing of it goes along");
         look.close().await.unwrap();
-        shelves.close().await;
+        dead_letters.close().await;
         let _ = connection.close(200, "".into()).await;
         queue.close().await;
     })
@@ -177,17 +177,17 @@ async fn what_matched_no_queue_tells_its_exchange_and_key() {
         while rig.ready("unrouted").await < 1 {
             sleep(Duration::from_millis(20)).await;
         }
-        let shelves = shelves(&rig, &rig.url).await;
-        let mut look = shelves.look(Shelf::Unrouted, 0).await.unwrap();
+        let dead_letters = dead_letters(&rig, &rig.url).await;
+        let mut look = dead_letters.browse(DeadLetterQueue::Unrouted, 0).await.unwrap();
         let found = look.next().await.unwrap().unwrap();
         assert_eq!((found.exchange.as_str(), found.routing_key.as_str()), (door.as_str(), "cdn.prune"));
         assert!(!found.is_ours);
         look.close().await.unwrap();
         let elsewhere = rig.settings(&rig.url, TopologyMode::Skip);
         let elsewhere = connect(RabbitSettings { prefix: "no-such-prefix".into(), ..elsewhere }).await;
-        let missing = elsewhere.look(DEAD, 0).await.map(drop);
+        let missing = elsewhere.browse(DEAD, 0).await.map(drop);
         assert!(matches!(missing, Err(QueueError::Missing(_))), "{missing:?}");
-        shelves.close().await;
+        dead_letters.close().await;
         let _ = connection.close(200, "".into()).await;
         queue.close().await;
     })

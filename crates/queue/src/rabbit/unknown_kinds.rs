@@ -17,15 +17,16 @@ use lapin::{
 use tokio::sync::mpsc;
 
 use super::{
-    Shared, convert,
-    dial::why,
-    look,
-    session::{Link, Lost},
-    settle::{Flow, Settler},
+    Shared,
+    connect::describe,
+    convert,
+    session::{Link, SessionError},
+    settle::{LaneFlow, RabbitSettler},
+    topology_check,
 };
 use crate as queue;
 use crate::{
-    Unrouted,
+    UnknownKindMessage,
     topology::{self, jobs_exchange},
 };
 
@@ -34,21 +35,21 @@ const PREFETCH: u16 = 8;
 
 /// What is to be answered, session after session.
 #[derive(Debug)]
-pub struct Unanswered {
-    arrived: mpsc::Receiver<Unrouted>,
+pub struct UnknownKinds {
+    arrived: mpsc::Receiver<UnknownKindMessage>,
 }
 
-impl Unanswered {
+impl UnknownKinds {
     /// From now on they are consumed.
-    pub(super) fn of(answering: &OnceLock<mpsc::Sender<Unrouted>>) -> Self {
+    pub(super) fn of(answering: &OnceLock<mpsc::Sender<UnknownKindMessage>>) -> Self {
         let (sender, arrived) = mpsc::channel(PREFETCH.into());
         // A second one hears nothing.
         let _ = answering.set(sender);
         Self { arrived }
     }
 
-    /// See [`queue::Unanswered::next`].
-    pub async fn next(&mut self) -> Unrouted {
+    /// See [`queue::UnknownKinds::next`].
+    pub async fn next(&mut self) -> UnknownKindMessage {
         match self.arrived.recv().await {
             Some(unrouted) => unrouted,
             None => pending().await,
@@ -57,7 +58,7 @@ impl Unanswered {
 }
 
 /// Hands over what is to be answered, until the session is lost; nothing where nobody answers.
-pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>) -> Lost {
+pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>) -> SessionError {
     let Some(answering) = shared.answering.get() else { return pending().await };
     match consumer(&shared, &link).await {
         Ok(Some((channel, consumer))) => match hand_over(&shared, &link, answering, (channel, consumer)).await {
@@ -70,21 +71,21 @@ pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>) -> Lost {
 }
 
 /// None where the broker refuses: nobody is answered then, and all else goes on.
-async fn consumer(shared: &Shared, link: &Link) -> Result<Option<(Channel, Consumer)>, Lost> {
+async fn consumer(shared: &Shared, link: &Link) -> Result<Option<(Channel, Consumer)>, SessionError> {
     let channel = link.channel(PREFETCH).await?;
-    let queue = topology::unanswered(&shared.prefix);
+    let queue = topology::unknown_kinds_queue(&shared.prefix);
     let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
     match channel.basic_consume(queue.as_str().into(), "".into(), options, none).await {
         Ok(consumer) => Ok(Some((channel, consumer))),
         Err(error) if is_refused(&error, &shared.prefix) => {
-            let reason = why(&error);
+            let reason = describe(&error);
             tracing::warn!(
                 reason,
                 "jobs of an unknown kind are not answered: topology or rights of an earlier version"
             );
             Ok(None)
         }
-        Err(error) => Err(why(&error)),
+        Err(error) => Err(describe(&error)),
     }
 }
 
@@ -93,22 +94,22 @@ async fn consumer(shared: &Shared, link: &Link) -> Result<Option<(Channel, Consu
 pub(super) fn is_refused(error: &lapin::Error, prefix: &str) -> bool {
     let ErrorKind::ProtocolError(told) = error.kind() else { return false };
     matches!(told.kind(), AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND | AMQPSoftError::ACCESSREFUSED))
-        && told.get_message().as_str().contains(&format!("'{}'", topology::unanswered(prefix)))
+        && told.get_message().as_str().contains(&format!("'{}'", topology::unknown_kinds_queue(prefix)))
 }
 
 async fn hand_over(
     shared: &Arc<Shared>,
     link: &Link,
-    answering: &mpsc::Sender<Unrouted>,
+    answering: &mpsc::Sender<UnknownKindMessage>,
     (channel, mut consumer): (Channel, Consumer),
-) -> Result<Infallible, Lost> {
+) -> Result<Infallible, SessionError> {
     let jobs = jobs_exchange(&shared.prefix);
-    let flow = Arc::<Flow>::default();
+    let flow = Arc::<LaneFlow>::default();
     while let Some(delivery) = consumer.next().await {
-        let delivery = delivery.map_err(|error| why(&error))?;
-        look::came_unrouted(shared, delivery.exchange.as_str(), delivery.routing_key.as_str());
+        let delivery = delivery.map_err(|error| describe(&error))?;
+        topology_check::came_unrouted(shared, delivery.exchange.as_str(), delivery.routing_key.as_str());
         let held = shared.recent.hold(shared.recent.identity(&delivery, false), delivery.redelivered);
-        let settler = Settler::new(shared, &link.session, &flow, (held, delivery.acker.clone()));
+        let settler = RabbitSettler::new(shared, &link.session, &flow, (held, delivery.acker.clone()));
         // The alternate exchange leaves it the exchange by which it came. What we sent ourselves has nobody to answer.
         if delivery.exchange.as_str() != jobs {
             settler.acknowledge_in_background();
@@ -116,11 +117,11 @@ async fn hand_over(
         }
         let (key, settler) = (delivery.routing_key.to_string(), queue::Settler::Rabbit(settler));
         let message = convert::taken(delivery, false);
-        if answering.send(Unrouted { key, message, settler }).await.is_err() {
+        if answering.send(UnknownKindMessage { key, message, settler }).await.is_err() {
             // The process drains: the others answer.
-            channel.close(200, "draining".into()).await.map_err(|error| why(&error))?;
+            channel.close(200, "draining".into()).await.map_err(|error| describe(&error))?;
             return pending().await;
         }
     }
-    Err(format!("the broker ended the consumer of {}", topology::unanswered(&shared.prefix)))
+    Err(format!("the broker ended the consumer of {}", topology::unknown_kinds_queue(&shared.prefix)))
 }

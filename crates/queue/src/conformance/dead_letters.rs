@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::{KIND, Subject, message, name, next, none_comes, settings, settle};
 use crate::{
     Destination, Publication, Queue,
-    letter::Letter,
+    dead_letters::DeadLetter,
+    dead_letters::{Browser, DeadLetterQueue, DeadLetters, Removal, StoredMessage},
     rabbit::{self, TopologyMode},
-    shelf::{Look, Shelf, Shelved, Shelves, TakenOff},
     sqlite::{Role, SqliteQueue},
 };
 use genfleet_job::{
@@ -15,15 +15,15 @@ use genfleet_job::{
     message::{Lane, Message},
 };
 
-const DEAD: Shelf = Shelf::Dead(KIND);
+const DEAD: DeadLetterQueue = DeadLetterQueue::Dead(KIND);
 
-async fn shelves(subject: &Subject) -> Shelves {
+async fn dead_letters(subject: &Subject) -> DeadLetters {
     let clock = std::sync::Arc::new(genfleet_job::clock::SystemClock);
     match subject {
-        Subject::Sqlite(path) => Shelves::Sqlite(SqliteQueue::open(path, Role::Tool, clock).unwrap()),
+        Subject::Sqlite(path) => DeadLetters::Sqlite(SqliteQueue::open(path, Role::Tool, clock).unwrap()),
         Subject::Rabbit { url, prefix } => {
             let settings = rabbit::RabbitSettings { topology: TopologyMode::Skip, ..settings(url, prefix) };
-            Shelves::Rabbit(rabbit::shelves::Shelves::connect(settings, clock).await.unwrap())
+            DeadLetters::Rabbit(rabbit::RabbitDeadLetters::connect(settings, clock).await.unwrap())
         }
     }
 }
@@ -38,96 +38,96 @@ fn letters(names: std::ops::Range<u32>) -> Vec<Publication> {
     names.map(|number| letter(&format!("letter-{number}"), KIND)).collect()
 }
 
-async fn read(look: &mut Look) -> Vec<Shelved> {
+async fn read(look: &mut Browser) -> Vec<StoredMessage> {
     let mut all = Vec::new();
-    while let Some(shelved) = look.next().await.unwrap() {
-        look.leave(&shelved);
-        all.push(shelved);
+    while let Some(stored) = look.next().await.unwrap() {
+        look.keep(&stored);
+        all.push(stored);
     }
     all
 }
 
-fn id(shelved: &Shelved) -> &str {
-    shelved.message.message_id.as_deref().unwrap()
+fn id(stored: &StoredMessage) -> &str {
+    stored.message.message_id.as_deref().unwrap()
 }
 
 /// The ids on `shelf`, looked at and left.
-async fn lying(shelves: &Shelves, shelf: Shelf) -> Vec<String> {
-    let mut look = shelves.look(shelf, 0).await.unwrap();
-    let all = read(&mut look).await.iter().map(|shelved| id(shelved).to_owned()).collect();
+async fn lying(dead_letters: &DeadLetters, queue: DeadLetterQueue) -> Vec<String> {
+    let mut look = dead_letters.browse(queue, 0).await.unwrap();
+    let all = read(&mut look).await.iter().map(|stored| id(stored).to_owned()).collect();
     look.close().await.unwrap();
     all
 }
 
-async fn clear(shelves: &Shelves) {
-    let mut look = shelves.look(DEAD, 1).await.unwrap();
-    while let Some(shelved) = look.next().await.unwrap() {
-        assert_eq!(look.take_off(vec![TakenOff { shelved, publication: None }]).await.unwrap(), 1);
+async fn clear(dead_letters: &DeadLetters) {
+    let mut look = dead_letters.browse(DEAD, 1).await.unwrap();
+    while let Some(stored) = look.next().await.unwrap() {
+        assert_eq!(look.remove(vec![Removal { stored, publication: None }]).await.unwrap(), 1);
     }
     look.close().await.unwrap();
-    assert_eq!(shelves.count(DEAD).await.unwrap(), 0);
+    assert_eq!(dead_letters.count(DEAD).await.unwrap(), 0);
 }
 
 async fn looking_changes_nothing(subject: &Subject, queue: &Queue) {
     queue.publish(letters(0..300)).await.unwrap();
     queue.publish(vec![letter("of another kind", Kind::FileScan)]).await.unwrap();
-    let shelves = shelves(subject).await;
+    let dead_letters = dead_letters(subject).await;
     let expected: Vec<_> = (0..300).map(|number| format!("letter-{number}")).collect();
     for _ in 0..5 {
-        assert_eq!(lying(&shelves, DEAD).await, expected);
+        assert_eq!(lying(&dead_letters, DEAD).await, expected);
     }
-    let mut look = shelves.look(DEAD, 0).await.unwrap();
+    let mut look = dead_letters.browse(DEAD, 0).await.unwrap();
     let first = look.next().await.unwrap().unwrap();
-    assert_eq!((look.there(), first.position, first.shelf), (300, 1, DEAD));
+    assert_eq!((look.total(), first.position, first.queue), (300, 1, DEAD));
     assert_eq!(first.message.body, "body of letter-0");
     assert_eq!(first.headers["genfleet-reason"], "rejected");
-    assert!(first.is_ours && first.death.is_none() && first.flaw.is_none() && !first.published_before);
+    assert!(first.is_ours && first.death.is_none() && first.defect.is_none() && !first.published_before);
     // Dropped without a word, as by a crash.
     drop(look);
-    shelves.close().await;
-    let shelves = self::shelves(subject).await;
-    let mut lying = lying_soon(&shelves, 300).await;
+    dead_letters.close().await;
+    let dead_letters = self::dead_letters(subject).await;
+    let mut lying = lying_soon(&dead_letters, 300).await;
     lying.sort();
     lying.dedup();
     assert_eq!(lying.len(), 300);
-    let mut look = shelves.look(Shelf::Dead(Kind::FileScan), 1).await.unwrap();
+    let mut look = dead_letters.browse(DeadLetterQueue::Dead(Kind::FileScan), 1).await.unwrap();
     let found = look.next().await.unwrap().unwrap();
-    look.take_off(vec![TakenOff { shelved: found, publication: None }]).await.unwrap();
+    look.remove(vec![Removal { stored: found, publication: None }]).await.unwrap();
     look.close().await.unwrap();
-    clear(&shelves).await;
-    shelves.close().await;
+    clear(&dead_letters).await;
+    dead_letters.close().await;
 }
 
 /// A broker takes a moment to see that somebody is gone.
-async fn lying_soon(shelves: &Shelves, count: usize) -> Vec<String> {
+async fn lying_soon(dead_letters: &DeadLetters, count: usize) -> Vec<String> {
     for _ in 0..100 {
-        let lying = lying(shelves, DEAD).await;
+        let lying = lying(dead_letters, DEAD).await;
         if lying.len() == count {
             return lying;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    lying(shelves, DEAD).await
+    lying(dead_letters, DEAD).await
 }
 
 async fn what_is_taken_off_is_published_and_the_rest_stays(subject: &Subject, queue: &Queue) {
     queue.publish(letters(0..10)).await.unwrap();
-    let shelves = shelves(subject).await;
-    let mut look = shelves.look(DEAD, 2).await.unwrap();
+    let dead_letters = dead_letters(subject).await;
+    let mut look = dead_letters.browse(DEAD, 2).await.unwrap();
     let mut number = 0;
-    while let Some(shelved) = look.next().await.unwrap() {
-        let letter = Letter::read(shelved.clone());
-        let publication = (number % 4 == 1).then(|| letter.redriven(KIND, "ann@ops"));
+    while let Some(stored) = look.next().await.unwrap() {
+        let letter = DeadLetter::read(stored.clone());
+        let publication = (number % 4 == 1).then(|| letter.redrive(KIND, "ann@ops"));
         if number % 2 == 0 {
-            look.leave(&shelved);
+            look.keep(&stored);
         } else {
-            assert_eq!(look.take_off(vec![TakenOff { shelved, publication }]).await.unwrap(), 1);
+            assert_eq!(look.remove(vec![Removal { stored, publication }]).await.unwrap(), 1);
         }
         number += 1;
     }
     look.close().await.unwrap();
     let rest: Vec<_> = (0..10).step_by(2).map(|number| format!("letter-{number}")).collect();
-    assert_eq!(lying(&shelves, DEAD).await, rest);
+    assert_eq!(lying(&dead_letters, DEAD).await, rest);
     let mut consumer = queue.consume(KIND, 8);
     for expected in ["letter-1", "letter-5", "letter-9"] {
         let job = next(&mut consumer).await;
@@ -139,26 +139,26 @@ async fn what_is_taken_off_is_published_and_the_rest_stays(subject: &Subject, qu
         settle(job, vec![]).await;
     }
     none_comes(&mut consumer).await;
-    clear(&shelves).await;
-    shelves.close().await;
+    clear(&dead_letters).await;
+    dead_letters.close().await;
 }
 
 async fn what_comes_meanwhile_waits_for_the_next_look(subject: &Subject, queue: &Queue) {
     queue.publish(letters(0..3)).await.unwrap();
-    let shelves = shelves(subject).await;
-    let mut look = shelves.look(DEAD, 0).await.unwrap();
+    let dead_letters = dead_letters(subject).await;
+    let mut look = dead_letters.browse(DEAD, 0).await.unwrap();
     queue.publish(letters(3..6)).await.unwrap();
     assert_eq!(read(&mut look).await.len(), 3);
     look.close().await.unwrap();
-    assert_eq!(lying(&shelves, DEAD).await.len(), 6);
-    clear(&shelves).await;
-    shelves.close().await;
+    assert_eq!(lying(&dead_letters, DEAD).await.len(), 6);
+    clear(&dead_letters).await;
+    dead_letters.close().await;
 }
 
 /// Part of the list in the parent.
 pub(super) async fn all(subject: &Subject) {
     let queue = subject.open();
-    while !matches!(shelves(subject).await.count(DEAD).await, Ok(0)) {
+    while !matches!(dead_letters(subject).await.count(DEAD).await, Ok(0)) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     looking_changes_nothing(subject, &queue).await;

@@ -7,9 +7,9 @@ use lapin::{
 };
 use serde_json::{Map, Value};
 
-use super::{convert, guard::MARK, headers::flaw};
+use super::{convert, guard::MARK, headers::defect};
 use crate::{
-    shelf::{Death, Shelf},
+    dead_letters::{DeadLetterQueue, Death},
     topology,
 };
 use genfleet_job::{Kind, message::Message};
@@ -21,7 +21,7 @@ const DEATHS: &str = "x-death";
 pub(super) struct Origin {
     /// No producer can have set its headers.
     pub(super) is_ours: bool,
-    /// See [`Shelved::is_foreign`](crate::shelf::Shelved::is_foreign).
+    /// See [`StoredMessage::is_foreign`](crate::shelf::Shelved::is_foreign).
     pub(super) is_foreign: bool,
     /// It was the broker that gave it up.
     pub(super) death: Option<Death>,
@@ -30,21 +30,23 @@ pub(super) struct Origin {
 /// A dead letter that we published never carries an account of the broker's, since none goes along with what we
 /// publish. Elsewhere a producer may have written one. In it the broker (3.10) looks for an entry of the same queue and
 /// reason, raises its count and leaves the rest as it is: only these two are the broker's own words.
-pub(super) fn origin(prefix: &str, shelf: Shelf, delivery: &Delivery) -> Origin {
+pub(super) fn origin(prefix: &str, queue: DeadLetterQueue, delivery: &Delivery) -> Origin {
     let exchange = delivery.exchange.as_str();
     let dead = topology::route(prefix, &crate::Destination::Dead { kind: String::new() }).0;
     let headers = delivery.properties.headers().as_ref();
     let (is_ours, death) = match latest_death(headers).filter(|_| exchange == dead) {
         Some(death) => (topology::holds_ours(prefix, &death.queue), Some(death)),
         None if exchange != dead => (topology::is_ours(prefix, exchange), None),
-        None => (!has_deaths(headers) && flaw(&delivery.properties).is_none(), None),
+        None => (!has_deaths(headers) && defect(&delivery.properties).is_none(), None),
     };
-    let is_foreign = match (shelf, &death) {
-        (Shelf::Dead(kind), Some(death)) => {
+    let is_foreign = match (queue, &death) {
+        (DeadLetterQueue::Dead(kind), Some(death)) => {
             !topology::is_lane_of(prefix, &death.queue, kind) || !has_key_of(delivery, kind)
         }
-        (Shelf::Dead(kind), None) if !is_ours => kind.is_internal() || exchange == dead && !has_key_of(delivery, kind),
-        (Shelf::Dead(_) | Shelf::Unknown | Shelf::Unrouted, _) => false,
+        (DeadLetterQueue::Dead(kind), None) if !is_ours => {
+            kind.is_internal() || exchange == dead && !has_key_of(delivery, kind)
+        }
+        (DeadLetterQueue::Dead(_) | DeadLetterQueue::Unknown | DeadLetterQueue::Unrouted, _) => false,
     };
     Origin { is_ours, is_foreign, death }
 }
@@ -63,7 +65,7 @@ fn latest_death(headers: Option<&FieldTable>) -> Option<Death> {
     let Some(AMQPValue::FieldArray(deaths)) = headers?.inner().get(DEATHS) else { return None };
     let Some(AMQPValue::FieldTable(latest)) = deaths.as_slice().first() else { return None };
     let field = |name: &str| latest.inner().get(name);
-    let text = |name: &str| field(name).map(|value| shown(value).as_str().unwrap_or_default().to_owned());
+    let text = |name: &str| field(name).map(|value| to_json(value).as_str().unwrap_or_default().to_owned());
     let time = match field("time") {
         Some(AMQPValue::Timestamp(seconds)) => timestamp(*seconds),
         _ => None,
@@ -84,10 +86,10 @@ pub(super) fn headers(table: Option<&FieldTable>) -> Map<String, Value> {
 }
 
 fn object(table: &FieldTable) -> Map<String, Value> {
-    table.inner().iter().map(|(name, value)| (name.as_str().to_owned(), shown(value))).collect()
+    table.inner().iter().map(|(name, value)| (name.as_str().to_owned(), to_json(value))).collect()
 }
 
-fn shown(value: &AMQPValue) -> Value {
+fn to_json(value: &AMQPValue) -> Value {
     match value {
         AMQPValue::Boolean(it) => (*it).into(),
         AMQPValue::ShortShortInt(it) => (*it).into(),
@@ -104,7 +106,7 @@ fn shown(value: &AMQPValue) -> Value {
         AMQPValue::ShortString(it) => it.as_str().into(),
         AMQPValue::LongString(it) => String::from_utf8_lossy(it.as_bytes()).into(),
         AMQPValue::ByteArray(it) => String::from_utf8_lossy(it.as_slice()).into(),
-        AMQPValue::FieldArray(it) => it.as_slice().iter().map(shown).collect(),
+        AMQPValue::FieldArray(it) => it.as_slice().iter().map(to_json).collect(),
         AMQPValue::FieldTable(it) => object(it).into(),
         AMQPValue::Void => Value::Null,
     }
@@ -152,14 +154,14 @@ mod tests {
         AMQPValue::FieldArray(all.to_vec().into())
     }
 
-    const PURGES: Shelf = Shelf::Dead(Kind::CdnPurge);
-    const HOOKS: Shelf = Shelf::Dead(Kind::WebhookDeliver);
+    const PURGES: DeadLetterQueue = DeadLetterQueue::Dead(Kind::CdnPurge);
+    const HOOKS: DeadLetterQueue = DeadLetterQueue::Dead(Kind::WebhookDeliver);
 
     /// On `shelf`, given up by the broker in `queue`, published with `key`: ours, and foreign.
-    fn of_the_broker(shelf: Shelf, queue: &str, key: &str) -> (bool, bool) {
+    fn of_the_broker(held_in: DeadLetterQueue, queue: &str, key: &str) -> (bool, bool) {
         let mut delivery = delivery("g.dead", &[("x-death", deaths(&[death("expired", queue)]))]);
         delivery.routing_key = key.into();
-        let origin = origin("g", shelf, &delivery);
+        let origin = origin("g", held_in, &delivery);
         assert_eq!(origin.death.unwrap().queue, queue);
         (origin.is_ours, origin.is_foreign)
     }
@@ -187,7 +189,7 @@ mod tests {
     fn what_the_broker_put_on_the_shelf_of_another_kind_is_foreign() {
         assert_eq!(of_the_broker(HOOKS, "g.jobs.cdn.purge", "cdn.purge"), (false, true), "CC: x.webhook.deliver");
         assert_eq!(of_the_broker(HOOKS, "g.jobs.cdn.purge", "webhook.deliver"), (false, true), "CC: cdn.purge");
-        let other = Shelf::Dead(Kind::FileScan);
+        let other = DeadLetterQueue::Dead(Kind::FileScan);
         assert_eq!(of_the_broker(other, "g.jobs.file.scan", "cdn.purge"), (false, true), "CC: file.scan");
         assert_eq!(of_the_broker(other, "g.jobs.file.scan", "x.file.scan"), (false, true));
         assert_eq!(of_the_broker(other, "other.jobs.file.scan", "file.scan"), (false, true));
@@ -196,21 +198,21 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_from_a_producers_is_none_of_ours() {
-        let flawed = [(MARK, long("malformed"))];
-        for headers in [&[("x-death", long("no list"))][..], &[("x-death", deaths(&[]))], &flawed] {
-            let of = |shelf| origin("g", shelf, &delivery("g.dead", headers));
+        let defective = [(MARK, long("malformed"))];
+        for headers in [&[("x-death", long("no list"))][..], &[("x-death", deaths(&[]))], &defective] {
+            let of = |queue| origin("g", queue, &delivery("g.dead", headers));
             assert!(!of(HOOKS).is_ours && of(HOOKS).is_foreign, "{headers:?}");
             assert!(!of(PURGES).is_ours && !of(PURGES).is_foreign, "{headers:?}");
-            assert!(of(Shelf::Dead(Kind::FileScan)).is_foreign, "its key is another's: {headers:?}");
+            assert!(of(DeadLetterQueue::Dead(Kind::FileScan)).is_foreign, "its key is another's: {headers:?}");
         }
-        let by_hand = |shelf| origin("g", shelf, &delivery("", &[])).is_foreign;
+        let by_hand = |queue| origin("g", queue, &delivery("", &[])).is_foreign;
         assert!(by_hand(HOOKS) && !by_hand(PURGES));
     }
 
     #[test]
     fn a_producers_own_account_of_deaths_is_not_believed() {
         let forged = deaths(&[death("delivery_limit", "g.jobs.cdn.purge")]);
-        let origin = origin("g", Shelf::Unrouted, &delivery("g.jobs", &[("x-death", forged)]));
+        let origin = origin("g", DeadLetterQueue::Unrouted, &delivery("g.jobs", &[("x-death", forged)]));
         assert!(!origin.is_ours && origin.death.is_none());
     }
 

@@ -10,20 +10,20 @@ use metrics::{gauge, histogram};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    change::{Change, Taken},
-    command::{Asked, Command, Reply, Work},
-    wake::Changes,
+    change::{Change, RowRemoval},
+    changes::Changes,
+    command::{Command, Reply, Request, Work},
 };
-use crate::{Health, Publication, QueueError, held::HeldCounts};
+use crate::{Health, Publication, QueueError, unsettled::UnsettledCounts};
 use genfleet_job::{lease::PreviousHolder, metric};
 
 /// How the store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Condition {
+pub(super) enum StoreCondition {
     /// As it should be.
-    Well,
+    Usable,
     /// Not now; it is tried again.
-    Troubled(String),
+    Unavailable(String),
     /// The writer ended unasked.
     Failed(String),
     /// The writer ended as asked.
@@ -32,7 +32,7 @@ pub(super) enum Condition {
 
 /// What the writer tells everyone.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct StoreState {
     /// The store's file, for messages.
     pub(super) path: String,
     /// When it was opened, where jobs were worked from it before.
@@ -40,28 +40,28 @@ pub(super) struct Told {
     /// Goes up with every row that someone may wait for.
     pub(super) changes: watch::Sender<Changes>,
     /// How the store is.
-    pub(super) condition: watch::Sender<Condition>,
+    pub(super) condition: watch::Sender<StoreCondition>,
     /// What this process holds.
-    pub(super) held: HeldCounts,
+    pub(super) unsettled: UnsettledCounts,
 }
 
-impl Told {
+impl StoreState {
     /// Of a store just opened.
     pub(super) fn new(path: String, before: PreviousHolder) -> Self {
-        let (changes, condition) = (watch::Sender::new(Changes::default()), watch::Sender::new(Condition::Well));
+        let (changes, condition) = (watch::Sender::new(Changes::default()), watch::Sender::new(StoreCondition::Usable));
         let taken_over = (before == PreviousHolder::Somebody).then(Instant::now);
-        Self { path, taken_over, changes, condition, held: HeldCounts::default() }
+        Self { path, taken_over, changes, condition, unsettled: UnsettledCounts::default() }
     }
 
     /// From now on it is so.
-    pub(super) fn tell(&self, condition: Condition) {
+    pub(super) fn set_condition(&self, condition: StoreCondition) {
         self.condition.send_replace(condition);
         self.gauge();
     }
 
     /// In the metrics the store stands in for the broker.
     pub(super) fn gauge(&self) {
-        let well = if *self.condition.borrow() == Condition::Well { 1.0 } else { 0.0 };
+        let well = if *self.condition.borrow() == StoreCondition::Usable { 1.0 } else { 0.0 };
         gauge!(metric::BROKER_CONNECTED, "role" => "consume").set(well);
         gauge!(metric::BROKER_CONNECTED, "role" => "publish").set(well);
     }
@@ -74,29 +74,29 @@ impl Told {
 
 /// One end of the way. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Link {
+pub(super) struct WriterHandle {
     commands: mpsc::Sender<Command>,
-    told: Arc<Told>,
+    state: Arc<StoreState>,
 }
 
-impl Link {
+impl WriterHandle {
     /// A way, and the other end of it.
-    pub(super) fn new(told: Arc<Told>) -> (Self, mpsc::Receiver<Command>) {
+    pub(super) fn new(state: Arc<StoreState>) -> (Self, mpsc::Receiver<Command>) {
         let (commands, receiver) = mpsc::channel();
-        (Self { commands, told }, receiver)
+        (Self { commands, state }, receiver)
     }
 
     /// What the writer told.
-    pub(super) fn told(&self) -> &Arc<Told> {
-        &self.told
+    pub(super) fn state(&self) -> &Arc<StoreState> {
+        &self.state
     }
 
     /// Hands `work` to the writer at once; the answer may be waited for later, or not at all.
     pub(super) fn post<W: Work>(&self, work: W) -> Reply<W::Answer>
     where
-        Command: From<Asked<W>>,
+        Command: From<Request<W>>,
     {
-        let (asked, reply) = Asked::new(work);
+        let (asked, reply) = Request::new(work);
         // A writer that is gone drops the command, and the asker hears of it.
         drop(self.commands.send(asked.into()));
         reply
@@ -105,22 +105,22 @@ impl Link {
     /// The answer to `work`, once it is on the disk.
     pub(super) async fn ask<W: Work>(&self, work: W) -> Result<W::Answer, QueueError>
     where
-        Command: From<Asked<W>>,
+        Command: From<Request<W>>,
     {
         self.post(work).await.unwrap_or(Err(QueueError::Closed))
     }
 
     /// Makes a change, timed like a confirm of the broker.
-    pub(super) async fn change(&self, taken: Taken, publications: Vec<Publication>) -> Result<bool, QueueError> {
+    pub(super) async fn change(&self, removal: RowRemoval, publications: Vec<Publication>) -> Result<bool, QueueError> {
         let begun = Instant::now();
-        let found = self.ask(Change { taken, publications }).await?;
+        let found = self.ask(Change { removal, publications }).await?;
         histogram!(metric::PUBLISH_CONFIRM).record(begun.elapsed());
         Ok(found)
     }
 
     /// Takes something away and puts nothing in.
-    pub(super) fn post_change(&self, taken: Taken) -> Reply<bool> {
-        self.post(Change { taken, publications: Vec::new() })
+    pub(super) fn post_change(&self, removal: RowRemoval) -> Reply<bool> {
+        self.post(Change { removal, publications: Vec::new() })
     }
 
     /// Sends `command` as it is.
@@ -130,19 +130,19 @@ impl Link {
 
     /// For `/readyz`.
     pub(super) fn health(&self) -> Health {
-        let problem = match &*self.told.condition.borrow() {
-            Condition::Well => None,
-            Condition::Troubled(why) | Condition::Failed(why) => Some(why.clone()),
-            Condition::Closed => Some(format!("the store {} is closed", self.told.path)),
+        let problem = match &*self.state.condition.borrow() {
+            StoreCondition::Usable => None,
+            StoreCondition::Unavailable(why) | StoreCondition::Failed(why) => Some(why.clone()),
+            StoreCondition::Closed => Some(format!("the store {} is closed", self.state.path)),
         };
         Health { publishing_blocked: problem.is_some(), problems: problem.into_iter().collect(), ..Health::default() }
     }
 
     /// Why the writer ended unasked; waits for ever where it does not.
     pub(super) async fn failed(&self) -> String {
-        let mut condition = self.told.condition.subscribe();
+        let mut condition = self.state.condition.subscribe();
         loop {
-            if let Condition::Failed(why) = &*condition.borrow_and_update() {
+            if let StoreCondition::Failed(why) = &*condition.borrow_and_update() {
                 return why.clone();
             }
             if condition.changed().await.is_err() {

@@ -11,11 +11,11 @@
 //! 1. The broker sends a return before the confirm of the same publication, and lapin works off one frame after the
 //!    other. So a returned publication's confirm carries a return itself, or finds none waiting: then one was carried by a
 //!    confirm completed before it.
-//! 2. [`Flight::settled`] takes all confirms completed by now, among them all completed before the first one it was
+//! 2. [`Unconfirmed::settled`] takes all confirms completed by now, among them all completed before the first one it was
 //!    given, and looks for returns before any of them is judged. While none was seen, all that is confirmed is safe.
 //! 3. From the first return on nothing more is sent, and what is confirmed is in doubt. Once nothing is under way, every
 //!    return has been carried: since the last time none waited, each confirm has carried one, and each return was
-//!    followed by its confirm. Then all is safe whose exchange and key nothing came back from ([`Flight::came_back`]).
+//!    followed by its confirm. Then all is safe whose exchange and key nothing came back from ([`Unconfirmed::came_back`]).
 //!    The rest, and all in doubt if not all confirms come, is published again: at least once, under the same id.
 
 use std::{
@@ -33,7 +33,7 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnord
 use lapin::{Channel, Confirmation, options::BasicPublishOptions, types::ShortString};
 use tokio::time::Instant;
 
-use super::{dial::why, outgoing::Outgoing, session::Lost};
+use super::{connect::describe, outgoing_message::OutgoingMessage, session::SessionError};
 use genfleet_job::{metric, retry};
 
 /// No confirm at all for this long, with something to confirm and the broker not blocking.
@@ -44,13 +44,13 @@ const OVERDUE: Duration = Duration::from_secs(120);
 const REFUSED: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
 /// The end of one sending.
-pub(super) struct Resolved {
+pub(super) struct ResolvedConfirm {
     pub(super) number: u64,
     outcome: lapin::Result<Confirmation>,
 }
 
 /// What follows from it.
-pub(super) enum Verdict {
+pub(super) enum ConfirmResult {
     /// It is safe at the broker.
     Confirmed,
     /// It is safe unless it came back.
@@ -58,7 +58,7 @@ pub(super) enum Verdict {
     /// The broker does not take it now: it is sent again later.
     Held,
     /// The session is over.
-    Lost(Lost),
+    Lost(SessionError),
 }
 
 struct Refused {
@@ -68,13 +68,13 @@ struct Refused {
 }
 
 /// See the module.
-pub(super) struct Flight {
+pub(super) struct Unconfirmed {
     channel: Channel,
     began: Instant,
     progress: Instant,
     /// While this long ago the broker blocked, nothing was overdue.
     unblocked: Instant,
-    confirms: FuturesUnordered<BoxFuture<'static, Resolved>>,
+    confirms: FuturesUnordered<BoxFuture<'static, ResolvedConfirm>>,
     sent: BTreeMap<u64, Instant>,
     /// Exchange and key.
     returned: HashSet<(ShortString, ShortString)>,
@@ -83,7 +83,7 @@ pub(super) struct Flight {
     broken: bool,
 }
 
-impl Flight {
+impl Unconfirmed {
     pub(super) fn new(channel: Channel) -> Self {
         let now = Instant::now();
         Self {
@@ -100,7 +100,7 @@ impl Flight {
     }
 
     /// On its way when this returns: lapin numbers a publication and queues its frames when it is first polled.
-    pub(super) fn send(&mut self, number: u64, outgoing: &Arc<Outgoing>) {
+    pub(super) fn send(&mut self, number: u64, outgoing: &Arc<OutgoingMessage>) {
         if self.sent.is_empty() {
             self.progress = Instant::now();
         }
@@ -116,12 +116,12 @@ impl Flight {
     }
 
     /// Whether something is to be confirmed.
-    pub(super) fn flies(&self) -> bool {
+    pub(super) fn has_pending(&self) -> bool {
         !self.confirms.is_empty()
     }
 
-    /// The next confirm; only while something [flies](Self::flies).
-    pub(super) async fn next(&mut self) -> Resolved {
+    /// The next confirm; only while something [has_pending](Self::flies).
+    pub(super) async fn next(&mut self) -> ResolvedConfirm {
         match self.confirms.next().await {
             Some(resolved) => resolved,
             None => std::future::pending().await,
@@ -129,7 +129,7 @@ impl Flight {
     }
 
     /// `first` and all other confirms completed by now, to be judged.
-    pub(super) fn settled(&mut self, first: Option<Resolved>) -> Vec<Resolved> {
+    pub(super) fn settled(&mut self, first: Option<ResolvedConfirm>) -> Vec<ResolvedConfirm> {
         let mut settled: Vec<_> = first.into_iter().collect();
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(woken.clone());
@@ -151,7 +151,7 @@ impl Flight {
         settled
     }
 
-    fn take_return(&mut self, resolved: &mut Resolved) {
+    fn take_return(&mut self, resolved: &mut ResolvedConfirm) {
         if let Ok(Confirmation::Ack(carried) | Confirmation::Nack(carried)) = &mut resolved.outcome
             && let Some(message) = carried.take()
         {
@@ -160,39 +160,39 @@ impl Flight {
     }
 
     /// What follows. Only for what [`Self::settled`] gave.
-    pub(super) fn verdict(&mut self, resolved: Resolved) -> Verdict {
+    pub(super) fn confirm_result(&mut self, resolved: ResolvedConfirm) -> ConfirmResult {
         let took = self.sent.remove(&resolved.number).map(|sent| sent.elapsed()).unwrap_or_default();
         match resolved.outcome {
             Err(error) => {
                 self.broken = true;
-                return Verdict::Lost(why(&error));
+                return ConfirmResult::Lost(describe(&error));
             }
             Ok(Confirmation::Nack(_)) => return self.hold(resolved.number),
-            Ok(Confirmation::NotRequested) => return Verdict::Lost("the channel does not confirm".to_owned()),
+            Ok(Confirmation::NotRequested) => return ConfirmResult::Lost("the channel does not confirm".to_owned()),
             Ok(Confirmation::Ack(_)) => {}
         }
         metrics::histogram!(metric::PUBLISH_CONFIRM).record(took.as_secs_f64());
         self.refused.remove(&resolved.number);
-        if self.returned.is_empty() { Verdict::Confirmed } else { Verdict::InDoubt }
+        if self.returned.is_empty() { ConfirmResult::Confirmed } else { ConfirmResult::InDoubt }
     }
 
-    fn hold(&mut self, number: u64) -> Verdict {
+    fn hold(&mut self, number: u64) -> ConfirmResult {
         let (shortest, longest) = REFUSED;
         let fresh = || Refused { since: Instant::now(), due: None, waits: retry::full_jitter(shortest, longest) };
         let refused = self.refused.entry(number).or_insert_with(fresh);
         refused.due = Some(Instant::now() + refused.waits.next_backoff().unwrap_or(longest));
-        Verdict::Held
+        ConfirmResult::Held
     }
 
     /// Why the session has to end although nothing failed: something came back.
-    pub(super) fn unroutable(&self) -> Option<Lost> {
+    pub(super) fn unroutable(&self) -> Option<SessionError> {
         let (exchange, key) = self.returned.iter().next()?;
         Some(format!("nothing is bound for exchange {:?}, key {:?}", exchange.as_str(), key.as_str()))
     }
 
     /// Whether it can be that what was confirmed of `outgoing` came back.
-    pub(super) fn came_back(&self, outgoing: &Outgoing) -> bool {
-        let all_known = !self.broken && !self.flies();
+    pub(super) fn came_back(&self, outgoing: &OutgoingMessage) -> bool {
+        let all_known = !self.broken && !self.has_pending();
         !all_known || self.returned.contains(&(outgoing.exchange.clone(), outgoing.key.clone()))
     }
 
@@ -218,7 +218,7 @@ impl Flight {
     }
 
     /// Why the session has to end although nothing failed: confirms do not come.
-    pub(super) fn stuck(&mut self, blocked: bool) -> Option<Lost> {
+    pub(super) fn stuck(&mut self, blocked: bool) -> Option<SessionError> {
         if blocked {
             (self.progress, self.unblocked) = (Instant::now(), Instant::now());
         }
@@ -240,13 +240,13 @@ impl Wake for Woken {
     }
 }
 
-async fn publish(channel: Channel, number: u64, outgoing: Arc<Outgoing>) -> Resolved {
-    let Outgoing { exchange, key, properties, body } = &*outgoing;
+async fn publish(channel: Channel, number: u64, outgoing: Arc<OutgoingMessage>) -> ResolvedConfirm {
+    let OutgoingMessage { exchange, key, properties, body } = &*outgoing;
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let written = channel.basic_publish(exchange.clone(), key.clone(), options, body, properties.clone()).await;
     let outcome = match written {
         Ok(confirm) => confirm.await,
         Err(error) => Err(error),
     };
-    Resolved { number, outcome }
+    ResolvedConfirm { number, outcome }
 }

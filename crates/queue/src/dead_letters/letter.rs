@@ -7,11 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::{
-    Destination, Publication,
-    shelf::{Shelf, Shelved},
-    topology,
-};
+use super::stored::{DeadLetterQueue, StoredMessage};
+use crate::{Destination, Publication, topology};
 use genfleet_job::{
     JobId, Kind, decode, hash, job_headers,
     message::{HeaderValue, Headers, Lane, Message, enqueued::ENQUEUED_MS},
@@ -28,9 +25,9 @@ const KEPT: [&str; 4] = ["traceparent", "tracestate", ENQUEUED_MS, job_headers::
 
 /// A message on a shelf, understood.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Letter {
+pub struct DeadLetter {
     /// As it lies there.
-    pub shelved: Shelved,
+    pub stored: StoredMessage,
     /// The job's id, as a worker would read it.
     pub id: JobId,
     /// Its kind, where one can be told: only then it can be redriven. Of a foreign one its shelf's.
@@ -52,38 +49,38 @@ pub struct Letter {
     pub fingerprint: String,
 }
 
-impl Letter {
-    /// What `shelved` says. Headers that a producer may have set are not believed.
-    pub fn read(shelved: Shelved) -> Self {
-        let (kind, reason, error) = (kind(&shelved), reason(&shelved), error(&shelved));
-        let written = |name: &str| header(&shelved, name);
+impl DeadLetter {
+    /// What `stored` says. Headers that a producer may have set are not believed.
+    pub fn read(stored: StoredMessage) -> Self {
+        let (kind, reason, error) = (kind(&stored), reason(&stored), error(&stored));
+        let written = |name: &str| header(&stored, name);
         let text = |name: &str| written(name).and_then(HeaderValue::as_str).map(str::to_owned);
         let number = |name: &str| written(name).and_then(HeaderValue::as_i64);
-        let of_sort = || sort(shelved.shelf, &reason, &error);
-        let message = &shelved.message;
+        let of_sort = || sort(stored.queue, &reason, &error);
+        let message = &stored.message;
         Self {
             id: decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp),
             attempts: number(job_headers::ATTEMPTS),
             generation: number(job_headers::GENERATION).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
-            failed_at: text("genfleet-failed-at").and_then(|time| time.parse().ok()).or(shelved.put_at),
+            failed_at: text("genfleet-failed-at").and_then(|time| time.parse().ok()).or(stored.stored_at),
             worker: text("genfleet-worker"),
-            fingerprint: text("genfleet-fingerprint").filter(|_| gave_up(&shelved)).unwrap_or_else(of_sort),
+            fingerprint: text("genfleet-fingerprint").filter(|_| gave_up(&stored)).unwrap_or_else(of_sort),
             kind,
             reason,
             error,
-            shelved,
+            stored,
         }
     }
 
     /// The kind it is shown under: its own, or the shelf's name.
-    pub fn kind_told(&self) -> &'static str {
-        self.kind.map_or(self.shelved.shelf.as_str(), Kind::as_str)
+    pub fn kind_name(&self) -> &'static str {
+        self.kind.map_or(self.stored.queue.as_str(), Kind::as_str)
     }
 
     /// What its redrive by `operator` publishes, as a job of `kind`: the same bytes as a new job, one generation on.
-    pub fn redriven(&self, kind: Kind, operator: &str) -> Publication {
-        let mut message = Message { headers: Headers::new(), ..self.shelved.message.clone() };
-        let kept = KEPT.iter().filter_map(|name| self.shelved.message.headers.get_key_value(*name));
+    pub fn redrive(&self, kind: Kind, operator: &str) -> Publication {
+        let mut message = Message { headers: Headers::new(), ..self.stored.message.clone() };
+        let kept = KEPT.iter().filter_map(|name| self.stored.message.headers.get_key_value(*name));
         message.headers.extend(kept.map(|(name, value)| (name.clone(), value.clone())));
         message.headers.insert(job_headers::REDRIVEN_BY.to_owned(), operator.into());
         message.headers.insert(job_headers::GENERATION.to_owned(), self.next_generation().into());
@@ -100,65 +97,65 @@ impl Letter {
 }
 
 /// A header of ours that only we can have set.
-fn header<'a>(shelved: &'a Shelved, name: &str) -> Option<&'a HeaderValue> {
-    shelved.message.headers.get(name).filter(|_| shelved.is_ours)
+fn header<'a>(stored: &'a StoredMessage, name: &str) -> Option<&'a HeaderValue> {
+    stored.message.headers.get(name).filter(|_| stored.is_ours)
 }
 
 /// Whether a worker of ours gave it up and said why. A job of ours that the broker gives up may carry an older account.
-fn gave_up(shelved: &Shelved) -> bool {
-    shelved.death.is_none() && header(shelved, "genfleet-reason").is_some()
+fn gave_up(stored: &StoredMessage) -> bool {
+    stored.death.is_none() && header(stored, "genfleet-reason").is_some()
 }
 
-fn reason(shelved: &Shelved) -> String {
-    if shelved.is_foreign {
+fn reason(stored: &StoredMessage) -> String {
+    if stored.is_foreign {
         return FOREIGN.to_owned();
     }
-    if let Some(death) = &shelved.death {
+    if let Some(death) = &stored.death {
         return format!("broker:{}", death.reason);
     }
-    let written = header(shelved, "genfleet-reason").and_then(HeaderValue::as_str);
-    let otherwise = if shelved.shelf == Shelf::Unrouted { UNROUTED } else { UNKNOWN };
+    let written = header(stored, "genfleet-reason").and_then(HeaderValue::as_str);
+    let otherwise = if stored.queue == DeadLetterQueue::Unrouted { UNROUTED } else { UNKNOWN };
     written.unwrap_or(otherwise).to_owned()
 }
 
-fn error(shelved: &Shelved) -> String {
-    if shelved.is_foreign {
-        let from = shelved.death.as_ref().map_or("another exchange", |death| &death.queue);
+fn error(stored: &StoredMessage) -> String {
+    if stored.is_foreign {
+        let from = stored.death.as_ref().map_or("another exchange", |death| &death.queue);
         return format!(
             "it came here from {from} with key {:?} and never was a job of this kind: a producer's CC or BCC can do \
              that. It is not redriven; dead discard takes it away",
-            shelved.routing_key
+            stored.routing_key
         );
     }
-    if let Some(death) = &shelved.death {
+    if let Some(death) = &stored.death {
         return format!("the broker gave it up in {}: {}", death.queue, death.reason);
     }
-    let written = header(shelved, "genfleet-error").and_then(HeaderValue::as_str);
+    let written = header(stored, "genfleet-error").and_then(HeaderValue::as_str);
     match written {
         Some(error) => error.to_owned(),
-        None if shelved.shelf == Shelf::Unrouted => {
-            format!("no queue is bound for key {:?} of exchange {}", shelved.routing_key, shelved.exchange)
+        None if stored.queue == DeadLetterQueue::Unrouted => {
+            format!("no queue is bound for key {:?} of exchange {}", stored.routing_key, stored.exchange)
         }
         None => String::new(),
     }
 }
 
 /// The fingerprint of what has none.
-fn sort(shelf: Shelf, reason: &str, error: &str) -> String {
-    let mut print = hash::sha256(format!("{shelf}\n{reason}\n{error}"));
+fn sort(queue: DeadLetterQueue, reason: &str, error: &str) -> String {
+    let mut print = hash::sha256(format!("{queue}\n{reason}\n{error}"));
     print.truncate(16);
     print
 }
 
 /// The shelf's, else the routing key's, else what the job itself says. Webhooks are ours to ask for, not a producer's.
-fn kind(shelved: &Shelved) -> Option<Kind> {
-    let told = match shelved.shelf {
-        Shelf::Dead(kind) => return Some(kind),
-        Shelf::Unknown | Shelf::Unrouted => {
-            topology::kind_of_key(&shelved.routing_key).or_else(|| of_body(&shelved.message.body))
+fn kind(stored: &StoredMessage) -> Option<Kind> {
+    let told = match stored.queue {
+        DeadLetterQueue::Dead(kind) => return Some(kind),
+        DeadLetterQueue::Unknown | DeadLetterQueue::Unrouted => {
+            topology::kind_of_key(&stored.routing_key).or_else(|| of_body(&stored.message.body))
         }
     };
-    told.filter(|kind| *kind != Kind::WebhookDeliver || shelved.is_ours)
+    told.filter(|kind| *kind != Kind::WebhookDeliver || stored.is_ours)
 }
 
 fn of_body(body: &[u8]) -> Option<Kind> {
@@ -174,16 +171,16 @@ mod tests {
     use serde_json::Map;
 
     use super::*;
-    use crate::shelf::Death;
+    use crate::dead_letters::Death;
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    fn shelved(shelf: Shelf, headers: &[(&str, HeaderValue)]) -> Shelved {
+    fn stored(queue: DeadLetterQueue, headers: &[(&str, HeaderValue)]) -> StoredMessage {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        Shelved::for_test(shelf, Message { body: "{}".into(), headers, ..Message::default() })
+        StoredMessage::for_test(queue, Message { body: "{}".into(), headers, ..Message::default() })
     }
 
-    fn dead() -> Shelved {
+    fn dead() -> StoredMessage {
         let headers = [
             ("genfleet-reason", "rejected".into()),
             ("genfleet-error", "the API answered 400".into()),
@@ -197,12 +194,12 @@ mod tests {
             ("genfleet-state", "{}".into()),
             ("traceparent", PARENT.into()),
         ];
-        shelved(Shelf::Dead(Kind::CdnPurge), &headers)
+        stored(DeadLetterQueue::Dead(Kind::CdnPurge), &headers)
     }
 
     #[test]
     fn a_dead_letter_says_what_its_worker_wrote() {
-        let letter = Letter::read(dead());
+        let letter = DeadLetter::read(dead());
         assert_eq!((letter.kind, letter.reason.as_str()), (Some(Kind::CdnPurge), "rejected"));
         assert_eq!((letter.error.as_str(), letter.attempts), ("the API answered 400", Some(3)));
         assert_eq!((letter.generation, letter.worker.as_deref()), (1, Some("purger")));
@@ -212,41 +209,41 @@ mod tests {
 
     #[test]
     fn a_redrive_is_the_same_bytes_as_a_new_job_one_generation_on() {
-        let mut shelved = dead();
-        shelved.message = Message {
+        let mut stored = dead();
+        stored.message = Message {
             body: "\0 not even JSON".into(),
             message_id: Some("m".into()),
             correlation_id: Some("c".into()),
             reply_to: Some("r".into()),
             timestamp: Some(7),
             content_type: Some("application/json".into()),
-            ..shelved.message
+            ..stored.message
         };
-        let publication = Letter::read(shelved.clone()).redriven(Kind::CdnPurge, "ann@ops");
+        let publication = DeadLetter::read(stored.clone()).redrive(Kind::CdnPurge, "ann@ops");
         let to = Destination::Lane { kind: Kind::CdnPurge, lane: Lane::Jobs, after: Duration::ZERO };
         let headers = Headers::from([
             ("genfleet-generation".into(), 2_u32.into()),
             ("genfleet-redriven-by".into(), "ann@ops".into()),
             ("traceparent".into(), PARENT.into()),
         ]);
-        assert_eq!(publication, Publication { to, message: Message { headers, ..shelved.message } });
+        assert_eq!(publication, Publication { to, message: Message { headers, ..stored.message } });
     }
 
     #[test]
     fn a_job_without_an_id_keeps_the_one_it_goes_by() {
-        let letter = Letter::read(dead());
-        assert_eq!(letter.redriven(Kind::CdnPurge, "ann@ops").message.message_id.as_deref(), Some(letter.id.as_str()));
+        let letter = DeadLetter::read(dead());
+        assert_eq!(letter.redrive(Kind::CdnPurge, "ann@ops").message.message_id.as_deref(), Some(letter.id.as_str()));
     }
 
     #[test]
     fn what_the_broker_gave_up_says_so_whatever_its_headers_say() {
         let death = Death { reason: "delivery_limit".into(), queue: "g.jobs.cdn.purge".into(), time: None };
-        let letter = Letter::read(Shelved { death: Some(death.clone()), is_ours: false, ..dead() });
+        let letter = DeadLetter::read(StoredMessage { death: Some(death.clone()), is_ours: false, ..dead() });
         assert_eq!(letter.reason, "broker:delivery_limit");
         assert_eq!(letter.error, "the broker gave it up in g.jobs.cdn.purge: delivery_limit");
         assert_eq!((letter.generation, letter.attempts), (0, None), "a producer may have set them");
         assert_ne!(letter.fingerprint, "00112233aabbccdd");
-        let ours = Letter::read(Shelved { death: Some(death), ..dead() });
+        let ours = DeadLetter::read(StoredMessage { death: Some(death), ..dead() });
         assert_eq!(ours.generation, 1, "a redriven job that the broker gave up");
         assert_eq!(ours.fingerprint, letter.fingerprint, "failures of one sort");
     }
@@ -254,9 +251,14 @@ mod tests {
     #[test]
     fn what_matched_no_queue_has_the_kind_of_its_key_or_of_its_body() {
         let unrouted = |key: &str, body: &'static str| {
-            let mut shelved = shelved(Shelf::Unrouted, &[]);
-            shelved.message.body = body.into();
-            Letter::read(Shelved { routing_key: key.to_owned(), exchange: "g.jobs".into(), is_ours: false, ..shelved })
+            let mut stored = stored(DeadLetterQueue::Unrouted, &[]);
+            stored.message.body = body.into();
+            DeadLetter::read(StoredMessage {
+                routing_key: key.to_owned(),
+                exchange: "g.jobs".into(),
+                is_ours: false,
+                ..stored
+            })
         };
         assert_eq!(unrouted("cdn.purge", "").kind, Some(Kind::CdnPurge));
         assert_eq!(unrouted("0.1.0.file.scan.resume", "").kind, Some(Kind::FileScan));
@@ -265,28 +267,28 @@ mod tests {
         assert_eq!(unrouted("cdn.purge.more", "").kind, None);
         assert_eq!(unrouted("webhook.deliver", "").kind, None, "a producer cannot ask for a webhook");
         let told = unrouted("cdn.prune", "");
-        assert_eq!((told.reason.as_str(), told.kind_told()), ("unrouted", "unrouted"));
+        assert_eq!((told.reason.as_str(), told.kind_name()), ("unrouted", "unrouted"));
         assert_eq!(told.error, "no queue is bound for key \"cdn.prune\" of exchange g.jobs");
     }
 
     #[test]
     fn what_is_foreign_is_told_as_that_whatever_it_says() {
         let death = Death { reason: "expired".into(), queue: "g.jobs.cdn.purge".into(), time: None };
-        let shelved = shelved(Shelf::Dead(Kind::WebhookDeliver), &[("genfleet-reason", "rejected".into())]);
-        let letter = Letter::read(Shelved {
+        let stored = stored(DeadLetterQueue::Dead(Kind::WebhookDeliver), &[("genfleet-reason", "rejected".into())]);
+        let letter = DeadLetter::read(StoredMessage {
             is_foreign: true,
             is_ours: false,
             death: Some(death),
             routing_key: "cdn.purge".into(),
-            ..shelved
+            ..stored
         });
-        assert_eq!((letter.reason.as_str(), letter.kind_told()), ("foreign", "webhook.deliver"));
+        assert_eq!((letter.reason.as_str(), letter.kind_name()), ("foreign", "webhook.deliver"));
         assert!(letter.error.contains("g.jobs.cdn.purge") && letter.error.contains("discard"), "{}", letter.error);
     }
 
     #[test]
     fn what_says_nothing_is_unknown() {
-        let letter = Letter::read(Shelved { headers: Map::new(), ..shelved(Shelf::Unknown, &[]) });
-        assert_eq!((letter.kind, letter.reason.as_str(), letter.kind_told()), (None, "unknown", "unknown"));
+        let letter = DeadLetter::read(StoredMessage { headers: Map::new(), ..stored(DeadLetterQueue::Unknown, &[]) });
+        assert_eq!((letter.kind, letter.reason.as_str(), letter.kind_name()), (None, "unknown", "unknown"));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! AMQP cannot tell whether a binding is there. With `--topology declare` every binding is made again, which changes nothing
 //! where it is there. With `verify` one that is gone is noticed by the first message that it should have routed: that one
-//! went to what matches nothing, and a copy of it came to a process ([`super::unanswered`]).
+//! went to what matches nothing, and a copy of it came to a process ([`super::unknown_kinds`]).
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{
     Shared, TopologyMode, declare, publish,
-    session::{Link, Lost},
+    session::{Link, SessionError},
 };
 use crate::topology::{dead_exchange, is_ours, jobs_exchange};
 use genfleet_job::Kind;
@@ -53,7 +53,7 @@ impl Missing {
 }
 
 /// Looks until the session ends.
-pub(super) async fn look(shared: Arc<Shared>, link: Arc<Link>) -> Lost {
+pub(super) async fn look(shared: Arc<Shared>, link: Arc<Link>) -> SessionError {
     // The session began with a look at all of it.
     tell(&shared, None);
     if shared.mode == TopologyMode::Skip {
@@ -76,7 +76,7 @@ pub(super) async fn look(shared: Arc<Shared>, link: Arc<Link>) -> Lost {
 }
 
 /// What is missing still after all was declared again.
-async fn mended(shared: &Shared, link: &Link, missing: Lost) -> Option<Lost> {
+async fn mended(shared: &Shared, link: &Link, missing: SessionError) -> Option<SessionError> {
     match declare::prepare(shared, link.connection()).await {
         Ok(()) => {
             tracing::warn!(missing, "a part of the topology was gone: it is declared again");
@@ -87,7 +87,7 @@ async fn mended(shared: &Shared, link: &Link, missing: Lost) -> Option<Lost> {
     }
 }
 
-fn tell(shared: &Shared, missing: Option<Lost>) {
+fn tell(shared: &Shared, missing: Option<SessionError>) {
     match (shared.board.misses(missing.clone()), missing) {
         (true, Some(reason)) => tracing::error!(reason, "a part of the topology is gone"),
         (true, None) => tracing::info!("the topology is whole again"),

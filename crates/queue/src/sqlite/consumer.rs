@@ -12,11 +12,11 @@ use tokio::{
 };
 
 use super::{
+    changes::ChangeKey,
     claim::{self, Claim, Claimed},
     command::Reply,
-    link::Link,
-    settler::Settler,
-    wake::Shelf,
+    handle::WriterHandle,
+    settler::StoreSettler,
 };
 use crate as queue;
 use crate::Delivery;
@@ -31,15 +31,15 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// The new and begun jobs of one kind.
 #[derive(Debug)]
 pub struct Consumer {
-    intake: Intake,
-    suspects: Arc<Mutex<Intake>>,
+    intake: KindFeed,
+    suspects: Arc<Mutex<KindFeed>>,
     open: watch::Sender<bool>,
 }
 
 /// The suspects of one kind, one unsettled at a time.
 #[derive(Debug)]
 pub struct Suspects {
-    intake: Arc<Mutex<Intake>>,
+    intake: Arc<Mutex<KindFeed>>,
     open: watch::Receiver<bool>,
 }
 
@@ -62,13 +62,13 @@ struct Rest {
 }
 
 #[derive(Debug)]
-struct Intake {
-    link: Link,
+struct KindFeed {
+    link: WriterHandle,
     clock: SharedClock,
     kind: Kind,
     /// Whose turn is next comes first.
     lanes: Vec<Lane>,
-    shelf: Shelf,
+    key: ChangeKey,
     slots: Arc<Semaphore>,
     ready: VecDeque<Delivery>,
     pending: Option<Pending>,
@@ -76,10 +76,10 @@ struct Intake {
 }
 
 impl Consumer {
-    pub(super) fn new(link: Link, clock: SharedClock, kind: Kind, concurrency: usize) -> Self {
-        let suspects = Intake::new(link.clone(), Arc::clone(&clock), kind, vec![Lane::Suspect], 1);
+    pub(super) fn new(link: WriterHandle, clock: SharedClock, kind: Kind, concurrency: usize) -> Self {
+        let suspects = KindFeed::new(link.clone(), Arc::clone(&clock), kind, vec![Lane::Suspect], 1);
         Self {
-            intake: Intake::new(link, clock, kind, vec![Lane::Resume, Lane::Jobs], concurrency),
+            intake: KindFeed::new(link, clock, kind, vec![Lane::Resume, Lane::Jobs], concurrency),
             suspects: Arc::new(Mutex::new(suspects)),
             open: watch::Sender::new(true),
         }
@@ -142,11 +142,11 @@ impl Suspects {
     }
 }
 
-impl Intake {
-    fn new(link: Link, clock: SharedClock, kind: Kind, lanes: Vec<Lane>, concurrency: usize) -> Self {
-        let shelf = Shelf::of(kind, lanes.first().copied().unwrap_or(Lane::Jobs));
+impl KindFeed {
+    fn new(link: WriterHandle, clock: SharedClock, kind: Kind, lanes: Vec<Lane>, concurrency: usize) -> Self {
+        let key = ChangeKey::of(kind, lanes.first().copied().unwrap_or(Lane::Jobs));
         let slots = Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { link, clock, kind, lanes, shelf, slots, ready: VecDeque::new(), pending: None, rest: None }
+        Self { link, clock, kind, lanes, key, slots, ready: VecDeque::new(), pending: None, rest: None }
     }
 
     async fn next(&mut self) -> Delivery {
@@ -177,10 +177,10 @@ impl Intake {
     /// Waits until a row may have become visible.
     async fn rest(&mut self) {
         let Some(Rest { seen, due }) = self.rest else { return };
-        let mut changes = self.link.told().changes.subscribe();
+        let mut changes = self.link.state().changes.subscribe();
         select! {
             // An error cannot be: the link holds the sender.
-            _ = changes.wait_for(|changes| changes.of(self.shelf) != seen) => {}
+            _ = changes.wait_for(|changes| changes.of(self.key) != seen) => {}
             () = self.sleep_until(due) => {}
         }
         self.rest = None;
@@ -203,7 +203,7 @@ impl Intake {
     }
 
     fn claim(&mut self, slots: OwnedSemaphorePermit) {
-        let seen = self.link.told().changes.borrow().of(self.shelf);
+        let seen = self.link.state().changes.borrow().of(self.key);
         let (kind, lanes, limit, link) = (self.kind, self.lanes.clone(), slots.num_permits(), self.link.clone());
         let answer = self.link.post(Claim { kind, lanes, limit, link });
         self.pending = Some(Pending { answer, slots, seen });
@@ -230,14 +230,14 @@ impl Intake {
             let turn = next % self.lanes.len();
             self.lanes.rotate_left(turn);
         }
-        for (held, row) in claimed.rows {
+        for (claim, row) in claimed.rows {
             // Never more rows than slots; were there more, dropping them gives them back.
             let Some(slot) = slots.split(1) else { return };
-            let settler = queue::Settler::Sqlite(Settler::new(held, slot));
+            let settler = queue::Settler::Sqlite(StoreSettler::new(claim, slot));
             let claim::Row { message, lane, delivery_count, .. } = row;
-            let (redelivered, flaw) = (delivery_count > 0, None);
+            let (redelivered, defect) = (delivery_count > 0, None);
             let span = Span::default();
-            self.ready.push_back(Delivery { message, lane, delivery_count, redelivered, flaw, settler, span });
+            self.ready.push_back(Delivery { message, lane, delivery_count, redelivered, defect, settler, span });
         }
     }
 }

@@ -10,9 +10,9 @@ use genfleet_job::{Kind, metric};
 
 /// The counts of one queue. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct HeldCounts(Arc<Mutex<BTreeMap<Kind, u32>>>);
+pub(super) struct UnsettledCounts(Arc<Mutex<BTreeMap<Kind, u32>>>);
 
-impl HeldCounts {
+impl UnsettledCounts {
     /// Deliveries of `kind` that are held now.
     pub(super) fn of(&self, kind: Kind) -> u32 {
         self.counts().get(&kind).copied().unwrap_or_default()
@@ -30,9 +30,9 @@ impl HeldCounts {
     }
 
     /// One more of `kind` is held, until the guard is dropped.
-    pub(super) fn hold(&self, kind: Kind) -> HeldOne {
+    pub(super) fn hold(&self, kind: Kind) -> UnsettledGuard {
         self.add(kind);
-        HeldOne { counts: self.clone(), kind }
+        UnsettledGuard { counts: self.clone(), kind }
     }
 
     /// The gauge is set under the lock, so that no older count is written over a newer one.
@@ -50,12 +50,12 @@ impl HeldCounts {
 
 /// One delivery is held as long as this lives.
 #[derive(Debug)]
-pub(super) struct HeldOne {
-    counts: HeldCounts,
+pub(super) struct UnsettledGuard {
+    counts: UnsettledCounts,
     kind: Kind,
 }
 
-impl Drop for HeldOne {
+impl Drop for UnsettledGuard {
     fn drop(&mut self) {
         self.counts.remove(self.kind, 1);
     }

@@ -108,7 +108,7 @@ async fn where_nothing_may_be_declared_what_is_gone_is_a_problem_until_it_is_bac
 async fn a_binding_that_is_gone_is_noticed_by_the_first_message_it_should_have_routed() {
     on_broker(async |rig: Rig| {
         let (declaring, verifying) = (rig.queue(), rig.queue_by(&rig.url, TopologyMode::Verify));
-        let mut unanswered = verifying.unanswered();
+        let mut unknown_kinds = verifying.unknown_kinds();
         let _consumer = verifying.consume(Kind::CdnPurge, 4);
         rig.declared().await;
         until_told(&verifying, &[]).await;
@@ -126,7 +126,7 @@ async fn a_binding_that_is_gone_is_noticed_by_the_first_message_it_should_have_r
             .basic_publish(door.into(), "no.kind".into(), options, b"{}", lapin::BasicProperties::default())
             .await
             .unwrap();
-        let unrouted = soon(unanswered.next()).await;
+        let unrouted = soon(unknown_kinds.next()).await;
         assert_eq!(unrouted.key, "no.kind");
         assert_eq!(verifying.health().problems.len(), 1);
         let _ = connection.close(200, "".into()).await;

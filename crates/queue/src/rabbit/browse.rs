@@ -23,9 +23,9 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     convert, counts,
-    inspect::{Inspector, broker},
+    inspect::{RabbitInspector, broker},
 };
-use crate::QueueError;
+use crate::{QueueError, dead_letters::RabbitPlace};
 
 /// Nothing came for this long: it is asked why.
 const MOMENT: Duration = Duration::from_millis(250);
@@ -38,29 +38,22 @@ const PATIENCE: u32 = 150;
 const BETWEEN: Duration = Duration::from_millis(20);
 
 /// A queue being read, from its head, as far as it reached when that began.
-pub(super) struct Reading {
-    inspector: Inspector,
+pub(super) struct QueueReader {
+    inspector: RabbitInspector,
     queue: ShortString,
     portion: u16,
     there: u32,
     to_come: u32,
-    leaves: Vec<Leaf>,
+    channels: Vec<ReaderChannel>,
 }
 
 /// A message in hand: it stays in its place in the queue unless it is taken off.
-pub(super) struct Held {
+pub(super) struct BrowsedDelivery {
     pub(super) delivery: Delivery,
-    pub(super) place: Place,
+    pub(super) place: RabbitPlace,
 }
 
-/// Where a message in hand is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    leaf: usize,
-    tag: u64,
-}
-
-struct Leaf {
+struct ReaderChannel {
     channel: Channel,
     consumer: Consumer,
     /// Handed out and not taken off.
@@ -70,43 +63,43 @@ struct Leaf {
     ended: bool,
 }
 
-impl Reading {
+impl QueueReader {
     /// Reads what is in `queue` now, and nothing that comes later. At most `portion` messages are in memory at a time:
     /// at least twice as many as are in hand undecided (neither left nor taken off) when [`Self::next`] is called.
-    pub(super) async fn begin(inspector: Inspector, queue: &str, portion: u16) -> Result<Self, QueueError> {
+    pub(super) async fn begin(inspector: RabbitInspector, queue: &str, portion: u16) -> Result<Self, QueueError> {
         let there = there(&inspector, queue).await?;
         let queue = convert::short(queue)?;
-        Ok(Self { inspector, queue, portion, there, to_come: there, leaves: Vec::new() })
+        Ok(Self { inspector, queue, portion, there, to_come: there, channels: Vec::new() })
     }
 
     /// How many there were when it began.
-    pub(super) fn there(&self) -> u32 {
+    pub(super) fn total(&self) -> u32 {
         self.there
     }
 
     /// The next one; none where all were read that were there, or somebody else holds the rest. An error ends the
     /// connection.
-    pub(super) async fn next(&mut self) -> Result<Option<Held>, QueueError> {
+    pub(super) async fn next(&mut self) -> Result<Option<BrowsedDelivery>, QueueError> {
         self.read().await.inspect_err(|_| self.inspector.abandon())
     }
 
-    async fn read(&mut self) -> Result<Option<Held>, QueueError> {
+    async fn read(&mut self) -> Result<Option<BrowsedDelivery>, QueueError> {
         let (mut quiet, mut stuck) = (0, 0);
         while self.to_come > 0 && quiet < QUIET {
             self.turn_leaf().await?;
-            let index = self.leaves.len() - 1;
-            let Some(leaf) = self.leaves.last_mut() else { break };
-            match timeout(MOMENT, leaf.consumer.next()).await {
+            let index = self.channels.len() - 1;
+            let Some(channel) = self.channels.last_mut() else { break };
+            match timeout(MOMENT, channel.consumer.next()).await {
                 Ok(Some(Ok(delivery))) => {
-                    leaf.held += 1;
+                    channel.held += 1;
                     self.to_come -= 1;
-                    let place = Place { leaf: index, tag: delivery.delivery_tag };
-                    return Ok(Some(Held { delivery, place }));
+                    let place = RabbitPlace { channel: index, tag: delivery.delivery_tag };
+                    return Ok(Some(BrowsedDelivery { delivery, place }));
                 }
                 Ok(Some(Err(error))) => return Err(broker(&error)),
-                Ok(None) if leaf.ended => self.open().await?,
+                Ok(None) if channel.ended => self.open().await?,
                 Ok(None) => return Err(QueueError::Broker(format!("{} is gone", self.queue))),
-                Err(_) if counts::ready(&leaf.channel, self.queue.as_str()).await.map_err(|e| broker(&e))? == 0 => {
+                Err(_) if counts::ready(&channel.channel, self.queue.as_str()).await.map_err(|e| broker(&e))? == 0 => {
                     quiet += 1;
                 }
                 Err(_) if stuck < STUCK => stuck += 1,
@@ -117,29 +110,29 @@ impl Reading {
     }
 
     /// This one stays where it is.
-    pub(super) fn leave(&mut self, place: Place) {
-        if let Some(leaf) = self.leaves.get_mut(place.leaf) {
-            leaf.left += 1;
+    pub(super) fn keep(&mut self, place: RabbitPlace) {
+        if let Some(channel) = self.channels.get_mut(place.channel) {
+            channel.left += 1;
         }
     }
 
     /// Takes messages off the queue. When this returns, the queue has been told: whatever becomes of this process, they
     /// will not come again. An error ends the connection.
-    pub(super) async fn take_off(&mut self, places: &[Place]) -> Result<(), QueueError> {
+    pub(super) async fn remove(&mut self, places: &[RabbitPlace]) -> Result<(), QueueError> {
         self.acknowledge(places).await.inspect_err(|_| self.inspector.abandon())
     }
 
-    async fn acknowledge(&mut self, places: &[Place]) -> Result<(), QueueError> {
+    async fn acknowledge(&mut self, places: &[RabbitPlace]) -> Result<(), QueueError> {
         for place in places {
-            let Some(leaf) = self.leaves.get_mut(place.leaf) else { continue };
-            leaf.channel.basic_ack(place.tag, BasicAckOptions::default()).await.map_err(|error| broker(&error))?;
-            leaf.held = leaf.held.saturating_sub(1);
+            let Some(channel) = self.channels.get_mut(place.channel) else { continue };
+            channel.channel.basic_ack(place.tag, BasicAckOptions::default()).await.map_err(|error| broker(&error))?;
+            channel.held = channel.held.saturating_sub(1);
         }
         // An acknowledgement has no answer. The channel asks the queue for this count after it told it of them.
-        let mut leaves: Vec<_> = places.iter().map(|place| place.leaf).collect();
-        leaves.dedup();
-        for leaf in leaves.into_iter().filter_map(|leaf| self.leaves.get(leaf)) {
-            counts::ready(&leaf.channel, self.queue.as_str()).await.map_err(|error| broker(&error))?;
+        let mut channels: Vec<_> = places.iter().map(|place| place.channel).collect();
+        channels.dedup();
+        for channel in channels.into_iter().filter_map(|channel| self.channels.get(channel)) {
+            counts::ready(&channel.channel, self.queue.as_str()).await.map_err(|error| broker(&error))?;
         }
         Ok(())
     }
@@ -150,7 +143,7 @@ impl Reading {
     }
 
     async fn give_back(&mut self) -> Result<(), QueueError> {
-        let Some(last) = self.leaves.last_mut() else { return Ok(()) };
+        let Some(last) = self.channels.last_mut() else { return Ok(()) };
         last.end().await?;
         while let Some(delivery) = last.consumer.next().await {
             delivery.map_err(|error| broker(&error))?;
@@ -158,14 +151,14 @@ impl Reading {
         }
         let looking = self.inspector.channel().await?;
         let mut patience = PATIENCE;
-        for leaf in std::mem::take(&mut self.leaves) {
+        for channel in std::mem::take(&mut self.channels) {
             let before = counts::ready(&looking, self.queue.as_str()).await.map_err(|error| broker(&error))?;
-            leaf.channel.close(200, "looked at".into()).await.map_err(|error| broker(&error))?;
+            channel.channel.close(200, "looked at".into()).await.map_err(|error| broker(&error))?;
             // The broker takes a moment to put them back: the next leaf's come after them, and whoever looks next
             // should see them. Somebody else may take them meanwhile: that is waited for once.
             while patience > 0
                 && counts::ready(&looking, self.queue.as_str()).await.map_err(|error| broker(&error))?
-                    < before + leaf.held
+                    < before + channel.held
             {
                 patience -= 1;
                 sleep(BETWEEN).await;
@@ -180,9 +173,9 @@ impl Reading {
 
     /// Ends a leaf that holds much, and opens the first.
     async fn turn_leaf(&mut self) -> Result<(), QueueError> {
-        match self.leaves.last_mut() {
+        match self.channels.last_mut() {
             None => self.open().await,
-            Some(leaf) if leaf.left >= u32::from(self.portion / 2) => leaf.end().await,
+            Some(channel) if channel.left >= u32::from(self.portion / 2) => channel.end().await,
             Some(_) => Ok(()),
         }
     }
@@ -193,12 +186,12 @@ impl Reading {
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
         let consumer = channel.basic_consume(self.queue.clone(), "".into(), options, none).await;
         let consumer = consumer.map_err(|error| broker(&error))?;
-        self.leaves.push(Leaf { channel, consumer, held: 0, left: 0, ended: false });
+        self.channels.push(ReaderChannel { channel, consumer, held: 0, left: 0, ended: false });
         Ok(())
     }
 }
 
-impl Leaf {
+impl ReaderChannel {
     /// It is handed no more; what it was handed until now can still be read.
     async fn end(&mut self) -> Result<(), QueueError> {
         if self.ended {
@@ -211,7 +204,7 @@ impl Leaf {
 }
 
 /// How many messages wait in `queue`. The broker says none, too, where it could not ask the queue in time.
-async fn there(inspector: &Inspector, queue: &str) -> Result<u32, QueueError> {
+async fn there(inspector: &RabbitInspector, queue: &str) -> Result<u32, QueueError> {
     let channel = inspector.channel().await?;
     let mut there = counts::ready(&channel, queue).await.map_err(|error| broker(&error))?;
     let name = convert::short(queue)?;

@@ -10,7 +10,7 @@ const START: &[u8] = &[0, 10, 0, 10];
 
 /// Who answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Greeting {
+pub struct BrokerIdentity {
     /// `RabbitMQ`, where it is one.
     pub product: String,
     /// As it writes it, e.g. `3.13.7`.
@@ -19,7 +19,7 @@ pub struct Greeting {
     pub cluster: String,
 }
 
-impl Greeting {
+impl BrokerIdentity {
     /// The greeting in the payload of a method frame; `None` where it is another method.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
         if !payload.starts_with(START) {
@@ -60,17 +60,17 @@ mod tests {
     #[test]
     fn product_version_and_cluster_are_read() {
         let payload = start(&[("cluster_name", "rabbit@one"), ("product", "RabbitMQ"), ("version", "3.13.7")]);
-        let read = Greeting::read(&payload).unwrap();
+        let read = BrokerIdentity::read(&payload).unwrap();
         assert_eq!((&*read.product, &*read.version, &*read.cluster), ("RabbitMQ", "3.13.7", "rabbit@one"));
-        assert_eq!(Greeting::read(&start(&[("product", "Other")])).unwrap().version, "");
+        assert_eq!(BrokerIdentity::read(&start(&[("product", "Other")])).unwrap().version, "");
     }
 
     #[test]
     fn another_method_or_half_of_it_is_no_greeting() {
-        assert_eq!(Greeting::read(&[0, 10, 0, 30, 0, 0, 0]), None);
+        assert_eq!(BrokerIdentity::read(&[0, 10, 0, 30, 0, 0, 0]), None);
         let payload = start(&[("version", "3.13.7")]);
         for kept in 0..payload.len() {
-            assert_eq!(Greeting::read(&payload[..kept]), None, "{kept}");
+            assert_eq!(BrokerIdentity::read(&payload[..kept]), None, "{kept}");
         }
     }
 }

@@ -19,18 +19,17 @@ use tokio::{
 
 use super::{
     Shared,
-    consume::{Intake, Probe, Running, fresh},
-    convert, delays,
-    dial::why,
-    headers,
-    session::{Link, Lost},
-    settle::{Flow, Settler},
+    connect::describe,
+    consume::{ConsumeState, DeliveryBuffer, Probe, fresh},
+    convert, delays, headers,
+    session::{Link, SessionError},
+    settle::{LaneFlow, RabbitSettler},
 };
 use crate as queue;
 use crate::{
-    Delivery, Flaw,
-    held::HeldCounts,
+    Delivery, MessageDefect,
     topology::{self, lane_queue},
+    unsettled::UnsettledCounts,
 };
 use genfleet_job::{Kind, lease::Lease, message::Lane};
 use genfleet_telemetry::trace::Span;
@@ -42,20 +41,20 @@ const ONE: u16 = 1;
 
 /// What the lanes of a kind have seen in one session.
 #[derive(Debug)]
-pub(super) struct Flows {
-    jobs: Arc<Flow>,
-    resume: Arc<Flow>,
-    suspect: Arc<Flow>,
+pub(super) struct KindFlows {
+    jobs: Arc<LaneFlow>,
+    resume: Arc<LaneFlow>,
+    suspect: Arc<LaneFlow>,
 }
 
-impl Flows {
+impl KindFlows {
     /// Of `kind`, in a session that begins.
-    pub(super) fn new(held: &HeldCounts, kind: Kind) -> Self {
-        let flow = || Arc::new(Flow::new(held.clone(), kind));
+    pub(super) fn new(counts: &UnsettledCounts, kind: Kind) -> Self {
+        let flow = || Arc::new(LaneFlow::new(counts.clone(), kind));
         Self { jobs: flow(), resume: flow(), suspect: flow() }
     }
 
-    pub(super) fn of(&self, lane: Lane) -> &Arc<Flow> {
+    pub(super) fn of(&self, lane: Lane) -> &Arc<LaneFlow> {
         match lane {
             Lane::Jobs => &self.jobs,
             Lane::Resume => &self.resume,
@@ -65,7 +64,7 @@ impl Flows {
 }
 
 /// With its session all that came by it is lost, and in the queue again.
-impl Drop for Flows {
+impl Drop for KindFlows {
     fn drop(&mut self) {
         for flow in [&self.jobs, &self.resume, &self.suspect] {
             flow.end();
@@ -74,20 +73,25 @@ impl Drop for Flows {
 }
 
 /// One kind on one session.
-pub(super) struct Serving {
+pub(super) struct KindConsumer {
     shared: Arc<Shared>,
-    intake: Arc<Intake>,
+    buffer: Arc<DeliveryBuffer>,
     link: Arc<Link>,
-    flows: Arc<Flows>,
+    flows: Arc<KindFlows>,
     /// Of a kind that one process at a time works.
     lease: Option<Lease>,
     begun_first: bool,
 }
 
-impl Serving {
-    pub(super) fn new(shared: &Arc<Shared>, intake: &Arc<Intake>, link: &Arc<Link>, flows: &Arc<Flows>) -> Self {
-        let (shared, intake, link, flows) = (shared.clone(), intake.clone(), link.clone(), flows.clone());
-        Self { shared, intake, link, flows, lease: None, begun_first: true }
+impl KindConsumer {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        buffer: &Arc<DeliveryBuffer>,
+        link: &Arc<Link>,
+        flows: &Arc<KindFlows>,
+    ) -> Self {
+        let (shared, buffer, link, flows) = (shared.clone(), buffer.clone(), link.clone(), flows.clone());
+        Self { shared, buffer, link, flows, lease: None, begun_first: true }
     }
 
     /// While this process alone works the kind.
@@ -96,32 +100,32 @@ impl Serving {
     }
 
     /// Serves until something ends; says what.
-    pub(super) async fn until_lost(self) -> Lost {
+    pub(super) async fn until_lost(self) -> SessionError {
         match self.run().await {
             Ok(never) => match never {},
             Err(lost) => lost,
         }
     }
 
-    async fn run(mut self) -> Result<Infallible, Lost> {
-        let intake = self.intake.clone();
-        let mut probes = intake.probes.lock().await;
-        let mut wanted = intake.wanted.subscribe();
-        let channel = self.link.channel(intake.prefetch).await?;
+    async fn run(mut self) -> Result<Infallible, SessionError> {
+        let buffer = self.buffer.clone();
+        let mut probes = buffer.probes.lock().await;
+        let mut wanted = buffer.wanted.subscribe();
+        let channel = self.link.channel(buffer.prefetch).await?;
         let aside = self.link.channel(ONE).await?;
         loop {
-            intake.running.send_replace(Running::Open);
+            buffer.running.send_replace(ConsumeState::Open);
             if *wanted.borrow_and_update() {
                 let mut lanes = self.open(&channel).await?;
                 self.hand_over(&mut lanes, &aside, &mut wanted).await?;
                 self.close(lanes, &channel, &aside).await?;
             }
-            intake.running.send_replace(Running::Closed);
+            buffer.running.send_replace(ConsumeState::Closed);
             self.probe((&channel, &aside), &mut wanted, &mut probes).await?;
         }
     }
 
-    async fn open(&self, channel: &Channel) -> Result<Lanes, Lost> {
+    async fn open(&self, channel: &Channel) -> Result<Lanes, SessionError> {
         Ok(Lanes {
             jobs: self.consumer(channel, Lane::Jobs).await?,
             resume: self.consumer(channel, Lane::Resume).await?,
@@ -129,13 +133,13 @@ impl Serving {
         })
     }
 
-    async fn consumer(&self, channel: &Channel, lane: Lane) -> Result<Consumer, Lost> {
-        let queue = lane_queue(&self.shared.prefix, lane, self.intake.kind);
+    async fn consumer(&self, channel: &Channel, lane: Lane) -> Result<Consumer, SessionError> {
+        let queue = lane_queue(&self.shared.prefix, lane, self.buffer.kind);
         let (queue, tag) = (queue.as_str().into(), "".into());
         channel
             .basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default())
             .await
-            .map_err(|error| why(&error))
+            .map_err(|error| describe(&error))
     }
 
     /// Until the worker wants no more.
@@ -144,7 +148,7 @@ impl Serving {
         lanes: &mut Lanes,
         aside: &Channel,
         wanted: &mut watch::Receiver<bool>,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), SessionError> {
         loop {
             let arrived = tokio::select! {
                 _ = wanted.wait_for(|wanted| !wanted) => return Ok(()),
@@ -159,20 +163,20 @@ impl Serving {
             };
             match next {
                 Some(Ok(delivery)) => self.put(lane, delivery),
-                Some(Err(error)) => return Err(why(&error)),
-                None => return Err(format!("the broker ended the consumer of {}.{}", lane, self.intake.kind)),
+                Some(Err(error)) => return Err(describe(&error)),
+                None => return Err(format!("the broker ended the consumer of {}.{}", lane, self.buffer.kind)),
             }
         }
     }
 
     /// Once they are asked for, and none is unsettled.
     async fn suspects_due(&self) {
-        self.intake.suspects_wanted().await;
+        self.buffer.suspects_wanted().await;
         self.flows.suspect.idle().await;
     }
 
     /// What arrives until the broker has ended a consumer is put with the rest.
-    async fn close(&self, lanes: Lanes, channel: &Channel, aside: &Channel) -> Result<(), Lost> {
+    async fn close(&self, lanes: Lanes, channel: &Channel, aside: &Channel) -> Result<(), SessionError> {
         let ending = async {
             self.end(Lane::Jobs, lanes.jobs, channel).await?;
             self.end(Lane::Resume, lanes.resume, channel).await?;
@@ -186,10 +190,10 @@ impl Serving {
             .unwrap_or_else(|_| Err(format!("a consumer was not ended within {CANCELLED:?}")))
     }
 
-    async fn end(&self, lane: Lane, mut consumer: Consumer, channel: &Channel) -> Result<(), Lost> {
-        channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.map_err(|error| why(&error))?;
+    async fn end(&self, lane: Lane, mut consumer: Consumer, channel: &Channel) -> Result<(), SessionError> {
+        channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.map_err(|error| describe(&error))?;
         while let Some(delivery) = consumer.next().await {
-            self.put(lane, delivery.map_err(|error| why(&error))?);
+            self.put(lane, delivery.map_err(|error| describe(&error))?);
         }
         Ok(())
     }
@@ -200,7 +204,7 @@ impl Serving {
         channels: (&Channel, &Channel),
         wanted: &mut watch::Receiver<bool>,
         probes: &mut mpsc::Receiver<Probe>,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), SessionError> {
         loop {
             let probe = tokio::select! {
                 _ = wanted.wait_for(|wanted| *wanted) => return Ok(()),
@@ -214,7 +218,7 @@ impl Serving {
     }
 
     /// Begun and new ones in turns; where there are none a suspect, unless one is unsettled.
-    async fn get_one(&mut self, (channel, aside): (&Channel, &Channel)) -> Result<Option<Delivery>, Lost> {
+    async fn get_one(&mut self, (channel, aside): (&Channel, &Channel)) -> Result<Option<Delivery>, SessionError> {
         let order = if self.begun_first { [Lane::Resume, Lane::Jobs] } else { [Lane::Jobs, Lane::Resume] };
         for lane in order {
             if let Some(delivery) = self.get(channel, lane).await? {
@@ -228,39 +232,39 @@ impl Serving {
         self.get(aside, Lane::Suspect).await
     }
 
-    async fn get(&self, channel: &Channel, lane: Lane) -> Result<Option<Delivery>, Lost> {
-        let queue = lane_queue(&self.shared.prefix, lane, self.intake.kind);
+    async fn get(&self, channel: &Channel, lane: Lane) -> Result<Option<Delivery>, SessionError> {
+        let queue = lane_queue(&self.shared.prefix, lane, self.buffer.kind);
         let got = channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await;
-        let got = got.map_err(|error| why(&error))?;
+        let got = got.map_err(|error| describe(&error))?;
         Ok(got.map(|got| self.delivery(lane, got.delivery)).and_then(fresh))
     }
 
     fn put(&self, lane: Lane, delivery: lapin::message::Delivery) {
-        self.intake.put(self.delivery(lane, delivery));
+        self.buffer.put(self.delivery(lane, delivery));
     }
 
     /// What is wrong with a delivery before its body is looked at. A producer's rights are to keys, so the key it used has
     /// to be this kind's; jobs of an internal kind are made by us alone.
-    fn flaw(&self, delivery: &lapin::message::Delivery) -> Option<Flaw> {
-        let (prefix, exchange, kind) = (&self.shared.prefix, delivery.exchange.as_str(), self.intake.kind);
+    fn defect(&self, delivery: &lapin::message::Delivery) -> Option<MessageDefect> {
+        let (prefix, exchange, kind) = (&self.shared.prefix, delivery.exchange.as_str(), self.buffer.kind);
         let is_others = if kind.is_internal() {
             !topology::is_ours(prefix, exchange)
         } else {
             exchange == topology::jobs_exchange(prefix) && delivery.routing_key.as_str() != kind.as_str()
         };
-        headers::flaw(&delivery.properties).or(is_others.then_some(Flaw::OtherKey))
+        headers::defect(&delivery.properties).or(is_others.then_some(MessageDefect::OtherKey))
     }
 
     fn delivery(&self, lane: Lane, delivery: lapin::message::Delivery) -> Delivery {
         let shared = &self.shared;
         let identity = shared.recent.identity(&delivery, topology::is_ours(&shared.prefix, delivery.exchange.as_str()));
         let held = (shared.recent.hold(identity, delivery.redelivered), delivery.acker.clone());
-        let settler = Settler::new(shared, &self.link.session, self.flows.of(lane), held);
+        let settler = RabbitSettler::new(shared, &self.link.session, self.flows.of(lane), held);
         let settler = queue::Settler::Rabbit(settler.within(self.lease.as_ref()));
-        delays::ended(&shared.prefix, (self.intake.kind, lane), &delivery.properties);
-        let (redelivered, flaw) = (delivery.redelivered, self.flaw(&delivery));
+        delays::ended(&shared.prefix, (self.buffer.kind, lane), &delivery.properties);
+        let (redelivered, defect) = (delivery.redelivered, self.defect(&delivery));
         let (message, delivery_count) = convert::received(&shared.prefix, delivery);
-        Delivery { message, lane, delivery_count, redelivered, flaw, settler, span: Span::default() }
+        Delivery { message, lane, delivery_count, redelivered, defect, settler, span: Span::default() }
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) const FRESH: &str = ".notice.new";
 
 impl SqliteQueue {
     /// Puts the notice up, in place of the one there was.
-    pub async fn post_notice(&self, text: String) -> io::Result<()> {
+    pub async fn write_status(&self, text: String) -> io::Result<()> {
         let (path, fresh) = (self.notice(), self.beside(FRESH));
         blocking(move || {
             // Made anew: a link that somebody put there is not followed.
@@ -37,13 +37,13 @@ impl SqliteQueue {
     }
 
     /// Takes it down.
-    pub async fn remove_notice(&self) -> io::Result<()> {
+    pub async fn remove_status(&self) -> io::Result<()> {
         let path = self.notice();
         blocking(move || fs::remove_file(path)).await
     }
 
     /// The notice; none where nobody put one up.
-    pub async fn read_notice(&self) -> io::Result<Option<String>> {
+    pub async fn read_status(&self) -> io::Result<Option<String>> {
         let path = self.notice();
         blocking(move || match fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

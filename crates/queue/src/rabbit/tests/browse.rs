@@ -1,11 +1,11 @@
 //! Looking at a queue: nothing is lost, nothing changes its place, memory does not grow with it.
 
 use super::{
-    super::{headers, inspect::Inspector, reading::Reading},
+    super::{browse::QueueReader, headers, inspect::RabbitInspector},
     raw::{Unreadable, publish_unreadable},
     *,
 };
-use crate::Flaw;
+use crate::MessageDefect;
 
 const QUEUE: &str = "dead.cdn.purge";
 
@@ -17,23 +17,23 @@ fn numbered(numbers: std::ops::Range<u32>) -> Vec<Publication> {
     numbers.map(letter).collect()
 }
 
-async fn inspector(rig: &Rig) -> Inspector {
-    Inspector::connect(rig.settings(&rig.url, TopologyMode::Skip)).await.unwrap()
+async fn inspector(rig: &Rig) -> RabbitInspector {
+    RabbitInspector::connect(rig.settings(&rig.url, TopologyMode::Skip)).await.unwrap()
 }
 
-async fn reading(rig: &Rig, inspector: &Inspector, portion: u16) -> Reading {
-    Reading::begin(inspector.clone(), &format!("{}.{QUEUE}", rig.prefix), portion).await.unwrap()
+async fn reader(rig: &Rig, inspector: &RabbitInspector, portion: u16) -> QueueReader {
+    QueueReader::begin(inspector.clone(), &format!("{}.{QUEUE}", rig.prefix), portion).await.unwrap()
 }
 
 /// All bodies, as numbers, left where they are.
-async fn looked_at(rig: &Rig, inspector: &Inspector, portion: u16) -> Vec<u32> {
-    let mut reading = reading(rig, inspector, portion).await;
+async fn looked_at(rig: &Rig, inspector: &RabbitInspector, portion: u16) -> Vec<u32> {
+    let mut reader = reader(rig, inspector, portion).await;
     let mut seen = Vec::new();
-    while let Some(held) = reading.next().await.unwrap() {
+    while let Some(held) = reader.next().await.unwrap() {
         seen.push(String::from_utf8(held.delivery.data).unwrap().parse().unwrap());
-        reading.leave(held.place);
+        reader.keep(held.place);
     }
-    reading.close().await.unwrap();
+    reader.close().await.unwrap();
     seen
 }
 
@@ -77,17 +77,17 @@ async fn what_is_taken_off_among_others_is_gone_and_they_keep_their_order() {
         let queue = rig.queue();
         queue.publish(numbered(0..2_000)).await.unwrap();
         let inspector = inspector(&rig).await;
-        let mut reading = reading(&rig, &inspector, 60).await;
+        let mut reader = reader(&rig, &inspector, 60).await;
         let mut number = 0;
-        while let Some(held) = reading.next().await.unwrap() {
+        while let Some(held) = reader.next().await.unwrap() {
             match number % 3 {
-                0 => reading.take_off(&[held.place]).await.unwrap(),
-                _ => reading.leave(held.place),
+                0 => reader.remove(&[held.place]).await.unwrap(),
+                _ => reader.keep(held.place),
             }
             number += 1;
         }
         assert_eq!(number, 2_000);
-        reading.close().await.unwrap();
+        reader.close().await.unwrap();
         let rest: Vec<u32> = (0..2_000).filter(|number| number % 3 != 0).collect();
         assert_eq!(looked_at(&rig, &inspector, 300).await, rest);
         queue.close().await;
@@ -102,12 +102,12 @@ async fn a_look_that_stops_early_gives_all_back_in_its_order() {
         queue.publish(numbered(0..500)).await.unwrap();
         let inspector = inspector(&rig).await;
         for stop in [1, 40, 170] {
-            let mut reading = reading(&rig, &inspector, 60).await;
+            let mut reader = reader(&rig, &inspector, 60).await;
             for _ in 0..stop {
-                let held = reading.next().await.unwrap().unwrap();
-                reading.leave(held.place);
+                let held = reader.next().await.unwrap().unwrap();
+                reader.keep(held.place);
             }
-            reading.close().await.unwrap();
+            reader.close().await.unwrap();
             assert_eq!(rig.ready(QUEUE).await, 500);
         }
         assert_eq!(looked_at(&rig, &inspector, 300).await, (0..500).collect::<Vec<u32>>());
@@ -122,16 +122,16 @@ async fn what_comes_meanwhile_is_not_read() {
         let queue = rig.queue();
         queue.publish(numbered(0..10)).await.unwrap();
         let inspector = inspector(&rig).await;
-        let mut reading = reading(&rig, &inspector, 100).await;
-        assert_eq!(reading.there(), 10);
+        let mut reader = reader(&rig, &inspector, 100).await;
+        assert_eq!(reader.total(), 10);
         queue.publish(numbered(10..20)).await.unwrap();
         let mut seen = 0;
-        while let Some(held) = reading.next().await.unwrap() {
-            reading.leave(held.place);
+        while let Some(held) = reader.next().await.unwrap() {
+            reader.keep(held.place);
             seen += 1;
         }
         assert_eq!(seen, 10);
-        reading.close().await.unwrap();
+        reader.close().await.unwrap();
         assert_eq!(looked_at(&rig, &inspector, 100).await, (0..20).collect::<Vec<u32>>());
         queue.close().await;
     })
@@ -144,9 +144,9 @@ async fn of_two_at_once_neither_hangs_over_what_the_other_holds() {
         let queue = rig.queue();
         queue.publish(numbered(0..50)).await.unwrap();
         let (one, other) = (inspector(&rig).await, inspector(&rig).await);
-        let mut first = reading(&rig, &one, 20).await;
+        let mut first = reader(&rig, &one, 20).await;
         let held = first.next().await.unwrap().unwrap();
-        first.leave(held.place);
+        first.keep(held.place);
         let seen = looked_at(&rig, &other, 100).await;
         assert!(seen.len() < 50, "the first holds some: {seen:?}");
         first.close().await.unwrap();
@@ -169,26 +169,26 @@ async fn a_message_that_cannot_be_handed_over_as_it_came_is_read_and_known() {
         }
         queue.publish(numbered(6..7)).await.unwrap();
         let inspector = inspector(&rig).await;
-        let mut reading = reading(&rig, &inspector, 100).await;
+        let mut reader = reader(&rig, &inspector, 100).await;
         let mut seen = Vec::new();
-        while let Some(held) = reading.next().await.unwrap() {
-            reading.leave(held.place);
+        while let Some(held) = reader.next().await.unwrap() {
+            reader.keep(held.place);
             let properties = &held.delivery.properties;
             let id = properties.message_id().as_ref().map(ToString::to_string);
             let key = held.delivery.routing_key.to_string();
-            seen.push((id.unwrap_or_default(), key, headers::flaw(properties)));
+            seen.push((id.unwrap_or_default(), key, headers::defect(properties)));
         }
-        reading.close().await.unwrap();
+        reader.close().await.unwrap();
         let expected = [
             ("0", "cdn.purge", None),
-            ("bad??", "cdn.purge", Some(Flaw::NotText)),
-            ("good", "cdn.purge", Some(Flaw::NotText)),
-            ("good", "?.cdn.purge", Some(Flaw::NotText)),
-            ("good", "cdn.purge", Some(Flaw::TooDeep)),
-            ("good", "cdn.purge", Some(Flaw::TooLong)),
+            ("bad??", "cdn.purge", Some(MessageDefect::NotText)),
+            ("good", "cdn.purge", Some(MessageDefect::NotText)),
+            ("good", "?.cdn.purge", Some(MessageDefect::NotText)),
+            ("good", "cdn.purge", Some(MessageDefect::TooDeep)),
+            ("good", "cdn.purge", Some(MessageDefect::TooLong)),
             ("6", "cdn.purge", None),
         ];
-        assert_eq!(seen, expected.map(|(id, key, flaw)| (id.to_owned(), key.to_owned(), flaw)));
+        assert_eq!(seen, expected.map(|(id, key, defect)| (id.to_owned(), key.to_owned(), defect)));
         queue.close().await;
     })
     .await;

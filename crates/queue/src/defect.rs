@@ -9,7 +9,7 @@ pub const MAX_HEADER_VALUES: usize = 1_024;
 
 /// Why a message is `undecodable` whatever its body says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flaw {
+pub enum MessageDefect {
     /// A property, the routing key or the name of a header is not UTF-8.
     NotText,
     /// The headers are nested too deep.
@@ -25,7 +25,7 @@ pub enum Flaw {
     OtherKey,
 }
 
-impl Flaw {
+impl MessageDefect {
     const ALL: [Self; 6] =
         [Self::NotText, Self::TooDeep, Self::TooMany, Self::TooLong, Self::Malformed, Self::OtherKey];
 
@@ -51,11 +51,11 @@ impl Flaw {
 
     /// The flaw of that word.
     pub fn of(word: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|flaw| flaw.as_str().as_bytes() == word)
+        Self::ALL.into_iter().find(|defect| defect.as_str().as_bytes() == word)
     }
 }
 
-impl fmt::Display for Flaw {
+impl fmt::Display for MessageDefect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotText => f.write_str(
@@ -80,9 +80,9 @@ mod tests {
 
     #[test]
     fn each_is_found_by_its_word() {
-        for flaw in Flaw::ALL {
-            assert_eq!(Flaw::of(flaw.as_str().as_bytes()), Some(flaw));
+        for defect in MessageDefect::ALL {
+            assert_eq!(MessageDefect::of(defect.as_str().as_bytes()), Some(defect));
         }
-        assert_eq!(Flaw::of(b"forged"), None);
+        assert_eq!(MessageDefect::of(b"forged"), None);
     }
 }

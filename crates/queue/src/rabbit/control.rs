@@ -17,12 +17,13 @@ use lapin::{
 use tokio::time::{sleep, timeout};
 
 use super::{
-    RabbitQueue, convert,
-    dial::{GOSSIP, why},
+    RabbitQueue,
+    connect::{GOSSIP, describe},
+    convert,
     health::Role,
-    inspect::{Inspector, broker},
-    line::Line,
-    session::Lost,
+    inspect::{RabbitInspector, broker},
+    session::SessionError,
+    socket::SocketHandle,
 };
 use crate::{QueueError, topology};
 
@@ -40,12 +41,12 @@ const HELD_BYTES: i32 = 4 * 1024 * 1024;
 const STALE_MILLIS: i32 = 5_000;
 
 /// One conversation, until it is lost.
-pub struct Gossip {
+pub struct ControlChannel {
     channel: Channel,
     consumer: Consumer,
     exchange: String,
     /// Its own, where it is not borrowed.
-    own: Option<(Connection, Line)>,
+    own: Option<(Connection, SocketHandle)>,
 }
 
 impl RabbitQueue {
@@ -58,28 +59,28 @@ impl RabbitQueue {
 
     /// A conversation in which everything told by one of `keys` is heard. Waits until the work itself is connected; an
     /// error where it cannot begin.
-    pub async fn gossip(&self, keys: &[String]) -> Result<Gossip, Lost> {
+    pub async fn control_channel(&self, keys: &[String]) -> Result<ControlChannel, SessionError> {
         self.connected().await;
         let shared = &self.shared;
         let host = shared.broker.rotation().next().ok_or_else(|| "no broker is named".to_owned())?;
-        let (connection, line) = shared.broker.dial(&host, GOSSIP).await?;
+        let (connection, line) = shared.broker.connect(&host, GOSSIP).await?;
         let channel = timeout(PATIENCE, connection.create_channel()).await.map_err(|_| SLOW.to_owned())?;
-        let channel = channel.map_err(|error| why(&error))?;
-        let gossip = Gossip::begin(channel, &shared.prefix, keys).await.map_err(|error| error.to_string())?;
-        Ok(Gossip { own: Some((connection, line)), ..gossip })
+        let channel = channel.map_err(|error| describe(&error))?;
+        let control = ControlChannel::begin(channel, &shared.prefix, keys).await.map_err(|error| error.to_string())?;
+        Ok(ControlChannel { own: Some((connection, line)), ..control })
     }
 }
 
-impl Inspector {
+impl RabbitInspector {
     /// A conversation in which everything told by one of `keys` is heard.
-    pub async fn gossip(&self, keys: &[String]) -> Result<Gossip, QueueError> {
-        Gossip::begin(self.channel().await?, self.prefix(), keys).await
+    pub async fn control_channel(&self, keys: &[String]) -> Result<ControlChannel, QueueError> {
+        ControlChannel::begin(self.channel().await?, self.prefix(), keys).await
     }
 }
 
 const SLOW: &str = "the broker did not answer in time";
 
-impl Gossip {
+impl ControlChannel {
     async fn begin(channel: Channel, prefix: &str, keys: &[String]) -> Result<Self, QueueError> {
         let slow = |_| QueueError::Broker(SLOW.to_owned());
         timeout(PATIENCE, Self::bound(channel, prefix, keys)).await.map_err(slow)?
@@ -101,7 +102,7 @@ impl Gossip {
     }
 
     /// Tells `body` to whoever hears `key`. Nothing is told while the broker takes no publications.
-    pub async fn tell(&self, key: &str, body: String) -> Result<(), Lost> {
+    pub async fn publish(&self, key: &str, body: String) -> Result<(), SessionError> {
         if self.is_blocked() {
             return Ok(());
         }
@@ -111,16 +112,16 @@ impl Gossip {
             self.channel.basic_publish(exchange, key, BasicPublishOptions::default(), body.as_bytes(), properties);
         match timeout(PATIENCE, sent).await {
             Ok(Ok(_unconfirmed)) => Ok(()),
-            Ok(Err(error)) => Err(why(&error)),
+            Ok(Err(error)) => Err(describe(&error)),
             Err(_) => Err(SLOW.to_owned()),
         }
     }
 
     /// What is told next, by anybody. Cancel-safe.
-    pub async fn next(&mut self) -> Result<Bytes, Lost> {
+    pub async fn next(&mut self) -> Result<Bytes, SessionError> {
         match self.consumer.next().await {
             Some(Ok(delivery)) => Ok(delivery.data.into()),
-            Some(Err(error)) => Err(why(&error)),
+            Some(Err(error)) => Err(describe(&error)),
             None => Err("the broker ended the conversation".to_owned()),
         }
     }
@@ -154,8 +155,8 @@ fn bounds() -> FieldTable {
     bounds
 }
 
-impl fmt::Debug for Gossip {
+impl fmt::Debug for ControlChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gossip").field("exchange", &self.exchange).finish_non_exhaustive()
+        f.debug_struct("ControlChannel").field("exchange", &self.exchange).finish_non_exhaustive()
     }
 }

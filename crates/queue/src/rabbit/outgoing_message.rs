@@ -12,14 +12,14 @@ use genfleet_job::JobId;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(super) struct OutgoingMessage {
     pub(super) exchange: ShortString,
     pub(super) key: ShortString,
     pub(super) properties: BasicProperties,
     pub(super) body: Bytes,
 }
 
-impl Outgoing {
+impl OutgoingMessage {
     /// Routed and ready to be sent. A message without an id is given the one that the worker derives for such a job,
     /// always the same: whatever comes of it later is still the same job.
     pub(super) fn new(prefix: &str, publication: Publication) -> Result<Self, QueueError> {
@@ -39,7 +39,7 @@ impl Outgoing {
     }
 
     /// For problems and logs.
-    pub(super) fn shown(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         format!("exchange {:?}, key {:?}", self.exchange.as_str(), self.key.as_str())
     }
 }
@@ -52,7 +52,7 @@ mod tests {
 
     fn id(message: &Message) -> String {
         let publication = Publication { to: Destination::Jobs(Kind::CdnPurge), message: message.clone() };
-        Outgoing::new("g", publication).unwrap().properties.message_id().as_ref().unwrap().to_string()
+        OutgoingMessage::new("g", publication).unwrap().properties.message_id().as_ref().unwrap().to_string()
     }
 
     #[test]

@@ -5,13 +5,13 @@
 use genfleet_job::{Kind, message::Lane};
 
 /// Kinds times two: the suspects are worked apart from the rest.
-const SHELVES: usize = Kind::ALL.len() * 2;
+const KEYS: usize = Kind::ALL.len() * 2;
 
 /// What one consumer waits for: the new and begun jobs of a kind, or its suspects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Shelf(usize);
+pub(super) struct ChangeKey(usize);
 
-impl Shelf {
+impl ChangeKey {
     /// The shelf that `lane` of `kind` belongs to.
     pub(super) const fn of(kind: Kind, lane: Lane) -> Self {
         Self(kind as usize * 2 + matches!(lane, Lane::Suspect) as usize)
@@ -21,14 +21,14 @@ impl Shelf {
 /// How often something was added, since the store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
-    shelves: [u64; SHELVES],
+    counts: [u64; KEYS],
     events: u64,
 }
 
 impl Changes {
-    /// Rows of `shelf` added, given back or delayed.
-    pub(super) fn of(&self, Shelf(place): Shelf) -> u64 {
-        self.shelves[place]
+    /// Rows of `key` added, given back or delayed.
+    pub(super) fn of(&self, ChangeKey(place): ChangeKey) -> u64 {
+        self.counts[place]
     }
 
     /// Events added.
@@ -36,9 +36,9 @@ impl Changes {
         self.events
     }
 
-    /// A row of `shelf` was added, given back or delayed.
-    pub(super) fn touch(&mut self, Shelf(place): Shelf) {
-        self.shelves[place] += 1;
+    /// A row of `key` was added, given back or delayed.
+    pub(super) fn touch(&mut self, ChangeKey(place): ChangeKey) {
+        self.counts[place] += 1;
     }
 
     /// An event was added.
@@ -48,13 +48,13 @@ impl Changes {
 
     /// Another process wrote, who knows what.
     pub(super) fn anything(&mut self) {
-        self.shelves.iter_mut().for_each(|count| *count += 1);
+        self.counts.iter_mut().for_each(|count| *count += 1);
         self.events += 1;
     }
 
     /// Adds what one transaction changed; whether that was anything.
     pub(super) fn add(&mut self, other: &Self) -> bool {
-        self.shelves.iter_mut().zip(other.shelves).for_each(|(count, more)| *count += more);
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
         self.events += other.events;
         *other != Self::default()
     }

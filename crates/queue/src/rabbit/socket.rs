@@ -6,17 +6,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use super::greeting::Greeting;
+use super::amqp_handshake::BrokerIdentity;
 
 /// The socket under a connection, to end it where the AMQP way of closing hangs. Cut when dropped.
 #[derive(Default)]
-pub(super) struct Line(Arc<Socket>);
+pub(super) struct SocketHandle(Arc<SocketSlot>);
 
 /// The place of the socket, shared with the one that dials.
 #[derive(Default)]
-pub(crate) struct Socket {
+pub(crate) struct SocketSlot {
     held: Mutex<Held>,
-    greeting: OnceLock<Greeting>,
+    identity: OnceLock<BrokerIdentity>,
 }
 
 #[derive(Default)]
@@ -25,15 +25,15 @@ struct Held {
     socket: Option<TcpStream>,
 }
 
-impl Line {
+impl SocketHandle {
     /// Where the socket is put once there is one.
-    pub(super) fn socket(&self) -> Arc<Socket> {
+    pub(super) fn socket(&self) -> Arc<SocketSlot> {
         self.0.clone()
     }
 
     /// What the broker said of itself, once it has.
-    pub(super) fn greeting(&self) -> Option<&Greeting> {
-        self.0.greeting.get()
+    pub(super) fn identity(&self) -> Option<&BrokerIdentity> {
+        self.0.identity.get()
     }
 
     /// lapin's thread sees the end of the stream and ends as well.
@@ -46,13 +46,13 @@ impl Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for SocketHandle {
     fn drop(&mut self) {
         self.cut();
     }
 }
 
-impl Socket {
+impl SocketSlot {
     /// Cut at once where the line was cut before.
     pub(super) fn hold(&self, socket: TcpStream) {
         let mut held = self.held();
@@ -64,11 +64,11 @@ impl Socket {
     }
 
     /// Notes what the broker says of itself, where this method does.
-    pub(super) fn greeted(&self, method: &[u8]) {
-        if self.greeting.get().is_none()
-            && let Some(greeting) = Greeting::read(method)
+    pub(super) fn read_handshake(&self, method: &[u8]) {
+        if self.identity.get().is_none()
+            && let Some(identity) = BrokerIdentity::read(method)
         {
-            let _ = self.greeting.set(greeting);
+            let _ = self.identity.set(identity);
         }
     }
 
