@@ -10,7 +10,7 @@ use std::{
 
 use tracing::info;
 
-use super::{lock::Lock, names::Series, record::Line};
+use super::{lock::Lock, names::FileSeries, record::Line};
 use genfleet_job::file;
 
 /// Where lines go.
@@ -22,13 +22,13 @@ pub(crate) struct LogFile {
     /// `None` for stdout and other streams: they have no parts and cannot be synced.
     parts: Option<Parts>,
     #[cfg(any(test, feature = "testing"))]
-    pub(super) faults: Arc<crate::testing::Faults>,
+    pub(super) faults: Arc<crate::faults::Faults>,
 }
 
 /// The parts of a chain.
 #[derive(Debug)]
 struct Parts {
-    series: Series,
+    series: FileSeries,
     number: u32,
     length: u64,
     limit: u64,
@@ -40,7 +40,7 @@ struct Parts {
 pub(crate) struct SyncHandle {
     file: Arc<File>,
     #[cfg(any(test, feature = "testing"))]
-    faults: Arc<crate::testing::Faults>,
+    faults: Arc<crate::faults::Faults>,
 }
 
 impl SyncHandle {
@@ -188,7 +188,7 @@ impl LogFile {
     }
 }
 
-fn next_part(series: &Series, number: u32) -> io::Result<(u32, File)> {
+fn next_part(series: &FileSeries, number: u32) -> io::Result<(u32, File)> {
     let mut next = number + 1;
     loop {
         match file::open(
@@ -203,7 +203,7 @@ fn next_part(series: &Series, number: u32) -> io::Result<(u32, File)> {
 }
 
 /// Makes the name of a new file durable, where folders can be synced.
-fn sync_folder(series: &Series) -> io::Result<()> {
+fn sync_folder(series: &FileSeries) -> io::Result<()> {
     use io::ErrorKind::{InvalidInput, Unsupported};
     match File::open(series.folder())?.sync_all() {
         Err(error) if matches!(error.kind(), InvalidInput | Unsupported) => Ok(()),

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Audit, Unwritten,
     record::{Detail, Fact},
-    subject::Subject,
+    subject::SubjectState,
 };
 
 /// What came of a call.
@@ -41,12 +41,12 @@ impl Effect {
 #[must_use]
 pub struct Intent {
     audit: Audit,
-    facts: Vec<(Arc<Subject>, u64)>,
+    facts: Vec<(Arc<SubjectState>, u64)>,
     sent: bool,
 }
 
 impl Intent {
-    pub(super) fn new(audit: Audit, facts: Vec<(Arc<Subject>, u64)>) -> Self {
+    pub(super) fn new(audit: Audit, facts: Vec<(Arc<SubjectState>, u64)>) -> Self {
         Self { audit, facts, sent: false }
     }
 
@@ -76,7 +76,7 @@ impl Intent {
     }
 
     fn write(&mut self, effect: Effect, detail: &Detail) {
-        let told = |(subject, seq): (Arc<Subject>, u64)| {
+        let told = |(subject, seq): (Arc<SubjectState>, u64)| {
             (subject, detail.clone().with("intent", seq).with("result", effect.as_str()))
         };
         let facts = std::mem::take(&mut self.facts);

@@ -28,15 +28,22 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+#[cfg(any(test, feature = "testing"))]
+pub use self::writer::RETRY;
 use self::{
     file::LogFile,
-    record::{About, Chain, Detail, Fact, Line, Link},
-    subject::Subject,
-    writer::{Condition, Mark, Writer},
+    record::{Chain, Line},
+    subject::SubjectState,
+    writer::{AuditCondition, Mark, Writer},
 };
 pub use self::{
     intent::{Effect, Intent},
-    subject::{Extent, Trail},
+    options::{AuditOptions, AuditTarget, OpenedAudit, default_file, operator},
+    read::{AuditRecord, DamagedLine},
+    record::{AuditSubject, ChainLink, Detail, Fact, payload_sha256},
+    subject::{AuditPosition, JobAudit},
+    tail::ChainTail,
+    verify::{LinePlace, VerifyReport, events::ClaimedLines, lines, verify},
 };
 use genfleet_job::event::Stamp;
 use genfleet_job::{
@@ -44,21 +51,23 @@ use genfleet_job::{
     clock::{SharedClock, SystemClock},
 };
 
+#[cfg(any(test, feature = "testing"))]
+mod faults;
 mod file;
 mod intent;
 mod lock;
-pub mod names;
-pub mod options;
-pub mod read;
-pub mod record;
+mod names;
+mod options;
+mod read;
+mod record;
 mod subject;
 mod tail;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
-pub mod verify;
-pub mod writer;
+mod verify;
+mod writer;
 
 /// The result of an effect that was found, and whose intent an earlier life of the job wrote.
 const FOUND: &str = "found";
@@ -75,24 +84,24 @@ pub struct Audit {
 #[derive(Debug)]
 struct Shared {
     clock: SharedClock,
-    book: Mutex<Book>,
+    state: Mutex<AuditState>,
     /// Lines wait.
     work: Notify,
     written: watch::Sender<Mark>,
     /// Somebody waits for everything up to this to be durable.
     wanted: watch::Sender<u64>,
     synced: watch::Sender<u64>,
-    condition: watch::Sender<Condition>,
+    condition: watch::Sender<AuditCondition>,
 }
 
 #[derive(Debug)]
-struct Book {
+struct AuditState {
     /// `None`: no audit is kept.
     chain: Option<Chain>,
     /// Not written yet, in their order.
     waiting: Vec<Line>,
     /// The jobs that run here.
-    jobs: HashMap<(Kind, JobId), Arc<Subject>>,
+    jobs: HashMap<(Kind, JobId), Arc<SubjectState>>,
 }
 
 /// The process ends, or whoever asked is to stop: what was to be written down may not be.
@@ -107,7 +116,7 @@ impl Audit {
     }
 
     /// The audit of `process` in `log`, whose chain ended at `end`; and what has to run for it.
-    fn open(process: String, log: LogFile, end: Link, clock: SharedClock) -> (Self, Writer) {
+    fn open(process: String, log: LogFile, end: ChainLink, clock: SharedClock) -> (Self, Writer) {
         let last = end.seq;
         let audit = Self::with(Some(Chain::new(process, end)), last, clock);
         let writer = Writer { shared: Arc::clone(&audit.shared), log };
@@ -115,10 +124,10 @@ impl Audit {
     }
 
     fn with(chain: Option<Chain>, last: u64, clock: SharedClock) -> Self {
-        let book = Book { chain, waiting: Vec::new(), jobs: HashMap::new() };
+        let state = AuditState { chain, waiting: Vec::new(), jobs: HashMap::new() };
         let shared = Shared {
             clock,
-            book: Mutex::new(book),
+            state: Mutex::new(state),
             work: Notify::new(),
             written: watch::Sender::new(Mark::up_to(last)),
             wanted: watch::Sender::new(last),
@@ -129,20 +138,20 @@ impl Audit {
     }
 
     /// `job` runs here from now on, with the payload that has this SHA-256.
-    pub fn begin(&self, kind: Kind, job: &JobId, action: &'static str, payload_sha256: &str) -> Trail {
-        let is_kept = self.shared.book().chain.is_some();
-        let about = About {
+    pub fn begin(&self, kind: Kind, job: &JobId, action: &'static str, payload_sha256: &str) -> JobAudit {
+        let is_kept = self.shared.state().chain.is_some();
+        let about = AuditSubject {
             job: Some(job.clone()),
             kind: kind.as_str(),
             worker: kind.worker(),
             action,
             payload_sha256: is_kept.then(|| payload_sha256.to_owned()),
         };
-        let (key, subject) = ((kind, job.clone()), Arc::new(Subject::new(about)));
+        let (key, subject) = ((kind, job.clone()), Arc::new(SubjectState::new(about)));
         if is_kept {
-            self.shared.book().jobs.insert(key.clone(), Arc::clone(&subject));
+            self.shared.state().jobs.insert(key.clone(), Arc::clone(&subject));
         }
-        Trail::new(self.clone(), key, subject)
+        JobAudit::new(self.clone(), key, subject)
     }
 
     /// Writes down that something outside is about to be changed for `jobs` (none: on the process's own behalf), and
@@ -156,7 +165,7 @@ impl Audit {
         detail: &Detail,
         stop: &CancellationToken,
     ) -> Result<Intent, Unwritten> {
-        self.writable(stop).await?;
+        self.writable_or_stopped(stop).await?;
         let intent = self.propose(kind, jobs, detail);
         intent.written(stop).await?;
         Ok(intent)
@@ -164,41 +173,45 @@ impl Audit {
 
     /// Appends an intent; nothing may be done before it is [`written`](Intent::written).
     pub fn propose(&self, kind: Kind, jobs: &[JobId], detail: &Detail) -> Intent {
-        let subjects = self.shared.book().subjects(kind, jobs);
+        let subjects = self.shared.state().subjects(kind, jobs);
         let facts = self.append(subjects.into_iter().map(|subject| (subject, detail.clone())), Fact::Intent);
         Intent::new(self.clone(), facts)
     }
 
     /// Writes down how a job ended: which line says it. `None` where no audit is kept.
-    pub fn outcome(&self, about: &About, detail: &Detail) -> Option<Stamp> {
+    pub fn outcome(&self, about: &AuditSubject, detail: &Detail) -> Option<Stamp> {
         self.fact(about, Fact::Outcome, detail)
     }
 
     /// Writes `fact` down, of something that is no job's run here. `None` where no audit is kept.
-    pub fn fact(&self, about: &About, fact: Fact, detail: &Detail) -> Option<Stamp> {
+    pub fn fact(&self, about: &AuditSubject, fact: Fact, detail: &Detail) -> Option<Stamp> {
         let time = self.shared.clock.now();
-        let stamp = self.shared.book().append(about, fact, detail, time);
+        let stamp = self.shared.state().append(about, fact, detail, time);
         self.shared.work.notify_one();
         stamp
     }
 
     /// Writes down that what an earlier life of `job` was about to change is found changed.
     pub fn found(&self, kind: Kind, job: &JobId, detail: &Detail) {
-        let subjects = self.shared.book().subjects(kind, std::slice::from_ref(job));
+        let subjects = self.shared.state().subjects(kind, std::slice::from_ref(job));
         let told = |subject| (subject, detail.clone().with("result", FOUND));
         self.append(subjects.into_iter().map(told), Fact::Effect);
     }
 
-    fn append(&self, facts: impl Iterator<Item = (Arc<Subject>, Detail)>, fact: Fact) -> Vec<(Arc<Subject>, u64)> {
+    fn append(
+        &self,
+        facts: impl Iterator<Item = (Arc<SubjectState>, Detail)>,
+        fact: Fact,
+    ) -> Vec<(Arc<SubjectState>, u64)> {
         let time = self.shared.clock.now();
-        let mut book = self.shared.book();
-        let mut append = |(subject, detail): (Arc<Subject>, Detail)| {
-            let seq = book.append(&subject.about, fact, &detail, time)?.seq;
+        let mut state = self.shared.state();
+        let mut append = |(subject, detail): (Arc<SubjectState>, Detail)| {
+            let seq = state.append(&subject.about, fact, &detail, time)?.seq;
             subject.appended(seq);
             Some((subject, seq))
         };
         let appended = facts.filter_map(&mut append).collect();
-        drop(book);
+        drop(state);
         self.shared.work.notify_one();
         appended
     }
@@ -219,30 +232,30 @@ impl Audit {
     }
 
     /// Waits until lines can be written.
-    pub async fn well(&self) -> Result<(), Unwritten> {
+    pub async fn wait_until_writable(&self) -> Result<(), Unwritten> {
         let mut condition = self.conditions();
-        let settled = condition.wait_for(|condition| !matches!(condition, Condition::Braked(_))).await;
-        if settled.is_ok_and(|condition| *condition == Condition::Well) { Ok(()) } else { Err(Unwritten) }
+        let settled = condition.wait_for(|condition| !matches!(condition, AuditCondition::Blocked(_))).await;
+        if settled.is_ok_and(|condition| *condition == AuditCondition::Writable) { Ok(()) } else { Err(Unwritten) }
     }
 
     /// The same, unless `stop` is cancelled first.
-    pub async fn writable(&self, stop: &CancellationToken) -> Result<(), Unwritten> {
-        stop.run_until_cancelled(self.well()).await.unwrap_or(Err(Unwritten))
+    pub async fn writable_or_stopped(&self, stop: &CancellationToken) -> Result<(), Unwritten> {
+        stop.run_until_cancelled(self.wait_until_writable()).await.unwrap_or(Err(Unwritten))
     }
 
     /// Waits until the brake is on.
-    pub async fn braked(&self) {
+    pub async fn blocked(&self) {
         // The sender is in `self`.
-        let _ = self.conditions().wait_for(|condition| matches!(condition, Condition::Braked(_))).await;
+        let _ = self.conditions().wait_for(|condition| matches!(condition, AuditCondition::Blocked(_))).await;
     }
 
     /// Whether lines can be written.
-    pub fn is_well(&self) -> bool {
-        *self.shared.condition.borrow() == Condition::Well
+    pub fn is_writable(&self) -> bool {
+        *self.shared.condition.borrow() == AuditCondition::Writable
     }
 
     async fn failed(&self) {
-        let _ = self.conditions().wait_for(|condition| *condition == Condition::Failed).await;
+        let _ = self.conditions().wait_for(|condition| *condition == AuditCondition::Failed).await;
     }
 
     /// Waits until the audit cannot be written, and says why.
@@ -257,13 +270,13 @@ impl Audit {
     }
 
     /// Whether lines can be written, now and from now on.
-    pub fn conditions(&self) -> watch::Receiver<Condition> {
+    pub fn conditions(&self) -> watch::Receiver<AuditCondition> {
         self.shared.condition.subscribe()
     }
 
     /// Waits until everything written down so far is durable.
     pub async fn all_durable(&self) -> Result<(), Unwritten> {
-        let last = self.shared.book().chain.as_ref().map(Chain::last);
+        let last = self.shared.state().chain.as_ref().map(Chain::last);
         match last {
             Some(last) => self.durable(last).await,
             None => Ok(()),
@@ -279,24 +292,29 @@ impl Audit {
 }
 
 impl Shared {
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, AuditState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Book {
-    fn append(&mut self, about: &About, fact: Fact, detail: &Detail, time: jiff::Timestamp) -> Option<Stamp> {
+impl AuditState {
+    fn append(&mut self, about: &AuditSubject, fact: Fact, detail: &Detail, time: jiff::Timestamp) -> Option<Stamp> {
         let (line, stamp) = self.chain.as_mut()?.append(about, fact, detail, time);
         self.waiting.push(line);
         Some(stamp)
     }
 
     /// Whom facts for `jobs` are about: the kind itself, where there is none.
-    fn subjects(&self, kind: Kind, jobs: &[JobId]) -> Vec<Arc<Subject>> {
+    fn subjects(&self, kind: Kind, jobs: &[JobId]) -> Vec<Arc<SubjectState>> {
         let stranger = |job| {
-            let about =
-                About { job, kind: kind.as_str(), worker: kind.worker(), action: kind.as_str(), payload_sha256: None };
-            Arc::new(Subject::new(about))
+            let about = AuditSubject {
+                job,
+                kind: kind.as_str(),
+                worker: kind.worker(),
+                action: kind.as_str(),
+                payload_sha256: None,
+            };
+            Arc::new(SubjectState::new(about))
         };
         if jobs.is_empty() {
             return vec![stranger(None)];

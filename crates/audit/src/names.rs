@@ -10,11 +10,11 @@ use std::{
 
 /// One chain's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Series {
+pub struct FileSeries {
     first: PathBuf,
 }
 
-impl Series {
+impl FileSeries {
     /// Those that begin with the file `first`.
     pub fn new(first: impl Into<PathBuf>) -> Self {
         Self { first: first.into() }
@@ -87,7 +87,7 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Like the first part's name, for any part's: what files of one chain have in common.
 pub fn stem(path: &Path) -> PathBuf {
-    let series = Series::new(path);
+    let series = FileSeries::new(path);
     let (stem, extension) = series.split();
     let whole = stem.to_string_lossy();
     match whole.rsplit_once('.') {
@@ -104,18 +104,18 @@ mod tests {
 
     #[test]
     fn numbers_go_before_the_extension() {
-        let series = Series::new("logs/audit.jsonl");
+        let series = FileSeries::new("logs/audit.jsonl");
         assert_eq!(series.part(1), Path::new("logs/audit.jsonl"));
         assert_eq!(series.part(2), Path::new("logs/audit.0002.jsonl"));
         assert_eq!(series.of_process(1), series);
         assert_eq!(series.of_process(2).part(12_345), Path::new("logs/audit-2.12345.jsonl"));
-        assert_eq!(Series::new("audit").part(3), Path::new("audit.0003"));
-        assert_eq!(Series::new("audit").folder(), Path::new("."));
+        assert_eq!(FileSeries::new("audit").part(3), Path::new("audit.0003"));
+        assert_eq!(FileSeries::new("audit").folder(), Path::new("."));
     }
 
     #[test]
     fn a_part_is_known_by_its_name_and_nothing_else_is() {
-        let series = Series::new("audit.jsonl");
+        let series = FileSeries::new("audit.jsonl");
         for number in [2, 10, 9_999, 10_000] {
             assert_eq!(series.number(&series.part(number)), Some(number));
             assert_eq!(stem(&series.part(number)), series.first());

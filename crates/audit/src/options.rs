@@ -7,9 +7,9 @@ use clap::Args;
 use super::{
     Audit,
     file::{LogFile, open},
-    names::Series,
-    record::Link,
-    tail::Tail,
+    names::FileSeries,
+    record::ChainLink,
+    tail::ChainTail,
     writer::Writer,
 };
 use genfleet_job::{clock::SharedClock, options::ConfigError, supervisor::Tasks};
@@ -30,15 +30,15 @@ pub struct AuditOptions {
 
 /// What the settings name.
 #[derive(Debug, PartialEq, Eq)]
-enum Place {
+enum AuditPlace {
     Off,
     Stdout,
-    Files(Series),
+    Files(FileSeries),
 }
 
 /// What is where facts would be written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Looked {
+pub enum AuditTarget {
     /// Nowhere.
     Off,
     /// On stdout.
@@ -50,20 +50,20 @@ pub enum Looked {
         /// Whether another process writes there: one more would put its number to the name.
         held: bool,
         /// How its chain ends.
-        tail: Tail,
+        tail: ChainTail,
     },
 }
 
 /// An audit that is open, before its tasks run.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedAudit {
     /// This process's name, unlike any other's.
     pub process: String,
     audit: Audit,
     writer: Option<Writer>,
 }
 
-impl Opened {
+impl OpenedAudit {
     /// Runs what has to run for it.
     pub fn start(self, tasks: &Tasks) -> Audit {
         if let Some(writer) = self.writer {
@@ -75,51 +75,51 @@ impl Opened {
 
 impl AuditOptions {
     /// Opens what is named; `default` is the file where nothing is.
-    pub fn open(&self, default: &str, clock: &SharedClock) -> Result<Opened, ConfigError> {
+    pub fn open(&self, default: &str, clock: &SharedClock) -> Result<OpenedAudit, ConfigError> {
         let process = process(clock);
         let (log, end) = match self.place(default, &process) {
-            Place::Off => return Ok(Opened { process, audit: Audit::off(), writer: None }),
-            Place::Stdout => {
+            AuditPlace::Off => return Ok(OpenedAudit { process, audit: Audit::off(), writer: None }),
+            AuditPlace::Stdout => {
                 let log = LogFile::stdout().map_err(|error| ConfigError::new(format!("--audit-log -: {error}")))?;
-                (log, Link::default())
+                (log, ChainLink::default())
             }
-            Place::Files(series) => LogFile::open(&series, self.audit_rotate)?,
+            AuditPlace::Files(series) => LogFile::open(&series, self.audit_rotate)?,
         };
         let (audit, writer) = Audit::open(process.clone(), log, end, clock.clone());
-        Ok(Opened { process, audit, writer: Some(writer) })
+        Ok(OpenedAudit { process, audit, writer: Some(writer) })
     }
 
     /// Whether facts go to stdout.
     pub fn uses_stdout(&self) -> bool {
-        self.place("", "") == Place::Stdout
+        self.place("", "") == AuditPlace::Stdout
     }
 
     /// Whether what is named could be opened.
     pub fn check(&self, default: &str, clock: &SharedClock) -> Result<(), ConfigError> {
         match self.place(default, &process(clock)) {
-            Place::Off | Place::Stdout => Ok(()),
-            Place::Files(series) => open::check(&series),
+            AuditPlace::Off | AuditPlace::Stdout => Ok(()),
+            AuditPlace::Files(series) => open::check(&series),
         }
     }
 
     /// As [`check`](Self::check), and tells what is there.
-    pub fn look(&self, default: &str, clock: &SharedClock) -> Result<Looked, ConfigError> {
+    pub fn look(&self, default: &str, clock: &SharedClock) -> Result<AuditTarget, ConfigError> {
         match self.place(default, &process(clock)) {
-            Place::Off => Ok(Looked::Off),
-            Place::Stdout => Ok(Looked::Stdout),
-            Place::Files(series) => {
+            AuditPlace::Off => Ok(AuditTarget::Off),
+            AuditPlace::Stdout => Ok(AuditTarget::Stdout),
+            AuditPlace::Files(series) => {
                 open::check(&series)?;
                 let (path, held, tail) = open::look(&series)?;
-                Ok(Looked::File { path, held, tail })
+                Ok(AuditTarget::File { path, held, tail })
             }
         }
     }
 
-    fn place(&self, default: &str, process: &str) -> Place {
+    fn place(&self, default: &str, process: &str) -> AuditPlace {
         match self.audit_log.as_deref().unwrap_or(default) {
-            "off" => Place::Off,
-            "-" => Place::Stdout,
-            file => Place::Files(Series::new(PathBuf::from(file.replace("{process}", process)))),
+            "off" => AuditPlace::Off,
+            "-" => AuditPlace::Stdout,
+            file => AuditPlace::Files(FileSeries::new(PathBuf::from(file.replace("{process}", process)))),
         }
     }
 }
@@ -191,10 +191,10 @@ mod tests {
 
     #[test]
     fn a_name_stdout_and_nothing_at_all_are_told_apart() {
-        assert_eq!(options(Some("off")).place("a", "p"), Place::Off);
-        assert_eq!(options(Some("-")).place("a", "p"), Place::Stdout);
-        assert_eq!(options(Some("x-{process}.jsonl")).place("a", "p"), Place::Files(Series::new("x-p.jsonl")));
-        assert_eq!(options(None).place("a", "p"), Place::Files(Series::new("a")));
+        assert_eq!(options(Some("off")).place("a", "p"), AuditPlace::Off);
+        assert_eq!(options(Some("-")).place("a", "p"), AuditPlace::Stdout);
+        assert_eq!(options(Some("x-{process}.jsonl")).place("a", "p"), AuditPlace::Files(FileSeries::new("x-p.jsonl")));
+        assert_eq!(options(None).place("a", "p"), AuditPlace::Files(FileSeries::new("a")));
     }
 
     #[test]

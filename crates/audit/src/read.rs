@@ -3,12 +3,12 @@
 
 use serde_json::{Map, Value};
 
-use super::record::Link;
+use super::record::ChainLink;
 use genfleet_job::hash;
 
 /// A line that is as it was written.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Record {
+pub struct AuditRecord {
     /// All members but `hash`.
     pub members: Map<String, Value>,
     /// Its number.
@@ -19,21 +19,21 @@ pub struct Record {
     pub prev_hash: String,
 }
 
-impl Record {
+impl AuditRecord {
     /// A member that is text, or nothing.
     pub fn text(&self, member: &str) -> &str {
         self.members.get(member).and_then(Value::as_str).unwrap_or_default()
     }
 
     /// Where the chain goes on from here.
-    pub fn link(&self) -> Link {
-        Link { seq: self.seq, hash: self.hash.clone() }
+    pub fn link(&self) -> ChainLink {
+        ChainLink { seq: self.seq, hash: self.hash.clone() }
     }
 }
 
 /// A line that is not as it was written.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Flaw {
+pub struct DamagedLine {
     /// What shows it.
     pub why: &'static str,
     /// What its hash may have been: the one it states, the one of its content; empty where that is not known.
@@ -41,26 +41,26 @@ pub struct Flaw {
 }
 
 /// Reads a line, given without its end.
-pub fn read(line: &[u8]) -> Result<Record, Flaw> {
-    let flaw = |why| Flaw { why, hashes: Vec::new() };
-    let value: Value = serde_json::from_slice(line).map_err(|_| flaw("it is not JSON"))?;
+pub fn read(line: &[u8]) -> Result<AuditRecord, DamagedLine> {
+    let damaged = |why| DamagedLine { why, hashes: Vec::new() };
+    let value: Value = serde_json::from_slice(line).map_err(|_| damaged("it is not JSON"))?;
     let form = hash::canonical(&value);
-    let Value::Object(mut members) = value else { return Err(flaw("it is no JSON object")) };
+    let Value::Object(mut members) = value else { return Err(damaged("it is no JSON object")) };
     let stated = members.remove("hash").and_then(|hash| hash.as_str().map(str::to_owned));
     let (members, computed) = hashed(members);
     // Where the change is in the hash's name, its content is not what it was either.
     let hashes = || stated.clone().map_or_else(Vec::new, |stated| vec![stated, computed.clone()]);
     if form.as_bytes() != line {
-        return Err(Flaw { why: "it is not in the form it was written in", hashes: hashes() });
+        return Err(DamagedLine { why: "it is not in the form it was written in", hashes: hashes() });
     }
     if stated.as_ref() != Some(&computed) {
-        return Err(Flaw { why: "its hash is not that of its content", hashes: hashes() });
+        return Err(DamagedLine { why: "its hash is not that of its content", hashes: hashes() });
     }
     let seq = members.get("seq").and_then(Value::as_u64);
     let prev_hash = members.get("prevHash").and_then(Value::as_str).map(str::to_owned);
     match (seq, prev_hash) {
-        (Some(seq @ 1..), Some(prev_hash)) => Ok(Record { members, seq, hash: computed, prev_hash }),
-        _ => Err(flaw("it has no seq and prevHash")),
+        (Some(seq @ 1..), Some(prev_hash)) => Ok(AuditRecord { members, seq, hash: computed, prev_hash }),
+        _ => Err(damaged("it has no seq and prevHash")),
     }
 }
 

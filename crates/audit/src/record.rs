@@ -55,7 +55,7 @@ impl Detail {
 
 /// Whom a fact is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct About {
+pub struct AuditSubject {
     /// The job; `None` for what a process does on its own behalf.
     pub job: Option<JobId>,
     /// The job's kind, or `unknown`.
@@ -75,27 +75,27 @@ pub fn payload_sha256(payload: Value) -> String {
 
 /// The end of a chain: the line that the next one follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
+pub struct ChainLink {
     /// Its `seq`; 0 where there is none.
     pub seq: u64,
     /// Its `hash`, or [`NO_HASH`].
     pub hash: String,
 }
 
-impl Default for Link {
+impl Default for ChainLink {
     fn default() -> Self {
         Self { seq: 0, hash: NO_HASH.to_owned() }
     }
 }
 
 /// `SEQ:HASH`, as a log tells it and `genfleet audit verify --anchor` takes it.
-impl fmt::Display for Link {
+impl fmt::Display for ChainLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.seq, self.hash)
     }
 }
 
-impl FromStr for Link {
+impl FromStr for ChainLink {
     type Err = ConfigError;
 
     fn from_str(written: &str) -> Result<Self, ConfigError> {
@@ -114,7 +114,7 @@ impl FromStr for Link {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// What the next one follows.
-    pub link: Link,
+    pub link: ChainLink,
     /// With its end.
     pub bytes: Vec<u8>,
 }
@@ -145,12 +145,12 @@ struct Rest<'a> {
 #[derive(Debug)]
 pub struct Chain {
     process: String,
-    end: Link,
+    end: ChainLink,
 }
 
 impl Chain {
     /// The lines of `process`, which follow `end`.
-    pub fn new(process: String, end: Link) -> Self {
+    pub fn new(process: String, end: ChainLink) -> Self {
         Self { process, end }
     }
 
@@ -165,7 +165,7 @@ impl Chain {
     }
 
     /// The next line, and its name.
-    pub fn append(&mut self, about: &About, fact: Fact, detail: &Detail, time: Timestamp) -> (Line, Stamp) {
+    pub fn append(&mut self, about: &AuditSubject, fact: Fact, detail: &Detail, time: Timestamp) -> (Line, Stamp) {
         let seq = self.end.seq + 1;
         let rest = Rest {
             job_id: about.job.as_ref(),
@@ -182,7 +182,7 @@ impl Chain {
         let (head, rest) = (&head[..head.len() - 1], &rest[1..]);
         let hash = hash::sha256(format!("{head},{rest}"));
         let bytes = format!("{head},\"hash\":\"{hash}\",{rest}\n").into_bytes();
-        self.end = Link { seq, hash: hash.clone() };
+        self.end = ChainLink { seq, hash: hash.clone() };
         (Line { link: self.end.clone(), bytes }, Stamp { process: self.process.clone(), seq, hash })
     }
 }
@@ -197,14 +197,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::read::{Record, read};
+    use crate::read::{AuditRecord, read};
 
     fn chain() -> Chain {
-        Chain::new("host-1-start".to_owned(), Link::default())
+        Chain::new("host-1-start".to_owned(), ChainLink::default())
     }
 
-    fn about() -> About {
-        About {
+    fn about() -> AuditSubject {
+        AuditSubject {
             job: JobId::parse("job-1"),
             kind: "cdn.purge",
             worker: "purger",
@@ -230,25 +230,25 @@ mod tests {
             hash::sha256(r#"{"paths":["/a"]}"#),
         );
         assert_eq!(text.trim_end(), expected);
-        assert_eq!(read(text.trim_end().as_bytes()).unwrap().link(), Link { seq: 1, hash: stamp.hash.clone() });
+        assert_eq!(read(text.trim_end().as_bytes()).unwrap().link(), ChainLink { seq: 1, hash: stamp.hash.clone() });
         let without = text.trim_end().replace(&format!(r#""hash":"{}","#, stamp.hash), "");
         assert_eq!(hash::sha256(without), stamp.hash, "cutting the member out of the text does as well");
     }
 
     #[test]
     fn an_anchor_is_read_as_it_is_told() {
-        let link = Link { seq: 7, hash: hash::sha256("a") };
-        assert_eq!(link.to_string().parse::<Link>().unwrap(), link);
-        assert_eq!(format!(" {} ", link.to_string().to_uppercase()).parse::<Link>().unwrap(), link);
+        let link = ChainLink { seq: 7, hash: hash::sha256("a") };
+        assert_eq!(link.to_string().parse::<ChainLink>().unwrap(), link);
+        assert_eq!(format!(" {} ", link.to_string().to_uppercase()).parse::<ChainLink>().unwrap(), link);
         for wrong in ["", "7", "7:", ":", &format!("0:{}", link.hash), &format!("7:{}0", link.hash), &"x".repeat(66)] {
-            assert!(wrong.parse::<Link>().unwrap_err().to_string().contains("SEQ:HASH"), "{wrong}");
+            assert!(wrong.parse::<ChainLink>().unwrap_err().to_string().contains("SEQ:HASH"), "{wrong}");
         }
     }
 
     #[test]
     fn every_line_names_the_one_before() {
         let read = |line: &Vec<u8>| read(line.trim_ascii_end()).unwrap();
-        let all: Vec<Record> = lines(3).iter().map(read).collect();
+        let all: Vec<AuditRecord> = lines(3).iter().map(read).collect();
         assert_eq!(all[0].prev_hash, NO_HASH);
         assert_eq!((all[1].seq, &all[1].prev_hash), (2, &all[0].hash));
         assert_eq!((all[2].seq, &all[2].prev_hash), (3, &all[1].hash));
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_line_without_a_job_and_one_written_otherwise() {
-        let nobody = About { job: None, payload_sha256: None, ..about() };
+        let nobody = AuditSubject { job: None, payload_sha256: None, ..about() };
         let (line, _) = chain().append(&nobody, Fact::Intent, &Detail::default(), Timestamp::UNIX_EPOCH);
         let text = String::from_utf8(line.bytes).unwrap();
         assert!(read(text.trim_end().as_bytes()).unwrap().members["jobId"].is_null());

@@ -6,13 +6,13 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use super::{Audit, record::About};
+use super::{Audit, record::AuditSubject};
 use genfleet_job::{JobId, Kind};
 
 /// Whom facts are about, and how far they are.
 #[derive(Debug)]
-pub(super) struct Subject {
-    pub(super) about: About,
+pub(super) struct SubjectState {
+    pub(super) about: AuditSubject,
     /// The number of its last fact; 0 where there is none.
     last: AtomicU64,
     /// A call that changes something was sent.
@@ -22,23 +22,23 @@ pub(super) struct Subject {
 /// A job that runs here: its facts are known by its kind and id until this is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct Trail {
+pub struct JobAudit {
     audit: Audit,
     key: (Kind, JobId),
-    subject: Arc<Subject>,
+    subject: Arc<SubjectState>,
 }
 
 /// What was written of one attempt of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Extent {
+pub struct AuditPosition {
     /// The number of the last fact.
     pub last: Option<u64>,
     /// Whether a call was sent that changes something.
     pub sent: bool,
 }
 
-impl Subject {
-    pub(super) fn new(about: About) -> Self {
+impl SubjectState {
+    pub(super) fn new(about: AuditSubject) -> Self {
         Self { about, last: AtomicU64::new(0), sent: AtomicBool::new(false) }
     }
 
@@ -53,29 +53,29 @@ impl Subject {
     }
 }
 
-impl Trail {
-    pub(super) fn new(audit: Audit, key: (Kind, JobId), subject: Arc<Subject>) -> Self {
+impl JobAudit {
+    pub(super) fn new(audit: Audit, key: (Kind, JobId), subject: Arc<SubjectState>) -> Self {
         Self { audit, key, subject }
     }
 
     /// What was written of it so far.
-    pub fn extent(&self) -> Extent {
+    pub fn position(&self) -> AuditPosition {
         let last = Some(self.subject.last.load(Ordering::Relaxed)).filter(|last| *last > 0);
-        Extent { last, sent: self.subject.sent.load(Ordering::Relaxed) }
+        AuditPosition { last, sent: self.subject.sent.load(Ordering::Relaxed) }
     }
 
     /// Whom its facts are about.
-    pub fn about(&self) -> &About {
+    pub fn about(&self) -> &AuditSubject {
         &self.subject.about
     }
 }
 
-impl Drop for Trail {
+impl Drop for JobAudit {
     fn drop(&mut self) {
-        let mut book = self.audit.shared.book();
+        let mut state = self.audit.shared.state();
         // Its successor may be there already.
-        if book.jobs.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, &self.subject)) {
-            book.jobs.remove(&self.key);
+        if state.jobs.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, &self.subject)) {
+            state.jobs.remove(&self.key);
         }
     }
 }

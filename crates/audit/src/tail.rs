@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
-use super::{read, record::Link};
+use super::{read, record::ChainLink};
 
 /// Read from the end first; four times as much while that is not enough.
 const WINDOW: u64 = 64 * 1024;
@@ -11,18 +11,18 @@ const BEGINNING: &[u8] = br#"{"action":"#;
 
 /// The end of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tail {
+pub struct ChainTail {
     /// Up to the end of the last whole line, in bytes.
     pub whole: u64,
     /// After that: a line that was being written.
     pub torn: Vec<u8>,
     /// The last line that is as it was written.
-    pub end: Option<Link>,
+    pub end: Option<ChainLink>,
     /// Whole lines after it, which are not.
     pub damaged: usize,
 }
 
-impl Tail {
+impl ChainTail {
     /// Reads the end of `file`.
     pub fn of(file: &File) -> io::Result<Self> {
         let length = file.metadata()?.len();
@@ -75,16 +75,16 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::record::{About, Chain, Detail, Fact};
+    use crate::record::{AuditSubject, Chain, Detail, Fact};
 
     fn lines(count: usize) -> Vec<Vec<u8>> {
-        let about = About { job: None, kind: "cdn.purge", worker: "purger", action: "x", payload_sha256: None };
-        let mut chain = Chain::new("p".to_owned(), Link::default());
+        let about = AuditSubject { job: None, kind: "cdn.purge", worker: "purger", action: "x", payload_sha256: None };
+        let mut chain = Chain::new("p".to_owned(), ChainLink::default());
         let mut next = || chain.append(&about, Fact::Intent, &Detail::default(), Timestamp::UNIX_EPOCH).0.bytes;
         (0..count).map(|_| next()).collect()
     }
 
-    fn seq(tail: &Tail) -> Option<u64> {
+    fn seq(tail: &ChainTail) -> Option<u64> {
         tail.end.as_ref().map(|end| end.seq)
     }
 
@@ -93,18 +93,18 @@ mod tests {
         let lines = lines(3);
         let whole = lines[..2].concat();
         for kept in 1..lines[2].len() {
-            let tail = Tail::in_bytes(&[&whole, &lines[2][..kept]].concat(), 0);
+            let tail = ChainTail::in_bytes(&[&whole, &lines[2][..kept]].concat(), 0);
             assert_eq!((seq(&tail), tail.whole, &*tail.torn), (Some(2), whole.len() as u64, &lines[2][..kept]));
             assert!(!tail.is_foreign());
         }
-        assert_eq!(seq(&Tail::in_bytes(&lines.concat(), 0)), Some(3));
+        assert_eq!(seq(&ChainTail::in_bytes(&lines.concat(), 0)), Some(3));
     }
 
     #[test]
     fn a_window_that_begins_within_a_line_finds_the_same_end() {
         let all = lines(3).concat();
         for begin in 0..lines(2).concat().len() {
-            let tail = Tail::in_bytes(&all[begin..], begin as u64);
+            let tail = ChainTail::in_bytes(&all[begin..], begin as u64);
             assert_eq!((seq(&tail), tail.whole), (Some(3), all.len() as u64), "{begin}");
         }
     }
@@ -113,11 +113,11 @@ mod tests {
     fn the_first_line_of_all_may_be_torn_but_what_is_not_ours_is_left_alone() {
         let line = lines(1).remove(0);
         for ours in [b"".as_slice(), b"{", &line[..20], &line[..line.len() - 1], &[0; 100]] {
-            let tail = Tail::in_bytes(ours, 0);
+            let tail = ChainTail::in_bytes(ours, 0);
             assert_eq!((tail.is_foreign(), tail.end), (false, None), "{ours:?}");
         }
         for foreign in [b"127.0.0.1 localhost".as_slice(), b"127.0.0.1 localhost\n", b"{\"a\":1}\n", b"\n"] {
-            assert!(Tail::in_bytes(foreign, 0).is_foreign(), "{foreign:?}");
+            assert!(ChainTail::in_bytes(foreign, 0).is_foreign(), "{foreign:?}");
         }
     }
 
@@ -125,7 +125,7 @@ mod tests {
     fn a_damaged_last_line_is_counted_and_the_end_is_before_it() {
         let mut lines = lines(3);
         lines[2][15] ^= 1;
-        let tail = Tail::in_bytes(&lines.concat(), 0);
+        let tail = ChainTail::in_bytes(&lines.concat(), 0);
         assert_eq!((seq(&tail), tail.damaged, tail.torn.len()), (Some(2), 1, 0));
     }
 
@@ -135,7 +135,7 @@ mod tests {
         let mut all = lines(1).concat();
         all.extend(std::iter::repeat_n(b"damaged\n", 40_000).flatten());
         std::fs::write(&path, &all).unwrap();
-        let tail = Tail::of(&File::open(&path).unwrap()).unwrap();
+        let tail = ChainTail::of(&File::open(&path).unwrap()).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert_eq!((seq(&tail), tail.damaged, tail.whole), (Some(1), 40_000, all.len() as u64));
     }

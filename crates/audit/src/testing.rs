@@ -2,12 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, clippy::new_without_default)]
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,51 +18,15 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::faults::Faults;
 use crate::{
-    Audit, Trail,
+    Audit, JobAudit,
     file::LogFile,
-    names::Series,
+    names::FileSeries,
     record::payload_sha256,
-    verify::{events::Wanted, verify},
-    writer::Condition,
+    verify::{events::ClaimedLines, verify},
+    writer::AuditCondition,
 };
-
-/// What goes wrong with a file, when a test says so.
-#[derive(Debug, Default)]
-pub struct Faults {
-    /// Room for so many bytes.
-    room: Mutex<Option<usize>>,
-    unsyncable: AtomicBool,
-}
-
-impl Faults {
-    /// Leaves room for so many bytes; `None`: for all.
-    pub fn leave_room(&self, bytes: Option<usize>) {
-        *self.room.lock().unwrap() = bytes;
-    }
-
-    /// Lets every sync fail from now on.
-    pub fn fail_syncs(&self) {
-        self.unsyncable.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn on_write<'a>(&self, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
-        let mut room = self.room.lock().unwrap();
-        match &mut *room {
-            None => Ok(bytes),
-            Some(0) => Err(io::ErrorKind::StorageFull.into()),
-            Some(room) => {
-                let fitting = bytes.len().min(*room);
-                *room -= fitting;
-                Ok(&bytes[..fitting])
-            }
-        }
-    }
-
-    pub(crate) fn on_sync(&self) -> io::Result<()> {
-        if self.unsyncable.load(Ordering::Relaxed) { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
-    }
-}
 
 /// A folder that lasts as long as a test.
 pub struct Folder(pub(crate) PathBuf);
@@ -84,8 +45,8 @@ impl Folder {
     }
 
     /// The chain in it.
-    pub fn series(&self) -> Series {
-        Series::new(self.0.join("audit.jsonl"))
+    pub fn series(&self) -> FileSeries {
+        FileSeries::new(self.0.join("audit.jsonl"))
     }
 
     /// The audit files that are there.
@@ -98,7 +59,7 @@ impl Folder {
 
     /// The lines of all chains, once they are found to be in order.
     pub fn verified(&self) -> u64 {
-        let report = verify(&self.files(), Wanted::default(), &[]).unwrap();
+        let report = verify(&self.files(), ClaimedLines::default(), &[]).unwrap();
         assert_eq!(report.problems, []);
         report.lines
     }
@@ -156,7 +117,7 @@ impl Rig {
     }
 
     /// A job of this id begins.
-    pub fn begin(&self, job: &str) -> Trail {
+    pub fn begin(&self, job: &str) -> JobAudit {
         self.audit.begin(
             Kind::CdnPurge,
             &JobId::parse(job).unwrap(),
@@ -171,7 +132,7 @@ impl Rig {
     }
 
     /// Waits until the audit is in this condition.
-    pub async fn wait_for(&self, condition: impl FnMut(&Condition) -> bool) {
+    pub async fn wait_for(&self, condition: impl FnMut(&AuditCondition) -> bool) {
         let mut conditions = self.audit.conditions();
         timeout(SOON, conditions.wait_for(condition)).await.expect("in time").unwrap();
     }

@@ -20,8 +20,8 @@ fn id(job: &str) -> JobId {
     JobId::parse(job).unwrap()
 }
 
-pub(crate) fn is_braked(condition: &Condition) -> bool {
-    matches!(condition, Condition::Braked(_))
+pub(crate) fn is_braked(condition: &AuditCondition) -> bool {
+    matches!(condition, AuditCondition::Blocked(_))
 }
 
 #[tokio::test]
@@ -29,7 +29,7 @@ async fn what_an_earlier_life_did_is_an_effect_of_its_job_that_has_to_be_durable
     let rig = Rig::new();
     let trail = rig.begin("one");
     rig.audit.found(Kind::CdnPurge, &id("one"), &Detail::default().with("endpoint", "/things"));
-    assert_eq!(trail.extent(), Extent { last: Some(1), sent: false });
+    assert_eq!(trail.position(), AuditPosition { last: Some(1), sent: false });
     rig.audit.durable(1).await.unwrap();
     let told = ["fact", "jobId", "action", "detail"].map(|member| rig.facts()[0][member].clone());
     assert_eq!(json!(told), json!(["effect", "one", "cdn_purge_executed", {"endpoint": "/things", "result": "found"}]));
@@ -41,10 +41,13 @@ async fn a_shared_call_has_an_intent_and_an_effect_for_every_job_and_payloads_ar
     let trails = [rig.begin("one"), rig.begin("two")];
     let mut intent = intend(&rig, &[id("one"), id("two")]).await.unwrap();
     assert_eq!(rig.facts().len(), 2, "it is in the file before the call");
-    assert_eq!(trails[0].extent(), Extent { last: Some(1), sent: false });
+    assert_eq!(trails[0].position(), AuditPosition { last: Some(1), sent: false });
     intent.sent();
     intent.effect(Effect::Done, &Detail::default().with("status", 202));
-    assert_eq!(trails.each_ref().map(Trail::extent), [3, 4].map(|last| Extent { last: Some(last), sent: true }));
+    assert_eq!(
+        trails.each_ref().map(JobAudit::position),
+        [3, 4].map(|last| AuditPosition { last: Some(last), sent: true })
+    );
     let stamp = rig.audit.outcome(trails[0].about(), &Detail::default()).unwrap();
     rig.audit.durable(stamp.seq).await.unwrap();
     assert_eq!(rig.folder.verified(), 5);
@@ -92,7 +95,7 @@ async fn a_job_that_runs_again_is_not_forgotten_with_its_first_run() {
     let second = rig.begin("one");
     drop(first);
     drop(intend(&rig, &[id("one")]).await.unwrap());
-    assert!(second.extent().last.is_some());
+    assert!(second.position().last.is_some());
 }
 
 #[tokio::test]
@@ -135,7 +138,7 @@ async fn with_no_room_nothing_is_intended_and_nothing_durable_until_there_is() {
     assert_eq!(rig.folder.verified(), 1);
 
     rig.faults.leave_room(None);
-    rig.wait_for(|condition| *condition == Condition::Well).await;
+    rig.wait_for(|condition| *condition == AuditCondition::Writable).await;
     timeout(SOON, rig.audit.durable(outcome.seq)).await.expect("in time").unwrap();
     assert_eq!(rig.folder.verified(), 3, "what was refused left nothing");
     assert!(!rig.tasks_ended());
@@ -153,7 +156,7 @@ async fn an_intent_that_hits_the_full_disk_is_not_followed_by_its_call() {
     let jobs = [id("one")];
     let (refused, ()) = tokio::join!(intend(&rig, &jobs), stopping);
     refused.expect_err("it is not in the file");
-    assert!(!trail.extent().sent);
+    assert!(!trail.position().sent);
     rig.faults.leave_room(None);
     timeout(SOON, rig.audit.all_durable()).await.expect("in time").unwrap();
     assert_eq!(rig.facts()[1]["detail"]["result"], "unsent");
@@ -182,9 +185,9 @@ async fn without_an_audit_nothing_waits_and_nothing_is_written() {
         audit.intend(Kind::CdnPurge, &[id("one")], &Detail::default(), &CancellationToken::new()).await.unwrap();
     intent.effect(Effect::Done, &Detail::default());
     assert_eq!(audit.outcome(trail.about(), &Detail::default()), None);
-    assert_eq!(trail.extent(), Extent::default());
+    assert_eq!(trail.position(), AuditPosition::default());
     audit.all_durable().await.unwrap();
-    audit.well().await.unwrap();
+    audit.wait_until_writable().await.unwrap();
 }
 
 #[tokio::test]

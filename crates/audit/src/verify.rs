@@ -13,11 +13,11 @@ use std::{
 
 use serde::Serialize;
 
-use self::{anchors::Anchors, chain::Walk, events::Wanted};
+use self::{anchors::Anchors, chain::ChainWalk, events::ClaimedLines};
 use super::{
     names,
-    read::{self, Flaw, Record},
-    record::{Link, NO_HASH},
+    read::{self, AuditRecord, DamagedLine},
+    record::{ChainLink, NO_HASH},
 };
 
 mod anchors;
@@ -28,7 +28,7 @@ mod tests;
 
 /// One line of a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Place {
+pub struct LinePlace {
     /// The file.
     pub file: PathBuf,
     /// From 1.
@@ -37,17 +37,17 @@ pub struct Place {
 
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Problem {
+pub struct LineProblem {
     /// Where.
     #[serde(flatten)]
-    pub place: Place,
+    pub place: LinePlace,
     /// What.
     pub problem: String,
 }
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct VerifyReport {
     /// Files read.
     pub files: usize,
     /// Lines read.
@@ -59,18 +59,18 @@ pub struct Report {
     /// Anchors that had to be there.
     pub anchors: usize,
     /// What is wrong; empty where all is well.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<LineProblem>,
 }
 
 /// A line of a file that is being read: its place, and what it says.
-type Found = (Place, Result<Record, Flaw>);
+type Found = (LinePlace, Result<AuditRecord, DamagedLine>);
 
 /// Verifies `files`, against `events` and `anchors` where there are any.
-pub fn verify(files: &[PathBuf], mut events: Wanted, anchors: &[Link]) -> io::Result<Report> {
+pub fn verify(files: &[PathBuf], mut events: ClaimedLines, anchors: &[ChainLink]) -> io::Result<VerifyReport> {
     files.iter().try_for_each(|path| twice(path))?;
-    let mut report = Report { events: events.len(), anchors: anchors.len(), ..Report::default() };
+    let mut report = VerifyReport { events: events.len(), anchors: anchors.len(), ..VerifyReport::default() };
     let mut anchors = Anchors::new(anchors);
-    let mut walks: Vec<Walk> = Vec::new();
+    let mut walks: Vec<ChainWalk> = Vec::new();
     for (path, first) in ordered(files)? {
         report.files += 1;
         let walk = walk_of(&mut walks, &path, first.as_ref());
@@ -86,8 +86,8 @@ pub fn verify(files: &[PathBuf], mut events: Wanted, anchors: &[Link]) -> io::Re
     }
     report.chains = walks.len();
     let elsewhere = files.last().cloned().unwrap_or_default();
-    let of_anchors = anchors.end(Place { file: elsewhere, line: 0 });
-    report.problems = walks.into_iter().flat_map(Walk::end).chain(events.end()).chain(of_anchors).collect();
+    let of_anchors = anchors.end(LinePlace { file: elsewhere, line: 0 });
+    report.problems = walks.into_iter().flat_map(ChainWalk::end).chain(events.end()).chain(of_anchors).collect();
     report.problems.sort();
     Ok(report)
 }
@@ -117,14 +117,17 @@ pub fn lines(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Found>> 
         number += 1;
         let read = match line.strip_suffix(b"\n") {
             Some(line) => read::read(line),
-            None => Err(Flaw { why: "it has no end: it is being written, or was torn by a crash", hashes: Vec::new() }),
+            None => Err(DamagedLine {
+                why: "it has no end: it is being written, or was torn by a crash",
+                hashes: Vec::new(),
+            }),
         };
-        Some(Ok((Place { file: path.clone(), line: number }, read)))
+        Some(Ok((LinePlace { file: path.clone(), line: number }, read)))
     }))
 }
 
 /// The files in the order in which they were written, each with its first line that can be read.
-fn ordered(files: &[PathBuf]) -> io::Result<Vec<(PathBuf, Option<Record>)>> {
+fn ordered(files: &[PathBuf]) -> io::Result<Vec<(PathBuf, Option<AuditRecord>)>> {
     let mut by_first = BTreeMap::new();
     for path in files {
         let first = lines(path)?.find_map(|found| found.map(|(_, read)| read.ok()).transpose()).transpose()?;
@@ -135,7 +138,7 @@ fn ordered(files: &[PathBuf]) -> io::Result<Vec<(PathBuf, Option<Record>)>> {
 
 /// The chain that a file goes on with: the one whose last line its first names; where none does, one of the same name or
 /// the same process, or the only one there is, where it ends before this file begins.
-fn walk_of(walks: &mut Vec<Walk>, path: &Path, first: Option<&Record>) -> usize {
+fn walk_of(walks: &mut Vec<ChainWalk>, path: &Path, first: Option<&AuditRecord>) -> usize {
     let stem = names::stem(path);
     let begins = first.is_some_and(|first| first.prev_hash == NO_HASH);
     let by_hash = || walks.iter().position(|walk| first.is_some_and(|first| walk.ends_in(&first.prev_hash)));
@@ -144,7 +147,7 @@ fn walk_of(walks: &mut Vec<Walk>, path: &Path, first: Option<&Record>) -> usize 
     let only = || matches!(&walks[..], [walk] if first.is_none_or(|first| walk.ends_before(first))).then_some(0);
     let known = if begins { None } else { by_hash().or_else(by_name).or_else(by_process).or_else(only) };
     known.unwrap_or_else(|| {
-        walks.push(Walk::new(stem));
+        walks.push(ChainWalk::new(stem));
         walks.len() - 1
     })
 }

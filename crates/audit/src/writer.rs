@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::{
     Shared,
     file::{LogFile, SyncHandle, WriteError},
-    record::{Line, Link},
+    record::{ChainLink, Line},
 };
 use genfleet_job::{metric, supervisor::Tasks};
 
@@ -30,23 +30,23 @@ const ANCHOR_EVERY: Duration = Duration::from_secs(60);
 
 /// Whether lines can be written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Condition {
+pub enum AuditCondition {
     /// They can.
     #[default]
-    Well,
+    Writable,
     /// Not now: why.
-    Braked(String),
+    Blocked(String),
     /// Never again in this process.
     Failed,
 }
 
-impl Condition {
+impl AuditCondition {
     /// Why the brake is on.
     pub fn trouble(&self) -> Option<String> {
         match self {
-            Self::Braked(why) => Some(why.clone()),
+            Self::Blocked(why) => Some(why.clone()),
             Self::Failed => Some("the audit log failed: the process ends".to_owned()),
-            Self::Well => None,
+            Self::Writable => None,
         }
     }
 }
@@ -99,7 +99,7 @@ impl Writer {
             shared.wrote(&lines[..written], &log);
             match result {
                 Ok(()) => shared.lift(),
-                Err(WriteError::NotNow(error)) => shared.brake(&format!("{}: {error}", log.name())),
+                Err(WriteError::NotNow(error)) => shared.block(&format!("{}: {error}", log.name())),
                 Err(WriteError::Sync(error)) => return shared.unsynced(&error),
             }
             let left = lines.split_off(written);
@@ -111,8 +111,8 @@ impl Writer {
     }
 }
 
-fn braked(why: &str) -> Condition {
-    Condition::Braked(format!("the audit log cannot be written: {why}"))
+fn blocked(why: &str) -> AuditCondition {
+    AuditCondition::Blocked(format!("the audit log cannot be written: {why}"))
 }
 
 /// Syncs what was written whenever somebody waits for it: all that asked meanwhile share the next sync.
@@ -126,7 +126,7 @@ async fn sync(shared: Arc<Shared>) {
         let _ = written.wait_for(|mark| mark.written > synced).await;
         tokio::select! {
             _ = written.wait_for(|mark| mark.written >= wanted) => {}
-            _ = condition.wait_for(|condition| *condition != Condition::Well) => {}
+            _ = condition.wait_for(|condition| *condition != AuditCondition::Writable) => {}
         }
         let Mark { written, file, .. } = shared.written.borrow().clone();
         if let Some(file) = file {
@@ -164,15 +164,15 @@ impl Shared {
     }
 
     fn tell_anchor(&self, mark: &Mark) {
-        let anchor = Link { seq: mark.written, hash: mark.hash.clone() };
-        let process = self.book().chain.as_ref().map(|chain| chain.process().to_owned());
+        let anchor = ChainLink { seq: mark.written, hash: mark.hash.clone() };
+        let process = self.state().chain.as_ref().map(|chain| chain.process().to_owned());
         info!(%anchor, process, "the audit has come to here: genfleet audit verify --anchor proves it");
     }
 
     /// All lines that wait, once there are any.
     async fn taken(&self) -> Vec<Line> {
         loop {
-            let lines = std::mem::take(&mut self.book().waiting);
+            let lines = std::mem::take(&mut self.state().waiting);
             if !lines.is_empty() {
                 return lines;
             }
@@ -182,9 +182,9 @@ impl Shared {
 
     /// Lets `lines` wait again, before those that came since.
     fn put_back(&self, mut lines: Vec<Line>) {
-        let mut book = self.book();
-        lines.append(&mut book.waiting);
-        book.waiting = lines;
+        let mut state = self.state();
+        lines.append(&mut state.waiting);
+        state.waiting = lines;
     }
 
     /// Does `work` on a thread of its own. Where it hangs the brake is put on, unless it is on: for this, which is returned.
@@ -192,21 +192,21 @@ impl Shared {
         &self,
         what: &str,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> (Result<T, JoinError>, Option<Condition>) {
+    ) -> (Result<T, JoinError>, Option<AuditCondition>) {
         let mut work = pin!(spawn_blocking(work));
         if let Ok(done) = timeout(HANGS, &mut work).await {
             return (done, None);
         }
         let why = format!("{what}: it takes longer than {HANGS:?} and has not ended");
-        let hung = braked(&why);
-        if *self.condition.borrow() == Condition::Well {
-            self.brake(&why);
+        let hung = blocked(&why);
+        if *self.condition.borrow() == AuditCondition::Writable {
+            self.block(&why);
         }
         (work.await, Some(hung))
     }
 
     /// Lifts the brake if it is on for `hung` alone: what cannot be written is another matter.
-    fn comes_to_an_end(&self, hung: &Condition) {
+    fn comes_to_an_end(&self, hung: &AuditCondition) {
         if *self.condition.borrow() == *hung {
             self.lift();
         }
@@ -215,19 +215,19 @@ impl Shared {
     fn wrote(&self, lines: &[Line], log: &LogFile) {
         metrics::counter!(metric::AUDIT_RECORDS).increment(lines.len() as u64);
         if let Some(last) = lines.last() {
-            let Link { seq: written, hash } = last.link.clone();
+            let ChainLink { seq: written, hash } = last.link.clone();
             self.written.send_replace(Mark { written, hash, file: log.syncable() });
         }
     }
 
     fn lift(&self) {
-        if self.change(Condition::Well) {
+        if self.change(AuditCondition::Writable) {
             info!("the audit log can be written again: the brake is off");
         }
     }
 
-    fn brake(&self, why: &str) {
-        if self.change(braked(why)) {
+    fn block(&self, why: &str) {
+        if self.change(blocked(why)) {
             warn!(why, "the audit log cannot be written: nothing is changed and nothing acknowledged until it can");
         }
     }
@@ -238,12 +238,12 @@ impl Shared {
     }
 
     fn fail(&self) {
-        self.change(Condition::Failed);
+        self.change(AuditCondition::Failed);
     }
 
-    fn change(&self, condition: Condition) -> bool {
+    fn change(&self, condition: AuditCondition) -> bool {
         self.condition.send_if_modified(|current| {
-            let changes = *current != condition && *current != Condition::Failed;
+            let changes = *current != condition && *current != AuditCondition::Failed;
             if changes {
                 *current = condition;
             }

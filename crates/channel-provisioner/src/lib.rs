@@ -5,8 +5,8 @@
 //! and [`email`], the channel itself in [`channel`], the remote calls in [`api`], the last licence in [`licence`].
 
 use genfleet_core::{
-    audit::record::Detail,
-    contract::Terms,
+    audit::Detail,
+    contract::ContractTerms,
     error::{ErrorClass, JobError},
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
@@ -85,7 +85,7 @@ impl JobHandler for ChannelProvisioner {
         violations
     }
 
-    fn terms() -> Terms {
+    fn terms() -> ContractTerms {
         contract::terms()
     }
 
@@ -106,7 +106,7 @@ impl ChannelProvisioner {
             return Err(JobError { status: Some(404), ..JobError::permanent("queue_not_found", told) });
         }
         if let Some(found) = api.find(channel.id).await? {
-            if job.begun || job.returns > 0 {
+            if job.started || job.delivery_count > 0 {
                 found_made(job, &channel);
             }
             return Ok(Progress::Done(channel.adopted(&found)));
@@ -131,8 +131,8 @@ impl ChannelProvisioner {
 /// Whether an earlier life of the job may have taken the last licence itself: its channel is then given the time to
 /// be seen, in the queue.
 fn may_be_there(job: &JobContext, state: &State) -> bool {
-    let is_first_life = !job.begun && job.returns == 0;
-    let has_just_waited = state.waited && job.returns == 0;
+    let is_first_life = !job.started && job.delivery_count == 0;
+    let has_just_waited = state.waited && job.delivery_count == 0;
     !is_first_life && !has_just_waited
 }
 

@@ -9,7 +9,7 @@ use crate::{
     permit::Permit,
     request::{ApiRequest, Caller},
 };
-use genfleet_audit::{Audit, Effect, Intent, record::Detail};
+use genfleet_audit::{Audit, Detail, Effect, Intent};
 use genfleet_job::hash;
 
 /// One call, as far as it changes something.
@@ -37,9 +37,9 @@ impl<'a> ChangeGuard<'a> {
         let (audit, stop) = (self.audit, self.caller.stop);
         let stopped = |_| ApiError::interrupted();
         if self.intent.is_none() {
-            if !audit.is_well() {
+            if !audit.is_writable() {
                 drop(permit);
-                audit.writable(stop).await.map_err(stopped)?;
+                audit.writable_or_stopped(stop).await.map_err(stopped)?;
                 return Ok(None);
             }
             self.intent =
@@ -49,7 +49,7 @@ impl<'a> ChangeGuard<'a> {
         tokio::select! {
             biased;
             written = intent.written(stop) => return written.map(|()| Some(permit)).map_err(stopped),
-            () = audit.braked() => drop(permit),
+            () = audit.blocked() => drop(permit),
         }
         intent.written(stop).await.map_err(stopped)?;
         Ok(None)

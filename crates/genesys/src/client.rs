@@ -356,7 +356,7 @@ impl GenesysClient {
         let exchange = self.shared.transport.exchange(outgoing).await;
         let exchange = self.shared.tokens.redactor().bearer(&permit.token.bearer).exchange(exchange);
         end_span(&mut span, &exchange);
-        let trace = span.place().filter(|_| span.is_told()).cloned();
+        let trace = span.context().filter(|_| span.is_recorded()).cloned();
         let took = sent.elapsed();
         record_exchange(request, &exchange, took);
         if let Ok(response) = &exchange {

@@ -12,13 +12,17 @@ use crate::{
     http_transport::{HttpResponse, TransportError, TransportFailure},
     request::{ApiRequest, Caller},
 };
-use genfleet_job::{metric, trace_context::TraceContext};
+use genfleet_job::metric;
 use genfleet_telemetry::trace::{
+    Span, SpanDetails, SpanKind,
     attribute::{
-        HTTP_METHOD, HTTP_RESEND_COUNT, HTTP_STATUS, SERVER_ADDRESS, SERVER_PORT, SHARED_BY, URL_FULL, URL_TEMPLATE,
+        HTTP_REQUEST_METHOD, HTTP_REQUEST_RESEND_COUNT, HTTP_RESPONSE_STATUS_CODE, SERVER_ADDRESS, SERVER_PORT,
+        URL_FULL, URL_TEMPLATE,
     },
-    span::{About, Span, SpanKind},
 };
+
+/// The attribute for the number of jobs that share a request.
+const SHARED_BY: &str = "genfleet.request.jobs";
 
 /// A request as its span shows it.
 #[derive(Clone, Copy, Debug)]
@@ -32,22 +36,22 @@ pub(crate) struct RequestSpan<'a> {
 impl RequestSpan<'_> {
     /// Begins the span of a request for `caller`, which was sent `resends` times before.
     pub(crate) fn begin(self, caller: &Caller<'_>, resends: u32) -> Span {
-        Span::begin(caller.traces, || {
+        Span::start(caller.traces, || {
             let shared_by = i64::try_from(caller.jobs.len()).ok().filter(|jobs| *jobs > 1);
-            let about = self.about().with_some(HTTP_RESEND_COUNT, (resends > 0).then_some(i64::from(resends)));
-            about.with_some(SHARED_BY, shared_by)
+            let resends = (resends > 0).then_some(i64::from(resends));
+            self.details().with_some(HTTP_REQUEST_RESEND_COUNT, resends).with_some(SHARED_BY, shared_by)
         })
     }
 
     /// Begins the span of a request that is no job's.
     pub(crate) fn begin_unattended(self) -> Span {
-        Span::begin(&[] as &[TraceContext], || self.about())
+        Span::start(None, || self.details())
     }
 
-    fn about(self) -> About {
+    fn details(self) -> SpanDetails {
         let Self { method, endpoint, url } = self;
-        About::new(SpanKind::Client, format!("{method} {endpoint}"))
-            .with(HTTP_METHOD, method.to_string())
+        SpanDetails::new(SpanKind::Client, format!("{method} {endpoint}"))
+            .with(HTTP_REQUEST_METHOD, method.to_string())
             .with(URL_TEMPLATE, endpoint.to_owned())
             .with(URL_FULL, format!("{}{endpoint}", url.origin().ascii_serialization()))
             .with_some(SERVER_ADDRESS, url.host_str().map(str::to_owned))
@@ -59,7 +63,7 @@ impl RequestSpan<'_> {
 pub(crate) fn end_span(span: &mut Span, exchange: &Result<HttpResponse, TransportError>) {
     match exchange {
         Ok(response) => {
-            span.set(HTTP_STATUS, i64::from(response.status));
+            span.set(HTTP_RESPONSE_STATUS_CODE, i64::from(response.status));
             if response.status >= 400 {
                 span.fail(response.status.to_string());
             }

@@ -1,21 +1,21 @@
 //! The contract of `cdn.purge` jobs beyond the shape of their types. The rules themselves are in `payload.rs`.
 
 use genfleet_core::contract::{
-    Terms, Unstated,
+    ContractTerms, UnstatedRule,
     pattern::{BLANKS, CONTROLS},
 };
 use serde_json::{Map, Value, json};
 
 use crate::payload::MAX_PATH_BYTES;
 
-pub(crate) fn terms() -> Terms {
-    Terms {
+pub(crate) fn terms() -> ContractTerms {
+    ContractTerms {
         examples: examples(),
         rules: rules(),
-        unstated: vec![Unstated {
+        unstated: vec![UnstatedRule {
             at: "/payload/paths/*",
             rule: "A path has at most 2,048 bytes of UTF-8; the schema counts characters.",
-            told: "2048 bytes",
+            message: "2048 bytes",
         }],
         codes: Vec::new(),
         error_members: Map::from_iter([(

@@ -11,24 +11,23 @@ use genfleet_job::{
     lease::Lease,
     message::{Lane, Message},
 };
-use genfleet_telemetry::trace::span::Span;
+use genfleet_telemetry::trace::Span;
 
 #[cfg(test)]
 mod conformance;
-mod flaw;
-mod held;
-pub mod letter;
+pub mod dead_letters;
+mod defect;
 pub mod rabbit;
-pub mod shelf;
 pub mod sqlite;
 pub mod topology;
+mod unsettled;
 
-pub use self::flaw::{Flaw, MAX_HEADER_DEPTH, MAX_HEADER_VALUES};
+pub use self::defect::{MAX_HEADER_DEPTH, MAX_HEADER_VALUES, MessageDefect};
 
 /// Where a publication goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Destination {
-    /// A new job of a kind, by way of the producers' exchange (`genfleet.jobs`).
+    /// The exchange of new jobs (`genfleet.jobs`), with the kind as routing key.
     Jobs(Kind),
     /// Back into a lane, at once or after a delay (rounded up to seconds on `RabbitMQ`).
     Lane {
@@ -76,11 +75,11 @@ pub struct Delivery {
     /// From which lane.
     pub lane: Lane,
     /// How often it came back unsettled before, for whatever reason (`x-delivery-count`): a hint, no verdict.
-    pub returns: u32,
+    pub delivery_count: u32,
     /// Whether it was delivered before, to this process or another.
     pub redelivered: bool,
     /// What is wrong with its properties: it is `undecodable` whatever its body says.
-    pub flaw: Option<Flaw>,
+    pub defect: Option<MessageDefect>,
     /// How to settle it.
     pub settler: Settler,
     /// What is done with it, in its trace; from when [`worker::process`](crate::worker::process) has it.
@@ -91,14 +90,14 @@ pub struct Delivery {
 #[derive(Debug)]
 pub enum Settler {
     /// A delivery of `RabbitMQ`.
-    Rabbit(rabbit::Settler),
+    Rabbit(rabbit::RabbitSettler),
     /// A row of the embedded queue.
-    Sqlite(sqlite::Settler),
+    Sqlite(sqlite::StoreSettler),
 }
 
 /// A copy of what a producer sent for a kind that does not exist. Settled, only the copy is gone.
 #[derive(Debug)]
-pub struct Unrouted {
+pub struct UnknownKindMessage {
     /// The routing key it came by.
     pub key: String,
     /// What came.
@@ -272,10 +271,10 @@ impl Queue {
     }
 
     /// What producers sent for a kind that does not exist. Once, and before the first [`Self::consume`].
-    pub fn unanswered(&self) -> Unanswered {
+    pub fn unknown_kinds(&self) -> UnknownKinds {
         match self {
-            Self::Rabbit(queue) => Unanswered::Rabbit(queue.unanswered()),
-            Self::Sqlite(_) => Unanswered::Never,
+            Self::Rabbit(queue) => UnknownKinds::Rabbit(queue.unknown_kinds()),
+            Self::Sqlite(_) => UnknownKinds::Never,
         }
     }
 
@@ -319,10 +318,10 @@ impl Queue {
     }
 
     /// Deliveries of `kind` that this process holds unsettled: their jobs run, or wait for anything, or were not taken yet.
-    pub fn held(&self, kind: Kind) -> u32 {
+    pub fn unsettled(&self, kind: Kind) -> u32 {
         match self {
-            Self::Rabbit(queue) => queue.held(kind),
-            Self::Sqlite(queue) => queue.held(kind),
+            Self::Rabbit(queue) => queue.unsettled(kind),
+            Self::Sqlite(queue) => queue.unsettled(kind),
         }
     }
 
@@ -406,18 +405,18 @@ impl Consumer {
 
 /// What producers sent for a kind that does not exist.
 #[derive(Debug)]
-pub enum Unanswered {
+pub enum UnknownKinds {
     /// On `RabbitMQ`.
-    Rabbit(rabbit::Unanswered),
+    Rabbit(rabbit::UnknownKinds),
     /// The embedded queue takes no such thing.
     Never,
 }
 
-impl Unanswered {
+impl UnknownKinds {
     /// The next one; waits for it, through any number of sessions. Cancel-safe.
-    pub async fn next(&mut self) -> Unrouted {
+    pub async fn next(&mut self) -> UnknownKindMessage {
         match self {
-            Self::Rabbit(unanswered) => unanswered.next().await,
+            Self::Rabbit(unknown_kinds) => unknown_kinds.next().await,
             Self::Never => std::future::pending().await,
         }
     }

@@ -19,76 +19,81 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
-    consume::{Consuming, Intake},
-    dial::Broker,
+    connect::BrokerHosts,
+    consume::{ConsumerConnection, DeliveryBuffer},
     health::{Board, Role},
-    publish::{Publisher, Publishing},
-    recent::Recent,
+    publish::{Publisher, PublisherConnection},
     session::{Work, supervise},
 };
 use super::{
-    Delivery, Health, Publication, QueueError, Unrouted,
-    held::HeldCounts,
+    Delivery, Health, Publication, QueueError, UnknownKindMessage,
     topology::{Topology, topology},
+    unsettled::UnsettledCounts,
 };
 use genfleet_job::{Kind, clock::SharedClock};
 
+mod amqp_handshake;
+mod browse;
 mod certificates;
+mod connect;
 mod consume;
+mod control;
 mod convert;
 mod counts;
+mod dead_letters;
 mod declare;
 mod delays;
-mod dial;
-pub mod examine;
-mod flight;
-pub mod gossip;
-pub mod greeting;
+mod examine;
 mod guard;
 mod headers;
 mod health;
-pub mod inspect;
-mod line;
+mod inspect;
+mod kind_consumer;
 mod lock;
-mod look;
-mod outgoing;
+mod origin;
+mod outgoing_message;
 mod publish;
-mod reading;
-pub mod recent;
+mod recent;
 mod replies;
-mod serve;
 mod session;
 mod settings;
 mod settle;
-pub mod shelves;
-mod shown;
-mod size;
+mod size_limit;
+mod socket;
 #[cfg(test)]
 mod tests;
-mod unanswered;
+mod topology_check;
+mod unconfirmed;
+mod unknown_kinds;
 
+#[cfg(any(test, feature = "testing"))]
+pub use self::recent::{Recent, RecentDelivery};
 pub use self::{
-    replies::{GivenUp, names::ReplyTo},
+    amqp_handshake::BrokerIdentity,
+    control::ControlChannel,
+    dead_letters::RabbitDeadLetters,
+    examine::{BrokerExaminer, HostConnection, MessageAcceptance, TopologyComparison},
+    inspect::{EventFollower, FollowedEvent, RabbitInspector},
+    replies::{ReplyDropReason, names::ReplyTo},
     settings::{BrokerAddress, ClientIdentity, RabbitSettings, TopologyMode},
-    settle::Settler,
-    unanswered::Unanswered,
 };
+pub(crate) use self::{dead_letters::RabbitBrowser, settle::RabbitSettler, unknown_kinds::UnknownKinds};
 
 /// How long [`RabbitQueue::close`] waits for the sessions to end.
 const CLOSING: Duration = Duration::from_secs(10);
 
 /// What all tasks of one queue share.
 struct Shared {
-    broker: Broker,
+    broker: BrokerHosts,
     prefix: String,
     topology: Topology,
     mode: TopologyMode,
     watchdog: Duration,
     board: Board,
     publisher: Publisher,
-    recent: Recent,
-    held: HeldCounts,
-    intakes: watch::Sender<Vec<Arc<Intake>>>,
+    recent: recent::Recent,
+    unsettled: UnsettledCounts,
+    buffers: watch::Sender<Vec<Arc<DeliveryBuffer>>>,
     /// Held while the topology is declared; whether it was told that some of it is of an earlier version.
     declaring: Mutex<bool>,
     /// A message proved that a binding is gone.
@@ -98,7 +103,7 @@ struct Shared {
     runtime: Handle,
     failure: watch::Sender<Option<String>>,
     /// Who answers what matches nothing, where somebody does.
-    answering: OnceLock<mpsc::Sender<Unrouted>>,
+    answering: OnceLock<mpsc::Sender<UnknownKindMessage>>,
 }
 
 /// The queue of one process on `RabbitMQ`. Clones are the same queue.
@@ -113,7 +118,7 @@ impl RabbitQueue {
     /// [`Self::consume`]. Must be called inside a tokio runtime.
     pub fn connect(settings: RabbitSettings, clock: SharedClock) -> Result<Self, QueueError> {
         let runtime = Handle::try_current().map_err(|error| QueueError::Configuration(error.to_string()))?;
-        let broker = Broker::new(&settings)?;
+        let broker = BrokerHosts::new(&settings)?;
         let (publisher, incoming) = Publisher::new(&settings.prefix);
         let shared = Arc::new(Shared {
             broker,
@@ -123,9 +128,9 @@ impl RabbitQueue {
             watchdog: settings.watchdog,
             board: Board::new(clock),
             publisher,
-            recent: Recent::default(),
-            held: HeldCounts::default(),
-            intakes: watch::Sender::new(Vec::new()),
+            recent: recent::Recent::default(),
+            unsettled: UnsettledCounts::default(),
+            buffers: watch::Sender::new(Vec::new()),
             declaring: Mutex::new(false),
             unbound: Notify::new(),
             closing: CancellationToken::new(),
@@ -135,8 +140,8 @@ impl RabbitQueue {
             answering: OnceLock::new(),
         });
         shared.board.needs(Role::Publish);
-        shared.supervised(Consuming::new(&shared));
-        shared.supervised(Publishing::new(&shared, incoming.publications));
+        shared.supervised(ConsumerConnection::new(&shared));
+        shared.supervised(PublisherConnection::new(&shared, incoming.publications));
         shared.spawn(replies::send(shared.clone(), incoming.replies));
         Ok(Self { shared })
     }
@@ -145,14 +150,14 @@ impl RabbitQueue {
     /// and as many of begun ones, and one suspect. Intake begins open.
     pub fn consume(&self, kind: Kind, concurrency: usize) -> Consumer {
         self.shared.board.needs(Role::Consume);
-        let intake = Arc::new(Intake::new(kind, concurrency));
-        self.shared.intakes.send_modify(|intakes| intakes.push(intake.clone()));
-        Consumer { intake }
+        let buffer = Arc::new(DeliveryBuffer::new(kind, concurrency));
+        self.shared.buffers.send_modify(|buffers| buffers.push(buffer.clone()));
+        Consumer { buffer }
     }
 
     /// What producers sent for a kind that does not exist, from the next session on. Once.
-    pub fn unanswered(&self) -> Unanswered {
-        Unanswered::of(&self.shared.answering)
+    pub fn unknown_kinds(&self) -> UnknownKinds {
+        UnknownKinds::of(&self.shared.answering)
     }
 
     /// Returns once the broker has confirmed all of `publications`, through any number of sessions. Replies are not
@@ -178,8 +183,8 @@ impl RabbitQueue {
     }
 
     /// See [`super::Queue::held`].
-    pub fn held(&self, kind: Kind) -> u32 {
-        self.shared.held.of(kind)
+    pub fn unsettled(&self, kind: Kind) -> u32 {
+        self.shared.unsettled.of(kind)
     }
 
     /// See [`super::Queue::lost_session_within`].
@@ -241,46 +246,46 @@ impl fmt::Debug for RabbitQueue {
 /// The deliveries of one kind.
 #[derive(Debug)]
 pub struct Consumer {
-    intake: Arc<Intake>,
+    buffer: Arc<DeliveryBuffer>,
 }
 
 impl Consumer {
     /// See [`super::Consumer::next`].
     pub async fn next(&mut self) -> Delivery {
-        self.intake.next().await
+        self.buffer.next().await
     }
 
     /// See [`super::Consumer::suspects`].
     pub fn suspects(&mut self) -> Suspects {
-        Suspects { intake: self.intake.clone() }
+        Suspects { buffer: self.buffer.clone() }
     }
 
     /// See [`super::Consumer::close_intake`]. A suspect not taken yet is among what is returned.
     pub async fn close_intake(&mut self) -> Vec<Delivery> {
-        self.intake.close().await
+        self.buffer.close().await
     }
 
     /// See [`super::Consumer::open_intake`].
     #[expect(clippy::unused_async, reason = "the embedded queue waits here")]
     pub async fn open_intake(&mut self) {
-        self.intake.open();
+        self.buffer.open();
     }
 
     /// See [`super::Consumer::take_one`].
     pub async fn take_one(&mut self) -> Option<Delivery> {
-        self.intake.take_one().await
+        self.buffer.take_one().await
     }
 }
 
 /// The suspects of one kind.
 #[derive(Debug)]
 pub struct Suspects {
-    intake: Arc<Intake>,
+    buffer: Arc<DeliveryBuffer>,
 }
 
 impl Suspects {
     /// The next suspect; waits for one. Cancel-safe.
     pub async fn next(&mut self) -> Delivery {
-        self.intake.next_suspect().await
+        self.buffer.next_suspect().await
     }
 }

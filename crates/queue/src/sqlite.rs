@@ -21,11 +21,11 @@ use tokio::{runtime::Handle, sync::oneshot, time};
 
 use self::{
     batch::{Load, Printed},
-    change::Taken,
+    change::RowRemoval,
+    clock_steps::ClockSteps,
     command::Command,
+    handle::{StoreState, WriterHandle},
     inspect::Reader,
-    link::{Link, Told},
-    steps::Steps,
     writer::Writer,
 };
 use super::{Health, Publication, QueueError};
@@ -33,31 +33,35 @@ use genfleet_job::{Kind, clock::SharedClock};
 
 mod batch;
 mod change;
+mod changes;
 mod claim;
+mod clock_steps;
 mod command;
+mod consumer;
 mod count;
-pub mod examine;
+mod dead_letters;
+mod examine;
+mod handle;
 mod inspect;
-mod intake;
-mod link;
 mod lock;
-mod notice;
 mod row;
 mod schema;
 mod settler;
-pub mod shelves;
-mod steps;
+mod status_file;
 #[cfg(test)]
 mod tests;
-mod wake;
 mod writer;
 
 pub(super) use self::writer::may_pass;
 pub use self::{
     batch::{Batch, LoadOutcome},
-    inspect::{Counts, DeadLetter, LaneCount, StoredEvent, Waiting},
-    intake::{Consumer, Suspects},
-    settler::Settler,
+    examine::{StoreExamination, examine},
+    inspect::{DeadLetterRow, LaneCount, StoreCounts, StoredEvent, WaitingJob},
+};
+pub(crate) use self::{
+    consumer::{Consumer, Suspects},
+    dead_letters::{StoreBrowser, count as count_dead_letters},
+    settler::StoreSettler,
 };
 
 /// How long [`SqliteQueue::event_published`] waits for news: no news may have been missed for longer.
@@ -75,7 +79,7 @@ pub enum Role {
 /// One open store. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
 pub struct SqliteQueue {
-    link: Link,
+    link: WriterHandle,
     reader: Reader,
     clock: SharedClock,
 }
@@ -106,10 +110,10 @@ impl SqliteQueue {
         })?];
         files.extend(number(schema::beside(path, "-wal")));
         let before = schema::before(&connection).map_err(store)?;
-        let told = Arc::new(Told::new(name.clone(), before));
-        let (link, commands) = Link::new(Arc::clone(&told));
-        let steps = Steps::new(&connection, role, Arc::clone(&clock)).map_err(store)?;
-        let writer = Writer { connection, role, steps, clock: Arc::clone(&clock), told, files, lock };
+        let state = Arc::new(StoreState::new(name.clone(), before));
+        let (link, commands) = WriterHandle::new(Arc::clone(&state));
+        let steps = ClockSteps::new(&connection, role, Arc::clone(&clock)).map_err(store)?;
+        let writer = Writer { connection, role, steps, clock: Arc::clone(&clock), state, files, lock };
         writer.start(commands).map_err(|error| {
             QueueError::Configuration(format!("no thread can be started for the store {name}: {error}"))
         })?;
@@ -140,15 +144,15 @@ impl SqliteQueue {
     /// See [`crate::Queue::consume`]. For a [`Role::Worker`].
     pub fn consume(&self, kind: Kind, concurrency: usize) -> Consumer {
         if let Ok(runtime) = Handle::try_current() {
-            let (reader, told, clock) = (self.reader.clone(), Arc::clone(self.link.told()), Arc::clone(&self.clock));
-            runtime.spawn(count::count(reader, told, clock, kind));
+            let (reader, state, clock) = (self.reader.clone(), Arc::clone(self.link.state()), Arc::clone(&self.clock));
+            runtime.spawn(count::count(reader, state, clock, kind));
         }
         Consumer::new(self.link.clone(), Arc::clone(&self.clock), kind, concurrency)
     }
 
     /// Makes `publications` durable, all or none.
     pub async fn publish(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
-        self.link.change(Taken::Nothing, publications).await.map(drop)
+        self.link.change(RowRemoval::Nothing, publications).await.map(drop)
     }
 
     /// How it is now.
@@ -157,8 +161,8 @@ impl SqliteQueue {
     }
 
     /// See [`super::Queue::held`].
-    pub fn held(&self, kind: Kind) -> u32 {
-        self.link.told().held.of(kind)
+    pub fn unsettled(&self, kind: Kind) -> u32 {
+        self.link.state().unsettled.of(kind)
     }
 
     /// Finishes what it was asked, hands out no more, gives back what is unsettled (a return more) and closes
@@ -178,7 +182,7 @@ impl SqliteQueue {
     }
 
     /// How many jobs are where. Reads an index from end to end.
-    pub async fn counts(&self) -> Result<Counts, QueueError> {
+    pub async fn counts(&self) -> Result<StoreCounts, QueueError> {
         let now = self.clock.now();
         self.reader.read(move |connection| inspect::counts(connection, now)).await
     }
@@ -201,7 +205,7 @@ impl SqliteQueue {
     /// Waits until there may be new events: until one is added, or for 200 ms. To be called in a loop with
     /// [`Self::events_after`].
     pub async fn event_published(&self) {
-        let mut changes = self.link.told().changes.subscribe();
+        let mut changes = self.link.state().changes.subscribe();
         let seen = changes.borrow_and_update().events();
         drop(time::timeout(EVENT_POLL, changes.wait_for(|changes| changes.events() != seen)).await);
     }
@@ -212,7 +216,7 @@ impl SqliteQueue {
         kind: Option<&str>,
         sequence: i64,
         limit: usize,
-    ) -> Result<Vec<DeadLetter>, QueueError> {
+    ) -> Result<Vec<DeadLetterRow>, QueueError> {
         let kind = kind.map(str::to_owned);
         self.reader.read(move |connection| inspect::dead_letters(connection, kind.as_deref(), sequence, limit)).await
     }
@@ -220,12 +224,12 @@ impl SqliteQueue {
     /// Removes the dead letter and makes `publications` durable in one transaction; false, and nothing is
     /// published, where it is gone already.
     pub async fn redrive(&self, sequence: i64, publications: Vec<Publication>) -> Result<bool, QueueError> {
-        self.link.change(Taken::DeadLetter(sequence), publications).await
+        self.link.change(RowRemoval::DeadLetter(sequence), publications).await
     }
 
     /// Removes dead letters; how many were still there.
     pub async fn discard(&self, sequences: &[i64]) -> Result<usize, QueueError> {
-        let ask = |sequence: &i64| self.link.post_change(Taken::DeadLetter(*sequence));
+        let ask = |sequence: &i64| self.link.post_change(RowRemoval::DeadLetter(*sequence));
         let asked: Vec<_> = sequences.iter().map(ask).collect();
         let mut removed = 0;
         for reply in asked {
@@ -241,7 +245,7 @@ impl SqliteQueue {
     }
 
     /// The first `limit` unsettled jobs after `sequence`, wherever they wait.
-    pub async fn waiting_after(&self, sequence: i64, limit: usize) -> Result<Vec<Waiting>, QueueError> {
+    pub async fn waiting_after(&self, sequence: i64, limit: usize) -> Result<Vec<WaitingJob>, QueueError> {
         self.reader.read(move |connection| inspect::waiting(connection, sequence, limit)).await
     }
 

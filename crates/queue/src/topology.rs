@@ -46,7 +46,7 @@ pub fn check_prefix(prefix: &str) -> Result<(), QueueError> {
     Err(QueueError::Configuration(format!("{prefix:?} is no queue prefix: it takes {rule}")))
 }
 
-/// The exchange that producers publish jobs to.
+/// The exchange through which producers come.
 pub fn jobs_exchange(prefix: &str) -> String {
     format!("{prefix}.jobs")
 }
@@ -72,7 +72,7 @@ pub fn unrouted(prefix: &str) -> String {
 }
 
 /// The queue of what matches nothing, for the workers to answer: a second copy of each.
-pub fn unanswered(prefix: &str) -> String {
+pub fn unknown_kinds_queue(prefix: &str) -> String {
     format!("{prefix}.jobs.unknown")
 }
 
@@ -180,7 +180,7 @@ fn below(prefix: &str, bit: u32) -> String {
 pub fn topology(prefix: &str) -> Topology {
     let mut topology = Topology { exchanges: Vec::new(), queues: Vec::new(), bindings: Vec::new() };
     topology.add_exchanges(prefix);
-    topology.add_shelves(prefix);
+    topology.add_dead_letter_queues(prefix);
     for kind in Kind::ALL {
         topology.add_kind(prefix, kind);
     }
@@ -203,12 +203,12 @@ impl Topology {
         self.exchange(control(prefix), Routing::Topic, None);
     }
 
-    fn add_shelves(&mut self, prefix: &str) {
+    fn add_dead_letter_queues(&mut self, prefix: &str) {
         let unrouted = unrouted(prefix);
-        self.queue(unrouted.clone(), shelf());
+        self.queue(unrouted.clone(), dead_letter_arguments());
         self.bind(unrouted.clone(), (unrouted.clone(), Target::Queue), String::new());
-        self.queue(unanswered(prefix), window());
-        self.bind(unrouted, (unanswered(prefix), Target::Queue), String::new());
+        self.queue(unknown_kinds_queue(prefix), window());
+        self.bind(unrouted, (unknown_kinds_queue(prefix), Target::Queue), String::new());
         self.queue(events(prefix), window());
         self.bind(events(prefix), (events(prefix), Target::Queue), "#".to_owned());
     }
@@ -224,7 +224,7 @@ impl Topology {
             self.bind(format!("{prefix}.work"), (queue, Target::Queue), format!("#.{}", lane_key(kind, lane)));
         }
         let dead = dead_queue(prefix, kind);
-        self.queue(dead.clone(), shelf());
+        self.queue(dead.clone(), dead_letter_arguments());
         self.bind(format!("{prefix}.dead"), (dead, Target::Queue), format!("#.{kind}.#"));
     }
 
@@ -264,7 +264,7 @@ fn quorum() -> Arguments {
     Arguments::from([("x-queue-type", Argument::Text("quorum".to_owned()))])
 }
 
-fn shelf() -> Arguments {
+fn dead_letter_arguments() -> Arguments {
     let mut arguments = quorum();
     arguments.insert("x-delivery-limit", Argument::Number(SHELF_DELIVERY_LIMIT));
     arguments
@@ -272,7 +272,7 @@ fn shelf() -> Arguments {
 
 /// Copies, of which the oldest go where nobody takes them.
 fn window() -> Arguments {
-    let mut arguments = shelf();
+    let mut arguments = dead_letter_arguments();
     arguments.insert("x-max-length", Argument::Number(EVENTS_HELD));
     arguments.insert("x-max-length-bytes", Argument::Number(EVENT_BYTES_HELD));
     arguments.insert("x-overflow", Argument::Text("drop-head".to_owned()));

@@ -8,7 +8,7 @@
 use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
 use genfleet_core::{
-    contract::Terms,
+    contract::ContractTerms,
     error::{ErrorClass, JobError},
     genesys::ApiError,
     handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
@@ -93,7 +93,7 @@ impl JobHandler for ScanMonitor {
         payload.violations()
     }
 
-    fn terms() -> Terms {
+    fn terms() -> ContractTerms {
         contract::terms()
     }
 

@@ -6,8 +6,8 @@
 //! version is named in [`version`], the remote calls in [`api`].
 
 use genfleet_core::{
-    audit::record::Detail,
-    contract::Terms,
+    audit::Detail,
+    contract::ContractTerms,
     error::JobError,
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
@@ -76,7 +76,7 @@ impl JobHandler for StreamConfigurator {
         violations
     }
 
-    fn terms() -> Terms {
+    fn terms() -> ContractTerms {
         contract::terms()
     }
 
@@ -86,7 +86,7 @@ impl JobHandler for StreamConfigurator {
             definition: &definition,
             etag: payload.etag.as_deref(),
             on_conflict: payload.on_conflict,
-            may_have_been_sent: state.unanswered || job.begun || job.returns > 0,
+            may_have_been_sent: state.unanswered || job.started || job.delivery_count > 0,
             stop: &job.stop,
         };
         let registered = register::register(&GenesysEventStreams::new(job), order).await?;

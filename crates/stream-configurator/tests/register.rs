@@ -270,10 +270,10 @@ async fn what_an_earlier_attempt_sent_unanswered_is_no_conflict() {
     setup.simulator.set_faults(Vec::new());
     assert!(setup.run_as(&setup.job(), &job, state).await.unwrap().unchanged);
     let mut returned = setup.job();
-    returned.returns = 1;
+    returned.delivery_count = 1;
     assert!(setup.run_as(&returned, &job, State::default()).await.unwrap().unchanged);
     let mut begun = setup.job();
-    begun.begun = true;
+    begun.started = true;
     assert!(setup.run_as(&begun, &job, State::default()).await.unwrap().unchanged);
 }
 

@@ -9,8 +9,8 @@
 use std::time::Duration;
 
 use genfleet_core::{
-    audit::record::Detail,
-    contract::Terms,
+    audit::Detail,
+    contract::ContractTerms,
     error::JobError,
     handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
     job::{Kind, Violation},
@@ -97,7 +97,7 @@ impl JobHandler for VniProvisioner {
         payload.violations()
     }
 
-    fn terms() -> Terms {
+    fn terms() -> ContractTerms {
         contract::terms()
     }
 

@@ -89,7 +89,7 @@ impl State {
     pub fn may_have_ordered(&self, job: &JobContext) -> bool {
         match self.order {
             None => false,
-            Some(Order::Next) => job.returns > 0,
+            Some(Order::Next) => job.delivery_count > 0,
             Some(Order::Sent) => true,
         }
     }

@@ -11,9 +11,9 @@ use tracing::warn;
 use super::{LogFile, Parts, sync_folder};
 use crate::{
     lock::Lock,
-    names::{Series, beside},
-    record::Link,
-    tail::Tail,
+    names::{FileSeries, beside},
+    record::ChainLink,
+    tail::ChainTail,
 };
 use genfleet_job::{file, options::ConfigError};
 
@@ -23,7 +23,7 @@ const PROCESSES: u32 = 1000;
 impl LogFile {
     /// The chain of `series`, or of the next number where another process has it, and where it ended. A part ends at
     /// `limit` bytes.
-    pub(crate) fn open(series: &Series, limit: u64) -> Result<(Self, Link), ConfigError> {
+    pub(crate) fn open(series: &FileSeries, limit: u64) -> Result<(Self, ChainLink), ConfigError> {
         let taken = |number: u32| series.of_process(number);
         for series in (1..=PROCESSES).map(taken) {
             let unusable = |error: io::Error| unusable(series.first(), &error);
@@ -37,16 +37,16 @@ impl LogFile {
         Err(ConfigError::new(format!("--audit-log: {PROCESSES} processes write {} already", series.first().display())))
     }
 
-    fn continued(series: Series, limit: u64, lock: Lock) -> Result<(Self, Link), ConfigError> {
+    fn continued(series: FileSeries, limit: u64, lock: Lock) -> Result<(Self, ChainLink), ConfigError> {
         let unusable = |error: io::Error| unusable(series.first(), &error);
         let number = series.last_part().map_err(unusable)?;
         let path = series.part(number);
         let file = appended(&path).map_err(unusable)?;
         if !file.metadata().map_err(unusable)?.is_file() {
-            return Ok((Self::over(file, None), Link::default()));
+            return Ok((Self::over(file, None), ChainLink::default()));
         }
         sync_folder(&series).map_err(unusable)?;
-        let tail = Tail::of(&file).map_err(unusable)?;
+        let tail = ChainTail::of(&file).map_err(unusable)?;
         if tail.is_foreign() {
             return Err(foreign(&path));
         }
@@ -65,14 +65,14 @@ impl LogFile {
 }
 
 /// What `--check-config` asks: could lines be written there?
-pub(crate) fn check(series: &Series) -> Result<(), ConfigError> {
+pub(crate) fn check(series: &FileSeries) -> Result<(), ConfigError> {
     let unusable = |error: io::Error| unusable(series.first(), &error);
     let path = series.part(series.last_part().map_err(unusable)?);
     file::refuse_link(&beside(series.first(), ".lock")).map_err(unusable)?;
     if fs::symlink_metadata(&path).is_ok() {
         let file = appended(&path).map_err(unusable)?;
         let regular = file.metadata().map_err(unusable)?.is_file();
-        let foreign_there = regular && Tail::of(&file).map_err(unusable)?.is_foreign();
+        let foreign_there = regular && ChainTail::of(&file).map_err(unusable)?.is_foreign();
         return if foreign_there { Err(foreign(&path)) } else { Ok(()) };
     }
     let trial = beside(&path, &format!(".{}", std::process::id()));
@@ -80,14 +80,16 @@ pub(crate) fn check(series: &Series) -> Result<(), ConfigError> {
 }
 
 /// The last part, whether another process writes the chain, and how it ends.
-pub(crate) fn look(series: &Series) -> Result<(PathBuf, bool, Tail), ConfigError> {
+pub(crate) fn look(series: &FileSeries) -> Result<(PathBuf, bool, ChainTail), ConfigError> {
     let unusable = |error: io::Error| unusable(series.first(), &error);
     let path = series.part(series.last_part().map_err(unusable)?);
     let lock = beside(series.first(), ".lock");
     let held = lock.exists() && Lock::take(&lock).map_err(unusable)?.is_none();
     let tail = match File::open(&path) {
-        Ok(file) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => Tail::of(&file).map_err(unusable)?,
-        _ => Tail::default(),
+        Ok(file) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => {
+            ChainTail::of(&file).map_err(unusable)?
+        }
+        _ => ChainTail::default(),
     };
     Ok((path, held, tail))
 }
@@ -102,13 +104,13 @@ fn appended(path: &Path) -> io::Result<File> {
 }
 
 /// The end of the chain in the parts before `number`, which is empty.
-fn end_before(series: &Series, number: u32) -> Result<Option<Link>, ConfigError> {
+fn end_before(series: &FileSeries, number: u32) -> Result<Option<ChainLink>, ConfigError> {
     for path in (1..number).rev().map(|number| series.part(number)) {
         let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened.map_err(|error| unusable(&path, &error))?,
         };
-        let tail = Tail::of(&file).map_err(|error| unusable(&path, &error))?;
+        let tail = ChainTail::of(&file).map_err(|error| unusable(&path, &error))?;
         if tail.is_foreign() {
             return Err(foreign(&path));
         }
@@ -120,7 +122,7 @@ fn end_before(series: &Series, number: u32) -> Result<Option<Link>, ConfigError>
 }
 
 /// Keeps a torn last line in a file beside, and takes it out of `file`.
-fn set_aside(path: &Path, file: &File, tail: &Tail) -> io::Result<()> {
+fn set_aside(path: &Path, file: &File, tail: &ChainTail) -> io::Result<()> {
     let kept = beside(path, ".torn");
     let keep = || {
         let mut aside = file::open(&kept, File::options().create(true).append(true), file::GROUP_READS)?;

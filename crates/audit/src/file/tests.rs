@@ -11,15 +11,15 @@ use jiff::Timestamp;
 use super::{open::check, *};
 use crate::{
     names::beside,
-    record::{About, Chain, Detail, Fact, Link},
+    record::{AuditSubject, Chain, ChainLink, Detail, Fact},
     testing::Folder,
-    verify::{events::Wanted, verify},
+    verify::{events::ClaimedLines, verify},
 };
 
 const NO_LIMIT: u64 = u64::MAX;
 
 fn lines(chain: &mut Chain, count: usize) -> Vec<Line> {
-    let about = About { job: None, kind: "cdn.purge", worker: "purger", action: "x", payload_sha256: None };
+    let about = AuditSubject { job: None, kind: "cdn.purge", worker: "purger", action: "x", payload_sha256: None };
     let mut line = || chain.append(&about, Fact::Intent, &Detail::default(), Timestamp::UNIX_EPOCH).0;
     (0..count).map(|_| line()).collect()
 }
@@ -50,7 +50,7 @@ fn a_chain_goes_on_where_an_earlier_process_ended() {
 #[test]
 fn it_goes_on_in_the_next_file_when_one_is_full_also_after_a_restart() {
     let folder = Folder::new();
-    let line = lines(&mut Chain::new("p".to_owned(), Link::default()), 1)[0].bytes.len() as u64;
+    let line = lines(&mut Chain::new("p".to_owned(), ChainLink::default()), 1)[0].bytes.len() as u64;
     let limit = line * 3 + 10;
     write(&folder, limit, 7);
     write(&folder, limit, 4);
@@ -102,7 +102,7 @@ fn a_line_that_is_whole_but_changed_stays_where_it_is_and_is_still_named() {
     write(&folder, NO_LIMIT, 2);
     assert_eq!(fs::read(&path).unwrap(), changed);
     assert_eq!(fs::read_to_string(folder.series().part(2)).unwrap().lines().count(), 2);
-    let problems = verify(&folder.files(), Wanted::default(), &[]).unwrap().problems;
+    let problems = verify(&folder.files(), ClaimedLines::default(), &[]).unwrap().problems;
     assert_eq!(problems.iter().map(|problem| problem.place.line).collect::<Vec<_>>(), [3]);
 }
 
@@ -178,7 +178,7 @@ fn a_stream_gets_the_rest_of_a_line_that_it_took_in_part() {
     let file = File::options().append(true).create(true).open(&path).unwrap();
     let mut log = LogFile::over(file, None);
     assert!(log.syncable().is_none());
-    let all = lines(&mut Chain::new("p".to_owned(), Link::default()), 3);
+    let all = lines(&mut Chain::new("p".to_owned(), ChainLink::default()), 3);
     let expected: Vec<u8> = all.iter().flat_map(|line| line.bytes.clone()).collect();
     let mut left = all.as_slice();
     for room in [1, 10, all[0].bytes.len(), 0, 200, 10_000] {
@@ -206,9 +206,9 @@ fn a_next_file_that_cannot_be_made_is_tried_again() {
 
 #[test]
 fn a_device_is_written_to_unsynced_and_without_parts() {
-    let (log, end) = LogFile::open(&Series::new("/dev/null"), 1).unwrap();
+    let (log, end) = LogFile::open(&FileSeries::new("/dev/null"), 1).unwrap();
     assert!(log.syncable().is_none());
-    assert_eq!(end, Link::default());
+    assert_eq!(end, ChainLink::default());
 }
 
 #[test]
@@ -259,8 +259,8 @@ fn checking_leaves_nothing_behind_and_names_what_cannot_be_written() {
     assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
     write(&folder, NO_LIMIT, 1);
     check(&folder.series()).unwrap();
-    let told = check(&Series::new(folder.0.join("none/audit.jsonl"))).unwrap_err().to_string();
+    let told = check(&FileSeries::new(folder.0.join("none/audit.jsonl"))).unwrap_err().to_string();
     assert!(told.contains("none/audit.jsonl") && told.contains("a folder that exists"), "{told}");
-    let told = check(&Series::new(&folder.0)).unwrap_err().to_string();
+    let told = check(&FileSeries::new(&folder.0)).unwrap_err().to_string();
     assert!(told.contains("cannot be written"), "{told}");
 }

@@ -2,19 +2,19 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use super::{Place, Problem};
+use super::{LinePlace, LineProblem};
 use crate::{
-    read::{Flaw, Record},
-    record::{Link, NO_HASH},
+    read::{AuditRecord, DamagedLine},
+    record::{ChainLink, NO_HASH},
 };
 
 /// A chain that is being read.
 #[derive(Debug)]
-pub(super) struct Walk {
+pub(super) struct ChainWalk {
     /// What its files' names have in common.
     pub stem: PathBuf,
     /// The last line that is as it was written.
-    intact: Link,
+    intact: ChainLink,
     /// Who wrote that.
     process: String,
     /// The number that the last line had, or had at most: a line that was changed may be a part of one.
@@ -23,8 +23,8 @@ pub(super) struct Walk {
     hashes: Vec<String>,
     gaps: Vec<Gap>,
     /// Lines with a number that was passed already.
-    strays: Vec<(Place, u64)>,
-    problems: Vec<Problem>,
+    strays: Vec<(LinePlace, u64)>,
+    problems: Vec<LineProblem>,
 }
 
 /// Numbers that were passed over.
@@ -33,16 +33,16 @@ struct Gap {
     from: u64,
     to: u64,
     /// The line after it.
-    before: Place,
+    before: LinePlace,
 }
 
-impl Walk {
+impl ChainWalk {
     /// A chain of which nothing was read.
     pub(super) fn new(stem: PathBuf) -> Self {
         let hashes = vec![NO_HASH.to_owned()];
         Self {
             stem,
-            intact: Link::default(),
+            intact: ChainLink::default(),
             process: String::new(),
             cursor: 0,
             hashes,
@@ -58,28 +58,28 @@ impl Walk {
     }
 
     /// Whether `record` is by the process that wrote its last line, and later.
-    pub(super) fn is_of(&self, record: &Record) -> bool {
+    pub(super) fn is_of(&self, record: &AuditRecord) -> bool {
         record.text("process") == self.process && self.ends_before(record)
     }
 
     /// Whether `record` has a number that was not reached yet.
-    pub(super) fn ends_before(&self, record: &Record) -> bool {
+    pub(super) fn ends_before(&self, record: &AuditRecord) -> bool {
         record.seq > self.cursor
     }
 
     /// The next line.
-    pub(super) fn step(&mut self, place: Place, read: Result<Record, Flaw>) {
+    pub(super) fn step(&mut self, place: LinePlace, read: Result<AuditRecord, DamagedLine>) {
         match read {
             Ok(record) => self.intact(place, &record),
-            Err(flaw) => {
+            Err(damaged) => {
                 self.cursor += 1;
-                self.hashes = flaw.hashes;
-                self.problems.push(Problem { place, problem: format!("changed: {}", flaw.why) });
+                self.hashes = damaged.hashes;
+                self.problems.push(LineProblem { place, problem: format!("changed: {}", damaged.why) });
             }
         }
     }
 
-    fn intact(&mut self, place: Place, record: &Record) {
+    fn intact(&mut self, place: LinePlace, record: &AuditRecord) {
         // Also past lines that are not: some may have been put in.
         let follows = record.seq == self.intact.seq + 1 && record.prev_hash == self.intact.hash;
         if !follows {
@@ -95,29 +95,29 @@ impl Walk {
         self.hashes = vec![record.hash.clone()];
     }
 
-    fn passed_over(&mut self, place: Place, record: &Record) {
+    fn passed_over(&mut self, place: LinePlace, record: &AuditRecord) {
         let next = self.cursor + 1;
         if record.seq > next {
             self.gaps.push(Gap { from: next, to: record.seq - 1, before: place });
         } else if record.seq == next && !self.hashes.is_empty() && !self.hashes.contains(&record.prev_hash) {
             let problem = format!("seq {}: the line before is not the one that was there: another hash", record.seq);
-            self.problems.push(Problem { place, problem });
+            self.problems.push(LineProblem { place, problem });
         }
     }
 
     /// All that is wrong with it.
-    pub(super) fn end(mut self) -> Vec<Problem> {
+    pub(super) fn end(mut self) -> Vec<LineProblem> {
         let strays: BTreeSet<u64> = self.strays.iter().map(|(_, seq)| *seq).collect();
         for (place, seq) in self.strays {
             let elsewhere = self.gaps.iter().any(|gap| (gap.from..=gap.to).contains(&seq));
             let how = if elsewhere { "out of order" } else { "there more than once, or after lines that came later" };
-            self.problems.push(Problem { place, problem: format!("seq {seq} is {how}") });
+            self.problems.push(LineProblem { place, problem: format!("seq {seq} is {how}") });
         }
         for Gap { from, to, before } in self.gaps {
             for (from, to) in missing(from, to, &strays) {
                 let which = if from == to { format!("seq {from} is") } else { format!("seq {from} to {to} are") };
                 self.problems
-                    .push(Problem { place: before.clone(), problem: format!("{which} missing before this line") });
+                    .push(LineProblem { place: before.clone(), problem: format!("{which} missing before this line") });
             }
         }
         self.problems

@@ -8,22 +8,22 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Place, Problem};
-use crate::read::Record;
+use super::{LinePlace, LineProblem};
+use crate::read::AuditRecord;
 
 /// The lines that events name, as long as they were not met.
 #[derive(Debug, Default)]
-pub struct Wanted {
+pub struct ClaimedLines {
     /// By process and number.
     lines: BTreeMap<(String, u64), Vec<Claim>>,
     count: usize,
-    problems: Vec<Problem>,
+    problems: Vec<LineProblem>,
 }
 
 /// What one event says of the line it names.
 #[derive(Debug)]
 struct Claim {
-    place: Place,
+    place: LinePlace,
     job: String,
     hash: String,
     /// What the line is instead.
@@ -49,13 +49,13 @@ struct Named {
     hash: String,
 }
 
-impl Wanted {
+impl ClaimedLines {
     /// What the events in `reader` name, one a line; `name` is told in problems. Events of processes that keep no audit
     /// name nothing.
     pub fn read(reader: impl BufRead, name: &Path) -> io::Result<Self> {
         let mut wanted = Self::default();
         for (line, number) in reader.split(b'\n').zip(1..) {
-            let (line, place) = (line?, Place { file: name.to_owned(), line: number });
+            let (line, place) = (line?, LinePlace { file: name.to_owned(), line: number });
             if !line.trim_ascii().is_empty() {
                 wanted.add(&line, place);
             }
@@ -63,7 +63,7 @@ impl Wanted {
         Ok(wanted)
     }
 
-    fn add(&mut self, line: &[u8], place: Place) {
+    fn add(&mut self, line: &[u8], place: LinePlace) {
         match serde_json::from_slice(line) {
             Ok(Event { data: Data { job_id: job, audit: Some(Named { process, seq, hash }) } }) => {
                 self.count += 1;
@@ -71,7 +71,7 @@ impl Wanted {
                 self.lines.entry((process, seq)).or_default().push(claim);
             }
             Ok(Event { data: Data { audit: None, .. } }) => {}
-            Err(error) => self.problems.push(Problem { place, problem: format!("is no event: {error}") }),
+            Err(error) => self.problems.push(LineProblem { place, problem: format!("is no event: {error}") }),
         }
     }
 
@@ -86,7 +86,7 @@ impl Wanted {
     }
 
     /// `record` is there.
-    pub(super) fn met(&mut self, record: &Record) {
+    pub(super) fn met(&mut self, record: &AuditRecord) {
         if self.lines.is_empty() {
             return;
         }
@@ -102,14 +102,14 @@ impl Wanted {
     }
 
     /// What is wrong: lines that are not there, and others in their place.
-    pub(super) fn end(self) -> Vec<Problem> {
+    pub(super) fn end(self) -> Vec<LineProblem> {
         let of_line = |((process, seq), claims): ((String, u64), Vec<Claim>)| {
             claims.into_iter().map(move |claim| {
                 let what =
                     claim.contradiction.unwrap_or("is not in the files: lines were cut off, or files are not given");
                 let problem =
                     format!("the event of job {} names seq {seq} of process {process}, which {what}", claim.job);
-                Problem { place: claim.place, problem }
+                LineProblem { place: claim.place, problem }
             })
         };
         self.lines.into_iter().flat_map(of_line).chain(self.problems).collect()
@@ -117,7 +117,7 @@ impl Wanted {
 }
 
 impl Claim {
-    fn contradicts(&self, record: &Record) -> Option<&'static str> {
+    fn contradicts(&self, record: &AuditRecord) -> Option<&'static str> {
         if record.hash != self.hash {
             return Some("is there with another hash: lines were written anew");
         }

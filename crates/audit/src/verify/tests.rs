@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
-use crate::record::{About, Chain, Detail, Fact, Line, Link};
+use crate::record::{AuditSubject, Chain, ChainLink, Detail, Fact, Line};
 use genfleet_job::{JobId, event::Stamp};
 
 struct Folder(PathBuf);
@@ -32,14 +32,14 @@ impl Drop for Folder {
 }
 
 fn chain(process: &str, count: usize) -> Vec<(Line, Stamp)> {
-    let about = |n: usize| About {
+    let about = |n: usize| AuditSubject {
         job: JobId::parse(&format!("job-{n}")),
         kind: "cdn.purge",
         worker: "purger",
         action: "cdn_purge_executed",
         payload_sha256: None,
     };
-    let mut chain = Chain::new(process.to_owned(), Link::default());
+    let mut chain = Chain::new(process.to_owned(), ChainLink::default());
     let detail = Detail::default().with("outcome", "succeeded");
     (1..=count).map(|n| chain.append(&about(n), Fact::Outcome, &detail, Timestamp::UNIX_EPOCH)).collect()
 }
@@ -49,7 +49,7 @@ fn bytes(lines: &[(Line, Stamp)]) -> Vec<u8> {
 }
 
 fn problems(files: &[PathBuf]) -> Vec<(u64, String)> {
-    let found = verify(files, Wanted::default(), &[]).unwrap().problems;
+    let found = verify(files, ClaimedLines::default(), &[]).unwrap().problems;
     found.into_iter().map(|problem| (problem.place.line, problem.problem)).collect()
 }
 
@@ -59,12 +59,12 @@ fn named(content: &[u8]) -> Vec<u64> {
     problems(&[folder.file("audit.jsonl", content)]).into_iter().map(|(line, _)| line).collect()
 }
 
-fn events(lines: &[(Line, Stamp)]) -> Wanted {
+fn events(lines: &[(Line, Stamp)]) -> ClaimedLines {
     let mut text = String::new();
     for (n, (_, stamp)) in lines.iter().enumerate() {
         writeln!(text, "{}", json!({"id": n, "data": {"jobId": format!("job-{}", n + 1), "audit": stamp}})).unwrap();
     }
-    Wanted::read(text.as_bytes(), Path::new("events.jsonl")).unwrap()
+    ClaimedLines::read(text.as_bytes(), Path::new("events.jsonl")).unwrap()
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_tail_cut_at_a_lines_end_shows_only_by_the_events() {
         assert_eq!(problems(&file), []);
         let found = verify(&file, events(&lines), &[]).unwrap().problems;
         assert_eq!(found.len(), 5 - kept);
-        assert_eq!(found[0].place, Place { file: "events.jsonl".into(), line: kept as u64 + 1 });
+        assert_eq!(found[0].place, LinePlace { file: "events.jsonl".into(), line: kept as u64 + 1 });
         assert!(found[0].problem.contains(&format!("job-{} names seq {} of process p", kept + 1, kept + 1)));
     }
 }
@@ -199,8 +199,8 @@ fn a_tail_cut_at_a_lines_end_shows_only_by_the_events() {
 #[test]
 fn a_tail_written_anew_shows_by_the_hash_in_the_events() {
     let lines = chain("p", 3);
-    let mut forged = Chain::new("p".to_owned(), Link { seq: 2, hash: lines[1].1.hash.clone() });
-    let about = About { job: None, kind: "cdn.purge", worker: "purger", action: "x", payload_sha256: None };
+    let mut forged = Chain::new("p".to_owned(), ChainLink { seq: 2, hash: lines[1].1.hash.clone() });
+    let about = AuditSubject { job: None, kind: "cdn.purge", worker: "purger", action: "x", payload_sha256: None };
     let last = forged.append(&about, Fact::Outcome, &Detail::default(), Timestamp::UNIX_EPOCH).0;
     let folder = Folder::new();
     let file = [folder.file("audit.jsonl", &[bytes(&lines[..2]), last.bytes].concat())];
@@ -218,7 +218,7 @@ fn an_event_that_names_the_line_of_another_job_and_one_that_is_none_are_named() 
     let other = json!({"data": {"jobId": "job-2", "audit": lines[0].1}});
     let without = json!({"data": {"jobId": "job-9"}});
     let text = format!("{other}\n\n{without}\nnonsense\n");
-    let events = Wanted::read(text.as_bytes(), Path::new("events.jsonl")).unwrap();
+    let events = ClaimedLines::read(text.as_bytes(), Path::new("events.jsonl")).unwrap();
     let found = verify(&file, events, &[]).unwrap().problems;
     let told: Vec<_> = found.iter().map(|problem| (problem.place.line, problem.problem.as_str())).collect();
     assert!(
@@ -241,7 +241,7 @@ fn files_are_taken_in_any_order_and_of_several_chains() {
     ];
     for _ in 0..files.len() {
         files.rotate_left(1);
-        let report = verify(&files, Wanted::default(), &[]).unwrap();
+        let report = verify(&files, ClaimedLines::default(), &[]).unwrap();
         assert_eq!((report.problems, report.lines), (vec![], 10));
     }
 }
@@ -260,9 +260,9 @@ fn a_chain_without_its_first_line_is_not_taken_for_more_of_another() {
     let (one, two) = (chain("p", 21), chain("q", 21));
     let folder = Folder::new();
     let files = [folder.file("one.jsonl", &bytes(&one)), folder.file("two.jsonl", &bytes(&two[1..]))];
-    let report = verify(&files, Wanted::default(), &[]).unwrap();
-    let place = Place { file: files[1].clone(), line: 1 };
-    assert_eq!(report.problems, [Problem { place, problem: "seq 1 is missing before this line".to_owned() }]);
+    let report = verify(&files, ClaimedLines::default(), &[]).unwrap();
+    let place = LinePlace { file: files[1].clone(), line: 1 };
+    assert_eq!(report.problems, [LineProblem { place, problem: "seq 1 is missing before this line".to_owned() }]);
     assert_eq!(report.chains, 2);
 }
 
@@ -275,9 +275,9 @@ fn a_part_under_another_name_belongs_to_the_chain_of_its_process() {
         folder.file("two.jsonl", &bytes(&two)),
         folder.file("renamed", &bytes(&one[6..])),
     ];
-    let place = Place { file: files[2].clone(), line: 1 };
-    let missing = Problem { place, problem: "seq 6 is missing before this line".to_owned() };
-    assert_eq!(verify(&files, Wanted::default(), &[]).unwrap().problems, [missing]);
+    let place = LinePlace { file: files[2].clone(), line: 1 };
+    let missing = LineProblem { place, problem: "seq 6 is missing before this line".to_owned() };
+    assert_eq!(verify(&files, ClaimedLines::default(), &[]).unwrap().problems, [missing]);
 }
 
 #[test]
@@ -286,22 +286,22 @@ fn a_chain_that_went_on_after_damage_names_the_damage_alone() {
     let mut damaged = bytes(&lines[..3]);
     let place = damaged.len() - 20;
     damaged[place] ^= 1;
-    let mut anew = Chain::new("q".to_owned(), Link { seq: 2, hash: lines[1].1.hash.clone() });
-    let about = About { job: None, kind: "cdn.purge", worker: "purger", action: "x", payload_sha256: None };
+    let mut anew = Chain::new("q".to_owned(), ChainLink { seq: 2, hash: lines[1].1.hash.clone() });
+    let about = AuditSubject { job: None, kind: "cdn.purge", worker: "purger", action: "x", payload_sha256: None };
     let mut next = || anew.append(&about, Fact::Outcome, &Detail::default(), Timestamp::UNIX_EPOCH).0.bytes;
     let (third, fourth) = (next(), next());
     let folder = Folder::new();
     let files = [folder.file("audit.jsonl", &damaged), folder.file("audit.0002.jsonl", &[third, fourth].concat())];
-    let found: Vec<_> = verify(&files, Wanted::default(), &[]).unwrap().problems;
+    let found: Vec<_> = verify(&files, ClaimedLines::default(), &[]).unwrap().problems;
     assert_eq!(
         found.iter().map(|problem| &problem.place).collect::<Vec<_>>(),
-        [&Place { file: files[0].clone(), line: 3 }]
+        [&LinePlace { file: files[0].clone(), line: 3 }]
     );
 }
 
 #[test]
 fn what_cannot_be_read_twice_is_refused_and_not_called_changed() {
-    let error = verify(&[PathBuf::from("/dev/null")], Wanted::default(), &[]).unwrap_err();
+    let error = verify(&[PathBuf::from("/dev/null")], ClaimedLines::default(), &[]).unwrap_err();
     assert!(error.to_string().starts_with("/dev/null: no regular file"), "{error}");
 }
 
@@ -311,9 +311,9 @@ fn a_file_written_anew_as_a_whole_shows_only_by_an_anchor() {
     let folder = Folder::new();
     let (good, bad) = (folder.file("a.jsonl", &bytes(&lines)), folder.file("b.jsonl", &bytes(&forged)));
     let cut = folder.file("c.jsonl", &bytes(&lines[..3]));
-    let anchors: Vec<Link> = [1, 3].iter().map(|at| lines[*at].0.link.clone()).collect();
-    let found = |file: &PathBuf, anchors: &[Link]| {
-        let report = verify(std::slice::from_ref(file), Wanted::default(), anchors).unwrap();
+    let anchors: Vec<ChainLink> = [1, 3].iter().map(|at| lines[*at].0.link.clone()).collect();
+    let found = |file: &PathBuf, anchors: &[ChainLink]| {
+        let report = verify(std::slice::from_ref(file), ClaimedLines::default(), anchors).unwrap();
         assert_eq!(report.anchors, anchors.len());
         report.problems
     };
@@ -324,6 +324,6 @@ fn a_file_written_anew_as_a_whole_shows_only_by_an_anchor() {
     assert!(told[0].problem.contains("another hash"), "{told:?}");
     let told = found(&cut, &anchors);
     assert!(told.len() == 1 && told[0].problem.contains("cut off"), "{told:?}");
-    let both = verify(&[good, bad], Wanted::default(), &anchors).unwrap();
+    let both = verify(&[good, bad], ClaimedLines::default(), &anchors).unwrap();
     assert_eq!(both.problems, [], "one of two chains has it");
 }

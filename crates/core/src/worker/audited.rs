@@ -8,10 +8,7 @@ use tracing::warn;
 
 use super::{aside::aside, conclusion::Conclusion, engine::Engine};
 use crate::handler::JobHandler;
-use genfleet_audit::{
-    Audit, Extent, Trail, Unwritten,
-    record::{About, Detail, payload_sha256},
-};
+use genfleet_audit::{Audit, AuditPosition, AuditSubject, Detail, JobAudit, Unwritten, payload_sha256};
 use genfleet_job::{
     decode,
     event::{self, Ending, Outcome, Stamp},
@@ -30,7 +27,7 @@ pub struct Audited {
     /// What is told.
     pub conclusion: Conclusion,
     /// What has to be durable first.
-    pub(super) extent: Extent,
+    pub(super) extent: AuditPosition,
 }
 
 /// Whether a delivery may be settled.
@@ -44,15 +41,15 @@ pub enum Leave {
 
 impl<H: JobHandler> Engine<H> {
     /// Writes down how a job that ran here goes on or ends.
-    pub(super) fn audited(&self, mut conclusion: Conclusion, trail: &Trail) -> Audited {
+    pub(super) fn audited(&self, mut conclusion: Conclusion, trail: &JobAudit) -> Audited {
         if let Conclusion::Ends { ending, .. } = &mut conclusion {
-            let about = About { action: action_of::<H>(ending.outcome), ..trail.about().clone() };
+            let about = AuditSubject { action: action_of::<H>(ending.outcome), ..trail.about().clone() };
             ending.audit = self.audit.outcome(&about, &told(ending));
         }
-        let Extent { last, sent } = trail.extent();
+        let AuditPosition { last, sent } = trail.position();
         // What calls no API leaves no trail of its calls, and has made one.
         let sent = sent || H::KIND.is_internal();
-        Audited { extent: Extent { last: outcome_of(&conclusion).or(last), sent }, conclusion }
+        Audited { extent: AuditPosition { last: outcome_of(&conclusion).or(last), sent }, conclusion }
     }
 
     /// Writes down how a job ended that was not run.
@@ -62,16 +59,16 @@ impl<H: JobHandler> Engine<H> {
             let payload_sha256 = aside(body.len(), move || readable_payload(&body)).await;
             ending.audit = outcome_unrun(&self.audit, action_of::<H>(ending.outcome), ending, payload_sha256);
         }
-        Audited { extent: Extent { last: outcome_of(&conclusion), sent: false }, conclusion }
+        Audited { extent: AuditPosition { last: outcome_of(&conclusion), sent: false }, conclusion }
     }
 
     /// Waits until what was written down is durable. What changed something is held until then, or until the process
     /// stops; anything else goes back to the queue where that takes long.
-    pub(super) async fn leave_to_settle(&self, extent: Extent) -> Leave {
+    pub(super) async fn leave_to_settle(&self, extent: AuditPosition) -> Leave {
         let durable = async {
             match extent.last {
                 Some(seq) => self.audit.durable(seq).await,
-                None => self.audit.well().await,
+                None => self.audit.wait_until_writable().await,
             }
         };
         let why = tokio::select! {
@@ -91,7 +88,7 @@ impl<H: JobHandler> Engine<H> {
     /// with the message.
     async fn last_moment(&self) {
         self.give_up.cancelled().await;
-        if self.audit.is_well() {
+        if self.audit.is_writable() {
             sleep(LAST_SYNC).await;
         }
     }
@@ -118,8 +115,13 @@ pub fn outcome_unrun(
     ending: &Ending,
     payload_sha256: Option<String>,
 ) -> Option<Stamp> {
-    let about =
-        About { job: Some(ending.job.clone()), kind: ending.kind, worker: ending.worker, action, payload_sha256 };
+    let about = AuditSubject {
+        job: Some(ending.job.clone()),
+        kind: ending.kind,
+        worker: ending.worker,
+        action,
+        payload_sha256,
+    };
     audit.outcome(&about, &told(ending))
 }
 

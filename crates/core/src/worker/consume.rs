@@ -220,7 +220,7 @@ pub async fn work_suspects<H: JobHandler>(engine: Arc<Engine<H>>, mut suspects: 
     }
     loop {
         let taken = drain.run_until_cancelled(async {
-            while engine.queue.health().publishing_blocked || !engine.audit.is_well() {
+            while engine.queue.health().publishing_blocked || !engine.audit.is_writable() {
                 sleep(BLOCKED_LOOK).await;
             }
             let slot = Arc::clone(&slots).acquire_owned().await.ok()?;

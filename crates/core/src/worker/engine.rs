@@ -75,7 +75,7 @@ impl<H: JobHandler> Engine<H> {
         if !H::KIND.is_internal() {
             return self.genesys.admission(H::KIND);
         }
-        if self.audit.is_well() {
+        if self.audit.is_writable() {
             return Admission::Open;
         }
         Admission::Closed { reason: ClosedReason::Audit, reopens: None, probe: None }

@@ -6,7 +6,7 @@ use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{admin::AdminAddr, worker::engine::RunPolicy};
-use genfleet_audit::options::AuditOptions;
+use genfleet_audit::AuditOptions;
 use genfleet_job::{
     Kind,
     clock::SharedClock,

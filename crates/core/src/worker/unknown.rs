@@ -25,7 +25,7 @@ use genfleet_job::{
     message::Message,
     metric,
 };
-use genfleet_queue::{QueueError, Unanswered, Unrouted};
+use genfleet_queue::{QueueError, UnknownKindMessage, UnknownKinds};
 
 const CODE: &str = "unknown_kind";
 
@@ -50,13 +50,13 @@ pub struct Answers {
 
 impl Answers {
     /// Answers each, until the process drains. How many at once is bounded by the queue.
-    pub async fn run(self: Arc<Self>, mut unanswered: Unanswered) {
+    pub async fn run(self: Arc<Self>, mut unanswered: UnknownKinds) {
         while let Some(unrouted) = self.drain.run_until_cancelled(unanswered.next()).await {
             self.work.spawn(Arc::clone(&self).answer(unrouted));
         }
     }
 
-    async fn answer(self: Arc<Self>, Unrouted { key, message, settler }: Unrouted) {
+    async fn answer(self: Arc<Self>, UnknownKindMessage { key, message, settler }: UnknownKindMessage) {
         let _room = room(message.body.len()).await;
         if settler.is_stale() {
             return;
@@ -70,7 +70,7 @@ impl Answers {
         let durable = async {
             match &ending.audit {
                 Some(stamp) => self.audit.durable(stamp.seq).await,
-                None => self.audit.well().await,
+                None => self.audit.wait_until_writable().await,
             }
         };
         if !matches!(self.give_up.run_until_cancelled(durable).await, Some(Ok(()))) {

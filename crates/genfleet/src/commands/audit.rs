@@ -11,11 +11,7 @@ use std::{
 use anyhow::Context;
 use clap::Subcommand;
 use genfleet_core::{
-    audit::{
-        read::Record,
-        record::Link,
-        verify::{self, Report, events::Wanted},
-    },
+    audit::{self, AuditRecord, ChainLink, ClaimedLines, LinePlace, VerifyReport},
     job::JobId,
     options::ConfigError,
 };
@@ -47,7 +43,7 @@ enum Question {
         /// An end that the chain had once, as a worker's log tells it every minute: shows a file that was cut off or
         /// written anew as a whole. May be repeated
         #[arg(long, value_name = "SEQ:HASH", value_delimiter = ',')]
-        anchor: Vec<Link>,
+        anchor: Vec<ChainLink>,
 
         /// Tell it as JSON
         #[arg(long)]
@@ -77,7 +73,7 @@ const LIMITS: &str = "The chain shows what was changed by somebody who could not
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     match &options.question {
         Question::Verify { files, events, anchor, json } => {
-            let report = verify::verify(&chained(files), wanted(events.as_deref())?, anchor)?;
+            let report = audit::verify(&chained(files), wanted(events.as_deref())?, anchor)?;
             print(&report, *json)?;
             Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
         }
@@ -94,17 +90,17 @@ fn chained(files: &[PathBuf]) -> Vec<PathBuf> {
     files.iter().filter(|path| !beside(path)).cloned().collect()
 }
 
-fn wanted(events: Option<&Path>) -> anyhow::Result<Wanted> {
-    let Some(path) = events else { return Ok(Wanted::default()) };
+fn wanted(events: Option<&Path>) -> anyhow::Result<ClaimedLines> {
+    let Some(path) = events else { return Ok(ClaimedLines::default()) };
     let read = if path == Path::new("-") {
-        Wanted::read(io::stdin().lock(), path)
+        ClaimedLines::read(io::stdin().lock(), path)
     } else {
-        File::open(path).and_then(|file| Wanted::read(BufReader::new(file), path))
+        File::open(path).and_then(|file| ClaimedLines::read(BufReader::new(file), path))
     };
     read.with_context(|| format!("--events {} cannot be read", path.display()))
 }
 
-fn print(report: &Report, as_json: bool) -> anyhow::Result<()> {
+fn print(report: &VerifyReport, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return terminal::say(json!(report)).map(drop);
     }
@@ -114,7 +110,7 @@ fn print(report: &Report, as_json: bool) -> anyhow::Result<()> {
             break;
         }
     }
-    let Report { files, lines, chains, events, anchors, problems } = report;
+    let VerifyReport { files, lines, chains, events, anchors, problems } = report;
     let counted = [(*events, "events"), (*anchors, "anchors")];
     let against =
         counted.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", against {count} {what}"));
@@ -126,8 +122,8 @@ fn print(report: &Report, as_json: bool) -> anyhow::Result<()> {
 
 /// One fact of a job, and where it was found.
 struct AuditFact {
-    place: verify::Place,
-    record: Record,
+    place: LinePlace,
+    record: AuditRecord,
 }
 
 fn show(job: &str, files: &[PathBuf], as_json: bool) -> anyhow::Result<ExitCode> {
@@ -167,7 +163,7 @@ fn here() -> anyhow::Result<Vec<PathBuf>> {
 fn facts(job: &str, files: &[PathBuf]) -> anyhow::Result<Vec<AuditFact>> {
     let mut facts = Vec::new();
     for path in files {
-        for found in verify::lines(path)? {
+        for found in audit::lines(path)? {
             match found? {
                 (place, Ok(record)) if record.text("jobId") == job => facts.push(AuditFact { place, record }),
                 (_, Ok(_)) => {}

@@ -8,8 +8,9 @@ use genfleet_core::{
     http::install_tls,
     options::ConfigError,
     queue::{
-        QueueError, rabbit,
-        shelf::{Shelf, Shelves},
+        QueueError,
+        dead_letters::{DeadLetterQueue, DeadLetters},
+        rabbit,
         sqlite::{Role, SqliteQueue},
     },
     telemetry::{self, LogFormat},
@@ -60,23 +61,23 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
 }
 
 /// The shelves of the queue that `options` name.
-pub(crate) async fn open(options: &QueueOptions, name: &str) -> anyhow::Result<Shelves> {
+pub(crate) async fn open(options: &QueueOptions, name: &str) -> anyhow::Result<DeadLetters> {
     options.check()?;
     let clock: SharedClock = Arc::new(SystemClock);
     let Some(file) = options.url()?.sqlite_file() else {
-        return Ok(Shelves::Rabbit(rabbit::shelves::Shelves::connect(options.rabbit(name)?, clock).await?));
+        return Ok(DeadLetters::Rabbit(rabbit::RabbitDeadLetters::connect(options.rabbit(name)?, clock).await?));
     };
     if !file.exists() {
         return Err(ConfigError::new(format!("no store {}: name one that is there", file.display())).into());
     }
-    Ok(Shelves::Sqlite(SqliteQueue::open(&file, Role::Tool, clock)?))
+    Ok(DeadLetters::Sqlite(SqliteQueue::open(&file, Role::Tool, clock)?))
 }
 
 /// Those of `wanted` that there are; what the broker should have and has not is told. An error where it has none.
 pub(crate) async fn there(
-    shelves: &Shelves,
-    wanted: impl IntoIterator<Item = Shelf>,
-) -> Result<Vec<Shelf>, QueueError> {
+    shelves: &DeadLetters,
+    wanted: impl IntoIterator<Item = DeadLetterQueue>,
+) -> Result<Vec<DeadLetterQueue>, QueueError> {
     let (mut there, mut missing) = (Vec::new(), Vec::new());
     for shelf in wanted.into_iter().filter(|shelf| shelves.has(*shelf)) {
         match shelves.count(shelf).await {

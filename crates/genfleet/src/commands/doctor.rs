@@ -6,13 +6,13 @@
 use std::{process::ExitCode, str::FromStr};
 
 use genfleet_core::{
-    audit::options::default_file,
+    audit::default_file,
     genesys::GenesysOptions,
     http::install_tls,
     job::Kind,
     options::{ConfigError, secret},
     telemetry::{self, LogFormat},
-    webhook::options::WebhookOptions,
+    webhook::WebhookOptions,
     worker::options::{QueueOptions, WorkerOptions},
 };
 use secrecy::SecretString;

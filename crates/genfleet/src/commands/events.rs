@@ -12,7 +12,7 @@ use genfleet_core::{
     options::ConfigError,
     queue::{
         QueueError,
-        rabbit::inspect::{Followed, Following, Inspector},
+        rabbit::{EventFollower, FollowedEvent, RabbitInspector},
         sqlite::{Role, SqliteQueue, StoredEvent},
     },
     telemetry::{self, LogFormat},
@@ -114,19 +114,19 @@ async fn latest(store: &SqliteQueue, limit: usize) -> Result<(VecDeque<StoredEve
 async fn from_broker(options: &Options) -> anyhow::Result<()> {
     let settings = options.queue.rabbit("genfleet events")?;
     if options.follow {
-        let mut following = Following::begin(settings).await?;
+        let mut following = EventFollower::begin(settings).await?;
         loop {
             match following.next().await {
-                Followed::Event(event) if line(&event)? == Reader::Gone => return Ok(()),
-                Followed::Event(_) => {}
-                Followed::Lost(reason) => {
+                FollowedEvent::Event(event) if line(&event)? == Reader::Gone => return Ok(()),
+                FollowedEvent::Event(_) => {}
+                FollowedEvent::Lost(reason) => {
                     tell!("warning: {}; going on once the broker is back", terminal::line(&reason));
                 }
-                Followed::Back => tell!("warning: the broker is back; events of the meantime: genfleet events"),
+                FollowedEvent::Back => tell!("warning: the broker is back; events of the meantime: genfleet events"),
             }
         }
     }
-    let inspector = Inspector::connect(settings).await?;
+    let inspector = RabbitInspector::connect(settings).await?;
     for event in inspector.window_events(options.limit).await? {
         if line(&event)? == Reader::Gone {
             return Ok(());

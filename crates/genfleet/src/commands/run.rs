@@ -22,8 +22,8 @@ use genfleet_core::{
     },
     telemetry::LogFormat,
     tell,
-    trace::export::{self, Export},
-    webhook::{Webhooks, options::WebhookOptions},
+    trace::TraceExport,
+    webhook::{WebhookOptions, Webhooks},
     worker::{
         options::WorkerOptions,
         runtime::{End, Runtime},
@@ -160,7 +160,7 @@ async fn left(path: &std::path::Path) -> anyhow::Result<u64> {
 }
 
 async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tally, End)> {
-    export::from_environment("genfleet")?.into_iter().for_each(Export::start);
+    TraceExport::from_environment("genfleet")?.into_iter().for_each(TraceExport::start);
     let clock: SharedClock = Arc::new(SystemClock);
     let (genesys, simulator) = simulated::client(&options.simulate, &options.genesys, &KINDS, clock.clone()).await?;
     let webhooks = Webhooks::new(&options.webhooks)?;

@@ -6,10 +6,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use genfleet_core::{
     http::install_tls,
-    queue::{
-        letter::Letter,
-        shelf::{Shelf, Shelves},
-    },
+    queue::dead_letters::{DeadLetter, DeadLetterQueue, DeadLetters},
     telemetry::{self, LogFormat},
     worker::options::QueueOptions,
 };
@@ -58,7 +55,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
 #[derive(Debug, Default)]
 pub(crate) struct Known {
     events: Events,
-    letters: Vec<Letter>,
+    letters: Vec<DeadLetter>,
     /// None where a queue does not tell.
     waiting: Option<Vec<waiting::WaitingPlace>>,
     facts: Vec<Value>,
@@ -105,13 +102,13 @@ async fn look(options: &Options) -> anyhow::Result<Known> {
 }
 
 /// The latest of the job's letters, wherever they lie.
-async fn letters(shelves: &Shelves, id: &str) -> anyhow::Result<Vec<Letter>> {
+async fn letters(shelves: &DeadLetters, id: &str) -> anyhow::Result<Vec<DeadLetter>> {
     let mut letters = Vec::new();
-    for shelf in dead::there(shelves, Shelf::DEAD.into_iter().chain([Shelf::Unrouted])).await? {
-        let mut look = shelves.look(shelf, 0).await?;
+    for shelf in dead::there(shelves, DeadLetterQueue::dead().chain([DeadLetterQueue::Unrouted])).await? {
+        let mut look = shelves.browse(shelf, 0).await?;
         while let Some(shelved) = look.next().await? {
-            look.leave(&shelved);
-            let letter = Letter::read(shelved);
+            look.keep(&shelved);
+            let letter = DeadLetter::read(shelved);
             if has_id(&letter, id) {
                 letters.push(letter);
                 letters.drain(..letters.len().saturating_sub(LETTERS));

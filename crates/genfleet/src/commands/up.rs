@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use genfleet_core::{
-    audit::options::default_file,
+    audit::default_file,
     clock::{SharedClock, SystemClock},
     genesys::GenesysOptions,
     http::install_tls,
@@ -11,8 +11,8 @@ use genfleet_core::{
     options::ConfigError,
     queue::sqlite::Role,
     telemetry::LogFormat,
-    trace::export::{self, Export},
-    webhook::{Webhooks, options::WebhookOptions},
+    trace::TraceExport,
+    webhook::{WebhookOptions, Webhooks},
     worker::{
         options::{QueueOptions, QueueUrl, WorkerOptions},
         runtime::Runtime,
@@ -68,7 +68,7 @@ pub(crate) fn run(mut options: Options) -> anyhow::Result<ExitCode> {
         warn!("{warning}");
     }
     let metrics = series::start(&kinds)?;
-    let traces = export::from_environment("genfleet")?;
+    let traces = TraceExport::from_environment("genfleet")?;
     let clock: SharedClock = Arc::new(SystemClock);
     block_on(async {
         let (genesys, simulator) =
@@ -79,7 +79,7 @@ pub(crate) fn run(mut options: Options) -> anyhow::Result<ExitCode> {
             terminal::say("the settings can work")?;
             return Ok(ExitCode::SUCCESS);
         }
-        traces.into_iter().for_each(Export::start);
+        traces.into_iter().for_each(TraceExport::start);
         let signals = Signals::listen()?;
         let queue = options
             .queue

@@ -1,4 +1,4 @@
-//! The consuming connection: one [`Intake`] for each kind, which outlives sessions, and the session that fills
+//! The consuming connection: one [`DeliveryBuffer`] for each kind, which outlives sessions, and the session that fills
 //! them ([`super::serve`]). Does not know what a delivery is worth.
 
 use std::{
@@ -16,11 +16,10 @@ use tokio::{
 use super::{
     Shared, counts,
     health::Role,
+    kind_consumer::{KindConsumer, KindFlows},
     lock::{self, Lock},
-    look,
-    serve::{Flows, Serving},
-    session::{Link, Lost, Work},
-    unanswered,
+    session::{Link, SessionError, Work},
+    topology_check, unknown_kinds,
 };
 use crate::{Delivery, Settler};
 use genfleet_job::{Kind, message::Lane};
@@ -34,7 +33,7 @@ const SETTLING: Duration = Duration::from_millis(250);
 
 /// What the session of an intake does now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Running {
+pub(super) enum ConsumeState {
     /// There is no session.
     Absent,
     /// It consumes, or is about to, or has not stopped yet.
@@ -48,17 +47,17 @@ pub(super) type Probe = oneshot::Sender<Option<Delivery>>;
 
 /// The deliveries of one kind, from whichever session is there.
 #[derive(Debug)]
-pub(super) struct Intake {
+pub(super) struct DeliveryBuffer {
     pub(super) kind: Kind,
     pub(super) prefetch: u16,
     /// What the worker wants; sessions follow.
     pub(super) wanted: watch::Sender<bool>,
     /// What the session does.
-    pub(super) running: watch::Sender<Running>,
+    pub(super) running: watch::Sender<ConsumeState>,
     probe: mpsc::Sender<Probe>,
     /// Held by the session that serves this intake.
     pub(super) probes: tokio::sync::Mutex<mpsc::Receiver<Probe>>,
-    shelf: Mutex<Shelf>,
+    lanes: Mutex<BufferedLanes>,
     arrived: Notify,
     suspect_arrived: Notify,
     /// Whether anybody ever asked for a suspect: until then none is taken from the broker, whose count would rise with
@@ -68,24 +67,24 @@ pub(super) struct Intake {
 
 /// Handed over by the broker, not taken yet: the prefetch bounds it.
 #[derive(Debug, Default)]
-struct Shelf {
+struct BufferedLanes {
     jobs: VecDeque<Delivery>,
     resume: VecDeque<Delivery>,
     suspects: VecDeque<Delivery>,
     begun_next: bool,
 }
 
-impl Intake {
+impl DeliveryBuffer {
     pub(super) fn new(kind: Kind, concurrency: usize) -> Self {
         let (probe, probes) = mpsc::channel(1);
         Self {
             kind,
             prefetch: u16::try_from(concurrency.max(1)).unwrap_or(u16::MAX),
             wanted: watch::Sender::new(true),
-            running: watch::Sender::new(Running::Absent),
+            running: watch::Sender::new(ConsumeState::Absent),
             probe,
             probes: tokio::sync::Mutex::new(probes),
-            shelf: Mutex::default(),
+            lanes: Mutex::default(),
             arrived: Notify::new(),
             suspect_arrived: Notify::new(),
             suspects_wanted: watch::Sender::new(false),
@@ -95,7 +94,7 @@ impl Intake {
     /// Puts what the broker handed over where [`Self::next`] finds it.
     pub(super) fn put(&self, delivery: Delivery) {
         let lane = delivery.lane;
-        self.shelf().of(lane).push_back(delivery);
+        self.lanes().of(lane).push_back(delivery);
         match lane {
             Lane::Jobs | Lane::Resume => self.arrived.notify_one(),
             Lane::Suspect => self.suspect_arrived.notify_one(),
@@ -105,7 +104,7 @@ impl Intake {
     /// Loses no delivery when dropped: one is taken in the same breath in which it is returned.
     pub(super) async fn next(&self) -> Delivery {
         loop {
-            if let Some(delivery) = self.shelf().take() {
+            if let Some(delivery) = self.lanes().take() {
                 return delivery;
             }
             self.arrived.notified().await;
@@ -115,7 +114,7 @@ impl Intake {
     pub(super) async fn next_suspect(&self) -> Delivery {
         self.suspects_wanted.send_if_modified(|wanted| !std::mem::replace(wanted, true));
         loop {
-            if let Some(delivery) = first_fresh(&mut self.shelf().suspects) {
+            if let Some(delivery) = first_fresh(&mut self.lanes().suspects) {
                 return delivery;
             }
             self.suspect_arrived.notified().await;
@@ -131,16 +130,16 @@ impl Intake {
         self.wanted.send_replace(true);
     }
 
-    /// A session says [`Running::Open`] before it looks at what is wanted: either it sees this wish, or it is
+    /// A session says [`ConsumeState::Open`] before it looks at what is wanted: either it sees this wish, or it is
     /// seen here and waited for.
     pub(super) async fn close(&self) -> Vec<Delivery> {
         self.wanted.send_replace(false);
-        let _ = self.running.subscribe().wait_for(|running| *running != Running::Open).await;
-        self.shelf().clear().into_iter().filter(|delivery| !delivery.settler.is_stale()).collect()
+        let _ = self.running.subscribe().wait_for(|running| *running != ConsumeState::Open).await;
+        self.lanes().clear().into_iter().filter(|delivery| !delivery.settler.is_stale()).collect()
     }
 
     pub(super) async fn take_one(&self) -> Option<Delivery> {
-        if *self.running.borrow() != Running::Closed {
+        if *self.running.borrow() != ConsumeState::Closed {
             return None;
         }
         let (probe, answer) = oneshot::channel();
@@ -151,16 +150,16 @@ impl Intake {
 
     /// What a dead session handed over comes again by the next one.
     fn session_over(&self) {
-        drop(self.shelf().clear());
-        self.running.send_replace(Running::Absent);
+        drop(self.lanes().clear());
+        self.running.send_replace(ConsumeState::Absent);
     }
 
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lanes(&self) -> MutexGuard<'_, BufferedLanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shelf {
+impl BufferedLanes {
     fn of(&mut self, lane: Lane) -> &mut VecDeque<Delivery> {
         match lane {
             Lane::Jobs => &mut self.jobs,
@@ -203,33 +202,33 @@ pub(super) fn fresh(delivery: Delivery) -> Option<Delivery> {
 }
 
 /// What the consuming connection is for.
-pub(super) struct Consuming {
+pub(super) struct ConsumerConnection {
     shared: Arc<Shared>,
-    intakes: watch::Receiver<Vec<Arc<Intake>>>,
+    buffers: watch::Receiver<Vec<Arc<DeliveryBuffer>>>,
 }
 
-impl Consuming {
+impl ConsumerConnection {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        Self { shared: shared.clone(), intakes: shared.intakes.subscribe() }
+        Self { shared: shared.clone(), buffers: shared.buffers.subscribe() }
     }
 
     /// Serves all intakes, also those that come while it runs, until the first fault of any.
-    async fn serve(&mut self, link: &Arc<Link>, serving: &mut JoinSet<Lost>) -> Lost {
+    async fn serve(&mut self, link: &Arc<Link>, serving: &mut JoinSet<SessionError>) -> SessionError {
         let mut served = 0;
         let closing = self.shared.closing.clone();
         serving.spawn(counts::count_others(self.shared.clone(), link.clone()));
-        serving.spawn(look::look(self.shared.clone(), link.clone()));
-        serving.spawn(unanswered::serve(self.shared.clone(), link.clone()));
+        serving.spawn(topology_check::look(self.shared.clone(), link.clone()));
+        serving.spawn(unknown_kinds::serve(self.shared.clone(), link.clone()));
         loop {
-            let intakes = self.intakes.borrow_and_update().clone();
-            for intake in intakes.iter().skip(served) {
-                serving.spawn(serve_kind(self.shared.clone(), intake.clone(), link.clone()));
+            let buffers = self.buffers.borrow_and_update().clone();
+            for buffer in buffers.iter().skip(served) {
+                serving.spawn(serve_kind(self.shared.clone(), buffer.clone(), link.clone()));
             }
-            served = intakes.len();
+            served = buffers.len();
             tokio::select! {
                 reason = link.session.ended() => return reason,
                 Some(ended) = serving.join_next() => return ended.unwrap_or_else(|error| error.to_string()),
-                Ok(()) = self.intakes.changed() => {}
+                Ok(()) = self.buffers.changed() => {}
                 () = closing.cancelled() => {
                     sleep(SETTLING).await;
                     return "the process is stopping".to_owned();
@@ -240,45 +239,45 @@ impl Consuming {
 }
 
 /// Serves one kind until the session is lost; one that is worked by one process at a time, once it is this one.
-async fn serve_kind(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>) -> Lost {
+async fn serve_kind(shared: Arc<Shared>, buffer: Arc<DeliveryBuffer>, link: Arc<Link>) -> SessionError {
     let lock = async {
-        let alone = intake.kind.is_exclusive();
-        if alone { lock::hold(&shared, &link, intake.kind).await.map(Some) } else { Ok(None) }
+        let alone = buffer.kind.is_exclusive();
+        if alone { lock::hold(&shared, &link, buffer.kind).await.map(Some) } else { Ok(None) }
     };
-    let held = match lock.await {
-        Ok(held) => held,
+    let lock = match lock.await {
+        Ok(lock) => lock,
         Err(lost) => return lost,
     };
-    let flows = Arc::new(Flows::new(&shared.held, intake.kind));
-    let lanes = Serving::new(&shared, &intake, &link, &flows).within(held.as_ref().map(Lock::lease));
+    let flows = Arc::new(KindFlows::new(&shared.unsettled, buffer.kind));
+    let lanes = KindConsumer::new(&shared, &buffer, &link, &flows).within(lock.as_ref().map(Lock::lease));
     let unproven = async {
-        match &held {
-            Some(held) => held.proven().await,
+        match &lock {
+            Some(lock) => lock.proven().await,
             None => std::future::pending().await,
         }
     };
     tokio::select! {
         lost = lanes.until_lost() => lost,
         lost = unproven => lost,
-        lost = counts::count(shared, intake, link, flows) => lost,
+        lost = counts::count(shared, buffer, link, flows) => lost,
     }
 }
 
-impl Work for Consuming {
+impl Work for ConsumerConnection {
     const ROLE: Role = Role::Consume;
 
     async fn wanted(&mut self) {
-        let _ = self.intakes.wait_for(|intakes| !intakes.is_empty()).await;
+        let _ = self.buffers.wait_for(|buffers| !buffers.is_empty()).await;
     }
 
-    async fn run(&mut self, link: Arc<Link>) -> Lost {
+    async fn run(&mut self, link: Arc<Link>) -> SessionError {
         let mut serving = JoinSet::new();
         let lost = self.serve(&link, &mut serving).await;
         link.session.end(lost.clone());
         serving.shutdown().await;
         self.shared.recent.session_lost(Instant::now());
-        for intake in self.intakes.borrow().iter() {
-            intake.session_over();
+        for buffer in self.buffers.borrow().iter() {
+            buffer.session_over();
         }
         lost
     }

@@ -8,10 +8,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
     Shared,
-    consume::{Intake, Running},
-    dial::why,
-    serve::Flows,
-    session::{Link, Lost},
+    connect::describe,
+    consume::{ConsumeState, DeliveryBuffer},
+    kind_consumer::KindFlows,
+    session::{Link, SessionError},
 };
 use crate::topology::{DELAY_STEPS, dead_queue, delay_queues, lane_queue, unrouted};
 use genfleet_job::{Kind, message::Lane, metric};
@@ -26,28 +26,33 @@ fn every(shared: &Shared) -> Duration {
 }
 
 /// Counts until the session ends, or ends it where messages wait in vain; says why.
-pub(super) async fn count(shared: Arc<Shared>, intake: Arc<Intake>, link: Arc<Link>, flows: Arc<Flows>) -> Lost {
+pub(super) async fn count(
+    shared: Arc<Shared>,
+    buffer: Arc<DeliveryBuffer>,
+    link: Arc<Link>,
+    flows: Arc<KindFlows>,
+) -> SessionError {
     let channel = match link.channel(0).await {
         Ok(channel) => channel,
         Err(lost) => return lost,
     };
     let mut due = interval(every(&shared));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let _shown = Shown(intake.kind);
+    let _shown = Shown(buffer.kind);
     let mut watched = [(Lane::Jobs, Stall::default()), (Lane::Resume, Stall::default())];
     loop {
         due.tick().await;
-        let waiting = match all(&shared, &intake, &channel).await {
+        let waiting = match all(&shared, &buffer, &channel).await {
             Ok(waiting) => waiting,
             Err(lost) => return lost,
         };
-        let open = *intake.running.borrow() == Running::Open;
+        let open = *buffer.running.borrow() == ConsumeState::Open;
         for (lane, stall) in &mut watched {
             let flow = flows.of(*lane);
             let ready = if *lane == Lane::Jobs { waiting.jobs } else { waiting.resume };
-            let in_vain = open && ready > 0 && flow.unsettled() < usize::from(intake.prefetch);
+            let in_vain = open && ready > 0 && flow.unsettled() < usize::from(buffer.prefetch);
             if stall.lasts(in_vain, flow.delivered(), Instant::now()) >= shared.watchdog {
-                let (kind, patience) = (intake.kind, shared.watchdog);
+                let (kind, patience) = (buffer.kind, shared.watchdog);
                 return format!("{ready} messages wait in {lane}.{kind} and none was delivered for {patience:?}");
             }
         }
@@ -59,13 +64,13 @@ struct Waiting {
     resume: u32,
 }
 
-async fn all(shared: &Shared, intake: &Intake, channel: &Channel) -> Result<Waiting, Lost> {
-    let lane = |lane| lane_queue(&shared.prefix, lane, intake.kind);
-    let kind = intake.kind.as_str();
+async fn all(shared: &Shared, buffer: &DeliveryBuffer, channel: &Channel) -> Result<Waiting, SessionError> {
+    let lane = |lane| lane_queue(&shared.prefix, lane, buffer.kind);
+    let kind = buffer.kind.as_str();
     let jobs = one(channel, (kind, "jobs"), &lane(Lane::Jobs)).await?;
     let resume = one(channel, (kind, "resume"), &lane(Lane::Resume)).await?;
     one(channel, (kind, "suspect"), &lane(Lane::Suspect)).await?;
-    one(channel, (kind, "dead"), &dead_queue(&shared.prefix, intake.kind)).await?;
+    one(channel, (kind, "dead"), &dead_queue(&shared.prefix, buffer.kind)).await?;
     shared.publisher.delays.count_due(Instant::now());
     Ok(Waiting { jobs, resume })
 }
@@ -73,8 +78,8 @@ async fn all(shared: &Shared, intake: &Intake, channel: &Channel) -> Result<Wait
 /// Labels of [`metric::QUEUE_MESSAGES`]: kind and queue.
 type Labels = (&'static str, &'static str);
 
-async fn one(channel: &Channel, labels: Labels, queue: &str) -> Result<u32, Lost> {
-    let ready = ready(channel, queue).await.map_err(|error| format!("counting {queue}: {}", why(&error)))?;
+async fn one(channel: &Channel, labels: Labels, queue: &str) -> Result<u32, SessionError> {
+    let ready = ready(channel, queue).await.map_err(|error| format!("counting {queue}: {}", describe(&error)))?;
     show(labels, ready.into());
     Ok(ready)
 }
@@ -96,7 +101,7 @@ impl Drop for Shown {
 }
 
 /// Counts what is of no kind, until the session ends: what matches nothing, and what is delayed.
-pub(super) async fn count_others(shared: Arc<Shared>, link: Arc<Link>) -> Lost {
+pub(super) async fn count_others(shared: Arc<Shared>, link: Arc<Link>) -> SessionError {
     let channel = match link.channel(0).await {
         Ok(channel) => channel,
         Err(lost) => return lost,
@@ -112,10 +117,10 @@ pub(super) async fn count_others(shared: Arc<Shared>, link: Arc<Link>) -> Lost {
     }
 }
 
-async fn others(prefix: &str, channel: &Channel) -> Result<(), Lost> {
+async fn others(prefix: &str, channel: &Channel) -> Result<(), SessionError> {
     one(channel, UNROUTED, &unrouted(prefix)).await?;
     for (step, queue) in DELAY_STEPS.into_iter().zip(delay_queues(prefix)) {
-        let ready = ready(channel, &queue).await.map_err(|error| format!("counting {queue}: {}", why(&error)))?;
+        let ready = ready(channel, &queue).await.map_err(|error| format!("counting {queue}: {}", describe(&error)))?;
         show_delayed(step, ready.into());
     }
     Ok(())

@@ -10,7 +10,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::{Shared, TopologyMode, dial::why, session::Lost};
+use super::{Shared, TopologyMode, connect::describe, session::SessionError};
 use crate::topology::{Argument, Arguments, Binding, Exchange, Queue, Routing, Target, Topology};
 
 /// What to do about an object that is there with other arguments.
@@ -35,7 +35,7 @@ enum Form {
 }
 
 /// Whatever `--topology` asks for, on a channel of its own.
-pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<(), Lost> {
+pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<(), SessionError> {
     if shared.mode == TopologyMode::Skip {
         return Ok(());
     }
@@ -52,7 +52,7 @@ pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<
         TopologyMode::Verify => verify(connection, &mut channel, &shared.topology).await?,
         TopologyMode::Skip => Vec::new(),
     };
-    channel.close(200, "done".into()).await.map_err(|error| why(&error))?;
+    channel.close(200, "done".into()).await.map_err(|error| describe(&error))?;
     if !former.is_empty() && !std::mem::replace(&mut *told, true) {
         tracing::warn!(exchanges = former.join(", "), "{FORMER}");
     }
@@ -61,7 +61,7 @@ pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<
 
 /// Whether all of it is there still. Made again where that is missing: bindings, with `--topology declare` alone. The queues
 /// they lead to are found by them, which asks no leader of a queue.
-pub(super) async fn still_there(shared: &Shared, connection: &Connection) -> Result<(), Lost> {
+pub(super) async fn still_there(shared: &Shared, connection: &Connection) -> Result<(), SessionError> {
     let (channel, topology) = (open(connection).await?, &shared.topology);
     let rebinds = shared.mode == TopologyMode::Declare;
     let found = objects(topology).filter(|object| !rebinds || matches!(object, Object::Exchange(_)));
@@ -69,9 +69,9 @@ pub(super) async fn still_there(shared: &Shared, connection: &Connection) -> Res
     let bound = topology.bindings.iter().filter(|_| rebinds).map(|binding| bind(&channel, binding).boxed());
     // A refusal names the object, and ends all that was asked at once.
     match try_join_all(found.chain(bound)).await {
-        Ok(_) => channel.close(200, "done".into()).await.map_err(|error| why(&error)),
-        Err(error) if soft(&error) == Some(AMQPSoftError::NOTFOUND) => Err(format!("{}; {MISSING}", why(&error))),
-        Err(error) => Err(why(&error)),
+        Ok(_) => channel.close(200, "done".into()).await.map_err(|error| describe(&error)),
+        Err(error) if soft(&error) == Some(AMQPSoftError::NOTFOUND) => Err(format!("{}; {MISSING}", describe(&error))),
+        Err(error) => Err(describe(&error)),
     }
 }
 
@@ -79,7 +79,7 @@ pub(super) async fn still_there(shared: &Shared, connection: &Connection) -> Res
 pub(super) fn is_objection(error: &lapin::Error) -> bool {
     match soft(error) {
         Some(AMQPSoftError::NOTFOUND) => true,
-        Some(AMQPSoftError::PRECONDITIONFAILED) => why(error).contains("inequivalent arg"),
+        Some(AMQPSoftError::PRECONDITIONFAILED) => describe(error).contains("inequivalent arg"),
         _ => false,
     }
 }
@@ -93,13 +93,17 @@ async fn declare_at_once(channel: &Channel, topology: &Topology) -> lapin::Resul
 }
 
 /// One by one, so that what is refused can be told. The names of what an earlier version declared otherwise.
-async fn declare(connection: &Connection, channel: &mut Channel, topology: &Topology) -> Result<Vec<String>, Lost> {
+async fn declare(
+    connection: &Connection,
+    channel: &mut Channel,
+    topology: &Topology,
+) -> Result<Vec<String>, SessionError> {
     let mut former = Vec::new();
     for object in objects(topology) {
         match form(connection, channel, object).await {
             Ok(Form::Current) => {}
-            Ok(Form::Former) => former.push(object.shown().1.to_owned()),
-            Err(error) => return Err(refused(object.shown(), &error)),
+            Ok(Form::Former) => former.push(object.kind_and_name().1.to_owned()),
+            Err(error) => return Err(refused(object.kind_and_name(), &error)),
         }
     }
     for binding in &topology.bindings {
@@ -128,25 +132,29 @@ async fn form(connection: &Connection, channel: &mut Channel, object: Object<'_>
 /// what is there. Should somebody delete it between the two, it is made anew.
 ///
 /// Bindings cannot be looked at over AMQP; a publication that finds none is noticed when it comes back.
-async fn verify(connection: &Connection, channel: &mut Channel, topology: &Topology) -> Result<Vec<String>, Lost> {
+async fn verify(
+    connection: &Connection,
+    channel: &mut Channel,
+    topology: &Topology,
+) -> Result<Vec<String>, SessionError> {
     let (mut comparable, mut former) = (true, Vec::new());
     for object in objects(topology) {
-        object.declare(channel, true).await.map_err(|error| refused(object.shown(), &error))?;
+        object.declare(channel, true).await.map_err(|error| refused(object.kind_and_name(), &error))?;
         if !comparable {
             continue;
         }
         match form(connection, channel, object).await {
             Ok(Form::Current) => {}
-            Ok(Form::Former) => former.push(object.shown().1.to_owned()),
+            Ok(Form::Former) => former.push(object.kind_and_name().1.to_owned()),
             // The rights of such a user are meant to be few: it is not asked again, object by object.
             Err(error) if soft(&error) == Some(AMQPSoftError::ACCESSREFUSED) => {
-                let reason = why(&error);
+                let reason = describe(&error);
                 tracing::info!(reason, "exchanges and queues are looked for, their arguments could not be compared");
                 comparable = false;
                 // The refusal closed it.
                 *channel = open(connection).await?;
             }
-            Err(error) => return Err(refused(object.shown(), &error)),
+            Err(error) => return Err(refused(object.kind_and_name(), &error)),
         }
     }
     Ok(former)
@@ -154,7 +162,7 @@ async fn verify(connection: &Connection, channel: &mut Channel, topology: &Topol
 
 /// What a look at the whole topology found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Comparison {
+pub struct TopologyComparison {
     /// Exchanges and queues that were looked for.
     pub looked_for: usize,
     /// Those that are not there: `queue genfleet.jobs.cdn.purge`.
@@ -168,12 +176,12 @@ pub struct Comparison {
 }
 
 /// As [`verify`], to the end: all that is missing and all that differs. Bindings cannot be looked at over AMQP.
-pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Result<Comparison, Lost> {
-    let mut found = Comparison::default();
+pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Result<TopologyComparison, SessionError> {
+    let mut found = TopologyComparison::default();
     let mut channel = open(connection).await?;
     for object in objects(topology) {
         found.looked_for += 1;
-        let (what, name) = object.shown();
+        let (what, name) = object.kind_and_name();
         let error = match look(connection, &mut channel, object, found.incomparable.is_none()).await {
             Ok(Form::Current) => continue,
             Ok(Form::Former) => {
@@ -184,14 +192,16 @@ pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Res
         };
         match soft(&error) {
             Some(AMQPSoftError::NOTFOUND) => found.missing.push(format!("{what} {name}")),
-            Some(AMQPSoftError::PRECONDITIONFAILED) => found.different.push(format!("{what} {name}: {}", why(&error))),
-            Some(AMQPSoftError::ACCESSREFUSED) => found.incomparable = Some(why(&error)),
-            _ => return Err(format!("{what} {name}: {}", why(&error))),
+            Some(AMQPSoftError::PRECONDITIONFAILED) => {
+                found.different.push(format!("{what} {name}: {}", describe(&error)))
+            }
+            Some(AMQPSoftError::ACCESSREFUSED) => found.incomparable = Some(describe(&error)),
+            _ => return Err(format!("{what} {name}: {}", describe(&error))),
         }
         // The broker closes a channel with every objection.
         channel = open(connection).await?;
     }
-    channel.close(200, "done".into()).await.map_err(|error| why(&error))?;
+    channel.close(200, "done".into()).await.map_err(|error| describe(&error))?;
     Ok(found)
 }
 
@@ -205,19 +215,19 @@ async fn look(
     if comparable { form(connection, channel, object).await } else { Ok(Form::Current) }
 }
 
-async fn open(connection: &Connection) -> Result<Channel, Lost> {
-    connection.create_channel().await.map_err(|error| why(&error))
+async fn open(connection: &Connection) -> Result<Channel, SessionError> {
+    connection.create_channel().await.map_err(|error| describe(&error))
 }
 
 /// Only an objection of the broker has a remedy; a connection that broke meanwhile has none.
-fn refused((what, name): (&str, &str), error: &lapin::Error) -> Lost {
+fn refused((what, name): (&str, &str), error: &lapin::Error) -> SessionError {
     let remedy = match soft(error) {
         Some(AMQPSoftError::PRECONDITIONFAILED) => format!("; {DIFFERS}"),
         Some(AMQPSoftError::NOTFOUND) => format!("; {MISSING}"),
         Some(AMQPSoftError::ACCESSREFUSED) => format!("; {FORBIDDEN}"),
         _ => String::new(),
     };
-    format!("{what} {name}: {}{remedy}", why(error))
+    format!("{what} {name}: {}{remedy}", describe(error))
 }
 
 fn soft(error: &lapin::Error) -> Option<AMQPSoftError> {
@@ -240,7 +250,7 @@ fn objects(topology: &Topology) -> impl Iterator<Item = Object<'_>> {
 }
 
 impl Object<'_> {
-    fn shown(&self) -> (&str, &str) {
+    fn kind_and_name(&self) -> (&str, &str) {
         match self {
             Self::Exchange(exchange) => ("exchange", &exchange.name),
             Self::Queue(queue) => ("queue", &queue.name),

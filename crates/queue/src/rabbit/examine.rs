@@ -11,12 +11,13 @@ use lapin::{
 use tokio::time::timeout;
 use uuid::Uuid;
 
-pub use super::declare::Comparison;
+pub use super::declare::TopologyComparison;
 use super::{
-    RabbitSettings, declare,
-    dial::{Broker, why},
-    greeting::Greeting,
-    line::Line,
+    RabbitSettings,
+    amqp_handshake::BrokerIdentity,
+    connect::{BrokerHosts, describe},
+    declare,
+    socket::SocketHandle,
 };
 use crate::{
     QueueError,
@@ -30,24 +31,24 @@ const MESSAGE: Duration = Duration::from_secs(5);
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// One host, and what came of dialling it.
-pub struct Dialled {
+pub struct HostConnection {
     /// Scheme, host, port and virtual host.
-    pub shown: String,
+    pub display_name: String,
     /// A connection, or why there is none.
-    pub outcome: Result<Examiner, String>,
+    pub outcome: Result<BrokerExaminer, String>,
 }
 
 /// An open connection to one host.
-pub struct Examiner {
+pub struct BrokerExaminer {
     connection: Connection,
     prefix: String,
     topology: Topology,
-    line: Line,
+    line: SocketHandle,
 }
 
 /// Whether a message of some size gets in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Takes {
+pub enum MessageAcceptance {
     /// It does.
     Yes,
     /// It is refused; the broker's words.
@@ -56,34 +57,34 @@ pub enum Takes {
     Unknown(String),
 }
 
-impl Examiner {
+impl BrokerExaminer {
     /// Dials every host once.
-    pub async fn dial(settings: &RabbitSettings) -> Result<Vec<Dialled>, QueueError> {
-        let broker = Broker::new(settings)?;
+    pub async fn connect(settings: &RabbitSettings) -> Result<Vec<HostConnection>, QueueError> {
+        let broker = BrokerHosts::new(settings)?;
         let mut dialled = Vec::new();
         for host in broker.hosts() {
-            let outcome = broker.dial(host, "examine").await;
+            let outcome = broker.connect(host, "examine").await;
             let outcome = outcome.map(|(connection, line)| Self {
                 connection,
                 prefix: settings.prefix.clone(),
                 topology: topology(&settings.prefix),
                 line,
             });
-            dialled.push(Dialled { shown: host.shown.clone(), outcome });
+            dialled.push(HostConnection { display_name: host.display_name.clone(), outcome });
         }
         Ok(dialled)
     }
 
     /// Who answers.
-    pub fn greeting(&self) -> Option<&Greeting> {
-        self.line.greeting()
+    pub fn identity(&self) -> Option<&BrokerIdentity> {
+        self.line.identity()
     }
 
     /// Looks for every exchange and queue, and compares their arguments where our user may.
     ///
     /// What is there is declared again, which compares and makes nothing. Should somebody delete it between the two, it
     /// is made anew.
-    pub async fn compare(&self) -> Result<Comparison, QueueError> {
+    pub async fn compare(&self) -> Result<TopologyComparison, QueueError> {
         let compared = timeout(PATIENCE, declare::compare(&self.connection, &self.topology)).await;
         let late = |_| QueueError::Broker(format!("the topology could not be looked at within {PATIENCE:?}"));
         compared.map_err(late)?.map_err(QueueError::Broker)
@@ -91,7 +92,7 @@ impl Examiner {
 
     /// Publishes `bytes` under a key that no queue has, to the default exchange or, where our user may not, to the one of
     /// the fleet's own words: the broker hands it back, unless it is too large. To be asked last: a broker with an alarm says nothing more on a connection that has published.
-    pub async fn takes(&self, bytes: usize) -> Takes {
+    pub async fn takes(&self, bytes: usize) -> MessageAcceptance {
         let trying = async {
             match self.try_message("", bytes).await {
                 Err(error) if is_soft(&error, &AMQPSoftError::ACCESSREFUSED) => {
@@ -101,10 +102,14 @@ impl Examiner {
             }
         };
         match timeout(MESSAGE, trying).await {
-            Ok(Ok(())) => Takes::Yes,
-            Ok(Err(error)) if is_soft(&error, &AMQPSoftError::PRECONDITIONFAILED) => Takes::No(why(&error)),
-            Ok(Err(error)) => Takes::Unknown(why(&error)),
-            Err(_) => Takes::Unknown(format!("no answer within {MESSAGE:?}; a broker with an alarm takes nothing")),
+            Ok(Ok(())) => MessageAcceptance::Yes,
+            Ok(Err(error)) if is_soft(&error, &AMQPSoftError::PRECONDITIONFAILED) => {
+                MessageAcceptance::No(describe(&error))
+            }
+            Ok(Err(error)) => MessageAcceptance::Unknown(describe(&error)),
+            Err(_) => MessageAcceptance::Unknown(format!(
+                "no answer within {MESSAGE:?}; a broker with an alarm takes nothing"
+            )),
         }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! So every frame passes here first. What lapin can take passes as it came. Of what it cannot, text is mended in place
 //! with question marks; else the headers are emptied but for the broker's own. Such a message carries a [`MARK`]: who
-//! takes it knows its [`Flaw`](crate::Flaw), and judges it alone.
+//! takes it knows its [`MessageDefect`](crate::Flaw), and judges it alone.
 //!
 //! The depth of tables is bounded here and only here: lapin's thread has the stack that Rust gives every thread (2 MiB;
 //! lapin has no setting for it, and `RUST_MIN_STACK` counts for all threads of the process). What passes needs less than
@@ -27,8 +27,6 @@ use async_rs::{
     util::Task,
 };
 use futures_io::{AsyncRead, AsyncWrite};
-use futures_util::Stream;
-use lapin::AsyncTcpStream;
 
 use self::frames::Frames;
 
@@ -37,18 +35,23 @@ mod header;
 mod method;
 mod walk;
 
-/// The header that tells of a [`Flaw`](crate::Flaw). Its name is not one that is carried on, and a producer that
+/// The header that tells of a [`MessageDefect`](crate::Flaw). Its name is not one that is carried on, and a producer that
 /// sets it only has its own message refused.
 pub(super) const MARK: &str = "x-genfleet-flaw";
 
+/// A connection to the broker, with TLS or without.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
+
 /// A connection to the broker, on which lapin reads only what it can take.
 pub(super) struct Guarded {
-    broker: AsyncTcpStream<<TokioRuntime as Reactor>::TcpStream>,
+    broker: Box<dyn Stream>,
     frames: Frames,
 }
 
 impl Guarded {
-    pub(super) fn new(broker: AsyncTcpStream<<TokioRuntime as Reactor>::TcpStream>, frames: Frames) -> Self {
+    pub(super) fn new(broker: Box<dyn Stream>, frames: Frames) -> Self {
         Self { broker, frames }
     }
 }
@@ -134,7 +137,7 @@ impl Reactor for Kit {
         self.0.sleep(duration)
     }
 
-    fn interval(&self, duration: Duration) -> impl Stream<Item = Instant> + Send + 'static {
+    fn interval(&self, duration: Duration) -> impl futures_util::Stream<Item = Instant> + Send + 'static {
         self.0.interval(duration)
     }
 

@@ -7,7 +7,7 @@ use lapin::{
 };
 
 use super::{guard::MARK, recent::COPY};
-use crate::Flaw;
+use crate::MessageDefect;
 use genfleet_job::{
     message::{HeaderValue, Headers, MAX_HEADER_BYTES, enqueued::ENQUEUED_MS, header_bytes},
     trace_context::{self, TraceContext},
@@ -19,16 +19,16 @@ const DELIVERY_COUNT: &str = "x-delivery-count";
 const OURS: &str = "genfleet-";
 
 /// A message copied by hand from a shelf brings the old count along: on a first delivery it means nothing.
-pub(super) fn returns(headers: &FieldTable, redelivered: bool) -> u32 {
+pub(super) fn delivery_count(headers: &FieldTable, redelivered: bool) -> u32 {
     let count = headers.inner().get(DELIVERY_COUNT).and_then(header).and_then(|value| value.as_i64());
     if redelivered { count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0) } else { 0 }
 }
 
 /// What the guard found wrong. A mark that it does not know is a producer's.
-pub(super) fn flaw(properties: &BasicProperties) -> Option<Flaw> {
+pub(super) fn defect(properties: &BasicProperties) -> Option<MessageDefect> {
     match properties.headers().as_ref()?.inner().get(MARK)? {
-        AMQPValue::LongString(word) => Some(Flaw::of(word.as_bytes()).unwrap_or(Flaw::Malformed)),
-        _ => Some(Flaw::Malformed),
+        AMQPValue::LongString(word) => Some(MessageDefect::of(word.as_bytes()).unwrap_or(MessageDefect::Malformed)),
+        _ => Some(MessageDefect::Malformed),
     }
 }
 

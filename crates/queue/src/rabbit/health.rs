@@ -12,7 +12,7 @@ use std::{
 use jiff::{Timestamp, Unit};
 use tokio::time::Instant;
 
-use super::{super::Health, look::Missing};
+use super::{super::Health, topology_check::Missing};
 use genfleet_job::{Kind, clock::SharedClock, metric};
 
 /// What a connection is for. The broker blocks those that publish, and with them whatever else they carry:

@@ -21,16 +21,17 @@ use lapin::{
 use tokio::time::timeout;
 
 use super::{
-    RabbitSettings, convert, counts,
-    dial::{Broker, why},
-    line::Line,
-    reading::Reading,
+    RabbitSettings,
+    browse::QueueReader,
+    connect::{BrokerHosts, describe},
+    convert, counts,
+    socket::SocketHandle,
 };
 use crate::{QueueError, topology};
 
 mod follow;
 
-pub use self::follow::{Followed, Following};
+pub use self::follow::{EventFollower, FollowedEvent};
 
 /// Events on their way to a follower, at most.
 const AHEAD: u16 = 500;
@@ -41,27 +42,27 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A connection that looks. Clones are the same one.
 #[derive(Clone)]
-pub struct Inspector {
-    dialled: Arc<Dialled>,
+pub struct RabbitInspector {
+    dialled: Arc<HostConnection>,
 }
 
-struct Dialled {
+struct HostConnection {
     connection: Connection,
     prefix: String,
     abandoned: AtomicBool,
-    _line: Line,
+    _line: SocketHandle,
 }
 
-impl Inspector {
+impl RabbitInspector {
     /// Dials each host once; what the last one said where none answers.
     pub async fn connect(settings: RabbitSettings) -> Result<Self, QueueError> {
-        let broker = Broker::new(&settings)?;
+        let broker = BrokerHosts::new(&settings)?;
         let mut last = QueueError::Closed;
         for host in broker.rotation().take(settings.urls.len()) {
-            match broker.dial(&host, "inspect").await {
+            match broker.connect(&host, "inspect").await {
                 Ok((connection, line)) => {
                     let (prefix, abandoned) = (settings.prefix, AtomicBool::new(false));
-                    let dialled = Dialled { connection, prefix, abandoned, _line: line };
+                    let dialled = HostConnection { connection, prefix, abandoned, _line: line };
                     return Ok(Self { dialled: Arc::new(dialled) });
                 }
                 Err(reason) => last = QueueError::Broker(reason),
@@ -71,7 +72,7 @@ impl Inspector {
     }
 
     /// All events from now on, by a queue of our own that goes with the connection.
-    pub async fn follow_events(&self) -> Result<EventFollower, QueueError> {
+    pub async fn follow_events(&self) -> Result<EventStream, QueueError> {
         let channel = self.channel().await?;
         let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
         let queue =
@@ -84,7 +85,7 @@ impl Inspector {
             .map_err(|error| broker(&error))?;
         channel.basic_qos(AHEAD, BasicQosOptions::default()).await.map_err(|error| broker(&error))?;
         let consumer = channel.basic_consume(name, "".into(), BasicConsumeOptions::default(), none).await;
-        Ok(EventFollower { consumer: consumer.map_err(|error| broker(&error))? })
+        Ok(EventStream { consumer: consumer.map_err(|error| broker(&error))? })
     }
 
     /// The latest `limit` events of the window, oldest first; they stay.
@@ -105,12 +106,12 @@ impl Inspector {
 
     /// Shows every event of the window, oldest first; they stay.
     pub async fn each_event(&self, mut show: impl FnMut(Bytes)) -> Result<(), QueueError> {
-        let mut reading = Reading::begin(self.clone(), &topology::events(self.prefix()), PORTION).await?;
-        while let Some(held) = reading.next().await? {
-            reading.leave(held.place);
+        let mut reader = QueueReader::begin(self.clone(), &topology::events(self.prefix()), PORTION).await?;
+        while let Some(held) = reader.next().await? {
+            reader.keep(held.place);
             show(held.delivery.data.into());
         }
-        reading.close().await
+        reader.close().await
     }
 
     /// Messages of `queue` that wait to be delivered.
@@ -166,19 +167,19 @@ impl Inspector {
 
 /// What the broker or the connection to it said.
 pub(super) fn broker(error: &lapin::Error) -> QueueError {
-    let ErrorKind::ProtocolError(refusal) = error.kind() else { return QueueError::Broker(why(error)) };
+    let ErrorKind::ProtocolError(refusal) = error.kind() else { return QueueError::Broker(describe(error)) };
     match refusal.kind() {
-        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => QueueError::Missing(why(error)),
-        AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => QueueError::Broker(why(error)),
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => QueueError::Missing(describe(error)),
+        AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => QueueError::Broker(describe(error)),
     }
 }
 
 /// Events as they happen.
-pub struct EventFollower {
+pub struct EventStream {
     consumer: Consumer,
 }
 
-impl EventFollower {
+impl EventStream {
     /// The next event's body. `None` once the broker ended it.
     pub async fn next(&mut self) -> Option<Result<Bytes, QueueError>> {
         let delivery = match self.consumer.next().await? {

@@ -21,9 +21,10 @@ use lapin::{
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Shared, counts,
-    dial::why,
-    session::{Link, Lost},
+    Shared,
+    connect::describe,
+    counts,
+    session::{Link, SessionError},
 };
 use crate::topology::lane_queue;
 use genfleet_job::{
@@ -51,7 +52,7 @@ pub(super) struct Lock {
 }
 
 /// What came of a try to take it.
-enum Tried {
+enum LockAttempt {
     Taken(Channel),
     /// Another connection holds it, or held it when its node died.
     Held,
@@ -60,41 +61,41 @@ enum Tried {
 }
 
 /// Waits until this connection holds the lock of `kind`.
-pub(super) async fn hold(shared: &Shared, link: &Link, kind: Kind) -> Result<Lock, Lost> {
+pub(super) async fn hold(shared: &Shared, link: &Link, kind: Kind) -> Result<Lock, SessionError> {
     let name = format!("{}.lock.{kind}", shared.prefix);
-    let mut standing: Option<Standing<'_>> = None;
+    let mut standby: Option<Standby<'_>> = None;
     loop {
-        match tried(link, &name).await? {
-            Tried::Taken(channel) => {
-                let before = if standing.is_some() { PreviousHolder::Somebody } else { before(link, &name).await? };
+        match try_lock(link, &name).await? {
+            LockAttempt::Taken(channel) => {
+                let before = if standby.is_some() { PreviousHolder::Somebody } else { before(link, &name).await? };
                 // Before the first job, so that no creation goes without it.
                 mark(link, &name).await?;
                 tracing::info!(kind = kind.as_str(), ?before, "holds the lock of this kind");
                 let (lease, renewer) = Lease::begin(before);
                 return Ok(Lock { name, channel, lease, renewer });
             }
-            Tried::Held => standing.get_or_insert_with(|| Standing::by(shared, kind)).look(link).await?,
-            Tried::Unanswered => standing.get_or_insert_with(|| Standing::by(shared, kind)).unanswered(),
+            LockAttempt::Held => standby.get_or_insert_with(|| Standby::by(shared, kind)).look(link).await?,
+            LockAttempt::Unanswered => standby.get_or_insert_with(|| Standby::by(shared, kind)).unanswered(),
         }
         sleep(STANDING_BY).await;
     }
 }
 
-async fn tried(link: &Link, name: &str) -> Result<Tried, Lost> {
+async fn try_lock(link: &Link, name: &str) -> Result<LockAttempt, SessionError> {
     // A refusal closes the channel, and one that does not answer is of no use.
     let channel = link.channel(1).await?;
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
     let taken = channel.queue_declare(name.into(), options, FieldTable::default());
     match timeout(ANSWER, taken).await {
-        Ok(Ok(_)) => Ok(Tried::Taken(channel)),
-        Ok(Err(error)) if is_held(&error) => Ok(Tried::Held),
-        Ok(Err(error)) => Err(why(&error)),
-        Err(_) => Ok(Tried::Unanswered),
+        Ok(Ok(_)) => Ok(LockAttempt::Taken(channel)),
+        Ok(Err(error)) if is_held(&error) => Ok(LockAttempt::Held),
+        Ok(Err(error)) => Err(describe(&error)),
+        Err(_) => Ok(LockAttempt::Unanswered),
     }
 }
 
 /// Whether somebody held the lock before.
-async fn before(link: &Link, name: &str) -> Result<PreviousHolder, Lost> {
+async fn before(link: &Link, name: &str) -> Result<PreviousHolder, SessionError> {
     // That there is no mark closes the channel.
     let channel = link.channel(1).await?;
     let look = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
@@ -106,36 +107,36 @@ async fn before(link: &Link, name: &str) -> Result<PreviousHolder, Lost> {
 }
 
 /// Leaves the mark, where it is not there yet.
-async fn mark(link: &Link, name: &str) -> Result<(), Lost> {
+async fn mark(link: &Link, name: &str) -> Result<(), SessionError> {
     let channel = link.channel(1).await?;
     let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let marked = channel.exchange_declare(name.into(), ExchangeKind::Fanout, options, FieldTable::default());
     let unmarked = |why: String| format!("the exchange {name}, which says that this kind was worked, {why}");
     match timeout(ANSWER, marked).await {
-        Ok(marked) => marked.map_err(|error| unmarked(format!("cannot be declared: {}", why(&error))))?,
+        Ok(marked) => marked.map_err(|error| unmarked(format!("cannot be declared: {}", describe(&error))))?,
         Err(_) => return Err(unmarked(format!("was not declared within {ANSWER:?}"))),
     }
-    channel.close(200, "done".into()).await.map_err(|error| why(&error))
+    channel.close(200, "done".into()).await.map_err(|error| describe(&error))
 }
 
 /// Standing by: that it does is on the board, and once nobody seems to hold the lock, what is waited for, too.
-struct Standing<'a> {
+struct Standby<'a> {
     shared: &'a Shared,
     kind: Kind,
     /// Since when every look found jobs that nobody consumes, or no answer.
     unworked: Option<Instant>,
 }
 
-impl<'a> Standing<'a> {
+impl<'a> Standby<'a> {
     fn by(shared: &'a Shared, kind: Kind) -> Self {
-        tracing::info!(kind = kind.as_str(), "standing by: another process works this kind");
+        tracing::info!(kind = kind.as_str(), "standby by: another process works this kind");
         shared.board.stands_by(kind, None);
         Self { shared, kind, unworked: None }
     }
 
     /// Whether somebody consumes what waits. A holder that takes no jobs for now does not either: whether it is there
     /// others have to say.
-    async fn look(&mut self, link: &Link) -> Result<(), Lost> {
+    async fn look(&mut self, link: &Link) -> Result<(), SessionError> {
         let channel = link.channel(0).await?;
         let (mut waiting, mut consumers) = (0, 0);
         for lane in [Lane::Jobs, Lane::Resume] {
@@ -144,7 +145,7 @@ impl<'a> Standing<'a> {
                 self.unanswered();
                 return Ok(());
             };
-            let looked = looked.map_err(|error| why(&error))?;
+            let looked = looked.map_err(|error| describe(&error))?;
             waiting += looked.message_count();
             consumers += looked.consumer_count();
         }
@@ -154,7 +155,7 @@ impl<'a> Standing<'a> {
             self.unworked = None;
             self.shared.board.stands_by(self.kind, None);
         }
-        channel.close(200, "done".into()).await.map_err(|error| why(&error))
+        channel.close(200, "done".into()).await.map_err(|error| describe(&error))
     }
 
     fn unanswered(&mut self) {
@@ -169,7 +170,7 @@ impl<'a> Standing<'a> {
     }
 }
 
-impl Drop for Standing<'_> {
+impl Drop for Standby<'_> {
     fn drop(&mut self) {
         self.shared.board.stands_by_no_more(self.kind);
     }
@@ -190,12 +191,12 @@ impl Lock {
     }
 
     /// Proves again and again that it is held; why it is not any more.
-    pub(super) async fn proven(&self) -> Lost {
+    pub(super) async fn proven(&self) -> SessionError {
         loop {
             let asked = Instant::now();
             match counts::look(&self.channel, &self.name).await {
                 Ok(_) => self.renewer.renew(asked),
-                Err(error) => return format!("the lock {} is not held any more: {}", self.name, why(&error)),
+                Err(error) => return format!("the lock {} is not held any more: {}", self.name, describe(&error)),
             }
             sleep(PROVEN_EVERY).await;
         }

@@ -14,12 +14,12 @@ use tokio::{
 use super::{
     Shared,
     delays::{Delay, Delays},
-    flight::{Flight, Resolved, Verdict},
     health::Role,
-    outgoing::Outgoing,
+    outgoing_message::OutgoingMessage,
     replies::{Replies, Reply},
-    session::{Link, Lost, Work},
-    size,
+    session::{Link, SessionError, Work},
+    size_limit,
+    unconfirmed::{ConfirmResult, ResolvedConfirm, Unconfirmed},
 };
 use crate::{Destination, Publication, QueueError, TooLarge, topology};
 use genfleet_job::metric;
@@ -35,7 +35,7 @@ const LASTING: Duration = Duration::from_secs(5);
 /// A session whose publications are refused is rebuilt after [`LASTING`], the next after twice as long, at most this.
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
 /// A session that has to end waits this long for what is under way: what is not confirmed is sent twice.
-const LANDING: Duration = Duration::from_secs(2);
+const ENDING: Duration = Duration::from_secs(2);
 /// How long the broker's words for a fault may take that a publication has met.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// What is unconfirmed when the queue closes gets this long.
@@ -60,13 +60,13 @@ pub(super) struct Incoming {
 
 /// A publication until it is confirmed.
 pub(super) struct Entry {
-    outgoing: Arc<Outgoing>,
+    outgoing: Arc<OutgoingMessage>,
     confirmed: oneshot::Sender<Result<(), TooLarge>>,
     _place: OwnedSemaphorePermit,
 }
 
 /// Whether a session ended because its publications were refused: the broker is not away.
-pub(super) fn refuses(lost: &Lost) -> bool {
+pub(super) fn refuses(lost: &SessionError) -> bool {
     lost.starts_with(REFUSING)
 }
 
@@ -94,7 +94,7 @@ impl Publisher {
 
     async fn confirmed(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
         let delays: Vec<_> = publications.iter().filter_map(|each| Delay::of(&each.to)).collect();
-        let prepared = publications.into_iter().map(|publication| Outgoing::new(&self.prefix, publication));
+        let prepared = publications.into_iter().map(|publication| OutgoingMessage::new(&self.prefix, publication));
         let prepared = prepared.collect::<Result<Vec<_>, _>>()?;
         let mut confirms = Vec::with_capacity(prepared.len());
         for outgoing in prepared {
@@ -122,7 +122,7 @@ impl Publisher {
 }
 
 /// What the publishing connection is for.
-pub(super) struct Publishing {
+pub(super) struct PublisherConnection {
     shared: Arc<Shared>,
     incoming: mpsc::UnboundedReceiver<Entry>,
     /// In the order in which they came.
@@ -141,56 +141,56 @@ struct Refusal {
 }
 
 /// A session that has to end, and when it does at the latest.
-struct Landing {
-    why: Lost,
+struct EndingSession {
+    why: SessionError,
     until: Instant,
 }
 
-impl Landing {
-    fn over(why: Lost) -> Self {
-        Self { why, until: Instant::now() + LANDING }
+impl EndingSession {
+    fn over(why: SessionError) -> Self {
+        Self { why, until: Instant::now() + ENDING }
     }
 }
 
-impl Publishing {
+impl PublisherConnection {
     pub(super) fn new(shared: &Arc<Shared>, incoming: mpsc::UnboundedReceiver<Entry>) -> Self {
         let (entries, in_doubt) = (BTreeMap::new(), Vec::new());
         Self { shared: shared.clone(), incoming, entries, next: 0, in_doubt, refusal: None }
     }
 
-    async fn fly(&mut self, link: &Link, flight: &mut Flight) -> Lost {
+    async fn publish_until_lost(&mut self, link: &Link, unconfirmed: &mut Unconfirmed) -> SessionError {
         let closing = self.shared.closing.clone();
         let mut look = interval(LOOK);
         let mut last_moment: Option<Instant> = None;
-        let mut landing: Option<Landing> = None;
+        let mut ending: Option<EndingSession> = None;
         let mut fresh = Vec::with_capacity(BATCH);
         loop {
-            let sends = landing.is_none();
-            let (due, held) = flight.due().filter(|_| sends).unzip();
-            let end = landing.as_ref().map(|landing| landing.until).or(last_moment);
+            let sends = ending.is_none();
+            let (due, held) = unconfirmed.due().filter(|_| sends).unzip();
+            let end = ending.as_ref().map(|ending| ending.until).or(last_moment);
             let now = Instant::now();
             tokio::select! {
                 reason = link.session.ended() => return reason,
-                _ = self.incoming.recv_many(&mut fresh, BATCH), if sends => self.send_all(flight, &mut fresh),
-                resolved = flight.next(), if flight.flies() => if let Err(lost) = self.judge(flight, Some(resolved)) {
+                _ = self.incoming.recv_many(&mut fresh, BATCH), if sends => self.send_all(unconfirmed, &mut fresh),
+                resolved = unconfirmed.next(), if unconfirmed.has_pending() => if let Err(lost) = self.judge(unconfirmed, Some(resolved)) {
                     return lost;
                 },
-                () = sleep_until(due.unwrap_or(now)), if due.is_some() => self.send_again(flight, held),
+                () = sleep_until(due.unwrap_or(now)), if due.is_some() => self.send_again(unconfirmed, held),
                 _ = look.tick() => {
-                    if let Some(lost) = flight.stuck(self.shared.board.is_blocked()) {
+                    if let Some(lost) = unconfirmed.stuck(self.shared.board.is_blocked()) {
                         return lost;
                     }
-                    landing = landing.or(self.look_at_refusals(flight).map(Landing::over));
+                    ending = ending.or(self.look_at_refusals(unconfirmed).map(EndingSession::over));
                 }
                 () = closing.cancelled(), if last_moment.is_none() => last_moment = Some(now + LAST_MOMENT),
                 () = sleep_until(end.unwrap_or(now)), if end.is_some() => {
-                    return landing.map_or_else(stopping, |landing| landing.why);
+                    return ending.map_or_else(stopping, |ending| ending.why);
                 }
             }
-            if landing.is_none() {
-                landing = self.look_at_returns(flight).map(Landing::over);
+            if ending.is_none() {
+                ending = self.look_at_returns(unconfirmed).map(EndingSession::over);
             }
-            if let Some(Landing { why, .. }) = landing.take_if(|_| !flight.flies()) {
+            if let Some(EndingSession { why, .. }) = ending.take_if(|_| !unconfirmed.has_pending()) {
                 return why;
             }
             if last_moment.is_some() && self.entries.is_empty() && self.incoming.is_empty() {
@@ -199,31 +199,31 @@ impl Publishing {
         }
     }
 
-    fn send_all(&mut self, flight: &mut Flight, fresh: &mut Vec<Entry>) {
+    fn send_all(&mut self, unconfirmed: &mut Unconfirmed, fresh: &mut Vec<Entry>) {
         for entry in fresh.drain(..) {
-            flight.send(self.next, &entry.outgoing);
+            unconfirmed.send(self.next, &entry.outgoing);
             self.entries.insert(self.next, entry);
             self.next += 1;
         }
         self.tell();
     }
 
-    fn send_again(&self, flight: &mut Flight, held: Option<u64>) {
+    fn send_again(&self, unconfirmed: &mut Unconfirmed, held: Option<u64>) {
         if let Some((number, entry)) = held.and_then(|number| self.entries.get_key_value(&number)) {
-            flight.send(*number, &entry.outgoing);
+            unconfirmed.send(*number, &entry.outgoing);
         }
     }
 
     /// All that is known to be confirmed is done with before a fault among them is told.
-    fn judge(&mut self, flight: &mut Flight, first: Option<Resolved>) -> Result<(), Lost> {
+    fn judge(&mut self, unconfirmed: &mut Unconfirmed, first: Option<ResolvedConfirm>) -> Result<(), SessionError> {
         let mut outcome = Ok(());
-        for resolved in flight.settled(first) {
+        for resolved in unconfirmed.settled(first) {
             let number = resolved.number;
-            match flight.verdict(resolved) {
-                Verdict::Confirmed => self.done(number),
-                Verdict::InDoubt => self.in_doubt.push(number),
-                Verdict::Held => {}
-                Verdict::Lost(reason) => outcome = Err(reason),
+            match unconfirmed.confirm_result(resolved) {
+                ConfirmResult::Confirmed => self.done(number),
+                ConfirmResult::InDoubt => self.in_doubt.push(number),
+                ConfirmResult::Held => {}
+                ConfirmResult::Lost(reason) => outcome = Err(reason),
             }
         }
         self.tell();
@@ -238,11 +238,11 @@ impl Publishing {
     }
 
     /// At the end of a session: what can be known to be safe is.
-    fn land(&mut self, flight: &mut Flight) {
+    fn settle_confirms(&mut self, unconfirmed: &mut Unconfirmed) {
         // The end is known already.
-        let _ = self.judge(flight, None);
+        let _ = self.judge(unconfirmed, None);
         for number in std::mem::take(&mut self.in_doubt) {
-            if self.entries.get(&number).is_some_and(|entry| !flight.came_back(&entry.outgoing)) {
+            if self.entries.get(&number).is_some_and(|entry| !unconfirmed.came_back(&entry.outgoing)) {
                 self.done(number);
             }
         }
@@ -250,29 +250,29 @@ impl Publishing {
     }
 
     /// What the broker closed the channel over is not sent again.
-    fn give_up_too_large(&mut self, lost: &Lost) {
-        let Some(sizes) = size::refused(lost) else { return };
+    fn give_up_too_large(&mut self, lost: &SessionError) {
+        let Some(sizes) = size_limit::refused(lost) else { return };
         let bodies = self.entries.iter().map(|(number, entry)| (*number, entry.outgoing.body.len())).collect();
-        for (number, size) in size::too_large(&bodies, sizes) {
+        for (number, size) in size_limit::too_large(&bodies, sizes) {
             let Some(entry) = self.entries.remove(&number) else { continue };
-            tracing::warn!(to = entry.outgoing.shown(), "not published: {size}");
+            tracing::warn!(to = entry.outgoing.describe(), "not published: {size}");
             // Whoever published may have gone away.
             let _ = entry.confirmed.send(Err(size));
         }
         self.tell();
     }
 
-    fn look_at_returns(&self, flight: &Flight) -> Option<Lost> {
-        let unroutable = flight.unroutable()?;
+    fn look_at_returns(&self, unconfirmed: &Unconfirmed) -> Option<SessionError> {
+        let unroutable = unconfirmed.unroutable()?;
         self.shared.board.refuses(Some(unroutable.clone()));
         Some(unroutable)
     }
 
     /// A queue that is full refuses, but so does one whose leader is being elected, and then goes on refusing what comes
     /// by the same channel. Which of the two it is cannot be seen: for the second case the session is rebuilt.
-    fn look_at_refusals(&mut self, flight: &Flight) -> Option<Lost> {
-        let Some((number, time)) = flight.refused_longest() else {
-            if flight.age() > LASTING || self.entries.is_empty() {
+    fn look_at_refusals(&mut self, unconfirmed: &Unconfirmed) -> Option<SessionError> {
+        let Some((number, time)) = unconfirmed.refused_longest() else {
+            if unconfirmed.age() > LASTING || self.entries.is_empty() {
                 self.shared.board.refuses(None);
                 self.refusal = None;
             }
@@ -283,7 +283,7 @@ impl Publishing {
         }
         let begun = || Refusal { since: Instant::now() - time, patience: LASTING };
         let refusal = self.refusal.get_or_insert_with(begun);
-        let what = self.entries.get(&number).map(|entry| entry.outgoing.shown()).unwrap_or_default();
+        let what = self.entries.get(&number).map(|entry| entry.outgoing.describe()).unwrap_or_default();
         let seconds = refusal.since.elapsed().as_secs();
         let told = format!("{REFUSING} publications to {what} for {seconds} s: the queue is full or has no leader");
         self.shared.board.refuses(Some(told.clone()));
@@ -312,28 +312,28 @@ pub(super) fn tell_of_missing_events(prefix: &str, lost: &str) {
     }
 }
 
-fn stopping() -> Lost {
+fn stopping() -> SessionError {
     "the process is stopping".to_owned()
 }
 
-impl Work for Publishing {
+impl Work for PublisherConnection {
     const ROLE: Role = Role::Publish;
 
     /// Connected from the start: the process is ready once it can publish.
     async fn wanted(&mut self) {}
 
-    async fn run(&mut self, link: Arc<Link>) -> Lost {
+    async fn run(&mut self, link: Arc<Link>) -> SessionError {
         let channel = match link.confirming_channel().await {
             Ok(channel) => channel,
             Err(lost) => return lost,
         };
-        let mut flight = Flight::new(channel);
+        let mut unconfirmed = Unconfirmed::new(channel);
         for (number, entry) in &self.entries {
-            flight.send(*number, &entry.outgoing);
+            unconfirmed.send(*number, &entry.outgoing);
         }
-        let mut lost = self.fly(&link, &mut flight).await;
-        self.land(&mut flight);
-        if flight.is_broken() {
+        let mut lost = self.publish_until_lost(&link, &mut unconfirmed).await;
+        self.settle_confirms(&mut unconfirmed);
+        if unconfirmed.is_broken() {
             // What was published as the channel closed knows only that; the broker's own words are on their way.
             lost = timeout(LAST_WORDS, link.session.ended()).await.unwrap_or(lost);
         }

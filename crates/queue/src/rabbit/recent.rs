@@ -48,7 +48,7 @@ pub(crate) struct Identity {
 
 /// A hold on a delivery that came: see [`Recent::hold`].
 #[derive(Clone, Copy, Debug)]
-pub struct Held {
+pub struct RecentDelivery {
     identity: Identity,
     /// The number of sessions that were lost before.
     losses: u64,
@@ -113,22 +113,22 @@ impl Recent {
     }
 
     /// A delivery came: it is held until it is settled or given back.
-    pub(crate) fn hold(&self, identity: Identity, redelivered: bool) -> Held {
+    pub(crate) fn hold(&self, identity: Identity, redelivered: bool) -> RecentDelivery {
         let mut settled = self.lock();
         let losses = settled.losses;
         if identity.is_numbered {
-            return Held { identity, losses, may_be_settled: true };
+            return RecentDelivery { identity, losses, may_be_settled: true };
         }
         let known = settled.known.entry(identity).or_default();
         known.held += 1;
         let may_be_settled = redelivered && known.left == 0;
         known.left -= u32::from(redelivered && known.left > 0);
-        Held { identity, losses, may_be_settled }
+        RecentDelivery { identity, losses, may_be_settled }
     }
 
     /// For tests of other crates: a delivery with this body came to a lane, with a number of ours if it has one.
     #[cfg(any(test, feature = "testing"))]
-    pub fn came(&self, body: &[u8], number: Option<i64>, redelivered: bool) -> Held {
+    pub fn came(&self, body: &[u8], number: Option<i64>, redelivered: bool) -> RecentDelivery {
         let mut delivery = Delivery::mock(1, "g.work".into(), "k".into(), redelivered, body.to_vec());
         let mut headers = FieldTable::default();
         if let Some(number) = number {
@@ -139,7 +139,7 @@ impl Recent {
     }
 
     /// All that follows from this message is durable; its acknowledgement is about to be written.
-    pub fn settled(&self, held: &Held, now: Instant) {
+    pub fn settled(&self, held: &RecentDelivery, now: Instant) {
         let mut settled = self.lock();
         settled.release(held);
         let known = settled.known.entry(held.identity).or_default();
@@ -149,7 +149,7 @@ impl Recent {
     }
 
     /// Whether a message that is held was settled before, and only its acknowledgement was lost.
-    pub fn was_settled(&self, held: &Held, now: Instant) -> bool {
+    pub fn was_settled(&self, held: &RecentDelivery, now: Instant) -> bool {
         let mut settled = self.lock();
         settled.forget_before(now.checked_sub(KEPT));
         let known = settled.known.get(&held.identity).filter(|known| known.settled > 0);
@@ -157,17 +157,17 @@ impl Recent {
     }
 
     /// The acknowledgement of a settled message could not be written.
-    pub fn unacknowledged(&self, held: &Held) {
+    pub fn unacknowledged(&self, held: &RecentDelivery) {
         if let Some(known) = self.lock().known.get_mut(&held.identity) {
             known.is_uncertain = true;
         }
     }
 
     /// A held message was not settled, and comes again, here or elsewhere.
-    pub fn given_back(&self, held: &Held, now: Instant) {
+    pub fn given_back(&self, held: &RecentDelivery, now: Instant) {
         let mut settled = self.lock();
         if settled.release(held) {
-            settled.leave(held.identity, 1, now);
+            settled.keep(held.identity, 1, now);
         }
     }
 
@@ -183,7 +183,7 @@ impl Recent {
             }
         }
         for (identity, count) in held {
-            settled.leave(identity, count, now);
+            settled.keep(identity, count, now);
         }
         settled.losses += 1;
         settled.lost_at = Some(now);
@@ -201,7 +201,7 @@ impl Recent {
 
 impl Settled {
     /// Whether it was held until now: without a number, and its session is not lost.
-    fn release(&mut self, held: &Held) -> bool {
+    fn release(&mut self, held: &RecentDelivery) -> bool {
         if held.identity.is_numbered || held.losses != self.losses {
             return false;
         }
@@ -211,7 +211,7 @@ impl Settled {
         true
     }
 
-    fn leave(&mut self, identity: Identity, count: u32, now: Instant) {
+    fn keep(&mut self, identity: Identity, count: u32, now: Instant) {
         let known = self.known.entry(identity).or_default();
         known.left += count;
         known.left_at = Some(now);
@@ -307,11 +307,11 @@ mod tests {
             Self(Recent::default(), Instant::now())
         }
 
-        fn comes(&self, body: &str, redelivered: bool) -> Held {
+        fn comes(&self, body: &str, redelivered: bool) -> RecentDelivery {
             self.0.hold(self.0.identity(&delivery(body, None), true), redelivered)
         }
 
-        fn settles(&self, body: &str) -> Held {
+        fn settles(&self, body: &str) -> RecentDelivery {
             let held = self.comes(body, false);
             self.0.settled(&held, self.1);
             held

@@ -18,8 +18,8 @@ use tokio::{
     time::Instant,
 };
 
-use self::names::Names;
-use super::outgoing::Outgoing;
+use self::names::ReplyQueueNames;
+use super::outgoing_message::OutgoingMessage;
 use crate::{Destination, Publication, topology::topology};
 use genfleet_job::metric;
 
@@ -37,7 +37,7 @@ const TOLD_AGAIN: Duration = Duration::from_secs(60);
 
 /// Why a reply was given up; the metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GivenUp {
+pub enum ReplyDropReason {
     /// The queue's name is not published to.
     NotAllowed,
     /// There is no such queue.
@@ -48,7 +48,7 @@ pub enum GivenUp {
     Dropped,
 }
 
-impl GivenUp {
+impl ReplyDropReason {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::NotAllowed, Self::Unroutable, Self::Failed, Self::Dropped];
 
@@ -73,7 +73,7 @@ impl GivenUp {
 /// Takes replies, and never keeps anybody waiting.
 pub(super) struct Replies {
     prefix: String,
-    names: RwLock<Names>,
+    names: RwLock<ReplyQueueNames>,
     room: Arc<Semaphore>,
     waiting: mpsc::UnboundedSender<Reply>,
     /// Our user may not write to the default exchange: for the rest of the process no reply is tried.
@@ -83,16 +83,16 @@ pub(super) struct Replies {
 
 /// A reply that waits or is under way. Dropped before it was taken care of, it was given up.
 pub(super) struct Reply {
-    outgoing: Outgoing,
+    outgoing: OutgoingMessage,
     is_direct: bool,
-    fate: Option<GivenUp>,
+    drop_reason: Option<ReplyDropReason>,
     _room: OwnedSemaphorePermit,
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if let Some(fate) = self.fate {
-            fate.count();
+        if let Some(drop_reason) = self.drop_reason {
+            drop_reason.count();
         }
     }
 }
@@ -100,7 +100,7 @@ impl Drop for Reply {
 impl Replies {
     /// The handle, and what [`send`] takes from.
     pub(super) fn new(prefix: &str) -> (Self, mpsc::UnboundedReceiver<Reply>) {
-        for reason in GivenUp::ALL {
+        for reason in ReplyDropReason::ALL {
             metrics::counter!(metric::REPLIES_GIVEN_UP, "reason" => reason.as_str()).increment(0);
         }
         metrics::counter!(metric::REPLIES_UNROUTABLE).increment(0);
@@ -119,7 +119,7 @@ impl Replies {
 
     /// Publishes to `allowed` beside the names that the broker makes.
     pub(super) fn allow(&self, allowed: Vec<names::ReplyTo>) {
-        let names = Names::new(&self.prefix, &topology(&self.prefix), allowed);
+        let names = ReplyQueueNames::new(&self.prefix, &topology(&self.prefix), allowed);
         *self.names.write().unwrap_or_else(PoisonError::into_inner) = names;
     }
 
@@ -130,20 +130,20 @@ impl Replies {
         }
     }
 
-    fn take(&self, publication: Publication) -> Result<(), GivenUp> {
+    fn take(&self, publication: Publication) -> Result<(), ReplyDropReason> {
         let Destination::Reply { queue } = &publication.to else { return Ok(()) };
         if !self.names.read().unwrap_or_else(PoisonError::into_inner).admits(queue) {
             self.tell(queue);
-            return Err(GivenUp::NotAllowed);
+            return Err(ReplyDropReason::NotAllowed);
         }
         if self.forbidden.load(Ordering::Acquire) {
-            return Err(GivenUp::Failed);
+            return Err(ReplyDropReason::Failed);
         }
         let is_direct = names::is_direct(queue);
-        let outgoing = Outgoing::new(&self.prefix, publication).map_err(|_| GivenUp::Failed)?;
-        let bytes = u32::try_from(outgoing.body.len() + OVERHEAD).map_err(|_| GivenUp::Dropped)?;
-        let room = self.room.clone().try_acquire_many_owned(bytes).map_err(|_| GivenUp::Dropped)?;
-        let reply = Reply { outgoing, is_direct, fate: Some(GivenUp::Dropped), _room: room };
+        let outgoing = OutgoingMessage::new(&self.prefix, publication).map_err(|_| ReplyDropReason::Failed)?;
+        let bytes = u32::try_from(outgoing.body.len() + OVERHEAD).map_err(|_| ReplyDropReason::Dropped)?;
+        let room = self.room.clone().try_acquire_many_owned(bytes).map_err(|_| ReplyDropReason::Dropped)?;
+        let reply = Reply { outgoing, is_direct, drop_reason: Some(ReplyDropReason::Dropped), _room: room };
         // Nobody takes it any more: it counts itself.
         let _ = self.waiting.send(reply);
         Ok(())

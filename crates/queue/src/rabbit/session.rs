@@ -15,13 +15,15 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Shared, declare,
-    dial::{Host, why},
+    Shared,
+    connect::{BrokerHost, describe},
+    declare,
     health::Role,
-    line::Line,
     lock,
     publish::refuses,
-    size, unanswered,
+    size_limit,
+    socket::SocketHandle,
+    unknown_kinds,
 };
 use genfleet_job::{metric, retry};
 
@@ -35,7 +37,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Why a session ended, in a sentence.
-pub(super) type Lost = String;
+pub(super) type SessionError = String;
 
 /// What a connection is used for, session after session.
 pub(super) trait Work: Send {
@@ -46,19 +48,19 @@ pub(super) trait Work: Send {
     fn wanted(&mut self) -> impl Future<Output = ()> + Send;
 
     /// Works on one session until that ends, or until the queue is closed.
-    fn run(&mut self, link: Arc<Link>) -> impl Future<Output = Lost> + Send;
+    fn run(&mut self, link: Arc<Link>) -> impl Future<Output = SessionError> + Send;
 }
 
 /// Whether a session still lives: what came by a dead one cannot be settled any more.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Session {
     over: CancellationToken,
-    reason: Arc<OnceLock<Lost>>,
+    reason: Arc<OnceLock<SessionError>>,
 }
 
 impl Session {
     /// Ends it; the first reason is the one that is told.
-    pub(super) fn end(&self, reason: impl Into<Lost>) {
+    pub(super) fn end(&self, reason: impl Into<SessionError>) {
         let _ = self.reason.set(reason.into());
         self.over.cancel();
     }
@@ -68,7 +70,7 @@ impl Session {
     }
 
     /// Waits for its end.
-    pub(super) async fn ended(&self) -> Lost {
+    pub(super) async fn ended(&self) -> SessionError {
         self.over.cancelled().await;
         self.reason.get().cloned().unwrap_or_default()
     }
@@ -78,7 +80,7 @@ impl Session {
 pub(super) struct Link {
     connection: Connection,
     pub(super) session: Session,
-    line: Line,
+    line: SocketHandle,
 }
 
 impl Link {
@@ -87,16 +89,19 @@ impl Link {
     }
 
     /// A channel that is given at most `prefetch` unsettled messages for each of its consumers.
-    pub(super) async fn channel(&self, prefetch: u16) -> Result<Channel, Lost> {
-        let channel = self.connection.create_channel().await.map_err(|error| why(&error))?;
-        channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(|error| why(&error))?;
+    pub(super) async fn channel(&self, prefetch: u16) -> Result<Channel, SessionError> {
+        let channel = self.connection.create_channel().await.map_err(|error| describe(&error))?;
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(|error| describe(&error))?;
         Ok(channel)
     }
 
     /// A channel that confirms what is published on it.
-    pub(super) async fn confirming_channel(&self) -> Result<Channel, Lost> {
-        let channel = self.connection.create_channel().await.map_err(|error| why(&error))?;
-        channel.confirm_select(lapin::options::ConfirmSelectOptions::default()).await.map_err(|error| why(&error))?;
+    pub(super) async fn confirming_channel(&self) -> Result<Channel, SessionError> {
+        let channel = self.connection.create_channel().await.map_err(|error| describe(&error))?;
+        channel
+            .confirm_select(lapin::options::ConfirmSelectOptions::default())
+            .await
+            .map_err(|error| describe(&error))?;
         Ok(channel)
     }
 
@@ -132,7 +137,7 @@ pub(super) async fn supervise<W: Work>(shared: &Arc<Shared>, work: &mut W) {
     }
 }
 
-async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits: &mut impl Backoff) -> Lost {
+async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits: &mut impl Backoff) -> SessionError {
     let began = Instant::now();
     shared.board.up(W::ROLE);
     let lost = work.run(link.clone()).await;
@@ -144,21 +149,21 @@ async fn session<W: Work>(shared: &Shared, work: &mut W, link: Arc<Link>, waits:
         metrics::counter!(metric::BROKER_RECONNECTS, "role" => W::ROLE.as_str()).increment(1);
     }
     // The broker is not away over a queue that takes nothing, or a message that it does not take.
-    if began.elapsed() >= LASTED || refuses(&lost) || size::refused(&lost).is_some() {
+    if began.elapsed() >= LASTED || refuses(&lost) || size_limit::refused(&lost).is_some() {
         waits.reset();
     }
     lost
 }
 
-async fn open(shared: &Arc<Shared>, role: Role, host: &Host) -> Result<Arc<Link>, Lost> {
-    let (connection, socket) = shared.broker.dial(host, role.as_str()).await?;
+async fn open(shared: &Arc<Shared>, role: Role, host: &BrokerHost) -> Result<Arc<Link>, SessionError> {
+    let (connection, socket) = shared.broker.connect(host, role.as_str()).await?;
     let events = connection.events_listener();
     let link = Link { connection, session: Session::default(), line: socket };
     if let Err(reason) = declare::prepare(shared, &link.connection).await {
         link.close(&reason).await;
         return Err(reason);
     }
-    tracing::info!(role = role.as_str(), broker = host.shown, "connected to the broker");
+    tracing::info!(role = role.as_str(), broker = host.display_name, "connected to the broker");
     watch(shared, role, &link, events);
     Ok(Arc::new(link))
 }
@@ -206,8 +211,8 @@ fn tell(shared: &Shared, role: Role, session: &Session, event: Event) {
         // Closed the channel of a look at the topology; who consumes from what is missing is told on its own channel.
         Event::Error(error) if role == Role::Consume && declare::is_objection(&error) => {}
         // Nobody's job waits for these answers.
-        Event::Error(error) if unanswered::is_refused(&error, &shared.prefix) => {}
-        Event::Error(error) => session.end(why(&error)),
+        Event::Error(error) if unknown_kinds::is_refused(&error, &shared.prefix) => {}
+        Event::Error(error) => session.end(describe(&error)),
         Event::ConnectionBlocked(reason) => {
             tracing::warn!(reason, "the broker takes no publications");
             shared.board.block(true);

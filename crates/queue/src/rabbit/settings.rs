@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::ValueEnum;
 use secrecy::SecretString;
 
-use super::{super::QueueError, dial::Broker};
+use super::{super::QueueError, connect::BrokerHosts};
 
 /// What is done about exchanges, queues and bindings when a session begins, and every minute from then on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -65,12 +65,12 @@ pub struct BrokerAddress {
 impl RabbitSettings {
     /// The hosts, in the order in which they are named.
     pub fn addresses(&self) -> Result<Vec<BrokerAddress>, QueueError> {
-        Ok(Broker::new(self)?.addresses())
+        Ok(BrokerHosts::new(self)?.addresses())
     }
 
     /// Finds what cannot work whatever the broker's state: a wrong URL or prefix, certificates that cannot be read, a
     /// watchdog without patience. Neither connects nor needs a runtime. All who use these settings ask the same.
     pub fn check(&self) -> Result<(), QueueError> {
-        Broker::new(self).map(drop)
+        BrokerHosts::new(self).map(drop)
     }
 }

@@ -22,12 +22,12 @@ use tokio::{
 
 use super::{
     Shared,
-    dial::why,
-    recent::Held,
-    session::{Lost, Session},
+    connect::describe,
+    recent::RecentDelivery,
+    session::{Session, SessionError},
 };
 use crate as queue;
-use crate::{Publication, QueueError, Settled, held::HeldCounts};
+use crate::{Publication, QueueError, Settled, unsettled::UnsettledCounts};
 use genfleet_job::{Kind, lease::Lease, metric};
 
 /// lapin resolves an acknowledgement when it is written; one that is not by then never will be.
@@ -35,26 +35,26 @@ const WRITTEN: Duration = Duration::from_secs(10);
 
 /// What one lane of one kind has seen in one session: the watchdog reads it, and the suspects take turns by it.
 #[derive(Debug, Default)]
-pub(super) struct Flow {
+pub(super) struct LaneFlow {
     delivered: AtomicU64,
     unsettled: watch::Sender<usize>,
     /// Where jobs that are held are counted, as what.
-    held: Option<(HeldCounts, Kind)>,
+    counts: Option<(UnsettledCounts, Kind)>,
     /// Whether the session is over. Changed and read while `unsettled` is locked.
     over: AtomicBool,
 }
 
-impl Flow {
-    pub(super) fn new(held: HeldCounts, kind: Kind) -> Self {
-        Self { held: Some((held, kind)), ..Self::default() }
+impl LaneFlow {
+    pub(super) fn new(counts: UnsettledCounts, kind: Kind) -> Self {
+        Self { counts: Some((counts, kind)), ..Self::default() }
     }
 
     fn take(&self) {
         self.delivered.fetch_add(1, Ordering::AcqRel);
         self.unsettled.send_modify(|unsettled| {
             *unsettled += 1;
-            if let Some((held, kind)) = self.held.as_ref().filter(|_| !self.over.load(Ordering::Acquire)) {
-                held.add(*kind);
+            if let Some((counts, kind)) = self.counts.as_ref().filter(|_| !self.over.load(Ordering::Acquire)) {
+                counts.add(*kind);
             }
         });
     }
@@ -62,8 +62,8 @@ impl Flow {
     fn release(&self) {
         self.unsettled.send_modify(|unsettled| {
             *unsettled -= 1;
-            if let Some((held, kind)) = self.held.as_ref().filter(|_| !self.over.load(Ordering::Acquire)) {
-                held.remove(*kind, 1);
+            if let Some((counts, kind)) = self.counts.as_ref().filter(|_| !self.over.load(Ordering::Acquire)) {
+                counts.remove(*kind, 1);
             }
         });
     }
@@ -71,8 +71,8 @@ impl Flow {
     /// The session is over: the broker has what is unsettled.
     pub(super) fn end(&self) {
         self.unsettled.send_if_modified(|unsettled| {
-            if let Some((held, kind)) = self.held.as_ref().filter(|_| !self.over.swap(true, Ordering::AcqRel)) {
-                held.remove(*kind, *unsettled);
+            if let Some((counts, kind)) = self.counts.as_ref().filter(|_| !self.over.swap(true, Ordering::AcqRel)) {
+                counts.remove(*kind, *unsettled);
             }
             false
         });
@@ -95,22 +95,27 @@ impl Flow {
 
 /// The right to settle one delivery, once. Dropped unused it gives the message back, so that a panic keeps no
 /// place in the prefetch.
-pub struct Settler {
+pub struct RabbitSettler {
     shared: Arc<Shared>,
     session: Session,
-    flow: Arc<Flow>,
+    flow: Arc<LaneFlow>,
     lease: Option<Lease>,
-    held: Held,
+    recent: RecentDelivery,
     /// Taken by the one that settles.
     acker: Option<Acker>,
 }
 
-impl Settler {
+impl RabbitSettler {
     /// For a delivery that just came.
-    pub(super) fn new(shared: &Arc<Shared>, session: &Session, flow: &Arc<Flow>, (held, acker): (Held, Acker)) -> Self {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        session: &Session,
+        flow: &Arc<LaneFlow>,
+        (recent, acker): (RecentDelivery, Acker),
+    ) -> Self {
         flow.take();
         let (shared, session, flow) = (shared.clone(), session.clone(), flow.clone());
-        Self { shared, session, flow, lease: None, held, acker: Some(acker) }
+        Self { shared, session, flow, lease: None, recent, acker: Some(acker) }
     }
 
     /// It came while this process alone works its kind.
@@ -131,7 +136,7 @@ impl Settler {
 
     /// Whether all that follows from this message is durable already, and only its acknowledgement was lost.
     pub(super) fn was_settled(&self) -> bool {
-        self.shared.recent.was_settled(&self.held, Instant::now())
+        self.shared.recent.was_settled(&self.recent, Instant::now())
     }
 
     /// Acknowledges in the background; nothing is published.
@@ -155,7 +160,7 @@ impl Settler {
                 error => error,
             });
         }
-        self.shared.recent.settled(&self.held, Instant::now());
+        self.shared.recent.settled(&self.recent, Instant::now());
         let settled = match self.acker.take() {
             Some(acker) => self.acknowledge(&acker).await,
             None => false,
@@ -163,7 +168,7 @@ impl Settler {
         if settled {
             return Ok(Settled::Acknowledged);
         }
-        self.shared.recent.unacknowledged(&self.held);
+        self.shared.recent.unacknowledged(&self.recent);
         metrics::counter!(metric::STALE_ACKS).increment(1);
         Ok(Settled::Stale)
     }
@@ -172,7 +177,7 @@ impl Settler {
     /// it has not gone on elsewhere.
     pub async fn leave_to_broker(mut self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
         self.shared.publisher.publish(publications).await?;
-        self.shared.recent.given_back(&self.held, Instant::now());
+        self.shared.recent.given_back(&self.recent, Instant::now());
         let Some(acker) = self.acker.take().filter(|_| !self.session.is_over()) else { return Ok(Settled::Stale) };
         let reject = BasicNackOptions { requeue: false, multiple: false };
         let left = written(acker.nack(reject), &self.session).await;
@@ -182,7 +187,7 @@ impl Settler {
     /// See [`crate::Settler::give_back`].
     pub async fn give_back(mut self) {
         if let Some(acker) = self.acker.take() {
-            self.shared.recent.given_back(&self.held, Instant::now());
+            self.shared.recent.given_back(&self.recent, Instant::now());
             give_back(&acker, &self.session).await;
         }
     }
@@ -204,20 +209,20 @@ async fn give_back(acker: &Acker, session: &Session) {
 
 /// Whether the broker was told. A fault here is one of the session: its fate is unknown, so it ends.
 async fn written(telling: impl Future<Output = lapin::Result<bool>>, session: &Session) -> bool {
-    let fault: Lost = match timeout(WRITTEN, telling).await {
+    let fault: SessionError = match timeout(WRITTEN, telling).await {
         Ok(Ok(told)) => return told,
-        Ok(Err(error)) => why(&error),
+        Ok(Err(error)) => describe(&error),
         Err(_) => format!("an acknowledgement was not written within {WRITTEN:?}"),
     };
     session.end(fault);
     false
 }
 
-impl Drop for Settler {
+impl Drop for RabbitSettler {
     fn drop(&mut self) {
         self.flow.release();
         let Some(acker) = self.acker.take() else { return };
-        self.shared.recent.given_back(&self.held, Instant::now());
+        self.shared.recent.given_back(&self.recent, Instant::now());
         if !self.session.is_over() {
             let session = self.session.clone();
             self.shared.spawn(async move { give_back(&acker, &session).await });
@@ -225,8 +230,8 @@ impl Drop for Settler {
     }
 }
 
-impl fmt::Debug for Settler {
+impl fmt::Debug for RabbitSettler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settler").field("stale", &self.is_stale()).finish_non_exhaustive()
+        f.debug_struct("RabbitSettler").field("stale", &self.is_stale()).finish_non_exhaustive()
     }
 }

@@ -6,9 +6,9 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{
     change::put,
+    changes::Changes,
     command::{Scope, Work},
     row,
-    wake::Changes,
 };
 use crate::Publication;
 

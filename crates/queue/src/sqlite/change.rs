@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use rusqlite::{ToSql, params};
 
 use super::{
+    changes::{ChangeKey, Changes},
     command::{Scope, Work},
     row,
-    wake::{Changes, Shelf},
 };
 use crate::{Destination, Publication};
 use genfleet_job::{
@@ -31,14 +31,14 @@ const PRODUCERS_HEADERS: [&str; 3] = ["traceparent", "tracestate", ENQUEUED_MS];
 #[derive(Debug)]
 pub(super) struct Change {
     /// What goes.
-    pub(super) taken: Taken,
+    pub(super) removal: RowRemoval,
     /// What comes.
     pub(super) publications: Vec<Publication>,
 }
 
 /// What a change takes away.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Taken {
+pub(super) enum RowRemoval {
     /// Nothing: publications only.
     Nothing,
     /// A delivery, settled. The publications are made even where it is gone already.
@@ -55,8 +55,8 @@ impl Work for Change {
 
     /// Whether what was to go was there.
     fn run(&self, scope: &Scope<'_>, changes: &mut Changes) -> rusqlite::Result<bool> {
-        let found = take(scope, self.taken, changes)?;
-        if found || !matches!(self.taken, Taken::DeadLetter(_)) {
+        let found = take(scope, self.removal, changes)?;
+        if found || !matches!(self.removal, RowRemoval::DeadLetter(_)) {
             put(scope, &self.publications, changes)?;
         }
         Ok(found)
@@ -74,11 +74,11 @@ pub(super) fn put(scope: &Scope<'_>, publications: &[Publication], changes: &mut
             Destination::Jobs(kind) => {
                 let counted = producers(&message.headers);
                 enqueue(scope, (*kind, Lane::Jobs), Duration::ZERO, message, &counted)?;
-                changes.touch(Shelf::of(*kind, Lane::Jobs));
+                changes.touch(ChangeKey::of(*kind, Lane::Jobs));
             }
             Destination::Lane { kind, lane, after } => {
                 enqueue(scope, (*kind, *lane), *after, message, &message.headers)?;
-                changes.touch(Shelf::of(*kind, *lane));
+                changes.touch(ChangeKey::of(*kind, *lane));
             }
             Destination::Event { kind, outcome } => {
                 record(scope, &format!("{kind}.{outcome}"), message)?;
@@ -91,15 +91,15 @@ pub(super) fn put(scope: &Scope<'_>, publications: &[Publication], changes: &mut
     Ok(())
 }
 
-fn take(scope: &Scope<'_>, taken: Taken, changes: &mut Changes) -> rusqlite::Result<bool> {
-    match taken {
-        Taken::Nothing => Ok(true),
-        Taken::Delivery(id) => {
+fn take(scope: &Scope<'_>, removal: RowRemoval, changes: &mut Changes) -> rusqlite::Result<bool> {
+    match removal {
+        RowRemoval::Nothing => Ok(true),
+        RowRemoval::Delivery(id) => {
             let mut statement = scope.connection.prepare_cached("DELETE FROM message WHERE id = ?1 AND claimed = 1")?;
             Ok(statement.execute([id])? > 0)
         }
-        Taken::Claim(id) => give_back(scope, id, changes),
-        Taken::DeadLetter(sequence) => {
+        RowRemoval::Claim(id) => give_back(scope, id, changes),
+        RowRemoval::DeadLetter(sequence) => {
             let mut statement = scope.connection.prepare_cached("DELETE FROM dead WHERE sequence = ?1")?;
             Ok(statement.execute([sequence])? > 0)
         }
@@ -116,7 +116,7 @@ fn give_back(scope: &Scope<'_>, id: i64, changes: &mut Changes) -> rusqlite::Res
     while let Some(row) = rows.next()? {
         let lane = if row.get(1)? { Lane::Suspect } else { Lane::Jobs };
         if let Ok(kind) = row.get_ref(0)?.as_str()?.parse::<Kind>() {
-            changes.touch(Shelf::of(kind, lane));
+            changes.touch(ChangeKey::of(kind, lane));
         }
         found = true;
     }

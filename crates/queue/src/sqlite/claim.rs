@@ -9,13 +9,13 @@ use rusqlite::{Connection, params};
 use tokio::time::Instant;
 
 use super::{
-    change::Taken,
+    change::RowRemoval,
+    changes::Changes,
     command::{Scope, Work},
-    link::Link,
+    handle::WriterHandle,
     row,
-    wake::Changes,
 };
-use crate::held::HeldOne;
+use crate::unsettled::UnsettledGuard;
 use genfleet_job::{
     Kind,
     message::{Lane, Message},
@@ -34,7 +34,7 @@ pub(super) struct Claim {
     /// So many at most.
     pub(super) limit: usize,
     /// By whom they can be given back.
-    pub(super) link: Link,
+    pub(super) link: WriterHandle,
 }
 
 /// Rows taken, not yet on the disk.
@@ -48,7 +48,7 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Claimed {
     /// In the order they are to be started.
-    pub(super) rows: Vec<(Held, Row)>,
+    pub(super) rows: Vec<(RowClaim, Row)>,
     /// When the next delayed row becomes visible, Unix milliseconds; known where fewer rows came than were asked.
     pub(super) next_due: Option<i64>,
 }
@@ -60,42 +60,42 @@ pub(super) struct Row {
     /// Where it waited.
     pub(super) lane: Lane,
     /// How often it came back.
-    pub(super) returns: u32,
+    pub(super) delivery_count: u32,
     /// What it is.
     pub(super) message: Message,
 }
 
 /// A claim on one row. Dropped, the row is given back.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct RowClaim {
     id: i64,
-    link: Link,
+    link: WriterHandle,
     /// Taken by whoever settles.
-    counted: Option<HeldOne>,
+    counted: Option<UnsettledGuard>,
 }
 
-impl Held {
-    fn new(id: i64, kind: Kind, link: Link) -> Self {
-        let counted = Some(link.told().held.hold(kind));
+impl RowClaim {
+    fn new(id: i64, kind: Kind, link: WriterHandle) -> Self {
+        let counted = Some(link.state().unsettled.hold(kind));
         Self { id, link, counted }
     }
 
     /// When the store was opened, where jobs were worked from it before.
     pub(super) fn taken_over(&self) -> Option<Instant> {
-        self.link.told().taken_over
+        self.link.state().taken_over
     }
 
     /// The row, the way to it, and its place in the count, to be dropped once it is settled; dropping the claim changes
     /// nothing any more.
-    pub(super) fn settle(mut self) -> (i64, Link, Option<HeldOne>) {
+    pub(super) fn settle(mut self) -> (i64, WriterHandle, Option<UnsettledGuard>) {
         (self.id, self.link.clone(), self.counted.take())
     }
 }
 
-impl Drop for Held {
+impl Drop for RowClaim {
     fn drop(&mut self) {
         if self.counted.is_some() {
-            drop(self.link.post_change(Taken::Claim(self.id)));
+            drop(self.link.post_change(RowRemoval::Claim(self.id)));
         }
     }
 }
@@ -123,7 +123,7 @@ impl Work for Claim {
     }
 
     fn answer(self, found: Found) -> Claimed {
-        let hold = |row: Row| (Held::new(row.id, self.kind, self.link.clone()), row);
+        let hold = |row: Row| (RowClaim::new(row.id, self.kind, self.link.clone()), row);
         Claimed { rows: found.rows.into_iter().map(hold).collect(), next_due: found.next_due }
     }
 }
@@ -158,7 +158,7 @@ fn take(connection: &Connection, id: i64, lane: Lane) -> rusqlite::Result<Row> {
     const SQL: &str = "UPDATE message SET claimed = 1 WHERE id = ?1 RETURNING returns,
         message_id, correlation_id, reply_to, timestamp, content_type, headers, body";
     let mut statement = connection.prepare_cached(SQL)?;
-    statement.query_row([id], |row| Ok(Row { id, lane, returns: row.get(0)?, message: row::read(row, 1)? }))
+    statement.query_row([id], |row| Ok(Row { id, lane, delivery_count: row.get(0)?, message: row::read(row, 1)? }))
 }
 
 fn next_due(scope: &Scope<'_>, kind: Kind, lanes: &[Lane]) -> rusqlite::Result<Option<i64>> {

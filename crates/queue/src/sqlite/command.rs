@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 use super::{
     batch::{Load, Printed},
     change::Change,
+    changes::Changes,
     claim::Claim,
-    wake::Changes,
 };
 use crate::QueueError;
 
@@ -39,13 +39,13 @@ pub(super) type Reply<A> = oneshot::Receiver<Result<A, QueueError>>;
 
 /// Work that someone waits for.
 #[derive(Debug)]
-pub(super) struct Asked<W: Work> {
+pub(super) struct Request<W: Work> {
     work: W,
     found: Option<W::Found>,
     reply: oneshot::Sender<Result<W::Answer, QueueError>>,
 }
 
-impl<W: Work> Asked<W> {
+impl<W: Work> Request<W> {
     /// The work, and where its answer will come.
     pub(super) fn new(work: W) -> (Self, Reply<W::Answer>) {
         let (reply, answer) = oneshot::channel();
@@ -73,13 +73,13 @@ impl<W: Work> Asked<W> {
 #[derive(Debug)]
 pub(super) enum Command {
     /// Publish, settle, give back.
-    Change(Asked<Change>),
+    Change(Request<Change>),
     /// Hand out rows.
-    Claim(Asked<Claim>),
+    Claim(Request<Claim>),
     /// Take a batch in.
-    Load(Asked<Load>),
+    Load(Request<Load>),
     /// Note how far a batch's events are printed.
-    Printed(Asked<Printed>),
+    Printed(Request<Printed>),
     /// Finish and end.
     Close(oneshot::Sender<()>),
 }
@@ -133,26 +133,26 @@ impl Command {
     }
 }
 
-impl From<Asked<Change>> for Command {
-    fn from(asked: Asked<Change>) -> Self {
+impl From<Request<Change>> for Command {
+    fn from(asked: Request<Change>) -> Self {
         Self::Change(asked)
     }
 }
 
-impl From<Asked<Claim>> for Command {
-    fn from(asked: Asked<Claim>) -> Self {
+impl From<Request<Claim>> for Command {
+    fn from(asked: Request<Claim>) -> Self {
         Self::Claim(asked)
     }
 }
 
-impl From<Asked<Load>> for Command {
-    fn from(asked: Asked<Load>) -> Self {
+impl From<Request<Load>> for Command {
+    fn from(asked: Request<Load>) -> Self {
         Self::Load(asked)
     }
 }
 
-impl From<Asked<Printed>> for Command {
-    fn from(asked: Asked<Printed>) -> Self {
+impl From<Request<Printed>> for Command {
+    fn from(asked: Request<Printed>) -> Self {
         Self::Printed(asked)
     }
 }

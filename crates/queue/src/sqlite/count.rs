@@ -11,8 +11,8 @@ use tokio::{
 };
 
 use super::{
+    handle::{StoreCondition, StoreState},
     inspect::Reader,
-    link::{Condition, Told},
     row,
 };
 use genfleet_job::{Kind, clock::SharedClock, message::Lane, metric};
@@ -21,17 +21,17 @@ use genfleet_job::{Kind, clock::SharedClock, message::Lane, metric};
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Tells what waits of `kind` until the store is closed.
-pub(super) async fn count(reader: Reader, told: Arc<Told>, clock: SharedClock, kind: Kind) {
+pub(super) async fn count(reader: Reader, state: Arc<StoreState>, clock: SharedClock, kind: Kind) {
     let mut due = interval(EVERY);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut condition = told.condition.subscribe();
+    let mut condition = state.condition.subscribe();
     loop {
         select! {
             // An error cannot be: the sender is in our hands.
-            _ = condition.wait_for(|now| matches!(now, Condition::Closed | Condition::Failed(_))) => return,
+            _ = condition.wait_for(|now| matches!(now, StoreCondition::Closed | StoreCondition::Failed(_))) => return,
             _ = due.tick() => {}
         }
-        told.gauge();
+        state.gauge();
         let now = clock.now();
         let Ok(ready) = reader.read(move |connection| ready(connection, kind, now)).await else { continue };
         for (queue, messages) in ready {

@@ -13,11 +13,11 @@ use super::{lock, schema};
 use crate::QueueError;
 
 /// Errors of its pages that are told, at most.
-const DAMAGE_TOLD: u32 = 10;
+const MAX_DAMAGE: u32 = 10;
 
 /// What a store looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Examination {
+pub struct StoreExamination {
     /// The file, in bytes, without its log.
     pub bytes: u64,
     /// How a commit is written; `wal` is what a worker sets.
@@ -31,7 +31,7 @@ pub struct Examination {
 /// Looks at the store at `path`; `None` where there is none. Reads all of it. Blocks.
 ///
 /// [`QueueError::Configuration`] where it is no store of ours, or one of another version.
-pub fn examine(path: &Path) -> Result<Option<Examination>, QueueError> {
+pub fn examine(path: &Path) -> Result<Option<StoreExamination>, QueueError> {
     let bytes = match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         found => found.map(|metadata| metadata.len()).unwrap_or_default(),
@@ -42,22 +42,22 @@ pub fn examine(path: &Path) -> Result<Option<Examination>, QueueError> {
     match owned {
         Err(QueueError::Store { source, .. }) if is_damage(&source) => {
             let damage = vec![source.to_string()];
-            return Ok(Some(Examination { bytes, journal: String::new(), damage, worked: is_worked(path) }));
+            return Ok(Some(StoreExamination { bytes, journal: String::new(), damage, worked: is_worked(path) }));
         }
         owned => owned?,
     }
     let journal = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).map_err(store)?;
-    Ok(Some(Examination { bytes, journal, damage: damage(&connection), worked: is_worked(path) }))
+    Ok(Some(StoreExamination { bytes, journal, damage: damage(&connection), worked: is_worked(path) }))
 }
 
 fn damage(connection: &Connection) -> Vec<String> {
     let mut lines = Vec::new();
-    let told = connection.pragma(None, "quick_check", DAMAGE_TOLD, |row| {
+    let checked = connection.pragma(None, "quick_check", MAX_DAMAGE, |row| {
         lines.push(row.get::<_, String>(0)?);
         Ok(())
     });
     lines.retain(|line| line != "ok");
-    if let Err(error) = told {
+    if let Err(error) = checked {
         lines.push(error.to_string());
     }
     lines

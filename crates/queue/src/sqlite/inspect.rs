@@ -30,7 +30,7 @@ pub struct StoredEvent {
 
 /// A job that was given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
+pub struct DeadLetterRow {
     /// Its place: later ones have higher ones.
     pub sequence: i64,
     /// Its kind, `unknown` where it could not be read.
@@ -43,7 +43,7 @@ pub struct DeadLetter {
 
 /// A job that is not settled yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
+pub struct WaitingJob {
     /// Its row: later ones have higher ones.
     pub sequence: i64,
     /// What it asks for.
@@ -55,14 +55,14 @@ pub struct Waiting {
     /// Whether a worker holds it.
     pub claimed: bool,
     /// How often it came back.
-    pub returns: u32,
+    pub delivery_count: u32,
     /// The job.
     pub message: Message,
 }
 
 /// What is in the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct StoreCounts {
     /// Lanes that have a job.
     pub lanes: BTreeMap<(Kind, Lane), LaneCount>,
     /// Dead letters by kind.
@@ -125,9 +125,9 @@ impl Reader {
 }
 
 /// All counts, at one moment.
-pub(super) fn counts(connection: &Connection, now: Timestamp) -> rusqlite::Result<Counts> {
+pub(super) fn counts(connection: &Connection, now: Timestamp) -> rusqlite::Result<StoreCounts> {
     let moment = connection.unchecked_transaction()?;
-    Ok(Counts { lanes: lanes(&moment, now)?, dead: dead(&moment)? })
+    Ok(StoreCounts { lanes: lanes(&moment, now)?, dead: dead(&moment)? })
 }
 
 fn lanes(connection: &Connection, now: Timestamp) -> rusqlite::Result<BTreeMap<(Kind, Lane), LaneCount>> {
@@ -182,13 +182,13 @@ pub(super) fn dead_letters(
     kind: Option<&str>,
     sequence: i64,
     limit: usize,
-) -> rusqlite::Result<Vec<DeadLetter>> {
+) -> rusqlite::Result<Vec<DeadLetterRow>> {
     const SQL: &str = "SELECT sequence, kind, died_at,
         message_id, correlation_id, reply_to, timestamp, content_type, headers, body FROM dead
         WHERE sequence > ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY sequence LIMIT ?3";
     let read = |each: &Row<'_>| {
         let (sequence, kind) = (each.get(0)?, each.get(1)?);
-        Ok(DeadLetter { sequence, kind, died_at: row::time(each, 2)?, message: row::read(each, 3)? })
+        Ok(DeadLetterRow { sequence, kind, died_at: row::time(each, 2)?, message: row::read(each, 3)? })
     };
     all(connection, SQL, params![sequence, kind, at_most(limit)], read)
 }
@@ -200,15 +200,15 @@ pub(super) fn dead_letters_end(connection: &Connection, kind: Option<&str>) -> r
 }
 
 /// The first `limit` unsettled jobs after `sequence`.
-pub(super) fn waiting(connection: &Connection, sequence: i64, limit: usize) -> rusqlite::Result<Vec<Waiting>> {
+pub(super) fn waiting(connection: &Connection, sequence: i64, limit: usize) -> rusqlite::Result<Vec<WaitingJob>> {
     const SQL: &str = "SELECT id, kind, lane, visible_at, claimed, returns,
         message_id, correlation_id, reply_to, timestamp, content_type, headers, body FROM message
         WHERE id > ?1 ORDER BY id LIMIT ?2";
     let read = |each: &Row<'_>| {
         let Some((kind, lane)) = place(each, 1)? else { return Ok(None) };
         let (sequence, visible_at) = (each.get(0)?, row::time(each, 3)?);
-        let (claimed, returns, message) = (each.get(4)?, each.get(5)?, row::read(each, 6)?);
-        Ok(Some(Waiting { sequence, kind, lane, visible_at, claimed, returns, message }))
+        let (claimed, delivery_count, message) = (each.get(4)?, each.get(5)?, row::read(each, 6)?);
+        Ok(Some(WaitingJob { sequence, kind, lane, visible_at, claimed, delivery_count, message }))
     };
     Ok(all(connection, SQL, params![sequence, at_most(limit)], read)?.into_iter().flatten().collect())
 }

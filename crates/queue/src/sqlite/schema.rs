@@ -12,7 +12,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::notice;
+use super::status_file;
 use crate::QueueError;
 use genfleet_job::{file, lease::PreviousHolder};
 
@@ -23,7 +23,7 @@ pub(super) const VERSION: i64 = 1;
 /// How long a statement waits for another process's transaction.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// What belongs to a store beside the file itself, in the order it may be removed.
-const COMPANIONS: [&str; 5] = ["-wal", "-shm", notice::SUFFIX, notice::FRESH, ".lock"];
+const COMPANIONS: [&str; 5] = ["-wal", "-shm", status_file::SUFFIX, status_file::FRESH, ".lock"];
 
 /// The body comes last: what is looked at often stays on a row's first page. Ids are never used twice, so that a
 /// late settlement cannot hit another row.
@@ -119,7 +119,8 @@ pub(super) fn in_its_folder(path: &Path) -> PathBuf {
 
 /// Refuses what `SQLite` would take for something else than a file's name.
 pub(super) fn check_name(path: &Path) -> Result<(), QueueError> {
-    let refused = |told: &str| Err(QueueError::Configuration(format!("{told}: name a file, such as genfleet.db")));
+    let refused =
+        |problem: &str| Err(QueueError::Configuration(format!("{problem}: name a file, such as genfleet.db")));
     match path.as_os_str().as_encoded_bytes() {
         b"" => refused("the store's address names no file"),
         b":memory:" => refused("a store in memory would be gone with the process, and its jobs with it"),

@@ -19,8 +19,8 @@ mod delays;
 mod deliveries;
 mod files;
 mod inspection;
-mod notices;
 mod recovery;
+mod status_file;
 mod trouble;
 
 const KIND: Kind = Kind::FileScan;

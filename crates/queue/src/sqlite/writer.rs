@@ -21,11 +21,11 @@ use tokio::sync::oneshot;
 
 use super::{
     Role,
+    changes::Changes,
+    clock_steps::ClockSteps,
     command::{Command, Scope},
-    link::{Condition, Told},
+    handle::{StoreCondition, StoreState},
     schema,
-    steps::Steps,
-    wake::Changes,
 };
 use crate::QueueError;
 use genfleet_job::clock::SharedClock;
@@ -41,9 +41,9 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) role: Role,
-    pub(super) steps: Steps,
+    pub(super) steps: ClockSteps,
     pub(super) clock: SharedClock,
-    pub(super) told: Arc<Told>,
+    pub(super) state: Arc<StoreState>,
     /// The store and its write-ahead log, each with the device and number of the file that is open.
     pub(super) files: Vec<(PathBuf, (u64, u64))>,
     /// Held until the very end.
@@ -58,7 +58,7 @@ enum Gathered {
 }
 
 /// How a group went.
-enum Outcome {
+enum GroupOutcome {
     Committed,
     /// The group waits for a better time.
     Later,
@@ -66,12 +66,15 @@ enum Outcome {
 }
 
 /// Says so where the thread ends without having said why.
-struct LastWord(Arc<Told>);
+struct LastWord(Arc<StoreState>);
 
 impl Drop for LastWord {
     fn drop(&mut self) {
-        if matches!(*self.0.condition.borrow(), Condition::Well | Condition::Troubled(_)) {
-            self.0.tell(Condition::Failed(format!("the writer of the store {} ended unasked", self.0.path)));
+        if matches!(*self.0.condition.borrow(), StoreCondition::Usable | StoreCondition::Unavailable(_)) {
+            self.0.set_condition(StoreCondition::Failed(format!(
+                "the writer of the store {} ended unasked",
+                self.0.path
+            )));
         }
     }
 }
@@ -83,24 +86,24 @@ impl Writer {
     }
 
     fn run(mut self, commands: &Receiver<Command>) {
-        let last_word = LastWord(Arc::clone(&self.told));
+        let last_word = LastWord(Arc::clone(&self.state));
         let mut group = Vec::new();
-        let mut looked = Looked::default();
+        let mut looked = OtherWriters::default();
         loop {
-            let gathered = gather(commands, &mut group, if self.troubled() { RETRY } else { POLL });
-            looked.for_others(&self.connection, &self.told);
+            let gathered = gather(commands, &mut group, if self.unavailable() { RETRY } else { POLL });
+            looked.for_others(&self.connection, &self.state);
             if self.role == Role::Worker && self.removed() {
                 // Before it is told: who hears it finds the store free.
                 self.lock = None;
-                let path = &self.told.path;
-                self.told.tell(Condition::Failed(format!(
+                let path = &self.state.path;
+                self.state.set_condition(StoreCondition::Failed(format!(
                     "the store {path} was removed or replaced under this process, and what is written to it is lost: start it again"
                 )));
                 return;
             }
             match (self.work_off(&mut group), gathered) {
-                (Outcome::Failed, _) => return,
-                (Outcome::Committed | Outcome::Later, Gathered::More) => {}
+                (GroupOutcome::Failed, _) => return,
+                (GroupOutcome::Committed | GroupOutcome::Later, Gathered::More) => {}
                 (_, Gathered::Last(reply)) => {
                     // What could not be written to the last is dropped: its askers hear that the queue is closed.
                     drop(group);
@@ -123,20 +126,20 @@ impl Writer {
         })
     }
 
-    fn troubled(&self) -> bool {
-        matches!(*self.told.condition.borrow(), Condition::Troubled(_))
+    fn unavailable(&self) -> bool {
+        matches!(*self.state.condition.borrow(), StoreCondition::Unavailable(_))
     }
 
     /// Runs the group and answers it, or keeps it for later.
-    fn work_off(&mut self, group: &mut Vec<Command>) -> Outcome {
+    fn work_off(&mut self, group: &mut Vec<Command>) -> GroupOutcome {
         match self.commit(group) {
             Ok(changes) => {
-                if self.troubled() {
-                    self.told.tell(Condition::Well);
+                if self.unavailable() {
+                    self.state.set_condition(StoreCondition::Usable);
                 }
-                self.told.wake(&changes);
+                self.state.wake(&changes);
                 group.drain(..).for_each(Command::answer);
-                Outcome::Committed
+                GroupOutcome::Committed
             }
             Err(error) => self.fail(&error, group),
         }
@@ -145,12 +148,12 @@ impl Writer {
     /// All of the group, or nothing of it.
     fn commit(&mut self, group: &mut [Command]) -> rusqlite::Result<Changes> {
         let mut changes = Changes::default();
-        let troubled = self.troubled();
-        if group.is_empty() && !troubled {
+        let unavailable = self.unavailable();
+        if group.is_empty() && !unavailable {
             return Ok(changes);
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if troubled {
+        if unavailable {
             // Something has to be written to find out whether it can be, also when all are only waiting.
             transaction.pragma_update(None, "user_version", schema::VERSION)?;
         }
@@ -164,27 +167,29 @@ impl Writer {
         Ok(changes)
     }
 
-    fn fail(&mut self, error: &rusqlite::Error, group: &mut Vec<Command>) -> Outcome {
-        let path = &self.told.path;
+    fn fail(&mut self, error: &rusqlite::Error, group: &mut Vec<Command>) -> GroupOutcome {
+        let path = &self.state.path;
         let now = self.clock.now();
         *group = mem::take(group).into_iter().filter_map(|command| command.or_wait(now)).collect();
         match (may_pass(error), self.role) {
             (true, Role::Worker) => {
-                self.told.tell(Condition::Troubled(format!("the store {path} cannot be written now: {error}")));
-                return Outcome::Later;
+                self.state.set_condition(StoreCondition::Unavailable(format!(
+                    "the store {path} cannot be written now: {error}"
+                )));
+                return GroupOutcome::Later;
             }
             // A person waits: told at once, and free to ask again.
             (true, Role::Tool) => {}
-            (false, _) => self.told.tell(Condition::Failed(format!("the store {path} failed: {error}"))),
+            (false, _) => self.state.set_condition(StoreCondition::Failed(format!("the store {path} failed: {error}"))),
         }
-        let told = |command: Command| command.fail(QueueError::Store { path: path.clone(), source: copy(error) });
-        group.drain(..).for_each(told);
-        if may_pass(error) { Outcome::Committed } else { Outcome::Failed }
+        let fail = |command: Command| command.fail(QueueError::Store { path: path.clone(), source: copy(error) });
+        group.drain(..).for_each(fail);
+        if may_pass(error) { GroupOutcome::Committed } else { GroupOutcome::Failed }
     }
 
     /// Gives back what is claimed, puts the log into the file and lets go of the lock.
     fn finish(self) {
-        let Self { connection, role, told, lock, .. } = self;
+        let Self { connection, role, state, lock, .. } = self;
         let released = match role {
             Role::Worker => release(&connection),
             Role::Tool => Ok(0),
@@ -193,10 +198,10 @@ impl Writer {
         let closed = connection.close().map_err(|(_, error)| error);
         // Nothing is lost by it: the next to open the store does it again.
         if let Err(error) = released.and(emptied).and(closed) {
-            tracing::warn!(path = told.path, %error, "the store was not closed cleanly");
+            tracing::warn!(path = state.path, %error, "the store was not closed cleanly");
         }
         drop(lock);
-        told.tell(Condition::Closed);
+        state.set_condition(StoreCondition::Closed);
     }
 }
 
@@ -227,13 +232,13 @@ fn gather(commands: &Receiver<Command>, group: &mut Vec<Command>, patience: Dura
 
 /// Sees what other processes write to the same file.
 #[derive(Default)]
-struct Looked {
+struct OtherWriters {
     at: Option<Instant>,
     version: Option<i64>,
 }
 
-impl Looked {
-    fn for_others(&mut self, connection: &Connection, told: &Told) {
+impl OtherWriters {
+    fn for_others(&mut self, connection: &Connection, state: &StoreState) {
         if self.at.is_some_and(|at| at.elapsed() < POLL) {
             return;
         }
@@ -245,7 +250,7 @@ impl Looked {
         if self.version.replace(version) != Some(version) {
             let mut changes = Changes::default();
             changes.anything();
-            told.wake(&changes);
+            state.wake(&changes);
         }
     }
 }

@@ -109,7 +109,7 @@ fn the_door_is_open_for_all_kinds_but_webhooks() {
 }
 
 #[test]
-fn dead_letters_of_the_broker_keep_their_key_and_find_the_shelf_of_their_kind() {
+fn dead_letters_of_the_broker_keep_their_key_and_find_the_queue_of_their_kind() {
     let topology = topology("g");
     for key in ["cdn.purge", "cdn.purge.resume", "0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.1.cdn.purge.suspect"] {
         assert_eq!(arrivals(&topology, "g.dead", key), vec![("g.dead.cdn.purge".to_owned(), 0)], "{key}");
@@ -180,12 +180,12 @@ fn the_arguments_are_those_of_the_contract() {
         serde_json::to_string(&queue.arguments).unwrap()
     };
     let work = r#"{"x-dead-letter-exchange":"genfleet.dead","x-dead-letter-strategy":"at-least-once","x-delivery-limit":20,"x-overflow":"reject-publish","x-queue-type":"quorum"}"#;
-    let shelf = r#"{"x-delivery-limit":1000000,"x-queue-type":"quorum"}"#;
+    let arguments_of_dead = r#"{"x-delivery-limit":1000000,"x-queue-type":"quorum"}"#;
     assert_eq!(arguments("genfleet.jobs.cdn.purge"), work);
     assert_eq!(arguments("genfleet.resume.webhook.deliver"), work);
     assert_eq!(arguments("genfleet.suspect.file.scan"), work);
-    assert_eq!(arguments("genfleet.dead.vni.provision"), shelf);
-    assert_eq!(arguments("genfleet.unrouted"), shelf);
+    assert_eq!(arguments("genfleet.dead.vni.provision"), arguments_of_dead);
+    assert_eq!(arguments("genfleet.unrouted"), arguments_of_dead);
     let window = r#"{"x-delivery-limit":1000000,"x-max-length":1000000,"x-max-length-bytes":1073741824,"x-overflow":"drop-head","x-queue-type":"quorum"}"#;
     assert_eq!([arguments("genfleet.events"), arguments("genfleet.jobs.unknown")], [window, window]);
     assert_eq!(

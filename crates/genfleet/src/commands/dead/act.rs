@@ -4,10 +4,10 @@ use genfleet_core::tell;
 use std::{process::ExitCode, time::Duration};
 
 use genfleet_core::{
-    audit::options::AuditOptions,
+    audit::AuditOptions,
     job::Kind,
     options::{ConfigError, positive_duration},
-    queue::shelf::Shelves,
+    queue::dead_letters::DeadLetters,
     worker::{options::QueueOptions, shutdown::Signals},
 };
 use serde_json::json;
@@ -138,7 +138,7 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
     })
 }
 
-async fn carry_out(shelves: &Shelves, book: &Book, plan: Plan, as_json: bool) -> anyhow::Result<ExitCode> {
+async fn carry_out(shelves: &DeadLetters, book: &Book, plan: Plan, as_json: bool) -> anyhow::Result<ExitCode> {
     let action = plan.action;
     let stop = stopped_by_signal()?;
     let mut engine = Engine::new(shelves, book, plan, stop.clone());

@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use genfleet_core::{
     job::Kind,
     options::{self, ConfigError},
-    queue::{letter::Letter, shelf::Shelf},
+    queue::dead_letters::{DeadLetter, DeadLetterQueue},
 };
 use jiff::{SignedDuration, Timestamp};
 
@@ -67,13 +67,13 @@ impl Filter {
     }
 
     /// Whether `letter` is left out only for its reason.
-    pub(crate) fn spares(&self, letter: &Letter) -> bool {
+    pub(crate) fn spares(&self, letter: &DeadLetter) -> bool {
         self.sparing && SPARED.contains(&letter.reason.as_str())
     }
 
     /// Whether `letter` may not be run again, whoever asks for it.
-    pub(crate) fn bars(&self, letter: &Letter) -> bool {
-        self.barring && letter.shelved.is_foreign
+    pub(crate) fn bars(&self, letter: &DeadLetter) -> bool {
+        self.barring && letter.stored.is_foreign
     }
 
     /// Whether every dead letter there is, is meant.
@@ -83,21 +83,22 @@ impl Filter {
     }
 
     /// Where such letters can lie.
-    pub(crate) fn shelves(&self) -> Vec<Shelf> {
+    pub(crate) fn shelves(&self) -> Vec<DeadLetterQueue> {
         if self.unrouted {
-            return vec![Shelf::Unrouted];
+            return vec![DeadLetterQueue::Unrouted];
         }
-        let named = |shelf: &Shelf| self.kind.is_empty() || self.kind.iter().any(|kind| kind.shelf() == *shelf);
-        Shelf::DEAD.into_iter().filter(named).collect()
+        let named =
+            |shelf: &DeadLetterQueue| self.kind.is_empty() || self.kind.iter().any(|kind| kind.shelf() == *shelf);
+        DeadLetterQueue::dead().filter(named).collect()
     }
 
     /// Whether `letter` is meant, now.
-    pub(crate) fn matches(&self, letter: &Letter, now: Timestamp) -> bool {
+    pub(crate) fn matches(&self, letter: &DeadLetter, now: Timestamp) -> bool {
         !self.bars(letter) && self.names(letter, now)
     }
 
     /// The same, whether or not it may be run again.
-    pub(crate) fn names(&self, letter: &Letter, now: Timestamp) -> bool {
+    pub(crate) fn names(&self, letter: &DeadLetter, now: Timestamp) -> bool {
         !self.spares(letter)
             && self.of_kind(letter)
             && any(&self.reason, |reason| of_reason(reason, &letter.reason))
@@ -106,10 +107,10 @@ impl Filter {
             && self.of_age(letter.failed_at, now)
     }
 
-    fn of_kind(&self, letter: &Letter) -> bool {
+    fn of_kind(&self, letter: &DeadLetter) -> bool {
         any(&self.kind, |kind| match kind {
             KindName::Kind(kind) => letter.kind == Some(*kind),
-            KindName::Unknown => letter.kind.is_none() || letter.shelved.shelf == Shelf::Unknown,
+            KindName::Unknown => letter.kind.is_none() || letter.stored.queue == DeadLetterQueue::Unknown,
         })
     }
 
@@ -133,8 +134,8 @@ fn of_reason(wanted: &str, reason: &str) -> bool {
 }
 
 /// Whether the letter is of this job: by the id a worker reads, or by the message's own.
-pub(crate) fn has_id(letter: &Letter, id: &str) -> bool {
-    letter.id.as_str() == id || letter.shelved.message.message_id.as_deref() == Some(id)
+pub(crate) fn has_id(letter: &DeadLetter, id: &str) -> bool {
+    letter.id.as_str() == id || letter.stored.message.message_id.as_deref() == Some(id)
 }
 
 /// A kind, or `unknown`.
@@ -147,10 +148,10 @@ pub(crate) enum KindName {
 }
 
 impl KindName {
-    fn shelf(self) -> Shelf {
+    fn shelf(self) -> DeadLetterQueue {
         match self {
-            Self::Kind(kind) => Shelf::Dead(kind),
-            Self::Unknown => Shelf::Unknown,
+            Self::Kind(kind) => DeadLetterQueue::Dead(kind),
+            Self::Unknown => DeadLetterQueue::Unknown,
         }
     }
 }
@@ -236,11 +237,11 @@ mod tests {
 
     #[test]
     fn shelves_are_those_of_the_kinds_named() {
-        assert_eq!(filter(&[]).shelves(), Shelf::DEAD);
+        assert_eq!(filter(&[]).shelves(), DeadLetterQueue::dead().collect::<Vec<_>>());
         assert!(filter(&[]).is_everything());
         let named = filter(&["--kind", "unknown,webhook.deliver"]);
-        assert_eq!(named.shelves(), [Shelf::Dead(Kind::WebhookDeliver), Shelf::Unknown]);
-        assert_eq!(filter(&["--unrouted", "--kind", "cdn.purge"]).shelves(), [Shelf::Unrouted]);
+        assert_eq!(named.shelves(), [DeadLetterQueue::Dead(Kind::WebhookDeliver), DeadLetterQueue::Unknown]);
+        assert_eq!(filter(&["--unrouted", "--kind", "cdn.purge"]).shelves(), [DeadLetterQueue::Unrouted]);
     }
 
     #[test]

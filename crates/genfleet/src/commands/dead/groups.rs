@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use genfleet_core::queue::letter::Letter;
+use genfleet_core::queue::dead_letters::DeadLetter;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -36,8 +36,8 @@ struct Group {
 
 impl Groups {
     /// One more letter.
-    pub(super) fn add(&mut self, letter: &Letter) {
-        let sort = (letter.kind_told(), letter.reason.clone(), letter.fingerprint.clone());
+    pub(super) fn add(&mut self, letter: &DeadLetter) {
+        let sort = (letter.kind_name(), letter.reason.clone(), letter.fingerprint.clone());
         if self.groups.len() >= SORTS && !self.groups.contains_key(&sort) {
             self.others += 1;
             return;

@@ -5,10 +5,7 @@ use std::process::ExitCode;
 
 use genfleet_core::{
     clock::{Clock, SystemClock},
-    queue::{
-        letter::{FOREIGN, Letter},
-        shelf::{Shelf, Shelves},
-    },
+    queue::dead_letters::{DeadLetter, DeadLetterQueue, DeadLetters, FOREIGN},
     worker::options::QueueOptions,
 };
 use serde_json::json;
@@ -56,7 +53,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     block_on(async {
         let shelves = open(&options.queue, "genfleet dead list").await?;
         let seen = seen(&shelves, &options.filter).await?;
-        let unrouted = if options.filter.unrouted { 0 } else { shelves.count(Shelf::Unrouted).await.unwrap_or(0) };
+        let unrouted =
+            if options.filter.unrouted { 0 } else { shelves.count(DeadLetterQueue::Unrouted).await.unwrap_or(0) };
         shelves.close().await;
         if options.json {
             let (total, groups) = (seen.groups.total(), seen.groups.json());
@@ -69,15 +67,15 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 /// Looks at everything that matches.
-pub(super) async fn seen(shelves: &Shelves, filter: &Filter) -> anyhow::Result<Seen> {
+pub(super) async fn seen(shelves: &DeadLetters, filter: &Filter) -> anyhow::Result<Seen> {
     let (mut seen, now) = (Seen::default(), SystemClock.now());
     for shelf in there(shelves, filter.shelves()).await? {
-        let mut look = shelves.look(shelf, 0).await?;
-        let (lay_there, mut looked) = (look.there(), 0);
+        let mut look = shelves.browse(shelf, 0).await?;
+        let (lay_there, mut looked) = (look.total(), 0);
         while let Some(shelved) = look.next().await? {
-            look.leave(&shelved);
+            look.keep(&shelved);
             looked += 1;
-            let letter = Letter::read(shelved);
+            let letter = DeadLetter::read(shelved);
             seen.spared += u64::from(filter.spares(&letter));
             seen.foreign += u64::from(filter.bars(&letter) && filter.names(&letter, now));
             if filter.matches(&letter, now) {
@@ -92,9 +90,9 @@ pub(super) async fn seen(shelves: &Shelves, filter: &Filter) -> anyhow::Result<S
 }
 
 impl Seen {
-    fn note_flawed(&mut self, letter: &Letter) {
-        if letter.shelved.flaw.is_some() && self.flawed.len() < 10 {
-            self.flawed.push(format!("number {} of {}", letter.shelved.position, letter.shelved.shelf));
+    fn note_flawed(&mut self, letter: &DeadLetter) {
+        if letter.stored.defect.is_some() && self.flawed.len() < 10 {
+            self.flawed.push(format!("number {} of {}", letter.stored.position, letter.stored.queue));
         }
     }
 

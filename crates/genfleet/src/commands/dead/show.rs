@@ -8,7 +8,7 @@ use genfleet_core::{
     clock::{Clock, SystemClock},
     job::Kind,
     message::Message,
-    queue::{letter::Letter, shelf::Shelves},
+    queue::dead_letters::{DeadLetter, DeadLetters},
     worker::options::QueueOptions,
 };
 use serde_json::{Map, Value, json};
@@ -73,14 +73,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 /// How many were shown, and how many would have been.
-async fn show(shelves: &Shelves, options: &Options) -> anyhow::Result<(u64, u64)> {
+async fn show(shelves: &DeadLetters, options: &Options) -> anyhow::Result<(u64, u64)> {
     let (now, limit) = (SystemClock.now(), if options.raw { 1 } else { options.limit });
     let (mut shown, mut more) = (0, 0);
     for shelf in there(shelves, options.filter.shelves()).await? {
-        let mut look = shelves.look(shelf, 0).await?;
+        let mut look = shelves.browse(shelf, 0).await?;
         while let Some(shelved) = look.next().await? {
-            look.leave(&shelved);
-            let letter = Letter::read(shelved);
+            look.keep(&shelved);
+            let letter = DeadLetter::read(shelved);
             if !options.filter.matches(&letter, now) || !options.which.as_deref().is_none_or(|which| is(&letter, which))
             {
                 continue;
@@ -100,13 +100,13 @@ async fn show(shelves: &Shelves, options: &Options) -> anyhow::Result<(u64, u64)
     Ok((shown, more))
 }
 
-fn is(letter: &Letter, which: &str) -> bool {
+fn is(letter: &DeadLetter, which: &str) -> bool {
     has_id(letter, which) || (Print::is(which) && letter.fingerprint.starts_with(&which.to_lowercase()))
 }
 
-fn print(letter: &Letter, options: &Options) -> anyhow::Result<Reader> {
+fn print(letter: &DeadLetter, options: &Options) -> anyhow::Result<Reader> {
     if options.raw {
-        terminal::put_exactly(&letter.shelved.message.body)
+        terminal::put_exactly(&letter.stored.message.body)
     } else if options.json {
         terminal::say(as_json(letter))
     } else {
@@ -115,10 +115,10 @@ fn print(letter: &Letter, options: &Options) -> anyhow::Result<Reader> {
 }
 
 /// Everything, as one object.
-pub(crate) fn as_json(letter: &Letter) -> Value {
-    let (shelved, message) = (&letter.shelved, &letter.shelved.message);
+pub(crate) fn as_json(letter: &DeadLetter) -> Value {
+    let (shelved, message) = (&letter.stored, &letter.stored.message);
     let mut told = json!({
-        "id": letter.id, "kind": letter.kind.map(Kind::as_str), "shelf": shelved.shelf.as_str(), "position": shelved.position,
+        "id": letter.id, "kind": letter.kind.map(Kind::as_str), "shelf": shelved.queue.as_str(), "position": shelved.position,
         "reason": letter.reason, "error": letter.error, "fingerprint": letter.fingerprint,
         "attempts": letter.attempts, "generation": letter.generation,
         "failedAt": letter.failed_at.map(|time| time.to_string()), "worker": letter.worker,
@@ -129,7 +129,7 @@ pub(crate) fn as_json(letter: &Letter) -> Value {
         Ok(text) => told["payload"] = text.into(),
         Err(bytes) => told["payloadBase64"] = STANDARD.encode(bytes.as_bytes()).into(),
     }
-    if let Some(flaw) = shelved.flaw {
+    if let Some(flaw) = shelved.defect {
         told["flaw"] = flaw.as_str().into();
     }
     told
@@ -148,17 +148,17 @@ fn properties(message: &Message) -> Map<String, Value> {
 }
 
 /// For people: what went wrong first, the payload last.
-fn as_text(letter: &Letter, full: bool, paint: Paint) -> String {
-    let body = &letter.shelved.message.body;
+fn as_text(letter: &DeadLetter, full: bool, paint: Paint) -> String {
+    let body = &letter.stored.message.body;
     let reason = paint.red(&line(&letter.reason));
-    let mut lines = vec![format!("{}  {}  {reason}", paint.bold(letter.id.as_str()), letter.kind_told())];
+    let mut lines = vec![format!("{}  {}  {reason}", paint.bold(letter.id.as_str()), letter.kind_name())];
     let facts = facts(letter).into_iter().filter(|(_, value)| !value.is_empty());
     lines.extend(facts.map(|(name, value)| format!("  {} {}", paint.dim(&format!("{name:<13}")), line(&value))));
     lines.join("\n") + "\n" + &payload(&redacted(body), full)
 }
 
-fn facts(letter: &Letter) -> Vec<(String, String)> {
-    let (shelved, body) = (&letter.shelved, &letter.shelved.message.body);
+fn facts(letter: &DeadLetter) -> Vec<(String, String)> {
+    let (shelved, body) = (&letter.stored, &letter.stored.message.body);
     let came = format!("exchange {}, key {}", shelved.exchange, shelved.routing_key);
     let facts = [
         ("error", letter.error.clone()),
@@ -167,9 +167,9 @@ fn facts(letter: &Letter) -> Vec<(String, String)> {
         ("generation", letter.generation.to_string()),
         ("given up", letter.failed_at.map(|time| format!("{time:.0}")).unwrap_or_default()),
         ("by", letter.worker.clone().unwrap_or_default()),
-        ("lies on", format!("{}, number {}", shelved.shelf, shelved.position)),
+        ("lies on", format!("{}, number {}", shelved.queue, shelved.position)),
         ("came by", if shelved.exchange.is_empty() { String::new() } else { came }),
-        ("not as sent", shelved.flaw.map(|flaw| flaw.to_string()).unwrap_or_default()),
+        ("not as sent", shelved.defect.map(|flaw| flaw.to_string()).unwrap_or_default()),
     ];
     let mut facts: Vec<_> = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     facts.extend(properties(&shelved.message).into_iter().map(|(name, value)| (name, plain(&value))));

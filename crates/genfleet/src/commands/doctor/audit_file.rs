@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use genfleet_core::{
-    audit::options::{AuditOptions, Looked},
+    audit::{AuditOptions, AuditTarget},
     clock::{SharedClock, SystemClock},
 };
 
@@ -20,14 +20,16 @@ pub(super) fn check(options: &AuditOptions, default: &str) -> Vec<Finding> {
                 "name a file in a folder that can be written with --audit-log; without an audit no worker starts";
             vec![Finding::failed(CHECK, "the audit", error, remedy)]
         }
-        Ok(Looked::Off) => vec![Finding::warning(
+        Ok(AuditTarget::Off) => vec![Finding::warning(
             CHECK,
             "the audit",
             "off: nobody can tell later what was changed, and by which job",
             "name a file with --audit-log, unless that is meant",
         )],
-        Ok(Looked::Stdout) => vec![Finding::ok(CHECK, "the audit", "goes to stdout, unsynced: what reads it keeps it")],
-        Ok(Looked::File { path, held, tail }) => {
+        Ok(AuditTarget::Stdout) => {
+            vec![Finding::ok(CHECK, "the audit", "goes to stdout, unsynced: what reads it keeps it")]
+        }
+        Ok(AuditTarget::File { path, held, tail }) => {
             let looked_at = format!("the audit {}", path.display());
             let written =
                 if held { "; a process writes it now, and another one would put its number to the name" } else { "" };

@@ -4,10 +4,7 @@
 use genfleet_core::{
     job::{Kind, MAX_BODY_BYTES},
     queue::{
-        rabbit::{
-            RabbitSettings, TopologyMode,
-            examine::{Comparison, Dialled, Examiner, Takes},
-        },
+        rabbit::{BrokerExaminer, HostConnection, MessageAcceptance, RabbitSettings, TopologyComparison, TopologyMode},
         topology::topology,
     },
 };
@@ -31,7 +28,7 @@ pub(super) async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
         Err(error) => return vec![Finding::failed("queue.url", "the queue's settings", error, "set them as it says")],
     };
     let mut findings = Vec::new();
-    let dialled = Examiner::dial(&settings).await.unwrap_or_default();
+    let dialled = BrokerExaminer::connect(&settings).await.unwrap_or_default();
     let (reached, examiner) = reached(dialled);
     findings.extend(reached);
     let seen = match &examiner {
@@ -45,7 +42,7 @@ pub(super) async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
     if let Some(examiner) = examiner {
         let largest = examiner.takes(MAX_BODY_BYTES).await;
         findings.push(largest_message(&largest));
-        if largest == Takes::Yes {
+        if largest == MessageAcceptance::Yes {
             findings.push(too_large_message(&examiner.takes(TOO_LARGE).await));
         }
         examiner.close().await;
@@ -59,11 +56,11 @@ pub(super) async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
 }
 
 /// What came of dialling each host, and the first that answers.
-fn reached(dialled: Vec<Dialled>) -> (Vec<Finding>, Option<Examiner>) {
+fn reached(dialled: Vec<HostConnection>) -> (Vec<Finding>, Option<BrokerExaminer>) {
     const CHECK: &str = "broker.connection";
     let any = dialled.iter().any(|each| each.outcome.is_ok());
     let (mut findings, mut first) = (Vec::new(), None);
-    for Dialled { shown, outcome } in dialled {
+    for HostConnection { display_name: shown, outcome } in dialled {
         match outcome {
             Ok(examiner) => {
                 findings.push(Finding::ok(CHECK, &shown, "answers, and lets this user in"));
@@ -96,8 +93,13 @@ fn remedy_of(why: &str) -> &'static str {
     }
 }
 
-async fn over_amqp(examiner: &Examiner, settings: &RabbitSettings, seen: Option<&Seen>, findings: &mut Vec<Finding>) {
-    findings.extend(examiner.greeting().map(version::judge));
+async fn over_amqp(
+    examiner: &BrokerExaminer,
+    settings: &RabbitSettings,
+    seen: Option<&Seen>,
+    findings: &mut Vec<Finding>,
+) {
+    findings.extend(examiner.identity().map(version::judge));
     match examiner.compare().await {
         Ok(compared) => findings.extend(topology_findings(&compared, settings, seen)),
         Err(error) => {
@@ -112,7 +114,7 @@ async fn over_amqp(examiner: &Examiner, settings: &RabbitSettings, seen: Option<
 }
 
 /// Over AMQP where our user may compare, else by the management API where that answers.
-fn topology_findings(compared: &Comparison, settings: &RabbitSettings, seen: Option<&Seen>) -> Vec<Finding> {
+fn topology_findings(compared: &TopologyComparison, settings: &RabbitSettings, seen: Option<&Seen>) -> Vec<Finding> {
     const CHECK: &str = "broker.topology";
     let looked_at = format!("{} exchanges and queues of prefix {}", compared.looked_for, settings.prefix);
     let mut findings = Vec::new();
@@ -163,18 +165,18 @@ fn topology_findings(compared: &Comparison, settings: &RabbitSettings, seen: Opt
     findings
 }
 
-fn largest_message(takes: &Takes) -> Finding {
+fn largest_message(takes: &MessageAcceptance) -> Finding {
     const CHECK: &str = "broker.message_size";
     let looked_at = "a message of 1 MiB, the largest job, published to nowhere";
     match takes {
-        Takes::Yes => Finding::ok(CHECK, looked_at, "taken"),
-        Takes::No(told) => Finding::failed(
+        MessageAcceptance::Yes => Finding::ok(CHECK, looked_at, "taken"),
+        MessageAcceptance::No(told) => Finding::failed(
             CHECK,
             looked_at,
             told,
             "set max_message_size in rabbitmq.conf to 1048576 or more (its default)",
         ),
-        Takes::Unknown(why) => {
+        MessageAcceptance::Unknown(why) => {
             let remedy = "look at max_message_size with rabbitmqctl environment: it has to be 1048576 or more";
             Finding::skipped(CHECK, looked_at, why, remedy)
         }
@@ -182,18 +184,18 @@ fn largest_message(takes: &Takes) -> Finding {
 }
 
 /// Whether the broker keeps from the workers what none of them can use.
-fn too_large_message(takes: &Takes) -> Finding {
+fn too_large_message(takes: &MessageAcceptance) -> Finding {
     const CHECK: &str = "broker.message_bound";
     let looked_at = "a message of more than 16 MiB, published to nowhere";
     let remedy = "set max_message_size in rabbitmq.conf to 1310720, as deploy/rabbitmq/rabbitmq.conf does";
     match takes {
-        Takes::No(_) => Finding::ok(CHECK, looked_at, "refused"),
-        Takes::Yes => {
+        MessageAcceptance::No(_) => Finding::ok(CHECK, looked_at, "refused"),
+        MessageAcceptance::Yes => {
             let found = "taken: a producer can fill the memory of workers, which refuse a job of more than 1 MiB only \
                          after they have it";
             Finding::warning(CHECK, looked_at, found, remedy)
         }
-        Takes::Unknown(why) => Finding::skipped(CHECK, looked_at, why, remedy),
+        MessageAcceptance::Unknown(why) => Finding::skipped(CHECK, looked_at, why, remedy),
     }
 }
 
@@ -204,9 +206,9 @@ mod tests {
     #[test]
     fn a_broker_that_takes_what_is_no_job_is_warned_of() {
         let level = |takes| too_large_message(&takes).level;
-        assert_eq!(level(Takes::No("too large".to_owned())), Level::Ok);
-        assert_eq!(level(Takes::Yes), Level::Warning);
-        assert_eq!(level(Takes::Unknown("an alarm".to_owned())), Level::Skipped);
+        assert_eq!(level(MessageAcceptance::No("too large".to_owned())), Level::Ok);
+        assert_eq!(level(MessageAcceptance::Yes), Level::Warning);
+        assert_eq!(level(MessageAcceptance::Unknown("an alarm".to_owned())), Level::Skipped);
     }
 
     fn settings(mode: TopologyMode) -> RabbitSettings {
@@ -221,22 +223,22 @@ mod tests {
         }
     }
 
-    fn levels(compared: &Comparison, mode: TopologyMode) -> Vec<Level> {
+    fn levels(compared: &TopologyComparison, mode: TopologyMode) -> Vec<Level> {
         topology_findings(compared, &settings(mode), None).iter().map(|finding| finding.level).collect()
     }
 
     #[test]
     fn what_is_missing_or_cannot_be_compared_is_judged_by_what_the_workers_do_about_it() {
-        let whole = Comparison { looked_for: 3, ..Comparison::default() };
+        let whole = TopologyComparison { looked_for: 3, ..TopologyComparison::default() };
         assert_eq!(levels(&whole, TopologyMode::Verify), [Level::Ok]);
-        let part = Comparison { missing: vec!["queue a".to_owned()], ..whole.clone() };
+        let part = TopologyComparison { missing: vec!["queue a".to_owned()], ..whole.clone() };
         assert_eq!(levels(&part, TopologyMode::Declare), [Level::Warning]);
         assert_eq!(levels(&part, TopologyMode::Verify), [Level::Failed]);
-        let none = Comparison { missing: vec!["a".into(), "b".into(), "c".into()], ..whole.clone() };
+        let none = TopologyComparison { missing: vec!["a".into(), "b".into(), "c".into()], ..whole.clone() };
         assert_eq!(levels(&none, TopologyMode::Declare), [Level::Warning]);
-        let different = Comparison { different: vec!["queue a: inequivalent arg".to_owned()], ..whole.clone() };
+        let different = TopologyComparison { different: vec!["queue a: inequivalent arg".to_owned()], ..whole.clone() };
         assert_eq!(levels(&different, TopologyMode::Declare), [Level::Failed]);
-        let unseen = Comparison { incomparable: Some("access refused".to_owned()), ..whole };
+        let unseen = TopologyComparison { incomparable: Some("access refused".to_owned()), ..whole };
         assert_eq!(levels(&unseen, TopologyMode::Verify), [Level::Skipped]);
         assert_eq!(levels(&unseen, TopologyMode::Declare), [Level::Failed, Level::Skipped]);
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use genfleet_core::queue::{
     QueueError,
-    sqlite::examine::{Examination, examine},
+    sqlite::{StoreExamination, examine},
 };
 
 use super::{
@@ -38,8 +38,8 @@ fn folder(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-fn there(looked_at: &str, examined: &Examination) -> Vec<Finding> {
-    let Examination { bytes, journal, damage, worked } = examined;
+fn there(looked_at: &str, examined: &StoreExamination) -> Vec<Finding> {
+    let StoreExamination { bytes, journal, damage, worked } = examined;
     let mut findings = Vec::new();
     if damage.is_empty() {
         findings.push(Finding::ok("store.integrity", looked_at, format!("sound, {}", size(*bytes))));
@@ -89,10 +89,11 @@ mod tests {
 
     #[test]
     fn damage_fails_and_a_working_process_is_told() {
-        let sound = Examination { bytes: 4096, journal: "wal".to_owned(), damage: Vec::new(), worked: true };
+        let sound = StoreExamination { bytes: 4096, journal: "wal".to_owned(), damage: Vec::new(), worked: true };
         let told = there("x", &sound);
         assert!(told.iter().all(|finding| finding.level == Level::Ok) && told[1].found.contains("a process works it"));
-        let damaged = Examination { damage: vec!["row 3 missing".to_owned()], journal: "delete".to_owned(), ..sound };
+        let damaged =
+            StoreExamination { damage: vec!["row 3 missing".to_owned()], journal: "delete".to_owned(), ..sound };
         let levels: Vec<_> = there("x", &damaged).iter().map(|finding| finding.level).collect();
         assert_eq!(levels, [Level::Failed, Level::Warning, Level::Ok]);
     }

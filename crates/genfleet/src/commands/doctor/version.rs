@@ -1,6 +1,6 @@
 //! Which broker answers, and whether it is one that keeps what the product promises.
 
-use genfleet_core::queue::rabbit::greeting::Greeting;
+use genfleet_core::queue::rabbit::BrokerIdentity;
 
 use super::finding::Finding;
 
@@ -10,9 +10,9 @@ const FIRST: (u32, u32) = (3, 10);
 const BEYOND: u32 = 5;
 
 /// Judges what the broker says of itself.
-pub(super) fn judge(greeting: &Greeting) -> Finding {
+pub(super) fn judge(identity: &BrokerIdentity) -> Finding {
     const CHECK: &str = "broker.version";
-    let Greeting { product, version, .. } = greeting;
+    let BrokerIdentity { product, version, .. } = identity;
     let found = format!("{product} {version}");
     let Some((major, minor, patch)) = parsed(version).filter(|_| product == "RabbitMQ") else {
         let remedy = "use RabbitMQ 3.10 to 4.x: what another broker makes of quorum queues and delays is not known";
@@ -58,8 +58,8 @@ mod tests {
             ("RabbitMQ", "nightly", Level::Warning),
             ("LavinMQ", "2.1.0", Level::Warning),
         ] {
-            let greeting = Greeting { product: product.into(), version: version.into(), cluster: String::new() };
-            assert_eq!(judge(&greeting).level, level, "{product} {version}");
+            let identity = BrokerIdentity { product: product.into(), version: version.into(), cluster: String::new() };
+            assert_eq!(judge(&identity).level, level, "{product} {version}");
         }
     }
 }

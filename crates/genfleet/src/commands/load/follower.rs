@@ -7,10 +7,7 @@ use std::time::Duration;
 use genfleet_core::{
     queue::{
         Queue, QueueError,
-        rabbit::{
-            RabbitSettings,
-            inspect::{Followed, Following, Inspector},
-        },
+        rabbit::{EventFollower, FollowedEvent, RabbitInspector, RabbitSettings},
         sqlite::SqliteQueue,
     },
     worker::options::QueueOptions,
@@ -55,7 +52,7 @@ impl Follower {
             }
             Queue::Rabbit(_) => {
                 let settings = options.rabbit("genfleet load")?;
-                let following = Following::begin(settings.clone()).await?;
+                let following = EventFollower::begin(settings.clone()).await?;
                 tokio::spawn(teller.follow_broker(following, settings))
             }
         };
@@ -92,12 +89,12 @@ impl Teller {
         }
     }
 
-    async fn follow_broker(self, mut following: Following, settings: RabbitSettings) {
+    async fn follow_broker(self, mut following: EventFollower, settings: RabbitSettings) {
         loop {
             let going_on = match following.next().await {
-                Followed::Event(event) => self.event(&event).await,
-                Followed::Lost(reason) => self.warn(format!("{reason}; going on once the broker is back")).await,
-                Followed::Back => self.out_of_window(&settings).await,
+                FollowedEvent::Event(event) => self.event(&event).await,
+                FollowedEvent::Lost(reason) => self.warn(format!("{reason}; going on once the broker is back")).await,
+                FollowedEvent::Back => self.out_of_window(&settings).await,
             };
             if going_on.is_none() {
                 return;
@@ -122,7 +119,7 @@ impl Teller {
     }
 
     async fn window(&self, settings: &RabbitSettings) -> Result<Vec<Ended>, QueueError> {
-        let inspector = Inspector::connect(settings.clone()).await?;
+        let inspector = RabbitInspector::connect(settings.clone()).await?;
         let mut found = Vec::new();
         inspector.each_event(|event| found.extend(read(&event, &self.run))).await?;
         inspector.close().await;

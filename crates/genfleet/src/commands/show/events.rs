@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use genfleet_core::queue::{QueueError, shelf::Shelves};
+use genfleet_core::queue::{QueueError, dead_letters::DeadLetters};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -26,11 +26,11 @@ struct Subject<'a> {
 }
 
 /// The events of job `id`.
-pub(super) async fn of(shelves: &Shelves, id: &str) -> Result<Events, QueueError> {
+pub(super) async fn of(shelves: &DeadLetters, id: &str) -> Result<Events, QueueError> {
     let mut events = Events::default();
     match shelves {
-        Shelves::Rabbit(rabbit) => rabbit.inspector().await?.each_event(|event| events.see(&event, id)).await?,
-        Shelves::Sqlite(store) => {
+        DeadLetters::Rabbit(rabbit) => rabbit.inspector().await?.each_event(|event| events.see(&event, id)).await?,
+        DeadLetters::Sqlite(store) => {
             let mut sequence = 0;
             loop {
                 let page = store.events_after(sequence, PAGE).await?;

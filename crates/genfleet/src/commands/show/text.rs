@@ -1,6 +1,6 @@
 //! What is known of a job, for people: a heading and a line for each thing.
 
-use genfleet_core::queue::letter::Letter;
+use genfleet_core::queue::dead_letters::DeadLetter;
 use serde_json::Value;
 
 use super::Known;
@@ -34,9 +34,9 @@ pub(super) fn text(id: &str, known: &Known, paint: Paint) -> String {
     lines.join("\n") + "\n"
 }
 
-fn letter(letter: &Letter, paint: Paint) -> String {
+fn letter(letter: &DeadLetter, paint: Paint) -> String {
     let (time, error) = (letter.failed_at.map(|time| format!("{time:.0}")), cut(&letter.error, ERROR_WIDTH));
-    let (kind, reason) = (letter.kind_told(), paint.red(&line(&letter.reason)));
+    let (kind, reason) = (letter.kind_name(), paint.red(&line(&letter.reason)));
     format!("{}  {kind}  {reason}  generation {}  {error}", time.unwrap_or_default(), letter.generation)
 }
 

@@ -5,8 +5,8 @@ use genfleet_core::{
     message::HeaderValue,
     queue::{
         QueueError,
-        shelf::Shelves,
-        sqlite::{SqliteQueue, Waiting},
+        dead_letters::DeadLetters,
+        sqlite::{SqliteQueue, WaitingJob},
     },
 };
 use serde_json::{Value, json};
@@ -18,13 +18,13 @@ const SHOWN: usize = 20;
 
 /// One place where the job waits.
 #[derive(Debug)]
-pub(super) struct WaitingPlace(Waiting);
+pub(super) struct WaitingPlace(WaitingJob);
 
 /// The places where job `id` waits; none where the queue does not tell.
-pub(super) async fn of(shelves: &Shelves, id: &str) -> Result<Option<Vec<WaitingPlace>>, QueueError> {
+pub(super) async fn of(shelves: &DeadLetters, id: &str) -> Result<Option<Vec<WaitingPlace>>, QueueError> {
     match shelves {
-        Shelves::Rabbit(_) => Ok(None),
-        Shelves::Sqlite(store) => places(store, id).await.map(Some),
+        DeadLetters::Rabbit(_) => Ok(None),
+        DeadLetters::Sqlite(store) => places(store, id).await.map(Some),
     }
 }
 
@@ -34,7 +34,7 @@ async fn places(store: &SqliteQueue, id: &str) -> Result<Vec<WaitingPlace>, Queu
         let page = store.waiting_after(sequence, PAGE).await?;
         let Some(last) = page.last() else { break };
         sequence = last.sequence;
-        let is_it = |job: &Waiting| {
+        let is_it = |job: &WaitingJob| {
             let message = &job.message;
             readable_id(&message.body, message.message_id.as_deref(), message.timestamp).as_str() == id
         };
@@ -52,7 +52,7 @@ impl WaitingPlace {
     pub(super) fn json(&self) -> Value {
         json!({
             "kind": self.0.kind.as_str(), "lane": self.0.lane.as_str(), "running": self.0.claimed,
-            "notBefore": self.0.visible_at.to_string(), "returns": self.0.returns,
+            "notBefore": self.0.visible_at.to_string(), "returns": self.0.delivery_count,
             "attempts": self.header("genfleet-attempts").unwrap_or(0),
             "generation": self.header("genfleet-generation").unwrap_or(0),
         })
@@ -66,6 +66,6 @@ impl WaitingPlace {
             format!("in {}, from {:.0} on", self.0.lane, self.0.visible_at)
         };
         let attempts = self.header("genfleet-attempts").unwrap_or(0);
-        format!("{}  {place}, {attempts} attempts, returned {} times", self.0.kind, self.0.returns)
+        format!("{}  {place}, {attempts} attempts, returned {} times", self.0.kind, self.0.delivery_count)
     }
 }

@@ -5,15 +5,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use genfleet_core::{
     clock::{Clock, SharedClock, SystemClock},
-    fleet::{listen::Listener, notice::Notice},
     genesys::Credentials,
     job::Kind,
+    membership::{FleetListener, read_live_status},
     message::Lane,
     options::ConfigError,
     queue::{
         QueueError,
-        rabbit::inspect::Inspector,
-        sqlite::{Counts, LaneCount, Role, SqliteQueue},
+        rabbit::RabbitInspector,
+        sqlite::{LaneCount, Role, SqliteQueue, StoreCounts},
         topology::{dead_queue, delay_queues, lane_queue, unrouted},
     },
     worker::options::QueueOptions,
@@ -28,7 +28,7 @@ const QUEUES: usize = 4;
 /// What is looked at, again and again.
 pub(super) enum Look {
     /// A broker.
-    Broker { inspector: Inspector, prefix: String, listener: Option<Box<Listener>> },
+    Broker { inspector: RabbitInspector, prefix: String, listener: Option<Box<FleetListener>> },
     /// A file.
     Store { store: SqliteQueue, first: bool },
 }
@@ -37,8 +37,8 @@ impl Look {
     /// Connects, or opens; nobody is asked anything yet.
     pub(super) async fn begin(options: &QueueOptions) -> anyhow::Result<Self> {
         let Some(file) = options.url()?.sqlite_file() else {
-            let inspector = Inspector::connect(options.rabbit("genfleet status")?).await?;
-            let listener = match Listener::begin(&inspector, credentials().as_ref()).await {
+            let inspector = RabbitInspector::connect(options.rabbit("genfleet status")?).await?;
+            let listener = match FleetListener::begin(&inspector, credentials().as_ref()).await {
                 Ok(listener) => Some(Box::new(listener)),
                 Err(error) => {
                     tell!("warning: who is alive cannot be heard: {}", crate::terminal::line(&error.to_string()));
@@ -96,7 +96,7 @@ fn credentials() -> Option<Credentials> {
     })
 }
 
-async fn counted(inspector: &Inspector, prefix: &str) -> Result<Seen, QueueError> {
+async fn counted(inspector: &RabbitInspector, prefix: &str) -> Result<Seen, QueueError> {
     let of_kind = |kind: Kind| {
         let lanes = [Lane::Jobs, Lane::Resume, Lane::Suspect].map(|lane| lane_queue(prefix, lane, kind));
         lanes.into_iter().chain([dead_queue(prefix, kind)])
@@ -126,8 +126,8 @@ async fn counted(inspector: &Inspector, prefix: &str) -> Result<Seen, QueueError
 async fn in_store(store: &SqliteQueue) -> Result<Seen, QueueError> {
     let counts = store.counts().await?;
     // A notice that cannot be read tells nothing.
-    let notice = store.read_notice().await.ok().flatten();
-    let process = notice.and_then(|text| Notice::fresh(&text, SystemClock.now()));
+    let notice = store.read_status().await.ok().flatten();
+    let process = notice.and_then(|text| read_live_status(&text, SystemClock.now()));
     let claimed = if process.is_some() { Claimed::Run } else { Claimed::Wait };
     let mut seen = Seen {
         queue: "sqlite",
@@ -150,7 +150,7 @@ enum Claimed {
     Wait,
 }
 
-fn of_store(kind: Kind, counts: &Counts, claimed: Claimed) -> OfKind {
+fn of_store(kind: Kind, counts: &StoreCounts, claimed: Claimed) -> OfKind {
     let lane = |lane| counts.lanes.get(&(kind, lane)).copied().unwrap_or_default();
     let lanes = [Lane::Jobs, Lane::Resume, Lane::Suspect].map(lane);
     let there = |lane: LaneCount| lane.waiting + if claimed == Claimed::Wait { lane.claimed } else { 0 };

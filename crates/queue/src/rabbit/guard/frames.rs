@@ -2,8 +2,8 @@
 
 use std::{io, sync::Arc};
 
-use super::{super::line::Socket, header, method};
-use crate::Flaw;
+use super::{super::socket::SocketSlot, header, method};
+use crate::MessageDefect;
 
 /// Kind, channel and length.
 const HEAD: usize = 7;
@@ -32,13 +32,13 @@ pub(crate) struct Frames {
     /// What lapin takes as the longest frame.
     frame_max: usize,
     /// Channels on which a method was mended: the properties of its message are next.
-    flawed: Vec<u16>,
-    socket: Arc<Socket>,
+    defective: Vec<u16>,
+    socket: Arc<SocketSlot>,
 }
 
 impl Frames {
     /// Of a connection that asks for frames of at most `frame_max`. What the broker says of itself is told to `socket`.
-    pub(crate) fn new(frame_max: u32, socket: Arc<Socket>) -> Self {
+    pub(crate) fn new(frame_max: u32, socket: Arc<SocketSlot>) -> Self {
         Self {
             bytes: vec![0; CHUNK],
             start: 0,
@@ -47,7 +47,7 @@ impl Frames {
             passing: 0,
             dropping: 0,
             frame_max: usize::try_from(frame_max).unwrap_or(usize::MAX),
-            flawed: Vec::new(),
+            defective: Vec::new(),
             socket,
         }
     }
@@ -125,9 +125,9 @@ impl Frames {
         if let Some(limit) = method::frame_max(payload).and_then(|limit| usize::try_from(limit).ok()) {
             self.frame_max = if limit == 0 { self.frame_max } else { self.frame_max.min(limit.max(SMALLEST)) };
         }
-        self.socket.greeted(payload);
-        if mended && !self.flawed.contains(&channel) {
-            self.flawed.push(channel);
+        self.socket.read_handshake(payload);
+        if mended && !self.defective.contains(&channel) {
+            self.defective.push(channel);
         }
         self.checked += frame;
         Ok(())
@@ -135,8 +135,8 @@ impl Frames {
 
     /// `held` of the frame are here.
     fn header(&mut self, channel: u16, frame: usize, held: usize) {
-        let known = self.flawed.iter().position(|flawed| *flawed == channel);
-        let known = known.map(|at| self.flawed.swap_remove(at)).map(|_| Flaw::NotText);
+        let known = self.defective.iter().position(|defective| *defective == channel);
+        let known = known.map(|at| self.defective.swap_remove(at)).map(|_| MessageDefect::NotText);
         // Below what lapin takes, so that the broker's additions at a redelivery seldom change the verdict.
         let limit = self.frame_max / 16 * 15;
         let payload = &mut self.bytes[self.checked + HEAD..self.checked + held - 1];

@@ -7,7 +7,7 @@ use super::{
     MARK,
     walk::{Walk, Walked},
 };
-use crate::Flaw;
+use crate::MessageDefect;
 
 /// Class, weight and the body's length; the flags follow.
 const HEAD: usize = 12;
@@ -66,24 +66,24 @@ struct Places {
     /// After the headers; none where they could not be followed to their end.
     after: Option<Range<usize>>,
     /// The headers cannot be taken.
-    flaw: Option<Flaw>,
+    defect: Option<MessageDefect>,
 }
 
 /// What lapin is to be given in place of `payload`: no longer than `limit` and a mark. `None` where it can take the
 /// payload as it is, and nothing is wrong with the message that is `known` already.
-pub(super) fn replacement(payload: &mut [u8], limit: usize, known: Option<Flaw>) -> Option<Vec<u8>> {
+pub(super) fn replacement(payload: &mut [u8], limit: usize, known: Option<MessageDefect>) -> Option<Vec<u8>> {
     let mut places = Places::default();
     let mut walk = Walk::over(payload);
     let walked = places.find(&mut walk);
     let (mended, surplus) = (walk.mended, !walk.is_at_end());
-    let lost = walked.err().or(places.flaw).or(surplus.then_some(Flaw::Malformed));
-    let lost = if payload.len() > limit { Some(Flaw::TooLong) } else { lost };
-    let flaw = lost.or(mended.then_some(Flaw::NotText)).or(known)?;
+    let lost = walked.err().or(places.defect).or(surplus.then_some(MessageDefect::Malformed));
+    let lost = if payload.len() > limit { Some(MessageDefect::TooLong) } else { lost };
+    let defect = lost.or(mended.then_some(MessageDefect::NotText)).or(known)?;
     let headers = match lost {
         None => payload[places.entries.clone()].to_vec(),
         Some(_) => of_the_broker(payload, places.entries.clone(), limit.saturating_sub(OTHERS) / BROKERS.len()),
     };
-    Some(places.filled(payload, &[headers, mark(flaw)].concat()))
+    Some(places.filled(payload, &[headers, mark(defect)].concat()))
 }
 
 impl Places {
@@ -117,7 +117,7 @@ impl Places {
         self.entries = (walk.at + 4).min(all)..all;
         let end = walk.long(all)?;
         self.entries.end = end;
-        self.flaw = walk.entries(end).err();
+        self.defect = walk.entries(end).err();
         walk.at = end;
         Ok(())
     }
@@ -163,8 +163,8 @@ fn of_the_broker(payload: &mut [u8], entries: Range<usize>, longest: usize) -> V
     kept
 }
 
-fn mark(flaw: Flaw) -> Vec<u8> {
-    let (name, word) = (MARK.as_bytes(), flaw.as_str().as_bytes());
+fn mark(defect: MessageDefect) -> Vec<u8> {
+    let (name, word) = (MARK.as_bytes(), defect.as_str().as_bytes());
     let short = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap_or_default();
     [&[short(name)], name, &[b'S', 0, 0, 0, short(word)], word].concat()
 }

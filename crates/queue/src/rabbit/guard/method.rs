@@ -60,7 +60,7 @@ fn name((class, method): (u16, u16)) -> [u8; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Flaw;
+    use crate::MessageDefect;
 
     fn short(text: &[u8]) -> Vec<u8> {
         [&[u8::try_from(text.len()).unwrap()], text].concat()
@@ -78,7 +78,7 @@ mod tests {
             assert_eq!(bytes, method(b"cdn.?("));
             assert_eq!(mended(&mut bytes), Ok(false));
             bytes.truncate(9);
-            assert_eq!(mended(&mut bytes), Err(Flaw::Malformed));
+            assert_eq!(mended(&mut bytes), Err(MessageDefect::Malformed));
         }
     }
 

@@ -3,11 +3,11 @@
 
 use std::ops::Range;
 
-use crate::{Flaw, MAX_HEADER_DEPTH, MAX_HEADER_VALUES};
+use crate::{MAX_HEADER_DEPTH, MAX_HEADER_VALUES, MessageDefect};
 
-pub(super) type Walked<T = ()> = Result<T, Flaw>;
+pub(super) type Walked<T = ()> = Result<T, MessageDefect>;
 
-/// A place in `bytes`. What ends too early, or holds what lapin does not know, is [`Flaw::Malformed`].
+/// A place in `bytes`. What ends too early, or holds what lapin does not know, is [`MessageDefect::Malformed`].
 pub(super) struct Walk<'a> {
     bytes: &'a mut [u8],
     pub(super) at: usize,
@@ -36,7 +36,7 @@ impl Value {
             b'S' | b'x' => Self::Long,
             b'A' => Self::Array,
             b'F' => Self::Table,
-            _ => return Err(Flaw::Malformed),
+            _ => return Err(MessageDefect::Malformed),
         })
     }
 }
@@ -81,9 +81,10 @@ impl<'a> Walk<'a> {
     pub(super) fn long(&mut self, end: usize) -> Walked<usize> {
         let at = self.at;
         self.pass(4, end)?;
-        let length = self.bytes[at..self.at].try_into().map(u32::from_be_bytes).map_err(|_| Flaw::Malformed)?;
+        let length =
+            self.bytes[at..self.at].try_into().map(u32::from_be_bytes).map_err(|_| MessageDefect::Malformed)?;
         let ends = usize::try_from(length).ok().and_then(|length| self.at.checked_add(length));
-        ends.filter(|ends| *ends <= end).ok_or(Flaw::Malformed)
+        ends.filter(|ends| *ends <= end).ok_or(MessageDefect::Malformed)
     }
 
     /// A table.
@@ -106,7 +107,7 @@ impl<'a> Walk<'a> {
             }
             values += 1;
             if values > MAX_HEADER_VALUES {
-                return Err(Flaw::TooMany);
+                return Err(MessageDefect::TooMany);
             }
             if let Some(table) = table {
                 let from = self.at;
@@ -119,12 +120,12 @@ impl<'a> Walk<'a> {
                 inner @ (Value::Array | Value::Table) => {
                     let ends = self.long(end)?;
                     let table = matches!(inner, Value::Table).then_some(self.at);
-                    *open.get_mut(depth).ok_or(Flaw::TooDeep)? = (ends, table);
+                    *open.get_mut(depth).ok_or(MessageDefect::TooDeep)? = (ends, table);
                     depth += 1;
                 }
             }
         }
-        if self.has_twins(names) { Err(Flaw::Malformed) } else { Ok(()) }
+        if self.has_twins(names) { Err(MessageDefect::Malformed) } else { Ok(()) }
     }
 
     /// Whether two of these names, each with where its table began, are the same in the same table.
@@ -162,7 +163,7 @@ impl<'a> Walk<'a> {
     }
 
     fn pass(&mut self, bytes: usize, end: usize) -> Walked {
-        self.at = self.at.checked_add(bytes).filter(|at| *at <= end).ok_or(Flaw::Malformed)?;
+        self.at = self.at.checked_add(bytes).filter(|at| *at <= end).ok_or(MessageDefect::Malformed)?;
         Ok(())
     }
 }
@@ -207,7 +208,7 @@ mod tests {
     fn depth_is_bounded_whatever_it_is_made_of() {
         for kind in [b'F', b'A'] {
             assert_eq!(entries(&nested(MAX_HEADER_DEPTH - 1, kind)), Ok(false));
-            assert_eq!(entries(&nested(MAX_HEADER_DEPTH, kind)), Err(Flaw::TooDeep));
+            assert_eq!(entries(&nested(MAX_HEADER_DEPTH, kind)), Err(MessageDefect::TooDeep));
         }
     }
 
@@ -215,10 +216,10 @@ mod tests {
     fn the_number_of_values_is_bounded_at_any_depth() {
         let named = |count: usize| (0..count).flat_map(|n| format!("\x04{n:04}V").into_bytes()).collect::<Vec<_>>();
         assert_eq!(entries(&named(MAX_HEADER_VALUES)), Ok(false));
-        assert_eq!(entries(&named(MAX_HEADER_VALUES + 1)), Err(Flaw::TooMany));
+        assert_eq!(entries(&named(MAX_HEADER_VALUES + 1)), Err(MessageDefect::TooMany));
         let inner = b"V".repeat(MAX_HEADER_VALUES);
         let length = u32::try_from(inner.len()).unwrap().to_be_bytes();
-        assert_eq!(entries(&[b"\x01nA", length.as_slice(), &inner].concat()), Err(Flaw::TooMany));
+        assert_eq!(entries(&[b"\x01nA", length.as_slice(), &inner].concat()), Err(MessageDefect::TooMany));
     }
 
     #[test]
@@ -227,22 +228,22 @@ mod tests {
             let length = u32::try_from(inner.len()).unwrap().to_be_bytes();
             [kind, &length, inner].concat()
         };
-        assert_eq!(entries(b"\x01nV\x01mV\x01nt\x01"), Err(Flaw::Malformed));
+        assert_eq!(entries(b"\x01nV\x01mV\x01nt\x01"), Err(MessageDefect::Malformed));
         let table = inside(b"F", b"\x01nV\x01nV");
-        assert_eq!(entries(&[b"\x01a", table.as_slice()].concat()), Err(Flaw::Malformed));
+        assert_eq!(entries(&[b"\x01a", table.as_slice()].concat()), Err(MessageDefect::Malformed));
         let array = inside(b"A", &table);
-        assert_eq!(entries(&[b"\x01a", array.as_slice()].concat()), Err(Flaw::Malformed));
+        assert_eq!(entries(&[b"\x01a", array.as_slice()].concat()), Err(MessageDefect::Malformed));
         let array = inside(b"A", &[inside(b"F", b"\x01nV"), inside(b"F", b"\x01nV")].concat());
         assert_eq!(entries(&[b"\x01n", array.as_slice()].concat()), Ok(false), "each in a table of its own");
-        assert_eq!(entries(b"\x01\xffV\x01\xfeV"), Err(Flaw::Malformed), "they are the same to lapin");
+        assert_eq!(entries(b"\x01\xffV\x01\xfeV"), Err(MessageDefect::Malformed), "they are the same to lapin");
     }
 
     #[test]
     fn what_reaches_beyond_the_table_it_is_in_is_no_amqp() {
         // The inner table ends before its entry does; the outer one has the byte.
-        assert_eq!(entries(b"\x01nF\0\0\0\x03\x01nt\x01"), Err(Flaw::Malformed));
-        assert_eq!(entries(b"\x01nF\0\0\0\x05\x01nt\x01"), Err(Flaw::Malformed));
-        assert_eq!(entries(b"\x01n?"), Err(Flaw::Malformed));
+        assert_eq!(entries(b"\x01nF\0\0\0\x03\x01nt\x01"), Err(MessageDefect::Malformed));
+        assert_eq!(entries(b"\x01nF\0\0\0\x05\x01nt\x01"), Err(MessageDefect::Malformed));
+        assert_eq!(entries(b"\x01n?"), Err(MessageDefect::Malformed));
     }
 
     #[test]

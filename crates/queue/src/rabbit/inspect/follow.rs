@@ -6,13 +6,13 @@ use backoff::{ExponentialBackoff, backoff::Backoff};
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use super::{EventFollower, Inspector};
+use super::{EventStream, RabbitInspector};
 use crate::{QueueError, rabbit::RabbitSettings};
 use genfleet_job::retry;
 
 /// What a follower sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Followed {
+pub enum FollowedEvent {
     /// An event's body.
     Event(Bytes),
     /// No more comes for now, and why. Told again where the reason changes.
@@ -22,14 +22,14 @@ pub enum Followed {
 }
 
 /// Follows the events of one broker.
-pub struct Following {
+pub struct EventFollower {
     settings: RabbitSettings,
-    now: Option<(Inspector, EventFollower)>,
+    now: Option<(RabbitInspector, EventStream)>,
     waits: ExponentialBackoff,
     told: Option<String>,
 }
 
-impl Following {
+impl EventFollower {
     /// An error where it cannot begin: whoever mistypes a host should not wait for it.
     pub async fn begin(settings: RabbitSettings) -> Result<Self, QueueError> {
         let now = Some(open(&settings).await?);
@@ -37,11 +37,11 @@ impl Following {
     }
 
     /// What is seen next; waits for it.
-    pub async fn next(&mut self) -> Followed {
+    pub async fn next(&mut self) -> FollowedEvent {
         loop {
             let seen = match &mut self.now {
                 Some((_, follower)) => match follower.next().await {
-                    Some(Ok(event)) => return Followed::Event(event),
+                    Some(Ok(event)) => return FollowedEvent::Event(event),
                     Some(Err(error)) => self.lost(error.to_string()),
                     None => self.lost("the broker ended the stream of events".to_owned()),
                 },
@@ -53,31 +53,31 @@ impl Following {
         }
     }
 
-    async fn again(&mut self) -> Option<Followed> {
+    async fn again(&mut self) -> Option<FollowedEvent> {
         sleep(self.waits.next_backoff().unwrap_or(Duration::ZERO)).await;
         match open(&self.settings).await {
             Ok(now) => {
                 self.now = Some(now);
                 self.told = None;
                 self.waits.reset();
-                Some(Followed::Back)
+                Some(FollowedEvent::Back)
             }
             Err(error) => self.lost(error.to_string()),
         }
     }
 
-    fn lost(&mut self, reason: String) -> Option<Followed> {
+    fn lost(&mut self, reason: String) -> Option<FollowedEvent> {
         self.now = None;
         if self.told.as_ref() == Some(&reason) {
             return None;
         }
         self.told = Some(reason.clone());
-        Some(Followed::Lost(reason))
+        Some(FollowedEvent::Lost(reason))
     }
 }
 
-async fn open(settings: &RabbitSettings) -> Result<(Inspector, EventFollower), QueueError> {
-    let inspector = Inspector::connect(settings.clone()).await?;
+async fn open(settings: &RabbitSettings) -> Result<(RabbitInspector, EventStream), QueueError> {
+    let inspector = RabbitInspector::connect(settings.clone()).await?;
     let follower = inspector.follow_events().await?;
     Ok((inspector, follower))
 }

@@ -50,14 +50,14 @@ impl FromStr for ReplyTo {
 
 /// What is published to.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct ReplyQueueNames {
     prefix: String,
     /// First words, after the prefix, of names that are ours.
     ours: Vec<String>,
     allowed: Vec<ReplyTo>,
 }
 
-impl Names {
+impl ReplyQueueNames {
     pub(super) fn new(prefix: &str, topology: &Topology, allowed: Vec<ReplyTo>) -> Self {
         let words = topology.queues.iter().filter_map(|queue| first_word(prefix, &queue.name));
         let ours = words.chain([LOCK]).map(str::to_owned).collect();
@@ -125,8 +125,8 @@ mod tests {
     /// As `RabbitMQ` 3.10.8 wrote it.
     const REAL: &str = "amq.rabbitmq.reply-to.g1h2AA9yZXBseUAxMTIyMDYxMzIAAAOjAAAAAGsNS08=.jADKApNg76ob0C02zVWjUA==";
 
-    fn names(allowed: &[&str]) -> Names {
-        Names::new("g", &topology("g"), allowed.iter().map(|each| each.parse().unwrap()).collect())
+    fn names(allowed: &[&str]) -> ReplyQueueNames {
+        ReplyQueueNames::new("g", &topology("g"), allowed.iter().map(|each| each.parse().unwrap()).collect())
     }
 
     fn direct(term: &[u8]) -> String {

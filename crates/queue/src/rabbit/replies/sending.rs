@@ -22,12 +22,12 @@ use tokio::{
 use super::{
     super::{
         Shared,
-        dial::{REPLIES, why},
-        line::Line,
-        outgoing::Outgoing,
-        session::Lost,
+        connect::{REPLIES, describe},
+        outgoing_message::OutgoingMessage,
+        session::SessionError,
+        socket::SocketHandle,
     },
-    GivenUp, Reply,
+    Reply, ReplyDropReason,
 };
 use genfleet_job::retry;
 
@@ -45,7 +45,7 @@ const FORBIDDEN: &str = "to exchange 'amq.default'";
 /// Sends what waits until the queue is closed, and a moment longer.
 pub(in super::super) async fn send(shared: Arc<Shared>, incoming: mpsc::UnboundedReceiver<Reply>) {
     let closing = shared.closing.clone();
-    let mut sending = Sending { shared, incoming, put_back: None, waits: retry::reconnect() };
+    let mut sending = ReplySender { shared, incoming, put_back: None, waits: retry::reconnect() };
     let over = async {
         closing.cancelled().await;
         sleep(LAST_MOMENT).await;
@@ -56,7 +56,7 @@ pub(in super::super) async fn send(shared: Arc<Shared>, incoming: mpsc::Unbounde
     }
 }
 
-struct Sending {
+struct ReplySender {
     shared: Arc<Shared>,
     incoming: mpsc::UnboundedReceiver<Reply>,
     /// Taken, and not tried.
@@ -64,15 +64,15 @@ struct Sending {
     waits: ExponentialBackoff,
 }
 
-impl Sending {
+impl ReplySender {
     async fn run(&mut self) {
         let mut earliest = Instant::now();
         while let Some(first) = self.next().await {
             sleep_until(earliest).await;
-            let lost = match Wire::open(&self.shared).await {
-                Ok(wire) => {
-                    let lost = self.send_by(&wire, first).await;
-                    wire.close().await;
+            let lost = match ReplyConnection::open(&self.shared).await {
+                Ok(connection) => {
+                    let lost = self.send_by(&connection, first).await;
+                    connection.close().await;
                     lost
                 }
                 Err(reason) => {
@@ -110,7 +110,7 @@ impl Sending {
     }
 
     /// Sends `first` and what follows, until the connection fails or nothing more can come.
-    async fn send_by(&mut self, wire: &Wire, first: Reply) -> Result<(), Lost> {
+    async fn send_by(&mut self, connection: &ReplyConnection, first: Reply) -> Result<(), SessionError> {
         let mut under_way = FuturesUnordered::new();
         self.put_back = Some(first);
         loop {
@@ -124,7 +124,7 @@ impl Sending {
             let Some(reply) = next else {
                 return self.settle_all(&mut under_way).await;
             };
-            if !wire.is_up() {
+            if !connection.is_up() {
                 self.put_back = Some(reply);
                 return Err("the connection is gone".to_owned());
             }
@@ -132,44 +132,44 @@ impl Sending {
             if alone {
                 self.settle_all(&mut under_way).await?;
             }
-            under_way.push(wire.send(reply));
+            under_way.push(connection.send(reply));
             if alone {
                 self.settle_all(&mut under_way).await?;
             }
         }
     }
 
-    async fn settle_all<T: Future<Output = Result<(), Lost>>>(
+    async fn settle_all<T: Future<Output = Result<(), SessionError>>>(
         &mut self,
         under_way: &mut FuturesUnordered<T>,
-    ) -> Result<(), Lost> {
+    ) -> Result<(), SessionError> {
         while let Some(sent) = under_way.next().await {
             self.settle(sent)?;
         }
         Ok(())
     }
 
-    fn settle(&mut self, sent: Result<(), Lost>) -> Result<(), Lost> {
+    fn settle(&mut self, sent: Result<(), SessionError>) -> Result<(), SessionError> {
         sent.inspect(|()| self.waits.reset())
     }
 }
 
 /// Given up after its one try.
 fn tried(mut reply: Reply) {
-    reply.fate = Some(GivenUp::Failed);
+    reply.drop_reason = Some(ReplyDropReason::Failed);
 }
 
 /// The connection of the replies.
-struct Wire {
+struct ReplyConnection {
     connection: Connection,
     channel: Channel,
-    line: Line,
+    line: SocketHandle,
 }
 
-impl Wire {
-    async fn open(shared: &Shared) -> Result<Self, Lost> {
+impl ReplyConnection {
+    async fn open(shared: &Shared) -> Result<Self, SessionError> {
         let host = shared.broker.rotation().next().ok_or_else(|| "no broker is named".to_owned())?;
-        let (connection, line) = shared.broker.dial(&host, REPLIES).await?;
+        let (connection, line) = shared.broker.connect(&host, REPLIES).await?;
         let channel = within(async {
             let channel = connection.create_channel().await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -187,16 +187,16 @@ impl Wire {
     ///
     /// Whether a queue is there is asked of those with a name only: for direct reply-to `RabbitMQ` 3 answers no, always.
     /// lapin may hand a returned message out with another one's confirm, which makes no difference to a count.
-    async fn send(&self, mut reply: Reply) -> Result<(), Lost> {
-        reply.fate = Some(GivenUp::Failed);
-        let Outgoing { exchange, key, properties, body } = &reply.outgoing;
+    async fn send(&self, mut reply: Reply) -> Result<(), SessionError> {
+        reply.drop_reason = Some(ReplyDropReason::Failed);
+        let OutgoingMessage { exchange, key, properties, body } = &reply.outgoing;
         let options = BasicPublishOptions { mandatory: !reply.is_direct, ..Default::default() };
         let confirmed = within(async {
             let sent = self.channel.basic_publish(exchange.clone(), key.clone(), options, body, properties.clone());
             sent.await?.await
         });
         match confirmed.await? {
-            Confirmation::Ack(returned) => reply.fate = returned.map(|_| GivenUp::Unroutable),
+            Confirmation::Ack(returned) => reply.drop_reason = returned.map(|_| ReplyDropReason::Unroutable),
             Confirmation::Nack(_) | Confirmation::NotRequested => {}
         }
         Ok(())
@@ -208,9 +208,9 @@ impl Wire {
     }
 }
 
-async fn within<T>(step: impl Future<Output = lapin::Result<T>>) -> Result<T, Lost> {
+async fn within<T>(step: impl Future<Output = lapin::Result<T>>) -> Result<T, SessionError> {
     match timeout(PATIENCE, step).await {
-        Ok(done) => done.map_err(|error| why(&error)),
+        Ok(done) => done.map_err(|error| describe(&error)),
         Err(_) => Err(format!("the broker did not answer within {PATIENCE:?}")),
     }
 }

@@ -84,8 +84,8 @@ async fn carry(client: TcpStream, broker: TcpStream, law: Law, refuses: bool) {
     let (from_broker, mut to_broker) = broker.into_split();
     let to_client = Arc::new(tokio::sync::Mutex::new(to_client));
     let closing = Arc::<Mutex<Closing>>::default();
-    let mut greeting = [0; 8];
-    if from_client.read_exact(&mut greeting).await.is_err() || to_broker.write_all(&greeting).await.is_err() {
+    let mut identity = [0; 8];
+    if from_client.read_exact(&mut identity).await.is_err() || to_broker.write_all(&identity).await.is_err() {
         return;
     }
     tokio::select! {

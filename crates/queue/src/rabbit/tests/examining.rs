@@ -6,13 +6,13 @@ use lapin::{
 };
 
 use super::{
-    super::examine::{Comparison, Examiner, Takes},
+    super::examine::{BrokerExaminer, MessageAcceptance, TopologyComparison},
     censor::{broker_under, declares_nothing},
     *,
 };
 
-async fn examiner(rig: &Rig, url: &str) -> Examiner {
-    let dialled = Examiner::dial(&rig.settings(url, TopologyMode::Declare)).await.unwrap();
+async fn examiner(rig: &Rig, url: &str) -> BrokerExaminer {
+    let dialled = BrokerExaminer::connect(&rig.settings(url, TopologyMode::Declare)).await.unwrap();
     dialled.into_iter().next().unwrap().outcome.unwrap_or_else(|why| panic!("{why}"))
 }
 
@@ -20,9 +20,9 @@ async fn examiner(rig: &Rig, url: &str) -> Examiner {
 async fn a_broker_says_who_it_is_and_takes_the_largest_job() {
     on_broker(async |rig: Rig| {
         let examiner = examiner(&rig, &rig.url.clone()).await;
-        let greeting = examiner.greeting().unwrap();
-        assert!(!greeting.product.is_empty() && greeting.version.contains('.'), "{greeting:?}");
-        assert_eq!(soon(examiner.takes(1024 * 1024)).await, Takes::Yes);
+        let identity = examiner.identity().unwrap();
+        assert!(!identity.product.is_empty() && identity.version.contains('.'), "{identity:?}");
+        assert_eq!(soon(examiner.takes(1024 * 1024)).await, MessageAcceptance::Yes);
         examiner.close().await;
     })
     .await;
@@ -40,7 +40,7 @@ async fn all_that_is_missing_and_all_that_differs_is_told_at_once() {
         queue.publish(vec![event("a")]).await.unwrap();
         queue.close().await;
         let whole = examiner.compare().await.unwrap();
-        assert_eq!(whole, Comparison { looked_for: 65, ..Comparison::default() });
+        assert_eq!(whole, TopologyComparison { looked_for: 65, ..TopologyComparison::default() });
 
         let (connection, channel) = rig.channel().await;
         let name = |queue: &str| format!("{}.{queue}", rig.prefix);

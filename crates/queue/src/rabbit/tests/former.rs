@@ -6,7 +6,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use super::{super::examine::Examiner, *};
+use super::{super::examine::BrokerExaminer, *};
 use crate::topology::{Exchange, Routing};
 
 /// Every exchange that this version declares otherwise, as it was declared before.
@@ -49,7 +49,7 @@ async fn what_an_earlier_version_declared_works_on_and_is_told() {
             queue.close().await;
         }
         let settings = rig.settings(&rig.url, TopologyMode::Verify);
-        let examiner = Examiner::dial(&settings).await.unwrap().remove(0).outcome.unwrap();
+        let examiner = BrokerExaminer::connect(&settings).await.unwrap().remove(0).outcome.unwrap();
         let compared = examiner.compare().await.unwrap();
         assert_eq!((compared.different, compared.missing, compared.former.len()), (vec![], vec![], 17));
         examiner.close().await;

@@ -1,7 +1,7 @@
 //! The tool's look at the queue.
 
 use super::{
-    super::inspect::{Followed, Following, Inspector},
+    super::inspect::{EventFollower, FollowedEvent, RabbitInspector},
     *,
 };
 
@@ -19,7 +19,7 @@ async fn the_latest_of_the_window_are_read_in_order_and_all_of_it_stays() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
         queue.publish(numbered(0..5)).await.unwrap();
-        let inspector = Inspector::connect(rig.settings(&rig.url, TopologyMode::Skip)).await.unwrap();
+        let inspector = RabbitInspector::connect(rig.settings(&rig.url, TopologyMode::Skip)).await.unwrap();
         for _ in 0..30 {
             assert_eq!(inspector.window_events(3).await.unwrap(), ["2", "3", "4"]);
         }
@@ -39,7 +39,7 @@ async fn a_window_larger_than_any_prefetch_is_read_to_its_end() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
         queue.publish(numbered(0..70_000)).await.unwrap();
-        let inspector = Inspector::connect(rig.settings(&rig.url, TopologyMode::Skip)).await.unwrap();
+        let inspector = RabbitInspector::connect(rig.settings(&rig.url, TopologyMode::Skip)).await.unwrap();
         let began = Instant::now();
         let latest = inspector.window_events(2).await.unwrap();
         println!("the end of 70,000 events found in {:?}", began.elapsed());
@@ -59,21 +59,21 @@ async fn a_follower_goes_on_after_the_broker_was_away() {
         let proxy = Proxy::opened(&rig).await;
         let queue = rig.queue();
         queue.publish(numbered(0..1)).await.unwrap();
-        let mut following = Following::begin(rig.settings(&proxy.url(&rig), TopologyMode::Skip)).await.unwrap();
+        let mut following = EventFollower::begin(rig.settings(&proxy.url(&rig), TopologyMode::Skip)).await.unwrap();
         queue.publish(numbered(1..2)).await.unwrap();
-        assert_eq!(soon(following.next()).await, Followed::Event("1".into()));
+        assert_eq!(soon(following.next()).await, FollowedEvent::Event("1".into()));
         proxy.shut();
         let lost = soon(following.next()).await;
-        assert!(matches!(lost, Followed::Lost(_)), "{lost:?}");
+        assert!(matches!(lost, FollowedEvent::Lost(_)), "{lost:?}");
         queue.publish(numbered(2..3)).await.unwrap();
         proxy.open();
         while let again = soon(following.next()).await
-            && again != Followed::Back
+            && again != FollowedEvent::Back
         {
-            assert!(matches!(again, Followed::Lost(_)), "{again:?}");
+            assert!(matches!(again, FollowedEvent::Lost(_)), "{again:?}");
         }
         queue.publish(numbered(3..4)).await.unwrap();
-        assert_eq!(soon(following.next()).await, Followed::Event("3".into()));
+        assert_eq!(soon(following.next()).await, FollowedEvent::Event("3".into()));
         queue.close().await;
     })
     .await;
@@ -84,7 +84,7 @@ async fn a_follower_sees_every_event_from_now_on_and_leaves_nothing_behind() {
     on_broker(async |rig: Rig| {
         let queue = rig.queue();
         queue.publish(vec![event("before")]).await.unwrap();
-        let inspector = Inspector::connect(rig.settings(&rig.url, TopologyMode::Skip)).await.unwrap();
+        let inspector = RabbitInspector::connect(rig.settings(&rig.url, TopologyMode::Skip)).await.unwrap();
         let mut follower = inspector.follow_events().await.unwrap();
         queue.publish(numbered(1..4)).await.unwrap();
         for body in ["1", "2", "3"] {
@@ -100,6 +100,6 @@ async fn a_follower_sees_every_event_from_now_on_and_leaves_nothing_behind() {
 #[tokio::test]
 async fn a_broker_that_is_not_there_is_told_at_once() {
     let rig = Rig { url: "amqp://u:hunter2@127.0.0.1:1".to_owned(), prefix: "t".to_owned(), queues: Arc::default() };
-    let error = Inspector::connect(rig.settings(&rig.url, TopologyMode::Skip)).await.err().unwrap().to_string();
+    let error = RabbitInspector::connect(rig.settings(&rig.url, TopologyMode::Skip)).await.err().unwrap().to_string();
     assert!(error.contains("amqp://127.0.0.1:1/") && !error.contains("hunter2"), "{error}");
 }

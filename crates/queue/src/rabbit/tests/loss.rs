@@ -28,15 +28,15 @@ async fn after_a_loss_unsettled_jobs_come_again_and_the_late_acknowledgement_is_
             again.iter().map(|delivery| delivery.message.message_id.as_deref()).collect::<Vec<_>>(),
             [Some("a"), Some("b")]
         );
-        assert_eq!(again.iter().map(|delivery| delivery.returns).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!(again.iter().map(|delivery| delivery.delivery_count).collect::<Vec<_>>(), [1, 1]);
 
-        assert_eq!(queue.held(Kind::CdnPurge), 2, "the stale one is in the queue, not here");
+        assert_eq!(queue.unsettled(Kind::CdnPurge), 2, "the stale one is in the queue, not here");
         assert_eq!(first.settler.settle(vec![event("a")]).await.unwrap(), Settled::Stale);
-        assert_eq!(queue.held(Kind::CdnPurge), 2);
+        assert_eq!(queue.unsettled(Kind::CdnPurge), 2);
         for delivery in again {
             assert_eq!(delivery.settler.settle(Vec::new()).await.unwrap(), Settled::Acknowledged);
         }
-        assert_eq!(queue.held(Kind::CdnPurge), 0);
+        assert_eq!(queue.unsettled(Kind::CdnPurge), 0);
         assert_eq!(rig.ready("events").await, 1, "what followed from the stale one is durable");
         let shown = metrics.render();
         assert!(shown.contains("genfleet_stale_acks_total 1\n"), "{shown}");
@@ -151,7 +151,7 @@ async fn an_intake_that_was_closed_stays_closed_after_a_loss() {
         assert_eq!(probed.message.message_id.as_deref(), Some("a"));
         assert_eq!(probed.settler.settle(Vec::new()).await.unwrap(), Settled::Acknowledged);
         queue.publish(vec![lane(Lane::Jobs, Duration::ZERO, job("b"))]).await.unwrap();
-        assert!(timeout(Duration::from_millis(500), consumer.next()).await.is_err(), "the intake is closed");
+        assert!(timeout(Duration::from_millis(500), consumer.next()).await.is_err(), "the buffer is closed");
         consumer.open_intake().await;
         assert_eq!(soon(consumer.next()).await.message.message_id.as_deref(), Some("b"));
         queue.close().await;
@@ -203,7 +203,7 @@ async fn what_was_settled_and_comes_again_after_a_loss_is_acknowledged_and_not_h
         }
         proxy.cut();
         let again = soon(consumer.next()).await;
-        assert_eq!((&again.message, again.returns, again.redelivered), (&job("b"), 1, true));
+        assert_eq!((&again.message, again.delivery_count, again.redelivered), (&job("b"), 1, true));
         assert!(queue.lost_session_within(Duration::from_secs(60)));
         assert!(timeout(Duration::from_millis(500), consumer.next()).await.is_err(), "the others are settled");
         again.settler.settle(Vec::new()).await.unwrap();

@@ -145,6 +145,6 @@ async fn a_delayed_settlement_comes_back_with_its_headers() {
     again.message.headers.insert("genfleet-attempts".to_owned(), 2_i64.into());
     delivery.settler.settle(vec![again]).await.unwrap();
     let delivery = next(&mut consumer).await;
-    assert_eq!((delivery.lane, delivery.returns), (Lane::Resume, 0));
+    assert_eq!((delivery.lane, delivery.delivery_count), (Lane::Resume, 0));
     assert_eq!(delivery.message.headers["genfleet-attempts"].as_i64(), Some(2));
 }

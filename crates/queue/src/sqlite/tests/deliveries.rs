@@ -15,7 +15,7 @@ async fn a_settled_job_is_gone_and_what_it_published_is_there() {
     let mut consumer = queue.consume(KIND, 4);
     queue.publish(vec![new_job("job")]).await.unwrap();
     let delivery = next(&mut consumer).await;
-    assert_eq!((text(&delivery).as_str(), delivery.lane, delivery.returns), ("job", Lane::Jobs, 0));
+    assert_eq!((text(&delivery).as_str(), delivery.lane, delivery.delivery_count), ("job", Lane::Jobs, 0));
     let reply = Publication { to: Destination::Reply { queue: "gone".to_owned() }, message: message("reply") };
     let settled = delivery.settler.settle(vec![event("event"), dead("unknown", "job"), reply]).await.unwrap();
     assert_eq!(settled, Settled::Acknowledged);
@@ -92,9 +92,9 @@ async fn a_job_given_back_returns_to_the_head_and_counts_a_return() {
     let queue = folder.worker();
     let mut consumer = queue.consume(KIND, 1);
     queue.publish(vec![new_job("first"), new_job("second")]).await.unwrap();
-    for returns in 0..3 {
+    for delivery_count in 0..3 {
         let delivery = next(&mut consumer).await;
-        assert_eq!((text(&delivery).as_str(), delivery.returns), ("first", returns));
+        assert_eq!((text(&delivery).as_str(), delivery.delivery_count), ("first", delivery_count));
         delivery.settler.give_back().await;
     }
 }
@@ -106,7 +106,7 @@ async fn a_delivery_that_is_dropped_comes_back() {
     let mut consumer = queue.consume(KIND, 1);
     queue.publish(vec![new_job("job")]).await.unwrap();
     drop(next(&mut consumer).await);
-    assert_eq!(next(&mut consumer).await.returns, 1);
+    assert_eq!(next(&mut consumer).await.delivery_count, 1);
 }
 
 #[tokio::test]
@@ -162,14 +162,14 @@ async fn waiting_for_a_job_can_be_broken_off_anywhere() {
         let taken = ready.await;
         drop(polled);
         if let Some(delivery) = taken {
-            assert_eq!(delivery.returns, 0);
+            assert_eq!(delivery.delivery_count, 0);
             seen.insert(text(&delivery));
             delivery.settler.settle(Vec::new()).await.unwrap();
         }
     }
     while seen.len() < 100 {
         let delivery = next(&mut consumer).await;
-        assert_eq!(delivery.returns, 0);
+        assert_eq!(delivery.delivery_count, 0);
         assert!(seen.insert(text(&delivery)), "handed out twice");
         delivery.settler.settle(Vec::new()).await.unwrap();
     }
@@ -214,8 +214,8 @@ async fn ten_thousand_jobs_go_through_each_of_them_once() {
         let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
         let delivery = next(&mut consumer).await;
         running.spawn(async move {
-            let (number, returns) = (text(&delivery), delivery.returns);
-            assert_eq!(returns, 0);
+            let (number, delivery_count) = (text(&delivery), delivery.delivery_count);
+            assert_eq!(delivery_count, 0);
             delivery.settler.settle(vec![event(&number)]).await.unwrap();
             drop(permit);
         });

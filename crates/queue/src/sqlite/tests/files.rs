@@ -205,7 +205,7 @@ async fn files_are_the_owners_own_and_links_are_not_followed_to_make_them() {
     symlink(&elsewhere, folder.0.join("store.db.notice.new")).unwrap();
     let queue = folder.worker();
     queue.publish(vec![event("1")]).await.unwrap();
-    queue.post_notice("{}".to_owned()).await.unwrap();
+    queue.write_status("{}".to_owned()).await.unwrap();
     for name in ["store.db", "store.db-wal", "store.db-shm", "store.db.lock", "store.db.notice"] {
         let mode = fs::symlink_metadata(folder.0.join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600, "{name}");

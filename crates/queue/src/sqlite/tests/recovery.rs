@@ -15,7 +15,7 @@ async fn after_a_crash_what_was_held_comes_back_with_a_return_and_nothing_settle
     let queue = left.worker();
     let mut consumer = queue.consume(KIND, 10);
     let came = [next(&mut consumer).await, next(&mut consumer).await];
-    let came: Vec<_> = came.iter().map(|delivery| (text(delivery), delivery.returns)).collect();
+    let came: Vec<_> = came.iter().map(|delivery| (text(delivery), delivery.delivery_count)).collect();
     assert_eq!(came, [("held".to_owned(), 1), ("never taken".to_owned(), 0)]);
     assert!(nothing(&mut consumer).await);
     assert_eq!(queue.events_after(0, 10).await.unwrap().len(), 1);
@@ -27,10 +27,10 @@ async fn deaths_of_processes_add_up() {
     let queue = folder.worker();
     queue.publish(vec![new_job("killer")]).await.unwrap();
     queue.close().await;
-    for returns in 0..4 {
+    for delivery_count in 0..4 {
         let queue = folder.worker();
         let delivery = next(&mut queue.consume(KIND, 1)).await;
-        assert_eq!(delivery.returns, returns);
+        assert_eq!(delivery.delivery_count, delivery_count);
         folder = folder.after_a_crash();
     }
 }
@@ -61,7 +61,7 @@ async fn closing_gives_back_what_is_unsettled_and_keeps_what_was_asked_before() 
 
     let queue = folder.worker();
     let delivery = next(&mut queue.consume(KIND, 1)).await;
-    assert_eq!((text(&delivery).as_str(), delivery.returns), ("held", 1));
+    assert_eq!((text(&delivery).as_str(), delivery.delivery_count), ("held", 1));
     assert_eq!(queue.events_after(0, 10).await.unwrap().len(), 1);
 }
 

@@ -22,7 +22,7 @@ async fn a_settlement_is_whole_or_not_at_all() {
 
     queue.close().await;
     let queue = folder.worker();
-    assert_eq!(next(&mut queue.consume(KIND, 1)).await.returns, 1);
+    assert_eq!(next(&mut queue.consume(KIND, 1)).await.delivery_count, 1);
     assert!(queue.events_after(0, 10).await.unwrap().is_empty());
 }
 
@@ -64,7 +64,7 @@ async fn a_store_in_trouble_can_be_closed_and_loses_nothing() {
     time::timeout(Duration::from_secs(10), queue.close()).await.unwrap();
     assert!(matches!(settling.await.unwrap(), Err(QueueError::Closed)));
     hog.execute_batch("COMMIT").unwrap();
-    assert_eq!(next(&mut folder.worker().consume(KIND, 1)).await.returns, 1);
+    assert_eq!(next(&mut folder.worker().consume(KIND, 1)).await.delivery_count, 1);
 }
 
 #[tokio::test]

@@ -4,15 +4,11 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use genfleet_core::{
-    audit::{
-        Audit,
-        options::{AuditOptions, default_file, operator},
-        record::{About, Detail, Fact},
-    },
+    audit::{Audit, AuditOptions, AuditSubject, Detail, Fact, default_file, operator},
     clock::{SharedClock, SystemClock},
     job::Kind,
     options::ConfigError,
-    queue::letter::Letter,
+    queue::dead_letters::DeadLetter,
     supervisor::{Ended, Tasks},
     worker::audited::readable_payload,
 };
@@ -30,7 +26,7 @@ pub(super) struct Book {
 
 /// One letter, and what is done with it.
 pub(super) struct Entry {
-    about: About,
+    about: AuditSubject,
     detail: Detail,
 }
 
@@ -61,14 +57,14 @@ impl Book {
     }
 
     /// What is done with `letter`; it is redriven as a job of the kind, where one is given.
-    pub(super) fn entry(&self, letter: &Letter, redriven_as: Option<Kind>) -> Entry {
-        let kind = redriven_as.map_or(letter.kind_told(), Kind::as_str);
-        let about = About {
+    pub(super) fn entry(&self, letter: &DeadLetter, redriven_as: Option<Kind>) -> Entry {
+        let kind = redriven_as.map_or(letter.kind_name(), Kind::as_str);
+        let about = AuditSubject {
             job: Some(letter.id.clone()),
             kind,
             worker: "genfleet",
             action: self.action,
-            payload_sha256: readable_payload(&letter.shelved.message.body),
+            payload_sha256: readable_payload(&letter.stored.message.body),
         };
         let detail = Detail::default()
             .with("fingerprint", letter.fingerprint.as_str())

@@ -18,8 +18,7 @@ use genfleet_core::{
     job::Kind,
     queue::{
         QueueError,
-        letter::Letter,
-        shelf::{Look, Shelf, Shelves, TakenOff},
+        dead_letters::{Browser, DeadLetter, DeadLetterQueue, DeadLetters, Removal},
     },
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -61,7 +60,7 @@ pub(super) struct Plan {
 
 /// See the module.
 pub(super) struct Engine<'a> {
-    shelves: &'a Shelves,
+    shelves: &'a DeadLetters,
     book: &'a Book,
     plan: Plan,
     now: Timestamp,
@@ -70,7 +69,7 @@ pub(super) struct Engine<'a> {
     own: Own,
     tally: Tally,
     /// Published and taken off next.
-    batch: Vec<(&'static str, Entry, TakenOff)>,
+    batch: Vec<(&'static str, Entry, Removal)>,
     /// The last ones taken off, a window of them: a broker that crashes may not have written that down.
     latest: VecDeque<u64>,
     /// Of those, the ones that may lie there again since the broker was lost.
@@ -87,7 +86,7 @@ enum Choice {
 
 impl<'a> Engine<'a> {
     /// Does nothing yet.
-    pub(super) fn new(shelves: &'a Shelves, book: &'a Book, plan: Plan, stop: CancellationToken) -> Self {
+    pub(super) fn new(shelves: &'a DeadLetters, book: &'a Book, plan: Plan, stop: CancellationToken) -> Self {
         let (now, pace) = (SystemClock.now(), Pace::new(plan.rate));
         let (own, tally, progress) = (Own::default(), Tally::default(), progress());
         let (batch, latest, back) = (Vec::new(), VecDeque::new(), Vec::new());
@@ -108,10 +107,10 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    async fn clear(&mut self, which: Shelf) -> anyhow::Result<()> {
-        let first = self.shelves.look(which, self.plan.window).await?;
+    async fn clear(&mut self, which: DeadLetterQueue) -> anyhow::Result<()> {
+        let first = self.shelves.browse(which, self.plan.window).await?;
         // What is left of that comes first, whatever comes meanwhile.
-        let mut there = first.there();
+        let mut there = first.total();
         self.progress.inc_length(there);
         let (mut next, mut well) = (Ok(first), Instant::now());
         loop {
@@ -134,7 +133,7 @@ impl<'a> Engine<'a> {
             self.back.extend(self.latest.drain(..));
             self.wait_out(&lost, well).await?;
             self.until_back(which, there).await;
-            next = self.shelves.look(which, self.plan.window).await;
+            next = self.shelves.browse(which, self.plan.window).await;
         }
     }
 
@@ -152,7 +151,7 @@ impl<'a> Engine<'a> {
 
     /// What this process held when it lost the broker comes back in a moment, and is waited for: it lies before all that
     /// came since.
-    async fn until_back(&self, which: Shelf, there: u64) {
+    async fn until_back(&self, which: DeadLetterQueue, there: u64) {
         for _ in 0..TRIES {
             let back = self.shelves.count(which).await.map_or(true, |count| count >= there);
             if back || self.stop.is_cancelled() {
@@ -170,7 +169,7 @@ impl<'a> Engine<'a> {
     }
 
     /// One look, over at most `there` letters. An error within is one of the broker: another look may go on.
-    async fn pass(&mut self, mut look: Look, mut there: u64) -> anyhow::Result<Result<Left, QueueError>> {
+    async fn pass(&mut self, mut look: Browser, mut there: u64) -> anyhow::Result<Result<Left, QueueError>> {
         self.batch.clear();
         let (mut left, mut seen) = (Left::default(), 0);
         while seen < there && !self.is_over() {
@@ -183,29 +182,29 @@ impl<'a> Engine<'a> {
                 Err(lost) => return Ok(Err(lost)),
             };
             seen += 1;
-            let letter = Letter::read(shelved);
+            let letter = DeadLetter::read(shelved);
             // It is one more than was counted.
             there += u64::from(self.is_back(&letter));
             match self.choose(&letter, &mut left) {
                 Choice::Leave => {
-                    look.leave(&letter.shelved);
+                    look.keep(&letter.stored);
                     continue;
                 }
-                Choice::Discard => self.add(letter.kind_told(), letter, None),
+                Choice::Discard => self.add(letter.kind_name(), letter, None),
                 Choice::Redrive(kind) => self.add(kind.as_str(), letter, Some(kind)),
             }
             if let Err(lost) = self.keep_pace(&mut look, &mut left).await? {
                 return Ok(Err(lost));
             }
         }
-        let ended = self.take_off(&mut look, &mut left).await?;
+        let ended = self.remove(&mut look, &mut left).await?;
         Ok(match ended {
             Ok(()) => look.close().await.map(|()| left),
             Err(lost) => Err(lost),
         })
     }
 
-    fn add(&mut self, kind: &'static str, letter: Letter, redriven_as: Option<Kind>) {
+    fn add(&mut self, kind: &'static str, letter: DeadLetter, redriven_as: Option<Kind>) {
         self.latest.push_back(self.own.hash(&letter, letter.generation));
         let entry = self.book.entry(&letter, redriven_as);
         self.batch.push((kind, entry, taken(letter, redriven_as, self.book.operator())));
@@ -218,14 +217,14 @@ impl<'a> Engine<'a> {
 
     /// Whether it was taken off already, and lies there again since the broker crashed. It cannot be told from another
     /// one like it, so it is treated like any letter: none is lost, and at most a window of them is doubled.
-    fn is_back(&mut self, letter: &Letter) -> bool {
+    fn is_back(&mut self, letter: &DeadLetter) -> bool {
         let hash = self.own.hash(letter, letter.generation);
         let found = self.back.iter().position(|one| *one == hash);
         found.map(|index| self.back.swap_remove(index)).is_some()
     }
 
-    fn choose(&mut self, letter: &Letter, left: &mut Left) -> Choice {
-        if letter.shelved.published_before {
+    fn choose(&mut self, letter: &DeadLetter, left: &mut Left) -> Choice {
+        if letter.stored.published_before {
             return Choice::Discard;
         }
         if self.plan.filter.spares(letter) {
@@ -256,18 +255,18 @@ impl<'a> Engine<'a> {
     }
 
     /// Takes off what is chosen once there is a window of it, or the next has to wait.
-    async fn keep_pace(&mut self, look: &mut Look, left: &mut Left) -> anyhow::Result<Result<(), QueueError>> {
+    async fn keep_pace(&mut self, look: &mut Browser, left: &mut Left) -> anyhow::Result<Result<(), QueueError>> {
         let mut ended = Ok(());
         let stop = self.stop.clone();
         stop.run_until_cancelled(self.pace.turn()).await;
         if self.batch.len() >= self.plan.window || self.pace.is_ahead() {
-            ended = self.take_off(look, left).await?;
+            ended = self.remove(look, left).await?;
         }
         Ok(ended)
     }
 
     /// An error without is one that waiting does not mend.
-    async fn take_off(&mut self, look: &mut Look, left: &mut Left) -> anyhow::Result<Result<(), QueueError>> {
+    async fn remove(&mut self, look: &mut Browser, left: &mut Left) -> anyhow::Result<Result<(), QueueError>> {
         if self.batch.is_empty() {
             return Ok(Ok(()));
         }
@@ -277,7 +276,7 @@ impl<'a> Engine<'a> {
             kinds.push((kind, entry));
             batch.push(taken);
         }
-        let taking = timeout(self.plan.patience, look.take_off(batch)).await;
+        let taking = timeout(self.plan.patience, look.remove(batch)).await;
         let Ok(taken) = taking else {
             let trouble = self.shelves.trouble().unwrap_or_else(|| "the broker takes nothing".to_owned());
             return Err(anyhow!("{trouble}. Nothing is lost: run it again to go on; {}", self.doubled()));
@@ -299,9 +298,9 @@ impl<'a> Engine<'a> {
     }
 }
 
-fn taken(letter: Letter, redriven_as: Option<Kind>, operator: &str) -> TakenOff {
-    let publication = redriven_as.map(|kind| letter.redriven(kind, operator));
-    TakenOff { shelved: letter.shelved, publication }
+fn taken(letter: DeadLetter, redriven_as: Option<Kind>, operator: &str) -> Removal {
+    let publication = redriven_as.map(|kind| letter.redrive(kind, operator));
+    Removal { stored: letter.stored, publication }
 }
 
 /// What this run redrove, as it would come back.
@@ -312,17 +311,17 @@ struct Own {
 }
 
 impl Own {
-    fn add(&mut self, letter: &Letter) {
+    fn add(&mut self, letter: &DeadLetter) {
         let hash = self.hash(letter, letter.next_generation());
         self.seen.insert(hash);
     }
 
-    fn holds(&self, letter: &Letter) -> bool {
+    fn holds(&self, letter: &DeadLetter) -> bool {
         self.seen.contains(&self.hash(letter, letter.generation))
     }
 
-    fn hash(&self, letter: &Letter, generation: u32) -> u64 {
-        self.hasher.hash_one((letter.id.as_str(), generation, &letter.shelved.message.body))
+    fn hash(&self, letter: &DeadLetter, generation: u32) -> u64 {
+        self.hasher.hash_one((letter.id.as_str(), generation, &letter.stored.message.body))
     }
 }
 

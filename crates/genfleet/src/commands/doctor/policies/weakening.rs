@@ -6,7 +6,7 @@
 use genfleet_core::{
     job::Kind,
     message::Lane,
-    queue::topology::{dead_queue, events, lane_queue, unanswered, unrouted},
+    queue::topology::{dead_queue, events, lane_queue, unknown_kinds_queue, unrouted},
 };
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ pub(super) enum Class {
 impl Class {
     /// Of a queue of the topology under `prefix`.
     pub(super) fn of(prefix: &str, queue: &str) -> Self {
-        if queue == events(prefix) || queue == unanswered(prefix) {
+        if queue == events(prefix) || queue == unknown_kinds_queue(prefix) {
             return Self::Window;
         }
         if queue == unrouted(prefix) || Kind::ALL.iter().any(|kind| queue == dead_queue(prefix, *kind)) {

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::rabbit::line::Line;
+use crate::rabbit::socket::SocketHandle;
 
 const FRAME_MAX: u32 = 131_072;
 
@@ -26,7 +26,7 @@ fn header(text: &[u8], id: &[u8]) -> Vec<u8> {
 /// What lapin reads, where the broker's bytes come in such pieces and lapin asks for so many at once.
 fn read(sent: &[u8], piece: usize, asked: usize) -> io::Result<Vec<u8>> {
     let (mut frames, mut rest, mut got, mut out) =
-        (Frames::new(FRAME_MAX, Line::default().socket()), sent, Vec::new(), vec![0; asked]);
+        (Frames::new(FRAME_MAX, SocketHandle::default().socket()), sent, Vec::new(), vec![0; asked]);
     loop {
         let given = frames.give(&mut out);
         got.extend_from_slice(&out[..given]);
@@ -64,8 +64,8 @@ fn split(mut bytes: &[u8]) -> Vec<(u8, u16, &[u8])> {
     frames
 }
 
-fn holds(payload: &[u8], flaw: Flaw) -> bool {
-    let word = flaw.as_str().as_bytes();
+fn holds(payload: &[u8], defect: MessageDefect) -> bool {
+    let word = defect.as_str().as_bytes();
     payload.windows(word.len()).any(|window| window == word)
 }
 
@@ -86,7 +86,7 @@ fn what_is_wrong_with_a_key_is_told_with_the_properties_of_that_message_alone() 
     let properties = |channel| frame(HEADER, channel, &header(b"", b"id"));
     let sent = [hostile, good.clone(), properties(2), properties(1), good.clone(), properties(1)].concat();
     let got = read(&sent, 10, 1_000).unwrap();
-    let marked: Vec<_> = split(&got).iter().map(|(_, _, payload)| holds(payload, Flaw::NotText)).collect();
+    let marked: Vec<_> = split(&got).iter().map(|(_, _, payload)| holds(payload, MessageDefect::NotText)).collect();
     assert_eq!(marked, [false, false, false, true, false, false]);
     assert_eq!(split(&got)[0].2, deliver(b"k?"));
 }
@@ -99,7 +99,7 @@ fn headers_longer_than_a_frame_and_longer_than_is_held_are_replaced_and_what_fol
         for piece in [10_000, usize::MAX] {
             let got = read(&sent, piece, 30_000).unwrap();
             let frames = split(&got);
-            assert!(frames[0].2.len() < 1_000 && holds(frames[0].2, Flaw::TooLong), "{length}");
+            assert!(frames[0].2.len() < 1_000 && holds(frames[0].2, MessageDefect::TooLong), "{length}");
             assert!(got.ends_with(&after) && frames.len() == 3, "{length}");
         }
     }
@@ -107,7 +107,7 @@ fn headers_longer_than_a_frame_and_longer_than_is_held_are_replaced_and_what_fol
 
 #[test]
 fn no_more_is_held_than_a_frame_needs_and_it_is_let_go() {
-    let mut frames = Frames::new(FRAME_MAX, Line::default().socket());
+    let mut frames = Frames::new(FRAME_MAX, SocketHandle::default().socket());
     let mut sent = &*frame(HEADER, 1, &header(&vec![b'x'; 5 * HELD], b"id"));
     let mut most = 0;
     while !sent.is_empty() {
@@ -128,10 +128,10 @@ fn no_more_is_held_than_a_frame_needs_and_it_is_let_go() {
 fn a_smaller_limit_of_the_brokers_counts_and_a_larger_or_none_does_not() {
     let tune =
         |limit: u32| frame(METHOD, 0, &[&[0, 10, 0, 30, 0, 0], limit.to_be_bytes().as_slice(), &[0, 0]].concat());
-    for (limit, flawed) in [(0, false), (u32::MAX, false), (65_536, true)] {
+    for (limit, defective) in [(0, false), (u32::MAX, false), (65_536, true)] {
         let sent = [tune(limit), frame(HEADER, 1, &header(&vec![b'x'; 100_000], b"id"))].concat();
         let got = read(&sent, usize::MAX, 1_000).unwrap();
-        assert_eq!(holds(split(&got)[1].2, Flaw::TooLong), flawed, "{limit}");
+        assert_eq!(holds(split(&got)[1].2, MessageDefect::TooLong), defective, "{limit}");
     }
 }
 

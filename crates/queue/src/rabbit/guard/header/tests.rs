@@ -46,11 +46,11 @@ fn parsed(payload: &[u8]) -> AMQPProperties {
 }
 
 /// What lapin gets of `payload`, and the flaw it carries.
-fn given(payload: &[u8], limit: usize) -> (AMQPProperties, Option<Flaw>) {
+fn given(payload: &[u8], limit: usize) -> (AMQPProperties, Option<MessageDefect>) {
     let mut payload = payload.to_vec();
     let properties = parsed(&replacement(&mut payload, limit, None).unwrap_or(payload));
-    let flaw = super::super::super::headers::flaw(&properties);
-    (properties, flaw)
+    let defect = super::super::super::headers::defect(&properties);
+    (properties, defect)
 }
 
 fn names(properties: &AMQPProperties) -> Vec<&str> {
@@ -76,8 +76,8 @@ fn what_passes_is_parsed_and_dropped_with_a_quarter_of_the_stack_that_lapins_thr
 #[test]
 fn what_is_no_text_is_mended_and_nothing_else_is_lost() {
     let name = [short(b"caf\xe9"), b"t\x01".to_vec()].concat();
-    let (properties, flaw) = given(&header(&[text("kept", b"1"), name].concat(), b"bad\xff\xfe"), LIMIT);
-    assert_eq!(flaw, Some(Flaw::NotText));
+    let (properties, defect) = given(&header(&[text("kept", b"1"), name].concat(), b"bad\xff\xfe"), LIMIT);
+    assert_eq!(defect, Some(MessageDefect::NotText));
     assert_eq!(names(&properties), ["caf?", "kept", MARK]);
     assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "bad??");
     assert_eq!(*properties.delivery_mode(), Some(2));
@@ -86,7 +86,7 @@ fn what_is_no_text_is_mended_and_nothing_else_is_lost() {
 #[test]
 fn what_is_known_already_is_told_also_where_there_are_no_headers() {
     let mut bare = [vec![0, 60, 0, 0], vec![0; 8], 0x0080_u16.to_be_bytes().to_vec(), short(b"id")].concat();
-    let properties = parsed(&replacement(&mut bare, LIMIT, Some(Flaw::NotText)).unwrap());
+    let properties = parsed(&replacement(&mut bare, LIMIT, Some(MessageDefect::NotText)).unwrap());
     assert_eq!(names(&properties), [MARK]);
     assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "id");
 }
@@ -94,8 +94,8 @@ fn what_is_known_already_is_told_also_where_there_are_no_headers() {
 #[test]
 fn tables_inside_each_other_are_emptied_however_many() {
     for depth in [MAX_HEADER_DEPTH, 2_000, 100_000] {
-        let (properties, flaw) = given(&header(&nested(depth), b"id"), usize::MAX);
-        assert_eq!((names(&properties), flaw), (vec![MARK], Some(Flaw::TooDeep)), "{depth}");
+        let (properties, defect) = given(&header(&nested(depth), b"id"), usize::MAX);
+        assert_eq!((names(&properties), defect), (vec![MARK], Some(MessageDefect::TooDeep)), "{depth}");
         assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "id");
     }
 }
@@ -103,22 +103,22 @@ fn tables_inside_each_other_are_emptied_however_many() {
 #[test]
 fn wide_tables_are_emptied() {
     let wide: Vec<u8> = (0..=MAX_HEADER_VALUES).flat_map(|number| text(&number.to_string(), b"")).collect();
-    assert_eq!(given(&header(&wide, b"id"), LIMIT).1, Some(Flaw::TooMany));
+    assert_eq!(given(&header(&wide, b"id"), LIMIT).1, Some(MessageDefect::TooMany));
     let array = [b"\x01aA".to_vec(), long(&b"V".repeat(100_000))].concat();
-    assert_eq!(given(&header(&array, b"id"), LIMIT).1, Some(Flaw::TooMany));
+    assert_eq!(given(&header(&array, b"id"), LIMIT).1, Some(MessageDefect::TooMany));
 }
 
 #[test]
 fn what_is_too_long_is_emptied_and_what_just_fits_is_not() {
     let room = LIMIT - header(&text("a", b""), b"id").len();
     assert_eq!(given(&header(&text("a", &vec![b'x'; room]), b"id"), LIMIT).1, None);
-    assert_eq!(given(&header(&text("a", &vec![b'x'; room + 1]), b"id"), LIMIT).1, Some(Flaw::TooLong));
+    assert_eq!(given(&header(&text("a", &vec![b'x'; room + 1]), b"id"), LIMIT).1, Some(MessageDefect::TooLong));
 }
 
 #[test]
 fn bytes_after_the_last_property_are_cut() {
-    let (properties, flaw) = given(&[header(&text("a", b"1"), b"id"), b"more".to_vec()].concat(), LIMIT);
-    assert_eq!(flaw, Some(Flaw::Malformed));
+    let (properties, defect) = given(&[header(&text("a", b"1"), b"id"), b"more".to_vec()].concat(), LIMIT);
+    assert_eq!(defect, Some(MessageDefect::Malformed));
     assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "id");
 }
 
@@ -131,8 +131,8 @@ fn what_the_broker_added_is_kept_beside_what_cannot_be() {
     for hostile in [nested(2_000), text("a", &vec![b'x'; LIMIT]), b"\x01a?".to_vec()] {
         // The broker sorts the headers by name where it adds one.
         let entries = [deaths.clone(), count.clone(), first.clone(), hostile].concat();
-        let (properties, flaw) = given(&header(&entries, b"id"), LIMIT);
-        assert!(flaw.is_some());
+        let (properties, defect) = given(&header(&entries, b"id"), LIMIT);
+        assert!(defect.is_some());
         assert_eq!(names(&properties), ["x-death", "x-delivery-count", "x-first-death-reason", MARK]);
         let table = properties.headers().as_ref().unwrap().inner();
         assert_eq!(table.get("x-delivery-count"), Some(&AMQPValue::LongLongInt(4)));
@@ -145,8 +145,8 @@ fn what_the_broker_added_is_kept_beside_what_cannot_be() {
 fn what_only_looks_like_the_brokers_is_not_kept_where_it_is_hostile() {
     let deep = [short(b"x-death"), b"F".to_vec(), long(&nested(2_000))].concat();
     let endless = text("x-first-death-queue", &vec![b'x'; LIMIT / 2]);
-    let (properties, flaw) = given(&header(&[deep, endless].concat(), b"id"), LIMIT);
-    assert_eq!((names(&properties), flaw), (vec![MARK], Some(Flaw::TooDeep)));
+    let (properties, defect) = given(&header(&[deep, endless].concat(), b"id"), LIMIT);
+    assert_eq!((names(&properties), defect), (vec![MARK], Some(MessageDefect::TooDeep)));
 }
 
 /// The broker reads and writes the first, lapin would read the last.
@@ -156,8 +156,8 @@ fn of_two_with_the_brokers_name_only_the_first_can_be_kept() {
     let cases: [(&[u8], &[&str]); 2] = [(b"first", &["x-death", MARK]), (&long, &[MARK])];
     for (first, kept) in cases {
         let entries = [text("x-death", first), text("x-death", b"second")].concat();
-        let (properties, flaw) = given(&header(&entries, b"id"), LIMIT);
-        assert_eq!((names(&properties).as_slice(), flaw), (kept, Some(Flaw::Malformed)));
+        let (properties, defect) = given(&header(&entries, b"id"), LIMIT);
+        assert_eq!((names(&properties).as_slice(), defect), (kept, Some(MessageDefect::Malformed)));
         let found = properties.headers().as_ref().unwrap().inner().get("x-death").cloned();
         assert_eq!(found, kept.contains(&"x-death").then(|| AMQPValue::LongString(first.to_vec().into())));
     }
@@ -167,7 +167,7 @@ fn of_two_with_the_brokers_name_only_the_first_can_be_kept() {
 fn whatever_is_missing_at_the_end_lapin_gets_something_it_can_take() {
     let whole = header(&[nested(3), text("a", b"1"), text("x-delivery-count", b"2")].concat(), b"id");
     for kept in 0..whole.len() {
-        assert_eq!(given(&whole[..kept], LIMIT).1, Some(Flaw::Malformed), "{kept}");
+        assert_eq!(given(&whole[..kept], LIMIT).1, Some(MessageDefect::Malformed), "{kept}");
     }
 }
 

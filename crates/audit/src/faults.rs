@@ -1,0 +1,47 @@
+//! Faults of the audit file that a test injects.
+#![allow(clippy::unwrap_used, reason = "for tests")]
+
+use std::{
+    io,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// What goes wrong with a file, when a test says so.
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// Room for so many bytes.
+    room: Mutex<Option<usize>>,
+    unsyncable: AtomicBool,
+}
+
+impl Faults {
+    /// Leaves room for so many bytes; `None`: for all.
+    pub fn leave_room(&self, bytes: Option<usize>) {
+        *self.room.lock().unwrap() = bytes;
+    }
+
+    /// Lets every sync fail from now on.
+    pub fn fail_syncs(&self) {
+        self.unsyncable.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn on_write<'a>(&self, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
+        let mut room = self.room.lock().unwrap();
+        match &mut *room {
+            None => Ok(bytes),
+            Some(0) => Err(io::ErrorKind::StorageFull.into()),
+            Some(room) => {
+                let fitting = bytes.len().min(*room);
+                *room -= fitting;
+                Ok(&bytes[..fitting])
+            }
+        }
+    }
+
+    pub(crate) fn on_sync(&self) -> io::Result<()> {
+        if self.unsyncable.load(Ordering::Relaxed) { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
+    }
+}

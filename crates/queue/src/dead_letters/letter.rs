@@ -1,0 +1,294 @@
+//! What a message on a shelf is: whose job, why it was given up, and what its redrive publishes (SPEC 5.3, 6.1). Pure.
+//!
+//! Does not read shelves: that is [`crate::shelf`].
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::stored::{DeadLetterQueue, StoredMessage};
+use crate::{Destination, Publication, topology};
+use genfleet_job::{
+    JobId, Kind, decode, hash, job_headers,
+    message::{HeaderValue, Headers, Lane, Message, enqueued::ENQUEUED_MS},
+};
+
+/// Why what matched no queue lies where it does.
+const UNROUTED: &str = "unrouted";
+/// It lies on the shelf of a kind that it never was of.
+pub const FOREIGN: &str = "foreign";
+/// Nothing says why.
+const UNKNOWN: &str = "unknown";
+/// What a redrive takes along of the headers, beside the generation.
+const KEPT: [&str; 4] = ["traceparent", "tracestate", ENQUEUED_MS, job_headers::PRODUCER];
+
+/// A message on a shelf, understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// As it lies there.
+    pub stored: StoredMessage,
+    /// The job's id, as a worker would read it.
+    pub id: JobId,
+    /// Its kind, where one can be told: only then it can be redriven. Of a foreign one its shelf's.
+    pub kind: Option<Kind>,
+    /// `genfleet-reason`; `broker:<reason>` where the broker gave it up; `unrouted` where it matched no queue; `foreign`
+    /// where it never was a job of the shelf's kind.
+    pub reason: String,
+    /// What went wrong.
+    pub error: String,
+    /// Attempts that counted.
+    pub attempts: Option<i64>,
+    /// Redrives.
+    pub generation: u32,
+    /// When it was given up.
+    pub failed_at: Option<Timestamp>,
+    /// Which worker gave it up.
+    pub worker: Option<String>,
+    /// The same for failures of the same sort.
+    pub fingerprint: String,
+}
+
+impl DeadLetter {
+    /// What `stored` says. Headers that a producer may have set are not believed.
+    pub fn read(stored: StoredMessage) -> Self {
+        let (kind, reason, error) = (kind(&stored), reason(&stored), error(&stored));
+        let written = |name: &str| header(&stored, name);
+        let text = |name: &str| written(name).and_then(HeaderValue::as_str).map(str::to_owned);
+        let number = |name: &str| written(name).and_then(HeaderValue::as_i64);
+        let of_sort = || sort(stored.queue, &reason, &error);
+        let message = &stored.message;
+        Self {
+            id: decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp),
+            attempts: number(job_headers::ATTEMPTS),
+            generation: number(job_headers::GENERATION).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
+            failed_at: text("genfleet-failed-at").and_then(|time| time.parse().ok()).or(stored.stored_at),
+            worker: text("genfleet-worker"),
+            fingerprint: text("genfleet-fingerprint").filter(|_| gave_up(&stored)).unwrap_or_else(of_sort),
+            kind,
+            reason,
+            error,
+            stored,
+        }
+    }
+
+    /// The kind it is shown under: its own, or the shelf's name.
+    pub fn kind_name(&self) -> &'static str {
+        self.kind.map_or(self.stored.queue.as_str(), Kind::as_str)
+    }
+
+    /// What its redrive by `operator` publishes, as a job of `kind`: the same bytes as a new job, one generation on.
+    pub fn redrive(&self, kind: Kind, operator: &str) -> Publication {
+        let mut message = Message { headers: Headers::new(), ..self.stored.message.clone() };
+        let kept = KEPT.iter().filter_map(|name| self.stored.message.headers.get_key_value(*name));
+        message.headers.extend(kept.map(|(name, value)| (name.clone(), value.clone())));
+        message.headers.insert(job_headers::REDRIVEN_BY.to_owned(), operator.into());
+        message.headers.insert(job_headers::GENERATION.to_owned(), self.next_generation().into());
+        if message.message_id.is_none() {
+            message.message_id = Some(JobId::derived(&message.body, message.timestamp).to_string());
+        }
+        Publication { to: Destination::Lane { kind, lane: Lane::Jobs, after: Duration::ZERO }, message }
+    }
+
+    /// The generation of its redrive.
+    pub fn next_generation(&self) -> u32 {
+        self.generation.saturating_add(1)
+    }
+}
+
+/// A header of ours that only we can have set.
+fn header<'a>(stored: &'a StoredMessage, name: &str) -> Option<&'a HeaderValue> {
+    stored.message.headers.get(name).filter(|_| stored.is_ours)
+}
+
+/// Whether a worker of ours gave it up and said why. A job of ours that the broker gives up may carry an older account.
+fn gave_up(stored: &StoredMessage) -> bool {
+    stored.death.is_none() && header(stored, "genfleet-reason").is_some()
+}
+
+fn reason(stored: &StoredMessage) -> String {
+    if stored.is_foreign {
+        return FOREIGN.to_owned();
+    }
+    if let Some(death) = &stored.death {
+        return format!("broker:{}", death.reason);
+    }
+    let written = header(stored, "genfleet-reason").and_then(HeaderValue::as_str);
+    let otherwise = if stored.queue == DeadLetterQueue::Unrouted { UNROUTED } else { UNKNOWN };
+    written.unwrap_or(otherwise).to_owned()
+}
+
+fn error(stored: &StoredMessage) -> String {
+    if stored.is_foreign {
+        let from = stored.death.as_ref().map_or("another exchange", |death| &death.queue);
+        return format!(
+            "it came here from {from} with key {:?} and never was a job of this kind: a producer's CC or BCC can do \
+             that. It is not redriven; dead discard takes it away",
+            stored.routing_key
+        );
+    }
+    if let Some(death) = &stored.death {
+        return format!("the broker gave it up in {}: {}", death.queue, death.reason);
+    }
+    let written = header(stored, "genfleet-error").and_then(HeaderValue::as_str);
+    match written {
+        Some(error) => error.to_owned(),
+        None if stored.queue == DeadLetterQueue::Unrouted => {
+            format!("no queue is bound for key {:?} of exchange {}", stored.routing_key, stored.exchange)
+        }
+        None => String::new(),
+    }
+}
+
+/// The fingerprint of what has none.
+fn sort(queue: DeadLetterQueue, reason: &str, error: &str) -> String {
+    let mut print = hash::sha256(format!("{queue}\n{reason}\n{error}"));
+    print.truncate(16);
+    print
+}
+
+/// The shelf's, else the routing key's, else what the job itself says. Webhooks are ours to ask for, not a producer's.
+fn kind(stored: &StoredMessage) -> Option<Kind> {
+    let told = match stored.queue {
+        DeadLetterQueue::Dead(kind) => return Some(kind),
+        DeadLetterQueue::Unknown | DeadLetterQueue::Unrouted => {
+            topology::kind_of_key(&stored.routing_key).or_else(|| of_body(&stored.message.body))
+        }
+    };
+    told.filter(|kind| *kind != Kind::WebhookDeliver || stored.is_ours)
+}
+
+fn of_body(body: &[u8]) -> Option<Kind> {
+    #[derive(Deserialize)]
+    struct Named {
+        kind: String,
+    }
+    serde_json::from_slice::<Named>(body).ok()?.kind.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Map;
+
+    use super::*;
+    use crate::dead_letters::Death;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    fn stored(queue: DeadLetterQueue, headers: &[(&str, HeaderValue)]) -> StoredMessage {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        StoredMessage::for_test(queue, Message { body: "{}".into(), headers, ..Message::default() })
+    }
+
+    fn dead() -> StoredMessage {
+        let headers = [
+            ("genfleet-reason", "rejected".into()),
+            ("genfleet-error", "the API answered 400".into()),
+            ("genfleet-attempts", 3_i64.into()),
+            ("genfleet-failed-at", "2026-11-20T10:00:00Z".into()),
+            ("genfleet-worker", "purger".into()),
+            ("genfleet-fingerprint", "00112233aabbccdd".into()),
+            ("genfleet-generation", 1_i64.into()),
+            ("genfleet-requests", 7_i64.into()),
+            ("genfleet-started-at", "2026-11-20T09:00:00Z".into()),
+            ("genfleet-state", "{}".into()),
+            ("traceparent", PARENT.into()),
+        ];
+        stored(DeadLetterQueue::Dead(Kind::CdnPurge), &headers)
+    }
+
+    #[test]
+    fn a_dead_letter_says_what_its_worker_wrote() {
+        let letter = DeadLetter::read(dead());
+        assert_eq!((letter.kind, letter.reason.as_str()), (Some(Kind::CdnPurge), "rejected"));
+        assert_eq!((letter.error.as_str(), letter.attempts), ("the API answered 400", Some(3)));
+        assert_eq!((letter.generation, letter.worker.as_deref()), (1, Some("purger")));
+        assert_eq!(letter.failed_at.unwrap().to_string(), "2026-11-20T10:00:00Z");
+        assert_eq!(letter.fingerprint, "00112233aabbccdd");
+    }
+
+    #[test]
+    fn a_redrive_is_the_same_bytes_as_a_new_job_one_generation_on() {
+        let mut stored = dead();
+        stored.message = Message {
+            body: "\0 not even JSON".into(),
+            message_id: Some("m".into()),
+            correlation_id: Some("c".into()),
+            reply_to: Some("r".into()),
+            timestamp: Some(7),
+            content_type: Some("application/json".into()),
+            ..stored.message
+        };
+        let publication = DeadLetter::read(stored.clone()).redrive(Kind::CdnPurge, "ann@ops");
+        let to = Destination::Lane { kind: Kind::CdnPurge, lane: Lane::Jobs, after: Duration::ZERO };
+        let headers = Headers::from([
+            ("genfleet-generation".into(), 2_u32.into()),
+            ("genfleet-redriven-by".into(), "ann@ops".into()),
+            ("traceparent".into(), PARENT.into()),
+        ]);
+        assert_eq!(publication, Publication { to, message: Message { headers, ..stored.message } });
+    }
+
+    #[test]
+    fn a_job_without_an_id_keeps_the_one_it_goes_by() {
+        let letter = DeadLetter::read(dead());
+        assert_eq!(letter.redrive(Kind::CdnPurge, "ann@ops").message.message_id.as_deref(), Some(letter.id.as_str()));
+    }
+
+    #[test]
+    fn what_the_broker_gave_up_says_so_whatever_its_headers_say() {
+        let death = Death { reason: "delivery_limit".into(), queue: "g.jobs.cdn.purge".into(), time: None };
+        let letter = DeadLetter::read(StoredMessage { death: Some(death.clone()), is_ours: false, ..dead() });
+        assert_eq!(letter.reason, "broker:delivery_limit");
+        assert_eq!(letter.error, "the broker gave it up in g.jobs.cdn.purge: delivery_limit");
+        assert_eq!((letter.generation, letter.attempts), (0, None), "a producer may have set them");
+        assert_ne!(letter.fingerprint, "00112233aabbccdd");
+        let ours = DeadLetter::read(StoredMessage { death: Some(death), ..dead() });
+        assert_eq!(ours.generation, 1, "a redriven job that the broker gave up");
+        assert_eq!(ours.fingerprint, letter.fingerprint, "failures of one sort");
+    }
+
+    #[test]
+    fn what_matched_no_queue_has_the_kind_of_its_key_or_of_its_body() {
+        let unrouted = |key: &str, body: &'static str| {
+            let mut stored = stored(DeadLetterQueue::Unrouted, &[]);
+            stored.message.body = body.into();
+            DeadLetter::read(StoredMessage {
+                routing_key: key.to_owned(),
+                exchange: "g.jobs".into(),
+                is_ours: false,
+                ..stored
+            })
+        };
+        assert_eq!(unrouted("cdn.purge", "").kind, Some(Kind::CdnPurge));
+        assert_eq!(unrouted("0.1.0.file.scan.resume", "").kind, Some(Kind::FileScan));
+        assert_eq!(unrouted("cdn.prune", r#"{"kind":"vni.provision"}"#).kind, Some(Kind::VniProvision));
+        assert_eq!(unrouted("cdn.prune", "{").kind, None);
+        assert_eq!(unrouted("cdn.purge.more", "").kind, None);
+        assert_eq!(unrouted("webhook.deliver", "").kind, None, "a producer cannot ask for a webhook");
+        let told = unrouted("cdn.prune", "");
+        assert_eq!((told.reason.as_str(), told.kind_name()), ("unrouted", "unrouted"));
+        assert_eq!(told.error, "no queue is bound for key \"cdn.prune\" of exchange g.jobs");
+    }
+
+    #[test]
+    fn what_is_foreign_is_told_as_that_whatever_it_says() {
+        let death = Death { reason: "expired".into(), queue: "g.jobs.cdn.purge".into(), time: None };
+        let stored = stored(DeadLetterQueue::Dead(Kind::WebhookDeliver), &[("genfleet-reason", "rejected".into())]);
+        let letter = DeadLetter::read(StoredMessage {
+            is_foreign: true,
+            is_ours: false,
+            death: Some(death),
+            routing_key: "cdn.purge".into(),
+            ..stored
+        });
+        assert_eq!((letter.reason.as_str(), letter.kind_name()), ("foreign", "webhook.deliver"));
+        assert!(letter.error.contains("g.jobs.cdn.purge") && letter.error.contains("discard"), "{}", letter.error);
+    }
+
+    #[test]
+    fn what_says_nothing_is_unknown() {
+        let letter = DeadLetter::read(StoredMessage { headers: Map::new(), ..stored(DeadLetterQueue::Unknown, &[]) });
+        assert_eq!((letter.kind, letter.reason.as_str(), letter.kind_name()), (None, "unknown", "unknown"));
+    }
+}

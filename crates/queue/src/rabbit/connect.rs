@@ -1,0 +1,300 @@
+//! From a URL to an open AMQP connection: the hosts and their order, TLS, time-outs, and a way to end what
+//! hangs. Never shows a password.
+
+use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
+
+use async_rs::Runtime;
+use lapin::{
+    AsyncTcpStream, Connection, ConnectionProperties, ErrorKind,
+    protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
+    types::FrameSize,
+    uri::{AMQPScheme, AMQPUri},
+};
+use rustls::pki_types::ServerName;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
+use tokio_util::compat::TokioAsyncReadCompatExt;
+use url::{Host as UrlHost, Url};
+
+use super::{
+    BrokerAddress, RabbitSettings,
+    certificates::Certificates,
+    guard::{Guarded, Kit, Stream, frames::Frames},
+    health::Role,
+    socket::{SocketHandle, SocketSlot},
+};
+use crate::{QueueError, topology::check_prefix};
+
+/// Name, TCP, TLS and the AMQP handshake together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Seconds, where the URL does not say: two of them without a sign of life end the connection.
+const HEARTBEAT: u16 = 15;
+
+/// Bytes of a frame, at most, whatever the broker would take: lapin keeps 64 frames of memory for a connection, and
+/// without a limit 128 GiB. It is what a broker takes by default, so a producer's headers may be as long.
+const FRAME: FrameSize = 128 * 1024;
+/// The least a broker accepts (4.1 on).
+const SMALLEST_FRAME: FrameSize = 8 * 1024;
+/// The same on the publishing connection: the headers of a message, at most 64 KiB, its properties, and room.
+const PUBLISHING_FRAME: FrameSize = 72 * 1024;
+/// The same of the gossip's connection: nothing but short words without headers.
+const GOSSIP_FRAME: FrameSize = 8 * 1024;
+/// Its role.
+pub(super) const GOSSIP: &str = "gossip";
+/// The role of the connection that replies to producers.
+pub(super) const REPLIES: &str = "replies";
+
+/// The session would be rebuilt at every look.
+const NO_PATIENCE: &str = "--queue-watchdog: 0 s is no patience; write 60s";
+
+/// One address of the broker.
+#[derive(Clone)]
+pub(super) struct BrokerHost {
+    uri: AMQPUri,
+    /// Scheme, host, port and virtual host: all that may be shown.
+    pub(super) display_name: String,
+}
+
+impl BrokerHost {
+    fn address(&self) -> BrokerAddress {
+        let AMQPUri { scheme, authority, vhost, .. } = &self.uri;
+        BrokerAddress {
+            host: authority.host.clone(),
+            secure: *scheme == AMQPScheme::AMQPS,
+            virtual_host: vhost.clone(),
+            user: authority.userinfo.username.clone(),
+            password: authority.userinfo.password.clone().into(),
+        }
+    }
+}
+
+/// All addresses, and how to be let in.
+pub(super) struct BrokerHosts {
+    hosts: Vec<BrokerHost>,
+    name: String,
+    certificates: Certificates,
+}
+
+impl BrokerHosts {
+    /// Checks all that can be checked without the broker.
+    pub(super) fn new(settings: &RabbitSettings) -> Result<Self, QueueError> {
+        check_prefix(&settings.prefix)?;
+        if settings.watchdog.is_zero() {
+            return Err(QueueError::Configuration(NO_PATIENCE.to_owned()));
+        }
+        let hosts = settings.urls.iter().map(host).collect::<Result<Vec<_>, _>>()?;
+        if hosts.is_empty() {
+            return Err(QueueError::Configuration("no broker is named: give an amqp:// or amqps:// URL".to_owned()));
+        }
+        let certificates = Certificates::new(settings.ca_file.clone(), settings.client_identity.clone());
+        certificates.read().map_err(QueueError::Configuration)?;
+        Ok(Self { hosts, name: settings.name.clone(), certificates })
+    }
+
+    /// The hosts in an order of chance, over and over.
+    pub(super) fn rotation(&self) -> impl Iterator<Item = BrokerHost> + Send + use<> {
+        let mut hosts = self.hosts.clone();
+        fastrand::shuffle(&mut hosts);
+        hosts.into_iter().cycle()
+    }
+
+    /// The hosts in the order in which they were named.
+    pub(super) fn hosts(&self) -> &[BrokerHost] {
+        &self.hosts
+    }
+
+    /// The same, taken apart.
+    pub(super) fn addresses(&self) -> Vec<BrokerAddress> {
+        self.hosts.iter().map(BrokerHost::address).collect()
+    }
+
+    /// One connection to `host`, named after its `role`, within 10 s.
+    pub(super) async fn connect(&self, host: &BrokerHost, role: &str) -> Result<(Connection, SocketHandle), String> {
+        let properties = ConnectionProperties::default().with_connection_name(format!("{} {role}", self.name).into());
+        let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
+        let tls = match host.uri.scheme {
+            AMQPScheme::AMQP => None,
+            AMQPScheme::AMQPS => Some(TlsConnector::from(Arc::new(self.certificates.read()?.client()?))),
+        };
+        let mut uri = host.uri.clone();
+        let frame_max = frame_max(role, uri.query.frame_max);
+        uri.query.frame_max = Some(frame_max);
+        let line = SocketHandle::default();
+        let held = line.socket();
+        // lapin applies no time-out of its own, neither to connecting nor to the handshake, and an attempt that is
+        // dropped lives on in its thread: we connect ourselves and keep hold of the socket to end it.
+        let connecting = Connection::connector(
+            uri,
+            Runtime::new(Kit(runtime)),
+            async move |uri: AMQPUri, _: Runtime<Kit>| {
+                let connected = timeout(CONNECT_TIMEOUT, connect(&uri, tls.as_ref(), &held)).await;
+                let stream = connected.unwrap_or_else(|elapsed| Err(elapsed.into()))?;
+                Ok(AsyncTcpStream::Plain(Guarded::new(stream, Frames::new(frame_max, held.clone()))))
+            },
+            properties,
+        );
+        match timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(connection)) => Ok((connection, line)),
+            Ok(Err(error)) => Err(format!("{}: {}", host.display_name, describe(&error))),
+            Err(_) => Err(format!("{}: no connection within {CONNECT_TIMEOUT:?}", host.display_name)),
+        }
+    }
+}
+
+/// Connects to the host of `uri`, by TLS where `tls` is given, and hands the socket to `held`.
+async fn connect(uri: &AMQPUri, tls: Option<&TlsConnector>, held: &SocketSlot) -> io::Result<Box<dyn Stream>> {
+    let host = uri.authority.host.as_str();
+    let stream = TcpStream::connect((host, uri.authority.port)).await?;
+    stream.set_nodelay(true)?;
+    held.hold(std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?));
+    let Some(tls) = tls else { return Ok(Box::new(stream.compat())) };
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    Ok(Box::new(tls.connect(name, stream).await?.compat()))
+}
+
+/// The longest frame to ask for. A URL that names none, or no limit, gets what fits the role.
+fn frame_max(role: &str, named: Option<FrameSize>) -> FrameSize {
+    match role {
+        GOSSIP => GOSSIP_FRAME,
+        _ if [Role::Publish.as_str(), REPLIES].contains(&role) => PUBLISHING_FRAME,
+        _ => named.filter(|named| *named > 0).map_or(FRAME, |named| named.clamp(SMALLEST_FRAME, FRAME)),
+    }
+}
+
+/// No error here may repeat the URL: it holds a password.
+fn host(url: &SecretString) -> Result<BrokerHost, QueueError> {
+    let wrong = |why: String| {
+        QueueError::Configuration(format!(
+            "a broker's URL is wrong ({why}); write amqp://user:password@host:5672/vhost"
+        ))
+    };
+    let parsed = Url::parse(url.expose_secret()).map_err(|error| wrong(error.to_string()))?;
+    if !["amqp", "amqps"].contains(&parsed.scheme()) || parsed.cannot_be_a_base() {
+        return Err(wrong("it does not begin with amqp:// or amqps://".to_owned()));
+    }
+    let mut uri: AMQPUri = url.expose_secret().parse().map_err(wrong)?;
+    // lapin takes an address in brackets for no host at all, and goes to localhost.
+    if let Some(UrlHost::Ipv6(address)) = parsed.host() {
+        uri.authority.host = address.to_string();
+    }
+    if uri.vhost.is_empty() {
+        // No virtual host has an empty name: who ends a URL with / means the one of that name.
+        "/".clone_into(&mut uri.vhost);
+    }
+    uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    let (authority, host) = (&uri.authority, &uri.authority.host);
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let display_name = format!("{}://{host}:{}/{}", uri.scheme, authority.port, uri.vhost.trim_start_matches('/'));
+    Ok(BrokerHost { uri, display_name })
+}
+
+/// The error in a sentence; a refusal of our credentials said as such.
+pub(super) fn describe(error: &lapin::Error) -> String {
+    if let ErrorKind::ParsingError(_) = error.kind() {
+        return "the broker sent what cannot be read".to_owned();
+    }
+    if let ErrorKind::ProtocolError(refusal) = error.kind() {
+        let refused =
+            [AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED), AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)];
+        return match refusal.kind() {
+            kind if refused.contains(kind) => {
+                format!("access is refused; check user, password and rights: {}", refusal.get_message())
+            }
+            _ => refusal.get_message().to_string(),
+        };
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(urls: &[&str]) -> RabbitSettings {
+        RabbitSettings {
+            urls: urls.iter().map(|url| SecretString::from(*url)).collect(),
+            prefix: "genfleet".to_owned(),
+            topology: super::super::TopologyMode::Declare,
+            ca_file: None,
+            client_identity: None,
+            name: "test".to_owned(),
+            watchdog: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_a_url_holds_no_password() {
+        let given = "amqps://someone:hunter2@rabbit.example/%2fteam?heartbeat=5";
+        let broker = BrokerHosts::new(&settings(&[given])).unwrap();
+        assert_eq!(broker.hosts[0].display_name, "amqps://rabbit.example:5671/team");
+        assert_eq!(broker.hosts[0].uri.query.heartbeat, Some(5));
+    }
+
+    #[test]
+    fn a_url_without_a_virtual_host_names_the_default_one_with_a_slash_or_without() {
+        for (url, vhost) in [("amqp://a", "/"), ("amqp://a/", "/"), ("amqp://a/%2f", "/"), ("amqp://a/team", "team")] {
+            assert_eq!(BrokerHosts::new(&settings(&[url])).unwrap().hosts[0].uri.vhost, vhost, "{url}");
+        }
+    }
+
+    #[test]
+    fn an_address_in_brackets_is_dialled() {
+        let broker = BrokerHosts::new(&settings(&["amqp://[::1]"])).unwrap();
+        assert_eq!(broker.hosts[0].uri.authority.host, "::1");
+        assert_eq!(
+            (broker.hosts[0].display_name.as_str(), broker.hosts[0].uri.query.heartbeat),
+            ("amqp://[::1]:5672/", Some(15))
+        );
+    }
+
+    #[test]
+    fn a_limit_is_asked_for_whatever_the_url_says() {
+        for (named, consuming) in [(None, FRAME), (Some(0), FRAME), (Some(1 << 30), FRAME), (Some(65_536), 65_536)] {
+            assert_eq!(frame_max(Role::Consume.as_str(), named), consuming);
+            assert_eq!(frame_max(Role::Publish.as_str(), named), PUBLISHING_FRAME);
+            assert_eq!(frame_max(GOSSIP, named), GOSSIP_FRAME);
+        }
+        assert_eq!(frame_max("inspect", Some(1)), SMALLEST_FRAME);
+    }
+
+    #[test]
+    fn a_wrong_url_is_refused_without_repeating_it() {
+        for url in [
+            "http://u:hunter2@h",
+            "amqp:hunter2",
+            "u:hunter2@h:5672",
+            "amqp://u:hunter2@h:port",
+            "amqp://u:hunter2@h?heartbeat=soon",
+            "",
+        ] {
+            let error = BrokerHosts::new(&settings(&[url])).err().unwrap().to_string();
+            assert!(!error.contains("hunter2") && error.contains("amqp://user:password@host"), "{url}: {error}");
+        }
+        assert!(BrokerHosts::new(&settings(&[])).is_err());
+    }
+
+    #[test]
+    fn whatever_cannot_work_is_found_without_a_runtime_and_without_connecting() {
+        let good = || settings(&["amqps://nobody.invalid"]);
+        good().check().unwrap();
+        for (wrong, told) in [
+            (RabbitSettings { prefix: "amq.mine".to_owned(), ..good() }, "no queue prefix"),
+            (RabbitSettings { watchdog: Duration::ZERO, ..good() }, "--queue-watchdog"),
+            (RabbitSettings { ca_file: Some("no/such/ca.pem".into()), ..good() }, "no/such/ca.pem cannot be read"),
+            (settings(&["amqp://h?heartbeat=soon"]), "a broker's URL is wrong"),
+            (settings(&[]), "no broker is named"),
+        ] {
+            let error = wrong.check().unwrap_err();
+            assert!(matches!(error, QueueError::Configuration(_)) && error.to_string().contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_connection_tries_all_hosts_before_one_again() {
+        let broker = BrokerHosts::new(&settings(&["amqp://a", "amqp://b", "amqp://c"])).unwrap();
+        let mut tried: Vec<_> = broker.rotation().take(3).map(|host| host.display_name).collect();
+        tried.sort();
+        assert_eq!(tried, ["amqp://a:5672/", "amqp://b:5672/", "amqp://c:5672/"]);
+    }
+}

@@ -1,0 +1,93 @@
+//! Steps of the wall clock. Rows become visible by it, since they outlast the process; where it is set back, what waits
+//! would wait as much longer. So the time last seen is kept, in the file for the next process and beside the monotonic
+//! clock for this one, and whoever works the store moves all rows back with the clock.
+//!
+//! A clock that is set forward makes what is delayed come early: from within it looks like a machine that was asleep.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::Role;
+use genfleet_job::clock::SharedClock;
+
+/// A smaller step is added to the next ones.
+const SMALLEST: i64 = 1_000;
+/// The time is noted in the file so often at most, Unix milliseconds.
+const NOTE_EVERY: i64 = 1_000;
+
+/// What is known of the time. Milliseconds since 1970, as in the rows.
+#[derive(Debug)]
+pub(super) struct ClockSteps {
+    clock: SharedClock,
+    role: Role,
+    /// The wall clock, and when it said so.
+    seen: (i64, Instant),
+    /// What is in the file.
+    noted: i64,
+}
+
+/// One look at the clock, to be [kept](Steps::keep) once what it wrote is on the disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClockReading {
+    /// The time.
+    pub(super) now: Timestamp,
+    at: Instant,
+    /// By how much it was set back.
+    back: Option<i64>,
+}
+
+impl ClockSteps {
+    /// Of a store that is being opened.
+    pub(super) fn new(connection: &Connection, role: Role, clock: SharedClock) -> rusqlite::Result<Self> {
+        let noted: Option<i64> = connection.query_row("SELECT at FROM clock", [], |row| row.get(0)).optional()?;
+        let noted = noted.unwrap_or(i64::MIN);
+        let seen = (clock.now().as_millisecond().max(noted), Instant::now());
+        Ok(Self { clock, role, seen, noted })
+    }
+
+    /// Looks at the clock inside a transaction: where it was set back, all rows go back with it.
+    pub(super) fn look(&self, transaction: &Connection) -> rusqlite::Result<ClockReading> {
+        let (now, at) = (self.clock.now(), Instant::now());
+        let behind = self.due(at).saturating_sub(now.as_millisecond());
+        let back = (self.role == Role::Worker && behind >= SMALLEST).then_some(behind);
+        if let Some(back) = back {
+            // A row without end stays without end.
+            const SQL: &str = "UPDATE message SET visible_at = visible_at - ?1 WHERE visible_at < 9223372036854775807";
+            transaction.execute(SQL, [back])?;
+        }
+        let look = ClockReading { now, at, back };
+        if let Some(time) = self.to_note(look) {
+            const SQL: &str = "INSERT INTO clock (id, at) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET at = ?1";
+            transaction.prepare_cached(SQL)?.execute([time])?;
+        }
+        Ok(look)
+    }
+
+    /// What `look` wrote is on the disk.
+    pub(super) fn keep(&mut self, look: ClockReading) {
+        if let Some(back) = look.back {
+            let by = Duration::from_millis(back.unsigned_abs());
+            tracing::warn!(?by, "the clock was set back: jobs that wait go back with it");
+        }
+        self.noted = self.to_note(look).unwrap_or(self.noted);
+        let now = look.now.as_millisecond();
+        // Small steps back are remembered until they are worth it.
+        if look.back.is_some() || now > self.due(look.at) {
+            self.seen = (now, look.at);
+        }
+    }
+
+    /// What the wall clock says at `at` if nobody sets it.
+    fn due(&self, at: Instant) -> i64 {
+        let (wall, when) = self.seen;
+        let passed = at.saturating_duration_since(when).as_millis();
+        wall.saturating_add(i64::try_from(passed).unwrap_or(i64::MAX))
+    }
+
+    fn to_note(&self, look: ClockReading) -> Option<i64> {
+        let now = look.now.as_millisecond();
+        (look.back.is_some() || now >= self.noted.saturating_add(NOTE_EVERY)).then_some(now)
+    }
+}

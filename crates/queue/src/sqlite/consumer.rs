@@ -1,0 +1,243 @@
+//! The rows of one kind as deliveries: claimed on demand, no more than there are free slots, and waited for
+//! without asking the store over and over.
+//!
+//! Every wait is in a field, so that dropping a future half-way loses nothing.
+
+use std::{collections::VecDeque, future, sync::Arc, time::Duration};
+
+use tokio::{
+    select,
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch},
+    time,
+};
+
+use super::{
+    changes::ChangeKey,
+    claim::{self, Claim, Claimed},
+    command::Reply,
+    handle::WriterHandle,
+    settler::StoreSettler,
+};
+use crate as queue;
+use crate::Delivery;
+use genfleet_job::{Kind, clock::SharedClock, message::Lane};
+use genfleet_telemetry::trace::Span;
+
+/// Rows claimed in one go.
+const BATCH: usize = 64;
+/// A timer is looked at again so often: the clock of the machine may be set.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// The new and begun jobs of one kind.
+#[derive(Debug)]
+pub struct Consumer {
+    intake: KindFeed,
+    suspects: Arc<Mutex<KindFeed>>,
+    open: watch::Sender<bool>,
+}
+
+/// The suspects of one kind, one unsettled at a time.
+#[derive(Debug)]
+pub struct Suspects {
+    intake: Arc<Mutex<KindFeed>>,
+    open: watch::Receiver<bool>,
+}
+
+/// A claim the writer has not answered yet.
+#[derive(Debug)]
+struct Pending {
+    answer: Reply<Claimed>,
+    slots: OwnedSemaphorePermit,
+    /// The shelf's changes when it was asked.
+    seen: u64,
+}
+
+/// There is nothing to claim before this.
+#[derive(Debug)]
+struct Rest {
+    /// More changes than these.
+    seen: u64,
+    /// Or this time, Unix milliseconds.
+    due: Option<i64>,
+}
+
+#[derive(Debug)]
+struct KindFeed {
+    link: WriterHandle,
+    clock: SharedClock,
+    kind: Kind,
+    /// Whose turn is next comes first.
+    lanes: Vec<Lane>,
+    key: ChangeKey,
+    slots: Arc<Semaphore>,
+    ready: VecDeque<Delivery>,
+    pending: Option<Pending>,
+    rest: Option<Rest>,
+}
+
+impl Consumer {
+    pub(super) fn new(link: WriterHandle, clock: SharedClock, kind: Kind, concurrency: usize) -> Self {
+        let suspects = KindFeed::new(link.clone(), Arc::clone(&clock), kind, vec![Lane::Suspect], 1);
+        Self {
+            intake: KindFeed::new(link, clock, kind, vec![Lane::Resume, Lane::Jobs], concurrency),
+            suspects: Arc::new(Mutex::new(suspects)),
+            open: watch::Sender::new(true),
+        }
+    }
+
+    /// The next new or begun job; see [`queue::Consumer::next`]. Waits for ever once the store is closed, and
+    /// while the intake is.
+    pub async fn next(&mut self) -> Delivery {
+        if !*self.open.borrow() {
+            return future::pending().await;
+        }
+        self.intake.next().await
+    }
+
+    /// The suspects of the same kind.
+    pub fn suspects(&mut self) -> Suspects {
+        Suspects { intake: Arc::clone(&self.suspects), open: self.open.subscribe() }
+    }
+
+    /// Takes no more, suspects neither; returns what was claimed and not taken, seldom any.
+    pub async fn close_intake(&mut self) -> Vec<Delivery> {
+        self.open.send_replace(false);
+        let mut suspects = self.suspects.lock().await;
+        let mut untaken = Vec::new();
+        for intake in [&mut self.intake, &mut *suspects] {
+            intake.receive().await;
+            untaken.extend(intake.ready.drain(..));
+        }
+        untaken
+    }
+
+    /// Takes jobs again.
+    #[expect(clippy::unused_async, reason = "the other queue has to wait here")]
+    pub async fn open_intake(&mut self) {
+        self.open.send_replace(true);
+    }
+
+    /// One waiting job, for a probe, a suspect last. `None` where none waits or no slot is free.
+    pub async fn take_one(&mut self) -> Option<Delivery> {
+        match self.intake.take_one().await {
+            Some(delivery) => Some(delivery),
+            None => self.suspects.lock().await.take_one().await,
+        }
+    }
+}
+
+impl Suspects {
+    /// The next suspect, once the one before it is settled.
+    pub async fn next(&mut self) -> Delivery {
+        let mut closing = self.open.clone();
+        loop {
+            // An error says that the consumer is gone, and with it whoever could close it.
+            let _ = self.open.wait_for(|open| *open).await;
+            select! {
+                biased;
+                Ok(_) = closing.wait_for(|open| !open) => {}
+                delivery = async { self.intake.lock().await.next().await } => return delivery,
+            }
+        }
+    }
+}
+
+impl KindFeed {
+    fn new(link: WriterHandle, clock: SharedClock, kind: Kind, lanes: Vec<Lane>, concurrency: usize) -> Self {
+        let key = ChangeKey::of(kind, lanes.first().copied().unwrap_or(Lane::Jobs));
+        let slots = Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { link, clock, kind, lanes, key, slots, ready: VecDeque::new(), pending: None, rest: None }
+    }
+
+    async fn next(&mut self) -> Delivery {
+        loop {
+            if let Some(delivery) = self.ready.pop_front() {
+                return delivery;
+            }
+            if self.pending.is_none() {
+                self.rest().await;
+                let slots = self.free_slots().await;
+                self.claim(slots);
+            }
+            if !self.receive().await {
+                return future::pending().await;
+            }
+        }
+    }
+
+    async fn take_one(&mut self) -> Option<Delivery> {
+        if self.ready.is_empty() && self.pending.is_none() {
+            let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+            self.claim(slot);
+        }
+        self.receive().await;
+        self.ready.pop_front()
+    }
+
+    /// Waits until a row may have become visible.
+    async fn rest(&mut self) {
+        let Some(Rest { seen, due }) = self.rest else { return };
+        let mut changes = self.link.state().changes.subscribe();
+        select! {
+            // An error cannot be: the link holds the sender.
+            _ = changes.wait_for(|changes| changes.of(self.key) != seen) => {}
+            () = self.sleep_until(due) => {}
+        }
+        self.rest = None;
+    }
+
+    async fn sleep_until(&self, due: Option<i64>) {
+        let Some(due) = due else { return future::pending().await };
+        let left = due.saturating_sub(self.clock.now().as_millisecond());
+        time::sleep(Duration::from_millis(u64::try_from(left).unwrap_or(0)).min(LONGEST_SLEEP)).await;
+    }
+
+    /// One free slot, waited for, and as many more as are free by then.
+    async fn free_slots(&self) -> OwnedSemaphorePermit {
+        let Ok(mut slots) = Arc::clone(&self.slots).acquire_owned().await else { return future::pending().await };
+        let more = u32::try_from(self.slots.available_permits().min(BATCH - 1)).unwrap_or(0);
+        if let Ok(more) = Arc::clone(&self.slots).try_acquire_many_owned(more) {
+            slots.merge(more);
+        }
+        slots
+    }
+
+    fn claim(&mut self, slots: OwnedSemaphorePermit) {
+        let seen = self.link.state().changes.borrow().of(self.key);
+        let (kind, lanes, limit, link) = (self.kind, self.lanes.clone(), slots.num_permits(), self.link.clone());
+        let answer = self.link.post(Claim { kind, lanes, limit, link });
+        self.pending = Some(Pending { answer, slots, seen });
+    }
+
+    /// Takes in what was claimed; false once there is nobody to ask any more.
+    async fn receive(&mut self) -> bool {
+        let Some(pending) = &mut self.pending else { return true };
+        let answer = (&mut pending.answer).await;
+        let Some(Pending { slots, seen, .. }) = self.pending.take() else { return true };
+        match answer {
+            Ok(Ok(claimed)) => self.keep(claimed, slots, seen),
+            Ok(Err(_)) | Err(_) => return false,
+        }
+        true
+    }
+
+    fn keep(&mut self, claimed: Claimed, mut slots: OwnedSemaphorePermit, seen: u64) {
+        if claimed.rows.len() < slots.num_permits() {
+            self.rest = Some(Rest { seen, due: claimed.next_due });
+        }
+        if let Some((_, last)) = claimed.rows.last() {
+            let next = self.lanes.iter().position(|lane| *lane == last.lane).map_or(0, |at| at + 1);
+            let turn = next % self.lanes.len();
+            self.lanes.rotate_left(turn);
+        }
+        for (claim, row) in claimed.rows {
+            // Never more rows than slots; were there more, dropping them gives them back.
+            let Some(slot) = slots.split(1) else { return };
+            let settler = queue::Settler::Sqlite(StoreSettler::new(claim, slot));
+            let claim::Row { message, lane, delivery_count, .. } = row;
+            let (redelivered, defect) = (delivery_count > 0, None);
+            let span = Span::default();
+            self.ready.push_back(Delivery { message, lane, delivery_count, redelivered, defect, settler, span });
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! How many deliveries this process holds unsettled, kind by kind, whatever they wait for: their handler, the audit, room.
+//! The queue counts them neither as waiting nor as done, so they are counted here.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use genfleet_job::{Kind, metric};
+
+/// The counts of one queue. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct UnsettledCounts(Arc<Mutex<BTreeMap<Kind, u32>>>);
+
+impl UnsettledCounts {
+    /// Deliveries of `kind` that are held now.
+    pub(super) fn of(&self, kind: Kind) -> u32 {
+        self.counts().get(&kind).copied().unwrap_or_default()
+    }
+
+    /// One more of `kind` is held.
+    pub(super) fn add(&self, kind: Kind) {
+        self.change(kind, |count| count.saturating_add(1));
+    }
+
+    /// So many of `kind` are held no more.
+    pub(super) fn remove(&self, kind: Kind, gone: usize) {
+        let gone = u32::try_from(gone).unwrap_or(u32::MAX);
+        self.change(kind, |count| count.saturating_sub(gone));
+    }
+
+    /// One more of `kind` is held, until the guard is dropped.
+    pub(super) fn hold(&self, kind: Kind) -> UnsettledGuard {
+        self.add(kind);
+        UnsettledGuard { counts: self.clone(), kind }
+    }
+
+    /// The gauge is set under the lock, so that no older count is written over a newer one.
+    fn change(&self, kind: Kind, change: impl Fn(u32) -> u32) {
+        let mut counts = self.counts();
+        let count = counts.entry(kind).or_default();
+        *count = change(*count);
+        metrics::gauge!(metric::JOBS_HELD, "kind" => kind.as_str()).set(f64::from(*count));
+    }
+
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<Kind, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One delivery is held as long as this lives.
+#[derive(Debug)]
+pub(super) struct UnsettledGuard {
+    counts: UnsettledCounts,
+    kind: Kind,
+}
+
+impl Drop for UnsettledGuard {
+    fn drop(&mut self) {
+        self.counts.remove(self.kind, 1);
+    }
+}
