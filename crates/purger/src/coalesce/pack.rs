@@ -193,9 +193,8 @@ impl PathPool {
                 Sharing::Shared | Sharing::Apart => {}
             }
         }
-        if self.sharing == Sharing::Apart
-            && let Some(job) = self.jobs().next()
-        {
+        let next = self.jobs().next().filter(|_| self.sharing == Sharing::Apart);
+        if let Some(job) = next {
             self.end_turn(job);
         }
         request.lines

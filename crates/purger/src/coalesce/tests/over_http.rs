@@ -187,7 +187,7 @@ async fn stopped_while_it_fails(fault: FaultRule) -> (PurgeOutcome, Duration, Ve
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_stopped_while_the_gate_is_shut_leaves_no_request_behind() {
+async fn a_job_stopped_during_a_pause_leaves_no_request_behind() {
     let retry_after = Some(RetryAfter::Seconds(3));
     let fault = FaultRule { status: Some(429), retry_after, times: Some(1), ..FaultRule::default() };
     let (outcome, waited, sent, simulator) = stopped_while_it_fails(fault).await;
