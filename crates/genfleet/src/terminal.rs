@@ -7,8 +7,8 @@ use std::{
 };
 
 use anyhow::Context;
-use genfleet_core::shown;
-pub(crate) use genfleet_core::shown::{line, lines};
+use genfleet_core::escape;
+pub(crate) use genfleet_core::escape::{line, lines};
 
 /// Whether anybody reads stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) fn say(text: impl Display) -> anyhow::Result<Reader> {
 
 /// `text` on stdout, without what could steer or deceive (see [`shown`]). A reader that went away is no error.
 pub(crate) fn put(text: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
-    put_exactly(shown::whole(&String::from_utf8_lossy(text.as_ref()), io::stdout().is_terminal()).as_bytes())
+    put_exactly(escape::output(&String::from_utf8_lossy(text.as_ref()), io::stdout().is_terminal()).as_bytes())
 }
 
 /// `bytes` on stdout, as they are. A reader that went away is no error.

@@ -59,7 +59,7 @@ impl DeadLetter {
         let of_sort = || sort(stored.queue, &reason, &error);
         let message = &stored.message;
         Self {
-            id: decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp),
+            id: decode::extract_id(&message.body, message.message_id.as_deref(), message.timestamp),
             attempts: number(job_headers::ATTEMPTS),
             generation: number(job_headers::GENERATION).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
             failed_at: text("genfleet-failed-at").and_then(|time| time.parse().ok()).or(stored.stored_at),

@@ -154,7 +154,8 @@ fn templates(kind: Kind, file: &str) -> anyhow::Result<Vec<Value>> {
 
 /// What `text` says, which stands at `place`.
 fn template(place: &str, text: &str) -> anyhow::Result<Value> {
-    let (value, wrong) = decode::read(text.as_bytes()).map_err(|unread| anyhow!("{place}: {}", unread.message))?;
+    let (value, wrong) =
+        decode::parse_body(text.as_bytes()).map_err(|unread| anyhow!("{place}: {}", unread.message))?;
     if wrong.total() > 0 {
         bail!("{place}: {}", wrong.summary());
     }

@@ -53,7 +53,7 @@ impl Line {
 
     /// The kind, where this build has a worker for it; else why the line is no job.
     pub(crate) fn kind(&self) -> Result<Kind, Box<Rejection>> {
-        let (value, _) = decode::read(&self.content).map_err(|unread| Box::new(unread.of(self.id())))?;
+        let (value, _) = decode::parse_body(&self.content).map_err(|unread| Box::new(unread.reject(self.id())))?;
         let kind = value.get("kind").filter(|kind| !kind.is_null());
         let wrong = match kind.map(|kind| kind.as_str().map(str::parse::<Kind>)) {
             Some(Some(Ok(kind))) if KINDS.contains(&kind) => return Ok(kind),
@@ -78,6 +78,6 @@ impl Line {
 
     /// The job's own id, where one can be read.
     pub(crate) fn id(&self) -> JobId {
-        decode::readable_id(&self.content, Some(&self.default_id()), None)
+        decode::extract_id(&self.content, Some(&self.default_id()), None)
     }
 }

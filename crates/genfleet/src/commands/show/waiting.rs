@@ -1,7 +1,7 @@
 //! Where a job waits, on the embedded queue. On `RabbitMQ` nobody can look without taking.
 
 use genfleet_core::{
-    job::decode::readable_id,
+    job::decode::extract_id,
     message::HeaderValue,
     queue::{
         QueueError,
@@ -36,7 +36,7 @@ async fn places(store: &SqliteQueue, id: &str) -> Result<Vec<WaitingPlace>, Queu
         sequence = last.sequence;
         let is_it = |job: &WaitingJob| {
             let message = &job.message;
-            readable_id(&message.body, message.message_id.as_deref(), message.timestamp).as_str() == id
+            extract_id(&message.body, message.message_id.as_deref(), message.timestamp).as_str() == id
         };
         places.extend(page.into_iter().filter(is_it).map(WaitingPlace));
     }
