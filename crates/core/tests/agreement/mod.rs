@@ -81,7 +81,7 @@ impl<H: JobHandler> Judges<H> {
         }
     }
 
-    fn unstated(&self) -> impl Iterator<Item = &UnstatedRuleRule> {
+    fn unstated(&self) -> impl Iterator<Item = &UnstatedRule> {
         ENVELOPE_UNSTATED.iter().chain(&self.contract.terms.unstated)
     }
 

@@ -30,5 +30,5 @@ fn compiled(schemas: &mut Schemas, schema: &Value) -> SchemaIndex {
 }
 
 fn all() -> Vec<Document> {
-    documents(&contracts(), "genfleet")
+    super::all_documents("genfleet")
 }
