@@ -45,7 +45,7 @@ pub use self::{
     tail::ChainTail,
     verify::{LinePlace, VerifyReport, events::ClaimedLines, lines, verify},
 };
-use genfleet_job::event::Stamp;
+use genfleet_job::event::AuditReference;
 use genfleet_job::{
     JobId, Kind,
     clock::{SharedClock, SystemClock},
@@ -179,12 +179,12 @@ impl Audit {
     }
 
     /// Writes down how a job ended: which line says it. `None` where no audit is kept.
-    pub fn outcome(&self, about: &AuditSubject, detail: &Detail) -> Option<Stamp> {
+    pub fn outcome(&self, about: &AuditSubject, detail: &Detail) -> Option<AuditReference> {
         self.fact(about, Fact::Outcome, detail)
     }
 
     /// Writes `fact` down, of something that is no job's run here. `None` where no audit is kept.
-    pub fn fact(&self, about: &AuditSubject, fact: Fact, detail: &Detail) -> Option<Stamp> {
+    pub fn fact(&self, about: &AuditSubject, fact: Fact, detail: &Detail) -> Option<AuditReference> {
         let time = self.shared.clock.now();
         let stamp = self.shared.state().append(about, fact, detail, time);
         self.shared.work.notify_one();
@@ -298,7 +298,13 @@ impl Shared {
 }
 
 impl AuditState {
-    fn append(&mut self, about: &AuditSubject, fact: Fact, detail: &Detail, time: jiff::Timestamp) -> Option<Stamp> {
+    fn append(
+        &mut self,
+        about: &AuditSubject,
+        fact: Fact,
+        detail: &Detail,
+        time: jiff::Timestamp,
+    ) -> Option<AuditReference> {
         let (line, stamp) = self.chain.as_mut()?.append(about, fact, detail, time);
         self.waiting.push(line);
         Some(stamp)

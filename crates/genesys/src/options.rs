@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Duration};
 use url::Url;
 
 use crate::region::{self, Addresses};
-use genfleet_job::options::{ConfigError, duration, is_readable_on_the_way};
+use genfleet_job::options::{ConfigError, duration, is_unencrypted_remote};
 
 /// The way the client authenticates at the token endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl GenesysOptions {
 
 fn plain(setting: &str, url: &Url, what: &str) -> Option<String> {
     let host = url.origin().ascii_serialization();
-    is_readable_on_the_way(url)
+    is_unencrypted_remote(url)
         .then(|| format!("{setting}: {host} is not encrypted, so that {what} can be read on the way; write https://"))
 }
 

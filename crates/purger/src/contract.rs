@@ -11,6 +11,7 @@ use crate::payload::MAX_PATH_BYTES;
 pub(crate) fn terms() -> ContractTerms {
     ContractTerms {
         examples: examples(),
+        load: json!({ "paths": ["/genfleet-load/{run}/{number}"] }),
         rules: rules(),
         unstated: vec![UnstatedRule {
             at: "/payload/paths/*",

@@ -132,7 +132,7 @@ mod tests {
         }))
     }
 
-    /// What is shown: each process, and whether it was verified.
+    /// The processes that are shown, and if they are verified.
     fn shown(heard: &mut HeardMembers, now: Instant) -> Vec<(String, Option<bool>)> {
         heard.alive(now).into_iter().map(|status| (status.process, status.verified)).collect()
     }

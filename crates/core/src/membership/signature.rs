@@ -28,7 +28,7 @@ pub(super) struct SignedMessage {
 }
 
 impl SignedMessage {
-    /// What came; none where it is no signed message.
+    /// Reads an envelope; `None` if `body` is none.
     pub(super) fn read(body: &[u8]) -> Option<Self> {
         if body.len() > LONGEST {
             return None;

@@ -342,7 +342,7 @@ impl CoalescerState {
     fn context(&self, jobs: impl IntoIterator<Item = JobKey>, stop: CancellationToken) -> RequestContext {
         let orders: Vec<_> = jobs.into_iter().filter_map(|job| self.entries.get(&job)).map(JobEntry::order).collect();
         RequestContext {
-            traces: trace_context::gathered(orders.iter().filter_map(|order| order.trace.clone())),
+            traces: trace_context::merge_contexts(orders.iter().filter_map(|order| order.trace.clone())),
             jobs: orders.into_iter().map(|order| order.job.clone()).collect(),
             stop,
         }

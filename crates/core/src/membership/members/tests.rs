@@ -13,7 +13,7 @@ fn own(client_limit: u32) -> OwnLimits<'static> {
     OwnLimits { process: "me", token_limit: 300, client_limit }
 }
 
-/// Of `names`, each of which spoke just now; who there was had its time to speak.
+/// The members `names`, each of which was heard just now, after the time for answers.
 fn members(names: &[&str], now: Instant) -> Members {
     let mut members = Members::new(now);
     members.unheard = Some(now);
@@ -155,7 +155,7 @@ fn a_crowd_does_not_fill_the_memory() {
 }
 
 proptest! {
-    /// Everybody has heard everybody, and nobody has sent more than its part: the parts, each computed by its owner.
+    /// All processes know each other, and each computes its own share.
     #[test]
     fn in_a_settled_fleet_the_parts_never_sum_above_the_limit_and_use_it_up(
         limit in 40_u32..5000,
@@ -164,14 +164,14 @@ proptest! {
         let now = Instant::now();
         let limits: Vec<u32> = fleet.iter().map(|(token_limit, _)| *token_limit).collect();
         let all_work = fleet.iter().all(|(_, works)| *works);
-        let told: Vec<MemberStatus> = fleet.iter().enumerate().map(|(number, (token_limit, working))| MemberStatus {
+        let reported: Vec<MemberStatus> = fleet.iter().enumerate().map(|(number, (token_limit, working))| MemberStatus {
             process: format!("p{number}"), working: *working, token_limit: *token_limit, ..MemberStatus::default()
         }).collect();
         let working: Vec<u32> = fleet.iter().filter(|(_, working)| *working).map(|(limit, _)| *limit).collect();
         let (mut total, mut used) = (0, 0);
         for (number, (_, works)) in fleet.iter().enumerate() {
             let mut members = members(&[], now);
-            for (_, status) in told.iter().enumerate().filter(|(other, _)| *other != number) {
+            for (_, status) in reported.iter().enumerate().filter(|(other, _)| *other != number) {
                 members.update(status.clone(), now);
             }
             let process = format!("p{number}");

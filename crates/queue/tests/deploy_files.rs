@@ -1,17 +1,22 @@
-//! The files in `deploy/` that make the broker's objects, against what `genfleet topology` prints.
+//! The files in `deploy/` that make the broker's objects: written from the topology by `deploy/generate`, and compared
+//! here.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers panic like the test itself")]
 
-use harness::{Process, seconds};
+#[path = "../../job/tests/made/mod.rs"]
+mod made;
+
+use genfleet_queue::topology::topology;
+use made::assert_made;
 use serde_json::{Value, json};
 
-use crate::deploy::{self, assert_made};
-
+/// The virtual host, and the queue prefix.
 const VHOST: &str = "genfleet";
 
-#[tokio::test]
-async fn the_definitions_hold_the_whole_topology() {
-    let name = "rabbitmq/definitions.json";
-    let mut definitions: Value = serde_json::from_str(&deploy::text(name)).unwrap();
-    for (objects, found) in topology().await.as_object().unwrap() {
+#[test]
+fn the_definitions_hold_the_whole_topology() {
+    let name = "deploy/rabbitmq/definitions.json";
+    let mut definitions: Value = serde_json::from_str(&made::text(name)).unwrap();
+    for (objects, found) in topology_json().as_object().unwrap() {
         let found = found.as_array().unwrap().iter().map(|object| with(object, &json!({"vhost": VHOST})));
         definitions[objects] = found.collect();
     }
@@ -19,9 +24,9 @@ async fn the_definitions_hold_the_whole_topology() {
 }
 
 /// For the messaging topology operator, where that makes the objects.
-#[tokio::test]
-async fn the_custom_resources_hold_the_whole_topology() {
-    let topology = topology().await;
+#[test]
+fn the_custom_resources_hold_the_whole_topology() {
+    let topology = topology_json();
     let all = |objects: &str| topology[objects].as_array().unwrap().clone();
     let exchanges = all("exchanges").into_iter().map(|it| resource("Exchange", text(&it, "name"), &exchange(&it)));
     let queues = all("queues").into_iter().map(|it| resource("Queue", text(&it, "name"), &queue(&it)));
@@ -31,7 +36,7 @@ async fn the_custom_resources_hold_the_whole_topology() {
     });
     let items: Vec<Value> = exchanges.chain(queues).chain(bindings).collect();
     let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
-    assert_made("kubernetes/topology/topology.json", &lines(&list));
+    assert_made("deploy/kubernetes/topology/topology.json", &lines(&list));
 }
 
 fn exchange(it: &Value) -> Value {
@@ -59,10 +64,8 @@ fn resource(kind: &str, name: &str, spec: &Value) -> Value {
     })
 }
 
-async fn topology() -> Value {
-    let tool = Process::binary("genfleet").args(["topology"]).start();
-    assert_eq!(tool.wait(seconds(10)).await, 0);
-    serde_json::from_str(&tool.stdout_lines().concat()).unwrap()
+fn topology_json() -> Value {
+    serde_json::to_value(topology(VHOST)).unwrap()
 }
 
 fn with(object: &Value, more: &Value) -> Value {
