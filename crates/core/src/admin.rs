@@ -121,7 +121,7 @@ async fn livez(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    answer("ready", &admin.reasons(), admin.genesys.notes())
+    answer("ready", &admin.reasons(), admin.genesys.warnings())
 }
 
 /// Notes are listed with the reasons but do not count as such.

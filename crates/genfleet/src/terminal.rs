@@ -111,6 +111,14 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     cut
 }
 
+/// A number and what it counts: "1 attempt", "2 attempts", "0 processes".
+pub(crate) fn count(number: impl Display, noun: &str) -> String {
+    match number.to_string().as_str() {
+        "1" => format!("1 {noun}"),
+        number => format!("{number} {noun}{}", if noun.ends_with('s') { "es" } else { "s" }),
+    }
+}
+
 /// Empties the screen; what comes next begins at its top.
 pub(crate) const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
@@ -160,6 +168,12 @@ mod tests {
     fn long_text_is_cut_at_a_character() {
         assert_eq!(cut("grüße", 5), "grüße");
         assert_eq!(cut("grüße aus", 5), "grüß…");
+    }
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "process")), ["0 processes", "1 process", "2 processes"]);
+        assert_eq!(count(1, "attempt"), "1 attempt");
     }
 
     #[test]

@@ -12,12 +12,13 @@ macro_rules! tell {
     };
 }
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
+pub use self::kind::{Kind, UnknownKind};
 pub use self::violation::{Violation, Violations};
 
 pub mod clock;
@@ -29,6 +30,7 @@ mod extract;
 pub mod file;
 pub mod hash;
 pub mod job_headers;
+mod kind;
 pub mod lease;
 pub mod message;
 pub mod metric;
@@ -57,113 +59,6 @@ pub const DEFAULT_MAX_ATTEMPTS: u32 = 8;
 
 /// The kind in events of jobs whose kind does not exist or cannot be read.
 pub const UNKNOWN_KIND: &str = "unknown";
-
-/// The kind of a job; also its routing key and metric label. A closed set, so that labels stay bounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// Invalidates CDN cache paths.
-    CdnPurge,
-    /// Registers an `EventBridge` source definition.
-    StreamConfigure,
-    /// Creates a web messaging channel.
-    ChannelProvision,
-    /// Creates a virtual network interface and syncs its routing table.
-    VniProvision,
-    /// Orders a virus scan and follows it to its verdict.
-    FileScan,
-    /// Delivers one event to one URL (internal).
-    WebhookDeliver,
-}
-
-impl Kind {
-    /// All kinds, in the order of SPEC 1.
-    pub const ALL: [Self; 6] = [
-        Self::CdnPurge,
-        Self::StreamConfigure,
-        Self::ChannelProvision,
-        Self::VniProvision,
-        Self::FileScan,
-        Self::WebhookDeliver,
-    ];
-
-    /// The routing key and label, e.g. `cdn.purge`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::CdnPurge => "cdn.purge",
-            Self::StreamConfigure => "stream.configure",
-            Self::ChannelProvision => "channel.provision",
-            Self::VniProvision => "vni.provision",
-            Self::FileScan => "file.scan",
-            Self::WebhookDeliver => "webhook.deliver",
-        }
-    }
-
-    /// The binary that works this kind; every worker delivers webhooks.
-    pub const fn worker(self) -> &'static str {
-        match self {
-            Self::CdnPurge => "purger",
-            Self::StreamConfigure => "stream-configurator",
-            Self::ChannelProvision => "channel-provisioner",
-            Self::VniProvision => "vni-provisioner",
-            Self::FileScan => "scan-monitor",
-            Self::WebhookDeliver => "webhook",
-        }
-    }
-}
-
-impl Kind {
-    /// True if one process of the fleet at a time works this kind, the one that holds its lock (SPEC 6.1); the others stand by.
-    pub const fn is_exclusive(self) -> bool {
-        match self {
-            Self::ChannelProvision | Self::VniProvision => true,
-            Self::CdnPurge | Self::StreamConfigure | Self::FileScan | Self::WebhookDeliver => false,
-        }
-    }
-
-    /// The kinds that producers may publish.
-    pub fn of_producers() -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().filter(|kind| !kind.is_internal())
-    }
-
-    /// True for Genfleet's own kind, which producers may not publish: it calls no Genesys API, publishes no event when it
-    /// succeeds, and is sent to no webhook when it fails.
-    pub const fn is_internal(self) -> bool {
-        match self {
-            Self::WebhookDeliver => true,
-            Self::CdnPurge | Self::StreamConfigure | Self::ChannelProvision | Self::VniProvision | Self::FileScan => {
-                false
-            }
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The error for a kind that does not exist.
-#[derive(Debug, thiserror::Error)]
-#[error("no such kind: {given:?}{}; the kinds are {}", hint(given), Kind::ALL.map(Kind::as_str).join(", "))]
-pub struct UnknownKind {
-    given: String,
-}
-
-fn hint(given: &str) -> String {
-    suggestion::suggest_kind(given).map(|kind| format!(" (did you mean {kind}?)")).unwrap_or_default()
-}
-
-impl FromStr for Kind {
-    type Err = UnknownKind;
-
-    fn from_str(given: &str) -> Result<Self, UnknownKind> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == given)
-            .ok_or_else(|| UnknownKind { given: given.chars().take(64).collect() })
-    }
-}
 
 /// 1–128 of `A-Za-z0-9._:-`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]

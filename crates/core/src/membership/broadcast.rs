@@ -38,7 +38,7 @@ impl Membership {
     }
 
     async fn exchange_messages(&self, queue: &RabbitQueue) -> Result<(), String> {
-        let (leaving, mark) = (&self.shared.leaving, self.shared.genesys.client_mark());
+        let (leaving, mark) = (&self.shared.leaving, self.shared.genesys.client_fingerprint());
         let keys = [key("*", &mark), QUERY.to_owned()];
         let channel = async {
             queue.connected().await;
@@ -97,7 +97,7 @@ impl Membership {
             return schedule.may_be_due();
         }
         let now = Instant::now();
-        let (message, sender) = self.authenticator().accept(body, now, || self.shared.genesys.fleet_key_anew());
+        let (message, sender) = self.authenticator().accept(body, now, || self.shared.genesys.reread_fleet_key());
         schedule.queried |= sender == MessageSender::New;
         match message {
             Ok(MemberMessage::Heartbeat(status)) => self.update_member(*status),

@@ -221,7 +221,7 @@ impl<H: JobHandler> Engine<H> {
             ),
         };
         // What has expired may have been in time by the producer's clock.
-        let told = self.genesys.clock_told().into_iter().fold(told, |told, clock| format!("{told}; {clock}"));
+        let told = self.genesys.clock_warning().into_iter().fold(told, |told, clock| format!("{told}; {clock}"));
         let error = JobError::permanent("deadline_passed", told);
         let ending = self.expired(&job.id, carried, &delivery, &error);
         let receivers = self.webhooks.receivers(self.kind(), job.webhook.as_deref());

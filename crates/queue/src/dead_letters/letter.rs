@@ -15,11 +15,11 @@ use genfleet_job::{
 };
 
 /// Why what matched no queue lies where it does.
-const UNROUTED: &str = "unrouted";
+pub const UNROUTED: &str = "unrouted";
 /// It lies on the shelf of a kind that it never was of.
 pub const FOREIGN: &str = "foreign";
 /// Nothing says why.
-const UNKNOWN: &str = "unknown";
+pub const UNKNOWN: &str = "unknown";
 /// What a redrive takes along of the headers, beside the generation.
 const KEPT: [&str; 4] = ["traceparent", "tracestate", ENQUEUED_MS, job_headers::PRODUCER];
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{MemberStatus, Members, OwnLimits};
 use crate::membership::LATELY;
-use genfleet_genesys::{Budget, Part, Ready};
+use genfleet_genesys::{Budget, LimitShare, SendTime};
 
 mod scenarios;
 
@@ -110,7 +110,7 @@ impl Fleet {
             if lives && !self.processes.contains_key(&number) {
                 let (mut members, mut budget) = (Members::new(now), Budget::new(TOKEN, self.limit));
                 members.begin(now);
-                budget.allot(Part::unheard(self.limit), now);
+                budget.set_limit_share(LimitShare::with_unknown_peers(self.limit), now);
                 let name = number.to_string();
                 self.processes.insert(number, Process { name, members, budget, speaks: now, looks: now, worked: None });
                 self.send(number, &Message::Query);
@@ -158,10 +158,10 @@ impl Fleet {
                 process.looks = now + LOOK;
                 process.members.tick(now);
                 let own = OwnLimits { process: &process.name, token_limit: TOKEN, client_limit: limit };
-                process.budget.allot(process.members.share(own, now), now);
+                process.budget.set_limit_share(process.members.share(own, now), now);
             }
             let worked = process.worked.is_some_and(|at| now < at + LATELY);
-            while lives[*number].has_work(now - self.start) && process.budget.ready(now) == Ready::Now {
+            while lives[*number].has_work(now - self.start) && process.budget.ready(now) == SendTime::Now {
                 let _in_flight = process.budget.take(now);
                 self.sent.push(now);
                 process.worked = Some(now);

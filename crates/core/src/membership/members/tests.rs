@@ -119,7 +119,8 @@ fn after_a_silence_of_all_each_has_its_time_to_speak_again() {
 #[test]
 fn until_the_others_had_time_to_answer_they_are_unheard() {
     let start = Instant::now();
-    let (mut heard, unheard, alone) = (Members::new(start), Part::unheard(LIMIT), Part::alone(LIMIT));
+    let (mut heard, unheard, alone) =
+        (Members::new(start), LimitShare::with_unknown_peers(LIMIT), LimitShare::alone(LIMIT));
     let part = |members: &Members, millis| members.share(own(LIMIT), start + Duration::from_millis(millis));
     assert_eq!(part(&heard, 3_600_000), unheard, "the broker was away all the time: nobody could be heard");
     heard.begin(start);
@@ -136,11 +137,11 @@ fn until_the_others_had_time_to_answer_they_are_unheard() {
 fn what_goes_at_once_is_shared_among_all_that_are_alive() {
     let now = Instant::now();
     let mut members = members(&[], now);
-    assert_eq!(members.share(own(LIMIT), now), Part::heard(LIMIT, LIMIT));
+    assert_eq!(members.share(own(LIMIT), now), LimitShare::with_known_peers(LIMIT, LIMIT));
     for number in 0..9 {
         members.update(MemberStatus { working: false, ..status(&number.to_string()) }, now);
     }
-    assert_eq!(members.share(own(LIMIT), now), Part::heard(LIMIT, LIMIT / 10));
+    assert_eq!(members.share(own(LIMIT), now), LimitShare::with_known_peers(LIMIT, LIMIT / 10));
 }
 
 #[test]

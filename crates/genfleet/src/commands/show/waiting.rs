@@ -1,15 +1,14 @@
 //! Where a job waits, on the embedded queue. On `RabbitMQ` nobody can look without taking.
 
 use genfleet_core::{
-    job::{decode::extract_id, job_headers},
+    job::{Kind, decode::extract_id, job_headers},
     message::HeaderValue,
-    queue::{
-        QueueError,
-        dead_letters::DeadLetters,
-        sqlite::{SqliteQueue, WaitingJob},
-    },
+    queue::{QueueError, dead_letters::DeadLetters, sqlite::WaitingJob},
 };
 use serde_json::{Value, json};
+
+use super::{Known, webhooks::Delivery};
+use crate::terminal::count;
 
 /// Read from the store at once.
 const PAGE: usize = 64;
@@ -20,15 +19,9 @@ const SHOWN: usize = 20;
 #[derive(Debug)]
 pub(super) struct WaitingPlace(WaitingJob);
 
-/// The places where job `id` waits; none where the queue does not tell.
-pub(super) async fn of(shelves: &DeadLetters, id: &str) -> Result<Option<Vec<WaitingPlace>>, QueueError> {
-    match shelves {
-        DeadLetters::Rabbit(_) => Ok(None),
-        DeadLetters::Sqlite(store) => places(store, id).await.map(Some),
-    }
-}
-
-async fn places(store: &SqliteQueue, id: &str) -> Result<Vec<WaitingPlace>, QueueError> {
+/// Finds the places where job `id` waits, and the deliveries of its events that wait, where the queue tells.
+pub(super) async fn of(shelves: &DeadLetters, id: &str, known: &mut Known) -> Result<(), QueueError> {
+    let DeadLetters::Sqlite(store) = shelves else { return Ok(()) };
     let (mut places, mut sequence) = (Vec::new(), 0);
     while places.len() < SHOWN {
         let page = store.waiting_after(sequence, PAGE).await?;
@@ -38,9 +31,12 @@ async fn places(store: &SqliteQueue, id: &str) -> Result<Vec<WaitingPlace>, Queu
             let message = &job.message;
             extract_id(&message.body, message.message_id.as_deref(), message.timestamp).as_str() == id
         };
+        let deliveries = page.iter().filter(|job| job.kind == Kind::WebhookDeliver);
+        known.deliveries.extend(deliveries.filter_map(|job| Delivery::waiting(job, id)).take(SHOWN));
         places.extend(page.into_iter().filter(is_it).map(WaitingPlace));
     }
-    Ok(places)
+    known.waiting = Some(places);
+    Ok(())
 }
 
 impl WaitingPlace {
@@ -66,6 +62,7 @@ impl WaitingPlace {
             format!("in {}, from {:.0} on", self.0.lane, self.0.visible_at)
         };
         let attempts = self.header(job_headers::ATTEMPTS).unwrap_or(0);
-        format!("{}  {place}, {attempts} attempts, returned {} times", self.0.kind, self.0.delivery_count)
+        let (attempts, returns) = (count(attempts, "attempt"), count(self.0.delivery_count, "time"));
+        format!("{}  {place}, {attempts}, returned {returns}", self.0.kind)
     }
 }
