@@ -212,7 +212,7 @@ async fn words_that_are_forged_or_played_again_change_nothing() {
         let now = process.metrics().await;
         assert_eq!(now.count("genfleet_gate_state", &[("reason", "throttled")]), 0);
         assert_eq!((now.count(PROCESSES, &[]), now.count("genfleet_fleet_share", &[])), (2, share));
-        assert_eq!(process.stderr().matches("were not believed").count(), 1, "{}", process.stderr());
+        assert_eq!(process.stderr().matches("were rejected").count(), 1, "{}", process.stderr());
     }
     publish_one_path_jobs(&amqp, &prefix, "undisturbed", 20).await;
     assert_all_succeeded(&outcomes(&mut events, 20, seconds(20)).await);

@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use genfleet_core::{
     error::{ErrorClass, JobError},
-    genesys::{
-        error::ApiError,
-        request::{ApiAnswer, ApiRequest},
-    },
+    genesys::{ApiAnswer, ApiError, ApiRequest},
     handler::JobContext,
 };
 use serde::Deserialize;
@@ -31,7 +28,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// A channel as the API shows it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct ChannelAnswer {
     /// 2xx.
     pub status: u16,
     /// The channel.
@@ -51,7 +48,7 @@ pub enum Count {
 #[derive(Clone, Debug)]
 pub enum Ordered {
     /// It was made.
-    Made(Answer),
+    Made(ChannelAnswer),
     /// The id is taken.
     Taken(JobError),
     /// Nobody knows: the answer was lost.
@@ -89,14 +86,14 @@ impl<'a> GenesysChannels<'a> {
     }
 
     /// The channel with this id, where it can be seen.
-    pub async fn find(&self, id: Uuid) -> Result<Option<Answer>, JobError> {
+    pub async fn find(&self, id: Uuid) -> Result<Option<ChannelAnswer>, JobError> {
         let request = ApiRequest::get(CHANNEL).at(format!("{CHANNELS}/{id}")).expect(&[200, 404]);
         let answer = self.job.send(request).await?;
         Ok(if answer.status == 200 { Some(made(&answer, id)?) } else { None })
     }
 
     /// The same, looking every second until it can be seen or `until` is over.
-    pub async fn find_until(&self, id: Uuid, until: Instant) -> Result<Option<Answer>, JobError> {
+    pub async fn find_until(&self, id: Uuid, until: Instant) -> Result<Option<ChannelAnswer>, JobError> {
         loop {
             let found = self.find(id).await?;
             let now = Instant::now();
@@ -133,8 +130,8 @@ impl<'a> GenesysChannels<'a> {
 
 /// The channel with this id, as an answer tells it.
 #[expect(clippy::result_large_err, reason = "once per call")]
-fn made(answer: &ApiAnswer, id: Uuid) -> Result<Answer, ApiError> {
-    Ok(Answer { status: answer.status, channel: answer.json_of(&id.to_string())? })
+fn made(answer: &ApiAnswer, id: Uuid) -> Result<ChannelAnswer, ApiError> {
+    Ok(ChannelAnswer { status: answer.status, channel: answer.json_of(&id.to_string())? })
 }
 
 fn unmade(error: ApiError) -> Ordered {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    api::Answer,
+    api::ChannelAnswer,
     csp, domain, email,
     payload::{Payload, Security},
 };
@@ -39,7 +39,7 @@ pub struct Channel {
 /// What is told of a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct ChannelReport {
     /// The channel's id.
     pub channel_id: String,
     /// Its name.
@@ -98,20 +98,20 @@ impl Channel {
     }
 
     /// What is told of it once the platform has made it.
-    pub fn made(mut self, answer: &Answer) -> Report {
+    pub fn made(mut self, answer: &ChannelAnswer) -> ChannelReport {
         let id = answer.channel.get("id").and_then(Value::as_str).unwrap_or_default();
         if !id.is_empty() && !id.eq_ignore_ascii_case(&self.id.to_string()) {
             let told =
                 "the platform gave the channel another id than the one sent: a repeat of this job cannot find it";
             self.warnings.push(told.to_owned());
             let id = id.to_owned();
-            return Report { channel_id: id, ..self.report(answer.status, false) };
+            return ChannelReport { channel_id: id, ..self.report(answer.status, false) };
         }
         self.report(answer.status, false)
     }
 
     /// What is told of it where it was there already: what it shows, and else what was sent for it.
-    pub fn adopted(mut self, answer: &Answer) -> Report {
+    pub fn adopted(mut self, answer: &ChannelAnswer) -> ChannelReport {
         let found = Value::Object(answer.channel.clone());
         let compared = COMPARED.into_iter().chain(PROTECTION);
         let differing: Vec<&str> = compared.filter(|member| self.differs(&found, member)).collect();
@@ -123,7 +123,7 @@ impl Channel {
         let shown = |member: &str, else_told: String| {
             found.get(member).and_then(Value::as_str).map_or(else_told, str::to_owned)
         };
-        Report {
+        ChannelReport {
             name: shown("name", told.name),
             queue_id: shown("queueId", told.queue_id),
             security_profile: told.security_profile.shown_by(&found["security"]),
@@ -139,9 +139,9 @@ impl Channel {
         }
     }
 
-    fn report(self, status: u16, adopted: bool) -> Report {
+    fn report(self, status: u16, adopted: bool) -> ChannelReport {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        Report {
+        ChannelReport {
             channel_id: self.id.to_string(),
             name: text(&self.body["name"]),
             queue_id: self.queue_id().to_owned(),
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(body["security"]["sanitizeHtml"], true);
         assert_eq!(body["security"]["cspHeaders"][0], "script-src 'unsafe-inline' https:");
         assert_eq!(body["security"]["allowedDomains"], json!(["https://shop.example", "https://b.example:8443"]));
-        let report = channel.made(&Answer { status: 201, channel: Map::new() });
+        let report = channel.made(&ChannelAnswer { status: 201, channel: Map::new() });
         assert_eq!(report.security_profile.domains, ["https://shop.example", "https://b.example:8443"]);
         let about = [
             "script-src allows 'unsafe-inline'",
@@ -280,7 +280,8 @@ mod tests {
     fn the_report_is_what_the_contract_says() {
         let channel = channel(&least());
         let sent = channel.body.clone();
-        let report = serde_json::to_value(channel.made(&Answer { status: 201, channel: object(&sent) })).unwrap();
+        let report =
+            serde_json::to_value(channel.made(&ChannelAnswer { status: 201, channel: object(&sent) })).unwrap();
         let profile = json!({"cspEnforced": true, "xssPrevention": true, "domains": ["https://example.com"]});
         let expected = json!({"channelId": sent["id"], "name": sent["name"], "queueId": QUEUE, "status": 201,
             "securityProfile": profile, "adopted": false, "warnings": [], "complianceHash": hash::sha256(hash::canonical(&sent))});
@@ -291,11 +292,11 @@ mod tests {
     fn a_channel_that_was_there_and_differs_is_adopted_with_a_warning() {
         let channel = channel(&least());
         let mut found = channel.body.clone();
-        let same = channel.clone().adopted(&Answer { status: 200, channel: object(&found) });
+        let same = channel.clone().adopted(&ChannelAnswer { status: 200, channel: object(&found) });
         assert_eq!((same.adopted, same.warnings.len(), same.status), (true, 0, 200));
         found["queueId"] = json!("another");
         found["security"]["version"] = json!(3);
-        let report = channel.adopted(&Answer { status: 200, channel: object(&found) });
+        let report = channel.adopted(&ChannelAnswer { status: 200, channel: object(&found) });
         assert!(report.warnings[0].ends_with(": queueId"), "{:?}", report.warnings);
         assert_eq!((report.queue_id.as_str(), report.warnings.len()), ("another", 1));
     }
@@ -308,7 +309,7 @@ mod tests {
         let adopted = |security: &Value| {
             let mut found = channel.body.clone();
             found["security"] = security.clone();
-            channel.clone().adopted(&Answer { status: 200, channel: object(&found) })
+            channel.clone().adopted(&ChannelAnswer { status: 200, channel: object(&found) })
         };
         let differing = json!({"cspHeaders": [], "xssPrevention": false, "sanitizeHtml": false,
             "allowedDomains": ["https://other.example"]});
@@ -330,7 +331,7 @@ mod tests {
 
     #[test]
     fn an_id_that_is_not_ours_is_told() {
-        let report = channel(&least()).made(&Answer { status: 201, channel: object(&json!({"id": "theirs"})) });
+        let report = channel(&least()).made(&ChannelAnswer { status: 201, channel: object(&json!({"id": "theirs"})) });
         assert_eq!((report.channel_id.as_str(), report.warnings.len()), ("theirs", 1));
     }
 }

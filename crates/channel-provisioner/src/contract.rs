@@ -1,69 +1,69 @@
 //! What upstream systems are told of `channel.provision` jobs beyond the shape of their types. The rules themselves are
 //! in [`payload`](crate::payload), [`email`](crate::email), [`domain`](crate::domain) and [`csp`](crate::csp).
 
-use genfleet_core::contract::{Terms, Unstated, code::Code, pattern::UUID};
+use genfleet_core::contract::{ContractTerms, ErrorCode, UnstatedRule, pattern::UUID};
 use serde_json::{Map, Value, json};
 
 mod hosts;
 mod policy;
 
-const UNSTATED: [Unstated; 9] = [
-    Unstated {
+const UNSTATED: [UnstatedRule; 9] = [
+    UnstatedRule {
         at: "/payload/security/allowedDomains",
         rule: "cspHeaders and allowedDomains have at most 10,000 entries together.",
-        told: "together",
+        message: "together",
     },
-    Unstated {
+    UnstatedRule {
         at: "/payload/maxConcurrentSessions",
         rule: "maxConcurrentSessions is at most what the worker's --max-concurrent-sessions says, 500 by default.",
-        told: "must be at most",
+        message: "must be at most",
     },
-    Unstated {
+    UnstatedRule {
         at: "/payload/routingEmail",
         rule: "The domain of routingEmail is a valid host name, after IDNA where it is not ASCII.",
-        told: "no valid domain",
+        message: "no valid domain",
     },
-    Unstated {
+    UnstatedRule {
         at: "/payload/routingEmail",
         rule: "An IPv6 address in the brackets of routingEmail is one.",
-        told: "no IP address",
+        message: "no IP address",
     },
-    Unstated {
+    UnstatedRule {
         at: "/payload/routingEmail",
         rule: "routingEmail has at most 64 characters before the @, quotes included.",
-        told: "at most 64 characters",
+        message: "at most 64 characters",
     },
-    Unstated {
+    UnstatedRule {
         at: "/payload/routingEmail",
         rule: "routingEmail has at most 254 characters after IDNA.",
-        told: "at most 254 characters",
+        message: "at most 254 characters",
     },
-    Unstated {
+    UnstatedRule {
         at: "/payload/security/allowedDomains/*",
         rule: "A domain is a valid host name of at most 253 characters, after IDNA where it is not ASCII.",
-        told: "no valid host name",
+        message: "no valid host name",
     },
-    Unstated {
+    UnstatedRule {
         at: "/payload/security/allowedDomains/*",
         rule: "A domain that is not ASCII does not become an IP address by IDNA.",
-        told: "IP addresses are not allowed",
+        message: "IP addresses are not allowed",
     },
-    Unstated {
+    UnstatedRule {
         at: "/payload/security/cspHeaders/*",
         rule: "A host in a directive has at most 253 characters.",
-        told: "it has no valid host",
+        message: "it has no valid host",
     },
 ];
 
 /// See the module.
-pub fn terms() -> Terms {
-    Terms {
+pub fn terms() -> ContractTerms {
+    ContractTerms {
         examples: examples(),
         rules: rules(),
         unstated: UNSTATED.to_vec(),
         codes: vec![
-            Code::new("queue_not_found", "There is no such routing queue."),
-            Code::new("license_limit_reached", "All licences for channels are taken."),
+            ErrorCode::new("queue_not_found", "There is no such routing queue."),
+            ErrorCode::new("license_limit_reached", "All licences for channels are taken."),
         ],
         error_members: Map::new(),
     }

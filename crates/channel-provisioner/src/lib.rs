@@ -6,7 +6,7 @@
 
 use genfleet_core::{
     audit::Detail,
-    contract::Terms,
+    contract::ContractTerms,
     error::{ErrorClass, JobError},
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::{Count, GenesysChannels, Ordered, READ_LAG},
-    channel::{Channel, Report},
+    channel::{Channel, ChannelReport},
     licence::Licences,
     payload::Payload,
 };
@@ -72,7 +72,7 @@ impl JobHandler for ChannelProvisioner {
     type Options = ChannelOptions;
     type Payload = Payload;
     type State = State;
-    type Report = Report;
+    type Report = ChannelReport;
 
     fn new(options: ChannelOptions, _: &Services) -> Result<Self, ConfigError> {
         let ChannelOptions { max_concurrent_sessions, license_limit } = options;
@@ -85,7 +85,7 @@ impl JobHandler for ChannelProvisioner {
         violations
     }
 
-    fn terms() -> Terms {
+    fn terms() -> ContractTerms {
         contract::terms()
     }
 
@@ -106,7 +106,7 @@ impl ChannelProvisioner {
             return Err(JobError { status: Some(404), ..JobError::permanent("queue_not_found", told) });
         }
         if let Some(found) = api.find(channel.id).await? {
-            if job.begun || job.returns > 0 {
+            if job.started || job.delivery_count > 0 {
                 found_made(job, &channel);
             }
             return Ok(Progress::Done(channel.adopted(&found)));
@@ -131,8 +131,8 @@ impl ChannelProvisioner {
 /// Whether an earlier life of the job may have taken the last licence itself: its channel is then given the time to
 /// be seen, in the queue.
 fn may_be_there(job: &JobContext, state: &State) -> bool {
-    let is_first_life = !job.begun && job.returns == 0;
-    let has_just_waited = state.waited && job.returns == 0;
+    let is_first_life = !job.started && job.delivery_count == 0;
+    let has_just_waited = state.waited && job.delivery_count == 0;
     !is_first_life && !has_just_waited
 }
 
@@ -150,7 +150,7 @@ fn warned(mut channel: Channel, count: Count) -> Channel {
 }
 
 /// What came of an order: the channel as it was made, or as it is found there.
-async fn ordered_channel(job: &JobContext, channel: Channel, ordered: Ordered) -> Result<Report, JobError> {
+async fn ordered_channel(job: &JobContext, channel: Channel, ordered: Ordered) -> Result<ChannelReport, JobError> {
     let error = match ordered {
         Ordered::Made(answer) => return Ok(channel.made(&answer)),
         Ordered::Refused(error) => return Err(error),

@@ -69,8 +69,8 @@ impl Licences {
     /// whatever is not shown.
     async fn count(&self, job: &JobContext, api: GenesysChannels<'_>, recent: &mut Recent) -> Result<Count, JobError> {
         let mut count = api.count().await?;
-        let unseen_until = job.unseen_until.filter(|until| Instant::now() < *until);
-        if let (Count::Channels(total), Some(until)) = (count, unseen_until)
+        let reads_settled_at = job.reads_settled_at.filter(|until| Instant::now() < *until);
+        if let (Count::Channels(total), Some(until)) = (count, reads_settled_at)
             && total < self.limit
         {
             job.stop.run_until_cancelled(sleep_until(until)).await.ok_or_else(JobError::interrupted)?;

@@ -167,17 +167,17 @@ async fn a_409_that_is_about_something_else_is_a_conflict() {
 async fn a_life_that_may_have_taken_the_last_licence_is_given_time_to_be_seen() {
     let rig = Rig::start(1).await;
     rig.provisioned("other").await;
-    for (begun, returns) in [(false, 1), (true, 0)] {
+    for (started, delivery_count) in [(false, 1), (true, 0)] {
         let mut job = rig.job("job-1");
-        (job.begun, job.returns) = (begun, returns);
+        (job.started, job.delivery_count) = (started, delivery_count);
         let (state, again_in) = rig.begun(&job, State::default()).await;
         assert_eq!((state.waited, again_in), (true, Duration::from_secs(15)));
     }
     let mut job = rig.job("job-1");
-    job.begun = true;
+    job.started = true;
     let error = rig.run(&job, State { waited: true }).await.unwrap_err();
     assert_eq!(error.code, "license_limit_reached");
-    job.returns = 1;
+    job.delivery_count = 1;
     assert!(rig.begun(&job, State { waited: true }).await.0.waited, "killed after it had waited");
 }
 
@@ -214,7 +214,7 @@ async fn after_a_takeover_a_count_that_may_miss_some_is_not_believed() {
     rig.provisioned("job-1").await;
     let rig = rig.died();
     let mut job = rig.job("job-2");
-    job.unseen_until = Some(Instant::now() + Duration::from_millis(1500));
+    job.reads_settled_at = Some(Instant::now() + Duration::from_millis(1500));
     let error = rig.run(&job, State::default()).await.unwrap_err();
     assert_eq!((error.code, rig.channels().len()), ("license_limit_reached", 1));
     let counts = rig.simulator.requests().iter().filter(|one| one.method == "GET" && one.path == CHANNELS).count();
@@ -227,7 +227,7 @@ async fn after_a_takeover_a_count_that_may_miss_some_is_not_believed() {
 async fn a_job_that_is_stopped_while_it_waits_to_count_again_orders_nothing() {
     let rig = Rig::start(10).await;
     let mut job = rig.job("job-1");
-    job.unseen_until = Some(Instant::now() + Duration::from_secs(3600));
+    job.reads_settled_at = Some(Instant::now() + Duration::from_secs(3600));
     let stop = job.stop.clone();
     let stopped = async {
         rig.until(|rig| rig.simulator.requests().iter().any(|one| one.path == CHANNELS)).await;

@@ -3,7 +3,7 @@
 
 use genfleet_core::{
     error::JobError,
-    genesys::request::ApiRequest,
+    genesys::ApiRequest,
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     options::ConfigError,

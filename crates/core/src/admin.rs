@@ -15,13 +15,13 @@ use tokio::net::TcpListener;
 use tracing::info;
 
 use crate::{
-    fleet::Fleet,
+    membership::Membership,
     worker::{
         failures::{Failure, Failures},
         runtime::Beats,
     },
 };
-use genfleet_genesys::client::GenesysClient;
+use genfleet_genesys::GenesysClient;
 use genfleet_job::metric;
 use genfleet_queue::Queue;
 
@@ -30,38 +30,33 @@ mod connections;
 mod console;
 mod host;
 
-pub use address::{AdminAddr, DEFAULT, listen};
-use connections::Bounds;
+pub(crate) use self::address::listen;
+pub use self::address::{AdminAddr, DEFAULT};
+use self::connections::ConnectionLimits;
 
-/// A loop that did not come round for this long is dead.
+/// A loop without a heartbeat for this time counts as dead.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Of a kind that one process at a time works, while another connection seems to hold its lock.
-const NOBODY: &str = "no process says that it works them, and the broker keeps the lock for one: it goes with that \
-                      process's connection, or with its node (deploy/RUNBOOK.md, GenfleetNotReady)";
+/// The addition for an exclusive kind whose lock nobody seems to hold.
+const NOBODY: &str = "no process reports that it works them, and the broker keeps the lock for one: it is released with \
+                      that process's connection, or with its node (deploy/RUNBOOK.md, GenfleetNotReady)";
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// What the admin port looks at.
+/// The state that the admin port shows.
 #[derive(Clone, Debug)]
-pub struct Admin {
-    /// Renders the metrics.
-    pub metrics: PrometheusHandle,
-    /// For readiness.
-    pub queue: Queue,
-    /// For readiness.
-    pub genesys: GenesysClient,
-    /// For liveness.
-    pub beats: Beats,
-    /// For the page.
-    pub fleet: Fleet,
-    /// For the page.
-    pub failures: Failures,
-    /// Set while the process drains.
-    pub draining: Arc<AtomicBool>,
+pub(crate) struct Admin {
+    pub(crate) metrics: PrometheusHandle,
+    pub(crate) queue: Queue,
+    pub(crate) genesys: GenesysClient,
+    pub(crate) beats: Beats,
+    pub(crate) membership: Membership,
+    pub(crate) failures: Failures,
+    /// True while the process drains.
+    pub(crate) draining: Arc<AtomicBool>,
 }
 
 impl Admin {
-    /// Serves until dropped; answers requests to this machine, and to `name` where one is given.
-    pub async fn serve(self, listener: TcpListener, name: Option<String>) {
+    /// Serves until dropped. Accepts requests to an IP address, to localhost and to `name`.
+    pub(crate) async fn serve(self, listener: TcpListener, name: Option<String>) {
         if let Ok(addr) = listener.local_addr() {
             info!(%addr, "admin port listening");
         }
@@ -82,18 +77,18 @@ impl Admin {
             }
         };
         tokio::select! {
-            () = connections::serve(listener, router, Bounds::default()) => {}
+            () = connections::serve(listener, router, ConnectionLimits::default()) => {}
             () = keep => {}
         }
     }
 
-    /// Why the process is not ready to take jobs; empty when it is.
-    pub fn reasons(&self) -> Vec<String> {
+    /// The reasons why the process is not ready to take jobs; empty if it is.
+    fn reasons(&self) -> Vec<String> {
         let health = self.queue.health();
         let mut reasons = health.problems;
-        // A holder whose gate is shut consumes nothing either, and says that it is there.
+        // A lock holder that is paused consumes nothing either, but reports that it works the kind.
         let unworked = health.standing_by.into_iter().filter_map(|(kind, why)| Some((kind, why?)));
-        let unworked = unworked.filter(|(kind, _)| !self.fleet.is_worked_elsewhere(*kind));
+        let unworked = unworked.filter(|(kind, _)| !self.membership.is_worked_elsewhere(*kind));
         reasons.extend(unworked.map(|(kind, why)| format!("standing by for {kind}: {why}; {NOBODY}")));
         reasons.extend(self.genesys.problems());
         if self.draining.load(Ordering::Relaxed) {
@@ -114,14 +109,14 @@ async fn failures(State(admin): State<Admin>) -> Json<Vec<Failure>> {
 }
 
 async fn fleet(State(admin): State<Admin>) -> Json<Value> {
-    Json(admin.fleet.shown())
+    Json(admin.membership.to_json())
 }
 
 async fn livez(State(admin): State<Admin>) -> impl IntoResponse {
-    // A process that drains has ended its loops, and may take its time over what still runs.
+    // A draining process has ended its loops and waits for running jobs.
     let draining = admin.draining.load(Ordering::Relaxed);
     let silent = if draining { Vec::new() } else { admin.beats.silent_for(SILENCE) };
-    let reasons: Vec<String> = silent.into_iter().map(|name| format!("the loop {name} does not come round")).collect();
+    let reasons: Vec<String> = silent.into_iter().map(|name| format!("the loop {name} does not respond")).collect();
     answer("live", &reasons)
 }
 
@@ -133,10 +128,10 @@ fn answer(what: &str, reasons: &[String]) -> impl IntoResponse + use<> {
     answer_with(what, reasons, Vec::new())
 }
 
-/// What is noted is told with the reasons, and is none.
+/// Notes are listed with the reasons but do not count as such.
 fn answer_with(what: &str, reasons: &[String], notes: Vec<String>) -> impl IntoResponse + use<> {
     let so = reasons.is_empty();
     let status = if so { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let told: Vec<String> = reasons.iter().cloned().chain(notes).collect();
-    (status, Json(json!({ what: so, "reasons": told })))
+    let listed: Vec<String> = reasons.iter().cloned().chain(notes).collect();
+    (status, Json(json!({ what: so, "reasons": listed })))
 }

@@ -1,8 +1,8 @@
-//! The contract as upstream systems read it: JSON Schemas of jobs, reports and events, and an `AsyncAPI` document,
-//! made of the types that workers read and write, and of what each worker says of its own rules ([`Terms`]).
+//! The contract for upstream systems: JSON Schemas of jobs, reports and events, and an `AsyncAPI` document, generated from the
+//! types that workers read and write and from what each worker adds ([`ContractTerms`]).
 //!
-//! Judges no job: that is `worker::validate`. The schemas state as many of its rules as JSON Schema can; what a
-//! schema refuses it refuses, too, and what it refuses beyond that is listed ([`Unstated`]) and published.
+//! Does not validate jobs: that is `worker::validate`. The schemas state as many of its rules as JSON Schema can; a job that
+//! a schema refuses is invalid, and the rules beyond the schemas are listed ([`UnstatedRule`]) and published.
 
 use std::iter;
 
@@ -12,55 +12,35 @@ use serde_json::{Map, Value};
 use crate::handler::JobHandler;
 use genfleet_job::{Kind, schema::JobSchema};
 
-pub mod asyncapi;
-pub mod code;
-pub mod event;
-pub mod job;
+mod asyncapi;
+pub(crate) mod code;
+mod event;
+mod job;
 mod named;
 pub mod pattern;
-pub mod text;
+pub(crate) mod terms;
+mod text;
 
-use self::code::Code;
+pub use self::{
+    code::{COMMON_CODES, ErrorCode},
+    job::ENVELOPE_UNSTATED,
+    terms::{ContractTerms, UnstatedRule},
+    text::write_json,
+};
 
-/// What a worker says of its jobs beyond the shape of their types.
-#[derive(Clone, Debug, Default)]
-pub struct Terms {
-    /// Jobs that keep every rule, the plainest first.
-    pub examples: Vec<Value>,
-    /// The rules of its own that JSON Schema can state: laid over the payload's schema, member by member.
-    pub rules: Value,
-    /// The rules that it cannot.
-    pub unstated: Vec<Unstated>,
-    /// What its jobs fail with, beside what every job can fail with.
-    pub codes: Vec<Code>,
-    /// JSON Schemas of the members it adds to an event's `error`, by name.
-    pub error_members: Map<String, Value>,
-}
-
-/// A rule that no JSON Schema can state: a job may break it although the schema accepts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unstated {
-    /// Where it is told: a JSON pointer, `*` for any entry of a list.
-    pub at: &'static str,
-    /// The rule, for people.
-    pub rule: &'static str,
-    /// What the violation's message has in it.
-    pub told: &'static str,
-}
-
-/// What one kind of job is held to, and what it tells.
+/// The contract of one kind of job.
 #[derive(Debug)]
 pub struct KindContract {
-    /// Which kind.
+    /// The kind.
     pub kind: Kind,
-    /// `action` of its successful events.
+    /// The `action` of its successful events.
     pub action: &'static str,
-    /// The shape of a job, as its worker checks it.
+    /// The schema of its jobs, as the worker validates them.
     pub job: Value,
-    /// The shape of its report.
+    /// The schema of its report.
     pub report: Value,
-    /// See [`Terms`].
-    pub terms: Terms,
+    /// What the worker adds.
+    pub terms: ContractTerms,
 }
 
 impl KindContract {
@@ -70,7 +50,7 @@ impl KindContract {
             kind: H::KIND,
             action: H::ACTION,
             job: JobSchema::new::<H::Payload>(H::KIND).document().clone(),
-            report: written::<H::Report>(),
+            report: schema_of_written::<H::Report>(),
             terms: H::terms(),
         }
     }
@@ -79,22 +59,22 @@ impl KindContract {
 /// One published document.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
-    /// What it is asked for by; its file has `.schema.json` or `.json` after it.
+    /// The name that `genfleet schema` takes.
     pub name: String,
-    /// Its file in `deploy/contract/`.
+    /// The file in `deploy/contract/`.
     pub file: String,
-    /// What it says.
+    /// The content.
     pub body: Value,
 }
 
-/// All documents of these kinds, for queues under `prefix`.
+/// All documents of these kinds, the internal ones included, for queues under `prefix`.
 pub fn documents(kinds: &[KindContract], prefix: &str) -> Vec<Document> {
     let schema = |name: String, body| Document { file: format!("{name}.schema.json"), name, body };
-    let upstream = || kinds.iter().filter(|one| one.kind != Kind::WebhookDeliver);
+    let upstream = || kinds.iter().filter(|one| !one.kind.is_internal());
     let jobs = upstream().map(|one| schema(one.kind.to_string(), job::schema(one)));
     let reports = upstream().map(|one| schema(format!("{}.report", one.kind), report(one)));
     let events = iter::once(schema("event".to_owned(), event::schema(kinds)))
-        .chain(event::schemas(kinds).map(|(kind, body)| schema(format!("event.{kind}"), body)));
+        .chain(kinds.iter().map(|one| schema(format!("event.{}", one.kind), event::schema_of(one))));
     let asyncapi = Document {
         name: "asyncapi".to_owned(),
         file: "asyncapi.json".to_owned(),
@@ -109,14 +89,14 @@ fn report(contract: &KindContract) -> Value {
     named::named(headed(&format!("{}:report", contract.kind), &title, contract.report.clone()), &prefix)
 }
 
-/// The schema of what is written as `T`.
-fn written<T: JsonSchema>() -> Value {
+/// The schema of a serialized `T`.
+fn schema_of_written<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| settings.inline_subschemas = true);
     let settings = settings.with_transform(RestrictFormats::default());
     settings.into_generator().into_root_schema_for::<T>().to_value()
 }
 
-/// `schema` with its own name at its head: no address, since nobody serves it at one.
+/// `schema` with a head that names it: a URN, because it is served at no address.
 fn headed(name: &str, title: &str, mut schema: Value) -> Value {
     let mut head = Map::new();
     head.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
@@ -130,13 +110,13 @@ fn headed(name: &str, title: &str, mut schema: Value) -> Value {
     Value::Object(head)
 }
 
-/// Lays `over` over `base`: objects member by member, lists one after the other, all else replaced; null is nothing.
-fn lay(base: &mut Value, over: &Value) {
+/// Merges `over` into `base`: objects member by member, lists by appending, all else by replacing; `null` changes nothing.
+fn merge(base: &mut Value, over: &Value) {
     match (base, over) {
         (_, Value::Null) => {}
         (Value::Object(base), Value::Object(over)) => {
             for (member, value) in over {
-                lay(base.entry(member.clone()).or_insert(Value::Null), value);
+                merge(base.entry(member.clone()).or_insert(Value::Null), value);
             }
         }
         (Value::Array(base), Value::Array(over)) => base.extend(over.iter().cloned()),

@@ -18,13 +18,9 @@ use serde_json::{Map, Value};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::contract::Terms;
+use crate::contract::terms::ContractTerms;
 use genfleet_audit::{Detail, Intent, Unwritten};
-use genfleet_genesys::{
-    client::GenesysClient,
-    error::ApiError,
-    request::{ApiAnswer, ApiRequest, Caller},
-};
+use genfleet_genesys::{ApiAnswer, ApiError, ApiRequest, Caller, GenesysClient};
 use genfleet_job::{
     DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation, clock::SharedClock, error::JobError, lease::Lease,
     options::ConfigError, retry::RetryPolicy, supervisor::Tasks, trace_context::TraceContext,
@@ -75,8 +71,8 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
 
     /// What upstream systems are told of these rules, and of what else is its own: examples, codes. Whether that is
     /// true is tested for every kind alike.
-    fn terms() -> Terms {
-        Terms::default()
+    fn terms() -> ContractTerms {
+        ContractTerms::default()
     }
 
     /// Works the job. May run more than once for one message: make it safe to repeat. Once
@@ -129,12 +125,12 @@ pub struct JobContext {
     /// Redrives from the dead letters so far.
     pub generation: u32,
     /// Handed to a handler before, and back from the queue for begun jobs or for suspects.
-    pub begun: bool,
+    pub started: bool,
     /// How often this very message came back unsettled: above 0, a life that ended early may have sent requests.
-    pub returns: u32,
+    pub delivery_count: u32,
     /// Of a kind that one process at a time works, where this process took over a moment ago: until then what another
     /// one changed before may be missing in what is read. What must not be made twice waits for it.
-    pub unseen_until: Option<Instant>,
+    pub reads_settled_at: Option<Instant>,
     /// How long its message is: what looks into a large one goes [aside](crate::worker::aside).
     pub bytes: usize,
     /// When the job was first handed to a handler.
@@ -169,9 +165,9 @@ impl JobContext {
             attempts: 0,
             max_attempts: DEFAULT_MAX_ATTEMPTS,
             generation: 0,
-            begun: false,
-            returns: 0,
-            unseen_until: None,
+            started: false,
+            delivery_count: 0,
+            reads_settled_at: None,
             bytes: 0,
             started_at: services.clock.now(),
             trace: None,

@@ -1,7 +1,7 @@
 //! Genfleet's core: what the author of a worker uses. It hands on the crates that it stands on.
 //!
 //! In reading order: a [`job`] comes out of a [`queue`], a [`worker`] hands it to its [`handler`], which calls
-//! the API through [`genesys`], within its part of what the [`fleet`] may send; what went wrong is an [`error`], what
+//! the API through [`genesys`], within its part of what the [`membership`] may send; what went wrong is an [`error`], what
 //! came of it an [`event`], what was changed is in the [`audit`], and where it was in a [`trace`] goes along. What upstream systems can rely on is the [`contract`].
 
 pub use genfleet_audit as audit;
@@ -17,7 +17,7 @@ pub use genfleet_telemetry::{http, trace};
 
 pub mod admin;
 pub mod contract;
-pub mod fleet;
 pub mod handler;
+pub mod membership;
 pub mod webhook;
 pub mod worker;

@@ -8,7 +8,7 @@ const RFC_850: &str = "%d-%b-%y %H:%M:%S GMT";
 const ASCTIME: &str = "%b %e %H:%M:%S %Y";
 
 /// The moment that `written` names.
-pub fn read(written: &str) -> Option<Timestamp> {
+pub fn read_http_date(written: &str) -> Option<Timestamp> {
     let written = written.trim();
     if let Ok(moment) = DateTimeParser::new().relaxed_weekday(true).parse_timestamp(written) {
         return Some(moment);
@@ -36,9 +36,9 @@ mod tests {
             "Mon Nov  6 08:49:37 1994",
             "  Sun, 06 Nov 1994 08:49:37 GMT ",
         ] {
-            assert_eq!(read(written), moment, "{written}");
+            assert_eq!(read_http_date(written), moment, "{written}");
         }
-        assert_eq!(read("Sat Nov 26 08:49:37 1994"), "1994-11-26T08:49:37Z".parse().ok());
+        assert_eq!(read_http_date("Sat Nov 26 08:49:37 1994"), "1994-11-26T08:49:37Z".parse().ok());
     }
 
     #[test]
@@ -53,7 +53,7 @@ mod tests {
             "Sun Nov  6 08:49:37",
             "1994-11-06T08:49:37Z",
         ] {
-            assert_eq!(read(written), None, "{written}");
+            assert_eq!(read_http_date(written), None, "{written}");
         }
     }
 }

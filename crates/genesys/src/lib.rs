@@ -7,34 +7,50 @@
 //! In reading order: a [`request`] gets a [`permit`], is sent by [`send`] over the [`transport`]; the [`token`] it
 //! carries is minted by [`mint`]; what came back is cleared of our secrets by `redact`; what went wrong is an [`error`]. What a call changes is told to the audit by `change`.
 
-pub mod admission;
-pub mod brake;
-pub mod breaker;
-pub mod budget;
+mod admission;
+mod brake;
+mod breaker;
+mod budget;
 mod change;
-pub mod classify;
-pub mod client;
-pub mod door;
-pub mod error;
-pub mod gate;
-pub mod http_date;
-pub mod key;
-pub mod limits;
-pub mod mint;
-pub mod options;
+mod classify;
+mod client;
+mod door;
+mod error;
+mod gate;
+mod http_date;
+mod key;
+mod limits;
+mod mint;
+mod options;
 mod outage;
-pub mod permit;
+mod permit;
 mod redact;
-pub mod region;
-pub mod request;
-pub mod send;
-pub mod service;
-pub mod skew;
-pub mod slow_start;
-pub mod token;
+mod region;
+mod request;
+mod send;
+mod service;
+mod skew;
+mod slow_start;
+mod token;
 mod traced;
-pub mod transport;
-pub mod trial;
+mod transport;
+mod trial;
 
 #[cfg(test)]
 mod script;
+
+pub use admission::{Admission, ClosedReason, Shut};
+pub use budget::{Budget, Part, Ready, Spending};
+pub use classify::LostAnswer;
+pub use client::{Forbidden, GenesysClient};
+pub use error::ApiError;
+pub use http_date::read_http_date;
+pub use key::Key;
+pub use limits::{LONG_PAUSE, Rates, retry_after};
+pub use mint::{CredentialSource, Credentials};
+pub use options::GenesysOptions;
+pub use permit::Permit;
+pub use request::{ApiAnswer, ApiRequest, Caller};
+pub use skew::{clock_is_off, describe_skew};
+pub use transport::TimeOuts;
+pub use trial::{ApiTrial, Clocks, TokenOutcome};

@@ -16,7 +16,7 @@ const LONGEST_WINDOW: Duration = Duration::from_secs(60);
 /// Nobody is asked to wait less: `Retry-After: 0` would make a storm.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// Longer than this a pause is told of: somebody may have meant milliseconds.
-pub const LONG: Duration = Duration::from_secs(3600);
+pub const LONG_PAUSE: Duration = Duration::from_secs(3600);
 /// Nobody waits longer without asking again.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
@@ -90,8 +90,8 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     if let Some(seconds) = seconds(written) {
         return Some(Duration::from_secs(seconds).min(LONGEST));
     }
-    let date = http_date::read(written)?;
-    let theirs = text(DATE).and_then(http_date::read).unwrap_or(now);
+    let date = http_date::read_http_date(written)?;
+    let theirs = text(DATE).and_then(http_date::read_http_date).unwrap_or(now);
     Some(Duration::try_from(date.duration_since(theirs)).unwrap_or(Duration::ZERO).min(LONGEST))
 }
 

@@ -162,7 +162,7 @@ impl GenesysClient {
         let exchange = self.shared.transport.exchange(outgoing).await;
         let exchange = self.redactor().bearer(&permit.token.bearer).exchange(exchange);
         traced::answered(&mut span, &exchange);
-        let trace = span.place().filter(|_| span.is_told()).cloned();
+        let trace = span.context().filter(|_| span.is_recorded()).cloned();
         drop(span);
         let took = sent.elapsed();
         observe(request, &exchange, took);
@@ -323,7 +323,7 @@ fn lost(permit: Permit, no_answer: &NoAnswer, request: &ApiRequest, caller: &Cal
 
 /// It is kept, and worth a look: nothing goes on meanwhile.
 pub(super) fn warn_of_long(endpoint: &str, wait: Option<Duration>) {
-    if let Some(wait) = wait.filter(|wait| *wait > limits::LONG) {
+    if let Some(wait) = wait.filter(|wait| *wait > limits::LONG_PAUSE) {
         let seconds = wait.as_secs();
         warn!(endpoint, seconds, "the API asks for a pause of more than an hour (Retry-After): it is kept");
     }

@@ -57,23 +57,26 @@ impl Skew {
     }
 
     fn is_off(&self) -> bool {
-        self.ahead().is_some_and(is_off)
+        self.ahead().is_some_and(clock_is_off)
     }
 
     /// In words, where it is off.
     pub fn told(&self) -> Option<String> {
-        let ahead = self.ahead().filter(|ahead| is_off(*ahead))?;
-        Some(format!("this machine's clock is {} the API's: set it by NTP, since jobs expire by it", side(ahead)))
+        let ahead = self.ahead().filter(|ahead| clock_is_off(*ahead))?;
+        Some(format!(
+            "this machine's clock is {} the API's: set it by NTP, since jobs expire by it",
+            describe_skew(ahead)
+        ))
     }
 }
 
 /// Whether that is worth a word.
-pub fn is_off(ahead: i64) -> bool {
+pub fn clock_is_off(ahead: i64) -> bool {
     ahead.unsigned_abs() >= OFF
 }
 
 /// `600 s ahead of`.
-pub fn side(ahead: i64) -> String {
+pub fn describe_skew(ahead: i64) -> String {
     format!("{} s {}", ahead.unsigned_abs(), if ahead < 0 { "behind" } else { "ahead of" })
 }
 
@@ -117,6 +120,6 @@ mod tests {
         let mut skew = Skew::default();
         note(&mut skew, 32);
         assert!(skew.told().unwrap().contains("is 31 s ahead of the API's"), "{:?}", skew.told());
-        assert!(!is_off(29) && is_off(30) && is_off(-30));
+        assert!(!clock_is_off(29) && clock_is_off(30) && clock_is_off(-30));
     }
 }

@@ -8,13 +8,16 @@ use super::{
     request::Caller,
     transport::{NoAnswer, Received},
 };
-use genfleet_job::trace_context::TraceContext;
 use genfleet_telemetry::trace::{
+    Span, SpanDetails, SpanKind,
     attribute::{
-        HTTP_METHOD, HTTP_RESEND_COUNT, HTTP_STATUS, SERVER_ADDRESS, SERVER_PORT, SHARED_BY, URL_FULL, URL_TEMPLATE,
+        HTTP_REQUEST_METHOD, HTTP_REQUEST_RESEND_COUNT, HTTP_RESPONSE_STATUS_CODE, SERVER_ADDRESS, SERVER_PORT,
+        URL_FULL, URL_TEMPLATE,
     },
-    span::{About, Span, SpanKind},
 };
+
+/// The attribute for the number of jobs that share a request.
+const SHARED_BY: &str = "genfleet.request.jobs";
 
 /// What is sent where.
 #[derive(Clone, Copy, Debug)]
@@ -28,22 +31,22 @@ pub(super) struct Request<'a> {
 impl Request<'_> {
     /// The span of sending it for `caller`, after so many sendings of the same.
     pub(super) fn span(self, caller: &Caller<'_>, sent: u32) -> Span {
-        Span::begin(caller.traces, || {
+        Span::start(caller.traces, || {
             let shared_by = i64::try_from(caller.jobs.len()).ok().filter(|jobs| *jobs > 1);
-            let about = self.about().with_some(HTTP_RESEND_COUNT, (sent > 0).then_some(i64::from(sent)));
-            about.with_some(SHARED_BY, shared_by)
+            let details = self.details().with_some(HTTP_REQUEST_RESEND_COUNT, (sent > 0).then_some(i64::from(sent)));
+            details.with_some(SHARED_BY, shared_by)
         })
     }
 
     /// The span of sending it for nobody in particular.
     pub(super) fn span_of_its_own(self) -> Span {
-        Span::begin(&[] as &[TraceContext], || self.about())
+        Span::start(None, || self.details())
     }
 
-    fn about(self) -> About {
+    fn details(self) -> SpanDetails {
         let Self { method, endpoint, url } = self;
-        About::new(SpanKind::Client, format!("{method} {endpoint}"))
-            .with(HTTP_METHOD, method.to_string())
+        SpanDetails::new(SpanKind::Client, format!("{method} {endpoint}"))
+            .with(HTTP_REQUEST_METHOD, method.to_string())
             .with(URL_TEMPLATE, endpoint.to_owned())
             .with(URL_FULL, format!("{}{endpoint}", url.origin().ascii_serialization()))
             .with_some(SERVER_ADDRESS, url.host_str().map(str::to_owned))
@@ -55,7 +58,7 @@ impl Request<'_> {
 pub(super) fn answered(span: &mut Span, exchange: &Result<Received, NoAnswer>) {
     match exchange {
         Ok(received) => {
-            span.set(HTTP_STATUS, i64::from(received.status));
+            span.set(HTTP_RESPONSE_STATUS_CODE, i64::from(received.status));
             if received.status >= 400 {
                 span.fail(received.status.to_string());
             }

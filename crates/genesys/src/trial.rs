@@ -144,7 +144,7 @@ impl GenesysClient {
 
     /// The two clocks at an answer that came `took` after it was asked for.
     pub(super) fn clocks(&self, headers: &HeaderMap, took: Duration) -> Option<Clocks> {
-        let theirs = http_date::read(headers.get(DATE)?.to_str().ok()?)?;
+        let theirs = http_date::read_http_date(headers.get(DATE)?.to_str().ok()?)?;
         Some(Clocks { theirs, ours: self.shared.clock.now(), took })
     }
 }

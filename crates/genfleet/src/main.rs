@@ -7,7 +7,7 @@
 )]
 
 mod commands;
-mod fleet;
+mod registry;
 mod simulated;
 mod terminal;
 

@@ -5,18 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use clap::builder::BoolishValueParser;
 use genfleet_core::{
     clock::SharedClock,
-    genesys::{
-        client::GenesysClient,
-        mint::{CredentialSource, Credentials},
-        options::GenesysOptions,
-    },
+    genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions},
     job::Kind,
     options::ConfigError,
 };
 use genfleet_simulator::Simulator;
 use serde_json::json;
 
-use crate::{commands::simulate::Behaviour, fleet};
+use crate::{commands::simulate::Behaviour, registry};
 
 /// Whether to talk to the simulator, and how it behaves.
 #[derive(Clone, Debug, clap::Args)]
@@ -54,7 +50,7 @@ pub(crate) async fn client(
     kinds: &[Kind],
     clock: SharedClock,
 ) -> anyhow::Result<(GenesysClient, Option<Simulator>)> {
-    let scopes = fleet::scopes(kinds);
+    let scopes = registry::scopes(kinds);
     if !options.simulate {
         let client = GenesysClient::new(genesys, scopes, clock)
             .map_err(|error| ConfigError::new(format!("{error}\nTo try it without Genesys Cloud, add --simulate")))?;

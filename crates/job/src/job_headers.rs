@@ -31,7 +31,7 @@ pub const SUSPECTED: &str = "genfleet-suspected";
 
 /// The part of a message's headers that the worker keeps its books in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Carried {
+pub struct JobHeaders {
     /// The handler's own, as JSON.
     pub state: Option<String>,
     /// Attempts that counted.
@@ -48,7 +48,7 @@ pub struct Carried {
     pub suspected: u32,
 }
 
-impl Carried {
+impl JobHeaders {
     /// What the headers say. A value that cannot be read counts as absent: it was not written by this product.
     pub fn read(headers: &Headers) -> Self {
         let number = |name: &str| headers.get(name).and_then(HeaderValue::as_i64);
@@ -65,7 +65,7 @@ impl Carried {
     }
 
     /// Whether the job was handed to a handler before.
-    pub fn begun(&self) -> bool {
+    pub fn started(&self) -> bool {
         self.started_at.is_some()
     }
 
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back_and_the_body_is_untouched() {
-        let carried = Carried {
+        let carried = JobHeaders {
             state: Some(r#"{"done":"AAE="}"#.into()),
             attempts: 3,
             requests: 17,
@@ -119,7 +119,7 @@ mod tests {
         let mut message = Message { body: "{}".into(), ..Message::default() };
         message.headers.insert("traceparent".into(), "00-1-2-01".into());
         let written = carried.write(&message);
-        assert_eq!(Carried::read(&written.headers), carried);
+        assert_eq!(JobHeaders::read(&written.headers), carried);
         assert_eq!(written.body, message.body);
         assert_eq!(written.headers["traceparent"], "00-1-2-01".into());
     }
@@ -127,6 +127,6 @@ mod tests {
     #[test]
     fn a_header_that_no_version_of_ours_wrote_counts_as_absent() {
         let headers = Headers::from([(ATTEMPTS.to_owned(), "many".into()), (STARTED_AT.to_owned(), "soon".into())]);
-        assert_eq!(Carried::read(&headers), Carried::default());
+        assert_eq!(JobHeaders::read(&headers), JobHeaders::default());
     }
 }

@@ -1,81 +1,89 @@
-//! Every metric's name, in one list (SPEC 9). What is said of it in `/metrics` is in [`genfleet_telemetry`].
+//! The table of all metrics (SPEC 9): the name in code, the name on the wire, the labels and the help text.
 
-/// Jobs that ended: `kind`, `outcome`, `code`.
-pub const JOBS: &str = "genfleet_jobs_total";
-/// From first start to end, over all attempts: `kind`.
-pub const JOB_DURATION: &str = "genfleet_job_duration_seconds";
-/// From being enqueued to the first start: `kind`.
-pub const JOB_QUEUE_WAIT: &str = "genfleet_job_queue_wait_seconds";
-/// Jobs in a handler now: `kind`.
-pub const JOBS_IN_FLIGHT: &str = "genfleet_jobs_in_flight";
-/// Deliveries that this process holds unsettled, whatever they wait for: `kind`.
-pub const JOBS_HELD: &str = "genfleet_jobs_held";
-/// Jobs sent back to the queue to wait: `kind`, `class`.
-pub const JOB_RETRIES: &str = "genfleet_job_retries_total";
-/// Dead letters written: `kind`, `reason`.
-pub const DEAD_LETTERS: &str = "genfleet_dead_letters_total";
-/// Requests sent: `endpoint`, `method`, `status` (a number or `error`).
-pub const API_REQUESTS: &str = "genfleet_api_requests_total";
-/// From sending a request to its answer: `endpoint`, `method`.
-pub const API_REQUEST_DURATION: &str = "genfleet_api_request_duration_seconds";
-/// Time the gate was shut.
-pub const API_THROTTLED: &str = "genfleet_api_throttled_seconds_total";
-/// Requests that may be sent now, by the token's limit and this process's part of the client's.
-pub const API_BUDGET_REMAINING: &str = "genfleet_api_budget_remaining";
-/// 1 while nothing is sent: `reason`.
-pub const GATE_STATE: &str = "genfleet_gate_state";
-/// Seconds by which this machine's clock is ahead of the API's; NaN until the API answered.
-pub const CLOCK_OFFSET: &str = "genfleet_clock_offset_seconds";
-/// Tokens asked for: `result`.
-pub const TOKEN_REFRESHES: &str = "genfleet_token_refreshes_total";
-/// Messages ready in a queue: `kind`, `queue` (jobs, resume, suspect, dead; unrouted, of no kind). NaN while this
-/// process cannot count them, so that nothing old stands for what is.
-pub const QUEUE_MESSAGES: &str = "genfleet_queue_messages";
-/// Messages in a step of the delays, not yet due there: `queue` (`00` to `15`). NaN as above.
-pub const DELAYED_MESSAGES: &str = "genfleet_delayed_messages";
-/// Begun jobs put into the delays by this process whose time is over: `kind`, `queue`, the step they were put into.
-pub const DELAYS_DUE: &str = "genfleet_delays_due_total";
-/// Begun jobs handed to this process that came out of the delays: `kind`, `queue`, the step they were put into.
-pub const DELAYS_ENDED: &str = "genfleet_delays_ended_total";
-/// Age of the last delivered job: `kind`.
-pub const OLDEST_JOB_AGE: &str = "genfleet_oldest_job_age_seconds";
-/// Paths purged.
-pub const PURGE_PATHS: &str = "genfleet_purge_paths_total";
-/// Paths in one purge request.
-pub const PURGE_BATCH_PATHS: &str = "genfleet_purge_batch_paths";
-/// Scans that passed through this process and are expected back: best effort.
-pub const SCANS_IN_FLIGHT: &str = "genfleet_scans_in_flight";
-/// Verdicts that name a threat.
-pub const THREATS_DETECTED: &str = "genfleet_threats_detected_total";
-/// Tries of deliveries that ended: `outcome` (delivered, retried, failed, gone, refused).
-pub const WEBHOOK_DELIVERIES: &str = "genfleet_webhook_deliveries_total";
-/// Events made durable.
-pub const EVENTS_PUBLISHED: &str = "genfleet_events_published_total";
-/// From sending a publication to its confirm.
-pub const PUBLISH_CONFIRM: &str = "genfleet_publish_confirm_seconds";
-/// Publications sent and not confirmed yet.
-pub const PUBLISH_UNCONFIRMED: &str = "genfleet_publish_unconfirmed";
-/// Replies that their producers did not get: `reason` (`not_allowed`, unroutable, failed, dropped).
-pub const REPLIES_GIVEN_UP: &str = "genfleet_replies_given_up_total";
-/// Of these, those whose queue was gone.
-pub const REPLIES_UNROUTABLE: &str = "genfleet_replies_unroutable_total";
-/// Facts written to the audit.
-pub const AUDIT_RECORDS: &str = "genfleet_audit_records_total";
-/// 1 while connected: `role` (consume, publish).
-pub const BROKER_CONNECTED: &str = "genfleet_broker_connected";
-/// Sessions rebuilt: `role`.
-pub const BROKER_RECONNECTS: &str = "genfleet_broker_reconnects_total";
-/// Acknowledgements that came too late: the message is delivered again.
-pub const STALE_ACKS: &str = "genfleet_stale_acks_total";
-/// 1 while `/readyz` says 200.
-pub const READY: &str = "genfleet_ready";
-/// Processes of the fleet that are alive, this one included.
-pub const FLEET_PROCESSES: &str = "genfleet_fleet_processes";
-/// Requests this process may send of the client's limit in any minute.
-pub const FLEET_SHARE: &str = "genfleet_fleet_share";
-/// 1 while the fleet is heard, or there is none to hear (embedded queue).
-pub const FLEET_HEARD: &str = "genfleet_fleet_heard";
-/// Words on the fleet's exchange that were not believed: `reason` (unsigned, forged, replayed, unproven, senseless).
-pub const FLEET_REFUSED: &str = "genfleet_fleet_words_refused_total";
-/// 1, with the `version`.
-pub const BUILD_INFO: &str = "genfleet_build_info";
+/// The type of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// A sum that only grows.
+    Counter,
+    /// A value that rises and falls.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+/// One metric, as `/metrics` describes it.
+#[derive(Clone, Copy, Debug)]
+pub struct MetricDescription {
+    /// The type.
+    pub kind: MetricKind,
+    /// The name on the wire; names with `_seconds` are in seconds.
+    pub name: &'static str,
+    /// The help text.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($kind:ident $constant:ident $name:literal [$($label:ident)*] $help:literal)*) => {
+        $(#[doc = concat!($help, " Labels:" $(, " `", stringify!($label), "`")*, ".")]
+        pub const $constant: &str = $name;)*
+
+        /// All metrics.
+        pub const ALL: &[MetricDescription] =
+            &[$(MetricDescription { kind: MetricKind::$kind, name: $name, help: $help }),*];
+    };
+}
+
+metrics! {
+    Counter JOBS "genfleet_jobs_total" [kind outcome code] "Jobs that ended."
+    Histogram JOB_DURATION "genfleet_job_duration_seconds" [kind]
+        "Time from a job's first start to its end, over all attempts."
+    Histogram JOB_QUEUE_WAIT "genfleet_job_queue_wait_seconds" [kind]
+        "Time from being enqueued to the first start; up to a second too long if the producer sends no genfleet-enqueued-ms."
+    Gauge JOBS_IN_FLIGHT "genfleet_jobs_in_flight" [kind] "Jobs in a handler."
+    Gauge JOBS_HELD "genfleet_jobs_held" [kind] "Deliveries that this process has not acknowledged yet."
+    Counter JOB_RETRIES "genfleet_job_retries_total" [kind class] "Jobs sent back to the queue to wait."
+    Counter DEAD_LETTERS "genfleet_dead_letters_total" [kind reason] "Dead letters written."
+    Counter API_REQUESTS "genfleet_api_requests_total" [endpoint method status] "Requests sent to Genesys Cloud."
+    Histogram API_REQUEST_DURATION "genfleet_api_request_duration_seconds" [endpoint method]
+        "Time from sending a request to its answer."
+    Counter API_THROTTLED "genfleet_api_throttled_seconds_total" [] "Time during which the API accepted no requests (429)."
+    Gauge API_BUDGET_REMAINING "genfleet_api_budget_remaining" []
+        "Requests that may be sent now, by the token's limit and the client's."
+    Gauge GATE_STATE "genfleet_gate_state" [reason] "1 while no request is sent for this reason."
+    Gauge CLOCK_OFFSET "genfleet_clock_offset_seconds" []
+        "Time by which this machine's clock is ahead of the API's, negative if it is behind; NaN until the API answered."
+    Counter TOKEN_REFRESHES "genfleet_token_refreshes_total" [result] "Requests for a token."
+    Gauge QUEUE_MESSAGES "genfleet_queue_messages" [kind queue]
+        "Messages ready in a queue, as last counted; NaN while this process does not count them."
+    Gauge DELAYED_MESSAGES "genfleet_delayed_messages" [queue]
+        "Jobs in a step of the delay ladder, as last counted; NaN while this process does not count them."
+    Counter DELAYS_DUE "genfleet_delays_due_total" [kind queue]
+        "Jobs that this process delayed and whose delay is over, by the step it began in."
+    Counter DELAYS_ENDED "genfleet_delays_ended_total" [kind queue]
+        "Jobs that came to this process out of the delay ladder, by the step the delay began in."
+    Gauge OLDEST_JOB_AGE "genfleet_oldest_job_age_seconds" [kind] "Age of the job delivered last."
+    Counter PURGE_PATHS "genfleet_purge_paths_total" [] "Paths purged."
+    Histogram PURGE_BATCH_PATHS "genfleet_purge_batch_paths" [] "Paths in one purge request."
+    Gauge SCANS_IN_FLIGHT "genfleet_scans_in_flight" []
+        "Scans that passed through this process and are expected back: best effort."
+    Counter THREATS_DETECTED "genfleet_threats_detected_total" [] "Verdicts that name a threat."
+    Counter WEBHOOK_DELIVERIES "genfleet_webhook_deliveries_total" [outcome] "Attempts to deliver a webhook."
+    Counter EVENTS_PUBLISHED "genfleet_events_published_total" [] "Events made durable."
+    Histogram PUBLISH_CONFIRM "genfleet_publish_confirm_seconds" [] "Time from sending a publication to its confirm."
+    Gauge PUBLISH_UNCONFIRMED "genfleet_publish_unconfirmed" [] "Publications sent and not confirmed yet."
+    Counter REPLIES_GIVEN_UP "genfleet_replies_given_up_total" [reason] "Replies that their producers did not get."
+    Counter REPLIES_UNROUTABLE "genfleet_replies_unroutable_total" [] "Replies whose queue was gone."
+    Counter AUDIT_RECORDS "genfleet_audit_records_total" [] "Facts written to the audit."
+    Gauge BROKER_CONNECTED "genfleet_broker_connected" [role] "1 while connected."
+    Counter BROKER_RECONNECTS "genfleet_broker_reconnects_total" [role] "Broker sessions built again."
+    Counter STALE_ACKS "genfleet_stale_acks_total" []
+        "Acknowledgements that came too late: the message is delivered again."
+    Gauge READY "genfleet_ready" [] "1 while /readyz answers 200."
+    Gauge FLEET_PROCESSES "genfleet_fleet_processes" [] "Processes of the fleet that are alive, including this one."
+    Gauge FLEET_SHARE "genfleet_fleet_share" []
+        "Requests that this process may send of the client's limit in any minute."
+    Gauge FLEET_HEARD "genfleet_fleet_heard" [] "1 while the other processes of the fleet are heard."
+    Counter FLEET_REFUSED "genfleet_fleet_words_refused_total" [reason]
+        "Messages on the fleet's exchange that were rejected."
+    Gauge BUILD_INFO "genfleet_build_info" [version] "1, with the version."
+}

@@ -46,19 +46,19 @@ impl RetryPolicy {
         Self::Listed { waits: &WEBHOOK_WAITS, scale }
     }
 
-    /// The wait after `failed` attempts (from 1). `roll` is 0–1, chosen by chance; `at_least` is what the API
+    /// The wait after `failed` attempts (from 1). `jitter` is a random number from 0 to 1; `at_least` is what the API
     /// asked for (`Retry-After`).
-    pub fn delay(&self, failed: u32, roll: f64, at_least: Duration) -> Duration {
-        let (before, roll) = (failed.saturating_sub(1), roll.clamp(0.0, 1.0));
+    pub fn delay(&self, failed: u32, jitter: f64, at_least: Duration) -> Duration {
+        let (before, jitter) = (failed.saturating_sub(1), jitter.clamp(0.0, 1.0));
         let wait = match self {
             Self::Growing { initial, longest } => {
                 let whole = initial.saturating_mul(4_u32.saturating_pow(before)).min(*longest);
-                whole.mul_f64(0.75 + 0.25 * roll)
+                whole.mul_f64(0.75 + 0.25 * jitter)
             }
             Self::Listed { waits, scale } => {
                 let index = usize::try_from(before).unwrap_or(usize::MAX);
                 let listed = waits.get(index).or(waits.last()).copied().unwrap_or_default();
-                listed.mul_f64(scale * (1.0 + 0.1 * roll))
+                listed.mul_f64(scale * (1.0 + 0.1 * jitter))
             }
         };
         wait.max(at_least)
@@ -100,10 +100,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_delay_lies_between_three_quarters_and_whole(failed in 1_u32..60, roll in 0.0_f64..=1.0) {
+        fn a_delay_lies_between_three_quarters_and_whole(failed in 1_u32..60, jitter in 0.0_f64..=1.0) {
             let policy = RetryPolicy::default();
             let whole = Duration::from_secs(4_u64.saturating_pow(failed - 1).min(3600));
-            let delay = policy.delay(failed, roll, Duration::ZERO);
+            let delay = policy.delay(failed, jitter, Duration::ZERO);
             prop_assert!(delay >= whole.mul_f64(0.75) && delay <= whole, "{delay:?} of {whole:?}");
         }
 
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_delivery_is_tried_seven_times_in_eighteen_hours() {
         let policy = RetryPolicy::webhook(1.0);
-        let waits = |roll| (1..=7).map(move |failed| policy.delay(failed, roll, Duration::ZERO).as_secs());
+        let waits = |jitter| (1..=7).map(move |failed| policy.delay(failed, jitter, Duration::ZERO).as_secs());
         assert_eq!(waits(0.0).collect::<Vec<_>>(), [5, 300, 1800, 7200, 18_000, 36_000, 36_000]);
         assert_eq!(waits(1.0).collect::<Vec<_>>(), [5, 330, 1980, 7920, 19_800, 39_600, 39_600]);
     }

@@ -5,12 +5,7 @@ use std::{future::Future, sync::Arc};
 
 use genfleet_core::{
     error::{ErrorClass, HELD_SPREAD, JobError},
-    genesys::{
-        client::{Forbidden, GenesysClient},
-        error::ApiError,
-        permit::Permit,
-        request::{ApiAnswer, ApiRequest, Caller},
-    },
+    genesys::{ApiAnswer, ApiError, ApiRequest, Caller, Forbidden, GenesysClient, Permit},
     job::{JobId, Kind},
     trace_context::TraceContext,
 };

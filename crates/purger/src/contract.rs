@@ -2,7 +2,7 @@
 //! [`payload`](crate::payload).
 
 use genfleet_core::contract::{
-    Terms, Unstated,
+    ContractTerms, UnstatedRule,
     pattern::{BLANKS, CONTROLS},
 };
 use serde_json::{Map, Value, json};
@@ -10,14 +10,14 @@ use serde_json::{Map, Value, json};
 use crate::payload::MAX_PATH_BYTES;
 
 /// See the module.
-pub fn terms() -> Terms {
-    Terms {
+pub fn terms() -> ContractTerms {
+    ContractTerms {
         examples: examples(),
         rules: rules(),
-        unstated: vec![Unstated {
+        unstated: vec![UnstatedRule {
             at: "/payload/paths/*",
             rule: "A path has at most 2,048 bytes of UTF-8; the schema counts characters.",
-            told: "2048 bytes",
+            message: "2048 bytes",
         }],
         codes: Vec::new(),
         error_members: Map::from_iter([(

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use genfleet_core::{
-    contract::Terms,
+    contract::ContractTerms,
     error::JobError,
     handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
     job::{Kind, Violation},
@@ -66,7 +66,7 @@ impl JobHandler for Purger {
         payload.violations()
     }
 
-    fn terms() -> Terms {
+    fn terms() -> ContractTerms {
         contract::terms()
     }
 

@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for Bitmap {
 
 /// What one accepted request did for one job.
 #[derive(Clone, Debug)]
-pub struct Carried<'a> {
+pub struct JobHeaders<'a> {
     /// Indices of the paths it purged.
     pub indices: &'a [u32],
     /// How many of these were not in the body themselves.
@@ -119,7 +119,7 @@ impl Progress {
     }
 
     /// Notes an accepted request.
-    pub fn note(&mut self, carried: &Carried<'_>) {
+    pub fn note(&mut self, carried: &JobHeaders<'_>) {
         for index in carried.indices.iter().map(|index| *index as usize).filter(|index| *index < self.total) {
             if !self.state.done.has(index) {
                 self.state.done.set(index);
@@ -205,8 +205,8 @@ mod tests {
 
     use super::*;
 
-    fn carried(indices: &[u32]) -> Carried<'_> {
-        Carried { indices, rode_along: 0, shared: false, status: 202, request_id: None }
+    fn carried(indices: &[u32]) -> JobHeaders<'_> {
+        JobHeaders { indices, rode_along: 0, shared: false, status: 202, request_id: None }
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
         let indices: Vec<u32> = (0..10_000).collect();
         for batch in indices.chunks(50) {
             let id = "7\"d9".repeat(32);
-            progress.note(&Carried { request_id: Some(&id), ..carried(batch) });
+            progress.note(&JobHeaders { request_id: Some(&id), ..carried(batch) });
         }
         assert!(progress.is_complete());
         let state = serde_json::to_string(progress.state().unwrap()).unwrap();
@@ -227,7 +227,7 @@ mod tests {
         let mut progress = Progress::resume(State::default(), 10_000);
         for index in 0..150 {
             let id = format!("7d9cbd9a-3f4d-4a51-9d0e-{index:012}");
-            progress.note(&Carried { indices: &[index], request_id: Some(&id), ..carried(&[]) });
+            progress.note(&JobHeaders { indices: &[index], request_id: Some(&id), ..carried(&[]) });
         }
         assert_eq!(progress.report(&[]).request_ids.len(), 100);
     }
@@ -253,7 +253,13 @@ mod tests {
     fn a_failed_job_tells_what_remains_and_a_done_one_does_not() {
         let paths: Vec<Arc<str>> = ["/a", "/b", "/c"].map(Arc::from).to_vec();
         let mut progress = Progress::resume(State::default(), 3);
-        progress.note(&Carried { indices: &[0, 2], rode_along: 1, shared: true, status: 202, request_id: Some("r-1") });
+        progress.note(&JobHeaders {
+            indices: &[0, 2],
+            rode_along: 1,
+            shared: true,
+            status: 202,
+            request_id: Some("r-1"),
+        });
         let failed = serde_json::to_value(progress.report(&paths)).unwrap();
         let expected = serde_json::json!({
             "status": 202, "paths": ["/a", "/c"], "pathsCount": 2, "remaining": ["/b"], "remainingCount": 1,

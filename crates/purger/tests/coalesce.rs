@@ -10,11 +10,7 @@ use clap::Parser;
 use genfleet_core::{
     clock::SystemClock,
     error::ErrorClass,
-    genesys::{
-        client::GenesysClient,
-        mint::{CredentialSource, Credentials},
-        options::GenesysOptions,
-    },
+    genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions},
     http::install_tls,
     job::{JobId, Kind},
 };

@@ -99,7 +99,7 @@ async fn a_message_comes_out_as_it_went_in(subject: &Subject) {
         .unwrap();
     let mut consumer = queue.consume(KIND, 8);
     let came = next(&mut consumer).await;
-    assert_eq!((&came.message, came.lane, came.returns), (&sent, Lane::Resume, 0));
+    assert_eq!((&came.message, came.lane, came.delivery_count), (&sent, Lane::Resume, 0));
     settle(came, vec![]).await;
     queue.close().await;
 }
@@ -132,7 +132,7 @@ async fn what_is_unsettled_comes_back_counted_and_what_is_settled_does_not(subje
     let queue = subject.open();
     let mut consumer = queue.consume(KIND, 8);
     let again = next(&mut consumer).await;
-    assert_eq!((name(&again), again.returns), ("kept", 1));
+    assert_eq!((name(&again), again.delivery_count), ("kept", 1));
     settle(again, vec![]).await;
     none_comes(&mut consumer).await;
     queue.close().await;
@@ -159,16 +159,16 @@ async fn what_is_given_back_comes_again_counted(subject: &Subject) {
     let queue = subject.open();
     queue.publish(vec![to_lane("boomerang", Lane::Jobs, Duration::ZERO)]).await.unwrap();
     let mut consumer = queue.consume(KIND, 8);
-    for returns in 0..3 {
+    for delivery_count in 0..3 {
         let came = next(&mut consumer).await;
-        assert_eq!(came.returns, returns);
+        assert_eq!(came.delivery_count, delivery_count);
         came.settler.give_back().await;
     }
     // Dropped without a word, as by a panic: the same.
     let came = next(&mut consumer).await;
     drop(came);
     let came = next(&mut consumer).await;
-    assert_eq!(came.returns, 4);
+    assert_eq!(came.delivery_count, 4);
     settle(came, vec![]).await;
     queue.close().await;
 }

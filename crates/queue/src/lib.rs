@@ -11,7 +11,7 @@ use genfleet_job::{
     lease::Lease,
     message::{Lane, Message},
 };
-use genfleet_telemetry::trace::span::Span;
+use genfleet_telemetry::trace::Span;
 
 #[cfg(test)]
 mod conformance;
@@ -75,7 +75,7 @@ pub struct Delivery {
     /// From which lane.
     pub lane: Lane,
     /// How often it came back unsettled before, for whatever reason (`x-delivery-count`): a hint, no verdict.
-    pub returns: u32,
+    pub delivery_count: u32,
     /// Whether it was delivered before, to this process or another.
     pub redelivered: bool,
     /// What is wrong with its properties: it is `undecodable` whatever its body says.

@@ -67,7 +67,7 @@ pub struct Delivery {
     /// The lane that it came from.
     pub lane: Lane,
     /// Earlier returns to the queue, for any reason (`x-delivery-count`): a hint, no proof.
-    pub returns: u32,
+    pub delivery_count: u32,
     /// It was delivered before, to this process or another.
     pub redelivered: bool,
     /// Defect of its properties, which makes it undecodable whatever its body says.

@@ -2,11 +2,7 @@
 //! to a job is not decided here.
 
 use genfleet_core::{
-    genesys::{
-        client::GenesysClient,
-        error::ApiError,
-        request::{ApiRequest, Caller},
-    },
+    genesys::{ApiError, ApiRequest, Caller, GenesysClient},
     handler::JobContext,
     job::Kind,
 };
@@ -60,7 +56,7 @@ impl TryFrom<String> for ScanId {
 /// What the platform says of a scan.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Said")]
-pub struct Standing {
+pub struct ScanStatus {
     /// `completed`, `failed`, or something else while it goes on.
     pub status: String,
     /// `clean`, `malware`, …
@@ -77,7 +73,7 @@ struct Said {
     quarantined: Option<bool>,
 }
 
-impl TryFrom<Said> for Standing {
+impl TryFrom<Said> for ScanStatus {
     type Error = &'static str;
 
     fn try_from(said: Said) -> Result<Self, &'static str> {
@@ -103,7 +99,7 @@ pub async fn order(job: &JobContext, file_id: &str) -> Result<ScanId, ApiError> 
 }
 
 /// Asks how a scan stands, once: the next poll follows anyhow.
-pub async fn poll(job: &JobContext, file_id: &str, scan: &ScanId) -> Result<Standing, ApiError> {
+pub async fn poll(job: &JobContext, file_id: &str, scan: &ScanId) -> Result<ScanStatus, ApiError> {
     let path = format!("/api/v2/files/{file_id}/scans/{}", scan.segment());
     let request = ApiRequest::get(SCAN).at(path).about("id", scan.as_str()).about("fileId", file_id);
     job.send(request.once()).await?.json()
@@ -139,13 +135,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_standing_is_words_and_what_else_is_said_is_passed_over() {
-        let read = |json: &str| serde_json::from_str::<Standing>(json);
-        let standing = read(r#"{"id":"x","status":"pending","result":null,"progress":{"percent":50}}"#).unwrap();
-        assert_eq!(standing, Standing { status: "pending".into(), result: None, quarantined: None });
+    fn a_scan_status_is_words_and_what_else_is_said_is_passed_over() {
+        let read = |json: &str| serde_json::from_str::<ScanStatus>(json);
+        let status = read(r#"{"id":"x","status":"pending","result":null,"progress":{"percent":50}}"#).unwrap();
+        assert_eq!(status, ScanStatus { status: "pending".into(), result: None, quarantined: None });
         let long = format!(r#"{{"status":"completed","result":"{}"}}"#, "x".repeat(257));
-        for no_standing in ["{}", "[]", r#"{"status":7}"#, r#"{"status":"completed","quarantined":"no"}"#, &long] {
-            assert!(read(no_standing).is_err(), "{no_standing}");
+        for no_status in ["{}", "[]", r#"{"status":7}"#, r#"{"status":"completed","quarantined":"no"}"#, &long] {
+            assert!(read(no_status).is_err(), "{no_status}");
         }
     }
 

@@ -1,22 +1,22 @@
 //! What upstream systems are told of `file.scan` jobs beyond the shape of their types.
 
-use genfleet_core::contract::{Terms, Unstated, code::Code};
+use genfleet_core::contract::{ContractTerms, ErrorCode, UnstatedRule};
 use serde_json::{Map, Value, json};
 
 /// See the module.
-pub fn terms() -> Terms {
-    Terms {
+pub fn terms() -> ContractTerms {
+    ContractTerms {
         examples: examples(),
         rules: Value::Null,
-        unstated: vec![Unstated {
+        unstated: vec![UnstatedRule {
             at: "/payload/metadata",
             rule: "metadata has at most 16,384 bytes as JSON without blanks.",
-            told: "bytes of JSON",
+            message: "bytes of JSON",
         }],
         codes: vec![
-            Code::new("scan_not_found", "The API lost the scan (404)."),
-            Code::new("scan_timed_out", "There was no verdict within the workers' --scan-timeout."),
-            Code::new(
+            ErrorCode::new("scan_not_found", "The API lost the scan (404)."),
+            ErrorCode::new("scan_timed_out", "There was no verdict within the workers' --scan-timeout."),
+            ErrorCode::new(
                 "scan_failed",
                 "The scan failed, or completed without a verdict that is known here: nobody knows what is in the file.",
             ),

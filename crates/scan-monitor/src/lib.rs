@@ -8,9 +8,9 @@
 use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
 use genfleet_core::{
-    contract::Terms,
+    contract::ContractTerms,
     error::{ErrorClass, JobError},
-    genesys::error::ApiError,
+    genesys::ApiError,
     handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
     job::{Kind, Violation},
     metric,
@@ -21,11 +21,11 @@ use tokio::sync::Semaphore;
 use tracing::info;
 
 use crate::{
-    api::Standing,
+    api::ScanStatus,
     in_flight::InFlight,
     payload::Payload,
     poll::Pace,
-    progress::{Report, Scan, State, Verdict},
+    progress::{Scan, ScanReport, ScanVerdict, State},
     registration::{Registrations, SecurityWebhookUrl},
 };
 
@@ -78,7 +78,7 @@ impl JobHandler for ScanMonitor {
     type Options = ScanMonitorOptions;
     type Payload = Payload;
     type State = State;
-    type Report = Report;
+    type Report = ScanReport;
 
     fn new(options: ScanMonitorOptions, services: &Services) -> Result<Self, ConfigError> {
         let pace = Pace::new(options.poll_interval, options.scan_timeout)?;
@@ -93,7 +93,7 @@ impl JobHandler for ScanMonitor {
         payload.violations()
     }
 
-    fn terms() -> Terms {
+    fn terms() -> ContractTerms {
         contract::terms()
     }
 
@@ -137,7 +137,7 @@ impl ScanMonitor {
             scan.polls += 1;
         }
         match polled {
-            Ok(standing) => self.judge(job, payload, &scan, &standing),
+            Ok(status) => self.judge(job, payload, &scan, &status),
             Err(error) => self.unanswered(job, payload, &scan, error),
         }
         .map_err(|error| *error)
@@ -148,34 +148,34 @@ impl ScanMonitor {
         job: &JobContext,
         payload: &Payload,
         scan: &Scan,
-        standing: &Standing,
+        status: &ScanStatus,
     ) -> Result<Step<Self>, Box<JobError>> {
         let now = job.now();
-        let report = || scan.report(payload, Some(standing), now);
-        match standing.verdict() {
-            Verdict::Completed => {
-                self.ended(scan, Some(standing));
+        let report = || scan.report(payload, Some(status), now);
+        match status.verdict() {
+            ScanVerdict::Completed => {
+                self.ended(scan, Some(status));
                 Ok(Step::Done(report()))
             }
-            ends @ (Verdict::Unknown | Verdict::Failed) => {
-                self.ended(scan, Some(standing));
+            ends @ (ScanVerdict::Unknown | ScanVerdict::Failed) => {
+                self.ended(scan, Some(status));
                 let (id, file) = (scan.id.as_str(), &payload.file_id);
                 let result =
-                    standing.result.as_ref().map_or_else(|| "no result".to_owned(), |word| format!("result {word:?}"));
+                    status.result.as_ref().map_or_else(|| "no result".to_owned(), |word| format!("result {word:?}"));
                 let what = match ends {
-                    Verdict::Failed => format!("failed with {result}"),
+                    ScanVerdict::Failed => format!("failed with {result}"),
                     _ => format!("completed with {result}, which is no verdict known here"),
                 };
                 let told = format!("scan {id} {what}: nobody knows what is in file {file}");
                 Err(failed("scan_failed", told, &report()))
             }
-            Verdict::Pending if self.pace.is_over(scan.age(now)) => {
+            ScanVerdict::Pending if self.pace.is_over(scan.age(now)) => {
                 self.ended(scan, None);
-                let (id, status, age) = (scan.id.as_str(), &standing.status, scan.age(now).as_secs());
+                let (id, status, age) = (scan.id.as_str(), &status.status, scan.age(now).as_secs());
                 let told = format!("scan {id} still says {status:?} {age} s after it was ordered; see --scan-timeout");
                 Err(failed("scan_timed_out", told, &report()))
             }
-            Verdict::Pending => Ok(self.again(job, scan, Duration::ZERO)),
+            ScanVerdict::Pending => Ok(self.again(job, scan, Duration::ZERO)),
         }
     }
 
@@ -228,16 +228,16 @@ impl ScanMonitor {
     }
 
     /// The scan is followed no further.
-    fn ended(&self, scan: &Scan, verdict: Option<&Standing>) {
+    fn ended(&self, scan: &Scan, verdict: Option<&ScanStatus>) {
         self.in_flight.ended(&scan.id);
-        if verdict.and_then(Standing::threat_detected) == Some(true) {
+        if verdict.and_then(ScanStatus::threat_detected) == Some(true) {
             metrics::counter!(metric::THREATS_DETECTED).increment(1);
         }
     }
 }
 
 /// A scan that did not come to a good end, with what is known of it.
-fn failed(code: &'static str, told: String, report: &Report) -> Box<JobError> {
+fn failed(code: &'static str, told: String, report: &ScanReport) -> Box<JobError> {
     Box::new(JobError::permanent(code, told).with_report(json(report)))
 }
 

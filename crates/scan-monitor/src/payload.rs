@@ -48,7 +48,6 @@ mod tests {
 
     use genfleet_core::{
         job::Kind,
-        webhook::rules::Rules,
         worker::validate::{self, JobRules},
     };
     use serde_json::json;
@@ -82,7 +81,7 @@ mod tests {
 
     fn refused(payload: &Value) -> Vec<(String, String)> {
         let body = json!({"id": "scan-1", "payload": payload}).to_string();
-        let rules = JobRules::new::<Payload>(Kind::FileScan, Rules::default());
+        let rules = JobRules::new::<Payload>(Kind::FileScan, |_| vec![]);
         match validate::job::<ScanMonitor>(&rules, &options(), body.as_bytes(), None, None) {
             Ok(_) => Vec::new(),
             Err(rejection) => rejection.violations.into_iter().map(|one| (one.pointer, one.message)).collect(),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::{ScanId, Standing},
+    api::{ScanId, ScanStatus},
     payload::Payload,
 };
 
@@ -47,9 +47,9 @@ pub struct Scan {
     pub polls: u32,
 }
 
-/// What becomes of a standing.
+/// What a scan came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ScanVerdict {
     /// None yet.
     Pending,
     /// The file was scanned, and it is known with what result.
@@ -63,7 +63,7 @@ pub enum Verdict {
 /// What is told of a scan.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct ScanReport {
     /// The file.
     file_id: String,
     /// The platform's id of the scan.
@@ -136,31 +136,31 @@ impl Scan {
         Duration::try_from(now.duration_since(self.ordered_at)).unwrap_or_default()
     }
 
-    /// What is known of it; `standing` is what the platform said last.
-    pub fn report(&self, payload: &Payload, standing: Option<&Standing>, now: Timestamp) -> Report {
-        Report {
+    /// What is known of it; `status` is what the platform said last.
+    pub fn report(&self, payload: &Payload, status: Option<&ScanStatus>, now: Timestamp) -> ScanReport {
+        ScanReport {
             file_id: payload.file_id.clone(),
             scan_id: self.id.as_str().to_owned(),
             scan_engine: payload.scan_engine.clone(),
-            status: standing.map(|standing| standing.status.clone()),
-            result: standing.and_then(|standing| standing.result.clone()),
-            quarantined: standing.and_then(|standing| standing.quarantined),
+            status: status.map(|status| status.status.clone()),
+            result: status.and_then(|status| status.result.clone()),
+            quarantined: status.and_then(|status| status.quarantined),
             quarantine_action: payload.quarantine_action.clone(),
-            threat_detected: standing.and_then(Standing::threat_detected),
+            threat_detected: status.and_then(ScanStatus::threat_detected),
             polls: self.polls,
             initiated_at: self.ordered_at.to_string(),
             initiation_ms: millis(self.initiation),
             total_latency_ms: millis(self.initiation + self.age(now)),
             metadata: payload.metadata.clone(),
-            compliance_hash: standing.and_then(|standing| self.compliance_hash(&payload.file_id, standing)),
+            compliance_hash: status.and_then(|status| self.compliance_hash(&payload.file_id, status)),
         }
     }
 
     /// SHA-256 of the verdict as canonical JSON: members by name, no white space. None without a verdict.
-    fn compliance_hash(&self, file_id: &str, standing: &Standing) -> Option<String> {
-        let verdict = json!({"fileId": file_id, "scanId": self.id.as_str(), "status": standing.status,
-            "result": standing.result, "quarantined": standing.quarantined});
-        (standing.verdict() != Verdict::Pending).then(|| hash::sha256(hash::canonical(&verdict)))
+    fn compliance_hash(&self, file_id: &str, status: &ScanStatus) -> Option<String> {
+        let verdict = json!({"fileId": file_id, "scanId": self.id.as_str(), "status": status.status,
+            "result": status.result, "quarantined": status.quarantined});
+        (status.verdict() != ScanVerdict::Pending).then(|| hash::sha256(hash::canonical(&verdict)))
     }
 }
 
@@ -182,14 +182,14 @@ const THREATS: [&str; 12] = [
     "quarantined",
 ];
 
-impl Standing {
+impl ScanStatus {
     /// What becomes of it.
-    pub fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> ScanVerdict {
         match (self.status.as_str(), self.threat_detected()) {
-            ("completed", Some(_)) => Verdict::Completed,
-            ("completed", None) => Verdict::Unknown,
-            ("failed", _) => Verdict::Failed,
-            _ => Verdict::Pending,
+            ("completed", Some(_)) => ScanVerdict::Completed,
+            ("completed", None) => ScanVerdict::Unknown,
+            ("failed", _) => ScanVerdict::Failed,
+            _ => ScanVerdict::Pending,
         }
     }
 
@@ -212,8 +212,8 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    fn standing(status: &str, result: Option<&str>, quarantined: Option<bool>) -> Standing {
-        Standing { status: status.to_owned(), result: result.map(str::to_owned), quarantined }
+    fn scan_status(status: &str, result: Option<&str>, quarantined: Option<bool>) -> ScanStatus {
+        ScanStatus { status: status.to_owned(), result: result.map(str::to_owned), quarantined }
     }
 
     fn scan() -> Scan {
@@ -234,38 +234,38 @@ mod tests {
     #[test]
     fn a_threat_is_a_word_for_it_or_a_quarantined_file_and_only_the_word_clean_of_a_completed_scan_is_clean() {
         let table = [
-            ("completed", Some("clean"), Some(false), Verdict::Completed, Some(false)),
-            ("completed", None, None, Verdict::Unknown, None),
-            ("completed", None, Some(false), Verdict::Unknown, None),
-            ("completed", None, Some(true), Verdict::Completed, Some(true)),
-            ("completed", Some(""), Some(false), Verdict::Unknown, None),
-            ("completed", Some("Clean"), Some(false), Verdict::Unknown, None),
-            ("completed", Some("clean "), None, Verdict::Unknown, None),
-            ("completed", Some("unclean"), None, Verdict::Unknown, None),
-            ("completed", Some("suspicious"), Some(false), Verdict::Unknown, None),
-            ("completed", Some("error"), Some(false), Verdict::Unknown, None),
-            ("completed", Some("MALWARE"), Some(false), Verdict::Completed, Some(true)),
-            ("completed", Some("Infected"), None, Verdict::Completed, Some(true)),
-            ("failed", Some("Malware"), None, Verdict::Failed, Some(true)),
-            ("completed", Some("malware"), Some(false), Verdict::Completed, Some(true)),
-            ("completed", Some("clean"), Some(true), Verdict::Completed, Some(true)),
-            ("failed", Some("clean"), Some(false), Verdict::Failed, None),
-            ("failed", None, None, Verdict::Failed, None),
-            ("failed", Some("malware"), None, Verdict::Failed, Some(true)),
-            ("failed", None, Some(true), Verdict::Failed, Some(true)),
-            ("pending", None, None, Verdict::Pending, None),
-            ("pending", Some("malware"), None, Verdict::Pending, Some(true)),
-            ("Completed", None, None, Verdict::Pending, None),
+            ("completed", Some("clean"), Some(false), ScanVerdict::Completed, Some(false)),
+            ("completed", None, None, ScanVerdict::Unknown, None),
+            ("completed", None, Some(false), ScanVerdict::Unknown, None),
+            ("completed", None, Some(true), ScanVerdict::Completed, Some(true)),
+            ("completed", Some(""), Some(false), ScanVerdict::Unknown, None),
+            ("completed", Some("Clean"), Some(false), ScanVerdict::Unknown, None),
+            ("completed", Some("clean "), None, ScanVerdict::Unknown, None),
+            ("completed", Some("unclean"), None, ScanVerdict::Unknown, None),
+            ("completed", Some("suspicious"), Some(false), ScanVerdict::Unknown, None),
+            ("completed", Some("error"), Some(false), ScanVerdict::Unknown, None),
+            ("completed", Some("MALWARE"), Some(false), ScanVerdict::Completed, Some(true)),
+            ("completed", Some("Infected"), None, ScanVerdict::Completed, Some(true)),
+            ("failed", Some("Malware"), None, ScanVerdict::Failed, Some(true)),
+            ("completed", Some("malware"), Some(false), ScanVerdict::Completed, Some(true)),
+            ("completed", Some("clean"), Some(true), ScanVerdict::Completed, Some(true)),
+            ("failed", Some("clean"), Some(false), ScanVerdict::Failed, None),
+            ("failed", None, None, ScanVerdict::Failed, None),
+            ("failed", Some("malware"), None, ScanVerdict::Failed, Some(true)),
+            ("failed", None, Some(true), ScanVerdict::Failed, Some(true)),
+            ("pending", None, None, ScanVerdict::Pending, None),
+            ("pending", Some("malware"), None, ScanVerdict::Pending, Some(true)),
+            ("Completed", None, None, ScanVerdict::Pending, None),
         ];
         for (status, result, quarantined, verdict, threat) in table {
-            let standing = standing(status, result, quarantined);
-            assert_eq!((standing.verdict(), standing.threat_detected()), (verdict, threat), "{standing:?}");
+            let status = scan_status(status, result, quarantined);
+            assert_eq!((status.verdict(), status.threat_detected()), (verdict, threat), "{status:?}");
         }
     }
 
     #[test]
     fn the_compliance_hash_is_of_sorted_members_and_does_not_know_the_time() {
-        let clean = standing("completed", Some("clean"), Some(false));
+        let clean = scan_status("completed", Some("clean"), Some(false));
         let at = |time: &str| scan().report(&payload(), Some(&clean), time.parse().unwrap()).compliance_hash;
         let canonical = r#"{"fileId":"f","quarantined":false,"result":"clean","scanId":"scan-7","status":"completed"}"#;
         let expected = hash::sha256(canonical);

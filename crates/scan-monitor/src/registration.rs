@@ -10,7 +10,7 @@ use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use genfleet_core::{
     error::ErrorClass,
-    genesys::{client::GenesysClient, error::ApiError},
+    genesys::{ApiError, GenesysClient},
     handler::JobContext,
     options::ConfigError,
 };

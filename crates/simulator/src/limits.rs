@@ -16,13 +16,13 @@ const CLIENT_KEY: &str = "org.app.user.rate.per.minute";
 
 /// Where a token stands in its window: what the `inin-ratelimit-…` headers tell.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
+pub(crate) struct RateLimitStatus {
     pub(crate) allowed: u32,
     pub(crate) count: u32,
     ends: Instant,
 }
 
-impl Standing {
+impl RateLimitStatus {
     /// Whole seconds left, rounded down as the platform does.
     pub(crate) fn seconds_left(&self, now: Instant) -> u64 {
         self.ends.saturating_duration_since(now).as_secs()
@@ -64,25 +64,25 @@ impl Limits {
         client: &str,
         options: &SimulatorOptions,
         now: Instant,
-    ) -> Result<Standing, (Standing, Exceeded)> {
+    ) -> Result<RateLimitStatus, (RateLimitStatus, Exceeded)> {
         let of_token = count(&mut self.tokens, token, options.requests_per_minute, options.rate_window, now);
         let of_client = count(&mut self.clients, client, options.client_requests_per_minute, options.rate_window, now);
         self.most_in_token_window = self.most_in_token_window.max(of_token.count);
         self.most_in_client_window = self.most_in_client_window.max(of_client.count);
-        for (standing, key) in [(of_token, TOKEN_KEY), (of_client, CLIENT_KEY)] {
-            if standing.count > standing.allowed {
-                let limit = LimitHit { key, value: standing.allowed };
-                return Err((of_token, Exceeded { limit, seconds_to_wait: standing.seconds_to_wait(now) }));
+        for (rate_limit, key) in [(of_token, TOKEN_KEY), (of_client, CLIENT_KEY)] {
+            if rate_limit.count > rate_limit.allowed {
+                let limit = LimitHit { key, value: rate_limit.allowed };
+                return Err((of_token, Exceeded { limit, seconds_to_wait: rate_limit.seconds_to_wait(now) }));
             }
         }
         Ok(of_token)
     }
 
     /// Where a token stands, without counting.
-    pub(crate) fn standing(&self, token: Option<&str>, options: &SimulatorOptions, now: Instant) -> Standing {
+    pub(crate) fn rate_limit(&self, token: Option<&str>, options: &SimulatorOptions, now: Instant) -> RateLimitStatus {
         let window = token.and_then(|token| self.tokens.get(token)).filter(|window| window.ends > now);
         let (count, ends) = window.map_or((0, now + options.rate_window), |window| (window.count, window.ends));
-        Standing { allowed: options.requests_per_minute, count, ends }
+        RateLimitStatus { allowed: options.requests_per_minute, count, ends }
     }
 
     /// The limit a pretended 429 names.
@@ -105,14 +105,20 @@ impl Limits {
     }
 }
 
-fn count(windows: &mut HashMap<String, Window>, key: &str, allowed: u32, length: Duration, now: Instant) -> Standing {
+fn count(
+    windows: &mut HashMap<String, Window>,
+    key: &str,
+    allowed: u32,
+    length: Duration,
+    now: Instant,
+) -> RateLimitStatus {
     let fresh = || Window { ends: now + length, count: 0 };
     let window = windows.entry(key.to_owned()).or_insert_with(fresh);
     if window.ends <= now {
         *window = fresh();
     }
     window.count = window.count.saturating_add(1);
-    Standing { allowed, count: window.count, ends: window.ends }
+    RateLimitStatus { allowed, count: window.count, ends: window.ends }
 }
 
 fn rounded_up(duration: Duration) -> u64 {
@@ -140,8 +146,8 @@ mod tests {
         let later = start + Duration::from_millis(30_500);
         let second = limits.take("a", "client", &options, later).unwrap();
         assert_eq!((second.count, second.seconds_left(later), second.seconds_to_wait(later)), (2, 29, 30));
-        let (standing, exceeded) = limits.take("a", "client", &options, later).unwrap_err();
-        assert_eq!((standing.count, exceeded.seconds_to_wait, exceeded.limit.key), (3, 30, TOKEN_KEY));
+        let (rate_limit, exceeded) = limits.take("a", "client", &options, later).unwrap_err();
+        assert_eq!((rate_limit.count, exceeded.seconds_to_wait, exceeded.limit.key), (3, 30, TOKEN_KEY));
         let next = start + Duration::from_secs(60);
         assert_eq!(limits.take("a", "client", &options, next).unwrap().count, 1);
         assert_eq!(limits.most_in_any_window(), (3, 3));
@@ -154,8 +160,8 @@ mod tests {
         for token in ["a", "a", "b"] {
             limits.take(token, "client", &options, now).unwrap();
         }
-        let (standing, exceeded) = limits.take("b", "client", &options, now).unwrap_err();
-        assert_eq!(standing.count, 2);
+        let (rate_limit, exceeded) = limits.take("b", "client", &options, now).unwrap_err();
+        assert_eq!(rate_limit.count, 2);
         assert_eq!(exceeded.limit, LimitHit { key: CLIENT_KEY, value: 3 });
         limits.take("c", "another", &options, now).unwrap();
     }

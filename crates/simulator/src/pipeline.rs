@@ -16,9 +16,9 @@ use uuid::Uuid;
 use crate::connection::Severer;
 use crate::errors::{ApiError, OAuthError, render};
 use crate::faults::{FaultRule, RetryAfter};
-use crate::limits::{Limits, Standing};
+use crate::limits::{Limits, RateLimitStatus};
 use crate::record::now_micros;
-use crate::world::{Arrival, Door, MOST_BODY_BYTES, Shared};
+use crate::world::{Arrival, HttpHost, MOST_BODY_BYTES, Shared};
 
 pub(crate) const TOKEN_PATH: &str = "/oauth/token";
 /// How much of a body that is too long is read, so that its sender hears the answer.
@@ -33,9 +33,9 @@ const LIMIT_RESET: HeaderName = HeaderName::from_static("inin-ratelimit-reset");
 /// A request under way, after it was let in or refused.
 struct Visit {
     shared: Shared,
-    door: Door,
+    host: HttpHost,
     number: u64,
-    standing: Standing,
+    rate_limit: RateLimitStatus,
     correlation_id: String,
 }
 
@@ -50,14 +50,14 @@ pub(crate) async fn pass(
     let (parts, body) = request.into_parts();
     // A body beyond what is read counts as one that is just too long.
     let body = to_bytes(body, READ_AT_MOST).await.unwrap_or_else(|_| Bytes::from(vec![b' '; MOST_BODY_BYTES + 1]));
-    let door = if parts.uri.path() == TOKEN_PATH { Door::Token } else { Door::Api };
-    let arrival = Arrival { at_us, door, parts: &parts, body: &body };
+    let host = if parts.uri.path() == TOKEN_PATH { HttpHost::Token } else { HttpHost::Api };
+    let arrival = Arrival { at_us, host, parts: &parts, body: &body };
     let admission = shared.lock().admit(arrival, Instant::now());
     let visit = Visit {
         shared,
-        door,
+        host,
         number: admission.number,
-        standing: admission.standing,
+        rate_limit: admission.rate_limit,
         correlation_id: Uuid::new_v4().to_string(),
     };
     let answer = match admission.verdict {
@@ -116,7 +116,7 @@ impl Visit {
         if !is_error {
             return status.into_response();
         }
-        if self.door == Door::Token {
+        if self.host == HttpHost::Token {
             return OAuthError::of_status(status).into_response();
         }
         let error = if status == StatusCode::TOO_MANY_REQUESTS {
@@ -131,7 +131,7 @@ impl Visit {
     fn seconds_told(&self, rule: &FaultRule) -> u64 {
         match rule.retry_after {
             Some(RetryAfter::Seconds(seconds)) => seconds,
-            _ => self.standing.seconds_to_wait(Instant::now()),
+            _ => self.rate_limit.seconds_to_wait(Instant::now()),
         }
     }
 
@@ -158,11 +158,11 @@ impl Visit {
         if let Ok(value) = HeaderValue::from_str(&self.correlation_id) {
             headers.insert(CORRELATION_ID, value);
         }
-        if self.door == Door::Token {
+        if self.host == HttpHost::Token {
             return;
         }
-        headers.insert(LIMIT_ALLOWED, HeaderValue::from(self.standing.allowed));
-        headers.insert(LIMIT_COUNT, HeaderValue::from(self.standing.count));
-        headers.insert(LIMIT_RESET, HeaderValue::from(self.standing.seconds_left(Instant::now())));
+        headers.insert(LIMIT_ALLOWED, HeaderValue::from(self.rate_limit.allowed));
+        headers.insert(LIMIT_COUNT, HeaderValue::from(self.rate_limit.count));
+        headers.insert(LIMIT_RESET, HeaderValue::from(self.rate_limit.seconds_left(Instant::now())));
     }
 }

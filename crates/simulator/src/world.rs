@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::errors::ApiError;
 use crate::faults::{FaultRule, Faults, Target};
-use crate::limits::{Exceeded, Limits, Standing};
+use crate::limits::{Exceeded, Limits, RateLimitStatus};
 use crate::options::SimulatorOptions;
 use crate::record::{self, Record, RecordedRequest};
 use crate::state::Organisation;
@@ -61,7 +61,7 @@ pub(crate) struct World {
 
 /// Which of the platform's two hosts a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum HttpHost {
     /// The token endpoint.
     Token,
     /// The API.
@@ -72,7 +72,7 @@ pub(crate) enum Door {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival<'a> {
     pub(crate) at_us: u64,
-    pub(crate) door: Door,
+    pub(crate) host: HttpHost,
     pub(crate) parts: &'a Parts,
     pub(crate) body: &'a [u8],
 }
@@ -81,7 +81,7 @@ pub(crate) struct Arrival<'a> {
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub(crate) number: u64,
-    pub(crate) standing: Standing,
+    pub(crate) rate_limit: RateLimitStatus,
     pub(crate) latency: Duration,
     pub(crate) verdict: Result<Option<FaultRule>, ApiError>,
 }
@@ -91,20 +91,20 @@ impl World {
     /// refused anyway.
     pub(crate) fn admit(&mut self, arrival: Arrival<'_>, now: Instant) -> Admission {
         let number = self.note(arrival);
-        let (standing, entry) = match arrival.door {
-            Door::Token => (self.limits.standing(None, &self.options, now), Ok(())),
-            Door::Api => self.enter_api(arrival, now),
+        let (rate_limit, entry) = match arrival.host {
+            HttpHost::Token => (self.limits.rate_limit(None, &self.options, now), Ok(())),
+            HttpHost::Api => self.enter_api(arrival, now),
         };
         let verdict = entry.map(|()| self.find_fault(number, arrival));
-        Admission { number, standing, latency: self.options.latency, verdict }
+        Admission { number, rate_limit, latency: self.options.latency, verdict }
     }
 
     fn note(&mut self, arrival: Arrival<'_>) -> u64 {
-        let Arrival { at_us, door, parts, body } = arrival;
+        let Arrival { at_us, host, parts, body } = arrival;
         let token = tokens::bearer(&parts.headers);
-        let client_id = match door {
-            Door::Token => tokens::credentials(&parts.headers, body).map(|(id, _)| id),
-            Door::Api => token.and_then(|token| self.tokens.client_of(token)).map(str::to_owned),
+        let client_id = match host {
+            HttpHost::Token => tokens::credentials(&parts.headers, body).map(|(id, _)| id),
+            HttpHost::Api => token.and_then(|token| self.tokens.client_of(token)).map(str::to_owned),
         };
         let request = RecordedRequest {
             number: 0,
@@ -120,21 +120,21 @@ impl World {
             headers: record::headers_of_interest(&parts.headers),
             body: Value::Null,
         };
-        match door {
-            Door::Token => self.record.arrived(request, &record::without_secret(body)),
-            Door::Api => self.record.arrived(request, body),
+        match host {
+            HttpHost::Token => self.record.arrived(request, &record::without_secret(body)),
+            HttpHost::Api => self.record.arrived(request, body),
         }
     }
 
-    fn enter_api(&mut self, arrival: Arrival<'_>, now: Instant) -> (Standing, Result<(), ApiError>) {
+    fn enter_api(&mut self, arrival: Arrival<'_>, now: Instant) -> (RateLimitStatus, Result<(), ApiError>) {
         let token = tokens::bearer(&arrival.parts.headers);
         let (token, client) = match self.tokens.check(token, now) {
             Ok(known) => known,
-            Err(error) => return (self.limits.standing(token, &self.options, now), Err(error)),
+            Err(error) => return (self.limits.rate_limit(token, &self.options, now), Err(error)),
         };
         match self.limits.take(token, client, &self.options, now) {
-            Ok(standing) => (standing, size_allowed(arrival.body)),
-            Err((standing, exceeded)) => (standing, Err(over_the_limit(exceeded))),
+            Ok(rate_limit) => (rate_limit, size_allowed(arrival.body)),
+            Err((rate_limit, exceeded)) => (rate_limit, Err(over_the_limit(exceeded))),
         }
     }
 
@@ -143,7 +143,7 @@ impl World {
             method: arrival.parts.method.as_str(),
             path: arrival.parts.uri.path(),
             body: arrival.body,
-            is_token_endpoint: arrival.door == Door::Token,
+            is_token_endpoint: arrival.host == HttpHost::Token,
         };
         let (name, rule) = self.faults.choose(target, fastrand::f64)?;
         self.record.met_fault(number, name);

@@ -5,7 +5,7 @@ use std::future::Future;
 
 use genfleet_core::{
     error::ErrorClass,
-    genesys::{error::ApiError, request::ApiRequest},
+    genesys::{ApiError, ApiRequest},
     handler::JobContext,
 };
 use serde_json::Value;
@@ -33,7 +33,7 @@ pub enum Put {
 
 /// A definition that is registered.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Found {
+pub struct StoredDefinition {
     /// 200.
     pub status: u16,
     /// Its version.
@@ -49,7 +49,7 @@ pub trait EventStreams: Sync {
     fn put(&self, definition: &Definition, if_match: &str) -> impl Future<Output = Result<Put, ApiError>> + Send;
 
     /// The definition that is there, if there is one.
-    fn get(&self, id: &str) -> impl Future<Output = Result<Option<Found>, ApiError>> + Send;
+    fn get(&self, id: &str) -> impl Future<Output = Result<Option<StoredDefinition>, ApiError>> + Send;
 }
 
 /// The event streams of Genesys Cloud, for one job.
@@ -78,13 +78,13 @@ impl EventStreams for GenesysEventStreams<'_> {
         }
     }
 
-    async fn get(&self, id: &str) -> Result<Option<Found>, ApiError> {
+    async fn get(&self, id: &str) -> Result<Option<StoredDefinition>, ApiError> {
         let answer = self.job.send(ApiRequest::get(ENDPOINT).at(path(id)).about("id", id).expect(&[200, 404])).await?;
         if answer.status == 404 {
             return Ok(None);
         }
         let etag = answer.header("etag").map(str::to_owned);
-        Ok(Some(Found { status: answer.status, etag, body: answer.json()? }))
+        Ok(Some(StoredDefinition { status: answer.status, etag, body: answer.json()? }))
     }
 }
 

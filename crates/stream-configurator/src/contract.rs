@@ -2,7 +2,7 @@
 //! in [`payload`](crate::payload).
 
 use genfleet_core::contract::{
-    Terms, Unstated,
+    ContractTerms, UnstatedRule,
     pattern::{BLANKS, TIME},
 };
 use serde_json::{Map, Value, json};
@@ -10,57 +10,57 @@ use serde_json::{Map, Value, json};
 use crate::field::MOST_NAMES;
 
 /// Beside those of each directive with the sample event.
-const UNSTATED: [Unstated; 9] = [
-    Unstated {
+const UNSTATED: [UnstatedRule; 9] = [
+    UnstatedRule {
         at: "/payload/attributeMappings",
         rule: "filters, their conditions, transformations and attributeMappings have at most 10,000 entries together.",
-        told: "together",
+        message: "together",
     },
-    Unstated {
+    UnstatedRule {
         at: "/payload/sampleEvent",
         rule: "What transformations and mappings make of sampleEvent has at most 4 MiB as JSON.",
-        told: "at most 4194304 are made",
+        message: "at most 4194304 are made",
     },
-    Unstated {
+    UnstatedRule {
         at: "/payload/configuration/roleArn",
         rule: "roleArn names a role of awsAccountId.",
-        told: "is a role of account",
+        message: "is a role of account",
     },
-    Unstated {
+    UnstatedRule {
         at: "/payload/transformations/*/targetField",
         rule: "No target is another one, or lies inside one; transformations and mappings share one namespace.",
-        told: "clashes with the target",
+        message: "clashes with the target",
     },
-    Unstated {
+    UnstatedRule {
         at: "/payload/attributeMappings/*/target",
         rule: "The same for mappings.",
-        told: "clashes with the target",
+        message: "clashes with the target",
     },
-    Unstated {
+    UnstatedRule {
         at: "/payload/transformations/*",
         rule: "With sampleEvent, every transformation finds its field in it, and a value that fits.",
-        told: "in sampleEvent",
+        message: "in sampleEvent",
     },
-    Unstated {
+    UnstatedRule {
         at: "/payload/transformations/*",
         rule: "With sampleEvent, every transformation finds all names of its field.",
-        told: "sampleEvent has no",
+        message: "sampleEvent has no",
     },
-    Unstated {
+    UnstatedRule {
         at: "/payload/attributeMappings/*",
         rule: "With sampleEvent, every mapping finds its attribute in it.",
-        told: "sampleEvent has no",
+        message: "sampleEvent has no",
     },
-    Unstated {
+    UnstatedRule {
         at: "/payload",
         rule: "The definition has at most 262,144 bytes as it is sent.",
-        told: "at most 262144 are taken",
+        message: "at most 262144 are taken",
     },
 ];
 
 /// See the module.
-pub fn terms() -> Terms {
-    Terms {
+pub fn terms() -> ContractTerms {
+    ContractTerms {
         examples: examples(),
         rules: rules(),
         unstated: UNSTATED.to_vec(),

@@ -7,7 +7,7 @@
 
 use genfleet_core::{
     audit::Detail,
-    contract::Terms,
+    contract::ContractTerms,
     error::JobError,
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
@@ -22,7 +22,7 @@ use crate::{
     payload::Payload,
     projection::Projection,
     register::Order,
-    report::Report,
+    report::StreamReport,
 };
 
 pub mod api;
@@ -64,7 +64,7 @@ impl JobHandler for StreamConfigurator {
     type Options = StreamConfiguratorOptions;
     type Payload = Payload;
     type State = State;
-    type Report = Report;
+    type Report = StreamReport;
 
     fn new(_options: StreamConfiguratorOptions, _services: &Services) -> Result<Self, ConfigError> {
         Ok(Self {})
@@ -76,7 +76,7 @@ impl JobHandler for StreamConfigurator {
         violations
     }
 
-    fn terms() -> Terms {
+    fn terms() -> ContractTerms {
         contract::terms()
     }
 
@@ -86,7 +86,7 @@ impl JobHandler for StreamConfigurator {
             definition: &definition,
             etag: payload.etag.as_deref(),
             on_conflict: payload.on_conflict,
-            may_have_been_sent: state.unanswered || job.begun || job.returns > 0,
+            may_have_been_sent: state.unanswered || job.started || job.delivery_count > 0,
             stop: &job.stop,
         };
         let registered = register::register(&GenesysEventStreams::new(job), order).await?;
@@ -99,7 +99,7 @@ impl JobHandler for StreamConfigurator {
             (payload, projection)
         })
         .await;
-        Ok(Progress::Done(Report::new(payload, &definition, registered, projection)))
+        Ok(Progress::Done(StreamReport::new(payload, &definition, registered, projection)))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use genfleet_core::{
     error::{ErrorClass, JobError},
-    genesys::error::ApiError,
+    genesys::ApiError,
     retry,
 };
 use serde_json::json;
@@ -14,7 +14,7 @@ use tracing::info;
 
 use crate::{
     State,
-    api::{EventStreams, Found, Put},
+    api::{EventStreams, Put, StoredDefinition},
     definition::Definition,
     payload::OnConflict,
     version::Version,
@@ -116,7 +116,7 @@ async fn pause(wait: Duration, stop: &CancellationToken) -> Result<(), JobError>
     }
 }
 
-fn unchanged(found: Found, conflicts: u32) -> Registered {
+fn unchanged(found: StoredDefinition, conflicts: u32) -> Registered {
     Registered { status: found.status, etag: found.etag, unchanged: true, conflicts_resolved: conflicts }
 }
 

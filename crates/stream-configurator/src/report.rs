@@ -9,7 +9,7 @@ use crate::{definition::Definition, payload::Payload, projection::Projection, re
 /// The report of a definition that is registered.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct StreamReport {
     /// Names the definition.
     pub source_id: String,
     /// The HTTP status of the answer that settled it.
@@ -30,7 +30,7 @@ pub struct Report {
     pub projection: Option<Value>,
 }
 
-impl Report {
+impl StreamReport {
     /// The report of `definition`, which `payload` asked for.
     pub fn new(
         payload: Payload,

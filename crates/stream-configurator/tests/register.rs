@@ -7,18 +7,14 @@ use clap::Parser;
 use genfleet_core::{
     clock::SystemClock,
     error::{ErrorClass, JobError},
-    genesys::{
-        client::GenesysClient,
-        mint::{CredentialSource, Credentials},
-        options::GenesysOptions,
-    },
+    genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions},
     handler::{JobContext, JobHandler, Progress, Services},
     http::install_tls,
     job::{JobId, Kind},
     supervisor::Tasks,
 };
 use genfleet_simulator::{FaultRule, RecordedRequest, Simulator, SimulatorOptions};
-use genfleet_stream_configurator::{State, StreamConfigurator, StreamConfiguratorOptions, report::Report};
+use genfleet_stream_configurator::{State, StreamConfigurator, StreamConfiguratorOptions, report::StreamReport};
 use serde_json::{Value, json};
 
 #[derive(Debug, Parser)]
@@ -60,11 +56,11 @@ impl Setup {
         JobContext::first(JobId::parse("stream-1").unwrap(), Kind::StreamConfigure, &self.services)
     }
 
-    async fn run(&self, payload: &Value) -> Result<Report, JobError> {
+    async fn run(&self, payload: &Value) -> Result<StreamReport, JobError> {
         self.run_as(&self.job(), payload, State::default()).await
     }
 
-    async fn run_as(&self, job: &JobContext, payload: &Value, state: State) -> Result<Report, JobError> {
+    async fn run_as(&self, job: &JobContext, payload: &Value, state: State) -> Result<StreamReport, JobError> {
         let payload = serde_json::from_value(payload.clone()).unwrap();
         assert_eq!(StreamConfigurator::validate(&payload, &StreamConfiguratorOptions {}), []);
         match self.handler.handle(job, payload, state).await? {
@@ -274,10 +270,10 @@ async fn what_an_earlier_attempt_sent_unanswered_is_no_conflict() {
     setup.simulator.set_faults(Vec::new());
     assert!(setup.run_as(&setup.job(), &job, state).await.unwrap().unchanged);
     let mut returned = setup.job();
-    returned.returns = 1;
+    returned.delivery_count = 1;
     assert!(setup.run_as(&returned, &job, State::default()).await.unwrap().unchanged);
     let mut begun = setup.job();
-    begun.begun = true;
+    begun.started = true;
     assert!(setup.run_as(&begun, &job, State::default()).await.unwrap().unchanged);
 }
 

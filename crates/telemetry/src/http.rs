@@ -1,35 +1,39 @@
-//! What all HTTP clients of the product share: TLS, certificate authorities, and errors told in full.
+//! What all HTTP clients share: TLS, certificate authorities, and errors with their causes.
 
-use std::{error::Error, path::Path};
+use std::{error::Error, iter, path::Path};
 
 use reqwest::Certificate;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use genfleet_job::options::ConfigError;
 
-/// Makes ring the one TLS provider of the process. Called before anything connects; again, it does nothing.
+/// Makes ring the TLS provider of the process. Must be called before anything connects; a second call does nothing.
 pub fn install_tls() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// The certificate authorities in the PEM file that `setting` names.
-pub fn authorities(setting: &str, path: &Path) -> Result<Vec<Certificate>, ConfigError> {
+/// Reads the certificate authorities in the PEM file that `setting` names.
+pub fn read_authorities(setting: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     let wrong = |why: String| ConfigError::new(format!("{setting} names {}, {why}", path.display()));
     let pem = genfleet_job::text::read(path).map_err(|error| wrong(format!("which cannot be read: {error}")))?;
-    match Certificate::from_pem_bundle(&pem) {
+    match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_) => Err(wrong("which holds no certificate in PEM".to_owned())),
-        Err(error) => Err(wrong(format!("which is no PEM file: {}", in_full(&error)))),
+        Err(error) => Err(wrong(format!("which is no PEM file: {error}"))),
     }
 }
 
-/// An error with its causes: reqwest tells only the outermost.
+/// The same, for clients of reqwest.
+pub fn authorities(setting: &str, path: &Path) -> Result<Vec<Certificate>, ConfigError> {
+    let convert = |certificate: CertificateDer<'_>| Certificate::from_der(&certificate);
+    let converted = read_authorities(setting, path)?.into_iter().map(convert).collect::<Result<_, _>>();
+    converted.map_err(|error| {
+        ConfigError::new(format!("{setting} names {}, which is no PEM file: {}", path.display(), in_full(&error)))
+    })
+}
+
+/// Writes an error with all its causes; reqwest shows only the outermost.
 pub fn in_full(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+    let causes: Vec<String> = iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect();
+    causes.join(": ")
 }

@@ -1,7 +1,18 @@
-//! Spans of what happens to a job, where they are exported (OTLP): see [`export`]. Where a job is in a trace is in
-//! [`genfleet_job::trace_context`].
+//! Traces: spans of what happens to a job, exported with OTLP. The position of a job in a trace is a
+//! [`genfleet_job::trace_context::TraceContext`].
+//!
+//! Attributes follow the OpenTelemetry conventions for messaging, RabbitMQ and HTTP clients. No value holds a payload, a
+//! secret, or more of a receiver's URL than scheme and host: `url.full` has the path's template in place of the path, and no
+//! query.
 
-pub mod attribute;
 mod collector;
-pub mod export;
-pub mod span;
+mod export;
+mod span;
+
+pub use opentelemetry::trace::SpanKind;
+pub use opentelemetry_semantic_conventions::attribute;
+
+pub use self::{
+    export::{TraceExport, stop_export},
+    span::{Span, SpanDetails},
+};

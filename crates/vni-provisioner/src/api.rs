@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use genfleet_core::{
-    genesys::{error::ApiError, request::ApiRequest},
+    genesys::{ApiError, ApiRequest},
     handler::JobContext,
 };
 use serde::{Deserialize, Serialize};

@@ -2,28 +2,30 @@
 //! [`payload`](crate::payload).
 
 use genfleet_core::contract::{
-    Terms, Unstated,
-    code::Code,
+    ContractTerms, ErrorCode, UnstatedRule,
     pattern::{octets, whole},
 };
 use serde_json::{Map, Value, json};
 
 /// See the module.
-pub fn terms() -> Terms {
-    Terms {
+pub fn terms() -> ContractTerms {
+    ContractTerms {
         examples: examples(),
         rules: rules(),
-        unstated: vec![Unstated {
+        unstated: vec![UnstatedRule {
             at: "/payload/localIp",
             rule: "localIp lies inside subnetCidr.",
-            told: "must lie inside subnetCidr",
+            message: "must lie inside subnetCidr",
         }],
         codes: vec![
-            Code::new("interface_limit_reached", "The organisation has as many interfaces as it may have."),
-            Code::new("ip_conflict", "Another interface has the address, or a subnet that overlaps."),
-            Code::new("gateway_refused", "The gateway's address is of a sort that is never connected to."),
-            Code::new("gateway_unreachable", "The gateway did not accept a connection. Only a cause."),
-            Code::new("routing_not_converged", "The routing table did not become what was asked for. Only a cause."),
+            ErrorCode::new("interface_limit_reached", "The organisation has as many interfaces as it may have."),
+            ErrorCode::new("ip_conflict", "Another interface has the address, or a subnet that overlaps."),
+            ErrorCode::new("gateway_refused", "The gateway's address is of a sort that is never connected to."),
+            ErrorCode::new("gateway_unreachable", "The gateway did not accept a connection. Only a cause."),
+            ErrorCode::new(
+                "routing_not_converged",
+                "The routing table did not become what was asked for. Only a cause.",
+            ),
         ],
         error_members: error_members(),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use genfleet_core::{
     error::{ErrorClass, JobError},
-    genesys::error::ApiError,
+    genesys::ApiError,
     handler::JobContext,
 };
 use tokio::time::{Instant, sleep};
@@ -86,7 +86,7 @@ pub async fn survey(job: &JobContext, plan: &Plan, rules: &Rules, recent: &Recen
         if let Some(refusal) = rules.refusal(plan, &inventory) {
             return Err(refusal);
         }
-        if let Some(until) = job.unseen_until.filter(|until| looked < *until) {
+        if let Some(until) = job.reads_settled_at.filter(|until| looked < *until) {
             pause(job, until.saturating_duration_since(Instant::now())).await?;
             continue;
         }

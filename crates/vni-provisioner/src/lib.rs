@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use genfleet_core::{
     audit::Detail,
-    contract::Terms,
+    contract::ContractTerms,
     error::JobError,
     handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
     job::{Kind, Violation},
@@ -24,9 +24,9 @@ use crate::{
     creation::{Ordered, Rules, Survey, Unordered},
     gateway::Gateways,
     payload::{Payload, Plan},
-    progress::{Failure, Order, Report, State},
+    progress::{Failure, Order, State, VniReport},
     recent::Recent,
-    rollback::Verdict,
+    rollback::RollbackDecision,
 };
 
 pub mod api;
@@ -81,7 +81,7 @@ impl JobHandler for VniProvisioner {
     type Options = VniOptions;
     type Payload = Payload;
     type State = State;
-    type Report = Report;
+    type Report = VniReport;
 
     fn new(options: VniOptions, _: &Services) -> Result<Self, ConfigError> {
         let gateways = Gateways { allowed: options.gateway_allow, timeout: options.gateway_timeout };
@@ -97,7 +97,7 @@ impl JobHandler for VniProvisioner {
         payload.violations()
     }
 
-    fn terms() -> Terms {
+    fn terms() -> ContractTerms {
         contract::terms()
     }
 
@@ -173,9 +173,9 @@ impl VniProvisioner {
         let routed = routing::converge(job, table, self.routing_poll_interval, &mut state.routing_polls).await;
         let Err(error) = routed else { return Ok(Step::Done(state.report(job))) };
         match rollback::judge(job, plan, &state, error) {
-            Verdict::GoesOn(error) => Err(state.kept_in(error)),
-            Verdict::Stays(error) => Err(error),
-            Verdict::Goes(failure) => Ok(at_once(State { undoing: Some(failure), ..state })),
+            RollbackDecision::GoesOn(error) => Err(state.kept_in(error)),
+            RollbackDecision::Stays(error) => Err(error),
+            RollbackDecision::Goes(failure) => Ok(at_once(State { undoing: Some(failure), ..state })),
         }
     }
 }

@@ -50,7 +50,7 @@ pub enum Order {
 /// What a successful job reports.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct VniReport {
     /// The API's id of the interface.
     pub interface_id: String,
     /// Whether it was there before this job.
@@ -89,14 +89,14 @@ impl State {
     pub fn may_have_ordered(&self, job: &JobContext) -> bool {
         match self.order {
             None => false,
-            Some(Order::Next) => job.returns > 0,
+            Some(Order::Next) => job.delivery_count > 0,
             Some(Order::Sent) => true,
         }
     }
 
     /// What is told on success.
-    pub fn report(&self, job: &JobContext) -> Report {
-        Report {
+    pub fn report(&self, job: &JobContext) -> VniReport {
+        VniReport {
             interface_id: self.interface_id.clone().unwrap_or_default(),
             adopted: !self.created,
             routing_polls: self.routing_polls,

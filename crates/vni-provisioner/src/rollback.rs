@@ -19,7 +19,7 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// What follows from a failure after there is an interface.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum RollbackDecision {
     /// The job goes on later, with its interface.
     GoesOn(JobError),
     /// The job fails; its interface stays.
@@ -30,17 +30,17 @@ pub enum Verdict {
 }
 
 /// Judges `error`.
-pub fn judge(job: &JobContext, plan: &Plan, state: &State, error: JobError) -> Verdict {
+pub fn judge(job: &JobContext, plan: &Plan, state: &State, error: JobError) -> RollbackDecision {
     let ends = match error.class {
         ErrorClass::Permanent => true,
         ErrorClass::Transient | ErrorClass::Ambiguous => job.is_last_attempt(),
         ErrorClass::Held { .. } | ErrorClass::Credentials | ErrorClass::Interrupted => false,
     };
     match (ends, state.created, plan.rollback) {
-        (false, ..) => Verdict::GoesOn(error),
-        (true, true, true) => Verdict::Goes(Failure::from(&error)),
-        (true, true, false) => Verdict::Stays(told(error, state, false, "stays: rollback is false")),
-        (true, false, _) => Verdict::Stays(told(error, state, false, "stays: this job did not create it")),
+        (false, ..) => RollbackDecision::GoesOn(error),
+        (true, true, true) => RollbackDecision::Goes(Failure::from(&error)),
+        (true, true, false) => RollbackDecision::Stays(told(error, state, false, "stays: rollback is false")),
+        (true, false, _) => RollbackDecision::Stays(told(error, state, false, "stays: this job did not create it")),
     }
 }
 

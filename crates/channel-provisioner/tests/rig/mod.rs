@@ -6,17 +6,13 @@ use clap::Parser;
 use futures_util::future::join_all;
 use genfleet_channel_provisioner::{
     ChannelOptions, ChannelProvisioner, State,
-    channel::Report,
+    channel::ChannelReport,
     payload::{Payload, Security},
 };
 use genfleet_core::{
     clock::SystemClock,
     error::JobError,
-    genesys::{
-        client::GenesysClient,
-        mint::{CredentialSource, Credentials},
-        options::GenesysOptions,
-    },
+    genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions},
     handler::{JobContext, JobHandler, Progress, Services},
     http::install_tls,
     job::{JobId, Kind, derived_id},
@@ -78,7 +74,7 @@ impl Rig {
         self.handler.handle(job, payload(), state).await
     }
 
-    pub(crate) async fn ended(&self, id: &str) -> Result<Report, JobError> {
+    pub(crate) async fn ended(&self, id: &str) -> Result<ChannelReport, JobError> {
         match self.run(&self.job(id), State::default()).await? {
             Progress::Done(report) => Ok(report),
             Progress::Begun { .. } => panic!("{id} is not done"),
@@ -92,7 +88,7 @@ impl Rig {
         }
     }
 
-    pub(crate) async fn provisioned(&self, id: &str) -> Report {
+    pub(crate) async fn provisioned(&self, id: &str) -> ChannelReport {
         self.ended(id).await.unwrap()
     }
 
@@ -101,7 +97,7 @@ impl Rig {
     }
 
     /// Jobs `job-0`, `job-1`, … all at once.
-    pub(crate) async fn at_once(&self, count: usize) -> Vec<Result<Report, JobError>> {
+    pub(crate) async fn at_once(&self, count: usize) -> Vec<Result<ChannelReport, JobError>> {
         join_all((0..count).map(async |n| self.ended(&format!("job-{n}")).await)).await
     }
 

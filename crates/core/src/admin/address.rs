@@ -1,4 +1,4 @@
-//! Where the admin port listens.
+//! The address of the admin port.
 
 use std::{fmt, io, net::SocketAddr, str::FromStr};
 
@@ -7,7 +7,7 @@ use tracing::warn;
 
 use genfleet_job::options::ConfigError;
 
-/// Where it listens where nothing else is set.
+/// The default address.
 pub const DEFAULT: &str = "127.0.0.1:9464";
 
 /// `ADDRESS:PORT` or `NAME:PORT`.
@@ -18,7 +18,7 @@ pub struct AdminAddr {
 }
 
 impl AdminAddr {
-    /// The name, where it is no IP address.
+    /// The host name; `None` for an IP address.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
@@ -52,7 +52,7 @@ impl FromStr for AdminAddr {
     }
 }
 
-/// The name in `NAME:PORT`. What has no letter is an address with a mistake in it.
+/// The name in `NAME:PORT`. A text without letters is a mistyped address.
 fn name(written: &str) -> Option<String> {
     let (name, port) = written.rsplit_once(':')?;
     port.parse::<u16>().ok()?;
@@ -60,8 +60,8 @@ fn name(written: &str) -> Option<String> {
     (is_name && name.bytes().any(|byte| byte.is_ascii_alphabetic())).then(|| name.to_owned())
 }
 
-/// A listener on the address that is `set`; without one on the default, or on a free port where that one is taken.
-pub async fn listen(set: Option<&AdminAddr>) -> Result<TcpListener, ConfigError> {
+/// Listens on the address that is `set`, else on the default or, if that is taken, on a free port.
+pub(crate) async fn listen(set: Option<&AdminAddr>) -> Result<TcpListener, ConfigError> {
     let address = set.cloned().unwrap_or_default();
     let refused = |error: io::Error| match error.kind() {
         io::ErrorKind::AddrInUse => ConfigError::new(format!(

@@ -1,5 +1,5 @@
-//! Connections to the admin port: one request each, a bounded number, for a bounded time. Whoever holds connections open
-//! takes neither the process's descriptors nor the port from others.
+//! Connections to the admin port: one request each, limited in number and time, so that a client that keeps connections open
+//! exhausts neither the process's file descriptors nor the port.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -15,43 +15,43 @@ use tokio::{
     time::timeout,
 };
 
-/// How many connections, and how long each.
+/// The limits of connections.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub(super) struct ConnectionLimits {
     most: usize,
     header: Duration,
     whole: Duration,
 }
 
-impl Default for Bounds {
+impl Default for ConnectionLimits {
     fn default() -> Self {
         Self { most: 64, header: Duration::from_secs(5), whole: Duration::from_secs(30) }
     }
 }
 
-/// Serves until dropped. At the bound the oldest connection is closed: those that ask are answered in a moment.
-pub(super) async fn serve(mut listener: TcpListener, router: Router, bounds: Bounds) {
+/// Serves until dropped. At the limit the oldest connection is closed: normal requests take only a moment.
+pub(super) async fn serve(mut listener: TcpListener, router: Router, limits: ConnectionLimits) {
     let mut tasks = JoinSet::new();
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let (stream, _) = Listener::accept(&mut listener).await;
         while tasks.try_join_next().is_some() {}
         open.retain(|task| !task.is_finished());
-        while open.len() >= bounds.most {
+        while open.len() >= limits.most {
             open.pop_front().inspect(AbortHandle::abort);
         }
-        open.push_back(tasks.spawn(answer(stream, router.clone(), bounds)));
+        open.push_back(tasks.spawn(answer(stream, router.clone(), limits)));
     }
 }
 
-async fn answer(stream: TcpStream, router: Router, bounds: Bounds) {
+async fn answer(stream: TcpStream, router: Router, limits: ConnectionLimits) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(bounds.header)
+        .header_read_timeout(limits.header)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    // Neither a client that goes nor one that is too slow is worth a line in the log.
-    let _ = timeout(bounds.whole, connection).await;
+    // Clients that disconnect or are too slow are not logged.
+    let _ = timeout(limits.whole, connection).await;
 }
 
 #[cfg(test)]
@@ -63,11 +63,11 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    async fn port(bounds: Bounds) -> std::net::SocketAddr {
+    async fn port(limits: ConnectionLimits) -> std::net::SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(async || "well")).route("/stuck", get(std::future::pending::<()>));
-        tokio::spawn(serve(listener, router, bounds));
+        tokio::spawn(serve(listener, router, limits));
         address
     }
 
@@ -87,16 +87,16 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_does_not_end_and_an_answer_that_does_not_come_are_dropped() {
         let short = Duration::from_millis(100);
-        let address = port(Bounds { most: 64, header: short, whole: LONG }).await;
+        let address = port(ConnectionLimits { most: 64, header: short, whole: LONG }).await;
         assert_eq!(rest(sent(address, "GET / HTTP/1.1\r\nHost: ").await).await, "");
-        let address = port(Bounds { most: 64, header: LONG, whole: short }).await;
+        let address = port(ConnectionLimits { most: 64, header: LONG, whole: short }).await;
         let stuck = sent(address, "GET /stuck HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         assert_eq!(rest(stuck).await, "");
     }
 
     #[tokio::test]
     async fn at_the_bound_the_oldest_connection_goes_and_requests_are_answered() {
-        let address = port(Bounds { most: 3, header: LONG, whole: LONG }).await;
+        let address = port(ConnectionLimits { most: 3, header: LONG, whole: LONG }).await;
         let mut held = VecDeque::new();
         for _ in 0..10 {
             held.push_back(sent(address, "GET / HTTP/1.1\r\n").await);

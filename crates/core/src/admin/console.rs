@@ -1,5 +1,4 @@
-//! The page at `/` of the admin port, and what it reads beside the metrics: the fleet, and the last failures (SPEC 9). One file that asks
-//! nobody else for anything.
+//! The page at `/` of the admin port (SPEC 9): one file that loads nothing from elsewhere.
 
 use std::sync::LazyLock;
 
@@ -9,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 const PAGE: &str = include_str!("console.html");
 
-/// Only the style and the script that stand in the page apply; it may ask this port, and is part of no other page.
+/// The content security policy: only the page's own style and script, only requests to this port, and no embedding.
 static POLICY: LazyLock<String> = LazyLock::new(|| {
     format!(
         "default-src 'none'; style-src {}; script-src {}; connect-src 'self'; img-src data:; base-uri 'none'; \
@@ -19,7 +18,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The page's one element of this name, as a source that a policy allows.
+/// The policy source for the page's element of this name.
 fn source(element: &str) -> String {
     let (open, close) = (format!("<{element}>"), format!("</{element}>"));
     let content =
@@ -27,7 +26,6 @@ fn source(element: &str) -> String {
     format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(content)))
 }
 
-/// The page.
 pub(super) async fn page() -> impl IntoResponse {
     let headers = [
         ("content-type", "text/html; charset=utf-8"),

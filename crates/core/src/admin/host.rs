@@ -1,4 +1,5 @@
-//! Whom a request is for: a page of another site can let a browser ask this port, under that site's name.
+//! The check of the `Host` header: a page of another site could make a browser send requests to this port, under that site's
+//! name (DNS rebinding).
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -9,10 +10,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-const FOREIGN: &str =
-    "this request names another host: ask by IP address, as localhost, or by the name in --admin-addr\n";
+const FOREIGN: &str = "this request names another host: use an IP address, localhost, or the name in --admin-addr\n";
 
-/// Lets requests to an IP address, to localhost or to `name` pass, with any port; answers others with 421.
+/// Accepts requests to an IP address, to localhost or to `name`, with any port; answers others with 421.
 pub(super) async fn check(State(name): State<Option<Arc<str>>>, request: Request, next: Next) -> Response {
     let hosts = request.headers().get_all(header::HOST);
     let mut hosts =

@@ -1,7 +1,7 @@
-//! The `AsyncAPI` 3 document: what of the topology upstream systems write to and read from, with its messages.
+//! The `AsyncAPI` 3 document: the exchanges and queues that upstream systems write to and read from, with their messages.
 //!
-//! Seen from Genfleet, as `AsyncAPI` has it: it receives jobs and sends events. AMQP's own properties have no place in
-//! the format; they are in `x-amqp-properties`.
+//! As `AsyncAPI` prescribes, it is written from Genfleet's view: Genfleet receives jobs and sends events. The format has no
+//! place for AMQP's own properties; they are in `x-amqp-properties`.
 
 use serde_json::{Map, Value, json};
 
@@ -25,8 +25,8 @@ names a reply queue, there, too. Who must miss no event binds a queue of its own
 exchanges, queues and bindings, `genfleet schema` the schemas.";
 
 /// The document for queues under `prefix`.
-pub fn document(kinds: &[KindContract], prefix: &str) -> Value {
-    let upstream: Vec<&KindContract> = kinds.iter().filter(|one| one.kind != Kind::WebhookDeliver).collect();
+pub(super) fn document(kinds: &[KindContract], prefix: &str) -> Value {
+    let upstream: Vec<&KindContract> = kinds.iter().filter(|one| !one.kind.is_internal()).collect();
     let mut channels = Map::new();
     let mut operations = Map::new();
     let mut messages = Map::new();
@@ -81,7 +81,7 @@ fn jobs_channel(contract: &KindContract, prefix: &str) -> Value {
     json!({
         "address": key,
         "title": format!("{kind} jobs"),
-        "description": format!("The exchange of new jobs; it routes to the queue {queue}."),
+        "description": format!("The exchange that producers publish to; it leads to the queue {queue}."),
         "messages": { "job": message(kind.as_str()) },
         "bindings": { "amqp": by_key(&exchange, "topic") },
     })
@@ -182,7 +182,7 @@ fn job_message(contract: &KindContract, schemas: &mut Map<String, Value>) -> Val
     let examples: Vec<Value> = contract.terms.examples.iter().map(|job| json!({ "payload": job })).collect();
     let mut headers = trace_headers();
     let enqueued = json!({ "type": "integer", "description": "Milliseconds since 1970, within a second of the property timestamp: the job's queuedMs counts from here. Optional, for figures only." });
-    super::lay(&mut headers, &json!({ "properties": { (ENQUEUED_MS): enqueued } }));
+    super::merge(&mut headers, &json!({ "properties": { (ENQUEUED_MS): enqueued } }));
     json!({
         "name": format!("{}.job", contract.kind),
         "title": format!("{} job", contract.kind),
@@ -233,7 +233,7 @@ fn dead_message(schemas: &mut Map<String, Value>) -> Value {
         "genfleet-fingerprint": text("The same for failures of the same sort."),
         "genfleet-generation": number("Redrives before this failure."),
     });
-    super::lay(&mut headers, &json!({ "properties": set }));
+    super::merge(&mut headers, &json!({ "properties": set }));
     json!({
         "name": "dead",
         "title": "A job that failed",

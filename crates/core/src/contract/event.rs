@@ -4,62 +4,53 @@ use serde_json::{Map, Value, json};
 
 use super::{
     KindContract,
-    code::{COMMON, Code},
-    headed, lay,
+    code::{COMMON_CODES, ErrorCode},
+    headed, merge,
     named::{named, pascal},
-    written,
+    schema_of_written,
 };
-use crate::webhook::delivery::Deliverer;
 use genfleet_job::{
     Kind, UNKNOWN_KIND,
     event::{Outcome, shape::CloudEvent},
 };
 
-/// The schema of an event of any of these kinds, or of a webhook delivery, which every worker makes.
-pub fn schema(kinds: &[KindContract]) -> Value {
-    let delivery = KindContract::of::<Deliverer>();
-    let kinds: Vec<&KindContract> = kinds.iter().chain([&delivery]).collect();
+/// The schema of an event of any of these kinds.
+pub(super) fn schema(kinds: &[KindContract]) -> Value {
+    let kinds: Vec<&KindContract> = kinds.iter().collect();
     let names: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).chain([UNKNOWN_KIND]).collect();
-    let mut event = event(&kinds, &COMMON);
+    let mut event = event(&kinds, &COMMON_CODES);
     let data = &mut event["properties"]["data"];
-    lay(data, &json!({ "title": "EventData", "allOf": kinds.iter().copied().map(of_kind).collect::<Vec<_>>() }));
-    lay(&mut data["properties"]["kind"], &json!({ "title": "EventKind", "enum": names }));
+    merge(data, &json!({ "title": "EventData", "allOf": kinds.iter().copied().map(of_kind).collect::<Vec<_>>() }));
+    merge(&mut data["properties"]["kind"], &json!({ "title": "EventKind", "enum": names }));
     data["properties"]["error"]["title"] = "EventError".into();
     named(headed("event", "Genfleet event", event), "Event")
 }
 
-/// The schema of the events of each kind, with its report and its codes.
-pub fn schemas(kinds: &[KindContract]) -> impl Iterator<Item = (Kind, Value)> {
-    let delivery =
-        Some(KindContract::of::<Deliverer>()).filter(|_| kinds.iter().all(|one| one.kind != Kind::WebhookDeliver));
-    let of_one = |contract: &KindContract| (contract.kind, schema_of(contract));
-    kinds.iter().map(of_one).chain(delivery.as_ref().map(of_one)).collect::<Vec<_>>().into_iter()
-}
-
-fn schema_of(contract: &KindContract) -> Value {
+/// The schema of the events of one kind, with its report and its codes.
+pub(super) fn schema_of(contract: &KindContract) -> Value {
     let (kind, prefix) = (contract.kind, pascal(contract.kind.as_str()));
-    let common: Vec<Code> = COMMON.into_iter().filter(|code| code.code != "unknown_kind").collect();
+    let common: Vec<ErrorCode> = COMMON_CODES.into_iter().filter(|code| code.code != "unknown_kind").collect();
     let mut event = event(&[contract], &common);
     let types = Outcome::ALL.map(|outcome| format!("genfleet.{kind}.{}", outcome.as_str()));
     let properties = &mut event["properties"];
-    lay(&mut properties["type"], &json!({ "title": format!("{prefix}EventType"), "enum": types }));
+    merge(&mut properties["type"], &json!({ "title": format!("{prefix}EventType"), "enum": types }));
     let data = &mut properties["data"];
     data["title"] = format!("{prefix}EventData").into();
     let properties = &mut data["properties"];
     properties["error"]["title"] = format!("{prefix}EventError").into();
     properties["error"]["properties"]["code"]["anyOf"][0]["title"] = format!("{prefix}ErrorCode").into();
     properties["error"]["properties"]["cause"]["anyOf"][0]["title"] = format!("{prefix}ErrorCode").into();
-    lay(&mut properties["kind"], &json!({ "const": kind.as_str() }));
-    lay(&mut properties["action"], &json!({ "enum": [contract.action, null] }));
-    let told = properties["report"]["description"].take();
+    merge(&mut properties["kind"], &json!({ "const": kind.as_str() }));
+    merge(&mut properties["action"], &json!({ "enum": [contract.action, null] }));
+    let description = properties["report"]["description"].take();
     properties["report"] = report(contract);
-    lay(&mut properties["report"], &json!({ "description": told }));
+    merge(&mut properties["report"], &json!({ "description": description }));
     named(headed(&format!("{kind}:event"), &format!("{kind} event"), event), &prefix)
 }
 
 /// An event with the errors of these kinds.
-fn event(kinds: &[&KindContract], common: &[Code]) -> Value {
-    let mut event = written::<CloudEvent>();
+fn event(kinds: &[&KindContract], common: &[ErrorCode]) -> Value {
+    let mut event = schema_of_written::<CloudEvent>();
     let data = &mut event["properties"]["data"];
     let properties = &mut data["properties"];
     properties["outcome"]["title"] = "Outcome".into();
@@ -72,12 +63,12 @@ fn event(kinds: &[&KindContract], common: &[Code]) -> Value {
         error[member]["description"] = description;
     }
     let own = kinds.iter().flat_map(|contract| error_members(contract));
-    lay(error, &Value::Object(common_members().into_iter().chain(own).collect()));
-    lay(data, &json!({ "allOf": outcomes() }));
+    merge(error, &Value::Object(common_members().into_iter().chain(own).collect()));
+    merge(data, &json!({ "allOf": outcomes() }));
     event
 }
 
-/// What every worker may add to `error`.
+/// The members that every worker may add to `error`.
 fn common_members() -> Map<String, Value> {
     let api = json!({
         "description": "What the API's body said about the error, its long members cut.",
@@ -86,7 +77,7 @@ fn common_members() -> Map<String, Value> {
     Map::from_iter([("api".to_owned(), api)])
 }
 
-/// What the worker of one kind adds, by the names of their types.
+/// The members that the worker of one kind adds, with titles for their types.
 fn error_members(contract: &KindContract) -> Map<String, Value> {
     let mut members = contract.terms.error_members.clone();
     for (name, member) in members.iter_mut().filter(|(_, member)| member["properties"].is_object()) {
@@ -95,8 +86,8 @@ fn error_members(contract: &KindContract) -> Map<String, Value> {
     members
 }
 
-/// The codes there are. One that a later version adds is no error.
-fn codes(kinds: &[&KindContract], common: &[Code]) -> Value {
+/// The schema of an error code. A code that a later version adds is valid, too.
+fn codes(kinds: &[&KindContract], common: &[ErrorCode]) -> Value {
     let mut all = common.to_vec();
     for code in kinds.iter().flat_map(|contract| &contract.terms.codes) {
         if !all.iter().any(|known| known.code == code.code) {
@@ -111,7 +102,7 @@ fn codes(kinds: &[&KindContract], common: &[Code]) -> Value {
     json!({ "anyOf": [known, later] })
 }
 
-/// What is there depends on how the job ended.
+/// The members that depend on the outcome.
 fn outcomes() -> [Value; 2] {
     let ended = |outcome: &str| json!({ "properties": { "outcome": { "const": outcome } } });
     let succeeded = json!({
@@ -140,7 +131,7 @@ fn of_kind(contract: &KindContract) -> Value {
     })
 }
 
-/// The report of one kind, by the name of its type.
+/// The report of one kind, with a title for its type.
 fn report(contract: &KindContract) -> Value {
     let mut report = contract.report.clone();
     if let Some(members) = report.as_object_mut() {

@@ -1,22 +1,22 @@
-//! Gives the parts of a schema names, from which generators of code make types: each object and each choice between
-//! words moves to `$defs` under its title, or a name after the member it is the value of.
+//! Names the parts of a schema, so that code generators make types of them: each object and each enumeration moves to `$defs`
+//! under its title, or under a name derived from its member.
 
 use serde_json::{Map, Value, json};
 
 const PLACE: &str = "#/$defs/";
 
-/// `schema` with its parts named; `prefix` comes before names after a member.
+/// Names the parts of `schema`; names derived from members begin with `prefix`.
 pub(super) fn named(mut schema: Value, prefix: &str) -> Value {
     let mut names = Names { prefix, found: Map::new() };
     names.inside(&mut schema, prefix, "", Part::Shape);
-    set_rules_aside(&mut schema);
+    move_rules(&mut schema);
     if !names.found.is_empty() {
         schema["$defs"] = Value::Object(names.found);
     }
     schema
 }
 
-/// `schema` for another document, whose schemas are at `place`: itself under its title with its parts beside.
+/// Moves `schema` and its parts into another document, whose schemas are at `place`.
 pub(super) fn moved(mut schema: Value, place: &str, schemas: &mut Map<String, Value>) -> Value {
     let members = schema.as_object_mut();
     let parts = members.and_then(|members| members.shift_remove("$defs")).unwrap_or_default();
@@ -29,7 +29,7 @@ pub(super) fn moved(mut schema: Value, place: &str, schemas: &mut Map<String, Va
     json!({ "$ref": format!("{place}{name}") })
 }
 
-/// Words as one name: `cdn.purge job` is `CdnPurgeJob`.
+/// Joins words to one name: `cdn.purge job` becomes `CdnPurgeJob`.
 pub(super) fn pascal(words: &str) -> String {
     let words = words.split(|each: char| !each.is_ascii_alphanumeric());
     words
@@ -50,12 +50,12 @@ fn refer(schema: &mut Value, place: &str) {
     }
 }
 
-/// What a schema says of a value.
+/// The role of a schema.
 #[derive(Clone, Copy, PartialEq)]
 enum Part {
-    /// What it is.
+    /// It defines a type.
     Shape,
-    /// What else holds: only what has a title is a type.
+    /// It states a further rule; only parts with a title are types.
     Rule,
 }
 
@@ -65,7 +65,7 @@ struct Names<'a> {
 }
 
 impl Names<'_> {
-    /// Names `schema`, the value of `member` of `parent`, and what is inside.
+    /// Names `schema`, the value of `member` of `parent`, and its parts.
     fn name(&mut self, schema: &mut Value, parent: &str, member: &str, part: Part) {
         let title = schema["title"].as_str().map(str::to_owned);
         let has_title = title.is_some();
@@ -77,8 +77,8 @@ impl Names<'_> {
             return self.inside(schema, &name, member, part);
         }
         self.inside(schema, &name, member, Part::Shape);
-        set_rules_aside(schema);
-        say_as_not(schema);
+        move_rules(schema);
+        write_as_not(schema);
         let is_optional = take_null(schema);
         enumerate(schema);
         let default = schema.as_object_mut().and_then(|members| members.shift_remove("default"));
@@ -119,7 +119,7 @@ impl Names<'_> {
         }
     }
 
-    /// Puts `schema` among the named ones; what refers to it.
+    /// Moves `schema` to the named parts; returns a reference to it.
     fn define(&mut self, mut schema: Value, name: String, parent: &str) -> Value {
         let is_other = |found: &Value| {
             [found, &schema].map(|one| (&one["properties"], &one["enum"])).windows(2).any(|pair| pair[0] != pair[1])
@@ -146,12 +146,12 @@ fn is_object(schema: &Value) -> bool {
     schema["type"] == "object" && schema["properties"].is_object()
 }
 
-/// Whether it is one of some words.
+/// Tells if it is an enumeration of strings.
 fn is_choice(schema: &Value) -> bool {
     schema["enum"].as_array().is_some_and(|words| words.iter().all(Value::is_string))
 }
 
-/// Takes `null` out of what `schema` allows; whether it was there, and is to be put beside a type of its own.
+/// Removes `null` from the types that `schema` allows. Returns true if it must be added beside a named type.
 fn take_null(schema: &mut Value) -> bool {
     let allows_null = schema["type"].as_array().is_some_and(|types| types.iter().any(|one| one == "null"))
         || ["enum", "oneOf"]
@@ -176,8 +176,8 @@ fn is_null(schema: &Value) -> bool {
     schema.is_null() || schema["type"] == "null"
 }
 
-/// Puts the rules that hold beside the shape where they hold all the same and no generator takes them for more types.
-fn set_rules_aside(schema: &mut Value) {
+/// Moves further rules to keywords that code generators do not take for types.
+fn move_rules(schema: &mut Value) {
     let Some(members) = schema.as_object_mut().filter(|members| !members.contains_key("if")) else { return };
     let Some(Value::Array(mut rules)) = members.shift_remove("allOf") else { return };
     match rules.as_mut_slice() {
@@ -186,8 +186,8 @@ fn set_rules_aside(schema: &mut Value) {
     }
 }
 
-/// Writes what may be only one of true and false as not being the other.
-fn say_as_not(schema: &mut Value) {
+/// Rewrites "only true" or "only false" as "not the other".
+fn write_as_not(schema: &mut Value) {
     let [Value::Bool(only), Value::Null] = schema["enum"].as_array().map_or(&[][..], Vec::as_slice) else { return };
     let other = !only;
     if let Some(members) = schema.as_object_mut() {
@@ -196,7 +196,7 @@ fn say_as_not(schema: &mut Value) {
     }
 }
 
-/// Writes words that each have a schema of their own as a list.
+/// Rewrites constants that each have a schema of their own as an enumeration.
 fn enumerate(schema: &mut Value) {
     let words =
         |branches: &Vec<Value>| branches.iter().map(|one| one.get("const").cloned()).collect::<Option<Vec<_>>>();

@@ -1,10 +1,10 @@
-//! Parts of the patterns in the schemas. Written so that they mean the same in ECMA 262, RE2, Rust and Python: no
-//! look-around, no `\s`, `\d` or `\w`, and characters beyond ASCII as themselves.
+//! Parts of the patterns in the schemas. They mean the same in ECMA 262, RE2, Rust and Python: no look-around, no `\s`, `\d`
+//! or `\w`, and characters beyond ASCII as themselves.
 
 /// A UUID in 36 characters.
 pub const UUID: &str = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$";
 
-/// A time of RFC 3339, as far as digits go.
+/// The digits of an RFC 3339 time.
 pub const TIME: &str =
     "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$";
 
@@ -17,7 +17,7 @@ pub const CONTROLS: &str = "\0-\u{1f}\u{7f}-\u{9f}";
 /// A number from 0 to 255, without leading zeros.
 const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
 
-/// `word` in any mixture of cases.
+/// Matches `word` in any mixture of cases.
 pub fn any_case(word: &str) -> String {
     let either = |each: char| match (each.to_ascii_lowercase(), each.to_ascii_uppercase()) {
         (lower, upper) if lower != upper => format!("[{lower}{upper}]"),
@@ -26,12 +26,12 @@ pub fn any_case(word: &str) -> String {
     word.chars().map(either).collect()
 }
 
-/// Numbers from 0 to 255 with dots between.
+/// Matches `count` numbers from 0 to 255 with dots between.
 pub fn octets(count: usize) -> String {
     [OCTET].repeat(count).join("\\.")
 }
 
-/// Exactly one of `alternatives`, from beginning to end.
+/// Matches exactly one of `alternatives`, from beginning to end.
 pub fn whole<S: AsRef<str>>(alternatives: &[S]) -> String {
     let alternatives: Vec<&str> = alternatives.iter().map(AsRef::as_ref).collect();
     format!("^({})$", alternatives.join("|"))

@@ -1,12 +1,12 @@
-//! How the documents are written: indented JSON in which nothing is invisible.
+//! The text of documents: indented JSON without invisible characters.
 
 use serde_json::Value;
 
-/// `document` as it stands in its file. Blank and control characters beyond ASCII, which patterns are made of, are
-/// written `\uXXXX`: what one cannot see one cannot review, and an editor may change it.
-pub fn write(document: &Value) -> String {
+/// Writes `document` as it stands in its file. Blank and control characters beyond ASCII, which occur in patterns, are
+/// written as `\uXXXX`, because a reviewer cannot see them and an editor may change them.
+pub fn write_json(document: &Value) -> String {
     let json = format!("{document:#}\n");
-    // Beyond ASCII there is nothing outside the texts.
+    // Outside of strings, JSON is ASCII.
     json.chars().map(|each| if is_invisible(each) { escaped(each) } else { each.to_string() }).collect()
 }
 
@@ -26,9 +26,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_seen_is_written_as_its_number_and_reads_as_it_was() {
+    fn invisible_characters_are_escaped_and_read_back_unchanged() {
         let document = json!({"pattern": "[\0 \u{7f}-\u{a0}\u{2028}\u{3000}]", "title": "1–3 €"});
-        let written = write(&document);
+        let written = write_json(&document);
         assert_eq!(
             written,
             "{\n  \"pattern\": \"[\\u0000 \\u007f-\\u00a0\\u2028\\u3000]\",\n  \"title\": \"1–3 €\"\n}\n"

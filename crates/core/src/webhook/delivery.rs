@@ -1,5 +1,5 @@
-//! `webhook.deliver`: one event to one URL. A job like the others, run by the same engine; what differs is that it does
-//! not concern Genesys Cloud at all.
+//! The handler of `webhook.deliver`, which sends one event to one URL. Its jobs run like all others, but never call Genesys
+//! Cloud.
 
 use std::time::Duration;
 
@@ -14,18 +14,18 @@ use tracing::{info, warn};
 use super::{
     Webhooks,
     failing::FailingReceivers,
-    hosts::{Entered, Fate, Hosts, Turn},
+    hosts::{HostAdmission, HostFeedback, HostLimits, HostPermit},
     options::WebhookOptions,
-    post::{Answer, NoAnswer, Post},
+    post::{WebhookClient, WebhookResponse, WebhookSendError},
     receiver::Receiver,
-    signature::Secrets,
+    signature::WebhookSecrets,
     signers::{self, Signers},
 };
 use crate::{
-    contract::{Terms, code::Code},
+    contract::{code::ErrorCode, terms::ContractTerms},
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
 };
-use genfleet_genesys::limits;
+use genfleet_genesys::LONG_PAUSE;
 use genfleet_job::{
     Kind, Violation,
     clock::SharedClock,
@@ -35,35 +35,29 @@ use genfleet_job::{
     retry::RetryPolicy,
     trace_context::TRACESTATE,
 };
-use genfleet_telemetry::trace::{
-    attribute,
-    span::{About, Span, SpanKind},
-};
+use genfleet_telemetry::trace::{Span, SpanDetails, SpanKind, attribute};
 
-/// After so long a delivery that cannot be signed here is looked at again.
+/// The wait of a delivery for which this process has no secret.
 const WITHOUT_SECRET: Duration = Duration::from_secs(60);
 
-/// What became of a try; the metric's label.
+/// The outcome of one attempt to deliver; a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Taken.
+pub(crate) enum DeliveryOutcome {
     Delivered,
-    /// Not taken; it is tried again.
+    /// Not accepted; there will be another attempt.
     Retried,
-    /// Not taken, and it was the last try.
+    /// Not accepted in the last attempt.
     Failed,
-    /// The receiver wants nothing any more.
+    /// The receiver wants no more deliveries (410).
     Gone,
-    /// The address is not delivered to.
+    /// The address gets no deliveries.
     Refused,
 }
 
-impl Outcome {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Delivered, Self::Retried, Self::Failed, Self::Gone, Self::Refused];
+impl DeliveryOutcome {
+    pub(crate) const ALL: [Self; 5] = [Self::Delivered, Self::Retried, Self::Failed, Self::Gone, Self::Refused];
 
-    /// The label.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
             Self::Retried => "retried",
@@ -74,32 +68,32 @@ impl Outcome {
     }
 }
 
-/// What a delivery needs. Not for `Debug`: the URL may be as good as a password.
+/// The payload of a delivery. It has no `Debug`, because the URL may be secret.
 #[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Payload {
-    /// Where to.
+pub struct DeliveryPayload {
+    /// The receiver.
     pub url: String,
-    /// Sent as `webhook-id`: the same for every try and every repeat.
+    /// The value of `webhook-id`: the same for all attempts and repeats.
     #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{1,64}$"))]
     pub event_id: String,
-    /// The event byte for byte: sent as the body.
+    /// The event byte for byte, which is the body.
     pub event: String,
 }
 
-/// What a delivery that succeeded came to.
+/// The report of a successful delivery.
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
-pub struct Report {
-    /// The receiver's.
+pub struct DeliveryReport {
+    /// The status of the response.
     pub status: u16,
 }
 
-/// Delivers.
+/// The handler of deliveries.
 #[derive(Debug)]
 pub struct Deliverer {
     pub(super) signers: Signers,
-    pub(super) post: Post,
-    pub(super) hosts: Hosts,
+    pub(super) client: WebhookClient,
+    pub(super) hosts: HostLimits,
     pub(super) failing: FailingReceivers,
     pub(super) retry_scale: f64,
     pub(super) clock: SharedClock,
@@ -112,143 +106,146 @@ impl JobHandler for Deliverer {
     const DEFAULTS: Defaults = Defaults { concurrency: 16 };
 
     type Options = WebhookOptions;
-    type Payload = Payload;
+    type Payload = DeliveryPayload;
     type State = ();
-    type Report = Report;
+    type Report = DeliveryReport;
 
     fn new(options: WebhookOptions, services: &Services) -> Result<Self, ConfigError> {
         let deliverer = Webhooks::new(&options)?.deliverer(&services.clock, &FailingReceivers::default());
-        deliverer
-            .ok_or_else(|| ConfigError::new("this process delivers no webhooks: it has no secret, or is told not to"))
+        deliverer.ok_or_else(|| {
+            ConfigError::new("this process delivers no webhooks: it has no secret, or --webhook-concurrency is 0")
+        })
     }
 
-    /// Nobody upstream sends these jobs; their failures are told all the same.
-    fn terms() -> Terms {
+    /// Producers never send these jobs, but see their failures.
+    fn terms() -> ContractTerms {
         let codes = vec![
-            Code::new(
+            ErrorCode::new(
                 "address_refused",
                 "The receiver's address is not public, and --webhook-allow does not name it; or --webhook-deny does.",
             ),
-            Code::new("gone", "The receiver wants no more of it (410)."),
-            Code::new("receiver_refused", "The receiver answered neither 2xx nor 410. Only a cause."),
-            Code::new("receiver_timeout", "The receiver did not answer within 15 s. Only a cause."),
-            Code::new("receiver_unavailable", "The receiver could not be reached. Only a cause."),
+            ErrorCode::new("gone", "The receiver wants no more of it (410)."),
+            ErrorCode::new("receiver_refused", "The receiver answered neither 2xx nor 410. Only a cause."),
+            ErrorCode::new("receiver_timeout", "The receiver did not answer within 15 s. Only a cause."),
+            ErrorCode::new("receiver_unavailable", "The receiver could not be reached. Only a cause."),
         ];
-        Terms { codes, error_members: error_members(), ..Terms::default() }
+        ContractTerms { codes, error_members: error_members(), ..ContractTerms::default() }
     }
 
-    fn validate(payload: &Payload, _: &WebhookOptions) -> Vec<Violation> {
-        let wrong = Receiver::parse(&payload.url).err();
-        wrong.map(|told| Violation::new("/payload/url", told)).into_iter().collect()
+    fn validate(payload: &DeliveryPayload, _: &WebhookOptions) -> Vec<Violation> {
+        let error = Receiver::parse(&payload.url).err();
+        error.map(|message| Violation::new("/payload/url", message)).into_iter().collect()
     }
 
     fn retries(&self, _: RetryPolicy) -> RetryPolicy {
         RetryPolicy::webhook(self.retry_scale)
     }
 
-    async fn handle(&self, job: &JobContext, payload: Payload, (): ()) -> Result<Progress<Self>, JobError> {
-        let receiver = Receiver::parse(&payload.url).map_err(|told| JobError::permanent("invalid_job", told))?;
+    async fn handle(&self, job: &JobContext, payload: DeliveryPayload, (): ()) -> Result<Progress<Self>, JobError> {
+        let receiver = Receiver::parse(&payload.url).map_err(|error| JobError::permanent("invalid_job", error))?;
         let Some(secrets) = self.signers.of(&receiver) else { return Err(unsigned(job, &receiver)) };
-        let turn = self.turn(job, &receiver).await?;
+        let permit = self.permit(job, &receiver).await?;
         let event_id = payload.event_id.clone();
-        let (outcome, result) = self.tried(job, &receiver, payload, secrets, turn).await;
+        let (outcome, result) = self.attempt(job, &receiver, payload, secrets, permit).await;
         metrics::counter!(metric::WEBHOOK_DELIVERIES, "outcome" => outcome.as_str()).increment(1);
-        self.note(&receiver, &event_id, outcome, result.as_ref().err());
+        self.log(&receiver, &event_id, outcome, result.as_ref().err());
         match result {
             Ok(report) => Ok(Progress::Done(report)),
-            Err(error) => Err(JobError { details: told(&receiver, &event_id), ..error }),
+            Err(error) => Err(JobError { details: error_details(&receiver, &event_id), ..error }),
         }
     }
 }
 
 impl Deliverer {
-    /// The right to deliver: at the host, then at its address, which is looked up once there is a seat.
-    async fn turn(&self, job: &JobContext, receiver: &Receiver) -> Result<Turn, JobError> {
-        let mut turn = match self.hosts.enter(&receiver.authority(), fastrand::f64(), &job.stop).await {
-            Entered::Go(turn) => turn,
-            Entered::Later(wait) => return Err(held(job, receiver, wait)),
-            Entered::Stopped => return Err(JobError::interrupted()),
+    /// Waits for a permit for the host, and then for its address, which is looked up once the host admits.
+    async fn permit(&self, job: &JobContext, receiver: &Receiver) -> Result<HostPermit, JobError> {
+        let mut permit = match self.hosts.admit(&receiver.authority(), fastrand::f64(), &job.stop).await {
+            HostAdmission::Go(permit) => permit,
+            HostAdmission::Later(wait) => return Err(hold(job, receiver, wait)),
+            HostAdmission::Stopped => return Err(JobError::interrupted()),
         };
-        if let Some(address) = self.post.address(receiver).await {
-            turn.connects_to(address, fastrand::f64()).map_err(|wait| held(job, receiver, wait))?;
+        if let Some(address) = self.client.address(receiver).await {
+            permit.use_address(address, fastrand::f64()).map_err(|wait| hold(job, receiver, wait))?;
         }
-        if job.stop.is_cancelled() { Err(JobError::interrupted()) } else { Ok(turn) }
+        if job.stop.is_cancelled() { Err(JobError::interrupted()) } else { Ok(permit) }
     }
 
-    /// A receiver that begins to fail is worth a warning, and that it takes again a word; what is between is routine.
-    fn note(&self, receiver: &Receiver, event_id: &str, outcome: Outcome, error: Option<&JobError>) {
-        // Unlike those of other kinds, its messages quote nothing of a payload.
-        let (outcome_told, why) = (outcome.as_str(), error.map(|error| error.message.as_str()).unwrap_or_default());
+    /// Logs the outcome: a warning when a receiver begins to fail, and an information until it accepts again.
+    fn log(&self, receiver: &Receiver, event_id: &str, outcome: DeliveryOutcome, error: Option<&JobError>) {
+        // Unlike those of other kinds, these messages quote nothing of a payload.
+        let (outcome_label, why) = (outcome.as_str(), error.map(|error| error.message.as_str()).unwrap_or_default());
         match outcome {
-            Outcome::Delivered => {
-                if self.failing.took(receiver) {
-                    info!(%receiver, "the receiver takes events again");
+            DeliveryOutcome::Delivered => {
+                if self.failing.note_success(receiver) {
+                    info!(%receiver, "the receiver accepts events again");
                 }
             }
-            Outcome::Gone => {
-                self.failing.took(receiver);
-                info!(%receiver, event_id, outcome = outcome_told, why, "not delivered");
+            DeliveryOutcome::Gone => {
+                self.failing.note_success(receiver);
+                info!(%receiver, event_id, outcome = outcome_label, why, "not delivered");
             }
-            Outcome::Retried | Outcome::Failed | Outcome::Refused => {
-                if self.failing.took_not(receiver, why, Instant::now()) {
-                    warn!(%receiver, event_id, outcome = outcome_told, why, "not delivered");
+            DeliveryOutcome::Retried | DeliveryOutcome::Failed | DeliveryOutcome::Refused => {
+                if self.failing.note_failure(receiver, why, Instant::now()) {
+                    warn!(%receiver, event_id, outcome = outcome_label, why, "not delivered");
                 } else {
-                    info!(%receiver, event_id, outcome = outcome_told, why, "not delivered");
+                    info!(%receiver, event_id, outcome = outcome_label, why, "not delivered");
                 }
             }
         }
     }
 
-    async fn tried(
+    async fn attempt(
         &self,
         job: &JobContext,
         receiver: &Receiver,
-        payload: Payload,
-        secrets: &Secrets,
-        turn: Turn,
-    ) -> (Outcome, Result<Report, JobError>) {
-        if !self.post.allows_scheme(receiver) {
-            return refused(receiver, "is no https; --webhook-allow opens it, on every worker that delivers");
+        payload: DeliveryPayload,
+        secrets: &WebhookSecrets,
+        permit: HostPermit,
+    ) -> (DeliveryOutcome, Result<DeliveryReport, JobError>) {
+        if !self.client.allows_scheme(receiver) {
+            return refuse(receiver, "does not use https; --webhook-allow permits that, on every worker that delivers");
         }
         let now = self.clock.now();
         let mut headers = headers(&payload, secrets, now);
-        let span = posting(job, receiver);
+        let span = start_span(job, receiver);
         span.inject(&mut headers);
-        // What tracing systems tell each other is none of a stranger's business.
+        // What tracing systems exchange is not for strangers.
         headers.remove(TRACESTATE);
-        let sent = self.post.send(receiver, headers, payload.event.into(), now).await;
-        if !matches!(sent, Err(NoAnswer::Refused(_))) {
+        let sent = self.client.send(receiver, headers, payload.event.into(), now).await;
+        if !matches!(sent, Err(WebhookSendError::Refused(_))) {
             job.count_requests(1);
         }
-        posted(span, &sent);
-        if let Some(fate) = fate(&sent) {
-            turn.ended(fate);
+        end_span(span, &sent);
+        if let Some(feedback) = feedback(&sent) {
+            permit.end(feedback);
         }
-        let failed = if job.is_last_attempt() { Outcome::Failed } else { Outcome::Retried };
+        let failed = if job.is_last_attempt() { DeliveryOutcome::Failed } else { DeliveryOutcome::Retried };
         match sent {
-            Ok(Answer { status, .. }) if (200..300).contains(&status) => (Outcome::Delivered, Ok(Report { status })),
-            Ok(Answer { status: 410, .. }) => {
-                let told = format!("{receiver} answers 410: it wants nothing any more");
-                (Outcome::Gone, Err(JobError { status: Some(410), ..JobError::permanent("gone", told) }))
+            Ok(WebhookResponse { status, .. }) if (200..300).contains(&status) => {
+                (DeliveryOutcome::Delivered, Ok(DeliveryReport { status }))
             }
-            Ok(answer) => (failed, Err(unexpected(receiver, answer))),
-            Err(NoAnswer::Refused(error)) => {
-                warn!(%receiver, ip = ?error.ip, "the receiver's address is not delivered to");
-                refused(receiver, &error.to_string())
+            Ok(WebhookResponse { status: 410, .. }) => {
+                let message = format!("{receiver} answers 410: it wants no more deliveries");
+                (DeliveryOutcome::Gone, Err(JobError { status: Some(410), ..JobError::permanent("gone", message) }))
             }
-            Err(NoAnswer::TimedOut) => {
-                let told = format!("{receiver} does not answer within 15 s");
-                (failed, Err(JobError::new(ErrorClass::Transient, "receiver_timeout", told)))
+            Ok(response) => (failed, Err(unexpected_status(receiver, response))),
+            Err(WebhookSendError::Refused(error)) => {
+                warn!(%receiver, ip = ?error.ip, "the receiver's address gets no deliveries");
+                refuse(receiver, &error.to_string())
             }
-            Err(NoAnswer::Broken(why)) => {
-                let told = format!("{receiver} cannot be reached: {why}");
-                (failed, Err(JobError::new(ErrorClass::Transient, "receiver_unavailable", told)))
+            Err(WebhookSendError::TimedOut) => {
+                let message = format!("{receiver} does not answer within 15 s");
+                (failed, Err(JobError::new(ErrorClass::Transient, "receiver_timeout", message)))
+            }
+            Err(WebhookSendError::Broken(why)) => {
+                let message = format!("{receiver} cannot be reached: {why}");
+                (failed, Err(JobError::new(ErrorClass::Transient, "receiver_unavailable", message)))
             }
         }
     }
 }
 
-fn headers(payload: &Payload, secrets: &Secrets, now: Timestamp) -> HeaderMap {
+fn headers(payload: &DeliveryPayload, secrets: &WebhookSecrets, now: Timestamp) -> HeaderMap {
     let signature = secrets.sign(&payload.event_id, now, payload.event.as_bytes());
     let all = [
         (CONTENT_TYPE, event::CONTENT_TYPE.to_owned()),
@@ -256,82 +253,84 @@ fn headers(payload: &Payload, secrets: &Secrets, now: Timestamp) -> HeaderMap {
         (HeaderName::from_static("webhook-timestamp"), now.as_second().to_string()),
         (HeaderName::from_static("webhook-signature"), signature),
     ];
-    // All fit in headers: the id is checked, the rest is ours.
+    // All values are valid: the id is checked, the rest is ours.
     all.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::try_from(value).ok()?))).collect()
 }
 
-/// The span of a try. Of the URL it has what the log has, and so has its name.
-fn posting(job: &JobContext, receiver: &Receiver) -> Span {
-    Span::begin(job.trace.as_slice(), || {
+/// Starts the span of an attempt; of the URL it has only scheme and host.
+fn start_span(job: &JobContext, receiver: &Receiver) -> Span {
+    Span::start(&job.trace, || {
         let url = receiver.url();
-        About::new(SpanKind::Client, "POST")
-            .with(attribute::HTTP_METHOD, "POST")
+        SpanDetails::new(SpanKind::Client, "POST")
+            .with(attribute::HTTP_REQUEST_METHOD, "POST")
             .with(attribute::URL_FULL, receiver.to_string())
             .with_some(attribute::SERVER_ADDRESS, url.host_str().map(str::to_owned))
             .with_some(attribute::SERVER_PORT, url.port_or_known_default().map(i64::from))
-            .with_some(attribute::HTTP_RESEND_COUNT, (job.attempts > 0).then_some(i64::from(job.attempts)))
+            .with_some(attribute::HTTP_REQUEST_RESEND_COUNT, (job.attempts > 0).then_some(i64::from(job.attempts)))
     })
 }
 
-fn posted(mut span: Span, sent: &Result<Answer, NoAnswer>) {
+fn end_span(mut span: Span, sent: &Result<WebhookResponse, WebhookSendError>) {
     match sent {
-        Ok(Answer { status, .. }) => {
-            span.set(attribute::HTTP_STATUS, i64::from(*status));
+        Ok(WebhookResponse { status, .. }) => {
+            span.set(attribute::HTTP_RESPONSE_STATUS_CODE, i64::from(*status));
             if !(200..300).contains(status) {
                 span.fail(status.to_string());
             }
         }
-        Err(NoAnswer::Refused(_)) => span.fail("address_refused"),
-        Err(NoAnswer::TimedOut) => span.fail("timeout"),
-        Err(NoAnswer::Broken(_)) => span.fail("broken"),
+        Err(WebhookSendError::Refused(_)) => span.fail("address_refused"),
+        Err(WebhookSendError::TimedOut) => span.fail("timeout"),
+        Err(WebhookSendError::Broken(_)) => span.fail("broken"),
     }
 }
 
-/// A redirect, too: it could lead to where no delivery may go.
-fn unexpected(receiver: &Receiver, Answer { status, retry_after }: Answer) -> JobError {
+/// The error for any other status, redirects included: they could lead to an address that gets no deliveries.
+fn unexpected_status(receiver: &Receiver, WebhookResponse { status, retry_after }: WebhookResponse) -> JobError {
     let hint = if (300..400).contains(&status) { "; redirects are not followed" } else { "" };
-    let told = format!("{receiver} answers {status}{hint}");
-    if let Some(wait) = retry_after.filter(|wait| *wait > limits::LONG) {
-        warn!(%receiver, seconds = wait.as_secs(), "the receiver asks for a pause of more than an hour (Retry-After): it is kept");
+    let message = format!("{receiver} answers {status}{hint}");
+    if let Some(wait) = retry_after.filter(|wait| *wait > LONG_PAUSE) {
+        warn!(%receiver, seconds = wait.as_secs(), "the receiver asks for a pause of more than an hour (Retry-After), which is respected");
     }
-    let error = JobError::new(ErrorClass::Transient, "receiver_refused", told);
+    let error = JobError::new(ErrorClass::Transient, "receiver_refused", message);
     JobError { status: Some(status), retry_after: retry_after.unwrap_or_default(), ..error }
 }
 
-fn refused(receiver: &Receiver, why: &str) -> (Outcome, Result<Report, JobError>) {
-    (Outcome::Refused, Err(JobError::permanent("address_refused", format!("{receiver} {why}"))))
+fn refuse(receiver: &Receiver, why: &str) -> (DeliveryOutcome, Result<DeliveryReport, JobError>) {
+    (DeliveryOutcome::Refused, Err(JobError::permanent("address_refused", format!("{receiver} {why}"))))
 }
 
-/// What a try says about its host; nothing where none was made.
-fn fate(sent: &Result<Answer, NoAnswer>) -> Option<Fate> {
+/// The feedback of an attempt about its host; `None` if nothing was sent.
+fn feedback(sent: &Result<WebhookResponse, WebhookSendError>) -> Option<HostFeedback> {
     match sent {
-        Ok(Answer { status: 408 | 429 | 500.., retry_after }) => Some(Fate::Fails { asked: *retry_after }),
-        Ok(_) => Some(Fate::Answers),
-        Err(NoAnswer::TimedOut | NoAnswer::Broken(_)) => Some(Fate::Fails { asked: None }),
-        Err(NoAnswer::Refused(_)) => None,
+        Ok(WebhookResponse { status: 408 | 429 | 500.., retry_after }) => {
+            Some(HostFeedback::Fails { asked: *retry_after })
+        }
+        Ok(_) => Some(HostFeedback::Answers),
+        Err(WebhookSendError::TimedOut | WebhookSendError::Broken(_)) => Some(HostFeedback::Fails { asked: None }),
+        Err(WebhookSendError::Refused(_)) => None,
     }
 }
 
-/// Burns nothing.
-fn held(job: &JobContext, receiver: &Receiver, wait: Duration) -> JobError {
+/// The error for a delivery that waits for its host. It counts no attempt.
+fn hold(job: &JobContext, receiver: &Receiver, wait: Duration) -> JobError {
     let until = job.now().saturating_add(wait).unwrap_or(Timestamp::MAX);
-    let told = format!("{receiver} is busy or failing; other receivers go first");
-    JobError::new(ErrorClass::Held { until, spread: HELD_SPREAD }, "receiver_busy", told)
+    let message = format!("{receiver} is busy or failing; other receivers go first");
+    JobError::new(ErrorClass::Held { until, spread: HELD_SPREAD }, "receiver_busy", message)
 }
 
-/// A process that has no secret for it leaves it to one that has. Burns nothing.
+/// The error for a delivery that another process must sign. It counts no attempt.
 fn unsigned(job: &JobContext, receiver: &Receiver) -> JobError {
-    let told = format!("{receiver} has no secret here that could sign for it: {}", signers::remedy());
-    warn!(%receiver, "{told}");
+    let message = format!("this process has no secret for {receiver}: {}", signers::remedy());
+    warn!(%receiver, "{message}");
     let until = job.now().saturating_add(WITHOUT_SECRET).unwrap_or(Timestamp::MAX);
-    JobError::new(ErrorClass::Held { until, spread: HELD_SPREAD }, "receiver_busy", told)
+    JobError::new(ErrorClass::Held { until, spread: HELD_SPREAD }, "receiver_busy", message)
 }
 
-/// See [`told`].
+/// The schemas of [`error_details`].
 fn error_members() -> Map<String, serde_json::Value> {
-    let member = |name: &str, told: &str| {
-        let told = format!("webhook.deliver: {told}");
-        (name.to_owned(), serde_json::json!({ "type": "string", "description": told }))
+    let member = |name: &str, description: &str| {
+        let description = format!("webhook.deliver: {description}");
+        (name.to_owned(), serde_json::json!({ "type": "string", "description": description }))
     };
     [
         member("receiver", "scheme and host of the URL that was not delivered to."),
@@ -341,7 +340,7 @@ fn error_members() -> Map<String, serde_json::Value> {
     .collect()
 }
 
-fn told(receiver: &Receiver, event_id: &str) -> Map<String, serde_json::Value> {
+fn error_details(receiver: &Receiver, event_id: &str) -> Map<String, serde_json::Value> {
     let members = [("receiver", receiver.to_string()), ("eventId", event_id.to_owned())];
     members.map(|(member, value)| (member.to_owned(), value.into())).into_iter().collect()
 }

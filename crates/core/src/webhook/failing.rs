@@ -1,5 +1,5 @@
-//! Receivers that take nothing now: for the fleet, the tool and the page of the admin port, which would otherwise say that
-//! all is well while every delivery waits to be tried again. Decides nothing; that is [`super::hosts`].
+//! Receivers that refuse deliveries, for the fleet, the tool and the page of the admin port. Decides nothing; that is
+//! [`super::hosts`].
 
 use std::{
     collections::BTreeMap,
@@ -10,18 +10,18 @@ use std::{
 use tokio::time::Instant;
 
 use super::receiver::Receiver;
-use crate::fleet::news::{ReceiverNews, millis};
+use crate::membership::status::{ReceiverStatus, millis};
 
-/// Of a receiver that nothing was sent to for longer, nothing is told.
+/// Receivers without deliveries for this time are forgotten.
 const LATELY: Duration = Duration::from_secs(3600);
-/// Told of at once, at most: those with the most failures.
-const TOLD: usize = 8;
-/// Remembered, at most.
+/// The number of receivers that are reported: those with the most failures.
+const REPORTED: usize = 8;
+/// The highest number of receivers that are remembered.
 const REMEMBERED: usize = 1024;
 
-/// See the module. Clones share it.
+/// The receivers that refuse deliveries. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct FailingReceivers(Arc<Mutex<BTreeMap<String, Failing>>>);
+pub(crate) struct FailingReceivers(Arc<Mutex<BTreeMap<String, Failing>>>);
 
 #[derive(Clone, Debug)]
 struct Failing {
@@ -32,13 +32,13 @@ struct Failing {
 }
 
 impl FailingReceivers {
-    /// A delivery was taken, or none is wanted any more. Whether it had been failing.
-    pub fn took(&self, receiver: &Receiver) -> bool {
+    /// Notes a success, or that no more deliveries are wanted. Returns true if the receiver had been failing.
+    pub(super) fn note_success(&self, receiver: &Receiver) -> bool {
         self.lock().remove(&receiver.to_string()).is_some()
     }
 
-    /// A delivery was not taken. Whether that is the first of a row.
-    pub fn took_not(&self, receiver: &Receiver, why: &str, now: Instant) -> bool {
+    /// Notes a failure. Returns true if it is the first in a row.
+    pub(super) fn note_failure(&self, receiver: &Receiver, why: &str, now: Instant) -> bool {
         let mut all = self.lock();
         all.retain(|_, failing| now.saturating_duration_since(failing.last) < LATELY);
         let name = receiver.to_string();
@@ -52,21 +52,21 @@ impl FailingReceivers {
         failing.in_a_row == 1
     }
 
-    /// Those that fail, the worst first.
-    pub fn told(&self, now: Instant) -> Vec<ReceiverNews> {
+    /// The failing receivers, those with the most failures first.
+    pub(crate) fn status(&self, now: Instant) -> Vec<ReceiverStatus> {
         let all = self.lock();
         let lately = all.iter().filter(|(_, failing)| now.saturating_duration_since(failing.last) < LATELY);
-        let mut told: Vec<ReceiverNews> = lately
-            .map(|(receiver, failing)| ReceiverNews {
+        let mut reported: Vec<ReceiverStatus> = lately
+            .map(|(receiver, failing)| ReceiverStatus {
                 receiver: receiver.clone(),
                 why: failing.why.clone(),
                 in_a_row: failing.in_a_row,
                 for_ms: millis(now.saturating_duration_since(failing.since)),
             })
             .collect();
-        told.sort_by_key(|news| std::cmp::Reverse(news.in_a_row));
-        told.truncate(TOLD);
-        told
+        reported.sort_by_key(|status| std::cmp::Reverse(status.in_a_row));
+        reported.truncate(REPORTED);
+        reported
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Failing>> {
@@ -83,20 +83,20 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_is_told_of_from_its_first_failure_until_it_takes_something_and_its_path_is_not() {
+    fn a_receiver_is_reported_from_its_first_failure_until_it_accepts_something_and_its_path_is_not() {
         let (failing, start) = (FailingReceivers::default(), Instant::now());
-        assert!(failing.took_not(&receiver("a.example"), "down", start));
-        assert!(!failing.took_not(&receiver("a.example"), "still down", start + Duration::from_secs(5)));
-        let told = ReceiverNews {
+        assert!(failing.note_failure(&receiver("a.example"), "down", start));
+        assert!(!failing.note_failure(&receiver("a.example"), "still down", start + Duration::from_secs(5)));
+        let told = ReceiverStatus {
             receiver: "https://a.example".to_owned(),
             why: "still down".to_owned(),
             in_a_row: 2,
             for_ms: 7_000,
         };
-        assert_eq!(failing.told(start + Duration::from_secs(7)), [told]);
-        assert!(failing.took(&receiver("a.example")));
-        assert!(!failing.took(&receiver("a.example")));
-        assert_eq!(failing.told(start), []);
+        assert_eq!(failing.status(start + Duration::from_secs(7)), [told]);
+        assert!(failing.note_success(&receiver("a.example")));
+        assert!(!failing.note_success(&receiver("a.example")));
+        assert_eq!(failing.status(start), []);
     }
 
     #[test]
@@ -104,11 +104,11 @@ mod tests {
         let (failing, start) = (FailingReceivers::default(), Instant::now());
         for number in 0..20 {
             for _ in 0..=number {
-                failing.took_not(&receiver(&format!("r{number}.example")), "down", start);
+                failing.note_failure(&receiver(&format!("r{number}.example")), "down", start);
             }
         }
-        let told: Vec<u32> = failing.told(start).iter().map(|news| news.in_a_row).collect();
+        let told: Vec<u32> = failing.status(start).iter().map(|news| news.in_a_row).collect();
         assert_eq!(told, [20, 19, 18, 17, 16, 15, 14, 13]);
-        assert_eq!(failing.told(start + LATELY), []);
+        assert_eq!(failing.status(start + LATELY), []);
     }
 }

@@ -1,12 +1,11 @@
-//! From a job's final event to a `webhook.deliver` job for each receiver. Pure; they are published with the event, or not
-//! at all.
+//! Turns a final event into one `webhook.deliver` job for each receiver. Pure; the jobs are published together with the event.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{delivery::Payload, receiver::Receiver};
+use super::{delivery::DeliveryPayload, receiver::Receiver};
 use genfleet_job::{
     Kind, derived_id,
     event::Event,
@@ -15,8 +14,8 @@ use genfleet_job::{
 };
 use genfleet_queue::{Destination, Publication};
 
-/// The jobs that deliver `event`, which ended at `time`, to `receivers`. Repeats have the same ids; `trace` goes along.
-pub fn jobs<'a>(
+/// The jobs that deliver `event` to `receivers`, enqueued at `time`, with the trace headers `trace`. Repeats have the same ids.
+pub(crate) fn delivery_jobs<'a>(
     event: &'a Event,
     receivers: &'a [Receiver],
     trace: &'a Headers,
@@ -38,15 +37,15 @@ pub fn jobs<'a>(
 }
 
 fn body(id: &str, event: &Event, receiver: &Receiver) -> Vec<u8> {
-    let payload = Payload {
+    let payload = DeliveryPayload {
         url: receiver.url().to_string(),
         event_id: event.id.to_string(),
-        // An event is text.
+        // Events are UTF-8.
         event: String::from_utf8_lossy(&event.body).into_owned(),
     };
-    let tries = WEBHOOK_WAITS.len() + 1;
+    let attempts = WEBHOOK_WAITS.len() + 1;
     let kind = Kind::WebhookDeliver.as_str();
-    json!({ "id": id, "kind": kind, "maxAttempts": tries, "payload": payload }).to_string().into_bytes()
+    json!({ "id": id, "kind": kind, "maxAttempts": attempts, "payload": payload }).to_string().into_bytes()
 }
 
 #[cfg(test)]
@@ -56,7 +55,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        webhook::{delivery::Deliverer, options::WebhookOptions, rules::Rules},
+        webhook::{Deliverer, WebhookOptions},
         worker::validate::{self, JobRules},
     };
     use genfleet_job::{MAX_BODY_BYTES, event::MAX_EVENT_BYTES};
@@ -76,7 +75,7 @@ mod tests {
     fn one(event: &Event) -> Message {
         let trace = Headers::from([("traceparent".to_owned(), "00-a-b-01".into())]);
         let receivers = [Receiver::parse(URL).unwrap()];
-        let mut jobs: Vec<_> = jobs(event, &receivers, &trace, Timestamp::from_second(7).unwrap()).collect();
+        let mut jobs: Vec<_> = delivery_jobs(event, &receivers, &trace, Timestamp::from_second(7).unwrap()).collect();
         assert_eq!(jobs.len(), 1);
         let Publication { to, message } = jobs.swap_remove(0);
         let lane = Destination::Lane { kind: Kind::WebhookDeliver, lane: Lane::Jobs, after: Duration::ZERO };
@@ -88,7 +87,7 @@ mod tests {
     fn a_delivery_is_a_job_that_carries_the_event_byte_for_byte() {
         let written = "{\"a\": \"\\u00e4 \\\\ \\\" \u{e4}\u{1F600}\"}";
         let message = one(&event(written));
-        let rules = JobRules::new::<Payload>(Kind::WebhookDeliver, Rules::default());
+        let rules = JobRules::new::<DeliveryPayload>(Kind::WebhookDeliver, |_| vec![]);
         let (job, payload) = validate::job::<Deliverer>(&rules, &options(), &message.body, None, None).unwrap();
         assert_eq!((payload.event.as_str(), payload.url.as_str()), (written, URL));
         assert_eq!(payload.event_id, Uuid::nil().to_string());

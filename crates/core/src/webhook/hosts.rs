@@ -1,8 +1,8 @@
-//! How many deliveries are under way to one host and to one address, and when none is, so that no receiver holds up
-//! another (SPEC 7), under however many ports and names it goes. What may not go now waits in the queue. A short wait for a host that answers is spent here, where that takes no place from
-//! others.
+//! Limits for hosts and addresses: how many deliveries may be under way to each, so that no receiver holds up another
+//! (SPEC 7), whatever names and ports it uses. A delivery that may not start waits in the queue; a short wait for a host that
+//! answers is spent here, if that takes no place from others.
 //!
-//! Does not send, and remembers nothing over a restart.
+//! Does not send, and forgets everything at a restart.
 
 use std::{
     collections::HashMap,
@@ -23,32 +23,32 @@ mod host;
 #[cfg(test)]
 mod tests;
 
-/// Deliveries under way to one host.
+/// The highest number of deliveries under way to one host.
 const PER_HOST: u8 = 4;
-/// Hosts remembered, of those that nothing is under way to.
+/// The number of idle hosts that are remembered.
 const REMEMBERED: usize = 1024;
-/// How long a delivery waits here for its turn; then it waits in the queue.
+/// The longest wait here; after it the delivery waits in the queue.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// All hosts that this process delivers to.
+/// The limits of all hosts that this process delivers to.
 #[derive(Clone, Debug)]
-pub struct Hosts(Arc<Shared>);
+pub(super) struct HostLimits(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    bounds: Bounds,
-    all: Mutex<All>,
+    bounds: HostBounds,
+    all: Mutex<AllHosts>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Bounds {
+struct HostBounds {
     total: usize,
     per_host: u8,
     scale: f64,
 }
 
 #[derive(Debug, Default)]
-struct All {
+struct AllHosts {
     hosts: HashMap<String, Host>,
     /// Deliveries under way to each address.
     addresses: HashMap<IpAddr, usize>,
@@ -56,21 +56,20 @@ struct All {
     probes: usize,
 }
 
-/// Whether a delivery may go.
+/// The answer to a delivery that wants to start.
 #[derive(Debug)]
-pub enum Entered {
-    /// It may.
-    Go(Turn),
-    /// Not now: in so long.
+pub(super) enum HostAdmission {
+    Go(HostPermit),
+    /// Not before this wait.
     Later(Duration),
-    /// The wait was cut short.
+    /// The process stops.
     Stopped,
 }
 
-/// The right to deliver to one host; ends when it is dropped.
+/// The permit for one delivery; it ends when it is dropped.
 #[derive(Debug)]
-pub struct Turn {
-    hosts: Hosts,
+pub(super) struct HostPermit {
+    hosts: HostLimits,
     host: String,
     address: Option<IpAddr>,
     began: Instant,
@@ -78,114 +77,118 @@ pub struct Turn {
     _seat: OwnedSemaphorePermit,
 }
 
-/// What a delivery says about its host.
+/// What a delivery learned about its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// It answers, whatever it answers.
+pub(super) enum HostFeedback {
+    /// It answers, with any status that is no failure of the host.
     Answers,
-    /// It is down, or asks for a pause.
-    Fails {
-        /// `Retry-After`.
-        asked: Option<Duration>,
-    },
+    /// It is down, or asks for a pause (`Retry-After`).
+    Fails { asked: Option<Duration> },
 }
 
-enum Look {
-    Go(Turn),
+enum HostCheck {
+    Go(HostPermit),
     Later(Duration),
-    InLine(Place),
+    InLine(LinePlace),
 }
 
-/// A place in the line before a host.
-struct Place {
-    hosts: Hosts,
+/// A place in the line of deliveries that wait here for a host.
+struct LinePlace {
+    hosts: HostLimits,
     host: String,
     seats: Arc<Semaphore>,
 }
 
-impl Hosts {
-    /// With at most `total` deliveries under way, and waits for hosts that fail times `scale`.
-    pub fn new(total: usize, scale: f64) -> Self {
+impl HostLimits {
+    /// Limits for at most `total` deliveries; waits for failing hosts are multiplied by `scale`.
+    pub(super) fn new(total: usize, scale: f64) -> Self {
         let per_host = u8::try_from(total.max(1)).map_or(PER_HOST, |total| total.min(PER_HOST));
-        let bounds = Bounds { total, per_host, scale };
+        let bounds = HostBounds { total, per_host, scale };
         Self(Arc::new(Shared { bounds, all: Mutex::default() }))
     }
 
-    /// Asks for a turn at `host`. `roll` is 0–1, chosen by chance; `stop` cuts a wait short.
-    pub async fn enter(&self, host: &str, roll: f64, stop: &CancellationToken) -> Entered {
-        let place = match self.look(host, roll) {
-            Look::Go(turn) => return Entered::Go(turn),
-            Look::Later(wait) => return Entered::Later(wait),
-            Look::InLine(place) => place,
+    /// Asks for a permit for `host`. `jitter` is a random number from 0 to 1; `stop` ends a wait.
+    pub(super) async fn admit(&self, host: &str, jitter: f64, stop: &CancellationToken) -> HostAdmission {
+        let place = match self.check(host, jitter) {
+            HostCheck::Go(permit) => return HostAdmission::Go(permit),
+            HostCheck::Later(wait) => return HostAdmission::Later(wait),
+            HostCheck::InLine(place) => place,
         };
         let seat = stop.run_until_cancelled(timeout(PATIENCE, Arc::clone(&place.seats).acquire_owned())).await;
         drop(place);
         match seat {
-            None => Entered::Stopped,
-            Some(Ok(Ok(seat))) => self.seated(host, seat, roll),
-            Some(Ok(Err(_)) | Err(_)) => self.waited_in_vain(host, roll),
+            None => HostAdmission::Stopped,
+            Some(Ok(Ok(seat))) => self.admit_after_wait(host, seat, jitter),
+            Some(Ok(Err(_)) | Err(_)) => self.give_up_wait(host, jitter),
         }
     }
 
-    fn look(&self, name: &str, roll: f64) -> Look {
+    fn check(&self, name: &str, jitter: f64) -> HostCheck {
         let (mut all, now, bounds) = (self.lock(), Instant::now(), self.0.bounds);
         let share = all.share(name, now, bounds);
         let probes = all.probes;
         let host = all.host(name, now, bounds);
         let is_probe = host.is_failing();
         if host.rests(now) || is_probe && (host.under_way(bounds) > 0 || probes >= (bounds.total / 2).max(1)) {
-            return Look::Later(host.later(now, roll, bounds));
+            return HostCheck::Later(host.wait(now, jitter, bounds));
         }
         if host.is_slow() && host.under_way(bounds) > 0 {
-            return Look::Later(host.later(now, roll, bounds));
+            return HostCheck::Later(host.wait(now, jitter, bounds));
         }
         if let Ok(seat) = Arc::clone(&host.seats).try_acquire_owned() {
             all.probes += usize::from(is_probe);
-            return Look::Go(self.turn(name, seat, is_probe));
+            return HostCheck::Go(self.permit(name, seat, is_probe));
         }
         if !host.is_worth_waiting_for() || host.under_way(bounds) + host.line >= share {
-            return Look::Later(host.later(now, roll, bounds));
+            return HostCheck::Later(host.wait(now, jitter, bounds));
         }
         host.line += 1;
-        Look::InLine(Place { hosts: self.clone(), host: name.to_owned(), seats: Arc::clone(&host.seats) })
+        HostCheck::InLine(LinePlace { hosts: self.clone(), host: name.to_owned(), seats: Arc::clone(&host.seats) })
     }
 
-    /// After a wait in line: the host may have failed meanwhile.
-    fn seated(&self, name: &str, seat: OwnedSemaphorePermit, roll: f64) -> Entered {
+    /// Admits a delivery after a wait, unless the host failed meanwhile.
+    fn admit_after_wait(&self, name: &str, seat: OwnedSemaphorePermit, jitter: f64) -> HostAdmission {
         let (mut all, now, bounds) = (self.lock(), Instant::now(), self.0.bounds);
         let host = all.host(name, now, bounds);
         if host.rests(now) || host.is_failing() {
-            return Entered::Later(host.later(now, roll, bounds));
+            return HostAdmission::Later(host.wait(now, jitter, bounds));
         }
-        Entered::Go(self.turn(name, seat, false))
+        HostAdmission::Go(self.permit(name, seat, false))
     }
 
-    fn waited_in_vain(&self, name: &str, roll: f64) -> Entered {
+    fn give_up_wait(&self, name: &str, jitter: f64) -> HostAdmission {
         let (mut all, now, bounds) = (self.lock(), Instant::now(), self.0.bounds);
         let host = all.host(name, now, bounds);
         host.kept_waiting();
-        Entered::Later(host.later(now, roll, bounds))
+        HostAdmission::Later(host.wait(now, jitter, bounds))
     }
 
-    fn turn(&self, name: &str, seat: OwnedSemaphorePermit, is_probe: bool) -> Turn {
-        Turn { hosts: self.clone(), host: name.to_owned(), address: None, began: Instant::now(), is_probe, _seat: seat }
+    fn permit(&self, name: &str, seat: OwnedSemaphorePermit, is_probe: bool) -> HostPermit {
+        HostPermit {
+            hosts: self.clone(),
+            host: name.to_owned(),
+            address: None,
+            began: Instant::now(),
+            is_probe,
+            _seat: seat,
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, All> {
+    fn lock(&self) -> MutexGuard<'_, AllHosts> {
         self.0.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Bounds {
-    /// What goes to one address at once: half of all places, and a quarter more for hosts there that have nothing under
-    /// way, so that neither other addresses nor other hosts of this one wait for those that are slow.
-    fn of_address(self, is_first_of_its_host: bool) -> usize {
+impl HostBounds {
+    /// The highest number of deliveries under way to one address: half of all places, and a quarter more for hosts there
+    /// that have none under way, so that neither other addresses nor other hosts of this one wait for slow ones.
+    fn per_address(self, is_first_of_its_host: bool) -> usize {
         let quarters = if is_first_of_its_host { 3 } else { 2 };
         (self.total * quarters / 4).max(1)
     }
 }
 
-/// What counts as one address: of IPv6 the 64 bits that name a network, in which whoever has one has them all.
+/// The address that a limit is for: of IPv6 the /64 network, because its owner has all addresses in it.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
@@ -193,8 +196,8 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-impl All {
-    fn host(&mut self, name: &str, now: Instant, bounds: Bounds) -> &mut Host {
+impl AllHosts {
+    fn host(&mut self, name: &str, now: Instant, bounds: HostBounds) -> &mut Host {
         if !self.hosts.contains_key(name) {
             self.forget(bounds);
         }
@@ -203,14 +206,14 @@ impl All {
         host
     }
 
-    /// What a host may hold of all places, running and in line: the fewer hosts there are, the more.
-    fn share(&self, name: &str, now: Instant, bounds: Bounds) -> usize {
+    /// The number of places, running and in line, that a host may hold: the fewer hosts are active, the more.
+    fn share(&self, name: &str, now: Instant, bounds: HostBounds) -> usize {
         let others = self.hosts.iter().filter(|(other, host)| *other != name && host.is_active(now, bounds)).count();
         (bounds.total / (others + 1)).max(bounds.per_host.into())
     }
 
-    /// Of hosts that nothing is under way to, the one that was used longest ago.
-    fn forget(&mut self, bounds: Bounds) {
+    /// Forgets the idle host that was used longest ago.
+    fn forget(&mut self, bounds: HostBounds) {
         if self.hosts.len() < REMEMBERED {
             return;
         }
@@ -222,36 +225,36 @@ impl All {
     }
 }
 
-impl Turn {
-    /// Says where the delivery connects to; not now where that address has enough, but in so long.
-    pub fn connects_to(&mut self, address: IpAddr, roll: f64) -> Result<(), Duration> {
+impl HostPermit {
+    /// Counts the delivery for the address that it connects to; returns a wait if that address is at its limit.
+    pub(super) fn use_address(&mut self, address: IpAddr, jitter: f64) -> Result<(), Duration> {
         let (mut all, now, bounds) = (self.hosts.lock(), Instant::now(), self.hosts.0.bounds);
         let address = network(address);
         let under_way = all.addresses.get(&address).copied().unwrap_or_default();
         let host = all.host(&self.host, now, bounds);
-        if under_way >= bounds.of_address(host.under_way(bounds) <= 1) {
-            return Err(host.later(now, roll, bounds));
+        if under_way >= bounds.per_address(host.under_way(bounds) <= 1) {
+            return Err(host.wait(now, jitter, bounds));
         }
         all.addresses.insert(address, under_way + 1);
         self.address = Some(address);
         Ok(())
     }
 
-    /// The delivery ended.
-    pub fn ended(self, fate: Fate) {
+    /// Ends the delivery and applies what it learned about the host.
+    pub(super) fn end(self, feedback: HostFeedback) {
         let (mut all, now, bounds) = (self.hosts.lock(), Instant::now(), self.hosts.0.bounds);
         let took = now.duration_since(self.began);
         let host = all.host(&self.host, now, bounds);
-        match fate {
-            Fate::Answers => host.answered(took),
-            Fate::Fails { asked } => host.failed(now, took, asked, bounds),
+        match feedback {
+            HostFeedback::Answers => host.answered(took),
+            HostFeedback::Fails { asked } => host.failed(now, took, asked, bounds),
         }
-        // It ends after the look at its host: a drop takes the lock itself.
+        // Dropping the permit takes the lock again.
         drop(all);
     }
 }
 
-impl Drop for Turn {
+impl Drop for HostPermit {
     fn drop(&mut self) {
         let mut all = self.hosts.lock();
         all.probes -= usize::from(self.is_probe);
@@ -265,7 +268,7 @@ impl Drop for Turn {
     }
 }
 
-impl Drop for Place {
+impl Drop for LinePlace {
     fn drop(&mut self) {
         if let Some(host) = self.hosts.lock().hosts.get_mut(&self.host) {
             host.line -= 1;

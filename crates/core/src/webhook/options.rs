@@ -1,19 +1,19 @@
-//! The settings of webhooks (SPEC 7, 10). Secrets are none of them: they come by variable or file only, through
-//! [`super::signers`], which the settings may tell the variables' names.
+//! The settings of webhooks (SPEC 7, 10). Secrets are not among them: [`super::signers`] reads them from variables or files,
+//! whose names the settings may give.
 
-use std::{convert::Infallible, fmt, path::PathBuf, str::FromStr};
+use std::path::PathBuf;
 
 use super::{
-    address_guard::{AddressList, Entry},
+    address_guard::{AddressEntry, AddressList},
+    argument::RedactedArgument,
     receiver::Receiver,
-    signers::WrittenSecret,
 };
 use genfleet_job::{
     Kind,
     options::{ConfigError, is_readable_on_the_way},
 };
 
-/// Where events are sent beside the queue, and how fast.
+/// The receivers of events, and the limits of their deliveries.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Webhooks")]
 pub struct WebhookOptions {
@@ -27,11 +27,11 @@ pub struct WebhookOptions {
         value_name = "[KIND=]URL",
         value_delimiter = ','
     )]
-    pub webhook_url: Vec<WrittenRoute>,
+    pub webhook_url: Vec<RedactedArgument>,
 
-    /// Receivers with a secret of their own: of URLs that begin so (host and whole segments of the path) the variable
-    /// NAME, or the file that NAME_FILE names, holds it. The longest counts; all others are signed with
-    /// GENFLEET_WEBHOOK_SECRET
+    /// Receivers with a secret of their own: for URLs that begin like this (host and whole segments of the path), the
+    /// variable NAME, or the file that NAME_FILE names, holds the secret. The longest match counts; all others are signed
+    /// with GENFLEET_WEBHOOK_SECRET
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(
         long,
@@ -40,101 +40,98 @@ pub struct WebhookOptions {
         value_name = "URL=NAME,…",
         value_delimiter = ','
     )]
-    pub webhook_secret: Vec<WrittenSecret>,
+    pub webhook_secret: Vec<RedactedArgument>,
 
     /// Whether jobs may name webhooks of their own
     #[arg(long, env = "GENFLEET_JOB_WEBHOOKS", value_name = "on|off", default_value = "on")]
     pub job_webhooks: JobWebhooks,
 
-    /// Receivers that may have an address that is not public, and may be reached without TLS: host names and networks,
-    /// for one port with it
+    /// Receivers that may have a private address and may be reached without TLS: host names and networks, optionally with
+    /// one port
     #[arg(long, env = "GENFLEET_WEBHOOK_ALLOW", value_name = "HOST[:PORT]|CIDR,…", value_delimiter = ',')]
-    pub webhook_allow: Vec<Entry>,
+    pub webhook_allow: Vec<AddressEntry>,
 
-    /// Receivers that nothing is delivered to, whatever else is allowed: host names and networks, for one port with it
+    /// Receivers that get no deliveries, even if they are allowed elsewhere: host names and networks, optionally with one
+    /// port
     #[arg(long, env = "GENFLEET_WEBHOOK_DENY", value_name = "HOST[:PORT]|CIDR,…", value_delimiter = ',')]
-    pub webhook_deny: Vec<Entry>,
+    pub webhook_deny: Vec<AddressEntry>,
 
     /// A PEM file of further certificate authorities to trust for receivers
     #[arg(long, env = "GENFLEET_WEBHOOK_CA_FILE", value_name = "FILE")]
     pub webhook_ca_file: Option<PathBuf>,
 
-    /// Deliveries under way in this process, at most; 4 of them to one host, half of them to one address. 0: other
-    /// processes deliver
+    /// The highest number of deliveries at the same time; at most 4 of them to one host and half of them to one address.
+    /// 0: this process delivers none
     #[arg(long, env = "GENFLEET_WEBHOOK_CONCURRENCY", value_name = "N", default_value = "16", value_parser = concurrency)]
     pub webhook_concurrency: usize,
 
-    /// Times this: the waits between tries of a delivery (5 s, 5 min, 30 min, 2 h, 5 h, 10 h). Below 1 to rehearse
+    /// Multiplies the waits between attempts of a delivery (5 s, 5 min, 30 min, 2 h, 5 h, 10 h). Below 1 for rehearsals
     #[arg(long, env = "GENFLEET_WEBHOOK_RETRY_SCALE", value_name = "FACTOR", default_value = "1", value_parser = factor)]
     pub webhook_retry_scale: f64,
 }
 
-/// Whether jobs may name webhooks.
+/// The permission for jobs to name webhooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum JobWebhooks {
     /// They may.
     On,
-    /// They may not: it is a violation.
+    /// A job that names a webhook is invalid.
     Off,
 }
 
-/// `--webhook-url` as written, before it is judged: an error of clap's would show it.
-#[derive(Clone)]
-pub struct WrittenRoute(String);
-
 /// One `--webhook-url`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// Of which jobs; `None`: of all.
+pub struct WebhookRoute {
+    /// The kind of the jobs; `None` for all.
     pub kind: Option<Kind>,
-    /// Where.
+    /// The receiver of their events.
     pub receiver: Receiver,
 }
 
 impl WebhookOptions {
-    /// What `--webhook-url` says.
-    pub fn routes(&self) -> Result<Vec<Route>, ConfigError> {
+    /// Parses `--webhook-url`.
+    pub fn routes(&self) -> Result<Vec<WebhookRoute>, ConfigError> {
         let written = self.webhook_url.iter().map(|route| route.0.trim()).filter(|written| !written.is_empty());
         written.enumerate().map(|(index, written)| route(written, index + 1)).collect()
     }
 
-    /// What an operator should hear about settings that are allowed but may be a mistake.
+    /// Warnings about settings that are allowed but may be a mistake.
     pub fn warnings(&self) -> Result<Vec<String>, ConfigError> {
         let routes = self.routes()?;
         let plain = routes.iter().filter(|route| is_readable_on_the_way(route.receiver.url()));
         let mut warnings: Vec<String> = plain
             .map(|route| {
                 format!(
-                    "--webhook-url: {} is not encrypted, so that events can be read on the way; write https://",
+                    "--webhook-url: {} is not encrypted: others can read the events in transit; write https://",
                     route.receiver
                 )
             })
             .collect();
         let encrypted = routes.iter().any(|route| route.receiver.url().scheme() == "https");
-        let asked = self.webhook_concurrency > 0 && (encrypted || self.job_webhooks == JobWebhooks::On);
-        if self.webhook_ca_file.is_some() && !asked {
+        let delivers_https = self.webhook_concurrency > 0 && (encrypted || self.job_webhooks == JobWebhooks::On);
+        if self.webhook_ca_file.is_some() && !delivers_https {
             warnings.push("--webhook-ca-file has no effect: this process delivers to no https:// address".to_owned());
         }
         Ok(warnings)
     }
 
-    /// What `--webhook-allow` and `--webhook-deny` say.
+    /// The addresses of `--webhook-allow` and `--webhook-deny`.
     pub fn addresses(&self) -> AddressList {
         AddressList::new(&self.webhook_allow, &self.webhook_deny)
     }
 }
 
-fn route(written: &str, number: usize) -> Result<Route, ConfigError> {
+fn route(written: &str, number: usize) -> Result<WebhookRoute, ConfigError> {
     let wrong = |what: &str| ConfigError::new(format!("--webhook-url, number {number}: {what}"));
     let before_url = written.split("://").next().unwrap_or_default();
     let Some((kind, url)) = before_url.split_once('=').map(|(kind, _)| (kind, &written[kind.len() + 1..])) else {
-        return Ok(Route { kind: None, receiver: Receiver::parse(written).map_err(wrong)? });
+        return Ok(WebhookRoute { kind: None, receiver: Receiver::parse(written).map_err(wrong)? });
     };
     let kind: Kind = kind.trim().parse().map_err(|error: genfleet_job::UnknownKind| wrong(&error.to_string()))?;
     if kind.is_internal() {
-        return Err(wrong("deliveries of webhooks are not sent to webhooks"));
+        return Err(wrong("the end of a webhook delivery is sent to no webhook"));
     }
-    Ok(Route { kind: Some(kind), receiver: Receiver::parse(url.trim()).map_err(wrong)? })
+    Ok(WebhookRoute { kind: Some(kind), receiver: Receiver::parse(url.trim()).map_err(wrong)? })
 }
 
 fn concurrency(written: &str) -> Result<usize, ConfigError> {
@@ -145,21 +142,6 @@ fn concurrency(written: &str) -> Result<usize, ConfigError> {
 fn factor(written: &str) -> Result<f64, ConfigError> {
     let number = written.trim().parse().ok().filter(|number| (0.0..=100.0).contains(number));
     number.ok_or_else(|| ConfigError::new(format!("{written:?}: write a number from 0 to 100, e.g. 0.01")))
-}
-
-impl FromStr for WrittenRoute {
-    type Err = Infallible;
-
-    fn from_str(written: &str) -> Result<Self, Infallible> {
-        Ok(Self(written.to_owned()))
-    }
-}
-
-/// Shows nothing: it may hold what is as good as a password.
-impl fmt::Debug for WrittenRoute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("WrittenRoute")
-    }
 }
 
 #[cfg(test)]
@@ -178,7 +160,7 @@ mod tests {
         Program::try_parse_from([&["program"], arguments].concat()).map(|program| program.webhooks)
     }
 
-    fn routes(written: &str) -> Result<Vec<Route>, ConfigError> {
+    fn routes(written: &str) -> Result<Vec<WebhookRoute>, ConfigError> {
         parse(&["--webhook-url", written]).unwrap().routes()
     }
 

@@ -1,5 +1,5 @@
-//! One POST to a receiver: no redirects, no proxy, no retries, bounded in time, and only to addresses the guard lets
-//! through. Knows no job and no meaning of a status.
+//! The HTTP client for receivers: no redirects, no proxy, no retries, bounded in time, and only to permitted addresses. Knows
+//! no jobs and no meaning of a status.
 
 use std::{error::Error, fmt, io, iter::successors, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
@@ -20,10 +20,10 @@ use url::Host;
 
 use self::{connector::Connector, meter::Meter};
 use super::{
-    address_guard::{AddressList, AddressRefused, LookUp, Names, SystemNames},
+    address_guard::{AddressList, AddressRefused, Resolver, system_resolver},
     receiver::Receiver,
 };
-use genfleet_genesys::limits;
+use genfleet_genesys::retry_after;
 use genfleet_job::options::ConfigError;
 use genfleet_telemetry::http::in_full;
 
@@ -31,123 +31,129 @@ mod connector;
 mod meter;
 mod tls;
 
-/// Until there is a connection.
+/// The time-out of connecting.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Until there is an answer.
+/// The time-out of the whole request.
 const WHOLE: Duration = Duration::from_secs(15);
-/// Idle connections are closed before a receiver does it under a delivery: many keep them for five seconds.
+/// The time for which idle connections are kept: receivers often close them after five seconds.
 const IDLE: Duration = Duration::from_secs(2);
-/// The head of an answer, at most.
+/// The longest head of a response, in bytes.
 const HEAD: usize = 64 * 1024;
-/// Read of an answer, so that its connection can be used again; what it says is of no interest.
+/// The number of bytes of a body that are read, so that the connection can be used again. The content is ignored.
 const READ: usize = 64 * 1024;
-/// In as many pieces, at most: chunks of a byte each would cost far more than what they hold.
+/// The highest number of chunks in which it is read: chunks of one byte each would cost too much.
 const PIECES: usize = 1024;
-/// For as long, at most.
+/// The longest time for which it is read.
 const READING: Duration = Duration::from_secs(1);
 
-/// Where deliveries are sent over. Clones share connections.
+/// The client. Clones share connections.
 #[derive(Clone)]
-pub struct Post {
+pub struct WebhookClient {
     client: Client,
     list: AddressList,
-    names: LookUp,
+    resolver: Resolver,
 }
 
-/// Of HTTP/1.1 only: a connection of HTTP/2 has more ways to be kept busy, and receivers need none of what it offers.
+/// HTTP/1.1 only: HTTP/2 gives a receiver more ways to keep a connection busy, and deliveries need nothing of it.
 type Client = legacy::Client<Connector, Full<Bytes>>;
 
-/// What came back.
+/// The response of a receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Any status.
-    pub status: u16,
-    /// What the receiver asked for.
-    pub retry_after: Option<Duration>,
+pub(super) struct WebhookResponse {
+    pub(super) status: u16,
+    pub(super) retry_after: Option<Duration>,
 }
 
-/// Why nothing came back.
+/// The reason why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NoAnswer {
-    /// Never sent: the address is not delivered to.
+pub enum WebhookSendError {
+    /// Nothing was sent: the address gets no deliveries.
     Refused(AddressRefused),
-    /// In no time.
+    /// No response in time.
     TimedOut,
-    /// No connection, or it broke; in words.
+    /// No connection, or it broke; with the reason.
     Broken(String),
 }
 
-impl Post {
-    /// To public addresses as `list` says, with the certificate authorities of `ca_file` beside the system's.
+impl WebhookClient {
+    /// A client for the addresses that `list` permits, which trusts the certificate authorities of `ca_file` beside the system's.
     pub fn new(list: AddressList, ca_file: Option<&Path>) -> Result<Self, ConfigError> {
-        Self::with_names(list, ca_file, SystemNames)
+        Self::with_resolver(list, ca_file, system_resolver())
     }
 
-    /// The same, with names looked up elsewhere.
-    pub fn with_names<N: Names>(list: AddressList, ca_file: Option<&Path>, names: N) -> Result<Self, ConfigError> {
-        let names: LookUp = Arc::new(move |host| {
-            let names = names.clone();
-            Box::pin(async move { names.look_up(&host).await })
-        });
-        let connector = Connector::new(Arc::clone(&names), list.clone(), tls::config(ca_file)?);
-        Ok(Self { client: client(connector), list, names })
+    pub(super) fn with_resolver(
+        list: AddressList,
+        ca_file: Option<&Path>,
+        resolver: Resolver,
+    ) -> Result<Self, ConfigError> {
+        let connector = Connector::new(Arc::clone(&resolver), list.clone(), tls::config(ca_file)?);
+        Ok(Self { client: client(connector), list, resolver })
     }
 
-    /// Whether `receiver` is reached by `https`, or may do without.
-    pub fn allows_scheme(&self, receiver: &Receiver) -> bool {
+    /// Tells if `receiver` uses `https`, or is allowed without.
+    pub(super) fn allows_scheme(&self, receiver: &Receiver) -> bool {
         self.list.allows_scheme(receiver)
     }
 
-    /// The address that `receiver` is likely to be connected to at: for bounds, not for judging it.
-    pub async fn address(&self, receiver: &Receiver) -> Option<IpAddr> {
+    /// The likely address of `receiver`: for limits, not for checks.
+    pub(super) async fn address(&self, receiver: &Receiver) -> Option<IpAddr> {
         match receiver.url().host()? {
             Host::Ipv4(ip) => Some(ip.into()),
             Host::Ipv6(ip) => Some(ip.into()),
             Host::Domain(host) => {
-                let found = timeout(CONNECT, (self.names)(host.to_owned())).await.ok()?.ok()?;
+                let found = timeout(CONNECT, (self.resolver)(host.to_owned())).await.ok()?.ok()?;
                 found.into_iter().min()
             }
         }
     }
 
-    /// Whether `receiver` is there: a HEAD for its root, which is not what deliveries go to. Any answer will do.
-    pub async fn reach(&self, receiver: &Receiver) -> Result<(), NoAnswer> {
-        self.list.judge_literal(receiver).map_err(NoAnswer::Refused)?;
+    /// Checks that `receiver` answers: sends a HEAD for its root, and accepts any status.
+    pub async fn reach(&self, receiver: &Receiver) -> Result<(), WebhookSendError> {
+        self.list.check_literal(receiver).map_err(WebhookSendError::Refused)?;
         let request = request(Method::HEAD, &receiver.to_string(), HeaderMap::new(), Bytes::new())?;
-        self.answer(request, CONNECT).await.map(drop)
+        self.exchange(request, CONNECT).await.map(drop)
     }
 
     /// Sends `body` to `receiver`; `now` is for a `Retry-After` that is a date.
-    pub async fn send(
+    pub(super) async fn send(
         &self,
         receiver: &Receiver,
         headers: HeaderMap,
         body: Bytes,
         now: Timestamp,
-    ) -> Result<Answer, NoAnswer> {
-        self.list.judge_literal(receiver).map_err(NoAnswer::Refused)?;
+    ) -> Result<WebhookResponse, WebhookSendError> {
+        self.list.check_literal(receiver).map_err(WebhookSendError::Refused)?;
         let request = request(Method::POST, receiver.url().as_str(), headers, body)?;
-        let response = self.answer(request, WHOLE).await?;
+        let response = self.exchange(request, WHOLE).await?;
         let status = response.status().as_u16();
-        let answer = Answer { status, retry_after: limits::retry_after(response.headers(), now) };
-        // Nothing depends on how this ends.
+        let result = WebhookResponse { status, retry_after: retry_after(response.headers(), now) };
+        // The result does not matter.
         let _ = timeout(READING, read(response.into_body())).await;
-        Ok(answer)
+        Ok(result)
     }
 
-    /// The head of the answer.
-    async fn answer(&self, request: Request<Full<Bytes>>, within: Duration) -> Result<Response<Incoming>, NoAnswer> {
-        let answered = timeout(within, self.client.request(request)).await.map_err(|_| NoAnswer::TimedOut)?;
-        let response = answered.map_err(|error| NoAnswer::of(&error))?;
+    /// Sends a request and waits for the head of the response.
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        within: Duration,
+    ) -> Result<Response<Incoming>, WebhookSendError> {
+        let answered = timeout(within, self.client.request(request)).await.map_err(|_| WebhookSendError::TimedOut)?;
+        let response = answered.map_err(|error| WebhookSendError::of(&error))?;
         if let Some(meter) = response.extensions().get::<Meter>() {
-            meter.begin_anew();
+            meter.reset();
         }
         Ok(response)
     }
 }
 
-fn request(method: Method, url: &str, headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, NoAnswer> {
-    let uri: Uri = url.parse().map_err(|error| NoAnswer::of(&error))?;
+fn request(
+    method: Method,
+    url: &str,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>, WebhookSendError> {
+    let uri: Uri = url.parse().map_err(|error| WebhookSendError::of(&error))?;
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = method;
     *request.uri_mut() = uri;
@@ -175,14 +181,14 @@ async fn read<B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + Unpin>(body: 
     }
 }
 
-impl fmt::Debug for Post {
+impl fmt::Debug for WebhookClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Post").field("list", &self.list).finish_non_exhaustive()
+        f.debug_struct("WebhookClient").field("list", &self.list).finish_non_exhaustive()
     }
 }
 
-impl NoAnswer {
-    /// By what is among the causes: the guard's word, or that time was up.
+impl WebhookSendError {
+    /// Finds the reason among the causes of `error`.
     fn of(error: &(dyn Error + 'static)) -> Self {
         if let Some(refused) = causes(error).find_map(|cause| cause.downcast_ref::<AddressRefused>()) {
             return Self::Refused(refused.clone());
@@ -195,7 +201,7 @@ impl NoAnswer {
     }
 }
 
-/// `error`, and what is behind it.
+/// `error` and its causes.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     successors(Some(error), |&error| error.source())
 }

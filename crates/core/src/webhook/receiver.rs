@@ -1,10 +1,10 @@
-//! One URL that deliveries go to. Its path and query may be as good as a password, so it is shown as scheme and host.
+//! The URL that deliveries go to. Its path and query may be secret, so only scheme and host are shown.
 
 use std::fmt;
 
 use url::Url;
 
-/// A longer one is refused, in bytes.
+/// The longest URL, in bytes.
 const LONGEST: usize = 2048;
 
 /// An `http` or `https` URL without credentials.
@@ -12,16 +12,16 @@ const LONGEST: usize = 2048;
 pub struct Receiver(Url);
 
 impl Receiver {
-    /// The URL in `written`; else what is wrong with it, told without showing it.
+    /// Parses a URL; the error does not show it.
     pub fn parse(written: &str) -> Result<Self, &'static str> {
         let mut url = Url::parse(written).map_err(|_| "not a URL; write https://host/path")?;
         if !["http", "https"].contains(&url.scheme()) {
             return Err("must begin with https://");
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("must not hold a user name or password: the receiver knows us by the signature");
+            return Err("must not hold a user name or password: deliveries are authenticated by their signature");
         }
-        // Never sent, so that two URLs that differ in nothing else are one.
+        // It is never sent, so URLs that differ only in it are the same.
         url.set_fragment(None);
         if url.as_str().len() > LONGEST {
             return Err("is longer than 2048 bytes");
@@ -29,13 +29,13 @@ impl Receiver {
         Ok(Self(url))
     }
 
-    /// The whole of it.
+    /// The whole URL.
     pub fn url(&self) -> &Url {
         &self.0
     }
 
-    /// Host and port: what has to be up for a delivery to succeed.
-    pub fn authority(&self) -> String {
+    /// Host and port.
+    pub(super) fn authority(&self) -> String {
         let port = self.0.port_or_known_default().unwrap_or_default();
         format!("{}:{port}", self.0.host_str().unwrap_or_default())
     }

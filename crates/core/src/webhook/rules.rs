@@ -1,81 +1,88 @@
-//! What a job's own webhook has to keep, for the job to be taken.
+//! The rules for the webhook that a job names.
 
 use super::{
-    address_guard::AddressList,
+    address_guard::{AddressEntry, AddressList},
+    options::JobWebhooks,
     receiver::Receiver,
-    signature::VARIABLE,
-    signers::{Signed, Signers},
+    signature::SECRET_VARIABLE,
+    signers::{SignedReceivers, Signers},
 };
 use genfleet_job::Violation;
 
-/// Whether jobs may name webhooks at all, and for whom deliveries can be signed.
+/// The receivers to which deliveries can be signed.
 #[derive(Clone, Debug, Default)]
-pub enum Signing {
-    /// There are secrets.
-    Ready(Signed),
-    /// There is none, so no job may name a webhook.
+pub(super) enum SigningAbility {
+    Ready(SignedReceivers),
+    /// There is no secret, so no job may name a webhook.
     #[default]
     Impossible,
-    /// That is a matter of the workers, whose settings are not known here.
-    Elsewhere,
+    /// The workers know; their secrets are unknown here.
+    Unknown,
     /// `--job-webhooks off`.
     Off,
 }
 
-impl Signing {
-    /// With these secrets, where jobs `may` name webhooks.
-    pub fn with(signers: &Signers, may: bool) -> Self {
-        match signers.signed() {
-            _ if !may => Self::Off,
+impl SigningAbility {
+    pub(super) fn with(signers: &Signers, job_webhooks: JobWebhooks) -> Self {
+        match signers.signed_receivers() {
+            _ if job_webhooks == JobWebhooks::Off => Self::Off,
             Some(signed) => Self::Ready(signed),
             None => Self::Impossible,
         }
     }
 
-    /// Why no webhook of a job is delivered to `receiver`, or to any.
-    fn hindrance(&self, receiver: Option<&Receiver>) -> Option<String> {
+    /// The reason why webhooks of jobs cannot be delivered to `receiver`, or to any.
+    fn obstacle(&self, receiver: Option<&Receiver>) -> Option<String> {
         match self {
             Self::Off => Some("jobs may name no webhook here: --job-webhooks is off".to_owned()),
-            Self::Impossible => Some(format!("no webhook can be signed here: {VARIABLE} is not set")),
-            Self::Ready(signed) if !receiver.is_none_or(|receiver| signed.holds_for(receiver)) => Some(format!(
-                "no webhook can be signed for this receiver: {VARIABLE} is not set, and no --webhook-secret is for it"
+            Self::Impossible => Some(format!("no webhook can be signed here: {SECRET_VARIABLE} is not set")),
+            Self::Ready(signed) if !receiver.is_none_or(|receiver| signed.contains(receiver)) => Some(format!(
+                "no webhook can be signed for this receiver: {SECRET_VARIABLE} is not set, and no --webhook-secret is for it"
             )),
-            Self::Ready(_) | Self::Elsewhere => None,
+            Self::Ready(_) | Self::Unknown => None,
         }
     }
 }
 
-/// See the module. By default no job may name a webhook.
+/// The rules for the webhook that a job names. By default no job may name one.
 #[derive(Clone, Debug, Default)]
-pub struct Rules {
-    signing: Signing,
+pub struct WebhookRules {
+    signing: SigningAbility,
     list: AddressList,
 }
 
-impl Rules {
-    /// With what `list` allows beside what is public and `https`, and without what it denies.
-    pub fn new(signing: Signing, list: AddressList) -> Self {
+impl WebhookRules {
+    pub(super) fn new(signing: SigningAbility, list: AddressList) -> Self {
         Self { signing, list }
     }
 
-    /// What is wrong with a job that names `url`. Whether its address is public is found out when it is connected to.
+    /// The rules of workers with these settings, whose secrets are unknown here.
+    pub fn of_workers(allow: &[AddressEntry], deny: &[AddressEntry], job_webhooks: JobWebhooks) -> Self {
+        let signing = match job_webhooks {
+            JobWebhooks::On => SigningAbility::Unknown,
+            JobWebhooks::Off => SigningAbility::Off,
+        };
+        Self::new(signing, AddressList::new(allow, deny))
+    }
+
+    /// The violations of a job that names `url`. Its address is checked later, when a delivery connects to it.
     pub fn violations(&self, url: &str) -> Vec<Violation> {
         let receiver = self.receiver(url);
-        let hindrance = self.signing.hindrance(receiver.as_ref().ok());
-        let unsigned = hindrance.map(|told| Violation::new("/webhook", told));
-        let wrong = receiver.err().map(|told| Violation::new("/webhook/url", told));
+        let obstacle = self.signing.obstacle(receiver.as_ref().ok());
+        let unsigned = obstacle.map(|message| Violation::new("/webhook", message));
+        let wrong = receiver.err().map(|message| Violation::new("/webhook/url", message));
         unsigned.into_iter().chain(wrong).collect()
     }
 
-    /// Where `url` leads, where a job may name it.
-    pub fn accept(&self, url: &str) -> Option<Receiver> {
-        self.receiver(url).ok().filter(|receiver| self.signing.hindrance(Some(receiver)).is_none())
+    /// The receiver at `url`, if a job may name it.
+    pub(super) fn accept(&self, url: &str) -> Option<Receiver> {
+        self.receiver(url).ok().filter(|receiver| self.signing.obstacle(Some(receiver)).is_none())
     }
 
     fn receiver(&self, url: &str) -> Result<Receiver, &'static str> {
         let receiver = Receiver::parse(url)?;
         if self.list.denies(&receiver) {
-            return Err("is not delivered to: --webhook-deny names it");
+            return Err("gets no deliveries: --webhook-deny names it");
         }
         if self.list.allows_scheme(&receiver) {
             return Ok(receiver);
@@ -88,11 +95,11 @@ impl Rules {
 mod tests {
     use super::*;
 
-    const READY: Signing = Signing::Ready(Signed::All);
+    const READY: SigningAbility = SigningAbility::Ready(SignedReceivers::All);
 
-    fn pointers(signing: Signing, url: &str) -> Vec<String> {
+    fn pointers(signing: SigningAbility, url: &str) -> Vec<String> {
         let (allowed, denied) = (["hooks.internal".parse().unwrap()], ["evil.example".parse().unwrap()]);
-        Rules::new(signing, AddressList::new(&allowed, &denied))
+        WebhookRules::new(signing, AddressList::new(&allowed, &denied))
             .violations(url)
             .into_iter()
             .map(|one| one.pointer)
@@ -113,8 +120,8 @@ mod tests {
         ] {
             let at_url: &[&str] = if wrong { &["/webhook/url"] } else { &[] };
             assert_eq!(pointers(READY, url), at_url, "{url}");
-            assert_eq!(pointers(Signing::Elsewhere, url), at_url, "{url}");
-            for none in [Signing::Impossible, Signing::Off] {
+            assert_eq!(pointers(SigningAbility::Unknown, url), at_url, "{url}");
+            for none in [SigningAbility::Impossible, SigningAbility::Off] {
                 assert_eq!(pointers(none, url), [&["/webhook"], at_url].concat(), "{url}");
             }
         }
@@ -123,9 +130,9 @@ mod tests {
     #[test]
     fn without_a_secret_nothing_is_sent_to_it_either() {
         let url = "https://hooks.example/a";
-        assert!(Rules::default().accept(url).is_none());
-        assert!(Rules::new(Signing::Off, AddressList::default()).accept(url).is_none());
-        assert!(Rules::new(READY, AddressList::default()).accept(url).is_some());
-        assert!(Rules::new(READY, AddressList::default()).accept("http://hooks.example/a").is_none());
+        assert!(WebhookRules::default().accept(url).is_none());
+        assert!(WebhookRules::new(SigningAbility::Off, AddressList::default()).accept(url).is_none());
+        assert!(WebhookRules::new(READY, AddressList::default()).accept(url).is_some());
+        assert!(WebhookRules::new(READY, AddressList::default()).accept("http://hooks.example/a").is_none());
     }
 }

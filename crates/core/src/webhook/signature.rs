@@ -1,4 +1,4 @@
-//! Standard Webhooks 1.0: how a receiver knows that a delivery is ours, and unchanged.
+//! Signatures by Standard Webhooks 1.0, which prove to a receiver that a delivery is ours and unchanged.
 
 use std::fmt;
 
@@ -15,35 +15,35 @@ use sha2::Sha256;
 
 use genfleet_job::options::{self, ConfigError};
 
-/// The secrets, or with `_FILE` after it the file they are in.
-pub const VARIABLE: &str = "GENFLEET_WEBHOOK_SECRET";
+/// The variable with the secrets; with the suffix `_FILE` it names a file that holds them.
+pub const SECRET_VARIABLE: &str = "GENFLEET_WEBHOOK_SECRET";
 
 const PREFIX: &str = "whsec_";
-/// What the standard asks for at least, in bytes.
+/// The shortest secret by the standard, in bytes.
 const SHORTEST: usize = 24;
-/// With or without `=` at the end.
+/// Accepts base64 with and without padding.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// One secret, or the old and the new ones while they are exchanged: each makes a signature of its own.
+/// One secret, or several while they are rotated: each makes a signature of its own.
 #[derive(Clone)]
-pub struct Secrets(Vec<SecretSlice<u8>>);
+pub struct WebhookSecrets(Vec<SecretSlice<u8>>);
 
-impl Secrets {
-    /// Those that the environment names; `None` where it names none.
+impl WebhookSecrets {
+    /// Reads the secrets from the environment; `None` if there are none.
     pub fn from_environment() -> Result<Option<Self>, ConfigError> {
-        options::secret(VARIABLE)?.map(|written| Self::parse(&written)).transpose()
+        options::secret(SECRET_VARIABLE)?.map(|written| Self::parse(&written)).transpose()
     }
 
-    /// Those in `written`, separated by spaces.
-    pub fn parse(written: &SecretString) -> Result<Self, ConfigError> {
-        Self::parse_from(VARIABLE, written)
+    /// Parses secrets that are separated by spaces.
+    pub(super) fn parse(written: &SecretString) -> Result<Self, ConfigError> {
+        Self::parse_from(SECRET_VARIABLE, written)
     }
 
-    /// The same, where another variable holds them.
-    pub fn parse_from(variable: &str, written: &SecretString) -> Result<Self, ConfigError> {
+    /// Parses the secrets of the variable `variable`.
+    pub(super) fn parse_from(variable: &str, written: &SecretString) -> Result<Self, ConfigError> {
         let each = written.expose_secret().split_whitespace().enumerate();
         let secrets = each.map(|(index, one)| secret(one, index + 1)).collect::<Result<Vec<_>, _>>();
         match secrets {
@@ -53,15 +53,15 @@ impl Secrets {
         }
     }
 
-    /// How many are shorter than the standard asks for.
+    /// The number of secrets that are shorter than the standard asks for.
     pub fn short(&self) -> usize {
         self.0.iter().filter(|secret| secret.expose_secret().len() < SHORTEST).count()
     }
 
-    /// `webhook-signature` of `body`, sent under `id` at `at`.
-    pub fn sign(&self, id: &str, at: Timestamp, body: &[u8]) -> String {
+    /// The value of `webhook-signature` for `body`, sent as `id` at `at`.
+    pub(super) fn sign(&self, id: &str, at: Timestamp, body: &[u8]) -> String {
         let each = self.0.iter().filter_map(|secret| {
-            // A key of any length will do.
+            // HMAC accepts keys of any length.
             let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose_secret()).ok()?;
             mac.update(format!("{id}.{}.", at.as_second()).as_bytes());
             mac.update(body);
@@ -71,9 +71,9 @@ impl Secrets {
     }
 }
 
-impl fmt::Debug for Secrets {
+impl fmt::Debug for WebhookSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secrets({})", self.0.len())
+        write!(f, "WebhookSecrets({})", self.0.len())
     }
 }
 
@@ -82,11 +82,11 @@ fn secret(written: &str, number: usize) -> Result<SecretSlice<u8>, String> {
     match LENIENT.decode(encoded) {
         Ok(bytes) if !bytes.is_empty() => Ok(bytes.into()),
         Ok(_) => Err(format!("number {number} is empty after {PREFIX}")),
-        Err(_) => Err(format!("number {number} is no base64 after {PREFIX}")),
+        Err(_) => Err(format!("number {number} is not base64 after {PREFIX}")),
     }
 }
 
-/// Never shows any of it.
+/// An error that shows no part of a secret.
 fn wrong(variable: &str, what: &str) -> ConfigError {
     ConfigError::new(format!(
         "{variable}: {what}; write {PREFIX} and at least {SHORTEST} random bytes in base64 (openssl rand -base64 32), several separated by a space"
@@ -106,8 +106,8 @@ mod tests {
         Timestamp::from_second(1_614_265_330).unwrap()
     }
 
-    fn parsed(written: &str) -> Result<Secrets, ConfigError> {
-        Secrets::parse(&written.to_owned().into())
+    fn parsed(written: &str) -> Result<WebhookSecrets, ConfigError> {
+        WebhookSecrets::parse(&written.to_owned().into())
     }
 
     #[test]

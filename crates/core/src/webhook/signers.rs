@@ -1,85 +1,80 @@
-//! Which secret signs deliveries to whom: the one that `--webhook-secret` names for the receiver's URL, else the one that
-//! all others share. So a receiver that loses its secret can forge what is sent to it, and nothing that others are sent.
+//! The secrets that sign deliveries: the one that `--webhook-secret` names for the receiver's URL, else the shared one. So a
+//! receiver whose secret is stolen endangers no other receiver.
 
-use std::{convert::Infallible, fmt, str::FromStr, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use secrecy::SecretString;
 use url::Url;
 
 use super::{
+    argument::RedactedArgument,
     receiver::Receiver,
-    signature::{Secrets, VARIABLE},
+    signature::{SECRET_VARIABLE, WebhookSecrets},
 };
 use genfleet_job::options::{self, ConfigError};
 
-/// `--webhook-secret` as written, before it is judged: an error of clap's would show it.
-#[derive(Clone)]
-pub struct WrittenSecret(String);
-
 /// All secrets of a process.
 #[derive(Clone, Debug, Default)]
-pub struct Signers {
-    shared: Option<Secrets>,
+pub(super) struct Signers {
+    shared: Option<WebhookSecrets>,
     /// The longest prefix first.
-    own: Vec<(Prefix, Secrets)>,
+    own: Vec<(UrlPrefix, WebhookSecrets)>,
 }
 
-/// For whom there is a secret.
+/// The receivers for which there is a secret.
 #[derive(Clone, Debug)]
-pub enum Signed {
-    /// For everybody.
+pub(super) enum SignedReceivers {
     All,
-    /// For these.
-    Only(Arc<[Prefix]>),
+    Only(Arc<[UrlPrefix]>),
 }
 
 /// The beginning of URLs, up to a whole segment of the path.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Prefix(Url);
+pub(super) struct UrlPrefix(Url);
 
 impl Signers {
-    /// `shared` for all that `written` names no variable for, which the environment holds.
-    pub fn new(shared: Option<Secrets>, written: &[WrittenSecret]) -> Result<Self, ConfigError> {
-        Self::reading(shared, written, options::secret)
+    /// Reads the secrets that `written` names from the environment; `shared` signs for all other receivers.
+    pub(super) fn new(shared: Option<WebhookSecrets>, written: &[RedactedArgument]) -> Result<Self, ConfigError> {
+        Self::read_with(shared, written, options::secret)
     }
 
-    fn reading(
-        shared: Option<Secrets>,
-        written: &[WrittenSecret],
+    fn read_with(
+        shared: Option<WebhookSecrets>,
+        written: &[RedactedArgument],
         read: impl Fn(&str) -> Result<Option<SecretString>, ConfigError>,
     ) -> Result<Self, ConfigError> {
         let each = written.iter().map(|written| written.0.trim()).filter(|written| !written.is_empty()).enumerate();
-        let own = each.map(|(index, written)| one(written, index + 1, &read)).collect::<Result<Vec<_>, _>>()?;
+        let own =
+            each.map(|(index, written)| parse_secret(written, index + 1, &read)).collect::<Result<Vec<_>, _>>()?;
         let mut signers = Self { shared, own };
         signers.own.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.0.as_str().len()));
         Ok(signers)
     }
 
-    /// What signs deliveries to `receiver`.
-    pub fn of(&self, receiver: &Receiver) -> Option<&Secrets> {
+    /// The secrets for `receiver`.
+    pub(super) fn of(&self, receiver: &Receiver) -> Option<&WebhookSecrets> {
         let own = self.own.iter().find(|(prefix, _)| prefix.covers(receiver)).map(|(_, secrets)| secrets);
         own.or(self.shared.as_ref())
     }
 
-    /// For whom there is one; `None`: for nobody.
-    pub fn signed(&self) -> Option<Signed> {
+    /// The receivers for which there is a secret; `None` if there is no secret at all.
+    pub(super) fn signed_receivers(&self) -> Option<SignedReceivers> {
         let prefixes = || self.own.iter().map(|(prefix, _)| prefix.clone()).collect();
         match (&self.shared, self.own.is_empty()) {
-            (Some(_), _) => Some(Signed::All),
-            (None, false) => Some(Signed::Only(prefixes())),
+            (Some(_), _) => Some(SignedReceivers::All),
+            (None, false) => Some(SignedReceivers::Only(prefixes())),
             (None, true) => None,
         }
     }
 
-    /// How many are shorter than the standard asks for.
-    pub fn short(&self) -> usize {
-        self.shared.iter().chain(self.own.iter().map(|(_, secrets)| secrets)).map(Secrets::short).sum()
+    /// The number of secrets that are shorter than the standard asks for.
+    pub(super) fn short(&self) -> usize {
+        self.shared.iter().chain(self.own.iter().map(|(_, secrets)| secrets)).map(WebhookSecrets::short).sum()
     }
 }
 
-impl Signed {
-    /// Whether there is one for `receiver`.
-    pub fn holds_for(&self, receiver: &Receiver) -> bool {
+impl SignedReceivers {
+    pub(super) fn contains(&self, receiver: &Receiver) -> bool {
         match self {
             Self::All => true,
             Self::Only(prefixes) => prefixes.iter().any(|prefix| prefix.covers(receiver)),
@@ -87,7 +82,7 @@ impl Signed {
     }
 }
 
-impl Prefix {
+impl UrlPrefix {
     fn covers(&self, receiver: &Receiver) -> bool {
         let (prefix, url) = (&self.0, receiver.url());
         let rest = url.path().strip_prefix(prefix.path().trim_end_matches('/'));
@@ -95,57 +90,42 @@ impl Prefix {
     }
 }
 
-fn one(
+fn parse_secret(
     written: &str,
     number: usize,
     read: impl Fn(&str) -> Result<Option<SecretString>, ConfigError>,
-) -> Result<(Prefix, Secrets), ConfigError> {
+) -> Result<(UrlPrefix, WebhookSecrets), ConfigError> {
     let wrong = |what: &str| {
         ConfigError::new(format!(
             "--webhook-secret, number {number}: {what}; write https://host/path=NAME, where the variable NAME, or the file that NAME_FILE names, holds the secret"
         ))
     };
     let (prefix, name) = written.rsplit_once('=').ok_or_else(|| wrong("it has no =NAME"))?;
-    let receiver = Receiver::parse(prefix.trim()).map_err(|told| wrong(&format!("its URL {told}")))?;
+    let receiver = Receiver::parse(prefix.trim()).map_err(|error| wrong(&format!("its URL {error}")))?;
     if receiver.url().query().is_some() {
         return Err(wrong("its URL has a query"));
     }
     let name = name.trim();
     let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    // A secret in place of its name is not shown.
+    // A secret written in place of its name is not shown.
     if !is_name || name.as_bytes()[0].is_ascii_digit() {
-        return Err(wrong("what comes after = is no name of a variable (letters, digits, _)"));
+        return Err(wrong("what follows = is not the name of a variable (letters, digits, _)"));
     }
     let secret = read(name)?.ok_or_else(|| wrong(&format!("neither {name} nor {name}_FILE is set")))?;
-    Ok((Prefix(receiver.url().clone()), Secrets::parse_from(name, &secret)?))
+    Ok((UrlPrefix(receiver.url().clone()), WebhookSecrets::parse_from(name, &secret)?))
 }
 
-/// What to do where a receiver has none.
+/// The advice for a receiver without a secret.
 pub(super) fn remedy() -> String {
     format!(
-        "set {VARIABLE}, or {VARIABLE}_FILE to a file, to whsec_ and at least 24 random bytes in base64 (openssl rand -base64 32), or name one for the receiver with --webhook-secret"
+        "set {SECRET_VARIABLE}, or {SECRET_VARIABLE}_FILE to a file, to whsec_ and at least 24 random bytes in base64 (openssl rand -base64 32), or name one for the receiver with --webhook-secret"
     )
 }
 
-impl FromStr for WrittenSecret {
-    type Err = Infallible;
-
-    fn from_str(written: &str) -> Result<Self, Infallible> {
-        Ok(Self(written.to_owned()))
-    }
-}
-
-/// Shows nothing: its path may be as good as a password.
-impl fmt::Debug for WrittenSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("WrittenSecret")
-    }
-}
-
 /// Scheme and host.
-impl fmt::Debug for Prefix {
+impl fmt::Debug for UrlPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Prefix({})", self.0.origin().ascii_serialization())
+        write!(f, "UrlPrefix({})", self.0.origin().ascii_serialization())
     }
 }
 
@@ -167,9 +147,9 @@ mod tests {
     }
 
     fn signers(shared: bool, written: &[&str]) -> Result<Signers, ConfigError> {
-        let shared = shared.then(|| Secrets::parse(&SHARED.into()).unwrap());
-        let written: Vec<WrittenSecret> = written.iter().map(|one| one.parse().unwrap()).collect();
-        Signers::reading(shared, &written, read)
+        let shared = shared.then(|| WebhookSecrets::parse(&SHARED.into()).unwrap());
+        let written: Vec<RedactedArgument> = written.iter().map(|one| one.parse().unwrap()).collect();
+        Signers::read_with(shared, &written, read)
     }
 
     fn receiver(url: &str) -> Receiver {
@@ -184,10 +164,10 @@ mod tests {
     #[test]
     fn the_longest_prefix_that_ends_with_a_whole_segment_names_the_secret() {
         let of = |name: &str| {
-            let secrets = Secrets::parse(&read(name).unwrap().unwrap()).unwrap();
+            let secrets = WebhookSecrets::parse(&read(name).unwrap().unwrap()).unwrap();
             Some(secrets.sign("id", jiff::Timestamp::UNIX_EPOCH, b"body"))
         };
-        let shared = Secrets::parse(&SHARED.into()).unwrap().sign("id", jiff::Timestamp::UNIX_EPOCH, b"body");
+        let shared = WebhookSecrets::parse(&SHARED.into()).unwrap().sign("id", jiff::Timestamp::UNIX_EPOCH, b"body");
         let signers = signers(true, &["https://hooks.example=A", "https://hooks.example/team/b/=B", ""]).unwrap();
         for (url, secret) in [
             ("https://hooks.example/", of("A")),
@@ -205,16 +185,16 @@ mod tests {
     #[test]
     fn without_a_shared_secret_only_those_that_are_named_are_signed_for() {
         let signers = signers(false, &["https://hooks.example/a=A"]).unwrap();
-        let signed = signers.signed().unwrap();
+        let signed = signers.signed_receivers().unwrap();
         for (url, is_signed) in [("https://hooks.example/a/b", true), ("https://hooks.example/b", false)] {
-            assert_eq!(signed.holds_for(&receiver(url)), is_signed, "{url}");
+            assert_eq!(signed.contains(&receiver(url)), is_signed, "{url}");
             assert_eq!(signature(&signers, url).is_some(), is_signed, "{url}");
         }
-        assert!(Signers::default().signed().is_none());
+        assert!(Signers::default().signed_receivers().is_none());
     }
 
     #[test]
-    fn what_is_written_wrong_is_told_by_its_number_and_not_shown() {
+    fn a_wrong_entry_is_named_by_its_number_and_not_shown() {
         for (written, told) in [
             ("https://hooks.example/hush", "number 2: it has no =NAME"),
             ("hush=A", "number 2: its URL not a URL"),

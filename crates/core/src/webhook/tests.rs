@@ -12,11 +12,11 @@ struct Program {
 }
 
 fn webhooks(arguments: &[&str]) -> Result<Webhooks, ConfigError> {
-    let secrets = Secrets::parse(&"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned().into()).unwrap();
+    let secrets = WebhookSecrets::parse(&"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned().into()).unwrap();
     with_secrets(arguments, Some(secrets))
 }
 
-fn with_secrets(arguments: &[&str], secrets: Option<Secrets>) -> Result<Webhooks, ConfigError> {
+fn with_secrets(arguments: &[&str], secrets: Option<WebhookSecrets>) -> Result<Webhooks, ConfigError> {
     install_tls();
     let options = Program::try_parse_from([&["program"], arguments].concat()).unwrap().webhooks;
     Webhooks::with_secrets(&options, secrets)

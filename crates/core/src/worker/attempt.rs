@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::{engine::Engine, settle::Ended, suspect};
 use crate::handler::{JobContext, JobHandler, Progress};
-use genfleet_job::job_headers::Carried;
+use genfleet_job::job_headers::JobHeaders;
 use genfleet_job::{
     Job,
     error::{ErrorClass, JobError},
@@ -32,7 +32,7 @@ impl<H: JobHandler> Engine<H> {
     pub(super) fn context(
         &self,
         job: &Job,
-        carried: &Carried,
+        carried: &JobHeaders,
         delivery: &Delivery,
         started_at: Timestamp,
     ) -> JobContext {
@@ -43,12 +43,12 @@ impl<H: JobHandler> Engine<H> {
             attempts: carried.attempts,
             max_attempts: job.max_attempts,
             generation: carried.generation,
-            begun: delivery.lane != Lane::Jobs,
-            returns: delivery.returns,
-            unseen_until: lease.as_ref().and_then(Lease::taken_over).map(|at| at + self.policy.takeover_wait),
+            started: delivery.lane != Lane::Jobs,
+            delivery_count: delivery.delivery_count,
+            reads_settled_at: lease.as_ref().and_then(Lease::taken_over).map(|at| at + self.policy.takeover_wait),
             bytes: delivery.message.body.len(),
             started_at,
-            trace: delivery.span.place().cloned(),
+            trace: delivery.span.context().cloned(),
             stop: self.drain.child_token(),
             clock: self.clock.clone(),
             genesys: self.genesys.clone(),
@@ -95,7 +95,7 @@ impl<H: JobHandler> Engine<H> {
         match delivery.lane {
             Lane::Jobs | Lane::Resume => self.policy.attempt_timeout,
             Lane::Suspect => {
-                let suspected = Carried::read(&delivery.message.headers).suspected;
+                let suspected = JobHeaders::read(&delivery.message.headers).suspected;
                 suspect::time_alone(suspected).min(self.policy.attempt_timeout)
             }
         }
@@ -146,11 +146,7 @@ mod tests {
 
     use super::*;
     use crate::handler::Services;
-    use genfleet_genesys::{
-        client::GenesysClient,
-        mint::{CredentialSource, Credentials},
-        options::GenesysOptions,
-    };
+    use genfleet_genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions};
     use genfleet_job::{
         JobId, Kind,
         clock::{SharedClock, SystemClock},

@@ -20,16 +20,16 @@ use super::{
 };
 use crate::{
     handler::JobHandler,
-    webhook::{Webhooks, options::WebhookOptions},
+    webhook::{WebhookOptions, Webhooks},
 };
 use genfleet_audit::default_file;
-use genfleet_genesys::{client::GenesysClient, options::GenesysOptions};
+use genfleet_genesys::{GenesysClient, GenesysOptions};
 use genfleet_job::{
     clock::{SharedClock, SystemClock},
     options::ConfigError,
 };
 use genfleet_queue::sqlite::Role;
-use genfleet_telemetry::trace::export::{self, Export};
+use genfleet_telemetry::trace::TraceExport;
 use genfleet_telemetry::{LogFormat, http::install_tls};
 
 /// Everything a worker can be told.
@@ -152,7 +152,7 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
     for warning in [options.queue.warnings()?, options.webhooks.warnings()?].concat() {
         warn!("{warning}");
     }
-    let traces = export::from_environment(H::KIND.worker())?;
+    let traces = TraceExport::from_environment(H::KIND.worker())?;
     if options.check_config {
         options.queue.check_store()?;
         options.worker.audit.check(&default_file(H::KIND.worker()), &clock)?;
@@ -161,7 +161,7 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
         return Ok(End::Stopped);
     }
     block_on(async {
-        traces.into_iter().for_each(Export::start);
+        traces.into_iter().for_each(TraceExport::start);
         let signals = Signals::listen().map_err(|error| ConfigError::new(format!("no signals: {error}")))?;
         let queue = options.queue.open(H::KIND.worker(), Role::Worker, clock.clone());
         let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;

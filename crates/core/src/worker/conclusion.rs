@@ -13,8 +13,8 @@ use super::{
     report::{self, DeadLetter},
     settle::{self, Ended, Settlement},
 };
-use crate::{handler::JobHandler, webhook::receiver::Receiver};
-use genfleet_job::job_headers::{Carried, MAX_STATE_BYTES, PRODUCER, REDRIVEN_BY};
+use crate::{handler::JobHandler, webhook::Receiver};
+use genfleet_job::job_headers::{JobHeaders, MAX_STATE_BYTES, PRODUCER, REDRIVEN_BY};
 use genfleet_job::{
     Job, JobId, Kind, decode,
     error::JobError,
@@ -43,7 +43,7 @@ pub enum Conclusion {
     /// It comes back.
     GoesOn {
         /// Its books.
-        carried: Box<Carried>,
+        carried: Box<JobHeaders>,
         /// By which lane.
         lane: Lane,
         /// When.
@@ -161,7 +161,7 @@ impl Conclusion {
 
 impl<H: JobHandler> Engine<H> {
     /// What follows from how the attempt ended.
-    pub(super) fn conclude(&self, job: &Job, mut carried: Carried, delivery: &Delivery, ended: Ended) -> Conclusion {
+    pub(super) fn conclude(&self, job: &Job, mut carried: JobHeaders, delivery: &Delivery, ended: Ended) -> Conclusion {
         let now = self.clock.now();
         let ended = bounded(ended);
         let receivers = || self.webhooks.receivers(self.kind(), job.webhook.as_deref());
@@ -200,7 +200,7 @@ impl<H: JobHandler> Engine<H> {
     }
 
     /// A job that never reached the handler, or was found to kill processes.
-    fn failed(&self, id: &JobId, carried: &Carried, delivery: &Delivery, error: &JobError) -> Ending {
+    fn failed(&self, id: &JobId, carried: &JobHeaders, delivery: &Delivery, error: &JobError) -> Ending {
         let mut ending = self.ending(id, Outcome::Failed, carried, delivery, self.clock.now());
         ending.error = Some(event::error_told(error, error.code, None));
         ending
@@ -208,7 +208,13 @@ impl<H: JobHandler> Engine<H> {
 
     /// What follows for a message that never reached the handler and is kept: its event, its bytes. Its own webhook is
     /// told as far as one can be read.
-    pub(super) fn fail_unrun(&self, id: &JobId, carried: &Carried, delivery: &Delivery, error: JobError) -> Conclusion {
+    pub(super) fn fail_unrun(
+        &self,
+        id: &JobId,
+        carried: &JobHeaders,
+        delivery: &Delivery,
+        error: JobError,
+    ) -> Conclusion {
         let ending = self.failed(id, carried, delivery, &error);
         let own = decode::readable_webhook(&delivery.message.body);
         let receivers = self.webhooks.receivers(self.kind(), own.as_deref());
@@ -216,11 +222,18 @@ impl<H: JobHandler> Engine<H> {
     }
 
     /// A job whose deadline passed before it was first started.
-    pub(super) fn expired(&self, id: &JobId, carried: &Carried, delivery: &Delivery, error: &JobError) -> Ending {
+    pub(super) fn expired(&self, id: &JobId, carried: &JobHeaders, delivery: &Delivery, error: &JobError) -> Ending {
         Ending { outcome: Outcome::Expired, ..self.failed(id, carried, delivery, error) }
     }
 
-    fn ending(&self, id: &JobId, outcome: Outcome, carried: &Carried, delivery: &Delivery, now: Timestamp) -> Ending {
+    fn ending(
+        &self,
+        id: &JobId,
+        outcome: Outcome,
+        carried: &JobHeaders,
+        delivery: &Delivery,
+        now: Timestamp,
+    ) -> Ending {
         let started_at = carried.started_at.unwrap_or(now);
         let text = |name: &str| delivery.message.headers.get(name).and_then(HeaderValue::as_str).map(str::to_owned);
         Ending {
@@ -239,7 +252,7 @@ impl<H: JobHandler> Engine<H> {
             queued: delivery.message.waited(started_at),
             report: None,
             error: None,
-            trace_id: delivery.span.place().map(|place| place.trace_id().to_owned()),
+            trace_id: delivery.span.context().map(|place| place.trace_id().to_owned()),
             time: now,
             audit: None,
         }

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::{audited::PATIENCE, engine::Engine};
 use crate::handler::JobHandler;
-use genfleet_genesys::admission::{Admission, ClosedReason};
+use genfleet_genesys::{Admission, ClosedReason};
 use genfleet_job::{message::Lane, metric};
 use genfleet_queue::{Consumer, Delivery, Suspects};
 

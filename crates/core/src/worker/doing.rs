@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::fleet::news::KindNews;
+use crate::membership::status::KindStatus;
 use genfleet_job::{Kind, event::Outcome};
 
 /// A rate is of so many whole seconds.
@@ -67,8 +67,8 @@ impl Doing {
     }
 
     /// All of it.
-    pub fn told(&self, now: Instant) -> Vec<KindNews> {
-        let told = |(kind, each): (&Kind, &mut Each)| KindNews {
+    pub fn told(&self, now: Instant) -> Vec<KindStatus> {
+        let told = |(kind, each): (&Kind, &mut Each)| KindStatus {
             kind: kind.to_string(),
             standing_by: false,
             running: each.running,

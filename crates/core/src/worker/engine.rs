@@ -9,10 +9,7 @@ use super::{
 };
 use crate::{handler::JobHandler, webhook::Webhooks};
 use genfleet_audit::Audit;
-use genfleet_genesys::{
-    admission::{Admission, ClosedReason},
-    client::GenesysClient,
-};
+use genfleet_genesys::{Admission, ClosedReason, GenesysClient};
 use genfleet_job::{clock::SharedClock, retry::RetryPolicy};
 use genfleet_queue::Queue;
 

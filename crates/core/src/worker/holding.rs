@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::failures::Failures;
-use genfleet_genesys::client::GenesysClient;
+use genfleet_genesys::GenesysClient;
 use genfleet_queue::Queue;
 
 /// Looks at what `/readyz` and `genfleet status` tell, too.

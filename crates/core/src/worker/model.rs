@@ -47,13 +47,13 @@ struct Sent {
     /// Effects that are recorded in it.
     done: u32,
     number: Option<i64>,
-    returns: u32,
+    delivery_count: u32,
     redelivered: bool,
 }
 
 impl Sent {
     fn of_producer(job: usize) -> Self {
-        Self { job, lane: Lane::Jobs, done: 0, number: None, returns: 0, redelivered: false }
+        Self { job, lane: Lane::Jobs, done: 0, number: None, delivery_count: 0, redelivered: false }
     }
 
     fn message(&self) -> Message {
@@ -204,7 +204,7 @@ impl World {
             }
             Op::PublishAgain => {
                 let resume = self.ready.entry(Lane::Resume).or_default();
-                if let Some(last) = resume.back().filter(|copy| copy.returns == 0).cloned() {
+                if let Some(last) = resume.back().filter(|copy| copy.delivery_count == 0).cloned() {
                     self.losses += 1;
                     resume.push_back(last);
                 }
@@ -268,10 +268,10 @@ impl World {
             }
             return self.acknowledge_later(at, &handed);
         }
-        let (lane, returns, message) = (copy.lane, copy.returns, copy.message());
+        let (lane, delivery_count, message) = (copy.lane, copy.delivery_count, copy.message());
         let outlived = lane == Lane::Suspect && process.outlived.has(&message);
         let sessions_lost = process.recent.lost_within(SESSION_LOST_LATELY, now);
-        match judge(lane, returns, outlived, sessions_lost) {
+        match judge(lane, delivery_count, outlived, sessions_lost) {
             Verdict::Run => self.enter(at, handed),
             Verdict::StartOver => self.settle_with(at, &handed, Some((lane, handed.copy.done))),
             Verdict::Suspect => self.settle_with(at, &handed, Some((Lane::Suspect, handed.copy.done))),
@@ -392,7 +392,7 @@ impl World {
     }
 
     fn returned(&mut self, at: usize, mut copy: Sent) {
-        (copy.returns, copy.redelivered) = (copy.returns + 1, true);
+        (copy.delivery_count, copy.redelivered) = (copy.delivery_count + 1, true);
         self.left_by.entry(copy.job).or_default().insert(self.processes[at].number);
         self.ready.entry(copy.lane).or_default().push_front(copy);
     }

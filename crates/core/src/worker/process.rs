@@ -26,7 +26,7 @@ use super::{
 };
 use crate::handler::JobHandler;
 use genfleet_audit::AuditPosition;
-use genfleet_job::job_headers::Carried;
+use genfleet_job::job_headers::JobHeaders;
 use genfleet_job::{
     Job, Rejection, decode,
     error::JobError,
@@ -34,7 +34,6 @@ use genfleet_job::{
     metric,
 };
 use genfleet_queue::{Delivery, MessageDefect, Publication, QueueError};
-use genfleet_telemetry::trace::attribute;
 
 /// How long a job whose state was written by another version of this product waits.
 const UNREADABLE_STATE_WAIT: Duration = Duration::from_secs(60);
@@ -44,7 +43,7 @@ const SAME_ID_WAIT: Duration = Duration::from_secs(1);
 /// A job that is about to run.
 struct Arrived {
     delivery: Delivery,
-    carried: Carried,
+    carried: JobHeaders,
     job: Job,
     slot: OwnedSemaphorePermit,
 }
@@ -68,12 +67,15 @@ impl<H: JobHandler> Engine<H> {
         }
         let outlived = delivery.lane == Lane::Suspect && self.outlived.has(&delivery.message);
         let sessions_lost = self.queue.lost_session_within(SESSION_LOST_LATELY);
-        match suspect::judge(delivery.lane, delivery.returns, outlived, sessions_lost) {
+        match suspect::judge(delivery.lane, delivery.delivery_count, outlived, sessions_lost) {
             Verdict::Run => self.decoded(delivery, slot).await,
             Verdict::Suspect => {
                 // Not decoded: the producer's own id, where there is one.
-                let (returns, message_id) = (delivery.returns, delivery.message.message_id.as_deref());
-                warn!(returns, message_id, "came back too often: moved to the suspects, to be run on its own");
+                let (delivery_count, message_id) = (delivery.delivery_count, delivery.message.message_id.as_deref());
+                warn!(
+                    returns = delivery_count,
+                    message_id, "came back too often: moved to the suspects, to be run on its own"
+                );
                 self.suspect(delivery).await;
             }
             Verdict::StartOver => {
@@ -85,7 +87,7 @@ impl<H: JobHandler> Engine<H> {
     }
 
     async fn decoded(self: Arc<Self>, mut delivery: Delivery, slot: OwnedSemaphorePermit) {
-        let carried = Carried::read(&delivery.message.headers);
+        let carried = JobHeaders::read(&delivery.message.headers);
         let now = self.clock.now();
         self.note_age(&delivery.message, now);
         let (job, payload) = match self.checked(&delivery.message).await {
@@ -99,7 +101,7 @@ impl<H: JobHandler> Engine<H> {
             debug!(?wait, "not yet");
             return self.postpone(delivery, &carried, wait).await;
         }
-        if !has_run && !carried.begun() && job.deadline.is_some_and(|deadline| deadline < now) {
+        if !has_run && !carried.started() && job.deadline.is_some_and(|deadline| deadline < now) {
             return self.expire(delivery, &carried, job).await;
         }
         self.entered(Arrived { delivery, carried, job, slot }, payload).await;
@@ -159,7 +161,7 @@ impl<H: JobHandler> Engine<H> {
             return self.move_to(delivery, Lane::Resume, UNREADABLE_STATE_WAIT).await;
         };
         let began = self.clock.now();
-        if !carried.begun() {
+        if !carried.started() {
             self.note_queue_wait(&delivery.message, began);
         }
         let started_at = *carried.started_at.get_or_insert(began);
@@ -183,38 +185,38 @@ impl<H: JobHandler> Engine<H> {
         drop(context);
     }
 
-    async fn reject(&self, delivery: Delivery, carried: &Carried, rejection: Rejection) {
+    async fn reject(&self, delivery: Delivery, carried: &JobHeaders, rejection: Rejection) {
         let Rejection { id, code, message, violations } = rejection;
         let error = JobError { violations, ..JobError::permanent(code, message) };
         // Validation that fails counts as one attempt.
-        let carried = Carried { attempts: carried.attempts + 1, ..carried.clone() };
+        let carried = JobHeaders { attempts: carried.attempts + 1, ..carried.clone() };
         let conclusion = self.fail_unrun(&id, &carried, &delivery, error);
         self.settle_unrun(delivery, conclusion).await;
     }
 
     /// What cannot be read does not become readable elsewhere, however often it came back.
     async fn refuse(&self, delivery: Delivery, defect: MessageDefect) {
-        let (carried, message) = (Carried::read(&delivery.message.headers), &delivery.message);
+        let (carried, message) = (JobHeaders::read(&delivery.message.headers), &delivery.message);
         let id = decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp);
         let rejection = Rejection::new(id, defect.code(), defect.to_string());
         self.reject(delivery, &carried, rejection).await;
     }
 
     async fn convict(&self, delivery: Delivery) {
-        let (carried, message) = (Carried::read(&delivery.message.headers), &delivery.message);
+        let (carried, message) = (JobHeaders::read(&delivery.message.headers), &delivery.message);
         let id = decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp);
-        let told = format!("processes died while they ran this job on its own ({} times)", delivery.returns);
+        let told = format!("processes died while they ran this job on its own ({} times)", delivery.delivery_count);
         let error = JobError::permanent("crash_loop", told);
         let conclusion = self.fail_unrun(&id, &carried, &delivery, error);
         self.settle_unrun(delivery, conclusion).await;
     }
 
-    async fn expire(&self, delivery: Delivery, carried: &Carried, job: Job) {
+    async fn expire(&self, delivery: Delivery, carried: &JobHeaders, job: Job) {
         let deadline = job.deadline.map(|deadline| deadline.to_string()).unwrap_or_default();
-        let told = match delivery.returns {
+        let told = match delivery.delivery_count {
             0 => format!("not started by its deadline {deadline}; nothing was called"),
-            returns => format!(
-                "not started by its deadline {deadline}, unless by one of those that gave it back or died ({returns}) \
+            delivery_count => format!(
+                "not started by its deadline {deadline}, unless by one of those that gave it back or died ({delivery_count}) \
                  without saying how far they came"
             ),
         };
@@ -227,8 +229,8 @@ impl<H: JobHandler> Engine<H> {
     }
 
     /// Back to its own lane for `wait`; nothing was begun, nothing is burned.
-    async fn postpone(&self, delivery: Delivery, carried: &Carried, wait: Duration) {
-        let carried = Carried { not_before: None, ..carried.clone() };
+    async fn postpone(&self, delivery: Delivery, carried: &JobHeaders, wait: Duration) {
+        let carried = JobHeaders { not_before: None, ..carried.clone() };
         let publication =
             report::again(&delivery.message, &carried, H::KIND, delivery.lane, wait, self.clock.now(), None);
         self.settle_moved(delivery, publication, "postponed").await;
@@ -236,7 +238,7 @@ impl<H: JobHandler> Engine<H> {
 
     /// Unrun, to the suspects.
     async fn suspect(&self, mut delivery: Delivery) {
-        let mut carried = Carried::read(&delivery.message.headers);
+        let mut carried = JobHeaders::read(&delivery.message.headers);
         carried.suspected += 1;
         delivery.message = carried.write(&delivery.message);
         self.move_to(delivery, Lane::Suspect, Duration::ZERO).await;
@@ -249,7 +251,7 @@ impl<H: JobHandler> Engine<H> {
     }
 
     async fn settle_moved(&self, mut delivery: Delivery, publication: Publication, outcome: &'static str) {
-        delivery.span.set(attribute::JOB_OUTCOME, outcome);
+        delivery.span.set(traced::JOB_OUTCOME, outcome);
         if self.leave_to_settle(AuditPosition::default()).await == Leave::GiveBack {
             return delivery.settler.give_back().await;
         }
@@ -260,7 +262,7 @@ impl<H: JobHandler> Engine<H> {
             Ok(_) => {}
             Err(QueueError::TooLarge { size, settler: Some(settler) }) => {
                 delivery.settler = *settler;
-                let carried = Carried::read(&delivery.message.headers);
+                let carried = JobHeaders::read(&delivery.message.headers);
                 self.give_up_too_large(delivery, &carried, size).await;
             }
             Err(error) => not_settled(&error),
@@ -282,8 +284,8 @@ impl<H: JobHandler> Engine<H> {
 }
 
 /// How long the job may not start yet, if so.
-fn not_yet(job: &Job, carried: &Carried, now: Timestamp) -> Option<Duration> {
-    let not_before = carried.not_before.or(job.not_before.filter(|_| !carried.begun()))?;
+fn not_yet(job: &Job, carried: &JobHeaders, now: Timestamp) -> Option<Duration> {
+    let not_before = carried.not_before.or(job.not_before.filter(|_| !carried.started()))?;
     Duration::try_from(not_before.duration_since(now)).ok().filter(|wait| !wait.is_zero())
 }
 

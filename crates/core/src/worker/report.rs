@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::webhook::{fan_out, receiver::Receiver};
-use genfleet_job::job_headers::{self, Carried};
+use crate::webhook::{Receiver, delivery_jobs};
+use genfleet_job::job_headers::{self, JobHeaders};
 use genfleet_job::{
     JobId, Kind,
     event::{self, Ending},
@@ -58,7 +58,7 @@ pub fn ended(
     }
     let to = Destination::Event { kind: ending.kind.to_owned(), outcome: ending.outcome.as_str() };
     let mut publications = vec![Publication { to, message: told.clone() }];
-    publications.extend(fan_out::jobs(&event, receivers, &told.headers, ending.time));
+    publications.extend(delivery_jobs(&event, receivers, &told.headers, ending.time));
     if let Some(queue) = message.reply_to.clone().filter(|queue| !queue.is_empty()) {
         told.correlation_id.clone_from(&message.correlation_id);
         publications.push(Publication { to: Destination::Reply { queue }, message: told });
@@ -71,7 +71,7 @@ pub fn ended(
 /// trace, so that all attempts are siblings; where the producer was in none, the first attempt begins one.
 pub fn again(
     message: &Message,
-    carried: &Carried,
+    carried: &JobHeaders,
     kind: Kind,
     lane: Lane,
     after: Duration,
@@ -236,7 +236,7 @@ mod tests {
     fn all_attempts_are_in_the_trace_of_their_producer_or_else_of_the_first() {
         let again = |message: &Message, place: Option<&TraceContext>| {
             let (kind, now) = (Kind::CdnPurge, Timestamp::UNIX_EPOCH);
-            let publication = again(message, &Carried::default(), kind, Lane::Resume, Duration::ZERO, now, place);
+            let publication = again(message, &JobHeaders::default(), kind, Lane::Resume, Duration::ZERO, now, place);
             TraceContext::read(&publication.message.headers)
         };
         assert_eq!(again(&message(), Some(&place())), Some(place()));
@@ -278,7 +278,7 @@ mod tests {
     fn a_delay_beyond_the_levels_travels_as_not_before() {
         let day = Duration::from_secs(100_000);
         let publication =
-            again(&message(), &Carried::default(), Kind::CdnPurge, Lane::Jobs, day, Timestamp::UNIX_EPOCH, None);
+            again(&message(), &JobHeaders::default(), Kind::CdnPurge, Lane::Jobs, day, Timestamp::UNIX_EPOCH, None);
         assert_eq!(publication.to, Destination::Lane { kind: Kind::CdnPurge, lane: Lane::Jobs, after: LONGEST_DELAY });
         assert_eq!(publication.message.headers[job_headers::NOT_BEFORE], "1970-01-02T03:46:40Z".into());
     }
@@ -288,7 +288,8 @@ mod tests {
         let message = Message { body: "{}".into(), timestamp: Some(7), ..Message::default() };
         let id = JobId::derived(b"{}", Some(7)).to_string();
         let kind = Kind::CdnPurge;
-        let again = again(&message, &Carried::default(), kind, Lane::Jobs, Duration::ZERO, Timestamp::UNIX_EPOCH, None);
+        let again =
+            again(&message, &JobHeaders::default(), kind, Lane::Jobs, Duration::ZERO, Timestamp::UNIX_EPOCH, None);
         assert_eq!(again.message.message_id.as_deref(), Some(id.as_str()));
         assert_eq!(
             moved(&message, kind, Lane::Suspect, Duration::ZERO).message.message_id.as_deref(),
@@ -305,7 +306,7 @@ mod tests {
         message.headers.insert("tracestate".into(), "x".repeat(100_000).into());
         let publication = again(
             &message,
-            &Carried::default(),
+            &JobHeaders::default(),
             Kind::CdnPurge,
             Lane::Resume,
             Duration::ZERO,

@@ -33,17 +33,20 @@ use super::{
 };
 use crate::{
     admin::{self, Admin},
-    fleet::Fleet,
     handler::{JobHandler, Services},
-    webhook::{Webhooks, failing::FailingReceivers},
+    membership::{
+        ActivitySource, Membership,
+        status::{KindStatus, ReceiverStatus},
+    },
+    webhook::{FailingReceivers, Webhooks},
 };
 use genfleet_audit as audit;
 use genfleet_audit::Audit;
-use genfleet_genesys::client::GenesysClient;
+use genfleet_genesys::GenesysClient;
 use genfleet_job::supervisor::{Ended, Tasks};
 use genfleet_job::{clock::SharedClock, options::ConfigError};
 use genfleet_queue::{Queue, UnknownKinds};
-use genfleet_telemetry::trace::export;
+use genfleet_telemetry::trace::stop_export;
 
 /// Of the drain time, at most.
 const GIVING_BACK: Duration = Duration::from_secs(3);
@@ -108,7 +111,7 @@ pub struct Runtime {
     beats: Beats,
     doing: Doing,
     failing: FailingReceivers,
-    fleet: Fleet,
+    membership: Membership,
     failures: Failures,
     draining: Arc<AtomicBool>,
     unanswered: UnknownKinds,
@@ -151,9 +154,9 @@ impl Runtime {
         let audit = audit.start(&tasks);
         genesys.keep_audit(audit.clone());
         tasks.spawn("genesys client", genesys.clone().run());
-        let told = (doing.clone(), failing.clone());
-        let fleet = Fleet::new(names, queue.clone(), genesys.clone(), clock.clone(), told);
-        tasks.spawn("fleet", fleet.clone().run());
+        let activity = (doing.clone(), failing.clone());
+        let membership = Membership::new(names, queue.clone(), genesys.clone(), clock.clone(), activity);
+        tasks.spawn("fleet", membership.clone().run());
         Self {
             options,
             queue,
@@ -168,7 +171,7 @@ impl Runtime {
             beats: Beats::default(),
             doing,
             failing,
-            fleet,
+            membership,
             failures: Failures::default(),
             draining: Arc::default(),
             unanswered,
@@ -197,11 +200,12 @@ impl Runtime {
         series::begin_codes(H::KIND.as_str(), H::terms().codes.iter().map(|code| code.code));
         self.doing.works(H::KIND);
         let general = self.options.policy();
+        let webhook_rules = self.webhooks.rules().clone();
         let engine = Arc::new(Engine {
             policy: RunPolicy { retry: handler.retries(general.retry), ..general },
             handler,
             options,
-            rules: JobRules::new::<H::Payload>(H::KIND, self.webhooks.rules().clone()),
+            rules: JobRules::new::<H::Payload>(H::KIND, move |url| webhook_rules.violations(url)),
             queue: self.queue.clone(),
             genesys: self.services.genesys.clone(),
             webhooks: self.webhooks.clone(),
@@ -270,7 +274,7 @@ impl Runtime {
             queue: self.queue.clone(),
             genesys: self.services.genesys.clone(),
             beats: self.beats.clone(),
-            fleet: self.fleet.clone(),
+            membership: self.membership.clone(),
             failures: self.failures.clone(),
             draining: Arc::clone(&self.draining),
         };
@@ -320,11 +324,25 @@ impl Runtime {
                 warn!(left = self.work.len(), "not all could be given back in time: it comes again");
             }
         }
-        self.fleet.leave().await;
+        self.membership.leave().await;
         self.queue.close().await;
         self.audit.close().await;
         self.services.tasks.stop().await;
-        export::stop(total.saturating_sub(began.elapsed()).clamp(LEAST_FOR_TRACES, MOST_FOR_TRACES)).await;
+        stop_export(total.saturating_sub(began.elapsed()).clamp(LEAST_FOR_TRACES, MOST_FOR_TRACES)).await;
         info!("stopped");
+    }
+}
+
+impl ActivitySource for (Doing, FailingReceivers) {
+    fn kinds(&self, now: Instant) -> Vec<KindStatus> {
+        self.0.told(now)
+    }
+
+    fn calls_the_api(&self) -> bool {
+        self.0.calls_the_api()
+    }
+
+    fn receivers(&self, now: Instant) -> Vec<ReceiverStatus> {
+        self.1.status(now)
     }
 }

@@ -2,7 +2,7 @@
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::{fleet::ears::Refusal, webhook::delivery};
+use crate::{membership::rejection::MessageRejection, webhook::DeliveryOutcome};
 use genfleet_job::{Kind, event::Outcome, metric, options::ConfigError};
 use genfleet_queue::{rabbit::ReplyDropReason, topology};
 use genfleet_telemetry as telemetry;
@@ -40,7 +40,7 @@ fn begin_at_zero(kinds: &[Kind]) {
     metrics::gauge!(metric::FLEET_PROCESSES).set(1.0);
     metrics::gauge!(metric::FLEET_SHARE).set(0.0);
     metrics::gauge!(metric::FLEET_HEARD).set(0.0);
-    for refusal in Refusal::ALL {
+    for refusal in MessageRejection::ALL {
         metrics::counter!(metric::FLEET_REFUSED, "reason" => refusal.as_str()).absolute(0);
     }
     let _ = metrics::histogram!(metric::PUBLISH_CONFIRM);
@@ -54,7 +54,7 @@ fn begin_at_zero(kinds: &[Kind]) {
     for reason in ReplyDropReason::ALL {
         metrics::counter!(metric::REPLIES_GIVEN_UP, "reason" => reason.as_str()).absolute(0);
     }
-    for outcome in delivery::Outcome::ALL {
+    for outcome in DeliveryOutcome::ALL {
         metrics::counter!(metric::WEBHOOK_DELIVERIES, "outcome" => outcome.as_str()).absolute(0);
     }
     if kinds.contains(&Kind::CdnPurge) {

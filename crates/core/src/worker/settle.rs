@@ -90,14 +90,14 @@ pub enum Settlement {
     },
 }
 
-/// The settlement of an attempt that came after `attempts` counted ones, of at most `max_attempts`. `roll` is
+/// The settlement of an attempt that came after `attempts` counted ones, of at most `max_attempts`. `jitter` is
 /// 0–1, chosen by chance.
 pub fn decide(
     ended: &Ended,
     attempts: u32,
     max_attempts: u32,
     policy: &RetryPolicy,
-    roll: f64,
+    jitter: f64,
     now: Timestamp,
 ) -> Settlement {
     let unburned =
@@ -109,7 +109,7 @@ pub fn decide(
     };
     let held = |until: Timestamp, spread: Duration| {
         let wait = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
-        unburned(wait.max(error.retry_after) + spread.mul_f64(roll), error.class)
+        unburned(wait.max(error.retry_after) + spread.mul_f64(jitter), error.class)
     };
     match error.class {
         ErrorClass::Permanent => Settlement::Dead { code: error.code, cause: None },
@@ -121,7 +121,7 @@ pub fn decide(
             if failed >= max_attempts {
                 return Settlement::Dead { code: "attempts_exhausted", cause: Some(error.code) };
             }
-            let after = policy.delay(failed, roll, error.retry_after);
+            let after = policy.delay(failed, jitter, error.retry_after);
             Settlement::Again { after, burned: true, class: Some(error.class.as_str()) }
         }
         ErrorClass::Held { until, spread } => held(until, spread),
@@ -176,9 +176,9 @@ mod tests {
     #[test]
     fn a_held_job_waits_until_it_may_go_and_longer_only_where_it_is_one_of_many() {
         let until = Timestamp::from_second(90).unwrap();
-        let wait = |spread, roll| {
+        let wait = |spread, jitter| {
             let held = Ended::Error(JobError::new(ErrorClass::Held { until, spread }, "throttled", "later"));
-            match decide(&held, 0, 8, &RetryPolicy::default(), roll, Timestamp::UNIX_EPOCH) {
+            match decide(&held, 0, 8, &RetryPolicy::default(), jitter, Timestamp::UNIX_EPOCH) {
                 Settlement::Again { after, .. } => after.as_secs(),
                 other => panic!("{other:?}"),
             }

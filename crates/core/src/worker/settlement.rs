@@ -34,7 +34,7 @@ use super::{
     traced,
 };
 use crate::handler::JobHandler;
-use genfleet_job::job_headers::Carried;
+use genfleet_job::job_headers::JobHeaders;
 use genfleet_job::{JobId, decode, error::JobError, message::Message, metric};
 use genfleet_queue::{Delivery, Destination, Publication, QueueError, TooLarge};
 
@@ -87,7 +87,7 @@ impl<H: JobHandler> Engine<H> {
         audited: Arc<Audited>,
         slot: OwnedSemaphorePermit,
     ) {
-        let place = delivery.span.place().cloned();
+        let place = delivery.span.context().cloned();
         let mut told = Vec::new();
         if audited.conclusion.goes_on() {
             run.close();
@@ -154,7 +154,7 @@ impl<H: JobHandler> Engine<H> {
     /// Publishes what follows for `delivery` and acknowledges it; whether all of it is durable.
     async fn publish(&self, mut delivery: Delivery, conclusion: &Conclusion) -> bool {
         let mut sending = self.sending(&delivery, conclusion);
-        let place = sending.as_ref().unwrap_or(&delivery.span).place();
+        let place = sending.as_ref().unwrap_or(&delivery.span).context();
         let publications = conclusion.publications(&delivery.message, H::KIND, self.clock.now(), place);
         if let Some(span) = &mut sending {
             traced::sent(span, &publications);
@@ -195,7 +195,7 @@ impl<H: JobHandler> Engine<H> {
     }
 
     /// Ends a job that was to come back and that the broker takes no more, for its size.
-    pub(super) async fn give_up_too_large(&self, delivery: Delivery, carried: &Carried, size: TooLarge) -> bool {
+    pub(super) async fn give_up_too_large(&self, delivery: Delivery, carried: &JobHeaders, size: TooLarge) -> bool {
         let message = &delivery.message;
         let id = decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp);
         let told =
@@ -206,7 +206,7 @@ impl<H: JobHandler> Engine<H> {
             delivery.settler.give_back().await;
             return false;
         }
-        let place = delivery.span.place();
+        let place = delivery.span.context();
         let mut publications = conclusion.publications(message, H::KIND, self.clock.now(), place);
         publications.retain(|publication| !matches!(publication.to, Destination::Dead { .. }));
         let events = publications.iter().filter(|one| is_event(one)).count();

@@ -44,12 +44,12 @@ pub enum Verdict {
 /// The verdict on a delivery that came back `returns` times; `outlived`: this process ran this suspect before;
 /// `sessions_lost`: this process lost a session a moment ago, and so did others, most likely. That returns all that was
 /// handed over, and no process died.
-pub fn judge(lane: Lane, returns: u32, outlived: bool, sessions_lost: bool) -> Verdict {
+pub fn judge(lane: Lane, delivery_count: u32, outlived: bool, sessions_lost: bool) -> Verdict {
     match lane {
-        _ if returns >= SUSPICIOUS_RETURNS && sessions_lost => Verdict::StartOver,
-        Lane::Jobs | Lane::Resume if returns >= SUSPICIOUS_RETURNS => Verdict::Suspect,
-        Lane::Suspect if returns > 0 && outlived => Verdict::StartOver,
-        Lane::Suspect if returns >= SUSPICIOUS_RETURNS => Verdict::Convict,
+        _ if delivery_count >= SUSPICIOUS_RETURNS && sessions_lost => Verdict::StartOver,
+        Lane::Jobs | Lane::Resume if delivery_count >= SUSPICIOUS_RETURNS => Verdict::Suspect,
+        Lane::Suspect if delivery_count > 0 && outlived => Verdict::StartOver,
+        Lane::Suspect if delivery_count >= SUSPICIOUS_RETURNS => Verdict::Convict,
         Lane::Jobs | Lane::Resume | Lane::Suspect => Verdict::Run,
     }
 }
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_verdict_on_every_lane_and_count() {
-        for (lane, returns, outlived, sessions_lost, verdict) in [
+        for (lane, delivery_count, outlived, sessions_lost, verdict) in [
             (Lane::Jobs, 0, false, false, Verdict::Run),
             (Lane::Jobs, 2, false, false, Verdict::Run),
             (Lane::Jobs, 2, false, true, Verdict::Run),
@@ -108,8 +108,8 @@ mod tests {
             (Lane::Suspect, 3, false, false, Verdict::Convict),
             (Lane::Suspect, 3, false, true, Verdict::StartOver),
         ] {
-            let judged = judge(lane, returns, outlived, sessions_lost);
-            assert_eq!(judged, verdict, "{lane} {returns} {outlived} {sessions_lost}");
+            let judged = judge(lane, delivery_count, outlived, sessions_lost);
+            assert_eq!(judged, verdict, "{lane} {delivery_count} {outlived} {sessions_lost}");
         }
     }
 

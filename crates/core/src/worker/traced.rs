@@ -1,35 +1,41 @@
 //! What a delivery tells in its trace: one span for all that is done with it, a child of its producer's, and one for
-//! sending the event in which its job ends. By the conventions for messaging; names in [`genfleet_telemetry::trace::attribute`].
+//! sending the event in which its job ends. By the conventions for messaging.
 
 use std::sync::PoisonError;
 
 use super::{conclusion::Conclusion, engine::Engine};
 use crate::handler::{JobContext, JobHandler};
-use genfleet_job::job_headers::Carried;
+use genfleet_job::job_headers::JobHeaders;
 use genfleet_job::{Job, trace_context::TraceContext};
 use genfleet_queue::{
     Delivery, Destination, Publication,
     topology::{lane_queue, route},
 };
 use genfleet_telemetry::trace::{
+    Span, SpanDetails, SpanKind,
     attribute::{
-        JOB_ATTEMPTS, JOB_ID, JOB_OUTCOME, MESSAGING_BATCH_COUNT, MESSAGING_BODY_SIZE, MESSAGING_CONVERSATION_ID,
-        MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE,
-        MESSAGING_ROUTING_KEY, MESSAGING_SYSTEM,
+        MESSAGING_BATCH_MESSAGE_COUNT, MESSAGING_DESTINATION_NAME, MESSAGING_MESSAGE_BODY_SIZE,
+        MESSAGING_MESSAGE_CONVERSATION_ID, MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE,
+        MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY, MESSAGING_SYSTEM,
     },
-    span::{AuditSubject, Span, SpanKind},
 };
+
+const JOB_ID: &str = "genfleet.job.id";
+/// Attempts that ended before this one.
+const JOB_ATTEMPTS: &str = "genfleet.job.attempts";
+/// The end of a delivery: the job's outcome, or `again`, `postponed`, `moved`.
+pub(super) const JOB_OUTCOME: &str = "genfleet.job.outcome";
 
 impl<H: JobHandler> Engine<H> {
     /// Begins the span of a delivery that has just come.
     pub(super) fn processing(&self, delivery: &Delivery) -> Span {
         let message = &delivery.message;
-        Span::begin(TraceContext::read(&message.headers).as_slice(), || {
+        Span::start(&TraceContext::read(&message.headers), || {
             let queue = lane_queue(self.queue.prefix(), delivery.lane, H::KIND);
-            self.about(SpanKind::Consumer, "process", queue)
+            self.details(SpanKind::Consumer, "process", queue)
                 .with_some(MESSAGING_MESSAGE_ID, message.message_id.clone())
-                .with_some(MESSAGING_CONVERSATION_ID, message.correlation_id.clone())
-                .with(MESSAGING_BODY_SIZE, i64::try_from(message.body.len()).unwrap_or(i64::MAX))
+                .with_some(MESSAGING_MESSAGE_CONVERSATION_ID, message.correlation_id.clone())
+                .with(MESSAGING_MESSAGE_BODY_SIZE, i64::try_from(message.body.len()).unwrap_or(i64::MAX))
         })
     }
 
@@ -40,16 +46,16 @@ impl<H: JobHandler> Engine<H> {
         if !conclusion.has_event(H::KIND) {
             return None;
         }
-        let span = Span::begin(delivery.span.places(), || {
+        let span = Span::start(delivery.span.context(), || {
             let event = Destination::Event { kind: ending.kind.to_owned(), outcome: ending.outcome.as_str() };
             let (exchange, key) = route(self.queue.prefix(), &event);
-            self.about(SpanKind::Producer, "send", exchange).with(MESSAGING_ROUTING_KEY, key)
+            self.details(SpanKind::Producer, "send", exchange).with(MESSAGING_RABBITMQ_DESTINATION_ROUTING_KEY, key)
         });
         Some(span)
     }
 
-    fn about(&self, kind: SpanKind, operation: &'static str, destination: String) -> AuditSubject {
-        AuditSubject::new(kind, format!("{operation} {destination}"))
+    fn details(&self, kind: SpanKind, operation: &'static str, destination: String) -> SpanDetails {
+        SpanDetails::new(kind, format!("{operation} {destination}"))
             .with(MESSAGING_SYSTEM, self.queue.system())
             .with(MESSAGING_OPERATION_NAME, operation)
             .with(MESSAGING_OPERATION_TYPE, operation)
@@ -58,8 +64,8 @@ impl<H: JobHandler> Engine<H> {
 }
 
 /// Which job it is.
-pub(super) fn read(span: &mut Span, job: &Job, carried: &Carried) {
-    if span.is_told() {
+pub(super) fn read(span: &mut Span, job: &Job, carried: &JobHeaders) {
+    if span.is_recorded() {
         span.set(JOB_ID, job.id.to_string());
         span.set(JOB_ATTEMPTS, i64::from(carried.attempts));
     }
@@ -72,12 +78,12 @@ pub(super) fn shared(span: &mut Span, context: &JobContext) {
 
 /// What was sent: the event, and whatever else tells of it.
 pub(super) fn sent(span: &mut Span, publications: &[Publication]) {
-    if !span.is_told() {
+    if !span.is_recorded() {
         return;
     }
     match publications {
         [one] => span.set(MESSAGING_MESSAGE_ID, one.message.message_id.clone().unwrap_or_default()),
-        many => span.set(MESSAGING_BATCH_COUNT, i64::try_from(many.len()).unwrap_or(i64::MAX)),
+        many => span.set(MESSAGING_BATCH_MESSAGE_COUNT, i64::try_from(many.len()).unwrap_or(i64::MAX)),
     }
 }
 

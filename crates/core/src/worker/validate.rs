@@ -1,10 +1,12 @@
 //! From bytes to a job that may run: the schema's rules and the worker's own, all violations at once. The same
 //! for a worker that is about to run it and for the tool that is about to enqueue it.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{handler::JobHandler, webhook::rules::Rules};
+use crate::handler::JobHandler;
 use genfleet_audit::payload_sha256;
 use genfleet_job::{
     Job, Kind, Rejection, Violation,
@@ -12,17 +14,16 @@ use genfleet_job::{
     schema::JobSchema,
 };
 
-/// What the jobs of one kind have to keep.
-#[derive(Debug)]
+/// The rules for jobs of one kind.
 pub struct JobRules {
     schema: JobSchema,
-    webhooks: Rules,
+    webhook: Box<dyn Fn(&str) -> Vec<Violation> + Send + Sync>,
 }
 
 impl JobRules {
-    /// Those of jobs of `kind` with payload `P`, whose own webhooks keep `webhooks`.
-    pub fn new<P: JsonSchema>(kind: Kind, webhooks: Rules) -> Self {
-        Self { schema: JobSchema::new::<P>(kind), webhooks }
+    /// The rules for jobs of `kind` with payload `P`; `webhook` checks the URL of the webhook that a job names.
+    pub fn new<P: JsonSchema>(kind: Kind, webhook: impl Fn(&str) -> Vec<Violation> + Send + Sync + 'static) -> Self {
+        Self { schema: JobSchema::new::<P>(kind), webhook: Box::new(webhook) }
     }
 
     /// The kind.
@@ -33,6 +34,12 @@ impl JobRules {
     /// What the schema says of it.
     pub fn schema(&self) -> &JobSchema {
         &self.schema
+    }
+}
+
+impl fmt::Debug for JobRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobRules").field("kind", &self.kind()).finish_non_exhaustive()
     }
 }
 
@@ -57,7 +64,7 @@ pub fn job<H: JobHandler>(
         Err(error) => vec![Violation::new("/payload", error.to_string())],
     };
     if let Some(url) = &decoded.job.webhook {
-        found.extend(rules.webhooks.violations(url));
+        found.extend((rules.webhook)(url));
     }
     found.retain(|one| !hidden(&decoded, &one.pointer));
     decoded.violations.extend(found);
@@ -146,7 +153,7 @@ mod tests {
     }
 
     fn pointers(body: &Value) -> Vec<String> {
-        let rules = JobRules::new::<Payload>(Strict::KIND, Rules::default());
+        let rules = JobRules::new::<Payload>(Strict::KIND, |_| vec![]);
         let judged = job::<Strict>(&rules, &(), body.to_string().as_bytes(), None, None);
         let mut told = judged.err().map_or_else(Vec::new, |rejection| rejection.violations.to_vec());
         told.sort_by(|one, other| one.pointer.cmp(&other.pointer));
@@ -172,7 +179,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_all_counted_and_a_hundred_kept() {
-        let rules = JobRules::new::<Payload>(Strict::KIND, Rules::default());
+        let rules = JobRules::new::<Payload>(Strict::KIND, |_| vec![]);
         let many: Vec<String> = (0..650).map(|n| format!("\"m{n}\":1,\"m{n}\":2")).collect();
         let body = format!(r#"{{"payload":{{"paths":["bad",1],"paths":["bad",1],{}}}}}"#, many.join(","));
         let rejection = job::<Strict>(&rules, &(), body.as_bytes(), None, None).unwrap_err();

@@ -121,7 +121,7 @@ fn print(report: &VerifyReport, as_json: bool) -> anyhow::Result<()> {
 }
 
 /// One fact of a job, and where it was found.
-struct Found {
+struct AuditFact {
     place: LinePlace,
     record: AuditRecord,
 }
@@ -160,12 +160,12 @@ fn here() -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// In the order in which they happened; of one moment, in that of their files.
-fn facts(job: &str, files: &[PathBuf]) -> anyhow::Result<Vec<Found>> {
+fn facts(job: &str, files: &[PathBuf]) -> anyhow::Result<Vec<AuditFact>> {
     let mut facts = Vec::new();
     for path in files {
         for found in audit::lines(path)? {
             match found? {
-                (place, Ok(record)) if record.text("jobId") == job => facts.push(Found { place, record }),
+                (place, Ok(record)) if record.text("jobId") == job => facts.push(AuditFact { place, record }),
                 (_, Ok(_)) => {}
                 (place, Err(flaw)) => {
                     tell!("{}:{}: passed over: {}", place.file.display(), place.line, flaw.why);
@@ -173,12 +173,12 @@ fn facts(job: &str, files: &[PathBuf]) -> anyhow::Result<Vec<Found>> {
             }
         }
     }
-    let key = |found: &Found| (found.record.text("time").to_owned(), found.place.file.clone(), found.record.seq);
+    let key = |found: &AuditFact| (found.record.text("time").to_owned(), found.place.file.clone(), found.record.seq);
     facts.sort_by_key(key);
     Ok(facts)
 }
 
-impl Found {
+impl AuditFact {
     fn json(&self) -> Value {
         json!({ "file": self.place.file, "line": self.place.line, "hash": self.record.hash, "fact": self.record.members })
     }

@@ -7,20 +7,20 @@ use std::{process::ExitCode, str::FromStr};
 
 use genfleet_core::{
     audit::default_file,
-    genesys::options::GenesysOptions,
+    genesys::GenesysOptions,
     http::install_tls,
     job::Kind,
     options::{ConfigError, secret},
     telemetry::{self, LogFormat},
-    webhook::options::WebhookOptions,
+    webhook::WebhookOptions,
     worker::options::{QueueOptions, WorkerOptions},
 };
 use secrecy::SecretString;
 
-use self::finding::{Finding, Report};
+use self::finding::{DoctorReport, Finding};
 use super::{EXIT_FAILED, block_on};
 use crate::{
-    fleet::{self, HandlerOptions},
+    registry::{self, HandlerOptions},
     simulated::SimulateOptions,
 };
 
@@ -101,8 +101,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // The findings say it all, and better.
     telemetry::start_logs(LogFormat::Text, "off")?;
     install_tls();
-    let kinds = fleet::chosen(&options.kinds)?;
-    let report = Report::new(block_on(async { Ok(examine(options, &kinds).await) })?);
+    let kinds = registry::chosen(&options.kinds)?;
+    let report = DoctorReport::new(block_on(async { Ok(examine(options, &kinds).await) })?);
     report.print(options.json)?;
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }

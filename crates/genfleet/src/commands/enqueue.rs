@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use super::{EXIT_FAILED, block_on};
 use crate::{
-    fleet::{CheckOptions, Checker},
+    registry::{CheckOptions, Checker},
     terminal,
 };
 

@@ -27,7 +27,7 @@ use self::{
     ledger::Ledger,
     pace::{Pace, Rate},
     progress::Progress,
-    publisher::{Publisher, Report},
+    publisher::{LoadEvent, Publisher},
     source::Source,
     summary::Summary,
 };
@@ -215,15 +215,15 @@ async fn load(options: &Options, plan: Plan, source: Source, run: &str) -> anyho
     Ok(Summary::new(options.kind, run, &ledger, received, interrupted))
 }
 
-fn take(report: Report, ledger: &mut Ledger) -> anyhow::Result<()> {
+fn take(report: LoadEvent, ledger: &mut Ledger) -> anyhow::Result<()> {
     match report {
-        Report::Sent(number, at) => ledger.sent(number, at),
-        Report::Confirmed(numbers) => ledger.confirmed(numbers, Instant::now()),
-        Report::AllSent(jobs) => ledger.all_sent(jobs, Instant::now()),
-        Report::Ended(ended, at) => ledger.ended(&ended, at),
-        Report::Found(ended, at) => ledger.found(&ended, at),
-        Report::Warning(told) => tell!("warning: {}", line(&told)),
-        Report::Fault(error) => return Err(error),
+        LoadEvent::Sent(number, at) => ledger.sent(number, at),
+        LoadEvent::Confirmed(numbers) => ledger.confirmed(numbers, Instant::now()),
+        LoadEvent::AllSent(jobs) => ledger.all_sent(jobs, Instant::now()),
+        LoadEvent::Ended(ended, at) => ledger.ended(&ended, at),
+        LoadEvent::Found(ended, at) => ledger.found(&ended, at),
+        LoadEvent::Warning(told) => tell!("warning: {}", line(&told)),
+        LoadEvent::Fault(error) => return Err(error),
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, bail};
 use genfleet_core::{
     clock::{SharedClock, SystemClock},
-    genesys::options::GenesysOptions,
+    genesys::GenesysOptions,
     http::install_tls,
     options::{ConfigError, duration},
     queue::{
@@ -22,8 +22,8 @@ use genfleet_core::{
     },
     telemetry::LogFormat,
     tell,
-    trace::export::{self, Export},
-    webhook::{Webhooks, options::WebhookOptions},
+    trace::TraceExport,
+    webhook::{WebhookOptions, Webhooks},
     worker::{
         options::WorkerOptions,
         runtime::{End, Runtime},
@@ -35,7 +35,7 @@ use tokio::{sync::oneshot, time::Instant};
 use self::{load::Input, progress::Progress, sink::Sink, tally::Tally};
 use super::{EXIT_FAILED, EXIT_JOBS_FAILED, block_on};
 use crate::{
-    fleet::{self, HandlerOptions, KINDS},
+    registry::{self, HandlerOptions, KINDS},
     simulated::{self, SimulateOptions},
 };
 
@@ -160,7 +160,7 @@ async fn left(path: &std::path::Path) -> anyhow::Result<u64> {
 }
 
 async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tally, End)> {
-    export::from_environment("genfleet")?.into_iter().for_each(Export::start);
+    TraceExport::from_environment("genfleet")?.into_iter().for_each(TraceExport::start);
     let clock: SharedClock = Arc::new(SystemClock);
     let (genesys, simulator) = simulated::client(&options.simulate, &options.genesys, &KINDS, clock.clone()).await?;
     let webhooks = Webhooks::new(&options.webhooks)?;
@@ -196,7 +196,7 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
         _ = signals.next() => return Ok((Tally::new(input.total()), End::Stopped)),
     }
     let runtime = runtime.with_webhooks(webhooks);
-    fleet::work(&runtime, options.handlers.clone(), &KINDS)?;
+    registry::work(&runtime, options.handlers.clone(), &KINDS)?;
     let (finished, told) = oneshot::channel();
     let follow = tokio::spawn(follow(store, sink, progress, patience, finished));
     let end = runtime

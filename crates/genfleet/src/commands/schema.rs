@@ -9,14 +9,15 @@ use std::{
 
 use anyhow::Context;
 use genfleet_core::{
-    contract::{Document, documents, text},
+    contract::{Document, KindContract, documents, write_json},
     file,
     options::ConfigError,
     queue::topology::check_prefix,
+    webhook::Deliverer,
 };
 use serde_json::{Map, Value};
 
-use crate::{fleet::contracts, terminal};
+use crate::{registry::contracts, terminal};
 
 /// Which documents.
 #[derive(Clone, Debug, clap::Args)]
@@ -41,7 +42,7 @@ pub(crate) struct Options {
 /// Prints or writes them.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     check_prefix(&options.queue_prefix).map_err(|error| ConfigError::new(error.to_string()))?;
-    let all = documents(&contracts(), &options.queue_prefix);
+    let all = all_documents(&options.queue_prefix);
     match (&options.out, &options.name) {
         (Some(folder), _) => {
             fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
@@ -49,18 +50,24 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
                 let path = folder.join(&document.file);
                 let options = File::options().write(true).create(true).truncate(true).clone();
                 file::open(&path, &options, file::PUBLIC)
-                    .and_then(|mut file| file.write_all(text::write(&document.body).as_bytes()))
+                    .and_then(|mut file| file.write_all(write_json(&document.body).as_bytes()))
                     .with_context(|| format!("{} cannot be written", path.display()))?;
             }
         }
         (None, Some(name)) => {
-            terminal::put(text::write(&named(name, all)?))?;
+            terminal::put(write_json(&named(name, all)?))?;
         }
         (None, None) => {
-            terminal::put(text::write(&together(all)))?;
+            terminal::put(write_json(&together(all)))?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The documents of all kinds, of webhook deliveries too, which every worker makes.
+fn all_documents(prefix: &str) -> Vec<Document> {
+    let kinds: Vec<KindContract> = contracts().into_iter().chain([KindContract::of::<Deliverer>()]).collect();
+    documents(&kinds, prefix)
 }
 
 fn named(name: &str, all: Vec<Document>) -> anyhow::Result<Value> {

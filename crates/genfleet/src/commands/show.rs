@@ -57,7 +57,7 @@ pub(crate) struct Known {
     events: Events,
     letters: Vec<DeadLetter>,
     /// None where a queue does not tell.
-    waiting: Option<Vec<waiting::Place>>,
+    waiting: Option<Vec<waiting::WaitingPlace>>,
     facts: Vec<Value>,
 }
 
@@ -123,7 +123,7 @@ fn as_json(id: &str, known: &Known) -> Value {
     let letters: Vec<_> = known.letters.iter().map(dead::show::as_json).collect();
     json!({
         "id": id, "events": known.events.json(), "eventsTotal": known.events.total(), "deadLetters": letters,
-        "waiting": known.waiting.as_ref().map(|places| places.iter().map(waiting::Place::json).collect::<Vec<_>>()),
+        "waiting": known.waiting.as_ref().map(|places| places.iter().map(waiting::WaitingPlace::json).collect::<Vec<_>>()),
         "audit": known.facts,
     })
 }

@@ -5,14 +5,14 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use genfleet_core::{
     audit::default_file,
     clock::{SharedClock, SystemClock},
-    genesys::options::GenesysOptions,
+    genesys::GenesysOptions,
     http::install_tls,
     job::Kind,
     options::ConfigError,
     queue::sqlite::Role,
     telemetry::LogFormat,
-    trace::export::{self, Export},
-    webhook::{Webhooks, options::WebhookOptions},
+    trace::TraceExport,
+    webhook::{WebhookOptions, Webhooks},
     worker::{
         options::{QueueOptions, QueueUrl, WorkerOptions},
         runtime::Runtime,
@@ -24,7 +24,7 @@ use tracing::warn;
 
 use super::block_on;
 use crate::{
-    fleet::{self, HandlerOptions},
+    registry::{self, HandlerOptions},
     simulated::{self, SimulateOptions},
     terminal,
 };
@@ -56,7 +56,7 @@ pub(crate) struct Options {
 
 /// Runs until it is asked to stop.
 pub(crate) fn run(mut options: Options) -> anyhow::Result<ExitCode> {
-    let kinds = fleet::chosen(&options.kinds)?;
+    let kinds = registry::chosen(&options.kinds)?;
     if options.queue.given_url()?.is_none() {
         options.queue.queue_url = Some(QueueUrl::sqlite("genfleet.db"));
     }
@@ -68,7 +68,7 @@ pub(crate) fn run(mut options: Options) -> anyhow::Result<ExitCode> {
         warn!("{warning}");
     }
     let metrics = series::start(&kinds)?;
-    let traces = export::from_environment("genfleet")?;
+    let traces = TraceExport::from_environment("genfleet")?;
     let clock: SharedClock = Arc::new(SystemClock);
     block_on(async {
         let (genesys, simulator) =
@@ -79,7 +79,7 @@ pub(crate) fn run(mut options: Options) -> anyhow::Result<ExitCode> {
             terminal::say("the settings can work")?;
             return Ok(ExitCode::SUCCESS);
         }
-        traces.into_iter().for_each(Export::start);
+        traces.into_iter().for_each(TraceExport::start);
         let signals = Signals::listen()?;
         let queue = options
             .queue
@@ -92,7 +92,7 @@ pub(crate) fn run(mut options: Options) -> anyhow::Result<ExitCode> {
         }
         let runtime = Runtime::new("genfleet up", options.worker, queue, genesys, audit, clock).with_webhooks(webhooks);
         runtime.serve_admin(metrics).await?;
-        fleet::work(&runtime, options.handlers, &kinds)?;
+        registry::work(&runtime, options.handlers, &kinds)?;
         let end = runtime.run(signals, std::future::pending()).await;
         if let Some(simulator) = simulator {
             simulator.stop().await;

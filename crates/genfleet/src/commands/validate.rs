@@ -11,7 +11,7 @@ use super::{
     run::lines::{self, Line},
 };
 use crate::{
-    fleet::{CheckOptions, Checker},
+    registry::{CheckOptions, Checker},
     terminal,
 };
 

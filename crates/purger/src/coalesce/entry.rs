@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::pack::{Item, JobKey, Line};
 use crate::{
     api::Accepted,
-    progress::{Carried, Progress},
+    progress::{JobHeaders, Progress},
 };
 
 /// What a job asks of the coalescer.
@@ -121,7 +121,7 @@ impl Entry {
     /// What an accepted request did for it.
     pub fn accepted(&mut self, share: &Share, shared: bool, accepted: &Accepted) {
         self.shared.extend(accepted.trace.clone().filter(|_| shared));
-        self.order.progress.note(&Carried {
+        self.order.progress.note(&JobHeaders {
             indices: &share.indices,
             rode_along: share.rode_along,
             shared,

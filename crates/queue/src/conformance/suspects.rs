@@ -54,7 +54,7 @@ pub(super) async fn a_closed_intake_hands_out_no_suspect_but_the_last_one_for_a_
     assert_eq!(name(&good), "good", "a suspect is the last that is probed with");
     settle(good, vec![]).await;
     let first = probe(&mut consumer).await;
-    assert_eq!((name(&first), first.lane, first.returns), ("suspect-1", Lane::Suspect, 0));
+    assert_eq!((name(&first), first.lane, first.delivery_count), ("suspect-1", Lane::Suspect, 0));
     assert!(consumer.take_one().await.is_none(), "one suspect at a time");
 
     consumer.open_intake().await;

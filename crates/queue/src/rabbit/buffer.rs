@@ -45,7 +45,7 @@ pub(super) type Probe = oneshot::Sender<Option<Delivery>>;
 pub(super) struct BufferedDelivery {
     pub(super) message: Message,
     pub(super) lane: Lane,
-    pub(super) returns: u32,
+    pub(super) delivery_count: u32,
     pub(super) redelivered: bool,
     pub(super) defect: Option<MessageDefect>,
     pub(super) settler: RabbitSettler,
@@ -67,9 +67,9 @@ impl BufferedDelivery {
     }
 
     fn into_delivery(self) -> Delivery {
-        let Self { message, lane, returns, redelivered, defect, settler } = self;
+        let Self { message, lane, delivery_count, redelivered, defect, settler } = self;
         let settler = Settler::new(settler);
-        Delivery { message, lane, returns, redelivered, defect, settler, span: Span::default() }
+        Delivery { message, lane, delivery_count, redelivered, defect, settler, span: Span::default() }
     }
 }
 

@@ -1,16 +1,29 @@
-//! What TLS needs: the authorities trusted beside those of the system, and the certificate shown to the broker.
+//! TLS to the broker: the authorities trusted beside those of the system, and the certificate shown to the broker.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::{
+    ClientConfig,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use rustls_platform_verifier::Verifier;
 
 use super::ClientIdentity;
 
-/// Where they are. Read anew at every dial: certificates are rotated.
+/// The files with certificates. They are read anew at every connection, because certificates are rotated.
 pub(super) struct Certificates {
     authorities: Option<PathBuf>,
     identity: Option<ClientIdentity>,
+}
+
+/// The content of the files.
+pub(super) struct Trust {
+    authorities: Vec<CertificateDer<'static>>,
+    identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
 }
 
 impl Certificates {
@@ -18,31 +31,46 @@ impl Certificates {
         Self { authorities, identity }
     }
 
-    /// All of them, or which file is not what it should be.
-    pub(super) fn read(&self) -> Result<OwnedTLSConfig, String> {
-        let cert_chain = self.authorities.as_deref().map(certificates).transpose()?;
-        let identity = self.identity.as_ref().map(|identity| {
-            let pem = certificates(&identity.certificate)?.into_bytes();
-            Ok::<_, String>(OwnedIdentity::PKCS8 { pem, key: key(&identity.key)? })
-        });
-        Ok(OwnedTLSConfig { identity: identity.transpose()?, cert_chain })
+    /// Reads all files. The error names the file that is not what it should be.
+    pub(super) fn read(&self) -> Result<Trust, String> {
+        let authorities = self.authorities.as_deref().map(certificates).transpose()?.unwrap_or_default();
+        let identity = match &self.identity {
+            Some(identity) => Some((certificates(&identity.certificate)?, key(&identity.key)?)),
+            None => None,
+        };
+        Ok(Trust { authorities, identity })
     }
 }
 
-fn certificates(file: &Path) -> Result<String, String> {
-    let no_pem = || format!("{} is no PEM file with a certificate", file.display());
-    let text = String::from_utf8(bytes(file)?).map_err(|_| no_pem())?;
-    let mut held = CertificateDer::pem_slice_iter(text.as_bytes()).peekable();
-    let any = held.peek().is_some();
-    if any && held.all(|each| each.is_ok()) { Ok(text) } else { Err(no_pem()) }
+impl Trust {
+    /// The client's side of a TLS connection: it trusts the system's authorities and the given ones.
+    pub(super) fn client(self) -> Result<ClientConfig, String> {
+        let provider = CryptoProvider::get_default()
+            .ok_or_else(|| "no TLS provider is installed: main has to install one first".to_owned())?;
+        let wrong = |error: rustls::Error| format!("TLS cannot be set up: {error}");
+        let verifier = Verifier::new_with_extra_roots(self.authorities, Arc::clone(provider)).map_err(wrong)?;
+        let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
+            .with_safe_default_protocol_versions()
+            .map_err(wrong)?
+            // It checks certificates on every platform; rustls calls every verifier but its own dangerous.
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        match self.identity {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(wrong),
+            None => Ok(builder.with_no_client_auth()),
+        }
+    }
 }
 
-fn key(file: &Path) -> Result<Vec<u8>, String> {
-    let pem = bytes(file)?;
-    match PrivateKeyDer::from_pem_slice(&pem) {
-        Ok(_) => Ok(pem),
-        Err(_) => Err(format!("{} is no PEM file with a private key without a password", file.display())),
-    }
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = bytes(file)?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&read).collect::<Result<_, _>>().unwrap_or_default();
+    if found.is_empty() { Err(format!("{} is no PEM file with a certificate", file.display())) } else { Ok(found) }
+}
+
+fn key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(&bytes(file)?)
+        .map_err(|_| format!("{} is no PEM file with a private key without a password", file.display()))
 }
 
 fn bytes(file: &Path) -> Result<Vec<u8>, String> {
@@ -81,7 +109,7 @@ mod tests {
     fn an_authority_is_read_and_what_holds_none_is_named() {
         let authority = File::of(&pem("CERTIFICATE"));
         let read = Certificates::new(Some(authority.0.clone()), None).read().unwrap();
-        assert_eq!(read.cert_chain, Some(pem("CERTIFICATE")));
+        assert_eq!(read.authorities.len(), 1);
         for content in ["", "not a certificate", &pem("PRIVATE KEY"), "-----BEGIN CERTIFICATE-----\n?\n"] {
             let file = File::of(content);
             let told = refusal(&Certificates::new(Some(file.0.clone()), None));

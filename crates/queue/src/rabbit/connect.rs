@@ -1,7 +1,7 @@
 //! Connecting to the broker: from URLs to an open AMQP connection, with TLS, time-outs, and a way to end what hangs. Never
 //! shows a password.
 
-use std::{net::TcpStream, os::fd::AsFd, time::Duration};
+use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 
 use async_rs::Runtime;
 use lapin::{
@@ -9,17 +9,20 @@ use lapin::{
     types::FrameSize,
     uri::{AMQPScheme, AMQPUri},
 };
+use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
+use tokio_util::compat::TokioAsyncReadCompatExt;
 use url::{Host as UrlHost, Url};
 
 use super::{
     certificates::Certificates,
     error::describe,
-    guard::{Guarded, Kit, frames::Frames},
+    guard::{Guarded, Kit, Stream, frames::Frames},
     link::{ConnectionRole, OpenConnection},
     settings::{BrokerAddress, RabbitSettings},
-    socket::SocketHandle,
+    socket::{SocketHandle, SocketSlot},
 };
 use crate::{message::QueueError, topology::check_prefix};
 
@@ -113,31 +116,23 @@ impl BrokerHosts {
     pub(super) async fn connect(&self, host: &BrokerHost, role: &str) -> Result<OpenConnection, String> {
         let properties = ConnectionProperties::default().with_connection_name(format!("{} {role}", self.name).into());
         let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
-        let tls = self.certificates.read()?;
+        let tls = match host.uri.scheme {
+            AMQPScheme::AMQP => None,
+            AMQPScheme::AMQPS => Some(TlsConnector::from(Arc::new(self.certificates.read()?.client()?))),
+        };
         let mut uri = host.uri.clone();
         let frame_max = frame_max(role, uri.query.frame_max);
         uri.query.frame_max = Some(frame_max);
         let socket = SocketHandle::default();
-        let (slot, connecting_runtime) = (socket.slot(), runtime.clone());
-        // lapin applies no time-out of its own, neither to connecting nor to the handshake, and a connection
-        // attempt that is dropped lives on in its thread: we connect ourselves and keep the socket to end it.
+        let slot = socket.slot();
+        // lapin applies no time-out of its own, neither to connecting nor to the handshake, and an attempt that is
+        // dropped lives on in its thread: we connect ourselves and keep the socket to end it.
         let connecting = Connection::connector(
             uri,
             Runtime::new(Kit(runtime)),
             async move |uri: AMQPUri, _: Runtime<Kit>| {
-                let address = (uri.authority.host.clone(), uri.authority.port);
-                let stream = async {
-                    let addresses: Vec<_> = tokio::net::lookup_host(address).await?.collect();
-                    let stream = AsyncTcpStream::connect(&connecting_runtime, addresses).await?;
-                    if let AsyncTcpStream::Plain(plain) = &stream {
-                        slot.store(TcpStream::from(plain.get_ref().as_fd().try_clone_to_owned()?));
-                    }
-                    match uri.scheme {
-                        AMQPScheme::AMQP => Ok(stream),
-                        AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, tls.as_ref()).await,
-                    }
-                };
-                let stream = timeout(CONNECT_TIMEOUT, stream).await.unwrap_or_else(|elapsed| Err(elapsed.into()))?;
+                let connected = timeout(CONNECT_TIMEOUT, connect(&uri, tls.as_ref(), &slot)).await;
+                let stream = connected.unwrap_or_else(|elapsed| Err(elapsed.into()))?;
                 Ok(AsyncTcpStream::Plain(Guarded::new(stream, Frames::new(frame_max, slot.clone()))))
             },
             properties,
@@ -161,6 +156,17 @@ impl RabbitSettings {
     pub fn check(&self) -> Result<(), QueueError> {
         BrokerHosts::new(self).map(drop)
     }
+}
+
+/// Connects to the host of `uri`, by TLS where `tls` is given, and stores the socket in `slot`.
+async fn connect(uri: &AMQPUri, tls: Option<&TlsConnector>, slot: &SocketSlot) -> io::Result<Box<dyn Stream>> {
+    let host = uri.authority.host.as_str();
+    let stream = TcpStream::connect((host, uri.authority.port)).await?;
+    stream.set_nodelay(true)?;
+    slot.store(std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?));
+    let Some(tls) = tls else { return Ok(Box::new(stream.compat())) };
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    Ok(Box::new(tls.connect(name, stream).await?.compat()))
 }
 
 /// The frame limit to ask for. A URL that names none, or no limit, gets what fits the role.

@@ -20,9 +20,9 @@ const PERSISTENT: u8 = 2;
 /// What came by `exchange`, and how often it came back before.
 pub(super) fn received(prefix: &str, delivery: lapin::message::Delivery) -> (Message, u32) {
     let table = delivery.properties.headers().as_ref();
-    let returns = table.map_or(0, |table| headers::returns(table, delivery.redelivered));
+    let delivery_count = table.map_or(0, |table| headers::delivery_count(table, delivery.redelivered));
     let ours = topology::is_ours(prefix, delivery.exchange.as_str());
-    (taken(delivery, ours), returns)
+    (taken(delivery, ours), delivery_count)
 }
 
 /// The message, with the headers that count: those that we set where they can be `ours` only.
@@ -131,9 +131,9 @@ mod tests {
         ];
         let mut delivery = delivery("g.work", false, &theirs);
         delivery.properties = delivery.properties.with_expiration("5".into()).with_priority(3).with_user_id("u".into());
-        let (message, returns) = received("g", delivery);
+        let (message, delivery_count) = received("g", delivery);
         assert_eq!(message, Message { body: b"{}".as_slice().into(), ..Message::default() });
-        assert_eq!(returns, 0);
+        assert_eq!(delivery_count, 0);
     }
 
     #[test]

@@ -27,8 +27,6 @@ use async_rs::{
     util::Task,
 };
 use futures_io::{AsyncRead, AsyncWrite};
-use futures_util::Stream;
-use lapin::AsyncTcpStream;
 
 use self::frames::Frames;
 
@@ -41,14 +39,19 @@ mod walk;
 /// sets it only has its own message refused.
 pub(super) const MARK: &str = "x-genfleet-flaw";
 
+/// A connection to the broker, with TLS or without.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
+
 /// A connection to the broker, on which lapin reads only what it can take.
 pub(super) struct Guarded {
-    broker: AsyncTcpStream<<TokioRuntime as Reactor>::TcpStream>,
+    broker: Box<dyn Stream>,
     frames: Frames,
 }
 
 impl Guarded {
-    pub(super) fn new(broker: AsyncTcpStream<<TokioRuntime as Reactor>::TcpStream>, frames: Frames) -> Self {
+    pub(super) fn new(broker: Box<dyn Stream>, frames: Frames) -> Self {
         Self { broker, frames }
     }
 }
@@ -134,7 +137,7 @@ impl Reactor for Kit {
         self.0.sleep(duration)
     }
 
-    fn interval(&self, duration: Duration) -> impl Stream<Item = Instant> + Send + 'static {
+    fn interval(&self, duration: Duration) -> impl futures_util::Stream<Item = Instant> + Send + 'static {
         self.0.interval(duration)
     }
 

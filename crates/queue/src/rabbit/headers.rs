@@ -19,7 +19,7 @@ const DELIVERY_COUNT: &str = "x-delivery-count";
 const OURS: &str = "genfleet-";
 
 /// A message copied by hand from a shelf brings the old count along: on a first delivery it means nothing.
-pub(super) fn returns(headers: &FieldTable, redelivered: bool) -> u32 {
+pub(super) fn delivery_count(headers: &FieldTable, redelivered: bool) -> u32 {
     let count = headers.inner().get(DELIVERY_COUNT).and_then(header).and_then(|value| value.as_i64());
     if redelivered { count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0) } else { 0 }
 }

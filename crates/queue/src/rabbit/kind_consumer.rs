@@ -229,8 +229,8 @@ impl KindConsumer {
         let settler = settler.under(self.lease.as_ref());
         delays::ended(&shared.prefix, (self.buffer.kind, lane), &delivery.properties);
         let (redelivered, defect) = (delivery.redelivered, self.defect(&delivery));
-        let (message, returns) = convert::received(&shared.prefix, delivery);
-        BufferedDelivery { message, lane, returns, redelivered, defect, settler }
+        let (message, delivery_count) = convert::received(&shared.prefix, delivery);
+        BufferedDelivery { message, lane, delivery_count, redelivered, defect, settler }
     }
 }
 

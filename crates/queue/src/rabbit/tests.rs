@@ -19,6 +19,7 @@ mod browse;
 mod censor;
 mod control;
 mod dead_letters;
+mod encrypted;
 mod examining;
 mod former;
 mod hostile;
@@ -76,7 +77,7 @@ async fn a_job_is_published_consumed_and_settled_with_what_follows_from_it() {
         queue.publish(vec![lane(Lane::Resume, Duration::ZERO, sent.clone())]).await.unwrap();
 
         let delivery = soon(consumer.next()).await;
-        assert_eq!((&delivery.message, delivery.lane, delivery.returns), (&sent, Lane::Resume, 0));
+        assert_eq!((&delivery.message, delivery.lane, delivery.delivery_count), (&sent, Lane::Resume, 0));
         let settled = delivery.settler.settle(vec![event("a"), lane(Lane::Jobs, Duration::ZERO, job("b"))]).await;
         assert_eq!(settled.unwrap(), Settled::Acknowledged);
 
@@ -101,7 +102,7 @@ async fn what_a_producer_forges_at_the_door_does_not_count() {
                 .into();
         queue.publish(vec![Publication { to: Destination::Jobs(Kind::CdnPurge), message: forged }]).await.unwrap();
         let delivery = soon(consumer.next()).await;
-        assert_eq!((delivery.message, delivery.returns), (job("a"), 0));
+        assert_eq!((delivery.message, delivery.delivery_count), (job("a"), 0));
         queue.close().await;
     })
     .await;

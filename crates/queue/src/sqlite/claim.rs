@@ -54,7 +54,7 @@ pub(super) struct Row {
     id: i64,
     pub(super) lane: Lane,
     /// Earlier returns.
-    pub(super) returns: u32,
+    pub(super) delivery_count: u32,
     pub(super) message: Message,
 }
 
@@ -114,7 +114,7 @@ fn take(connection: &Connection, id: i64, lane: Lane) -> rusqlite::Result<Row> {
     const SQL: &str = "UPDATE message SET claimed = 1 WHERE id = ?1 RETURNING returns,
         message_id, correlation_id, reply_to, timestamp, content_type, headers, body";
     let mut statement = connection.prepare_cached(SQL)?;
-    statement.query_row([id], |row| Ok(Row { id, lane, returns: row.get(0)?, message: row::read(row, 1)? }))
+    statement.query_row([id], |row| Ok(Row { id, lane, delivery_count: row.get(0)?, message: row::read(row, 1)? }))
 }
 
 fn next_due(scope: &Scope<'_>, kind: Kind, lanes: &[Lane]) -> rusqlite::Result<Option<i64>> {

@@ -230,10 +230,10 @@ impl KindFeed {
             // Never more rows than slots; were there more, dropping them gives them back.
             let Some(slot) = slots.split(1) else { return };
             let settler = Settler::new(StoreSettler::new(claim, slot));
-            let Row { message, lane, returns, .. } = row;
-            let (redelivered, defect) = (returns > 0, None);
+            let Row { message, lane, delivery_count, .. } = row;
+            let (redelivered, defect) = (delivery_count > 0, None);
             let span = Span::default();
-            self.ready.push_back(Delivery { message, lane, returns, redelivered, defect, settler, span });
+            self.ready.push_back(Delivery { message, lane, delivery_count, redelivered, defect, settler, span });
         }
     }
 }

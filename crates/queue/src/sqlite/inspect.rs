@@ -55,7 +55,7 @@ pub struct WaitingJob {
     /// A worker holds it.
     pub claimed: bool,
     /// Earlier returns.
-    pub returns: u32,
+    pub delivery_count: u32,
     /// The message.
     pub message: Message,
 }
@@ -207,8 +207,8 @@ pub(super) fn waiting(connection: &Connection, sequence: i64, limit: usize) -> r
     let read = |each: &Row<'_>| {
         let Some((kind, lane)) = place(each, 1)? else { return Ok(None) };
         let (sequence, visible_at) = (each.get(0)?, row::time(each, 3)?);
-        let (claimed, returns, message) = (each.get(4)?, each.get(5)?, row::read(each, 6)?);
-        Ok(Some(WaitingJob { sequence, kind, lane, visible_at, claimed, returns, message }))
+        let (claimed, delivery_count, message) = (each.get(4)?, each.get(5)?, row::read(each, 6)?);
+        Ok(Some(WaitingJob { sequence, kind, lane, visible_at, claimed, delivery_count, message }))
     };
     Ok(all(connection, SQL, params![sequence, at_most(limit)], read)?.into_iter().flatten().collect())
 }

@@ -78,7 +78,7 @@ fn message(text: &str) -> Message {
     Message { body: Bytes::copy_from_slice(text.as_bytes()), ..Message::default() }
 }
 
-fn jobs_exchange(text: &str) -> Publication {
+fn new_job(text: &str) -> Publication {
     Publication { to: Destination::Jobs(KIND), message: message(text) }
 }
 

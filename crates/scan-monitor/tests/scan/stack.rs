@@ -12,11 +12,7 @@ use clap::Parser;
 use genfleet_core::{
     clock::{Clock, SystemClock},
     error::JobError,
-    genesys::{
-        client::GenesysClient,
-        mint::{CredentialSource, Credentials},
-        options::GenesysOptions,
-    },
+    genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions},
     handler::{JobContext, JobHandler, Progress, Services},
     http::install_tls,
     job::{JobId, Kind},

@@ -195,7 +195,7 @@ async fn expire_tokens(State(shared): State<Shared>) -> Json<Value> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Change {
+struct StateChange {
     requests_per_minute: Option<u32>,
     client_requests_per_minute: Option<u32>,
     latency_ms: Option<u64>,
@@ -216,7 +216,7 @@ async fn options(State(shared): State<Shared>) -> Json<Value> {
 }
 
 async fn change_options(State(shared): State<Shared>, body: Bytes) -> Result<Json<Value>, Refused> {
-    let change: Change = serde_json::from_slice(&body).map_err(bad_request)?;
+    let change: StateChange = serde_json::from_slice(&body).map_err(bad_request)?;
     let options = &mut shared.lock().options;
     options.requests_per_minute = change.requests_per_minute.unwrap_or(options.requests_per_minute);
     options.client_requests_per_minute =

@@ -57,7 +57,7 @@ impl Version {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Change {
+struct EventStreamsChange {
     definition: Option<Value>,
     changed_by_others: Option<u32>,
 }
@@ -74,7 +74,7 @@ impl EventStreams {
     /// `{"definition": {…}}` registers one as somebody else would. `{"changedByOthers": 3}`: before each of the next
     /// three changes that name the version that is there, somebody else changes the definition, so they conflict.
     pub(crate) fn set(&mut self, change: &Value) -> Result<(), String> {
-        let change = Change::deserialize(change).map_err(|error| error.to_string())?;
+        let change = EventStreamsChange::deserialize(change).map_err(|error| error.to_string())?;
         if let Some(definition) = change.definition {
             let id = definition["id"].as_str().unwrap_or_default().to_owned();
             self.put(&id, Some("*"), &definition).map_err(|error| error.message)?;

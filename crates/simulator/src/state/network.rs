@@ -72,7 +72,7 @@ impl Default for Manners {
 /// What a test or a rehearsal may change; what is not named stays.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Change {
+struct NetworkChange {
     /// Added as they are; an id is made up where there is none.
     #[serde(default)]
     connections: Vec<Value>,
@@ -121,7 +121,7 @@ impl Network {
 
     /// Changes what a test or a rehearsal may change; says what is wrong with `change`.
     pub(crate) fn set(&mut self, change: &Value) -> Result<(), String> {
-        let change = Change::deserialize(change).map_err(|error| error.to_string())?;
+        let change = NetworkChange::deserialize(change).map_err(|error| error.to_string())?;
         for entity in change.connections {
             let id = entity.get("id").cloned().unwrap_or_else(|| Uuid::new_v4().to_string().into());
             self.connections.push(Connection { entity: with_id(entity, id)?, shows_from: None });

@@ -36,7 +36,7 @@ struct Channel {
 /// What a test or a rehearsal may change.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Change {
+struct ChannelsChange {
     missing_queues: Option<BTreeSet<String>>,
     read_lag_ms: Option<u64>,
     listing: Option<bool>,
@@ -56,8 +56,8 @@ impl WebMessaging {
 
     /// Changes `missingQueues`, `readLagMs` and `listing`; says what is wrong with `change`.
     pub(crate) fn set(&mut self, change: &Value) -> Result<(), String> {
-        let Change { missing_queues, read_lag_ms, listing } =
-            Change::deserialize(change).map_err(|error| error.to_string())?;
+        let ChannelsChange { missing_queues, read_lag_ms, listing } =
+            ChannelsChange::deserialize(change).map_err(|error| error.to_string())?;
         if let Some(ids) = missing_queues {
             self.missing_queues = ids.iter().map(|id| id.to_ascii_lowercase()).collect();
         }

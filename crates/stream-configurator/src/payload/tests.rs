@@ -3,7 +3,6 @@
 use genfleet_core::{
     handler::JobHandler,
     job::Kind,
-    webhook::rules::Rules,
     worker::validate::{self, JobRules},
 };
 use serde_json::json;
@@ -64,7 +63,7 @@ fn pointers(rules: &JobRules, payload: &Value) -> Vec<String> {
 }
 
 fn rules() -> JobRules {
-    JobRules::new::<<StreamConfigurator as JobHandler>::Payload>(Kind::StreamConfigure, Rules::default())
+    JobRules::new::<<StreamConfigurator as JobHandler>::Payload>(Kind::StreamConfigure, |_| vec![])
 }
 
 /// The payload with one place changed; a member that is not there is put there.

@@ -13,7 +13,7 @@ use crate::payload::Payload;
 /// Answers in the order given, and fails after that; notes what was asked for.
 struct Script {
     puts: Mutex<VecDeque<Put>>,
-    gets: Mutex<VecDeque<Option<Found>>>,
+    gets: Mutex<VecDeque<Option<StoredDefinition>>>,
     failure: ApiError,
     asked: Mutex<Vec<String>>,
 }
@@ -34,7 +34,7 @@ impl EventStreams for Script {
         self.puts.lock().unwrap().pop_front().ok_or_else(|| self.failure.clone())
     }
 
-    async fn get(&self, _id: &str) -> Result<Option<Found>, ApiError> {
+    async fn get(&self, _id: &str) -> Result<Option<StoredDefinition>, ApiError> {
         self.note("get".to_owned());
         self.gets.lock().unwrap().pop_front().ok_or_else(|| self.failure.clone())
     }
@@ -54,13 +54,13 @@ fn failed(class: ErrorClass, requests: u32) -> ApiError {
     ApiError { requests, ..ApiError::new(class, "api_unavailable", "503") }
 }
 
-fn other(etag: &str) -> Option<Found> {
-    Some(Found { status: 200, etag: Some(etag.to_owned()), body: json!({"id": "other"}) })
+fn other(etag: &str) -> Option<StoredDefinition> {
+    Some(StoredDefinition { status: 200, etag: Some(etag.to_owned()), body: json!({"id": "other"}) })
 }
 
-fn same() -> Option<Found> {
+fn same() -> Option<StoredDefinition> {
     let body = definition().body().clone();
-    Some(Found { status: 200, etag: Some("same".to_owned()), body })
+    Some(StoredDefinition { status: 200, etag: Some("same".to_owned()), body })
 }
 
 fn definition() -> Definition {
@@ -89,7 +89,7 @@ impl Run {
     async fn with(
         self,
         puts: impl IntoIterator<Item = Put>,
-        gets: impl IntoIterator<Item = Option<Found>>,
+        gets: impl IntoIterator<Item = Option<StoredDefinition>>,
     ) -> (Result<Registered, JobError>, Vec<String>) {
         let script = Script {
             puts: Mutex::new(puts.into_iter().collect()),
@@ -221,7 +221,7 @@ async fn an_error_remembers_that_the_definition_may_have_been_sent() {
 
 #[tokio::test]
 async fn a_definition_without_a_version_cannot_be_replaced() {
-    let found = Found { status: 200, etag: None, body: json!({}) };
+    let found = StoredDefinition { status: 200, etag: None, body: json!({}) };
     let (result, _) = Run::new(Some("1")).with([conflict(1)], [Some(found)]).await;
     assert_eq!(result.unwrap_err().code, "unexpected_response");
 }

@@ -1,5 +1,5 @@
-//! Sends batches of spans to a collector: OTLP over HTTP, in protobuf. A batch that is not taken is tried again for as
-//! long as one request may last, then dropped, counted, and told: once a minute at most.
+//! Sends batches of spans to a collector: OTLP over HTTP, in protobuf. A batch that is not accepted is retried for as long as
+//! one request may last, then dropped and counted; losses are logged once a minute at most.
 
 use std::{
     fmt,
@@ -31,27 +31,27 @@ use tracing::warn;
 use crate::http::{authorities, in_full};
 use genfleet_job::options::ConfigError;
 
-/// Between two tries of a batch, at first; twice as long each time.
+/// The wait before the first retry of a batch; it doubles with each retry.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// Between two lines of the log that say the same.
-const TOLD_AGAIN: Duration = Duration::from_secs(60);
-/// Read of an answer, in bytes.
-const LONGEST_ANSWER: usize = 64 * 1024;
-/// Of what a collector says is wrong, in characters.
+/// The interval between two log lines about losses.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// The longest response that is read, in bytes.
+const LONGEST_RESPONSE: usize = 64 * 1024;
+/// The longest reason of a collector that is logged, in characters.
 const LONGEST_REASON: usize = 200;
 
-/// A collector, as it is reached.
+/// A collector and the client that reaches it.
 #[derive(Clone)]
 pub(super) struct Collector {
     endpoint: Url,
     client: Client,
-    /// For a batch, with all its tries.
+    /// The longest time for a batch, with all its retries.
     time: Duration,
-    /// Cancelled when the process stops: then each batch is tried once.
+    /// Cancelled when the process stops: then batches are not retried.
     pub(super) stopping: CancellationToken,
 }
 
-/// Sends from outside the executor: the SDK has a thread of its own for batches.
+/// The exporter for the SDK, which calls it from a thread of its own, outside the executor.
 #[derive(Debug)]
 pub(super) struct Exporter {
     collector: Collector,
@@ -60,30 +60,30 @@ pub(super) struct Exporter {
     losses: Losses,
 }
 
-/// What was not taken, and what of it was told.
+/// Spans that were lost.
 #[derive(Debug, Default)]
 struct Losses(Mutex<Loss>);
 
 #[derive(Debug, Default)]
 struct Loss {
-    untold: u64,
-    in_all: u64,
-    told: Option<Instant>,
+    unlogged: u64,
+    total: u64,
+    logged: Option<Instant>,
 }
 
-/// How a try ended.
-enum Answer {
-    /// All but so many spans, with the collector's reason.
-    Taken { rejected: u64, reason: String },
-    /// It may go better in a moment.
-    Later(String),
-    /// It will not.
+/// The result of one try.
+enum SendResult {
+    /// Accepted but for `rejected` spans.
+    Accepted {
+        rejected: u64,
+        reason: String,
+    },
+    Retryable(String),
     Refused(String),
 }
 
 impl Collector {
-    /// The collector at `endpoint`, told by `headers` who we are, with the certificate authorities of `ca_file` beside
-    /// the system's.
+    /// A client for the collector at `endpoint`, which trusts the certificate authorities of `ca_file` beside the system's.
     pub(super) fn new(
         endpoint: Url,
         mut headers: HeaderMap,
@@ -100,17 +100,18 @@ impl Collector {
         if let Some(path) = ca_file {
             builder = builder.tls_certs_merge(authorities("OTEL_EXPORTER_OTLP_CERTIFICATE", Path::new(path))?);
         }
-        let wrong = |error: reqwest::Error| ConfigError::new(format!("no HTTP client: {}", in_full(&error)));
+        let wrong =
+            |error: reqwest::Error| ConfigError::new(format!("the HTTP client cannot be built: {}", in_full(&error)));
         Ok(Self { endpoint, client: builder.build().map_err(wrong)?, time, stopping: CancellationToken::new() })
     }
 
-    /// Where it is, as far as it may be told.
+    /// The address without what may be secret.
     pub(super) fn origin(&self) -> String {
         self.endpoint.origin().ascii_serialization()
     }
 
-    /// Sends by `executor`.
-    pub(super) fn on(self, executor: Handle) -> Exporter {
+    /// An exporter that sends in `executor`.
+    pub(super) fn exporter(self, executor: Handle) -> Exporter {
         Exporter {
             collector: self,
             executor,
@@ -119,15 +120,15 @@ impl Collector {
         }
     }
 
-    /// Sends a batch; why it was not taken, if not, or how much of it.
+    /// Sends a batch; returns how many spans are lost, and why.
     async fn send(&self, body: Bytes, spans: u64) -> Result<(), (u64, String)> {
         let (began, mut wait) = (Instant::now(), FIRST_WAIT);
         loop {
-            let why = match self.once(body.clone()).await {
-                Answer::Taken { rejected: 0, .. } => return Ok(()),
-                Answer::Taken { rejected, reason } => return Err((rejected, reason)),
-                Answer::Refused(why) => return Err((spans, why)),
-                Answer::Later(why) => why,
+            let why = match self.try_once(body.clone()).await {
+                SendResult::Accepted { rejected: 0, .. } => return Ok(()),
+                SendResult::Accepted { rejected, reason } => return Err((rejected, reason)),
+                SendResult::Refused(why) => return Err((spans, why)),
+                SendResult::Retryable(why) => why,
             };
             let pause = sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0));
             if began.elapsed() + wait > self.time || self.stopping.run_until_cancelled(pause).await.is_none() {
@@ -137,11 +138,11 @@ impl Collector {
         }
     }
 
-    async fn once(&self, body: Bytes) -> Answer {
+    async fn try_once(&self, body: Bytes) -> SendResult {
         let request = self.client.post(self.endpoint.clone()).header(CONTENT_TYPE, "application/x-protobuf").body(body);
         let mut response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Answer::Later(in_full(&error.without_url())),
+            Err(error) => return SendResult::Retryable(in_full(&error.without_url())),
         };
         let status = response.status();
         match status {
@@ -149,32 +150,32 @@ impl Collector {
             StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => return Answer::Later(format!("it answers {status}")),
-            _ => return Answer::Refused(format!("it answers {status}")),
+            | StatusCode::GATEWAY_TIMEOUT => return SendResult::Retryable(format!("it answers {status}")),
+            _ => return SendResult::Refused(format!("it answers {status}")),
         }
         let mut answer = Vec::new();
         while let Ok(Some(chunk)) = response.chunk().await {
-            if answer.len() + chunk.len() > LONGEST_ANSWER {
+            if answer.len() + chunk.len() > LONGEST_RESPONSE {
                 break;
             }
             answer.extend_from_slice(&chunk);
         }
-        taken(&answer)
+        read_result(&answer)
     }
 }
 
-/// What a success says; one that says nothing we can read is one all the same.
-fn taken(answer: &[u8]) -> Answer {
+/// Reads the body of a success; an unreadable one counts as complete.
+fn read_result(answer: &[u8]) -> SendResult {
     let partial = ExportTraceServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success);
     let partial = partial.unwrap_or_default();
-    Answer::Taken {
+    SendResult::Accepted {
         rejected: u64::try_from(partial.rejected_spans).unwrap_or(0),
         reason: partial.error_message.chars().take(LONGEST_REASON).collect(),
     }
 }
 
 impl SpanExporter for Exporter {
-    /// Never an error for the SDK, which would log every one.
+    /// Never returns an error: the SDK would log every one.
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len() as u64;
         let resource_spans = group_spans_by_resource_and_scope(batch, &self.resource);
@@ -184,7 +185,7 @@ impl SpanExporter for Exporter {
         match sent {
             Ok(Ok(())) => {}
             Ok(Err((lost, why))) => self.losses.note(lost, &why, &self.collector.origin()),
-            Err(_) => self.losses.note(spans, "the process ends", &self.collector.origin()),
+            Err(_) => self.losses.note(spans, "the process stops", &self.collector.origin()),
         }
         Ok(())
     }
@@ -197,17 +198,17 @@ impl SpanExporter for Exporter {
 impl Losses {
     fn note(&self, spans: u64, why: &str, collector: &str) {
         let mut loss = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        loss.untold += spans;
-        loss.in_all += spans;
-        if loss.told.is_none_or(|told| told.elapsed() >= TOLD_AGAIN) {
-            loss.told = Some(Instant::now());
-            let spans = std::mem::take(&mut loss.untold);
-            warn!(collector, why, spans, in_all = loss.in_all, "spans are lost: the collector does not take them");
+        loss.unlogged += spans;
+        loss.total += spans;
+        if loss.logged.is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL) {
+            loss.logged = Some(Instant::now());
+            let spans = std::mem::take(&mut loss.unlogged);
+            warn!(collector, why, spans, in_all = loss.total, "spans are lost: the collector does not accept them");
         }
     }
 }
 
-/// Its address and its headers may hold what nobody is to see.
+/// Without address and headers, which may hold secrets.
 impl fmt::Debug for Collector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Collector({})", self.origin())
@@ -221,14 +222,14 @@ mod tests {
     use super::*;
 
     fn rejected(answer: &[u8]) -> (u64, String) {
-        match taken(answer) {
-            Answer::Taken { rejected, reason } => (rejected, reason),
-            Answer::Later(why) | Answer::Refused(why) => panic!("{why}"),
+        match read_result(answer) {
+            SendResult::Accepted { rejected, reason } => (rejected, reason),
+            SendResult::Retryable(why) | SendResult::Refused(why) => panic!("{why}"),
         }
     }
 
     #[test]
-    fn a_success_says_how_many_spans_it_leaves_out_and_one_that_says_nothing_takes_all() {
+    fn a_success_tells_how_many_spans_are_rejected_and_an_unreadable_one_none() {
         let partial = ExportTracePartialSuccess { rejected_spans: 3, error_message: "x".repeat(10_000) };
         let answer = ExportTraceServiceResponse { partial_success: Some(partial) };
         assert_eq!(rejected(&answer.encode_to_vec()), (3, "x".repeat(LONGEST_REASON)));
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_shown_without_what_may_be_a_secret() {
+    fn an_address_is_shown_without_secrets() {
         let endpoint = Url::parse("http://user:hush@collector:4318/hush").unwrap();
         crate::http::install_tls();
         let collector = Collector::new(endpoint, HeaderMap::new(), Duration::from_secs(1), None).unwrap();

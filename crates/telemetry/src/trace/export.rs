@@ -1,8 +1,8 @@
-//! How spans are exported: what the `OTEL_*` variables say, as the OpenTelemetry specification has it, once per process.
-//! Nothing is exported where `OTEL_EXPORTER_OTLP_ENDPOINT` is not set. Sending them is `collector`'s.
+//! The settings of the export of spans: the `OTEL_*` variables of the OpenTelemetry specification. Nothing is exported without
+//! `OTEL_EXPORTER_OTLP_ENDPOINT`.
 //!
-//! An address that is none ends the process with exit 64; whatever else cannot be understood is told and ignored, as the
-//! specification asks. Spans wait in a bounded queue: a collector that is slow or away costs spans, never jobs.
+//! An invalid address ends the process with exit code 64; any other invalid value is logged and ignored, as the specification
+//! asks. Spans wait in a bounded queue: a collector that is slow or away costs spans, never jobs.
 
 use std::{env, sync::OnceLock, thread, time::Duration};
 
@@ -26,9 +26,9 @@ use genfleet_job::options::{ConfigError, is_readable_on_the_way, secret, written
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
-/// Of a request to the collector, where nothing else is said.
+/// The default time-out of a request to the collector.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// What the SDK takes a number from, and is silent where it is none.
+/// Variables with numbers, which the SDK ignores silently if they are invalid.
 const NUMBERS: [&str; 7] = [
     "OTEL_BSP_SCHEDULE_DELAY",
     "OTEL_BSP_MAX_QUEUE_SIZE",
@@ -39,40 +39,40 @@ const NUMBERS: [&str; 7] = [
     "OTEL_SPAN_LINK_COUNT_LIMIT",
 ];
 
-/// Longer than anybody waits: [`stop`] has a time of its own, and says itself when it is over.
-const NEVER: Duration = Duration::from_secs(3600);
+/// No limit: [`stop_export`] limits the time itself.
+const NO_LIMIT: Duration = Duration::from_secs(3600);
 
-/// Kept for [`stop`], and so that no span is ended after it is gone; cancelled when it is asked to stop.
+/// The provider, kept for [`stop_export`] and so that it outlives all spans, and a token that is cancelled to stop it.
 static PROVIDER: OnceLock<(SdkTracerProvider, CancellationToken)> = OnceLock::new();
 
-/// Spans are to be exported, and how.
+/// The settings of the export of spans.
 #[derive(Debug)]
-pub struct Export {
-    /// Its sampler is what the variables say.
+pub struct TraceExport {
+    /// The provider; its sampler follows the variables.
     provider: TracerProviderBuilder,
     resource: Resource,
     collector: Collector,
 }
 
-/// What the variables say; `None` where nothing is to be exported. `service` is what this process is called where they
-/// do not say. Logs, and the one TLS provider, have to be set up.
-pub fn from_environment(service: &str) -> Result<Option<Export>, ConfigError> {
-    if is_off() {
-        return Ok(None);
+impl TraceExport {
+    /// Reads the variables; `None` if nothing is to be exported. `service` is the default service name. Needs the log and the
+    /// TLS provider.
+    pub fn from_environment(service: &str) -> Result<Option<Self>, ConfigError> {
+        if is_off() {
+            return Ok(None);
+        }
+        let Some(endpoint) = endpoint()? else { return Ok(None) };
+        warn_of_ignored();
+        warn_of_plaintext(&endpoint);
+        let collector = Collector::new(endpoint, headers()?, timeout(), set_of("CERTIFICATE").as_deref())?;
+        Ok(Some(Self { provider: SdkTracerProvider::builder(), resource: resource(service), collector }))
     }
-    let Some(endpoint) = endpoint()? else { return Ok(None) };
-    tell_misunderstood();
-    tell_readable(&endpoint);
-    let collector = Collector::new(endpoint, headers()?, timeout(), set_of("CERTIFICATE").as_deref())?;
-    Ok(Some(Export { provider: SdkTracerProvider::builder(), resource: resource(service), collector }))
-}
 
-impl Export {
-    /// From now on. Must be called inside the executor that also sends them; again, it does nothing.
+    /// Starts the export. Must be called inside the executor that sends the spans; a second call does nothing.
     pub fn start(self) {
         info!(collector = self.collector.origin(), "traces are exported");
         let stopping = self.collector.stopping.clone();
-        let processor = BatchSpanProcessor::builder(self.collector.on(Handle::current())).build();
+        let processor = BatchSpanProcessor::builder(self.collector.exporter(Handle::current())).build();
         let provider = self.provider.with_span_processor(processor).with_resource(self.resource).build();
         let scope = InstrumentationScope::builder("genfleet").with_version(env!("CARGO_PKG_VERSION")).build();
         let _ = TRACER.set(provider.tracer_with_scope(scope));
@@ -80,24 +80,24 @@ impl Export {
     }
 }
 
-/// Sends what is left, once and for so long at most. Spans that end later are lost.
-pub async fn stop(within: Duration) {
+/// Sends the spans that are left, without retries and within this time. Spans that end later are lost.
+pub async fn stop_export(within: Duration) {
     let Some((provider, stopping)) = PROVIDER.get() else { return };
     stopping.cancel();
-    let (tell, told) = oneshot::channel();
-    // It blocks; and a blocking task of the executor would hold up a process that is told to end at once.
-    thread::spawn(move || tell.send(provider.shutdown_with_timeout(NEVER)));
-    if tokio::time::timeout(within, told).await.is_err() {
-        warn!("the last spans are lost: the collector did not take them in {}", written(within));
+    let (sender, stopped) = oneshot::channel();
+    // It blocks, and a blocking task of the executor would delay a process that must end at once.
+    thread::spawn(move || sender.send(provider.shutdown_with_timeout(NO_LIMIT)));
+    if tokio::time::timeout(within, stopped).await.is_err() {
+        warn!("the last spans are lost: the collector did not accept them within {}", written(within));
     }
 }
 
-/// A variable that says something: an empty one counts as not set.
+/// The value of a variable; an empty one counts as not set.
 fn set(name: &str) -> Option<String> {
     env::var(name).ok().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
 }
 
-/// What `OTEL_EXPORTER_OTLP_TRACES_…` says, else `OTEL_EXPORTER_OTLP_…`.
+/// The value of `OTEL_EXPORTER_OTLP_TRACES_…`, else of `OTEL_EXPORTER_OTLP_…`.
 fn set_of(name: &str) -> Option<String> {
     set(&format!("OTEL_EXPORTER_OTLP_TRACES_{name}")).or_else(|| set(&format!("OTEL_EXPORTER_OTLP_{name}")))
 }
@@ -105,21 +105,19 @@ fn set_of(name: &str) -> Option<String> {
 fn is_off() -> bool {
     let disabled = set("OTEL_SDK_DISABLED").map(|value| value.to_ascii_lowercase());
     if let Some(value) = disabled.as_deref().filter(|value| !["true", "false"].contains(value)) {
-        warn!(value, "OTEL_SDK_DISABLED is neither true nor false: taken for false");
+        warn!(value, "OTEL_SDK_DISABLED is neither true nor false: false is assumed");
     }
     disabled.as_deref() == Some("true") || set("OTEL_TRACES_EXPORTER").as_deref() == Some("none")
 }
 
-/// Where spans go. The address for all signals is the one that `/v1/traces` is put to.
+/// The address for traces; the address for all signals gets the suffix `/v1/traces`.
 fn endpoint() -> Result<Option<Url>, ConfigError> {
-    let (name, mut address) = match (set(TRACES_ENDPOINT), set(ENDPOINT)) {
+    let (name, address) = match (set(TRACES_ENDPOINT), set(ENDPOINT)) {
         (Some(address), _) => (TRACES_ENDPOINT, address),
         (None, Some(address)) => (ENDPOINT, format!("{}/v1/traces", address.trim_end_matches('/'))),
         (None, None) => return Ok(None),
     };
     let url = Url::parse(&address).ok().filter(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
-    // It may hold a password.
-    address.clear();
     url.map(Some).ok_or_else(|| {
         ConfigError::new(format!("{name}: not the address of a collector; write http://HOST:4318 (OTLP over HTTP)"))
     })
@@ -134,7 +132,7 @@ fn timeout() -> Duration {
     })
 }
 
-/// `name=value,…`, values percent-encoded; may be secrets, so they are never told.
+/// Headers written as `name=value,…` with percent-encoded values. They may be secrets and are never logged.
 fn headers() -> Result<HeaderMap, ConfigError> {
     let name = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
     let written = match secret(name)? {
@@ -148,7 +146,7 @@ fn headers() -> Result<HeaderMap, ConfigError> {
         if let Some((header, value)) = header(entry) {
             headers.insert(header, value);
         } else {
-            warn!(entry = number + 1, "{name}: an entry is no NAME=VALUE that fits in a header: ignored");
+            warn!(entry = number + 1, "{name}: an entry is not a valid NAME=VALUE: ignored");
         }
     }
     Ok(headers)
@@ -156,12 +154,12 @@ fn headers() -> Result<HeaderMap, ConfigError> {
 
 fn header(entry: &str) -> Option<(HeaderName, HeaderValue)> {
     let (name, value) = entry.split_once('=')?;
-    let mut value = HeaderValue::from_bytes(&percent_decoded(value.trim())?).ok()?;
+    let mut value = HeaderValue::from_bytes(&percent_decode(value.trim())?).ok()?;
     value.set_sensitive(true);
     Some((HeaderName::from_bytes(name.trim().as_bytes()).ok()?, value))
 }
 
-fn percent_decoded(text: &str) -> Option<Vec<u8>> {
+fn percent_decode(text: &str) -> Option<Vec<u8>> {
     let mut parts = text.split('%');
     let mut bytes = parts.next()?.as_bytes().to_vec();
     for part in parts {
@@ -172,30 +170,30 @@ fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// What the SDK would pass over in silence, and what it would take us for able to do.
-fn tell_misunderstood() {
+/// Warns of values that have no effect and that the SDK would ignore silently.
+fn warn_of_ignored() {
     for name in NUMBERS {
         if let Some(value) = set(name).filter(|value| value.parse::<u32>().is_err()) {
             warn!(value, "{name}: not a number: ignored");
         }
     }
     if let Some(value) = set_of("PROTOCOL").filter(|value| value != "http/protobuf") {
-        warn!(value, "OTEL_EXPORTER_OTLP_PROTOCOL: only http/protobuf is spoken here (port 4318): ignored");
+        warn!(value, "OTEL_EXPORTER_OTLP_PROTOCOL: only http/protobuf is supported (port 4318): ignored");
     }
     if let Some(value) = set_of("COMPRESSION").filter(|value| value != "none") {
-        warn!(value, "OTEL_EXPORTER_OTLP_COMPRESSION: nothing is compressed here: ignored");
+        warn!(value, "OTEL_EXPORTER_OTLP_COMPRESSION: compression is not supported: ignored");
     }
     if let Some(value) = set("OTEL_TRACES_EXPORTER").filter(|value| value != "otlp") {
-        warn!(value, "OTEL_TRACES_EXPORTER: there is only otlp: ignored");
+        warn!(value, "OTEL_TRACES_EXPORTER: only otlp is supported: ignored");
     }
     let attributes = set("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
     if attributes.split_terminator(',').any(|entry| !entry.contains('=')) {
-        warn!("OTEL_RESOURCE_ATTRIBUTES: an entry is no NAME=VALUE: ignored");
+        warn!("OTEL_RESOURCE_ATTRIBUTES: an entry is not NAME=VALUE: ignored");
     }
 }
 
-/// What goes to the collector can be read on the way, or nobody there is asked for a certificate.
-fn tell_readable(endpoint: &Url) {
+/// Warns if the connection is not encrypted.
+fn warn_of_plaintext(endpoint: &Url) {
     if is_readable_on_the_way(endpoint) {
         let collector = endpoint.origin().ascii_serialization();
         warn!(
@@ -208,11 +206,11 @@ fn tell_readable(endpoint: &Url) {
     }
 }
 
-/// What this process is: what the variables say, else `service`.
+/// The resource that the variables describe, with our defaults for what is missing.
 fn resource(service: &str) -> Resource {
-    let said = Resource::builder().build();
+    let given = Resource::builder().build();
     let has = |name: &'static str| {
-        said.get(&Key::from_static_str(name)).filter(|value| !value.as_str().starts_with("unknown_service"))
+        given.get(&Key::from_static_str(name)).filter(|value| !value.as_str().starts_with("unknown_service"))
     };
     let ours = [
         ("service.name", service.to_owned()),
@@ -228,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_read_as_they_are_written_in_variables() {
+    fn headers_are_read_from_variables() {
         let read = |entry| header(entry).map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
         let of = |name: &str, value: &str| Some((name.to_owned(), value.to_owned()));
         assert_eq!(read(" Authorization = Basic%20abc== "), of("authorization", "Basic abc=="));
@@ -239,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_header_says_is_never_shown() {
+    fn the_value_of_a_header_is_never_shown() {
         let (_, value) = header("authorization=Bearer hush").unwrap();
         assert!(!format!("{value:?}").contains("hush"));
     }

@@ -97,14 +97,14 @@ async fn an_order_without_an_answer_is_remembered_while_nobody_can_look_and_what
 /// What came back unsettled may have been worked; what comes for the first time was not.
 #[tokio::test]
 async fn what_is_there_is_this_jobs_own_only_where_it_may_have_ordered_it() {
-    for (returns, rolled_back) in [(1, true), (0, false)] {
+    for (delivery_count, rolled_back) in [(1, true), (0, false)] {
         let mut rig = Rig::new().await;
         rig.set(&json!({"convergesAfter": "never"}));
         let (mut job, payload) = (rig.last("a"), rig.payload(&json!({})));
         let Step::Begun(next) = rig.step(&job, &payload, Value::Null).await else { panic!("not begun") };
         rig.step(&job, &payload, next.clone()).await;
         rig.dies();
-        job.returns = returns;
+        job.delivery_count = delivery_count;
         let error = rig.attempt(&job, &payload, next).await.unwrap_err();
         assert_eq!(error.details["rolledBack"], rolled_back);
         assert_eq!((rig.connections().is_empty(), rig.sent("POST", CONNECTIONS)), (rolled_back, 1));
@@ -120,7 +120,7 @@ async fn what_a_dead_process_ordered_and_a_409_tells_is_this_jobs_own() {
     let Step::Begun(next) = rig.step(&job, &payload, Value::Null).await else { panic!("not begun") };
     rig.step(&job, &payload, next.clone()).await;
     rig.dies();
-    job.returns = 1;
+    job.delivery_count = 1;
     let error = rig.attempt(&job, &payload, next).await.unwrap_err();
     assert_eq!((&error.details["rolledBack"], rig.connections().len()), (&json!(true), 0));
     assert_eq!(rig.sent("POST", CONNECTIONS), 2);

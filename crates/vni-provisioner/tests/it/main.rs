@@ -13,11 +13,7 @@ use clap::Parser;
 use genfleet_core::{
     clock::SystemClock,
     error::JobError,
-    genesys::{
-        client::GenesysClient,
-        mint::{CredentialSource, Credentials},
-        options::GenesysOptions,
-    },
+    genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions},
     handler::{JobContext, JobHandler, Progress, Services},
     http::install_tls,
     job::{JobId, Kind},

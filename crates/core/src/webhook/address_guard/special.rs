@@ -1,14 +1,13 @@
-//! Addresses that are not public, as data: the special-purpose registries of IANA, and where clouds keep what instances
-//! may know about themselves.
+//! The table of addresses that are not public: the special-purpose registries of IANA, and the metadata services of clouds.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// All public IPv6 addresses lie in here.
+/// The network of all public IPv6 addresses.
 const PUBLIC_V6: IpNet = v6([0x2000, 0, 0, 0], 3);
 
-/// The first that fits tells.
+/// The special networks; the first match counts.
 const SPECIAL: [(IpNet, &str); 33] = [
     (v4([169, 254, 169, 254], 32), "a cloud's metadata"),
     (v4([100, 100, 100, 200], 32), "a cloud's metadata"),
@@ -31,7 +30,7 @@ const SPECIAL: [(IpNet, &str); 33] = [
     (v4([224, 0, 0, 0], 4), "a multicast"),
     (v4([255, 255, 255, 255], 32), "the broadcast"),
     (v4([240, 0, 0, 0], 4), "a reserved"),
-    // ::1, ::, and the long gone IPv4-compatible ones.
+    // ::1, :: and the deprecated IPv4-compatible ones.
     (v6([0, 0, 0, 0], 96), "a loopback, unspecified or IPv4-compatible"),
     (IpNet::new_assert(IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0)), 96), "an IPv4-mapped"),
     (v6([0x0064, 0xff9b, 0, 0], 96), "a NAT64"),
@@ -47,7 +46,7 @@ const SPECIAL: [(IpNet, &str); 33] = [
     (v6([0xff00, 0, 0, 0], 8), "a multicast"),
 ];
 
-/// What kind of address `ip` is, where it is not a public one.
+/// The kind of address, with its article; `None` for a public one.
 pub(super) fn kind(ip: IpAddr) -> Option<&'static str> {
     let known = SPECIAL.iter().find(|(net, _)| net.contains(&ip)).map(|(_, what)| *what);
     known.or_else(|| (ip.is_ipv6() && !PUBLIC_V6.contains(&ip)).then_some("a reserved"))
@@ -57,7 +56,7 @@ const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> IpNet {
     IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), prefix)
 }
 
-/// The second half of each is zeros.
+/// An IPv6 network whose second half is zero.
 const fn v6([a, b, c, d]: [u16; 4], prefix: u8) -> IpNet {
     IpNet::new_assert(IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0)), prefix)
 }

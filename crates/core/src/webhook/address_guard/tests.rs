@@ -68,7 +68,7 @@ const PUBLIC: [&str; 9] = [
     "2a00:1450:4001::1",
 ];
 
-fn entries(written: &[&str]) -> Vec<Entry> {
+fn entries(written: &[&str]) -> Vec<AddressEntry> {
     written.iter().map(|entry| entry.parse().unwrap()).collect()
 }
 
@@ -84,17 +84,17 @@ fn literal(ip: &str) -> Receiver {
 #[test]
 fn an_address_that_is_not_public_is_refused_and_told_what_it_is() {
     for (ip, what) in REFUSED {
-        let told = allowed(&[]).judge_literal(&literal(ip)).unwrap_err().to_string();
+        let told = allowed(&[]).check_literal(&literal(ip)).unwrap_err().to_string();
         assert!(told.contains(what) && told.contains("--webhook-allow"), "{ip}: {told}");
         assert!(!told.contains(ip) || ip == "::", "{ip} is told: {told}");
-        assert!(allowed(&[]).sift("hooks.example", Some(443), vec![ip.parse().unwrap()]).is_err(), "{ip} by a name");
+        assert!(allowed(&[]).filter("hooks.example", Some(443), vec![ip.parse().unwrap()]).is_err(), "{ip} by a name");
     }
 }
 
 #[test]
 fn a_public_address_is_delivered_to() {
     for ip in PUBLIC {
-        assert_eq!(allowed(&[]).judge_literal(&literal(ip)), Ok(()), "{ip}");
+        assert_eq!(allowed(&[]).check_literal(&literal(ip)), Ok(()), "{ip}");
     }
 }
 
@@ -121,7 +121,7 @@ fn an_address_written_in_another_way_is_the_same_address() {
     ] {
         match Receiver::parse(&format!("https://{host}/hook")) {
             Ok(receiver) => {
-                let judged = allowed(&[]).judge_literal(&receiver);
+                let judged = allowed(&[]).check_literal(&receiver);
                 assert!(judged.is_err(), "{host} became {:?}", receiver.url().host());
             }
             Err(told) => assert!(told.contains("not a URL"), "{host}: {told}"),
@@ -132,8 +132,8 @@ fn an_address_written_in_another_way_is_the_same_address() {
 #[test]
 fn of_a_names_addresses_only_the_public_ones_are_left() {
     let found: Vec<IpAddr> = ["10.0.0.1", "8.8.8.8", "::1"].map(|ip| ip.parse().unwrap()).to_vec();
-    assert_eq!(allowed(&[]).sift("hooks.example", Some(443), found), Ok(vec!["8.8.8.8".parse().unwrap()]));
-    assert_eq!(allowed(&[]).sift("hooks.example", Some(443), vec![]), Ok(vec![]), "not found is not refused");
+    assert_eq!(allowed(&[]).filter("hooks.example", Some(443), found), Ok(vec!["8.8.8.8".parse().unwrap()]));
+    assert_eq!(allowed(&[]).filter("hooks.example", Some(443), vec![]), Ok(vec![]), "not found is not refused");
 }
 
 #[test]
@@ -148,12 +148,16 @@ fn what_is_allowed_is_delivered_to_and_nothing_beside_it() {
         ("fd00::1", true),
         ("fc00::1", false),
     ] {
-        assert_eq!(list.judge_literal(&literal(ip)).is_ok(), is_open, "{ip}");
-        assert_eq!(list.sift("hooks.example", Some(443), vec![ip.parse().unwrap()]).is_ok(), is_open, "{ip} by a name");
+        assert_eq!(list.check_literal(&literal(ip)).is_ok(), is_open, "{ip}");
+        assert_eq!(
+            list.filter("hooks.example", Some(443), vec![ip.parse().unwrap()]).is_ok(),
+            is_open,
+            "{ip} by a name"
+        );
         for host in ["hooks.internal", "HOOKS.internal.", "upper.internal"] {
-            assert!(list.sift(host, Some(443), vec![ip.parse().unwrap()]).is_ok(), "{ip} by {host}");
+            assert!(list.filter(host, Some(443), vec![ip.parse().unwrap()]).is_ok(), "{ip} by {host}");
         }
-        assert_eq!(list.sift("evil.hooks.internal", Some(443), vec![ip.parse().unwrap()]).is_ok(), is_open, "{ip}");
+        assert_eq!(list.filter("evil.hooks.internal", Some(443), vec![ip.parse().unwrap()]).is_ok(), is_open, "{ip}");
     }
 }
 
@@ -186,21 +190,21 @@ fn an_entry_that_is_neither_name_nor_network_says_how_to_write_one() {
         "*.internal",
         "a b",
     ] {
-        let told = wrong.parse::<Entry>().unwrap_err().to_string();
+        let told = wrong.parse::<AddressEntry>().unwrap_err().to_string();
         assert!(told.contains("10.1.0.0/16"), "{wrong}: {told}");
     }
-    let net = |written: &str, port| Entry { place: Place::Net(written.parse().unwrap()), port };
+    let net = |written: &str, port| AddressEntry { target: EntryTarget::Net(written.parse().unwrap()), port };
     for (written, entry) in [
         ("10.1.0.0/16", net("10.1.0.0/16", None)),
         ("::1", net("::1/128", None)),
         ("10.1.0.0/16:8443", net("10.1.0.0/16", Some(8443))),
         ("127.0.0.1:80", net("127.0.0.1/32", Some(80))),
         ("[::1]:80", net("::1/128", Some(80))),
-        ("Hooks.Internal.:80", Entry { place: Place::Host("hooks.internal".to_owned()), port: Some(80) }),
+        ("Hooks.Internal.:80", AddressEntry { target: EntryTarget::Host("hooks.internal".to_owned()), port: Some(80) }),
     ] {
-        assert_eq!(written.parse::<Entry>().unwrap(), entry, "{written}");
+        assert_eq!(written.parse::<AddressEntry>().unwrap(), entry, "{written}");
     }
-    assert!("0x7f000001".parse::<Entry>().is_err(), "an address is written as one");
+    assert!("0x7f000001".parse::<AddressEntry>().is_err(), "an address is written as one");
 }
 
 #[test]
@@ -222,7 +226,7 @@ fn an_entry_with_a_port_is_for_that_port_alone() {
         ("hooks.example", Some(8080), true),
         ("hooks.example", Some(8443), false),
     ] {
-        assert_eq!(list.sift(host, port, found()).is_ok(), is_open, "{host} {port:?}");
+        assert_eq!(list.filter(host, port, found()).is_ok(), is_open, "{host} {port:?}");
     }
 }
 
@@ -241,10 +245,10 @@ fn what_is_denied_is_not_delivered_to_whatever_is_allowed() {
         ("https://10.1.2.4/", false),
     ] {
         let receiver = Receiver::parse(url).unwrap();
-        assert_eq!((list.denies(&receiver), list.judge_literal(&receiver).is_err()), (is_denied, is_denied), "{url}");
+        assert_eq!((list.denies(&receiver), list.check_literal(&receiver).is_err()), (is_denied, is_denied), "{url}");
     }
-    let refused = list.sift("open.internal", Some(443), vec!["10.1.2.3".parse().unwrap()]).unwrap_err();
+    let refused = list.filter("open.internal", Some(443), vec!["10.1.2.3".parse().unwrap()]).unwrap_err();
     assert!(refused.to_string().contains("--webhook-deny"), "{refused}");
     let ips: Vec<IpAddr> = ["8.8.8.8", "10.1.2.4"].map(|ip| ip.parse().unwrap()).to_vec();
-    assert_eq!(list.sift("open.internal", Some(443), ips.clone()), Ok(vec![ips[1]]));
+    assert_eq!(list.filter("open.internal", Some(443), ips.clone()), Ok(vec![ips[1]]));
 }

@@ -7,14 +7,10 @@ use serde_json::json;
 
 use super::*;
 use crate::webhook::{
-    address_guard::{AddressList, Entry},
+    address_guard::{AddressEntry, AddressList},
     stub::Stub,
 };
-use genfleet_genesys::{
-    client::GenesysClient,
-    mint::{CredentialSource, Credentials},
-    options::GenesysOptions,
-};
+use genfleet_genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions};
 use genfleet_job::{
     JobId,
     clock::{Clock, SystemClock},
@@ -59,19 +55,19 @@ fn job() -> JobContext {
 
 fn deliverer(allowed: &[&str]) -> Deliverer {
     install_tls();
-    let allowed: Vec<Entry> = allowed.iter().map(|entry| entry.parse().unwrap()).collect();
+    let allowed: Vec<AddressEntry> = allowed.iter().map(|entry| entry.parse().unwrap()).collect();
     Deliverer {
-        signers: Signers::new(Some(Secrets::parse(&SECRET.to_owned().into()).unwrap()), &[]).unwrap(),
-        post: Post::new(AddressList::new(&allowed, &[]), None).unwrap(),
-        hosts: Hosts::new(16, 1.0),
+        signers: Signers::new(Some(WebhookSecrets::parse(&SECRET.to_owned().into()).unwrap()), &[]).unwrap(),
+        client: WebhookClient::new(AddressList::new(&allowed, &[]), None).unwrap(),
+        hosts: HostLimits::new(16, 1.0),
         failing: FailingReceivers::default(),
         retry_scale: 1.0,
         clock: Arc::new(Noon),
     }
 }
 
-fn payload(url: &str) -> Payload {
-    Payload { url: url.to_owned(), event_id: "msg_1".to_owned(), event: EVENT.to_owned() }
+fn payload(url: &str) -> DeliveryPayload {
+    DeliveryPayload { url: url.to_owned(), event_id: "msg_1".to_owned(), event: EVENT.to_owned() }
 }
 
 async fn answered(answer: &str) -> Result<u16, JobError> {
@@ -94,7 +90,7 @@ async fn a_delivery_is_the_event_signed_with_its_trace_and_nothing_of_ours() {
     deliverer(&["127.0.0.1"]).handle(&job, payload(&url), ()).await.unwrap();
     let asked = stub.asked().remove(0);
     assert_eq!(asked.body, EVENT);
-    let secrets = Secrets::parse(&SECRET.to_owned().into()).unwrap();
+    let secrets = WebhookSecrets::parse(&SECRET.to_owned().into()).unwrap();
     for (header, value) in [
         ("content-type", event::CONTENT_TYPE),
         ("webhook-id", "msg_1"),
@@ -158,29 +154,32 @@ async fn a_receiver_that_is_not_there_is_tried_again_and_its_url_is_not_told() {
 async fn a_receiver_fails_until_it_takes_something() {
     let (down, up) = (Stub::answering("127.0.0.1", "500 No").await, Stub::answering("127.0.0.1", "200 OK").await);
     let mut deliverer = deliverer(&["127.0.0.1"]);
-    deliverer.hosts = Hosts::new(16, 0.0);
-    let told = |deliverer: &Deliverer| deliverer.failing.told(tokio::time::Instant::now());
+    deliverer.hosts = HostLimits::new(16, 0.0);
+    let status = |deliverer: &Deliverer| deliverer.failing.status(tokio::time::Instant::now());
     let at = |stub: &Stub| payload(&format!("http://127.0.0.1:{}/hush", stub.port));
     for _ in 0..2 {
         deliverer.handle(&job(), at(&down), ()).await.unwrap_err();
     }
     deliverer.handle(&job(), at(&up), ()).await.unwrap();
-    let failing = told(&deliverer).remove(0);
+    let failing = status(&deliverer).remove(0);
     assert_eq!((failing.in_a_row, failing.why), (2, format!("http://127.0.0.1:{} answers 500", down.port)));
     let receiver = Receiver::parse(&failing.receiver).unwrap();
-    assert!(deliverer.failing.took(&receiver));
+    assert!(deliverer.failing.note_success(&receiver));
     deliverer.handle(&job(), payload("https://127.0.0.2/hush"), ()).await.unwrap_err();
-    assert!(told(&deliverer).remove(0).why.starts_with("https://127.0.0.2 "), "refused for good, and told as well");
+    assert!(
+        status(&deliverer).remove(0).why.starts_with("https://127.0.0.2 "),
+        "refused for good, and reported as well"
+    );
 }
 
 #[tokio::test]
-async fn a_host_that_is_busy_burns_no_try_and_is_sent_nothing() {
+async fn a_host_that_is_busy_counts_no_attempt_and_is_sent_nothing() {
     let stub = Stub::answering("127.0.0.1", "200 OK").await;
     let deliverer = deliverer(&["127.0.0.1"]);
     let authority = format!("127.0.0.1:{}", stub.port);
-    let mut turns = Vec::new();
+    let mut permits = Vec::new();
     for _ in 0..4 {
-        turns.push(deliverer.hosts.enter(&authority, 0.0, &job().stop).await);
+        permits.push(deliverer.hosts.admit(&authority, 0.0, &job().stop).await);
     }
     let held = deliverer.handle(&job(), payload(&format!("http://{authority}/")), ()).await.unwrap_err();
     assert!(matches!(held.class, ErrorClass::Held { .. }), "{held:?}");
@@ -210,19 +209,20 @@ async fn a_delivery_that_cannot_be_signed_here_is_left_to_others() {
 #[tokio::test]
 async fn an_address_that_has_enough_gets_no_more_under_another_port_and_others_do() {
     let deliverer = deliverer(&["127.0.0.0/8"]);
-    let mut turns = Vec::new();
+    let mut permits = Vec::new();
     for port in 1..=12 {
-        let Entered::Go(mut turn) = deliverer.hosts.enter(&format!("127.0.0.1:{port}"), 0.0, &job().stop).await else {
+        let HostAdmission::Go(mut permit) = deliverer.hosts.admit(&format!("127.0.0.1:{port}"), 0.0, &job().stop).await
+        else {
             panic!("{port} is not let in")
         };
-        turn.connects_to("127.0.0.1".parse().unwrap(), 0.0).unwrap();
-        turns.push(turn);
+        permit.use_address("127.0.0.1".parse().unwrap(), 0.0).unwrap();
+        permits.push(permit);
     }
     let (near, far) = (Stub::answering("127.0.0.1", "200 OK").await, Stub::answering("127.0.0.2", "200 OK").await);
     let url = |ip: &str, stub: &Stub| payload(&format!("http://{ip}:{}/", stub.port));
     let held = deliverer.handle(&job(), url("127.0.0.1", &near), ()).await.err().unwrap();
     assert!(matches!(held.class, ErrorClass::Held { .. }) && near.asked().is_empty(), "{held:?}");
     assert!(deliverer.handle(&job(), url("127.0.0.2", &far), ()).await.is_ok());
-    drop(turns);
+    drop(permits);
     assert!(deliverer.handle(&job(), url("127.0.0.1", &near), ()).await.is_ok());
 }

@@ -1,35 +1,35 @@
-//! One host: does it answer, how fast, and when is it looked at again. Pure, but for the seats.
+//! One host: if it answers, how fast, and when it is tried again. Pure but for the seats.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::Bounds;
+use super::HostBounds;
 
-/// Failures in a row after which a host counts as failing: as many as may be under way at once.
+/// The number of failures in a row after which a host counts as failing: as many as may be under way at once.
 const FAILING: u32 = 4;
-/// A host that fails rests so many times as long as its last delivery took.
+/// A failing host is left alone for this many times as long as the last delivery took.
 const REST_FACTOR: u32 = 3;
-/// A longest rest after a failure: that of a delivery that ran out of time.
+/// The longest rest after a failure: that after a time-out.
 const LONGEST_REST: Duration = Duration::from_secs(45);
-/// The longest pause that a host may ask for; the delivery that was asked waits longer where it is told to.
+/// The longest pause for a host that asks for one; the delivery that was asked waits as long as asked.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// Deliveries to a failing host are looked at again after a quarter of the time it has been failing, within these.
+/// The bounds of the wait for a failing host, which is a quarter of the time for which it has been failing.
 const FAILING_WAIT: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3600));
-/// Longest wait for a host that is busy.
+/// The longest wait for a busy host.
 const LONGEST_BUSY_WAIT: Duration = Duration::from_secs(300);
-/// What a delivery is taken to last where none has ended.
+/// The assumed duration of a delivery before any has ended.
 const TYPICAL: Duration = Duration::from_secs(1);
-/// A host whose last answer took longer is delivered to one at a time.
+/// A host whose last answer took longer gets one delivery at a time.
 const SLOW: Duration = Duration::from_secs(5);
-/// A host that was not delivered to for this long takes no place from others.
+/// A host without deliveries for this time takes no place from others.
 const ACTIVE: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The state of one host.
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) seats: Arc<Semaphore>,
-    /// Deliveries that wait here for a seat.
+    /// The number of deliveries that wait here for a seat.
     pub(super) line: usize,
     pub(super) used: Instant,
     failures: u32,
@@ -38,12 +38,12 @@ pub(super) struct Host {
     is_prompt: bool,
     is_slow: bool,
     took: Duration,
-    /// When the last one that was sent away because the host was busy comes back.
-    turn: Instant,
+    /// The time at which the delivery that was sent away last comes back.
+    next_turn: Instant,
 }
 
 impl Host {
-    pub(super) fn new(now: Instant, bounds: Bounds) -> Self {
+    pub(super) fn new(now: Instant, bounds: HostBounds) -> Self {
         Self {
             seats: Arc::new(Semaphore::new(bounds.per_host.into())),
             line: 0,
@@ -54,38 +54,38 @@ impl Host {
             is_prompt: true,
             is_slow: false,
             took: TYPICAL,
-            turn: now,
+            next_turn: now,
         }
     }
 
-    pub(super) fn under_way(&self, bounds: Bounds) -> usize {
+    pub(super) fn under_way(&self, bounds: HostBounds) -> usize {
         usize::from(bounds.per_host) - self.seats.available_permits()
     }
 
-    pub(super) fn is_idle(&self, bounds: Bounds) -> bool {
+    pub(super) fn is_idle(&self, bounds: HostBounds) -> bool {
         self.under_way(bounds) + self.line == 0
     }
 
-    pub(super) fn is_active(&self, now: Instant, bounds: Bounds) -> bool {
+    pub(super) fn is_active(&self, now: Instant, bounds: HostBounds) -> bool {
         !self.is_idle(bounds) || now.duration_since(self.used) < ACTIVE
     }
 
-    /// One at a time goes there, with a rest after each.
+    /// A failing host gets one delivery at a time, with a rest after each.
     pub(super) fn is_failing(&self) -> bool {
         self.failures >= FAILING
     }
 
-    /// One at a time goes there, though it answers.
+    /// A slow host gets one delivery at a time.
     pub(super) fn is_slow(&self) -> bool {
         self.is_slow
     }
 
-    /// None goes there.
+    /// A resting host gets none.
     pub(super) fn rests(&self, now: Instant) -> bool {
         self.rests_until.is_some_and(|until| until > now)
     }
 
-    /// Whether a seat is likely to be free soon.
+    /// Tells if a seat is likely to be free soon.
     pub(super) fn is_worth_waiting_for(&self) -> bool {
         self.is_prompt && !self.is_failing()
     }
@@ -100,7 +100,7 @@ impl Host {
         self.is_prompt = !self.is_slow;
     }
 
-    pub(super) fn failed(&mut self, now: Instant, took: Duration, asked: Option<Duration>, bounds: Bounds) {
+    pub(super) fn failed(&mut self, now: Instant, took: Duration, asked: Option<Duration>, bounds: HostBounds) {
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
         self.is_prompt = false;
@@ -113,26 +113,26 @@ impl Host {
         self.rests_until = self.rests_until.max(Some(until));
     }
 
-    /// How long a delivery that may not go now waits in the queue.
-    pub(super) fn later(&mut self, now: Instant, roll: f64, bounds: Bounds) -> Duration {
+    /// The time that a delivery waits in the queue before it asks again.
+    pub(super) fn wait(&mut self, now: Instant, jitter: f64, bounds: HostBounds) -> Duration {
         let rest = self.rests_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
         if self.is_failing() {
-            return rest.max(self.outage_share(now, roll, bounds.scale));
+            return rest.max(self.outage_share(now, jitter, bounds.scale));
         }
         if !rest.is_zero() {
             return rest;
         }
-        // In their turn, at the pace at which the host takes them.
+        // One after the other, at the rate at which the host accepts them.
         let at_once = if self.is_slow { 1 } else { bounds.per_host };
-        self.turn = self.turn.max(now) + self.took / u32::from(at_once);
-        self.turn.duration_since(now).min(LONGEST_BUSY_WAIT)
+        self.next_turn = self.next_turn.max(now) + self.took / u32::from(at_once);
+        self.next_turn.duration_since(now).min(LONGEST_BUSY_WAIT)
     }
 
-    /// In proportion to the outage: a delivery is looked at a few times however long it lasts, and comes soon after.
-    fn outage_share(&self, now: Instant, roll: f64, scale: f64) -> Duration {
+    /// A wait in proportion to the outage: a delivery asks only a few times however long it lasts, and soon after its end.
+    fn outage_share(&self, now: Instant, jitter: f64, scale: f64) -> Duration {
         let outage = self.failing_since.map_or(Duration::ZERO, |since| now.duration_since(since));
         let (shortest, longest) = FAILING_WAIT;
         let whole = (outage / 4).clamp(shortest.mul_f64(scale), longest.mul_f64(scale));
-        whole.mul_f64(0.5 + 0.5 * roll.clamp(0.0, 1.0))
+        whole.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
     }
 }

@@ -8,79 +8,79 @@ use super::*;
 
 const HANGS: Duration = Duration::from_secs(15);
 
-fn go(entered: Entered) -> Turn {
+fn go(entered: HostAdmission) -> HostPermit {
     match entered {
-        Entered::Go(turn) => turn,
+        HostAdmission::Go(permit) => permit,
         other => panic!("not let in: {other:?}"),
     }
 }
 
-fn later(entered: Entered) -> Duration {
+fn later(entered: HostAdmission) -> Duration {
     match entered {
-        Entered::Later(wait) => wait,
+        HostAdmission::Later(wait) => wait,
         other => panic!("not sent away: {other:?}"),
     }
 }
 
-async fn enter(hosts: &Hosts, host: &str) -> Entered {
-    hosts.enter(host, 1.0, &CancellationToken::new()).await
+async fn enter(hosts: &HostLimits, host: &str) -> HostAdmission {
+    hosts.admit(host, 1.0, &CancellationToken::new()).await
 }
 
 /// All that may go to "a" at once.
-async fn four(hosts: &Hosts) -> Vec<Turn> {
-    let mut turns = Vec::new();
+async fn four(hosts: &HostLimits) -> Vec<HostPermit> {
+    let mut permits = Vec::new();
     for _ in 0..PER_HOST {
-        turns.push(go(enter(hosts, "a").await));
+        permits.push(go(enter(hosts, "a").await));
     }
-    turns
+    permits
 }
 
-fn end(turns: Vec<Turn>, fate: Fate) {
-    for turn in turns {
-        turn.ended(fate);
+fn end(permits: Vec<HostPermit>, feedback: HostFeedback) {
+    for permit in permits {
+        permit.end(feedback);
     }
 }
 
 /// `count` deliveries at once that each take so long and end so.
-async fn deliver(hosts: &Hosts, host: &str, count: usize, took: Duration, fate: Fate) {
-    let mut turns = Vec::new();
+async fn deliver(hosts: &HostLimits, host: &str, count: usize, took: Duration, feedback: HostFeedback) {
+    let mut permits = Vec::new();
     for _ in 0..count {
-        turns.push(go(enter(hosts, host).await));
+        permits.push(go(enter(hosts, host).await));
     }
     advance(took).await;
-    end(turns, fate);
+    end(permits, feedback);
 }
 
-const FAILS: Fate = Fate::Fails { asked: None };
+const FAILS: HostFeedback = HostFeedback::Fails { asked: None };
 
 #[tokio::test(start_paused = true)]
 async fn four_deliveries_go_to_a_host_at_once_and_others_meanwhile() {
-    let hosts = Hosts::new(16, 1.0);
-    let turns = four(&hosts).await;
+    let hosts = HostLimits::new(16, 1.0);
+    let permits = four(&hosts).await;
     later(enter(&hosts, "a").await);
     let other = go(enter(&hosts, "b").await);
-    drop(turns);
+    drop(permits);
     go(enter(&hosts, "a").await);
     drop(other);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_answers_is_waited_for_a_little_in_memory() {
-    let hosts = Hosts::new(16, 1.0);
-    let turns = four(&hosts).await;
+    let hosts = HostLimits::new(16, 1.0);
+    let permits = four(&hosts).await;
     let waiting = tokio::spawn({
         let hosts = hosts.clone();
         async move { go(enter(&hosts, "a").await) }
     });
     sleep(Duration::from_millis(200)).await;
     assert!(!waiting.is_finished());
-    end(turns, Fate::Answers);
+    end(permits, HostFeedback::Answers);
     waiting.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_does_not_answer_is_waited_for_once() {
-    let hosts = Hosts::new(16, 1.0);
+    let hosts = HostLimits::new(16, 1.0);
     let _turns = four(&hosts).await;
     let began = Instant::now();
     later(enter(&hosts, "a").await);
@@ -91,7 +91,7 @@ async fn a_host_that_does_not_answer_is_waited_for_once() {
 
 #[tokio::test(start_paused = true)]
 async fn the_more_hosts_there_are_the_fewer_wait_in_memory_for_one() {
-    let hosts = Hosts::new(16, 1.0);
+    let hosts = HostLimits::new(16, 1.0);
     let waiting = |count: usize| {
         (0..count).map(|_| {
             let hosts = hosts.clone();
@@ -116,8 +116,8 @@ async fn the_more_hosts_there_are_the_fewer_wait_in_memory_for_one() {
 
 #[tokio::test(start_paused = true)]
 async fn those_sent_away_by_a_busy_host_come_back_at_the_pace_it_takes_them() {
-    let hosts = Hosts::new(4, 1.0);
-    deliver(&hosts, "a", 1, Duration::from_millis(400), Fate::Answers).await;
+    let hosts = HostLimits::new(4, 1.0);
+    deliver(&hosts, "a", 1, Duration::from_millis(400), HostFeedback::Answers).await;
     let _turns = four(&hosts).await;
     let mut waits = Vec::new();
     for _ in 0..5000 {
@@ -129,7 +129,7 @@ async fn those_sent_away_by_a_busy_host_come_back_at_the_pace_it_takes_them() {
 
 #[tokio::test(start_paused = true)]
 async fn after_four_failures_in_a_row_one_goes_at_a_time_with_a_rest_after_it() {
-    let hosts = Hosts::new(16, 1.0);
+    let hosts = HostLimits::new(16, 1.0);
     deliver(&hosts, "a", 3, HANGS, FAILS).await;
     let three = [enter(&hosts, "a").await, enter(&hosts, "a").await].map(go);
     drop(three);
@@ -139,13 +139,13 @@ async fn after_four_failures_in_a_row_one_goes_at_a_time_with_a_rest_after_it() 
     let probe = go(enter(&hosts, "a").await);
     later(enter(&hosts, "a").await);
     advance(HANGS).await;
-    probe.ended(FAILS);
+    probe.end(FAILS);
     later(enter(&hosts, "a").await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_that_refuses_fast_hardly_rests_and_its_deliveries_soon_use_up_their_tries() {
-    let hosts = Hosts::new(16, 1.0);
+    let hosts = HostLimits::new(16, 1.0);
     deliver(&hosts, "a", 4, Duration::from_millis(1), FAILS).await;
     advance(Duration::from_millis(3)).await;
     for _ in 0..1000 {
@@ -156,16 +156,16 @@ async fn one_that_refuses_fast_hardly_rests_and_its_deliveries_soon_use_up_their
 
 #[tokio::test(start_paused = true)]
 async fn a_success_ends_it() {
-    let hosts = Hosts::new(16, 1.0);
+    let hosts = HostLimits::new(16, 1.0);
     deliver(&hosts, "a", 4, HANGS, FAILS).await;
     advance(Duration::from_secs(45)).await;
-    deliver(&hosts, "a", 1, Duration::from_millis(5), Fate::Answers).await;
-    deliver(&hosts, "a", 4, Duration::from_millis(5), Fate::Answers).await;
+    deliver(&hosts, "a", 1, Duration::from_millis(5), HostFeedback::Answers).await;
+    deliver(&hosts, "a", 4, Duration::from_millis(5), HostFeedback::Answers).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn hosts_that_fail_hold_at_most_half_of_all_places() {
-    let hosts = Hosts::new(8, 1.0);
+    let hosts = HostLimits::new(8, 1.0);
     for name in ["a", "b", "c", "d", "e"] {
         deliver(&hosts, name, 4, HANGS, FAILS).await;
     }
@@ -183,16 +183,16 @@ async fn hosts_that_fail_hold_at_most_half_of_all_places() {
 
 #[tokio::test(start_paused = true)]
 async fn a_delivery_waits_a_quarter_as_long_as_its_host_has_been_failing() {
-    let hosts = Hosts::new(16, 1.0);
+    let hosts = HostLimits::new(16, 1.0);
     deliver(&hosts, "a", 4, Duration::from_millis(1), FAILS).await;
     assert_eq!(later(enter(&hosts, "a").await), Duration::from_secs(2), "at first");
     for (outage, wait) in [(400, 100), (4000, 1000), (100_000, 3600)] {
-        let hosts = Hosts::new(16, 1.0);
+        let hosts = HostLimits::new(16, 1.0);
         deliver(&hosts, "a", 4, Duration::from_millis(1), FAILS).await;
         advance(Duration::from_secs(outage)).await;
         let probe = go(enter(&hosts, "a").await);
         assert_eq!(later(enter(&hosts, "a").await), Duration::from_secs(wait), "{outage}");
-        let spread = later(hosts.enter("a", 0.0, &CancellationToken::new()).await);
+        let spread = later(hosts.admit("a", 0.0, &CancellationToken::new()).await);
         assert_eq!(spread, Duration::from_secs(wait) / 2, "{outage}");
         drop(probe);
     }
@@ -200,7 +200,7 @@ async fn a_delivery_waits_a_quarter_as_long_as_its_host_has_been_failing() {
 
 #[tokio::test(start_paused = true)]
 async fn in_a_rehearsal_these_waits_are_shorter_too() {
-    let hosts = Hosts::new(16, 0.001);
+    let hosts = HostLimits::new(16, 0.001);
     deliver(&hosts, "a", 4, HANGS, FAILS).await;
     assert_eq!(later(enter(&hosts, "a").await), Duration::from_millis(45));
 }
@@ -208,9 +208,9 @@ async fn in_a_rehearsal_these_waits_are_shorter_too() {
 #[tokio::test(start_paused = true)]
 async fn a_host_that_asks_for_a_pause_has_it_within_bounds() {
     for (asked, given) in [(30, 30), (100_000, 300)] {
-        let hosts = Hosts::new(16, 1.0);
+        let hosts = HostLimits::new(16, 1.0);
         let asked = Some(Duration::from_secs(asked));
-        deliver(&hosts, "a", 1, Duration::from_millis(5), Fate::Fails { asked }).await;
+        deliver(&hosts, "a", 1, Duration::from_millis(5), HostFeedback::Fails { asked }).await;
         assert_eq!(later(enter(&hosts, "a").await), Duration::from_secs(given));
         advance(Duration::from_secs(given)).await;
         go(enter(&hosts, "a").await);
@@ -219,35 +219,35 @@ async fn a_host_that_asks_for_a_pause_has_it_within_bounds() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waited_in_line_does_not_go_to_a_host_that_failed_meanwhile() {
-    let hosts = Hosts::new(16, 1.0);
-    let turns = four(&hosts).await;
+    let hosts = HostLimits::new(16, 1.0);
+    let permits = four(&hosts).await;
     let waiting = tokio::spawn({
         let hosts = hosts.clone();
         async move { later(enter(&hosts, "a").await) }
     });
     sleep(Duration::from_millis(10)).await;
-    end(turns, FAILS);
+    end(permits, FAILS);
     waiting.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_cut_short_takes_no_place() {
-    let hosts = Hosts::new(16, 1.0);
-    let turns = four(&hosts).await;
+    let hosts = HostLimits::new(16, 1.0);
+    let permits = four(&hosts).await;
     let stop = CancellationToken::new();
     stop.cancel();
-    assert!(matches!(hosts.enter("a", 0.0, &stop).await, Entered::Stopped));
-    drop(turns);
+    assert!(matches!(hosts.admit("a", 0.0, &stop).await, HostAdmission::Stopped));
+    drop(permits);
     let all = hosts.lock();
     assert_eq!((all.hosts["a"].line, all.hosts["a"].under_way(hosts.0.bounds)), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_so_many_hosts_are_remembered() {
-    let hosts = Hosts::new(2, 1.0);
+    let hosts = HostLimits::new(2, 1.0);
     let busy = go(enter(&hosts, "busy").await);
     for n in 0..5000 {
-        deliver(&hosts, &format!("host-{n}"), 1, Duration::from_millis(1), Fate::Answers).await;
+        deliver(&hosts, &format!("host-{n}"), 1, Duration::from_millis(1), HostFeedback::Answers).await;
     }
     let all = hosts.lock();
     assert_eq!(all.hosts.len(), REMEMBERED);
@@ -258,10 +258,10 @@ async fn only_so_many_hosts_are_remembered() {
 
 #[tokio::test(start_paused = true)]
 async fn with_one_place_one_goes_at_a_time() {
-    let hosts = Hosts::new(1, 1.0);
-    let turn = go(enter(&hosts, "a").await);
+    let hosts = HostLimits::new(1, 1.0);
+    let permit = go(enter(&hosts, "a").await);
     later(enter(&hosts, "a").await);
-    drop(turn);
+    drop(permit);
     deliver(&hosts, "a", 1, HANGS, FAILS).await;
     assert_eq!(Arc::strong_count(&hosts.0), 1, "nothing holds on to it");
 }
@@ -269,14 +269,14 @@ async fn with_one_place_one_goes_at_a_time() {
 const ADDRESS: &str = "203.0.113.7";
 
 /// Enters "host", and says that it is at `address`.
-async fn connect(hosts: &Hosts, host: &str, address: &str) -> Result<Turn, Duration> {
-    let mut turn = go(enter(hosts, host).await);
-    turn.connects_to(address.parse().unwrap(), 1.0).map(|()| turn)
+async fn connect(hosts: &HostLimits, host: &str, address: &str) -> Result<HostPermit, Duration> {
+    let mut permit = go(enter(hosts, host).await);
+    permit.use_address(address.parse().unwrap(), 1.0).map(|()| permit)
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_address_holds_half_of_all_places_under_however_many_ports_it_goes() {
-    let hosts = Hosts::new(16, 1.0);
+    let hosts = HostLimits::new(16, 1.0);
     let mut slow = Vec::new();
     for port in 1..=4 {
         for _ in 0..PER_HOST {
@@ -298,7 +298,7 @@ async fn one_address_holds_half_of_all_places_under_however_many_ports_it_goes()
 #[tokio::test(start_paused = true)]
 async fn a_network_of_ipv6_counts_as_one_address_and_a_mapped_one_as_what_it_maps() {
     for (many, other) in [("2001:db8:1:2::", "2001:db8:1:3::1"), ("::ffff:203.0.113.", "203.0.114.7")] {
-        let hosts = Hosts::new(4, 1.0);
+        let hosts = HostLimits::new(4, 1.0);
         let at = |last: u8| if many.ends_with('.') { format!("{many}7") } else { format!("{many}{last}") };
         let _turns = [connect(&hosts, "a", &at(1)).await.unwrap(), connect(&hosts, "b", &at(2)).await.unwrap()];
         let _third = connect(&hosts, "c", &at(3)).await.unwrap();
@@ -309,10 +309,10 @@ async fn a_network_of_ipv6_counts_as_one_address_and_a_mapped_one_as_what_it_map
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_answers_slowly_is_delivered_to_one_at_a_time() {
-    let hosts = Hosts::new(16, 1.0);
-    deliver(&hosts, "a", 1, Duration::from_secs(14), Fate::Answers).await;
-    let turn = go(enter(&hosts, "a").await);
+    let hosts = HostLimits::new(16, 1.0);
+    deliver(&hosts, "a", 1, Duration::from_secs(14), HostFeedback::Answers).await;
+    let permit = go(enter(&hosts, "a").await);
     assert_eq!(later(enter(&hosts, "a").await), Duration::from_secs(14));
-    turn.ended(Fate::Answers);
+    permit.end(HostFeedback::Answers);
     drop(four(&hosts).await);
 }

@@ -1,4 +1,4 @@
-//! Connects deliveries: TCP to where the guard lets through, metered, and TLS above it.
+//! Connections to receivers: TCP to permitted addresses, metered, and TLS above it.
 
 use std::{
     error::Error,
@@ -17,26 +17,26 @@ use tokio::{net::TcpStream, time::timeout};
 use tower_service::Service;
 
 use super::{CONNECT, meter::Metered};
-use crate::webhook::address_guard::{AddressList, Guard, LookUp};
+use crate::webhook::address_guard::{AddressList, GuardedResolver, Resolver};
 
 type Tcp = TokioIo<Metered<TcpStream>>;
 type BoxError = Box<dyn Error + Send + Sync>;
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// Connects in [`CONNECT`], the look-up and the handshake included.
+/// Connects within [`CONNECT`], including look-up and TLS handshake.
 #[derive(Clone)]
 pub(super) struct Connector(HttpsConnector<Dialler>);
 
 /// Connects without TLS.
 #[derive(Clone)]
 struct Dialler {
-    names: LookUp,
+    resolver: Resolver,
     list: AddressList,
 }
 
 impl Connector {
-    pub(super) fn new(names: LookUp, list: AddressList, tls: ClientConfig) -> Self {
-        Self(HttpsConnector::from((Dialler { names, list }, tls)))
+    pub(super) fn new(resolver: Resolver, list: AddressList, tls: ClientConfig) -> Self {
+        Self(HttpsConnector::from((Dialler { resolver, list }, tls)))
     }
 }
 
@@ -56,15 +56,15 @@ impl Service<Uri> for Connector {
 }
 
 impl Dialler {
-    /// For one connection, as the guard does not learn the port from the name it looks up.
-    fn connector(&self, uri: &Uri) -> HttpConnector<Guard> {
+    /// A connector for one connection, because a look-up does not know the port.
+    fn connector(&self, uri: &Uri) -> HttpConnector<GuardedResolver> {
         let default = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(default);
-        let guard = Guard::new(Arc::clone(&self.names), self.list.clone(), Some(port));
+        let guard = GuardedResolver::new(Arc::clone(&self.resolver), self.list.clone(), Some(port));
         let mut connector = HttpConnector::new_with_resolver(guard);
         connector.enforce_http(false);
         connector.set_nodelay(true);
-        // Shared out among the addresses of a name.
+        // It is divided among the addresses of a name.
         connector.set_connect_timeout(Some(CONNECT));
         connector
     }

@@ -1,5 +1,5 @@
-//! Bounds what a receiver may send before it has answered. An HTTP client skips interim answers (1xx) for as long as more of
-//! them come, in one go: nothing above the connection could end that.
+//! A limit on what a receiver may send before its response. An HTTP client skips interim responses (1xx) without end, and
+//! nothing above the connection could stop that.
 
 use std::{
     io,
@@ -14,24 +14,23 @@ use std::{
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// For a handshake, what is left of the answer before, and the head of an answer.
+/// The limit, in bytes: for a handshake, the rest of the previous response, and the head of a response.
 const BOUND: usize = 256 * 1024;
-/// Read at once.
+/// The highest number of bytes of one read.
 const AT_ONCE: usize = 16 * 1024;
 
-/// Counts what one connection brings. Only a whole head of an answer sets it back: what a client writes, a receiver can ask
-/// for (TLS), or take byte by byte.
+/// Counts the bytes received on one connection. Only the whole head of a response resets it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Meter(Arc<AtomicUsize>);
 
 impl Meter {
-    /// An answer is there.
-    pub(super) fn begin_anew(&self) {
+    /// Resets the count: a response arrived.
+    pub(super) fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 }
 
-/// A connection that breaks beyond the bound.
+/// A connection that breaks beyond the limit.
 pub(super) struct Metered<S> {
     stream: S,
     meter: Meter,
@@ -44,7 +43,7 @@ impl<S> Metered<S> {
 }
 
 impl<S> Connection for Metered<S> {
-    /// With the meter: it is among the extensions of every answer.
+    /// Puts the meter among the extensions of every response.
     fn connected(&self) -> Connected {
         Connected::new().extra(self.meter.clone())
     }
@@ -54,8 +53,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let left = BOUND.saturating_sub(self.meter.0.load(Ordering::Relaxed));
         if left == 0 {
-            let told = format!("the receiver sent {} KiB and no answer among them", BOUND / 1024);
-            return Poll::Ready(Err(io::Error::other(told)));
+            let message = format!("the receiver sent {} KiB without a complete response", BOUND / 1024);
+            return Poll::Ready(Err(io::Error::other(message)));
         }
         let length = left.min(AT_ONCE).min(to.remaining());
         let mut part = ReadBuf::new(to.initialize_unfilled_to(length));
@@ -115,7 +114,7 @@ mod tests {
         let mut stream = endless();
         let meter = stream.meter.clone();
         for _ in 0..3 {
-            meter.begin_anew();
+            meter.reset();
             assert_eq!(read_all(&mut stream).await, BOUND);
         }
     }

@@ -18,31 +18,29 @@ use genfleet_telemetry::http::install_tls;
 mod encrypted;
 mod hostile;
 
-/// Answers with one address after the other.
-#[derive(Clone)]
-struct Alternating {
-    answers: Vec<IpAddr>,
-    asked: Arc<AtomicUsize>,
+/// A resolver that answers with one address after the other.
+fn names(answers: &[&str]) -> Resolver {
+    counted_names(answers, &Arc::default())
 }
 
-impl Names for Alternating {
-    async fn look_up(&self, _: &str) -> io::Result<Vec<IpAddr>> {
-        let index = self.asked.fetch_add(1, Ordering::Relaxed);
-        self.answers.get(index % self.answers.len().max(1)).map(|ip| vec![*ip]).ok_or(io::ErrorKind::NotFound.into())
-    }
+/// The same, which counts in `asked`.
+fn counted_names(answers: &[&str], asked: &Arc<AtomicUsize>) -> Resolver {
+    let answers: Vec<IpAddr> = answers.iter().map(|ip| ip.parse().unwrap()).collect();
+    let asked = Arc::clone(asked);
+    Arc::new(move |_| {
+        let index = asked.fetch_add(1, Ordering::Relaxed);
+        let answer = answers.get(index % answers.len().max(1)).map(|ip| vec![*ip]);
+        Box::pin(std::future::ready(answer.ok_or_else(|| io::ErrorKind::NotFound.into())))
+    })
 }
 
-fn names(answers: &[&str]) -> Alternating {
-    Alternating { answers: answers.iter().map(|ip| ip.parse().unwrap()).collect(), asked: Arc::default() }
-}
-
-fn post(allowed: &[&str], names: Alternating) -> Post {
+fn post(allowed: &[&str], names: Resolver) -> WebhookClient {
     install_tls();
     let allowed: Vec<_> = allowed.iter().map(|entry| entry.parse().unwrap()).collect();
-    Post::with_names(AddressList::new(&allowed, &[]), None, names).unwrap()
+    WebhookClient::with_resolver(AddressList::new(&allowed, &[]), None, names).unwrap()
 }
 
-async fn send(post: &Post, url: &str) -> Result<Answer, NoAnswer> {
+async fn send(post: &WebhookClient, url: &str) -> Result<WebhookResponse, WebhookSendError> {
     let receiver = Receiver::parse(url).unwrap();
     let headers = HeaderMap::from_iter([(hyper::header::CONTENT_TYPE, HeaderValue::from_static("text/plain"))]);
     post.send(&receiver, headers, "the body".into(), Timestamp::UNIX_EPOCH).await
@@ -52,7 +50,7 @@ async fn send(post: &Post, url: &str) -> Result<Answer, NoAnswer> {
 async fn what_is_sent_arrives_and_the_answer_comes_back() {
     let stub = Stub::answering("127.0.0.1", "503 Later\r\nretry-after: 17").await;
     let answer = send(&post(&["127.0.0.1"], names(&[])), &format!("http://127.0.0.1:{}/a?b", stub.port)).await;
-    assert_eq!(answer, Ok(Answer { status: 503, retry_after: Some(Duration::from_secs(17)) }));
+    assert_eq!(answer, Ok(WebhookResponse { status: 503, retry_after: Some(Duration::from_secs(17)) }));
     let asked = stub.asked().remove(0);
     assert!(asked.head.starts_with("POST /a?b HTTP/1.1"), "{asked:?}");
     assert_eq!((asked.header("content-type"), asked.body.as_str()), (Some("text/plain"), "the body"));
@@ -66,7 +64,7 @@ async fn nothing_connects_to_an_address_that_is_not_public_however_it_is_written
     let post = post(&[], names(&["127.0.0.1"]));
     for host in ["127.0.0.1", "2130706433", "0x7f.1", "017700000001", "127.1", "[::ffff:127.0.0.1]", "hooks.example"] {
         let refused = send(&post, &format!("http://{host}:{}/", stub.port)).await;
-        assert!(matches!(refused, Err(NoAnswer::Refused(_))), "{host}: {refused:?}");
+        assert!(matches!(refused, Err(WebhookSendError::Refused(_))), "{host}: {refused:?}");
     }
     assert_eq!(stub.asked().len(), 0, "nobody connected");
 }
@@ -74,16 +72,16 @@ async fn nothing_connects_to_an_address_that_is_not_public_however_it_is_written
 #[tokio::test]
 async fn a_name_that_changes_its_address_is_judged_by_the_one_that_is_connected_to() {
     let open = Stub::answering("127.0.0.1", "200 OK").await;
-    let names = names(&["127.0.0.1", "127.0.0.2"]);
-    let post = post(&["127.0.0.1"], names.clone());
+    let asked = Arc::default();
+    let post = post(&["127.0.0.1"], counted_names(&["127.0.0.1", "127.0.0.2"], &asked));
     let url = format!("http://rebinds.example:{}/", open.port);
     // On the same port of the address it changes to.
     let closed = tokio::net::TcpListener::bind(("127.0.0.2", open.port)).await.unwrap();
     for round in 0..3 {
         assert_eq!(send(&post, &url).await.unwrap().status, 200, "{round}");
-        assert!(matches!(send(&post, &url).await, Err(NoAnswer::Refused(_))), "{round}");
+        assert!(matches!(send(&post, &url).await, Err(WebhookSendError::Refused(_))), "{round}");
     }
-    assert_eq!(names.asked.load(Ordering::Relaxed), 6, "what is judged is not looked up again to connect");
+    assert_eq!(asked.load(Ordering::Relaxed), 6, "the checked address is not looked up again");
     assert_eq!(open.asked().len(), 3);
     let connected = tokio::time::timeout(Duration::from_millis(50), closed.accept()).await;
     assert!(connected.is_err(), "nobody connected to the other address");
@@ -95,7 +93,7 @@ async fn a_name_that_is_allowed_at_one_port_is_connected_to_at_no_other() {
     let post = post(&[&format!("hooks.internal:{}", open.port)], names(&["127.0.0.1"]));
     assert_eq!(send(&post, &format!("http://hooks.internal:{}/", open.port)).await.unwrap().status, 200);
     let refused = send(&post, &format!("http://hooks.internal:{}/", closed.port)).await;
-    assert!(matches!(refused, Err(NoAnswer::Refused(_))), "{refused:?}");
+    assert!(matches!(refused, Err(WebhookSendError::Refused(_))), "{refused:?}");
     assert_eq!(closed.asked().len(), 0, "nobody connected");
 }
 
@@ -122,7 +120,7 @@ async fn a_name_that_is_not_found_is_not_refused_and_no_error_shows_the_url() {
     let post = post(&["127.0.0.1"], names(&[]));
     for url in ["http://hooks.example/hush?hush", "http://127.0.0.1:1/hush?hush"] {
         match send(&post, url).await {
-            Err(NoAnswer::Broken(why)) => assert!(!why.contains("hush"), "{why}"),
+            Err(WebhookSendError::Broken(why)) => assert!(!why.contains("hush"), "{why}"),
             other => panic!("{url}: {other:?}"),
         }
     }

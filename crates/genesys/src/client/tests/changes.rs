@@ -51,7 +51,7 @@ async fn an_intent_for_every_job_is_in_the_file_when_a_change_is_sent() {
     let jobs = [job(1), job(2)];
     let request = ApiRequest::post(THINGS).at("/api/v2/things/7").json(&"hush");
     rig.client.send(request, &rig.caller(&jobs)).await.unwrap();
-    assert!(trails.iter().all(|trail| trail.extent().sent));
+    assert!(trails.iter().all(|trail| trail.position().sent));
     audit.audit.all_durable().await.unwrap();
     let facts = audit.facts();
     assert_eq!(

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use genfleet_core::webhook::receiver::Receiver;
+use genfleet_core::webhook::Receiver;
 use serde_json::Value;
 
 /// A job's own is `/webhook/url`, a delivery's `/payload/url`.

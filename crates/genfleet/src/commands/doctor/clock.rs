@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-pub(super) use genfleet_core::genesys::trial::Clocks;
+pub(super) use genfleet_core::genesys::Clocks;
 use genfleet_core::{
     clock::{Clock, SystemClock},
-    genesys::http_date,
+    genesys::read_http_date,
 };
 use reqwest::header::{DATE, HeaderMap};
 
@@ -18,7 +18,7 @@ const FAILS: u64 = 60;
 
 /// The two clocks at an answer that came `took` after it was asked for.
 pub(super) fn of(headers: &HeaderMap, took: Duration) -> Option<Clocks> {
-    let theirs = http_date::read(headers.get(DATE)?.to_str().ok()?)?;
+    let theirs = read_http_date(headers.get(DATE)?.to_str().ok()?)?;
     Some(Clocks { theirs, ours: SystemClock.now(), took })
 }
 

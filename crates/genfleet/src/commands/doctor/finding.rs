@@ -103,11 +103,11 @@ impl Finding {
 
 /// All findings of one look.
 #[derive(Clone, Debug)]
-pub(super) struct Report {
+pub(super) struct DoctorReport {
     findings: Vec<Finding>,
 }
 
-impl Report {
+impl DoctorReport {
     pub(super) fn new(findings: Vec<Finding>) -> Self {
         Self { findings }
     }
@@ -177,8 +177,8 @@ mod tests {
             Finding::warning("b", "x", "y", "z"),
             Finding::skipped("c", "x", "y", "z"),
         ];
-        assert!(Report::new(well.clone()).is_well());
-        let failed = Report::new([well, vec![Finding::failed("d", "x", "y", "z")]].concat());
+        assert!(DoctorReport::new(well.clone()).is_well());
+        let failed = DoctorReport::new([well, vec![Finding::failed("d", "x", "y", "z")]].concat());
         assert!(!failed.is_well());
         let told = failed.json();
         assert_eq!((&told["ok"], &told["failed"], &told["warnings"]), (&json!(false), &json!(1), &json!(1)));

@@ -5,15 +5,12 @@ use std::sync::Arc;
 
 use genfleet_core::{
     clock::SystemClock,
-    genesys::{
-        client::GenesysClient,
-        trial::{ApiTrial, TokenOutcome},
-    },
+    genesys::{ApiTrial, GenesysClient, TokenOutcome},
     job::Kind,
 };
 
 use super::{Options, clock, finding::Finding, token};
-use crate::fleet;
+use crate::registry;
 
 /// Every check of the API.
 pub(super) async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
@@ -38,7 +35,7 @@ pub(super) async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
     for url in [&addresses.token, &addresses.api] {
         findings.extend(unencrypted(url.scheme(), url.host_str().unwrap_or_default(), url.as_str()));
     }
-    let client = GenesysClient::new(&options.genesys, fleet::scopes(kinds), Arc::new(SystemClock));
+    let client = GenesysClient::new(&options.genesys, registry::scopes(kinds), Arc::new(SystemClock));
     match client {
         Ok(client) => findings.extend(trial(&client, options.genesys.requests_per_minute).await),
         Err(error) => {

@@ -9,14 +9,15 @@ use genfleet_core::{
 };
 
 use super::finding::{Finding, size};
-use crate::fleet;
+use crate::registry;
 
 /// New jobs and begun ones, each as many as the prefetch.
 const LANES: u64 = 2;
 
 /// Judges what the settings say against this machine, or the container that this runs in.
 pub(super) fn check(worker: &WorkerOptions, kinds: &[Kind]) -> Finding {
-    let held: u64 = kinds.iter().map(|kind| worker.concurrency(*kind, fleet::default_concurrency(*kind)) as u64).sum();
+    let held: u64 =
+        kinds.iter().map(|kind| worker.concurrency(*kind, registry::default_concurrency(*kind)) as u64).sum();
     judge(held * LANES, available())
 }
 

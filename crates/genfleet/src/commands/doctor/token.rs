@@ -1,7 +1,7 @@
 //! What the token endpoint and the API make of us, told apart: wrong client, wrong region, too many tokens, a network in
 //! between. Pure.
 
-use genfleet_core::genesys::{classify::LostAnswer, limits::Rates, trial::TokenOutcome};
+use genfleet_core::genesys::{LostAnswer, Rates, TokenOutcome};
 
 use super::finding::Finding;
 

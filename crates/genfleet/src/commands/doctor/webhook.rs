@@ -2,11 +2,7 @@
 //! receivers are there. They are sent a HEAD for their root, and no event.
 
 use genfleet_core::webhook::{
-    Webhooks,
-    options::WebhookOptions,
-    post::{NoAnswer, Post},
-    receiver::Receiver,
-    signature::{Secrets, VARIABLE},
+    Receiver, SECRET_VARIABLE, WebhookClient, WebhookOptions, WebhookSecrets, WebhookSendError, Webhooks,
 };
 
 use super::finding::Finding;
@@ -16,15 +12,16 @@ const RECEIVER: &str = "webhooks.receiver";
 
 /// Every check of them.
 pub(super) async fn check(options: &WebhookOptions) -> Vec<Finding> {
-    let secrets = match Secrets::from_environment() {
+    let secrets = match WebhookSecrets::from_environment() {
         Ok(secrets) => secrets,
         Err(error) => {
-            let remedy =
-                format!("set {VARIABLE} to whsec_ and 24 random bytes or more in base64 (openssl rand -base64 32)");
-            return vec![Finding::failed(CHECK, VARIABLE, error, remedy)];
+            let remedy = format!(
+                "set {SECRET_VARIABLE} to whsec_ and 24 random bytes or more in base64 (openssl rand -base64 32)"
+            );
+            return vec![Finding::failed(CHECK, SECRET_VARIABLE, error, remedy)];
         }
     };
-    let mut findings = vec![signing(secrets.as_ref().map(Secrets::short))];
+    let mut findings = vec![signing(secrets.as_ref().map(WebhookSecrets::short))];
     let configured = options.routes().map_or(0, |routes| routes.len());
     match Webhooks::with_secrets(options, secrets) {
         Err(error) => findings.push(Finding::failed(
@@ -54,7 +51,7 @@ pub(super) async fn check(options: &WebhookOptions) -> Vec<Finding> {
 /// Each host once.
 async fn receivers(options: &WebhookOptions) -> Vec<Finding> {
     // Both were good enough a moment ago.
-    let Ok(post) = Post::new(options.addresses(), options.webhook_ca_file.as_deref()) else { return vec![] };
+    let Ok(client) = WebhookClient::new(options.addresses(), options.webhook_ca_file.as_deref()) else { return vec![] };
     let mut all: Vec<Receiver> = Vec::new();
     for route in options.routes().unwrap_or_default() {
         if all.iter().all(|one| one.to_string() != route.receiver.to_string()) {
@@ -63,27 +60,27 @@ async fn receivers(options: &WebhookOptions) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     for receiver in &all {
-        findings.push(reached(receiver, post.reach(receiver).await));
+        findings.push(reached(receiver, client.reach(receiver).await));
     }
     findings
 }
 
-fn reached(receiver: &Receiver, reached: Result<(), NoAnswer>) -> Finding {
+fn reached(receiver: &Receiver, reached: Result<(), WebhookSendError>) -> Finding {
     const WAITS: &str = "deliveries are tried again for 18 hours";
     let looked_at = format!("the receiver {receiver}");
     match reached {
         Ok(()) => Finding::ok(RECEIVER, looked_at, "answers"),
-        Err(NoAnswer::Refused(refused)) => Finding::failed(
+        Err(WebhookSendError::Refused(refused)) => Finding::failed(
             RECEIVER,
             looked_at,
             refused,
             "name its host or network in --webhook-allow on every worker that delivers, or give its public address",
         ),
-        Err(NoAnswer::TimedOut) => {
+        Err(WebhookSendError::TimedOut) => {
             let remedy = format!("tell its owner, or see what lies between; {WAITS}");
             Finding::warning(RECEIVER, looked_at, "no answer within 5 s", remedy)
         }
-        Err(NoAnswer::Broken(why)) => {
+        Err(WebhookSendError::Broken(why)) => {
             let remedy =
                 format!("tell its owner, or see what lies between (for a certificate: --webhook-ca-file); {WAITS}");
             Finding::warning(RECEIVER, looked_at, format!("cannot be reached: {why}"), remedy)
@@ -96,13 +93,18 @@ fn signing(short: Option<usize>) -> Finding {
     match short {
         None => Finding::ok(
             CHECK,
-            VARIABLE,
+            SECRET_VARIABLE,
             "not set: jobs that name a webhook of their own fail, and none is configured without it",
         ),
-        Some(0) => Finding::ok(CHECK, VARIABLE, "set, and long enough"),
+        Some(0) => Finding::ok(CHECK, SECRET_VARIABLE, "set, and long enough"),
         Some(short) => {
             let found = format!("{short} of its secrets are shorter than 24 bytes, and too easy to guess");
-            Finding::warning(CHECK, VARIABLE, found, "exchange them: openssl rand -base64 32, with whsec_ before it")
+            Finding::warning(
+                CHECK,
+                SECRET_VARIABLE,
+                found,
+                "exchange them: openssl rand -base64 32, with whsec_ before it",
+            )
         }
     }
 }

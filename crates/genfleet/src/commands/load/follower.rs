@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use super::{
     ledger::{Ended, is_of},
-    publisher::Report,
+    publisher::LoadEvent,
 };
 
 /// Events read from the store at once.
@@ -42,7 +42,7 @@ impl Follower {
         queue: &Queue,
         options: &QueueOptions,
         run: &str,
-        told: mpsc::Sender<Report>,
+        told: mpsc::Sender<LoadEvent>,
     ) -> anyhow::Result<Self> {
         let teller = Teller { run: run.to_owned(), told };
         let task = match queue {
@@ -67,7 +67,7 @@ impl Follower {
 
 struct Teller {
     run: String,
-    told: mpsc::Sender<Report>,
+    told: mpsc::Sender<LoadEvent>,
 }
 
 impl Teller {
@@ -108,7 +108,7 @@ impl Teller {
             match self.window(settings).await {
                 Ok(events) => {
                     for ended in events {
-                        self.told.send(Report::Found(ended, Instant::now())).await.ok()?;
+                        self.told.send(LoadEvent::Found(ended, Instant::now())).await.ok()?;
                     }
                     return Some(());
                 }
@@ -128,15 +128,15 @@ impl Teller {
 
     async fn event(&self, body: &[u8]) -> Option<()> {
         let Some(ended) = read(body, &self.run) else { return Some(()) };
-        self.told.send(Report::Ended(ended, Instant::now())).await.ok()
+        self.told.send(LoadEvent::Ended(ended, Instant::now())).await.ok()
     }
 
     async fn warn(&self, told: String) -> Option<()> {
-        self.told.send(Report::Warning(told)).await.ok()
+        self.told.send(LoadEvent::Warning(told)).await.ok()
     }
 
     async fn fault(&self, error: QueueError) {
-        let _ = self.told.send(Report::Fault(error.into())).await;
+        let _ = self.told.send(LoadEvent::Fault(error.into())).await;
     }
 }
 

@@ -23,7 +23,7 @@ const BATCHES: usize = 32;
 
 /// What happened.
 #[derive(Debug)]
-pub(super) enum Report {
+pub(super) enum LoadEvent {
     /// A job was handed to the queue.
     Sent(u32, Instant),
     /// The queue has these.
@@ -53,7 +53,7 @@ impl Publisher {
         source: Source,
         pace: Pace,
         (jobs, until): (u32, Option<Instant>),
-        told: mpsc::Sender<Report>,
+        told: mpsc::Sender<LoadEvent>,
     ) -> Self {
         let sending = Sending { queue, source, told, under_way: Arc::new(Semaphore::new(BATCHES)) };
         Self { task: tokio::spawn(sending.all(pace, jobs, until)) }
@@ -68,7 +68,7 @@ impl Publisher {
 struct Sending {
     queue: Queue,
     source: Source,
-    told: mpsc::Sender<Report>,
+    told: mpsc::Sender<LoadEvent>,
     under_way: Arc<Semaphore>,
 }
 
@@ -88,7 +88,7 @@ impl Sending {
             next = end;
         }
         // Nobody listens any more where this fails.
-        let _ = self.told.send(Report::AllSent(next)).await;
+        let _ = self.told.send(LoadEvent::AllSent(next)).await;
     }
 
     /// `None` once nobody listens.
@@ -98,13 +98,13 @@ impl Sending {
         let sent = Instant::now();
         let publications = numbers.clone().map(|number| self.publication(number)).collect();
         for number in numbers.clone() {
-            self.told.send(Report::Sent(number, sent)).await.ok()?;
+            self.told.send(LoadEvent::Sent(number, sent)).await.ok()?;
         }
         let (queue, told) = (self.queue.clone(), self.told.clone());
         tokio::spawn(async move {
             let report = match queue.publish(publications).await {
-                Ok(()) => Report::Confirmed(numbers),
-                Err(error) => Report::Fault(error.into()),
+                Ok(()) => LoadEvent::Confirmed(numbers),
+                Err(error) => LoadEvent::Fault(error.into()),
             };
             let _ = told.send(report).await;
             drop(place);

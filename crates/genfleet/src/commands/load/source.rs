@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::ledger::job_id;
-use crate::fleet::{CheckOptions, Checker};
+use crate::registry::{CheckOptions, Checker};
 
 /// Makes job after job.
 #[derive(Clone, Debug)]
@@ -178,7 +178,7 @@ fn fill(value: &mut Value, places: &[(&str, &str)]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::KINDS;
+    use crate::registry::KINDS;
 
     #[test]
     fn what_is_made_up_is_valid_for_every_kind_and_unique() {

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use genfleet_core::job::{Job, JobId, Kind, Rejection, Violation, decode, derived_id, text};
 
-use crate::fleet::{Checker, KINDS};
+use crate::registry::{Checker, KINDS};
 
 /// One line that is not blank.
 #[derive(Clone, Debug)]

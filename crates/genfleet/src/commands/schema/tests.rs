@@ -4,12 +4,12 @@ use std::{fs, path::PathBuf};
 
 use boon::{Compiler, SchemaIndex, Schemas};
 use genfleet_core::{
-    contract::{Document, KindContract, Unstated, documents, job, text},
+    contract::{Document, ENVELOPE_UNSTATED, KindContract, UnstatedRule, write_json},
     job::{Kind, Violation},
 };
 use serde_json::Value;
 
-use crate::fleet::{CheckOptions, Checker, contracts};
+use crate::registry::{CheckOptions, Checker, contracts};
 
 mod agreement;
 mod errors;
@@ -29,7 +29,7 @@ struct Judges {
     schemas: Schemas,
     schema: SchemaIndex,
     checker: Checker,
-    unstated: Vec<Unstated>,
+    unstated: Vec<UnstatedRule>,
 }
 
 /// What the two make of a job.
@@ -38,7 +38,7 @@ enum Judgement {
     BothTake,
     BothRefuse,
     /// The schema takes it; the worker refuses it by these rules, which no schema can state.
-    Unstated(Vec<Unstated>),
+    UnstatedRule(Vec<UnstatedRule>),
     /// The two contradict each other.
     Contradiction(String),
 }
@@ -51,7 +51,7 @@ impl Judges {
             fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}; {REMEDY}", file.display()));
         let mut schemas = Schemas::new();
         let schema = compiled(&mut schemas, &serde_json::from_str(&published).unwrap());
-        let unstated = job::UNSTATED.iter().chain(&contract.terms.unstated).copied().collect();
+        let unstated = ENVELOPE_UNSTATED.iter().chain(&contract.terms.unstated).copied().collect();
         Self {
             kind: contract.kind,
             schemas,
@@ -69,9 +69,9 @@ impl Judges {
             (Err(_), Err(_)) => Judgement::BothRefuse,
             (Err(why), Ok(_)) => Judgement::Contradiction(format!("the worker takes what the schema refuses: {why}")),
             (Ok(()), Err(rejection)) => {
-                let rules: Option<Vec<Unstated>> = rejection.violations.iter().map(|one| self.rule(one)).collect();
+                let rules: Option<Vec<UnstatedRule>> = rejection.violations.iter().map(|one| self.rule(one)).collect();
                 match rules.filter(|rules| !rules.is_empty()) {
-                    Some(rules) => Judgement::Unstated(rules),
+                    Some(rules) => Judgement::UnstatedRule(rules),
                     None => {
                         Judgement::Contradiction(format!("the schema takes what the worker refuses: {rejection:?}"))
                     }
@@ -80,13 +80,13 @@ impl Judges {
         }
     }
 
-    fn rule(&self, violation: &Violation) -> Option<Unstated> {
+    fn rule(&self, violation: &Violation) -> Option<UnstatedRule> {
         let same = |(part, pattern): (&str, &str)| pattern == "*" || part == pattern;
         let lies_at = |at: &str| {
             let (parts, patterns) = (violation.pointer.split('/'), at.split('/'));
             parts.clone().count() == patterns.clone().count() && parts.zip(patterns).all(same)
         };
-        let breaks = |rule: &&Unstated| lies_at(rule.at) && violation.message.contains(rule.told);
+        let breaks = |rule: &&UnstatedRule| lies_at(rule.at) && violation.message.contains(rule.message);
         self.unstated.iter().find(breaks).copied()
     }
 }
@@ -100,5 +100,5 @@ fn compiled(schemas: &mut Schemas, schema: &Value) -> SchemaIndex {
 }
 
 fn all() -> Vec<Document> {
-    documents(&contracts(), "genfleet")
+    super::all_documents("genfleet")
 }

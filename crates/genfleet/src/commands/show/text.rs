@@ -21,7 +21,7 @@ pub(super) fn text(id: &str, known: &Known, paint: Paint) -> String {
         if letters.is_empty() { None } else { Some(format!("genfleet dead show {} shows them whole", line(id))) };
     let sections = [
         ("events", events),
-        ("waits", known.waiting.iter().flatten().map(super::waiting::Place::text).collect()),
+        ("waits", known.waiting.iter().flatten().map(super::waiting::WaitingPlace::text).collect()),
         ("dead letters", letters),
         ("audit", known.facts.iter().map(fact).collect()),
     ];

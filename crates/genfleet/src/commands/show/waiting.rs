@@ -18,17 +18,17 @@ const SHOWN: usize = 20;
 
 /// One place where the job waits.
 #[derive(Debug)]
-pub(super) struct Place(WaitingJob);
+pub(super) struct WaitingPlace(WaitingJob);
 
 /// The places where job `id` waits; none where the queue does not tell.
-pub(super) async fn of(shelves: &DeadLetters, id: &str) -> Result<Option<Vec<Place>>, QueueError> {
+pub(super) async fn of(shelves: &DeadLetters, id: &str) -> Result<Option<Vec<WaitingPlace>>, QueueError> {
     match shelves {
         DeadLetters::Rabbit(_) => Ok(None),
         DeadLetters::Sqlite(store) => places(store, id).await.map(Some),
     }
 }
 
-async fn places(store: &SqliteQueue, id: &str) -> Result<Vec<Place>, QueueError> {
+async fn places(store: &SqliteQueue, id: &str) -> Result<Vec<WaitingPlace>, QueueError> {
     let (mut places, mut sequence) = (Vec::new(), 0);
     while places.len() < SHOWN {
         let page = store.waiting_after(sequence, PAGE).await?;
@@ -38,12 +38,12 @@ async fn places(store: &SqliteQueue, id: &str) -> Result<Vec<Place>, QueueError>
             let message = &job.message;
             readable_id(&message.body, message.message_id.as_deref(), message.timestamp).as_str() == id
         };
-        places.extend(page.into_iter().filter(is_it).map(Place));
+        places.extend(page.into_iter().filter(is_it).map(WaitingPlace));
     }
     Ok(places)
 }
 
-impl Place {
+impl WaitingPlace {
     fn header(&self, name: &str) -> Option<i64> {
         self.0.message.headers.get(name).and_then(HeaderValue::as_i64)
     }
@@ -52,7 +52,7 @@ impl Place {
     pub(super) fn json(&self) -> Value {
         json!({
             "kind": self.0.kind.as_str(), "lane": self.0.lane.as_str(), "running": self.0.claimed,
-            "notBefore": self.0.visible_at.to_string(), "returns": self.0.returns,
+            "notBefore": self.0.visible_at.to_string(), "returns": self.0.delivery_count,
             "attempts": self.header("genfleet-attempts").unwrap_or(0),
             "generation": self.header("genfleet-generation").unwrap_or(0),
         })
@@ -66,6 +66,6 @@ impl Place {
             format!("in {}, from {:.0} on", self.0.lane, self.0.visible_at)
         };
         let attempts = self.header("genfleet-attempts").unwrap_or(0);
-        format!("{}  {place}, {attempts} attempts, returned {} times", self.0.kind, self.0.returns)
+        format!("{}  {place}, {attempts} attempts, returned {} times", self.0.kind, self.0.delivery_count)
     }
 }

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use genfleet_core::{
     clock::{Clock, SharedClock, SystemClock},
-    fleet::{listen::Listener, notice::Notice},
-    genesys::mint::Credentials,
+    genesys::Credentials,
     job::Kind,
+    membership::{FleetListener, read_live_status},
     message::Lane,
     options::ConfigError,
     queue::{
@@ -28,7 +28,7 @@ const QUEUES: usize = 4;
 /// What is looked at, again and again.
 pub(super) enum Look {
     /// A broker.
-    Broker { inspector: RabbitInspector, prefix: String, listener: Option<Box<Listener>> },
+    Broker { inspector: RabbitInspector, prefix: String, listener: Option<Box<FleetListener>> },
     /// A file.
     Store { store: SqliteQueue, first: bool },
 }
@@ -38,7 +38,7 @@ impl Look {
     pub(super) async fn begin(options: &QueueOptions) -> anyhow::Result<Self> {
         let Some(file) = options.url()?.sqlite_file() else {
             let inspector = RabbitInspector::connect(options.rabbit("genfleet status")?).await?;
-            let listener = match Listener::begin(&inspector, credentials().as_ref()).await {
+            let listener = match FleetListener::begin(&inspector, credentials().as_ref()).await {
                 Ok(listener) => Some(Box::new(listener)),
                 Err(error) => {
                     tell!("warning: who is alive cannot be heard: {}", crate::terminal::line(&error.to_string()));
@@ -127,7 +127,7 @@ async fn in_store(store: &SqliteQueue) -> Result<Seen, QueueError> {
     let counts = store.counts().await?;
     // A notice that cannot be read tells nothing.
     let notice = store.read_status().await.ok().flatten();
-    let process = notice.and_then(|text| Notice::fresh(&text, SystemClock.now()));
+    let process = notice.and_then(|text| read_live_status(&text, SystemClock.now()));
     let claimed = if process.is_some() { Claimed::Run } else { Claimed::Wait };
     let mut seen = Seen {
         queue: "sqlite",

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use genfleet_core::{
-    fleet::news::{KindNews, News, ShutNews},
-    genesys::skew,
+    genesys::{clock_is_off, describe_skew},
     job::Kind,
+    membership::{HoldStatus, KindStatus, MemberStatus},
 };
 use serde_json::{Value, json};
 
@@ -57,18 +57,18 @@ pub(super) struct Seen {
     /// Jobs that wait for their time.
     pub delayed: Option<u64>,
     /// Who is alive; none where nobody could be heard.
-    pub processes: Option<Vec<News>>,
+    pub processes: Option<Vec<MemberStatus>>,
 }
 
 impl Seen {
     /// Who is alive, as far as is known.
-    pub(super) fn alive(&self) -> &[News] {
+    pub(super) fn alive(&self) -> &[MemberStatus] {
         self.processes.as_deref().unwrap_or_default()
     }
 
     /// Adds what processes tell of the kinds they work. What runs is theirs to tell where the queue does not.
     pub(super) fn add_told(&mut self, running_too: RunningIs) {
-        let told: Vec<KindNews> = self.alive().iter().flat_map(|process| process.kinds.clone()).collect();
+        let told: Vec<KindStatus> = self.alive().iter().flat_map(|process| process.kinds.clone()).collect();
         for news in told {
             let Ok(kind) = news.kind.parse::<Kind>() else { continue };
             let of_kind = self.kinds.entry(kind).or_default();
@@ -91,8 +91,8 @@ impl Seen {
     }
 
     /// Clients, by their mark, with their processes.
-    pub(super) fn clients(&self) -> BTreeMap<&str, Vec<&News>> {
-        let mut clients = BTreeMap::<&str, Vec<&News>>::new();
+    pub(super) fn clients(&self) -> BTreeMap<&str, Vec<&MemberStatus>> {
+        let mut clients = BTreeMap::<&str, Vec<&MemberStatus>>::new();
         self.alive().iter().for_each(|process| clients.entry(&process.client).or_default().push(process));
         clients
     }
@@ -110,7 +110,7 @@ impl Seen {
             Some(_) => problems.extend(self.unworked()),
         }
         for process in self.alive() {
-            let shut = |shut: &ShutNews| {
+            let shut = |shut: &HoldStatus| {
                 let of = shut.kind.as_ref().map(|kind| format!(" for {kind}")).unwrap_or_default();
                 let why = if shut.why.is_empty() { String::new() } else { format!(": {}", shut.why) };
                 format!("{} is shut at {}: {}{of}{why}", what_is_shut(shut), process.process, shut.reason)
@@ -121,8 +121,8 @@ impl Seen {
             // What is shut says so itself.
             let failing = process.failing.as_ref().filter(|_| process.shut.is_empty());
             problems.extend(failing.map(|told| format!("at {}: {told}", process.process)));
-            let ahead = process.clock_ahead_seconds.filter(|ahead| skew::is_off(*ahead));
-            let told = |ahead| format!("the clock at {} is {} the API's", process.process, skew::side(ahead));
+            let ahead = process.clock_ahead_seconds.filter(|ahead| clock_is_off(*ahead));
+            let told = |ahead| format!("the clock at {} is {} the API's", process.process, describe_skew(ahead));
             problems.extend(ahead.map(told));
         }
         if let Some(unrouted) = self.unrouted.filter(|unrouted| *unrouted > 0) {
@@ -201,16 +201,16 @@ pub(super) enum RunningIs {
 }
 
 /// Requests that a client's processes sent in the last minute.
-pub(super) fn sent(processes: &[&News]) -> u64 {
+pub(super) fn sent(processes: &[&MemberStatus]) -> u64 {
     processes.iter().map(|process| u64::from(process.requests_last_minute)).sum()
 }
 
 /// What a client's processes take for its limit.
-pub(super) fn limit(processes: &[&News]) -> u32 {
+pub(super) fn limit(processes: &[&MemberStatus]) -> u32 {
     processes.iter().map(|process| process.client_limit).min().unwrap_or_default()
 }
 
-fn client_json((client, processes): (&str, Vec<&News>)) -> Value {
+fn client_json((client, processes): (&str, Vec<&MemberStatus>)) -> Value {
     let shut = processes.iter().filter_map(|process| process.client_shut()).max();
     json!({
         "client": client, "processes": processes.len(), "requestsLastMinute": sent(&processes),
@@ -225,7 +225,7 @@ pub(super) fn counted(count: u64, what: &str) -> String {
 }
 
 /// The gate opens by itself; a brake waits until somebody mends what it is on for.
-fn what_is_shut(shut: &ShutNews) -> &'static str {
+fn what_is_shut(shut: &HoldStatus) -> &'static str {
     match shut.reason.as_str() {
         "throttled" | "service_limit" | "api_unavailable" => "the gate",
         _ => "a brake",
@@ -233,7 +233,7 @@ fn what_is_shut(shut: &ShutNews) -> &'static str {
 }
 
 /// What is shut, and how long still.
-pub(super) fn still(shut: &ShutNews) -> Option<Duration> {
+pub(super) fn still(shut: &HoldStatus) -> Option<Duration> {
     shut.for_ms.map(Duration::from_millis)
 }
 
@@ -241,8 +241,8 @@ pub(super) fn still(shut: &ShutNews) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn process(name: &str, running: u32) -> News {
-        let kinds = vec![KindNews {
+    fn process(name: &str, running: u32) -> MemberStatus {
+        let kinds = vec![KindStatus {
             kind: "cdn.purge".to_owned(),
             standing_by: false,
             running,
@@ -251,13 +251,13 @@ mod tests {
             failed_last_minute: 1,
             oldest_seconds: Some(f64::from(running)),
         }];
-        News {
+        MemberStatus {
             process: name.to_owned(),
             client: "c".to_owned(),
             client_limit: 3000,
             requests_last_minute: 5,
             kinds,
-            ..News::default()
+            ..MemberStatus::default()
         }
     }
 
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(standing_by.problems(), ["nobody works cdn.purge: 1 job waits"]);
 
         let mut shut = sound.clone();
-        let reason = |reason: &str| ShutNews { reason: reason.to_owned(), ..ShutNews::default() };
+        let reason = |reason: &str| HoldStatus { reason: reason.to_owned(), ..HoldStatus::default() };
         shut.processes.as_mut().unwrap()[1].shut = vec![reason("audit"), reason("throttled")];
         assert_eq!(shut.problems(), ["a brake is shut at b: audit", "the gate is shut at b: throttled"]);
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use genfleet_core::fleet::news::{News, ReceiverNews, ShutNews};
+use genfleet_core::membership::{HoldStatus, MemberStatus, ReceiverStatus};
 
 use super::{
     seen::{OfKind, Seen, counted, limit, sent, still},
@@ -119,7 +119,7 @@ fn processes(seen: &Seen, paint: Paint) -> String {
     text + "\n" + &process_table(alive, paint) + &all_shut(alive, paint) + &all_failing(alive, paint)
 }
 
-fn process_table(alive: &[News], paint: Paint) -> String {
+fn process_table(alive: &[MemberStatus], paint: Paint) -> String {
     const HEAD: [(&str, Side); 8] = [
         ("PROCESS", Side::Left),
         ("WORKER", Side::Left),
@@ -130,7 +130,7 @@ fn process_table(alive: &[News], paint: Paint) -> String {
         ("BUDGET", Side::Right),
         ("GATE", Side::Left),
     ];
-    let row = |process: &News| {
+    let row = |process: &MemberStatus| {
         let plain = |text: String| (text, Tone::Plain);
         let (left, may) = (process.budget_left, process.token_limit.min(process.share));
         vec![
@@ -147,7 +147,7 @@ fn process_table(alive: &[News], paint: Paint) -> String {
     table(&HEAD, &alive.iter().map(row).collect::<Vec<_>>(), paint)
 }
 
-fn gate(process: &News) -> Cell {
+fn gate(process: &MemberStatus) -> Cell {
     if process.shut.is_empty() {
         let standing_by = process.kinds.iter().filter(|kind| kind.standing_by).map(|kind| line(&kind.kind));
         let standing_by: Vec<String> = standing_by.collect();
@@ -160,7 +160,7 @@ fn gate(process: &News) -> Cell {
     (format!("shut: {}", reasons.join(", ")), Tone::Bad)
 }
 
-fn reason(shut: &ShutNews) -> String {
+fn reason(shut: &HoldStatus) -> String {
     match &shut.kind {
         Some(kind) => format!("{} for {}", line(&shut.reason), line(kind)),
         None => line(&shut.reason),
@@ -168,8 +168,8 @@ fn reason(shut: &ShutNews) -> String {
 }
 
 /// A line for each reason, of whichever process.
-fn all_shut(alive: &[News], paint: Paint) -> String {
-    let shut = |process: &News, shut: &ShutNews| {
+fn all_shut(alive: &[MemberStatus], paint: Paint) -> String {
+    let shut = |process: &MemberStatus, shut: &HoldStatus| {
         let another = still(shut).map(|still| format!(", {} {}", until(shut), span(still))).unwrap_or_default();
         let (reason, name, why) = (paint.red(&reason(shut)), line(&process.process), cut(&shut.why, WHY_WIDTH));
         format!("{reason} {name}: {why}{another}\n")
@@ -180,13 +180,13 @@ fn all_shut(alive: &[News], paint: Paint) -> String {
 }
 
 /// What happens when the time is over.
-fn until(shut: &ShutNews) -> &'static str {
+fn until(shut: &HoldStatus) -> &'static str {
     if shut.reason == "throttled" { "for another" } else { "tried again in" }
 }
 
 /// A line for each receiver that takes nothing, of whichever process.
-fn all_failing(alive: &[News], paint: Paint) -> String {
-    let failing = |process: &News, news: &ReceiverNews| {
+fn all_failing(alive: &[MemberStatus], paint: Paint) -> String {
+    let failing = |process: &MemberStatus, news: &ReceiverStatus| {
         let (name, why) = (line(&process.process), cut(&news.why, WHY_WIDTH));
         let (in_a_row, since) = (news.in_a_row, span(Duration::from_millis(news.for_ms)));
         format!("{} {name}: {why}; {in_a_row} in a row, for {since}\n", paint.red("webhooks"))
@@ -220,7 +220,7 @@ mod tests {
         text(seen, Paint::none())
     }
 
-    fn seen(processes: Option<Vec<News>>) -> Seen {
+    fn seen(processes: Option<Vec<MemberStatus>>) -> Seen {
         let purge = OfKind {
             waiting: Some(12),
             begun: Some(0),
@@ -257,13 +257,13 @@ wrong: 1 message matched no queue
 
     #[test]
     fn a_gate_that_is_shut_is_told_with_its_reason_and_its_time() {
-        let shut = ShutNews {
+        let shut = HoldStatus {
             reason: "throttled".to_owned(),
             why: "the API said later".to_owned(),
             kind: None,
             for_ms: Some(12_400),
         };
-        let process = News {
+        let process = MemberStatus {
             process: "host-1".to_owned(),
             worker: "purger".to_owned(),
             version: "0.1.0".to_owned(),
@@ -275,7 +275,7 @@ wrong: 1 message matched no queue
             share: 1500,
             client_shut_ms: Some(12_400),
             shut: vec![shut],
-            ..News::default()
+            ..MemberStatus::default()
         };
         let shown = shown(&seen(Some(vec![process])));
         for told in [
@@ -290,26 +290,28 @@ wrong: 1 message matched no queue
 
     #[test]
     fn what_is_not_opened_but_tried_again_says_so() {
-        let of = |reason: &str| ShutNews { reason: reason.to_owned(), ..ShutNews::default() };
+        let of = |reason: &str| HoldStatus { reason: reason.to_owned(), ..HoldStatus::default() };
         assert_eq!(["throttled", "credentials"].map(|reason| until(&of(reason))), ["for another", "tried again in"]);
     }
 
     #[test]
     fn a_receiver_that_takes_nothing_is_told() {
-        let receiver = ReceiverNews {
+        let receiver = ReceiverStatus {
             receiver: "https://a.example".to_owned(),
             why: "https://a.example answers 500".to_owned(),
             in_a_row: 7,
             for_ms: 150_000,
         };
-        let process = News { process: "host-1".to_owned(), receivers: vec![receiver], ..News::default() };
+        let process =
+            MemberStatus { process: "host-1".to_owned(), receivers: vec![receiver], ..MemberStatus::default() };
         let shown = shown(&seen(Some(vec![process])));
         assert!(shown.contains("\nwebhooks host-1: https://a.example answers 500; 7 in a row, for 2m\n"), "{shown}");
     }
 
     #[test]
     fn nobody_steers_the_terminal() {
-        let process = News { process: "a\u{1b}[2J".to_owned(), worker: "b\nc".to_owned(), ..News::default() };
+        let process =
+            MemberStatus { process: "a\u{1b}[2J".to_owned(), worker: "b\nc".to_owned(), ..MemberStatus::default() };
         let shown = shown(&seen(Some(vec![process])));
         assert!(!shown.contains('\u{1b}') && shown.contains(r"b\nc"), "{shown}");
     }

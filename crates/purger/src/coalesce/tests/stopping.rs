@@ -1,6 +1,6 @@
 //! Jobs that are stopped or gone: what is still sent for them, what they wait for, and what it is to the others.
 
-use genfleet_core::genesys::transport::TimeOuts;
+use genfleet_core::genesys::TimeOuts;
 
 use self::fake::Throttle;
 use super::*;

@@ -46,7 +46,7 @@ async fn no_message_ends_a_session_or_has_its_neighbours_counted() {
         let (mut defective, mut good) = (Vec::new(), 0);
         while defective.len() < ALL.len() || good < ALL.len() {
             let delivery = soon(consumer.next()).await;
-            assert_eq!(delivery.returns, 0, "{:?}", delivery.defect);
+            assert_eq!(delivery.delivery_count, 0, "{:?}", delivery.defect);
             if delivery.defect.is_some() {
                 defective.push(delivery);
                 continue;
@@ -65,7 +65,7 @@ async fn no_message_ends_a_session_or_has_its_neighbours_counted() {
         let mut again = Vec::new();
         for _ in ALL {
             let delivery = soon(consumer.next()).await;
-            assert_eq!(delivery.returns, 1, "{:?}", delivery.defect);
+            assert_eq!(delivery.delivery_count, 1, "{:?}", delivery.defect);
             again.extend(delivery.defect);
             delivery.settler.settle(Vec::new()).await.unwrap();
         }

@@ -28,7 +28,7 @@ async fn after_a_loss_unsettled_jobs_come_again_and_the_late_acknowledgement_is_
             again.iter().map(|delivery| delivery.message.message_id.as_deref()).collect::<Vec<_>>(),
             [Some("a"), Some("b")]
         );
-        assert_eq!(again.iter().map(|delivery| delivery.returns).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!(again.iter().map(|delivery| delivery.delivery_count).collect::<Vec<_>>(), [1, 1]);
 
         assert_eq!(queue.unsettled(Kind::CdnPurge), 2, "the stale one is in the queue, not here");
         assert_eq!(first.settler.settle(vec![event("a")]).await.unwrap(), Settled::Stale);
@@ -203,7 +203,7 @@ async fn what_was_settled_and_comes_again_after_a_loss_is_acknowledged_and_not_h
         }
         proxy.cut();
         let again = soon(consumer.next()).await;
-        assert_eq!((&again.message, again.returns, again.redelivered), (&job("b"), 1, true));
+        assert_eq!((&again.message, again.delivery_count, again.redelivered), (&job("b"), 1, true));
         assert!(queue.lost_session_within(Duration::from_secs(60)));
         assert!(timeout(Duration::from_millis(500), consumer.next()).await.is_err(), "the others are settled");
         again.settler.settle(Vec::new()).await.unwrap();

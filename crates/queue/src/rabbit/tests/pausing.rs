@@ -126,9 +126,9 @@ async fn a_delivery_dropped_or_given_back_comes_again_and_is_counted() {
         queue.publish(vec![lane(Lane::Jobs, Duration::ZERO, job("a"))]).await.unwrap();
         drop(soon(consumer.next()).await);
         let again = soon(consumer.next()).await;
-        assert_eq!(again.returns, 1);
+        assert_eq!(again.delivery_count, 1);
         again.settler.give_back().await;
-        assert_eq!(soon(consumer.next()).await.returns, 2);
+        assert_eq!(soon(consumer.next()).await.delivery_count, 2);
         queue.close().await;
         assert_eq!(rig.ready("jobs.cdn.purge").await, 1, "what is unsettled at the end goes back");
     })

@@ -64,9 +64,7 @@ impl Rig {
     /// A queue that looks at its topology every second.
     pub(super) fn watchful(&self, topology: TopologyMode) -> RabbitQueue {
         let settings = RabbitSettings { watchdog: Duration::from_secs(1), ..self.settings(&self.url, topology) };
-        let queue = RabbitQueue::connect(settings, Arc::new(SystemClock)).unwrap();
-        self.queues.lock().unwrap().push(queue.clone());
-        queue
+        self.queue_with(settings)
     }
 
     pub(super) fn queue(&self) -> RabbitQueue {
@@ -74,7 +72,11 @@ impl Rig {
     }
 
     pub(super) fn queue_by(&self, url: &str, topology: TopologyMode) -> RabbitQueue {
-        let queue = RabbitQueue::connect(self.settings(url, topology), Arc::new(SystemClock)).unwrap();
+        self.queue_with(self.settings(url, topology))
+    }
+
+    pub(super) fn queue_with(&self, settings: RabbitSettings) -> RabbitQueue {
+        let queue = RabbitQueue::connect(settings, Arc::new(SystemClock)).unwrap();
         self.queues.lock().unwrap().push(queue.clone());
         queue
     }

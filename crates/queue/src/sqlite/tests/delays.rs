@@ -58,9 +58,9 @@ async fn a_clock_that_is_set_back_strands_no_job_and_shortens_no_delay() {
 async fn jobs_that_came_before_the_clock_was_set_back_come_before_those_after_it() {
     let (folder, clock) = (Folder::new(), Arc::new(Set::default()));
     let queue = opened(&folder, &clock);
-    queue.publish(vec![jobs_exchange("first")]).await.unwrap();
+    queue.publish(vec![new_job("first")]).await.unwrap();
     clock.by_hours(-1);
-    queue.publish(vec![jobs_exchange("second")]).await.unwrap();
+    queue.publish(vec![new_job("second")]).await.unwrap();
     let mut consumer = queue.consume(KIND, 2);
     assert_eq!(taken(&mut consumer).await, "first");
     assert_eq!(taken(&mut consumer).await, "second");
@@ -70,7 +70,7 @@ async fn jobs_that_came_before_the_clock_was_set_back_come_before_those_after_it
 async fn a_clock_that_was_set_back_while_nobody_worked_the_store_strands_no_job() {
     let (folder, clock) = (Folder::new(), Arc::new(Set::default()));
     let queue = opened(&folder, &clock);
-    queue.publish(vec![jobs_exchange("ready"), lane(Lane::Jobs, Duration::from_secs(1), "delayed")]).await.unwrap();
+    queue.publish(vec![new_job("ready"), lane(Lane::Jobs, Duration::from_secs(1), "delayed")]).await.unwrap();
     queue.close().await;
     clock.by_hours(-24 * 365);
     let queue = opened(&folder, &clock);
@@ -139,12 +139,12 @@ async fn a_delayed_settlement_comes_back_with_its_headers() {
     let folder = Folder::new();
     let queue = folder.worker();
     let mut consumer = queue.consume(KIND, 1);
-    queue.publish(vec![jobs_exchange("job")]).await.unwrap();
+    queue.publish(vec![new_job("job")]).await.unwrap();
     let delivery = next(&mut consumer).await;
     let mut again = lane(Lane::Resume, Duration::from_millis(30), "job");
     again.message.headers.insert("genfleet-attempts".to_owned(), 2_i64.into());
     delivery.settler.settle(vec![again]).await.unwrap();
     let delivery = next(&mut consumer).await;
-    assert_eq!((delivery.lane, delivery.returns), (Lane::Resume, 0));
+    assert_eq!((delivery.lane, delivery.delivery_count), (Lane::Resume, 0));
     assert_eq!(delivery.message.headers["genfleet-attempts"].as_i64(), Some(2));
 }

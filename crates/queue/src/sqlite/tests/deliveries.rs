@@ -13,9 +13,9 @@ async fn a_settled_job_is_gone_and_what_it_published_is_there() {
     let folder = Folder::new();
     let queue = folder.worker();
     let mut consumer = queue.consume(KIND, 4);
-    queue.publish(vec![jobs_exchange("job")]).await.unwrap();
+    queue.publish(vec![new_job("job")]).await.unwrap();
     let delivery = next(&mut consumer).await;
-    assert_eq!((text(&delivery).as_str(), delivery.lane, delivery.returns), ("job", Lane::Jobs, 0));
+    assert_eq!((text(&delivery).as_str(), delivery.lane, delivery.delivery_count), ("job", Lane::Jobs, 0));
     let reply = Publication { to: Destination::Reply { queue: "gone".to_owned() }, message: message("reply") };
     let settled = delivery.settler.settle(vec![event("event"), dead("unknown", "job"), reply]).await.unwrap();
     assert_eq!(settled, Settled::Acknowledged);
@@ -52,7 +52,7 @@ async fn a_message_comes_out_as_it_went_in() {
 async fn a_producers_genfleet_headers_do_not_count() {
     let folder = Folder::new();
     let queue = folder.worker();
-    let mut publication = jobs_exchange("job");
+    let mut publication = new_job("job");
     for name in ["genfleet-attempts", "genfleet-state", "traceparent", "tracestate", "x-death"] {
         publication.message.headers.insert(name.to_owned(), "1".into());
     }
@@ -66,7 +66,7 @@ async fn no_more_are_handed_out_than_may_be_unsettled() {
     let folder = Folder::new();
     let queue = folder.worker();
     let mut consumer = queue.consume(KIND, 3);
-    queue.publish((0..10).map(|number| jobs_exchange(&number.to_string())).collect()).await.unwrap();
+    queue.publish((0..10).map(|number| new_job(&number.to_string())).collect()).await.unwrap();
     let mut held = vec![next(&mut consumer).await, next(&mut consumer).await, next(&mut consumer).await];
     assert!(nothing(&mut consumer).await);
     assert_eq!(queue.counts().await.unwrap().lanes[&(KIND, Lane::Jobs)].claimed, 3);
@@ -80,7 +80,7 @@ async fn no_more_are_handed_out_than_may_be_unsettled() {
 async fn what_one_consumer_holds_no_other_gets() {
     let folder = Folder::new();
     let queue = folder.worker();
-    queue.publish(vec![jobs_exchange("job")]).await.unwrap();
+    queue.publish(vec![new_job("job")]).await.unwrap();
     let _held = next(&mut queue.consume(KIND, 1)).await;
     assert!(nothing(&mut queue.consume(KIND, 1)).await);
     assert!(nothing(&mut queue.consume(Kind::CdnPurge, 1)).await, "nor does one of another kind");
@@ -91,10 +91,10 @@ async fn a_job_given_back_returns_to_the_head_and_counts_a_return() {
     let folder = Folder::new();
     let queue = folder.worker();
     let mut consumer = queue.consume(KIND, 1);
-    queue.publish(vec![jobs_exchange("first"), jobs_exchange("second")]).await.unwrap();
-    for returns in 0..3 {
+    queue.publish(vec![new_job("first"), new_job("second")]).await.unwrap();
+    for delivery_count in 0..3 {
         let delivery = next(&mut consumer).await;
-        assert_eq!((text(&delivery).as_str(), delivery.returns), ("first", returns));
+        assert_eq!((text(&delivery).as_str(), delivery.delivery_count), ("first", delivery_count));
         delivery.settler.give_back().await;
     }
 }
@@ -104,9 +104,9 @@ async fn a_delivery_that_is_dropped_comes_back() {
     let folder = Folder::new();
     let queue = folder.worker();
     let mut consumer = queue.consume(KIND, 1);
-    queue.publish(vec![jobs_exchange("job")]).await.unwrap();
+    queue.publish(vec![new_job("job")]).await.unwrap();
     drop(next(&mut consumer).await);
-    assert_eq!(next(&mut consumer).await.returns, 1);
+    assert_eq!(next(&mut consumer).await.delivery_count, 1);
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ async fn suspects_are_worked_one_at_a_time_beside_the_rest() {
     let mut consumer = queue.consume(KIND, 4);
     let mut suspects = consumer.suspects();
     let suspect = |text| lane(Lane::Suspect, Duration::ZERO, text);
-    queue.publish(vec![suspect("one"), suspect("two"), jobs_exchange("job")]).await.unwrap();
+    queue.publish(vec![suspect("one"), suspect("two"), new_job("job")]).await.unwrap();
     let first = next_suspect(&mut suspects).await;
     assert_eq!((text(&first).as_str(), first.lane), ("one", Lane::Suspect));
     assert!(time::timeout(Duration::from_millis(60), suspects.next()).await.is_err());
@@ -152,7 +152,7 @@ async fn waiting_for_a_job_can_be_broken_off_anywhere() {
     let mut consumer = queue.consume(KIND, 8);
     let mut seen = BTreeSet::new();
     for number in 0..100 {
-        queue.publish(vec![jobs_exchange(&number.to_string())]).await.unwrap();
+        queue.publish(vec![new_job(&number.to_string())]).await.unwrap();
         // Polled once, then dropped.
         let mut polled = Box::pin(consumer.next());
         let ready = std::future::poll_fn(|context| match polled.as_mut().poll(context) {
@@ -162,14 +162,14 @@ async fn waiting_for_a_job_can_be_broken_off_anywhere() {
         let taken = ready.await;
         drop(polled);
         if let Some(delivery) = taken {
-            assert_eq!(delivery.returns, 0);
+            assert_eq!(delivery.delivery_count, 0);
             seen.insert(text(&delivery));
             delivery.settler.settle(Vec::new()).await.unwrap();
         }
     }
     while seen.len() < 100 {
         let delivery = next(&mut consumer).await;
-        assert_eq!(delivery.returns, 0);
+        assert_eq!(delivery.delivery_count, 0);
         assert!(seen.insert(text(&delivery)), "handed out twice");
         delivery.settler.settle(Vec::new()).await.unwrap();
     }
@@ -180,7 +180,7 @@ async fn a_closed_intake_gives_out_what_it_had_and_takes_one_when_asked() {
     let folder = Folder::new();
     let queue = folder.worker();
     let mut consumer = queue.consume(KIND, 4);
-    queue.publish((0..6).map(|number| jobs_exchange(&number.to_string())).collect()).await.unwrap();
+    queue.publish((0..6).map(|number| new_job(&number.to_string())).collect()).await.unwrap();
     let first = next(&mut consumer).await;
     let prefetched = consumer.close_intake().await;
     assert_eq!(prefetched.iter().map(text).collect::<Vec<_>>(), ["1", "2", "3"]);
@@ -204,7 +204,7 @@ async fn ten_thousand_jobs_go_through_each_of_them_once() {
     let folder = Folder::new();
     let queue = folder.worker();
     let begun = Instant::now();
-    queue.publish((0..JOBS).map(|number| jobs_exchange(&number.to_string())).collect()).await.unwrap();
+    queue.publish((0..JOBS).map(|number| new_job(&number.to_string())).collect()).await.unwrap();
     println!("{JOBS} published in {:?}", begun.elapsed());
     let begun = Instant::now();
     let permits = Arc::new(Semaphore::new(256));
@@ -214,8 +214,8 @@ async fn ten_thousand_jobs_go_through_each_of_them_once() {
         let permit = Arc::clone(&permits).acquire_owned().await.unwrap();
         let delivery = next(&mut consumer).await;
         running.spawn(async move {
-            let (number, returns) = (text(&delivery), delivery.returns);
-            assert_eq!(returns, 0);
+            let (number, delivery_count) = (text(&delivery), delivery.delivery_count);
+            assert_eq!(delivery_count, 0);
             delivery.settler.settle(vec![event(&number)]).await.unwrap();
             drop(permit);
         });

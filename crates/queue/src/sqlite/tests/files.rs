@@ -110,7 +110,7 @@ fn a_folder_that_is_not_there_is_told() {
 async fn a_closed_store_is_one_file_and_a_removed_one_is_none() {
     let folder = Folder::new();
     let queue = folder.worker();
-    queue.publish(vec![jobs_exchange("job")]).await.unwrap();
+    queue.publish(vec![new_job("job")]).await.unwrap();
     queue.close().await;
     queue.close().await;
     let names = || {
@@ -119,7 +119,7 @@ async fn a_closed_store_is_one_file_and_a_removed_one_is_none() {
         names
     };
     assert_eq!(names(), ["store.db", "store.db.lock"]);
-    assert!(matches!(queue.publish(vec![jobs_exchange("late")]).await, Err(QueueError::Closed)));
+    assert!(matches!(queue.publish(vec![new_job("late")]).await, Err(QueueError::Closed)));
     assert!(matches!(queue.unfinished().await, Err(QueueError::Closed)));
     SqliteQueue::remove(&folder.store()).unwrap();
     SqliteQueue::remove(&folder.store()).unwrap();
@@ -177,7 +177,7 @@ async fn what_a_check_refuses_opening_refuses_and_it_changes_nothing() {
     assert!(missing.contains("in a folder that exists"), "{missing}");
 
     let working = folder.worker();
-    working.publish(vec![jobs_exchange("job")]).await.unwrap();
+    working.publish(vec![new_job("job")]).await.unwrap();
     assert_eq!(check(), Ok(()), "also while another process works it");
     working.close().await;
     let (before, content) = (names(), fs::read(folder.store()).unwrap());

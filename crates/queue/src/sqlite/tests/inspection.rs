@@ -9,8 +9,8 @@ async fn counts_tell_where_jobs_are() {
     let queue = folder.worker();
     let later = Duration::from_mins(1);
     let publications = vec![
-        jobs_exchange("held"),
-        jobs_exchange("waiting"),
+        new_job("held"),
+        new_job("waiting"),
         lane(Lane::Jobs, later, "delayed"),
         lane(Lane::Resume, later, "delayed"),
         dead("file.scan", "dead"),
@@ -66,7 +66,7 @@ async fn what_another_process_adds_is_seen() {
     let (worker, tool) = (folder.worker(), folder.tool());
     let mut consumer = worker.consume(KIND, 1);
     assert!(nothing(&mut consumer).await);
-    tool.publish(vec![jobs_exchange("job")]).await.unwrap();
+    tool.publish(vec![new_job("job")]).await.unwrap();
     let delivery = next(&mut consumer).await;
     delivery.settler.settle(vec![event("event")]).await.unwrap();
     let seen = comes_true(|| async {
@@ -98,15 +98,15 @@ async fn a_batch_is_loaded_once_and_goes_on_where_it_was() {
     let queue = folder.worker();
     let batch = |sha256: &str| Batch { source: "jobs.jsonl".to_owned(), sha256: sha256.to_owned(), total: 2 };
     assert_eq!(queue.batch().await.unwrap(), None);
-    let outcome = queue.load(batch("aa"), vec![jobs_exchange("job"), event("bad line")]).await.unwrap();
+    let outcome = queue.load(batch("aa"), vec![new_job("job"), event("bad line")]).await.unwrap();
     assert_eq!(outcome, LoadOutcome::Loaded);
     queue.set_batch_cursor(1).await.unwrap();
     queue.close().await;
 
     let queue = folder.worker();
-    let outcome = queue.load(batch("aa"), vec![jobs_exchange("job")]).await.unwrap();
+    let outcome = queue.load(batch("aa"), vec![new_job("job")]).await.unwrap();
     assert_eq!(outcome, LoadOutcome::Already { printed: 1 });
-    let outcome = queue.load(batch("bb"), vec![jobs_exchange("job")]).await.unwrap();
+    let outcome = queue.load(batch("bb"), vec![new_job("job")]).await.unwrap();
     assert_eq!(outcome, LoadOutcome::Refused { recorded: batch("aa") });
     assert_eq!(queue.unfinished().await.unwrap(), 1);
     assert_eq!((queue.batch().await.unwrap(), queue.batch_cursor().await.unwrap()), (Some(batch("aa")), 1));
@@ -115,7 +115,7 @@ async fn a_batch_is_loaded_once_and_goes_on_where_it_was() {
 #[tokio::test]
 async fn a_batch_is_loaded_into_no_store_of_other_jobs() {
     for (name, published) in
-        [("job", jobs_exchange("job")), ("event", event("done")), ("letter", dead("file.scan", "given up"))]
+        [("job", new_job("job")), ("event", event("done")), ("letter", dead("file.scan", "given up"))]
     {
         let folder = Folder::new();
         let queue = folder.worker();
@@ -123,7 +123,7 @@ async fn a_batch_is_loaded_into_no_store_of_other_jobs() {
         assert_eq!(queue.could_load(&batch).await.unwrap(), LoadOutcome::Loaded, "it is empty");
         queue.publish(vec![published]).await.unwrap();
         assert_eq!(queue.could_load(&batch).await.unwrap(), LoadOutcome::Foreign, "{name}");
-        assert_eq!(queue.load(batch, vec![jobs_exchange("ours")]).await.unwrap(), LoadOutcome::Foreign, "{name}");
+        assert_eq!(queue.load(batch, vec![new_job("ours")]).await.unwrap(), LoadOutcome::Foreign, "{name}");
         assert_eq!(queue.batch().await.unwrap(), None, "{name}");
         assert_eq!(queue.unfinished().await.unwrap(), u64::from(name == "job"), "{name}");
     }

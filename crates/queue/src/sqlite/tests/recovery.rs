@@ -7,7 +7,7 @@ async fn after_a_crash_what_was_held_comes_back_with_a_return_and_nothing_settle
     let folder = Folder::new();
     let queue = folder.worker();
     let mut consumer = queue.consume(KIND, 2);
-    queue.publish(vec![jobs_exchange("settled"), jobs_exchange("held"), jobs_exchange("never taken")]).await.unwrap();
+    queue.publish(vec![new_job("settled"), new_job("held"), new_job("never taken")]).await.unwrap();
     let (settled, _held) = (next(&mut consumer).await, next(&mut consumer).await);
     settled.settler.settle(vec![event("of settled")]).await.unwrap();
 
@@ -15,7 +15,7 @@ async fn after_a_crash_what_was_held_comes_back_with_a_return_and_nothing_settle
     let queue = left.worker();
     let mut consumer = queue.consume(KIND, 10);
     let came = [next(&mut consumer).await, next(&mut consumer).await];
-    let came: Vec<_> = came.iter().map(|delivery| (text(delivery), delivery.returns)).collect();
+    let came: Vec<_> = came.iter().map(|delivery| (text(delivery), delivery.delivery_count)).collect();
     assert_eq!(came, [("held".to_owned(), 1), ("never taken".to_owned(), 0)]);
     assert!(nothing(&mut consumer).await);
     assert_eq!(queue.events_after(0, 10).await.unwrap().len(), 1);
@@ -25,12 +25,12 @@ async fn after_a_crash_what_was_held_comes_back_with_a_return_and_nothing_settle
 async fn deaths_of_processes_add_up() {
     let mut folder = Folder::new();
     let queue = folder.worker();
-    queue.publish(vec![jobs_exchange("killer")]).await.unwrap();
+    queue.publish(vec![new_job("killer")]).await.unwrap();
     queue.close().await;
-    for returns in 0..4 {
+    for delivery_count in 0..4 {
         let queue = folder.worker();
         let delivery = next(&mut queue.consume(KIND, 1)).await;
-        assert_eq!(delivery.returns, returns);
+        assert_eq!(delivery.delivery_count, delivery_count);
         folder = folder.after_a_crash();
     }
 }
@@ -39,7 +39,7 @@ async fn deaths_of_processes_add_up() {
 async fn a_tool_that_opens_the_store_takes_nothing_from_its_worker() {
     let folder = Folder::new();
     let queue = folder.worker();
-    queue.publish(vec![jobs_exchange("job")]).await.unwrap();
+    queue.publish(vec![new_job("job")]).await.unwrap();
     let delivery = next(&mut queue.consume(KIND, 1)).await;
     let tool = folder.tool();
     assert_eq!(tool.counts().await.unwrap().lanes[&(KIND, Lane::Jobs)].claimed, 1);
@@ -53,7 +53,7 @@ async fn closing_gives_back_what_is_unsettled_and_keeps_what_was_asked_before() 
     let folder = Folder::new();
     let queue = folder.worker();
     let mut consumer = queue.consume(KIND, 2);
-    queue.publish(vec![jobs_exchange("settled"), jobs_exchange("held")]).await.unwrap();
+    queue.publish(vec![new_job("settled"), new_job("held")]).await.unwrap();
     let (settled, held) = (next(&mut consumer).await, next(&mut consumer).await);
     let (settled, ()) = tokio::join!(settled.settler.settle(vec![event("event")]), queue.close());
     settled.unwrap();
@@ -61,7 +61,7 @@ async fn closing_gives_back_what_is_unsettled_and_keeps_what_was_asked_before() 
 
     let queue = folder.worker();
     let delivery = next(&mut queue.consume(KIND, 1)).await;
-    assert_eq!((text(&delivery).as_str(), delivery.returns), ("held", 1));
+    assert_eq!((text(&delivery).as_str(), delivery.delivery_count), ("held", 1));
     assert_eq!(queue.events_after(0, 10).await.unwrap().len(), 1);
 }
 
@@ -77,7 +77,7 @@ async fn handles_that_are_all_dropped_close_the_store() {
 async fn only_a_store_from_which_jobs_were_worked_before_is_taken_over() {
     let folder = Folder::new();
     let queue = folder.worker();
-    queue.publish(vec![jobs_exchange("first"), jobs_exchange("second")]).await.unwrap();
+    queue.publish(vec![new_job("first"), new_job("second")]).await.unwrap();
     let first = next(&mut queue.consume(KIND, 1)).await;
     assert_eq!(first.settler.lease().unwrap().taken_over(), None);
     queue.close().await;

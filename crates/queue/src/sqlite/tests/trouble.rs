@@ -8,7 +8,7 @@ async fn a_settlement_is_whole_or_not_at_all() {
     let folder = Folder::new();
     let queue = folder.worker();
     let mut consumer = queue.consume(KIND, 1);
-    queue.publish(vec![jobs_exchange("job")]).await.unwrap();
+    queue.publish(vec![new_job("job")]).await.unwrap();
     let delivery = next(&mut consumer).await;
     let trap = "CREATE TRIGGER trap BEFORE INSERT ON dead BEGIN SELECT raise(ABORT, 'no more dead'); END";
     folder.raw().execute_batch(trap).unwrap();
@@ -18,11 +18,11 @@ async fn a_settlement_is_whole_or_not_at_all() {
     let why = time::timeout(Duration::from_secs(10), queue.failed()).await.unwrap();
     assert!(why.contains("store.db") && why.contains("no more dead"), "{why}");
     assert_eq!(queue.health().problems, [why]);
-    assert!(matches!(queue.publish(vec![jobs_exchange("late")]).await, Err(QueueError::Closed)));
+    assert!(matches!(queue.publish(vec![new_job("late")]).await, Err(QueueError::Closed)));
 
     queue.close().await;
     let queue = folder.worker();
-    assert_eq!(next(&mut queue.consume(KIND, 1)).await.returns, 1);
+    assert_eq!(next(&mut queue.consume(KIND, 1)).await.delivery_count, 1);
     assert!(queue.events_after(0, 10).await.unwrap().is_empty());
 }
 
@@ -31,7 +31,7 @@ async fn what_passes_is_ridden_out_and_told_meanwhile() {
     let folder = Folder::new();
     let queue = folder.worker();
     let mut consumer = queue.consume(KIND, 2);
-    queue.publish(vec![jobs_exchange("one"), jobs_exchange("two")]).await.unwrap();
+    queue.publish(vec![new_job("one"), new_job("two")]).await.unwrap();
     let (delivery, _other) = (next(&mut consumer).await, next(&mut consumer).await);
     assert_eq!(queue.health(), Health::default());
 
@@ -55,7 +55,7 @@ async fn what_passes_is_ridden_out_and_told_meanwhile() {
 async fn a_store_in_trouble_can_be_closed_and_loses_nothing() {
     let folder = Folder::new();
     let queue = folder.worker();
-    queue.publish(vec![jobs_exchange("job")]).await.unwrap();
+    queue.publish(vec![new_job("job")]).await.unwrap();
     let delivery = next(&mut queue.consume(KIND, 1)).await;
     let hog = folder.raw();
     hog.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -64,7 +64,7 @@ async fn a_store_in_trouble_can_be_closed_and_loses_nothing() {
     time::timeout(Duration::from_secs(10), queue.close()).await.unwrap();
     assert!(matches!(settling.await.unwrap(), Err(QueueError::Closed)));
     hog.execute_batch("COMMIT").unwrap();
-    assert_eq!(next(&mut folder.worker().consume(KIND, 1)).await.returns, 1);
+    assert_eq!(next(&mut folder.worker().consume(KIND, 1)).await.delivery_count, 1);
 }
 
 #[tokio::test]
@@ -73,17 +73,17 @@ async fn a_tool_is_told_at_once() {
     let tool = folder.tool();
     let hog = folder.raw();
     hog.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let published = time::timeout(Duration::from_secs(10), tool.publish(vec![jobs_exchange("job")])).await.unwrap();
+    let published = time::timeout(Duration::from_secs(10), tool.publish(vec![new_job("job")])).await.unwrap();
     assert!(matches!(published, Err(QueueError::Store { .. })), "{published:?}");
     hog.execute_batch("COMMIT").unwrap();
-    tool.publish(vec![jobs_exchange("job")]).await.unwrap();
+    tool.publish(vec![new_job("job")]).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_settlement_of_a_row_that_is_gone_is_stale_and_still_publishes() {
     let folder = Folder::new();
     let queue = folder.worker();
-    queue.publish(vec![jobs_exchange("job")]).await.unwrap();
+    queue.publish(vec![new_job("job")]).await.unwrap();
     let delivery = next(&mut queue.consume(KIND, 1)).await;
     folder.raw().execute_batch("DELETE FROM message").unwrap();
     assert_eq!(delivery.settler.settle(vec![event("event")]).await.unwrap(), Settled::Stale);

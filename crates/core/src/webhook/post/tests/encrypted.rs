@@ -19,10 +19,10 @@ fn authority() -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "src/webhook/post/tests/authority.pem"].iter().collect()
 }
 
-fn trusting(ca_file: Option<&Path>) -> Post {
+fn trusting(ca_file: Option<&Path>) -> WebhookClient {
     install_tls();
     let allowed = ["127.0.0.1".parse().unwrap()];
-    Post::with_names(AddressList::new(&allowed, &[]), ca_file, names(&["127.0.0.1"])).unwrap()
+    WebhookClient::with_resolver(AddressList::new(&allowed, &[]), ca_file, names(&["127.0.0.1"])).unwrap()
 }
 
 /// A receiver named hooks.internal that does `with` with every connection.
@@ -47,7 +47,9 @@ async fn a_receiver_is_trusted_by_the_authority_of_the_file_and_by_no_other() {
         [(trusting(None), url.clone()), (trusting(Some(&authority())), url.replace("hooks.internal", "other.internal"))]
     {
         match send(&post, &url).await {
-            Err(NoAnswer::Broken(why)) => assert!(why.contains("certificate") && !why.contains("hush"), "{why}"),
+            Err(WebhookSendError::Broken(why)) => {
+                assert!(why.contains("certificate") && !why.contains("hush"), "{why}")
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -57,7 +59,7 @@ async fn a_receiver_is_trusted_by_the_authority_of_the_file_and_by_no_other() {
 async fn interim_answers_without_end_break_the_delivery_under_tls_too() {
     let url = encrypted(|stream| flood(stream, "", "HTTP/1.1 103 E\r\nL: x\r\n\r\n"));
     match send(&trusting(Some(&authority())), &url).await {
-        Err(NoAnswer::Broken(why)) => assert!(why.contains("256 KiB and no answer"), "{why}"),
+        Err(WebhookSendError::Broken(why)) => assert!(why.contains("256 KiB and no answer"), "{why}"),
         other => panic!("{other:?}"),
     }
 }

@@ -40,9 +40,9 @@ fn flooding(first: &'static str, again: &'static str) -> String {
     format!("http://127.0.0.1:{}/", receiver(move |stream| flood(stream, first, again)))
 }
 
-async fn broken(post: &Post, url: &str) -> String {
+async fn broken(post: &WebhookClient, url: &str) -> String {
     match send(post, url).await {
-        Err(NoAnswer::Broken(why)) => why,
+        Err(WebhookSendError::Broken(why)) => why,
         other => panic!("{other:?}"),
     }
 }

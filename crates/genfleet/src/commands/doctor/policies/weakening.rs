@@ -22,7 +22,7 @@ const WINDOW_BYTES: u64 = 1 << 30;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     /// New jobs of producers, who are told where it is full.
-    Door,
+    Jobs,
     /// What workers put back: begun jobs, suspects, webhooks.
     Begun,
     /// Dead letters, and what was unrouted.
@@ -43,7 +43,7 @@ impl Class {
             return Self::Shelf;
         }
         if Kind::ALL.iter().any(|kind| !kind.is_internal() && queue == lane_queue(prefix, Lane::Jobs, *kind)) {
-            return Self::Door;
+            return Self::Jobs;
         }
         let step = queue.rsplit_once("delay.").and_then(|(_, step)| step.parse::<u32>().ok());
         step.map_or(Self::Begun, |step| Self::Delay(1000 << step))
@@ -51,7 +51,7 @@ impl Class {
 
     const fn holds_jobs(self) -> bool {
         match self {
-            Self::Door | Self::Begun => true,
+            Self::Jobs | Self::Begun => true,
             Self::Shelf | Self::Window | Self::Delay(_) => false,
         }
     }
@@ -79,7 +79,7 @@ pub(super) fn weakening(class: Class, key: &str, value: &Value) -> Option<(Level
 
 fn time_to_live(class: Class, milliseconds: u64) -> Option<(Level, String)> {
     match class {
-        Class::Door | Class::Begun => {
+        Class::Jobs | Class::Begun => {
             Some(failed("jobs that wait longer are given up by the broker: not run, and without an event"))
         }
         Class::Shelf => Some(failed("dead letters are gone after that")),
@@ -91,7 +91,7 @@ fn time_to_live(class: Class, milliseconds: u64) -> Option<(Level, String)> {
 fn length(class: Class, value: u64, window: u64) -> Option<(Level, String)> {
     match class {
         // Producers are told, and slow down: that is what such a policy is for.
-        Class::Door => None,
+        Class::Jobs => None,
         Class::Begun | Class::Delay(_) => {
             Some(warning("when it is full, workers cannot put jobs back: they wait, and their jobs come again"))
         }
@@ -102,7 +102,7 @@ fn length(class: Class, value: u64, window: u64) -> Option<(Level, String)> {
 
 fn overflow(class: Class, value: &str) -> Option<(Level, String)> {
     match class {
-        Class::Door | Class::Begun | Class::Delay(_) => (value != "reject-publish")
+        Class::Jobs | Class::Begun | Class::Delay(_) => (value != "reject-publish")
             .then(|| failed("it wins over the queue's own: a full queue gives up its oldest jobs without an event, and dead letters can be lost")),
         Class::Window => (value != "drop-head").then(|| failed("a full window refuses events, so that no job can end")),
         Class::Shelf => None,
@@ -122,7 +122,7 @@ fn delivery_limit(class: Class, value: u64) -> Option<(Level, String)> {
         Class::Window if value < SHELF_DELIVERY_LIMIT => {
             Some(warning("events that were looked at so often are dropped from the window"))
         }
-        Class::Door | Class::Begun | Class::Shelf | Class::Window | Class::Delay(_) => None,
+        Class::Jobs | Class::Begun | Class::Shelf | Class::Window | Class::Delay(_) => None,
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn every_queue_of_the_topology_has_its_class() {
         for (queue, class) in [
-            ("g.jobs.cdn.purge", Class::Door),
+            ("g.jobs.cdn.purge", Class::Jobs),
             ("g.jobs.webhook.deliver", Class::Begun),
             ("g.resume.file.scan", Class::Begun),
             ("g.suspect.file.scan", Class::Begun),
@@ -180,7 +180,7 @@ mod tests {
             ("ha-mode", json!("all"), [None; 5]),
         ];
         for (key, value, levels) in table {
-            let classes = [Class::Door, Class::Begun, Class::Shelf, Class::Window, DELAY];
+            let classes = [Class::Jobs, Class::Begun, Class::Shelf, Class::Window, DELAY];
             let found = classes.map(|class| weakening(class, key, &value).map(|(level, _)| level));
             assert_eq!(found, levels, "{key} {value}");
         }

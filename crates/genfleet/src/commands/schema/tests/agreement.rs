@@ -22,7 +22,7 @@ fn agree(kind: Kind) {
         taken.set(taken.get() + u32::from(judgement == Judgement::BothTake));
         match judgement {
             Judgement::Contradiction(why) => Err(TestCaseError::fail(format!("{why}\n{job}"))),
-            Judgement::BothTake | Judgement::BothRefuse | Judgement::Unstated(_) => Ok(()),
+            Judgement::BothTake | Judgement::BothRefuse | Judgement::UnstatedRule(_) => Ok(()),
         }
     });
     ran.unwrap_or_else(|error| panic!("{kind}: {error}"));
@@ -68,7 +68,7 @@ fn every_unstated_rule_is_one_that_a_job_can_break_alone() {
                 job.pointer_mut(parent).unwrap()[member] = value.clone();
             }
             match judges.judge(&job) {
-                Judgement::Unstated(rules) => broken.extend(rules.iter().map(|rule| rule.rule)),
+                Judgement::UnstatedRule(rules) => broken.extend(rules.iter().map(|rule| rule.rule)),
                 other => panic!("{other:?}: {job}"),
             }
         }

@@ -8,12 +8,12 @@ use std::{
 };
 
 use genfleet_core::{
-    contract::{KindContract, code::COMMON},
-    webhook::delivery::Deliverer,
+    contract::{COMMON_CODES, KindContract},
+    webhook::Deliverer,
 };
 use regex::Regex;
 
-use crate::fleet::contracts;
+use crate::registry::contracts;
 
 const EVERY_KIND: &str = "Codes of every kind";
 const LOG_ONLY: &str = "Codes in the log only";
@@ -41,7 +41,7 @@ fn documented() -> BTreeMap<String, BTreeSet<String>> {
 fn published() -> BTreeMap<String, BTreeSet<String>> {
     let own = contracts().into_iter().chain([KindContract::of::<Deliverer>()]);
     let own = own.map(|kind| (kind.kind.to_string(), kind.terms.codes));
-    let all = own.chain([(EVERY_KIND.to_owned(), COMMON.to_vec())]);
+    let all = own.chain([(EVERY_KIND.to_owned(), COMMON_CODES.to_vec())]);
     all.map(|(name, codes)| (name, codes.iter().map(|code| code.code.to_owned()).collect())).collect()
 }
 

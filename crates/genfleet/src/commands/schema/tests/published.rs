@@ -19,7 +19,7 @@ fn what_is_published_is_what_this_build_keeps() {
     assert_eq!(files, expected, "remove what is too many in deploy/contract; {REMEDY}");
     for document in all() {
         let published = fs::read_to_string(folder().join(&document.file)).unwrap();
-        assert!(published == text::write(&document.body), "deploy/contract/{} is stale; {REMEDY}", document.file);
+        assert!(published == write_json(&document.body), "deploy/contract/{} is stale; {REMEDY}", document.file);
     }
 }
 
@@ -126,7 +126,7 @@ fn patterns_mean_the_same_to_every_engine() {
 #[test]
 fn names_in_the_asyncapi_document_are_names_of_the_topology() {
     let topology = genfleet_core::queue::topology::topology("p");
-    let document = documents(&contracts(), "p").pop().unwrap().body;
+    let document = crate::commands::schema::all_documents("p").pop().unwrap().body;
     let mut seen = 0;
     for channel in document["channels"].as_object().unwrap().values() {
         let binding = &channel["bindings"]["amqp"];
@@ -165,7 +165,7 @@ fn every_code_that_the_source_fails_a_job_with_is_in_the_contract() {
     for (code, path) in found {
         assert!(
             known.iter().any(|known| *known == *code),
-            "{}: {code} is in no Terms and not in COMMON",
+            "{}: {code} is in no ContractTerms and not in COMMON",
             path.display()
         );
     }

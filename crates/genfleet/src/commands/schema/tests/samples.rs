@@ -21,11 +21,11 @@ enum Edit {
     /// Something nearly right, where it belongs.
     Put(&'static str, Value),
     /// Anything, anywhere.
-    Change(Index, Change),
+    Change(Index, SampleChange),
 }
 
 #[derive(Clone, Debug)]
-enum Change {
+enum SampleChange {
     /// Something else.
     Replace(Value),
     /// A member or an entry is gone.
@@ -78,11 +78,11 @@ fn anywhere() -> impl Strategy<Value = Edit> {
     let edges: Vec<char> = EDGES.chars().collect();
     let names = select(vec!["id", "kind", "payload", "etag", "x", "", "a/b", "null"]).prop_map(str::to_owned);
     let change = prop_oneof![
-        anything().prop_map(Change::Replace),
-        any::<Index>().prop_map(Change::Remove),
-        (names, anything()).prop_map(|(name, value)| Change::Add(name, value)),
-        (any::<Index>(), select(edges)).prop_map(|(place, edge)| Change::Insert(place, edge)),
-        any::<Index>().prop_map(Change::Delete),
+        anything().prop_map(SampleChange::Replace),
+        any::<Index>().prop_map(SampleChange::Remove),
+        (names, anything()).prop_map(|(name, value)| SampleChange::Add(name, value)),
+        (any::<Index>(), select(edges)).prop_map(|(place, edge)| SampleChange::Insert(place, edge)),
+        any::<Index>().prop_map(SampleChange::Delete),
     ];
     (any::<Index>(), change).prop_map(|(at, change)| Edit::Change(at, change))
 }
@@ -105,7 +105,7 @@ impl Edit {
     }
 }
 
-impl Change {
+impl SampleChange {
     fn make(self, place: &mut Value) {
         match (self, place) {
             (Self::Replace(value), place) => *place = value,

@@ -1,14 +1,14 @@
-//! A whole fleet in virtual time: processes that come, go, die and are replaced while they have more work than the limit
-//! allows, and news that take their time or are lost. The API's count is looked at, not the parts.
+//! A simulation of a whole fleet in virtual time: processes come, go, die and are replaced while they have more work than the
+//! limit allows, and messages are delayed or lost. It checks the requests that the API counts, not the shares.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::{News, Own, Roster};
-use crate::fleet::LATELY;
-use genfleet_genesys::budget::{Budget, Part, Ready};
+use super::{MemberStatus, Members, OwnLimits};
+use crate::membership::LATELY;
+use genfleet_genesys::{Budget, Part, Ready};
 
 mod scenarios;
 
@@ -35,7 +35,7 @@ enum End {
     IsKilled,
 }
 
-/// How words travel.
+/// The transport of messages.
 #[derive(Clone, Copy, Debug)]
 struct Way {
     longest: Duration,
@@ -45,7 +45,7 @@ struct Way {
 
 struct Process {
     name: String,
-    roster: Roster,
+    members: Members,
     budget: Budget,
     speaks: Instant,
     looks: Instant,
@@ -54,10 +54,10 @@ struct Process {
 }
 
 #[derive(Clone)]
-enum Word {
-    Here(Box<News>),
-    Gone,
-    Ask,
+enum Message {
+    Heartbeat(Box<MemberStatus>),
+    Leave,
+    Query,
 }
 
 struct Fleet {
@@ -66,7 +66,7 @@ struct Fleet {
     start: Instant,
     now: Instant,
     processes: BTreeMap<usize, Process>,
-    on_the_way: Vec<(Instant, usize, usize, Word)>,
+    on_the_way: Vec<(Instant, usize, usize, Message)>,
     sent: Vec<Instant>,
     random: fastrand::Rng,
 }
@@ -108,28 +108,28 @@ impl Fleet {
         for (number, life) in lives.iter().enumerate() {
             let lives = since >= life.comes && since < life.goes;
             if lives && !self.processes.contains_key(&number) {
-                let (mut roster, mut budget) = (Roster::new(now), Budget::new(TOKEN, self.limit));
-                roster.begins(now);
+                let (mut members, mut budget) = (Members::new(now), Budget::new(TOKEN, self.limit));
+                members.begin(now);
                 budget.allot(Part::unheard(self.limit), now);
                 let name = number.to_string();
-                self.processes.insert(number, Process { name, roster, budget, speaks: now, looks: now, worked: None });
-                self.tell(number, &Word::Ask);
+                self.processes.insert(number, Process { name, members, budget, speaks: now, looks: now, worked: None });
+                self.send(number, &Message::Query);
             }
             if !lives
                 && self.processes.remove(&number).is_some()
                 && let End::SaysGoodbye = life.end
             {
-                self.tell(number, &Word::Gone);
+                self.send(number, &Message::Leave);
             }
         }
     }
 
     /// To each its own copy, which may be late or lost; what comes from oneself comes through.
-    fn tell(&mut self, from: usize, word: &Word) {
+    fn send(&mut self, from: usize, message: &Message) {
         for to in self.processes.keys() {
             let arrives = self.now + self.way.longest.mul_f64(self.random.f64());
             if *to == from || self.random.u8(0..100) >= self.way.lost {
-                self.on_the_way.push((arrives, from, *to, word.clone()));
+                self.on_the_way.push((arrives, from, *to, message.clone()));
             }
         }
     }
@@ -139,26 +139,26 @@ impl Fleet {
         let all = std::mem::take(&mut self.on_the_way);
         let (arrived, later): (Vec<_>, Vec<_>) = all.into_iter().partition(|(at, ..)| *at <= now);
         self.on_the_way = later;
-        for (_, from, to, word) in arrived {
+        for (_, from, to, message) in arrived {
             let Some(process) = self.processes.get_mut(&to) else { continue };
-            match word {
-                _ if to == from => process.roster.hears(now),
-                Word::Here(news) => process.roster.told(*news, now),
-                Word::Gone => process.roster.left(&from.to_string(), now),
-                Word::Ask => process.speaks = now,
+            match message {
+                _ if to == from => process.members.hear(now),
+                Message::Heartbeat(status) => process.members.update(*status, now),
+                Message::Leave => process.members.leave(&from.to_string(), now),
+                Message::Query => process.speaks = now,
             }
         }
     }
 
     /// Each computes its part, sends all that goes, and tells of itself.
     fn work(&mut self, lives: &[Life]) {
-        let (now, limit, mut told) = (self.now, self.limit, Vec::new());
+        let (now, limit, mut heartbeats) = (self.now, self.limit, Vec::new());
         for (number, process) in &mut self.processes {
             if now >= process.looks {
                 process.looks = now + LOOK;
-                process.roster.tick(now);
-                let own = Own { process: &process.name, token_limit: TOKEN, client_limit: limit };
-                process.budget.allot(process.roster.part(own, now), now);
+                process.members.tick(now);
+                let own = OwnLimits { process: &process.name, token_limit: TOKEN, client_limit: limit };
+                process.budget.allot(process.members.share(own, now), now);
             }
             let worked = process.worked.is_some_and(|at| now < at + LATELY);
             while lives[*number].has_work(now - self.start) && process.budget.ready(now) == Ready::Now {
@@ -170,11 +170,12 @@ impl Fleet {
             if now >= process.speaks || (working && !worked) {
                 process.speaks = now + Duration::from_secs(1);
                 let process = process.name.clone();
-                told.push((*number, News { process, working, token_limit: TOKEN, ..News::default() }));
+                heartbeats
+                    .push((*number, MemberStatus { process, working, token_limit: TOKEN, ..MemberStatus::default() }));
             }
         }
-        for (number, news) in told {
-            self.tell(number, &Word::Here(Box::new(news)));
+        for (number, status) in heartbeats {
+            self.send(number, &Message::Heartbeat(Box::new(status)));
         }
     }
 

@@ -10,11 +10,7 @@ use genfleet_core::{
     handler::JobHandler,
     job::{Job, Kind, Rejection},
     options::ConfigError,
-    webhook::{
-        address_guard::{AddressList, Entry},
-        options::JobWebhooks,
-        rules::{Rules, Signing},
-    },
+    webhook::{AddressEntry, JobWebhooks, WebhookRules},
     worker::{
         runtime::Runtime,
         validate::{self, JobRules},
@@ -80,11 +76,11 @@ impl HandlerOptions {
 pub(crate) struct CheckOptions {
     /// What the workers' --webhook-allow says: only those may be named with http
     #[arg(long, env = "GENFLEET_WEBHOOK_ALLOW", value_name = "HOST[:PORT]|CIDR,…", value_delimiter = ',')]
-    pub webhook_allow: Vec<Entry>,
+    pub webhook_allow: Vec<AddressEntry>,
 
     /// What the workers' --webhook-deny says: those may not be named
     #[arg(long, env = "GENFLEET_WEBHOOK_DENY", value_name = "HOST[:PORT]|CIDR,…", value_delimiter = ',')]
-    pub webhook_deny: Vec<Entry>,
+    pub webhook_deny: Vec<AddressEntry>,
 
     /// What the workers' --job-webhooks says: off, and no job may name any
     #[arg(long, env = "GENFLEET_JOB_WEBHOOKS", value_name = "on|off", default_value = "on")]
@@ -144,11 +140,7 @@ pub(crate) struct Checker {
 impl Checker {
     /// Compiles the schemas, for workers of which `told` is so and all else as by default.
     pub(crate) fn new(told: &CheckOptions) -> anyhow::Result<Self> {
-        let signing = match told.job_webhooks {
-            JobWebhooks::On => Signing::Elsewhere,
-            JobWebhooks::Off => Signing::Off,
-        };
-        let webhooks = &Rules::new(signing, AddressList::new(&told.webhook_allow, &told.webhook_deny));
+        let webhooks = &WebhookRules::of_workers(&told.webhook_allow, &told.webhook_deny, told.job_webhooks);
         let mut options = HandlerOptions::unset()?;
         options.channel_provisioner.max_concurrent_sessions = told.max_concurrent_sessions;
         Ok(Self {
@@ -198,8 +190,9 @@ pub(crate) fn contracts() -> [KindContract; 5] {
     ]
 }
 
-fn rules<H: JobHandler>(webhooks: &Rules) -> JobRules {
-    JobRules::new::<H::Payload>(H::KIND, webhooks.clone())
+fn rules<H: JobHandler>(webhooks: &WebhookRules) -> JobRules {
+    let webhooks = webhooks.clone();
+    JobRules::new::<H::Payload>(H::KIND, move |url| webhooks.violations(url))
 }
 
 fn checked<H: JobHandler>(

@@ -1,21 +1,21 @@
-//! How a limit is shared: everybody the same, but nobody more than it can use; what one leaves goes to the others, and what
-//! nobody can use is divided all the same. Pure.
+//! Division of a limit: equal shares, but none beyond what its owner can use; the rest goes to the others, and what nobody can
+//! use is divided equally, too. Pure.
 
-/// The parts of a `limit` for those whose tokens let through so much each, in their order. They sum up to it: who sends
-/// faster for a moment than its token lets through in the long run takes nothing from the others.
-pub fn parts(limit: u32, usable: &[u32]) -> Vec<u32> {
-    let mut parts = shares(limit, usable);
+/// Divides `limit` among processes whose tokens allow `usable` each. The result, in their order, sums up to the limit: a
+/// process that for a moment sends faster than its token allows takes nothing from the others.
+pub(super) fn divide(limit: u32, usable: &[u32]) -> Vec<u32> {
+    let mut parts = usable_shares(limit, usable);
     let count = u32::try_from(parts.len()).unwrap_or(u32::MAX).max(1);
     let left = limit - parts.iter().sum::<u32>();
     let (each, more) = (left / count, left % count);
-    for (part, place) in parts.iter_mut().zip(0..) {
-        *part += each + u32::from(place < more);
+    for (part, index) in parts.iter_mut().zip(0..) {
+        *part += each + u32::from(index < more);
     }
     parts
 }
 
-/// What each can use, in their order.
-fn shares(limit: u32, usable: &[u32]) -> Vec<u32> {
+/// Divides as much of `limit` as the processes can use.
+fn usable_shares(limit: u32, usable: &[u32]) -> Vec<u32> {
     let mut order: Vec<usize> = (0..usable.len()).collect();
     order.sort_by_key(|index| (usable[*index], *index));
     let (mut left, mut shares) = (limit, vec![0; usable.len()]);
@@ -45,15 +45,15 @@ mod tests {
             (2, vec![300, 300, 300], vec![0, 1, 1]),
             (100, vec![], vec![]),
         ] {
-            assert_eq!(shares(limit, &usable), expected, "{limit} among {usable:?}");
+            assert_eq!(usable_shares(limit, &usable), expected, "{limit} among {usable:?}");
         }
     }
 
     #[test]
     fn what_no_token_lets_through_is_divided_too() {
-        assert_eq!(parts(3000, &[300, 300, 300]), [1000; 3]);
-        assert_eq!(parts(100, &[300, 10, 300]), [45, 10, 45]);
-        assert_eq!(parts(11, &[1, 1, 1]), [4, 4, 3]);
+        assert_eq!(divide(3000, &[300, 300, 300]), [1000; 3]);
+        assert_eq!(divide(100, &[300, 10, 300]), [45, 10, 45]);
+        assert_eq!(divide(11, &[1, 1, 1]), [4, 4, 3]);
     }
 
     proptest! {
@@ -62,14 +62,14 @@ mod tests {
             limit in 0_u32..5000,
             usable in prop::collection::vec(1_u32..600, 1..40),
         ) {
-            let shares = shares(limit, &usable);
+            let shares = usable_shares(limit, &usable);
             let total: u32 = shares.iter().sum();
             prop_assert_eq!(total, limit.min(usable.iter().sum()));
             let fair = limit / u32::try_from(usable.len()).unwrap();
             for (share, usable) in shares.iter().zip(&usable) {
                 prop_assert!(share <= usable && *share >= fair.min(*usable), "{} of {}", share, usable);
             }
-            let parts = parts(limit, &usable);
+            let parts = divide(limit, &usable);
             prop_assert_eq!(parts.iter().sum::<u32>(), limit);
             prop_assert!(parts.iter().zip(&shares).all(|(part, share)| part >= share), "{:?}, {:?}", parts, shares);
         }

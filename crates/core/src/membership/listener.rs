@@ -1,0 +1,183 @@
+//! A listener for the operator's tool, which is no member: it hears the processes of all clients and takes no share of a limit.
+//! Without a client's credentials it cannot verify who sends, and says so.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    authenticate::{Authenticator, read_unverified},
+    members::{MOST, SILENCE},
+    message::MemberMessage,
+    routing::{QUERY, key},
+    signature::SignedMessage,
+    status::MemberStatus,
+};
+use genfleet_genesys::Credentials;
+use genfleet_genesys::Key;
+use genfleet_queue::{
+    QueueError,
+    rabbit::{ControlChannel, RabbitInspector},
+};
+
+/// A listener on one broker.
+#[derive(Debug)]
+pub struct FleetListener {
+    channel: ControlChannel,
+    heard: HeardMembers,
+}
+
+/// The processes that were heard, at most as many as a fleet may have.
+#[derive(Debug, Default)]
+struct HeardMembers {
+    /// The client whose secret is known: messages that are signed with another are ignored.
+    own: Option<(String, Authenticator)>,
+    processes: BTreeMap<String, (Instant, MemberStatus)>,
+}
+
+impl FleetListener {
+    /// Starts to listen and asks all processes for a heartbeat. Messages of the client of `credentials` are verified.
+    pub async fn begin(inspector: &RabbitInspector, credentials: Option<&Credentials>) -> Result<Self, QueueError> {
+        let channel = inspector.control_channel(&[key("here", "*"), key("gone", "*")]).await?;
+        let mut heard = HeardMembers::of(credentials);
+        if let Some((_, authenticator)) = &mut heard.own {
+            let query = authenticator.sign(&MemberMessage::Query, Instant::now());
+            channel.publish(QUERY, query).await.map_err(QueueError::Broker)?;
+        }
+        channel.publish(QUERY, MemberMessage::Query.write()).await.map_err(QueueError::Broker)?;
+        Ok(Self { channel, heard })
+    }
+
+    /// Listens for `time`; returns the processes that are alive then, ordered by name.
+    pub async fn listen(&mut self, time: Duration) -> Result<Vec<MemberStatus>, QueueError> {
+        let end = Instant::now() + time;
+        while let Ok(body) = timeout_at(end, self.channel.next()).await {
+            self.heard.receive(&body.map_err(QueueError::Broker)?, Instant::now());
+        }
+        Ok(self.heard.alive(Instant::now()))
+    }
+}
+
+impl HeardMembers {
+    fn of(credentials: Option<&Credentials>) -> Self {
+        let own = credentials.map(|own| (own.mark(), Authenticator::new(own.mark(), Key::of(own))));
+        Self { own, processes: BTreeMap::new() }
+    }
+
+    fn receive(&mut self, body: &[u8], now: Instant) {
+        let signed = SignedMessage::read(body).and_then(|signed| Some(read_unverified(&signed)?.1));
+        // Older versions sign nothing.
+        let Some(message) = signed.or_else(|| MemberMessage::read(body)) else { return };
+        let client = match &message {
+            MemberMessage::Heartbeat(status) => &status.client,
+            MemberMessage::Leave { client, .. } => client,
+            MemberMessage::Query | MemberMessage::Unknown => return,
+        };
+        let (message, verified) = match &mut self.own {
+            Some((mark, authenticator)) if mark == client => match authenticator.accept(body, now, || None) {
+                (Ok(message), _) => (message, true),
+                (Err(_), _) => return,
+            },
+            Some(_) | None => (message, false),
+        };
+        match message {
+            MemberMessage::Heartbeat(status) => {
+                self.update(MemberStatus { verified: Some(verified), ..*status }, now);
+            }
+            MemberMessage::Leave { process, .. } if verified || !self.is_verified(&process) => {
+                self.processes.remove(&process);
+            }
+            MemberMessage::Leave { .. } | MemberMessage::Query | MemberMessage::Unknown => {}
+        }
+    }
+
+    /// Notes the status of a process. An unverified one never displaces a verified one.
+    fn update(&mut self, status: MemberStatus, now: Instant) {
+        let verified = status.verified == Some(true);
+        if !verified && self.is_verified(&status.process) {
+            return;
+        }
+        if self.processes.len() >= MOST && !self.processes.contains_key(&status.process) {
+            let other = self.processes.values().find(|(_, status)| status.verified != Some(true));
+            let Some(other) = other.map(|(_, status)| status.process.clone()).filter(|_| verified) else { return };
+            self.processes.remove(&other);
+        }
+        self.processes.insert(status.process.clone(), (now, status));
+    }
+
+    fn is_verified(&self, process: &str) -> bool {
+        self.processes.get(process).is_some_and(|(_, status)| status.verified == Some(true))
+    }
+
+    fn alive(&mut self, now: Instant) -> Vec<MemberStatus> {
+        self.processes.retain(|_, (at, _)| now < *at + SILENCE);
+        self.processes.values().map(|(_, status)| status.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(secret: &str) -> Credentials {
+        Credentials { id: "id".to_owned().into(), secret: secret.to_owned().into() }
+    }
+
+    fn heartbeat(process: &str, client: &str) -> MemberMessage {
+        MemberMessage::Heartbeat(Box::new(MemberStatus {
+            process: process.to_owned(),
+            client: client.to_owned(),
+            ..MemberStatus::default()
+        }))
+    }
+
+    /// What is shown: each process, and whether it was verified.
+    fn shown(heard: &mut HeardMembers, now: Instant) -> Vec<(String, Option<bool>)> {
+        heard.alive(now).into_iter().map(|status| (status.process, status.verified)).collect()
+    }
+
+    #[test]
+    fn without_credentials_all_is_shown_as_unverified_and_no_more_than_a_fleet_has() {
+        let (mut heard, now) = (HeardMembers::of(None), Instant::now());
+        let mut signs = Authenticator::new("c".to_owned(), Key::of(&credentials("secret")));
+        heard.receive(signs.sign(&heartbeat("signed", "c"), now).as_bytes(), now);
+        heard.receive(heartbeat("unsigned", "c").write().as_bytes(), now);
+        let expected = ["signed", "unsigned"].map(|name| (name.to_owned(), Some(false)));
+        assert_eq!(shown(&mut heard, now), expected);
+        for number in 0..1500 {
+            heard.receive(heartbeat(&number.to_string(), "c").write().as_bytes(), now);
+        }
+        assert_eq!(shown(&mut heard, now).len(), MOST);
+        assert!(shown(&mut heard, now + SILENCE).is_empty());
+    }
+
+    #[test]
+    fn with_credentials_what_is_forged_or_played_again_is_not_shown_and_another_client_is_unverified() {
+        let (own, now) = (credentials("secret"), Instant::now());
+        let (mut heard, mark) = (HeardMembers::of(Some(&own)), own.mark());
+        let [mut honest, mut forger] =
+            [&own, &credentials("guess")].map(|credentials| Authenticator::new(mark.clone(), Key::of(credentials)));
+        let asked = heard.own.as_mut().unwrap().1.sign(&MemberMessage::Query, now);
+        for authenticator in [&mut honest, &mut forger] {
+            let _ = authenticator.accept(asked.as_bytes(), now, || None);
+        }
+        let recorded = honest.sign(&heartbeat("honest", &mark), now);
+        for number in 0..1500 {
+            heard.receive(heartbeat(&format!("other {number}"), "another").write().as_bytes(), now);
+            heard.receive(heartbeat(&format!("plain {number}"), &mark).write().as_bytes(), now);
+            heard.receive(forger.sign(&heartbeat("forged", &mark), now).as_bytes(), now);
+        }
+        heard.receive(recorded.as_bytes(), now);
+        let all = shown(&mut heard, now);
+        assert_eq!((all.len(), all.first()), (MOST, Some(&("honest".to_owned(), Some(true)))));
+        assert!(all.iter().skip(1).all(|(name, verified)| name.starts_with("other") && *verified == Some(false)));
+
+        let gone = MemberMessage::Leave { process: "honest".to_owned(), client: "another".to_owned() };
+        heard.receive(gone.write().as_bytes(), now);
+        assert_eq!(shown(&mut heard, now).first(), all.first(), "nobody else says goodbye for it");
+        let gone = MemberMessage::Leave { process: "honest".to_owned(), client: mark };
+        heard.receive(honest.sign(&gone, now).as_bytes(), now);
+        heard.receive(recorded.as_bytes(), now);
+        assert!(!shown(&mut heard, now).iter().any(|(name, _)| name == "honest"));
+    }
+}

@@ -1,0 +1,142 @@
+//! The members of the fleet, and the share of the client's limit that each may use: a state machine over time, without I/O.
+//!
+//! Each process computes its own share from the same statuses by the same rule, so that none decides for others. A share is
+//! a rate ([`genfleet_genesys::Budget`]), and the shares sum up to the limit: so the limit holds whatever the processes that
+//! left have spent. A new process sends a few requests and then waits until the others had time to answer; a silent one keeps
+//! its share for ten seconds, because it may only be unheard.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{shares::divide, status::MemberStatus};
+use genfleet_genesys::Part;
+
+/// A member that sends nothing for so long is removed; after this time without any message the fleet is not heard.
+pub(super) const SILENCE: Duration = Duration::from_secs(10);
+/// The highest number of members; further ones are ignored.
+pub(super) const MOST: usize = 200;
+/// The time that the others have to answer after the first message was heard. Each sends a heartbeat to a newcomer at once,
+/// and another within this time, in case the first is lost.
+const ANSWERS: Duration = Duration::from_millis(1500);
+/// The time that a connected process waits for a first message.
+const FIRST_MESSAGE: Duration = Duration::from_secs(3);
+/// After a longer time without any message, silence is no member's own.
+const DEAF: Duration = Duration::from_secs(3);
+
+/// The other members of the fleet, as one process knows them.
+#[derive(Debug)]
+pub(super) struct Members {
+    members: BTreeMap<String, Member>,
+    /// The time of the last message, including the process's own.
+    heard: Instant,
+    /// The time until which the other members are unknown; `None` before any could be heard.
+    unheard: Option<Instant>,
+    /// True until a first message is heard.
+    deaf: bool,
+}
+
+#[derive(Debug)]
+struct Member {
+    status: MemberStatus,
+    last: Instant,
+}
+
+/// The limits of the process itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OwnLimits<'a> {
+    pub(super) process: &'a str,
+    /// The token's limit, in requests a minute.
+    pub(super) token_limit: u32,
+    /// The client's limit, in requests a minute.
+    pub(super) client_limit: u32,
+}
+
+impl Members {
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { members: BTreeMap::new(), heard: now, unheard: None, deaf: true }
+    }
+
+    /// Starts to wait for the others: the broker is connected.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.unheard.get_or_insert(now + FIRST_MESSAGE);
+    }
+
+    /// Notes that a message arrived, possibly the process's own.
+    pub(super) fn hear(&mut self, now: Instant) {
+        if std::mem::take(&mut self.deaf) {
+            let answered = now + ANSWERS;
+            self.unheard = Some(self.unheard.map_or(answered, |unheard| unheard.min(answered)));
+        }
+        let gap = now.saturating_duration_since(self.heard);
+        if gap > DEAF {
+            // No member could be heard meanwhile.
+            self.members.values_mut().for_each(|member| member.last += gap);
+        }
+        self.heard = now;
+    }
+
+    /// Adds or updates a member.
+    pub(super) fn update(&mut self, status: MemberStatus, now: Instant) {
+        self.hear(now);
+        if self.members.len() < MOST || self.members.contains_key(&status.process) {
+            self.members.insert(status.process.clone(), Member { status, last: now });
+        }
+    }
+
+    /// Removes a member that left.
+    pub(super) fn leave(&mut self, process: &str, now: Instant) {
+        self.hear(now);
+        self.members.remove(process);
+    }
+
+    /// Removes silent members, unless nothing is heard at all.
+    pub(super) fn tick(&mut self, now: Instant) {
+        if self.is_heard(now) {
+            self.members.retain(|_, member| now < member.last + SILENCE);
+        }
+    }
+
+    /// Tells if any message arrived lately.
+    pub(super) fn is_heard(&self, now: Instant) -> bool {
+        now < self.heard + SILENCE
+    }
+
+    /// The other members, ordered by name.
+    pub(super) fn others(&self) -> impl Iterator<Item = &MemberStatus> {
+        self.members.values().map(|member| &member.status)
+    }
+
+    /// Computes the share of this process.
+    ///
+    /// The members with work share the client's limit, and this process counts as one of them, because it may get work next.
+    /// While nothing is heard it is unknown who has work: then all members last known count. The burst is shared among all
+    /// members, because all may get work in the same moment.
+    pub(super) fn share(&self, own: OwnLimits<'_>, now: Instant) -> Part {
+        if self.unheard.is_none_or(|unheard| now < unheard) {
+            return Part::unheard(own.client_limit);
+        }
+        let alive = u32::try_from(self.members.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let even = own.client_limit / alive;
+        if !self.is_heard(now) {
+            return Part::heard(even, even);
+        }
+        let workers =
+            self.others().filter(|status| status.working).map(|status| (status.process.as_str(), status.token_limit));
+        let mut all: Vec<(&str, u32)> = workers.chain([(own.process, own.token_limit)]).collect();
+        all.sort_unstable();
+        let usable: Vec<u32> = all.iter().map(|(_, usable)| *usable).collect();
+        let index = all.iter().position(|(process, _)| *process == own.process).unwrap_or_default();
+        Part::heard(divide(own.client_limit, &usable).get(index).copied().unwrap_or_default(), even)
+    }
+
+    /// The requests that the others reported for the last minute.
+    pub(super) fn spent_by_others(&self) -> u32 {
+        self.others().fold(0, |sum, status| sum.saturating_add(status.requests_last_minute))
+    }
+}
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

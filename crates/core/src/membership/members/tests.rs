@@ -1,0 +1,185 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+const LIMIT: u32 = 3000;
+
+fn status(process: &str) -> MemberStatus {
+    MemberStatus { process: process.to_owned(), working: true, token_limit: 300, ..MemberStatus::default() }
+}
+
+fn own(client_limit: u32) -> OwnLimits<'static> {
+    OwnLimits { process: "me", token_limit: 300, client_limit }
+}
+
+/// Of `names`, each of which spoke just now; who there was had its time to speak.
+fn members(names: &[&str], now: Instant) -> Members {
+    let mut members = Members::new(now);
+    members.unheard = Some(now);
+    members.deaf = false;
+    for name in names {
+        members.update(status(name), now);
+    }
+    members
+}
+
+fn requests(members: &Members, limit: u32, now: Instant) -> u32 {
+    members.share(own(limit), now).per_minute
+}
+
+fn names(members: &Members) -> Vec<&str> {
+    members.others().map(|status| status.process.as_str()).collect()
+}
+
+#[test]
+fn those_with_work_share_the_limit_and_the_idle_ones_take_nothing() {
+    let now = Instant::now();
+    for (others, limit, part) in [(0, LIMIT, LIMIT), (2, LIMIT, 1000), (9, LIMIT, 300), (19, LIMIT, 150), (3, 100, 25)]
+    {
+        let others: Vec<String> = (0..others).map(|number| format!("p{number}")).collect();
+        let mut members = members(&others.iter().map(String::as_str).collect::<Vec<_>>(), now);
+        assert_eq!(requests(&members, limit, now), part, "{others:?}");
+        for number in 0..50 {
+            members.update(MemberStatus { working: false, ..status(&format!("idle{number}")) }, now);
+        }
+        assert_eq!(requests(&members, limit, now), part);
+    }
+}
+
+#[test]
+fn a_newcomer_counts_from_its_first_message_and_a_leaver_no_longer() {
+    let now = Instant::now();
+    let mut members = members(&[], now);
+    assert_eq!(requests(&members, 100, now), 100);
+    members.update(status("a"), now + SECOND);
+    assert_eq!(requests(&members, 100, now + SECOND), 50);
+    members.leave("a", now + 2 * SECOND);
+    assert_eq!(requests(&members, 100, now + 2 * SECOND), 100);
+    assert!(names(&members).is_empty());
+}
+
+#[test]
+fn whoever_is_silent_for_ten_seconds_while_others_speak_is_forgotten() {
+    let start = Instant::now();
+    let mut members = members(&["dead", "alive"], start);
+    for second in 1..=10 {
+        let now = start + second * SECOND;
+        members.update(status("alive"), now);
+        members.tick(now);
+        let expected: &[&str] = if second < 10 { &["alive", "dead"] } else { &["alive"] };
+        assert_eq!(names(&members), expected, "after {second} s");
+    }
+}
+
+#[test]
+fn own_messages_that_come_back_show_that_the_others_are_silent() {
+    let start = Instant::now();
+    let mut members = members(&["dead"], start);
+    for second in 1..=10 {
+        members.hear(start + second * SECOND);
+        members.tick(start + second * SECOND);
+    }
+    assert!(names(&members).is_empty());
+}
+
+#[test]
+fn while_nothing_is_heard_the_limit_is_divided_by_all_that_were_last_known() {
+    let start = Instant::now();
+    let mut members = members(&["a"], start);
+    members.update(MemberStatus { working: false, ..status("idle") }, start);
+    members.update(status("b"), start);
+    let later = start + 9 * SECOND;
+    members.tick(later);
+    assert_eq!(requests(&members, 100, later), 34, "who has work is known still");
+    for minutes in 1..100 {
+        let deaf = start + 60 * minutes * SECOND;
+        members.tick(deaf);
+        assert!(!members.is_heard(deaf));
+        assert_eq!(requests(&members, 100, deaf), 25, "after {minutes} minutes");
+    }
+}
+
+#[test]
+fn after_a_silence_of_all_each_has_its_time_to_speak_again() {
+    let start = Instant::now();
+    let mut members = members(&["a", "b"], start);
+    let back = start + 600 * SECOND;
+    members.tick(back);
+    members.hear(back);
+    members.tick(back);
+    assert_eq!(names(&members), ["a", "b"]);
+    for second in 1..=10 {
+        members.update(status("b"), back + second * SECOND);
+        members.tick(back + second * SECOND);
+    }
+    assert_eq!(names(&members), ["b"], "a did not use it");
+}
+
+#[test]
+fn until_the_others_had_time_to_answer_they_are_unheard() {
+    let start = Instant::now();
+    let (mut heard, unheard, alone) = (Members::new(start), Part::unheard(LIMIT), Part::alone(LIMIT));
+    let part = |members: &Members, millis| members.share(own(LIMIT), start + Duration::from_millis(millis));
+    assert_eq!(part(&heard, 3_600_000), unheard, "the broker was away all the time: nobody could be heard");
+    heard.begin(start);
+    heard.hear(start + SECOND);
+    assert_eq!(part(&heard, 2_400), unheard, "the first message may be our own");
+    assert_eq!(part(&heard, 2_500), alone);
+    let mut nobody = Members::new(start);
+    nobody.begin(start);
+    nobody.begin(start + 2 * SECOND);
+    assert_eq!((part(&nobody, 2_900), part(&nobody, 3_000)), (unheard, alone), "nobody waits for ever");
+}
+
+#[test]
+fn what_goes_at_once_is_shared_among_all_that_are_alive() {
+    let now = Instant::now();
+    let mut members = members(&[], now);
+    assert_eq!(members.share(own(LIMIT), now), Part::heard(LIMIT, LIMIT));
+    for number in 0..9 {
+        members.update(MemberStatus { working: false, ..status(&number.to_string()) }, now);
+    }
+    assert_eq!(members.share(own(LIMIT), now), Part::heard(LIMIT, LIMIT / 10));
+}
+
+#[test]
+fn a_crowd_does_not_fill_the_memory() {
+    let now = Instant::now();
+    let mut members = Members::new(now);
+    for number in 0..2 * MOST {
+        members.update(status(&number.to_string()), now);
+    }
+    assert_eq!(members.others().count(), MOST);
+}
+
+proptest! {
+    /// Everybody has heard everybody, and nobody has sent more than its part: the parts, each computed by its owner.
+    #[test]
+    fn in_a_settled_fleet_the_parts_never_sum_above_the_limit_and_use_it_up(
+        limit in 40_u32..5000,
+        fleet in prop::collection::vec((1_u32..600, any::<bool>()), 1..30),
+    ) {
+        let now = Instant::now();
+        let limits: Vec<u32> = fleet.iter().map(|(token_limit, _)| *token_limit).collect();
+        let all_work = fleet.iter().all(|(_, works)| *works);
+        let told: Vec<MemberStatus> = fleet.iter().enumerate().map(|(number, (token_limit, working))| MemberStatus {
+            process: format!("p{number}"), working: *working, token_limit: *token_limit, ..MemberStatus::default()
+        }).collect();
+        let working: Vec<u32> = fleet.iter().filter(|(_, working)| *working).map(|(limit, _)| *limit).collect();
+        let (mut total, mut used) = (0, 0);
+        for (number, (_, works)) in fleet.iter().enumerate() {
+            let mut members = members(&[], now);
+            for (_, status) in told.iter().enumerate().filter(|(other, _)| *other != number) {
+                members.update(status.clone(), now);
+            }
+            let process = format!("p{number}");
+            let own = OwnLimits { process: &process, token_limit: limits[number], client_limit: limit };
+            let part = members.share(own, now).per_minute;
+            total += if *works { part } else { 0 };
+            used += if *works { part.min(limits[number]) } else { 0 };
+        }
+        prop_assert!(total <= limit && (total == limit || !all_work), "{total} of {limit}");
+        prop_assert!(used >= limit.min(working.iter().sum()), "{used} of {limit} are used");
+    }
+}
