@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use futures_util::future::BoxFuture;
 use rusqlite::ErrorCode;
 
-use crate::MessageDefect;
+use crate::defect::MessageDefect;
 use genfleet_job::{
     Kind,
     lease::Lease,
@@ -66,7 +66,7 @@ pub struct Delivery {
     pub message: Message,
     /// The lane that it came from.
     pub lane: Lane,
-    /// Earlier returns to the queue, for any reason (`x-delivery-count`): a hint, no proof.
+    /// Number of earlier returns to the queue, for any reason (`x-delivery-count`): a hint, no proof.
     pub delivery_count: u32,
     /// It was delivered before, to this process or another.
     pub redelivered: bool,

@@ -30,14 +30,14 @@ mod tests;
 mod work;
 mod writer;
 
-pub(crate) use self::{
-    consumer::{Consumer, Suspects},
-    dead_letters::StoreBrowser,
-};
 pub use self::{
     batch::{Batch, LoadOutcome},
     examine::{StoreExamination, examine},
     inspect::{LaneCount, StoreCounts, StoredEvent, WaitingJob},
     role::Role,
     store::SqliteQueue,
+};
+pub(crate) use self::{
+    consumer::{Consumer, Suspects},
+    dead_letters::StoreBrowser,
 };

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Destination, QueueError};
+use crate::message::{Destination, QueueError};
 use genfleet_job::Kind;
 use genfleet_job::message::Lane;
 

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::settle::RabbitSettler;
 use crate::{
-    MessageDefect,
+    defect::MessageDefect,
     message::{Delivery, Settler},
 };
 use genfleet_job::{

@@ -121,7 +121,8 @@ pub(super) async fn count_others(shared: Arc<Shared>, link: Arc<Link>) -> Sessio
 async fn others(prefix: &str, channel: &Channel) -> Result<(), SessionError> {
     one(channel, UNROUTED, &unrouted(prefix)).await?;
     for (step, queue) in DELAY_STEPS.into_iter().zip(delay_queues(prefix)) {
-        let ready = depth::ready(channel, &queue).await.map_err(|error| format!("counting {queue}: {}", describe(error)))?;
+        let ready =
+            depth::ready(channel, &queue).await.map_err(|error| format!("counting {queue}: {}", describe(error)))?;
         gauge_delayed(step, ready.into());
     }
     Ok(())

@@ -28,7 +28,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    MessageDefect,
+    defect::MessageDefect,
     message::Delivery,
     topology::{self, lane_queue},
 };

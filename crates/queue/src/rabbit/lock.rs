@@ -66,7 +66,8 @@ pub(super) async fn acquire(shared: &Shared, link: &Link, kind: Kind) -> Result<
     loop {
         match try_lock(link, &name).await? {
             LockAttempt::Taken(channel) => {
-                let before = if standby.is_some() { PreviousHolder::Somebody } else { previous_holder(link, &name).await? };
+                let before =
+                    if standby.is_some() { PreviousHolder::Somebody } else { previous_holder(link, &name).await? };
                 // Before the first job, so that no creation goes without it.
                 mark(link, &name).await?;
                 tracing::info!(kind = kind.as_str(), ?before, "holds the lock of this kind");

@@ -1,49 +1,41 @@
-//! How replies are sent: one connection after the other, for as long as there are some.
+//! Sends replies, on one connection after the other, for as long as there are some.
 //!
-//! A name for direct reply-to can look sound and end the connection all the same (of a node that the broker does not
-//! know). While one is sent nothing else is under way: it costs itself, and a new connection.
+//! A name for direct reply-to can look valid and end the connection all the same (of a node that the broker does not know).
+//! While one is sent no other reply is: it costs itself, and a new connection.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use backoff::{ExponentialBackoff, backoff::Backoff};
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use lapin::{
-    Channel, Confirmation, Connection,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
-};
+use lapin::{Channel, Confirmation, options::BasicPublishOptions};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
-    super::{
-        Shared,
-        connect::{REPLIES, describe},
-        outgoing_message::OutgoingMessage,
-        session::SessionError,
-        socket::SocketHandle,
-    },
-    Reply, ReplyDropReason,
+    connect::REPLIES,
+    error::describe,
+    link::{OpenConnection, SessionError},
+    outgoing_message::OutgoingMessage,
+    replies::{Reply, ReplyDropReason},
+    shared::Shared,
 };
 use genfleet_job::retry;
 
-/// Replies under way at once.
+/// Replies that are sent at once.
 const WINDOW: usize = 64;
-/// How long the broker may take for one step.
+/// Longest wait for one step of the broker.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long it may take to say goodbye.
-const GOODBYE: Duration = Duration::from_millis(500);
-/// What waits when the queue closes gets this long.
+/// Longest wait for the broker when the connection is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// Time for what waits when the queue closes.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
-/// In the broker's words, where our user may not write to the default exchange.
+/// Part of the broker's message where our user may not write to the default exchange.
 const FORBIDDEN: &str = "to exchange 'amq.default'";
 
 /// Sends what waits until the queue is closed, and a moment longer.
-pub(in super::super) async fn send(shared: Arc<Shared>, incoming: mpsc::UnboundedReceiver<Reply>) {
+pub(super) async fn run(shared: Arc<Shared>, incoming: mpsc::UnboundedReceiver<Reply>) {
     let closing = shared.closing.clone();
     let mut sending = ReplySender { shared, incoming, put_back: None, waits: retry::reconnect() };
     let over = async {
@@ -59,7 +51,7 @@ pub(in super::super) async fn send(shared: Arc<Shared>, incoming: mpsc::Unbounde
 struct ReplySender {
     shared: Arc<Shared>,
     incoming: mpsc::UnboundedReceiver<Reply>,
-    /// Taken, and not tried.
+    /// Received, and not tried.
     put_back: Option<Reply>,
     waits: ExponentialBackoff,
 }
@@ -69,25 +61,25 @@ impl ReplySender {
         let mut earliest = Instant::now();
         while let Some(first) = self.next().await {
             sleep_until(earliest).await;
-            let lost = match ReplyConnection::open(&self.shared).await {
+            let sent = match ReplyConnection::open(&self.shared).await {
                 Ok(connection) => {
-                    let lost = self.send_by(&connection, first).await;
-                    connection.close().await;
-                    lost
+                    let sent = self.send_by(&connection, first).await;
+                    connection.open.close(CLOSE_TIMEOUT).await;
+                    sent
                 }
                 Err(reason) => {
-                    tried(first);
+                    fail(first);
                     Err(reason)
                 }
             };
-            let Err(reason) = lost else { continue };
+            let Err(reason) = sent else { continue };
             if reason.contains(FORBIDDEN) {
-                self.shared.publisher.replies.forbidden.store(true, Ordering::Release);
+                self.shared.settlements.publisher.replies.forbid();
                 tracing::warn!(
                     reason,
-                    "no reply is sent until this process is started anew: its user may not write to the default exchange"
+                    "no reply is sent until this process is restarted: its user may not write to the default exchange"
                 );
-                while self.incoming.try_recv().map(tried).is_ok() {}
+                while self.incoming.try_recv().map(fail).is_ok() {}
                 continue;
             }
             let pause = self.waits.next_backoff().unwrap_or_default();
@@ -154,39 +146,32 @@ impl ReplySender {
     }
 }
 
-/// Given up after its one try.
-fn tried(mut reply: Reply) {
+/// Drops a reply after its one try.
+fn fail(mut reply: Reply) {
     reply.drop_reason = Some(ReplyDropReason::Failed);
 }
 
 /// The connection of the replies.
 struct ReplyConnection {
-    connection: Connection,
+    open: OpenConnection,
     channel: Channel,
-    line: SocketHandle,
 }
 
 impl ReplyConnection {
     async fn open(shared: &Shared) -> Result<Self, SessionError> {
-        let host = shared.broker.rotation().next().ok_or_else(|| "no broker is named".to_owned())?;
-        let (connection, line) = shared.broker.connect(&host, REPLIES).await?;
-        let channel = within(async {
-            let channel = connection.create_channel().await?;
-            channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            Ok(channel)
-        });
-        let channel = channel.await?;
-        Ok(Self { connection, channel, line })
+        let open = shared.broker.connect_any(REPLIES).await?;
+        let channel = within(open.confirming_channel()).await?;
+        Ok(Self { open, channel })
     }
 
     fn is_up(&self) -> bool {
-        self.connection.status().connected() && self.channel.status().connected()
+        self.open.is_up() && self.channel.status().connected()
     }
 
-    /// Sends one. An error where the connection is of no use any more.
+    /// Sends one reply; an error where the connection cannot be used any more.
     ///
-    /// Whether a queue is there is asked of those with a name only: for direct reply-to `RabbitMQ` 3 answers no, always.
-    /// lapin may hand a returned message out with another one's confirm, which makes no difference to a count.
+    /// Replies to named queues are mandatory; for direct reply-to `RabbitMQ` 3 returns every mandatory message. lapin may
+    /// hand a returned message out with another one's confirm, which makes no difference to a count.
     async fn send(&self, mut reply: Reply) -> Result<(), SessionError> {
         reply.drop_reason = Some(ReplyDropReason::Failed);
         let OutgoingMessage { exchange, key, properties, body } = &reply.outgoing;
@@ -201,16 +186,11 @@ impl ReplyConnection {
         }
         Ok(())
     }
-
-    async fn close(self) {
-        let _ = timeout(GOODBYE, self.connection.close(200, "closed".into())).await;
-        self.line.cut();
-    }
 }
 
 async fn within<T>(step: impl Future<Output = lapin::Result<T>>) -> Result<T, SessionError> {
     match timeout(PATIENCE, step).await {
-        Ok(done) => done.map_err(|error| describe(&error)),
+        Ok(done) => done.map_err(describe),
         Err(_) => Err(format!("the broker did not answer within {PATIENCE:?}")),
     }
 }

@@ -51,12 +51,7 @@ pub(super) async fn supervise<W: SessionWork>(shared: &Arc<Shared>, work: &mut W
     }
 }
 
-async fn run<W: SessionWork>(
-    shared: &Shared,
-    work: &mut W,
-    link: Arc<Link>,
-    waits: &mut impl Backoff,
-) -> SessionError {
+async fn run<W: SessionWork>(shared: &Shared, work: &mut W, link: Arc<Link>, waits: &mut impl Backoff) -> SessionError {
     let began = Instant::now();
     shared.health.set_up(W::ROLE);
     let reason = work.run(link.clone()).await;

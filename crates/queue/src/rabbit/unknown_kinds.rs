@@ -9,7 +9,10 @@ use std::{
 
 use futures_util::StreamExt;
 use lapin::{
-    Channel, Consumer, options::BasicConsumeOptions, protocol::AMQPSoftError::{ACCESSREFUSED, NOTFOUND}, types::FieldTable,
+    Channel, Consumer,
+    options::BasicConsumeOptions,
+    protocol::AMQPSoftError::{ACCESSREFUSED, NOTFOUND},
+    types::FieldTable,
 };
 use tokio::sync::mpsc;
 

@@ -85,7 +85,11 @@ impl Work for Change {
 }
 
 /// Inserts all of `publications` into their tables.
-pub(super) fn insert_all(scope: &Scope<'_>, publications: &[Publication], changes: &mut Changes) -> rusqlite::Result<()> {
+pub(super) fn insert_all(
+    scope: &Scope<'_>,
+    publications: &[Publication],
+    changes: &mut Changes,
+) -> rusqlite::Result<()> {
     for Publication { to, message } in publications {
         match to {
             Destination::Jobs(kind) => {

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use super::{inspect::DeadLetterRow, store::SqliteQueue};
 use crate::{
-    QueueError,
     dead_letters::{DeadLetterQueue, Removal, StoredMessage, StoredPlace},
+    message::QueueError,
 };
 use genfleet_job::message::HeaderValue;
 

@@ -10,7 +10,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode};
 
 use super::{lock, schema};
-use crate::QueueError;
+use crate::message::QueueError;
 
 /// Errors of its pages that are reported, at most.
 const MAX_DAMAGE: u32 = 10;

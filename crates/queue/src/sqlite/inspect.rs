@@ -11,7 +11,7 @@ use rusqlite::{Connection, Params, Row, params};
 use tokio::task;
 
 use super::row;
-use crate::QueueError;
+use crate::message::QueueError;
 use genfleet_job::{
     Kind,
     message::{Lane, Message},

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::schema;
-use crate::QueueError;
+use crate::message::QueueError;
 use genfleet_job::file;
 
 /// Takes the lock on the store at `path`; released when dropped.

@@ -10,7 +10,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use crate::QueueError;
+use crate::message::QueueError;
 use genfleet_job::{file, lease::PreviousHolder};
 
 /// "gnfl": distinguishes our files from other programs'.

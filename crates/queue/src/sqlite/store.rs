@@ -98,7 +98,8 @@ impl SqliteQueue {
     /// See [`crate::Queue::consume`]. For a [`Role::Worker`].
     pub fn consume(&self, kind: Kind, concurrency: usize) -> Consumer {
         if let Ok(runtime) = Handle::try_current() {
-            let (reader, state, clock) = (self.reader.clone(), Arc::clone(self.handle.state()), Arc::clone(&self.clock));
+            let (reader, state, clock) =
+                (self.reader.clone(), Arc::clone(self.handle.state()), Arc::clone(&self.clock));
             runtime.spawn(count::count(reader, state, clock, kind));
         }
         Consumer::new(self.handle.clone(), Arc::clone(&self.clock), kind, concurrency)
@@ -165,7 +166,7 @@ impl SqliteQueue {
     }
 
     /// The first `limit` dead letters after `sequence`, of one kind where one is given.
-    pub async fn dead_letters(
+    pub(crate) async fn dead_letters(
         &self,
         kind: Option<&str>,
         sequence: i64,
@@ -177,23 +178,12 @@ impl SqliteQueue {
 
     /// Removes the dead letter and makes `publications` durable in one transaction; false, and nothing is
     /// published, where it is gone already.
-    pub async fn redrive(&self, sequence: i64, publications: Vec<Publication>) -> Result<bool, QueueError> {
+    pub(crate) async fn redrive(&self, sequence: i64, publications: Vec<Publication>) -> Result<bool, QueueError> {
         self.handle.change(RowRemoval::DeadLetter(sequence), publications).await
     }
 
-    /// Removes dead letters; how many were still there.
-    pub async fn discard(&self, sequences: &[i64]) -> Result<usize, QueueError> {
-        let ask = |sequence: &i64| self.handle.post_change(RowRemoval::DeadLetter(*sequence));
-        let asked: Vec<_> = sequences.iter().map(ask).collect();
-        let mut removed = 0;
-        for reply in asked {
-            removed += usize::from(reply.await.unwrap_or(Err(QueueError::Closed))?);
-        }
-        Ok(removed)
-    }
-
     /// How many dead letters there are, of one kind where one is given, and the sequence of the last.
-    pub async fn dead_letters_end(&self, kind: Option<&str>) -> Result<(u64, i64), QueueError> {
+    pub(crate) async fn dead_letters_end(&self, kind: Option<&str>) -> Result<(u64, i64), QueueError> {
         let kind = kind.map(str::to_owned);
         self.reader.read(move |connection| inspect::dead_letters_end(connection, kind.as_deref())).await
     }

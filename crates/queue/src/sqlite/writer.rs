@@ -182,7 +182,8 @@ impl Writer {
             (true, Role::Tool) => {}
             (false, _) => self.state.set_condition(StoreCondition::Failed(format!("the store {path} failed: {error}"))),
         }
-        let fail = |request: Box<dyn Request>| request.fail(QueueError::Store { path: path.clone(), source: copy(error) });
+        let fail =
+            |request: Box<dyn Request>| request.fail(QueueError::Store { path: path.clone(), source: copy(error) });
         group.drain(..).for_each(fail);
         if may_pass { GroupOutcome::Committed } else { GroupOutcome::Failed }
     }
