@@ -40,10 +40,10 @@ enum Backend {
 }
 
 impl QueueInspector {
-    /// Connects to a broker, or opens an existing store beside the worker that may have it open.
-    pub async fn open(location: QueueLocation, clock: SharedClock) -> Result<Self, QueueError> {
+    /// Opens an existing store beside the worker that may have it open; a broker is connected to with the first use.
+    pub fn open(location: QueueLocation, clock: SharedClock) -> Result<Self, QueueError> {
         Ok(Self(match location {
-            QueueLocation::Broker(settings) => Backend::Rabbit(RabbitDeadLetters::connect(*settings, clock).await?),
+            QueueLocation::Broker(settings) => Backend::Rabbit(RabbitDeadLetters::new(*settings, clock)),
             QueueLocation::Store(file) => Backend::Sqlite(open_store(&file, clock)?),
         }))
     }
@@ -253,5 +253,39 @@ impl Browser {
             BrowserOf::Rabbit(browser) => browser.close().await,
             BrowserOf::Sqlite(_) => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{Destination, Publication};
+    use genfleet_job::{clock::SystemClock, message::Message};
+
+    #[tokio::test]
+    async fn the_latest_events_of_a_store_are_read_in_order_and_followed() {
+        let file = std::env::temp_dir().join(format!("genfleet-events-{}.db", std::process::id()));
+        let store = SqliteQueue::open(&file, Role::Tool, Arc::new(SystemClock)).unwrap();
+        let to = Destination::Event { kind: "cdn.purge".to_owned(), outcome: "succeeded" };
+        let event = |number: usize| Publication {
+            to: to.clone(),
+            message: Message { body: number.to_string().into(), ..Message::default() },
+        };
+        store.publish((0..PAGE + 7).map(event).collect()).await.unwrap();
+        let inspector = QueueInspector::open(QueueLocation::Store(file.clone()), Arc::new(SystemClock)).unwrap();
+        assert_eq!(inspector.latest_events(3).await.unwrap(), ["504", "505", "506"]);
+        assert_eq!(inspector.latest_events(PAGE * 2).await.unwrap().len(), PAGE + 7);
+        let (mut from_now, mut with_latest) =
+            (inspector.follow_events(0).await.unwrap(), inspector.follow_events(1).await.unwrap());
+        store.publish(vec![event(1_000)]).await.unwrap();
+        let event = |body: &'static str| FollowedEvent::Event(body.into());
+        assert_eq!(from_now.next().await.unwrap(), event("1000"));
+        assert_eq!(with_latest.next().await.unwrap(), event("506"));
+        assert_eq!(with_latest.next().await.unwrap(), event("1000"));
+        inspector.close().await;
+        store.close().await;
+        SqliteQueue::remove(&file).unwrap();
     }
 }

@@ -14,7 +14,7 @@ use genfleet_job::{
     lease::Lease,
     message::{Lane, Message},
 };
-use genfleet_telemetry::trace::span::Span;
+use genfleet_telemetry::trace::Span;
 
 /// The destination of a publication.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,20 +1,12 @@
 //! `genfleet dead`: what was given up, and what is to become of it.
 
 use genfleet_core::tell;
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use genfleet_core::{
-    clock::{SharedClock, SystemClock},
     http::install_tls,
-    options::ConfigError,
-    queue::{
-        QueueError,
-        dead_letters::{DeadLetterQueue, DeadLetters},
-        rabbit,
-        sqlite::{Role, SqliteQueue},
-    },
+    queue::{QueueError, QueueInspector, dead_letters::DeadLetterQueue},
     telemetry::{self, LogFormat},
-    worker::options::QueueOptions,
 };
 
 mod act;
@@ -60,22 +52,9 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The shelves of the queue that `options` name.
-pub(crate) async fn open(options: &QueueOptions, name: &str) -> anyhow::Result<DeadLetters> {
-    options.check()?;
-    let clock: SharedClock = Arc::new(SystemClock);
-    let Some(file) = options.url()?.sqlite_file() else {
-        return Ok(DeadLetters::Rabbit(rabbit::RabbitDeadLetters::connect(options.rabbit(name)?, clock).await?));
-    };
-    if !file.exists() {
-        return Err(ConfigError::new(format!("no store {}: name one that is there", file.display())).into());
-    }
-    Ok(DeadLetters::Sqlite(SqliteQueue::open(&file, Role::Tool, clock)?))
-}
-
 /// Those of `wanted` that there are; what the broker should have and has not is told. An error where it has none.
 pub(crate) async fn there(
-    shelves: &DeadLetters,
+    shelves: &QueueInspector,
     wanted: impl IntoIterator<Item = DeadLetterQueue>,
 ) -> Result<Vec<DeadLetterQueue>, QueueError> {
     let (mut there, mut missing) = (Vec::new(), Vec::new());

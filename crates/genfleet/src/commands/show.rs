@@ -6,7 +6,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use genfleet_core::{
     http::install_tls,
-    queue::dead_letters::{DeadLetter, DeadLetterQueue, DeadLetters},
+    queue::{
+        QueueInspector,
+        dead_letters::{DeadLetter, DeadLetterQueue},
+    },
     telemetry::{self, LogFormat},
     worker::options::QueueOptions,
 };
@@ -90,7 +93,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 async fn look(options: &Options) -> anyhow::Result<Known> {
-    let shelves = dead::open(&options.queue, "genfleet show").await?;
+    let shelves = options.queue.inspect("genfleet show")?;
     let known = Known {
         events: events::of(&shelves, &options.id).await?,
         letters: letters(&shelves, &options.id).await?,
@@ -102,7 +105,7 @@ async fn look(options: &Options) -> anyhow::Result<Known> {
 }
 
 /// The latest of the job's letters, wherever they lie.
-async fn letters(shelves: &DeadLetters, id: &str) -> anyhow::Result<Vec<DeadLetter>> {
+async fn letters(shelves: &QueueInspector, id: &str) -> anyhow::Result<Vec<DeadLetter>> {
     let mut letters = Vec::new();
     for shelf in dead::there(shelves, DeadLetterQueue::dead().chain([DeadLetterQueue::Unrouted])).await? {
         let mut look = shelves.browse(shelf, 0).await?;

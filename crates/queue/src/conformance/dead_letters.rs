@@ -23,7 +23,7 @@ async fn dead_letters(subject: &Subject) -> QueueInspector {
             QueueLocation::Broker(Box::new(settings))
         }
     };
-    QueueInspector::open(location, std::sync::Arc::new(genfleet_job::clock::SystemClock)).await.unwrap()
+    QueueInspector::open(location, std::sync::Arc::new(genfleet_job::clock::SystemClock)).unwrap()
 }
 
 fn letter(name: &str, kind: Kind) -> Publication {

@@ -21,7 +21,7 @@ use genfleet_job::{
     Kind,
     message::{Lane, Message},
 };
-use genfleet_telemetry::trace::span::Span;
+use genfleet_telemetry::trace::Span;
 
 /// Longest wait of a probe for the broker to hand out one message.
 const PROBE: Duration = Duration::from_secs(5);

@@ -32,23 +32,23 @@ pub(crate) struct RabbitDeadLetters {
 }
 
 impl RabbitDeadLetters {
-    /// Connects; an error where no broker answers now.
-    pub(crate) async fn connect(settings: RabbitSettings, clock: SharedClock) -> Result<Self, QueueError> {
-        let inspector = Some(RabbitInspector::connect(settings.clone()).await?).into();
+    /// Connects with the first use.
+    pub(crate) fn new(settings: RabbitSettings, clock: SharedClock) -> Self {
         let publisher = DeadLetterPublisher {
             settings: settings.clone(),
             clock,
             queue: Mutex::default(),
             unfinished: Mutex::default(),
         };
-        Ok(Self { settings, inspector, publisher: Arc::new(publisher) })
+        Self { settings, inspector: tokio::sync::Mutex::default(), publisher: Arc::new(publisher) }
     }
 
     pub(crate) fn settings(&self) -> &RabbitSettings {
         &self.settings
     }
 
-    /// The inspector: the one there is, or a new one where its connection is gone.
+    /// The inspector: the one there is, or a new one where there is none or its connection is gone. An error where no broker
+    /// answers now.
     pub(crate) async fn inspector(&self) -> Result<RabbitInspector, QueueError> {
         let mut current = self.inspector.lock().await;
         if let Some(inspector) = current.as_ref().filter(|inspector| inspector.connection().is_usable()) {

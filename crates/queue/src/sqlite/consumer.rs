@@ -20,7 +20,7 @@ use super::{
 };
 use crate::message::{Delivery, Settler};
 use genfleet_job::{Kind, clock::SharedClock, message::Lane};
-use genfleet_telemetry::trace::span::Span;
+use genfleet_telemetry::trace::Span;
 
 /// Rows claimed at once.
 const BATCH: usize = 64;

@@ -3,16 +3,10 @@
 use genfleet_core::{
     job::decode::readable_id,
     message::HeaderValue,
-    queue::{
-        QueueError,
-        dead_letters::DeadLetters,
-        sqlite::{SqliteQueue, WaitingJob},
-    },
+    queue::{QueueError, QueueInspector, sqlite::WaitingJob},
 };
 use serde_json::{Value, json};
 
-/// Read from the store at once.
-const PAGE: usize = 64;
 /// Shown of one job, at most.
 const SHOWN: usize = 20;
 
@@ -21,26 +15,16 @@ const SHOWN: usize = 20;
 pub(super) struct WaitingPlace(WaitingJob);
 
 /// The places where job `id` waits; none where the queue does not tell.
-pub(super) async fn of(shelves: &DeadLetters, id: &str) -> Result<Option<Vec<WaitingPlace>>, QueueError> {
-    match shelves {
-        DeadLetters::Rabbit(_) => Ok(None),
-        DeadLetters::Sqlite(store) => places(store, id).await.map(Some),
-    }
-}
-
-async fn places(store: &SqliteQueue, id: &str) -> Result<Vec<WaitingPlace>, QueueError> {
-    let (mut places, mut sequence) = (Vec::new(), 0);
-    while places.len() < SHOWN {
-        let page = store.waiting_after(sequence, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        sequence = last.sequence;
-        let is_it = |job: &WaitingJob| {
-            let message = &job.message;
-            readable_id(&message.body, message.message_id.as_deref(), message.timestamp).as_str() == id
-        };
-        places.extend(page.into_iter().filter(is_it).map(WaitingPlace));
-    }
-    Ok(places)
+pub(super) async fn of(inspector: &QueueInspector, id: &str) -> Result<Option<Vec<WaitingPlace>>, QueueError> {
+    let mut places = Vec::new();
+    let keep = |job: WaitingJob| {
+        let message = &job.message;
+        let found = readable_id(&message.body, message.message_id.as_deref(), message.timestamp);
+        if found.as_str() == id && places.len() < SHOWN {
+            places.push(WaitingPlace(job));
+        }
+    };
+    Ok(inspector.each_waiting_job(keep).await?.then_some(places))
 }
 
 impl WaitingPlace {

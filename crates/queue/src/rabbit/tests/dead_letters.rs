@@ -26,7 +26,7 @@ async fn dead_letters(rig: &Rig, url: &str) -> QueueInspector {
 
 async fn connect(settings: RabbitSettings) -> QueueInspector {
     let clock = Arc::new(genfleet_job::clock::SystemClock);
-    QueueInspector::open(QueueLocation::Broker(Box::new(settings)), clock).await.unwrap()
+    QueueInspector::open(QueueLocation::Broker(Box::new(settings)), clock).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
