@@ -58,8 +58,6 @@ mod topology_check;
 mod unconfirmed;
 mod unknown_kinds;
 
-#[cfg(any(test, feature = "testing"))]
-pub use self::recent::{Recent, RecentDelivery};
 pub use self::{
     amqp_handshake::BrokerIdentity,
     control::ControlChannel,
@@ -68,6 +66,7 @@ pub use self::{
     examine::{BrokerExaminer, HostConnection, MessageAcceptance},
     inspect::RabbitInspector,
     queue::RabbitQueue,
+    recent::{Recent, RecentDelivery},
     replies::{ReplyDropReason, names::ReplyTo},
     settings::{BrokerAddress, ClientIdentity, RabbitSettings, TopologyMode},
 };

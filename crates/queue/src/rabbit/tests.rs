@@ -13,11 +13,8 @@ use self::{
     proxy::Proxy,
     rig::{Rig, event, job, lane, on_broker, reply, soon},
 };
-use super::{RabbitQueue, RabbitSettings, ReplyDropReason, ReplyTo, TopologyMode, queue::Consumer};
-use crate::{
-    Delivery, Destination, Health, Publication, QueueError, Settled, conformance,
-    topology::{Topology, topology},
-};
+use super::{RabbitQueue, RabbitSettings, TopologyMode};
+use crate::{Delivery, Destination, Health, Publication, QueueError, Settled, conformance, topology::topology};
 use genfleet_job::{
     Kind,
     message::{HeaderValue, Lane, MAX_HEADER_BYTES, Message},

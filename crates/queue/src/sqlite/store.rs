@@ -96,7 +96,7 @@ impl SqliteQueue {
     }
 
     /// See [`crate::Queue::consume`]. For a [`Role::Worker`].
-    pub fn consume(&self, kind: Kind, concurrency: usize) -> Consumer {
+    pub(crate) fn consume(&self, kind: Kind, concurrency: usize) -> Consumer {
         if let Ok(runtime) = Handle::try_current() {
             let (reader, state, clock) =
                 (self.reader.clone(), Arc::clone(self.handle.state()), Arc::clone(&self.clock));
@@ -111,12 +111,12 @@ impl SqliteQueue {
     }
 
     /// How it is now.
-    pub fn health(&self) -> Health {
+    pub(crate) fn health(&self) -> Health {
         self.handle.health()
     }
 
     /// See [`super::Queue::held`].
-    pub fn unsettled(&self, kind: Kind) -> u32 {
+    pub(crate) fn unsettled(&self, kind: Kind) -> u32 {
         self.handle.state().unsettled.of(kind)
     }
 
@@ -132,7 +132,7 @@ impl SqliteQueue {
 
     /// Why the store cannot go on, once it cannot: what is recoverable it rides out, telling [`Self::health`].
     /// Else waits for ever.
-    pub async fn failed(&self) -> String {
+    pub(crate) async fn failed(&self) -> String {
         self.handle.failed().await
     }
 
@@ -153,13 +153,13 @@ impl SqliteQueue {
     }
 
     /// The sequence of the last event; 0 where there is none.
-    pub async fn events_end(&self) -> Result<i64, QueueError> {
+    pub(crate) async fn events_end(&self) -> Result<i64, QueueError> {
         self.reader.read(inspect::events_end).await
     }
 
     /// Waits until there may be new events: until one is added, or for 200 ms. To be called in a loop with
     /// [`Self::events_after`].
-    pub async fn event_published(&self) {
+    pub(crate) async fn event_published(&self) {
         let mut changes = self.handle.state().changes.subscribe();
         let seen = changes.borrow_and_update().events();
         drop(time::timeout(EVENT_POLL, changes.wait_for(|changes| changes.events() != seen)).await);
