@@ -2,6 +2,7 @@
 
 use std::{fmt, ops::Deref, time::Duration};
 
+use genfleet_core::job::Kind;
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
 use tokio::time::timeout;
 
@@ -11,8 +12,15 @@ use crate::{Amqp, Broker};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// All kinds of jobs there are.
-pub const KINDS: [&str; 6] =
-    ["cdn.purge", "stream.configure", "channel.provision", "vni.provision", "file.scan", "webhook.deliver"];
+pub const KINDS: [&str; Kind::ALL.len()] = {
+    let mut names = [""; Kind::ALL.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = Kind::ALL[index].as_str();
+        index += 1;
+    }
+    names
+};
 
 /// A queue prefix that nobody else uses. Dropped: its queues and exchanges are deleted, as far as that can be done.
 /// Make it before the processes that use it, so that it is dropped after them.
@@ -60,7 +68,8 @@ impl Drop for Prefix {
 
 async fn delete_all(url: &str, prefix: &str) -> anyhow::Result<()> {
     let amqp = Amqp::try_connect(url).await?;
-    let marks = ["channel.provision", "vni.provision"].map(|kind| format!("{prefix}.lock.{kind}"));
+    let exclusive = Kind::ALL.into_iter().filter(|kind| kind.is_exclusive());
+    let marks = exclusive.map(|kind| format!("{prefix}.lock.{kind}"));
     for exchange in exchanges(prefix).into_iter().chain(marks) {
         let options = ExchangeDeleteOptions::default();
         amqp.channel().exchange_delete(exchange.into(), options).await?;

@@ -13,7 +13,6 @@ mod attacks;
 mod audit;
 mod bad_jobs;
 mod batch;
-mod broker_files;
 mod channel_provisioner;
 mod command_line;
 mod console;

@@ -1,7 +1,8 @@
-//! A fleet to be looked at: all five real binaries, and a load of which it is known how each job ends.
+//! A fleet to be looked at: the binaries of all workers, and a load of which it is known how each job ends.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use genfleet_core::job::Kind;
 use genfleet_simulator::{Simulator, SimulatorOptions};
 use harness::{Amqp, Broker, Prefix, Process, json_properties, seconds};
 use serde_json::{Value, json};
@@ -9,13 +10,17 @@ use serde_json::{Value, json};
 use crate::stack::{outcomes, purge_job, simulator_with, worker};
 
 /// Every worker's binary, and its kind.
-pub(crate) const WORKERS: [(&str, &str); 5] = [
-    ("purger", "cdn.purge"),
-    ("stream-configurator", "stream.configure"),
-    ("channel-provisioner", "channel.provision"),
-    ("vni-provisioner", "vni.provision"),
-    ("scan-monitor", "file.scan"),
-];
+pub(crate) const WORKERS: [(&str, &str); Kind::ALL.len() - 1] = {
+    let mut workers = [("", ""); Kind::ALL.len() - 1];
+    let mut index = 0;
+    while index < workers.len() {
+        let kind = Kind::ALL[index];
+        assert!(!kind.is_internal(), "the internal kind is the last one");
+        workers[index] = (kind.worker(), kind.as_str());
+        index += 1;
+    }
+    workers
+};
 
 /// How many jobs of the load end how: kind, outcome, code.
 pub(crate) const ENDINGS: [(&str, &str, &str, u64); 13] = [

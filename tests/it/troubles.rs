@@ -39,7 +39,7 @@ async fn an_outage_says_what_the_requests_came_to() {
     publish_one_path_jobs(&amqp, &prefix, "outage", 40).await;
     eventually(seconds(30), "/readyz says why, and that the process is ready", async || {
         let (status, told) = ready(&purger).await;
-        let so = status == 200 && told.contains("the API answers nobody: 503 ×");
+        let so = status == 200 && told.contains("Genesys Cloud is not answering: 503 ×");
         if so { Ok(()) } else { Err(format!("{status} {told}")) }
     })
     .await;
@@ -50,7 +50,8 @@ async fn an_outage_says_what_the_requests_came_to() {
         if so { Ok(()) } else { Err(seen.to_string()) }
     })
     .await;
-    let opened = purger.logs().into_iter().find(|log| log["message"] == "the API answers nobody: only probes are sent");
+    let opened =
+        purger.logs().into_iter().find(|log| log["message"] == "Genesys Cloud is not answering: only probes are sent");
     assert!(opened.is_some_and(|log| log["causes"].as_str().unwrap().starts_with("503 ×")), "{}", purger.stderr());
 }
 

@@ -44,7 +44,7 @@ pub use self::{
     verify::{LinePlace, LineProblem, VerifyReport, events::ClaimedLines, lines, verify},
     writer::AuditCondition,
 };
-use genfleet_job::event::Stamp;
+use genfleet_job::event::AuditReference;
 use genfleet_job::{
     JobId, Kind,
     clock::{SharedClock, SystemClock},
@@ -176,12 +176,12 @@ impl Audit {
     }
 
     /// Appends how a job ended, and returns the name of the line. `None` where no audit is kept.
-    pub fn outcome(&self, about: &AuditSubject, detail: &Detail) -> Option<Stamp> {
+    pub fn outcome(&self, about: &AuditSubject, detail: &Detail) -> Option<AuditReference> {
         self.fact(about, Fact::Outcome, detail)
     }
 
     /// Appends a fact that is about no job that runs here. `None` where no audit is kept.
-    pub fn fact(&self, about: &AuditSubject, fact: Fact, detail: &Detail) -> Option<Stamp> {
+    pub fn fact(&self, about: &AuditSubject, fact: Fact, detail: &Detail) -> Option<AuditReference> {
         let time = self.shared.clock.now();
         let stamp = self.shared.state().append(about, fact, detail, time);
         self.shared.work.notify_one();
@@ -295,7 +295,13 @@ impl Shared {
 }
 
 impl AuditState {
-    fn append(&mut self, about: &AuditSubject, fact: Fact, detail: &Detail, time: jiff::Timestamp) -> Option<Stamp> {
+    fn append(
+        &mut self,
+        about: &AuditSubject,
+        fact: Fact,
+        detail: &Detail,
+        time: jiff::Timestamp,
+    ) -> Option<AuditReference> {
         let (line, stamp) = self.chain.as_mut()?.append(about, fact, detail, time);
         self.waiting.push(line);
         Some(stamp)

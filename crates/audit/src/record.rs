@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use genfleet_job::{JobId, event::Stamp, hash, options::ConfigError};
+use genfleet_job::{JobId, event::AuditReference, hash, options::ConfigError};
 
 /// `prevHash` of the first line.
 pub(crate) const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -171,7 +171,7 @@ impl Chain {
         fact: Fact,
         detail: &Detail,
         time: Timestamp,
-    ) -> (Line, Stamp) {
+    ) -> (Line, AuditReference) {
         let seq = self.end.seq + 1;
         let rest = Rest {
             job_id: about.job.as_ref(),
@@ -189,7 +189,7 @@ impl Chain {
         let hash = hash::sha256(format!("{head},{rest}"));
         let bytes = format!("{head},\"hash\":\"{hash}\",{rest}\n").into_bytes();
         self.end = ChainLink { seq, hash: hash.clone() };
-        (Line { link: self.end.clone(), bytes }, Stamp { process: self.process.clone(), seq, hash })
+        (Line { link: self.end.clone(), bytes }, AuditReference { process: self.process.clone(), seq, hash })
     }
 }
 

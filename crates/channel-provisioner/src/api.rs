@@ -16,19 +16,19 @@ use uuid::Uuid;
 use crate::channel::Channel;
 
 /// The scopes that these calls need.
-pub const SCOPES: &[&str] = &["webchat:write", "routing:write", "webhooks:write", "asyncjobs:write"];
+pub(crate) const SCOPES: &[&str] = &["webchat:write", "routing:write", "webhooks:write", "asyncjobs:write"];
 /// Reads lag writes by at most this.
-pub const READ_LAG: Duration = Duration::from_secs(15);
+pub(crate) const READ_LAG: Duration = Duration::from_secs(15);
 
 const QUEUE: &str = "/api/v2/routing/queues/{queueId}";
 /// Where channels are made and listed.
-pub const CHANNELS: &str = "/api/v2/purecloudv2/webchat";
+pub(crate) const CHANNELS: &str = "/api/v2/purecloudv2/webchat";
 const CHANNEL: &str = "/api/v2/purecloudv2/webchat/{channelId}";
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// A channel as the API shows it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ChannelAnswer {
+pub(crate) struct ChannelAnswer {
     /// 2xx.
     pub status: u16,
     /// The channel.
@@ -37,7 +37,7 @@ pub struct ChannelAnswer {
 
 /// How many channels there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Count {
+pub(crate) enum Count {
     /// So many.
     Channels(u64),
     /// This platform has no list: the status it answered.
@@ -46,7 +46,7 @@ pub enum Count {
 
 /// What became of an order for a channel.
 #[derive(Clone, Debug)]
-pub enum Ordered {
+pub(crate) enum Ordered {
     /// It was made.
     Made(ChannelAnswer),
     /// The id is taken.
@@ -64,18 +64,18 @@ struct Listing {
 
 /// The API, on behalf of one job.
 #[derive(Clone, Copy, Debug)]
-pub struct GenesysChannels<'a> {
+pub(crate) struct GenesysChannels<'a> {
     job: &'a JobContext,
 }
 
 impl<'a> GenesysChannels<'a> {
     /// Calls on behalf of `job`.
-    pub fn new(job: &'a JobContext) -> Self {
+    pub(crate) fn new(job: &'a JobContext) -> Self {
         Self { job }
     }
 
     /// Whether this routing queue exists.
-    pub async fn has_queue(&self, id: &str) -> Result<bool, JobError> {
+    pub(crate) async fn has_queue(&self, id: &str) -> Result<bool, JobError> {
         let request = ApiRequest::get(QUEUE).at(format!("/api/v2/routing/queues/{id}")).about("id", id);
         let request = request.expect(&[200, 404]);
         let answer = self.job.send(request).await?;
@@ -86,14 +86,14 @@ impl<'a> GenesysChannels<'a> {
     }
 
     /// The channel with this id, where it can be seen.
-    pub async fn find(&self, id: Uuid) -> Result<Option<ChannelAnswer>, JobError> {
+    pub(crate) async fn find(&self, id: Uuid) -> Result<Option<ChannelAnswer>, JobError> {
         let request = ApiRequest::get(CHANNEL).at(format!("{CHANNELS}/{id}")).expect(&[200, 404]);
         let answer = self.job.send(request).await?;
         Ok(if answer.status == 200 { Some(made(&answer, id)?) } else { None })
     }
 
     /// The same, looking every second until it can be seen or `until` is over.
-    pub async fn find_until(&self, id: Uuid, until: Instant) -> Result<Option<ChannelAnswer>, JobError> {
+    pub(crate) async fn find_until(&self, id: Uuid, until: Instant) -> Result<Option<ChannelAnswer>, JobError> {
         loop {
             let found = self.find(id).await?;
             let now = Instant::now();
@@ -109,7 +109,7 @@ impl<'a> GenesysChannels<'a> {
     }
 
     /// How many channels there are.
-    pub async fn count(&self) -> Result<Count, JobError> {
+    pub(crate) async fn count(&self) -> Result<Count, JobError> {
         let request = ApiRequest::get(CHANNELS).query("pageSize", 1).query("pageNumber", 1);
         let answer = self.job.send(request.expect(&[200, 404, 405, 501])).await?;
         match answer.status {
@@ -119,7 +119,7 @@ impl<'a> GenesysChannels<'a> {
     }
 
     /// Orders `channel`. Sent once: who does not know what became of it looks.
-    pub async fn order(&self, channel: &Channel) -> Ordered {
+    pub(crate) async fn order(&self, channel: &Channel) -> Ordered {
         match self.job.send(ApiRequest::post(CHANNELS).json(&channel.body)).await {
             // A success that is no channel may have made one all the same.
             Ok(answer) => made(&answer, channel.id).map_or_else(|error| Ordered::Lost(error.into()), Ordered::Made),

@@ -27,7 +27,7 @@ const PROTECTION: [&str; 4] =
 
 /// The channel of one job: the same for every delivery of it.
 #[derive(Clone, Debug)]
-pub struct Channel {
+pub(crate) struct Channel {
     /// Derived from the job's id.
     pub id: Uuid,
     /// What is sent.
@@ -73,7 +73,7 @@ pub struct SecurityProfile {
 
 impl Channel {
     /// The channel that `job` asks for with a payload that keeps every rule.
-    pub fn of(job: &JobId, payload: Payload, most_sessions: u32) -> Self {
+    pub(crate) fn of(job: &JobId, payload: Payload, most_sessions: u32) -> Self {
         let id = derived_id(&format!("channel:{job}"));
         let written = id.to_string();
         let default_name = || format!("WebMessaging-{}", written.chars().take(8).collect::<String>());
@@ -93,12 +93,12 @@ impl Channel {
     }
 
     /// The queue it leads to.
-    pub fn queue_id(&self) -> &str {
+    pub(crate) fn queue_id(&self) -> &str {
         self.body["queueId"].as_str().unwrap_or_default()
     }
 
     /// What is told of it once the platform has made it.
-    pub fn made(mut self, answer: &ChannelAnswer) -> ChannelReport {
+    pub(crate) fn made(mut self, answer: &ChannelAnswer) -> ChannelReport {
         let id = answer.channel.get("id").and_then(Value::as_str).unwrap_or_default();
         if !id.is_empty() && !id.eq_ignore_ascii_case(&self.id.to_string()) {
             let told =
@@ -111,7 +111,7 @@ impl Channel {
     }
 
     /// What is told of it where it was there already: what it shows, and else what was sent for it.
-    pub fn adopted(mut self, answer: &ChannelAnswer) -> ChannelReport {
+    pub(crate) fn adopted(mut self, answer: &ChannelAnswer) -> ChannelReport {
         let found = Value::Object(answer.channel.clone());
         let compared = COMPARED.into_iter().chain(PROTECTION);
         let differing: Vec<&str> = compared.filter(|member| self.differs(&found, member)).collect();

@@ -56,9 +56,13 @@ const UNSTATED: [UnstatedRule; 9] = [
 ];
 
 /// See the module.
-pub fn terms() -> ContractTerms {
+pub(crate) fn terms() -> ContractTerms {
     ContractTerms {
         examples: examples(),
+        load: json!({
+            "name": "genfleet-load-{run}-{number}", "queueId": "{uuid}", "routingEmail": "load@genfleet.example",
+            "security": { "allowedDomains": ["genfleet.example"] },
+        }),
         rules: rules(),
         unstated: UNSTATED.to_vec(),
         codes: vec![

@@ -7,17 +7,17 @@ use content_security_policy::{Directive, Policy, PolicyDisposition, PolicySource
 
 use crate::csp::source::Source;
 
-pub mod source;
+pub(crate) mod source;
 
 /// In bytes; more than all headers of an answer may have together at most servers.
-pub const LONGEST: usize = 8192;
+pub(crate) const LONGEST: usize = 8192;
 
 /// The directives that a channel has.
-pub const DIRECTIVES: [&str; 6] =
+pub(crate) const DIRECTIVES: [&str; 6] =
     ["default-src", "script-src", "style-src", "img-src", "connect-src", "frame-ancestors"];
 
 /// What is sent where no entry is given.
-pub const DEFAULT: [&str; 5] = [
+pub(crate) const DEFAULT: [&str; 5] = [
     "default-src https:",
     "script-src https: 'self'",
     "style-src https: 'self'",
@@ -29,7 +29,7 @@ const FRAME_ANCESTORS: &str = "frame-ancestors";
 
 /// A directive that keeps every rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Accepted {
+pub(crate) struct Accepted {
     /// One of [`DIRECTIVES`].
     pub name: String,
     /// As it is sent: name and keywords in lower case, one space between two words.
@@ -39,7 +39,7 @@ pub struct Accepted {
 }
 
 /// The directive in `entry`, or everything that is wrong with it. Its own output stays as it is.
-pub fn directive(entry: &str) -> Result<Accepted, Vec<String>> {
+pub(crate) fn directive(entry: &str) -> Result<Accepted, Vec<String>> {
     let directive = single(entry).map_err(|wrong| vec![wrong])?;
     let (sources, mut wrong) = judged(&directive.value);
     wrong.extend(wrong_together(&directive.name, &sources, directive.value.len()));
@@ -55,7 +55,7 @@ pub fn directive(entry: &str) -> Result<Accepted, Vec<String>> {
 }
 
 /// The directive that `entry` begins with, in lower case, whether or not the rest is right.
-pub fn name(entry: &str) -> Option<String> {
+pub(crate) fn name(entry: &str) -> Option<String> {
     let name = entry.split_ascii_whitespace().next()?.to_ascii_lowercase();
     DIRECTIVES.contains(&name.as_str()).then_some(name)
 }

@@ -6,7 +6,7 @@ use crate::host;
 const HTTPS_PORT: u16 = 443;
 
 /// `given` as `https://host[:port]`, or what is wrong with it. Its own output stays as it is.
-pub fn normalise(given: &str) -> Result<String, String> {
+pub(crate) fn normalise(given: &str) -> Result<String, String> {
     if given.is_empty() {
         return Err("a domain is empty".to_owned());
     }
@@ -47,7 +47,7 @@ fn split_port(authority: &str) -> Result<(&str, Option<u16>), String> {
 }
 
 /// A port as a URL has it: digits, 1 to 65535.
-pub fn port(written: &str) -> Option<u16> {
+pub(crate) fn port(written: &str) -> Option<u16> {
     let digits = written.bytes().all(|byte| byte.is_ascii_digit());
     written.parse().ok().filter(|port| digits && *port > 0)
 }

@@ -8,7 +8,7 @@ const LONGEST_LOCAL_PART: usize = 64;
 const LONGEST: usize = 254;
 
 /// `given` as it is sent (a domain beyond ASCII is IDNA-encoded), or what is wrong with it.
-pub fn addr_spec(given: &str) -> Result<String, &'static str> {
+pub(crate) fn addr_spec(given: &str) -> Result<String, &'static str> {
     let (local, domain) = split(given)?;
     if local.len() > LONGEST_LOCAL_PART {
         return Err("the part before the @ has at most 64 characters");

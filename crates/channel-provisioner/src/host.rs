@@ -6,7 +6,7 @@ const LONGEST_NAME: usize = 253;
 const LONGEST_LABEL: usize = 63;
 
 /// `given` in lower case and IDNA-encoded, or what is wrong with it. Its own output stays as it is.
-pub fn ascii(given: &str) -> Result<String, &'static str> {
+pub(crate) fn ascii(given: &str) -> Result<String, &'static str> {
     if given.is_empty() {
         return Err("the host is missing");
     }
@@ -29,7 +29,7 @@ fn is_name(name: &str) -> bool {
 }
 
 /// Letters, digits and hyphens, no hyphen at either end.
-pub fn is_label(label: &str) -> bool {
+pub(crate) fn is_label(label: &str) -> bool {
     (1..=LONGEST_LABEL).contains(&label.len())
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !label.starts_with('-')

@@ -18,20 +18,24 @@ use tokio::time::Instant;
 
 use crate::{
     api::{Count, GenesysChannels, Ordered, READ_LAG},
-    channel::{Channel, ChannelReport},
+    channel::Channel,
     licence::Licences,
-    payload::Payload,
 };
 
-pub mod api;
-pub mod channel;
-pub mod contract;
-pub mod csp;
-pub mod domain;
-pub mod email;
-pub mod host;
-pub mod licence;
-pub mod payload;
+mod api;
+mod channel;
+mod contract;
+mod csp;
+mod domain;
+mod email;
+mod host;
+mod licence;
+mod payload;
+
+pub use self::{
+    channel::ChannelReport,
+    payload::{Payload, Security},
+};
 
 /// The channel-provisioner's own settings.
 #[derive(Clone, Debug, clap::Args)]

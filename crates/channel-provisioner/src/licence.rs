@@ -19,14 +19,14 @@ use crate::{
 
 /// The licences for channels, and the turn to take one.
 #[derive(Debug)]
-pub struct Licences {
+pub(crate) struct Licences {
     limit: u64,
     turn: Mutex<Recent>,
 }
 
 /// What became of a channel that wants a licence.
 #[derive(Clone, Debug)]
-pub struct Taken {
+pub(crate) struct Taken {
     /// How many channels there were.
     pub count: Count,
     /// How the order went; `None` where no licence was left for it.
@@ -41,17 +41,17 @@ struct Recent {
 
 impl Licences {
     /// `limit` of them.
-    pub fn new(limit: u32) -> Self {
+    pub(crate) fn new(limit: u32) -> Self {
         Self { limit: limit.into(), turn: Mutex::default() }
     }
 
     /// How many there are.
-    pub fn limit(&self) -> u64 {
+    pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
 
     /// Orders `channel` where a licence is left. Waits for its turn, unless the job is stopped.
-    pub async fn take(&self, job: &JobContext, channel: &Channel) -> Result<Taken, JobError> {
+    pub(crate) async fn take(&self, job: &JobContext, channel: &Channel) -> Result<Taken, JobError> {
         let api = GenesysChannels::new(job);
         let mut recent = tokio::select! {
             biased;

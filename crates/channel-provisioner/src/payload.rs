@@ -58,7 +58,7 @@ pub struct Security {
 
 impl Payload {
     /// Everything that breaks a rule, each at its place.
-    pub fn violations(&self) -> Vec<Violation> {
+    pub(crate) fn violations(&self) -> Vec<Violation> {
         let mut violations = Vec::new();
         if self.queue_id.as_deref().is_some_and(|id| !is_uuid(id)) {
             violations.push(Violation::new("/payload/queueId", "must be a UUID, in 36 characters"));
@@ -73,7 +73,7 @@ impl Payload {
     }
 
     /// What breaks the bound that the worker was started with.
-    pub fn over(&self, most_sessions: u32) -> Vec<Violation> {
+    pub(crate) fn over(&self, most_sessions: u32) -> Vec<Violation> {
         let over = self.max_concurrent_sessions.filter(|asked| *asked > most_sessions.into());
         let told = |asked| format!("must be at most {most_sessions}, found {asked}");
         over.map(|asked| Violation::new("/payload/maxConcurrentSessions", told(asked))).into_iter().collect()

@@ -41,7 +41,7 @@ fn with(place: &str, value: Option<Value>) -> Value {
 
 /// Pointer and message of everything that is wrong.
 fn violations(payload: &Value) -> Vec<(String, String)> {
-    let rules = JobRules::new::<genfleet_channel_provisioner::payload::Payload>(Kind::ChannelProvision, |_| vec![]);
+    let rules = JobRules::new::<genfleet_channel_provisioner::Payload>(Kind::ChannelProvision, |_| vec![]);
     let body = json!({"id": "job-1", "payload": payload}).to_string();
     match validate::job::<ChannelProvisioner>(&rules, &OPTIONS, body.as_bytes(), None, None) {
         Ok(_) => Vec::new(),
@@ -177,7 +177,7 @@ fn everything_that_is_wrong_is_told_at_once() {
 
 #[test]
 fn the_schema_says_what_has_to_be_there_and_that_it_is_not_null() {
-    let schema = JobSchema::new::<genfleet_channel_provisioner::payload::Payload>(Kind::ChannelProvision);
+    let schema = JobSchema::new::<genfleet_channel_provisioner::Payload>(Kind::ChannelProvision);
     let payload = &schema.document()["properties"]["payload"];
     assert_eq!(payload["required"], json!(["queueId", "routingEmail", "security"]));
     assert_eq!(payload["properties"]["queueId"]["type"], "string");

@@ -117,19 +117,15 @@ async fn livez(State(admin): State<Admin>) -> impl IntoResponse {
     let draining = admin.draining.load(Ordering::Relaxed);
     let silent = if draining { Vec::new() } else { admin.beats.silent_for(SILENCE) };
     let reasons: Vec<String> = silent.into_iter().map(|name| format!("the loop {name} does not respond")).collect();
-    answer("live", &reasons)
+    answer("live", &reasons, Vec::new())
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    answer_with("ready", &admin.reasons(), admin.genesys.notes())
-}
-
-fn answer(what: &str, reasons: &[String]) -> impl IntoResponse + use<> {
-    answer_with(what, reasons, Vec::new())
+    answer("ready", &admin.reasons(), admin.genesys.warnings())
 }
 
 /// Notes are listed with the reasons but do not count as such.
-fn answer_with(what: &str, reasons: &[String], notes: Vec<String>) -> impl IntoResponse + use<> {
+fn answer(what: &str, reasons: &[String], notes: Vec<String>) -> impl IntoResponse + use<> {
     let so = reasons.is_empty();
     let status = if so { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let listed: Vec<String> = reasons.iter().cloned().chain(notes).collect();

@@ -1,14 +1,19 @@
-//! Genfleet's core: what the author of a worker uses. It hands on the crates that it stands on.
+//! Everything that the author of a worker uses:
 //!
-//! In reading order: a [`job`] comes out of a [`queue`], a [`worker`] hands it to its [`handler`], which calls
-//! the API through [`genesys`], within its part of what the [`membership`] may send; what went wrong is an [`error`], what
-//! came of it an [`event`], what was changed is in the [`audit`], and where it was in a [`trace`] goes along. What upstream systems can rely on is the [`contract`].
+//! - [`handler`]: the trait `JobHandler` of a worker, its context and its result;
+//! - [`job`], [`error`] and [`options`]: kinds and violations, errors with their class, and settings;
+//! - [`genesys`]: requests to Genesys Cloud, sent with `JobContext::send`;
+//! - [`contract`]: examples, rules and error codes that the worker publishes;
+//! - [`worker::command`]: the `main` of a worker's binary.
+//!
+//! The rest is for the tool and for processes: [`membership`] in the fleet, [`webhook`] deliveries, the [`admin`] port, and the
+//! crates below. `examples/minimal_worker.rs` is a complete worker.
 
 pub use genfleet_audit as audit;
 pub use genfleet_genesys as genesys;
 pub use genfleet_job as job;
 pub use genfleet_job::{
-    clock, error, event, file, hash, job_headers, lease, message, metric, options, retry, shown, supervisor, tell,
+    clock, error, escape, event, file, hash, job_headers, lease, message, metric, options, retry, supervisor, tell,
     trace_context,
 };
 pub use genfleet_queue as queue;

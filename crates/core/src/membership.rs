@@ -29,7 +29,7 @@ use self::{
     message::MemberMessage,
     status::millis,
 };
-use genfleet_genesys::{GenesysClient, Part, Shut};
+use genfleet_genesys::{ActiveHold, GenesysClient, LimitShare};
 use genfleet_job::{Kind, clock::SharedClock, metric};
 use genfleet_queue::Queue;
 
@@ -109,7 +109,7 @@ impl Membership {
         activity: impl ActivitySource + 'static,
     ) -> Self {
         let started = Instant::now();
-        let authenticator = Authenticator::new(genesys.client_mark(), genesys.fleet_key());
+        let authenticator = Authenticator::new(genesys.client_fingerprint(), genesys.fleet_key());
         Self {
             shared: Arc::new(Shared {
                 name,
@@ -166,7 +166,7 @@ impl Membership {
         loop {
             due.tick().await;
             let now = Instant::now();
-            let spending = self.shared.genesys.spending();
+            let spending = self.shared.genesys.budget_usage();
             let (token_limit, client_limit) = (spending.token_limit, self.shared.genesys.client_limit());
             let (share, others, heard) = {
                 let mut members = self.members();
@@ -174,10 +174,10 @@ impl Membership {
                 let own = OwnLimits { process: &self.shared.name, token_limit, client_limit };
                 (members.share(own, now), members.others().count(), members.is_heard(now))
             };
-            let share = if self.is_alone() { Part::alone(client_limit) } else { share };
+            let share = if self.is_alone() { LimitShare::alone(client_limit) } else { share };
             if applied.replace(share) != Some(share) {
                 debug!(part = ?share, others, heard, "share of the client's limit");
-                self.shared.genesys.allot(share);
+                self.shared.genesys.set_limit_share(share);
             }
             gauge!(metric::FLEET_PROCESSES).set(u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1));
             gauge!(metric::FLEET_SHARE).set(share.per_minute);
@@ -209,10 +209,10 @@ impl Membership {
     fn status(&self) -> MemberStatus {
         let now = Instant::now();
         let Shared { name, worker, genesys, activity, started, .. } = &*self.shared;
-        let (spending, shut) = (genesys.spending(), genesys.shut());
+        let (spending, shut) = (genesys.budget_usage(), genesys.active_holds());
         MemberStatus {
             process: name.clone(),
-            client: genesys.client_mark(),
+            client: genesys.client_fingerprint(),
             worker: worker.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             up_seconds: now.saturating_duration_since(*started).as_secs(),
@@ -222,9 +222,9 @@ impl Membership {
             client_limit: genesys.client_limit(),
             share: spending.allotted,
             budget_left: spending.left,
-            client_shut_ms: genesys.client_shut().map(millis),
+            client_shut_ms: genesys.client_limit_pause().map(millis),
             clock_ahead_seconds: genesys.clock_ahead(),
-            failing: genesys.failing(),
+            failing: genesys.failures(),
             not_ready: self.shared.queue.health().problems,
             shut: shut.into_iter().map(hold_status).collect(),
             kinds: self.kinds(now),
@@ -261,7 +261,7 @@ impl Membership {
             return self.members().hear(now);
         }
         if let Some(shut) = status.client_shut() {
-            self.shared.genesys.told_client_shut(shut);
+            self.shared.genesys.pause_for_client_limit(shut);
         }
         let limit = self.shared.genesys.client_limit();
         status.requests_last_minute = status.requests_last_minute.min(limit);
@@ -282,8 +282,8 @@ impl Membership {
     }
 }
 
-fn hold_status(shut: Shut) -> HoldStatus {
-    let Shut { reason, why, kind, for_another } = shut;
+fn hold_status(shut: ActiveHold) -> HoldStatus {
+    let ActiveHold { reason, why, kind, for_another } = shut;
     HoldStatus {
         reason: reason.to_string(),
         why,

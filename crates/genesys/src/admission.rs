@@ -1,18 +1,13 @@
-//! The words in which [`crate::door`] is asked and answers: may jobs start, may a request go, what became of
-//! it. Decides nothing.
+//! The vocabulary of admission: what [`crate::admission_control`] is asked, what it is told, and what it answers.
 
 use std::{fmt, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{
-    door::Grant,
-    limits::{Rates, Reach},
-    token::Token,
-};
+use crate::limits::{LimitScope, RateLimitHeaders};
 use genfleet_job::{JobId, Kind};
 
-/// May workers of a kind start jobs now?
+/// Whether workers of a kind may start jobs now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// They may.
@@ -23,21 +18,22 @@ pub enum Admission {
         reason: ClosedReason,
         /// When they may again, where that is known.
         reopens: Option<Instant>,
-        /// When one job may start, to try.
+        /// When one job may start as a probe.
         probe: Option<Instant>,
     },
 }
 
-/// Why no job starts.
+/// The reason why no job starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClosedReason {
-    /// The API said "later", and much later.
+    /// The API asked for a long pause.
     Throttled,
-    /// A service of the platform said "later", by a limit of its own: an endpoint is held, for one kind. No intake closes.
+    /// A service of the platform asked for a pause by a limit of its own. It holds an endpoint for one kind and closes
+    /// no intake.
     ServiceLimit,
-    /// The API answers nobody.
+    /// The API does not answer.
     ApiUnavailable,
-    /// Our credentials are bad.
+    /// The credentials are refused.
     Credentials,
     /// The kind's permissions are missing.
     Forbidden,
@@ -46,11 +42,10 @@ pub enum ClosedReason {
 }
 
 impl ClosedReason {
-    /// All reasons.
-    pub const ALL: [Self; 6] =
+    pub(crate) const ALL: [Self; 6] =
         [Self::Throttled, Self::ServiceLimit, Self::ApiUnavailable, Self::Credentials, Self::Forbidden, Self::Audit];
 
-    /// The metric label.
+    /// Returns the metric label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Throttled => "throttled",
@@ -69,74 +64,59 @@ impl fmt::Display for ClosedReason {
     }
 }
 
-/// What a caller does next to send.
-#[derive(Debug)]
-pub enum Step {
-    /// Sends.
-    Go(Grant, Token),
-    /// Waits for its turn: first come, first served.
-    Turn,
-    /// Sees to it that there is a token.
-    Mint,
-    /// Waits until then, or until something changes.
-    Wait(Instant),
-    /// Gives up for now.
-    Refused(Refusal),
+/// Something that holds requests back, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActiveHold {
+    /// Why.
+    pub reason: ClosedReason,
+    /// The same in a sentence.
+    pub why: String,
+    /// The one kind that it concerns; `None` where it concerns all.
+    pub kind: Option<Kind>,
+    /// How long it still lasts, where that is known.
+    pub for_another: Option<Duration>,
 }
 
 /// Why a caller does not wait in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The brake is on, for this reason.
+pub(crate) enum AdmissionRefusal {
+    /// The credentials are refused, for this reason.
     Credentials(String),
     /// Not before then.
     Held(ClosedReason, Instant),
 }
 
-/// Who asks.
+/// Who asks to send a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Who<'a> {
-    /// The kind of job.
+pub(crate) struct Requester<'a> {
     pub kind: Kind,
-    /// The jobs.
     pub jobs: &'a [JobId],
 }
 
-/// Whether a caller is the first in the line.
+/// The place of a caller in the queue for budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Line {
-    /// It is.
+pub(crate) enum QueuePosition {
     First,
-    /// It is not in it yet.
     Outside,
 }
 
 /// A request that was sent.
 #[derive(Clone, Copy, Debug)]
-pub struct Sent<'a> {
-    /// For whom.
-    pub who: Who<'a>,
+pub(crate) struct SentRequest<'a> {
+    pub requester: Requester<'a>,
     /// Its path's template.
     pub endpoint: &'static str,
-    /// When.
     pub at: Instant,
 }
 
-/// What became of a request that was sent.
+/// The end of a request that was sent.
 #[derive(Clone, Debug)]
-pub enum Fate {
-    /// The API answered.
-    Answered {
-        /// With this status.
-        status: u16,
-        /// What it told of the budget.
-        rates: Rates,
-        /// What it said about itself.
-        said: Said,
-    },
+pub(crate) enum RequestOutcome {
+    /// The API answered with this status.
+    Answered { status: u16, rate_limits: RateLimitHeaders, signal: ApiSignal },
     /// No connection: the API never saw it.
     NeverSent,
-    /// No answer.
+    /// No answer came.
     Lost,
     /// Its caller went away.
     Dropped,
@@ -144,35 +124,22 @@ pub enum Fate {
 
 /// What an answer says about the API, apart from what it says to the caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub(crate) enum ApiSignal {
     /// It works.
     Fine,
-    /// It does not, now.
+    /// It does not work now.
     Failing,
-    /// "Later", with how long where it tells, and to whom.
-    Later(Option<Duration>, Reach),
+    /// It asks for a pause, of this length where it names one, by a limit of this scope.
+    Later(Option<Duration>, LimitScope),
 }
 
-/// What is shown in `/metrics`.
+/// The values that `/metrics` shows.
 #[derive(Clone, Copy, Debug)]
-pub struct Gauges {
-    /// Per reason: is anything shut for it?
-    pub shut: [(ClosedReason, bool); ClosedReason::ALL.len()],
-    /// How long the gate was shut altogether.
-    pub time_shut: Duration,
+pub(crate) struct AdmissionGauges {
+    /// Whether anything is held, for each reason.
+    pub holds: [(ClosedReason, bool); ClosedReason::ALL.len()],
+    /// The length of all pauses.
+    pub time_paused: Duration,
     /// Requests that may be sent now, by the token's limit and the client's.
     pub budget_left: u32,
-}
-
-/// Something that is shut, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shut {
-    /// Why.
-    pub reason: ClosedReason,
-    /// In a sentence.
-    pub why: String,
-    /// Which kind alone, where it is one.
-    pub kind: Option<Kind>,
-    /// How long still, where that is known.
-    pub for_another: Option<Duration>,
 }

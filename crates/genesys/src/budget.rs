@@ -1,31 +1,31 @@
-//! How many requests the token may still send, and when (SPEC 4): a state machine over the time, without I/O.
+//! The budget: how many requests the token may still send, and when (SPEC 4). A state machine over the time, without I/O.
 //!
-//! The API counts requests in windows of a length it does not tell, and says with each answer how many it counted
-//! and how many whole seconds are left. What this keeps is an upper bound of the API's own count: what it told
-//! last, plus all that it may have counted since: requests in flight, and those whose answer did not tell. So
-//! latency, answers out of order and lost answers cost budget, never a 429.
+//! The API counts requests in windows and names with each answer its count and the whole seconds that are left. The budget
+//! keeps an upper bound of that count: the last one named, plus all that the API may have counted since, that is requests
+//! in flight and those whose answer named no count. So latency, answers out of order and lost answers cost budget, never a
+//! 429.
 //!
-//! Beside the token's limit stands the client's, which all its tokens share: [`allotment`] keeps this process's part.
-//!
-//! Does not wait ([`crate::client`]), knows nothing of 429 ([`crate::gate`]), and does not decide how
-//! large the part is ([`crate::fleet`]).
+//! Beside the token's limit stands the client's, which all its tokens share: [`allotment`] keeps this process's share.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limits::{RESET_SLACK, Rates};
+use crate::{
+    limits::{RESET_SLACK, RateLimitHeaders},
+    send_time::SendTime,
+};
 
 mod allotment;
 mod window;
 
 use allotment::Allotment;
-pub use allotment::{Others, Part};
-use window::{Span, Window};
+pub use allotment::LimitShare;
+use window::{Window, WindowEnd};
 
-/// A window of which no answer told anything lasts this long from its first request, and the slack.
+/// A window that no answer described lasts this long from its first request, and the slack.
 const ASSUMED: Duration = Duration::from_secs(60);
-/// A limit that the API told counts for this time, unless it is told again: longer than a window.
+/// A limit that the API named counts for this time, longer than a window, unless it is named again.
 const ALLOWED_FOR: Duration = Duration::from_secs(90);
 /// The last 1/5 of the budget is spread over what is left of the window.
 const RESERVE: u32 = 5;
@@ -33,87 +33,65 @@ const RESERVE: u32 = 5;
 /// The token's budget.
 #[derive(Debug)]
 pub struct Budget {
-    /// What we were told to use at most.
-    ours: u32,
-    /// What the API allows, and when it said so.
+    /// The limit of the settings.
+    configured: u32,
+    /// The limit that the API named, and when.
     allowed: Option<(u32, Instant)>,
-    /// Counts tokens: what belongs to an earlier one does not count.
+    /// Counts tokens: requests with an earlier one do not count.
     token: u64,
     window: Option<Window>,
     /// The window before: its answers may still come.
-    ended: Option<Span>,
+    ended: Option<WindowEnd>,
     in_flight: u32,
-    /// When each request ended whose answer did not tell whether it was counted.
-    untold: Vec<Instant>,
-    /// Of the client's limit.
+    /// When each request ended whose answer named no count.
+    uncounted: Vec<Instant>,
     allotment: Allotment,
 }
 
-/// What was spent, and what may be.
+/// The use of the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spending {
-    /// Requests sent in the last minute, with whatever token.
+pub struct BudgetUsage {
+    /// Requests sent in the last minute, with any token.
     pub last_minute: u32,
-    /// What the token's limit lets through in a window.
+    /// Requests that the token's limit lets through in a window.
     pub token_limit: u32,
-    /// What this process may send of the client's limit in any minute.
+    /// This process's share of the client's limit, in requests of any minute.
     pub allotted: u32,
-    /// What can be sent now before either says "later".
+    /// Requests that may be sent now by both limits.
     pub left: u32,
 }
 
-/// May a request go?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ready {
-    /// Now.
-    Now,
-    /// Not before this, unless an answer changes it.
-    At(Instant),
-}
-
-impl Ready {
-    /// When both say so.
-    fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Now, other) => other,
-            (at, Self::Now) => at,
-            (Self::At(one), Self::At(another)) => Self::At(one.max(another)),
-        }
-    }
-}
-
-/// One request's share of the budget. Handed back once it is known what became of it.
+/// The budget of one request. It is handed back with the request's outcome.
 #[derive(Debug)]
 #[must_use]
-pub struct Share {
+pub struct BudgetReservation {
     token: u64,
     taken: Instant,
 }
 
 impl Budget {
-    /// At most `per_token` requests a window of the token's, or what the API allows where that is less, and at most
-    /// `of_client` in any minute whatever the token.
+    /// Allows `per_token` requests in a window of the token's, or what the API allows where that is less, and `of_client` in
+    /// any minute, with any token.
     pub fn new(per_token: u32, of_client: u32) -> Self {
         Self {
-            ours: per_token.max(1),
+            configured: per_token.max(1),
             allowed: None,
             token: 0,
             window: None,
             ended: None,
             in_flight: 0,
-            untold: Vec::new(),
+            uncounted: Vec::new(),
             allotment: Allotment::new(of_client),
         }
     }
 
-    /// What is the process's of the client's limit from now on.
-    pub fn allot(&mut self, part: Part, now: Instant) {
-        self.allotment.set(part, now);
+    /// Sets this process's share of the client's limit.
+    pub fn set_limit_share(&mut self, share: LimitShare, now: Instant) {
+        self.allotment.set(share, now);
     }
 
-    /// What was spent, and what may be.
-    pub fn spending(&mut self, now: Instant) -> Spending {
-        Spending {
+    pub(crate) fn usage(&mut self, now: Instant) -> BudgetUsage {
+        BudgetUsage {
             last_minute: self.allotment.sent(now),
             token_limit: self.limit(),
             allotted: self.allotment.per_minute(),
@@ -121,136 +99,142 @@ impl Budget {
         }
     }
 
-    /// Requests in a window of the token's.
-    pub fn limit(&self) -> u32 {
-        self.allowed.map_or(self.ours, |(allowed, _)| allowed.clamp(1, self.ours))
+    /// Returns the requests in a window of the token's.
+    pub(crate) fn limit(&self) -> u32 {
+        self.allowed.map_or(self.configured, |(allowed, _)| allowed.clamp(1, self.configured))
     }
 
-    /// What is left of this window, and of the process's part of the client's limit.
-    pub fn left(&mut self, now: Instant) -> u32 {
+    /// Returns what is left of this window, and of this process's share of the client's limit.
+    pub(crate) fn left(&mut self, now: Instant) -> u32 {
         self.left_of_token(now).min(self.allotment.left(now))
     }
 
     fn left_of_token(&mut self, now: Instant) -> u32 {
-        self.roll(now);
+        self.expire(now);
         let counted = self.window.as_ref().map_or(0, |window| window.counted);
-        let untold = u32::try_from(self.untold.len()).unwrap_or(u32::MAX);
-        self.limit().saturating_sub(counted.saturating_add(self.in_flight).saturating_add(untold))
+        let uncounted = u32::try_from(self.uncounted.len()).unwrap_or(u32::MAX);
+        self.limit().saturating_sub(counted.saturating_add(self.in_flight).saturating_add(uncounted))
     }
 
-    /// May a request go now?
-    pub fn ready(&mut self, now: Instant) -> Ready {
+    /// Returns when the next request may go.
+    pub fn ready(&mut self, now: Instant) -> SendTime {
         self.ready_of_token(now).and(self.allotment.ready(now))
     }
 
-    fn ready_of_token(&mut self, now: Instant) -> Ready {
+    fn ready_of_token(&mut self, now: Instant) -> SendTime {
         let left = self.left_of_token(now);
         let reserve = (self.limit() / RESERVE).max(1);
         let Some(window) = &mut self.window else {
             // Requests of the window before may fill it alone: their answers say more.
-            return if left > 0 { Ready::Now } else { Ready::At(now + RESET_SLACK) };
+            return if left > 0 { SendTime::Now } else { SendTime::At(now + RESET_SLACK) };
         };
-        if left == 0 { Ready::At(window.end) } else { window.spread(now, left, reserve) }
+        if left == 0 { SendTime::At(window.end) } else { window.spread(now, left, reserve) }
     }
 
-    /// Takes one request's share, at once.
-    pub fn take(&mut self, now: Instant) -> Share {
-        self.roll(now);
+    /// Reserves the budget of one request, at once.
+    pub fn take(&mut self, now: Instant) -> BudgetReservation {
+        self.expire(now);
         self.window.get_or_insert_with(|| Window::assumed(now + ASSUMED + RESET_SLACK));
         self.in_flight += 1;
-        self.allotment.took(now);
-        Share { token: self.token, taken: now }
+        self.allotment.take(now);
+        BudgetReservation { token: self.token, taken: now }
     }
 
-    /// A share that was not used: nothing was sent.
-    pub fn give_back(&mut self, share: Share) {
-        self.allotment.unsent(share.taken);
-        if self.is_current(share) {
+    /// Takes a reservation back with which nothing was sent.
+    pub(crate) fn give_back(&mut self, reservation: BudgetReservation) {
+        self.allotment.give_back(reservation.taken);
+        if self.is_current(reservation) {
             self.in_flight = self.in_flight.saturating_sub(1);
-            let idle = self.in_flight == 0 && self.untold.is_empty();
+            let idle = self.in_flight == 0 && self.uncounted.is_empty();
             if idle && self.window.as_ref().is_some_and(Window::is_untouched) {
                 self.window = None;
             }
         }
     }
 
-    /// A request that was sent ended without an answer: the API may have counted it.
-    pub fn lost(&mut self, share: Share, now: Instant) {
-        if self.is_current(share) {
-            self.roll(now);
+    /// Notes that a request ended without an answer: the API may have counted it.
+    pub(crate) fn lost(&mut self, reservation: BudgetReservation, now: Instant) {
+        if self.is_current(reservation) {
+            self.expire(now);
             self.in_flight = self.in_flight.saturating_sub(1);
-            self.untold.push(now);
+            self.uncounted.push(now);
         }
     }
 
-    /// A request sent at `sent` was answered.
-    pub fn answered(&mut self, share: Share, sent: Instant, now: Instant, rates: Rates) {
-        if !self.is_current(share) {
+    /// Notes the answer to a request sent at `sent`.
+    pub(crate) fn answered(
+        &mut self,
+        reservation: BudgetReservation,
+        sent: Instant,
+        now: Instant,
+        limits: RateLimitHeaders,
+    ) {
+        if !self.is_current(reservation) {
             return;
         }
-        self.roll(now);
+        self.expire(now);
         self.in_flight = self.in_flight.saturating_sub(1);
-        self.allowed = rates.allowed.map(|allowed| (allowed, now)).or(self.allowed);
-        if let Some(reset) = rates.reset
-            && !self.place(Span::told(sent, now, reset))
+        self.allowed = limits.allowed.map(|allowed| (allowed, now)).or(self.allowed);
+        if let Some(reset) = limits.reset
+            && !self.find_window(WindowEnd::estimate(sent, now, reset))
         {
             return;
         }
-        match (rates.count, &mut self.window) {
+        match (limits.count, &mut self.window) {
             (Some(count), Some(window)) => {
                 window.counted = window.counted.max(count);
                 // What ended before this was sent is in its count.
-                self.untold.retain(|ended| *ended > sent);
+                self.uncounted.retain(|ended| *ended > sent);
             }
             (Some(_), None) => {}
-            (None, _) => self.untold.push(now),
+            (None, _) => self.uncounted.push(now),
         }
     }
 
-    /// From now on another token is used: its window begins with its first request.
-    pub fn new_token(&mut self) {
+    /// Begins with another token: its window begins with its first request.
+    pub(crate) fn new_token(&mut self) {
         self.token += 1;
         self.window = None;
         self.ended = None;
         self.in_flight = 0;
-        self.untold.clear();
+        self.uncounted.clear();
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "a share is used once")]
-    fn is_current(&self, share: Share) -> bool {
-        share.token == self.token
+    #[expect(clippy::needless_pass_by_value, reason = "a reservation is used once")]
+    fn is_current(&self, reservation: BudgetReservation) -> bool {
+        reservation.token == self.token
     }
 
-    /// Finds the window an answer speaks of; false where it is over.
-    fn place(&mut self, told: Span) -> bool {
-        if let Some(current) = self.window.as_ref().and_then(|window| window.span) {
-            if told.is_before(current) {
+    /// Finds the window that an answer describes; false where it is over.
+    fn find_window(&mut self, end: WindowEnd) -> bool {
+        if let Some(current) = self.window.as_ref().and_then(|window| window.ends) {
+            if end.is_before(current) {
                 return false;
             }
-            if current.is_before(told) {
+            if current.is_before(end) {
                 self.close(current.earliest, Some(current));
             }
-        } else if self.ended.is_some_and(|ended| !ended.is_before(told)) {
+        } else if self.ended.is_some_and(|ended| !ended.is_before(end)) {
             return false;
         }
-        self.window.get_or_insert_with(|| Window::assumed(told.latest)).narrow(told);
+        self.window.get_or_insert_with(|| Window::assumed(end.latest)).narrow(end);
         true
     }
 
     /// Ends a window whose time is over.
-    fn roll(&mut self, now: Instant) {
-        self.allowed.take_if(|(_, told)| now > *told + ALLOWED_FOR);
+    fn expire(&mut self, now: Instant) {
+        self.allowed.take_if(|(_, named)| now > *named + ALLOWED_FOR);
         if let Some(window) = self.window.take_if(|window| window.end <= now) {
-            let earliest = window.span.map_or(window.end - RESET_SLACK, |span| span.earliest);
-            self.close(earliest, window.span);
+            let earliest = window.ends.map_or(window.end - RESET_SLACK, |ends| ends.earliest);
+            self.close(earliest, window.ends);
         }
     }
 
-    /// Keeps of the untold requests those that the next window may have counted.
-    fn close(&mut self, earliest_end: Instant, span: Option<Span>) {
+    /// Keeps of the uncounted requests those that the next window may have counted.
+    fn close(&mut self, earliest_end: Instant, ends: Option<WindowEnd>) {
         self.window = None;
-        self.ended = span;
-        self.untold.retain(|ended| *ended > earliest_end);
+        self.ended = ends;
+        self.uncounted.retain(|ended| *ended > earliest_end);
     }
 }
 
@@ -265,14 +249,14 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn rates(allowed: u32, count: u32, reset: u64) -> Rates {
-        Rates { allowed: Some(allowed), count: Some(count), reset: Some(seconds(reset)) }
+    fn rates(allowed: u32, count: u32, reset: u64) -> RateLimitHeaders {
+        RateLimitHeaders { allowed: Some(allowed), count: Some(count), reset: Some(seconds(reset)) }
     }
 
     /// Takes all that goes at `now`.
     fn drain(budget: &mut Budget, now: Instant) -> u32 {
         let mut taken = 0;
-        while budget.ready(now) == Ready::Now {
+        while budget.ready(now) == SendTime::Now {
             let _in_flight = budget.take(now);
             taken += 1;
         }
@@ -285,13 +269,13 @@ mod tests {
         assert_eq!(drain(&mut budget, start), 81, "the first of the spread ones goes at once");
         let mut now = start;
         for _ in 81..100 {
-            let Ready::At(next) = budget.ready(now) else { panic!("it is spread") };
+            let SendTime::At(next) = budget.ready(now) else { panic!("it is spread") };
             let wait = next - now;
             assert!(wait > Duration::from_millis(2900) && wait < Duration::from_millis(3200), "{wait:?}");
             now = next;
             assert_eq!(drain(&mut budget, now), 1);
         }
-        assert_eq!(budget.ready(now), Ready::At(start + seconds(61)));
+        assert_eq!(budget.ready(now), SendTime::At(start + seconds(61)));
     }
 
     #[test]
@@ -380,10 +364,10 @@ mod tests {
         let (mut budget, start) = (Budget::new(1, u32::MAX), Instant::now());
         let share = budget.take(start);
         budget.give_back(share);
-        assert_eq!(budget.ready(start), Ready::Now);
+        assert_eq!(budget.ready(start), SendTime::Now);
         let later = start + seconds(30);
         let _share = budget.take(later);
-        assert_eq!(budget.ready(later), Ready::At(later + seconds(61)), "no window was begun before");
+        assert_eq!(budget.ready(later), SendTime::At(later + seconds(61)), "no window was begun before");
     }
 
     #[test]
@@ -405,9 +389,9 @@ mod tests {
         assert_eq!(drain(&mut budget, start), 10, "and then at its pace");
         budget.new_token();
         assert_eq!(budget.left(start), 300);
-        assert!(matches!(budget.ready(start), Ready::At(_)));
-        let spending = Spending { last_minute: 10, token_limit: 300, allotted: 500, left: 300 };
-        assert_eq!(budget.spending(start), spending);
+        assert!(matches!(budget.ready(start), SendTime::At(_)));
+        let usage = BudgetUsage { last_minute: 10, token_limit: 300, allotted: 500, left: 300 };
+        assert_eq!(budget.usage(start), usage);
     }
 
     #[test]
@@ -416,6 +400,6 @@ mod tests {
         let share = budget.take(now);
         assert_eq!(budget.left(now), 0);
         budget.give_back(share);
-        assert_eq!(budget.ready(now), Ready::Now);
+        assert_eq!(budget.ready(now), SendTime::Now);
     }
 }

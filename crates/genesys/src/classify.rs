@@ -1,16 +1,19 @@
-//! What an answer means (SPEC 4), as data: status → [`StatusClass`] in one table, class → [`Verdict`] in one match. What
-//! ends a job for good, for better or worse, has to be the API's own word: a page that somebody between us and it wrote,
-//! a proxy or a gateway, has no say in that ([`Author`]).
-//!
-//! Does not act on it: sending again is [`crate::client`]'s, waiting [`crate::admission`]'s.
-//! `classify.snapshot.txt` lists what happens for every status.
+//! The meaning of an answer (SPEC 4), as data: status → [`StatusClass`] in one table, class → [`Classification`] in one
+//! match. Only the API itself can end a job, as succeeded or as failed: a page that a proxy or a gateway wrote cannot
+//! ([`AnswerAuthor`]). `classify.snapshot.txt` lists what happens for every status.
 
-use crate::request::Repeat;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+use crate::{
+    answer_body::AnswerAuthor,
+    http_transport::TransportFailure,
+    request::{ExpectedAnswer, ExpectedBody, RepeatSafety},
+};
 use genfleet_job::error::ErrorClass;
 
 /// Statuses that have the same consequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StatusClass {
+pub(crate) enum StatusClass {
     /// 2xx.
     Success,
     /// 401: the token.
@@ -53,155 +56,119 @@ const TABLE: [(u16, u16, StatusClass); 14] = [
     (0, u16::MAX, StatusClass::Unexpected),
 ];
 
-/// What a request is promised: an answer is a success where its status and its body both keep it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Promise {
-    /// These, and no other. One that is no 2xx is an answer, too, where the API says it itself.
-    pub statuses: &'static [u16],
-    /// What a 2xx brings.
-    pub body: Promised,
-}
-
-/// What the body of a success is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Promised {
-    /// JSON.
-    Json,
-    /// JSON, or nothing.
-    JsonOrNothing,
-}
-
-/// Who wrote a body, as far as it shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Author {
-    /// The API: an error body, its own or OAuth's.
-    Api,
-    /// The API, or another that speaks JSON.
-    Json,
-    /// Nobody: there is none.
-    Nobody,
-    /// Not the API, which speaks JSON of what it was asked for: a proxy, a gateway, a sign-in page, a cache with somebody
-    /// else's answer.
-    Stranger,
-}
-
-/// Statuses that a gateway has a right to: the request itself is too large for it, now and later.
+/// Statuses that a gateway may decide on: the request itself is too large for it, now and later.
 const TOO_LARGE: [u16; 3] = [413, 414, 431];
 
-/// What follows from an answer.
+/// The consequence of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// What the caller wanted.
+pub(crate) enum Classification {
+    /// The answer that the caller expects.
     Success,
-    /// Not now; sent again once the gate is open. Burns nothing.
+    /// Sent again once the pause is over. Counts as no attempt.
     Throttled,
-    /// The token is not good: a new one, once.
+    /// The token is refused: sent again with a new one, once.
     Unauthorized,
     /// The call failed.
     Failed(ErrorClass, &'static str),
 }
 
-/// Why there was no answer to speak of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LostAnswer {
-    /// No connection: the request never arrived.
-    NeverSent,
-    /// The time was over after sending began.
-    TimedOut,
-    /// The connection broke after sending began.
-    Broken,
-    /// The body is longer than what is read.
-    TooLong,
-}
-
-/// The class of a status.
-pub fn status_class(status: u16) -> StatusClass {
+/// Looks the class of a status up.
+pub(crate) fn status_class(status: u16) -> StatusClass {
     let row = TABLE.iter().find(|(from, to, _)| (*from..=*to).contains(&status));
     row.map_or(StatusClass::Unexpected, |(_, _, class)| *class)
 }
 
-/// What follows from `status` and a body of `author`; `says_when`: the answer has a `Retry-After`.
-pub fn answer(status: u16, says_when: SaysWhen, author: Author, repeat: Repeat, promise: Promise) -> Verdict {
+/// Classifies an answer with `status` and a body of `author`.
+pub(crate) fn classify_answer(
+    status: u16,
+    retry_after: RetryAfterHeader,
+    author: AnswerAuthor,
+    repeat: RepeatSafety,
+    expected: ExpectedAnswer,
+) -> Classification {
     let class = status_class(status);
-    let verdict = match verdict(class, says_when, repeat) {
+    let classification = match classify_status(class, retry_after, repeat) {
         // A matter of the token or the budget, not of the caller.
-        verdict @ (Verdict::Unauthorized | Verdict::Throttled) => return verdict,
-        _ if promise.statuses.contains(&status) => Verdict::Success,
-        Verdict::Success => Verdict::Failed(unknown_effect(repeat), UNEXPECTED),
-        verdict @ Verdict::Failed(..) => verdict,
+        other @ (Classification::Unauthorized | Classification::Throttled) => return other,
+        _ if expected.statuses.contains(&status) => Classification::Success,
+        Classification::Success => Classification::Failed(effect_unknown(repeat), UNEXPECTED),
+        failed @ Classification::Failed(..) => failed,
     };
-    let is_final = matches!(verdict, Verdict::Success | Verdict::Failed(ErrorClass::Permanent, _));
-    if is_final && !has_a_say(status, class, author, promise) {
-        return Verdict::Failed(may_have_arrived(repeat), UNEXPECTED);
+    let is_final = matches!(classification, Classification::Success | Classification::Failed(ErrorClass::Permanent, _));
+    if is_final && !may_decide(status, class, author, expected) {
+        return Classification::Failed(may_have_arrived(repeat), UNEXPECTED);
     }
-    verdict
+    classification
 }
 
-/// Whether `author` can end a job with this status.
-fn has_a_say(status: u16, class: StatusClass, author: Author, promise: Promise) -> bool {
+/// Returns whether `author` can end a job with this status.
+fn may_decide(status: u16, class: StatusClass, author: AnswerAuthor, expected: ExpectedAnswer) -> bool {
     match author {
-        // What an ingress says that has lost its backend, the API says in its own words only.
-        Author::Json | Author::Nobody if class == StatusClass::NotFound => false,
-        Author::Api | Author::Json => true,
-        // What was not promised keeps no promise better with another body.
-        Author::Nobody => {
-            promise.body == Promised::JsonOrNothing
-                || !promise.statuses.contains(&status)
+        // An ingress that lost its backend says 404, too: only the API's own error body counts.
+        AnswerAuthor::Json | AnswerAuthor::Nobody if class == StatusClass::NotFound => false,
+        AnswerAuthor::Api | AnswerAuthor::Json => true,
+        // An unexpected status stays unexpected with any body.
+        AnswerAuthor::Nobody => {
+            expected.body == ExpectedBody::JsonOrNothing
+                || !expected.statuses.contains(&status)
                 || class != StatusClass::Success
         }
-        Author::Stranger => TOO_LARGE.contains(&status),
+        AnswerAuthor::Intermediary => TOO_LARGE.contains(&status),
     }
 }
 
 /// Whether an answer has a `Retry-After`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SaysWhen {
-    /// It has.
-    Yes,
-    /// It has not.
-    No,
+pub(crate) enum RetryAfterHeader {
+    Present,
+    Absent,
 }
 
-fn verdict(class: StatusClass, says_when: SaysWhen, repeat: Repeat) -> Verdict {
+impl RetryAfterHeader {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        if headers.contains_key(RETRY_AFTER) { Self::Present } else { Self::Absent }
+    }
+}
+
+fn classify_status(class: StatusClass, retry_after: RetryAfterHeader, repeat: RepeatSafety) -> Classification {
     match class {
-        StatusClass::Success => Verdict::Success,
-        StatusClass::Unauthorized => Verdict::Unauthorized,
-        StatusClass::Forbidden => Verdict::Failed(ErrorClass::Permanent, "forbidden"),
-        StatusClass::NotFound => Verdict::Failed(ErrorClass::Permanent, "not_found"),
-        StatusClass::Conflict => Verdict::Failed(ErrorClass::Permanent, "conflict"),
-        StatusClass::Rejected => Verdict::Failed(ErrorClass::Permanent, "rejected"),
-        StatusClass::Throttled => Verdict::Throttled,
-        StatusClass::Overloaded => match says_when {
-            SaysWhen::Yes => Verdict::Throttled,
-            SaysWhen::No => Verdict::Failed(may_have_arrived(repeat), "api_unavailable"),
-        },
-        StatusClass::Unavailable => Verdict::Failed(may_have_arrived(repeat), "api_unavailable"),
-        StatusClass::Unexpected => Verdict::Failed(ErrorClass::Permanent, UNEXPECTED),
+        StatusClass::Success => Classification::Success,
+        StatusClass::Unauthorized => Classification::Unauthorized,
+        StatusClass::Forbidden => Classification::Failed(ErrorClass::Permanent, "forbidden"),
+        StatusClass::NotFound => Classification::Failed(ErrorClass::Permanent, "not_found"),
+        StatusClass::Conflict => Classification::Failed(ErrorClass::Permanent, "conflict"),
+        StatusClass::Rejected => Classification::Failed(ErrorClass::Permanent, "rejected"),
+        StatusClass::Overloaded if retry_after == RetryAfterHeader::Present => Classification::Throttled,
+        StatusClass::Throttled => Classification::Throttled,
+        StatusClass::Overloaded | StatusClass::Unavailable => {
+            Classification::Failed(may_have_arrived(repeat), "api_unavailable")
+        }
+        StatusClass::Unexpected => Classification::Failed(ErrorClass::Permanent, UNEXPECTED),
     }
 }
 
-/// What follows where no answer came.
-pub fn lost(why: LostAnswer, repeat: Repeat) -> (ErrorClass, &'static str) {
-    match why {
-        LostAnswer::NeverSent => (ErrorClass::Transient, "api_unavailable"),
-        LostAnswer::TimedOut => (may_have_arrived(repeat), "api_timeout"),
-        LostAnswer::Broken => (may_have_arrived(repeat), "api_unavailable"),
-        LostAnswer::TooLong => (ErrorClass::Permanent, UNEXPECTED),
+/// Classifies an exchange that brought no usable answer.
+pub(crate) fn classify_failure(failure: TransportFailure, repeat: RepeatSafety) -> (ErrorClass, &'static str) {
+    match failure {
+        TransportFailure::NeverSent => (ErrorClass::Transient, "api_unavailable"),
+        TransportFailure::TimedOut => (may_have_arrived(repeat), "api_timeout"),
+        TransportFailure::Broken => (may_have_arrived(repeat), "api_unavailable"),
+        TransportFailure::TooLong => (ErrorClass::Permanent, UNEXPECTED),
     }
 }
 
-/// A success that was not promised is none; a create may have had its effect all the same.
-const fn unknown_effect(repeat: Repeat) -> ErrorClass {
+/// A success with an unexpected status or body counts as none; a create may have had its effect all the same.
+const fn effect_unknown(repeat: RepeatSafety) -> ErrorClass {
     match repeat {
-        Repeat::Safe => ErrorClass::Permanent,
-        Repeat::LookUpFirst => ErrorClass::Ambiguous,
+        RepeatSafety::Safe => ErrorClass::Permanent,
+        RepeatSafety::LookUpFirst => ErrorClass::Ambiguous,
     }
 }
 
-const fn may_have_arrived(repeat: Repeat) -> ErrorClass {
+const fn may_have_arrived(repeat: RepeatSafety) -> ErrorClass {
     match repeat {
-        Repeat::Safe => ErrorClass::Transient,
-        Repeat::LookUpFirst => ErrorClass::Ambiguous,
+        RepeatSafety::Safe => ErrorClass::Transient,
+        RepeatSafety::LookUpFirst => ErrorClass::Ambiguous,
     }
 }
 
@@ -211,28 +178,30 @@ mod tests {
 
     use super::*;
 
-    fn told(verdict: Verdict) -> String {
-        match verdict {
-            Verdict::Success => "success".to_owned(),
-            Verdict::Throttled => "throttled".to_owned(),
-            Verdict::Unauthorized => "new token".to_owned(),
-            Verdict::Failed(class, code) => format!("{} {code}", class.as_str()),
+    fn describe(classification: Classification) -> String {
+        match classification {
+            Classification::Success => "success".to_owned(),
+            Classification::Throttled => "throttled".to_owned(),
+            Classification::Unauthorized => "new token".to_owned(),
+            Classification::Failed(class, code) => format!("{} {code}", class.as_str()),
         }
     }
 
-    const PROMISE: Promise = Promise { statuses: &[200, 201, 202], body: Promised::Json };
+    const EXPECTED: ExpectedAnswer = ExpectedAnswer { statuses: &[200, 201, 202], body: ExpectedBody::Json };
 
     fn snapshot() -> String {
         let mut text = String::from(
             "status | the API's own error | with Retry-After | no body | a page | to be looked up first: the API's own | a page\n",
         );
         for status in 100..=599 {
-            let of = |says_when, author, repeat| told(answer(status, says_when, author, repeat, PROMISE));
-            let safe = |author| of(SaysWhen::No, author, Repeat::Safe);
-            let create = |author| of(SaysWhen::No, author, Repeat::LookUpFirst);
-            let when = of(SaysWhen::Yes, Author::Api, Repeat::Safe);
-            let (own, nothing, page) = (safe(Author::Api), safe(Author::Nobody), safe(Author::Stranger));
-            let (created, unknown) = (create(Author::Api), create(Author::Stranger));
+            let of =
+                |retry_after, author, repeat| describe(classify_answer(status, retry_after, author, repeat, EXPECTED));
+            let safe = |author| of(RetryAfterHeader::Absent, author, RepeatSafety::Safe);
+            let create = |author| of(RetryAfterHeader::Absent, author, RepeatSafety::LookUpFirst);
+            let when = of(RetryAfterHeader::Present, AnswerAuthor::Api, RepeatSafety::Safe);
+            let (own, nothing, page) =
+                (safe(AnswerAuthor::Api), safe(AnswerAuthor::Nobody), safe(AnswerAuthor::Intermediary));
+            let (created, unknown) = (create(AnswerAuthor::Api), create(AnswerAuthor::Intermediary));
             writeln!(text, "{status} | {own} | {when} | {nothing} | {page} | {created} | {unknown}").unwrap();
         }
         text
@@ -250,40 +219,55 @@ mod tests {
 
     #[test]
     fn a_request_that_never_arrived_is_transient_whatever_it_does() {
-        for repeat in [Repeat::Safe, Repeat::LookUpFirst] {
-            assert_eq!(lost(LostAnswer::NeverSent, repeat), (ErrorClass::Transient, "api_unavailable"));
+        for repeat in [RepeatSafety::Safe, RepeatSafety::LookUpFirst] {
+            assert_eq!(
+                classify_failure(TransportFailure::NeverSent, repeat),
+                (ErrorClass::Transient, "api_unavailable")
+            );
         }
     }
 
     #[test]
     fn a_create_whose_answer_was_lost_is_ambiguous() {
-        assert_eq!(lost(LostAnswer::TimedOut, Repeat::LookUpFirst), (ErrorClass::Ambiguous, "api_timeout"));
-        assert_eq!(lost(LostAnswer::Broken, Repeat::LookUpFirst), (ErrorClass::Ambiguous, "api_unavailable"));
-        assert_eq!(lost(LostAnswer::TimedOut, Repeat::Safe), (ErrorClass::Transient, "api_timeout"));
+        assert_eq!(
+            classify_failure(TransportFailure::TimedOut, RepeatSafety::LookUpFirst),
+            (ErrorClass::Ambiguous, "api_timeout")
+        );
+        assert_eq!(
+            classify_failure(TransportFailure::Broken, RepeatSafety::LookUpFirst),
+            (ErrorClass::Ambiguous, "api_unavailable")
+        );
+        assert_eq!(
+            classify_failure(TransportFailure::TimedOut, RepeatSafety::Safe),
+            (ErrorClass::Transient, "api_timeout")
+        );
     }
 
     #[test]
     fn only_a_promised_status_is_a_success() {
-        let promise = Promise { statuses: &[200, 401, 404, 429], ..PROMISE };
-        let of = |status| answer(status, SaysWhen::No, Author::Api, Repeat::Safe, promise);
-        assert_eq!(of(404), Verdict::Success);
-        assert_eq!(of(204), Verdict::Failed(ErrorClass::Permanent, UNEXPECTED));
-        assert_eq!(of(401), Verdict::Unauthorized, "a matter of the token, not of the caller");
-        assert_eq!(of(429), Verdict::Throttled, "a matter of the budget, not of the caller");
-        let create = answer(204, SaysWhen::No, Author::Nobody, Repeat::LookUpFirst, promise);
-        assert_eq!(create, Verdict::Failed(ErrorClass::Ambiguous, UNEXPECTED), "it may have been made");
+        let expected = ExpectedAnswer { statuses: &[200, 401, 404, 429], ..EXPECTED };
+        let of =
+            |status| classify_answer(status, RetryAfterHeader::Absent, AnswerAuthor::Api, RepeatSafety::Safe, expected);
+        assert_eq!(of(404), Classification::Success);
+        assert_eq!(of(204), Classification::Failed(ErrorClass::Permanent, UNEXPECTED));
+        assert_eq!(of(401), Classification::Unauthorized, "a matter of the token, not of the caller");
+        assert_eq!(of(429), Classification::Throttled, "a matter of the budget, not of the caller");
+        let create =
+            classify_answer(204, RetryAfterHeader::Absent, AnswerAuthor::Nobody, RepeatSafety::LookUpFirst, expected);
+        assert_eq!(create, Classification::Failed(ErrorClass::Ambiguous, UNEXPECTED), "it may have been made");
     }
 
     #[test]
     fn a_page_ends_no_job_whatever_its_status() {
-        let promise = Promise { statuses: &[200, 202, 404, 405], body: Promised::JsonOrNothing };
+        let expected = ExpectedAnswer { statuses: &[200, 202, 404, 405], body: ExpectedBody::JsonOrNothing };
         for status in (100..=599).filter(|status| !TOO_LARGE.contains(status)) {
-            for (repeat, class) in [(Repeat::Safe, ErrorClass::Transient), (Repeat::LookUpFirst, ErrorClass::Ambiguous)]
+            for (repeat, class) in
+                [(RepeatSafety::Safe, ErrorClass::Transient), (RepeatSafety::LookUpFirst, ErrorClass::Ambiguous)]
             {
-                match answer(status, SaysWhen::No, Author::Stranger, repeat, promise) {
-                    Verdict::Failed(found, _) => assert_eq!(found, class, "{status}"),
-                    Verdict::Throttled | Verdict::Unauthorized => {}
-                    Verdict::Success => panic!("{status} is a success"),
+                match classify_answer(status, RetryAfterHeader::Absent, AnswerAuthor::Intermediary, repeat, expected) {
+                    Classification::Failed(found, _) => assert_eq!(found, class, "{status}"),
+                    Classification::Throttled | Classification::Unauthorized => {}
+                    Classification::Success => panic!("{status} is a success"),
                 }
             }
         }
@@ -292,30 +276,57 @@ mod tests {
     #[test]
     fn a_404_is_an_answer_and_an_error_in_the_apis_own_words_only() {
         for statuses in [&[200][..], &[200, 404]] {
-            let promise = Promise { statuses, ..PROMISE };
-            for author in [Author::Json, Author::Nobody, Author::Stranger] {
-                let verdict = answer(404, SaysWhen::No, author, Repeat::Safe, promise);
-                assert_eq!(verdict, Verdict::Failed(ErrorClass::Transient, UNEXPECTED), "{author:?}");
+            let expected = ExpectedAnswer { statuses, ..EXPECTED };
+            for author in [AnswerAuthor::Json, AnswerAuthor::Nobody, AnswerAuthor::Intermediary] {
+                let classification =
+                    classify_answer(404, RetryAfterHeader::Absent, author, RepeatSafety::Safe, expected);
+                assert_eq!(classification, Classification::Failed(ErrorClass::Transient, UNEXPECTED), "{author:?}");
             }
         }
-        let own = |statuses| answer(404, SaysWhen::No, Author::Api, Repeat::Safe, Promise { statuses, ..PROMISE });
-        assert_eq!(own(&[200]), Verdict::Failed(ErrorClass::Permanent, "not_found"));
-        assert_eq!(own(&[200, 404]), Verdict::Success);
+        let own = |statuses| {
+            classify_answer(
+                404,
+                RetryAfterHeader::Absent,
+                AnswerAuthor::Api,
+                RepeatSafety::Safe,
+                ExpectedAnswer { statuses, ..EXPECTED },
+            )
+        };
+        assert_eq!(own(&[200]), Classification::Failed(ErrorClass::Permanent, "not_found"));
+        assert_eq!(own(&[200, 404]), Classification::Success);
     }
 
     #[test]
     fn a_success_without_a_body_is_one_where_none_was_promised() {
-        let of = |body| answer(202, SaysWhen::No, Author::Nobody, Repeat::Safe, Promise { body, ..PROMISE });
-        assert_eq!(of(Promised::JsonOrNothing), Verdict::Success);
-        assert_eq!(of(Promised::Json), Verdict::Failed(ErrorClass::Transient, UNEXPECTED));
+        let of = |body| {
+            classify_answer(
+                202,
+                RetryAfterHeader::Absent,
+                AnswerAuthor::Nobody,
+                RepeatSafety::Safe,
+                ExpectedAnswer { body, ..EXPECTED },
+            )
+        };
+        assert_eq!(of(ExpectedBody::JsonOrNothing), Classification::Success);
+        assert_eq!(of(ExpectedBody::Json), Classification::Failed(ErrorClass::Transient, UNEXPECTED));
     }
 
     #[test]
     fn a_success_that_was_not_promised_is_none_whatever_body_was() {
-        for body in [Promised::Json, Promised::JsonOrNothing] {
-            for author in [Author::Nobody, Author::Json] {
-                let verdict = answer(204, SaysWhen::No, author, Repeat::Safe, Promise { body, ..PROMISE });
-                assert_eq!(verdict, Verdict::Failed(ErrorClass::Permanent, UNEXPECTED), "{body:?} {author:?}");
+        for body in [ExpectedBody::Json, ExpectedBody::JsonOrNothing] {
+            for author in [AnswerAuthor::Nobody, AnswerAuthor::Json] {
+                let classification = classify_answer(
+                    204,
+                    RetryAfterHeader::Absent,
+                    author,
+                    RepeatSafety::Safe,
+                    ExpectedAnswer { body, ..EXPECTED },
+                );
+                assert_eq!(
+                    classification,
+                    Classification::Failed(ErrorClass::Permanent, UNEXPECTED),
+                    "{body:?} {author:?}"
+                );
             }
         }
     }

@@ -1,84 +1,102 @@
-//! The client that all workers of a process share: one token, one budget, one gate. What it knows is in
-//! [`crate::door`]; sending is [`crate::send`]'s.
+//! The client of Genesys Cloud that all workers of a process share, and the story of one call: it waits for admission, is
+//! sent, its answer is classified, and it is sent again where that helps.
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use jiff::{SignedDuration, Timestamp};
-use metrics::{counter, gauge};
-use tokio::{
-    sync::{Mutex as Turnstile, Notify, watch},
-    time::Instant,
-};
-use tracing::{info, warn};
+use metrics::gauge;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use tokio::{sync::MutexGuard as QueueGuard, time::Instant};
+use tracing::warn;
 
 use crate::{
-    admission::{Admission, Shut},
-    brake::Judgement,
-    budget::{Part, Spending},
-    classify::Author,
-    door::Door,
-    error,
-    mint::{CredentialSource, Mint},
+    admission::{AdmissionRefusal, ApiSignal, ClosedReason, QueuePosition, RequestOutcome},
+    admission_control::AdmissionStep,
+    answer::ApiAnswer,
+    answer_body::error_sentence,
+    change_guard::ChangeGuard,
+    classify::{self, Classification},
+    clock_skew::ClockSkew,
+    credentials::CredentialSource,
+    error::ApiError,
+    http_transport::{
+        HttpRequest, HttpResponse, HttpTimeouts, HttpTransport, ProxyUse, TransportError, TransportFailure,
+    },
+    limits::{self, RateLimitHeaders},
     options::GenesysOptions,
+    permit::{Permit, SharedAdmission},
+    rate_limit_pause::LONG,
+    received_answer::ReceivedAnswer,
     region::Addresses,
-    skew::{self, Skew},
-    transport::{Received, TimeOuts, Transport, Way},
+    request::{ApiRequest, Caller},
+    request_telemetry::{RequestSpan, end_span, record_exchange},
+    retries::CallRetries,
+    token_source::{CurrentCredentials, TokenEndpointAway, TokenSource},
 };
 use genfleet_audit::Audit;
-use genfleet_job::{JobId, Kind, clock::SharedClock, metric, options::ConfigError};
+use genfleet_job::{
+    JobId, Kind,
+    clock::SharedClock,
+    error::{ErrorClass, HELD_SPREAD},
+    metric,
+    options::ConfigError,
+    trace_context::TraceContext,
+};
 
-/// The scopes each kind of job needs.
-pub type Scopes = Vec<(Kind, &'static [&'static str])>;
+mod background;
+mod status;
+
+/// The scopes that each kind of job needs.
+type Scopes = Vec<(Kind, &'static [&'static str])>;
 
 /// Talks to Genesys Cloud. Clones share everything.
 #[derive(Clone)]
 pub struct GenesysClient {
-    pub(super) shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-/// What all clones share.
-pub(super) struct Shared {
-    pub(super) addresses: Addresses,
-    pub(super) transport: Transport,
-    pub(super) clock: SharedClock,
-    pub(super) scopes: Scopes,
-    pub(super) mint: Mint,
-    door: Mutex<Door>,
-    skew: Mutex<Skew>,
-    /// Who waits for the budget waits in a line.
-    pub(super) line: Turnstile<()>,
-    /// Something ended: the first in the line looks again.
-    pub(super) freed: Notify,
-    changes: watch::Receiver<u64>,
+/// The parts that all clones share.
+pub(crate) struct Shared {
+    pub(crate) addresses: Addresses,
+    pub(crate) transport: HttpTransport,
+    pub(crate) clock: SharedClock,
+    pub(crate) tokens: Arc<TokenSource>,
+    pub(crate) admission: Arc<SharedAdmission>,
+    clock_skew: Mutex<ClockSkew>,
+    scopes: Scopes,
     client_limit: u32,
     audit: OnceLock<Audit>,
     no_audit: Audit,
 }
 
-/// What a 403 does to one job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forbidden {
-    /// It fails.
-    Fails,
-    /// It waits: permissions are missing for all jobs of its kind, and it is tried again then.
-    Waits {
-        /// Not before this.
-        until: Timestamp,
-    },
+/// One call on its way.
+struct Call<'a> {
+    request: &'a ApiRequest,
+    caller: &'a Caller<'a>,
+    outgoing: HttpRequest,
+    change: ChangeGuard<'a>,
+    retries: CallRetries,
+}
+
+/// How a call goes on.
+enum NextStep {
+    Done(ApiAnswer),
+    /// Sent again as soon as it is admitted, without using up a retry.
+    SendAgain,
+    Failed(ApiError),
 }
 
 impl GenesysClient {
-    /// A client for jobs of the kinds in `scopes`, with the credentials that the environment names. Sends nothing
+    /// Makes a client for jobs of the kinds in `scopes`, with the credentials that the environment names. Sends nothing
     /// yet. Errors are of the configuration: no credentials, no usable address, no readable CA file.
     pub fn new(options: &GenesysOptions, scopes: Scopes, clock: SharedClock) -> Result<Self, ConfigError> {
         Self::with_credentials(options, scopes, clock, CredentialSource::Environment)
     }
 
-    /// The same with credentials from elsewhere.
+    /// Makes a client with credentials from elsewhere.
     pub fn with_credentials(
         options: &GenesysOptions,
         scopes: Scopes,
@@ -87,31 +105,42 @@ impl GenesysClient {
     ) -> Result<Self, ConfigError> {
         // Only the simulator in this process gives credentials of its own.
         let is_own = matches!(credentials, CredentialSource::Given(_));
-        let way = if is_own { Way::Direct } else { Way::AsTheEnvironmentSays };
-        let transport = Transport::http(options.ca_file().as_deref(), TimeOuts::default(), way)?;
+        let proxy = if is_own { ProxyUse::None } else { ProxyUse::FromEnvironment };
+        let transport = HttpTransport::over_network(options.ca_file().as_deref(), HttpTimeouts::default(), proxy)?;
         Self::over(transport, options, scopes, clock, credentials)
     }
 
-    pub(super) fn over(
-        transport: Transport,
+    fn over(
+        transport: HttpTransport,
         options: &GenesysOptions,
         scopes: Scopes,
         clock: SharedClock,
         credentials: CredentialSource,
     ) -> Result<Self, ConfigError> {
         options.warnings().iter().for_each(|warning| warn!("{warning}"));
-        let door = Door::new(options);
+        let addresses = options.addresses()?;
+        let admission = Arc::new(SharedAdmission::new(options));
+        let mut scope: Vec<&str> = scopes.iter().flat_map(|(_, scopes)| scopes.iter().copied()).collect();
+        scope.sort_unstable();
+        scope.dedup();
+        let tokens = TokenSource {
+            transport: transport.clone(),
+            clock: clock.clone(),
+            admission: Arc::clone(&admission),
+            url: addresses.token.clone(),
+            auth: options.genesys_client_auth,
+            scope: scope.join(" "),
+            credentials: CurrentCredentials::new(credentials)?,
+            refresh: Mutex::default(),
+        };
         let shared = Shared {
-            addresses: options.addresses()?,
+            addresses,
             transport,
             clock,
-            mint: Mint::new(options.genesys_client_auth, credentials, &scopes)?,
+            tokens: Arc::new(tokens),
+            admission,
+            clock_skew: Mutex::default(),
             scopes,
-            line: Turnstile::new(()),
-            freed: Notify::new(),
-            changes: door.changes(),
-            door: Mutex::new(door),
-            skew: Mutex::default(),
             client_limit: options.client_requests_per_minute,
             audit: OnceLock::new(),
             no_audit: Audit::off(),
@@ -122,184 +151,373 @@ impl GenesysClient {
         Ok(client)
     }
 
-    /// From now on every call that changes something is written down in `audit`. The first one stays.
-    pub fn keep_audit(&self, audit: Audit) {
-        let _ = self.shared.audit.set(audit);
+    /// Sends one call to its end.
+    pub async fn send(&self, request: ApiRequest, caller: &Caller<'_>) -> Result<ApiAnswer, ApiError> {
+        self.call(None, &request, caller).await
     }
 
-    /// Where calls that change something are written down: nowhere, unless [`keep_audit`](Self::keep_audit) said so.
-    pub fn audit(&self) -> &Audit {
-        self.shared.audit.get().unwrap_or(&self.shared.no_audit)
+    /// Sends one call to its end, its first request with `permit`, at once. A request in flight is never cancelled by
+    /// `caller.stop`; no further one is begun.
+    pub async fn send_with(
+        &self,
+        permit: Permit,
+        request: ApiRequest,
+        caller: &Caller<'_>,
+    ) -> Result<ApiAnswer, ApiError> {
+        self.call(Some(permit), &request, caller).await
     }
 
-    /// May workers of `kind` start jobs now? Looks only; a probe is taken by the request itself.
-    pub fn admission(&self, kind: Kind) -> Admission {
-        self.door().admission(kind, Instant::now())
+    async fn call(
+        &self,
+        permit: Option<Permit>,
+        request: &ApiRequest,
+        caller: &Caller<'_>,
+    ) -> Result<ApiAnswer, ApiError> {
+        let outgoing = self.build(request).map_err(|why| {
+            ApiError::new(ErrorClass::Permanent, "rejected", format!("{} cannot be sent: {why}", request.name()))
+        })?;
+        let change = ChangeGuard::new(self.audit(), request, caller);
+        let mut call = Call { request, caller, outgoing, change, retries: CallRetries::new(request.retries) };
+        let result = self.send_with_retries(&mut call, permit).await;
+        let requests = call.retries.requests;
+        let result = match result {
+            Ok(answer) => Ok(ApiAnswer { requests, ..answer }),
+            Err(error) => Err(ApiError { requests, ..error }),
+        };
+        call.change.record_effect(&result);
+        result
     }
 
-    /// Bumped whenever an admission may have changed. Times that an [`Admission`] names pass without a bump.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.shared.changes.clone()
-    }
-
-    /// What the 403 that `job` got on `endpoint` does to it. To be asked once per job; [`send`](Self::send) asks for
-    /// a request of exactly one job, so this is for the jobs of a shared request.
-    pub fn judge_forbidden(&self, kind: Kind, endpoint: &'static str, job: &JobId) -> Forbidden {
-        let judgement = self.door().judge(kind, endpoint, job, Instant::now());
-        match judgement {
-            Judgement::Fails => Forbidden::Fails,
-            Judgement::Waits(until) => Forbidden::Waits { until: self.at(until) },
-        }
-    }
-
-    /// The region, or the API's host where the base URL is overridden.
-    pub fn environment(&self) -> &str {
-        &self.shared.addresses.environment
-    }
-
-    /// The brakes that are on, in sentences, for `/readyz`. A shut gate and an API that is away are none.
-    pub fn problems(&self) -> Vec<String> {
-        let door = self.door();
-        let credentials = door.bad_credentials().map(|why| format!("Genesys Cloud gives us no token: {why}"));
-        let forbidden = door.forbidden().map(|(kind, endpoint)| {
-            format!("{kind} is forbidden on {endpoint}; it needs the scopes {}", self.scopes_of(kind))
-        });
-        let audit = door.audit_trouble().map(str::to_owned);
-        audit.into_iter().chain(credentials).chain(forbidden).collect()
-    }
-
-    /// What is wrong although the process takes jobs, or waits for what is no matter of its own: an API that is away, a clock
-    /// that is off. In sentences, for `/readyz`.
-    pub fn notes(&self) -> Vec<String> {
-        self.failing().into_iter().chain(self.clock_told()).collect()
-    }
-
-    /// What requests come to, where they fail.
-    pub fn failing(&self) -> Option<String> {
-        self.door().failing(Instant::now())
-    }
-
-    /// By how many seconds this machine's clock is ahead of the API's, where the API answered.
-    pub fn clock_ahead(&self) -> Option<i64> {
-        self.skew().ahead()
-    }
-
-    /// How far this machine's clock is off, where it is.
-    pub fn clock_told(&self) -> Option<String> {
-        self.skew().told()
-    }
-
-    /// Looks at what an answer of the API says of the time; one of somebody in between says nothing.
-    pub(super) fn compare_clocks(&self, received: &Received, took: Duration) {
-        let is_own = Skew::is_fresh(&received.headers) && error::author(&received.body) != Author::Stranger;
-        let Some(clocks) = self.clocks(&received.headers, took).filter(|_| is_own) else { return };
-        let mut skew = self.skew();
-        let news = skew.note(clocks);
-        #[expect(clippy::cast_precision_loss, reason = "seconds between two clocks")]
-        let ahead = skew.ahead().unwrap_or_default() as f64;
-        gauge!(metric::CLOCK_OFFSET).set(ahead);
-        match news {
-            skew::News::None => {}
-            skew::News::Apart => warn!(ahead, "{}", skew.told().unwrap_or_default()),
-            skew::News::Agree => info!(ahead, "this machine's clock agrees with the API's again"),
-        }
-    }
-
-    fn skew(&self) -> MutexGuard<'_, Skew> {
-        self.shared.skew.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How long the client's limit is closed still, as the API told this process.
-    pub fn client_shut(&self) -> Option<Duration> {
-        self.door().client_shut(Instant::now())
-    }
-
-    /// Another process of the client was told by the API that the client's limit is closed, for so long from now on:
-    /// nothing is sent until then.
-    pub fn told_client_shut(&self, wait: Duration) {
-        self.door().told_client_shut(Instant::now(), wait);
-    }
-
-    /// What is this process's of the client's limit from now on.
-    pub fn allot(&self, part: Part) {
-        self.door().allot(part, Instant::now());
-        // It may be more than before.
-        self.shared.freed.notify_one();
-    }
-
-    /// What was spent, and what may be.
-    pub fn spending(&self) -> Spending {
-        self.door().spending(Instant::now())
-    }
-
-    /// All that is shut, and why.
-    pub fn shut(&self) -> Vec<Shut> {
-        self.door().shut(Instant::now())
-    }
-
-    /// Requests a minute that all processes of the client share.
-    pub fn client_limit(&self) -> u32 {
-        self.shared.client_limit
-    }
-
-    /// The background work: tries bad credentials again, notices what time changed and how the audit is, shows the
-    /// gauges. Never ends.
-    pub async fn run(self) {
-        let (mut changes, mut seconds_shown) = (self.changes(), 0);
-        let mut audit = self.audit().conditions();
+    async fn send_with_retries(&self, call: &mut Call<'_>, permit: Option<Permit>) -> Result<ApiAnswer, ApiError> {
+        let mut given = permit;
         loop {
-            let now = Instant::now();
-            changes.mark_unchanged();
-            let trouble = audit.borrow_and_update().trouble();
-            let (next, tries) = {
-                let mut door = self.door();
-                door.audit_is(trouble);
-                (door.tick(now), door.tries_credentials(now))
+            let permit = self.wait_for_admission(call, given.take()).await?;
+            let (exchange, trace) = self.exchange(call, &permit).await;
+            match self.classify(call, permit, exchange, trace) {
+                NextStep::Done(answer) => return Ok(answer),
+                NextStep::SendAgain => {}
+                NextStep::Failed(error) => wait_for_retry(call, error).await?,
+            }
+        }
+    }
+
+    /// Waits until the call's next request may be sent now, with the permit given or another. A change is in the audit
+    /// by then.
+    async fn wait_for_admission(&self, call: &mut Call<'_>, given: Option<Permit>) -> Result<Permit, ApiError> {
+        let Call { request, caller, change, .. } = call;
+        let mut given = given.filter(|_| !caller.stop.is_cancelled());
+        loop {
+            if self.service_held_until(caller, request.endpoint).is_some() {
+                // Whoever waits here keeps no budget from others.
+                given = None;
+                self.wait_for_service(caller, request.endpoint).await?;
+            }
+            let permit = match given.take() {
+                Some(permit) => permit,
+                None => self.permit(caller).await?,
             };
-            if tries {
-                self.try_credentials();
+            let Some(permit) = change.record_intent(permit).await? else { continue };
+            let Some(mut permit) = change.confirm_lease(permit).await? else { continue };
+            if permit.begin(caller, request.endpoint) {
+                return Ok(permit);
             }
-            self.show_gauges(now, &mut seconds_shown);
+        }
+    }
+
+    /// Waits until a request may be sent: for the end of a pause, a token, its turn, and budget. Ends at once with
+    /// [`Held`](ErrorClass::Held) or [`Credentials`](ErrorClass::Credentials) where waiting in memory makes no sense, and
+    /// with [`Interrupted`](ErrorClass::Interrupted) when `caller.stop` is cancelled.
+    pub async fn permit(&self, caller: &Caller<'_>) -> Result<Permit, ApiError> {
+        let admission = &self.shared.admission;
+        let mut changes = admission.changes();
+        let mut turn: Option<QueueGuard<'_, ()>> = None;
+        loop {
+            if caller.stop.is_cancelled() {
+                return Err(ApiError::interrupted());
+            }
+            changes.mark_unchanged();
+            let position = if turn.is_some() { QueuePosition::First } else { QueuePosition::Outside };
+            match self.next_admission_step(caller, position) {
+                AdmissionStep::Send(grant, token) => return Ok(Permit::new(Arc::clone(admission), grant, token)),
+                AdmissionStep::Refused(refusal) => return Err(self.refuse(refusal)),
+                AdmissionStep::WaitForToken => self.wait_for_token(caller).await?,
+                AdmissionStep::Queue => tokio::select! {
+                    biased;
+                    () = caller.stop.cancelled() => {}
+                    first = admission.queue.lock() => turn = Some(first),
+                    // The sender lives in `self`.
+                    _ = changes.changed() => {}
+                },
+                AdmissionStep::WaitUntil(time) => tokio::select! {
+                    biased;
+                    () = caller.stop.cancelled() => {}
+                    _ = changes.changed() => {}
+                    () = admission.freed.notified(), if turn.is_some() => {}
+                    () = tokio::time::sleep_until(time) => {}
+                },
+            }
+        }
+    }
+
+    fn next_admission_step(&self, caller: &Caller<'_>, position: QueuePosition) -> AdmissionStep {
+        let now = Instant::now();
+        let (step, wants_token) = {
+            let mut control = self.shared.admission.control();
+            (control.step(caller.requester(), position, now), control.wants_token(now))
+        };
+        if wants_token {
+            // The old one is good: nobody waits for the new one.
+            drop(self.shared.tokens.refresh());
+        }
+        step
+    }
+
+    async fn wait_for_token(&self, caller: &Caller<'_>) -> Result<(), ApiError> {
+        let mut refresh = self.shared.tokens.refresh();
+        let result = tokio::select! {
+            biased;
+            () = caller.stop.cancelled() => return Ok(()),
+            result = refresh.wait_for(Option::is_some) => result.ok().and_then(|result| result.clone()),
+        };
+        // No result: the refresh is gone, and the next look finds that out.
+        let Some(Err(TokenEndpointAway { requests, error })) = result else { return Ok(()) };
+        for _ in 0..requests {
+            self.shared.admission.control().record_no_token(caller.requester(), Instant::now());
+        }
+        Err(error)
+    }
+
+    /// Waits while the limit of the service behind `endpoint` holds the caller's kind. Ends as [`permit`](Self::permit)
+    /// does.
+    async fn wait_for_service(&self, caller: &Caller<'_>, endpoint: &'static str) -> Result<(), ApiError> {
+        let mut changes = self.shared.admission.changes();
+        loop {
+            changes.mark_unchanged();
+            let Some(until) = self.service_held_until(caller, endpoint) else { return Ok(()) };
+            if caller.stop.is_cancelled() {
+                return Err(ApiError::interrupted());
+            }
+            if until - Instant::now() > LONG {
+                return Err(self.refuse(AdmissionRefusal::Held(ClosedReason::ServiceLimit, until)));
+            }
             tokio::select! {
-                () = tokio::time::sleep_until(next) => {}
-                // The senders live in `self`.
+                biased;
+                () = caller.stop.cancelled() => {}
+                // The sender lives in `self`.
                 _ = changes.changed() => {}
-                _ = audit.changed() => {}
+                () = tokio::time::sleep_until(until) => {}
             }
         }
     }
 
-    fn show_gauges(&self, now: Instant, seconds_shown: &mut u64) {
-        let gauges = self.door().gauges(now);
-        for (reason, shut) in gauges.shut {
-            gauge!(metric::GATE_STATE, "reason" => reason.as_str()).set(f64::from(u8::from(shut)));
+    fn service_held_until(&self, caller: &Caller<'_>, endpoint: &'static str) -> Option<Instant> {
+        self.shared.admission.control().service_held_until(caller.kind, endpoint, Instant::now())
+    }
+
+    fn refuse(&self, refusal: AdmissionRefusal) -> ApiError {
+        let (reason, until) = match refusal {
+            AdmissionRefusal::Credentials(why) => {
+                return ApiError::credentials(format!(
+                    "Genesys Cloud refuses our credentials ({why}); check GENESYS_CLIENT_ID, GENESYS_CLIENT_SECRET and \
+                     GENESYS_ENVIRONMENT"
+                ));
+            }
+            AdmissionRefusal::Held(reason, until) => (reason, self.time_of(until)),
+        };
+        let outage = self.shared.admission.control().describe_outage();
+        let (code, why) = match reason {
+            ClosedReason::Throttled => ("throttled", "the API asked for a pause"),
+            ClosedReason::ServiceLimit => ("throttled", "the API asked this kind of job for a pause"),
+            ClosedReason::ApiUnavailable => {
+                ("api_unavailable", outage.as_deref().unwrap_or("Genesys Cloud is not answering"))
+            }
+            ClosedReason::Forbidden => ("forbidden", "the API forbids this kind of job"),
+            ClosedReason::Credentials => ("credentials", "our credentials are refused"),
+            ClosedReason::Audit => ("audit", "the audit cannot be written"),
+        };
+        ApiError::held(until, code, format!("{why}: not before {until}"))
+    }
+
+    /// Sends one request and reads its answer, without our secrets.
+    async fn exchange(
+        &self,
+        call: &mut Call<'_>,
+        permit: &Permit,
+    ) -> (Result<HttpResponse, TransportError>, Option<TraceContext>) {
+        let Call { request, caller, outgoing, change, retries } = call;
+        let mut outgoing = outgoing.clone();
+        outgoing.headers.insert(AUTHORIZATION, permit.token.bearer.clone());
+        let HttpRequest { method, url, headers, .. } = &mut outgoing;
+        let mut span = RequestSpan { method, endpoint: request.endpoint, url }.begin(caller, retries.requests);
+        span.inject(headers);
+        retries.note_sent();
+        change.note_sent();
+        let sent = Instant::now();
+        let exchange = self.shared.transport.exchange(outgoing).await;
+        let exchange = self.shared.tokens.redactor().bearer(&permit.token.bearer).exchange(exchange);
+        end_span(&mut span, &exchange);
+        let trace = span.context().filter(|_| span.is_recorded()).cloned();
+        let took = sent.elapsed();
+        record_exchange(request, &exchange, took);
+        if let Ok(response) = &exchange {
+            self.compare_clocks(response, took);
         }
-        gauge!(metric::API_BUDGET_REMAINING).set(f64::from(gauges.budget_left));
-        let seconds = gauges.time_shut.as_secs();
-        counter!(metric::API_THROTTLED).increment(seconds.saturating_sub(*seconds_shown));
-        *seconds_shown = seconds;
+        (exchange, trace)
     }
 
-    pub(super) fn door(&self) -> MutexGuard<'_, Door> {
-        self.shared.door.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Decides how the call goes on, and tells admission control what the exchange says about the API.
+    fn classify(
+        &self,
+        call: &mut Call<'_>,
+        permit: Permit,
+        exchange: Result<HttpResponse, TransportError>,
+        trace: Option<TraceContext>,
+    ) -> NextStep {
+        let is_probe = permit.is_probe();
+        let next = match exchange {
+            Ok(response) => {
+                let answer = ReceivedAnswer::read(call.request, response, self.shared.clock.now());
+                self.classify_answer(call, permit, answer, trace)
+            }
+            Err(error) => self.classify_failure(call, permit, &error),
+        };
+        match next {
+            NextStep::Failed(error) if is_probe => {
+                NextStep::Failed(ApiError { probed_until: self.next_probe(), ..error })
+            }
+            next => next,
+        }
     }
 
-    /// An instant as a time of day.
-    pub(super) fn at(&self, instant: Instant) -> Timestamp {
+    fn classify_answer(
+        &self,
+        call: &mut Call<'_>,
+        permit: Permit,
+        answer: ReceivedAnswer<'_>,
+        trace: Option<TraceContext>,
+    ) -> NextStep {
+        let (status, token) = (answer.status(), permit.token.number);
+        limits::warn_of_long_pause(call.request.endpoint, answer.wait);
+        call.change.is_effect_unknown |= answer.leaves_effect_unknown();
+        if let Some(cause) = answer.failure_cause() {
+            self.shared.admission.control().note_failure(&cause, Instant::now());
+        }
+        let (rate_limits, signal) = (answer.rate_limits(), answer.signal.clone());
+        permit.end(call.caller, RequestOutcome::Answered { status, rate_limits, signal });
+        match answer.classification {
+            Classification::Success => NextStep::Done(answer.into_success(trace)),
+            Classification::Throttled => {
+                call.retries.restart_clock();
+                NextStep::SendAgain
+            }
+            Classification::Unauthorized => self.replace_token(call, token, answer),
+            Classification::Failed(class, code) => {
+                let error = answer.into_error(class, code);
+                NextStep::Failed(if status == 403 { self.explain_forbidden(call, error) } else { error })
+            }
+        }
+    }
+
+    fn classify_failure(&self, call: &mut Call<'_>, permit: Permit, error: &TransportError) -> NextStep {
+        let failure = error.failure;
+        call.change.is_effect_unknown |= failure != TransportFailure::NeverSent;
+        if failure != TransportFailure::TooLong {
+            self.shared.admission.control().note_failure(&error.cause, Instant::now());
+        }
+        let outcome = match failure {
+            TransportFailure::NeverSent => RequestOutcome::NeverSent,
+            TransportFailure::TimedOut | TransportFailure::Broken => RequestOutcome::Lost,
+            // The API works, only its answer is too long.
+            TransportFailure::TooLong => {
+                let rate_limits = RateLimitHeaders::default();
+                RequestOutcome::Answered { status: 0, rate_limits, signal: ApiSignal::Fine }
+            }
+        };
+        permit.end(call.caller, outcome);
+        let (class, code) = classify::classify_failure(failure, call.request.repeat);
+        NextStep::Failed(ApiError::new(class, code, format!("{}: {}", call.request.name(), error.message)))
+    }
+
+    /// Handles a 401: the first time a new token helps; the second time the credentials are bad.
+    fn replace_token(&self, call: &mut Call<'_>, token: u64, answer: ReceivedAnswer<'_>) -> NextStep {
+        let mut control = self.shared.admission.control();
+        control.forget_token(token);
+        if call.retries.take_token_replacement() {
+            return NextStep::SendAgain;
+        }
+        let why = format!("the API answered 401 to a fresh token: {}", error_sentence(&answer.details));
+        control.hold_for_credentials(&why, Instant::now());
+        NextStep::Failed(answer.into_error_saying(ApiError::credentials(why)))
+    }
+
+    /// Adds to a 403 the scopes that the kind needs, and whether the job waits for them.
+    fn explain_forbidden(&self, call: &Call<'_>, error: ApiError) -> ApiError {
+        let Caller { kind, jobs, .. } = call.caller;
+        let message = format!("{}; {kind} needs the scopes {}", error.message, self.scopes_of(*kind));
+        let error = ApiError { message, ..error };
+        let [job] = jobs else { return error };
+        match self.judge_forbidden(*kind, call.request.endpoint, job) {
+            None => error,
+            Some(until) => ApiError { class: ErrorClass::Held { until, spread: HELD_SPREAD }, ..error },
+        }
+    }
+
+    /// Judges the 403 that `job` got on `endpoint`: returns until when the job waits, since permissions are missing for
+    /// its whole kind; `None` where it fails. To be asked once per job; [`send`](Self::send) does for a request of exactly
+    /// one job, so this is for the jobs of a shared request.
+    pub fn judge_forbidden(&self, kind: Kind, endpoint: &'static str, job: &JobId) -> Option<Timestamp> {
+        let until = self.shared.admission.control().judge_forbidden(kind, endpoint, job, Instant::now());
+        until.map(|until| self.time_of(until))
+    }
+
+    /// Builds the request without its token, or says why there can be none.
+    fn build(&self, request: &ApiRequest) -> Result<HttpRequest, String> {
+        if let Some(why) = &request.flaw {
+            return Err(why.clone());
+        }
+        let path = request.path.as_deref().unwrap_or(request.endpoint);
+        let url = self.shared.addresses.at(path);
+        let mut url = url.ok_or_else(|| format!("{path:?} is no path that can be sent as it is"))?;
+        if !request.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&request.query);
+        }
+        let mut headers = request.headers.clone();
+        if request.body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        Ok(HttpRequest { method: request.method.clone(), url, headers, body: request.body.clone(), basic: None })
+    }
+
+    /// Turns an instant into a time of day.
+    fn time_of(&self, instant: Instant) -> Timestamp {
         let ahead = instant.saturating_duration_since(Instant::now());
         let ahead = SignedDuration::try_from(ahead).unwrap_or(SignedDuration::MAX);
         self.shared.clock.now().checked_add(ahead).unwrap_or(Timestamp::MAX)
     }
 
-    /// When an API that answers nobody is asked again.
-    pub(super) fn next_probe(&self) -> Option<Timestamp> {
-        let next = self.door().next_probe();
-        next.map(|next| self.at(next))
+    fn next_probe(&self) -> Option<Timestamp> {
+        let next = self.shared.admission.control().next_probe();
+        next.map(|next| self.time_of(next))
     }
 
-    pub(super) fn scopes_of(&self, kind: Kind) -> String {
+    fn scopes_of(&self, kind: Kind) -> String {
         let found = self.shared.scopes.iter().find(|(each, _)| *each == kind);
         found.map(|(_, scopes)| scopes.join(" ")).unwrap_or_default()
+    }
+}
+
+/// Waits before the next short retry, or gives the error back where there is none.
+async fn wait_for_retry(call: &mut Call<'_>, error: ApiError) -> Result<(), ApiError> {
+    let Some(wait) = call.retries.next_wait(&error) else { return Err(error) };
+    let until = Instant::now() + wait;
+    tokio::select! {
+        biased;
+        () = call.caller.stop.cancelled() => {
+            // The wait that the API asked for holds wherever the call is tried again.
+            let left = error.retry_after.min(until.saturating_duration_since(Instant::now()));
+            Err(ApiError { retry_after: left, ..ApiError::interrupted() })
+        }
+        () = tokio::time::sleep_until(until) => Ok(()),
     }
 }
 

@@ -7,7 +7,7 @@ const RFC_850: &str = "%d-%b-%y %H:%M:%S GMT";
 /// `Mar  1 12:00:42 2026`, of C's `asctime`.
 const ASCTIME: &str = "%b %e %H:%M:%S %Y";
 
-/// The moment that `written` names.
+/// Parses a date in any of the three forms.
 pub fn read_http_date(written: &str) -> Option<Timestamp> {
     let written = written.trim();
     if let Ok(moment) = DateTimeParser::new().relaxed_weekday(true).parse_timestamp(written) {

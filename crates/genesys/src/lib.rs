@@ -1,56 +1,58 @@
-//! Talking to Genesys Cloud (SPEC 4): the one place that sends HTTP to it.
+//! The client of Genesys Cloud (SPEC 4): the one place that sends HTTP to it.
 //!
-//! [`client::GenesysClient::send`] = permit (brakes → gate → breaker → token → budget) → HTTP → classify → short
-//! retry. What an answer means is data, in [`classify`]; when a request may go is decided by [`door`] alone,
-//! out of [`gate`], [`service`], [`breaker`], [`brake`], [`budget`] and [`slow_start`]: pure state machines over the time.
-//!
-//! In reading order: a [`request`] gets a [`permit`], is sent by [`send`] over the [`transport`]; the [`token`] it
-//! carries is minted by [`mint`]; what came back is cleared of our secrets by `redact`; what went wrong is an [`error`]. What a call changes is told to the audit by `change`.
+//! [`GenesysClient`] in `client.rs` tells the story of a call: it waits for admission (`admission_control.rs` decides, out
+//! of holds, pauses, breaker, token, slow start and budget, which are pure state machines over the time), is sent by
+//! `http_transport.rs`, its answer is classified (`classify.rs`), and it is sent again where that helps. The token comes
+//! from `token_source.rs`; secrets are cut out of answers by `redact.rs`; changes are audited by `change_guard.rs`.
 
 mod admission;
-mod brake;
-mod breaker;
+mod admission_control;
+mod answer;
+mod answer_body;
 mod budget;
-mod change;
+mod change_guard;
+mod circuit_breaker;
 mod classify;
 mod client;
-mod door;
+mod clock_skew;
+mod credential_check;
+mod credential_hold;
+mod credentials;
 mod error;
-mod gate;
+mod failure_causes;
+mod fleet_key;
 mod http_date;
-mod key;
+mod http_transport;
 mod limits;
-mod mint;
 mod options;
-mod outage;
+mod permission_hold;
 mod permit;
+mod rate_limit_pause;
+mod received_answer;
 mod redact;
 mod region;
 mod request;
-mod send;
-mod service;
-mod skew;
+mod request_telemetry;
+mod retries;
+mod send_time;
+mod service_limits;
 mod slow_start;
 mod token;
-mod traced;
-mod transport;
-mod trial;
+mod token_source;
 
-#[cfg(test)]
-mod script;
-
-pub use admission::{Admission, ClosedReason, Shut};
-pub use budget::{Budget, Part, Ready, Spending};
-pub use classify::LostAnswer;
-pub use client::{Forbidden, GenesysClient};
+pub use admission::{ActiveHold, Admission, ClosedReason};
+pub use answer::ApiAnswer;
+pub use budget::{Budget, BudgetUsage, LimitShare};
+pub use client::GenesysClient;
+pub use clock_skew::{ClockReading, clock_is_off, describe_skew};
+pub use credential_check::{ApiCheck, TokenCheckOutcome};
+pub use credentials::{CredentialSource, Credentials};
 pub use error::ApiError;
+pub use fleet_key::FleetKey;
 pub use http_date::read_http_date;
-pub use key::Key;
-pub use limits::{LONG_PAUSE, Rates, retry_after};
-pub use mint::{CredentialSource, Credentials};
+pub use http_transport::{HttpTimeouts, TransportFailure};
+pub use limits::{LONG_PAUSE, RateLimitHeaders, retry_after};
 pub use options::GenesysOptions;
 pub use permit::Permit;
-pub use request::{ApiAnswer, ApiRequest, Caller};
-pub use skew::{clock_is_off, describe_skew};
-pub use transport::TimeOuts;
-pub use trial::{ApiTrial, Clocks, TokenOutcome};
+pub use request::{ApiRequest, Caller};
+pub use send_time::SendTime;

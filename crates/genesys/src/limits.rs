@@ -6,34 +6,35 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde_json::{Map, Value};
+use tracing::warn;
 
-use crate::http_date;
+use crate::read_http_date;
 
 /// A window's end lies at most this long after `inin-ratelimit-reset`, which is in whole seconds.
-pub const RESET_SLACK: Duration = Duration::from_secs(1);
+pub(crate) const RESET_SLACK: Duration = Duration::from_secs(1);
 /// The API's windows are of a minute: a longer `inin-ratelimit-reset` is something else, such as a time since 1970.
 const LONGEST_WINDOW: Duration = Duration::from_secs(60);
-/// Nobody is asked to wait less: `Retry-After: 0` would make a storm.
+/// The shortest pause: `Retry-After: 0` would make a storm.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// Longer than this a pause is told of: somebody may have meant milliseconds.
+/// A longer pause is logged: somebody may have meant milliseconds.
 pub const LONG_PAUSE: Duration = Duration::from_secs(3600);
-/// Nobody waits longer without asking again.
+/// The longest pause without asking again.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// The token's window, as an answer tells it.
+/// The token's window, as the headers `inin-ratelimit-*` of an answer describe it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rates {
+pub struct RateLimitHeaders {
     /// Requests in a window.
     pub allowed: Option<u32>,
     /// Requests counted in this window so far.
     pub count: Option<u32>,
-    /// What is left of this window, in whole seconds.
+    /// The rest of this window, in whole seconds.
     pub reset: Option<Duration>,
 }
 
-impl Rates {
-    /// What the headers `inin-ratelimit-*` say. A count in a window that cannot be is none.
-    pub fn of(headers: &HeaderMap) -> Self {
+impl RateLimitHeaders {
+    /// Reads the headers. A count in a window that is too long counts as none.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
         let (allowed, count) = (number("inin-ratelimit-allowed"), number("inin-ratelimit-count"));
         match number("inin-ratelimit-reset").map(|seconds| Duration::from_secs(seconds.into())) {
@@ -43,14 +44,14 @@ impl Rates {
     }
 }
 
-/// Whom a 429 concerns.
+/// The scope of the limit that a 429 names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// Whoever uses the token: this process.
+pub(crate) enum LimitScope {
+    /// The token's: it concerns this process.
     Token,
-    /// Whoever uses the client, with whatever token: all processes of the fleet.
+    /// The OAuth client's: it concerns all processes of the fleet.
     Client,
-    /// Whoever calls the service that has this limit of its own: the endpoint, for the kind of job that met it.
+    /// That of a service with this namespace: it concerns the endpoint, for the kind of job that met it.
     Service(String),
 }
 
@@ -59,43 +60,43 @@ const PLATFORM: &str = "platform.api";
 /// A namespace has fewer characters.
 const LONGEST_NAMESPACE: usize = 64;
 
-/// Whose limit a body names. A namespace other than the platform's is a service's own, whatever its key. The platform's keys
+/// Reads the scope of the limit that a body names. A namespace other than the platform's is a service's own, whatever its key. The platform's keys
 /// of a token's limits name the token (`token.rate.per.minute`, `client.credentials.token.rate.per.minute`), the client's
 /// does not (`org.app.user.rate.per.minute`); where none is named, the token's is meant.
-pub fn reach(told: &Map<String, Value>) -> Reach {
-    let member = |name: &str| told.get("limit").and_then(|limit| limit[name].as_str()).map(str::trim);
+pub(crate) fn scope(details: &Map<String, Value>) -> LimitScope {
+    let member = |name: &str| details.get("limit").and_then(|limit| limit[name].as_str()).map(str::trim);
     let of_service = |namespace: &&str| !namespace.is_empty() && !namespace.eq_ignore_ascii_case(PLATFORM);
     if let Some(namespace) = member("namespace").filter(of_service) {
         let plain = |char: &char| char.is_ascii_alphanumeric() || matches!(char, '.' | '-' | '_');
-        return Reach::Service(namespace.chars().filter(plain).take(LONGEST_NAMESPACE).collect());
+        return LimitScope::Service(namespace.chars().filter(plain).take(LONGEST_NAMESPACE).collect());
     }
     match member("key") {
-        Some(key) if !key.is_empty() && !key.contains("token.") => Reach::Client,
-        _ => Reach::Token,
+        Some(key) if !key.is_empty() && !key.contains("token.") => LimitScope::Client,
+        _ => LimitScope::Token,
     }
 }
 
-/// How long to send nothing, by the first of these that tells: `Retry-After` (seconds or HTTP date), the number in
-/// the message, the window's end. `None` where nothing does.
-pub fn wait(headers: &HeaderMap, told: &Map<String, Value>, now: Timestamp) -> Option<Duration> {
-    let reset = || Rates::of(headers).reset.map(|reset| reset + RESET_SLACK);
-    let wait = retry_after(headers, now).or_else(|| in_message(told)).or_else(reset)?;
+/// Reads the pause that an answer asks for, by the first of: `Retry-After` (seconds or HTTP date), the number in the
+/// message, the window's end. `None` where there is none of them.
+pub(crate) fn wait(headers: &HeaderMap, details: &Map<String, Value>, now: Timestamp) -> Option<Duration> {
+    let reset = || RateLimitHeaders::of(headers).reset.map(|reset| reset + RESET_SLACK);
+    let wait = retry_after(headers, now).or_else(|| in_message(details)).or_else(reset)?;
     Some(wait.clamp(SHORTEST, LONGEST))
 }
 
-/// The header alone: seconds, rounded up, or a date, by the clock that wrote it (`Date`), else by ours.
+/// Reads `Retry-After` alone: seconds, rounded up, or a date, by the clock that wrote it (`Date`), else by ours.
 pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let written = text(RETRY_AFTER)?;
     if let Some(seconds) = seconds(written) {
         return Some(Duration::from_secs(seconds).min(LONGEST));
     }
-    let date = http_date::read_http_date(written)?;
-    let theirs = text(DATE).and_then(http_date::read_http_date).unwrap_or(now);
+    let date = read_http_date(written)?;
+    let theirs = text(DATE).and_then(read_http_date).unwrap_or(now);
     Some(Duration::try_from(date.duration_since(theirs)).unwrap_or(Duration::ZERO).min(LONGEST))
 }
 
-/// Digits, possibly with a decimal point; any part of a second is one.
+/// Reads digits with or without a decimal point; any part of a second counts as one.
 fn seconds(written: &str) -> Option<u64> {
     let (whole, part) = written.split_once('.').unwrap_or((written, ""));
     let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -106,10 +107,18 @@ fn seconds(written: &str) -> Option<u64> {
     Some(whole.saturating_add(u64::from(part.bytes().any(|digit| digit != b'0'))))
 }
 
-/// `Retry the request in [N] seconds`, wherever a text says it.
-fn in_message(told: &Map<String, Value>) -> Option<Duration> {
+/// Warns of a pause of more than an hour: it is kept, and nothing is sent meanwhile.
+pub(crate) fn warn_of_long_pause(endpoint: &str, wait: Option<Duration>) {
+    if let Some(wait) = wait.filter(|wait| *wait > LONG_PAUSE) {
+        let seconds = wait.as_secs();
+        warn!(endpoint, seconds, "the API asks for a pause of more than an hour (Retry-After): it is kept");
+    }
+}
+
+/// Finds `Retry the request in [N] seconds` in any text.
+fn in_message(details: &Map<String, Value>) -> Option<Duration> {
     const BEFORE: &str = "retry the request in";
-    told.values().filter_map(Value::as_str).find_map(|text| {
+    details.values().filter_map(Value::as_str).find_map(|text| {
         let text = text.to_ascii_lowercase();
         let after = &text[text.find(BEFORE)? + BEFORE.len()..];
         let digits: String = after.trim_start_matches([' ', '[']).chars().take_while(char::is_ascii_digit).collect();
@@ -186,34 +195,37 @@ mod tests {
 
     #[test]
     fn a_limit_is_a_services_by_its_namespace_and_the_clients_where_its_key_does_not_name_the_token() {
-        let service = |name: &str| Reach::Service(name.to_owned());
+        let service = |name: &str| LimitScope::Service(name.to_owned());
         let cut = "a2Jb".to_owned() + &"c".repeat(60);
         for (limit, reach_told) in [
-            (serde_json::json!({"key": "token.rate.per.minute"}), Reach::Token),
-            (serde_json::json!({"key": "client.credentials.token.rate.per.minute", "value": 300}), Reach::Token),
-            (serde_json::json!({"key": "org.app.user.rate.per.minute", "namespace": "platform.api"}), Reach::Client),
-            (serde_json::json!({"key": "org.app.user.rate.per.minute", "namespace": ""}), Reach::Client),
-            (serde_json::json!({"key": "token.rate.per.minute", "namespace": "platform.api"}), Reach::Token),
+            (serde_json::json!({"key": "token.rate.per.minute"}), LimitScope::Token),
+            (serde_json::json!({"key": "client.credentials.token.rate.per.minute", "value": 300}), LimitScope::Token),
+            (
+                serde_json::json!({"key": "org.app.user.rate.per.minute", "namespace": "platform.api"}),
+                LimitScope::Client,
+            ),
+            (serde_json::json!({"key": "org.app.user.rate.per.minute", "namespace": ""}), LimitScope::Client),
+            (serde_json::json!({"key": "token.rate.per.minute", "namespace": "platform.api"}), LimitScope::Token),
             (serde_json::json!({"key": "requests.per.minute", "namespace": "integrations"}), service("integrations")),
             (
                 serde_json::json!({"key": "token.rate.per.minute", "namespace": "web.messaging"}),
                 service("web.messaging"),
             ),
             (serde_json::json!({"namespace": "a\u{1b}[2J b".to_owned() + &"c".repeat(500)}), service(&cut)),
-            (serde_json::json!({"namespace": 7, "key": "org.app.user.rate.per.minute"}), Reach::Client),
-            (serde_json::json!({"key": ""}), Reach::Token),
-            (serde_json::json!("what"), Reach::Token),
+            (serde_json::json!({"namespace": 7, "key": "org.app.user.rate.per.minute"}), LimitScope::Client),
+            (serde_json::json!({"key": ""}), LimitScope::Token),
+            (serde_json::json!("what"), LimitScope::Token),
         ] {
             let told = Map::from_iter([("limit".to_owned(), limit.clone())]);
-            assert_eq!(reach(&told), reach_told, "{limit}");
+            assert_eq!(scope(&told), reach_told, "{limit}");
         }
-        assert_eq!(reach(&Map::new()), Reach::Token);
+        assert_eq!(scope(&Map::new()), LimitScope::Token);
     }
 
     #[test]
     fn rates_that_are_no_numbers_are_not_told() {
         let told = headers(&[("inin-ratelimit-allowed", "300"), ("inin-ratelimit-count", "many")]);
-        assert_eq!(Rates::of(&told), Rates { allowed: Some(300), count: None, reset: None });
+        assert_eq!(RateLimitHeaders::of(&told), RateLimitHeaders { allowed: Some(300), count: None, reset: None });
     }
 
     #[test]
@@ -221,7 +233,11 @@ mod tests {
         for reset in ["61", "3600", "1796044712"] {
             let told =
                 [("inin-ratelimit-allowed", "9"), ("inin-ratelimit-count", "9"), ("inin-ratelimit-reset", reset)];
-            assert_eq!(Rates::of(&headers(&told)), Rates { allowed: Some(9), count: None, reset: None }, "{reset}");
+            assert_eq!(
+                RateLimitHeaders::of(&headers(&told)),
+                RateLimitHeaders { allowed: Some(9), count: None, reset: None },
+                "{reset}"
+            );
             assert_eq!(seconds(&told, "too many requests"), None, "{reset}");
         }
     }

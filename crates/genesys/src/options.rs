@@ -6,12 +6,12 @@ use std::{path::PathBuf, time::Duration};
 use url::Url;
 
 use crate::region::{self, Addresses};
-use genfleet_job::options::{ConfigError, duration, is_readable_on_the_way};
+use genfleet_job::options::{ConfigError, duration, is_unencrypted_remote};
 
-/// How the client proves who it is at the token endpoint.
+/// The way the client authenticates at the token endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientAuth {
-    /// HTTP Basic, what the platform documents.
+    /// HTTP Basic, as the platform documents it.
     #[default]
     Basic,
     /// In the form body.
@@ -79,13 +79,13 @@ pub struct GenesysOptions {
 }
 
 impl GenesysOptions {
-    /// Where requests go.
+    /// Derives the addresses that requests go to.
     pub fn addresses(&self) -> Result<Addresses, ConfigError> {
         let base = set(self.genesys_base_url.as_deref());
         Addresses::new(&self.genesys_environment, base, set(self.genesys_token_url.as_deref()))
     }
 
-    /// What an operator should hear about settings that are allowed but may be a mistake.
+    /// Warns of settings that are allowed but may be a mistake.
     pub fn warnings(&self) -> Vec<String> {
         let overridden = set(self.genesys_base_url.as_deref()).is_some();
         let unknown = !overridden && !region::KNOWN.contains(&self.genesys_environment.as_str());
@@ -106,7 +106,7 @@ impl GenesysOptions {
         warnings
     }
 
-    /// The file of further certificate authorities.
+    /// Returns the file of further certificate authorities.
     pub fn ca_file(&self) -> Option<PathBuf> {
         set(self.genesys_ca_file.as_deref()).map(PathBuf::from)
     }
@@ -114,16 +114,16 @@ impl GenesysOptions {
 
 fn plain(setting: &str, url: &Url, what: &str) -> Option<String> {
     let host = url.origin().ascii_serialization();
-    is_readable_on_the_way(url)
+    is_unencrypted_remote(url)
         .then(|| format!("{setting}: {host} is not encrypted, so that {what} can be read on the way; write https://"))
 }
 
-/// An empty variable counts as not set.
+/// Treats an empty variable as not set.
 fn set(given: Option<&str>) -> Option<&str> {
     given.filter(|given| !given.is_empty())
 }
 
-/// `given` as `read` reads it, or the default where it is empty: clap takes an empty variable for a value.
+/// Reads `given`, or the default where it is empty: clap takes an empty variable for a value.
 fn or_default<T>(given: &str, default: &str, read: impl Fn(&str) -> Result<T, ConfigError>) -> Result<T, ConfigError> {
     read(if given.trim().is_empty() { default } else { given })
 }
@@ -146,7 +146,7 @@ fn requests(given: &str) -> Result<u32, ConfigError> {
     number.ok_or_else(|| ConfigError::new(format!("{given:?} is no number of requests; write 1 or more")))
 }
 
-/// A duration that something is waited for: zero would never rest.
+/// Parses a wait: zero would never rest.
 fn wait(given: &str) -> Result<Duration, ConfigError> {
     let read = duration(given)?;
     let zero = || ConfigError::new(format!("{given:?} is no time to wait; write 1ms or more"));

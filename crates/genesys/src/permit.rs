@@ -1,176 +1,96 @@
-//! Leave to send one request: waiting for it, holding it, giving it back. What to wait for is said by
-//! [`crate::door`].
+//! The right to send one request, and the admission control and queue that all requests of a process share.
 
-use tokio::{sync::MutexGuard, time::Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::{
+    sync::{Mutex as Queue, Notify, watch},
+    time::Instant,
+};
 
 use crate::{
-    admission::{ClosedReason, Fate, Line, Refusal, Sent, Step, Who},
-    client::GenesysClient,
-    door::Grant,
-    error::ApiError,
-    gate::LONG,
-    mint::Away,
+    admission::{RequestOutcome, Requester, SentRequest},
+    admission_control::{AdmissionControl, SendGrant},
+    options::GenesysOptions,
     request::Caller,
     token::Token,
 };
 use genfleet_job::Kind;
 
-/// Leave to send one request at once. Dropped unused, it gives its budget back; dropped while its request is in
+/// Admission control behind a lock, and the queue of those that wait for budget.
+#[derive(Debug)]
+pub(crate) struct SharedAdmission {
+    control: Mutex<AdmissionControl>,
+    changes: watch::Receiver<u64>,
+    /// Whoever holds it is the first in the queue.
+    pub(crate) queue: Queue<()>,
+    /// Told when a request ended: the first in the queue looks again.
+    pub(crate) freed: Notify,
+}
+
+impl SharedAdmission {
+    pub(crate) fn new(options: &GenesysOptions) -> Self {
+        let control = AdmissionControl::new(options);
+        let changes = control.changes();
+        Self { control: Mutex::new(control), changes, queue: Queue::new(()), freed: Notify::new() }
+    }
+
+    pub(crate) fn control(&self) -> MutexGuard<'_, AdmissionControl> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+}
+
+/// The right to send one request at once. Dropped unused, it gives its budget back; dropped while its request is in
 /// flight, the request counts as one that the API may have seen.
 #[derive(Debug)]
 #[must_use]
 pub struct Permit {
-    client: GenesysClient,
-    grant: Option<Grant>,
-    pub(super) token: Token,
-    /// For whom, to what, when.
+    admission: Arc<SharedAdmission>,
+    grant: Option<SendGrant>,
+    pub(crate) token: Token,
+    /// For whom, to what, when it was sent.
     sent: Option<(Kind, &'static str, Instant)>,
 }
 
 impl Caller<'_> {
-    pub(super) fn who(&self) -> Who<'_> {
-        Who { kind: self.kind, jobs: self.jobs }
-    }
-}
-
-impl GenesysClient {
-    /// Waits until a request may be sent: for the gate, a token, its turn, and budget. Ends at once with
-    /// [`Held`](genfleet_job::error::ErrorClass::Held) or [`Credentials`](genfleet_job::error::ErrorClass::Credentials) where
-    /// waiting in memory makes no sense, and with [`Interrupted`](genfleet_job::error::ErrorClass::Interrupted) when
-    /// `caller.stop` is cancelled.
-    pub async fn permit(&self, caller: &Caller<'_>) -> Result<Permit, ApiError> {
-        let mut changes = self.changes();
-        let mut turn: Option<MutexGuard<'_, ()>> = None;
-        loop {
-            if caller.stop.is_cancelled() {
-                return Err(ApiError::interrupted());
-            }
-            changes.mark_unchanged();
-            let line = if turn.is_some() { Line::First } else { Line::Outside };
-            match self.step(caller, line) {
-                Step::Go(grant, token) => {
-                    return Ok(Permit { client: self.clone(), grant: Some(grant), token, sent: None });
-                }
-                Step::Refused(refusal) => return Err(self.refused(refusal)),
-                Step::Mint => self.wait_for_token(caller).await?,
-                Step::Turn => tokio::select! {
-                    biased;
-                    () = caller.stop.cancelled() => {}
-                    first = self.shared.line.lock() => turn = Some(first),
-                    // The sender lives in `self`.
-                    _ = changes.changed() => {}
-                },
-                Step::Wait(until) => tokio::select! {
-                    biased;
-                    () = caller.stop.cancelled() => {}
-                    _ = changes.changed() => {}
-                    () = self.shared.freed.notified(), if turn.is_some() => {}
-                    () = tokio::time::sleep_until(until) => {}
-                },
-            }
-        }
-    }
-
-    /// Waits while a limit of the service behind `endpoint` is closed for the caller's kind. Ends as
-    /// [`permit`](Self::permit) does.
-    pub(super) async fn service_opens(&self, caller: &Caller<'_>, endpoint: &'static str) -> Result<(), ApiError> {
-        let mut changes = self.changes();
-        loop {
-            changes.mark_unchanged();
-            let now = Instant::now();
-            let Some(opens) = self.door().service_opens(caller.kind, endpoint, now) else { return Ok(()) };
-            if caller.stop.is_cancelled() {
-                return Err(ApiError::interrupted());
-            }
-            if opens - now > LONG {
-                return Err(self.refused(Refusal::Held(ClosedReason::ServiceLimit, opens)));
-            }
-            tokio::select! {
-                biased;
-                () = caller.stop.cancelled() => {}
-                // The sender lives in `self`.
-                _ = changes.changed() => {}
-                () = tokio::time::sleep_until(opens) => {}
-            }
-        }
-    }
-
-    fn step(&self, caller: &Caller<'_>, line: Line) -> Step {
-        let now = Instant::now();
-        let (step, wants_token) = {
-            let mut door = self.door();
-            (door.step(caller.who(), line, now), door.wants_token(now))
-        };
-        if wants_token {
-            // The old one is good: nobody waits for it.
-            drop(self.mint());
-        }
-        step
-    }
-
-    async fn wait_for_token(&self, caller: &Caller<'_>) -> Result<(), ApiError> {
-        let mut minting = self.mint();
-        let outcome = tokio::select! {
-            biased;
-            () = caller.stop.cancelled() => return Ok(()),
-            outcome = minting.wait_for(Option::is_some) => outcome.ok().and_then(|outcome| outcome.clone()),
-        };
-        // No outcome: whoever minted is gone, and the next look finds that out.
-        let Some(Err(Away { asked, error })) = outcome else { return Ok(()) };
-        for _ in 0..asked {
-            self.door().no_token(caller.who(), Instant::now());
-        }
-        Err(error)
-    }
-
-    fn refused(&self, refusal: Refusal) -> ApiError {
-        match refusal {
-            Refusal::Credentials(why) => ApiError::credentials(format!(
-                "Genesys Cloud refuses our credentials ({why}); check GENESYS_CLIENT_ID, GENESYS_CLIENT_SECRET and \
-                 GENESYS_ENVIRONMENT"
-            )),
-            Refusal::Held(reason, until) => {
-                let until = self.at(until);
-                let away = self.door().away();
-                let (code, why) = match reason {
-                    ClosedReason::Throttled => ("throttled", "the API asked for a pause"),
-                    ClosedReason::ServiceLimit => ("throttled", "the API asked this kind of job for a pause"),
-                    ClosedReason::ApiUnavailable => {
-                        ("api_unavailable", away.as_deref().unwrap_or("the API answers nobody"))
-                    }
-                    ClosedReason::Forbidden => ("forbidden", "the API forbids this kind of job"),
-                    ClosedReason::Credentials => ("credentials", "our credentials are refused"),
-                    ClosedReason::Audit => ("audit", "the audit cannot be written"),
-                };
-                ApiError::held(until, code, format!("{why}: not before {until}"))
-            }
-        }
+    pub(crate) fn requester(&self) -> Requester<'_> {
+        Requester { kind: self.kind, jobs: self.jobs }
     }
 }
 
 impl Permit {
-    /// Whether its request tries if the API answers again.
-    pub(super) fn is_probe(&self) -> bool {
-        self.grant.as_ref().is_some_and(Grant::is_probe)
+    pub(crate) fn new(admission: Arc<SharedAdmission>, grant: SendGrant, token: Token) -> Self {
+        Self { admission, grant: Some(grant), token, sent: None }
     }
 
-    /// Right before sending: false where something came up since it was given, so that it has to be asked for again.
-    pub(super) fn goes(&mut self, caller: &Caller<'_>, endpoint: &'static str) -> bool {
-        let at = Instant::now();
-        let goes =
-            self.grant.as_ref().is_some_and(|grant| self.client.door().still_goes(grant, caller.who(), endpoint, at));
-        if goes {
-            self.sent = Some((caller.kind, endpoint, at));
+    /// Returns whether its request probes an API that does not answer.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.grant.as_ref().is_some_and(SendGrant::is_probe)
+    }
+
+    /// Notes that its request is sent now. False where something came up since it was given: then another has to be
+    /// asked for.
+    pub(crate) fn begin(&mut self, caller: &Caller<'_>, endpoint: &'static str) -> bool {
+        let now = Instant::now();
+        let control = self.admission.control();
+        let admits =
+            self.grant.as_ref().is_some_and(|grant| control.still_admits(grant, caller.requester(), endpoint, now));
+        drop(control);
+        if admits {
+            self.sent = Some((caller.kind, endpoint, now));
         }
-        goes
+        admits
     }
 
-    /// Its request is over.
-    pub(super) fn ended(mut self, caller: &Caller<'_>, fate: Fate) {
+    /// Records the outcome of its request.
+    pub(crate) fn end(mut self, caller: &Caller<'_>, outcome: RequestOutcome) {
         if let (Some(grant), Some((_, endpoint, at))) = (self.grant.take(), self.sent.take()) {
-            let request = Sent { who: caller.who(), endpoint, at };
-            self.client.door().ended(grant, request, fate, Instant::now());
-            self.client.shared.freed.notify_one();
+            let request = SentRequest { requester: caller.requester(), endpoint, at };
+            self.admission.control().record_outcome(grant, request, outcome, Instant::now());
+            self.admission.freed.notify_one();
         }
     }
 }
@@ -181,11 +101,11 @@ impl Drop for Permit {
         let now = Instant::now();
         match self.sent.take() {
             Some((kind, endpoint, at)) => {
-                let request = Sent { who: Who { kind, jobs: &[] }, endpoint, at };
-                self.client.door().ended(grant, request, Fate::Dropped, now);
+                let request = SentRequest { requester: Requester { kind, jobs: &[] }, endpoint, at };
+                self.admission.control().record_outcome(grant, request, RequestOutcome::Dropped, now);
             }
-            None => self.client.door().unused(grant, now),
+            None => self.admission.control().return_unused(grant, now),
         }
-        self.client.shared.freed.notify_one();
+        self.admission.freed.notify_one();
     }
 }

@@ -13,7 +13,7 @@ use reqwest::header::HeaderValue;
 use serde_json::Value;
 
 use self::layer::Layer;
-use crate::transport::{NoAnswer, Received};
+use crate::http_transport::{HttpResponse, TransportError};
 
 mod layer;
 
@@ -95,17 +95,20 @@ impl Redactor {
     }
 
     /// What came back, without them.
-    pub(crate) fn exchange(&self, exchange: Result<Received, NoAnswer>) -> Result<Received, NoAnswer> {
+    pub(crate) fn exchange(
+        &self,
+        exchange: Result<HttpResponse, TransportError>,
+    ) -> Result<HttpResponse, TransportError> {
         match exchange {
             Ok(received) => Ok(self.received(received)),
-            Err(NoAnswer { why, message, cause }) => {
+            Err(TransportError { failure, message, cause }) => {
                 let [message, cause] = [message, cause].map(|text| self.text(&text).into_owned());
-                Err(NoAnswer { why, message, cause })
+                Err(TransportError { failure, message, cause })
             }
         }
     }
 
-    fn received(&self, mut received: Received) -> Received {
+    fn received(&self, mut received: HttpResponse) -> HttpResponse {
         for value in received.headers.values_mut() {
             let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
             if let Cow::Owned(text) = self.text(&text) {

@@ -1,14 +1,14 @@
-//! Where Genesys Cloud is: regions, and the addresses that follow from them (SPEC 4).
+//! The regions of Genesys Cloud, and the addresses that follow from them (SPEC 4).
 
 use url::Url;
 
 use genfleet_job::options::ConfigError;
 
 /// The region of an organisation that names none.
-pub const DEFAULT: &str = "mypurecloud.com";
+pub(crate) const DEFAULT: &str = "mypurecloud.com";
 
-/// The regions that were there when this was written; another one is told, not refused.
-pub const KNOWN: [&str; 18] = [
+/// The known regions; another one is warned of, not refused.
+pub(crate) const KNOWN: [&str; 18] = [
     "mypurecloud.com",
     "mypurecloud.ie",
     "mypurecloud.de",
@@ -29,19 +29,19 @@ pub const KNOWN: [&str; 18] = [
     "edee1.eusc-pure.cloud",
 ];
 
-/// Where requests go.
+/// The addresses that requests go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// The API; a slash at its end counts as none.
+    /// The API; a slash at its end makes no difference.
     pub api: Url,
-    /// Where tokens are asked for.
+    /// The token endpoint.
     pub token: Url,
-    /// What events call it: the region, or the API's host where the base URL is overridden.
+    /// The name in events: the region, or the API's host where the base URL is overridden.
     pub environment: String,
 }
 
 impl Addresses {
-    /// The addresses of `region`, with what overrides them.
+    /// Derives the addresses of `region`, with their overrides.
     pub fn new(region: &str, base: Option<&str>, token: Option<&str>) -> Result<Self, ConfigError> {
         let default_api = format!("https://api.{region}");
         let api = match base {
@@ -60,8 +60,8 @@ impl Addresses {
         Ok(Self { api, token, environment })
     }
 
-    /// The address of `path`; `None` where it would become another one: `..` climbs, and `?`, `#`, a space or `{`
-    /// have to be encoded by whoever made it.
+    /// Returns the address of `path`; `None` where it would become another one: `..` climbs, and `?`, `#`, a space or `{`
+    /// have to be encoded by the caller.
     pub fn at(&self, path: &str) -> Option<Url> {
         let mut url = self.api.clone();
         let whole = format!("{}{path}", self.api.path().trim_end_matches('/'));
@@ -70,7 +70,7 @@ impl Addresses {
     }
 }
 
-/// `written` as an address to send requests to: no query, and no password that a log could show.
+/// Parses an address to send requests to: without a query, and without a password that a log could show.
 fn web_address(setting: &str, written: &str) -> Result<Url, ConfigError> {
     let wrong = |why: &str| ConfigError::new(format!("{setting} gives no usable address: {why}"));
     let url = Url::parse(written).map_err(|error| wrong(&error.to_string()))?;

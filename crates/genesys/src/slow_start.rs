@@ -1,81 +1,79 @@
-//! After a pause the API gets one request first, then two at a time, four …: what has just recovered is not buried. Also
-//! how a process starts, since it does not know the API's limit yet.
+//! Slow start: after a pause, and when a process starts, the API gets one request first, then two at a time, four …
 //!
-//! As TCP's slow start: every success lets one more be in flight, which doubles them each round.
+//! As in TCP, every success lets one more request be in flight, which doubles them each round.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::budget::Ready;
+use crate::send_time::SendTime;
 
-/// Where so many may be in flight there is no bound any more.
+/// A bound as large as this counts as none.
 const UNBOUNDED: u32 = 2048;
 
-/// How many requests may be in flight while things start again: one more with each success, and twice as many each
-/// second.
+/// The bound of the requests in flight: one more with each success, and twice as many each second.
 #[derive(Debug, Default)]
-pub struct SlowStart {
-    /// Counts starts: what was sent before the last one does not count.
+pub(crate) struct SlowStart {
+    /// Counts starts: requests of an earlier one do not count.
     start: u64,
-    /// When the first request of this start went.
+    /// When the first request of this start was sent.
     began: Option<Instant>,
     successes: u32,
     in_flight: u32,
 }
 
-/// One request's place.
+/// The place of one request in flight.
 #[derive(Debug)]
 #[must_use]
-pub struct Place {
+pub(crate) struct SlowStartSlot {
     start: u64,
 }
 
-/// What became of a request.
+/// What a request says about the health of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Went {
+pub(crate) enum HealthSign {
     /// The API answered.
-    Well,
-    /// It did not, or badly, or nothing was sent.
-    Otherwise,
+    Healthy,
+    /// It did not answer, or with a failure of its own, or nothing was sent.
+    Unhealthy,
 }
 
 impl SlowStart {
     /// Begins with one request again.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         *self = Self { start: self.start + 1, ..Self::default() };
     }
 
-    /// May one more go now?
-    pub fn ready(&self, now: Instant) -> Ready {
-        let Some(began) = self.began else { return Ready::Now };
+    /// Returns when one more may go.
+    pub(crate) fn ready(&self, now: Instant) -> SendTime {
+        let Some(began) = self.began else { return SendTime::Now };
         let since = now.saturating_duration_since(began).as_secs();
         let doublings = u32::try_from(since).unwrap_or(u32::MAX);
         let bound = self.successes.saturating_add(1).saturating_mul(2_u32.saturating_pow(doublings));
         if bound >= UNBOUNDED || self.in_flight < bound {
-            Ready::Now
+            SendTime::Now
         } else {
-            Ready::At(began + Duration::from_secs(since + 1))
+            SendTime::At(began + Duration::from_secs(since + 1))
         }
     }
 
-    /// Takes a place, at once.
-    pub fn take(&mut self, now: Instant) -> Place {
+    /// Takes a slot.
+    pub(crate) fn take(&mut self, now: Instant) -> SlowStartSlot {
         self.began.get_or_insert(now);
         self.in_flight += 1;
-        Place { start: self.start }
+        SlowStartSlot { start: self.start }
     }
 
-    /// A request is over.
-    pub fn ended(&mut self, place: &Place, went: Went) {
-        if place.start != self.start {
+    /// Frees the slot of a request that ended.
+    pub(crate) fn free(&mut self, slot: &SlowStartSlot, sign: HealthSign) {
+        if slot.start != self.start {
             return;
         }
         self.in_flight = self.in_flight.saturating_sub(1);
-        match went {
-            Went::Well => self.successes = self.successes.saturating_add(1),
-            Went::Otherwise if self.in_flight == 0 && self.successes == 0 => self.began = None,
-            Went::Otherwise => {}
+        match sign {
+            HealthSign::Healthy => self.successes = self.successes.saturating_add(1),
+            HealthSign::Unhealthy if self.in_flight == 0 && self.successes == 0 => self.began = None,
+            HealthSign::Unhealthy => {}
         }
     }
 }
@@ -84,9 +82,9 @@ impl SlowStart {
 mod tests {
     use super::*;
 
-    fn fill(slow: &mut SlowStart, now: Instant) -> Vec<Place> {
+    fn fill(slow: &mut SlowStart, now: Instant) -> Vec<SlowStartSlot> {
         let mut places = Vec::new();
-        while places.len() < 5000 && slow.ready(now) == Ready::Now {
+        while places.len() < 5000 && slow.ready(now) == SendTime::Now {
             places.push(slow.take(now));
         }
         places
@@ -99,12 +97,12 @@ mod tests {
         assert_eq!(places.len(), 1);
         for in_flight in [2, 4, 8, 16] {
             for place in places.drain(..) {
-                slow.ended(&place, Went::Well);
+                slow.free(&place, HealthSign::Healthy);
             }
             places.extend(fill(&mut slow, now));
             assert_eq!(places.len(), in_flight);
         }
-        slow.ended(&places.pop().unwrap(), Went::Well);
+        slow.free(&places.pop().unwrap(), HealthSign::Healthy);
         assert_eq!(fill(&mut slow, now).len(), 2, "one success, one more, and its own place");
     }
 
@@ -112,7 +110,7 @@ mod tests {
     fn each_second_doubles_too_so_that_one_slow_answer_stops_nobody() {
         let (mut slow, now) = (SlowStart::default(), Instant::now());
         let first = fill(&mut slow, now);
-        assert_eq!(slow.ready(now), Ready::At(now + Duration::from_secs(1)));
+        assert_eq!(slow.ready(now), SendTime::At(now + Duration::from_secs(1)));
         assert_eq!(first.len() + fill(&mut slow, now + Duration::from_secs(3)).len(), 8);
     }
 
@@ -126,7 +124,7 @@ mod tests {
         slow.restart();
         assert_eq!(fill(&mut slow, later).len(), 1);
         for place in &places {
-            slow.ended(place, Went::Well);
+            slow.free(place, HealthSign::Healthy);
         }
         assert!(fill(&mut slow, later).is_empty(), "what was sent before tells nothing about now");
     }

@@ -1,5 +1,4 @@
-//! The process' one token: when it is good, when a new one is due, and what the token endpoint's answers mean.
-//! Asks for none itself: that is [`crate::mint`].
+//! The token of the process: how long it is good, when a new one is due, and what the token endpoint's answers mean.
 
 use std::{fmt, time::Duration};
 
@@ -9,22 +8,22 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::{
-    classify::{self, StatusClass},
-    error,
+    answer_body::{error_details, error_sentence},
+    classify::{self, RetryAfterHeader, StatusClass},
 };
 
 /// A token is replaced this long before its end, or a tenth of its life where that is less.
 const EARLY: Duration = Duration::from_secs(60);
-/// After a replacement failed while the old token is still good.
+/// The wait after a replacement failed while the old token is still good.
 const AGAIN: Duration = Duration::from_secs(5);
-/// The platform's default, where the answer does not tell.
+/// The platform's default, where the answer names no life.
 const DEFAULT_LIFE: f64 = 86_400.0;
 /// Longer lives are cut: times have to be added to.
 const LONGEST_LIFE: Duration = Duration::from_secs(366 * 86_400);
 
 /// A token as it is sent.
 #[derive(Clone)]
-pub struct Token {
+pub(crate) struct Token {
     /// `Bearer …`, marked sensitive.
     pub bearer: HeaderValue,
     /// Counts tokens: an answer about an earlier one says nothing about this one.
@@ -39,63 +38,51 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Where the token is kept.
+/// The place of the token.
 #[derive(Debug, Default)]
-pub struct TokenSlot {
+pub(crate) struct TokenSlot {
     current: Option<Token>,
-    minted: u64,
+    stored: u64,
     not_again_before: Option<Instant>,
 }
 
 impl TokenSlot {
-    /// The token, while it is good.
-    pub fn good(&self, now: Instant) -> Option<&Token> {
+    /// Returns the token, while it is good.
+    pub(crate) fn good(&self, now: Instant) -> Option<&Token> {
         self.current.as_ref().filter(|token| now < token.expires_at)
     }
 
-    /// Is it time for a new one, though this one is still good?
-    pub fn is_due(&self, now: Instant) -> bool {
+    /// Returns whether a new one is due, though this one is still good.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
         let due = self.good(now).is_some_and(|token| now >= token.replace_at);
         due && self.not_again_before.is_none_or(|again| now >= again)
     }
 
-    /// A new token.
-    pub fn store(&mut self, grant: TokenGrant, now: Instant) {
-        self.minted += 1;
+    pub(crate) fn store(&mut self, grant: TokenGrant, now: Instant) {
+        self.stored += 1;
         let life = grant.life.clamp(Duration::from_secs(1), LONGEST_LIFE);
         let replace_at = now + life - EARLY.min(life / 10);
-        self.current = Some(Token { bearer: grant.bearer, number: self.minted, replace_at, expires_at: now + life });
+        self.current = Some(Token { bearer: grant.bearer, number: self.stored, replace_at, expires_at: now + life });
         self.not_again_before = None;
     }
 
-    /// No new token now.
-    pub fn failed(&mut self, now: Instant) {
+    /// Notes that no new token was given.
+    pub(crate) fn note_failure(&mut self, now: Instant) {
         self.not_again_before = Some(now + AGAIN);
     }
 
-    /// The API refused token `number`: it is forgotten, unless a newer one is there already.
-    pub fn forget(&mut self, number: u64) {
+    /// Forgets the token `number`, which the API refused, unless a newer one is there already.
+    pub(crate) fn forget(&mut self, number: u64) {
         self.current.take_if(|token| token.number == number);
     }
 }
 
-/// What the token endpoint gave.
+/// A token as the token endpoint gave it.
 #[derive(Clone)]
 pub struct TokenGrant {
-    bearer: HeaderValue,
-    life: Duration,
-}
-
-impl TokenGrant {
     /// `Bearer …`, marked sensitive.
-    pub fn bearer(&self) -> &HeaderValue {
-        &self.bearer
-    }
-
-    /// How long it is good.
-    pub fn life(&self) -> Duration {
-        self.life
-    }
+    pub(crate) bearer: HeaderValue,
+    pub(crate) life: Duration,
 }
 
 impl fmt::Debug for TokenGrant {
@@ -104,18 +91,17 @@ impl fmt::Debug for TokenGrant {
     }
 }
 
-/// What the token endpoint's answer means.
+/// The meaning of the token endpoint's answer.
 #[derive(Debug)]
-pub enum TokenAnswer {
-    /// A token.
+pub(crate) enum TokenResponse {
     Granted(TokenGrant),
     /// It does not know the scopes we asked for.
     InvalidScope,
-    /// Later.
+    /// It asks for a pause.
     Throttled,
-    /// May go better next time.
+    /// It does not answer properly now.
     Away,
-    /// It will not have us; why.
+    /// It refuses the credentials, for this reason.
     Refused(String),
 }
 
@@ -127,7 +113,7 @@ struct Body {
 }
 
 impl Body {
-    /// A number, also where it is written as text; the default where it says nothing.
+    /// Reads a number, also where it is written as text; the default where there is none.
     fn life(&self) -> Duration {
         let seconds = match &self.expires_in {
             Value::Number(number) => number.as_f64(),
@@ -139,53 +125,56 @@ impl Body {
     }
 }
 
-/// Reads an answer of the token endpoint. Its throttling comes as a 400, and anything that is no token and will not
-/// become one by waiting is a matter of the configuration.
-pub fn read(status: u16, says_when: classify::SaysWhen, body: &[u8]) -> TokenAnswer {
-    let told = error::told(body);
+/// Reads an answer of the token endpoint. Its throttling comes as a 400, and an answer without a token that waiting does
+/// not change is a matter of the configuration.
+pub(crate) fn read_response(status: u16, retry_after: RetryAfterHeader, body: &[u8]) -> TokenResponse {
+    let details = error_details(body);
     match classify::status_class(status) {
-        StatusClass::Success => granted(body),
-        StatusClass::Throttled => TokenAnswer::Throttled,
-        StatusClass::Overloaded if says_when == classify::SaysWhen::Yes => TokenAnswer::Throttled,
-        StatusClass::Overloaded | StatusClass::Unavailable => TokenAnswer::Away,
-        StatusClass::Rejected if says(&told, "rate limit exceeded") => TokenAnswer::Throttled,
-        StatusClass::Rejected | StatusClass::Unauthorized | StatusClass::Forbidden if says(&told, "invalid_scope") => {
-            TokenAnswer::InvalidScope
+        StatusClass::Success => read_grant(body),
+        StatusClass::Throttled => TokenResponse::Throttled,
+        StatusClass::Overloaded if retry_after == RetryAfterHeader::Present => TokenResponse::Throttled,
+        StatusClass::Overloaded | StatusClass::Unavailable => TokenResponse::Away,
+        StatusClass::Rejected if says(&details, "rate limit exceeded") => TokenResponse::Throttled,
+        StatusClass::Rejected | StatusClass::Unauthorized | StatusClass::Forbidden
+            if says(&details, "invalid_scope") =>
+        {
+            TokenResponse::InvalidScope
         }
         StatusClass::Rejected
         | StatusClass::Unauthorized
         | StatusClass::Forbidden
         | StatusClass::NotFound
         | StatusClass::Conflict
-        | StatusClass::Unexpected => TokenAnswer::Refused(format!("{status} {}", error::sentence(&told))),
+        | StatusClass::Unexpected => TokenResponse::Refused(format!("{status} {}", error_sentence(&details))),
     }
 }
 
-fn says(told: &Map<String, Value>, what: &str) -> bool {
-    told.values().filter_map(Value::as_str).any(|text| text.to_ascii_lowercase().contains(what))
+fn says(details: &Map<String, Value>, what: &str) -> bool {
+    details.values().filter_map(Value::as_str).any(|text| text.to_ascii_lowercase().contains(what))
 }
 
-fn granted(body: &[u8]) -> TokenAnswer {
+fn read_grant(body: &[u8]) -> TokenResponse {
     let Ok(body) = serde_json::from_slice::<Body>(body) else {
-        return TokenAnswer::Refused("its answer holds no access_token: is this the token endpoint?".to_owned());
+        return TokenResponse::Refused("its answer holds no access_token: is this the token endpoint?".to_owned());
     };
     match HeaderValue::from_str(&format!("Bearer {}", body.access_token)) {
         Ok(mut bearer) if !body.access_token.is_empty() => {
             bearer.set_sensitive(true);
-            TokenAnswer::Granted(TokenGrant { bearer, life: body.life() })
+            TokenResponse::Granted(TokenGrant { bearer, life: body.life() })
         }
-        Ok(_) | Err(_) => TokenAnswer::Refused("its access_token cannot be sent in a header".to_owned()),
+        Ok(_) | Err(_) => TokenResponse::Refused("its access_token cannot be sent in a header".to_owned()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::classify::SaysWhen;
 
     fn slot(seconds: u64, now: Instant) -> TokenSlot {
         let body = format!(r#"{{"access_token":"secret-token","expires_in":{seconds}}}"#);
-        let TokenAnswer::Granted(grant) = read(200, SaysWhen::No, body.as_bytes()) else { panic!("no token") };
+        let TokenResponse::Granted(grant) = read_response(200, RetryAfterHeader::Absent, body.as_bytes()) else {
+            panic!("no token")
+        };
         let mut slot = TokenSlot::default();
         slot.store(grant, now);
         slot
@@ -207,7 +196,7 @@ mod tests {
         let now = Instant::now();
         let mut slot = slot(600, now);
         let due = now + Duration::from_secs(550);
-        slot.failed(due);
+        slot.note_failure(due);
         assert!(!slot.is_due(due) && slot.is_due(due + AGAIN));
     }
 
@@ -224,7 +213,8 @@ mod tests {
 
     #[test]
     fn the_token_endpoints_answers_are_told_apart() {
-        let answer = |status, body: &str| format!("{:?}", read(status, SaysWhen::No, body.as_bytes()));
+        let answer =
+            |status, body: &str| format!("{:?}", read_response(status, RetryAfterHeader::Absent, body.as_bytes()));
         let throttled = r#"{"error":"invalid_request","error_description":"Rate limit exceeded; wait"}"#;
         assert_eq!(answer(400, throttled), "Throttled");
         assert_eq!(answer(400, r#"{"error":"invalid_request","description":"rate limit exceeded;"}"#), "Throttled");
@@ -232,7 +222,7 @@ mod tests {
         assert_eq!(answer(400, r#"{"error":"invalid_scope"}"#), "InvalidScope");
         assert_eq!(answer(503, ""), "Away");
         assert_eq!(answer(408, ""), "Away");
-        assert!(matches!(read(503, SaysWhen::Yes, b""), TokenAnswer::Throttled));
+        assert!(matches!(read_response(503, RetryAfterHeader::Present, b""), TokenResponse::Throttled));
         for (status, body) in [(400, r#"{"error":"invalid_client"}"#), (401, ""), (404, ""), (501, ""), (302, "")] {
             assert!(answer(status, body).starts_with("Refused"), "{status}");
         }
@@ -244,8 +234,10 @@ mod tests {
     fn a_token_is_taken_however_its_life_is_written() {
         let lives = ["3600", "3599.5", r#""3600""#, "0", "-5", "null", "true", r#""soon""#, "1e30"].map(|written| {
             let body = format!(r#"{{"access_token":"t","expires_in":{written}}}"#);
-            let TokenAnswer::Granted(grant) = read(200, SaysWhen::No, body.as_bytes()) else { panic!("{written}") };
-            grant.life().as_millis()
+            let TokenResponse::Granted(grant) = read_response(200, RetryAfterHeader::Absent, body.as_bytes()) else {
+                panic!("{written}")
+            };
+            grant.life.as_millis()
         });
         let longest = LONGEST_LIFE.as_millis();
         let day = 86_400_000;

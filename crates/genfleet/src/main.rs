@@ -14,7 +14,7 @@ mod terminal;
 use std::{env, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
-use genfleet_core::worker::command;
+use genfleet_core::{tell, worker::command};
 
 /// Works Genesys Cloud jobs, and shows an operator what they do.
 #[derive(Debug, Parser)]
@@ -71,13 +71,17 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let misspelt = command::misspelt_variables(&Cli::command());
     let cli: Cli = match command::parse(Cli::command(), env::args_os()) {
         Ok(cli) => cli,
         Err(code) => return code,
     };
+    if !matches!(cli.command, Command::Up(_)) {
+        misspelt.iter().for_each(|warning| tell!("warning: {warning}"));
+    }
     let done = match cli.command {
         Command::Run(options) => commands::run::run(&options),
-        Command::Up(options) => commands::up::run(*options),
+        Command::Up(options) => commands::up::run(*options, misspelt),
         Command::Enqueue(options) => commands::enqueue::run(&options),
         Command::Validate(options) => commands::validate::run(&options),
         Command::Events(options) => commands::events::run(&options),
@@ -159,6 +163,17 @@ mod tests {
             seen += 1;
         }
         assert!(seen > 0, "--simulate is one");
+    }
+
+    /// A setting of one worker is not taken for a misspelt one of another.
+    #[test]
+    fn no_two_settings_are_spelled_almost_alike() {
+        let all: Vec<String> = settings().iter().map(|(flag, _)| variable(flag)).collect();
+        for (index, one) in all.iter().enumerate() {
+            for other in all[index + 1..].iter().filter(|other| *other != one) {
+                assert!(strsim::osa_distance(one, other) > 2, "{one} and {other}");
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The workers of this build. A new one is added here: its options, its kind, its scopes, its line in `work`, in
-//! `check` and in `contracts`.
+//! The workers of this build: one row for each. A new worker is added to `workers!`; a kind of the table in
+//! `crates/job/src/kind.rs` that has no row does not compile.
 
 use std::sync::Arc;
 
@@ -20,24 +20,77 @@ use genfleet_purger::Purger;
 use genfleet_scan_monitor::ScanMonitor;
 use genfleet_stream_configurator::StreamConfigurator;
 use genfleet_vni_provisioner::VniProvisioner;
+use serde_json::Value;
 
-/// The kinds that this build works.
-pub(crate) const KINDS: [Kind; 5] =
-    [Purger::KIND, StreamConfigurator::KIND, ChannelProvisioner::KIND, VniProvisioner::KIND, ScanMonitor::KIND];
+/// A worker as the tool sees it, for all of its kinds of use alike.
+struct Worker {
+    kind: Kind,
+    scopes: &'static [&'static str],
+    concurrency: usize,
+    contract: fn() -> KindContract,
+    rules: fn(&WebhookRules) -> JobRules,
+    check: fn(&JobRules, &HandlerOptions, &[u8], Option<&str>) -> Result<Job, Box<Rejection>>,
+    work: fn(&Runtime, &HandlerOptions) -> Result<(), ConfigError>,
+}
 
-/// The workers' own settings.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct HandlerOptions {
-    #[command(flatten)]
-    purger: <Purger as JobHandler>::Options,
-    #[command(flatten)]
-    stream_configurator: <StreamConfigurator as JobHandler>::Options,
-    #[command(flatten)]
-    channel_provisioner: <ChannelProvisioner as JobHandler>::Options,
-    #[command(flatten)]
-    vni_provisioner: <VniProvisioner as JobHandler>::Options,
-    #[command(flatten)]
-    scan_monitor: <ScanMonitor as JobHandler>::Options,
+macro_rules! workers {
+    ($($options:ident: $Handler:ty),+ $(,)?) => {
+        /// The kinds that this build works.
+        pub(crate) const KINDS: [Kind; [$(stringify!($options)),+].len()] = [$(<$Handler>::KIND),+];
+
+        /// The workers' own settings.
+        #[derive(Clone, Debug, Args)]
+        pub(crate) struct HandlerOptions {
+            $(#[command(flatten)]
+            $options: <$Handler as JobHandler>::Options,)+
+        }
+
+        static WORKERS: [Worker; KINDS.len()] = [$(Worker {
+            kind: <$Handler>::KIND,
+            scopes: <$Handler>::SCOPES,
+            concurrency: <$Handler>::DEFAULTS.concurrency,
+            contract: KindContract::of::<$Handler>,
+            rules: |webhooks| {
+                let webhooks = webhooks.clone();
+                JobRules::new::<<$Handler as JobHandler>::Payload>(<$Handler>::KIND, move |url| webhooks.violations(url))
+            },
+            check: |rules, options, body, message_id| {
+                validate::job::<$Handler>(rules, &options.$options, body, message_id, None).map(|(job, _)| job)
+            },
+            work: |runtime, options| runtime.work::<$Handler>(options.$options.clone()),
+        }),+];
+    };
+}
+
+workers! {
+    purger: Purger,
+    stream_configurator: StreamConfigurator,
+    channel_provisioner: ChannelProvisioner,
+    vni_provisioner: VniProvisioner,
+    scan_monitor: ScanMonitor,
+}
+
+/// Fails the build where a kind that producers may ask for has no worker.
+const _: () = {
+    let mut index = 0;
+    while index < Kind::ALL.len() {
+        let mut is_worked = Kind::ALL[index].is_internal();
+        let mut row = 0;
+        while row < KINDS.len() {
+            is_worked |= KINDS[row] as u8 == Kind::ALL[index] as u8;
+            row += 1;
+        }
+        assert!(is_worked, "a kind has no worker: add it to `workers!` in crates/genfleet/src/registry.rs");
+        index += 1;
+    }
+};
+
+fn worker(kind: Kind) -> Option<&'static Worker> {
+    WORKERS.iter().find(|worker| worker.kind == kind)
+}
+
+fn workers(kinds: &[Kind]) -> impl Iterator<Item = &'static Worker> {
+    WORKERS.iter().filter(|worker| kinds.contains(&worker.kind))
 }
 
 /// The kinds named, or all; an error where this build has no worker for one.
@@ -51,18 +104,31 @@ pub(crate) fn chosen(named: &[Kind]) -> Result<Vec<Kind>, ConfigError> {
 
 /// Jobs in flight of a kind, where nobody sets anything.
 pub(crate) fn default_concurrency(kind: Kind) -> usize {
-    let defaults = [
-        (Purger::KIND, Purger::DEFAULTS),
-        (StreamConfigurator::KIND, StreamConfigurator::DEFAULTS),
-        (ChannelProvisioner::KIND, ChannelProvisioner::DEFAULTS),
-        (VniProvisioner::KIND, VniProvisioner::DEFAULTS),
-        (ScanMonitor::KIND, ScanMonitor::DEFAULTS),
-    ];
-    defaults.into_iter().find(|(each, _)| *each == kind).map_or(0, |(_, defaults)| defaults.concurrency)
+    worker(kind).map_or(0, |worker| worker.concurrency)
+}
+
+/// The OAuth scopes that `kinds` need.
+pub(crate) fn scopes(kinds: &[Kind]) -> Vec<(Kind, &'static [&'static str])> {
+    workers(kinds).map(|worker| (worker.kind, worker.scopes)).collect()
+}
+
+/// Works jobs of `kinds` in this process.
+pub(crate) fn work(runtime: &Runtime, options: &HandlerOptions, kinds: &[Kind]) -> Result<(), ConfigError> {
+    workers(kinds).try_for_each(|worker| (worker.work)(runtime, options))
+}
+
+/// What upstream systems can rely on, kind by kind.
+pub(crate) fn contracts() -> Vec<KindContract> {
+    WORKERS.iter().map(|worker| (worker.contract)()).collect()
+}
+
+/// The payload that `genfleet load` sends for a kind where it is given none, with its places to be filled.
+pub(crate) fn load_payload(kind: Kind) -> Value {
+    worker(kind).map(|worker| (worker.contract)().terms.load).unwrap_or_default()
 }
 
 impl HandlerOptions {
-    /// As they are where nobody sets anything, nor does the environment.
+    /// The defaults, whatever the environment says.
     fn unset() -> Result<Self, clap::Error> {
         let command = Self::augment_args(Command::new("unset").no_binary_name(true));
         let command = command.mut_args(|argument| argument.env(Resettable::Reset));
@@ -71,7 +137,7 @@ impl HandlerOptions {
     }
 }
 
-/// What the workers are told that a check of their jobs has to know.
+/// Settings of the workers that a check of their jobs depends on.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CheckOptions {
     /// What the workers' --webhook-allow says: only those may be named with http
@@ -92,7 +158,7 @@ pub(crate) struct CheckOptions {
     pub max_concurrent_sessions: u32,
 }
 
-/// As workers are that are told nothing.
+/// The workers' defaults.
 impl Default for CheckOptions {
     fn default() -> Self {
         Self {
@@ -104,31 +170,6 @@ impl Default for CheckOptions {
     }
 }
 
-/// The OAuth scopes that `kinds` need.
-pub(crate) fn scopes(kinds: &[Kind]) -> Vec<(Kind, &'static [&'static str])> {
-    let all: [(Kind, &'static [&'static str]); 5] = [
-        (Purger::KIND, Purger::SCOPES),
-        (StreamConfigurator::KIND, StreamConfigurator::SCOPES),
-        (ChannelProvisioner::KIND, ChannelProvisioner::SCOPES),
-        (VniProvisioner::KIND, VniProvisioner::SCOPES),
-        (ScanMonitor::KIND, ScanMonitor::SCOPES),
-    ];
-    all.into_iter().filter(|(kind, _)| kinds.contains(kind)).collect()
-}
-
-/// Works jobs of `kinds` in this process.
-pub(crate) fn work(runtime: &Runtime, options: HandlerOptions, kinds: &[Kind]) -> Result<(), ConfigError> {
-    work_one::<Purger>(runtime, options.purger, kinds)?;
-    work_one::<StreamConfigurator>(runtime, options.stream_configurator, kinds)?;
-    work_one::<ChannelProvisioner>(runtime, options.channel_provisioner, kinds)?;
-    work_one::<VniProvisioner>(runtime, options.vni_provisioner, kinds)?;
-    work_one::<ScanMonitor>(runtime, options.scan_monitor, kinds)
-}
-
-fn work_one<H: JobHandler>(runtime: &Runtime, options: H::Options, kinds: &[Kind]) -> Result<(), ConfigError> {
-    if kinds.contains(&H::KIND) { runtime.work::<H>(options) } else { Ok(()) }
-}
-
 /// Checks jobs as their workers would. Whether those can sign a job's own webhook is not known here, so that is not
 /// checked.
 #[derive(Debug, Clone)]
@@ -138,21 +179,13 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    /// Compiles the schemas, for workers of which `told` is so and all else as by default.
-    pub(crate) fn new(told: &CheckOptions) -> anyhow::Result<Self> {
-        let webhooks = &WebhookRules::of_workers(&told.webhook_allow, &told.webhook_deny, told.job_webhooks);
+    /// Compiles the schemas, for workers with these settings and defaults for all others.
+    pub(crate) fn new(settings: &CheckOptions) -> anyhow::Result<Self> {
+        let webhooks =
+            &WebhookRules::of_workers(&settings.webhook_allow, &settings.webhook_deny, settings.job_webhooks);
         let mut options = HandlerOptions::unset()?;
-        options.channel_provisioner.max_concurrent_sessions = told.max_concurrent_sessions;
-        Ok(Self {
-            options,
-            rules: Arc::new([
-                rules::<Purger>(webhooks),
-                rules::<StreamConfigurator>(webhooks),
-                rules::<ChannelProvisioner>(webhooks),
-                rules::<VniProvisioner>(webhooks),
-                rules::<ScanMonitor>(webhooks),
-            ]),
-        })
+        options.channel_provisioner.max_concurrent_sessions = settings.max_concurrent_sessions;
+        Ok(Self { options, rules: WORKERS.iter().map(|worker| (worker.rules)(webhooks)).collect() })
     }
 
     /// The job in `body`; `None` where this build has no worker for `kind`.
@@ -162,46 +195,9 @@ impl Checker {
         body: &[u8],
         message_id: Option<&str>,
     ) -> Option<Result<Job, Box<Rejection>>> {
-        let options = &self.options;
-        let rules = self.rules.iter().find(|rules| rules.kind() == kind)?;
-        Some(match kind {
-            Kind::CdnPurge => checked::<Purger>(rules, &options.purger, body, message_id),
-            Kind::StreamConfigure => {
-                checked::<StreamConfigurator>(rules, &options.stream_configurator, body, message_id)
-            }
-            Kind::ChannelProvision => {
-                checked::<ChannelProvisioner>(rules, &options.channel_provisioner, body, message_id)
-            }
-            Kind::VniProvision => checked::<VniProvisioner>(rules, &options.vni_provisioner, body, message_id),
-            Kind::FileScan => checked::<ScanMonitor>(rules, &options.scan_monitor, body, message_id),
-            Kind::WebhookDeliver => return None,
-        })
+        let (rules, worker) = self.rules.iter().zip(&WORKERS).find(|(_, worker)| worker.kind == kind)?;
+        Some((worker.check)(rules, &self.options, body, message_id))
     }
-}
-
-/// What upstream systems can rely on, kind by kind.
-pub(crate) fn contracts() -> [KindContract; 5] {
-    [
-        KindContract::of::<Purger>(),
-        KindContract::of::<StreamConfigurator>(),
-        KindContract::of::<ChannelProvisioner>(),
-        KindContract::of::<VniProvisioner>(),
-        KindContract::of::<ScanMonitor>(),
-    ]
-}
-
-fn rules<H: JobHandler>(webhooks: &WebhookRules) -> JobRules {
-    let webhooks = webhooks.clone();
-    JobRules::new::<H::Payload>(H::KIND, move |url| webhooks.violations(url))
-}
-
-fn checked<H: JobHandler>(
-    rules: &JobRules,
-    options: &H::Options,
-    body: &[u8],
-    message_id: Option<&str>,
-) -> Result<Job, Box<Rejection>> {
-    validate::job::<H>(rules, options, body, message_id, None).map(|(job, _)| job)
 }
 
 #[cfg(test)]

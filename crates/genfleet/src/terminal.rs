@@ -7,8 +7,8 @@ use std::{
 };
 
 use anyhow::Context;
-use genfleet_core::shown;
-pub(crate) use genfleet_core::shown::{line, lines};
+use genfleet_core::escape;
+pub(crate) use genfleet_core::escape::{line, lines};
 
 /// Whether anybody reads stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) fn say(text: impl Display) -> anyhow::Result<Reader> {
 
 /// `text` on stdout, without what could steer or deceive (see [`shown`]). A reader that went away is no error.
 pub(crate) fn put(text: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
-    put_exactly(shown::whole(&String::from_utf8_lossy(text.as_ref()), io::stdout().is_terminal()).as_bytes())
+    put_exactly(escape::output(&String::from_utf8_lossy(text.as_ref()), io::stdout().is_terminal()).as_bytes())
 }
 
 /// `bytes` on stdout, as they are. A reader that went away is no error.
@@ -111,6 +111,14 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     cut
 }
 
+/// A number and what it counts: "1 attempt", "2 attempts", "0 processes".
+pub(crate) fn count(number: impl Display, noun: &str) -> String {
+    match number.to_string().as_str() {
+        "1" => format!("1 {noun}"),
+        number => format!("{number} {noun}{}", if noun.ends_with('s') { "es" } else { "s" }),
+    }
+}
+
 /// Empties the screen; what comes next begins at its top.
 pub(crate) const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
@@ -160,6 +168,12 @@ mod tests {
     fn long_text_is_cut_at_a_character() {
         assert_eq!(cut("grüße", 5), "grüße");
         assert_eq!(cut("grüße aus", 5), "grüß…");
+    }
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "process")), ["0 processes", "1 process", "2 processes"]);
+        assert_eq!(count(1, "attempt"), "1 attempt");
     }
 
     #[test]

@@ -1,17 +1,16 @@
-//! The wall clock, passed in: code that asks it can be tested at any time of day. Durations and time-outs use
-//! tokio's clock, which tests pause.
+//! The wall clock, which is passed in so that tests can set it. Durations and time-outs use tokio's clock, which tests pause.
 
 use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
 
-/// Where "now" comes from.
+/// A source of the current time.
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The time of day.
     fn now(&self) -> Timestamp;
 }
 
-/// Shared by everything in a process.
+/// The clock that all parts of a process share.
 pub type SharedClock = Arc<dyn Clock>;
 
 /// The machine's clock.

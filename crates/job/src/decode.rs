@@ -1,103 +1,103 @@
-//! Bytes → [`Job`], or a [`Rejection`] that says everything wrong with them at once.
+//! Decoding: turns bytes into a [`Job`], or into a [`Rejection`] with all violations at once.
 
 use std::{borrow::Cow, collections::HashMap};
 
 use jiff::{Timestamp, civil};
 use serde_json::Value;
 
-pub use super::readable::{readable_id, readable_webhook};
+pub use super::extract::{extract_id, extract_webhook};
 use super::{
     DEFAULT_MAX_ATTEMPTS, Job, JobId, MAX_BODY_BYTES, MAX_NESTING, MAX_VALUES, Rejection, Violation, Violations,
-    scan::{Beyond, scan},
-    schema::{JobSchema, Mend, Refused},
+    scan::{LimitExceeded, scan},
+    schema::{JobSchema, Repair, SchemaErrors},
     text,
 };
 
-/// A job, and everything that is wrong with it as far as its schema goes. With violations, it is mended to fit
-/// its types, for the worker's own rules to be checked, too.
+/// A job with the violations that its schema finds. An invalid job is repaired to fit its types, so that the worker's own
+/// rules can be checked, too.
 #[derive(Clone, Debug)]
-pub struct Decoded {
+pub struct DecodedJob {
     /// The job.
     pub job: Job,
-    /// The worker's own part: without what is `null` and might as well not be there.
+    /// The payload, without optional members that are `null`.
     pub payload: Value,
-    /// What is wrong with the bytes, what the schema and the envelope's rules refuse.
+    /// The violations of the bytes, of the schema and of the envelope's rules.
     pub violations: Violations,
-    /// Where that is; true where the payload is not what was sent there: mended, or missing. What else is found wrong
-    /// at these places is not told.
+    /// The places of the violations; true if the payload there is not what was sent: repaired, or missing. Further violations
+    /// at these places are not reported.
     pub places: HashMap<String, bool>,
-    /// Whether the payload is mended in all places. Where there are too many of them it is not.
-    pub mended: bool,
+    /// True if the payload is repaired in all places; false if there are too many of them.
+    pub repaired: bool,
 }
 
-/// A body that is not looked into, and why.
+/// A body that cannot be read as JSON within the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unread {
+pub struct UnreadableBody {
     /// `undecodable` or `too_large`.
     pub code: &'static str,
-    /// In a sentence.
+    /// The reason, as a sentence.
     pub message: String,
-    /// Where, where that can be told.
+    /// The place, if it is known.
     pub violations: Violations,
 }
 
-impl Unread {
+impl UnreadableBody {
     fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), violations: Violations::default() }
     }
 
-    /// The same of the job `id`.
-    pub fn of(self, id: JobId) -> Rejection {
+    /// Converts to the rejection of the job `id`.
+    pub fn reject(self, id: JobId) -> Rejection {
         let Self { code, message, violations } = self;
         Rejection { id, code, message, violations }
     }
 }
 
-/// What `body` says as JSON, and what is wrong with how it says it. The bounds on its length, its depth and the number
-/// of its values are looked at before anything is made of it.
-pub fn read(body: &[u8]) -> Result<(Value, Violations), Unread> {
+/// Parses `body` as JSON; returns the violations that the value does not show. Length, depth and number of values are limited
+/// before anything is deserialized.
+pub fn parse_body(body: &[u8]) -> Result<(Value, Violations), UnreadableBody> {
     if body.len() > MAX_BODY_BYTES {
-        let told = format!(
+        let message = format!(
             "the body has {} bytes; a job has at most {MAX_BODY_BYTES}: send less, or several jobs",
             body.len()
         );
-        return Err(Unread::new("too_large", told));
+        return Err(UnreadableBody::new("too_large", message));
     }
-    let json = text::unmarked(body).map_err(|told| Unread::new("undecodable", told))?;
-    let found = scan(json).map_err(beyond)?;
+    let json = text::unmarked(body).map_err(|message| UnreadableBody::new("undecodable", message))?;
+    let found = scan(json).map_err(exceeded)?;
     match serde_json::from_slice(json) {
         Ok(value) => Ok((value, found)),
-        Err(error) => Err(Unread::new("undecodable", format!("the body is not JSON: {error}"))),
+        Err(error) => Err(UnreadableBody::new("undecodable", format!("the body is not JSON: {error}"))),
     }
 }
 
-fn beyond(bound: Beyond) -> Unread {
-    match bound {
-        Beyond::Nesting(offset) => Unread::new(
+fn exceeded(limit: LimitExceeded) -> UnreadableBody {
+    match limit {
+        LimitExceeded::Nesting(offset) => UnreadableBody::new(
             "undecodable",
             format!("byte {offset}: arrays and objects are nested deeper than {MAX_NESTING}"),
         ),
-        Beyond::Values(pointer) => {
-            let told = format!("a job has at most {MAX_VALUES} values, and here are more: send less, or several jobs");
-            let violations = Violations::from(vec![Violation::new(pointer, told)]);
-            Unread { message: violations.summary(), violations, ..Unread::new("too_large", "") }
+        LimitExceeded::Values(pointer) => {
+            let message =
+                format!("a job has at most {MAX_VALUES} values, and here are more: send less, or several jobs");
+            let violations = Violations::from(vec![Violation::new(pointer, message)]);
+            UnreadableBody { message: violations.summary(), violations, ..UnreadableBody::new("too_large", "") }
         }
     }
 }
 
-/// The job in `body`, a message on the queue of `schema`'s kind; a [`Rejection`] where it cannot be looked into
-/// any further. `message_id` and `timestamp` (Unix seconds) are the message's AMQP properties, used where the body
-/// names no id.
+/// Decodes the job in `body`, a message on the queue of the schema's kind; a [`Rejection`] if the body cannot be read or is of
+/// another kind. `message_id` and `timestamp` (Unix seconds) are the AMQP properties for the id of a job that names none.
 pub fn decode(
     schema: &JobSchema,
     body: &[u8],
     message_id: Option<&str>,
     timestamp: Option<u64>,
-) -> Result<Decoded, Box<Rejection>> {
-    let id = readable_id(body, message_id, timestamp);
-    let (value, found) = match read(body) {
+) -> Result<DecodedJob, Box<Rejection>> {
+    let id = extract_id(body, message_id, timestamp);
+    let (value, found) = match parse_body(body) {
         Ok(read) => read,
-        Err(unread) => return Err(Box::new(unread.of(id))),
+        Err(unreadable) => return Err(Box::new(unreadable.reject(id))),
     };
     let kind = schema.kind();
     if let Some(given) = value.get("kind").and_then(Value::as_str).filter(|given| *given != kind.as_str()) {
@@ -106,23 +106,23 @@ pub fn decode(
         let violations = vec![Violation::new("/kind", format!("must be \"{kind}\" on this queue"))].into();
         return Err(Box::new(Rejection { id, code: "kind_mismatch", message, violations }));
     }
-    Ok(checked(schema, id, value, found))
+    Ok(check(schema, id, value, found))
 }
 
-fn checked(schema: &JobSchema, id: JobId, mut value: Value, mut violations: Violations) -> Decoded {
+fn check(schema: &JobSchema, id: JobId, mut value: Value, mut violations: Violations) -> DecodedJob {
     let too_long = schema.trim(&mut value);
-    let Refused { refusals, more } = schema.check(&value);
+    let SchemaErrors { errors, more } = schema.check(&value);
     let mut places: HashMap<String, bool> = too_long.iter().map(|list| (list.pointer.clone(), false)).collect();
     violations.extend(too_long);
-    violations.extend(refusals.iter().map(|refusal| refusal.violation.clone()));
+    violations.extend(errors.iter().map(|error| error.violation.clone()));
     violations.count(more);
-    for refusal in &refusals {
-        refusal.mend(&mut value);
+    for error in &errors {
+        error.repair(&mut value);
     }
-    for refusal in refusals {
-        *places.entry(refusal.violation.pointer).or_default() |= refusal.mend != Mend::Leave;
+    for error in errors {
+        *places.entry(error.violation.pointer).or_default() |= error.repair != Repair::Leave;
     }
-    let mut instant = |member| instant_of(&value, member, &places, &mut violations);
+    let mut instant = |member| parse_instant(&value, member, &places, &mut violations);
     let (not_before, deadline) = (instant("notBefore"), instant("deadline"));
     if not_before.zip(deadline).is_some_and(|(start, end)| end < start) {
         violations.push(Violation::new("/deadline", "lies before notBefore: the job could never start"));
@@ -136,7 +136,7 @@ fn checked(schema: &JobSchema, id: JobId, mut value: Value, mut violations: Viol
         deadline,
         payload_sha256: String::new(),
     };
-    Decoded { job, payload: payload(value), violations, places, mended: more == 0 }
+    DecodedJob { job, payload: payload(value), violations, places, repaired: more == 0 }
 }
 
 fn payload(mut job: Value) -> Value {
@@ -145,13 +145,13 @@ fn payload(mut job: Value) -> Value {
 
 fn max_attempts(job: &Value) -> u32 {
     let given = job.get("maxAttempts").and_then(Value::as_f64);
-    // The schema holds it to 1–50, whole; `8.0` is a whole number in JSON Schema.
+    // The schema limits it to whole numbers from 1 to 50; `8.0` is one in JSON Schema.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1–50 by the schema")]
     given.map_or(DEFAULT_MAX_ATTEMPTS, |attempts| attempts as u32)
 }
 
-/// A time that the schema let pass but the calendar does not is a violation like any other.
-fn instant_of(
+/// Parses a time; one that the schema accepts but the calendar does not is a violation.
+fn parse_instant(
     job: &Value,
     member: &str,
     places: &HashMap<String, bool>,
@@ -161,7 +161,7 @@ fn instant_of(
     let pointer = format!("/{member}");
     match text.parse() {
         Ok(instant) => Some(instant),
-        Err(_) if never(text) => Some(Timestamp::MAX),
+        Err(_) if is_never(text) => Some(Timestamp::MAX),
         Err(_) if places.contains_key(&pointer) => None,
         Err(error) => {
             violations.push(Violation::new(pointer, format!("not an RFC 3339 time: {error}")));
@@ -170,7 +170,7 @@ fn instant_of(
     }
 }
 
-/// RFC 3339 knows no end of a second's fraction; an instant has nine digits of it.
+/// Cuts a fraction of a second to the nine digits of an instant; RFC 3339 allows any number.
 fn to_nanoseconds(time: &str) -> Cow<'_, str> {
     const DIGITS: usize = 9;
     let Some((seconds, rest)) = time.split_once('.') else { return time.into() };
@@ -180,8 +180,8 @@ fn to_nanoseconds(time: &str) -> Cow<'_, str> {
     }
 }
 
-/// The last days of the year 9999, which people write for "never", lie beyond what an instant can be.
-fn never(text: &str) -> bool {
+/// Recognises the last days of the year 9999, written for "never", which lie beyond the range of an instant.
+fn is_never(text: &str) -> bool {
     let offset = if text.ends_with(['Z', 'z']) { 1 } else { "+00:00".len() };
     let local = text.len().checked_sub(offset).and_then(|end| text.get(..end));
     local.and_then(|time| time.parse::<civil::DateTime>().ok()).is_some_and(|time| time.year() == 9999)
@@ -207,7 +207,7 @@ mod tests {
         JobSchema::new::<Paths>(Kind::CdnPurge)
     }
 
-    fn decoded(job: &Value) -> Result<Decoded, Box<Rejection>> {
+    fn decode_json(job: &Value) -> Result<DecodedJob, Box<Rejection>> {
         decode(&schema(), job.to_string().as_bytes(), Some("the-message"), None)
     }
 
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn every_violation_is_told_at_its_place() {
+    fn every_violation_is_reported_at_its_place() {
         let good = json!({"paths": ["/a"]});
         for (job, pointers) in [
             (json!({"payload": good}), vec![]),
@@ -258,9 +258,10 @@ mod tests {
             (json!({"payload": good, "webhook": {}}), vec!["/webhook/url"]),
             (json!({"payload": good, "webhook": "https://x"}), vec!["/webhook"]),
         ] {
-            let mut told: Vec<String> = decoded(&job).unwrap().violations.into_iter().map(|one| one.pointer).collect();
-            told.sort();
-            assert_eq!(told, pointers, "{job}");
+            let mut reported: Vec<String> =
+                decode_json(&job).unwrap().violations.into_iter().map(|one| one.pointer).collect();
+            reported.sort();
+            assert_eq!(reported, pointers, "{job}");
         }
     }
 
@@ -272,21 +273,21 @@ mod tests {
             ("2026-12-31T23:59:59.5Z", "2026-12-31T23:59:59.5Z"),
         ] {
             let job = json!({"payload": {"paths": ["/a"]}, "deadline": written});
-            let decoded = decoded(&job).unwrap();
+            let decoded = decode_json(&job).unwrap();
             assert_eq!(*decoded.violations, [], "{written}");
             assert_eq!(decoded.job.deadline.unwrap().to_string(), read);
         }
     }
 
     #[test]
-    fn a_refused_job_is_mended_so_that_the_rest_can_be_checked() {
+    fn an_invalid_job_is_repaired_so_that_the_rest_can_be_checked() {
         let job = json!({"payload": {"paths": ["bad", 5], "path": 1}, "colour": 1});
-        let mended = decoded(&job).unwrap().payload;
+        let mended = decode_json(&job).unwrap().payload;
         assert_eq!(mended, json!({"paths": ["bad", ""]}));
     }
 
     #[test]
-    fn what_is_no_job_at_all_is_told_apart() {
+    fn bodies_that_are_no_jobs_are_distinguished() {
         assert_eq!(code(b"\xff"), ("undecodable", "the-message".into()));
         assert_eq!(code(b"{\"id\":\"cut-off\",\"payload\":{\"pa"), ("undecodable", "cut-off".into()));
         let other = br#"{"id":"j","kind":"file.scan","payload":{}}"#;
@@ -322,8 +323,8 @@ mod tests {
         let body =
             br#"{"id":"j","payload":{"paths":["/a"],"paths":["/b"],"deep":{"n":12345678901234567890123}},"x":1}"#;
         let decoded = decode(&schema(), body, None, None).unwrap();
-        let told: Vec<_> = decoded.violations.into_iter().map(|one| one.pointer).collect();
-        assert_eq!(told, ["/payload/paths", "/payload/deep/n", "/x"]);
+        let reported: Vec<_> = decoded.violations.into_iter().map(|one| one.pointer).collect();
+        assert_eq!(reported, ["/payload/paths", "/payload/deep/n", "/x"]);
     }
 
     #[test]
@@ -338,12 +339,12 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_counted_and_where_there_are_very_many_they_are_not_all_mended() {
+    fn every_mistake_is_counted_and_where_there_are_very_many_they_are_not_all_repaired() {
         let unknown = |count: usize| {
             let members: Vec<_> = (0..count).map(|n| format!("\"m{n}\":0")).collect();
             let body = format!(r#"{{"payload":{{"paths":["/a"]}},{}}}"#, members.join(","));
-            let Decoded { violations, mended, .. } = decode(&schema(), body.as_bytes(), None, None).unwrap();
-            (violations.len(), violations.total(), mended)
+            let DecodedJob { violations, repaired, .. } = decode(&schema(), body.as_bytes(), None, None).unwrap();
+            (violations.len(), violations.total(), repaired)
         };
         assert_eq!(unknown(1_300), (100, 1_300, true));
         assert_eq!(unknown(50_000), (100, 50_000, false));

@@ -1,5 +1,4 @@
-//! What went wrong with a job. An error knows its class where it is born; whoever handles it matches the class
-//! exhaustively.
+//! Errors of jobs. An error gets its class where it is created; its handlers match the class exhaustively.
 
 use std::time::Duration;
 
@@ -8,29 +7,29 @@ use serde_json::{Map, Value};
 
 use crate::Violations;
 
-/// What follows from an error (SPEC 4, 5.2).
+/// The class of an error, which decides what happens to the job (SPEC 4, 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
-    /// May go better next time: burns the attempt, the job waits in the queue.
+    /// May succeed next time: the attempt counts, and the job waits in the queue.
     Transient,
-    /// May have had its effect: like transient; the handler looks before it repeats.
+    /// May have had its effect: like transient, but the handler checks before it repeats.
     Ambiguous,
-    /// Not now: the API or a brake says when. Burns no attempt.
+    /// The job must wait for the API or a hold. The attempt does not count.
     Held {
-        /// Not before this.
+        /// The earliest time.
         until: Timestamp,
-        /// And at most so much later, by chance: of many that wait for the same not all come back in one instant.
+        /// The longest random delay after it, so that not all jobs that wait for the same come back at once.
         spread: Duration,
     },
-    /// Our credentials are bad: a matter of the process, not of the job. Burns no attempt.
+    /// The API refuses our credentials: a problem of the process, not of the job. The attempt does not count.
     Credentials,
-    /// The attempt's time is over or the process is draining. Burns no attempt; the job goes on at once.
+    /// The attempt's time is over, or the process drains. The attempt does not count; the job continues at once.
     Interrupted,
-    /// Will not go better: the job fails.
+    /// Will never succeed: the job fails.
     Permanent,
 }
 
-/// The `spread` of [`ErrorClass::Held`] where the API or a brake holds many.
+/// The usual `spread` of [`ErrorClass::Held`].
 pub const HELD_SPREAD: Duration = Duration::from_secs(2);
 
 impl ErrorClass {
@@ -47,35 +46,35 @@ impl ErrorClass {
     }
 }
 
-/// Why a job did not succeed now, with what it achieved so far.
+/// The reason why an attempt did not succeed, with what it achieved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobError {
-    /// What follows.
+    /// The class.
     pub class: ErrorClass,
     /// One of SPEC 2's codes, or the worker's own.
     pub code: &'static str,
-    /// What was wrong, where, and what to do.
+    /// What is wrong, where, and what to do.
     pub message: String,
-    /// The API's status.
+    /// The status of the API's response.
     pub status: Option<u16>,
     /// The API's id of the request.
     pub request_id: Option<String>,
-    /// What a job that cannot be worked violates.
+    /// The violations of an invalid job.
     pub violations: Violations,
-    /// Never retried sooner than this.
+    /// The shortest wait before a retry.
     pub retry_after: Duration,
-    /// It was a probe of an API that answers nobody: burns no attempt, and the next is not before this.
+    /// The time of the next probe, if this was a probe of an API that does not answer; then the attempt does not count.
     pub probed_until: Option<Timestamp>,
-    /// More members of the event's `error`, the worker's own.
+    /// Further members of the event's `error`, the worker's own.
     pub details: Map<String, Value>,
-    /// What was achieved, told beside the error.
+    /// What was achieved, reported beside the error.
     pub report: Option<Value>,
-    /// What a next attempt goes on from (`JobHandler::State`); `None` keeps what it had.
+    /// The state for the next attempt (`JobHandler::State`); `None` keeps the previous one.
     pub state: Option<Value>,
 }
 
 impl JobError {
-    /// An error of `class` with nothing achieved.
+    /// An error of `class`, with nothing achieved.
     pub fn new(class: ErrorClass, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             class,
@@ -92,30 +91,30 @@ impl JobError {
         }
     }
 
-    /// A job that will never go better.
+    /// An error that fails the job.
     pub fn permanent(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(ErrorClass::Permanent, code, message)
     }
 
-    /// A job that breaks rules.
+    /// The error of an invalid job.
     pub fn invalid(violations: Violations) -> Self {
         let message = violations.summary();
         Self { violations, ..Self::permanent("invalid_job", message) }
     }
 
-    /// The attempt's time is over, or the process drains.
+    /// The error of an attempt that was interrupted.
     pub fn interrupted() -> Self {
-        Self::new(ErrorClass::Interrupted, "interrupted", "stopped between two requests; it goes on from here")
+        Self::new(ErrorClass::Interrupted, "interrupted", "stopped between two requests; the job continues from here")
     }
 
-    /// With what was achieved, told beside the error.
+    /// Adds what was achieved.
     #[must_use]
     pub fn with_report(mut self, report: Value) -> Self {
         self.report = Some(report);
         self
     }
 
-    /// With what a next attempt goes on from.
+    /// Adds the state for the next attempt.
     #[must_use]
     pub fn with_state(mut self, state: Value) -> Self {
         self.state = Some(state);

@@ -7,15 +7,15 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use self::shape::{CloudEvent, Data, Error};
-use crate::{JobId, derived_id, error::JobError, message::enqueued::Waited, trace_context::TraceContext};
+use self::shape::{CloudEvent, EventData, EventError};
+use crate::{JobId, derived_id, error::JobError, message::enqueued::QueueWait, trace_context::TraceContext};
 
 pub mod shape;
 
-/// Names one line: `data.audit` of an event.
+/// A reference to one line of the audit: `data.audit` of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Stamp {
-    /// Which process wrote it.
+pub struct AuditReference {
+    /// The process that wrote it.
     pub process: String,
     /// Its number.
     pub seq: u64,
@@ -23,24 +23,24 @@ pub struct Stamp {
     pub hash: String,
 }
 
-/// An event is at most this long, in bytes.
+/// The longest event, in bytes.
 pub const MAX_EVENT_BYTES: usize = 256 * 1024;
 /// The content type of an event on its way.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-/// How a job ended.
+/// The outcome of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It did what was asked.
+    /// Done.
     Succeeded,
-    /// It did not, and will not.
+    /// Given up.
     Failed,
     /// Its deadline passed before it was first started; nothing was called.
     Expired,
 }
 
 impl Outcome {
-    /// All of them.
+    /// All outcomes.
     pub const ALL: [Self; 3] = [Self::Succeeded, Self::Failed, Self::Expired];
 
     /// The word in types, keys and labels.
@@ -53,45 +53,45 @@ impl Outcome {
     }
 }
 
-/// All that is told of a job's end.
+/// The end of a job, with everything that its event reports.
 #[derive(Clone, Debug)]
 pub struct Ending {
     /// `cdn.purge`, …, or `unknown` where it could not be read.
     pub kind: &'static str,
     /// The worker's name.
     pub worker: &'static str,
-    /// Whose end.
+    /// The job.
     pub job: JobId,
-    /// How.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What was done, on success.
+    /// The worker's action, on success.
     pub action: Option<&'static str>,
     /// The region, or the API's host.
     pub environment: String,
-    /// Hand-overs to the handler that count.
+    /// Attempts that count.
     pub attempts: u32,
     /// Redrives.
     pub generation: u32,
-    /// The user who published the job, where its message said so.
+    /// The user who published the job, if known.
     pub producer: Option<String>,
-    /// The operator who ran it again, where one did: in the audit only.
+    /// The operator who redrove it, if any; for the audit only.
     pub redriven_by: Option<String>,
     /// HTTP requests sent for this job.
     pub requests: u64,
-    /// First start to end.
+    /// Milliseconds from the first start to the end.
     pub latency_ms: u64,
-    /// From being enqueued to the first start, where that is known.
-    pub queued: Option<Waited>,
-    /// On success, and what was achieved beside an error.
+    /// The wait from being enqueued to the first start, if known.
+    pub queued: Option<QueueWait>,
+    /// The report; beside an error, what was achieved.
     pub report: Option<Value>,
-    /// Why it did not succeed.
+    /// The `error` of the event.
     pub error: Option<Value>,
-    /// The trace it was in, for the log.
+    /// The trace id, for the log.
     pub trace_id: Option<String>,
-    /// When it ended.
+    /// The time of the end.
     pub time: Timestamp,
-    /// The line of the audit that says so; `None` where none is kept.
-    pub audit: Option<Stamp>,
+    /// The line of the audit; `None` without audit.
+    pub audit: Option<AuditReference>,
 }
 
 /// An event, ready to send.
@@ -103,14 +103,14 @@ pub struct Event {
     pub body: Bytes,
 }
 
-/// The id of the event in which this job ends this way, in this generation.
+/// The id of the event for this outcome of a job, in this generation.
 pub fn event_id(kind: &str, job: &JobId, generation: u32, outcome: Outcome) -> Uuid {
     derived_id(&format!("{kind}:{job}:{generation}:{}", outcome.as_str()))
 }
 
 impl Ending {
-    /// The event, sent from `place` in a trace. Lists are cut until it fits into [`MAX_EVENT_BYTES`].
-    pub fn event(&self, place: Option<&TraceContext>) -> Event {
+    /// Builds the event with the trace context `context`. Lists are cut until it fits into [`MAX_EVENT_BYTES`].
+    pub fn event(&self, context: Option<&TraceContext>) -> Event {
         let id = event_id(self.kind, &self.job, self.generation, self.outcome);
         let event = CloudEvent {
             specversion: "1.0",
@@ -121,14 +121,14 @@ impl Ending {
             time: format!("{:.3}", self.time),
             datacontenttype: "application/json",
             data: self.data(),
-            traceparent: place.map(|place| place.traceparent().to_owned()),
+            traceparent: context.map(|context| context.traceparent().to_owned()),
         };
         // Cannot fail: all members are texts, numbers and JSON values.
-        Event { id, body: fitted(serde_json::to_value(event).unwrap_or_default()) }
+        Event { id, body: fit(serde_json::to_value(event).unwrap_or_default()) }
     }
 
-    fn data(&self) -> Data {
-        Data {
+    fn data(&self) -> EventData {
+        EventData {
             job_id: self.job.to_string(),
             kind: self.kind,
             outcome: self.outcome.as_str(),
@@ -148,10 +148,10 @@ impl Ending {
     }
 }
 
-/// `error` of a failed event.
-pub fn error_told(error: &JobError, code: &str, cause: Option<&str>) -> Value {
+/// The `error` of a failed event.
+pub fn error_object(error: &JobError, code: &str, cause: Option<&str>) -> Value {
     let total = error.violations.total();
-    let told = Error {
+    let written = EventError {
         code: code.to_owned(),
         message: error.message.clone(),
         cause: cause.map(str::to_owned),
@@ -161,14 +161,14 @@ pub fn error_told(error: &JobError, code: &str, cause: Option<&str>) -> Value {
         violations_total: (total > 0).then_some(total),
     };
     // As above.
-    let Ok(Value::Object(mut told)) = serde_json::to_value(told) else { return Value::Null };
+    let Ok(Value::Object(mut members)) = serde_json::to_value(written) else { return Value::Null };
     for (member, value) in &error.details {
-        told.entry(member.clone()).or_insert_with(|| value.clone());
+        members.entry(member.clone()).or_insert_with(|| value.clone());
     }
-    Value::Object(told)
+    Value::Object(members)
 }
 
-fn fitted(mut event: Value) -> Bytes {
+fn fit(mut event: Value) -> Bytes {
     loop {
         let body = event.to_string();
         if body.len() <= MAX_EVENT_BYTES || !cut_longest(&mut event["data"]) {
@@ -177,7 +177,7 @@ fn fitted(mut event: Value) -> Bytes {
     }
 }
 
-/// Halves the list, or the text where there is none, that takes the most room. False where nothing is left.
+/// Halves the longest list, or the longest text if there is no list. Returns false if nothing is left to cut.
 fn cut_longest(data: &mut Value) -> bool {
     let mut paths = Vec::new();
     collect_sizes(data, String::new(), &mut paths);
@@ -191,7 +191,7 @@ fn cut_longest(data: &mut Value) -> bool {
     true
 }
 
-/// Every list with entries and every text over 100 bytes: pointer, bytes as JSON, whether it is a list.
+/// Collects all lists with entries and all texts over 100 bytes: pointer, length as JSON, and true for a list.
 fn collect_sizes(value: &Value, path: String, found: &mut Vec<(String, usize, bool)>) {
     match value {
         Value::Array(entries) if !entries.is_empty() => found.push((path, value.to_string().len(), true)),
@@ -257,17 +257,17 @@ mod tests {
         let ending = ending(json!({}));
         let read = |ending: &Ending| serde_json::from_slice::<Value>(&ending.event(None).body).unwrap();
         assert!(read(&ending)["data"].get("audit").is_none());
-        let stamp = Stamp { process: "p".to_owned(), seq: 7, hash: "h".to_owned() };
-        let told = read(&Ending { audit: Some(stamp), ..ending });
-        assert_eq!(told["data"]["audit"], json!({"process": "p", "seq": 7, "hash": "h"}));
+        let stamp = AuditReference { process: "p".to_owned(), seq: 7, hash: "h".to_owned() };
+        let reported = read(&Ending { audit: Some(stamp), ..ending });
+        assert_eq!(reported["data"]["audit"], json!({"process": "p", "seq": 7, "hash": "h"}));
     }
 
     #[test]
     fn an_event_names_the_user_who_published_the_job_where_that_is_known() {
         let read = |ending: &Ending| serde_json::from_slice::<Value>(&ending.event(None).body).unwrap();
         assert!(read(&ending(json!({})))["data"].get("producer").is_none());
-        let told = read(&Ending { producer: Some("crm".to_owned()), ..ending(json!({})) });
-        assert_eq!(told["data"]["producer"], "crm");
+        let reported = read(&Ending { producer: Some("crm".to_owned()), ..ending(json!({})) });
+        assert_eq!(reported["data"]["producer"], "crm");
     }
 
     #[test]
@@ -283,8 +283,8 @@ mod tests {
     #[test]
     fn a_hundred_violations_are_told_and_all_are_counted() {
         let violations = (0..250).map(|n| crate::Violation::new(format!("/payload/paths/{n}"), "bad")).collect();
-        let told = error_told(&JobError::invalid(violations), "invalid_job", None);
-        assert_eq!(told["violations"].as_array().unwrap().len(), 100);
-        assert_eq!(told["violationsTotal"], 250);
+        let reported = error_object(&JobError::invalid(violations), "invalid_job", None);
+        assert_eq!(reported["violations"].as_array().unwrap().len(), 100);
+        assert_eq!(reported["violationsTotal"], 250);
     }
 }

@@ -1,5 +1,5 @@
-//! Files that the product writes. One that is made is for its owner, and at most for the group to read. None is written
-//! through a symbolic link at the end of its name: who may put links into a folder could have any file written to.
+//! Files that Genfleet writes. Only the owner, and at most the group, may read a new file. A path that ends in a symbolic link
+//! is refused: whoever may create links in a folder could redirect the output to any file.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,14 +13,14 @@ use std::{
 
 use rustix::fs::OFlags;
 
-/// The mode of what holds jobs, secrets or the state of a process.
+/// The mode of files with jobs, secrets or the state of a process.
 pub const PRIVATE: u32 = 0o600;
-/// The mode of what a group of operators may read: audit files and events.
+/// The mode of files that a group of operators may read: audit files and events.
 pub const GROUP_READS: u32 = 0o640;
-/// The mode of what tells nothing that is not published.
+/// The mode of files with published content.
 pub const PUBLIC: u32 = 0o644;
 
-/// Opens the file at `path`; one that is made gets `mode`. Refuses a symbolic link.
+/// Opens the file at `path`; a new one gets `mode`. Refuses a symbolic link.
 pub fn open(path: &Path, options: &OpenOptions, mode: u32) -> io::Result<File> {
     let no_link = OFlags::NOFOLLOW.bits().cast_signed();
     options
@@ -31,28 +31,26 @@ pub fn open(path: &Path, options: &OpenOptions, mode: u32) -> io::Result<File> {
         .map_err(|error| refuse_link(path).err().unwrap_or(error))
 }
 
-/// The same, but follows a link to a device, to a pipe or to what this process has as stdout or stderr (`/dev/stdout`).
+/// Like [`open`], but follows a link to a device, a pipe, or the process's stdout or stderr (`/dev/stdout`).
 pub fn open_or_stream(path: &Path, options: &OpenOptions, mode: u32) -> io::Result<File> {
     let refused = match open(path, options, mode) {
         Err(refused) if is_link(path) => refused,
         opened => return opened,
     };
-    // Nothing is made, and nothing written before it is known what it is.
+    // Nothing is created or written before the type of the file is known.
     match options.clone().create(false).open(path) {
         Ok(file) if is_stream(&file)? => Ok(file),
         _ => Err(refused),
     }
 }
 
-/// Fails where `path` is a symbolic link, and says so.
+/// Returns an error if `path` is a symbolic link.
 pub fn refuse_link(path: &Path) -> io::Result<()> {
     if !is_link(path) {
         return Ok(());
     }
     let path = path.display();
-    Err(io::Error::other(format!(
-        "{path} is a symbolic link, and nothing is written through one: name the file itself"
-    )))
+    Err(io::Error::other(format!("{path} is a symbolic link, which is not followed: name the file itself")))
 }
 
 fn is_link(path: &Path) -> bool {
@@ -125,8 +123,8 @@ mod tests {
                 open(&link, &truncating, PRIVATE),
                 open_or_stream(&link, &appending(), PRIVATE),
             ];
-            for told in opened.map(|opened| opened.unwrap_err().to_string()) {
-                assert!(told.contains("link is a symbolic link"), "{told}");
+            for reported in opened.map(|opened| opened.unwrap_err().to_string()) {
+                assert!(reported.contains("link is a symbolic link"), "{reported}");
             }
             fs::remove_file(&link).unwrap();
         }

@@ -1,11 +1,11 @@
-//! SHA-256 as text, and JSON in the one form that is hashed: members in the order of their names, no space.
+//! SHA-256 as text, and canonical JSON for hashing: members ordered by name, without white space.
 
 use std::fmt::Write;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// The SHA-256 of `bytes`, in 64 hexadecimal digits.
+/// The SHA-256 of `bytes` as 64 hexadecimal digits.
 pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
     Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
         // Writing to a String does not fail.
@@ -14,12 +14,12 @@ pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
     })
 }
 
-/// `value` with the members of every object in the order of their names.
+/// Writes `value` as canonical JSON.
 pub fn canonical(value: &Value) -> String {
     canonical_of(value.clone())
 }
 
-/// The same of a value that nobody needs any more.
+/// Writes `value` as canonical JSON without cloning it.
 pub fn canonical_of(mut value: Value) -> String {
     value.sort_all_objects();
     value.to_string()

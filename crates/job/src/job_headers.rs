@@ -1,4 +1,4 @@
-//! What a job has achieved travels with it in `genfleet-*` headers (SPEC 5.4): reading and writing them.
+//! The `genfleet-*` headers with which a job carries what it has achieved (SPEC 5.4).
 
 use jiff::Timestamp;
 
@@ -7,10 +7,10 @@ use crate::message::{HeaderValue, Headers, Message};
 /// `genfleet-producer`: the user who published the job, as the broker checked it (AMQP `user_id`).
 pub const PRODUCER: &str = "genfleet-producer";
 
-/// `genfleet-redriven-by`: the operator who ran the job again, as the tool knew them.
+/// `genfleet-redriven-by`: the operator who redrove the job.
 pub const REDRIVEN_BY: &str = "genfleet-redriven-by";
 
-/// State is at most this long, in bytes of JSON.
+/// The longest state, in bytes of JSON.
 pub const MAX_STATE_BYTES: usize = 16 * 1024;
 
 /// `genfleet-state`.
@@ -20,36 +20,36 @@ pub const ATTEMPTS: &str = "genfleet-attempts";
 /// `genfleet-requests`.
 pub const REQUESTS: &str = "genfleet-requests";
 /// `genfleet-started-at`.
-pub const STARTED_AT: &str = "genfleet-started-at";
+pub(crate) const STARTED_AT: &str = "genfleet-started-at";
 /// `genfleet-generation`.
 pub const GENERATION: &str = "genfleet-generation";
-/// `genfleet-not-before`: the rest of a delay longer than the delay levels reach.
+/// `genfleet-not-before`: the end of a delay that is longer than the delay ladder.
 pub const NOT_BEFORE: &str = "genfleet-not-before";
 
-/// `genfleet-suspected`: how often it was moved to the suspects.
+/// `genfleet-suspected`: the number of moves to the suspects.
 pub const SUSPECTED: &str = "genfleet-suspected";
 
-/// The part of a message's headers that the worker keeps its books in.
+/// The state of a job in its headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobHeaders {
-    /// The handler's own, as JSON.
+    /// The handler's state, as JSON.
     pub state: Option<String>,
     /// Attempts that counted.
     pub attempts: u32,
     /// HTTP requests sent.
     pub requests: u64,
-    /// When first handed to a handler; a job that has this has begun.
+    /// The time of the first start; `None` for a job that was never started.
     pub started_at: Option<Timestamp>,
     /// Redrives.
     pub generation: u32,
     /// Not started earlier.
     pub not_before: Option<Timestamp>,
-    /// How often it was moved to the suspects.
+    /// Moves to the suspects.
     pub suspected: u32,
 }
 
 impl JobHeaders {
-    /// What the headers say. A value that cannot be read counts as absent: it was not written by this product.
+    /// Reads the headers. An invalid value counts as absent: Genfleet did not write it.
     pub fn read(headers: &Headers) -> Self {
         let number = |name: &str| headers.get(name).and_then(HeaderValue::as_i64);
         let text = |name: &str| headers.get(name).and_then(HeaderValue::as_str);
@@ -64,38 +64,30 @@ impl JobHeaders {
         }
     }
 
-    /// Whether the job was handed to a handler before.
+    /// Tells if the job was started before.
     pub fn started(&self) -> bool {
         self.started_at.is_some()
     }
 
-    /// `message` with these books in its headers; everything else that counted on arrival goes along.
+    /// Copies `message` with these headers; all other headers are kept.
     pub fn write(&self, message: &Message) -> Message {
+        let number = |number: u64| (number > 0).then(|| i64::try_from(number).unwrap_or(i64::MAX).into());
+        let time = |time: Option<Timestamp>| time.map(|time| time.to_string().into());
+        let headers: [(&str, Option<HeaderValue>); 7] = [
+            (STATE, self.state.as_deref().map(Into::into)),
+            (ATTEMPTS, number(self.attempts.into())),
+            (REQUESTS, number(self.requests)),
+            (STARTED_AT, time(self.started_at)),
+            (GENERATION, number(self.generation.into())),
+            (NOT_BEFORE, time(self.not_before)),
+            (SUSPECTED, number(self.suspected.into())),
+        ];
         let mut message = message.clone();
-        for name in [STATE, ATTEMPTS, REQUESTS, STARTED_AT, GENERATION, NOT_BEFORE, SUSPECTED] {
-            message.headers.remove(name);
-        }
-        let mut set = |name: &str, value: HeaderValue| message.headers.insert(name.to_owned(), value);
-        if let Some(state) = &self.state {
-            set(STATE, state.as_str().into());
-        }
-        if self.attempts > 0 {
-            set(ATTEMPTS, self.attempts.into());
-        }
-        if self.requests > 0 {
-            set(REQUESTS, i64::try_from(self.requests).unwrap_or(i64::MAX).into());
-        }
-        if let Some(started_at) = self.started_at {
-            set(STARTED_AT, started_at.to_string().into());
-        }
-        if self.generation > 0 {
-            set(GENERATION, self.generation.into());
-        }
-        if let Some(not_before) = self.not_before {
-            set(NOT_BEFORE, not_before.to_string().into());
-        }
-        if self.suspected > 0 {
-            set(SUSPECTED, self.suspected.into());
+        for (name, value) in headers {
+            match value {
+                Some(value) => message.headers.insert(name.to_owned(), value),
+                None => message.headers.remove(name),
+            };
         }
         message
     }

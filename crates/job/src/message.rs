@@ -1,4 +1,4 @@
-//! A message as it travels over a queue: its bytes, its properties and its headers.
+//! A message in a queue: its body, properties and headers.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod enqueued;
 
-/// Header values this product sets; anything else a producer sends is not ours to keep.
+/// A header value of the types that Genfleet sets; others are dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum HeaderValue {
@@ -18,7 +18,7 @@ pub enum HeaderValue {
 }
 
 impl HeaderValue {
-    /// The number, also where it came as text.
+    /// The number, also if it came as text.
     pub fn as_i64(&self) -> Option<i64> {
         match self {
             Self::Number(number) => Some(*number),
@@ -59,19 +59,19 @@ impl From<u32> for HeaderValue {
     }
 }
 
-/// Headers by name. Of a delivery: `traceparent`, `tracestate`, and the `genfleet-*` that count (SPEC 6.1).
+/// Headers by name. A delivery has only `traceparent`, `tracestate` and trusted `genfleet-*` headers (SPEC 6.1).
 pub type Headers = BTreeMap<String, HeaderValue>;
 
-/// All header names and values of one message together, at most, in bytes (SPEC 5.4).
+/// The longest headers of one message, names and values together, in bytes (SPEC 5.4).
 pub const MAX_HEADER_BYTES: usize = 64 * 1024;
 
-/// What `headers` take on the wire, about.
+/// The approximate length of `headers` on the wire, in bytes.
 pub fn header_bytes(headers: &Headers) -> usize {
     let value = |value: &HeaderValue| value.as_str().map_or(8, str::len);
     headers.iter().map(|(name, each)| name.len() + 6 + value(each)).sum()
 }
 
-/// A message in the queue, as it came or as it goes: the body is never rewritten.
+/// A message as received or to be sent. The body is never rewritten.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Message {
     /// The job's bytes, as the producer sent them.
@@ -86,23 +86,23 @@ pub struct Message {
     pub timestamp: Option<u64>,
     /// AMQP `content_type`.
     pub content_type: Option<String>,
-    /// See [`Headers`].
+    /// The headers.
     pub headers: Headers,
 }
 
-/// Where a job waits (SPEC 6.1): queues `jobs`, `resume` and `suspect` of its kind.
+/// The queue of its kind in which a job waits (SPEC 6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Lane {
-    /// Not yet handed to a handler.
+    /// Not started yet.
     Jobs,
-    /// Handed to a handler once: it comes back with what it achieved.
+    /// Started before; its headers hold what it achieved.
     Resume,
     /// Suspected of killing the processes that run it.
     Suspect,
 }
 
 impl Lane {
-    /// The lane's part in queue names.
+    /// The part of queue names.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Jobs => "jobs",

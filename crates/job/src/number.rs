@@ -1,12 +1,11 @@
-//! Numbers as they are written, and whether they stay what they are once they are 64 bits.
+//! Detection of numbers that would change when they are parsed to 64 bits.
 
-/// More significant digits than these may not fit into a 64-bit float.
+/// The number of significant digits that a 64-bit float always keeps.
 const SAFE_DIGITS: usize = 15;
-/// Nor may a power of ten that takes more digits than these to write.
+/// The number of digits of an exponent that a 64-bit float always keeps.
 const SAFE_EXPONENT_DIGITS: usize = 2;
 
-/// How the number that is written here would change if it were read, where it would. What is no number at all, or too
-/// large to be one, is left to the parser.
+/// The reason why parsing would change the number; `None` if it would not. Invalid and infinite numbers are left to the parser.
 pub(super) fn changed(written: &[u8]) -> Option<&'static str> {
     let written = std::str::from_utf8(written).ok()?;
     if !written.contains(['.', 'e', 'E']) {
@@ -23,7 +22,7 @@ pub(super) fn changed(written: &[u8]) -> Option<&'static str> {
     (!same).then_some("a number with more digits than 64 bits hold would be changed: send it as a text, or round it")
 }
 
-/// The digits of a decimal number without zeros at either end, and the power of ten that they are multiplied with.
+/// The digits of a decimal number without zeros at either end, and their power of ten.
 fn decimal(written: &str) -> Option<(String, i64)> {
     let (mantissa, exponent) = written.split_once(['e', 'E']).unwrap_or((written, "0"));
     let (whole, fraction) = mantissa.trim_start_matches('-').split_once('.').unwrap_or((mantissa, ""));

@@ -1,5 +1,4 @@
-//! What all settings share (SPEC 10): written durations, secrets that come by variable or file only, and
-//! configuration errors that say what to do.
+//! What all settings share (SPEC 10): durations, secrets from variables or files, and configuration errors.
 
 use std::{env, fs, net::IpAddr, time::Duration};
 
@@ -9,24 +8,24 @@ use url::{Host, Url};
 
 use crate::text;
 
-/// The process cannot be started this way: exit 64.
+/// An error of configuration, which ends the process with exit code 64.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);
 
 impl ConfigError {
-    /// An error that says what is wrong and what to do.
+    /// An error; the message says what is wrong and what to do.
     pub fn new(message: impl Into<String>) -> Self {
         Self(message.into())
     }
 }
 
-/// Whether what is sent to `url` can be read on the way: it is not encrypted, and leaves this machine.
-pub fn is_readable_on_the_way(url: &Url) -> bool {
+/// Tells if requests to `url` leave this machine without encryption.
+pub fn is_unencrypted_remote(url: &Url) -> bool {
     let is_here = match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.to_canonical().is_loopback(),
-        // Of amqp:// an address is a domain, too.
+        // In amqp:// URLs an IP address is a domain, too.
         Some(Host::Domain(name)) => {
             let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
             name == "localhost" || name.ends_with(".localhost") || address.is_ok_and(|address| address.is_loopback())
@@ -36,9 +35,9 @@ pub fn is_readable_on_the_way(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "amqp") && !is_here
 }
 
-/// A duration as written in flags: `20ms`, `5s`, `10m`, `1h`, `1m30s`, `0ms`.
+/// Parses a duration as written in flags: `20ms`, `5s`, `10m`, `1h`, `1m30s`, `0ms`.
 pub fn duration(written: &str) -> Result<Duration, ConfigError> {
-    let wrong = |why: String| ConfigError(format!("{written:?} is no duration ({why}); write 20ms, 5s, 10m or 1h"));
+    let wrong = |why: String| ConfigError(format!("{written:?} is not a duration ({why}); write 20ms, 5s, 10m or 1h"));
     if written.trim().parse::<f64>().is_ok() {
         return Err(wrong("the unit is missing".to_owned()));
     }
@@ -46,7 +45,7 @@ pub fn duration(written: &str) -> Result<Duration, ConfigError> {
     Duration::try_from(parsed).map_err(|_| wrong("it is negative".to_owned()))
 }
 
-/// As [`duration`], where zero makes no sense.
+/// Parses a [`duration`] longer than zero.
 pub fn positive_duration(written: &str) -> Result<Duration, ConfigError> {
     match duration(written)? {
         Duration::ZERO => Err(ConfigError(format!("{written:?}: must be longer than zero"))),
@@ -54,14 +53,15 @@ pub fn positive_duration(written: &str) -> Result<Duration, ConfigError> {
     }
 }
 
-/// A duration the way [`duration`] reads it, for `--help` and messages.
-pub fn written(duration: Duration) -> String {
+/// Formats a duration as [`duration`] reads it.
+pub fn format_duration(duration: Duration) -> String {
     SignedDuration::try_from(duration)
         .map_or_else(|_| format!("{duration:?}"), |signed| format!("{signed:#}").replace(' ', ""))
 }
 
-/// The secret in variable `name`, or in the file that `<name>_FILE` names (read anew on every call, so that a
-/// rotated file is seen). A byte order mark before it, and line ends after it, are not part of it. `None` where neither is set; an empty variable counts as not set.
+/// Reads the secret in variable `name`, or in the file that `<name>_FILE` names; the file is read at every call, so that
+/// rotation is noticed. A byte order mark before and line ends after the secret are removed. `None` if neither variable is set;
+/// an empty one counts as not set.
 pub fn secret(name: &str) -> Result<Option<SecretString>, ConfigError> {
     let set = |variable: &str| {
         let value = env::var(variable).ok()?;
@@ -95,7 +95,7 @@ mod tests {
         {
             let read = duration(text).unwrap();
             assert_eq!(read, Duration::from_millis(millis), "{text}");
-            assert_eq!(duration(&written(read)).unwrap(), read, "{text} is written back");
+            assert_eq!(duration(&format_duration(read)).unwrap(), read, "{text} is written back");
         }
     }
 
@@ -117,7 +117,7 @@ mod tests {
             ("amqp://u:p@127.0.0.1", false),
             ("amqp://u:p@[::1]:5672", false),
         ] {
-            assert_eq!(is_readable_on_the_way(&Url::parse(url).unwrap()), readable, "{url}");
+            assert_eq!(is_unencrypted_remote(&Url::parse(url).unwrap()), readable, "{url}");
         }
     }
 

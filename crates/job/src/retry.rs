@@ -1,11 +1,11 @@
-//! Every delay in one place: between attempts of a job (pure, in the queue), between tries of one request and
-//! between dials of the broker (in memory, with full jitter).
+//! All delays: between attempts of a job (pure, in the queue), between retries of one request and between connection attempts
+//! to the broker (in memory, with full jitter).
 
 use std::{iter, time::Duration};
 
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
 
-/// Waits between the tries of a webhook's delivery (SPEC 7): one more try than these.
+/// The waits between the attempts of a webhook delivery (SPEC 7); there is one more attempt than waits.
 pub const WEBHOOK_WAITS: [Duration; 6] = [
     Duration::from_secs(5),
     Duration::from_secs(5 * 60),
@@ -15,21 +15,21 @@ pub const WEBHOOK_WAITS: [Duration; 6] = [
     Duration::from_secs(10 * 3600),
 ];
 
-/// How long a job waits in the queue between attempts.
+/// The rule for the wait of a job between attempts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RetryPolicy {
     /// `initial · 4ⁿ`, between three quarters and whole, at most `longest` (SPEC 5.2).
     Growing {
-        /// After the first failed attempt.
+        /// The wait after the first failed attempt.
         initial: Duration,
-        /// Never longer, unless the API says so.
+        /// The longest wait, unless the API asks for more.
         longest: Duration,
     },
-    /// One after the other, then the last again; each up to a tenth longer (SPEC 7).
+    /// The listed waits one after the other, then the last again; each up to a tenth longer (SPEC 7).
     Listed {
         /// The waits.
         waits: &'static [Duration],
-        /// Times this.
+        /// A factor for all waits.
         scale: f64,
     },
 }
@@ -41,12 +41,12 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// That of webhooks, times `scale`.
+    /// The policy of webhooks, with the factor `scale`.
     pub fn webhook(scale: f64) -> Self {
         Self::Listed { waits: &WEBHOOK_WAITS, scale }
     }
 
-    /// The wait after `failed` attempts (from 1). `jitter` is a random number from 0 to 1; `at_least` is what the API
+    /// Computes the wait after `failed` attempts (from 1). `jitter` is a random number from 0 to 1; `at_least` is what the API
     /// asked for (`Retry-After`).
     pub fn delay(&self, failed: u32, jitter: f64, at_least: Duration) -> Duration {
         let (before, jitter) = (failed.saturating_sub(1), jitter.clamp(0.0, 1.0));
@@ -65,7 +65,7 @@ impl RetryPolicy {
     }
 }
 
-/// Waits drawn evenly from zero to a bound that doubles from `first` to `longest`: full jitter. Never ends.
+/// Random waits from zero to a limit that doubles from `first` to `longest` (full jitter). Never ends.
 pub fn full_jitter(first: Duration, longest: Duration) -> ExponentialBackoff {
     // The crate draws from (1 ± factor) around an interval: half the bound, factor 1, is zero to the bound.
     ExponentialBackoffBuilder::new()
@@ -77,17 +77,17 @@ pub fn full_jitter(first: Duration, longest: Duration) -> ExponentialBackoff {
         .build()
 }
 
-/// Waits between dials of the broker: full jitter, 0.5–30 s, for ever (SPEC 5.8).
+/// The waits between connection attempts to the broker: full jitter, 0.5–30 s, without end (SPEC 5.8).
 pub fn reconnect() -> ExponentialBackoff {
     full_jitter(Duration::from_millis(500), Duration::from_secs(30))
 }
 
-/// Waits between the short retries of one request (SPEC 5.2).
+/// The waits between the short retries of one request (SPEC 5.2).
 pub fn short() -> ExponentialBackoff {
     full_jitter(Duration::from_millis(250), Duration::from_secs(4))
 }
 
-/// Waits between the rounds of a handler that looks and tries again within one attempt. Never ends.
+/// The waits between the rounds of a handler that retries within one attempt. Never ends.
 pub fn rounds() -> impl Iterator<Item = Duration> + Send {
     let mut waits = short();
     iter::from_fn(move || waits.next_backoff())

@@ -1,8 +1,8 @@
-//! The first look at a body, before anything is made of it: how many values it has and how deep they lie, members that
-//! are there twice, numbers that would not keep their digits. One pass, no recursion.
+//! A scan of a body before it is parsed: the number and depth of its values, duplicate members, and numbers that would lose
+//! digits. One pass, without recursion.
 //!
-//! Does not know JSON's grammar: whether a body is JSON at all is what the parser says, which only then reads it. What
-//! is found in a body that is none counts for nothing.
+//! Does not know the grammar of JSON: the parser decides afterwards if a body is JSON at all, and then the results of the scan
+//! count.
 
 use std::{borrow::Cow, collections::HashSet, fmt::Write};
 
@@ -12,20 +12,20 @@ use crate::Violation;
 #[cfg(test)]
 mod tests;
 
-/// Why a body is not looked at any further.
+/// The limit that a body exceeds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Beyond {
-    /// At this byte, arrays and objects lie deeper inside each other than [`MAX_NESTING`].
+pub(super) enum LimitExceeded {
+    /// Arrays and objects are nested deeper than [`MAX_NESTING`] at this byte.
     Nesting(usize),
-    /// There are more than [`MAX_VALUES`] values: the list or object in which the first one too many is.
+    /// There are more than [`MAX_VALUES`] values; with a pointer to the list or object in which the limit is exceeded.
     Values(String),
 }
 
-/// The names of an object with more members than this are looked up by hash.
+/// The number of members of an object beyond which names are looked up by hash.
 const FEW: usize = 16;
 
-/// What is wrong with `body` and cannot be seen any more once it is parsed.
-pub(super) fn scan(body: &[u8]) -> Result<Violations, Beyond> {
+/// Finds violations in `body` that a parsed value does not show.
+pub(super) fn scan(body: &[u8]) -> Result<Violations, LimitExceeded> {
     let mut scan = Scan { body, at: 0, open: Vec::new(), values: 0, found: Violations::default() };
     while let Some(byte) = body.get(scan.at) {
         scan.step(*byte)?;
@@ -41,7 +41,7 @@ struct Scan<'a> {
     found: Violations,
 }
 
-/// A list or object that is not closed yet, and how far the scan is in it.
+/// An open list or object, and the position of the scan in it.
 enum Open<'a> {
     List(usize),
     Object(Names<'a>),
@@ -52,12 +52,12 @@ enum Open<'a> {
 struct Names<'a> {
     few: Vec<Cow<'a, [u8]>>,
     many: HashSet<Cow<'a, [u8]>>,
-    /// Of the member that the scan is in; none before its name was read.
+    /// The current member; `None` before its name was read.
     now: Option<Cow<'a, [u8]>>,
 }
 
 impl<'a> Names<'a> {
-    /// Whether it is a new one.
+    /// Adds a name. Returns false if it is a duplicate.
     fn add(&mut self, name: Cow<'a, [u8]>) -> bool {
         self.now = Some(name.clone());
         if self.few.contains(&name) {
@@ -72,7 +72,7 @@ impl<'a> Names<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn step(&mut self, byte: u8) -> Result<(), Beyond> {
+    fn step(&mut self, byte: u8) -> Result<(), LimitExceeded> {
         match byte {
             b'"' => return self.text(),
             b'[' => return self.enter(Open::List(0)),
@@ -87,7 +87,7 @@ impl<'a> Scan<'a> {
     }
 
     /// A member's name, or a value.
-    fn text(&mut self) -> Result<(), Beyond> {
+    fn text(&mut self) -> Result<(), LimitExceeded> {
         let (begin, mut escaped) = (self.at, false);
         let rest = &self.body[begin + 1..];
         let length = rest.iter().position(|byte| {
@@ -102,32 +102,32 @@ impl<'a> Scan<'a> {
             && names.now.is_none()
         {
             if !names.add(name(&body[begin..=end])) {
-                self.find("this member is there twice: which one counts would be chance; remove one");
+                self.report("this member is there twice: which one counts would be chance; remove one");
             }
             return Ok(());
         }
         self.value()
     }
 
-    fn number(&mut self) -> Result<(), Beyond> {
+    fn number(&mut self) -> Result<(), LimitExceeded> {
         let end = self.end_of(|byte| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E'));
         let changed = number::changed(&self.body[self.at..end]);
         self.at = end;
         if let Some(how) = changed {
-            self.find(how);
+            self.report(how);
         }
         self.value()
     }
 
     /// `true`, `false`, `null`.
-    fn word(&mut self) -> Result<(), Beyond> {
+    fn word(&mut self) -> Result<(), LimitExceeded> {
         self.at = self.end_of(u8::is_ascii_alphabetic);
         self.value()
     }
 
-    fn enter(&mut self, list_or_object: Open<'a>) -> Result<(), Beyond> {
+    fn enter(&mut self, list_or_object: Open<'a>) -> Result<(), LimitExceeded> {
         if self.open.len() == MAX_NESTING {
-            return Err(Beyond::Nesting(self.at));
+            return Err(LimitExceeded::Nesting(self.at));
         }
         self.value()?;
         self.open.push(list_or_object);
@@ -149,17 +149,17 @@ impl<'a> Scan<'a> {
         self.at += 1;
     }
 
-    fn value(&mut self) -> Result<(), Beyond> {
+    fn value(&mut self) -> Result<(), LimitExceeded> {
         self.values += 1;
         if self.values <= MAX_VALUES {
             return Ok(());
         }
         self.open.pop();
-        Err(Beyond::Values(self.pointer()))
+        Err(LimitExceeded::Values(self.pointer()))
     }
 
-    /// Says what is wrong where the scan is.
-    fn find(&mut self, what: &str) {
+    /// Notes a violation at the current position.
+    fn report(&mut self, what: &str) {
         if self.found.is_full() {
             self.found.count(1);
         } else {
@@ -172,7 +172,7 @@ impl<'a> Scan<'a> {
         for open in &self.open {
             match open {
                 Open::List(index) => {
-                    // A text takes everything.
+                    // Writing to a String does not fail.
                     let _ = write!(pointer, "/{index}");
                 }
                 Open::Object(names) => {
@@ -185,14 +185,14 @@ impl<'a> Scan<'a> {
         pointer
     }
 
-    /// Where what begins here ends.
+    /// The end of the token that begins here.
     fn end_of(&self, is_part: impl Fn(&u8) -> bool) -> usize {
         let rest = &self.body[self.at..];
         self.at + rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len())
     }
 }
 
-/// The name that `quoted` writes: one may be written in several ways.
+/// Unescapes a quoted name.
 fn name(quoted: &[u8]) -> Cow<'_, [u8]> {
     let written = &quoted[1..quoted.len() - 1];
     if !written.contains(&b'\\') {

@@ -1,5 +1,5 @@
-//! The shape of a job as JSON Schema (2020-12), generated from the types, and used as the validator: what the
-//! contract accepts and what the worker accepts cannot differ.
+//! The JSON Schema (2020-12) of a job, generated from the types and used as the validator, so that contract and worker cannot
+//! differ.
 
 use jsonschema::{
     ValidationError, Validator,
@@ -29,7 +29,7 @@ pub struct Envelope<P> {
     pub kind: Option<String>,
     /// The worker's own part.
     pub payload: P,
-    /// Where this job's events are also sent.
+    /// The webhook that also gets this job's event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Webhook")]
     pub webhook: Option<Webhook>,
@@ -41,7 +41,7 @@ pub struct Envelope<P> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub deadline: Option<String>,
-    /// Attempts before the job is given up.
+    /// The highest number of attempts before the job fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32", range(min = 1, max = 50))]
     pub max_attempts: Option<u32>,
@@ -69,11 +69,11 @@ impl JobSchema {
     /// The schema of jobs of `kind` with payload `P`.
     ///
     /// # Panics
-    /// Where the payload type generates a schema that does not compile: a programming error every start shows.
+    /// If the payload type generates a schema that does not compile: a programming error that every start shows.
     #[expect(clippy::panic, reason = "the schema is generated from a type; a test builds every one")]
     pub fn new<P: JsonSchema>(kind: Kind) -> Self {
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-        // Such as uint32, which only its generator knows.
+        // Formats such as uint32, which only the generator knows.
         let settings = settings.with_transform(RestrictFormats::default());
         let mut document = settings.into_generator().into_root_schema_for::<Envelope<P>>().to_value();
         document["properties"]["kind"] = serde_json::json!({
@@ -89,78 +89,74 @@ impl JobSchema {
         Self { kind, document, shape, validator }
     }
 
-    /// The kind it describes.
+    /// The kind of the jobs.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The schema itself, as it is published.
+    /// The schema document, as it is published.
     pub fn document(&self) -> &Value {
         &self.document
     }
 
-    /// Takes out of `job` what counts as not there, and what its lists have too much of; a violation for each such list.
-    pub fn trim(&self, job: &mut Value) -> Vec<Violation> {
+    /// Removes optional members that are `null`, and the excess entries of lists; returns a violation for each such list.
+    pub(crate) fn trim(&self, job: &mut Value) -> Vec<Violation> {
         self.shape.trim(job)
     }
 
-    /// Everything in `job`, which is trimmed, that the schema refuses.
-    pub fn check(&self, job: &Value) -> Refused {
+    /// Validates a trimmed job.
+    pub(crate) fn check(&self, job: &Value) -> SchemaErrors {
         if self.validator.is_valid(job) {
-            return Refused::default();
+            return SchemaErrors::default();
         }
-        let mut all = self.validator.iter_errors(job).flat_map(|error| refusals(&error));
-        let refusals = all.by_ref().take(MOST_REFUSALS).collect();
-        Refused { refusals, more: all.count() }
+        let mut all = self.validator.iter_errors(job).flat_map(|error| schema_errors(&error));
+        let errors = all.by_ref().take(MOST_ERRORS).collect();
+        SchemaErrors { errors, more: all.count() }
     }
 }
 
-/// So many are told apart; further ones are counted.
-const MOST_REFUSALS: usize = 10_000;
+/// The number of errors that are kept; further ones are counted.
+const MOST_ERRORS: usize = 10_000;
 
-/// What the schema refuses of a job.
+/// The errors that the schema finds in a job.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Refused {
-    /// Each refusal.
-    pub refusals: Vec<Refusal>,
-    /// How many there are beside these.
-    pub more: usize,
+pub(crate) struct SchemaErrors {
+    pub(crate) errors: Vec<SchemaError>,
+    /// The number of further errors.
+    pub(crate) more: usize,
 }
 
-/// One thing the schema refuses, and how to look past it for what else is wrong.
+/// One error, and the repair that lets the rest of the job be checked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
-    /// What to tell.
-    pub violation: Violation,
-    /// See [`Mend`].
-    pub mend: Mend,
+pub(crate) struct SchemaError {
+    pub(crate) violation: Violation,
+    pub(crate) repair: Repair,
 }
 
-/// How a job is made to fit its types, only so that its other parts can be checked, too.
+/// The change that makes a job fit its types, so that its other parts can be checked, too.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Mend {
-    /// The member is taken out.
+pub(crate) enum Repair {
     Remove,
-    /// Another value takes its place; what is found wrong with that one is not told.
+    /// Violations of the replacement are not reported.
     Replace(Value),
-    /// There is nothing; a type may know a default.
+    /// The member is missing; its type may have a default.
     Missing,
-    /// It fits the types as it is, or cannot be made to.
+    /// The value fits its type, or cannot be made to.
     Leave,
 }
 
-impl Refusal {
+impl SchemaError {
     /// Changes `job` so that it fits its types at this place.
-    pub fn mend(&self, job: &mut Value) {
+    pub(crate) fn repair(&self, job: &mut Value) {
         let pointer = self.violation.pointer.as_str();
-        match &self.mend {
-            Mend::Missing | Mend::Leave => {}
-            Mend::Replace(value) => {
+        match &self.repair {
+            Repair::Missing | Repair::Leave => {}
+            Repair::Replace(value) => {
                 if let Some(place) = job.pointer_mut(pointer) {
                     *place = value.clone();
                 }
             }
-            Mend::Remove => {
+            Repair::Remove => {
                 let (parent, member) = pointer.rsplit_once('/').unwrap_or(("", pointer));
                 if let Some(members) = job.pointer_mut(parent).and_then(Value::as_object_mut) {
                     members.remove(&member.replace("~1", "/").replace("~0", "~"));
@@ -170,37 +166,43 @@ impl Refusal {
     }
 }
 
-/// One refusal a member: unknown members each at their own place, missing ones where they should be.
-fn refusals(error: &ValidationError<'_>) -> Vec<Refusal> {
+/// Converts an error: unknown members each at their own place, missing ones where they should be.
+fn schema_errors(error: &ValidationError<'_>) -> Vec<SchemaError> {
     let at = error.instance_path().to_string();
     let below = |member: &str| format!("{at}/{}", member.replace('~', "~0").replace('/', "~1"));
-    let refusal = |pointer: String, message: &str, mend| Refusal { violation: Violation::new(pointer, message), mend };
-    let mut mend = Mend::Leave;
+    let schema_error =
+        |pointer: String, message: &str, repair| SchemaError { violation: Violation::new(pointer, message), repair };
+    let mut repair = Repair::Leave;
     let message = match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected } => {
-            let unknown =
-                |member: &String| refusal(below(member), "unknown field: remove it or correct its name", Mend::Remove);
+            let unknown = |member: &String| {
+                schema_error(below(member), "unknown field: remove it or correct its name", Repair::Remove)
+            };
             return unexpected.iter().map(unknown).collect();
         }
         ValidationErrorKind::Required { property } => {
-            return vec![refusal(below(property.as_str().unwrap_or_default()), "required, and missing", Mend::Missing)];
+            return vec![schema_error(
+                below(property.as_str().unwrap_or_default()),
+                "required, and missing",
+                Repair::Missing,
+            )];
         }
-        // An optional member is "this or null": what is wrong with it is what its own branch says.
+        // An optional member is "this or null": its own branch names the error.
         ValidationErrorKind::AnyOf { context } => {
-            return context.first().into_iter().flatten().flat_map(refusals).collect();
+            return context.first().into_iter().flatten().flat_map(schema_errors).collect();
         }
         ValidationErrorKind::Type { kind } => {
             let names = type_names(kind);
-            mend = names.first().map_or(Mend::Leave, |name| Mend::Replace(neutral(name)));
+            repair = names.first().map_or(Repair::Leave, |name| Repair::Replace(neutral(name)));
             format!("must be {}, found {}", names.join(" or "), type_of(error.instance()))
         }
         ValidationErrorKind::Pattern { pattern } => format!("does not match {pattern}"),
         ValidationErrorKind::Format { format } => format!("must be an RFC 3339 {format}, e.g. 2026-11-20T12:00:00Z"),
         ValidationErrorKind::Constant { expected_value } => format!("must be {expected_value}"),
-        // An enum whose values are described is one constant a branch.
+        // An enum with described values has one constant per branch.
         ValidationErrorKind::OneOfNotValid { context } if !constants(context).is_empty() => {
             let is_text = error.instance().is_string();
-            mend = if is_text { Mend::Leave } else { Mend::Replace(neutral("string")) };
+            repair = if is_text { Repair::Leave } else { Repair::Replace(neutral("string")) };
             format!("must be one of {}", constants(context).join(", "))
         }
         ValidationErrorKind::MinItems { limit } => format!("must have at least {limit} entries"),
@@ -210,10 +212,10 @@ fn refusals(error: &ValidationError<'_>) -> Vec<Refusal> {
         ValidationErrorKind::Maximum { limit } => format!("must be at most {limit}"),
         _ => error.masked().to_string().chars().take(300).collect(),
     };
-    vec![refusal(at.clone(), &message, mend)]
+    vec![schema_error(at.clone(), &message, repair)]
 }
 
-/// The constants that branches of a `oneOf` ask for.
+/// The constants in the branches of a `oneOf`.
 fn constants(branches: &[Vec<ValidationError<'_>>]) -> Vec<String> {
     let expected = |error: &ValidationError<'_>| match error.kind() {
         ValidationErrorKind::Constant { expected_value } => Some(expected_value.to_string()),
@@ -233,7 +235,7 @@ fn neutral(type_name: &str) -> Value {
     }
 }
 
-/// The types that are allowed; an optional member's `null` goes without saying.
+/// The names of the allowed types, without `null`.
 fn type_names(kind: &TypeKind) -> Vec<String> {
     let names: Vec<String> = match kind {
         TypeKind::Single(single) => vec![single.to_string()],

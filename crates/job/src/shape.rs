@@ -1,6 +1,6 @@
-//! Where a job's own members are: what may be left out, how long lists may be. Read from the schema, and applied before
-//! it is checked: `null` for what may be left out is the same as nothing, and of a list that is too long the rest is not
-//! looked at. What is free-form (`metadata`, a sample event) has no shape and is left as it is.
+//! The shape of a job: its optional members and the limits of its lists. It is read from the schema and applied before
+//! validation: `null` for an optional member is removed, and so is the excess of a list. Free-form parts (`metadata`, a sample
+//! event) have no shape and are not changed.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{MAX_ENTRIES, violation::Violation};
 
-/// See the module.
+/// The shape of a value.
 #[derive(Debug, Default)]
 pub(super) struct Shape {
     members: HashMap<String, Member>,
@@ -23,7 +23,7 @@ struct Member {
 }
 
 impl Shape {
-    /// The shape that `schema` describes, which has no references in it.
+    /// Reads the shape from `schema`, which must not contain references.
     pub(super) fn of(schema: &Value) -> Self {
         let schema = branches(schema).find(|one| one.get("properties").or(one.get("items")).is_some());
         let Some(schema) = schema else { return Self::default() };
@@ -38,7 +38,7 @@ impl Shape {
         }
     }
 
-    /// Takes out of `job` what counts as not there, and what lists have too much of; a violation for each such list.
+    /// Removes optional members that are `null`, and the excess entries of lists; returns a violation for each such list.
     pub(super) fn trim(&self, job: &mut Value) -> Vec<Violation> {
         let mut trimming = Trimming { at: String::new(), left: MAX_ENTRIES, found: Vec::new() };
         trimming.trim(self, job);
@@ -48,7 +48,7 @@ impl Shape {
 
 struct Trimming {
     at: String,
-    /// Entries that lists may still have.
+    /// The number of entries that lists may still have.
     left: usize,
     found: Vec<Violation>,
 }
@@ -79,20 +79,20 @@ impl Trimming {
     fn shorten(&mut self, most: Option<usize>, entries: &mut Vec<Value>) {
         let found = entries.len();
         if let Some(most) = most.filter(|most| found > *most) {
-            self.find(format!("must have at most {most} entries, found {found}"));
+            self.report(format!("must have at most {most} entries, found {found}"));
             entries.truncate(most);
         }
         if entries.len() > self.left {
-            self.find(format!(
+            self.report(format!(
                 "with this list, the lists of the payload have more than {MAX_ENTRIES} entries together"
             ));
-            // An empty list would be wrong for another reason.
+            // An empty list would violate another rule.
             entries.truncate(self.left.max(1));
         }
         self.left = self.left.saturating_sub(entries.len());
     }
 
-    fn find(&mut self, what: String) {
+    fn report(&mut self, what: String) {
         self.found.push(Violation::new(self.at.as_str(), what));
     }
 
@@ -105,7 +105,7 @@ impl Trimming {
     }
 }
 
-/// `schema` as it is published: a member that may be left out may also be `null`.
+/// Prepares `schema` for publication: an optional member may also be `null`.
 pub(super) fn admit_null(schema: &mut Value) {
     let required = schema.get("required").cloned().unwrap_or_default();
     let is_required = |name: &String| required.as_array().is_some_and(|all| all.iter().any(|one| one == name));

@@ -1,11 +1,11 @@
-//! The encoding of what people and programs write: a byte order mark is skipped, and what is no UTF-8 at all is named.
+//! The encoding of input: a byte order mark is skipped, and other encodings than UTF-8 are named.
 
 use std::{fs, io, path::Path};
 
-/// What UTF-8 may begin with, and need not.
+/// The byte order mark of UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// `bytes` without their byte order mark; an error that names what they are instead of UTF-8, where that can be told.
+/// Removes the byte order mark. An error names the encoding of recognised input that is not UTF-8.
 pub fn unmarked(bytes: &[u8]) -> Result<&[u8], &'static str> {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [b'{' | b'[', 0, ..] | [0, b'{' | b'[', ..] => {
@@ -16,12 +16,12 @@ pub fn unmarked(bytes: &[u8]) -> Result<&[u8], &'static str> {
     }
 }
 
-/// `text` without its byte order mark, and without the line ends after it.
+/// Removes the byte order mark, and line ends at the end.
 pub fn trimmed(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text).trim_end_matches(['\n', '\r'])
 }
 
-/// What the file holds, without its byte order mark.
+/// Reads a file without its byte order mark.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = fs::read(path)?;
     if bytes.starts_with(MARK) {
@@ -63,7 +63,7 @@ mod tests {
             (b"\0{\0}".to_vec(), "UTF-16"),
             (b"\x1f\x8b\x08\0".to_vec(), "gzip"),
         ] {
-            assert!(unmarked(&bytes).is_err_and(|told| told.contains(name)), "{bytes:?}");
+            assert!(unmarked(&bytes).is_err_and(|reported| reported.contains(name)), "{bytes:?}");
         }
     }
 }

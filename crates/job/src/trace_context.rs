@@ -1,22 +1,22 @@
-//! Where a job is in a trace (W3C Trace Context, SPEC 1): read from its headers, carried on to the API, the event and the
-//! webhooks. What is carried on is the place of our own [`span`] where spans are exported ([`export`]), a child of the
-//! producer's; where they are not, what the producer gave, unchanged. Nothing is made up for a job that came with none.
+//! The position of a job in a trace (W3C Trace Context, SPEC 1): read from its headers, and passed on to the API, the event and
+//! the webhooks. If spans are exported, the context of our own span is passed on, a child of the producer's; if not, the
+//! producer's context, unchanged. A job without a context gets none.
 //!
-//! A message that goes back to the queue keeps what its producer gave, so that all attempts are siblings.
+//! A message that goes back to the queue keeps the producer's context, so that all attempts are siblings.
 
 use crate::message::{HeaderValue, Headers};
 
-/// The header that says which trace and which span of it.
+/// The header with the trace and the span.
 pub const TRACEPARENT: &str = "traceparent";
-/// The header that goes along with it: what tracing systems tell each other.
+/// The header with the data of tracing systems.
 pub const TRACESTATE: &str = "tracestate";
 
-/// A longer one need not be passed on (W3C).
+/// The longest state that must be passed on (W3C).
 const LONGEST_TRACESTATE: usize = 512;
-/// Of what every version begins with.
+/// The length of the part that all versions have.
 const LENGTH: usize = 55;
 
-/// A place in a trace, as it came.
+/// A trace context as received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     parent: String,
@@ -24,25 +24,24 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// The place that `traceparent` names, with its `tracestate`. `None` where it is no trace context; a state that is
-    /// none is left out.
+    /// Parses `traceparent` and `tracestate`. `None` if the former is invalid; an invalid state is dropped.
     pub fn parse(parent: &str, state: Option<&str>) -> Option<Self> {
         let state = state.filter(|text| is_tracestate(text)).map(str::to_owned);
         is_traceparent(parent).then(|| Self { parent: parent.to_owned(), state })
     }
 
-    /// The place that a message's headers name.
+    /// Reads the context from a message's headers.
     pub fn read(headers: &Headers) -> Option<Self> {
         let text = |name: &str| headers.get(name).and_then(HeaderValue::as_str);
         Self::parse(text(TRACEPARENT)?, text(TRACESTATE))
     }
 
-    /// The headers that name it.
+    /// The headers of a message for this context.
     pub fn headers(&self) -> Headers {
         self.pairs().map(|(name, value)| (name.to_owned(), value.into())).collect()
     }
 
-    /// Names and values of these headers.
+    /// The names and values of these headers.
     pub fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [(TRACEPARENT, Some(self.traceparent())), (TRACESTATE, self.tracestate())]
             .into_iter()
@@ -54,42 +53,41 @@ impl TraceContext {
         &self.parent
     }
 
-    /// `tracestate`, where there is one.
+    /// `tracestate`, if there is one.
     pub fn tracestate(&self) -> Option<&str> {
         self.state.as_deref()
     }
 
-    /// 32 hex digits.
+    /// The trace id, as 32 hex digits.
     pub fn trace_id(&self) -> &str {
         &self.parent[3..35]
     }
 
-    /// 16 hex digits.
+    /// The span id, as 16 hex digits.
     pub fn span_id(&self) -> &str {
         &self.parent[36..52]
     }
 
-    /// Whether its spans are kept, as far as was known there.
+    /// Tells if the spans of the trace are kept.
     pub fn is_sampled(&self) -> bool {
         u8::from_str_radix(&self.parent[53..LENGTH], 16).is_ok_and(|flags| flags & 1 == 1)
     }
 }
 
-/// The places of many jobs, each once, for what is done for all of them: the first is its parent, the others are linked.
-/// One that is kept comes first: what is done would otherwise be in none of the traces.
-pub fn gathered(places: impl IntoIterator<Item = TraceContext>) -> Vec<TraceContext> {
+/// Merges the contexts of several jobs for work that is done for all of them: each once, the sampled ones first, because the
+/// first becomes the parent of the work's span and an unsampled parent would drop it.
+pub fn merge_contexts(contexts: impl IntoIterator<Item = TraceContext>) -> Vec<TraceContext> {
     let mut all: Vec<TraceContext> = Vec::new();
-    for place in places {
-        if !all.contains(&place) {
-            all.push(place);
+    for context in contexts {
+        if !all.contains(&context) {
+            all.push(context);
         }
     }
-    all.sort_by_key(|place| !place.is_sampled());
+    all.sort_by_key(|context| !context.is_sampled());
     all
 }
 
-/// `<version>-<trace>-<parent>-<flags>` in lower-case hex, neither id all zeros. A version to come may say more behind
-/// that.
+/// Checks `<version>-<trace>-<parent>-<flags>` in lower-case hex, with no id of zeros only. Later versions may append more.
 fn is_traceparent(text: &str) -> bool {
     let Some((known, more)) = text.split_at_checked(LENGTH) else { return false };
     let parts: Vec<_> = known.split('-').collect();
@@ -105,7 +103,7 @@ fn is_more(text: &str) -> bool {
     text.starts_with('-') && text.len() <= LONGEST_TRACESTATE && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// What is no printable ASCII fits in no header of HTTP.
+/// Checks that the state fits into an HTTP header.
 fn is_tracestate(text: &str) -> bool {
     (1..=LONGEST_TRACESTATE).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }
@@ -182,6 +180,6 @@ mod tests {
         let place =
             |digit: &str, flags: &str| parsed(&format!("00-{}-b7ad6b7169203331-{flags}", digit.repeat(32))).unwrap();
         let all = [place("1", "00"), place("2", "01"), place("1", "00"), place("3", "01")];
-        assert_eq!(gathered(all), [place("2", "01"), place("3", "01"), place("1", "00")]);
+        assert_eq!(merge_contexts(all), [place("2", "01"), place("3", "01"), place("1", "00")]);
     }
 }

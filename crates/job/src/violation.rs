@@ -1,17 +1,17 @@
-//! What is wrong with a job, and where. However much of it there is, the first [`MAX_VIOLATIONS_TOLD`] are kept and the
-//! rest is counted: a job of a megabyte can break half a million rules.
+//! Violations of a job's rules. The first [`MAX_VIOLATIONS_KEPT`] are kept and the rest is counted: a job of a megabyte can have
+//! half a million violations.
 
 use std::{ops::Deref, slice, vec};
 
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
-/// Violations told in an event; `violationsTotal` counts all.
-pub const MAX_VIOLATIONS_TOLD: usize = 100;
-/// A pointer is at most this long, in bytes, and so is a message: what a producer wrote is in both.
+/// The number of violations in an event; `violationsTotal` counts all.
+pub(crate) const MAX_VIOLATIONS_KEPT: usize = 100;
+/// The longest pointer and message, in bytes: both may quote the producer.
 const MAX_TEXT_BYTES: usize = 2048;
 
-/// One thing wrong with a job, and where.
+/// One violation and its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Violation {
     /// JSON pointer from the job's root, e.g. `/payload/paths/1`.
@@ -45,40 +45,40 @@ fn cut(text: &mut String) {
     }
 }
 
-/// Everything wrong with a job: the first of it, in the order found, and how much there is.
+/// The violations of a job: the first ones, in the order found, and their number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Violations {
-    told: Vec<Violation>,
+    kept: Vec<Violation>,
     total: usize,
 }
 
 impl Violations {
-    /// Adds one, or counts it where enough are kept.
+    /// Adds a violation, or only counts it.
     pub fn push(&mut self, violation: Violation) {
         self.total += 1;
         if !self.is_full() {
-            self.told.push(violation.cut());
+            self.kept.push(violation.cut());
         }
     }
 
-    /// Whether as many are kept as ever are: a further one is as good as counted.
+    /// Tells if further violations are only counted.
     pub fn is_full(&self) -> bool {
-        self.told.len() >= MAX_VIOLATIONS_TOLD
+        self.kept.len() >= MAX_VIOLATIONS_KEPT
     }
 
-    /// Counts `more` that nobody looked at closer.
+    /// Counts `more` violations without keeping them.
     pub fn count(&mut self, more: usize) {
         self.total += more;
     }
 
-    /// How many there are, those that are not kept included.
+    /// The number of all violations, including those that are not kept.
     pub fn total(&self) -> usize {
         self.total
     }
 
-    /// The sentence that stands for all of them.
+    /// A summary in one sentence.
     pub fn summary(&self) -> String {
-        let first = self.told.first().map(|one| format!("{}: {}", one.pointer, one.message)).unwrap_or_default();
+        let first = self.kept.first().map(|one| format!("{}: {}", one.pointer, one.message)).unwrap_or_default();
         match self.total {
             0 | 1 => first,
             more => format!("{more} violations; the first: {first}"),
@@ -86,12 +86,12 @@ impl Violations {
     }
 }
 
-/// Those that are kept.
+/// The violations that are kept.
 impl Deref for Violations {
     type Target = [Violation];
 
     fn deref(&self) -> &[Violation] {
-        &self.told
+        &self.kept
     }
 }
 
@@ -120,7 +120,7 @@ impl IntoIterator for Violations {
     type IntoIter = vec::IntoIter<Violation>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.told.into_iter()
+        self.kept.into_iter()
     }
 }
 
@@ -129,13 +129,13 @@ impl<'a> IntoIterator for &'a Violations {
     type IntoIter = slice::Iter<'a, Violation>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.told.iter()
+        self.kept.iter()
     }
 }
 
 impl Serialize for Violations {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.told.serialize(serializer)
+        self.kept.serialize(serializer)
     }
 }
 

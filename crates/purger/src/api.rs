@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc};
 
 use genfleet_core::{
     error::{ErrorClass, HELD_SPREAD, JobError},
-    genesys::{ApiAnswer, ApiError, ApiRequest, Caller, Forbidden, GenesysClient, Permit},
+    genesys::{ApiAnswer, ApiError, ApiRequest, Caller, GenesysClient, Permit},
     job::{JobId, Kind},
     trace_context::TraceContext,
 };
@@ -133,10 +133,8 @@ impl Cdn for GenesysCdn {
 
     fn forbidden(&self, error: &JobError, job: &JobId) -> JobError {
         match self.client.judge_forbidden(Kind::CdnPurge, ENDPOINT, job) {
-            Forbidden::Fails => error.clone(),
-            Forbidden::Waits { until } => {
-                JobError { class: ErrorClass::Held { until, spread: HELD_SPREAD }, ..error.clone() }
-            }
+            None => error.clone(),
+            Some(until) => JobError { class: ErrorClass::Held { until, spread: HELD_SPREAD }, ..error.clone() },
         }
     }
 }

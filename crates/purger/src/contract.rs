@@ -10,9 +10,10 @@ use serde_json::{Map, Value, json};
 use crate::payload::MAX_PATH_BYTES;
 
 /// See the module.
-pub fn terms() -> ContractTerms {
+pub(crate) fn terms() -> ContractTerms {
     ContractTerms {
         examples: examples(),
+        load: json!({ "paths": ["/genfleet-load/{run}/{number}"] }),
         rules: rules(),
         unstated: vec![UnstatedRule {
             at: "/payload/paths/*",

@@ -6,6 +6,6 @@ mod stored;
 
 pub(crate) use self::stored::{RabbitPlace, StoredPlace};
 pub use self::{
-    letter::{DeadLetter, FOREIGN},
+    letter::{DeadLetter, FOREIGN, UNKNOWN, UNROUTED},
     stored::{DeadLetterQueue, Death, Removal, StoredMessage},
 };

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 /// The scopes that these calls need.
-pub const SCOPES: &[&str] = &["files:read", "files:write", "webhooks:write", "platform:read"];
+pub(crate) const SCOPES: &[&str] = &["files:read", "files:write", "webhooks:write", "platform:read"];
 
 const SCANS: &str = "/api/v2/files/{fileId}/scans";
 const SCAN: &str = "/api/v2/files/{fileId}/scans/{scanId}";
@@ -31,7 +31,7 @@ pub struct ScanId(String);
 
 impl ScanId {
     /// The id as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
@@ -56,7 +56,7 @@ impl TryFrom<String> for ScanId {
 /// What the platform says of a scan.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Said")]
-pub struct ScanStatus {
+pub(crate) struct ScanStatus {
     /// `completed`, `failed`, or something else while it goes on.
     pub status: String,
     /// `clean`, `malware`, …
@@ -93,13 +93,13 @@ struct Ordered {
 
 /// Orders a scan of a file. There is no way to look up whether one was ordered before: where the answer is lost,
 /// the error is [`Ambiguous`](genfleet_core::error::ErrorClass::Ambiguous), and ordering again makes a second scan.
-pub async fn order(job: &JobContext, file_id: &str) -> Result<ScanId, ApiError> {
+pub(crate) async fn order(job: &JobContext, file_id: &str) -> Result<ScanId, ApiError> {
     let request = ApiRequest::post(SCANS).at(format!("/api/v2/files/{file_id}/scans")).json(&json!({}));
     Ok(job.send(request.about("fileId", file_id)).await?.json::<Ordered>()?.id)
 }
 
 /// Asks how a scan stands, once: the next poll follows anyhow.
-pub async fn poll(job: &JobContext, file_id: &str, scan: &ScanId) -> Result<ScanStatus, ApiError> {
+pub(crate) async fn poll(job: &JobContext, file_id: &str, scan: &ScanId) -> Result<ScanStatus, ApiError> {
     let path = format!("/api/v2/files/{file_id}/scans/{}", scan.segment());
     let request = ApiRequest::get(SCAN).at(path).about("id", scan.as_str()).about("fileId", file_id);
     job.send(request.once()).await?.json()
@@ -107,7 +107,7 @@ pub async fn poll(job: &JobContext, file_id: &str, scan: &ScanId) -> Result<Scan
 
 /// Has the platform tell `url` of every verdict on files with this quarantine action. Not on behalf of any job: what
 /// becomes of it burns nobody's attempt and, being a 403, puts no brake on the jobs.
-pub async fn register(
+pub(crate) async fn register(
     client: &GenesysClient,
     action: &str,
     url: &Url,

@@ -4,9 +4,10 @@ use genfleet_core::contract::{ContractTerms, ErrorCode, UnstatedRule};
 use serde_json::{Map, Value, json};
 
 /// See the module.
-pub fn terms() -> ContractTerms {
+pub(crate) fn terms() -> ContractTerms {
     ContractTerms {
         examples: examples(),
+        load: json!({ "fileId": "{uuid}", "scanEngine": "standard", "quarantineAction": "notify_and_hold" }),
         rules: Value::Null,
         unstated: vec![UnstatedRule {
             at: "/payload/metadata",

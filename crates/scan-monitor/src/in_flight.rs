@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 use crate::api::ScanId;
 
 /// No more are counted: about 2 MB.
-pub const MOST: usize = 50_000;
+pub(crate) const MOST: usize = 50_000;
 /// A scan that does not come back at all is forgotten after this, at the earliest.
 const GRACE: Duration = Duration::from_secs(30);
 /// How often the ones that did not come back are looked for.
@@ -28,7 +28,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 
 /// The scans that are expected back.
 #[derive(Clone, Debug, Default)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     hasher: Arc<RandomState>,
     expected: Arc<Mutex<Expected>>,
 }
@@ -43,7 +43,7 @@ struct Expected {
 
 impl InFlight {
     /// A scan goes back to the queue for so long.
-    pub fn leaves(&self, scan: &ScanId, wait: Duration) {
+    pub(crate) fn leaves(&self, scan: &ScanId, wait: Duration) {
         let name = self.name(scan);
         let mut expected = self.expected();
         if expected.scans.len() < MOST {
@@ -53,7 +53,7 @@ impl InFlight {
     }
 
     /// A scan came by the queue; whether it stays is said by [`leaves`](Self::leaves).
-    pub fn comes(&self, scan: &ScanId) {
+    pub(crate) fn comes(&self, scan: &ScanId) {
         let name = self.name(scan);
         let mut expected = self.expected();
         if let Some(at) = expected.scans.get(&name) {
@@ -63,7 +63,7 @@ impl InFlight {
     }
 
     /// A scan has ended.
-    pub fn ended(&self, scan: &ScanId) {
+    pub(crate) fn ended(&self, scan: &ScanId) {
         let name = self.name(scan);
         let mut expected = self.expected();
         expected.scans.remove(&name);
@@ -71,7 +71,7 @@ impl InFlight {
     }
 
     /// Forgets, now and then, the ones that did not come back. Never ends.
-    pub async fn forget_lost(self) {
+    pub(crate) async fn forget_lost(self) {
         loop {
             sleep(BETWEEN_LOOKS).await;
             let mut expected = self.expected();

@@ -23,19 +23,23 @@ use tracing::info;
 use crate::{
     api::ScanStatus,
     in_flight::InFlight,
-    payload::Payload,
     poll::Pace,
-    progress::{Scan, ScanReport, ScanVerdict, State},
+    progress::{Scan, ScanVerdict},
     registration::{Registrations, SecurityWebhookUrl},
 };
 
-pub mod api;
-pub mod contract;
-pub mod in_flight;
-pub mod payload;
-pub mod poll;
-pub mod progress;
-pub mod registration;
+mod api;
+mod contract;
+mod in_flight;
+mod payload;
+mod poll;
+mod progress;
+mod registration;
+
+pub use self::{
+    payload::Payload,
+    progress::{ScanReport, State},
+};
 
 /// The scan-monitor's own settings.
 #[derive(Clone, Debug, clap::Args)]

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// What the platform may do with a file in which something was found.
-pub const QUARANTINE_ACTIONS: [&str; 3] = ["auto_quarantine", "notify_and_hold", "allow_with_flag"];
+pub(crate) const QUARANTINE_ACTIONS: [&str; 3] = ["auto_quarantine", "notify_and_hold", "allow_with_flag"];
 /// Metadata are at most this long, in bytes of JSON.
-pub const MAX_METADATA_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_METADATA_BYTES: usize = 16 * 1024;
 
 /// A file to scan for viruses.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
@@ -34,7 +34,7 @@ pub struct Payload {
 
 impl Payload {
     /// What the schema cannot say.
-    pub fn violations(&self) -> Vec<Violation> {
+    pub(crate) fn violations(&self) -> Vec<Violation> {
         let bytes =
             self.metadata.as_ref().and_then(|metadata| serde_json::to_vec(metadata).ok()).map_or(0, |it| it.len());
         let told = || format!("must be at most {MAX_METADATA_BYTES} bytes of JSON, found {bytes}");

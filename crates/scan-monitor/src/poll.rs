@@ -26,14 +26,14 @@ const SHORTEST: Duration = Duration::from_millis(1);
 
 /// How often scans are asked for, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub(crate) struct Pace {
     interval: Duration,
     timeout: Duration,
 }
 
 impl Pace {
     /// A poll about every `interval`; a scan without a verdict after `timeout` is given up.
-    pub fn new(interval: Duration, timeout: Duration) -> Result<Self, ConfigError> {
+    pub(crate) fn new(interval: Duration, timeout: Duration) -> Result<Self, ConfigError> {
         if interval.is_zero() {
             return Err(ConfigError::new("--poll-interval: must be longer than 0"));
         }
@@ -42,7 +42,7 @@ impl Pace {
 
     /// How long a scan of this age waits for its next poll: about the interval, but not past the end of its time.
     /// `roll` is 0–1, chosen by chance.
-    pub fn wait(&self, age: Duration, roll: f64) -> Duration {
+    pub(crate) fn wait(&self, age: Duration, roll: f64) -> Duration {
         let wait = self.interval.mul_f64(1.0 - JITTER + 2.0 * JITTER * roll.clamp(0.0, 1.0));
         match self.timeout.checked_sub(age) {
             Some(left) if !left.is_zero() => wait.min(left).max(SHORTEST),
@@ -51,12 +51,12 @@ impl Pace {
     }
 
     /// Is a scan of this age given up where it says "not yet", and is a poll that fails the job's failure?
-    pub fn is_over(&self, age: Duration) -> bool {
+    pub(crate) fn is_over(&self, age: Duration) -> bool {
         age >= self.timeout
     }
 
     /// May a scan of this age be unknown though it was ordered?
-    pub fn may_be_unknown(age: Duration) -> bool {
+    pub(crate) fn may_be_unknown(age: Duration) -> bool {
         age < MAY_BE_UNKNOWN
     }
 }

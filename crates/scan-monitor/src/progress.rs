@@ -49,7 +49,7 @@ pub struct Scan {
 
 /// What a scan came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ScanVerdict {
+pub(crate) enum ScanVerdict {
     /// None yet.
     Pending,
     /// The file was scanned, and it is known with what result.
@@ -131,13 +131,13 @@ impl From<&Scan> for State {
 
 impl Scan {
     /// How long ago it was ordered.
-    pub fn age(&self, now: Timestamp) -> Duration {
+    pub(crate) fn age(&self, now: Timestamp) -> Duration {
         // Another machine's clock may be ahead.
         Duration::try_from(now.duration_since(self.ordered_at)).unwrap_or_default()
     }
 
     /// What is known of it; `status` is what the platform said last.
-    pub fn report(&self, payload: &Payload, status: Option<&ScanStatus>, now: Timestamp) -> ScanReport {
+    pub(crate) fn report(&self, payload: &Payload, status: Option<&ScanStatus>, now: Timestamp) -> ScanReport {
         ScanReport {
             file_id: payload.file_id.clone(),
             scan_id: self.id.as_str().to_owned(),
@@ -184,7 +184,7 @@ const THREATS: [&str; 12] = [
 
 impl ScanStatus {
     /// What becomes of it.
-    pub fn verdict(&self) -> ScanVerdict {
+    pub(crate) fn verdict(&self) -> ScanVerdict {
         match (self.status.as_str(), self.threat_detected()) {
             ("completed", Some(_)) => ScanVerdict::Completed,
             ("completed", None) => ScanVerdict::Unknown,
@@ -194,7 +194,7 @@ impl ScanStatus {
     }
 
     /// Whether something was found. Only a completed scan can say that nothing was, and only in the word for it.
-    pub fn threat_detected(&self) -> Option<bool> {
+    pub(crate) fn threat_detected(&self) -> Option<bool> {
         let result = self.result.as_deref();
         let is_threat = |word: &str| THREATS.iter().any(|threat| threat.eq_ignore_ascii_case(word.trim()));
         if self.quarantined == Some(true) || result.is_some_and(is_threat) {

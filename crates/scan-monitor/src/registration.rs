@@ -42,7 +42,7 @@ enum Stage {
 
 /// The registrations of a process.
 #[derive(Debug)]
-pub struct Registrations {
+pub(crate) struct Registrations {
     client: GenesysClient,
     url: Option<SecurityWebhookUrl>,
     /// In the order of [`QUARANTINE_ACTIONS`]. Locked while one is under way.
@@ -51,13 +51,13 @@ pub struct Registrations {
 
 impl Registrations {
     /// Registers `url`, or nothing where there is none.
-    pub fn new(client: GenesysClient, url: Option<SecurityWebhookUrl>) -> Self {
+    pub(crate) fn new(client: GenesysClient, url: Option<SecurityWebhookUrl>) -> Self {
         let now = Instant::now();
         Self { client, url, actions: std::array::from_fn(|_| Arc::new(Mutex::new(Stage::Due(now)))) }
     }
 
     /// Begins the registration for `action` where it is due. Waits for nothing.
-    pub fn see_to(&self, action: &str, job: &JobContext) {
+    pub(crate) fn see_to(&self, action: &str, job: &JobContext) {
         let Some(url) = &self.url else { return };
         let Some(turn) = self.turn(action) else { return };
         let (client, url, stop) = (self.client.clone(), url.clone(), job.stop.clone());

@@ -13,13 +13,13 @@ use serde_json::Value;
 use crate::definition::Definition;
 
 /// The scopes that the calls need.
-pub const SCOPES: [&str; 3] = ["eventstream:write", "eventstream:configuration:write", "eventstream:read"];
+pub(crate) const SCOPES: [&str; 3] = ["eventstream:write", "eventstream:configuration:write", "eventstream:read"];
 /// Where a definition is.
-pub const ENDPOINT: &str = "/api/v2/configuration/event-streams/{sourceId}";
+pub(crate) const ENDPOINT: &str = "/api/v2/configuration/event-streams/{sourceId}";
 
 /// What became of a definition that was sent.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Put {
+pub(crate) enum Put {
     /// It is registered.
     Registered {
         /// 2xx.
@@ -33,7 +33,7 @@ pub enum Put {
 
 /// A definition that is registered.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StoredDefinition {
+pub(crate) struct StoredDefinition {
     /// 200.
     pub status: u16,
     /// Its version.
@@ -43,7 +43,7 @@ pub struct StoredDefinition {
 }
 
 /// Somewhere to register definitions.
-pub trait EventStreams: Sync {
+pub(crate) trait EventStreams: Sync {
     /// Replaces the version `if_match`, an `ETag` or [`ANY`](crate::version::ANY). Safe to repeat: of a repeat after an answer that
     /// was lost the worst is a conflict with itself.
     fn put(&self, definition: &Definition, if_match: &str) -> impl Future<Output = Result<Put, ApiError>> + Send;
@@ -54,13 +54,13 @@ pub trait EventStreams: Sync {
 
 /// The event streams of Genesys Cloud, for one job.
 #[derive(Clone, Copy, Debug)]
-pub struct GenesysEventStreams<'a> {
+pub(crate) struct GenesysEventStreams<'a> {
     job: &'a JobContext,
 }
 
 impl<'a> GenesysEventStreams<'a> {
     /// Calls on behalf of `job`.
-    pub fn new(job: &'a JobContext) -> Self {
+    pub(crate) fn new(job: &'a JobContext) -> Self {
         Self { job }
     }
 }

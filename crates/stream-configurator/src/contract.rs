@@ -59,9 +59,17 @@ const UNSTATED: [UnstatedRule; 9] = [
 ];
 
 /// See the module.
-pub fn terms() -> ContractTerms {
+pub(crate) fn terms() -> ContractTerms {
     ContractTerms {
         examples: examples(),
+        load: json!({
+            "sourceId": "genfleet-load-{run}-{number}",
+            "configuration": {
+                "awsAccountId": "123456789012", "roleArn": "arn:aws:iam::123456789012:role/genfleet-load",
+                "region": "us-east-1",
+            },
+            "filters": [{ "eventType": "conversation.created", "conditions": [] }],
+        }),
         rules: rules(),
         unstated: UNSTATED.to_vec(),
         codes: Vec::new(),

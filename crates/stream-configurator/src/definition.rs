@@ -8,12 +8,12 @@ use serde_json::{Map, Value};
 use crate::payload::{AttributeMapping, Configuration, Filter, Payload, Transformation};
 
 /// A definition is at most this long as JSON, in bytes.
-pub const MAX_BYTES: usize = 262_144;
+pub(crate) const MAX_BYTES: usize = 262_144;
 const EVENT_STREAM_TYPE: &str = "aws-eventbridge";
 
 /// What is registered.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Definition {
+pub(crate) struct Definition {
     id: String,
     body: Value,
     bytes: usize,
@@ -33,7 +33,7 @@ struct Body<'a> {
 
 impl Definition {
     /// The definition that `payload` asks for.
-    pub fn of(payload: &Payload) -> Self {
+    pub(crate) fn of(payload: &Payload) -> Self {
         let body = Body {
             id: &payload.source_id,
             event_stream_type: EVENT_STREAM_TYPE,
@@ -50,27 +50,27 @@ impl Definition {
     }
 
     /// Its id.
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
     /// The JSON that is sent, members in alphabetical order.
-    pub fn body(&self) -> &Value {
+    pub(crate) fn body(&self) -> &Value {
         &self.body
     }
 
     /// How long that is.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Its SHA-256, in hexadecimal.
-    pub fn sha256(&self) -> &str {
+    pub(crate) fn sha256(&self) -> &str {
         &self.sha256
     }
 
     /// Whether `registered` is this definition; what else the API tells beside it does not count.
-    pub fn is(&self, registered: &Value) -> bool {
+    pub(crate) fn is(&self, registered: &Value) -> bool {
         let same = |(name, value): (&String, &Value)| registered.get(name).is_some_and(|there| is_same(value, there));
         self.body.as_object().is_some_and(|members| members.iter().all(same))
     }

@@ -6,19 +6,19 @@ use sha2::{Digest as _, Sha256};
 
 /// Counts and hashes the bytes written to it.
 #[derive(Clone, Debug, Default)]
-pub struct Digest {
+pub(crate) struct Digest {
     sha256: Sha256,
     bytes: usize,
 }
 
 impl Digest {
     /// How many bytes were written.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Their SHA-256, in hexadecimal.
-    pub fn hex(self) -> String {
+    pub(crate) fn hex(self) -> String {
         self.sha256.finalize().iter().fold(String::with_capacity(64), |mut hex, byte| {
             // A text takes everything.
             let _ = write!(hex, "{byte:02x}");

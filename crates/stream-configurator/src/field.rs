@@ -3,43 +3,43 @@
 use serde_json::Value;
 
 /// Names in a path, at most, where it says where something is put: what is made of it stays readable for everybody.
-pub const MOST_NAMES: usize = 32;
+pub(crate) const MOST_NAMES: usize = 32;
 
 /// Names separated by dots, none of them empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FieldPath<'a>(&'a str);
+pub(crate) struct FieldPath<'a>(&'a str);
 
 impl<'a> FieldPath<'a> {
     /// The path that `text` writes, where it writes one.
-    pub fn parse(text: &'a str) -> Option<Self> {
+    pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let is_name = |name: &str| !name.is_empty() && !name.contains(char::is_whitespace);
         text.split('.').all(is_name).then_some(Self(text))
     }
 
     /// The path inside each entry that `[].a.b` writes.
-    pub fn inside_entries(text: &'a str) -> Option<Self> {
+    pub(crate) fn inside_entries(text: &'a str) -> Option<Self> {
         let path = Self::parse(text.strip_prefix("[].")?)?;
         (!path.0.contains(['[', ']'])).then_some(path)
     }
 
     /// As it was written.
-    pub fn as_str(self) -> &'a str {
+    pub(crate) fn as_str(self) -> &'a str {
         self.0
     }
 
     /// Its names, from the root.
-    pub fn names(self) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn names(self) -> impl Iterator<Item = &'a str> {
         self.0.split('.')
     }
 
     /// The paths that it lies inside of, and itself last.
-    pub fn beginnings(self) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn beginnings(self) -> impl Iterator<Item = &'a str> {
         let dots = self.0.match_indices('.').map(|(at, _)| at);
         dots.chain([self.0.len()]).map(move |end| &self.0[..end])
     }
 
     /// What is there. A name that is a number also names an entry of a list.
-    pub fn resolve(self, root: &Value) -> Option<&Value> {
+    pub(crate) fn resolve(self, root: &Value) -> Option<&Value> {
         self.names().try_fold(root, |value, name| match value {
             Value::Object(members) => members.get(name),
             Value::Array(entries) => entries.get(index(name)?),

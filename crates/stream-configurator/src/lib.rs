@@ -19,23 +19,23 @@ use serde::{Deserialize, Serialize};
 use crate::{
     api::GenesysEventStreams,
     definition::{Definition, MAX_BYTES},
-    payload::Payload,
     projection::Projection,
     register::Order,
-    report::StreamReport,
 };
 
-pub mod api;
-pub mod contract;
-pub mod definition;
-pub mod digest;
-pub mod field;
-pub mod payload;
-pub mod projection;
-pub mod register;
-pub mod report;
-pub mod time;
-pub mod version;
+mod api;
+mod contract;
+mod definition;
+mod digest;
+mod field;
+mod payload;
+mod projection;
+mod register;
+mod report;
+mod time;
+mod version;
+
+pub use self::{payload::Payload, report::StreamReport};
 
 /// The stream-configurator has no settings of its own.
 #[derive(Clone, Debug, clap::Args)]

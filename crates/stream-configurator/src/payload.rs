@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub mod directive;
+pub(crate) mod directive;
 mod rules;
 #[cfg(test)]
 mod tests;

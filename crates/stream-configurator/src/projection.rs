@@ -24,13 +24,13 @@ use self::length::Lengths;
 mod length;
 
 /// A projected event has at most this many bytes as JSON: the same part of a sample can be in it very often.
-pub const MAX_BYTES: usize = 4 * 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// A projected event that is longer than this as JSON is told as its SHA-256.
-pub const MAX_TOLD_BYTES: usize = 64 * 1024;
+pub(crate) const MAX_TOLD_BYTES: usize = 64 * 1024;
 
 /// A projected event.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Projection {
+pub(crate) struct Projection {
     /// The event, or the SHA-256 of one that is too long to be told.
     pub event: Value,
     /// The share of directives that resolved; 1 where there is none.
@@ -39,7 +39,7 @@ pub struct Projection {
 
 impl Projection {
     /// What is made of the payload's sample event, where it has one.
-    pub fn of(payload: &Payload) -> Option<Self> {
+    pub(crate) fn of(payload: &Payload) -> Option<Self> {
         let mut sample = payload.sample_event.clone()?;
         sample.sort_all_objects();
         let mut event = Node::Branch(BTreeMap::new());
@@ -59,7 +59,7 @@ impl Projection {
 
 /// Every directive that comes to nothing with `sample`, and that there is too much of what the others come to. One that
 /// is not a directive at all is told elsewhere.
-pub fn violations<'a>(directives: impl Iterator<Item = Directive<'a>>, sample: &'a Value) -> Vec<Violation> {
+pub(crate) fn violations<'a>(directives: impl Iterator<Item = Directive<'a>>, sample: &'a Value) -> Vec<Violation> {
     let (mut found, mut bytes) = (Vec::new(), 0);
     let (mut looks, mut lengths) = (Looks::default(), Lengths::default());
     for directive in directives {

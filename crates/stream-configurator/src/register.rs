@@ -21,11 +21,11 @@ use crate::{
 };
 
 /// Rounds of looking and sending again, at most.
-pub const MOST_ROUNDS: u32 = 5;
+pub(crate) const MOST_ROUNDS: u32 = 5;
 
 /// What is to be registered, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct Order<'a> {
+pub(crate) struct Order<'a> {
     /// The definition.
     pub definition: &'a Definition,
     /// The version to replace; `None` is any.
@@ -40,7 +40,7 @@ pub struct Order<'a> {
 
 /// A definition is as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registered {
+pub(crate) struct Registered {
     /// Of the answer that settled it.
     pub status: u16,
     /// The version, as far as it was told.
@@ -53,7 +53,7 @@ pub struct Registered {
 
 /// Registers the definition. An error that a next attempt may follow remembers whether the definition may have been
 /// sent.
-pub async fn register(streams: &impl EventStreams, order: Order<'_>) -> Result<Registered, JobError> {
+pub(crate) async fn register(streams: &impl EventStreams, order: Order<'_>) -> Result<Registered, JobError> {
     let mut sent = order.may_have_been_sent;
     let result = attempt(streams, order, &mut sent).await;
     result.map_err(|error| {

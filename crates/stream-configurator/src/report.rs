@@ -32,7 +32,7 @@ pub struct StreamReport {
 
 impl StreamReport {
     /// The report of `definition`, which `payload` asked for.
-    pub fn new(
+    pub(crate) fn new(
         payload: Payload,
         definition: &Definition,
         registered: Registered,

@@ -2,14 +2,14 @@
 //! they compressed (`"7-gzip"`). `If-Match` compares strongly, and knows neither form again. Pure.
 
 /// `If-Match` of any version, and of none.
-pub const ANY: &str = "*";
+pub(crate) const ANY: &str = "*";
 
 const ENCODINGS: [&str; 4] = ["gzip", "br", "deflate", "zstd"];
 const SEPARATORS: [char; 4] = ['-', ';', ':', '+'];
 
 /// The version that is to be replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version {
+pub(crate) struct Version {
     /// As it was told.
     told: String,
     form: Form,
@@ -30,18 +30,18 @@ enum Form {
 
 impl Version {
     /// The one that a job names, as it names it; any where it names none.
-    pub fn of_job(etag: Option<&str>) -> Self {
+    pub(crate) fn of_job(etag: Option<&str>) -> Self {
         Self { told: etag.unwrap_or(ANY).to_owned(), form: Form::Told, refused: 0, absent: 0 }
     }
 
     /// After this one was refused, and nothing is there: any, and none.
     #[must_use]
-    pub fn gone(&self) -> Self {
+    pub(crate) fn gone(&self) -> Self {
         Self { absent: self.absent + 1, ..Self::of_job(None) }
     }
 
     /// What is sent.
-    pub fn if_match(&self) -> String {
+    pub(crate) fn if_match(&self) -> String {
         match self.form {
             Form::Told => self.told.clone(),
             Form::Original => original(&self.told),
@@ -49,24 +49,24 @@ impl Version {
     }
 
     /// How often in a row it was refused and still there.
-    pub fn refused(&self) -> u32 {
+    pub(crate) fn refused(&self) -> u32 {
         self.refused
     }
 
     /// How often in a row it was refused although nothing was there.
-    pub fn absent(&self) -> u32 {
+    pub(crate) fn absent(&self) -> u32 {
         self.absent
     }
 
     /// The same version as it was before a gateway rewrote it, where that is something else.
-    pub fn restored(&self) -> Option<Self> {
+    pub(crate) fn restored(&self) -> Option<Self> {
         let restored = Self { form: Form::Original, ..self.clone() };
         (restored.if_match() != self.if_match()).then_some(restored)
     }
 
     /// After this one was refused: the one that is there, `etag`. Where it is this one still, in the other form.
     #[must_use]
-    pub fn after(&self, etag: &str) -> Self {
+    pub(crate) fn after(&self, etag: &str) -> Self {
         let is_this = original(&self.told) == original(etag);
         let form = if is_this && self.form == Form::Original { Form::Told } else { Form::Original };
         Self { told: etag.to_owned(), form, refused: if is_this { self.refused + 1 } else { 0 }, absent: 0 }

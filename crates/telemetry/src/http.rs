@@ -23,7 +23,7 @@ pub fn read_authorities(setting: &str, path: &Path) -> Result<Vec<CertificateDer
     }
 }
 
-/// The same, for clients of reqwest.
+/// Reads the certificate authorities for clients of reqwest.
 pub fn authorities(setting: &str, path: &Path) -> Result<Vec<Certificate>, ConfigError> {
     let convert = |certificate: CertificateDer<'_>| Certificate::from_der(&certificate);
     let converted = read_authorities(setting, path)?.into_iter().map(convert).collect::<Result<_, _>>();

@@ -6,9 +6,9 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use genfleet_job::{
+    escape::EscapedLog,
     metric::{self, MetricKind},
     options::ConfigError,
-    shown::LogLines,
 };
 
 pub mod http;
@@ -54,7 +54,7 @@ pub fn start_logs(format: LogFormat, filter: &str) -> Result<(), ConfigError> {
     let registry = tracing_subscriber::registry().with(filter);
     // The layer would report a closed stderr on stderr, and panic.
     let lines = |colours| {
-        let writer = move || LogLines::new(std::io::stderr(), colours);
+        let writer = move || EscapedLog::new(std::io::stderr(), colours);
         fmt::layer().with_ansi(colours).with_writer(writer).log_internal_errors(false)
     };
     let started = match format {

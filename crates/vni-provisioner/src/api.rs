@@ -14,11 +14,11 @@ use uuid::Uuid;
 use crate::payload::Plan;
 
 /// The scopes that the calls need.
-pub const SCOPES: &[&str] =
+pub(crate) const SCOPES: &[&str] =
     &["privateconnectivity:write", "privateconnectivity:read", "analytics:read", "interface:read"];
 
 /// Where connections are created and listed.
-pub const CONNECTIONS: &str = "/api/v2/organization/privateconnectivity/connections";
+pub(crate) const CONNECTIONS: &str = "/api/v2/organization/privateconnectivity/connections";
 const CONNECTION: &str = "/api/v2/organization/privateconnectivity/connections/{id}";
 const TABLE: &str = "/api/v2/architect/networking/routingtables/{id}";
 const SYNC: &str = "/api/v2/architect/networking/routingtables/{id}/sync";
@@ -26,7 +26,7 @@ const PAGE_SIZE: u32 = 200;
 
 /// One page of connections.
 #[derive(Debug, Deserialize)]
-pub struct Page {
+pub(crate) struct Page {
     /// What is on it, where it says; fewer than asked for where the server caps its pages.
     pub entities: Option<Vec<Value>>,
     /// On all pages.
@@ -35,7 +35,7 @@ pub struct Page {
 
 /// Whether something is gone, or was not there to begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deleted {
+pub(crate) enum Deleted {
     /// It was there.
     Removed,
     /// 404.
@@ -43,7 +43,7 @@ pub enum Deleted {
 }
 
 /// The page of this number (from 1) of an organisation's connections.
-pub async fn connections(job: &JobContext, organization_id: Uuid, number: u32) -> Result<Page, ApiError> {
+pub(crate) async fn connections(job: &JobContext, organization_id: Uuid, number: u32) -> Result<Page, ApiError> {
     let request = ApiRequest::get(CONNECTIONS)
         .query("organizationId", organization_id)
         .query("pageSize", PAGE_SIZE)
@@ -85,7 +85,7 @@ impl TryFrom<String> for InterfaceId {
 }
 
 /// Creates a connection; its id. To be looked up before it is sent again.
-pub async fn create(job: &JobContext, plan: &Plan) -> Result<String, ApiError> {
+pub(crate) async fn create(job: &JobContext, plan: &Plan) -> Result<String, ApiError> {
     let body = Connection {
         name: &plan.name,
         organization_id: plan.organization_id,
@@ -103,7 +103,7 @@ pub async fn create(job: &JobContext, plan: &Plan) -> Result<String, ApiError> {
 }
 
 /// Removes a connection.
-pub async fn delete(job: &JobContext, interface_id: &str) -> Result<Deleted, ApiError> {
+pub(crate) async fn delete(job: &JobContext, interface_id: &str) -> Result<Deleted, ApiError> {
     let path = format!("{CONNECTIONS}/{}", segment(interface_id));
     let request = ApiRequest::delete(CONNECTION).at(path).expect(&[200, 202, 204, 404]);
     let answer = job.send(request).await?;
@@ -123,7 +123,7 @@ struct Syncing {
 }
 
 /// Orders the synchronisation of a routing table; the hash it is to have. Ordering it twice does no more.
-pub async fn sync(job: &JobContext, table_id: &str) -> Result<String, ApiError> {
+pub(crate) async fn sync(job: &JobContext, table_id: &str) -> Result<String, ApiError> {
     let path = format!("{}/sync", table_path(table_id));
     let request = ApiRequest::post(SYNC).at(path).json(&Sync { force_sync: true }).safe_to_repeat();
     Ok(job.send(request).await?.json::<Syncing>()?.expected_hash)
@@ -136,7 +136,7 @@ struct Table {
 }
 
 /// The hash a routing table has now. Asked once: a failed look is one.
-pub async fn current_hash(job: &JobContext, table_id: &str) -> Result<Option<String>, ApiError> {
+pub(crate) async fn current_hash(job: &JobContext, table_id: &str) -> Result<Option<String>, ApiError> {
     let request = ApiRequest::get(TABLE).at(table_path(table_id)).about("id", table_id).once();
     Ok(job.send(request).await?.json::<Table>()?.current_hash)
 }

@@ -27,7 +27,7 @@ const KEPT_FOR: Duration = Duration::from_secs(10);
 
 /// The organisations that are worked for.
 #[derive(Clone, Debug, Default)]
-pub struct Organisations(Arc<Mutex<All>>);
+pub(crate) struct Organisations(Arc<Mutex<All>>);
 
 #[derive(Debug, Default)]
 struct All {
@@ -52,7 +52,7 @@ struct Holder {
 
 /// The right to work for one organisation; ends when it is dropped.
 #[derive(Debug)]
-pub struct Turn {
+pub(crate) struct Turn {
     organisations: Organisations,
     organisation: Uuid,
     kept_until: Option<Instant>,
@@ -61,7 +61,7 @@ pub struct Turn {
 impl Organisations {
     /// The right for `job` to work for `organisation`; `None` while another job has it. `has_begun`: an earlier attempt
     /// of it, here or in another process, came so far that it has something to go on from.
-    pub fn enter(&self, organisation: Uuid, job: &JobId, has_begun: bool) -> Option<Turn> {
+    pub(crate) fn enter(&self, organisation: Uuid, job: &JobId, has_begun: bool) -> Option<Turn> {
         let mut all = self.lock();
         let is_free = all.holders.get(&organisation).is_none_or(|holder| holder.lets_in(job));
         if !is_free || !(has_begun || all.is_next(organisation, job)) {
@@ -116,7 +116,7 @@ impl Holder {
 
 impl Turn {
     /// Keeps the organisation for this job, which comes back at once.
-    pub fn keep(mut self) {
+    pub(crate) fn keep(mut self) {
         self.kept_until = Some(Instant::now() + KEPT_FOR);
     }
 }
@@ -132,7 +132,7 @@ impl Drop for Turn {
 }
 
 /// What a job is told whose organisation is busy. Burns nothing.
-pub fn busy(job: &JobContext, organisation: Uuid) -> JobError {
+pub(crate) fn busy(job: &JobContext, organisation: Uuid) -> JobError {
     let until = job.now().checked_add(BUSY_WAIT).unwrap_or(job.now());
     let told = format!("another job of organisation {organisation} is at work");
     JobError::new(ErrorClass::Held { until, spread: Duration::ZERO }, "organization_busy", told)

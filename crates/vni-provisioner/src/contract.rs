@@ -8,9 +8,14 @@ use genfleet_core::contract::{
 use serde_json::{Map, Value, json};
 
 /// See the module.
-pub fn terms() -> ContractTerms {
+pub(crate) fn terms() -> ContractTerms {
     ContractTerms {
         examples: examples(),
+        load: json!({
+            "name": "genfleet-load-{run}-{number}", "organizationId": "{uuid}", "localIp": "{net}.1",
+            "remoteIp": "203.0.113.10", "subnetCidr": "{net}.0/24", "dnsServers": ["192.0.2.53"],
+            "routingTableId": "genfleet-load-{run}-{number}",
+        }),
         rules: rules(),
         unstated: vec![UnstatedRule {
             at: "/payload/localIp",

@@ -13,13 +13,13 @@ use tokio::time::{Instant, sleep};
 use crate::{api, gateway::Gateways, inventory::Inventory, payload::Plan, recent::Recent};
 
 /// How long a change may take to show in what is read.
-pub const READ_LAG: Duration = Duration::from_secs(15);
+pub(crate) const READ_LAG: Duration = Duration::from_secs(15);
 /// How often it is looked for meanwhile.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What has to hold before an interface is created.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// Interfaces an organisation may have.
     pub max_interfaces: u64,
     /// How gateways are probed.
@@ -28,7 +28,7 @@ pub struct Rules {
 
 /// What there is of what a plan asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Survey {
+pub(crate) enum Survey {
     /// The interface itself, with this id.
     There(String),
     /// Nothing that is in its way.
@@ -37,7 +37,7 @@ pub enum Survey {
 
 /// How an interface came to be known after it was ordered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ordered {
+pub(crate) enum Ordered {
     /// The order was answered with its id.
     Made(String),
     /// The answer was lost, and it was found.
@@ -48,7 +48,7 @@ pub enum Ordered {
 
 /// An order that did not lead to an interface.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Unordered {
+pub(crate) struct Unordered {
     /// Why.
     pub error: JobError,
     /// There may be one all the same: reads had not the time to show it.
@@ -76,7 +76,7 @@ impl Rules {
 
 /// Looks what is there. Reads lag writes: while something that was created a moment ago may be missing, and would be in
 /// the way, it is waited for; what another process created is not known, so that after a takeover all is waited for.
-pub async fn survey(job: &JobContext, plan: &Plan, rules: &Rules, recent: &Recent) -> Result<Survey, JobError> {
+pub(crate) async fn survey(job: &JobContext, plan: &Plan, rules: &Rules, recent: &Recent) -> Result<Survey, JobError> {
     loop {
         let looked = Instant::now();
         let inventory = Inventory::read(job, plan.organization_id).await?;
@@ -98,7 +98,7 @@ pub async fn survey(job: &JobContext, plan: &Plan, rules: &Rules, recent: &Recen
 }
 
 /// Creates the interface of `plan`, once, and looks it up where nobody knows what became of that.
-pub async fn order(job: &JobContext, plan: &Plan, recent: &Recent) -> Result<Ordered, Unordered> {
+pub(crate) async fn order(job: &JobContext, plan: &Plan, recent: &Recent) -> Result<Ordered, Unordered> {
     recent.orders(plan);
     let error = match api::create(job, plan).await {
         Ok(id) => {
@@ -174,6 +174,6 @@ fn limit_reached(plan: &Plan, count: u64, limit: u64) -> JobError {
 }
 
 /// Waits, but not longer than the attempt lasts.
-pub async fn pause(job: &JobContext, duration: Duration) -> Result<(), JobError> {
+pub(crate) async fn pause(job: &JobContext, duration: Duration) -> Result<(), JobError> {
     job.stop.run_until_cancelled(sleep(duration)).await.ok_or_else(JobError::interrupted)
 }

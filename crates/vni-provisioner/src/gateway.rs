@@ -25,7 +25,7 @@ const METADATA: [Ipv4Addr; 4] = [
 
 /// How gateways are probed.
 #[derive(Clone, Debug)]
-pub struct Gateways {
+pub(crate) struct Gateways {
     /// Connected to, whatever they are.
     pub allowed: Vec<IpNet>,
     /// How long one may take to answer.
@@ -34,7 +34,7 @@ pub struct Gateways {
 
 impl Gateways {
     /// Whether the gateway of `plan` accepts a connection. Nothing is sent on it.
-    pub async fn probe(&self, job: &JobContext, plan: &Plan) -> Result<(), JobError> {
+    pub(crate) async fn probe(&self, job: &JobContext, plan: &Plan) -> Result<(), JobError> {
         let (ip, port) = (plan.remote_ip, plan.gateway_port);
         if let Some(what) = self.refuses(ip) {
             let told =
@@ -53,7 +53,7 @@ impl Gateways {
     }
 
     /// What kind of address it is that is not connected to.
-    pub fn refuses(&self, ip: Ipv4Addr) -> Option<&'static str> {
+    pub(crate) fn refuses(&self, ip: Ipv4Addr) -> Option<&'static str> {
         let is_allowed = self.allowed.iter().any(|net| net.contains(&IpAddr::V4(ip)));
         if is_allowed { None } else { special(ip) }
     }
@@ -73,7 +73,7 @@ fn special(ip: Ipv4Addr) -> Option<&'static str> {
 }
 
 /// A network as written in flags; a bare address is a network of one.
-pub fn network(written: &str) -> Result<IpNet, ConfigError> {
+pub(crate) fn network(written: &str) -> Result<IpNet, ConfigError> {
     let written = written.trim();
     let of_one = || written.parse::<IpAddr>().map(IpNet::from);
     let net = written.parse::<IpNet>().or_else(|_| of_one());

@@ -18,7 +18,7 @@ use crate::{api, payload::Plan};
 
 /// All connections of one organisation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inventory {
+pub(crate) struct Inventory {
     connections: Vec<Listed>,
     /// How many there are, also where not every one was shown.
     count: u64,
@@ -28,7 +28,7 @@ pub struct Inventory {
 
 /// A connection as the API tells it. What of it cannot be read counts as absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Listed {
+pub(crate) struct Listed {
     id: Option<String>,
     name: Option<String>,
     organization: Option<String>,
@@ -40,7 +40,7 @@ pub struct Listed {
 
 impl Inventory {
     /// Reads all pages: until as many were seen as there are, whatever size of pages the server chooses.
-    pub async fn read(job: &JobContext, organization_id: Uuid) -> Result<Self, JobError> {
+    pub(crate) async fn read(job: &JobContext, organization_id: Uuid) -> Result<Self, JobError> {
         let (mut entities, mut number) = (Vec::new(), 1);
         loop {
             let page = api::connections(job, organization_id, number).await?;
@@ -55,7 +55,7 @@ impl Inventory {
     }
 
     /// What `entities` of `total` say about one organisation.
-    pub fn of(entities: &[Value], total: u64, organization_id: Uuid) -> Self {
+    pub(crate) fn of(entities: &[Value], total: u64, organization_id: Uuid) -> Self {
         let listed = entities.iter().map(|entity| (Listed::of(entity), entity));
         let (ours, others): (Vec<_>, Vec<_>) = listed.partition(|(one, _)| one.may_belong_to(organization_id));
         let shown = entities.len() as u64;
@@ -70,29 +70,29 @@ impl Inventory {
 
     /// The same with interfaces that it does not show.
     #[must_use]
-    pub fn with(mut self, missing: &[Plan]) -> Self {
+    pub(crate) fn with(mut self, missing: &[Plan]) -> Self {
         self.connections.extend(missing.iter().map(Listed::planned));
         self.count += missing.len() as u64;
         self
     }
 
     /// How many there are.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
     /// The id of the interface that `plan` describes, where it is there.
-    pub fn identical(&self, plan: &Plan) -> Option<&str> {
+    pub(crate) fn identical(&self, plan: &Plan) -> Option<&str> {
         self.connections.iter().find(|one| one.is(plan)).and_then(|one| one.id.as_deref())
     }
 
     /// Why `plan` cannot be there beside what is there already, naming the first that is in the way.
-    pub fn conflict(&self, plan: &Plan) -> Option<JobError> {
+    pub(crate) fn conflict(&self, plan: &Plan) -> Option<JobError> {
         self.connections.iter().find_map(|one| Some(one.in_the_way(&one.address_conflict(plan)?)))
     }
 
     /// Why nothing can be said to be in nobody's way: something of it cannot be read. It may be otherwise next time.
-    pub fn unreadable(&self) -> Option<JobError> {
+    pub(crate) fn unreadable(&self) -> Option<JobError> {
         let gap = self.gap.as_ref()?;
         let told = format!(
             "the organisation's connections cannot be read whole, so that a conflict could be missed: {gap}; correct or \
@@ -102,7 +102,7 @@ impl Inventory {
     }
 
     /// The one that has the same name: the API refuses that.
-    pub fn namesake(&self, plan: &Plan) -> Option<JobError> {
+    pub(crate) fn namesake(&self, plan: &Plan) -> Option<JobError> {
         let named = |one: &&Listed| one.name.as_deref() == Some(&plan.name);
         self.connections.iter().find(named).map(|one| one.in_the_way(&format!("the name {:?} is that", plan.name)))
     }
@@ -205,7 +205,7 @@ fn cut(value: &Value) -> String {
 }
 
 /// Whether two networks have an address in common.
-pub fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
+pub(crate) fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
     one.contains(&other.network()) || other.contains(&one.network())
 }
 

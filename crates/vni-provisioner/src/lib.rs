@@ -23,23 +23,28 @@ use crate::{
     busy::{Organisations, busy},
     creation::{Ordered, Rules, Survey, Unordered},
     gateway::Gateways,
-    payload::{Payload, Plan},
-    progress::{Failure, Order, State, VniReport},
+    payload::Plan,
+    progress::{Failure, Order},
     recent::Recent,
     rollback::RollbackDecision,
 };
 
-pub mod api;
-pub mod busy;
-pub mod contract;
-pub mod creation;
-pub mod gateway;
-pub mod inventory;
-pub mod payload;
-pub mod progress;
-pub mod recent;
-pub mod rollback;
-pub mod routing;
+mod api;
+mod busy;
+mod contract;
+mod creation;
+mod gateway;
+mod inventory;
+mod payload;
+mod progress;
+mod recent;
+mod rollback;
+mod routing;
+
+pub use self::{
+    payload::Payload,
+    progress::{State, VniReport},
+};
 
 /// The vni-provisioner's own settings.
 #[derive(Clone, Debug, clap::Args)]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// The prefixes that a subnet may have.
-pub const PREFIXES: [u8; 3] = [8, 16, 24];
+pub(crate) const PREFIXES: [u8; 3] = [8, 16, 24];
 
 const REQUIRED: [&str; 7] =
     ["name", "organizationId", "localIp", "remoteIp", "subnetCidr", "dnsServers", "routingTableId"];
@@ -87,7 +87,7 @@ fn require_members(schema: &mut Schema) {
 
 /// The same, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// What the interface is called.
     pub name: String,
     /// Whose it is.
@@ -112,7 +112,7 @@ pub struct Plan {
 
 impl Plan {
     /// Whether both describe the same interface: what is not compared may differ.
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         let names = |plan: &Self| (plan.organization_id, plan.local_ip, plan.subnet);
         names(self) == names(other) && self.name == other.name && self.routing_table_id == other.routing_table_id
     }
@@ -120,7 +120,7 @@ impl Plan {
 
 impl Payload {
     /// What it asks for, or everything that is wrong with it.
-    pub fn plan(&self) -> Result<Plan, Vec<Violation>> {
+    pub(crate) fn plan(&self) -> Result<Plan, Vec<Violation>> {
         let mut found = Findings::default();
         let organization_id = found.read("organizationId", uuid(&self.organization_id));
         let local_ip = found.read("localIp", ipv4(&self.local_ip));
@@ -152,7 +152,7 @@ impl Payload {
     }
 
     /// Everything that is wrong with it.
-    pub fn violations(&self) -> Vec<Violation> {
+    pub(crate) fn violations(&self) -> Vec<Violation> {
         self.plan().err().unwrap_or_default()
     }
 }

@@ -65,18 +65,18 @@ pub struct VniReport {
 
 impl State {
     /// Of a job whose interface was there, whoever made it: it stays, whatever becomes of the job.
-    pub fn adopted(interface_id: String) -> Self {
+    pub(crate) fn adopted(interface_id: String) -> Self {
         Self { interface_id: Some(interface_id), ..Self::default() }
     }
 
     /// Of a job whose own POST made its interface.
-    pub fn created(job: &JobContext, interface_id: String) -> Self {
+    pub(crate) fn created(job: &JobContext, interface_id: String) -> Self {
         let created_at_ms = Some(job.now().as_millisecond());
         Self { interface_id: Some(interface_id), created: true, created_at_ms, ..Self::default() }
     }
 
     /// Of a job that has no interface yet.
-    pub fn ordering(order: Option<Order>) -> Self {
+    pub(crate) fn ordering(order: Option<Order>) -> Self {
         Self { order, ..Self::default() }
     }
 
@@ -86,7 +86,7 @@ impl State {
     /// the whole fleet, and it is forgotten by every attempt that ends unsent. What cannot be told apart is an identical
     /// interface (same name, addresses and table) that somebody outside the fleet makes between that look and the death
     /// of the process which was about to make it: it counts as this job's.
-    pub fn may_have_ordered(&self, job: &JobContext) -> bool {
+    pub(crate) fn may_have_ordered(&self, job: &JobContext) -> bool {
         match self.order {
             None => false,
             Some(Order::Next) => job.delivery_count > 0,
@@ -95,7 +95,7 @@ impl State {
     }
 
     /// What is told on success.
-    pub fn report(&self, job: &JobContext) -> VniReport {
+    pub(crate) fn report(&self, job: &JobContext) -> VniReport {
         VniReport {
             interface_id: self.interface_id.clone().unwrap_or_default(),
             adopted: !self.created,
@@ -106,20 +106,20 @@ impl State {
     }
 
     /// Whether what this job created may not show yet in what is read.
-    pub fn may_lag(&self, job: &JobContext) -> bool {
+    pub(crate) fn may_lag(&self, job: &JobContext) -> bool {
         let age = self.created_at_ms.map(|at| job.now().as_millisecond().saturating_sub(at));
         age.and_then(|age| u128::try_from(age).ok()).is_some_and(|age| age < READ_LAG.as_millis())
     }
 
     /// What is told beside an error while the interface is there.
-    pub fn told(&self, rolled_back: bool) -> Map<String, Value> {
+    pub(crate) fn told(&self, rolled_back: bool) -> Map<String, Value> {
         let interface_id = self.interface_id.clone().unwrap_or_default();
         let members = [("interfaceId", Value::from(interface_id)), ("rolledBack", rolled_back.into())];
         members.map(|(member, value)| (member.to_owned(), value)).into_iter().collect()
     }
 
     /// `error`, with this state to go on from.
-    pub fn kept_in(&self, error: JobError) -> JobError {
+    pub(crate) fn kept_in(&self, error: JobError) -> JobError {
         match serde_json::to_value(self) {
             Ok(state) => error.with_state(state),
             Err(_) => error,

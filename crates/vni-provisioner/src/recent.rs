@@ -13,7 +13,7 @@ use crate::{creation::READ_LAG, inventory::Inventory, payload::Plan};
 
 /// Interfaces that were ordered a moment ago, by organisation.
 #[derive(Debug, Default)]
-pub struct Recent(Mutex<HashMap<Uuid, Vec<Ordered>>>);
+pub(crate) struct Recent(Mutex<HashMap<Uuid, Vec<Ordered>>>);
 
 /// One of them.
 #[derive(Clone, Debug)]
@@ -26,17 +26,17 @@ struct Ordered {
 impl Recent {
     /// `plan` is about to be ordered. Noted first: should the attempt be given up in the middle, the order may still
     /// arrive.
-    pub fn orders(&self, plan: &Plan) {
+    pub(crate) fn orders(&self, plan: &Plan) {
         self.note(plan, Instant::now() + 2 * READ_LAG);
     }
 
     /// It was made, or nobody knows.
-    pub fn may_be_made(&self, plan: &Plan) {
+    pub(crate) fn may_be_made(&self, plan: &Plan) {
         self.note(plan, Instant::now() + READ_LAG);
     }
 
     /// It was not made, or is removed.
-    pub fn is_not_there(&self, plan: &Plan) {
+    pub(crate) fn is_not_there(&self, plan: &Plan) {
         let mut all = self.lock();
         if let Some(ordered) = all.get_mut(&plan.organization_id) {
             ordered.retain(|one| !one.plan.is_same(plan));
@@ -44,7 +44,7 @@ impl Recent {
     }
 
     /// Of what `inventory` does not show, what may be there all the same, and until when that is possible.
-    pub fn missing_in(&self, inventory: &Inventory, organization_id: Uuid) -> Option<(Vec<Plan>, Instant)> {
+    pub(crate) fn missing_in(&self, inventory: &Inventory, organization_id: Uuid) -> Option<(Vec<Plan>, Instant)> {
         let now = Instant::now();
         let mut all = self.lock();
         let ordered = all.get_mut(&organization_id)?;

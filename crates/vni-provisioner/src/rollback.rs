@@ -19,7 +19,7 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// What follows from a failure after there is an interface.
 #[derive(Debug)]
-pub enum RollbackDecision {
+pub(crate) enum RollbackDecision {
     /// The job goes on later, with its interface.
     GoesOn(JobError),
     /// The job fails; its interface stays.
@@ -30,7 +30,7 @@ pub enum RollbackDecision {
 }
 
 /// Judges `error`.
-pub fn judge(job: &JobContext, plan: &Plan, state: &State, error: JobError) -> RollbackDecision {
+pub(crate) fn judge(job: &JobContext, plan: &Plan, state: &State, error: JobError) -> RollbackDecision {
     let ends = match error.class {
         ErrorClass::Permanent => true,
         ErrorClass::Transient | ErrorClass::Ambiguous => job.is_last_attempt(),
@@ -45,7 +45,7 @@ pub fn judge(job: &JobContext, plan: &Plan, state: &State, error: JobError) -> R
 }
 
 /// Removes the interface; how the job fails then, or when it goes on with removing.
-pub async fn remove(job: &JobContext, state: &State, failure: Failure) -> JobError {
+pub(crate) async fn remove(job: &JobContext, state: &State, failure: Failure) -> JobError {
     let interface_id = state.interface_id.as_deref().unwrap_or_default();
     let deleted = loop {
         match api::delete(job, interface_id).await {

@@ -10,10 +10,15 @@ use genfleet_core::{
 use crate::{api, creation::pause};
 
 /// How often a table is looked at before it counts as not converged.
-pub const POLLS: u32 = 10;
+pub(crate) const POLLS: u32 = 10;
 
 /// Synchronises the table and waits until it has converged. Every look is added to `polls`.
-pub async fn converge(job: &JobContext, table_id: &str, every: Duration, polls: &mut u32) -> Result<(), JobError> {
+pub(crate) async fn converge(
+    job: &JobContext,
+    table_id: &str,
+    every: Duration,
+    polls: &mut u32,
+) -> Result<(), JobError> {
     let expected = api::sync(job, table_id).await?;
     let mut seen = String::new();
     for poll in 0..POLLS {

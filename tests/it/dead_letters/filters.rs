@@ -76,7 +76,7 @@ async fn for_people_a_table_says_how_many_and_nothing_steers_their_terminal() {
     let (broker, prefix, amqp) = grounds().await;
     furnish(&amqp, &prefix).await;
     let table = printed(broker.url(), &prefix, &["dead", "list"], 0).await;
-    assert!(table.contains("COUNT  KIND") && table.contains("6 dead letters, of 5 sorts"), "{table}");
+    assert!(table.contains("COUNT  KIND") && table.contains("6 dead letters, in 5 groups"), "{table}");
     assert!(table.contains("e.g. a-1: path \"/a\" refused"), "{table}");
     assert!(!table.contains('\u{1b}') && table.contains(r"503\u{1b}[31m"), "{table}");
 }
@@ -186,18 +186,30 @@ async fn with_nobody_to_ask_nothing_is_done_unless_yes_was_said() {
 async fn what_kills_or_fails_again_is_left_out_until_it_is_named() {
     let (broker, prefix, amqp) = grounds().await;
     let dead = format!("{prefix}.dead");
-    for (id, reason) in [("good", "attempts_exhausted"), ("killer", "crash_loop"), ("broken", "invalid_job")] {
+    let reasons = ["attempts_exhausted", "crash_loop", "invalid_job", "undecodable", "kind_mismatch", "too_large"];
+    for (id, reason) in ["good", "killer", "broken", "torn", "other", "large"].into_iter().zip(reasons) {
         let letter = given_up(id, reason, "no", OLD, "aaaa000011112222");
         amqp.publish_raw(&dead, "cdn.purge", purge_job(id, &["/a"]), letter).await;
     }
     let would = json_of(broker.url(), &prefix, &["dead", "redrive", "--dry-run"]).await;
-    assert_eq!((&would["would"], &would["leftOut"]), (&json!(1), &json!(2)));
-    assert_eq!(json_of(broker.url(), &prefix, &["dead", "list"]).await["total"], 3, "they are to be seen");
+    assert_eq!((&would["would"], &would["leftOut"]), (&json!(1), &json!(5)));
+    assert_eq!(json_of(broker.url(), &prefix, &["dead", "list"]).await["total"], 6, "they are to be seen");
     let told = printed(broker.url(), &prefix, &["dead", "redrive", "--yes"], 0).await;
-    assert!(told.starts_with("1 redriven (cdn.purge 1)\n2 left out") && told.contains("--reason crash_loop"), "{told}");
+    assert!(
+        told.starts_with("1 redriven (cdn.purge 1)\n5 left out")
+            && told.contains("undecodable,kind_mismatch,too_large"),
+        "{told}"
+    );
     let none = json_of(broker.url(), &prefix, &["dead", "discard", "--yes"]).await;
-    assert_eq!((&none["done"], &none["leftOut"]), (&json!(0), &json!(2)));
+    assert_eq!((&none["done"], &none["leftOut"]), (&json!(3), &json!(2)), "what is discarded is not run again");
     assert_eq!(ids(&amqp, &format!("{prefix}.dead.cdn.purge")).await, ["killer", "broken"]);
+    let misspelt = tool(broker.url(), &prefix, &["dead", "redrive", "--reason", "crash-loop", "--yes"]);
+    assert_eq!(misspelt.wait(seconds(20)).await, 64);
+    assert!(
+        misspelt.stderr().contains("the reasons are") && misspelt.stderr().contains("crash_loop"),
+        "{}",
+        misspelt.stderr()
+    );
     let named = ["dead", "redrive", "--reason", "crash_loop,invalid_job", "--yes"];
     assert_eq!(json_of(broker.url(), &prefix, &named).await["done"], 2);
     assert_eq!(ids(&amqp, &format!("{prefix}.jobs.cdn.purge")).await, ["good", "killer", "broken"]);

@@ -17,7 +17,7 @@ async fn what_cannot_work_exits_64_says_what_to_do_and_shows_no_secret() {
     for (environment, told) in [
         (vec![(url, "https://hooks.example/hush")], "set GENFLEET_WEBHOOK_SECRET"),
         (vec![(url, "https://hooks.example/hush"), (secret, "hush")], "lacks whsec_"),
-        (vec![(secret, "whsec_hush!")], "no base64"),
+        (vec![(secret, "whsec_hush!")], "is not base64"),
         (vec![(secret, "whsec_aHVzaA== hush")], "number 2"),
         (vec![(secret, SECRET), ("GENFLEET_WEBHOOK_SECRET_FILE", "hush")], "set one of them"),
         (vec![(secret, SECRET), (url, "http://hooks.example/hush")], "--webhook-allow"),

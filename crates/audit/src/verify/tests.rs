@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::record::{AuditSubject, Chain, ChainLink, Detail, Fact, Line};
-use genfleet_job::{JobId, event::Stamp};
+use genfleet_job::{JobId, event::AuditReference};
 
 struct Folder(PathBuf);
 
@@ -31,7 +31,7 @@ impl Drop for Folder {
     }
 }
 
-fn chain(process: &str, count: usize) -> Vec<(Line, Stamp)> {
+fn chain(process: &str, count: usize) -> Vec<(Line, AuditReference)> {
     let about = |n: usize| AuditSubject {
         job: JobId::parse(&format!("job-{n}")),
         kind: "cdn.purge",
@@ -44,7 +44,7 @@ fn chain(process: &str, count: usize) -> Vec<(Line, Stamp)> {
     (1..=count).map(|n| chain.append(&about(n), Fact::Outcome, &detail, Timestamp::UNIX_EPOCH)).collect()
 }
 
-fn bytes(lines: &[(Line, Stamp)]) -> Vec<u8> {
+fn bytes(lines: &[(Line, AuditReference)]) -> Vec<u8> {
     lines.iter().flat_map(|(line, _)| line.bytes.clone()).collect()
 }
 
@@ -59,7 +59,7 @@ fn named(content: &[u8]) -> Vec<u64> {
     problems(&[folder.file("audit.jsonl", content)]).into_iter().map(|(line, _)| line).collect()
 }
 
-fn events(lines: &[(Line, Stamp)]) -> ClaimedLines {
+fn events(lines: &[(Line, AuditReference)]) -> ClaimedLines {
     let mut text = String::new();
     for (n, (_, stamp)) in lines.iter().enumerate() {
         writeln!(text, "{}", json!({"id": n, "data": {"jobId": format!("job-{}", n + 1), "audit": stamp}})).unwrap();

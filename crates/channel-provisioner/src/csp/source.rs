@@ -3,7 +3,7 @@
 use crate::{domain::port, host::is_label};
 
 /// The keywords, without their quotes.
-pub const KEYWORDS: [&str; 14] = [
+pub(crate) const KEYWORDS: [&str; 14] = [
     "none",
     "self",
     "unsafe-inline",
@@ -20,21 +20,21 @@ pub const KEYWORDS: [&str; 14] = [
     "report-sha512",
 ];
 /// What the value of a hash begins with.
-pub const HASHES: [&str; 3] = ["sha256-", "sha384-", "sha512-"];
+pub(crate) const HASHES: [&str; 3] = ["sha256-", "sha384-", "sha512-"];
 /// What the value of a nonce begins with.
-pub const NONCE: &str = "nonce-";
+pub(crate) const NONCE: &str = "nonce-";
 const LONGEST_NAME: usize = 253;
 
 /// A source that is well formed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub(crate) struct Source {
     /// As it is sent.
     pub text: String,
 }
 
 impl Source {
     /// The source in `text`, or what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         if text.contains('"') {
             return Err("keywords are in single quotes");
         }
@@ -51,18 +51,18 @@ impl Source {
     }
 
     /// `'none'`.
-    pub fn is_none(&self) -> bool {
+    pub(crate) fn is_none(&self) -> bool {
         self.text == "'none'"
     }
 
     /// Whether it may be in `frame-ancestors` here.
-    pub fn may_embed(&self) -> bool {
+    pub(crate) fn may_embed(&self) -> bool {
         let text = self.text.to_ascii_lowercase();
         text == "https:" || text.starts_with("https://") || text == "'self'" || text == "'none'"
     }
 
     /// The keyword, where it is one that takes most of the protection away.
-    pub fn takes_protection_away(&self) -> Option<&'static str> {
+    pub(crate) fn takes_protection_away(&self) -> Option<&'static str> {
         ["'unsafe-inline'", "'unsafe-eval'"].into_iter().find(|keyword| *keyword == self.text)
     }
 }

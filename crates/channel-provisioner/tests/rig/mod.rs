@@ -4,11 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Parser;
 use futures_util::future::join_all;
-use genfleet_channel_provisioner::{
-    ChannelOptions, ChannelProvisioner, State,
-    channel::ChannelReport,
-    payload::{Payload, Security},
-};
+use genfleet_channel_provisioner::{ChannelOptions, ChannelProvisioner, ChannelReport, Payload, Security, State};
 use genfleet_core::{
     clock::SystemClock,
     error::JobError,

@@ -90,8 +90,8 @@ mod tests {
         assert_eq!((name("127.0.0.1:0"), name("[::1]:9464")), (None, None));
         assert_eq!(name("worker-1.internal:9464").as_deref(), Some("worker-1.internal"));
         for wrong in ["9464", "127.0.0.1", "127.0.0:9464", "host:70000", "::1:9464", "http://host:9464", "host/x:1"] {
-            let told = wrong.parse::<AdminAddr>().unwrap_err().to_string();
-            assert!(told.contains("ADDRESS:PORT or NAME:PORT"), "{wrong}: {told}");
+            let reported = wrong.parse::<AdminAddr>().unwrap_err().to_string();
+            assert!(reported.contains("ADDRESS:PORT or NAME:PORT"), "{wrong}: {reported}");
         }
     }
 
@@ -99,8 +99,11 @@ mod tests {
     async fn an_address_that_is_set_and_taken_is_refused() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let set = taken.local_addr().unwrap().to_string().parse().unwrap();
-        let told = listen(Some(&set)).await.unwrap_err().to_string();
-        assert!(told.contains(&set.to_string()) && told.contains("another process listens there"), "{told}");
+        let reported = listen(Some(&set)).await.unwrap_err().to_string();
+        assert!(
+            reported.contains(&set.to_string()) && reported.contains("another process listens there"),
+            "{reported}"
+        );
         listen(Some(&"localhost:0".parse().unwrap())).await.unwrap();
     }
 

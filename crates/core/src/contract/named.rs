@@ -203,10 +203,10 @@ fn enumerate(schema: &mut Value) {
     if let Some(branches) = schema["oneOf"].as_array().cloned()
         && let Some(words) = words(&branches)
     {
-        let told = branches
+        let lines = branches
             .iter()
             .filter_map(|one| Some(format!("\n- `{}`: {}", one["const"].as_str()?, one["description"].as_str()?)));
-        let description = schema["description"].as_str().unwrap_or_default().to_owned() + &told.collect::<String>();
+        let description = schema["description"].as_str().unwrap_or_default().to_owned() + &lines.collect::<String>();
         if let Some(members) = schema.as_object_mut() {
             members.shift_remove("oneOf");
         }
@@ -220,7 +220,7 @@ fn enumerate(schema: &mut Value) {
 fn or_null(schema: &mut Value) {
     let mut outer = Map::new();
     if let Some(inner) = schema.as_object_mut() {
-        outer.extend(inner.shift_remove("description").map(|told| ("description".to_owned(), told)));
+        outer.extend(inner.shift_remove("description").map(|description| ("description".to_owned(), description)));
     }
     outer.insert("anyOf".to_owned(), json!([schema.take(), { "type": "null" }]));
     *schema = Value::Object(outer);

@@ -14,7 +14,7 @@ use super::{
     replay::{MessageSender, MessageStamp, ReplayGuard},
     signature::{SignedMessage, SigningKeys},
 };
-use genfleet_genesys::Key;
+use genfleet_genesys::FleetKey;
 use genfleet_job::metric;
 
 /// The interval between two log lines about rejected messages.
@@ -38,12 +38,12 @@ pub(super) struct Authenticator {
 }
 
 impl Authenticator {
-    pub(super) fn new(client: String, key: Key) -> Self {
+    pub(super) fn new(client: String, key: FleetKey) -> Self {
         Self { client, keys: SigningKeys::new(key), replay: ReplayGuard::new(), rejected: RejectedMessages::default() }
     }
 
     /// Follows a change of the process's credentials to another client.
-    pub(super) fn change_client(&mut self, client: &str, key: impl FnOnce() -> Key) {
+    pub(super) fn change_client(&mut self, client: &str, key: impl FnOnce() -> FleetKey) {
         if self.client != client {
             (self.client, self.keys) = (client.to_owned(), SigningKeys::new(key()));
         }
@@ -60,7 +60,7 @@ impl Authenticator {
         &mut self,
         body: &[u8],
         now: Instant,
-        reload: impl FnOnce() -> Option<Key>,
+        reload: impl FnOnce() -> Option<FleetKey>,
     ) -> (Result<MemberMessage, MessageRejection>, MessageSender) {
         let (accepted, sender) = self.verify(body, now, reload);
         if let Err(rejection) = accepted {
@@ -73,7 +73,7 @@ impl Authenticator {
         &mut self,
         body: &[u8],
         now: Instant,
-        reload: impl FnOnce() -> Option<Key>,
+        reload: impl FnOnce() -> Option<FleetKey>,
     ) -> (Result<MemberMessage, MessageRejection>, MessageSender) {
         let reject = |rejection| (Err(rejection), MessageSender::Known);
         let Some(signed) = SignedMessage::read(body) else { return reject(MessageRejection::Unsigned) };

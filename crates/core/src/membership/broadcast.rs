@@ -1,4 +1,4 @@
-//! One session of a process with its fleet: on RabbitMQ it exchanges messages with the other members; on the embedded queue it
+//! One session of a process with its fleet: on `RabbitMQ` it exchanges messages with the other members; on the embedded queue it
 //! writes its status file again and again.
 
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl Membership {
     }
 
     async fn exchange_messages(&self, queue: &RabbitQueue) -> Result<(), String> {
-        let (leaving, mark) = (&self.shared.leaving, self.shared.genesys.client_mark());
+        let (leaving, mark) = (&self.shared.leaving, self.shared.genesys.client_fingerprint());
         let keys = [key("*", &mark), QUERY.to_owned()];
         let channel = async {
             queue.connected().await;
@@ -56,7 +56,7 @@ impl Membership {
             tokio::select! {
                 biased;
                 () = leaving.cancelled() => break,
-                body = channel.next() => if self.receive(&body?, &mut schedule) == MayBeDue::No {
+                body = channel.next() => if !self.receive(&body?, &mut schedule) {
                     continue;
                 },
                 _ = changes.changed() => schedule.changed = true,
@@ -88,15 +88,16 @@ impl Membership {
         self.authenticator().sign(message, Instant::now())
     }
 
-    /// Applies a message if it is authentic.
-    fn receive(&self, body: &[u8], schedule: &mut HeartbeatSchedule) -> MayBeDue {
+    /// Applies a message if it is authentic. Returns true if a heartbeat may be due: a message that changes nothing costs no more
+    /// than reading it.
+    fn receive(&self, body: &[u8], schedule: &mut HeartbeatSchedule) -> bool {
         // The tool may have no secret: its query is answered, but does not speed up anything.
         if let Some(MemberMessage::Query) = MemberMessage::read(body) {
             schedule.queried_unsigned = true;
             return schedule.may_be_due();
         }
         let now = Instant::now();
-        let (message, sender) = self.authenticator().accept(body, now, || self.shared.genesys.fleet_key_anew());
+        let (message, sender) = self.authenticator().accept(body, now, || self.shared.genesys.reread_fleet_key());
         schedule.queried |= sender == MessageSender::New;
         match message {
             Ok(MemberMessage::Heartbeat(status)) => self.update_member(*status),
@@ -104,7 +105,7 @@ impl Membership {
             Ok(MemberMessage::Query) => schedule.queried = true,
             Ok(MemberMessage::Unknown) | Err(_) => return schedule.may_be_due(),
         }
-        MayBeDue::Yes
+        true
     }
 
     async fn write_status_file(&self, store: &SqliteQueue) -> std::io::Result<()> {
@@ -115,13 +116,6 @@ impl Membership {
             }
         }
     }
-}
-
-/// Tells if a heartbeat may be due. Messages that change nothing cost no more than reading them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum MayBeDue {
-    Yes,
-    No,
 }
 
 /// The time of the next heartbeat.
@@ -141,10 +135,9 @@ impl HeartbeatSchedule {
         self.last.as_ref().is_some_and(|(at, _)| at.elapsed() < SHORTEST_PAUSE)
     }
 
-    /// A heartbeat that is due is sent even while messages arrive that mean nothing.
-    fn may_be_due(&self) -> MayBeDue {
-        let due = self.queried || self.last.as_ref().is_none_or(|(at, _)| at.elapsed() >= HEARTBEAT);
-        if due { MayBeDue::Yes } else { MayBeDue::No }
+    /// Tells if a heartbeat may be due even though a message changed nothing.
+    fn may_be_due(&self) -> bool {
+        self.queried || self.last.as_ref().is_none_or(|(at, _)| at.elapsed() >= HEARTBEAT)
     }
 
     /// Waits until the next heartbeat is allowed.
@@ -218,17 +211,17 @@ mod tests {
         assert!(schedule.is_due(&calm, LONGEST_HEARTBEAT));
         schedule.queried_unsigned = true;
         tokio::time::advance(HEARTBEAT / 2).await;
-        assert!(schedule.may_be_due() == MayBeDue::No && !schedule.is_due(&calm, LONGEST_HEARTBEAT));
+        assert!(!schedule.may_be_due() && !schedule.is_due(&calm, LONGEST_HEARTBEAT));
         tokio::time::advance(HEARTBEAT / 2).await;
-        assert!(schedule.may_be_due() == MayBeDue::Yes && schedule.is_due(&calm, LONGEST_HEARTBEAT));
+        assert!(schedule.may_be_due() && schedule.is_due(&calm, LONGEST_HEARTBEAT));
         tokio::time::advance(HEARTBEAT).await;
         assert!(!schedule.is_due(&calm, LONGEST_HEARTBEAT), "it was answered");
     }
 
     #[test]
     fn a_large_fleet_sends_fewer_heartbeats_and_never_seems_silent() {
-        let told = [0, 1, 20, 39, 40, 60, 5000].map(|others| heartbeat_interval(others).as_secs());
-        assert_eq!(told, [1, 1, 1, 1, 2, 3, 3]);
+        let reported = [0, 1, 20, 39, 40, 60, 5000].map(|others| heartbeat_interval(others).as_secs());
+        assert_eq!(reported, [1, 1, 1, 1, 2, 3, 3]);
         assert!(LONGEST_HEARTBEAT * 3 < super::super::members::SILENCE);
     }
 

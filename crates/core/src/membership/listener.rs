@@ -14,7 +14,7 @@ use super::{
     status::MemberStatus,
 };
 use genfleet_genesys::Credentials;
-use genfleet_genesys::Key;
+use genfleet_genesys::FleetKey;
 use genfleet_queue::{
     QueueError,
     rabbit::{ControlChannel, RabbitInspector},
@@ -60,7 +60,8 @@ impl FleetListener {
 
 impl HeardMembers {
     fn of(credentials: Option<&Credentials>) -> Self {
-        let own = credentials.map(|own| (own.mark(), Authenticator::new(own.mark(), Key::of(own))));
+        let own =
+            credentials.map(|own| (own.fingerprint(), Authenticator::new(own.fingerprint(), FleetKey::derive(own))));
         Self { own, processes: BTreeMap::new() }
     }
 
@@ -131,7 +132,7 @@ mod tests {
         }))
     }
 
-    /// What is shown: each process, and whether it was verified.
+    /// The processes that are shown, and if they are verified.
     fn shown(heard: &mut HeardMembers, now: Instant) -> Vec<(String, Option<bool>)> {
         heard.alive(now).into_iter().map(|status| (status.process, status.verified)).collect()
     }
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn without_credentials_all_is_shown_as_unverified_and_no_more_than_a_fleet_has() {
         let (mut heard, now) = (HeardMembers::of(None), Instant::now());
-        let mut signs = Authenticator::new("c".to_owned(), Key::of(&credentials("secret")));
+        let mut signs = Authenticator::new("c".to_owned(), FleetKey::derive(&credentials("secret")));
         heard.receive(signs.sign(&heartbeat("signed", "c"), now).as_bytes(), now);
         heard.receive(heartbeat("unsigned", "c").write().as_bytes(), now);
         let expected = ["signed", "unsigned"].map(|name| (name.to_owned(), Some(false)));
@@ -154,9 +155,9 @@ mod tests {
     #[test]
     fn with_credentials_what_is_forged_or_played_again_is_not_shown_and_another_client_is_unverified() {
         let (own, now) = (credentials("secret"), Instant::now());
-        let (mut heard, mark) = (HeardMembers::of(Some(&own)), own.mark());
-        let [mut honest, mut forger] =
-            [&own, &credentials("guess")].map(|credentials| Authenticator::new(mark.clone(), Key::of(credentials)));
+        let (mut heard, mark) = (HeardMembers::of(Some(&own)), own.fingerprint());
+        let [mut honest, mut forger] = [&own, &credentials("guess")]
+            .map(|credentials| Authenticator::new(mark.clone(), FleetKey::derive(credentials)));
         let asked = heard.own.as_mut().unwrap().1.sign(&MemberMessage::Query, now);
         for authenticator in [&mut honest, &mut forger] {
             let _ = authenticator.accept(asked.as_bytes(), now, || None);

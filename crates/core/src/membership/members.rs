@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
 use super::{shares::divide, status::MemberStatus};
-use genfleet_genesys::Part;
+use genfleet_genesys::LimitShare;
 
 /// A member that sends nothing for so long is removed; after this time without any message the fleet is not heard.
 pub(super) const SILENCE: Duration = Duration::from_secs(10);
@@ -112,14 +112,14 @@ impl Members {
     /// The members with work share the client's limit, and this process counts as one of them, because it may get work next.
     /// While nothing is heard it is unknown who has work: then all members last known count. The burst is shared among all
     /// members, because all may get work in the same moment.
-    pub(super) fn share(&self, own: OwnLimits<'_>, now: Instant) -> Part {
+    pub(super) fn share(&self, own: OwnLimits<'_>, now: Instant) -> LimitShare {
         if self.unheard.is_none_or(|unheard| now < unheard) {
-            return Part::unheard(own.client_limit);
+            return LimitShare::with_unknown_peers(own.client_limit);
         }
         let alive = u32::try_from(self.members.len()).unwrap_or(u32::MAX).saturating_add(1);
         let even = own.client_limit / alive;
         if !self.is_heard(now) {
-            return Part::heard(even, even);
+            return LimitShare::with_known_peers(even, even);
         }
         let workers =
             self.others().filter(|status| status.working).map(|status| (status.process.as_str(), status.token_limit));
@@ -127,7 +127,7 @@ impl Members {
         all.sort_unstable();
         let usable: Vec<u32> = all.iter().map(|(_, usable)| *usable).collect();
         let index = all.iter().position(|(process, _)| *process == own.process).unwrap_or_default();
-        Part::heard(divide(own.client_limit, &usable).get(index).copied().unwrap_or_default(), even)
+        LimitShare::with_known_peers(divide(own.client_limit, &usable).get(index).copied().unwrap_or_default(), even)
     }
 
     /// The requests that the others reported for the last minute.

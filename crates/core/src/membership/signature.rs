@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Duration, Instant};
 
 use super::message::LONGEST;
-use genfleet_genesys::Key;
+use genfleet_genesys::FleetKey;
 
 /// The version of the envelope; messages of version 1 had no signature.
 const VERSION: u32 = 2;
@@ -28,7 +28,7 @@ pub(super) struct SignedMessage {
 }
 
 impl SignedMessage {
-    /// What came; none where it is no signed message.
+    /// Reads an envelope; `None` if `body` is none.
     pub(super) fn read(body: &[u8]) -> Option<Self> {
         if body.len() > LONGEST {
             return None;
@@ -36,7 +36,7 @@ impl SignedMessage {
         serde_json::from_slice(body).ok().filter(|signed: &Self| signed.v == VERSION)
     }
 
-    fn is_signed_with(&self, key: &Key) -> bool {
+    fn is_signed_with(&self, key: &FleetKey) -> bool {
         let given = BASE64_STANDARD.decode(&self.mac).unwrap_or_default();
         key.verifies(&self.content, &given)
     }
@@ -45,13 +45,13 @@ impl SignedMessage {
 /// The client's key, and the previous one for a while after the secret was replaced.
 #[derive(Debug)]
 pub(super) struct SigningKeys {
-    current: Key,
-    old: Option<(Key, Instant)>,
+    current: FleetKey,
+    old: Option<(FleetKey, Instant)>,
     reloaded: Option<Instant>,
 }
 
 impl SigningKeys {
-    pub(super) const fn new(current: Key) -> Self {
+    pub(super) const fn new(current: FleetKey) -> Self {
         Self { current, old: None, reloaded: None }
     }
 
@@ -68,7 +68,7 @@ impl SigningKeys {
         &mut self,
         signed: &SignedMessage,
         now: Instant,
-        reload: impl FnOnce() -> Option<Key>,
+        reload: impl FnOnce() -> Option<FleetKey>,
     ) -> bool {
         if self.is_valid(signed, now) {
             return true;
@@ -94,11 +94,11 @@ mod tests {
     use super::*;
     use genfleet_genesys::Credentials;
 
-    fn key(id: &str, secret: &str) -> Key {
-        Key::of(&Credentials { id: id.to_owned().into(), secret: secret.to_owned().into() })
+    fn key(id: &str, secret: &str) -> FleetKey {
+        FleetKey::derive(&Credentials { id: id.to_owned().into(), secret: secret.to_owned().into() })
     }
 
-    fn signed_by(key: &Key) -> SignedMessage {
+    fn signed_by(key: &FleetKey) -> SignedMessage {
         SignedMessage::read(SigningKeys::new(key.clone()).sign("{}".to_owned()).as_bytes()).unwrap()
     }
 

@@ -87,13 +87,13 @@ mod tests {
         let (failing, start) = (FailingReceivers::default(), Instant::now());
         assert!(failing.note_failure(&receiver("a.example"), "down", start));
         assert!(!failing.note_failure(&receiver("a.example"), "still down", start + Duration::from_secs(5)));
-        let told = ReceiverStatus {
+        let reported = ReceiverStatus {
             receiver: "https://a.example".to_owned(),
             why: "still down".to_owned(),
             in_a_row: 2,
             for_ms: 7_000,
         };
-        assert_eq!(failing.status(start + Duration::from_secs(7)), [told]);
+        assert_eq!(failing.status(start + Duration::from_secs(7)), [reported]);
         assert!(failing.note_success(&receiver("a.example")));
         assert!(!failing.note_success(&receiver("a.example")));
         assert_eq!(failing.status(start), []);
@@ -107,8 +107,8 @@ mod tests {
                 failing.note_failure(&receiver(&format!("r{number}.example")), "down", start);
             }
         }
-        let told: Vec<u32> = failing.status(start).iter().map(|news| news.in_a_row).collect();
-        assert_eq!(told, [20, 19, 18, 17, 16, 15, 14, 13]);
+        let reported: Vec<u32> = failing.status(start).iter().map(|news| news.in_a_row).collect();
+        assert_eq!(reported, [20, 19, 18, 17, 16, 15, 14, 13]);
         assert_eq!(failing.status(start + LATELY), []);
     }
 }

@@ -62,7 +62,7 @@ mod tests {
 
     const URL: &str = "https://hooks.example/a?b=c";
 
-    /// What a handler of no other settings has.
+    /// The default settings.
     fn options() -> WebhookOptions {
         let matches = WebhookOptions::augment_args(clap::Command::new("options")).get_matches_from(["options"]);
         WebhookOptions::from_arg_matches(&matches).unwrap()

@@ -86,12 +86,6 @@ pub(super) enum HostFeedback {
     Fails { asked: Option<Duration> },
 }
 
-enum HostCheck {
-    Go(HostPermit),
-    Later(Duration),
-    InLine(LinePlace),
-}
-
 /// A place in the line of deliveries that wait here for a host.
 struct LinePlace {
     hosts: HostLimits,
@@ -110,9 +104,8 @@ impl HostLimits {
     /// Asks for a permit for `host`. `jitter` is a random number from 0 to 1; `stop` ends a wait.
     pub(super) async fn admit(&self, host: &str, jitter: f64, stop: &CancellationToken) -> HostAdmission {
         let place = match self.check(host, jitter) {
-            HostCheck::Go(permit) => return HostAdmission::Go(permit),
-            HostCheck::Later(wait) => return HostAdmission::Later(wait),
-            HostCheck::InLine(place) => place,
+            Ok(admission) => return admission,
+            Err(place) => place,
         };
         let seat = stop.run_until_cancelled(timeout(PATIENCE, Arc::clone(&place.seats).acquire_owned())).await;
         drop(place);
@@ -123,27 +116,28 @@ impl HostLimits {
         }
     }
 
-    fn check(&self, name: &str, jitter: f64) -> HostCheck {
+    /// Admits a delivery or sends it away, unless it is worth waiting here.
+    fn check(&self, name: &str, jitter: f64) -> Result<HostAdmission, LinePlace> {
         let (mut all, now, bounds) = (self.lock(), Instant::now(), self.0.bounds);
         let share = all.share(name, now, bounds);
         let probes = all.probes;
         let host = all.host(name, now, bounds);
         let is_probe = host.is_failing();
         if host.rests(now) || is_probe && (host.under_way(bounds) > 0 || probes >= (bounds.total / 2).max(1)) {
-            return HostCheck::Later(host.wait(now, jitter, bounds));
+            return Ok(HostAdmission::Later(host.wait(now, jitter, bounds)));
         }
         if host.is_slow() && host.under_way(bounds) > 0 {
-            return HostCheck::Later(host.wait(now, jitter, bounds));
+            return Ok(HostAdmission::Later(host.wait(now, jitter, bounds)));
         }
         if let Ok(seat) = Arc::clone(&host.seats).try_acquire_owned() {
             all.probes += usize::from(is_probe);
-            return HostCheck::Go(self.permit(name, seat, is_probe));
+            return Ok(HostAdmission::Go(self.permit(name, seat, is_probe)));
         }
         if !host.is_worth_waiting_for() || host.under_way(bounds) + host.line >= share {
-            return HostCheck::Later(host.wait(now, jitter, bounds));
+            return Ok(HostAdmission::Later(host.wait(now, jitter, bounds)));
         }
         host.line += 1;
-        HostCheck::InLine(LinePlace { hosts: self.clone(), host: name.to_owned(), seats: Arc::clone(&host.seats) })
+        Err(LinePlace { hosts: self.clone(), host: name.to_owned(), seats: Arc::clone(&host.seats) })
     }
 
     /// Admits a delivery after a wait, unless the host failed meanwhile.

@@ -10,7 +10,7 @@ use super::{
 };
 use genfleet_job::{
     Kind,
-    options::{ConfigError, is_readable_on_the_way},
+    options::{ConfigError, is_unencrypted_remote},
 };
 
 /// The receivers of events, and the limits of their deliveries.
@@ -98,7 +98,7 @@ impl WebhookOptions {
     /// Warnings about settings that are allowed but may be a mistake.
     pub fn warnings(&self) -> Result<Vec<String>, ConfigError> {
         let routes = self.routes()?;
-        let plain = routes.iter().filter(|route| is_readable_on_the_way(route.receiver.url()));
+        let plain = routes.iter().filter(|route| is_unencrypted_remote(route.receiver.url()));
         let mut warnings: Vec<String> = plain
             .map(|route| {
                 format!(
@@ -185,24 +185,27 @@ mod tests {
     #[test]
     fn events_that_can_be_read_on_the_way_and_an_authority_nobody_asks_are_warnings() {
         let warnings = |arguments: &[&str]| parse(arguments).unwrap().warnings().unwrap();
-        let told = warnings(&["--webhook-url=http://a.example/hush,http://[::1]/,https://b.example"]);
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].contains("http://a.example is not encrypted") && !told[0].contains("hush"), "{told:?}");
+        let reported = warnings(&["--webhook-url=http://a.example/hush,http://[::1]/,https://b.example"]);
+        assert_eq!(reported.len(), 1, "{reported:?}");
+        assert!(
+            reported[0].contains("http://a.example is not encrypted") && !reported[0].contains("hush"),
+            "{reported:?}"
+        );
         let useless = ["--webhook-ca-file=ca.pem", "--job-webhooks=off", "--webhook-url=http://[::1]/"];
         assert!(warnings(&useless)[0].contains("--webhook-ca-file has no effect"));
         assert_eq!(warnings(&["--webhook-ca-file=ca.pem"]), Vec::<String>::new());
     }
 
     #[test]
-    fn a_url_that_is_none_is_told_by_its_number_and_not_shown() {
-        for (written, told) in [
+    fn an_invalid_url_is_named_by_its_number_and_not_shown() {
+        for (written, reported) in [
             ("https://a.example,hush", "number 2: not a URL"),
             ("cdn.prune=https://a.example/hush", "no such kind: \"cdn.prune\""),
-            ("webhook.deliver=https://a.example/hush", "not sent to webhooks"),
+            ("webhook.deliver=https://a.example/hush", "is sent to no webhook"),
             ("cdn.purge=https://user:hush@a.example", "number 1: must not hold"),
         ] {
             let error = routes(written).unwrap_err().to_string();
-            assert!(error.contains(told) && !error.contains("hush"), "{written}: {error}");
+            assert!(error.contains(reported) && !error.contains("hush"), "{written}: {error}");
         }
         assert!(!format!("{:?}", parse(&["--webhook-url", "https://a.example/hush"]).unwrap()).contains("hush"));
     }

@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn what_cannot_be_delivered_to_is_refused_without_showing_it() {
         let long = format!("https://hooks.example/{}", "hush".repeat(512));
-        for (written, told) in [
+        for (written, reported) in [
             ("", "not a URL"),
             ("hooks.example/hush", "not a URL"),
             ("https://", "not a URL"),
@@ -81,7 +81,7 @@ mod tests {
             (&long, "2048"),
         ] {
             let error = Receiver::parse(written).unwrap_err();
-            assert!(error.contains(told) && !error.contains("hush"), "{written}: {error}");
+            assert!(error.contains(reported) && !error.contains("hush"), "{written}: {error}");
         }
     }
 }

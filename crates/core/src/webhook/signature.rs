@@ -138,16 +138,16 @@ mod tests {
     #[test]
     fn a_bad_secret_says_how_to_write_one_and_is_not_shown() {
         let after_a_good_one = format!("{SECRET} hush");
-        for (written, told) in [
+        for (written, reported) in [
             ("", "no secret"),
             (" ", "no secret"),
             ("hush", "number 1 lacks whsec_"),
             ("whsec_", "number 1 is empty"),
-            ("whsec_hush!", "number 1 is no base64"),
+            ("whsec_hush!", "number 1 is not base64"),
             (&after_a_good_one, "number 2 lacks whsec_"),
         ] {
             let error = parsed(written).unwrap_err().to_string();
-            assert!(error.contains(told) && error.contains("openssl rand"), "{written}: {error}");
+            assert!(error.contains(reported) && error.contains("openssl rand"), "{written}: {error}");
             assert!(!error.contains("hush"), "{written}: {error}");
         }
         assert!(!format!("{:?}", parsed(SECRET).unwrap()).contains("MfKQ"));

@@ -195,17 +195,17 @@ mod tests {
 
     #[test]
     fn a_wrong_entry_is_named_by_its_number_and_not_shown() {
-        for (written, told) in [
+        for (written, reported) in [
             ("https://hooks.example/hush", "number 2: it has no =NAME"),
             ("hush=A", "number 2: its URL not a URL"),
             ("https://hooks.example/?hush=A", "number 2: its URL has a query"),
-            ("https://hooks.example/hush=whsec_hush+hush", "number 2: what comes after = is no name"),
-            ("https://hooks.example/hush=1A", "number 2: what comes after = is no name"),
+            ("https://hooks.example/hush=whsec_hush+hush", "number 2: what follows = is not the name"),
+            ("https://hooks.example/hush=1A", "number 2: what follows = is not the name"),
             ("https://hooks.example/hush=C", "number 2: neither C nor C_FILE is set"),
             ("https://hooks.example/hush=BAD", "BAD: number 1 lacks whsec_"),
         ] {
             let error = signers(true, &["https://a.example=A", written]).unwrap_err().to_string();
-            assert!(error.contains(told) && !error.contains("hush"), "{written}: {error}");
+            assert!(error.contains(reported) && !error.contains("hush"), "{written}: {error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A receiver on this machine for tests: answers as it is told, and keeps what it was sent.
+//! A receiver on this machine for tests: gives a fixed answer, and keeps what it was sent.
 
 use std::{
     net::IpAddr,

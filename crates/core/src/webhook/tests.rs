@@ -1,4 +1,4 @@
-//! What a process is told about webhooks, and who is told of a job's end.
+//! The settings of webhooks, and the receivers of events.
 
 use clap::Parser;
 

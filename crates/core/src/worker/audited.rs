@@ -11,7 +11,7 @@ use crate::handler::JobHandler;
 use genfleet_audit::{Audit, AuditPosition, AuditSubject, Detail, JobAudit, Unwritten, payload_sha256};
 use genfleet_job::{
     decode,
-    event::{self, Ending, Outcome, Stamp},
+    event::{self, AuditReference, Ending, Outcome},
     message::Message,
 };
 
@@ -114,7 +114,7 @@ pub fn outcome_unrun(
     action: &'static str,
     ending: &Ending,
     payload_sha256: Option<String>,
-) -> Option<Stamp> {
+) -> Option<AuditReference> {
     let about = AuditSubject {
         job: Some(ending.job.clone()),
         kind: ending.kind,
@@ -142,6 +142,6 @@ fn told(ending: &Ending) -> Detail {
 
 /// The hash of the payload in `body`, where one can be read.
 pub fn readable_payload(body: &[u8]) -> Option<String> {
-    let (mut job, _) = decode::read(body).ok()?;
+    let (mut job, _) = decode::parse_body(body).ok()?;
     job.get_mut("payload").map(|payload| payload_sha256(payload.take()))
 }

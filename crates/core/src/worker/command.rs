@@ -55,11 +55,12 @@ pub fn main<H: JobHandler>() -> ExitCode {
     let about =
         format!("Works {} jobs: takes them from the queue, calls Genesys Cloud, publishes what happened.", H::KIND);
     let command = WorkerCommand::<H::Options>::command().name(H::KIND.worker()).about(about);
+    let misspelt = misspelt_variables(&command);
     let options: WorkerCommand<H::Options> = match parse(command, env::args_os()) {
         Ok(options) => options,
         Err(code) => return code,
     };
-    match start::<H>(options) {
+    match start::<H>(options, misspelt) {
         Ok(end) => end.into(),
         Err(error) => usage_error(&error),
     }
@@ -88,6 +89,33 @@ pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item 
         let _ = error.print();
         if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
     })
+}
+
+/// Warnings about variables that are set, are no setting of `command`, and are spelled almost like one. Others beginning with
+/// `GENFLEET_` are not warned about: a worker does not know the settings of another, and Kubernetes sets some for services.
+pub fn misspelt_variables(command: &Command) -> Vec<String> {
+    let mut known: Vec<String> = ["GENFLEET_QUEUE_URL", "GENFLEET_WEBHOOK_SECRET"].map(str::to_owned).into();
+    collect_variables(command, &mut known);
+    known.extend(known.iter().map(|name| format!("{name}_FILE")).collect::<Vec<_>>());
+    // These name variables of the operator's choice.
+    let named = env::var("GENFLEET_WEBHOOK_SECRETS").into_iter().chain(env::args()).collect::<String>();
+    let set = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    set.filter(|name| !named.contains(name)).filter_map(|name| misspelt_warning(&name, &known)).collect()
+}
+
+fn collect_variables(command: &Command, known: &mut Vec<String>) {
+    let variables = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str());
+    known.extend(variables.map(str::to_owned));
+    command.get_subcommands().for_each(|command| collect_variables(command, known));
+}
+
+fn misspelt_warning(name: &str, known: &[String]) -> Option<String> {
+    const MOST_EDITS: usize = 2;
+    if !name.starts_with("GENFLEET_") || known.iter().any(|known| known == name) {
+        return None;
+    }
+    let near = known.iter().map(|known| (strsim::osa_distance(name, known), known)).min()?;
+    (near.0 <= MOST_EDITS).then(|| format!("{name} is not a setting and is ignored; did you mean {}?", near.1))
 }
 
 /// Said at the end of the `--help` of all that takes a queue.
@@ -140,7 +168,7 @@ fn without_empty_variables(command: Command) -> Command {
     command.mut_subcommands(without_empty_variables)
 }
 
-fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, ConfigError> {
+fn start<H: JobHandler>(options: WorkerCommand<H::Options>, misspelt: Vec<String>) -> Result<End, ConfigError> {
     options.queue.check()?;
     options.worker.start_logs("info", LogFormat::Json)?;
     install_tls();
@@ -149,7 +177,7 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>) -> Result<End, Confi
     let clock: SharedClock = Arc::new(SystemClock);
     let genesys = GenesysClient::new(&options.genesys, vec![(H::KIND, H::SCOPES)], clock.clone())?;
     let webhooks = Webhooks::new(&options.webhooks)?;
-    for warning in [options.queue.warnings()?, options.webhooks.warnings()?].concat() {
+    for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?].concat() {
         warn!("{warning}");
     }
     let traces = TraceExport::from_environment(H::KIND.worker())?;
@@ -199,6 +227,21 @@ mod tests {
         assert!(help("list").contains("Examples") && help("list").contains("GENFLEET_QUEUE_URL"));
         assert!(!help("topology").contains("GENFLEET_QUEUE_URL"));
         assert!(help("work").contains("OTEL_EXPORTER_OTLP_ENDPOINT") && !help("list").contains("OTEL_"));
+    }
+
+    #[test]
+    fn a_variable_that_is_almost_a_setting_is_warned_about() {
+        let known = ["GENFLEET_QUEUE_URL", "GENFLEET_BATCH_LINGER"].map(str::to_owned);
+        let warning = |name| misspelt_warning(name, &known);
+        assert!(
+            warning("GENFLEET_BATCH_LINGRE").is_some_and(|text| text.ends_with("did you mean GENFLEET_BATCH_LINGER?"))
+        );
+        assert!(warning("GENFLEET_QUEUEURL").is_some());
+        for fine in
+            ["GENFLEET_QUEUE_URL", "GENFLEET_MAX_INTERFACES", "GENFLEET_PURGER_SERVICE_HOST", "GENESYS_BATCH_LINGER"]
+        {
+            assert_eq!(warning(fine), None);
+        }
     }
 
     #[test]

@@ -185,7 +185,7 @@ impl<H: JobHandler> Engine<H> {
                 let error = ended.into_error();
                 let mut ending = self.ending(&job.id, Outcome::Failed, &carried, delivery, now);
                 ending.report.clone_from(&error.report);
-                ending.error = Some(event::error_told(&error, code, cause));
+                ending.error = Some(event::error_object(&error, code, cause));
                 Conclusion::fails(ending, Dead { reason: code, cause, error: error.message }, receivers())
             }
         }
@@ -202,7 +202,7 @@ impl<H: JobHandler> Engine<H> {
     /// A job that never reached the handler, or was found to kill processes.
     fn failed(&self, id: &JobId, carried: &JobHeaders, delivery: &Delivery, error: &JobError) -> Ending {
         let mut ending = self.ending(id, Outcome::Failed, carried, delivery, self.clock.now());
-        ending.error = Some(event::error_told(error, error.code, None));
+        ending.error = Some(event::error_object(error, error.code, None));
         ending
     }
 
@@ -216,7 +216,7 @@ impl<H: JobHandler> Engine<H> {
         error: JobError,
     ) -> Conclusion {
         let ending = self.failed(id, carried, delivery, &error);
-        let own = decode::readable_webhook(&delivery.message.body);
+        let own = decode::extract_webhook(&delivery.message.body);
         let receivers = self.webhooks.receivers(self.kind(), own.as_deref());
         Conclusion::fails(ending, Dead { reason: error.code, cause: None, error: error.message }, receivers)
     }

@@ -39,7 +39,7 @@ impl Holding {
     pub fn now(&self) -> Vec<Held> {
         let queue = self.queue.health().problems.into_iter();
         let queue = queue.map(|why| Held { reason: "queue".to_owned(), why, for_another: None });
-        let shut = self.genesys.shut().into_iter().map(|shut| {
+        let shut = self.genesys.active_holds().into_iter().map(|shut| {
             let (reason, why) = (shut.reason.as_str(), shut.why);
             match shut.kind {
                 Some(kind) => Held {

@@ -10,7 +10,7 @@ use genfleet_audit::AuditOptions;
 use genfleet_job::{
     Kind,
     clock::{SharedClock, SystemClock},
-    options::{ConfigError, duration, is_readable_on_the_way, positive_duration, secret},
+    options::{ConfigError, duration, is_unencrypted_remote, positive_duration, secret},
     retry::RetryPolicy,
     text,
 };
@@ -161,7 +161,7 @@ impl QueueOptions {
             None => split_hosts(url.0.expose_secret())?,
         };
         let urls: Vec<url::Url> = urls.iter().filter_map(|one| one.parse().ok()).collect();
-        let plain = urls.iter().filter(|one| one.password().is_some() && is_readable_on_the_way(one));
+        let plain = urls.iter().filter(|one| one.password().is_some() && is_unencrypted_remote(one));
         let mut warnings: Vec<String> = plain
             .map(|one| {
                 let host = one.host_str().unwrap_or_default();

@@ -30,7 +30,7 @@ use genfleet_job::job_headers::JobHeaders;
 use genfleet_job::{
     Job, Rejection, decode,
     error::JobError,
-    message::{Lane, Message, enqueued::Waited},
+    message::{Lane, Message, enqueued::QueueWait},
     metric,
 };
 use genfleet_queue::{Delivery, MessageDefect, Publication, QueueError};
@@ -115,7 +115,7 @@ impl<H: JobHandler> Engine<H> {
             let job =
                 AssertUnwindSafe(|| validate::job::<H>(&this.rules, &this.options, &body, id.as_deref(), timestamp));
             catch_unwind(job).unwrap_or_else(|_| {
-                let id = decode::readable_id(&body, id.as_deref(), timestamp);
+                let id = decode::extract_id(&body, id.as_deref(), timestamp);
                 let told = "the worker panicked while it validated this job: a defect of the worker";
                 Err(Box::new(Rejection::new(id, "panicked", told)))
             })
@@ -197,14 +197,14 @@ impl<H: JobHandler> Engine<H> {
     /// What cannot be read does not become readable elsewhere, however often it came back.
     async fn refuse(&self, delivery: Delivery, defect: MessageDefect) {
         let (carried, message) = (JobHeaders::read(&delivery.message.headers), &delivery.message);
-        let id = decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp);
+        let id = decode::extract_id(&message.body, message.message_id.as_deref(), message.timestamp);
         let rejection = Rejection::new(id, defect.code(), defect.to_string());
         self.reject(delivery, &carried, rejection).await;
     }
 
     async fn convict(&self, delivery: Delivery) {
         let (carried, message) = (JobHeaders::read(&delivery.message.headers), &delivery.message);
-        let id = decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp);
+        let id = decode::extract_id(&message.body, message.message_id.as_deref(), message.timestamp);
         let told = format!("processes died while they ran this job on its own ({} times)", delivery.delivery_count);
         let error = JobError::permanent("crash_loop", told);
         let conclusion = self.fail_unrun(&id, &carried, &delivery, error);
@@ -221,7 +221,7 @@ impl<H: JobHandler> Engine<H> {
             ),
         };
         // What has expired may have been in time by the producer's clock.
-        let told = self.genesys.clock_told().into_iter().fold(told, |told, clock| format!("{told}; {clock}"));
+        let told = self.genesys.clock_warning().into_iter().fold(told, |told, clock| format!("{told}; {clock}"));
         let error = JobError::permanent("deadline_passed", told);
         let ending = self.expired(&job.id, carried, &delivery, &error);
         let receivers = self.webhooks.receivers(self.kind(), job.webhook.as_deref());
@@ -270,7 +270,7 @@ impl<H: JobHandler> Engine<H> {
     }
 
     fn note_age(&self, message: &Message, now: Timestamp) {
-        if let Some(age) = message.waited(now).map(Waited::seconds) {
+        if let Some(age) = message.waited(now).map(QueueWait::seconds) {
             metrics::gauge!(metric::OLDEST_JOB_AGE, "kind" => self.kind()).set(age);
             self.doing.delivered(H::KIND, age);
         }

@@ -197,7 +197,7 @@ impl<H: JobHandler> Engine<H> {
     /// Ends a job that was to come back and that the broker takes no more, for its size.
     pub(super) async fn give_up_too_large(&self, delivery: Delivery, carried: &JobHeaders, size: TooLarge) -> bool {
         let message = &delivery.message;
-        let id = decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp);
+        let id = decode::extract_id(&message.body, message.message_id.as_deref(), message.timestamp);
         let told =
             format!("the job can neither wait for its next attempt nor be kept with what is known of it: {size}");
         let conclusion = self.fail_unrun(&id, carried, &delivery, JobError::permanent("too_large", told));

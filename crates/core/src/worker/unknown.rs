@@ -19,11 +19,10 @@ use genfleet_job::{
     clock::SharedClock,
     decode,
     error::JobError,
-    event::{Ending, Outcome, error_told},
+    event::{Ending, Outcome, error_object},
     job_headers::PRODUCER,
-    likeness,
     message::Message,
-    metric,
+    metric, suggestion,
 };
 use genfleet_queue::{QueueError, UnknownKindMessage, UnknownKinds};
 
@@ -93,8 +92,8 @@ impl Answers {
     async fn ending(&self, key: &str, message: &Message) -> (Ending, Option<String>, Option<String>) {
         let (body, id, timestamp) = (message.body.clone(), message.message_id.clone(), message.timestamp);
         let read = move || {
-            let id = decode::readable_id(&body, id.as_deref(), timestamp);
-            (id, decode::readable_webhook(&body), readable_payload(&body))
+            let id = decode::extract_id(&body, id.as_deref(), timestamp);
+            (id, decode::extract_webhook(&body), readable_payload(&body))
         };
         let (job, own, payload) = aside(message.body.len(), read).await;
         let error = JobError::permanent(CODE, told(key));
@@ -113,7 +112,7 @@ impl Answers {
             latency_ms: 0,
             queued: None,
             report: None,
-            error: Some(error_told(&error, CODE, None)),
+            error: Some(error_object(&error, CODE, None)),
             trace_id: None,
             time: self.clock.now(),
             audit: None,
@@ -130,7 +129,7 @@ fn producers_kind(key: &str) -> Option<Kind> {
 /// What is wrong with the routing key, and what to do.
 fn told(key: &str) -> String {
     let given: String = key.chars().take(64).collect();
-    let meant = likeness::likely(key).map_or(".".to_owned(), |kind| format!(", did you mean {kind}?"));
+    let meant = suggestion::suggest_kind(key).map_or(".".to_owned(), |kind| format!(", did you mean {kind}?"));
     let kinds = Kind::of_producers().map(Kind::as_str).collect::<Vec<_>>().join(", ");
     format!(
         "no job has the routing key {given:?}{meant} The kinds are {kinds}: publish it again with one of them. \

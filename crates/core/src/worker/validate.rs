@@ -10,7 +10,7 @@ use crate::handler::JobHandler;
 use genfleet_audit::payload_sha256;
 use genfleet_job::{
     Job, Kind, Rejection, Violation,
-    decode::{self, Decoded},
+    decode::{self, DecodedJob},
     schema::JobSchema,
 };
 
@@ -55,9 +55,9 @@ pub fn job<H: JobHandler>(
     // Borrowed: what the payload takes over is made once.
     let payload = H::Payload::deserialize(&decoded.payload);
     let mut found = match &payload {
-        _ if !decoded.mended => vec![],
+        _ if !decoded.repaired => vec![],
         Ok(payload) => H::validate(payload, options),
-        // What the schema refused and could not be mended: told already.
+        // What the schema refused and could not be repaired: told already.
         Err(_) if decoded.places.keys().any(|known| lies_in("/payload", known) || lies_in(known, "/payload")) => {
             vec![]
         }
@@ -68,7 +68,7 @@ pub fn job<H: JobHandler>(
     }
     found.retain(|one| !hidden(&decoded, &one.pointer));
     decoded.violations.extend(found);
-    let Decoded { mut job, payload: sent, violations, .. } = decoded;
+    let DecodedJob { mut job, payload: sent, violations, .. } = decoded;
     match payload {
         Ok(payload) if violations.total() == 0 => {
             job.payload_sha256 = payload_sha256(sent);
@@ -79,7 +79,7 @@ pub fn job<H: JobHandler>(
 }
 
 /// Whether something is told of the place already, or the place lies in one that is not what was sent.
-fn hidden(decoded: &Decoded, pointer: &str) -> bool {
+fn hidden(decoded: &DecodedJob, pointer: &str) -> bool {
     let ends = pointer.match_indices('/').map(|(at, _)| at).chain([pointer.len()]);
     decoded.places.contains_key(pointer)
         || ends.into_iter().any(|end| decoded.places.get(&pointer[..end]) == Some(&true))

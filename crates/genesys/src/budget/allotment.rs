@@ -1,111 +1,108 @@
-//! The process's part of the client's limit (SPEC 6.4): so many requests a minute, whatever token they carry, at an even
-//! pace with a small reserve.
+//! This process's share of the client's limit (SPEC 6.4): so many requests a minute, with any token, at an even pace with a
+//! small reserve.
 //!
-//! No answer tells where the client's window stands, and a new process cannot know what one that died a second ago sent
-//! with a token of its own. So nobody sends its minute at once: each keeps to its pace, and the parts sum up to the limit.
-//! Then the pace of the whole fleet is the limit at any moment, whoever comes, goes or is replaced, and what others have
-//! spent need not be known. What goes beyond the pace is a reserve, one request and [`RESERVE`] of the part, and what a
-//! new process may send before it has heard the others, [`AT_FIRST`] of the limit; that counts against its reserve then.
+//! No answer names the state of the client's window, and a new process cannot know what a dead one sent a second ago. So no
+//! process sends its minute at once: each keeps to its pace, and the shares sum up to the limit. Then the pace of the whole
+//! fleet is the limit at any moment, whoever comes, goes or is replaced. Beyond the pace goes a reserve, one request and
+//! [`RESERVE`] of the share, and what a new process may send before it knows the others, [`AT_FIRST`] of the limit; that
+//! counts against its reserve then.
 //!
-//! So a part that has enough to do sends 96 % of itself in a minute, and no part ever sends more than itself: not even if a
-//! minute's requests arrive within a second less, or took a second more. What changes the fleet adds little: a process that
-//! is new has [`AT_FIRST`], and whoever it replaces, or it itself, sent nothing for longer than that takes at the pace; until
-//! it is heard by the others it waits. That is what the 105 % of the contract are for, and what the simulation in
-//! [`crate::fleet::roster`] measures.
+//! A busy process sends 96 % of its share in a minute, and none ever sends more than its share: not even if a minute's
+//! requests arrive within a second less, or take a second more. A change of the fleet adds little: a new process has
+//! [`AT_FIRST`] and waits until the others know it. The 105 % of the contract are for that; the simulation of the fleet in
+//! the core crate measures it.
 
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{budget::Ready, limits::RESET_SLACK};
+use crate::{limits::RESET_SLACK, send_time::SendTime};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// A request counts so long: what is sent in one order may arrive in another.
+/// A request counts so long: requests may arrive in another order than they were sent.
 const COUNTS: Duration = MINUTE.saturating_add(RESET_SLACK);
-/// Of the part, what the pace uses.
+/// The part of the share that the pace uses.
 const PACE: f64 = 0.98;
-/// Of the part, what may go at once after a rest, beside one request.
+/// The part of the share that may go at once after a rest, beside one request.
 const RESERVE: f64 = 0.02;
-/// Of the client's limit, 1/100 may go before the others were heard.
+/// 1/100 of the client's limit may go before the others are known.
 const AT_FIRST: u32 = 100;
-/// Before the others were heard: how long until it is looked at again.
-const UNHEARD: Duration = Duration::from_secs(1);
-/// Of a request; less is a matter of rounding.
-const NEARLY: f64 = 1e-6;
+/// The wait for the others before the share is looked at again.
+const UNKNOWN_PEERS: Duration = Duration::from_secs(1);
+/// A smaller part of a request is a matter of rounding.
+const ROUNDING: f64 = 1e-6;
 
-/// How much of the client's limit is this process's.
+/// A process's share of the client's limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Part {
+pub struct LimitShare {
     /// Requests in any minute.
     pub per_minute: u32,
-    /// Of which so many may go at once.
+    /// The number of them that may go at once.
     pub at_once: f64,
-    /// Whether it is known who else is there.
-    pub others: Others,
+    /// Whether the other processes are known.
+    pub peers: Peers,
 }
 
-/// Whether it is known who else is there.
+/// Whether the other processes of the client are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Others {
-    /// It is: the pace holds.
-    Heard,
-    /// Not yet: what may go at once goes, and no more.
-    Unheard,
+pub enum Peers {
+    /// They are: the pace holds.
+    Known,
+    /// Not yet: no more goes than what may go at once.
+    Unknown,
 }
 
-impl Part {
-    /// `per_minute` of a client's limit of which each of all that are alive has at least `even`.
-    pub fn heard(per_minute: u32, even: u32) -> Self {
+impl LimitShare {
+    /// Takes `per_minute` of a client's limit of which each living process has at least `even`.
+    pub fn with_known_peers(per_minute: u32, even: u32) -> Self {
         let more = f64::from(per_minute.min(even).saturating_sub(1));
         let at_once = more.mul_add(RESERVE, 1.0);
-        Self { per_minute: per_minute.max(1), at_once, others: Others::Heard }
+        Self { per_minute: per_minute.max(1), at_once, peers: Peers::Known }
     }
 
-    /// The whole limit: nobody else is there.
+    /// Takes the whole limit: there is no other process.
     pub fn alone(limit: u32) -> Self {
-        Self::heard(limit, limit)
+        Self::with_known_peers(limit, limit)
     }
 
-    /// A first piece of the limit, until the others are heard.
-    pub fn unheard(limit: u32) -> Self {
-        Self { per_minute: limit.max(1), at_once: f64::from((limit / AT_FIRST).max(1)), others: Others::Unheard }
+    /// Takes a first piece of the limit, until the others are known.
+    pub fn with_unknown_peers(limit: u32) -> Self {
+        Self { per_minute: limit.max(1), at_once: f64::from((limit / AT_FIRST).max(1)), peers: Peers::Unknown }
     }
 
-    /// Requests a second: never less than one a minute.
+    /// Returns the pace in requests a second: never less than one a minute.
     fn pace(self) -> f64 {
         (PACE * f64::from(self.per_minute) / COUNTS.as_secs_f64()).max(1.0 / MINUTE.as_secs_f64())
     }
 }
 
-/// See the module.
+/// The requests that were sent of the share.
 #[derive(Debug)]
 pub(super) struct Allotment {
-    part: Part,
+    share: LimitShare,
     /// Requests that the pace has not made up for, at `at`.
     ahead: f64,
     at: Option<Instant>,
-    /// When the requests of the last minute went, the first one first: to be told, nothing follows from it.
+    /// The times of the last minute's requests, the first one first: only to be reported.
     sent: VecDeque<Instant>,
 }
 
 impl Allotment {
-    /// All of a limit.
     pub(super) fn new(limit: u32) -> Self {
-        Self { part: Part::alone(limit), ahead: 0.0, at: None, sent: VecDeque::new() }
+        Self { share: LimitShare::alone(limit), ahead: 0.0, at: None, sent: VecDeque::new() }
     }
 
-    /// This is it from now on; what was sent counts on.
-    pub(super) fn set(&mut self, part: Part, now: Instant) {
+    /// Sets the share; what was sent still counts.
+    pub(super) fn set(&mut self, share: LimitShare, now: Instant) {
         self.catch_up(now);
-        self.part = part;
+        self.share = share;
     }
 
-    /// So many in any minute.
     pub(super) const fn per_minute(&self) -> u32 {
-        self.part.per_minute
+        self.share.per_minute
     }
 
-    /// Requests of the last minute.
+    /// Returns the requests of the last minute.
     pub(super) fn sent(&mut self, now: Instant) -> u32 {
         while self.sent.front().is_some_and(|sent| *sent + COUNTS <= now) {
             self.sent.pop_front();
@@ -113,43 +110,41 @@ impl Allotment {
         u32::try_from(self.sent.len()).unwrap_or(u32::MAX)
     }
 
-    /// What may still go in this minute.
+    /// Returns what is left of this minute.
     pub(super) fn left(&mut self, now: Instant) -> u32 {
         self.per_minute().saturating_sub(self.sent(now))
     }
 
-    /// May one more go now?
-    pub(super) fn ready(&mut self, now: Instant) -> Ready {
+    /// Returns when the next request may go.
+    pub(super) fn ready(&mut self, now: Instant) -> SendTime {
         self.catch_up(now);
-        let too_many = self.ahead + 1.0 - self.part.at_once;
-        match self.part.others {
-            _ if too_many <= NEARLY => Ready::Now,
-            Others::Heard => Ready::At(now + Duration::from_secs_f64(too_many / self.part.pace())),
-            Others::Unheard => Ready::At(now + UNHEARD),
+        let excess = self.ahead + 1.0 - self.share.at_once;
+        match self.share.peers {
+            _ if excess <= ROUNDING => SendTime::Now,
+            Peers::Known => SendTime::At(now + Duration::from_secs_f64(excess / self.share.pace())),
+            Peers::Unknown => SendTime::At(now + UNKNOWN_PEERS),
         }
     }
 
-    /// One goes now.
-    pub(super) fn took(&mut self, now: Instant) {
+    pub(super) fn take(&mut self, now: Instant) {
         self.catch_up(now);
         self.ahead += 1.0;
         self.sent(now);
         self.sent.push_back(now);
     }
 
-    /// The one that was to go then did not.
-    pub(super) fn unsent(&mut self, taken: Instant) {
+    /// Gives back the request taken at `taken`, which was not sent.
+    pub(super) fn give_back(&mut self, taken: Instant) {
         if let Some(index) = self.sent.iter().rposition(|sent| *sent == taken) {
             self.sent.remove(index);
             self.ahead = (self.ahead - 1.0).max(0.0);
         }
     }
 
-    /// The pace goes on.
     fn catch_up(&mut self, now: Instant) {
         let since = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        if self.part.others == Others::Heard {
-            self.ahead = (self.ahead - since.as_secs_f64() * self.part.pace()).max(0.0);
+        if self.share.peers == Peers::Known {
+            self.ahead = (self.ahead - since.as_secs_f64() * self.share.pace()).max(0.0);
         }
         self.at = self.at.max(Some(now));
     }
@@ -170,11 +165,11 @@ mod tests {
         let (mut sent, mut now) = (Vec::new(), from);
         while now < to {
             match allotment.ready(now) {
-                Ready::Now => {
-                    allotment.took(now);
+                SendTime::Now => {
+                    allotment.take(now);
                     sent.push(now);
                 }
-                Ready::At(next) => {
+                SendTime::At(next) => {
                     assert!(next > now, "it would spin");
                     now = next;
                 }
@@ -209,20 +204,20 @@ mod tests {
     fn a_part_that_shrinks_waits_until_its_pace_has_made_up_and_one_that_grows_is_there_at_once() {
         let (mut allotment, start) = (Allotment::new(1000), Instant::now());
         saturate(&mut allotment, start, start + MOMENT);
-        allotment.set(Part::heard(500, 500), start);
-        let Ready::At(next) = allotment.ready(start) else { panic!("20 went, of 10") };
+        allotment.set(LimitShare::with_known_peers(500, 500), start);
+        let SendTime::At(next) = allotment.ready(start) else { panic!("20 went, of 10") };
         assert!(next > start + seconds(1) && next < start + seconds(2));
-        allotment.set(Part::heard(3000, 3000), start);
-        assert_eq!(allotment.ready(start), Ready::Now);
+        allotment.set(LimitShare::with_known_peers(3000, 3000), start);
+        assert_eq!(allotment.ready(start), SendTime::Now);
     }
 
     #[test]
     fn before_the_others_were_heard_a_few_go_and_no_more_and_they_count_afterwards() {
         let (mut allotment, start) = (Allotment::new(3000), Instant::now());
-        allotment.set(Part::unheard(3000), start);
+        allotment.set(LimitShare::with_unknown_peers(3000), start);
         let sent = saturate(&mut allotment, start, start + seconds(60));
         assert_eq!((sent.len(), allotment.left(start + seconds(60))), (30, 2970));
-        allotment.set(Part::heard(300, 300), start + seconds(60));
+        allotment.set(LimitShare::with_known_peers(300, 300), start + seconds(60));
         let sent = saturate(&mut allotment, start + seconds(60), start + seconds(64));
         assert!(sent.is_empty(), "24 are owed, at five a second");
         assert!(!saturate(&mut allotment, start + seconds(64), start + seconds(66)).is_empty());
@@ -231,7 +226,7 @@ mod tests {
     #[test]
     fn whatever_the_part_one_request_goes_each_minute() {
         let (mut allotment, start) = (Allotment::new(1), Instant::now());
-        allotment.set(Part::heard(0, 0), start);
+        allotment.set(LimitShare::with_known_peers(0, 0), start);
         assert_eq!(saturate(&mut allotment, start, start + seconds(601)).len(), 11);
     }
 }

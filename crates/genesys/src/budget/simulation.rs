@@ -6,8 +6,8 @@ use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 use proptest::prelude::*;
 use tokio::time::Instant;
 
-use super::{Budget, Ready, Share};
-use crate::limits::Rates;
+use super::{Budget, BudgetReservation};
+use crate::{limits::RateLimitHeaders, send_time::SendTime};
 
 const WINDOW: Duration = Duration::from_secs(60);
 const RUN: Duration = Duration::from_secs(300);
@@ -38,7 +38,7 @@ struct Api {
 }
 
 impl Api {
-    fn count(&mut self, at: Duration) -> Rates {
+    fn count(&mut self, at: Duration) -> RateLimitHeaders {
         if self.window_ends.is_none_or(|end| at >= end) {
             self.count = 0;
             self.window_ends = Some(match self.begins {
@@ -58,7 +58,7 @@ impl Api {
             Rounds::ToNextSecond => left.floor() + 1.0,
         };
         let reset = Some(Duration::from_secs_f64(reset));
-        Rates { allowed: Some(self.limit), count: Some(self.count), reset }
+        RateLimitHeaders { allowed: Some(self.limit), count: Some(self.count), reset }
     }
 }
 
@@ -83,9 +83,9 @@ enum Event {
 }
 
 struct Flight {
-    share: Option<Share>,
+    share: Option<BudgetReservation>,
     sent: Duration,
-    rates: Option<Rates>,
+    rates: Option<RateLimitHeaders>,
 }
 
 /// Counts of one run.
@@ -128,13 +128,13 @@ impl Run {
             let callers = if flights.first().is_some_and(|first| first.share.is_none()) { self.callers } else { 1 };
             while flying < callers {
                 match budget.ready(start + now) {
-                    Ready::Now => {
+                    SendTime::Now => {
                         let share = Some(budget.take(start + now));
                         flying += 1;
                         flights.push(Flight { share, sent: now, rates: None });
                         events.push(Reverse((now + way(&mut random), Event::Arrives(flights.len() - 1))));
                     }
-                    Ready::At(next) => {
+                    SendTime::At(next) => {
                         assert!(next > start + now, "it would spin");
                         let next = next - start;
                         if wake <= now || next < wake {

@@ -4,26 +4,24 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{budget::Ready, limits::RESET_SLACK};
+use crate::{limits::RESET_SLACK, send_time::SendTime};
 
-/// Between these two a window ends.
+/// The bounds of a window's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
-    /// Not before this.
+pub(super) struct WindowEnd {
     pub earliest: Instant,
-    /// Not after this.
     pub latest: Instant,
 }
 
-impl Span {
-    /// What `reset` says of a request sent at `sent` and answered at `now`: the API looked at its clock at some time
-    /// between the two, and rounded either way.
-    pub(super) fn told(sent: Instant, now: Instant, reset: Duration) -> Self {
+impl WindowEnd {
+    /// Estimates the end by the `reset` of a request sent at `sent` and answered at `now`: the API looked at its clock at
+    /// some time between the two, and rounded either way.
+    pub(super) fn estimate(sent: Instant, now: Instant, reset: Duration) -> Self {
         let earliest = (sent + reset).checked_sub(RESET_SLACK).unwrap_or(sent);
         Self { earliest, latest: now + reset + RESET_SLACK }
     }
 
-    /// Ends this one surely before `other`? Two spans of one window overlap.
+    /// Returns whether this end is certainly before `other`. Two estimates of one window overlap.
     pub(super) fn is_before(self, other: Self) -> bool {
         self.latest < other.earliest
     }
@@ -32,11 +30,11 @@ impl Span {
 /// A window that is not over.
 #[derive(Debug)]
 pub(super) struct Window {
-    /// It is over then, at the latest.
+    /// Its end, at the latest.
     pub end: Instant,
-    /// When it ends, as far as answers told.
-    pub span: Option<Span>,
-    /// Requests the API counted, as far as answers told.
+    /// The bounds of its end, as far as answers named them.
+    pub ends: Option<WindowEnd>,
+    /// Requests that the API counted, as far as answers named a count.
     pub counted: u32,
     /// Where the spreading of its last part began.
     spread: Option<Spread>,
@@ -49,36 +47,37 @@ struct Spread {
 }
 
 impl Window {
-    /// A window of which nothing was told.
+    /// Begins a window that no answer described yet.
     pub(super) const fn assumed(end: Instant) -> Self {
-        Self { end, span: None, counted: 0, spread: None }
+        Self { end, ends: None, counted: 0, spread: None }
     }
 
-    /// No answer told anything of it.
+    /// Returns whether no answer described it yet.
     pub(super) const fn is_untouched(&self) -> bool {
-        self.span.is_none() && self.counted == 0
+        self.ends.is_none() && self.counted == 0
     }
 
-    /// One more answer told when it ends.
-    pub(super) fn narrow(&mut self, told: Span) {
-        let both = self
-            .span
-            .map(|known| Span { earliest: known.earliest.max(told.earliest), latest: known.latest.min(told.latest) });
-        let span = both.filter(|span| span.earliest <= span.latest).unwrap_or(told);
-        self.span = Some(span);
-        self.end = span.latest;
+    /// Narrows the bounds of its end by one more estimate.
+    pub(super) fn narrow(&mut self, estimate: WindowEnd) {
+        let both = self.ends.map(|known| WindowEnd {
+            earliest: known.earliest.max(estimate.earliest),
+            latest: known.latest.min(estimate.latest),
+        });
+        let ends = both.filter(|ends| ends.earliest <= ends.latest).unwrap_or(estimate);
+        self.ends = Some(ends);
+        self.end = ends.latest;
     }
 
-    /// When the next of `left` requests may go: at once above `reserve`; below, as many are kept back at any time as
+    /// Returns when the next of `left` requests may go: at once above `reserve`; below, as many are kept back at any time as
     /// a straight line to the window's end says.
-    pub(super) fn spread(&mut self, now: Instant, left: u32, reserve: u32) -> Ready {
+    pub(super) fn spread(&mut self, now: Instant, left: u32, reserve: u32) -> SendTime {
         if left > reserve {
             self.spread = None;
-            return Ready::Now;
+            return SendTime::Now;
         }
         let spread = *self.spread.get_or_insert(Spread { from: now, left });
         let share = (f64::from(left) / f64::from(spread.left)).min(1.0);
         let next = self.end - (self.end - spread.from).mul_f64(share);
-        if next <= now { Ready::Now } else { Ready::At(next) }
+        if next <= now { SendTime::Now } else { SendTime::At(next) }
     }
 }

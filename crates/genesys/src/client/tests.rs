@@ -1,40 +1,28 @@
 //! The client whole, over a scripted transport and under paused time: what follows from what the API does.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
-use jiff::Timestamp;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
-    admission::ClosedReason,
-    classify::LostAnswer,
-    error::ApiError,
-    mint::Credentials,
+    admission::{Admission, ClosedReason},
+    budget::LimitShare,
+    credentials::Credentials,
+    http_transport::testing::{ScriptedReply, ScriptedTransport},
     options::ClientAuth,
-    request::{ApiAnswer, ApiRequest, Caller},
-    script::{Reply, Script},
-    transport::Outgoing,
 };
-use genfleet_job::{
-    clock::Clock,
-    error::{ErrorClass, JobError},
-};
+use genfleet_job::{clock::Clock, error::JobError};
 
-mod brakes;
-mod changes;
-mod fleet;
-mod outage;
+mod audited_changes;
+mod client_limit;
+mod credential_check;
+mod failure_causes;
+mod permission_hold;
 mod sending;
-mod services;
+mod service_limits;
 mod throttling;
 mod tokens;
-mod trial;
 
 const THINGS: &str = "/api/v2/things";
 const TOKEN: &str = "/oauth/token";
@@ -55,7 +43,7 @@ impl Clock for TestClock {
 /// A client whose API does what a closure says; tokens are given.
 struct Rig {
     client: GenesysClient,
-    script: Script,
+    script: ScriptedTransport,
     stop: CancellationToken,
     credentials: Arc<Mutex<Credentials>>,
 }
@@ -78,23 +66,24 @@ fn options() -> GenesysOptions {
 }
 
 impl Rig {
-    fn new(api: impl FnMut(&Outgoing) -> Reply + Send + 'static) -> Self {
-        Self::with(&options(), Script::new(with_tokens(api)))
+    fn new(api: impl FnMut(&HttpRequest) -> ScriptedReply + Send + 'static) -> Self {
+        Self::with(&options(), ScriptedTransport::new(with_tokens(api)))
     }
 
     /// These answers, one after the other, then 200.
-    fn answering(answers: impl IntoIterator<Item = Reply>) -> Self {
-        let mut answers: VecDeque<Reply> = answers.into_iter().collect();
-        Self::new(move |_| answers.pop_front().unwrap_or_else(|| Reply::status(200)))
+    fn answering(answers: impl IntoIterator<Item = ScriptedReply>) -> Self {
+        let mut answers: VecDeque<ScriptedReply> = answers.into_iter().collect();
+        Self::new(move |_| answers.pop_front().unwrap_or_else(|| ScriptedReply::status(200)))
     }
 
-    fn with(options: &GenesysOptions, script: Script) -> Self {
+    fn with(options: &GenesysOptions, script: ScriptedTransport) -> Self {
         let scopes = vec![(Kind::CdnPurge, SCOPES), (Kind::FileScan, &["files:read"][..])];
         let credentials = Credentials { id: "the-id".to_owned().into(), secret: "the-secret".to_owned().into() };
         let credentials = Arc::new(Mutex::new(credentials));
         let source = CredentialSource::Shared(Arc::clone(&credentials));
         let clock = Arc::new(TestClock(Instant::now()));
-        let client = GenesysClient::over(Transport::Script(script.clone()), options, scopes, clock, source).unwrap();
+        let client =
+            GenesysClient::over(HttpTransport::Scripted(script.clone()), options, scopes, clock, source).unwrap();
         Self { client, script, stop: CancellationToken::new(), credentials }
     }
 
@@ -137,12 +126,14 @@ impl Rig {
 }
 
 /// Gives `token-1`, `token-2` … and lets `api` answer the rest.
-fn with_tokens(mut api: impl FnMut(&Outgoing) -> Reply + Send) -> impl FnMut(&Outgoing) -> Reply + Send {
+fn with_tokens(
+    mut api: impl FnMut(&HttpRequest) -> ScriptedReply + Send,
+) -> impl FnMut(&HttpRequest) -> ScriptedReply + Send {
     let mut tokens = 0;
     move |asked| {
         if asked.url.path() == TOKEN {
             tokens += 1;
-            Reply::token(&format!("token-{tokens}"))
+            ScriptedReply::token(&format!("token-{tokens}"))
         } else {
             api(asked)
         }
@@ -153,7 +144,7 @@ fn job(number: usize) -> JobId {
     JobId::parse(&format!("job-{number}")).unwrap()
 }
 
-fn bearer(asked: &Outgoing) -> String {
+fn bearer(asked: &HttpRequest) -> String {
     asked.headers["authorization"].to_str().unwrap().to_owned()
 }
 

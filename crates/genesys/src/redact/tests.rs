@@ -147,7 +147,7 @@ fn an_answer_keeps_its_form_and_loses_what_it_quotes() {
     for body in [quoted.to_string(), escaped, throughout] {
         let headers = [("x-request-id", TOKEN), ("etag", "\"7\"")];
         let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        let received = Received { status: 400, headers: headers.into_iter().collect(), body: body.into() };
+        let received = HttpResponse { status: 400, headers: headers.into_iter().collect(), body: body.into() };
         let received = redactor().exchange(Ok(received)).unwrap();
         let told: Value = serde_json::from_slice(&received.body).unwrap();
         let expected = json!({"message": "bad: [redacted]", "errors": [{"sent": {REDACTED: [REDACTED]}}], "n": 1});
@@ -164,7 +164,7 @@ fn numbers_members_that_are_there_twice_and_headers_beyond_ascii_keep_no_secret(
     let redactor = Redactor::default().basic("the-id", "1234567890");
     let headers = [("x-request-id".parse().unwrap(), HeaderValue::from_bytes(b"\xff 1234567890").unwrap())];
     let body = r#"{"sent":1234567890,"twice":"1234567890","twice":"x","n":12}"#;
-    let received = Received { status: 400, headers: headers.into_iter().collect(), body: body.into() };
+    let received = HttpResponse { status: 400, headers: headers.into_iter().collect(), body: body.into() };
     let received = redactor.exchange(Ok(received)).unwrap();
     assert_eq!(received.body, r#"{"sent":"[redacted]","twice":"x","n":12}"#);
     assert!(!received.headers["x-request-id"].as_bytes().windows(4).any(|bytes| bytes == b"1234"), "{received:?}");
@@ -173,6 +173,6 @@ fn numbers_members_that_are_there_twice_and_headers_beyond_ascii_keep_no_secret(
 #[test]
 fn an_answer_that_quotes_nothing_is_left_as_it_is() {
     let body = r#"{"b": 12345678901234567890123, "a":"\u00e4 \\ ", "a": 1}"#;
-    let received = Received { status: 200, headers: [].into_iter().collect(), body: body.into() };
+    let received = HttpResponse { status: 200, headers: [].into_iter().collect(), body: body.into() };
     assert_eq!(redactor().exchange(Ok(received)).unwrap().body, body);
 }

@@ -18,7 +18,7 @@ use genfleet_core::{
 use serde_json::{Value, json};
 
 use super::EXIT_FAILED;
-use crate::terminal::{self, Reader, line};
+use crate::terminal::{self, Reader, count, line};
 
 /// What is asked.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,7 +31,7 @@ pub(crate) struct Options {
 enum Question {
     /// Name every line that was changed, is missing or is out of order: exit 1 where there is one
     Verify {
-        /// All files of the chains, in any order
+        /// All files of the chains, in any order; of a folder, its *.jsonl files
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
 
@@ -55,7 +55,7 @@ enum Question {
         #[arg(value_name = "JOBID")]
         job: String,
 
-        /// Where to look [default: the files genfleet-audit-*.jsonl here]
+        /// Files to look into; of a folder, its *.jsonl files [default: the files genfleet-audit-*.jsonl here]
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
 
@@ -73,7 +73,7 @@ const LIMITS: &str = "The chain shows what was changed by somebody who could not
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     match &options.question {
         Question::Verify { files, events, anchor, json } => {
-            let report = audit::verify(&chained(files), wanted(events.as_deref())?, anchor)?;
+            let report = audit::verify(&chained(files)?, wanted(events.as_deref())?, anchor)?;
             print(&report, *json)?;
             Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
         }
@@ -81,13 +81,34 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Without what processes leave beside their files.
-fn chained(files: &[PathBuf]) -> Vec<PathBuf> {
-    let beside = |path: &&PathBuf| path.extension().is_some_and(|suffix| suffix == "lock" || suffix == "torn");
-    for path in files.iter().filter(beside) {
-        tell!("{}: of no chain, passed over", path.display());
+/// The files of chains among those named, and those in the folders named. What processes leave beside them is skipped.
+fn chained(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in named {
+        if path.is_dir() {
+            let found = jsonl_files(path, |_| true)?;
+            if found.is_empty() {
+                return Err(ConfigError::new(format!("{} holds no *.jsonl file", path.display())).into());
+            }
+            files.extend(found);
+        } else if path.extension().is_some_and(|suffix| suffix == "lock" || suffix == "torn") {
+            tell!("{}: not part of a chain, skipped", path.display());
+        } else {
+            files.push(path.clone());
+        }
     }
-    files.iter().filter(|path| !beside(path)).cloned().collect()
+    Ok(files)
+}
+
+/// The *.jsonl files in a folder whose names are `wanted`, by name.
+fn jsonl_files(folder: &Path, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+    let names = entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+    let is_wanted = |name: &str| name.ends_with(".jsonl") && wanted(name);
+    let mut files: Vec<PathBuf> =
+        names.iter().filter(|name| name.to_str().is_some_and(is_wanted)).map(|name| folder.join(name)).collect();
+    files.sort_unstable();
+    Ok(files)
 }
 
 fn wanted(events: Option<&Path>) -> anyhow::Result<ClaimedLines> {
@@ -111,11 +132,10 @@ fn print(report: &VerifyReport, as_json: bool) -> anyhow::Result<()> {
         }
     }
     let VerifyReport { files, lines, chains, events, anchors, problems } = report;
-    let counted = [(*events, "events"), (*anchors, "anchors")];
-    let against =
-        counted.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!(", against {count} {what}"));
-    let against: String = against.collect();
-    tell!("{lines} lines of {chains} chains in {files} files{against}: {} problems", problems.len());
+    let counted = [(*events, "event"), (*anchors, "anchor")].into_iter().filter(|(number, _)| *number > 0);
+    let against: String = counted.map(|(number, what)| format!(", against {}", count(number, what))).collect();
+    let (lines, chains, files) = (count(lines, "line"), count(chains, "chain"), count(files, "file"));
+    tell!("{lines} of {chains} in {files}{against}: {}", count(problems.len(), "problem"));
     tell!("{LIMITS}");
     Ok(())
 }
@@ -130,10 +150,10 @@ fn show(job: &str, files: &[PathBuf], as_json: bool) -> anyhow::Result<ExitCode>
     if JobId::parse(job).is_none() {
         return Err(ConfigError::new(format!("{job:?} is no job id: 1 to 128 of A-Z a-z 0-9 . _ : -")).into());
     }
-    let files = if files.is_empty() { here()? } else { chained(files) };
+    let files = if files.is_empty() { here()? } else { chained(files)? };
     let facts = facts(job, &files)?;
     if facts.is_empty() {
-        tell!("no fact of job {job} in {} files", files.len());
+        tell!("no fact of job {job} in {}", count(files.len(), "file"));
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     for fact in &facts {
@@ -144,15 +164,7 @@ fn show(job: &str, files: &[PathBuf], as_json: bool) -> anyhow::Result<ExitCode>
 
 /// The files that workers leave where they were started.
 fn here() -> anyhow::Result<Vec<PathBuf>> {
-    let ours =
-        |name: &str| name.strip_prefix("genfleet-audit-").is_some_and(|rest| rest.strip_suffix(".jsonl").is_some());
-    let mut files = Vec::new();
-    for entry in fs::read_dir(".")? {
-        let name = entry?.file_name();
-        if name.to_str().is_some_and(ours) {
-            files.push(PathBuf::from(name));
-        }
-    }
+    let files = jsonl_files(Path::new("."), |name| name.starts_with("genfleet-audit-"))?;
     if files.is_empty() {
         return Err(ConfigError::new("there is no genfleet-audit-*.jsonl here: name the files").into());
     }

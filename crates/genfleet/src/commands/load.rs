@@ -74,7 +74,7 @@ pub(crate) struct Options {
     #[arg(long, value_parser = positive_duration, value_name = "DURATION")]
     duration: Option<Duration>,
 
-    /// The payload of each job, as JSON; in its texts {number}, {run} and {uuid} are replaced [default: a valid one of the
+    /// The payload of each job, as JSON; in its texts {number}, {run}, {uuid} and {net} (10.B.C, from the number) are replaced [default: a valid one of the
     /// kind, unique for each job]
     #[arg(long, value_name = "JSON", conflicts_with = "file")]
     payload: Option<String>,
@@ -150,7 +150,7 @@ impl Plan {
     fn told(&self) -> String {
         let many = match (self.jobs, self.duration) {
             (MOST_JOBS, Some(duration)) => format!("jobs for {duration:?}"),
-            (jobs, _) => format!("{jobs} jobs"),
+            (jobs, _) => terminal::count(jobs, "job"),
         };
         self.rate.map_or(many.clone(), |rate| format!("{many} at {rate} a second"))
     }

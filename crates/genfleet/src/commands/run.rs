@@ -196,7 +196,7 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
         _ = signals.next() => return Ok((Tally::new(input.total()), End::Stopped)),
     }
     let runtime = runtime.with_webhooks(webhooks);
-    registry::work(&runtime, options.handlers.clone(), &KINDS)?;
+    registry::work(&runtime, &options.handlers, &KINDS)?;
     let (finished, told) = oneshot::channel();
     let follow = tokio::spawn(follow(store, sink, progress, patience, finished));
     let end = runtime

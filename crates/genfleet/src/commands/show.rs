@@ -1,11 +1,12 @@
 //! `genfleet show`: all that is known of one job. A section each: its events, its dead letters, where it waits (embedded
-//! queue), its audit facts. Takes nothing away.
+//! queue), its webhook deliveries, its audit facts. Takes nothing away.
 
 use genfleet_core::tell;
 use std::{path::PathBuf, process::ExitCode};
 
 use genfleet_core::{
     http::install_tls,
+    job::Kind,
     queue::{
         QueueInspector,
         dead_letters::{DeadLetter, DeadLetterQueue},
@@ -15,7 +16,7 @@ use genfleet_core::{
 };
 use serde_json::{Value, json};
 
-use self::events::Events;
+use self::{events::Events, webhooks::Delivery};
 use super::{
     EXIT_FAILED, block_on,
     dead::{self, filter::has_id},
@@ -26,6 +27,7 @@ mod audit;
 mod events;
 mod text;
 mod waiting;
+mod webhooks;
 
 /// Letters shown of one job, at most.
 const LETTERS: usize = 20;
@@ -61,13 +63,16 @@ pub(crate) struct Known {
     letters: Vec<DeadLetter>,
     /// None where a queue does not tell.
     waiting: Option<Vec<waiting::WaitingPlace>>,
+    /// Those that are not done.
+    deliveries: Vec<Delivery>,
     facts: Vec<Value>,
 }
 
 impl Known {
     fn is_nothing(&self) -> bool {
         let waits = self.waiting.as_ref().is_some_and(|places| !places.is_empty());
-        self.events.is_empty() && self.letters.is_empty() && !waits && self.facts.is_empty()
+        let is_silent = self.events.is_empty() && self.deliveries.is_empty() && self.facts.is_empty();
+        is_silent && self.letters.is_empty() && !waits
     }
 }
 
@@ -94,32 +99,32 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 async fn look(options: &Options) -> anyhow::Result<Known> {
     let shelves = options.queue.inspect("genfleet show")?;
-    let known = Known {
-        events: events::of(&shelves, &options.id).await?,
-        letters: letters(&shelves, &options.id).await?,
-        waiting: waiting::of(&shelves, &options.id).await?,
-        facts: Vec::new(),
-    };
+    let mut known = Known { events: events::of(&shelves, &options.id).await?, ..Known::default() };
+    dead_letters(&shelves, &options.id, &mut known).await?;
+    waiting::of(&shelves, &options.id, &mut known).await?;
     shelves.close().await;
     Ok(known)
 }
 
-/// The latest of the job's letters, wherever they lie.
-async fn letters(shelves: &QueueInspector, id: &str) -> anyhow::Result<Vec<DeadLetter>> {
-    let mut letters = Vec::new();
-    for shelf in dead::there(shelves, DeadLetterQueue::dead().chain([DeadLetterQueue::Unrouted])).await? {
-        let mut look = shelves.browse(shelf, 0).await?;
-        while let Some(shelved) = look.next().await? {
-            look.keep(&shelved);
-            let letter = DeadLetter::read(shelved);
+/// The latest of the job's dead letters, wherever they lie, and the deliveries of its events that were given up.
+async fn dead_letters(shelves: &QueueInspector, id: &str, known: &mut Known) -> anyhow::Result<()> {
+    let Known { letters, deliveries, .. } = known;
+    for queue in dead::there(shelves, DeadLetterQueue::dead().chain([DeadLetterQueue::Unrouted])).await? {
+        let mut browser = shelves.browse(queue, 0).await?;
+        while let Some(stored) = browser.next().await? {
+            browser.keep(&stored);
+            let letter = DeadLetter::read(stored);
+            if letter.kind == Some(Kind::WebhookDeliver) && deliveries.len() < LETTERS {
+                deliveries.extend(Delivery::given_up(&letter, id));
+            }
             if has_id(&letter, id) {
                 letters.push(letter);
                 letters.drain(..letters.len().saturating_sub(LETTERS));
             }
         }
-        look.close().await?;
+        browser.close().await?;
     }
-    Ok(letters)
+    Ok(())
 }
 
 fn as_json(id: &str, known: &Known) -> Value {
@@ -127,6 +132,6 @@ fn as_json(id: &str, known: &Known) -> Value {
     json!({
         "id": id, "events": known.events.json(), "eventsTotal": known.events.total(), "deadLetters": letters,
         "waiting": known.waiting.as_ref().map(|places| places.iter().map(waiting::WaitingPlace::json).collect::<Vec<_>>()),
-        "audit": known.facts,
+        "webhookDeliveries": known.deliveries.iter().map(Delivery::json).collect::<Vec<_>>(), "audit": known.facts,
     })
 }

@@ -7,7 +7,7 @@ use std::{process::ExitCode, time::Duration};
 use genfleet_core::{
     clock::{Clock, SystemClock},
     http::install_tls,
-    options::{positive_duration, written},
+    options::{format_duration, positive_duration},
     telemetry::{self, LogFormat},
     worker::{options::QueueOptions, shutdown::Signals},
 };
@@ -105,7 +105,7 @@ fn print(seen: &Seen, options: &Options) -> anyhow::Result<Reader> {
     let text = text::text(seen, Paint::stdout());
     match options.watch {
         Some(interval) if terminal::can_clear() => {
-            let now = format!("{:.0}, every {}; Ctrl-C ends", SystemClock.now(), written(interval));
+            let now = format!("{:.0}, every {}; Ctrl-C ends", SystemClock.now(), format_duration(interval));
             terminal::put_exactly(terminal::CLEAR)?;
             terminal::put(format!("{}\n\n{text}", Paint::stdout().dim(&now)))
         }

@@ -55,7 +55,7 @@ pub(crate) struct Options {
 }
 
 /// Runs until it is asked to stop.
-pub(crate) fn run(mut options: Options) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result<ExitCode> {
     let kinds = registry::chosen(&options.kinds)?;
     if options.queue.given_url()?.is_none() {
         options.queue.queue_url = Some(QueueUrl::sqlite("genfleet.db"));
@@ -64,7 +64,7 @@ pub(crate) fn run(mut options: Options) -> anyhow::Result<ExitCode> {
     options.worker.start_logs("info", LogFormat::Json)?;
     install_tls();
     let webhooks = Webhooks::new(&options.webhooks)?;
-    for warning in [options.queue.warnings()?, options.webhooks.warnings()?].concat() {
+    for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?].concat() {
         warn!("{warning}");
     }
     let metrics = series::start(&kinds)?;
@@ -92,7 +92,7 @@ pub(crate) fn run(mut options: Options) -> anyhow::Result<ExitCode> {
         }
         let runtime = Runtime::new("genfleet up", options.worker, queue, genesys, audit, clock).with_webhooks(webhooks);
         runtime.serve_admin(metrics).await?;
-        registry::work(&runtime, options.handlers, &kinds)?;
+        registry::work(&runtime, &options.handlers, &kinds)?;
         let end = runtime.run(signals, std::future::pending()).await;
         if let Some(simulator) = simulator {
             simulator.stop().await;

@@ -40,18 +40,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let checker = Checker::new(&options.check)?;
     let (mut good, mut bad, mut with_webhook) = (0_usize, 0_usize, 0_usize);
     for file in &options.files {
-        for line in lines::read(file).with_context(|| format!("{file} cannot be read"))? {
-            match line.check(&checker) {
-                Ok(job) => {
-                    good += 1;
-                    with_webhook += usize::from(job.webhook.is_some());
-                }
-                Err(rejection) => {
-                    bad += 1;
-                    tell(&line, &rejection, options.json)?;
-                }
+        let check = |line: &Line| match line.check(&checker) {
+            Ok(job) => {
+                good += 1;
+                with_webhook += usize::from(job.webhook.is_some());
+                Ok(())
             }
-        }
+            Err(rejection) => {
+                bad += 1;
+                tell(line, &rejection, options.json)
+            }
+        };
+        lines::each(file, check).with_context(|| format!("{file} cannot be read"))?;
     }
     tell!("{good} valid, {bad} not");
     if with_webhook > 0 {

@@ -1,17 +1,16 @@
-//! What an event is made of: written by [`super::Ending::event`], published as a JSON Schema by
-//! [`crate::contract::event`]. A consumer has to expect further members.
+//! The types of an event: written by [`super::Ending::event`], and published as a JSON Schema. Consumers must expect further
+//! members.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::{Violation, event::Stamp};
+use crate::{Violation, event::AuditReference};
 
-/// The event every job ends in: a `CloudEvent` 1.0 in structured JSON, at most 256 KiB.
+/// The event in which every job ends: a `CloudEvent` 1.0 in structured JSON, at most 256 KiB.
 ///
-/// It is delivered at least once; a repeat has the same `id`. Further members may be added: ignore what you do not
-/// know.
+/// It is delivered at least once; a repeat has the same `id`. Ignore unknown members: later versions may add some.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct CloudEvent {
     /// The version of `CloudEvents`.
@@ -29,78 +28,78 @@ pub struct CloudEvent {
     pub kind: String,
     /// The job's id.
     pub subject: String,
-    /// When the job ended.
+    /// The time at which the job ended.
     #[schemars(extend("format" = "date-time"))]
     pub time: String,
-    /// What `data` is.
+    /// The content type of `data`.
     #[schemars(extend("const" = "application/json"))]
     pub datacontenttype: &'static str,
-    /// How it ended.
-    pub data: Data,
+    /// The end of the job.
+    pub data: EventData,
     /// W3C trace context: where it was sent from in the job's trace, else what the job came with.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub traceparent: Option<String>,
 }
 
-/// How a job ended.
+/// The end of a job.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Data {
+pub struct EventData {
     /// The job's id: its own, or the AMQP `message_id`, or derived from the message.
     #[schemars(length(min = 1, max = 128))]
     pub job_id: String,
-    /// What the job asked for; `unknown` where that could not be read.
+    /// The job's kind; `unknown` if it could not be read.
     pub kind: &'static str,
-    /// `succeeded`; `failed` (it is among the dead letters, too); or `expired`: its deadline passed before it was first
-    /// started, and nothing was called. Should a crash make two of one job visible, `succeeded` outranks.
+    /// `succeeded`; `failed` (the job is also a dead letter); or `expired`: its deadline passed before its first start, and
+    /// nothing was called. If a crash causes two events of one job, `succeeded` takes precedence.
     #[schemars(extend("enum" = ["succeeded", "failed", "expired"]))]
     pub outcome: &'static str,
-    /// What was done, on success.
+    /// The action of the worker, on success.
     pub action: Option<&'static str>,
     /// The region, or the API's host.
     pub environment: String,
-    /// How often the job was handed to its worker; waiting for the API's limits does not count.
+    /// The number of attempts; waiting for the API's limits does not count.
     pub attempts: u32,
-    /// How often it was redriven from the dead letters.
+    /// The number of redrives from the dead letters.
     pub generation: u32,
-    /// The broker's user who published the job: its message's `user_id`, which the broker checks. Absent where the
-    /// producer set none.
+    /// The broker's user who published the job: the message's `user_id`, which the broker checks. Absent if the producer
+    /// set none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 255))]
     pub producer: Option<String>,
-    /// HTTP requests sent for this job; one that was shared counts for each.
+    /// HTTP requests sent for this job; a shared request counts for each of its jobs.
     pub requests: u64,
-    /// From first start to end, over all attempts, in milliseconds.
+    /// Milliseconds from the first start to the end, over all attempts.
     pub latency_ms: u64,
-    /// From the message's `genfleet-enqueued-ms`, else its timestamp, to the first start, in milliseconds; null where it had
-    /// neither, or none that can be true.
+    /// Milliseconds from the message's `genfleet-enqueued-ms`, else its timestamp, to the first start; null if it had no
+    /// plausible one.
     pub queued_ms: Option<u64>,
-    /// There, and true, where `queuedMs` counts from a timestamp of whole seconds: it is up to a second too long.
+    /// Present and true if `queuedMs` counts from a timestamp of whole seconds: it is up to a second too long.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schemars(default)]
     pub queued_rough: bool,
-    /// The line of the audit files that tells of this end, where they are kept.
+    /// The line of the audit files about this end, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Stamp")]
-    pub audit: Option<Stamp>,
-    /// On success; beside an error it says what was achieved. Each kind has its own.
+    #[schemars(with = "AuditReference")]
+    pub audit: Option<AuditReference>,
+    /// The report on success; beside an error, what was achieved. Each kind has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Map<String, Value>")]
     pub report: Option<Value>,
-    /// Why it did not succeed.
+    /// The reason why it did not succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Error")]
+    #[schemars(with = "EventError")]
     pub error: Option<Value>,
 }
 
-/// Why a job did not succeed.
+/// The reason why a job did not succeed.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Error {
-    /// What went wrong, for programs.
+pub struct EventError {
+    /// The error code, for programs.
     pub code: String,
-    /// What was wrong, where, and what to do, for people.
+    /// What is wrong, where, and what to do, for people.
     pub message: String,
     /// The code of the last attempt, behind `attempts_exhausted`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,10 +113,10 @@ pub struct Error {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub request_id: Option<String>,
-    /// Every rule that the job breaks, the first 100.
+    /// The first 100 violations of the job.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<Violation>,
-    /// How many rules it breaks.
+    /// The number of all violations.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "usize")]
     pub violations_total: Option<usize>,

@@ -1,36 +1,36 @@
-//! When a message was put on the queue: to the millisecond where its producer says so and it can be true, else by AMQP's
-//! `timestamp`, which has whole seconds. For figures only: a producer may write what it likes, so nothing is decided by it.
+//! The time at which a message was enqueued: in milliseconds if its producer says so plausibly, else by AMQP's `timestamp` in
+//! whole seconds. For statistics only, because producers may write anything.
 
 use jiff::Timestamp;
 
 use super::Message;
 
-/// Unix milliseconds at which the message was put on the queue. Producers may send it, too.
+/// The header with the time of enqueueing in Unix milliseconds. Producers may send it, too.
 pub const ENQUEUED_MS: &str = "genfleet-enqueued-ms";
 
-/// The beginning of 2020: nothing on a queue is older, and a timestamp of 0 says nothing.
+/// The earliest plausible time: the beginning of 2020.
 const EARLIEST: i64 = 1_577_836_800_000;
-/// The clocks of two hosts differ by less, in milliseconds.
+/// The plausible difference of two hosts' clocks, in milliseconds.
 const CLOCKS_DIFFER: i64 = 60_000;
 
-/// How long a message waited.
+/// The time that a message waited in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waited {
+pub struct QueueWait {
     /// In milliseconds.
     pub ms: u64,
-    /// Its beginning is known to the second only: the true figure is up to a second less.
+    /// True if the beginning is known only to the second: the true figure is up to a second less.
     pub is_rough: bool,
 }
 
-impl Waited {
-    /// For metrics.
+impl QueueWait {
+    /// Converts to seconds, for metrics.
     pub fn seconds(self) -> f64 {
         std::time::Duration::from_millis(self.ms).as_secs_f64()
     }
 }
 
 impl Message {
-    /// The message, put on the queue at `now`.
+    /// Stamps the message as enqueued at `now`.
     #[must_use]
     pub fn enqueued(mut self, now: Timestamp) -> Self {
         self.timestamp = u64::try_from(now.as_second()).ok();
@@ -38,16 +38,16 @@ impl Message {
         self
     }
 
-    /// From when it was put on the queue to `at`; `None` where nothing says when, or nothing that can be true.
-    pub fn waited(&self, at: Timestamp) -> Option<Waited> {
+    /// The wait from being enqueued to `at`; `None` if no plausible time is known.
+    pub fn waited(&self, at: Timestamp) -> Option<QueueWait> {
         let at = at.as_millisecond();
         let can_be = |ms: &i64| (EARLIEST..=at.saturating_add(CLOCKS_DIFFER)).contains(ms);
         let second = self.timestamp.and_then(|seconds| i64::try_from(seconds).ok()?.checked_mul(1000)).filter(can_be);
-        // Two clock readings may lie on both sides of a full second.
+        // The two times may be read on both sides of a full second.
         let agrees = |ms: &i64| second.is_none_or(|second| (second - 1000..second + 2000).contains(ms));
         let exact = self.headers.get(ENQUEUED_MS).and_then(super::HeaderValue::as_i64).filter(can_be).filter(agrees);
         let ms = u64::try_from(at - exact.or(second)?).unwrap_or(0);
-        Some(Waited { ms, is_rough: exact.is_none() })
+        Some(QueueWait { ms, is_rough: exact.is_none() })
     }
 }
 
@@ -68,7 +68,7 @@ mod tests {
     fn what_we_enqueue_is_known_to_the_millisecond() {
         let at = |ms| Timestamp::from_millisecond(ms).unwrap();
         let message = Message::default().enqueued(at(NOW - 1_234));
-        assert_eq!(message.waited(at(NOW)), Some(Waited { ms: 1_234, is_rough: false }));
+        assert_eq!(message.waited(at(NOW)), Some(QueueWait { ms: 1_234, is_rough: false }));
         assert_eq!(message.timestamp, Some(1_799_999_998));
     }
 

@@ -36,8 +36,8 @@ fn a_number_that_would_be_changed_is_told_at_its_place() {
 fn nesting_is_bounded_without_recursion() {
     let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     assert_eq!(scan(nested(MAX_NESTING).as_bytes()), Ok(Violations::default()));
-    assert_eq!(scan(nested(MAX_NESTING + 1).as_bytes()), Err(Beyond::Nesting(MAX_NESTING)));
-    assert_eq!(scan("[".repeat(1_000_000).as_bytes()), Err(Beyond::Nesting(MAX_NESTING)));
+    assert_eq!(scan(nested(MAX_NESTING + 1).as_bytes()), Err(LimitExceeded::Nesting(MAX_NESTING)));
+    assert_eq!(scan("[".repeat(1_000_000).as_bytes()), Err(LimitExceeded::Nesting(MAX_NESTING)));
 }
 
 #[test]
@@ -45,7 +45,7 @@ fn values_are_bounded_and_where_there_are_too_many_is_told() {
     // The object, its list, and what is in it.
     let job = |values: usize| format!(r#"{{"payload":[{}]}}"#, vec!["0"; values - 2].join(","));
     assert_eq!(scan(job(MAX_VALUES).as_bytes()), Ok(Violations::default()));
-    assert_eq!(scan(job(MAX_VALUES + 1).as_bytes()), Err(Beyond::Values("/payload".to_owned())));
+    assert_eq!(scan(job(MAX_VALUES + 1).as_bytes()), Err(LimitExceeded::Values("/payload".to_owned())));
 }
 
 /// What a body says, nothing dropped: members in their order, also those that are there twice.

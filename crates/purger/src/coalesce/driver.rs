@@ -154,7 +154,7 @@ impl<C: Cdn> Driver<C> {
     pub(super) fn aboard(&self, jobs: impl IntoIterator<Item = JobKey>, stop: &CancellationToken) -> Aboard {
         let orders: Vec<_> = jobs.into_iter().filter_map(|job| self.entries.get(&job)).map(Entry::order).collect();
         Aboard {
-            traces: trace_context::gathered(orders.iter().filter_map(|order| order.trace.clone())),
+            traces: trace_context::merge_contexts(orders.iter().filter_map(|order| order.trace.clone())),
             jobs: orders.into_iter().map(|order| order.job.clone()).collect(),
             stop: stop.clone(),
         }

@@ -18,11 +18,11 @@ use genfleet_job::{
 };
 
 /// Why what matched no queue lies where it does.
-const UNROUTED: &str = "unrouted";
+pub const UNROUTED: &str = "unrouted";
 /// It lies on the shelf of a kind that it never was of.
 pub const FOREIGN: &str = "foreign";
 /// Nothing says why.
-const UNKNOWN: &str = "unknown";
+pub const UNKNOWN: &str = "unknown";
 /// What a redrive takes along of the headers, beside the generation.
 const KEPT: [&str; 4] = ["traceparent", "tracestate", ENQUEUED_MS, job_headers::PRODUCER];
 
@@ -62,7 +62,7 @@ impl DeadLetter {
         let of_sort = || sort(stored.queue, &reason, &error);
         let message = &stored.message;
         Self {
-            id: decode::readable_id(&message.body, message.message_id.as_deref(), message.timestamp),
+            id: decode::extract_id(&message.body, message.message_id.as_deref(), message.timestamp),
             attempts: number(job_headers::ATTEMPTS),
             generation: number(job_headers::GENERATION).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
             failed_at: text("genfleet-failed-at").and_then(|time| time.parse().ok()).or(stored.stored_at),

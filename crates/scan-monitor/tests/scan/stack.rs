@@ -18,7 +18,7 @@ use genfleet_core::{
     job::{JobId, Kind},
     supervisor::{Ended, Tasks},
 };
-use genfleet_scan_monitor::{ScanMonitor, ScanMonitorOptions, progress::State};
+use genfleet_scan_monitor::{ScanMonitor, ScanMonitorOptions, State};
 use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};

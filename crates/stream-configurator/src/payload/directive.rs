@@ -5,7 +5,7 @@ use crate::field::FieldPath;
 
 /// One transformation or mapping.
 #[derive(Clone, Debug)]
-pub struct Directive<'a> {
+pub(crate) struct Directive<'a> {
     /// Its own JSON pointer.
     pub pointer: String,
     /// The member that says what it takes.
@@ -22,7 +22,7 @@ pub struct Directive<'a> {
 
 /// What is made of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Makes<'a> {
+pub(crate) enum Makes<'a> {
     /// The same.
     Copy,
     /// What is at this path in each entry of a list.
@@ -33,7 +33,7 @@ pub enum Makes<'a> {
 
 impl Payload {
     /// All directives, transformations first.
-    pub fn directives(&self) -> impl Iterator<Item = Directive<'_>> {
+    pub(crate) fn directives(&self) -> impl Iterator<Item = Directive<'_>> {
         let transformations = self.transformations.iter().enumerate().map(Directive::of_transformation);
         transformations.chain(self.attribute_mappings.iter().enumerate().map(Directive::of_mapping))
     }

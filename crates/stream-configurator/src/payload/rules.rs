@@ -14,7 +14,7 @@ use crate::{
 
 impl Payload {
     /// Everything that breaks a rule.
-    pub fn violations(&self) -> Vec<Violation> {
+    pub(crate) fn violations(&self) -> Vec<Violation> {
         let mut found: Vec<Violation> = Vec::new();
         found.extend(self.unusable_id());
         found.extend(self.configuration.foreign_role());

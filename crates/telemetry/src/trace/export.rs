@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{collector::Collector, span::TRACER};
-use genfleet_job::options::{ConfigError, is_readable_on_the_way, secret, written};
+use genfleet_job::options::{ConfigError, format_duration, is_unencrypted_remote, secret};
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
@@ -88,7 +88,7 @@ pub async fn stop_export(within: Duration) {
     // It blocks, and a blocking task of the executor would delay a process that must end at once.
     thread::spawn(move || sender.send(provider.shutdown_with_timeout(NO_LIMIT)));
     if tokio::time::timeout(within, stopped).await.is_err() {
-        warn!("the last spans are lost: the collector did not accept them within {}", written(within));
+        warn!("the last spans are lost: the collector did not accept them within {}", format_duration(within));
     }
 }
 
@@ -194,7 +194,7 @@ fn warn_of_ignored() {
 
 /// Warns if the connection is not encrypted.
 fn warn_of_plaintext(endpoint: &Url) {
-    if is_readable_on_the_way(endpoint) {
+    if is_unencrypted_remote(endpoint) {
         let collector = endpoint.origin().ascii_serialization();
         warn!(
             collector,

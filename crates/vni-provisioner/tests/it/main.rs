@@ -20,7 +20,7 @@ use genfleet_core::{
     supervisor::Tasks,
 };
 use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};
-use genfleet_vni_provisioner::{VniOptions, VniProvisioner, payload::Payload};
+use genfleet_vni_provisioner::{Payload, VniOptions, VniProvisioner};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 

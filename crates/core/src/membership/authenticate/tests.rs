@@ -11,7 +11,7 @@ fn credentials(secret: &str) -> Credentials {
 }
 
 fn authenticator(secret: &str) -> Authenticator {
-    Authenticator::new("c".to_owned(), Key::of(&credentials(secret)))
+    Authenticator::new("c".to_owned(), FleetKey::derive(&credentials(secret)))
 }
 
 fn heartbeat(process: &str) -> MemberMessage {
@@ -98,7 +98,7 @@ fn after_a_secret_is_replaced_all_processes_agree_again() {
     let now = Instant::now();
     let (mut old, mut third) = acquainted(now);
     let mut new = authenticator("new");
-    let reload = || Some(Key::of(&credentials("new")));
+    let reload = || Some(FleetKey::derive(&credentials("new")));
     let mut accepted = [false; 2];
     for _ in 0..3 {
         let message = new.sign(&heartbeat("new"), now);

@@ -8,19 +8,19 @@ use tokio::time::Instant;
 
 use super::{MemberStatus, Members, OwnLimits};
 use crate::membership::LATELY;
-use genfleet_genesys::{Budget, Part, Ready};
+use genfleet_genesys::{Budget, LimitShare, SendTime};
 
 mod scenarios;
 
 const STEP: Duration = Duration::from_millis(100);
 const MINUTE: Duration = Duration::from_secs(60);
 const RUN: Duration = Duration::from_secs(240);
-/// Between two computations of a part.
+/// The interval between two computations of the share.
 const LOOK: Duration = Duration::from_millis(250);
 /// No token's limit is met here.
 const TOKEN: u32 = 1_000_000;
 
-/// When a process comes, when and how it goes, and when it has no work.
+/// The life of a process: its start, its end, and the times without work.
 #[derive(Clone, Debug)]
 struct Life {
     comes: Duration,
@@ -39,7 +39,7 @@ enum End {
 #[derive(Clone, Copy, Debug)]
 struct Way {
     longest: Duration,
-    /// Of a hundred.
+    /// In percent.
     lost: u8,
 }
 
@@ -49,7 +49,7 @@ struct Process {
     budget: Budget,
     speaks: Instant,
     looks: Instant,
-    /// When it sent something last.
+    /// The time of its last request.
     worked: Option<Instant>,
 }
 
@@ -110,7 +110,7 @@ impl Fleet {
             if lives && !self.processes.contains_key(&number) {
                 let (mut members, mut budget) = (Members::new(now), Budget::new(TOKEN, self.limit));
                 members.begin(now);
-                budget.allot(Part::unheard(self.limit), now);
+                budget.set_limit_share(LimitShare::with_unknown_peers(self.limit), now);
                 let name = number.to_string();
                 self.processes.insert(number, Process { name, members, budget, speaks: now, looks: now, worked: None });
                 self.send(number, &Message::Query);
@@ -124,7 +124,7 @@ impl Fleet {
         }
     }
 
-    /// To each its own copy, which may be late or lost; what comes from oneself comes through.
+    /// Sends a copy to each process, which may be late or lost; a process always receives its own messages.
     fn send(&mut self, from: usize, message: &Message) {
         for to in self.processes.keys() {
             let arrives = self.now + self.way.longest.mul_f64(self.random.f64());
@@ -150,7 +150,7 @@ impl Fleet {
         }
     }
 
-    /// Each computes its part, sends all that goes, and tells of itself.
+    /// Each process computes its share, sends what it may, and sends its heartbeat.
     fn work(&mut self, lives: &[Life]) {
         let (now, limit, mut heartbeats) = (self.now, self.limit, Vec::new());
         for (number, process) in &mut self.processes {
@@ -158,10 +158,10 @@ impl Fleet {
                 process.looks = now + LOOK;
                 process.members.tick(now);
                 let own = OwnLimits { process: &process.name, token_limit: TOKEN, client_limit: limit };
-                process.budget.allot(process.members.share(own, now), now);
+                process.budget.set_limit_share(process.members.share(own, now), now);
             }
             let worked = process.worked.is_some_and(|at| now < at + LATELY);
-            while lives[*number].has_work(now - self.start) && process.budget.ready(now) == Ready::Now {
+            while lives[*number].has_work(now - self.start) && process.budget.ready(now) == SendTime::Now {
                 let _in_flight = process.budget.take(now);
                 self.sent.push(now);
                 process.worked = Some(now);
@@ -179,7 +179,7 @@ impl Fleet {
         }
     }
 
-    /// The most requests of any minute between these two.
+    /// The highest number of requests in any minute between these times.
     fn most(&self, from: Duration, to: Duration) -> usize {
         let sent: Vec<Instant> =
             self.sent.iter().copied().filter(|at| (self.start + from..self.start + to).contains(at)).collect();
@@ -187,7 +187,7 @@ impl Fleet {
         sent.iter().enumerate().map(|(first, at)| until(*at + MINUTE) - first).max().unwrap_or_default()
     }
 
-    /// Requests between these two.
+    /// The number of requests between these seconds.
     fn count(&self, from: u64, to: u64) -> usize {
         let at = |seconds| self.start + Duration::from_secs(seconds);
         self.sent.iter().filter(|sent| (at(from)..at(to)).contains(sent)).count()

@@ -13,7 +13,7 @@ fn own(client_limit: u32) -> OwnLimits<'static> {
     OwnLimits { process: "me", token_limit: 300, client_limit }
 }
 
-/// Of `names`, each of which spoke just now; who there was had its time to speak.
+/// The members `names`, each of which was heard just now, after the time for answers.
 fn members(names: &[&str], now: Instant) -> Members {
     let mut members = Members::new(now);
     members.unheard = Some(now);
@@ -119,7 +119,8 @@ fn after_a_silence_of_all_each_has_its_time_to_speak_again() {
 #[test]
 fn until_the_others_had_time_to_answer_they_are_unheard() {
     let start = Instant::now();
-    let (mut heard, unheard, alone) = (Members::new(start), Part::unheard(LIMIT), Part::alone(LIMIT));
+    let (mut heard, unheard, alone) =
+        (Members::new(start), LimitShare::with_unknown_peers(LIMIT), LimitShare::alone(LIMIT));
     let part = |members: &Members, millis| members.share(own(LIMIT), start + Duration::from_millis(millis));
     assert_eq!(part(&heard, 3_600_000), unheard, "the broker was away all the time: nobody could be heard");
     heard.begin(start);
@@ -136,11 +137,11 @@ fn until_the_others_had_time_to_answer_they_are_unheard() {
 fn what_goes_at_once_is_shared_among_all_that_are_alive() {
     let now = Instant::now();
     let mut members = members(&[], now);
-    assert_eq!(members.share(own(LIMIT), now), Part::heard(LIMIT, LIMIT));
+    assert_eq!(members.share(own(LIMIT), now), LimitShare::with_known_peers(LIMIT, LIMIT));
     for number in 0..9 {
         members.update(MemberStatus { working: false, ..status(&number.to_string()) }, now);
     }
-    assert_eq!(members.share(own(LIMIT), now), Part::heard(LIMIT, LIMIT / 10));
+    assert_eq!(members.share(own(LIMIT), now), LimitShare::with_known_peers(LIMIT, LIMIT / 10));
 }
 
 #[test]
@@ -154,7 +155,7 @@ fn a_crowd_does_not_fill_the_memory() {
 }
 
 proptest! {
-    /// Everybody has heard everybody, and nobody has sent more than its part: the parts, each computed by its owner.
+    /// All processes know each other, and each computes its own share.
     #[test]
     fn in_a_settled_fleet_the_parts_never_sum_above_the_limit_and_use_it_up(
         limit in 40_u32..5000,
@@ -163,14 +164,14 @@ proptest! {
         let now = Instant::now();
         let limits: Vec<u32> = fleet.iter().map(|(token_limit, _)| *token_limit).collect();
         let all_work = fleet.iter().all(|(_, works)| *works);
-        let told: Vec<MemberStatus> = fleet.iter().enumerate().map(|(number, (token_limit, working))| MemberStatus {
+        let reported: Vec<MemberStatus> = fleet.iter().enumerate().map(|(number, (token_limit, working))| MemberStatus {
             process: format!("p{number}"), working: *working, token_limit: *token_limit, ..MemberStatus::default()
         }).collect();
         let working: Vec<u32> = fleet.iter().filter(|(_, working)| *working).map(|(limit, _)| *limit).collect();
         let (mut total, mut used) = (0, 0);
         for (number, (_, works)) in fleet.iter().enumerate() {
             let mut members = members(&[], now);
-            for (_, status) in told.iter().enumerate().filter(|(other, _)| *other != number) {
+            for (_, status) in reported.iter().enumerate().filter(|(other, _)| *other != number) {
                 members.update(status.clone(), now);
             }
             let process = format!("p{number}");

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What is refused, and as what.
+/// Refused addresses and their kinds.
 const REFUSED: [(&str, &str); 50] = [
     ("0.0.0.0", "unspecified"),
     ("0.1.2.3", "unspecified"),
@@ -84,9 +84,9 @@ fn literal(ip: &str) -> Receiver {
 #[test]
 fn an_address_that_is_not_public_is_refused_and_told_what_it_is() {
     for (ip, what) in REFUSED {
-        let told = allowed(&[]).check_literal(&literal(ip)).unwrap_err().to_string();
-        assert!(told.contains(what) && told.contains("--webhook-allow"), "{ip}: {told}");
-        assert!(!told.contains(ip) || ip == "::", "{ip} is told: {told}");
+        let reported = allowed(&[]).check_literal(&literal(ip)).unwrap_err().to_string();
+        assert!(reported.contains(what) && reported.contains("--webhook-allow"), "{ip}: {reported}");
+        assert!(!reported.contains(ip) || ip == "::", "{ip} is shown: {reported}");
         assert!(allowed(&[]).filter("hooks.example", Some(443), vec![ip.parse().unwrap()]).is_err(), "{ip} by a name");
     }
 }
@@ -124,7 +124,7 @@ fn an_address_written_in_another_way_is_the_same_address() {
                 let judged = allowed(&[]).check_literal(&receiver);
                 assert!(judged.is_err(), "{host} became {:?}", receiver.url().host());
             }
-            Err(told) => assert!(told.contains("not a URL"), "{host}: {told}"),
+            Err(reported) => assert!(reported.contains("not a URL"), "{host}: {reported}"),
         }
     }
 }
@@ -190,8 +190,8 @@ fn an_entry_that_is_neither_name_nor_network_says_how_to_write_one() {
         "*.internal",
         "a b",
     ] {
-        let told = wrong.parse::<AddressEntry>().unwrap_err().to_string();
-        assert!(told.contains("10.1.0.0/16"), "{wrong}: {told}");
+        let reported = wrong.parse::<AddressEntry>().unwrap_err().to_string();
+        assert!(reported.contains("10.1.0.0/16"), "{wrong}: {reported}");
     }
     let net = |written: &str, port| AddressEntry { target: EntryTarget::Net(written.parse().unwrap()), port };
     for (written, entry) in [

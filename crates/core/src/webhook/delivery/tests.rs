@@ -136,8 +136,8 @@ async fn an_address_that_is_not_public_is_refused_for_good_and_says_of_which_eve
         let error = deliverer(&[]).handle(&job, payload(url), ()).await.unwrap_err();
         assert_eq!(job.requests.load(std::sync::atomic::Ordering::Relaxed), 0, "nothing was sent");
         assert_eq!((error.class, error.code), (ErrorClass::Permanent, "address_refused"), "{url}");
-        let told = json!([error.message, error.details]).to_string();
-        assert!(!told.contains("hush") && told.contains("--webhook-allow"), "{url}: {told}");
+        let reported = json!([error.message, error.details]).to_string();
+        assert!(!reported.contains("hush") && reported.contains("--webhook-allow"), "{url}: {reported}");
         assert_eq!(error.details["eventId"], "msg_1");
     }
 }

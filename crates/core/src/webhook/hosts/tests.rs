@@ -26,7 +26,7 @@ async fn enter(hosts: &HostLimits, host: &str) -> HostAdmission {
     hosts.admit(host, 1.0, &CancellationToken::new()).await
 }
 
-/// All that may go to "a" at once.
+/// All deliveries that may go to "a" at once.
 async fn four(hosts: &HostLimits) -> Vec<HostPermit> {
     let mut permits = Vec::new();
     for _ in 0..PER_HOST {

@@ -7,7 +7,7 @@ const NOT_FOUND: &str = r#"{"message":"no such thing","code":"not.found","status
 
 #[tokio::test(start_paused = true)]
 async fn a_call_is_sent_as_it_was_made_and_its_answer_comes_back() {
-    let rig = Rig::answering([Reply::status(200).body(r#"{"id":7}"#).header("inin-correlation-id", "abc")]);
+    let rig = Rig::answering([ScriptedReply::status(200).body(r#"{"id":7}"#).header("inin-correlation-id", "abc")]);
     let request = ApiRequest::put(THINGS)
         .at("/api/v2/things/a%20b")
         .query("pageSize", 1)
@@ -37,30 +37,34 @@ async fn a_call_is_sent_as_it_was_made_and_its_answer_comes_back() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_safe_to_repeat_is_tried_four_times_in_all() {
-    let rig = Rig::new(|_| Reply::status(502).body("bad gateway"));
+    let rig = Rig::new(|_| ScriptedReply::status(502).body("bad gateway"));
     let error = rig.get().await.unwrap_err();
     assert_eq!((error.class, error.code, error.requests), (ErrorClass::Transient, "api_unavailable", 4));
-    assert_eq!(error.told["body"], "bad gateway");
+    assert_eq!(error.details["body"], "bad gateway");
     assert_eq!(rig.sent(), 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_poll_is_one_request_where_it_fails_and_waits_for_a_pause_all_the_same() {
     let poll = || ApiRequest::get(THINGS).once();
-    for reply in [Reply::status(500), Reply::lost(LostAnswer::TimedOut), Reply::lost(LostAnswer::NeverSent)] {
+    for reply in [
+        ScriptedReply::status(500),
+        ScriptedReply::lost(TransportFailure::TimedOut),
+        ScriptedReply::lost(TransportFailure::NeverSent),
+    ] {
         let rig = Rig::answering([reply]);
         let error = rig.send_for(1, poll()).await.unwrap_err();
         assert_eq!((error.class, error.requests, rig.sent()), (ErrorClass::Transient, 1, 1), "{error}");
     }
-    let rig = Rig::answering([Reply::status(429).header("retry-after", "2")]);
+    let rig = Rig::answering([ScriptedReply::status(429).header("retry-after", "2")]);
     assert_eq!(rig.send_for(1, poll()).await.unwrap().requests, 2);
 }
 
 /// A cache that mixes answers up, a gateway that answers for another.
 #[tokio::test(start_paused = true)]
 async fn somebody_elses_answer_is_asked_for_again_and_a_create_is_looked_up() {
-    let other = || Reply::status(200).body(r#"{"id":"other","state":"done"}"#);
-    let rig = Rig::answering([other(), Reply::status(200).body(r#"{"id":"mine"}"#)]);
+    let other = || ScriptedReply::status(200).body(r#"{"id":"other","state":"done"}"#);
+    let rig = Rig::answering([other(), ScriptedReply::status(200).body(r#"{"id":"mine"}"#)]);
     let request = || ApiRequest::get(THINGS).about("id", "mine");
     let answer = rig.send_for(1, request()).await.unwrap();
     assert_eq!((answer.requests, &answer.value()["id"]), (2, &serde_json::json!("mine")));
@@ -74,7 +78,11 @@ async fn somebody_elses_answer_is_asked_for_again_and_a_create_is_looked_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_succeeds_counts_all_its_requests() {
-    let rig = Rig::answering([Reply::status(500), Reply::lost(LostAnswer::TimedOut), Reply::status(200)]);
+    let rig = Rig::answering([
+        ScriptedReply::status(500),
+        ScriptedReply::lost(TransportFailure::TimedOut),
+        ScriptedReply::status(200),
+    ]);
     let answer = rig.get().await.unwrap();
     assert_eq!((answer.status, answer.requests), (200, 3));
 }
@@ -82,11 +90,11 @@ async fn a_retry_that_succeeds_counts_all_its_requests() {
 #[tokio::test(start_paused = true)]
 async fn a_create_that_may_have_arrived_is_never_sent_again() {
     for reply in [
-        Reply::status(500),
-        Reply::status(503),
-        Reply::status(408),
-        Reply::lost(LostAnswer::TimedOut),
-        Reply::lost(LostAnswer::Broken),
+        ScriptedReply::status(500),
+        ScriptedReply::status(503),
+        ScriptedReply::status(408),
+        ScriptedReply::lost(TransportFailure::TimedOut),
+        ScriptedReply::lost(TransportFailure::Broken),
     ] {
         let rig = Rig::answering([reply]);
         let error = rig.post().await.unwrap_err();
@@ -96,26 +104,26 @@ async fn a_create_that_may_have_arrived_is_never_sent_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_create_that_never_arrived_is_sent_again() {
-    let rig = Rig::answering([Reply::lost(LostAnswer::NeverSent)]);
+    let rig = Rig::answering([ScriptedReply::lost(TransportFailure::NeverSent)]);
     assert_eq!(rig.post().await.unwrap().requests, 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_create_that_is_safe_to_repeat_is_repeated() {
-    let rig = Rig::answering([Reply::status(500)]);
+    let rig = Rig::answering([ScriptedReply::status(500)]);
     let request = ApiRequest::post(THINGS).safe_to_repeat();
     assert_eq!(rig.send_for(1, request).await.unwrap().requests, 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_retry_begins_after_ten_seconds() {
-    let rig = Rig::new(|_| Reply::lost(LostAnswer::TimedOut).after(6 * SECOND));
+    let rig = Rig::new(|_| ScriptedReply::lost(TransportFailure::TimedOut).after(6 * SECOND));
     assert_eq!(rig.get().await.unwrap_err().requests, 2, "the second one begins within them");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_never_comes_before_retry_after() {
-    let rig = Rig::answering([Reply::status(500).header("retry-after", "7")]);
+    let rig = Rig::answering([ScriptedReply::status(500).header("retry-after", "7")]);
     rig.get().await.unwrap();
     let times = rig.script.times(THINGS);
     assert!(times[1] - times[0] >= 7 * SECOND);
@@ -123,7 +131,7 @@ async fn a_retry_never_comes_before_retry_after() {
 
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_that_is_too_far_off_goes_back_with_the_error() {
-    let rig = Rig::answering([Reply::status(500).header("retry-after", "70")]);
+    let rig = Rig::answering([ScriptedReply::status(500).header("retry-after", "70")]);
     let error = rig.get().await.unwrap_err();
     assert_eq!((error.requests, error.retry_after), (1, 70 * SECOND));
     assert_eq!(JobError::from(error).retry_after, 70 * SECOND);
@@ -142,11 +150,11 @@ async fn permanent_answers_are_told_with_all_the_api_said() {
         (302, "unexpected_response"),
     ] {
         let body = r#"{"message":"no such thing","code":"bad.thing","contextId":"c-1"}"#;
-        let rig = Rig::answering([Reply::status(status).body(body).header("x-request-id", "r-1")]);
+        let rig = Rig::answering([ScriptedReply::status(status).body(body).header("x-request-id", "r-1")]);
         let error = rig.get().await.unwrap_err();
         assert_eq!((error.class, error.code, error.status), (ErrorClass::Permanent, code, Some(status)));
         assert_eq!(error.request_id.as_deref(), Some("r-1"));
-        assert_eq!(error.told["contextId"], "c-1");
+        assert_eq!(error.details["contextId"], "c-1");
         assert!(error.message.contains("GET /api/v2/things") && error.message.contains("no such thing"), "{error}");
         assert_eq!(rig.sent(), 1);
     }
@@ -154,23 +162,24 @@ async fn permanent_answers_are_told_with_all_the_api_said() {
 
 #[tokio::test(start_paused = true)]
 async fn a_status_that_the_caller_expects_is_an_answer() {
-    let rig = Rig::answering([Reply::status(404).body(NOT_FOUND)]);
+    let rig = Rig::answering([ScriptedReply::status(404).body(NOT_FOUND)]);
     let request = ApiRequest::get(THINGS).expect(&[200, 404]);
     assert_eq!(rig.send_for(1, request).await.unwrap().status, 404);
 }
 
 #[tokio::test(start_paused = true)]
 async fn json_of_another_form_than_promised_is_unexpected() {
-    let rig = Rig::answering([Reply::status(200).body(r#"{"message":"hello"}"#)]);
+    let rig = Rig::answering([ScriptedReply::status(200).body(r#"{"message":"hello"}"#)]);
     let error = rig.get().await.unwrap().json::<Vec<u32>>().unwrap_err();
     assert_eq!((error.class, error.code, error.requests), (ErrorClass::Permanent, "unexpected_response", 1));
-    assert_eq!(error.told["message"], "hello");
+    assert_eq!(error.details["message"], "hello");
 }
 
 #[tokio::test(start_paused = true)]
 async fn somebody_elses_page_is_waited_out_whatever_its_status() {
     for status in [200, 202, 204, 302, 400, 403, 404, 405, 409, 412, 422, 501] {
-        let page = move || Reply::status(status).body("<html>Sign in</html>").header("content-type", "text/html");
+        let page =
+            move || ScriptedReply::status(status).body("<html>Sign in</html>").header("content-type", "text/html");
         let rig = Rig::answering([page(), page()]);
         let answer = rig.get().await.unwrap();
         assert_eq!((answer.status, answer.requests), (200, 3), "{status}");
@@ -187,17 +196,17 @@ async fn somebody_elses_page_is_waited_out_whatever_its_status() {
 #[tokio::test(start_paused = true)]
 async fn a_404_without_the_apis_own_words_is_waited_out() {
     for body in ["default backend - 404", "", "{}"] {
-        let rig = Rig::answering([Reply::status(404).body(body)]);
+        let rig = Rig::answering([ScriptedReply::status(404).body(body)]);
         assert_eq!(rig.send_for(1, ApiRequest::get(THINGS).expect(&[200, 404])).await.unwrap().status, 200, "{body}");
     }
-    let rig = Rig::answering([Reply::status(404).body(NOT_FOUND)]);
+    let rig = Rig::answering([ScriptedReply::status(404).body(NOT_FOUND)]);
     assert_eq!(rig.get().await.unwrap_err().code, "not_found");
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_body_other_refusals_are_what_they_were() {
     for (status, code) in [(400, "rejected"), (409, "conflict"), (412, "conflict"), (422, "rejected")] {
-        let rig = Rig::answering([Reply::status(status).body("")]);
+        let rig = Rig::answering([ScriptedReply::status(status).body("")]);
         let error = rig.get().await.unwrap_err();
         assert_eq!((error.class, error.code), (ErrorClass::Permanent, code), "{status}");
     }
@@ -205,7 +214,7 @@ async fn without_a_body_other_refusals_are_what_they_were() {
 
 #[tokio::test(start_paused = true)]
 async fn a_success_of_another_status_than_promised_is_none() {
-    let rig = Rig::answering([Reply::status(200)]);
+    let rig = Rig::answering([ScriptedReply::status(200)]);
     let request = ApiRequest::post(THINGS).expect(&[202]).safe_to_repeat();
     let error = rig.send_for(1, request).await.unwrap_err();
     assert_eq!((error.class, error.code, error.status), (ErrorClass::Permanent, "unexpected_response", Some(200)));
@@ -216,7 +225,7 @@ async fn a_success_of_another_status_than_promised_is_none() {
 async fn an_api_that_quotes_our_secrets_makes_us_tell_none() {
     let quoted = r#"{"message":"bad header Authorization: Bearer token-1","code":"bad","details":["dGhlLWlkOnRoZS1zZWNyZXQ=","the-secret"]}"#;
     for body in [quoted.to_owned(), format!("<pre>{quoted}</pre>")] {
-        let rig = Rig::new(move |_| Reply::status(400).body(&body).header("x-request-id", "for token-1"));
+        let rig = Rig::new(move |_| ScriptedReply::status(400).body(&body).header("x-request-id", "for token-1"));
         let error = rig.get().await.unwrap_err();
         let job = JobError::from(error.clone());
         let told = format!("{error:?} {job:?}");
@@ -229,7 +238,7 @@ async fn an_api_that_quotes_our_secrets_makes_us_tell_none() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_is_too_long_is_unexpected_and_not_asked_for_again() {
-    let rig = Rig::answering([Reply::lost(LostAnswer::TooLong)]);
+    let rig = Rig::answering([ScriptedReply::lost(TransportFailure::TooLong)]);
     assert_eq!(rig.get().await.unwrap_err().code, "unexpected_response");
     assert_eq!(rig.sent(), 1);
 }
@@ -246,7 +255,7 @@ async fn a_path_that_would_become_another_one_is_not_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn stop_begins_nothing_and_lets_what_is_in_flight_finish() {
-    let rig = Arc::new(Rig::new(|_| Reply::status(200).after(5 * SECOND)));
+    let rig = Arc::new(Rig::new(|_| ScriptedReply::status(200).after(5 * SECOND)));
     let running = tokio::spawn({
         let rig = Arc::clone(&rig);
         async move { rig.get().await }
@@ -260,7 +269,7 @@ async fn stop_begins_nothing_and_lets_what_is_in_flight_finish() {
 
 #[tokio::test(start_paused = true)]
 async fn stop_between_two_tries_interrupts_and_tells_what_was_sent() {
-    let rig = Arc::new(Rig::new(|_| Reply::status(500).header("retry-after", "5")));
+    let rig = Arc::new(Rig::new(|_| ScriptedReply::status(500).header("retry-after", "5")));
     let running = tokio::spawn({
         let rig = Arc::clone(&rig);
         async move { rig.get().await }
@@ -275,7 +284,7 @@ async fn stop_between_two_tries_interrupts_and_tells_what_was_sent() {
 async fn a_permit_goes_at_once_and_an_unused_one_gives_its_budget_back() {
     let mut options = options();
     options.requests_per_minute = 1;
-    let rig = Rig::with(&options, Script::new(with_tokens(|_| Reply::status(200))));
+    let rig = Rig::with(&options, ScriptedTransport::new(with_tokens(|_| ScriptedReply::status(200))));
     let jobs = [job(1)];
     let caller = rig.caller(&jobs);
     drop(rig.client.permit(&caller).await.unwrap());
@@ -289,7 +298,7 @@ async fn a_permit_goes_at_once_and_an_unused_one_gives_its_budget_back() {
 async fn a_caller_that_goes_away_with_its_request_in_flight_wedges_nothing() {
     let mut first = true;
     let rig = Rig::new(move |_| {
-        Reply::status(200).after(if std::mem::take(&mut first) { 1000 * SECOND } else { SECOND / 100 })
+        ScriptedReply::status(200).after(if std::mem::take(&mut first) { 1000 * SECOND } else { SECOND / 100 })
     });
     let gone = tokio::time::timeout(SECOND / 2, rig.get()).await;
     assert!(gone.is_err());
@@ -304,7 +313,7 @@ async fn no_debug_output_holds_a_secret() {
     rig.get().await.unwrap();
     let jobs = [job(1)];
     let permit = rig.client.permit(&rig.caller(&jobs)).await.unwrap();
-    let shown = format!("{:?} {permit:?} {:?}", rig.client, *rig.client.door());
+    let shown = format!("{:?} {permit:?} {:?}", rig.client, *rig.client.shared.admission.control());
     for secret in ["token-1", "the-id", "the-secret"] {
         assert!(!shown.contains(secret), "{shown}");
     }

@@ -18,7 +18,7 @@ async fn many(rig: &Arc<Rig>, calls: usize) -> Vec<Result<ApiAnswer, ApiError>> 
 
 #[tokio::test(start_paused = true)]
 async fn a_429_is_waited_out_and_burns_no_retry() {
-    let throttled = || Reply::status(429).header("retry-after", "3");
+    let throttled = || ScriptedReply::status(429).header("retry-after", "3");
     let rig = Rig::answering((0..9).map(|_| throttled()));
     let answer = rig.post().await.unwrap();
     assert_eq!(answer.requests, 10, "more than the short retries allow, and also for a create");
@@ -28,18 +28,18 @@ async fn a_429_is_waited_out_and_burns_no_retry() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pause_takes_nothing_of_the_time_for_short_retries() {
-    let rig = Rig::answering([Reply::status(429).header("retry-after", "25"), Reply::status(500)]);
+    let rig = Rig::answering([ScriptedReply::status(429).header("retry-after", "25"), ScriptedReply::status(500)]);
     assert_eq!(rig.get().await.unwrap().requests, 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_503_with_retry_after_and_a_message_alone_shut_the_gate_too() {
+async fn a_503_with_retry_after_and_a_message_alone_begin_a_pause_too() {
     let message = r#"{"message":"Rate limit exceeded the maximum. Retry the request in [20] seconds"}"#;
     for (reply, seconds) in [
-        (Reply::status(503).header("retry-after", "11"), 11),
-        (Reply::status(429).body(message), 20),
-        (Reply::status(429).header("inin-ratelimit-reset", "13"), 14),
-        (Reply::status(429), 5),
+        (ScriptedReply::status(503).header("retry-after", "11"), 11),
+        (ScriptedReply::status(429).body(message), 20),
+        (ScriptedReply::status(429).header("inin-ratelimit-reset", "13"), 14),
+        (ScriptedReply::status(429), 5),
     ] {
         let rig = Rig::answering([reply]);
         rig.post().await.unwrap();
@@ -53,7 +53,11 @@ async fn a_short_pause_holds_the_whole_process_in_memory_and_ends_in_a_slow_star
     let mut calls = 0;
     let rig = Arc::new(Rig::new(move |_| {
         calls += 1;
-        if calls == 1 { Reply::status(429).header("retry-after", "20") } else { Reply::status(200).after(SECOND / 2) }
+        if calls == 1 {
+            ScriptedReply::status(429).header("retry-after", "20")
+        } else {
+            ScriptedReply::status(200).after(SECOND / 2)
+        }
     }));
     let shut_at = Instant::now();
     let results = many(&rig, 16).await;
@@ -66,7 +70,7 @@ async fn a_short_pause_holds_the_whole_process_in_memory_and_ends_in_a_slow_star
 
 #[tokio::test(start_paused = true)]
 async fn a_long_pause_sends_everybody_away_at_once_and_closes_the_intake() {
-    let rig = Arc::new(Rig::answering([Reply::status(429).header("retry-after", "45")]));
+    let rig = Arc::new(Rig::answering([ScriptedReply::status(429).header("retry-after", "45")]));
     let before = Instant::now();
     for result in many(&rig, 8).await {
         let error = result.unwrap_err();
@@ -85,14 +89,14 @@ async fn a_long_pause_sends_everybody_away_at_once_and_closes_the_intake() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_at_the_gate_goes_away_when_the_pause_gets_long() {
-    let rig = Arc::new(Rig::answering([Reply::status(429).header("retry-after", "20")]));
+async fn who_waits_for_the_end_of_a_pause_goes_away_when_the_pause_gets_long() {
+    let rig = Arc::new(Rig::answering([ScriptedReply::status(429).header("retry-after", "20")]));
     let waiting = tokio::spawn({
         let rig = Arc::clone(&rig);
         async move { rig.get().await }
     });
     tokio::time::sleep(SECOND).await;
-    rig.client.door().throttled(Instant::now(), Instant::now(), Some(100 * SECOND));
+    rig.client.shared.admission.control().pause(Instant::now(), Instant::now(), Some(100 * SECOND));
     let before = Instant::now();
     let error = waiting.await.unwrap().unwrap_err();
     assert_eq!((error.requests, held_for(&rig, &error)), (1, 100));
@@ -100,8 +104,8 @@ async fn who_waits_at_the_gate_goes_away_when_the_pause_gets_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stop_ends_the_waiting_at_the_gate() {
-    let rig = Arc::new(Rig::answering([Reply::status(429).header("retry-after", "20")]));
+async fn stop_ends_the_waiting_for_the_end_of_a_pause() {
+    let rig = Arc::new(Rig::answering([ScriptedReply::status(429).header("retry-after", "20")]));
     let waiting = tokio::spawn({
         let rig = Arc::clone(&rig);
         async move { rig.get().await }
@@ -113,13 +117,13 @@ async fn stop_ends_the_waiting_at_the_gate() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permit_given_before_the_gate_shut_does_not_get_past_it_and_costs_nothing() {
+async fn a_permit_given_before_the_pause_does_not_get_past_it_and_costs_nothing() {
     let options = GenesysOptions { requests_per_minute: 1, ..options() };
-    let rig = Rig::with(&options, Script::new(with_tokens(|_| Reply::status(200))));
+    let rig = Rig::with(&options, ScriptedTransport::new(with_tokens(|_| ScriptedReply::status(200))));
     let jobs = [job(1)];
     let caller = rig.caller(&jobs);
     let permit = rig.client.permit(&caller).await.unwrap();
-    rig.client.door().throttled(Instant::now(), Instant::now(), Some(10 * SECOND));
+    rig.client.shared.admission.control().pause(Instant::now(), Instant::now(), Some(10 * SECOND));
     let before = Instant::now();
     let answer = rig.client.send_with(permit, ApiRequest::get(THINGS), &caller).await.unwrap();
     assert_eq!((answer.requests, before.elapsed().as_secs()), (1, 10));
@@ -132,9 +136,9 @@ async fn a_saturated_client_stays_within_a_limit_it_did_not_know() {
         let second = start.elapsed().as_secs();
         count = if second >= 60 { 0 } else { count + 1 };
         if count > 40 {
-            return Reply::status(429).header("retry-after", "60");
+            return ScriptedReply::status(429).header("retry-after", "60");
         }
-        Reply::status(200)
+        ScriptedReply::status(200)
             .header("inin-ratelimit-allowed", "40")
             .header("inin-ratelimit-count", &count.to_string())
             .header("inin-ratelimit-reset", &(60 - second.min(59)).to_string())
@@ -148,7 +152,9 @@ async fn a_saturated_client_stays_within_a_limit_it_did_not_know() {
 async fn an_api_that_is_away_is_asked_only_by_probes_until_it_is_back() {
     let up = Arc::new(Mutex::new(false));
     let is_up = Arc::clone(&up);
-    let rig = Arc::new(Rig::new(move |_| if *is_up.lock().unwrap() { Reply::status(200) } else { Reply::status(500) }));
+    let rig = Arc::new(Rig::new(move |_| {
+        if *is_up.lock().unwrap() { ScriptedReply::status(200) } else { ScriptedReply::status(500) }
+    }));
     let results = many(&rig, 10).await;
     assert!(results.iter().all(Result::is_err));
     let Admission::Closed { reason: ClosedReason::ApiUnavailable, probe: Some(probe), .. } = rig.admission() else {
@@ -174,7 +180,7 @@ async fn the_gauges_show_all_reasons_from_the_start_and_the_time_shut() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let _here = metrics::set_default_local_recorder(&recorder);
     let shown = || recorder.handle().render();
-    let rig = Rig::answering([Reply::status(429).header("retry-after", "12")]);
+    let rig = Rig::answering([ScriptedReply::status(429).header("retry-after", "12")]);
     for reason in ClosedReason::ALL {
         let line = format!("genfleet_gate_state{{reason=\"{reason}\"}} 0");
         assert!(shown().contains(&line), "{}", shown());

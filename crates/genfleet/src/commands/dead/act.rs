@@ -174,10 +174,9 @@ fn preview(common: &Common, action: Action, seen: &Seen, meant: u64) -> anyhow::
         terminal::put(seen.groups.table(Paint::stdout()))?;
     }
     terminal::say(format_args!(
-        "would {} {meant} of {} {}s; nothing was changed",
+        "would {} {meant} of {}; nothing was changed",
         action.as_str(),
-        seen.groups.total(),
-        what(&common.filter)
+        terminal::count(seen.groups.total(), what(&common.filter))
     ))?;
     seen.warn();
     Ok(())
@@ -186,8 +185,7 @@ fn preview(common: &Common, action: Action, seen: &Seen, meant: u64) -> anyhow::
 fn agreed(common: &Common, action: Action, seen: &Seen, meant: u64) -> anyhow::Result<bool> {
     tell!("{}", seen.groups.table(Paint::stderr()).trim_end());
     seen.warn();
-    let plural = if meant == 1 { "" } else { "s" };
-    Ok(terminal::ask(&format!("{} {meant} {}{plural}?", action.as_str(), what(&common.filter)))?)
+    Ok(terminal::ask(&format!("{} {}?", action.as_str(), terminal::count(meant, what(&common.filter))))?)
 }
 
 /// Set by the first signal; the second ends the process.

@@ -3,16 +3,21 @@
 use std::{str::FromStr, time::Duration};
 
 use genfleet_core::{
+    contract::{COMMON_CODES, KindContract},
     job::Kind,
     options::{self, ConfigError},
-    queue::dead_letters::{DeadLetter, DeadLetterQueue},
+    queue::dead_letters::{DeadLetter, DeadLetterQueue, FOREIGN, UNKNOWN as UNKNOWN_REASON, UNROUTED},
+    webhook::Deliverer,
 };
 use jiff::{SignedDuration, Timestamp};
 
 use super::tally::Action;
+use crate::registry::contracts;
 
 /// A fingerprint is known by its first digits; fewer than these could be anything.
 const SHORTEST_PRINT: usize = 4;
+/// Reasons for which the broker itself gives up a message.
+const BROKER: [&str; 4] = ["broker:delivery_limit", "broker:expired", "broker:maxlen", "broker:rejected"];
 
 /// Which letters; all conditions together, of several values one.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -24,7 +29,7 @@ pub(crate) struct Filter {
 
     /// Given up for these reasons, e.g. rejected, attempts_exhausted, broker:expired; "broker" is all of the broker's own
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
-    #[arg(long, value_delimiter = ',', value_name = "REASON")]
+    #[arg(long, value_delimiter = ',', value_parser = known_reason, value_name = "REASON")]
     pub reason: Vec<String>,
 
     /// Of these fingerprints (failures of one sort, see dead list), or of those that begin so
@@ -48,27 +53,31 @@ pub(crate) struct Filter {
     #[arg(long)]
     pub unrouted: bool,
 
-    /// Whether what would only fail again is spared: only where something is done and nobody said which.
+    /// The reasons left out: only where something is done and nobody said which.
     #[arg(skip)]
-    sparing: bool,
+    left_out: &'static [&'static str],
 
     /// Whether what never was a job of its shelf's kind is left alone: where letters are run again.
     #[arg(skip)]
     barring: bool,
 }
 
-/// Reasons of letters that fail or kill again as they are: only named are they redriven or discarded.
-pub(crate) const SPARED: [&str; 2] = ["crash_loop", "invalid_job"];
-
 impl Filter {
-    /// The letters to act on: where none are named, all but those of [`SPARED`] reasons; none that is foreign is redriven.
+    /// The dead letters to act on: where none are named, all but those of reasons that are left out; none that is foreign
+    /// is redriven.
     pub(crate) fn to_act_on(&self, action: Action) -> Self {
-        Self { sparing: self.is_everything(), barring: action == Action::Redrive, ..self.clone() }
+        let left_out = if self.is_everything() { action.left_out() } else { &[] };
+        Self { left_out, barring: action == Action::Redrive, ..self.clone() }
     }
 
     /// Whether `letter` is left out only for its reason.
     pub(crate) fn spares(&self, letter: &DeadLetter) -> bool {
-        self.sparing && SPARED.contains(&letter.reason.as_str())
+        self.left_out.contains(&letter.reason.as_str())
+    }
+
+    /// The reasons that are left out.
+    pub(crate) const fn left_out(&self) -> &'static [&'static str] {
+        self.left_out
     }
 
     /// Whether `letter` may not be run again, whoever asks for it.
@@ -127,6 +136,19 @@ impl Filter {
 
 fn any<T>(wanted: &[T], matches: impl Fn(&T) -> bool) -> bool {
     wanted.is_empty() || wanted.iter().any(matches)
+}
+
+/// A reason that a dead letter can have; a word that none can have would match nothing, and say nothing.
+fn known_reason(given: &str) -> Result<String, String> {
+    let of_kinds = contracts().into_iter().chain([KindContract::of::<Deliverer>()]).flat_map(|one| one.terms.codes);
+    let codes = COMMON_CODES.into_iter().chain(of_kinds).map(|code| code.code);
+    let mut known: Vec<&str> = codes.chain(BROKER).chain(["broker", FOREIGN, UNKNOWN_REASON, UNROUTED]).collect();
+    known.sort_unstable();
+    known.dedup();
+    if known.contains(&given) {
+        return Ok(given.to_owned());
+    }
+    Err(format!("no dead letter has this reason; the reasons are {}", known.join(", ")))
 }
 
 fn of_reason(wanted: &str, reason: &str) -> bool {

@@ -101,7 +101,7 @@ impl Groups {
             lines.push(paint.dim(&group.example(widths[0] + 2)));
         }
         if self.others > 0 {
-            lines.push(format!("{} more of further sorts", self.others));
+            lines.push(format!("{} more in further groups", self.others));
         }
         lines.join("\n") + "\n"
     }

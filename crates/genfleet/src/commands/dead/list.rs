@@ -13,14 +13,10 @@ use genfleet_core::{
 };
 use serde_json::json;
 
-use super::{
-    filter::{Filter, SPARED},
-    groups::Groups,
-    there,
-};
+use super::{filter::Filter, groups::Groups, there};
 use crate::{
     commands::block_on,
-    terminal::{self, Paint},
+    terminal::{self, Paint, count},
 };
 
 /// Which letters.
@@ -43,8 +39,10 @@ pub(super) struct Seen {
     pub groups: Groups,
     /// What was there and could not be looked at: somebody else holds it.
     pub held: u64,
-    /// What is left out for its reason (see [`SPARED`]).
+    /// What is left out for its reason, and for which reasons.
     pub spared: u64,
+    /// See `spared`.
+    pub left_out: &'static [&'static str],
     /// What is not redriven, whoever asks for it.
     pub foreign: u64,
     /// What could not be shown as it was sent, by place.
@@ -71,7 +69,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 /// Looks at everything that matches.
 pub(super) async fn seen(shelves: &QueueInspector, filter: &Filter) -> anyhow::Result<Seen> {
-    let (mut seen, now) = (Seen::default(), SystemClock.now());
+    let (mut seen, now) = (Seen { left_out: filter.left_out(), ..Seen::default() }, SystemClock.now());
     for shelf in there(shelves, filter.shelves()).await? {
         let mut look = shelves.browse(shelf, 0).await?;
         let (lay_there, mut looked) = (look.total(), 0);
@@ -105,7 +103,7 @@ impl Seen {
             tell!("warning: {} more could not be seen: another process looks at them right now", self.held);
         }
         if self.spared > 0 {
-            let reasons = SPARED.join(",");
+            let reasons = self.left_out.join(",");
             genfleet_core::tell!("note: {} more are left out; --reason {reasons} brings them in", self.spared);
         }
         if self.foreign > 0 {
@@ -131,12 +129,12 @@ fn tell(seen: &Seen, unrouted: u64, filter: &Filter) -> anyhow::Result<()> {
     match total {
         0 => terminal::say(format_args!("no {what}s{matching}"))?,
         1 => terminal::say(format_args!("1 {what}{matching}"))?,
-        _ => terminal::say(format_args!("{total} {what}s{matching}, of {} sorts", seen.groups.len()))?,
+        _ => terminal::say(format_args!("{total} {what}s{matching}, in {}", count(seen.groups.len(), "group")))?,
     };
     seen.warn();
     let hint = Paint::stderr();
     if unrouted > 0 {
-        let told = format!("hint: {unrouted} messages matched no queue: genfleet dead list --unrouted");
+        let told = format!("hint: {} matched no queue: genfleet dead list --unrouted", count(unrouted, "message"));
         tell!("{}", hint.yellow(&told));
     }
     if total > 0 {

@@ -22,6 +22,15 @@ impl Action {
         }
     }
 
+    /// Reasons that are left out unless they are named. What is redriven would fail or kill again as it is; of what is
+    /// discarded, these want a look first.
+    pub(super) const fn left_out(self) -> &'static [&'static str] {
+        match self {
+            Self::Redrive => &["crash_loop", "invalid_job", "undecodable", "kind_mismatch", "too_large"],
+            Self::Discard => &["crash_loop", "invalid_job"],
+        }
+    }
+
     /// What was done.
     const fn done(self) -> &'static str {
         match self {
@@ -94,12 +103,11 @@ impl Tally {
         let kinds = if kinds.is_empty() { String::new() } else { format!(" ({kinds})") };
         let mut lines = vec![format!("{} {}{kinds}", self.total(), action.done())];
         let Left { others, spared, without_kind, foreign, came_back, held, gone } = self.left;
+        let reasons = action.left_out().join(",");
+        let left_out = format!("left out, since they would fail again as they are: --reason {reasons} brings them in");
         let told = [
             (others, "not meant, left"),
-            (
-                spared,
-                "left out, since they would fail again as they are: --reason crash_loop,invalid_job brings them in",
-            ),
+            (spared, left_out.as_str()),
             (without_kind, "left, since their kind cannot be told: redrive them with --as KIND"),
             (
                 foreign,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-pub(super) use genfleet_core::genesys::Clocks;
+pub(super) use genfleet_core::genesys::ClockReading;
 use genfleet_core::{
     clock::{Clock, SystemClock},
     genesys::read_http_date,
@@ -17,13 +17,13 @@ const WARNS: u64 = 5;
 const FAILS: u64 = 60;
 
 /// The two clocks at an answer that came `took` after it was asked for.
-pub(super) fn of(headers: &HeaderMap, took: Duration) -> Option<Clocks> {
+pub(super) fn of(headers: &HeaderMap, took: Duration) -> Option<ClockReading> {
     let theirs = read_http_date(headers.get(DATE)?.to_str().ok()?)?;
-    Some(Clocks { theirs, ours: SystemClock.now(), took })
+    Some(ClockReading { theirs, ours: SystemClock.now(), took })
 }
 
 /// Judges how far they are apart.
-pub(super) fn judge(check: &'static str, theirs: &str, clocks: Clocks) -> Finding {
+pub(super) fn judge(check: &'static str, theirs: &str, clocks: ClockReading) -> Finding {
     let ahead = clocks.ahead();
     let looked_at = format!("this machine's clock against {theirs}");
     let side = if ahead < 0 { "behind" } else { "ahead" };
@@ -50,7 +50,7 @@ mod tests {
             ("2026-11-27T12:02:00Z", Level::Failed),
         ] {
             let theirs = "2026-11-27T12:00:00Z".parse().unwrap();
-            let clocks = Clocks { theirs, ours: ours.parse().unwrap(), took: Duration::ZERO };
+            let clocks = ClockReading { theirs, ours: ours.parse().unwrap(), took: Duration::ZERO };
             assert_eq!(judge("x", "theirs", clocks).level, level, "{ours}");
         }
     }

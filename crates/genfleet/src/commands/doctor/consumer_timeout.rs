@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use genfleet_core::{job::Kind, message::Lane, options::written, queue::topology::lane_queue};
+use genfleet_core::{job::Kind, message::Lane, options::format_duration, queue::topology::lane_queue};
 
 use super::{
     finding::Finding,
@@ -18,14 +18,15 @@ const ATTEMPTS: u32 = 3;
 pub(super) fn judge(prefix: &str, user: &[Policy], operator: &[Policy], attempt_timeout: Duration) -> Finding {
     const CHECK: &str = "broker.consumer_timeout";
     let needed = attempt_timeout.saturating_mul(ATTEMPTS);
-    let wanted = format!("{} (three times --attempt-timeout) or more", written(needed));
+    let wanted = format!("{} (three times --attempt-timeout) or more", format_duration(needed));
     let looked_at = format!("consumer_timeout, {wanted}");
     let lanes = [Lane::Jobs, Lane::Resume, Lane::Suspect];
     let queues = Kind::ALL.into_iter().flat_map(|kind| lanes.map(|lane| lane_queue(prefix, lane, kind)));
     let set: Vec<Option<u64>> = queues.map(|queue| lowest(user, operator, &queue, "consumer-timeout")).collect();
     let lowest = set.iter().flatten().min().map(|milliseconds| Duration::from_millis(*milliseconds));
     if let Some(lowest) = lowest.filter(|lowest| *lowest < needed) {
-        let found = format!("a policy sets it to {}: slow jobs are taken from healthy workers", written(lowest));
+        let found =
+            format!("a policy sets it to {}: slow jobs are taken from healthy workers", format_duration(lowest));
         return Finding::failed(
             CHECK,
             looked_at,
@@ -34,7 +35,7 @@ pub(super) fn judge(prefix: &str, user: &[Policy], operator: &[Policy], attempt_
         );
     }
     if let Some(lowest) = lowest.filter(|_| set.iter().all(Option::is_some)) {
-        return Finding::ok(CHECK, looked_at, format!("{} by policy", written(lowest)));
+        return Finding::ok(CHECK, looked_at, format!("{} by policy", format_duration(lowest)));
     }
     let look = "rabbitmqctl environment | grep consumer_timeout";
     if needed > DEFAULT {

@@ -6,7 +6,7 @@ use std::fmt::{Display, Write};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::terminal::{self, Paint, line};
+use crate::terminal::{self, Paint, count, line};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -137,7 +137,7 @@ impl DoctorReport {
         terminal::put(self.findings.iter().map(|finding| finding.text(paint)).collect::<String>())?;
         let [ok, warnings, failed, skipped] =
             [Level::Ok, Level::Warning, Level::Failed, Level::Skipped].map(|level| self.count(level));
-        tell!("{ok} ok, {warnings} warnings, {failed} failed, {skipped} skipped");
+        tell!("{ok} ok, {}, {failed} failed, {skipped} skipped", count(warnings, "warning"));
         Ok(())
     }
 }

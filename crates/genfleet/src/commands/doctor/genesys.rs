@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use genfleet_core::{
     clock::SystemClock,
-    genesys::{ApiTrial, GenesysClient, TokenOutcome},
+    genesys::{ApiCheck, GenesysClient, TokenCheckOutcome},
     job::Kind,
 };
 
@@ -74,11 +74,11 @@ fn unencrypted(scheme: &str, host: &str, url: &str) -> Option<Finding> {
 
 async fn trial(client: &GenesysClient, wanted: u32) -> Vec<Finding> {
     let (token_url, api_url) = client.addresses();
-    let asked = client.try_token().await;
+    let asked = client.check_token().await;
     let mut findings = vec![token::judge(token_url, &asked.outcome)];
     let mut clocks = asked.clock;
-    if let TokenOutcome::Granted { grant, .. } = &asked.outcome {
-        let ApiTrial { outcome, clock } = client.try_api(grant).await;
+    if let TokenCheckOutcome::Granted { grant, .. } = &asked.outcome {
+        let ApiCheck { outcome, clock } = client.check_api(grant).await;
         findings.push(token::judge_api(api_url, &outcome, wanted));
         clocks = clock.or(clocks);
     }

@@ -117,7 +117,7 @@ impl Management {
     }
 
     /// `/api/` and the parts of the path; after a virtual host, the columns that are wanted. With the answer's date.
-    async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> anyhow::Result<(T, Option<clock::Clocks>)> {
+    async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> anyhow::Result<(T, Option<clock::ClockReading>)> {
         let mut url = self.base.clone();
         let (path, columns) =
             if let [first, host, columns] = path { (&[*first, *host][..], *columns) } else { (path, "") };
@@ -213,7 +213,7 @@ fn judged<T>(
     }
 }
 
-fn told<T>(answer: anyhow::Result<(T, Option<clock::Clocks>)>) -> Result<T, String> {
+fn told<T>(answer: anyhow::Result<(T, Option<clock::ClockReading>)>) -> Result<T, String> {
     answer.map(|(told, _)| told).map_err(|error| format!("{error:#}"))
 }
 

@@ -1,7 +1,7 @@
 //! What the token endpoint and the API make of us, told apart: wrong client, wrong region, too many tokens, a network in
 //! between. Pure.
 
-use genfleet_core::genesys::{LostAnswer, Rates, TokenOutcome};
+use genfleet_core::genesys::{RateLimitHeaders, TokenCheckOutcome, TransportFailure};
 
 use super::finding::Finding;
 
@@ -9,31 +9,31 @@ const TOKEN: &str = "genesys.token";
 const API: &str = "genesys.api";
 
 /// Judges what came of asking for a token.
-pub(super) fn judge(url: &str, outcome: &TokenOutcome) -> Finding {
+pub(super) fn judge(url: &str, outcome: &TokenCheckOutcome) -> Finding {
     let looked_at = format!("one token from {url}");
     match outcome {
-        TokenOutcome::Granted { life, scoped, .. } => {
+        TokenCheckOutcome::Granted { life, scoped, .. } => {
             let scopes =
                 if *scoped { "with our scopes" } else { "without scopes: it does not know ours, its roles decide" };
             Finding::ok(TOKEN, looked_at, format!("given for {} s, {scopes}", life.as_secs()))
         }
-        TokenOutcome::Throttled { wait } => {
+        TokenCheckOutcome::Throttled { wait } => {
             let again = wait.map_or("some minutes".to_owned(), |wait| format!("{} s", wait.as_secs()));
             let remedy = format!(
                 "try again in {again}: too many tokens were asked for, by this or by others with the same client"
             );
             Finding::warning(TOKEN, looked_at, "not now: the rate limit for tokens is reached", remedy)
         }
-        TokenOutcome::Refused { told } => {
+        TokenCheckOutcome::Refused { reported: told } => {
             Finding::failed(TOKEN, looked_at, format!("refused: {told}"), of_refusal(told))
         }
-        TokenOutcome::Away { told } => {
+        TokenCheckOutcome::Away { reported: told } => {
             let remedy =
                 "try again in a while; where it lasts, look at status.mypurecloud.com, and at what lies between";
             Finding::failed(TOKEN, looked_at, format!("it is in trouble: {told}"), remedy)
         }
-        TokenOutcome::NoAnswer { why, message } => {
-            Finding::failed(TOKEN, looked_at, format!("no answer: {message}"), of_silence(*why, message))
+        TokenCheckOutcome::NoAnswer { failure, message } => {
+            Finding::failed(TOKEN, looked_at, format!("no answer: {message}"), of_silence(*failure, message))
         }
     }
 }
@@ -53,7 +53,7 @@ fn of_refusal(told: &str) -> &'static str {
 }
 
 /// What keeps answers away is told best by the words of whoever failed.
-fn of_silence(why: LostAnswer, message: &str) -> &'static str {
+fn of_silence(why: TransportFailure, message: &str) -> &'static str {
     let says = |words: &[&str]| words.iter().any(|word| message.to_ascii_lowercase().contains(word));
     if says(&["dns", "lookup", "resolve", "name or service"]) {
         "check GENESYS_ENVIRONMENT (or the URL that overrides it), and this machine's DNS"
@@ -63,10 +63,10 @@ fn of_silence(why: LostAnswer, message: &str) -> &'static str {
         "a proxy that opens TLS needs its authority in GENESYS_CA_FILE; check this machine's clock and certificates, too"
     } else {
         match why {
-            LostAnswer::TimedOut => {
+            TransportFailure::TimedOut => {
                 "something swallows it: check firewall and routes, and set HTTPS_PROXY where one is needed"
             }
-            LostAnswer::NeverSent | LostAnswer::Broken | LostAnswer::TooLong => {
+            TransportFailure::NeverSent | TransportFailure::Broken | TransportFailure::TooLong => {
                 "check the address, firewall and routes, and set HTTPS_PROXY where one is needed"
             }
         }
@@ -74,7 +74,11 @@ fn of_silence(why: LostAnswer, message: &str) -> &'static str {
 }
 
 /// Judges what the API made of the token; `wanted` requests a minute are set.
-pub(super) fn judge_api(url: &str, outcome: &Result<(u16, Rates), (LostAnswer, String)>, wanted: u32) -> Finding {
+pub(super) fn judge_api(
+    url: &str,
+    outcome: &Result<(u16, RateLimitHeaders), (TransportFailure, String)>,
+    wanted: u32,
+) -> Finding {
     let looked_at = format!("the API at {url}");
     let (status, rates) = match outcome {
         Ok((status, rates)) => (*status, rates),
@@ -123,7 +127,7 @@ mod tests {
     use super::{super::finding::Level, *};
 
     fn refused(told: &str) -> Finding {
-        judge("https://login.x", &TokenOutcome::Refused { told: told.to_owned() })
+        judge("https://login.x", &TokenCheckOutcome::Refused { reported: told.to_owned() })
     }
 
     #[test]
@@ -143,30 +147,30 @@ mod tests {
     #[test]
     fn a_network_in_between_is_told_by_what_it_did() {
         for (message, why, remedy) in [
-            ("error sending request: dns error: failed to lookup address", LostAnswer::NeverSent, "DNS"),
-            ("tunnel error: unsuccessful", LostAnswer::NeverSent, "HTTPS_PROXY and NO_PROXY"),
-            ("invalid peer certificate: UnknownIssuer", LostAnswer::NeverSent, "GENESYS_CA_FILE"),
-            ("operation timed out", LostAnswer::TimedOut, "something swallows it"),
-            ("Connection refused (os error 111)", LostAnswer::NeverSent, "firewall"),
+            ("error sending request: dns error: failed to lookup address", TransportFailure::NeverSent, "DNS"),
+            ("tunnel error: unsuccessful", TransportFailure::NeverSent, "HTTPS_PROXY and NO_PROXY"),
+            ("invalid peer certificate: UnknownIssuer", TransportFailure::NeverSent, "GENESYS_CA_FILE"),
+            ("operation timed out", TransportFailure::TimedOut, "something swallows it"),
+            ("Connection refused (os error 111)", TransportFailure::NeverSent, "firewall"),
         ] {
-            let finding = judge("u", &TokenOutcome::NoAnswer { why, message: message.to_owned() });
+            let finding = judge("u", &TokenCheckOutcome::NoAnswer { failure: why, message: message.to_owned() });
             assert!(finding.remedy.as_deref().unwrap().contains(remedy), "{message}: {finding:?}");
         }
     }
 
     #[test]
     fn throttled_is_no_failure_and_says_when() {
-        let finding = judge("u", &TokenOutcome::Throttled { wait: Some(Duration::from_secs(42)) });
+        let finding = judge("u", &TokenCheckOutcome::Throttled { wait: Some(Duration::from_secs(42)) });
         assert!(finding.level == Level::Warning && finding.remedy.unwrap().contains("42 s"));
     }
 
     #[test]
     fn the_api_takes_the_token_or_says_why_not() {
-        let level = |status| judge_api("u", &Ok((status, Rates::default())), 300).level;
+        let level = |status| judge_api("u", &Ok((status, RateLimitHeaders::default())), 300).level;
         assert_eq!([200, 403, 404].map(level), [Level::Ok; 3]);
         assert_eq!([401].map(level), [Level::Failed]);
         assert_eq!([429, 503, 302].map(level), [Level::Warning; 3]);
-        let few = Rates { allowed: Some(100), ..Rates::default() };
+        let few = RateLimitHeaders { allowed: Some(100), ..RateLimitHeaders::default() };
         assert!(judge_api("u", &Ok((200, few)), 300).found.contains("100 requests a minute, less than the 300"));
     }
 }

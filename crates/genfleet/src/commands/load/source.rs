@@ -12,14 +12,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::ledger::job_id;
-use crate::registry::{CheckOptions, Checker};
+use crate::registry::{self, CheckOptions, Checker};
 
 /// Makes job after job.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     kind: Kind,
     run: String,
-    /// None: made up.
     templates: Vec<Value>,
 }
 
@@ -41,7 +40,7 @@ impl Source {
         let templates = match (payload, file) {
             (Some(payload), _) => vec![template("--payload", payload)?],
             (None, Some(file)) => templates(kind, file)?,
-            (None, None) => Vec::new(),
+            (None, None) => vec![registry::load_payload(kind)],
         };
         let source = Self { kind, run: run.to_owned(), templates };
         source.check()?;
@@ -81,51 +80,21 @@ impl Source {
     pub(super) fn make(&self, number: u32) -> Made {
         let id = job_id(&self.run, number);
         let own = self.own_id(number);
-        let payload = match self.templates.as_slice() {
-            [] => self.made_up(number, own),
-            templates => {
-                let mut payload = templates[number as usize % templates.len()].clone();
-                fill(
-                    &mut payload,
-                    &[("{number}", &number.to_string()), ("{run}", &self.run), ("{uuid}", &own.to_string())],
-                );
-                payload
-            }
-        };
+        let [.., high, low] = number.to_be_bytes();
+        let places = [
+            ("{number}", number.to_string()),
+            ("{run}", self.run.clone()),
+            ("{uuid}", own.to_string()),
+            ("{net}", format!("10.{high}.{low}")),
+        ];
+        let mut payload = self.templates[number as usize % self.templates.len()].clone();
+        fill(&mut payload, &places);
         let body = json!({ "id": id, "kind": self.kind.as_str(), "payload": payload }).to_string();
         Made { id, body: body.into() }
     }
 
     fn own_id(&self, number: u32) -> Uuid {
         derived_id(&format!("load:{}:{number}", self.run))
-    }
-
-    fn made_up(&self, number: u32, own: Uuid) -> Value {
-        let name = format!("genfleet-load-{}-{number}", self.run);
-        match self.kind {
-            Kind::CdnPurge => json!({ "paths": [format!("/genfleet-load/{}/{number}", self.run)] }),
-            Kind::StreamConfigure => json!({
-                "sourceId": name,
-                "configuration": {
-                    "awsAccountId": "123456789012", "roleArn": "arn:aws:iam::123456789012:role/genfleet-load",
-                    "region": "us-east-1",
-                },
-                "filters": [{ "eventType": "conversation.created", "conditions": [] }],
-            }),
-            Kind::ChannelProvision => json!({
-                "name": name, "queueId": own, "routingEmail": "load@genfleet.example",
-                "security": { "allowedDomains": ["genfleet.example"] },
-            }),
-            Kind::VniProvision => {
-                let [.., b, c] = (number % 65_536).to_be_bytes();
-                json!({
-                    "name": name, "organizationId": own, "localIp": format!("10.{b}.{c}.1"), "remoteIp": "203.0.113.10",
-                    "subnetCidr": format!("10.{b}.{c}.0/24"), "dnsServers": ["192.0.2.53"], "routingTableId": name,
-                })
-            }
-            Kind::FileScan => json!({ "fileId": own, "scanEngine": "standard", "quarantineAction": "notify_and_hold" }),
-            Kind::WebhookDeliver => Value::Null,
-        }
     }
 }
 
@@ -154,7 +123,8 @@ fn templates(kind: Kind, file: &str) -> anyhow::Result<Vec<Value>> {
 
 /// What `text` says, which stands at `place`.
 fn template(place: &str, text: &str) -> anyhow::Result<Value> {
-    let (value, wrong) = decode::read(text.as_bytes()).map_err(|unread| anyhow!("{place}: {}", unread.message))?;
+    let (value, wrong) =
+        decode::parse_body(text.as_bytes()).map_err(|unread| anyhow!("{place}: {}", unread.message))?;
     if wrong.total() > 0 {
         bail!("{place}: {}", wrong.summary());
     }
@@ -162,7 +132,7 @@ fn template(place: &str, text: &str) -> anyhow::Result<Value> {
 }
 
 /// Replaces places in every text of `value`.
-fn fill(value: &mut Value, places: &[(&str, &str)]) {
+fn fill(value: &mut Value, places: &[(&str, String)]) {
     match value {
         Value::String(text) => {
             for (place, content) in places.iter().filter(|(place, _)| text.contains(place)).collect::<Vec<_>>() {

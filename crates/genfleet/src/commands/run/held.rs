@@ -6,7 +6,7 @@ use std::{
 };
 
 use genfleet_core::{
-    options::written,
+    options::format_duration,
     tell,
     worker::holding::{Held, Holding},
 };
@@ -117,7 +117,7 @@ impl Account {
 
 /// Whole ones, rounded up.
 fn seconds(duration: Duration) -> String {
-    written(Duration::from_secs(duration.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)))
+    format_duration(Duration::from_secs(duration.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use genfleet_core::{
     audit::Audit,
     clock::SharedClock,
     error::JobError,
-    event::{Ending, Outcome, error_told},
+    event::{Ending, Outcome, error_object},
     hash,
     job::{Rejection, UNKNOWN_KIND, decode},
-    message::{Lane, Message, enqueued::Waited},
+    message::{Lane, Message, enqueued::QueueWait},
     options::ConfigError,
     queue::{
         Destination, Publication,
@@ -175,15 +175,15 @@ fn unreadable(
         redriven_by: None,
         requests: 0,
         latency_ms: 0,
-        queued: Some(Waited { ms: 0, is_rough: false }),
+        queued: Some(QueueWait { ms: 0, is_rough: false }),
         report: None,
-        error: Some(error_told(&error, code, None)),
+        error: Some(error_object(&error, code, None)),
         trace_id: None,
         time: now,
         audit: None,
     };
     ending.audit = outcome_unrun(audit, "job_unreadable", &ending, readable_payload(&message.body));
     let dead = DeadLetter { reason: code, cause: None, error: &error.message };
-    let own = decode::readable_webhook(&message.body);
+    let own = decode::extract_webhook(&message.body);
     report::ended(message, &ending, Some(dead), &webhooks.receivers(ending.kind, own.as_deref()), None)
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use genfleet_core::{file, options::ConfigError, shown};
+use genfleet_core::{escape, file, options::ConfigError};
 
 use super::told;
 use crate::terminal::{self, Paint};
@@ -51,7 +51,7 @@ impl Sink {
             Self::Json => {
                 let mut out = io::stdout().lock();
                 for event in events {
-                    writeln!(out, "{}", shown::whole(&String::from_utf8_lossy(event), false)).context(STDOUT)?;
+                    writeln!(out, "{}", escape::output(&String::from_utf8_lossy(event), false)).context(STDOUT)?;
                 }
                 out.flush().context(STDOUT)?;
             }

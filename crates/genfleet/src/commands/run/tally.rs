@@ -10,7 +10,7 @@ use genfleet_core::job::Kind;
 use serde_json::{Value, json};
 
 use super::{held, told::Account};
-use crate::terminal::Paint;
+use crate::terminal::{self, Paint};
 
 /// Outcomes, codes and requests, so far.
 #[derive(Debug)]
@@ -92,7 +92,8 @@ impl Tally {
             counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
         };
         let outcomes = if self.outcomes.is_empty() { String::new() } else { format!(": {}", count(&self.outcomes)) };
-        tell!("{} of {} jobs ended in {:.1} s{outcomes}", self.ended(), self.total, rounded(took));
+        let jobs = terminal::count(self.total, "job");
+        tell!("{} of {jobs} ended in {:.1} s{outcomes}", self.ended(), rounded(took));
         if !self.codes.is_empty() {
             tell!("  why: {}", count(&self.codes));
         }

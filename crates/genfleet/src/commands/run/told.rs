@@ -9,7 +9,7 @@ use std::{
 use genfleet_core::job::Kind;
 use serde_json::Value;
 
-use crate::terminal::{Paint, cut, line};
+use crate::terminal::{Paint, count, cut, line};
 
 /// Jobs that did not succeed are named up to this many.
 const NAMED: usize = 20;
@@ -102,7 +102,7 @@ impl Account {
         }
         let requests: u64 = self.kinds.values().map(|kind| kind.requests).sum();
         let saved = self.shared_counted.saturating_sub(self.shared.len() as u64);
-        let _ = writeln!(told, "\n{} requests sent, {saved} saved by sharing", requests.saturating_sub(saved));
+        let _ = writeln!(told, "\n{} sent, {saved} saved by sharing", count(requests.saturating_sub(saved), "request"));
         if !self.failures.is_empty() {
             let _ = writeln!(told, "\nNot succeeded:");
         }

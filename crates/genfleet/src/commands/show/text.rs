@@ -4,7 +4,7 @@ use genfleet_core::queue::dead_letters::DeadLetter;
 use serde_json::Value;
 
 use super::Known;
-use crate::terminal::{Paint, cut, line};
+use crate::terminal::{Paint, count, cut, line};
 
 /// Of an error, in characters.
 const ERROR_WIDTH: usize = 200;
@@ -23,6 +23,7 @@ pub(super) fn text(id: &str, known: &Known, paint: Paint) -> String {
         ("events", events),
         ("waits", known.waiting.iter().flatten().map(super::waiting::WaitingPlace::text).collect()),
         ("dead letters", letters),
+        ("webhook deliveries", known.deliveries.iter().map(|one| one.text(paint)).collect()),
         ("audit", known.facts.iter().map(fact).collect()),
     ];
     let mut lines = vec![paint.bold(&line(id))];
@@ -51,8 +52,10 @@ fn event(event: &Value, paint: Paint) -> String {
     };
     let (time, kind) = (word(&event["time"]), word(&data["kind"]));
     format!(
-        "{time}  {kind}  {painted}  generation {}  {} attempts, {} requests{error}",
-        data["generation"], data["attempts"], data["requests"]
+        "{time}  {kind}  {painted}  generation {}  {}, {}{error}",
+        data["generation"],
+        count(&data["attempts"], "attempt"),
+        count(&data["requests"], "request")
     )
 }
 

@@ -1,11 +1,14 @@
 //! Where a job waits, on the embedded queue. On `RabbitMQ` nobody can look without taking.
 
 use genfleet_core::{
-    job::decode::readable_id,
+    job::{Kind, decode::extract_id},
     message::HeaderValue,
     queue::{QueueError, QueueInspector, sqlite::WaitingJob},
 };
 use serde_json::{Value, json};
+
+use super::{Known, webhooks::Delivery};
+use crate::terminal::count;
 
 /// Shown of one job, at most.
 const SHOWN: usize = 20;
@@ -14,17 +17,23 @@ const SHOWN: usize = 20;
 #[derive(Debug)]
 pub(super) struct WaitingPlace(WaitingJob);
 
-/// The places where job `id` waits; none where the queue does not tell.
-pub(super) async fn of(inspector: &QueueInspector, id: &str) -> Result<Option<Vec<WaitingPlace>>, QueueError> {
+/// Finds the places where job `id` waits, and the deliveries of its events that wait, where the queue tells.
+pub(super) async fn of(inspector: &QueueInspector, id: &str, known: &mut Known) -> Result<(), QueueError> {
     let mut places = Vec::new();
     let keep = |job: WaitingJob| {
+        if job.kind == Kind::WebhookDeliver && known.deliveries.len() < SHOWN {
+            known.deliveries.extend(Delivery::waiting(&job, id));
+        }
         let message = &job.message;
-        let found = readable_id(&message.body, message.message_id.as_deref(), message.timestamp);
+        let found = extract_id(&message.body, message.message_id.as_deref(), message.timestamp);
         if found.as_str() == id && places.len() < SHOWN {
             places.push(WaitingPlace(job));
         }
     };
-    Ok(inspector.each_waiting_job(keep).await?.then_some(places))
+    if inspector.each_waiting_job(keep).await? {
+        known.waiting = Some(places);
+    }
+    Ok(())
 }
 
 impl WaitingPlace {
@@ -50,6 +59,7 @@ impl WaitingPlace {
             format!("in {}, from {:.0} on", self.0.lane, self.0.visible_at)
         };
         let attempts = self.header("genfleet-attempts").unwrap_or(0);
-        format!("{}  {place}, {attempts} attempts, returned {} times", self.0.kind, self.0.delivery_count)
+        let (attempts, returns) = (count(attempts, "attempt"), count(self.0.delivery_count, "time"));
+        format!("{}  {place}, {attempts}, returned {returns}", self.0.kind)
     }
 }

@@ -9,7 +9,7 @@ use super::{
     seen::{OfKind, Seen, counted, limit, sent, still},
     table::{Cell, Side, Tone, table},
 };
-use crate::terminal::{Paint, cut, line};
+use crate::terminal::{Paint, count, cut, line};
 
 /// Of a reason, in characters.
 const WHY_WIDTH: usize = 300;
@@ -98,10 +98,8 @@ fn processes(seen: &Seen, paint: Paint) -> String {
     if alive.is_empty() {
         return paint.yellow("no process is alive") + "\n";
     }
-    let mut text = match alive.len() {
-        1 => "1 process is alive".to_owned(),
-        count => format!("{count} processes are alive"),
-    };
+    let verb = if alive.len() == 1 { "is" } else { "are" };
+    let mut text = format!("{} {verb} alive", count(alive.len(), "process"));
     match alive.iter().filter(|process| process.verified == Some(false)).count() {
         0 => {}
         unverified if unverified == alive.len() => text += &paint.dim(" (unverified)"),

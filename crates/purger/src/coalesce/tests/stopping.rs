@@ -1,6 +1,6 @@
 //! Jobs that are stopped or gone: what is still sent for them, what they wait for, and what it is to the others.
 
-use genfleet_core::genesys::TimeOuts;
+use genfleet_core::genesys::HttpTimeouts;
 
 use self::fake::Throttle;
 use super::*;
@@ -181,7 +181,7 @@ async fn a_case_ends_when_the_last_it_suspects_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stopped_job_does_not_wait_for_ever_for_an_answer() {
-    let whole = TimeOuts::default().whole;
+    let whole = HttpTimeouts::default().whole;
     assert!(whole < FLIGHT_PATIENCE, "a request in flight is finished");
     let coalescer = start(&FakeCdn::new(60 * SECOND), LINGER);
     let (outcome, took) = purge_for(&coalescer, order("job", &paths("a", 2)), SECOND).await;

@@ -1,11 +1,11 @@
-//! What happens to fleets, by name: in no minute more than 105 % of the limit, and it is used before and after.
+//! Named scenarios: no minute has more than 105 % of the limit, and the limit is used before and after.
 
 use super::*;
 
 const LIMIT: u32 = 600;
 const SWIFT: Way = Way { longest: Duration::from_millis(150), lost: 0 };
 
-/// However the news travel.
+/// Checks the limit for several seeds, with and without lost messages.
 fn never_above_105_percent(lives: &[Life]) {
     for seed in 0..20 {
         let fleet = Fleet::run(LIMIT, lives, Way { lost: if seed % 2 == 0 { 0 } else { 10 }, ..SWIFT }, seed);
@@ -14,7 +14,7 @@ fn never_above_105_percent(lives: &[Life]) {
     }
 }
 
-/// Between these two seconds, in which nothing changes.
+/// Checks that the limit is used between these seconds, in which nothing changes.
 fn is_used(lives: &[Life], from: u64, to: u64) {
     let used = Fleet::run(LIMIT, lives, SWIFT, 1).count(from, to);
     let possible = LIMIT as usize * usize::try_from(to - from).unwrap() / 60;

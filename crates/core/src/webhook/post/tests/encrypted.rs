@@ -59,7 +59,7 @@ async fn a_receiver_is_trusted_by_the_authority_of_the_file_and_by_no_other() {
 async fn interim_answers_without_end_break_the_delivery_under_tls_too() {
     let url = encrypted(|stream| flood(stream, "", "HTTP/1.1 103 E\r\nL: x\r\n\r\n"));
     match send(&trusting(Some(&authority())), &url).await {
-        Err(WebhookSendError::Broken(why)) => assert!(why.contains("256 KiB and no answer"), "{why}"),
+        Err(WebhookSendError::Broken(why)) => assert!(why.contains("256 KiB without a complete response"), "{why}"),
         other => panic!("{other:?}"),
     }
 }
@@ -70,7 +70,7 @@ fn a_file_without_an_authority_is_named() {
     install_tls();
     let folder = std::env::temp_dir().join(format!("genfleet-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir(&folder).unwrap();
-    for (content, told) in [
+    for (content, reported) in [
         ("", "holds no certificate in PEM"),
         ("no certificate", "holds no certificate in PEM"),
         ("-----BEGIN CERTIFICATE-----\n?\n-----END CERTIFICATE-----\n", "is no PEM file"),
@@ -78,7 +78,7 @@ fn a_file_without_an_authority_is_named() {
         let file = folder.join("ca.pem");
         std::fs::write(&file, content).unwrap();
         let error = read(&file);
-        assert!(error.starts_with("--webhook-ca-file names ") && error.contains(told), "{content:?}: {error}");
+        assert!(error.starts_with("--webhook-ca-file names ") && error.contains(reported), "{content:?}: {error}");
     }
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(read(&folder.join("ca.pem")).contains("cannot be read"));

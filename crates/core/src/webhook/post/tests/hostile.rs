@@ -55,7 +55,7 @@ async fn interim_answers_without_end_break_the_delivery_and_hold_up_nobody() {
     let ended = Cell::new(0);
     let flooded = async || loop {
         let why = broken(&post, &url).await;
-        assert!(why.contains("256 KiB and no answer"), "{why}");
+        assert!(why.contains("256 KiB without a complete response"), "{why}");
         ended.set(ended.get() + 1);
     };
     let others = async {

@@ -56,7 +56,7 @@ fn the_document_lists_the_codes_of_every_kind_and_no_other() {
 
 /// Where a code is given to an error.
 const GIVEN: &str = concat!(
-    r#"JobError::permanent\(\s*"([a-z_]+)"|(?:Rejection|Unread)::new\((?:id, )?"([a-z_]+)"|code: "([a-z_]+)""#,
+    r#"JobError::permanent\(\s*"([a-z_]+)"|(?:Rejection|UnreadableBody)::new\((?:id, )?"([a-z_]+)"|code: "([a-z_]+)""#,
     r#"|const (?:CODE|UNEXPECTED): &str = "([a-z_]+)"|ErrorClass::\w+(?: \{[^{}]*\})?,\s*"([a-z_]+)""#,
     r#"|(?:may_have_arrived|unknown_effect)\(repeat\), "([a-z_]+)"|ClosedReason::\w+ => \("([a-z_]+)""#,
     r#"|failed\("([a-z_]+)""#,

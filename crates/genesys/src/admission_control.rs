@@ -1,0 +1,515 @@
+//! Admission control: the one place where credentials, the API's pause, the circuit breaker, permissions, the token, slow
+//! start and budget decide together, in this order, whether a request may be sent. A state machine over the time, without
+//! I/O.
+
+use std::time::Duration;
+
+use tokio::{sync::watch, time::Instant};
+use tracing::{info, warn};
+
+use crate::{
+    admission::{
+        ActiveHold, Admission, AdmissionGauges, AdmissionRefusal, ApiSignal, ClosedReason, QueuePosition,
+        RequestOutcome, Requester, SentRequest,
+    },
+    budget::{Budget, BudgetReservation, BudgetUsage, LimitShare},
+    circuit_breaker::{BreakerChange, CircuitBreaker, RequestRole},
+    credential_hold::CredentialHold,
+    failure_causes::FailureCauses,
+    limits::LimitScope,
+    options::GenesysOptions,
+    permission_hold::PermissionHolds,
+    rate_limit_pause::{self, RateLimitPause},
+    send_time::SendTime,
+    service_limits::ServiceLimits,
+    slow_start::{HealthSign, SlowStart, SlowStartSlot},
+    token::{Token, TokenGrant, TokenSlot},
+};
+use genfleet_job::{JobId, Kind};
+
+/// What a caller does next to send one request.
+#[derive(Debug)]
+pub(crate) enum AdmissionStep {
+    /// Sends it.
+    Send(SendGrant, Token),
+    /// Waits until it is the first in the queue.
+    Queue,
+    /// Sees to it that there is a token.
+    WaitForToken,
+    /// Waits until then, or until something changes.
+    WaitUntil(Instant),
+    /// Gives up for now.
+    Refused(AdmissionRefusal),
+}
+
+/// The right to send one request. It is handed back with the request's outcome.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct SendGrant {
+    reservation: BudgetReservation,
+    slot: SlowStartSlot,
+    role: RequestRole,
+    permission: RequestRole,
+    token: u64,
+}
+
+impl SendGrant {
+    /// Returns whether its request probes an API that does not answer.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.role == RequestRole::Probe
+    }
+}
+
+/// Everything that decides whether a request may be sent.
+#[derive(Debug)]
+pub(crate) struct AdmissionControl {
+    pause: RateLimitPause,
+    services: ServiceLimits,
+    breaker: CircuitBreaker,
+    causes: FailureCauses,
+    credentials: CredentialHold,
+    permissions: PermissionHolds,
+    slow_start: SlowStart,
+    budget: Budget,
+    /// Until when the client's limit is exhausted, as the API told this process.
+    client_limit_until: Option<Instant>,
+    /// The same, as another process reported it.
+    peer_limit_until: Option<Instant>,
+    tokens: TokenSlot,
+    /// Why the audit cannot be written.
+    audit: Option<String>,
+    changes: watch::Sender<u64>,
+}
+
+impl AdmissionControl {
+    /// Begins with everything open and without a token.
+    pub(crate) fn new(options: &GenesysOptions) -> Self {
+        Self {
+            pause: RateLimitPause::default(),
+            services: ServiceLimits::default(),
+            breaker: CircuitBreaker::new(options.breaker_window, options.breaker_probe),
+            causes: FailureCauses::default(),
+            credentials: CredentialHold::new(options.credentials_probe),
+            permissions: PermissionHolds::new(options.forbidden_probe),
+            slow_start: SlowStart::default(),
+            budget: Budget::new(options.requests_per_minute, options.client_requests_per_minute),
+            client_limit_until: None,
+            peer_limit_until: None,
+            tokens: TokenSlot::default(),
+            audit: None,
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// Counts the changes of admission.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Decides whether workers of `kind` may start jobs now.
+    pub(crate) fn admission(&self, kind: Kind, now: Instant) -> Admission {
+        let closed = |reason, reopens, probe| Admission::Closed { reason, reopens, probe };
+        if self.audit.is_some() {
+            return closed(ClosedReason::Audit, None, None);
+        }
+        if self.credentials.reason().is_some() {
+            return closed(ClosedReason::Credentials, None, None);
+        }
+        if self.pause.closes_intake(now) {
+            return closed(ClosedReason::Throttled, self.pause.ends(now), None);
+        }
+        if let Some(probe) = self.breaker.next_probe() {
+            return closed(ClosedReason::ApiUnavailable, None, Some(probe));
+        }
+        match self.permissions.next_probe(kind) {
+            Some(probe) => closed(ClosedReason::Forbidden, None, Some(probe)),
+            None => Admission::Open,
+        }
+    }
+
+    /// Returns whether requests are only probes: then one is enough to learn whether things are well again.
+    pub(crate) fn is_probing(&self) -> bool {
+        self.next_probe().is_some() || self.credentials.reason().is_some()
+    }
+
+    /// Returns when an API that does not answer is asked again; `None` while it answers.
+    pub(crate) fn next_probe(&self) -> Option<Instant> {
+        self.breaker.next_probe()
+    }
+
+    /// Decides what a caller does next to send one request.
+    pub(crate) fn step(&mut self, requester: Requester<'_>, position: QueuePosition, now: Instant) -> AdmissionStep {
+        if let Some(refusal) = self.refusal(requester, now) {
+            return AdmissionStep::Refused(refusal);
+        }
+        if let Some(ends) = self.pause.ends(now) {
+            return AdmissionStep::WaitUntil(ends);
+        }
+        let Some(token) = self.tokens.good(now).cloned() else { return AdmissionStep::WaitForToken };
+        if position == QueuePosition::Outside {
+            return AdmissionStep::Queue;
+        }
+        for time in [self.slow_start.ready(now), self.budget.ready(now)] {
+            if let SendTime::At(next) = time {
+                return AdmissionStep::WaitUntil(next);
+            }
+        }
+        let role = self.breaker.admit(now);
+        let permission = self.permissions.admit(requester.kind, requester.jobs, now);
+        let (reservation, slot) = (self.budget.take(now), self.slow_start.take(now));
+        if (role, permission) != (RequestRole::Normal, RequestRole::Normal) {
+            // The next probe is later now.
+            self.announce_change();
+        }
+        AdmissionStep::Send(SendGrant { reservation, slot, role, permission, token: token.number }, token)
+    }
+
+    fn refusal(&self, requester: Requester<'_>, now: Instant) -> Option<AdmissionRefusal> {
+        if let Some(reason) = self.credentials.reason() {
+            return Some(AdmissionRefusal::Credentials(reason.to_owned()));
+        }
+        let long_pause = self.pause.ends(now).filter(|ends| *ends - now > rate_limit_pause::LONG);
+        let held = |reason| move |until| AdmissionRefusal::Held(reason, until);
+        let forbidden = || self.permissions.held_until(requester.kind, requester.jobs, now);
+        long_pause
+            .map(held(ClosedReason::Throttled))
+            .or_else(|| self.breaker.held_until(now).map(held(ClosedReason::ApiUnavailable)))
+            .or_else(|| forbidden().map(held(ClosedReason::Forbidden)))
+    }
+
+    /// Returns until when `kind` sends nothing to `endpoint` by the limit of a service; `None` while it may.
+    pub(crate) fn service_held_until(&self, kind: Kind, endpoint: &'static str, now: Instant) -> Option<Instant> {
+        self.services.held_until(kind, endpoint, now)
+    }
+
+    /// Returns whether nothing has happened since `grant` was given that forbids sending with it.
+    pub(crate) fn still_admits(
+        &self,
+        grant: &SendGrant,
+        requester: Requester<'_>,
+        endpoint: &'static str,
+        now: Instant,
+    ) -> bool {
+        let Requester { kind, jobs } = requester;
+        self.services.held_until(kind, endpoint, now).is_none()
+            && self.credentials.reason().is_none()
+            && self.pause.ends(now).is_none()
+            && (grant.role == RequestRole::Probe || self.breaker.next_probe().is_none())
+            && (grant.permission == RequestRole::Probe || self.permissions.held_until(kind, jobs, now).is_none())
+            && self.tokens.good(now).is_some_and(|token| token.number == grant.token)
+    }
+
+    /// Takes a grant back with which nothing was sent.
+    pub(crate) fn return_unused(&mut self, grant: SendGrant, now: Instant) {
+        self.budget.give_back(grant.reservation);
+        self.slow_start.free(&grant.slot, HealthSign::Unhealthy);
+        self.abandon_probe(grant.role, now);
+    }
+
+    fn abandon_probe(&mut self, role: RequestRole, now: Instant) {
+        self.breaker.abandon(role, now);
+        if role == RequestRole::Probe {
+            self.announce_change();
+        }
+    }
+
+    /// Records the outcome of a request that was sent.
+    pub(crate) fn record_outcome(
+        &mut self,
+        grant: SendGrant,
+        request: SentRequest<'_>,
+        outcome: RequestOutcome,
+        now: Instant,
+    ) {
+        let SendGrant { reservation, slot, role, permission: _, token: _ } = grant;
+        let sign = match outcome {
+            RequestOutcome::Answered { status, rate_limits, signal } => {
+                self.budget.answered(reservation, request.at, now, rate_limits);
+                self.record_answer(request, status, signal, now)
+            }
+            RequestOutcome::NeverSent => {
+                self.budget.give_back(reservation);
+                HealthSign::Unhealthy
+            }
+            RequestOutcome::Lost => {
+                self.budget.lost(reservation, now);
+                HealthSign::Unhealthy
+            }
+            RequestOutcome::Dropped => {
+                self.budget.lost(reservation, now);
+                self.slow_start.free(&slot, HealthSign::Unhealthy);
+                return self.abandon_probe(role, now);
+            }
+        };
+        self.slow_start.free(&slot, sign);
+        let change = self.breaker.record(role, sign, request.requester.jobs, now);
+        self.report_breaker(change);
+    }
+
+    fn record_answer(&mut self, request: SentRequest<'_>, status: u16, signal: ApiSignal, now: Instant) -> HealthSign {
+        let SentRequest { requester: Requester { kind, .. }, endpoint, at } = request;
+        if (200..300).contains(&status) && self.permissions.note_permitted(kind, endpoint) {
+            info!(%kind, endpoint, "permitted again: the hold is over");
+            self.announce_change();
+        }
+        if status == 403 {
+            self.permissions.note_refused(kind, endpoint);
+        }
+        match signal {
+            ApiSignal::Fine => {
+                if self.breaker.next_probe().is_none() {
+                    self.causes.forget();
+                }
+                self.pause.note_success(at);
+                self.services.note_success(kind, endpoint, at);
+            }
+            ApiSignal::Failing => return HealthSign::Unhealthy,
+            // An API that asks for a pause answers.
+            ApiSignal::Later(wait, LimitScope::Token) => self.pause(at, now, wait),
+            ApiSignal::Later(wait, LimitScope::Client) => {
+                self.pause(at, now, wait);
+                self.note_client_limit(now, wait);
+            }
+            ApiSignal::Later(wait, LimitScope::Service(namespace)) => {
+                self.pause_service(request, namespace, now, wait);
+            }
+        }
+        HealthSign::Healthy
+    }
+
+    fn pause_service(&mut self, request: SentRequest<'_>, namespace: String, now: Instant, wait: Option<Duration>) {
+        let SentRequest { requester: Requester { kind, .. }, endpoint, at } = request;
+        if self.services.begin_pause((kind, endpoint), namespace.clone(), (at, now), wait) {
+            let seconds = self.services.held_until(kind, endpoint, now).map_or(0, |until| (until - now).as_secs());
+            warn!(%kind, endpoint, namespace, seconds, "throttled by a limit of this service: all else goes on");
+            self.announce_change();
+        }
+    }
+
+    /// Begins the pause that the API, or the token endpoint, asked for.
+    pub(crate) fn pause(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) {
+        if self.pause.begin(sent, now, wait) {
+            let seconds = self.pause.ends(now).map_or(0, |ends| (ends - now).as_secs());
+            warn!(seconds, "throttled: nothing is sent until then");
+            self.slow_start.restart();
+            self.announce_change();
+        }
+    }
+
+    fn note_client_limit(&mut self, now: Instant, wait: Option<Duration>) {
+        let until = wait.map(|wait| now + wait).or(self.pause.ends(now));
+        if until > self.client_limit_until {
+            self.client_limit_until = until;
+            self.announce_change();
+        }
+    }
+
+    /// Returns how long the client's limit is still exhausted, as the API told this process.
+    pub(crate) fn client_limit_pause(&self, now: Instant) -> Option<Duration> {
+        self.client_limit_until.filter(|until| *until > now).map(|until| until - now)
+    }
+
+    /// Begins the pause of the client's limit that another process met.
+    pub(crate) fn pause_for_peer(&mut self, now: Instant, wait: Duration) {
+        if self.pause.begin_for_peer(now, wait) {
+            self.peer_limit_until = Some(now + wait);
+            let seconds = wait.as_secs();
+            warn!(seconds, "another process met the client's limit: nothing is sent until then");
+            self.slow_start.restart();
+            self.announce_change();
+        }
+    }
+
+    /// Sets this process's share of the client's limit.
+    pub(crate) fn set_limit_share(&mut self, share: LimitShare, now: Instant) {
+        self.budget.set_limit_share(share, now);
+    }
+
+    pub(crate) fn budget_usage(&mut self, now: Instant) -> BudgetUsage {
+        self.budget.usage(now)
+    }
+
+    /// Lists everything that holds requests back.
+    pub(crate) fn active_holds(&self, now: Instant) -> Vec<ActiveHold> {
+        let hold = |reason, why: String, kind, until: Option<Instant>| {
+            let for_another = until.map(|until| until.saturating_duration_since(now));
+            ActiveHold { reason, why, kind, for_another }
+        };
+        let pause = self.pause.ends(now).map(|ends| {
+            let lasts = |until: Option<Instant>| until.is_some_and(|until| until > now);
+            let why = match (lasts(self.client_limit_until), lasts(self.peer_limit_until)) {
+                (true, _) => "the API said later, to all of the client",
+                (false, true) => "the API said later to another process, and to all of the client",
+                (false, false) => "the API said later",
+            };
+            hold(ClosedReason::Throttled, why.to_owned(), None, Some(ends))
+        });
+        let outage =
+            self.breaker.next_probe().map(|probe| hold(ClosedReason::ApiUnavailable, self.outage(), None, Some(probe)));
+        let credentials = self.credentials.reason().map(|reason| {
+            let why = format!("our credentials are refused: {reason}");
+            hold(ClosedReason::Credentials, why, None, self.credentials.next_try())
+        });
+        let audit = self.audit.clone().map(|why| hold(ClosedReason::Audit, why, None, None));
+        let permissions = self.permissions.all().map(|(kind, endpoint)| {
+            let why = format!("{endpoint} is forbidden");
+            hold(ClosedReason::Forbidden, why, Some(kind), self.permissions.next_probe(kind))
+        });
+        let services = self.services.all(now).map(|(kind, endpoint, namespace, until)| {
+            let why = format!("the API said later to {endpoint}, by a limit of {namespace}");
+            hold(ClosedReason::ServiceLimit, why, Some(kind), Some(until))
+        });
+        let whole = audit.into_iter().chain(credentials).chain(pause).chain(outage);
+        whole.chain(permissions).chain(services).collect()
+    }
+
+    /// Notes the cause of a failure of the API, before its outcome is recorded.
+    pub(crate) fn note_failure(&mut self, cause: &str, now: Instant) {
+        if self.causes.note(cause, now) && self.breaker.next_probe().is_none() {
+            warn!(causes = self.causes.describe(), "requests to the API fail");
+        }
+    }
+
+    /// Describes the outage and its causes; `None` while the API answers.
+    pub(crate) fn describe_outage(&self) -> Option<String> {
+        self.breaker.next_probe().map(|_| self.outage())
+    }
+
+    fn outage(&self) -> String {
+        format!("Genesys Cloud is not answering: {}", self.causes.describe())
+    }
+
+    /// Describes the failures of requests where there are more than one or two.
+    pub(crate) fn describe_failures(&self, now: Instant) -> Option<String> {
+        let failures = || Some(format!("requests to the API fail: {}", self.causes.describe_if_relevant(now)?));
+        self.describe_outage().or_else(failures)
+    }
+
+    pub(crate) fn store_token(&mut self, grant: TokenGrant, now: Instant) {
+        self.tokens.store(grant, now);
+        self.budget.new_token();
+        if self.credentials.end() {
+            info!("a token was given: the credentials are good again");
+            self.slow_start.restart();
+        }
+        self.announce_change();
+    }
+
+    /// Notes that no token was given for a reason that is not ours.
+    pub(crate) fn note_refresh_failure(&mut self, now: Instant) {
+        self.tokens.note_failure(now);
+    }
+
+    /// Counts a caller that got no token for such a reason as a failed request of its jobs.
+    pub(crate) fn record_no_token(&mut self, requester: Requester<'_>, now: Instant) {
+        let change = self.breaker.record_no_token(requester.jobs, now);
+        self.report_breaker(change);
+    }
+
+    /// Forgets a token that the API refused.
+    pub(crate) fn forget_token(&mut self, number: u64) {
+        self.tokens.forget(number);
+    }
+
+    /// Holds all requests until a token is given: the credentials are bad.
+    pub(crate) fn hold_for_credentials(&mut self, why: &str, now: Instant) {
+        if self.credentials.begin(why, now) {
+            warn!(why, "credentials refused: nothing is sent until a token is given");
+            self.announce_change();
+        }
+    }
+
+    /// Notes why the audit cannot be written, where it cannot. Requests that only read still go.
+    pub(crate) fn set_audit_trouble(&mut self, trouble: Option<String>) {
+        if self.audit != trouble {
+            self.audit = trouble;
+            self.announce_change();
+        }
+    }
+
+    pub(crate) fn audit_trouble(&self) -> Option<&str> {
+        self.audit.as_deref()
+    }
+
+    /// Returns whether a new token is due, though the old one is good.
+    pub(crate) fn wants_token(&self, now: Instant) -> bool {
+        self.tokens.is_due(now) && self.pause.ends(now).is_none()
+    }
+
+    /// Takes a try of bad credentials that is due: the next one comes an interval later.
+    pub(crate) fn take_credentials_try(&mut self, now: Instant) -> bool {
+        self.pause.ends(now).is_none() && self.credentials.take_try(now)
+    }
+
+    /// Judges a 403 that `job` got: returns until when the job waits; `None` where it fails.
+    pub(crate) fn judge_forbidden(
+        &mut self,
+        kind: Kind,
+        endpoint: &'static str,
+        job: &JobId,
+        now: Instant,
+    ) -> Option<Instant> {
+        let (until, begins) = self.permissions.judge(kind, endpoint, job, now);
+        if begins {
+            warn!(%kind, endpoint, "forbidden for five jobs in a row: this kind is on hold");
+            self.announce_change();
+        }
+        until
+    }
+
+    /// Returns why the credentials are refused, where they are.
+    pub(crate) fn refused_credentials(&self) -> Option<&str> {
+        self.credentials.reason()
+    }
+
+    /// Lists the kinds without permission, and the endpoint that refuses them.
+    pub(crate) fn forbidden_kinds(&self) -> impl Iterator<Item = (Kind, &'static str)> {
+        self.permissions.all()
+    }
+
+    /// Notices what time alone changed. Returns when to look again, at the latest.
+    pub(crate) fn tick(&mut self, now: Instant) -> Instant {
+        if self.pause.take_end(now) {
+            info!("the pause is over: starting slowly");
+            self.announce_change();
+        }
+        let next = now + Duration::from_secs(1);
+        let times = [self.pause.ends(now), self.credentials.next_try()].into_iter().flatten();
+        times.filter(|at| *at > now).fold(next, Instant::min)
+    }
+
+    pub(crate) fn gauges(&mut self, now: Instant) -> AdmissionGauges {
+        let is_held = |reason| match reason {
+            ClosedReason::Throttled => self.pause.ends(now).is_some(),
+            ClosedReason::ServiceLimit => self.services.all(now).next().is_some(),
+            ClosedReason::ApiUnavailable => self.breaker.next_probe().is_some(),
+            ClosedReason::Credentials => self.credentials.reason().is_some(),
+            ClosedReason::Forbidden => self.permissions.all().next().is_some(),
+            ClosedReason::Audit => self.audit.is_some(),
+        };
+        let holds = ClosedReason::ALL.map(|reason| (reason, is_held(reason)));
+        AdmissionGauges { holds, time_paused: self.pause.total(now), budget_left: self.budget.left(now) }
+    }
+
+    fn report_breaker(&mut self, change: BreakerChange) {
+        if change == BreakerChange::None {
+            return;
+        }
+        let causes = self.causes.describe();
+        match change {
+            BreakerChange::None => {}
+            BreakerChange::Opened => warn!(causes, "Genesys Cloud is not answering: only probes are sent"),
+            BreakerChange::StillOpen => warn!(causes, "a probe failed: Genesys Cloud is still not answering"),
+            BreakerChange::Closed => {
+                info!(causes, "a probe succeeded: Genesys Cloud answers again; starting slowly");
+                self.causes.forget();
+                self.slow_start.restart();
+            }
+        }
+        self.announce_change();
+    }
+
+    fn announce_change(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+}

@@ -1,0 +1,153 @@
+//! The state of the client as others see it: intake, the fleet, `/readyz`, and the operator's tool.
+
+use std::{
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use metrics::gauge;
+use secrecy::ExposeSecret;
+use tokio::{sync::watch, time::Instant};
+use tracing::{info, warn};
+
+use super::GenesysClient;
+use crate::{
+    admission::{ActiveHold, Admission},
+    answer_body::AnswerAuthor,
+    budget::{BudgetUsage, LimitShare},
+    clock_skew::{ClockSkew, SkewChange},
+    fleet_key::FleetKey,
+    http_transport::HttpResponse,
+};
+use genfleet_audit::Audit;
+use genfleet_job::{Kind, metric};
+
+impl GenesysClient {
+    /// Sets the audit in which every call that changes something is recorded. The first one stays.
+    pub fn keep_audit(&self, audit: Audit) {
+        let _ = self.shared.audit.set(audit);
+    }
+
+    /// Returns the audit; one that records nothing, unless [`keep_audit`](Self::keep_audit) set another.
+    pub fn audit(&self) -> &Audit {
+        self.shared.audit.get().unwrap_or(&self.shared.no_audit)
+    }
+
+    /// Decides whether workers of `kind` may start jobs now. A probe is taken only by the request itself.
+    pub fn admission(&self, kind: Kind) -> Admission {
+        self.shared.admission.control().admission(kind, Instant::now())
+    }
+
+    /// Counts the changes of admission. Times that an [`Admission`] names pass without a change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.admission.changes()
+    }
+
+    /// Returns the region, or the API's host where the base URL is overridden.
+    pub fn environment(&self) -> &str {
+        &self.shared.addresses.environment
+    }
+
+    /// Describes why the process is not ready: bad credentials, missing permissions, an audit that cannot be written. A
+    /// pause and an API that does not answer are no such reasons.
+    pub fn problems(&self) -> Vec<String> {
+        let control = self.shared.admission.control();
+        let credentials = control.refused_credentials().map(|why| format!("Genesys Cloud gives us no token: {why}"));
+        let forbidden = control.forbidden_kinds().map(|(kind, endpoint)| {
+            format!("{kind} is forbidden on {endpoint}; it needs the scopes {}", self.scopes_of(kind))
+        });
+        let audit = control.audit_trouble().map(str::to_owned);
+        audit.into_iter().chain(credentials).chain(forbidden).collect()
+    }
+
+    /// Describes what is wrong although the process is ready: an API that does not answer, a clock that is off.
+    pub fn warnings(&self) -> Vec<String> {
+        self.failures().into_iter().chain(self.clock_warning()).collect()
+    }
+
+    /// Describes the failures of requests, where requests fail.
+    pub fn failures(&self) -> Option<String> {
+        self.shared.admission.control().describe_failures(Instant::now())
+    }
+
+    /// Returns by how many seconds this machine's clock is ahead of the API's, where the API answered.
+    pub fn clock_ahead(&self) -> Option<i64> {
+        self.clock_skew().ahead()
+    }
+
+    /// Describes how far this machine's clock is off, where it is.
+    pub fn clock_warning(&self) -> Option<String> {
+        self.clock_skew().describe()
+    }
+
+    /// Compares this machine's clock with the API's by an answer of its own; one of an intermediary says nothing.
+    pub(super) fn compare_clocks(&self, response: &HttpResponse, took: Duration) {
+        let is_own =
+            ClockSkew::is_fresh(&response.headers) && AnswerAuthor::of(&response.body) != AnswerAuthor::Intermediary;
+        let Some(clocks) = self.read_clocks(&response.headers, took).filter(|_| is_own) else { return };
+        let mut skew = self.clock_skew();
+        let change = skew.note(clocks);
+        #[expect(clippy::cast_precision_loss, reason = "seconds between two clocks")]
+        let ahead = skew.ahead().unwrap_or_default() as f64;
+        gauge!(metric::CLOCK_OFFSET).set(ahead);
+        match change {
+            SkewChange::None => {}
+            SkewChange::Apart => warn!(ahead, "{}", skew.describe().unwrap_or_default()),
+            SkewChange::Agree => info!(ahead, "this machine's clock agrees with the API's again"),
+        }
+    }
+
+    fn clock_skew(&self) -> MutexGuard<'_, ClockSkew> {
+        self.shared.clock_skew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how long the client's limit is still exhausted, as the API told this process.
+    pub fn client_limit_pause(&self) -> Option<Duration> {
+        self.shared.admission.control().client_limit_pause(Instant::now())
+    }
+
+    /// Sends nothing for so long: another process of the client met the client's limit.
+    pub fn pause_for_client_limit(&self, wait: Duration) {
+        self.shared.admission.control().pause_for_peer(Instant::now(), wait);
+    }
+
+    /// Sets this process's share of the client's limit.
+    pub fn set_limit_share(&self, share: LimitShare) {
+        self.shared.admission.control().set_limit_share(share, Instant::now());
+        // It may be more than before.
+        self.shared.admission.freed.notify_one();
+    }
+
+    /// Returns how much of the budget is used.
+    pub fn budget_usage(&self) -> BudgetUsage {
+        self.shared.admission.control().budget_usage(Instant::now())
+    }
+
+    /// Lists everything that holds requests back.
+    pub fn active_holds(&self) -> Vec<ActiveHold> {
+        self.shared.admission.control().active_holds(Instant::now())
+    }
+
+    /// Returns the requests a minute that all processes of the client share.
+    pub fn client_limit(&self) -> u32 {
+        self.shared.client_limit
+    }
+
+    /// Returns a fingerprint of the client's id: all processes with this id have the same.
+    pub fn client_fingerprint(&self) -> String {
+        self.shared.tokens.credentials.get().fingerprint()
+    }
+
+    /// Derives the key with which all processes of the client sign their messages to each other.
+    pub fn fleet_key(&self) -> FleetKey {
+        FleetKey::derive(&self.shared.tokens.credentials.get())
+    }
+
+    /// Derives the key from the secret as it is now, where that is this client's and can be read: files may have been
+    /// replaced since.
+    pub fn reread_fleet_key(&self) -> Option<FleetKey> {
+        let read = self.shared.tokens.credentials.read().ok()?;
+        let current = self.shared.tokens.credentials.get();
+        (read.id.expose_secret() == current.id.expose_secret()).then(|| FleetKey::derive(&read))
+    }
+}

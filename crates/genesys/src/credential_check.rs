@@ -1,0 +1,140 @@
+//! The check of the credentials for the operator's tool: asks for one token and shows it to the API, as a worker would, and
+//! changes nothing in the client.
+
+use std::time::Duration;
+
+use reqwest::{
+    Method,
+    header::{AUTHORIZATION, DATE, HeaderMap},
+};
+use tokio::time::Instant;
+
+use crate::{
+    answer_body::{error_details, error_sentence},
+    client::GenesysClient,
+    clock_skew::ClockReading,
+    http_date::read_http_date,
+    http_transport::{HttpRequest, HttpResponse, TransportError, TransportFailure},
+    limits::RateLimitHeaders,
+    token::{TokenGrant, TokenResponse},
+};
+
+/// A request that changes nothing and that every token may make.
+const OWN_TOKEN: &str = "/api/v2/tokens/me";
+
+/// The check of the token endpoint.
+#[derive(Clone, Debug)]
+pub struct TokenCheck {
+    /// Its answer.
+    pub outcome: TokenCheckOutcome,
+    /// The other side's clock, as it answered, and ours.
+    pub clock: Option<ClockReading>,
+}
+
+/// The token endpoint's answer.
+#[derive(Clone, Debug)]
+pub enum TokenCheckOutcome {
+    /// It gave a token.
+    Granted {
+        /// The token.
+        grant: TokenGrant,
+        /// How long it is good.
+        life: Duration,
+        /// Whether our scopes were accepted; else it was given without any.
+        scoped: bool,
+    },
+    /// It asks for a pause.
+    Throttled {
+        /// The length of the pause, where it names one.
+        wait: Option<Duration>,
+    },
+    /// It refuses the credentials.
+    Refused {
+        /// Its status and words.
+        reported: String,
+    },
+    /// It does not answer properly now.
+    Away {
+        /// Its status and words.
+        reported: String,
+    },
+    /// It does not answer at all.
+    NoAnswer {
+        /// The stage at which the exchange failed.
+        failure: TransportFailure,
+        /// The error in words.
+        message: String,
+    },
+}
+
+/// The check of the API with a token.
+#[derive(Clone, Debug)]
+pub struct ApiCheck {
+    /// Its status and the limits that it names, or why there is no answer.
+    pub outcome: Result<(u16, RateLimitHeaders), (TransportFailure, String)>,
+    /// The other side's clock, as it answered, and ours.
+    pub clock: Option<ClockReading>,
+}
+
+impl GenesysClient {
+    /// Asks for one token.
+    pub async fn check_token(&self) -> TokenCheck {
+        let begun = Instant::now();
+        let (exchange, response, scoped) = self.shared.tokens.request_token().await;
+        let clock = exchange.as_ref().ok().and_then(|received| self.read_clocks(&received.headers, begun.elapsed()));
+        TokenCheck { outcome: self.token_check_outcome(exchange, response, scoped), clock }
+    }
+
+    fn token_check_outcome(
+        &self,
+        exchange: Result<HttpResponse, TransportError>,
+        response: TokenResponse,
+        scoped: bool,
+    ) -> TokenCheckOutcome {
+        let received = match exchange {
+            Ok(received) => received,
+            Err(TransportError { failure, message, .. }) => return TokenCheckOutcome::NoAnswer { failure, message },
+        };
+        match response {
+            TokenResponse::Granted(grant) => TokenCheckOutcome::Granted { life: grant.life, grant, scoped },
+            TokenResponse::Throttled => TokenCheckOutcome::Throttled { wait: self.shared.tokens.wait(&received) },
+            TokenResponse::Refused(reported) => TokenCheckOutcome::Refused { reported },
+            TokenResponse::InvalidScope => {
+                TokenCheckOutcome::Refused { reported: "invalid_scope, also without any".to_owned() }
+            }
+            TokenResponse::Away => {
+                let said = error_sentence(&error_details(&received.body));
+                TokenCheckOutcome::Away { reported: format!("{} {said}", received.status) }
+            }
+        }
+    }
+
+    /// Shows the API a token, with a request that changes nothing.
+    pub async fn check_api(&self, grant: &TokenGrant) -> ApiCheck {
+        let Some(url) = self.shared.addresses.at(OWN_TOKEN) else {
+            let outcome = Err((TransportFailure::NeverSent, "the base URL gives no address".to_owned()));
+            return ApiCheck { outcome, clock: None };
+        };
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, grant.bearer.clone())]);
+        let begun = Instant::now();
+        let request = HttpRequest { method: Method::GET, url, headers, body: None, basic: None };
+        match self.shared.transport.exchange(request).await {
+            Ok(received) => {
+                let clock = self.read_clocks(&received.headers, begun.elapsed());
+                ApiCheck { outcome: Ok((received.status, RateLimitHeaders::of(&received.headers))), clock }
+            }
+            Err(TransportError { failure, message, .. }) => ApiCheck { outcome: Err((failure, message)), clock: None },
+        }
+    }
+
+    /// Returns the addresses of the token endpoint and of the API.
+    pub fn addresses(&self) -> (&str, &str) {
+        (self.shared.addresses.token.as_str(), self.shared.addresses.api.as_str())
+    }
+
+    /// Reads both clocks at an answer that came `took` after it was asked for.
+    pub(crate) fn read_clocks(&self, headers: &HeaderMap, took: Duration) -> Option<ClockReading> {
+        let theirs = read_http_date(headers.get(DATE)?.to_str().ok()?)?;
+        Some(ClockReading { theirs, ours: self.shared.clock.now(), took })
+    }
+}

@@ -1,0 +1,108 @@
+//! The table of kinds. Lists of kinds, queues, lanes, dead letters, metric labels, schemas and deployment files follow from
+//! it.
+
+use std::{fmt, str::FromStr};
+
+use crate::suggestion;
+
+/// Columns of the table.
+struct Row {
+    name: &'static str,
+    worker: &'static str,
+    exclusive: bool,
+    internal: bool,
+}
+
+/// The enum, its list and its rows, from one row for each kind.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident { $($column:ident: $value:expr),+ $(,)? })+) => {
+        /// The kind of a job; also its routing key and metric label. A closed set, so that labels stay bounded.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)+
+        }
+
+        impl Kind {
+            /// All kinds, in the order of SPEC 1.
+            pub const ALL: [Self; [$(stringify!($kind)),+].len()] = [$(Self::$kind),+];
+
+            const fn row(self) -> Row {
+                match self {
+                    $(Self::$kind => Row { $($column: $value),+ },)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Invalidates CDN cache paths.
+    CdnPurge { name: "cdn.purge", worker: "purger", exclusive: false, internal: false }
+    /// Registers an `EventBridge` source definition.
+    StreamConfigure { name: "stream.configure", worker: "stream-configurator", exclusive: false, internal: false }
+    /// Creates a web messaging channel.
+    ChannelProvision { name: "channel.provision", worker: "channel-provisioner", exclusive: true, internal: false }
+    /// Creates a virtual network interface and syncs its routing table.
+    VniProvision { name: "vni.provision", worker: "vni-provisioner", exclusive: true, internal: false }
+    /// Orders a virus scan and follows it to its verdict.
+    FileScan { name: "file.scan", worker: "scan-monitor", exclusive: false, internal: false }
+    /// Delivers one event to one URL. Every worker does, so the worker's name is none.
+    WebhookDeliver { name: "webhook.deliver", worker: "webhook", exclusive: false, internal: true }
+}
+
+impl Kind {
+    /// The routing key and label, e.g. `cdn.purge`.
+    pub const fn as_str(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The binary that works this kind; webhooks are delivered by every worker.
+    pub const fn worker(self) -> &'static str {
+        self.row().worker
+    }
+
+    /// Worked by one process of the fleet at a time, the one that holds the kind's lock (SPEC 6.1); the others
+    /// stand by.
+    pub const fn is_exclusive(self) -> bool {
+        self.row().exclusive
+    }
+
+    /// This product's own, not a producer's: calls no Genesys API, publishes no event when it succeeds, and no webhook
+    /// when it fails.
+    pub const fn is_internal(self) -> bool {
+        self.row().internal
+    }
+
+    /// Those that producers may ask for.
+    pub fn of_producers() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|kind| !kind.is_internal())
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A kind that no worker knows.
+#[derive(Debug, thiserror::Error)]
+#[error("no such kind: {given:?}{}; the kinds are {}", hint(given), Kind::ALL.map(Kind::as_str).join(", "))]
+pub struct UnknownKind {
+    given: String,
+}
+
+fn hint(given: &str) -> String {
+    suggestion::suggest_kind(given).map(|kind| format!(" (did you mean {kind}?)")).unwrap_or_default()
+}
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(given: &str) -> Result<Self, UnknownKind> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == given)
+            .ok_or_else(|| UnknownKind { given: given.chars().take(64).collect() })
+    }
+}
