@@ -50,7 +50,7 @@ impl Folder {
     }
 
     /// The chain in it.
-    pub fn series(&self) -> FileSeries {
+    pub(crate) fn series(&self) -> FileSeries {
         FileSeries::new(self.0.join("audit.jsonl"))
     }
 

@@ -80,11 +80,6 @@ impl ClaimedLines {
         self.count
     }
 
-    /// Whether there are none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     /// `record` is there.
     pub(super) fn met(&mut self, record: &AuditRecord) {
         if self.lines.is_empty() {

@@ -159,7 +159,7 @@ impl SqliteQueue {
 
     /// Waits until there may be new events: until one is added, or for 200 ms. To be called in a loop with
     /// [`Self::events_after`].
-    pub(crate) async fn event_published(&self) {
+    pub async fn event_published(&self) {
         let mut changes = self.handle.state().changes.subscribe();
         let seen = changes.borrow_and_update().events();
         drop(time::timeout(EVENT_POLL, changes.wait_for(|changes| changes.events() != seen)).await);

@@ -61,7 +61,7 @@ pub struct Former {
 
 impl Exchange {
     /// The exchange as an earlier version declared it, where that was otherwise.
-    pub(crate) fn as_before(&self) -> Option<Self> {
+    pub fn as_before(&self) -> Option<Self> {
         let Former { routing, arguments } = self.former.clone()?;
         Some(Self { routing, arguments, former: None, ..self.clone() })
     }
