@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     filter::{Filter, Print, has_id},
-    there,
+    queues::existing,
     urls::redacted,
 };
 use crate::{
@@ -76,7 +76,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 async fn show(shelves: &QueueInspector, options: &Options) -> anyhow::Result<(u64, u64)> {
     let (now, limit) = (SystemClock.now(), if options.raw { 1 } else { options.limit });
     let (mut shown, mut more) = (0, 0);
-    for shelf in there(shelves, options.filter.shelves()).await? {
+    for shelf in existing(shelves, options.filter.shelves()).await? {
         let mut look = shelves.browse(shelf, 0).await?;
         while let Some(shelved) = look.next().await? {
             look.keep(&shelved);

@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 use super::super::{
     filter::Filter,
     pace::{Pace, Rate},
+    queues::existing,
     tally::{Action, Left, Tally},
-    there,
 };
 use super::book::{Book, Entry};
 
@@ -101,7 +101,7 @@ impl<'a> Engine<'a> {
 
     /// Does it, through any number of losses of the broker.
     pub(super) async fn run(&mut self) -> anyhow::Result<()> {
-        for shelf in there(self.shelves, self.plan.filter.shelves()).await? {
+        for shelf in existing(self.shelves, self.plan.filter.shelves()).await? {
             self.clear(shelf).await?;
         }
         Ok(())

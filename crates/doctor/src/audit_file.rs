@@ -12,7 +12,7 @@ use super::{disk, finding::Finding};
 const CHECK: &str = "audit.file";
 
 /// Every check of it; `default` is the file where none is named.
-pub(super) fn check(options: &AuditOptions, default: &str) -> Vec<Finding> {
+pub(crate) fn check(options: &AuditOptions, default: &str) -> Vec<Finding> {
     let clock: SharedClock = Arc::new(SystemClock);
     match options.look(default, &clock) {
         Err(error) => {

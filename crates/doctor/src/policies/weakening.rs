@@ -10,7 +10,7 @@ use genfleet_core::{
 };
 use serde_json::Value;
 
-use crate::commands::doctor::finding::Level;
+use crate::finding::Level;
 
 /// What our queues have by themselves.
 const WORK_DELIVERY_LIMIT: u64 = 20;
@@ -20,7 +20,7 @@ const WINDOW_BYTES: u64 = 1 << 30;
 
 /// Sorts of queues that differ in what weakens them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(crate) enum Class {
     /// New jobs of producers, who are told where it is full.
     Jobs,
     /// What workers put back: begun jobs, suspects, webhooks.
@@ -35,7 +35,7 @@ pub(super) enum Class {
 
 impl Class {
     /// Of a queue of the topology under `prefix`.
-    pub(super) fn of(prefix: &str, queue: &str) -> Self {
+    pub(crate) fn of(prefix: &str, queue: &str) -> Self {
         if queue == events(prefix) || queue == unknown_kinds_queue(prefix) {
             return Self::Window;
         }
@@ -58,7 +58,7 @@ impl Class {
 }
 
 /// What `key` of this value does to a queue, where it weakens it.
-pub(super) fn weakening(class: Class, key: &str, value: &Value) -> Option<(Level, String)> {
+pub(crate) fn weakening(class: Class, key: &str, value: &Value) -> Option<(Level, String)> {
     let number = value.as_u64();
     match key {
         "message-ttl" => time_to_live(class, number.unwrap_or(0)),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 /// An exchange, as `/api/exchanges` tells it.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct SeenExchange {
+pub(crate) struct SeenExchange {
     name: String,
     #[serde(rename = "type")]
     routing: String,
@@ -22,14 +22,14 @@ impl SeenExchange {
 }
 
 /// Names of those that are there as an earlier version declared them.
-pub(super) fn former(wanted: &Topology, seen: &[SeenExchange]) -> Vec<String> {
+pub(crate) fn former(wanted: &Topology, seen: &[SeenExchange]) -> Vec<String> {
     let before = wanted.exchanges.iter().filter_map(Exchange::as_before);
     let former = before.filter(|before| seen.iter().any(|seen| seen.name == before.name && seen.is(before)));
     former.map(|exchange| exchange.name).collect()
 }
 
 /// What is there otherwise than it should be, in this version or an earlier one.
-pub(super) fn differences(wanted: &Topology, seen: &[SeenExchange]) -> Vec<String> {
+pub(crate) fn differences(wanted: &Topology, seen: &[SeenExchange]) -> Vec<String> {
     let differing = |exchange: &Exchange| {
         let seen = seen.iter().find(|seen| seen.name == exchange.name)?;
         let (routing, arguments) = (json!(exchange.routing), json!(exchange.arguments));

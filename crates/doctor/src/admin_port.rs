@@ -4,18 +4,17 @@ use std::{io::ErrorKind, net::TcpListener, time::Duration};
 
 use genfleet_core::admin::AdminAddr;
 
-use super::finding::Finding;
-use crate::commands::health;
+use crate::{finding::Finding, plain_http};
 
 const CHECK: &str = "admin.port";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks what is there; where nothing is `set`, at the default address.
-pub(super) async fn check(set: Option<&AdminAddr>) -> Finding {
+pub(crate) async fn check(set: Option<&AdminAddr>) -> Finding {
     let address = set.cloned().unwrap_or_default();
     let looked_at = format!("the admin port {address}");
-    let host = health::reachable(&address);
-    let asked = tokio::task::spawn_blocking(move || health::get(&host, "/readyz", PATIENCE)).await;
+    let host = plain_http::reachable(&address);
+    let asked = tokio::task::spawn_blocking(move || plain_http::get(&host, "/readyz", PATIENCE)).await;
     match asked {
         Ok(Ok((status, body))) => judge(&looked_at, status, &body),
         Ok(Err(_)) | Err(_) => free(&looked_at, &address),

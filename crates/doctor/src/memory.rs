@@ -2,22 +2,19 @@
 
 use std::fs;
 
-use genfleet_core::{
-    job::{Kind, MAX_BODY_BYTES},
-    message::MAX_HEADER_BYTES,
-    worker::options::WorkerOptions,
-};
+use genfleet_core::{job::MAX_BODY_BYTES, message::MAX_HEADER_BYTES, worker::options::WorkerOptions};
 
-use super::finding::{Finding, size};
-use crate::registry;
+use super::{
+    finding::{Finding, size},
+    options::KindNeeds,
+};
 
 /// New jobs and begun ones, each as many as the prefetch.
 const LANES: u64 = 2;
 
 /// Judges what the settings say against this machine, or the container that this runs in.
-pub(super) fn check(worker: &WorkerOptions, kinds: &[Kind]) -> Finding {
-    let held: u64 =
-        kinds.iter().map(|kind| worker.concurrency(*kind, registry::default_concurrency(*kind)) as u64).sum();
+pub(crate) fn check(worker: &WorkerOptions, kinds: &[KindNeeds]) -> Finding {
+    let held: u64 = kinds.iter().map(|needs| worker.concurrency(needs.kind, needs.concurrency) as u64).sum();
     judge(held * LANES, available())
 }
 

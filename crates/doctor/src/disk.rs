@@ -25,7 +25,7 @@ fn free(folder: &Path) -> Option<u64> {
 }
 
 /// Judges whether there is room for `wanted` bytes in `folder`.
-pub(super) fn room(check: &'static str, folder: &Path, wanted: u64) -> Finding {
+pub(crate) fn room(check: &'static str, folder: &Path, wanted: u64) -> Finding {
     let looked_at = format!("room in {}", folder.display());
     match free(folder) {
         None => Finding::skipped(check, looked_at, "the system does not tell", "look with df"),
@@ -46,7 +46,7 @@ fn judge(check: &'static str, looked_at: String, free: u64, wanted: u64) -> Find
 }
 
 /// Warns where `folder` lies on another machine.
-pub(super) fn network(check: &'static str, folder: &Path) -> Option<Finding> {
+pub(crate) fn network(check: &'static str, folder: &Path) -> Option<Finding> {
     // Signed on some machines and not on others, of 32 bits or 64: the lower half says it all.
     #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast, reason = "a magic number, not a quantity")]
     let kind = statfs(folder).ok()?.f_type as u64 & 0xffff_ffff;

@@ -8,7 +8,7 @@ const CHECK: &str = "broker.nodes";
 
 /// A node, as `/api/nodes` tells it.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Node {
+pub(crate) struct Node {
     pub name: String,
     #[serde(default)]
     pub running: bool,
@@ -39,7 +39,7 @@ enum Told {
 }
 
 /// Judges each, and how many they are.
-pub(super) fn judge(nodes: &[Node]) -> Vec<Finding> {
+pub(crate) fn judge(nodes: &[Node]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = nodes.iter().flat_map(Node::troubles).collect();
     if findings.is_empty() {
         let found = match nodes.len() {

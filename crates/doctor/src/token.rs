@@ -9,7 +9,7 @@ const TOKEN: &str = "genesys.token";
 const API: &str = "genesys.api";
 
 /// Judges what came of asking for a token.
-pub(super) fn judge(url: &str, outcome: &TokenCheckOutcome) -> Finding {
+pub(crate) fn judge(url: &str, outcome: &TokenCheckOutcome) -> Finding {
     let looked_at = format!("one token from {url}");
     match outcome {
         TokenCheckOutcome::Granted { life, scoped, .. } => {
@@ -74,7 +74,7 @@ fn of_silence(why: TransportFailure, message: &str) -> &'static str {
 }
 
 /// Judges what the API made of the token; `wanted` requests a minute are set.
-pub(super) fn judge_api(
+pub(crate) fn judge_api(
     url: &str,
     outcome: &Result<(u16, RateLimitHeaders), (TransportFailure, String)>,
     wanted: u32,

@@ -16,7 +16,7 @@ use super::{
 const ROOM: u64 = 1 << 30;
 
 /// Every check of the store at `path`. Reads all of it.
-pub(super) async fn check(path: &Path) -> Vec<Finding> {
+pub(crate) async fn check(path: &Path) -> Vec<Finding> {
     let looked_at = format!("the store {}", path.display());
     let folder = folder(path);
     let owned = path.to_owned();

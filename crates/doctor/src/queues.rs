@@ -16,7 +16,7 @@ const REPLICAS: usize = 3;
 
 /// A queue, as `/api/queues` tells it.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct SeenQueue {
+pub(crate) struct SeenQueue {
     name: String,
     #[serde(default)]
     arguments: Map<String, Value>,
@@ -30,18 +30,18 @@ pub(super) struct SeenQueue {
 }
 
 impl SeenQueue {
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// Messages whose time in it is over, and that did not get on.
-    pub(super) fn overdue(&self) -> u64 {
+    pub(crate) fn overdue(&self) -> u64 {
         self.messages_dlx
     }
 }
 
 /// What is there with other arguments than it should have.
-pub(super) fn differences(wanted: &Topology, seen: &[SeenQueue]) -> Vec<String> {
+pub(crate) fn differences(wanted: &Topology, seen: &[SeenQueue]) -> Vec<String> {
     ours(wanted, seen).flat_map(|(wanted, seen)| differing(wanted, seen)).collect()
 }
 
@@ -67,7 +67,7 @@ fn differing(wanted: &Queue, seen: &SeenQueue) -> Vec<String> {
 }
 
 /// Judges how many members they have, and how many of those are there.
-pub(super) fn replicas(wanted: &Topology, seen: &[SeenQueue], nodes: &[Node]) -> Vec<Finding> {
+pub(crate) fn replicas(wanted: &Topology, seen: &[SeenQueue], nodes: &[Node]) -> Vec<Finding> {
     const CHECK: &str = "broker.replicas";
     let looked_at = "the queues' replicas";
     let ours: Vec<&SeenQueue> = ours(wanted, seen).map(|(_, seen)| seen).collect();

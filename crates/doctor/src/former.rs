@@ -11,7 +11,7 @@ use super::finding::Finding;
 const CHECK: &str = "broker.topology";
 
 /// Judges those that are `former`; `has_alternate` says whether a policy gives an exchange its alternate.
-pub(super) fn judge(
+pub(crate) fn judge(
     former: &[String],
     settings: &RabbitSettings,
     has_alternate: impl Fn(&str) -> bool,

@@ -10,7 +10,7 @@ const FIRST: (u32, u32) = (3, 10);
 const BEYOND: u32 = 5;
 
 /// Judges what the broker says of itself.
-pub(super) fn judge(identity: &BrokerIdentity) -> Finding {
+pub(crate) fn judge(identity: &BrokerIdentity) -> Finding {
     const CHECK: &str = "broker.version";
     let BrokerIdentity { product, version, .. } = identity;
     let found = format!("{product} {version}");

@@ -7,7 +7,7 @@ use reqwest::Url;
 const PORTS: (u16, u16) = (15672, 15671);
 
 /// The address that is given. No error repeats it: it holds a password.
-pub(super) fn given_base(written: &str) -> Result<Url, ConfigError> {
+pub(crate) fn given_base(written: &str) -> Result<Url, ConfigError> {
     let wrong = |why: &str| ConfigError::new(format!("GENFLEET_MANAGEMENT_URL is no usable address: {why}"));
     let url = Url::parse(written.trim()).map_err(|error| wrong(&error.to_string()))?;
     if !["http", "https"].contains(&url.scheme()) || url.host_str().is_none_or(str::is_empty) {
@@ -17,14 +17,14 @@ pub(super) fn given_base(written: &str) -> Result<Url, ConfigError> {
 }
 
 /// The queue's host, with the usual port.
-pub(super) fn guessed_base(queue: &BrokerAddress) -> anyhow::Result<Url> {
+pub(crate) fn guessed_base(queue: &BrokerAddress) -> anyhow::Result<Url> {
     let host = if queue.host.contains(':') { format!("[{}]", queue.host) } else { queue.host.clone() };
     let (scheme, port) = if queue.secure { ("https", PORTS.1) } else { ("http", PORTS.0) };
     Ok(Url::parse(&format!("{scheme}://{host}:{port}"))?)
 }
 
 /// User or password as written in an address.
-pub(super) fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     // A form has its own ideas of these two.
     let form = format!("x={}", text.replace('+', "%2B").replace('&', "%26"));
     Url::parse(&format!("http://h/?{form}"))

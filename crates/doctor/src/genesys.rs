@@ -6,15 +6,18 @@ use std::sync::Arc;
 use genfleet_core::{
     clock::SystemClock,
     genesys::{ApiCheck, GenesysClient, TokenCheckOutcome},
-    job::Kind,
 };
 
-use super::{Options, clock, finding::Finding, token};
-use crate::registry;
+use super::{
+    clock,
+    finding::Finding,
+    options::{DoctorOptions, KindNeeds},
+    token,
+};
 
 /// Every check of the API.
-pub(super) async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
-    if options.simulate.wanted() {
+pub(crate) async fn check(options: &DoctorOptions, kinds: &[KindNeeds], is_simulated: bool) -> Vec<Finding> {
+    if is_simulated {
         let remedy = "leave --simulate (GENFLEET_SIMULATE) away to check the real one";
         return vec![Finding::skipped(
             "genesys.token",
@@ -35,7 +38,11 @@ pub(super) async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
     for url in [&addresses.token, &addresses.api] {
         findings.extend(unencrypted(url.scheme(), url.host_str().unwrap_or_default(), url.as_str()));
     }
-    let client = GenesysClient::new(&options.genesys, registry::scopes(kinds), Arc::new(SystemClock));
+    let client = GenesysClient::new(
+        &options.genesys,
+        kinds.iter().map(|needs| (needs.kind, needs.scopes)).collect(),
+        Arc::new(SystemClock),
+    );
     match client {
         Ok(client) => findings.extend(trial(&client, options.genesys.requests_per_minute).await),
         Err(error) => {
@@ -46,7 +53,7 @@ pub(super) async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
     findings
 }
 
-fn region(options: &Options, environment: &str) -> Finding {
+fn region(options: &DoctorOptions, environment: &str) -> Finding {
     const CHECK: &str = "genesys.region";
     match options.genesys.warnings().first() {
         Some(warning) => Finding::warning(

@@ -15,7 +15,7 @@ const DEFAULT: Duration = Duration::from_secs(30 * 60);
 const ATTEMPTS: u32 = 3;
 
 /// Judges what policies say; the broker's own setting is told by no API.
-pub(super) fn judge(prefix: &str, user: &[Policy], operator: &[Policy], attempt_timeout: Duration) -> Finding {
+pub(crate) fn judge(prefix: &str, user: &[Policy], operator: &[Policy], attempt_timeout: Duration) -> Finding {
     const CHECK: &str = "broker.consumer_timeout";
     let needed = attempt_timeout.saturating_mul(ATTEMPTS);
     let wanted = format!("{} (three times --attempt-timeout) or more", format_duration(needed));

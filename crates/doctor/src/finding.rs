@@ -1,17 +1,13 @@
-//! What a check found, and how all of it is told.
+//! What a check found.
 
-use genfleet_core::tell;
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 
 use serde::Serialize;
-use serde_json::{Value, json};
-
-use crate::terminal::{self, Paint, count, line};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Level {
+pub enum Level {
     /// As it should be.
     Ok,
     /// Could not be looked at; why, and how it can be.
@@ -25,7 +21,7 @@ pub(super) enum Level {
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Finding {
+pub struct Finding {
     /// Names the check, for programs: `broker.policies`.
     pub check: &'static str,
     /// How bad it is.
@@ -41,12 +37,12 @@ pub(super) struct Finding {
 
 impl Finding {
     /// All is well.
-    pub(super) fn ok(check: &'static str, looked_at: impl Display, found: impl Display) -> Self {
+    pub(crate) fn ok(check: &'static str, looked_at: impl Display, found: impl Display) -> Self {
         Self { check, level: Level::Ok, looked_at: looked_at.to_string(), found: found.to_string(), remedy: None }
     }
 
     /// Not looked at, and how it can be.
-    pub(super) fn skipped(
+    pub(crate) fn skipped(
         check: &'static str,
         looked_at: impl Display,
         why: impl Display,
@@ -56,7 +52,7 @@ impl Finding {
     }
 
     /// May become a failure.
-    pub(super) fn warning(
+    pub(crate) fn warning(
         check: &'static str,
         looked_at: impl Display,
         found: impl Display,
@@ -66,7 +62,7 @@ impl Finding {
     }
 
     /// Is one.
-    pub(super) fn failed(
+    pub(crate) fn failed(
         check: &'static str,
         looked_at: impl Display,
         found: impl Display,
@@ -76,7 +72,7 @@ impl Finding {
     }
 
     /// Of a level that is found out.
-    pub(super) fn of(
+    pub(crate) fn of(
         level: Level,
         (check, looked_at): (&'static str, &dyn Display),
         found: &dyn Display,
@@ -85,72 +81,17 @@ impl Finding {
         let remedy = Some(remedy.to_string());
         Self { check, level, looked_at: looked_at.to_string(), found: found.to_string(), remedy }
     }
-
-    fn text(&self, paint: Paint) -> String {
-        let level = match self.level {
-            Level::Ok => paint.green("ok     "),
-            Level::Skipped => paint.dim("skipped"),
-            Level::Warning => paint.yellow("warning"),
-            Level::Failed => paint.red("failed "),
-        };
-        let mut text = format!("{level}  {:<23}  {}: {}\n", self.check, line(&self.looked_at), line(&self.found));
-        if let Some(remedy) = &self.remedy {
-            let _ = writeln!(text, "         {} {}", paint.bold("do:"), line(remedy));
-        }
-        text
-    }
-}
-
-/// All findings of one look.
-#[derive(Clone, Debug)]
-pub(super) struct DoctorReport {
-    findings: Vec<Finding>,
-}
-
-impl DoctorReport {
-    pub(super) fn new(findings: Vec<Finding>) -> Self {
-        Self { findings }
-    }
-
-    /// Whether nothing failed.
-    pub(super) fn is_well(&self) -> bool {
-        self.count(Level::Failed) == 0
-    }
-
-    fn count(&self, level: Level) -> usize {
-        self.findings.iter().filter(|finding| finding.level == level).count()
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "ok": self.is_well(), "failed": self.count(Level::Failed), "warnings": self.count(Level::Warning),
-            "skipped": self.count(Level::Skipped), "findings": self.findings,
-        })
-    }
-
-    /// On stdout; the sum for people on stderr.
-    pub(super) fn print(&self, as_json: bool) -> anyhow::Result<()> {
-        if as_json {
-            return terminal::say(self.json()).map(drop);
-        }
-        let paint = Paint::stdout();
-        terminal::put(self.findings.iter().map(|finding| finding.text(paint)).collect::<String>())?;
-        let [ok, warnings, failed, skipped] =
-            [Level::Ok, Level::Warning, Level::Failed, Level::Skipped].map(|level| self.count(level));
-        tell!("{ok} ok, {}, {failed} failed, {skipped} skipped", count(warnings, "warning"));
-        Ok(())
-    }
 }
 
 /// The first few of many, and how many more there are.
-pub(super) fn some(names: &[String]) -> String {
+pub(crate) fn some(names: &[String]) -> String {
     const TOLD: usize = 5;
     let told = names.iter().take(TOLD).cloned().collect::<Vec<_>>().join(", ");
     if names.len() > TOLD { format!("{told} and {} more", names.len() - TOLD) } else { told }
 }
 
 /// Bytes the way people read them.
-pub(super) fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let unit = UNITS.into_iter().find(|(unit, _)| bytes >= *unit);
     unit.map_or_else(
@@ -169,22 +110,6 @@ pub(super) fn size(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_failed_makes_it_fail() {
-        let well = vec![
-            Finding::ok("a", "x", "y"),
-            Finding::warning("b", "x", "y", "z"),
-            Finding::skipped("c", "x", "y", "z"),
-        ];
-        assert!(DoctorReport::new(well.clone()).is_well());
-        let failed = DoctorReport::new([well, vec![Finding::failed("d", "x", "y", "z")]].concat());
-        assert!(!failed.is_well());
-        let told = failed.json();
-        assert_eq!((&told["ok"], &told["failed"], &told["warnings"]), (&json!(false), &json!(1), &json!(1)));
-        assert_eq!(told["findings"][0], json!({"check": "a", "level": "ok", "lookedAt": "x", "found": "y"}));
-        assert_eq!(told["findings"][3]["do"], "z");
-    }
 
     #[test]
     fn sizes_and_lists_are_short() {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-pub(super) use genfleet_core::genesys::ClockReading;
+pub(crate) use genfleet_core::genesys::ClockReading;
 use genfleet_core::{
     clock::{Clock, SystemClock},
     genesys::read_http_date,
@@ -17,13 +17,13 @@ const WARNS: u64 = 5;
 const FAILS: u64 = 60;
 
 /// The two clocks at an answer that came `took` after it was asked for.
-pub(super) fn of(headers: &HeaderMap, took: Duration) -> Option<ClockReading> {
+pub(crate) fn of(headers: &HeaderMap, took: Duration) -> Option<ClockReading> {
     let theirs = read_http_date(headers.get(DATE)?.to_str().ok()?)?;
     Some(ClockReading { theirs, ours: SystemClock.now(), took })
 }
 
 /// Judges how far they are apart.
-pub(super) fn judge(check: &'static str, theirs: &str, clocks: ClockReading) -> Finding {
+pub(crate) fn judge(check: &'static str, theirs: &str, clocks: ClockReading) -> Finding {
     let ahead = clocks.ahead();
     let looked_at = format!("this machine's clock against {theirs}");
     let side = if ahead < 0 { "behind" } else { "ahead" };

@@ -9,7 +9,7 @@ const CHECK: &str = "broker.delays";
 const ON_THEIR_WAY: u64 = 32;
 
 /// Judges whether messages whose time is over stay where they are.
-pub(super) fn overdue(prefix: &str, queues: &[SeenQueue]) -> Option<Finding> {
+pub(crate) fn overdue(prefix: &str, queues: &[SeenQueue]) -> Option<Finding> {
     let steps = queues.iter().filter(|queue| delay_step(prefix, queue.name()).is_some());
     let stuck: Vec<String> = steps
         .filter(|queue| queue.overdue() >= ON_THEIR_WAY)
@@ -22,7 +22,7 @@ pub(super) fn overdue(prefix: &str, queues: &[SeenQueue]) -> Option<Finding> {
 }
 
 /// Says how a cluster is asked for what no API tells.
-pub(super) fn confirm_timeout(nodes: usize) -> Option<Finding> {
+pub(crate) fn confirm_timeout(nodes: usize) -> Option<Finding> {
     (nodes > 1).then(|| {
         let found = "no API tells it; by default what was on its way to a node that died is delayed by 3 minutes more";
         let remedy = "ship deploy/rabbitmq/advanced.config, and look on a node: rabbitmqctl eval \

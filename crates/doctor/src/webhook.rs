@@ -11,7 +11,7 @@ const CHECK: &str = "webhooks.secret";
 const RECEIVER: &str = "webhooks.receiver";
 
 /// Every check of them.
-pub(super) async fn check(options: &WebhookOptions) -> Vec<Finding> {
+pub(crate) async fn check(options: &WebhookOptions) -> Vec<Finding> {
     let secrets = match WebhookSecrets::from_environment() {
         Ok(secrets) => secrets,
         Err(error) => {

@@ -10,7 +10,7 @@ use super::finding::{Finding, some};
 
 /// A binding, as `/api/bindings` tells it.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct SeenBinding {
+pub(crate) struct SeenBinding {
     source: String,
     destination: String,
     destination_type: String,
@@ -19,7 +19,7 @@ pub(super) struct SeenBinding {
 
 /// Judges whether all of `wanted` are there, of queues that are `there`: of others it is told that they are missing. More
 /// than those are a matter of their owners.
-pub(super) fn judge(wanted: &Topology, seen: &[SeenBinding], there: &HashSet<&str>) -> Finding {
+pub(crate) fn judge(wanted: &Topology, seen: &[SeenBinding], there: &HashSet<&str>) -> Finding {
     const CHECK: &str = "broker.bindings";
     let bound: HashSet<_> =
         seen.iter().map(|b| (&*b.source, &*b.destination, &*b.destination_type, &*b.routing_key)).collect();

@@ -10,7 +10,7 @@ const NEEDED: [&str; 2] = ["quorum_queue", "stream_queue"];
 
 /// A flag, as `/api/feature-flags` tells it.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct FeatureFlag {
+pub(crate) struct FeatureFlag {
     name: String,
     state: String,
     #[serde(default)]
@@ -18,7 +18,7 @@ pub(super) struct FeatureFlag {
 }
 
 /// Judges all of them.
-pub(super) fn judge(flags: &[FeatureFlag]) -> Finding {
+pub(crate) fn judge(flags: &[FeatureFlag]) -> Finding {
     const CHECK: &str = "broker.feature_flags";
     const LOOKED_AT: &str = "the feature flags";
     let off = |flag: &&FeatureFlag| flag.state == "disabled";

@@ -14,13 +14,13 @@ use serde::de::DeserializeOwned;
 
 use self::address::{decoded, given_base, guessed_base};
 use super::{
-    Options,
     bindings::{self, SeenBinding},
     clock, consumer_timeout, delays,
     exchanges::{self, SeenExchange},
     feature_flags::{self, FeatureFlag},
     finding::Finding,
     nodes::{self, Node},
+    options::DoctorOptions,
     policies::{self, Policy},
     queues::{self, SeenQueue},
 };
@@ -42,7 +42,7 @@ struct Management {
 }
 
 /// What it said of each subject, or why it does not.
-pub(super) struct Seen {
+pub(crate) struct Seen {
     nodes: Result<Vec<Node>, String>,
     flags: Result<Vec<FeatureFlag>, String>,
     policies: Result<Vec<Policy>, String>,
@@ -53,7 +53,11 @@ pub(super) struct Seen {
 }
 
 /// Asks for everything; what came of asking at all is put to `findings`.
-pub(super) async fn look(options: &Options, settings: &RabbitSettings, findings: &mut Vec<Finding>) -> Option<Seen> {
+pub(crate) async fn look(
+    options: &DoctorOptions,
+    settings: &RabbitSettings,
+    findings: &mut Vec<Finding>,
+) -> Option<Seen> {
     const CHECK: &str = "broker.management";
     let management = match Management::new(options, settings) {
         Ok(management) => management,
@@ -77,7 +81,7 @@ pub(super) async fn look(options: &Options, settings: &RabbitSettings, findings:
 }
 
 impl Management {
-    fn new(options: &Options, settings: &RabbitSettings) -> anyhow::Result<Self> {
+    fn new(options: &DoctorOptions, settings: &RabbitSettings) -> anyhow::Result<Self> {
         let addresses = settings.addresses()?;
         let queue = addresses.first().context("the queue's address names no host")?;
         let given = options.management()?;
@@ -153,24 +157,24 @@ impl Management {
 
 impl Seen {
     /// What differs from `wanted`; `None` where queues and exchanges could not be looked at.
-    pub(super) fn differences(&self, wanted: &Topology) -> Option<Vec<String>> {
+    pub(crate) fn differences(&self, wanted: &Topology) -> Option<Vec<String>> {
         let (queues, exchanges) = (self.queues.as_ref().ok()?, self.exchanges.as_ref().ok()?);
         Some([exchanges::differences(wanted, exchanges), queues::differences(wanted, queues)].concat())
     }
 
     /// Exchanges that are there as an earlier version declared them; `None` where they could not be looked at.
-    pub(super) fn former(&self, wanted: &Topology) -> Option<Vec<String>> {
+    pub(crate) fn former(&self, wanted: &Topology) -> Option<Vec<String>> {
         Some(exchanges::former(wanted, self.exchanges.as_ref().ok()?))
     }
 
     /// Whether a policy says where what matches nothing in `exchange` goes.
-    pub(super) fn has_alternate(&self, exchange: &str) -> bool {
+    pub(crate) fn has_alternate(&self, exchange: &str) -> bool {
         let policies = self.policies.as_deref().unwrap_or_default();
         policies::of_exchange(policies, exchange, ALTERNATE_EXCHANGE).is_some()
     }
 
     /// Everything that is not the topology's arguments.
-    pub(super) fn judge(&self, prefix: &str, attempt_timeout: Duration) -> Vec<Finding> {
+    pub(crate) fn judge(&self, prefix: &str, attempt_timeout: Duration) -> Vec<Finding> {
         let wanted = genfleet_core::queue::topology::topology(prefix);
         let mut findings = Vec::new();
         let nodes = self.nodes.as_deref().unwrap_or_default();
@@ -225,7 +229,7 @@ fn refusal(user: &str, body: &[u8]) -> String {
 }
 
 /// No proxy: AMQP takes none either.
-fn client(options: &Options) -> anyhow::Result<Client> {
+fn client(options: &DoctorOptions) -> anyhow::Result<Client> {
     let mut builder = Client::builder().timeout(PATIENCE).no_proxy();
     if let Some(file) = &options.queue.queue_ca_file {
         let pem = genfleet_core::job::text::read(file).with_context(|| format!("{} cannot be read", file.display()))?;

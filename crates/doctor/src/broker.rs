@@ -2,7 +2,7 @@
 //! module of its subject.
 
 use genfleet_core::{
-    job::{Kind, MAX_BODY_BYTES},
+    job::MAX_BODY_BYTES,
     queue::{
         rabbit::{BrokerExaminer, HostConnection, MessageAcceptance, RabbitSettings, TopologyComparison, TopologyMode},
         topology::topology,
@@ -10,18 +10,20 @@ use genfleet_core::{
 };
 
 use super::{
-    Options, consumer_timeout,
+    consumer_timeout,
     finding::{Finding, some},
     former,
     management::{self, Seen},
-    memory, version,
+    memory,
+    options::{DoctorOptions, KindNeeds},
+    version,
 };
 
 /// A message that no worker needs: sixteen times the largest job.
 const TOO_LARGE: usize = 16 * MAX_BODY_BYTES + 1;
 
 /// Every check of the broker.
-pub(super) async fn check(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
+pub(crate) async fn check(options: &DoctorOptions, kinds: &[KindNeeds]) -> Vec<Finding> {
     let settings = options.queue.check().and_then(|()| options.queue.rabbit("genfleet doctor"));
     let settings = match settings {
         Ok(settings) => settings,

@@ -18,7 +18,7 @@ const CHECK: &str = "broker.policies";
 
 /// A policy, as `/api/policies` and `/api/operator-policies` tell it.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Policy {
+pub(crate) struct Policy {
     name: String,
     pattern: String,
     #[serde(rename = "apply-to", default = "everything")]
@@ -63,7 +63,7 @@ impl Author {
 type Effect = (Level, Author, String, String);
 
 /// Judges what applies to the queues of `wanted`.
-pub(super) fn judge(wanted: &Topology, prefix: &str, user: &[Policy], operator: &[Policy]) -> Vec<Finding> {
+pub(crate) fn judge(wanted: &Topology, prefix: &str, user: &[Policy], operator: &[Policy]) -> Vec<Finding> {
     let (user, mut findings) = readable(user, Author::User);
     let (operator, unreadable) = readable(operator, Author::Operator);
     findings.extend(unreadable);
@@ -94,7 +94,7 @@ pub(super) fn judge(wanted: &Topology, prefix: &str, user: &[Policy], operator: 
 }
 
 /// The value of `key` that applies to `queue`: the lowest, where several say one. For other checks.
-pub(super) fn lowest(user: &[Policy], operator: &[Policy], queue: &str, key: &str) -> Option<u64> {
+pub(crate) fn lowest(user: &[Policy], operator: &[Policy], queue: &str, key: &str) -> Option<u64> {
     let value = |(policies, author)| {
         let (readable, _) = readable(policies, author);
         applied(&readable, queue)?.definition.get(key)?.as_u64()
@@ -103,7 +103,7 @@ pub(super) fn lowest(user: &[Policy], operator: &[Policy], queue: &str, key: &st
 }
 
 /// The value of `key` of the policy that applies to `exchange`.
-pub(super) fn of_exchange<'a>(policies: &'a [Policy], exchange: &str, key: &str) -> Option<&'a Value> {
+pub(crate) fn of_exchange<'a>(policies: &'a [Policy], exchange: &str, key: &str) -> Option<&'a Value> {
     let matching = policies.iter().filter(|policy| {
         let pattern = Regex::new(&policy.pattern);
         ["all", "exchanges"].contains(&&*policy.apply_to) && pattern.is_ok_and(|pattern| pattern.is_match(exchange))
