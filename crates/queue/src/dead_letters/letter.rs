@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::stored::{DeadLetterQueue, StoredMessage};
-use crate::{Destination, Publication, topology};
+use crate::{
+    message::{Destination, Publication},
+    topology,
+};
 use genfleet_job::{
     JobId, Kind, decode, hash, job_headers,
     message::{HeaderValue, Headers, Lane, Message, enqueued::ENQUEUED_MS},
