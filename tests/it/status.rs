@@ -111,6 +111,57 @@ async fn with_nobody_alive_what_waits_is_counted_and_missing_queues_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn under_an_alarm_the_counts_are_shown_and_nobody_is_said_to_be_dead() {
+    const UNASKED: &str = "processes cannot be asked: the broker takes no publications (alarm)";
+    let Some(broker) = Broker::private().await else { return };
+    let prefix = Prefix::on(&broker);
+    let simulator = simulator_with(SimulatorOptions::default()).await;
+    let purger = worker("purger", &broker, &prefix, &simulator).start();
+    purger.wait_ready(seconds(30)).await;
+    broker.ctl(&["set_vm_memory_high_watermark", "absolute", "10MB"]).await;
+    let (code, shown, error) = eventually(seconds(30), "the alarm is told", async || {
+        let told = told(status(broker.url(), &prefix, &[])).await;
+        if told.1.contains(UNASKED) { Ok(told) } else { Err(format!("{told:?}")) }
+    })
+    .await;
+    assert!(code == 0 && !shown.contains("no process is alive") && !shown.contains("nobody works"), "{shown}{error}");
+    assert!(shown.contains("cdn.purge                0        -     -      0 "), "{shown}");
+    let (code, shown, _) = told(status(broker.url(), &prefix, &["--check", "--json"])).await;
+    let seen: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((code, &seen["problems"], &seen["processes"]), (1, &json!([UNASKED]), &Value::Null));
+
+    let doctor = Process::binary("genfleet").args(["doctor", "cdn.purge"]).env("GENFLEET_QUEUE_URL", broker.url());
+    let (code, shown, _) = told(doctor.env("GENFLEET_QUEUE_PREFIX", &prefix)).await;
+    assert!(code == 1 && shown.contains("the broker takes no publications (an alarm"), "{code}: {shown}");
+
+    let payload = r#"{"paths":["/a"]}"#;
+    let enqueue = Process::binary("genfleet")
+        .args(["enqueue", "cdn.purge", "--id", "unsure", "--timeout", "1s", "--payload", payload])
+        .env("GENFLEET_QUEUE_URL", broker.url())
+        .env("GENFLEET_QUEUE_PREFIX", &prefix);
+    let (code, _, error) = told(enqueue).await;
+    let is_told = ["job unsure: not confirmed within 1s", "It may or may not be on the queue", "alarm"];
+    assert!(code == 1 && is_told.iter().all(|part| error.contains(part)), "{code}: {error}");
+
+    let watching = status(broker.url(), &prefix, &["--watch", "200ms", "--json"]).start();
+    eventually(seconds(20), "the watch tells it, too", async || {
+        watching.stdout_lines().iter().any(|line| line.contains(UNASKED))
+    })
+    .await;
+    broker.ctl(&["set_vm_memory_high_watermark", "absolute", "2GB"]).await;
+    eventually(seconds(30), "the watch hears the process once it can be asked", async || {
+        let last = watching.stdout_lines().pop().unwrap();
+        let seen: Value = serde_json::from_str(&last).unwrap();
+        if seen["alive"] == 1 { Ok(()) } else { Err(last) }
+    })
+    .await;
+    watching.signal("INT");
+    assert_eq!(watching.wait(seconds(20)).await, 0);
+    let (code, shown, _) = told(status(broker.url(), &prefix, &[])).await;
+    assert!(code == 0 && shown.contains("1 process is alive"), "{code}: {shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn on_the_embedded_queue_the_one_process_is_seen_until_it_is_gone() {
     let up = Process::binary("genfleet")
         .args(["up", "--simulate", "--sim-latency", "2s", "--admin-addr", "127.0.0.1:0", "--queue-url", STORE])

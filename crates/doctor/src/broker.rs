@@ -178,6 +178,12 @@ fn largest_message(takes: &MessageAcceptance) -> Finding {
             told,
             "set max_message_size in rabbitmq.conf to 1048576 or more (its default)",
         ),
+        MessageAcceptance::Blocked => Finding::failed(
+            CHECK,
+            looked_at,
+            "not taken: the broker takes no publications (an alarm of its memory or its disk), so that no job ends",
+            "rabbitmq-diagnostics alarms says which: give the broker memory or disk",
+        ),
         MessageAcceptance::Unknown(why) => {
             let remedy = "look at max_message_size with rabbitmqctl environment: it has to be 1048576 or more";
             Finding::skipped(CHECK, looked_at, why, remedy)
@@ -197,6 +203,7 @@ fn too_large_message(takes: &MessageAcceptance) -> Finding {
                          after they have it";
             Finding::warning(CHECK, looked_at, found, remedy)
         }
+        MessageAcceptance::Blocked => Finding::skipped(CHECK, looked_at, "the broker takes no publications", remedy),
         MessageAcceptance::Unknown(why) => Finding::skipped(CHECK, looked_at, why, remedy),
     }
 }
@@ -210,7 +217,8 @@ mod tests {
         let level = |takes| too_large_message(&takes).level;
         assert_eq!(level(MessageAcceptance::No("too large".to_owned())), Level::Ok);
         assert_eq!(level(MessageAcceptance::Yes), Level::Warning);
-        assert_eq!(level(MessageAcceptance::Unknown("an alarm".to_owned())), Level::Skipped);
+        assert_eq!(level(MessageAcceptance::Unknown("no answer".to_owned())), Level::Skipped);
+        assert_eq!(largest_message(&MessageAcceptance::Blocked).level, Level::Failed);
     }
 
     fn settings(mode: TopologyMode) -> RabbitSettings {

@@ -25,6 +25,8 @@ use genfleet_queue::{
 pub struct FleetListener {
     channel: ControlChannel,
     heard: HeardMembers,
+    /// The broker took the question to the processes.
+    asked: bool,
 }
 
 /// The processes that were heard, at most as many as a fleet may have.
@@ -36,25 +38,41 @@ struct HeardMembers {
 }
 
 impl FleetListener {
-    /// Starts to listen and asks all processes for a heartbeat. Messages of the client of `credentials` are verified.
+    /// Starts to listen. Messages of the client of `credentials` are verified.
     pub async fn begin(inspector: &RabbitInspector, credentials: Option<&Credentials>) -> Result<Self, QueueError> {
         let channel = inspector.control_channel(&[key("here", "*"), key("gone", "*")]).await?;
-        let mut heard = HeardMembers::of(credentials);
-        if let Some((_, authenticator)) = &mut heard.own {
-            let query = authenticator.sign(&MemberMessage::Query, Instant::now());
-            channel.publish(QUERY, query).await.map_err(QueueError::Broker)?;
-        }
-        channel.publish(QUERY, MemberMessage::Query.write()).await.map_err(QueueError::Broker)?;
-        Ok(Self { channel, heard })
+        Ok(Self { channel, heard: HeardMembers::of(credentials), asked: false })
     }
 
-    /// Listens for `time`; returns the processes that are alive then, ordered by name.
-    pub async fn listen(&mut self, time: Duration) -> Result<Vec<MemberStatus>, QueueError> {
+    /// Asks all processes for a heartbeat, unless that was done, and listens for `time`. Returns the processes that are alive
+    /// then, ordered by name; `None` where they cannot be asked, because the broker takes no publications.
+    pub async fn listen(&mut self, time: Duration) -> Result<Option<Vec<MemberStatus>>, QueueError> {
+        if !self.asked {
+            self.asked = self.ask().await.map_err(QueueError::Broker)?;
+        }
         let end = Instant::now() + time;
         while let Ok(body) = timeout_at(end, self.channel.next()).await {
             self.heard.receive(&body.map_err(QueueError::Broker)?, Instant::now());
         }
-        Ok(self.heard.alive(Instant::now()))
+        // They publish no heartbeats either while the broker has an alarm.
+        self.asked &= !self.channel.is_blocked();
+        let alive = self.heard.alive(Instant::now());
+        Ok(self.asked.then_some(alive))
+    }
+
+    async fn ask(&mut self) -> Result<bool, String> {
+        if let Some((_, authenticator)) = &mut self.heard.own {
+            let query = authenticator.sign(&MemberMessage::Query, Instant::now());
+            if !self.channel.ask(QUERY, query).await? {
+                return Ok(false);
+            }
+        }
+        self.channel.ask(QUERY, MemberMessage::Query.write()).await
+    }
+
+    /// Closes its connection; dropping it cuts it.
+    pub async fn close(self) {
+        self.channel.close().await;
     }
 }
 

@@ -28,6 +28,8 @@ use crate::{message::QueueError, topology};
 const CHECK_EVERY: Duration = Duration::from_millis(100);
 /// Longest wait for one step of the broker.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait until the broker has taken a question.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest wait for the broker when the connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Messages that wait to be read, at most; the oldest are dropped.
@@ -68,9 +70,14 @@ impl RabbitQueue {
 }
 
 impl RabbitInspector {
-    /// Opens a channel that receives what is published with one of `keys`.
+    /// Opens a channel that receives what is published with one of `keys`, on a connection of its own: one that has published
+    /// is not answered any more while the broker has an alarm.
     pub async fn control_channel(&self, keys: &[String]) -> Result<ControlChannel, QueueError> {
-        ControlChannel::open(self.channel().await?, self.prefix(), keys).await
+        let own = self.connect_again(BROADCAST).await?;
+        let slow = |_| QueueError::Broker(SLOW.to_owned());
+        let channel = timeout(PATIENCE, own.confirming_channel()).await.map_err(slow)?.map_err(queue_error)?;
+        let opened = ControlChannel::open(channel, self.prefix(), keys).await?;
+        Ok(ControlChannel { own: Some(own), ..opened })
     }
 }
 
@@ -97,7 +104,7 @@ impl ControlChannel {
 
     /// Publishes `body` to those who receive `key`. Does nothing while the broker takes no publications.
     pub async fn publish(&self, key: &str, body: String) -> Result<(), SessionError> {
-        if self.own.as_ref().is_some_and(|own| own.connection.status().blocked()) {
+        if self.is_blocked() {
             return Ok(());
         }
         let (exchange, key) = (self.exchange.as_str().into(), key.into());
@@ -108,6 +115,37 @@ impl ControlChannel {
             Ok(Ok(_unconfirmed)) => Ok(()),
             Ok(Err(error)) => Err(describe(error)),
             Err(_) => Err(SLOW.to_owned()),
+        }
+    }
+
+    /// Returns true while the broker takes no publications (alarm). It says so only after the first one.
+    pub fn is_blocked(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.connection.status().blocked())
+    }
+
+    /// Publishes a question to those who receive `key`, on a channel of an inspector. Returns true once the broker has taken
+    /// it, and false where it does not within 3 s, or has an alarm.
+    pub async fn ask(&self, key: &str, body: String) -> Result<bool, SessionError> {
+        if self.is_blocked() {
+            return Ok(false);
+        }
+        let asking = async {
+            let (exchange, key) = (self.exchange.as_str().into(), key.into());
+            let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+            self.channel.basic_publish(exchange, key, options, body.as_bytes(), properties).await?.await
+        };
+        let blocked = async {
+            while !self.is_blocked() {
+                sleep(CHECK_EVERY).await;
+            }
+        };
+        tokio::select! {
+            taken = timeout(ASK_TIMEOUT, asking) => match taken {
+                Ok(Ok(_confirmed)) => Ok(true),
+                Ok(Err(error)) => Err(describe(error)),
+                Err(_) => Ok(false),
+            },
+            () = blocked => Ok(false),
         }
     }
 

@@ -8,7 +8,7 @@ use lapin::{
     options::BasicPublishOptions,
     protocol::AMQPSoftError::{ACCESSREFUSED, PRECONDITIONFAILED},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::{
@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const MESSAGE: Duration = Duration::from_secs(5);
 /// Longest wait for the broker when the connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Interval of checking whether the broker has said that it takes no publications.
+const CHECK_EVERY: Duration = Duration::from_millis(50);
 
 /// One host, and the connection to it.
 pub struct HostConnection {
@@ -53,6 +55,8 @@ pub enum MessageAcceptance {
     Yes,
     /// The broker refuses it, with this message.
     No(String),
+    /// The broker takes no publications now (alarm).
+    Blocked,
     /// It could not be tried, for this reason.
     Unknown(String),
 }
@@ -97,13 +101,20 @@ impl BrokerExaminer {
                 answer => answer,
             }
         };
-        match timeout(MESSAGE, trying).await {
+        let blocked = async {
+            while !self.open.connection.status().blocked() {
+                sleep(CHECK_EVERY).await;
+            }
+        };
+        let tried = tokio::select! {
+            tried = timeout(MESSAGE, trying) => tried,
+            () = blocked => return MessageAcceptance::Blocked,
+        };
+        match tried {
             Ok(Ok(())) => MessageAcceptance::Yes,
             Ok(Err(error)) if is_refusal(&error, &PRECONDITIONFAILED) => MessageAcceptance::No(describe(error)),
             Ok(Err(error)) => MessageAcceptance::Unknown(describe(error)),
-            Err(_) => MessageAcceptance::Unknown(format!(
-                "no answer within {MESSAGE:?}; a broker with an alarm takes nothing"
-            )),
+            Err(_) => MessageAcceptance::Unknown(format!("no answer within {MESSAGE:?}")),
         }
     }
 

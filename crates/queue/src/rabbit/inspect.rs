@@ -13,9 +13,10 @@ use lapin::{
 
 use super::{
     browse::{BrowseConnection, QueueReader},
-    connect::BrokerHosts,
+    connect::{BrokerHost, BrokerHosts},
     convert, depth,
     error::queue_error,
+    link::OpenConnection,
     settings::RabbitSettings,
 };
 use crate::{message::QueueError, topology};
@@ -29,24 +30,31 @@ const PORTION: u16 = 2_000;
 #[derive(Clone)]
 pub struct RabbitInspector {
     connection: Arc<BrowseConnection>,
+    broker: Arc<BrokerHosts>,
+    host: BrokerHost,
     prefix: String,
 }
 
 impl RabbitInspector {
     /// Tries each host once; the error is that of the last one.
     pub async fn connect(settings: RabbitSettings) -> Result<Self, QueueError> {
-        let broker = BrokerHosts::new(&settings)?;
+        let broker = Arc::new(BrokerHosts::new(&settings)?);
         let mut last = QueueError::Closed;
         for host in broker.rotation().take(settings.urls.len()) {
             match broker.connect(&host, "inspect").await {
                 Ok(open) => {
                     let connection = Arc::new(BrowseConnection::new(open));
-                    return Ok(Self { connection, prefix: settings.prefix });
+                    return Ok(Self { connection, broker, host, prefix: settings.prefix });
                 }
                 Err(reason) => last = QueueError::Broker(reason),
             }
         }
         Err(last)
+    }
+
+    /// Opens another connection to the same host.
+    pub(super) async fn connect_again(&self, role: &str) -> Result<OpenConnection, QueueError> {
+        self.broker.connect(&self.host, role).await.map_err(QueueError::Broker)
     }
 
     /// All events from now on, by a queue of our own that goes with the connection.

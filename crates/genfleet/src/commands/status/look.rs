@@ -7,7 +7,7 @@ use genfleet_core::{
     clock::{Clock, SharedClock, SystemClock},
     genesys::Credentials,
     job::Kind,
-    membership::{FleetListener, read_live_status},
+    membership::{FleetListener, MemberStatus, read_live_status},
     message::Lane,
     options::ConfigError,
     queue::{
@@ -24,6 +24,8 @@ use super::seen::{OfKind, RunningIs, Seen};
 
 /// Of each kind: new, begun, suspect, dead.
 const QUEUES: usize = 4;
+/// The reason why processes cannot be asked, where the broker does not take the question.
+const ALARM: &str = "the broker takes no publications (alarm)";
 
 /// What is looked at, again and again.
 pub(super) enum Look {
@@ -38,14 +40,7 @@ impl Look {
     pub(super) async fn begin(options: &QueueOptions) -> anyhow::Result<Self> {
         let Some(file) = options.url()?.sqlite_file() else {
             let inspector = RabbitInspector::connect(options.rabbit("genfleet status")?).await?;
-            let listener = match FleetListener::begin(&inspector, credentials().as_ref()).await {
-                Ok(listener) => Some(Box::new(listener)),
-                Err(error) => {
-                    tell!("warning: who is alive cannot be heard: {}", crate::terminal::line(&error.to_string()));
-                    None
-                }
-            };
-            return Ok(Self::Broker { inspector, prefix: options.queue_prefix.clone(), listener });
+            return Ok(Self::Broker { inspector, prefix: options.queue_prefix.clone(), listener: None });
         };
         if !file.exists() {
             return Err(ConfigError::new(format!("no store {}: name one that is there", file.display())).into());
@@ -58,12 +53,12 @@ impl Look {
     pub(super) async fn seen(&mut self, listen: Duration) -> Result<Seen, QueueError> {
         match self {
             Self::Broker { inspector, prefix, listener } => {
-                let processes = match listener {
-                    Some(listener) => Some(listener.listen(listen).await?),
-                    None => None,
-                };
+                let heard = hear(inspector, listener, listen).await;
                 let mut seen = counted(inspector, prefix).await?;
-                seen.processes = processes;
+                match heard {
+                    Ok(processes) => seen.processes = Some(processes),
+                    Err(reason) => seen.unheard = reason,
+                }
                 seen.add_told(RunningIs::Told);
                 Ok(seen)
             }
@@ -79,10 +74,33 @@ impl Look {
     /// Says goodbye.
     pub(super) async fn close(self) {
         match self {
-            Self::Broker { inspector, .. } => inspector.close().await,
+            Self::Broker { inspector, listener, .. } => {
+                if let Some(listener) = listener {
+                    listener.close().await;
+                }
+                inspector.close().await;
+            }
             Self::Store { store, .. } => store.close().await,
         }
     }
+}
+
+/// The processes that are alive, or the reason why they cannot be asked. A listener that failed is replaced at the next look.
+async fn hear(
+    inspector: &RabbitInspector,
+    listener: &mut Option<Box<FleetListener>>,
+    time: Duration,
+) -> Result<Vec<MemberStatus>, String> {
+    let mut listening = match listener.take() {
+        Some(listening) => listening,
+        None => {
+            let begun = FleetListener::begin(inspector, credentials().as_ref()).await;
+            Box::new(begun.map_err(|error| error.to_string())?)
+        }
+    };
+    let heard = listening.listen(time).await.map_err(|error| error.to_string())?;
+    *listener = Some(listening);
+    heard.ok_or_else(|| ALARM.to_owned())
 }
 
 /// Whose words can be verified; all can be shown without.

@@ -56,8 +56,10 @@ pub(super) struct Seen {
     pub unrouted: Option<u64>,
     /// Jobs that wait for their time.
     pub delayed: Option<u64>,
-    /// Who is alive; none where nobody could be heard.
+    /// Who is alive; none where nobody could be asked.
     pub processes: Option<Vec<MemberStatus>>,
+    /// Why nobody could be asked.
+    pub unheard: String,
 }
 
 impl Seen {
@@ -106,7 +108,7 @@ impl Seen {
             problems.push(format!("the queues of {} are not there", missing.join(", ")));
         }
         match &self.processes {
-            None => problems.push("who is alive cannot be heard".to_owned()),
+            None => problems.push(format!("processes cannot be asked: {}", self.unheard)),
             Some(_) => problems.extend(self.unworked()),
         }
         for process in self.alive() {
@@ -171,7 +173,8 @@ impl Seen {
 
     /// As one object.
     pub(super) fn json(&self) -> Value {
-        let kinds: Vec<Value> = self.kinds.iter().map(|(kind, of_kind)| of_kind.json(*kind)).collect();
+        let kinds: Vec<Value> =
+            self.kinds.iter().map(|(kind, of_kind)| of_kind.json(*kind, self.processes.is_some())).collect();
         let clients: Vec<Value> = self.clients().into_iter().map(client_json).collect();
         json!({
             "queue": self.queue, "kinds": kinds, "unknownDead": self.unknown_dead, "unrouted": self.unrouted,
@@ -182,11 +185,14 @@ impl Seen {
 }
 
 impl OfKind {
-    fn json(&self, kind: Kind) -> Value {
+    /// What only processes can tell is null where they could not be asked.
+    fn json(&self, kind: Kind, is_heard: bool) -> Value {
+        let of_processes = [self.running, self.held, self.ended, self.failed, self.processes as u64];
+        let [running, held, ended, failed, processes] = of_processes.map(|count| is_heard.then_some(count));
         json!({
-            "kind": kind.as_str(), "waiting": self.waiting, "running": self.running, "held": self.held, "begun": self.begun,
+            "kind": kind.as_str(), "waiting": self.waiting, "running": running, "held": held, "begun": self.begun,
             "suspect": self.suspect, "dead": self.dead, "oldestSeconds": self.oldest,
-            "endedLastMinute": self.ended, "failedLastMinute": self.failed, "processes": self.processes,
+            "endedLastMinute": ended, "failedLastMinute": failed, "processes": processes,
         })
     }
 }
@@ -317,9 +323,11 @@ mod tests {
         away.processes.as_mut().unwrap()[1].not_ready = vec!["no connection".to_owned()];
         assert_eq!(away.problems(), ["b takes no jobs: no connection"]);
 
-        let unheard = Seen { processes: None, unrouted: Some(2), ..sound };
-        assert_eq!(unheard.problems(), ["who is alive cannot be heard", "2 messages matched no queue"]);
-        assert_eq!(unheard.json()["problems"].as_array().unwrap().len(), 2);
+        let unheard = Seen { processes: None, unheard: "an alarm".to_owned(), unrouted: Some(2), ..sound };
+        assert_eq!(unheard.problems(), ["processes cannot be asked: an alarm", "2 messages matched no queue"]);
+        let json = unheard.json();
+        assert_eq!(json["problems"].as_array().unwrap().len(), 2);
+        assert_eq!((&json["kinds"][0]["waiting"], &json["kinds"][0]["running"]), (&json!(3), &Value::Null));
     }
 
     #[test]

@@ -46,19 +46,21 @@ fn kinds(seen: &Seen, paint: Paint) -> String {
         ("ENDED/MIN", Side::Right),
         ("FAILED/MIN", Side::Right),
     ];
-    let rows: Vec<Vec<Cell>> = seen.kinds.iter().map(|(kind, of_kind)| row(kind.as_str(), of_kind)).collect();
+    let rows: Vec<Vec<Cell>> =
+        seen.kinds.iter().map(|(kind, of_kind)| row(kind.as_str(), of_kind, seen.processes.is_some())).collect();
     table(&HEAD, &rows, paint)
 }
 
-fn row(kind: &str, of_kind: &OfKind) -> Vec<Cell> {
+/// What only processes can tell is a dash where they could not be asked.
+fn row(kind: &str, of_kind: &OfKind, is_heard: bool) -> Vec<Cell> {
     let (worked, oldest) =
         (of_kind.processes > 0, of_kind.oldest.map(|seconds| span(Duration::from_secs_f64(seconds))));
     let rate = |rate| if worked { figure(Some(rate), Tone::Plain) } else { none() };
     vec![
         (kind.to_owned(), Tone::Plain),
-        figure(of_kind.waiting, if worked { Tone::Plain } else { Tone::Doubtful }),
-        figure(Some(of_kind.running), Tone::Plain),
-        figure(Some(of_kind.held), Tone::Plain),
+        figure(of_kind.waiting, if worked || !is_heard { Tone::Plain } else { Tone::Doubtful }),
+        figure(is_heard.then_some(of_kind.running), Tone::Plain),
+        figure(is_heard.then_some(of_kind.held), Tone::Plain),
         figure(of_kind.begun, Tone::Plain),
         figure(of_kind.suspect, Tone::Doubtful),
         figure(of_kind.dead, Tone::Bad),
@@ -94,7 +96,9 @@ fn others(seen: &Seen) -> Vec<String> {
 }
 
 fn processes(seen: &Seen, paint: Paint) -> String {
-    let Some(alive) = &seen.processes else { return "who is alive is not known\n".to_owned() };
+    let Some(alive) = &seen.processes else {
+        return paint.yellow(&format!("processes cannot be asked: {}", cut(&seen.unheard, WHY_WIDTH))) + "\n";
+    };
     if alive.is_empty() {
         return paint.yellow("no process is alive") + "\n";
     }
@@ -251,6 +255,19 @@ wrong: the queues of file.scan are not there
 wrong: 1 message matched no queue
 ";
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn where_nobody_can_be_asked_nobody_is_said_to_be_dead() {
+        let unheard = Seen { unheard: "an alarm".to_owned(), ..seen(None) };
+        let mut kinds = unheard.kinds.clone();
+        kinds.values_mut().for_each(|of_kind| (of_kind.running, of_kind.held, of_kind.processes) = (0, 0, 0));
+        let shown = shown(&Seen { kinds, ..unheard });
+        assert!(shown.contains("cdn.purge       12        -     -      0 "), "{shown}");
+        assert!(
+            shown.contains("\nprocesses cannot be asked: an alarm\n") && !shown.contains("no process is alive"),
+            "{shown}"
+        );
     }
 
     #[test]
