@@ -146,6 +146,66 @@ async fn enqueue_checks_and_confirms_and_the_events_can_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_is_told_with_its_cause_and_what_to_do() {
+    let folder = harness::fresh_directory("mistakes");
+    std::fs::write(folder.join("genfleet.db"), "").unwrap();
+    let purge = ["enqueue", "cdn.purge", "--id", "mine", "--payload", r#"{"paths":["/a"]}"#];
+    let unsent = [&purge[..], &["--timeout", "1s"]].concat();
+    for (arguments, variable, expected, words, not) in [
+        (
+            &["enqueue", "cdn.purg", "--payload", "{}"][..],
+            None,
+            64,
+            &["did you mean cdn.purge?"][..],
+            "webhook.deliver",
+        ),
+        (&["enqueue", "webhook.deliver", "--payload", "{}"], None, 64, &["webhook.deliver is internal"], "this build"),
+        (&purge, None, 64, &["no queue", "here lies sqlite:genfleet.db"], "mine"),
+        (&["status"], Some(("GENFLEET_TOPOLOGY", "x")), 64, &["that of the variable GENFLEET_TOPOLOGY"], "PREFIX"),
+        (&["status", "--topology", "x"], Some(("GENFLEET_TOPOLOGY", "verify")), 64, &["--topology"], "variable"),
+        (
+            &unsent,
+            Some(("GENFLEET_QUEUE_URL", "amqp://127.0.0.1:1")),
+            1,
+            &["job mine: nothing was sent", "no connection within 1s"],
+            "may or may not",
+        ),
+    ] {
+        let tool = Process::binary("genfleet").args(arguments.iter().copied()).directory(&folder);
+        let tool = variable.into_iter().fold(tool, |tool, (name, value)| tool.env(name, value)).start();
+        let (code, told) = ended(&tool).await;
+        assert_eq!(code, expected, "{arguments:?}: {told}");
+        assert!(words.iter().all(|word| told.contains(word)) && !told.contains(not), "{arguments:?}: {told}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_shown_with_its_report_and_what_the_audit_here_says_of_it() {
+    const STORE: &str = "sqlite:shown.db";
+    let up = Process::binary("genfleet")
+        .args(["up", "--simulate", "--admin-addr", "127.0.0.1:0", "--queue-url", STORE])
+        .start();
+    up.wait_ready(seconds(30)).await;
+    let tool = |arguments: &[&str]| {
+        let tool = Process::binary("genfleet").args(arguments.iter().copied()).directory(up.directory());
+        tool.args(["--queue-url", STORE]).start()
+    };
+    let enqueued = tool(&["enqueue", "cdn.purge", "--id", "release-42", "--payload", r#"{"paths":["/seen"]}"#]);
+    assert_eq!(enqueued.wait(seconds(30)).await, 0, "{}", enqueued.stderr());
+    eventually(seconds(30), "the report and the audit are shown", async || {
+        let shown = tool(&["show", "release-42"]);
+        shown.wait(seconds(30)).await;
+        let text = shown.stdout_lines().join("\n");
+        let parts = ["cdn.purge  succeeded", "report {", r#""paths":["/seen"]"#, "\naudit\n", "cdn_purge_executed"];
+        if parts.iter().all(|part| text.contains(part)) { Ok(()) } else { Err(text) }
+    })
+    .await;
+    up.terminate();
+    assert_eq!(up.wait(seconds(30)).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn validate_names_every_violation_and_exits_1() {
     let process = Process::binary("genfleet")
         .args(["validate", "-"])

@@ -154,6 +154,26 @@ async fn the_tools_rights_are_enough_for_its_commands(broker: &Broker) {
     let guest = Amqp::connect(&url(broker, "guest")).await;
     eventually(seconds(5), "it is there", async || guest.count("genfleet.jobs.cdn.purge").await == 1).await;
 
+    let of_producer = |arguments: &[&str]| {
+        of(Process::binary("genfleet").args(arguments.iter().copied()), broker, "genfleet-producer").start()
+    };
+    // As it is without settings (--topology declare): what is there is not declared.
+    let enqueued = of_producer(&["enqueue", "cdn.purge", "--payload", r#"{"paths":["/b"]}"#]);
+    assert_eq!(enqueued.wait(seconds(40)).await, 0, "{}", enqueued.stderr());
+    // Were it to wait, it would wait for an hour.
+    let nowhere =
+        ["--queue-prefix", "nowhere", "--id", "unsent", "--timeout", "1h", "--payload", r#"{"paths":["/a"]}"#];
+    let refused = of_producer(&[&["enqueue", "cdn.purge"], &nowhere[..]].concat());
+    assert_eq!(refused.wait(seconds(40)).await, 1, "{}", refused.stderr());
+    let told = refused.stderr();
+    assert!(told.contains("job unsent: nothing was sent") && told.contains("ACCESS_REFUSED"), "{told}");
+    for arguments in [&["show", "a-job"] as &[&str], &["events"], &["dead", "list"]] {
+        let refused = of_producer(arguments);
+        assert_eq!(refused.wait(seconds(40)).await, 1, "{arguments:?}");
+        let told = refused.stderr();
+        assert!(told.contains("ACCESS_REFUSED") && told.contains("need the rights of genfleet-tool"), "{told}");
+    }
+
     let following = tool(&["events", "--follow"]).start();
     let event =
         json!({"specversion": "1.0", "id": "1", "type": "genfleet.cdn.purge.succeeded", "data": {}}).to_string();

@@ -4,7 +4,10 @@ use genfleet_core::tell;
 use std::{future::Future, process::ExitCode};
 
 use anyhow::Context;
-use genfleet_core::{options::ConfigError, queue::QueueError};
+use genfleet_core::{
+    options::ConfigError,
+    queue::{ACCESS_REFUSED, QueueError},
+};
 
 use crate::terminal::{Paint, lines};
 
@@ -49,6 +52,10 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         QueueError::Missing(_) => {
             Some("is --queue-prefix right? Workers, and genfleet enqueue, declare the queues when they start")
         }
+        QueueError::Broker(told) if told.contains(ACCESS_REFUSED) => Some(
+            "user and password have to be right, and a producer's user may only enqueue: status, events, show and dead need \
+             the rights of genfleet-tool (deploy/rabbitmq/definitions.json); rabbitmqctl list_permissions shows what a user has",
+        ),
         QueueError::Broker(_) => Some("is --queue-url right, and the broker up? genfleet doctor looks closer"),
         QueueError::Store { .. } => Some("is the disk full, or the file another process's for longer than a moment?"),
         QueueError::Closed | QueueError::Configuration(_) | QueueError::TooLarge { .. } => None,

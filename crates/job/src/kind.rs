@@ -87,9 +87,14 @@ impl fmt::Display for Kind {
 
 /// A kind that no worker knows.
 #[derive(Debug, thiserror::Error)]
-#[error("no such kind: {given:?}{}; the kinds are {}", hint(given), Kind::ALL.map(Kind::as_str).join(", "))]
+#[error("no such kind: {given:?}{}; the kinds are {}", hint(given), listed())]
 pub struct UnknownKind {
     given: String,
+}
+
+/// Those that producers may ask for.
+fn listed() -> String {
+    Kind::of_producers().map(Kind::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn hint(given: &str) -> String {

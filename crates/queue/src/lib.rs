@@ -24,6 +24,9 @@ mod unsettled;
 pub use self::{
     defect::MessageDefect,
     inspector::{Browser, EventFollower, QueueInspector, QueueLocation},
-    message::{Delivery, Destination, Health, Publication, QueueError, Settled, Settler, TooLarge, UnknownKindMessage},
+    message::{
+        ACCESS_REFUSED, Delivery, Destination, Health, Publication, QueueError, Settled, Settler, TooLarge,
+        UnknownKindMessage,
+    },
     queue::{Consumer, Queue, Suspects, UnknownKinds},
 };

@@ -163,6 +163,9 @@ pub enum Settled {
     Stale,
 }
 
+/// Part of every message that says that our user may not do something, or may not connect.
+pub const ACCESS_REFUSED: &str = "access is refused";
+
 /// The reason why the queue did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {

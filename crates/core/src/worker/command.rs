@@ -9,7 +9,10 @@ use std::{
     sync::Arc,
 };
 
-use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
+use clap::{
+    Args, Command, CommandFactory, FromArgMatches, Parser,
+    error::{ContextKind, ContextValue},
+};
 use tracing::warn;
 
 use super::{
@@ -87,26 +90,45 @@ pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item 
     parsed.map_err(|error| {
         // Nothing to be done where even this cannot be written.
         let _ = error.print();
+        if let Some(variable) = blamed_variable(&command, &error, &arguments) {
+            genfleet_job::tell!("hint: the value is that of the variable {variable}");
+        }
         if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
     })
+}
+
+/// The variable that set the value which `error` is about, where no argument did.
+fn blamed_variable(command: &Command, error: &clap::Error, arguments: &[OsString]) -> Option<String> {
+    let Some(ContextValue::String(blamed)) = error.get(ContextKind::InvalidArg) else { return None };
+    let flag = blamed.split([' ', '=']).next()?;
+    let is_given = arguments.iter().any(|argument| argument.to_string_lossy().split('=').next() == Some(flag));
+    let mut settings = Vec::new();
+    collect_settings(command, &mut settings);
+    let setting = settings.into_iter().find(|(long, variable)| {
+        flag.strip_prefix("--") == Some(long) && env::var_os(variable).is_some_and(|value| !value.is_empty())
+    });
+    setting.map(|(_, variable)| variable).filter(|_| !is_given)
+}
+
+/// The flags that can be set by variables, with their variables.
+fn collect_settings(command: &Command, settings: &mut Vec<(String, String)>) {
+    let of = |argument: &clap::Arg| Some((argument.get_long()?.to_owned(), argument.get_env()?.to_str()?.to_owned()));
+    settings.extend(command.get_arguments().filter_map(of));
+    command.get_subcommands().for_each(|command| collect_settings(command, settings));
 }
 
 /// Warnings about variables that are set, are no setting of `command`, and are spelled almost like one. Others beginning with
 /// `GENFLEET_` are not warned about: a worker does not know the settings of another, and Kubernetes sets some for services.
 pub fn misspelt_variables(command: &Command) -> Vec<String> {
     let mut known: Vec<String> = ["GENFLEET_QUEUE_URL", "GENFLEET_WEBHOOK_SECRET"].map(str::to_owned).into();
-    collect_variables(command, &mut known);
+    let mut settings = Vec::new();
+    collect_settings(command, &mut settings);
+    known.extend(settings.into_iter().map(|(_, variable)| variable));
     known.extend(known.iter().map(|name| format!("{name}_FILE")).collect::<Vec<_>>());
     // These name variables of the operator's choice.
     let named = env::var("GENFLEET_WEBHOOK_SECRETS").into_iter().chain(env::args()).collect::<String>();
     let set = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     set.filter(|name| !named.contains(name)).filter_map(|name| misspelt_warning(&name, &known)).collect()
-}
-
-fn collect_variables(command: &Command, known: &mut Vec<String>) {
-    let variables = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str());
-    known.extend(variables.map(str::to_owned));
-    command.get_subcommands().for_each(|command| collect_variables(command, known));
 }
 
 fn misspelt_warning(name: &str, known: &[String]) -> Option<String> {

@@ -1,6 +1,13 @@
 //! The settings every worker has (SPEC 10), and the queue they name.
 
-use std::{collections::BTreeMap, convert::Infallible, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
@@ -23,6 +30,9 @@ use genfleet_queue::{
 };
 use genfleet_telemetry as telemetry;
 use genfleet_telemetry::LogFormat;
+
+/// The store that `genfleet up` uses where no queue is named.
+pub const DEFAULT_STORE: &str = "genfleet.db";
 
 /// Options that choose the queue and say how to reach it.
 #[derive(Clone, Debug, Args)]
@@ -98,9 +108,9 @@ impl QueueOptions {
     /// The queue's address.
     pub fn url(&self) -> Result<QueueUrl, ConfigError> {
         self.given_url()?.ok_or_else(|| {
-            ConfigError::new(
-                "no queue: set --queue-url or GENFLEET_QUEUE_URL to amqp://HOST, amqps://HOST or sqlite:FILE",
-            )
+            let message = "no queue: set --queue-url or GENFLEET_QUEUE_URL to amqp://HOST, amqps://HOST or sqlite:FILE";
+            let store = Path::new(DEFAULT_STORE).exists().then(|| format!("; here lies sqlite:{DEFAULT_STORE}"));
+            ConfigError::new(format!("{message}{}", store.unwrap_or_default()))
         })
     }
 

@@ -82,7 +82,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 /// The files of chains among those named, and those in the folders named. What processes leave beside them is skipped.
-fn chained(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn chained(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in named {
         if path.is_dir() {
@@ -150,7 +150,10 @@ fn show(job: &str, files: &[PathBuf], as_json: bool) -> anyhow::Result<ExitCode>
     if JobId::parse(job).is_none() {
         return Err(ConfigError::new(format!("{job:?} is no job id: 1 to 128 of A-Z a-z 0-9 . _ : -")).into());
     }
-    let files = if files.is_empty() { here()? } else { chained(files)? };
+    let files = if files.is_empty() { files_here()? } else { chained(files)? };
+    if files.is_empty() {
+        return Err(ConfigError::new("there is no genfleet-audit-*.jsonl here: name the files").into());
+    }
     let facts = facts(job, &files)?;
     if facts.is_empty() {
         tell!("no fact of job {job} in {}", count(files.len(), "file"));
@@ -163,12 +166,8 @@ fn show(job: &str, files: &[PathBuf], as_json: bool) -> anyhow::Result<ExitCode>
 }
 
 /// The files that workers leave where they were started.
-fn here() -> anyhow::Result<Vec<PathBuf>> {
-    let files = jsonl_files(Path::new("."), |name| name.starts_with("genfleet-audit-"))?;
-    if files.is_empty() {
-        return Err(ConfigError::new("there is no genfleet-audit-*.jsonl here: name the files").into());
-    }
-    Ok(files)
+pub(super) fn files_here() -> anyhow::Result<Vec<PathBuf>> {
+    jsonl_files(Path::new("."), |name| name.starts_with("genfleet-audit-"))
 }
 
 /// In the order in which they happened; of one moment, in that of their files.

@@ -14,18 +14,20 @@ use genfleet_core::{
     clock::{Clock, SharedClock, SystemClock},
     http::install_tls,
     job::{Job, Kind, MAX_BODY_BYTES, Rejection, text},
-    message::Message,
+    message::{Lane, Message},
     options::{ConfigError, duration},
     queue::{
-        Destination, Publication, QueueError,
+        ACCESS_REFUSED, Destination, Publication, Queue, QueueError,
+        rabbit::{RabbitInspector, TopologyMode},
         sqlite::{Role, SqliteQueue},
+        topology::lane_queue,
     },
     telemetry::{self, LogFormat},
     worker::QueueOptions,
 };
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
 use super::{EXIT_FAILED, block_on};
@@ -33,6 +35,9 @@ use crate::{
     registry::{CheckOptions, Checker},
     terminal,
 };
+
+/// Between two looks at whether the broker refuses.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Which job, onto which queue.
 #[derive(Clone, Debug, clap::Args)]
@@ -116,7 +121,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             }
             return Ok(ExitCode::from(EXIT_FAILED));
         }
-        None => bail!("this build cannot check jobs of {}: it has no worker for them", options.kind),
+        None => return Err(not_for_producers(options.kind).into()),
     };
     block_on(send(options, &job, body))?;
     if let Some(store) = options.queue.url()?.sqlite_file().filter(|store| SqliteQueue::is_unworked(store)) {
@@ -131,6 +136,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         terminal::say(&job.id)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every other kind has a worker in this build.
+pub(crate) fn not_for_producers(kind: Kind) -> ConfigError {
+    ConfigError::new(format!("{kind} is internal: only workers make such jobs, one for each event and receiver"))
 }
 
 /// The payload goes into it byte for byte: what is wrong with it is then seen by the check.
@@ -171,11 +181,9 @@ fn beginning(source: impl Read) -> io::Result<Vec<u8>> {
 
 async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()> {
     options.queue.check()?;
-    let clock: SharedClock = Arc::new(SystemClock);
-    let queue = options
-        .queue
-        .open("genfleet enqueue", Role::Tool, clock)
-        .map_err(|error| ConfigError::new(error.to_string()))?;
+    let nothing = || format!("job {}: nothing was sent", job.id);
+    let end = Instant::now() + options.timeout;
+    let queue = open(options, end).await.with_context(nothing)?;
     let message = Message {
         body: body.into(),
         message_id: Some(job.id.to_string()),
@@ -183,18 +191,81 @@ async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()>
         ..Message::default()
     }
     .enqueued(SystemClock.now());
-    let sent =
-        timeout(options.timeout, queue.publish(vec![Publication { to: Destination::Jobs(job.kind), message }])).await;
-    let problems = queue.health().problems.join("; ");
-    queue.close().await;
+    let publishing = queue.publish(vec![Publication { to: Destination::Jobs(job.kind), message }]);
+    let sent = tokio::select! {
+        sent = timeout_at(end, publishing) => sent,
+        refusal = refused(&queue) => Ok(Err(refusal)),
+    };
     match sent {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(QueueError::Configuration(told))) => Err(ConfigError::new(told).into()),
-        Ok(Err(error)) => Err(error.into()),
+        Ok(sent) => {
+            queue.close().await;
+            sent.map_err(usage_of).with_context(nothing)
+        }
+        // Closed, it would wait for the confirm a moment longer.
         Err(_) => bail!(
-            "not confirmed within {:?}: {problems}. It may or may not be on the queue; genfleet doctor looks closer",
-            options.timeout
+            "job {id}: not confirmed within {:?}{}. It may or may not be on the queue; to send it again with --id {id} is safe",
+            options.timeout,
+            problems(&queue),
+            id = job.id,
         ),
+    }
+}
+
+/// Opens the queue and waits until it takes publications: until then nothing can have been sent.
+async fn open(options: &Options, end: Instant) -> anyhow::Result<Queue> {
+    let (mut settings, clock): (_, SharedClock) = (options.queue.clone(), Arc::new(SystemClock));
+    if settings.topology == TopologyMode::Declare && has_queue(options, end).await {
+        // Who may only publish may not declare.
+        settings.topology = TopologyMode::Skip;
+    }
+    let queue = settings.open("genfleet enqueue", Role::Tool, clock);
+    let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;
+    let connected = async {
+        match &queue {
+            Queue::Rabbit(rabbit) => rabbit.connected().await,
+            Queue::Sqlite(_) => {}
+        }
+    };
+    tokio::select! {
+        connected = timeout_at(end, connected) => if connected.is_err() {
+            bail!(QueueError::Broker(format!("no connection within {:?}{}", options.timeout, problems(&queue))));
+        },
+        refusal = refused(&queue) => bail!(refusal),
+    }
+    Ok(queue)
+}
+
+/// Returns true where the broker has the queue of this kind, so that nothing has to be declared.
+async fn has_queue(options: &Options, end: Instant) -> bool {
+    let looking = async {
+        let settings = options.queue.rabbit("genfleet enqueue").ok()?;
+        let name = lane_queue(&settings.prefix, Lane::Jobs, options.kind);
+        let inspector = RabbitInspector::connect(settings).await.ok()?;
+        let counts = inspector.counts(&[name]).await.ok()?;
+        inspector.close().await;
+        counts.first().copied().flatten()
+    };
+    timeout_at(end, looking).await.is_ok_and(|count| count.is_some())
+}
+
+/// Waits until the broker refuses what this user may not do, which waiting does not change.
+async fn refused(queue: &Queue) -> QueueError {
+    loop {
+        if let Some(refusal) = queue.health().problems.into_iter().find(|problem| problem.contains(ACCESS_REFUSED)) {
+            return QueueError::Broker(refusal);
+        }
+        sleep(LOOK).await;
+    }
+}
+
+fn problems(queue: &Queue) -> String {
+    queue.health().problems.iter().map(|problem| format!(": {problem}")).collect()
+}
+
+fn usage_of(error: QueueError) -> anyhow::Error {
+    match error {
+        QueueError::Configuration(message) => ConfigError::new(message).into(),
+        error => error.into(),
     }
 }
 

@@ -6,7 +6,9 @@ use std::{path::PathBuf, process::ExitCode};
 
 use self::{known::Known, webhooks::Delivery};
 use super::{
-    EXIT_FAILED, block_on,
+    EXIT_FAILED,
+    audit::{chained, files_here},
+    block_on,
     dead::{self, filter::has_id},
 };
 use crate::terminal;
@@ -38,7 +40,7 @@ pub(crate) struct Options {
     #[arg(value_name = "JOBID")]
     id: String,
 
-    /// Audit files to look into as well
+    /// Audit files to look into; of a folder, its *.jsonl files [default: the files genfleet-audit-*.jsonl here]
     #[arg(long, value_delimiter = ',', value_name = "FILE")]
     audit: Vec<PathBuf>,
 
@@ -59,7 +61,8 @@ pub(crate) const EXAMPLES: &str = "Examples:
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();
-    let facts = audit::facts(&options.audit, &options.id)?;
+    let files = if options.audit.is_empty() { files_here()? } else { chained(&options.audit)? };
+    let facts = audit::facts(&files, &options.id)?;
     let known = Known { facts, ..block_on(look(options))? };
     if options.json {
         terminal::say(known.json(&options.id))?;

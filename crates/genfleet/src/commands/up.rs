@@ -13,7 +13,7 @@ use genfleet_core::{
     telemetry::LogFormat,
     trace::TraceExport,
     webhook::{WebhookOptions, Webhooks},
-    worker::{QueueOptions, QueueUrl, Runtime, Signals, WorkerOptions, start_metrics},
+    worker::{DEFAULT_STORE, QueueOptions, QueueUrl, Runtime, Signals, WorkerOptions, start_metrics},
 };
 use tracing::warn;
 
@@ -53,7 +53,7 @@ pub(crate) struct Options {
 pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result<ExitCode> {
     let kinds = registry::chosen(&options.kinds)?;
     if options.queue.given_url()?.is_none() {
-        options.queue.queue_url = Some(QueueUrl::sqlite("genfleet.db"));
+        options.queue.queue_url = Some(QueueUrl::sqlite(DEFAULT_STORE));
     }
     options.queue.check()?;
     options.worker.start_logs("info", LogFormat::Json)?;

@@ -44,7 +44,7 @@ pub struct DeadLetter {
     pub attempts: Option<i64>,
     /// Redrives.
     pub generation: u32,
-    /// When it was given up.
+    /// When it was given up; of an unrouted one, when it was sent, as far as its producer says so.
     pub failed_at: Option<Timestamp>,
     /// Which worker gave it up.
     pub worker: Option<String>,
@@ -65,7 +65,10 @@ impl DeadLetter {
             id: decode::extract_id(&message.body, message.message_id.as_deref(), message.timestamp),
             attempts: number(job_headers::ATTEMPTS),
             generation: number(job_headers::GENERATION).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
-            failed_at: text(job_headers::FAILED_AT).and_then(|time| time.parse().ok()).or(stored.stored_at),
+            failed_at: text(job_headers::FAILED_AT)
+                .and_then(|time| time.parse().ok())
+                .or(stored.stored_at)
+                .or_else(|| sent_at(&stored)),
             worker: text(job_headers::WORKER),
             fingerprint: text(job_headers::FINGERPRINT).filter(|_| gave_up(&stored)).unwrap_or_else(of_sort),
             kind,
@@ -97,6 +100,12 @@ impl DeadLetter {
     pub fn next_generation(&self) -> u32 {
         self.generation.saturating_add(1)
     }
+}
+
+/// When what matched no queue was sent, by its own account: nobody notes when it came.
+fn sent_at(stored: &StoredMessage) -> Option<Timestamp> {
+    let sent = stored.message.timestamp.filter(|_| stored.queue == DeadLetterQueue::Unrouted)?;
+    Timestamp::from_second(sent.try_into().ok()?).ok()
 }
 
 /// A header of ours that only we can have set.

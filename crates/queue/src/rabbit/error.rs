@@ -7,7 +7,7 @@ use lapin::{
     protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
 };
 
-use crate::message::QueueError;
+use crate::message::{ACCESS_REFUSED, QueueError};
 
 /// Describes an error in a sentence, and says so where our credentials were refused.
 pub(super) fn describe(error: impl Borrow<lapin::Error>) -> String {
@@ -16,7 +16,7 @@ pub(super) fn describe(error: impl Borrow<lapin::Error>) -> String {
         ErrorKind::ParsingError(_) => "the broker sent what cannot be read".to_owned(),
         ErrorKind::ProtocolError(refusal) => match refusal.kind() {
             AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) | AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => {
-                format!("access is refused; check user, password and rights: {}", refusal.get_message())
+                format!("{ACCESS_REFUSED}; check user, password and rights: {}", refusal.get_message())
             }
             AMQPErrorKind::Soft(_) | AMQPErrorKind::Hard(_) => refusal.get_message().to_string(),
         },

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::ledger::job_id;
-use crate::registry::{self, CheckOptions, Checker};
+use crate::{
+    commands::enqueue::not_for_producers,
+    registry::{self, CheckOptions, Checker},
+};
 
 /// Makes job after job.
 #[derive(Clone, Debug)]
@@ -65,7 +68,7 @@ impl Source {
                     };
                     bail!("{which} is none of {}: {told} (genfleet validate tells all)", self.kind);
                 }
-                None => bail!("this build cannot check jobs of {}: it has no worker for them", self.kind),
+                None => bail!(not_for_producers(self.kind)),
             }
         }
         Ok(())

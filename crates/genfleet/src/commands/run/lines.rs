@@ -9,7 +9,10 @@ use std::{
 use bytes::Bytes;
 use genfleet_core::job::{Job, JobId, Kind, MAX_BODY_BYTES, Rejection, Violation, decode, derived_id, text};
 
-use crate::registry::{Checker, KINDS};
+use crate::{
+    commands::enqueue::not_for_producers,
+    registry::{Checker, KINDS},
+};
 
 /// One line that is not blank.
 #[derive(Clone, Debug)]
@@ -82,7 +85,7 @@ impl Line {
         let kind = value.get("kind").filter(|kind| !kind.is_null());
         let wrong = match kind.map(|kind| kind.as_str().map(str::parse::<Kind>)) {
             Some(Some(Ok(kind))) if KINDS.contains(&kind) => return Ok(kind),
-            Some(Some(Ok(kind))) => format!("this build has no worker for {kind}"),
+            Some(Some(Ok(kind))) => not_for_producers(kind).to_string(),
             Some(Some(Err(unknown))) => unknown.to_string(),
             Some(None) => "must be a string".to_owned(),
             None => "required in a file of jobs, and missing".to_owned(),
@@ -94,7 +97,7 @@ impl Line {
     pub(crate) fn check(&self, checker: &Checker) -> Result<Job, Box<Rejection>> {
         let kind = self.kind()?;
         let known = checker.check(kind, &self.content, Some(&self.default_id()));
-        known.unwrap_or_else(|| Err(Box::new(self.invalid_kind(format!("this build has no worker for {kind}")))))
+        known.unwrap_or_else(|| Err(Box::new(self.invalid_kind(not_for_producers(kind).to_string()))))
     }
 
     fn invalid_kind(&self, wrong: String) -> Rejection {

@@ -8,6 +8,8 @@ use crate::terminal::{Paint, count, cut, line};
 
 /// Of an error, in characters.
 const ERROR_WIDTH: usize = 200;
+/// Of a report, in characters.
+const REPORT_WIDTH: usize = 2_000;
 
 /// All sections that have something in them.
 pub(super) fn text(id: &str, known: &Known, paint: Paint) -> String {
@@ -51,8 +53,12 @@ fn event(event: &Value, paint: Paint) -> String {
         (None, _) => String::new(),
     };
     let (time, kind) = (word(&event["time"]), word(&data["kind"]));
+    let report = match &data["report"] {
+        Value::Null => String::new(),
+        report => format!("\n    report {}", cut(&report.to_string(), REPORT_WIDTH)),
+    };
     format!(
-        "{time}  {kind}  {painted}  generation {}  {}, {}{error}",
+        "{time}  {kind}  {painted}  generation {}  {}, {}{error}{report}",
         data["generation"],
         count(&data["attempts"], "attempt"),
         count(&data["requests"], "request")
