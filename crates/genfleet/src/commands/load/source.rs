@@ -58,7 +58,7 @@ impl Source {
                 Some(Ok(_)) => {}
                 Some(Err(rejection)) => {
                     let violation = rejection.violations.first();
-                    let told = violation.map_or(rejection.message.clone(), |violation| {
+                    let details = violation.map_or(rejection.message.clone(), |violation| {
                         format!("{}: {}", violation.pointer, violation.message)
                     });
                     let which = if self.templates.len() > 1 {
@@ -66,7 +66,7 @@ impl Source {
                     } else {
                         "the payload".to_owned()
                     };
-                    bail!("{which} is none of {}: {told} (genfleet validate tells all)", self.kind);
+                    bail!("{which} is none of {}: {details} (genfleet validate tells all)", self.kind);
                 }
                 None => bail!(not_for_producers(self.kind)),
             }
