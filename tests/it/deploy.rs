@@ -38,7 +38,7 @@ fn the_image_has_every_binary() {
 #[tokio::test]
 async fn every_setting_that_is_named_exists() {
     let mut known = BTreeSet::new();
-    for arguments in [["up", "--help"], ["health", "--help"]] {
+    for arguments in [["up", "--help"], ["health", "--help"], ["doctor", "--help"]] {
         known.extend(variables(&help("genfleet", &arguments).await));
     }
     // Secrets: by variable, or by the file it names.
@@ -80,6 +80,16 @@ fn the_operators_users_have_the_rights_of_the_definitions() {
         let made = made.lines().any(|line| line.starts_with("  for user in ") && line.contains(user));
         assert!(made, "deploy/docker/prepare makes no password for {user}");
     }
+    // An import of the definitions gives them rights, and fails where one of them is gone.
+    let runbook = text("RUNBOOK.md");
+    for user in definitions["permissions"].as_array().unwrap().iter().map(|each| each["user"].as_str().unwrap()) {
+        let commands =
+            |command: &str| runbook.lines().any(|line| line.trim().starts_with(&format!("{command} {user}")));
+        assert!(commands("rabbitmqctl add_user"), "{user}");
+        let deleted = format!("rabbitmqctl delete_user {user}");
+        assert!(!runbook.lines().any(|line| line.trim() == deleted), "{deleted}");
+    }
+    assert!(runbook.contains("rabbitmqctl set_user_tags genfleet-scaler management"));
     for policy in definitions["policies"].as_array().unwrap() {
         assert!(users.contains(&format!("  pattern: '{}'\n", policy["pattern"].as_str().unwrap())), "{policy}");
     }
@@ -124,6 +134,8 @@ fn answers_cost_one_right_and_are_switched_on_by_a_file_of_their_own() {
     for rights in [&without, &with] {
         let told = ["configure", "write", "read"].map(|member| format!("'{}'", rights[member].as_str().unwrap()));
         assert!(runbook.contains(&told.join(" ")), "the runbook's command gives {told:?}");
+        let second = format!("set_permissions -p genfleet genfleet-worker-2 {}", told.join(" "));
+        assert!(runbook.contains(&second), "whoever stands in may do the same: {told:?}");
     }
 }
 

@@ -220,6 +220,19 @@ mod tests {
     }
 
     #[test]
+    fn what_matched_no_queue_has_the_time_at_which_its_producer_sent_it() {
+        let of = |queue, timestamp| {
+            let mut stored = stored(queue, &[]);
+            stored.message.timestamp = timestamp;
+            DeadLetter::read(stored).failed_at.map(|time| time.to_string())
+        };
+        assert_eq!(of(DeadLetterQueue::Unrouted, Some(1_800_000_000)).as_deref(), Some("2027-01-15T08:00:00Z"));
+        assert_eq!(of(DeadLetterQueue::Unrouted, Some(u64::MAX)), None);
+        assert_eq!(of(DeadLetterQueue::Unrouted, None), None);
+        assert_eq!(of(DeadLetterQueue::Dead(Kind::CdnPurge), Some(1_800_000_000)), None);
+    }
+
+    #[test]
     fn a_redrive_is_the_same_bytes_as_a_new_job_one_generation_on() {
         let mut stored = dead();
         stored.message = Message {
