@@ -27,10 +27,9 @@ use crate::{
 };
 use genfleet_job::{JobId, Kind};
 
-/// What a caller does next to send one request.
+/// The next step of a caller that wants to send a request.
 #[derive(Debug)]
 pub(crate) enum AdmissionStep {
-    /// Sends it.
     Send(SendGrant, Token),
     /// Waits until it is the first in the queue.
     Queue,
@@ -38,7 +37,6 @@ pub(crate) enum AdmissionStep {
     WaitForToken,
     /// Waits until then, or until something changes.
     WaitUntil(Instant),
-    /// Gives up for now.
     Refused(AdmissionRefusal),
 }
 
@@ -54,13 +52,11 @@ pub(crate) struct SendGrant {
 }
 
 impl SendGrant {
-    /// Returns whether its request probes an API that does not answer.
     pub(crate) fn is_probe(&self) -> bool {
         self.role == RequestRole::Probe
     }
 }
 
-/// Everything that decides whether a request may be sent.
 #[derive(Debug)]
 pub(crate) struct AdmissionControl {
     pause: RateLimitPause,
@@ -101,7 +97,6 @@ impl AdmissionControl {
         }
     }
 
-    /// Counts the changes of admission.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
@@ -137,7 +132,6 @@ impl AdmissionControl {
         self.breaker.next_probe()
     }
 
-    /// Decides what a caller does next to send one request.
     pub(crate) fn step(&mut self, requester: Requester<'_>, position: QueuePosition, now: Instant) -> AdmissionStep {
         if let Some(refusal) = self.refusal(requester, now) {
             return AdmissionStep::Refused(refusal);
@@ -213,7 +207,6 @@ impl AdmissionControl {
         }
     }
 
-    /// Records the outcome of a request that was sent.
     pub(crate) fn record_outcome(
         &mut self,
         grant: SendGrant,
@@ -286,7 +279,6 @@ impl AdmissionControl {
         }
     }
 
-    /// Begins the pause that the API, or the token endpoint, asked for.
     pub(crate) fn pause(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) {
         if self.pause.begin(sent, now, wait) {
             let seconds = self.pause.ends(now).map_or(0, |ends| (ends - now).as_secs());
@@ -320,7 +312,6 @@ impl AdmissionControl {
         }
     }
 
-    /// Sets this process's share of the client's limit.
     pub(crate) fn set_limit_share(&mut self, share: LimitShare, now: Instant) {
         self.budget.set_limit_share(share, now);
     }
@@ -329,7 +320,6 @@ impl AdmissionControl {
         self.budget.usage(now)
     }
 
-    /// Lists everything that holds requests back.
     pub(crate) fn active_holds(&self, now: Instant) -> Vec<ActiveHold> {
         let hold = |reason, why: String, kind, until: Option<Instant>| {
             let for_another = until.map(|until| until.saturating_duration_since(now));
@@ -406,7 +396,6 @@ impl AdmissionControl {
         self.report_breaker(change);
     }
 
-    /// Forgets a token that the API refused.
     pub(crate) fn forget_token(&mut self, number: u64) {
         self.tokens.forget(number);
     }
@@ -457,7 +446,6 @@ impl AdmissionControl {
         until
     }
 
-    /// Returns why the credentials are refused, where they are.
     pub(crate) fn refused_credentials(&self) -> Option<&str> {
         self.credentials.reason()
     }

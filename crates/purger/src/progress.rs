@@ -11,10 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const MAX_REQUEST_IDS: usize = 100;
 /// The bytes that the request ids may take of a state of 16 KiB; the bitmap of 10,000 paths takes 1.7 KB.
 const MAX_REQUEST_ID_BYTES: usize = 12_000;
-/// Paths in a report.
 const MAX_REPORTED_PATHS: usize = 1_000;
 
-/// What a begun job remembers. Changes only by optional fields.
+/// The state of a started job. Changes only by optional fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct State {
@@ -76,15 +75,13 @@ impl<'de> Deserialize<'de> for Bitmap {
 /// The paths of one job that one request purged.
 #[derive(Clone, Debug)]
 pub(crate) struct AcceptedPaths<'a> {
-    /// Indices of the paths it purged.
     pub(crate) indices: &'a [u32],
-    /// How many of these were not in the body themselves.
+    /// The number of these that were not in the body themselves.
     pub(crate) rode_along: u32,
-    /// Whether it accepted another job too.
+    /// The request carried another job, too.
     pub(crate) shared: bool,
-    /// What the API answered.
+    /// The API's status.
     pub(crate) status: u16,
-    /// The API's id of the request.
     pub(crate) request_id: Option<&'a str>,
 }
 
@@ -108,7 +105,6 @@ impl Progress {
         self.state.done.has(index as usize)
     }
 
-    /// Returns whether all paths are.
     pub(crate) fn is_complete(&self) -> bool {
         self.done == self.total
     }
@@ -118,7 +114,6 @@ impl Progress {
         (0_u32..).take(self.total).filter(|index| !self.has(*index))
     }
 
-    /// Notes an accepted request.
     pub(crate) fn note(&mut self, accepted: &AcceptedPaths<'_>) {
         for index in accepted.indices.iter().map(|index| *index as usize).filter(|index| *index < self.total) {
             if !self.state.done.has(index) {
@@ -152,7 +147,6 @@ impl Progress {
         (self.state.batches > 0).then_some(&self.state)
     }
 
-    /// Reports the progress.
     pub(crate) fn report(&self, paths: &[Arc<str>]) -> Report {
         let list = |done: bool| {
             let chosen = paths.iter().zip(0..).filter(move |(_, index)| self.has(*index) == done);
@@ -173,25 +167,25 @@ impl Progress {
     }
 }
 
-/// What is told of a job.
+/// The report of a purge job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// The API's, once something was accepted.
+    /// The API's status, once it has accepted a request.
     pub status: Option<u16>,
-    /// Purged, the first 1,000.
+    /// The purged paths, the first 1,000.
     pub paths: Vec<String>,
-    /// How many entries of the payload are purged.
+    /// The number of entries of the payload that are purged.
     pub paths_count: usize,
-    /// Not purged, the first 1,000; where the job did not succeed.
+    /// The paths that are not purged, the first 1,000, where the job did not succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining: Option<Vec<String>>,
-    /// How many are not.
+    /// The number of entries of the payload that are not purged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining_count: Option<usize>,
-    /// The API's ids of the requests that accepted this job's paths, the first 100.
+    /// The API's ids of the requests that carried this job's paths, the first 100.
     pub request_ids: Vec<String>,
-    /// How many such requests there were.
+    /// The number of such requests.
     pub batches: u32,
     /// Paths that were not sent because another one in the same request did their work.
     pub deduplicated: u32,

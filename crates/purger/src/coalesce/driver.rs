@@ -18,13 +18,11 @@ use super::{
 };
 use crate::api::{Cdn, PurgeAccepted, PurgeRefusal, RefusalCause};
 
-/// The result of a sub-task.
 enum TaskResult<P> {
     Permit(AskId, RequestPurpose, Result<P, JobError>),
     Answer(RequestId, Result<PurgeAccepted, PurgeRefusal>),
 }
 
-/// The coalescer's task.
 pub(super) struct Driver<C: Cdn> {
     cdn: C,
     commands: mpsc::UnboundedReceiver<Command>,
