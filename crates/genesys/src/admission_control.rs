@@ -264,15 +264,15 @@ impl AdmissionControl {
                 self.note_client_limit(now, wait);
             }
             ApiSignal::Later(wait, LimitScope::Service(namespace)) => {
-                self.pause_service(request, namespace, now, wait);
+                self.pause_service(request, &namespace, now, wait);
             }
         }
         HealthSign::Healthy
     }
 
-    fn pause_service(&mut self, request: SentRequest<'_>, namespace: String, now: Instant, wait: Option<Duration>) {
+    fn pause_service(&mut self, request: SentRequest<'_>, namespace: &str, now: Instant, wait: Option<Duration>) {
         let SentRequest { requester: Requester { kind, .. }, endpoint, at } = request;
-        if self.services.begin_pause((kind, endpoint), namespace.clone(), (at, now), wait) {
+        if self.services.begin_pause((kind, endpoint), namespace, (at, now), wait) {
             let seconds = self.services.held_until(kind, endpoint, now).map_or(0, |until| (until - now).as_secs());
             warn!(%kind, endpoint, namespace, seconds, "throttled by a limit of this service: all else goes on");
             self.announce_change();

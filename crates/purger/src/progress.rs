@@ -1,5 +1,5 @@
 //! The progress of a job: which of its paths are purged, by which requests. It travels with the job as [`State`] and is
-//! reported as [`Report`].
+//! reported as [`PurgeReport`].
 
 use std::sync::Arc;
 
@@ -87,13 +87,13 @@ pub(crate) struct AcceptedPaths<'a> {
 
 /// The progress of a job of so many paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Progress {
+pub(crate) struct PurgeProgress {
     state: State,
     total: usize,
     done: usize,
 }
 
-impl Progress {
+impl PurgeProgress {
     /// Resumes a job of `total` paths from its state.
     pub(crate) fn resume(state: State, total: usize) -> Self {
         let done = (0..total).filter(|index| state.done.has(*index)).count();
@@ -147,13 +147,13 @@ impl Progress {
         (self.state.batches > 0).then_some(&self.state)
     }
 
-    pub(crate) fn report(&self, paths: &[Arc<str>]) -> Report {
+    pub(crate) fn report(&self, paths: &[Arc<str>]) -> PurgeReport {
         let list = |done: bool| {
             let chosen = paths.iter().zip(0..).filter(move |(_, index)| self.has(*index) == done);
             chosen.take(MAX_REPORTED_PATHS).map(|(path, _)| path.to_string()).collect::<Vec<_>>()
         };
         let is_short = !self.is_complete();
-        Report {
+        PurgeReport {
             status: self.state.status,
             paths: list(true),
             paths_count: self.done,
@@ -170,7 +170,7 @@ impl Progress {
 /// The report of a purge job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct PurgeReport {
     /// The API's status, once it has accepted a request.
     pub status: Option<u16>,
     /// The purged paths, the first 1,000.
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_state_of_the_largest_job_fits_its_header() {
-        let mut progress = Progress::resume(State::default(), 10_000);
+        let mut progress = PurgeProgress::resume(State::default(), 10_000);
         let indices: Vec<u32> = (0..10_000).collect();
         for batch in indices.chunks(50) {
             let id = "7\"d9".repeat(32);
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_hundred_ids_of_usual_length_are_kept() {
-        let mut progress = Progress::resume(State::default(), 10_000);
+        let mut progress = PurgeProgress::resume(State::default(), 10_000);
         for index in 0..150 {
             let id = format!("7d9cbd9a-3f4d-4a51-9d0e-{index:012}");
             progress.note(&AcceptedPaths { indices: &[index], request_id: Some(&id), ..accepted(&[]) });
@@ -228,13 +228,13 @@ mod tests {
 
     #[test]
     fn a_job_that_did_nothing_has_no_state() {
-        assert_eq!(Progress::resume(State::default(), 3).state(), None);
+        assert_eq!(PurgeProgress::resume(State::default(), 3).state(), None);
     }
 
     #[test]
     fn state_of_an_older_version_is_read() {
         let state: State = serde_json::from_str(r#"{"done":"BQ=="}"#).unwrap();
-        let progress = Progress::resume(state, 4);
+        let progress = PurgeProgress::resume(state, 4);
         assert_eq!(progress.remaining().collect::<Vec<_>>(), [1, 3]);
     }
 
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_failed_job_tells_what_remains_and_a_done_one_does_not() {
         let paths: Vec<Arc<str>> = ["/a", "/b", "/c"].map(Arc::from).to_vec();
-        let mut progress = Progress::resume(State::default(), 3);
+        let mut progress = PurgeProgress::resume(State::default(), 3);
         progress.note(&AcceptedPaths {
             indices: &[0, 2],
             rode_along: 1,
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn nothing_accepted_is_told_as_null() {
-        let report = serde_json::to_value(Progress::resume(State::default(), 0).report(&[])).unwrap();
+        let report = serde_json::to_value(PurgeProgress::resume(State::default(), 0).report(&[])).unwrap();
         assert!(report["status"].is_null());
     }
 
@@ -276,10 +276,10 @@ mod tests {
         #[test]
         fn what_is_done_survives_the_journey(total in 1_usize..10_000, done in prop::collection::btree_set(0_u32..10_000, 0..200)) {
             let done: Vec<u32> = done.into_iter().filter(|index| (*index as usize) < total).collect();
-            let mut progress = Progress::resume(State::default(), total);
+            let mut progress = PurgeProgress::resume(State::default(), total);
             progress.note(&accepted(&done));
             let json = serde_json::to_string(progress.state().unwrap()).unwrap();
-            let again = Progress::resume(serde_json::from_str(&json).unwrap(), total);
+            let again = PurgeProgress::resume(serde_json::from_str(&json).unwrap(), total);
             prop_assert_eq!(&again, &progress);
             let left: Vec<u32> = again.remaining().collect();
             prop_assert_eq!(left.len() + done.len(), total);

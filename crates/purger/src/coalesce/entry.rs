@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::PurgeAccepted,
-    progress::{AcceptedPaths, Progress},
+    progress::{AcceptedPaths, PurgeProgress},
 };
 
 /// The paths that a job hands in.
@@ -26,14 +26,14 @@ pub(crate) struct PurgeOrder {
     /// The payload's.
     pub(crate) paths: Arc<[Arc<str>]>,
     /// The part of them that is purged already.
-    pub(crate) progress: Progress,
+    pub(crate) progress: PurgeProgress,
     pub(crate) trace: Option<TraceContext>,
 }
 
 /// The end of a job's order.
 #[derive(Clone, Debug)]
 pub(crate) struct PurgeOutcome {
-    pub(crate) progress: Progress,
+    pub(crate) progress: PurgeProgress,
     /// HTTP requests sent for it.
     pub(crate) requests: u32,
     /// Why it is not done; `None` where all paths are purged.
