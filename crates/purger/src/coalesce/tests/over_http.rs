@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{super::*, order};
 use crate::{
     api::{GenesysCdn, SCOPE},
-    progress::{PurgeProgress, State},
+    progress::PurgeProgress,
 };
 
 const LINGER: Duration = Duration::from_millis(20);
