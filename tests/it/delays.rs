@@ -49,7 +49,7 @@ async fn on_rabbitmq() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let clock: SharedClock = Arc::new(SystemClock);
-    let queue = RabbitQueue::connect(settings(broker, &prefix), clock).unwrap();
+    let queue = Queue::Rabbit(RabbitQueue::connect(settings(broker, &prefix), clock).unwrap());
     queue.publish(DELAYS.map(delayed).to_vec()).await.unwrap();
     let sent = Instant::now();
     queue.close().await;
@@ -90,7 +90,7 @@ async fn many_delays_at_once_come_each_in_its_time() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let clock: SharedClock = Arc::new(SystemClock);
-    let queue = RabbitQueue::connect(settings(broker, &prefix), clock).unwrap();
+    let queue = Queue::Rabbit(RabbitQueue::connect(settings(broker, &prefix), clock).unwrap());
     let sending = (0..200).map(|n| {
         let mut publication = delayed(1 + n % 5);
         publication.message.message_id = Some(format!("many-{n}"));

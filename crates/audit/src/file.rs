@@ -1,4 +1,4 @@
-//! The files of one chain: opened under a lock, appended to, and followed by the next when full. A chain goes on where
+//! The files of one chain: opened under a lock, appended to, and followed by the next one when full. A chain continues where
 //! it ended, whichever process ended it; what a crash left of a last line is set aside.
 
 use std::{
@@ -13,19 +13,19 @@ use tracing::info;
 use super::{lock::Lock, names::FileSeries, record::Line};
 use genfleet_job::file;
 
-/// Where lines go.
+/// The file that lines are appended to.
 #[derive(Debug)]
 pub(crate) struct LogFile {
     file: Arc<File>,
-    /// What of a line that could not be written whole is there, in bytes.
+    /// Bytes of a line that could not be written whole.
     begun: usize,
     /// `None` for stdout and other streams: they have no parts and cannot be synced.
     parts: Option<Parts>,
     #[cfg(any(test, feature = "testing"))]
-    pub(super) faults: Arc<crate::faults::Faults>,
+    pub(super) faults: Arc<crate::testing::faults::Faults>,
 }
 
-/// The parts of a chain.
+/// The parts (files) of a chain.
 #[derive(Debug)]
 struct Parts {
     series: FileSeries,
@@ -40,11 +40,11 @@ struct Parts {
 pub(crate) struct SyncHandle {
     file: Arc<File>,
     #[cfg(any(test, feature = "testing"))]
-    faults: Arc<crate::faults::Faults>,
+    faults: Arc<crate::testing::faults::Faults>,
 }
 
 impl SyncHandle {
-    /// Returns once it is on the disk.
+    /// Returns once all is on the disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
         #[cfg(any(test, feature = "testing"))]
         self.faults.on_sync()?;
@@ -52,19 +52,19 @@ impl SyncHandle {
     }
 }
 
-/// Why lines were not written.
+/// The reason why lines were not written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WriteError {
-    /// It may go better later: no room, no right.
+    /// A retry may succeed: no room, no right.
     #[error("{0}")]
     NotNow(io::Error),
-    /// What was written may be lost: nobody can know.
+    /// What was written may be lost.
     #[error("a sync failed: {0}")]
     Sync(io::Error),
 }
 
 impl LogFile {
-    /// Stdout.
+    /// Standard output.
     pub(crate) fn stdout() -> io::Result<Self> {
         Ok(Self::over(io::stdout().as_fd().try_clone_to_owned()?.into(), None))
     }
@@ -79,7 +79,7 @@ impl LogFile {
         }
     }
 
-    /// What makes all that was written durable; `None` where that cannot be done.
+    /// A handle that makes all that was written durable; `None` where that is not possible.
     pub(crate) fn syncable(&self) -> Option<SyncHandle> {
         self.parts.as_ref()?;
         Some(SyncHandle {
@@ -89,14 +89,14 @@ impl LogFile {
         })
     }
 
-    /// For messages.
+    /// The name for messages.
     pub(crate) fn name(&self) -> String {
         self.parts
             .as_ref()
             .map_or_else(|| "the stream".to_owned(), |parts| parts.series.part(parts.number).display().to_string())
     }
 
-    /// Writes `lines`, in as few writes as it takes. How many of them were written, and why not all.
+    /// Writes `lines`, in as few writes as possible. Returns how many were written, and the reason where not all were.
     pub(crate) fn write(&mut self, lines: &[Line]) -> (usize, Result<(), WriteError>) {
         let mut written = 0;
         while written < lines.len() {
@@ -120,7 +120,7 @@ impl LogFile {
         self.begun == 0 && self.parts.as_ref().is_some_and(full)
     }
 
-    /// How many of `lines` go into this part: at least one.
+    /// Number of `lines` that go into this part: at least one.
     fn fitting(&self, lines: &[Line]) -> usize {
         let Some(parts) = &self.parts else { return lines.len() };
         let mut length = parts.length;
@@ -173,7 +173,7 @@ impl LogFile {
         (&*self.file).write(bytes)
     }
 
-    /// Goes on in the next part, once all of this one is durable.
+    /// Continues in the next part, once all of this one is durable.
     fn rotate(&mut self) -> Result<(), WriteError> {
         if let Some(handle) = self.syncable() {
             handle.sync().map_err(WriteError::Sync)?;

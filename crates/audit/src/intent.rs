@@ -1,4 +1,4 @@
-//! A call that is about to be sent, and what came of it.
+//! The intent to send a call that changes something, and its effect.
 
 use std::sync::Arc;
 
@@ -10,22 +10,22 @@ use super::{
     subject::SubjectState,
 };
 
-/// What came of a call.
+/// The effect of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It did what was asked.
+    /// The change was made.
     Done,
-    /// It was answered that it did not.
+    /// The answer says that the change was not made.
     Refused,
-    /// No answer, or none that says.
+    /// No answer, or none that says whether it was made.
     Unknown,
-    /// It was not sent.
+    /// The call was not sent.
     Unsent,
 }
 
 impl Effect {
-    /// The word in the effect's detail.
-    pub const fn as_str(self) -> &'static str {
+    /// The value in the effect's detail.
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
             Self::Refused => "refused",
@@ -35,8 +35,8 @@ impl Effect {
     }
 }
 
-/// A call that is about to be sent, written down for every job it is sent for. Dropped before it is known what came
-/// of it, it writes that down, too.
+/// The intent to send a call, appended for every job that it is sent for. Dropped before its effect is known, it appends
+/// that, too.
 #[derive(Debug)]
 #[must_use]
 pub struct Intent {
@@ -50,7 +50,7 @@ impl Intent {
         Self { audit, facts, sent: false }
     }
 
-    /// Waits until it is in the file. [`Unwritten`] where `stop` is cancelled first.
+    /// Waits until the intent is in the file. [`Unwritten`] where `stop` is cancelled first.
     pub async fn written(&self, stop: &CancellationToken) -> Result<(), Unwritten> {
         let Some(last) = self.facts.last().map(|(_, seq)| *seq) else { return Ok(()) };
         let mut written = self.audit.shared.written.subscribe();
@@ -62,7 +62,7 @@ impl Intent {
         }
     }
 
-    /// The call goes out now: until its [`effect`](Self::effect) is written, nobody knows what came of it.
+    /// Marks the call as sent: until its [`effect`](Self::effect) is appended, its effect is unknown.
     pub fn sent(&mut self) {
         self.sent = true;
         for (subject, _) in &self.facts {
@@ -70,18 +70,19 @@ impl Intent {
         }
     }
 
-    /// Writes down what came of it.
+    /// Appends the effect.
     pub fn effect(mut self, effect: Effect, detail: &Detail) {
         self.write(effect, detail);
     }
 
     fn write(&mut self, effect: Effect, detail: &Detail) {
-        let told = |(subject, seq): (Arc<SubjectState>, u64)| {
-            (subject, detail.clone().with("intent", seq).with("result", effect.as_str()))
+        let result = effect.as_str();
+        let effect = |(subject, seq): (Arc<SubjectState>, u64)| {
+            (subject, detail.clone().with("intent", seq).with("result", result))
         };
         let facts = std::mem::take(&mut self.facts);
         if !facts.is_empty() {
-            self.audit.append(facts.into_iter().map(told), Fact::Effect);
+            self.audit.append(facts.into_iter().map(effect), Fact::Effect);
         }
     }
 }

@@ -1,20 +1,20 @@
-//! The audit (SPEC 8): what this product was about to change, what came of it and how every job ended, as JSON lines
-//! in a hash chain. [`record`] says what a line is and how its hash is computed; [`file`](mod@file) and [`names`] what
-//! the files are; [`writer`] writes and syncs them; [`verify`] finds what was done to them.
+//! The audit (SPEC 8): every change that this product intended, its result, and how every job ended, as JSON lines in a hash
+//! chain. [`record`] defines a line and its hash; [`file`](mod@file) and [`names`] the files; [`writer`] writes and syncs
+//! them; [`mod@verify`] finds what was done to them.
 //!
-//! A fact gets its number and hash when it is [appended](Audit), in memory. An intent is *written* (accepted by
-//! `write(2)`, which is where a full disk shows) before its call is sent, and *synced* with everything else of the job
-//! before the job's message is acknowledged. A process that dies between the two has lost nothing: what the kernel took
-//! it writes. When the machine dies, an intent whose call was sent may be missing, but its message was not acknowledged:
-//! the job runs again and leaves its own. Syncing every intent first would add a sync to every request instead of
-//! sharing one among all jobs that end at about the same time.
+//! A fact gets its number and hash in memory when it is appended. An intent is *written* (accepted by `write(2)`, which is
+//! where a full disk shows) before its call is sent, and *synced* with everything else of the job before the job's message
+//! is acknowledged. A process that dies between the two has lost nothing: the kernel writes what it accepted. When the
+//! machine dies, an intent whose call was sent may be missing, but its message was not acknowledged: the job runs again and
+//! leaves its own. Syncing every intent first would add a sync to every request instead of sharing one among all jobs that
+//! end at about the same time.
 //!
-//! While the file cannot be written the brake `audit` is on: no call that changes anything is sent ([`Intent`] waits),
-//! nothing is acknowledged ([`Audit::durable`] waits), no job is begun. A job whose calls were sent already is held in
-//! memory until there is room, so that its effects are neither lost nor done twice.
+//! While the file cannot be written the audit is blocked: no call that changes anything is sent ([`Intent`] waits), nothing
+//! is acknowledged ([`Audit::durable`] waits), no job is started. A job whose calls were sent already is held in memory
+//! until there is room, so that its effects are neither lost nor done twice.
 //!
-//! What is told beside the facts of a job (its worker's word, the hash of its payload) is known from when it
-//! [begins](Audit::begin) here; whoever sends only names the job.
+//! What each fact of a job repeats (its action, the hash of its payload) is known from when the job [begins](Audit::begin);
+//! whoever sends only names the job.
 
 use std::{
     collections::HashMap,
@@ -28,13 +28,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-#[cfg(any(test, feature = "testing"))]
-pub use self::writer::RETRY;
 use self::{
     file::LogFile,
     record::{Chain, Line},
     subject::SubjectState,
-    writer::{AuditCondition, Mark, Writer},
+    writer::{Mark, Writer},
 };
 pub use self::{
     intent::{Effect, Intent},
@@ -43,7 +41,8 @@ pub use self::{
     record::{AuditSubject, ChainLink, Detail, Fact, payload_sha256},
     subject::{AuditPosition, JobAudit},
     tail::ChainTail,
-    verify::{LinePlace, VerifyReport, events::ClaimedLines, lines, verify},
+    verify::{LinePlace, LineProblem, VerifyReport, events::ClaimedLines, lines, verify},
+    writer::AuditCondition,
 };
 use genfleet_job::event::AuditReference;
 use genfleet_job::{
@@ -51,8 +50,6 @@ use genfleet_job::{
     clock::{SharedClock, SystemClock},
 };
 
-#[cfg(any(test, feature = "testing"))]
-mod faults;
 mod file;
 mod intent;
 mod lock;
@@ -69,26 +66,26 @@ mod tests;
 mod verify;
 mod writer;
 
-/// The result of an effect that was found, and whose intent an earlier life of the job wrote.
+/// The result of an effect that was found, and whose intent an earlier run of the job wrote.
 const FOUND: &str = "found";
-/// How long a process that stops waits for its last facts.
+/// Longest wait of a stopping process for its last facts.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// Where a process writes its facts down. Clones share it.
+/// The audit of a process. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Audit {
     shared: Arc<Shared>,
 }
 
-/// What all clones share, and the tasks that write.
+/// The state that all clones share with the tasks that write.
 #[derive(Debug)]
 struct Shared {
     clock: SharedClock,
     state: Mutex<AuditState>,
-    /// Lines wait.
+    /// Notified when lines wait.
     work: Notify,
     written: watch::Sender<Mark>,
-    /// Somebody waits for everything up to this to be durable.
+    /// The last line that somebody waits for to be durable.
     wanted: watch::Sender<u64>,
     synced: watch::Sender<u64>,
     condition: watch::Sender<AuditCondition>,
@@ -96,26 +93,26 @@ struct Shared {
 
 #[derive(Debug)]
 struct AuditState {
-    /// `None`: no audit is kept.
+    /// `None` where no audit is kept.
     chain: Option<Chain>,
-    /// Not written yet, in their order.
+    /// Lines that are not written yet, in their order.
     waiting: Vec<Line>,
-    /// The jobs that run here.
+    /// The jobs that run in this process.
     jobs: HashMap<(Kind, JobId), Arc<SubjectState>>,
 }
 
-/// The process ends, or whoever asked is to stop: what was to be written down may not be.
+/// The process ends, or the caller has to stop: facts may not be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the audit could not be written in time")]
 pub struct Unwritten;
 
 impl Audit {
-    /// None is kept.
+    /// An audit that keeps nothing.
     pub fn off() -> Self {
         Self::with(None, 0, Arc::new(SystemClock))
     }
 
-    /// The audit of `process` in `log`, whose chain ended at `end`; and what has to run for it.
+    /// The audit of `process` in `log`, whose chain ended at `end`, and its writer.
     fn open(process: String, log: LogFile, end: ChainLink, clock: SharedClock) -> (Self, Writer) {
         let last = end.seq;
         let audit = Self::with(Some(Chain::new(process, end)), last, clock);
@@ -137,7 +134,7 @@ impl Audit {
         Self { shared: Arc::new(shared) }
     }
 
-    /// `job` runs here from now on, with the payload that has this SHA-256.
+    /// Begins the audit of a job that runs in this process from now on.
     pub fn begin(&self, kind: Kind, job: &JobId, action: &'static str, payload_sha256: &str) -> JobAudit {
         let is_kept = self.shared.state().chain.is_some();
         let about = AuditSubject {
@@ -154,10 +151,10 @@ impl Audit {
         JobAudit::new(self.clone(), key, subject)
     }
 
-    /// Writes down that something outside is about to be changed for `jobs` (none: on the process's own behalf), and
-    /// waits until that is in the file. [`Unwritten`] where `stop` is cancelled first: then it must not be done.
+    /// Writes the intent to change something outside for `jobs` (none: on the process's own behalf), and waits until it is in
+    /// the file. [`Unwritten`] where `stop` is cancelled first: then the change must not be made.
     ///
-    /// `detail` says what, without payloads and secrets.
+    /// `detail` holds no payloads and no secrets.
     pub async fn intend(
         &self,
         kind: Kind,
@@ -171,19 +168,19 @@ impl Audit {
         Ok(intent)
     }
 
-    /// Appends an intent; nothing may be done before it is [`written`](Intent::written).
+    /// Appends an intent; the change may not be made before it is [`written`](Intent::written).
     pub fn propose(&self, kind: Kind, jobs: &[JobId], detail: &Detail) -> Intent {
         let subjects = self.shared.state().subjects(kind, jobs);
         let facts = self.append(subjects.into_iter().map(|subject| (subject, detail.clone())), Fact::Intent);
         Intent::new(self.clone(), facts)
     }
 
-    /// Writes down how a job ended: which line says it. `None` where no audit is kept.
+    /// Appends how a job ended, and returns the name of the line. `None` where no audit is kept.
     pub fn outcome(&self, about: &AuditSubject, detail: &Detail) -> Option<AuditReference> {
         self.fact(about, Fact::Outcome, detail)
     }
 
-    /// Writes `fact` down, of something that is no job's run here. `None` where no audit is kept.
+    /// Appends a fact that is about no job that runs here. `None` where no audit is kept.
     pub fn fact(&self, about: &AuditSubject, fact: Fact, detail: &Detail) -> Option<AuditReference> {
         let time = self.shared.clock.now();
         let stamp = self.shared.state().append(about, fact, detail, time);
@@ -191,11 +188,11 @@ impl Audit {
         stamp
     }
 
-    /// Writes down that what an earlier life of `job` was about to change is found changed.
+    /// Appends that the change which an earlier run of `job` intended was found made.
     pub fn found(&self, kind: Kind, job: &JobId, detail: &Detail) {
         let subjects = self.shared.state().subjects(kind, std::slice::from_ref(job));
-        let told = |subject| (subject, detail.clone().with("result", FOUND));
-        self.append(subjects.into_iter().map(told), Fact::Effect);
+        let found = |subject| (subject, detail.clone().with("result", FOUND));
+        self.append(subjects.into_iter().map(found), Fact::Effect);
     }
 
     fn append(
@@ -216,7 +213,7 @@ impl Audit {
         appended
     }
 
-    /// Waits until everything up to the line `seq` is durable, through any brake.
+    /// Waits until everything up to the line `seq` is durable, also while the audit is blocked.
     pub async fn durable(&self, seq: u64) -> Result<(), Unwritten> {
         self.shared.wanted.send_if_modified(|wanted| {
             let more = seq > *wanted;
@@ -238,18 +235,18 @@ impl Audit {
         if settled.is_ok_and(|condition| *condition == AuditCondition::Writable) { Ok(()) } else { Err(Unwritten) }
     }
 
-    /// The same, unless `stop` is cancelled first.
+    /// Waits until lines can be written, or until `stop` is cancelled.
     pub async fn writable_or_stopped(&self, stop: &CancellationToken) -> Result<(), Unwritten> {
         stop.run_until_cancelled(self.wait_until_writable()).await.unwrap_or(Err(Unwritten))
     }
 
-    /// Waits until the brake is on.
+    /// Waits until the audit is blocked.
     pub async fn blocked(&self) {
         // The sender is in `self`.
         let _ = self.conditions().wait_for(|condition| matches!(condition, AuditCondition::Blocked(_))).await;
     }
 
-    /// Whether lines can be written.
+    /// Returns true while lines can be written.
     pub fn is_writable(&self) -> bool {
         *self.shared.condition.borrow() == AuditCondition::Writable
     }
@@ -258,7 +255,7 @@ impl Audit {
         let _ = self.conditions().wait_for(|condition| *condition == AuditCondition::Failed).await;
     }
 
-    /// Waits until the audit cannot be written, and says why.
+    /// Waits until the audit cannot be written, and returns the reason.
     pub async fn trouble(&self) -> String {
         let mut conditions = self.conditions();
         let found = conditions.wait_for(|condition| condition.trouble().is_some()).await;
@@ -269,12 +266,12 @@ impl Audit {
         }
     }
 
-    /// Whether lines can be written, now and from now on.
+    /// The condition, now and from now on.
     pub fn conditions(&self) -> watch::Receiver<AuditCondition> {
         self.shared.condition.subscribe()
     }
 
-    /// Waits until everything written down so far is durable.
+    /// Waits until everything appended so far is durable.
     pub async fn all_durable(&self) -> Result<(), Unwritten> {
         let last = self.shared.state().chain.as_ref().map(Chain::last);
         match last {
@@ -285,9 +282,9 @@ impl Audit {
 
     /// Makes the last facts durable, as far as that takes no longer than a few seconds.
     pub async fn close(&self) {
-        // Braked: they are lost with the process, and their jobs come again.
+        // Where it is blocked, they are lost with the process, and their jobs run again.
         let _ = timeout(CLOSING, self.all_durable()).await;
-        self.shared.tell_last_anchor();
+        self.shared.log_last_anchor();
     }
 }
 
@@ -310,7 +307,7 @@ impl AuditState {
         Some(stamp)
     }
 
-    /// Whom facts for `jobs` are about: the kind itself, where there is none.
+    /// The subjects of facts for `jobs`: the kind itself, where there is none.
     fn subjects(&self, kind: Kind, jobs: &[JobId]) -> Vec<Arc<SubjectState>> {
         let stranger = |job| {
             let about = AuditSubject {

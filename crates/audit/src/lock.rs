@@ -1,4 +1,5 @@
-//! One process a chain, by a lock of the operating system: it goes with the process, however that ends.
+//! The lock of the one process that writes a chain: a lock of the operating system, released when the process ends, however
+//! that happens.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -9,7 +10,7 @@ use std::{
 
 use genfleet_job::file;
 
-/// The right to write one chain; given back, and its file removed, when dropped.
+/// The right to write one chain; released, and its file removed, when dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: PathBuf,
@@ -18,7 +19,7 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// The lock in the file at `path`; `None` where another process has it.
+    /// Takes the lock in the file at `path`; `None` where another process has it.
     pub(crate) fn take(path: &Path) -> io::Result<Option<Self>> {
         loop {
             let file = file::open(path, File::options().create(true).truncate(false).write(true), file::PRIVATE)?;

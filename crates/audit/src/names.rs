@@ -10,34 +10,34 @@ use std::{
 
 /// One chain's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileSeries {
+pub(crate) struct FileSeries {
     first: PathBuf,
 }
 
 impl FileSeries {
     /// Those that begin with the file `first`.
-    pub fn new(first: impl Into<PathBuf>) -> Self {
+    pub(crate) fn new(first: impl Into<PathBuf>) -> Self {
         Self { first: first.into() }
     }
 
     /// The same for the process of this number that shares the name, from 1.
     #[must_use]
-    pub fn of_process(&self, number: u32) -> Self {
+    pub(crate) fn of_process(&self, number: u32) -> Self {
         if number == 1 { self.clone() } else { Self::new(self.named(&format!("-{number}"))) }
     }
 
     /// The first part.
-    pub fn first(&self) -> &Path {
+    pub(crate) fn first(&self) -> &Path {
         &self.first
     }
 
     /// The part of this number, from 1.
-    pub fn part(&self, number: u32) -> PathBuf {
+    pub(crate) fn part(&self, number: u32) -> PathBuf {
         if number == 1 { self.first.clone() } else { self.named(&format!(".{number:04}")) }
     }
 
     /// The number of the last part that exists; 1 where there is none.
-    pub fn last_part(&self) -> io::Result<u32> {
+    pub(crate) fn last_part(&self) -> io::Result<u32> {
         let mut last = 1;
         for entry in fs::read_dir(self.folder())? {
             last = self.number(&self.folder().join(entry?.file_name())).unwrap_or(0).max(last);
@@ -46,7 +46,7 @@ impl FileSeries {
     }
 
     /// The folder they are in.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.first.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
@@ -79,14 +79,14 @@ impl FileSeries {
 }
 
 /// `path` with `suffix` at its end.
-pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
 /// Like the first part's name, for any part's: what files of one chain have in common.
-pub fn stem(path: &Path) -> PathBuf {
+pub(crate) fn stem(path: &Path) -> PathBuf {
     let series = FileSeries::new(path);
     let (stem, extension) = series.split();
     let whole = stem.to_string_lossy();

@@ -1,4 +1,4 @@
-//! The settings of the audit (SPEC 8, 10), and opening what they name.
+//! The settings of the audit (SPEC 8, 10), and opening the files that they name.
 
 use std::{env, fs, os::unix::fs::MetadataExt, path::PathBuf};
 
@@ -14,7 +14,7 @@ use super::{
 };
 use genfleet_job::{clock::SharedClock, options::ConfigError, supervisor::Tasks};
 
-/// Where facts are written down.
+/// The settings of the audit.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Audit")]
 pub struct AuditOptions {
@@ -28,7 +28,7 @@ pub struct AuditOptions {
     pub audit_rotate: u64,
 }
 
-/// What the settings name.
+/// The place that the settings name.
 #[derive(Debug, PartialEq, Eq)]
 enum AuditPlace {
     Off,
@@ -36,20 +36,20 @@ enum AuditPlace {
     Files(FileSeries),
 }
 
-/// What is where facts would be written down.
+/// The target of the audit, and what is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditTarget {
-    /// Nowhere.
+    /// No audit is kept.
     Off,
-    /// On stdout.
+    /// Standard output.
     Stdout,
-    /// In a file that can be written.
+    /// A file that can be written.
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Whether another process writes there: one more would put its number to the name.
+        /// Another process writes there: one more would put its number to the name.
         held: bool,
-        /// How its chain ends.
+        /// The end of its chain.
         tail: ChainTail,
     },
 }
@@ -57,14 +57,14 @@ pub enum AuditTarget {
 /// An audit that is open, before its tasks run.
 #[derive(Debug)]
 pub struct OpenedAudit {
-    /// This process's name, unlike any other's.
+    /// Unique name of this process.
     pub process: String,
     audit: Audit,
     writer: Option<Writer>,
 }
 
 impl OpenedAudit {
-    /// Runs what has to run for it.
+    /// Runs its tasks.
     pub fn start(self, tasks: &Tasks) -> Audit {
         if let Some(writer) = self.writer {
             writer.start(tasks);
@@ -74,7 +74,7 @@ impl OpenedAudit {
 }
 
 impl AuditOptions {
-    /// Opens what is named; `default` is the file where nothing is.
+    /// Opens the target; `default` is the file where none is named.
     pub fn open(&self, default: &str, clock: &SharedClock) -> Result<OpenedAudit, ConfigError> {
         let process = process(clock);
         let (log, end) = match self.place(default, &process) {
@@ -89,12 +89,12 @@ impl AuditOptions {
         Ok(OpenedAudit { process, audit, writer: Some(writer) })
     }
 
-    /// Whether facts go to stdout.
+    /// Returns true where facts go to standard output.
     pub fn uses_stdout(&self) -> bool {
         self.place("", "") == AuditPlace::Stdout
     }
 
-    /// Whether what is named could be opened.
+    /// Checks that the target could be opened.
     pub fn check(&self, default: &str, clock: &SharedClock) -> Result<(), ConfigError> {
         match self.place(default, &process(clock)) {
             AuditPlace::Off | AuditPlace::Stdout => Ok(()),
@@ -102,7 +102,7 @@ impl AuditOptions {
         }
     }
 
-    /// As [`check`](Self::check), and tells what is there.
+    /// Checks the target, and returns what is there.
     pub fn look(&self, default: &str, clock: &SharedClock) -> Result<AuditTarget, ConfigError> {
         match self.place(default, &process(clock)) {
             AuditPlace::Off => Ok(AuditTarget::Off),
@@ -124,17 +124,17 @@ impl AuditOptions {
     }
 }
 
-/// The file of `binary`, where none is named.
+/// The default file of `binary`.
 pub fn default_file(binary: &str) -> String {
     format!("genfleet-audit-{binary}.jsonl")
 }
 
-/// Names this process, unlike any other: host, number, start.
+/// Makes a unique name of this process: host, process id, start.
 fn process(clock: &SharedClock) -> String {
     format!("{}-{}-{}", host(), std::process::id(), clock.now().strftime("%Y%m%dT%H%M%S%.3fZ"))
 }
 
-/// Who runs this process, as far as it knows: the user of the operating system, at this machine.
+/// The user who runs this process, as far as it knows: the user of the operating system, at this machine.
 pub fn operator() -> String {
     let named =
         ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|name| env::var(name).ok().filter(|user| !user.is_empty()));
@@ -151,7 +151,7 @@ fn host() -> String {
     host.chars().take(64).map(plain).collect()
 }
 
-/// A size as written in flags: `256MiB`, `64KiB`, `1GiB`, or bytes.
+/// Parses a size: `256MiB`, `64KiB`, `1GiB`, or bytes.
 fn size(written: &str) -> Result<u64, ConfigError> {
     let wrong = || ConfigError::new(format!("{written:?} is no size; write 256MiB, 64KiB, 1GiB or bytes"));
     let written = written.trim();

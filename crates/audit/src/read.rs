@@ -1,5 +1,5 @@
-//! Reading a line back: is it as it was written? Whether it follows the line before it is the [`verify`](super::verify)
-//! module's question.
+//! Reading a line back, and checking that it is as it was written. Whether it follows the line before it is checked by
+//! [`verify`](super::verify()).
 
 use serde_json::{Map, Value};
 
@@ -25,8 +25,8 @@ impl AuditRecord {
         self.members.get(member).and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Where the chain goes on from here.
-    pub fn link(&self) -> ChainLink {
+    /// The link that the next line follows.
+    pub(crate) fn link(&self) -> ChainLink {
         ChainLink { seq: self.seq, hash: self.hash.clone() }
     }
 }
@@ -34,14 +34,14 @@ impl AuditRecord {
 /// A line that is not as it was written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DamagedLine {
-    /// What shows it.
+    /// The reason.
     pub why: &'static str,
-    /// What its hash may have been: the one it states, the one of its content; empty where that is not known.
+    /// Hashes that it may have had: the one it states, the one of its content; empty where none is known.
     pub hashes: Vec<String>,
 }
 
 /// Reads a line, given without its end.
-pub fn read(line: &[u8]) -> Result<AuditRecord, DamagedLine> {
+pub(crate) fn read(line: &[u8]) -> Result<AuditRecord, DamagedLine> {
     let damaged = |why| DamagedLine { why, hashes: Vec::new() };
     let value: Value = serde_json::from_slice(line).map_err(|_| damaged("it is not JSON"))?;
     let form = hash::canonical(&value);

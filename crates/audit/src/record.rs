@@ -14,27 +14,27 @@ use serde_json::Value;
 use genfleet_job::{JobId, event::AuditReference, hash, options::ConfigError};
 
 /// `prevHash` of the first line.
-pub const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+pub(crate) const NO_HASH: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// What a line says.
+/// The sort of a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fact {
     /// Something outside is about to be changed.
     Intent,
-    /// What came of it.
+    /// The result.
     Effect,
     /// How the job ended.
     Outcome,
 }
 
-/// What is told of a fact: names and values, never a payload, a token or a secret. Numbers are whole.
+/// The details of a fact: names and values, never a payload, a token or a secret. Numbers are whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Detail(BTreeMap<&'static str, Value>);
 
 impl Detail {
-    /// With one more member.
+    /// Adds a member.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         let mut value = value.into();
@@ -43,7 +43,7 @@ impl Detail {
         self
     }
 
-    /// The same, where there is a value.
+    /// Adds a member where there is a value.
     #[must_use]
     pub fn with_some(self, name: &'static str, value: Option<impl Into<Value>>) -> Self {
         match value {
@@ -53,22 +53,22 @@ impl Detail {
     }
 }
 
-/// Whom a fact is about.
+/// The subject of a fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditSubject {
     /// The job; `None` for what a process does on its own behalf.
     pub job: Option<JobId>,
     /// The job's kind, or `unknown`.
     pub kind: &'static str,
-    /// Who works it.
+    /// The worker of the kind.
     pub worker: &'static str,
-    /// The worker's word for what it does.
+    /// The worker's name for what it does.
     pub action: &'static str,
     /// See [`payload_sha256`]; `None` where the payload cannot be read.
     pub payload_sha256: Option<String>,
 }
 
-/// The SHA-256 of a job's payload as canonical JSON: the same in every fact of the job.
+/// Computes the SHA-256 of a job's payload as canonical JSON, which is the same in every fact of the job.
 pub fn payload_sha256(payload: Value) -> String {
     hash::sha256(hash::canonical_of(payload))
 }
@@ -88,7 +88,7 @@ impl Default for ChainLink {
     }
 }
 
-/// `SEQ:HASH`, as a log tells it and `genfleet audit verify --anchor` takes it.
+/// Writes `SEQ:HASH`, as in the log and for `genfleet audit verify --anchor`.
 impl fmt::Display for ChainLink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.seq, self.hash)
@@ -110,12 +110,12 @@ impl FromStr for ChainLink {
     }
 }
 
-/// One line, ready to write.
+/// A line that is ready to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// What the next one follows.
+pub(crate) struct Line {
+    /// The link that the next line follows.
     pub link: ChainLink,
-    /// With its end.
+    /// The bytes, with the line's end.
     pub bytes: Vec<u8>,
 }
 
@@ -141,31 +141,31 @@ struct Rest<'a> {
     worker: &'a str,
 }
 
-/// Lines, each with the hash of the one before.
+/// A chain of lines, each with the hash of the one before.
 #[derive(Debug)]
-pub struct Chain {
+pub(crate) struct Chain {
     process: String,
     end: ChainLink,
 }
 
 impl Chain {
-    /// The lines of `process`, which follow `end`.
-    pub fn new(process: String, end: ChainLink) -> Self {
+    /// A chain of `process` that continues after `end`.
+    pub(crate) fn new(process: String, end: ChainLink) -> Self {
         Self { process, end }
     }
 
-    /// Whose lines they are.
-    pub fn process(&self) -> &str {
+    /// The process that writes it.
+    pub(crate) fn process(&self) -> &str {
         &self.process
     }
 
-    /// The number of its last line.
-    pub fn last(&self) -> u64 {
+    /// Number of its last line.
+    pub(crate) fn last(&self) -> u64 {
         self.end.seq
     }
 
-    /// The next line, and its name.
-    pub fn append(
+    /// Appends a line; the second value is its name.
+    pub(crate) fn append(
         &mut self,
         about: &AuditSubject,
         fact: Fact,

@@ -1,5 +1,4 @@
-//! Whom facts are about: a job, from when it begins to run in this process until it is settled. What is told beside its
-//! facts is known here, and how far they are.
+//! The subjects of facts: a job, from when it begins to run in this process until it is settled.
 
 use std::sync::{
     Arc,
@@ -9,17 +8,17 @@ use std::sync::{
 use super::{Audit, record::AuditSubject};
 use genfleet_job::{JobId, Kind};
 
-/// Whom facts are about, and how far they are.
+/// A subject, and the position of its facts.
 #[derive(Debug)]
 pub(super) struct SubjectState {
     pub(super) about: AuditSubject,
-    /// The number of its last fact; 0 where there is none.
+    /// Number of its last fact; 0 where there is none.
     last: AtomicU64,
     /// A call that changes something was sent.
     sent: AtomicBool,
 }
 
-/// A job that runs here: its facts are known by its kind and id until this is dropped.
+/// The audit of a job that runs in this process: its facts are found by its kind and id until this is dropped.
 #[derive(Debug)]
 #[must_use]
 pub struct JobAudit {
@@ -28,12 +27,12 @@ pub struct JobAudit {
     subject: Arc<SubjectState>,
 }
 
-/// What was written of one attempt of a job.
+/// The position of one attempt of a job in the audit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AuditPosition {
-    /// The number of the last fact.
+    /// Number of the last fact.
     pub last: Option<u64>,
-    /// Whether a call was sent that changes something.
+    /// A call was sent that changes something.
     pub sent: bool,
 }
 
@@ -42,12 +41,12 @@ impl SubjectState {
         Self { about, last: AtomicU64::new(0), sent: AtomicBool::new(false) }
     }
 
-    /// Its fact `seq` was appended.
+    /// Notes that its fact `seq` was appended.
     pub(super) fn appended(&self, seq: u64) {
         self.last.fetch_max(seq, Ordering::Relaxed);
     }
 
-    /// A call that changes something goes out.
+    /// Notes that a call was sent that changes something.
     pub(super) fn sent(&self) {
         self.sent.store(true, Ordering::Relaxed);
     }
@@ -58,13 +57,13 @@ impl JobAudit {
         Self { audit, key, subject }
     }
 
-    /// What was written of it so far.
+    /// Its position now.
     pub fn position(&self) -> AuditPosition {
         let last = Some(self.subject.last.load(Ordering::Relaxed)).filter(|last| *last > 0);
         AuditPosition { last, sent: self.subject.sent.load(Ordering::Relaxed) }
     }
 
-    /// Whom its facts are about.
+    /// The subject of its facts.
     pub fn about(&self) -> &AuditSubject {
         &self.subject.about
     }
@@ -73,7 +72,7 @@ impl JobAudit {
 impl Drop for JobAudit {
     fn drop(&mut self) {
         let mut state = self.audit.shared.state();
-        // Its successor may be there already.
+        // A later run of the same job may be there already.
         if state.jobs.get(&self.key).is_some_and(|known| Arc::ptr_eq(known, &self.subject)) {
             state.jobs.remove(&self.key);
         }

@@ -1,30 +1,30 @@
-//! Where a chain that was written before goes on: the end of its last file, and what a crash left after it.
+//! The end of an existing chain: its last line, and what a crash left after it.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
 use super::{read, record::ChainLink};
 
-/// Read from the end first; four times as much while that is not enough.
+/// Bytes that are read from the end first; four times as many while that is not enough.
 const WINDOW: u64 = 64 * 1024;
-/// How every line begins.
+/// Beginning of every line.
 const BEGINNING: &[u8] = br#"{"action":"#;
 
 /// The end of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChainTail {
-    /// Up to the end of the last whole line, in bytes.
+    /// Bytes up to the end of the last whole line.
     pub whole: u64,
-    /// After that: a line that was being written.
+    /// A line after that which was being written.
     pub torn: Vec<u8>,
     /// The last line that is as it was written.
     pub end: Option<ChainLink>,
-    /// Whole lines after it, which are not.
+    /// Whole lines after it that are not as they were written.
     pub damaged: usize,
 }
 
 impl ChainTail {
     /// Reads the end of `file`.
-    pub fn of(file: &File) -> io::Result<Self> {
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
         let length = file.metadata()?.len();
         let mut window = WINDOW;
         loop {
@@ -37,7 +37,7 @@ impl ChainTail {
         }
     }
 
-    /// What of `bytes`, which begin at `begin` of the file, is the end.
+    /// Finds the end in `bytes`, which begin at `begin` of the file.
     fn in_bytes(bytes: &[u8], begin: u64) -> Self {
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let mut tail = Self { whole: begin + whole as u64, torn: bytes[whole..].to_vec(), ..Self::default() };
@@ -55,8 +55,8 @@ impl ChainTail {
         tail
     }
 
-    /// Whether what is there was written by another program: nothing of it is to be touched.
-    pub fn is_foreign(&self) -> bool {
+    /// Returns true where the file was written by another program and must not be touched.
+    pub(crate) fn is_foreign(&self) -> bool {
         let begun = self.torn.len().min(BEGINNING.len());
         let of_ours = self.torn[..begun] == BEGINNING[..begun] || self.torn.iter().all(|byte| *byte == 0);
         self.end.is_none() && (self.damaged > 0 || !of_ours)

@@ -1,4 +1,4 @@
-//! An audit for tests, on a real file that fails when a test says so.
+//! An audit for tests, on a real file whose writes and syncs fail when a test says so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, clippy::new_without_default)]
 
 use std::{
@@ -18,7 +18,9 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-pub use crate::faults::Faults;
+pub(crate) mod faults;
+
+pub use self::faults::Faults;
 use crate::{
     Audit, JobAudit,
     file::LogFile,
@@ -27,6 +29,9 @@ use crate::{
     verify::{events::ClaimedLines, verify},
     writer::AuditCondition,
 };
+
+/// Pause between two tries of the writer.
+pub const RETRY: Duration = crate::writer::RETRY;
 
 /// A folder that lasts as long as a test.
 pub struct Folder(pub(crate) PathBuf);
@@ -45,7 +50,7 @@ impl Folder {
     }
 
     /// The chain in it.
-    pub fn series(&self) -> FileSeries {
+    pub(crate) fn series(&self) -> FileSeries {
         FileSeries::new(self.0.join("audit.jsonl"))
     }
 

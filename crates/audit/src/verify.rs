@@ -1,5 +1,5 @@
-//! Reads audit files back and names every line that was changed, is missing or is out of order; with events, also what
-//! was cut off at the end, which the files alone cannot show. Files may be given in any order, and of several chains.
+//! Verification of audit files: names every line that was changed, is missing or is out of order; with events, also what was
+//! cut off at the end, which the files alone cannot show. Files may be given in any order, and of several chains.
 //!
 //! Bounded in memory by the number of files, of what is wrong, and of events.
 
@@ -22,48 +22,48 @@ use super::{
 
 mod anchors;
 mod chain;
-pub mod events;
+pub(crate) mod events;
 #[cfg(test)]
 mod tests;
 
-/// One line of a file.
+/// The place of a line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct LinePlace {
     /// The file.
     pub file: PathBuf,
-    /// From 1.
+    /// The line's number, from 1.
     pub line: u64,
 }
 
-/// Something that is not as it was written.
+/// A line that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct LineProblem {
-    /// Where.
+    /// Its place.
     #[serde(flatten)]
     pub place: LinePlace,
-    /// What.
+    /// The problem.
     pub problem: String,
 }
 
-/// What was found.
+/// The result of a verification.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct VerifyReport {
-    /// Files read.
+    /// Number of files read.
     pub files: usize,
-    /// Lines read.
+    /// Number of lines read.
     pub lines: u64,
-    /// Chains they are of.
+    /// Number of chains they belong to.
     pub chains: usize,
-    /// Events that name a line.
+    /// Number of events that name a line.
     pub events: usize,
-    /// Anchors that had to be there.
+    /// Number of anchors given.
     pub anchors: usize,
-    /// What is wrong; empty where all is well.
+    /// The problems; empty where all is well.
     pub problems: Vec<LineProblem>,
 }
 
 /// A line of a file that is being read: its place, and what it says.
-type Found = (LinePlace, Result<AuditRecord, DamagedLine>);
+type ReadLine = (LinePlace, Result<AuditRecord, DamagedLine>);
 
 /// Verifies `files`, against `events` and `anchors` where there are any.
 pub fn verify(files: &[PathBuf], mut events: ClaimedLines, anchors: &[ChainLink]) -> io::Result<VerifyReport> {
@@ -102,8 +102,8 @@ fn twice(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The lines of a file, one after the other.
-pub fn lines(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Found>> + use<>> {
+/// Reads the lines of a file, one after the other.
+pub fn lines(path: &Path) -> io::Result<impl Iterator<Item = io::Result<ReadLine>> + use<>> {
     let named = |path: &Path, error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let file = File::open(path).map_err(|error| named(path, error))?;
     let (mut reader, path, mut number) = (BufReader::new(file), path.to_owned(), 0);

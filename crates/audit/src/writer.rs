@@ -1,9 +1,9 @@
 //! The two tasks behind the audit: one writes the lines that wait, many at once; one syncs what was written, as soon as
-//! somebody needs it durable. Neither waits for the other, so that an intent is written while a sync goes on.
+//! somebody needs it durable. Neither waits for the other, so that an intent is written during a sync.
 //!
-//! What cannot be written stays in order and is tried again every [`RETRY`]; a write or a sync that does not come to an
-//! end (a pipe that nobody reads, a disk that hangs) puts the brake on until it does; a sync that failed ends both tasks,
-//! and with them the process: after it nobody knows what is on the disk.
+//! Lines that cannot be written stay in order and are tried again every [`RETRY`]; a write or a sync that does not end (a
+//! pipe that nobody reads, a disk that hangs) blocks the audit until it does; a sync that failed ends both tasks, and with
+//! them the process: after it nobody knows what is on the disk.
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
@@ -20,28 +20,28 @@ use super::{
 };
 use genfleet_job::{metric, supervisor::Tasks};
 
-/// Between two tries while nothing can be written.
-pub const RETRY: Duration = Duration::from_secs(2);
-/// A write or a sync that takes longer hangs.
+/// Pause between two tries while nothing can be written.
+pub(crate) const RETRY: Duration = Duration::from_secs(2);
+/// Time after which a write or a sync counts as hanging.
 const HANGS: Duration = Duration::from_secs(5);
 
-/// How often the end of the chain is told.
+/// Interval of logging the end of the chain.
 const ANCHOR_EVERY: Duration = Duration::from_secs(60);
 
-/// Whether lines can be written.
+/// The condition of the audit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AuditCondition {
-    /// They can.
+    /// Lines can be written.
     #[default]
     Writable,
-    /// Not now: why.
+    /// Lines cannot be written now, for this reason.
     Blocked(String),
-    /// Never again in this process.
+    /// Lines can never be written again in this process.
     Failed,
 }
 
 impl AuditCondition {
-    /// Why the brake is on.
+    /// The reason why lines cannot be written.
     pub fn trouble(&self) -> Option<String> {
         match self {
             Self::Blocked(why) => Some(why.clone()),
@@ -51,32 +51,32 @@ impl AuditCondition {
     }
 }
 
-/// What a sync makes durable: all lines up to `written`.
+/// The lines that a sync makes durable: all up to `written`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mark {
     pub(super) written: u64,
-    /// Of the last line; empty where this process wrote none.
+    /// Hash of the last line; empty where this process wrote none.
     hash: String,
     file: Option<SyncHandle>,
 }
 
 impl Mark {
-    /// What an earlier process wrote.
+    /// The lines of an earlier process.
     pub(super) fn up_to(written: u64) -> Self {
         Self { written, ..Self::default() }
     }
 }
 
-/// The tasks, before they run.
+/// The writer, before its tasks run.
 #[derive(Debug)]
-pub struct Writer {
+pub(crate) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) log: LogFile,
 }
 
 impl Writer {
-    /// Runs both tasks; each ends the process when it ends.
-    pub fn start(self, tasks: &Tasks) {
+    /// Runs the tasks; each ends the process when it ends.
+    pub(crate) fn start(self, tasks: &Tasks) {
         tasks.spawn("audit sync", sync(Arc::clone(&self.shared)));
         tasks.spawn("audit anchor", anchor(Arc::clone(&self.shared)));
         tasks.spawn("audit", self.run());
@@ -85,20 +85,20 @@ impl Writer {
     async fn run(self) {
         let Self { shared, mut log } = self;
         loop {
-            let lines = shared.taken().await;
+            let lines = shared.take_lines().await;
             let name = log.name();
             let writing = move || {
                 let (written, result) = log.write(&lines);
                 (log, lines, written, result)
             };
-            // One that panicked has lost the file.
+            // A write that panicked has lost the file.
             let Ok((returned, mut lines, written, result)) = shared.watched(&name, writing).await.0 else {
                 return shared.fail();
             };
             log = returned;
-            shared.wrote(&lines[..written], &log);
+            shared.set_written(&lines[..written], &log);
             match result {
-                Ok(()) => shared.lift(),
+                Ok(()) => shared.unblock(),
                 Err(WriteError::NotNow(error)) => shared.block(&format!("{}: {error}", log.name())),
                 Err(WriteError::Sync(error)) => return shared.unsynced(&error),
             }
@@ -115,7 +115,7 @@ fn blocked(why: &str) -> AuditCondition {
     AuditCondition::Blocked(format!("the audit log cannot be written: {why}"))
 }
 
-/// Syncs what was written whenever somebody waits for it: all that asked meanwhile share the next sync.
+/// Syncs what was written whenever somebody waits for it: all that asked meanwhile share the next sync (group commit).
 async fn sync(shared: Arc<Shared>) {
     let (mut wanted, mut written) = (shared.wanted.subscribe(), shared.written.subscribe());
     let mut condition = shared.condition.subscribe();
@@ -132,7 +132,7 @@ async fn sync(shared: Arc<Shared>) {
         if let Some(file) = file {
             let (synced, hung) = shared.watched("syncing it", move || file.sync()).await;
             match synced {
-                Ok(Ok(())) => hung.iter().for_each(|hung| shared.comes_to_an_end(hung)),
+                Ok(Ok(())) => hung.iter().for_each(|hung| shared.unblock_after(hung)),
                 Ok(Err(error)) => return shared.unsynced(&error),
                 Err(_) => return shared.fail(),
             }
@@ -141,36 +141,36 @@ async fn sync(shared: Arc<Shared>) {
     }
 }
 
-/// Tells the end of the chain, once it is durable, so that a log that is kept elsewhere can prove what the file had.
+/// Logs the end of the chain once it is durable, so that a log that is kept elsewhere can prove what the file held.
 async fn anchor(shared: Arc<Shared>) {
-    let mut told = shared.written.borrow().written;
+    let mut logged = shared.written.borrow().written;
     loop {
         sleep(ANCHOR_EVERY).await;
         let mark = shared.written.borrow().clone();
-        if mark.written > told && shared.synced.subscribe().wait_for(|synced| *synced >= mark.written).await.is_ok() {
-            told = mark.written;
-            shared.tell_anchor(&mark);
+        if mark.written > logged && shared.synced.subscribe().wait_for(|synced| *synced >= mark.written).await.is_ok() {
+            logged = mark.written;
+            shared.log_anchor(&mark);
         }
     }
 }
 
 impl Shared {
-    /// The end of what was written here, where anything was.
-    pub(super) fn tell_last_anchor(&self) {
+    /// Logs the end of what was written here, where anything was.
+    pub(super) fn log_last_anchor(&self) {
         let mark = self.written.borrow().clone();
         if !mark.hash.is_empty() && *self.synced.borrow() >= mark.written {
-            self.tell_anchor(&mark);
+            self.log_anchor(&mark);
         }
     }
 
-    fn tell_anchor(&self, mark: &Mark) {
+    fn log_anchor(&self, mark: &Mark) {
         let anchor = ChainLink { seq: mark.written, hash: mark.hash.clone() };
         let process = self.state().chain.as_ref().map(|chain| chain.process().to_owned());
         info!(%anchor, process, "the audit has come to here: genfleet audit verify --anchor proves it");
     }
 
-    /// All lines that wait, once there are any.
-    async fn taken(&self) -> Vec<Line> {
+    /// Takes all lines that wait, once there are any.
+    async fn take_lines(&self) -> Vec<Line> {
         loop {
             let lines = std::mem::take(&mut self.state().waiting);
             if !lines.is_empty() {
@@ -180,14 +180,15 @@ impl Shared {
         }
     }
 
-    /// Lets `lines` wait again, before those that came since.
+    /// Puts `lines` back, before those that came since.
     fn put_back(&self, mut lines: Vec<Line>) {
         let mut state = self.state();
         lines.append(&mut state.waiting);
         state.waiting = lines;
     }
 
-    /// Does `work` on a thread of its own. Where it hangs the brake is put on, unless it is on: for this, which is returned.
+    /// Does `work` on a thread of its own. Where it hangs, blocks the audit unless it is blocked already; returns that
+    /// condition.
     async fn watched<T: Send + 'static>(
         &self,
         what: &str,
@@ -205,14 +206,14 @@ impl Shared {
         (work.await, Some(hung))
     }
 
-    /// Lifts the brake if it is on for `hung` alone: what cannot be written is another matter.
-    fn comes_to_an_end(&self, hung: &AuditCondition) {
+    /// Unblocks the audit if it is blocked for `hung` alone: lines that cannot be written are another matter.
+    fn unblock_after(&self, hung: &AuditCondition) {
         if *self.condition.borrow() == *hung {
-            self.lift();
+            self.unblock();
         }
     }
 
-    fn wrote(&self, lines: &[Line], log: &LogFile) {
+    fn set_written(&self, lines: &[Line], log: &LogFile) {
         metrics::counter!(metric::AUDIT_RECORDS).increment(lines.len() as u64);
         if let Some(last) = lines.last() {
             let ChainLink { seq: written, hash } = last.link.clone();
@@ -220,14 +221,14 @@ impl Shared {
         }
     }
 
-    fn lift(&self) {
-        if self.change(AuditCondition::Writable) {
-            info!("the audit log can be written again: the brake is off");
+    fn unblock(&self) {
+        if self.set_condition(AuditCondition::Writable) {
+            info!("the audit log can be written again");
         }
     }
 
     fn block(&self, why: &str) {
-        if self.change(blocked(why)) {
+        if self.set_condition(blocked(why)) {
             warn!(why, "the audit log cannot be written: nothing is changed and nothing acknowledged until it can");
         }
     }
@@ -238,10 +239,10 @@ impl Shared {
     }
 
     fn fail(&self) {
-        self.change(AuditCondition::Failed);
+        self.set_condition(AuditCondition::Failed);
     }
 
-    fn change(&self, condition: AuditCondition) -> bool {
+    fn set_condition(&self, condition: AuditCondition) -> bool {
         self.condition.send_if_modified(|current| {
             let changes = *current != condition && *current != AuditCondition::Failed;
             if changes {

@@ -8,11 +8,10 @@ use genfleet_core::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{
-    api::ChannelAnswer,
     csp, domain, email,
     payload::{Payload, Security},
 };
@@ -34,6 +33,15 @@ pub(crate) struct Channel {
     pub body: Value,
     /// What somebody should know about it.
     pub warnings: Vec<String>,
+}
+
+/// A channel as the API shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ChannelAnswer {
+    /// 2xx.
+    pub status: u16,
+    /// The channel.
+    pub channel: Map<String, Value>,
 }
 
 /// What is told of a channel.

@@ -13,19 +13,16 @@ use crate::handler::JobHandler;
 use genfleet_job::{Kind, schema::JobSchema};
 
 mod asyncapi;
-pub(crate) mod code;
 mod event;
 mod job;
 mod named;
 pub mod pattern;
-pub(crate) mod terms;
 mod text;
 
-pub use self::{
-    code::{COMMON_CODES, ErrorCode},
-    job::ENVELOPE_UNSTATED,
+pub use self::{job::ENVELOPE_UNSTATED, text::write_json};
+pub use crate::{
+    error_code::{COMMON_CODES, ErrorCode},
     terms::{ContractTerms, UnstatedRule},
-    text::write_json,
 };
 
 /// The contract of one kind of job.

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::contract::terms::ContractTerms;
+use crate::terms::ContractTerms;
 use genfleet_audit::{Detail, Intent, Unwritten};
 use genfleet_genesys::{ApiAnswer, ApiError, ApiRequest, Caller, GenesysClient};
 use genfleet_job::{

@@ -22,7 +22,9 @@ pub use genfleet_telemetry::{http, trace};
 
 pub mod admin;
 pub mod contract;
+mod error_code;
 pub mod handler;
 pub mod membership;
+mod terms;
 pub mod webhook;
 pub mod worker;

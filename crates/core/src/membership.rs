@@ -270,10 +270,7 @@ impl Membership {
 
     /// An embedded store is worked by exactly one process.
     fn is_alone(&self) -> bool {
-        match self.shared.queue {
-            Queue::Rabbit(_) => false,
-            Queue::Sqlite(_) => true,
-        }
+        self.shared.queue.is_single_process()
     }
 
     fn authenticator(&self) -> MutexGuard<'_, Authenticator> {

@@ -16,6 +16,7 @@ use genfleet_core::{
         validate::{self, JobRules},
     },
 };
+use genfleet_doctor::KindNeeds;
 use genfleet_purger::Purger;
 use genfleet_scan_monitor::ScanMonitor;
 use genfleet_stream_configurator::StreamConfigurator;
@@ -102,9 +103,10 @@ pub(crate) fn chosen(named: &[Kind]) -> Result<Vec<Kind>, ConfigError> {
     Ok(if named.is_empty() { KINDS.to_vec() } else { named.to_vec() })
 }
 
-/// Jobs in flight of a kind, where nobody sets anything.
-pub(crate) fn default_concurrency(kind: Kind) -> usize {
-    worker(kind).map_or(0, |worker| worker.concurrency)
+/// What `kinds` need of the place where they are worked.
+pub(crate) fn needs(kinds: &[Kind]) -> Vec<KindNeeds> {
+    let needs = |&Worker { kind, scopes, concurrency, .. }: &Worker| KindNeeds { kind, scopes, concurrency };
+    workers(kinds).map(needs).collect()
 }
 
 /// The OAuth scopes that `kinds` need.

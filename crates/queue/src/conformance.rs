@@ -1,12 +1,11 @@
-//! What both queues promise (SPEC 5, 6), as one list, run on both. A promise that only one of them keeps is a bug
-//! in it, or in the promise.
+//! The promises of a queue (SPEC 5, 6), as one list of tests that runs on both backends.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::{
+use crate::{
     Consumer, Delivery, Destination, Publication, Queue, Settled,
     rabbit::{RabbitQueue, RabbitSettings, TopologyMode},
     sqlite::{Role, SqliteQueue},
@@ -234,7 +233,7 @@ async fn a_closed_intake_takes_nothing_but_one_for_a_probe(subject: &Subject) {
     let mut consumer = queue.consume(KIND, 2);
     queue.publish(vec![to_lane("taken", Lane::Jobs, Duration::ZERO)]).await.unwrap();
     let taken = next(&mut consumer).await;
-    for held in consumer.close_intake().await {
+    for held in consumer.pause().await {
         held.settler.give_back().await;
     }
     queue.publish(["one", "two"].map(|name| to_lane(name, Lane::Jobs, Duration::ZERO)).to_vec()).await.unwrap();
@@ -243,7 +242,7 @@ async fn a_closed_intake_takes_nothing_but_one_for_a_probe(subject: &Subject) {
     settle(probe, vec![]).await;
     none_comes(&mut consumer).await;
     settle(taken, vec![]).await;
-    consumer.open_intake().await;
+    consumer.resume();
     let rest = next(&mut consumer).await;
     settle(rest, vec![]).await;
     none_comes(&mut consumer).await;

@@ -3,9 +3,9 @@
 use std::fmt;
 
 /// Tables and arrays inside each other in the headers of a message, at most.
-pub const MAX_HEADER_DEPTH: usize = 16;
+pub(crate) const MAX_HEADER_DEPTH: usize = 16;
 /// Values in the headers of a message, at any depth, at most.
-pub const MAX_HEADER_VALUES: usize = 1_024;
+pub(crate) const MAX_HEADER_VALUES: usize = 1_024;
 
 /// Why a message is `undecodable` whatever its body says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl MessageDefect {
     }
 
     /// The flaw of that word.
-    pub fn of(word: &[u8]) -> Option<Self> {
+    pub(crate) fn of(word: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|defect| defect.as_str().as_bytes() == word)
     }
 }

@@ -1,42 +1,17 @@
-//! The embedded queue: the same promises as `RabbitMQ`, from one file and with no server (SPEC 6.2).
+//! The embedded queue: the same promises as `RabbitMQ`, from one file and without a server (SPEC 6.2).
 //!
 //! ```text
-//! Consumer ─ intake ─┐                          ┌─ claim    which rows are handed out
-//! Settler ─ settler ─┼─ link ─ command ─ writer ┼─ change   publications and settlements
-//! publish, load ─────┘                          └─ batch    what `genfleet run` loaded
-//! counts, events ────── inspect (a connection of its own, read-only)
+//! Consumer ─ consumer ─┐                    ┌─ claim    claims rows for a consumer
+//! Settler ── settler ──┼─ handle ─ writer ──┼─ change   publishes and settles
+//! publish ── store ────┘                    └─ batch    loads what `genfleet run` was given
+//! counts, events ───── inspect (a connection of its own, read-only)
 //! ```
-//!
-//! Owns the file from opening to closing. Does not decide what happens to a job, and knows nothing of its body.
-
-use std::{
-    fs,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
-
-use tokio::{runtime::Handle, sync::oneshot, time};
-
-use self::{
-    batch::{Load, Printed},
-    change::RowRemoval,
-    clock_steps::ClockSteps,
-    command::Command,
-    handle::{StoreState, WriterHandle},
-    inspect::Reader,
-    writer::Writer,
-};
-use super::{Health, Publication, QueueError};
-use genfleet_job::{Kind, clock::SharedClock};
 
 mod batch;
 mod change;
 mod changes;
 mod claim;
 mod clock_steps;
-mod command;
 mod consumer;
 mod count;
 mod dead_letters;
@@ -44,237 +19,25 @@ mod examine;
 mod handle;
 mod inspect;
 mod lock;
+mod role;
 mod row;
 mod schema;
 mod settler;
 mod status_file;
+mod store;
 #[cfg(test)]
 mod tests;
+mod work;
 mod writer;
 
-pub(super) use self::writer::may_pass;
 pub use self::{
     batch::{Batch, LoadOutcome},
     examine::{StoreExamination, examine},
-    inspect::{DeadLetterRow, LaneCount, StoreCounts, StoredEvent, WaitingJob},
+    inspect::{LaneCount, StoreCounts, StoredEvent, WaitingJob},
+    role::Role,
+    store::SqliteQueue,
 };
 pub(crate) use self::{
     consumer::{Consumer, Suspects},
-    dead_letters::{StoreBrowser, count as count_dead_letters},
-    settler::StoreSettler,
+    dead_letters::StoreBrowser,
 };
-
-/// How long [`SqliteQueue::event_published`] waits for news: no news may have been missed for longer.
-const EVENT_POLL: Duration = Duration::from_millis(200);
-
-/// What a process does with the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Works its jobs: one process at a time. Rides out a full disk.
-    Worker,
-    /// Looks, enqueues and redrives beside a worker. Is told of a full disk at once.
-    Tool,
-}
-
-/// One open store. Cheap to clone; all clones are one.
-#[derive(Clone, Debug)]
-pub struct SqliteQueue {
-    link: WriterHandle,
-    reader: Reader,
-    clock: SharedClock,
-}
-
-impl SqliteQueue {
-    /// Opens the store at `path`, made where there is none. A worker first gets back what a process that died
-    /// had claimed: each such row counts one more return.
-    ///
-    /// [`QueueError::Configuration`] where another process works it, or the file is not one of ours. Blocks.
-    pub fn open(path: &Path, role: Role, clock: SharedClock) -> Result<Self, QueueError> {
-        schema::check_name(path)?;
-        schema::check_links(path)?;
-        let lock = match role {
-            Role::Worker => Some(lock::take(path)?),
-            Role::Tool => None,
-        };
-        let name = path.display().to_string();
-        let store = |source| QueueError::Store { path: name.clone(), source };
-        let connection = schema::open(path)?;
-        let reader = Reader::new(schema::open_to_read(path)?, &name);
-        if role == Role::Worker {
-            let returned = writer::release(&connection).map_err(store)?;
-            tracing::info!(path = name, returned, "the store is open");
-        }
-        let number = |path: PathBuf| fs::metadata(&path).map(|file| (path, (file.dev(), file.ino())));
-        let mut files = vec![number(path.to_owned()).map_err(|error| {
-            QueueError::Configuration(format!("the store {name} was removed as it was opened ({error}): start again"))
-        })?];
-        files.extend(number(schema::beside(path, "-wal")));
-        let before = schema::before(&connection).map_err(store)?;
-        let state = Arc::new(StoreState::new(name.clone(), before));
-        let (link, commands) = WriterHandle::new(Arc::clone(&state));
-        let steps = ClockSteps::new(&connection, role, Arc::clone(&clock)).map_err(store)?;
-        let writer = Writer { connection, role, steps, clock: Arc::clone(&clock), state, files, lock };
-        writer.start(commands).map_err(|error| {
-            QueueError::Configuration(format!("no thread can be started for the store {name}: {error}"))
-        })?;
-        Ok(Self { link, reader, clock })
-    }
-
-    /// Whether `path` is the name of a file, and of nothing else that `SQLite` knows.
-    pub fn check_name(path: &Path) -> Result<(), QueueError> {
-        schema::check_name(path)
-    }
-
-    /// Whether a store could be opened at `path`: its name, its folder and, where it is there, whose it is. Takes no lock
-    /// and changes nothing. Blocks.
-    pub fn check(path: &Path) -> Result<(), QueueError> {
-        schema::check_usable(path, &lock::real(path))
-    }
-
-    /// Whether no process works the store at `path`.
-    pub fn is_unworked(path: &Path) -> bool {
-        lock::is_free(path)
-    }
-
-    /// Removes a store that is closed, with all files that belong to it; one that is not there is no error.
-    pub fn remove(path: &Path) -> std::io::Result<()> {
-        schema::remove(path)
-    }
-
-    /// See [`crate::Queue::consume`]. For a [`Role::Worker`].
-    pub fn consume(&self, kind: Kind, concurrency: usize) -> Consumer {
-        if let Ok(runtime) = Handle::try_current() {
-            let (reader, state, clock) = (self.reader.clone(), Arc::clone(self.link.state()), Arc::clone(&self.clock));
-            runtime.spawn(count::count(reader, state, clock, kind));
-        }
-        Consumer::new(self.link.clone(), Arc::clone(&self.clock), kind, concurrency)
-    }
-
-    /// Makes `publications` durable, all or none.
-    pub async fn publish(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
-        self.link.change(RowRemoval::Nothing, publications).await.map(drop)
-    }
-
-    /// How it is now.
-    pub fn health(&self) -> Health {
-        self.link.health()
-    }
-
-    /// See [`super::Queue::held`].
-    pub fn unsettled(&self, kind: Kind) -> u32 {
-        self.link.state().unsettled.of(kind)
-    }
-
-    /// Finishes what it was asked, hands out no more, gives back what is unsettled (a return more) and closes
-    /// the file. A second call changes nothing.
-    pub async fn close(&self) {
-        self.reader.close().await;
-        let (reply, closed) = oneshot::channel();
-        self.link.send(Command::Close(reply));
-        // An error says that it is closed already.
-        drop(closed.await);
-    }
-
-    /// Why the store cannot go on, once it cannot: what is recoverable it rides out, telling [`Self::health`].
-    /// Else waits for ever.
-    pub async fn failed(&self) -> String {
-        self.link.failed().await
-    }
-
-    /// How many jobs are where. Reads an index from end to end.
-    pub async fn counts(&self) -> Result<StoreCounts, QueueError> {
-        let now = self.clock.now();
-        self.reader.read(move |connection| inspect::counts(connection, now)).await
-    }
-
-    /// Jobs not settled yet, in any lane or delay.
-    pub async fn unfinished(&self) -> Result<u64, QueueError> {
-        self.reader.read(inspect::unfinished).await
-    }
-
-    /// The first `limit` events after `sequence`; the first of all come after 0.
-    pub async fn events_after(&self, sequence: i64, limit: usize) -> Result<Vec<StoredEvent>, QueueError> {
-        self.reader.read(move |connection| inspect::events(connection, sequence, limit)).await
-    }
-
-    /// The sequence of the last event; 0 where there is none.
-    pub async fn events_end(&self) -> Result<i64, QueueError> {
-        self.reader.read(inspect::events_end).await
-    }
-
-    /// Waits until there may be new events: until one is added, or for 200 ms. To be called in a loop with
-    /// [`Self::events_after`].
-    pub async fn event_published(&self) {
-        let mut changes = self.link.state().changes.subscribe();
-        let seen = changes.borrow_and_update().events();
-        drop(time::timeout(EVENT_POLL, changes.wait_for(|changes| changes.events() != seen)).await);
-    }
-
-    /// The first `limit` dead letters after `sequence`, of one kind where one is given.
-    pub async fn dead_letters(
-        &self,
-        kind: Option<&str>,
-        sequence: i64,
-        limit: usize,
-    ) -> Result<Vec<DeadLetterRow>, QueueError> {
-        let kind = kind.map(str::to_owned);
-        self.reader.read(move |connection| inspect::dead_letters(connection, kind.as_deref(), sequence, limit)).await
-    }
-
-    /// Removes the dead letter and makes `publications` durable in one transaction; false, and nothing is
-    /// published, where it is gone already.
-    pub async fn redrive(&self, sequence: i64, publications: Vec<Publication>) -> Result<bool, QueueError> {
-        self.link.change(RowRemoval::DeadLetter(sequence), publications).await
-    }
-
-    /// Removes dead letters; how many were still there.
-    pub async fn discard(&self, sequences: &[i64]) -> Result<usize, QueueError> {
-        let ask = |sequence: &i64| self.link.post_change(RowRemoval::DeadLetter(*sequence));
-        let asked: Vec<_> = sequences.iter().map(ask).collect();
-        let mut removed = 0;
-        for reply in asked {
-            removed += usize::from(reply.await.unwrap_or(Err(QueueError::Closed))?);
-        }
-        Ok(removed)
-    }
-
-    /// How many dead letters there are, of one kind where one is given, and the sequence of the last.
-    pub async fn dead_letters_end(&self, kind: Option<&str>) -> Result<(u64, i64), QueueError> {
-        let kind = kind.map(str::to_owned);
-        self.reader.read(move |connection| inspect::dead_letters_end(connection, kind.as_deref())).await
-    }
-
-    /// The first `limit` unsettled jobs after `sequence`, wherever they wait.
-    pub async fn waiting_after(&self, sequence: i64, limit: usize) -> Result<Vec<WaitingJob>, QueueError> {
-        self.reader.read(move |connection| inspect::waiting(connection, sequence, limit)).await
-    }
-
-    /// What [`Self::load`] would say of `batch` now. Changes nothing.
-    pub async fn could_load(&self, batch: &Batch) -> Result<LoadOutcome, QueueError> {
-        let batch = batch.clone();
-        self.reader.read(move |connection| batch::outcome(connection, &batch)).await
-    }
-
-    /// Records `batch` and makes `publications` durable in one transaction, unless a batch is recorded already or the
-    /// store is one of other jobs.
-    pub async fn load(&self, batch: Batch, publications: Vec<Publication>) -> Result<LoadOutcome, QueueError> {
-        self.link.ask(Load { batch, publications }).await
-    }
-
-    /// The batch this store was loaded with.
-    pub async fn batch(&self) -> Result<Option<Batch>, QueueError> {
-        let recorded = self.reader.read(batch::recorded).await?;
-        Ok(recorded.map(|(batch, _)| batch))
-    }
-
-    /// Up to which sequence the batch's events were printed; 0 where none was.
-    pub async fn batch_cursor(&self) -> Result<i64, QueueError> {
-        let recorded = self.reader.read(batch::recorded).await?;
-        Ok(recorded.map_or(0, |(_, printed)| printed))
-    }
-
-    /// The batch's events were printed up to `sequence`.
-    pub async fn set_batch_cursor(&self, sequence: i64) -> Result<(), QueueError> {
-        self.link.ask(Printed(sequence)).await
-    }
-}

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Destination, QueueError};
+use crate::message::{Destination, QueueError};
 use genfleet_job::Kind;
 use genfleet_job::message::Lane;
 
@@ -52,7 +52,7 @@ pub fn jobs_exchange(prefix: &str) -> String {
 }
 
 /// The exchange of the dead letters.
-pub fn dead_exchange(prefix: &str) -> String {
+pub(crate) fn dead_exchange(prefix: &str) -> String {
     format!("{prefix}.dead")
 }
 
@@ -87,13 +87,13 @@ pub fn delay_queues(prefix: &str) -> impl Iterator<Item = String> {
 }
 
 /// The exchange over which processes speak.
-pub fn control(prefix: &str) -> String {
+pub(crate) fn control(prefix: &str) -> String {
     format!("{prefix}.control")
 }
 
 /// Whether messages that come by `exchange` were published by us, so that their `genfleet-*` headers count:
 /// producers may write to `<prefix>.jobs` alone.
-pub fn is_ours(prefix: &str, exchange: &str) -> bool {
+pub(crate) fn is_ours(prefix: &str, exchange: &str) -> bool {
     let Some(name) = exchange.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.')) else {
         return false;
     };
@@ -101,7 +101,7 @@ pub fn is_ours(prefix: &str, exchange: &str) -> bool {
 }
 
 /// Whether only what we published comes to be in `queue`: no producer's exchange leads there.
-pub fn holds_ours(prefix: &str, queue: &str) -> bool {
+pub(crate) fn holds_ours(prefix: &str, queue: &str) -> bool {
     let is = |kind, lane| queue == lane_queue(prefix, lane, kind);
     let of_kind =
         |kind: Kind| is(kind, Lane::Resume) || is(kind, Lane::Suspect) || kind.is_internal() && is(kind, Lane::Jobs);
@@ -109,19 +109,19 @@ pub fn holds_ours(prefix: &str, queue: &str) -> bool {
 }
 
 /// Whether `queue` is a work queue of `kind`.
-pub fn is_lane_of(prefix: &str, queue: &str, kind: Kind) -> bool {
+pub(crate) fn is_lane_of(prefix: &str, queue: &str, kind: Kind) -> bool {
     [Lane::Jobs, Lane::Resume, Lane::Suspect].into_iter().any(|lane| queue == lane_queue(prefix, lane, kind))
 }
 
 /// The kind that a routing key names: `<kind>`, `<kind>.resume` or `<kind>.suspect`, also after the bits of a delay.
-pub fn kind_of_key(key: &str) -> Option<Kind> {
+pub(crate) fn kind_of_key(key: &str) -> Option<Kind> {
     let key = key.trim_start_matches(['0', '1', '.']);
     let key = [".resume", ".suspect"].iter().find_map(|lane| key.strip_suffix(lane)).unwrap_or(key);
     key.parse().ok()
 }
 
 /// The step that a publication is put into and the whole seconds it waits from there on, where it is delayed.
-pub fn delay(to: &Destination) -> Option<(&'static str, u32)> {
+pub(crate) fn delay(to: &Destination) -> Option<(&'static str, u32)> {
     let Destination::Lane { after, .. } = to else { return None };
     let delay = seconds(*after);
     Some((DELAY_STEPS.get(delay.checked_ilog2()? as usize)?, delay))

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use genfleet_core::job::Violation;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
@@ -19,9 +19,10 @@ use crate::{
     time,
 };
 
-use self::length::Lengths;
+use self::{length::Lengths, projected::Projected};
 
 mod length;
+mod projected;
 
 /// A projected event has at most this many bytes as JSON: the same part of a sample can be in it very often.
 pub(crate) const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -123,26 +124,6 @@ fn iso8601(source: &str, value: &Value) -> Result<String, String> {
     written.ok_or_else(|| {
         format!("{} is no time in sampleEvent: it has to be a text such as 2026-11-20T12:00:00Z", shown(source))
     })
-}
-
-/// A value at its target.
-#[derive(Debug)]
-enum Projected<'a> {
-    Value(&'a Value),
-    Entries { entries: &'a [Value], path: FieldPath<'a> },
-    Text(String),
-}
-
-impl Serialize for Projected<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Value(value) => value.serialize(serializer),
-            Self::Entries { entries, path } => {
-                serializer.collect_seq(entries.iter().filter_map(|entry| path.resolve(entry)))
-            }
-            Self::Text(text) => text.serialize(serializer),
-        }
-    }
 }
 
 /// The projected event while it is put together.

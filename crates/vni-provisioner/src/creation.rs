@@ -10,10 +10,14 @@ use genfleet_core::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{api, gateway::Gateways, inventory::Inventory, payload::Plan, recent::Recent};
+use crate::{
+    api::{self, READ_LAG},
+    gateway::Gateways,
+    inventory::Inventory,
+    payload::Plan,
+    recent::Recent,
+};
 
-/// How long a change may take to show in what is read.
-pub(crate) const READ_LAG: Duration = Duration::from_secs(15);
 /// How often it is looked for meanwhile.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 

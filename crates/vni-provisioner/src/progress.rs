@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::creation::READ_LAG;
+use crate::api::READ_LAG;
 
 /// What the API said is remembered up to so many bytes: a state is at most 16 KiB.
 const SAID_REMEMBERED: usize = 4096;

@@ -7,7 +7,8 @@ use genfleet_core::{
     job::Kind,
     message::{HeaderValue, Lane, Message},
     queue::{
-        Destination, Publication,
+        Destination, Publication, QueueInspector, QueueLocation,
+        dead_letters::DeadLetterQueue,
         sqlite::{Role, SqliteQueue},
     },
 };
@@ -69,8 +70,11 @@ impl Store {
     }
 
     async fn dead(&self) -> usize {
-        let store = self.open();
-        let (count, _) = store.dead_letters_end(None).await.unwrap();
+        let store = QueueInspector::open(QueueLocation::Store(self.0.clone()), Arc::new(SystemClock)).unwrap();
+        let mut count = 0;
+        for queue in DeadLetterQueue::dead() {
+            count += store.count(queue).await.unwrap();
+        }
         store.close().await;
         usize::try_from(count).unwrap()
     }

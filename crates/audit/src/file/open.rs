@@ -1,4 +1,4 @@
-//! Opening a chain's files: who may write them, where the chain ended, what a crash left after its end.
+//! Opening a chain's files: the lock on them, the end of the chain, and what a crash left after it.
 
 use std::{
     fs::{self, File},
@@ -17,11 +17,11 @@ use crate::{
 };
 use genfleet_job::{file, options::ConfigError};
 
-/// So many processes share one name, at most.
+/// Processes that share one name, at most.
 const PROCESSES: u32 = 1000;
 
 impl LogFile {
-    /// The chain of `series`, or of the next number where another process has it, and where it ended. A part ends at
+    /// Opens the chain of `series`, or of the next number where another process has it; returns its end, too. A part ends at
     /// `limit` bytes.
     pub(crate) fn open(series: &FileSeries, limit: u64) -> Result<(Self, ChainLink), ConfigError> {
         let taken = |number: u32| series.of_process(number);
@@ -64,7 +64,7 @@ impl LogFile {
     }
 }
 
-/// What `--check-config` asks: could lines be written there?
+/// Checks that lines could be written there, for `--check-config`.
 pub(crate) fn check(series: &FileSeries) -> Result<(), ConfigError> {
     let unusable = |error: io::Error| unusable(series.first(), &error);
     let path = series.part(series.last_part().map_err(unusable)?);
@@ -79,7 +79,7 @@ pub(crate) fn check(series: &FileSeries) -> Result<(), ConfigError> {
     File::create_new(&trial).and_then(|_| fs::remove_file(&trial)).map_err(unusable)
 }
 
-/// The last part, whether another process writes the chain, and how it ends.
+/// Returns the last part, true where another process writes the chain, and the end of the chain.
 pub(crate) fn look(series: &FileSeries) -> Result<(PathBuf, bool, ChainTail), ConfigError> {
     let unusable = |error: io::Error| unusable(series.first(), &error);
     let path = series.part(series.last_part().map_err(unusable)?);
@@ -95,7 +95,7 @@ pub(crate) fn look(series: &FileSeries) -> Result<(PathBuf, bool, ChainTail), Co
 }
 
 fn appended(path: &Path) -> io::Result<File> {
-    // Streams that can only be written are none the worse.
+    // A stream may be open for writing only.
     let open = |read| {
         let options = File::options().read(read).append(true).create(true).clone();
         file::open_or_stream(path, &options, file::GROUP_READS)

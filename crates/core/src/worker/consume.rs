@@ -67,7 +67,7 @@ impl<H: JobHandler> Intake<H> {
     pub async fn run(mut self) {
         let drain = self.engine.drain.clone();
         while drain.run_until_cancelled(self.step()).await.is_some() {}
-        for delivery in self.consumer.close_intake().await {
+        for delivery in self.consumer.pause().await {
             match delivery.lane {
                 Lane::Jobs | Lane::Resume => delivery.settler.give_back().await,
                 // Its count is a matter of life and death: it begins at 0 where nobody died.
@@ -95,7 +95,7 @@ impl<H: JobHandler> Intake<H> {
             Admission::Open => {
                 if !self.open {
                     info!(kind = self.engine.kind(), "intake opens");
-                    self.consumer.open_intake().await;
+                    self.consumer.resume();
                     self.open = true;
                 }
                 self.take().await;
@@ -146,7 +146,7 @@ impl<H: JobHandler> Intake<H> {
     /// Takes no more; jobs handed over but not begun wait in the queue, not here.
     async fn close(&mut self, reason: ClosedReason, reopens: Option<Instant>) {
         self.open = false;
-        let held = self.consumer.close_intake().await;
+        let held = self.consumer.pause().await;
         warn!(kind = self.engine.kind(), reason = reason.as_str(), held = held.len(), "intake closes");
         let class = match reason {
             // To be delayed they would have to be acknowledged.

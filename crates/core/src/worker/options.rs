@@ -1,6 +1,6 @@
 //! The settings every worker has (SPEC 10), and the queue they name.
 
-use std::{collections::BTreeMap, convert::Infallible, path::PathBuf, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
@@ -9,15 +9,16 @@ use crate::{admin::AdminAddr, worker::engine::RunPolicy};
 use genfleet_audit::AuditOptions;
 use genfleet_job::{
     Kind,
-    clock::SharedClock,
+    clock::{SharedClock, SystemClock},
     options::{ConfigError, duration, is_unencrypted_remote, positive_duration, secret},
     retry::RetryPolicy,
     text,
 };
 use genfleet_queue::{
-    Queue, QueueError,
+    Queue, QueueError, QueueInspector, QueueLocation,
     rabbit::{ClientIdentity, RabbitQueue, RabbitSettings, ReplyTo, TopologyMode},
     sqlite::{Role, SqliteQueue},
+    topology::check_prefix,
 };
 use genfleet_telemetry as telemetry;
 use genfleet_telemetry::LogFormat;
@@ -57,14 +58,8 @@ pub struct QueueOptions {
     pub queue_watchdog: Duration,
 }
 
-/// AMQP's names have 255 bytes at most; what follows the prefix has less than this leaves.
-const LONGEST_PREFIX: usize = 200;
-
-fn prefix(written: &str) -> Result<String, String> {
-    match written.len() {
-        1..=LONGEST_PREFIX => Ok(written.to_owned()),
-        length => Err(format!("has {length} bytes: write 1 to {LONGEST_PREFIX}")),
-    }
+fn prefix(written: &str) -> Result<String, QueueError> {
+    check_prefix(written).map(|()| written.to_owned())
 }
 
 /// The queue's address. May hold a password, so it is never shown whole.
@@ -131,6 +126,17 @@ impl QueueOptions {
             return Ok(Queue::Sqlite(SqliteQueue::open(&file, role, clock)?));
         }
         Ok(Queue::Rabbit(RabbitQueue::connect(self.rabbit(name).map_err(configuration)?, clock)?))
+    }
+
+    /// Opens the queue for inspection by the operator's tool.
+    pub fn inspect(&self, name: &str) -> Result<QueueInspector, QueueError> {
+        let configuration = |error: ConfigError| QueueError::Configuration(error.to_string());
+        self.check().map_err(configuration)?;
+        let location = match self.url().map_err(configuration)?.sqlite_file() {
+            Some(file) => QueueLocation::Store(file),
+            None => QueueLocation::Broker(Box::new(self.rabbit(name).map_err(configuration)?)),
+        };
+        QueueInspector::open(location, Arc::new(SystemClock))
     }
 
     /// Everything that can be known to be wrong without connecting.

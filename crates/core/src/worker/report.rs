@@ -107,12 +107,12 @@ fn dead_letter(message: &Message, ending: &Ending, dead: DeadLetter<'_>) -> Publ
         message.headers.remove(gone);
     }
     let set: [(&str, HeaderValue); 7] = [
-        ("genfleet-reason", dead.reason.into()),
-        ("genfleet-error", cut(dead.error, MAX_ERROR_BYTES).into()),
+        (job_headers::REASON, dead.reason.into()),
+        (job_headers::ERROR, cut(dead.error, MAX_ERROR_BYTES).into()),
         (job_headers::ATTEMPTS, ending.attempts.into()),
-        ("genfleet-failed-at", ending.time.to_string().into()),
-        ("genfleet-worker", ending.worker.into()),
-        ("genfleet-fingerprint", fingerprint(ending.kind, dead).into()),
+        (job_headers::FAILED_AT, ending.time.to_string().into()),
+        (job_headers::WORKER, ending.worker.into()),
+        (job_headers::FINGERPRINT, fingerprint(ending.kind, dead).into()),
         (job_headers::GENERATION, ending.generation.into()),
     ];
     message.headers.extend(set.map(|(name, value)| (name.to_owned(), value)));
@@ -145,7 +145,7 @@ fn fingerprint(kind: &str, dead: DeadLetter<'_>) -> String {
 
 /// Holds all headers together to their limit; what producers may have blown up goes first.
 fn bound(headers: &mut Headers) {
-    for droppable in ["tracestate", "traceparent", "genfleet-error"] {
+    for droppable in ["tracestate", "traceparent", job_headers::ERROR] {
         if header_bytes(headers) > MAX_HEADER_BYTES {
             headers.remove(droppable);
         }

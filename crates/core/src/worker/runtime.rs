@@ -228,7 +228,7 @@ impl Runtime {
     }
 
     fn answer_unknown_kinds(&mut self) {
-        let unanswered = std::mem::replace(&mut self.unanswered, UnknownKinds::Never);
+        let unanswered = std::mem::replace(&mut self.unanswered, UnknownKinds::none());
         let answers = Answers {
             audit: self.audit.clone(),
             webhooks: self.webhooks.clone(),

@@ -1,20 +1,10 @@
 //! `genfleet dead`: what was given up, and what is to become of it.
 
-use genfleet_core::tell;
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use genfleet_core::{
-    clock::{SharedClock, SystemClock},
     http::install_tls,
-    options::ConfigError,
-    queue::{
-        QueueError,
-        dead_letters::{DeadLetterQueue, DeadLetters},
-        rabbit,
-        sqlite::{Role, SqliteQueue},
-    },
     telemetry::{self, LogFormat},
-    worker::options::QueueOptions,
 };
 
 mod act;
@@ -22,6 +12,7 @@ pub(crate) mod filter;
 mod groups;
 mod list;
 mod pace;
+pub(crate) mod queues;
 pub(crate) mod show;
 mod tally;
 mod urls;
@@ -58,37 +49,4 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Redrive(options) => act::redrive(options),
         Command::Discard(options) => act::discard(options),
     }
-}
-
-/// The shelves of the queue that `options` name.
-pub(crate) async fn open(options: &QueueOptions, name: &str) -> anyhow::Result<DeadLetters> {
-    options.check()?;
-    let clock: SharedClock = Arc::new(SystemClock);
-    let Some(file) = options.url()?.sqlite_file() else {
-        return Ok(DeadLetters::Rabbit(rabbit::RabbitDeadLetters::connect(options.rabbit(name)?, clock).await?));
-    };
-    if !file.exists() {
-        return Err(ConfigError::new(format!("no store {}: name one that is there", file.display())).into());
-    }
-    Ok(DeadLetters::Sqlite(SqliteQueue::open(&file, Role::Tool, clock)?))
-}
-
-/// Those of `wanted` that there are; what the broker should have and has not is told. An error where it has none.
-pub(crate) async fn there(
-    shelves: &DeadLetters,
-    wanted: impl IntoIterator<Item = DeadLetterQueue>,
-) -> Result<Vec<DeadLetterQueue>, QueueError> {
-    let (mut there, mut missing) = (Vec::new(), Vec::new());
-    for shelf in wanted.into_iter().filter(|shelf| shelves.has(*shelf)) {
-        match shelves.count(shelf).await {
-            Ok(_) => there.push(shelf),
-            Err(QueueError::Missing(told)) => missing.push(told),
-            Err(error) => return Err(error),
-        }
-    }
-    match missing.first() {
-        Some(told) if there.is_empty() => return Err(QueueError::Missing(told.clone())),
-        _ => missing.iter().for_each(|told| tell!("warning: {}", crate::terminal::line(told))),
-    }
-    Ok(there)
 }

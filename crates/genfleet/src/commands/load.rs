@@ -178,7 +178,7 @@ async fn load(options: &Options, plan: Plan, source: Source, run: &str) -> anyho
     // The topology first: who follows binds to the exchange of the events.
     reach(&queue).await?;
     let (told, mut reports) = mpsc::channel(1_000);
-    let follower = Follower::begin(&queue, &options.queue, run, told.clone()).await?;
+    let follower = Follower::begin(&options.queue, run, told.clone()).await?;
     let requests_before = sim::received(options.sim_url.as_deref()).await?;
     let mut ledger = Ledger::new(plan.jobs, run);
     let progress = Progress::new(u64::from(plan.jobs));

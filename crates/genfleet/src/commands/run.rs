@@ -242,7 +242,7 @@ async fn follow(
         }
         let new = events.iter().filter(|event| event.sequence > printed).map(|event| &event.body[..]);
         progress.aside(|| sink.take(new))?;
-        progress.show(&tally);
+        progress.show(tally.ended(), tally.not_succeeded());
         if sequence > printed && !events.is_empty() && store.set_batch_cursor(sequence).await.is_err() {
             return Ok(tally);
         }

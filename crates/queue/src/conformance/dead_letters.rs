@@ -1,14 +1,12 @@
-//! What is promised of shelves: looking changes nothing, and what is taken off is published first.
+//! The promises of dead letters: browsing changes nothing, and what is removed is published first.
 
 use std::time::Duration;
 
 use super::{KIND, Subject, message, name, next, none_comes, settings, settle};
 use crate::{
-    Destination, Publication, Queue,
-    dead_letters::DeadLetter,
-    dead_letters::{Browser, DeadLetterQueue, DeadLetters, Removal, StoredMessage},
-    rabbit::{self, TopologyMode},
-    sqlite::{Role, SqliteQueue},
+    Browser, Destination, Publication, Queue, QueueInspector, QueueLocation,
+    dead_letters::{DeadLetter, DeadLetterQueue, Removal, StoredMessage},
+    rabbit::{RabbitSettings, TopologyMode},
 };
 use genfleet_job::{
     Kind,
@@ -17,15 +15,15 @@ use genfleet_job::{
 
 const DEAD: DeadLetterQueue = DeadLetterQueue::Dead(KIND);
 
-async fn dead_letters(subject: &Subject) -> DeadLetters {
-    let clock = std::sync::Arc::new(genfleet_job::clock::SystemClock);
-    match subject {
-        Subject::Sqlite(path) => DeadLetters::Sqlite(SqliteQueue::open(path, Role::Tool, clock).unwrap()),
+async fn dead_letters(subject: &Subject) -> QueueInspector {
+    let location = match subject {
+        Subject::Sqlite(path) => QueueLocation::Store(path.clone()),
         Subject::Rabbit { url, prefix } => {
-            let settings = rabbit::RabbitSettings { topology: TopologyMode::Skip, ..settings(url, prefix) };
-            DeadLetters::Rabbit(rabbit::RabbitDeadLetters::connect(settings, clock).await.unwrap())
+            let settings = RabbitSettings { topology: TopologyMode::Skip, ..settings(url, prefix) };
+            QueueLocation::Broker(Box::new(settings))
         }
-    }
+    };
+    QueueInspector::open(location, std::sync::Arc::new(genfleet_job::clock::SystemClock)).unwrap()
 }
 
 fn letter(name: &str, kind: Kind) -> Publication {
@@ -38,10 +36,10 @@ fn letters(names: std::ops::Range<u32>) -> Vec<Publication> {
     names.map(|number| letter(&format!("letter-{number}"), KIND)).collect()
 }
 
-async fn read(look: &mut Browser) -> Vec<StoredMessage> {
+async fn read(browser: &mut Browser) -> Vec<StoredMessage> {
     let mut all = Vec::new();
-    while let Some(stored) = look.next().await.unwrap() {
-        look.keep(&stored);
+    while let Some(stored) = browser.next().await.unwrap() {
+        browser.keep(&stored);
         all.push(stored);
     }
     all
@@ -52,19 +50,19 @@ fn id(stored: &StoredMessage) -> &str {
 }
 
 /// The ids on `shelf`, looked at and left.
-async fn lying(dead_letters: &DeadLetters, queue: DeadLetterQueue) -> Vec<String> {
-    let mut look = dead_letters.browse(queue, 0).await.unwrap();
-    let all = read(&mut look).await.iter().map(|stored| id(stored).to_owned()).collect();
-    look.close().await.unwrap();
+async fn lying(dead_letters: &QueueInspector, queue: DeadLetterQueue) -> Vec<String> {
+    let mut browser = dead_letters.browse(queue, 0).await.unwrap();
+    let all = read(&mut browser).await.iter().map(|stored| id(stored).to_owned()).collect();
+    browser.close().await.unwrap();
     all
 }
 
-async fn clear(dead_letters: &DeadLetters) {
-    let mut look = dead_letters.browse(DEAD, 1).await.unwrap();
-    while let Some(stored) = look.next().await.unwrap() {
-        assert_eq!(look.remove(vec![Removal { stored, publication: None }]).await.unwrap(), 1);
+async fn clear(dead_letters: &QueueInspector) {
+    let mut browser = dead_letters.browse(DEAD, 1).await.unwrap();
+    while let Some(stored) = browser.next().await.unwrap() {
+        assert_eq!(browser.remove(vec![Removal { stored, publication: None }]).await.unwrap(), 1);
     }
-    look.close().await.unwrap();
+    browser.close().await.unwrap();
     assert_eq!(dead_letters.count(DEAD).await.unwrap(), 0);
 }
 
@@ -76,30 +74,30 @@ async fn looking_changes_nothing(subject: &Subject, queue: &Queue) {
     for _ in 0..5 {
         assert_eq!(lying(&dead_letters, DEAD).await, expected);
     }
-    let mut look = dead_letters.browse(DEAD, 0).await.unwrap();
-    let first = look.next().await.unwrap().unwrap();
-    assert_eq!((look.total(), first.position, first.queue), (300, 1, DEAD));
+    let mut browser = dead_letters.browse(DEAD, 0).await.unwrap();
+    let first = browser.next().await.unwrap().unwrap();
+    assert_eq!((browser.total(), first.position, first.queue), (300, 1, DEAD));
     assert_eq!(first.message.body, "body of letter-0");
     assert_eq!(first.headers["genfleet-reason"], "rejected");
     assert!(first.is_ours && first.death.is_none() && first.defect.is_none() && !first.published_before);
     // Dropped without a word, as by a crash.
-    drop(look);
+    drop(browser);
     dead_letters.close().await;
     let dead_letters = self::dead_letters(subject).await;
     let mut lying = lying_soon(&dead_letters, 300).await;
     lying.sort();
     lying.dedup();
     assert_eq!(lying.len(), 300);
-    let mut look = dead_letters.browse(DeadLetterQueue::Dead(Kind::FileScan), 1).await.unwrap();
-    let found = look.next().await.unwrap().unwrap();
-    look.remove(vec![Removal { stored: found, publication: None }]).await.unwrap();
-    look.close().await.unwrap();
+    let mut browser = dead_letters.browse(DeadLetterQueue::Dead(Kind::FileScan), 1).await.unwrap();
+    let found = browser.next().await.unwrap().unwrap();
+    browser.remove(vec![Removal { stored: found, publication: None }]).await.unwrap();
+    browser.close().await.unwrap();
     clear(&dead_letters).await;
     dead_letters.close().await;
 }
 
 /// A broker takes a moment to see that somebody is gone.
-async fn lying_soon(dead_letters: &DeadLetters, count: usize) -> Vec<String> {
+async fn lying_soon(dead_letters: &QueueInspector, count: usize) -> Vec<String> {
     for _ in 0..100 {
         let lying = lying(dead_letters, DEAD).await;
         if lying.len() == count {
@@ -113,19 +111,19 @@ async fn lying_soon(dead_letters: &DeadLetters, count: usize) -> Vec<String> {
 async fn what_is_taken_off_is_published_and_the_rest_stays(subject: &Subject, queue: &Queue) {
     queue.publish(letters(0..10)).await.unwrap();
     let dead_letters = dead_letters(subject).await;
-    let mut look = dead_letters.browse(DEAD, 2).await.unwrap();
+    let mut browser = dead_letters.browse(DEAD, 2).await.unwrap();
     let mut number = 0;
-    while let Some(stored) = look.next().await.unwrap() {
+    while let Some(stored) = browser.next().await.unwrap() {
         let letter = DeadLetter::read(stored.clone());
         let publication = (number % 4 == 1).then(|| letter.redrive(KIND, "ann@ops"));
         if number % 2 == 0 {
-            look.keep(&stored);
+            browser.keep(&stored);
         } else {
-            assert_eq!(look.remove(vec![Removal { stored, publication }]).await.unwrap(), 1);
+            assert_eq!(browser.remove(vec![Removal { stored, publication }]).await.unwrap(), 1);
         }
         number += 1;
     }
-    look.close().await.unwrap();
+    browser.close().await.unwrap();
     let rest: Vec<_> = (0..10).step_by(2).map(|number| format!("letter-{number}")).collect();
     assert_eq!(lying(&dead_letters, DEAD).await, rest);
     let mut consumer = queue.consume(KIND, 8);
@@ -146,10 +144,10 @@ async fn what_is_taken_off_is_published_and_the_rest_stays(subject: &Subject, qu
 async fn what_comes_meanwhile_waits_for_the_next_look(subject: &Subject, queue: &Queue) {
     queue.publish(letters(0..3)).await.unwrap();
     let dead_letters = dead_letters(subject).await;
-    let mut look = dead_letters.browse(DEAD, 0).await.unwrap();
+    let mut browser = dead_letters.browse(DEAD, 0).await.unwrap();
     queue.publish(letters(3..6)).await.unwrap();
-    assert_eq!(read(&mut look).await.len(), 3);
-    look.close().await.unwrap();
+    assert_eq!(read(&mut browser).await.len(), 3);
+    browser.close().await.unwrap();
     assert_eq!(lying(&dead_letters, DEAD).await.len(), 6);
     clear(&dead_letters).await;
     dead_letters.close().await;

@@ -42,7 +42,7 @@ pub(super) async fn a_closed_intake_hands_out_no_suspect_but_the_last_one_for_a_
     no_suspect_comes(&mut suspects, "none waits").await;
     queue.publish(vec![to_lane("suspect-1", Lane::Suspect, Duration::ZERO)]).await.unwrap();
     tokio::time::sleep(QUIET).await;
-    for held in consumer.close_intake().await {
+    for held in consumer.pause().await {
         assert_eq!(held.lane, Lane::Suspect);
         settle(held, vec![to_lane("suspect-1", Lane::Suspect, Duration::ZERO)]).await;
     }
@@ -57,16 +57,16 @@ pub(super) async fn a_closed_intake_hands_out_no_suspect_but_the_last_one_for_a_
     assert_eq!((name(&first), first.lane, first.delivery_count), ("suspect-1", Lane::Suspect, 0));
     assert!(consumer.take_one().await.is_none(), "one suspect at a time");
 
-    consumer.open_intake().await;
+    consumer.resume();
     no_suspect_comes(&mut suspects, "one at a time, whatever way it came").await;
     settle(first, vec![]).await;
     let second = timeout(SOON, suspects.next()).await.unwrap();
     assert_eq!(name(&second), "suspect-2");
-    assert!(consumer.close_intake().await.is_empty());
+    assert!(consumer.pause().await.is_empty());
     queue.publish(vec![to_lane("suspect-3", Lane::Suspect, Duration::ZERO)]).await.unwrap();
     tokio::time::sleep(QUIET).await;
     assert!(consumer.take_one().await.is_none(), "the second is not settled");
-    consumer.open_intake().await;
+    consumer.resume();
     no_suspect_comes(&mut suspects, "the second is not settled").await;
     settle(second, vec![]).await;
     settle(timeout(SOON, suspects.next()).await.unwrap(), vec![]).await;

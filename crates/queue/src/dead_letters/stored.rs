@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::{MessageDefect, Publication};
+use crate::{defect::MessageDefect, message::Publication};
 use genfleet_job::{Kind, message::Message};
 
 /// A queue of messages that no worker takes.

@@ -1,4 +1,4 @@
-//! What a broker says of itself before anybody logs in: the server properties of `Connection.Start`.
+//! The identity of a broker, which it sends before anybody logs in: the server properties of `Connection.Start`.
 
 use lapin::{
     protocol::{AMQPClass, connection::AMQPMethod, parse_class},
@@ -8,19 +8,19 @@ use lapin::{
 /// `Connection.Start`: class 10, method 10.
 const START: &[u8] = &[0, 10, 0, 10];
 
-/// Who answers.
+/// The identity of a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerIdentity {
-    /// `RabbitMQ`, where it is one.
+    /// The product: `RabbitMQ`, where it is one.
     pub product: String,
-    /// As it writes it, e.g. `3.13.7`.
+    /// The version, e.g. `3.13.7`.
     pub version: String,
     /// The cluster's name; empty where it has none.
     pub cluster: String,
 }
 
 impl BrokerIdentity {
-    /// The greeting in the payload of a method frame; `None` where it is another method.
+    /// Reads the identity in the payload of a method frame; `None` where it is another method.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
         if !payload.starts_with(START) {
             return None;

@@ -12,7 +12,7 @@ use rustls::{
 };
 use rustls_platform_verifier::Verifier;
 
-use super::ClientIdentity;
+use super::settings::ClientIdentity;
 
 /// The files with certificates. They are read anew at every connection, because certificates are rotated.
 pub(super) struct Certificates {

@@ -1,12 +1,11 @@
-//! From a URL to an open AMQP connection: the hosts and their order, TLS, time-outs, and a way to end what
-//! hangs. Never shows a password.
+//! Connecting to the broker: from URLs to an open AMQP connection, with TLS, time-outs, and a way to end what hangs. Never
+//! shows a password.
 
 use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 
 use async_rs::Runtime;
 use lapin::{
-    AsyncTcpStream, Connection, ConnectionProperties, ErrorKind,
-    protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError},
+    AsyncTcpStream, Connection, ConnectionProperties,
     types::FrameSize,
     uri::{AMQPScheme, AMQPUri},
 };
@@ -18,41 +17,42 @@ use tokio_util::compat::TokioAsyncReadCompatExt;
 use url::{Host as UrlHost, Url};
 
 use super::{
-    BrokerAddress, RabbitSettings,
     certificates::Certificates,
+    error::describe,
     guard::{Guarded, Kit, Stream, frames::Frames},
-    health::Role,
+    link::{ConnectionRole, OpenConnection},
+    settings::{BrokerAddress, RabbitSettings},
     socket::{SocketHandle, SocketSlot},
 };
-use crate::{QueueError, topology::check_prefix};
+use crate::{message::QueueError, topology::check_prefix};
 
-/// Name, TCP, TLS and the AMQP handshake together.
+/// Time for name resolution, TCP, TLS and the AMQP handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Seconds, where the URL does not say: two of them without a sign of life end the connection.
+/// Heartbeat in seconds, where the URL names none: two of them without a sign of life end the connection.
 const HEARTBEAT: u16 = 15;
 
-/// Bytes of a frame, at most, whatever the broker would take: lapin keeps 64 frames of memory for a connection, and
-/// without a limit 128 GiB. It is what a broker takes by default, so a producer's headers may be as long.
+/// Longest frame in bytes, whatever the broker would take: lapin keeps 64 frames of memory for a connection, and without a
+/// limit 128 GiB. It is the default of a broker, so a producer's headers may be as long.
 const FRAME: FrameSize = 128 * 1024;
-/// The least a broker accepts (4.1 on).
+/// Shortest frame limit that a broker accepts (4.1 on).
 const SMALLEST_FRAME: FrameSize = 8 * 1024;
-/// The same on the publishing connection: the headers of a message, at most 64 KiB, its properties, and room.
+/// Longest frame of the publishing connection: the headers of a message, at most 64 KiB, its properties, and room.
 const PUBLISHING_FRAME: FrameSize = 72 * 1024;
-/// The same of the gossip's connection: nothing but short words without headers.
-const GOSSIP_FRAME: FrameSize = 8 * 1024;
-/// Its role.
-pub(super) const GOSSIP: &str = "gossip";
+/// Longest frame of the connection for broadcasts: short messages without headers.
+const BROADCAST_FRAME: FrameSize = 8 * 1024;
+/// The role of the connection for broadcasts.
+pub(super) const BROADCAST: &str = "gossip";
 /// The role of the connection that replies to producers.
 pub(super) const REPLIES: &str = "replies";
 
-/// The session would be rebuilt at every look.
-const NO_PATIENCE: &str = "--queue-watchdog: 0 s is no patience; write 60s";
+/// A watchdog of 0 s would end the session at every count.
+const NO_WATCHDOG: &str = "--queue-watchdog: 0 s would end every session at once; write 60s";
 
 /// One address of the broker.
 #[derive(Clone)]
 pub(super) struct BrokerHost {
     uri: AMQPUri,
-    /// Scheme, host, port and virtual host: all that may be shown.
+    /// Scheme, host, port and virtual host, without credentials.
     pub(super) display_name: String,
 }
 
@@ -69,7 +69,7 @@ impl BrokerHost {
     }
 }
 
-/// All addresses, and how to be let in.
+/// The addresses of the broker, and the certificates to connect with.
 pub(super) struct BrokerHosts {
     hosts: Vec<BrokerHost>,
     name: String,
@@ -81,7 +81,7 @@ impl BrokerHosts {
     pub(super) fn new(settings: &RabbitSettings) -> Result<Self, QueueError> {
         check_prefix(&settings.prefix)?;
         if settings.watchdog.is_zero() {
-            return Err(QueueError::Configuration(NO_PATIENCE.to_owned()));
+            return Err(QueueError::Configuration(NO_WATCHDOG.to_owned()));
         }
         let hosts = settings.urls.iter().map(host).collect::<Result<Vec<_>, _>>()?;
         if hosts.is_empty() {
@@ -92,7 +92,7 @@ impl BrokerHosts {
         Ok(Self { hosts, name: settings.name.clone(), certificates })
     }
 
-    /// The hosts in an order of chance, over and over.
+    /// The hosts in a random order, over and over.
     pub(super) fn rotation(&self) -> impl Iterator<Item = BrokerHost> + Send + use<> {
         let mut hosts = self.hosts.clone();
         fastrand::shuffle(&mut hosts);
@@ -104,13 +104,16 @@ impl BrokerHosts {
         &self.hosts
     }
 
-    /// The same, taken apart.
-    pub(super) fn addresses(&self) -> Vec<BrokerAddress> {
-        self.hosts.iter().map(BrokerHost::address).collect()
+    /// Opens a connection to the first of the hosts in a random order.
+    pub(super) async fn connect_any(&self, role: &str) -> Result<OpenConnection, String> {
+        match self.rotation().next() {
+            Some(host) => self.connect(&host, role).await,
+            None => Err("no broker is named".to_owned()),
+        }
     }
 
-    /// One connection to `host`, named after its `role`, within 10 s.
-    pub(super) async fn connect(&self, host: &BrokerHost, role: &str) -> Result<(Connection, SocketHandle), String> {
+    /// Opens a connection to `host`, named after its `role`, within 10 s.
+    pub(super) async fn connect(&self, host: &BrokerHost, role: &str) -> Result<OpenConnection, String> {
         let properties = ConnectionProperties::default().with_connection_name(format!("{} {role}", self.name).into());
         let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
         let tls = match host.uri.scheme {
@@ -120,49 +123,62 @@ impl BrokerHosts {
         let mut uri = host.uri.clone();
         let frame_max = frame_max(role, uri.query.frame_max);
         uri.query.frame_max = Some(frame_max);
-        let line = SocketHandle::default();
-        let held = line.socket();
+        let socket = SocketHandle::default();
+        let slot = socket.slot();
         // lapin applies no time-out of its own, neither to connecting nor to the handshake, and an attempt that is
-        // dropped lives on in its thread: we connect ourselves and keep hold of the socket to end it.
+        // dropped lives on in its thread: we connect ourselves and keep the socket to end it.
         let connecting = Connection::connector(
             uri,
             Runtime::new(Kit(runtime)),
             async move |uri: AMQPUri, _: Runtime<Kit>| {
-                let connected = timeout(CONNECT_TIMEOUT, connect(&uri, tls.as_ref(), &held)).await;
+                let connected = timeout(CONNECT_TIMEOUT, connect(&uri, tls.as_ref(), &slot)).await;
                 let stream = connected.unwrap_or_else(|elapsed| Err(elapsed.into()))?;
-                Ok(AsyncTcpStream::Plain(Guarded::new(stream, Frames::new(frame_max, held.clone()))))
+                Ok(AsyncTcpStream::Plain(Guarded::new(stream, Frames::new(frame_max, slot.clone()))))
             },
             properties,
         );
         match timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(connection)) => Ok((connection, line)),
-            Ok(Err(error)) => Err(format!("{}: {}", host.display_name, describe(&error))),
+            Ok(Ok(connection)) => Ok(OpenConnection { connection, socket }),
+            Ok(Err(error)) => Err(format!("{}: {}", host.display_name, describe(error))),
             Err(_) => Err(format!("{}: no connection within {CONNECT_TIMEOUT:?}", host.display_name)),
         }
     }
 }
 
-/// Connects to the host of `uri`, by TLS where `tls` is given, and hands the socket to `held`.
-async fn connect(uri: &AMQPUri, tls: Option<&TlsConnector>, held: &SocketSlot) -> io::Result<Box<dyn Stream>> {
+impl RabbitSettings {
+    /// The hosts, in the order in which they are named.
+    pub fn addresses(&self) -> Result<Vec<BrokerAddress>, QueueError> {
+        Ok(BrokerHosts::new(self)?.hosts.iter().map(BrokerHost::address).collect())
+    }
+
+    /// Finds what cannot work whatever the broker's state: a wrong URL or prefix, certificates that cannot be read, a
+    /// watchdog of 0 s. Neither connects nor needs a runtime.
+    pub fn check(&self) -> Result<(), QueueError> {
+        BrokerHosts::new(self).map(drop)
+    }
+}
+
+/// Connects to the host of `uri`, by TLS where `tls` is given, and stores the socket in `slot`.
+async fn connect(uri: &AMQPUri, tls: Option<&TlsConnector>, slot: &SocketSlot) -> io::Result<Box<dyn Stream>> {
     let host = uri.authority.host.as_str();
     let stream = TcpStream::connect((host, uri.authority.port)).await?;
     stream.set_nodelay(true)?;
-    held.hold(std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?));
+    slot.store(std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?));
     let Some(tls) = tls else { return Ok(Box::new(stream.compat())) };
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     Ok(Box::new(tls.connect(name, stream).await?.compat()))
 }
 
-/// The longest frame to ask for. A URL that names none, or no limit, gets what fits the role.
+/// The frame limit to ask for. A URL that names none, or no limit, gets what fits the role.
 fn frame_max(role: &str, named: Option<FrameSize>) -> FrameSize {
     match role {
-        GOSSIP => GOSSIP_FRAME,
-        _ if [Role::Publish.as_str(), REPLIES].contains(&role) => PUBLISHING_FRAME,
+        BROADCAST => BROADCAST_FRAME,
+        _ if [ConnectionRole::Publish.as_str(), REPLIES].contains(&role) => PUBLISHING_FRAME,
         _ => named.filter(|named| *named > 0).map_or(FRAME, |named| named.clamp(SMALLEST_FRAME, FRAME)),
     }
 }
 
-/// No error here may repeat the URL: it holds a password.
+/// Parses a URL. No error may repeat it: it holds a password.
 fn host(url: &SecretString) -> Result<BrokerHost, QueueError> {
     let wrong = |why: String| {
         QueueError::Configuration(format!(
@@ -189,24 +205,6 @@ fn host(url: &SecretString) -> Result<BrokerHost, QueueError> {
     Ok(BrokerHost { uri, display_name })
 }
 
-/// The error in a sentence; a refusal of our credentials said as such.
-pub(super) fn describe(error: &lapin::Error) -> String {
-    if let ErrorKind::ParsingError(_) = error.kind() {
-        return "the broker sent what cannot be read".to_owned();
-    }
-    if let ErrorKind::ProtocolError(refusal) = error.kind() {
-        let refused =
-            [AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED), AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED)];
-        return match refusal.kind() {
-            kind if refused.contains(kind) => {
-                format!("access is refused; check user, password and rights: {}", refusal.get_message())
-            }
-            _ => refusal.get_message().to_string(),
-        };
-    }
-    error.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,7 +213,7 @@ mod tests {
         RabbitSettings {
             urls: urls.iter().map(|url| SecretString::from(*url)).collect(),
             prefix: "genfleet".to_owned(),
-            topology: super::super::TopologyMode::Declare,
+            topology: crate::rabbit::TopologyMode::Declare,
             ca_file: None,
             client_identity: None,
             name: "test".to_owned(),
@@ -239,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_brackets_is_dialled() {
+    fn an_address_in_brackets_is_used() {
         let broker = BrokerHosts::new(&settings(&["amqp://[::1]"])).unwrap();
         assert_eq!(broker.hosts[0].uri.authority.host, "::1");
         assert_eq!(
@@ -251,9 +249,9 @@ mod tests {
     #[test]
     fn a_limit_is_asked_for_whatever_the_url_says() {
         for (named, consuming) in [(None, FRAME), (Some(0), FRAME), (Some(1 << 30), FRAME), (Some(65_536), 65_536)] {
-            assert_eq!(frame_max(Role::Consume.as_str(), named), consuming);
-            assert_eq!(frame_max(Role::Publish.as_str(), named), PUBLISHING_FRAME);
-            assert_eq!(frame_max(GOSSIP, named), GOSSIP_FRAME);
+            assert_eq!(frame_max(ConnectionRole::Consume.as_str(), named), consuming);
+            assert_eq!(frame_max(ConnectionRole::Publish.as_str(), named), PUBLISHING_FRAME);
+            assert_eq!(frame_max(BROADCAST, named), BROADCAST_FRAME);
         }
         assert_eq!(frame_max("inspect", Some(1)), SMALLEST_FRAME);
     }
@@ -278,7 +276,7 @@ mod tests {
     fn whatever_cannot_work_is_found_without_a_runtime_and_without_connecting() {
         let good = || settings(&["amqps://nobody.invalid"]);
         good().check().unwrap();
-        for (wrong, told) in [
+        for (wrong, message) in [
             (RabbitSettings { prefix: "amq.mine".to_owned(), ..good() }, "no queue prefix"),
             (RabbitSettings { watchdog: Duration::ZERO, ..good() }, "--queue-watchdog"),
             (RabbitSettings { ca_file: Some("no/such/ca.pem".into()), ..good() }, "no/such/ca.pem cannot be read"),
@@ -286,7 +284,7 @@ mod tests {
             (settings(&[]), "no broker is named"),
         ] {
             let error = wrong.check().unwrap_err();
-            assert!(matches!(error, QueueError::Configuration(_)) && error.to_string().contains(told), "{error}");
+            assert!(matches!(error, QueueError::Configuration(_)) && error.to_string().contains(message), "{error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Between the messages of AMQP and ours: what of a delivery counts, and what goes along with a publication.
+//! Conversion between the messages of AMQP and ours.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +8,16 @@ use lapin::{
 };
 
 use super::headers;
-use crate::{QueueError, topology};
+use crate::{message::QueueError, topology};
 use genfleet_job::{
     job_headers::PRODUCER,
     message::{HeaderValue, Headers, MAX_HEADER_BYTES, Message, header_bytes},
 };
 
-/// Survives a restart of the broker.
+/// The delivery mode of messages that survive a restart of the broker.
 const PERSISTENT: u8 = 2;
 
-/// What came by `exchange`, and how often it came back before.
+/// Converts a delivery; the second value is the number of its earlier returns.
 pub(super) fn received(prefix: &str, delivery: lapin::message::Delivery) -> (Message, u32) {
     let table = delivery.properties.headers().as_ref();
     let delivery_count = table.map_or(0, |table| headers::delivery_count(table, delivery.redelivered));
@@ -25,7 +25,7 @@ pub(super) fn received(prefix: &str, delivery: lapin::message::Delivery) -> (Mes
     (taken(delivery, ours), delivery_count)
 }
 
-/// The message, with the headers that count: those that we set where they can be `ours` only.
+/// Converts a delivery, with the headers that are believed: those that we set where they can be `ours` only.
 pub(super) fn taken(delivery: lapin::message::Delivery, ours: bool) -> Message {
     let properties = &delivery.properties;
     let mut headers = properties.headers().as_ref().map(|table| headers::counting(table, ours)).unwrap_or_default();
@@ -48,8 +48,8 @@ fn text(short: Option<&ShortString>) -> Option<String> {
     short.map(|short| short.as_str().to_owned())
 }
 
-/// All that goes along with a publication. Headers beyond the frame limit would close the connection, again
-/// and again: they are refused here.
+/// Makes the properties of a publication. Headers beyond the frame limit would close the connection again and again: they are
+/// refused here.
 pub(super) fn properties(message: &Message) -> Result<BasicProperties, QueueError> {
     let bytes = header_bytes(&message.headers);
     if bytes > MAX_HEADER_BYTES {
@@ -77,7 +77,7 @@ pub(super) fn properties(message: &Message) -> Result<BasicProperties, QueueErro
     Ok(properties)
 }
 
-/// lapin panics on a short string that is too long, unless asked this way.
+/// Makes a short string; lapin panics on one that is too long, unless asked this way.
 pub(super) fn short(text: &str) -> Result<ShortString, QueueError> {
     ShortString::try_new(text).map_err(|error| QueueError::Broker(error.to_string()))
 }

@@ -1,31 +1,32 @@
-//! How much waits in the queues of a kind, for the metrics, and whether it waits although it could be delivered
-//! (SPEC 5.10). Looks at declarations only, never at a message.
+//! Counts of what waits in the queues of a kind, for the metrics, and the watchdog: messages that wait although they could
+//! be delivered end the session (SPEC 5.10).
 
 use std::{sync::Arc, time::Duration};
 
-use lapin::{Channel, options::QueueDeclareOptions, types::FieldTable};
+use lapin::Channel;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{
-    Shared,
-    connect::describe,
-    consume::{ConsumeState, DeliveryBuffer},
-    kind_consumer::KindFlows,
-    session::{Link, SessionError},
+    buffer::{ConsumeState, DeliveryBuffer},
+    depth,
+    error::describe,
+    flow::KindFlows,
+    link::{Link, SessionError},
+    shared::Shared,
 };
 use crate::topology::{DELAY_STEPS, dead_queue, delay_queues, lane_queue, unrouted};
 use genfleet_job::{Kind, message::Lane, metric};
 
-/// Between two counts.
+/// Interval of the counts.
 const EVERY: Duration = Duration::from_secs(10);
-/// Counts within one patience of the watchdog, at least.
-const LOOKS: u32 = 4;
+/// Counts within the time of the watchdog, at least.
+const COUNTS: u32 = 4;
 
 fn every(shared: &Shared) -> Duration {
-    EVERY.min(shared.watchdog / LOOKS).max(Duration::from_millis(100))
+    EVERY.min(shared.watchdog / COUNTS).max(Duration::from_millis(100))
 }
 
-/// Counts until the session ends, or ends it where messages wait in vain; says why.
+/// Counts until the session ends, or ends it where messages wait in vain.
 pub(super) async fn count(
     shared: Arc<Shared>,
     buffer: Arc<DeliveryBuffer>,
@@ -38,7 +39,7 @@ pub(super) async fn count(
     };
     let mut due = interval(every(&shared));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let _shown = Shown(buffer.kind);
+    let _gauges = KindGauges(buffer.kind);
     let mut watched = [(Lane::Jobs, Stall::default()), (Lane::Resume, Stall::default())];
     loop {
         due.tick().await;
@@ -46,7 +47,7 @@ pub(super) async fn count(
             Ok(waiting) => waiting,
             Err(lost) => return lost,
         };
-        let open = *buffer.running.borrow() == ConsumeState::Open;
+        let open = *buffer.state.borrow() == ConsumeState::Open;
         for (lane, stall) in &mut watched {
             let flow = flows.of(*lane);
             let ready = if *lane == Lane::Jobs { waiting.jobs } else { waiting.resume };
@@ -71,7 +72,7 @@ async fn all(shared: &Shared, buffer: &DeliveryBuffer, channel: &Channel) -> Res
     let resume = one(channel, (kind, "resume"), &lane(Lane::Resume)).await?;
     one(channel, (kind, "suspect"), &lane(Lane::Suspect)).await?;
     one(channel, (kind, "dead"), &dead_queue(&shared.prefix, buffer.kind)).await?;
-    shared.publisher.delays.count_due(Instant::now());
+    shared.settlements.publisher.delays.count_due(Instant::now());
     Ok(Waiting { jobs, resume })
 }
 
@@ -79,28 +80,28 @@ async fn all(shared: &Shared, buffer: &DeliveryBuffer, channel: &Channel) -> Res
 type Labels = (&'static str, &'static str);
 
 async fn one(channel: &Channel, labels: Labels, queue: &str) -> Result<u32, SessionError> {
-    let ready = ready(channel, queue).await.map_err(|error| format!("counting {queue}: {}", describe(&error)))?;
-    show(labels, ready.into());
+    let ready = depth::ready(channel, queue).await.map_err(|error| format!("counting {queue}: {}", describe(error)))?;
+    gauge(labels, ready.into());
     Ok(ready)
 }
 
-fn show((kind, queue): Labels, messages: f64) {
+fn gauge((kind, queue): Labels, messages: f64) {
     metrics::gauge!(metric::QUEUE_MESSAGES, "kind" => kind, "queue" => queue).set(messages);
 }
 
-/// A count that nobody takes any more is not shown on: another process may count now, and know better.
-struct Shown(Kind);
+/// Clears the gauges when dropped: another process may count now.
+struct KindGauges(Kind);
 
-impl Drop for Shown {
+impl Drop for KindGauges {
     fn drop(&mut self) {
         let of_kind = ["jobs", "resume", "suspect", "dead"].map(|queue| (self.0.as_str(), queue));
         for labels in of_kind {
-            show(labels, f64::NAN);
+            gauge(labels, f64::NAN);
         }
     }
 }
 
-/// Counts what is of no kind, until the session ends: what matches nothing, and what is delayed.
+/// Counts what is of no kind until the session ends: unrouted and delayed messages.
 pub(super) async fn count_others(shared: Arc<Shared>, link: Arc<Link>) -> SessionError {
     let channel = match link.channel(0).await {
         Ok(channel) => channel,
@@ -108,7 +109,7 @@ pub(super) async fn count_others(shared: Arc<Shared>, link: Arc<Link>) -> Sessio
     };
     let mut due = interval(every(&shared));
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let _shown = OthersShown;
+    let _gauges = OtherGauges;
     loop {
         due.tick().await;
         if let Err(lost) = others(&shared.prefix, &channel).await {
@@ -120,43 +121,33 @@ pub(super) async fn count_others(shared: Arc<Shared>, link: Arc<Link>) -> Sessio
 async fn others(prefix: &str, channel: &Channel) -> Result<(), SessionError> {
     one(channel, UNROUTED, &unrouted(prefix)).await?;
     for (step, queue) in DELAY_STEPS.into_iter().zip(delay_queues(prefix)) {
-        let ready = ready(channel, &queue).await.map_err(|error| format!("counting {queue}: {}", describe(&error)))?;
-        show_delayed(step, ready.into());
+        let ready =
+            depth::ready(channel, &queue).await.map_err(|error| format!("counting {queue}: {}", describe(error)))?;
+        gauge_delayed(step, ready.into());
     }
     Ok(())
 }
 
-/// What matches nothing is of no kind.
+/// The labels of unrouted messages, which are of no kind.
 const UNROUTED: Labels = ("", "unrouted");
 
-fn show_delayed(step: &'static str, messages: f64) {
+fn gauge_delayed(step: &'static str, messages: f64) {
     metrics::gauge!(metric::DELAYED_MESSAGES, "queue" => step).set(messages);
 }
 
-/// As [`Shown`].
-struct OthersShown;
+/// As [`KindGauges`].
+struct OtherGauges;
 
-impl Drop for OthersShown {
+impl Drop for OtherGauges {
     fn drop(&mut self) {
-        show(UNROUTED, f64::NAN);
+        gauge(UNROUTED, f64::NAN);
         for step in DELAY_STEPS {
-            show_delayed(step, f64::NAN);
+            gauge_delayed(step, f64::NAN);
         }
     }
 }
 
-/// Messages of `queue` that wait to be delivered.
-pub(super) async fn ready(channel: &Channel, queue: &str) -> lapin::Result<u32> {
-    Ok(look(channel, queue).await?.message_count())
-}
-
-/// What a queue that is there tells of itself.
-pub(super) async fn look(channel: &Channel, queue: &str) -> lapin::Result<lapin::Queue> {
-    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-    channel.queue_declare(queue.into(), passive, FieldTable::default()).await
-}
-
-/// How long something that could be delivered was not, at every look.
+/// Time for which messages waited in vain, at every count.
 #[derive(Debug, Default)]
 struct Stall {
     since: Option<Instant>,

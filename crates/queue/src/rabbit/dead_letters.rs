@@ -1,5 +1,5 @@
-//! The shelves of [`crate::shelf`] on `RabbitMQ`: read over a connection that looks; what is published goes over
-//! the connection that every worker publishes by, which knows how to get a message confirmed.
+//! The dead letters on `RabbitMQ`: read over an inspector's connection. What is published goes over the connection that every
+//! worker publishes by, which knows how to get a message confirmed.
 
 use std::{
     fmt,
@@ -7,15 +7,16 @@ use std::{
 };
 
 use super::{
-    RabbitQueue, RabbitSettings,
     browse::{BrowsedDelivery, QueueReader},
     headers,
     inspect::RabbitInspector,
     origin,
+    queue::RabbitQueue,
+    settings::RabbitSettings,
 };
 use crate::{
-    Publication, QueueError,
     dead_letters::{DeadLetterQueue, RabbitPlace, Removal, StoredMessage, StoredPlace},
+    message::{Publication, QueueError},
     topology,
 };
 use genfleet_job::{clock::SharedClock, message::Message};
@@ -23,65 +24,68 @@ use genfleet_job::{clock::SharedClock, message::Message};
 /// Messages in memory at a time, at most, where that is enough for those undecided.
 const PORTION: u16 = 200;
 
-/// See the module.
-pub struct RabbitDeadLetters {
+/// The dead letters of one broker.
+pub(crate) struct RabbitDeadLetters {
     settings: RabbitSettings,
     inspector: tokio::sync::Mutex<Option<RabbitInspector>>,
     publisher: Arc<DeadLetterPublisher>,
 }
 
 impl RabbitDeadLetters {
-    /// Connects: an error where no broker answers now.
-    pub async fn connect(settings: RabbitSettings, clock: SharedClock) -> Result<Self, QueueError> {
-        let inspector = Some(RabbitInspector::connect(settings.clone()).await?).into();
+    /// Connects with the first use.
+    pub(crate) fn new(settings: RabbitSettings, clock: SharedClock) -> Self {
         let publisher = DeadLetterPublisher {
             settings: settings.clone(),
             clock,
             queue: Mutex::default(),
             unfinished: Mutex::default(),
         };
-        Ok(Self { settings, inspector, publisher: Arc::new(publisher) })
+        Self { settings, inspector: tokio::sync::Mutex::default(), publisher: Arc::new(publisher) }
     }
 
-    /// The connection that looks: the one there is, or a new one where that is gone.
-    pub async fn inspector(&self) -> Result<RabbitInspector, QueueError> {
-        let mut held = self.inspector.lock().await;
-        if let Some(inspector) = held.as_ref().filter(|inspector| inspector.is_usable()) {
+    pub(crate) fn settings(&self) -> &RabbitSettings {
+        &self.settings
+    }
+
+    /// The inspector: the one there is, or a new one where there is none or its connection is gone. An error where no broker
+    /// answers now.
+    pub(crate) async fn inspector(&self) -> Result<RabbitInspector, QueueError> {
+        let mut current = self.inspector.lock().await;
+        if let Some(inspector) = current.as_ref().filter(|inspector| inspector.connection().is_usable()) {
             return Ok(inspector.clone());
         }
         let inspector = RabbitInspector::connect(self.settings.clone()).await?;
-        *held = Some(inspector.clone());
+        *current = Some(inspector.clone());
         Ok(inspector)
     }
 
-    /// See [`crate::dead_letters::DeadLetters::count`].
-    pub async fn count(&self, which: DeadLetterQueue) -> Result<u64, QueueError> {
+    pub(crate) async fn count(&self, which: DeadLetterQueue) -> Result<u64, QueueError> {
         match self.queue(which) {
             Some(queue) => Ok(self.inspector().await?.count(&queue).await?.into()),
             None => Ok(0),
         }
     }
 
-    /// See [`crate::dead_letters::DeadLetters::browse`].
-    pub async fn browse(&self, which: DeadLetterQueue, undecided: usize) -> Result<RabbitBrowser, QueueError> {
+    pub(crate) async fn browse(&self, which: DeadLetterQueue, undecided: usize) -> Result<RabbitBrowser, QueueError> {
         let portion = u16::try_from(undecided.saturating_mul(2)).unwrap_or(u16::MAX).max(PORTION);
         let reader = match self.queue(which) {
-            Some(queue) => Some(QueueReader::begin(self.inspector().await?, &queue, portion).await?),
+            Some(queue) => {
+                let inspector = self.inspector().await?;
+                Some(QueueReader::begin(inspector.connection(), &queue, portion).await?)
+            }
             None => None,
         };
         let (prefix, publisher) = (self.settings.prefix.clone(), self.publisher.clone());
         Ok(RabbitBrowser { queue: which, prefix, reader, position: 0, publisher, claimed: Vec::new() })
     }
 
-    /// See [`crate::dead_letters::DeadLetters::trouble`].
-    pub fn trouble(&self) -> Option<String> {
+    pub(crate) fn trouble(&self) -> Option<String> {
         let health = self.publisher.started().as_ref()?.health();
         let blocked = health.publishing_blocked.then(|| "the broker takes no publications (memory or disk)".to_owned());
         health.problems.into_iter().next().or(blocked)
     }
 
-    /// See [`crate::dead_letters::DeadLetters::close`].
-    pub async fn close(&self) {
+    pub(crate) async fn close(&self) {
         let publisher = self.publisher.started().take();
         if let Some(publisher) = publisher {
             publisher.close().await;
@@ -111,7 +115,7 @@ struct DeadLetterPublisher {
     settings: RabbitSettings,
     clock: SharedClock,
     queue: Mutex<Option<RabbitQueue>>,
-    /// Published, and not known to be taken off: what of it comes again is taken off, and no more.
+    /// Published, and not known to be removed: what of it comes again is removed, and not published again.
     unfinished: Mutex<Vec<Message>>,
 }
 
@@ -135,7 +139,7 @@ impl DeadLetterPublisher {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether this very message is unfinished; there is one less then.
+    /// Takes this very message out of the unfinished ones; false where it is none.
     fn claim(&self, message: &Message) -> bool {
         let mut unfinished = self.unfinished();
         let found = unfinished.iter().position(|one| one == message);
@@ -143,30 +147,28 @@ impl DeadLetterPublisher {
     }
 }
 
-/// See [`crate::dead_letters::Browser`].
-pub struct RabbitBrowser {
+/// A browser of one queue.
+pub(crate) struct RabbitBrowser {
     queue: DeadLetterQueue,
     prefix: String,
     reader: Option<QueueReader>,
     position: u64,
     publisher: Arc<DeadLetterPublisher>,
-    /// What was unfinished and is in hand again. Unfinished still, should it not be taken off now.
+    /// Unfinished messages that are in hand again. They are unfinished still, should they not be removed now.
     claimed: Vec<Message>,
 }
 
 impl RabbitBrowser {
-    /// See [`crate::dead_letters::Browser::total`].
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.reader.as_ref().map_or(0, |reader| reader.total().into())
     }
 
-    /// See [`crate::dead_letters::Browser::next`].
-    pub async fn next(&mut self) -> Result<Option<StoredMessage>, QueueError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<StoredMessage>, QueueError> {
         let Some(reader) = &mut self.reader else { return Ok(None) };
-        let Some(held) = reader.next().await? else { return Ok(None) };
+        let Some(browsed) = reader.next().await? else { return Ok(None) };
         self.position += 1;
-        let redelivered = held.delivery.redelivered;
-        let mut stored = self.stored(held);
+        let redelivered = browsed.delivery.redelivered;
+        let mut stored = self.stored(browsed);
         if redelivered && self.publisher.claim(&stored.message) {
             self.claimed.push(stored.message.clone());
             stored.published_before = true;
@@ -174,18 +176,16 @@ impl RabbitBrowser {
         Ok(Some(stored))
     }
 
-    /// See [`crate::dead_letters::Browser::keep`].
     pub(crate) fn keep(&mut self, place: RabbitPlace) {
         if let Some(reader) = &mut self.reader {
             reader.keep(place);
         }
     }
 
-    /// See [`crate::dead_letters::Browser::remove`].
-    pub async fn remove(&mut self, these: Vec<Removal>) -> Result<usize, QueueError> {
+    pub(crate) async fn remove(&mut self, removals: Vec<Removal>) -> Result<usize, QueueError> {
         let Some(reader) = &mut self.reader else { return Ok(0) };
         let (mut publications, mut places, mut messages) = (Vec::new(), Vec::new(), Vec::new());
-        for Removal { stored, publication } in these {
+        for Removal { stored, publication } in removals {
             if let Some(publication) = publication {
                 publications.push(publication);
                 self.claimed.push(stored.message.clone());
@@ -203,16 +203,15 @@ impl RabbitBrowser {
         Ok(places.len())
     }
 
-    /// See [`crate::dead_letters::Browser::close`].
-    pub async fn close(mut self) -> Result<(), QueueError> {
+    pub(crate) async fn close(mut self) -> Result<(), QueueError> {
         match self.reader.take() {
             Some(reader) => reader.close().await,
             None => Ok(()),
         }
     }
 
-    fn stored(&self, held: BrowsedDelivery) -> StoredMessage {
-        let BrowsedDelivery { delivery, place } = held;
+    fn stored(&self, browsed: BrowsedDelivery) -> StoredMessage {
+        let BrowsedDelivery { delivery, place } = browsed;
         let origin = origin::origin(&self.prefix, self.queue, &delivery);
         StoredMessage {
             queue: self.queue,

@@ -1,46 +1,51 @@
-//! Makes the objects of [`super::super::topology`] at the broker, or looks for them. Decides nothing about them.
+//! Declares the objects of [`crate::topology`] at the broker, or looks for them.
 
 use std::collections::BTreeMap;
 
 use futures_util::{FutureExt, future::try_join_all};
 use lapin::{
-    Channel, Connection, ErrorKind, ExchangeKind,
+    Channel, Connection, ExchangeKind,
     options::{ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
-    protocol::{AMQPErrorKind, AMQPSoftError},
+    protocol::AMQPSoftError,
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::{Shared, TopologyMode, connect::describe, session::SessionError};
+use super::{
+    error::{describe, refusal},
+    link::SessionError,
+    settings::TopologyMode,
+    shared::Shared,
+};
 use crate::topology::{Argument, Arguments, Binding, Exchange, Queue, Routing, Target, Topology};
 
-/// What to do about an object that is there with other arguments.
+/// The remedy for an object that is there with other arguments.
 const DIFFERS: &str =
     "remedy: delete it once it is empty and let --topology declare make it anew, or run with --topology skip";
-/// What to do about an object that is not there.
+/// The remedy for a missing object.
 const MISSING: &str = "remedy: run once with --topology declare, or declare what `genfleet topology` prints";
-/// What to do where our user may not declare.
+/// The remedy where our user may not declare.
 const FORBIDDEN: &str =
     "remedy: give this user that right, or declare what `genfleet topology` prints and run with --topology verify";
 
-/// Told once of exchanges that are there as an earlier version declared them.
+/// Logged once for exchanges that are there as an earlier version declared them.
 const FORMER: &str =
     "declared by an earlier version: they are used as they are; genfleet doctor says what is better now";
 
-/// Whether an object is there as this version declares it.
+/// The form of an object that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     Current,
-    /// As an earlier version declared it: it works as well, and no declaration changes it.
+    /// As an earlier version declared it, which works as well and cannot be changed in place.
     Former,
 }
 
-/// Whatever `--topology` asks for, on a channel of its own.
+/// Prepares the topology as `--topology` asks for, on a channel of its own.
 pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<(), SessionError> {
     if shared.mode == TopologyMode::Skip {
         return Ok(());
     }
     // One declaration at a time: two at once of one quorum queue only make work for the broker.
-    let mut told = shared.declaring.lock().await;
+    let mut logged = shared.declaring.lock().await;
     let mut channel = open(connection).await?;
     let former = match shared.mode {
         TopologyMode::Declare if declare_at_once(&channel, &shared.topology).await.is_ok() => Vec::new(),
@@ -52,15 +57,15 @@ pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<
         TopologyMode::Verify => verify(connection, &mut channel, &shared.topology).await?,
         TopologyMode::Skip => Vec::new(),
     };
-    channel.close(200, "done".into()).await.map_err(|error| describe(&error))?;
-    if !former.is_empty() && !std::mem::replace(&mut *told, true) {
+    channel.close(200, "done".into()).await.map_err(describe)?;
+    if !former.is_empty() && !std::mem::replace(&mut *logged, true) {
         tracing::warn!(exchanges = former.join(", "), "{FORMER}");
     }
     Ok(())
 }
 
-/// Whether all of it is there still. Made again where that is missing: bindings, with `--topology declare` alone. The queues
-/// they lead to are found by them, which asks no leader of a queue.
+/// Checks that the topology is still there. With `--topology declare` bindings are declared again; the queues that they lead
+/// to are found by them, which asks no leader of a queue.
 pub(super) async fn still_there(shared: &Shared, connection: &Connection) -> Result<(), SessionError> {
     let (channel, topology) = (open(connection).await?, &shared.topology);
     let rebinds = shared.mode == TopologyMode::Declare;
@@ -69,13 +74,13 @@ pub(super) async fn still_there(shared: &Shared, connection: &Connection) -> Res
     let bound = topology.bindings.iter().filter(|_| rebinds).map(|binding| bind(&channel, binding).boxed());
     // A refusal names the object, and ends all that was asked at once.
     match try_join_all(found.chain(bound)).await {
-        Ok(_) => channel.close(200, "done".into()).await.map_err(|error| describe(&error)),
-        Err(error) if soft(&error) == Some(AMQPSoftError::NOTFOUND) => Err(format!("{}; {MISSING}", describe(&error))),
-        Err(error) => Err(describe(&error)),
+        Ok(_) => channel.close(200, "done".into()).await.map_err(describe),
+        Err(error) if soft(&error) == Some(AMQPSoftError::NOTFOUND) => Err(format!("{}; {MISSING}", describe(error))),
+        Err(error) => Err(describe(error)),
     }
 }
 
-/// Whether this says that a part of the topology is missing or other than asked for.
+/// Returns true for a refusal that says that a part of the topology is missing or different.
 pub(super) fn is_objection(error: &lapin::Error) -> bool {
     match soft(error) {
         Some(AMQPSoftError::NOTFOUND) => true,
@@ -84,15 +89,15 @@ pub(super) fn is_objection(error: &lapin::Error) -> bool {
     }
 }
 
-/// Declares all at once: the broker works off a channel's methods in order, so nothing has to be waited for in between.
-/// Fails where anything is refused.
+/// Declares all at once: the broker processes a channel's methods in order, so nothing has to be waited for in between. Fails
+/// where anything is refused.
 async fn declare_at_once(channel: &Channel, topology: &Topology) -> lapin::Result<()> {
     let objects = objects(topology).map(|object| object.declare(channel, false).boxed());
     let bindings = topology.bindings.iter().map(|binding| bind(channel, binding).boxed());
     try_join_all(objects.chain(bindings)).await.map(drop)
 }
 
-/// One by one, so that what is refused can be told. The names of what an earlier version declared otherwise.
+/// Declares one by one, so that a refusal can be reported. Returns the names of what an earlier version declared otherwise.
 async fn declare(
     connection: &Connection,
     channel: &mut Channel,
@@ -113,8 +118,8 @@ async fn declare(
     Ok(former)
 }
 
-/// Declares `object`. Where that is refused, asks whether it is there as an earlier version declared it: such a
-/// declaration makes nothing of what is there. A refusal closes the channel, which is then another one.
+/// Declares `object`. Where that is refused, tries the declaration of an earlier version, which creates nothing where the
+/// object is there. A refusal closes the channel, which is then replaced.
 async fn form(connection: &Connection, channel: &mut Channel, object: Object<'_>) -> lapin::Result<Form> {
     let Err(refusal) = object.declare(channel, false).await else { return Ok(Form::Current) };
     let Some(before) = object.as_before().filter(|_| soft(&refusal) == Some(AMQPSoftError::PRECONDITIONFAILED)) else {
@@ -123,15 +128,15 @@ async fn form(connection: &Connection, channel: &mut Channel, object: Object<'_>
     *channel = connection.create_channel().await?;
     match Object::Exchange(&before).declare(channel, false).await {
         Ok(()) => Ok(Form::Former),
-        // It is neither: told is how it differs from what it should be.
+        // It is neither: the first refusal says how it differs.
         Err(_) => Err(refusal),
     }
 }
 
-/// A passive declaration finds what is missing and compares nothing; an active one compares, and makes nothing of
-/// what is there. Should somebody delete it between the two, it is made anew.
+/// Verifies by a passive declaration, which finds what is missing and compares nothing, and an active one, which compares and
+/// creates nothing where the object is there. Should somebody delete it between the two, it is created again.
 ///
-/// Bindings cannot be looked at over AMQP; a publication that finds none is noticed when it comes back.
+/// Bindings cannot be seen over AMQP; a publication that finds none is noticed when it comes back.
 async fn verify(
     connection: &Connection,
     channel: &mut Channel,
@@ -148,7 +153,7 @@ async fn verify(
             Ok(Form::Former) => former.push(object.kind_and_name().1.to_owned()),
             // The rights of such a user are meant to be few: it is not asked again, object by object.
             Err(error) if soft(&error) == Some(AMQPSoftError::ACCESSREFUSED) => {
-                let reason = describe(&error);
+                let reason = describe(error);
                 tracing::info!(reason, "exchanges and queues are looked for, their arguments could not be compared");
                 comparable = false;
                 // The refusal closed it.
@@ -160,29 +165,29 @@ async fn verify(
     Ok(former)
 }
 
-/// What a look at the whole topology found.
+/// The comparison of the whole topology with the broker's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopologyComparison {
     /// Exchanges and queues that were looked for.
     pub looked_for: usize,
     /// Those that are not there: `queue genfleet.jobs.cdn.purge`.
     pub missing: Vec<String>,
-    /// Those that are there with other arguments, with the broker's words.
+    /// Those that are there with other arguments, with the broker's message.
     pub different: Vec<String>,
     /// Names of those that are there as an earlier version declared them.
     pub former: Vec<String>,
-    /// Why the arguments could not be compared, where our user may not.
+    /// The reason why the arguments could not be compared, where our user may not.
     pub incomparable: Option<String>,
 }
 
-/// As [`verify`], to the end: all that is missing and all that differs. Bindings cannot be looked at over AMQP.
+/// Compares as [`verify`] does, to the end: all that is missing and all that differs. Bindings cannot be seen over AMQP.
 pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Result<TopologyComparison, SessionError> {
     let mut found = TopologyComparison::default();
     let mut channel = open(connection).await?;
     for object in objects(topology) {
         found.looked_for += 1;
         let (what, name) = object.kind_and_name();
-        let error = match look(connection, &mut channel, object, found.incomparable.is_none()).await {
+        let error = match look_for(connection, &mut channel, object, found.incomparable.is_none()).await {
             Ok(Form::Current) => continue,
             Ok(Form::Former) => {
                 found.former.push(name.to_owned());
@@ -193,19 +198,19 @@ pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Res
         match soft(&error) {
             Some(AMQPSoftError::NOTFOUND) => found.missing.push(format!("{what} {name}")),
             Some(AMQPSoftError::PRECONDITIONFAILED) => {
-                found.different.push(format!("{what} {name}: {}", describe(&error)))
+                found.different.push(format!("{what} {name}: {}", describe(error)))
             }
-            Some(AMQPSoftError::ACCESSREFUSED) => found.incomparable = Some(describe(&error)),
-            _ => return Err(format!("{what} {name}: {}", describe(&error))),
+            Some(AMQPSoftError::ACCESSREFUSED) => found.incomparable = Some(describe(error)),
+            _ => return Err(format!("{what} {name}: {}", describe(error))),
         }
         // The broker closes a channel with every objection.
         channel = open(connection).await?;
     }
-    channel.close(200, "done".into()).await.map_err(|error| describe(&error))?;
+    channel.close(200, "done".into()).await.map_err(describe)?;
     Ok(found)
 }
 
-async fn look(
+async fn look_for(
     connection: &Connection,
     channel: &mut Channel,
     object: Object<'_>,
@@ -216,10 +221,10 @@ async fn look(
 }
 
 async fn open(connection: &Connection) -> Result<Channel, SessionError> {
-    connection.create_channel().await.map_err(|error| describe(&error))
+    connection.create_channel().await.map_err(describe)
 }
 
-/// Only an objection of the broker has a remedy; a connection that broke meanwhile has none.
+/// Describes a refusal with its remedy; a connection that broke meanwhile has none.
 fn refused((what, name): (&str, &str), error: &lapin::Error) -> SessionError {
     let remedy = match soft(error) {
         Some(AMQPSoftError::PRECONDITIONFAILED) => format!("; {DIFFERS}"),
@@ -231,14 +236,10 @@ fn refused((what, name): (&str, &str), error: &lapin::Error) -> SessionError {
 }
 
 fn soft(error: &lapin::Error) -> Option<AMQPSoftError> {
-    let ErrorKind::ProtocolError(refusal) = error.kind() else { return None };
-    match refusal.kind() {
-        AMQPErrorKind::Soft(soft) => Some(soft.clone()),
-        AMQPErrorKind::Hard(_) => None,
-    }
+    refusal(error).map(|(kind, _)| kind.clone())
 }
 
-/// What can be declared by itself.
+/// An object that can be declared by itself.
 #[derive(Clone, Copy)]
 enum Object<'a> {
     Exchange(&'a Exchange),
@@ -257,7 +258,7 @@ impl Object<'_> {
         }
     }
 
-    /// As an earlier version declared it, where that was otherwise.
+    /// The declaration of an earlier version, where that was otherwise.
     fn as_before(self) -> Option<Exchange> {
         match self {
             Self::Exchange(exchange) => exchange.as_before(),
@@ -265,7 +266,7 @@ impl Object<'_> {
         }
     }
 
-    /// Passive: only looked for.
+    /// Declares the object, or only looks for it.
     async fn declare(self, channel: &Channel, passive: bool) -> lapin::Result<()> {
         match self {
             Self::Exchange(exchange) => {

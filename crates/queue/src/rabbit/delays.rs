@@ -1,8 +1,8 @@
-//! Whether what is delayed comes back: jobs whose delay is over, as whoever delayed them knows by the clock, and jobs
-//! that came out of the delays, as whoever is handed them sees. Both are counters of the fleet; where the one grows and
-//! the other does not, and nothing waits, a step of the delays is stuck.
+//! Counters that show whether delayed jobs come back: jobs whose delay is over by the clock of the process that delayed them,
+//! and jobs that came out of the delays, as seen by the process that gets them. Where the first counter of the fleet grows
+//! and the other does not, and nothing waits, a step of the delays is stuck.
 //!
-//! Begun jobs alone: they come back to a queue of their own, which a backlog of new ones holds up no more than twice.
+//! Only started jobs are counted: they come back to a queue of their own, which a backlog of new ones delays at most twice.
 //!
 //! The broker's own count cannot tell: a message whose time is over is no longer counted in its queue, also where it
 //! does not get on from there.
@@ -16,13 +16,13 @@ use std::{
 use lapin::BasicProperties;
 use tokio::time::Instant;
 
-use crate::{Destination, topology};
+use crate::{message::Destination, topology};
 use genfleet_job::{Kind, message::Lane, metric};
 
-/// The queue out of which a message was dead-lettered first; the broker's own.
+/// The broker's header with the queue out of which a message was dead-lettered first.
 const FIRST_DEATH: &str = "x-first-death-queue";
 
-/// A delay that begins.
+/// A delay of a started job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Delay {
     kind: Kind,
@@ -31,7 +31,7 @@ pub(super) struct Delay {
 }
 
 impl Delay {
-    /// Of what goes there, where that is a begun job and delayed.
+    /// The delay of what goes to `to`, where that is a started job and delayed.
     pub(super) fn of(to: &Destination) -> Option<Self> {
         let Destination::Lane { kind, lane: Lane::Resume, .. } = to else { return None };
         let (step, seconds) = topology::delay(to)?;
@@ -39,10 +39,10 @@ impl Delay {
     }
 }
 
-/// Jobs, by kind and step.
+/// Number of jobs by kind and step.
 type Counts = BTreeMap<(Kind, &'static str), u64>;
 
-/// Delays that go on, by the second in which they are over: no more entries than the longest has seconds.
+/// Running delays by the second in which they end: no more entries than the longest delay has seconds.
 #[derive(Debug)]
 pub(super) struct Delays {
     born: Instant,
@@ -54,7 +54,7 @@ impl Delays {
         Self { born: Instant::now(), going_on: Mutex::default() }
     }
 
-    /// These are in the delays from `now` on.
+    /// Adds delays that begin now.
     pub(super) fn begun(&self, delays: Vec<Delay>, now: Instant) {
         let mut going_on = self.going_on.lock().unwrap_or_else(PoisonError::into_inner);
         for Delay { kind, step, lasts } in delays {
@@ -63,7 +63,7 @@ impl Delays {
         }
     }
 
-    /// Counts those that are over.
+    /// Counts the delays that are over.
     pub(super) fn count_due(&self, now: Instant) {
         let mut going_on = self.going_on.lock().unwrap_or_else(PoisonError::into_inner);
         let later = going_on.split_off(&(self.second(now) + 1));
@@ -77,7 +77,7 @@ impl Delays {
     }
 }
 
-/// Counts a message that came out of the delays by `lane`, where that is the one of begun jobs.
+/// Counts a message that came out of the delays by `lane`, where that is the one of started jobs.
 pub(super) fn ended(prefix: &str, (kind, lane): (Kind, Lane), properties: &BasicProperties) {
     if lane != Lane::Resume {
         return;

@@ -1,112 +1,106 @@
-//! Whether a broker can be worked with: who it is, whether the whole topology is there, how large a message it takes.
-//! For the operator's tool, over a short-lived connection. Makes and changes nothing; judges nothing.
+//! An examination of a broker for the operator's tool: who it is, whether the whole topology is there, how large a message it
+//! takes. Over a short-lived connection; creates and changes nothing.
 
 use std::time::Duration;
 
 use lapin::{
-    BasicProperties, Connection, ErrorKind,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
-    protocol::{AMQPErrorKind, AMQPSoftError},
+    BasicProperties,
+    options::BasicPublishOptions,
+    protocol::AMQPSoftError::{ACCESSREFUSED, PRECONDITIONFAILED},
 };
 use tokio::time::timeout;
 use uuid::Uuid;
 
-pub use super::declare::TopologyComparison;
 use super::{
-    RabbitSettings,
     amqp_handshake::BrokerIdentity,
-    connect::{BrokerHosts, describe},
-    declare,
-    socket::SocketHandle,
+    connect::BrokerHosts,
+    declare::{self, TopologyComparison},
+    error::{describe, is_refusal},
+    link::OpenConnection,
+    settings::RabbitSettings,
 };
 use crate::{
-    QueueError,
+    message::QueueError,
     topology::{Topology, control, topology},
 };
 
-/// Looking at the whole topology of a healthy broker takes a fraction of a second.
+/// Time for the comparison of the topology, which a healthy broker needs a fraction of a second for.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A message is taken within milliseconds, or, by a broker with an alarm, not at all.
+/// Time for a message, which is taken within milliseconds, or, by a broker with an alarm, not at all.
 const MESSAGE: Duration = Duration::from_secs(5);
-const GOODBYE: Duration = Duration::from_secs(2);
+/// Longest wait for the broker when the connection is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// One host, and what came of dialling it.
+/// One host, and the connection to it.
 pub struct HostConnection {
     /// Scheme, host, port and virtual host.
     pub display_name: String,
-    /// A connection, or why there is none.
+    /// The connection, or the reason why there is none.
     pub outcome: Result<BrokerExaminer, String>,
 }
 
 /// An open connection to one host.
 pub struct BrokerExaminer {
-    connection: Connection,
+    open: OpenConnection,
     prefix: String,
     topology: Topology,
-    line: SocketHandle,
 }
 
-/// Whether a message of some size gets in.
+/// The answer to a message of some size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MessageAcceptance {
-    /// It does.
+    /// The broker takes it.
     Yes,
-    /// It is refused; the broker's words.
+    /// The broker refuses it, with this message.
     No(String),
-    /// It could not be tried; why.
+    /// It could not be tried, for this reason.
     Unknown(String),
 }
 
 impl BrokerExaminer {
-    /// Dials every host once.
+    /// Connects to every host once.
     pub async fn connect(settings: &RabbitSettings) -> Result<Vec<HostConnection>, QueueError> {
         let broker = BrokerHosts::new(settings)?;
-        let mut dialled = Vec::new();
+        let mut connections = Vec::new();
         for host in broker.hosts() {
-            let outcome = broker.connect(host, "examine").await;
-            let outcome = outcome.map(|(connection, line)| Self {
-                connection,
-                prefix: settings.prefix.clone(),
-                topology: topology(&settings.prefix),
-                line,
-            });
-            dialled.push(HostConnection { display_name: host.display_name.clone(), outcome });
+            let (prefix, topology) = (settings.prefix.clone(), topology(&settings.prefix));
+            let outcome = broker.connect(host, "examine").await.map(|open| Self { open, prefix, topology });
+            connections.push(HostConnection { display_name: host.display_name.clone(), outcome });
         }
-        Ok(dialled)
+        Ok(connections)
     }
 
-    /// Who answers.
+    /// The broker's identity.
     pub fn identity(&self) -> Option<&BrokerIdentity> {
-        self.line.identity()
+        self.open.socket.identity()
     }
 
     /// Looks for every exchange and queue, and compares their arguments where our user may.
     ///
-    /// What is there is declared again, which compares and makes nothing. Should somebody delete it between the two, it
-    /// is made anew.
+    /// What is there is declared again, which compares and creates nothing. Should somebody delete it between the two, it is
+    /// created again.
     pub async fn compare(&self) -> Result<TopologyComparison, QueueError> {
-        let compared = timeout(PATIENCE, declare::compare(&self.connection, &self.topology)).await;
-        let late = |_| QueueError::Broker(format!("the topology could not be looked at within {PATIENCE:?}"));
+        let compared = timeout(PATIENCE, declare::compare(&self.open.connection, &self.topology)).await;
+        let late = |_| QueueError::Broker(format!("the topology could not be compared within {PATIENCE:?}"));
         compared.map_err(late)?.map_err(QueueError::Broker)
     }
 
-    /// Publishes `bytes` under a key that no queue has, to the default exchange or, where our user may not, to the one of
-    /// the fleet's own words: the broker hands it back, unless it is too large. To be asked last: a broker with an alarm says nothing more on a connection that has published.
+    /// Publishes `bytes` with a key that no queue is bound by, to the default exchange or, where our user may not, to the
+    /// one of broadcasts: the broker returns the message, unless it is too large. To be called last: a broker with an alarm
+    /// says nothing more on a connection that has published.
     pub async fn takes(&self, bytes: usize) -> MessageAcceptance {
         let trying = async {
             match self.try_message("", bytes).await {
-                Err(error) if is_soft(&error, &AMQPSoftError::ACCESSREFUSED) => {
+                Err(error) if is_refusal(&error, &ACCESSREFUSED) => {
                     self.try_message(&control(&self.prefix), bytes).await
                 }
-                tried => tried,
+                answer => answer,
             }
         };
         match timeout(MESSAGE, trying).await {
             Ok(Ok(())) => MessageAcceptance::Yes,
-            Ok(Err(error)) if is_soft(&error, &AMQPSoftError::PRECONDITIONFAILED) => {
-                MessageAcceptance::No(describe(&error))
-            }
-            Ok(Err(error)) => MessageAcceptance::Unknown(describe(&error)),
+            Ok(Err(error)) if is_refusal(&error, &PRECONDITIONFAILED) => MessageAcceptance::No(describe(error)),
+            Ok(Err(error)) => MessageAcceptance::Unknown(describe(error)),
             Err(_) => MessageAcceptance::Unknown(format!(
                 "no answer within {MESSAGE:?}; a broker with an alarm takes nothing"
             )),
@@ -114,25 +108,16 @@ impl BrokerExaminer {
     }
 
     async fn try_message(&self, exchange: &str, bytes: usize) -> lapin::Result<()> {
-        let channel = self.connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let channel = self.open.confirming_channel().await?;
         let nowhere = format!("genfleet-doctor-{}", Uuid::new_v4());
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let body = vec![b' '; bytes];
-        channel
-            .basic_publish(exchange.into(), nowhere.into(), options, &body, BasicProperties::default())
-            .await?
-            .await?;
+        let (body, properties) = (vec![b' '; bytes], BasicProperties::default());
+        channel.basic_publish(exchange.into(), nowhere.into(), options, &body, properties).await?.await?;
         Ok(())
     }
 
-    /// Says goodbye; dropping does without.
+    /// Closes the connection; dropping it cuts it.
     pub async fn close(self) {
-        let _ = timeout(GOODBYE, self.connection.close(200, "closed".into())).await;
+        self.open.close(CLOSE_TIMEOUT).await;
     }
-}
-
-fn is_soft(error: &lapin::Error, kind: &AMQPSoftError) -> bool {
-    let ErrorKind::ProtocolError(refusal) = error.kind() else { return false };
-    matches!(refusal.kind(), AMQPErrorKind::Soft(soft) if soft == kind)
 }

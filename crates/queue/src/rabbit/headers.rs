@@ -1,5 +1,5 @@
-//! Which headers of a delivery count, and how much of them: the trace context of anyone, where it is one, and what we
-//! set ourselves. What is kept here goes along with every later publication, so it is bounded here.
+//! The headers of a delivery that are believed: the trace context of anyone, and those that we set ourselves. What is kept
+//! here goes along with every later publication, so it is bounded here.
 
 use lapin::{
     BasicProperties,
@@ -7,24 +7,24 @@ use lapin::{
 };
 
 use super::{guard::MARK, recent::COPY};
-use crate::MessageDefect;
+use crate::defect::MessageDefect;
 use genfleet_job::{
     message::{HeaderValue, Headers, MAX_HEADER_BYTES, enqueued::ENQUEUED_MS, header_bytes},
     trace_context::{self, TraceContext},
 };
 
-/// Counts returns; the broker's own.
+/// The broker's count of returns.
 const DELIVERY_COUNT: &str = "x-delivery-count";
-/// Ours; taken from exchanges that only we write to.
+/// Prefix of our headers, which are taken from exchanges that only we write to.
 const OURS: &str = "genfleet-";
 
-/// A message copied by hand from a shelf brings the old count along: on a first delivery it means nothing.
+/// Reads the count of returns. A message copied by hand brings an old count along, which means nothing on a first delivery.
 pub(super) fn delivery_count(headers: &FieldTable, redelivered: bool) -> u32 {
     let count = headers.inner().get(DELIVERY_COUNT).and_then(header).and_then(|value| value.as_i64());
     if redelivered { count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0) } else { 0 }
 }
 
-/// What the guard found wrong. A mark that it does not know is a producer's.
+/// Reads the defect that the guard found. A mark that it does not know is a producer's.
 pub(super) fn defect(properties: &BasicProperties) -> Option<MessageDefect> {
     match properties.headers().as_ref()?.inner().get(MARK)? {
         AMQPValue::LongString(word) => Some(MessageDefect::of(word.as_bytes()).unwrap_or(MessageDefect::Malformed)),
@@ -32,8 +32,8 @@ pub(super) fn defect(properties: &BasicProperties) -> Option<MessageDefect> {
     }
 }
 
-/// The trace context and when it was enqueued, and of `ours` what begins with our name, but for the number of the copy; never
-/// more than may be published.
+/// Takes the trace context and the time of enqueueing, and of `ours` what begins with our prefix, but for the number of the
+/// copy; never more than may be published.
 pub(super) fn counting(headers: &FieldTable, ours: bool) -> Headers {
     let (mut taken, values) = (Headers::new(), headers.inner());
     let ours = |name: &str| ours && name.starts_with(OURS) && ![COPY, ENQUEUED_MS].contains(&name);
@@ -53,8 +53,8 @@ pub(super) fn counting(headers: &FieldTable, ours: bool) -> Headers {
     bounded(taken)
 }
 
-/// We never publish more than this; should somebody else have, on an exchange of ours, the longest go: a job that could
-/// be neither moved nor given up would come again for ever.
+/// Drops the longest headers beyond the limit, which only others can have published on an exchange of ours: a job that could be
+/// neither moved nor dead-lettered would come again for ever.
 fn bounded(mut headers: Headers) -> Headers {
     while header_bytes(&headers) > MAX_HEADER_BYTES {
         let length = |value: &HeaderValue| value.as_str().map_or(0, str::len);

@@ -1,10 +1,9 @@
-//! How the two connections are, for `/readyz` and the metrics. Told by the sessions, read by the worker.
+//! The condition of the two connections, for `/readyz` and the metrics: set by the sessions, read by the worker.
 
 use std::{
     collections::BTreeMap,
-    fmt,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -12,40 +11,14 @@ use std::{
 use jiff::{Timestamp, Unit};
 use tokio::time::Instant;
 
-use super::{super::Health, topology_check::Missing};
+use super::{link::ConnectionRole, missing::MissingTopology};
+use crate::message::Health;
 use genfleet_job::{Kind, clock::SharedClock, metric};
-
-/// What a connection is for. The broker blocks those that publish, and with them whatever else they carry:
-/// therefore two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    /// Deliveries, acknowledgements, counts.
-    Consume,
-    /// Publications and their confirms.
-    Publish,
-}
-
-impl Role {
-    const ALL: [Self; 2] = [Self::Consume, Self::Publish];
-
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Consume => "consume",
-            Self::Publish => "publish",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// The state of one connection.
 #[derive(Clone, Debug)]
 enum State {
-    /// Nobody needs it.
+    /// It is not needed.
     Unused,
     Down {
         since: Timestamp,
@@ -54,19 +27,19 @@ enum State {
     Up,
 }
 
-/// What is known of both.
-pub(super) struct Board {
+/// The condition of both connections.
+pub(super) struct ConnectionHealth {
     clock: SharedClock,
     states: Mutex<[State; 2]>,
     refusal: Mutex<Option<String>>,
-    missing: Mutex<Missing>,
+    missing: Mutex<MissingTopology>,
     blocked: AtomicBool,
     standing_by: Mutex<BTreeMap<Kind, Option<String>>>,
 }
 
-impl Board {
+impl ConnectionHealth {
     pub(super) fn new(clock: SharedClock) -> Self {
-        for role in Role::ALL {
+        for role in ConnectionRole::ALL {
             metrics::gauge!(metric::BROKER_CONNECTED, "role" => role.as_str()).set(0);
             metrics::counter!(metric::BROKER_RECONNECTS, "role" => role.as_str()).increment(0);
         }
@@ -83,21 +56,21 @@ impl Board {
         }
     }
 
-    /// From now on this connection is a problem while it is not there.
-    pub(super) fn needs(&self, role: Role) {
+    /// Counts the connection as a problem from now on while it is not there.
+    pub(super) fn set_needed(&self, role: ConnectionRole) {
         let state = &mut self.states()[role as usize];
         if let State::Unused = state {
             *state = State::Down { since: self.clock.now(), reason: "not yet dialled".to_owned() };
         }
     }
 
-    pub(super) fn up(&self, role: Role) {
+    pub(super) fn set_up(&self, role: ConnectionRole) {
         metrics::gauge!(metric::BROKER_CONNECTED, "role" => role.as_str()).set(1);
         self.set(role, State::Up);
     }
 
-    /// Not connected, and why; the time of the first loss is kept.
-    pub(super) fn down(&self, role: Role, reason: String) {
+    /// Sets the reason why there is no connection; the time of the first loss is kept.
+    pub(super) fn set_down(&self, role: ConnectionRole, reason: String) {
         metrics::gauge!(metric::BROKER_CONNECTED, "role" => role.as_str()).set(0);
         let since = match &self.states()[role as usize] {
             State::Down { since, .. } => *since,
@@ -106,30 +79,30 @@ impl Board {
         self.set(role, State::Down { since, reason });
     }
 
-    pub(super) fn is_up(&self, role: Role) -> bool {
+    pub(super) fn is_up(&self, role: ConnectionRole) -> bool {
         matches!(self.states()[role as usize], State::Up)
     }
 
-    /// What the broker refuses to take, until told otherwise.
-    pub(super) fn refuses(&self, what: Option<String>) {
+    /// Sets the description of what the broker refuses to take.
+    pub(super) fn set_refusal(&self, what: Option<String>) {
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 
-    /// What of the topology is missing by the last look; whether that is news.
-    pub(super) fn misses(&self, found: Option<String>) -> bool {
-        self.missing().looked(found)
+    /// Sets what the last check of the topology found missing; true where it changed.
+    pub(super) fn set_missing(&self, found: Option<String>) -> bool {
+        self.missing().set_checked(found)
     }
 
-    /// A message proved that a binding is missing; whether that is news.
-    pub(super) fn misses_binding(&self, found: String) -> bool {
-        self.missing().unbound(found, Instant::now())
+    /// Adds a binding that a message proved missing; true where it was not known.
+    pub(super) fn add_missing_binding(&self, problem: String) -> bool {
+        self.missing().add_unbound(problem, Instant::now())
     }
 
-    fn missing(&self) -> std::sync::MutexGuard<'_, Missing> {
+    fn missing(&self) -> MutexGuard<'_, MissingTopology> {
         self.missing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn block(&self, blocked: bool) {
+    pub(super) fn set_blocked(&self, blocked: bool) {
         self.blocked.store(blocked, Ordering::Release);
     }
 
@@ -137,23 +110,22 @@ impl Board {
         self.blocked.load(Ordering::Acquire)
     }
 
-    /// Another process seems to work this kind; or why nobody seems to.
-    pub(super) fn stands_by(&self, kind: Kind, unworked: Option<String>) {
+    /// Sets that another process works this kind, or the reason why nobody seems to.
+    pub(super) fn set_standing_by(&self, kind: Kind, unworked: Option<String>) {
         self.standing_by.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, unworked);
     }
 
-    pub(super) fn stands_by_no_more(&self, kind: Kind) {
+    pub(super) fn end_standing_by(&self, kind: Kind) {
         self.standing_by.lock().unwrap_or_else(PoisonError::into_inner).remove(&kind);
     }
 
-    /// Whoever tells how the queue is tells the problems, all of them sentences; the flag repeats one of them for
-    /// the worker's intake.
+    /// The problems, all of them sentences; the flag repeats one of them for the worker.
     pub(super) fn health(&self) -> Health {
         let states = self.states();
         let mut problems: Vec<String> =
-            Role::ALL.into_iter().filter_map(|role| told(role, &states[role as usize])).collect();
+            ConnectionRole::ALL.into_iter().filter_map(|role| problem(role, &states[role as usize])).collect();
         problems.extend(self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone());
-        problems.extend(self.missing().told(Instant::now()));
+        problems.extend(self.missing().problems(Instant::now()));
         let publishing_blocked = self.is_blocked();
         if publishing_blocked {
             problems.push("the broker takes no publications: an alarm of its memory or its disk".to_owned());
@@ -162,16 +134,16 @@ impl Board {
         Health { problems, publishing_blocked, standing_by }
     }
 
-    fn states(&self) -> std::sync::MutexGuard<'_, [State; 2]> {
+    fn states(&self) -> MutexGuard<'_, [State; 2]> {
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, role: Role, state: State) {
+    fn set(&self, role: ConnectionRole, state: State) {
         self.states()[role as usize] = state;
     }
 }
 
-fn told(role: Role, state: &State) -> Option<String> {
+fn problem(role: ConnectionRole, state: &State) -> Option<String> {
     match state {
         State::Unused | State::Up => None,
         State::Down { since, reason } => {
@@ -189,35 +161,35 @@ mod tests {
 
     #[test]
     fn a_connection_nobody_needs_is_no_problem_and_a_lost_one_is_until_it_is_back() {
-        let board = Board::new(Arc::new(SystemClock));
-        assert_eq!(board.health(), Health::default());
-        board.down(Role::Consume, "refused".to_owned());
-        let problems = board.health().problems;
+        let health = ConnectionHealth::new(Arc::new(SystemClock));
+        assert_eq!(health.health(), Health::default());
+        health.set_down(ConnectionRole::Consume, "refused".to_owned());
+        let problems = health.health().problems;
         assert_eq!(problems.len(), 1);
         assert!(problems[0].contains("(consume) since 2") && problems[0].ends_with("refused"), "{problems:?}");
-        board.up(Role::Consume);
-        assert_eq!(board.health(), Health::default());
+        health.set_up(ConnectionRole::Consume);
+        assert_eq!(health.health(), Health::default());
     }
 
     #[test]
     fn a_connection_that_is_needed_is_a_problem_until_it_is_there_and_no_longer() {
-        let board = Board::new(Arc::new(SystemClock));
-        board.needs(Role::Consume);
-        let problems = board.health().problems;
+        let health = ConnectionHealth::new(Arc::new(SystemClock));
+        health.set_needed(ConnectionRole::Consume);
+        let problems = health.health().problems;
         assert!(problems.len() == 1 && problems[0].ends_with("not yet dialled"), "{problems:?}");
-        board.up(Role::Consume);
-        board.needs(Role::Consume);
-        assert_eq!(board.health(), Health::default());
+        health.set_up(ConnectionRole::Consume);
+        health.set_needed(ConnectionRole::Consume);
+        assert_eq!(health.health(), Health::default());
     }
 
     #[test]
-    fn a_blocked_broker_is_told_once_as_a_problem_and_stops_the_intake() {
-        let board = Board::new(Arc::new(SystemClock));
-        board.block(true);
-        let Health { problems, publishing_blocked, .. } = board.health();
+    fn a_blocked_broker_is_reported_once_as_a_problem_and_stops_the_intake() {
+        let health = ConnectionHealth::new(Arc::new(SystemClock));
+        health.set_blocked(true);
+        let Health { problems, publishing_blocked, .. } = health.health();
         assert_eq!(problems, ["the broker takes no publications: an alarm of its memory or its disk"]);
         assert!(publishing_blocked, "for the worker, which begins no job");
-        board.block(false);
-        assert_eq!(board.health(), Health::default());
+        health.set_blocked(false);
+        assert_eq!(health.health(), Health::default());
     }
 }

@@ -1,4 +1,4 @@
-//! A message of a shelf as it is shown: everything that came with it, and what of that can be believed.
+//! The origin of a dead letter: everything that came with it, and what of that can be believed.
 
 use jiff::Timestamp;
 use lapin::{
@@ -10,29 +10,30 @@ use serde_json::{Map, Value};
 use super::{convert, guard::MARK, headers::defect};
 use crate::{
     dead_letters::{DeadLetterQueue, Death},
+    message::Destination,
     topology,
 };
 use genfleet_job::{Kind, message::Message};
 
-/// The broker's own account of how often and why it gave a message up, the latest first.
+/// The broker's own account of how often and why it dead-lettered a message, the latest first.
 const DEATHS: &str = "x-death";
 
-/// Where a message came from.
+/// The origin of a message.
 pub(super) struct Origin {
     /// No producer can have set its headers.
     pub(super) is_ours: bool,
     /// See [`StoredMessage::is_foreign`](crate::shelf::Shelved::is_foreign).
     pub(super) is_foreign: bool,
-    /// It was the broker that gave it up.
+    /// The broker's reason, where the broker dead-lettered it.
     pub(super) death: Option<Death>,
 }
 
-/// A dead letter that we published never carries an account of the broker's, since none goes along with what we
-/// publish. Elsewhere a producer may have written one. In it the broker (3.10) looks for an entry of the same queue and
-/// reason, raises its count and leaves the rest as it is: only these two are the broker's own words.
+/// Finds the origin of a message. A dead letter that we published never carries an account of the broker's, since none goes
+/// along with what we publish. Elsewhere a producer may have written one. In it the broker (3.10) looks for an entry of the
+/// same queue and reason, raises its count and leaves the rest as it is: only these two come from the broker.
 pub(super) fn origin(prefix: &str, queue: DeadLetterQueue, delivery: &Delivery) -> Origin {
     let exchange = delivery.exchange.as_str();
-    let dead = topology::route(prefix, &crate::Destination::Dead { kind: String::new() }).0;
+    let dead = topology::route(prefix, &Destination::Dead { kind: String::new() }).0;
     let headers = delivery.properties.headers().as_ref();
     let (is_ours, death) = match latest_death(headers).filter(|_| exchange == dead) {
         Some(death) => (topology::holds_ours(prefix, &death.queue), Some(death)),
@@ -51,8 +52,8 @@ pub(super) fn origin(prefix: &str, queue: DeadLetterQueue, delivery: &Delivery) 
     Origin { is_ours, is_foreign, death }
 }
 
-/// Whether it was published with a key of this kind: a producer's rights are to keys, and the broker dead-letters by those
-/// of `CC` and `BCC` as well.
+/// Returns true where it was published with a key of this kind: a producer's rights are to keys, and the broker dead-letters
+/// by those of `CC` and `BCC` as well.
 fn has_key_of(delivery: &Delivery, kind: Kind) -> bool {
     topology::kind_of_key(delivery.routing_key.as_str()) == Some(kind)
 }
@@ -73,12 +74,12 @@ fn latest_death(headers: Option<&FieldTable>) -> Option<Death> {
     Some(Death { reason: text("reason")?, queue: text("queue").unwrap_or_default(), time })
 }
 
-/// The message, with the headers that count.
+/// The message, with the headers that are believed.
 pub(super) fn message(delivery: Delivery, is_ours: bool) -> Message {
     convert::taken(delivery, is_ours)
 }
 
-/// All headers, but for the guard's own.
+/// All headers but the guard's, as JSON.
 pub(super) fn headers(table: Option<&FieldTable>) -> Map<String, Value> {
     let mut shown = table.map(object).unwrap_or_default();
     shown.shift_remove(MARK);

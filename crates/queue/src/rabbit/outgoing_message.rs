@@ -1,4 +1,4 @@
-//! A publication made ready to be sent: where it goes, and what goes along. Sends nothing itself.
+//! A publication that is ready to be sent: its exchange, routing key and properties.
 
 use bytes::Bytes;
 use lapin::{
@@ -7,10 +7,13 @@ use lapin::{
 };
 
 use super::{convert, recent::COPY};
-use crate::{Destination, Publication, QueueError, topology};
+use crate::{
+    message::{Destination, Publication, QueueError},
+    topology,
+};
 use genfleet_job::JobId;
 
-/// See the module.
+/// A message that is ready to be sent.
 #[derive(Debug)]
 pub(super) struct OutgoingMessage {
     pub(super) exchange: ShortString,
@@ -20,8 +23,8 @@ pub(super) struct OutgoingMessage {
 }
 
 impl OutgoingMessage {
-    /// Routed and ready to be sent. A message without an id is given the one that the worker derives for such a job,
-    /// always the same: whatever comes of it later is still the same job.
+    /// Routes a publication. A message without an id is given the one that the worker derives for such a job, always the
+    /// same: whatever comes of it later is still the same job.
     pub(super) fn new(prefix: &str, publication: Publication) -> Result<Self, QueueError> {
         let Publication { to, message } = publication;
         let (exchange, key) = topology::route(prefix, &to);
@@ -38,7 +41,7 @@ impl OutgoingMessage {
         Ok(Self { exchange, key, properties, body: message.body })
     }
 
-    /// For problems and logs.
+    /// Describes the destination, for problems and logs.
     pub(super) fn describe(&self) -> String {
         format!("exchange {:?}, key {:?}", self.exchange.as_str(), self.key.as_str())
     }

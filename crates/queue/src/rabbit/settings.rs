@@ -1,76 +1,61 @@
-//! Where the broker is and how it is used, and whether that can work at all.
+//! The settings of a broker: where it is and how it is used.
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
 use secrecy::SecretString;
 
-use super::{super::QueueError, connect::BrokerHosts};
-
-/// What is done about exchanges, queues and bindings when a session begins, and every minute from then on.
+/// The treatment of exchanges, queues and bindings when a session begins, and every minute from then on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum TopologyMode {
-    /// Declared, all of them; needs the right to configure.
+    /// Declares all of them; needs the right to configure.
     #[default]
     Declare,
-    /// Exchanges and queues are looked for, and a missing one is named; the process is not ready while one is missing.
+    /// Looks for exchanges and queues, and names a missing one; the process is not ready while one is missing.
     Verify,
-    /// Taken to be there.
+    /// Assumes that they are there.
     Skip,
 }
 
-/// A client certificate, both parts as PEM; read anew at every dial.
+/// A client certificate, both parts as PEM; read anew for every connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientIdentity {
-    /// The certificate, and what leads from it to its root.
+    /// The certificate and its chain.
     pub certificate: PathBuf,
     /// Its private key, without a password.
     pub key: PathBuf,
 }
 
-/// Where the broker is and how it is used.
+/// The settings of a broker.
 #[derive(Clone, Debug)]
 pub struct RabbitSettings {
     /// `amqp://` or `amqps://`, one for each host; tried in an order drawn anew for each connection.
     pub urls: Vec<SecretString>,
-    /// Before the name of every exchange and queue.
+    /// First part of the name of every exchange and queue.
     pub prefix: String,
-    /// What is done about them.
+    /// The treatment of exchanges, queues and bindings.
     pub topology: TopologyMode,
-    /// Certificates trusted beside those of the system, as PEM.
+    /// Certificate authorities that are trusted beside those of the system, as PEM.
     pub ca_file: Option<PathBuf>,
-    /// Shown to the broker.
+    /// The client certificate that is shown to the broker.
     pub client_identity: Option<ClientIdentity>,
-    /// The connections' name at the broker, e.g. `purger`; their role is put to it.
+    /// Name of the connections at the broker, e.g. `purger`, to which their role is added.
     pub name: String,
-    /// Messages wait and nothing is delivered for this long: the session is rebuilt (SPEC 5.10: 60 s).
+    /// Time after which the session is rebuilt where messages wait and nothing is delivered (SPEC 5.10: 60 s).
     pub watchdog: Duration,
 }
 
-/// One host of the broker, taken apart: for whoever speaks to it otherwise than by AMQP.
+/// One host of the broker, for other protocols than AMQP.
 #[derive(Clone, Debug)]
 pub struct BrokerAddress {
-    /// Name or address.
+    /// Host name or address.
     pub host: String,
-    /// Whether it is reached by TLS.
+    /// It is reached by TLS.
     pub secure: bool,
     /// The virtual host.
     pub virtual_host: String,
-    /// Who logs in.
+    /// The user.
     pub user: String,
-    /// With what.
+    /// The password.
     pub password: SecretString,
-}
-
-impl RabbitSettings {
-    /// The hosts, in the order in which they are named.
-    pub fn addresses(&self) -> Result<Vec<BrokerAddress>, QueueError> {
-        Ok(BrokerHosts::new(self)?.addresses())
-    }
-
-    /// Finds what cannot work whatever the broker's state: a wrong URL or prefix, certificates that cannot be read, a
-    /// watchdog without patience. Neither connects nor needs a runtime. All who use these settings ask the same.
-    pub fn check(&self) -> Result<(), QueueError> {
-        BrokerHosts::new(self).map(drop)
-    }
 }

@@ -1,5 +1,5 @@
-//! What lapin keeps to itself of a connection: the socket under it, as a way to end one that hangs, and what the broker
-//! said of itself.
+//! The socket under a connection, which lapin does not give access to: a way to end a connection that hangs, and what the
+//! broker said of itself in the handshake.
 
 use std::{
     net::{Shutdown, TcpStream},
@@ -8,39 +8,39 @@ use std::{
 
 use super::amqp_handshake::BrokerIdentity;
 
-/// The socket under a connection, to end it where the AMQP way of closing hangs. Cut when dropped.
+/// The socket under a connection, to end it where closing by AMQP hangs. Cut when dropped.
 #[derive(Default)]
 pub(super) struct SocketHandle(Arc<SocketSlot>);
 
-/// The place of the socket, shared with the one that dials.
+/// The slot that is filled while the connection is made.
 #[derive(Default)]
 pub(crate) struct SocketSlot {
-    held: Mutex<Held>,
+    state: Mutex<SocketState>,
     identity: OnceLock<BrokerIdentity>,
 }
 
 #[derive(Default)]
-struct Held {
+struct SocketState {
     cut: bool,
     socket: Option<TcpStream>,
 }
 
 impl SocketHandle {
-    /// Where the socket is put once there is one.
-    pub(super) fn socket(&self) -> Arc<SocketSlot> {
+    /// The slot for the socket.
+    pub(super) fn slot(&self) -> Arc<SocketSlot> {
         self.0.clone()
     }
 
-    /// What the broker said of itself, once it has.
+    /// The broker's identity, once it has introduced itself.
     pub(super) fn identity(&self) -> Option<&BrokerIdentity> {
         self.0.identity.get()
     }
 
-    /// lapin's thread sees the end of the stream and ends as well.
+    /// Cuts the socket. lapin's thread sees the end of the stream and ends as well.
     pub(super) fn cut(&self) {
-        let mut held = self.0.held();
-        held.cut = true;
-        if let Some(socket) = held.socket.take() {
+        let mut state = self.0.state();
+        state.cut = true;
+        if let Some(socket) = state.socket.take() {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
@@ -53,17 +53,17 @@ impl Drop for SocketHandle {
 }
 
 impl SocketSlot {
-    /// Cut at once where the line was cut before.
-    pub(super) fn hold(&self, socket: TcpStream) {
-        let mut held = self.held();
-        if held.cut {
+    /// Stores the socket, and cuts it at once where the handle was cut before.
+    pub(super) fn store(&self, socket: TcpStream) {
+        let mut state = self.state();
+        if state.cut {
             let _ = socket.shutdown(Shutdown::Both);
         } else {
-            held.socket = Some(socket);
+            state.socket = Some(socket);
         }
     }
 
-    /// Notes what the broker says of itself, where this method does.
+    /// Stores the broker's identity, where this method holds it.
     pub(super) fn read_handshake(&self, method: &[u8]) {
         if self.identity.get().is_none()
             && let Some(identity) = BrokerIdentity::read(method)
@@ -72,7 +72,7 @@ impl SocketSlot {
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, SocketState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

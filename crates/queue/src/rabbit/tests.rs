@@ -1,6 +1,9 @@
 //! On a real broker: the one that `GENFLEET_TEST_AMQP_URL` names, under a fresh prefix each; skipped without.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use lapin::options::ExchangeDeleteOptions;
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -10,9 +13,12 @@ use self::{
     proxy::Proxy,
     rig::{Rig, event, job, lane, on_broker, reply, soon},
 };
-use super::*;
-use crate::{Destination, Settled, conformance};
-use genfleet_job::message::{HeaderValue, Lane, MAX_HEADER_BYTES, Message};
+use super::{RabbitQueue, RabbitSettings, TopologyMode};
+use crate::{Delivery, Destination, Health, Publication, QueueError, Settled, conformance, topology::topology};
+use genfleet_job::{
+    Kind,
+    message::{HeaderValue, Lane, MAX_HEADER_BYTES, Message},
+};
 
 mod alone;
 mod browse;

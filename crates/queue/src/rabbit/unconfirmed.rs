@@ -1,22 +1,23 @@
-//! What one session has published and not settled: confirms, returns, refusals, and what does not come.
+//! The publications of one session that are not confirmed: confirms, returns, refusals, and what does not come.
 //!
-//! Returns. Everything is published mandatory. Not all exchanges of ours have an alternate, and where a binding is gone
-//! (an exchange was deleted and made anew, bindings follow later) the broker would confirm an event that no queue has;
-//! an alternate for the events would keep it where nobody looks for it. A return means that the topology has to be
-//! declared anew, so the session ends over the first one, and the next declares before it publishes.
+//! Returns. Everything is published mandatory. Not all our exchanges have an alternate, and where a binding is missing (an
+//! exchange was deleted and declared again, bindings follow later) the broker would confirm an event that no queue has; an
+//! alternate for the events would keep it where nobody looks for it. A return means that the topology has to be declared
+//! again, so the session ends over the first one, and the next declares before it publishes.
 //!
 //! lapin (4.12.3, `acknowledgement.rs`, `returned_messages.rs`) queues what comes back and lets the next confirm that
-//! completes carry the oldest of it, whichever publication that confirm is of. Whose a return is need not be known:
+//! completes carry the oldest of it, whichever publication that confirm is of. It need not be known whose a return is:
 //!
-//! 1. The broker sends a return before the confirm of the same publication, and lapin works off one frame after the
-//!    other. So a returned publication's confirm carries a return itself, or finds none waiting: then one was carried by a
-//!    confirm completed before it.
-//! 2. [`Unconfirmed::settled`] takes all confirms completed by now, among them all completed before the first one it was
-//!    given, and looks for returns before any of them is judged. While none was seen, all that is confirmed is safe.
-//! 3. From the first return on nothing more is sent, and what is confirmed is in doubt. Once nothing is under way, every
-//!    return has been carried: since the last time none waited, each confirm has carried one, and each return was
-//!    followed by its confirm. Then all is safe whose exchange and key nothing came back from ([`Unconfirmed::came_back`]).
-//!    The rest, and all in doubt if not all confirms come, is published again: at least once, under the same id.
+//! 1. The broker sends a return before the confirm of the same publication, and lapin handles one frame after the other. So
+//!    a returned publication's confirm carries a return itself, or finds none waiting: then one was carried by a confirm
+//!    completed before it.
+//! 2. [`Unconfirmed::take_resolved`] takes all confirms completed by now, among them all completed before the first one it
+//!    was given, and looks for returns before any of them counts. While none was seen, all that is confirmed is durable.
+//! 3. From the first return on nothing more is sent, and what is confirmed is in doubt. Once nothing is pending, every
+//!    return has been carried: since the last time none waited, each confirm has carried one, and each return was followed
+//!    by its confirm. Then all is durable whose exchange and key nothing came back from
+//!    ([`Unconfirmed::may_have_come_back`]). The rest, and all in doubt if not all confirms come, is published again: at
+//!    least once, under the same id.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -33,30 +34,30 @@ use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnord
 use lapin::{Channel, Confirmation, options::BasicPublishOptions, types::ShortString};
 use tokio::time::Instant;
 
-use super::{connect::describe, outgoing_message::OutgoingMessage, session::SessionError};
+use super::{error::describe, link::SessionError, outgoing_message::OutgoingMessage};
 use genfleet_job::{metric, retry};
 
-/// No confirm at all for this long, with something to confirm and the broker not blocking.
+/// Time without any confirm, with something to confirm and the broker not blocking, after which the session ends.
 const SILENCE: Duration = Duration::from_secs(30);
-/// One confirm not coming, though others do.
+/// Time without one confirm, though others come, after which the session ends.
 const OVERDUE: Duration = Duration::from_secs(120);
-/// Between two tries of what was refused: full jitter in these bounds.
+/// Bounds of the pause between two tries of what was refused, with full jitter.
 const REFUSED: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 
-/// The end of one sending.
+/// The end of one publication.
 pub(super) struct ResolvedConfirm {
     pub(super) number: u64,
     outcome: lapin::Result<Confirmation>,
 }
 
-/// What follows from it.
+/// What follows from a confirm.
 pub(super) enum ConfirmResult {
-    /// It is safe at the broker.
+    /// It is durable at the broker.
     Confirmed,
-    /// It is safe unless it came back.
+    /// It is durable unless it came back.
     InDoubt,
     /// The broker does not take it now: it is sent again later.
-    Held,
+    Refused,
     /// The session is over.
     Lost(SessionError),
 }
@@ -67,19 +68,19 @@ struct Refused {
     waits: ExponentialBackoff,
 }
 
-/// See the module.
+/// The unconfirmed publications of one session.
 pub(super) struct Unconfirmed {
     channel: Channel,
     began: Instant,
     progress: Instant,
-    /// While this long ago the broker blocked, nothing was overdue.
+    /// Time until which the broker blocked: nothing was overdue then.
     unblocked: Instant,
     confirms: FuturesUnordered<BoxFuture<'static, ResolvedConfirm>>,
     sent: BTreeMap<u64, Instant>,
-    /// Exchange and key.
+    /// Exchange and key of what came back.
     returned: HashSet<(ShortString, ShortString)>,
     refused: BTreeMap<u64, Refused>,
-    /// Not all confirms came, nor will.
+    /// Not all confirms will come.
     broken: bool,
 }
 
@@ -99,7 +100,8 @@ impl Unconfirmed {
         }
     }
 
-    /// On its way when this returns: lapin numbers a publication and queues its frames when it is first polled.
+    /// Sends a publication. It is on its way when this returns: lapin numbers a publication and queues its frames when it is
+    /// first polled.
     pub(super) fn send(&mut self, number: u64, outgoing: &Arc<OutgoingMessage>) {
         if self.sent.is_empty() {
             self.progress = Instant::now();
@@ -115,7 +117,7 @@ impl Unconfirmed {
         }
     }
 
-    /// Whether something is to be confirmed.
+    /// Returns true while something is to be confirmed.
     pub(super) fn has_pending(&self) -> bool {
         !self.confirms.is_empty()
     }
@@ -128,27 +130,27 @@ impl Unconfirmed {
         }
     }
 
-    /// `first` and all other confirms completed by now, to be judged.
-    pub(super) fn settled(&mut self, first: Option<ResolvedConfirm>) -> Vec<ResolvedConfirm> {
-        let mut settled: Vec<_> = first.into_iter().collect();
+    /// Takes `first` and all other confirms completed by now.
+    pub(super) fn take_resolved(&mut self, first: Option<ResolvedConfirm>) -> Vec<ResolvedConfirm> {
+        let mut confirms: Vec<_> = first.into_iter().collect();
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(woken.clone());
         loop {
             woken.0.store(false, Ordering::Release);
             match self.confirms.poll_next_unpin(&mut Context::from_waker(&waker)) {
-                Poll::Ready(Some(resolved)) => settled.push(resolved),
+                Poll::Ready(Some(resolved)) => confirms.push(resolved),
                 // It gives way now and then although more is there, and says so.
                 Poll::Pending if woken.0.load(Ordering::Acquire) => {}
                 Poll::Pending | Poll::Ready(None) => break,
             }
         }
-        if !settled.is_empty() {
+        if !confirms.is_empty() {
             self.progress = Instant::now();
         }
-        for each in &mut settled {
+        for each in &mut confirms {
             self.take_return(each);
         }
-        settled
+        confirms
     }
 
     fn take_return(&mut self, resolved: &mut ResolvedConfirm) {
@@ -159,15 +161,15 @@ impl Unconfirmed {
         }
     }
 
-    /// What follows. Only for what [`Self::settled`] gave.
+    /// Decides what follows from a confirm that [`Self::take_resolved`] gave.
     pub(super) fn confirm_result(&mut self, resolved: ResolvedConfirm) -> ConfirmResult {
         let took = self.sent.remove(&resolved.number).map(|sent| sent.elapsed()).unwrap_or_default();
         match resolved.outcome {
             Err(error) => {
                 self.broken = true;
-                return ConfirmResult::Lost(describe(&error));
+                return ConfirmResult::Lost(describe(error));
             }
-            Ok(Confirmation::Nack(_)) => return self.hold(resolved.number),
+            Ok(Confirmation::Nack(_)) => return self.retry_later(resolved.number),
             Ok(Confirmation::NotRequested) => return ConfirmResult::Lost("the channel does not confirm".to_owned()),
             Ok(Confirmation::Ack(_)) => {}
         }
@@ -176,48 +178,48 @@ impl Unconfirmed {
         if self.returned.is_empty() { ConfirmResult::Confirmed } else { ConfirmResult::InDoubt }
     }
 
-    fn hold(&mut self, number: u64) -> ConfirmResult {
+    fn retry_later(&mut self, number: u64) -> ConfirmResult {
         let (shortest, longest) = REFUSED;
         let fresh = || Refused { since: Instant::now(), due: None, waits: retry::full_jitter(shortest, longest) };
         let refused = self.refused.entry(number).or_insert_with(fresh);
         refused.due = Some(Instant::now() + refused.waits.next_backoff().unwrap_or(longest));
-        ConfirmResult::Held
+        ConfirmResult::Refused
     }
 
-    /// Why the session has to end although nothing failed: something came back.
+    /// The reason to end the session where something came back.
     pub(super) fn unroutable(&self) -> Option<SessionError> {
         let (exchange, key) = self.returned.iter().next()?;
         Some(format!("nothing is bound for exchange {:?}, key {:?}", exchange.as_str(), key.as_str()))
     }
 
-    /// Whether it can be that what was confirmed of `outgoing` came back.
-    pub(super) fn came_back(&self, outgoing: &OutgoingMessage) -> bool {
+    /// Returns true where it is possible that `outgoing` came back although it was confirmed.
+    pub(super) fn may_have_come_back(&self, outgoing: &OutgoingMessage) -> bool {
         let all_known = !self.broken && !self.has_pending();
         !all_known || self.returned.contains(&(outgoing.exchange.clone(), outgoing.key.clone()))
     }
 
-    /// What of the refused is to be sent again next, and when.
+    /// The time of the next retry of what was refused, and its number.
     pub(super) fn due(&self) -> Option<(Instant, u64)> {
         self.refused.iter().filter_map(|(number, refused)| Some((refused.due?, *number))).min()
     }
 
-    /// What is refused longest, and for how long.
+    /// The number of what is refused longest, and the time since.
     pub(super) fn refused_longest(&self) -> Option<(u64, Duration)> {
         let since = self.refused.iter().map(|(number, refused)| (refused.since, *number)).min();
         since.map(|(since, number)| (number, since.elapsed()))
     }
 
-    /// Whether a publication met a fault.
+    /// Returns true where a publication met a fault.
     pub(super) fn is_broken(&self) -> bool {
         self.broken
     }
 
-    /// How long this session lasts.
+    /// The age of the session.
     pub(super) fn age(&self) -> Duration {
         self.began.elapsed()
     }
 
-    /// Why the session has to end although nothing failed: confirms do not come.
+    /// The reason to end the session where confirms do not come.
     pub(super) fn stuck(&mut self, blocked: bool) -> Option<SessionError> {
         if blocked {
             (self.progress, self.unblocked) = (Instant::now(), Instant::now());

@@ -1,5 +1,5 @@
-//! What producers sent for a kind that does not exist: handed over to be answered. Each is a copy; the message itself stays
-//! on the shelf of what matches nothing.
+//! Messages that producers sent for a kind that does not exist: handed over to be answered. Each is a copy; the message
+//! itself stays in the queue of what matched no queue.
 
 use std::{
     convert::Infallible,
@@ -9,119 +9,119 @@ use std::{
 
 use futures_util::StreamExt;
 use lapin::{
-    Channel, Consumer, ErrorKind,
+    Channel, Consumer,
     options::BasicConsumeOptions,
-    protocol::{AMQPErrorKind, AMQPSoftError},
+    protocol::AMQPSoftError::{ACCESSREFUSED, NOTFOUND},
     types::FieldTable,
 };
 use tokio::sync::mpsc;
 
 use super::{
-    Shared,
-    connect::describe,
     convert,
-    session::{Link, SessionError},
-    settle::{LaneFlow, RabbitSettler},
+    error::{describe, refusal},
+    flow::LaneFlow,
+    link::{Link, SessionError},
+    settle::RabbitSettler,
+    shared::Shared,
     topology_check,
 };
-use crate as queue;
 use crate::{
-    UnknownKindMessage,
-    topology::{self, jobs_exchange},
+    message::{Settler, UnknownKindMessage},
+    topology::{jobs_exchange, unknown_kinds_queue},
 };
 
-/// Copies in hand, at most: bodies are of any size.
+/// Copies in memory, at most: bodies are of any size.
 const PREFETCH: u16 = 8;
 
-/// What is to be answered, session after session.
+/// The receiver of the messages, session after session.
 #[derive(Debug)]
-pub struct UnknownKinds {
+pub(crate) struct UnknownKinds {
     arrived: mpsc::Receiver<UnknownKindMessage>,
 }
 
 impl UnknownKinds {
-    /// From now on they are consumed.
-    pub(super) fn of(answering: &OnceLock<mpsc::Sender<UnknownKindMessage>>) -> Self {
-        let (sender, arrived) = mpsc::channel(PREFETCH.into());
-        // A second one hears nothing.
-        let _ = answering.set(sender);
+    /// Starts to consume the messages.
+    pub(super) fn register(sender: &OnceLock<mpsc::Sender<UnknownKindMessage>>) -> Self {
+        let (to_worker, arrived) = mpsc::channel(PREFETCH.into());
+        // A second receiver gets nothing.
+        let _ = sender.set(to_worker);
         Self { arrived }
     }
 
-    /// See [`queue::UnknownKinds::next`].
-    pub async fn next(&mut self) -> UnknownKindMessage {
+    pub(crate) async fn next(&mut self) -> UnknownKindMessage {
         match self.arrived.recv().await {
-            Some(unrouted) => unrouted,
+            Some(message) => message,
             None => pending().await,
         }
     }
 }
 
-/// Hands over what is to be answered, until the session is lost; nothing where nobody answers.
+/// Hands messages over until the session is lost; does nothing without a receiver.
 pub(super) async fn serve(shared: Arc<Shared>, link: Arc<Link>) -> SessionError {
-    let Some(answering) = shared.answering.get() else { return pending().await };
+    let Some(sender) = shared.unknown_kinds.get() else { return pending().await };
     match consumer(&shared, &link).await {
-        Ok(Some((channel, consumer))) => match hand_over(&shared, &link, answering, (channel, consumer)).await {
+        Ok(Some(consumer)) => match hand_over(&shared, &link, sender, consumer).await {
             Ok(never) => match never {},
-            Err(lost) => lost,
+            Err(reason) => reason,
         },
         Ok(None) => pending().await,
-        Err(lost) => lost,
+        Err(reason) => reason,
     }
 }
 
-/// None where the broker refuses: nobody is answered then, and all else goes on.
+/// `None` where the broker refuses: these messages are not answered then, and all else goes on.
 async fn consumer(shared: &Shared, link: &Link) -> Result<Option<(Channel, Consumer)>, SessionError> {
     let channel = link.channel(PREFETCH).await?;
-    let queue = topology::unknown_kinds_queue(&shared.prefix);
+    let queue = unknown_kinds_queue(&shared.prefix);
     let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
     match channel.basic_consume(queue.as_str().into(), "".into(), options, none).await {
         Ok(consumer) => Ok(Some((channel, consumer))),
         Err(error) if is_refused(&error, &shared.prefix) => {
-            let reason = describe(&error);
+            let reason = describe(error);
             tracing::warn!(
                 reason,
                 "jobs of an unknown kind are not answered: topology or rights of an earlier version"
             );
             Ok(None)
         }
-        Err(error) => Err(describe(&error)),
+        Err(error) => Err(describe(error)),
     }
 }
 
-/// Whether the broker refused to hand over what is to be answered: the queue is missing, as in the topology of an earlier
-/// version, or our user may not read it. That closes a channel, and nothing else depends on it.
+/// Returns true where the broker refused to hand these messages over: the queue is missing, as in the topology of an
+/// earlier version, or our user may not read it. That closes a channel, and nothing else depends on it.
 pub(super) fn is_refused(error: &lapin::Error, prefix: &str) -> bool {
-    let ErrorKind::ProtocolError(told) = error.kind() else { return false };
-    matches!(told.kind(), AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND | AMQPSoftError::ACCESSREFUSED))
-        && told.get_message().as_str().contains(&format!("'{}'", topology::unknown_kinds_queue(prefix)))
+    refusal(error).is_some_and(|(kind, message)| {
+        matches!(kind, NOTFOUND | ACCESSREFUSED) && message.contains(&format!("'{}'", unknown_kinds_queue(prefix)))
+    })
 }
 
 async fn hand_over(
     shared: &Arc<Shared>,
     link: &Link,
-    answering: &mpsc::Sender<UnknownKindMessage>,
+    sender: &mpsc::Sender<UnknownKindMessage>,
     (channel, mut consumer): (Channel, Consumer),
 ) -> Result<Infallible, SessionError> {
     let jobs = jobs_exchange(&shared.prefix);
     let flow = Arc::<LaneFlow>::default();
+    let recent = &shared.settlements.recent;
     while let Some(delivery) = consumer.next().await {
-        let delivery = delivery.map_err(|error| describe(&error))?;
-        topology_check::came_unrouted(shared, delivery.exchange.as_str(), delivery.routing_key.as_str());
-        let held = shared.recent.hold(shared.recent.identity(&delivery, false), delivery.redelivered);
-        let settler = RabbitSettler::new(shared, &link.session, &flow, (held, delivery.acker.clone()));
-        // The alternate exchange leaves it the exchange by which it came. What we sent ourselves has nobody to answer.
+        let delivery = delivery.map_err(describe)?;
+        topology_check::note_unrouted(shared, delivery.exchange.as_str(), delivery.routing_key.as_str());
+        let known = recent.hold(recent.identity(&delivery, false), delivery.redelivered);
+        let settler = RabbitSettler::new(&shared.settlements, &link.session, &flow, (known, delivery.acker.clone()));
+        // The alternate exchange keeps the exchange by which a message came. What we sent ourselves is not answered.
         if delivery.exchange.as_str() != jobs {
             settler.acknowledge_in_background();
             continue;
         }
-        let (key, settler) = (delivery.routing_key.to_string(), queue::Settler::Rabbit(settler));
+        let (key, settler) = (delivery.routing_key.to_string(), Settler::new(settler));
         let message = convert::taken(delivery, false);
-        if answering.send(UnknownKindMessage { key, message, settler }).await.is_err() {
+        if sender.send(UnknownKindMessage { key, message, settler }).await.is_err() {
             // The process drains: the others answer.
-            channel.close(200, "draining".into()).await.map_err(|error| describe(&error))?;
+            channel.close(200, "draining".into()).await.map_err(describe)?;
             return pending().await;
         }
     }
-    Err(format!("the broker ended the consumer of {}", topology::unknown_kinds_queue(&shared.prefix)))
+    Err(format!("the broker ended the consumer of {}", unknown_kinds_queue(&shared.prefix)))
 }

@@ -1,18 +1,17 @@
-//! The batch of `genfleet run`: loaded once, in one transaction, and how far its events were printed.
-//!
-//! Does not read job files: it gets their hash and the publications.
+//! The batch of `genfleet run`: loaded once, in one transaction, and how far its events were printed. The job files
+//! themselves are read elsewhere.
 
 use rusqlite::{OptionalExtension, params};
 
 use super::{
-    change::put,
+    change::insert_all,
     changes::Changes,
-    command::{Scope, Work},
     row,
+    work::{Scope, Work},
 };
-use crate::Publication;
+use crate::message::Publication;
 
-/// What a store was loaded with.
+/// The job files that a store was loaded with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// The files, for messages.
@@ -23,7 +22,7 @@ pub struct Batch {
     pub total: u64,
 }
 
-/// What became of a batch.
+/// The result of loading a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadOutcome {
     /// It is in the store now.
@@ -42,18 +41,16 @@ pub enum LoadOutcome {
     Foreign,
 }
 
-/// Takes a batch in.
-#[derive(Debug)]
-pub(super) struct Load {
+/// Records a batch and publishes its jobs.
+pub(super) struct LoadBatch {
     pub(super) batch: Batch,
     pub(super) publications: Vec<Publication>,
 }
 
-/// Events were printed up to this sequence.
-#[derive(Debug)]
-pub(super) struct Printed(pub(super) i64);
+/// Records up to which sequence events were printed.
+pub(super) struct RecordPrinted(pub(super) i64);
 
-impl Work for Load {
+impl Work for LoadBatch {
     type Found = LoadOutcome;
     type Answer = LoadOutcome;
 
@@ -66,7 +63,7 @@ impl Work for Load {
         let Batch { source, sha256, total } = &self.batch;
         let total = i64::try_from(*total).unwrap_or(i64::MAX);
         scope.connection.execute(SQL, params![source, sha256, total])?;
-        put(scope, &self.publications, changes)?;
+        insert_all(scope, &self.publications, changes)?;
         Ok(LoadOutcome::Loaded)
     }
 
@@ -75,7 +72,7 @@ impl Work for Load {
     }
 }
 
-impl Work for Printed {
+impl Work for RecordPrinted {
     type Found = ();
     type Answer = ();
 
@@ -87,7 +84,7 @@ impl Work for Printed {
     fn answer(self, (): ()) {}
 }
 
-/// What loading `batch` would come to.
+/// The result that loading `batch` would have.
 pub(super) fn outcome(connection: &rusqlite::Connection, batch: &Batch) -> rusqlite::Result<LoadOutcome> {
     const ANYTHING: &str = "SELECT EXISTS (SELECT 1 FROM message) OR EXISTS (SELECT 1 FROM dead)
         OR EXISTS (SELECT 1 FROM event)";
@@ -99,7 +96,7 @@ pub(super) fn outcome(connection: &rusqlite::Connection, batch: &Batch) -> rusql
     })
 }
 
-/// The batch the store was loaded with, and how far its events were printed.
+/// The batch that the store was loaded with, and up to which sequence its events were printed.
 pub(super) fn recorded(connection: &rusqlite::Connection) -> rusqlite::Result<Option<(Batch, i64)>> {
     const SQL: &str = "SELECT source, sha256, total, printed FROM batch";
     let read = |found: &rusqlite::Row<'_>| {

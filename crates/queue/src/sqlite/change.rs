@@ -1,63 +1,80 @@
-//! What publishing and settling do to the tables: one row taken away, others put in, together or not at all.
+//! Changes of the tables by publishing and settling: one row removed and others inserted, in one transaction.
 //!
-//! Does not begin or end transactions: `writer` runs many changes in one.
+//! The writer begins and ends transactions, and runs many changes in one.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{ToSql, params};
 
+use metrics::histogram;
+use tokio::time::Instant;
+
 use super::{
     changes::{ChangeKey, Changes},
-    command::{Scope, Work},
+    handle::WriterHandle,
     row,
+    work::{Reply, Scope, Work},
 };
-use crate::{Destination, Publication};
+use crate::message::{Destination, Publication, QueueError};
 use genfleet_job::{
     Kind,
     message::{Headers, Lane, Message, enqueued::ENQUEUED_MS},
+    metric,
 };
 
 /// Events kept.
 const EVENTS_KEPT: i64 = 1_000_000;
-/// A batch is read to its end from its events: it keeps them all.
+/// A batch keeps all its events: it is read to its end from them.
 const TRIM: &str = "DELETE FROM event WHERE sequence <= ?1 AND NOT EXISTS (SELECT 1 FROM batch)";
-/// Old events are removed once in so many.
+/// Old events are removed at every so many new ones.
 const TRIM_EVERY: i64 = 1_000;
-/// What of a producer's headers counts (SPEC 6.1).
+/// The headers of a producer that are kept (SPEC 6.1).
 const PRODUCERS_HEADERS: [&str; 3] = ["traceparent", "tracestate", ENQUEUED_MS];
 
-/// One row taken away and others put in.
-#[derive(Debug)]
-pub(super) struct Change {
-    /// What goes.
-    pub(super) removal: RowRemoval,
-    /// What comes.
-    pub(super) publications: Vec<Publication>,
-}
-
-/// What a change takes away.
+/// The row that a change removes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum RowRemoval {
-    /// Nothing: publications only.
+    /// No row: the change only publishes.
     Nothing,
-    /// A delivery, settled. The publications are made even where it is gone already.
+    /// A settled delivery. The publications are made even where it is gone already.
     Delivery(i64),
-    /// A delivery's claim: it is visible again, and counts one more return.
+    /// The claim on a delivery, which is visible again and counts one more return.
     Claim(i64),
     /// A dead letter. The publications are made only where it was still there.
     DeadLetter(i64),
+}
+
+struct Change {
+    removal: RowRemoval,
+    publications: Vec<Publication>,
+}
+
+impl WriterHandle {
+    /// Removes a row and makes `publications` durable; false where the row was gone already. Timed like a confirm of the
+    /// broker.
+    pub(super) async fn change(&self, removal: RowRemoval, publications: Vec<Publication>) -> Result<bool, QueueError> {
+        let begun = Instant::now();
+        let found = self.ask(Change { removal, publications }).await?;
+        histogram!(metric::PUBLISH_CONFIRM).record(begun.elapsed());
+        Ok(found)
+    }
+
+    /// Removes a row and publishes nothing.
+    pub(super) fn post_removal(&self, removal: RowRemoval) -> Reply<bool> {
+        self.post(Change { removal, publications: Vec::new() })
+    }
 }
 
 impl Work for Change {
     type Found = bool;
     type Answer = bool;
 
-    /// Whether what was to go was there.
+    /// Returns true where the row was there.
     fn run(&self, scope: &Scope<'_>, changes: &mut Changes) -> rusqlite::Result<bool> {
-        let found = take(scope, self.removal, changes)?;
+        let found = remove(scope, self.removal, changes)?;
         if found || !matches!(self.removal, RowRemoval::DeadLetter(_)) {
-            put(scope, &self.publications, changes)?;
+            insert_all(scope, &self.publications, changes)?;
         }
         Ok(found)
     }
@@ -67,8 +84,12 @@ impl Work for Change {
     }
 }
 
-/// Puts all of `publications` into their tables.
-pub(super) fn put(scope: &Scope<'_>, publications: &[Publication], changes: &mut Changes) -> rusqlite::Result<()> {
+/// Inserts all of `publications` into their tables.
+pub(super) fn insert_all(
+    scope: &Scope<'_>,
+    publications: &[Publication],
+    changes: &mut Changes,
+) -> rusqlite::Result<()> {
     for Publication { to, message } in publications {
         match to {
             Destination::Jobs(kind) => {
@@ -91,7 +112,7 @@ pub(super) fn put(scope: &Scope<'_>, publications: &[Publication], changes: &mut
     Ok(())
 }
 
-fn take(scope: &Scope<'_>, removal: RowRemoval, changes: &mut Changes) -> rusqlite::Result<bool> {
+fn remove(scope: &Scope<'_>, removal: RowRemoval, changes: &mut Changes) -> rusqlite::Result<bool> {
     match removal {
         RowRemoval::Nothing => Ok(true),
         RowRemoval::Delivery(id) => {
@@ -106,7 +127,7 @@ fn take(scope: &Scope<'_>, removal: RowRemoval, changes: &mut Changes) -> rusqli
     }
 }
 
-/// Keeps its time, and with it its place near the head.
+/// Releases a claim. The row keeps its time, and with it its place near the head.
 fn give_back(scope: &Scope<'_>, id: i64, changes: &mut Changes) -> rusqlite::Result<bool> {
     const SQL: &str = "UPDATE message SET claimed = 0, returns = returns + 1
         WHERE id = ?1 AND claimed = 1 RETURNING kind, lane = 'suspect'";

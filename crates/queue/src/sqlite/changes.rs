@@ -1,24 +1,23 @@
-//! What changed in the store, counted: whoever waits for rows compares the counts instead of asking the store.
-//!
-//! Does not know which rows: a count that went up says "look again", no more.
+//! Counts of what was added to the store. Whoever waits for rows compares the counts instead of asking the store: a count
+//! that went up says "look again".
 
 use genfleet_job::{Kind, message::Lane};
 
-/// Kinds times two: the suspects are worked apart from the rest.
+/// Number of keys: two for each kind, since suspects are worked apart from the rest.
 const KEYS: usize = Kind::ALL.len() * 2;
 
-/// What one consumer waits for: the new and begun jobs of a kind, or its suspects.
+/// The rows that one consumer waits for: the new and started jobs of a kind, or its suspects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChangeKey(usize);
 
 impl ChangeKey {
-    /// The shelf that `lane` of `kind` belongs to.
+    /// The key that `lane` of `kind` belongs to.
     pub(super) const fn of(kind: Kind, lane: Lane) -> Self {
         Self(kind as usize * 2 + matches!(lane, Lane::Suspect) as usize)
     }
 }
 
-/// How often something was added, since the store was opened.
+/// Counts since the store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
     counts: [u64; KEYS],
@@ -46,13 +45,13 @@ impl Changes {
         self.events += 1;
     }
 
-    /// Another process wrote, who knows what.
+    /// Another process wrote something.
     pub(super) fn anything(&mut self) {
         self.counts.iter_mut().for_each(|count| *count += 1);
         self.events += 1;
     }
 
-    /// Adds what one transaction changed; whether that was anything.
+    /// Adds what one transaction changed; true where that was anything.
     pub(super) fn add(&mut self, other: &Self) -> bool {
         self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
         self.events += other.events;

@@ -1,4 +1,4 @@
-//! Which rows are handed out next, in which order, and the right to settle them.
+//! Claims rows for a consumer, in the order in which they are to be started.
 //!
 //! A claim is on the disk before its rows are handed out, so that the death of a process is counted.
 
@@ -6,129 +6,85 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
-use tokio::time::Instant;
 
 use super::{
-    change::RowRemoval,
     changes::Changes,
-    command::{Scope, Work},
     handle::WriterHandle,
     row,
+    settler::RowClaim,
+    work::{Scope, Work},
 };
-use crate::unsettled::UnsettledGuard;
 use genfleet_job::{
     Kind,
     message::{Lane, Message},
 };
 
-/// When a consumer asks again that was told "nothing" because the store is in trouble.
-const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
+/// Pause of a consumer before it asks again while the store is unavailable.
+const UNAVAILABLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// A wish for rows.
-#[derive(Debug)]
+/// A request for rows of a kind.
 pub(super) struct Claim {
-    /// Of this kind.
     pub(super) kind: Kind,
-    /// From these lanes in turn; each row of one is followed by one of the next while that has any.
+    /// The lanes, in turn; each row of one is followed by one of the next while that has any.
     pub(super) lanes: Vec<Lane>,
-    /// So many at most.
+    /// Number of rows, at most.
     pub(super) limit: usize,
-    /// By whom they can be given back.
-    pub(super) link: WriterHandle,
+    /// Gives rows back that are not settled.
+    pub(super) handle: WriterHandle,
 }
 
-/// Rows taken, not yet on the disk.
-#[derive(Debug)]
-pub(super) struct Found {
+/// Rows that are claimed once the transaction is committed.
+pub(super) struct FoundRows {
     rows: Vec<Row>,
     next_due: Option<i64>,
 }
 
-/// Rows taken.
+/// Claimed rows.
 #[derive(Debug)]
-pub(super) struct Claimed {
-    /// In the order they are to be started.
+pub(super) struct ClaimedRows {
+    /// In the order in which they are to be started.
     pub(super) rows: Vec<(RowClaim, Row)>,
-    /// When the next delayed row becomes visible, Unix milliseconds; known where fewer rows came than were asked.
+    /// Time at which the next delayed row becomes visible, in Unix milliseconds; known where fewer rows came than were asked.
     pub(super) next_due: Option<i64>,
 }
 
-/// One row, as it was when it was taken.
+/// One row, as it was when it was claimed.
 #[derive(Debug)]
 pub(super) struct Row {
     id: i64,
-    /// Where it waited.
     pub(super) lane: Lane,
-    /// How often it came back.
+    /// Earlier returns.
     pub(super) delivery_count: u32,
-    /// What it is.
     pub(super) message: Message,
 }
 
-/// A claim on one row. Dropped, the row is given back.
-#[derive(Debug)]
-pub(super) struct RowClaim {
-    id: i64,
-    link: WriterHandle,
-    /// Taken by whoever settles.
-    counted: Option<UnsettledGuard>,
-}
-
-impl RowClaim {
-    fn new(id: i64, kind: Kind, link: WriterHandle) -> Self {
-        let counted = Some(link.state().unsettled.hold(kind));
-        Self { id, link, counted }
-    }
-
-    /// When the store was opened, where jobs were worked from it before.
-    pub(super) fn taken_over(&self) -> Option<Instant> {
-        self.link.state().taken_over
-    }
-
-    /// The row, the way to it, and its place in the count, to be dropped once it is settled; dropping the claim changes
-    /// nothing any more.
-    pub(super) fn settle(mut self) -> (i64, WriterHandle, Option<UnsettledGuard>) {
-        (self.id, self.link.clone(), self.counted.take())
-    }
-}
-
-impl Drop for RowClaim {
-    fn drop(&mut self) {
-        if self.counted.is_some() {
-            drop(self.link.post_change(RowRemoval::Claim(self.id)));
-        }
-    }
-}
-
-impl Claim {
-    /// No rows now, look again in a moment.
-    pub(super) fn nothing(now: Timestamp) -> Found {
-        let pause = i64::try_from(TROUBLE_PAUSE.as_millis()).unwrap_or(i64::MAX);
-        Found { rows: Vec::new(), next_due: Some(now.as_millisecond().saturating_add(pause)) }
-    }
-}
-
 impl Work for Claim {
-    type Found = Found;
-    type Answer = Claimed;
+    type Found = FoundRows;
+    type Answer = ClaimedRows;
 
-    fn run(&self, scope: &Scope<'_>, _: &mut Changes) -> rusqlite::Result<Found> {
+    fn run(&self, scope: &Scope<'_>, _: &mut Changes) -> rusqlite::Result<FoundRows> {
         let waiting = |lane: &Lane| visible(scope, self.kind, *lane, self.limit).map(|ids| (*lane, ids));
         let waiting = self.lanes.iter().map(waiting).collect::<rusqlite::Result<Vec<_>>>()?;
         let chosen = in_turn(waiting, self.limit);
         let take = |(lane, id)| take(scope.connection, id, lane);
         let rows = chosen.into_iter().map(take).collect::<rusqlite::Result<Vec<_>>>()?;
         let next_due = if rows.len() < self.limit { next_due(scope, self.kind, &self.lanes)? } else { None };
-        Ok(Found { rows, next_due })
+        Ok(FoundRows { rows, next_due })
     }
 
-    fn answer(self, found: Found) -> Claimed {
-        let hold = |row: Row| (RowClaim::new(row.id, self.kind, self.link.clone()), row);
-        Claimed { rows: found.rows.into_iter().map(hold).collect(), next_due: found.next_due }
+    fn answer(self, found: FoundRows) -> ClaimedRows {
+        let claim = |row: Row| (RowClaim::new(row.id, self.kind, self.handle.clone()), row);
+        ClaimedRows { rows: found.rows.into_iter().map(claim).collect(), next_due: found.next_due }
+    }
+
+    /// No rows now: a consumer can be paused while the store is unavailable.
+    fn when_unavailable(&self, now: Timestamp) -> Option<FoundRows> {
+        let pause = i64::try_from(UNAVAILABLE_PAUSE.as_millis()).unwrap_or(i64::MAX);
+        Some(FoundRows { rows: Vec::new(), next_due: Some(now.as_millisecond().saturating_add(pause)) })
     }
 }
 
-/// One of each lane after the other, the rest of the longer one at the end; `limit` at most.
+/// Takes one row of each lane in turn, the rest of the longer one at the end; `limit` at most.
 fn in_turn(waiting: Vec<(Lane, Vec<i64>)>, limit: usize) -> Vec<(Lane, i64)> {
     let mut lanes: Vec<_> = waiting.into_iter().map(|(lane, ids)| (lane, ids.into_iter())).collect();
     let mut chosen = Vec::with_capacity(limit);

@@ -1,15 +1,15 @@
-//! Steps of the wall clock. Rows become visible by it, since they outlast the process; where it is set back, what waits
-//! would wait as much longer. So the time last seen is kept, in the file for the next process and beside the monotonic
-//! clock for this one, and whoever works the store moves all rows back with the clock.
+//! Steps of the wall clock. Rows become visible by the wall clock, since they outlast the process. Where it is set back,
+//! delayed rows would wait as much longer. The time last seen is therefore kept, in the file for the next process and
+//! beside the monotonic clock for this one, and the worker of the store moves all rows back with the clock.
 //!
-//! A clock that is set forward makes what is delayed come early: from within it looks like a machine that was asleep.
+//! A clock that is set forward makes delayed rows come early: it cannot be told from a machine that was asleep.
 
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::Role;
+use super::role::Role;
 use genfleet_job::clock::SharedClock;
 
 /// A smaller step is added to the next ones.

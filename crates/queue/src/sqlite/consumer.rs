@@ -1,7 +1,7 @@
-//! The rows of one kind as deliveries: claimed on demand, no more than there are free slots, and waited for
-//! without asking the store over and over.
+//! The rows of one kind as deliveries: claimed on demand, no more than there are free slots, and waited for without asking
+//! the store over and over.
 //!
-//! Every wait is in a field, so that dropping a future half-way loses nothing.
+//! Every wait is in a field, so that a dropped future loses nothing.
 
 use std::{collections::VecDeque, future, sync::Arc, time::Duration};
 
@@ -13,60 +13,60 @@ use tokio::{
 
 use super::{
     changes::ChangeKey,
-    claim::{self, Claim, Claimed},
-    command::Reply,
+    claim::{Claim, ClaimedRows, Row},
     handle::WriterHandle,
     settler::StoreSettler,
+    work::Reply,
 };
-use crate as queue;
-use crate::Delivery;
+use crate::message::{Delivery, Settler};
 use genfleet_job::{Kind, clock::SharedClock, message::Lane};
 use genfleet_telemetry::trace::Span;
 
-/// Rows claimed in one go.
+/// Rows claimed at once.
 const BATCH: usize = 64;
-/// A timer is looked at again so often: the clock of the machine may be set.
+/// Longest sleep at once: the clock of the machine may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// The new and begun jobs of one kind.
+/// The new and started jobs of one kind.
 #[derive(Debug)]
-pub struct Consumer {
-    intake: KindFeed,
+pub(crate) struct Consumer {
+    feed: KindFeed,
     suspects: Arc<Mutex<KindFeed>>,
     open: watch::Sender<bool>,
 }
 
 /// The suspects of one kind, one unsettled at a time.
 #[derive(Debug)]
-pub struct Suspects {
-    intake: Arc<Mutex<KindFeed>>,
+pub(crate) struct Suspects {
+    feed: Arc<Mutex<KindFeed>>,
     open: watch::Receiver<bool>,
 }
 
-/// A claim the writer has not answered yet.
+/// A claim that the writer has not answered yet.
 #[derive(Debug)]
 struct Pending {
-    answer: Reply<Claimed>,
+    answer: Reply<ClaimedRows>,
     slots: OwnedSemaphorePermit,
-    /// The shelf's changes when it was asked.
+    /// Count of changes when it was asked.
     seen: u64,
 }
 
-/// There is nothing to claim before this.
+/// A pause: there is nothing to claim before one of these.
 #[derive(Debug)]
 struct Rest {
-    /// More changes than these.
+    /// Another count of changes than this.
     seen: u64,
-    /// Or this time, Unix milliseconds.
+    /// This time, in Unix milliseconds.
     due: Option<i64>,
 }
 
+/// Claims rows of some lanes of a kind.
 #[derive(Debug)]
 struct KindFeed {
-    link: WriterHandle,
+    handle: WriterHandle,
     clock: SharedClock,
     kind: Kind,
-    /// Whose turn is next comes first.
+    /// The lane whose turn is next comes first.
     lanes: Vec<Lane>,
     key: ChangeKey,
     slots: Arc<Semaphore>,
@@ -76,50 +76,46 @@ struct KindFeed {
 }
 
 impl Consumer {
-    pub(super) fn new(link: WriterHandle, clock: SharedClock, kind: Kind, concurrency: usize) -> Self {
-        let suspects = KindFeed::new(link.clone(), Arc::clone(&clock), kind, vec![Lane::Suspect], 1);
+    pub(super) fn new(handle: WriterHandle, clock: SharedClock, kind: Kind, concurrency: usize) -> Self {
+        let suspects = KindFeed::new(handle.clone(), Arc::clone(&clock), kind, vec![Lane::Suspect], 1);
         Self {
-            intake: KindFeed::new(link, clock, kind, vec![Lane::Resume, Lane::Jobs], concurrency),
+            feed: KindFeed::new(handle, clock, kind, vec![Lane::Resume, Lane::Jobs], concurrency),
             suspects: Arc::new(Mutex::new(suspects)),
             open: watch::Sender::new(true),
         }
     }
 
-    /// The next new or begun job; see [`queue::Consumer::next`]. Waits for ever once the store is closed, and
-    /// while the intake is.
-    pub async fn next(&mut self) -> Delivery {
+    /// The next new or started job. Waits for ever once the store is closed, and while the consumer is paused.
+    pub(crate) async fn next(&mut self) -> Delivery {
         if !*self.open.borrow() {
             return future::pending().await;
         }
-        self.intake.next().await
+        self.feed.next().await
     }
 
-    /// The suspects of the same kind.
-    pub fn suspects(&mut self) -> Suspects {
-        Suspects { intake: Arc::clone(&self.suspects), open: self.open.subscribe() }
+    pub(crate) fn suspects(&mut self) -> Suspects {
+        Suspects { feed: Arc::clone(&self.suspects), open: self.open.subscribe() }
     }
 
-    /// Takes no more, suspects neither; returns what was claimed and not taken, seldom any.
-    pub async fn close_intake(&mut self) -> Vec<Delivery> {
+    /// Takes no more rows, suspects included; returns those that were claimed and not taken, seldom any.
+    pub(crate) async fn pause(&mut self) -> Vec<Delivery> {
         self.open.send_replace(false);
         let mut suspects = self.suspects.lock().await;
         let mut untaken = Vec::new();
-        for intake in [&mut self.intake, &mut *suspects] {
-            intake.receive().await;
-            untaken.extend(intake.ready.drain(..));
+        for feed in [&mut self.feed, &mut *suspects] {
+            feed.receive().await;
+            untaken.extend(feed.ready.drain(..));
         }
         untaken
     }
 
-    /// Takes jobs again.
-    #[expect(clippy::unused_async, reason = "the other queue has to wait here")]
-    pub async fn open_intake(&mut self) {
+    pub(crate) fn resume(&mut self) {
         self.open.send_replace(true);
     }
 
-    /// One waiting job, for a probe, a suspect last. `None` where none waits or no slot is free.
-    pub async fn take_one(&mut self) -> Option<Delivery> {
-        match self.intake.take_one().await {
+    /// Takes one waiting job for a probe, a suspect last. `None` where none waits or no slot is free.
+    pub(crate) async fn take_one(&mut self) -> Option<Delivery> {
+        match self.feed.take_one().await {
             Some(delivery) => Some(delivery),
             None => self.suspects.lock().await.take_one().await,
         }
@@ -128,7 +124,7 @@ impl Consumer {
 
 impl Suspects {
     /// The next suspect, once the one before it is settled.
-    pub async fn next(&mut self) -> Delivery {
+    pub(crate) async fn next(&mut self) -> Delivery {
         let mut closing = self.open.clone();
         loop {
             // An error says that the consumer is gone, and with it whoever could close it.
@@ -136,17 +132,17 @@ impl Suspects {
             select! {
                 biased;
                 Ok(_) = closing.wait_for(|open| !open) => {}
-                delivery = async { self.intake.lock().await.next().await } => return delivery,
+                delivery = async { self.feed.lock().await.next().await } => return delivery,
             }
         }
     }
 }
 
 impl KindFeed {
-    fn new(link: WriterHandle, clock: SharedClock, kind: Kind, lanes: Vec<Lane>, concurrency: usize) -> Self {
+    fn new(handle: WriterHandle, clock: SharedClock, kind: Kind, lanes: Vec<Lane>, concurrency: usize) -> Self {
         let key = ChangeKey::of(kind, lanes.first().copied().unwrap_or(Lane::Jobs));
         let slots = Arc::new(Semaphore::new(concurrency.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { link, clock, kind, lanes, key, slots, ready: VecDeque::new(), pending: None, rest: None }
+        Self { handle, clock, kind, lanes, key, slots, ready: VecDeque::new(), pending: None, rest: None }
     }
 
     async fn next(&mut self) -> Delivery {
@@ -177,9 +173,9 @@ impl KindFeed {
     /// Waits until a row may have become visible.
     async fn rest(&mut self) {
         let Some(Rest { seen, due }) = self.rest else { return };
-        let mut changes = self.link.state().changes.subscribe();
+        let mut changes = self.handle.state().changes.subscribe();
         select! {
-            // An error cannot be: the link holds the sender.
+            // Cannot fail: the handle holds the sender.
             _ = changes.wait_for(|changes| changes.of(self.key) != seen) => {}
             () = self.sleep_until(due) => {}
         }
@@ -192,7 +188,7 @@ impl KindFeed {
         time::sleep(Duration::from_millis(u64::try_from(left).unwrap_or(0)).min(LONGEST_SLEEP)).await;
     }
 
-    /// One free slot, waited for, and as many more as are free by then.
+    /// Waits for one free slot, and takes as many more as are free by then.
     async fn free_slots(&self) -> OwnedSemaphorePermit {
         let Ok(mut slots) = Arc::clone(&self.slots).acquire_owned().await else { return future::pending().await };
         let more = u32::try_from(self.slots.available_permits().min(BATCH - 1)).unwrap_or(0);
@@ -203,13 +199,13 @@ impl KindFeed {
     }
 
     fn claim(&mut self, slots: OwnedSemaphorePermit) {
-        let seen = self.link.state().changes.borrow().of(self.key);
-        let (kind, lanes, limit, link) = (self.kind, self.lanes.clone(), slots.num_permits(), self.link.clone());
-        let answer = self.link.post(Claim { kind, lanes, limit, link });
+        let seen = self.handle.state().changes.borrow().of(self.key);
+        let (kind, lanes, limit, handle) = (self.kind, self.lanes.clone(), slots.num_permits(), self.handle.clone());
+        let answer = self.handle.post(Claim { kind, lanes, limit, handle });
         self.pending = Some(Pending { answer, slots, seen });
     }
 
-    /// Takes in what was claimed; false once there is nobody to ask any more.
+    /// Receives what was claimed; false once the writer is gone.
     async fn receive(&mut self) -> bool {
         let Some(pending) = &mut self.pending else { return true };
         let answer = (&mut pending.answer).await;
@@ -221,7 +217,7 @@ impl KindFeed {
         true
     }
 
-    fn keep(&mut self, claimed: Claimed, mut slots: OwnedSemaphorePermit, seen: u64) {
+    fn keep(&mut self, claimed: ClaimedRows, mut slots: OwnedSemaphorePermit, seen: u64) {
         if claimed.rows.len() < slots.num_permits() {
             self.rest = Some(Rest { seen, due: claimed.next_due });
         }
@@ -233,8 +229,8 @@ impl KindFeed {
         for (claim, row) in claimed.rows {
             // Never more rows than slots; were there more, dropping them gives them back.
             let Some(slot) = slots.split(1) else { return };
-            let settler = queue::Settler::Sqlite(StoreSettler::new(claim, slot));
-            let claim::Row { message, lane, delivery_count, .. } = row;
+            let settler = Settler::new(StoreSettler::new(claim, slot));
+            let Row { message, lane, delivery_count, .. } = row;
             let (redelivered, defect) = (delivery_count > 0, None);
             let span = Span::default();
             self.ready.push_back(Delivery { message, lane, delivery_count, redelivered, defect, settler, span });

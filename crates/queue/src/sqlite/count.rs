@@ -1,4 +1,4 @@
-//! The store in the metrics: whether it is there, and how much waits in it.
+//! The metrics of the store: its condition, and the number of messages that wait in it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,17 +17,17 @@ use super::{
 };
 use genfleet_job::{Kind, clock::SharedClock, message::Lane, metric};
 
-/// Between two counts.
+/// Interval of the counts.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// Tells what waits of `kind` until the store is closed.
+/// Counts what waits of `kind` until the store is closed.
 pub(super) async fn count(reader: Reader, state: Arc<StoreState>, clock: SharedClock, kind: Kind) {
     let mut due = interval(EVERY);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut condition = state.condition.subscribe();
     loop {
         select! {
-            // An error cannot be: the sender is in our hands.
+            // Cannot fail: the sender is in `state`.
             _ = condition.wait_for(|now| matches!(now, StoreCondition::Closed | StoreCondition::Failed(_))) => return,
             _ = due.tick() => {}
         }
@@ -41,7 +41,7 @@ pub(super) async fn count(reader: Reader, state: Arc<StoreState>, clock: SharedC
     }
 }
 
-/// What could be started now in each lane, and the dead letters.
+/// Number of jobs that could be started now in each lane, and of dead letters.
 pub(super) fn ready(connection: &Connection, kind: Kind, now: Timestamp) -> rusqlite::Result<Vec<(&'static str, u64)>> {
     const VISIBLE: &str = "SELECT count(*) FROM message
         WHERE kind = ?1 AND lane = ?2 AND claimed = 0 AND visible_at <= ?3";

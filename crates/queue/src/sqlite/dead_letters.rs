@@ -1,30 +1,42 @@
-//! The shelves of [`crate::shelf`] in the embedded store: its dead letters, read a page at a time, each taken off
-//! in one transaction with what is published for it.
+//! The dead letters of the embedded store: read a page at a time, each removed in one transaction with what is published
+//! for it.
 
 use std::collections::VecDeque;
 
 use futures_util::future::try_join_all;
 use serde_json::{Map, Value};
 
-use super::{DeadLetterRow, SqliteQueue};
+use super::{inspect::DeadLetterRow, store::SqliteQueue};
 use crate::{
-    QueueError,
     dead_letters::{DeadLetterQueue, Removal, StoredMessage, StoredPlace},
+    message::QueueError,
 };
 use genfleet_job::message::HeaderValue;
 
-/// Letters read at once.
+/// Rows read at once.
 const PAGE: usize = 64;
 
-/// How many letters lie on `shelf`.
-pub(crate) async fn count(store: &SqliteQueue, queue: DeadLetterQueue) -> Result<u64, QueueError> {
-    match kind(queue) {
-        Some(kind) => store.dead_letters_end(Some(kind)).await.map(|(count, _)| count),
-        None => Ok(0),
+impl SqliteQueue {
+    /// Number of messages in `queue`.
+    pub(crate) async fn count_dead_letters(&self, queue: DeadLetterQueue) -> Result<u64, QueueError> {
+        match kind(queue) {
+            Some(kind) => self.dead_letters_end(Some(kind)).await.map(|(count, _)| count),
+            None => Ok(0),
+        }
+    }
+
+    /// Browses `queue` as it is now.
+    pub(crate) async fn browse(&self, queue: DeadLetterQueue) -> Result<StoreBrowser, QueueError> {
+        let (total, last) = match kind(queue) {
+            Some(kind) => self.dead_letters_end(Some(kind)).await?,
+            None => (0, 0),
+        };
+        let (store, page) = (self.clone(), VecDeque::new());
+        Ok(StoreBrowser { store, queue, total, last, read: 0, position: 0, page })
     }
 }
 
-/// Everything is somewhere in the store, so nothing is ever without a queue.
+/// A store routes every message, so that none is unrouted.
 fn kind(queue: DeadLetterQueue) -> Option<&'static str> {
     match queue {
         DeadLetterQueue::Dead(_) | DeadLetterQueue::Unknown => Some(queue.as_str()),
@@ -32,13 +44,13 @@ fn kind(queue: DeadLetterQueue) -> Option<&'static str> {
     }
 }
 
-/// See [`crate::dead_letters::Browser`].
+/// A browser of one queue.
 #[derive(Debug)]
-pub struct StoreBrowser {
+pub(crate) struct StoreBrowser {
     store: SqliteQueue,
     queue: DeadLetterQueue,
-    there: u64,
-    /// What comes after this one came later than the look.
+    total: u64,
+    /// Sequence of the last message that was there when browsing began.
     last: i64,
     read: i64,
     position: u64,
@@ -46,22 +58,11 @@ pub struct StoreBrowser {
 }
 
 impl StoreBrowser {
-    pub(crate) async fn begin(store: &SqliteQueue, queue: DeadLetterQueue) -> Result<Self, QueueError> {
-        let (there, last) = match kind(queue) {
-            Some(kind) => store.dead_letters_end(Some(kind)).await?,
-            None => (0, 0),
-        };
-        let (store, page) = (store.clone(), VecDeque::new());
-        Ok(Self { store, queue, there, last, read: 0, position: 0, page })
+    pub(crate) fn total(&self) -> u64 {
+        self.total
     }
 
-    /// See [`crate::dead_letters::Browser::total`].
-    pub fn total(&self) -> u64 {
-        self.there
-    }
-
-    /// See [`crate::dead_letters::Browser::next`].
-    pub async fn next(&mut self) -> Result<Option<StoredMessage>, QueueError> {
+    pub(crate) async fn next(&mut self) -> Result<Option<StoredMessage>, QueueError> {
         if self.page.is_empty() && self.read < self.last {
             let page = self.store.dead_letters(kind(self.queue), self.read, PAGE).await?;
             self.read = page.last().map_or(self.last, |row| row.sequence);
@@ -74,8 +75,7 @@ impl StoreBrowser {
         Ok(Some(stored(self.queue, self.position, row)))
     }
 
-    /// See [`crate::dead_letters::Browser::remove`].
-    pub async fn remove(&mut self, these: Vec<Removal>) -> Result<usize, QueueError> {
+    pub(crate) async fn remove(&mut self, these: Vec<Removal>) -> Result<usize, QueueError> {
         let taken = these.into_iter().filter_map(|Removal { stored, publication }| match stored.place {
             StoredPlace::Sqlite(sequence) => Some(self.store.redrive(sequence, publication.into_iter().collect())),
             StoredPlace::Rabbit(_) => None,

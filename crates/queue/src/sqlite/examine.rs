@@ -1,5 +1,5 @@
-//! Whether a store is sound: its version, its journal, its pages, who works it. For the operator's tool; makes no file
-//! and changes none.
+//! An examination of a store for the operator's tool: its version, its journal, its pages, who works it. Creates and
+//! changes no file.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -10,25 +10,25 @@ use std::{
 use rusqlite::{Connection, ErrorCode};
 
 use super::{lock, schema};
-use crate::QueueError;
+use crate::message::QueueError;
 
-/// Errors of its pages that are told, at most.
+/// Errors of its pages that are reported, at most.
 const MAX_DAMAGE: u32 = 10;
 
-/// What a store looks like.
+/// The result of an examination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreExamination {
-    /// The file, in bytes, without its log.
+    /// Size of the file in bytes, without its log.
     pub bytes: u64,
-    /// How a commit is written; `wal` is what a worker sets.
+    /// The journal mode; a worker sets `wal`.
     pub journal: String,
-    /// What is wrong with its pages, in `SQLite`'s words; empty where they are sound.
+    /// Errors of its pages, as `SQLite` reports them; empty where they are sound.
     pub damage: Vec<String>,
-    /// Whether a process works it now.
+    /// A process works it now.
     pub worked: bool,
 }
 
-/// Looks at the store at `path`; `None` where there is none. Reads all of it. Blocks.
+/// Examines the store at `path`; `None` where there is none. Reads all of it. Blocks.
 ///
 /// [`QueueError::Configuration`] where it is no store of ours, or one of another version.
 pub fn examine(path: &Path) -> Result<Option<StoreExamination>, QueueError> {
@@ -67,7 +67,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt))
 }
 
-/// Asks for the lock, and lets it go at once. The file of it stays as it was.
+/// Takes the lock and releases it at once. Its file stays as it was.
 fn is_worked(path: &Path) -> bool {
     let Ok(file) = File::open(lock::of(path)) else { return false };
     matches!(file.try_lock(), Err(TryLockError::WouldBlock))

@@ -1,4 +1,4 @@
-//! Looking without taking: counts, events, dead letters and what waits, on a connection that can only read.
+//! Reading counts, events, dead letters and waiting jobs, on a connection that can only read.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use rusqlite::{Connection, Params, Row, params};
 use tokio::task;
 
 use super::row;
-use crate::QueueError;
+use crate::message::QueueError;
 use genfleet_job::{
     Kind,
     message::{Lane, Message},
@@ -20,7 +20,7 @@ use genfleet_job::{
 /// An event as it was published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredEvent {
-    /// Its place: later events have higher ones.
+    /// Its number: later events have higher ones.
     pub sequence: i64,
     /// `<kind>.<outcome>`.
     pub key: String,
@@ -28,61 +28,61 @@ pub struct StoredEvent {
     pub body: Bytes,
 }
 
-/// A job that was given up.
+/// A dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetterRow {
-    /// Its place: later ones have higher ones.
+pub(crate) struct DeadLetterRow {
+    /// Its number: later ones have higher ones.
     pub sequence: i64,
     /// Its kind, `unknown` where it could not be read.
     pub kind: String,
-    /// When it was put here.
+    /// Time of its arrival here.
     pub died_at: Timestamp,
     /// The original bytes, with headers that say why.
     pub message: Message,
 }
 
-/// A job that is not settled yet.
+/// A job that is not settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitingJob {
-    /// Its row: later ones have higher ones.
+    /// Its row number: later ones have higher ones.
     pub sequence: i64,
-    /// What it asks for.
+    /// Its kind.
     pub kind: Kind,
-    /// Where it waits.
+    /// Its lane.
     pub lane: Lane,
-    /// From when on it can be started.
+    /// Earliest time of its start.
     pub visible_at: Timestamp,
-    /// Whether a worker holds it.
+    /// A worker holds it.
     pub claimed: bool,
-    /// How often it came back.
+    /// Earlier returns.
     pub delivery_count: u32,
-    /// The job.
+    /// The message.
     pub message: Message,
 }
 
-/// What is in the store.
+/// Number of messages in the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreCounts {
-    /// Lanes that have a job.
+    /// Jobs by lane, of lanes that have any.
     pub lanes: BTreeMap<(Kind, Lane), LaneCount>,
     /// Dead letters by kind.
     pub dead: BTreeMap<String, u64>,
 }
 
-/// What is in one lane.
+/// Number of jobs in one lane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LaneCount {
-    /// Can be started now.
+    /// Jobs that can be started now.
     pub waiting: u64,
-    /// Not yet.
+    /// Jobs that are delayed.
     pub delayed: u64,
-    /// Held by a worker.
+    /// Jobs that a worker holds.
     pub claimed: u64,
-    /// Since when the first of those waiting could have been started.
+    /// Earliest time at which one of those waiting could have been started.
     pub oldest: Option<Timestamp>,
 }
 
-/// The connection for looking; shared, one look at a time.
+/// The read-only connection; shared, used by one reader at a time.
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
     connection: Arc<Mutex<Option<Connection>>>,
@@ -99,24 +99,24 @@ impl Reader {
         &self.path
     }
 
-    /// What `look` sees, on a thread that may block.
-    pub(super) async fn read<T, F>(&self, look: F) -> Result<T, QueueError>
+    /// Runs `query` on a thread that may block.
+    pub(super) async fn read<T, F>(&self, query: F) -> Result<T, QueueError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let shared = Arc::clone(&self.connection);
-        let looked = task::spawn_blocking(move || {
+        let read = task::spawn_blocking(move || {
             let connection = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            connection.as_ref().map(look)
+            connection.as_ref().map(query)
         });
-        match looked.await {
-            Ok(Some(seen)) => seen.map_err(|source| QueueError::Store { path: self.path.to_string(), source }),
+        match read.await {
+            Ok(Some(found)) => found.map_err(|source| QueueError::Store { path: self.path.to_string(), source }),
             Ok(None) | Err(_) => Err(QueueError::Closed),
         }
     }
 
-    /// Closes it, once who looks now is done.
+    /// Closes it, once its present reader is done.
     pub(super) async fn close(&self) {
         let shared = Arc::clone(&self.connection);
         let closed = task::spawn_blocking(move || shared.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -124,7 +124,7 @@ impl Reader {
     }
 }
 
-/// All counts, at one moment.
+/// Reads all counts, of one moment.
 pub(super) fn counts(connection: &Connection, now: Timestamp) -> rusqlite::Result<StoreCounts> {
     let moment = connection.unchecked_transaction()?;
     Ok(StoreCounts { lanes: lanes(&moment, now)?, dead: dead(&moment)? })
@@ -158,7 +158,7 @@ fn dead(connection: &Connection) -> rusqlite::Result<BTreeMap<String, u64>> {
     counted.collect()
 }
 
-/// Jobs not settled yet, wherever they are.
+/// Number of unsettled jobs, wherever they are.
 pub(super) fn unfinished(connection: &Connection) -> rusqlite::Result<u64> {
     connection.prepare_cached("SELECT count(*) FROM message")?.query_row([], |each| row::count(each, 0))
 }
@@ -193,7 +193,7 @@ pub(super) fn dead_letters(
     all(connection, SQL, params![sequence, kind, at_most(limit)], read)
 }
 
-/// How many dead letters there are, of one kind where one is given, and the sequence of the last.
+/// Number of dead letters, of one kind where one is given, and the sequence of the last.
 pub(super) fn dead_letters_end(connection: &Connection, kind: Option<&str>) -> rusqlite::Result<(u64, i64)> {
     const SQL: &str = "SELECT count(*), coalesce(max(sequence), 0) FROM dead WHERE ?1 IS NULL OR kind = ?1";
     connection.prepare_cached(SQL)?.query_row([kind], |each| Ok((row::count(each, 0)?, each.get(1)?)))
@@ -213,7 +213,7 @@ pub(super) fn waiting(connection: &Connection, sequence: i64, limit: usize) -> r
     Ok(all(connection, SQL, params![sequence, at_most(limit)], read)?.into_iter().flatten().collect())
 }
 
-/// Kind and lane in the columns from `first`; none of a kind that this version does not know.
+/// Kind and lane in the columns from `first`; none for a kind that this version does not know.
 fn place(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<(Kind, Lane)>> {
     let kind = row.get_ref(first)?.as_str()?.parse().ok();
     let lane = match row.get_ref(first + 1)?.as_str()? {

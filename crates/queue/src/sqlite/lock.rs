@@ -1,6 +1,7 @@
-//! One working process a store, by a lock of the operating system: it goes with the process, however that ends.
+//! The lock of the one process that works a store: a lock of the operating system, released when the process ends, however
+//! that happens.
 //!
-//! The lock file stays when it is let go: removing it would let two processes lock two files of one name.
+//! The lock file stays: removing it would let two processes lock two files of one name.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -11,10 +12,10 @@ use std::{
 };
 
 use super::schema;
-use crate::QueueError;
+use crate::message::QueueError;
 use genfleet_job::file;
 
-/// The lock on the store at `path`; let go when dropped.
+/// Takes the lock on the store at `path`; released when dropped.
 pub(super) fn take(path: &Path) -> Result<File, QueueError> {
     let lock = of(path);
     let unusable = |error: std::io::Error| {
@@ -35,7 +36,7 @@ pub(super) fn take(path: &Path) -> Result<File, QueueError> {
     }
 }
 
-/// Who only asks whether the lock is free holds it for a moment.
+/// Retries a few times: a process that only asks whether the lock is free holds it for a moment.
 fn patiently(file: &File) -> Result<(), TryLockError> {
     for _ in 0..10 {
         match file.try_lock() {
@@ -46,7 +47,7 @@ fn patiently(file: &File) -> Result<(), TryLockError> {
     file.try_lock()
 }
 
-/// Whether no process works the store at `path`.
+/// Returns true where no process works the store at `path`.
 pub(super) fn is_free(path: &Path) -> bool {
     File::open(of(path))
         .map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |file| file.try_lock_shared().is_ok())
@@ -57,7 +58,7 @@ pub(super) fn of(path: &Path) -> PathBuf {
     schema::beside(&real(path), ".lock")
 }
 
-/// Where the file really is: a store reached by two names has one lock.
+/// The path of the file without links: a store with two names has one lock.
 pub(super) fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| schema::in_its_folder(path))
 }

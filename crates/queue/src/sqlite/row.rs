@@ -1,4 +1,4 @@
-//! A message as columns: how it is written and read back, byte for byte.
+//! A message as columns, written and read back byte for byte.
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -6,10 +6,10 @@ use rusqlite::{Row, types::Type};
 
 use genfleet_job::message::{Headers, Message};
 
-/// How many columns a message has: see [`read`].
+/// Number of columns of a message: see [`read`].
 pub(super) const WIDTH: usize = 7;
 
-/// The message whose columns begin at `first`: `message_id`, `correlation_id`, `reply_to`, `timestamp`,
+/// Reads the message whose columns begin at `first`: `message_id`, `correlation_id`, `reply_to`, `timestamp`,
 /// `content_type`, `headers`, `body`.
 pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Message> {
     let headers = row.get_ref(first + 5)?.as_str()?;

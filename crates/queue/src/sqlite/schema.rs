@@ -1,6 +1,4 @@
-//! The store's file: opening it, what is in it, and refusing what is no store of ours.
-//!
-//! Owns every `CREATE`. Does not know what the rows mean: `change` and `claim` do.
+//! The store's file: opening it, its tables, and refusing a file that is no store of ours.
 
 use std::{
     fs::{self, File},
@@ -12,21 +10,22 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::status_file;
-use crate::QueueError;
+use crate::message::QueueError;
 use genfleet_job::{file, lease::PreviousHolder};
 
-/// "gnfl": tells our files from other programs'.
+/// "gnfl": distinguishes our files from other programs'.
 const APPLICATION_ID: i64 = 0x676e_666c;
-/// Raised with every change of the tables; a file of a higher version is refused.
+/// Version of the tables; a file of another version is refused.
 pub(super) const VERSION: i64 = 1;
-/// How long a statement waits for another process's transaction.
+/// Longest wait of a statement for another process's transaction.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
-/// What belongs to a store beside the file itself, in the order it may be removed.
-const COMPANIONS: [&str; 5] = ["-wal", "-shm", status_file::SUFFIX, status_file::FRESH, ".lock"];
+/// Suffix of the status file.
+pub(super) const STATUS_SUFFIX: &str = ".notice";
+/// Suffix of the status file while it is written.
+pub(super) const STATUS_TEMPORARY_SUFFIX: &str = ".notice.new";
 
-/// The body comes last: what is looked at often stays on a row's first page. Ids are never used twice, so that a
-/// late settlement cannot hit another row.
+/// The body comes last, so that often-read columns stay on a row's first page. Ids are never used twice, so that a late
+/// settlement cannot hit another row.
 const TABLES: &str = "
 CREATE TABLE message (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -64,11 +63,11 @@ CREATE TABLE batch (
 ) STRICT;
 ";
 
-/// The time last seen. Stores of earlier versions have none, and earlier versions do not mind it.
+/// The time last seen. Stores of earlier versions have no such table, and earlier versions ignore it.
 const CLOCK: &str =
     "CREATE TABLE IF NOT EXISTS clock (id INTEGER PRIMARY KEY CHECK (id = 1), at INTEGER NOT NULL) STRICT";
 
-/// Whether jobs were worked from this store before: none has ended in a new one, and none was begun.
+/// Returns [`PreviousHolder::Somebody`] where jobs were worked from this store before: one has ended or was started.
 pub(super) fn before(connection: &Connection) -> rusqlite::Result<PreviousHolder> {
     const SQL: &str = "SELECT EXISTS (SELECT 1 FROM event) OR EXISTS (SELECT 1 FROM dead)
         OR EXISTS (SELECT 1 FROM message WHERE returns > 0 OR lane <> 'jobs')";
@@ -76,14 +75,14 @@ pub(super) fn before(connection: &Connection) -> rusqlite::Result<PreviousHolder
     Ok(if worked { PreviousHolder::Somebody } else { PreviousHolder::Nobody })
 }
 
-/// Whose file it is.
+/// The owner of a file.
 enum Owner {
     Nobody,
     Us { version: i64 },
     SomeoneElse,
 }
 
-/// The store at `path`, to write to, with its tables made where the file is new.
+/// Opens the store at `path` to write, and creates its tables where the file is new.
 pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
     let path = &in_its_folder(path);
     // Its log and index get the mode of the file.
@@ -117,7 +116,7 @@ pub(super) fn in_its_folder(path: &Path) -> PathBuf {
     }
 }
 
-/// Refuses what `SQLite` would take for something else than a file's name.
+/// Refuses names that `SQLite` would take for something else than a file.
 pub(super) fn check_name(path: &Path) -> Result<(), QueueError> {
     let refused =
         |problem: &str| Err(QueueError::Configuration(format!("{problem}: name a file, such as genfleet.db")));
@@ -129,7 +128,7 @@ pub(super) fn check_name(path: &Path) -> Result<(), QueueError> {
     }
 }
 
-/// What [`open`] would refuse of the store at `path`, which really is at `real`, found without changing anything.
+/// Finds what [`open`] would refuse of the store at `path`, whose file is at `real`, without changing anything.
 pub(super) fn check_usable(path: &Path, real: &Path) -> Result<(), QueueError> {
     check_name(path)?;
     check_links(path)?;
@@ -146,7 +145,7 @@ pub(super) fn check_usable(path: &Path, real: &Path) -> Result<(), QueueError> {
     }
 }
 
-/// Whose file it is, from the file alone: its log is left alone, and has nothing to add to what was there before it.
+/// Reads the owner from the file alone: its log has nothing to add to that.
 fn owner_of(file: &Path) -> rusqlite::Result<Owner> {
     let absolute = std::path::absolute(file).ok().and_then(|file| url::Url::from_file_path(file).ok());
     let Some(mut address) = absolute else { return Err(rusqlite::Error::InvalidPath(file.to_owned())) };
@@ -155,7 +154,7 @@ fn owner_of(file: &Path) -> rusqlite::Result<Owner> {
     owner(&Connection::open_with_flags(address.as_str(), flags)?)
 }
 
-/// The same store, to look at only.
+/// Opens the store at `path` to read.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, QueueError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| refused(path, error))?;
@@ -163,18 +162,16 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, QueueError> {
     Ok(connection)
 }
 
-/// Whether the file that was opened to be read is a store of ours, of this version.
+/// Checks that a file that was opened to read is a store of ours, of this version.
 pub(super) fn check_owner(path: &Path, connection: &Connection) -> Result<(), QueueError> {
     check(path, &owner(connection).map_err(|error| refused(path, error))?)
 }
 
-/// Removes a closed store with all that belongs to it; what is not there is no error.
+/// Removes a closed store with all that belongs to it; a missing file is no error.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    let companions = COMPANIONS.map(|suffix| beside(path, suffix));
     // The log before the file: a log left behind would be read into the next store of this name.
-    let [log, index, notice, fresh, lock] = companions;
-    for each in [log, index, notice, fresh, path.to_owned(), lock] {
-        match fs::remove_file(&each) {
+    for suffix in ["-wal", "-shm", STATUS_SUFFIX, STATUS_TEMPORARY_SUFFIX, "", ".lock"] {
+        match fs::remove_file(beside(path, suffix)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -189,7 +186,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Makes the tables where the file is new; whose it is then. Nothing is written to another program's file.
+/// Creates the tables where the file is new, and returns the owner. Nothing is written to another program's file.
 fn make(connection: &Connection) -> rusqlite::Result<Owner> {
     if !matches!(owner(connection)?, Owner::Nobody) {
         return owner(connection);
@@ -227,7 +224,7 @@ fn check(path: &Path, owner: &Owner) -> Result<(), QueueError> {
     }
 }
 
-/// A commit is on the disk before it is told: WAL alone would lose the last ones with the power.
+/// A commit is on the disk before it is acknowledged: WAL alone would lose the last ones in a power failure.
 fn set(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -236,7 +233,7 @@ fn set(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Switching the journal mode does not wait for others by itself.
+/// Retries while others hold the file: switching the journal mode does not wait by itself.
 fn patiently<T>(attempt: impl Fn() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
     for _ in 0..50 {
         match attempt() {

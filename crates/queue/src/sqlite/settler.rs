@@ -1,49 +1,102 @@
-//! The right to settle one row, and the consumer's slot it takes until then.
+//! The right to settle one row, and the consumer's slot that it takes until then.
 
+use futures_util::future::{BoxFuture, FutureExt, pending};
 use metrics::counter;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
-use super::{change::RowRemoval, claim::RowClaim};
-use crate::{Publication, QueueError, Settled};
-use genfleet_job::{lease::Lease, metric};
+use super::{change::RowRemoval, handle::WriterHandle};
+use crate::{
+    message::{Publication, QueueError, Settle, Settled},
+    unsettled::UnsettledGuard,
+};
+use genfleet_job::{Kind, lease::Lease, metric};
 
-/// The right to settle one row, once. Dropped without, the row is given back.
+/// A claim on one row. Dropped, it gives the row back.
 #[derive(Debug)]
-pub struct StoreSettler {
+pub(super) struct RowClaim {
+    id: i64,
+    handle: WriterHandle,
+    /// Taken by whoever settles.
+    counted: Option<UnsettledGuard>,
+}
+
+impl RowClaim {
+    pub(super) fn new(id: i64, kind: Kind, handle: WriterHandle) -> Self {
+        let counted = Some(handle.state().unsettled.hold(kind));
+        Self { id, handle, counted }
+    }
+
+    /// Time of opening the store, where jobs were worked from it before.
+    fn taken_over(&self) -> Option<Instant> {
+        self.handle.state().taken_over
+    }
+}
+
+impl Drop for RowClaim {
+    fn drop(&mut self) {
+        if self.counted.is_some() {
+            drop(self.handle.post_removal(RowRemoval::Claim(self.id)));
+        }
+    }
+}
+
+/// The right to settle one row.
+#[derive(Debug)]
+pub(super) struct StoreSettler {
     claim: RowClaim,
     /// Free for the consumer's next row once the settlement is on the disk.
-    slot: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl StoreSettler {
     pub(super) fn new(claim: RowClaim, slot: OwnedSemaphorePermit) -> Self {
-        Self { claim, slot }
+        Self { claim, _slot: slot }
     }
 
-    /// One process works a file, and nobody takes it away: see [`crate::StoreSettler::lease`].
-    pub fn lease(&self) -> Lease {
-        Lease::permanent(self.claim.taken_over())
-    }
-
-    /// Puts all of `publications` into the store and takes the row out, in one transaction: see
-    /// [`crate::StoreSettler::settle`]. After an error the row stays claimed; it comes back when the store is
-    /// opened again.
-    pub async fn settle(self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
-        let (id, link, _counted) = self.claim.settle();
-        let found = link.change(RowRemoval::Delivery(id), publications).await;
-        drop(self.slot);
-        if found? {
+    /// Puts all of `publications` into the store and removes the row, in one transaction. After an error the row stays
+    /// claimed; it is returned when the store is opened again.
+    async fn settle(mut self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
+        let _counted = self.claim.counted.take();
+        if self.claim.handle.change(RowRemoval::Delivery(self.claim.id), publications).await? {
             return Ok(Settled::Acknowledged);
         }
         counter!(metric::STALE_ACKS).increment(1);
         Ok(Settled::Stale)
     }
+}
+
+impl Settle for StoreSettler {
+    fn is_stale(&self) -> bool {
+        false
+    }
+
+    fn lost(&self) -> BoxFuture<'_, ()> {
+        pending().boxed()
+    }
+
+    /// One process works a store, and nobody takes it away.
+    fn lease(&self) -> Option<Lease> {
+        Some(Lease::permanent(self.claim.taken_over()))
+    }
+
+    fn settle(self: Box<Self>, publications: Vec<Publication>) -> BoxFuture<'static, Result<Settled, QueueError>> {
+        Self::settle(*self, publications).boxed()
+    }
+
+    fn leave_to_broker(
+        self: Box<Self>,
+        publications: Vec<Publication>,
+    ) -> BoxFuture<'static, Result<Settled, QueueError>> {
+        Self::settle(*self, publications).boxed()
+    }
 
     /// Makes the row visible again at once; counts as a return.
-    pub async fn give_back(self) {
-        let (id, link, _counted) = self.claim.settle();
-        // Where it fails, the row comes back when the store is opened again.
-        drop(link.post_change(RowRemoval::Claim(id)).await);
-        drop(self.slot);
+    fn give_back(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        async move {
+            let _counted = self.claim.counted.take();
+            // Where it fails, the row is returned when the store is opened again.
+            drop(self.claim.handle.post_removal(RowRemoval::Claim(self.claim.id)).await);
+        }
+        .boxed()
     }
 }

@@ -1,7 +1,5 @@
-//! The notice beside a store: what the process that works it tells of itself, for the tool. A file of its own and not a
-//! row: it is written every other second, need not outlive a crash, and must not make the disk sync for it.
-//!
-//! Knows nothing of what is in it ([`crate::fleet`]).
+//! The status file beside a store: what the process that works it reports of itself, for the tool. It is a file and not a
+//! row, because it is written every other second, need not outlive a crash, and must not make the disk sync.
 
 use std::{
     fs,
@@ -11,49 +9,43 @@ use std::{
 
 use tokio::task::spawn_blocking;
 
-use super::{SqliteQueue, schema};
+use super::{
+    schema::{self, STATUS_SUFFIX, STATUS_TEMPORARY_SUFFIX},
+    store::SqliteQueue,
+};
 use genfleet_job::file;
 
-/// What is put to the store's name.
-pub(super) const SUFFIX: &str = ".notice";
-/// The same while it is written.
-pub(super) const FRESH: &str = ".notice.new";
-
 impl SqliteQueue {
-    /// Puts the notice up, in place of the one there was.
+    /// Writes the status file, in place of an earlier one.
     pub async fn write_status(&self, text: String) -> io::Result<()> {
-        let (path, fresh) = (self.notice(), self.beside(FRESH));
+        let (path, temporary) = (self.beside(STATUS_SUFFIX), self.beside(STATUS_TEMPORARY_SUFFIX));
         blocking(move || {
-            // Made anew: a link that somebody put there is not followed.
-            match fs::remove_file(&fresh) {
+            // Created anew: a link that somebody put there is not followed.
+            match fs::remove_file(&temporary) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            let mut file = file::open(&fresh, fs::File::options().write(true).create_new(true), file::PRIVATE)?;
+            let mut file = file::open(&temporary, fs::File::options().write(true).create_new(true), file::PRIVATE)?;
             file.write_all(text.as_bytes())?;
-            fs::rename(&fresh, &path)
+            fs::rename(&temporary, &path)
         })
         .await
     }
 
-    /// Takes it down.
+    /// Removes the status file.
     pub async fn remove_status(&self) -> io::Result<()> {
-        let path = self.notice();
+        let path = self.beside(STATUS_SUFFIX);
         blocking(move || fs::remove_file(path)).await
     }
 
-    /// The notice; none where nobody put one up.
+    /// Reads the status file; `None` where there is none.
     pub async fn read_status(&self) -> io::Result<Option<String>> {
-        let path = self.notice();
+        let path = self.beside(STATUS_SUFFIX);
         blocking(move || match fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             other => other.map(Some),
         })
         .await
-    }
-
-    fn notice(&self) -> PathBuf {
-        self.beside(SUFFIX)
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {

@@ -1,7 +1,5 @@
-//! The one thread that writes: takes everything that waits, runs it in one transaction, commits, then answers
-//! everyone. Many settlements share the time of one commit.
-//!
-//! Owns what follows when the store cannot be written. Does not know what the work is.
+//! The one thread that writes: takes everything that waits, runs it in one transaction, commits, then answers everyone, so
+//! that many settlements share the time of one commit. Decides what happens while the store cannot be written.
 
 use std::{
     fs::{self, File},
@@ -16,28 +14,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::{
-    Role,
     changes::Changes,
     clock_steps::ClockSteps,
-    command::{Command, Scope},
     handle::{StoreCondition, StoreState},
+    role::Role,
     schema,
+    work::{Command, Request, Scope},
 };
-use crate::QueueError;
+use crate::message::{QueueError, store_error_may_pass};
 use genfleet_job::clock::SharedClock;
 
 /// Commands in one transaction, at most.
 const GROUP: usize = 1024;
-/// How often other processes' writes are looked for.
+/// Interval of looking for other processes' writes.
 const POLL: Duration = Duration::from_millis(200);
-/// Between two tries while the store cannot be written.
+/// Pause between two tries while the store cannot be written.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What the thread has.
+/// The state of the thread.
 pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) role: Role,
@@ -50,14 +48,14 @@ pub(super) struct Writer {
     pub(super) lock: Option<File>,
 }
 
-/// Whether there is more to come.
+/// The end of gathering a group.
 enum Gathered {
     More,
     /// Asked to close, or all who could ask are gone.
     Last(Option<oneshot::Sender<()>>),
 }
 
-/// How a group went.
+/// The result of a group.
 enum GroupOutcome {
     Committed,
     /// The group waits for a better time.
@@ -65,14 +63,14 @@ enum GroupOutcome {
     Failed,
 }
 
-/// Says so where the thread ends without having said why.
+/// Sets the condition where the thread ends without having set it, in a panic.
 struct LastWord(Arc<StoreState>);
 
 impl Drop for LastWord {
     fn drop(&mut self) {
         if matches!(*self.0.condition.borrow(), StoreCondition::Usable | StoreCondition::Unavailable(_)) {
             self.0.set_condition(StoreCondition::Failed(format!(
-                "the writer of the store {} ended unasked",
+                "the writer of the store {} ended unexpectedly",
                 self.0.path
             )));
         }
@@ -93,7 +91,7 @@ impl Writer {
             let gathered = gather(commands, &mut group, if self.unavailable() { RETRY } else { POLL });
             looked.for_others(&self.connection, &self.state);
             if self.role == Role::Worker && self.removed() {
-                // Before it is told: who hears it finds the store free.
+                // Before the condition is set: whoever sees it finds the store free.
                 self.lock = None;
                 let path = &self.state.path;
                 self.state.set_condition(StoreCondition::Failed(format!(
@@ -110,7 +108,8 @@ impl Writer {
                     self.finish();
                     drop(last_word);
                     if let Some(reply) = reply {
-                        Command::Close(reply).answer();
+                        // Whoever does not wait any more need not hear it.
+                        reply.send(()).unwrap_or(());
                     }
                     return;
                 }
@@ -118,7 +117,7 @@ impl Writer {
         }
     }
 
-    /// Whether a name of the store leads to another file than the one that is open, or to none.
+    /// Returns true where a name of the store leads to another file than the one that is open, or to none.
     fn removed(&self) -> bool {
         self.files.iter().any(|(path, open)| {
             fs::metadata(path)
@@ -131,14 +130,14 @@ impl Writer {
     }
 
     /// Runs the group and answers it, or keeps it for later.
-    fn work_off(&mut self, group: &mut Vec<Command>) -> GroupOutcome {
+    fn work_off(&mut self, group: &mut Vec<Box<dyn Request>>) -> GroupOutcome {
         match self.commit(group) {
             Ok(changes) => {
                 if self.unavailable() {
                     self.state.set_condition(StoreCondition::Usable);
                 }
                 self.state.wake(&changes);
-                group.drain(..).for_each(Command::answer);
+                group.drain(..).for_each(|request| request.answer());
                 GroupOutcome::Committed
             }
             Err(error) => self.fail(&error, group),
@@ -146,7 +145,7 @@ impl Writer {
     }
 
     /// All of the group, or nothing of it.
-    fn commit(&mut self, group: &mut [Command]) -> rusqlite::Result<Changes> {
+    fn commit(&mut self, group: &mut [Box<dyn Request>]) -> rusqlite::Result<Changes> {
         let mut changes = Changes::default();
         let unavailable = self.unavailable();
         if group.is_empty() && !unavailable {
@@ -159,32 +158,34 @@ impl Writer {
         }
         let look = self.steps.look(&transaction)?;
         let scope = Scope { connection: &transaction, now: look.now };
-        for command in group {
-            command.run(&scope, &mut changes)?;
+        for request in group {
+            request.run(&scope, &mut changes)?;
         }
         transaction.commit()?;
         self.steps.keep(look);
         Ok(changes)
     }
 
-    fn fail(&mut self, error: &rusqlite::Error, group: &mut Vec<Command>) -> GroupOutcome {
+    fn fail(&mut self, error: &rusqlite::Error, group: &mut Vec<Box<dyn Request>>) -> GroupOutcome {
         let path = &self.state.path;
         let now = self.clock.now();
-        *group = mem::take(group).into_iter().filter_map(|command| command.or_wait(now)).collect();
-        match (may_pass(error), self.role) {
+        *group = mem::take(group).into_iter().filter_map(|request| request.answer_or_wait(now)).collect();
+        let may_pass = store_error_may_pass(error);
+        match (may_pass, self.role) {
             (true, Role::Worker) => {
                 self.state.set_condition(StoreCondition::Unavailable(format!(
                     "the store {path} cannot be written now: {error}"
                 )));
                 return GroupOutcome::Later;
             }
-            // A person waits: told at once, and free to ask again.
+            // A person waits: they see the error at once, and may try again.
             (true, Role::Tool) => {}
             (false, _) => self.state.set_condition(StoreCondition::Failed(format!("the store {path} failed: {error}"))),
         }
-        let fail = |command: Command| command.fail(QueueError::Store { path: path.clone(), source: copy(error) });
+        let fail =
+            |request: Box<dyn Request>| request.fail(QueueError::Store { path: path.clone(), source: copy(error) });
         group.drain(..).for_each(fail);
-        if may_pass(error) { GroupOutcome::Committed } else { GroupOutcome::Failed }
+        if may_pass { GroupOutcome::Committed } else { GroupOutcome::Failed }
     }
 
     /// Gives back what is claimed, puts the log into the file and lets go of the lock.
@@ -213,8 +214,9 @@ pub(super) fn release(connection: &Connection) -> rusqlite::Result<usize> {
     connection.execute(SQL, [])
 }
 
-/// Waits for commands, `patience` at most, and takes all there are. In trouble a group waits its time out.
-fn gather(commands: &Receiver<Command>, group: &mut Vec<Command>, patience: Duration) -> Gathered {
+/// Waits for requests, `patience` at most, and takes all there are. While the store is unavailable a group waits the whole
+/// time.
+fn gather(commands: &Receiver<Command>, group: &mut Vec<Box<dyn Request>>, patience: Duration) -> Gathered {
     let patient = group.is_empty();
     let until = Instant::now() + patience;
     while group.len() < GROUP || !patient {
@@ -222,7 +224,7 @@ fn gather(commands: &Receiver<Command>, group: &mut Vec<Command>, patience: Dura
             if patient && !group.is_empty() { Duration::ZERO } else { until.saturating_duration_since(Instant::now()) };
         match commands.recv_timeout(wait) {
             Ok(Command::Close(reply)) => return Gathered::Last(Some(reply)),
-            Ok(command) => group.push(command),
+            Ok(Command::Work(request)) => group.push(request),
             Err(RecvTimeoutError::Timeout) => break,
             Err(RecvTimeoutError::Disconnected) => return Gathered::Last(None),
         }
@@ -230,7 +232,7 @@ fn gather(commands: &Receiver<Command>, group: &mut Vec<Command>, patience: Dura
     Gathered::More
 }
 
-/// Sees what other processes write to the same file.
+/// Notices what other processes write to the same file.
 #[derive(Default)]
 struct OtherWriters {
     at: Option<Instant>,
@@ -252,17 +254,6 @@ impl OtherWriters {
             changes.anything();
             state.wake(&changes);
         }
-    }
-}
-
-/// What goes away by itself, or with an operator's help, without a restart.
-pub(crate) fn may_pass(error: &rusqlite::Error) -> bool {
-    match error.sqlite_error_code() {
-        Some(code) => matches!(
-            code,
-            ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull | ErrorCode::SystemIoFailure
-        ),
-        None => false,
     }
 }
 

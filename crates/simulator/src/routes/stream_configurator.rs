@@ -9,7 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::Value;
 
-use super::is_json;
+use super::body::is_json;
 use crate::errors::ApiError;
 use crate::state::event_streams::{MOST_BYTES, Version};
 use crate::world::Shared;

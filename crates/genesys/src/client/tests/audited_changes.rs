@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::*;
-use genfleet_audit::{RETRY, testing::Rig as AuditRig};
+use genfleet_audit::testing::{RETRY, Rig as AuditRig};
 use genfleet_job::lease::{Lease, PreviousHolder};
 
 struct Audited {

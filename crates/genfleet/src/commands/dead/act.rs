@@ -7,7 +7,7 @@ use genfleet_core::{
     audit::AuditOptions,
     job::Kind,
     options::{ConfigError, positive_duration},
-    queue::dead_letters::DeadLetters,
+    queue::QueueInspector,
     worker::{options::QueueOptions, shutdown::Signals},
 };
 use serde_json::json;
@@ -20,7 +20,6 @@ use self::{
 use super::{
     filter::Filter,
     list::{self, Seen, what},
-    open,
     pace::Rate,
     tally::{Action, Tally},
 };
@@ -117,7 +116,7 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
     }
     let filter = common.filter.to_act_on(action);
     block_on(async {
-        let shelves = open(&common.queue, &format!("genfleet dead {}", action.as_str())).await?;
+        let shelves = common.queue.inspect(&format!("genfleet dead {}", action.as_str()))?;
         let mut limit = common.limit;
         if common.dry_run || asking {
             let seen = list::seen(&shelves, &filter).await?;
@@ -138,7 +137,7 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
     })
 }
 
-async fn carry_out(shelves: &DeadLetters, book: &Book, plan: Plan, as_json: bool) -> anyhow::Result<ExitCode> {
+async fn carry_out(shelves: &QueueInspector, book: &Book, plan: Plan, as_json: bool) -> anyhow::Result<ExitCode> {
     let action = plan.action;
     let stop = stopped_by_signal()?;
     let mut engine = Engine::new(shelves, book, plan, stop.clone());

@@ -5,12 +5,15 @@ use std::process::ExitCode;
 
 use genfleet_core::{
     clock::{Clock, SystemClock},
-    queue::dead_letters::{DeadLetter, DeadLetterQueue, DeadLetters, FOREIGN},
+    queue::{
+        QueueInspector,
+        dead_letters::{DeadLetter, DeadLetterQueue, FOREIGN},
+    },
     worker::options::QueueOptions,
 };
 use serde_json::json;
 
-use super::{filter::Filter, groups::Groups, open, there};
+use super::{filter::Filter, groups::Groups, queues::existing};
 use crate::{
     commands::block_on,
     terminal::{self, Paint, count},
@@ -49,7 +52,7 @@ pub(super) struct Seen {
 /// Prints the groups.
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     block_on(async {
-        let shelves = open(&options.queue, "genfleet dead list").await?;
+        let shelves = options.queue.inspect("genfleet dead list")?;
         let seen = seen(&shelves, &options.filter).await?;
         let unrouted =
             if options.filter.unrouted { 0 } else { shelves.count(DeadLetterQueue::Unrouted).await.unwrap_or(0) };
@@ -65,9 +68,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 /// Looks at everything that matches.
-pub(super) async fn seen(shelves: &DeadLetters, filter: &Filter) -> anyhow::Result<Seen> {
+pub(super) async fn seen(shelves: &QueueInspector, filter: &Filter) -> anyhow::Result<Seen> {
     let (mut seen, now) = (Seen { left_out: filter.left_out(), ..Seen::default() }, SystemClock.now());
-    for shelf in there(shelves, filter.shelves()).await? {
+    for shelf in existing(shelves, filter.shelves()).await? {
         let mut look = shelves.browse(shelf, 0).await?;
         let (lay_there, mut looked) = (look.total(), 0);
         while let Some(shelved) = look.next().await? {

@@ -8,14 +8,14 @@ use genfleet_core::{
     clock::{Clock, SystemClock},
     job::Kind,
     message::Message,
-    queue::dead_letters::{DeadLetter, DeadLetters},
+    queue::{QueueInspector, dead_letters::DeadLetter},
     worker::options::QueueOptions,
 };
 use serde_json::{Map, Value, json};
 
 use super::{
     filter::{Filter, Print, has_id},
-    open, there,
+    queues::existing,
     urls::redacted,
 };
 use crate::{
@@ -58,7 +58,7 @@ pub(crate) struct Options {
 /// Prints them; exit 1 where there is none.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     block_on(async {
-        let shelves = open(&options.queue, "genfleet dead show").await?;
+        let shelves = options.queue.inspect("genfleet dead show")?;
         let (shown, more) = show(&shelves, options).await?;
         shelves.close().await;
         if shown == 0 {
@@ -73,10 +73,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 /// How many were shown, and how many would have been.
-async fn show(shelves: &DeadLetters, options: &Options) -> anyhow::Result<(u64, u64)> {
+async fn show(shelves: &QueueInspector, options: &Options) -> anyhow::Result<(u64, u64)> {
     let (now, limit) = (SystemClock.now(), if options.raw { 1 } else { options.limit });
     let (mut shown, mut more) = (0, 0);
-    for shelf in there(shelves, options.filter.shelves()).await? {
+    for shelf in existing(shelves, options.filter.shelves()).await? {
         let mut look = shelves.browse(shelf, 0).await?;
         while let Some(shelved) = look.next().await? {
             look.keep(&shelved);

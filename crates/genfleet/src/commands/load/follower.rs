@@ -5,11 +5,7 @@
 use std::time::Duration;
 
 use genfleet_core::{
-    queue::{
-        Queue, QueueError,
-        rabbit::{EventFollower, FollowedEvent, RabbitInspector, RabbitSettings},
-        sqlite::SqliteQueue,
-    },
+    queue::{EventFollower, QueueError, QueueInspector, rabbit::FollowedEvent},
     worker::options::QueueOptions,
 };
 use serde::Deserialize;
@@ -25,8 +21,6 @@ use super::{
     publisher::LoadEvent,
 };
 
-/// Events read from the store at once.
-const PAGE: usize = 1_000;
 /// Between two tries to read the window.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -39,24 +33,14 @@ pub(super) struct Follower {
 impl Follower {
     /// Sees every event of `run` from now on.
     pub(super) async fn begin(
-        queue: &Queue,
         options: &QueueOptions,
         run: &str,
         told: mpsc::Sender<LoadEvent>,
     ) -> anyhow::Result<Self> {
+        let inspector = options.inspect("genfleet load")?;
+        let follower = inspector.follow_events(0).await?;
         let teller = Teller { run: run.to_owned(), told };
-        let task = match queue {
-            Queue::Sqlite(store) => {
-                let begin = store.events_end().await?;
-                tokio::spawn(teller.follow_store(store.clone(), begin))
-            }
-            Queue::Rabbit(_) => {
-                let settings = options.rabbit("genfleet load")?;
-                let following = EventFollower::begin(settings.clone()).await?;
-                tokio::spawn(teller.follow_broker(following, settings))
-            }
-        };
-        Ok(Self { task })
+        Ok(Self { task: tokio::spawn(teller.follow(inspector, follower)) })
     }
 
     /// Sees no more.
@@ -71,30 +55,15 @@ struct Teller {
 }
 
 impl Teller {
-    async fn follow_store(self, store: SqliteQueue, mut sequence: i64) {
+    async fn follow(self, inspector: QueueInspector, mut follower: EventFollower) {
         loop {
-            let events = match store.events_after(sequence, PAGE).await {
-                Ok(events) => events,
-                Err(error) => return self.fault(error).await,
-            };
-            if events.is_empty() {
-                store.event_published().await;
-            }
-            for event in events {
-                sequence = event.sequence;
-                if self.event(&event.body).await.is_none() {
-                    return;
+            let going_on = match follower.next().await {
+                Ok(FollowedEvent::Event(event)) => self.event(&event).await,
+                Ok(FollowedEvent::Lost(reason)) => {
+                    self.warn(format!("{reason}; going on once the broker is back")).await
                 }
-            }
-        }
-    }
-
-    async fn follow_broker(self, mut following: EventFollower, settings: RabbitSettings) {
-        loop {
-            let going_on = match following.next().await {
-                FollowedEvent::Event(event) => self.event(&event).await,
-                FollowedEvent::Lost(reason) => self.warn(format!("{reason}; going on once the broker is back")).await,
-                FollowedEvent::Back => self.out_of_window(&settings).await,
+                Ok(FollowedEvent::Back) => self.out_of_window(&inspector).await,
+                Err(error) => return self.fault(error).await,
             };
             if going_on.is_none() {
                 return;
@@ -103,11 +72,12 @@ impl Teller {
     }
 
     /// What happened while nobody followed, and before.
-    async fn out_of_window(&self, settings: &RabbitSettings) -> Option<()> {
+    async fn out_of_window(&self, inspector: &QueueInspector) -> Option<()> {
         loop {
-            match self.window(settings).await {
-                Ok(events) => {
-                    for ended in events {
+            let mut found = Vec::new();
+            match inspector.each_event(|event| found.extend(read(&event, &self.run))).await {
+                Ok(()) => {
+                    for ended in found {
                         self.told.send(LoadEvent::Found(ended, Instant::now())).await.ok()?;
                     }
                     return Some(());
@@ -116,14 +86,6 @@ impl Teller {
             }
             sleep(PAUSE).await;
         }
-    }
-
-    async fn window(&self, settings: &RabbitSettings) -> Result<Vec<Ended>, QueueError> {
-        let inspector = RabbitInspector::connect(settings.clone()).await?;
-        let mut found = Vec::new();
-        inspector.each_event(|event| found.extend(read(&event, &self.run))).await?;
-        inspector.close().await;
-        Ok(found)
     }
 
     async fn event(&self, body: &[u8]) -> Option<()> {

@@ -3,14 +3,12 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use genfleet_core::queue::{QueueError, dead_letters::DeadLetters};
+use genfleet_core::queue::{QueueError, QueueInspector};
 use serde::Deserialize;
 use serde_json::Value;
 
 /// Events kept of one job.
 const KEPT: usize = 20;
-/// Read from a store at once.
-const PAGE: usize = 500;
 
 /// The latest of a job's events, oldest first.
 #[derive(Debug, Default)]
@@ -26,22 +24,9 @@ struct Subject<'a> {
 }
 
 /// The events of job `id`.
-pub(super) async fn of(shelves: &DeadLetters, id: &str) -> Result<Events, QueueError> {
+pub(super) async fn of(inspector: &QueueInspector, id: &str) -> Result<Events, QueueError> {
     let mut events = Events::default();
-    match shelves {
-        DeadLetters::Rabbit(rabbit) => rabbit.inspector().await?.each_event(|event| events.see(&event, id)).await?,
-        DeadLetters::Sqlite(store) => {
-            let mut sequence = 0;
-            loop {
-                let page = store.events_after(sequence, PAGE).await?;
-                let Some(last) = page.last() else { break };
-                sequence = last.sequence;
-                for event in &page {
-                    events.see(&event.body, id);
-                }
-            }
-        }
-    }
+    inspector.each_event(|event| events.see(&event, id)).await?;
     Ok(events)
 }
 

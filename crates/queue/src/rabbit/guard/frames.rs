@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use super::{super::socket::SocketSlot, header, method};
-use crate::MessageDefect;
+use crate::defect::MessageDefect;
 
 /// Kind, channel and length.
 const HEAD: usize = 7;

@@ -7,7 +7,7 @@ use super::{
     MARK,
     walk::{Walk, Walked},
 };
-use crate::MessageDefect;
+use crate::defect::MessageDefect;
 
 /// Class, weight and the body's length; the flags follow.
 const HEAD: usize = 12;

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::{MAX_HEADER_DEPTH, MAX_HEADER_VALUES, MessageDefect};
+use crate::defect::{MAX_HEADER_DEPTH, MAX_HEADER_VALUES, MessageDefect};
 
 pub(super) type Walked<T = ()> = Result<T, MessageDefect>;
 

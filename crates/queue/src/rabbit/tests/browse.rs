@@ -22,7 +22,7 @@ async fn inspector(rig: &Rig) -> RabbitInspector {
 }
 
 async fn reader(rig: &Rig, inspector: &RabbitInspector, portion: u16) -> QueueReader {
-    QueueReader::begin(inspector.clone(), &format!("{}.{QUEUE}", rig.prefix), portion).await.unwrap()
+    QueueReader::begin(inspector.connection(), &format!("{}.{QUEUE}", rig.prefix), portion).await.unwrap()
 }
 
 /// All bodies, as numbers, left where they are.

@@ -2,7 +2,7 @@
 
 use super::*;
 
-async fn talk(rig: &Rig, url: &str, keys: &[&str]) -> super::super::control::ControlChannel {
+async fn talk(rig: &Rig, url: &str, keys: &[&str]) -> crate::rabbit::ControlChannel {
     let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
     soon(rig.queue_by(url, TopologyMode::Declare).control_channel(&keys)).await.unwrap()
 }

@@ -1,4 +1,4 @@
-//! Shelves when connections go away, and what the broker itself puts there.
+//! Dead letters when connections go away, and what the broker itself dead-letters.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,8 @@ use lapin::{
 
 use super::*;
 use crate::{
-    QueueError,
-    dead_letters::DeadLetter,
-    dead_letters::{DeadLetterQueue, DeadLetters, Removal},
+    QueueInspector, QueueLocation,
+    dead_letters::{DeadLetter, DeadLetterQueue, Removal},
 };
 
 const DEAD: DeadLetterQueue = DeadLetterQueue::Dead(Kind::CdnPurge);
@@ -21,13 +20,13 @@ fn letter(id: &str) -> Publication {
     Publication { to: Destination::Dead { kind: "cdn.purge".to_owned() }, message: job(id) }
 }
 
-async fn dead_letters(rig: &Rig, url: &str) -> DeadLetters {
+async fn dead_letters(rig: &Rig, url: &str) -> QueueInspector {
     connect(rig.settings(url, TopologyMode::Skip)).await
 }
 
-async fn connect(settings: RabbitSettings) -> DeadLetters {
+async fn connect(settings: RabbitSettings) -> QueueInspector {
     let clock = Arc::new(genfleet_job::clock::SystemClock);
-    DeadLetters::Rabbit(super::super::RabbitDeadLetters::connect(settings, clock).await.unwrap())
+    QueueInspector::open(QueueLocation::Broker(Box::new(settings)), clock).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,36 +36,36 @@ async fn what_was_published_and_not_taken_off_is_known_again_and_not_published_t
         queue.publish(vec![letter("a"), letter("a"), letter("b")]).await.unwrap();
         let proxy = Proxy::opened(&rig).await;
         let dead_letters = dead_letters(&rig, &proxy.url(&rig)).await;
-        let mut look = dead_letters.browse(DEAD, 1).await.unwrap();
-        let found = look.next().await.unwrap().unwrap();
+        let mut browser = dead_letters.browse(DEAD, 1).await.unwrap();
+        let found = browser.next().await.unwrap().unwrap();
         let publication = Some(DeadLetter::read(found.clone()).redrive(Kind::CdnPurge, "ann@ops"));
         proxy.cut();
-        let lost = look.remove(vec![Removal { stored: found, publication }]).await;
+        let lost = browser.remove(vec![Removal { stored: found, publication }]).await;
         assert!(matches!(lost, Err(QueueError::Broker(_))), "{lost:?}");
-        drop(look);
+        drop(browser);
         assert_eq!(rig.ready("jobs.cdn.purge").await, 1, "published by a connection of its own");
 
         while rig.ready("dead.cdn.purge").await < 3 {
             sleep(Duration::from_millis(20)).await;
         }
-        let mut look = dead_letters.browse(DEAD, 1).await.unwrap();
+        let mut browser = dead_letters.browse(DEAD, 1).await.unwrap();
         let mut before = Vec::new();
-        while let Some(stored) = look.next().await.unwrap() {
+        while let Some(stored) = browser.next().await.unwrap() {
             before.push(stored.published_before);
             if stored.published_before {
-                look.remove(vec![Removal { stored, publication: None }]).await.unwrap();
+                browser.remove(vec![Removal { stored, publication: None }]).await.unwrap();
             } else {
-                look.keep(&stored);
+                browser.keep(&stored);
             }
         }
-        look.close().await.unwrap();
+        browser.close().await.unwrap();
         assert_eq!(before, [true, false, false], "one of two that are the same");
         assert_eq!((rig.ready("dead.cdn.purge").await, rig.ready("jobs.cdn.purge").await), (2, 1));
-        let mut look = dead_letters.browse(DEAD, 1).await.unwrap();
-        while let Some(stored) = look.next().await.unwrap() {
+        let mut browser = dead_letters.browse(DEAD, 1).await.unwrap();
+        while let Some(stored) = browser.next().await.unwrap() {
             assert!(!stored.published_before);
         }
-        look.close().await.unwrap();
+        browser.close().await.unwrap();
         dead_letters.close().await;
         queue.close().await;
     })
@@ -108,16 +107,16 @@ async fn what_the_broker_gave_up_is_told_as_its_doing() {
             sleep(Duration::from_millis(20)).await;
         }
         let dead_letters = dead_letters(&rig, &rig.url).await;
-        let mut look = dead_letters.browse(DEAD, 0).await.unwrap();
+        let mut browser = dead_letters.browse(DEAD, 0).await.unwrap();
         let mut reasons = Vec::new();
-        while let Some(stored) = look.next().await.unwrap() {
-            look.keep(&stored);
+        while let Some(stored) = browser.next().await.unwrap() {
+            browser.keep(&stored);
             let letter = DeadLetter::read(stored);
             assert_eq!((letter.generation, letter.stored.is_ours), (0, false), "a producer wrote it");
             assert!(letter.failed_at.is_some() && letter.error.contains(&work), "{letter:?}");
             reasons.push(letter.reason);
         }
-        look.close().await.unwrap();
+        browser.close().await.unwrap();
         assert_eq!(reasons, ["broker:delivery_limit", "broker:expired"]);
         dead_letters.close().await;
         let _ = connection.close(200, "".into()).await;
@@ -153,11 +152,11 @@ async fn a_forged_account_of_deaths_makes_nobody_one_of_us() {
             sleep(Duration::from_millis(20)).await;
         }
         let dead_letters = dead_letters(&rig, &rig.url).await;
-        let mut look = dead_letters.browse(DEAD, 0).await.unwrap();
-        let found = look.next().await.unwrap().unwrap();
+        let mut browser = dead_letters.browse(DEAD, 0).await.unwrap();
+        let found = browser.next().await.unwrap().unwrap();
         assert!(!found.is_ours && !found.is_foreign, "{found:?}");
         assert_eq!(found.message.headers, genfleet_job::message::Headers::new(), "nothing of it goes along");
-        look.close().await.unwrap();
+        browser.close().await.unwrap();
         dead_letters.close().await;
         let _ = connection.close(200, "".into()).await;
         queue.close().await;
@@ -178,11 +177,11 @@ async fn what_matched_no_queue_tells_its_exchange_and_key() {
             sleep(Duration::from_millis(20)).await;
         }
         let dead_letters = dead_letters(&rig, &rig.url).await;
-        let mut look = dead_letters.browse(DeadLetterQueue::Unrouted, 0).await.unwrap();
-        let found = look.next().await.unwrap().unwrap();
+        let mut browser = dead_letters.browse(DeadLetterQueue::Unrouted, 0).await.unwrap();
+        let found = browser.next().await.unwrap().unwrap();
         assert_eq!((found.exchange.as_str(), found.routing_key.as_str()), (door.as_str(), "cdn.prune"));
         assert!(!found.is_ours);
-        look.close().await.unwrap();
+        browser.close().await.unwrap();
         let elsewhere = rig.settings(&rig.url, TopologyMode::Skip);
         let elsewhere = connect(RabbitSettings { prefix: "no-such-prefix".into(), ..elsewhere }).await;
         let missing = elsewhere.browse(DEAD, 0).await.map(drop);

@@ -6,7 +6,7 @@ use lapin::{
 };
 
 use super::{
-    super::examine::{BrokerExaminer, MessageAcceptance, TopologyComparison},
+    super::{BrokerExaminer, MessageAcceptance, TopologyComparison},
     censor::{broker_under, declares_nothing},
     *,
 };

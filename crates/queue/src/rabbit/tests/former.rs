@@ -6,7 +6,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use super::{super::examine::BrokerExaminer, *};
+use super::{super::BrokerExaminer, *};
 use crate::topology::{Exchange, Routing};
 
 /// Every exchange that this version declares otherwise, as it was declared before.

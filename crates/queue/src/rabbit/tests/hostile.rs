@@ -100,7 +100,7 @@ async fn a_broker_with_no_limit_or_a_huge_one_is_asked_for_frames_of_128_kib() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("amqp://{}", listener.local_addr().unwrap());
         let rig = Rig { url: url.clone(), prefix: "t".to_owned(), queues: Arc::default() };
-        let broker = BrokerHosts::new(&rig.settings(&url, TopologyMode::Skip)).unwrap();
+        let broker = crate::rabbit::connect::BrokerHosts::new(&rig.settings(&url, TopologyMode::Skip)).unwrap();
         let dialling = tokio::spawn(async move { broker.connect(&broker.hosts()[0], "inspect").await.map(drop) });
         let (mut there, _) = soon(listener.accept()).await.unwrap();
         there.read_exact(&mut [0; 8]).await.unwrap();

@@ -1,7 +1,7 @@
 //! The tool's look at the queue.
 
 use super::{
-    super::inspect::{EventFollower, FollowedEvent, RabbitInspector},
+    super::{FollowedEvent, RabbitEventFollower, RabbitInspector},
     *,
 };
 
@@ -59,7 +59,8 @@ async fn a_follower_goes_on_after_the_broker_was_away() {
         let proxy = Proxy::opened(&rig).await;
         let queue = rig.queue();
         queue.publish(numbered(0..1)).await.unwrap();
-        let mut following = EventFollower::begin(rig.settings(&proxy.url(&rig), TopologyMode::Skip)).await.unwrap();
+        let mut following =
+            RabbitEventFollower::connect(rig.settings(&proxy.url(&rig), TopologyMode::Skip)).await.unwrap();
         queue.publish(numbered(1..2)).await.unwrap();
         assert_eq!(soon(following.next()).await, FollowedEvent::Event("1".into()));
         proxy.shut();

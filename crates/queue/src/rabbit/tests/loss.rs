@@ -136,7 +136,7 @@ async fn an_intake_that_was_closed_stays_closed_after_a_loss() {
         let queue = rig.queue_by(&proxy.url(&rig), TopologyMode::Declare);
         let mut consumer = queue.consume(Kind::CdnPurge, 4);
         queue.publish(vec![event("connected")]).await.unwrap();
-        assert!(soon(consumer.close_intake()).await.is_empty());
+        assert!(soon(consumer.pause()).await.is_empty());
         proxy.cut();
         queue.publish(vec![lane(Lane::Jobs, Duration::ZERO, job("a"))]).await.unwrap();
         let probed = async {
@@ -152,7 +152,7 @@ async fn an_intake_that_was_closed_stays_closed_after_a_loss() {
         assert_eq!(probed.settler.settle(Vec::new()).await.unwrap(), Settled::Acknowledged);
         queue.publish(vec![lane(Lane::Jobs, Duration::ZERO, job("b"))]).await.unwrap();
         assert!(timeout(Duration::from_millis(500), consumer.next()).await.is_err(), "the buffer is closed");
-        consumer.open_intake().await;
+        consumer.resume();
         assert_eq!(soon(consumer.next()).await.message.message_id.as_deref(), Some("b"));
         queue.close().await;
     })

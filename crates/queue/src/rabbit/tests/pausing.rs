@@ -38,7 +38,7 @@ async fn a_closed_intake_returns_what_was_not_taken_and_what_was_taken_can_still
             .await
             .unwrap();
         let taken = soon(consumer.next()).await;
-        let mut returned = soon(consumer.close_intake()).await;
+        let mut returned = soon(consumer.pause()).await;
         // As many as came before the broker stopped: never more than the prefetch.
         assert!(returned.len() <= 2, "{:?}", ids(&returned));
         assert_eq!(taken.settler.settle(vec![event("0")]).await.unwrap(), Settled::Acknowledged);
@@ -55,12 +55,12 @@ async fn a_closed_intake_returns_what_was_not_taken_and_what_was_taken_can_still
         assert_eq!(probe.settler.settle(Vec::new()).await.unwrap(), Settled::Acknowledged);
         assert!(timeout(Duration::from_millis(300), consumer.next()).await.is_err(), "nothing is handed out");
 
-        consumer.open_intake().await;
+        consumer.resume();
         for _ in 0..4 {
             let delivery = soon(consumer.next()).await;
             assert_eq!(delivery.settler.settle(Vec::new()).await.unwrap(), Settled::Acknowledged);
         }
-        assert!(soon(consumer.close_intake()).await.is_empty());
+        assert!(soon(consumer.pause()).await.is_empty());
         assert!(soon(consumer.take_one()).await.is_none(), "none waits");
         queue.close().await;
         assert_eq!(rig.ready("jobs.cdn.purge").await, 0);
@@ -83,11 +83,11 @@ async fn an_intake_opens_and_closes_many_times_without_losing_a_job() {
                 soon(consumer.next()).await.settler.settle(Vec::new()).await.unwrap();
                 seen += 1;
             }
-            for delivery in soon(consumer.close_intake()).await {
+            for delivery in soon(consumer.pause()).await {
                 delivery.settler.settle(Vec::new()).await.unwrap();
                 seen += 1;
             }
-            consumer.open_intake().await;
+            consumer.resume();
         }
         while seen < 300 {
             soon(consumer.next()).await.settler.settle(Vec::new()).await.unwrap();

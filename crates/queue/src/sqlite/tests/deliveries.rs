@@ -182,7 +182,7 @@ async fn a_closed_intake_gives_out_what_it_had_and_takes_one_when_asked() {
     let mut consumer = queue.consume(KIND, 4);
     queue.publish((0..6).map(|number| new_job(&number.to_string())).collect()).await.unwrap();
     let first = next(&mut consumer).await;
-    let prefetched = consumer.close_intake().await;
+    let prefetched = consumer.pause().await;
     assert_eq!(prefetched.iter().map(text).collect::<Vec<_>>(), ["1", "2", "3"]);
     for delivery in prefetched {
         delivery.settler.settle(Vec::new()).await.unwrap();
@@ -193,7 +193,7 @@ async fn a_closed_intake_gives_out_what_it_had_and_takes_one_when_asked() {
     let last = consumer.take_one().await.unwrap();
     assert!(consumer.take_one().await.is_none(), "none is left");
     last.settler.give_back().await;
-    consumer.open_intake().await;
+    consumer.resume();
     assert_eq!(text(&next(&mut consumer).await), "5");
     drop((first, probe));
 }

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::{
     QueueError,
-    sqlite::{examine::examine, schema},
+    sqlite::{examine, schema},
 };
 
 fn refusal(folder: &Folder, role: Role) -> String {

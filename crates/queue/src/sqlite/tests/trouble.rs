@@ -42,7 +42,7 @@ async fn what_passes_is_ridden_out_and_told_meanwhile() {
     assert!(told && !settling.is_finished());
     assert!(queue.health().problems[0].contains("locked"), "{:?}", queue.health());
     assert!(nothing(&mut consumer).await);
-    let stopped = time::timeout(Duration::from_secs(10), consumer.close_intake()).await;
+    let stopped = time::timeout(Duration::from_secs(10), consumer.pause()).await;
     assert!(stopped.unwrap().is_empty(), "the intake can be closed all the same");
 
     hog.execute_batch("COMMIT").unwrap();

@@ -13,7 +13,7 @@ use genfleet_core::{
     worker::audited::readable_payload,
 };
 
-use super::Action;
+use super::super::tally::Action;
 
 /// Where the acts of this process are written down.
 pub(super) struct Book {

@@ -17,8 +17,8 @@ use genfleet_core::{
     clock::{Clock, SystemClock},
     job::Kind,
     queue::{
-        QueueError,
-        dead_letters::{Browser, DeadLetter, DeadLetterQueue, DeadLetters, Removal},
+        Browser, QueueError, QueueInspector,
+        dead_letters::{DeadLetter, DeadLetterQueue, Removal},
     },
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 use super::super::{
     filter::Filter,
     pace::{Pace, Rate},
+    queues::existing,
     tally::{Action, Left, Tally},
-    there,
 };
 use super::book::{Book, Entry};
 
@@ -60,7 +60,7 @@ pub(super) struct Plan {
 
 /// See the module.
 pub(super) struct Engine<'a> {
-    shelves: &'a DeadLetters,
+    shelves: &'a QueueInspector,
     book: &'a Book,
     plan: Plan,
     now: Timestamp,
@@ -86,7 +86,7 @@ enum Choice {
 
 impl<'a> Engine<'a> {
     /// Does nothing yet.
-    pub(super) fn new(shelves: &'a DeadLetters, book: &'a Book, plan: Plan, stop: CancellationToken) -> Self {
+    pub(super) fn new(shelves: &'a QueueInspector, book: &'a Book, plan: Plan, stop: CancellationToken) -> Self {
         let (now, pace) = (SystemClock.now(), Pace::new(plan.rate));
         let (own, tally, progress) = (Own::default(), Tally::default(), progress());
         let (batch, latest, back) = (Vec::new(), VecDeque::new(), Vec::new());
@@ -101,7 +101,7 @@ impl<'a> Engine<'a> {
 
     /// Does it, through any number of losses of the broker.
     pub(super) async fn run(&mut self) -> anyhow::Result<()> {
-        for shelf in there(self.shelves, self.plan.filter.shelves()).await? {
+        for shelf in existing(self.shelves, self.plan.filter.shelves()).await? {
             self.clear(shelf).await?;
         }
         Ok(())

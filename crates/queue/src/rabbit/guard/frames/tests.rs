@@ -26,7 +26,7 @@ fn header(text: &[u8], id: &[u8]) -> Vec<u8> {
 /// What lapin reads, where the broker's bytes come in such pieces and lapin asks for so many at once.
 fn read(sent: &[u8], piece: usize, asked: usize) -> io::Result<Vec<u8>> {
     let (mut frames, mut rest, mut got, mut out) =
-        (Frames::new(FRAME_MAX, SocketHandle::default().socket()), sent, Vec::new(), vec![0; asked]);
+        (Frames::new(FRAME_MAX, SocketHandle::default().slot()), sent, Vec::new(), vec![0; asked]);
     loop {
         let given = frames.give(&mut out);
         got.extend_from_slice(&out[..given]);
@@ -107,7 +107,7 @@ fn headers_longer_than_a_frame_and_longer_than_is_held_are_replaced_and_what_fol
 
 #[test]
 fn no_more_is_held_than_a_frame_needs_and_it_is_let_go() {
-    let mut frames = Frames::new(FRAME_MAX, SocketHandle::default().socket());
+    let mut frames = Frames::new(FRAME_MAX, SocketHandle::default().slot());
     let mut sent = &*frame(HEADER, 1, &header(&vec![b'x'; 5 * HELD], b"id"));
     let mut most = 0;
     while !sent.is_empty() {

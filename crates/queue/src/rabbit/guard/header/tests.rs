@@ -5,7 +5,7 @@ use lapin::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::{MAX_HEADER_DEPTH, MAX_HEADER_VALUES};
+use crate::defect::{MAX_HEADER_DEPTH, MAX_HEADER_VALUES};
 
 /// What a connection with frames of 131,072 bytes has.
 const LIMIT: usize = 122_880;

@@ -1,0 +1,291 @@
+//! The operator's view of a queue, the same on both backends: dead letters, events, waiting jobs. Takes nothing away unless
+//! told to.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    dead_letters::{DeadLetterQueue, Removal, StoredMessage, StoredPlace},
+    message::QueueError,
+    rabbit::{FollowedEvent, RabbitBrowser, RabbitDeadLetters, RabbitEventFollower, RabbitSettings},
+    sqlite::{Role, SqliteQueue, StoreBrowser, WaitingJob},
+};
+use genfleet_job::clock::SharedClock;
+
+/// Events or jobs read from a store at once.
+const PAGE: usize = 500;
+
+/// Where a queue is.
+#[derive(Clone, Debug)]
+pub enum QueueLocation {
+    /// On a broker.
+    Broker(Box<RabbitSettings>),
+    /// In a file.
+    Store(PathBuf),
+}
+
+/// The operator's view of one queue.
+#[derive(Debug)]
+pub struct QueueInspector(Backend);
+
+#[derive(Debug)]
+enum Backend {
+    Rabbit(RabbitDeadLetters),
+    Sqlite(SqliteQueue),
+}
+
+impl QueueInspector {
+    /// Opens an existing store beside the worker that may have it open; a broker is connected to with the first use.
+    pub fn open(location: QueueLocation, clock: SharedClock) -> Result<Self, QueueError> {
+        Ok(Self(match location {
+            QueueLocation::Broker(settings) => Backend::Rabbit(RabbitDeadLetters::new(*settings, clock)),
+            QueueLocation::Store(file) => Backend::Sqlite(open_store(&file, clock)?),
+        }))
+    }
+
+    /// Returns true where this backend has such a queue at all.
+    pub fn has(&self, which: DeadLetterQueue) -> bool {
+        let missing = match self.0 {
+            Backend::Rabbit(_) => DeadLetterQueue::Unknown,
+            Backend::Sqlite(_) => DeadLetterQueue::Unrouted,
+        };
+        which != missing
+    }
+
+    /// Number of messages in a queue; those that somebody browses right now are not counted on `RabbitMQ`.
+    pub async fn count(&self, which: DeadLetterQueue) -> Result<u64, QueueError> {
+        match &self.0 {
+            Backend::Rabbit(dead_letters) => dead_letters.count(which).await,
+            Backend::Sqlite(store) => store.count_dead_letters(which).await,
+        }
+    }
+
+    /// Browses what is in a queue now, oldest first. Meanwhile nobody else sees, on `RabbitMQ`, what the browser has come
+    /// by. At most `undecided` messages are in hand at a time that are neither kept nor removed.
+    pub async fn browse(&self, which: DeadLetterQueue, undecided: usize) -> Result<Browser, QueueError> {
+        Ok(Browser(match &self.0 {
+            Backend::Rabbit(dead_letters) => BrowserOf::Rabbit(Box::new(dead_letters.browse(which, undecided).await?)),
+            Backend::Sqlite(store) => BrowserOf::Sqlite(Box::new(store.browse(which).await?)),
+        }))
+    }
+
+    /// The reason why this process cannot publish now, where there is one.
+    pub fn trouble(&self) -> Option<String> {
+        match &self.0 {
+            Backend::Rabbit(dead_letters) => dead_letters.trouble(),
+            Backend::Sqlite(store) => store.health().problems.into_iter().next(),
+        }
+    }
+
+    /// Passes every event that is kept to `visit`, oldest first.
+    pub async fn each_event(&self, mut visit: impl FnMut(Bytes)) -> Result<(), QueueError> {
+        match &self.0 {
+            Backend::Rabbit(dead_letters) => dead_letters.inspector().await?.each_event(visit).await,
+            Backend::Sqlite(store) => each_event_after(store, 0, |event| visit(event)).await.map(drop),
+        }
+    }
+
+    /// The latest `limit` of the events that are kept, oldest first. All of them are read for it.
+    pub async fn latest_events(&self, limit: usize) -> Result<Vec<Bytes>, QueueError> {
+        match &self.0 {
+            Backend::Rabbit(dead_letters) => dead_letters.inspector().await?.window_events(limit).await,
+            Backend::Sqlite(store) => Ok(latest(store, limit).await?.0.into()),
+        }
+    }
+
+    /// Follows the events from now on, on a store after the latest `limit` of those that are kept.
+    pub async fn follow_events(&self, limit: usize) -> Result<EventFollower, QueueError> {
+        Ok(EventFollower(match &self.0 {
+            Backend::Rabbit(dead_letters) => {
+                FollowerOf::Rabbit(Box::new(RabbitEventFollower::connect(dead_letters.settings().clone()).await?))
+            }
+            Backend::Sqlite(store) if limit == 0 => {
+                let sequence = store.events_end().await?;
+                FollowerOf::Sqlite { store: store.clone(), sequence, ready: VecDeque::new() }
+            }
+            Backend::Sqlite(store) => {
+                let (ready, sequence) = latest(store, limit).await?;
+                FollowerOf::Sqlite { store: store.clone(), sequence, ready }
+            }
+        }))
+    }
+
+    /// Passes every job that is not settled to `visit`; false on `RabbitMQ`, where nobody can see jobs without taking them.
+    pub async fn each_waiting_job(&self, mut visit: impl FnMut(WaitingJob)) -> Result<bool, QueueError> {
+        let Backend::Sqlite(store) = &self.0 else { return Ok(false) };
+        let mut sequence = 0;
+        loop {
+            let page = store.waiting_after(sequence, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(true) };
+            sequence = last.sequence;
+            page.into_iter().for_each(&mut visit);
+        }
+    }
+
+    /// Ends all connections.
+    pub async fn close(&self) {
+        match &self.0 {
+            Backend::Rabbit(dead_letters) => dead_letters.close().await,
+            Backend::Sqlite(store) => store.close().await,
+        }
+    }
+}
+
+fn open_store(file: &Path, clock: SharedClock) -> Result<SqliteQueue, QueueError> {
+    if !file.exists() {
+        return Err(QueueError::Configuration(format!("no store {}: name one that is there", file.display())));
+    }
+    SqliteQueue::open(file, Role::Tool, clock)
+}
+
+/// Passes the events after `sequence` to `visit`; the sequence of the last one.
+async fn each_event_after(
+    store: &SqliteQueue,
+    mut sequence: i64,
+    mut visit: impl FnMut(Bytes),
+) -> Result<i64, QueueError> {
+    loop {
+        let page = store.events_after(sequence, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(sequence) };
+        sequence = last.sequence;
+        page.into_iter().for_each(|event| visit(event.body));
+    }
+}
+
+/// The latest `limit` events of a store, and the sequence up to which it was read.
+async fn latest(store: &SqliteQueue, limit: usize) -> Result<(VecDeque<Bytes>, i64), QueueError> {
+    let mut latest = VecDeque::new();
+    let keep = |event| {
+        latest.push_back(event);
+        latest.drain(..latest.len().saturating_sub(limit));
+    };
+    let sequence = each_event_after(store, 0, keep).await?;
+    Ok((latest, sequence))
+}
+
+/// Events as they happen.
+pub struct EventFollower(FollowerOf);
+
+enum FollowerOf {
+    Rabbit(Box<RabbitEventFollower>),
+    Sqlite { store: SqliteQueue, sequence: i64, ready: VecDeque<Bytes> },
+}
+
+impl EventFollower {
+    /// Waits for the next event. An error ends a store; a broker is reconnected to.
+    pub async fn next(&mut self) -> Result<FollowedEvent, QueueError> {
+        match &mut self.0 {
+            FollowerOf::Rabbit(follower) => Ok(follower.next().await),
+            FollowerOf::Sqlite { store, sequence, ready } => loop {
+                if let Some(event) = ready.pop_front() {
+                    return Ok(FollowedEvent::Event(event));
+                }
+                let page = store.events_after(*sequence, PAGE).await?;
+                let Some(last) = page.last() else {
+                    store.event_published().await;
+                    continue;
+                };
+                *sequence = last.sequence;
+                ready.extend(page.into_iter().map(|event| event.body));
+            },
+        }
+    }
+}
+
+impl fmt::Debug for EventFollower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventFollower").finish_non_exhaustive()
+    }
+}
+
+/// A browser of one queue of dead letters.
+#[derive(Debug)]
+pub struct Browser(BrowserOf);
+
+#[derive(Debug)]
+enum BrowserOf {
+    Rabbit(Box<RabbitBrowser>),
+    Sqlite(Box<StoreBrowser>),
+}
+
+impl Browser {
+    /// Number of messages when browsing began.
+    pub fn total(&self) -> u64 {
+        match &self.0 {
+            BrowserOf::Rabbit(browser) => browser.total(),
+            BrowserOf::Sqlite(browser) => browser.total(),
+        }
+    }
+
+    /// The next message; `None` at the end of what was there, or where somebody else holds the rest. An error ends the
+    /// browser, and nothing is lost by it.
+    pub async fn next(&mut self) -> Result<Option<StoredMessage>, QueueError> {
+        match &mut self.0 {
+            BrowserOf::Rabbit(browser) => browser.next().await,
+            BrowserOf::Sqlite(browser) => browser.next().await,
+        }
+    }
+
+    /// Decides that a message stays.
+    pub fn keep(&mut self, stored: &StoredMessage) {
+        if let (BrowserOf::Rabbit(browser), StoredPlace::Rabbit(place)) = (&mut self.0, stored.place) {
+            browser.keep(place);
+        }
+    }
+
+    /// Publishes what is to be published, and then removes all of these messages: embedded in one transaction each. Returns
+    /// how many were still there. After an error, or killed on the way, those published and not removed are there still.
+    pub async fn remove(&mut self, removals: Vec<Removal>) -> Result<usize, QueueError> {
+        match &mut self.0 {
+            BrowserOf::Rabbit(browser) => browser.remove(removals).await,
+            BrowserOf::Sqlite(browser) => browser.remove(removals).await,
+        }
+    }
+
+    /// Ends the browser: all that was not removed is in its place.
+    pub async fn close(self) -> Result<(), QueueError> {
+        match self.0 {
+            BrowserOf::Rabbit(browser) => browser.close().await,
+            BrowserOf::Sqlite(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{Destination, Publication};
+    use genfleet_job::{clock::SystemClock, message::Message};
+
+    #[tokio::test]
+    async fn the_latest_events_of_a_store_are_read_in_order_and_followed() {
+        let file = std::env::temp_dir().join(format!("genfleet-events-{}.db", std::process::id()));
+        let store = SqliteQueue::open(&file, Role::Tool, Arc::new(SystemClock)).unwrap();
+        let to = Destination::Event { kind: "cdn.purge".to_owned(), outcome: "succeeded" };
+        let event = |number: usize| Publication {
+            to: to.clone(),
+            message: Message { body: number.to_string().into(), ..Message::default() },
+        };
+        store.publish((0..PAGE + 7).map(event).collect()).await.unwrap();
+        let inspector = QueueInspector::open(QueueLocation::Store(file.clone()), Arc::new(SystemClock)).unwrap();
+        assert_eq!(inspector.latest_events(3).await.unwrap(), ["504", "505", "506"]);
+        assert_eq!(inspector.latest_events(PAGE * 2).await.unwrap().len(), PAGE + 7);
+        let (mut from_now, mut with_latest) =
+            (inspector.follow_events(0).await.unwrap(), inspector.follow_events(1).await.unwrap());
+        store.publish(vec![event(1_000)]).await.unwrap();
+        let event = |body: &'static str| FollowedEvent::Event(body.into());
+        assert_eq!(from_now.next().await.unwrap(), event("1000"));
+        assert_eq!(with_latest.next().await.unwrap(), event("506"));
+        assert_eq!(with_latest.next().await.unwrap(), event("1000"));
+        inspector.close().await;
+        store.close().await;
+        SqliteQueue::remove(&file).unwrap();
+    }
+}

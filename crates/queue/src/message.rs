@@ -1,0 +1,244 @@
+//! The vocabulary of the queue: what goes into it ([`Publication`]), what comes out of it ([`Delivery`], [`Settler`]), and
+//! what can go wrong ([`QueueError`]). Both backends speak it; it knows neither.
+//!
+//! What becomes of a job is decided by the worker.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use futures_util::future::BoxFuture;
+use rusqlite::ErrorCode;
+
+use crate::defect::MessageDefect;
+use genfleet_job::{
+    Kind,
+    lease::Lease,
+    message::{Lane, Message},
+};
+use genfleet_telemetry::trace::Span;
+
+/// The destination of a publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// The exchange of new jobs (`genfleet.jobs`), with the kind as routing key.
+    Jobs(Kind),
+    /// A lane, at once or after a delay (rounded up to seconds on `RabbitMQ`).
+    Lane {
+        /// The kind of the job.
+        kind: Kind,
+        /// The lane.
+        lane: Lane,
+        /// The delay before the message becomes visible.
+        after: Duration,
+    },
+    /// The events, with routing key `<kind>.<outcome>`.
+    Event {
+        /// `cdn.purge`, …, or `unknown` where the kind could not be read.
+        kind: String,
+        /// `succeeded`, `failed` or `expired`.
+        outcome: &'static str,
+    },
+    /// A producer's reply queue. A reply that cannot be delivered is counted and is no failure. The embedded queue drops
+    /// replies.
+    Reply {
+        /// The queue's name.
+        queue: String,
+    },
+    /// The dead letters of a kind.
+    Dead {
+        /// `cdn.purge`, …, or `unknown` where the kind could not be read.
+        kind: String,
+    },
+}
+
+/// A message to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// Its destination.
+    pub to: Destination,
+    /// The message. Always persistent.
+    pub message: Message,
+}
+
+/// A message handed to this process and not yet settled: it is delivered again if the process dies.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The message.
+    pub message: Message,
+    /// The lane that it came from.
+    pub lane: Lane,
+    /// Number of earlier returns to the queue, for any reason (`x-delivery-count`): a hint, no proof.
+    pub delivery_count: u32,
+    /// It was delivered before, to this process or another.
+    pub redelivered: bool,
+    /// Defect of its properties, which makes it undecodable whatever its body says.
+    pub defect: Option<MessageDefect>,
+    /// The right to settle it.
+    pub settler: Settler,
+    /// The span of its processing, set by the worker.
+    pub span: Span,
+}
+
+impl Delivery {
+    /// Returns true unless the message was just sent by a producer: it was delivered before, or this product published it.
+    pub fn came_before(&self) -> bool {
+        self.redelivered || self.lane != Lane::Jobs
+    }
+}
+
+/// A copy of what a producer sent for a kind that does not exist. Settling it removes the copy only.
+#[derive(Debug)]
+pub struct UnknownKindMessage {
+    /// The routing key that it was sent with.
+    pub key: String,
+    /// The message.
+    pub message: Message,
+    /// The right to settle the copy.
+    pub settler: Settler,
+}
+
+/// The right to settle one delivery, once. Dropped unused, it gives the message back.
+#[derive(Debug)]
+pub struct Settler(Box<dyn Settle>);
+
+/// The settlement of one delivery, as a backend does it. See the methods of [`Settler`].
+pub(crate) trait Settle: Send + Sync + fmt::Debug {
+    fn is_stale(&self) -> bool;
+    fn lost(&self) -> BoxFuture<'_, ()>;
+    fn lease(&self) -> Option<Lease>;
+    fn settle(self: Box<Self>, publications: Vec<Publication>) -> BoxFuture<'static, Result<Settled, QueueError>>;
+    fn leave_to_broker(
+        self: Box<Self>,
+        publications: Vec<Publication>,
+    ) -> BoxFuture<'static, Result<Settled, QueueError>>;
+    fn give_back(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+impl Settler {
+    pub(crate) fn new(backend: impl Settle + 'static) -> Self {
+        Self(Box::new(backend))
+    }
+
+    /// Returns true once the session of this delivery is gone: it can no longer be acknowledged.
+    pub fn is_stale(&self) -> bool {
+        self.0.is_stale()
+    }
+
+    /// Waits until the session of this delivery is gone; for ever where there are no sessions.
+    pub async fn lost(&self) {
+        self.0.lost().await;
+    }
+
+    /// The lease under which it was delivered, for an exclusive kind.
+    pub fn lease(&self) -> Option<Lease> {
+        self.0.lease()
+    }
+
+    /// Makes all of `publications` durable, then removes the message from the queue. On `RabbitMQ`: publishes, waits for all
+    /// confirms but those of replies, acknowledges. Embedded: one transaction.
+    ///
+    /// Waits while the broker is away. [`QueueError::Closed`] when the process stops first: nothing is lost, the message
+    /// is delivered again. [`QueueError::TooLarge`] returns the settler.
+    pub async fn settle(self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
+        self.0.settle(publications).await
+    }
+
+    /// Makes all of `publications` durable, then rejects the message, so that the broker itself dead-letters it, whatever its
+    /// size. The embedded queue settles it, since it takes messages of any size.
+    pub async fn leave_to_broker(self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
+        self.0.leave_to_broker(publications).await
+    }
+
+    /// Returns the message unchanged to its queue, at once visible to others; counts as a return.
+    pub async fn give_back(self) {
+        self.0.give_back().await;
+    }
+}
+
+/// The result of a settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The message is removed from the queue, and its publications are durable.
+    Acknowledged,
+    /// The publications are durable, but the session of the delivery is gone: the message is, or will be, delivered again.
+    Stale,
+}
+
+/// The reason why the queue did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The process is stopping; nothing more is sent.
+    #[error("the queue is closed: this process is stopping")]
+    Closed,
+    /// The settings cannot work, whatever the broker's state.
+    #[error("{0}")]
+    Configuration(String),
+    /// The embedded store failed.
+    #[error("the store {path}: {source}")]
+    Store {
+        /// The store's file.
+        path: String,
+        /// The error of `SQLite`.
+        source: rusqlite::Error,
+    },
+    /// A queue that has to exist is missing.
+    #[error("{0}")]
+    Missing(String),
+    /// The broker refused something that waiting does not change.
+    #[error("the broker: {0}")]
+    Broker(String),
+    /// The broker takes no message of this size.
+    #[error("{size}")]
+    TooLarge {
+        /// The message's size and the broker's limit.
+        size: TooLarge,
+        /// The right to settle, where the message was to be published by a settlement.
+        settler: Option<Box<Settler>>,
+    },
+}
+
+impl QueueError {
+    /// Returns true where a retry may succeed.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Broker(_) => true,
+            Self::Store { source, .. } => store_error_may_pass(source),
+            Self::Closed | Self::Configuration(_) | Self::Missing(_) | Self::TooLarge { .. } => false,
+        }
+    }
+}
+
+/// Returns true for errors that go away by themselves, or with an operator's help, without a restart.
+pub(crate) fn store_error_may_pass(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure};
+    matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | DiskFull | SystemIoFailure))
+}
+
+/// A message beyond the broker's `max_message_size`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge {
+    /// Size of the message's body.
+    pub bytes: usize,
+    /// The broker's limit, where it said so.
+    pub limit: Option<usize>,
+}
+
+impl fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the broker takes no message of {} bytes", self.bytes)?;
+        if let Some(limit) = self.limit {
+            write!(f, ", only up to {limit}")?;
+        }
+        f.write_str(": raise max_message_size in rabbitmq.conf, or send less in one job")
+    }
+}
+
+/// The condition of the queue, for `/readyz` and the metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Health {
+    /// Reasons why the process takes no jobs, each a sentence; empty when all is well.
+    pub problems: Vec<String>,
+    /// The broker takes no publications now (alarm): no job may start that would end in one.
+    pub publishing_blocked: bool,
+    /// Kinds that another process works exclusively (SPEC 6.1, lock), with the reason where nobody seems to work one.
+    pub standing_by: BTreeMap<Kind, Option<String>>,
+}

@@ -1,0 +1,207 @@
+//! The queue of a process: one of two backends, `RabbitMQ` and an embedded `SQLite` file, which keep the same promises
+//! (SPEC 6). `queue::conformance` tests both against them.
+
+use std::{future::pending, time::Duration};
+
+use crate::{
+    message::{Delivery, Health, Publication, QueueError, UnknownKindMessage},
+    rabbit::{self, RabbitQueue, ReplyTo},
+    sqlite::{self, SqliteQueue},
+};
+use genfleet_job::Kind;
+
+/// The queue of a process. Clones are the same queue.
+#[derive(Clone, Debug)]
+pub enum Queue {
+    /// A queue on `RabbitMQ`.
+    Rabbit(RabbitQueue),
+    /// A queue in a file.
+    Sqlite(SqliteQueue),
+}
+
+impl Queue {
+    /// Starts to consume jobs of `kind`, at most `concurrency` unsettled of each lane.
+    pub fn consume(&self, kind: Kind, concurrency: usize) -> Consumer {
+        Consumer(match self {
+            Self::Rabbit(queue) => ConsumerOf::Rabbit(queue.consume(kind, concurrency)),
+            Self::Sqlite(queue) => ConsumerOf::Sqlite(queue.consume(kind, concurrency)),
+        })
+    }
+
+    /// Starts to consume what producers sent for kinds that do not exist. Once, and before the first [`Self::consume`].
+    pub fn unknown_kinds(&self) -> UnknownKinds {
+        match self {
+            Self::Rabbit(queue) => UnknownKinds(Some(queue.unknown_kinds())),
+            Self::Sqlite(_) => UnknownKinds::none(),
+        }
+    }
+
+    /// The messaging system's name in traces.
+    pub fn system(&self) -> &'static str {
+        match self {
+            Self::Rabbit(_) => "rabbitmq",
+            Self::Sqlite(_) => "sqlite",
+        }
+    }
+
+    /// First part of the name of every exchange and queue; the embedded queue uses the default one.
+    pub fn prefix(&self) -> &str {
+        match self {
+            Self::Rabbit(queue) => queue.prefix(),
+            Self::Sqlite(_) => "genfleet",
+        }
+    }
+
+    /// Returns true where no other process shares the work of this queue.
+    pub fn is_single_process(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
+    }
+
+    /// Allows replies to queues of these names, beside those that the broker makes up for producers.
+    pub fn allow_replies(&self, allowed: Vec<ReplyTo>) {
+        if let Self::Rabbit(queue) = self {
+            queue.allow_replies(allowed);
+        }
+    }
+
+    /// Makes `publications` durable. Waits while the broker is away.
+    pub async fn publish(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
+        match self {
+            Self::Rabbit(queue) => queue.publish(publications).await,
+            Self::Sqlite(queue) => queue.publish(publications).await,
+        }
+    }
+
+    /// Its condition now.
+    pub fn health(&self) -> Health {
+        match self {
+            Self::Rabbit(queue) => queue.health(),
+            Self::Sqlite(queue) => queue.health(),
+        }
+    }
+
+    /// Number of deliveries of `kind` that this process holds unsettled, whatever they wait for.
+    pub fn unsettled(&self, kind: Kind) -> u32 {
+        match self {
+            Self::Rabbit(queue) => queue.unsettled(kind),
+            Self::Sqlite(queue) => queue.unsettled(kind),
+        }
+    }
+
+    /// Waits until the queue can no longer be used, and returns the reason.
+    pub async fn failed(&self) -> String {
+        match self {
+            Self::Rabbit(queue) => queue.failed().await,
+            Self::Sqlite(queue) => queue.failed().await,
+        }
+    }
+
+    /// Returns true where deliveries were returned within the last `time` because a session was lost.
+    pub fn lost_session_within(&self, time: Duration) -> bool {
+        match self {
+            Self::Rabbit(queue) => queue.lost_session_within(time),
+            Self::Sqlite(_) => false,
+        }
+    }
+
+    /// Ends all sessions; unsettled deliveries are returned to the queue.
+    pub async fn close(&self) {
+        match self {
+            Self::Rabbit(queue) => queue.close().await,
+            Self::Sqlite(queue) => queue.close().await,
+        }
+    }
+}
+
+/// The deliveries of one kind.
+#[derive(Debug)]
+pub struct Consumer(ConsumerOf);
+
+#[derive(Debug)]
+enum ConsumerOf {
+    Rabbit(rabbit::Consumer),
+    Sqlite(sqlite::Consumer),
+}
+
+impl Consumer {
+    /// The next new or started job; while both wait, at least every second is a started one. Waits for one, through any
+    /// number of sessions. Cancel-safe.
+    pub async fn next(&mut self) -> Delivery {
+        match &mut self.0 {
+            ConsumerOf::Rabbit(consumer) => consumer.next().await,
+            ConsumerOf::Sqlite(consumer) => consumer.next().await,
+        }
+    }
+
+    /// The suspects, worked apart from the rest: one unsettled at a time. Once.
+    pub fn suspects(&mut self) -> Suspects {
+        Suspects(match &mut self.0 {
+            ConsumerOf::Rabbit(consumer) => SuspectsOf::Rabbit(consumer.suspects()),
+            ConsumerOf::Sqlite(consumer) => SuspectsOf::Sqlite(consumer.suspects()),
+        })
+    }
+
+    /// Takes no more deliveries. Returns those that were handed over but not taken by [`Self::next`], for the worker to
+    /// delay or to give back. Deliveries taken by `next` are not touched.
+    pub async fn pause(&mut self) -> Vec<Delivery> {
+        match &mut self.0 {
+            ConsumerOf::Rabbit(consumer) => consumer.pause().await,
+            ConsumerOf::Sqlite(consumer) => consumer.pause().await,
+        }
+    }
+
+    /// Takes deliveries again.
+    pub fn resume(&mut self) {
+        match &mut self.0 {
+            ConsumerOf::Rabbit(consumer) => consumer.resume(),
+            ConsumerOf::Sqlite(consumer) => consumer.resume(),
+        }
+    }
+
+    /// Takes one waiting job for a probe while the consumer is paused. `None` where none waits or the broker is away.
+    pub async fn take_one(&mut self) -> Option<Delivery> {
+        match &mut self.0 {
+            ConsumerOf::Rabbit(consumer) => consumer.take_one().await,
+            ConsumerOf::Sqlite(consumer) => consumer.take_one().await,
+        }
+    }
+}
+
+/// The suspects of one kind.
+#[derive(Debug)]
+pub struct Suspects(SuspectsOf);
+
+#[derive(Debug)]
+enum SuspectsOf {
+    Rabbit(rabbit::Suspects),
+    Sqlite(sqlite::Suspects),
+}
+
+impl Suspects {
+    /// The next suspect; waits for one. Cancel-safe.
+    pub async fn next(&mut self) -> Delivery {
+        match &mut self.0 {
+            SuspectsOf::Rabbit(suspects) => suspects.next().await,
+            SuspectsOf::Sqlite(suspects) => suspects.next().await,
+        }
+    }
+}
+
+/// What producers sent for kinds that do not exist. The embedded queue takes no such messages.
+#[derive(Debug)]
+pub struct UnknownKinds(Option<rabbit::UnknownKinds>);
+
+impl UnknownKinds {
+    /// A source that never yields a message.
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
+    /// The next message; waits for it, through any number of sessions. Cancel-safe.
+    pub async fn next(&mut self) -> UnknownKindMessage {
+        match &mut self.0 {
+            Some(unknown_kinds) => unknown_kinds.next().await,
+            None => pending().await,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Events as they happen, through any number of connections: for whoever watches during a restart of the broker.
+
+use std::time::Duration;
+
+use backoff::{ExponentialBackoff, backoff::Backoff};
+use bytes::Bytes;
+use tokio::time::sleep;
+
+use super::{
+    inspect::{EventStream, RabbitInspector},
+    settings::RabbitSettings,
+};
+use crate::message::QueueError;
+use genfleet_job::retry;
+
+/// What a follower of events gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FollowedEvent {
+    /// An event's body.
+    Event(Bytes),
+    /// No more events come for now, for this reason. Repeated where the reason changes.
+    Lost(String),
+    /// Events come again. Those of the meantime do not: they are in the window.
+    Back,
+}
+
+/// Follows the events of one broker.
+pub(crate) struct RabbitEventFollower {
+    settings: RabbitSettings,
+    open: Option<(RabbitInspector, EventStream)>,
+    waits: ExponentialBackoff,
+    reported: Option<String>,
+}
+
+impl RabbitEventFollower {
+    /// Connects; an error where that is not possible now, since a mistyped host should not be waited for.
+    pub(crate) async fn connect(settings: RabbitSettings) -> Result<Self, QueueError> {
+        let open = Some(open(&settings).await?);
+        Ok(Self { settings, open, waits: retry::reconnect(), reported: None })
+    }
+
+    pub(crate) async fn next(&mut self) -> FollowedEvent {
+        loop {
+            let followed = match &mut self.open {
+                Some((_, events)) => match events.next().await {
+                    Some(Ok(event)) => return FollowedEvent::Event(event),
+                    Some(Err(error)) => self.lost(error.to_string()),
+                    None => self.lost("the broker ended the stream of events".to_owned()),
+                },
+                None => self.reconnect().await,
+            };
+            if let Some(followed) = followed {
+                return followed;
+            }
+        }
+    }
+
+    async fn reconnect(&mut self) -> Option<FollowedEvent> {
+        sleep(self.waits.next_backoff().unwrap_or(Duration::ZERO)).await;
+        match open(&self.settings).await {
+            Ok(open) => {
+                self.open = Some(open);
+                self.reported = None;
+                self.waits.reset();
+                Some(FollowedEvent::Back)
+            }
+            Err(error) => self.lost(error.to_string()),
+        }
+    }
+
+    fn lost(&mut self, reason: String) -> Option<FollowedEvent> {
+        self.open = None;
+        if self.reported.as_ref() == Some(&reason) {
+            return None;
+        }
+        self.reported = Some(reason.clone());
+        Some(FollowedEvent::Lost(reason))
+    }
+}
+
+async fn open(settings: &RabbitSettings) -> Result<(RabbitInspector, EventStream), QueueError> {
+    let inspector = RabbitInspector::connect(settings.clone()).await?;
+    let events = inspector.follow_events().await?;
+    Ok((inspector, events))
+}

@@ -1,0 +1,150 @@
+//! An open connection to the broker and the session on it. Any fault of connection, channel or stream ends the session;
+//! nothing of a session that failed is repaired.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use lapin::{
+    Channel, Connection,
+    options::{BasicQosOptions, ConfirmSelectOptions},
+};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{error::describe, socket::SocketHandle};
+
+/// Longest wait for the broker when a connection is closed.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The reason why a session ended, in a sentence.
+pub(super) type SessionError = String;
+
+/// The use of a connection. The broker blocks connections that publish, and with them whatever else they carry; therefore
+/// there are two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConnectionRole {
+    /// Deliveries, acknowledgements, counts.
+    Consume,
+    /// Publications and their confirms.
+    Publish,
+}
+
+impl ConnectionRole {
+    pub(super) const ALL: [Self; 2] = [Self::Consume, Self::Publish];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Consume => "consume",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+impl fmt::Display for ConnectionRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The work of a connection, session after session.
+pub(super) trait SessionWork: Send {
+    const ROLE: ConnectionRole;
+
+    /// Returns once there is something to connect for.
+    fn wanted(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Works on one session until it ends, or until the queue is closed.
+    fn run(&mut self, link: Arc<Link>) -> impl Future<Output = SessionError> + Send;
+}
+
+/// The life of a session: what came by one that ended cannot be settled any more.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Session {
+    over: CancellationToken,
+    reason: Arc<OnceLock<SessionError>>,
+}
+
+impl Session {
+    /// Ends the session; the first reason is kept.
+    pub(super) fn end(&self, reason: impl Into<SessionError>) {
+        let _ = self.reason.set(reason.into());
+        self.over.cancel();
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    /// Waits for the end of the session, and returns the reason.
+    pub(super) async fn ended(&self) -> SessionError {
+        self.over.cancelled().await;
+        self.reason.get().cloned().unwrap_or_default()
+    }
+}
+
+/// An open connection.
+pub(super) struct OpenConnection {
+    pub(super) connection: Connection,
+    pub(super) socket: SocketHandle,
+}
+
+impl OpenConnection {
+    pub(super) fn is_up(&self) -> bool {
+        self.connection.status().connected()
+    }
+
+    pub(super) async fn channel(&self) -> lapin::Result<Channel> {
+        self.connection.create_channel().await
+    }
+
+    /// Opens a channel that confirms what is published on it.
+    pub(super) async fn confirming_channel(&self) -> lapin::Result<Channel> {
+        let channel = self.channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(channel)
+    }
+
+    /// Closes the connection, and cuts the socket where the broker does not answer within `patience`. Dropped without, the
+    /// socket is cut at once.
+    pub(super) async fn close(&self, patience: Duration) {
+        let _ = timeout(patience, self.connection.close(200, "closed".into())).await;
+        self.socket.cut();
+    }
+}
+
+/// An open connection with a session on it.
+pub(super) struct Link {
+    open: OpenConnection,
+    pub(super) session: Session,
+}
+
+impl Link {
+    pub(super) fn new(open: OpenConnection) -> Self {
+        Self { open, session: Session::default() }
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.open.connection
+    }
+
+    /// Opens a channel that is given at most `prefetch` unsettled messages for each of its consumers.
+    pub(super) async fn channel(&self, prefetch: u16) -> Result<Channel, SessionError> {
+        let channel = self.open.channel().await.map_err(describe)?;
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await.map_err(describe)?;
+        Ok(channel)
+    }
+
+    /// Opens a channel that confirms what is published on it.
+    pub(super) async fn confirming_channel(&self) -> Result<Channel, SessionError> {
+        self.open.confirming_channel().await.map_err(describe)
+    }
+
+    /// Ends the session and closes the connection.
+    pub(super) async fn close(&self, reason: &str) {
+        self.session.end(reason);
+        self.open.close(CLOSE_TIMEOUT).await;
+    }
+}

@@ -1,0 +1,199 @@
+//! The handles that a process has of its queue on `RabbitMQ`.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, Notify, watch},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    buffer::DeliveryBuffer,
+    connect::BrokerHosts,
+    consume::ConsumerConnection,
+    health::ConnectionHealth,
+    link::{ConnectionRole, SessionWork},
+    publish::PublisherConnection,
+    publisher::Publisher,
+    recent::Recent,
+    replies::names::ReplyTo,
+    reply_sender,
+    session::supervise,
+    settings::RabbitSettings,
+    settle::Settlements,
+    shared::Shared,
+    unknown_kinds::UnknownKinds,
+};
+use crate::{
+    message::{Delivery, Health, Publication, QueueError},
+    topology::topology,
+    unsettled::UnsettledCounts,
+};
+use genfleet_job::{Kind, clock::SharedClock};
+
+/// Time for the sessions to end when the queue closes.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// The queue of one process on `RabbitMQ`. Clones are the same queue.
+#[derive(Clone)]
+pub struct RabbitQueue {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl RabbitQueue {
+    /// Returns the queue as soon as `settings` are checked: the connections are made in the background, now and after every
+    /// loss; the consuming one with the first [`Self::consume`]. Must be called inside a tokio runtime.
+    pub fn connect(settings: RabbitSettings, clock: SharedClock) -> Result<Self, QueueError> {
+        let runtime = Handle::try_current().map_err(|error| QueueError::Configuration(error.to_string()))?;
+        let broker = BrokerHosts::new(&settings)?;
+        let (publisher, incoming) = Publisher::new(&settings.prefix);
+        let tasks = TaskTracker::new();
+        let shared = Arc::new(Shared {
+            broker,
+            topology: topology(&settings.prefix),
+            prefix: settings.prefix,
+            mode: settings.topology,
+            watchdog: settings.watchdog,
+            health: ConnectionHealth::new(clock),
+            settlements: Arc::new(Settlements { publisher, recent: Recent::default(), tasks, runtime }),
+            unsettled: UnsettledCounts::default(),
+            buffers: watch::Sender::new(Vec::new()),
+            declaring: Mutex::new(false),
+            unbound: Notify::new(),
+            closing: CancellationToken::new(),
+            failure: watch::Sender::new(None),
+            unknown_kinds: OnceLock::new(),
+        });
+        shared.health.set_needed(ConnectionRole::Publish);
+        spawn_supervised(&shared, ConsumerConnection::new(&shared));
+        spawn_supervised(&shared, PublisherConnection::new(&shared, incoming.publications));
+        shared.spawn(reply_sender::run(shared.clone(), incoming.replies));
+        Ok(Self { shared })
+    }
+
+    /// Consumes the jobs of `kind`, now and in every session to come: at most `concurrency` unsettled of new and as many of
+    /// started ones, and one suspect.
+    pub(crate) fn consume(&self, kind: Kind, concurrency: usize) -> Consumer {
+        self.shared.health.set_needed(ConnectionRole::Consume);
+        let buffer = Arc::new(DeliveryBuffer::new(kind, concurrency));
+        self.shared.buffers.send_modify(|buffers| buffers.push(buffer.clone()));
+        Consumer { buffer }
+    }
+
+    pub(crate) fn unknown_kinds(&self) -> UnknownKinds {
+        UnknownKinds::register(&self.shared.unknown_kinds)
+    }
+
+    pub(crate) async fn publish(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
+        self.shared.settlements.publisher.publish(publications).await
+    }
+
+    pub(crate) fn allow_replies(&self, allowed: Vec<ReplyTo>) {
+        self.shared.settlements.publisher.replies.allow(allowed);
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.shared.prefix
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.shared.health.health()
+    }
+
+    pub(crate) fn unsettled(&self, kind: Kind) -> u32 {
+        self.shared.unsettled.of(kind)
+    }
+
+    pub(crate) fn lost_session_within(&self, time: Duration) -> bool {
+        self.shared.settlements.recent.lost_within(time, Instant::now())
+    }
+
+    /// Ends all sessions: what is unsettled goes back to its queue, what is unconfirmed gets a moment more.
+    pub(crate) async fn close(&self) {
+        let Settlements { publisher, tasks, .. } = &*self.shared.settlements;
+        self.shared.closing.cancel();
+        publisher.stop();
+        tasks.close();
+        if tokio::time::timeout(CLOSING, tasks.wait()).await.is_err() {
+            tracing::warn!("the broker's sessions did not end within {CLOSING:?}");
+        }
+    }
+
+    /// Waits until a supervisor ends unasked, and returns the reason: the process cannot go on.
+    pub(crate) async fn failed(&self) -> String {
+        let mut failure = self.shared.failure.subscribe();
+        match failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "the queue is gone".to_owned(),
+        }
+    }
+}
+
+/// Runs `work` under a supervisor of its own, and reports where that one ends unasked.
+fn spawn_supervised<W: SessionWork + 'static>(shared: &Arc<Shared>, mut work: W) {
+    let task_shared = shared.clone();
+    let runtime = &shared.settlements.runtime;
+    let supervisor = runtime.spawn(async move { supervise(&task_shared, &mut work).await });
+    let task_shared = shared.clone();
+    shared.spawn(async move {
+        let outcome = supervisor.await;
+        if !task_shared.closing.is_cancelled() {
+            let why = outcome.map_or_else(|error| error.to_string(), |()| "it returned".to_owned());
+            let reason = format!("the broker's {} supervisor ended: {why}", W::ROLE);
+            task_shared.failure.send_replace(Some(reason));
+        }
+    });
+}
+
+impl fmt::Debug for RabbitQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RabbitQueue").field("prefix", &self.shared.prefix).finish_non_exhaustive()
+    }
+}
+
+/// The deliveries of one kind.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    buffer: Arc<DeliveryBuffer>,
+}
+
+impl Consumer {
+    pub(crate) async fn next(&mut self) -> Delivery {
+        self.buffer.next().await
+    }
+
+    pub(crate) fn suspects(&mut self) -> Suspects {
+        Suspects { buffer: self.buffer.clone() }
+    }
+
+    /// A suspect that was not taken yet is among what is returned.
+    pub(crate) async fn pause(&mut self) -> Vec<Delivery> {
+        self.buffer.pause().await
+    }
+
+    pub(crate) fn resume(&mut self) {
+        self.buffer.resume();
+    }
+
+    pub(crate) async fn take_one(&mut self) -> Option<Delivery> {
+        self.buffer.take_one().await
+    }
+}
+
+/// The suspects of one kind.
+#[derive(Debug)]
+pub(crate) struct Suspects {
+    buffer: Arc<DeliveryBuffer>,
+}
+
+impl Suspects {
+    pub(crate) async fn next(&mut self) -> Delivery {
+        self.buffer.next_suspect().await
+    }
+}
