@@ -12,7 +12,7 @@ use crate::{
         ActiveHold, Admission, AdmissionGauges, AdmissionRefusal, ApiSignal, ClosedReason, QueuePosition,
         RequestOutcome, Requester, SentRequest,
     },
-    budget::{Budget, BudgetReservation, BudgetUsage, LimitShare},
+    budget::{Budget, BudgetReservation},
     circuit_breaker::{BreakerChange, CircuitBreaker, RequestRole},
     credential_hold::CredentialHold,
     failure_causes::FailureCauses,
@@ -63,17 +63,17 @@ pub(crate) struct AdmissionControl {
     services: ServiceLimits,
     breaker: CircuitBreaker,
     causes: FailureCauses,
-    credentials: CredentialHold,
-    permissions: PermissionHolds,
+    pub(crate) credentials: CredentialHold,
+    pub(crate) permissions: PermissionHolds,
     slow_start: SlowStart,
-    budget: Budget,
+    pub(crate) budget: Budget,
     /// Until when the client's limit is exhausted, as the API told this process.
     client_limit_until: Option<Instant>,
     /// The same, as another process reported it.
     peer_limit_until: Option<Instant>,
     tokens: TokenSlot,
     /// Why the audit cannot be written.
-    audit: Option<String>,
+    pub(crate) audit: Option<String>,
     changes: watch::Sender<u64>,
 }
 
@@ -312,14 +312,6 @@ impl AdmissionControl {
         }
     }
 
-    pub(crate) fn set_limit_share(&mut self, share: LimitShare, now: Instant) {
-        self.budget.set_limit_share(share, now);
-    }
-
-    pub(crate) fn budget_usage(&mut self, now: Instant) -> BudgetUsage {
-        self.budget.usage(now)
-    }
-
     pub(crate) fn active_holds(&self, now: Instant) -> Vec<ActiveHold> {
         let hold = |reason, why: String, kind, until: Option<Instant>| {
             let for_another = until.map(|until| until.saturating_duration_since(now));
@@ -416,10 +408,6 @@ impl AdmissionControl {
         }
     }
 
-    pub(crate) fn audit_trouble(&self) -> Option<&str> {
-        self.audit.as_deref()
-    }
-
     /// Returns whether a new token is due, though the old one is good.
     pub(crate) fn wants_token(&self, now: Instant) -> bool {
         self.tokens.is_due(now) && self.pause.ends(now).is_none()
@@ -444,15 +432,6 @@ impl AdmissionControl {
             self.announce_change();
         }
         until
-    }
-
-    pub(crate) fn refused_credentials(&self) -> Option<&str> {
-        self.credentials.reason()
-    }
-
-    /// Lists the kinds without permission, and the endpoint that refuses them.
-    pub(crate) fn forbidden_kinds(&self) -> impl Iterator<Item = (Kind, &'static str)> {
-        self.permissions.all()
     }
 
     /// Notices what time alone changed. Returns when to look again, at the latest.
