@@ -4,7 +4,7 @@
 use genfleet_channel_provisioner::{ChannelOptions, ChannelProvisioner};
 use genfleet_core::{
     job::{Kind, schema::JobSchema},
-    worker::validate::{self, JobRules},
+    worker::{JobRules, validate_job},
 };
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ fn with(place: &str, value: Option<Value>) -> Value {
 fn violations(payload: &Value) -> Vec<(String, String)> {
     let rules = JobRules::new::<genfleet_channel_provisioner::Payload>(Kind::ChannelProvision, |_| vec![]);
     let body = json!({"id": "job-1", "payload": payload}).to_string();
-    match validate::job::<ChannelProvisioner>(&rules, &OPTIONS, body.as_bytes(), None, None) {
+    match validate_job::<ChannelProvisioner>(&rules, &OPTIONS, body.as_bytes(), None, None) {
         Ok(_) => Vec::new(),
         Err(rejection) => rejection.violations.into_iter().map(|one| (one.pointer, one.message)).collect(),
     }

@@ -1,7 +1,7 @@
 //! The contract for upstream systems: JSON Schemas of jobs, reports and events, and an `AsyncAPI` document, generated from the
 //! types that workers read and write and from what each worker adds ([`ContractTerms`]).
 //!
-//! Does not validate jobs: that is `worker::validate`. The schemas state as many of its rules as JSON Schema can; a job that
+//! Does not validate jobs: that is `worker::validate_job`. The schemas state as many of its rules as JSON Schema can; a job that
 //! a schema refuses is invalid, and the rules beyond the schemas are listed ([`UnstatedRule`]) and published.
 
 use std::iter;

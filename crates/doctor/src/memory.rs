@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use genfleet_core::{job::MAX_BODY_BYTES, message::MAX_HEADER_BYTES, worker::options::WorkerOptions};
+use genfleet_core::{job::MAX_BODY_BYTES, message::MAX_HEADER_BYTES, worker::WorkerOptions};
 
 use super::{
     finding::{Finding, size},

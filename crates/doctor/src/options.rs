@@ -7,7 +7,7 @@ use genfleet_core::{
     job::Kind,
     options::{ConfigError, secret},
     webhook::WebhookOptions,
-    worker::options::{QueueOptions, WorkerOptions},
+    worker::{QueueOptions, WorkerOptions},
 };
 use secrecy::SecretString;
 

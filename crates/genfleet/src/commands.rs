@@ -57,5 +57,5 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
 
 /// Runs `task` on an executor of its own.
 pub(crate) fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    genfleet_core::worker::command::block_on(task).context("no executor")?
+    genfleet_core::worker::block_on(task).context("no executor")?
 }

@@ -11,10 +11,7 @@ use genfleet_core::{
     job::{Job, Kind, Rejection},
     options::ConfigError,
     webhook::{AddressEntry, JobWebhooks, WebhookRules},
-    worker::{
-        runtime::Runtime,
-        validate::{self, JobRules},
-    },
+    worker::{JobRules, Runtime, validate_job},
 };
 use genfleet_doctor::KindNeeds;
 use genfleet_purger::Purger;
@@ -56,7 +53,7 @@ macro_rules! workers {
                 JobRules::new::<<$Handler as JobHandler>::Payload>(<$Handler>::KIND, move |url| webhooks.violations(url))
             },
             check: |rules, options, body, message_id| {
-                validate::job::<$Handler>(rules, &options.$options, body, message_id, None).map(|(job, _)| job)
+                validate_job::<$Handler>(rules, &options.$options, body, message_id, None).map(|(job, _)| job)
             },
             work: |runtime, options| runtime.work::<$Handler>(options.$options.clone()),
         }),+];

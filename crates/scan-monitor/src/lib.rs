@@ -88,7 +88,10 @@ impl JobHandler for ScanMonitor {
         let pace = Pace::new(options.poll_interval, options.scan_timeout)?;
         let registrations = Registrations::new(services.genesys.clone(), options.security_webhook_url);
         let in_flight = InFlight::default();
-        services.tasks.spawn("count of scans", in_flight.clone().forget_lost());
+        // Series that exist from the start, since an increase from nothing would go unseen.
+        metrics::gauge!(metric::SCANS_IN_FLIGHT).set(0.0);
+        metrics::counter!(metric::THREATS_DETECTED).absolute(0);
+        services.supervisor.spawn("count of scans", in_flight.clone().forget_lost());
         let orders = Arc::new(Semaphore::new(options.unrecorded_orders.get().into()));
         Ok(Self { pace, registrations, in_flight, orders })
     }
@@ -128,7 +131,7 @@ impl ScanMonitor {
     /// ordered again. The turn bounds how many that may be.
     async fn take_turn(&self, job: &JobContext) -> Result<(), JobError> {
         let waiting = Arc::clone(&self.orders).acquire_owned();
-        let Some(Ok(turn)) = job.stop.run_until_cancelled(waiting).await else { return Err(JobError::interrupted()) };
+        let Some(Ok(turn)) = job.stop().run_until_cancelled(waiting).await else { return Err(JobError::interrupted()) };
         job.keep_until_recorded(turn);
         Ok(())
     }

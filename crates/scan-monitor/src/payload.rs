@@ -48,7 +48,7 @@ mod tests {
 
     use genfleet_core::{
         job::Kind,
-        worker::validate::{self, JobRules},
+        worker::{JobRules, validate_job},
     };
     use serde_json::json;
 
@@ -82,7 +82,7 @@ mod tests {
     fn refused(payload: &Value) -> Vec<(String, String)> {
         let body = json!({"id": "scan-1", "payload": payload}).to_string();
         let rules = JobRules::new::<Payload>(Kind::FileScan, |_| vec![]);
-        match validate::job::<ScanMonitor>(&rules, &options(), body.as_bytes(), None, None) {
+        match validate_job::<ScanMonitor>(&rules, &options(), body.as_bytes(), None, None) {
             Ok(_) => Vec::new(),
             Err(rejection) => rejection.violations.into_iter().map(|one| (one.pointer, one.message)).collect(),
         }

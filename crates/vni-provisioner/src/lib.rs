@@ -109,7 +109,7 @@ impl JobHandler for VniProvisioner {
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Step<Self>, JobError> {
         let plan = payload.plan().map_err(|broken| JobError::invalid(broken.into()))?;
         let has_begun = state != State::default();
-        let Some(turn) = self.organisations.enter(plan.organization_id, &job.id, has_begun) else {
+        let Some(turn) = self.organisations.enter(plan.organization_id, job.id(), has_begun) else {
             return Err(busy(job, plan.organization_id));
         };
         let step = self.step(job, &plan, state).await?;

@@ -89,7 +89,7 @@ impl State {
     pub(crate) fn may_have_ordered(&self, job: &JobContext) -> bool {
         match self.order {
             None => false,
-            Some(Order::Next) => job.delivery_count > 0,
+            Some(Order::Next) => job.was_redelivered(),
             Some(Order::Sent) => true,
         }
     }
@@ -101,7 +101,7 @@ impl State {
             adopted: !self.created,
             routing_polls: self.routing_polls,
             uptime_rate: 1.0,
-            provision_ms: (job.now().as_millisecond() - job.started_at.as_millisecond()).max(0),
+            provision_ms: (job.now().as_millisecond() - job.started_at().as_millisecond()).max(0),
         }
     }
 

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, convert::Infallible, path::PathBuf, str::FromSt
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{admin::AdminAddr, worker::engine::RunPolicy};
+use super::attempt::RunPolicy;
+use crate::admin::AdminAddr;
 use genfleet_audit::AuditOptions;
 use genfleet_job::{
     Kind,
@@ -23,7 +24,7 @@ use genfleet_queue::{
 use genfleet_telemetry as telemetry;
 use genfleet_telemetry::LogFormat;
 
-/// Which queue, and how it is reached.
+/// Options that choose the queue and say how to reach it.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Queue")]
 pub struct QueueOptions {
@@ -209,7 +210,7 @@ fn split_hosts(url: &str) -> Result<Vec<String>, ConfigError> {
     Ok(urls)
 }
 
-/// How jobs are run, watched and ended.
+/// Options of running jobs.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Worker")]
 pub struct WorkerOptions {
@@ -266,7 +267,7 @@ pub struct WorkerOptions {
 
 impl WorkerOptions {
     /// How jobs are run.
-    pub fn policy(&self) -> RunPolicy {
+    pub(crate) fn policy(&self) -> RunPolicy {
         RunPolicy {
             retry: RetryPolicy::Growing { initial: self.retry_initial, longest: self.retry_longest },
             attempt_timeout: self.attempt_timeout,

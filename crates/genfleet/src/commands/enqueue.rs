@@ -21,7 +21,7 @@ use genfleet_core::{
         sqlite::{Role, SqliteQueue},
     },
     telemetry::{self, LogFormat},
-    worker::options::QueueOptions,
+    worker::QueueOptions,
 };
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};

@@ -14,7 +14,7 @@ use genfleet_core::{
     options::{ConfigError, duration, positive_duration},
     queue::{Queue, QueueError, sqlite::Role},
     telemetry::{self, LogFormat},
-    worker::{options::QueueOptions, shutdown::Signals},
+    worker::{QueueOptions, Signals},
 };
 use tokio::{
     sync::mpsc,

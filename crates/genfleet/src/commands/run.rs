@@ -24,11 +24,7 @@ use genfleet_core::{
     tell,
     trace::TraceExport,
     webhook::{WebhookOptions, Webhooks},
-    worker::{
-        options::WorkerOptions,
-        runtime::{End, Runtime},
-        shutdown::Signals,
-    },
+    worker::{ProcessEnd, Runtime, Signals, WorkerOptions},
 };
 use tokio::{sync::oneshot, time::Instant};
 
@@ -117,7 +113,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         tally.print_account();
     }
     tally.print(options.json);
-    if let End::Fault(reason) = end {
+    if let ProcessEnd::Fault(reason) = end {
         bail!("{reason}. Start it again to go on");
     }
     if !tally.complete() {
@@ -159,7 +155,7 @@ async fn left(path: &std::path::Path) -> anyhow::Result<u64> {
     Ok(left)
 }
 
-async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tally, End)> {
+async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tally, ProcessEnd)> {
     TraceExport::from_environment("genfleet")?.into_iter().for_each(TraceExport::start);
     let clock: SharedClock = Arc::new(SystemClock);
     let (genesys, simulator) = simulated::client(&options.simulate, &options.genesys, &KINDS, clock.clone()).await?;
@@ -190,10 +186,10 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
     let queue = Queue::Sqlite(store.clone());
     let runtime = Runtime::new("genfleet run", settings, queue, genesys, audit, clock.clone());
     let progress = Progress::new(input.total());
-    let held = tokio::spawn(held::watch(runtime.holding(), progress.clone()));
+    let held = tokio::spawn(held::watch(runtime.blockers(), progress.clone()));
     tokio::select! {
         loaded = input.load(&store, path, &environment, &webhooks, runtime.audit(), &clock) => loaded?,
-        _ = signals.next() => return Ok((Tally::new(input.total()), End::Stopped)),
+        _ = signals.next() => return Ok((Tally::new(input.total()), ProcessEnd::Stopped)),
     }
     let runtime = runtime.with_webhooks(webhooks);
     registry::work(&runtime, &options.handlers, &KINDS)?;

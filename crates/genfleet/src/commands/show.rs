@@ -18,7 +18,7 @@ use genfleet_core::{
         dead_letters::{DeadLetter, DeadLetterQueue},
     },
     telemetry::{self, LogFormat},
-    worker::options::QueueOptions,
+    worker::QueueOptions,
 };
 
 mod audit;

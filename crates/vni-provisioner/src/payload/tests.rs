@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use genfleet_core::{
     job::{Kind, schema::JobSchema},
-    worker::validate::{self, JobRules},
+    worker::{JobRules, validate_job},
 };
 use proptest::prelude::*;
 
@@ -42,7 +42,7 @@ fn options() -> VniOptions {
 fn violations(payload: &Value) -> Vec<(String, String)> {
     let rules = JobRules::new::<Payload>(Kind::VniProvision, |_| vec![]);
     let body = json!({ "payload": payload }).to_string();
-    let found = match validate::job::<VniProvisioner>(&rules, &options(), body.as_bytes(), Some("job"), None) {
+    let found = match validate_job::<VniProvisioner>(&rules, &options(), body.as_bytes(), Some("job"), None) {
         Ok(_) => Vec::new(),
         Err(rejection) => rejection.violations.to_vec(),
     };

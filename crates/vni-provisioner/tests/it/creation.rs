@@ -100,11 +100,11 @@ async fn what_is_there_is_this_jobs_own_only_where_it_may_have_ordered_it() {
     for (delivery_count, rolled_back) in [(1, true), (0, false)] {
         let mut rig = Rig::new().await;
         rig.set(&json!({"convergesAfter": "never"}));
-        let (mut job, payload) = (rig.last("a"), rig.payload(&json!({})));
+        let (job, payload) = (rig.last("a"), rig.payload(&json!({})));
         let Step::Begun(next) = rig.step(&job, &payload, Value::Null).await else { panic!("not begun") };
         rig.step(&job, &payload, next.clone()).await;
         rig.dies();
-        job.delivery_count = delivery_count;
+        let job = job.with_history(false, delivery_count);
         let error = rig.attempt(&job, &payload, next).await.unwrap_err();
         assert_eq!(error.details["rolledBack"], rolled_back);
         assert_eq!((rig.connections().is_empty(), rig.sent("POST", CONNECTIONS)), (rolled_back, 1));
@@ -116,11 +116,11 @@ async fn what_is_there_is_this_jobs_own_only_where_it_may_have_ordered_it() {
 async fn what_a_dead_process_ordered_and_a_409_tells_is_this_jobs_own() {
     let mut rig = Rig::new().await;
     rig.set(&json!({"readLagMs": 1500, "convergesAfter": "never"}));
-    let (mut job, payload) = (rig.last("a"), rig.payload(&json!({})));
+    let (job, payload) = (rig.last("a"), rig.payload(&json!({})));
     let Step::Begun(next) = rig.step(&job, &payload, Value::Null).await else { panic!("not begun") };
     rig.step(&job, &payload, next.clone()).await;
     rig.dies();
-    job.delivery_count = 1;
+    let job = job.with_history(false, 1);
     let error = rig.attempt(&job, &payload, next).await.unwrap_err();
     assert_eq!((&error.details["rolledBack"], rig.connections().len()), (&json!(true), 0));
     assert_eq!(rig.sent("POST", CONNECTIONS), 2);
@@ -163,7 +163,7 @@ async fn a_job_that_is_stopped_while_it_looks_says_so() {
     let (job, payload) = (rig.job("a"), rig.payload(&json!({})));
     let stopping = async {
         until(|| rig.sent("GET", CONNECTIONS) == 3).await;
-        job.stop.cancel();
+        job.stop().cancel();
     };
     let (ended, ()) = tokio::join!(rig.attempt(&job, &payload, Value::Null), stopping);
     let error = ended.unwrap_err();

@@ -8,7 +8,7 @@ use genfleet_core::{
     job::Kind,
     options::{ConfigError, positive_duration},
     queue::QueueInspector,
-    worker::{options::QueueOptions, shutdown::Signals},
+    worker::{QueueOptions, Signals},
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;

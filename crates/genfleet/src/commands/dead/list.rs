@@ -9,7 +9,7 @@ use genfleet_core::{
         QueueInspector,
         dead_letters::{DeadLetter, DeadLetterQueue, FOREIGN},
     },
-    worker::options::QueueOptions,
+    worker::QueueOptions,
 };
 use serde_json::json;
 

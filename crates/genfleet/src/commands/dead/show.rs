@@ -9,7 +9,7 @@ use genfleet_core::{
     job::Kind,
     message::Message,
     queue::{QueueInspector, dead_letters::DeadLetter},
-    worker::options::QueueOptions,
+    worker::QueueOptions,
 };
 use serde_json::{Map, Value, json};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use genfleet_core::{
     queue::{EventFollower, QueueError, QueueInspector, rabbit::FollowedEvent},
-    worker::options::QueueOptions,
+    worker::QueueOptions,
 };
 use serde::Deserialize;
 use tokio::{

@@ -8,7 +8,7 @@ use std::{
 use genfleet_core::{
     options::format_duration,
     tell,
-    worker::holding::{Held, Holding},
+    worker::{Blocker, Blockers},
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -40,7 +40,7 @@ struct Span {
 }
 
 /// Looks until the process stops, and tells above the bar.
-pub(super) async fn watch(holding: Holding, progress: Progress) -> Account {
+pub(super) async fn watch(holding: Blockers, progress: Progress) -> Account {
     let (mut account, mut ended, mut moved) = (Account::default(), progress.ended(), Instant::now());
     loop {
         let now = Instant::now();
@@ -63,7 +63,7 @@ pub(super) async fn watch(holding: Holding, progress: Progress) -> Account {
 
 impl Account {
     /// What is to be told now that these hold the batch up, and nothing else.
-    fn look(&mut self, held: Vec<Held>, now: Instant) -> Vec<String> {
+    fn look(&mut self, held: Vec<Blocker>, now: Instant) -> Vec<String> {
         let mut told = Vec::new();
         for (reason, span) in &mut self.0 {
             let lasts = held.iter().any(|held| held.reason == *reason);
@@ -78,8 +78,8 @@ impl Account {
         told
     }
 
-    fn lasts(&mut self, held: Held, now: Instant) -> Option<String> {
-        let Held { reason, why, for_another } = held;
+    fn lasts(&mut self, held: Blocker, now: Instant) -> Option<String> {
+        let Blocker { reason, why, for_another } = held;
         let why = line(&why);
         let new = Span { why: why.clone(), since: None, before: Duration::ZERO, told: None, was_told: false };
         let span = self.0.entry(reason.clone()).or_insert(new);
@@ -124,8 +124,8 @@ fn seconds(duration: Duration) -> String {
 mod tests {
     use super::*;
 
-    fn held(reason: &str, why: &str, seconds: Option<u64>) -> Held {
-        Held { reason: reason.to_owned(), why: why.to_owned(), for_another: seconds.map(Duration::from_secs) }
+    fn held(reason: &str, why: &str, seconds: Option<u64>) -> Blocker {
+        Blocker { reason: reason.to_owned(), why: why.to_owned(), for_another: seconds.map(Duration::from_secs) }
     }
 
     #[test]

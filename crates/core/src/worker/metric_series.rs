@@ -1,4 +1,4 @@
-//! The series of metrics that are there from the start, at zero: an increase from nothing would go unseen.
+//! Metric series that exist from the start, at zero, since an increase from nothing would go unseen.
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -7,7 +7,7 @@ use genfleet_job::{Kind, event::Outcome, metric, options::ConfigError};
 use genfleet_queue::{rabbit::ReplyDropReason, topology};
 use genfleet_telemetry as telemetry;
 
-/// Codes every worker can end a job with (SPEC 2): a series each, at zero from the start.
+/// Error codes that a job of any kind can end with (SPEC 2).
 const REASONS: [&str; 12] = [
     "undecodable",
     "too_large",
@@ -23,8 +23,8 @@ const REASONS: [&str; 12] = [
     "crash_loop",
 ];
 
-/// Installs the recorder of metrics, with the series of `kinds`, and of webhooks, at zero.
-pub fn start(kinds: &[Kind]) -> Result<PrometheusHandle, ConfigError> {
+/// Installs the metrics recorder, with the series of `kinds` and of webhooks at zero.
+pub fn start_metrics(kinds: &[Kind]) -> Result<PrometheusHandle, ConfigError> {
     let handle = telemetry::start_metrics()?;
     begin_at_zero(&[kinds, &[Kind::WebhookDeliver]].concat());
     Ok(handle)
@@ -57,14 +57,6 @@ fn begin_at_zero(kinds: &[Kind]) {
     for outcome in DeliveryOutcome::ALL {
         metrics::counter!(metric::WEBHOOK_DELIVERIES, "outcome" => outcome.as_str()).absolute(0);
     }
-    if kinds.contains(&Kind::CdnPurge) {
-        metrics::counter!(metric::PURGE_PATHS).absolute(0);
-        let _ = metrics::histogram!(metric::PURGE_BATCH_PATHS);
-    }
-    if kinds.contains(&Kind::FileScan) {
-        metrics::gauge!(metric::SCANS_IN_FLIGHT).set(0.0);
-        metrics::counter!(metric::THREATS_DETECTED).absolute(0);
-    }
     for step in topology::DELAY_STEPS {
         metrics::gauge!(metric::DELAYED_MESSAGES, "queue" => step).set(0.0);
     }
@@ -89,8 +81,8 @@ fn begin_at_zero(kinds: &[Kind]) {
     }
 }
 
-/// Jobs of `kind` that failed with these codes, at zero: an increase from nothing would go unseen.
-pub fn begin_codes(kind: &'static str, codes: impl IntoIterator<Item = &'static str>) {
+/// Starts the series for jobs of `kind` that failed with these codes at zero.
+pub(crate) fn begin_codes(kind: &'static str, codes: impl IntoIterator<Item = &'static str>) {
     for code in codes {
         metrics::counter!(metric::JOBS, "kind" => kind, "outcome" => "failed", "code" => code).absolute(0);
         metrics::counter!(metric::DEAD_LETTERS, "kind" => kind, "reason" => code).absolute(0);

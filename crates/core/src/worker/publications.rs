@@ -1,5 +1,5 @@
-//! What is published when a job ends or goes on: event, reply, webhook jobs, dead letter, the message's next round.
-//! Pure; sending is the queue's, when is [`super::process`]'s.
+//! The messages that follow from an attempt: event, reply, webhook jobs, dead letter, the job's next round. Pure;
+//! [`super::settlement`] publishes them.
 
 use std::time::Duration;
 
@@ -14,36 +14,36 @@ use genfleet_job::{
     message::{HeaderValue, Headers, Lane, MAX_HEADER_BYTES, Message, header_bytes},
     trace_context::TraceContext,
 };
-use genfleet_queue::{Destination, Publication};
+use genfleet_queue::{Destination, Publication, topology};
 
-/// `genfleet-error` is at most this long, in bytes.
+/// Longest `genfleet-error`, in bytes.
 const MAX_ERROR_BYTES: usize = 2048;
-/// The delay levels reach this far; the rest travels as `genfleet-not-before`.
-const LONGEST_DELAY: Duration = Duration::from_secs(65_535);
+/// Longest delay of the ladder; the rest travels as `genfleet-not-before`.
+const LONGEST_DELAY: Duration = Duration::from_secs(topology::LONGEST_DELAY as u64);
 
-/// Why a message becomes a dead letter.
-#[derive(Clone, Copy, Debug)]
-pub struct DeadLetter<'a> {
-    /// `genfleet-reason`.
-    pub reason: &'a str,
-    /// The code behind `attempts_exhausted`.
-    pub cause: Option<&'a str>,
-    /// `genfleet-error`.
-    pub error: &'a str,
+/// Reason for which a message becomes a dead letter.
+#[derive(Debug)]
+pub(crate) struct DeadReason {
+    /// Code of the event, and `genfleet-reason`.
+    pub(crate) reason: &'static str,
+    /// Code of the last error, where `reason` is `attempts_exhausted`.
+    pub(crate) cause: Option<&'static str>,
+    /// Message of the error, and `genfleet-error`.
+    pub(crate) error: String,
 }
 
-/// All that is published when the job in `message` ends: the event, the same to `reply_to`, a job for each of the
-/// `receivers` that delivers it there, and the original bytes as a dead letter where it failed. All but the last go on
-/// from `place` in a trace.
-pub fn ended(
+/// Builds the publications for the end of the job in `message`: the event, the same as a reply, a webhook job for each of
+/// the `receivers`, and, for a failed job, the original bytes as a dead letter. All but the last continue the trace at
+/// `place`.
+pub(crate) fn ended_publications(
     message: &Message,
     ending: &Ending,
-    dead: Option<DeadLetter<'_>>,
+    dead: Option<&DeadReason>,
     receivers: &[Receiver],
     place: Option<&TraceContext>,
 ) -> Vec<Publication> {
     let event = ending.event(place);
-    let mut told = Message {
+    let mut event_message = Message {
         body: event.body.clone(),
         message_id: Some(event.id.to_string()),
         correlation_id: message.correlation_id.clone(),
@@ -52,48 +52,48 @@ pub fn ended(
         headers: place.map(TraceContext::headers).unwrap_or_default(),
         reply_to: None,
     };
-    bound(&mut told.headers);
-    if told.correlation_id.is_none() {
-        told.correlation_id.clone_from(&message.message_id);
+    bound(&mut event_message.headers);
+    if event_message.correlation_id.is_none() {
+        event_message.correlation_id.clone_from(&message.message_id);
     }
     let to = Destination::Event { kind: ending.kind.to_owned(), outcome: ending.outcome.as_str() };
-    let mut publications = vec![Publication { to, message: told.clone() }];
-    publications.extend(delivery_jobs(&event, receivers, &told.headers, ending.time));
+    let mut publications = vec![Publication { to, message: event_message.clone() }];
+    publications.extend(delivery_jobs(&event, receivers, &event_message.headers, ending.time));
     if let Some(queue) = message.reply_to.clone().filter(|queue| !queue.is_empty()) {
-        told.correlation_id.clone_from(&message.correlation_id);
-        publications.push(Publication { to: Destination::Reply { queue }, message: told });
+        event_message.correlation_id.clone_from(&message.correlation_id);
+        publications.push(Publication { to: Destination::Reply { queue }, message: event_message });
     }
     publications.extend(dead.map(|dead| dead_letter(message, ending, dead)));
     publications
 }
 
-/// The message's next round, in `lane`, after `after`, with `carried` in its headers. It stays where its producer was in a
-/// trace, so that all attempts are siblings; where the producer was in none, the first attempt begins one.
-pub fn again(
+/// Builds the job's next round: its message with `headers`, into `lane` after the delay `after`. It stays at its
+/// producer's place in a trace, so that all attempts are siblings; without one, the first attempt begins a trace.
+pub(crate) fn next_round(
     message: &Message,
-    carried: &JobHeaders,
+    headers: &JobHeaders,
     kind: Kind,
     lane: Lane,
     after: Duration,
     now: Timestamp,
     place: Option<&TraceContext>,
 ) -> Publication {
-    let mut carried = carried.clone();
-    carried.not_before = (after > LONGEST_DELAY).then(|| now.saturating_add(after).unwrap_or(Timestamp::MAX));
-    let mut message = named(carried.write(message));
+    let mut headers = headers.clone();
+    headers.not_before = (after > LONGEST_DELAY).then(|| now.saturating_add(after).unwrap_or(Timestamp::MAX));
+    let mut message = with_id(headers.write(message));
     if TraceContext::read(&message.headers).is_none() {
         message.headers.extend(place.map(TraceContext::headers).unwrap_or_default());
     }
     Publication { to: Destination::Lane { kind, lane, after: after.min(LONGEST_DELAY) }, message }
 }
 
-/// The same message in another lane, as it is.
-pub fn moved(message: &Message, kind: Kind, lane: Lane, after: Duration) -> Publication {
-    Publication { to: Destination::Lane { kind, lane, after }, message: named(message.clone()) }
+/// Builds the publication that moves a message unchanged into `lane`, after the delay `after`.
+pub(crate) fn moved(message: &Message, kind: Kind, lane: Lane, after: Duration) -> Publication {
+    Publication { to: Destination::Lane { kind, lane, after }, message: with_id(message.clone()) }
 }
 
-/// A message that brought no id is given the one its job goes by: it keeps it from now on, whoever delivers it.
-fn named(mut message: Message) -> Message {
+/// Gives a message without an id the derived id of its job, which it keeps from now on.
+fn with_id(mut message: Message) -> Message {
     if message.message_id.is_none() {
         message.message_id = Some(JobId::derived(&message.body, message.timestamp).to_string());
     }
@@ -101,14 +101,14 @@ fn named(mut message: Message) -> Message {
     message
 }
 
-fn dead_letter(message: &Message, ending: &Ending, dead: DeadLetter<'_>) -> Publication {
+fn dead_letter(message: &Message, ending: &Ending, dead: &DeadReason) -> Publication {
     let mut message = message.clone();
     for gone in [job_headers::STATE, job_headers::NOT_BEFORE, job_headers::REQUESTS, job_headers::SUSPECTED] {
         message.headers.remove(gone);
     }
     let set: [(&str, HeaderValue); 7] = [
         (job_headers::REASON, dead.reason.into()),
-        (job_headers::ERROR, cut(dead.error, MAX_ERROR_BYTES).into()),
+        (job_headers::ERROR, cut(&dead.error, MAX_ERROR_BYTES).into()),
         (job_headers::ATTEMPTS, ending.attempts.into()),
         (job_headers::FAILED_AT, ending.time.to_string().into()),
         (job_headers::WORKER, ending.worker.into()),
@@ -116,13 +116,13 @@ fn dead_letter(message: &Message, ending: &Ending, dead: DeadLetter<'_>) -> Publ
         (job_headers::GENERATION, ending.generation.into()),
     ];
     message.headers.extend(set.map(|(name, value)| (name.to_owned(), value)));
-    let message = named(message);
+    let message = with_id(message);
     Publication { to: Destination::Dead { kind: ending.kind.to_owned() }, message }
 }
 
-/// The same for failures of the same sort: kind, code, cause and the message with its numbers and quoted parts
-/// taken out.
-fn fingerprint(kind: &str, dead: DeadLetter<'_>) -> String {
+/// Identifies failures with the same cause: a hash of kind, code, cause and the message without its numbers and quoted
+/// parts.
+fn fingerprint(kind: &str, dead: &DeadReason) -> String {
     let mut sort = String::new();
     let mut quoted = false;
     for character in dead.error.chars() {
@@ -143,7 +143,7 @@ fn fingerprint(kind: &str, dead: DeadLetter<'_>) -> String {
     print
 }
 
-/// Holds all headers together to their limit; what producers may have blown up goes first.
+/// Holds the headers to their limit; those that a producer may have made large go first.
 fn bound(headers: &mut Headers) {
     for droppable in ["tracestate", "traceparent", job_headers::ERROR] {
         if header_bytes(headers) > MAX_HEADER_BYTES {
@@ -203,8 +203,8 @@ mod tests {
 
     #[test]
     fn a_failed_job_is_an_event_a_reply_and_a_dead_letter_byte_for_byte() {
-        let dead = DeadLetter { reason: "attempts_exhausted", cause: Some("api_unavailable"), error: "503" };
-        let all = ended(&message(), &ending(Outcome::Failed), Some(dead), &[], None);
+        let dead = DeadReason { reason: "attempts_exhausted", cause: Some("api_unavailable"), error: "503".to_owned() };
+        let all = ended_publications(&message(), &ending(Outcome::Failed), Some(&dead), &[], None);
         assert_eq!(all[0].to, Destination::Event { kind: "cdn.purge".into(), outcome: "failed" });
         assert_eq!(all[1].to, Destination::Reply { queue: "answers".into() });
         assert_eq!(all[1].message.correlation_id.as_deref(), Some("c"));
@@ -224,8 +224,8 @@ mod tests {
     fn an_event_says_where_in_a_trace_it_was_sent_and_a_dead_letter_where_its_producer_was() {
         let mut message = message();
         message.headers.extend([("traceparent".to_owned(), "of the producer".into())]);
-        let dead = DeadLetter { reason: "rejected", cause: None, error: "no" };
-        let all = ended(&message, &ending(Outcome::Failed), Some(dead), &[], Some(&place()));
+        let dead = DeadReason { reason: "rejected", cause: None, error: "no".to_owned() };
+        let all = ended_publications(&message, &ending(Outcome::Failed), Some(&dead), &[], Some(&place()));
         let event: serde_json::Value = serde_json::from_slice(&all[0].message.body).unwrap();
         assert_eq!(event["traceparent"], place().traceparent());
         assert_eq!((&all[0].message.headers, &all[1].message.headers), (&place().headers(), &place().headers()));
@@ -236,7 +236,8 @@ mod tests {
     fn all_attempts_are_in_the_trace_of_their_producer_or_else_of_the_first() {
         let again = |message: &Message, place: Option<&TraceContext>| {
             let (kind, now) = (Kind::CdnPurge, Timestamp::UNIX_EPOCH);
-            let publication = again(message, &JobHeaders::default(), kind, Lane::Resume, Duration::ZERO, now, place);
+            let publication =
+                next_round(message, &JobHeaders::default(), kind, Lane::Resume, Duration::ZERO, now, place);
             TraceContext::read(&publication.message.headers)
         };
         assert_eq!(again(&message(), Some(&place())), Some(place()));
@@ -248,14 +249,14 @@ mod tests {
 
     #[test]
     fn a_successful_job_leaves_no_dead_letter() {
-        let all = ended(&message(), &ending(Outcome::Succeeded), None, &[], None);
+        let all = ended_publications(&message(), &ending(Outcome::Succeeded), None, &[], None);
         assert!(!all.iter().any(|publication| matches!(publication.to, Destination::Dead { .. })));
     }
 
     #[test]
     fn each_receiver_has_a_job_of_its_own_with_the_bytes_of_the_event_and_the_trace() {
         let receivers = ["https://a.example", "https://b.example"].map(|url| Receiver::parse(url).unwrap());
-        let all = ended(&message(), &ending(Outcome::Succeeded), None, &receivers, Some(&place()));
+        let all = ended_publications(&message(), &ending(Outcome::Succeeded), None, &receivers, Some(&place()));
         let deliveries: Vec<_> = all.iter().filter(|one| matches!(one.to, Destination::Lane { .. })).collect();
         assert_eq!(deliveries.len(), 2);
         for (delivery, url) in deliveries.iter().zip(["https://a.example/", "https://b.example/"]) {
@@ -269,7 +270,9 @@ mod tests {
 
     #[test]
     fn failures_of_the_same_sort_share_a_fingerprint() {
-        let print = |error| fingerprint("cdn.purge", DeadLetter { reason: "rejected", cause: None, error });
+        let print = |error: &str| {
+            fingerprint("cdn.purge", &DeadReason { reason: "rejected", cause: None, error: error.to_owned() })
+        };
         assert_eq!(print("path \"/a\" refused after 3 ms"), print("path \"/bcd\" refused after 17 ms"));
         assert_ne!(print("path refused"), print("path forbidden"));
     }
@@ -277,8 +280,15 @@ mod tests {
     #[test]
     fn a_delay_beyond_the_levels_travels_as_not_before() {
         let day = Duration::from_secs(100_000);
-        let publication =
-            again(&message(), &JobHeaders::default(), Kind::CdnPurge, Lane::Jobs, day, Timestamp::UNIX_EPOCH, None);
+        let publication = next_round(
+            &message(),
+            &JobHeaders::default(),
+            Kind::CdnPurge,
+            Lane::Jobs,
+            day,
+            Timestamp::UNIX_EPOCH,
+            None,
+        );
         assert_eq!(publication.to, Destination::Lane { kind: Kind::CdnPurge, lane: Lane::Jobs, after: LONGEST_DELAY });
         assert_eq!(publication.message.headers[job_headers::NOT_BEFORE], "1970-01-02T03:46:40Z".into());
     }
@@ -289,14 +299,14 @@ mod tests {
         let id = JobId::derived(b"{}", Some(7)).to_string();
         let kind = Kind::CdnPurge;
         let again =
-            again(&message, &JobHeaders::default(), kind, Lane::Jobs, Duration::ZERO, Timestamp::UNIX_EPOCH, None);
+            next_round(&message, &JobHeaders::default(), kind, Lane::Jobs, Duration::ZERO, Timestamp::UNIX_EPOCH, None);
         assert_eq!(again.message.message_id.as_deref(), Some(id.as_str()));
         assert_eq!(
             moved(&message, kind, Lane::Suspect, Duration::ZERO).message.message_id.as_deref(),
             Some(id.as_str())
         );
-        let dead = DeadLetter { reason: "rejected", cause: None, error: "no" };
-        let dead = ended(&message, &ending(Outcome::Failed), Some(dead), &[], None).pop().unwrap();
+        let dead = DeadReason { reason: "rejected", cause: None, error: "no".to_owned() };
+        let dead = ended_publications(&message, &ending(Outcome::Failed), Some(&dead), &[], None).pop().unwrap();
         assert_eq!(dead.message.message_id.as_deref(), Some(id.as_str()));
     }
 
@@ -304,7 +314,7 @@ mod tests {
     fn headers_are_held_to_their_limit() {
         let mut message = message();
         message.headers.insert("tracestate".into(), "x".repeat(100_000).into());
-        let publication = again(
+        let publication = next_round(
             &message,
             &JobHeaders::default(),
             Kind::CdnPurge,
