@@ -106,8 +106,8 @@ impl ChannelProvisioner {
     async fn provision(&self, job: &JobContext, channel: Channel, state: &State) -> Result<Progress<Self>, JobError> {
         let api = GenesysChannels::new(job);
         if !api.has_queue(channel.queue_id()).await? {
-            let told = format!("there is no routing queue {}", channel.queue_id());
-            return Err(JobError { status: Some(404), ..JobError::permanent("queue_not_found", told) });
+            let message = format!("there is no routing queue {}", channel.queue_id());
+            return Err(JobError { status: Some(404), ..JobError::permanent("queue_not_found", message) });
         }
         if let Some(found) = api.find(channel.id).await? {
             if job.may_have_run_before() {
@@ -127,8 +127,8 @@ impl ChannelProvisioner {
 
     fn none_left(&self) -> JobError {
         let limit = self.licences.limit();
-        let told = format!("all {limit} licences are taken: delete a channel, or raise --license-limit");
-        JobError::permanent("license_limit_reached", told)
+        let message = format!("all {limit} licences are taken: delete a channel, or raise --license-limit");
+        JobError::permanent("license_limit_reached", message)
     }
 }
 
@@ -146,8 +146,8 @@ fn found_made(job: &JobContext, channel: &Channel) {
 
 fn warned(mut channel: Channel, count: Count) -> Channel {
     if let Count::NotListed(status) = count {
-        let told = format!("licences were not counted: the platform answers {status} to the list of channels");
-        channel.warnings.push(told);
+        let message = format!("licences were not counted: the platform answers {status} to the list of channels");
+        channel.warnings.push(message);
     }
     channel
 }

@@ -136,9 +136,9 @@ fn each_broken_rule_is_told_at_its_place() {
         ("security/allowedDomains", Some(json!(["[2001:db8::1]"])), "security/allowedDomains/0"),
     ];
     for (place, value, pointer) in table {
-        let told = violations(&with(place, value.clone()));
-        assert_eq!(told.len(), 1, "{place} {value:?}: {told:?}");
-        assert_eq!(told[0].0, format!("/payload/{pointer}"), "{place} {value:?}: {told:?}");
+        let details = violations(&with(place, value.clone()));
+        assert_eq!(details.len(), 1, "{place} {value:?}: {details:?}");
+        assert_eq!(details[0].0, format!("/payload/{pointer}"), "{place} {value:?}: {details:?}");
     }
 }
 
@@ -155,8 +155,8 @@ fn everything_that_is_wrong_is_told_at_once() {
             "allowedDomains": ["http://a.example", "b.example", "*"],
         },
     });
-    let mut told: Vec<String> = violations(&payload).into_iter().map(|(pointer, _)| pointer).collect();
-    told.sort();
+    let mut details: Vec<String> = violations(&payload).into_iter().map(|(pointer, _)| pointer).collect();
+    details.sort();
     let expected = [
         "colour",
         "maxConcurrentSessions",
@@ -170,7 +170,7 @@ fn everything_that_is_wrong_is_told_at_once() {
         "security/cspHeaders/2",
         "security/xssPrevention",
     ];
-    assert_eq!(told, expected.map(|place| format!("/payload/{place}")));
+    assert_eq!(details, expected.map(|place| format!("/payload/{place}")));
     let without_security = json!({"queueId": "sales", "routingEmail": "nobody"});
     assert_eq!(violations(&without_security).len(), 3, "{:?}", violations(&without_security));
 }

@@ -22,20 +22,20 @@ pub(crate) async fn check(set: Option<&AdminAddr>) -> Finding {
 }
 
 fn judge(looked_at: &str, status: u16, body: &str) -> Finding {
-    let told: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-    let Some(ready) = told["ready"].as_bool() else {
+    let message: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let Some(ready) = message["ready"].as_bool() else {
         return Finding::warning(CHECK, looked_at, format!("another program answers there ({status})"), TAKEN);
     };
     if ready {
         return Finding::ok(CHECK, looked_at, "a process of ours is there, and ready");
     }
-    let reasons = told["reasons"].as_array().into_iter().flatten().filter_map(|reason| reason.as_str());
+    let reasons = message["reasons"].as_array().into_iter().flatten().filter_map(|reason| reason.as_str());
     let reasons = reasons.collect::<Vec<_>>().join("; ");
     let found = format!("a process of ours is there, and not ready: {reasons}");
     Finding::failed(CHECK, looked_at, found, "see to what it names; it takes no jobs until then")
 }
 
-const TAKEN: &str = "name a free port with --admin-addr: a worker that is told this one does not start, and one that is told none takes another, \
+const TAKEN: &str = "name a free port with --admin-addr: a worker that is message this one does not start, and one that is message none takes another, \
     which nobody scrapes";
 
 fn free(looked_at: &str, address: &AdminAddr) -> Finding {

@@ -17,7 +17,7 @@ pub(crate) struct SeenBinding {
     routing_key: String,
 }
 
-/// Judges whether all of `wanted` are there, of queues that are `there`: of others it is told that they are missing. More
+/// Judges whether all of `wanted` are there, of queues that are `there`: others are reported missing elsewhere. More
 /// than those are a matter of their owners.
 pub(crate) fn judge(wanted: &Topology, seen: &[SeenBinding], there: &HashSet<&str>) -> Finding {
     const CHECK: &str = "broker.bindings";

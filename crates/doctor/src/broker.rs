@@ -154,9 +154,9 @@ fn topology_findings(compared: &TopologyComparison, settings: &RabbitSettings, s
         Some(different) if different.is_empty() && compared.missing.is_empty() => {
             findings.push(Finding::ok(CHECK, &looked_at, "all there, with the arguments they should have"));
         }
-        Some(different) => findings.extend(different.iter().map(|told| {
+        Some(different) => findings.extend(different.iter().map(|details| {
             let remedy = "drain and delete it once it is empty, then start a worker with --topology declare: an argument cannot be changed";
-            Finding::failed(CHECK, &looked_at, told, remedy)
+            Finding::failed(CHECK, &looked_at, details, remedy)
         })),
         None => {
             let why = compared.incomparable.as_deref().unwrap_or_default();
@@ -172,10 +172,10 @@ fn largest_message(takes: &MessageAcceptance) -> Finding {
     let looked_at = "a message of 1 MiB, the largest job, published to nowhere";
     match takes {
         MessageAcceptance::Yes => Finding::ok(CHECK, looked_at, "taken"),
-        MessageAcceptance::No(told) => Finding::failed(
+        MessageAcceptance::No(details) => Finding::failed(
             CHECK,
             looked_at,
-            told,
+            details,
             "set max_message_size in rabbitmq.conf to 1048576 or more (its default)",
         ),
         MessageAcceptance::Unknown(why) => {

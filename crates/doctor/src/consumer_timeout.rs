@@ -10,11 +10,11 @@ use super::{
     policies::{Policy, lowest},
 };
 
-/// What a broker has that nobody told otherwise.
+/// The default of a broker.
 const DEFAULT: Duration = Duration::from_secs(30 * 60);
 const ATTEMPTS: u32 = 3;
 
-/// Judges what policies say; the broker's own setting is told by no API.
+/// Judges what policies say; no API shows the broker's own setting.
 pub(crate) fn judge(prefix: &str, user: &[Policy], operator: &[Policy], attempt_timeout: Duration) -> Finding {
     const CHECK: &str = "broker.consumer_timeout";
     let needed = attempt_timeout.saturating_mul(ATTEMPTS);

@@ -40,8 +40,8 @@ mod tests {
         let seen = |name: &str, dlx: u64| -> Vec<SeenQueue> {
             serde_json::from_str(&format!(r#"[{{"name":"{name}","messages_dlx":{dlx}}}]"#)).unwrap()
         };
-        let told = overdue("g", &seen("g.delay.03", 40)).unwrap();
-        assert!(told.level == Level::Failed && told.found.contains("40 in g.delay.03"), "{told:?}");
+        let message = overdue("g", &seen("g.delay.03", 40)).unwrap();
+        assert!(message.level == Level::Failed && message.found.contains("40 in g.delay.03"), "{message:?}");
         assert_eq!(overdue("g", &seen("g.delay.03", 31)), None);
         assert_eq!(overdue("g", &seen("g.jobs.cdn.purge", 40)), None, "no step");
         assert!(confirm_timeout(1).is_none() && confirm_timeout(3).is_some());

@@ -20,8 +20,8 @@ const NETWORK: [(u64, &str); 8] = [
 
 /// What is free in `folder` for whoever is not root, in bytes.
 fn free(folder: &Path) -> Option<u64> {
-    let told = statvfs(folder).ok()?;
-    told.f_bavail.checked_mul(told.f_frsize)
+    let message = statvfs(folder).ok()?;
+    message.f_bavail.checked_mul(message.f_frsize)
 }
 
 /// Judges whether there is room for `wanted` bytes in `folder`.
@@ -52,7 +52,8 @@ pub(crate) fn network(check: &'static str, folder: &Path) -> Option<Finding> {
     let kind = statfs(folder).ok()?.f_type as u64 & 0xffff_ffff;
     let (_, name) = NETWORK.into_iter().find(|(number, _)| *number == kind)?;
     let found = format!("{name}, a network file system: its locks and syncs are not to be relied on");
-    let remedy = "put it on a local disk: two workers could work one store, or a power cut lose what was told as done";
+    let remedy =
+        "put it on a local disk: two workers could work one store, or a power cut lose what was reported as done";
     Some(Finding::warning(check, folder.display(), found, remedy))
 }
 

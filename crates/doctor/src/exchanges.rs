@@ -61,9 +61,12 @@ mod tests {
             assert_eq!(former(&wanted, &seen(kind, "genfleet.unrouted")), expected);
         }
         for (kind, alternate) in [("fanout", "genfleet.unrouted"), ("direct", "elsewhere")] {
-            let told = differences(&wanted, &seen(kind, alternate));
-            assert_eq!(told.len(), 1, "{told:?}");
-            assert!(told[0].contains("exchange genfleet.jobs: is") && told[0].contains("should be topic"), "{told:?}");
+            let message = differences(&wanted, &seen(kind, alternate));
+            assert_eq!(message.len(), 1, "{message:?}");
+            assert!(
+                message[0].contains("exchange genfleet.jobs: is") && message[0].contains("should be topic"),
+                "{message:?}"
+            );
         }
     }
 }

@@ -86,8 +86,8 @@ impl Finding {
 /// The first few of many, and how many more there are.
 pub(crate) fn some(names: &[String]) -> String {
     const TOLD: usize = 5;
-    let told = names.iter().take(TOLD).cloned().collect::<Vec<_>>().join(", ");
-    if names.len() > TOLD { format!("{told} and {} more", names.len() - TOLD) } else { told }
+    let message = names.iter().take(TOLD).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > TOLD { format!("{message} and {} more", names.len() - TOLD) } else { message }
 }
 
 /// Bytes the way people read them.

@@ -110,13 +110,13 @@ impl Management {
         let host = self.virtual_host.as_str();
         let columns = "name,type,arguments,members,online,messages_dlx";
         Seen {
-            nodes: told(self.get(&["nodes"]).await),
-            flags: told(self.get(&["feature-flags"]).await),
-            policies: told(self.get(&["policies", host]).await),
-            operator_policies: told(self.get(&["operator-policies", host]).await),
-            queues: told(self.get(&["queues", host, columns]).await),
-            exchanges: told(self.get(&["exchanges", host]).await),
-            bindings: told(self.get(&["bindings", host]).await),
+            nodes: body_of(self.get(&["nodes"]).await),
+            flags: body_of(self.get(&["feature-flags"]).await),
+            policies: body_of(self.get(&["policies", host]).await),
+            operator_policies: body_of(self.get(&["operator-policies", host]).await),
+            queues: body_of(self.get(&["queues", host, columns]).await),
+            exchanges: body_of(self.get(&["exchanges", host]).await),
+            bindings: body_of(self.get(&["bindings", host]).await),
         }
     }
 
@@ -205,11 +205,11 @@ impl Seen {
 fn judged<T>(
     check: &'static str,
     looked_at: &str,
-    told: &Result<Vec<T>, String>,
+    message: &Result<Vec<T>, String>,
     judge: impl FnOnce(&[T]) -> Vec<Finding>,
 ) -> Vec<Finding> {
-    match told {
-        Ok(told) => judge(told),
+    match message {
+        Ok(message) => judge(message),
         Err(why) => {
             let remedy = "give the user of the management API the tag monitoring (feature flags: administrator)";
             vec![Finding::skipped(check, looked_at, why, remedy)]
@@ -217,8 +217,8 @@ fn judged<T>(
     }
 }
 
-fn told<T>(answer: anyhow::Result<(T, Option<clock::ClockReading>)>) -> Result<T, String> {
-    answer.map(|(told, _)| told).map_err(|error| format!("{error:#}"))
+fn body_of<T>(answer: anyhow::Result<(T, Option<clock::ClockReading>)>) -> Result<T, String> {
+    answer.map(|(message, _)| message).map_err(|error| format!("{error:#}"))
 }
 
 /// It says which of the two is missing: the right password, or the tag.

@@ -163,14 +163,14 @@ mod tests {
     #[test]
     fn what_a_real_broker_told_is_judged() {
         let findings = judged("user", "operator");
-        let told = |words: &[&str]| {
+        let details = |words: &[&str]| {
             findings.iter().any(|f| f.level == Level::Failed && words.iter().all(|word| f.found.contains(word)))
         };
-        assert!(told(&["policy ttl-all sets message-ttl to 60000", "genfleet.jobs.cdn.purge"]), "{findings:#?}");
-        assert!(told(&["policy everything sets expires to 3600000", "genfleet.dead.cdn.purge"]), "{findings:#?}");
-        assert!(told(&["operator policy ops sets delivery-limit to 3", "genfleet.dead."]), "{findings:#?}");
+        assert!(details(&["policy ttl-all sets message-ttl to 60000", "genfleet.jobs.cdn.purge"]), "{findings:#?}");
+        assert!(details(&["policy everything sets expires to 3600000", "genfleet.dead.cdn.purge"]), "{findings:#?}");
+        assert!(details(&["operator policy ops sets delivery-limit to 3", "genfleet.dead."]), "{findings:#?}");
         // Only one policy applies to a queue: the jobs' is that of the higher priority.
-        assert!(!told(&["policy everything sets expires", "genfleet.jobs.cdn.purge"]));
+        assert!(!details(&["policy everything sets expires", "genfleet.jobs.cdn.purge"]));
     }
 
     #[test]

@@ -90,8 +90,10 @@ mod tests {
     #[test]
     fn damage_fails_and_a_working_process_is_told() {
         let sound = StoreExamination { bytes: 4096, journal: "wal".to_owned(), damage: Vec::new(), worked: true };
-        let told = there("x", &sound);
-        assert!(told.iter().all(|finding| finding.level == Level::Ok) && told[1].found.contains("a process works it"));
+        let message = there("x", &sound);
+        assert!(
+            message.iter().all(|finding| finding.level == Level::Ok) && message[1].found.contains("a process works it")
+        );
         let damaged =
             StoreExamination { damage: vec!["row 3 missing".to_owned()], journal: "delete".to_owned(), ..sound };
         let levels: Vec<_> = there("x", &damaged).iter().map(|finding| finding.level).collect();

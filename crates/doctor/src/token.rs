@@ -1,4 +1,4 @@
-//! What the token endpoint and the API make of us, told apart: wrong client, wrong region, too many tokens, a network in
+//! What the token endpoint and the API make of us, distinguished: wrong client, wrong region, too many tokens, a network in
 //! between. Pure.
 
 use genfleet_core::genesys::{RateLimitHeaders, TokenCheckOutcome, TransportFailure};
@@ -24,13 +24,13 @@ pub(crate) fn judge(url: &str, outcome: &TokenCheckOutcome) -> Finding {
             );
             Finding::warning(TOKEN, looked_at, "not now: the rate limit for tokens is reached", remedy)
         }
-        TokenCheckOutcome::Refused { reported: told } => {
-            Finding::failed(TOKEN, looked_at, format!("refused: {told}"), of_refusal(told))
+        TokenCheckOutcome::Refused { reported: details } => {
+            Finding::failed(TOKEN, looked_at, format!("refused: {details}"), of_refusal(details))
         }
-        TokenCheckOutcome::Away { reported: told } => {
+        TokenCheckOutcome::Away { reported: details } => {
             let remedy =
                 "try again in a while; where it lasts, look at status.mypurecloud.com, and at what lies between";
-            Finding::failed(TOKEN, looked_at, format!("it is in trouble: {told}"), remedy)
+            Finding::failed(TOKEN, looked_at, format!("it is in trouble: {details}"), remedy)
         }
         TokenCheckOutcome::NoAnswer { failure, message } => {
             Finding::failed(TOKEN, looked_at, format!("no answer: {message}"), of_silence(*failure, message))
@@ -38,8 +38,8 @@ pub(crate) fn judge(url: &str, outcome: &TokenCheckOutcome) -> Finding {
     }
 }
 
-fn of_refusal(told: &str) -> &'static str {
-    let says = |words: &[&str]| words.iter().any(|word| told.to_ascii_lowercase().contains(word));
+fn of_refusal(details: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| details.to_ascii_lowercase().contains(word));
     if says(&["invalid_client", "unauthorized_client", "authentication failed", "401"]) {
         "check GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET, and GENESYS_ENVIRONMENT: a client of another region is refused \
          in the same words. Is the client active, and of the grant type client credentials?"
@@ -52,7 +52,7 @@ fn of_refusal(told: &str) -> &'static str {
     }
 }
 
-/// What keeps answers away is told best by the words of whoever failed.
+/// Describes best by the words of whoever failed what keeps answers away.
 fn of_silence(why: TransportFailure, message: &str) -> &'static str {
     let says = |words: &[&str]| words.iter().any(|word| message.to_ascii_lowercase().contains(word));
     if says(&["dns", "lookup", "resolve", "name or service"]) {
@@ -126,21 +126,21 @@ mod tests {
 
     use super::{super::finding::Level, *};
 
-    fn refused(told: &str) -> Finding {
-        judge("https://login.x", &TokenCheckOutcome::Refused { reported: told.to_owned() })
+    fn refused(details: &str) -> Finding {
+        judge("https://login.x", &TokenCheckOutcome::Refused { reported: details.to_owned() })
     }
 
     #[test]
     fn refusals_are_told_apart_by_what_to_do() {
-        for (told, remedy) in [
+        for (details, remedy) in [
             ("400 invalid_client: authentication failed", "GENESYS_ENVIRONMENT: a client of another region"),
             ("401 it said nothing about it", "GENESYS_CLIENT_SECRET"),
             ("400 unsupported_grant_type: no", "grant type client credentials"),
             ("invalid_scope, also without any", "scopes or roles"),
             ("404 Not Found", "is this the token endpoint?"),
         ] {
-            let finding = refused(told);
-            assert!(finding.level == Level::Failed && finding.remedy.as_deref().unwrap().contains(remedy), "{told}");
+            let finding = refused(details);
+            assert!(finding.level == Level::Failed && finding.remedy.as_deref().unwrap().contains(remedy), "{details}");
         }
     }
 

@@ -106,7 +106,8 @@ impl JobHandler for StreamConfigurator {
 fn too_large(definition: &Definition) -> Option<Violation> {
     let bytes = definition.bytes();
     (bytes > MAX_BYTES).then(|| {
-        let told = format!("the definition has {bytes} bytes as JSON; at most {MAX_BYTES} are taken: send less of it");
-        Violation::new("/payload", told)
+        let message =
+            format!("the definition has {bytes} bytes as JSON; at most {MAX_BYTES} are taken: send less of it");
+        Violation::new("/payload", message)
     })
 }

@@ -148,11 +148,11 @@ async fn a_definition_is_registered_and_told() {
     let shown = setup.shown();
     assert_eq!(report.etag.as_deref(), shown["etag"].as_str());
     assert_eq!((report.status, report.unchanged, report.conflicts_resolved), (201, false, 0));
-    let told = serde_json::to_value(&report).unwrap();
+    let summary = serde_json::to_value(&report).unwrap();
     let projection = json!({"conv": {"id": "c-1"}, "custom": {"queue": "support"}});
-    assert_eq!((&told["projection"], &told["validationSuccessRate"]), (&projection, &json!(1.0)));
-    assert_eq!((&told["sourceId"], &told["region"]), (&json!("orders"), &json!("us-east-1")));
-    let names: Vec<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!((&summary["projection"], &summary["validationSuccessRate"]), (&projection, &json!(1.0)));
+    assert_eq!((&summary["sourceId"], &summary["region"]), (&json!("orders"), &json!("us-east-1")));
+    let names: Vec<_> = summary.as_object().unwrap().keys().map(String::as_str).collect();
     let expected = [
         "sourceId",
         "status",

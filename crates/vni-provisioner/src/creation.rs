@@ -167,11 +167,11 @@ fn not_found(doubt: Doubt, error: ApiError) -> JobError {
 }
 
 fn limit_reached(plan: &Plan, count: u64, limit: u64) -> JobError {
-    let told = format!(
+    let message = format!(
         "organisation {} has {count} interfaces and may have {limit}: remove one, or raise --max-interfaces",
         plan.organization_id
     );
-    let mut error = JobError::permanent("interface_limit_reached", told);
+    let mut error = JobError::permanent("interface_limit_reached", message);
     error.details.insert("interfaces".to_owned(), count.into());
     error.details.insert("limit".to_owned(), limit.into());
     error

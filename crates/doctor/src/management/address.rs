@@ -3,7 +3,7 @@
 use genfleet_core::{options::ConfigError, queue::rabbit::BrokerAddress};
 use reqwest::Url;
 
-/// Where it listens unless it is told otherwise, plain and with TLS.
+/// The default ports, plain and with TLS.
 const PORTS: (u16, u16) = (15672, 15671);
 
 /// The address that is given. No error repeats it: it holds a password.
@@ -53,8 +53,8 @@ mod tests {
     #[test]
     fn a_wrong_address_is_told_without_its_password() {
         for wrong in ["u:hush@h:15672", "ftp://u:hush@h", "http://u:hush@h:port", ""] {
-            let told = given_base(wrong).unwrap_err().to_string();
-            assert!(told.contains("GENFLEET_MANAGEMENT_URL") && !told.contains("hush"), "{told}");
+            let message = given_base(wrong).unwrap_err().to_string();
+            assert!(message.contains("GENFLEET_MANAGEMENT_URL") && !message.contains("hush"), "{message}");
         }
         for (written, meant) in [("p%40ss+w%2Frd", "p@ss+w/rd"), ("a&b=c", "a&b=c"), ("gr%C3%BCn", "grün"), ("", "")] {
             assert_eq!(decoded(written), meant);

@@ -21,7 +21,7 @@ const WINDOW_BYTES: u64 = 1 << 30;
 /// Sorts of queues that differ in what weakens them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// New jobs of producers, who are told where it is full.
+    /// New jobs of producers, which the broker refuses where it is full.
     Jobs,
     /// What workers put back: begun jobs, suspects, webhooks.
     Begun,
@@ -90,7 +90,7 @@ fn time_to_live(class: Class, milliseconds: u64) -> Option<(Level, String)> {
 
 fn length(class: Class, value: u64, window: u64) -> Option<(Level, String)> {
     match class {
-        // Producers are told, and slow down: that is what such a policy is for.
+        // Producers are refused, and slow down: that is what such a policy is for.
         Class::Jobs => None,
         Class::Begun | Class::Delay(_) => {
             Some(warning("when it is full, workers cannot put jobs back: they wait, and their jobs come again"))

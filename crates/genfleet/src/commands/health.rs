@@ -48,9 +48,9 @@ impl Options {
             return Ok((reachable(&self.admin_addr), self.what.clone()));
         }
         let Some(rest) = self.what.strip_prefix("http://") else {
-            let told =
+            let message =
                 format!("{:?}: write a path, such as /readyz or /livez, or a URL that begins with http://", self.what);
-            return Err(ConfigError::new(told));
+            return Err(ConfigError::new(message));
         };
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let host = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };

@@ -40,8 +40,8 @@ pub(crate) mod lines;
 mod load;
 mod progress;
 mod sink;
+mod summary;
 mod tally;
-mod told;
 
 /// Which jobs, and how to run them.
 #[derive(Clone, Debug, clap::Args)]
@@ -135,7 +135,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if options.is_for_a_person() {
         tell!(
             "{}",
-            told::next(&options.files, tally.not_succeeded() > 0, options.simulate.wanted()).trim_end_matches('\n')
+            summary::next(&options.files, tally.not_succeeded() > 0, options.simulate.wanted()).trim_end_matches('\n')
         );
     }
     Ok(if tally.failed() { ExitCode::from(EXIT_JOBS_FAILED) } else { ExitCode::SUCCESS })
@@ -162,7 +162,7 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
     let webhooks = Webhooks::new(&options.webhooks)?;
     let audit_file = format!("{}-audit.jsonl", path.display());
     let warnings = [options.genesys.warnings(), options.webhooks.warnings()?].concat();
-    // The log of a batch has errors only, unless it is told otherwise.
+    // The log of a batch has errors only, unless --log says otherwise.
     let tells = simulator.is_none() && !tracing::enabled!(tracing::Level::WARN);
     for warning in warnings.iter().filter(|_| tells) {
         tell!("warning: {warning}");
@@ -193,12 +193,12 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
     }
     let runtime = runtime.with_webhooks(webhooks);
     registry::work(&runtime, &options.handlers, &KINDS)?;
-    let (finished, told) = oneshot::channel();
+    let (finished, message) = oneshot::channel();
     let follow = tokio::spawn(follow(store, sink, progress, patience, finished));
     let end = runtime
         .run(signals, async {
             // Dropped unsent when the events cannot be written: that, too, ends the run.
-            drop(told.await);
+            drop(message.await);
         })
         .await;
     let mut tally = follow.await.context("the events could not be followed")??;
@@ -211,7 +211,7 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
 
 fn usage(error: QueueError) -> anyhow::Error {
     match error {
-        QueueError::Configuration(told) => ConfigError::new(told).into(),
+        QueueError::Configuration(message) => ConfigError::new(message).into(),
         other => other.into(),
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     terminal,
 };
 
-/// What a worker can be told, and which to run.
+/// The settings of the workers, and which of them run.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// Kinds to work [default: all]

@@ -174,9 +174,9 @@ fn region_names_are_told_from_what_is_none() {
 #[test]
 fn what_breaks_a_rule_is_told_at_its_place() {
     let rules = rules();
-    for (pointer, value, told) in broken::table() {
+    for (pointer, value, details) in broken::table() {
         let found = pointers(&rules, &with(pointer, &value));
-        let at_place = found.iter().any(|one| *one == format!("/payload{told}"));
+        let at_place = found.iter().any(|one| *one == format!("/payload{details}"));
         assert!(at_place, "{pointer}: {value}: {found:?}");
         // A mapping of the two into a parent of both clashes with each.
         let most = if pointer == "/transformations/0/targetField" && value == "custom" { 2 } else { 1 };

@@ -138,14 +138,14 @@ fn everything_wrong_is_told_at_once_also_beside_what_is_missing() {
 
 #[test]
 fn a_violation_says_what_would_be_right() {
-    for (change, told) in [
+    for (change, details) in [
         (json!({"subnetCidr": "10.0.50.7/24"}), "10.0.50.0/24"),
         (json!({"subnetCidr": "10.0.50.0/25"}), "8, 16 or 24"),
         (json!({"localIp": "10.1.50.1"}), "10.0.50.0/24"),
         (json!({"dnsServers": ["dns.example"]}), "IPv6"),
     ] {
         let found = violations(&with(&change));
-        assert!(found.len() == 1 && found[0].1.contains(told), "{found:?}");
+        assert!(found.len() == 1 && found[0].1.contains(details), "{found:?}");
     }
 }
 

@@ -27,8 +27,8 @@ async fn a_creation_is_announced_then_a_step_of_its_own_and_what_follows_does_no
     let report = rig.attempt(&job, &payload, state.clone()).await.unwrap();
     assert_eq!((rig.sent("GET", CONNECTIONS), rig.sent("POST", CONNECTIONS)), (lists, 1));
     assert_eq!(report["interfaceId"], rig.connections()[0]["id"]);
-    let told = ["adopted", "routingPolls", "uptimeRate"].map(|member| report[member].clone());
-    assert_eq!(told, [json!(false), json!(2), json!(1.0)]);
+    let summary = ["adopted", "routingPolls", "uptimeRate"].map(|member| report[member].clone());
+    assert_eq!(summary, [json!(false), json!(2), json!(1.0)]);
     assert!(report["provisionMs"].is_u64() && report.as_object().unwrap().len() == 5, "{report}");
 }
 

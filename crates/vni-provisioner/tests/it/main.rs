@@ -46,7 +46,7 @@ enum Step {
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Done(told) => write!(f, "done: {told}"),
+            Self::Done(message) => write!(f, "done: {message}"),
             Self::Begun(state) => write!(f, "begun: {state}"),
             Self::Failed(error) => write!(f, "failed: {error:?}"),
         }

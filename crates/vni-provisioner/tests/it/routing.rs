@@ -42,8 +42,8 @@ async fn what_was_adopted_or_is_to_stay_stays() {
     never(&rig);
     rig.set(&json!({"connections": [identical()]}));
     let error = rig.attempt(&rig.last("a"), &rig.payload(&json!({})), Value::Null).await.unwrap_err();
-    let told = (&error.details["interfaceId"], &error.details["rolledBack"]);
-    assert_eq!(told, (&json!("there-0"), &json!(false)));
+    let summary = (&error.details["interfaceId"], &error.details["rolledBack"]);
+    assert_eq!(summary, (&json!("there-0"), &json!(false)));
     let other = json!({"name": "other", "localIp": "10.0.51.1", "subnetCidr": "10.0.51.0/24", "rollback": false});
     let error = rig.attempt(&rig.last("b"), &rig.payload(&other), Value::Null).await.unwrap_err();
     assert_eq!((&error.details["rolledBack"], rig.connections().len()), (&json!(false), 2));

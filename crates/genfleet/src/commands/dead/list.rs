@@ -134,8 +134,8 @@ fn tell(seen: &Seen, unrouted: u64, filter: &Filter) -> anyhow::Result<()> {
     seen.warn();
     let hint = Paint::stderr();
     if unrouted > 0 {
-        let told = format!("hint: {} matched no queue: genfleet dead list --unrouted", count(unrouted, "message"));
-        tell!("{}", hint.yellow(&told));
+        let details = format!("hint: {} matched no queue: genfleet dead list --unrouted", count(unrouted, "message"));
+        tell!("{}", hint.yellow(&details));
     }
     if total > 0 {
         tell!("{}", hint.dim("hint: genfleet dead show FINGERPRINT shows them whole; dead redrive runs them again"));

@@ -215,7 +215,7 @@ impl<'a> Engine<'a> {
         self.stop.is_cancelled() || self.plan.limit.is_some_and(|limit| done >= limit)
     }
 
-    /// Whether it was taken off already, and lies there again since the broker crashed. It cannot be told from another
+    /// Whether it was taken off already, and lies there again since the broker crashed. It cannot be distinguished from another
     /// one like it, so it is treated like any letter: none is lost, and at most a window of them is doubled.
     fn is_back(&mut self, letter: &DeadLetter) -> bool {
         let hash = self.own.hash(letter, letter.generation);

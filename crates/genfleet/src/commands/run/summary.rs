@@ -34,7 +34,7 @@ fn text(value: &Value) -> String {
     line(value.as_str().unwrap_or_default())
 }
 
-/// What is told at the end.
+/// What is printed at the end.
 #[derive(Debug, Default)]
 pub(super) struct Account {
     kinds: BTreeMap<String, OfKind>,
@@ -94,25 +94,26 @@ impl Account {
     }
 
     /// The tables.
-    pub(super) fn told(&self, paint: Paint) -> String {
-        let mut told = format!("\n{}\n", paint.dim(&row("kind", ["succeeded", "failed", "expired", "requests"])));
+    pub(super) fn tables(&self, paint: Paint) -> String {
+        let mut details = format!("\n{}\n", paint.dim(&row("kind", ["succeeded", "failed", "expired", "requests"])));
         for (kind, OfKind { succeeded, failed, expired, requests }) in &self.kinds {
             let cells = [succeeded, failed, expired, requests].map(ToString::to_string);
-            let _ = writeln!(told, "{}", row(kind, cells.each_ref().map(String::as_str)));
+            let _ = writeln!(details, "{}", row(kind, cells.each_ref().map(String::as_str)));
         }
         let requests: u64 = self.kinds.values().map(|kind| kind.requests).sum();
         let saved = self.shared_counted.saturating_sub(self.shared.len() as u64);
-        let _ = writeln!(told, "\n{} sent, {saved} saved by sharing", count(requests.saturating_sub(saved), "request"));
+        let _ =
+            writeln!(details, "\n{} sent, {saved} saved by sharing", count(requests.saturating_sub(saved), "request"));
         if !self.failures.is_empty() {
-            let _ = writeln!(told, "\nNot succeeded:");
+            let _ = writeln!(details, "\nNot succeeded:");
         }
         for Failure { job, code, message } in &self.failures {
-            let _ = writeln!(told, "  {}  {}  {message}", paint.bold(job), paint.red(code));
+            let _ = writeln!(details, "  {}  {}  {message}", paint.bold(job), paint.red(code));
         }
         if self.not_named > 0 {
-            let _ = writeln!(told, "  and {} more: genfleet run --events FILE keeps every event", self.not_named);
+            let _ = writeln!(details, "  and {} more: genfleet run --events FILE keeps every event", self.not_named);
         }
-        told
+        details
     }
 }
 
@@ -159,10 +160,10 @@ mod tests {
 
     #[test]
     fn a_job_is_a_line_that_cannot_steer_the_terminal() {
-        let told = event(&json!({ "data": purge("a", &["1"]) }), Paint::none());
-        assert_eq!(told, "succeeded  cdn.purge          a  cache_invalidated");
-        let told = event(&json!({ "data": failed("b\n\u{1b}[2J") }), Paint::none());
-        assert_eq!(told, "failed     cdn.purge          b\\n\\u{1b}[2J  invalid_job");
+        let details = event(&json!({ "data": purge("a", &["1"]) }), Paint::none());
+        assert_eq!(details, "succeeded  cdn.purge          a  cache_invalidated");
+        let details = event(&json!({ "data": failed("b\n\u{1b}[2J") }), Paint::none());
+        assert_eq!(details, "failed     cdn.purge          b\\n\\u{1b}[2J  invalid_job");
     }
 
     #[test]
@@ -171,18 +172,18 @@ mod tests {
         for data in [purge("a", &["1", "2"]), purge("b", &["1"]), failed("c")] {
             account.count(&data);
         }
-        let told = account.told(Paint::none());
-        assert!(told.contains("cdn.purge                  2       1        0         3\n"), "{told}");
-        assert!(told.contains("\n2 requests sent, 1 saved by sharing\n"), "{told}");
-        assert!(told.contains("  c  invalid_job  /payload/paths/0: must begin\\u{1b}[2J with /\n"), "{told}");
+        let details = account.tables(Paint::none());
+        assert!(details.contains("cdn.purge                  2       1        0         3\n"), "{details}");
+        assert!(details.contains("\n2 requests sent, 1 saved by sharing\n"), "{details}");
+        assert!(details.contains("  c  invalid_job  /payload/paths/0: must begin\\u{1b}[2J with /\n"), "{details}");
     }
 
     #[test]
     fn twenty_failures_are_named_and_the_others_counted() {
         let mut account = Account::default();
         (0..50).for_each(|number| account.count(&failed(&number.to_string())));
-        let told = account.told(Paint::none());
-        assert_eq!(told.matches("invalid_job").count(), 20);
-        assert!(told.contains("and 30 more"), "{told}");
+        let details = account.tables(Paint::none());
+        assert_eq!(details.matches("invalid_job").count(), 20);
+        assert!(details.contains("and 30 more"), "{details}");
     }
 }
