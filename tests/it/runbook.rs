@@ -37,8 +37,9 @@ async fn every_command_of_the_guides_is_one_that_the_binaries_take() {
 #[tokio::test]
 async fn every_setting_of_the_guides_exists() {
     let mut known = String::new();
-    let tool = [vec!["up"], vec!["run"], vec!["status"], vec!["dead", "redrive"], vec!["audit", "verify"]]
-        .map(|command| ("genfleet", command));
+    let tool =
+        [vec!["up"], vec!["run"], vec!["show"], vec!["status"], vec!["dead", "redrive"], vec!["audit", "verify"]]
+            .map(|command| ("genfleet", command));
     for (binary, arguments) in tool.into_iter().chain([("purger", vec![])]) {
         let process = Process::binary(binary).args(arguments).args(["--help"]).start();
         assert_eq!(process.wait(seconds(20)).await, 0);
