@@ -31,7 +31,7 @@ const PORTION: u16 = 2_000;
 pub struct RabbitInspector {
     connection: Arc<BrowseConnection>,
     broker: Arc<BrokerHosts>,
-    host: BrokerHost,
+    host: Arc<BrokerHost>,
     prefix: String,
 }
 
@@ -44,7 +44,7 @@ impl RabbitInspector {
             match broker.connect(&host, "inspect").await {
                 Ok(open) => {
                     let connection = Arc::new(BrowseConnection::new(open));
-                    return Ok(Self { connection, broker, host, prefix: settings.prefix });
+                    return Ok(Self { connection, broker, host: Arc::new(host), prefix: settings.prefix });
                 }
                 Err(reason) => last = QueueError::Broker(reason),
             }
