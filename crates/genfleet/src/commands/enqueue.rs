@@ -258,8 +258,9 @@ async fn refused(queue: &Queue) -> QueueError {
     }
 }
 
+/// The queue's problems, to be appended to a message.
 fn problems(queue: &Queue) -> String {
-    queue.health().problems.iter().map(|problem| format!(": {problem}")).collect()
+    [vec![String::new()], queue.health().problems].concat().join(": ")
 }
 
 fn usage_of(error: QueueError) -> anyhow::Error {

@@ -91,12 +91,11 @@ async fn hear(
     listener: &mut Option<Box<FleetListener>>,
     time: Duration,
 ) -> Result<Vec<MemberStatus>, String> {
-    let mut listening = match listener.take() {
-        Some(listening) => listening,
-        None => {
-            let begun = FleetListener::begin(inspector, credentials().as_ref()).await;
-            Box::new(begun.map_err(|error| error.to_string())?)
-        }
+    let mut listening = if let Some(listening) = listener.take() {
+        listening
+    } else {
+        let begun = FleetListener::begin(inspector, credentials().as_ref()).await;
+        Box::new(begun.map_err(|error| error.to_string())?)
     };
     let heard = listening.listen(time).await.map_err(|error| error.to_string())?;
     *listener = Some(listening);

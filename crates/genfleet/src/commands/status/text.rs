@@ -261,7 +261,9 @@ wrong: 1 message matched no queue
     fn where_nobody_can_be_asked_nobody_is_said_to_be_dead() {
         let unheard = Seen { unheard: "an alarm".to_owned(), ..seen(None) };
         let mut kinds = unheard.kinds.clone();
-        kinds.values_mut().for_each(|of_kind| (of_kind.running, of_kind.held, of_kind.processes) = (0, 0, 0));
+        for of_kind in kinds.values_mut() {
+            (of_kind.running, of_kind.held, of_kind.processes) = (0, 0, 0);
+        }
         let shown = shown(&Seen { kinds, ..unheard });
         assert!(shown.contains("cdn.purge       12        -     -      0 "), "{shown}");
         assert!(
