@@ -24,6 +24,8 @@ mod unsettled;
 pub use self::{
     defect::MessageDefect,
     inspector::{Browser, EventFollower, QueueInspector, QueueLocation},
-    message::{Delivery, Destination, Health, Publication, QueueError, Settled, Settler, TooLarge, UnknownKindMessage},
+    message::{
+        Delivery, Destination, Health, Publication, QueueError, Settle, Settled, Settler, TooLarge, UnknownKindMessage,
+    },
     queue::{Consumer, Queue, Suspects, UnknownKinds},
 };

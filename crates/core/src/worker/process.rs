@@ -261,7 +261,7 @@ impl<H: JobHandler> Engine<H> {
         match delivery.settler.settle(vec![publication]).await {
             Ok(_) => {}
             Err(QueueError::TooLarge { size, settler: Some(settler) }) => {
-                delivery.settler = *settler;
+                delivery.settler = settler;
                 let carried = JobHeaders::read(&delivery.message.headers);
                 self.give_up_too_large(delivery, &carried, size).await;
             }

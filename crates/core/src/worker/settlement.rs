@@ -163,7 +163,7 @@ impl<H: JobHandler> Engine<H> {
         match delivery.settler.settle(publications).await {
             Ok(_) => {}
             Err(QueueError::TooLarge { size, settler: Some(settler) }) => {
-                delivery.settler = *settler;
+                delivery.settler = settler;
                 return self.leave_to_broker(delivery, conclusion, size).await;
             }
             Err(error) => {

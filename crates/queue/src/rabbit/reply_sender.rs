@@ -151,7 +151,6 @@ fn fail(mut reply: Reply) {
     reply.drop_reason = Some(ReplyDropReason::Failed);
 }
 
-/// The connection of the replies.
 struct ReplyConnection {
     open: OpenConnection,
     channel: Channel,

@@ -133,7 +133,6 @@ impl Frames {
         Ok(())
     }
 
-    /// `held` of the frame are here.
     fn header(&mut self, channel: u16, frame: usize, held: usize) {
         let known = self.defective.iter().position(|defective| *defective == channel);
         let known = known.map(|at| self.defective.swap_remove(at)).map(|_| MessageDefect::NotText);

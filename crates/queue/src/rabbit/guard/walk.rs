@@ -87,7 +87,6 @@ impl<'a> Walk<'a> {
         ends.filter(|ends| *ends <= end).ok_or(MessageDefect::Malformed)
     }
 
-    /// A table.
     pub(super) fn table(&mut self) -> Walked {
         let end = self.long(self.bytes.len())?;
         self.entries(end)
