@@ -10,7 +10,7 @@ use genfleet_core::{
     options::ConfigError,
     worker::command,
 };
-use genfleet_purger::{Purger, payload::Payload};
+use genfleet_purger::{Payload, Purger};
 
 /// See the module.
 struct Poisoned {

@@ -43,11 +43,6 @@ impl ApiAnswer {
         }
     }
 
-    /// Parses the body as any JSON; `Null` where it is none.
-    pub fn value(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_default()
-    }
-
     /// Returns a header as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()

@@ -1,6 +1,6 @@
-//! What the other side must not make us tell: our secrets, which an answer may quote, be it in a page that shows the
-//! request's headers. Taken out of an answer as it arrives, before anything reads it, so that no event, dead letter or log
-//! can hold them. However they are escaped: the text is searched as it is and with its escapes decoded ([`Layer`]).
+//! Redaction: an answer may quote our secrets, for example in a page that shows the request's headers. They are cut out of
+//! an answer as it arrives, before anything reads it, so that no event, dead letter or log can contain them, however they are
+//! escaped: the text is searched as it is and with its escapes decoded ([`Layer`]).
 
 use std::{borrow::Cow, iter, ops::Range};
 
@@ -18,24 +18,24 @@ use crate::http_transport::{HttpResponse, TransportError};
 mod layer;
 
 const REDACTED: &str = "[redacted]";
-/// A shorter secret could be a part of any word: it is looked for only behind what announces it.
+/// A shorter secret could be a part of any word: it is only found together with `Basic` or `Bearer`.
 const SHORTEST: usize = 6;
 
-/// Secrets, as they read in a [`Layer`].
+/// The forms of the secrets in a [`Layer`].
 #[derive(Default)]
 pub(crate) struct Redactor {
     forms: Vec<Vec<u8>>,
 }
 
 impl Redactor {
-    /// Also looks for a client's id and secret, together as HTTP Basic.
+    /// Adds a client's secret, alone and with its id as HTTP Basic.
     #[must_use]
     pub(crate) fn basic(self, id: &str, secret: &str) -> Self {
         let pair = BASE64_STANDARD.encode(format!("{id}:{secret}"));
         self.secret(secret).with(&format!("Basic {pair}")).with(&pair)
     }
 
-    /// Also looks for a token; `header` is how it is sent.
+    /// Adds a token by the header that it is sent in.
     #[must_use]
     pub(crate) fn bearer(self, header: &HeaderValue) -> Self {
         let Ok(sent) = header.to_str() else { return self };
@@ -50,7 +50,7 @@ impl Redactor {
         encoded.fold(self.with(secret), |this, form| this.with(&form))
     }
 
-    /// `form`, and what becomes of it where it looks as if it had escapes, in a layer in which a part of it had some.
+    /// Adds `form`, also as it reads in a deeper layer where it looks as if it had escapes itself.
     fn with(mut self, form: &str) -> Self {
         let layers = layers(form.as_bytes()).map(|layer| layer.bytes);
         let long = layers.enumerate().filter(|(depth, bytes)| *depth == 0 || bytes.len() >= SHORTEST);
@@ -58,7 +58,7 @@ impl Redactor {
         self
     }
 
-    /// `text` without them.
+    /// Redacts a text.
     pub(crate) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let found = self.places(text.as_bytes());
         if found.is_empty() {
@@ -74,7 +74,7 @@ impl Redactor {
         Cow::Owned(redacted)
     }
 
-    /// Where they are in `text`, in order; what overlaps is one place.
+    /// Finds the secrets in `text`, in order; those that overlap are one place.
     fn places(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut found = Vec::new();
         for layer in layers(text) {
@@ -94,7 +94,7 @@ impl Redactor {
         found
     }
 
-    /// What came back, without them.
+    /// Redacts an answer or an error.
     pub(crate) fn exchange(
         &self,
         exchange: Result<HttpResponse, TransportError>,
@@ -121,23 +121,23 @@ impl Redactor {
         received
     }
 
-    /// The body without them; `None` where it holds none. Of JSON only the values and names are changed.
+    /// Redacts a body; `None` where it contains no secret. Of JSON only the values and names are changed.
     fn body(&self, body: &[u8]) -> Option<String> {
         let text = String::from_utf8_lossy(body);
         let redacted = self.text(&text);
         let is_quoted = matches!(redacted, Cow::Owned(_));
-        // One escape more may hide there than in the texts that are read from it.
+        // The raw JSON has one level of escapes more than the texts in it.
         if !is_quoted && !text.contains('\\') {
             return None;
         }
         match serde_json::from_str::<Value>(&text) {
-            // What it holds may be a member that is there twice, of which one is read: the other must not stay, either.
+            // A member may be there twice, of which only one is parsed: the other must not stay, either.
             Ok(mut json) => (self.json(&mut json) || is_quoted).then(|| json.to_string()),
             Err(_) => is_quoted.then(|| redacted.into_owned()),
         }
     }
 
-    /// Whether there was any.
+    /// Redacts a JSON value. True where it contained a secret.
     fn json(&self, value: &mut Value) -> bool {
         match value {
             Value::String(text) => match self.text(text) {
@@ -170,12 +170,12 @@ impl Redactor {
     }
 }
 
-/// `text` as it is, with its escapes decoded, with theirs decoded, and so on.
+/// Lists `text` as it is, with its escapes decoded, with theirs decoded, and so on.
 fn layers(text: &[u8]) -> impl Iterator<Item = Layer> {
     iter::successors(Some(Layer::of(text)), Layer::decoded).take(layer::MOST + 1)
 }
 
-/// What of a text in base64 stands for `secret` alone, where `shift` bytes beyond a multiple of three come before it.
+/// Encodes `secret` as a part of a longer text in base64, where `shift` bytes beyond a multiple of three come before it.
 fn in_base64(secret: &str, shift: usize) -> [String; 2] {
     let bytes = [&[0; 2][..shift], secret.as_bytes()].concat();
     let end = bytes.len() * 8 / 6;

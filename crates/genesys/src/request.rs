@@ -202,13 +202,8 @@ impl ApiRequest {
     }
 
     /// Returns whether it changes something: all methods but GET do.
-    pub fn changes(&self) -> bool {
+    pub(crate) fn changes(&self) -> bool {
         self.method != Method::GET
-    }
-
-    /// Returns the path's template.
-    pub fn endpoint(&self) -> &'static str {
-        self.endpoint
     }
 
     /// Names the call in logs and messages: method and template.

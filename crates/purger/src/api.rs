@@ -1,5 +1,4 @@
-//! The one remote call of this worker, and what its answers mean to it. A CDN of another provider stands in as
-//! another [`Cdn`]. Which paths go together, and what follows for whom, is not decided here.
+//! The one remote call of this worker, and the meaning of its answers. A CDN of another provider would be another [`Cdn`].
 
 use std::{future::Future, sync::Arc};
 
@@ -13,83 +12,80 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 /// The scope that purging needs.
-pub const SCOPE: &str = "purge:cdn:write";
+pub(crate) const SCOPE: &str = "purge:cdn:write";
 const ENDPOINT: &str = "/api/v2/external/cdn/purge";
-/// What a purge is promised.
+/// The status of a purge that was accepted.
 const ACCEPTED: &[u16] = &[202];
 
-/// On whose behalf a request is sent.
+/// The jobs that a request is sent for.
 #[derive(Clone, Debug, Default)]
-pub struct Aboard {
-    /// The jobs it is sent for.
-    pub jobs: Vec<JobId>,
-    /// Where in their traces they are.
-    pub traces: Vec<TraceContext>,
+pub(crate) struct RequestContext {
+    pub(crate) jobs: Vec<JobId>,
+    pub(crate) traces: Vec<TraceContext>,
     /// Cancelled when it is not wanted any more: no further HTTP request is begun; one in flight is finished.
-    pub stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
 }
 
 /// The paths are being purged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Accepted {
+pub(crate) struct PurgeAccepted {
     /// 202.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The API's id of the request.
-    pub request_id: Option<String>,
+    pub(crate) request_id: Option<String>,
     /// HTTP requests sent.
-    pub requests: u32,
-    /// Where in a trace the accepted one is, where traces are exported.
-    pub trace: Option<TraceContext>,
+    pub(crate) requests: u32,
+    /// The trace context of the accepted one, where traces are exported.
+    pub(crate) trace: Option<TraceContext>,
 }
 
-/// Why they are not.
+/// The reason why they are not.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
-    /// What the API finds wrong with.
-    pub with: RefusedFor,
-    /// What a job is told that it concerns.
-    pub error: JobError,
+pub(crate) struct PurgeRefusal {
+    pub(crate) cause: RefusalCause,
+    /// The error of a job that it concerns.
+    pub(crate) error: JobError,
     /// HTTP requests sent.
-    pub requests: u32,
+    pub(crate) requests: u32,
 }
 
-/// What a refusal is about.
+/// The cause of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RefusedFor {
-    /// What is in the body: 400 or 422.
+pub(crate) enum RefusalCause {
+    /// The content of the body: 400, 413 or 422.
     Content,
     /// A permission: 403.
     Permission,
-    /// Nothing: it was stopped between two HTTP requests.
-    Nothing,
-    /// Something else, or it is not the API's doing.
-    Another,
+    /// None: it was stopped between two HTTP requests.
+    Stopped,
+    /// Something else, or no refusal of the API's.
+    Other,
 }
 
-/// Something that purges paths.
-pub trait Cdn: Clone + Send + Sync + 'static {
+/// A CDN that purges paths.
+pub(crate) trait Cdn: Clone + Send + Sync + 'static {
     /// The right to send one request now. Dropped, it goes back.
     type Permit: Send + 'static;
 
     /// Waits until one request may go, or it is stopped.
-    fn permit(&self, aboard: &Aboard) -> impl Future<Output = Result<Self::Permit, JobError>> + Send;
+    fn permit(&self, context: &RequestContext) -> impl Future<Output = Result<Self::Permit, JobError>> + Send;
 
     /// Purges at most 100 paths. Safe to repeat. Where it is stopped, it ends with what the request in flight came
-    /// to, or is refused for [`RefusedFor::Nothing`].
+    /// to, or is refused for [`RefusalCause::Stopped`].
     fn purge(
         &self,
         permit: Self::Permit,
         paths: &[Arc<str>],
-        aboard: &Aboard,
-    ) -> impl Future<Output = Result<Accepted, Refusal>> + Send;
+        context: &RequestContext,
+    ) -> impl Future<Output = Result<PurgeAccepted, PurgeRefusal>> + Send;
 
-    /// What a missing permission means to `job`.
+    /// Turns a missing permission into the error of `job`.
     fn forbidden(&self, error: &JobError, job: &JobId) -> JobError;
 }
 
 /// The CDN behind Genesys Cloud.
 #[derive(Clone, Debug)]
-pub struct GenesysCdn {
+pub(crate) struct GenesysCdn {
     client: GenesysClient,
 }
 
@@ -99,13 +95,12 @@ struct Body<'a> {
 }
 
 impl GenesysCdn {
-    /// The CDN that `client` reaches.
-    pub fn new(client: GenesysClient) -> Self {
+    pub(crate) fn new(client: GenesysClient) -> Self {
         Self { client }
     }
 }
 
-impl Aboard {
+impl RequestContext {
     fn caller(&self) -> Caller<'_> {
         Caller { kind: Kind::CdnPurge, jobs: &self.jobs, traces: &self.traces, stop: &self.stop, lease: None }
     }
@@ -114,21 +109,26 @@ impl Aboard {
 impl Cdn for GenesysCdn {
     type Permit = Permit;
 
-    async fn permit(&self, aboard: &Aboard) -> Result<Permit, JobError> {
-        Ok(self.client.permit(&aboard.caller()).await?)
+    async fn permit(&self, context: &RequestContext) -> Result<Permit, JobError> {
+        Ok(self.client.permit(&context.caller()).await?)
     }
 
-    async fn purge(&self, permit: Permit, paths: &[Arc<str>], aboard: &Aboard) -> Result<Accepted, Refusal> {
+    async fn purge(
+        &self,
+        permit: Permit,
+        paths: &[Arc<str>],
+        context: &RequestContext,
+    ) -> Result<PurgeAccepted, PurgeRefusal> {
         let body = Body { paths: paths.iter().map(AsRef::as_ref).collect() };
         let request = ApiRequest::post(ENDPOINT).expect(ACCEPTED).may_say_nothing().safe_to_repeat().json(&body);
-        let answer = self.client.send_with(permit, request, &aboard.caller()).await.map_err(|error| {
-            let refusal = Refusal::from(error);
+        let answer = self.client.send_with(permit, request, &context.caller()).await.map_err(|error| {
+            let refusal = PurgeRefusal::from(error);
             // What a request of one job is forbidden, the client has judged already.
-            let is_judged = refusal.with == RefusedFor::Permission && aboard.jobs.len() == 1;
-            if is_judged { Refusal { with: RefusedFor::Another, ..refusal } } else { refusal }
+            let is_judged = refusal.cause == RefusalCause::Permission && context.jobs.len() == 1;
+            if is_judged { PurgeRefusal { cause: RefusalCause::Other, ..refusal } } else { refusal }
         })?;
         let ApiAnswer { status, request_id, requests, trace, .. } = answer;
-        Ok(Accepted { status, request_id, requests, trace })
+        Ok(PurgeAccepted { status, request_id, requests, trace })
     }
 
     fn forbidden(&self, error: &JobError, job: &JobId) -> JobError {
@@ -139,14 +139,14 @@ impl Cdn for GenesysCdn {
     }
 }
 
-impl From<ApiError> for Refusal {
+impl From<ApiError> for PurgeRefusal {
     fn from(error: ApiError) -> Self {
-        let with = match (error.class, error.status) {
-            (ErrorClass::Permanent, Some(400 | 413 | 422)) => RefusedFor::Content,
-            (ErrorClass::Permanent, Some(403)) => RefusedFor::Permission,
-            (ErrorClass::Interrupted, _) => RefusedFor::Nothing,
-            _ => RefusedFor::Another,
+        let cause = match (error.class, error.status) {
+            (ErrorClass::Permanent, Some(400 | 413 | 422)) => RefusalCause::Content,
+            (ErrorClass::Permanent, Some(403)) => RefusalCause::Permission,
+            (ErrorClass::Interrupted, _) => RefusalCause::Stopped,
+            _ => RefusalCause::Other,
         };
-        Self { with, requests: error.requests, error: error.into() }
+        Self { cause, requests: error.requests, error: error.into() }
     }
 }

@@ -1,9 +1,8 @@
 //! The coalescer: one task of the process that packs the paths of all jobs into shared requests.
 //!
-//! Jobs hand in an [`Order`] and wait for its [`Outcome`]. Which paths share a request is decided by [`pack`], when
-//! it is closed by [`linger`], who is guilty of a refused one by [`split`]; [`driver`] does what they decide,
-//! [`flight`] sends and stops, and [`verdict`] says what an answer means to each job on board. What a job is told at
-//! its end is the handler's part.
+//! Jobs hand in a [`PurgeOrder`] and wait for its [`PurgeOutcome`]. [`driver`] tells the story; [`state`] keeps what it
+//! knows and finds everything by id. [`pack`] decides which paths share a request, [`linger`] when it is closed, and
+//! [`search`] finds by [`bisection`] which path of a refused request is rejected.
 
 use std::{
     future::Future,
@@ -19,47 +18,41 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    command::Command,
     driver::Driver,
-    entry::{Order, Outcome},
+    entry::{PurgeOrder, PurgeOutcome},
     pack::JobKey,
 };
 use crate::api::Cdn;
 
+mod bisection;
+mod command;
 mod driver;
-pub mod entry;
-mod flight;
-pub mod linger;
-pub mod pack;
-pub mod split;
-mod verdict;
+pub(crate) mod entry;
+mod investigation;
+mod linger;
+mod pack;
+mod request;
+mod search;
+mod state;
+mod visits;
 
-/// How long a job that was stopped waits for its requests in flight. Each is over within one HTTP request, 15 s, since
-/// none is begun any more (and no token is waited for); the worker and a drain (25 s) wait longer than this. What is
-/// not known by then is purged once more.
-const FLIGHT_PATIENCE: Duration = Duration::from_secs(17);
+/// The time that a stopped job waits for its requests in flight. Each is over within one HTTP request, 15 s, since none is
+/// begun any more (and no token is waited for); the worker and a drain (25 s) wait longer than this. What is not known by
+/// then is purged once more.
+const LONGEST_REQUEST: Duration = Duration::from_secs(17);
 
-/// What jobs tell the coalescer.
-#[derive(Debug)]
-enum Command {
-    /// A job came.
-    Submit { key: JobKey, order: Order, reply: oneshot::Sender<Outcome> },
-    /// It is to end as soon as its requests in flight did, and none of them is repeated.
-    Withdraw(JobKey),
-    /// It ends now.
-    Leave(JobKey),
-}
-
-/// Where jobs hand in their paths.
+/// The handle by which jobs hand in their paths.
 #[derive(Clone, Debug)]
-pub struct Coalescer {
-    // Unbounded, since the worker's concurrency bounds how many jobs there are.
+pub(crate) struct Coalescer {
+    // Unbounded: the worker's concurrency bounds how many jobs there are.
     commands: mpsc::UnboundedSender<Command>,
     next_key: Arc<AtomicU64>,
 }
 
 impl Coalescer {
-    /// A coalescer that purges by `cdn`, and the task that has to run for it. A `linger` of zero keeps jobs apart.
-    pub fn new<C: Cdn>(cdn: C, linger: Duration) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    /// Makes a coalescer that purges by `cdn`, and the task that has to run for it. A `linger` of zero keeps jobs apart.
+    pub(crate) fn new<C: Cdn>(cdn: C, linger: Duration) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (commands, received) = mpsc::unbounded_channel();
         let coalescer = Self { commands, next_key: Arc::default() };
         (coalescer, Driver::new(cdn, linger, received).run())
@@ -67,8 +60,8 @@ impl Coalescer {
 
     /// Purges what is left of `order`. Once `stop` is cancelled nothing more is sent for it, and the outcome comes
     /// as soon as its requests in flight ended.
-    pub async fn purge(&self, order: Order, stop: &CancellationToken) -> Outcome {
-        let gone = Outcome {
+    pub(crate) async fn purge(&self, order: PurgeOrder, stop: &CancellationToken) -> PurgeOutcome {
+        let gone = PurgeOutcome {
             progress: order.progress.clone(),
             requests: 0,
             error: Some(JobError::interrupted()),
@@ -79,35 +72,35 @@ impl Coalescer {
         }
         let key = JobKey(self.next_key.fetch_add(1, Ordering::Relaxed));
         let (reply, mut outcome) = oneshot::channel();
-        self.tell(Command::Submit { key, order, reply });
+        self.send(Command::Submit { key, order, reply });
         // Also where this future is dropped.
-        let _leaving = Leaving { coalescer: self, key };
+        let _guard = LeaveGuard { coalescer: self, key };
         tokio::select! {
             outcome = &mut outcome => return outcome.unwrap_or(gone),
-            () = stop.cancelled() => self.tell(Command::Withdraw(key)),
+            () = stop.cancelled() => self.send(Command::Withdraw(key)),
         }
-        if let Ok(outcome) = tokio::time::timeout(FLIGHT_PATIENCE, &mut outcome).await {
+        if let Ok(outcome) = tokio::time::timeout(LONGEST_REQUEST, &mut outcome).await {
             return outcome.unwrap_or(gone);
         }
-        self.tell(Command::Leave(key));
+        self.send(Command::Leave(key));
         outcome.await.unwrap_or(gone)
     }
 
     /// A coalescer that is gone is noticed by the reply that never comes.
-    fn tell(&self, command: Command) {
+    fn send(&self, command: Command) {
         let _ = self.commands.send(command);
     }
 }
 
 /// Takes a job out of the coalescer when its handler waits no more.
-struct Leaving<'a> {
+struct LeaveGuard<'a> {
     coalescer: &'a Coalescer,
     key: JobKey,
 }
 
-impl Drop for Leaving<'_> {
+impl Drop for LeaveGuard<'_> {
     fn drop(&mut self) {
-        self.coalescer.tell(Command::Leave(self.key));
+        self.coalescer.send(Command::Leave(self.key));
     }
 }
 

@@ -1,5 +1,4 @@
-//! What upstream systems are told of `cdn.purge` jobs beyond the shape of their types. The rules themselves are in
-//! [`payload`](crate::payload).
+//! The contract of `cdn.purge` jobs beyond the shape of their types. The rules themselves are in `payload.rs`.
 
 use genfleet_core::contract::{
     ContractTerms, UnstatedRule,
@@ -9,7 +8,6 @@ use serde_json::{Map, Value, json};
 
 use crate::payload::MAX_PATH_BYTES;
 
-/// See the module.
 pub(crate) fn terms() -> ContractTerms {
     ContractTerms {
         examples: examples(),

@@ -1,7 +1,7 @@
 //! The purger: works `cdn.purge` jobs, which invalidate CDN cache paths (SPEC 3.1).
 //!
-//! [`Purger`] is the handler; what upstream sends is in [`payload`], the remote call in [`api`], what is done of a
-//! job in [`progress`]. All jobs of the process share requests by way of the coalescer in [`coalesce`].
+//! [`Purger`] is the handler, [`Payload`] what upstream sends. All jobs of a process share requests by way of the
+//! coalescer; `api.rs` is the remote call, `progress.rs` what is done of a job.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,16 +16,17 @@ use serde_json::Value;
 
 use crate::{
     api::GenesysCdn,
-    coalesce::{Coalescer, entry::Order},
-    payload::Payload,
+    coalesce::{Coalescer, entry::PurgeOrder},
     progress::{Progress, Report, State},
 };
 
-pub mod api;
-pub mod coalesce;
-pub mod contract;
-pub mod payload;
-pub mod progress;
+mod api;
+mod coalesce;
+mod contract;
+mod payload;
+mod progress;
+
+pub use payload::Payload;
 
 /// The purger's own settings.
 #[derive(Clone, Debug, clap::Args)]
@@ -72,7 +73,7 @@ impl JobHandler for Purger {
 
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Step<Self>, JobError> {
         let paths: Arc<[Arc<str>]> = payload.paths.into_iter().map(Arc::from).collect();
-        let order = Order {
+        let order = PurgeOrder {
             job: job.id.clone(),
             paths: Arc::clone(&paths),
             progress: Progress::resume(state, paths.len()),

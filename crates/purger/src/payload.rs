@@ -1,4 +1,4 @@
-//! What upstream sends, and the rules of a path. Pure; whether a path exists is the API's business.
+//! The payload, and the rules of a path. Whether a path exists is for the API to say.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A path is at most this long, in bytes.
-pub const MAX_PATH_BYTES: usize = 2048;
+pub(crate) const MAX_PATH_BYTES: usize = 2048;
 
 /// CDN cache paths to invalidate.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -22,8 +22,8 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// Every path that breaks a rule, with the first rule it breaks.
-    pub fn violations(&self) -> Vec<Violation> {
+    /// Lists every path that breaks a rule, with the first rule it breaks.
+    pub(crate) fn violations(&self) -> Vec<Violation> {
         let broken = |path: &String| broken_rule(path).or_else(|| self.forbids(path));
         self.paths
             .iter()
@@ -37,7 +37,7 @@ impl Payload {
     }
 }
 
-/// The first rule that `path` breaks.
+/// Returns the first rule that `path` breaks.
 fn broken_rule(path: &str) -> Option<&'static str> {
     let Some(after_slash) = path.strip_prefix('/') else {
         return Some("a path starts with /");
@@ -60,7 +60,7 @@ fn broken_rule(path: &str) -> Option<&'static str> {
     }
 }
 
-/// As those see it who decode a path before they resolve it.
+/// Returns whether a path has a dot segment for those who decode it before they resolve it.
 fn has_dot_segment(path: &str) -> bool {
     let mut decoded = Cow::Borrowed(path);
     for (code, character) in [("%2e", "."), ("%2E", "."), ("%2f", "/"), ("%2F", "/")] {

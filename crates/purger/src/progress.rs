@@ -1,5 +1,5 @@
-//! What is done of a job: which of its paths are purged, by which requests. Travels with the job as [`State`] and
-//! is told as [`Report`]. What to do next is not decided here.
+//! The progress of a job: which of its paths are purged, by which requests. It travels with the job as [`State`] and is
+//! reported as [`Report`].
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Request ids kept and told.
+/// Request ids kept and reported.
 const MAX_REQUEST_IDS: usize = 100;
-/// What the request ids may take of a state of 16 KiB; the bitmap of 10,000 paths takes 1.7 KB.
+/// The bytes that the request ids may take of a state of 16 KiB; the bitmap of 10,000 paths takes 1.7 KB.
 const MAX_REQUEST_ID_BYTES: usize = 12_000;
-/// Paths told in a report.
-const MAX_PATHS_TOLD: usize = 1_000;
+/// Paths in a report.
+const MAX_REPORTED_PATHS: usize = 1_000;
 
 /// What a begun job remembers. Changes only by optional fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,64 +73,64 @@ impl<'de> Deserialize<'de> for Bitmap {
     }
 }
 
-/// What one accepted request did for one job.
+/// The paths of one job that one request purged.
 #[derive(Clone, Debug)]
-pub struct JobHeaders<'a> {
+pub(crate) struct AcceptedPaths<'a> {
     /// Indices of the paths it purged.
-    pub indices: &'a [u32],
+    pub(crate) indices: &'a [u32],
     /// How many of these were not in the body themselves.
-    pub rode_along: u32,
-    /// Whether it carried another job too.
-    pub shared: bool,
+    pub(crate) rode_along: u32,
+    /// Whether it accepted another job too.
+    pub(crate) shared: bool,
     /// What the API answered.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The API's id of the request.
-    pub request_id: Option<&'a str>,
+    pub(crate) request_id: Option<&'a str>,
 }
 
-/// How far a job of so many paths came.
+/// The progress of a job of so many paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub(crate) struct Progress {
     state: State,
     total: usize,
     done: usize,
 }
 
 impl Progress {
-    /// What `state` says of a job of `total` paths.
-    pub fn resume(state: State, total: usize) -> Self {
+    /// Resumes a job of `total` paths from its state.
+    pub(crate) fn resume(state: State, total: usize) -> Self {
         let done = (0..total).filter(|index| state.done.has(*index)).count();
         Self { state, total, done }
     }
 
-    /// Whether the path at `index` is purged.
-    pub fn has(&self, index: u32) -> bool {
+    /// Returns whether the path at `index` is purged.
+    pub(crate) fn has(&self, index: u32) -> bool {
         self.state.done.has(index as usize)
     }
 
-    /// Whether all paths are.
-    pub fn is_complete(&self) -> bool {
+    /// Returns whether all paths are.
+    pub(crate) fn is_complete(&self) -> bool {
         self.done == self.total
     }
 
-    /// The indices of the paths that are left.
-    pub fn remaining(&self) -> impl Iterator<Item = u32> + '_ {
+    /// Lists the indices of the paths that are left.
+    pub(crate) fn remaining(&self) -> impl Iterator<Item = u32> + '_ {
         (0_u32..).take(self.total).filter(|index| !self.has(*index))
     }
 
     /// Notes an accepted request.
-    pub fn note(&mut self, carried: &JobHeaders<'_>) {
-        for index in carried.indices.iter().map(|index| *index as usize).filter(|index| *index < self.total) {
+    pub(crate) fn note(&mut self, accepted: &AcceptedPaths<'_>) {
+        for index in accepted.indices.iter().map(|index| *index as usize).filter(|index| *index < self.total) {
             if !self.state.done.has(index) {
                 self.state.done.set(index);
                 self.done += 1;
             }
         }
         self.state.batches += 1;
-        self.state.deduplicated += carried.rode_along;
-        self.state.coalesced += u32::from(carried.shared);
-        self.state.status = Some(carried.status);
-        if let Some(id) = carried.request_id {
+        self.state.deduplicated += accepted.rode_along;
+        self.state.coalesced += u32::from(accepted.shared);
+        self.state.status = Some(accepted.status);
+        if let Some(id) = accepted.request_id {
             self.note_request(id);
         }
     }
@@ -147,23 +147,23 @@ impl Progress {
         }
     }
 
-    /// What travels with the job; `None` where nothing was done.
-    pub fn state(&self) -> Option<&State> {
+    /// Returns the state that travels with the job; `None` where nothing was done.
+    pub(crate) fn state(&self) -> Option<&State> {
         (self.state.batches > 0).then_some(&self.state)
     }
 
-    /// The report of a job that is done.
-    pub fn report(&self, paths: &[Arc<str>]) -> Report {
-        let told = |done: bool| {
+    /// Reports the progress.
+    pub(crate) fn report(&self, paths: &[Arc<str>]) -> Report {
+        let list = |done: bool| {
             let chosen = paths.iter().zip(0..).filter(move |(_, index)| self.has(*index) == done);
-            chosen.take(MAX_PATHS_TOLD).map(|(path, _)| path.to_string()).collect::<Vec<_>>()
+            chosen.take(MAX_REPORTED_PATHS).map(|(path, _)| path.to_string()).collect::<Vec<_>>()
         };
         let is_short = !self.is_complete();
         Report {
             status: self.state.status,
-            paths: told(true),
+            paths: list(true),
             paths_count: self.done,
-            remaining: is_short.then(|| told(false)),
+            remaining: is_short.then(|| list(false)),
             remaining_count: is_short.then(|| self.total - self.done),
             request_ids: self.state.request_ids.clone(),
             batches: self.state.batches,
@@ -189,7 +189,7 @@ pub struct Report {
     /// How many are not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining_count: Option<usize>,
-    /// The API's ids of the requests that carried this job's paths, the first 100.
+    /// The API's ids of the requests that accepted this job's paths, the first 100.
     pub request_ids: Vec<String>,
     /// How many such requests there were.
     pub batches: u32,
@@ -205,8 +205,8 @@ mod tests {
 
     use super::*;
 
-    fn carried(indices: &[u32]) -> JobHeaders<'_> {
-        JobHeaders { indices, rode_along: 0, shared: false, status: 202, request_id: None }
+    fn accepted(indices: &[u32]) -> AcceptedPaths<'_> {
+        AcceptedPaths { indices, rode_along: 0, shared: false, status: 202, request_id: None }
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
         let indices: Vec<u32> = (0..10_000).collect();
         for batch in indices.chunks(50) {
             let id = "7\"d9".repeat(32);
-            progress.note(&JobHeaders { request_id: Some(&id), ..carried(batch) });
+            progress.note(&AcceptedPaths { request_id: Some(&id), ..accepted(batch) });
         }
         assert!(progress.is_complete());
         let state = serde_json::to_string(progress.state().unwrap()).unwrap();
@@ -227,7 +227,7 @@ mod tests {
         let mut progress = Progress::resume(State::default(), 10_000);
         for index in 0..150 {
             let id = format!("7d9cbd9a-3f4d-4a51-9d0e-{index:012}");
-            progress.note(&JobHeaders { indices: &[index], request_id: Some(&id), ..carried(&[]) });
+            progress.note(&AcceptedPaths { indices: &[index], request_id: Some(&id), ..accepted(&[]) });
         }
         assert_eq!(progress.report(&[]).request_ids.len(), 100);
     }
@@ -253,7 +253,7 @@ mod tests {
     fn a_failed_job_tells_what_remains_and_a_done_one_does_not() {
         let paths: Vec<Arc<str>> = ["/a", "/b", "/c"].map(Arc::from).to_vec();
         let mut progress = Progress::resume(State::default(), 3);
-        progress.note(&JobHeaders {
+        progress.note(&AcceptedPaths {
             indices: &[0, 2],
             rode_along: 1,
             shared: true,
@@ -266,7 +266,7 @@ mod tests {
             "requestIds": ["r-1"], "batches": 1, "deduplicated": 1, "coalesced": 1,
         });
         assert_eq!(failed, expected);
-        progress.note(&carried(&[1]));
+        progress.note(&accepted(&[1]));
         let done = serde_json::to_value(progress.report(&paths)).unwrap();
         assert!(done.get("remaining").is_none() && done.get("remainingCount").is_none(), "{done}");
         assert_eq!(done["pathsCount"], 3);
@@ -283,7 +283,7 @@ mod tests {
         fn what_is_done_survives_the_journey(total in 1_usize..10_000, done in prop::collection::btree_set(0_u32..10_000, 0..200)) {
             let done: Vec<u32> = done.into_iter().filter(|index| (*index as usize) < total).collect();
             let mut progress = Progress::resume(State::default(), total);
-            progress.note(&carried(&done));
+            progress.note(&accepted(&done));
             let json = serde_json::to_string(progress.state().unwrap()).unwrap();
             let again = Progress::resume(serde_json::from_str(&json).unwrap(), total);
             prop_assert_eq!(&again, &progress);

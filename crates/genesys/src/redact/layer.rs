@@ -1,26 +1,26 @@
-//! A text as it reads once its escapes are decoded, and where in the original each byte of it comes from. A text may be
-//! escaped more than once (a query string in a JSON text in a page), so it is decoded layer by layer.
+//! A text with its escapes decoded, and the place in the original of each byte. A text may be escaped more than once (a query
+//! string in a JSON text in a page), so it is decoded layer by layer.
 //!
-//! Knows the escapes of URLs, JSON, HTML and programs' literals. All are decoded at once: what looks like an escape and
-//! is none is found in the layer above.
+//! The escapes of URLs, JSON, HTML and programs' literals are known. All are decoded at once: a text that only looks like an
+//! escape is found in the layer above.
 
 use std::ops::Range;
 
-/// A text is decoded so many times at most.
+/// The most layers below the original.
 pub(super) const MOST: usize = 5;
 
 /// One reading of a text.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layer {
-    /// What it reads: without NUL (UTF-16 has one beside each ASCII character) and line ends (long base64 has some), and
+    /// The decoded text: without NUL (UTF-16 has one beside each ASCII character) and line ends (long base64 has some), and
     /// with spaces for pluses (forms write the one for the other).
     pub bytes: Vec<u8>,
-    /// Where each byte begins and ends in the original. Bodies have at most 4 MiB.
+    /// The begin and end of each byte in the original. Bodies have at most 4 MiB.
     places: Vec<(u32, u32)>,
 }
 
 impl Layer {
-    /// What `text` reads as it is.
+    /// Reads `text` as it is.
     pub(super) fn of(text: &[u8]) -> Self {
         let mut layer = Self::with_capacity(text.len());
         for (at, byte) in (0_u32..).zip(text) {
@@ -29,7 +29,7 @@ impl Layer {
         layer
     }
 
-    /// What it reads with one more escape of each decoded; `None` where it has none.
+    /// Decodes one more level of escapes; `None` where there is none.
     pub(super) fn decoded(&self) -> Option<Self> {
         let is_mark = |byte: &u8| matches!(byte, b'%' | b'\\' | b'&');
         let first = self.bytes.iter().position(is_mark)?;
@@ -57,7 +57,7 @@ impl Layer {
         found.then_some(layer)
     }
 
-    /// Where in the original the bytes of `range` are.
+    /// Returns the place in the original of the bytes of `range`.
     pub(super) fn origin(&self, range: Range<usize>) -> Range<usize> {
         let places = &self.places[range];
         let end = |place: Option<&(u32, u32)>| place.map_or(0, |place| place.1 as usize);
@@ -81,7 +81,7 @@ enum Decoded {
     Character(char),
 }
 
-/// What the escape at the beginning of `text` stands for, and how long it is.
+/// Decodes the escape at the beginning of `text`; also returns its length.
 fn escape(text: &[u8]) -> Option<(Decoded, usize)> {
     match text {
         [b'%', b'u', ..] => character(text, 2),
@@ -116,14 +116,14 @@ const NAMED: [(&str, u8); 8] = [
     ("&equals;", b'='),
 ];
 
-/// Two hexadecimal digits after `before` bytes.
+/// Decodes two hexadecimal digits after `before` bytes.
 fn byte(text: &[u8], before: usize) -> Option<(Decoded, usize)> {
     let digits = text.get(before..before + 2)?;
     let value = digits.iter().try_fold(0, |value, digit| Some(value << 4 | hex(*digit)?))?;
     Some((Decoded::Byte(value), before + 2))
 }
 
-/// Four hexadecimal digits after `before` bytes, and once more for what lies beyond 16 bits.
+/// Decodes four hexadecimal digits after `before` bytes, and once more for a surrogate pair.
 fn character(text: &[u8], before: usize) -> Option<(Decoded, usize)> {
     let unit = |text: &[u8]| -> Option<u16> {
         let digits = text.get(before..before + 4)?;
@@ -144,7 +144,7 @@ fn entity(text: &[u8], radix: u32, before: usize) -> Option<(Decoded, usize)> {
     Some((Decoded::Character(character), before + length))
 }
 
-/// A character's number up to `end`, and its length with that.
+/// Decodes a character's number up to `end`; also returns its length with `end`.
 fn number(text: &[u8], radix: u32, end: u8) -> Option<(char, usize)> {
     let length = text.iter().take(8).position(|byte| *byte == end)?;
     let digits = std::str::from_utf8(&text[..length]).ok()?;

@@ -1,222 +1,128 @@
-//! The coalescer's task: takes orders, asks for permits when a request is due, has sent what is packed at the moment
-//! the permit comes, answers the jobs that are over. Decides nothing itself.
+//! The coalescer's task: takes the jobs' orders, asks for permits when requests are due, sends what is packed at the moment
+//! a permit comes, and answers the jobs that are over. The state decides; this does the I/O. As many requests are in flight
+//! as permits are given: the client's budget and slow start bound them, and the worker's concurrency bounds the jobs.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    future::pending,
-    time::Duration,
-};
+use std::{future::pending, time::Duration};
 
-use genfleet_core::{error::JobError, trace_context};
+use genfleet_core::error::JobError;
 use tokio::{
     sync::mpsc,
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    Command,
-    entry::Entry,
-    flight::{Flight, Purpose},
-    linger::{Due, Linger, Waiting},
-    pack::{Item, JobKey, Pool, Sharing},
-    split::Step,
-    verdict::{Case, CaseId, Refused},
+    command::Command,
+    request::{RequestId, RequestPurpose},
+    state::{AskId, CoalescerState},
 };
-use crate::api::{Aboard, Accepted, Cdn, Refusal};
+use crate::api::{Cdn, PurgeAccepted, PurgeRefusal, RefusalCause};
 
-/// Shared requests in flight at once.
-const MAX_FLIGHTS: usize = 16;
-
-/// What a sub-task comes back with.
-pub(super) enum Done<P> {
-    Permit(Purpose, Result<P, JobError>),
-    Answer(u64, Result<Accepted, Refusal>),
+/// The result of a sub-task.
+enum TaskResult<P> {
+    Permit(AskId, RequestPurpose, Result<P, JobError>),
+    Answer(RequestId, Result<PurgeAccepted, PurgeRefusal>),
 }
 
-/// The coalescer's task and its books.
+/// The coalescer's task.
 pub(super) struct Driver<C: Cdn> {
-    pub(super) cdn: C,
+    cdn: C,
     commands: mpsc::UnboundedReceiver<Command>,
-    pub(super) tasks: JoinSet<Done<C::Permit>>,
-    pub(super) linger: Linger,
-    pub(super) pool: Pool,
-    pub(super) entries: BTreeMap<JobKey, Entry>,
-    pub(super) flights: HashMap<u64, Flight>,
-    pub(super) cases: BTreeMap<CaseId, Case>,
-    /// Refused requests with a job that another case is about.
-    pub(super) parked: Vec<Refused>,
-    /// Stops the waiting for a permit for the pool, where there is any.
-    asking: Option<CancellationToken>,
-    next_id: u64,
+    tasks: JoinSet<TaskResult<C::Permit>>,
+    state: CoalescerState,
 }
 
 impl<C: Cdn> Driver<C> {
     pub(super) fn new(cdn: C, linger: Duration, commands: mpsc::UnboundedReceiver<Command>) -> Self {
-        let sharing = if linger.is_zero() { Sharing::Apart } else { Sharing::Shared };
-        Self {
-            cdn,
-            commands,
-            tasks: JoinSet::new(),
-            linger: Linger::new(linger, Instant::now()),
-            pool: Pool::new(sharing),
-            entries: BTreeMap::new(),
-            flights: HashMap::new(),
-            cases: BTreeMap::new(),
-            parked: Vec::new(),
-            asking: None,
-            next_id: 0,
-        }
+        Self { cdn, commands, tasks: JoinSet::new(), state: CoalescerState::new(linger, Instant::now()) }
     }
 
     /// Ends only where a sub-task panicked.
     pub(super) async fn run(mut self) {
         loop {
             let now = Instant::now();
-            let alarm = self.ask_when_due(now);
-            tokio::select! {
-                Some(command) = self.commands.recv() => self.obey_all(command),
-                Some(done) = self.tasks.join_next() => match done {
-                    Ok(Done::Permit(purpose, permit)) => self.permitted(purpose, permit),
-                    Ok(Done::Answer(flight, answer)) => self.answered(flight, answer),
-                    Err(error) => return tracing::error!(%error, "a request of the coalescer did not end"),
-                },
-                () = sleep_until(alarm.unwrap_or(now)), if alarm.is_some() => {}
+            let alarm = self.state.ask_when_due(now);
+            self.wait_for_permits();
+            let handled = tokio::select! {
+                Some(command) = self.commands.recv() => {
+                    self.take_orders(command);
+                    Ok(())
+                }
+                Some(result) = self.tasks.join_next() => self.handle_results(result),
+                () = sleep_until(alarm.unwrap_or(now)), if alarm.is_some() => Ok(()),
                 else => pending().await,
+            };
+            if let Err(error) = handled {
+                return tracing::error!(%error, "a request of the coalescer did not end");
             }
-            self.answer_those_over();
-            self.stop_asking_for_nobody();
+            self.state.answer_finished();
         }
     }
 
-    /// Asks for a permit where a request is due; else says when one will be.
-    fn ask_when_due(&mut self, now: Instant) -> Option<Instant> {
-        let flights = self.flights.values().filter(|flight| flight.purpose == Purpose::Pool).count();
-        if self.asking.is_some() || flights >= MAX_FLIGHTS {
-            return None;
-        }
-        let since = |job| self.entries.get(&job)?.since;
-        let oldest = self.pool.jobs().filter_map(since).min();
-        let waiting = Waiting { distinct: self.pool.distinct(), jobs: self.entries.len(), oldest };
-        match self.linger.due(waiting, now) {
-            Due::Now => {
-                let jobs: Vec<_> = self.pool.jobs().collect();
-                self.asking = Some(self.ask(Purpose::Pool, jobs));
-                None
+    fn take_orders(&mut self, first: Command) {
+        let mut next = Some(first);
+        while let Some(command) = next {
+            match command {
+                Command::Submit { key, order, reply } => self.state.submit(key, order, reply),
+                Command::Withdraw(key) => self.state.withdraw(key),
+                Command::Leave(key) => self.state.leave(key),
             }
-            Due::At(then) => Some(then),
-            Due::Open => None,
+            next = self.commands.try_recv().ok();
         }
     }
 
-    /// Waits for a permit in a sub-task, until the token is cancelled.
-    pub(super) fn ask(&mut self, purpose: Purpose, jobs: impl IntoIterator<Item = JobKey>) -> CancellationToken {
-        let stop = CancellationToken::new();
-        let (cdn, aboard) = (self.cdn.clone(), self.aboard(jobs, &stop));
-        self.tasks.spawn(async move { Done::Permit(purpose, cdn.permit(&aboard).await) });
-        stop
-    }
-
-    /// A permit that others asked for serves whoever waits when it comes; where nobody does, none is waited for.
-    fn stop_asking_for_nobody(&self) {
-        if let Some(asking) = self.asking.as_ref().filter(|_| self.pool.is_empty()) {
-            asking.cancel();
+    fn wait_for_permits(&mut self) {
+        for ask in self.state.take_new_asks() {
+            let cdn = self.cdn.clone();
+            self.tasks.spawn(async move { TaskResult::Permit(ask.id, ask.purpose, cdn.permit(&ask.context).await) });
         }
-        self.cases.values().filter(|case| case.split.step() == Step::Over).for_each(|case| case.asking.cancel());
     }
 
-    fn permitted(&mut self, purpose: Purpose, permit: Result<C::Permit, JobError>) {
-        match (purpose, permit) {
-            (Purpose::Pool, permit) => {
-                let is_stopped = self.asking.take().is_some_and(|asking| asking.is_cancelled());
-                match permit {
-                    Ok(permit) => {
-                        let lines = self.pool.pack();
-                        self.send(permit, lines, purpose);
-                    }
-                    // Who came since asks anew.
-                    Err(_) if is_stopped => {}
-                    Err(error) => self.end_all(self.pool.jobs().collect(), &error),
+    fn handle_results(&mut self, first: Result<TaskResult<C::Permit>, JoinError>) -> Result<(), JoinError> {
+        let mut next = Some(first);
+        while let Some(result) = next {
+            match result? {
+                TaskResult::Permit(ask, purpose, Ok(permit)) => self.send(ask, purpose, permit),
+                TaskResult::Permit(ask, purpose, Err(error)) => self.state.refuse_permit(ask, purpose, &error),
+                TaskResult::Answer(request, answer) => self.handle_answer(request, answer),
+            }
+            next = self.tasks.try_join_next();
+        }
+        Ok(())
+    }
+
+    /// Sends what is packed now. Where nothing is left to send, the permit goes back.
+    fn send(&mut self, ask: AskId, purpose: RequestPurpose, permit: C::Permit) {
+        let Some(request) = self.state.begin_request(ask, purpose) else { return };
+        let cdn = self.cdn.clone();
+        self.tasks.spawn(async move {
+            TaskResult::Answer(request.id, cdn.purge(permit, &request.paths, &request.context).await)
+        });
+    }
+
+    fn handle_answer(&mut self, id: RequestId, answer: Result<PurgeAccepted, PurgeRefusal>) {
+        let requests = answer.as_ref().map_or_else(|refusal| refusal.requests, |accepted| accepted.requests);
+        let Some((request, shares)) = self.state.end_request(id, requests) else { return };
+        let purpose = request.purpose;
+        let PurgeRefusal { cause, error, .. } = match answer {
+            Ok(accepted) => {
+                self.state.note_accepted(&shares, &accepted);
+                return self.state.clear_half(purpose);
+            }
+            Err(refusal) => refusal,
+        };
+        match cause {
+            RefusalCause::Content => return self.state.investigate(request, error),
+            RefusalCause::Stopped => return self.state.resend(request),
+            RefusalCause::Permission => {
+                for job in shares.into_keys() {
+                    let Some(entry) = self.state.entries.get(&job) else { continue };
+                    let error = self.cdn.forbidden(&error, &entry.order().job);
+                    self.state.end(job, error);
                 }
             }
-            (Purpose::Case(id), Ok(permit)) => match self.next_half(id) {
-                Some(lines) => self.send(permit, lines, purpose),
-                None => self.go_on(id),
-            },
-            (Purpose::Case(id), Err(error)) => {
-                self.end_all(self.suspects_of(id), &error);
-                self.go_on(id);
-            }
+            RefusalCause::Other => self.state.end_all(shares.into_keys(), &error),
         }
-    }
-
-    pub(super) fn aboard(&self, jobs: impl IntoIterator<Item = JobKey>, stop: &CancellationToken) -> Aboard {
-        let orders: Vec<_> = jobs.into_iter().filter_map(|job| self.entries.get(&job)).map(Entry::order).collect();
-        Aboard {
-            traces: trace_context::merge_contexts(orders.iter().filter_map(|order| order.trace.clone())),
-            jobs: orders.into_iter().map(|order| order.job.clone()).collect(),
-            stop: stop.clone(),
-        }
-    }
-
-    fn obey_all(&mut self, first: Command) {
-        self.obey(first);
-        while let Ok(command) = self.commands.try_recv() {
-            self.obey(command);
-        }
-    }
-
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::Submit { key, order, reply } => {
-                let now = Instant::now();
-                let entry = Entry::new(order, reply, now);
-                self.pool.add(key, entry.remaining());
-                self.entries.insert(key, entry);
-                self.linger.arrived(now);
-            }
-            Command::Withdraw(key) => self.withdraw(key),
-            Command::Leave(key) => {
-                self.withdraw(key);
-                self.answer(key);
-            }
-        }
-    }
-
-    fn answer_those_over(&mut self) {
-        let over: Vec<_> = self.entries.iter().filter(|(_, entry)| entry.is_over()).map(|(job, _)| *job).collect();
-        for job in over {
-            self.answer(job);
-        }
-    }
-
-    fn answer(&mut self, job: JobKey) {
-        if let Some(entry) = self.entries.remove(&job) {
-            entry.answer();
-        }
-    }
-
-    /// Lets paths wait (again), with their job where it is held.
-    pub(super) fn put_back(&mut self, items: impl IntoIterator<Item = Item>) {
-        // In a hurry only where no case goes on: what it still releases shall go with these.
-        let since = self.cases.is_empty().then(Instant::now);
-        for item in items {
-            let Some(entry) = self.entries.get_mut(&item.job).filter(|entry| !entry.is_ending()) else { continue };
-            let path = entry.path(item.index);
-            if entry.is_held() {
-                entry.hold(vec![path]);
-                continue;
-            }
-            if !self.pool.has(item.job) {
-                entry.since = since;
-            }
-            self.pool.add(item.job, [path]);
-        }
-    }
-
-    pub(super) fn new_id(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
+        self.state.give_up(purpose);
     }
 }

@@ -1,6 +1,6 @@
-//! One job in the coalescer: what it asked for, how far it is, and what it is told at the end.
+//! One job in the coalescer: what it asks for, how far it is, and what it gets at the end.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use genfleet_core::{
     error::{ErrorClass, JobError},
@@ -9,164 +9,178 @@ use genfleet_core::{
 };
 use tokio::{sync::oneshot, time::Instant};
 
-use super::pack::{Item, JobKey, Line};
+use super::{
+    investigation::InvestigationId,
+    request::{JobShare, RequestId},
+    visits,
+};
 use crate::{
-    api::Accepted,
-    progress::{JobHeaders, Progress},
+    api::PurgeAccepted,
+    progress::{AcceptedPaths, Progress},
 };
 
-/// What a job asks of the coalescer.
+/// The paths that a job hands in.
 #[derive(Clone, Debug)]
-pub struct Order {
-    /// Whose.
-    pub job: JobId,
+pub(crate) struct PurgeOrder {
+    pub(crate) job: JobId,
     /// The payload's.
-    pub paths: Arc<[Arc<str>]>,
-    /// What of them is purged already.
-    pub progress: Progress,
-    /// Where in a trace it is.
-    pub trace: Option<TraceContext>,
+    pub(crate) paths: Arc<[Arc<str>]>,
+    /// The part of them that is purged already.
+    pub(crate) progress: Progress,
+    pub(crate) trace: Option<TraceContext>,
 }
 
-/// What came of it.
+/// The end of a job's order.
 #[derive(Clone, Debug)]
-pub struct Outcome {
-    /// How far the job is now.
-    pub progress: Progress,
+pub(crate) struct PurgeOutcome {
+    pub(crate) progress: Progress,
     /// HTTP requests sent for it.
-    pub requests: u32,
+    pub(crate) requests: u32,
     /// Why it is not done; `None` where all paths are purged.
-    pub error: Option<JobError>,
-    /// Where in traces the requests are that others had a part in.
-    pub shared: Vec<TraceContext>,
+    pub(crate) error: Option<JobError>,
+    /// The trace contexts of the requests that it shared.
+    pub(crate) shared: Vec<TraceContext>,
 }
 
 /// One job in the coalescer.
 #[derive(Debug)]
-pub struct Entry {
-    order: Order,
+pub(super) struct JobEntry {
+    order: PurgeOrder,
     requests: u32,
     shared: Vec<TraceContext>,
-    /// Requests in flight that carry its paths.
-    flying: usize,
+    /// The requests in flight that carry its paths.
+    in_flight: BTreeSet<RequestId>,
     /// Why it ends; it does as soon as nothing of it is in flight.
     ending: Option<JobError>,
-    /// Its waiting paths, while the job is suspected and does not travel with others.
+    /// The investigations that suspect it.
+    suspected_in: BTreeSet<InvestigationId>,
+    /// Its waiting paths, while it is suspected and does not travel with others.
     held: Option<Vec<(u32, Arc<str>)>>,
     /// Since when its paths wait; `None` where they are in no hurry.
-    pub since: Option<Instant>,
-    reply: oneshot::Sender<Outcome>,
+    pub(super) waiting_since: Option<Instant>,
+    reply: oneshot::Sender<PurgeOutcome>,
 }
 
-impl Entry {
-    /// A job that has just come.
-    pub fn new(order: Order, reply: oneshot::Sender<Outcome>, now: Instant) -> Self {
-        Self { order, requests: 0, shared: Vec::new(), flying: 0, ending: None, held: None, since: Some(now), reply }
-    }
-
-    /// What it asked for.
-    pub fn order(&self) -> &Order {
-        &self.order
-    }
-
-    /// The paths that are left, all of them.
-    pub fn remaining(&self) -> Vec<(u32, Arc<str>)> {
-        self.order.progress.remaining().map(|index| self.path(index)).collect()
-    }
-
-    /// A path of the payload, as it waits.
-    pub fn path(&self, index: u32) -> (u32, Arc<str>) {
-        (index, Arc::clone(&self.order.paths[index as usize]))
-    }
-
-    /// Whether it is to end, so that no further request carries it.
-    pub fn is_ending(&self) -> bool {
-        self.ending.is_some()
-    }
-
-    /// It is to end with `error`. The first reason counts, but for one that says it will never go better.
-    pub fn end(&mut self, error: JobError) {
-        self.held = None;
-        let is_permanent = |error: &JobError| error.class == ErrorClass::Permanent;
-        if self.ending.as_ref().is_none_or(|first| is_permanent(&error) && !is_permanent(first)) {
-            self.ending = Some(error);
+impl JobEntry {
+    pub(super) fn new(order: PurgeOrder, reply: oneshot::Sender<PurgeOutcome>, now: Instant) -> Self {
+        Self {
+            order,
+            requests: 0,
+            shared: Vec::new(),
+            in_flight: BTreeSet::new(),
+            ending: None,
+            suspected_in: BTreeSet::new(),
+            held: None,
+            waiting_since: Some(now),
+            reply,
         }
     }
 
-    /// Whether it can be answered.
-    pub fn is_over(&self) -> bool {
-        self.order.progress.is_complete() || (self.is_ending() && self.flying == 0)
+    pub(super) fn order(&self) -> &PurgeOrder {
+        visits::count();
+        &self.order
+    }
+
+    /// Lists the paths that are left.
+    pub(super) fn remaining(&self) -> Vec<(u32, Arc<str>)> {
+        self.order.progress.remaining().map(|index| self.path(index)).collect()
+    }
+
+    /// Returns a path of the payload, as it waits.
+    pub(super) fn path(&self, index: u32) -> (u32, Arc<str>) {
+        (index, Arc::clone(&self.order.paths[index as usize]))
+    }
+
+    /// Returns whether it is to end, so that no further request carries it.
+    pub(super) fn is_ending(&self) -> bool {
+        visits::count();
+        self.ending.is_some()
+    }
+
+    /// Lets it end with `error`. The first reason counts, unless a later one is permanent. True where it is the first.
+    pub(super) fn end(&mut self, error: JobError) -> bool {
+        visits::count();
+        self.held = None;
+        let is_permanent = |error: &JobError| error.class == ErrorClass::Permanent;
+        let is_first = self.ending.is_none();
+        if self.ending.as_ref().is_none_or(|first| is_permanent(&error) && !is_permanent(first)) {
+            self.ending = Some(error);
+        }
+        is_first
+    }
+
+    /// Returns whether it can be answered.
+    pub(super) fn is_over(&self) -> bool {
+        visits::count();
+        self.order.progress.is_complete() || (self.ending.is_some() && self.in_flight.is_empty())
     }
 
     /// Answers it, with what is known by now.
-    pub fn answer(self) {
+    pub(super) fn answer(self) {
         let is_complete = self.order.progress.is_complete();
         let error = self.ending.filter(|_| !is_complete);
         // Nobody listens any more where the handler was dropped: then the job comes again.
         let Self { requests, shared, .. } = self;
-        let _ = self.reply.send(Outcome { progress: self.order.progress, requests, error, shared });
+        let _ = self.reply.send(PurgeOutcome { progress: self.order.progress, requests, error, shared });
     }
 
-    /// A request with paths of it goes.
-    pub fn departs(&mut self) {
-        self.flying += 1;
+    pub(super) fn begin_request(&mut self, id: RequestId) {
+        visits::count();
+        self.in_flight.insert(id);
     }
 
-    /// It came back, after so many HTTP requests.
-    pub fn returns(&mut self, requests: u32) {
-        self.flying -= 1;
+    /// Notes that a request ended, after so many HTTP requests.
+    pub(super) fn end_request(&mut self, id: RequestId, requests: u32) {
+        visits::count();
+        self.in_flight.remove(&id);
         self.requests += requests;
     }
 
-    /// What an accepted request did for it.
-    pub fn accepted(&mut self, share: &Share, shared: bool, accepted: &Accepted) {
-        self.shared.extend(accepted.trace.clone().filter(|_| shared));
-        self.order.progress.note(&JobHeaders {
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = RequestId> + '_ {
+        self.in_flight.iter().copied()
+    }
+
+    /// Notes what an accepted request did for it.
+    pub(super) fn note_accepted(&mut self, share: &JobShare, is_shared: bool, accepted: &PurgeAccepted) {
+        visits::count();
+        self.shared.extend(accepted.trace.clone().filter(|_| is_shared));
+        self.order.progress.note(&AcceptedPaths {
             indices: &share.indices,
             rode_along: share.rode_along,
-            shared,
+            shared: is_shared,
             status: accepted.status,
             request_id: accepted.request_id.as_deref(),
         });
     }
 
     /// Keeps its waiting paths from travelling with others.
-    pub fn hold(&mut self, waiting: Vec<(u32, Arc<str>)>) {
+    pub(super) fn hold(&mut self, waiting: Vec<(u32, Arc<str>)>) {
+        visits::count();
         self.held.get_or_insert_default().extend(waiting);
     }
 
-    /// Whether they are kept.
-    pub fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         self.held.is_some()
     }
 
-    /// Lets them go.
-    pub fn release(&mut self) -> Vec<(u32, Arc<str>)> {
+    /// Takes the paths that were held.
+    pub(super) fn release(&mut self) -> Vec<(u32, Arc<str>)> {
+        visits::count();
         self.held.take().unwrap_or_default()
     }
-}
 
-/// What a request carries of one job.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Share {
-    /// Its paths.
-    pub indices: Vec<u32>,
-    /// How many of them are not in the body themselves.
-    pub rode_along: u32,
-}
-
-/// What each job has on `lines`.
-pub fn shares(lines: &[Line]) -> BTreeMap<JobKey, Share> {
-    let mut shares = BTreeMap::<JobKey, Share>::new();
-    let mut add = |item: Item, rode_along: u32| {
-        let share = shares.entry(item.job).or_default();
-        share.indices.push(item.index);
-        share.rode_along += rode_along;
-    };
-    for line in lines {
-        for (item, rode_along) in line.carried().zip([0].into_iter().chain(std::iter::repeat(1))) {
-            add(item, rode_along);
-        }
+    pub(super) fn suspected_in(&self) -> &BTreeSet<InvestigationId> {
+        visits::count();
+        &self.suspected_in
     }
-    shares
+
+    pub(super) fn suspect(&mut self, id: InvestigationId) {
+        visits::count();
+        self.suspected_in.insert(id);
+    }
+
+    pub(super) fn clear(&mut self, id: InvestigationId) {
+        visits::count();
+        self.suspected_in.remove(&id);
+    }
 }

@@ -1,4 +1,4 @@
-//! When a request is closed, apart from the budget. Pure: the times are passed in.
+//! The linger rule: when a request is closed, apart from the budget. Pure: the times are passed in.
 //!
 //! - Full (100 different paths wait): at once.
 //! - A job alone in the process: at once. Jobs that left together within the last ten lingers are being settled
@@ -7,7 +7,7 @@
 //!   bursts), and at the latest ten lingers after the oldest that waits. While jobs trickle in, waiting on makes
 //!   full requests of them; ten lingers of 20 ms are one request in 200 ms, which is just what the default budget
 //!   of 300 a minute sustains.
-//! - Paths that came back from a request being split wait for company until the split is over.
+//! - Paths that came back from an investigation wait for company until it is over.
 
 use std::time::Duration;
 
@@ -20,20 +20,20 @@ const MAX_LINGERS: u32 = 10;
 /// A pause of so many lingers ends a trickle in company.
 const LINGERS_IN_COMPANY: u32 = 3;
 
-/// What waits, at one moment.
+/// The waiting paths at one moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Waiting {
+pub(super) struct WaitingPaths {
     /// Different paths that wait.
-    pub distinct: usize,
+    pub(super) distinct: usize,
     /// Jobs in the coalescer, also those that only wait for an answer.
-    pub jobs: usize,
+    pub(super) jobs: usize,
     /// When the oldest of them came; `None` where all that wait are in no hurry.
-    pub oldest: Option<Instant>,
+    pub(super) oldest: Option<Instant>,
 }
 
-/// When to close a request.
+/// The time to close a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Due {
+pub(super) enum CloseTime {
     /// At once.
     Now,
     /// Then, if nothing changes.
@@ -44,44 +44,42 @@ pub enum Due {
 
 /// The rule, and what it remembers.
 #[derive(Clone, Copy, Debug)]
-pub struct Linger {
+pub(super) struct Linger {
     quiet: Duration,
     newest: Instant,
     company_until: Instant,
 }
 
 impl Linger {
-    /// The rule with this linger.
-    pub fn new(linger: Duration, now: Instant) -> Self {
+    pub(super) fn new(linger: Duration, now: Instant) -> Self {
         Self { quiet: linger, newest: now, company_until: now }
     }
 
-    /// A job came.
-    pub fn arrived(&mut self, now: Instant) {
+    pub(super) fn note_arrival(&mut self, now: Instant) {
         self.newest = now;
     }
 
-    /// Several jobs left together.
-    pub fn left_together(&mut self, now: Instant) {
+    /// Notes that several jobs left together.
+    pub(super) fn note_shared_end(&mut self, now: Instant) {
         self.company_until = now + MAX_LINGERS * self.quiet;
     }
 
-    /// When the next request is closed.
-    pub fn due(&self, waiting: Waiting, now: Instant) -> Due {
+    /// Returns when the next request is closed.
+    pub(super) fn close_time(&self, waiting: WaitingPaths, now: Instant) -> CloseTime {
         if waiting.distinct == 0 {
-            return Due::Open;
+            return CloseTime::Open;
         }
         if waiting.distinct >= MAX_PATHS || self.quiet.is_zero() {
-            return Due::Now;
+            return CloseTime::Now;
         }
-        let Some(oldest) = waiting.oldest else { return Due::Open };
+        let Some(oldest) = waiting.oldest else { return CloseTime::Open };
         let in_company = now < self.company_until;
         if waiting.jobs == 1 && !in_company {
-            return Due::Now;
+            return CloseTime::Now;
         }
         let pause = if in_company { LINGERS_IN_COMPANY * self.quiet } else { self.quiet };
         let close = (self.newest + pause).min(oldest + MAX_LINGERS * self.quiet);
-        if close <= now { Due::Now } else { Due::At(close) }
+        if close <= now { CloseTime::Now } else { CloseTime::At(close) }
     }
 }
 
@@ -99,20 +97,20 @@ mod tests {
     fn the_rule_as_a_table() {
         let start = Instant::now();
         let mut rule = Linger::new(LINGER, start);
-        rule.arrived(start + ms(50));
-        let waiting = |distinct, jobs, oldest: u64| Waiting { distinct, jobs, oldest: Some(start + ms(oldest)) };
+        rule.note_arrival(start + ms(50));
+        let waiting = |distinct, jobs, oldest: u64| WaitingPaths { distinct, jobs, oldest: Some(start + ms(oldest)) };
         let table = [
-            ("nothing waits", waiting(0, 3, 50), 50, Due::Open),
-            ("full", waiting(100, 3, 50), 50, Due::Now),
-            ("alone", waiting(7, 1, 50), 50, Due::Now),
-            ("in company", waiting(7, 2, 50), 50, Due::At(start + ms(70))),
-            ("in company, quiet", waiting(7, 2, 50), 70, Due::Now),
-            ("a trickle", waiting(7, 2, 0), 50, Due::At(start + ms(70))),
-            ("in no hurry", Waiting { oldest: None, ..waiting(7, 1, 0) }, 500, Due::Open),
-            ("in no hurry but full", Waiting { oldest: None, ..waiting(100, 1, 0) }, 500, Due::Now),
+            ("nothing waits", waiting(0, 3, 50), 50, CloseTime::Open),
+            ("full", waiting(100, 3, 50), 50, CloseTime::Now),
+            ("alone", waiting(7, 1, 50), 50, CloseTime::Now),
+            ("in company", waiting(7, 2, 50), 50, CloseTime::At(start + ms(70))),
+            ("in company, quiet", waiting(7, 2, 50), 70, CloseTime::Now),
+            ("a trickle", waiting(7, 2, 0), 50, CloseTime::At(start + ms(70))),
+            ("in no hurry", WaitingPaths { oldest: None, ..waiting(7, 1, 0) }, 500, CloseTime::Open),
+            ("in no hurry but full", WaitingPaths { oldest: None, ..waiting(100, 1, 0) }, 500, CloseTime::Now),
         ];
         for (name, waiting, at, expected) in table {
-            assert_eq!(rule.due(waiting, start + ms(at)), expected, "{name}");
+            assert_eq!(rule.close_time(waiting, start + ms(at)), expected, "{name}");
         }
     }
 
@@ -120,30 +118,30 @@ mod tests {
     fn a_trickle_that_never_ends_does_not_hold_a_path_for_ever() {
         let start = Instant::now();
         let mut rule = Linger::new(LINGER, start);
-        let waiting = Waiting { distinct: 30, jobs: 30, oldest: Some(start) };
+        let waiting = WaitingPaths { distinct: 30, jobs: 30, oldest: Some(start) };
         for at in 0..200 {
-            rule.arrived(start + ms(at));
-            assert_ne!(rule.due(waiting, start + ms(at)), Due::Now, "{at}");
+            rule.note_arrival(start + ms(at));
+            assert_ne!(rule.close_time(waiting, start + ms(at)), CloseTime::Now, "{at}");
         }
-        assert_eq!(rule.due(waiting, start + ms(200)), Due::Now);
+        assert_eq!(rule.close_time(waiting, start + ms(200)), CloseTime::Now);
     }
 
     #[test]
     fn the_first_that_follows_many_is_not_alone() {
         let start = Instant::now();
         let mut rule = Linger::new(LINGER, start);
-        rule.left_together(start);
-        rule.arrived(start + ms(5));
-        let waiting = Waiting { distinct: 1, jobs: 1, oldest: Some(start + ms(5)) };
-        assert_eq!(rule.due(waiting, start + ms(5)), Due::At(start + ms(65)));
-        rule.arrived(start + ms(300));
-        assert_eq!(rule.due(waiting, start + ms(300)), Due::Now);
+        rule.note_shared_end(start);
+        rule.note_arrival(start + ms(5));
+        let waiting = WaitingPaths { distinct: 1, jobs: 1, oldest: Some(start + ms(5)) };
+        assert_eq!(rule.close_time(waiting, start + ms(5)), CloseTime::At(start + ms(65)));
+        rule.note_arrival(start + ms(300));
+        assert_eq!(rule.close_time(waiting, start + ms(300)), CloseTime::Now);
     }
 
     #[test]
     fn without_sharing_nothing_lingers() {
         let start = Instant::now();
         let rule = Linger::new(Duration::ZERO, start);
-        assert_eq!(rule.due(Waiting { distinct: 1, jobs: 9, oldest: Some(start) }, start), Due::Now);
+        assert_eq!(rule.close_time(WaitingPaths { distinct: 1, jobs: 9, oldest: Some(start) }, start), CloseTime::Now);
     }
 }

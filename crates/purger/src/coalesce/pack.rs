@@ -1,65 +1,65 @@
-//! Packing: which waiting paths share a request. Pure; when a request goes and what becomes of it is decided
-//! elsewhere.
+//! Packing: the waiting paths that share a request. Pure.
 //!
-//! Jobs take turns, one path each, until the request is full. A path equal to one in the request, or covered by
+//! Jobs take turns, one path each, until the request is full. A path that is equal to one in the request, or covered by
 //! a wildcard in it (`p*` covers what starts with `p`, also `px*`), rides along for free, whoever it belongs to.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    ops::Bound,
     sync::Arc,
 };
 
+use super::visits;
+
 /// Paths in one request, at most: the API's limit.
-pub const MAX_PATHS: usize = 100;
+pub(super) const MAX_PATHS: usize = 100;
 /// A request's JSON stays below this; the API takes 512,000 bytes.
-pub const MAX_BODY_BYTES: usize = 400_000;
-/// What the body has around its paths.
+const MAX_BODY_BYTES: usize = 400_000;
+/// The bytes of the body around its paths.
 const FRAME_BYTES: usize = 16;
 
 /// One job in the coalescer. Not its id: two messages with one id are two jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JobKey(pub u64);
+pub(super) struct JobKey(pub(super) u64);
 
-/// One path of one job: the index into its payload.
+/// One path of one job, by its index in the payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Item {
-    /// Whose.
-    pub job: JobKey,
-    /// Which.
-    pub index: u32,
+pub(super) struct PathRef {
+    pub(super) job: JobKey,
+    pub(super) index: u32,
 }
 
-/// One path in a request's body, and everything it does the work of.
+/// One path in a request's body, and everything that it purges.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub(super) struct RequestLine {
     /// As sent.
-    pub path: Arc<str>,
+    pub(super) path: Arc<str>,
     /// Who asked for exactly this path; the first one's turn it was. Never empty.
-    pub items: Vec<Item>,
-    /// Who asked for something this path covers.
-    pub covered: Vec<Item>,
+    pub(super) items: Vec<PathRef>,
+    /// Who asked for something that this path covers.
+    pub(super) covered: Vec<PathRef>,
 }
 
-impl Line {
-    /// The job whose turn it was.
-    pub fn owner(&self) -> Option<JobKey> {
+impl RequestLine {
+    /// Returns the job whose turn it was.
+    pub(super) fn owner(&self) -> Option<JobKey> {
         self.items.first().map(|item| item.job)
     }
 
-    /// Everything the line carries.
-    pub fn carried(&self) -> impl Iterator<Item = Item> + '_ {
+    /// Lists everything that the line purges.
+    pub(super) fn carried(&self) -> impl Iterator<Item = PathRef> + '_ {
         self.items.iter().chain(&self.covered).copied()
     }
 }
 
-/// The jobs that `lines` carry paths of.
-pub fn jobs_on(lines: &[Line]) -> BTreeSet<JobKey> {
-    lines.iter().flat_map(Line::carried).map(|item| item.job).collect()
+/// Lists the jobs that `lines` carry paths of.
+pub(super) fn jobs_on(lines: &[RequestLine]) -> BTreeSet<JobKey> {
+    lines.iter().flat_map(RequestLine::carried).map(|item| item.job).collect()
 }
 
 /// Whether jobs share requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sharing {
+pub(super) enum Sharing {
     /// A request carries paths of any jobs.
     Shared,
     /// A request carries one job's paths only.
@@ -70,94 +70,132 @@ pub enum Sharing {
 type Scope = Option<JobKey>;
 
 /// A job's waiting paths, in its own order. Those that rode along elsewhere stay in `order` until their turn.
-#[derive(Debug, Default)]
-struct Queue {
+#[derive(Debug)]
+struct JobQueue {
+    turn: u64,
     order: VecDeque<(u32, Arc<str>)>,
     waiting: usize,
 }
 
 /// The paths that wait.
 #[derive(Debug)]
-pub struct Pool {
+pub(super) struct PathPool {
     sharing: Sharing,
     /// Exactly the jobs in `queues`, the next first.
-    turns: VecDeque<JobKey>,
-    queues: HashMap<JobKey, Queue>,
+    turns: BTreeMap<u64, JobKey>,
+    next_turn: u64,
+    queues: HashMap<JobKey, JobQueue>,
     /// By path, so that what rides along is found without looking at everything that waits.
-    index: BTreeMap<(Scope, Arc<str>), BTreeSet<Item>>,
+    index: BTreeMap<(Scope, Arc<str>), BTreeSet<PathRef>>,
+    /// The requests that it takes where jobs do not share.
+    requests_apart: usize,
 }
 
-impl Pool {
-    /// An empty pool.
-    pub fn new(sharing: Sharing) -> Self {
-        Self { sharing, turns: VecDeque::new(), queues: HashMap::new(), index: BTreeMap::new() }
+impl PathPool {
+    pub(super) fn new(sharing: Sharing) -> Self {
+        Self {
+            sharing,
+            turns: BTreeMap::new(),
+            next_turn: 0,
+            queues: HashMap::new(),
+            index: BTreeMap::new(),
+            requests_apart: 0,
+        }
     }
 
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.turns.is_empty()
     }
 
-    /// Whether paths of `job` wait.
-    pub fn has(&self, job: JobKey) -> bool {
+    /// Returns whether paths of `job` wait.
+    pub(super) fn has(&self, job: JobKey) -> bool {
         self.queues.contains_key(&job)
     }
 
-    /// How many different paths wait.
-    pub fn distinct(&self) -> usize {
+    /// Returns how many different paths wait.
+    pub(super) fn distinct(&self) -> usize {
         self.index.len()
     }
 
-    /// The jobs that have paths waiting, the next in turn first.
-    pub fn jobs(&self) -> impl Iterator<Item = JobKey> + '_ {
-        self.turns.iter().copied()
+    /// Returns how many requests can be filled; where jobs do not share, how many it takes for all that wait.
+    pub(super) fn full_requests(&self) -> usize {
+        match self.sharing {
+            Sharing::Shared => self.distinct() / MAX_PATHS,
+            Sharing::Apart => self.requests_apart,
+        }
+    }
+
+    /// Lists the jobs that have paths waiting, the next in turn first.
+    pub(super) fn jobs(&self) -> impl Iterator<Item = JobKey> + '_ {
+        self.turns.values().copied()
+    }
+
+    /// Lists the jobs of about one request, those after the turn `after`, and the last one's turn.
+    pub(super) fn jobs_of_next_request(&self, after: Option<u64>) -> (Vec<JobKey>, Option<u64>) {
+        let jobs = match self.sharing {
+            Sharing::Shared => MAX_PATHS,
+            Sharing::Apart => 1,
+        };
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut next: Vec<_> = self.turns.range((from, Bound::Unbounded)).take(jobs).collect();
+        if next.is_empty() {
+            next = self.turns.iter().take(jobs).collect();
+        }
+        let last = next.last().map(|(turn, _)| **turn);
+        (next.into_iter().map(|(_, job)| *job).collect(), last)
     }
 
     /// Lets `paths` of `job` wait, behind those of it that wait already.
-    pub fn add(&mut self, job: JobKey, paths: impl IntoIterator<Item = (u32, Arc<str>)>) {
+    pub(super) fn add(&mut self, job: JobKey, paths: impl IntoIterator<Item = (u32, Arc<str>)>) {
         let scope = self.scope(job);
         for (index, path) in paths {
-            let is_new = self.index.entry((scope, Arc::clone(&path))).or_default().insert(Item { job, index });
+            visits::count();
+            let is_new = self.index.entry((scope, Arc::clone(&path))).or_default().insert(PathRef { job, index });
             if is_new {
                 let queue = self.queues.entry(job).or_insert_with(|| {
-                    self.turns.push_back(job);
-                    Queue::default()
+                    let turn = take_turn(&mut self.turns, &mut self.next_turn, job);
+                    JobQueue { turn, order: VecDeque::new(), waiting: 0 }
                 });
                 queue.order.push_back((index, path));
+                self.requests_apart -= queue.waiting.div_ceil(MAX_PATHS);
                 queue.waiting += 1;
+                self.requests_apart += queue.waiting.div_ceil(MAX_PATHS);
             }
         }
     }
 
     /// Takes back everything of `job` that waits.
-    pub fn remove(&mut self, job: JobKey) -> Vec<(u32, Arc<str>)> {
+    pub(super) fn remove(&mut self, job: JobKey) -> Vec<(u32, Arc<str>)> {
         let Some(queue) = self.queues.remove(&job) else { return Vec::new() };
-        self.turns.retain(|other| *other != job);
+        self.turns.remove(&queue.turn);
+        self.requests_apart -= queue.waiting.div_ceil(MAX_PATHS);
         let scope = self.scope(job);
-        queue.order.into_iter().filter(|(index, path)| self.forget(scope, path, Item { job, index: *index })).collect()
+        let forget = |(index, path): &(u32, Arc<str>)| self.forget(scope, path, PathRef { job, index: *index });
+        queue.order.into_iter().filter(forget).collect()
     }
 
     /// Takes the next request's lines; none where nothing waits.
-    pub fn pack(&mut self) -> Vec<Line> {
+    pub(super) fn pack(&mut self) -> Vec<RequestLine> {
         let mut request = Packing::default();
         while request.lines.len() < MAX_PATHS {
-            let Some(job) = self.turns.front().copied() else { break };
+            let Some(job) = self.jobs().next() else { break };
             let Some((index, path)) = self.next_path(job) else { break };
             if !request.has_room_for(&path) {
                 self.put_first(job, index, path);
                 break;
             }
-            let line = self.take(Item { job, index }, path);
+            let line = self.take(PathRef { job, index }, path);
             request.push(line);
-            let is_next_still = self.turns.front() == Some(&job);
+            let is_next_still = self.jobs().next() == Some(job);
             match self.sharing {
-                Sharing::Shared if is_next_still => self.turns.rotate_left(1),
+                Sharing::Shared if is_next_still => self.end_turn(job),
                 Sharing::Apart if !is_next_still => return request.lines,
                 Sharing::Shared | Sharing::Apart => {}
             }
         }
-        if self.sharing == Sharing::Apart && !self.turns.is_empty() {
-            self.turns.rotate_left(1);
+        let next = self.jobs().next().filter(|_| self.sharing == Sharing::Apart);
+        if let Some(job) = next {
+            self.end_turn(job);
         }
         request.lines
     }
@@ -166,13 +204,22 @@ impl Pool {
         (self.sharing == Sharing::Apart).then_some(job)
     }
 
-    /// The next path of `job` that has not ridden along elsewhere. It stays in the index.
+    /// Puts `job` behind all others.
+    fn end_turn(&mut self, job: JobKey) {
+        if let Some(queue) = self.queues.get_mut(&job) {
+            self.turns.remove(&queue.turn);
+            queue.turn = take_turn(&mut self.turns, &mut self.next_turn, job);
+        }
+    }
+
+    /// Takes the next path of `job` that has not ridden along elsewhere. It stays in the index.
     fn next_path(&mut self, job: JobKey) -> Option<(u32, Arc<str>)> {
         let scope = self.scope(job);
         let order = &mut self.queues.get_mut(&job)?.order;
         while let Some((index, path)) = order.pop_front() {
+            visits::count();
             let key = (scope, path);
-            if self.index.get(&key).is_some_and(|items| items.contains(&Item { job, index })) {
+            if self.index.get(&key).is_some_and(|items| items.contains(&PathRef { job, index })) {
                 return Some((index, key.1));
             }
         }
@@ -185,8 +232,8 @@ impl Pool {
         }
     }
 
-    /// The line of `path`, with everything that waits for it or is covered by it.
-    fn take(&mut self, first: Item, path: Arc<str>) -> Line {
+    /// Takes the line of `path`, with everything that waits for it or is covered by it.
+    fn take(&mut self, first: PathRef, path: Arc<str>) -> RequestLine {
         let scope = self.scope(first.job);
         let equal = self.index.remove(&(scope, Arc::clone(&path))).unwrap_or_default();
         let mut covered = Vec::new();
@@ -197,21 +244,25 @@ impl Pool {
             covered.extend(keys.iter().filter_map(|key| self.index.remove(key)).flatten());
         }
         let items = std::iter::once(first).chain(equal.into_iter().filter(|item| *item != first)).collect();
-        let line = Line { path, items, covered };
-        line.carried().for_each(|item| self.one_less(item.job));
+        let line = RequestLine { path, items, covered };
+        line.carried().for_each(|item| self.count_down(item.job));
         line
     }
 
-    fn one_less(&mut self, job: JobKey) {
+    fn count_down(&mut self, job: JobKey) {
+        visits::count();
         let Some(queue) = self.queues.get_mut(&job) else { return };
+        self.requests_apart -= queue.waiting.div_ceil(MAX_PATHS);
         queue.waiting -= 1;
+        self.requests_apart += queue.waiting.div_ceil(MAX_PATHS);
         if queue.waiting == 0 {
+            self.turns.remove(&queue.turn);
             self.queues.remove(&job);
-            self.turns.retain(|other| *other != job);
         }
     }
 
-    fn forget(&mut self, scope: Scope, path: &Arc<str>, item: Item) -> bool {
+    fn forget(&mut self, scope: Scope, path: &Arc<str>, item: PathRef) -> bool {
+        visits::count();
         let key = (scope, Arc::clone(path));
         let Some(items) = self.index.get_mut(&key) else { return false };
         let waited = items.remove(&item);
@@ -222,10 +273,18 @@ impl Pool {
     }
 }
 
+/// Puts `job` behind all that have a turn.
+fn take_turn(turns: &mut BTreeMap<u64, JobKey>, next_turn: &mut u64, job: JobKey) -> u64 {
+    let turn = *next_turn;
+    *next_turn += 1;
+    turns.insert(turn, job);
+    turn
+}
+
 /// A request being packed.
 #[derive(Debug, Default)]
 struct Packing {
-    lines: Vec<Line>,
+    lines: Vec<RequestLine>,
     bytes: usize,
 }
 
@@ -235,7 +294,7 @@ impl Packing {
     }
 
     /// A wildcard takes over the lines it covers.
-    fn push(&mut self, mut line: Line) {
+    fn push(&mut self, mut line: RequestLine) {
         if let Some(prefix) = line.path.strip_suffix('*') {
             for other in self.lines.extract_if(.., |other| other.path.starts_with(prefix)) {
                 self.bytes -= encoded_bytes(&other.path);
@@ -247,7 +306,7 @@ impl Packing {
     }
 }
 
-/// What a path takes of a JSON body.
+/// Counts the bytes of a path in a JSON body.
 fn encoded_bytes(path: &str) -> usize {
     let of = |byte: u8| match byte {
         b'"' | b'\\' => 2,

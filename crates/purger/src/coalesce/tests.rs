@@ -11,6 +11,8 @@ use crate::progress::{Progress, State};
 
 mod disorder;
 mod fake;
+mod over_http;
+mod scale;
 mod stopping;
 mod throughput;
 
@@ -22,10 +24,10 @@ fn start(cdn: &FakeCdn, linger: Duration) -> Coalescer {
     coalescer
 }
 
-fn order(job: &str, paths: &[String]) -> Order {
+fn order(job: &str, paths: &[String]) -> PurgeOrder {
     let paths: Arc<[Arc<str>]> = paths.iter().map(|path| Arc::from(path.as_str())).collect();
     let progress = Progress::resume(State::default(), paths.len());
-    Order { job: JobId::parse(job).unwrap(), paths, progress, trace: None }
+    PurgeOrder { job: JobId::parse(job).unwrap(), paths, progress, trace: None }
 }
 
 fn paths(prefix: &str, count: usize) -> Vec<String> {
@@ -33,7 +35,7 @@ fn paths(prefix: &str, count: usize) -> Vec<String> {
 }
 
 /// Hands in every job at once; outcomes in the jobs' order.
-async fn purge_all(coalescer: &Coalescer, jobs: Vec<Vec<String>>) -> Vec<Outcome> {
+async fn purge_all(coalescer: &Coalescer, jobs: Vec<Vec<String>>) -> Vec<PurgeOutcome> {
     let mut running = JoinSet::new();
     for (n, paths) in jobs.into_iter().enumerate() {
         let coalescer = coalescer.clone();
@@ -172,7 +174,7 @@ async fn what_a_refused_wildcard_covered_is_purged_by_itself() {
 async fn an_api_that_changes_its_mind_fails_nobody() {
     let cdn = FakeCdn::new(LINGER);
     let error = JobError::permanent("rejected", "not today");
-    cdn.books().fault = Some(Fault { only: vec![1], with: crate::api::RefusedFor::Content, error });
+    cdn.books().fault = Some(Fault { only: vec![1], with: crate::api::RefusalCause::Content, error });
     let outcomes = purge_all(&start(&cdn, LINGER), (0..90).map(|n| paths(&format!("{n}"), 1)).collect()).await;
     assert!(outcomes.iter().all(|outcome| outcome.error.is_none() && outcome.progress.is_complete()));
 }
@@ -181,7 +183,7 @@ async fn an_api_that_changes_its_mind_fails_nobody() {
 async fn a_job_goes_on_with_what_is_left_after_a_failure() {
     let cdn = FakeCdn::new(LINGER);
     let error = JobError::new(ErrorClass::Transient, "api_unavailable", "down");
-    cdn.books().fault = Some(Fault { only: vec![7], with: crate::api::RefusedFor::Another, error });
+    cdn.books().fault = Some(Fault { only: vec![7], with: crate::api::RefusalCause::Other, error });
     let coalescer = start(&cdn, LINGER);
     let all = paths("a", 1_000);
     let first = purge_all(&coalescer, vec![all.clone()]).await.remove(0);
@@ -190,7 +192,7 @@ async fn a_job_goes_on_with_what_is_left_after_a_failure() {
     assert!(left.len() >= 100 && left.len() < 1_000 && left.len().is_multiple_of(100), "{}", left.len());
     let state = serde_json::to_string(first.progress.state().unwrap()).unwrap();
     let resumed =
-        Order { progress: Progress::resume(serde_json::from_str(&state).unwrap(), 1_000), ..order("job-0", &all) };
+        PurgeOrder { progress: Progress::resume(serde_json::from_str(&state).unwrap(), 1_000), ..order("job-0", &all) };
     let second = coalescer.purge(resumed, &CancellationToken::new()).await;
     assert!(second.error.is_none() && second.progress.is_complete());
     assert_eq!(second.progress.report(&[]).batches, 10);
@@ -224,7 +226,7 @@ async fn a_missing_permission_is_judged_for_each_job_on_board() {
     let cdn = FakeCdn::new(LINGER);
     let error = JobError::permanent("forbidden", "no");
     cdn.books().permit_waits = LINGER;
-    cdn.books().fault = Some(Fault { only: vec![], with: crate::api::RefusedFor::Permission, error });
+    cdn.books().fault = Some(Fault { only: vec![], with: crate::api::RefusalCause::Permission, error });
     let outcomes = purge_all(&start(&cdn, LINGER), (0..4).map(|n| paths(&format!("{n}"), 1)).collect()).await;
     let permanent =
         outcomes.iter().filter(|outcome| outcome.error.as_ref().unwrap().class == ErrorClass::Permanent).count();
@@ -237,6 +239,6 @@ async fn a_job_that_is_done_already_asks_for_nothing() {
     let coalescer = start(&cdn, LINGER);
     let done = Progress::resume(serde_json::from_str(r#"{"done":"Aw==","batches":1}"#).unwrap(), 2);
     let outcome =
-        coalescer.purge(Order { progress: done, ..order("job", &paths("a", 2)) }, &CancellationToken::new()).await;
+        coalescer.purge(PurgeOrder { progress: done, ..order("job", &paths("a", 2)) }, &CancellationToken::new()).await;
     assert!(outcome.error.is_none() && cdn.books().requests.is_empty());
 }

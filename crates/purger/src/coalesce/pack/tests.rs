@@ -6,20 +6,20 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn pool(sharing: Sharing, jobs: &[Vec<&str>]) -> Pool {
-    let mut pool = Pool::new(sharing);
+fn pool(sharing: Sharing, jobs: &[Vec<&str>]) -> PathPool {
+    let mut pool = PathPool::new(sharing);
     for (key, paths) in (0..).zip(jobs) {
         pool.add(JobKey(key), paths.iter().zip(0..).map(|(path, index)| (index, Arc::from(*path))));
     }
     pool
 }
 
-fn sent(lines: &[Line]) -> Vec<&str> {
+fn sent(lines: &[RequestLine]) -> Vec<&str> {
     lines.iter().map(|line| &*line.path).collect()
 }
 
-fn item(job: u64, index: u32) -> Item {
-    Item { job: JobKey(job), index }
+fn item(job: u64, index: u32) -> PathRef {
+    PathRef { job: JobKey(job), index }
 }
 
 #[test]
@@ -42,7 +42,10 @@ fn a_large_job_does_not_hold_up_a_small_one() {
 fn the_same_path_of_two_jobs_is_sent_once() {
     let mut pool = pool(Sharing::Shared, &[vec!["/x", "/x"], vec!["/x"]]);
     let lines = pool.pack();
-    assert_eq!(lines, [Line { path: "/x".into(), items: vec![item(0, 0), item(0, 1), item(1, 0)], covered: vec![] }]);
+    assert_eq!(
+        lines,
+        [RequestLine { path: "/x".into(), items: vec![item(0, 0), item(0, 1), item(1, 0)], covered: vec![] }]
+    );
     assert!(pool.is_empty());
 }
 
@@ -51,7 +54,7 @@ fn a_wildcard_takes_over_what_it_covers_before_and_behind_it() {
     let mut pool = pool(Sharing::Shared, &[vec!["/a/1", "/b", "/a/*"], vec!["/a/2", "/ab", "/a/x*", "/a/1"]]);
     let lines = pool.pack();
     assert_eq!(sent(&lines), ["/b", "/ab", "/a/*"]);
-    let covered: BTreeSet<Item> = lines[2].covered.iter().copied().collect();
+    let covered: BTreeSet<PathRef> = lines[2].covered.iter().copied().collect();
     assert_eq!(covered, [item(0, 0), item(1, 0), item(1, 2), item(1, 3)].into());
     assert_eq!(lines[2].items, [item(0, 2)]);
 }
@@ -151,13 +154,13 @@ proptest! {
 
     #[test]
     fn nobody_is_two_paths_ahead_of_a_job_that_still_waits(sizes in prop::collection::vec(1_u32..300, 1..40)) {
-        let mut pool = Pool::new(Sharing::Shared);
+        let mut pool = PathPool::new(Sharing::Shared);
         for (key, size) in (0..).zip(&sizes) {
             pool.add(JobKey(key), (0..*size).map(|n| (n, Arc::from(format!("/{key}/{n}")))));
         }
         let mut taken = vec![0; sizes.len()];
         while !pool.is_empty() {
-            for item in pool.pack().iter().flat_map(Line::carried) {
+            for item in pool.pack().iter().flat_map(RequestLine::carried) {
                 taken[usize::try_from(item.job.0).unwrap()] += 1;
             }
             let behind = taken.iter().zip(&sizes).filter(|(taken, size)| taken < size).map(|(taken, _)| *taken).min();

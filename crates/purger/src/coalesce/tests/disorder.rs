@@ -26,7 +26,7 @@ fn any_part() -> impl Strategy<Value = Part> {
     )
 }
 
-async fn play(coalescer: Coalescer, part: Part, name: String) -> Option<Outcome> {
+async fn play(coalescer: Coalescer, part: Part, name: String) -> Option<PurgeOutcome> {
     tokio::time::sleep(Duration::from_millis(part.comes_after)).await;
     let (stop, began) = (CancellationToken::new(), Instant::now());
     let stopping = async {
@@ -52,7 +52,7 @@ fn covers(sent: &str, path: &str) -> bool {
     sent == path || sent.strip_suffix('*').is_some_and(|prefix| path.starts_with(prefix))
 }
 
-fn check(parts: &[Part], outcomes: &BTreeMap<usize, Option<Outcome>>, cdn: &FakeCdn) {
+fn check(parts: &[Part], outcomes: &BTreeMap<usize, Option<PurgeOutcome>>, cdn: &FakeCdn) {
     let books = cdn.books();
     for (n, part) in parts.iter().enumerate() {
         let Some(outcome) = &outcomes[&n] else {
@@ -100,7 +100,7 @@ proptest! {
             cdn.books().throttle = throttle.map(|(first, wait)| Throttle { first, wait: Duration::from_millis(wait) });
             let error = JobError::new(ErrorClass::Transient, "api_unavailable", "down");
             cdn.books().fault =
-                (!failing.is_empty()).then_some(Fault { only: failing, with: crate::api::RefusedFor::Another, error });
+                (!failing.is_empty()).then_some(Fault { only: failing, with: crate::api::RefusalCause::Other, error });
             let coalescer = start(&cdn, Duration::from_millis(linger));
             let mut running = JoinSet::new();
             for (n, part) in parts.iter().cloned().enumerate() {

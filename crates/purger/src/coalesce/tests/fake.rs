@@ -10,20 +10,23 @@ use genfleet_core::{
     error::{ErrorClass, JobError},
     job::JobId,
 };
-use tokio::time::Instant;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
-use crate::api::{Aboard, Accepted, Cdn, Refusal, RefusedFor};
+use crate::api::{Cdn, PurgeAccepted, PurgeRefusal, RefusalCause, RequestContext};
 
 /// What happens to a request in place of its effect.
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
     /// Only to the requests with these numbers, from 1; to all where there are none.
     pub only: Vec<usize>,
-    pub with: RefusedFor,
+    pub with: RefusalCause,
     pub error: JobError,
 }
 
-/// "Later": the gate shuts, and the request is sent again when it opens, as the client does it.
+/// A pause, after which the request is sent again, as the client does it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Throttle {
     /// To the first so many requests.
@@ -45,20 +48,29 @@ pub(super) struct Books {
     /// Permits that are being waited for.
     pub permits_awaited: usize,
     pub throttle: Option<Throttle>,
-    /// When the gate opens.
-    pub opens: Option<Instant>,
+    /// The end of a pause.
+    pub paused_until: Option<Instant>,
     pub forbidden: Vec<String>,
+    pub in_flight: usize,
+    pub most_in_flight: usize,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct FakeCdn {
     latency: Duration,
+    /// So many requests may be in flight, as the client's budget and slow start bound them.
+    slots: Arc<Semaphore>,
     books: Arc<Mutex<Books>>,
 }
 
 impl FakeCdn {
+    /// A CDN that admits 16 requests at once.
     pub(super) fn new(latency: Duration) -> Self {
-        Self { latency, books: Arc::default() }
+        Self::admitting(16, latency)
+    }
+
+    pub(super) fn admitting(requests: usize, latency: Duration) -> Self {
+        Self { latency, slots: Arc::new(Semaphore::new(requests)), books: Arc::default() }
     }
 
     pub(super) fn books(&self) -> MutexGuard<'_, Books> {
@@ -69,44 +81,44 @@ impl FakeCdn {
         self.books().bad = paths.into_iter().map(str::to_owned).collect();
     }
 
-    fn judge(&self, paths: &[Arc<str>]) -> Verdict {
+    fn judge(&self, paths: &[Arc<str>]) -> Answer {
         let mut books = self.books();
         books.requests.push(paths.iter().map(ToString::to_string).collect());
         let number = books.requests.len();
         if let Some(throttle) = books.throttle.filter(|throttle| number <= throttle.first) {
-            return Verdict::Later(throttle.wait);
+            return Answer::Later(throttle.wait);
         }
         if let Some(fault) = books.fault.clone().filter(|fault| fault.only.is_empty() || fault.only.contains(&number)) {
-            return Verdict::Refused(fault.with, fault.error.into());
+            return Answer::Refused(fault.with, fault.error.into());
         }
         if paths.iter().any(|path| books.bad.contains(&**path)) {
             let error = JobError::permanent("rejected", "one of the paths is invalid");
-            return Verdict::Refused(RefusedFor::Content, error.into());
+            return Answer::Refused(RefusalCause::Content, error.into());
         }
         for path in paths {
             *books.purged.entry(path.to_string()).or_default() += 1;
         }
-        Verdict::Accepted(format!("r-{number}"))
+        Answer::Accepted(format!("r-{number}"))
     }
 
-    /// Waits, but not longer than somebody wants it.
-    async fn wait_at_gate(&self, aboard: &Aboard) -> Result<(), JobError> {
+    /// Waits for the end of a pause, but not longer than somebody wants it.
+    async fn wait_for_pause(&self, context: &RequestContext) -> Result<(), JobError> {
         loop {
-            if aboard.stop.is_cancelled() {
+            if context.stop.is_cancelled() {
                 return Err(JobError::interrupted());
             }
-            let Some(opens) = self.books().opens.filter(|opens| Instant::now() < *opens) else { return Ok(()) };
+            let Some(opens) = self.books().paused_until.filter(|opens| Instant::now() < *opens) else { return Ok(()) };
             tokio::select! {
-                () = aboard.stop.cancelled() => {}
+                () = context.stop.cancelled() => {}
                 () = tokio::time::sleep_until(opens) => {}
             }
         }
     }
 }
 
-enum Verdict {
+enum Answer {
     Accepted(String),
-    Refused(RefusedFor, Box<JobError>),
+    Refused(RefusalCause, Box<JobError>),
     Later(Duration),
 }
 
@@ -126,38 +138,66 @@ impl Drop for Awaited<'_> {
     }
 }
 
-impl Cdn for FakeCdn {
-    type Permit = ();
+/// Counts a request in flight.
+struct InFlight<'a>(&'a FakeCdn);
 
-    async fn permit(&self, aboard: &Aboard) -> Result<(), JobError> {
+impl<'a> InFlight<'a> {
+    fn new(cdn: &'a FakeCdn) -> Self {
+        let mut books = cdn.books();
+        books.in_flight += 1;
+        books.most_in_flight = books.most_in_flight.max(books.in_flight);
+        Self(cdn)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.books().in_flight -= 1;
+    }
+}
+
+impl Cdn for FakeCdn {
+    type Permit = OwnedSemaphorePermit;
+
+    async fn permit(&self, context: &RequestContext) -> Result<OwnedSemaphorePermit, JobError> {
         let _awaited = Awaited::new(self);
         let wait = self.books().permit_waits;
         tokio::select! {
-            () = aboard.stop.cancelled() => return Err(JobError::interrupted()),
+            () = context.stop.cancelled() => return Err(JobError::interrupted()),
             () = tokio::time::sleep(wait) => {}
         }
-        self.wait_at_gate(aboard).await?;
-        self.books().permit.clone().map_or(Ok(()), Err)
+        let slot = tokio::select! {
+            () = context.stop.cancelled() => return Err(JobError::interrupted()),
+            slot = Arc::clone(&self.slots).acquire_owned() => slot.unwrap(),
+        };
+        self.wait_for_pause(context).await?;
+        self.books().permit.clone().map_or(Ok(slot), Err)
     }
 
-    async fn purge(&self, (): (), paths: &[Arc<str>], aboard: &Aboard) -> Result<Accepted, Refusal> {
+    async fn purge(
+        &self,
+        _slot: OwnedSemaphorePermit,
+        paths: &[Arc<str>],
+        context: &RequestContext,
+    ) -> Result<PurgeAccepted, PurgeRefusal> {
         assert!(!paths.is_empty() && paths.len() <= 100);
+        let _in_flight = InFlight::new(self);
         let mut requests = 0;
         loop {
-            if let Err(error) = self.wait_at_gate(aboard).await {
-                return Err(Refusal { with: RefusedFor::Nothing, error, requests });
+            if let Err(error) = self.wait_for_pause(context).await {
+                return Err(PurgeRefusal { cause: RefusalCause::Stopped, error, requests });
             }
             requests += 1;
-            let verdict = self.judge(paths);
+            let answer = self.judge(paths);
             let order = self.books().requests.len() % 3;
             // Answers do not come in the order of the requests.
             tokio::time::sleep(if order == 0 { self.latency } else { self.latency.mul_f64(0.9) }).await;
-            match verdict {
-                Verdict::Accepted(id) => {
-                    return Ok(Accepted { status: 202, request_id: Some(id), requests, trace: None });
+            match answer {
+                Answer::Accepted(id) => {
+                    return Ok(PurgeAccepted { status: 202, request_id: Some(id), requests, trace: None });
                 }
-                Verdict::Refused(with, error) => return Err(Refusal { with, error: *error, requests }),
-                Verdict::Later(wait) => self.books().opens = Some(Instant::now() + wait),
+                Answer::Refused(with, error) => return Err(PurgeRefusal { cause: with, error: *error, requests }),
+                Answer::Later(wait) => self.books().paused_until = Some(Instant::now() + wait),
             }
         }
     }

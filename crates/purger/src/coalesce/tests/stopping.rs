@@ -14,7 +14,7 @@ fn throttling(first: usize, wait: Duration, latency: Duration) -> FakeCdn {
 }
 
 /// A job that is stopped after that time, and how long it took.
-async fn purge_for(coalescer: &Coalescer, order: Order, time: Duration) -> (Outcome, Duration) {
+async fn purge_for(coalescer: &Coalescer, order: PurgeOrder, time: Duration) -> (PurgeOutcome, Duration) {
     let (stop, began) = (CancellationToken::new(), Instant::now());
     let stopper = stop.clone();
     tokio::spawn(async move {
@@ -29,7 +29,7 @@ async fn purge_for(coalescer: &Coalescer, order: Order, time: Duration) -> (Outc
 async fn purge_in_attempts(coalescer: &Coalescer, name: &str, all: &[String], attempt: Duration) -> (usize, u32) {
     let (mut progress, mut requests) = (Progress::resume(State::default(), all.len()), 0);
     for attempts in 1.. {
-        let next = Order { progress, ..order(name, all) };
+        let next = PurgeOrder { progress, ..order(name, all) };
         let (outcome, took) = purge_for(coalescer, next, attempt).await;
         assert!(took <= attempt + SECOND, "attempt {attempts}: {took:?}");
         requests += outcome.requests;
@@ -41,7 +41,7 @@ async fn purge_in_attempts(coalescer: &Coalescer, name: &str, all: &[String], at
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_comes_again_while_the_gate_is_shut_is_purged_once_and_every_request_is_counted() {
+async fn a_job_that_comes_again_during_a_pause_is_purged_once_and_every_request_is_counted() {
     let cdn = throttling(1, 25 * SECOND, LINGER);
     let coalescer = start(&cdn, LINGER);
     let began = Instant::now();
@@ -108,11 +108,11 @@ async fn once_all_are_stopped_the_requests_in_flight_end_and_no_other_begins() {
 async fn a_job_that_failed_is_not_sent_again_on_its_own_behalf() {
     let cdn = FakeCdn::new(LINGER);
     let error = JobError::new(ErrorClass::Transient, "api_unavailable", "down");
-    cdn.books().fault = Some(Fault { only: vec![2], with: crate::api::RefusedFor::Another, error });
+    cdn.books().fault = Some(Fault { only: vec![2], with: crate::api::RefusalCause::Other, error });
     cdn.books().throttle = Some(Throttle { first: 1, wait: 20 * SECOND });
     let coalescer = start(&cdn, LINGER);
     let (outcome, took) = purge_for(&coalescer, order("large", &paths("a", 200)), 60 * SECOND).await;
-    // The first request waits at the gate, the second fails: the job ends with what is known.
+    // The first request waits for the end of a pause, the second fails: the job ends with what is known.
     assert_eq!((outcome.error.map(|error| error.class), outcome.requests), (Some(ErrorClass::Transient), 2));
     assert!(took < SECOND, "{took:?}");
     tokio::time::sleep(60 * SECOND).await;
@@ -120,7 +120,7 @@ async fn a_job_that_failed_is_not_sent_again_on_its_own_behalf() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_guilty_job_is_found_although_a_half_was_stopped_on_its_way() {
+async fn a_rejected_path_is_found_although_a_half_was_stopped_on_its_way() {
     let cdn = FakeCdn::new(LINGER);
     cdn.books().permit_waits = LINGER;
     cdn.set_bad(["/3"]);
@@ -160,7 +160,7 @@ async fn a_permit_that_nobody_needs_any_more_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_case_ends_when_the_last_it_suspects_is_gone() {
+async fn an_investigation_ends_when_the_last_it_suspects_is_gone() {
     let cdn = FakeCdn::new(LINGER);
     cdn.set_bad(["/a/0"]);
     let coalescer = start(&cdn, LINGER);
@@ -182,11 +182,11 @@ async fn a_case_ends_when_the_last_it_suspects_is_gone() {
 #[tokio::test(start_paused = true)]
 async fn a_stopped_job_does_not_wait_for_ever_for_an_answer() {
     let whole = HttpTimeouts::default().whole;
-    assert!(whole < FLIGHT_PATIENCE, "a request in flight is finished");
+    assert!(whole < LONGEST_REQUEST, "a request in flight is finished");
     let coalescer = start(&FakeCdn::new(60 * SECOND), LINGER);
     let (outcome, took) = purge_for(&coalescer, order("job", &paths("a", 2)), SECOND).await;
     assert_eq!(outcome.error.map(|error| error.class), Some(ErrorClass::Interrupted));
-    assert_eq!(took, SECOND + FLIGHT_PATIENCE);
+    assert_eq!(took, SECOND + LONGEST_REQUEST);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,4 @@
 //! The coalescer with the real client, over HTTP, against the simulator.
-#![allow(clippy::unwrap_used, reason = "a test's helpers panic like the test itself")]
 
 use std::{
     sync::Arc,
@@ -12,20 +11,18 @@ use genfleet_core::{
     error::ErrorClass,
     genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions},
     http::install_tls,
-    job::{JobId, Kind},
-};
-use genfleet_purger::{
-    api::{GenesysCdn, SCOPE},
-    coalesce::{
-        Coalescer,
-        entry::{Order, Outcome},
-    },
-    progress::{Progress, State},
+    job::Kind,
 };
 use genfleet_simulator::{FaultRule, RecordedRequest, RetryAfter, Simulator, SimulatorOptions};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use super::{super::*, order};
+use crate::{
+    api::{GenesysCdn, SCOPE},
+    progress::{Progress, State},
+};
 
 const LINGER: Duration = Duration::from_millis(20);
 
@@ -58,18 +55,12 @@ async fn start(latency: Duration) -> (Simulator, Coalescer) {
     (simulator, coalescer)
 }
 
-fn order(job: &str, paths: &[String]) -> Order {
-    let paths: Arc<[Arc<str>]> = paths.iter().map(|path| Arc::from(path.as_str())).collect();
-    let progress = Progress::resume(State::default(), paths.len());
-    Order { job: JobId::parse(job).unwrap(), paths, progress, trace: None }
-}
-
-async fn purge(coalescer: &Coalescer, order: Order) -> Outcome {
+async fn purge(coalescer: &Coalescer, order: PurgeOrder) -> PurgeOutcome {
     coalescer.purge(order, &CancellationToken::new()).await
 }
 
 /// Jobs of one path each, `/<name>/<n>`, `concurrency` at a time; outcomes in the jobs' order.
-async fn purge_small(coalescer: &Coalescer, name: &str, count: usize, concurrency: usize) -> Vec<Outcome> {
+async fn purge_small(coalescer: &Coalescer, name: &str, count: usize, concurrency: usize) -> Vec<PurgeOutcome> {
     let mut running = JoinSet::new();
     let mut outcomes = Vec::new();
     for n in 0..count {
@@ -146,7 +137,7 @@ async fn a_job_whose_seventh_request_fails_resumes_with_what_is_left() {
     simulator.set_faults(Vec::new());
     let state: Value = serde_json::to_value(first.progress.state().unwrap()).unwrap();
     let resumed = Progress::resume(serde_json::from_value(state).unwrap(), 1_000);
-    let second = purge(&coalescer, Order { progress: resumed, ..order("large", &paths) }).await;
+    let second = purge(&coalescer, PurgeOrder { progress: resumed, ..order("large", &paths) }).await;
     assert!(second.error.is_none());
     assert_eq!(second.progress.report(&[]).batches, 10);
     let purged = simulator.purged();
@@ -174,7 +165,7 @@ async fn a_job_that_is_stopped_keeps_what_it_achieved() {
 }
 
 /// Stops a job one second after it came; what it was told, and its requests until the API is well again.
-async fn stopped_while_it_fails(fault: FaultRule) -> (Outcome, Duration, Vec<RecordedRequest>, Simulator) {
+async fn stopped_while_it_fails(fault: FaultRule) -> (PurgeOutcome, Duration, Vec<RecordedRequest>, Simulator) {
     let (simulator, coalescer) = start(Duration::from_millis(5)).await;
     simulator.set_faults(vec![fault]);
     let stop = CancellationToken::new();
@@ -196,7 +187,7 @@ async fn stopped_while_it_fails(fault: FaultRule) -> (Outcome, Duration, Vec<Rec
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_stopped_while_the_gate_is_shut_leaves_no_request_behind() {
+async fn a_job_stopped_during_a_pause_leaves_no_request_behind() {
     let retry_after = Some(RetryAfter::Seconds(3));
     let fault = FaultRule { status: Some(429), retry_after, times: Some(1), ..FaultRule::default() };
     let (outcome, waited, sent, simulator) = stopped_while_it_fails(fault).await;

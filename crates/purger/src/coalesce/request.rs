@@ -1,0 +1,93 @@
+//! A request in flight, and the part that each job has in it.
+//!
+//! It is several HTTP requests where the client repeats it, and waits between them. It is stopped (the HTTP request in
+//! flight is finished, no further one is begun) as soon as one of its jobs withdraws, or none of them wants more of it. The
+//! other jobs go with the next request. So no job waits longer than for the HTTP request in flight, none is sent for jobs
+//! that are gone, and a job that comes again meets nothing of its own that is still on its way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    investigation::InvestigationId,
+    pack::{JobKey, PathRef, RequestLine, jobs_on},
+    visits,
+};
+
+pub(super) type RequestId = u64;
+
+/// The purpose that a request is sent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequestPurpose {
+    /// The paths that wait.
+    Pool,
+    /// Finding the rejected path of a refused request.
+    Investigation(InvestigationId),
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub(super) struct InFlightRequest {
+    pub(super) lines: Vec<RequestLine>,
+    pub(super) purpose: RequestPurpose,
+    /// How many of its jobs are not to end.
+    staying: usize,
+    stop: CancellationToken,
+}
+
+impl InFlightRequest {
+    pub(super) fn new(lines: Vec<RequestLine>, purpose: RequestPurpose) -> Self {
+        let staying = jobs_on(&lines).len();
+        Self { lines, purpose, staying, stop: CancellationToken::new() }
+    }
+
+    pub(super) fn jobs(&self) -> BTreeSet<JobKey> {
+        jobs_on(&self.lines)
+    }
+
+    /// Returns the token that is cancelled when the request is to stop.
+    pub(super) fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    pub(super) fn stop(&self) {
+        visits::count();
+        self.stop.cancel();
+    }
+
+    /// Notes that one of its jobs is to end; stops it where that was the last one that stayed.
+    pub(super) fn lose_job(&mut self) {
+        visits::count();
+        self.staying = self.staying.saturating_sub(1);
+        if self.staying == 0 {
+            self.stop.cancel();
+        }
+    }
+}
+
+/// The part of a request that is one job's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct JobShare {
+    /// Its paths.
+    pub(super) indices: Vec<u32>,
+    /// How many of them are not in the body themselves.
+    pub(super) rode_along: u32,
+}
+
+/// Splits `lines` by job.
+pub(super) fn shares(lines: &[RequestLine]) -> BTreeMap<JobKey, JobShare> {
+    let mut shares = BTreeMap::<JobKey, JobShare>::new();
+    let mut add = |item: PathRef, rode_along: u32| {
+        visits::count();
+        let share = shares.entry(item.job).or_default();
+        share.indices.push(item.index);
+        share.rode_along += rode_along;
+    };
+    for line in lines {
+        for (item, rode_along) in line.carried().zip([0].into_iter().chain(std::iter::repeat(1))) {
+            add(item, rode_along);
+        }
+    }
+    shares
+}
