@@ -126,7 +126,7 @@ async fn a_binding_that_is_gone_is_noticed_by_the_first_message_it_should_have_r
             .basic_publish(door.into(), "no.kind".into(), options, b"{}", lapin::BasicProperties::default())
             .await
             .unwrap();
-        let unrouted = soon(unknown_kinds.next()).await;
+        let unrouted = soon(unknown_kinds.recv()).await.unwrap();
         assert_eq!(unrouted.key, "no.kind");
         assert_eq!(verifying.health().problems.len(), 1);
         let _ = connection.close(200, "".into()).await;
