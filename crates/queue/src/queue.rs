@@ -106,7 +106,7 @@ impl Queue {
 
     /// Ends all sessions; unsettled deliveries are returned to the queue.
     pub async fn close(&self) {
-        dispatch!(self, Self, queue => queue.close().await)
+        dispatch!(self, Self, queue => queue.close().await);
     }
 }
 
@@ -143,7 +143,7 @@ impl Consumer {
 
     /// Takes deliveries again.
     pub fn resume(&mut self) {
-        dispatch!(&mut self.0, ConsumerOf, consumer => consumer.resume())
+        dispatch!(&mut self.0, ConsumerOf, consumer => consumer.resume());
     }
 
     /// Takes one waiting job for a probe while the consumer is paused. `None` where none waits or the broker is away.

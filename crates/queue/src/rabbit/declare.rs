@@ -198,7 +198,7 @@ pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Res
         match soft(&error) {
             Some(AMQPSoftError::NOTFOUND) => found.missing.push(format!("{what} {name}")),
             Some(AMQPSoftError::PRECONDITIONFAILED) => {
-                found.different.push(format!("{what} {name}: {}", describe(error)))
+                found.different.push(format!("{what} {name}: {}", describe(error)));
             }
             Some(AMQPSoftError::ACCESSREFUSED) => found.incomparable = Some(describe(error)),
             _ => return Err(format!("{what} {name}: {}", describe(error))),
