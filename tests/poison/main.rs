@@ -8,7 +8,7 @@ use genfleet_core::{
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     options::ConfigError,
-    worker::command,
+    worker,
 };
 use genfleet_purger::{Payload, Purger};
 
@@ -55,5 +55,5 @@ impl JobHandler for Poisoned {
 }
 
 fn main() -> ExitCode {
-    command::main::<Poisoned>()
+    worker::main::<Poisoned>()
 }

@@ -12,7 +12,7 @@ use super::{
     tail::ChainTail,
     writer::Writer,
 };
-use genfleet_job::{clock::SharedClock, options::ConfigError, supervisor::Tasks};
+use genfleet_job::{clock::SharedClock, options::ConfigError, supervisor::Supervisor};
 
 /// The settings of the audit.
 #[derive(Clone, Debug, Args)]
@@ -65,9 +65,9 @@ pub struct OpenedAudit {
 
 impl OpenedAudit {
     /// Runs its tasks.
-    pub fn start(self, tasks: &Tasks) -> Audit {
+    pub fn start(self, supervisor: &Supervisor) -> Audit {
         if let Some(writer) = self.writer {
-            writer.start(tasks);
+            writer.start(supervisor);
         }
         self.audit
     }

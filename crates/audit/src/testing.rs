@@ -11,7 +11,7 @@ use std::{
 use genfleet_job::{
     JobId, Kind,
     clock::Clock,
-    supervisor::{Ended, Tasks},
+    supervisor::{Supervisor, TaskExits},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -101,10 +101,10 @@ pub struct Rig {
     pub faults: Arc<Faults>,
     /// Where its files are.
     pub folder: Folder,
-    /// Its tasks.
-    pub tasks: Tasks,
+    /// Runs its tasks.
+    pub supervisor: Supervisor,
     /// Where their ends are told.
-    pub ended: Ended,
+    pub exits: TaskExits,
     /// Cancelled when its process stops.
     pub stop: CancellationToken,
 }
@@ -116,9 +116,9 @@ impl Rig {
         let (log, end) = LogFile::open(&folder.series(), 100_000).unwrap();
         let faults = Arc::clone(&log.faults);
         let (audit, writer) = Audit::open("p".to_owned(), log, end, Arc::new(Noon));
-        let (tasks, ended) = Tasks::new();
-        writer.start(&tasks);
-        Self { audit, faults, folder, tasks, ended, stop: CancellationToken::new() }
+        let (supervisor, exits) = Supervisor::new();
+        writer.start(&supervisor);
+        Self { audit, faults, folder, supervisor, exits, stop: CancellationToken::new() }
     }
 
     /// A job of this id begins.

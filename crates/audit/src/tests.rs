@@ -171,7 +171,7 @@ async fn a_failed_sync_ends_the_process_and_nothing_counts_as_durable_after_it()
     let stamp = rig.audit.outcome(rig.begin("two").about(), &Detail::default()).unwrap();
     let durable = timeout(SOON, rig.audit.durable(stamp.seq)).await.expect("in time");
     assert_eq!(durable, Err(Unwritten));
-    assert_eq!(timeout(SOON, rig.ended.next()).await.expect("in time"), "audit sync");
+    assert_eq!(timeout(SOON, rig.exits.next()).await.expect("in time"), "audit sync");
     intend(&rig, &[id("one")]).await.expect_err("no call is sent any more");
     let proposed = rig.audit.propose(Kind::CdnPurge, &[id("one")], &Detail::default());
     proposed.written(&rig.stop).await.expect_err("none that was proposed already, either");
@@ -197,13 +197,13 @@ async fn what_was_written_last_is_durable_when_it_is_closed() {
         drop(rig.audit.propose(Kind::CdnPurge, &[], &Detail::default()));
     }
     rig.audit.close().await;
-    rig.tasks.stop().await;
+    rig.supervisor.stop().await;
     assert_eq!(rig.folder.verified(), 200);
 }
 
 impl Rig {
     fn tasks_ended(mut self) -> bool {
-        futures_util::FutureExt::now_or_never(self.ended.next()).is_some()
+        futures_util::FutureExt::now_or_never(self.exits.next()).is_some()
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     file::{LogFile, SyncHandle, WriteError},
     record::{ChainLink, Line},
 };
-use genfleet_job::{metric, supervisor::Tasks};
+use genfleet_job::{metric, supervisor::Supervisor};
 
 /// Pause between two tries while nothing can be written.
 pub(crate) const RETRY: Duration = Duration::from_secs(2);
@@ -76,10 +76,10 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Runs the tasks; each ends the process when it ends.
-    pub(crate) fn start(self, tasks: &Tasks) {
-        tasks.spawn("audit sync", sync(Arc::clone(&self.shared)));
-        tasks.spawn("audit anchor", anchor(Arc::clone(&self.shared)));
-        tasks.spawn("audit", self.run());
+    pub(crate) fn start(self, supervisor: &Supervisor) {
+        supervisor.spawn("audit sync", sync(Arc::clone(&self.shared)));
+        supervisor.spawn("audit anchor", anchor(Arc::clone(&self.shared)));
+        supervisor.spawn("audit", self.run());
     }
 
     async fn run(self) {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
-use crate::channel::Channel;
+use crate::channel::{Channel, ChannelAnswer};
 
 /// The scopes that these calls need.
 pub(crate) const SCOPES: &[&str] = &["webchat:write", "routing:write", "webhooks:write", "asyncjobs:write"];
@@ -25,15 +25,6 @@ const QUEUE: &str = "/api/v2/routing/queues/{queueId}";
 pub(crate) const CHANNELS: &str = "/api/v2/purecloudv2/webchat";
 const CHANNEL: &str = "/api/v2/purecloudv2/webchat/{channelId}";
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
-
-/// A channel as the API shows it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ChannelAnswer {
-    /// 2xx.
-    pub status: u16,
-    /// The channel.
-    pub channel: Map<String, Value>,
-}
 
 /// How many channels there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +93,7 @@ impl<'a> GenesysChannels<'a> {
             }
             tokio::select! {
                 biased;
-                () = self.job.stop.cancelled() => return Err(JobError::interrupted()),
+                () = self.job.stop().cancelled() => return Err(JobError::interrupted()),
                 () = sleep_until(until.min(now + BETWEEN_LOOKS)) => {}
             }
         }

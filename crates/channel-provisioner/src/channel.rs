@@ -1,4 +1,4 @@
-//! The channel that a job asks for: what is sent, and what is told of it.
+//! The channel that a job asks for: what is sent, and what is reported.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +8,10 @@ use genfleet_core::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::{
-    api::ChannelAnswer,
     csp, domain, email,
     payload::{Payload, Security},
 };
@@ -36,7 +35,16 @@ pub(crate) struct Channel {
     pub warnings: Vec<String>,
 }
 
-/// What is told of a channel.
+/// A channel as the API shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ChannelAnswer {
+    /// 2xx.
+    pub status: u16,
+    /// The channel.
+    pub channel: Map<String, Value>,
+}
+
+/// The report of a channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelReport {
@@ -97,20 +105,20 @@ impl Channel {
         self.body["queueId"].as_str().unwrap_or_default()
     }
 
-    /// What is told of it once the platform has made it.
+    /// The report once the platform has made it.
     pub(crate) fn made(mut self, answer: &ChannelAnswer) -> ChannelReport {
         let id = answer.channel.get("id").and_then(Value::as_str).unwrap_or_default();
         if !id.is_empty() && !id.eq_ignore_ascii_case(&self.id.to_string()) {
-            let told =
+            let message =
                 "the platform gave the channel another id than the one sent: a repeat of this job cannot find it";
-            self.warnings.push(told.to_owned());
+            self.warnings.push(message.to_owned());
             let id = id.to_owned();
             return ChannelReport { channel_id: id, ..self.report(answer.status, false) };
         }
         self.report(answer.status, false)
     }
 
-    /// What is told of it where it was there already: what it shows, and else what was sent for it.
+    /// The report where it was there already: what it shows, and otherwise what was sent for it.
     pub(crate) fn adopted(mut self, answer: &ChannelAnswer) -> ChannelReport {
         let found = Value::Object(answer.channel.clone());
         let compared = COMPARED.into_iter().chain(PROTECTION);
@@ -119,15 +127,15 @@ impl Channel {
             let member = member.trim_start_matches('/').replace('/', ".");
             format!("the channel that was there differs from what this job asks for: {member}")
         }));
-        let told = self.report(answer.status, true);
+        let message = self.report(answer.status, true);
         let shown = |member: &str, else_told: String| {
             found.get(member).and_then(Value::as_str).map_or(else_told, str::to_owned)
         };
         ChannelReport {
-            name: shown("name", told.name),
-            queue_id: shown("queueId", told.queue_id),
-            security_profile: told.security_profile.shown_by(&found["security"]),
-            ..told
+            name: shown("name", message.name),
+            queue_id: shown("queueId", message.queue_id),
+            security_profile: message.security_profile.shown_by(&found["security"]),
+            ..message
         }
     }
 
@@ -178,8 +186,8 @@ fn security(given: &Security) -> (Value, Vec<String>) {
     let mut warnings = Vec::new();
     let mut headers = Vec::new();
     for accepted in given.csp_headers.iter().flatten().filter_map(|entry| csp::directive(entry).ok()) {
-        let told = |keyword| format!("{} allows {keyword}: most of its protection is gone", accepted.name);
-        warnings.extend(accepted.unsafe_sources.iter().map(told));
+        let message = |keyword| format!("{} allows {keyword}: most of its protection is gone", accepted.name);
+        warnings.extend(accepted.unsafe_sources.iter().map(message));
         headers.push(accepted.text);
     }
     if headers.is_empty() {
@@ -259,7 +267,11 @@ mod tests {
             "sanitizeHtml",
         ];
         assert_eq!(report.warnings.len(), about.len(), "{:?}", report.warnings);
-        assert!(about.iter().zip(&report.warnings).all(|(about, told)| told.contains(about)), "{:?}", report.warnings);
+        assert!(
+            about.iter().zip(&report.warnings).all(|(about, message)| message.contains(about)),
+            "{:?}",
+            report.warnings
+        );
     }
 
     #[test]
@@ -317,7 +329,7 @@ mod tests {
         let profile = serde_json::to_value(&report.security_profile).unwrap();
         let domains = json!(["https://other.example"]);
         assert_eq!(profile, json!({"cspEnforced": false, "xssPrevention": false, "domains": domains}));
-        let members: Vec<_> = report.warnings.iter().map(|told| told.rsplit(": ").next().unwrap()).collect();
+        let members: Vec<_> = report.warnings.iter().map(|message| message.rsplit(": ").next().unwrap()).collect();
         let expected = ["cspHeaders", "xssPrevention", "sanitizeHtml", "allowedDomains"];
         assert_eq!(members, expected.map(|member| format!("security.{member}")));
 

@@ -1,4 +1,4 @@
-//! What upstream systems are told of `channel.provision` jobs beyond the shape of their types. The rules themselves are
+//! The contract of `channel.provision` jobs beyond the shape of their types. The rules themselves are
 //! in [`payload`](crate::payload), [`email`](crate::email), [`domain`](crate::domain) and [`csp`](crate::csp).
 
 use genfleet_core::contract::{ContractTerms, ErrorCode, UnstatedRule, pattern::UUID};

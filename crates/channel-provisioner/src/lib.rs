@@ -94,7 +94,7 @@ impl JobHandler for ChannelProvisioner {
     }
 
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Progress<Self>, JobError> {
-        let channel = Channel::of(&job.id, payload, self.max_concurrent_sessions);
+        let channel = Channel::of(job.id(), payload, self.max_concurrent_sessions);
         // Who comes again after an error has not just waited.
         let forgotten = |error: JobError| error.with_state(json!(State::default()));
         self.provision(job, channel, &state).await.map_err(forgotten)
@@ -106,11 +106,11 @@ impl ChannelProvisioner {
     async fn provision(&self, job: &JobContext, channel: Channel, state: &State) -> Result<Progress<Self>, JobError> {
         let api = GenesysChannels::new(job);
         if !api.has_queue(channel.queue_id()).await? {
-            let told = format!("there is no routing queue {}", channel.queue_id());
-            return Err(JobError { status: Some(404), ..JobError::permanent("queue_not_found", told) });
+            let message = format!("there is no routing queue {}", channel.queue_id());
+            return Err(JobError { status: Some(404), ..JobError::permanent("queue_not_found", message) });
         }
         if let Some(found) = api.find(channel.id).await? {
-            if job.started || job.delivery_count > 0 {
+            if job.may_have_run_before() {
                 found_made(job, &channel);
             }
             return Ok(Progress::Done(channel.adopted(&found)));
@@ -127,17 +127,16 @@ impl ChannelProvisioner {
 
     fn none_left(&self) -> JobError {
         let limit = self.licences.limit();
-        let told = format!("all {limit} licences are taken: delete a channel, or raise --license-limit");
-        JobError::permanent("license_limit_reached", told)
+        let message = format!("all {limit} licences are taken: delete a channel, or raise --license-limit");
+        JobError::permanent("license_limit_reached", message)
     }
 }
 
 /// Whether an earlier life of the job may have taken the last licence itself: its channel is then given the time to
 /// be seen, in the queue.
 fn may_be_there(job: &JobContext, state: &State) -> bool {
-    let is_first_life = !job.started && job.delivery_count == 0;
-    let has_just_waited = state.waited && job.delivery_count == 0;
-    !is_first_life && !has_just_waited
+    let has_just_waited = state.waited && !job.was_redelivered();
+    job.may_have_run_before() && !has_just_waited
 }
 
 /// Its id is this job's alone: what made it was an order of this job, whose answer an earlier life or the network lost.
@@ -147,8 +146,8 @@ fn found_made(job: &JobContext, channel: &Channel) {
 
 fn warned(mut channel: Channel, count: Count) -> Channel {
     if let Count::NotListed(status) = count {
-        let told = format!("licences were not counted: the platform answers {status} to the list of channels");
-        channel.warnings.push(told);
+        let message = format!("licences were not counted: the platform answers {status} to the list of channels");
+        channel.warnings.push(message);
     }
     channel
 }

@@ -75,8 +75,8 @@ impl Payload {
     /// What breaks the bound that the worker was started with.
     pub(crate) fn over(&self, most_sessions: u32) -> Vec<Violation> {
         let over = self.max_concurrent_sessions.filter(|asked| *asked > most_sessions.into());
-        let told = |asked| format!("must be at most {most_sessions}, found {asked}");
-        over.map(|asked| Violation::new("/payload/maxConcurrentSessions", told(asked))).into_iter().collect()
+        let message = |asked| format!("must be at most {most_sessions}, found {asked}");
+        over.map(|asked| Violation::new("/payload/maxConcurrentSessions", message(asked))).into_iter().collect()
     }
 }
 
@@ -84,8 +84,8 @@ impl Security {
     fn violations(&self) -> Vec<Violation> {
         let mut violations = self.csp_violations();
         if self.xss_prevention == Some(false) {
-            let told = "must not be false: a channel without it is not created";
-            violations.push(Violation::new("/payload/security/xssPrevention", told));
+            let message = "must not be false: a channel without it is not created";
+            violations.push(Violation::new("/payload/security/xssPrevention", message));
         }
         for (index, given) in self.allowed_domains.iter().flatten().enumerate() {
             if let Err(wrong) = domain::normalise(given) {

@@ -4,7 +4,7 @@
 use genfleet_channel_provisioner::{ChannelOptions, ChannelProvisioner};
 use genfleet_core::{
     job::{Kind, schema::JobSchema},
-    worker::validate::{self, JobRules},
+    worker::{JobRules, validate_job},
 };
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ fn with(place: &str, value: Option<Value>) -> Value {
 fn violations(payload: &Value) -> Vec<(String, String)> {
     let rules = JobRules::new::<genfleet_channel_provisioner::Payload>(Kind::ChannelProvision, |_| vec![]);
     let body = json!({"id": "job-1", "payload": payload}).to_string();
-    match validate::job::<ChannelProvisioner>(&rules, &OPTIONS, body.as_bytes(), None, None) {
+    match validate_job::<ChannelProvisioner>(&rules, &OPTIONS, body.as_bytes(), None, None) {
         Ok(_) => Vec::new(),
         Err(rejection) => rejection.violations.into_iter().map(|one| (one.pointer, one.message)).collect(),
     }
@@ -136,9 +136,9 @@ fn each_broken_rule_is_told_at_its_place() {
         ("security/allowedDomains", Some(json!(["[2001:db8::1]"])), "security/allowedDomains/0"),
     ];
     for (place, value, pointer) in table {
-        let told = violations(&with(place, value.clone()));
-        assert_eq!(told.len(), 1, "{place} {value:?}: {told:?}");
-        assert_eq!(told[0].0, format!("/payload/{pointer}"), "{place} {value:?}: {told:?}");
+        let details = violations(&with(place, value.clone()));
+        assert_eq!(details.len(), 1, "{place} {value:?}: {details:?}");
+        assert_eq!(details[0].0, format!("/payload/{pointer}"), "{place} {value:?}: {details:?}");
     }
 }
 
@@ -155,8 +155,8 @@ fn everything_that_is_wrong_is_told_at_once() {
             "allowedDomains": ["http://a.example", "b.example", "*"],
         },
     });
-    let mut told: Vec<String> = violations(&payload).into_iter().map(|(pointer, _)| pointer).collect();
-    told.sort();
+    let mut details: Vec<String> = violations(&payload).into_iter().map(|(pointer, _)| pointer).collect();
+    details.sort();
     let expected = [
         "colour",
         "maxConcurrentSessions",
@@ -170,7 +170,7 @@ fn everything_that_is_wrong_is_told_at_once() {
         "security/cspHeaders/2",
         "security/xssPrevention",
     ];
-    assert_eq!(told, expected.map(|place| format!("/payload/{place}")));
+    assert_eq!(details, expected.map(|place| format!("/payload/{place}")));
     let without_security = json!({"queueId": "sales", "routingEmail": "nobody"});
     assert_eq!(violations(&without_security).len(), 3, "{:?}", violations(&without_security));
 }

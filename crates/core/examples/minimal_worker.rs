@@ -7,7 +7,7 @@ use genfleet_core::{
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     options::ConfigError,
-    worker::command,
+    worker,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -56,5 +56,5 @@ impl JobHandler for MinimalWorker {
 }
 
 fn main() -> std::process::ExitCode {
-    command::main::<MinimalWorker>()
+    worker::main::<MinimalWorker>()
 }

@@ -16,10 +16,7 @@ use tracing::info;
 
 use crate::{
     membership::Membership,
-    worker::{
-        failures::{Failure, Failures},
-        runtime::Beats,
-    },
+    worker::{Failures, Heartbeats, JobFailure},
 };
 use genfleet_genesys::GenesysClient;
 use genfleet_job::metric;
@@ -47,7 +44,7 @@ pub(crate) struct Admin {
     pub(crate) metrics: PrometheusHandle,
     pub(crate) queue: Queue,
     pub(crate) genesys: GenesysClient,
-    pub(crate) beats: Beats,
+    pub(crate) heartbeats: Heartbeats,
     pub(crate) membership: Membership,
     pub(crate) failures: Failures,
     /// True while the process drains.
@@ -104,8 +101,8 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render())
 }
 
-async fn failures(State(admin): State<Admin>) -> Json<Vec<Failure>> {
-    Json(admin.failures.last())
+async fn failures(State(admin): State<Admin>) -> Json<Vec<JobFailure>> {
+    Json(admin.failures.list())
 }
 
 async fn fleet(State(admin): State<Admin>) -> Json<Value> {
@@ -115,7 +112,7 @@ async fn fleet(State(admin): State<Admin>) -> Json<Value> {
 async fn livez(State(admin): State<Admin>) -> impl IntoResponse {
     // A draining process has ended its loops and waits for running jobs.
     let draining = admin.draining.load(Ordering::Relaxed);
-    let silent = if draining { Vec::new() } else { admin.beats.silent_for(SILENCE) };
+    let silent = if draining { Vec::new() } else { admin.heartbeats.silent_for(SILENCE) };
     let reasons: Vec<String> = silent.into_iter().map(|name| format!("the loop {name} does not respond")).collect();
     answer("live", &reasons, Vec::new())
 }

@@ -1,7 +1,7 @@
 //! The contract for upstream systems: JSON Schemas of jobs, reports and events, and an `AsyncAPI` document, generated from the
 //! types that workers read and write and from what each worker adds ([`ContractTerms`]).
 //!
-//! Does not validate jobs: that is `worker::validate`. The schemas state as many of its rules as JSON Schema can; a job that
+//! Does not validate jobs: that is `worker::validate_job`. The schemas state as many of its rules as JSON Schema can; a job that
 //! a schema refuses is invalid, and the rules beyond the schemas are listed ([`UnstatedRule`]) and published.
 
 use std::iter;
@@ -13,19 +13,16 @@ use crate::handler::JobHandler;
 use genfleet_job::{Kind, schema::JobSchema};
 
 mod asyncapi;
-pub(crate) mod code;
 mod event;
 mod job;
 mod named;
 pub mod pattern;
-pub(crate) mod terms;
 mod text;
 
-pub use self::{
-    code::{COMMON_CODES, ErrorCode},
-    job::ENVELOPE_UNSTATED,
+pub use self::{job::ENVELOPE_UNSTATED, text::write_json};
+pub use crate::{
+    error_code::{COMMON_CODES, ErrorCode},
     terms::{ContractTerms, UnstatedRule},
-    text::write_json,
 };
 
 /// The contract of one kind of job.

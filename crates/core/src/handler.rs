@@ -1,13 +1,10 @@
-//! What a worker's author has to read: [`JobHandler`], what it is given ([`JobContext`], [`Services`]) and what
-//! it answers ([`Progress`] or a [`JobError`]).
+//! The interface between the runtime and a worker: the trait [`JobHandler`], what a handler is given ([`JobContext`],
+//! [`Services`]) and what it returns ([`Progress`] or a [`JobError`]).
 
 use std::{
     fmt,
     future::Future,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -18,66 +15,65 @@ use serde_json::{Map, Value};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::contract::terms::ContractTerms;
+use crate::terms::ContractTerms;
 use genfleet_audit::{Detail, Intent, Unwritten};
 use genfleet_genesys::{ApiAnswer, ApiError, ApiRequest, Caller, GenesysClient};
 use genfleet_job::{
     DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation, clock::SharedClock, error::JobError, lease::Lease,
-    options::ConfigError, retry::RetryPolicy, supervisor::Tasks, trace_context::TraceContext,
+    options::ConfigError, retry::RetryPolicy, supervisor::Supervisor, trace_context::TraceContext,
 };
 
-/// What differs between workers before anybody sets anything; shown by `--help`.
+/// Default settings of a worker, as `--help` shows them.
 #[derive(Clone, Copy, Debug)]
 pub struct Defaults {
-    /// Jobs in flight, also the prefetch.
+    /// Jobs in flight; also the prefetch.
     pub concurrency: usize,
 }
 
-/// One kind of job: what it asks for, what it does, what it tells.
+/// A worker: its kind of job, the types of its payload and report, and the code that runs a job.
 pub trait JobHandler: Send + Sync + Sized + 'static {
     /// Routing key, queue, metric label.
     const KIND: Kind;
     /// `action` of a successful event.
     const ACTION: &'static str;
-    /// Its word in the audit, for what it does and did.
+    /// `action` of its intents, effects and successful outcomes in the audit.
     const AUDIT_ACTION: &'static str = Self::ACTION;
-    /// The same for an outcome that is no success.
+    /// `action` of its other outcomes in the audit.
     const AUDIT_FAILURE: &'static str = Self::AUDIT_ACTION;
-    /// OAuth scopes its calls need.
+    /// OAuth scopes that its API calls need.
     const SCOPES: &'static [&'static str];
-    /// See [`Defaults`].
+    /// Default settings.
     const DEFAULTS: Defaults;
 
-    /// The worker's own settings; names are unique over all workers, since one process can run all.
+    /// Settings of this worker. Their names are unique over all workers, since one process can run all of them.
     type Options: clap::Args + Clone + fmt::Debug + Send + Sync;
-    /// What upstream sends. Its JSON Schema is the validator, so every violation is found at once.
+    /// Payload of a job. Its JSON Schema is the validator, so that all violations are found at once.
     type Payload: DeserializeOwned + JsonSchema + Send;
-    /// What a begun job remembers, at most 16 KiB as JSON. Changes only by optional fields.
+    /// State that a started job takes to its next attempt, at most 16 KiB as JSON. Only optional fields may be added.
     type State: Serialize + DeserializeOwned + Default + Send;
-    /// What a successful event reports.
+    /// `report` of a successful event.
     type Report: Serialize + JsonSchema + Send;
 
-    /// The handler, with whatever it starts in the background.
+    /// Creates the handler and starts its background tasks.
     fn new(options: Self::Options, services: &Services) -> Result<Self, ConfigError>;
 
-    /// What the schema cannot say. Pure: no I/O, no clock. Pointers start at `/payload`. `options` are the worker's, or
-    /// what the tool was told of them.
+    /// Checks the rules that the schema cannot express. Pure: no I/O, no clock. Pointers start at `/payload`. `options`
+    /// are the worker's, or those that were given to the tool.
     fn validate(payload: &Self::Payload, options: &Self::Options) -> Vec<Violation>;
 
-    /// How its jobs wait between attempts; `general` is what the settings say for all kinds.
+    /// Chooses the waits between attempts; `general` is the policy that the settings set for all kinds.
     fn retries(&self, general: RetryPolicy) -> RetryPolicy {
         general
     }
 
-    /// What upstream systems are told of these rules, and of what else is its own: examples, codes. Whether that is
-    /// true is tested for every kind alike.
+    /// Describes this kind in the published contract: rules, examples, error codes. Tests check it for every kind.
     fn terms() -> ContractTerms {
         ContractTerms::default()
     }
 
-    /// Works the job. May run more than once for one message: make it safe to repeat. Once
-    /// [`JobContext::stop`] is cancelled, begin no further request, finish the one in flight and answer
-    /// [`JobError::interrupted`] with the state to go on from.
+    /// Runs one attempt. It may run more than once for one message, so it must be safe to repeat. Once
+    /// [`JobContext::stop`] is cancelled, send no further request, finish the one in flight and return
+    /// [`JobError::interrupted`] with the state to continue from.
     fn handle(
         &self,
         job: &JobContext,
@@ -86,103 +82,163 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
     ) -> impl Future<Output = Result<Progress<Self>, JobError>> + Send;
 }
 
-/// How far a job came.
+/// Result of a successful attempt.
 #[derive(Debug)]
 pub enum Progress<H: JobHandler> {
-    /// Done.
+    /// The job is done.
     Done(H::Report),
-    /// A durable step: the job comes back by the resume queue with this state.
+    /// The job made a step and comes back through the resume queue with this state.
     Begun {
-        /// What to go on from.
+        /// State to continue from.
         state: H::State,
-        /// When.
+        /// Delay until the next attempt.
         again_in: Duration,
     },
 }
 
-/// What a handler may use for as long as the process lives.
+/// Services of the process that a handler may use.
 #[derive(Clone, Debug)]
 pub struct Services {
-    /// The API.
+    /// Client of the Genesys Cloud API.
     pub genesys: GenesysClient,
-    /// Background tasks that others depend on: one that ends, ends the process.
-    pub tasks: Tasks,
+    /// Runs background tasks; the process ends when one of them does.
+    pub supervisor: Supervisor,
     /// The time of day.
     pub clock: SharedClock,
 }
 
-/// One attempt of one job, as its handler sees it.
+/// One attempt of one job.
 #[derive(Debug)]
 pub struct JobContext {
-    /// Whose attempt.
-    pub id: JobId,
-    /// Its kind.
-    pub kind: Kind,
+    pub(crate) id: JobId,
+    pub(crate) kind: Kind,
     /// Attempts that ended before this one.
-    pub attempts: u32,
-    /// After so many the job fails for good.
-    pub max_attempts: u32,
-    /// Redrives from the dead letters so far.
-    pub generation: u32,
-    /// Handed to a handler before, and back from the queue for begun jobs or for suspects.
-    pub started: bool,
-    /// How often this very message came back unsettled: above 0, a life that ended early may have sent requests.
-    pub delivery_count: u32,
-    /// Of a kind that one process at a time works, where this process took over a moment ago: until then what another
-    /// one changed before may be missing in what is read. What must not be made twice waits for it.
-    pub reads_settled_at: Option<Instant>,
-    /// How long its message is: what looks into a large one goes [aside](crate::worker::aside).
-    pub bytes: usize,
-    /// When the job was first handed to a handler.
-    pub started_at: Timestamp,
-    /// Where in a trace it is, carried on to the API.
-    pub trace: Option<TraceContext>,
-    /// Cancelled when the attempt's time is over, the process drains, or, where one process at a time works this
-    /// kind, when it is not known any more to be this one.
-    pub stop: CancellationToken,
+    pub(crate) attempts: u32,
+    pub(crate) max_attempts: u32,
+    /// Handed to a handler before, and back from the queue of started jobs or of suspects.
+    pub(crate) started: bool,
+    /// Number of times that this very message was delivered and came back unsettled.
+    pub(crate) delivery_count: u32,
+    pub(crate) reads_settled_at: Option<Instant>,
+    pub(crate) body_bytes: usize,
+    pub(crate) started_at: Timestamp,
+    pub(crate) trace: Option<TraceContext>,
+    pub(crate) stop: CancellationToken,
     pub(crate) clock: SharedClock,
     pub(crate) genesys: GenesysClient,
-    pub(crate) requests: AtomicU64,
-    pub(crate) turns: Mutex<Vec<OwnedSemaphorePermit>>,
-    pub(crate) shared: Mutex<Vec<TraceContext>>,
     pub(crate) lease: Option<Lease>,
-    pub(crate) reached: Mutex<Reached>,
+    pub(crate) record: Mutex<AttemptRecord>,
 }
 
-/// How far an attempt came, should its handler not come to an end: panic, or be given up.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Reached {
+/// What an attempt did so far, apart from its result.
+#[derive(Debug, Default)]
+pub(crate) struct AttemptRecord {
+    /// HTTP requests sent for the job.
+    pub(crate) requests: u64,
+    /// Kept until the job is settled.
+    permits: Vec<OwnedSemaphorePermit>,
+    /// Requests in other traces that were sent for this job, too.
+    pub(crate) shared_requests: Vec<TraceContext>,
+    /// State to continue from, should the handler not return.
     pub(crate) state: Option<Value>,
+    /// Details for the event's `error`, should the handler not return.
     pub(crate) details: Map<String, Value>,
 }
 
 impl JobContext {
-    /// The first attempt of a job outside a worker: for tests of a handler with a real client.
+    /// Creates the context of a first attempt outside a worker, for tests of a handler with a real client.
     pub fn first(id: JobId, kind: Kind, services: &Services) -> Self {
         Self {
             id,
             kind,
             attempts: 0,
             max_attempts: DEFAULT_MAX_ATTEMPTS,
-            generation: 0,
             started: false,
             delivery_count: 0,
             reads_settled_at: None,
-            bytes: 0,
+            body_bytes: 0,
             started_at: services.clock.now(),
             trace: None,
             stop: CancellationToken::new(),
             clock: services.clock.clone(),
             genesys: services.genesys.clone(),
-            requests: 0.into(),
-            turns: Mutex::default(),
-            shared: Mutex::default(),
             lease: None,
-            reached: Mutex::default(),
+            record: Mutex::default(),
         }
     }
 
-    /// Sends one request for this job: waits for token, gate and budget, retries briefly what is safe to repeat.
+    /// Sets the number of attempts, for tests.
+    #[must_use]
+    pub fn with_max_attempts(self, max_attempts: u32) -> Self {
+        Self { max_attempts, ..self }
+    }
+
+    /// Makes it a later delivery of the job, for tests.
+    #[must_use]
+    pub fn with_history(self, started: bool, delivery_count: u32) -> Self {
+        Self { started, delivery_count, ..self }
+    }
+
+    /// Sets when the reads of this process show all earlier writes, for tests.
+    #[must_use]
+    pub fn with_reads_settled_at(self, at: Instant) -> Self {
+        Self { reads_settled_at: Some(at), ..self }
+    }
+
+    /// The job's id.
+    pub fn id(&self) -> &JobId {
+        &self.id
+    }
+
+    /// When the job was first handed to a handler.
+    pub fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+
+    /// Length of the job's message in bytes. Large ones are processed [off the executor](crate::worker::offload).
+    pub fn body_bytes(&self) -> usize {
+        self.body_bytes
+    }
+
+    /// Place of the attempt in a trace; the API's requests carry it on.
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.trace.as_ref()
+    }
+
+    /// Token that is cancelled when the attempt's time is over, when the process drains, and, for a kind that only one
+    /// process at a time works, when this process may have lost its lock.
+    pub fn stop(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Returns true if a handler may have worked this job before, here or in another process: look before you create.
+    pub fn may_have_run_before(&self) -> bool {
+        self.started || self.was_redelivered()
+    }
+
+    /// Returns true if this very message was delivered before and came back unsettled, so that an attempt that left no
+    /// state may have sent requests.
+    pub fn was_redelivered(&self) -> bool {
+        self.delivery_count > 0
+    }
+
+    /// When reads show everything that another process wrote before this one took over, for a kind that only one process
+    /// at a time works. What must not be created twice waits for it.
+    pub fn reads_settled_at(&self) -> Option<Instant> {
+        self.reads_settled_at
+    }
+
+    /// Returns true if the job fails for good when this attempt fails: the time to undo what must not stay.
+    pub fn is_last_attempt(&self) -> bool {
+        self.attempts + 1 >= self.max_attempts
+    }
+
+    /// The time of day.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Sends one request for this job. Waits for token, gate and budget; retries briefly what is safe to repeat.
     pub async fn send(&self, request: ApiRequest) -> Result<ApiAnswer, ApiError> {
         let caller = Caller {
             kind: self.kind,
@@ -199,54 +255,48 @@ impl JobContext {
         result
     }
 
-    /// Writes down that this job is about to change something elsewhere than by [`send`](Self::send), and waits until
-    /// that is in the audit. Say [`Intent::sent`] right before, and [`Intent::effect`] after. `detail` says what,
-    /// without payloads and secrets.
+    /// Records in the audit that this job is about to change something by other means than [`send`](Self::send), and
+    /// waits until the record is written. Call [`Intent::sent`] right before the change and [`Intent::effect`] after it.
+    /// `detail` describes the change without payloads and secrets.
     pub async fn intend(&self, detail: &Detail) -> Result<Intent, JobError> {
         let jobs = std::slice::from_ref(&self.id);
         let intended = self.genesys.audit().intend(self.kind, jobs, detail, &self.stop).await;
         intended.map_err(|Unwritten| JobError::interrupted())
     }
 
-    /// Writes down that something an earlier life of this job was about to change is found changed: nothing is sent for
-    /// it any more. `detail` says what, without payloads and secrets.
+    /// Records in the audit that a change which an earlier attempt intended is already made, so that nothing is sent for
+    /// it. `detail` describes the change without payloads and secrets.
     pub fn found(&self, detail: &Detail) {
         self.genesys.audit().found(self.kind, &self.id, detail);
     }
 
-    /// Says how far this attempt came, in case it comes to no end (it panics, or is given up): the next one goes on from
-    /// `state`, and if there is none, `details` go into the event's `error`.
+    /// Notes how far this attempt came, in case the handler does not return (it panics or is given up): the next attempt
+    /// continues from `state`; if there is none, `details` go into the event's `error`.
     pub fn reached(&self, state: &impl Serialize, details: Map<String, Value>) {
-        let state = serde_json::to_value(state).ok();
-        *self.reached.lock().unwrap_or_else(PoisonError::into_inner) = Reached { state, details };
+        let mut record = self.record();
+        record.state = serde_json::to_value(state).ok();
+        record.details = details;
     }
 
-    /// Whether the job fails for good if this attempt fails: the time to take back what must not stay.
-    pub fn is_last_attempt(&self) -> bool {
-        self.attempts + 1 >= self.max_attempts
+    /// Keeps `permit` until the result of this attempt is recorded in the queue or its delivery is lost. That bounds what
+    /// a crash could repeat by the number of permits.
+    pub fn keep_until_recorded(&self, permit: OwnedSemaphorePermit) {
+        self.record().permits.push(permit);
     }
 
-    /// The time of day.
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    /// Keeps `turn` until what this attempt achieved is recorded in the queue, or the delivery is lost: what a crash
-    /// could make be done again is then bounded by how many such turns there are.
-    pub fn keep_until_recorded(&self, turn: OwnedSemaphorePermit) {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner).push(turn);
-    }
-
-    /// Says in the job's trace that `request` was sent for it, too, in the trace of another.
+    /// Links the job's trace to `request`, which was sent for this job, too, in the trace of another one.
     pub fn note_shared(&self, request: TraceContext) {
-        let elsewhere = self.trace.as_ref().is_none_or(|trace| trace.trace_id() != request.trace_id());
-        if elsewhere {
-            self.shared.lock().unwrap_or_else(PoisonError::into_inner).push(request);
+        if self.trace.as_ref().is_none_or(|trace| trace.trace_id() != request.trace_id()) {
+            self.record().shared_requests.push(request);
         }
     }
 
-    /// Counts HTTP requests that were sent for this job by somebody else on its behalf.
+    /// Counts HTTP requests that were sent on behalf of this job by other means than [`send`](Self::send).
     pub fn count_requests(&self, sent: u32) {
-        self.requests.fetch_add(sent.into(), Ordering::Relaxed);
+        self.record().requests += u64::from(sent);
+    }
+
+    pub(crate) fn record(&self) -> MutexGuard<'_, AttemptRecord> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,7 +4,7 @@
 //! - [`job`], [`error`] and [`options`]: kinds and violations, errors with their class, and settings;
 //! - [`genesys`]: requests to Genesys Cloud, sent with `JobContext::send`;
 //! - [`contract`]: examples, rules and error codes that the worker publishes;
-//! - [`worker::command`]: the `main` of a worker's binary.
+//! - [`worker::main`]: the `main` of a worker's binary.
 //!
 //! The rest is for the tool and for processes: [`membership`] in the fleet, [`webhook`] deliveries, the [`admin`] port, and the
 //! crates below. `examples/minimal_worker.rs` is a complete worker.
@@ -22,7 +22,9 @@ pub use genfleet_telemetry::{http, trace};
 
 pub mod admin;
 pub mod contract;
+mod error_code;
 pub mod handler;
 pub mod membership;
+mod terms;
 pub mod webhook;
 pub mod worker;

@@ -1,33 +1,54 @@
-//! The path of a job through a process: [`consume`] takes it from the queue, [`process`] sees one delivery
-//! from end to end ([`aside`], where it is large), [`attempt`] hands it to the handler, [`settle`] decides what happens
-//! to it, [`conclusion`] and [`report`] say it to the world, [`traced`] to its trace, [`audited`] writes it down,
-//! [`settlement`] settles all that came for it, [`unsettled`] keeps what could not be settled because a session was lost.
+//! The path of a job through a process, and the process itself.
 //!
-//! [`runtime`] puts a process together; [`shutdown`] ends it.
+//! [`consume`] takes deliveries from the queue. [`process`] tells the story of one delivery; its steps are
+//! [`suspect`], [`validate`], [`in_flight`] (claim), [`attempt`] (run), [`decide`], [`audit_outcome`] (record) and
+//! [`settlement`] (publish, then acknowledge); [`not_run`] settles what does not run. An [`outcome`] says what became of a
+//! job, [`publications`] what is published for it, [`unsettled`] keeps results whose session was lost.
+//!
+//! [`runtime`] puts a process together and drains it; [`command`] is the command line of a worker.
 
-pub mod aside;
-pub mod attempt;
-pub mod audited;
-pub mod command;
-pub mod conclusion;
-pub mod consume;
-pub mod doing;
-pub mod engine;
-pub mod failures;
-pub mod holding;
+mod activity;
+mod attempt;
+mod audit_outcome;
+mod blockers;
+mod command;
+mod consume;
+mod context;
+mod decide;
+mod delivery_trace;
+mod failures;
+mod heartbeats;
+mod in_flight;
+mod large_body;
+mod metric_series;
 #[cfg(test)]
 mod model;
-pub mod options;
-pub mod process;
-pub mod report;
-pub mod running;
-pub mod runtime;
-pub mod series;
-pub mod settle;
-pub mod settlement;
-pub mod shutdown;
-pub mod suspect;
-pub mod traced;
-pub mod unknown;
-pub mod unsettled;
-pub mod validate;
+mod not_run;
+mod options;
+mod outcome;
+mod process;
+mod publications;
+mod runtime;
+mod settlement;
+mod shutdown;
+mod suspect;
+mod unknown_kinds;
+mod unsettled;
+mod validate;
+
+pub use self::{
+    audit_outcome::readable_payload_sha256,
+    blockers::{Blocker, Blockers},
+    command::{block_on, main, misspelt_variables, parse},
+    large_body::offload,
+    metric_series::start_metrics,
+    options::{QueueOptions, QueueUrl, WorkerOptions},
+    runtime::{ProcessEnd, Runtime},
+    shutdown::Signals,
+    unknown_kinds::reject_unknown_job,
+    validate::{JobRules, validate_job},
+};
+pub(crate) use self::{
+    failures::{Failures, JobFailure},
+    heartbeats::Heartbeats,
+};

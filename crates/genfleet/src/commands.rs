@@ -39,8 +39,8 @@ pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     if let Some(hint) = hint(error) {
         tell!("{} {hint}", paint.dim("hint:"));
     }
-    let told = error.downcast_ref::<QueueError>();
-    let usage = error.downcast_ref::<ConfigError>().is_some() || matches!(told, Some(QueueError::Configuration(_)));
+    let message = error.downcast_ref::<QueueError>();
+    let usage = error.downcast_ref::<ConfigError>().is_some() || matches!(message, Some(QueueError::Configuration(_)));
     ExitCode::from(if usage { EXIT_USAGE } else { EXIT_FAILED })
 }
 
@@ -57,5 +57,5 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
 
 /// Runs `task` on an executor of its own.
 pub(crate) fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    genfleet_core::worker::command::block_on(task).context("no executor")?
+    genfleet_core::worker::block_on(task).context("no executor")?
 }

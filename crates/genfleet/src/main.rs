@@ -14,7 +14,7 @@ mod terminal;
 use std::{env, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
-use genfleet_core::{tell, worker::command};
+use genfleet_core::{tell, worker};
 
 /// Works Genesys Cloud jobs, and shows an operator what they do.
 #[derive(Debug, Parser)]
@@ -71,8 +71,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let misspelt = command::misspelt_variables(&Cli::command());
-    let cli: Cli = match command::parse(Cli::command(), env::args_os()) {
+    let misspelt = worker::misspelt_variables(&Cli::command());
+    let cli: Cli = match worker::parse(Cli::command(), env::args_os()) {
         Ok(cli) => cli,
         Err(code) => return code,
     };

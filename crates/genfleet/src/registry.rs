@@ -11,11 +11,9 @@ use genfleet_core::{
     job::{Job, Kind, Rejection},
     options::ConfigError,
     webhook::{AddressEntry, JobWebhooks, WebhookRules},
-    worker::{
-        runtime::Runtime,
-        validate::{self, JobRules},
-    },
+    worker::{JobRules, Runtime, validate_job},
 };
+use genfleet_doctor::KindNeeds;
 use genfleet_purger::Purger;
 use genfleet_scan_monitor::ScanMonitor;
 use genfleet_stream_configurator::StreamConfigurator;
@@ -55,7 +53,7 @@ macro_rules! workers {
                 JobRules::new::<<$Handler as JobHandler>::Payload>(<$Handler>::KIND, move |url| webhooks.violations(url))
             },
             check: |rules, options, body, message_id| {
-                validate::job::<$Handler>(rules, &options.$options, body, message_id, None).map(|(job, _)| job)
+                validate_job::<$Handler>(rules, &options.$options, body, message_id, None).map(|(job, _)| job)
             },
             work: |runtime, options| runtime.work::<$Handler>(options.$options.clone()),
         }),+];
@@ -102,9 +100,10 @@ pub(crate) fn chosen(named: &[Kind]) -> Result<Vec<Kind>, ConfigError> {
     Ok(if named.is_empty() { KINDS.to_vec() } else { named.to_vec() })
 }
 
-/// Jobs in flight of a kind, where nobody sets anything.
-pub(crate) fn default_concurrency(kind: Kind) -> usize {
-    worker(kind).map_or(0, |worker| worker.concurrency)
+/// What `kinds` need of the place where they are worked.
+pub(crate) fn needs(kinds: &[Kind]) -> Vec<KindNeeds> {
+    let needs = |&Worker { kind, scopes, concurrency, .. }: &Worker| KindNeeds { kind, scopes, concurrency };
+    workers(kinds).map(needs).collect()
 }
 
 /// The OAuth scopes that `kinds` need.

@@ -29,6 +29,17 @@ pub const NOT_BEFORE: &str = "genfleet-not-before";
 /// `genfleet-suspected`: the number of moves to the suspects.
 pub const SUSPECTED: &str = "genfleet-suspected";
 
+/// `genfleet-reason` of a dead letter: the error's code.
+pub const REASON: &str = "genfleet-reason";
+/// `genfleet-error` of a dead letter: the error's message.
+pub const ERROR: &str = "genfleet-error";
+/// `genfleet-failed-at` of a dead letter.
+pub const FAILED_AT: &str = "genfleet-failed-at";
+/// `genfleet-worker` of a dead letter: the worker that gave the job up.
+pub const WORKER: &str = "genfleet-worker";
+/// `genfleet-fingerprint` of a dead letter: the same for failures of the same sort.
+pub const FINGERPRINT: &str = "genfleet-fingerprint";
+
 /// The state of a job in its headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobHeaders {

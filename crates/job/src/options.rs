@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_this_machine_unencrypted_is_readable_on_the_way() {
+    fn unencrypted_requests_that_leave_this_machine_are_recognised() {
         for (url, readable) in [
             ("http://api.example:8080/x", true),
             ("http://10.0.0.1", true),

@@ -1,38 +1,39 @@
-//! Tasks that others depend on: one that ends while the process should go on, ends the process (SPEC 5.6).
+//! Background tasks that others depend on: the process ends when one of them ends unexpectedly (SPEC 5.6).
 
 use std::{future::Future, sync::Arc};
 
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Spawns tasks and tells when one of them ended unasked.
+/// Spawns background tasks and reports each that exits unexpectedly to [`TaskExits`].
 #[derive(Clone, Debug)]
-pub struct Tasks {
+pub struct Supervisor {
     tracker: TaskTracker,
     stopping: CancellationToken,
-    ended: mpsc::UnboundedSender<String>,
+    exits: mpsc::UnboundedSender<String>,
 }
 
-/// Tells which task ended unasked.
+/// Receives the names of tasks that exited unexpectedly.
 #[derive(Debug)]
-pub struct Ended {
+pub struct TaskExits {
     names: mpsc::UnboundedReceiver<String>,
     // Keeps the channel open for as long as somebody listens.
     _sender: mpsc::UnboundedSender<String>,
 }
 
-impl Tasks {
-    /// A place for tasks, and where their ends are told.
-    pub fn new() -> (Self, Ended) {
+impl Supervisor {
+    /// Creates a supervisor and the receiver of its tasks' unexpected exits.
+    pub fn new() -> (Self, TaskExits) {
         let (sender, names) = mpsc::unbounded_channel();
-        let tasks = Self { tracker: TaskTracker::new(), stopping: CancellationToken::new(), ended: sender.clone() };
-        (tasks, Ended { names, _sender: sender })
+        let supervisor =
+            Self { tracker: TaskTracker::new(), stopping: CancellationToken::new(), exits: sender.clone() };
+        (supervisor, TaskExits { names, _sender: sender })
     }
 
-    /// Spawns `task`, dropped when the process stops; ending earlier, by return or panic, is told as a fault.
+    /// Spawns `task` and drops it when the process stops. An earlier exit, by return or panic, is reported.
     pub fn spawn(&self, name: &str, task: impl Future<Output = ()> + Send + 'static) {
-        let (stopping, ended, name): (_, _, Arc<str>) = (self.stopping.clone(), self.ended.clone(), name.into());
-        let guard = EndGuard { name, stopping: stopping.clone(), ended };
+        let (stopping, exits, name): (_, _, Arc<str>) = (self.stopping.clone(), self.exits.clone(), name.into());
+        let guard = ExitGuard { name, stopping: stopping.clone(), exits };
         self.tracker.spawn(async move {
             let _guard = guard;
             stopping.run_until_cancelled(task).await;
@@ -47,8 +48,8 @@ impl Tasks {
     }
 }
 
-impl Ended {
-    /// The next task that ended unasked; waits for ever where none does.
+impl TaskExits {
+    /// Waits for the next task that exits unexpectedly.
     pub async fn next(&mut self) -> String {
         match self.names.recv().await {
             Some(name) => name,
@@ -58,17 +59,17 @@ impl Ended {
 }
 
 /// Also runs when the task panics.
-struct EndGuard {
+struct ExitGuard {
     name: Arc<str>,
     stopping: CancellationToken,
-    ended: mpsc::UnboundedSender<String>,
+    exits: mpsc::UnboundedSender<String>,
 }
 
-impl Drop for EndGuard {
+impl Drop for ExitGuard {
     fn drop(&mut self) {
         if !self.stopping.is_cancelled() {
             // Nobody listens any more only when the process is ending.
-            let _ = self.ended.send(self.name.to_string());
+            let _ = self.exits.send(self.name.to_string());
         }
     }
 }
@@ -79,16 +80,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_panics_is_told() {
-        let (tasks, mut ended) = Tasks::new();
-        tasks.spawn("coalescer", async { panic!("on purpose") });
-        assert_eq!(ended.next().await, "coalescer");
+        let (supervisor, mut exits) = Supervisor::new();
+        supervisor.spawn("coalescer", async { panic!("on purpose") });
+        assert_eq!(exits.next().await, "coalescer");
     }
 
     #[tokio::test]
     async fn tasks_that_are_stopped_are_not_told() {
-        let (tasks, mut ended) = Tasks::new();
-        tasks.spawn("coalescer", std::future::pending());
-        tasks.stop().await;
-        assert!(ended.names.try_recv().is_err());
+        let (supervisor, mut exits) = Supervisor::new();
+        supervisor.spawn("coalescer", std::future::pending());
+        supervisor.stop().await;
+        assert!(exits.names.try_recv().is_err());
     }
 }

@@ -10,6 +10,7 @@ use genfleet_core::{
     error::JobError,
     handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
     job::{Kind, Violation},
+    metric,
     options::{self, ConfigError},
 };
 use serde_json::Value;
@@ -59,7 +60,10 @@ impl JobHandler for Purger {
     fn new(options: PurgerOptions, services: &Services) -> Result<Self, ConfigError> {
         let cdn = GenesysCdn::new(services.genesys.clone());
         let (coalescer, task) = Coalescer::new(cdn, options.batch_linger);
-        services.tasks.spawn("coalescer", task);
+        services.supervisor.spawn("coalescer", task);
+        // Series that exist from the start, since an increase from nothing would go unseen.
+        metrics::counter!(metric::PURGE_PATHS).absolute(0);
+        let _ = metrics::histogram!(metric::PURGE_BATCH_PATHS);
         Ok(Self { coalescer })
     }
 
@@ -74,12 +78,12 @@ impl JobHandler for Purger {
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Step<Self>, JobError> {
         let paths: Arc<[Arc<str>]> = payload.paths.into_iter().map(Arc::from).collect();
         let order = PurgeOrder {
-            job: job.id.clone(),
+            job: job.id().clone(),
             paths: Arc::clone(&paths),
             progress: Progress::resume(state, paths.len()),
-            trace: job.trace.clone(),
+            trace: job.trace().cloned(),
         };
-        let outcome = self.coalescer.purge(order, &job.stop).await;
+        let outcome = self.coalescer.purge(order, job.stop()).await;
         job.count_requests(outcome.requests);
         outcome.shared.into_iter().for_each(|request| job.note_shared(request));
         let report = outcome.progress.report(&paths);

@@ -1,5 +1,5 @@
 //! The `purger` process: works `cdn.purge` jobs.
 
 fn main() -> std::process::ExitCode {
-    genfleet_core::worker::command::main::<genfleet_purger::Purger>()
+    genfleet_core::worker::main::<genfleet_purger::Purger>()
 }

@@ -1,4 +1,4 @@
-//! What upstream systems are told of `file.scan` jobs beyond the shape of their types.
+//! The contract of `file.scan` jobs beyond the shape of their types.
 
 use genfleet_core::contract::{ContractTerms, ErrorCode, UnstatedRule};
 use serde_json::{Map, Value, json};

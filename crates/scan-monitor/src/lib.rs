@@ -88,7 +88,10 @@ impl JobHandler for ScanMonitor {
         let pace = Pace::new(options.poll_interval, options.scan_timeout)?;
         let registrations = Registrations::new(services.genesys.clone(), options.security_webhook_url);
         let in_flight = InFlight::default();
-        services.tasks.spawn("count of scans", in_flight.clone().forget_lost());
+        // Series that exist from the start, since an increase from nothing would go unseen.
+        metrics::gauge!(metric::SCANS_IN_FLIGHT).set(0.0);
+        metrics::counter!(metric::THREATS_DETECTED).absolute(0);
+        services.supervisor.spawn("count of scans", in_flight.clone().forget_lost());
         let orders = Arc::new(Semaphore::new(options.unrecorded_orders.get().into()));
         Ok(Self { pace, registrations, in_flight, orders })
     }
@@ -128,7 +131,7 @@ impl ScanMonitor {
     /// ordered again. The turn bounds how many that may be.
     async fn take_turn(&self, job: &JobContext) -> Result<(), JobError> {
         let waiting = Arc::clone(&self.orders).acquire_owned();
-        let Some(Ok(turn)) = job.stop.run_until_cancelled(waiting).await else { return Err(JobError::interrupted()) };
+        let Some(Ok(turn)) = job.stop().run_until_cancelled(waiting).await else { return Err(JobError::interrupted()) };
         job.keep_until_recorded(turn);
         Ok(())
     }
@@ -170,14 +173,15 @@ impl ScanMonitor {
                     ScanVerdict::Failed => format!("failed with {result}"),
                     _ => format!("completed with {result}, which is no verdict known here"),
                 };
-                let told = format!("scan {id} {what}: nobody knows what is in file {file}");
-                Err(failed("scan_failed", told, &report()))
+                let details = format!("scan {id} {what}: nobody knows what is in file {file}");
+                Err(failed("scan_failed", details, &report()))
             }
             ScanVerdict::Pending if self.pace.is_over(scan.age(now)) => {
                 self.ended(scan, None);
                 let (id, status, age) = (scan.id.as_str(), &status.status, scan.age(now).as_secs());
-                let told = format!("scan {id} still says {status:?} {age} s after it was ordered; see --scan-timeout");
-                Err(failed("scan_timed_out", told, &report()))
+                let details =
+                    format!("scan {id} still says {status:?} {age} s after it was ordered; see --scan-timeout");
+                Err(failed("scan_timed_out", details, &report()))
             }
             ScanVerdict::Pending => Ok(self.again(job, scan, Duration::ZERO)),
         }
@@ -203,9 +207,9 @@ impl ScanMonitor {
             }
             (ErrorClass::Permanent, Some(404)) => {
                 self.ended(scan, None);
-                let told = format!("scan {} of file {} is not there (any more)", scan.id.as_str(), payload.file_id);
+                let details = format!("scan {} of file {} is not there (any more)", scan.id.as_str(), payload.file_id);
                 let api = JobError::from(error);
-                let error = JobError { code: "scan_not_found", message: told, ..api };
+                let error = JobError { code: "scan_not_found", message: details, ..api };
                 Err(Box::new(error.with_report(json(&report()))))
             }
             (ErrorClass::Transient | ErrorClass::Ambiguous | ErrorClass::Permanent, _) if !self.pace.is_over(age) => {
@@ -241,8 +245,8 @@ impl ScanMonitor {
 }
 
 /// A scan that did not come to a good end, with what is known of it.
-fn failed(code: &'static str, told: String, report: &ScanReport) -> Box<JobError> {
-    Box::new(JobError::permanent(code, told).with_report(json(report)))
+fn failed(code: &'static str, details: String, report: &ScanReport) -> Box<JobError> {
+    Box::new(JobError::permanent(code, details).with_report(json(report)))
 }
 
 fn json(value: &impl serde::Serialize) -> Value {

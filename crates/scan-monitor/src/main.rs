@@ -1,5 +1,5 @@
 //! The `scan-monitor` process: works `file.scan` jobs.
 
 fn main() -> std::process::ExitCode {
-    genfleet_core::worker::command::main::<genfleet_scan_monitor::ScanMonitor>()
+    genfleet_core::worker::main::<genfleet_scan_monitor::ScanMonitor>()
 }

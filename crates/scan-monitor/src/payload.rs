@@ -1,7 +1,7 @@
 //! What upstream sends, and the rules that no schema can state. Pure; whether a file exists is the API's business.
 //!
 //! The two choices stay text, and a missing member reads as an empty one: the schema holds them to their values, and a
-//! payload that breaks one of its rules can still be read, so that all it breaks is told at once.
+//! payload that breaks one of its rules can still be read, so that all it breaks is reported at once.
 
 use genfleet_core::job::Violation;
 use schemars::JsonSchema;
@@ -37,8 +37,8 @@ impl Payload {
     pub(crate) fn violations(&self) -> Vec<Violation> {
         let bytes =
             self.metadata.as_ref().and_then(|metadata| serde_json::to_vec(metadata).ok()).map_or(0, |it| it.len());
-        let told = || format!("must be at most {MAX_METADATA_BYTES} bytes of JSON, found {bytes}");
-        (bytes > MAX_METADATA_BYTES).then(|| Violation::new("/payload/metadata", told())).into_iter().collect()
+        let details = || format!("must be at most {MAX_METADATA_BYTES} bytes of JSON, found {bytes}");
+        (bytes > MAX_METADATA_BYTES).then(|| Violation::new("/payload/metadata", details())).into_iter().collect()
     }
 }
 
@@ -48,7 +48,7 @@ mod tests {
 
     use genfleet_core::{
         job::Kind,
-        worker::validate::{self, JobRules},
+        worker::{JobRules, validate_job},
     };
     use serde_json::json;
 
@@ -82,7 +82,7 @@ mod tests {
     fn refused(payload: &Value) -> Vec<(String, String)> {
         let body = json!({"id": "scan-1", "payload": payload}).to_string();
         let rules = JobRules::new::<Payload>(Kind::FileScan, |_| vec![]);
-        match validate::job::<ScanMonitor>(&rules, &options(), body.as_bytes(), None, None) {
+        match validate_job::<ScanMonitor>(&rules, &options(), body.as_bytes(), None, None) {
             Ok(_) => Vec::new(),
             Err(rejection) => rejection.violations.into_iter().map(|one| (one.pointer, one.message)).collect(),
         }
@@ -138,7 +138,7 @@ mod tests {
             let found = refused(&with(&changes));
             assert!(!found.is_empty(), "{changes}");
             assert!(found.iter().all(|(at, _)| at == pointer), "{changes}: {found:?}");
-            assert!(found.iter().any(|(_, told)| told.contains(message)), "{changes}: {found:?}");
+            assert!(found.iter().any(|(_, details)| details.contains(message)), "{changes}: {found:?}");
         }
     }
 

@@ -60,7 +60,7 @@ pub(crate) enum ScanVerdict {
     Failed,
 }
 
-/// What is told of a scan.
+/// The report of a scan.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ScanReport {
@@ -276,14 +276,14 @@ mod tests {
     #[test]
     fn a_report_says_what_is_known_and_null_where_nothing_is() {
         let now = "2026-11-20T12:00:08Z".parse().unwrap();
-        let told = serde_json::to_value(scan().report(&payload(), None, now)).unwrap();
+        let message = serde_json::to_value(scan().report(&payload(), None, now)).unwrap();
         let expected = json!({
             "fileId": "f", "scanId": "scan-7", "scanEngine": "deep", "status": null, "result": null,
             "quarantined": null, "quarantineAction": "allow_with_flag", "threatDetected": null, "polls": 3,
             "initiatedAt": "2026-11-20T12:00:00Z", "initiationMs": 40, "totalLatencyMs": 8040, "metadata": null,
             "complianceHash": null,
         });
-        assert_eq!(told, expected);
+        assert_eq!(message, expected);
     }
 
     #[test]

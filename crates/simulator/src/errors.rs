@@ -1,6 +1,6 @@
 //! The platform's error bodies: one shape for the API, another for the token endpoint.
 //!
-//! Which error is due is decided where the rule is; here is only how it is told.
+//! Which error is due is decided where the rule is; here is only how it is written.
 
 use axum::Json;
 use axum::body::Body;

@@ -1,8 +1,9 @@
-//! The routes, one file per worker, and what they share: how a JSON body is read, and what an unknown path gets.
+//! The routes, one file per worker, and the answer to an unknown path.
 //!
 //! Tokens, limits, faults and the record are the pipeline's, so a route only reads its request and asks the
 //! organisation.
 
+pub(crate) mod body;
 mod channel_provisioner;
 pub(crate) mod control;
 mod purger;
@@ -12,12 +13,8 @@ mod token;
 mod vni_provisioner;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
-use serde_json::Value;
 
 use crate::errors::ApiError;
 use crate::pipeline;
@@ -36,27 +33,4 @@ pub(crate) fn all(shared: Shared) -> Router {
         .layer(from_fn_with_state(shared.clone(), pipeline::pass))
         .merge(control::routes())
         .with_state(shared)
-}
-
-/// The JSON body of a request, or the platform's refusal.
-pub(crate) struct JsonBody(pub(crate) Value);
-
-impl<S: Send + Sync> FromRequest<S> for JsonBody {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        if !is_json(request.headers()) {
-            return Err(ApiError::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
-        }
-        let unreadable =
-            || ApiError::new(StatusCode::BAD_REQUEST, "bad.request", "The request body is not valid JSON.");
-        let body = Bytes::from_request(request, state).await.map_err(|_| unreadable())?;
-        serde_json::from_slice(&body).map(Self).map_err(|_| unreadable())
-    }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
 }

@@ -12,7 +12,7 @@ use genfleet_core::{
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     options::ConfigError,
-    worker::aside::aside,
+    worker::offload,
 };
 use serde::{Deserialize, Serialize};
 
@@ -86,15 +86,15 @@ impl JobHandler for StreamConfigurator {
             definition: &definition,
             etag: payload.etag.as_deref(),
             on_conflict: payload.on_conflict,
-            may_have_been_sent: state.unanswered || job.started || job.delivery_count > 0,
-            stop: &job.stop,
+            may_have_been_sent: state.unanswered || job.may_have_run_before(),
+            stop: job.stop(),
         };
         let registered = register::register(&GenesysEventStreams::new(job), order).await?;
         if registered.unchanged {
             // Our own, of an earlier try or life, or what somebody else made of it.
             job.found(&Detail::default().with("endpoint", api::ENDPOINT).with("status", registered.status));
         }
-        let (payload, projection) = aside(job.bytes, || {
+        let (payload, projection) = offload(job.body_bytes(), || {
             let projection = Projection::of(&payload);
             (payload, projection)
         })
@@ -106,7 +106,8 @@ impl JobHandler for StreamConfigurator {
 fn too_large(definition: &Definition) -> Option<Violation> {
     let bytes = definition.bytes();
     (bytes > MAX_BYTES).then(|| {
-        let told = format!("the definition has {bytes} bytes as JSON; at most {MAX_BYTES} are taken: send less of it");
-        Violation::new("/payload", told)
+        let message =
+            format!("the definition has {bytes} bytes as JSON; at most {MAX_BYTES} are taken: send less of it");
+        Violation::new("/payload", message)
     })
 }

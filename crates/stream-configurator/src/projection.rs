@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use genfleet_core::job::Violation;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
@@ -19,19 +19,20 @@ use crate::{
     time,
 };
 
-use self::length::Lengths;
+use self::{length::Lengths, projected::Projected};
 
 mod length;
+mod projected;
 
 /// A projected event has at most this many bytes as JSON: the same part of a sample can be in it very often.
 pub(crate) const MAX_BYTES: usize = 4 * 1024 * 1024;
-/// A projected event that is longer than this as JSON is told as its SHA-256.
+/// A projected event that is longer than this as JSON is reported as its SHA-256.
 pub(crate) const MAX_TOLD_BYTES: usize = 64 * 1024;
 
 /// A projected event.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Projection {
-    /// The event, or the SHA-256 of one that is too long to be told.
+    /// The event, or the SHA-256 of one that is too long to be reported.
     pub event: Value,
     /// The share of directives that resolved; 1 where there is none.
     pub success_rate: f64,
@@ -53,12 +54,12 @@ impl Projection {
             }
         }
         let success_rate = if all == 0 { 1.0 } else { f64::from(resolved) / f64::from(all) };
-        Some(Self { event: told(&event), success_rate })
+        Some(Self { event: reported(&event), success_rate })
     }
 }
 
 /// Every directive that comes to nothing with `sample`, and that there is too much of what the others come to. One that
-/// is not a directive at all is told elsewhere.
+/// is not a directive at all is reported elsewhere.
 pub(crate) fn violations<'a>(directives: impl Iterator<Item = Directive<'a>>, sample: &'a Value) -> Vec<Violation> {
     let (mut found, mut bytes) = (Vec::new(), 0);
     let (mut looks, mut lengths) = (Looks::default(), Lengths::default());
@@ -71,9 +72,9 @@ pub(crate) fn violations<'a>(directives: impl Iterator<Item = Directive<'a>>, sa
         }
     }
     if bytes > MAX_BYTES {
-        let told =
+        let message =
             format!("the directives make {bytes} bytes of JSON of it; at most {MAX_BYTES} are made: name less of it");
-        found.push(Violation::new("/payload/sampleEvent", told));
+        found.push(Violation::new("/payload/sampleEvent", message));
     }
     found
 }
@@ -97,13 +98,13 @@ impl<'a> Looks<'a> {
     }
 
     fn entries(&mut self, source: &'a str, value: &'a Value, path: FieldPath<'a>) -> Result<Projected<'a>, String> {
-        let told = shown(source);
+        let message = shown(source);
         let Value::Array(entries) = value else {
-            return Err(format!("{told} is no list in sampleEvent: nothing can be extracted from its entries"));
+            return Err(format!("{message} is no list in sampleEvent: nothing can be extracted from its entries"));
         };
         let without = || entries.iter().position(|entry| path.resolve(entry).is_none());
         match *self.0.entry((source, path.as_str())).or_insert_with(without) {
-            Some(index) => Err(format!("entry {index} of {told} has no {} in sampleEvent", shown(path.as_str()))),
+            Some(index) => Err(format!("entry {index} of {message} has no {} in sampleEvent", shown(path.as_str()))),
             None => Ok(Projected::Entries { entries, path }),
         }
     }
@@ -123,26 +124,6 @@ fn iso8601(source: &str, value: &Value) -> Result<String, String> {
     written.ok_or_else(|| {
         format!("{} is no time in sampleEvent: it has to be a text such as 2026-11-20T12:00:00Z", shown(source))
     })
-}
-
-/// A value at its target.
-#[derive(Debug)]
-enum Projected<'a> {
-    Value(&'a Value),
-    Entries { entries: &'a [Value], path: FieldPath<'a> },
-    Text(String),
-}
-
-impl Serialize for Projected<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Value(value) => value.serialize(serializer),
-            Self::Entries { entries, path } => {
-                serializer.collect_seq(entries.iter().filter_map(|entry| path.resolve(entry)))
-            }
-            Self::Text(text) => text.serialize(serializer),
-        }
-    }
 }
 
 /// The projected event while it is put together.
@@ -169,7 +150,7 @@ impl<'a> Node<'a> {
     }
 }
 
-fn told(event: &Node<'_>) -> Value {
+fn reported(event: &Node<'_>) -> Value {
     let mut digest = Digest::default();
     if serde_json::to_writer(&mut digest, event).is_ok() && digest.bytes() > MAX_TOLD_BYTES {
         return Value::String(digest.hex());

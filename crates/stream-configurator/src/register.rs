@@ -43,7 +43,7 @@ pub(crate) struct Order<'a> {
 pub(crate) struct Registered {
     /// Of the answer that settled it.
     pub status: u16,
-    /// The version, as far as it was told.
+    /// The version, as far as it is known.
     pub etag: Option<String>,
     /// It was there already.
     pub unchanged: bool,
@@ -142,7 +142,10 @@ fn given_up(conflict: ApiError, order: Order<'_>, version: &Version, conflicts: 
 }
 
 fn no_version() -> JobError {
-    JobError::permanent("unexpected_response", "the API told the definition without its ETag: it cannot be replaced")
+    JobError::permanent(
+        "unexpected_response",
+        "the API returned the definition without its ETag: it cannot be replaced",
+    )
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ const SEPARATORS: [char; 4] = ['-', ';', ':', '+'];
 /// The version that is to be replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Version {
-    /// As it was told.
-    told: String,
+    /// As the API sent it.
+    message: String,
     form: Form,
     /// So many times in a row it was refused and still there.
     refused: u32,
@@ -22,7 +22,7 @@ pub(crate) struct Version {
 /// In which form it is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// As it was told.
+    /// As the API sent it.
     Told,
     /// As it was before a gateway rewrote it.
     Original,
@@ -31,7 +31,7 @@ enum Form {
 impl Version {
     /// The one that a job names, as it names it; any where it names none.
     pub(crate) fn of_job(etag: Option<&str>) -> Self {
-        Self { told: etag.unwrap_or(ANY).to_owned(), form: Form::Told, refused: 0, absent: 0 }
+        Self { message: etag.unwrap_or(ANY).to_owned(), form: Form::Told, refused: 0, absent: 0 }
     }
 
     /// After this one was refused, and nothing is there: any, and none.
@@ -43,8 +43,8 @@ impl Version {
     /// What is sent.
     pub(crate) fn if_match(&self) -> String {
         match self.form {
-            Form::Told => self.told.clone(),
-            Form::Original => original(&self.told),
+            Form::Told => self.message.clone(),
+            Form::Original => original(&self.message),
         }
     }
 
@@ -67,9 +67,9 @@ impl Version {
     /// After this one was refused: the one that is there, `etag`. Where it is this one still, in the other form.
     #[must_use]
     pub(crate) fn after(&self, etag: &str) -> Self {
-        let is_this = original(&self.told) == original(etag);
+        let is_this = original(&self.message) == original(etag);
         let form = if is_this && self.form == Form::Original { Form::Told } else { Form::Original };
-        Self { told: etag.to_owned(), form, refused: if is_this { self.refused + 1 } else { 0 }, absent: 0 }
+        Self { message: etag.to_owned(), form, refused: if is_this { self.refused + 1 } else { 0 }, absent: 0 }
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn what_gateways_add_is_taken_away() {
-        for (told, was) in [
+        for (message, was) in [
             ("\"7\"", "\"7\""),
             ("W/\"7\"", "\"7\""),
             ("\"7-gzip\"", "\"7\""),
@@ -113,7 +113,7 @@ mod tests {
             ("\"", "\""),
             ("", ""),
         ] {
-            assert_eq!(original(told), was, "{told}");
+            assert_eq!(original(message), was, "{message}");
         }
     }
 

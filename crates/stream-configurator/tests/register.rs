@@ -11,7 +11,7 @@ use genfleet_core::{
     handler::{JobContext, JobHandler, Progress, Services},
     http::install_tls,
     job::{JobId, Kind},
-    supervisor::Tasks,
+    supervisor::Supervisor,
 };
 use genfleet_simulator::{FaultRule, RecordedRequest, Simulator, SimulatorOptions};
 use genfleet_stream_configurator::{State, StreamConfigurator, StreamConfiguratorOptions, StreamReport};
@@ -47,7 +47,7 @@ impl Setup {
         let clock = Arc::new(SystemClock);
         let genesys = GenesysClient::with_credentials(&options.genesys, scopes, clock.clone(), credentials).unwrap();
         tokio::spawn(genesys.clone().run());
-        let services = Services { genesys, tasks: Tasks::new().0, clock };
+        let services = Services { genesys, supervisor: Supervisor::new().0, clock };
         let handler = StreamConfigurator::new(StreamConfiguratorOptions {}, &services).unwrap();
         Self { simulator, services, handler }
     }
@@ -148,11 +148,11 @@ async fn a_definition_is_registered_and_told() {
     let shown = setup.shown();
     assert_eq!(report.etag.as_deref(), shown["etag"].as_str());
     assert_eq!((report.status, report.unchanged, report.conflicts_resolved), (201, false, 0));
-    let told = serde_json::to_value(&report).unwrap();
+    let summary = serde_json::to_value(&report).unwrap();
     let projection = json!({"conv": {"id": "c-1"}, "custom": {"queue": "support"}});
-    assert_eq!((&told["projection"], &told["validationSuccessRate"]), (&projection, &json!(1.0)));
-    assert_eq!((&told["sourceId"], &told["region"]), (&json!("orders"), &json!("us-east-1")));
-    let names: Vec<_> = told.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!((&summary["projection"], &summary["validationSuccessRate"]), (&projection, &json!(1.0)));
+    assert_eq!((&summary["sourceId"], &summary["region"]), (&json!("orders"), &json!("us-east-1")));
+    let names: Vec<_> = summary.as_object().unwrap().keys().map(String::as_str).collect();
     let expected = [
         "sourceId",
         "status",
@@ -269,11 +269,9 @@ async fn what_an_earlier_attempt_sent_unanswered_is_no_conflict() {
     let state: State = serde_json::from_value(error.state.unwrap()).unwrap();
     setup.simulator.set_faults(Vec::new());
     assert!(setup.run_as(&setup.job(), &job, state).await.unwrap().unchanged);
-    let mut returned = setup.job();
-    returned.delivery_count = 1;
+    let returned = setup.job().with_history(false, 1);
     assert!(setup.run_as(&returned, &job, State::default()).await.unwrap().unchanged);
-    let mut begun = setup.job();
-    begun.started = true;
+    let begun = setup.job().with_history(true, 0);
     assert!(setup.run_as(&begun, &job, State::default()).await.unwrap().unchanged);
 }
 
@@ -310,7 +308,7 @@ async fn a_definition_of_exactly_262144_bytes_is_taken() {
 async fn a_job_that_is_asked_to_stop_begins_no_further_round() {
     let setup = Setup::new().await;
     let job = setup.job();
-    job.stop.cancel();
+    job.stop().cancel();
     let error = setup.run_as(&job, &payload(), State::default()).await.unwrap_err();
     assert_eq!((error.class, setup.calls().len()), (ErrorClass::Interrupted, 0));
 }

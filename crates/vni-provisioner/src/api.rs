@@ -1,7 +1,10 @@
 //! The remote calls of this worker, typed. Another provider of private connections stands in here. What follows from
 //! an answer is not decided here.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use genfleet_core::{
     genesys::{ApiError, ApiRequest},
@@ -16,6 +19,9 @@ use crate::payload::Plan;
 /// The scopes that the calls need.
 pub(crate) const SCOPES: &[&str] =
     &["privateconnectivity:write", "privateconnectivity:read", "analytics:read", "interface:read"];
+
+/// How long a change may take to show in what is read.
+pub(crate) const READ_LAG: Duration = Duration::from_secs(15);
 
 /// Where connections are created and listed.
 pub(crate) const CONNECTIONS: &str = "/api/v2/organization/privateconnectivity/connections";

@@ -131,11 +131,11 @@ impl Drop for Turn {
     }
 }
 
-/// What a job is told whose organisation is busy. Burns nothing.
+/// The error of a job whose organisation is busy. Burns nothing.
 pub(crate) fn busy(job: &JobContext, organisation: Uuid) -> JobError {
     let until = job.now().checked_add(BUSY_WAIT).unwrap_or(job.now());
-    let told = format!("another job of organisation {organisation} is at work");
-    JobError::new(ErrorClass::Held { until, spread: Duration::ZERO }, "organization_busy", told)
+    let message = format!("another job of organisation {organisation} is at work");
+    JobError::new(ErrorClass::Held { until, spread: Duration::ZERO }, "organization_busy", message)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What upstream systems are told of `vni.provision` jobs beyond the shape of their types. The rules themselves are in
+//! The contract of `vni.provision` jobs beyond the shape of their types. The rules themselves are in
 //! [`payload`](crate::payload).
 
 use genfleet_core::contract::{

@@ -10,10 +10,14 @@ use genfleet_core::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{api, gateway::Gateways, inventory::Inventory, payload::Plan, recent::Recent};
+use crate::{
+    api::{self, READ_LAG},
+    gateway::Gateways,
+    inventory::Inventory,
+    payload::Plan,
+    recent::Recent,
+};
 
-/// How long a change may take to show in what is read.
-pub(crate) const READ_LAG: Duration = Duration::from_secs(15);
 /// How often it is looked for meanwhile.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -86,7 +90,7 @@ pub(crate) async fn survey(job: &JobContext, plan: &Plan, rules: &Rules, recent:
         if let Some(refusal) = rules.refusal(plan, &inventory) {
             return Err(refusal);
         }
-        if let Some(until) = job.reads_settled_at.filter(|until| looked < *until) {
+        if let Some(until) = job.reads_settled_at().filter(|until| looked < *until) {
             pause(job, until.saturating_duration_since(Instant::now())).await?;
             continue;
         }
@@ -163,11 +167,11 @@ fn not_found(doubt: Doubt, error: ApiError) -> JobError {
 }
 
 fn limit_reached(plan: &Plan, count: u64, limit: u64) -> JobError {
-    let told = format!(
+    let message = format!(
         "organisation {} has {count} interfaces and may have {limit}: remove one, or raise --max-interfaces",
         plan.organization_id
     );
-    let mut error = JobError::permanent("interface_limit_reached", told);
+    let mut error = JobError::permanent("interface_limit_reached", message);
     error.details.insert("interfaces".to_owned(), count.into());
     error.details.insert("limit".to_owned(), limit.into());
     error
@@ -175,5 +179,5 @@ fn limit_reached(plan: &Plan, count: u64, limit: u64) -> JobError {
 
 /// Waits, but not longer than the attempt lasts.
 pub(crate) async fn pause(job: &JobContext, duration: Duration) -> Result<(), JobError> {
-    job.stop.run_until_cancelled(sleep(duration)).await.ok_or_else(JobError::interrupted)
+    job.stop().run_until_cancelled(sleep(duration)).await.ok_or_else(JobError::interrupted)
 }

@@ -37,19 +37,19 @@ impl Gateways {
     pub(crate) async fn probe(&self, job: &JobContext, plan: &Plan) -> Result<(), JobError> {
         let (ip, port) = (plan.remote_ip, plan.gateway_port);
         if let Some(what) = self.refuses(ip) {
-            let told =
+            let message =
                 format!("the gateway {ip} is {what} address, which is never connected to; --gateway-allow opens it");
-            return Err(JobError::permanent("gateway_refused", told));
+            return Err(JobError::permanent("gateway_refused", message));
         }
-        let answer = job.stop.run_until_cancelled(timeout(self.timeout, TcpStream::connect((ip, port)))).await;
+        let answer = job.stop().run_until_cancelled(timeout(self.timeout, TcpStream::connect((ip, port)))).await;
         let why = match answer {
             None => return Err(JobError::interrupted()),
             Some(Ok(Ok(_connection))) => return Ok(()),
             Some(Ok(Err(error))) => error.to_string(),
             Some(Err(_)) => format!("no answer within {:?}", self.timeout),
         };
-        let told = format!("the gateway {ip}:{port} does not accept a connection: {why}");
-        Err(JobError::new(ErrorClass::Transient, "gateway_unreachable", told))
+        let message = format!("the gateway {ip}:{port} does not accept a connection: {why}");
+        Err(JobError::new(ErrorClass::Transient, "gateway_unreachable", message))
     }
 
     /// What kind of address it is that is not connected to.
@@ -105,8 +105,8 @@ mod tests {
             ("0.0.0.0", "unspecified"),
             ("0.1.2.3", "unspecified"),
         ] {
-            let told = gateways(&[]).refuses(ip.parse().unwrap());
-            assert!(told.is_some_and(|told| told.contains(what)), "{ip}: {told:?}");
+            let message = gateways(&[]).refuses(ip.parse().unwrap());
+            assert!(message.is_some_and(|message| message.contains(what)), "{ip}: {message:?}");
         }
     }
 

@@ -94,11 +94,11 @@ impl Inventory {
     /// Why nothing can be said to be in nobody's way: something of it cannot be read. It may be otherwise next time.
     pub(crate) fn unreadable(&self) -> Option<JobError> {
         let gap = self.gap.as_ref()?;
-        let told = format!(
+        let message = format!(
             "the organisation's connections cannot be read whole, so that a conflict could be missed: {gap}; correct or \
              remove it, or see what answers in place of the API"
         );
-        Some(JobError::new(ErrorClass::Transient, "unexpected_response", told))
+        Some(JobError::new(ErrorClass::Transient, "unexpected_response", message))
     }
 
     /// The one that has the same name: the API refuses that.
@@ -145,7 +145,7 @@ impl Listed {
         (self.id.as_deref().unwrap_or("without an id"), self.name.as_deref().unwrap_or_default())
     }
 
-    /// As it will be told.
+    /// As it will be reported.
     fn planned(plan: &Plan) -> Self {
         Self {
             id: None,

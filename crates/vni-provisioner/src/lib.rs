@@ -109,7 +109,7 @@ impl JobHandler for VniProvisioner {
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Step<Self>, JobError> {
         let plan = payload.plan().map_err(|broken| JobError::invalid(broken.into()))?;
         let has_begun = state != State::default();
-        let Some(turn) = self.organisations.enter(plan.organization_id, &job.id, has_begun) else {
+        let Some(turn) = self.organisations.enter(plan.organization_id, job.id(), has_begun) else {
             return Err(busy(job, plan.organization_id));
         };
         let step = self.step(job, &plan, state).await?;
@@ -128,7 +128,7 @@ impl VniProvisioner {
         }
         match state.undoing.clone() {
             Some(failure) => {
-                job.reached(&state, state.told(false));
+                job.reached(&state, state.error_details(false));
                 Err(self.remove(job, plan, &state, failure).await)
             }
             None => self.route(job, plan, state).await,
@@ -173,7 +173,7 @@ impl VniProvisioner {
     }
 
     async fn route(&self, job: &JobContext, plan: &Plan, mut state: State) -> Result<Step<Self>, JobError> {
-        job.reached(&state, state.told(false));
+        job.reached(&state, state.error_details(false));
         let table = &plan.routing_table_id;
         let routed = routing::converge(job, table, self.routing_poll_interval, &mut state.routing_polls).await;
         let Err(error) = routed else { return Ok(Step::Done(state.report(job))) };

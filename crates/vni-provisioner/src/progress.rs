@@ -1,4 +1,4 @@
-//! What a begun job remembers and what is told of it.
+//! The state of a begun job, and its report.
 
 use genfleet_core::{
     error::{ErrorClass, JobError},
@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::creation::READ_LAG;
+use crate::api::READ_LAG;
 
 /// What the API said is remembered up to so many bytes: a state is at most 16 KiB.
 const SAID_REMEMBERED: usize = 4096;
@@ -83,25 +83,25 @@ impl State {
     /// Whether an identical interface that is there was made by this job's own POST.
     ///
     /// [`Order`] is written down right after a look that showed none, one job of an organisation is worked at a time in
-    /// the whole fleet, and it is forgotten by every attempt that ends unsent. What cannot be told apart is an identical
+    /// the whole fleet, and it is forgotten by every attempt that ends unsent. What cannot be distinguished is an identical
     /// interface (same name, addresses and table) that somebody outside the fleet makes between that look and the death
     /// of the process which was about to make it: it counts as this job's.
     pub(crate) fn may_have_ordered(&self, job: &JobContext) -> bool {
         match self.order {
             None => false,
-            Some(Order::Next) => job.delivery_count > 0,
+            Some(Order::Next) => job.was_redelivered(),
             Some(Order::Sent) => true,
         }
     }
 
-    /// What is told on success.
+    /// The report of a success.
     pub(crate) fn report(&self, job: &JobContext) -> VniReport {
         VniReport {
             interface_id: self.interface_id.clone().unwrap_or_default(),
             adopted: !self.created,
             routing_polls: self.routing_polls,
             uptime_rate: 1.0,
-            provision_ms: (job.now().as_millisecond() - job.started_at.as_millisecond()).max(0),
+            provision_ms: (job.now().as_millisecond() - job.started_at().as_millisecond()).max(0),
         }
     }
 
@@ -111,8 +111,8 @@ impl State {
         age.and_then(|age| u128::try_from(age).ok()).is_some_and(|age| age < READ_LAG.as_millis())
     }
 
-    /// What is told beside an error while the interface is there.
-    pub(crate) fn told(&self, rolled_back: bool) -> Map<String, Value> {
+    /// The report beside an error while the interface is there.
+    pub(crate) fn error_details(&self, rolled_back: bool) -> Map<String, Value> {
         let interface_id = self.interface_id.clone().unwrap_or_default();
         let members = [("interfaceId", Value::from(interface_id)), ("rolledBack", rolled_back.into())];
         members.map(|(member, value)| (member.to_owned(), value)).into_iter().collect()

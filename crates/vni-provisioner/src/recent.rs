@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::{creation::READ_LAG, inventory::Inventory, payload::Plan};
+use crate::{api::READ_LAG, inventory::Inventory, payload::Plan};
 
 /// Interfaces that were ordered a moment ago, by organisation.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! The end of a job that has an interface and no routing: whether the interface goes or stays, and how that is told.
+//! The end of a job that has an interface and no routing: whether the interface goes or stays, and how that is reported.
 
 use std::time::Duration;
 
@@ -39,8 +39,10 @@ pub(crate) fn judge(job: &JobContext, plan: &Plan, state: &State, error: JobErro
     match (ends, state.created, plan.rollback) {
         (false, ..) => RollbackDecision::GoesOn(error),
         (true, true, true) => RollbackDecision::Goes(Failure::from(&error)),
-        (true, true, false) => RollbackDecision::Stays(told(error, state, false, "stays: rollback is false")),
-        (true, false, _) => RollbackDecision::Stays(told(error, state, false, "stays: this job did not create it")),
+        (true, true, false) => RollbackDecision::Stays(with_outcome(error, state, false, "stays: rollback is false")),
+        (true, false, _) => {
+            RollbackDecision::Stays(with_outcome(error, state, false, "stays: this job did not create it"))
+        }
     }
 }
 
@@ -58,20 +60,20 @@ pub(crate) async fn remove(job: &JobContext, state: &State, failure: Failure) ->
     };
     let failed = JobError::from(failure);
     match deleted {
-        Ok(Deleted::Removed | Deleted::NotThere) => told(failed, state, true, "was removed again"),
+        Ok(Deleted::Removed | Deleted::NotThere) => with_outcome(failed, state, true, "was removed again"),
         Err(error) => match error.class {
             ErrorClass::Held { .. } | ErrorClass::Credentials | ErrorClass::Interrupted => error.into(),
             ErrorClass::Permanent | ErrorClass::Transient | ErrorClass::Ambiguous => {
-                told(failed, state, false, &format!("could not be removed and stays: {}", error.message))
+                with_outcome(failed, state, false, &format!("could not be removed and stays: {}", error.message))
             }
         },
     }
 }
 
 /// `error` with what became of the interface.
-fn told(mut error: JobError, state: &State, rolled_back: bool, what: &str) -> JobError {
+fn with_outcome(mut error: JobError, state: &State, rolled_back: bool, what: &str) -> JobError {
     let interface_id = state.interface_id.clone().unwrap_or_default();
     error.message = format!("{}; interface {interface_id} {what}", error.message);
-    error.details.extend(state.told(rolled_back));
+    error.details.extend(state.error_details(rolled_back));
     error
 }

@@ -35,13 +35,13 @@ pub(crate) async fn converge(
         }
         *polls += 1;
     }
-    let told = format!(
+    let details = format!(
         "routing table {table_id} did not converge to {expected:?} in {POLLS} looks {every:?} apart; at the last one {seen}"
     );
-    Err(JobError::new(ErrorClass::Transient, "routing_not_converged", told))
+    Err(JobError::new(ErrorClass::Transient, "routing_not_converged", details))
 }
 
-/// One look. What fails is one, too, and told in its sentence; what is not this job's doing is no look.
+/// One look. What fails is one, too, and reported in its sentence; what is not this job's doing is no look.
 async fn look(job: &JobContext, table_id: &str) -> Result<Result<Option<String>, String>, JobError> {
     match api::current_hash(job, table_id).await {
         Ok(hash) => Ok(Ok(hash)),

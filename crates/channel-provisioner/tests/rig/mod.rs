@@ -12,7 +12,7 @@ use genfleet_core::{
     handler::{JobContext, JobHandler, Progress, Services},
     http::install_tls,
     job::{JobId, Kind, derived_id},
-    supervisor::Tasks,
+    supervisor::Supervisor,
 };
 use genfleet_simulator::{RecordedRequest, Simulator, SimulatorOptions};
 use serde_json::Value;
@@ -51,7 +51,7 @@ impl Rig {
         let clock = Arc::new(SystemClock);
         let genesys = GenesysClient::with_credentials(&options, scopes, clock.clone(), source).unwrap();
         tokio::spawn(genesys.clone().run());
-        let services = Services { genesys, tasks: Tasks::new().0, clock };
+        let services = Services { genesys, supervisor: Supervisor::new().0, clock };
         let options = ChannelOptions { max_concurrent_sessions: 500, license_limit };
         let handler = ChannelProvisioner::new(options.clone(), &services).unwrap();
         Self { simulator, services, options, handler }

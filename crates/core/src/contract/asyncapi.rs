@@ -9,6 +9,7 @@ use super::{KindContract, event, job, named};
 use genfleet_job::{
     Kind,
     event::{CONTENT_TYPE, Outcome},
+    job_headers,
     message::{Lane, enqueued::ENQUEUED_MS},
 };
 use genfleet_queue::{
@@ -40,12 +41,12 @@ pub(super) fn document(kinds: &[KindContract], prefix: &str) -> Value {
     channels.insert("events".to_owned(), events_channel(prefix));
     channels.insert("events.window".to_owned(), window_channel(prefix));
     channels.insert("replies".to_owned(), replies_channel());
-    operations.insert("tell".to_owned(), sends("events", "event", "Tells how a job ended."));
+    operations.insert("tell".to_owned(), sends("events", "event", "Publishes the end of a job."));
     messages.insert("event".to_owned(), event_message(kinds, &mut schemas));
     for contract in &upstream {
         let kind = contract.kind;
         channels.insert(format!("dead.{kind}"), dead_channel(kind, prefix));
-        operations.insert(format!("bury.{kind}"), sends(&format!("dead.{kind}"), "dead", "Keeps what failed."));
+        operations.insert(format!("bury.{kind}"), sends(&format!("dead.{kind}"), "dead", "Keeps failed jobs."));
     }
     messages.insert("dead".to_owned(), dead_message(&mut schemas));
     json!({
@@ -114,8 +115,8 @@ fn events_channel(prefix: &str) -> Value {
         "title": "Events",
         "description": "Bind a durable queue of your own, e.g. with cdn.purge.* or *.*.failed, to miss nothing.",
         "parameters": {
-            "kind": { "enum": kinds, "description": "What the job asked for." },
-            "outcome": { "enum": outcomes, "description": "How it ended." },
+            "kind": { "enum": kinds, "description": "The job's kind." },
+            "outcome": { "enum": outcomes, "description": "The job's outcome." },
         },
         "messages": { "event": message("event") },
         "bindings": { "amqp": by_key(&topology::events(prefix), "topic") },
@@ -127,7 +128,7 @@ fn window_channel(prefix: &str) -> Value {
     json!({
         "address": queue,
         "title": "The last events",
-        "description": "A window to look through, at most 1,000,000 events or 1 GiB; older ones go.",
+        "description": "A window of the latest events, at most 1,000,000 or 1 GiB; older ones are dropped.",
         "messages": { "event": message("event") },
         "bindings": { "amqp": of_queue(&queue) },
     })
@@ -205,7 +206,7 @@ fn job_message(contract: &KindContract, schemas: &mut Map<String, Value>) -> Val
 fn event_message(kinds: &[KindContract], schemas: &mut Map<String, Value>) -> Value {
     json!({
         "name": "event",
-        "title": "How a job ended",
+        "title": "End of a job",
         "contentType": CONTENT_TYPE,
         "headers": part("Trace headers", trace_headers(), schemas),
         "correlationId": correlation("The job's correlation_id; on the exchange of events its message_id where it had none."),
@@ -225,20 +226,20 @@ fn dead_message(schemas: &mut Map<String, Value>) -> Value {
     let number = |description: &str| json!({ "type": "integer", "description": description });
     let mut headers = trace_headers();
     let set = json!({
-        "genfleet-reason": text("The error's code. What the broker itself dead-letters has no genfleet-* header."),
-        "genfleet-error": text("The error's message, at most 2 KiB."),
-        "genfleet-attempts": number("Attempts that counted."),
-        "genfleet-failed-at": { "type": "string", "format": "date-time", "description": "When." },
-        "genfleet-worker": text("The worker that gave it up."),
-        "genfleet-fingerprint": text("The same for failures of the same sort."),
-        "genfleet-generation": number("Redrives before this failure."),
+        (job_headers::REASON): text("The error's code. What the broker itself dead-letters has no genfleet-* header."),
+        (job_headers::ERROR): text("The error's message, at most 2 KiB."),
+        (job_headers::ATTEMPTS): number("Attempts that count."),
+        (job_headers::FAILED_AT): { "type": "string", "format": "date-time", "description": "When." },
+        (job_headers::WORKER): text("The worker that gave the job up."),
+        (job_headers::FINGERPRINT): text("Equal for failures of the same sort."),
+        (job_headers::GENERATION): number("Redrives before this failure."),
     });
     super::merge(&mut headers, &json!({ "properties": set }));
     json!({
         "name": "dead",
         "title": "A job that failed",
         "headers": part("Dead letter headers", headers, schemas),
-        "payload": { "description": "The job's bytes as they came, JSON or not." },
+        "payload": { "description": "The job's bytes as received, JSON or not." },
     })
 }
 

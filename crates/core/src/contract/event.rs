@@ -3,12 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    KindContract,
-    code::{COMMON_CODES, ErrorCode},
-    headed, merge,
+    KindContract, headed, merge,
     named::{named, pascal},
     schema_of_written,
 };
+use crate::error_code::{COMMON_CODES, ErrorCode};
 use genfleet_job::{
     Kind, UNKNOWN_KIND,
     event::{Outcome, shape::CloudEvent},

@@ -6,8 +6,8 @@ use super::{
     KindContract, headed, merge,
     named::{named, pascal},
     pattern::TIME,
-    terms::UnstatedRule,
 };
+use crate::terms::UnstatedRule;
 
 /// Rules of the envelope that no schema can state.
 pub const ENVELOPE_UNSTATED: [UnstatedRule; 2] = [

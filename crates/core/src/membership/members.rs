@@ -27,7 +27,7 @@ const DEAF: Duration = Duration::from_secs(3);
 /// The other members of the fleet, as one process knows them.
 #[derive(Debug)]
 pub(super) struct Members {
-    members: BTreeMap<String, Member>,
+    by_name: BTreeMap<String, Member>,
     /// The time of the last message, including the process's own.
     heard: Instant,
     /// The time until which the other members are unknown; `None` before any could be heard.
@@ -54,7 +54,7 @@ pub(super) struct OwnLimits<'a> {
 
 impl Members {
     pub(super) const fn new(now: Instant) -> Self {
-        Self { members: BTreeMap::new(), heard: now, unheard: None, deaf: true }
+        Self { by_name: BTreeMap::new(), heard: now, unheard: None, deaf: true }
     }
 
     /// Starts to wait for the others: the broker is connected.
@@ -71,7 +71,7 @@ impl Members {
         let gap = now.saturating_duration_since(self.heard);
         if gap > DEAF {
             // No member could be heard meanwhile.
-            self.members.values_mut().for_each(|member| member.last += gap);
+            self.by_name.values_mut().for_each(|member| member.last += gap);
         }
         self.heard = now;
     }
@@ -79,21 +79,21 @@ impl Members {
     /// Adds or updates a member.
     pub(super) fn update(&mut self, status: MemberStatus, now: Instant) {
         self.hear(now);
-        if self.members.len() < MOST || self.members.contains_key(&status.process) {
-            self.members.insert(status.process.clone(), Member { status, last: now });
+        if self.by_name.len() < MOST || self.by_name.contains_key(&status.process) {
+            self.by_name.insert(status.process.clone(), Member { status, last: now });
         }
     }
 
     /// Removes a member that left.
     pub(super) fn leave(&mut self, process: &str, now: Instant) {
         self.hear(now);
-        self.members.remove(process);
+        self.by_name.remove(process);
     }
 
     /// Removes silent members, unless nothing is heard at all.
     pub(super) fn tick(&mut self, now: Instant) {
         if self.is_heard(now) {
-            self.members.retain(|_, member| now < member.last + SILENCE);
+            self.by_name.retain(|_, member| now < member.last + SILENCE);
         }
     }
 
@@ -104,7 +104,7 @@ impl Members {
 
     /// The other members, ordered by name.
     pub(super) fn others(&self) -> impl Iterator<Item = &MemberStatus> {
-        self.members.values().map(|member| &member.status)
+        self.by_name.values().map(|member| &member.status)
     }
 
     /// Computes the share of this process.
@@ -116,7 +116,7 @@ impl Members {
         if self.unheard.is_none_or(|unheard| now < unheard) {
             return LimitShare::with_unknown_peers(own.client_limit);
         }
-        let alive = u32::try_from(self.members.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let alive = u32::try_from(self.by_name.len()).unwrap_or(u32::MAX).saturating_add(1);
         let even = own.client_limit / alive;
         if !self.is_heard(now) {
             return LimitShare::with_known_peers(even, even);

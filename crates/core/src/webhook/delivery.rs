@@ -22,8 +22,9 @@ use super::{
     signers::{self, Signers},
 };
 use crate::{
-    contract::{code::ErrorCode, terms::ContractTerms},
+    error_code::ErrorCode,
     handler::{Defaults, JobContext, JobHandler, Progress, Services},
+    terms::ContractTerms,
 };
 use genfleet_genesys::LONG_PAUSE;
 use genfleet_job::{

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
     use crate::{
         webhook::{Deliverer, WebhookOptions},
-        worker::validate::{self, JobRules},
+        worker::{JobRules, validate_job},
     };
     use genfleet_job::{MAX_BODY_BYTES, event::MAX_EVENT_BYTES};
 
@@ -88,7 +88,7 @@ mod tests {
         let written = "{\"a\": \"\\u00e4 \\\\ \\\" \u{e4}\u{1F600}\"}";
         let message = one(&event(written));
         let rules = JobRules::new::<DeliveryPayload>(Kind::WebhookDeliver, |_| vec![]);
-        let (job, payload) = validate::job::<Deliverer>(&rules, &options(), &message.body, None, None).unwrap();
+        let (job, payload) = validate_job::<Deliverer>(&rules, &options(), &message.body, None, None).unwrap();
         assert_eq!((payload.event.as_str(), payload.url.as_str()), (written, URL));
         assert_eq!(payload.event_id, Uuid::nil().to_string());
         assert_eq!(job.max_attempts, 7);

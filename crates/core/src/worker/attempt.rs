@@ -1,140 +1,146 @@
-//! One attempt: the job handed to its handler, in its time. A panic is an error of the attempt, and so is not coming
-//! to an end.
+//! One attempt: a job in the hands of its handler, within its time. A panic of the handler is an error of the attempt, and
+//! so is a handler that does not return.
 
-use std::{
-    convert::Infallible,
-    panic::AssertUnwindSafe,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{convert::Infallible, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
-use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{engine::Engine, settle::Ended, suspect};
+use super::{context::ProcessContext, suspect};
 use crate::handler::{JobContext, JobHandler, Progress};
-use genfleet_job::job_headers::JobHeaders;
 use genfleet_job::{
-    Job,
     error::{ErrorClass, JobError},
-    lease::Lease,
+    job_headers::{JobHeaders, MAX_STATE_BYTES},
     message::Lane,
+    retry::RetryPolicy,
 };
 use genfleet_queue::Delivery;
 
-/// How long a handler that was asked to stop may still take: a token request and the request in flight.
+/// Time that a handler may take to return after it was asked to stop: a token request and the request in flight.
 const STOPPING_GRACE: Duration = Duration::from_secs(35);
 
-impl<H: JobHandler> Engine<H> {
-    pub(super) fn context(
-        &self,
-        job: &Job,
-        carried: &JobHeaders,
-        delivery: &Delivery,
-        started_at: Timestamp,
-    ) -> JobContext {
-        let lease = delivery.settler.lease().filter(|_| H::KIND.is_exclusive());
-        JobContext {
-            id: job.id.clone(),
-            kind: H::KIND,
-            attempts: carried.attempts,
-            max_attempts: job.max_attempts,
-            generation: carried.generation,
-            started: delivery.lane != Lane::Jobs,
-            delivery_count: delivery.delivery_count,
-            reads_settled_at: lease.as_ref().and_then(Lease::taken_over).map(|at| at + self.policy.takeover_wait),
-            bytes: delivery.message.body.len(),
-            started_at,
-            trace: delivery.span.context().cloned(),
-            stop: self.drain.child_token(),
-            clock: self.clock.clone(),
-            genesys: self.genesys.clone(),
-            requests: 0.into(),
-            turns: Mutex::default(),
-            shared: Mutex::default(),
-            lease,
-            reached: Mutex::default(),
-        }
-    }
+/// Settings of the runs of jobs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RunPolicy {
+    /// Waits between attempts.
+    pub(crate) retry: RetryPolicy,
+    /// Time after which the handler is asked to stop.
+    pub(crate) attempt_timeout: Duration,
+    /// Time after a takeover of an exclusive kind during which reads may not show yet what another process wrote.
+    pub(crate) takeover_wait: Duration,
+}
 
-    /// Hands the job to the handler.
-    pub(super) async fn attempt(
-        &self,
-        context: &JobContext,
-        delivery: &Delivery,
-        payload: H::Payload,
-        state: H::State,
-    ) -> Ended {
-        let handling = AssertUnwindSafe(self.handler.handle(context, payload, state)).catch_unwind();
-        let result = tokio::select! {
-            result = handling => result,
-            out_of_time = self.out_of_time(context, self.time_for(delivery)) => return Ended::Error(unended(context, out_of_time)),
-            never = stop_when_lost(context, delivery) => match never {},
-        };
-        match result {
-            Ok(Ok(Progress::Done(report))) => Ended::Done(serde_json::to_value(report).unwrap_or(Value::Null)),
-            Ok(Ok(Progress::Begun { state, again_in })) => match serde_json::to_string(&state) {
-                Ok(state) => Ended::Begun { state, again_in },
-                Err(_) => {
-                    Ended::Error(JobError::permanent("panicked", "the worker's state is no JSON: a defect of it"))
-                }
-            },
-            Ok(Err(error)) => Ended::Error(error),
-            Err(_) => {
-                let panicked = JobError::new(ErrorClass::Transient, "panicked", "the worker panicked: a defect of it");
-                Ended::Error(unended(context, panicked))
-            }
-        }
-    }
-
-    /// How long the attempt may last. A suspect that outlives its time alone is none, and goes on among the others.
-    fn time_for(&self, delivery: &Delivery) -> Duration {
+impl RunPolicy {
+    /// Time that the job of `delivery` may run. A suspect that outlives its shorter time is none and goes back to the
+    /// other jobs.
+    pub(crate) fn time_for(&self, delivery: &Delivery, headers: &JobHeaders) -> Duration {
         match delivery.lane {
-            Lane::Jobs | Lane::Resume => self.policy.attempt_timeout,
-            Lane::Suspect => {
-                let suspected = JobHeaders::read(&delivery.message.headers).suspected;
-                suspect::time_alone(suspected).min(self.policy.attempt_timeout)
-            }
+            Lane::Jobs | Lane::Resume => self.attempt_timeout,
+            Lane::Suspect => suspect::time_alone(headers.suspected).min(self.attempt_timeout),
         }
-    }
-
-    /// Asks the handler to stop when its time is over; gives it up when it does not, or when the process can wait no
-    /// longer.
-    async fn out_of_time(&self, context: &JobContext, time: Duration) -> JobError {
-        tokio::select! {
-            () = sleep(time) => context.stop.cancel(),
-            () = context.stop.cancelled() => {}
-        }
-        tokio::select! {
-            () = self.give_up.cancelled() => return JobError::interrupted(),
-            () = sleep(STOPPING_GRACE) => {}
-        }
-        if self.drain.is_cancelled() {
-            return JobError::interrupted();
-        }
-        warn!("the handler did not stop when its time was over: given up");
-        JobError::new(ErrorClass::Transient, "api_timeout", "the attempt did not end in its time")
     }
 }
 
-/// An attempt that came to no end of its own, with what its handler said until then.
-fn unended(context: &JobContext, mut error: JobError) -> JobError {
-    let reached = context.reached.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    error.state = reached.state;
-    error.details.extend(reached.details);
+/// End of an attempt, without the worker's types.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one at a time per job, and never in a collection")]
+pub(crate) enum AttemptResult {
+    /// Done, with this report.
+    Done(Value),
+    /// The job made a step.
+    Begun {
+        /// State to continue from, as JSON.
+        state: String,
+        /// Delay until the next attempt.
+        again_in: Duration,
+    },
+    /// Not done.
+    Error(JobError),
+}
+
+/// Hands the job to its handler, which has so much `time`.
+pub(crate) async fn run<H: JobHandler>(
+    handler: &H,
+    process: &ProcessContext,
+    job: &JobContext,
+    delivery: &Delivery,
+    time: Duration,
+    payload: H::Payload,
+    state: H::State,
+) -> AttemptResult {
+    let handling = AssertUnwindSafe(handler.handle(job, payload, state)).catch_unwind();
+    let result = tokio::select! {
+        result = handling => result,
+        error = out_of_time(process, job, time) => return bounded(AttemptResult::Error(unfinished(job, error))),
+        never = stop_when_lost(job, delivery) => match never {},
+    };
+    bounded(match result {
+        Ok(Ok(Progress::Done(report))) => AttemptResult::Done(serde_json::to_value(report).unwrap_or(Value::Null)),
+        Ok(Ok(Progress::Begun { state, again_in })) => match serde_json::to_string(&state) {
+            Ok(state) => AttemptResult::Begun { state, again_in },
+            Err(_) => AttemptResult::Error(JobError::permanent(
+                "panicked",
+                "the worker's state cannot be written as JSON: a defect of the worker",
+            )),
+        },
+        Ok(Err(error)) => AttemptResult::Error(error),
+        Err(_) => {
+            let error = JobError::new(ErrorClass::Transient, "panicked", "the worker panicked: a defect of the worker");
+            AttemptResult::Error(unfinished(job, error))
+        }
+    })
+}
+
+/// Asks the handler to stop when its time is over. Gives it up when it does not, or when the process can wait no longer.
+async fn out_of_time(process: &ProcessContext, job: &JobContext, time: Duration) -> JobError {
+    tokio::select! {
+        () = sleep(time) => job.stop.cancel(),
+        () = job.stop.cancelled() => {}
+    }
+    tokio::select! {
+        () = process.give_up.cancelled() => return JobError::interrupted(),
+        () = sleep(STOPPING_GRACE) => {}
+    }
+    if process.drain.is_cancelled() {
+        return JobError::interrupted();
+    }
+    warn!("the handler did not stop when its time was over: given up");
+    JobError::new(ErrorClass::Transient, "api_timeout", "the attempt did not end in its time")
+}
+
+/// Adds what the handler of an attempt that did not finish has noted last.
+fn unfinished(job: &JobContext, mut error: JobError) -> JobError {
+    let record = job.record();
+    error.state.clone_from(&record.state);
+    error.details.extend(record.details.clone());
     error
 }
 
-/// Of a kind that one process at a time works: stops the attempt once the session is lost, and with it the lock.
-async fn stop_when_lost(context: &JobContext, delivery: &Delivery) -> Infallible {
-    if context.kind.is_exclusive() {
+/// Stops the attempt at a job of an exclusive kind once the session, and with it the lock, is lost.
+async fn stop_when_lost(job: &JobContext, delivery: &Delivery) -> Infallible {
+    if job.kind.is_exclusive() {
         delivery.settler.lost().await;
-        context.stop.cancel();
+        job.stop.cancel();
     }
     std::future::pending().await
+}
+
+/// Replaces a result whose state is too large for a message, which is a defect of the worker, by an error.
+fn bounded(result: AttemptResult) -> AttemptResult {
+    let bytes = match &result {
+        AttemptResult::Begun { state, .. } => state.len(),
+        AttemptResult::Error(JobError { state: Some(state), .. }) => state.to_string().len(),
+        AttemptResult::Error(_) | AttemptResult::Done(_) => 0,
+    };
+    if bytes <= MAX_STATE_BYTES {
+        return result;
+    }
+    let message = format!(
+        "the worker's state has {bytes} bytes; at most {MAX_STATE_BYTES} travel with a job: a defect of the worker"
+    );
+    AttemptResult::Error(JobError::permanent("panicked", message))
 }
 
 #[cfg(test)]
@@ -150,7 +156,7 @@ mod tests {
     use genfleet_job::{
         JobId, Kind,
         clock::{SharedClock, SystemClock},
-        supervisor::Tasks,
+        supervisor::Supervisor,
     };
     use genfleet_telemetry::http::install_tls;
 
@@ -162,7 +168,7 @@ mod tests {
             CredentialSource::Given(Credentials { id: "id".to_owned().into(), secret: "hush".to_owned().into() });
         let clock: SharedClock = Arc::new(SystemClock);
         let genesys = GenesysClient::with_credentials(&options, vec![], clock.clone(), source).unwrap();
-        let services = Services { genesys, tasks: Tasks::new().0, clock };
+        let services = Services { genesys, supervisor: Supervisor::new().0, clock };
         JobContext::first(JobId::parse("job").unwrap(), Kind::VniProvision, &services)
     }
 
@@ -170,11 +176,11 @@ mod tests {
     async fn an_attempt_that_comes_to_no_end_goes_on_from_what_its_handler_said_last() {
         let context = context();
         let given_up = || JobError::new(ErrorClass::Transient, "api_timeout", "no end");
-        assert_eq!(unended(&context, given_up()), given_up());
+        assert_eq!(unfinished(&context, given_up()), given_up());
         context.reached(&json!({"step": 1}), Map::new());
         let details = Map::from_iter([("interfaceId".to_owned(), json!("i"))]);
         context.reached(&json!({"step": 2}), details.clone());
         let expected = JobError { state: Some(json!({"step": 2})), details, ..given_up() };
-        assert_eq!(unended(&context, given_up()), expected);
+        assert_eq!(unfinished(&context, given_up()), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! The command line of a worker: the same for all, but for its own options.
+//! The command line of a worker: the same for all of them, except for their own options.
 
 use std::{
     env,
@@ -13,9 +13,9 @@ use clap::{Args, Command, CommandFactory, FromArgMatches, Parser};
 use tracing::warn;
 
 use super::{
+    metric_series::start_metrics,
     options::{QueueOptions, WorkerOptions},
-    runtime::{EXIT_USAGE, End, Runtime},
-    series,
+    runtime::{EXIT_USAGE, ProcessEnd, Runtime},
     shutdown::Signals,
 };
 use crate::{
@@ -32,7 +32,7 @@ use genfleet_queue::sqlite::Role;
 use genfleet_telemetry::trace::TraceExport;
 use genfleet_telemetry::{LogFormat, http::install_tls};
 
-/// Everything a worker can be told.
+/// Options of a worker.
 #[derive(Debug, Parser)]
 struct WorkerCommand<O: Args + fmt::Debug> {
     #[command(flatten)]
@@ -50,7 +50,7 @@ struct WorkerCommand<O: Args + fmt::Debug> {
     check_config: bool,
 }
 
-/// `main` of a worker.
+/// Runs the worker `H` as a program: parses its command line, connects, and works until it is stopped.
 pub fn main<H: JobHandler>() -> ExitCode {
     let about =
         format!("Works {} jobs: takes them from the queue, calls Genesys Cloud, publishes what happened.", H::KIND);
@@ -66,19 +66,19 @@ pub fn main<H: JobHandler>() -> ExitCode {
     }
 }
 
-/// Says what is wrong with the settings; exit 64.
-pub fn usage_error(error: &ConfigError) -> ExitCode {
+/// Prints what is wrong with the settings; exit code 64.
+fn usage_error(error: &ConfigError) -> ExitCode {
     genfleet_job::tell!("error: {error}");
     ExitCode::from(EXIT_USAGE)
 }
 
-/// The options in `arguments`; else what to exit with, after it was said. Empty variables count as not set; a
-/// password in the arguments is refused.
+/// Parses `arguments`, or prints what is wrong with them and returns the exit code. Empty variables count as not set;
+/// passwords in arguments are refused.
 pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item = OsString>) -> Result<P, ExitCode> {
     let arguments: Vec<OsString> = arguments.collect();
     if arguments.iter().any(|argument| has_password(&argument.to_string_lossy())) {
-        let told = "a password in the arguments can be read by everybody on this machine: the queue's URL goes into GENFLEET_QUEUE_URL, the management API's into GENFLEET_MANAGEMENT_URL, or into a file that GENFLEET_QUEUE_URL_FILE or GENFLEET_MANAGEMENT_URL_FILE names; other URLs take no password";
-        return Err(usage_error(&ConfigError::new(told)));
+        let message = "a password in the arguments can be read by everybody on this machine: the queue's URL goes into GENFLEET_QUEUE_URL, the management API's into GENFLEET_MANAGEMENT_URL, or into a file that GENFLEET_QUEUE_URL_FILE or GENFLEET_MANAGEMENT_URL_FILE names; other URLs take no password";
+        return Err(usage_error(&ConfigError::new(message)));
     }
     let ends = if exports_traces(&command) { format!("{SECRETS}\n\n{TRACES}") } else { SECRETS.to_owned() };
     let command = with_notes(command.version(env!("CARGO_PKG_VERSION")).after_help(ends));
@@ -118,19 +118,18 @@ fn misspelt_warning(name: &str, known: &[String]) -> Option<String> {
     (near.0 <= MOST_EDITS).then(|| format!("{name} is not a setting and is ignored; did you mean {}?", near.1))
 }
 
-/// Said at the end of the `--help` of all that takes a queue.
+/// End of the `--help` of every command that takes a queue.
 const SECRETS: &str = "Secrets, only by variable or, with _FILE after its name, by the file it names:
   GENESYS_CLIENT_ID, GENESYS_CLIENT_SECRET   the OAuth client
   GENFLEET_QUEUE_URL                         the queue's address, where it holds a password
   GENFLEET_WEBHOOK_SECRET                    whsec_…, signs deliveries; several separated by a space";
 
-/// Said there where jobs are worked.
+/// End of the `--help` of every command that works jobs.
 const TRACES: &str = "Traces, where OTEL_EXPORTER_OTLP_ENDPOINT is set (http://HOST:4318, OTLP over HTTP).
 The other OTEL_* variables mean what OpenTelemetry says: OTEL_EXPORTER_OTLP_HEADERS
 (or …_HEADERS_FILE), OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, …";
 
-/// Whether an argument is the address of a broker, or of its management API, with a password, whatever else is wrong
-/// with it.
+/// Returns true for the address of a broker or of its management API with a password, whatever else is wrong with it.
 fn has_password(argument: &str) -> bool {
     let assigned = ["--queue-url=", "--management-url="].iter().find_map(|flag| argument.strip_prefix(flag));
     let value = assigned.unwrap_or(argument);
@@ -142,7 +141,7 @@ fn has_password(argument: &str) -> bool {
             .any(|one| one.rsplit_once('@').is_some_and(|(user, _)| user.contains(':')))
 }
 
-/// After the examples, where a subcommand has some.
+/// Adds the notes to the subcommands, after their examples.
 fn with_notes(command: Command) -> Command {
     command.mut_subcommands(|command| {
         let takes_queue = command.get_arguments().any(|argument| argument.get_id() == "queue_url");
@@ -155,7 +154,7 @@ fn with_notes(command: Command) -> Command {
     })
 }
 
-/// Whether it works jobs.
+/// Returns true for a command that works jobs.
 fn exports_traces(command: &Command) -> bool {
     command.get_arguments().any(|argument| argument.get_id() == "attempt_timeout")
 }
@@ -168,12 +167,12 @@ fn without_empty_variables(command: Command) -> Command {
     command.mut_subcommands(without_empty_variables)
 }
 
-fn start<H: JobHandler>(options: WorkerCommand<H::Options>, misspelt: Vec<String>) -> Result<End, ConfigError> {
+fn start<H: JobHandler>(options: WorkerCommand<H::Options>, misspelt: Vec<String>) -> Result<ProcessEnd, ConfigError> {
     options.queue.check()?;
     options.worker.start_logs("info", LogFormat::Json)?;
     install_tls();
     // Before anything counts.
-    let metrics = series::start(&[H::KIND])?;
+    let metrics = start_metrics(&[H::KIND])?;
     let clock: SharedClock = Arc::new(SystemClock);
     let genesys = GenesysClient::new(&options.genesys, vec![(H::KIND, H::SCOPES)], clock.clone())?;
     let webhooks = Webhooks::new(&options.webhooks)?;
@@ -186,7 +185,7 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>, misspelt: Vec<String
         options.worker.audit.check(&default_file(H::KIND.worker()), &clock)?;
         // The exit code says it where nobody reads.
         let _ = writeln!(io::stdout(), "the settings can work");
-        return Ok(End::Stopped);
+        return Ok(ProcessEnd::Stopped);
     }
     block_on(async {
         traces.into_iter().for_each(TraceExport::start);
@@ -203,8 +202,8 @@ fn start<H: JobHandler>(options: WorkerCommand<H::Options>, misspelt: Vec<String
     .map_err(|error| ConfigError::new(format!("no executor: {error}")))?
 }
 
-/// Runs `task` on an executor of its own. What hangs on a thread of its own when the task ends, such as a write to a pipe
-/// that nobody reads, is left behind and ends with the process.
+/// Runs `task` on an executor of its own. A blocking thread that hangs when the task ends, such as a write to a pipe that
+/// nobody reads, is left behind and ends with the process.
 pub fn block_on<T>(task: impl Future<Output = T>) -> io::Result<T> {
     let executor = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = executor.block_on(task);

@@ -1,5 +1,5 @@
-//! Takes jobs of one kind from the queue: a slot first, then the next delivery, then a task for it. Stops
-//! taking while the API, a brake or the broker says so, and then lets through one job at a time as a probe.
+//! The intake of one kind: it waits for a slot, then takes the next delivery from the queue and spawns a task for it. It
+//! closes while the API, our credentials, the audit or the broker require it, and then takes one job at a time as a probe.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,26 +10,26 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{audited::PATIENCE, engine::Engine};
+use super::{audit_outcome::AUDIT_PATIENCE, heartbeats::LoopHeartbeat, process::Engine};
 use crate::handler::JobHandler;
 use genfleet_genesys::{Admission, ClosedReason};
 use genfleet_job::{message::Lane, metric};
 use genfleet_queue::{Consumer, Delivery, Suspects};
 
-/// How often a loop that waits looks around, also to show that it lives.
+/// Longest wait of a loop before it checks again and sends a heartbeat.
 const TICK: Duration = Duration::from_secs(5);
-/// How often a blocked broker is looked at again.
-const BLOCKED_LOOK: Duration = Duration::from_millis(500);
-/// After a probe that could not be made.
+/// Wait before a blocked broker is checked again.
+const BLOCKED_CHECK: Duration = Duration::from_millis(500);
+/// Wait after a probe that could not be sent.
 const NO_PROBE: Duration = Duration::from_secs(1);
-/// A process that lived so long may run a suspect.
+/// Age from which on a process may run suspects.
 const PROVEN: Duration = Duration::from_secs(3);
-/// How long jobs are put aside whose reason to wait names no end.
+/// Delay of jobs in hand when the intake closes for an unknown time.
 const HELD_WITHOUT_END: Duration = Duration::from_secs(30);
 
-/// The loop that takes new and begun jobs.
+/// The loop that takes new and started jobs.
 #[derive(Debug)]
-pub struct Intake<H: JobHandler> {
+pub(crate) struct Intake<H: JobHandler> {
     engine: Arc<Engine<H>>,
     consumer: Consumer,
     slots: Arc<Semaphore>,
@@ -38,14 +38,15 @@ pub struct Intake<H: JobHandler> {
     /// Since when the audit cannot be written.
     unaudited_since: Option<Instant>,
     probing: Option<JoinHandle<()>>,
-    beat: super::runtime::Beat,
+    heartbeat: LoopHeartbeat,
 }
 
 impl<H: JobHandler> Intake<H> {
     /// Begins to consume, with at most `concurrency` jobs in flight.
-    pub fn new(engine: Arc<Engine<H>>, concurrency: usize, beat: super::runtime::Beat) -> Self {
-        let consumer = engine.queue.consume(H::KIND, concurrency);
-        let changes = engine.genesys.changes();
+    pub(crate) fn new(engine: Arc<Engine<H>>, concurrency: usize, heartbeat: LoopHeartbeat) -> Self {
+        let process = &engine.kind().process;
+        let consumer = process.queue.consume(H::KIND, concurrency);
+        let changes = process.genesys.changes();
         Self {
             engine,
             consumer,
@@ -54,33 +55,33 @@ impl<H: JobHandler> Intake<H> {
             open: true,
             unaudited_since: None,
             probing: None,
-            beat,
+            heartbeat,
         }
     }
 
-    /// The suspects of this kind: to be worked by [`work_suspects`]. Once.
-    pub fn suspects(&mut self) -> Suspects {
+    /// Takes the suspects of this kind, for [`work_suspects`]. Works once.
+    pub(crate) fn suspects(&mut self) -> Suspects {
         self.consumer.suspects()
     }
 
     /// Takes jobs until the process drains, then gives back what was not begun.
-    pub async fn run(mut self) {
-        let drain = self.engine.drain.clone();
+    pub(crate) async fn run(mut self) {
+        let drain = self.engine.kind().process.drain.clone();
         while drain.run_until_cancelled(self.step()).await.is_some() {}
         for delivery in self.consumer.pause().await {
             match delivery.lane {
                 Lane::Jobs | Lane::Resume => delivery.settler.give_back().await,
-                // Its count is a matter of life and death: it begins at 0 where nobody died.
-                Lane::Suspect => self.engine.move_to(delivery, Lane::Suspect, Duration::ZERO).await,
+                // Moved, so that its count begins at 0: nothing crashed.
+                Lane::Suspect => self.engine.settlement.move_to(delivery, Lane::Suspect, Duration::ZERO).await,
             }
         }
     }
 
-    /// One look at the world, and at most one job begun. Cancel-safe: nothing taken is dropped.
+    /// Checks the admission and begins at most one job. Cancel-safe: nothing taken is dropped.
     async fn step(&mut self) {
-        self.beat.beat();
+        self.heartbeat.beat();
         self.changes.mark_unchanged();
-        let admission = self.engine.admission();
+        let admission = self.engine.kind().admission();
         if self.waits_for_audit(admission) {
             return self.wait_for_change().await;
         }
@@ -91,10 +92,12 @@ impl<H: JobHandler> Intake<H> {
                 }
                 self.wait_or_probe(probe).await;
             }
-            Admission::Open if self.engine.queue.health().publishing_blocked => sleep(BLOCKED_LOOK).await,
+            Admission::Open if self.engine.kind().process.queue.health().publishing_blocked => {
+                sleep(BLOCKED_CHECK).await;
+            }
             Admission::Open => {
                 if !self.open {
-                    info!(kind = self.engine.kind(), "intake opens");
+                    info!(kind = H::KIND.as_str(), "intake opens");
                     self.consumer.resume();
                     self.open = true;
                 }
@@ -103,14 +106,14 @@ impl<H: JobHandler> Intake<H> {
         }
     }
 
-    /// Whether the audit cannot be written, and that not for long: jobs that are here already wait here.
+    /// Returns true while the audit cannot be written since a short time: jobs in hand wait here.
     fn waits_for_audit(&mut self, admission: Admission) -> bool {
         let Admission::Closed { reason: ClosedReason::Audit, .. } = admission else {
             self.unaudited_since = None;
             return false;
         };
         let since = *self.unaudited_since.get_or_insert_with(Instant::now);
-        self.open && since.elapsed() < PATIENCE
+        self.open && since.elapsed() < AUDIT_PATIENCE
     }
 
     async fn wait_for_change(&mut self) {
@@ -140,14 +143,14 @@ impl<H: JobHandler> Intake<H> {
     }
 
     fn begin(&self, delivery: Delivery, slot: OwnedSemaphorePermit) -> JoinHandle<()> {
-        self.engine.work.spawn(Arc::clone(&self.engine).process(delivery, slot))
+        self.engine.kind().process.work.spawn(Arc::clone(&self.engine).process(delivery, slot))
     }
 
-    /// Takes no more; jobs handed over but not begun wait in the queue, not here.
+    /// Stops taking jobs. Those in hand that were not begun go back to wait in the queue.
     async fn close(&mut self, reason: ClosedReason, reopens: Option<Instant>) {
         self.open = false;
         let held = self.consumer.pause().await;
-        warn!(kind = self.engine.kind(), reason = reason.as_str(), held = held.len(), "intake closes");
+        warn!(kind = H::KIND.as_str(), reason = reason.as_str(), held = held.len(), "intake closes");
         let class = match reason {
             // To be delayed they would have to be acknowledged.
             ClosedReason::Audit => return give_back(held).await,
@@ -159,17 +162,17 @@ impl<H: JobHandler> Intake<H> {
         };
         let wait = reopens.map_or(HELD_WITHOUT_END, |at| at.saturating_duration_since(Instant::now()));
         for delivery in held {
-            metrics::counter!(metric::JOB_RETRIES, "kind" => self.engine.kind(), "class" => class).increment(1);
+            metrics::counter!(metric::JOB_RETRIES, "kind" => H::KIND.as_str(), "class" => class).increment(1);
             let engine = Arc::clone(&self.engine);
             let spread = Duration::from_secs_f64(fastrand::f64() * 2.0);
-            self.engine.work.spawn(async move {
+            self.engine.kind().process.work.spawn(async move {
                 let lane = delivery.lane;
-                engine.move_to(delivery, lane, wait + spread).await;
+                engine.settlement.move_to(delivery, lane, wait + spread).await;
             });
         }
     }
 
-    /// While closed: waits for a change, or lets one waiting job through when a probe is due. One probe at a time.
+    /// While closed: waits for a change, or begins one waiting job when a probe is due. One probe at a time.
     async fn wait_or_probe(&mut self, probe: Option<Instant>) {
         if let Some(probing) = &mut self.probing {
             let ended = tokio::select! {
@@ -195,7 +198,7 @@ impl<H: JobHandler> Intake<H> {
             () = due => {}
         }
         let slot = Arc::clone(&self.slots).try_acquire_owned();
-        let blocked = self.engine.queue.health().publishing_blocked;
+        let blocked = self.engine.kind().process.queue.health().publishing_blocked;
         let (Ok(slot), false) = (slot, blocked) else { return sleep(NO_PROBE).await };
         match self.consumer.take_one().await {
             Some(delivery) => self.probing = Some(self.begin(delivery, slot)),
@@ -211,22 +214,23 @@ async fn give_back(held: Vec<Delivery>) {
 }
 
 /// Works the suspects of one kind, one at a time while other work goes on, until the process drains. Not in the first
-/// seconds of its life: a process that is killed over and over from outside convicts nobody.
-pub async fn work_suspects<H: JobHandler>(engine: Arc<Engine<H>>, mut suspects: Suspects) {
+/// seconds of the process: one that is killed over and over from outside must not run into `crash_loop`.
+pub(crate) async fn work_suspects<H: JobHandler>(engine: Arc<Engine<H>>, mut suspects: Suspects) {
     let slots = Arc::new(Semaphore::new(1));
-    let drain = engine.drain.clone();
+    let drain = engine.kind().process.drain.clone();
     if drain.run_until_cancelled(sleep(PROVEN)).await.is_none() {
         return;
     }
     loop {
         let taken = drain.run_until_cancelled(async {
-            while engine.queue.health().publishing_blocked || !engine.audit.is_writable() {
-                sleep(BLOCKED_LOOK).await;
+            let process = &engine.kind().process;
+            while process.queue.health().publishing_blocked || !process.audit.is_writable() {
+                sleep(BLOCKED_CHECK).await;
             }
             let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
             Some((slot, suspects.next().await))
         });
         let Some(Some((slot, delivery))) = taken.await else { return };
-        engine.work.spawn(Arc::clone(&engine).process(delivery, slot));
+        engine.kind().process.work.spawn(Arc::clone(&engine).process(delivery, slot));
     }
 }

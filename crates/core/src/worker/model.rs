@@ -1,5 +1,5 @@
 //! A model of several processes on one broker, made of the very decisions the worker is made of: [`judge`], [`step`],
-//! [`Running`], [`Unsettled`] and [`Recent`]. Sessions are lost and processes killed between any two steps, written
+//! [`InFlightJobs`], [`Unsettled`] and [`Recent`]. Sessions are lost and processes killed between any two steps, written
 //! acknowledgements are worked off or lost, confirms are lost and their publications sent again, messages come again to
 //! any process; producers send the same message again. After every step nothing may be lost; once the faults end, every job
 //! has to end soon.
@@ -20,9 +20,9 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::{
-    running::{Entered, Run, Running},
-    settlement::{Step, step},
-    suspect::{Outlived, SESSION_LOST_LATELY, Verdict, judge},
+    in_flight::{Claim, ClaimResult, InFlightJobs},
+    settlement::{SettlementStep, step},
+    suspect::{SESSION_LOST_LATELY, SurvivedSuspects, SuspectVerdict, judge},
     unsettled::Unsettled,
 };
 use genfleet_job::job_headers::STATE;
@@ -81,11 +81,11 @@ type Done = u32;
 /// An attempt, in its handler or after it.
 #[derive(Debug)]
 struct Attempt {
-    run: Run<Handed>,
+    claim: Claim<Handed>,
     job: usize,
     began_with: Option<Handed>,
     result: Option<Arc<Done>>,
-    told: bool,
+    answered: bool,
 }
 
 #[derive(Debug, Default)]
@@ -95,10 +95,10 @@ struct Process {
     number: u64,
     session: Option<u64>,
     shelf: VecDeque<Handed>,
-    running: Arc<Running<Handed>>,
+    in_flight: Arc<InFlightJobs<Handed>>,
     unsettled: Unsettled<Done>,
     recent: Recent,
-    outlived: Outlived,
+    survived: SurvivedSuspects,
     attempts: Vec<Attempt>,
     /// Written; whether the broker works them off is open.
     acks: Vec<u64>,
@@ -252,7 +252,7 @@ impl World {
         }
     }
 
-    /// As [`Engine::process`](super::engine::Engine) and what comes before it.
+    /// As [`Engine::process`](super::process::Engine) and what comes before it.
     fn begin(&mut self, at: usize) {
         let now = self.now;
         let process = &mut self.processes[at];
@@ -269,13 +269,13 @@ impl World {
             return self.acknowledge_later(at, &handed);
         }
         let (lane, delivery_count, message) = (copy.lane, copy.delivery_count, copy.message());
-        let outlived = lane == Lane::Suspect && process.outlived.has(&message);
+        let survived = lane == Lane::Suspect && process.survived.contains(&message);
         let sessions_lost = process.recent.lost_within(SESSION_LOST_LATELY, now);
-        match judge(lane, delivery_count, outlived, sessions_lost) {
-            Verdict::Run => self.enter(at, handed),
-            Verdict::StartOver => self.settle_with(at, &handed, Some((lane, handed.copy.done))),
-            Verdict::Suspect => self.settle_with(at, &handed, Some((Lane::Suspect, handed.copy.done))),
-            Verdict::Convict => {
+        match judge(lane, delivery_count, survived, sessions_lost) {
+            SuspectVerdict::Run => self.enter(at, handed),
+            SuspectVerdict::ResetCount => self.settle_with(at, &handed, Some((lane, handed.copy.done))),
+            SuspectVerdict::Isolate => self.settle_with(at, &handed, Some((Lane::Suspect, handed.copy.done))),
+            SuspectVerdict::CrashLoop => {
                 self.convicted.push(handed.copy.job);
                 self.settle_with(at, &handed, None);
             }
@@ -286,17 +286,17 @@ impl World {
         let (job, now) = (handed.copy.job, self.now);
         let id = JobId::parse(&job.to_string()).unwrap();
         let process = &mut self.processes[at];
-        let (mut run, handed) = match process.running.enter(&id, &handed.copy.body(), 0, handed) {
-            Entered::Run(run, handed) => (run, handed),
-            Entered::Attached => return,
-            Entered::Busy(handed, _) => return process.shelf.push_back(handed),
+        let (mut claim, handed) = match process.in_flight.claim(&id, &handed.copy.body(), 0, handed) {
+            ClaimResult::Claimed(claim, handed) => (claim, handed),
+            ClaimResult::Attached => return,
+            ClaimResult::Busy(handed, _) => return process.shelf.push_back(handed),
         };
         let kept = handed.copy.redelivered.then(|| process.unsettled.take(&id, &handed.copy.message(), now)).flatten();
         let runs = kept.is_none();
         if kept.as_ref().is_some_and(|done| **done < STEPS) {
-            run.close();
+            claim.close();
         }
-        process.attempts.push(Attempt { run, job, began_with: Some(handed), result: kept, told: false });
+        process.attempts.push(Attempt { claim, job, began_with: Some(handed), result: kept, answered: false });
         if runs && self.poison == Some(job) {
             self.kill(at, u64::MAX);
         }
@@ -312,32 +312,32 @@ impl World {
             let done = attempt.began_with.as_ref().map_or(0, |handed| handed.copy.done);
             *self.effects.entry((attempt.job, done)).or_default() += 1;
             if let Some(handed) = attempt.began_with.as_ref().filter(|handed| handed.copy.lane == Lane::Suspect) {
-                self.processes[at].outlived.note(&handed.copy.message());
+                self.processes[at].survived.insert(&handed.copy.message());
             }
             attempt.result = Some(Arc::new(done + 1));
             if done + 1 < STEPS {
-                attempt.run.close();
+                attempt.claim.close();
             }
             return self.processes[at].attempts.push(attempt);
         };
-        let Some(handed) = attempt.began_with.take().or_else(|| attempt.run.attached()) else {
-            assert!(attempt.run.finish(), "nothing is attached");
+        let Some(handed) = attempt.began_with.take().or_else(|| attempt.claim.take_attached()) else {
+            assert!(attempt.claim.release(), "nothing is attached");
             return;
         };
         let (copy, now) = (&handed.copy, self.now);
         let is_stale = self.processes[at].session != Some(handed.session);
-        match step(is_stale, copy.redelivered || copy.lane != Lane::Jobs, attempt.told) {
-            Step::Keep => {
+        match step(is_stale, copy.redelivered || copy.lane != Lane::Jobs, attempt.answered) {
+            SettlementStep::Keep => {
                 let id = JobId::parse(&attempt.job.to_string()).unwrap();
                 self.processes[at].unsettled.keep(&id, copy.message(), &result, now);
                 self.processes[at].recent.given_back(&handed.held, self.now);
             }
-            Step::Acknowledge => {
+            SettlementStep::Acknowledge => {
                 *self.answers.entry(copy.job).or_default() += usize::from(copy.number.is_none());
                 self.acknowledge_later(at, &handed);
             }
-            Step::Publish => {
-                attempt.told = true;
+            SettlementStep::Publish => {
+                attempt.answered = true;
                 self.settle_with(at, &handed, (*result < STEPS).then_some((Lane::Resume, *result)));
             }
         }

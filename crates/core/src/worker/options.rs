@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, convert::Infallible, path::PathBuf, str::FromSt
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{admin::AdminAddr, worker::engine::RunPolicy};
+use super::attempt::RunPolicy;
+use crate::admin::AdminAddr;
 use genfleet_audit::AuditOptions;
 use genfleet_job::{
     Kind,
@@ -18,11 +19,12 @@ use genfleet_queue::{
     Queue, QueueError, QueueInspector, QueueLocation,
     rabbit::{ClientIdentity, RabbitQueue, RabbitSettings, ReplyTo, TopologyMode},
     sqlite::{Role, SqliteQueue},
+    topology::check_prefix,
 };
 use genfleet_telemetry as telemetry;
 use genfleet_telemetry::LogFormat;
 
-/// Which queue, and how it is reached.
+/// Options that choose the queue and say how to reach it.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Queue")]
 pub struct QueueOptions {
@@ -57,14 +59,8 @@ pub struct QueueOptions {
     pub queue_watchdog: Duration,
 }
 
-/// AMQP's names have 255 bytes at most; what follows the prefix has less than this leaves.
-const LONGEST_PREFIX: usize = 200;
-
-fn prefix(written: &str) -> Result<String, String> {
-    match written.len() {
-        1..=LONGEST_PREFIX => Ok(written.to_owned()),
-        length => Err(format!("has {length} bytes: write 1 to {LONGEST_PREFIX}")),
-    }
+fn prefix(written: &str) -> Result<String, QueueError> {
+    check_prefix(written).map(|()| written.to_owned())
 }
 
 /// The queue's address. May hold a password, so it is never shown whole.
@@ -214,7 +210,7 @@ fn split_hosts(url: &str) -> Result<Vec<String>, ConfigError> {
     Ok(urls)
 }
 
-/// How jobs are run, watched and ended.
+/// Options of running jobs.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Worker")]
 pub struct WorkerOptions {
@@ -271,7 +267,7 @@ pub struct WorkerOptions {
 
 impl WorkerOptions {
     /// How jobs are run.
-    pub fn policy(&self) -> RunPolicy {
+    pub(crate) fn policy(&self) -> RunPolicy {
         RunPolicy {
             retry: RetryPolicy::Growing { initial: self.retry_initial, longest: self.retry_longest },
             attempt_timeout: self.attempt_timeout,

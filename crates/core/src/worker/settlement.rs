@@ -1,47 +1,52 @@
-//! Settles the delivery that ran and all that attached to it: publishes what follows from the attempt, then
-//! acknowledges.
+//! Settlement of the delivery that ran and of all that attached to it: what follows from the attempt is published, then
+//! the message is acknowledged.
 //!
 //! Why this is safe when a session is lost at any moment, with any number of processes:
 //!
-//! 1. A message leaves its queue by an acknowledgement only, and that is written after all that follows from the
-//!    attempt (event, dead letter, or the message's next round) is confirmed. So nothing is lost, whoever dies.
+//! 1. A message leaves its queue only by an acknowledgement, and that is written after everything that follows from the
+//!    attempt (event, dead letter, or the message's next round) is confirmed. So nothing is lost, whichever process dies.
 //! 2. A delivery whose session is gone cannot be acknowledged. Its message is in the queue again, for any process.
 //!    Nothing is published for it here and nobody waits for it: the attempt's result is kept ([`super::unsettled`]) and
-//!    used if the message comes to this process. If it goes to another, that one runs it from the state in its headers,
-//!    as after a crash of this process: effects are safe to repeat (SPEC 3). So each loss of a session costs a message
-//!    at most one more attempt, and no attempt waits for another one.
+//!    used if the message comes to this process. If it goes to another one, that one runs it from the state in its
+//!    headers, as after a crash of this process: effects are safe to repeat (SPEC 3). So each loss of a session costs a
+//!    message at most one more attempt, and no attempt waits for another one.
 //! 3. An acknowledgement that was written may never have reached the queue. The message comes again although what
 //!    follows from it is durable: this process acknowledges it again ([`genfleet_queue::rabbit`]), another one runs it
-//!    once more. Its event has the same id. Where it went on to a next round there are two messages of one job now; as
-//!    soon as they meet in a process, one of them ends ([`Step::Acknowledge`]).
-//!    What meets is only what came before the next round was published ([`Run::close`]): the next round itself is a
-//!    message that waits for this round's end.
-//! 4. Every message that is not acknowledged is redelivered by the broker as soon as its session is gone, each
-//!    attempt ends within its time-out, and only an attempt that ended publishes. So the number of publications is
-//!    bounded by the attempts, and once sessions last, every job ends.
+//!    once more. Its event has the same id. If it went on to a next round, there are two messages of one job now; as
+//!    soon as they meet in a process, one of them ends ([`SettlementStep::Acknowledge`]). Only what came before the next
+//!    round was published can meet ([`Claim::close`]): the next round itself is a message that waits for this round's end.
+//! 4. The broker redelivers every message that is not acknowledged as soon as its session is gone, each attempt ends
+//!    within its time-out, and only an attempt that ended publishes. So the number of publications is bounded by the
+//!    attempts, and once sessions last, every job ends.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
-    audited::{Audited, Leave},
-    conclusion::Conclusion,
-    engine::Engine,
-    process::not_settled,
-    running::Run,
-    traced,
+    audit_outcome::{AuditedOutcome, SettlePermission, record_not_run, wait_for_permission},
+    context::KindContext,
+    delivery_trace,
+    in_flight::Claim,
+    outcome::JobOutcome,
+    publications,
+    unsettled::Unsettled,
 };
-use crate::handler::JobHandler;
-use genfleet_job::job_headers::JobHeaders;
-use genfleet_job::{JobId, decode, error::JobError, message::Message, metric};
+use genfleet_audit::AuditPosition;
+use genfleet_job::{
+    JobId, decode,
+    error::JobError,
+    job_headers::JobHeaders,
+    message::{Lane, Message},
+    metric,
+};
 use genfleet_queue::{Delivery, Destination, Publication, QueueError, TooLarge};
 
 /// What is done with one of the deliveries of a job whose attempt has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Its session is gone: the result is kept for when its message comes again.
+pub(crate) enum SettlementStep {
+    /// Its session is gone: the result is kept until its message comes again.
     Keep,
     /// What follows from the attempt is published for it, then it is acknowledged.
     Publish,
@@ -49,187 +54,243 @@ pub enum Step {
     Acknowledge,
 }
 
-/// What is to be done with a delivery. `is_stale`: its session is gone. `came_before`: it was delivered before, or this
-/// product published it. `is_told`: what follows was published for a message that expects its answer in the same place.
-pub fn step(is_stale: bool, came_before: bool, is_told: bool) -> Step {
+/// Chooses the step for a delivery. `is_stale`: its session is gone. `came_before`: it was delivered before, or this
+/// product published it. `is_answered`: what follows was published for a message with the same [`ReplyAddress`].
+pub(crate) fn step(is_stale: bool, came_before: bool, is_answered: bool) -> SettlementStep {
     if is_stale {
-        Step::Keep
-    } else if came_before && is_told {
-        Step::Acknowledge
+        SettlementStep::Keep
+    } else if came_before && is_answered {
+        SettlementStep::Acknowledge
     } else {
-        // A message that a producer sent is told its own copy, however many are alike.
-        Step::Publish
+        // Each message that a producer sent gets its own event, however many are alike.
+        SettlementStep::Publish
     }
 }
 
 /// Where a message expects its answer.
 #[derive(Debug, PartialEq, Eq)]
-struct Address {
+struct ReplyAddress {
     message_id: Option<String>,
     correlation_id: Option<String>,
     reply_to: Option<String>,
 }
 
-impl Address {
+impl ReplyAddress {
     fn of(message: &Message) -> Self {
-        let Message { message_id, correlation_id, reply_to, .. } = message.clone();
-        Self { message_id, correlation_id, reply_to }
+        Self {
+            message_id: message.message_id.clone(),
+            correlation_id: message.correlation_id.clone(),
+            reply_to: message.reply_to.clone(),
+        }
     }
 }
 
-impl<H: JobHandler> Engine<H> {
-    /// Settles what came for the job `id`. `slot` is free as soon as the delivery that ran is settled.
-    pub(super) async fn settle(
-        &self,
-        id: &JobId,
-        mut run: Run,
-        delivery: Delivery,
-        audited: Arc<Audited>,
-        slot: OwnedSemaphorePermit,
-    ) {
+/// A job whose attempt has ended and is recorded.
+#[derive(Debug)]
+pub(crate) struct EndedJob {
+    pub(crate) id: JobId,
+    pub(crate) claim: Claim,
+    pub(crate) delivery: Delivery,
+    pub(crate) outcome: Arc<AuditedOutcome>,
+    /// Place among the jobs in flight; free as soon as the delivery that ran is settled.
+    pub(crate) slot: OwnedSemaphorePermit,
+}
+
+/// Settles the deliveries of one kind.
+#[derive(Debug)]
+pub(crate) struct Settlement {
+    pub(crate) kind: KindContext,
+    unsettled: Unsettled<AuditedOutcome>,
+}
+
+impl Settlement {
+    pub(crate) fn new(kind: KindContext) -> Self {
+        Self { kind, unsettled: Unsettled::default() }
+    }
+
+    /// Returns true if an earlier delivery of this message ran here and could not be settled.
+    pub(crate) fn has_result(&self, id: &JobId, delivery: &Delivery) -> bool {
+        delivery.redelivered && self.unsettled.has(id, &delivery.message, Instant::now())
+    }
+
+    /// Takes the result of an earlier delivery of this message that ran here and could not be settled.
+    pub(crate) fn take_result(&self, id: &JobId, delivery: &Delivery) -> Option<Arc<AuditedOutcome>> {
+        let again = delivery.redelivered;
+        again.then(|| self.unsettled.take(id, &delivery.message, Instant::now())).flatten()
+    }
+
+    /// Settles the delivery that ran and all that attached to it.
+    pub(crate) async fn settle(&self, EndedJob { id, mut claim, delivery, outcome, slot }: EndedJob) {
         let place = delivery.span.context().cloned();
-        let mut told = Vec::new();
-        if audited.conclusion.goes_on() {
-            run.close();
+        let mut answered = Vec::new();
+        if outcome.outcome.goes_on() {
+            claim.close();
         }
-        self.settle_one(Some(id), delivery, &audited, &mut told).await;
+        self.settle_one(Some(&id), delivery, &outcome, &mut answered).await;
         drop(slot);
         loop {
-            while let Some(mut attached) = run.attached() {
+            while let Some(mut attached) = claim.take_attached() {
                 attached.span.link(place.as_ref());
-                self.settle_one(Some(id), attached, &audited, &mut told).await;
+                self.settle_one(Some(&id), attached, &outcome, &mut answered).await;
             }
-            if run.finish() {
+            if claim.release() {
                 return;
             }
         }
     }
 
-    /// Settles a delivery that never ran. One whose session is gone is left alone: it comes again, and is judged again.
-    pub(super) async fn settle_unrun(&self, delivery: Delivery, conclusion: Conclusion) {
+    /// Settles a delivery whose job did not run. One whose session is gone is left alone: it comes again and is checked
+    /// again.
+    pub(crate) async fn settle_not_run(&self, delivery: Delivery, outcome: JobOutcome) {
         if delivery.settler.is_stale() {
             return;
         }
-        let audited = Arc::new(self.audited_unrun(conclusion, &delivery.message).await);
+        let audited = Arc::new(record_not_run(&self.kind, outcome, &delivery.message).await);
         self.settle_one(None, delivery, &audited, &mut Vec::new()).await;
+    }
+
+    /// Moves a delivery whose job did not run unchanged into `lane`, after the delay `after`.
+    pub(crate) async fn move_to(&self, delivery: Delivery, lane: Lane, after: Duration) {
+        let publication = publications::moved(&delivery.message, self.kind.kind, lane, after);
+        self.requeue(delivery, publication, "moved").await;
+    }
+
+    /// Puts `publication` into the queue in place of a delivery whose job did not run.
+    pub(crate) async fn requeue(&self, mut delivery: Delivery, publication: Publication, outcome: &'static str) {
+        delivery.span.set(delivery_trace::JOB_OUTCOME, outcome);
+        if self.permission(AuditPosition::default()).await == SettlePermission::GiveBack {
+            return delivery.settler.give_back().await;
+        }
+        if delivery.settler.is_stale() {
+            return;
+        }
+        match delivery.settler.settle(vec![publication]).await {
+            Ok(_) => {}
+            Err(QueueError::TooLarge { size, settler: Some(settler) }) => {
+                delivery.settler = settler;
+                let headers = JobHeaders::read(&delivery.message.headers);
+                self.give_up_too_large(delivery, &headers, size).await;
+            }
+            Err(error) => warn_not_settled(&error),
+        }
     }
 
     async fn settle_one(
         &self,
         id: Option<&JobId>,
         mut delivery: Delivery,
-        audited: &Arc<Audited>,
-        told: &mut Vec<Address>,
+        audited: &Arc<AuditedOutcome>,
+        answered: &mut Vec<ReplyAddress>,
     ) {
-        let conclusion = &audited.conclusion;
-        traced::concluded(&mut delivery.span, conclusion);
-        if self.leave_to_settle(audited.extent).await == Leave::GiveBack {
+        delivery_trace::set_outcome(&mut delivery.span, &audited.outcome);
+        if self.permission(audited.position).await == SettlePermission::GiveBack {
             return delivery.settler.give_back().await;
         }
-        let address = Address::of(&delivery.message);
-        match step(delivery.settler.is_stale(), delivery.came_before(), told.contains(&address)) {
-            Step::Keep => {
+        let address = ReplyAddress::of(&delivery.message);
+        match step(delivery.settler.is_stale(), delivery.came_before(), answered.contains(&address)) {
+            SettlementStep::Keep => {
                 metrics::counter!(metric::STALE_ACKS).increment(1);
-                debug!("the session of this delivery is gone: its message comes again, here or elsewhere");
+                debug!("the session of this delivery is gone: its message is redelivered, here or elsewhere");
                 if let Some(id) = id {
                     self.unsettled.keep(id, delivery.message, audited, Instant::now());
                 }
             }
-            Step::Acknowledge => {
+            SettlementStep::Acknowledge => {
                 if let Err(error) = delivery.settler.settle(Vec::new()).await {
-                    not_settled(&error);
+                    warn_not_settled(&error);
                 }
             }
-            Step::Publish => {
-                if let Some(id) = id.filter(|_| delivery.redelivered) {
-                    self.unsettled.take(id, &delivery.message, Instant::now());
+            SettlementStep::Publish => {
+                if let Some(id) = id {
+                    self.take_result(id, &delivery);
                 }
-                if self.publish(delivery, conclusion).await {
-                    told.push(address);
+                if self.publish(delivery, &audited.outcome).await {
+                    answered.push(address);
                 }
             }
         }
     }
 
-    /// Publishes what follows for `delivery` and acknowledges it; whether all of it is durable.
-    async fn publish(&self, mut delivery: Delivery, conclusion: &Conclusion) -> bool {
-        let mut sending = self.sending(&delivery, conclusion);
+    async fn permission(&self, position: AuditPosition) -> SettlePermission {
+        wait_for_permission(&self.kind.process, position).await
+    }
+
+    /// Publishes what follows for `delivery` and acknowledges it. Returns true if all of it is durable.
+    async fn publish(&self, mut delivery: Delivery, outcome: &JobOutcome) -> bool {
+        let mut sending = delivery_trace::begin_sending(&self.kind, &delivery, outcome);
         let place = sending.as_ref().unwrap_or(&delivery.span).context();
-        let publications = conclusion.publications(&delivery.message, H::KIND, self.clock.now(), place);
+        let publications =
+            outcome.publications(&delivery.message, self.kind.kind, self.kind.process.clock.now(), place);
         if let Some(span) = &mut sending {
-            traced::sent(span, &publications);
+            delivery_trace::set_sent(span, &publications);
         }
-        let events = publications.iter().filter(|one| is_event(one)).count();
+        let events = count_events(&publications);
         match delivery.settler.settle(publications).await {
             Ok(_) => {}
             Err(QueueError::TooLarge { size, settler: Some(settler) }) => {
                 delivery.settler = settler;
-                return self.leave_to_broker(delivery, conclusion, size).await;
+                return self.leave_to_broker(delivery, outcome, size).await;
             }
             Err(error) => {
                 if let Some(span) = &mut sending {
                     span.fail("unsettled");
                 }
-                not_settled(&error);
+                warn_not_settled(&error);
                 return false;
             }
         }
-        metrics::counter!(metric::EVENTS_PUBLISHED).increment(events as u64);
-        self.count(conclusion);
+        metrics::counter!(metric::EVENTS_PUBLISHED).increment(events);
+        outcome.count(&self.kind);
         true
     }
 
-    /// Ends a job with which the broker takes nothing more that carries its body: the broker itself puts it to its dead
-    /// letters. Whether that is durable.
-    async fn leave_to_broker(&self, delivery: Delivery, conclusion: &Conclusion, size: TooLarge) -> bool {
-        let carried = match conclusion {
-            Conclusion::GoesOn { carried, .. } => carried.clone(),
+    /// Ends a job of which the broker takes no message any more that has its body: the broker itself moves it to the dead
+    /// letters. Returns true if that is durable.
+    async fn leave_to_broker(&self, delivery: Delivery, outcome: &JobOutcome, size: TooLarge) -> bool {
+        match outcome {
+            JobOutcome::GoesOn { headers, .. } => self.give_up_too_large(delivery, headers, size).await,
             // Its event is published: only its dead letter, or its receivers', was not taken.
-            Conclusion::Ends { .. } => {
+            JobOutcome::Ends { .. } => {
                 let left = delivery.settler.leave_to_broker(Vec::new()).await;
-                self.count(conclusion);
-                return left.inspect_err(not_settled).is_ok();
+                outcome.count(&self.kind);
+                left.inspect_err(warn_not_settled).is_ok()
             }
-        };
-        self.give_up_too_large(delivery, &carried, size).await
+        }
     }
 
-    /// Ends a job that was to come back and that the broker takes no more, for its size.
-    pub(super) async fn give_up_too_large(&self, delivery: Delivery, carried: &JobHeaders, size: TooLarge) -> bool {
+    /// Ends a job that was to come back and that the broker does not take again because of its size.
+    async fn give_up_too_large(&self, delivery: Delivery, headers: &JobHeaders, size: TooLarge) -> bool {
         let message = &delivery.message;
         let id = decode::extract_id(&message.body, message.message_id.as_deref(), message.timestamp);
-        let told =
-            format!("the job can neither wait for its next attempt nor be kept with what is known of it: {size}");
-        let conclusion = self.fail_unrun(&id, carried, &delivery, JobError::permanent("too_large", told));
-        let Audited { conclusion, extent } = self.audited_unrun(conclusion, message).await;
-        if self.leave_to_settle(extent).await == Leave::GiveBack {
+        let text = format!("the job can neither wait for its next attempt nor be kept with its state: {size}");
+        let error = JobError::permanent("too_large", text);
+        let outcome = JobOutcome::not_run(&self.kind, &id, headers, &delivery, error);
+        let AuditedOutcome { outcome, position } = record_not_run(&self.kind, outcome, message).await;
+        if self.permission(position).await == SettlePermission::GiveBack {
             delivery.settler.give_back().await;
             return false;
         }
         let place = delivery.span.context();
-        let mut publications = conclusion.publications(message, H::KIND, self.clock.now(), place);
+        let mut publications = outcome.publications(message, self.kind.kind, self.kind.process.clock.now(), place);
         publications.retain(|publication| !matches!(publication.to, Destination::Dead { .. }));
-        let events = publications.iter().filter(|one| is_event(one)).count();
+        let events = count_events(&publications);
         if let Err(error) = delivery.settler.leave_to_broker(publications).await {
-            not_settled(&error);
+            warn_not_settled(&error);
             return false;
         }
-        metrics::counter!(metric::EVENTS_PUBLISHED).increment(events as u64);
-        self.count(&conclusion);
+        metrics::counter!(metric::EVENTS_PUBLISHED).increment(events);
+        outcome.count(&self.kind);
         true
-    }
-
-    fn count(&self, conclusion: &Conclusion) {
-        conclusion.count();
-        if let Some(outcome) = conclusion.outcome() {
-            self.doing.ended(H::KIND, outcome, Instant::now());
-        }
-        conclusion.failure().into_iter().for_each(|failure| self.failures.note(failure));
     }
 }
 
-fn is_event(publication: &Publication) -> bool {
-    matches!(publication.to, Destination::Event { .. })
+fn count_events(publications: &[Publication]) -> u64 {
+    publications.iter().filter(|one| matches!(one.to, Destination::Event { .. })).count() as u64
+}
+
+/// Logs that a delivery could not be settled.
+pub(crate) fn warn_not_settled(error: &QueueError) {
+    warn!(%error, "not settled: the message comes again");
 }
 
 #[cfg(test)]
@@ -238,15 +299,15 @@ mod tests {
 
     #[test]
     fn a_lost_delivery_publishes_nothing_and_a_producers_own_message_is_always_answered() {
-        for (is_stale, came_before, is_told, expected) in [
-            (true, false, false, Step::Keep),
-            (true, true, true, Step::Keep),
-            (false, false, false, Step::Publish),
-            (false, false, true, Step::Publish),
-            (false, true, false, Step::Publish),
-            (false, true, true, Step::Acknowledge),
+        for (is_stale, came_before, is_answered, expected) in [
+            (true, false, false, SettlementStep::Keep),
+            (true, true, true, SettlementStep::Keep),
+            (false, false, false, SettlementStep::Publish),
+            (false, false, true, SettlementStep::Publish),
+            (false, true, false, SettlementStep::Publish),
+            (false, true, true, SettlementStep::Acknowledge),
         ] {
-            assert_eq!(step(is_stale, came_before, is_told), expected, "{is_stale} {came_before} {is_told}");
+            assert_eq!(step(is_stale, came_before, is_answered), expected, "{is_stale} {came_before} {is_answered}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How a process is asked to stop (SPEC 5.7): the first SIGTERM or SIGINT drains it, the second ends it.
+//! Signals that stop a process (SPEC 5.7): the first SIGTERM or SIGINT drains it, the second ends it.
 
 use std::io;
 
@@ -12,12 +12,12 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// From now on neither signal ends the process by itself.
+    /// Starts to listen; from now on neither signal ends the process by itself.
     pub fn listen() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal and returns its name.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

@@ -1,9 +1,9 @@
-//! Which deliveries are suspected of killing processes (SPEC 5.5). Pure, but for the memory of what this
-//! process has survived.
+//! Deliveries that are suspected of killing processes (SPEC 5.5). Pure, except for the memory of suspects that this
+//! process survived.
 
 use std::{
-    collections::{HashSet, VecDeque},
-    sync::{Mutex, PoisonError},
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -12,78 +12,74 @@ use genfleet_job::{
     message::{Lane, Message},
 };
 
-/// Returns from which on a delivery is no ordinary one.
-pub const SUSPICIOUS_RETURNS: u32 = 3;
+/// Delivery count from which on a delivery is suspicious.
+const SUSPICIOUS_COUNT: u32 = 3;
 
-/// A process that lost a session so lately puts no return down to a death.
-pub const SESSION_LOST_LATELY: Duration = Duration::from_secs(60);
+/// A process that lost a session within this time attributes no delivery count to a crash.
+pub(crate) const SESSION_LOST_LATELY: Duration = Duration::from_secs(60);
 
-/// How long a suspect runs on its own, the first time. Most of those that kill do so at once; and the others wait.
+/// Time that a suspect runs on its own at first. Most of those that kill do so at once; and other suspects wait.
 const ALONE: Duration = Duration::from_secs(1);
-/// How much longer, each time it is suspected again: what kills later is found in the end.
+/// Factor by which that time grows with each further suspicion, so that what kills later is found in the end.
 const ALONE_LONGER: u32 = 8;
 
-/// How long a suspect runs on its own that was suspected so often: then it goes on among the other begun jobs.
-pub fn time_alone(suspected: u32) -> Duration {
+/// Time that a suspect runs on its own before it goes back to the other started jobs; `suspected` counts how often it
+/// was suspected.
+pub(crate) fn time_alone(suspected: u32) -> Duration {
     ALONE.saturating_mul(ALONE_LONGER.saturating_pow(suspected.saturating_sub(1)))
 }
 
-/// What to do with a delivery before looking into it.
+/// What to do with a delivery before it is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Work it.
+pub(crate) enum SuspectVerdict {
+    /// Run it.
     Run,
-    /// Move it, unrun, to the suspects.
-    Suspect,
-    /// Its count says nothing: it stays in its lane, and the count begins at 0.
-    StartOver,
-    /// It killed processes three times on its own: `crash_loop`.
-    Convict,
+    /// Move it, without running it, to the suspects.
+    Isolate,
+    /// Return it to its lane with a count of 0: the count says nothing.
+    ResetCount,
+    /// End it as `crash_loop`: it killed processes three times on its own.
+    CrashLoop,
 }
 
-/// The verdict on a delivery that came back `returns` times; `outlived`: this process ran this suspect before;
-/// `sessions_lost`: this process lost a session a moment ago, and so did others, most likely. That returns all that was
-/// handed over, and no process died.
-pub fn judge(lane: Lane, delivery_count: u32, outlived: bool, sessions_lost: bool) -> Verdict {
+/// Judges a delivery by how often it came back. `survived`: this process ran this suspect before. `sessions_lost`: this
+/// process, and so most likely others, lost a session a moment ago, which returns all deliveries although no process
+/// died.
+pub(crate) fn judge(lane: Lane, delivery_count: u32, survived: bool, sessions_lost: bool) -> SuspectVerdict {
     match lane {
-        _ if delivery_count >= SUSPICIOUS_RETURNS && sessions_lost => Verdict::StartOver,
-        Lane::Jobs | Lane::Resume if delivery_count >= SUSPICIOUS_RETURNS => Verdict::Suspect,
-        Lane::Suspect if delivery_count > 0 && outlived => Verdict::StartOver,
-        Lane::Suspect if delivery_count >= SUSPICIOUS_RETURNS => Verdict::Convict,
-        Lane::Jobs | Lane::Resume | Lane::Suspect => Verdict::Run,
+        _ if delivery_count >= SUSPICIOUS_COUNT && sessions_lost => SuspectVerdict::ResetCount,
+        Lane::Jobs | Lane::Resume if delivery_count >= SUSPICIOUS_COUNT => SuspectVerdict::Isolate,
+        Lane::Suspect if delivery_count > 0 && survived => SuspectVerdict::ResetCount,
+        Lane::Suspect if delivery_count >= SUSPICIOUS_COUNT => SuspectVerdict::CrashLoop,
+        Lane::Jobs | Lane::Resume | Lane::Suspect => SuspectVerdict::Run,
     }
 }
 
-/// The suspects this process ran lately, and outlived.
+/// Suspects that this process ran lately and survived.
 #[derive(Debug, Default)]
-pub struct Outlived {
-    known: Mutex<(HashSet<JobId>, VecDeque<JobId>)>,
-}
+pub(crate) struct SurvivedSuspects(Mutex<VecDeque<JobId>>);
 
-impl Outlived {
-    /// Suspects remembered at once: they are worked one at a time, so a few would do.
-    const REMEMBERED: usize = 1024;
+impl SurvivedSuspects {
+    /// Number of suspects remembered. They run one at a time, so a few would do.
+    const REMEMBERED: usize = 256;
 
-    /// Whether this process ran `message` before.
-    pub fn has(&self, message: &Message) -> bool {
-        let key = JobId::derived(&message.body, message.timestamp);
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).0.contains(&key)
+    /// Returns true if this process ran `message` before.
+    pub(crate) fn contains(&self, message: &Message) -> bool {
+        self.lock().contains(&JobId::derived(&message.body, message.timestamp))
     }
 
-    /// Notes that this process ran `message` and lives.
-    pub fn note(&self, message: &Message) {
+    /// Notes that this process ran `message` and survived.
+    pub(crate) fn insert(&self, message: &Message) {
         let key = JobId::derived(&message.body, message.timestamp);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (keys, order) = &mut *known;
-        if !keys.insert(key.clone()) {
-            return;
+        let mut known = self.lock();
+        if !known.contains(&key) {
+            known.truncate(Self::REMEMBERED - 1);
+            known.push_front(key);
         }
-        order.push_back(key);
-        if order.len() > Self::REMEMBERED
-            && let Some(oldest) = order.pop_front()
-        {
-            keys.remove(&oldest);
-        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<JobId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,23 +89,23 @@ mod tests {
 
     #[test]
     fn the_verdict_on_every_lane_and_count() {
-        for (lane, delivery_count, outlived, sessions_lost, verdict) in [
-            (Lane::Jobs, 0, false, false, Verdict::Run),
-            (Lane::Jobs, 2, false, false, Verdict::Run),
-            (Lane::Jobs, 2, false, true, Verdict::Run),
-            (Lane::Jobs, 3, false, false, Verdict::Suspect),
-            (Lane::Jobs, 3, false, true, Verdict::StartOver),
-            (Lane::Resume, 3, true, false, Verdict::Suspect),
-            (Lane::Suspect, 0, false, false, Verdict::Run),
-            (Lane::Suspect, 0, true, false, Verdict::Run),
-            (Lane::Suspect, 2, false, false, Verdict::Run),
-            (Lane::Suspect, 1, true, false, Verdict::StartOver),
-            (Lane::Suspect, 3, true, false, Verdict::StartOver),
-            (Lane::Suspect, 3, false, false, Verdict::Convict),
-            (Lane::Suspect, 3, false, true, Verdict::StartOver),
+        for (lane, delivery_count, survived, sessions_lost, verdict) in [
+            (Lane::Jobs, 0, false, false, SuspectVerdict::Run),
+            (Lane::Jobs, 2, false, false, SuspectVerdict::Run),
+            (Lane::Jobs, 2, false, true, SuspectVerdict::Run),
+            (Lane::Jobs, 3, false, false, SuspectVerdict::Isolate),
+            (Lane::Jobs, 3, false, true, SuspectVerdict::ResetCount),
+            (Lane::Resume, 3, true, false, SuspectVerdict::Isolate),
+            (Lane::Suspect, 0, false, false, SuspectVerdict::Run),
+            (Lane::Suspect, 0, true, false, SuspectVerdict::Run),
+            (Lane::Suspect, 2, false, false, SuspectVerdict::Run),
+            (Lane::Suspect, 1, true, false, SuspectVerdict::ResetCount),
+            (Lane::Suspect, 3, true, false, SuspectVerdict::ResetCount),
+            (Lane::Suspect, 3, false, false, SuspectVerdict::CrashLoop),
+            (Lane::Suspect, 3, false, true, SuspectVerdict::ResetCount),
         ] {
-            let judged = judge(lane, delivery_count, outlived, sessions_lost);
-            assert_eq!(judged, verdict, "{lane} {delivery_count} {outlived} {sessions_lost}");
+            let judged = judge(lane, delivery_count, survived, sessions_lost);
+            assert_eq!(judged, verdict, "{lane} {delivery_count} {survived} {sessions_lost}");
         }
     }
 
@@ -120,21 +116,21 @@ mod tests {
     }
 
     #[test]
-    fn a_suspect_that_was_outlived_is_known() {
-        let outlived = Outlived::default();
+    fn a_suspect_that_was_survived_is_known() {
+        let survived = SurvivedSuspects::default();
         let message = Message { body: "{}".into(), ..Message::default() };
-        assert!(!outlived.has(&message));
-        outlived.note(&message);
-        outlived.note(&message);
-        assert!(outlived.has(&message));
+        assert!(!survived.contains(&message));
+        survived.insert(&message);
+        survived.insert(&message);
+        assert!(survived.contains(&message));
     }
 
     #[test]
     fn only_so_many_are_remembered() {
-        let outlived = Outlived::default();
+        let survived = SurvivedSuspects::default();
         for n in 0..5_000_u64 {
-            outlived.note(&Message { timestamp: Some(n), ..Message::default() });
+            survived.insert(&Message { timestamp: Some(n), ..Message::default() });
         }
-        assert_eq!(outlived.known.lock().unwrap().0.len(), Outlived::REMEMBERED);
+        assert_eq!(survived.lock().len(), SurvivedSuspects::REMEMBERED);
     }
 }

@@ -1,7 +1,7 @@
-//! How attempts ended whose message could not be settled, because the session it came by was lost meanwhile. The message
-//! is in the queue again. Should it come to this process, it is settled with that result instead of running again;
-//! should it come to another process, it runs there as after a crash, and the result here is forgotten after a while.
-//! Nobody waits for either.
+//! Results of attempts whose message could not be settled because its session was lost meanwhile. The message is in the
+//! queue again. If it comes to this process, it is settled with that result instead of running again; if it goes to
+//! another process, it runs there as after a crash, and the result here is forgotten after a while. Nobody waits for
+//! either.
 
 use std::{
     collections::VecDeque,
@@ -11,17 +11,16 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::audited::Audited;
 use genfleet_job::{JobId, message::Message};
 
-/// A result is kept for this time: longer than most outages of a broker.
+/// Time that a result is kept: longer than most outages of a broker.
 const KEPT: Duration = Duration::from_secs(900);
-/// Results kept at most. Only what was in flight when a session was lost is among them.
+/// Number of results kept. Only jobs that were in flight when a session was lost are among them.
 const MOST: usize = 1024;
 
-/// The results of one kind. See the module.
+/// Unsettled results of one kind.
 #[derive(Debug)]
-pub struct Unsettled<R = Audited>(Mutex<VecDeque<Kept<R>>>);
+pub(crate) struct Unsettled<R>(Mutex<VecDeque<Kept<R>>>);
 
 #[derive(Debug)]
 struct Kept<R> {
@@ -38,8 +37,8 @@ impl<R> Default for Unsettled<R> {
 }
 
 impl<R> Unsettled<R> {
-    /// Keeps how an attempt on `message` ended, for when it comes again.
-    pub fn keep(&self, id: &JobId, message: Message, result: &Arc<R>, now: Instant) {
+    /// Keeps the result of an attempt on `message` until that comes again.
+    pub(crate) fn keep(&self, id: &JobId, message: Message, result: &Arc<R>, now: Instant) {
         let mut kept = self.lock(now);
         kept.push_back(Kept { at: now, id: id.clone(), message, result: Arc::clone(result) });
         if kept.len() > MOST {
@@ -47,13 +46,13 @@ impl<R> Unsettled<R> {
         }
     }
 
-    /// Whether a result of this very message is kept.
-    pub fn has(&self, id: &JobId, message: &Message, now: Instant) -> bool {
+    /// Returns true if a result of this very message is kept.
+    pub(crate) fn has(&self, id: &JobId, message: &Message, now: Instant) -> bool {
         self.lock(now).iter().any(|kept| kept.is_of(id, message))
     }
 
-    /// Takes the newest result of this very message, if one is kept.
-    pub fn take(&self, id: &JobId, message: &Message, now: Instant) -> Option<Arc<R>> {
+    /// Takes the newest result of this very message.
+    pub(crate) fn take(&self, id: &JobId, message: &Message, now: Instant) -> Option<Arc<R>> {
         let mut kept = self.lock(now);
         let at = kept.iter().rposition(|kept| kept.is_of(id, message))?;
         kept.remove(at).map(|kept| kept.result)

@@ -1,5 +1,5 @@
-//! From bytes to a job that may run: the schema's rules and the worker's own, all violations at once. The same
-//! for a worker that is about to run it and for the tool that is about to enqueue it.
+//! Validation of a job: the rules of the schema and of the worker, all violations at once. The same for a worker that is
+//! about to run it and for the tool that is about to enqueue it.
 
 use std::fmt;
 
@@ -14,14 +14,14 @@ use genfleet_job::{
     schema::JobSchema,
 };
 
-/// The rules for jobs of one kind.
+/// Rules for the jobs of one kind.
 pub struct JobRules {
     schema: JobSchema,
     webhook: Box<dyn Fn(&str) -> Vec<Violation> + Send + Sync>,
 }
 
 impl JobRules {
-    /// The rules for jobs of `kind` with payload `P`; `webhook` checks the URL of the webhook that a job names.
+    /// Compiles the rules for jobs of `kind` with payload `P`; `webhook` checks the URL of the webhook that a job names.
     pub fn new<P: JsonSchema>(kind: Kind, webhook: impl Fn(&str) -> Vec<Violation> + Send + Sync + 'static) -> Self {
         Self { schema: JobSchema::new::<P>(kind), webhook: Box::new(webhook) }
     }
@@ -31,7 +31,7 @@ impl JobRules {
         self.schema.kind()
     }
 
-    /// What the schema says of it.
+    /// The schema that a job must match.
     pub fn schema(&self) -> &JobSchema {
         &self.schema
     }
@@ -43,8 +43,8 @@ impl fmt::Debug for JobRules {
     }
 }
 
-/// The job in `body` and its payload, where both keep every rule; else what they break.
-pub fn job<H: JobHandler>(
+/// Decodes and validates the job in `body`. Returns it with its payload, or a rejection with all violations.
+pub fn validate_job<H: JobHandler>(
     rules: &JobRules,
     options: &H::Options,
     body: &[u8],
@@ -57,7 +57,7 @@ pub fn job<H: JobHandler>(
     let mut found = match &payload {
         _ if !decoded.repaired => vec![],
         Ok(payload) => H::validate(payload, options),
-        // What the schema refused and could not be repaired: told already.
+        // Refused by the schema and not repaired: reported already.
         Err(_) if decoded.places.keys().any(|known| lies_in("/payload", known) || lies_in(known, "/payload")) => {
             vec![]
         }
@@ -78,14 +78,14 @@ pub fn job<H: JobHandler>(
     }
 }
 
-/// Whether something is told of the place already, or the place lies in one that is not what was sent.
+/// Returns true if a violation at the place is reported already, or if it lies in a value that was not sent.
 fn hidden(decoded: &DecodedJob, pointer: &str) -> bool {
     let ends = pointer.match_indices('/').map(|(at, _)| at).chain([pointer.len()]);
     decoded.places.contains_key(pointer)
         || ends.into_iter().any(|end| decoded.places.get(&pointer[..end]) == Some(&true))
 }
 
-/// Whether `inner` names the place `outer` or one inside it.
+/// Returns true if `inner` is the place `outer` or one inside it.
 fn lies_in(inner: &str, outer: &str) -> bool {
     inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -154,10 +154,10 @@ mod tests {
 
     fn pointers(body: &Value) -> Vec<String> {
         let rules = JobRules::new::<Payload>(Strict::KIND, |_| vec![]);
-        let judged = job::<Strict>(&rules, &(), body.to_string().as_bytes(), None, None);
-        let mut told = judged.err().map_or_else(Vec::new, |rejection| rejection.violations.to_vec());
-        told.sort_by(|one, other| one.pointer.cmp(&other.pointer));
-        told.into_iter().map(|one| one.pointer).collect()
+        let validated = validate_job::<Strict>(&rules, &(), body.to_string().as_bytes(), None, None);
+        let mut found = validated.err().map_or_else(Vec::new, |rejection| rejection.violations.to_vec());
+        found.sort_by(|one, other| one.pointer.cmp(&other.pointer));
+        found.into_iter().map(|one| one.pointer).collect()
     }
 
     #[test]
@@ -182,7 +182,7 @@ mod tests {
         let rules = JobRules::new::<Payload>(Strict::KIND, |_| vec![]);
         let many: Vec<String> = (0..650).map(|n| format!("\"m{n}\":1,\"m{n}\":2")).collect();
         let body = format!(r#"{{"payload":{{"paths":["bad",1],"paths":["bad",1],{}}}}}"#, many.join(","));
-        let rejection = job::<Strict>(&rules, &(), body.as_bytes(), None, None).unwrap_err();
+        let rejection = validate_job::<Strict>(&rules, &(), body.as_bytes(), None, None).unwrap_err();
         // Twice each, unknown each, and of the paths: twice, no path, no text.
         assert_eq!((rejection.violations.len(), rejection.violations.total()), (100, 650 + 650 + 3));
         assert!(rejection.message.starts_with("1303 violations; the first: /payload/paths: "), "{}", rejection.message);

@@ -18,7 +18,7 @@ use genfleet_core::{
     handler::JobHandler,
     job::{Kind, Violation},
     webhook::{JobWebhooks, WebhookRules},
-    worker::validate::{self, JobRules},
+    worker::{JobRules, validate_job},
 };
 use proptest::{
     prelude::*,
@@ -64,7 +64,7 @@ impl<H: JobHandler> Judges<H> {
 
     fn judge(&self, job: &Value) -> Judgement {
         let by_schema = self.schemas.validate(job, self.schema).map_err(|error| format!("{error:#}"));
-        let by_worker = validate::job::<H>(&self.rules, &self.options, job.to_string().as_bytes(), None, None);
+        let by_worker = validate_job::<H>(&self.rules, &self.options, job.to_string().as_bytes(), None, None);
         match (by_schema, by_worker) {
             (Ok(()), Ok(_)) => Judgement::BothTake,
             (Err(_), Err(_)) => Judgement::BothRefuse,

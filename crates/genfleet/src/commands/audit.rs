@@ -126,8 +126,8 @@ fn print(report: &VerifyReport, as_json: bool) -> anyhow::Result<()> {
         return terminal::say(json!(report)).map(drop);
     }
     for found in &report.problems {
-        let told = format_args!("{}:{}: {}", found.place.file.display(), found.place.line, found.problem);
-        if terminal::say(told)? == Reader::Gone {
+        let message = format_args!("{}:{}: {}", found.place.file.display(), found.place.line, found.problem);
+        if terminal::say(message)? == Reader::Gone {
             break;
         }
     }
@@ -198,16 +198,16 @@ impl AuditFact {
     fn sentence(&self) -> String {
         let (record, place) = (&self.record, &self.place);
         let detail = record.members.get("detail").and_then(Value::as_object);
-        let told = detail.into_iter().flatten().map(|(name, value)| match value.as_str() {
+        let message = detail.into_iter().flatten().map(|(name, value)| match value.as_str() {
             Some(text) => format!("{name}={}", line(text)),
             None => format!("{name}={value}"),
         });
-        let told: Vec<String> = told.collect();
+        let message: Vec<String> = message.collect();
         let word = |member| line(record.text(member));
         let (time, fact, action) = (word("time"), word("fact"), word("action"));
         format!(
             "{time}  {fact:<7}  {action}  {}\n    seq {} of {}, {}:{}",
-            told.join(" "),
+            message.join(" "),
             record.seq,
             word("process"),
             place.file.display(),

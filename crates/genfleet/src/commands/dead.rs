@@ -1,11 +1,9 @@
 //! `genfleet dead`: what was given up, and what is to become of it.
 
-use genfleet_core::tell;
 use std::process::ExitCode;
 
 use genfleet_core::{
     http::install_tls,
-    queue::{QueueError, QueueInspector, dead_letters::DeadLetterQueue},
     telemetry::{self, LogFormat},
 };
 
@@ -14,6 +12,7 @@ pub(crate) mod filter;
 mod groups;
 mod list;
 mod pace;
+pub(crate) mod queues;
 pub(crate) mod show;
 mod tally;
 mod urls;
@@ -50,24 +49,4 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Redrive(options) => act::redrive(options),
         Command::Discard(options) => act::discard(options),
     }
-}
-
-/// Those of `wanted` that there are; what the broker should have and has not is told. An error where it has none.
-pub(crate) async fn there(
-    shelves: &QueueInspector,
-    wanted: impl IntoIterator<Item = DeadLetterQueue>,
-) -> Result<Vec<DeadLetterQueue>, QueueError> {
-    let (mut there, mut missing) = (Vec::new(), Vec::new());
-    for shelf in wanted.into_iter().filter(|shelf| shelves.has(*shelf)) {
-        match shelves.count(shelf).await {
-            Ok(_) => there.push(shelf),
-            Err(QueueError::Missing(told)) => missing.push(told),
-            Err(error) => return Err(error),
-        }
-    }
-    match missing.first() {
-        Some(told) if there.is_empty() => return Err(QueueError::Missing(told.clone())),
-        _ => missing.iter().for_each(|told| tell!("warning: {}", crate::terminal::line(told))),
-    }
-    Ok(there)
 }

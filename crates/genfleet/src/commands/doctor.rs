@@ -1,51 +1,23 @@
-//! `genfleet doctor`: whether a worker with these settings could work here, and what to do where it could not.
-//!
-//! One module a subject; each gives [`Finding`]s. Looks at everything and changes nothing: nothing is declared that was
-//! not there, no file is made, no job is taken. One token is asked for, as a worker would.
+//! `genfleet doctor`: whether a worker with these settings could work here, and what to do where it could not. The checks are
+//! the crate `genfleet-doctor`'s.
 
-use std::{process::ExitCode, str::FromStr};
+use std::{fmt::Write, process::ExitCode};
 
 use genfleet_core::{
-    audit::default_file,
-    genesys::GenesysOptions,
     http::install_tls,
     job::Kind,
-    options::{ConfigError, secret},
     telemetry::{self, LogFormat},
-    webhook::WebhookOptions,
-    worker::options::{QueueOptions, WorkerOptions},
+    tell,
 };
-use secrecy::SecretString;
+use genfleet_doctor::{DoctorOptions, Finding, Level, examine};
+use serde_json::{Value, json};
 
-use self::finding::{DoctorReport, Finding};
 use super::{EXIT_FAILED, block_on};
 use crate::{
     registry::{self, HandlerOptions},
     simulated::SimulateOptions,
+    terminal::{self, Paint, count, line},
 };
-
-mod admin_port;
-mod audit_file;
-mod bindings;
-mod broker;
-mod clock;
-mod consumer_timeout;
-mod delays;
-mod disk;
-mod exchanges;
-mod feature_flags;
-mod finding;
-mod former;
-mod genesys;
-mod management;
-mod memory;
-mod nodes;
-mod policies;
-mod queues;
-mod store;
-mod token;
-mod version;
-mod webhook;
 
 /// Whose settings are checked: those of a worker, by the same flags and variables.
 #[derive(Clone, Debug, clap::Args)]
@@ -58,36 +30,12 @@ pub(crate) struct Options {
     #[arg(long)]
     json: bool,
 
-    /// The broker's management API, for what AMQP does not tell [default: port 15672 of the queue's host, with the same
-    /// user]. With a password only by variable (GENFLEET_MANAGEMENT_URL) or file (GENFLEET_MANAGEMENT_URL_FILE)
-    #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
-    #[arg(long, env = "GENFLEET_MANAGEMENT_URL", hide_env_values = true, value_name = "URL", help_heading = "Queue")]
-    management_url: Option<ManagementUrl>,
-
     #[command(flatten)]
-    queue: QueueOptions,
-    #[command(flatten)]
-    worker: WorkerOptions,
-    #[command(flatten)]
-    genesys: GenesysOptions,
-    #[command(flatten)]
-    webhooks: WebhookOptions,
+    checked: DoctorOptions,
     #[command(flatten)]
     handlers: HandlerOptions,
     #[command(flatten)]
     simulate: SimulateOptions,
-}
-
-/// The address of the management API. May hold a password, so it is never shown.
-#[derive(Clone, Debug)]
-struct ManagementUrl(SecretString);
-
-impl FromStr for ManagementUrl {
-    type Err = std::convert::Infallible;
-
-    fn from_str(written: &str) -> Result<Self, Self::Err> {
-        Ok(Self(written.to_owned().into()))
-    }
 }
 
 /// Examples at the end of `--help`.
@@ -96,48 +44,91 @@ pub(crate) const EXAMPLES: &str = "Examples:
   genfleet doctor cdn.purge          as the purger would be started
   genfleet doctor --json | jq '.findings[] | select(.level != \"ok\")'";
 
-/// Checks everything and says it; exit 1 where a check failed.
+/// Checks everything and prints it; exit 1 where a check failed.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // The findings say it all, and better.
     telemetry::start_logs(LogFormat::Text, "off")?;
     install_tls();
-    let kinds = registry::chosen(&options.kinds)?;
-    let report = DoctorReport::new(block_on(async { Ok(examine(options, &kinds).await) })?);
+    let kinds = registry::needs(&registry::chosen(&options.kinds)?);
+    let findings = block_on(async { Ok(examine(&options.checked, &kinds, options.simulate.wanted()).await) })?;
+    let report = DoctorReport::new(findings);
     report.print(options.json)?;
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-async fn examine(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
-    let (mut findings, genesys) = tokio::join!(queue(options, kinds), genesys::check(options, kinds));
-    findings.extend(genesys);
-    findings.extend(audit_file::check(&options.worker.audit, &default_file(binary(kinds))));
-    findings.extend(webhook::check(&options.webhooks).await);
-    findings.push(admin_port::check(options.worker.admin_addr.as_ref()).await);
-    findings
+fn text(finding: &Finding, paint: Paint) -> String {
+    let level = match finding.level {
+        Level::Ok => paint.green("ok     "),
+        Level::Skipped => paint.dim("skipped"),
+        Level::Warning => paint.yellow("warning"),
+        Level::Failed => paint.red("failed "),
+    };
+    let mut text = format!("{level}  {:<23}  {}: {}\n", finding.check, line(&finding.looked_at), line(&finding.found));
+    if let Some(remedy) = &finding.remedy {
+        let _ = writeln!(text, "         {} {}", paint.bold("do:"), line(remedy));
+    }
+    text
 }
 
-async fn queue(options: &Options, kinds: &[Kind]) -> Vec<Finding> {
-    match options.queue.url() {
-        Err(error) => vec![Finding::failed("queue.url", "the queue's address", error, "set it as it says")],
-        Ok(url) => match url.sqlite_file() {
-            Some(file) => store::check(&file).await,
-            None => broker::check(options, kinds).await,
-        },
+/// All findings of one look.
+#[derive(Clone, Debug)]
+struct DoctorReport {
+    findings: Vec<Finding>,
+}
+
+impl DoctorReport {
+    fn new(findings: Vec<Finding>) -> Self {
+        Self { findings }
+    }
+
+    /// Whether nothing failed.
+    fn is_well(&self) -> bool {
+        self.count(Level::Failed) == 0
+    }
+
+    fn count(&self, level: Level) -> usize {
+        self.findings.iter().filter(|finding| finding.level == level).count()
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "ok": self.is_well(), "failed": self.count(Level::Failed), "warnings": self.count(Level::Warning),
+            "skipped": self.count(Level::Skipped), "findings": self.findings,
+        })
+    }
+
+    /// On stdout; the sum for people on stderr.
+    fn print(&self, as_json: bool) -> anyhow::Result<()> {
+        if as_json {
+            return terminal::say(self.json()).map(drop);
+        }
+        let paint = Paint::stdout();
+        terminal::put(self.findings.iter().map(|finding| text(finding, paint)).collect::<String>())?;
+        let [ok, warnings, failed, skipped] =
+            [Level::Ok, Level::Warning, Level::Failed, Level::Skipped].map(|level| self.count(level));
+        tell!("{ok} ok, {}, {failed} failed, {skipped} skipped", count(warnings, "warning"));
+        Ok(())
     }
 }
 
-impl Options {
-    /// What is given, by flag, variable or file.
-    fn management(&self) -> Result<Option<SecretString>, ConfigError> {
-        let from_outside = secret("GENFLEET_MANAGEMENT_URL")?;
-        Ok(self.management_url.clone().map(|url| url.0).or(from_outside))
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Which of our binaries would be started for these kinds.
-fn binary(kinds: &[Kind]) -> &'static str {
-    match kinds {
-        [only] => only.worker(),
-        _ => "genfleet",
+    fn finding(level: Level) -> Finding {
+        let remedy = (level != Level::Ok).then(|| "z".to_owned());
+        Finding { check: "a", level, looked_at: "x".to_owned(), found: "y".to_owned(), remedy }
+    }
+
+    #[test]
+    fn only_what_failed_makes_it_fail() {
+        let well = [Level::Ok, Level::Warning, Level::Skipped].map(finding).to_vec();
+        assert!(DoctorReport::new(well.clone()).is_well());
+        let failed = DoctorReport::new([well, vec![finding(Level::Failed)]].concat());
+        assert!(!failed.is_well());
+        let printed = failed.json();
+        assert_eq!((&printed["ok"], &printed["failed"], &printed["warnings"]), (&json!(false), &json!(1), &json!(1)));
+        assert_eq!(printed["findings"][0], json!({"check": "a", "level": "ok", "lookedAt": "x", "found": "y"}));
+        assert_eq!(printed["findings"][3]["do"], "z");
     }
 }

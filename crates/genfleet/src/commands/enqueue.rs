@@ -21,7 +21,7 @@ use genfleet_core::{
         sqlite::{Role, SqliteQueue},
     },
     telemetry::{self, LogFormat},
-    worker::options::QueueOptions,
+    worker::QueueOptions,
 };
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
@@ -99,8 +99,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Some(Err(rejection)) if options.json => {
             let Rejection { id, code, message, violations } = *rejection;
             let total = violations.total();
-            let told = json!({ "id": id, "code": code, "message": message, "violations": violations, "violationsTotal": total });
-            terminal::say(told)?;
+            let details = json!({ "id": id, "code": code, "message": message, "violations": violations, "violationsTotal": total });
+            terminal::say(details)?;
             return Ok(ExitCode::from(EXIT_FAILED));
         }
         Some(Err(rejection)) => {
@@ -136,7 +136,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 /// The payload goes into it byte for byte: what is wrong with it is then seen by the check.
 fn body(options: &Options) -> anyhow::Result<Vec<u8>> {
     let text = payload(options)?;
-    let payload = text::unmarked(&text).map_err(|told| anyhow!("the payload cannot be read: {told}"))?;
+    let payload = text::unmarked(&text).map_err(|details| anyhow!("the payload cannot be read: {details}"))?;
     serde_json::from_slice::<IgnoredAny>(payload).context("the payload is not JSON")?;
     let id = options.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
     let mut job =
@@ -189,7 +189,7 @@ async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()>
     queue.close().await;
     match sent {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(QueueError::Configuration(told))) => Err(ConfigError::new(told).into()),
+        Ok(Err(QueueError::Configuration(details))) => Err(ConfigError::new(details).into()),
         Ok(Err(error)) => Err(error.into()),
         Err(_) => bail!(
             "not confirmed within {:?}: {problems}. It may or may not be on the queue; genfleet doctor looks closer",

@@ -10,7 +10,7 @@ use genfleet_core::{
     http::install_tls,
     queue::rabbit::FollowedEvent,
     telemetry::{self, LogFormat},
-    worker::{options::QueueOptions, shutdown::Signals},
+    worker::{QueueOptions, Signals},
 };
 
 use super::block_on;

@@ -1,23 +1,16 @@
 //! `genfleet health`: whether a process is well, for containers that hold no other program to ask with.
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream, ToSocketAddrs},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use genfleet_core::{
     admin::{self, AdminAddr},
     options::{ConfigError, positive_duration},
 };
+use genfleet_doctor::{get, reachable};
 
 use super::EXIT_FAILED;
 use crate::terminal;
-
-/// An answer says what it has to say in less.
-const ANSWER_READ: u64 = 64 * 1024;
 
 /// Whom to ask, and what.
 #[derive(Clone, Debug, clap::Args)]
@@ -55,37 +48,12 @@ impl Options {
             return Ok((reachable(&self.admin_addr), self.what.clone()));
         }
         let Some(rest) = self.what.strip_prefix("http://") else {
-            let told =
+            let message =
                 format!("{:?}: write a path, such as /readyz or /livez, or a URL that begins with http://", self.what);
-            return Err(ConfigError::new(told));
+            return Err(ConfigError::new(message));
         };
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let host = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
         Ok((host, if path.is_empty() { "/".to_owned() } else { path.to_owned() }))
     }
-}
-
-/// Where what listens at `address` is reached: what listens everywhere listens here.
-pub(crate) fn reachable(address: &AdminAddr) -> String {
-    let written = address.to_string();
-    let Ok(mut address) = written.parse::<SocketAddr>() else { return written };
-    if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
-    }
-    address.to_string()
-}
-
-/// Status and body of a plain GET; an error where nothing answers, or no HTTP. Blocks.
-pub(crate) fn get(host: &str, path: &str, timeout: Duration) -> anyhow::Result<(u16, String)> {
-    let address = host.to_socket_addrs()?.next().context("the name has no address")?;
-    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
-    stream.set_read_timeout(Some(timeout))?;
-    stream.set_write_timeout(Some(timeout))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_READ).read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let status = answer.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
-    let Some((status, (_, body))) = status.zip(answer.split_once("\r\n\r\n")) else { bail!("this is not HTTP") };
-    Ok((status, body.to_owned()))
 }

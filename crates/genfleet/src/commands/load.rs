@@ -14,7 +14,7 @@ use genfleet_core::{
     options::{ConfigError, duration, positive_duration},
     queue::{Queue, QueueError, sqlite::Role},
     telemetry::{self, LogFormat},
-    worker::{options::QueueOptions, shutdown::Signals},
+    worker::{QueueOptions, Signals},
 };
 use tokio::{
     sync::mpsc,
@@ -87,7 +87,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "60s", value_parser = duration, value_name = "DURATION")]
     timeout: Duration,
 
-    /// Where a simulator listens that the workers talk to: the requests it received are told, too
+    /// Where a simulator listens that the workers talk to: the requests it received are reported, too
     #[arg(long, value_name = "URL")]
     sim_url: Option<String>,
 
@@ -147,7 +147,7 @@ impl Plan {
     }
 
     /// For people.
-    fn told(&self) -> String {
+    fn describe(&self) -> String {
         let many = match (self.jobs, self.duration) {
             (MOST_JOBS, Some(duration)) => format!("jobs for {duration:?}"),
             (jobs, _) => terminal::count(jobs, "job"),
@@ -161,11 +161,11 @@ fn agreed(options: &Options, plan: &Plan) -> anyhow::Result<bool> {
     if options.yes {
         return Ok(true);
     }
-    let what = format!("{} of {}", plan.told(), options.kind);
+    let what = format!("{} of {}", plan.describe(), options.kind);
     if !terminal::can_ask() {
-        let told =
+        let message =
             format!("{what} would be carried out for real by whoever works this queue: say --yes if that is meant");
-        return Err(ConfigError::new(told).into());
+        return Err(ConfigError::new(message).into());
     }
     Ok(terminal::ask(&format!("{what}: whoever works this queue carries them out for real. Go on?"))?)
 }
@@ -177,14 +177,14 @@ async fn load(options: &Options, plan: Plan, source: Source, run: &str) -> anyho
         options.queue.open("genfleet load", Role::Tool, clock).map_err(|error| ConfigError::new(error.to_string()))?;
     // The topology first: who follows binds to the exchange of the events.
     reach(&queue).await?;
-    let (told, mut reports) = mpsc::channel(1_000);
-    let follower = Follower::begin(&options.queue, run, told.clone()).await?;
+    let (message, mut reports) = mpsc::channel(1_000);
+    let follower = Follower::begin(&options.queue, run, message.clone()).await?;
     let requests_before = sim::received(options.sim_url.as_deref()).await?;
     let mut ledger = Ledger::new(plan.jobs, run);
     let progress = Progress::new(u64::from(plan.jobs));
     let pace = Pace::new(plan.rate, Instant::now());
     let until = plan.duration.map(|duration| Instant::now() + duration);
-    let publisher = Publisher::start(queue.clone(), source, pace, (plan.jobs, until), told);
+    let publisher = Publisher::start(queue.clone(), source, pace, (plan.jobs, until), message);
     let mut show = tokio::time::interval(SHOW);
     let interrupted = loop {
         let patience = ledger.gives_up(options.timeout);
@@ -222,7 +222,7 @@ fn take(report: LoadEvent, ledger: &mut Ledger) -> anyhow::Result<()> {
         LoadEvent::AllSent(jobs) => ledger.all_sent(jobs, Instant::now()),
         LoadEvent::Ended(ended, at) => ledger.ended(&ended, at),
         LoadEvent::Found(ended, at) => ledger.found(&ended, at),
-        LoadEvent::Warning(told) => tell!("warning: {}", line(&told)),
+        LoadEvent::Warning(message) => tell!("warning: {}", line(&message)),
         LoadEvent::Fault(error) => return Err(error),
     }
     Ok(())
@@ -288,6 +288,6 @@ mod tests {
         assert_eq!(plan(Some(7), Some("100"), Some(60)).jobs, 7);
         assert_eq!(plan(None, Some("50"), Some(60)).jobs, 3_000);
         assert_eq!(plan(None, None, Some(60)).jobs, MOST_JOBS);
-        assert_eq!(plan(None, Some("0.5"), None).told(), "1000 jobs at 0.5 a second");
+        assert_eq!(plan(None, Some("0.5"), None).describe(), "1000 jobs at 0.5 a second");
     }
 }

@@ -24,11 +24,7 @@ use genfleet_core::{
     tell,
     trace::TraceExport,
     webhook::{WebhookOptions, Webhooks},
-    worker::{
-        options::WorkerOptions,
-        runtime::{End, Runtime},
-        shutdown::Signals,
-    },
+    worker::{ProcessEnd, Runtime, Signals, WorkerOptions},
 };
 use tokio::{sync::oneshot, time::Instant};
 
@@ -44,8 +40,8 @@ pub(crate) mod lines;
 mod load;
 mod progress;
 mod sink;
+mod summary;
 mod tally;
-mod told;
 
 /// Which jobs, and how to run them.
 #[derive(Clone, Debug, clap::Args)]
@@ -117,7 +113,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         tally.print_account();
     }
     tally.print(options.json);
-    if let End::Fault(reason) = end {
+    if let ProcessEnd::Fault(reason) = end {
         bail!("{reason}. Start it again to go on");
     }
     if !tally.complete() {
@@ -139,7 +135,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if options.is_for_a_person() {
         tell!(
             "{}",
-            told::next(&options.files, tally.not_succeeded() > 0, options.simulate.wanted()).trim_end_matches('\n')
+            summary::next(&options.files, tally.not_succeeded() > 0, options.simulate.wanted()).trim_end_matches('\n')
         );
     }
     Ok(if tally.failed() { ExitCode::from(EXIT_JOBS_FAILED) } else { ExitCode::SUCCESS })
@@ -159,14 +155,14 @@ async fn left(path: &std::path::Path) -> anyhow::Result<u64> {
     Ok(left)
 }
 
-async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tally, End)> {
+async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tally, ProcessEnd)> {
     TraceExport::from_environment("genfleet")?.into_iter().for_each(TraceExport::start);
     let clock: SharedClock = Arc::new(SystemClock);
     let (genesys, simulator) = simulated::client(&options.simulate, &options.genesys, &KINDS, clock.clone()).await?;
     let webhooks = Webhooks::new(&options.webhooks)?;
     let audit_file = format!("{}-audit.jsonl", path.display());
     let warnings = [options.genesys.warnings(), options.webhooks.warnings()?].concat();
-    // The log of a batch has errors only, unless it is told otherwise.
+    // The log of a batch has errors only, unless --log says otherwise.
     let tells = simulator.is_none() && !tracing::enabled!(tracing::Level::WARN);
     for warning in warnings.iter().filter(|_| tells) {
         tell!("warning: {warning}");
@@ -190,19 +186,19 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
     let queue = Queue::Sqlite(store.clone());
     let runtime = Runtime::new("genfleet run", settings, queue, genesys, audit, clock.clone());
     let progress = Progress::new(input.total());
-    let held = tokio::spawn(held::watch(runtime.holding(), progress.clone()));
+    let held = tokio::spawn(held::watch(runtime.blockers(), progress.clone()));
     tokio::select! {
         loaded = input.load(&store, path, &environment, &webhooks, runtime.audit(), &clock) => loaded?,
-        _ = signals.next() => return Ok((Tally::new(input.total()), End::Stopped)),
+        _ = signals.next() => return Ok((Tally::new(input.total()), ProcessEnd::Stopped)),
     }
     let runtime = runtime.with_webhooks(webhooks);
     registry::work(&runtime, &options.handlers, &KINDS)?;
-    let (finished, told) = oneshot::channel();
+    let (finished, message) = oneshot::channel();
     let follow = tokio::spawn(follow(store, sink, progress, patience, finished));
     let end = runtime
         .run(signals, async {
             // Dropped unsent when the events cannot be written: that, too, ends the run.
-            drop(told.await);
+            drop(message.await);
         })
         .await;
     let mut tally = follow.await.context("the events could not be followed")??;
@@ -215,7 +211,7 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
 
 fn usage(error: QueueError) -> anyhow::Error {
     match error {
-        QueueError::Configuration(told) => ConfigError::new(told).into(),
+        QueueError::Configuration(message) => ConfigError::new(message).into(),
         other => other.into(),
     }
 }
@@ -242,7 +238,7 @@ async fn follow(
         }
         let new = events.iter().filter(|event| event.sequence > printed).map(|event| &event.body[..]);
         progress.aside(|| sink.take(new))?;
-        progress.show(&tally);
+        progress.show(tally.ended(), tally.not_succeeded());
         if sequence > printed && !events.is_empty() && store.set_batch_cursor(sequence).await.is_err() {
             return Ok(tally);
         }

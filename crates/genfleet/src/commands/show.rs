@@ -4,6 +4,12 @@
 use genfleet_core::tell;
 use std::{path::PathBuf, process::ExitCode};
 
+use self::{known::Known, webhooks::Delivery};
+use super::{
+    EXIT_FAILED, block_on,
+    dead::{self, filter::has_id},
+};
+use crate::terminal;
 use genfleet_core::{
     http::install_tls,
     job::Kind,
@@ -12,19 +18,12 @@ use genfleet_core::{
         dead_letters::{DeadLetter, DeadLetterQueue},
     },
     telemetry::{self, LogFormat},
-    worker::options::QueueOptions,
+    worker::QueueOptions,
 };
-use serde_json::{Value, json};
-
-use self::{events::Events, webhooks::Delivery};
-use super::{
-    EXIT_FAILED, block_on,
-    dead::{self, filter::has_id},
-};
-use crate::terminal;
 
 mod audit;
 mod events;
+mod known;
 mod text;
 mod waiting;
 mod webhooks;
@@ -56,26 +55,6 @@ pub(crate) const EXAMPLES: &str = "Examples:
   genfleet show release-42
   genfleet show release-42 --audit genfleet-audit-purger.jsonl --json";
 
-/// What is known.
-#[derive(Debug, Default)]
-pub(crate) struct Known {
-    events: Events,
-    letters: Vec<DeadLetter>,
-    /// None where a queue does not tell.
-    waiting: Option<Vec<waiting::WaitingPlace>>,
-    /// Those that are not done.
-    deliveries: Vec<Delivery>,
-    facts: Vec<Value>,
-}
-
-impl Known {
-    fn is_nothing(&self) -> bool {
-        let waits = self.waiting.as_ref().is_some_and(|places| !places.is_empty());
-        let is_silent = self.events.is_empty() && self.deliveries.is_empty() && self.facts.is_empty();
-        is_silent && self.letters.is_empty() && !waits
-    }
-}
-
 /// Prints it; exit 1 where there is nothing.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
@@ -83,7 +62,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let facts = audit::facts(&options.audit, &options.id)?;
     let known = Known { facts, ..block_on(look(options))? };
     if options.json {
-        terminal::say(as_json(&options.id, &known))?;
+        terminal::say(known.json(&options.id))?;
     } else if !known.is_nothing() {
         terminal::put(text::text(&options.id, &known, terminal::Paint::stdout()))?;
     }
@@ -101,7 +80,10 @@ async fn look(options: &Options) -> anyhow::Result<Known> {
     let shelves = options.queue.inspect("genfleet show")?;
     let mut known = Known { events: events::of(&shelves, &options.id).await?, ..Known::default() };
     dead_letters(&shelves, &options.id, &mut known).await?;
-    waiting::of(&shelves, &options.id, &mut known).await?;
+    if let Some((places, deliveries)) = waiting::of(&shelves, &options.id).await? {
+        known.waiting = Some(places);
+        known.deliveries.extend(deliveries);
+    }
     shelves.close().await;
     Ok(known)
 }
@@ -109,7 +91,7 @@ async fn look(options: &Options) -> anyhow::Result<Known> {
 /// The latest of the job's dead letters, wherever they lie, and the deliveries of its events that were given up.
 async fn dead_letters(shelves: &QueueInspector, id: &str, known: &mut Known) -> anyhow::Result<()> {
     let Known { letters, deliveries, .. } = known;
-    for queue in dead::there(shelves, DeadLetterQueue::dead().chain([DeadLetterQueue::Unrouted])).await? {
+    for queue in dead::queues::existing(shelves, DeadLetterQueue::dead().chain([DeadLetterQueue::Unrouted])).await? {
         let mut browser = shelves.browse(queue, 0).await?;
         while let Some(stored) = browser.next().await? {
             browser.keep(&stored);
@@ -125,13 +107,4 @@ async fn dead_letters(shelves: &QueueInspector, id: &str, known: &mut Known) -> 
         browser.close().await?;
     }
     Ok(())
-}
-
-fn as_json(id: &str, known: &Known) -> Value {
-    let letters: Vec<_> = known.letters.iter().map(dead::show::as_json).collect();
-    json!({
-        "id": id, "events": known.events.json(), "eventsTotal": known.events.total(), "deadLetters": letters,
-        "waiting": known.waiting.as_ref().map(|places| places.iter().map(waiting::WaitingPlace::json).collect::<Vec<_>>()),
-        "webhookDeliveries": known.deliveries.iter().map(Delivery::json).collect::<Vec<_>>(), "audit": known.facts,
-    })
 }

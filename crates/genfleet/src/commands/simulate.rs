@@ -3,7 +3,7 @@
 use genfleet_core::tell;
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
 
-use genfleet_core::{options::duration, worker::shutdown::Signals};
+use genfleet_core::{options::duration, worker::Signals};
 use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};
 use serde_json::json;
 

@@ -9,7 +9,7 @@ use genfleet_core::{
     http::install_tls,
     options::{format_duration, positive_duration},
     telemetry::{self, LogFormat},
-    worker::{options::QueueOptions, shutdown::Signals},
+    worker::{QueueOptions, Signals},
 };
 
 use self::{look::Look, seen::Seen};

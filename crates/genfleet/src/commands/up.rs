@@ -13,12 +13,7 @@ use genfleet_core::{
     telemetry::LogFormat,
     trace::TraceExport,
     webhook::{WebhookOptions, Webhooks},
-    worker::{
-        options::{QueueOptions, QueueUrl, WorkerOptions},
-        runtime::Runtime,
-        series,
-        shutdown::Signals,
-    },
+    worker::{QueueOptions, QueueUrl, Runtime, Signals, WorkerOptions, start_metrics},
 };
 use tracing::warn;
 
@@ -29,7 +24,7 @@ use crate::{
     terminal,
 };
 
-/// What a worker can be told, and which to run.
+/// The settings of the workers, and which of them run.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// Kinds to work [default: all]
@@ -67,7 +62,7 @@ pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result
     for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?].concat() {
         warn!("{warning}");
     }
-    let metrics = series::start(&kinds)?;
+    let metrics = start_metrics(&kinds)?;
     let traces = TraceExport::from_environment("genfleet")?;
     let clock: SharedClock = Arc::new(SystemClock);
     block_on(async {

@@ -62,12 +62,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 fn tell(line: &Line, rejection: &genfleet_core::job::Rejection, as_json: bool) -> anyhow::Result<()> {
     if as_json {
-        let told = json!({
+        let details = json!({
             "file": &*line.file, "line": line.number, "id": rejection.id, "code": rejection.code,
             "message": rejection.message, "violations": rejection.violations,
             "violationsTotal": rejection.violations.total(),
         });
-        terminal::say(told)?;
+        terminal::say(details)?;
         return Ok(());
     }
     if rejection.violations.is_empty() {

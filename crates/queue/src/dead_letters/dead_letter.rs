@@ -1,6 +1,4 @@
-//! What a message on a shelf is: whose job, why it was given up, and what its redrive publishes (SPEC 5.3, 6.1). Pure.
-//!
-//! Does not read shelves: that is [`crate::shelf`].
+//! What a dead letter says: whose job it is, why it was given up, and what its redrive publishes (SPEC 5.3, 6.1).
 
 use std::time::Duration;
 
@@ -65,9 +63,9 @@ impl DeadLetter {
             id: decode::extract_id(&message.body, message.message_id.as_deref(), message.timestamp),
             attempts: number(job_headers::ATTEMPTS),
             generation: number(job_headers::GENERATION).and_then(|n| u32::try_from(n).ok()).unwrap_or(0),
-            failed_at: text("genfleet-failed-at").and_then(|time| time.parse().ok()).or(stored.stored_at),
-            worker: text("genfleet-worker"),
-            fingerprint: text("genfleet-fingerprint").filter(|_| gave_up(&stored)).unwrap_or_else(of_sort),
+            failed_at: text(job_headers::FAILED_AT).and_then(|time| time.parse().ok()).or(stored.stored_at),
+            worker: text(job_headers::WORKER),
+            fingerprint: text(job_headers::FINGERPRINT).filter(|_| gave_up(&stored)).unwrap_or_else(of_sort),
             kind,
             reason,
             error,
@@ -104,9 +102,9 @@ fn header<'a>(stored: &'a StoredMessage, name: &str) -> Option<&'a HeaderValue> 
     stored.message.headers.get(name).filter(|_| stored.is_ours)
 }
 
-/// Whether a worker of ours gave it up and said why. A job of ours that the broker gives up may carry an older account.
+/// Returns true if a worker gave it up and wrote a reason. A job that the broker gives up may carry an older reason.
 fn gave_up(stored: &StoredMessage) -> bool {
-    stored.death.is_none() && header(stored, "genfleet-reason").is_some()
+    stored.death.is_none() && header(stored, job_headers::REASON).is_some()
 }
 
 fn reason(stored: &StoredMessage) -> String {
@@ -116,7 +114,7 @@ fn reason(stored: &StoredMessage) -> String {
     if let Some(death) = &stored.death {
         return format!("broker:{}", death.reason);
     }
-    let written = header(stored, "genfleet-reason").and_then(HeaderValue::as_str);
+    let written = header(stored, job_headers::REASON).and_then(HeaderValue::as_str);
     let otherwise = if stored.queue == DeadLetterQueue::Unrouted { UNROUTED } else { UNKNOWN };
     written.unwrap_or(otherwise).to_owned()
 }
@@ -133,7 +131,7 @@ fn error(stored: &StoredMessage) -> String {
     if let Some(death) = &stored.death {
         return format!("the broker gave it up in {}: {}", death.queue, death.reason);
     }
-    let written = header(stored, "genfleet-error").and_then(HeaderValue::as_str);
+    let written = header(stored, job_headers::ERROR).and_then(HeaderValue::as_str);
     match written {
         Some(error) => error.to_owned(),
         None if stored.queue == DeadLetterQueue::Unrouted => {

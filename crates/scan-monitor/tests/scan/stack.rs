@@ -16,7 +16,7 @@ use genfleet_core::{
     handler::{JobContext, JobHandler, Progress, Services},
     http::install_tls,
     job::{JobId, Kind},
-    supervisor::{Ended, Tasks},
+    supervisor::{Supervisor, TaskExits},
 };
 use genfleet_scan_monitor::{ScanMonitor, ScanMonitorOptions, State};
 use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};
@@ -52,7 +52,7 @@ pub(crate) struct Stack {
     monitor: Arc<ScanMonitor>,
     services: Services,
     clock: Turned,
-    _ended: Arc<Ended>,
+    _exits: Arc<TaskExits>,
 }
 
 /// Faults that meet scans and polls by this method.
@@ -97,10 +97,10 @@ impl Stack {
         let scopes = vec![(Kind::FileScan, ScanMonitor::SCOPES)];
         let genesys = GenesysClient::with_credentials(&genesys, scopes, Arc::new(clock.clone()), credentials).unwrap();
         tokio::spawn(genesys.clone().run());
-        let (tasks, ended) = Tasks::new();
-        let services = Services { genesys, tasks, clock: Arc::new(clock.clone()) };
+        let (supervisor, exits) = Supervisor::new();
+        let services = Services { genesys, supervisor, clock: Arc::new(clock.clone()) };
         let monitor = Arc::new(ScanMonitor::new(own, &services).unwrap());
-        Self { simulator, monitor, services, clock, _ended: Arc::new(ended) }
+        Self { simulator, monitor, services, clock, _exits: Arc::new(exits) }
     }
 
     /// Time passes.

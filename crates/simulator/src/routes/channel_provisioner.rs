@@ -9,7 +9,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::JsonBody;
+use super::body::JsonBody;
 use crate::errors::ApiError;
 use crate::world::Shared;
 

@@ -7,7 +7,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::JsonBody;
+use super::body::JsonBody;
 use crate::errors::ApiError;
 use crate::world::Shared;
 

@@ -6,7 +6,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::Value;
 
-use super::JsonBody;
+use super::body::JsonBody;
 use crate::errors::ApiError;
 use crate::record::now_micros;
 use crate::world::Shared;

@@ -9,7 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::Value;
 
-use super::is_json;
+use super::body::is_json;
 use crate::errors::ApiError;
 use crate::state::event_streams::{MOST_BYTES, Version};
 use crate::world::Shared;
@@ -20,7 +20,7 @@ pub(crate) fn routes() -> Router<Shared> {
 
 async fn read(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Response, ApiError> {
     let world = shared.lock();
-    Ok(told(StatusCode::OK, world.organisation.event_streams.get(&id)?))
+    Ok(respond(StatusCode::OK, world.organisation.event_streams.get(&id)?))
 }
 
 async fn replace(
@@ -34,7 +34,7 @@ async fn replace(
     let mut world = shared.lock();
     let version = world.organisation.event_streams.put(&id, if_match, &definition)?;
     let status = if version.is_first() { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(told(status, version))
+    Ok(respond(status, version))
 }
 
 /// This API takes shorter bodies than the others, so its length comes before its content.
@@ -49,6 +49,6 @@ fn definition(headers: &HeaderMap, body: &Bytes) -> Result<Value, ApiError> {
     serde_json::from_slice(body).map_err(unreadable)
 }
 
-fn told(status: StatusCode, version: &Version) -> Response {
-    (status, [(ETAG, version.etag())], Json(version.told())).into_response()
+fn respond(status: StatusCode, version: &Version) -> Response {
+    (status, [(ETAG, version.etag())], Json(version.json())).into_response()
 }

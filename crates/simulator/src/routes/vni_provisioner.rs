@@ -8,7 +8,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::Value;
 
-use super::JsonBody;
+use super::body::JsonBody;
 use crate::errors::ApiError;
 use crate::state::network::Listing;
 use crate::world::Shared;

@@ -43,10 +43,10 @@ impl Version {
     }
 
     /// The definition as the API tells it.
-    pub(crate) fn told(&self) -> Value {
-        let mut told = self.definition.clone();
-        told["version"] = self.number.into();
-        told
+    pub(crate) fn json(&self) -> Value {
+        let mut details = self.definition.clone();
+        details["version"] = self.number.into();
+        details
     }
 
     /// Whether nothing was there before it.

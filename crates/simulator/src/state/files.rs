@@ -51,7 +51,7 @@ struct Scan {
     ordered_us: u64,
     known_us: u64,
     verdict_us: Option<u64>,
-    /// The first poll that was told the verdict.
+    /// The first poll that was answered with the verdict.
     noticed_us: Option<u64>,
     polls: u64,
 }

@@ -163,12 +163,12 @@ impl Network {
         let organisation = text(body, "organizationId");
         let theirs = || self.connections.iter().filter(|one| text(&one.entity, "organizationId") == organisation);
         if self.manners.limit.is_some_and(|limit| theirs().count() >= limit) {
-            let told = "The organization has reached its limit of connections.";
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "limit.exceeded", told));
+            let message = "The organization has reached its limit of connections.";
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "limit.exceeded", message));
         }
         if let Some(what) = theirs().find_map(|one| clash(body, &one.entity)) {
-            let told = format!("The {what} is already in use by a connection.");
-            return Err(ApiError::new(StatusCode::CONFLICT, "conflict", told));
+            let message = format!("The {what} is already in use by a connection.");
+            return Err(ApiError::new(StatusCode::CONFLICT, "conflict", message));
         }
         let entity = with_id(body.clone(), Uuid::new_v4().to_string().into()).map_err(ApiError::invalid_value)?;
         self.created += 1;

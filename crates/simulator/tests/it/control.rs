@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::{PURGE, Setup, header, told};
+use crate::{PURGE, Setup, header, read_answer};
 
 async fn control(setup: &Setup, method: Method, path: &str, body: &str) -> (u16, Value) {
     let request = setup.http.request(method, setup.url(path)).body(body.to_owned());
@@ -81,7 +81,7 @@ async fn options_can_be_changed() {
     let expected =
         json!({"requestsPerMinute": 1, "clientRequestsPerMinute": 7, "latencyMs": 0, "tokenLifetimeSeconds": 5});
     assert_eq!(shown, expected);
-    let (_, token) = told(setup.ask_token("grant_type=client_credentials").send().await.unwrap()).await;
+    let (_, token) = read_answer(setup.ask_token("grant_type=client_credentials").send().await.unwrap()).await;
     assert_eq!(token["expires_in"], 5);
     setup.purged(&["/a"]).await;
     assert_eq!(setup.purged(&["/a"]).await.status(), StatusCode::TOO_MANY_REQUESTS);
@@ -99,9 +99,9 @@ async fn state_and_stats_add_up_and_reset_empties_them() {
     setup.purged(&["bad"]).await;
     setup.purge(&["/a"]).send().await.unwrap_err();
     let (_, state) = control(&setup, Method::GET, "/_sim/state", "").await;
-    let told =
+    let message =
         json!({"purged": state["purged"], "purgeRequests": state["purgeRequests"], "goodTokens": state["goodTokens"]});
-    assert_eq!(told, json!({"purged": {"/a": 2}, "purgeRequests": 2, "goodTokens": 1}));
+    assert_eq!(message, json!({"purged": {"/a": 2}, "purgeRequests": 2, "goodTokens": 1}));
     for part in ["eventStreams", "webMessaging", "network", "files"] {
         assert!(state[part].is_object(), "{part}");
     }

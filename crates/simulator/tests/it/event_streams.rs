@@ -3,7 +3,7 @@
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-use crate::{Setup, header, told};
+use crate::{Setup, header, read_answer};
 
 const ORDERS: &str = "/api/v2/configuration/event-streams/orders";
 
@@ -42,7 +42,7 @@ async fn answered(request: RequestBuilder) -> (StatusCode, String) {
 async fn read(setup: &Setup) -> (StatusCode, String, Value) {
     let response = setup.http.get(setup.url(ORDERS)).bearer_auth(&setup.token).send().await.unwrap();
     let etag = header(&response, "etag");
-    let (status, body) = told(response).await;
+    let (status, body) = read_answer(response).await;
     (status, etag, body)
 }
 
@@ -119,7 +119,7 @@ async fn a_definition_that_breaks_a_rule_is_refused() {
     for (pointer, value) in bad {
         let mut definition = orders();
         *definition.pointer_mut(pointer).unwrap() = value;
-        let (status, body) = told(put(&setup, "*", &definition).send().await.unwrap()).await;
+        let (status, body) = read_answer(put(&setup, "*", &definition).send().await.unwrap()).await;
         assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("invalid.value")), "{pointer}");
     }
     let mut unknown = orders();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::{Setup, header, told, until};
+use crate::{Setup, header, read_answer, until};
 
 #[tokio::test]
 async fn a_status_fault_has_no_effect_and_the_platforms_body() {
@@ -13,7 +13,7 @@ async fn a_status_fault_has_no_effect_and_the_platforms_body() {
     let response = setup.purged(&["/a"]).await;
     assert_eq!((header(&response, "retry-after"), header(&response, "inin-ratelimit-count")), ("3".into(), "1".into()));
     let correlation_id = header(&response, "inin-correlation-id");
-    let (status, body) = told(response).await;
+    let (status, body) = read_answer(response).await;
     assert_eq!((status, &body["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("service.unavailable")));
     assert_eq!(body["contextId"], json!(correlation_id));
     assert_eq!(setup.times_purged("/a"), 0);
@@ -35,7 +35,7 @@ async fn a_429_without_retry_after_has_the_seconds_in_its_message_only() {
     let setup = Setup::with_faults(&["status=429"]).await;
     let response = setup.purged(&["/a"]).await;
     assert!(!response.headers().contains_key("retry-after"));
-    let (_, body) = told(response).await;
+    let (_, body) = read_answer(response).await;
     let message = body["message"].as_str().unwrap();
     assert!(message.starts_with("Rate limit exceeded the maximum. Retry the request in ["), "{message}");
 }

@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::{Setup, told, until};
+use crate::{Setup, read_answer, until};
 
 const CLEAN: &str = "a1b2c3d4-e5f6-7890-abcd-ef1234567890";
 const MALWARE: &str = "f1b2c3d4-e5f6-7890-abcd-ef1234567890";
@@ -18,17 +18,17 @@ async fn with(rules: &Value) -> Setup {
 impl Setup {
     async fn order(&self, file: &str) -> (StatusCode, Value) {
         let request = self.post(&format!("/api/v2/files/{file}/scans")).bearer_auth(&self.token).json(&json!({}));
-        told(request.send().await.unwrap()).await
+        read_answer(request.send().await.unwrap()).await
     }
 
     async fn poll(&self, file: &str, scan: &Value) -> (StatusCode, Value) {
         let url = self.url(&format!("/api/v2/files/{file}/scans/{}", scan.as_str().unwrap()));
-        told(self.http.get(url).bearer_auth(&self.token).send().await.unwrap()).await
+        read_answer(self.http.get(url).bearer_auth(&self.token).send().await.unwrap()).await
     }
 
     async fn register(&self, webhook: &Value) -> (StatusCode, Value) {
         let request = self.post("/api/v2/platform/webhooks/webhooks").bearer_auth(&self.token).json(webhook);
-        told(request.send().await.unwrap()).await
+        read_answer(request.send().await.unwrap()).await
     }
 }
 

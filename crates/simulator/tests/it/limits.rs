@@ -6,7 +6,7 @@ use genfleet_simulator::SimulatorOptions;
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::{Setup, header, told};
+use crate::{Setup, header, read_answer};
 
 fn limited(per_token: u32, per_client: u32) -> SimulatorOptions {
     SimulatorOptions {
@@ -30,7 +30,7 @@ async fn the_limit_answers_429_exactly_after_so_many_requests() {
     let wait: u64 = header(&response, "retry-after").parse().unwrap();
     let reset: u64 = header(&response, "inin-ratelimit-reset").parse().unwrap();
     assert!((40..=60).contains(&wait) && reset < wait, "{wait} {reset}");
-    let (status, body) = told(response).await;
+    let (status, body) = read_answer(response).await;
     assert_eq!((status, &body["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("too.many.requests")));
     assert_eq!(body["message"], format!("Rate limit exceeded the maximum. Retry the request in [{wait}] seconds"));
     let limit = json!({"key": "token.rate.per.minute", "namespace": "platform.api", "value": "5"});
@@ -47,7 +47,7 @@ async fn another_token_has_its_own_window_within_the_clients() {
     }
     setup.token = setup.new_token().await;
     assert_eq!(setup.purged(&["/a"]).await.status(), StatusCode::ACCEPTED);
-    let (status, body) = told(setup.purged(&["/a"]).await).await;
+    let (status, body) = read_answer(setup.purged(&["/a"]).await).await;
     assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!((&body["limit"]["key"], &body["limit"]["value"]), (&json!("org.app.user.rate.per.minute"), &json!("3")));
 }
@@ -74,7 +74,7 @@ async fn a_pretended_429_counts_in_the_window() {
     setup.simulator.set_faults(vec!["status=429,retry-after=7,times=1".parse().unwrap()]);
     let response = setup.purged(&["/a"]).await;
     assert_eq!((header(&response, "retry-after"), header(&response, "inin-ratelimit-count")), ("7".into(), "1".into()));
-    let (_, body) = told(response).await;
+    let (_, body) = read_answer(response).await;
     assert_eq!(body["message"], "Rate limit exceeded the maximum. Retry the request in [7] seconds");
     assert_eq!(body["limit"]["key"], "token.rate.per.minute");
     assert_eq!(setup.purged(&["/a"]).await.status(), StatusCode::ACCEPTED);
@@ -86,7 +86,7 @@ async fn a_pretended_429_counts_in_the_window() {
 async fn a_pretended_429_names_the_limit_it_is_told_to() {
     let setup = Setup::with(limited(100, 3000)).await;
     setup.simulator.set_faults(vec!["status=429,limit=client,retry-after=7".parse().unwrap()]);
-    let (_, body) = told(setup.purged(&["/a"]).await).await;
+    let (_, body) = read_answer(setup.purged(&["/a"]).await).await;
     assert_eq!(body["limit"]["key"], "org.app.user.rate.per.minute");
     assert_eq!(body["limit"]["value"], "3000");
 }

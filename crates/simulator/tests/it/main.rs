@@ -82,7 +82,7 @@ impl Setup {
 }
 
 /// The status and the body, which has to be JSON.
-pub(crate) async fn told(response: Response) -> (StatusCode, Value) {
+pub(crate) async fn read_answer(response: Response) -> (StatusCode, Value) {
     (response.status(), response.json().await.unwrap())
 }
 

@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::{Setup, told};
+use crate::{Setup, read_answer};
 
 const CONNECTIONS: &str = "/api/v2/organization/privateconnectivity/connections";
 const TABLES: &str = "/api/v2/architect/networking/routingtables";
@@ -20,7 +20,11 @@ async fn ask(setup: &Setup, method: Method, path: &str, body: Option<&Value>) ->
     let request = setup.http.request(method, setup.url(path)).bearer_auth(&setup.token);
     let request = if let Some(body) = body { request.json(body) } else { request };
     let response = request.send().await.unwrap();
-    if response.status() == StatusCode::NO_CONTENT { (response.status(), Value::Null) } else { told(response).await }
+    if response.status() == StatusCode::NO_CONTENT {
+        (response.status(), Value::Null)
+    } else {
+        read_answer(response).await
+    }
 }
 
 async fn create(setup: &Setup, body: &Value) -> (StatusCode, Value) {

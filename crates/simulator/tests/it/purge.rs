@@ -6,7 +6,7 @@ use genfleet_simulator::SimulatorOptions;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::{PURGE, Setup, header, told};
+use crate::{PURGE, Setup, header, read_answer};
 
 #[tokio::test]
 async fn a_purge_is_accepted_and_every_path_counted() {
@@ -16,7 +16,7 @@ async fn a_purge_is_accepted_and_every_path_counted() {
     assert_eq!(header(&response, "inin-ratelimit-count"), "1");
     assert!(header(&response, "inin-ratelimit-reset").parse::<u64>().unwrap() < 60);
     assert_eq!(header(&response, "ININ-Correlation-Id").len(), 36);
-    let (status, body) = told(response).await;
+    let (status, body) = read_answer(response).await;
     assert_eq!((status, &body["status"], &body["paths"]), (StatusCode::ACCEPTED, &json!("accepted"), &json!(2)));
     setup.purged(&["/a"]).await;
     assert_eq!((setup.times_purged("/a"), setup.times_purged("/b/*")), (2, 1));
@@ -26,11 +26,11 @@ async fn a_purge_is_accepted_and_every_path_counted() {
 async fn a_request_with_one_bad_path_purges_nothing_and_does_not_say_which() {
     let setup = Setup::new().await;
     for bad in ["a", "", "/a b", "/a?b", "/a#b", "/a/*/b", "/**"] {
-        let (status, body) = told(setup.purged(&["/good", bad]).await).await;
+        let (status, body) = read_answer(setup.purged(&["/good", bad]).await).await;
         assert_eq!((status, &body["code"]), (StatusCode::BAD_REQUEST, &json!("invalid.value")), "{bad}");
         assert_eq!(body["message"], "one of the paths is invalid");
     }
-    let (_, body) = told(setup.purged(&["bad"]).await).await;
+    let (_, body) = read_answer(setup.purged(&["bad"]).await).await;
     assert_eq!(body["message"], r#"the path "bad" is invalid"#);
     assert!(setup.simulator.purged().is_empty());
 }
@@ -49,7 +49,7 @@ async fn a_purge_holds_1_to_100_paths_and_none_twice() {
         json!([]),
     ] {
         let response = setup.post(PURGE).bearer_auth(&setup.token).json(&body).send().await.unwrap();
-        let (status, answer) = told(response).await;
+        let (status, answer) = read_answer(response).await;
         assert_eq!((status, &answer["code"]), (StatusCode::BAD_REQUEST, &json!("invalid.value")), "{body}");
     }
     assert!(setup.simulator.purged().is_empty());
@@ -62,7 +62,7 @@ async fn a_request_that_is_not_right_gets_the_platforms_error() {
     let setup = Setup::new().await;
     let send = async |method: Method, path: &str, content_type: &str, body: String| -> (u16, Value) {
         let request = setup.http.request(method, setup.url(path)).header("content-type", content_type).body(body);
-        let (status, body) = told(request.bearer_auth(&setup.token).send().await.unwrap()).await;
+        let (status, body) = read_answer(request.bearer_auth(&setup.token).send().await.unwrap()).await;
         assert_eq!(body["status"], json!(status.as_u16()));
         (status.as_u16(), body["code"].clone())
     };

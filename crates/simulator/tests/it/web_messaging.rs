@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{Setup, told, until};
+use crate::{Setup, read_answer, until};
 
 const QUEUE: &str = "3f2504e0-4f89-11d3-9a0c-0305e82c3301";
 const CHANNELS: &str = "/api/v2/purecloudv2/webchat";
@@ -15,11 +15,11 @@ fn channel(id: Uuid) -> Value {
 }
 
 async fn read(setup: &Setup, path: &str) -> (StatusCode, Value) {
-    told(setup.http.get(setup.url(path)).bearer_auth(&setup.token).send().await.unwrap()).await
+    read_answer(setup.http.get(setup.url(path)).bearer_auth(&setup.token).send().await.unwrap()).await
 }
 
 async fn create(setup: &Setup, body: &Value) -> (StatusCode, Value) {
-    told(setup.post(CHANNELS).bearer_auth(&setup.token).json(body).send().await.unwrap()).await
+    read_answer(setup.post(CHANNELS).bearer_auth(&setup.token).json(body).send().await.unwrap()).await
 }
 
 fn set(setup: &Setup, change: &Value) {

@@ -16,7 +16,7 @@ pub(crate) struct Directive<'a> {
     pub source: &'a str,
     /// As it was written.
     pub target: &'a str,
-    /// `None` where the directive does not say; that is a violation told elsewhere.
+    /// `None` where the directive does not say; that is a violation reported elsewhere.
     pub makes: Option<Makes<'a>>,
 }
 

@@ -26,8 +26,8 @@ impl Payload {
             }));
         }
         found.extend(self.transformations.iter().enumerate().filter_map(|(index, one)| {
-            let (member, told) = one.missing_member()?;
-            Some(Violation::new(format!("/payload/transformations/{index}/{member}"), told))
+            let (member, message) = one.missing_member()?;
+            Some(Violation::new(format!("/payload/transformations/{index}/{member}"), message))
         }));
         found.extend(clashes(&self.directives().collect::<Vec<_>>()));
         if let Some(sample) = &self.sample_event {
@@ -38,7 +38,7 @@ impl Payload {
 
     /// Every field that is not named as fields are.
     fn unreadable_paths(&self) -> impl Iterator<Item = Violation> {
-        let told = "must be names separated by single dots, without blanks";
+        let message = "must be names separated by single dots, without blanks";
         let conditions = self.filters.iter().enumerate().flat_map(|(filter, one)| {
             let conditions = one.conditions.iter().enumerate();
             conditions.map(move |(at, one)| (format!("/payload/filters/{filter}/conditions/{at}/field"), &one.field))
@@ -51,11 +51,11 @@ impl Payload {
         let unreadable = fields.filter(|(_, field)| FieldPath::parse(field).is_none());
         let entries = self.transformations.iter().enumerate().filter_map(|(index, one)| {
             let unreadable = one.path.as_deref().is_some_and(|path| FieldPath::inside_entries(path).is_none());
-            let told =
+            let message =
                 "must be [] and names with single dots before them, without blanks and brackets, e.g. [].user.id";
-            unreadable.then(|| Violation::new(format!("/payload/transformations/{index}/path"), told))
+            unreadable.then(|| Violation::new(format!("/payload/transformations/{index}/path"), message))
         });
-        unreadable.map(move |(at, _)| Violation::new(at, told)).chain(entries)
+        unreadable.map(move |(at, _)| Violation::new(at, message)).chain(entries)
     }
 
     fn unusable_id(&self) -> Option<Violation> {
@@ -71,8 +71,8 @@ impl Configuration {
         let is_account = |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
         let can_be_told = is_account(&self.aws_account_id) && is_account(account);
         (can_be_told && account != self.aws_account_id).then(|| {
-            let told = format!("is a role of account {account}, not of awsAccountId {}", self.aws_account_id);
-            Violation::new("/payload/configuration/roleArn", told)
+            let message = format!("is a role of account {account}, not of awsAccountId {}", self.aws_account_id);
+            Violation::new("/payload/configuration/roleArn", message)
         })
     }
 }
@@ -123,7 +123,7 @@ fn clashes<'a>(directives: &[Directive<'a>]) -> Vec<Violation> {
             return Some(Violation::new(pointer, format!("a target has at most {MOST_NAMES} names")));
         }
         let earlier = target.beginnings().find_map(|path| taken.get(path)).or_else(|| around.get(target.as_str()));
-        let told = earlier.map(|earlier: &usize| {
+        let message = earlier.map(|earlier: &usize| {
             let Directive { pointer, target_member, target, .. } = &directives[*earlier];
             format!("clashes with the target {} at {pointer}/{target_member}", shown(target))
         });
@@ -131,7 +131,7 @@ fn clashes<'a>(directives: &[Directive<'a>]) -> Vec<Violation> {
         for outer in target.beginnings() {
             around.entry(outer).or_insert(index);
         }
-        Some(Violation::new(pointer, told?))
+        Some(Violation::new(pointer, message?))
     };
     directives.iter().enumerate().filter_map(clash).collect()
 }

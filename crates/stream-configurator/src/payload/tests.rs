@@ -3,7 +3,7 @@
 use genfleet_core::{
     handler::JobHandler,
     job::Kind,
-    worker::validate::{self, JobRules},
+    worker::{JobRules, validate_job},
 };
 use serde_json::json;
 
@@ -53,7 +53,7 @@ fn payload() -> Value {
 /// Where a payload breaks a rule.
 fn pointers(rules: &JobRules, payload: &Value) -> Vec<String> {
     let body = json!({ "payload": payload }).to_string();
-    match validate::job::<StreamConfigurator>(rules, &StreamConfiguratorOptions {}, body.as_bytes(), None, None) {
+    match validate_job::<StreamConfigurator>(rules, &StreamConfiguratorOptions {}, body.as_bytes(), None, None) {
         Ok(_) => Vec::new(),
         Err(rejection) => {
             assert_eq!(rejection.code, "invalid_job");
@@ -174,9 +174,9 @@ fn region_names_are_told_from_what_is_none() {
 #[test]
 fn what_breaks_a_rule_is_told_at_its_place() {
     let rules = rules();
-    for (pointer, value, told) in broken::table() {
+    for (pointer, value, details) in broken::table() {
         let found = pointers(&rules, &with(pointer, &value));
-        let at_place = found.iter().any(|one| *one == format!("/payload{told}"));
+        let at_place = found.iter().any(|one| *one == format!("/payload{details}"));
         assert!(at_place, "{pointer}: {value}: {found:?}");
         // A mapping of the two into a parent of both clashes with each.
         let most = if pointer == "/transformations/0/targetField" && value == "custom" { 2 } else { 1 };
@@ -259,7 +259,7 @@ fn a_word_that_is_none_of_those_allowed_is_told_which_are() {
     let changed = with("/filters/0/conditions/0/operator", &json!("like"));
     let body = json!({ "payload": changed }).to_string();
     let rejection =
-        validate::job::<StreamConfigurator>(&rules(), &StreamConfiguratorOptions {}, body.as_bytes(), None, None)
+        validate_job::<StreamConfigurator>(&rules(), &StreamConfiguratorOptions {}, body.as_bytes(), None, None)
             .unwrap_err();
     assert_eq!(rejection.violations[0].message, r#"must be one of "eq", "neq", "in", "gte", "lte""#);
 }
@@ -301,7 +301,7 @@ fn a_thousand_long_targets_are_judged_quickly() {
     changed["sampleEvent"] = Value::Null;
     let body = json!({ "payload": changed }).to_string();
     let judged =
-        validate::job::<StreamConfigurator>(&rules(), &StreamConfiguratorOptions {}, body.as_bytes(), None, None);
+        validate_job::<StreamConfigurator>(&rules(), &StreamConfiguratorOptions {}, body.as_bytes(), None, None);
     let found = judged.unwrap_err().violations;
     assert!(found.iter().all(|one| one.pointer.ends_with("/target")), "{found:?}");
     // And one for the length of them all.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, io, ptr};
 
 use serde_json::Value;
 
-use super::Projected;
+use super::projected::Projected;
 use crate::field::FieldPath;
 
 /// The lengths that are known: of parts by where they lie, of what is taken out of lists by list and path.

@@ -72,13 +72,13 @@ fn what_does_not_resolve_or_fit_is_told_at_the_directive() {
         (json!({"sourceField": "metrics.duration", "type": "transform", "format": "iso8601"}), "no time"),
         (json!({"sourceField": "attributes.none", "type": "transform", "format": "iso8601"}), "no time"),
     ];
-    for (mut directive, told) in table {
+    for (mut directive, details) in table {
         directive["targetField"] = "t".into();
         let payload = payload(&json!([directive.clone()]), &json!([]), &sample());
         let violations = violations(payload.directives(), &sample());
         assert_eq!(violations.len(), 1, "{directive}");
         assert_eq!(violations[0].pointer, "/payload/transformations/0");
-        assert!(violations[0].message.contains(told), "{directive}: {}", violations[0].message);
+        assert!(violations[0].message.contains(details), "{directive}: {}", violations[0].message);
     }
 }
 
@@ -113,16 +113,16 @@ fn above_64_kib_the_sha_256_is_told() {
         Projection::of(&payload(&json!([]), &json!([{"source": "big", "target": "a"}]), &sample)).unwrap().event
     };
     assert_eq!(projected(MAX_TOLD_BYTES - 8)["a"].as_str().map(str::len), Some(MAX_TOLD_BYTES - 8));
-    let told = projected(MAX_TOLD_BYTES - 7);
-    assert!(told.as_str().is_some_and(|hex| hex.len() == 64), "{told}");
+    let details = projected(MAX_TOLD_BYTES - 7);
+    assert!(details.as_str().is_some_and(|hex| hex.len() == 64), "{details}");
 }
 
 #[test]
 fn the_same_large_part_named_very_often_is_told_as_its_sha_256() {
     let mappings: Vec<Value> = (0..200).map(|n| json!({"source": "big", "target": format!("t{n}")})).collect();
     let sample = json!({"big": vec!["x".repeat(100); 1_000]});
-    let told = Projection::of(&payload(&json!([]), &mappings.into(), &sample)).unwrap().event;
-    assert!(told.is_string(), "{told}");
+    let details = Projection::of(&payload(&json!([]), &mappings.into(), &sample)).unwrap().event;
+    assert!(details.is_string(), "{details}");
 }
 
 proptest! {

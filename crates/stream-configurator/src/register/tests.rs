@@ -149,19 +149,19 @@ async fn the_fifth_round_still_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn a_version_that_a_gateway_rewrote_is_named_as_it_was_and_then_as_it_was_told() {
-    for told in ["W/\"7\"", "\"7-gzip\"", "W/\"7-gzip\""] {
-        let (result, asked) = Run::new(Some("\"6\"")).with([conflict(1), done()], [other(told)]).await;
-        assert_eq!((result.unwrap(), asked[2].as_str()), (registered("new", false, 1), "put \"7\""), "{told}");
+    for summary in ["W/\"7\"", "\"7-gzip\"", "W/\"7-gzip\""] {
+        let (result, asked) = Run::new(Some("\"6\"")).with([conflict(1), done()], [other(summary)]).await;
+        assert_eq!((result.unwrap(), asked[2].as_str()), (registered("new", false, 1), "put \"7\""), "{summary}");
         let (_, asked) =
-            Run::new(Some("\"6\"")).with([conflict(1), conflict(1), done()], [other(told), other(told)]).await;
-        assert_eq!(asked[4], format!("put {told}"));
+            Run::new(Some("\"6\"")).with([conflict(1), conflict(1), done()], [other(summary), other(summary)]).await;
+        assert_eq!(asked[4], format!("put {summary}"));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_version_that_is_refused_though_nobody_changed_it_is_told_so() {
-    let told = || other("W/\"7\"");
-    let (result, _) = Run::new(None).with((0..6).map(|_| conflict(1)), (0..5).map(|_| told())).await;
+    let summary = || other("W/\"7\"");
+    let (result, _) = Run::new(None).with((0..6).map(|_| conflict(1)), (0..5).map(|_| summary())).await;
     let message = result.unwrap_err().message;
     assert!(message.contains("nobody changed it") && message.contains("rewrites ETag"), "{message}");
     assert!(!message.contains("somebody else"), "{message}");

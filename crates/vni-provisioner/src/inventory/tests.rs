@@ -60,7 +60,7 @@ fn what_is_in_the_way_is_named_and_what_belongs_to_others_is_not() {
         change.as_object().unwrap().iter().for_each(|(member, value)| entity[member] = value.clone());
         entity
     };
-    for (change, told) in [
+    for (change, summary) in [
         (json!({}), None),
         (json!({"localIp": "10.0.50.1"}), Some("is the local IP of")),
         (json!({"remoteIp": "10.0.50.1"}), Some("is the remote IP of")),
@@ -75,11 +75,15 @@ fn what_is_in_the_way_is_named_and_what_belongs_to_others_is_not() {
         (json!({"localIp": "10.0.50.1", "organizationId": null}), Some("is the local IP of")),
     ] {
         let conflict = inventory(&[with(change.clone())]).conflict(&plan());
-        match (&conflict, told) {
+        match (&conflict, summary) {
             (None, None) => {}
-            (Some(error), Some(told)) => {
+            (Some(error), Some(summary)) => {
                 assert_eq!(error.code, "ip_conflict");
-                assert!(error.message.contains(told) && error.message.contains("interface other"), "{}", error.message);
+                assert!(
+                    error.message.contains(summary) && error.message.contains("interface other"),
+                    "{}",
+                    error.message
+                );
                 assert_eq!(error.details["conflictsWith"]["id"], "other");
             }
             _ => panic!("{change}: {conflict:?}"),
@@ -95,7 +99,7 @@ fn what_cannot_be_read_whole_is_not_taken_for_nothing_in_the_way() {
         change.as_object().unwrap().iter().for_each(|(member, value)| entity[member] = value.clone());
         entity
     };
-    for (change, told) in [
+    for (change, summary) in [
         (json!({}), None),
         (json!({"subnetCidr": null}), None),
         (json!({"subnetCidr": "", "localIp": null, "remoteIp": null}), None),
@@ -113,10 +117,10 @@ fn what_cannot_be_read_whole_is_not_taken_for_nothing_in_the_way() {
         ),
     ] {
         let found = inventory(&[with(change.clone())]).unreadable();
-        assert_eq!(found.is_some(), told.is_some(), "{change}: {found:?}");
-        if let (Some(error), Some(told)) = (found, told) {
+        assert_eq!(found.is_some(), summary.is_some(), "{change}: {found:?}");
+        if let (Some(error), Some(summary)) = (found, summary) {
             assert_eq!((error.class, error.code), (ErrorClass::Transient, "unexpected_response"));
-            assert!(error.message.contains(told), "{}", error.message);
+            assert!(error.message.contains(summary), "{}", error.message);
         }
     }
     assert!(inventory(&[Value::Null]).unreadable().is_some(), "what is no connection at all");

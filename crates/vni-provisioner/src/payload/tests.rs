@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use genfleet_core::{
     job::{Kind, schema::JobSchema},
-    worker::validate::{self, JobRules},
+    worker::{JobRules, validate_job},
 };
 use proptest::prelude::*;
 
@@ -42,7 +42,7 @@ fn options() -> VniOptions {
 fn violations(payload: &Value) -> Vec<(String, String)> {
     let rules = JobRules::new::<Payload>(Kind::VniProvision, |_| vec![]);
     let body = json!({ "payload": payload }).to_string();
-    let found = match validate::job::<VniProvisioner>(&rules, &options(), body.as_bytes(), Some("job"), None) {
+    let found = match validate_job::<VniProvisioner>(&rules, &options(), body.as_bytes(), Some("job"), None) {
         Ok(_) => Vec::new(),
         Err(rejection) => rejection.violations.to_vec(),
     };
@@ -138,14 +138,14 @@ fn everything_wrong_is_told_at_once_also_beside_what_is_missing() {
 
 #[test]
 fn a_violation_says_what_would_be_right() {
-    for (change, told) in [
+    for (change, details) in [
         (json!({"subnetCidr": "10.0.50.7/24"}), "10.0.50.0/24"),
         (json!({"subnetCidr": "10.0.50.0/25"}), "8, 16 or 24"),
         (json!({"localIp": "10.1.50.1"}), "10.0.50.0/24"),
         (json!({"dnsServers": ["dns.example"]}), "IPv6"),
     ] {
         let found = violations(&with(&change));
-        assert!(found.len() == 1 && found[0].1.contains(told), "{found:?}");
+        assert!(found.len() == 1 && found[0].1.contains(details), "{found:?}");
     }
 }
 

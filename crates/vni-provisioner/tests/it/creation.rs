@@ -27,8 +27,8 @@ async fn a_creation_is_announced_then_a_step_of_its_own_and_what_follows_does_no
     let report = rig.attempt(&job, &payload, state.clone()).await.unwrap();
     assert_eq!((rig.sent("GET", CONNECTIONS), rig.sent("POST", CONNECTIONS)), (lists, 1));
     assert_eq!(report["interfaceId"], rig.connections()[0]["id"]);
-    let told = ["adopted", "routingPolls", "uptimeRate"].map(|member| report[member].clone());
-    assert_eq!(told, [json!(false), json!(2), json!(1.0)]);
+    let summary = ["adopted", "routingPolls", "uptimeRate"].map(|member| report[member].clone());
+    assert_eq!(summary, [json!(false), json!(2), json!(1.0)]);
     assert!(report["provisionMs"].is_u64() && report.as_object().unwrap().len() == 5, "{report}");
 }
 
@@ -100,11 +100,11 @@ async fn what_is_there_is_this_jobs_own_only_where_it_may_have_ordered_it() {
     for (delivery_count, rolled_back) in [(1, true), (0, false)] {
         let mut rig = Rig::new().await;
         rig.set(&json!({"convergesAfter": "never"}));
-        let (mut job, payload) = (rig.last("a"), rig.payload(&json!({})));
+        let (job, payload) = (rig.last("a"), rig.payload(&json!({})));
         let Step::Begun(next) = rig.step(&job, &payload, Value::Null).await else { panic!("not begun") };
         rig.step(&job, &payload, next.clone()).await;
         rig.dies();
-        job.delivery_count = delivery_count;
+        let job = job.with_history(false, delivery_count);
         let error = rig.attempt(&job, &payload, next).await.unwrap_err();
         assert_eq!(error.details["rolledBack"], rolled_back);
         assert_eq!((rig.connections().is_empty(), rig.sent("POST", CONNECTIONS)), (rolled_back, 1));
@@ -116,11 +116,11 @@ async fn what_is_there_is_this_jobs_own_only_where_it_may_have_ordered_it() {
 async fn what_a_dead_process_ordered_and_a_409_tells_is_this_jobs_own() {
     let mut rig = Rig::new().await;
     rig.set(&json!({"readLagMs": 1500, "convergesAfter": "never"}));
-    let (mut job, payload) = (rig.last("a"), rig.payload(&json!({})));
+    let (job, payload) = (rig.last("a"), rig.payload(&json!({})));
     let Step::Begun(next) = rig.step(&job, &payload, Value::Null).await else { panic!("not begun") };
     rig.step(&job, &payload, next.clone()).await;
     rig.dies();
-    job.delivery_count = 1;
+    let job = job.with_history(false, 1);
     let error = rig.attempt(&job, &payload, next).await.unwrap_err();
     assert_eq!((&error.details["rolledBack"], rig.connections().len()), (&json!(true), 0));
     assert_eq!(rig.sent("POST", CONNECTIONS), 2);
@@ -163,7 +163,7 @@ async fn a_job_that_is_stopped_while_it_looks_says_so() {
     let (job, payload) = (rig.job("a"), rig.payload(&json!({})));
     let stopping = async {
         until(|| rig.sent("GET", CONNECTIONS) == 3).await;
-        job.stop.cancel();
+        job.stop().cancel();
     };
     let (ended, ()) = tokio::join!(rig.attempt(&job, &payload, Value::Null), stopping);
     let error = ended.unwrap_err();

@@ -38,11 +38,11 @@ async fn a_closed_port_and_a_silent_gateway_are_unreachable_for_now() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (listener, _waiting) = silent_gateway().await;
     let silent = listener.local_addr().unwrap().port();
-    for (port, told) in [(closed, "refused"), (silent, "no answer within 300ms")] {
+    for (port, details) in [(closed, "refused"), (silent, "no answer within 300ms")] {
         let payload = rig.payload(&json!({"gatewayPort": port}));
         let error = rig.attempt(&rig.job("a"), &payload, Value::Null).await.unwrap_err();
-        assert_eq!((error.code, error.class), ("gateway_unreachable", ErrorClass::Transient), "{told}");
-        assert!(error.message.contains(told), "{}", error.message);
+        assert_eq!((error.code, error.class), ("gateway_unreachable", ErrorClass::Transient), "{details}");
+        assert!(error.message.contains(details), "{}", error.message);
     }
     assert_eq!(rig.sent("POST", CONNECTIONS), 0);
 }

@@ -17,7 +17,7 @@ use genfleet_core::{
     handler::{JobContext, JobHandler, Progress, Services},
     http::install_tls,
     job::{JobId, Kind},
-    supervisor::Tasks,
+    supervisor::Supervisor,
 };
 use genfleet_simulator::{FaultRule, Simulator, SimulatorOptions};
 use genfleet_vni_provisioner::{Payload, VniOptions, VniProvisioner};
@@ -46,7 +46,7 @@ enum Step {
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Done(told) => write!(f, "done: {told}"),
+            Self::Done(message) => write!(f, "done: {message}"),
             Self::Begun(state) => write!(f, "begun: {state}"),
             Self::Failed(error) => write!(f, "failed: {error:?}"),
         }
@@ -86,7 +86,7 @@ impl Rig {
         let (clock, source) = (Arc::new(SystemClock), CredentialSource::Given(credentials));
         let genesys = GenesysClient::with_credentials(&settings.genesys, scopes, clock.clone(), source).unwrap();
         tokio::spawn(genesys.clone().run());
-        let services = Services { genesys, tasks: Tasks::new().0, clock };
+        let services = Services { genesys, supervisor: Supervisor::new().0, clock };
         let options = settings.vni;
         let provisioner = VniProvisioner::new(options.clone(), &services).unwrap();
         Self { simulator, gateway: TcpListener::bind("127.0.0.1:0").await.unwrap(), services, options, provisioner }
@@ -120,9 +120,7 @@ impl Rig {
 
     /// Its last attempt.
     fn last(&self, id: &str) -> JobContext {
-        let mut job = self.job(id);
-        job.max_attempts = 1;
-        job
+        self.job(id).with_max_attempts(1)
     }
 
     /// One hand-over.

@@ -18,8 +18,7 @@ async fn a_table_that_does_not_converge_is_tried_again_without_a_second_creation
     assert_eq!((error.code, error.class), ("routing_not_converged", ErrorClass::Transient));
     assert_eq!((rig.sent("GET", TABLES), rig.sent("POST", TABLES)), (10, 1));
     rig.set(&json!({"convergesAfter": 3}));
-    let mut second = rig.job("a");
-    second.attempts = 1;
+    let second = rig.job("a").with_history(true, 0);
     let report = rig.attempt(&second, &payload, error.state.unwrap()).await.unwrap();
     assert_eq!((&report["routingPolls"], &report["adopted"]), (&json!(13), &json!(false)));
     assert_eq!((rig.sent("POST", CONNECTIONS), rig.sent("DELETE", CONNECTIONS)), (1, 0));
@@ -43,8 +42,8 @@ async fn what_was_adopted_or_is_to_stay_stays() {
     never(&rig);
     rig.set(&json!({"connections": [identical()]}));
     let error = rig.attempt(&rig.last("a"), &rig.payload(&json!({})), Value::Null).await.unwrap_err();
-    let told = (&error.details["interfaceId"], &error.details["rolledBack"]);
-    assert_eq!(told, (&json!("there-0"), &json!(false)));
+    let summary = (&error.details["interfaceId"], &error.details["rolledBack"]);
+    assert_eq!(summary, (&json!("there-0"), &json!(false)));
     let other = json!({"name": "other", "localIp": "10.0.51.1", "subnetCidr": "10.0.51.0/24", "rollback": false});
     let error = rig.attempt(&rig.last("b"), &rig.payload(&other), Value::Null).await.unwrap_err();
     assert_eq!((&error.details["rolledBack"], rig.connections().len()), (&json!(false), 2));
@@ -148,7 +147,7 @@ async fn a_job_that_is_stopped_keeps_its_interface_also_at_its_last_attempt() {
     let state = rig.created(&job, &payload).await;
     let stopping = async {
         until(|| rig.sent("GET", TABLES) == 1).await;
-        job.stop.cancel();
+        job.stop().cancel();
     };
     let (step, ()) = tokio::join!(rig.step(&job, &payload, state.clone()), stopping);
     let Step::Failed(error) = step else { panic!("{step:?}") };

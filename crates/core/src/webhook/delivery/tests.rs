@@ -14,7 +14,7 @@ use genfleet_genesys::{CredentialSource, Credentials, GenesysClient, GenesysOpti
 use genfleet_job::{
     JobId,
     clock::{Clock, SystemClock},
-    supervisor::Tasks,
+    supervisor::Supervisor,
     trace_context::TraceContext,
 };
 use genfleet_telemetry::http::install_tls;
@@ -44,13 +44,11 @@ fn services() -> Services {
     let clock: SharedClock = Arc::new(SystemClock);
     let source = CredentialSource::Given(nobody);
     let genesys = GenesysClient::with_credentials(&options, vec![], clock.clone(), source).unwrap();
-    Services { genesys, tasks: Tasks::new().0, clock }
+    Services { genesys, supervisor: Supervisor::new().0, clock }
 }
 
 fn job() -> JobContext {
-    let mut job = JobContext::first(JobId::parse("a-delivery").unwrap(), Kind::WebhookDeliver, &services());
-    job.max_attempts = 7;
-    job
+    JobContext::first(JobId::parse("a-delivery").unwrap(), Kind::WebhookDeliver, &services()).with_max_attempts(7)
 }
 
 fn deliverer(allowed: &[&str]) -> Deliverer {
@@ -102,7 +100,7 @@ async fn a_delivery_is_the_event_signed_with_its_trace_and_nothing_of_ours() {
     }
     assert!(asked.header("tracestate").is_none(), "what the producer's tracing system tells is not for strangers");
     assert!(asked.header("authorization").is_none() && asked.header("cookie").is_none());
-    assert_eq!(job.requests.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(job.record().requests, 1);
 }
 
 #[tokio::test]
@@ -134,7 +132,7 @@ async fn an_address_that_is_not_public_is_refused_for_good_and_says_of_which_eve
     {
         let job = job();
         let error = deliverer(&[]).handle(&job, payload(url), ()).await.unwrap_err();
-        assert_eq!(job.requests.load(std::sync::atomic::Ordering::Relaxed), 0, "nothing was sent");
+        assert_eq!(job.record().requests, 0, "nothing was sent");
         assert_eq!((error.class, error.code), (ErrorClass::Permanent, "address_refused"), "{url}");
         let reported = json!([error.message, error.details]).to_string();
         assert!(!reported.contains("hush") && reported.contains("--webhook-allow"), "{url}: {reported}");

@@ -8,7 +8,7 @@ use genfleet_core::{
     job::Kind,
     options::{ConfigError, positive_duration},
     queue::QueueInspector,
-    worker::{options::QueueOptions, shutdown::Signals},
+    worker::{QueueOptions, Signals},
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -107,12 +107,12 @@ pub(super) fn discard(options: &Discard) -> anyhow::Result<ExitCode> {
 fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) -> anyhow::Result<ExitCode> {
     let asking = !common.yes && !common.dry_run;
     if asking && !terminal::can_ask() {
-        let told = format!(
+        let message = format!(
             "dead {} changes what is there, and there is no terminal to ask on: say --yes if that is meant, or \
              --dry-run to see what it would do",
             action.as_str()
         );
-        return Err(ConfigError::new(told).into());
+        return Err(ConfigError::new(message).into());
     }
     let filter = common.filter.to_act_on(action);
     block_on(async {
@@ -155,8 +155,8 @@ async fn carry_out(shelves: &QueueInspector, book: &Book, plan: Plan, as_json: b
 }
 
 fn tell(tally: &Tally, action: Action, complete: bool, as_json: bool) -> anyhow::Result<()> {
-    let told = if as_json { tally.json(action, complete).to_string() } else { tally.text(action) };
-    terminal::say(told).map(drop)
+    let message = if as_json { tally.json(action, complete).to_string() } else { tally.text(action) };
+    terminal::say(message).map(drop)
 }
 
 /// What would be done.
@@ -191,11 +191,11 @@ fn agreed(common: &Common, action: Action, seen: &Seen, meant: u64) -> anyhow::R
 /// Set by the first signal; the second ends the process.
 fn stopped_by_signal() -> anyhow::Result<CancellationToken> {
     let (stop, mut signals) = (CancellationToken::new(), Signals::listen()?);
-    let told = stop.clone();
+    let message = stop.clone();
     tokio::spawn(async move {
         signals.next().await;
         tell!("stopping after the letters in hand; once more to stop at once");
-        told.cancel();
+        message.cancel();
         signals.next().await;
         std::process::exit(i32::from(EXIT_FAILED));
     });

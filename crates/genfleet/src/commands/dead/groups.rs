@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::terminal::{Paint, cut, line};
 
-/// Sorts told apart; what is of further ones is counted in one.
+/// The most groups; what is of further ones is counted in one.
 const SORTS: usize = 10_000;
 /// Of an example's error, in characters.
 const ERROR_WIDTH: usize = 160;
@@ -61,7 +61,7 @@ impl Groups {
         self.groups.values().map(|group| group.count).sum::<u64>() + self.others
     }
 
-    /// Sorts told apart.
+    /// The groups.
     pub(super) fn len(&self) -> usize {
         self.groups.len()
     }

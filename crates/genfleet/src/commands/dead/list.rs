@@ -9,11 +9,11 @@ use genfleet_core::{
         QueueInspector,
         dead_letters::{DeadLetter, DeadLetterQueue, FOREIGN},
     },
-    worker::options::QueueOptions,
+    worker::QueueOptions,
 };
 use serde_json::json;
 
-use super::{filter::Filter, groups::Groups, there};
+use super::{filter::Filter, groups::Groups, queues::existing};
 use crate::{
     commands::block_on,
     terminal::{self, Paint, count},
@@ -70,7 +70,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 /// Looks at everything that matches.
 pub(super) async fn seen(shelves: &QueueInspector, filter: &Filter) -> anyhow::Result<Seen> {
     let (mut seen, now) = (Seen { left_out: filter.left_out(), ..Seen::default() }, SystemClock.now());
-    for shelf in there(shelves, filter.shelves()).await? {
+    for shelf in existing(shelves, filter.shelves()).await? {
         let mut look = shelves.browse(shelf, 0).await?;
         let (lay_there, mut looked) = (look.total(), 0);
         while let Some(shelved) = look.next().await? {
@@ -134,8 +134,8 @@ fn tell(seen: &Seen, unrouted: u64, filter: &Filter) -> anyhow::Result<()> {
     seen.warn();
     let hint = Paint::stderr();
     if unrouted > 0 {
-        let told = format!("hint: {} matched no queue: genfleet dead list --unrouted", count(unrouted, "message"));
-        tell!("{}", hint.yellow(&told));
+        let details = format!("hint: {} matched no queue: genfleet dead list --unrouted", count(unrouted, "message"));
+        tell!("{}", hint.yellow(&details));
     }
     if total > 0 {
         tell!("{}", hint.dim("hint: genfleet dead show FINGERPRINT shows them whole; dead redrive runs them again"));

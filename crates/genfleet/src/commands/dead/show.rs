@@ -9,13 +9,13 @@ use genfleet_core::{
     job::Kind,
     message::Message,
     queue::{QueueInspector, dead_letters::DeadLetter},
-    worker::options::QueueOptions,
+    worker::QueueOptions,
 };
 use serde_json::{Map, Value, json};
 
 use super::{
     filter::{Filter, Print, has_id},
-    there,
+    queues::existing,
     urls::redacted,
 };
 use crate::{
@@ -76,7 +76,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 async fn show(shelves: &QueueInspector, options: &Options) -> anyhow::Result<(u64, u64)> {
     let (now, limit) = (SystemClock.now(), if options.raw { 1 } else { options.limit });
     let (mut shown, mut more) = (0, 0);
-    for shelf in there(shelves, options.filter.shelves()).await? {
+    for shelf in existing(shelves, options.filter.shelves()).await? {
         let mut look = shelves.browse(shelf, 0).await?;
         while let Some(shelved) = look.next().await? {
             look.keep(&shelved);
@@ -117,7 +117,7 @@ fn print(letter: &DeadLetter, options: &Options) -> anyhow::Result<Reader> {
 /// Everything, as one object.
 pub(crate) fn as_json(letter: &DeadLetter) -> Value {
     let (shelved, message) = (&letter.stored, &letter.stored.message);
-    let mut told = json!({
+    let mut details = json!({
         "id": letter.id, "kind": letter.kind.map(Kind::as_str), "shelf": shelved.queue.as_str(), "position": shelved.position,
         "reason": letter.reason, "error": letter.error, "fingerprint": letter.fingerprint,
         "attempts": letter.attempts, "generation": letter.generation,
@@ -126,13 +126,13 @@ pub(crate) fn as_json(letter: &DeadLetter) -> Value {
         "properties": properties(message), "headers": shelved.headers, "bytes": message.body.len(),
     });
     match String::from_utf8(redacted(&message.body)) {
-        Ok(text) => told["payload"] = text.into(),
-        Err(bytes) => told["payloadBase64"] = STANDARD.encode(bytes.as_bytes()).into(),
+        Ok(text) => details["payload"] = text.into(),
+        Err(bytes) => details["payloadBase64"] = STANDARD.encode(bytes.as_bytes()).into(),
     }
     if let Some(flaw) = shelved.defect {
-        told["flaw"] = flaw.as_str().into();
+        details["flaw"] = flaw.as_str().into();
     }
-    told
+    details
 }
 
 fn properties(message: &Message) -> Map<String, Value> {

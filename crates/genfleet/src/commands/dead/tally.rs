@@ -56,7 +56,7 @@ pub(super) struct Left {
     pub others: u64,
     /// It would only fail again, and nobody named it.
     pub spared: u64,
-    /// Its kind cannot be told, so nobody could work it.
+    /// Its kind is not known, so nobody could work it.
     pub without_kind: u64,
     /// It never was a job of the kind on whose shelf it lies: not to be redriven.
     pub foreign: u64,
@@ -105,10 +105,10 @@ impl Tally {
         let Left { others, spared, without_kind, foreign, came_back, held, gone } = self.left;
         let reasons = action.left_out().join(",");
         let left_out = format!("left out, since they would fail again as they are: --reason {reasons} brings them in");
-        let told = [
+        let message = [
             (others, "not meant, left"),
             (spared, left_out.as_str()),
-            (without_kind, "left, since their kind cannot be told: redrive them with --as KIND"),
+            (without_kind, "left, since their kind is not known: redrive them with --as KIND"),
             (
                 foreign,
                 "left, since they never were jobs of the kind on whose shelf they lie: dead discard takes them away",
@@ -117,7 +117,8 @@ impl Tally {
             (held, "not seen, since another process looks at them: run it again"),
             (gone, "taken by somebody else meanwhile"),
         ];
-        lines.extend(told.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
+        lines
+            .extend(message.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
         lines.join("\n")
     }
 }

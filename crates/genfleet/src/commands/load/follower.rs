@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use genfleet_core::{
     queue::{EventFollower, QueueError, QueueInspector, rabbit::FollowedEvent},
-    worker::options::QueueOptions,
+    worker::QueueOptions,
 };
 use serde::Deserialize;
 use tokio::{
@@ -35,11 +35,11 @@ impl Follower {
     pub(super) async fn begin(
         options: &QueueOptions,
         run: &str,
-        told: mpsc::Sender<LoadEvent>,
+        details: mpsc::Sender<LoadEvent>,
     ) -> anyhow::Result<Self> {
         let inspector = options.inspect("genfleet load")?;
         let follower = inspector.follow_events(0).await?;
-        let teller = Teller { run: run.to_owned(), told };
+        let teller = Teller { run: run.to_owned(), details };
         Ok(Self { task: tokio::spawn(teller.follow(inspector, follower)) })
     }
 
@@ -51,7 +51,7 @@ impl Follower {
 
 struct Teller {
     run: String,
-    told: mpsc::Sender<LoadEvent>,
+    details: mpsc::Sender<LoadEvent>,
 }
 
 impl Teller {
@@ -78,7 +78,7 @@ impl Teller {
             match inspector.each_event(|event| found.extend(read(&event, &self.run))).await {
                 Ok(()) => {
                     for ended in found {
-                        self.told.send(LoadEvent::Found(ended, Instant::now())).await.ok()?;
+                        self.details.send(LoadEvent::Found(ended, Instant::now())).await.ok()?;
                     }
                     return Some(());
                 }
@@ -90,15 +90,15 @@ impl Teller {
 
     async fn event(&self, body: &[u8]) -> Option<()> {
         let Some(ended) = read(body, &self.run) else { return Some(()) };
-        self.told.send(LoadEvent::Ended(ended, Instant::now())).await.ok()
+        self.details.send(LoadEvent::Ended(ended, Instant::now())).await.ok()
     }
 
-    async fn warn(&self, told: String) -> Option<()> {
-        self.told.send(LoadEvent::Warning(told)).await.ok()
+    async fn warn(&self, details: String) -> Option<()> {
+        self.details.send(LoadEvent::Warning(details)).await.ok()
     }
 
     async fn fault(&self, error: QueueError) {
-        let _ = self.told.send(LoadEvent::Fault(error.into())).await;
+        let _ = self.details.send(LoadEvent::Fault(error.into())).await;
     }
 }
 

@@ -53,9 +53,9 @@ impl Publisher {
         source: Source,
         pace: Pace,
         (jobs, until): (u32, Option<Instant>),
-        told: mpsc::Sender<LoadEvent>,
+        details: mpsc::Sender<LoadEvent>,
     ) -> Self {
-        let sending = Sending { queue, source, told, under_way: Arc::new(Semaphore::new(BATCHES)) };
+        let sending = Sending { queue, source, details, under_way: Arc::new(Semaphore::new(BATCHES)) };
         Self { task: tokio::spawn(sending.all(pace, jobs, until)) }
     }
 
@@ -68,7 +68,7 @@ impl Publisher {
 struct Sending {
     queue: Queue,
     source: Source,
-    told: mpsc::Sender<LoadEvent>,
+    details: mpsc::Sender<LoadEvent>,
     under_way: Arc<Semaphore>,
 }
 
@@ -88,7 +88,7 @@ impl Sending {
             next = end;
         }
         // Nobody listens any more where this fails.
-        let _ = self.told.send(LoadEvent::AllSent(next)).await;
+        let _ = self.details.send(LoadEvent::AllSent(next)).await;
     }
 
     /// `None` once nobody listens.
@@ -98,15 +98,15 @@ impl Sending {
         let sent = Instant::now();
         let publications = numbers.clone().map(|number| self.publication(number)).collect();
         for number in numbers.clone() {
-            self.told.send(LoadEvent::Sent(number, sent)).await.ok()?;
+            self.details.send(LoadEvent::Sent(number, sent)).await.ok()?;
         }
-        let (queue, told) = (self.queue.clone(), self.told.clone());
+        let (queue, details) = (self.queue.clone(), self.details.clone());
         tokio::spawn(async move {
             let report = match queue.publish(publications).await {
                 Ok(()) => LoadEvent::Confirmed(numbers),
                 Err(error) => LoadEvent::Fault(error.into()),
             };
-            let _ = told.send(report).await;
+            let _ = details.send(report).await;
             drop(place);
         });
         Some(())

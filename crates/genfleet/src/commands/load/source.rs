@@ -55,7 +55,7 @@ impl Source {
                 Some(Ok(_)) => {}
                 Some(Err(rejection)) => {
                     let violation = rejection.violations.first();
-                    let told = violation.map_or(rejection.message.clone(), |violation| {
+                    let details = violation.map_or(rejection.message.clone(), |violation| {
                         format!("{}: {}", violation.pointer, violation.message)
                     });
                     let which = if self.templates.len() > 1 {
@@ -63,7 +63,7 @@ impl Source {
                     } else {
                         "the payload".to_owned()
                     };
-                    bail!("{which} is none of {}: {told} (genfleet validate tells all)", self.kind);
+                    bail!("{which} is none of {}: {details} (genfleet validate tells all)", self.kind);
                 }
                 None => bail!("this build cannot check jobs of {}: it has no worker for them", self.kind),
             }

@@ -121,10 +121,11 @@ impl Summary {
         let codes: Vec<String> = self.codes.iter().map(|(code, count)| format!("{count} {code}")).collect();
         self.line(&mut text, "why", &codes.join(", "), !codes.is_empty());
         let (unfinished, unconfirmed) = (self.unfinished(), self.sent.saturating_sub(self.confirmed));
-        let told = format!("{unfinished} have no event yet, {unconfirmed} were not confirmed by the queue");
-        self.line(&mut text, "unfinished", &told, unfinished > 0);
-        let told = format!("{} events came again, {} contradict an earlier one", self.duplicates, self.contradictions);
-        self.line(&mut text, "repeats", &told, self.duplicates + self.contradictions > 0);
+        let message = format!("{unfinished} have no event yet, {unconfirmed} were not confirmed by the queue");
+        self.line(&mut text, "unfinished", &message, unfinished > 0);
+        let message =
+            format!("{} events came again, {} contradict an earlier one", self.duplicates, self.contradictions);
+        self.line(&mut text, "repeats", &message, self.duplicates + self.contradictions > 0);
         let queued = if self.queued_rough {
             "from publication to first start, up to a second less: the workers know whole seconds"
         } else {
@@ -142,16 +143,16 @@ impl Summary {
         let shared = if self.shares() { ", counting a shared request for each of its jobs" } else { "" };
         self.line(&mut text, "requests", &format!("{} a job{shared}", self.requests_per_job()), self.ended > 0);
         if let Some(received) = self.received {
-            let told = format!("{received} received by the simulator, {} a job", ratio(received, self.ended));
-            self.line(&mut text, "", &told, true);
+            let message = format!("{received} received by the simulator, {} a job", ratio(received, self.ended));
+            self.line(&mut text, "", &message, true);
         }
         text
     }
 
-    #[expect(clippy::unused_self, reason = "it is part of how this is told")]
-    fn line(&self, text: &mut String, name: &str, told: &str, wanted: bool) {
+    #[expect(clippy::unused_self, reason = "it is part of how this is printed")]
+    fn line(&self, text: &mut String, name: &str, message: &str, wanted: bool) {
         if wanted {
-            let _ = writeln!(text, "{name:<11} {told}");
+            let _ = writeln!(text, "{name:<11} {message}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What holds a batch up: told as it begins, as it changes and when it is over, and in the summary.
+//! What holds a batch up: reported as it begins, as it changes and when it is over, and in the summary.
 
 use std::{
     collections::BTreeMap,
@@ -8,7 +8,7 @@ use std::{
 use genfleet_core::{
     options::format_duration,
     tell,
-    worker::holding::{Held, Holding},
+    worker::{Blocker, Blockers},
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -20,7 +20,7 @@ use crate::terminal::line;
 const EVERY: Duration = Duration::from_millis(250);
 /// A pause that the API asks for is not worth a line if it is shorter than this, nor is a moment in which no job ends.
 const WORTH_TELLING: Duration = Duration::from_secs(5);
-/// The same is told in other words so often at most.
+/// The shortest time between two lines about the same cause.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// All that held a batch up, by its reason.
@@ -34,13 +34,13 @@ struct Span {
     since: Option<Instant>,
     /// Of the times before.
     before: Duration,
-    /// When it was told last, while it lasts.
-    told: Option<Instant>,
-    was_told: bool,
+    /// When it was reported last, while it lasts.
+    reported: Option<Instant>,
+    was_reported: bool,
 }
 
 /// Looks until the process stops, and tells above the bar.
-pub(super) async fn watch(holding: Holding, progress: Progress) -> Account {
+pub(super) async fn watch(holding: Blockers, progress: Progress) -> Account {
     let (mut account, mut ended, mut moved) = (Account::default(), progress.ended(), Instant::now());
     loop {
         let now = Instant::now();
@@ -51,8 +51,8 @@ pub(super) async fn watch(holding: Holding, progress: Progress) -> Account {
         if held.is_empty() && now - moved >= WORTH_TELLING {
             held.extend(holding.retries());
         }
-        for told in account.look(held, now) {
-            progress.aside(|| tell!("{told}"));
+        for message in account.look(held, now) {
+            progress.aside(|| tell!("{message}"));
         }
         if timeout(EVERY, holding.stopping()).await.is_ok() {
             account.look(Vec::new(), Instant::now());
@@ -62,38 +62,38 @@ pub(super) async fn watch(holding: Holding, progress: Progress) -> Account {
 }
 
 impl Account {
-    /// What is to be told now that these hold the batch up, and nothing else.
-    fn look(&mut self, held: Vec<Held>, now: Instant) -> Vec<String> {
-        let mut told = Vec::new();
+    /// The lines to print now that these hold the batch up, and nothing else.
+    fn look(&mut self, held: Vec<Blocker>, now: Instant) -> Vec<String> {
+        let mut lines = Vec::new();
         for (reason, span) in &mut self.0 {
             let lasts = held.iter().any(|held| held.reason == *reason);
             if let Some(since) = span.since.take_if(|_| !lasts) {
                 span.before += now - since;
-                if span.told.take().is_some() {
-                    told.push(format!("goes on: after {} this is over: {}", seconds(now - since), span.why));
+                if span.reported.take().is_some() {
+                    lines.push(format!("goes on: after {} this is over: {}", seconds(now - since), span.why));
                 }
             }
         }
-        told.extend(held.into_iter().filter_map(|held| self.lasts(held, now)));
-        told
+        lines.extend(held.into_iter().filter_map(|held| self.lasts(held, now)));
+        lines
     }
 
-    fn lasts(&mut self, held: Held, now: Instant) -> Option<String> {
-        let Held { reason, why, for_another } = held;
+    fn lasts(&mut self, held: Blocker, now: Instant) -> Option<String> {
+        let Blocker { reason, why, for_another } = held;
         let why = line(&why);
-        let new = Span { why: why.clone(), since: None, before: Duration::ZERO, told: None, was_told: false };
+        let new = Span { why: why.clone(), since: None, before: Duration::ZERO, reported: None, was_reported: false };
         let span = self.0.entry(reason.clone()).or_insert(new);
         let since = *span.since.get_or_insert(now);
         let is_a_pause = reason.starts_with("throttled") || reason.starts_with("service_limit");
         let is_long = now - since + for_another.unwrap_or_default() >= WORTH_TELLING;
-        let is_news = match span.told {
+        let is_news = match span.reported {
             None => !is_a_pause || is_long,
-            Some(told) => span.why != why && now - told >= AGAIN,
+            Some(reported) => span.why != why && now - reported >= AGAIN,
         };
         if !is_news {
             return None;
         }
-        (span.told, span.was_told, span.why) = (Some(now), true, why);
+        (span.reported, span.was_reported, span.why) = (Some(now), true, why);
         let still = for_another.filter(|left| !left.is_zero()).map(seconds);
         let still =
             still.map(
@@ -104,13 +104,13 @@ impl Account {
 
     /// For the summary.
     pub(super) fn json(&self) -> Value {
-        let told = |(reason, span): (&String, &Span)| json!({ "reason": reason, "why": span.why, "seconds": span.before.as_secs_f64() });
-        self.0.iter().map(told).collect()
+        let message = |(reason, span): (&String, &Span)| json!({ "reason": reason, "why": span.why, "seconds": span.before.as_secs_f64() });
+        self.0.iter().map(message).collect()
     }
 
     /// For the summary, a line each.
     pub(super) fn text(&self) -> Vec<String> {
-        let worth_telling = self.0.values().filter(|span| span.was_told);
+        let worth_telling = self.0.values().filter(|span| span.was_reported);
         worth_telling.map(|span| format!("  held for {}: {}", seconds(span.before), span.why)).collect()
     }
 }
@@ -124,8 +124,8 @@ fn seconds(duration: Duration) -> String {
 mod tests {
     use super::*;
 
-    fn held(reason: &str, why: &str, seconds: Option<u64>) -> Held {
-        Held { reason: reason.to_owned(), why: why.to_owned(), for_another: seconds.map(Duration::from_secs) }
+    fn held(reason: &str, why: &str, seconds: Option<u64>) -> Blocker {
+        Blocker { reason: reason.to_owned(), why: why.to_owned(), for_another: seconds.map(Duration::from_secs) }
     }
 
     #[test]
@@ -152,8 +152,8 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(account.look(vec![held("throttled", "later", Some(3))], at(0)), [""; 0]);
         assert_eq!(account.look(Vec::new(), at(3)), [""; 0]);
-        let told = account.look(vec![held("throttled", "later", Some(40))], at(9));
-        assert_eq!(told, ["held: later (for another 40s)"]);
+        let message = account.look(vec![held("throttled", "later", Some(40))], at(9));
+        assert_eq!(message, ["held: later (for another 40s)"]);
         assert_eq!(account.look(vec![held("queue", "the disk is full", None)], at(49)).len(), 2);
         assert!(account.text().contains(&"  held for 43s: later".to_owned()), "{:?}", account.text());
     }

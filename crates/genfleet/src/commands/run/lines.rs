@@ -31,7 +31,7 @@ pub(crate) fn read(file: &str) -> std::io::Result<Vec<Line>> {
     } else {
         content = fs::read(file)?;
     }
-    text::unmarked(&content).map_err(|told| Error::new(ErrorKind::InvalidData, told))?;
+    text::unmarked(&content).map_err(|message| Error::new(ErrorKind::InvalidData, message))?;
     let (content, name): (Bytes, Arc<str>) = (content.into(), file.into());
     let lines = content.split(|byte| *byte == b'\n').enumerate();
     Ok(lines
@@ -50,7 +50,7 @@ pub(crate) fn each(file: &str, mut look: impl FnMut(&Line) -> anyhow::Result<()>
     let stdin = io::stdin();
     let mut reader: Box<dyn BufRead> =
         if file == "-" { Box::new(stdin.lock()) } else { Box::new(BufReader::new(File::open(file)?)) };
-    text::unmarked(reader.fill_buf()?).map_err(|told| Error::new(ErrorKind::InvalidData, told))?;
+    text::unmarked(reader.fill_buf()?).map_err(|message| Error::new(ErrorKind::InvalidData, message))?;
     let name: Arc<str> = file.into();
     for number in 1.. {
         let mut content = Vec::new();

@@ -7,21 +7,15 @@ use anyhow::{Context, bail};
 use genfleet_core::{
     audit::Audit,
     clock::SharedClock,
-    error::JobError,
-    event::{Ending, Outcome, error_object},
     hash,
-    job::{Rejection, UNKNOWN_KIND, decode},
-    message::{Lane, Message, enqueued::QueueWait},
+    message::{Lane, Message},
     options::ConfigError,
     queue::{
         Destination, Publication,
         sqlite::{Batch, LoadOutcome, Role, SqliteQueue},
     },
     webhook::Webhooks,
-    worker::{
-        audited::{outcome_unrun, readable_payload},
-        report::{self, DeadLetter},
-    },
+    worker::reject_unknown_job,
 };
 use jiff::Timestamp;
 
@@ -146,44 +140,9 @@ fn line_publications(
             let to = Destination::Lane { kind, lane: Lane::Jobs, after: std::time::Duration::ZERO };
             vec![Publication { to, message }]
         }
-        Err(rejection) => unreadable(line, &message, *rejection, environment, webhooks, audit, now),
+        Err(mut rejection) => {
+            rejection.message = format!("{}:{}: {}", line.file, line.number, rejection.message);
+            reject_unknown_job(audit, webhooks, environment, &message, *rejection, now)
+        }
     }
-}
-
-/// The end of a line whose worker is not known.
-fn unreadable(
-    line: &Line,
-    message: &Message,
-    rejection: Rejection,
-    environment: &str,
-    webhooks: &Webhooks,
-    audit: &Audit,
-    now: Timestamp,
-) -> Vec<Publication> {
-    let Rejection { id, code, message: told, violations } = rejection;
-    let error = JobError { violations, ..JobError::permanent(code, format!("{}:{}: {told}", line.file, line.number)) };
-    let mut ending = Ending {
-        kind: UNKNOWN_KIND,
-        worker: "genfleet",
-        job: id,
-        outcome: Outcome::Failed,
-        action: None,
-        environment: environment.to_owned(),
-        attempts: 1,
-        generation: 0,
-        producer: None,
-        redriven_by: None,
-        requests: 0,
-        latency_ms: 0,
-        queued: Some(QueueWait { ms: 0, is_rough: false }),
-        report: None,
-        error: Some(error_object(&error, code, None)),
-        trace_id: None,
-        time: now,
-        audit: None,
-    };
-    ending.audit = outcome_unrun(audit, "job_unreadable", &ending, readable_payload(&message.body));
-    let dead = DeadLetter { reason: code, cause: None, error: &error.message };
-    let own = decode::extract_webhook(&message.body);
-    report::ended(message, &ending, Some(dead), &webhooks.receivers(ending.kind, own.as_deref()), None)
 }

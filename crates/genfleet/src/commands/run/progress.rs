@@ -10,8 +10,6 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::tally::Tally;
-
 /// A bar on stderr. Clones are one.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
@@ -46,10 +44,10 @@ impl Progress {
     }
 
     /// Shows how far it is.
-    pub(super) fn show(&self, tally: &Tally) {
-        self.ended.store(tally.ended(), Ordering::Relaxed);
-        self.bar.set_position(tally.ended());
-        self.bar.set_message(format!("{} not succeeded", tally.not_succeeded()));
+    pub(super) fn show(&self, ended: u64, not_succeeded: u64) {
+        self.ended.store(ended, Ordering::Relaxed);
+        self.bar.set_position(ended);
+        self.bar.set_message(format!("{not_succeeded} not succeeded"));
     }
 
     /// Does what writes on the terminal while the bar is out of the way.

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use genfleet_core::{escape, file, options::ConfigError};
 
-use super::told;
+use super::summary;
 use crate::terminal::{self, Paint};
 
 /// Refuses to write over the jobs.
@@ -56,20 +56,20 @@ impl Sink {
                 out.flush().context(STDOUT)?;
             }
             Self::File(path, out) => {
-                let told = |error| {
+                let failed = |error| {
                     anyhow!(
                         "--events {} cannot be written: {error}. Make room and start it again to go on",
                         path.display()
                     )
                 };
                 for event in events {
-                    out.write_all(&[event, b"\n"].concat()).map_err(told)?;
+                    out.write_all(&[event, b"\n"].concat()).map_err(failed)?;
                 }
             }
             Self::Person(paint) => {
                 for event in events {
                     let event = serde_json::from_slice(event).unwrap_or_default();
-                    terminal::say(told::event(&event, *paint))?;
+                    terminal::say(summary::event(&event, *paint))?;
                 }
             }
         }
@@ -120,8 +120,8 @@ mod tests {
         let (file, link) = (folder.join("events"), folder.join("link"));
         assert_eq!(append(&file).unwrap().metadata().unwrap().mode() & 0o137, 0);
         symlink(&file, &link).unwrap();
-        let told = Sink::open(Some(&link), false).err().map(|error| format!("{error:#}")).unwrap();
-        assert!(told.contains("--events") && told.contains("link is a symbolic link"), "{told}");
+        let message = Sink::open(Some(&link), false).err().map(|error| format!("{error:#}")).unwrap();
+        assert!(message.contains("--events") && message.contains("link is a symbolic link"), "{message}");
         fs::remove_file(&link).unwrap();
         symlink("/dev/null", &link).unwrap();
         append(&link).unwrap().write_all(b"x").unwrap();

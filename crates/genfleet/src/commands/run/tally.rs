@@ -9,7 +9,7 @@ use std::{
 use genfleet_core::job::Kind;
 use serde_json::{Value, json};
 
-use super::{held, told::Account};
+use super::{held, summary::Account};
 use crate::terminal::{self, Paint};
 
 /// Outcomes, codes and requests, so far.
@@ -74,7 +74,7 @@ impl Tally {
 
     /// The tables that a person reads, on stderr.
     pub(super) fn print_account(&self) {
-        tell!("{}", self.account.told(Paint::stderr()).trim_end_matches('\n'));
+        tell!("{}", self.account.tables(Paint::stderr()).trim_end_matches('\n'));
     }
 
     /// The summary, on stderr.

@@ -3,7 +3,7 @@
 use genfleet_core::queue::dead_letters::DeadLetter;
 use serde_json::Value;
 
-use super::Known;
+use super::known::Known;
 use crate::terminal::{Paint, count, cut, line};
 
 /// Of an error, in characters.

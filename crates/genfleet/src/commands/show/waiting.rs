@@ -1,13 +1,13 @@
 //! Where a job waits, on the embedded queue. On `RabbitMQ` nobody can look without taking.
 
 use genfleet_core::{
-    job::{Kind, decode::extract_id},
+    job::{Kind, decode::extract_id, job_headers},
     message::HeaderValue,
     queue::{QueueError, QueueInspector, sqlite::WaitingJob},
 };
 use serde_json::{Value, json};
 
-use super::{Known, webhooks::Delivery};
+use super::webhooks::Delivery;
 use crate::terminal::count;
 
 /// Shown of one job, at most.
@@ -17,12 +17,15 @@ const SHOWN: usize = 20;
 #[derive(Debug)]
 pub(super) struct WaitingPlace(WaitingJob);
 
-/// Finds the places where job `id` waits, and the deliveries of its events that wait, where the queue tells.
-pub(super) async fn of(inspector: &QueueInspector, id: &str, known: &mut Known) -> Result<(), QueueError> {
-    let mut places = Vec::new();
+/// The places where job `id` waits, and the deliveries of its events that wait; none where the queue does not tell.
+pub(super) async fn of(
+    inspector: &QueueInspector,
+    id: &str,
+) -> Result<Option<(Vec<WaitingPlace>, Vec<Delivery>)>, QueueError> {
+    let (mut places, mut deliveries) = (Vec::new(), Vec::new());
     let keep = |job: WaitingJob| {
-        if job.kind == Kind::WebhookDeliver && known.deliveries.len() < SHOWN {
-            known.deliveries.extend(Delivery::waiting(&job, id));
+        if job.kind == Kind::WebhookDeliver && deliveries.len() < SHOWN {
+            deliveries.extend(Delivery::waiting(&job, id));
         }
         let message = &job.message;
         let found = extract_id(&message.body, message.message_id.as_deref(), message.timestamp);
@@ -30,10 +33,8 @@ pub(super) async fn of(inspector: &QueueInspector, id: &str, known: &mut Known) 
             places.push(WaitingPlace(job));
         }
     };
-    if inspector.each_waiting_job(keep).await? {
-        known.waiting = Some(places);
-    }
-    Ok(())
+    let tells = inspector.each_waiting_job(keep).await?;
+    Ok(tells.then_some((places, deliveries)))
 }
 
 impl WaitingPlace {
@@ -46,8 +47,8 @@ impl WaitingPlace {
         json!({
             "kind": self.0.kind.as_str(), "lane": self.0.lane.as_str(), "running": self.0.claimed,
             "notBefore": self.0.visible_at.to_string(), "returns": self.0.delivery_count,
-            "attempts": self.header("genfleet-attempts").unwrap_or(0),
-            "generation": self.header("genfleet-generation").unwrap_or(0),
+            "attempts": self.header(job_headers::ATTEMPTS).unwrap_or(0),
+            "generation": self.header(job_headers::GENERATION).unwrap_or(0),
         })
     }
 
@@ -58,7 +59,7 @@ impl WaitingPlace {
         } else {
             format!("in {}, from {:.0} on", self.0.lane, self.0.visible_at)
         };
-        let attempts = self.header("genfleet-attempts").unwrap_or(0);
+        let attempts = self.header(job_headers::ATTEMPTS).unwrap_or(0);
         let (attempts, returns) = (count(attempts, "attempt"), count(self.0.delivery_count, "time"));
         format!("{}  {place}, {attempts}, returned {returns}", self.0.kind)
     }

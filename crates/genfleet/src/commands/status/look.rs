@@ -16,7 +16,7 @@ use genfleet_core::{
         sqlite::{LaneCount, Role, SqliteQueue, StoreCounts},
         topology::{dead_queue, delay_queues, lane_queue, unrouted},
     },
-    worker::options::QueueOptions,
+    worker::QueueOptions,
 };
 use tokio::time::sleep;
 

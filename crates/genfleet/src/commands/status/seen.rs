@@ -68,8 +68,8 @@ impl Seen {
 
     /// Adds what processes tell of the kinds they work. What runs is theirs to tell where the queue does not.
     pub(super) fn add_told(&mut self, running_too: RunningIs) {
-        let told: Vec<KindStatus> = self.alive().iter().flat_map(|process| process.kinds.clone()).collect();
-        for news in told {
+        let details: Vec<KindStatus> = self.alive().iter().flat_map(|process| process.kinds.clone()).collect();
+        for news in details {
             let Ok(kind) = news.kind.parse::<Kind>() else { continue };
             let of_kind = self.kinds.entry(kind).or_default();
             of_kind.ended += u64::from(news.ended_last_minute);
@@ -120,10 +120,10 @@ impl Seen {
             problems.extend(process.shut.iter().map(shut));
             // What is shut says so itself.
             let failing = process.failing.as_ref().filter(|_| process.shut.is_empty());
-            problems.extend(failing.map(|told| format!("at {}: {told}", process.process)));
+            problems.extend(failing.map(|details| format!("at {}: {details}", process.process)));
             let ahead = process.clock_ahead_seconds.filter(|ahead| clock_is_off(*ahead));
-            let told = |ahead| format!("the clock at {} is {} the API's", process.process, describe_skew(ahead));
-            problems.extend(ahead.map(told));
+            let details = |ahead| format!("the clock at {} is {} the API's", process.process, describe_skew(ahead));
+            problems.extend(ahead.map(details));
         }
         if let Some(unrouted) = self.unrouted.filter(|unrouted| *unrouted > 0) {
             problems.push(format!("{} matched no queue", counted(unrouted, "message")));

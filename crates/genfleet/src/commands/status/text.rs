@@ -17,8 +17,8 @@ const WHY_WIDTH: usize = 300;
 /// All of it.
 pub(super) fn text(seen: &Seen, paint: Paint) -> String {
     let mut text = kinds(seen, paint);
-    for told in others(seen) {
-        text += &told;
+    for details in others(seen) {
+        text += &details;
         text.push('\n');
     }
     text.push('\n');
@@ -82,11 +82,11 @@ fn none() -> Cell {
 }
 
 fn others(seen: &Seen) -> Vec<String> {
-    let told = |count: Option<u64>, what: &str| count.filter(|count| *count > 0).map(|count| counted(count, what));
+    let details = |count: Option<u64>, what: &str| count.filter(|count| *count > 0).map(|count| counted(count, what));
     [
-        told(seen.delayed, "delayed job"),
-        told(Some(seen.unknown_dead), "dead letter of no known kind"),
-        told(seen.unrouted, "unrouted message"),
+        details(seen.delayed, "delayed job"),
+        details(Some(seen.unknown_dead), "dead letter of no known kind"),
+        details(seen.unrouted, "unrouted message"),
     ]
     .into_iter()
     .flatten()
@@ -276,13 +276,13 @@ wrong: 1 message matched no queue
             ..MemberStatus::default()
         };
         let shown = shown(&seen(Some(vec![process])));
-        for told in [
+        for details in [
             "1 process is alive\n",
             "client 0123456…: 300 of 3000 requests in the last minute; its limit is closed for another 12s\n",
             "host-1   purger  0.1.0    2h13m        0       300  0 of 300  shut: throttled\n",
             "throttled host-1: the API said later, for another 12s\n",
         ] {
-            assert!(shown.contains(told), "{told:?} is not in\n{shown}");
+            assert!(shown.contains(details), "{details:?} is not in\n{shown}");
         }
     }
 
@@ -316,7 +316,7 @@ wrong: 1 message matched no queue
 
     #[test]
     fn spans_are_short() {
-        let told = [0, 9, 10, 119, 120, 7199, 7200, 172_800].map(|seconds| span(Duration::from_secs(seconds)));
-        assert_eq!(told, ["0.0s", "9.0s", "10s", "119s", "2m", "119m", "2h00m", "2d0h"]);
+        let details = [0, 9, 10, 119, 120, 7199, 7200, 172_800].map(|seconds| span(Duration::from_secs(seconds)));
+        assert_eq!(details, ["0.0s", "9.0s", "10s", "119s", "2m", "119m", "2h00m", "2d0h"]);
     }
 }

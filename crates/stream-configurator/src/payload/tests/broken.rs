@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// A place that is changed, and where that is told.
+/// A place that is changed, and where that is reported.
 pub(super) fn table() -> Vec<(&'static str, Value, &'static str)> {
     let condition = |operator: &str, value: Value| json!({"field": "f", "operator": operator, "value": value});
     let (value, first) = ("/filters/0/conditions/0/value", "/filters/0/conditions/0");

@@ -48,7 +48,7 @@ async fn a_receiver_is_trusted_by_the_authority_of_the_file_and_by_no_other() {
     {
         match send(&post, &url).await {
             Err(WebhookSendError::Broken(why)) => {
-                assert!(why.contains("certificate") && !why.contains("hush"), "{why}")
+                assert!(why.contains("certificate") && !why.contains("hush"), "{why}");
             }
             other => panic!("{other:?}"),
         }

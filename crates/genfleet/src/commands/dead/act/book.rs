@@ -9,17 +9,17 @@ use genfleet_core::{
     job::Kind,
     options::ConfigError,
     queue::dead_letters::DeadLetter,
-    supervisor::{Ended, Tasks},
-    worker::audited::readable_payload,
+    supervisor::{Supervisor, TaskExits},
+    worker::readable_payload_sha256,
 };
 
-use super::Action;
+use super::super::tally::Action;
 
 /// Where the acts of this process are written down.
 pub(super) struct Book {
     audit: Audit,
-    tasks: Tasks,
-    _ended: Ended,
+    supervisor: Supervisor,
+    _exits: TaskExits,
     action: &'static str,
     operator: String,
 }
@@ -43,12 +43,12 @@ impl Book {
                 "{error}. What an operator does is written down, too: name a file with --audit-log, or off"
             ))
         })?;
-        let (tasks, ended) = Tasks::new();
+        let (supervisor, exits) = Supervisor::new();
         let action = match action {
             Action::Redrive => "dead_redrive",
             Action::Discard => "dead_discard",
         };
-        Ok(Self { audit: opened.start(&tasks), tasks, _ended: ended, action, operator: operator() })
+        Ok(Self { audit: opened.start(&supervisor), supervisor, _exits: exits, action, operator: operator() })
     }
 
     /// Who acts.
@@ -64,7 +64,7 @@ impl Book {
             kind,
             worker: "genfleet",
             action: self.action,
-            payload_sha256: readable_payload(&letter.stored.message.body),
+            payload_sha256: readable_payload_sha256(&letter.stored.message.body),
         };
         let detail = Detail::default()
             .with("fingerprint", letter.fingerprint.as_str())
@@ -101,7 +101,7 @@ impl Book {
     /// Makes what was done durable.
     pub(super) async fn close(&self) -> anyhow::Result<()> {
         let durable = self.durable().await;
-        self.tasks.stop().await;
+        self.supervisor.stop().await;
         durable
     }
 }

@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 use super::super::{
     filter::Filter,
     pace::{Pace, Rate},
+    queues::existing,
     tally::{Action, Left, Tally},
-    there,
 };
 use super::book::{Book, Entry};
 
@@ -101,7 +101,7 @@ impl<'a> Engine<'a> {
 
     /// Does it, through any number of losses of the broker.
     pub(super) async fn run(&mut self) -> anyhow::Result<()> {
-        for shelf in there(self.shelves, self.plan.filter.shelves()).await? {
+        for shelf in existing(self.shelves, self.plan.filter.shelves()).await? {
             self.clear(shelf).await?;
         }
         Ok(())
@@ -215,7 +215,7 @@ impl<'a> Engine<'a> {
         self.stop.is_cancelled() || self.plan.limit.is_some_and(|limit| done >= limit)
     }
 
-    /// Whether it was taken off already, and lies there again since the broker crashed. It cannot be told from another
+    /// Whether it was taken off already, and lies there again since the broker crashed. It cannot be distinguished from another
     /// one like it, so it is treated like any letter: none is lost, and at most a window of them is doubled.
     fn is_back(&mut self, letter: &DeadLetter) -> bool {
         let hash = self.own.hash(letter, letter.generation);

@@ -65,12 +65,16 @@ fn every_object_and_every_choice_has_a_name_of_its_own() {
             if at.starts_with("/channels/") || at.contains("/examples/") || !is_object && !is_choice {
                 return;
             }
-            let told = || format!("{}{at}", document.name);
-            let name = schema["title"].as_str().unwrap_or_else(|| panic!("{} has no name", told()));
+            let message = || format!("{}{at}", document.name);
+            let name = schema["title"].as_str().unwrap_or_else(|| panic!("{} has no name", message()));
             let (parent, last) = at.rsplit_once('/').unwrap_or_default();
-            assert!(at.is_empty() || ["/$defs", "/components/schemas"].contains(&parent), "{} is not by name", told());
+            assert!(
+                at.is_empty() || ["/$defs", "/components/schemas"].contains(&parent),
+                "{} is not by name",
+                message()
+            );
             let is_root = at.is_empty() || name.contains(' ');
-            assert!(is_root || name == last && name.chars().all(|each| each.is_ascii_alphanumeric()), "{}", told());
+            assert!(is_root || name == last && name.chars().all(|each| each.is_ascii_alphanumeric()), "{}", message());
             names.push(name.to_owned());
         });
         let count = names.len();
@@ -84,7 +88,7 @@ fn every_object_and_every_choice_has_a_name_of_its_own() {
 fn each_kind_has_an_event_of_its_own_with_its_report_and_its_codes() {
     let document = |name: &str| all().into_iter().find(|one| one.name == name).unwrap().body;
     let codes = |schema: &Value, name: &str| schema["$defs"][name]["enum"].as_array().unwrap().clone();
-    let (general, mut told) = (document("event"), vec![json!("unknown_kind")]);
+    let (general, mut message) = (document("event"), vec![json!("unknown_kind")]);
     for kind in Kind::ALL {
         let event = document(&format!("event.{kind}"));
         assert_eq!(event["$id"], format!("urn:genfleet:schema:{kind}:event"));
@@ -93,10 +97,10 @@ fn each_kind_has_an_event_of_its_own_with_its_report_and_its_codes() {
         let data = &event["$defs"][format!("{prefix}EventData")]["properties"];
         assert_eq!(data["kind"]["const"], kind.as_str());
         assert_eq!(data["report"]["$ref"], format!("#/$defs/{prefix}Report"));
-        told.extend(codes(&event, &format!("{prefix}ErrorCode")));
+        message.extend(codes(&event, &format!("{prefix}ErrorCode")));
     }
     let known: BTreeSet<String> = codes(&general, "ErrorCode").iter().map(Value::to_string).collect();
-    assert_eq!(told.iter().map(Value::to_string).collect::<BTreeSet<_>>(), known);
+    assert_eq!(message.iter().map(Value::to_string).collect::<BTreeSet<_>>(), known);
     assert_eq!(codes(&general, "Outcome"), ["succeeded", "failed", "expired"]);
     assert_eq!(codes(&general, "EventKind").len(), Kind::ALL.len() + 1);
 }

@@ -1,0 +1,62 @@
+//! The settings that are checked: those of a worker, by the same flags and variables.
+
+use std::{convert::Infallible, str::FromStr};
+
+use genfleet_core::{
+    genesys::GenesysOptions,
+    job::Kind,
+    options::{ConfigError, secret},
+    webhook::WebhookOptions,
+    worker::{QueueOptions, WorkerOptions},
+};
+use secrecy::SecretString;
+
+/// A kind that the worker would work, and what it needs.
+#[derive(Clone, Copy, Debug)]
+pub struct KindNeeds {
+    /// The kind.
+    pub kind: Kind,
+    /// OAuth scopes.
+    pub scopes: &'static [&'static str],
+    /// Jobs in flight where nobody sets anything.
+    pub concurrency: usize,
+}
+
+/// The settings that are checked.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DoctorOptions {
+    /// The broker's management API, for what AMQP does not tell [default: port 15672 of the queue's host, with the same
+    /// user]. With a password only by variable (GENFLEET_MANAGEMENT_URL) or file (GENFLEET_MANAGEMENT_URL_FILE)
+    #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
+    #[arg(long, env = "GENFLEET_MANAGEMENT_URL", hide_env_values = true, value_name = "URL", help_heading = "Queue")]
+    pub(crate) management_url: Option<ManagementUrl>,
+
+    #[command(flatten)]
+    pub(crate) queue: QueueOptions,
+    #[command(flatten)]
+    pub(crate) worker: WorkerOptions,
+    #[command(flatten)]
+    pub(crate) genesys: GenesysOptions,
+    #[command(flatten)]
+    pub(crate) webhooks: WebhookOptions,
+}
+
+/// The address of the management API. May hold a password, so it is never shown.
+#[derive(Clone, Debug)]
+pub(crate) struct ManagementUrl(SecretString);
+
+impl FromStr for ManagementUrl {
+    type Err = Infallible;
+
+    fn from_str(written: &str) -> Result<Self, Infallible> {
+        Ok(Self(written.to_owned().into()))
+    }
+}
+
+impl DoctorOptions {
+    /// What is given, by flag, variable or file.
+    pub(crate) fn management(&self) -> Result<Option<SecretString>, ConfigError> {
+        let from_outside = secret("GENFLEET_MANAGEMENT_URL")?;
+        Ok(self.management_url.clone().map(|url| url.0).or(from_outside))
+    }
+}

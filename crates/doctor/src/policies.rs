@@ -1,0 +1,204 @@
+//! Policies and operator policies that apply to our queues and would weaken them. What each key does to each sort of
+//! queue is data, in [`weakening`]; which policy applies is the broker's rule: of those that match, the one of the highest
+//! priority, one of users and one of operators.
+
+use std::collections::BTreeMap;
+
+use genfleet_core::queue::topology::Topology;
+use regex::Regex;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use self::weakening::{Class, weakening};
+use super::finding::{Finding, Level, some};
+
+mod weakening;
+
+const CHECK: &str = "broker.policies";
+
+/// A policy, as `/api/policies` and `/api/operator-policies` tell it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Policy {
+    name: String,
+    pattern: String,
+    #[serde(rename = "apply-to", default = "everything")]
+    apply_to: String,
+    #[serde(default)]
+    priority: i64,
+    definition: Map<String, Value>,
+}
+
+fn everything() -> String {
+    "all".to_owned()
+}
+
+/// Who makes a policy, and how it is taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Author {
+    User,
+    Operator,
+}
+
+impl Author {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::User => "policy",
+            Self::Operator => "operator policy",
+        }
+    }
+
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::User => {
+                "take that key out of it (rabbitmqctl set_policy), or give genfleet's queues a policy of a higher priority without it"
+            }
+            Self::Operator => {
+                "take that key out of it (rabbitmqctl set_operator_policy), or let its pattern leave genfleet's queues out"
+            }
+        }
+    }
+}
+
+/// What one key of one policy does to queues for one reason.
+type Effect = (Level, Author, String, String);
+
+/// Judges what applies to the queues of `wanted`.
+pub(crate) fn judge(wanted: &Topology, prefix: &str, user: &[Policy], operator: &[Policy]) -> Vec<Finding> {
+    let (user, mut findings) = readable(user, Author::User);
+    let (operator, unreadable) = readable(operator, Author::Operator);
+    findings.extend(unreadable);
+    let mut effects: BTreeMap<Effect, Vec<String>> = BTreeMap::new();
+    let mut applying = std::collections::BTreeSet::new();
+    for queue in &wanted.queues {
+        let class = Class::of(prefix, &queue.name);
+        for (author, policies) in [(Author::User, &user), (Author::Operator, &operator)] {
+            let Some(policy) = applied(policies, &queue.name) else { continue };
+            applying.insert((author, policy.name.clone()));
+            for (key, value) in &policy.definition {
+                let Some((level, why)) = weakening(class, key, value) else { continue };
+                let what = format!("{} {} sets {key} to {}", author.word(), policy.name, shown(value));
+                effects.entry((level, author, what, why)).or_default().push(queue.name.clone());
+            }
+        }
+    }
+    findings.extend(effects.into_iter().rev().map(|((level, author, what, why), queues)| {
+        let found = format!("{what} on {}: {why}", some(&queues));
+        Finding::of(level, (CHECK, &"the policies on our queues"), &found, &author.remedy())
+    }));
+    if findings.is_empty() {
+        let names: Vec<String> = applying.into_iter().map(|(_, name)| name).collect();
+        let found = if names.is_empty() { "none".to_owned() } else { format!("{}: they weaken nothing", some(&names)) };
+        findings.push(Finding::ok(CHECK, "the policies on our queues", found));
+    }
+    findings
+}
+
+/// The value of `key` that applies to `queue`: the lowest, where several say one. For other checks.
+pub(crate) fn lowest(user: &[Policy], operator: &[Policy], queue: &str, key: &str) -> Option<u64> {
+    let value = |(policies, author)| {
+        let (readable, _) = readable(policies, author);
+        applied(&readable, queue)?.definition.get(key)?.as_u64()
+    };
+    [(user, Author::User), (operator, Author::Operator)].into_iter().filter_map(value).min()
+}
+
+/// The value of `key` of the policy that applies to `exchange`.
+pub(crate) fn of_exchange<'a>(policies: &'a [Policy], exchange: &str, key: &str) -> Option<&'a Value> {
+    let matching = policies.iter().filter(|policy| {
+        let pattern = Regex::new(&policy.pattern);
+        ["all", "exchanges"].contains(&&*policy.apply_to) && pattern.is_ok_and(|pattern| pattern.is_match(exchange))
+    });
+    matching.max_by_key(|policy| policy.priority)?.definition.get(key)
+}
+
+fn readable(policies: &[Policy], author: Author) -> (Vec<(Regex, &Policy)>, Vec<Finding>) {
+    let (mut readable, mut findings) = (Vec::new(), Vec::new());
+    for policy in policies.iter().filter(|policy| ["all", "queues", "quorum_queues"].contains(&&*policy.apply_to)) {
+        let Ok(pattern) = Regex::new(&policy.pattern) else {
+            let (author, Policy { name, pattern, .. }) = (author.word(), policy);
+            let found = format!("{author} {name} has a pattern that cannot be read here: {pattern}");
+            let remedy = "look whether it applies: rabbitmqctl list_queues name policy operator_policy";
+            findings.push(Finding::warning(CHECK, "the policies on our queues", found, remedy));
+            continue;
+        };
+        readable.push((pattern, policy));
+    }
+    (readable, findings)
+}
+
+fn applied<'a>(policies: &[(Regex, &'a Policy)], queue: &str) -> Option<&'a Policy> {
+    let matching = policies.iter().filter(|(pattern, _)| pattern.is_match(queue));
+    matching.map(|(_, policy)| *policy).max_by_key(|policy| policy.priority)
+}
+
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use genfleet_core::queue::topology::topology;
+
+    use super::*;
+
+    fn policies(name: &str) -> Vec<Policy> {
+        let text = match name {
+            "user" => include_str!("samples/policies.json"),
+            "operator" => include_str!("samples/operator-policies.json"),
+            other => other,
+        };
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn judged(user: &str, operator: &str) -> Vec<Finding> {
+        judge(&topology("genfleet"), "genfleet", &policies(user), &policies(operator))
+    }
+
+    fn one(definition: &str) -> String {
+        format!(
+            r#"[{{"name":"p","pattern":"^genfleet\\.","apply-to":"queues","priority":1,"definition":{definition}}}]"#
+        )
+    }
+
+    #[test]
+    fn what_a_real_broker_told_is_judged() {
+        let findings = judged("user", "operator");
+        let details = |words: &[&str]| {
+            findings.iter().any(|f| f.level == Level::Failed && words.iter().all(|word| f.found.contains(word)))
+        };
+        assert!(details(&["policy ttl-all sets message-ttl to 60000", "genfleet.jobs.cdn.purge"]), "{findings:#?}");
+        assert!(details(&["policy everything sets expires to 3600000", "genfleet.dead.cdn.purge"]), "{findings:#?}");
+        assert!(details(&["operator policy ops sets delivery-limit to 3", "genfleet.dead."]), "{findings:#?}");
+        // Only one policy applies to a queue: the jobs' is that of the higher priority.
+        assert!(!details(&["policy everything sets expires", "genfleet.jobs.cdn.purge"]));
+    }
+
+    #[test]
+    fn without_policies_or_with_harmless_ones_all_is_well() {
+        for harmless in [
+            "[]",
+            &one(r#"{"queue-leader-locator":"balanced","max-in-memory-length":10}"#),
+            &one(r#"{"overflow":"reject-publish"}"#).replace("genfleet", "other"),
+            &one(r#"{"expires":1}"#).replace("queues", "exchanges"),
+            &one(r#"{"max-length-bytes":4294967296}"#).replace(r"^genfleet\\.", r"^genfleet\\.jobs\\.(cdn|file)"),
+        ] {
+            let findings = judged(harmless, "[]");
+            assert_eq!(findings.len(), 1, "{findings:#?}");
+            assert_eq!(findings[0].level, Level::Ok, "{harmless}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_cannot_be_read_is_told() {
+        let lookahead = one(r#"{"expires":1}"#).replace("^genfleet", "^(?!other)genfleet");
+        let findings = judged(&lookahead, "[]");
+        assert!(findings[0].level == Level::Warning && findings[0].found.contains("cannot be read"), "{findings:?}");
+    }
+
+    #[test]
+    fn the_lowest_value_counts() {
+        let (user, operator) = (policies(&one(r#"{"x":7}"#)), policies(&one(r#"{"x":5}"#)));
+        assert_eq!(lowest(&user, &operator, "genfleet.jobs.cdn.purge", "x"), Some(5));
+        assert_eq!(lowest(&user, &[], "other", "x"), None);
+    }
+}

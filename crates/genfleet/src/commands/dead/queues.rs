@@ -1,0 +1,26 @@
+//! The dead-letter queues that exist.
+
+use genfleet_core::{
+    queue::{QueueError, QueueInspector, dead_letters::DeadLetterQueue},
+    tell,
+};
+
+/// The queues of `wanted` that exist. Warns of those that the broker should have and has not; fails where it has none.
+pub(crate) async fn existing(
+    inspector: &QueueInspector,
+    wanted: impl IntoIterator<Item = DeadLetterQueue>,
+) -> Result<Vec<DeadLetterQueue>, QueueError> {
+    let (mut existing, mut missing) = (Vec::new(), Vec::new());
+    for queue in wanted.into_iter().filter(|queue| inspector.has(*queue)) {
+        match inspector.count(queue).await {
+            Ok(_) => existing.push(queue),
+            Err(QueueError::Missing(name)) => missing.push(name),
+            Err(error) => return Err(error),
+        }
+    }
+    match missing.first() {
+        Some(name) if existing.is_empty() => return Err(QueueError::Missing(name.clone())),
+        _ => missing.iter().for_each(|name| tell!("warning: {}", crate::terminal::line(name))),
+    }
+    Ok(existing)
+}

@@ -1,0 +1,189 @@
+//! A batch as a person reads it on a terminal: a line a job, and at the end what came of each kind, what did not succeed
+//! and why, and what to do next.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt::Write as _,
+};
+
+use genfleet_core::job::Kind;
+use serde_json::Value;
+
+use crate::terminal::{Paint, count, cut, line};
+
+/// Jobs that did not succeed are named up to this many.
+const NAMED: usize = 20;
+/// Characters of a message that are shown.
+const MESSAGE: usize = 160;
+
+/// One event in one line.
+pub(super) fn event(event: &Value, paint: Paint) -> String {
+    let data = &event["data"];
+    let outcome = text(&data["outcome"]);
+    let padded = format!("{outcome:<9}");
+    let outcome = if outcome == "succeeded" { paint.green(&padded) } else { paint.red(&padded) };
+    let (kind, job) = (text(&data["kind"]), text(&data["jobId"]));
+    let what = match data["error"]["code"].as_str() {
+        Some(code) => line(code),
+        None => text(&data["action"]),
+    };
+    format!("{outcome}  {kind:<17}  {job}  {}", paint.dim(&what))
+}
+
+fn text(value: &Value) -> String {
+    line(value.as_str().unwrap_or_default())
+}
+
+/// What is printed at the end.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    kinds: BTreeMap<String, OfKind>,
+    failures: Vec<Failure>,
+    not_named: u64,
+    /// Requests that several jobs shared are in the count of each.
+    shared_counted: u64,
+    shared: HashSet<String>,
+}
+
+#[derive(Debug, Default)]
+struct OfKind {
+    succeeded: u64,
+    failed: u64,
+    expired: u64,
+    requests: u64,
+}
+
+#[derive(Debug)]
+struct Failure {
+    job: String,
+    code: String,
+    message: String,
+}
+
+impl Account {
+    /// One more job ended.
+    pub(super) fn count(&mut self, data: &Value) {
+        let of_kind = self.kinds.entry(text(&data["kind"])).or_default();
+        let ended = match data["outcome"].as_str() {
+            Some("succeeded") => &mut of_kind.succeeded,
+            Some("expired") => &mut of_kind.expired,
+            _ => &mut of_kind.failed,
+        };
+        *ended += 1;
+        of_kind.requests += data["requests"].as_u64().unwrap_or(0);
+        if data["kind"] == Kind::CdnPurge.as_str() {
+            let ids = data["report"]["requestIds"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            for id in ids {
+                self.shared_counted += 1;
+                self.shared.insert(id.to_owned());
+            }
+        }
+        if data["outcome"] != "succeeded" {
+            self.name(data);
+        }
+    }
+
+    fn name(&mut self, data: &Value) {
+        if self.failures.len() == NAMED {
+            self.not_named += 1;
+            return;
+        }
+        let error = &data["error"];
+        let message = cut(error["message"].as_str().unwrap_or_default(), MESSAGE);
+        self.failures.push(Failure { job: text(&data["jobId"]), code: text(&error["code"]), message });
+    }
+
+    /// The tables.
+    pub(super) fn tables(&self, paint: Paint) -> String {
+        let mut details = format!("\n{}\n", paint.dim(&row("kind", ["succeeded", "failed", "expired", "requests"])));
+        for (kind, OfKind { succeeded, failed, expired, requests }) in &self.kinds {
+            let cells = [succeeded, failed, expired, requests].map(ToString::to_string);
+            let _ = writeln!(details, "{}", row(kind, cells.each_ref().map(String::as_str)));
+        }
+        let requests: u64 = self.kinds.values().map(|kind| kind.requests).sum();
+        let saved = self.shared_counted.saturating_sub(self.shared.len() as u64);
+        let _ =
+            writeln!(details, "\n{} sent, {saved} saved by sharing", count(requests.saturating_sub(saved), "request"));
+        if !self.failures.is_empty() {
+            let _ = writeln!(details, "\nNot succeeded:");
+        }
+        for Failure { job, code, message } in &self.failures {
+            let _ = writeln!(details, "  {}  {}  {message}", paint.bold(job), paint.red(code));
+        }
+        if self.not_named > 0 {
+            let _ = writeln!(details, "  and {} more: genfleet run --events FILE keeps every event", self.not_named);
+        }
+        details
+    }
+}
+
+fn row(kind: &str, cells: [&str; 4]) -> String {
+    let [succeeded, failed, expired, requests] = cells;
+    format!("{kind:<17}  {succeeded:>9}  {failed:>6}  {expired:>7}  {requests:>8}")
+}
+
+/// What to do next with these files.
+pub(super) fn next(files: &[String], failed: bool, simulated: bool) -> String {
+    let files: Vec<String> = files.iter().map(|file| line(file)).collect();
+    let files = files.join(" ");
+    let mut next = String::from("\nNext:\n");
+    if failed {
+        let _ = writeln!(next, "  genfleet validate {files}    every mistake, nothing is run");
+    }
+    let simulate = if simulated { "--simulate " } else { "" };
+    let _ =
+        writeln!(next, "  genfleet run {simulate}--events events.jsonl {files}    keeps the events, a JSON line a job");
+    if simulated {
+        let _ = writeln!(
+            next,
+            "  genfleet run {files}    the real thing, with GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET set"
+        );
+    }
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn purge(job: &str, ids: &[&str]) -> Value {
+        json!({"kind": "cdn.purge", "jobId": job, "outcome": "succeeded", "action": "cache_invalidated",
+            "requests": ids.len(), "report": {"requestIds": ids}})
+    }
+
+    fn failed(job: &str) -> Value {
+        let error = json!({"code": "invalid_job", "message": "/payload/paths/0: must begin\u{1b}[2J with /"});
+        json!({"kind": "cdn.purge", "jobId": job, "outcome": "failed", "requests": 0, "error": error})
+    }
+
+    #[test]
+    fn a_job_is_a_line_that_cannot_steer_the_terminal() {
+        let details = event(&json!({ "data": purge("a", &["1"]) }), Paint::none());
+        assert_eq!(details, "succeeded  cdn.purge          a  cache_invalidated");
+        let details = event(&json!({ "data": failed("b\n\u{1b}[2J") }), Paint::none());
+        assert_eq!(details, "failed     cdn.purge          b\\n\\u{1b}[2J  invalid_job");
+    }
+
+    #[test]
+    fn requests_that_jobs_shared_are_sent_once_and_failures_say_why() {
+        let mut account = Account::default();
+        for data in [purge("a", &["1", "2"]), purge("b", &["1"]), failed("c")] {
+            account.count(&data);
+        }
+        let details = account.tables(Paint::none());
+        assert!(details.contains("cdn.purge                  2       1        0         3\n"), "{details}");
+        assert!(details.contains("\n2 requests sent, 1 saved by sharing\n"), "{details}");
+        assert!(details.contains("  c  invalid_job  /payload/paths/0: must begin\\u{1b}[2J with /\n"), "{details}");
+    }
+
+    #[test]
+    fn twenty_failures_are_named_and_the_others_counted() {
+        let mut account = Account::default();
+        (0..50).for_each(|number| account.count(&failed(&number.to_string())));
+        let details = account.tables(Paint::none());
+        assert_eq!(details.matches("invalid_job").count(), 20);
+        assert!(details.contains("and 30 more"), "{details}");
+    }
+}
