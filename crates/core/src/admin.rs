@@ -14,10 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tracing::info;
 
-use crate::{
-    membership::Membership,
-    worker::{Failures, Heartbeats, JobFailure},
-};
+use crate::membership::Membership;
 use genfleet_genesys::GenesysClient;
 use genfleet_job::metric;
 use genfleet_queue::Queue;
@@ -25,11 +22,17 @@ use genfleet_queue::Queue;
 mod address;
 mod connections;
 mod console;
+mod failures;
+mod heartbeats;
 mod host;
 
-pub(crate) use self::address::listen;
 pub use self::address::{AdminAddr, DEFAULT};
 use self::connections::ConnectionLimits;
+pub(crate) use self::{
+    address::listen,
+    failures::{Failures, JobFailure},
+    heartbeats::{Heartbeats, LoopHeartbeat},
+};
 
 /// A loop without a heartbeat for this time counts as dead.
 const SILENCE: Duration = Duration::from_secs(60);

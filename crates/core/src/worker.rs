@@ -16,8 +16,6 @@ mod consume;
 mod context;
 mod decide;
 mod delivery_trace;
-mod failures;
-mod heartbeats;
 mod in_flight;
 mod large_body;
 mod metric_series;
@@ -47,8 +45,4 @@ pub use self::{
     shutdown::Signals,
     unknown_kinds::reject_unknown_job,
     validate::{JobRules, validate_job},
-};
-pub(crate) use self::{
-    failures::{Failures, JobFailure},
-    heartbeats::Heartbeats,
 };

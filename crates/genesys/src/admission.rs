@@ -1,4 +1,4 @@
-//! The vocabulary of admission: what [`crate::admission_control`] is asked, what it is told, and what it answers.
+//! The vocabulary of admission: what [`crate::admission_control`] is asked, what it answers, and the outcomes that it records.
 
 use std::{fmt, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::limits::{LimitScope, RateLimitHeaders};
 use genfleet_job::{JobId, Kind};
 
-/// Whether workers of a kind may start jobs now.
+/// The decision whether workers of a kind may start jobs now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// They may.
@@ -80,13 +80,11 @@ pub struct ActiveHold {
 /// Why a caller does not wait in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AdmissionRefusal {
-    /// The credentials are refused, for this reason.
     Credentials(String),
-    /// Not before then.
     Held(ClosedReason, Instant),
 }
 
-/// Who asks to send a request.
+/// The jobs that a request is to be sent for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Requester<'a> {
     pub kind: Kind,
@@ -100,7 +98,6 @@ pub(crate) enum QueuePosition {
     Outside,
 }
 
-/// A request that was sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SentRequest<'a> {
     pub requester: Requester<'a>,
@@ -112,31 +109,29 @@ pub(crate) struct SentRequest<'a> {
 /// The end of a request that was sent.
 #[derive(Clone, Debug)]
 pub(crate) enum RequestOutcome {
-    /// The API answered with this status.
-    Answered { status: u16, rate_limits: RateLimitHeaders, signal: ApiSignal },
+    Answered {
+        status: u16,
+        rate_limits: RateLimitHeaders,
+        signal: ApiSignal,
+    },
     /// No connection: the API never saw it.
     NeverSent,
-    /// No answer came.
     Lost,
-    /// Its caller went away.
     Dropped,
 }
 
-/// What an answer says about the API, apart from what it says to the caller.
+/// The API's condition by one answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ApiSignal {
-    /// It works.
     Fine,
-    /// It does not work now.
     Failing,
     /// It asks for a pause, of this length where it names one, by a limit of this scope.
     Later(Option<Duration>, LimitScope),
 }
 
-/// The values that `/metrics` shows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdmissionGauges {
-    /// Whether anything is held, for each reason.
+    /// For each reason: is anything held?
     pub holds: [(ClosedReason, bool); ClosedReason::ALL.len()],
     /// The length of all pauses.
     pub time_paused: Duration,

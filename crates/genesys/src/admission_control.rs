@@ -12,7 +12,7 @@ use crate::{
         ActiveHold, Admission, AdmissionGauges, AdmissionRefusal, ApiSignal, ClosedReason, QueuePosition,
         RequestOutcome, Requester, SentRequest,
     },
-    budget::{Budget, BudgetReservation, BudgetUsage, LimitShare},
+    budget::{Budget, BudgetReservation},
     circuit_breaker::{BreakerChange, CircuitBreaker, RequestRole},
     credential_hold::CredentialHold,
     failure_causes::FailureCauses,
@@ -27,10 +27,9 @@ use crate::{
 };
 use genfleet_job::{JobId, Kind};
 
-/// What a caller does next to send one request.
+/// The next step of a caller that wants to send a request.
 #[derive(Debug)]
 pub(crate) enum AdmissionStep {
-    /// Sends it.
     Send(SendGrant, Token),
     /// Waits until it is the first in the queue.
     Queue,
@@ -38,7 +37,6 @@ pub(crate) enum AdmissionStep {
     WaitForToken,
     /// Waits until then, or until something changes.
     WaitUntil(Instant),
-    /// Gives up for now.
     Refused(AdmissionRefusal),
 }
 
@@ -54,30 +52,28 @@ pub(crate) struct SendGrant {
 }
 
 impl SendGrant {
-    /// Returns whether its request probes an API that does not answer.
     pub(crate) fn is_probe(&self) -> bool {
         self.role == RequestRole::Probe
     }
 }
 
-/// Everything that decides whether a request may be sent.
 #[derive(Debug)]
 pub(crate) struct AdmissionControl {
     pause: RateLimitPause,
     services: ServiceLimits,
     breaker: CircuitBreaker,
     causes: FailureCauses,
-    credentials: CredentialHold,
-    permissions: PermissionHolds,
+    pub(crate) credentials: CredentialHold,
+    pub(crate) permissions: PermissionHolds,
     slow_start: SlowStart,
-    budget: Budget,
+    pub(crate) budget: Budget,
     /// Until when the client's limit is exhausted, as the API told this process.
     client_limit_until: Option<Instant>,
     /// The same, as another process reported it.
     peer_limit_until: Option<Instant>,
     tokens: TokenSlot,
     /// Why the audit cannot be written.
-    audit: Option<String>,
+    pub(crate) audit: Option<String>,
     changes: watch::Sender<u64>,
 }
 
@@ -101,7 +97,6 @@ impl AdmissionControl {
         }
     }
 
-    /// Counts the changes of admission.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
@@ -137,7 +132,6 @@ impl AdmissionControl {
         self.breaker.next_probe()
     }
 
-    /// Decides what a caller does next to send one request.
     pub(crate) fn step(&mut self, requester: Requester<'_>, position: QueuePosition, now: Instant) -> AdmissionStep {
         if let Some(refusal) = self.refusal(requester, now) {
             return AdmissionStep::Refused(refusal);
@@ -213,7 +207,6 @@ impl AdmissionControl {
         }
     }
 
-    /// Records the outcome of a request that was sent.
     pub(crate) fn record_outcome(
         &mut self,
         grant: SendGrant,
@@ -271,22 +264,21 @@ impl AdmissionControl {
                 self.note_client_limit(now, wait);
             }
             ApiSignal::Later(wait, LimitScope::Service(namespace)) => {
-                self.pause_service(request, namespace, now, wait);
+                self.pause_service(request, &namespace, now, wait);
             }
         }
         HealthSign::Healthy
     }
 
-    fn pause_service(&mut self, request: SentRequest<'_>, namespace: String, now: Instant, wait: Option<Duration>) {
+    fn pause_service(&mut self, request: SentRequest<'_>, namespace: &str, now: Instant, wait: Option<Duration>) {
         let SentRequest { requester: Requester { kind, .. }, endpoint, at } = request;
-        if self.services.begin_pause((kind, endpoint), namespace.clone(), (at, now), wait) {
+        if self.services.begin_pause((kind, endpoint), namespace, (at, now), wait) {
             let seconds = self.services.held_until(kind, endpoint, now).map_or(0, |until| (until - now).as_secs());
             warn!(%kind, endpoint, namespace, seconds, "throttled by a limit of this service: all else goes on");
             self.announce_change();
         }
     }
 
-    /// Begins the pause that the API, or the token endpoint, asked for.
     pub(crate) fn pause(&mut self, sent: Instant, now: Instant, wait: Option<Duration>) {
         if self.pause.begin(sent, now, wait) {
             let seconds = self.pause.ends(now).map_or(0, |ends| (ends - now).as_secs());
@@ -320,16 +312,6 @@ impl AdmissionControl {
         }
     }
 
-    /// Sets this process's share of the client's limit.
-    pub(crate) fn set_limit_share(&mut self, share: LimitShare, now: Instant) {
-        self.budget.set_limit_share(share, now);
-    }
-
-    pub(crate) fn budget_usage(&mut self, now: Instant) -> BudgetUsage {
-        self.budget.usage(now)
-    }
-
-    /// Lists everything that holds requests back.
     pub(crate) fn active_holds(&self, now: Instant) -> Vec<ActiveHold> {
         let hold = |reason, why: String, kind, until: Option<Instant>| {
             let for_another = until.map(|until| until.saturating_duration_since(now));
@@ -406,7 +388,6 @@ impl AdmissionControl {
         self.report_breaker(change);
     }
 
-    /// Forgets a token that the API refused.
     pub(crate) fn forget_token(&mut self, number: u64) {
         self.tokens.forget(number);
     }
@@ -425,10 +406,6 @@ impl AdmissionControl {
             self.audit = trouble;
             self.announce_change();
         }
-    }
-
-    pub(crate) fn audit_trouble(&self) -> Option<&str> {
-        self.audit.as_deref()
     }
 
     /// Returns whether a new token is due, though the old one is good.
@@ -455,16 +432,6 @@ impl AdmissionControl {
             self.announce_change();
         }
         until
-    }
-
-    /// Returns why the credentials are refused, where they are.
-    pub(crate) fn refused_credentials(&self) -> Option<&str> {
-        self.credentials.reason()
-    }
-
-    /// Lists the kinds without permission, and the endpoint that refuses them.
-    pub(crate) fn forbidden_kinds(&self) -> impl Iterator<Item = (Kind, &'static str)> {
-        self.permissions.all()
     }
 
     /// Notices what time alone changed. Returns when to look again, at the latest.

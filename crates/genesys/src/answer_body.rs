@@ -3,9 +3,9 @@
 use reqwest::header::HeaderMap;
 use serde_json::{Map, Value};
 
-/// What is kept of a body that is not JSON, in characters.
+/// The length that is kept of a body that is not JSON, in characters.
 const LONGEST_TEXT: usize = 500;
-/// What is kept of one member of a body, in characters: an event has to stay small.
+/// The length that is kept of one member, in characters: an event has to stay small.
 const LONGEST_MEMBER: usize = 2000;
 /// The members of error bodies, the platform's and OAuth's.
 const MEMBERS: [&str; 9] =
@@ -26,7 +26,6 @@ pub(crate) enum AnswerAuthor {
 }
 
 impl AnswerAuthor {
-    /// Recognises the author of `body`.
     pub(crate) fn of(body: &[u8]) -> Self {
         match serde_json::from_slice(body) {
             Ok(Value::Object(said)) if MEMBERS.iter().any(|member| said.contains_key(*member)) => Self::Api,

@@ -43,7 +43,7 @@ pub struct Budget {
     /// The window before: its answers may still come.
     ended: Option<WindowEnd>,
     in_flight: u32,
-    /// When each request ended whose answer named no count.
+    /// The end of each request whose answer named no count.
     uncounted: Vec<Instant>,
     allotment: Allotment,
 }
@@ -99,7 +99,6 @@ impl Budget {
         }
     }
 
-    /// Returns the requests in a window of the token's.
     pub(crate) fn limit(&self) -> u32 {
         self.allowed.map_or(self.configured, |(allowed, _)| allowed.clamp(1, self.configured))
     }

@@ -12,7 +12,6 @@ use crate::{
 use genfleet_audit::{Audit, Detail, Effect, Intent};
 use genfleet_job::hash;
 
-/// One call, as far as it changes something.
 #[derive(Debug)]
 pub(crate) struct ChangeGuard<'a> {
     audit: &'a Audit,
@@ -77,7 +76,6 @@ impl<'a> ChangeGuard<'a> {
         }
     }
 
-    /// Records the effect of the call.
     pub(crate) fn record_effect(mut self, result: &Result<ApiAnswer, ApiError>) {
         let Some(intent) = self.intent.take() else { return };
         let (effect, status, request_id, requests) = match result {

@@ -1,7 +1,7 @@
-//! The breaker: an API that answers nobody is asked by nobody but a probe (SPEC 4). A state machine over the time.
+//! The circuit breaker: while the API does not answer, only probes are sent (SPEC 4). A state machine over the time.
 //!
-//! An outage then burns no attempts: who would send is held until the next probe. A 429 is no outage: that is
-//! [`crate::gate`]'s.
+//! An outage then costs no attempts: jobs are held until the next probe. A 429 is no outage
+//! ([`crate::rate_limit_pause`]).
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::DefaultHasher},
@@ -67,9 +67,7 @@ pub(crate) enum RequestRole {
 pub(crate) enum BreakerChange {
     None,
     Opened,
-    /// A probe failed.
     StillOpen,
-    /// A probe succeeded.
     Closed,
 }
 

@@ -117,7 +117,7 @@ fn may_decide(status: u16, class: StatusClass, author: AnswerAuthor, expected: E
     }
 }
 
-/// Whether an answer has a `Retry-After`.
+/// The presence of a `Retry-After`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RetryAfterHeader {
     Present,

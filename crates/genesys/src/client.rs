@@ -58,7 +58,6 @@ pub struct GenesysClient {
     pub(crate) shared: Arc<Shared>,
 }
 
-/// The parts that all clones share.
 pub(crate) struct Shared {
     pub(crate) addresses: Addresses,
     pub(crate) transport: HttpTransport,
@@ -72,7 +71,6 @@ pub(crate) struct Shared {
     no_audit: Audit,
 }
 
-/// One call on its way.
 struct Call<'a> {
     request: &'a ApiRequest,
     caller: &'a Caller<'a>,
@@ -81,7 +79,6 @@ struct Call<'a> {
     retries: CallRetries,
 }
 
-/// How a call goes on.
 enum NextStep {
     Done(ApiAnswer),
     /// Sent again as soon as it is admitted, without using up a retry.
@@ -338,7 +335,6 @@ impl GenesysClient {
         ApiError::held(until, code, format!("{why}: not before {until}"))
     }
 
-    /// Sends one request and reads its answer, without our secrets.
     async fn exchange(
         &self,
         call: &mut Call<'_>,
@@ -365,7 +361,7 @@ impl GenesysClient {
         (exchange, trace)
     }
 
-    /// Decides how the call goes on, and tells admission control what the exchange says about the API.
+    /// Decides on the next step of the call, and records in admission control what the exchange says about the API.
     fn classify(
         &self,
         call: &mut Call<'_>,

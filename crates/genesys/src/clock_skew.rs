@@ -33,20 +33,16 @@ impl ClockReading {
     }
 }
 
-/// The skew by the last answers.
 #[derive(Debug, Default)]
 pub(crate) struct ClockSkew {
     /// Seconds by which ours is ahead.
     ahead: VecDeque<i64>,
 }
 
-/// The change that an answer made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SkewChange {
     None,
-    /// The clocks are apart now.
     Apart,
-    /// They agree again.
     Agree,
 }
 

@@ -17,7 +17,7 @@ pub struct ApiError {
     pub class: ErrorClass,
     /// One of SPEC 2's codes.
     pub code: &'static str,
-    /// What was wrong, where, and what to do.
+    /// The error, its place, and what to do.
     pub message: String,
     /// The API's status.
     pub status: Option<u16>,

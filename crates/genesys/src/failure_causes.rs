@@ -16,7 +16,6 @@ const DESCRIBED: usize = 5;
 const LONGEST: usize = 60;
 const OTHERS: &str = "others";
 
-/// Failed requests, counted by cause.
 #[derive(Debug, Default)]
 pub(crate) struct FailureCauses {
     counts: BTreeMap<String, u64>,
@@ -33,7 +32,6 @@ impl FailureCauses {
         self.counts.values().sum::<u64>() == FEW
     }
 
-    /// Forgets all causes after a success.
     pub(crate) fn forget(&mut self) {
         *self = Self::default();
     }

@@ -34,7 +34,6 @@ impl Default for HttpTimeouts {
     }
 }
 
-/// A request to send.
 #[derive(Clone)]
 pub(crate) struct HttpRequest {
     pub method: Method,
@@ -46,7 +45,6 @@ pub(crate) struct HttpRequest {
     pub basic: Option<(SecretString, SecretString)>,
 }
 
-/// An answer of any status.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpResponse {
     pub status: u16,
@@ -78,7 +76,6 @@ pub(crate) struct TransportError {
     pub cause: String,
 }
 
-/// The way by which requests are sent.
 #[derive(Clone, Debug)]
 pub(crate) enum HttpTransport {
     Network(Client),

@@ -1,5 +1,4 @@
-//! What an answer says about limits: the token's budget, and when to come back (SPEC 4). Reads only; what follows is
-//! decided by [`crate::budget`] and [`crate::gate`].
+//! The limits that an answer names (SPEC 4): the token's budget, and the pause that it asks for.
 
 use std::time::Duration;
 

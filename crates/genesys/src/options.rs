@@ -18,7 +18,7 @@ pub enum ClientAuth {
     Form,
 }
 
-/// How to reach Genesys Cloud, and how fast. The client id and secret are read from `GENESYS_CLIENT_ID` and
+/// The settings of the client. The client id and secret are read from `GENESYS_CLIENT_ID` and
 /// `GENESYS_CLIENT_SECRET`, or from the files that `GENESYS_CLIENT_ID_FILE` and `GENESYS_CLIENT_SECRET_FILE` name.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Genesys Cloud")]
@@ -95,7 +95,7 @@ impl GenesysOptions {
             region::KNOWN.join(", ")
         );
         let mut warnings: Vec<String> = unknown.then_some(warning).into_iter().collect();
-        // An address that is none is told as an error.
+        // An address that is none is reported as an error.
         if let Ok(Addresses { api, token, .. }) = self.addresses() {
             warnings.extend(plain("GENESYS_BASE_URL", &api, "tokens and all that is sent"));
             warnings.extend(plain("GENESYS_TOKEN_URL", &token, "the client secret"));
@@ -210,10 +210,13 @@ mod tests {
     #[test]
     fn what_can_be_read_on_the_way_and_an_authority_nobody_asks_are_warnings() {
         let warnings = |arguments: &[&str]| parse(arguments).unwrap().warnings();
-        let told = warnings(&["--genesys-base-url=http://api.example/x", "--genesys-ca-file=ca.pem"]);
-        assert_eq!(told.len(), 3, "{told:?}");
-        assert!(told[0].starts_with("GENESYS_BASE_URL: http://api.example is not encrypted"), "{told:?}");
-        assert!(told[1].contains("the client secret") && told[2].contains("GENESYS_CA_FILE has no effect"), "{told:?}");
+        let found = warnings(&["--genesys-base-url=http://api.example/x", "--genesys-ca-file=ca.pem"]);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].starts_with("GENESYS_BASE_URL: http://api.example is not encrypted"), "{found:?}");
+        assert!(
+            found[1].contains("the client secret") && found[2].contains("GENESYS_CA_FILE has no effect"),
+            "{found:?}"
+        );
         let mixed = warnings(&["--genesys-base-url=https://api.example", "--genesys-token-url=http://login.example/"]);
         assert!(mixed.len() == 1 && mixed[0].starts_with("GENESYS_TOKEN_URL"), "{mixed:?}");
         assert_eq!(warnings(&["--genesys-base-url=http://127.0.0.1:8480"]), Vec::<String>::new());

@@ -11,7 +11,6 @@ use genfleet_job::{JobId, Kind};
 /// So many different jobs refused in a row are no matter of the job any more.
 const JOBS_IN_A_ROW: usize = 5;
 
-/// The holds of all kinds.
 #[derive(Debug)]
 pub(crate) struct PermissionHolds {
     interval: Duration,
@@ -25,7 +24,6 @@ struct Refusals {
     hold: Option<PermissionHold>,
 }
 
-/// The hold of one kind.
 #[derive(Debug)]
 struct PermissionHold {
     endpoint: &'static str,

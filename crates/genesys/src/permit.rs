@@ -66,7 +66,6 @@ impl Permit {
         Self { admission, grant: Some(grant), token, sent: None }
     }
 
-    /// Returns whether its request probes an API that does not answer.
     pub(crate) fn is_probe(&self) -> bool {
         self.grant.as_ref().is_some_and(SendGrant::is_probe)
     }
@@ -85,7 +84,6 @@ impl Permit {
         admits
     }
 
-    /// Records the outcome of its request.
     pub(crate) fn end(mut self, caller: &Caller<'_>, outcome: RequestOutcome) {
         if let (Some(grant), Some((_, endpoint, at))) = (self.grant.take(), self.sent.take()) {
             let request = SentRequest { requester: caller.requester(), endpoint, at };

@@ -77,7 +77,6 @@ impl RateLimitPause {
         true
     }
 
-    /// Returns the end of the pause; `None` without one.
     pub(crate) fn ends(&self, now: Instant) -> Option<Instant> {
         self.pause.map(|pause| pause.until).filter(|until| now < *until)
     }
@@ -100,7 +99,6 @@ impl RateLimitPause {
         }
     }
 
-    /// Returns the length of all pauses until now.
     pub(crate) fn total(&self, now: Instant) -> Duration {
         let this =
             self.pause.map_or(Duration::ZERO, |pause| now.min(pause.until).saturating_duration_since(pause.since));

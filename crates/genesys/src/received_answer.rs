@@ -18,19 +18,17 @@ use crate::{
 };
 use genfleet_job::{error::ErrorClass, trace_context::TraceContext};
 
-/// An answer to one request of a call.
 pub(crate) struct ReceivedAnswer<'a> {
     request: &'a ApiRequest,
     response: HttpResponse,
     author: AnswerAuthor,
     pub(crate) classification: Classification,
-    /// What it says about the API.
     pub(crate) signal: ApiSignal,
-    /// What its body says about an error.
+    /// The error that its body describes.
     pub(crate) details: Map<String, Value>,
     /// The wait that it asks for.
     pub(crate) wait: Option<Duration>,
-    /// How it is about something else than was asked for.
+    /// A description of how it is about something else than was asked for.
     mismatch: Option<String>,
 }
 
@@ -93,7 +91,6 @@ impl<'a> ReceivedAnswer<'a> {
         ApiError { retry_after: wait, ..self.into_error_saying(ApiError::new(class, code, message)) }
     }
 
-    /// Adds the answer to `error`.
     pub(crate) fn into_error_saying(self, error: ApiError) -> ApiError {
         error.with_answer(self.response.status, &self.response.headers, self.details)
     }

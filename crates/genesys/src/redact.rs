@@ -58,7 +58,6 @@ impl Redactor {
         self
     }
 
-    /// Redacts a text.
     pub(crate) fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let found = self.places(text.as_bytes());
         if found.is_empty() {
@@ -94,7 +93,6 @@ impl Redactor {
         found
     }
 
-    /// Redacts an answer or an error.
     pub(crate) fn exchange(
         &self,
         exchange: Result<HttpResponse, TransportError>,

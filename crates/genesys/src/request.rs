@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use genfleet_job::{JobId, Kind, lease::Lease, trace_context::TraceContext};
 
-/// Whether a request whose answer was lost may be sent again without looking.
+/// The rule for a request whose answer was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RepeatSafety {
     /// Sending it twice does no more than sending it once.
@@ -219,7 +219,7 @@ pub struct Caller<'a> {
     pub kind: Kind,
     /// The jobs it is sent for: many where a request is shared.
     pub jobs: &'a [JobId],
-    /// Where in their traces they are: the first is gone on from, the others are linked.
+    /// Their trace contexts: the first is continued, the others are linked.
     pub traces: &'a [TraceContext],
     /// Cancelled when the attempt is over or the process drains: no further request is begun; one in flight is
     /// finished.

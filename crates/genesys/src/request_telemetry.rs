@@ -77,7 +77,6 @@ pub(crate) fn end_span(span: &mut Span, exchange: &Result<HttpResponse, Transpor
     }
 }
 
-/// Counts and logs an exchange.
 pub(crate) fn record_exchange(request: &ApiRequest, exchange: &Result<HttpResponse, TransportError>, took: Duration) {
     let (endpoint, method) = (request.endpoint, request.method.to_string());
     let status = exchange.as_ref().map_or_else(|_| "error".to_owned(), |response| response.status.to_string());

@@ -1,4 +1,4 @@
-//! When the next request may be sent.
+//! The time at which the next request may be sent.
 
 use tokio::time::Instant;
 

@@ -26,12 +26,12 @@ impl ServiceLimits {
     pub(crate) fn begin_pause(
         &mut self,
         (kind, endpoint): (Kind, &'static str),
-        namespace: String,
+        namespace: &str,
         (sent, now): (Instant, Instant),
         wait: Option<Duration>,
     ) -> bool {
         let hold = self.holds.entry((kind, endpoint)).or_default();
-        hold.namespace = namespace;
+        namespace.clone_into(&mut hold.namespace);
         hold.pause.begin(sent, now, wait)
     }
 

@@ -16,7 +16,7 @@ const UNBOUNDED: u32 = 2048;
 pub(crate) struct SlowStart {
     /// Counts starts: requests of an earlier one do not count.
     start: u64,
-    /// When the first request of this start was sent.
+    /// The time of the first request of this start.
     began: Option<Instant>,
     successes: u32,
     in_flight: u32,
@@ -29,17 +29,15 @@ pub(crate) struct SlowStartSlot {
     start: u64,
 }
 
-/// What a request says about the health of the API.
+/// A sign of the health of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HealthSign {
-    /// The API answered.
     Healthy,
     /// It did not answer, or with a failure of its own, or nothing was sent.
     Unhealthy,
 }
 
 impl SlowStart {
-    /// Begins with one request again.
     pub(crate) fn restart(&mut self) {
         *self = Self { start: self.start + 1, ..Self::default() };
     }
@@ -57,14 +55,12 @@ impl SlowStart {
         }
     }
 
-    /// Takes a slot.
     pub(crate) fn take(&mut self, now: Instant) -> SlowStartSlot {
         self.began.get_or_insert(now);
         self.in_flight += 1;
         SlowStartSlot { start: self.start }
     }
 
-    /// Frees the slot of a request that ended.
     pub(crate) fn free(&mut self, slot: &SlowStartSlot, sign: HealthSign) {
         if slot.start != self.start {
             return;
@@ -126,6 +122,6 @@ mod tests {
         for place in &places {
             slow.free(place, HealthSign::Healthy);
         }
-        assert!(fill(&mut slow, later).is_empty(), "what was sent before tells nothing about now");
+        assert!(fill(&mut slow, later).is_empty(), "what was sent before says nothing about now");
     }
 }

@@ -21,7 +21,6 @@ const DEFAULT_LIFE: f64 = 86_400.0;
 /// Longer lives are cut: times have to be added to.
 const LONGEST_LIFE: Duration = Duration::from_secs(366 * 86_400);
 
-/// A token as it is sent.
 #[derive(Clone)]
 pub(crate) struct Token {
     /// `Bearer …`, marked sensitive.
@@ -38,7 +37,6 @@ impl fmt::Debug for Token {
     }
 }
 
-/// The place of the token.
 #[derive(Debug, Default)]
 pub(crate) struct TokenSlot {
     current: Option<Token>,
@@ -47,7 +45,6 @@ pub(crate) struct TokenSlot {
 }
 
 impl TokenSlot {
-    /// Returns the token, while it is good.
     pub(crate) fn good(&self, now: Instant) -> Option<&Token> {
         self.current.as_ref().filter(|token| now < token.expires_at)
     }
@@ -97,11 +94,9 @@ pub(crate) enum TokenResponse {
     Granted(TokenGrant),
     /// It does not know the scopes we asked for.
     InvalidScope,
-    /// It asks for a pause.
     Throttled,
     /// It does not answer properly now.
     Away,
-    /// It refuses the credentials, for this reason.
     Refused(String),
 }
 

@@ -55,7 +55,7 @@ pub(crate) struct CurrentCredentials {
     current: Mutex<Credentials>,
 }
 
-/// Where those who wait learn the result of a refresh.
+/// The channel by which those who wait learn the result of a refresh.
 pub(crate) type RefreshResult = watch::Receiver<Option<Result<(), TokenEndpointAway>>>;
 
 /// The token endpoint was asked so often, and gave no answer that decides anything.
@@ -224,13 +224,11 @@ impl TokenSource {
         HttpRequest { method: Method::POST, url: self.url.clone(), headers, body: Some(form.finish().into()), basic }
     }
 
-    /// Returns a redactor that knows the client's secret.
     pub(crate) fn redactor(&self) -> Redactor {
         let credentials = self.credentials.get();
         Redactor::default().basic(credentials.id.expose_secret(), credentials.secret.expose_secret())
     }
 
-    /// Returns the wait that the token endpoint asks for.
     pub(crate) fn wait(&self, response: &HttpResponse) -> Option<Duration> {
         let wait = limits::wait(&response.headers, &error_details(&response.body), self.clock.now());
         limits::warn_of_long_pause(self.url.path(), wait);

@@ -29,11 +29,8 @@ pub(crate) struct RequestContext {
 /// The paths are being purged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PurgeAccepted {
-    /// 202.
     pub(crate) status: u16,
-    /// The API's id of the request.
     pub(crate) request_id: Option<String>,
-    /// HTTP requests sent.
     pub(crate) requests: u32,
     /// The trace context of the accepted one, where traces are exported.
     pub(crate) trace: Option<TraceContext>,
@@ -45,7 +42,6 @@ pub(crate) struct PurgeRefusal {
     pub(crate) cause: RefusalCause,
     /// The error of a job that it concerns.
     pub(crate) error: JobError,
-    /// HTTP requests sent.
     pub(crate) requests: u32,
 }
 

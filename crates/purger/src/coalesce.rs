@@ -18,15 +18,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    command::Command,
-    driver::Driver,
+    driver::{Command, Driver},
     entry::{PurgeOrder, PurgeOutcome},
     pack::JobKey,
 };
 use crate::api::Cdn;
 
 mod bisection;
-mod command;
 mod driver;
 pub(crate) mod entry;
 mod investigation;

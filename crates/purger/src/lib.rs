@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use genfleet_core::{
     contract::ContractTerms,
     error::JobError,
-    handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
+    handler::{Defaults, JobContext, JobHandler, Progress, Services},
     job::{Kind, Violation},
     metric,
     options::{self, ConfigError},
@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::{
     api::GenesysCdn,
     coalesce::{Coalescer, entry::PurgeOrder},
-    progress::{Progress, Report, State},
+    progress::{PurgeProgress, PurgeReport, State},
 };
 
 mod api;
@@ -55,7 +55,7 @@ impl JobHandler for Purger {
     type Options = PurgerOptions;
     type Payload = Payload;
     type State = State;
-    type Report = Report;
+    type Report = PurgeReport;
 
     fn new(options: PurgerOptions, services: &Services) -> Result<Self, ConfigError> {
         let cdn = GenesysCdn::new(services.genesys.clone());
@@ -75,12 +75,12 @@ impl JobHandler for Purger {
         contract::terms()
     }
 
-    async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Step<Self>, JobError> {
+    async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Progress<Self>, JobError> {
         let paths: Arc<[Arc<str>]> = payload.paths.into_iter().map(Arc::from).collect();
         let order = PurgeOrder {
             job: job.id().clone(),
             paths: Arc::clone(&paths),
-            progress: Progress::resume(state, paths.len()),
+            progress: PurgeProgress::resume(state, paths.len()),
             trace: job.trace().cloned(),
         };
         let outcome = self.coalescer.purge(order, job.stop()).await;
@@ -88,14 +88,14 @@ impl JobHandler for Purger {
         outcome.shared.into_iter().for_each(|request| job.note_shared(request));
         let report = outcome.progress.report(&paths);
         match outcome.error {
-            None => Ok(Step::Done(report)),
+            None => Ok(Progress::Done(report)),
             Some(error) => Err(with_progress(error, &outcome.progress, &report)),
         }
     }
 }
 
 /// The error, with what was achieved and what to go on from.
-fn with_progress(error: JobError, progress: &Progress, report: &Report) -> JobError {
+fn with_progress(error: JobError, progress: &PurgeProgress, report: &PurgeReport) -> JobError {
     let error = error.with_report(serde_json::to_value(report).unwrap_or(Value::Null));
     match progress.state().and_then(|state| serde_json::to_value(state).ok()) {
         Some(state) => error.with_state(state),

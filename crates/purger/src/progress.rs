@@ -1,5 +1,5 @@
 //! The progress of a job: which of its paths are purged, by which requests. It travels with the job as [`State`] and is
-//! reported as [`Report`].
+//! reported as [`PurgeReport`].
 
 use std::sync::Arc;
 
@@ -11,10 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 const MAX_REQUEST_IDS: usize = 100;
 /// The bytes that the request ids may take of a state of 16 KiB; the bitmap of 10,000 paths takes 1.7 KB.
 const MAX_REQUEST_ID_BYTES: usize = 12_000;
-/// Paths in a report.
 const MAX_REPORTED_PATHS: usize = 1_000;
 
-/// What a begun job remembers. Changes only by optional fields.
+/// The state of a started job. Changes only by optional fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct State {
@@ -76,27 +75,25 @@ impl<'de> Deserialize<'de> for Bitmap {
 /// The paths of one job that one request purged.
 #[derive(Clone, Debug)]
 pub(crate) struct AcceptedPaths<'a> {
-    /// Indices of the paths it purged.
     pub(crate) indices: &'a [u32],
-    /// How many of these were not in the body themselves.
+    /// The number of these that were not in the body themselves.
     pub(crate) rode_along: u32,
-    /// Whether it accepted another job too.
+    /// The request carried another job, too.
     pub(crate) shared: bool,
-    /// What the API answered.
+    /// The API's status.
     pub(crate) status: u16,
-    /// The API's id of the request.
     pub(crate) request_id: Option<&'a str>,
 }
 
 /// The progress of a job of so many paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Progress {
+pub(crate) struct PurgeProgress {
     state: State,
     total: usize,
     done: usize,
 }
 
-impl Progress {
+impl PurgeProgress {
     /// Resumes a job of `total` paths from its state.
     pub(crate) fn resume(state: State, total: usize) -> Self {
         let done = (0..total).filter(|index| state.done.has(*index)).count();
@@ -108,7 +105,6 @@ impl Progress {
         self.state.done.has(index as usize)
     }
 
-    /// Returns whether all paths are.
     pub(crate) fn is_complete(&self) -> bool {
         self.done == self.total
     }
@@ -118,7 +114,6 @@ impl Progress {
         (0_u32..).take(self.total).filter(|index| !self.has(*index))
     }
 
-    /// Notes an accepted request.
     pub(crate) fn note(&mut self, accepted: &AcceptedPaths<'_>) {
         for index in accepted.indices.iter().map(|index| *index as usize).filter(|index| *index < self.total) {
             if !self.state.done.has(index) {
@@ -152,14 +147,13 @@ impl Progress {
         (self.state.batches > 0).then_some(&self.state)
     }
 
-    /// Reports the progress.
-    pub(crate) fn report(&self, paths: &[Arc<str>]) -> Report {
+    pub(crate) fn report(&self, paths: &[Arc<str>]) -> PurgeReport {
         let list = |done: bool| {
             let chosen = paths.iter().zip(0..).filter(move |(_, index)| self.has(*index) == done);
             chosen.take(MAX_REPORTED_PATHS).map(|(path, _)| path.to_string()).collect::<Vec<_>>()
         };
         let is_short = !self.is_complete();
-        Report {
+        PurgeReport {
             status: self.state.status,
             paths: list(true),
             paths_count: self.done,
@@ -173,25 +167,25 @@ impl Progress {
     }
 }
 
-/// What is told of a job.
+/// The report of a purge job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
-    /// The API's, once something was accepted.
+pub struct PurgeReport {
+    /// The API's status, once it has accepted a request.
     pub status: Option<u16>,
-    /// Purged, the first 1,000.
+    /// The purged paths, the first 1,000.
     pub paths: Vec<String>,
-    /// How many entries of the payload are purged.
+    /// The number of entries of the payload that are purged.
     pub paths_count: usize,
-    /// Not purged, the first 1,000; where the job did not succeed.
+    /// The paths that are not purged, the first 1,000, where the job did not succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining: Option<Vec<String>>,
-    /// How many are not.
+    /// The number of entries of the payload that are not purged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining_count: Option<usize>,
-    /// The API's ids of the requests that accepted this job's paths, the first 100.
+    /// The API's ids of the requests that carried this job's paths, the first 100.
     pub request_ids: Vec<String>,
-    /// How many such requests there were.
+    /// The number of such requests.
     pub batches: u32,
     /// Paths that were not sent because another one in the same request did their work.
     pub deduplicated: u32,
@@ -211,7 +205,7 @@ mod tests {
 
     #[test]
     fn the_state_of_the_largest_job_fits_its_header() {
-        let mut progress = Progress::resume(State::default(), 10_000);
+        let mut progress = PurgeProgress::resume(State::default(), 10_000);
         let indices: Vec<u32> = (0..10_000).collect();
         for batch in indices.chunks(50) {
             let id = "7\"d9".repeat(32);
@@ -224,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_hundred_ids_of_usual_length_are_kept() {
-        let mut progress = Progress::resume(State::default(), 10_000);
+        let mut progress = PurgeProgress::resume(State::default(), 10_000);
         for index in 0..150 {
             let id = format!("7d9cbd9a-3f4d-4a51-9d0e-{index:012}");
             progress.note(&AcceptedPaths { indices: &[index], request_id: Some(&id), ..accepted(&[]) });
@@ -234,13 +228,13 @@ mod tests {
 
     #[test]
     fn a_job_that_did_nothing_has_no_state() {
-        assert_eq!(Progress::resume(State::default(), 3).state(), None);
+        assert_eq!(PurgeProgress::resume(State::default(), 3).state(), None);
     }
 
     #[test]
     fn state_of_an_older_version_is_read() {
         let state: State = serde_json::from_str(r#"{"done":"BQ=="}"#).unwrap();
-        let progress = Progress::resume(state, 4);
+        let progress = PurgeProgress::resume(state, 4);
         assert_eq!(progress.remaining().collect::<Vec<_>>(), [1, 3]);
     }
 
@@ -252,7 +246,7 @@ mod tests {
     #[test]
     fn a_failed_job_tells_what_remains_and_a_done_one_does_not() {
         let paths: Vec<Arc<str>> = ["/a", "/b", "/c"].map(Arc::from).to_vec();
-        let mut progress = Progress::resume(State::default(), 3);
+        let mut progress = PurgeProgress::resume(State::default(), 3);
         progress.note(&AcceptedPaths {
             indices: &[0, 2],
             rode_along: 1,
@@ -274,7 +268,7 @@ mod tests {
 
     #[test]
     fn nothing_accepted_is_told_as_null() {
-        let report = serde_json::to_value(Progress::resume(State::default(), 0).report(&[])).unwrap();
+        let report = serde_json::to_value(PurgeProgress::resume(State::default(), 0).report(&[])).unwrap();
         assert!(report["status"].is_null());
     }
 
@@ -282,10 +276,10 @@ mod tests {
         #[test]
         fn what_is_done_survives_the_journey(total in 1_usize..10_000, done in prop::collection::btree_set(0_u32..10_000, 0..200)) {
             let done: Vec<u32> = done.into_iter().filter(|index| (*index as usize) < total).collect();
-            let mut progress = Progress::resume(State::default(), total);
+            let mut progress = PurgeProgress::resume(State::default(), total);
             progress.note(&accepted(&done));
             let json = serde_json::to_string(progress.state().unwrap()).unwrap();
-            let again = Progress::resume(serde_json::from_str(&json).unwrap(), total);
+            let again = PurgeProgress::resume(serde_json::from_str(&json).unwrap(), total);
             prop_assert_eq!(&again, &progress);
             let left: Vec<u32> = again.remaining().collect();
             prop_assert_eq!(left.len() + done.len(), total);

@@ -10,8 +10,8 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{audit_outcome::AUDIT_PATIENCE, heartbeats::LoopHeartbeat, process::Engine};
-use crate::handler::JobHandler;
+use super::{audit_outcome::AUDIT_PATIENCE, process::Engine};
+use crate::{admin::LoopHeartbeat, handler::JobHandler};
 use genfleet_genesys::{Admission, ClosedReason};
 use genfleet_job::{message::Lane, metric};
 use genfleet_queue::{Consumer, Delivery, Suspects};

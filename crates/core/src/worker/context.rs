@@ -2,8 +2,8 @@
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{activity::Activity, failures::Failures};
-use crate::{handler::JobHandler, webhook::Webhooks};
+use super::activity::Activity;
+use crate::{admin::Failures, handler::JobHandler, webhook::Webhooks};
 use genfleet_audit::Audit;
 use genfleet_genesys::{Admission, ClosedReason, GenesysClient};
 use genfleet_job::{Kind, clock::SharedClock};

@@ -11,10 +11,9 @@ use super::{
     attempt::AttemptResult,
     context::KindContext,
     decide::{Decision, decide},
-    failures::JobFailure,
     publications::{self, DeadReason},
 };
-use crate::webhook::Receiver;
+use crate::{admin::JobFailure, webhook::Receiver};
 use genfleet_job::job_headers::{JobHeaders, PRODUCER, REDRIVEN_BY};
 use genfleet_job::{
     Job, JobId, Kind, decode,

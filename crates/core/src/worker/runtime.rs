@@ -22,8 +22,6 @@ use super::{
     blockers::Blockers,
     consume::{Intake, work_suspects},
     context::{KindContext, ProcessContext},
-    failures::Failures,
-    heartbeats::Heartbeats,
     in_flight::InFlightJobs,
     metric_series,
     options::WorkerOptions,
@@ -35,7 +33,7 @@ use super::{
     validate::JobRules,
 };
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, Failures, Heartbeats},
     handler::{JobHandler, Services},
     membership::{
         ActivitySource, Membership,

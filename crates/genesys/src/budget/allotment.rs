@@ -39,16 +39,16 @@ pub struct LimitShare {
     pub per_minute: u32,
     /// The number of them that may go at once.
     pub at_once: f64,
-    /// Whether the other processes are known.
+    /// The knowledge of the other processes.
     pub peers: Peers,
 }
 
-/// Whether the other processes of the client are known.
+/// The knowledge of the other processes of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peers {
-    /// They are: the pace holds.
+    /// They are known: the pace holds.
     Known,
-    /// Not yet: no more goes than what may go at once.
+    /// They are not known yet: no more goes than what may go at once.
     Unknown,
 }
 
@@ -102,7 +102,6 @@ impl Allotment {
         self.share.per_minute
     }
 
-    /// Returns the requests of the last minute.
     pub(super) fn sent(&mut self, now: Instant) -> u32 {
         while self.sent.front().is_some_and(|sent| *sent + COUNTS <= now) {
             self.sent.pop_front();
@@ -110,7 +109,6 @@ impl Allotment {
         u32::try_from(self.sent.len()).unwrap_or(u32::MAX)
     }
 
-    /// Returns what is left of this minute.
     pub(super) fn left(&mut self, now: Instant) -> u32 {
         self.per_minute().saturating_sub(self.sent(now))
     }

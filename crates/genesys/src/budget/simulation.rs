@@ -82,7 +82,7 @@ enum Event {
     Wake,
 }
 
-struct Flight {
+struct SimulatedRequest {
     share: Option<BudgetReservation>,
     sent: Duration,
     rates: Option<RateLimitHeaders>,
@@ -99,7 +99,7 @@ impl Run {
     fn go(mut self) -> Counts {
         let (start, mut random) = (Instant::now(), fastrand::Rng::with_seed(self.seed));
         let mut budget = Budget::new(self.ours, u32::MAX);
-        let mut flights: Vec<Flight> = Vec::new();
+        let mut in_flight: Vec<SimulatedRequest> = Vec::new();
         let mut events = BinaryHeap::from([Reverse((Duration::ZERO, Event::Wake))]);
         let (mut flying, mut wake) = (0, Duration::ZERO);
         let way = |random: &mut fastrand::Rng| self.latency.mul_f64(0.02 + 0.98 * random.f64());
@@ -110,29 +110,29 @@ impl Run {
             match event {
                 Event::Arrives(number) => {
                     let rates = self.api.count(now);
-                    flights[number].rates = (random.u8(0..100) >= self.lost).then_some(rates);
+                    in_flight[number].rates = (random.u8(0..100) >= self.lost).then_some(rates);
                     events.push(Reverse((now + way(&mut random), Event::Answered(number))));
                 }
                 Event::Answered(number) => {
                     flying -= 1;
-                    let flight = &mut flights[number];
-                    let share = flight.share.take().unwrap();
-                    match flight.rates {
-                        Some(rates) => budget.answered(share, start + flight.sent, start + now, rates),
+                    let request = &mut in_flight[number];
+                    let share = request.share.take().unwrap();
+                    match request.rates {
+                        Some(rates) => budget.answered(share, start + request.sent, start + now, rates),
                         None => budget.lost(share, start + now),
                     }
                 }
                 Event::Wake => {}
             }
             // As the client starts: one request, until the first answer.
-            let callers = if flights.first().is_some_and(|first| first.share.is_none()) { self.callers } else { 1 };
+            let callers = if in_flight.first().is_some_and(|first| first.share.is_none()) { self.callers } else { 1 };
             while flying < callers {
                 match budget.ready(start + now) {
                     SendTime::Now => {
                         let share = Some(budget.take(start + now));
                         flying += 1;
-                        flights.push(Flight { share, sent: now, rates: None });
-                        events.push(Reverse((now + way(&mut random), Event::Arrives(flights.len() - 1))));
+                        in_flight.push(SimulatedRequest { share, sent: now, rates: None });
+                        events.push(Reverse((now + way(&mut random), Event::Arrives(in_flight.len() - 1))));
                     }
                     SendTime::At(next) => {
                         assert!(next > start + now, "it would spin");
@@ -146,7 +146,7 @@ impl Run {
                 }
             }
         }
-        Counts { sent: u32::try_from(flights.len()).unwrap(), refused: self.api.refused }
+        Counts { sent: u32::try_from(in_flight.len()).unwrap(), refused: self.api.refused }
     }
 }
 

@@ -6,7 +6,6 @@ use tokio::time::Instant;
 
 use crate::{limits::RESET_SLACK, send_time::SendTime};
 
-/// The bounds of a window's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WindowEnd {
     pub earliest: Instant,
@@ -27,7 +26,6 @@ impl WindowEnd {
     }
 }
 
-/// A window that is not over.
 #[derive(Debug)]
 pub(super) struct Window {
     /// Its end, at the latest.
@@ -36,7 +34,7 @@ pub(super) struct Window {
     pub ends: Option<WindowEnd>,
     /// Requests that the API counted, as far as answers named a count.
     pub counted: u32,
-    /// Where the spreading of its last part began.
+    /// The begin of the spreading of its last part.
     spread: Option<Spread>,
 }
 

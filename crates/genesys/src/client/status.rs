@@ -52,12 +52,11 @@ impl GenesysClient {
     /// pause and an API that does not answer are no such reasons.
     pub fn problems(&self) -> Vec<String> {
         let control = self.shared.admission.control();
-        let credentials = control.refused_credentials().map(|why| format!("Genesys Cloud gives us no token: {why}"));
-        let forbidden = control.forbidden_kinds().map(|(kind, endpoint)| {
+        let credentials = control.credentials.reason().map(|why| format!("Genesys Cloud gives us no token: {why}"));
+        let forbidden = control.permissions.all().map(|(kind, endpoint)| {
             format!("{kind} is forbidden on {endpoint}; it needs the scopes {}", self.scopes_of(kind))
         });
-        let audit = control.audit_trouble().map(str::to_owned);
-        audit.into_iter().chain(credentials).chain(forbidden).collect()
+        control.audit.clone().into_iter().chain(credentials).chain(forbidden).collect()
     }
 
     /// Describes what is wrong although the process is ready: an API that does not answer, a clock that is off.
@@ -113,14 +112,14 @@ impl GenesysClient {
 
     /// Sets this process's share of the client's limit.
     pub fn set_limit_share(&self, share: LimitShare) {
-        self.shared.admission.control().set_limit_share(share, Instant::now());
+        self.shared.admission.control().budget.set_limit_share(share, Instant::now());
         // It may be more than before.
         self.shared.admission.freed.notify_one();
     }
 
     /// Returns how much of the budget is used.
     pub fn budget_usage(&self) -> BudgetUsage {
-        self.shared.admission.control().budget_usage(Instant::now())
+        self.shared.admission.control().budget.usage(Instant::now())
     }
 
     /// Lists everything that holds requests back.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{HttpRequest, HttpResponse, TransportError, TransportFailure};
 
-/// What an exchange comes to, and how long it takes.
+/// The result of an exchange, and its duration.
 pub(crate) struct ScriptedReply {
     pub after: Duration,
     pub result: Result<HttpResponse, TransportError>,
@@ -74,7 +74,7 @@ impl ScriptedTransport {
         reply.result
     }
 
-    /// When each request to a path that ends in `path` was sent.
+    /// Lists the times of the requests to a path that ends in `path`.
     pub(crate) fn times(&self, path: &str) -> Vec<Instant> {
         let asked = self.asked.lock().unwrap();
         asked.iter().filter(|(_, asked)| asked.url.path().ends_with(path)).map(|(at, _)| *at).collect()

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 
-/// What the listener does with each request.
+/// The listener's reaction to each request.
 #[derive(Clone)]
 enum Does {
     Answers(String),

@@ -20,7 +20,6 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// Reads `text` as it is.
     pub(super) fn of(text: &[u8]) -> Self {
         let mut layer = Self::with_capacity(text.len());
         for (at, byte) in (0_u32..).zip(text) {

@@ -23,7 +23,7 @@ pub(super) enum BisectionStep {
 #[derive(Debug)]
 pub(super) struct Bisection {
     suspects: Vec<RequestLine>,
-    /// Whether exactly the suspects were refused together; otherwise it is only concluded.
+    /// Exactly the suspects were refused together; otherwise it is only concluded.
     refused: bool,
 }
 

@@ -6,25 +6,35 @@ use std::{future::pending, time::Duration};
 
 use genfleet_core::error::JobError;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until},
 };
 
 use super::{
-    command::Command,
+    entry::{PurgeOrder, PurgeOutcome},
+    pack::JobKey,
     request::{RequestId, RequestPurpose},
     state::{AskId, CoalescerState},
 };
 use crate::api::{Cdn, PurgeAccepted, PurgeRefusal, RefusalCause};
 
-/// The result of a sub-task.
+/// A command of a job.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// A job came.
+    Submit { key: JobKey, order: PurgeOrder, reply: oneshot::Sender<PurgeOutcome> },
+    /// It is to end as soon as its requests in flight did, and none of them is repeated.
+    Withdraw(JobKey),
+    /// It ends now.
+    Leave(JobKey),
+}
+
 enum TaskResult<P> {
     Permit(AskId, RequestPurpose, Result<P, JobError>),
     Answer(RequestId, Result<PurgeAccepted, PurgeRefusal>),
 }
 
-/// The coalescer's task.
 pub(super) struct Driver<C: Cdn> {
     cdn: C,
     commands: mpsc::UnboundedReceiver<Command>,

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     api::PurgeAccepted,
-    progress::{AcceptedPaths, Progress},
+    progress::{AcceptedPaths, PurgeProgress},
 };
 
 /// The paths that a job hands in.
@@ -26,14 +26,14 @@ pub(crate) struct PurgeOrder {
     /// The payload's.
     pub(crate) paths: Arc<[Arc<str>]>,
     /// The part of them that is purged already.
-    pub(crate) progress: Progress,
+    pub(crate) progress: PurgeProgress,
     pub(crate) trace: Option<TraceContext>,
 }
 
 /// The end of a job's order.
 #[derive(Clone, Debug)]
 pub(crate) struct PurgeOutcome {
-    pub(crate) progress: Progress,
+    pub(crate) progress: PurgeProgress,
     /// HTTP requests sent for it.
     pub(crate) requests: u32,
     /// Why it is not done; `None` where all paths are purged.
@@ -42,7 +42,6 @@ pub(crate) struct PurgeOutcome {
     pub(crate) shared: Vec<TraceContext>,
 }
 
-/// One job in the coalescer.
 #[derive(Debug)]
 pub(super) struct JobEntry {
     order: PurgeOrder,
@@ -81,7 +80,6 @@ impl JobEntry {
         &self.order
     }
 
-    /// Lists the paths that are left.
     pub(super) fn remaining(&self) -> Vec<(u32, Arc<str>)> {
         self.order.progress.remaining().map(|index| self.path(index)).collect()
     }
@@ -109,13 +107,11 @@ impl JobEntry {
         is_first
     }
 
-    /// Returns whether it can be answered.
     pub(super) fn is_over(&self) -> bool {
         visits::count();
         self.order.progress.is_complete() || (self.ending.is_some() && self.in_flight.is_empty())
     }
 
-    /// Answers it, with what is known by now.
     pub(super) fn answer(self) {
         let is_complete = self.order.progress.is_complete();
         let error = self.ending.filter(|_| !is_complete);
@@ -163,7 +159,6 @@ impl JobEntry {
         self.held.is_some()
     }
 
-    /// Takes the paths that were held.
     pub(super) fn release(&mut self) -> Vec<(u32, Arc<str>)> {
         visits::count();
         self.held.take().unwrap_or_default()

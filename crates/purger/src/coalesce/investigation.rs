@@ -14,7 +14,6 @@ use super::{
 /// Names an investigation. Later ones have larger ids.
 pub(super) type InvestigationId = u64;
 
-/// One refused request.
 #[derive(Debug)]
 pub(super) struct Investigation {
     pub(super) stage: Stage,
@@ -42,7 +41,7 @@ pub(super) enum Stage {
 #[derive(Debug)]
 pub(super) struct RefusedLines {
     pub(super) lines: Vec<RequestLine>,
-    /// Whether these are all its lines.
+    /// These are all its lines.
     pub(super) is_whole: bool,
 }
 

@@ -27,7 +27,7 @@ pub(super) struct WaitingPaths {
     pub(super) distinct: usize,
     /// Jobs in the coalescer, also those that only wait for an answer.
     pub(super) jobs: usize,
-    /// When the oldest of them came; `None` where all that wait are in no hurry.
+    /// The arrival of the oldest; `None` where all that wait are in no hurry.
     pub(super) oldest: Option<Instant>,
 }
 
@@ -42,7 +42,6 @@ pub(super) enum CloseTime {
     Open,
 }
 
-/// The rule, and what it remembers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Linger {
     quiet: Duration,

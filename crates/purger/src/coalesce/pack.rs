@@ -32,11 +32,9 @@ pub(super) struct PathRef {
 /// One path in a request's body, and everything that it purges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RequestLine {
-    /// As sent.
     pub(super) path: Arc<str>,
-    /// Who asked for exactly this path; the first one's turn it was. Never empty.
+    /// The paths that are exactly this one; it was the first one's turn. Never empty.
     pub(super) items: Vec<PathRef>,
-    /// Who asked for something that this path covers.
     pub(super) covered: Vec<PathRef>,
 }
 
@@ -57,10 +55,8 @@ pub(super) fn jobs_on(lines: &[RequestLine]) -> BTreeSet<JobKey> {
     lines.iter().flat_map(RequestLine::carried).map(|item| item.job).collect()
 }
 
-/// Whether jobs share requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sharing {
-    /// A request carries paths of any jobs.
     Shared,
     /// A request carries one job's paths only.
     Apart,
@@ -77,7 +73,6 @@ struct JobQueue {
     waiting: usize,
 }
 
-/// The paths that wait.
 #[derive(Debug)]
 pub(super) struct PathPool {
     sharing: Sharing,
@@ -107,12 +102,10 @@ impl PathPool {
         self.turns.is_empty()
     }
 
-    /// Returns whether paths of `job` wait.
     pub(super) fn has(&self, job: JobKey) -> bool {
         self.queues.contains_key(&job)
     }
 
-    /// Returns how many different paths wait.
     pub(super) fn distinct(&self) -> usize {
         self.index.len()
     }
@@ -204,7 +197,6 @@ impl PathPool {
         (self.sharing == Sharing::Apart).then_some(job)
     }
 
-    /// Puts `job` behind all others.
     fn end_turn(&mut self, job: JobKey) {
         if let Some(queue) = self.queues.get_mut(&job) {
             self.turns.remove(&queue.turn);
@@ -281,7 +273,6 @@ fn take_turn(turns: &mut BTreeMap<u64, JobKey>, next_turn: &mut u64, job: JobKey
     turn
 }
 
-/// A request being packed.
 #[derive(Debug, Default)]
 struct Packing {
     lines: Vec<RequestLine>,

@@ -20,18 +20,16 @@ pub(super) type RequestId = u64;
 /// The purpose that a request is sent for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestPurpose {
-    /// The paths that wait.
     Pool,
     /// Finding the rejected path of a refused request.
     Investigation(InvestigationId),
 }
 
-/// A request in flight.
 #[derive(Debug)]
 pub(super) struct InFlightRequest {
     pub(super) lines: Vec<RequestLine>,
     pub(super) purpose: RequestPurpose,
-    /// How many of its jobs are not to end.
+    /// The number of its jobs that are not to end.
     staying: usize,
     stop: CancellationToken,
 }
@@ -69,13 +67,11 @@ impl InFlightRequest {
 /// The part of a request that is one job's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct JobShare {
-    /// Its paths.
     pub(super) indices: Vec<u32>,
-    /// How many of them are not in the body themselves.
+    /// The number of them that are not in the body themselves.
     pub(super) rode_along: u32,
 }
 
-/// Splits `lines` by job.
 pub(super) fn shares(lines: &[RequestLine]) -> BTreeMap<JobKey, JobShare> {
     let mut shares = BTreeMap::<JobKey, JobShare>::new();
     let mut add = |item: PathRef, rode_along: u32| {

@@ -117,7 +117,6 @@ impl CoalescerState {
         entry.suspected_in().iter().find(blocks).copied()
     }
 
-    /// Takes the investigation's next step.
     pub(super) fn proceed(&mut self, id: InvestigationId) {
         let Some(bisection) = self.bisection(id) else { return };
         match bisection.step() {

@@ -1,5 +1,5 @@
 //! The state of the coalescer: its jobs, their waiting paths, the permits asked for, the requests in flight, and the
-//! investigations. Without I/O: the driver does what it is told here. Everything is found by id or in a queue, so that an
+//! investigations. Without I/O, which is the driver's. Everything is found by id or in a queue, so that an
 //! event costs what it touches, however many jobs there are.
 
 use std::{
@@ -27,7 +27,6 @@ use crate::api::{PurgeAccepted, RequestContext};
 
 pub(super) type AskId = u64;
 
-/// A permit to wait for.
 #[derive(Debug)]
 pub(super) struct PermitAsk {
     pub(super) id: AskId,
@@ -35,7 +34,6 @@ pub(super) struct PermitAsk {
     pub(super) context: RequestContext,
 }
 
-/// A request to send.
 #[derive(Debug)]
 pub(super) struct OutgoingRequest {
     pub(super) id: RequestId,
@@ -65,7 +63,6 @@ pub(super) struct CoalescerState {
 }
 
 impl CoalescerState {
-    /// Begins without jobs. A `linger` of zero keeps jobs apart.
     pub(super) fn new(linger: Duration, now: Instant) -> Self {
         let sharing = if linger.is_zero() { Sharing::Apart } else { Sharing::Shared };
         Self {
@@ -102,7 +99,6 @@ impl CoalescerState {
         entry.in_flight().filter_map(|id| self.requests.get(&id)).for_each(InFlightRequest::stop);
     }
 
-    /// Ends `job` now.
     pub(super) fn leave(&mut self, job: JobKey) {
         self.withdraw(job);
         self.answer(job);
@@ -129,7 +125,6 @@ impl CoalescerState {
         }
     }
 
-    /// Answers the jobs that are over.
     pub(super) fn answer_finished(&mut self) {
         for job in std::mem::take(&mut self.maybe_over) {
             if self.entries.get(&job).is_some_and(JobEntry::is_over) {
@@ -166,7 +161,6 @@ impl CoalescerState {
         self.pool.add(job, paths);
     }
 
-    /// Takes the waiting paths of `job` out of the pool.
     pub(super) fn take_waiting(&mut self, job: JobKey) -> Vec<(u32, Arc<str>)> {
         let waiting = self.pool.remove(job);
         self.note_gone_from_pool(job);
@@ -253,7 +247,6 @@ impl CoalescerState {
         (id, stop)
     }
 
-    /// Takes the permits to ask for.
     pub(super) fn take_new_asks(&mut self) -> Vec<PermitAsk> {
         std::mem::take(&mut self.new_asks)
     }

@@ -7,7 +7,7 @@ use tokio::{task::JoinSet, time::Instant};
 
 use self::fake::{FakeCdn, Fault};
 use super::*;
-use crate::progress::{Progress, State};
+use crate::progress::{PurgeProgress, State};
 
 mod disorder;
 mod fake;
@@ -26,7 +26,7 @@ fn start(cdn: &FakeCdn, linger: Duration) -> Coalescer {
 
 fn order(job: &str, paths: &[String]) -> PurgeOrder {
     let paths: Arc<[Arc<str>]> = paths.iter().map(|path| Arc::from(path.as_str())).collect();
-    let progress = Progress::resume(State::default(), paths.len());
+    let progress = PurgeProgress::resume(State::default(), paths.len());
     PurgeOrder { job: JobId::parse(job).unwrap(), paths, progress, trace: None }
 }
 
@@ -191,8 +191,10 @@ async fn a_job_goes_on_with_what_is_left_after_a_failure() {
     let left: BTreeSet<u32> = first.progress.remaining().collect();
     assert!(left.len() >= 100 && left.len() < 1_000 && left.len().is_multiple_of(100), "{}", left.len());
     let state = serde_json::to_string(first.progress.state().unwrap()).unwrap();
-    let resumed =
-        PurgeOrder { progress: Progress::resume(serde_json::from_str(&state).unwrap(), 1_000), ..order("job-0", &all) };
+    let resumed = PurgeOrder {
+        progress: PurgeProgress::resume(serde_json::from_str(&state).unwrap(), 1_000),
+        ..order("job-0", &all)
+    };
     let second = coalescer.purge(resumed, &CancellationToken::new()).await;
     assert!(second.error.is_none() && second.progress.is_complete());
     assert_eq!(second.progress.report(&[]).batches, 10);
@@ -237,7 +239,7 @@ async fn a_missing_permission_is_judged_for_each_job_on_board() {
 async fn a_job_that_is_done_already_asks_for_nothing() {
     let cdn = FakeCdn::new(LINGER);
     let coalescer = start(&cdn, LINGER);
-    let done = Progress::resume(serde_json::from_str(r#"{"done":"Aw==","batches":1}"#).unwrap(), 2);
+    let done = PurgeProgress::resume(serde_json::from_str(r#"{"done":"Aw==","batches":1}"#).unwrap(), 2);
     let outcome =
         coalescer.purge(PurgeOrder { progress: done, ..order("job", &paths("a", 2)) }, &CancellationToken::new()).await;
     assert!(outcome.error.is_none() && cdn.books().requests.is_empty());

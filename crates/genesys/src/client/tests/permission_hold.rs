@@ -75,7 +75,7 @@ async fn the_jobs_of_a_shared_request_are_judged_one_by_one_by_who_shared_it() {
     assert_eq!(error.class, ErrorClass::Permanent);
     assert_eq!(rig.reason(), None, "nobody was judged yet");
     let judged = jobs.iter().map(|job| rig.client.judge_forbidden(Kind::CdnPurge, THINGS, job));
-    assert_eq!(judged.filter(|until| until.is_none()).count(), 5);
+    assert_eq!(judged.filter(Option::is_none).count(), 5);
     assert_eq!(rig.reason(), Some(ClosedReason::Forbidden));
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::api::{Cdn, PurgeAccepted, PurgeRefusal, RefusalCause, RequestContext};
 
-/// What happens to a request in place of its effect.
+/// A fault that a request meets in place of its effect.
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
     /// Only to the requests with these numbers, from 1; to all where there are none.
@@ -42,7 +42,7 @@ pub(super) struct Books {
     /// A request with one of these is refused for its content.
     pub bad: BTreeSet<String>,
     pub fault: Option<Fault>,
-    /// What a permit is answered.
+    /// The refusal of permits.
     pub permit: Option<JobError>,
     pub permit_waits: Duration,
     /// Permits that are being waited for.

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{super::*, order};
 use crate::{
     api::{GenesysCdn, SCOPE},
-    progress::{Progress, State},
+    progress::PurgeProgress,
 };
 
 const LINGER: Duration = Duration::from_millis(20);
@@ -136,7 +136,7 @@ async fn a_job_whose_seventh_request_fails_resumes_with_what_is_left() {
     assert!(left.contains(&650) && left.len().is_multiple_of(100) && left.len() < 1_000, "{}", left.len());
     simulator.set_faults(Vec::new());
     let state: Value = serde_json::to_value(first.progress.state().unwrap()).unwrap();
-    let resumed = Progress::resume(serde_json::from_value(state).unwrap(), 1_000);
+    let resumed = PurgeProgress::resume(serde_json::from_value(state).unwrap(), 1_000);
     let second = purge(&coalescer, PurgeOrder { progress: resumed, ..order("large", &paths) }).await;
     assert!(second.error.is_none());
     assert_eq!(second.progress.report(&[]).batches, 10);

@@ -66,7 +66,7 @@ impl Crowd {
         self.sent.extend(self.state.begin_request(ask.id, ask.purpose).map(|request| request.id));
     }
 
-    /// What the driver does after every event.
+    /// Does what the driver does after every event.
     fn settle(&mut self) {
         self.state.answer_finished();
         self.state.ask_when_due(Instant::now());
@@ -92,7 +92,7 @@ impl Crowd {
 
 type Event = Box<dyn Fn(&mut Crowd)>;
 
-/// What each event touches among so many jobs.
+/// Counts what each event touches among so many jobs.
 fn costs(jobs: u64, linger: Duration) -> Vec<usize> {
     let mut crowd = Crowd::new(jobs, linger);
     let (waiting, flying) = (JobKey(jobs - 1), crowd.a_job_on(crowd.sent[2]));
