@@ -130,7 +130,7 @@ pub struct JobContext {
     pub(crate) record: Mutex<AttemptRecord>,
 }
 
-/// What an attempt did so far, apart from its result.
+/// Record of an attempt so far, apart from its result.
 #[derive(Debug, Default)]
 pub(crate) struct AttemptRecord {
     /// HTTP requests sent for the job.
@@ -190,7 +190,7 @@ impl JobContext {
         &self.id
     }
 
-    /// When the job was first handed to a handler.
+    /// Time at which the job was first handed to a handler.
     pub fn started_at(&self) -> Timestamp {
         self.started_at
     }
@@ -222,7 +222,7 @@ impl JobContext {
         self.delivery_count > 0
     }
 
-    /// When reads show everything that another process wrote before this one took over, for a kind that only one process
+    /// Time from which reads show everything that another process wrote before this one took over, for a kind that only one process
     /// at a time works. What must not be created twice waits for it.
     pub fn reads_settled_at(&self) -> Option<Instant> {
         self.reads_settled_at

@@ -40,7 +40,7 @@ pub use self::{
     command::{block_on, main, misspelt_variables, parse},
     large_body::offload,
     metric_series::start_metrics,
-    options::{QueueOptions, QueueUrl, WorkerOptions},
+    options::{QueueOptions, WorkerOptions},
     runtime::{ProcessEnd, Runtime},
     shutdown::Signals,
     unknown_kinds::reject_unknown_job,

@@ -48,12 +48,10 @@ pub async fn examine(options: &DoctorOptions, kinds: &[KindNeeds], is_simulated:
 }
 
 async fn queue(options: &DoctorOptions, kinds: &[KindNeeds]) -> Vec<Finding> {
-    match options.queue.url() {
+    match options.queue.sqlite_file() {
         Err(error) => vec![Finding::failed("queue.url", "the queue's address", error, "set it as it says")],
-        Ok(url) => match url.sqlite_file() {
-            Some(file) => store::check(&file).await,
-            None => broker::check(options, kinds).await,
-        },
+        Ok(Some(file)) => store::check(&file).await,
+        Ok(None) => broker::check(options, kinds).await,
     }
 }
 

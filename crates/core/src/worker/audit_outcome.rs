@@ -28,7 +28,7 @@ const LAST_SYNC: Duration = Duration::from_millis(1500);
 #[derive(Debug)]
 pub(crate) struct AuditedOutcome {
     pub(crate) outcome: JobOutcome,
-    /// What has to be durable before a message is acknowledged.
+    /// Position up to which the audit must be durable before a message is acknowledged.
     pub(crate) position: AuditPosition,
 }
 

@@ -27,8 +27,9 @@ impl Blockers {
         self.0.drain.cancelled().await;
     }
 
-    /// Lists the blockers of this moment.
-    pub fn now(&self) -> Vec<Blocker> {
+    /// Lists the blockers of this moment. If there are none and `or_retry` is set, it is the retry that is waited for
+    /// longest, which blocks a batch in which nothing else happens.
+    pub fn now(&self, or_retry: bool) -> Vec<Blocker> {
         let queue = self.0.queue.health().problems.into_iter();
         let queue = queue.map(|why| Blocker { reason: "queue".to_owned(), why, for_another: None });
         let shut = self.0.genesys.active_holds().into_iter().map(|shut| {
@@ -42,11 +43,14 @@ impl Blockers {
                 None => Blocker { reason: reason.to_owned(), why, for_another: shut.for_another },
             }
         });
-        queue.chain(shut).collect()
+        let mut blockers: Vec<Blocker> = queue.chain(shut).collect();
+        if blockers.is_empty() && or_retry {
+            blockers.extend(self.pending_retry());
+        }
+        blockers
     }
 
-    /// Returns the retry that is waited for longest: it blocks a batch in which nothing else happens.
-    pub fn retries(&self) -> Option<Blocker> {
+    fn pending_retry(&self) -> Option<Blocker> {
         let now = Instant::now();
         let (why, until) = self.0.failures.pending_retry(now)?;
         let for_another = Some(until.saturating_duration_since(now));

@@ -1,4 +1,4 @@
-//! What the deliveries of a process share: connections, bookkeeping and the signals to stop.
+//! The parts of a process that all its deliveries share: connections, bookkeeping and the signals to stop.
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 

@@ -14,7 +14,7 @@ use genfleet_job::{
 /// Time that a job waits in the queue while the credentials are rejected.
 const CREDENTIALS_WAIT: Duration = Duration::from_secs(30);
 
-/// What happens to a job after an attempt.
+/// Decision on a job after an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Decision {
     /// It ends as `succeeded`, with this report.
@@ -89,8 +89,8 @@ mod tests {
     fn decided(error: JobError, attempts: u32, jitter: f64, now: Timestamp) -> Decided {
         let policy = RetryPolicy::default();
         match decide(AttemptResult::Error(error.clone()), attempts, 8, &policy, jitter, now) {
-            Decision::Again { after, burned, error: told, .. } => {
-                assert_eq!(told, Some(error));
+            Decision::Again { after, burned, error: reason, .. } => {
+                assert_eq!(reason, Some(error));
                 Ok((after, burned))
             }
             Decision::Dead { code, cause, .. } => Err((code, cause)),

@@ -113,6 +113,8 @@ impl<D> Drop for Claim<D> {
         }
         let job = self.in_flight.lock().remove(&self.id);
         // Deliveries that attached and were not settled (the process stops) go back to the queue when they are dropped.
-        job.into_iter().for_each(|job| job.ended.cancel());
+        if let Some(job) = job {
+            job.ended.cancel();
+        }
     }
 }

@@ -2,26 +2,13 @@
 
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::{membership::rejection::MessageRejection, webhook::DeliveryOutcome};
+use crate::{error_code::COMMON_CODES, membership::rejection::MessageRejection, webhook::DeliveryOutcome};
 use genfleet_job::{Kind, event::Outcome, metric, options::ConfigError};
 use genfleet_queue::{rabbit::ReplyDropReason, topology};
 use genfleet_telemetry as telemetry;
 
-/// Error codes that a job of any kind can end with (SPEC 2).
-const REASONS: [&str; 12] = [
-    "undecodable",
-    "too_large",
-    "invalid_job",
-    "kind_mismatch",
-    "rejected",
-    "forbidden",
-    "not_found",
-    "conflict",
-    "unexpected_response",
-    "attempts_exhausted",
-    "panicked",
-    "crash_loop",
-];
+/// Common codes with which no job of a kind fails: only causes, only of expired jobs, or only of kind `unknown`.
+const NO_REASONS: [&str; 5] = ["unknown_kind", "deadline_passed", "api_unavailable", "api_timeout", "throttled"];
 
 /// Installs the metrics recorder, with the series of `kinds` and of webhooks at zero.
 pub fn start_metrics(kinds: &[Kind]) -> Result<PrometheusHandle, ConfigError> {
@@ -72,7 +59,7 @@ fn begin_at_zero(kinds: &[Kind]) {
             let code = if outcome == Outcome::Expired { "deadline_passed" } else { "" };
             metrics::counter!(metric::JOBS, "kind" => kind, "outcome" => outcome.as_str(), "code" => code).absolute(0);
         }
-        begin_codes(kind, REASONS);
+        begin_codes(kind, COMMON_CODES.map(|code| code.code).into_iter().filter(|code| !NO_REASONS.contains(code)));
         let _ = metrics::histogram!(metric::JOB_DURATION, "kind" => kind);
         let _ = metrics::histogram!(metric::JOB_QUEUE_WAIT, "kind" => kind);
         for class in ["transient", "ambiguous", "throttled", "credentials", "interrupted"] {

@@ -32,13 +32,13 @@ pub struct QueueOptions {
     /// (GENFLEET_QUEUE_URL) or file (GENFLEET_QUEUE_URL_FILE)
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, env = "GENFLEET_QUEUE_URL", hide_env_values = true, value_name = "URL")]
-    pub queue_url: Option<QueueUrl>,
+    queue_url: Option<QueueUrl>,
 
     /// First part of the name of every exchange and queue
     #[arg(long, env = "GENFLEET_QUEUE_PREFIX", default_value = "genfleet", value_parser = prefix, value_name = "NAME")]
     pub queue_prefix: String,
 
-    /// Whether to declare exchanges and queues, only to verify that they are there, or neither
+    /// Declare the exchanges and queues, verify that they exist, or do neither
     #[arg(long, env = "GENFLEET_TOPOLOGY", value_enum, default_value = "declare")]
     pub topology: TopologyMode,
 
@@ -54,7 +54,7 @@ pub struct QueueOptions {
     #[arg(long, env = "GENFLEET_QUEUE_CLIENT_KEY", value_name = "FILE", requires = "queue_client_certificate")]
     pub queue_client_key: Option<PathBuf>,
 
-    /// Messages wait and none is delivered for this long: the session is rebuilt
+    /// Rebuild the session when messages wait and none is delivered for this long
     #[arg(long, env = "GENFLEET_QUEUE_WATCHDOG", default_value = "60s", value_parser = positive_duration, value_name = "DURATION")]
     pub queue_watchdog: Duration,
 }
@@ -65,7 +65,7 @@ fn prefix(written: &str) -> Result<String, QueueError> {
 
 /// The queue's address. May hold a password, so it is never shown whole.
 #[derive(Clone, Debug)]
-pub struct QueueUrl(SecretString);
+struct QueueUrl(SecretString);
 
 impl FromStr for QueueUrl {
     type Err = Infallible;
@@ -75,28 +75,23 @@ impl FromStr for QueueUrl {
     }
 }
 
-impl QueueUrl {
-    /// The embedded queue in `file`.
-    pub fn sqlite(file: &str) -> Self {
-        Self(format!("sqlite:{file}").into())
-    }
-
-    /// The file, where this is the embedded queue.
-    pub fn sqlite_file(&self) -> Option<PathBuf> {
-        self.0.expose_secret().strip_prefix("sqlite:").map(PathBuf::from)
-    }
-}
-
 impl QueueOptions {
-    /// The queue's address, from the flag, the variable or the file; `None` where none is given.
-    pub fn given_url(&self) -> Result<Option<QueueUrl>, ConfigError> {
-        // Also where the flag is given: a variable beside its file is a mistake either way.
-        let from_outside = secret("GENFLEET_QUEUE_URL")?.map(QueueUrl);
-        Ok(self.queue_url.clone().or(from_outside))
+    /// Uses the embedded queue in `file` if no address is set.
+    pub fn default_to_store(&mut self, file: &str) -> Result<(), ConfigError> {
+        if self.given_url()?.is_none() {
+            self.queue_url = Some(QueueUrl(format!("sqlite:{file}").into()));
+        }
+        Ok(())
     }
 
-    /// The queue's address.
-    pub fn url(&self) -> Result<QueueUrl, ConfigError> {
+    /// The address from the flag, the variable or the file that the variable names.
+    fn given_url(&self) -> Result<Option<SecretString>, ConfigError> {
+        // Read even if the flag is given: a variable beside its file is a mistake either way.
+        let from_outside = secret("GENFLEET_QUEUE_URL")?;
+        Ok(self.queue_url.clone().map(|url| url.0).or(from_outside))
+    }
+
+    fn url(&self) -> Result<SecretString, ConfigError> {
         self.given_url()?.ok_or_else(|| {
             ConfigError::new(
                 "no queue: set --queue-url or GENFLEET_QUEUE_URL to amqp://HOST, amqps://HOST or sqlite:FILE",
@@ -104,13 +99,21 @@ impl QueueOptions {
         })
     }
 
-    /// What the `RabbitMQ` side needs; an error where the address is of another queue.
+    /// The file of the embedded queue; `None` for a broker.
+    pub fn sqlite_file(&self) -> Result<Option<PathBuf>, ConfigError> {
+        Ok(self.url()?.expose_secret().strip_prefix("sqlite:").map(PathBuf::from))
+    }
+
+    /// Addresses of the brokers; none for the embedded queue.
+    fn broker_urls(&self) -> Result<Vec<String>, ConfigError> {
+        if self.sqlite_file()?.is_some() { Ok(Vec::new()) } else { split_hosts(self.url()?.expose_secret()) }
+    }
+
+    /// Settings of the broker. An error if the address is of another queue.
     pub fn rabbit(&self, name: &str) -> Result<RabbitSettings, ConfigError> {
-        let url = self.url()?;
         let identity = self.queue_client_certificate.clone().zip(self.queue_client_key.clone());
-        let urls: Vec<SecretString> = split_hosts(url.0.expose_secret())?.into_iter().map(SecretString::from).collect();
         Ok(RabbitSettings {
-            urls,
+            urls: split_hosts(self.url()?.expose_secret())?.into_iter().map(SecretString::from).collect(),
             prefix: self.queue_prefix.clone(),
             topology: self.topology,
             ca_file: self.queue_ca_file.clone(),
@@ -120,43 +123,40 @@ impl QueueOptions {
         })
     }
 
+    fn location(&self, name: &str) -> Result<QueueLocation, QueueError> {
+        let location = self.sqlite_file().and_then(|file| match file {
+            Some(file) => Ok(QueueLocation::Store(file)),
+            None => Ok(QueueLocation::Broker(Box::new(self.rabbit(name)?))),
+        });
+        location.map_err(|error| QueueError::Configuration(error.to_string()))
+    }
+
     /// Opens the queue. `role` matters for the embedded one only.
     pub fn open(&self, name: &str, role: Role, clock: SharedClock) -> Result<Queue, QueueError> {
-        let configuration = |error: ConfigError| QueueError::Configuration(error.to_string());
-        if let Some(file) = self.url().map_err(configuration)?.sqlite_file() {
-            return Ok(Queue::Sqlite(SqliteQueue::open(&file, role, clock)?));
-        }
-        Ok(Queue::Rabbit(RabbitQueue::connect(self.rabbit(name).map_err(configuration)?, clock)?))
+        Ok(match self.location(name)? {
+            QueueLocation::Store(file) => Queue::Sqlite(SqliteQueue::open(&file, role, clock)?),
+            QueueLocation::Broker(settings) => Queue::Rabbit(RabbitQueue::connect(*settings, clock)?),
+        })
     }
 
     /// Opens the queue for inspection by the operator's tool.
     pub fn inspect(&self, name: &str) -> Result<QueueInspector, QueueError> {
-        let configuration = |error: ConfigError| QueueError::Configuration(error.to_string());
-        self.check().map_err(configuration)?;
-        let location = match self.url().map_err(configuration)?.sqlite_file() {
-            Some(file) => QueueLocation::Store(file),
-            None => QueueLocation::Broker(Box::new(self.rabbit(name).map_err(configuration)?)),
-        };
-        QueueInspector::open(location, Arc::new(SystemClock))
+        self.check().map_err(|error| QueueError::Configuration(error.to_string()))?;
+        QueueInspector::open(self.location(name)?, Arc::new(SystemClock))
     }
 
-    /// Everything that can be known to be wrong without connecting.
+    /// Finds mistakes that show without connecting.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let checked = match self.url()?.sqlite_file() {
-            Some(file) => SqliteQueue::check_name(&file),
-            None => self.rabbit("check")?.check(),
-        };
+        let checked = self.location("check").and_then(|location| match location {
+            QueueLocation::Store(file) => SqliteQueue::check_name(&file),
+            QueueLocation::Broker(settings) => settings.check(),
+        });
         checked.map_err(|error| ConfigError::new(error.to_string()))
     }
 
-    /// What an operator should hear about settings that are allowed but may be a mistake.
+    /// Lists warnings about settings that are allowed but may be a mistake.
     pub fn warnings(&self) -> Result<Vec<String>, ConfigError> {
-        let url = self.url()?;
-        let urls = match url.sqlite_file() {
-            Some(_) => Vec::new(),
-            None => split_hosts(url.0.expose_secret())?,
-        };
-        let urls: Vec<url::Url> = urls.iter().filter_map(|one| one.parse().ok()).collect();
+        let urls: Vec<url::Url> = self.broker_urls()?.iter().filter_map(|one| one.parse().ok()).collect();
         let plain = urls.iter().filter(|one| one.password().is_some() && is_unencrypted_remote(one));
         let mut warnings: Vec<String> = plain
             .map(|one| {
@@ -177,9 +177,9 @@ impl QueueOptions {
         Ok(warnings)
     }
 
-    /// What `--check-config` asks beside [`Self::check`]: could the store be opened? Of a broker nothing is asked.
+    /// Checks for `--check-config` that the store can be opened. A broker is not asked for anything.
     pub fn check_store(&self) -> Result<(), ConfigError> {
-        match self.url()?.sqlite_file() {
+        match self.sqlite_file()? {
             Some(file) => SqliteQueue::check(&file).map_err(|error| ConfigError::new(error.to_string())),
             None => Ok(()),
         }
@@ -216,18 +216,18 @@ fn split_hosts(url: &str) -> Result<Vec<String>, ConfigError> {
 pub struct WorkerOptions {
     /// Jobs in flight, also the prefetch [default: 64; purger 256, provisioners 8]. A number, or KIND=N,…
     #[arg(long, env = "GENFLEET_CONCURRENCY", value_name = "N")]
-    pub concurrency: Option<Concurrency>,
+    pub(crate) concurrency: Option<Concurrency>,
 
-    /// After this an attempt finishes the request in flight and the job goes on later
+    /// Time after which an attempt finishes the request in flight and the job continues later
     #[arg(long, env = "GENFLEET_ATTEMPT_TIMEOUT", default_value = "5m", value_parser = positive_duration, value_name = "DURATION")]
     pub attempt_timeout: Duration,
 
-    /// Of kinds that one process at a time works: how long after taking over from another one a process creates nothing
-    /// unless it has counted again, because reads may not show yet what was created before
+    /// For kinds that only one process at a time works: time after a takeover during which a process creates nothing unless
+    /// it has counted again, because reads may not show yet what the previous process created
     #[arg(long, env = "GENFLEET_TAKEOVER_WAIT", default_value = "15s", value_parser = duration, value_name = "DURATION")]
     pub takeover_wait: Duration,
 
-    /// On SIGTERM: how long what runs may take to finish
+    /// Time that running jobs may take to finish after SIGTERM
     #[arg(long, env = "GENFLEET_DRAIN_TIMEOUT", default_value = "25s", value_parser = duration, value_name = "DURATION")]
     pub drain_timeout: Duration,
 
@@ -239,34 +239,34 @@ pub struct WorkerOptions {
     #[arg(long, env = "GENFLEET_RETRY_LONGEST", default_value = "1h", value_parser = duration, value_name = "DURATION")]
     pub retry_longest: Duration,
 
-    /// Queues whose names producers may write into reply_to, beside direct reply-to and amq.gen-*: full names, or prefixes
-    /// that end in *. A queue of ours never gets a reply
+    /// Queues that producers may name in reply_to, besides direct reply-to and amq.gen-*: full names, or prefixes that end
+    /// in *. Genfleet's own queues never get a reply
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, env = "GENFLEET_REPLY_TO_ALLOW", value_name = "NAME|PREFIX*,…", value_delimiter = ',')]
     pub reply_to_allow: Vec<ReplyTo>,
 
-    /// Where /metrics, /livez and /readyz are served [default: 127.0.0.1:9464, or another port where that one is
-    /// taken]. Answers requests to an IP address, to localhost, and to the name that is set here
+    /// Address of /metrics, /livez and /readyz [default: 127.0.0.1:9464, or another port if that one is taken]. Answers
+    /// requests to an IP address, to localhost, and to the name that is set here
     #[arg(long, env = "GENFLEET_ADMIN_ADDR", value_name = "HOST:PORT")]
     pub admin_addr: Option<AdminAddr>,
 
-    /// Form of the log on stderr [default: json; of a batch: text]
+    /// Format of the log on stderr [default: json; for a batch: text]
     #[arg(long, env = "GENFLEET_LOG_FORMAT", value_enum)]
     pub log_format: Option<LogFormat>,
 
-    /// What is logged: error, warn, info, debug, trace, off, or a filter such as info,genfleet_core=debug [default: info;
-    /// of a batch: error]
+    /// Log level or filter: error, warn, info, debug, trace, off, or for example info,genfleet_core=debug [default: info;
+    /// for a batch: error]
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, env = "GENFLEET_LOG", value_parser = telemetry::log_filter, value_name = "FILTER")]
     pub log: Option<String>,
 
-    /// Where facts are written down
+    /// Settings of the audit
     #[command(flatten)]
     pub audit: AuditOptions,
 }
 
 impl WorkerOptions {
-    /// How jobs are run.
+    /// Settings of the runs of jobs.
     pub(crate) fn policy(&self) -> RunPolicy {
         RunPolicy {
             retry: RetryPolicy::Growing { initial: self.retry_initial, longest: self.retry_longest },
@@ -289,7 +289,7 @@ impl WorkerOptions {
 
 /// `64`, or `cdn.purge=256,file.scan=1000`, or both.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Concurrency {
+pub(crate) struct Concurrency {
     all: Option<usize>,
     by_kind: BTreeMap<Kind, usize>,
 }
@@ -357,10 +357,10 @@ mod tests {
             let program = <Program as clap::Parser>::parse_from([&["program"], arguments].concat());
             program.queue.warnings().unwrap()
         };
-        let told = warnings(&["--queue-url=amqp://u:hush@one,127.0.0.1,two:5673/v", "--queue-ca-file=ca.pem"]);
-        assert_eq!(told.len(), 3, "{told:?}");
-        assert!(told[0].contains("amqp://one is not encrypted") && told[1].contains("amqp://two"), "{told:?}");
-        assert!(told[2].contains("--queue-ca-file has no effect") && !told.concat().contains("hush"), "{told:?}");
+        let found = warnings(&["--queue-url=amqp://u:hush@one,127.0.0.1,two:5673/v", "--queue-ca-file=ca.pem"]);
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].contains("amqp://one is not encrypted") && found[1].contains("amqp://two"), "{found:?}");
+        assert!(found[2].contains("--queue-ca-file has no effect") && !found.concat().contains("hush"), "{found:?}");
         for fine in
             ["amqp://localhost", "amqp://u:hush@localhost", "amqp://u@broker", "amqps://u:hush@broker", "sqlite:a.db"]
         {

@@ -29,7 +29,7 @@ use genfleet_queue::{Delivery, Publication};
 /// Longest delay that is added to an instant, which cannot be much later.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// What became of a job; the same for every delivery that attached to the one that ran.
+/// Outcome of a job; the same for every delivery that attached to the one that ran.
 #[derive(Debug)]
 pub(crate) enum JobOutcome {
     /// It ended.
@@ -43,7 +43,7 @@ pub(crate) enum JobOutcome {
     },
     /// It comes back.
     GoesOn {
-        /// What it takes along.
+        /// State and counters that it takes along.
         headers: Box<JobHeaders>,
         /// Lane of its next round.
         lane: Lane,
@@ -111,16 +111,16 @@ impl JobOutcome {
     /// Ends a job whose deadline passed before it was first started.
     pub(crate) fn expired(kind: &KindContext, job: &Job, headers: &JobHeaders, delivery: &Delivery) -> Self {
         let deadline = job.deadline.map(|deadline| deadline.to_string()).unwrap_or_default();
-        let mut message = format!("not started by its deadline {deadline}");
-        match delivery.delivery_count {
-            0 => message.push_str("; nothing was called"),
-            count => message.push_str(&format!(
-                ", unless by one of those that gave it back or died ({count}) without saying how far they came"
-            )),
-        }
+        let mut message = match delivery.delivery_count {
+            0 => format!("not started by its deadline {deadline}; nothing was called"),
+            count => format!(
+                "not started by its deadline {deadline}, unless by one of those that gave it back or died ({count}) \
+                 without saying how far they came"
+            ),
+        };
         // What has expired may have been in time by the producer's clock.
         if let Some(clock) = kind.process.genesys.clock_warning() {
-            message.push_str(&format!("; {clock}"));
+            message = format!("{message}; {clock}");
         }
         let mut ending = ending(kind, &job.id, Outcome::Expired, headers, delivery);
         let error = JobError::permanent("deadline_passed", message);
@@ -209,7 +209,9 @@ impl JobOutcome {
             metrics::counter!(metric::DEAD_LETTERS, "kind" => label, "reason" => *reason).increment(1);
         }
         kind.process.activity.end(kind.kind, ending.outcome, Instant::now());
-        JobFailure::of(ending).into_iter().for_each(|failure| kind.process.failures.add(failure));
+        if let Some(failure) = JobFailure::of(ending) {
+            kind.process.failures.add(failure);
+        }
     }
 }
 

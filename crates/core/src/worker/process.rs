@@ -139,13 +139,11 @@ impl<H: JobHandler> Engine<H> {
                 AssertUnwindSafe(|| validate_job::<H>(&this.rules, &this.options, &body, id.as_deref(), timestamp));
             catch_unwind(job)
         };
-        match offload(message.body.len(), validation).await {
-            Ok(validated) => validated.map_err(NotRun::Rejected),
-            Err(_) => {
-                let text = "the worker panicked while it validated this job: a defect of the worker";
-                Err(NotRun::unreadable(message, "panicked", text.to_owned()))
-            }
-        }
+        let Ok(validated) = offload(message.body.len(), validation).await else {
+            let text = "the worker panicked while it validated this job: a defect of the worker";
+            return Err(NotRun::unreadable(message, "panicked", text.to_owned()));
+        };
+        validated.map_err(NotRun::Rejected)
     }
 
     /// Claims the job for this delivery, or returns `None` after the delivery has attached to the one that runs or was

@@ -43,12 +43,12 @@ use genfleet_job::{
 };
 use genfleet_queue::{Delivery, Destination, Publication, QueueError, TooLarge};
 
-/// What is done with one of the deliveries of a job whose attempt has ended.
+/// Step for one of the deliveries of a job whose attempt has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SettlementStep {
     /// Its session is gone: the result is kept until its message comes again.
     Keep,
-    /// What follows from the attempt is published for it, then it is acknowledged.
+    /// Everything that follows from the attempt is published for it, then it is acknowledged.
     Publish,
     /// All of it was published for another message of the same job: it is only acknowledged.
     Acknowledge,
@@ -67,22 +67,11 @@ pub(crate) fn step(is_stale: bool, came_before: bool, is_answered: bool) -> Sett
     }
 }
 
-/// Where a message expects its answer.
-#[derive(Debug, PartialEq, Eq)]
-struct ReplyAddress {
-    message_id: Option<String>,
-    correlation_id: Option<String>,
-    reply_to: Option<String>,
-}
+/// Address to which a message expects its answer: `message_id`, `correlation_id` and `reply_to`.
+type ReplyAddress = [Option<String>; 3];
 
-impl ReplyAddress {
-    fn of(message: &Message) -> Self {
-        Self {
-            message_id: message.message_id.clone(),
-            correlation_id: message.correlation_id.clone(),
-            reply_to: message.reply_to.clone(),
-        }
-    }
+fn reply_address(message: &Message) -> ReplyAddress {
+    [message.message_id.clone(), message.correlation_id.clone(), message.reply_to.clone()]
 }
 
 /// A job whose attempt has ended and is recorded.
@@ -186,7 +175,7 @@ impl Settlement {
         if self.permission(audited.position).await == SettlePermission::GiveBack {
             return delivery.settler.give_back().await;
         }
-        let address = ReplyAddress::of(&delivery.message);
+        let address = reply_address(&delivery.message);
         match step(delivery.settler.is_stale(), delivery.came_before(), answered.contains(&address)) {
             SettlementStep::Keep => {
                 metrics::counter!(metric::STALE_ACKS).increment(1);

@@ -29,7 +29,7 @@ pub(crate) fn time_alone(suspected: u32) -> Duration {
     ALONE.saturating_mul(ALONE_LONGER.saturating_pow(suspected.saturating_sub(1)))
 }
 
-/// What to do with a delivery before it is decoded.
+/// Verdict on a delivery before it is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SuspectVerdict {
     /// Run it.

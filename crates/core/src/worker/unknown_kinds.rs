@@ -65,7 +65,7 @@ async fn reply(process: Arc<ProcessContext>, UnknownKindMessage { key, message, 
     if !matches!(process.give_up.run_until_cancelled(durable).await, Some(Ok(()))) {
         return settler.give_back().await;
     }
-    warn!(id = %ending.job, outcome = "failed", code = CODE, "a job of an unknown kind is kept, and its producer told");
+    warn!(id = %ending.job, outcome = "failed", code = CODE, "a job of an unknown kind is kept, and its producer is informed");
     let receivers = process.webhooks.receivers(ending.kind, own.as_deref());
     let publications = ended_publications(&message, &ending, None, &receivers, None);
     log_failure(match settler.settle(publications).await {

@@ -14,21 +14,18 @@ use genfleet_job::{
     schema::JobSchema,
 };
 
+type WebhookRule = dyn Fn(&str) -> Vec<Violation> + Send + Sync;
+
 /// Rules for the jobs of one kind.
 pub struct JobRules {
     schema: JobSchema,
-    webhook: Box<dyn Fn(&str) -> Vec<Violation> + Send + Sync>,
+    webhook: Box<WebhookRule>,
 }
 
 impl JobRules {
     /// Compiles the rules for jobs of `kind` with payload `P`; `webhook` checks the URL of the webhook that a job names.
     pub fn new<P: JsonSchema>(kind: Kind, webhook: impl Fn(&str) -> Vec<Violation> + Send + Sync + 'static) -> Self {
         Self { schema: JobSchema::new::<P>(kind), webhook: Box::new(webhook) }
-    }
-
-    /// The kind.
-    pub fn kind(&self) -> Kind {
-        self.schema.kind()
     }
 
     /// The schema that a job must match.
@@ -39,7 +36,7 @@ impl JobRules {
 
 impl fmt::Debug for JobRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JobRules").field("kind", &self.kind()).finish_non_exhaustive()
+        f.debug_struct("JobRules").field("kind", &self.schema.kind()).finish_non_exhaustive()
     }
 }
 
@@ -173,8 +170,8 @@ mod tests {
     #[test]
     fn of_a_list_that_is_too_long_what_is_beyond_is_not_looked_at() {
         let paths = ["bad", "/b", "/c", "bad"];
-        let told = ["/payload/paths", "/payload/paths/0"];
-        assert_eq!(pointers(&json!({ "payload": { "paths": paths } })), told);
+        let expected = ["/payload/paths", "/payload/paths/0"];
+        assert_eq!(pointers(&json!({ "payload": { "paths": paths } })), expected);
     }
 
     #[test]
@@ -196,7 +193,7 @@ mod tests {
 
     #[test]
     fn what_stands_in_for_a_refused_part_is_not_told() {
-        for (payload, told) in [
+        for (payload, expected) in [
             (json!({ "paths": [5, "bad"] }), vec!["/payload/paths/0", "/payload/paths/1"]),
             (json!({ "paths": "/a" }), vec!["/payload/paths"]),
             (json!({ "paths": [], "owner": 7 }), vec!["/payload/owner"]),
@@ -205,7 +202,7 @@ mod tests {
             (json!({ "paths": [], "owner": { "name": { "first": "" } } }), vec!["/payload/owner/name/first"]),
             (json!({ "paths": [], "owner": { "name": { "first": 1 } } }), vec!["/payload/owner/name/first"]),
         ] {
-            assert_eq!(pointers(&json!({ "payload": payload })), told, "{payload}");
+            assert_eq!(pointers(&json!({ "payload": payload })), expected, "{payload}");
         }
     }
 }

@@ -119,7 +119,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         None => bail!("this build cannot check jobs of {}: it has no worker for them", options.kind),
     };
     block_on(send(options, &job, body))?;
-    if let Some(store) = options.queue.url()?.sqlite_file().filter(|store| SqliteQueue::is_unworked(store)) {
+    if let Some(store) = options.queue.sqlite_file()?.filter(|store| SqliteQueue::is_unworked(store)) {
         let store = store.display();
         tell!(
             "warning: no process works the store {store}: the job waits there; genfleet up --queue-url sqlite:{store}"

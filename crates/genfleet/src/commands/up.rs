@@ -13,7 +13,7 @@ use genfleet_core::{
     telemetry::LogFormat,
     trace::TraceExport,
     webhook::{WebhookOptions, Webhooks},
-    worker::{QueueOptions, QueueUrl, Runtime, Signals, WorkerOptions, start_metrics},
+    worker::{QueueOptions, Runtime, Signals, WorkerOptions, start_metrics},
 };
 use tracing::warn;
 
@@ -52,9 +52,7 @@ pub(crate) struct Options {
 /// Runs until it is asked to stop.
 pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result<ExitCode> {
     let kinds = registry::chosen(&options.kinds)?;
-    if options.queue.given_url()?.is_none() {
-        options.queue.queue_url = Some(QueueUrl::sqlite("genfleet.db"));
-    }
+    options.queue.default_to_store("genfleet.db")?;
     options.queue.check()?;
     options.worker.start_logs("info", LogFormat::Json)?;
     install_tls();

@@ -47,11 +47,7 @@ pub(super) async fn watch(holding: Blockers, progress: Progress) -> Account {
         if progress.ended() != ended {
             (ended, moved) = (progress.ended(), now);
         }
-        let mut held = holding.now();
-        if held.is_empty() && now - moved >= WORTH_TELLING {
-            held.extend(holding.retries());
-        }
-        for message in account.look(held, now) {
+        for message in account.look(holding.now(now - moved >= WORTH_TELLING), now) {
             progress.aside(|| tell!("{message}"));
         }
         if timeout(EVERY, holding.stopping()).await.is_ok() {

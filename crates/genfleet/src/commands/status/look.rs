@@ -36,7 +36,7 @@ pub(super) enum Look {
 impl Look {
     /// Connects, or opens; nobody is asked anything yet.
     pub(super) async fn begin(options: &QueueOptions) -> anyhow::Result<Self> {
-        let Some(file) = options.url()?.sqlite_file() else {
+        let Some(file) = options.sqlite_file()? else {
             let inspector = RabbitInspector::connect(options.rabbit("genfleet status")?).await?;
             let listener = match FleetListener::begin(&inspector, credentials().as_ref()).await {
                 Ok(listener) => Some(Box::new(listener)),
