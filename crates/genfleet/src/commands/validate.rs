@@ -22,7 +22,7 @@ pub(crate) struct Options {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
 
-    /// Tell it as JSON, an object a line
+    /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use genfleet_core::membership::{HoldStatus, MemberStatus, ReceiverStatus};
 
 use super::{
-    seen::{OfKind, Seen, counted, limit, sent, still},
+    seen::{OfKind, Seen, limit, sent, still},
     table::{Cell, Side, Tone, table},
 };
 use crate::terminal::{Paint, count, cut, line};
@@ -82,7 +82,8 @@ fn none() -> Cell {
 }
 
 fn others(seen: &Seen) -> Vec<String> {
-    let details = |count: Option<u64>, what: &str| count.filter(|count| *count > 0).map(|count| counted(count, what));
+    let details =
+        |number: Option<u64>, what: &str| number.filter(|number| *number > 0).map(|number| count(number, what));
     [
         details(seen.delayed, "delayed job"),
         details(Some(seen.unknown_dead), "dead letter of no known kind"),
