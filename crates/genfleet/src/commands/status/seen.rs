@@ -117,8 +117,8 @@ impl Seen {
                 let why = if shut.why.is_empty() { String::new() } else { format!(": {}", shut.why) };
                 format!("{} is shut at {}: {}{of}{why}", what_is_shut(shut), process.process, shut.reason)
             };
-            let takes_none = |why: &String| format!("{} takes no jobs: {why}", process.process);
-            problems.extend(process.not_ready.iter().map(takes_none));
+            let not_ready = |why: &String| format!("{} is not ready: {why}", process.process);
+            problems.extend(process.not_ready.iter().map(not_ready));
             problems.extend(process.shut.iter().map(shut));
             // What is shut says so itself.
             let failing = process.failing.as_ref().filter(|_| process.shut.is_empty());
@@ -311,7 +311,7 @@ mod tests {
 
         let mut away = sound.clone();
         away.processes.as_mut().unwrap()[1].not_ready = vec!["no connection".to_owned()];
-        assert_eq!(away.problems(), ["b takes no jobs: no connection"]);
+        assert_eq!(away.problems(), ["b is not ready: no connection"]);
 
         let unheard = Seen { processes: None, unrouted: Some(2), ..sound };
         assert_eq!(unheard.problems(), ["who is alive cannot be heard", "2 messages matched no queue"]);
