@@ -209,8 +209,10 @@ impl fmt::Display for TooLarge {
 /// The condition of the queue, for `/readyz` and the metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Health {
-    /// Reasons why the process takes no jobs, each a sentence; empty when all is well.
+    /// Reasons why the process is not ready, each a sentence; empty when all is well. Not all of them stop its intake.
     pub problems: Vec<String>,
+    /// What is wrong although the process is ready, each a sentence.
+    pub notes: Vec<String>,
     /// The broker takes no publications now (alarm): no job may start that would end in one.
     pub publishing_blocked: bool,
     /// Kinds that another process works exclusively (SPEC 6.1, lock), with the reason where nobody seems to work one.

@@ -103,7 +103,8 @@ impl RabbitQueue {
     }
 
     pub(crate) fn health(&self) -> Health {
-        self.shared.health.health()
+        let notes = self.shared.settlements.publisher.replies.problem().into_iter().collect();
+        Health { notes, ..self.shared.health.health() }
     }
 
     pub(crate) fn unsettled(&self, kind: Kind) -> u32 {
