@@ -98,6 +98,31 @@ async fn of_jobs_that_may_not_purge_five_fail_and_the_rest_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_holds_no_job_is_ready_and_its_next_job_tries_what_was_forbidden() {
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let faults = vec!["status=403".parse().unwrap()];
+    let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
+    let purger = worker("purger", broker, &prefix, &simulator).args(["--forbidden-probe", "1s"]).start();
+    purger.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    publish_one_path_jobs(&amqp, &prefix, "forbidden", 5).await;
+    outcomes(&mut events, 5, seconds(20)).await;
+    eventually(seconds(10), "it is not ready", async || purger.ready().await.0 == 503).await;
+    eventually(seconds(30), "it is ready, since no job waits", async || {
+        let (status, said) = purger.ready().await;
+        let is_told = said.to_string().contains("cdn.purge was forbidden on /api/v2/external/cdn/purge; the next job");
+        if status == 200 && is_told { Ok(()) } else { Err(format!("{status} {said}")) }
+    })
+    .await;
+    simulator.set_faults(vec![]);
+    publish_one_path_jobs(&amqp, &prefix, "permitted", 20).await;
+    assert_all_succeeded(&outcomes(&mut events, 20, seconds(30)).await);
+    assert!(!purger.ready().await.1.to_string().contains("forbidden"), "the hold is over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_bad_path_fails_its_own_job_and_no_other() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);

@@ -31,7 +31,6 @@ impl FileSeries {
         &self.first
     }
 
-    /// The part of this number, from 1.
     pub(crate) fn part(&self, number: u32) -> PathBuf {
         if number == 1 { self.first.clone() } else { self.named(&format!(".{number:04}")) }
     }

@@ -61,7 +61,10 @@ impl Payload {
     pub(crate) fn violations(&self) -> Vec<Violation> {
         let mut violations = Vec::new();
         if self.queue_id.as_deref().is_some_and(|id| !is_uuid(id)) {
-            violations.push(Violation::new("/payload/queueId", "must be a UUID, in 36 characters"));
+            violations.push(Violation::new(
+                "/payload/queueId",
+                "must be a UUID, in 36 characters, e.g. 3f2504e0-4f89-41d3-9a0c-0305e82c3301",
+            ));
         }
         if let Some(Err(wrong)) = self.routing_email.as_deref().map(email::addr_spec) {
             violations.push(Violation::new("/payload/routingEmail", wrong));

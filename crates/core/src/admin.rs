@@ -121,7 +121,8 @@ async fn livez(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    answer("ready", &admin.reasons(), admin.genesys.warnings())
+    let notes = admin.queue.health().notes.into_iter().chain(admin.genesys.warnings()).collect();
+    answer("ready", &admin.reasons(), notes)
 }
 
 /// Notes are listed with the reasons but do not count as such.

@@ -210,6 +210,7 @@ impl Membership {
         let now = Instant::now();
         let Shared { name, worker, genesys, activity, started, .. } = &*self.shared;
         let (spending, shut) = (genesys.budget_usage(), genesys.active_holds());
+        let health = self.shared.queue.health();
         MemberStatus {
             process: name.clone(),
             client: genesys.client_fingerprint(),
@@ -225,7 +226,8 @@ impl Membership {
             client_shut_ms: genesys.client_limit_pause().map(millis),
             clock_ahead_seconds: genesys.clock_ahead(),
             failing: genesys.failures(),
-            not_ready: self.shared.queue.health().problems,
+            not_ready: health.problems,
+            notes: health.notes.into_iter().chain(genesys.untaken_probes()).collect(),
             shut: shut.into_iter().map(hold_status).collect(),
             kinds: self.kinds(now),
             receivers: activity.receivers(now),

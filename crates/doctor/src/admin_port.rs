@@ -32,7 +32,12 @@ fn judge(looked_at: &str, status: u16, body: &str) -> Finding {
     let reasons = message["reasons"].as_array().into_iter().flatten().filter_map(|reason| reason.as_str());
     let reasons = reasons.collect::<Vec<_>>().join("; ");
     let found = format!("a process of ours is there, and not ready: {reasons}");
-    Finding::failed(CHECK, looked_at, found, "see to what it names; it takes no jobs until then")
+    Finding::failed(
+        CHECK,
+        looked_at,
+        found,
+        "remove the cause that it names; deploy/RUNBOOK.md, GenfleetNotReady, lists them",
+    )
 }
 
 const TAKEN: &str = "name a free port with --admin-addr: a worker that is message this one does not start, and one that is message none takes another, \

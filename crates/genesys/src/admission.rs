@@ -64,6 +64,10 @@ impl fmt::Display for ClosedReason {
     }
 }
 
+/// Grace after a probe is due. If no job has taken it by then, no job waits: those that were held came back within
+/// [`HELD_SPREAD`](genfleet_job::error::HELD_SPREAD) of the probe's time. Until a job takes it, nothing is held.
+pub(crate) const PROBE_GRACE: Duration = Duration::from_secs(10);
+
 /// Something that holds requests back, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveHold {

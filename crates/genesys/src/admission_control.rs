@@ -326,14 +326,14 @@ impl AdmissionControl {
             };
             hold(ClosedReason::Throttled, why.to_owned(), None, Some(ends))
         });
-        let outage =
-            self.breaker.next_probe().map(|probe| hold(ClosedReason::ApiUnavailable, self.outage(), None, Some(probe)));
+        let probe = self.breaker.next_probe().filter(|_| !self.breaker.is_untaken(now));
+        let outage = probe.map(|probe| hold(ClosedReason::ApiUnavailable, self.outage(), None, Some(probe)));
         let credentials = self.credentials.reason().map(|reason| {
             let why = format!("our credentials are refused: {reason}");
             hold(ClosedReason::Credentials, why, None, self.credentials.next_try())
         });
         let audit = self.audit.clone().map(|why| hold(ClosedReason::Audit, why, None, None));
-        let permissions = self.permissions.all().map(|(kind, endpoint)| {
+        let permissions = self.permissions.all(now).map(|(kind, endpoint)| {
             let why = format!("{endpoint} is forbidden");
             hold(ClosedReason::Forbidden, why, Some(kind), self.permissions.next_probe(kind))
         });
@@ -363,8 +363,24 @@ impl AdmissionControl {
 
     /// Describes the failures of requests where there are more than one or two.
     pub(crate) fn describe_failures(&self, now: Instant) -> Option<String> {
+        if self.breaker.is_untaken(now) {
+            return None;
+        }
         let failures = || Some(format!("requests to the API fail: {}", self.causes.describe_if_relevant(now)?));
         self.describe_outage().or_else(failures)
+    }
+
+    /// Describes what failed when it was last tried, and is tried again with the next job, since none waits.
+    pub(crate) fn untaken_probes(&self, now: Instant) -> Vec<String> {
+        let outage = self
+            .breaker
+            .is_untaken(now)
+            .then(|| format!("Genesys Cloud did not answer ({}); the next job tries it again", self.causes.describe()));
+        let permissions = self
+            .permissions
+            .untaken(now)
+            .map(|(kind, endpoint)| format!("{kind} was forbidden on {endpoint}; the next job tries it again"));
+        outage.into_iter().chain(permissions).collect()
     }
 
     pub(crate) fn store_token(&mut self, grant: TokenGrant, now: Instant) {
@@ -449,9 +465,9 @@ impl AdmissionControl {
         let is_held = |reason| match reason {
             ClosedReason::Throttled => self.pause.ends(now).is_some(),
             ClosedReason::ServiceLimit => self.services.all(now).next().is_some(),
-            ClosedReason::ApiUnavailable => self.breaker.next_probe().is_some(),
+            ClosedReason::ApiUnavailable => self.breaker.next_probe().is_some() && !self.breaker.is_untaken(now),
             ClosedReason::Credentials => self.credentials.reason().is_some(),
-            ClosedReason::Forbidden => self.permissions.all().next().is_some(),
+            ClosedReason::Forbidden => self.permissions.all(now).next().is_some(),
             ClosedReason::Audit => self.audit.is_some(),
         };
         let holds = ClosedReason::ALL.map(|reason| (reason, is_held(reason)));

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::slow_start::HealthSign;
+use crate::{admission::PROBE_GRACE, slow_start::HealthSign};
 use genfleet_job::JobId;
 
 /// Fewer requests say nothing about the API.
@@ -81,6 +81,12 @@ impl CircuitBreaker {
     /// Returns when the next probe goes; `None` while the breaker is closed.
     pub(crate) fn next_probe(&self) -> Option<Instant> {
         self.open.as_ref().map(|open| open.next_probe)
+    }
+
+    /// Returns whether it is open and no job has taken the probe since it was due: then it holds nothing.
+    pub(crate) fn is_untaken(&self, now: Instant) -> bool {
+        let untaken = |open: &Open| open.probe == Probe::Waiting && now >= open.next_probe + PROBE_GRACE;
+        self.open.as_ref().is_some_and(untaken)
     }
 
     /// Returns until when a request is held; `None` where it may go, also as the probe.

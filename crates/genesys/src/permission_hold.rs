@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::circuit_breaker::RequestRole;
+use crate::{admission::PROBE_GRACE, circuit_breaker::RequestRole};
 use genfleet_job::{JobId, Kind};
 
 /// So many different jobs refused in a row are no matter of the job any more.
@@ -103,9 +103,19 @@ impl PermissionHolds {
         self.hold(kind).map(|hold| hold.next_probe)
     }
 
-    /// Lists the kinds on hold, and the endpoint that refuses them.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (Kind, &'static str)> {
-        self.kinds.iter().filter_map(|(kind, refusals)| Some((*kind, refusals.hold.as_ref()?.endpoint)))
+    /// Lists the kinds on hold, and the endpoint that refuses them. A hold whose probe no job has taken is not among
+    /// them: it holds nothing.
+    pub(crate) fn all(&self, now: Instant) -> impl Iterator<Item = (Kind, &'static str)> {
+        self.holds().filter(move |(_, hold)| !hold.is_untaken(now)).map(|(kind, hold)| (kind, hold.endpoint))
+    }
+
+    /// Lists the kinds, and the endpoint that refused them, whose probe no job has taken since it was due.
+    pub(crate) fn untaken(&self, now: Instant) -> impl Iterator<Item = (Kind, &'static str)> {
+        self.holds().filter(move |(_, hold)| hold.is_untaken(now)).map(|(kind, hold)| (kind, hold.endpoint))
+    }
+
+    fn holds(&self) -> impl Iterator<Item = (Kind, &PermissionHold)> {
+        self.kinds.iter().filter_map(|(kind, refusals)| Some((*kind, refusals.hold.as_ref()?)))
     }
 
     fn hold(&self, kind: Kind) -> Option<&PermissionHold> {
@@ -118,6 +128,10 @@ impl PermissionHolds {
 }
 
 impl PermissionHold {
+    fn is_untaken(&self, now: Instant) -> bool {
+        now >= self.next_probe + PROBE_GRACE
+    }
+
     fn is_probe(&self, jobs: &[JobId]) -> bool {
         jobs.iter().any(|job| self.probes.contains(job))
     }

@@ -19,6 +19,7 @@ pub(crate) mod enqueue;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod load;
+mod rate;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod show;

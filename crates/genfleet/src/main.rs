@@ -16,7 +16,7 @@ use std::{env, process::ExitCode};
 use clap::{CommandFactory, Parser, Subcommand};
 use genfleet_core::{tell, worker};
 
-/// Works Genesys Cloud jobs, and shows an operator what they do.
+/// Runs Genesys Cloud jobs, and shows an operator their state.
 #[derive(Debug, Parser)]
 #[command(name = "genfleet", disable_help_subcommand = true)]
 struct Cli {
@@ -26,7 +26,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run one batch of jobs from JSON lines to its end, on the embedded queue
+    /// Run a batch of jobs from JSON lines to its end, on the embedded queue
     #[command(after_help = commands::run::EXAMPLES)]
     Run(Box<commands::run::Options>),
     /// Run all workers, or those of the kinds named, in one process
@@ -37,35 +37,35 @@ enum Command {
     /// Check jobs in JSON lines without running them
     #[command(after_help = commands::validate::EXAMPLES)]
     Validate(commands::validate::Options),
-    /// Show the events of jobs that ended
+    /// Show the events of finished jobs
     #[command(after_help = commands::events::EXAMPLES)]
     Events(commands::events::Options),
-    /// Read audit files back
+    /// Verify audit files, and show the facts of a job
     Audit(commands::audit::Options),
-    /// Print the contract: schemas of jobs, reports and events, and what goes where
+    /// Print the contract: schemas of jobs, reports and events, and the message flow
     Schema(commands::schema::Options),
-    /// Show all that is known of one job
+    /// Show everything that is known about a job
     #[command(after_help = commands::show::EXAMPLES)]
     Show(commands::show::Options),
-    /// Show what waits, what runs, what is shut and why, and who is alive
+    /// Show queues, running jobs, pauses with their causes, and live processes
     #[command(after_help = commands::status::EXAMPLES)]
     Status(commands::status::Options),
-    /// Look at what was given up, run it again, throw it away
+    /// List, show, redrive and discard dead letters
     #[command(subcommand, after_help = commands::dead::EXAMPLES)]
     Dead(Box<commands::dead::Command>),
-    /// Check broker, credentials, files and settings before a worker does, and say what to do
+    /// Check broker, credentials, files and settings before a worker starts, with remedies
     #[command(after_help = commands::doctor::EXAMPLES)]
     Doctor(Box<commands::doctor::Options>),
-    /// Make many jobs at a rate or all at once, and measure what becomes of them
+    /// Create many jobs at a rate or all at once, and measure their results
     #[command(after_help = commands::load::EXAMPLES)]
     Load(commands::load::Options),
     /// Print every exchange, queue and binding as JSON
     Topology(commands::topology::Options),
-    /// Ask a process whether it is well: exit 0 where it is, 1 where not
+    /// Ask a process for its health: exit 0 if it is healthy, 1 if not
     Health(commands::health::Options),
-    /// Serve a stand-in for the Genesys Cloud API
+    /// Serve a simulation of the Genesys Cloud API
     Simulate(commands::simulate::Options),
-    /// Print what a shell needs to complete commands and settings
+    /// Print a completion script for a shell
     #[command(after_help = commands::completions::EXAMPLES)]
     Completions(commands::completions::Options),
 }

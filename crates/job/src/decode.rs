@@ -217,6 +217,25 @@ mod tests {
     }
 
     #[test]
+    fn a_violation_says_in_words_what_is_allowed() {
+        let good = json!({"paths": ["/a"]});
+        for (job, message) in [
+            (json!([]), "the job: must be an object, found an array"),
+            (
+                json!({"payload": good, "id": "no spaces"}),
+                "/id: must be 1 to 128 characters of A-Z, a-z, 0-9 and . _ : -, e.g. release-42",
+            ),
+            (json!({"payload": {"paths": []}}), "/payload/paths: must have at least 1 entry"),
+            (json!({"payload": good, "webhook": {"url": ""}}), "/webhook/url: must have at least 1 character"),
+            (json!({"payload": good, "maxAttempts": "8"}), "/maxAttempts: must be an integer, found a string"),
+        ] {
+            assert_eq!(decode_json(&job).unwrap().violations.summary(), message, "{job}");
+        }
+        let published = schema().document().to_string();
+        assert!(published.contains("\"default\":8") && !published.contains("x-rule"), "{published}");
+    }
+
+    #[test]
     fn every_violation_is_reported_at_its_place() {
         let good = json!({"paths": ["/a"]});
         for (job, pointers) in [

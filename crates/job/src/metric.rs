@@ -38,7 +38,7 @@ metrics! {
     Histogram JOB_DURATION "genfleet_job_duration_seconds" [kind]
         "Time from a job's first start to its end, over all attempts."
     Histogram JOB_QUEUE_WAIT "genfleet_job_queue_wait_seconds" [kind]
-        "Time from being enqueued to the first start; up to a second too long if the producer sends no genfleet-enqueued-ms."
+        "Time from being enqueued, or from notBefore, to the first start; up to a second too long if the producer sends no genfleet-enqueued-ms."
     Gauge JOBS_IN_FLIGHT "genfleet_jobs_in_flight" [kind] "Jobs in a handler."
     Gauge JOBS_HELD "genfleet_jobs_held" [kind] "Deliveries that this process has not acknowledged yet."
     Counter JOB_RETRIES "genfleet_job_retries_total" [kind class] "Jobs sent back to the queue to wait."
@@ -61,7 +61,7 @@ metrics! {
         "Jobs that this process delayed and whose delay is over, by the step it began in."
     Counter DELAYS_ENDED "genfleet_delays_ended_total" [kind queue]
         "Jobs that came to this process out of the delay ladder, by the step the delay began in."
-    Gauge OLDEST_JOB_AGE "genfleet_oldest_job_age_seconds" [kind] "Age of the job delivered last."
+    Gauge OLDEST_JOB_AGE "genfleet_oldest_job_age_seconds" [kind] "How long the new job delivered last had waited, from being enqueued or from its notBefore."
     Counter PURGE_PATHS "genfleet_purge_paths_total" [] "Paths purged."
     Histogram PURGE_BATCH_PATHS "genfleet_purge_batch_paths" [] "Paths in one purge request."
     Gauge SCANS_IN_FLIGHT "genfleet_scans_in_flight" []

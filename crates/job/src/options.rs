@@ -41,7 +41,7 @@ pub fn duration(written: &str) -> Result<Duration, ConfigError> {
     if written.trim().parse::<f64>().is_ok() {
         return Err(wrong("the unit is missing".to_owned()));
     }
-    let parsed: SignedDuration = written.parse().map_err(|error: jiff::Error| wrong(error.to_string()))?;
+    let parsed: SignedDuration = written.parse().map_err(|_| wrong("a number and a unit are expected".to_owned()))?;
     Duration::try_from(parsed).map_err(|_| wrong("it is negative".to_owned()))
 }
 

@@ -1,6 +1,8 @@
 //! The JSON Schema (2020-12) of a job, generated from the types and used as the validator, so that contract and worker cannot
 //! differ.
 
+use std::collections::HashMap;
+
 use jsonschema::{
     ValidationError, Validator,
     error::{TypeKind, ValidationErrorKind},
@@ -21,7 +23,7 @@ use super::{
 pub struct Envelope<P> {
     /// Names the job; default: the AMQP `message_id`, else derived from the body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", regex(pattern = r"^[A-Za-z0-9._:-]{1,128}$"))]
+    #[schemars(with = "String", regex(pattern = r"^[A-Za-z0-9._:-]{1,128}$"), extend("x-rule" = "must be 1 to 128 characters of A-Z, a-z, 0-9 and . _ : -, e.g. release-42"))]
     pub id: Option<String>,
     /// Must equal the routing key where given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,7 +45,7 @@ pub struct Envelope<P> {
     pub deadline: Option<String>,
     /// The highest number of attempts before the job fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u32", range(min = 1, max = 50))]
+    #[schemars(with = "u32", range(min = 1, max = 50), extend("default" = crate::DEFAULT_MAX_ATTEMPTS))]
     pub max_attempts: Option<u32>,
 }
 
@@ -62,6 +64,7 @@ pub struct JobSchema {
     kind: Kind,
     document: Value,
     shape: Shape,
+    rules: PatternRules,
     validator: Validator,
 }
 
@@ -80,13 +83,15 @@ impl JobSchema {
             "const": kind.as_str(),
             "description": "Must equal the routing key where given.",
         });
+        let mut rules = PatternRules::new();
+        take_rules(&mut document, "", &mut rules);
         let validator = jsonschema::options()
             .should_validate_formats(true)
             .build(&document)
             .unwrap_or_else(|error| panic!("the schema of {kind} does not compile: {error}"));
         let shape = Shape::of(&document);
         shape::admit_null(&mut document);
-        Self { kind, document, shape, validator }
+        Self { kind, document, shape, rules, validator }
     }
 
     /// The kind of the jobs.
@@ -109,7 +114,7 @@ impl JobSchema {
         if self.validator.is_valid(job) {
             return SchemaErrors::default();
         }
-        let mut all = self.validator.iter_errors(job).flat_map(|error| schema_errors(&error));
+        let mut all = self.validator.iter_errors(job).flat_map(|error| schema_errors(&error, &self.rules));
         let errors = all.by_ref().take(MOST_ERRORS).collect();
         SchemaErrors { errors, more: all.count() }
     }
@@ -167,7 +172,7 @@ impl SchemaError {
 }
 
 /// Converts an error: unknown members each at their own place, missing ones where they should be.
-fn schema_errors(error: &ValidationError<'_>) -> Vec<SchemaError> {
+fn schema_errors(error: &ValidationError<'_>, rules: &PatternRules) -> Vec<SchemaError> {
     let at = error.instance_path().to_string();
     let below = |member: &str| format!("{at}/{}", member.replace('~', "~0").replace('/', "~1"));
     let schema_error =
@@ -189,14 +194,18 @@ fn schema_errors(error: &ValidationError<'_>) -> Vec<SchemaError> {
         }
         // An optional member is "this or null": its own branch names the error.
         ValidationErrorKind::AnyOf { context } => {
-            return context.first().into_iter().flatten().flat_map(schema_errors).collect();
+            return context.first().into_iter().flatten().flat_map(|error| schema_errors(error, rules)).collect();
         }
         ValidationErrorKind::Type { kind } => {
             let names = type_names(kind);
             repair = names.first().map_or(Repair::Leave, |name| Repair::Replace(neutral(name)));
-            format!("must be {}, found {}", names.join(" or "), type_of(error.instance()))
+            let names: Vec<&str> = names.iter().map(|name| with_article(name)).collect();
+            format!("must be {}, found {}", names.join(" or "), with_article(type_of(error.instance())))
         }
-        ValidationErrorKind::Pattern { pattern } => format!("does not match {pattern}"),
+        ValidationErrorKind::Pattern { pattern } => {
+            let rule = rules.get(error.schema_path().as_str()).cloned();
+            rule.unwrap_or_else(|| format!("must match the regular expression {pattern}"))
+        }
         ValidationErrorKind::Format { format } => format!("must be an RFC 3339 {format}, e.g. 2026-11-20T12:00:00Z"),
         ValidationErrorKind::Constant { expected_value } => format!("must be {expected_value}"),
         // An enum with described values has one constant per branch.
@@ -205,14 +214,61 @@ fn schema_errors(error: &ValidationError<'_>) -> Vec<SchemaError> {
             repair = if is_text { Repair::Leave } else { Repair::Replace(neutral("string")) };
             format!("must be one of {}", constants(context).join(", "))
         }
-        ValidationErrorKind::MinItems { limit } => format!("must have at least {limit} entries"),
-        ValidationErrorKind::MinLength { limit } => format!("must have at least {limit} characters"),
-        ValidationErrorKind::MaxLength { limit } => format!("must have at most {limit} characters"),
+        ValidationErrorKind::MinItems { limit } => {
+            format!("must have at least {}", counted(*limit, "entry", "entries"))
+        }
+        ValidationErrorKind::MinLength { limit } => {
+            format!("must have at least {}", counted(*limit, "character", "characters"))
+        }
+        ValidationErrorKind::MaxLength { limit } => {
+            format!("must have at most {}", counted(*limit, "character", "characters"))
+        }
         ValidationErrorKind::Minimum { limit } => format!("must be at least {limit}"),
         ValidationErrorKind::Maximum { limit } => format!("must be at most {limit}"),
         _ => error.masked().to_string().chars().take(300).collect(),
     };
     vec![schema_error(at.clone(), &message, repair)]
+}
+
+/// `1 entry`, `2 entries`.
+fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// The name of a JSON type in a sentence.
+fn with_article(type_name: &str) -> &str {
+    match type_name {
+        "string" => "a string",
+        "integer" => "an integer",
+        "number" => "a number",
+        "boolean" => "a boolean",
+        "array" => "an array",
+        "object" => "an object",
+        other => other,
+    }
+}
+
+/// The rule of each pattern in words, by the pattern's place in the schema.
+type PatternRules = HashMap<String, String>;
+
+/// The keyword next to `pattern` that says the rule in words, as a violation has it. It is not published.
+const PATTERN_RULE: &str = "x-rule";
+
+/// Takes the rules of patterns out of `schema`, which is at `place`.
+fn take_rules(schema: &mut Value, place: &str, rules: &mut PatternRules) {
+    match schema {
+        Value::Object(members) => {
+            if let Some(Value::String(rule)) = members.remove(PATTERN_RULE) {
+                rules.insert(format!("{place}/pattern"), rule);
+            }
+            members.iter_mut().for_each(|(name, value)| take_rules(value, &format!("{place}/{name}"), rules));
+        }
+        Value::Array(entries) => {
+            let numbered = entries.iter_mut().enumerate();
+            numbered.for_each(|(number, value)| take_rules(value, &format!("{place}/{number}"), rules));
+        }
+        _ => {}
+    }
 }
 
 /// The constants in the branches of a `oneOf`.

@@ -26,6 +26,12 @@ impl Violation {
         Self { pointer: pointer.into(), message: message.into() }
     }
 
+    /// The place, and what is wrong there. The whole job has an empty pointer and is called `the job`.
+    pub fn describe(&self) -> String {
+        let place = if self.pointer.is_empty() { "the job" } else { &self.pointer };
+        format!("{place}: {}", self.message)
+    }
+
     fn cut(mut self) -> Self {
         cut(&mut self.pointer);
         cut(&mut self.message);
@@ -78,7 +84,7 @@ impl Violations {
 
     /// A summary in one sentence.
     pub fn summary(&self) -> String {
-        let first = self.kept.first().map(|one| format!("{}: {}", one.pointer, one.message)).unwrap_or_default();
+        let first = self.kept.first().map(Violation::describe).unwrap_or_default();
         match self.total {
             0 | 1 => first,
             more => format!("{more} violations; the first: {first}"),

@@ -83,10 +83,10 @@ impl QueueInspector {
     }
 
     /// Passes every event that is kept to `visit`, oldest first.
-    pub async fn each_event(&self, mut visit: impl FnMut(Bytes)) -> Result<(), QueueError> {
+    pub async fn each_event(&self, visit: impl FnMut(Bytes)) -> Result<(), QueueError> {
         match &self.0 {
             Backend::Rabbit(dead_letters) => dead_letters.inspector().await?.each_event(visit).await,
-            Backend::Sqlite(store) => each_event_after(store, 0, |event| visit(event)).await.map(drop),
+            Backend::Sqlite(store) => each_event_after(store, 0, visit).await.map(drop),
         }
     }
 
@@ -153,7 +153,9 @@ async fn each_event_after(
         let page = store.events_after(sequence, PAGE).await?;
         let Some(last) = page.last() else { return Ok(sequence) };
         sequence = last.sequence;
-        page.into_iter().for_each(|event| visit(event.body));
+        for event in page {
+            visit(event.body);
+        }
     }
 }
 

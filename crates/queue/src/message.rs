@@ -97,61 +97,35 @@ pub struct UnknownKindMessage {
 }
 
 /// The right to settle one delivery, once. Dropped unused, it gives the message back.
-#[derive(Debug)]
-pub struct Settler(Box<dyn Settle>);
+pub type Settler = Box<dyn Settle>;
 
-/// The settlement of one delivery, as a backend does it. See the methods of [`Settler`].
-pub(crate) trait Settle: Send + Sync + fmt::Debug {
-    fn is_stale(&self) -> bool;
-    fn lost(&self) -> BoxFuture<'_, ()>;
-    fn lease(&self) -> Option<Lease>;
-    fn settle(self: Box<Self>, publications: Vec<Publication>) -> BoxFuture<'static, Result<Settled, QueueError>>;
-    fn leave_to_broker(
-        self: Box<Self>,
-        publications: Vec<Publication>,
-    ) -> BoxFuture<'static, Result<Settled, QueueError>>;
-    fn give_back(self: Box<Self>) -> BoxFuture<'static, ()>;
-}
-
-impl Settler {
-    pub(crate) fn new(backend: impl Settle + 'static) -> Self {
-        Self(Box::new(backend))
-    }
-
+/// The settlement of one delivery.
+pub trait Settle: Send + Sync + fmt::Debug {
     /// Returns true once the session of this delivery is gone: it can no longer be acknowledged.
-    pub fn is_stale(&self) -> bool {
-        self.0.is_stale()
-    }
+    fn is_stale(&self) -> bool;
 
     /// Waits until the session of this delivery is gone; for ever where there are no sessions.
-    pub async fn lost(&self) {
-        self.0.lost().await;
-    }
+    fn lost(&self) -> BoxFuture<'_, ()>;
 
     /// The lease under which it was delivered, for an exclusive kind.
-    pub fn lease(&self) -> Option<Lease> {
-        self.0.lease()
-    }
+    fn lease(&self) -> Option<Lease>;
 
     /// Makes all of `publications` durable, then removes the message from the queue. On `RabbitMQ`: publishes, waits for all
     /// confirms but those of replies, acknowledges. Embedded: one transaction.
     ///
     /// Waits while the broker is away. [`QueueError::Closed`] when the process stops first: nothing is lost, the message
     /// is delivered again. [`QueueError::TooLarge`] returns the settler.
-    pub async fn settle(self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
-        self.0.settle(publications).await
-    }
+    fn settle(self: Box<Self>, publications: Vec<Publication>) -> BoxFuture<'static, Result<Settled, QueueError>>;
 
     /// Makes all of `publications` durable, then rejects the message, so that the broker itself dead-letters it, whatever its
     /// size. The embedded queue settles it, since it takes messages of any size.
-    pub async fn leave_to_broker(self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
-        self.0.leave_to_broker(publications).await
-    }
+    fn leave_to_broker(
+        self: Box<Self>,
+        publications: Vec<Publication>,
+    ) -> BoxFuture<'static, Result<Settled, QueueError>>;
 
     /// Returns the message unchanged to its queue, at once visible to others; counts as a return.
-    pub async fn give_back(self) {
-        self.0.give_back().await;
-    }
+    fn give_back(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
 
 /// The result of a settlement.
@@ -195,7 +169,7 @@ pub enum QueueError {
         /// The message's size and the broker's limit.
         size: TooLarge,
         /// The right to settle, where the message was to be published by a settlement.
-        settler: Option<Box<Settler>>,
+        settler: Option<Settler>,
     },
 }
 
@@ -238,8 +212,10 @@ impl fmt::Display for TooLarge {
 /// The condition of the queue, for `/readyz` and the metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Health {
-    /// Reasons why the process takes no jobs, each a sentence; empty when all is well.
+    /// Reasons why the process is not ready, each a sentence; empty when all is well. Not all of them stop its intake.
     pub problems: Vec<String>,
+    /// What is wrong although the process is ready, each a sentence.
+    pub notes: Vec<String>,
     /// The broker takes no publications now (alarm): no job may start that would end in one.
     pub publishing_blocked: bool,
     /// Kinds that another process works exclusively (SPEC 6.1, lock), with the reason where nobody seems to work one.

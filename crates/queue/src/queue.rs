@@ -3,12 +3,24 @@
 
 use std::{future::pending, time::Duration};
 
+use tokio::sync::mpsc;
+
 use crate::{
     message::{Delivery, Health, Publication, QueueError, UnknownKindMessage},
     rabbit::{self, RabbitQueue, ReplyTo},
     sqlite::{self, SqliteQueue},
 };
 use genfleet_job::Kind;
+
+/// Calls the same method of either backend.
+macro_rules! dispatch {
+    ($of:expr, $type:ident, $backend:ident => $call:expr) => {
+        match $of {
+            $type::Rabbit($backend) => $call,
+            $type::Sqlite($backend) => $call,
+        }
+    };
+}
 
 /// The queue of a process. Clones are the same queue.
 #[derive(Clone, Debug)]
@@ -66,34 +78,22 @@ impl Queue {
 
     /// Makes `publications` durable. Waits while the broker is away.
     pub async fn publish(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
-        match self {
-            Self::Rabbit(queue) => queue.publish(publications).await,
-            Self::Sqlite(queue) => queue.publish(publications).await,
-        }
+        dispatch!(self, Self, queue => queue.publish(publications).await)
     }
 
     /// Its condition now.
     pub fn health(&self) -> Health {
-        match self {
-            Self::Rabbit(queue) => queue.health(),
-            Self::Sqlite(queue) => queue.health(),
-        }
+        dispatch!(self, Self, queue => queue.health())
     }
 
     /// Number of deliveries of `kind` that this process holds unsettled, whatever they wait for.
     pub fn unsettled(&self, kind: Kind) -> u32 {
-        match self {
-            Self::Rabbit(queue) => queue.unsettled(kind),
-            Self::Sqlite(queue) => queue.unsettled(kind),
-        }
+        dispatch!(self, Self, queue => queue.unsettled(kind))
     }
 
     /// Waits until the queue can no longer be used, and returns the reason.
     pub async fn failed(&self) -> String {
-        match self {
-            Self::Rabbit(queue) => queue.failed().await,
-            Self::Sqlite(queue) => queue.failed().await,
-        }
+        dispatch!(self, Self, queue => queue.failed().await)
     }
 
     /// Returns true where deliveries were returned within the last `time` because a session was lost.
@@ -106,10 +106,7 @@ impl Queue {
 
     /// Ends all sessions; unsettled deliveries are returned to the queue.
     pub async fn close(&self) {
-        match self {
-            Self::Rabbit(queue) => queue.close().await,
-            Self::Sqlite(queue) => queue.close().await,
-        }
+        dispatch!(self, Self, queue => queue.close().await);
     }
 }
 
@@ -127,10 +124,7 @@ impl Consumer {
     /// The next new or started job; while both wait, at least every second is a started one. Waits for one, through any
     /// number of sessions. Cancel-safe.
     pub async fn next(&mut self) -> Delivery {
-        match &mut self.0 {
-            ConsumerOf::Rabbit(consumer) => consumer.next().await,
-            ConsumerOf::Sqlite(consumer) => consumer.next().await,
-        }
+        dispatch!(&mut self.0, ConsumerOf, consumer => consumer.next().await)
     }
 
     /// The suspects, worked apart from the rest: one unsettled at a time. Once.
@@ -144,26 +138,17 @@ impl Consumer {
     /// Takes no more deliveries. Returns those that were handed over but not taken by [`Self::next`], for the worker to
     /// delay or to give back. Deliveries taken by `next` are not touched.
     pub async fn pause(&mut self) -> Vec<Delivery> {
-        match &mut self.0 {
-            ConsumerOf::Rabbit(consumer) => consumer.pause().await,
-            ConsumerOf::Sqlite(consumer) => consumer.pause().await,
-        }
+        dispatch!(&mut self.0, ConsumerOf, consumer => consumer.pause().await)
     }
 
     /// Takes deliveries again.
     pub fn resume(&mut self) {
-        match &mut self.0 {
-            ConsumerOf::Rabbit(consumer) => consumer.resume(),
-            ConsumerOf::Sqlite(consumer) => consumer.resume(),
-        }
+        dispatch!(&mut self.0, ConsumerOf, consumer => consumer.resume());
     }
 
     /// Takes one waiting job for a probe while the consumer is paused. `None` where none waits or the broker is away.
     pub async fn take_one(&mut self) -> Option<Delivery> {
-        match &mut self.0 {
-            ConsumerOf::Rabbit(consumer) => consumer.take_one().await,
-            ConsumerOf::Sqlite(consumer) => consumer.take_one().await,
-        }
+        dispatch!(&mut self.0, ConsumerOf, consumer => consumer.take_one().await)
     }
 }
 
@@ -180,16 +165,13 @@ enum SuspectsOf {
 impl Suspects {
     /// The next suspect; waits for one. Cancel-safe.
     pub async fn next(&mut self) -> Delivery {
-        match &mut self.0 {
-            SuspectsOf::Rabbit(suspects) => suspects.next().await,
-            SuspectsOf::Sqlite(suspects) => suspects.next().await,
-        }
+        dispatch!(&mut self.0, SuspectsOf, suspects => suspects.next().await)
     }
 }
 
 /// What producers sent for kinds that do not exist. The embedded queue takes no such messages.
 #[derive(Debug)]
-pub struct UnknownKinds(Option<rabbit::UnknownKinds>);
+pub struct UnknownKinds(Option<mpsc::Receiver<UnknownKindMessage>>);
 
 impl UnknownKinds {
     /// A source that never yields a message.
@@ -199,8 +181,9 @@ impl UnknownKinds {
 
     /// The next message; waits for it, through any number of sessions. Cancel-safe.
     pub async fn next(&mut self) -> UnknownKindMessage {
-        match &mut self.0 {
-            Some(unknown_kinds) => unknown_kinds.next().await,
+        let next = async { self.0.as_mut()?.recv().await };
+        match next.await {
+            Some(message) => message,
             None => pending().await,
         }
     }

@@ -74,5 +74,4 @@ pub(crate) use self::{
     dead_letters::{RabbitBrowser, RabbitDeadLetters},
     event_follower::RabbitEventFollower,
     queue::{Consumer, Suspects},
-    unknown_kinds::UnknownKinds,
 };

@@ -86,13 +86,13 @@ pub fn delay_queues(prefix: &str) -> impl Iterator<Item = String> {
     (0..BITS).map(move |bit| ladder_exchange(prefix, bit))
 }
 
-/// The exchange over which processes speak.
+/// The exchange through which processes send each other control messages.
 pub(crate) fn control(prefix: &str) -> String {
     format!("{prefix}.control")
 }
 
-/// Whether messages that come by `exchange` were published by us, so that their `genfleet-*` headers count:
-/// producers may write to `<prefix>.jobs` alone.
+/// Returns true if messages from `exchange` were published by genfleet, so that their `genfleet-*` headers are trusted.
+/// Producers may write only to `<prefix>.jobs`.
 pub(crate) fn is_ours(prefix: &str, exchange: &str) -> bool {
     let Some(name) = exchange.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('.')) else {
         return false;
@@ -100,7 +100,7 @@ pub(crate) fn is_ours(prefix: &str, exchange: &str) -> bool {
     name == "work" || name.strip_prefix("delay.").is_some_and(|level| (0..BITS).any(|bit| level == format!("{bit:02}")))
 }
 
-/// Whether only what we published comes to be in `queue`: no producer's exchange leads there.
+/// Returns true if `queue` can only contain what genfleet published: no producer's exchange is bound to it.
 pub(crate) fn holds_ours(prefix: &str, queue: &str) -> bool {
     let is = |kind, lane| queue == lane_queue(prefix, lane, kind);
     let of_kind =
@@ -108,7 +108,7 @@ pub(crate) fn holds_ours(prefix: &str, queue: &str) -> bool {
     Kind::ALL.into_iter().any(of_kind)
 }
 
-/// Whether `queue` is a work queue of `kind`.
+/// Returns true if `queue` is a work queue of `kind`.
 pub(crate) fn is_lane_of(prefix: &str, queue: &str, kind: Kind) -> bool {
     [Lane::Jobs, Lane::Resume, Lane::Suspect].into_iter().any(|lane| queue == lane_queue(prefix, lane, kind))
 }

@@ -19,7 +19,7 @@ pub(crate) const MAX_METADATA_BYTES: usize = 16 * 1024;
 #[schemars(!default)]
 pub struct Payload {
     /// The file, by its UUID.
-    #[schemars(regex(pattern = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"))]
+    #[schemars(regex(pattern = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"), extend("x-rule" = "must be a UUID, in 36 characters, e.g. 3f2504e0-4f89-41d3-9a0c-0305e82c3301"))]
     pub file_id: String,
     /// How closely to look. The platform's engines are `default` (up to 30 s), `enhanced` (60 s) and
     /// `archive_parser` (45 s); it chooses by its own configuration, so this is told, not sent.
@@ -114,18 +114,18 @@ mod tests {
     #[test]
     fn a_bad_job_is_told_what_is_wrong_and_where() {
         let table = [
-            (json!({"fileId": "a1b2c3d4"}), "/payload/fileId", "does not match"),
-            (json!({"fileId": format!("{FILE}\n")}), "/payload/fileId", "does not match"),
-            (json!({"fileId": FILE.replace('-', "")}), "/payload/fileId", "does not match"),
-            (json!({"fileId": format!("{{{FILE}}}")}), "/payload/fileId", "does not match"),
-            (json!({"fileId": "../../a1b2c3d4-e5f6-7890-abcd-ef1234567890"}), "/payload/fileId", "does not match"),
-            (json!({"fileId": 7}), "/payload/fileId", "must be string"),
+            (json!({"fileId": "a1b2c3d4"}), "/payload/fileId", "must be a UUID"),
+            (json!({"fileId": format!("{FILE}\n")}), "/payload/fileId", "must be a UUID"),
+            (json!({"fileId": FILE.replace('-', "")}), "/payload/fileId", "must be a UUID"),
+            (json!({"fileId": format!("{{{FILE}}}")}), "/payload/fileId", "must be a UUID"),
+            (json!({"fileId": "../../a1b2c3d4-e5f6-7890-abcd-ef1234567890"}), "/payload/fileId", "must be a UUID"),
+            (json!({"fileId": 7}), "/payload/fileId", "must be a string, found"),
             (json!({"scanEngine": "default"}), "/payload/scanEngine", "archive"),
             (json!({"scanEngine": "Standard"}), "/payload/scanEngine", "standard"),
-            (json!({"scanEngine": null}), "/payload/scanEngine", "must be string"),
+            (json!({"scanEngine": null}), "/payload/scanEngine", "must be a string, found"),
             (json!({"quarantineAction": "delete"}), "/payload/quarantineAction", "notify_and_hold"),
-            (json!({"metadata": "text"}), "/payload/metadata", "must be object"),
-            (json!({"metadata": [1]}), "/payload/metadata", "must be object"),
+            (json!({"metadata": "text"}), "/payload/metadata", "must be an object, found"),
+            (json!({"metadata": [1]}), "/payload/metadata", "must be an object, found"),
             (
                 json!({"metadata": filler(MAX_METADATA_BYTES + 1)}),
                 "/payload/metadata",

@@ -19,7 +19,7 @@ mod tests;
 #[schemars(!default)]
 pub struct Payload {
     /// Names the definition.
-    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,128}$"))]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,128}$"), extend("x-rule" = "must be 1 to 128 characters of A-Z, a-z, 0-9 and . _ -, e.g. crm-conversations"))]
     pub source_id: String,
     /// Where the events go.
     pub configuration: Configuration,
@@ -35,7 +35,7 @@ pub struct Payload {
     #[schemars(length(max = 10_000))]
     pub attribute_mappings: Vec<AttributeMapping>,
     /// The definition's `ETag` as it was last read, sent as `If-Match` as it is. Without it any version is replaced.
-    #[schemars(length(max = 1024), regex(pattern = r"^[!-~]([ -~]*[!-~])?$"))]
+    #[schemars(length(max = 1024), regex(pattern = r"^[!-~]([ -~]*[!-~])?$"), extend("x-rule" = "must be printable ASCII without a space at either end, e.g. \"5d8c72a5\""))]
     pub etag: Option<String>,
     /// An event to try transformations and mappings on, before anything is sent. Not sent itself.
     pub sample_event: Option<Value>,
@@ -50,15 +50,15 @@ pub struct Payload {
 #[schemars(!default)]
 pub struct Configuration {
     /// 12 digits.
-    #[schemars(regex(pattern = r"^[0-9]{12}$"))]
+    #[schemars(regex(pattern = r"^[0-9]{12}$"), extend("x-rule" = "must be the 12 digits of an AWS account, e.g. 123456789012"))]
     pub aws_account_id: String,
     /// A role of that account.
-    #[schemars(regex(pattern = r"^arn:aws(-[a-z]+)*:iam::[0-9]{12}:role/([!-~]+/)?[A-Za-z0-9_+=,.@-]{1,64}$"))]
+    #[schemars(regex(pattern = r"^arn:aws(-[a-z]+)*:iam::[0-9]{12}:role/([!-~]+/)?[A-Za-z0-9_+=,.@-]{1,64}$"), extend("x-rule" = "must be the ARN of an IAM role, e.g. arn:aws:iam::123456789012:role/genesys-events"))]
     pub role_arn: String,
     /// The name of an AWS region, e.g. `us-east-1`.
     #[schemars(regex(
         pattern = r"^([a-z]{2}|eusc)(-[a-z]{2,4})?-(north|south|east|west|central|northeast|northwest|southeast|southwest)-[1-9][0-9]?$"
-    ))]
+    ), extend("x-rule" = "must be the name of an AWS region, e.g. us-east-1"))]
     pub region: String,
 }
 

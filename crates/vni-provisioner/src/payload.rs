@@ -30,7 +30,7 @@ pub struct Payload {
     pub name: String,
     /// Whose interface it is.
     #[serde(default)]
-    #[schemars(regex(pattern = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"))]
+    #[schemars(regex(pattern = r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"), extend("x-rule" = "must be a UUID, in 36 characters, e.g. 3f2504e0-4f89-41d3-9a0c-0305e82c3301"))]
     pub organization_id: String,
     /// Its own IPv4 address, inside `subnetCidr`.
     #[serde(default)]
@@ -130,7 +130,7 @@ impl Payload {
         let dns_servers = self.dns_servers.iter().enumerate();
         let dns_servers: Vec<IpAddr> =
             dns_servers.filter_map(|(at, one)| found.read(&format!("dnsServers/{at}"), address(one))).collect();
-        found.read("dnsServers", rule(!self.dns_servers.is_empty(), "must have at least 1 entries"));
+        found.read("dnsServers", rule(!self.dns_servers.is_empty(), "must have at least 1 entry"));
         found.read("name", rule((1..=128).contains(&self.name.chars().count()), "must have 1 to 128 characters"));
         found.read("routingTableId", table_id(&self.routing_table_id));
         found.read("gatewayPort", rule(self.gateway_port > 0, "must be at least 1"));
@@ -171,7 +171,7 @@ fn rule(holds: bool, otherwise: &str) -> Result<(), String> {
 }
 
 fn uuid(text: &str) -> Result<Uuid, String> {
-    text.parse().map_err(|_| "must be a UUID".to_owned())
+    text.parse().map_err(|_| "must be a UUID, in 36 characters, e.g. 3f2504e0-4f89-41d3-9a0c-0305e82c3301".to_owned())
 }
 
 fn ipv4(text: &str) -> Result<Ipv4Addr, String> {

@@ -19,7 +19,6 @@ impl Anchors {
         Self(links.iter().map(|link| Anchor { link: link.clone(), others: Vec::new() }).collect())
     }
 
-    /// `record` is there.
     pub(super) fn met(&mut self, place: &LinePlace, record: &AuditRecord) {
         self.0.retain(|anchor| anchor.link != record.link());
         for anchor in self.0.iter_mut().filter(|anchor| anchor.link.seq == record.seq) {

@@ -80,7 +80,6 @@ impl ClaimedLines {
         self.count
     }
 
-    /// `record` is there.
     pub(super) fn met(&mut self, record: &AuditRecord) {
         if self.lines.is_empty() {
             return;

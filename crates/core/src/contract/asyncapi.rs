@@ -109,13 +109,13 @@ fn jobs_operation(kind: Kind) -> Value {
 
 fn events_channel(prefix: &str) -> Value {
     let outcomes = Outcome::ALL.map(Outcome::as_str);
-    let kinds: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+    let kinds: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).chain(["unknown"]).collect();
     json!({
         "address": "{kind}.{outcome}",
         "title": "Events",
-        "description": "Bind a durable queue of your own, e.g. with cdn.purge.* or *.*.failed, to miss nothing.",
+        "description": "Bind a durable queue of your own to miss nothing: with # for all events, #.failed for all failures, cdn.purge.* for one kind.",
         "parameters": {
-            "kind": { "enum": kinds, "description": "The job's kind." },
+            "kind": { "enum": kinds, "description": "The job's kind; unknown for a message whose routing key is no kind." },
             "outcome": { "enum": outcomes, "description": "The job's outcome." },
         },
         "messages": { "event": message("event") },

@@ -52,9 +52,12 @@ pub struct MemberStatus {
     /// The reason why requests to the API fail, if they do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failing: Option<String>,
-    /// The reasons why the queue delivers no jobs.
+    /// The reasons on the queue's side why the process is not ready.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_ready: Vec<String>,
+    /// What is wrong although the process is ready.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The holds and pauses that stop requests.
     pub shut: Vec<HoldStatus>,
     /// The kinds that the process works.
@@ -151,6 +154,7 @@ impl MemberStatus {
         ages.for_each(|age| *age = age.clamp(0.0, oldest));
         self.shut.truncate(LONGEST_LIST);
         self.not_ready.truncate(LONGEST_LIST);
+        self.notes.truncate(LONGEST_LIST);
         self.kinds.truncate(LONGEST_LIST);
         self.receivers.truncate(LONGEST_LIST);
         let own = [&mut self.process, &mut self.client, &mut self.worker, &mut self.version];
@@ -159,7 +163,7 @@ impl MemberStatus {
         let receivers = self.receivers.iter_mut().flat_map(|each| [&mut each.receiver, &mut each.why]);
         own.into_iter().chain(shut).chain(kinds).chain(receivers).for_each(cut);
         let optional = self.shut.iter_mut().filter_map(|shut| shut.kind.as_mut());
-        optional.chain(&mut self.failing).chain(&mut self.not_ready).for_each(cut);
+        optional.chain(&mut self.failing).chain(&mut self.not_ready).chain(&mut self.notes).for_each(cut);
     }
 }
 

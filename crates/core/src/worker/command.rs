@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsString,
     fmt,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     process::ExitCode,
     sync::Arc,
 };
@@ -89,7 +89,7 @@ pub fn parse<P: FromArgMatches>(command: Command, arguments: impl Iterator<Item 
     let parsed = command.try_get_matches_from_mut(&arguments).and_then(|matches| P::from_arg_matches(&matches));
     parsed.map_err(|error| {
         // Nothing to be done where even this cannot be written.
-        let _ = error.print();
+        let _ = print(&error);
         if let Some(variable) = blamed_variable(&command, &error, &arguments) {
             genfleet_job::tell!("hint: the value is that of the variable {variable}");
         }
@@ -138,6 +138,38 @@ fn misspelt_warning(name: &str, known: &[String]) -> Option<String> {
     }
     let near = known.iter().map(|known| (strsim::osa_distance(name, known), known)).min()?;
     (near.0 <= MOST_EDITS).then(|| format!("{name} is not a setting and is ignored; did you mean {}?", near.1))
+}
+
+/// Prints what is wrong with the arguments, or the help. Messages of libraries about a value are put into plain words.
+fn print(error: &clap::Error) -> io::Result<()> {
+    if error.kind() != clap::error::ErrorKind::ValueValidation {
+        return error.print();
+    }
+    let coloured = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let text = if coloured { error.render().ansi().to_string() } else { error.to_string() };
+    io::stderr().write_all(in_plain_words(&text).as_bytes())
+}
+
+fn in_plain_words(text: &str) -> String {
+    const WORDS: [(&str, &str); 6] = [
+        ("invalid digit found in string", "not a whole number"),
+        ("cannot parse integer from empty string", "a whole number is expected"),
+        ("number too large to fit in target type", "the number is too large"),
+        ("number too small to fit in target type", "the number is too small"),
+        ("invalid float literal", "not a number"),
+        ("invalid IP address syntax", "not an IP address"),
+    ];
+    let text = WORDS.iter().fold(text.to_owned(), |text, (library, plain)| text.replace(library, plain));
+    let Some((before, rest)) = text.split_once(" is not in ") else { return text };
+    let (range, after) = rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len()));
+    // The library writes `1..=100`, and an open end as the largest number of the type.
+    match range.split_once("..") {
+        Some((least, most)) if most.starts_with('=') && most.len() < 10 && most != "=65535" => {
+            format!("{before} is not between {least} and {}{after}", &most[1..])
+        }
+        Some((least, _)) => format!("{before} is not at least {least}{after}"),
+        None => text.clone(),
+    }
 }
 
 /// End of the `--help` of every command that takes a queue.
@@ -236,6 +268,21 @@ pub fn block_on<T>(task: impl Future<Output = T>) -> io::Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_about_values_are_in_plain_words() {
+        let numbers = clap::value_parser!(u16);
+        let message = |numbers: clap::builder::RangedI64ValueParser<u16>, value| {
+            let command = Command::new("a").arg(clap::Arg::new("n").long("n").value_parser(numbers));
+            in_plain_words(&command.try_get_matches_from(["a", "--n", value]).unwrap_err().to_string())
+        };
+        for (value, plain) in [("0", "0 is not between 1 and 100"), ("x", "not a whole number"), ("", "required")] {
+            let message = message(numbers.range(1..=100), value);
+            assert!(message.contains(plain), "{message}");
+        }
+        let open = message(numbers.range(2..), "1");
+        assert!(open.contains("1 is not at least 2\n"), "{open}");
+    }
 
     #[test]
     fn every_subcommand_that_takes_a_queue_says_where_secrets_come_from() {

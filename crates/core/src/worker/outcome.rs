@@ -70,7 +70,7 @@ impl JobOutcome {
         match decision {
             Decision::Done(report) => {
                 headers.attempts += 1;
-                let mut ending = ending(kind, &job.id, Outcome::Succeeded, &headers, delivery);
+                let mut ending = ending_of(kind, job, Outcome::Succeeded, &headers, delivery);
                 ending.action = Some(kind.action);
                 ending.report = Some(report);
                 Self::ends(ending, receivers())
@@ -84,7 +84,7 @@ impl JobOutcome {
             }
             Decision::Dead { code, cause, error } => {
                 headers.attempts += 1;
-                let mut ending = ending(kind, &job.id, Outcome::Failed, &headers, delivery);
+                let mut ending = ending_of(kind, job, Outcome::Failed, &headers, delivery);
                 ending.error = Some(event::error_object(&error, code, cause));
                 ending.report = error.report;
                 Self::fails(ending, DeadReason { reason: code, cause, error: error.message }, receivers())
@@ -122,7 +122,7 @@ impl JobOutcome {
         if let Some(clock) = kind.process.genesys.clock_warning() {
             message = format!("{message}; {clock}");
         }
-        let mut ending = ending(kind, &job.id, Outcome::Expired, headers, delivery);
+        let mut ending = ending_of(kind, job, Outcome::Expired, headers, delivery);
         let error = JobError::permanent("deadline_passed", message);
         ending.error = Some(event::error_object(&error, error.code, None));
         Self::ends(ending, kind.process.webhooks.receivers(kind.label(), job.webhook.as_deref()))
@@ -233,6 +233,12 @@ fn log_retry(kind: &KindContext, error: Option<&JobError>, after: Duration) {
     info!(class, code = error.code, status, request_id, ?after, "job goes back to the queue");
 }
 
+fn ending_of(kind: &KindContext, job: &Job, outcome: Outcome, headers: &JobHeaders, delivery: &Delivery) -> Ending {
+    let ending = ending(kind, &job.id, outcome, headers, delivery);
+    let started_at = headers.started_at.unwrap_or(ending.time);
+    Ending { queued: delivery.message.waited(job.not_before, started_at), ..ending }
+}
+
 fn ending(kind: &KindContext, id: &JobId, outcome: Outcome, headers: &JobHeaders, delivery: &Delivery) -> Ending {
     let now = kind.process.clock.now();
     let started_at = headers.started_at.unwrap_or(now);
@@ -250,7 +256,7 @@ fn ending(kind: &KindContext, id: &JobId, outcome: Outcome, headers: &JobHeaders
         redriven_by: text(REDRIVEN_BY),
         requests: headers.requests,
         latency_ms: u64::try_from(now.as_millisecond() - started_at.as_millisecond()).unwrap_or(0),
-        queued: delivery.message.waited(started_at),
+        queued: delivery.message.waited(None, started_at),
         report: None,
         error: None,
         trace_id: delivery.span.context().map(|place| place.trace_id().to_owned()),

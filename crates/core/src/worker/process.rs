@@ -102,8 +102,12 @@ impl<H: JobHandler> Engine<H> {
         }
         self.check_suspect(delivery)?;
         let now = self.kind().process.clock.now();
-        self.kind().process.activity.note_age(H::KIND, &delivery.message, now);
-        let (job, payload) = self.validate(&delivery.message).await?;
+        let validated = self.validate(&delivery.message).await;
+        if !headers.started() {
+            let not_before = validated.as_ref().ok().and_then(|(job, _)| job.not_before);
+            self.kind().process.activity.note_age(H::KIND, &delivery.message, not_before, now);
+        }
+        let (job, payload) = validated?;
         tracing::Span::current().record("id", job.id.as_str());
         delivery_trace::set_job(&mut delivery.span, &job, headers);
         if !self.settlement.has_result(&job.id, delivery) {
@@ -173,7 +177,7 @@ impl<H: JobHandler> Engine<H> {
     fn begin(&self, job: &Job, mut headers: JobHeaders, delivery: &Delivery) -> (JobContext, JobHeaders) {
         let process = &self.kind().process;
         let now = process.clock.now();
-        if let Some(waited) = delivery.message.waited(now).filter(|_| !headers.started()) {
+        if let Some(waited) = delivery.message.waited(job.not_before, now).filter(|_| !headers.started()) {
             metrics::histogram!(metric::JOB_QUEUE_WAIT, "kind" => H::KIND.as_str()).record(waited.seconds());
         }
         let lease = delivery.settler.lease().filter(|_| H::KIND.is_exclusive());

@@ -156,7 +156,7 @@ impl Settlement {
         match delivery.settler.settle(vec![publication]).await {
             Ok(_) => {}
             Err(QueueError::TooLarge { size, settler: Some(settler) }) => {
-                delivery.settler = *settler;
+                delivery.settler = settler;
                 let headers = JobHeaders::read(&delivery.message.headers);
                 self.give_up_too_large(delivery, &headers, size).await;
             }
@@ -217,7 +217,7 @@ impl Settlement {
         match delivery.settler.settle(publications).await {
             Ok(_) => {}
             Err(QueueError::TooLarge { size, settler: Some(settler) }) => {
-                delivery.settler = *settler;
+                delivery.settler = settler;
                 return self.leave_to_broker(delivery, outcome, size).await;
             }
             Err(error) => {

@@ -53,15 +53,21 @@ impl GenesysClient {
     pub fn problems(&self) -> Vec<String> {
         let control = self.shared.admission.control();
         let credentials = control.credentials.reason().map(|why| format!("Genesys Cloud gives us no token: {why}"));
-        let forbidden = control.permissions.all().map(|(kind, endpoint)| {
+        let forbidden = control.permissions.all(Instant::now()).map(|(kind, endpoint)| {
             format!("{kind} is forbidden on {endpoint}; it needs the scopes {}", self.scopes_of(kind))
         });
         control.audit.clone().into_iter().chain(credentials).chain(forbidden).collect()
     }
 
-    /// Describes what is wrong although the process is ready: an API that does not answer, a clock that is off.
+    /// Describes what is wrong although the process is ready: an API that does not answer, a clock that is off, and what
+    /// the next job tries again.
     pub fn warnings(&self) -> Vec<String> {
-        self.failures().into_iter().chain(self.clock_warning()).collect()
+        self.failures().into_iter().chain(self.clock_warning()).chain(self.untaken_probes()).collect()
+    }
+
+    /// Describes what failed when it was last tried, and is tried again with the next job, since none waits.
+    pub fn untaken_probes(&self) -> Vec<String> {
+        self.shared.admission.control().untaken_probes(Instant::now())
     }
 
     /// Describes the failures of requests, where requests fail.

@@ -148,6 +148,12 @@ fn bearer(asked: &HttpRequest) -> String {
     asked.headers["authorization"].to_str().unwrap().to_owned()
 }
 
+/// Returns what `genfleet_gate_state` shows for `reason`.
+fn gate_is_shut(rig: &Rig, reason: ClosedReason) -> bool {
+    let gauges = rig.client.shared.admission.control().gauges(Instant::now());
+    gauges.holds.iter().any(|(each, is_held)| *each == reason && *is_held)
+}
+
 /// Seconds from now to what a held caller was told, rounded.
 fn held_for(rig: &Rig, error: &ApiError) -> i64 {
     let ErrorClass::Held { until, .. } = error.class else { panic!("not held: {error:?}") };

@@ -45,7 +45,7 @@ enum Question {
         #[arg(long, value_name = "SEQ:HASH", value_delimiter = ',')]
         anchor: Vec<ChainLink>,
 
-        /// Tell it as JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -59,7 +59,7 @@ enum Question {
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
 
-        /// Tell them as JSON, a fact a line
+        /// Print JSON, one fact a line
         #[arg(long)]
         json: bool,
     },

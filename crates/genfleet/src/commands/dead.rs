@@ -1,4 +1,4 @@
-//! `genfleet dead`: what was given up, and what is to become of it.
+//! `genfleet dead`: lists, shows, redrives and discards dead letters.
 
 use std::process::ExitCode;
 
@@ -17,29 +17,29 @@ pub(crate) mod show;
 mod tally;
 mod urls;
 
-/// What is to be done with them.
+/// The subcommands.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Count them, grouped by what went wrong
+    /// Count dead letters, grouped by cause
     List(list::Options),
-    /// Show them whole: error, attempts, headers, payload
+    /// Show dead letters in full: error, attempts, headers, payload
     Show(show::Options),
-    /// Run them again, one generation on
+    /// Run dead letters again, as the next generation
     Redrive(act::Redrive),
-    /// Throw them away
+    /// Delete dead letters
     Discard(act::Discard),
 }
 
 /// Examples at the end of `--help`.
 pub(crate) const EXAMPLES: &str = "Examples:
-  genfleet dead list                                       what was given up, and why
-  genfleet dead show 3f2a9c0d                              letters of a fingerprint, or of a job
+  genfleet dead list                                       dead letters, grouped by cause
+  genfleet dead show 3f2a9c0d                              dead letters of a fingerprint, or of a job
   genfleet dead redrive --fingerprint 3f2a9c0d --limit 1   try one of them
   genfleet dead redrive --reason attempts_exhausted --rate 20
   genfleet dead discard --kind cdn.purge --older-than 30d --dry-run
-  genfleet dead list --unrouted                            what matched no queue (RabbitMQ)";
+  genfleet dead list --unrouted                            messages that matched no queue (RabbitMQ)";
 
-/// Runs one of them.
+/// Runs a subcommand.
 pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();

@@ -26,7 +26,7 @@ pub(crate) struct Options {
     #[arg(value_name = "KIND")]
     kinds: Vec<Kind>,
 
-    /// Tell it as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 

@@ -81,7 +81,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "30s", value_parser = duration, value_name = "DURATION")]
     timeout: Duration,
 
-    /// Tell it as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 
@@ -110,7 +110,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
         Some(Err(rejection)) => {
             for violation in &rejection.violations {
-                tell!("error: {}: {}", terminal::line(&violation.pointer), terminal::line(&violation.message));
+                tell!("error: {}", terminal::line(&violation.describe()));
             }
             let more = rejection.violations.total() - rejection.violations.len();
             if more > 0 {

@@ -27,7 +27,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "5s", value_parser = positive_duration, value_name = "DURATION")]
     timeout: Duration,
 
-    /// Answers are JSON in any case; for symmetry with the other commands
+    /// The output is JSON in any case
     #[arg(long)]
     json: bool,
 }

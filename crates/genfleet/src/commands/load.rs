@@ -25,13 +25,13 @@ use uuid::Uuid;
 use self::{
     follower::Follower,
     ledger::Ledger,
-    pace::{Pace, Rate},
+    pace::Pace,
     progress::Progress,
     publisher::{LoadEvent, Publisher},
     source::Source,
     summary::Summary,
 };
-use super::{EXIT_FAILED, block_on};
+use super::{EXIT_FAILED, block_on, rate::Rate};
 use crate::terminal::{self, line};
 
 mod follower;

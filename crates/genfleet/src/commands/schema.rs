@@ -34,7 +34,7 @@ pub(crate) struct Options {
     #[arg(long, env = "GENFLEET_QUEUE_PREFIX", default_value = "genfleet", value_name = "NAME")]
     queue_prefix: String,
 
-    /// Tell it as JSON, which it is
+    /// Print JSON; the output is JSON in any case
     #[arg(long)]
     json: bool,
 }

@@ -22,7 +22,7 @@ pub(crate) struct Options {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
 
-    /// Tell it as JSON, an object a line
+    /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
 
@@ -80,13 +80,7 @@ fn tell(line: &Line, rejection: &genfleet_core::job::Rejection, as_json: bool) -
         ))?;
     }
     for violation in &rejection.violations {
-        terminal::say(format_args!(
-            "{}:{}: {}: {}",
-            line.file,
-            line.number,
-            terminal::line(&violation.pointer),
-            terminal::line(&violation.message)
-        ))?;
+        terminal::say(format_args!("{}:{}: {}", line.file, line.number, terminal::line(&violation.describe())))?;
     }
     let more = rejection.violations.total() - rejection.violations.len();
     if more > 0 {

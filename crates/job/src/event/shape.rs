@@ -72,7 +72,8 @@ pub struct EventData {
     pub requests: u64,
     /// Milliseconds from the first start to the end, over all attempts.
     pub latency_ms: u64,
-    /// Milliseconds from the message's `genfleet-enqueued-ms`, else its timestamp, to the first start; null if it had no
+    /// Milliseconds from the message's `genfleet-enqueued-ms`, else its timestamp, or from the job's `notBefore` where that
+    /// is later, to the first start; null if it had no
     /// plausible one.
     pub queued_ms: Option<u64>,
     /// Present and true if `queuedMs` counts from a timestamp of whole seconds: it is up to a second too long.

@@ -38,16 +38,19 @@ impl Message {
         self
     }
 
-    /// The wait from being enqueued to `at`; `None` if no plausible time is known.
-    pub fn waited(&self, at: Timestamp) -> Option<QueueWait> {
+    /// The wait from being enqueued to `at`, or from `not_before` if the job was not to start earlier; `None` if no plausible
+    /// time is known.
+    pub fn waited(&self, not_before: Option<Timestamp>, at: Timestamp) -> Option<QueueWait> {
         let at = at.as_millisecond();
         let can_be = |ms: &i64| (EARLIEST..=at.saturating_add(CLOCKS_DIFFER)).contains(ms);
         let second = self.timestamp.and_then(|seconds| i64::try_from(seconds).ok()?.checked_mul(1000)).filter(can_be);
         // The two times may be read on both sides of a full second.
         let agrees = |ms: &i64| second.is_none_or(|second| (second - 1000..second + 2000).contains(ms));
         let exact = self.headers.get(ENQUEUED_MS).and_then(super::HeaderValue::as_i64).filter(can_be).filter(agrees);
-        let ms = u64::try_from(at - exact.or(second)?).unwrap_or(0);
-        Some(QueueWait { ms, is_rough: exact.is_none() })
+        let enqueued = exact.or(second)?;
+        let intended = not_before.map(Timestamp::as_millisecond).filter(|intended| *intended > enqueued);
+        let ms = u64::try_from(at - intended.unwrap_or(enqueued)).unwrap_or(0);
+        Some(QueueWait { ms, is_rough: exact.or(intended).is_none() })
     }
 }
 
@@ -60,7 +63,7 @@ mod tests {
     fn waited(timestamp: Option<u64>, ms: Option<i64>) -> Option<(u64, bool)> {
         let mut message = Message { timestamp, ..Message::default() };
         message.headers.extend(ms.map(|ms| (ENQUEUED_MS.to_owned(), ms.into())));
-        let waited = message.waited(Timestamp::from_millisecond(NOW).unwrap());
+        let waited = message.waited(None, Timestamp::from_millisecond(NOW).unwrap());
         waited.map(|waited| (waited.ms, waited.is_rough))
     }
 
@@ -68,8 +71,21 @@ mod tests {
     fn what_we_enqueue_is_known_to_the_millisecond() {
         let at = |ms| Timestamp::from_millisecond(ms).unwrap();
         let message = Message::default().enqueued(at(NOW - 1_234));
-        assert_eq!(message.waited(at(NOW)), Some(QueueWait { ms: 1_234, is_rough: false }));
+        assert_eq!(message.waited(None, at(NOW)), Some(QueueWait { ms: 1_234, is_rough: false }));
         assert_eq!(message.timestamp, Some(1_799_999_998));
+    }
+
+    #[test]
+    fn an_intended_wait_does_not_count() {
+        let at = |ms| Timestamp::from_millisecond(ms).unwrap();
+        let message = Message::default().enqueued(at(NOW - 60_000));
+        let waited = |not_before| message.waited(Some(at(not_before)), at(NOW)).unwrap();
+        assert_eq!(waited(NOW - 366), QueueWait { ms: 366, is_rough: false });
+        assert_eq!(waited(NOW - 90_000), QueueWait { ms: 60_000, is_rough: false }, "it was over before");
+        assert_eq!(waited(NOW + 4_000), QueueWait { ms: 0, is_rough: false }, "it is not over yet");
+        let rough = Message { timestamp: Some(1_799_999_940), ..Message::default() };
+        assert_eq!(rough.waited(Some(at(NOW - 366)), at(NOW)), Some(QueueWait { ms: 366, is_rough: false }));
+        assert_eq!(Message::default().waited(Some(at(NOW - 366)), at(NOW)), None);
     }
 
     #[test]

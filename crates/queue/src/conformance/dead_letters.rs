@@ -15,7 +15,7 @@ use genfleet_job::{
 
 const DEAD: DeadLetterQueue = DeadLetterQueue::Dead(KIND);
 
-async fn dead_letters(subject: &Subject) -> QueueInspector {
+fn dead_letters(subject: &Subject) -> QueueInspector {
     let location = match subject {
         Subject::Sqlite(path) => QueueLocation::Store(path.clone()),
         Subject::Rabbit { url, prefix } => {
@@ -69,7 +69,7 @@ async fn clear(dead_letters: &QueueInspector) {
 async fn looking_changes_nothing(subject: &Subject, queue: &Queue) {
     queue.publish(letters(0..300)).await.unwrap();
     queue.publish(vec![letter("of another kind", Kind::FileScan)]).await.unwrap();
-    let dead_letters = dead_letters(subject).await;
+    let dead_letters = dead_letters(subject);
     let expected: Vec<_> = (0..300).map(|number| format!("letter-{number}")).collect();
     for _ in 0..5 {
         assert_eq!(lying(&dead_letters, DEAD).await, expected);
@@ -83,7 +83,7 @@ async fn looking_changes_nothing(subject: &Subject, queue: &Queue) {
     // Dropped without a word, as by a crash.
     drop(browser);
     dead_letters.close().await;
-    let dead_letters = self::dead_letters(subject).await;
+    let dead_letters = self::dead_letters(subject);
     let mut lying = lying_soon(&dead_letters, 300).await;
     lying.sort();
     lying.dedup();
@@ -110,7 +110,7 @@ async fn lying_soon(dead_letters: &QueueInspector, count: usize) -> Vec<String> 
 
 async fn what_is_taken_off_is_published_and_the_rest_stays(subject: &Subject, queue: &Queue) {
     queue.publish(letters(0..10)).await.unwrap();
-    let dead_letters = dead_letters(subject).await;
+    let dead_letters = dead_letters(subject);
     let mut browser = dead_letters.browse(DEAD, 2).await.unwrap();
     let mut number = 0;
     while let Some(stored) = browser.next().await.unwrap() {
@@ -143,7 +143,7 @@ async fn what_is_taken_off_is_published_and_the_rest_stays(subject: &Subject, qu
 
 async fn what_comes_meanwhile_waits_for_the_next_look(subject: &Subject, queue: &Queue) {
     queue.publish(letters(0..3)).await.unwrap();
-    let dead_letters = dead_letters(subject).await;
+    let dead_letters = dead_letters(subject);
     let mut browser = dead_letters.browse(DEAD, 0).await.unwrap();
     queue.publish(letters(3..6)).await.unwrap();
     assert_eq!(read(&mut browser).await.len(), 3);
@@ -156,7 +156,7 @@ async fn what_comes_meanwhile_waits_for_the_next_look(subject: &Subject, queue: 
 /// Part of the list in the parent.
 pub(super) async fn all(subject: &Subject) {
     let queue = subject.open();
-    while !matches!(dead_letters(subject).await.count(DEAD).await, Ok(0)) {
+    while !matches!(dead_letters(subject).count(DEAD).await, Ok(0)) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     looking_changes_nothing(subject, &queue).await;

@@ -42,7 +42,6 @@ const CHECK_EVERY: Duration = Duration::from_millis(20);
 /// Longest wait for the broker when the connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection for browsing.
 pub(super) struct BrowseConnection {
     open: OpenConnection,
     abandoned: AtomicBool,

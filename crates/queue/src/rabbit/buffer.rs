@@ -13,10 +13,7 @@ use tokio::{
 };
 
 use super::settle::RabbitSettler;
-use crate::{
-    defect::MessageDefect,
-    message::{Delivery, Settler},
-};
+use crate::{defect::MessageDefect, message::Delivery};
 use genfleet_job::{
     Kind,
     message::{Lane, Message},
@@ -68,8 +65,8 @@ impl BufferedDelivery {
 
     fn into_delivery(self) -> Delivery {
         let Self { message, lane, delivery_count, redelivered, defect, settler } = self;
-        let settler = Settler::new(settler);
-        Delivery { message, lane, delivery_count, redelivered, defect, settler, span: Span::default() }
+        let (settler, span) = (Box::new(settler), Span::default());
+        Delivery { message, lane, delivery_count, redelivered, defect, settler, span }
     }
 }
 

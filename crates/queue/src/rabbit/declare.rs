@@ -153,8 +153,10 @@ async fn verify(
             Ok(Form::Former) => former.push(object.kind_and_name().1.to_owned()),
             // The rights of such a user are meant to be few: it is not asked again, object by object.
             Err(error) if soft(&error) == Some(AMQPSoftError::ACCESSREFUSED) => {
-                let reason = describe(error);
-                tracing::info!(reason, "exchanges and queues are looked for, their arguments could not be compared");
+                tracing::info!(
+                    "exchanges and queues are there; their arguments are not compared, because this user may not \
+                     configure them. That is no fault: the shipped rights are like that"
+                );
                 comparable = false;
                 // The refusal closed it.
                 *channel = open(connection).await?;
@@ -198,7 +200,7 @@ pub(super) async fn compare(connection: &Connection, topology: &Topology) -> Res
         match soft(&error) {
             Some(AMQPSoftError::NOTFOUND) => found.missing.push(format!("{what} {name}")),
             Some(AMQPSoftError::PRECONDITIONFAILED) => {
-                found.different.push(format!("{what} {name}: {}", describe(error)))
+                found.different.push(format!("{what} {name}: {}", describe(error)));
             }
             Some(AMQPSoftError::ACCESSREFUSED) => found.incomparable = Some(describe(error)),
             _ => return Err(format!("{what} {name}: {}", describe(error))),

@@ -1,16 +1,16 @@
-//! The guard between the broker and lapin, in front of every connection: a producer decides what is in the properties
-//! of a message, and the broker takes more than lapin can (4.12.3). Names that are not UTF-8, a header frame above the
-//! negotiated size (the broker splits bodies, never headers, and adds headers of its own) or bytes after the last
-//! property end the connection; tables inside each other overflow the stack of its parser and abort the process. Each
-//! comes again at once in the next session.
+//! A filter between the broker and lapin, on every connection. A producer decides what is in the properties of a
+//! message, and the broker accepts more than lapin can read (4.12.3). Names that are not UTF-8, a header frame above the
+//! negotiated size (the broker splits bodies, never headers, and adds headers of its own) and bytes after the last
+//! property end the connection. Deeply nested tables overflow the stack of lapin's parser and abort the process. Such a
+//! message would be delivered again at once in the next session.
 //!
-//! So every frame passes here first. What lapin can take passes as it came. Of what it cannot, text is mended in place
-//! with question marks; else the headers are emptied but for the broker's own. Such a message carries a [`MARK`]: who
-//! takes it knows its [`MessageDefect`](crate::Flaw), and judges it alone.
+//! So every frame is read here first. What lapin can read passes unchanged. Otherwise invalid text is replaced in place
+//! with question marks; if that is not enough, all headers but the broker's own are removed. Such a message is given a
+//! [`MARK`], from which the consumer reads its [`MessageDefect`](crate::MessageDefect).
 //!
-//! The depth of tables is bounded here and only here: lapin's thread has the stack that Rust gives every thread (2 MiB;
-//! lapin has no setting for it, and `RUST_MIN_STACK` counts for all threads of the process). What passes needs less than
-//! a quarter of it.
+//! The depth of tables is bounded here and only here: lapin's thread has the default stack of a Rust thread (2 MiB;
+//! lapin has no setting for it, and `RUST_MIN_STACK` applies to all threads of the process). Tables within the bound need
+//! less than a quarter of it.
 
 use std::{
     io::{self, IoSlice, Read, Write},
@@ -35,7 +35,7 @@ mod header;
 mod method;
 mod walk;
 
-/// The header that tells of a [`MessageDefect`](crate::Flaw). Its name is not one that is carried on, and a producer that
+/// The header that tells of a [`MessageDefect`](crate::MessageDefect). Its name is not one that is carried on, and a producer that
 /// sets it only has its own message refused.
 pub(super) const MARK: &str = "x-genfleet-flaw";
 

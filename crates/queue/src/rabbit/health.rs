@@ -95,7 +95,7 @@ impl ConnectionHealth {
 
     /// Adds a binding that a message proved missing; true where it was not known.
     pub(super) fn add_missing_binding(&self, problem: String) -> bool {
-        self.missing().add_unbound(problem, Instant::now())
+        self.missing().add_unbound(problem, Instant::now(), self.clock.now())
     }
 
     fn missing(&self) -> MutexGuard<'_, MissingTopology> {
@@ -131,7 +131,7 @@ impl ConnectionHealth {
             problems.push("the broker takes no publications: an alarm of its memory or its disk".to_owned());
         }
         let standing_by = self.standing_by.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Health { problems, publishing_blocked, standing_by }
+        Health { problems, publishing_blocked, standing_by, notes: Vec::new() }
     }
 
     fn states(&self) -> MutexGuard<'_, [State; 2]> {

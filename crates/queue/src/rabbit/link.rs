@@ -85,7 +85,6 @@ impl Session {
     }
 }
 
-/// An open connection.
 pub(super) struct OpenConnection {
     pub(super) connection: Connection,
     pub(super) socket: SocketHandle,

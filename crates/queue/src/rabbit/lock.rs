@@ -129,7 +129,7 @@ struct Standby<'a> {
 
 impl<'a> Standby<'a> {
     fn by(shared: &'a Shared, kind: Kind) -> Self {
-        tracing::info!(kind = kind.as_str(), "standby by: another process works this kind");
+        tracing::info!(kind = kind.as_str(), "standing by: another process works this kind");
         shared.health.set_standing_by(kind, None);
         Self { shared, kind, unworked: None }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::{Timestamp, Unit};
 use tokio::time::Instant;
 
 use crate::topology;
@@ -15,13 +16,39 @@ pub(super) struct MissingTopology {
     /// Found by the last check.
     checked: Option<String>,
     /// Proved by a message that matched no queue.
-    unbound: Option<(Instant, String)>,
+    unbound: Option<Unbound>,
+}
+
+/// A message that matched no queue though a binding should have routed it.
+#[derive(Debug)]
+struct Unbound {
+    at: Instant,
+    /// The same as a time of day.
+    time: Timestamp,
+    problem: String,
+}
+
+impl Unbound {
+    fn is_remembered(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < REMEMBERED
+    }
+
+    /// The problem, with the time at which the process is ready again.
+    fn describe(&self) -> String {
+        let seconds = |time: Timestamp| time.round(Unit::Second).unwrap_or(time);
+        let until = self.time.saturating_add(REMEMBERED).unwrap_or(self.time);
+        let (time, until) = (seconds(self.time), seconds(until));
+        format!(
+            "a binding was gone at {time}, and the process is ready again at {until} unless that recurs: {}",
+            self.problem
+        )
+    }
 }
 
 impl MissingTopology {
     pub(super) fn problems(&self, now: Instant) -> impl Iterator<Item = String> {
-        let unbound = self.unbound.as_ref().filter(|(at, _)| now.saturating_duration_since(*at) < REMEMBERED);
-        self.checked.iter().chain(unbound.map(|(_, problem)| problem)).cloned()
+        let unbound = self.unbound.as_ref().filter(|unbound| unbound.is_remembered(now)).map(Unbound::describe);
+        self.checked.iter().cloned().chain(unbound)
     }
 
     /// Sets the result of a check; true where it changed.
@@ -32,9 +59,10 @@ impl MissingTopology {
     }
 
     /// Adds what a message proves; true where it was not known.
-    pub(super) fn add_unbound(&mut self, problem: String, now: Instant) -> bool {
-        let is_new = !self.problems(now).any(|known| known == problem);
-        self.unbound = Some((now, problem));
+    pub(super) fn add_unbound(&mut self, problem: String, at: Instant, time: Timestamp) -> bool {
+        let is_known = |known: &Unbound| known.is_remembered(at) && known.problem == problem;
+        let is_new = !self.unbound.as_ref().is_some_and(is_known);
+        self.unbound = Some(Unbound { at, time, problem });
         is_new
     }
 }
@@ -59,8 +87,11 @@ mod tests {
     fn a_missing_part_is_reported_until_it_is_back_and_a_binding_for_a_while() {
         let (mut missing, now) = (MissingTopology::default(), Instant::now());
         assert!(missing.set_checked(Some("a".to_owned())) && !missing.set_checked(Some("a".to_owned())), "once");
-        assert!(missing.add_unbound("b".to_owned(), now) && !missing.add_unbound("b".to_owned(), now));
-        assert_eq!(missing.problems(now).collect::<Vec<_>>(), ["a", "b"]);
+        let time: Timestamp = "2026-11-30T18:00:00.4Z".parse().unwrap();
+        assert!(missing.add_unbound("b".to_owned(), now, time) && !missing.add_unbound("b".to_owned(), now, time));
+        let told = "a binding was gone at 2026-11-30T18:00:00Z, and the process is ready again at 2026-11-30T18:05:00Z \
+                    unless that recurs: b";
+        assert_eq!(missing.problems(now).collect::<Vec<_>>(), ["a", told]);
         assert!(missing.set_checked(None) && !missing.set_checked(None));
         assert_eq!(missing.problems(now + REMEMBERED).count(), 0);
     }

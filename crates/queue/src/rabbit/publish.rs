@@ -62,7 +62,6 @@ struct Refusal {
     patience: Duration,
 }
 
-/// A session that has to end.
 struct EndingSession {
     reason: SessionError,
     /// Latest time of its end.

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{Mutex, Notify, watch},
+    sync::{Mutex, Notify, mpsc, watch},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -28,10 +28,10 @@ use super::{
     settings::RabbitSettings,
     settle::Settlements,
     shared::Shared,
-    unknown_kinds::UnknownKinds,
+    unknown_kinds,
 };
 use crate::{
-    message::{Delivery, Health, Publication, QueueError},
+    message::{Delivery, Health, Publication, QueueError, UnknownKindMessage},
     topology::topology,
     unsettled::UnsettledCounts,
 };
@@ -86,8 +86,8 @@ impl RabbitQueue {
         Consumer { buffer }
     }
 
-    pub(crate) fn unknown_kinds(&self) -> UnknownKinds {
-        UnknownKinds::register(&self.shared.unknown_kinds)
+    pub(crate) fn unknown_kinds(&self) -> mpsc::Receiver<UnknownKindMessage> {
+        unknown_kinds::register(&self.shared.unknown_kinds)
     }
 
     pub(crate) async fn publish(&self, publications: Vec<Publication>) -> Result<(), QueueError> {
@@ -103,7 +103,8 @@ impl RabbitQueue {
     }
 
     pub(crate) fn health(&self) -> Health {
-        self.shared.health.health()
+        let notes = self.shared.settlements.publisher.replies.problem().into_iter().collect();
+        Health { notes, ..self.shared.health.health() }
     }
 
     pub(crate) fn unsettled(&self, kind: Kind) -> u32 {

@@ -6,10 +6,7 @@
 //! to are in [`names`].
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -34,6 +31,9 @@ const ROOM: usize = 16 * 1024 * 1024;
 const OVERHEAD: usize = 1024;
 /// Interval of log lines about names that are not published to.
 const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// Time after a refusal of the right to send replies until one is tried again.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
 
 /// The reason why a reply was dropped; the metric's label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +76,8 @@ pub(super) struct Replies {
     names: RwLock<ReplyQueueNames>,
     room: Arc<Semaphore>,
     waiting: mpsc::UnboundedSender<Reply>,
-    /// Our user may not write to the default exchange: for the rest of the process no reply is tried.
-    forbidden: AtomicBool,
+    /// When our user was last found not to have the right to write to the default exchange.
+    refused: Mutex<Option<Instant>>,
     logged: Mutex<Option<Instant>>,
 }
 
@@ -111,7 +111,7 @@ impl Replies {
             names: RwLock::default(),
             room: Arc::new(Semaphore::new(ROOM)),
             waiting,
-            forbidden: AtomicBool::new(false),
+            refused: Mutex::default(),
             logged: Mutex::default(),
         };
         replies.allow(Vec::new());
@@ -137,7 +137,7 @@ impl Replies {
             self.log_not_allowed(queue);
             return Err(ReplyDropReason::NotAllowed);
         }
-        if self.is_forbidden() {
+        if self.refused().is_some_and(|refused| refused.elapsed() < REFUSED_FOR) {
             return Err(ReplyDropReason::Failed);
         }
         let is_direct = names::is_direct(queue);
@@ -150,13 +150,36 @@ impl Replies {
         Ok(())
     }
 
-    fn is_forbidden(&self) -> bool {
-        self.forbidden.load(Ordering::Acquire)
+    fn refused(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends no more replies: our user may not write to the default exchange.
-    pub(super) fn forbid(&self) {
-        self.forbidden.store(true, Ordering::Release);
+    /// Notes that our user may not write to the default exchange: for a minute no reply is tried. Returns true where that
+    /// was not known.
+    pub(super) fn refuse(&self) -> bool {
+        self.refused().replace(Instant::now()).is_none()
+    }
+
+    /// Tries the right again with the next reply: it may have been given since.
+    pub(super) fn try_again(&self) {
+        if let Some(refused) = self.refused().as_mut() {
+            *refused = refused.checked_sub(REFUSED_FOR).unwrap_or(*refused);
+        }
+    }
+
+    /// Notes that a reply was confirmed. Returns true where our user did not have the right before.
+    pub(super) fn permit(&self) -> bool {
+        self.refused().take().is_some()
+    }
+
+    /// Describes why no reply is sent, where our user does not have the right.
+    pub(super) fn problem(&self) -> Option<String> {
+        let since = self.refused().is_some();
+        since.then(|| {
+            "no reply is sent: the broker does not permit this process's user to write to the default exchange \
+             (amq.default); the right is tried again with a reply after a minute"
+                .to_owned()
+        })
     }
 
     /// Logs one line a minute, since a producer can write as many names as it likes.

@@ -74,11 +74,13 @@ impl ReplySender {
             };
             let Err(reason) = sent else { continue };
             if reason.contains(FORBIDDEN) {
-                self.shared.settlements.publisher.replies.forbid();
-                tracing::warn!(
-                    reason,
-                    "no reply is sent until this process is restarted: its user may not write to the default exchange"
-                );
+                if self.shared.settlements.publisher.replies.refuse() {
+                    tracing::warn!(
+                        reason,
+                        "no reply is sent: the broker does not permit this process's user to write to the default \
+                         exchange; the right is tried again every minute while there are replies"
+                    );
+                }
                 while self.incoming.try_recv().map(fail).is_ok() {}
                 continue;
             }
@@ -142,7 +144,12 @@ impl ReplySender {
     }
 
     fn settle(&mut self, sent: Result<(), SessionError>) -> Result<(), SessionError> {
-        sent.inspect(|()| self.waits.reset())
+        sent.inspect(|()| {
+            self.waits.reset();
+            if self.shared.settlements.publisher.replies.permit() {
+                tracing::info!("replies are sent again: the broker permits it");
+            }
+        })
     }
 }
 
@@ -151,7 +158,6 @@ fn fail(mut reply: Reply) {
     reply.drop_reason = Some(ReplyDropReason::Failed);
 }
 
-/// The connection of the replies.
 struct ReplyConnection {
     open: OpenConnection,
     channel: Channel,

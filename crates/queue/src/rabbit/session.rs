@@ -54,6 +54,9 @@ pub(super) async fn supervise<W: SessionWork>(shared: &Arc<Shared>, work: &mut W
 async fn run<W: SessionWork>(shared: &Shared, work: &mut W, link: Arc<Link>, waits: &mut impl Backoff) -> SessionError {
     let began = Instant::now();
     shared.health.set_up(W::ROLE);
+    if W::ROLE == ConnectionRole::Publish {
+        shared.settlements.publisher.replies.try_again();
+    }
     let reason = work.run(link.clone()).await;
     link.close(&reason).await;
     if W::ROLE == ConnectionRole::Publish {

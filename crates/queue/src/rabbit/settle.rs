@@ -23,7 +23,7 @@ use super::{
     publisher::Publisher,
     recent::{Recent, RecentDelivery},
 };
-use crate::message::{Publication, QueueError, Settle, Settled, Settler};
+use crate::message::{Publication, QueueError, Settle, Settled};
 use genfleet_job::{lease::Lease, metric};
 
 /// lapin resolves an acknowledgement when it is written; one that is not by then never will be.
@@ -92,9 +92,7 @@ impl RabbitSettler {
     async fn settle(mut self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
         if let Err(error) = self.settlements.publisher.publish(publications).await {
             return Err(match error {
-                QueueError::TooLarge { size, .. } => {
-                    QueueError::TooLarge { size, settler: Some(Box::new(Settler::new(self))) }
-                }
+                QueueError::TooLarge { size, .. } => QueueError::TooLarge { size, settler: Some(Box::new(self)) },
                 error => error,
             });
         }

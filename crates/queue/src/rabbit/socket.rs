@@ -26,7 +26,6 @@ struct SocketState {
 }
 
 impl SocketHandle {
-    /// The slot for the socket.
     pub(super) fn slot(&self) -> Arc<SocketSlot> {
         self.0.clone()
     }

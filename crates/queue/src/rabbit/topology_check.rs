@@ -79,7 +79,7 @@ pub(super) fn note_unrouted(shared: &Shared, exchange: &str, key: &str) {
         TopologyMode::Skip => {}
         TopologyMode::Verify => {
             let problem = format!(
-                "a binding is gone: a message for exchange {exchange}, key {key} matched no queue and lies on \
+                "a message for exchange {exchange}, key {key} matched no queue and lies on \
                  {}.unrouted; remedy: run once with --topology declare, or bind what `genfleet topology` prints",
                 shared.prefix
             );

@@ -122,7 +122,7 @@ impl Unconfirmed {
         !self.confirms.is_empty()
     }
 
-    /// The next confirm; only while something [has_pending](Self::flies).
+    /// The next confirm. Never returns unless a publication [is pending](Self::has_pending).
     pub(super) async fn next(&mut self) -> ResolvedConfirm {
         match self.confirms.next().await {
             Some(resolved) => resolved,

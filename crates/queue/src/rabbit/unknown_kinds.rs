@@ -26,34 +26,18 @@ use super::{
     topology_check,
 };
 use crate::{
-    message::{Settler, UnknownKindMessage},
+    message::UnknownKindMessage,
     topology::{jobs_exchange, unknown_kinds_queue},
 };
 
 /// Copies in memory, at most: bodies are of any size.
 const PREFETCH: u16 = 8;
 
-/// The receiver of the messages, session after session.
-#[derive(Debug)]
-pub(crate) struct UnknownKinds {
-    arrived: mpsc::Receiver<UnknownKindMessage>,
-}
-
-impl UnknownKinds {
-    /// Starts to consume the messages.
-    pub(super) fn register(sender: &OnceLock<mpsc::Sender<UnknownKindMessage>>) -> Self {
-        let (to_worker, arrived) = mpsc::channel(PREFETCH.into());
-        // A second receiver gets nothing.
-        let _ = sender.set(to_worker);
-        Self { arrived }
-    }
-
-    pub(crate) async fn next(&mut self) -> UnknownKindMessage {
-        match self.arrived.recv().await {
-            Some(message) => message,
-            None => pending().await,
-        }
-    }
+/// Starts to consume the messages; returns their receiver. A second receiver gets nothing.
+pub(super) fn register(sender: &OnceLock<mpsc::Sender<UnknownKindMessage>>) -> mpsc::Receiver<UnknownKindMessage> {
+    let (to_worker, arrived) = mpsc::channel(PREFETCH.into());
+    let _ = sender.set(to_worker);
+    arrived
 }
 
 /// Hands messages over until the session is lost; does nothing without a receiver.
@@ -115,7 +99,7 @@ async fn hand_over(
             settler.acknowledge_in_background();
             continue;
         }
-        let (key, settler) = (delivery.routing_key.to_string(), Settler::new(settler));
+        let (key, settler) = (delivery.routing_key.to_string(), Box::new(settler));
         let message = convert::taken(delivery, false);
         if sender.send(UnknownKindMessage { key, message, settler }).await.is_err() {
             // The process drains: the others answer.

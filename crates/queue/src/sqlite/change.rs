@@ -23,7 +23,6 @@ use genfleet_job::{
     metric,
 };
 
-/// Events kept.
 const EVENTS_KEPT: i64 = 1_000_000;
 /// A batch keeps all its events: it is read to its end from them.
 const TRIM: &str = "DELETE FROM event WHERE sequence <= ?1 AND NOT EXISTS (SELECT 1 FROM batch)";

@@ -39,7 +39,6 @@ pub(super) struct FoundRows {
     next_due: Option<i64>,
 }
 
-/// Claimed rows.
 #[derive(Debug)]
 pub(super) struct ClaimedRows {
     /// In the order in which they are to be started.

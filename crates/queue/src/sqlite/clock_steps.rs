@@ -31,7 +31,6 @@ pub(super) struct ClockSteps {
 /// One look at the clock, to be [kept](Steps::keep) once what it wrote is on the disk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClockReading {
-    /// The time.
     pub(super) now: Timestamp,
     at: Instant,
     /// By how much it was set back.

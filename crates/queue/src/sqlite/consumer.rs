@@ -18,7 +18,7 @@ use super::{
     settler::StoreSettler,
     work::Reply,
 };
-use crate::message::{Delivery, Settler};
+use crate::message::Delivery;
 use genfleet_job::{Kind, clock::SharedClock, message::Lane};
 use genfleet_telemetry::trace::Span;
 
@@ -229,7 +229,7 @@ impl KindFeed {
         for (claim, row) in claimed.rows {
             // Never more rows than slots; were there more, dropping them gives them back.
             let Some(slot) = slots.split(1) else { return };
-            let settler = Settler::new(StoreSettler::new(claim, slot));
+            let settler = Box::new(StoreSettler::new(claim, slot));
             let Row { message, lane, delivery_count, .. } = row;
             let (redelivered, defect) = (delivery_count > 0, None);
             let span = Span::default();

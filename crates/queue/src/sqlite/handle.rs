@@ -18,7 +18,6 @@ use crate::{
 };
 use genfleet_job::{lease::PreviousHolder, metric};
 
-/// The condition of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum StoreCondition {
     Usable,

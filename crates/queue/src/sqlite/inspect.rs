@@ -28,7 +28,6 @@ pub struct StoredEvent {
     pub body: Bytes,
 }
 
-/// A dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DeadLetterRow {
     /// Its number: later ones have higher ones.

@@ -95,7 +95,7 @@ impl SqliteQueue {
         schema::remove(path)
     }
 
-    /// See [`crate::Queue::consume`]. For a [`Role::Worker`].
+    /// See [`Queue::consume`](crate::Queue::consume). For a [`Role::Worker`].
     pub(crate) fn consume(&self, kind: Kind, concurrency: usize) -> Consumer {
         if let Ok(runtime) = Handle::try_current() {
             let (reader, state, clock) =
@@ -115,7 +115,7 @@ impl SqliteQueue {
         self.handle.health()
     }
 
-    /// See [`super::Queue::held`].
+    /// See [`Queue::unsettled`](crate::Queue::unsettled).
     pub(crate) fn unsettled(&self, kind: Kind) -> u32 {
         self.handle.state().unsettled.of(kind)
     }

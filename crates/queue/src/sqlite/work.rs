@@ -62,7 +62,6 @@ struct Pending<W: Work> {
     reply: oneshot::Sender<Result<W::Answer, QueueError>>,
 }
 
-/// A request for `work`, and the reply to it.
 pub(super) fn request<W: Work>(work: W) -> (Command, Reply<W::Answer>) {
     let (reply, answer) = oneshot::channel();
     (Command::Work(Box::new(Pending { work, found: None, reply })), answer)

@@ -137,7 +137,9 @@ impl Writer {
                     self.state.set_condition(StoreCondition::Usable);
                 }
                 self.state.wake(&changes);
-                group.drain(..).for_each(|request| request.answer());
+                for request in group.drain(..) {
+                    request.answer();
+                }
                 GroupOutcome::Committed
             }
             Err(error) => self.fail(&error, group),

@@ -122,6 +122,24 @@ fn what_keeps_every_rule_passes() {
 }
 
 #[test]
+fn no_violation_is_a_bare_regular_expression() {
+    let rules = rules();
+    for (pointer, rule) in [
+        ("/sourceId", "must be 1 to 128 characters of A-Z, a-z, 0-9 and . _ -, e.g. "),
+        ("/configuration/awsAccountId", "must be the 12 digits of an AWS account, e.g. "),
+        ("/configuration/roleArn", "must be the ARN of an IAM role, e.g. "),
+        ("/configuration/region", "must be the name of an AWS region, e.g. "),
+        ("/etag", "must be printable ASCII without a space at either end, e.g. "),
+    ] {
+        let body = json!({ "payload": with(pointer, &json!(" not this ")) }).to_string();
+        let options = StreamConfiguratorOptions {};
+        let rejection = validate_job::<StreamConfigurator>(&rules, &options, body.as_bytes(), None, None).unwrap_err();
+        let messages: Vec<&str> = rejection.violations.iter().map(|one| one.message.as_str()).collect();
+        assert!(messages.iter().any(|message| message.starts_with(rule)), "{pointer}: {messages:?}");
+    }
+}
+
+#[test]
 fn region_names_are_told_from_what_is_none() {
     let rules = rules();
     let is_good = |region: &str| pointers(&rules, &with("/configuration/region", &json!(region))).is_empty();

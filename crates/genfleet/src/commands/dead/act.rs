@@ -1,4 +1,4 @@
-//! `genfleet dead redrive` and `discard`: which letters, in what measure, and whether that is meant.
+//! `genfleet dead redrive` and `discard`: selection, limits and confirmation.
 
 use genfleet_core::tell;
 use std::{process::ExitCode, time::Duration};
@@ -20,28 +20,27 @@ use self::{
 use super::{
     filter::Filter,
     list::{self, Seen, what},
-    pace::Rate,
     tally::{Action, Tally},
 };
 use crate::{
-    commands::{EXIT_FAILED, block_on},
+    commands::{EXIT_FAILED, block_on, rate::Rate},
     terminal::{self, Paint},
 };
 
 mod book;
 mod engine;
 
-/// Letters published and not yet taken off, at most: as many can be doubled by a crash.
+/// The most dead letters that are published and not yet removed: a crash can duplicate as many.
 const LARGEST_WINDOW: u16 = 10_000;
 
-/// Which letters are run again, and how.
+/// Options of `redrive`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Redrive {
-    /// Published and not yet taken off the shelf at a time: faster where larger, but a crash can double as many
+    /// The most dead letters published and not yet removed: a larger number is faster, but a crash can duplicate as many
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u16).range(1..=i64::from(LARGEST_WINDOW)), value_name = "N")]
     window: u16,
 
-    /// The kind of what does not tell its own: of unrouted and unknown letters
+    /// The kind of messages that name none: unrouted ones and those of unknown kind
     #[arg(long = "as", value_name = "KIND")]
     as_kind: Option<Kind>,
 
@@ -49,7 +48,7 @@ pub(crate) struct Redrive {
     common: Common,
 }
 
-/// Which letters are thrown away.
+/// Options of `discard`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Discard {
     #[command(flatten)]
@@ -58,27 +57,27 @@ pub(crate) struct Discard {
 
 #[derive(Clone, Debug, clap::Args)]
 struct Common {
-    /// Only say what would be done
+    /// Only print what would be done
     #[arg(long)]
     dry_run: bool,
 
-    /// So many at most, the oldest first
+    /// The most dead letters, the oldest first
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 
-    /// So many a second at most
+    /// The most dead letters a second
     #[arg(long, value_name = "N")]
     rate: Option<Rate>,
 
-    /// Do not ask. Required where there is no terminal to ask on
+    /// Do not ask for confirmation; required without a terminal
     #[arg(long, short)]
     yes: bool,
 
-    /// How long to wait for a broker that is away or takes nothing
+    /// How long to wait for a broker that is unavailable
     #[arg(long, default_value = "60s", value_parser = positive_duration, value_name = "DURATION")]
     timeout: Duration,
 
-    /// Tell it as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 
@@ -90,7 +89,7 @@ struct Common {
     audit: AuditOptions,
 }
 
-/// Runs letters again.
+/// Redrives dead letters.
 pub(super) fn redrive(options: &Redrive) -> anyhow::Result<ExitCode> {
     if options.as_kind == Some(Kind::WebhookDeliver) {
         return Err(ConfigError::new("--as webhook.deliver: only workers make such jobs").into());
@@ -98,7 +97,7 @@ pub(super) fn redrive(options: &Redrive) -> anyhow::Result<ExitCode> {
     act(&options.common, Action::Redrive, usize::from(options.window), options.as_kind)
 }
 
-/// Throws letters away.
+/// Discards dead letters.
 pub(super) fn discard(options: &Discard) -> anyhow::Result<ExitCode> {
     // Nothing can be doubled by it.
     act(&options.common, Action::Discard, 100, None)
@@ -148,7 +147,7 @@ async fn carry_out(shelves: &QueueInspector, book: &Book, plan: Plan, as_json: b
     let complete = ended.is_ok() && !stop.is_cancelled();
     ended.and(tell(&tally, action, complete, as_json))?;
     if !complete {
-        tell!("stopped on the way: nothing is lost, run it again to go on");
+        tell!("stopped before the end: nothing is lost, run it again to continue");
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     Ok(ExitCode::SUCCESS)
@@ -194,7 +193,7 @@ fn stopped_by_signal() -> anyhow::Result<CancellationToken> {
     let message = stop.clone();
     tokio::spawn(async move {
         signals.next().await;
-        tell!("stopping after the letters in hand; once more to stop at once");
+        tell!("stopping after the dead letters in progress; once more to stop at once");
         message.cancel();
         signals.next().await;
         std::process::exit(i32::from(EXIT_FAILED));

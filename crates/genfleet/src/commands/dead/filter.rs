@@ -1,4 +1,4 @@
-//! Which letters are meant.
+//! Selects dead letters.
 
 use std::{str::FromStr, time::Duration};
 
@@ -19,36 +19,36 @@ const SHORTEST_PRINT: usize = 4;
 /// Reasons for which the broker itself gives up a message.
 const BROKER: [&str; 4] = ["broker:delivery_limit", "broker:expired", "broker:maxlen", "broker:rejected"];
 
-/// Which letters; all conditions together, of several values one.
+/// Selects dead letters: all conditions have to hold, and of several values one.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Which")]
 pub(crate) struct Filter {
-    /// Of these kinds; "unknown" are those whose kind could not be read
+    /// Only of these kinds; "unknown" for those whose kind could not be read
     #[arg(long, value_delimiter = ',', value_name = "KIND")]
     pub kind: Vec<KindName>,
 
-    /// Given up for these reasons, e.g. rejected, attempts_exhausted, broker:expired; "broker" is all of the broker's own
+    /// Only with these reasons, e.g. rejected, attempts_exhausted, broker:expired; "broker" for all of the broker's own
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, value_delimiter = ',', value_parser = known_reason, value_name = "REASON")]
     pub reason: Vec<String>,
 
-    /// Of these fingerprints (failures of one sort, see dead list), or of those that begin so
+    /// Only with these fingerprints (failures with the same cause, see dead list), or their first digits
     #[arg(long, value_delimiter = ',', value_name = "FINGERPRINT")]
     pub fingerprint: Vec<Print>,
 
-    /// Of these jobs
+    /// Only of these jobs
     #[arg(long, value_delimiter = ',', value_name = "JOBID")]
     pub id: Vec<String>,
 
-    /// Given up longer ago than this, e.g. 30m, 12h, 7d
+    /// Only those that failed longer ago than this, e.g. 30m, 12h, 7d
     #[arg(long, value_parser = age, value_name = "AGE")]
     pub older_than: Option<Duration>,
 
-    /// Given up within this time
+    /// Only those that failed within this time
     #[arg(long, value_parser = age, value_name = "AGE")]
     pub newer_than: Option<Duration>,
 
-    /// Not dead letters, but what matched no queue (RabbitMQ)
+    /// Messages that matched no queue (RabbitMQ), instead of dead letters
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long)]
     pub unrouted: bool,
@@ -57,7 +57,7 @@ pub(crate) struct Filter {
     #[arg(skip)]
     left_out: &'static [&'static str],
 
-    /// Whether what never was a job of its shelf's kind is left alone: where letters are run again.
+    /// Excludes messages that never were jobs of their queue's kind: when dead letters are redriven.
     #[arg(skip)]
     barring: bool,
 }
@@ -70,7 +70,7 @@ impl Filter {
         Self { left_out, barring: action == Action::Redrive, ..self.clone() }
     }
 
-    /// Whether `letter` is left out only for its reason.
+    /// Returns true if `letter` is left out only for its reason.
     pub(crate) fn spares(&self, letter: &DeadLetter) -> bool {
         self.left_out.contains(&letter.reason.as_str())
     }
@@ -80,18 +80,18 @@ impl Filter {
         self.left_out
     }
 
-    /// Whether `letter` may not be run again, whoever asks for it.
+    /// Returns true if `letter` must not be redriven.
     pub(crate) fn bars(&self, letter: &DeadLetter) -> bool {
         self.barring && letter.stored.is_foreign
     }
 
-    /// Whether every dead letter there is, is meant.
+    /// Returns true if no condition is given.
     pub(crate) fn is_everything(&self) -> bool {
         let named = self.kind.is_empty() && self.reason.is_empty() && self.fingerprint.is_empty() && self.id.is_empty();
         named && self.older_than.is_none() && self.newer_than.is_none() && !self.unrouted
     }
 
-    /// Where such letters can lie.
+    /// The queues that can hold such dead letters.
     pub(crate) fn shelves(&self) -> Vec<DeadLetterQueue> {
         if self.unrouted {
             return vec![DeadLetterQueue::Unrouted];
@@ -101,12 +101,12 @@ impl Filter {
         DeadLetterQueue::dead().filter(named).collect()
     }
 
-    /// Whether `letter` is meant, now.
+    /// Returns true if `letter` is selected now.
     pub(crate) fn matches(&self, letter: &DeadLetter, now: Timestamp) -> bool {
         !self.bars(letter) && self.names(letter, now)
     }
 
-    /// The same, whether or not it may be run again.
+    /// As [`Self::matches`], including those that must not be redriven.
     pub(crate) fn names(&self, letter: &DeadLetter, now: Timestamp) -> bool {
         !self.spares(letter)
             && self.of_kind(letter)
@@ -123,7 +123,7 @@ impl Filter {
         })
     }
 
-    /// What has no time is neither old nor new.
+    /// A dead letter without a time has no age.
     fn of_age(&self, failed_at: Option<Timestamp>, now: Timestamp) -> bool {
         if self.older_than.is_none() && self.newer_than.is_none() {
             return true;
@@ -155,7 +155,7 @@ fn of_reason(wanted: &str, reason: &str) -> bool {
     reason == wanted || (wanted == "broker" && reason.starts_with("broker:"))
 }
 
-/// Whether the letter is of this job: by the id a worker reads, or by the message's own.
+/// Returns true if the dead letter is of this job: by the id that a worker reads, or by the message id.
 pub(crate) fn has_id(letter: &DeadLetter, id: &str) -> bool {
     letter.id.as_str() == id || letter.stored.message.message_id.as_deref() == Some(id)
 }
@@ -214,7 +214,7 @@ impl FromStr for Print {
     }
 }
 
-/// A duration, also in days: letters lie long.
+/// A duration, also in days, because dead letters are kept long.
 fn age(written: &str) -> Result<Duration, ConfigError> {
     let days = written.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok());
     match days {

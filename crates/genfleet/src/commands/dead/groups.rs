@@ -16,7 +16,7 @@ const ERROR_WIDTH: usize = 160;
 /// Kind, reason and fingerprint.
 type Sort = (&'static str, String, String);
 
-/// All letters seen, by sort.
+/// The dead letters, grouped by cause.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     groups: BTreeMap<Sort, Group>,
@@ -35,7 +35,7 @@ struct Group {
 }
 
 impl Groups {
-    /// One more letter.
+    /// Adds a dead letter.
     pub(super) fn add(&mut self, letter: &DeadLetter) {
         let sort = (letter.kind_name(), letter.reason.clone(), letter.fingerprint.clone());
         if self.groups.len() >= SORTS && !self.groups.contains_key(&sort) {

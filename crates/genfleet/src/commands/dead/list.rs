@@ -1,4 +1,4 @@
-//! `genfleet dead list`: how many, of which sorts. Looking takes nothing away.
+//! `genfleet dead list`: counts dead letters, grouped by cause. Listing removes nothing.
 
 use genfleet_core::tell;
 use std::process::ExitCode;
@@ -19,10 +19,10 @@ use crate::{
     terminal::{self, Paint, count},
 };
 
-/// Which letters.
+/// Options of `list`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Tell it as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use crate::commands::rate::Rate;
+
 /// A pace; none is as fast as it goes.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -14,7 +16,7 @@ pub(super) struct Pace {
 impl Pace {
     /// `rate` a second.
     pub(super) fn new(rate: Option<Rate>) -> Self {
-        Self { between: rate.map(|rate| Duration::from_secs_f64(1.0 / rate.0)), due: Instant::now() }
+        Self { between: rate.map(|rate| rate.interval(1)), due: Instant::now() }
     }
 
     /// Whether the next one has to wait.
@@ -27,21 +29,6 @@ impl Pace {
         let Some(between) = self.between else { return };
         sleep_until(self.due).await;
         self.due = self.due.max(Instant::now()) + between;
-    }
-}
-
-/// So many a second.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Rate(f64);
-
-impl std::str::FromStr for Rate {
-    type Err = String;
-
-    fn from_str(written: &str) -> Result<Self, String> {
-        match written.parse::<f64>() {
-            Ok(rate) if (0.001..=1e6).contains(&rate) => Ok(Self(rate)),
-            _ => Err(format!("{written:?} is no rate: write how many a second, e.g. 20 or 0.5")),
-        }
     }
 }
 
@@ -70,11 +57,5 @@ mod tests {
             pace.turn().await;
         }
         assert_eq!(began.elapsed(), Duration::from_secs(2));
-    }
-
-    #[test]
-    fn a_rate_is_more_than_nothing() {
-        assert!("0".parse::<Rate>().is_err() && "-1".parse::<Rate>().is_err() && "fast".parse::<Rate>().is_err());
-        assert_eq!("0.5".parse(), Ok(Rate(0.5)));
     }
 }

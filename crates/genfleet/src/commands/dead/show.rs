@@ -26,7 +26,7 @@ use crate::{
 /// Of a payload for people, in bytes.
 const SHOWN: usize = 4096;
 
-/// Which letters, and how much of them.
+/// Options of `show`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// A job's id, or a fingerprint (or how it begins) from dead list
@@ -41,7 +41,7 @@ pub(crate) struct Options {
     #[arg(long)]
     full: bool,
 
-    /// Nothing but the payload of one letter, byte for byte; elsewhere URLs are cut to scheme and host
+    /// Only the payload of one dead letter, byte for byte; everywhere else URLs are reduced to scheme and host
     #[arg(long, conflicts_with_all = ["json", "full"])]
     raw: bool,
 
@@ -62,7 +62,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let (shown, more) = show(&shelves, options).await?;
         shelves.close().await;
         if shown == 0 {
-            tell!("error: no such letter; genfleet dead list shows which there are");
+            tell!("error: no such dead letter; genfleet dead list lists them");
             return Ok(ExitCode::from(EXIT_FAILED));
         }
         if more > 0 {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-/// What is done with letters.
+/// The two actions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Run again.
@@ -58,7 +58,7 @@ pub(super) struct Left {
     pub spared: u64,
     /// Its kind is not known, so nobody could work it.
     pub without_kind: u64,
-    /// It never was a job of the kind on whose shelf it lies: not to be redriven.
+    /// It never was a job of its queue's kind, and is not redriven.
     pub foreign: u64,
     /// Redriven by this very run, and dead again.
     pub came_back: u64,
@@ -109,10 +109,7 @@ impl Tally {
             (others, "not meant, left"),
             (spared, left_out.as_str()),
             (without_kind, "left, since their kind is not known: redrive them with --as KIND"),
-            (
-                foreign,
-                "left, since they never were jobs of the kind on whose shelf they lie: dead discard takes them away",
-            ),
+            (foreign, "left, since they never were jobs of their queue's kind: dead discard removes them"),
             (came_back, "failed again meanwhile, left"),
             (held, "not seen, since another process looks at them: run it again"),
             (gone, "taken by somebody else meanwhile"),

@@ -58,9 +58,7 @@ impl Source {
                 Some(Ok(_)) => {}
                 Some(Err(rejection)) => {
                     let violation = rejection.violations.first();
-                    let details = violation.map_or(rejection.message.clone(), |violation| {
-                        format!("{}: {}", violation.pointer, violation.message)
-                    });
+                    let details = violation.map_or(rejection.message.clone(), |violation| violation.describe());
                     let which = if self.templates.len() > 1 {
                         format!("payload {}", number + 1)
                     } else {

@@ -9,6 +9,8 @@ use genfleet_core::{
 };
 use serde_json::{Value, json};
 
+use crate::terminal;
+
 /// Of one kind. What nobody knows is none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct OfKind {
@@ -18,7 +20,7 @@ pub(super) struct OfKind {
     pub begun: Option<u64>,
     /// Those that may kill processes.
     pub suspect: Option<u64>,
-    /// What was given up.
+    /// Dead letters.
     pub dead: Option<u64>,
     /// Jobs in handlers.
     pub running: u64,
@@ -117,8 +119,8 @@ impl Seen {
                 let why = if shut.why.is_empty() { String::new() } else { format!(": {}", shut.why) };
                 format!("{} is shut at {}: {}{of}{why}", what_is_shut(shut), process.process, shut.reason)
             };
-            let takes_none = |why: &String| format!("{} takes no jobs: {why}", process.process);
-            problems.extend(process.not_ready.iter().map(takes_none));
+            let not_ready = |why: &String| format!("{} is not ready: {why}", process.process);
+            problems.extend(process.not_ready.iter().map(not_ready));
             problems.extend(process.shut.iter().map(shut));
             // What is shut says so itself.
             let failing = process.failing.as_ref().filter(|_| process.shut.is_empty());
@@ -128,7 +130,7 @@ impl Seen {
             problems.extend(ahead.map(details));
         }
         if let Some(unrouted) = self.unrouted.filter(|unrouted| *unrouted > 0) {
-            problems.push(format!("{} matched no queue", counted(unrouted, "message")));
+            problems.push(format!("{} matched no queue", terminal::count(unrouted, "message")));
         }
         problems
     }
@@ -138,7 +140,7 @@ impl Seen {
         let unworked = self.kinds.iter().filter(|(_, of_kind)| of_kind.working == 0 && of_kind.there() > 0);
         unworked.map(|(kind, of_kind)| {
             let verb = if of_kind.there() == 1 { "waits" } else { "wait" };
-            format!("nobody works {kind}: {} {verb}", counted(of_kind.there(), "job"))
+            format!("nobody works {kind}: {} {verb}", terminal::count(of_kind.there(), "job"))
         })
     }
 
@@ -147,7 +149,7 @@ impl Seen {
         let dead = self.kinds.values().filter_map(|of_kind| of_kind.dead).sum::<u64>() + self.unknown_dead;
         let mut hints = Vec::new();
         if dead > 0 {
-            hints.push("genfleet dead list says what was given up, and why".to_owned());
+            hints.push("genfleet dead list groups dead letters by cause".to_owned());
         }
         if self.alive().iter().any(|process| !process.receivers.is_empty()) {
             hints.push(
@@ -222,12 +224,6 @@ fn client_json((client, processes): (&str, Vec<&MemberStatus>)) -> Value {
         "client": client, "processes": processes.len(), "requestsLastMinute": sent(&processes),
         "requestsPerMinute": limit(&processes), "shutForMs": shut.map(|shut| shut.as_millis()),
     })
-}
-
-/// `1 job`, `2 jobs`.
-pub(super) fn counted(count: u64, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
 }
 
 /// The gate opens by itself; a brake waits until somebody mends what it is on for.
@@ -321,7 +317,7 @@ mod tests {
 
         let mut away = sound.clone();
         away.processes.as_mut().unwrap()[1].not_ready = vec!["no connection".to_owned()];
-        assert_eq!(away.problems(), ["b takes no jobs: no connection"]);
+        assert_eq!(away.problems(), ["b is not ready: no connection"]);
 
         let unheard = Seen { processes: None, unheard: "an alarm".to_owned(), unrouted: Some(2), ..sound };
         assert_eq!(unheard.problems(), ["processes cannot be asked: an alarm", "2 messages matched no queue"]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use genfleet_core::membership::{HoldStatus, MemberStatus, ReceiverStatus};
 
 use super::{
-    seen::{OfKind, Seen, counted, limit, sent, still},
+    seen::{OfKind, Seen, limit, sent, still},
     table::{Cell, Side, Tone, table},
 };
 use crate::terminal::{Paint, count, cut, line};
@@ -84,7 +84,8 @@ fn none() -> Cell {
 }
 
 fn others(seen: &Seen) -> Vec<String> {
-    let details = |count: Option<u64>, what: &str| count.filter(|count| *count > 0).map(|count| counted(count, what));
+    let details =
+        |number: Option<u64>, what: &str| number.filter(|number| *number > 0).map(|number| count(number, what));
     [
         details(seen.delayed, "delayed job"),
         details(Some(seen.unknown_dead), "dead letter of no known kind"),
@@ -118,7 +119,21 @@ fn processes(seen: &Seen, paint: Paint) -> String {
         }
         text.push('\n');
     }
-    text + "\n" + &process_table(alive, paint) + &all_shut(alive, paint) + &all_failing(alive, paint)
+    text + "\n"
+        + &process_table(alive, paint)
+        + &all_shut(alive, paint)
+        + &all_failing(alive, paint)
+        + &all_notes(alive)
+}
+
+/// A line for each note, of whichever process.
+fn all_notes(alive: &[MemberStatus]) -> String {
+    let note = |process: &MemberStatus, note: &String| {
+        format!("note: at {}: {}\n", line(&process.process), cut(note, WHY_WIDTH))
+    };
+    let lines: String =
+        alive.iter().flat_map(|process| process.notes.iter().map(move |each| note(process, each))).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 fn process_table(alive: &[MemberStatus], paint: Paint) -> String {
@@ -172,7 +187,7 @@ fn reason(shut: &HoldStatus) -> String {
 /// A line for each reason, of whichever process.
 fn all_shut(alive: &[MemberStatus], paint: Paint) -> String {
     let shut = |process: &MemberStatus, shut: &HoldStatus| {
-        let another = still(shut).map(|still| format!(", {} {}", until(shut), span(still))).unwrap_or_default();
+        let another = still(shut).map(|still| until(shut, still)).unwrap_or_default();
         let (reason, name, why) = (paint.red(&reason(shut)), line(&process.process), cut(&shut.why, WHY_WIDTH));
         format!("{reason} {name}: {why}{another}\n")
     };
@@ -181,9 +196,13 @@ fn all_shut(alive: &[MemberStatus], paint: Paint) -> String {
     if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
-/// What happens when the time is over.
-fn until(shut: &HoldStatus) -> &'static str {
-    if shut.reason == "throttled" { "for another" } else { "tried again in" }
+/// Says what happens when the time is over.
+fn until(shut: &HoldStatus, still: Duration) -> String {
+    match shut.reason.as_str() {
+        "throttled" | "service_limit" => format!(", for another {}", span(still)),
+        "forbidden" | "api_unavailable" if still.is_zero() => ", tried again with the next job".to_owned(),
+        _ => format!(", tried again in {}", span(still)),
+    }
 }
 
 /// A line for each receiver that takes nothing, of whichever process.
@@ -308,7 +327,12 @@ wrong: 1 message matched no queue
     #[test]
     fn what_is_not_opened_but_tried_again_says_so() {
         let of = |reason: &str| HoldStatus { reason: reason.to_owned(), ..HoldStatus::default() };
-        assert_eq!(["throttled", "credentials"].map(|reason| until(&of(reason))), ["for another", "tried again in"]);
+        let told = |reason: &str, seconds| until(&of(reason), Duration::from_secs(seconds));
+        assert_eq!(told("throttled", 5), ", for another 5.0s");
+        assert_eq!(told("service_limit", 5), ", for another 5.0s");
+        assert_eq!(told("credentials", 5), ", tried again in 5.0s");
+        assert_eq!(told("forbidden", 5), ", tried again in 5.0s");
+        assert_eq!(told("forbidden", 0), ", tried again with the next job");
     }
 
     #[test]
@@ -323,6 +347,15 @@ wrong: 1 message matched no queue
             MemberStatus { process: "host-1".to_owned(), receivers: vec![receiver], ..MemberStatus::default() };
         let shown = shown(&seen(Some(vec![process])));
         assert!(shown.contains("\nwebhooks host-1: https://a.example answers 500; 7 in a row, for 2m\n"), "{shown}");
+    }
+
+    #[test]
+    fn a_note_is_told_and_is_no_problem() {
+        let notes = vec!["no reply is sent".to_owned()];
+        let process = MemberStatus { process: "host-1".to_owned(), notes, ..MemberStatus::default() };
+        let shown = shown(&seen(Some(vec![process])));
+        assert!(shown.contains("\nnote: at host-1: no reply is sent\n"), "{shown}");
+        assert!(!shown.contains("wrong: at host-1") && !shown.contains("host-1 is not ready"), "{shown}");
     }
 
     #[test]

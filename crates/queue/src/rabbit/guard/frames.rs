@@ -31,7 +31,7 @@ pub(crate) struct Frames {
     dropping: usize,
     /// What lapin takes as the longest frame.
     frame_max: usize,
-    /// Channels on which a method was mended: the properties of its message are next.
+    /// Channels on which text of a method was replaced: the properties of its message are next.
     defective: Vec<u16>,
     socket: Arc<SocketSlot>,
 }
@@ -121,19 +121,18 @@ impl Frames {
 
     fn method(&mut self, channel: u16, frame: usize) -> io::Result<()> {
         let payload = &mut self.bytes[self.checked + HEAD..self.checked + frame - 1];
-        let mended = method::mended(payload).map_err(|_| wrong("a method that cannot be read"))?;
+        let replaced = method::replace_invalid_text(payload).map_err(|_| wrong("a method that cannot be read"))?;
         if let Some(limit) = method::frame_max(payload).and_then(|limit| usize::try_from(limit).ok()) {
             self.frame_max = if limit == 0 { self.frame_max } else { self.frame_max.min(limit.max(SMALLEST)) };
         }
         self.socket.read_handshake(payload);
-        if mended && !self.defective.contains(&channel) {
+        if replaced && !self.defective.contains(&channel) {
             self.defective.push(channel);
         }
         self.checked += frame;
         Ok(())
     }
 
-    /// `held` of the frame are here.
     fn header(&mut self, channel: u16, frame: usize, held: usize) {
         let known = self.defective.iter().position(|defective| *defective == channel);
         let known = known.map(|at| self.defective.swap_remove(at)).map(|_| MessageDefect::NotText);

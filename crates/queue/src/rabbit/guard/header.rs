@@ -75,10 +75,10 @@ pub(super) fn replacement(payload: &mut [u8], limit: usize, known: Option<Messag
     let mut places = Places::default();
     let mut walk = Walk::over(payload);
     let walked = places.find(&mut walk);
-    let (mended, surplus) = (walk.mended, !walk.is_at_end());
+    let (replaced, surplus) = (walk.replaced, !walk.is_at_end());
     let lost = walked.err().or(places.defect).or(surplus.then_some(MessageDefect::Malformed));
     let lost = if payload.len() > limit { Some(MessageDefect::TooLong) } else { lost };
-    let defect = lost.or(mended.then_some(MessageDefect::NotText)).or(known)?;
+    let defect = lost.or(replaced.then_some(MessageDefect::NotText)).or(known)?;
     let headers = match lost {
         None => payload[places.entries.clone()].to_vec(),
         Some(_) => of_the_broker(payload, places.entries.clone(), limit.saturating_sub(OTHERS) / BROKERS.len()),

@@ -10,8 +10,9 @@ const RETURN: (u16, u16) = (60, 50);
 const DELIVER: (u16, u16) = (60, 60);
 const GET_OK: (u16, u16) = (60, 71);
 
-/// Makes text what has to be; whether it was a message's method and there was anything to mend.
-pub(super) fn mended(payload: &mut [u8]) -> Walked<bool> {
+/// Replaces invalid UTF-8 in what has to be text. Returns true if the method belongs to a message and something was
+/// replaced.
+pub(super) fn replace_invalid_text(payload: &mut [u8]) -> Walked<bool> {
     let mut walk = Walk::over(payload);
     let name = (walk.u16()?, walk.u16()?);
     match name {
@@ -43,7 +44,7 @@ pub(super) fn mended(payload: &mut [u8]) -> Walked<bool> {
         }
         _ => {}
     }
-    Ok(walk.mended && matches!(name, DELIVER | GET_OK | RETURN))
+    Ok(walk.replaced && matches!(name, DELIVER | GET_OK | RETURN))
 }
 
 /// The longest frame that the broker wants, where the method says so; 0 is no limit.
@@ -74,11 +75,11 @@ mod tests {
         let returned = |key: &[u8]| [name(RETURN).to_vec(), vec![1, 56], short(b"n"), short(b"g"), short(key)].concat();
         for method in [&deliver as &dyn Fn(&[u8]) -> Vec<u8>, &got, &returned] {
             let mut bytes = method(b"cdn.\xc3(");
-            assert_eq!(mended(&mut bytes), Ok(true));
+            assert_eq!(replace_invalid_text(&mut bytes), Ok(true));
             assert_eq!(bytes, method(b"cdn.?("));
-            assert_eq!(mended(&mut bytes), Ok(false));
+            assert_eq!(replace_invalid_text(&mut bytes), Ok(false));
             bytes.truncate(9);
-            assert_eq!(mended(&mut bytes), Err(MessageDefect::Malformed));
+            assert_eq!(replace_invalid_text(&mut bytes), Err(MessageDefect::Malformed));
         }
     }
 
@@ -87,7 +88,7 @@ mod tests {
         for close in [CONNECTION_CLOSE, CHANNEL_CLOSE] {
             let closed = |text: &[u8]| [name(close).to_vec(), vec![1, 144], short(text), vec![0; 4]].concat();
             let mut bytes = closed(b"no \xff");
-            assert_eq!(mended(&mut bytes), Ok(false));
+            assert_eq!(replace_invalid_text(&mut bytes), Ok(false));
             assert_eq!(bytes, closed(b"no ?"));
         }
     }

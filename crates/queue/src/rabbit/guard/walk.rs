@@ -12,7 +12,7 @@ pub(super) struct Walk<'a> {
     bytes: &'a mut [u8],
     pub(super) at: usize,
     /// A byte that is no UTF-8 became a question mark.
-    pub(super) mended: bool,
+    pub(super) replaced: bool,
 }
 
 /// How what follows a type is to be passed. The types are those that `RabbitMQ` writes and lapin reads.
@@ -43,7 +43,7 @@ impl Value {
 
 impl<'a> Walk<'a> {
     pub(super) fn over(bytes: &'a mut [u8]) -> Self {
-        Self { bytes, at: 0, mended: false }
+        Self { bytes, at: 0, replaced: false }
     }
 
     pub(super) fn length(&self) -> usize {
@@ -87,7 +87,6 @@ impl<'a> Walk<'a> {
         ends.filter(|ends| *ends <= end).ok_or(MessageDefect::Malformed)
     }
 
-    /// A table.
     pub(super) fn table(&mut self) -> Walked {
         let end = self.long(self.bytes.len())?;
         self.entries(end)
@@ -158,7 +157,7 @@ impl<'a> Walk<'a> {
         self.pass(1, end)?;
         let length = usize::from(self.bytes[at]);
         self.pass(length, end)?;
-        self.mended |= make_text(&mut self.bytes[at + 1..self.at]);
+        self.replaced |= replace_invalid_utf8(&mut self.bytes[at + 1..self.at]);
         Ok(())
     }
 
@@ -168,15 +167,15 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn make_text(bytes: &mut [u8]) -> bool {
-    let mut mended = false;
+fn replace_invalid_utf8(bytes: &mut [u8]) -> bool {
+    let mut replaced = false;
     while let Err(error) = str::from_utf8(bytes) {
         let from = error.valid_up_to();
         let to = error.error_len().map_or(bytes.len(), |length| from + length);
         bytes[from..to].fill(b'?');
-        mended = true;
+        replaced = true;
     }
-    mended
+    replaced
 }
 
 #[cfg(test)]
@@ -187,7 +186,7 @@ mod tests {
         let mut bytes = bytes.to_vec();
         let end = bytes.len();
         let mut walk = Walk::over(&mut bytes);
-        walk.entries(end).map(|()| walk.mended)
+        walk.entries(end).map(|()| walk.replaced)
     }
 
     /// An entry that holds `inner` in `depth` tables or arrays.
@@ -252,7 +251,7 @@ mod tests {
         let end = bytes.len();
         let mut walk = Walk::over(&mut bytes);
         walk.entries(end).unwrap();
-        assert!(walk.mended && walk.is_at_end());
+        assert!(walk.replaced && walk.is_at_end());
         assert_eq!(bytes, b"\x02a?S\0\0\0\x01\xff\x02?(V");
     }
 }

@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{
@@ -38,6 +41,14 @@ pub(super) fn declares_nothing(class: u16, number: u16, arguments: &[u8]) -> Opt
 pub(super) fn sends_no_replies(class: u16, number: u16, arguments: &[u8]) -> Option<&'static str> {
     let refused = (class, number) == (60, 40) && arguments[2] == 0;
     refused.then_some("ACCESS_REFUSED - write access to exchange 'amq.default' in vhost '/' refused for user 'few'")
+}
+
+/// Whether [`sends_replies_once_permitted`] permits them.
+pub(super) static MAY_REPLY: AtomicBool = AtomicBool::new(false);
+
+/// Nothing is published to the default exchange until [`MAY_REPLY`] is set.
+pub(super) fn sends_replies_once_permitted(class: u16, number: u16, arguments: &[u8]) -> Option<&'static str> {
+    sends_no_replies(class, number, arguments).filter(|_| !MAY_REPLY.load(Ordering::Acquire))
 }
 
 /// Nothing is forbidden.

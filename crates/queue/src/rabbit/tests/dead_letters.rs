@@ -20,11 +20,11 @@ fn letter(id: &str) -> Publication {
     Publication { to: Destination::Dead { kind: "cdn.purge".to_owned() }, message: job(id) }
 }
 
-async fn dead_letters(rig: &Rig, url: &str) -> QueueInspector {
-    connect(rig.settings(url, TopologyMode::Skip)).await
+fn dead_letters(rig: &Rig, url: &str) -> QueueInspector {
+    connect(rig.settings(url, TopologyMode::Skip))
 }
 
-async fn connect(settings: RabbitSettings) -> QueueInspector {
+fn connect(settings: RabbitSettings) -> QueueInspector {
     let clock = Arc::new(genfleet_job::clock::SystemClock);
     QueueInspector::open(QueueLocation::Broker(Box::new(settings)), clock).unwrap()
 }
@@ -35,7 +35,7 @@ async fn what_was_published_and_not_taken_off_is_known_again_and_not_published_t
         let queue = rig.queue();
         queue.publish(vec![letter("a"), letter("a"), letter("b")]).await.unwrap();
         let proxy = Proxy::opened(&rig).await;
-        let dead_letters = dead_letters(&rig, &proxy.url(&rig)).await;
+        let dead_letters = dead_letters(&rig, &proxy.url(&rig));
         let mut browser = dead_letters.browse(DEAD, 1).await.unwrap();
         let found = browser.next().await.unwrap().unwrap();
         let publication = Some(DeadLetter::read(found.clone()).redrive(Kind::CdnPurge, "ann@ops"));
@@ -106,7 +106,7 @@ async fn what_the_broker_gave_up_is_told_as_its_doing() {
         while rig.ready("dead.cdn.purge").await < 2 {
             sleep(Duration::from_millis(20)).await;
         }
-        let dead_letters = dead_letters(&rig, &rig.url).await;
+        let dead_letters = dead_letters(&rig, &rig.url);
         let mut browser = dead_letters.browse(DEAD, 0).await.unwrap();
         let mut reasons = Vec::new();
         while let Some(stored) = browser.next().await.unwrap() {
@@ -151,7 +151,7 @@ async fn a_forged_account_of_deaths_makes_nobody_one_of_us() {
         while rig.ready("dead.cdn.purge").await < 1 {
             sleep(Duration::from_millis(20)).await;
         }
-        let dead_letters = dead_letters(&rig, &rig.url).await;
+        let dead_letters = dead_letters(&rig, &rig.url);
         let mut browser = dead_letters.browse(DEAD, 0).await.unwrap();
         let found = browser.next().await.unwrap().unwrap();
         assert!(!found.is_ours && !found.is_foreign, "{found:?}");
@@ -176,14 +176,14 @@ async fn what_matched_no_queue_tells_its_exchange_and_key() {
         while rig.ready("unrouted").await < 1 {
             sleep(Duration::from_millis(20)).await;
         }
-        let dead_letters = dead_letters(&rig, &rig.url).await;
+        let dead_letters = dead_letters(&rig, &rig.url);
         let mut browser = dead_letters.browse(DeadLetterQueue::Unrouted, 0).await.unwrap();
         let found = browser.next().await.unwrap().unwrap();
         assert_eq!((found.exchange.as_str(), found.routing_key.as_str()), (door.as_str(), "cdn.prune"));
         assert!(!found.is_ours);
         browser.close().await.unwrap();
         let elsewhere = rig.settings(&rig.url, TopologyMode::Skip);
-        let elsewhere = connect(RabbitSettings { prefix: "no-such-prefix".into(), ..elsewhere }).await;
+        let elsewhere = connect(RabbitSettings { prefix: "no-such-prefix".into(), ..elsewhere });
         let missing = elsewhere.browse(DEAD, 0).await.map(drop);
         assert!(matches!(missing, Err(QueueError::Missing(_))), "{missing:?}");
         dead_letters.close().await;

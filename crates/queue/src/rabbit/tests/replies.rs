@@ -1,5 +1,7 @@
 //! What producers write into `reply_to`, and what they get.
 
+use std::sync::atomic::Ordering;
+
 use futures_util::StreamExt;
 use lapin::{
     BasicProperties, Channel, Consumer,
@@ -9,7 +11,7 @@ use lapin::{
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::{
-    censor::{broker_under, sends_no_replies},
+    censor::{MAY_REPLY, broker_under, sends_no_replies, sends_replies_once_permitted},
     *,
 };
 
@@ -206,7 +208,42 @@ async fn a_user_who_may_send_no_replies_is_told_once_and_loses_nothing_else() {
         }
         until_given_up(&metrics, "failed", 20).await;
         assert!(metrics.render().contains("genfleet_broker_reconnects_total{role=\"publish\"} 0\n"));
-        assert_eq!((queue.health(), rig.ready("events").await), (Health::default(), 20));
+        let Health { problems, notes, .. } = queue.health();
+        assert_eq!((problems, rig.ready("events").await), (vec![], 20));
+        assert!(notes.len() == 1 && notes[0].contains("(amq.default)"), "{notes:?}");
+        queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_user_who_is_given_the_right_to_send_replies_sends_them_without_a_restart() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    on_broker(async move |rig: Rig| {
+        MAY_REPLY.store(false, Ordering::Release);
+        let few = broker_under(sends_replies_once_permitted, &rig).await;
+        let queue = rig.queue_by(&few, TopologyMode::Declare);
+        let (connection, channel) = rig.channel().await;
+        let answers = own_queue(&channel, "", FieldTable::default()).await;
+        soon(queue.publish(vec![reply(&answers, "refused")])).await.unwrap();
+        until_given_up(&metrics, "failed", 1).await;
+        MAY_REPLY.store(true, Ordering::Release);
+        soon(queue.publish(vec![reply(&answers, "too early")])).await.unwrap();
+        until_given_up(&metrics, "failed", 2).await;
+        queue.shared.settlements.publisher.replies.try_again();
+        soon(queue.publish(vec![reply(&answers, "sent")])).await.unwrap();
+        let sent = async {
+            while !queue.health().notes.is_empty() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        soon(sent).await;
+        let answer = channel.basic_get(answers.as_str().into(), BasicGetOptions { no_ack: true }).await.unwrap();
+        let properties = answer.unwrap().delivery.properties;
+        assert_eq!(properties.message_id().as_ref().map(ShortString::as_str), Some("sent"));
+        connection.close(200, "".into()).await.unwrap();
         queue.close().await;
     })
     .await;

@@ -24,7 +24,7 @@ pub(super) struct Book {
     operator: String,
 }
 
-/// One letter, and what is done with it.
+/// One dead letter, and what is done with it.
 pub(super) struct Entry {
     about: AuditSubject,
     detail: Detail,
@@ -82,7 +82,7 @@ impl Book {
         self.durable().await
     }
 
-    /// Writes down that it was done, or that the letter was gone.
+    /// Records that it was done, or that the dead letter was gone.
     pub(super) fn did(&self, entry: Entry, found: bool) {
         let result = if found { "done" } else { "gone" };
         self.audit.fact(&entry.about, Fact::Effect, &entry.detail.with("result", result));

@@ -28,11 +28,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{
     filter::Filter,
-    pace::{Pace, Rate},
+    pace::Pace,
     queues::existing,
     tally::{Action, Left, Tally},
 };
 use super::book::{Book, Entry};
+use crate::commands::rate::Rate;
 
 /// Between two tries to look again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -42,11 +43,11 @@ const TRIES: u32 = 10;
 /// What is to be done.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    /// With each letter.
+    /// What is done with each dead letter.
     pub action: Action,
-    /// Which letters.
+    /// The dead letters.
     pub filter: Filter,
-    /// The kind of a letter that does not tell its own.
+    /// The kind of messages that name none.
     pub as_kind: Option<Kind>,
     /// So many at most.
     pub limit: Option<u64>,
@@ -77,7 +78,7 @@ pub(super) struct Engine<'a> {
     progress: ProgressBar,
 }
 
-/// What is done with one letter.
+/// What is done with one dead letter.
 enum Choice {
     Leave,
     Discard,

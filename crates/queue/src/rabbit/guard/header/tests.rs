@@ -74,7 +74,7 @@ fn what_passes_is_parsed_and_dropped_with_a_quarter_of_the_stack_that_lapins_thr
 }
 
 #[test]
-fn what_is_no_text_is_mended_and_nothing_else_is_lost() {
+fn what_is_no_text_is_replaced_and_nothing_else_is_lost() {
     let name = [short(b"caf\xe9"), b"t\x01".to_vec()].concat();
     let (properties, defect) = given(&header(&[text("kept", b"1"), name].concat(), b"bad\xff\xfe"), LIMIT);
     assert_eq!(defect, Some(MessageDefect::NotText));

@@ -1,6 +1,4 @@
-//! What a message on a shelf is: whose job, why it was given up, and what its redrive publishes (SPEC 5.3, 6.1). Pure.
-//!
-//! Does not read shelves: that is [`crate::shelf`].
+//! What a dead letter says: whose job it is, why it was given up, and what its redrive publishes (SPEC 5.3, 6.1).
 
 use std::time::Duration;
 
@@ -113,7 +111,7 @@ fn header<'a>(stored: &'a StoredMessage, name: &str) -> Option<&'a HeaderValue> 
     stored.message.headers.get(name).filter(|_| stored.is_ours)
 }
 
-/// Whether a worker of ours gave it up and said why. A job of ours that the broker gives up may carry an older account.
+/// Returns true if a worker gave it up and wrote a reason. A job that the broker gives up may carry an older reason.
 fn gave_up(stored: &StoredMessage) -> bool {
     stored.death.is_none() && header(stored, job_headers::REASON).is_some()
 }
