@@ -251,10 +251,10 @@ impl Bench {
         let worker = self.start(row.worker);
         let pid = worker.0.id();
         let measured = timeout(LONG, async {
-            let begun = self.results(&results, row.jobs / 10).await;
+            let already = self.results(&results, row.jobs / 10).await;
             let (began, cpu) = (Instant::now(), cpu_seconds(pid));
             self.results(&results, row.jobs).await;
-            (row.jobs - begun, began.elapsed().as_secs_f64(), cpu_seconds(pid) - cpu)
+            (row.jobs - already, began.elapsed().as_secs_f64(), cpu_seconds(pid) - cpu)
         });
         let (done, seconds, cpu) = measured.await.unwrap();
         json!({

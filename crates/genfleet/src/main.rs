@@ -77,7 +77,9 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     if !matches!(cli.command, Command::Up(_)) {
-        misspelt.iter().for_each(|warning| tell!("warning: {warning}"));
+        for warning in &misspelt {
+            tell!("warning: {warning}");
+        }
     }
     let done = match cli.command {
         Command::Run(options) => commands::run::run(&options),

@@ -20,6 +20,9 @@ use genfleet_stream_configurator::StreamConfigurator;
 use genfleet_vni_provisioner::VniProvisioner;
 use serde_json::Value;
 
+/// Validates a body, with the given message id, as the worker does.
+type CheckJob = fn(&JobRules, &HandlerOptions, &[u8], Option<&str>) -> Result<Job, Box<Rejection>>;
+
 /// A worker as the tool sees it, for all of its kinds of use alike.
 struct Worker {
     kind: Kind,
@@ -27,7 +30,7 @@ struct Worker {
     concurrency: usize,
     contract: fn() -> KindContract,
     rules: fn(&WebhookRules) -> JobRules,
-    check: fn(&JobRules, &HandlerOptions, &[u8], Option<&str>) -> Result<Job, Box<Rejection>>,
+    check: CheckJob,
     work: fn(&Runtime, &HandlerOptions) -> Result<(), ConfigError>,
 }
 

@@ -194,7 +194,9 @@ fn jobs(contract: &KindContract, own: Places) -> impl Strategy<Value = Value> + 
     let edit = prop_oneof![6 => proptest::strategy::Union::new(put), 3 => anywhere()];
     let examples = contract.terms.examples.clone();
     (select(examples), prop::collection::vec(edit, 0..5)).prop_map(|(mut job, edits)| {
-        edits.into_iter().for_each(|edit| edit.make(&mut job));
+        for edit in edits {
+            edit.make(&mut job);
+        }
         job
     })
 }

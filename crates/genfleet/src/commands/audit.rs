@@ -104,7 +104,7 @@ pub(super) fn chained(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 fn jsonl_files(folder: &Path, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
     let names = entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
-    let is_wanted = |name: &str| name.ends_with(".jsonl") && wanted(name);
+    let is_wanted = |name: &str| Path::new(name).extension().is_some_and(|end| end == "jsonl") && wanted(name);
     let mut files: Vec<PathBuf> =
         names.iter().filter(|name| name.to_str().is_some_and(is_wanted)).map(|name| folder.join(name)).collect();
     files.sort_unstable();
@@ -133,7 +133,8 @@ fn print(report: &VerifyReport, as_json: bool) -> anyhow::Result<()> {
     }
     let VerifyReport { files, lines, chains, events, anchors, problems } = report;
     let counted = [(*events, "event"), (*anchors, "anchor")].into_iter().filter(|(number, _)| *number > 0);
-    let against: String = counted.map(|(number, what)| format!(", against {}", count(number, what))).collect();
+    let against =
+        counted.map(|(number, what)| format!(", against {}", count(number, what))).collect::<Vec<_>>().concat();
     let (lines, chains, files) = (count(lines, "line"), count(chains, "chain"), count(files, "file"));
     tell!("{lines} of {chains} in {files}{against}: {}", count(problems.len(), "problem"));
     tell!("{LIMITS}");

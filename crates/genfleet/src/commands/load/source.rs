@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use genfleet_core::{
-    job::{Kind, decode, derived_id, text},
+    job::{Kind, Violation, decode, derived_id, text},
     options::ConfigError,
 };
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ impl Source {
                 Some(Ok(_)) => {}
                 Some(Err(rejection)) => {
                     let violation = rejection.violations.first();
-                    let details = violation.map_or(rejection.message.clone(), |violation| violation.describe());
+                    let details = violation.map_or(rejection.message.clone(), Violation::describe);
                     let which = if self.templates.len() > 1 {
                         format!("payload {}", number + 1)
                     } else {
