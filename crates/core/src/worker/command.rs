@@ -276,7 +276,9 @@ mod tests {
             let command = Command::new("a").arg(clap::Arg::new("n").long("n").value_parser(numbers));
             in_plain_words(&command.try_get_matches_from(["a", "--n", value]).unwrap_err().to_string())
         };
-        for (value, plain) in [("0", "0 is not between 1 and 100"), ("x", "not a whole number"), ("", "required")] {
+        for (value, plain) in
+            [("0", "0 is not between 1 and 100"), ("x", "not a whole number"), ("", "a whole number is expected")]
+        {
             let message = message(numbers.range(1..=100), value);
             assert!(message.contains(plain), "{message}");
         }
