@@ -1,4 +1,4 @@
-//! A complete worker in about fifty lines: it purges the paths of each `cdn.purge` job with one request.
+//! A complete worker in about sixty lines: it purges the paths of each `cdn.purge` job with one request.
 //! `docs/ADDING-A-WORKER.md` explains every part of it.
 
 use genfleet_core::{

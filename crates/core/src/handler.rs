@@ -238,7 +238,7 @@ impl JobContext {
         self.clock.now()
     }
 
-    /// Sends one request for this job. Waits for token, gate and budget; retries briefly what is safe to repeat.
+    /// Sends one request for this job. Waits until it is admitted (token, pauses, budget); retries briefly what is safe to repeat.
     pub async fn send(&self, request: ApiRequest) -> Result<ApiAnswer, ApiError> {
         let caller = Caller {
             kind: self.kind,
