@@ -40,19 +40,21 @@ mod slow_start;
 mod token;
 mod token_source;
 
-pub use admission::{ActiveHold, Admission, ClosedReason};
-pub use answer::ApiAnswer;
-pub use budget::{Budget, BudgetUsage, LimitShare};
-pub use client::GenesysClient;
-pub use clock_skew::{ClockReading, clock_is_off, describe_skew};
-pub use credential_check::{ApiCheck, TokenCheckOutcome};
-pub use credentials::{CredentialSource, Credentials};
-pub use error::ApiError;
-pub use fleet_key::FleetKey;
-pub use http_date::read_http_date;
-pub use http_transport::{HttpTimeouts, TransportFailure};
-pub use limits::{LONG_PAUSE, RateLimitHeaders, retry_after};
-pub use options::GenesysOptions;
-pub use permit::Permit;
-pub use request::{ApiRequest, Caller};
-pub use send_time::SendTime;
+pub use self::{
+    admission::{ActiveHold, Admission, ClosedReason},
+    answer::ApiAnswer,
+    budget::{Budget, BudgetUsage, LimitShare},
+    client::GenesysClient,
+    clock_skew::{ClockReading, clock_is_off, describe_skew},
+    credential_check::{ApiCheck, TokenCheckOutcome},
+    credentials::{CredentialSource, Credentials},
+    error::ApiError,
+    fleet_key::FleetKey,
+    http_date::read_http_date,
+    http_transport::{HttpTimeouts, TransportFailure},
+    limits::{LONG_PAUSE, RateLimitHeaders, retry_after},
+    options::GenesysOptions,
+    permit::Permit,
+    request::{ApiRequest, Caller},
+    send_time::SendTime,
+};

@@ -7,7 +7,7 @@ use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde_json::{Map, Value};
 use tracing::warn;
 
-use crate::read_http_date;
+use crate::http_date::read_http_date;
 
 /// A window's end lies at most this long after `inin-ratelimit-reset`, which is in whole seconds.
 pub(crate) const RESET_SLACK: Duration = Duration::from_secs(1);

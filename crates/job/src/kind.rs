@@ -3,7 +3,10 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::suggestion;
+/// The least similarity of a suggestion.
+const SIMILAR: f64 = 0.45;
+/// Longer names are cut to this many characters before they are compared.
+const LONGEST: usize = 64;
 
 /// Columns of the table.
 struct Row {
@@ -73,9 +76,20 @@ impl Kind {
         self.row().internal
     }
 
-    /// Those that producers may ask for.
+    /// The kinds that producers may ask for.
     pub fn of_producers() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|kind| !kind.is_internal())
+    }
+
+    /// The kind for producers that `given` most resembles, whatever its case and separators; `None` if it resembles none.
+    pub fn suggest(given: &str) -> Option<Self> {
+        let letter = |each: char| if each.is_ascii_alphanumeric() { each.to_ascii_lowercase() } else { '.' };
+        let given: String = given.chars().take(LONGEST).map(letter).collect();
+        let similar = Self::of_producers().map(|kind| (strsim::sorensen_dice(&given, kind.as_str()), kind));
+        let best = similar
+            .filter(|(similarity, _)| *similarity >= SIMILAR)
+            .max_by(|(one, _), (other, _)| one.total_cmp(other));
+        best.map(|(_, kind)| kind)
     }
 }
 
@@ -92,13 +106,13 @@ pub struct UnknownKind {
     given: String,
 }
 
-/// Those that producers may ask for.
+/// The names of the kinds that producers may ask for.
 fn listed() -> String {
     Kind::of_producers().map(Kind::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn hint(given: &str) -> String {
-    suggestion::suggest_kind(given).map(|kind| format!(" (did you mean {kind}?)")).unwrap_or_default()
+    Kind::suggest(given).map(|kind| format!(" (did you mean {kind}?)")).unwrap_or_default()
 }
 
 impl FromStr for Kind {
@@ -108,6 +122,37 @@ impl FromStr for Kind {
         Self::ALL
             .into_iter()
             .find(|kind| kind.as_str() == given)
-            .ok_or_else(|| UnknownKind { given: given.chars().take(64).collect() })
+            .ok_or_else(|| UnknownKind { given: given.chars().take(LONGEST).collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_kind_is_recognised_and_a_foreign_word_is_not() {
+        for (given, meant) in [
+            ("cdn.prune", Some(Kind::CdnPurge)),
+            ("cdn.purgee", Some(Kind::CdnPurge)),
+            ("CDN_PURGE", Some(Kind::CdnPurge)),
+            ("purge", Some(Kind::CdnPurge)),
+            ("file.scna", Some(Kind::FileScan)),
+            ("scan", Some(Kind::FileScan)),
+            ("stream-configure", Some(Kind::StreamConfigure)),
+            ("chanel.provision", Some(Kind::ChannelProvision)),
+            ("vni.provison", Some(Kind::VniProvision)),
+            ("order.created", None),
+            ("", None),
+            ("x", None),
+            ("\u{1f680}\u{1f680}", None),
+        ] {
+            assert_eq!(Kind::suggest(given), meant, "{given}");
+        }
+    }
+
+    #[test]
+    fn internal_kinds_are_not_suggested() {
+        assert_eq!(Kind::suggest("webhook.delivery"), None);
     }
 }

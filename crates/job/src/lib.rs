@@ -40,7 +40,6 @@ pub mod retry;
 mod scan;
 pub mod schema;
 mod shape;
-pub mod suggestion;
 pub mod supervisor;
 pub mod text;
 pub mod trace_context;

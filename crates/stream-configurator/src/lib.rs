@@ -5,6 +5,12 @@
 //! [`projection`], what is sent in [`definition`], how it gets past what others change in [`register`], how a
 //! version is named in [`version`], the remote calls in [`api`].
 
+use crate::{
+    api::GenesysEventStreams,
+    definition::{Definition, MAX_BYTES},
+    projection::Projection,
+    register::Order,
+};
 use genfleet_core::{
     audit::Detail,
     contract::ContractTerms,
@@ -13,14 +19,6 @@ use genfleet_core::{
     job::{Kind, Violation},
     options::ConfigError,
     worker::offload,
-};
-use serde::{Deserialize, Serialize};
-
-use crate::{
-    api::GenesysEventStreams,
-    definition::{Definition, MAX_BYTES},
-    projection::Projection,
-    register::Order,
 };
 
 mod api;
@@ -35,7 +33,7 @@ mod report;
 mod time;
 mod version;
 
-pub use self::{payload::Payload, report::StreamReport};
+pub use self::{payload::Payload, register::State, report::StreamReport};
 
 /// The stream-configurator has no settings of its own.
 #[derive(Clone, Debug, clap::Args)]
@@ -44,14 +42,6 @@ pub struct StreamConfiguratorOptions {}
 /// Registers `EventBridge` source definitions.
 #[derive(Debug)]
 pub struct StreamConfigurator {}
-
-/// What a begun job remembers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct State {
-    /// A definition was sent and no answer came: a conflict may be with what this job did itself.
-    pub unanswered: bool,
-}
 
 impl JobHandler for StreamConfigurator {
     const KIND: Kind = Kind::StreamConfigure;

@@ -8,17 +8,25 @@ use genfleet_core::{
     genesys::ApiError,
     retry,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    State,
     api::{EventStreams, Put, StoredDefinition},
     definition::Definition,
     payload::OnConflict,
     version::Version,
 };
+
+/// The state of a job that was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct State {
+    /// A definition was sent and no answer came: a conflict may be with what this job did itself.
+    pub unanswered: bool,
+}
 
 /// Rounds of looking and sending again, at most.
 pub(crate) const MOST_ROUNDS: u32 = 5;

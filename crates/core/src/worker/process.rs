@@ -59,7 +59,7 @@ impl<H: JobHandler> Engine<H> {
     }
 
     async fn process_in_span(self: Arc<Self>, mut delivery: Delivery, slot: OwnedSemaphorePermit) {
-        // Held to the end: the job is in memory several times.
+        // A large body reserves memory until the job is settled: there are several copies of it.
         let _memory = reserve_memory(delivery.message.body.len()).await;
         if delivery.settler.is_stale() {
             return debug!("its session is gone: it is redelivered");
@@ -74,20 +74,19 @@ impl<H: JobHandler> Engine<H> {
             debug!("it ran here before its session was lost: that result is settled now");
             return self.settlement.settle(EndedJob { id: job.id, claim, delivery, outcome, slot }).await;
         }
-        let state = headers.state.as_deref().map_or_else(|| Ok(H::State::default()), serde_json::from_str);
-        let Ok(state) = state else {
+        let Ok(state) = read_state::<H>(&headers) else {
             warn!("the state of this job is of another version: given back for a minute");
             let reason = NotRun::Moved(Lane::Resume, UNREADABLE_STATE_WAIT);
             return settle_not_run(&self.settlement, delivery, headers, reason).await;
         };
-        let (context, headers) = self.begin(&job, headers, &delivery);
+        let (context, headers) = self.start_attempt(&job, headers, &delivery);
         let audit = self.kind().process.audit.begin(H::KIND, &job.id, H::AUDIT_ACTION, &job.payload_sha256);
         let result = self.run(&context, &headers, &mut delivery, payload, state).await;
         let outcome = self.decide(&context, &job, headers, &delivery, result);
         let outcome = Arc::new(record_attempt(self.kind(), outcome, &audit));
         drop(audit);
         self.settlement.settle(EndedJob { id: job.id, claim, delivery, outcome, slot }).await;
-        // With it go the permits that its handler keeps until the result is recorded.
+        // Only now are the permits released that the handler kept: its result is recorded.
         drop(context);
     }
 
@@ -110,6 +109,7 @@ impl<H: JobHandler> Engine<H> {
         let (job, payload) = validated?;
         tracing::Span::current().record("id", job.id.as_str());
         delivery_trace::set_job(&mut delivery.span, &job, headers);
+        // A job that already ran here is only settled, so its schedule no longer matters.
         if !self.settlement.has_result(&job.id, delivery) {
             NotRun::by_schedule(&job, headers, now)?;
         }
@@ -129,6 +129,7 @@ impl<H: JobHandler> Engine<H> {
                 warn!(returns = count, message_id, "came back too often: moved to the suspects, to be run on its own");
                 Err(NotRun::Suspected)
             }
+            // Published again, so that its count starts at 0.
             SuspectVerdict::ResetCount => Err(NotRun::Moved(lane, Duration::ZERO)),
             SuspectVerdict::CrashLoop => Err(NotRun::CrashLoop),
         }
@@ -173,8 +174,8 @@ impl<H: JobHandler> Engine<H> {
         }
     }
 
-    /// Begins an attempt: notes when the job was first started, and makes the handler's view of it.
-    fn begin(&self, job: &Job, mut headers: JobHeaders, delivery: &Delivery) -> (JobContext, JobHeaders) {
+    /// Starts an attempt: notes when the job was first started, and makes the handler's view of it.
+    fn start_attempt(&self, job: &Job, mut headers: JobHeaders, delivery: &Delivery) -> (JobContext, JobHeaders) {
         let process = &self.kind().process;
         let now = process.clock.now();
         if let Some(waited) = delivery.message.waited(job.not_before, now).filter(|_| !headers.started()) {
@@ -238,4 +239,9 @@ impl<H: JobHandler> Engine<H> {
     pub(crate) fn kind(&self) -> &KindContext {
         &self.settlement.kind
     }
+}
+
+/// The state that the job carries; the default of a job that was not started. An error where another version wrote it.
+fn read_state<H: JobHandler>(headers: &JobHeaders) -> serde_json::Result<H::State> {
+    headers.state.as_deref().map_or_else(|| Ok(H::State::default()), serde_json::from_str)
 }

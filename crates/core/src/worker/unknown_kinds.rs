@@ -21,7 +21,7 @@ use genfleet_job::{
     event::{Ending, Outcome, error_object},
     job_headers::PRODUCER,
     message::{Message, enqueued::QueueWait},
-    metric, suggestion,
+    metric,
 };
 use genfleet_queue::{Publication, QueueError, UnknownKindMessage, UnknownKinds};
 
@@ -133,7 +133,7 @@ fn producers_kind(key: &str) -> Option<Kind> {
 /// Explains what is wrong with the routing key, and what to do.
 fn explanation(key: &str) -> String {
     let given: String = key.chars().take(64).collect();
-    let meant = suggestion::suggest_kind(key).map_or(".".to_owned(), |kind| format!(", did you mean {kind}?"));
+    let meant = Kind::suggest(key).map_or(".".to_owned(), |kind| format!(", did you mean {kind}?"));
     let kinds = Kind::of_producers().map(Kind::as_str).collect::<Vec<_>>().join(", ");
     format!(
         "no job has the routing key {given:?}{meant} The kinds are {kinds}: publish it again with one of them. \

@@ -8,9 +8,9 @@ use opentelemetry::{
     trace::{Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, TraceState, Tracer},
 };
 use opentelemetry_sdk::trace::SdkTracer;
+use opentelemetry_semantic_conventions::attribute;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::attribute;
 use genfleet_job::trace_context::TraceContext;
 
 /// The tracer, once spans are exported.
