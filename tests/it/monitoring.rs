@@ -47,11 +47,20 @@ async fn a_real_prometheus_finds_data_for_every_rule_and_every_panel() {
         let series = prometheus.query(&format!("count({{__name__=\"{name}\"}})")).await.unwrap();
         assert!(!series.is_empty(), "no binary exports {name}");
     }
-    let firing = prometheus.query(r#"ALERTS{alertstate="firing"}"#).await.unwrap();
-    let firing: BTreeSet<_> = firing.iter().map(|alert| alert["metric"]["alertname"].as_str().unwrap()).collect();
+    // An alert fires a few evaluations after its data came.
+    let firing = || async {
+        let firing = prometheus.query(r#"ALERTS{alertstate="firing"}"#).await.unwrap();
+        let name = |alert: &Value| alert["metric"]["alertname"].as_str().unwrap().to_owned();
+        firing.iter().map(name).collect::<BTreeSet<_>>()
+    };
+    eventually(seconds(60), "an alert tells of the message of no kind", async || {
+        firing().await.contains("GenfleetUnrouted")
+    })
+    .await;
     // Each load has a message of a kind that does not exist, jobs that die, and one that expires; many loads make many of those.
-    let wanted = BTreeSet::from(["GenfleetUnrouted", "GenfleetDeadLettersGrowing", "GenfleetJobsExpired"]);
-    assert!(firing.contains("GenfleetUnrouted") && firing.is_subset(&wanted), "{firing:?}");
+    let wanted = ["GenfleetUnrouted", "GenfleetDeadLettersGrowing", "GenfleetJobsExpired"];
+    let firing = firing().await;
+    assert!(firing.iter().all(|name| wanted.contains(&name.as_str())), "{firing:?}");
 }
 
 /// As in `deploy/prometheus/prometheus.yml`, but faster, and without names to look up.
