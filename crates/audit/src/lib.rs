@@ -13,8 +13,8 @@
 //! is acknowledged ([`Audit::durable`] waits), no job is started. A job whose calls were sent already is held in memory
 //! until there is room, so that its effects are neither lost nor done twice.
 //!
-//! What each fact of a job repeats (its action, the hash of its payload) is known from when the job [begins](Audit::begin);
-//! whoever sends only names the job.
+//! The members that every fact of a job repeats (its action, the hash of its payload) are given once, when the job
+//! [begins](Audit::begin). Afterwards a caller gives only the job's id.
 
 use std::{
     collections::HashMap,
