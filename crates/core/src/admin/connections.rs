@@ -37,8 +37,10 @@ pub(super) async fn serve(mut listener: TcpListener, router: Router, limits: Con
         let (stream, _) = Listener::accept(&mut listener).await;
         while tasks.try_join_next().is_some() {}
         open.retain(|task| !task.is_finished());
-        while open.len() >= limits.most {
+        // An aborted task still holds its descriptor until it is joined.
+        while tasks.len() >= limits.most {
             open.pop_front().inspect(AbortHandle::abort);
+            tasks.join_next().await;
         }
         open.push_back(tasks.spawn(answer(stream, router.clone(), limits)));
     }
