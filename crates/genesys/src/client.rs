@@ -129,6 +129,7 @@ impl GenesysClient {
             scope: scope.join(" "),
             credentials: CurrentCredentials::new(credentials)?,
             refresh: Mutex::default(),
+            redactor: Mutex::default(),
         };
         let shared = Shared {
             addresses,
@@ -350,7 +351,7 @@ impl GenesysClient {
         change.note_sent();
         let sent = Instant::now();
         let exchange = self.shared.transport.exchange(outgoing).await;
-        let exchange = self.shared.tokens.redactor().bearer(&permit.token.bearer).exchange(exchange);
+        let exchange = self.shared.tokens.redactor(&permit.token).exchange(exchange);
         end_span(&mut span, &exchange);
         let trace = span.context().filter(|_| span.is_recorded()).cloned();
         let took = sent.elapsed();

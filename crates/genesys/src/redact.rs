@@ -8,7 +8,7 @@ use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
 };
-use memchr::memmem;
+use memchr::memmem::Finder;
 use reqwest::header::HeaderValue;
 use serde_json::Value;
 
@@ -21,10 +21,10 @@ const REDACTED: &str = "[redacted]";
 /// A shorter secret could be a part of any word: it is only found together with `Basic` or `Bearer`.
 const SHORTEST: usize = 6;
 
-/// The forms of the secrets in a [`Layer`].
+/// The forms of the secrets in a [`Layer`]. Making one costs far more than a search: it is made once per token.
 #[derive(Default)]
 pub(crate) struct Redactor {
-    forms: Vec<Vec<u8>>,
+    forms: Vec<Finder<'static>>,
 }
 
 impl Redactor {
@@ -54,7 +54,11 @@ impl Redactor {
     fn with(mut self, form: &str) -> Self {
         let layers = layers(form.as_bytes()).map(|layer| layer.bytes);
         let long = layers.enumerate().filter(|(depth, bytes)| *depth == 0 || bytes.len() >= SHORTEST);
-        self.forms.extend(long.map(|(_, bytes)| bytes).filter(|bytes| !bytes.is_empty()));
+        for (_, bytes) in long {
+            if !bytes.is_empty() && self.forms.iter().all(|known| known.needle() != bytes) {
+                self.forms.push(Finder::new(&bytes).into_owned());
+            }
+        }
         self
     }
 
@@ -76,10 +80,11 @@ impl Redactor {
     /// Finds the secrets in `text`, in order; those that overlap are one place.
     fn places(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut found = Vec::new();
-        for layer in layers(text) {
-            for form in &self.forms {
-                let begins = memmem::find_iter(&layer.bytes, form);
-                found.extend(begins.map(|begin| layer.origin(begin..begin + form.len())));
+        if layer::is_only_layer(text) {
+            found.extend(self.occurrences(text));
+        } else {
+            for layer in layers(text) {
+                found.extend(self.occurrences(&layer.bytes).map(|place| layer.origin(place)));
             }
         }
         found.sort_unstable_by_key(|place| (place.start, place.end));
@@ -91,6 +96,10 @@ impl Redactor {
             overlaps
         });
         found
+    }
+
+    fn occurrences<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Range<usize>> + 'a {
+        self.forms.iter().flat_map(|form| form.find_iter(text).map(|begin| begin..begin + form.needle().len()))
     }
 
     pub(crate) fn exchange(
@@ -108,10 +117,11 @@ impl Redactor {
 
     fn received(&self, mut received: HttpResponse) -> HttpResponse {
         for value in received.headers.values_mut() {
-            let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            if let Cow::Owned(text) = self.text(&text) {
-                *value = HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(REDACTED));
-            }
+            let redacted = match self.text(&String::from_utf8_lossy(value.as_bytes())) {
+                Cow::Borrowed(_) => continue,
+                Cow::Owned(text) => HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(REDACTED)),
+            };
+            *value = redacted;
         }
         if let Some(body) = self.body(&received.body) {
             received.body = body.into();

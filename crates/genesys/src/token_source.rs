@@ -32,7 +32,7 @@ use crate::{
     request::{RepeatSafety, RetryMode},
     request_telemetry::{self, RequestSpan},
     retries::CallRetries,
-    token::{self, TokenResponse},
+    token::{self, Token, TokenResponse},
 };
 use genfleet_job::{clock::SharedClock, error::ErrorClass, metric, options::ConfigError};
 
@@ -47,6 +47,8 @@ pub(crate) struct TokenSource {
     pub(crate) scope: String,
     pub(crate) credentials: CurrentCredentials,
     pub(crate) refresh: Mutex<Option<RefreshResult>>,
+    /// The redactor of the secrets last used, with the number of their token.
+    pub(crate) redactor: Mutex<Option<(u64, Arc<Redactor>)>>,
 }
 
 /// The credentials as they were read last, and where they can be read again.
@@ -107,6 +109,8 @@ impl TokenSource {
         match self.credentials.read() {
             Ok(read) => {
                 *self.credentials.get() = read;
+                // After the credentials: what is made of them from now on is made of the new ones.
+                *self.last_redactor() = None;
                 drop(self.refresh());
             }
             Err(error) => {
@@ -185,7 +189,7 @@ impl TokenSource {
         let exchange = match self.transport.exchange(request).await {
             // The token is not to be redacted.
             Ok(response) if classify::status_class(response.status) == StatusClass::Success => Ok(response),
-            exchange => self.redactor().exchange(exchange),
+            exchange => self.credentials_redactor().exchange(exchange),
         };
         request_telemetry::end_span(&mut span, &exchange);
         let response = match &exchange {
@@ -224,7 +228,24 @@ impl TokenSource {
         HttpRequest { method: Method::POST, url: self.url.clone(), headers, body: Some(form.finish().into()), basic }
     }
 
-    pub(crate) fn redactor(&self) -> Redactor {
+    /// Returns the redactor of what answers to requests with `token` may quote: the token and the credentials.
+    pub(crate) fn redactor(&self, token: &Token) -> Arc<Redactor> {
+        let mut last = self.last_redactor();
+        if let Some((number, redactor)) = last.as_ref()
+            && *number == token.number
+        {
+            return Arc::clone(redactor);
+        }
+        let redactor = Arc::new(self.credentials_redactor().bearer(&token.bearer));
+        *last = Some((token.number, Arc::clone(&redactor)));
+        redactor
+    }
+
+    fn last_redactor(&self) -> MutexGuard<'_, Option<(u64, Arc<Redactor>)>> {
+        self.redactor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn credentials_redactor(&self) -> Redactor {
         let credentials = self.credentials.get();
         Redactor::default().basic(credentials.id.expose_secret(), credentials.secret.expose_secret())
     }

@@ -9,6 +9,11 @@ use std::ops::Range;
 /// The most layers below the original.
 pub(super) const MOST: usize = 5;
 
+/// Returns true for a text that reads in one way only, exactly as it is written.
+pub(super) fn is_only_layer(text: &[u8]) -> bool {
+    !text.iter().any(|byte| matches!(byte, 0 | b'\r' | b'\n' | b'+' | b'%' | b'\\' | b'&'))
+}
+
 /// One reading of a text.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layer {
@@ -176,6 +181,17 @@ mod tests {
         ] {
             assert_eq!(decoded(text), read, "{text}");
         }
+    }
+
+    #[test]
+    fn a_text_without_escapes_is_its_only_layer() {
+        for byte in 0..=u8::MAX {
+            let text = [b'a', byte, b'4', b'1', b';'];
+            let first = Layer::of(&text);
+            let is_changed = first.bytes != text || first.decoded().is_some();
+            assert!(!(is_changed && is_only_layer(&text)), "{byte}");
+        }
+        assert!(is_only_layer("7d9cbd9a-3f4d, W/\"é\" {'a': [1.5]}".as_bytes()));
     }
 
     #[test]
