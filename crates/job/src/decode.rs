@@ -94,11 +94,14 @@ pub fn decode(
     message_id: Option<&str>,
     timestamp: Option<u64>,
 ) -> Result<DecodedJob, Box<Rejection>> {
-    let id = extract_id(body, message_id, timestamp);
+    let extracted = || extract_id(body, message_id, timestamp);
     let (value, found) = match parse_body(body) {
         Ok(read) => read,
-        Err(unreadable) => return Err(Box::new(unreadable.reject(id))),
+        Err(unreadable) => return Err(Box::new(unreadable.reject(extracted()))),
     };
+    // Of a member that is there twice, the parsed value has the other one.
+    let given = value.get("id").and_then(Value::as_str).filter(|_| found.total() == 0);
+    let id = given.and_then(JobId::parse).unwrap_or_else(extracted);
     let kind = schema.kind();
     if let Some(given) = value.get("kind").and_then(Value::as_str).filter(|given| *given != kind.as_str()) {
         let given: String = given.chars().take(64).collect();

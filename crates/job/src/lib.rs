@@ -28,6 +28,7 @@ pub mod escape;
 pub mod event;
 mod extract;
 pub mod file;
+mod fit;
 pub mod hash;
 pub mod job_headers;
 mod kind;

@@ -1,7 +1,7 @@
 //! The JSON Schema (2020-12) of a job, generated from the types and used as the validator, so that contract and worker cannot
 //! differ.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::OnceLock};
 
 use jsonschema::{
     ValidationError, Validator,
@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{
     Kind, Violation,
+    fit::Fit,
     shape::{self, Shape},
 };
 
@@ -58,22 +59,21 @@ pub struct Webhook {
     pub url: String,
 }
 
-/// The compiled schema of one kind of job.
+/// The schema of one kind of job. It is compiled when the first job needs it.
 #[derive(Debug)]
 pub struct JobSchema {
     kind: Kind,
     document: Value,
     shape: Shape,
+    fit: Fit,
     rules: PatternRules,
-    validator: Validator,
+    /// The document that a trimmed job has to match.
+    trimmed: Value,
+    validator: OnceLock<Validator>,
 }
 
 impl JobSchema {
     /// The schema of jobs of `kind` with payload `P`.
-    ///
-    /// # Panics
-    /// If the payload type generates a schema that does not compile: a programming error that every start shows.
-    #[expect(clippy::panic, reason = "the schema is generated from a type; a test builds every one")]
     pub fn new<P: JsonSchema>(kind: Kind) -> Self {
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
         // Formats such as uint32, which only the generator knows.
@@ -85,13 +85,17 @@ impl JobSchema {
         });
         let mut rules = PatternRules::new();
         take_rules(&mut document, "", &mut rules);
-        let validator = jsonschema::options()
-            .should_validate_formats(true)
-            .build(&document)
-            .unwrap_or_else(|error| panic!("the schema of {kind} does not compile: {error}"));
-        let shape = Shape::of(&document);
+        let (shape, fit, trimmed) = (Shape::of(&document), Fit::of(&document), document.clone());
         shape::admit_null(&mut document);
-        Self { kind, document, shape, rules, validator }
+        Self { kind, document, shape, fit, rules, trimmed, validator: OnceLock::new() }
+    }
+
+    #[expect(clippy::panic, reason = "the schema is generated from a type; a test compiles every one")]
+    fn validator(&self) -> &Validator {
+        self.validator.get_or_init(|| {
+            let built = jsonschema::options().should_validate_formats(true).build(&self.trimmed);
+            built.unwrap_or_else(|error| panic!("the schema of {} does not compile: {error}", self.kind))
+        })
     }
 
     /// The kind of the jobs.
@@ -111,10 +115,12 @@ impl JobSchema {
 
     /// Validates a trimmed job.
     pub(crate) fn check(&self, job: &Value) -> SchemaErrors {
-        if self.validator.is_valid(job) {
+        let admitted = self.fit.admits(job);
+        debug_assert!(!admitted || self.validator().is_valid(job), "{} is admitted and not valid", self.kind);
+        if admitted || self.validator().is_valid(job) {
             return SchemaErrors::default();
         }
-        let mut all = self.validator.iter_errors(job).flat_map(|error| schema_errors(&error, &self.rules));
+        let mut all = self.validator().iter_errors(job).flat_map(|error| schema_errors(&error, &self.rules));
         let errors = all.by_ref().take(MOST_ERRORS).collect();
         SchemaErrors { errors, more: all.count() }
     }
@@ -300,7 +306,7 @@ fn type_names(kind: &TypeKind) -> Vec<String> {
     names.into_iter().filter(|name| name != "null").collect()
 }
 
-fn type_of(value: &Value) -> &'static str {
+pub(super) fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
@@ -308,5 +314,45 @@ fn type_of(value: &Value) -> &'static str {
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(_) => "object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its schema counts")]
+    struct Payload {
+        #[schemars(length(min = 1, max = 3))]
+        paths: Vec<String>,
+        all: Option<bool>,
+        retries: Option<u8>,
+    }
+
+    #[test]
+    fn a_usual_job_is_admitted_without_the_validator() {
+        let schema = JobSchema::new::<Payload>(Kind::CdnPurge);
+        let id = "release-42";
+        for (job, admitted) in [
+            (json!({ "payload": { "paths": ["/a", "/b"] } }), true),
+            (
+                json!({ "id": id, "kind": "cdn.purge", "payload": { "paths": ["/a"], "all": true, "retries": 255 } }),
+                true,
+            ),
+            (json!({ "id": id, "maxAttempts": 50, "payload": { "paths": ["/a"] }, "webhook": { "url": "u" } }), true),
+            (json!({ "id": id, "kind": "file.scan", "payload": { "paths": ["/a"] } }), false),
+            (json!({ "id": "no spaces", "payload": { "paths": ["/a"] } }), false),
+            (json!({ "id": id, "payload": { "paths": [] } }), false),
+            (json!({ "id": id, "payload": { "paths": ["/a"], "retries": 256 } }), false),
+            (json!({ "id": id, "payload": { "paths": ["/a"] }, "maxAttempts": 51 }), false),
+            (json!({ "id": id, "payload": { "paths": ["/a"] }, "colour": 1 }), false),
+        ] {
+            assert_eq!(schema.fit.admits(&job), admitted, "{job}");
+            assert_eq!(schema.check(&job).errors.is_empty(), admitted, "{job}");
+        }
     }
 }
