@@ -3,7 +3,7 @@
 //!
 //! [`VniProvisioner`] is the handler. What upstream sends is in [`payload`], what is there already in [`inventory`],
 //! the way from one to the other in [`creation`] with its [`gateway`] probe and what was [`recent`]ly created, what comes after in
-//! [`routing`] and [`rollback`]; [`busy`] lets one job of an organisation work at a time, [`progress`] is what travels with a job, and
+//! [`routing`] and [`rollback`]; one job of an organisation works at a time, [`progress`] is what travels with a job, and
 //! the remote calls are in [`api`].
 
 use std::time::Duration;
@@ -12,25 +12,26 @@ use genfleet_core::{
     audit::Detail,
     contract::ContractTerms,
     error::JobError,
+    failure::Failure,
     handler::{Defaults, JobContext, JobHandler, Progress as Step, Services},
     job::{Kind, Violation},
     options::{self, ConfigError},
+    turns::{Turns, busy},
 };
 use ipnet::IpNet;
 use serde_json::Map;
+use uuid::Uuid;
 
 use crate::{
-    busy::{Organisations, busy},
     creation::{Ordered, Rules, Survey, Unordered},
     gateway::Gateways,
     payload::Plan,
-    progress::{Failure, Order},
+    progress::Order,
     recent::Recent,
     rollback::RollbackDecision,
 };
 
 mod api;
-mod busy;
 mod contract;
 mod creation;
 mod gateway;
@@ -70,7 +71,7 @@ pub struct VniOptions {
 /// Creates virtual network interfaces.
 #[derive(Debug)]
 pub struct VniProvisioner {
-    organisations: Organisations,
+    organisations: Turns<Uuid>,
     recent: Recent,
     rules: Rules,
     routing_poll_interval: Duration,
@@ -91,7 +92,7 @@ impl JobHandler for VniProvisioner {
     fn new(options: VniOptions, _: &Services) -> Result<Self, ConfigError> {
         let gateways = Gateways { allowed: options.gateway_allow, timeout: options.gateway_timeout };
         Ok(Self {
-            organisations: Organisations::default(),
+            organisations: Turns::default(),
             recent: Recent::default(),
             rules: Rules { max_interfaces: options.max_interfaces, gateways },
             routing_poll_interval: options.routing_poll_interval,
@@ -109,12 +110,13 @@ impl JobHandler for VniProvisioner {
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Step<Self>, JobError> {
         let plan = payload.plan().map_err(|broken| JobError::invalid(broken.into()))?;
         let has_begun = state != State::default();
-        let Some(turn) = self.organisations.enter(plan.organization_id, job.id(), has_begun) else {
-            return Err(busy(job, plan.organization_id));
+        let Some(turn) = self.organisations.enter(&plan.organization_id, job.id(), has_begun) else {
+            let message = format!("another job of organisation {} is at work", plan.organization_id);
+            return Err(busy(job, "organization_busy", message));
         };
         let step = self.step(job, &plan, state).await?;
         if matches!(step, Step::Begun { .. }) {
-            turn.keep();
+            turn.keep(Duration::ZERO);
         }
         Ok(step)
     }

@@ -1,19 +1,11 @@
 //! The state of a begun job, and its report.
 
-use genfleet_core::{
-    error::{ErrorClass, JobError},
-    handler::JobContext,
-};
+use genfleet_core::{error::JobError, failure::Failure, handler::JobContext};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::api::READ_LAG;
-
-/// What the API said is remembered up to so many bytes: a state is at most 16 KiB.
-const SAID_REMEMBERED: usize = 4096;
-/// A message is remembered up to so many characters.
-const MESSAGE_REMEMBERED: usize = 2000;
 
 /// What a begun job remembers. Changes only by optional fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,90 +119,24 @@ impl State {
     }
 }
 
-/// Why a job fails, remembered while its interface is removed again.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Failure {
-    code: String,
-    message: String,
-    /// Whether it was so from the first, and not only since the attempts are used up.
-    permanent: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<String>,
-    /// What the API said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    api: Option<Value>,
-}
-
-impl From<&JobError> for Failure {
-    fn from(error: &JobError) -> Self {
-        let api = error.details.get("api").filter(|said| said.to_string().len() <= SAID_REMEMBERED);
-        Self {
-            code: error.code.to_owned(),
-            message: error.message.chars().take(MESSAGE_REMEMBERED).collect(),
-            permanent: error.class == ErrorClass::Permanent,
-            status: error.status,
-            request_id: error.request_id.clone(),
-            api: api.cloned(),
-        }
-    }
-}
-
-impl From<Failure> for JobError {
-    fn from(failure: Failure) -> Self {
-        let class = if failure.permanent { ErrorClass::Permanent } else { ErrorClass::Transient };
-        let mut error = Self::new(class, known(&failure.code), failure.message);
-        error.status = failure.status;
-        error.request_id = failure.request_id;
-        error.details.extend(failure.api.map(|said| ("api".to_owned(), said)));
-        error
-    }
-}
-
-/// The codes with which routing can fail; a label has to be one of a closed set.
-fn known(code: &str) -> &'static str {
-    const CODES: [&str; 9] = [
-        "routing_not_converged",
-        "rejected",
-        "forbidden",
-        "not_found",
-        "conflict",
-        "unexpected_response",
-        "api_unavailable",
-        "api_timeout",
-        "throttled",
-    ];
-    CODES.into_iter().find(|known| *known == code).unwrap_or("unexpected_response")
-}
+/// The codes with which routing can fail.
+pub(crate) const CODES: [&str; 9] = [
+    "routing_not_converged",
+    "rejected",
+    "forbidden",
+    "not_found",
+    "conflict",
+    "unexpected_response",
+    "api_unavailable",
+    "api_timeout",
+    "throttled",
+];
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_failure_is_told_after_the_removal_as_it_was_before() {
-        for class in [ErrorClass::Transient, ErrorClass::Permanent] {
-            let mut error = JobError::new(class, "rejected", "no");
-            error.status = Some(400);
-            error.request_id = Some("r".into());
-            error.details.insert("api".into(), json!({"code": "bad.request"}));
-            let state = State { undoing: Some(Failure::from(&error)), ..State::default() };
-            let kept: State = serde_json::from_value(serde_json::to_value(&state).unwrap()).unwrap();
-            assert_eq!(JobError::from(kept.undoing.unwrap()), error);
-        }
-    }
-
-    #[test]
-    fn a_talkative_failure_does_not_make_a_long_state() {
-        let mut error = JobError::permanent("rejected", "ü".repeat(5000));
-        error.details.insert("api".into(), json!({"message": "m".repeat(20_000)}));
-        let state = State { undoing: Some(Failure::from(&error)), ..State::default() };
-        assert!(serde_json::to_vec(&state).unwrap().len() < 8 * 1024);
-    }
 
     #[test]
     fn a_state_of_another_version_is_read_as_far_as_it_goes() {

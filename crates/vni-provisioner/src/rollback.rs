@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use genfleet_core::{
     error::{ErrorClass, JobError},
+    failure::Failure,
     handler::JobContext,
 };
 
@@ -11,7 +12,7 @@ use crate::{
     api::{self, Deleted},
     creation::pause,
     payload::Plan,
-    progress::{Failure, State},
+    progress::{CODES, State},
 };
 
 /// How often the removal of something that does not show yet is tried.
@@ -58,7 +59,7 @@ pub(crate) async fn remove(job: &JobContext, state: &State, failure: Failure) ->
             return interrupted;
         }
     };
-    let failed = JobError::from(failure);
+    let failed = failure.into_error(&CODES);
     match deleted {
         Ok(Deleted::Removed | Deleted::NotThere) => with_outcome(failed, state, true, "was removed again"),
         Err(error) => match error.class {
