@@ -46,5 +46,6 @@ mod status;
 mod stream_configurator;
 mod traces;
 mod troubles;
+mod two_kinds;
 mod vni_provisioner;
 mod webhooks;

@@ -6,7 +6,7 @@ use genfleet_simulator::{Simulator, SimulatorOptions};
 use harness::{Amqp, Broker, Metrics, Prefix, Process, Prometheus, eventually, seconds};
 
 use crate::{
-    observed::{AGE, ENDINGS, Fleet, WORKERS},
+    observed::{AGE, ENDINGS, Fleet, worked},
     stack::{UNLIMITED, publish_one_path_jobs, simulator, simulator_with, worker},
 };
 
@@ -78,7 +78,7 @@ const UNKNOWN: u64 = 1;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_binary_exports_its_metrics_at_zero_before_it_has_seen_a_broker() {
-    for (binary, kind) in WORKERS {
+    for (binary, kind) in worked() {
         let process = Process::binary(binary)
             .args(["--admin-addr", "127.0.0.1:0"])
             .env("GENFLEET_QUEUE_URL", "amqp://127.0.0.1:1")
@@ -172,7 +172,7 @@ fn jobs_are_true(now: &[Metrics]) {
         }
     }
     assert_eq!(total(now, "genfleet_dead_letters_total", &[]), failed(|_| true));
-    for (_, kind) in WORKERS {
+    for kind in ENDINGS.map(|(kind, ..)| kind).into_iter().collect::<BTreeSet<_>>() {
         let of_kind = [("kind", kind)];
         assert_eq!(total(now, "genfleet_job_duration_seconds_count", &of_kind), ended(kind, |_| true));
         // Those that were never handed to a worker never stopped waiting.
@@ -217,8 +217,8 @@ fn publishing_is_true(now: &[Metrics], jobs: u64) {
     assert_eq!(total(now, "genfleet_events_published_total", &[]), jobs + UNKNOWN);
     assert!(total(now, "genfleet_publish_confirm_seconds_count", &[]) >= jobs);
     assert_eq!(total(now, "genfleet_publish_unconfirmed", &[]), 0);
-    assert_eq!(total(now, "genfleet_broker_connected", &[]), 2 * WORKERS.len() as u64);
-    assert_eq!(total(now, "genfleet_ready", &[]), WORKERS.len() as u64);
+    assert_eq!(total(now, "genfleet_broker_connected", &[]), 2 * now.len() as u64);
+    assert_eq!(total(now, "genfleet_ready", &[]), now.len() as u64);
 }
 
 fn the_workers_own_are_true(now: &[Metrics]) {

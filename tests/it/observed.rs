@@ -9,18 +9,11 @@ use serde_json::{Value, json};
 
 use crate::stack::{outcomes, purge_job, simulator_with, worker};
 
-/// Every worker's binary, and its kind.
-pub(crate) const WORKERS: [(&str, &str); Kind::ALL.len() - 1] = {
-    let mut workers = [("", ""); Kind::ALL.len() - 1];
-    let mut index = 0;
-    while index < workers.len() {
-        let kind = Kind::ALL[index];
-        assert!(!kind.is_internal(), "the internal kind is the last one");
-        workers[index] = (kind.worker(), kind.as_str());
-        index += 1;
-    }
-    workers
-};
+/// The kinds that are worked whatever the settings, each with its binary.
+pub(crate) fn worked() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let kinds = Kind::of_producers().filter(|kind| !kind.is_optional());
+    kinds.map(|kind| (kind.worker(), kind.as_str()))
+}
 
 /// How many jobs of the load end how: kind, outcome, code.
 pub(crate) const ENDINGS: [(&str, &str, &str, u64); 13] = [
@@ -72,11 +65,11 @@ impl Fleet {
             "scan-monitor" => &["--poll-interval", "1s"],
             _ => &[],
         };
-        let start = |(binary, _): (&str, &str)| {
+        let start = |binary: &str| {
             let launch = worker(binary, broker, &prefix, &simulator).args(["--queue-watchdog", "8s"]);
             launch.args(own(binary).iter().copied()).start()
         };
-        let processes: Vec<Process> = WORKERS.map(start).into();
+        let processes: Vec<Process> = Kind::workers().map(start).collect();
         for process in &processes {
             process.wait_ready(seconds(30)).await;
         }

@@ -3,12 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use genfleet_core::job::Kind;
 use harness::{Process, seconds};
 
-use crate::{
-    deploy::{deploy, text},
-    observed::WORKERS,
-};
+use crate::deploy::{deploy, text};
 
 const GUIDES: [&str; 7] = [
     "RUNBOOK.md",
@@ -93,7 +91,7 @@ fn ours(command: &[String]) -> Option<(String, Vec<String>)> {
     let tool = (0..command.len()).find(|at| {
         command[*at] == "genfleet" && (*at == 0 || !names_something(&command[*at - 1]) && command[0] != "cargo")
     });
-    let is_worker = WORKERS.iter().any(|(binary, _)| command.first().is_some_and(|first| first == binary));
+    let is_worker = Kind::workers().any(|binary| command.first().is_some_and(|first| first == binary));
     let at = tool.or(is_worker.then_some(0))?;
     let arguments = command[at + 1..].to_vec();
     let shown_only = arguments.is_empty() || arguments[0] == "…";

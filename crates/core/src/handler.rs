@@ -54,6 +54,12 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
     /// `report` of a successful event.
     type Report: Serialize + JsonSchema + Send;
 
+    /// Says why jobs of this kind are not worked with these settings, and what to set: for a kind that needs something that
+    /// has no default. `None`, the default, if they are worked.
+    fn not_worked(_options: &Self::Options) -> Option<String> {
+        None
+    }
+
     /// Creates the handler and starts its background tasks.
     fn new(options: Self::Options, services: &Services) -> Result<Self, ConfigError>;
 

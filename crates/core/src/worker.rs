@@ -5,7 +5,8 @@
 //! [`settlement`] (publish, then acknowledge); [`not_run`] settles what does not run. An [`outcome`] says what became of a
 //! job, [`publications`] what is published for it, [`unsettled`] keeps results whose session was lost.
 //!
-//! [`runtime`] puts a process together and drains it; [`command`] is the command line of a worker.
+//! [`runtime`] puts a process together and drains it; [`command`] is the command line of a worker, and [`kinds`] says which
+//! of its kinds it works.
 
 mod activity;
 mod attempt;
@@ -17,6 +18,7 @@ mod context;
 mod decide;
 mod delivery_trace;
 mod in_flight;
+mod kinds;
 mod large_body;
 mod metric_series;
 #[cfg(test)]
@@ -38,6 +40,7 @@ pub use self::{
     audit_outcome::readable_payload_sha256,
     blockers::{Blocker, Blockers},
     command::{block_on, main, misspelt_variables, parse},
+    kinds::{ChosenKinds, HandlerRow, JobHandlers, OptionsOfTwo},
     large_body::offload,
     metric_series::start_metrics,
     options::{DEFAULT_STORE, QueueOptions, WorkerOptions},

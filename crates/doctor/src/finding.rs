@@ -42,12 +42,7 @@ impl Finding {
     }
 
     /// Not looked at, and how it can be.
-    pub(crate) fn skipped(
-        check: &'static str,
-        looked_at: impl Display,
-        why: impl Display,
-        remedy: impl Display,
-    ) -> Self {
+    pub fn skipped(check: &'static str, looked_at: impl Display, why: impl Display, remedy: impl Display) -> Self {
         Self::of(Level::Skipped, (check, &looked_at), &why, &remedy)
     }
 

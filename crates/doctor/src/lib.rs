@@ -58,7 +58,9 @@ async fn queue(options: &DoctorOptions, kinds: &[KindNeeds]) -> Vec<Finding> {
 /// Which of our binaries would be started for these kinds.
 fn binary(kinds: &[KindNeeds]) -> &'static str {
     match kinds {
-        [only] => only.kind.worker(),
+        [first, others @ ..] if others.iter().all(|other| other.kind.worker() == first.kind.worker()) => {
+            first.kind.worker()
+        }
         _ => "genfleet",
     }
 }

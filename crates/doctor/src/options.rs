@@ -54,6 +54,11 @@ impl FromStr for ManagementUrl {
 }
 
 impl DoctorOptions {
+    /// The kinds that the settings name.
+    pub fn kinds(&self) -> &[Kind] {
+        &self.worker.kinds
+    }
+
     /// What is given, by flag, variable or file.
     pub(crate) fn management(&self) -> Result<Option<SecretString>, ConfigError> {
         let from_outside = secret("GENFLEET_MANAGEMENT_URL")?;

@@ -11,7 +11,7 @@ use genfleet_core::{
     job::{Job, Kind, Rejection},
     options::ConfigError,
     webhook::{AddressEntry, JobWebhooks, WebhookRules},
-    worker::{JobRules, Runtime, validate_job},
+    worker::{ChosenKinds, JobRules, Runtime, validate_job},
 };
 use genfleet_doctor::KindNeeds;
 use genfleet_purger::Purger;
@@ -31,6 +31,7 @@ struct Worker {
     contract: fn() -> KindContract,
     rules: fn(&WebhookRules) -> JobRules,
     check: CheckJob,
+    not_worked: fn(&HandlerOptions) -> Option<String>,
     work: fn(&Runtime, &HandlerOptions) -> Result<(), ConfigError>,
 }
 
@@ -58,6 +59,7 @@ macro_rules! workers {
             check: |rules, options, body, message_id| {
                 validate_job::<$Handler>(rules, &options.$options, body, message_id, None).map(|(job, _)| job)
             },
+            not_worked: |options| <$Handler>::not_worked(&options.$options),
             work: |runtime, options| runtime.work::<$Handler>(options.$options.clone()),
         }),+];
     };
@@ -94,13 +96,9 @@ fn workers(kinds: &[Kind]) -> impl Iterator<Item = &'static Worker> {
     WORKERS.iter().filter(|worker| kinds.contains(&worker.kind))
 }
 
-/// The kinds named, or all; an error where this build has no worker for one.
-pub(crate) fn chosen(named: &[Kind]) -> Result<Vec<Kind>, ConfigError> {
-    if let Some(other) = named.iter().find(|kind| !KINDS.contains(kind)) {
-        let known = KINDS.map(Kind::as_str).join(", ");
-        return Err(ConfigError::new(format!("this build has no worker for {other}; it works {known}")));
-    }
-    Ok(if named.is_empty() { KINDS.to_vec() } else { named.to_vec() })
+/// The kinds that a process with these settings works: those that are named, or all; an error where one of them cannot be.
+pub(crate) fn chosen(named: &[Kind], options: &HandlerOptions) -> Result<ChosenKinds, ConfigError> {
+    ChosenKinds::new("genfleet", WORKERS.iter().map(|worker| (worker.kind, (worker.not_worked)(options))), named)
 }
 
 /// What `kinds` need of the place where they are worked.

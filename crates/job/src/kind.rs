@@ -14,7 +14,12 @@ struct Row {
     worker: &'static str,
     exclusive: bool,
     internal: bool,
+    /// Worked only where a setting asks for it.
+    optional: bool,
 }
+
+/// The columns that a row leaves out.
+const USUAL: Row = Row { name: "", worker: "", exclusive: false, internal: false, optional: false };
 
 /// The enum, its list and its rows, from one row for each kind.
 macro_rules! kinds {
@@ -31,7 +36,7 @@ macro_rules! kinds {
 
             const fn row(self) -> Row {
                 match self {
-                    $(Self::$kind => Row { $($column: $value),+ },)+
+                    $(Self::$kind => Row { $($column: $value,)+ ..USUAL },)+
                 }
             }
         }
@@ -59,7 +64,7 @@ impl Kind {
         self.row().name
     }
 
-    /// The binary that works this kind; webhooks are delivered by every worker.
+    /// The binary that works this kind. It may work others, too; webhooks are delivered by every worker.
     pub const fn worker(self) -> &'static str {
         self.row().worker
     }
@@ -74,6 +79,20 @@ impl Kind {
     /// when it fails.
     pub const fn is_internal(self) -> bool {
         self.row().internal
+    }
+
+    /// Worked only where a setting asks for it, so that it is no fault if nobody works it.
+    pub const fn is_optional(self) -> bool {
+        self.row().optional
+    }
+
+    /// The binaries that work the kinds of producers, each once.
+    pub fn workers() -> impl Iterator<Item = &'static str> {
+        let all = || Self::of_producers().map(Self::worker);
+        all()
+            .enumerate()
+            .filter(move |(index, worker)| all().position(|each| each == *worker) == Some(*index))
+            .map(|(_, worker)| worker)
     }
 
     /// The kinds that producers may ask for.

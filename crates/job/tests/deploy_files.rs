@@ -7,8 +7,8 @@ mod made;
 use genfleet_job::Kind;
 use made::{assert_made, text};
 
-fn each(line: impl Fn(Kind) -> String) -> String {
-    Kind::of_producers().map(line).collect()
+fn each(line: impl Fn(&str) -> String) -> String {
+    Kind::workers().map(line).collect()
 }
 
 /// `file` with what stands between two of its lines replaced.
@@ -21,10 +21,7 @@ fn assert_section(file: &str, after: &str, before: &str, section: &str) {
 
 #[test]
 fn compose_runs_every_worker() {
-    let service = |kind: Kind| {
-        let worker = kind.worker();
-        format!("  {worker}:\n    <<: *worker\n    command: [{worker}]\n\n")
-    };
+    let service = |worker: &str| format!("  {worker}:\n    <<: *worker\n    command: [{worker}]\n\n");
     assert_section(
         "docker-compose.yml",
         "\nservices:\n",
@@ -35,23 +32,23 @@ fn compose_runs_every_worker() {
 
 #[test]
 fn kubernetes_runs_every_worker() {
-    let folders = each(|kind| format!("  - {}\n", kind.worker()));
+    let folders = each(|worker| format!("  - {worker}\n"));
     assert_section("deploy/kubernetes/base/kustomization.yaml", "  - namespace.yaml\n", "  - network.yaml\n", &folders);
-    for kind in Kind::of_producers() {
-        let (worker, file) = (kind.worker(), format!("deploy/kubernetes/base/{}/kustomization.yaml", kind.worker()));
+    for worker in Kind::workers() {
+        let file = format!("deploy/kubernetes/base/{worker}/kustomization.yaml");
         // What is there may differ from the others by hand.
         if text(&file).is_empty() {
-            assert_made(&file, &kustomization(kind));
+            assert_made(&file, &kustomization(worker));
         }
         assert!(text(&file).contains(&format!("[{worker}]")), "{file} starts another worker");
     }
 }
 
-fn kustomization(kind: Kind) -> String {
-    let worker = kind.worker();
+fn kustomization(worker: &str) -> String {
     let exclusive =
         "# One process of the fleet works this kind, the other stands by: two are enough, more do nothing.\n";
-    let head = if kind.is_exclusive() { exclusive } else { "" };
+    let works_alone = Kind::of_producers().filter(|kind| kind.worker() == worker).all(Kind::is_exclusive);
+    let head = if works_alone { exclusive } else { "" };
     format!(
         "{head}apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
@@ -71,14 +68,15 @@ patches:
 
 #[test]
 fn prometheus_scrapes_every_worker() {
-    let names: Vec<&str> = Kind::of_producers().map(Kind::worker).collect();
+    let names: Vec<&str> = Kind::workers().collect();
     assert_section("deploy/prometheus/prometheus.yml", "      - names: [", "]\n", &names.join(", "));
 }
 
 /// An alert fires where nobody works a kind; the Prometheus operator gets the same rules as the other one.
 #[test]
 fn every_kind_that_nobody_works_is_noticed() {
-    let absent = Kind::of_producers().map(|kind| format!("absent(genfleet_jobs_in_flight{{kind=\"{kind}\"}})\n"));
+    let wanted = Kind::of_producers().filter(|kind| !kind.is_optional());
+    let absent = wanted.map(|kind| format!("absent(genfleet_jobs_in_flight{{kind=\"{kind}\"}})\n"));
     let absent = absent.collect::<Vec<_>>().join("          or ");
     let before = "        expr: |\n          ";
     assert_section(

@@ -13,21 +13,20 @@ use clap::{
     Args, Command, CommandFactory, FromArgMatches, Parser,
     error::{ContextKind, ContextValue},
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
+    kinds::{ChosenKinds, JobHandlers},
     metric_series::start_metrics,
     options::{QueueOptions, WorkerOptions},
     runtime::{EXIT_USAGE, ProcessEnd, Runtime},
     shutdown::Signals,
 };
-use crate::{
-    handler::JobHandler,
-    webhook::{WebhookOptions, Webhooks},
-};
+use crate::webhook::{WebhookOptions, Webhooks};
 use genfleet_audit::default_file;
 use genfleet_genesys::{GenesysClient, GenesysOptions};
 use genfleet_job::{
+    Kind,
     clock::{SharedClock, SystemClock},
     options::ConfigError,
 };
@@ -53,17 +52,22 @@ struct WorkerCommand<O: Args + fmt::Debug> {
     check_config: bool,
 }
 
-/// Runs the worker `H` as a program: parses its command line, connects, and works until it is stopped.
-pub fn main<H: JobHandler>() -> ExitCode {
-    let about =
-        format!("Works {} jobs: takes them from the queue, calls Genesys Cloud, publishes what happened.", H::KIND);
-    let command = WorkerCommand::<H::Options>::command().name(H::KIND.worker()).about(about);
+/// Runs the worker of `H` as a program: parses its command line, connects, and works until it is stopped. `H` is one
+/// [`JobHandler`](crate::handler::JobHandler), or a pair of them.
+pub fn main<H: JobHandlers>() -> ExitCode {
+    let kinds: Vec<Kind> = H::rows().iter().map(|row| row.kind).collect();
+    let Some(name) = kinds.first().map(|kind| kind.worker()) else {
+        return usage_error(&ConfigError::new("this program works no kind"));
+    };
+    let names = kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(" and ");
+    let about = format!("Works {names} jobs: takes them from the queue, calls Genesys Cloud, publishes what happened.");
+    let command = WorkerCommand::<H::Options>::command().name(name).about(about);
     let misspelt = misspelt_variables(&command);
     let options: WorkerCommand<H::Options> = match parse(command, env::args_os()) {
         Ok(options) => options,
         Err(code) => return code,
     };
-    match start::<H>(options, misspelt) {
+    match start::<H>(name, options, misspelt) {
         Ok(end) => end.into(),
         Err(error) => usage_error(&error),
     }
@@ -221,36 +225,46 @@ fn without_empty_variables(command: Command) -> Command {
     command.mut_subcommands(without_empty_variables)
 }
 
-fn start<H: JobHandler>(options: WorkerCommand<H::Options>, misspelt: Vec<String>) -> Result<ProcessEnd, ConfigError> {
+fn start<H: JobHandlers>(
+    name: &str,
+    options: WorkerCommand<H::Options>,
+    misspelt: Vec<String>,
+) -> Result<ProcessEnd, ConfigError> {
+    let rows = H::rows();
+    let reasons = rows.iter().map(|row| (row.kind, (row.not_worked)(&options.own)));
+    let kinds = ChosenKinds::new(name, reasons, &options.worker.kinds)?;
+    let rows: Vec<_> = rows.into_iter().filter(|row| kinds.worked.contains(&row.kind)).collect();
     options.queue.check()?;
     options.worker.start_logs("info", LogFormat::Json)?;
     install_tls();
     // Before anything counts.
-    let metrics = start_metrics(&[H::KIND])?;
+    let metrics = start_metrics(&kinds.worked)?;
     let clock: SharedClock = Arc::new(SystemClock);
-    let genesys = GenesysClient::new(&options.genesys, vec![(H::KIND, H::SCOPES)], clock.clone())?;
+    let scopes = rows.iter().map(|row| (row.kind, row.scopes)).collect();
+    let genesys = GenesysClient::new(&options.genesys, scopes, clock.clone())?;
     let webhooks = Webhooks::new(&options.webhooks)?;
     for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?].concat() {
         warn!("{warning}");
     }
-    let traces = TraceExport::from_environment(H::KIND.worker())?;
+    let traces = TraceExport::from_environment(name)?;
     if options.check_config {
         options.queue.check_store()?;
-        options.worker.audit.check(&default_file(H::KIND.worker()), &clock)?;
+        options.worker.audit.check(&default_file(name), &clock)?;
+        let told = kinds.notes().chain(["the settings can work".to_owned()]).collect::<Vec<_>>();
         // The exit code says it where nobody reads.
-        let _ = writeln!(io::stdout(), "the settings can work");
+        let _ = writeln!(io::stdout(), "{}", told.join("\n"));
         return Ok(ProcessEnd::Stopped);
     }
+    kinds.notes().for_each(|note| info!("{note}"));
     block_on(async {
         traces.into_iter().for_each(TraceExport::start);
         let signals = Signals::listen().map_err(|error| ConfigError::new(format!("no signals: {error}")))?;
-        let queue = options.queue.open(H::KIND.worker(), Role::Worker, clock.clone());
+        let queue = options.queue.open(name, Role::Worker, clock.clone());
         let queue = queue.map_err(|error| ConfigError::new(error.to_string()))?;
-        let audit = options.worker.audit.open(&default_file(H::KIND.worker()), &clock)?;
-        let runtime =
-            Runtime::new(H::KIND.worker(), options.worker, queue, genesys, audit, clock).with_webhooks(webhooks);
+        let audit = options.worker.audit.open(&default_file(name), &clock)?;
+        let runtime = Runtime::new(name, options.worker, queue, genesys, audit, clock).with_webhooks(webhooks);
         runtime.serve_admin(metrics).await?;
-        runtime.work::<H>(options.own)?;
+        rows.iter().try_for_each(|row| (row.work)(&runtime, &options.own))?;
         Ok(runtime.run(signals, std::future::pending()).await)
     })
     .map_err(|error| ConfigError::new(format!("no executor: {error}")))?

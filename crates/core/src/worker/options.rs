@@ -12,7 +12,7 @@ use std::{
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::attempt::RunPolicy;
+use super::{attempt::RunPolicy, kinds::parse_kind};
 use crate::admin::AdminAddr;
 use genfleet_audit::AuditOptions;
 use genfleet_job::{
@@ -224,6 +224,10 @@ fn split_hosts(url: &str) -> Result<Vec<String>, ConfigError> {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Worker")]
 pub struct WorkerOptions {
+    /// Kinds of jobs to work, of those that this program can work [default: all]
+    #[arg(long, env = "GENFLEET_KINDS", value_name = "KIND,…", value_delimiter = ',', value_parser = parse_kind)]
+    pub kinds: Vec<Kind>,
+
     /// Jobs in flight, also the prefetch [default: 64; purger 256, provisioners 8]. A number, or KIND=N,…
     #[arg(long, env = "GENFLEET_CONCURRENCY", value_name = "N")]
     pub(crate) concurrency: Option<Concurrency>,

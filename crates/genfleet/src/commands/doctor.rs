@@ -22,9 +22,9 @@ use crate::{
 /// Whose settings are checked: those of a worker, by the same flags and variables.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Kinds of the worker that is checked [default: all]
-    #[arg(value_name = "KIND")]
-    kinds: Vec<Kind>,
+    /// Kinds of the worker that is checked, as --kinds [default: all]
+    #[arg(id = "kind", value_name = "KIND")]
+    named: Vec<Kind>,
 
     /// Print JSON
     #[arg(long)]
@@ -49,8 +49,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // The findings say it all, and better.
     telemetry::start_logs(LogFormat::Text, "off")?;
     install_tls();
-    let kinds = registry::needs(&registry::chosen(&options.kinds)?);
-    let findings = block_on(async { Ok(examine(&options.checked, &kinds, options.simulate.wanted()).await) })?;
+    let named = if options.named.is_empty() { options.checked.kinds() } else { &options.named };
+    let kinds = registry::chosen(named, &options.handlers)?;
+    let needs = registry::needs(&kinds.worked);
+    let mut findings = block_on(async { Ok(examine(&options.checked, &needs, options.simulate.wanted()).await) })?;
+    findings.extend(
+        kinds
+            .left_out
+            .into_iter()
+            .map(|(kind, reason)| Finding::skipped("kinds", kind.as_str(), "not worked with these settings", reason)),
+    );
     let report = DoctorReport::new(findings);
     report.print(options.json)?;
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })

@@ -24,14 +24,15 @@ use genfleet_core::{
     tell,
     trace::TraceExport,
     webhook::{WebhookOptions, Webhooks},
-    worker::{ProcessEnd, Runtime, Signals, WorkerOptions},
+    worker::{ChosenKinds, ProcessEnd, Runtime, Signals, WorkerOptions},
 };
 use tokio::{sync::oneshot, time::Instant};
+use tracing::info;
 
 use self::{load::Input, progress::Progress, sink::Sink, tally::Tally};
 use super::{EXIT_FAILED, EXIT_JOBS_FAILED, block_on};
 use crate::{
-    registry::{self, HandlerOptions, KINDS},
+    registry::{self, HandlerOptions},
     simulated::{self, SimulateOptions},
 };
 
@@ -99,6 +100,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if options.events.is_none() && options.worker.audit.uses_stdout() {
         return Err(ConfigError::new("--audit-log -: stdout has the events; name a file, or --events FILE").into());
     }
+    let kinds = registry::chosen(&options.worker.kinds, &options.handlers)?;
+    kinds.notes().for_each(|note| info!("{note}"));
     install_tls();
     // Before a store is made for them.
     for file in options.files.iter().filter(|file| *file != "-") {
@@ -107,7 +110,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let store = options.store.clone().unwrap_or_else(|| PathBuf::from(default_store(&options.files[0])));
     sink::spare_jobs(&options.files, "--store", Some(&store))?;
     sink::spare_jobs(&options.files, "--events", options.events.as_deref())?;
-    let (mut tally, end) = block_on(batch(options, &store))?;
+    let (mut tally, end) = block_on(batch(options, &kinds, &store))?;
     tally.undelivered = if tally.complete() { block_on(left(&store))? } else { 0 };
     if options.is_for_a_person() {
         tally.print_account();
@@ -155,10 +158,11 @@ async fn left(path: &std::path::Path) -> anyhow::Result<u64> {
     Ok(left)
 }
 
-async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tally, ProcessEnd)> {
+async fn batch(options: &Options, kinds: &ChosenKinds, path: &std::path::Path) -> anyhow::Result<(Tally, ProcessEnd)> {
     TraceExport::from_environment("genfleet")?.into_iter().for_each(TraceExport::start);
     let clock: SharedClock = Arc::new(SystemClock);
-    let (genesys, simulator) = simulated::client(&options.simulate, &options.genesys, &KINDS, clock.clone()).await?;
+    let (genesys, simulator) =
+        simulated::client(&options.simulate, &options.genesys, &kinds.worked, clock.clone()).await?;
     let webhooks = Webhooks::new(&options.webhooks)?;
     let audit_file = format!("{}-audit.jsonl", path.display());
     let warnings = [options.genesys.warnings(), options.webhooks.warnings()?].concat();
@@ -169,6 +173,7 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
     }
     // All that can be refused is, before anything is made.
     let input = Input::read(&options.files)?;
+    input.check_kinds(kinds)?;
     input.check(path, &clock).await?;
     options.worker.audit.check(&audit_file, &clock)?;
     let sink = Sink::open(options.events.as_deref(), options.is_for_a_person())?;
@@ -192,7 +197,7 @@ async fn batch(options: &Options, path: &std::path::Path) -> anyhow::Result<(Tal
         _ = signals.next() => return Ok((Tally::new(input.total()), ProcessEnd::Stopped)),
     }
     let runtime = runtime.with_webhooks(webhooks);
-    registry::work(&runtime, &options.handlers, &KINDS)?;
+    registry::work(&runtime, &options.handlers, &kinds.worked)?;
     let (finished, message) = oneshot::channel();
     let follow = tokio::spawn(follow(store, sink, progress, patience, finished));
     let end = runtime

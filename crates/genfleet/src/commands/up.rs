@@ -15,7 +15,7 @@ use genfleet_core::{
     webhook::{WebhookOptions, Webhooks},
     worker::{DEFAULT_STORE, QueueOptions, Runtime, Signals, WorkerOptions, start_metrics},
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::block_on;
 use crate::{
@@ -27,9 +27,9 @@ use crate::{
 /// The settings of the workers, and which of them run.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Kinds to work [default: all]
-    #[arg(value_name = "KIND")]
-    kinds: Vec<Kind>,
+    /// Kinds to work, as --kinds [default: all]
+    #[arg(id = "kind", value_name = "KIND")]
+    named: Vec<Kind>,
 
     #[command(flatten)]
     queue: QueueOptions,
@@ -51,7 +51,8 @@ pub(crate) struct Options {
 
 /// Runs until it is asked to stop.
 pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result<ExitCode> {
-    let kinds = registry::chosen(&options.kinds)?;
+    let named = if options.named.is_empty() { &options.worker.kinds } else { &options.named };
+    let kinds = registry::chosen(named, &options.handlers)?;
     options.queue.default_to_store(DEFAULT_STORE)?;
     options.queue.check()?;
     options.worker.start_logs("info", LogFormat::Json)?;
@@ -60,18 +61,20 @@ pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result
     for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?].concat() {
         warn!("{warning}");
     }
-    let metrics = start_metrics(&kinds)?;
+    let metrics = start_metrics(&kinds.worked)?;
     let traces = TraceExport::from_environment("genfleet")?;
     let clock: SharedClock = Arc::new(SystemClock);
     block_on(async {
         let (genesys, simulator) =
-            simulated::client(&options.simulate, &options.genesys, &kinds, clock.clone()).await?;
+            simulated::client(&options.simulate, &options.genesys, &kinds.worked, clock.clone()).await?;
         if options.check_config {
             options.queue.check_store()?;
             options.worker.audit.check(&default_file("genfleet"), &clock)?;
+            kinds.notes().try_for_each(|note| terminal::say(note).map(drop))?;
             terminal::say("the settings can work")?;
             return Ok(ExitCode::SUCCESS);
         }
+        kinds.notes().for_each(|note| info!("{note}"));
         traces.into_iter().for_each(TraceExport::start);
         let signals = Signals::listen()?;
         let queue = options
@@ -85,7 +88,7 @@ pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result
         }
         let runtime = Runtime::new("genfleet up", options.worker, queue, genesys, audit, clock).with_webhooks(webhooks);
         runtime.serve_admin(metrics).await?;
-        registry::work(&runtime, &options.handlers, &kinds)?;
+        registry::work(&runtime, &options.handlers, &kinds.worked)?;
         let end = runtime.run(signals, std::future::pending()).await;
         if let Some(simulator) = simulator {
             simulator.stop().await;

@@ -15,7 +15,7 @@ use genfleet_core::{
         sqlite::{Batch, LoadOutcome, Role, SqliteQueue},
     },
     webhook::Webhooks,
-    worker::reject_unknown_job,
+    worker::{ChosenKinds, reject_unknown_job},
 };
 use jiff::Timestamp;
 
@@ -42,6 +42,13 @@ impl Input {
     /// How many jobs there are.
     pub(super) fn total(&self) -> u64 {
         self.batch.total
+    }
+
+    /// Refuses a job that nobody here would work: the batch would never end.
+    pub(super) fn check_kinds(&self, kinds: &ChosenKinds) -> Result<(), ConfigError> {
+        let refused = self.lines.iter().find_map(|line| Some((line, kinds.unworked(line.kind().ok()?)?)));
+        let Some((line, why)) = refused else { return Ok(()) };
+        Err(ConfigError::new(format!("{}:{}: {why}; or take its jobs out of the file", line.file, line.number)))
     }
 
     /// Refuses the store at `path` where it is there and not this batch's, before anything in it is changed.

@@ -1,0 +1,200 @@
+//! The kinds that one binary can work, and which of them a process works: those that `--kinds` names, or all that its
+//! settings allow.
+
+use std::fmt;
+
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+use super::runtime::Runtime;
+use crate::handler::JobHandler;
+use genfleet_job::{Kind, UnknownKind, options::ConfigError};
+
+/// The handlers of one binary: one [`JobHandler`], or a pair of them.
+pub trait JobHandlers: 'static {
+    /// The settings of all of them.
+    type Options: Args + Clone + fmt::Debug;
+
+    /// Lists them, in the order of `--help`.
+    fn rows() -> Vec<HandlerRow<Self::Options>>;
+}
+
+/// A handler as its binary sees it.
+#[derive(Debug)]
+pub struct HandlerRow<O> {
+    pub(crate) kind: Kind,
+    pub(crate) scopes: &'static [&'static str],
+    pub(crate) not_worked: fn(&O) -> Option<String>,
+    pub(crate) work: fn(&Runtime, &O) -> Result<(), ConfigError>,
+}
+
+impl<H: JobHandler> JobHandlers for H {
+    type Options = H::Options;
+
+    fn rows() -> Vec<HandlerRow<H::Options>> {
+        vec![HandlerRow {
+            kind: H::KIND,
+            scopes: H::SCOPES,
+            not_worked: H::not_worked,
+            work: |runtime, options| runtime.work::<H>(options.clone()),
+        }]
+    }
+}
+
+impl<A: JobHandler, B: JobHandler> JobHandlers for (A, B) {
+    type Options = OptionsOfTwo<A::Options, B::Options>;
+
+    fn rows() -> Vec<HandlerRow<Self::Options>> {
+        let first = HandlerRow {
+            kind: A::KIND,
+            scopes: A::SCOPES,
+            not_worked: |options: &Self::Options| A::not_worked(&options.0),
+            work: |runtime, options| runtime.work::<A>(options.0.clone()),
+        };
+        let second = HandlerRow {
+            kind: B::KIND,
+            scopes: B::SCOPES,
+            not_worked: |options: &Self::Options| B::not_worked(&options.1),
+            work: |runtime, options| runtime.work::<B>(options.1.clone()),
+        };
+        vec![first, second]
+    }
+}
+
+/// The settings of two handlers on one command line.
+#[derive(Clone, Debug)]
+pub struct OptionsOfTwo<A, B>(A, B);
+
+impl<A: Args, B: Args> FromArgMatches for OptionsOfTwo<A, B> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(Self(A::from_arg_matches(matches)?, B::from_arg_matches(matches)?))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(matches)?;
+        self.1.update_from_arg_matches(matches)
+    }
+}
+
+impl<A: Args, B: Args> Args for OptionsOfTwo<A, B> {
+    fn augment_args(command: Command) -> Command {
+        B::augment_args(A::augment_args(command))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        B::augment_args_for_update(A::augment_args_for_update(command))
+    }
+}
+
+/// The kinds that a process works, and those that its settings leave out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChosenKinds {
+    /// The kinds that are worked.
+    pub worked: Vec<Kind>,
+    /// Kinds that nobody asked for by name and that are not worked, with the reason and the remedy.
+    pub left_out: Vec<(Kind, String)>,
+}
+
+impl ChosenKinds {
+    /// Chooses among the kinds that `program` can work, each with the reason for which its settings leave it out, if any.
+    /// A kind in `named` that cannot be worked is an error; where none is named, all are wanted.
+    pub fn new(
+        program: &str,
+        all: impl IntoIterator<Item = (Kind, Option<String>)>,
+        named: &[Kind],
+    ) -> Result<Self, ConfigError> {
+        let all: Vec<(Kind, Option<String>)> = all.into_iter().collect();
+        if let Some(other) = named.iter().find(|kind| all.iter().all(|(known, _)| known != *kind)) {
+            return Err(ConfigError::new(other_program(program, *other, all.iter().map(|(kind, _)| *kind))));
+        }
+        let wanted = all.into_iter().filter(|(kind, _)| named.is_empty() || named.contains(kind));
+        let (mut worked, mut left_out) = (Vec::new(), Vec::new());
+        for (kind, reason) in wanted {
+            match reason {
+                None => worked.push(kind),
+                Some(reason) => left_out.push((kind, reason)),
+            }
+        }
+        match left_out.first() {
+            Some((kind, reason)) if !named.is_empty() || worked.is_empty() => {
+                Err(ConfigError::new(not_worked(*kind, reason)))
+            }
+            _ => Ok(Self { worked, left_out }),
+        }
+    }
+
+    /// Says why jobs of `kind` are not worked; `None` if they are.
+    pub fn unworked(&self, kind: Kind) -> Option<String> {
+        if self.worked.contains(&kind) {
+            return None;
+        }
+        let left_out = self.left_out.iter().find(|(left_out, _)| *left_out == kind);
+        let why = left_out.map_or("--kinds (GENFLEET_KINDS) does not name it", |(_, reason)| reason);
+        Some(not_worked(kind, why))
+    }
+
+    /// Says of each kind that is left out that it is not worked, why, and what to do.
+    pub fn notes(&self) -> impl Iterator<Item = String> {
+        self.left_out.iter().map(|(kind, reason)| not_worked(*kind, reason))
+    }
+}
+
+fn not_worked(kind: Kind, reason: &str) -> String {
+    format!("{kind} is not worked: {reason}")
+}
+
+fn other_program(program: &str, other: Kind, known: impl Iterator<Item = Kind>) -> String {
+    let known: Vec<&str> = known.map(Kind::as_str).collect();
+    let remedy = if other.is_internal() {
+        "it is worked by every process; leave it out of --kinds".to_owned()
+    } else {
+        format!("name some of {}, or start {}", known.join(", "), other.worker())
+    };
+    format!("{program} does not work {other} (--kinds, GENFLEET_KINDS): {remedy}")
+}
+
+/// Parses one entry of `--kinds`.
+pub(crate) fn parse_kind(written: &str) -> Result<Kind, UnknownKind> {
+    written.trim().parse()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: [(Kind, Option<&str>); 2] = [(Kind::CdnPurge, None), (Kind::FileScan, Some("set --engine"))];
+
+    fn choose(named: &[Kind]) -> Result<ChosenKinds, String> {
+        let all = BOTH.map(|(kind, reason)| (kind, reason.map(str::to_owned)));
+        ChosenKinds::new("both", all, named).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_kind_that_its_settings_leave_out_is_told_and_does_not_keep_the_others_from_work() {
+        let chosen = choose(&[]).unwrap();
+        assert_eq!(chosen.worked, [Kind::CdnPurge]);
+        assert_eq!(chosen.notes().collect::<Vec<_>>(), ["file.scan is not worked: set --engine"]);
+        let narrowed = choose(&[Kind::CdnPurge, Kind::CdnPurge]).unwrap();
+        assert!(narrowed.unworked(Kind::FileScan).unwrap().contains("--kinds"));
+        assert_eq!(narrowed.unworked(Kind::CdnPurge), None);
+        assert_eq!((narrowed.worked, narrowed.left_out), (vec![Kind::CdnPurge], vec![]));
+    }
+
+    #[test]
+    fn a_kind_that_is_named_and_cannot_be_worked_is_an_error_with_the_remedy() {
+        assert_eq!(choose(&[Kind::FileScan]).unwrap_err(), "file.scan is not worked: set --engine");
+        assert_eq!(choose(&[Kind::CdnPurge, Kind::FileScan]).unwrap_err(), "file.scan is not worked: set --engine");
+        let other = choose(&[Kind::VniProvision]).unwrap_err();
+        assert!(
+            other.contains("both does not work vni.provision") && other.contains("start vni-provisioner"),
+            "{other}"
+        );
+        let internal = choose(&[Kind::WebhookDeliver]).unwrap_err();
+        assert!(internal.contains("leave it out"), "{internal}");
+    }
+
+    #[test]
+    fn a_process_that_would_work_nothing_does_not_start() {
+        let all = [(Kind::FileScan, Some("set --engine".to_owned()))];
+        assert!(ChosenKinds::new("one", all, &[]).unwrap_err().to_string().contains("set --engine"));
+    }
+}
