@@ -20,8 +20,6 @@ use super::{
 
 /// Every job has ended, and every queue is empty, so long after the last fault.
 const AFTER_THE_LAST_FAULT: Duration = Duration::from_secs(60);
-/// How often an end may be told again at each fault: those of jobs that were being settled.
-const REPEATED: usize = 30;
 /// How often an interface's job comes back: once it is recorded, and while its organisation is busy.
 const STEPS_OF_AN_INTERFACE: usize = 10;
 /// Scans that one lost session may leave to be ordered again: AMQP confirms no acknowledgement, and the broker has up to
@@ -132,7 +130,8 @@ fn judge_outcomes(ends: &Ends, faults: usize, wrong: &mut Vec<String>, figures: 
         }
     }
     let sum: usize = repeated.values().sum();
-    let most = faults * REPEATED;
+    // Each fault may repeat the end of what is in flight: the broker may have lost those acknowledgements.
+    let most = faults * IN_FLIGHT;
     figures.push(format!("{} jobs; {sum} events repeated (at most {most}): {repeated:?}", ends.jobs.len()));
     if sum > most {
         wrong.push(format!("{sum} events were repeated, more than {most}"));
