@@ -15,11 +15,14 @@ use serde_json::{Map, Value};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::terms::ContractTerms;
+use crate::{
+    outside::{OutsideAnswer, OutsideClient, OutsideError, OutsideRequest},
+    terms::ContractTerms,
+};
 use genfleet_audit::{Detail, Intent, Unwritten};
-use genfleet_genesys::{ApiAnswer, ApiError, ApiRequest, Caller, GenesysClient};
+use genfleet_genesys::{ApiAnswer, ApiError, ApiRequest, Caller, GenesysClient, Listed, Listing};
 use genfleet_job::{
-    DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation, clock::SharedClock, error::JobError, lease::Lease,
+    DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation, clock::SharedClock, derived_id, error::JobError, lease::Lease,
     options::ConfigError, retry::RetryPolicy, supervisor::Supervisor, trace_context::TraceContext,
 };
 
@@ -127,6 +130,9 @@ pub struct JobContext {
     pub(crate) delivery_count: u32,
     pub(crate) reads_settled_at: Option<Instant>,
     pub(crate) body_bytes: usize,
+    /// SHA-256 of the payload as canonical JSON.
+    pub(crate) payload_sha256: String,
+    pub(crate) settle_timeout: Duration,
     pub(crate) started_at: Timestamp,
     pub(crate) trace: Option<TraceContext>,
     pub(crate) stop: CancellationToken,
@@ -163,6 +169,8 @@ impl JobContext {
             delivery_count: 0,
             reads_settled_at: None,
             body_bytes: 0,
+            payload_sha256: String::new(),
+            settle_timeout: Duration::from_secs(120),
             started_at: services.clock.now(),
             trace: None,
             stop: CancellationToken::new(),
@@ -194,6 +202,18 @@ impl JobContext {
     /// The job's id.
     pub fn id(&self) -> &JobId {
         &self.id
+    }
+
+    /// The marker of this job, for the free text (`description`, `notes`) of what it creates, where the platform takes no id
+    /// of the client's choice: whoever runs the job again finds its own object by it. Another payload has another marker.
+    pub fn marker(&self) -> String {
+        let id = derived_id(&format!("marker:{}:{}", self.id, self.payload_sha256)).simple().to_string();
+        format!("[genfleet:{}]", id.get(..16).unwrap_or(&id))
+    }
+
+    /// Longest time that what was just made, ordered or asked for may take to be there (`--settle-timeout`).
+    pub fn settle_timeout(&self) -> Duration {
+        self.settle_timeout
     }
 
     /// Time at which the job was first handed to a handler.
@@ -244,16 +264,31 @@ impl JobContext {
         self.clock.now()
     }
 
-    /// Sends one request for this job. Waits until it is admitted (token, pauses, budget); retries briefly what is safe to repeat.
-    pub async fn send(&self, request: ApiRequest) -> Result<ApiAnswer, ApiError> {
-        let caller = Caller {
+    /// The job on whose behalf requests are sent.
+    fn caller(&self) -> Caller<'_> {
+        Caller {
             kind: self.kind,
             jobs: std::slice::from_ref(&self.id),
             traces: self.trace.as_slice(),
             stop: &self.stop,
             lease: self.lease.as_ref(),
-        };
-        let result = self.genesys.send(request, &caller).await;
+        }
+    }
+
+    /// Sends one request to a host that is not the API's for this job.
+    pub async fn send_outside(
+        &self,
+        client: &OutsideClient,
+        request: OutsideRequest,
+    ) -> Result<OutsideAnswer, OutsideError> {
+        let result = client.send(request, &self.caller(), self.genesys.audit()).await;
+        self.count_requests(result.as_ref().map_or_else(OutsideError::requests, |_| 1));
+        result
+    }
+
+    /// Sends one request for this job. Waits until it is admitted (token, pauses, budget); retries briefly what is safe to repeat.
+    pub async fn send(&self, request: ApiRequest) -> Result<ApiAnswer, ApiError> {
+        let result = self.genesys.send(request, &self.caller()).await;
         self.count_requests(match &result {
             Ok(answer) => answer.requests,
             Err(error) => error.requests,
@@ -302,7 +337,34 @@ impl JobContext {
         self.record().requests += u64::from(sent);
     }
 
+    /// Reads a list to its end, one request a page.
+    pub async fn list<T: DeserializeOwned>(&self, mut listing: Listing<T>) -> Result<Listed<T>, ApiError> {
+        while let Some(request) = listing.next() {
+            listing.take(&self.send(request).await?)?;
+        }
+        Ok(listing.into_listed())
+    }
+
     pub(crate) fn record(&self) -> MutexGuard<'_, AttemptRecord> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outside::{OutsideClient, OutsideRequest};
+
+    /// A handler's attempt has to be one that can move between threads.
+    fn assert_send<T: Send>(_: T) {}
+
+    fn uses(job: &JobContext, client: &OutsideClient, request: OutsideRequest) {
+        assert_send(job.list(Listing::<Value>::by_number(ApiRequest::get("/api/v2/things"))));
+        assert_send(job.send_outside(client, request));
+    }
+
+    #[test]
+    fn every_way_to_send_can_be_used_by_a_handler() {
+        let _: fn(&JobContext, &OutsideClient, OutsideRequest) = uses;
     }
 }

@@ -3,6 +3,7 @@
 //! - [`handler`]: the trait `JobHandler` of a worker, its context and its result;
 //! - [`job`], [`error`] and [`options`]: kinds and violations, errors with their class, and settings;
 //! - [`genesys`]: requests to Genesys Cloud, sent with `JobContext::send`;
+//! - [`outside`]: requests to other hosts, which cannot carry the token of Genesys Cloud;
 //! - [`contract`]: examples, rules and error codes that the worker publishes;
 //! - [`worker::main`]: the `main` of a worker's binary.
 //!
@@ -26,6 +27,7 @@ mod error_code;
 pub mod failure;
 pub mod handler;
 pub mod membership;
+pub mod outside;
 mod terms;
 pub mod turns;
 pub mod webhook;

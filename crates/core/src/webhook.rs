@@ -17,14 +17,14 @@ use self::{
 };
 use genfleet_job::{Kind, clock::SharedClock, options::ConfigError};
 
-mod address_guard;
+pub(crate) mod address_guard;
 mod argument;
 mod delivery;
 mod failing;
 mod fan_out;
 mod hosts;
 mod options;
-mod post;
+pub(crate) mod post;
 mod receiver;
 mod rules;
 mod signature;

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::header::HeaderMap;
+use reqwest::{Method, header::HeaderMap};
 use serde_json::{Map, Value};
 
 use crate::answer_body::request_id;
 use genfleet_job::error::{ErrorClass, HELD_SPREAD, JobError};
+
+/// The most rounds of reading an object and changing it, where each time somebody else was faster.
+pub const STALE_ROUNDS: u32 = 5;
 
 /// A call that did not succeed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -49,6 +52,23 @@ impl ApiError {
         }
     }
 
+    /// Returns true if the object changed since it was read: the answer to `method` was 409 and that is PUT, or 400 with a
+    /// message about a version that does not match. Read it again and send the change anew, at most
+    /// [`STALE_ROUNDS`] times in all.
+    pub fn is_stale_version(&self, method: &Method) -> bool {
+        let message = self.details.get("message").and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
+        match self.status {
+            Some(409) => *method == Method::PUT,
+            Some(400) => message.contains("does not match") && message.contains("version"),
+            _ => false,
+        }
+    }
+
+    /// Returns true if the API says that the object is not there, or not yet: 404, 408 or 410.
+    pub fn is_not_there(&self) -> bool {
+        matches!(self.status, Some(404 | 408 | 410))
+    }
+
     /// The attempt's time is over, or the process drains.
     pub(crate) fn interrupted() -> Self {
         Self::new(ErrorClass::Interrupted, "interrupted", "stopped between two requests; it goes on from here")
@@ -88,6 +108,31 @@ impl From<ApiError> for JobError {
 mod tests {
     use super::*;
     use crate::answer_body::error_details;
+
+    #[test]
+    fn a_stale_version_is_known_by_the_status_and_the_words() {
+        let error = |status, message: &str| {
+            let details = Map::from_iter([("message".to_owned(), message.into())]);
+            ApiError { status: Some(status), details, ..ApiError::new(ErrorClass::Permanent, "rejected", "no") }
+        };
+        let words = "The version 3 does not match the current one";
+        for (status, message, method, stale) in [
+            (409, "", Method::PUT, true),
+            (409, words, Method::PATCH, false),
+            (409, "", Method::POST, false),
+            (400, words, Method::PUT, true),
+            (400, words, Method::PATCH, true),
+            (400, "The name does not match", Method::PUT, false),
+            (400, "no such version", Method::PUT, false),
+            (412, words, Method::PUT, false),
+        ] {
+            assert_eq!(error(status, message).is_stale_version(&method), stale, "{status} {message} {method}");
+        }
+        assert!(!ApiError::new(ErrorClass::Transient, "api_timeout", words).is_stale_version(&Method::PUT));
+        for (status, not_there) in [(404, true), (408, true), (410, true), (400, false), (409, false), (500, false)] {
+            assert_eq!(error(status, "").is_not_there(), not_there, "{status}");
+        }
+    }
 
     #[test]
     fn a_job_error_keeps_what_the_api_said_beside_its_own_code() {

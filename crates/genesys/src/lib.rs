@@ -25,6 +25,7 @@ mod http_date;
 mod http_transport;
 mod limits;
 mod options;
+mod paging;
 mod permission_hold;
 mod permit;
 mod rate_limit_pause;
@@ -48,12 +49,13 @@ pub use self::{
     clock_skew::{ClockReading, clock_is_off, describe_skew},
     credential_check::{ApiCheck, TokenCheckOutcome},
     credentials::{CredentialSource, Credentials},
-    error::ApiError,
+    error::{ApiError, STALE_ROUNDS},
     fleet_key::FleetKey,
     http_date::read_http_date,
     http_transport::{HttpTimeouts, TransportFailure},
     limits::{LONG_PAUSE, RateLimitHeaders, retry_after},
     options::GenesysOptions,
+    paging::{Listed, Listing},
     permit::Permit,
     request::{ApiRequest, Caller},
     send_time::SendTime,

@@ -65,6 +65,33 @@ impl RetryPolicy {
     }
 }
 
+/// The wait before the next look at a state that changes by itself, and where to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextLook {
+    /// In memory, within the attempt.
+    Here(Duration),
+    /// In the queue: the job comes back for it.
+    InQueue(Duration),
+}
+
+/// Looks that are made within the attempt.
+const LOOKS_HERE: u32 = 10;
+const LOOK_HERE: Duration = Duration::from_secs(2);
+const FIRST_IN_QUEUE: Duration = Duration::from_secs(5);
+const LONGEST_IN_QUEUE: Duration = Duration::from_secs(60);
+
+/// Computes the wait before the next look, after `looks` of them: every 2 s, after ten of them in the queue for 5 s, 10 s,
+/// 20 s and so on, up to a minute. The first look, too, waits 2 s: an earlier one may see an old state and make it stay.
+pub fn next_look(looks: u32) -> NextLook {
+    match looks.checked_sub(LOOKS_HERE) {
+        None => NextLook::Here(LOOK_HERE),
+        Some(in_queue) => {
+            let wait = FIRST_IN_QUEUE.saturating_mul(2_u32.saturating_pow(in_queue));
+            NextLook::InQueue(wait.min(LONGEST_IN_QUEUE))
+        }
+    }
+}
+
 /// Random waits from zero to a limit that doubles from `first` to `longest` (full jitter). Never ends.
 pub fn full_jitter(first: Duration, longest: Duration) -> ExponentialBackoff {
     // The crate draws from (1 ± factor) around an interval: half the bound, factor 1, is zero to the bound.
@@ -97,6 +124,14 @@ pub fn rounds() -> impl Iterator<Item = Duration> + Send {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_state_is_looked_at_every_two_seconds_and_then_ever_more_rarely_from_the_queue() {
+        assert!((0..10).all(|looks| next_look(looks) == NextLook::Here(Duration::from_secs(2))));
+        let in_queue = [10, 11, 12, 13, 14, 1000].map(next_look);
+        let expected = [5, 10, 20, 40, 60, 60].map(|seconds| NextLook::InQueue(Duration::from_secs(seconds)));
+        assert_eq!(in_queue, expected);
+    }
 
     proptest! {
         #[test]

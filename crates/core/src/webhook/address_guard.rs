@@ -31,6 +31,8 @@ mod special;
 pub struct AddressList {
     allowed: Arc<[AddressEntry]>,
     denied: Arc<[AddressEntry]>,
+    /// The flag that opens an address, where it is not that of webhooks.
+    flag: Option<&'static str>,
 }
 
 /// One entry of an [`AddressList`].
@@ -54,7 +56,8 @@ enum EntryTarget {
 pub struct AddressRefused {
     reason: RefusalReason,
     /// The address that was refused, for logs.
-    pub(super) ip: Option<IpAddr>,
+    pub(crate) ip: Option<IpAddr>,
+    flag: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +68,12 @@ enum RefusalReason {
 }
 
 /// Looks up the addresses of a host.
-pub(super) type Resolver = Arc<dyn Fn(String) -> BoxFuture<io::Result<Vec<IpAddr>>> + Send + Sync>;
+pub(crate) type Resolver = Arc<dyn Fn(String) -> BoxFuture<io::Result<Vec<IpAddr>>> + Send + Sync>;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The resolver of the operating system.
-pub(super) fn system_resolver() -> Resolver {
+pub(crate) fn system_resolver() -> Resolver {
     Arc::new(|host| {
         Box::pin(async move {
             let found = tokio::net::lookup_host((host, 0)).await?;
@@ -90,12 +93,22 @@ pub(super) struct GuardedResolver {
 
 impl AddressList {
     pub(super) fn new(allowed: &[AddressEntry], denied: &[AddressEntry]) -> Self {
-        Self { allowed: allowed.into(), denied: denied.into() }
+        Self { allowed: allowed.into(), denied: denied.into(), flag: None }
+    }
+
+    /// Allows the public addresses, and those of `allowed`, which the setting `flag` names.
+    pub(crate) fn of_setting(flag: &'static str, allowed: &[AddressEntry]) -> Self {
+        Self { allowed: allowed.into(), denied: Arc::default(), flag: Some(flag) }
     }
 
     /// Tells if `receiver` uses `https`, or is allowed without.
     pub(super) fn allows_scheme(&self, receiver: &Receiver) -> bool {
-        receiver.url().scheme() == "https" || match_url(&self.allowed, receiver.url())
+        self.allows_scheme_of(receiver.url())
+    }
+
+    /// Tells if `url` uses `https`, or is allowed without.
+    pub(crate) fn allows_scheme_of(&self, url: &Url) -> bool {
+        url.scheme() == "https" || match_url(&self.allowed, url)
     }
 
     /// Tells if the URL of `receiver` is denied; its addresses are checked after they are looked up.
@@ -103,26 +116,33 @@ impl AddressList {
         match_url(&self.denied, receiver.url())
     }
 
+    fn refusal(&self, reason: RefusalReason, ip: Option<IpAddr>) -> AddressRefused {
+        AddressRefused { reason, ip, flag: self.flag }
+    }
+
     /// Checks the URL without a look-up: a literal address, or a denied name.
     pub(super) fn check_literal(&self, receiver: &Receiver) -> Result<(), AddressRefused> {
-        let port = receiver.url().port_or_known_default();
-        match receiver.url().host() {
+        self.check_url(receiver.url())
+    }
+
+    /// Checks `url` without a look-up.
+    pub(crate) fn check_url(&self, url: &Url) -> Result<(), AddressRefused> {
+        let port = url.port_or_known_default();
+        match url.host() {
             Some(Host::Ipv4(ip)) => self.check(ip.into(), port),
             Some(Host::Ipv6(ip)) => self.check(ip.into(), port),
-            Some(Host::Domain(_)) if self.denies(receiver) => {
-                Err(AddressRefused { reason: RefusalReason::Denied, ip: None })
-            }
+            Some(Host::Domain(_)) if match_url(&self.denied, url) => Err(self.refusal(RefusalReason::Denied, None)),
             Some(Host::Domain(_)) | None => Ok(()),
         }
     }
 
     fn check(&self, ip: IpAddr, port: Option<u16>) -> Result<(), AddressRefused> {
         if self.denied.iter().any(|entry| entry.is_address(ip, port) || entry.is_address(ip.to_canonical(), port)) {
-            return Err(AddressRefused { reason: RefusalReason::Denied, ip: Some(ip) });
+            return Err(self.refusal(RefusalReason::Denied, Some(ip)));
         }
         match special::kind(ip) {
             Some(what) if !self.allowed.iter().any(|entry| entry.is_address(ip, port)) => {
-                Err(AddressRefused { reason: RefusalReason::NotPublic(what), ip: Some(ip) })
+                Err(self.refusal(RefusalReason::NotPublic(what), Some(ip)))
             }
             Some(_) | None => Ok(()),
         }
@@ -238,11 +258,14 @@ impl Service<Name> for GuardedResolver {
 /// Without the address, which must not leak to the author of a job.
 impl fmt::Display for AddressRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.reason {
-            RefusalReason::NotPublic(what) => {
+        match (self.reason, self.flag) {
+            (RefusalReason::NotPublic(what), Some(flag)) => {
+                write!(f, "has {what} address, which is not connected to unless {flag} names it")
+            }
+            (RefusalReason::NotPublic(what), None) => {
                 write!(f, "has {what} address, which gets no deliveries unless --webhook-allow names it")
             }
-            RefusalReason::Denied => f.write_str("gets no deliveries: --webhook-deny names it"),
+            (RefusalReason::Denied, _) => f.write_str("gets no deliveries: --webhook-deny names it"),
         }
     }
 }

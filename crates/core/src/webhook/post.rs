@@ -27,9 +27,9 @@ use genfleet_genesys::retry_after;
 use genfleet_job::options::ConfigError;
 use genfleet_telemetry::http::in_full;
 
-mod connector;
-mod meter;
-mod tls;
+pub(crate) mod connector;
+pub(crate) mod meter;
+pub(crate) mod tls;
 
 /// The time-out of connecting.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -55,7 +55,7 @@ pub struct WebhookClient {
 }
 
 /// HTTP/1.1 only: HTTP/2 gives a receiver more ways to keep a connection busy, and deliveries need nothing of it.
-type Client = legacy::Client<Connector, Full<Bytes>>;
+pub(crate) type Client = legacy::Client<Connector, Full<Bytes>>;
 
 /// The response of a receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl WebhookClient {
         ca_file: Option<&Path>,
         resolver: Resolver,
     ) -> Result<Self, ConfigError> {
-        let connector = Connector::new(Arc::clone(&resolver), list.clone(), tls::config(ca_file)?);
+        let connector = Connector::new(Arc::clone(&resolver), list.clone(), tls::config("--webhook-ca-file", ca_file)?);
         Ok(Self { client: client(connector), list, resolver })
     }
 
@@ -164,7 +164,7 @@ fn request(
     Ok(request)
 }
 
-fn client(connector: Connector) -> Client {
+pub(crate) fn client(connector: Connector) -> Client {
     legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)

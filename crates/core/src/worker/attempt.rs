@@ -30,6 +30,8 @@ pub(crate) struct RunPolicy {
     pub(crate) attempt_timeout: Duration,
     /// Time after a takeover of an exclusive kind during which reads may not show yet what another process wrote.
     pub(crate) takeover_wait: Duration,
+    /// Time that what was just made, ordered or asked for may take to be there.
+    pub(crate) settle_timeout: Duration,
 }
 
 impl RunPolicy {

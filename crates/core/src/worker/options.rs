@@ -241,6 +241,10 @@ pub struct WorkerOptions {
     #[arg(long, env = "GENFLEET_TAKEOVER_WAIT", default_value = "15s", value_parser = duration, value_name = "DURATION")]
     pub takeover_wait: Duration,
 
+    /// Time that what was just made, ordered or asked for may take to be there
+    #[arg(long, env = "GENFLEET_SETTLE_TIMEOUT", default_value = "120s", value_parser = duration, value_name = "DURATION")]
+    pub settle_timeout: Duration,
+
     /// Time that running jobs may take to finish after SIGTERM
     #[arg(long, env = "GENFLEET_DRAIN_TIMEOUT", default_value = "25s", value_parser = duration, value_name = "DURATION")]
     pub drain_timeout: Duration,
@@ -286,6 +290,7 @@ impl WorkerOptions {
             retry: RetryPolicy::Growing { initial: self.retry_initial, longest: self.retry_longest },
             attempt_timeout: self.attempt_timeout,
             takeover_wait: self.takeover_wait,
+            settle_timeout: self.settle_timeout,
         }
     }
 

@@ -191,6 +191,8 @@ impl<H: JobHandler> Engine<H> {
             delivery_count: delivery.delivery_count,
             reads_settled_at: lease.as_ref().and_then(Lease::taken_over).map(|at| at + self.policy.takeover_wait),
             body_bytes: delivery.message.body.len(),
+            payload_sha256: job.payload_sha256.clone(),
+            settle_timeout: self.policy.settle_timeout,
             started_at: *headers.started_at.get_or_insert(now),
             trace: delivery.span.context().cloned(),
             stop: process.drain.child_token(),

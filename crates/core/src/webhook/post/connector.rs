@@ -25,7 +25,7 @@ type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
 /// Connects within [`CONNECT`], including look-up and TLS handshake.
 #[derive(Clone)]
-pub(super) struct Connector(HttpsConnector<Dialler>);
+pub(crate) struct Connector(HttpsConnector<Dialler>);
 
 /// Connects without TLS.
 #[derive(Clone)]
@@ -35,7 +35,7 @@ struct Dialler {
 }
 
 impl Connector {
-    pub(super) fn new(resolver: Resolver, list: AddressList, tls: ClientConfig) -> Self {
+    pub(crate) fn new(resolver: Resolver, list: AddressList, tls: ClientConfig) -> Self {
         Self(HttpsConnector::from((Dialler { resolver, list }, tls)))
     }
 }

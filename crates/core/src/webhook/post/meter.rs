@@ -21,17 +21,17 @@ const AT_ONCE: usize = 16 * 1024;
 
 /// Counts the bytes received on one connection. Only the whole head of a response resets it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Meter(Arc<AtomicUsize>);
+pub(crate) struct Meter(Arc<AtomicUsize>);
 
 impl Meter {
     /// Resets the count: a response arrived.
-    pub(super) fn reset(&self) {
+    pub(crate) fn reset(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
 }
 
 /// A connection that breaks beyond the limit.
-pub(super) struct Metered<S> {
+pub(crate) struct Metered<S> {
     stream: S,
     meter: Meter,
 }

@@ -1,4 +1,4 @@
-//! TLS to receivers.
+//! TLS to receivers and to other hosts outside.
 
 use std::{path::Path, sync::Arc};
 
@@ -8,11 +8,11 @@ use rustls_platform_verifier::Verifier;
 use genfleet_job::options::ConfigError;
 use genfleet_telemetry::http::read_authorities;
 
-/// Trusts the system's authorities, as the API's client does, and those in `ca_file`.
-pub(super) fn config(ca_file: Option<&Path>) -> Result<ClientConfig, ConfigError> {
+/// Trusts the system's authorities, as the API's client does, and those in `ca_file`, which `setting` names.
+pub(crate) fn config(setting: &str, ca_file: Option<&Path>) -> Result<ClientConfig, ConfigError> {
     let provider = CryptoProvider::get_default()
         .ok_or_else(|| ConfigError::new("no TLS provider is installed: main must install one first"))?;
-    let further = ca_file.map(|path| read_authorities("--webhook-ca-file", path)).transpose()?.unwrap_or_default();
+    let further = ca_file.map(|path| read_authorities(setting, path)).transpose()?.unwrap_or_default();
     let wrong = |error: rustls::Error| ConfigError::new(format!("the HTTP client cannot be built: {error}"));
     let verifier = Verifier::new_with_extra_roots(further, Arc::clone(provider)).map_err(wrong)?;
     let builder = ClientConfig::builder_with_provider(Arc::clone(provider));

@@ -66,7 +66,7 @@ async fn interim_answers_without_end_break_the_delivery_under_tls_too() {
 
 #[test]
 fn a_file_without_an_authority_is_named() {
-    let read = |file: &Path| tls::config(Some(file)).unwrap_err().to_string();
+    let read = |file: &Path| tls::config("--webhook-ca-file", Some(file)).unwrap_err().to_string();
     install_tls();
     let folder = std::env::temp_dir().join(format!("genfleet-{}", uuid::Uuid::new_v4()));
     std::fs::create_dir(&folder).unwrap();
