@@ -80,6 +80,11 @@ impl<W> EscapedLog<W> {
 
 impl<W: Write> Write for EscapedLog<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let is_plain = |byte: &u8| matches!(byte, b' '..=b'~');
+        if event.strip_suffix(b"\n").unwrap_or(event).iter().all(is_plain) {
+            self.out.write_all(event)?;
+            return Ok(event.len());
+        }
         let text = String::from_utf8_lossy(event);
         let (body, end) = text.strip_suffix('\n').map_or((&*text, ""), |body| (body, "\n"));
         let body = output(body, self.colours).replace('\n', "\\n");
@@ -122,6 +127,15 @@ mod tests {
         assert_eq!(output(ours, true), ours);
         assert_eq!(output(ours, false), "\\u{1b}[31mgrüße\\u{1b}[0m — ➜ हिन्दी שלום\n");
         assert_eq!(output("\u{1b}[8mhidden", true), "\\u{1b}[8mhidden", "that is no colour of ours");
+    }
+
+    #[test]
+    fn a_plain_event_of_the_log_stays_as_it_is() {
+        for event in ["{\"level\":\"INFO\"}\n", "no end ~", "\n", ""] {
+            let mut log = Vec::new();
+            EscapedLog::new(&mut log, false).write_all(event.as_bytes()).unwrap();
+            assert_eq!(String::from_utf8(log).unwrap(), event);
+        }
     }
 
     #[test]
