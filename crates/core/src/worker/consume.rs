@@ -143,7 +143,8 @@ impl<H: JobHandler> Intake<H> {
     }
 
     fn begin(&self, delivery: Delivery, slot: OwnedSemaphorePermit) -> JoinHandle<()> {
-        self.engine.kind().process.work.spawn(Arc::clone(&self.engine).process(delivery, slot))
+        // Boxed: it is large, and would be copied on its way into the task.
+        self.engine.kind().process.work.spawn(Box::pin(Arc::clone(&self.engine).process(delivery, slot)))
     }
 
     /// Stops taking jobs. Those in hand that were not begun go back to wait in the queue.
@@ -231,6 +232,6 @@ pub(crate) async fn work_suspects<H: JobHandler>(engine: Arc<Engine<H>>, mut sus
             Some((slot, suspects.next().await))
         });
         let Some(Some((slot, delivery))) = taken.await else { return };
-        engine.kind().process.work.spawn(Arc::clone(&engine).process(delivery, slot));
+        engine.kind().process.work.spawn(Box::pin(Arc::clone(&engine).process(delivery, slot)));
     }
 }
