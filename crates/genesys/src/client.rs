@@ -226,6 +226,9 @@ impl GenesysClient {
     /// [`Held`](ErrorClass::Held) or [`Credentials`](ErrorClass::Credentials) where waiting in memory makes no sense, and
     /// with [`Interrupted`](ErrorClass::Interrupted) when `caller.stop` is cancelled.
     pub async fn permit(&self, caller: &Caller<'_>) -> Result<Permit, ApiError> {
+        if let Some(permit) = self.permit_now(caller) {
+            return Ok(permit);
+        }
         let admission = &self.shared.admission;
         let mut changes = admission.changes();
         let mut turn: Option<QueueGuard<'_, ()>> = None;
@@ -254,6 +257,19 @@ impl GenesysClient {
                     () = tokio::time::sleep_until(time) => {}
                 },
             }
+        }
+    }
+
+    /// Returns a permit where nothing has to be waited for, and nobody waits.
+    pub fn permit_now(&self, caller: &Caller<'_>) -> Option<Permit> {
+        let admission = &self.shared.admission;
+        let _first = admission.queue.try_lock().ok().filter(|_| !caller.stop.is_cancelled())?;
+        match self.next_admission_step(caller, QueuePosition::First) {
+            AdmissionStep::Send(grant, token) => Some(Permit::new(Arc::clone(admission), grant, token)),
+            AdmissionStep::Queue
+            | AdmissionStep::WaitForToken
+            | AdmissionStep::WaitUntil(_)
+            | AdmissionStep::Refused(_) => None,
         }
     }
 

@@ -63,6 +63,11 @@ pub(crate) trait Cdn: Clone + Send + Sync + 'static {
     /// The right to send one request now. Dropped, it goes back.
     type Permit: Send + 'static;
 
+    /// Returns the right to send one request where nothing has to be waited for.
+    fn permit_now(&self, _: &RequestContext) -> Option<Self::Permit> {
+        None
+    }
+
     /// Waits until one request may go, or it is stopped.
     fn permit(&self, context: &RequestContext) -> impl Future<Output = Result<Self::Permit, JobError>> + Send;
 
@@ -104,6 +109,10 @@ impl RequestContext {
 
 impl Cdn for GenesysCdn {
     type Permit = Permit;
+
+    fn permit_now(&self, context: &RequestContext) -> Option<Permit> {
+        self.client.permit_now(&context.caller())
+    }
 
     async fn permit(&self, context: &RequestContext) -> Result<Permit, JobError> {
         Ok(self.client.permit(&context.caller()).await?)

@@ -15,7 +15,7 @@ use super::{
     entry::{PurgeOrder, PurgeOutcome},
     pack::JobKey,
     request::{RequestId, RequestPurpose},
-    state::{AskId, CoalescerState},
+    state::{AskId, CoalescerState, PermitAsk},
 };
 use crate::api::{Cdn, PurgeAccepted, PurgeRefusal, RefusalCause};
 
@@ -51,8 +51,10 @@ impl<C: Cdn> Driver<C> {
     pub(super) async fn run(mut self) {
         loop {
             let now = Instant::now();
-            let alarm = self.state.ask_when_due(now);
-            self.wait_for_permits();
+            let mut alarm = self.state.ask_when_due(now);
+            while self.get_permits() {
+                alarm = self.state.ask_when_due(now);
+            }
             let handled = tokio::select! {
                 Some(command) = self.commands.recv() => {
                     self.take_orders(command);
@@ -81,18 +83,31 @@ impl<C: Cdn> Driver<C> {
         }
     }
 
-    fn wait_for_permits(&mut self) {
+    /// Sends what needs not wait for a permit, and waits for the other permits. True where something was sent: then another
+    /// request may be due.
+    fn get_permits(&mut self) -> bool {
+        let mut is_sent = false;
         for ask in self.state.take_new_asks() {
-            let cdn = self.cdn.clone();
-            self.tasks.spawn(async move { TaskResult::Permit(ask.id, ask.purpose, cdn.permit(&ask.context).await) });
+            match self.cdn.permit_now(&ask.context) {
+                Some(permit) => is_sent |= self.send(ask.id, ask.purpose, permit),
+                None => self.wait_for_permit(ask),
+            }
         }
+        is_sent
+    }
+
+    fn wait_for_permit(&mut self, ask: PermitAsk) {
+        let cdn = self.cdn.clone();
+        self.tasks.spawn(async move { TaskResult::Permit(ask.id, ask.purpose, cdn.permit(&ask.context).await) });
     }
 
     fn handle_results(&mut self, first: Result<TaskResult<C::Permit>, JoinError>) -> Result<(), JoinError> {
         let mut next = Some(first);
         while let Some(result) = next {
             match result? {
-                TaskResult::Permit(ask, purpose, Ok(permit)) => self.send(ask, purpose, permit),
+                TaskResult::Permit(ask, purpose, Ok(permit)) => {
+                    self.send(ask, purpose, permit);
+                }
                 TaskResult::Permit(ask, purpose, Err(error)) => self.state.refuse_permit(ask, purpose, &error),
                 TaskResult::Answer(request, answer) => self.handle_answer(request, answer),
             }
@@ -101,13 +116,14 @@ impl<C: Cdn> Driver<C> {
         Ok(())
     }
 
-    /// Sends what is packed now. Where nothing is left to send, the permit goes back.
-    fn send(&mut self, ask: AskId, purpose: RequestPurpose, permit: C::Permit) {
-        let Some(request) = self.state.begin_request(ask, purpose) else { return };
+    /// Sends what is packed now. Where nothing is left to send, the permit goes back, and the result is false.
+    fn send(&mut self, ask: AskId, purpose: RequestPurpose, permit: C::Permit) -> bool {
+        let Some(request) = self.state.begin_request(ask, purpose) else { return false };
         let cdn = self.cdn.clone();
         self.tasks.spawn(async move {
             TaskResult::Answer(request.id, cdn.purge(permit, &request.paths, &request.context).await)
         });
+        true
     }
 
     fn handle_answer(&mut self, id: RequestId, answer: Result<PurgeAccepted, PurgeRefusal>) {

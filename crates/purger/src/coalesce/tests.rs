@@ -49,6 +49,17 @@ async fn purge_all(coalescer: &Coalescer, jobs: Vec<Vec<String>>) -> Vec<PurgeOu
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_full_request_leaves_does_not_wait_for_its_answer() {
+    let cdn = FakeCdn::new(Duration::from_secs(10));
+    let coalescer = start(&cdn, LINGER);
+    let jobs = tokio::spawn(async move { purge_all(&coalescer, vec![paths("a", 75), paths("b", 75)]).await });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let sent: Vec<usize> = cdn.books().requests.iter().map(Vec::len).collect();
+    assert_eq!(sent, [100, 50]);
+    assert!(jobs.await.unwrap().iter().all(|outcome| outcome.error.is_none()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lone_job_goes_at_once() {
     let cdn = FakeCdn::new(Duration::from_millis(50));
     let coalescer = start(&cdn, LINGER);

@@ -159,6 +159,13 @@ impl Drop for InFlight<'_> {
 impl Cdn for FakeCdn {
     type Permit = OwnedSemaphorePermit;
 
+    fn permit_now(&self, context: &RequestContext) -> Option<OwnedSemaphorePermit> {
+        let books = self.books();
+        let is_open = books.permit_waits.is_zero() && books.permit.is_none() && books.paused_until.is_none();
+        let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+        Some(slot).filter(|_| is_open && !context.stop.is_cancelled())
+    }
+
     async fn permit(&self, context: &RequestContext) -> Result<OwnedSemaphorePermit, JobError> {
         let _awaited = Awaited::new(self);
         let wait = self.books().permit_waits;
