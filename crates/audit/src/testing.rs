@@ -127,7 +127,7 @@ impl Rig {
             Kind::CdnPurge,
             &JobId::parse(job).unwrap(),
             "cdn_purge_executed",
-            &payload_sha256(json!({"paths": ["/hush"]})),
+            &payload_sha256(&json!({"paths": ["/hush"]})),
         )
     }
 

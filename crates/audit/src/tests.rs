@@ -66,7 +66,7 @@ async fn a_shared_call_has_an_intent_and_an_effect_for_every_job_and_payloads_ar
             r#"5 "one" "outcome" {}"#,
         ]
     );
-    let hash = payload_sha256(json!({"paths": ["/hush"]}));
+    let hash = payload_sha256(&json!({"paths": ["/hush"]}));
     assert!(
         rig.facts().iter().all(|fact| fact["payloadSha256"] == hash.as_str() && fact["action"] == "cdn_purge_executed")
     );

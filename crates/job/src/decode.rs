@@ -133,7 +133,7 @@ fn check(schema: &JobSchema, id: JobId, mut value: Value, mut violations: Violat
     let job = Job {
         id,
         kind: schema.kind(),
-        webhook: value.pointer("/webhook/url").and_then(Value::as_str).map(str::to_owned),
+        webhook: value.get("webhook").and_then(|webhook| webhook.get("url")?.as_str()).map(str::to_owned),
         max_attempts: max_attempts(&value),
         not_before,
         deadline,

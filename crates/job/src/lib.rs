@@ -12,10 +12,10 @@ macro_rules! tell {
     };
 }
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 pub use self::kind::{Kind, UnknownKind};
@@ -60,9 +60,9 @@ pub const DEFAULT_MAX_ATTEMPTS: u32 = 8;
 /// The kind in events of jobs whose kind does not exist or cannot be read.
 pub const UNKNOWN_KIND: &str = "unknown";
 
-/// 1–128 of `A-Za-z0-9._:-`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-pub struct JobId(String);
+/// 1–128 of `A-Za-z0-9._:-`. Clones share the text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(Arc<str>);
 
 impl JobId {
     /// The longest id, in characters.
@@ -71,7 +71,7 @@ impl JobId {
     /// Parses an id; `None` if it is invalid.
     pub fn parse(given: &str) -> Option<Self> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
-        ((1..=Self::LONGEST).contains(&given.len()) && given.bytes().all(allowed)).then(|| Self(given.to_owned()))
+        ((1..=Self::LONGEST).contains(&given.len()) && given.bytes().all(allowed)).then(|| Self(given.into()))
     }
 
     /// Derives the id of a job that has none from its body and the producer's timestamp, so that it is the same for every
@@ -81,12 +81,18 @@ impl JobId {
         let (body, beyond) = body.split_at(body.len().min(MAX_BODY_BYTES));
         let beyond = if beyond.is_empty() { String::new() } else { format!("+{}", beyond.len()) };
         let name = [b"genfleet:job:", stamp.as_bytes(), b":", body, beyond.as_bytes()].concat();
-        Self(Uuid::new_v5(&Uuid::NAMESPACE_URL, &name).to_string())
+        Self(Uuid::new_v5(&Uuid::NAMESPACE_URL, &name).to_string().into())
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Serialize for JobId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

@@ -38,6 +38,11 @@ impl Shape {
         }
     }
 
+    /// Returns true if something could be removed from a value of this shape.
+    fn can_trim(&self) -> bool {
+        self.entries.is_some() || !self.members.is_empty()
+    }
+
     /// Removes optional members that are `null`, and the excess entries of lists; returns a violation for each such list.
     pub(super) fn trim(&self, job: &mut Value) -> Vec<Violation> {
         let mut trimming = Trimming { at: String::new(), left: MAX_ENTRIES, found: Vec::new() };
@@ -61,13 +66,16 @@ impl Trimming {
                     !(value.is_null() && shape.members.get(name).is_some_and(|member| member.optional))
                 });
                 for (name, value) in members {
-                    if let Some(member) = shape.members.get(name) {
+                    if let Some(member) = shape.members.get(name).filter(|member| member.shape.can_trim()) {
                         self.below(name, |this| this.trim(&member.shape, value));
                     }
                 }
             }
             (Value::Array(entries), Some(shape_of_one)) => {
                 self.shorten(shape.most, entries);
+                if !shape_of_one.can_trim() {
+                    return;
+                }
                 for (index, entry) in entries.iter_mut().enumerate() {
                     self.below(&index.to_string(), |this| this.trim(shape_of_one, entry));
                 }

@@ -137,6 +137,6 @@ fn detail(ending: &Ending) -> Detail {
 
 /// Hash of the payload in `body`, if one can be read.
 pub fn readable_payload_sha256(body: &[u8]) -> Option<String> {
-    let (mut job, _) = decode::parse_body(body).ok()?;
-    job.get_mut("payload").map(|payload| payload_sha256(payload.take()))
+    let (job, _) = decode::parse_body(body).ok()?;
+    job.get("payload").map(payload_sha256)
 }

@@ -49,8 +49,8 @@ pub fn validate_job<H: JobHandler>(
     timestamp: Option<u64>,
 ) -> Result<(Job, H::Payload), Box<Rejection>> {
     let mut decoded = decode::decode(&rules.schema, body, message_id, timestamp)?;
-    // Borrowed: what the payload takes over is made once.
-    let payload = H::Payload::deserialize(&decoded.payload);
+    let sha256 = if decoded.violations.total() == 0 { payload_sha256(&decoded.payload) } else { String::new() };
+    let payload = H::Payload::deserialize(decoded.payload.take());
     let mut found = match &payload {
         _ if !decoded.repaired => vec![],
         Ok(payload) => H::validate(payload, options),
@@ -65,10 +65,10 @@ pub fn validate_job<H: JobHandler>(
     }
     found.retain(|one| !hidden(&decoded, &one.pointer));
     decoded.violations.extend(found);
-    let DecodedJob { mut job, payload: sent, violations, .. } = decoded;
+    let DecodedJob { mut job, violations, .. } = decoded;
     match payload {
         Ok(payload) if violations.total() == 0 => {
-            job.payload_sha256 = payload_sha256(sent);
+            job.payload_sha256 = sha256;
             Ok((job, payload))
         }
         Ok(_) | Err(_) => Err(Box::new(Rejection::invalid(job.id, violations))),
