@@ -17,11 +17,12 @@ pub(crate) const DIRECTIVES: [&str; 6] =
     ["default-src", "script-src", "style-src", "img-src", "connect-src", "frame-ancestors"];
 
 /// What is sent where no entry is given.
-pub(crate) const DEFAULT: [&str; 5] = [
+pub(crate) const DEFAULT: [&str; 6] = [
     "default-src https:",
     "script-src https: 'self'",
     "style-src https: 'self'",
     "img-src https: data: blob:",
+    "connect-src https: wss:",
     "frame-ancestors https:",
 ];
 

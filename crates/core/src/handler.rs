@@ -20,7 +20,7 @@ use crate::{
     terms::ContractTerms,
 };
 use genfleet_audit::{Detail, Intent, Unwritten};
-use genfleet_genesys::{ApiAnswer, ApiError, ApiRequest, Caller, GenesysClient, Listed, Listing};
+use genfleet_genesys::{ApiAnswer, ApiError, ApiRequest, Caller, GenesysClient, Listed, Listing, Rights};
 use genfleet_job::{
     DEFAULT_MAX_ATTEMPTS, JobId, Kind, Violation, clock::SharedClock, derived_id, error::JobError, lease::Lease,
     options::ConfigError, retry::RetryPolicy, supervisor::Supervisor, trace_context::TraceContext,
@@ -43,8 +43,10 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
     const AUDIT_ACTION: &'static str = Self::ACTION;
     /// `action` of its other outcomes in the audit.
     const AUDIT_FAILURE: &'static str = Self::AUDIT_ACTION;
-    /// OAuth scopes that its API calls need.
-    const SCOPES: &'static [&'static str];
+    /// OAuth scopes that its API calls need, for the endpoints of the tutorials; they are asked for with the token.
+    const SCOPES: &'static [&'static str] = &[];
+    /// Permissions that its API calls need, for endpoints of the platform: the roles of the OAuth client have them.
+    const PERMISSIONS: &'static [&'static str] = &[];
     /// Default settings.
     const DEFAULTS: Defaults;
 
@@ -56,6 +58,11 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
     type State: Serialize + DeserializeOwned + Default + Send;
     /// `report` of a successful event.
     type Report: Serialize + JsonSchema + Send;
+
+    /// The rights that the OAuth client needs for its API calls.
+    fn rights() -> Rights {
+        Rights { scopes: Self::SCOPES, permissions: Self::PERMISSIONS }
+    }
 
     /// Says why jobs of this kind are not worked with these settings, and what to set: for a kind that needs something that
     /// has no default. `None`, the default, if they are worked.

@@ -38,9 +38,10 @@ pub(crate) async fn check(options: &DoctorOptions, kinds: &[KindNeeds], is_simul
     for url in [&addresses.token, &addresses.api] {
         findings.extend(unencrypted(url.scheme(), url.host_str().unwrap_or_default(), url.as_str()));
     }
+    findings.extend(operations(options, kinds));
     let client = GenesysClient::new(
         &options.genesys,
-        kinds.iter().map(|needs| (needs.kind, needs.scopes)).collect(),
+        kinds.iter().map(|needs| (needs.kind, needs.rights)).collect(),
         Arc::new(SystemClock),
     );
     match client {
@@ -64,6 +65,14 @@ fn region(options: &DoctorOptions, environment: &str) -> Finding {
         ),
         None => Finding::ok(CHECK, "the region", environment),
     }
+}
+
+/// Says of each kind of the tutorials that it cannot work with a real organisation.
+fn operations(options: &DoctorOptions, kinds: &[KindNeeds]) -> Vec<Finding> {
+    let found = "the public API of Genesys Cloud has none of its operations, so that its jobs fail";
+    let kinds = kinds.iter().filter(|_| options.genesys.is_of_the_vendor());
+    let replaced = kinds.filter_map(|needs| Some((needs.kind, needs.kind.replacement()?)));
+    replaced.map(|(kind, remedy)| Finding::warning("genesys.operations", kind, found, remedy)).collect()
 }
 
 /// Client id, secret and token would go over the network for all to read.

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, str::FromStr};
 
 use genfleet_core::{
-    genesys::GenesysOptions,
+    genesys::{GenesysOptions, Rights},
     job::Kind,
     options::{ConfigError, secret},
     webhook::WebhookOptions,
@@ -16,8 +16,8 @@ use secrecy::SecretString;
 pub struct KindNeeds {
     /// The kind.
     pub kind: Kind,
-    /// OAuth scopes.
-    pub scopes: &'static [&'static str],
+    /// Rights of the OAuth client.
+    pub rights: Rights,
     /// Jobs in flight where nobody sets anything.
     pub concurrency: usize,
 }

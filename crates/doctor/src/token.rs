@@ -13,8 +13,7 @@ pub(crate) fn judge(url: &str, outcome: &TokenCheckOutcome) -> Finding {
     let looked_at = format!("one token from {url}");
     match outcome {
         TokenCheckOutcome::Granted { life, scoped, .. } => {
-            let scopes =
-                if *scoped { "with our scopes" } else { "without scopes: it does not know ours, its roles decide" };
+            let scopes = if *scoped { "with our scopes" } else { "without scopes: the roles of the client decide" };
             Finding::ok(TOKEN, looked_at, format!("given for {} s, {scopes}", life.as_secs()))
         }
         TokenCheckOutcome::Throttled { wait } => {

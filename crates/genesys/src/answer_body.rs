@@ -10,6 +10,8 @@ const LONGEST_MEMBER: usize = 2000;
 /// The members of error bodies, the platform's and OAuth's.
 const MEMBERS: [&str; 9] =
     ["message", "code", "contextId", "details", "errors", "limit", "error", "error_description", "description"];
+/// Further members of the platform's error bodies. They are kept, but do not make a body one: other objects have them, too.
+pub(crate) const FURTHER_MEMBERS: [&str; 4] = ["messageWithParams", "messageParams", "entityId", "entityName"];
 
 /// The author of a body, as far as it shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +46,16 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Option<String> {
         .map(|id| cut(id, 256))
 }
 
+/// Reads the API's id of a request out of an error body, for an answer whose headers have none.
+pub(crate) fn context_id(details: &Map<String, Value>) -> Option<String> {
+    details.get("contextId").and_then(Value::as_str).filter(|id| !id.is_empty()).map(|id| cut(id, 256))
+}
+
 /// Reads what a body says about an error: the known members, or the beginning of a text as `body`.
 pub(crate) fn error_details(body: &[u8]) -> Map<String, Value> {
     if let Ok(Value::Object(mut said)) = serde_json::from_slice(body) {
         let member = |name: &str| Some((name.to_owned(), shorten(said.remove(name)?)));
-        return MEMBERS.into_iter().filter_map(member).collect();
+        return MEMBERS.into_iter().chain(FURTHER_MEMBERS).filter_map(member).collect();
     }
     let start = body.get(..body.len().min(LONGEST_TEXT * 4)).unwrap_or_default();
     let text = cut(String::from_utf8_lossy(start).trim(), LONGEST_TEXT);
@@ -92,12 +99,25 @@ mod tests {
     #[test]
     fn the_platforms_body_oauths_and_one_that_is_not_json_are_all_error_details() {
         let platform = json!({"message": "no", "code": "bad.request", "status": 400, "contextId": "c", "details": [],
-            "errors": [], "limit": {"key": "k", "namespace": "n", "value": 1}, "entityName": "x"});
+            "errors": [], "limit": {"key": "k", "namespace": "n", "value": 1}, "entityName": "x", "entityId": "e",
+            "messageWithParams": "no {a}", "messageParams": {"a": "b"}, "other": 1});
         let said = error_details(platform.to_string().as_bytes());
         assert_eq!(
             said.keys().map(String::as_str).collect::<Vec<_>>(),
-            ["message", "code", "contextId", "details", "errors", "limit"]
+            [
+                "message",
+                "code",
+                "contextId",
+                "details",
+                "errors",
+                "limit",
+                "messageWithParams",
+                "messageParams",
+                "entityId",
+                "entityName"
+            ]
         );
+        assert_eq!(context_id(&said).as_deref(), Some("c"));
         assert_eq!(error_sentence(&said), "bad.request: no");
         let oauth = error_details(br#"{"error":"invalid_client","error_description":"authentication failed"}"#);
         assert_eq!(error_sentence(&oauth), "invalid_client: authentication failed");
@@ -113,6 +133,7 @@ mod tests {
             (r#"{"code":"not.found"}"#, AnswerAuthor::Api),
             (r#"{"error":"invalid_client"}"#, AnswerAuthor::Api),
             (r#"{"id":"a"}"#, AnswerAuthor::Json),
+            (r#"{"entityId":"a","entityName":"b"}"#, AnswerAuthor::Json),
             ("{}", AnswerAuthor::Json),
             ("[]", AnswerAuthor::Json),
             ("", AnswerAuthor::Nobody),

@@ -6,9 +6,10 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use metrics::gauge;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use tokio::{sync::MutexGuard as QueueGuard, time::Instant};
 use tracing::warn;
 
@@ -34,6 +35,7 @@ use crate::{
     request::{ApiRequest, Caller},
     request_telemetry::{RequestSpan, end_span, record_exchange},
     retries::CallRetries,
+    rights::{KindRights, Rights},
     token_source::{CurrentCredentials, TokenEndpointAway, TokenSource},
 };
 use genfleet_audit::Audit;
@@ -49,8 +51,8 @@ use genfleet_job::{
 mod background;
 mod status;
 
-/// The scopes that each kind of job needs.
-type Scopes = Vec<(Kind, &'static [&'static str])>;
+/// The most bytes of a body that the API takes.
+const LONGEST_BODY: usize = 512_000;
 
 /// Talks to Genesys Cloud. Clones share everything.
 #[derive(Clone)]
@@ -65,7 +67,7 @@ pub(crate) struct Shared {
     pub(crate) tokens: Arc<TokenSource>,
     pub(crate) admission: Arc<SharedAdmission>,
     clock_skew: Mutex<ClockSkew>,
-    scopes: Scopes,
+    rights: KindRights,
     client_limit: u32,
     audit: OnceLock<Audit>,
     no_audit: Audit,
@@ -87,16 +89,20 @@ enum NextStep {
 }
 
 impl GenesysClient {
-    /// Makes a client for jobs of the kinds in `scopes`, with the credentials that the environment names. Sends nothing
-    /// yet. Errors are of the configuration: no credentials, no usable address, no readable CA file.
-    pub fn new(options: &GenesysOptions, scopes: Scopes, clock: SharedClock) -> Result<Self, ConfigError> {
-        Self::with_credentials(options, scopes, clock, CredentialSource::Environment)
+    /// Makes a client for jobs of `kinds`, which need these rights, with the credentials that the environment names. Sends
+    /// nothing yet. Errors are of the configuration: no credentials, no usable address, no readable CA file.
+    pub fn new<R: Into<Rights>>(
+        options: &GenesysOptions,
+        kinds: Vec<(Kind, R)>,
+        clock: SharedClock,
+    ) -> Result<Self, ConfigError> {
+        Self::with_credentials(options, kinds, clock, CredentialSource::Environment)
     }
 
     /// Makes a client with credentials from elsewhere.
-    pub fn with_credentials(
+    pub fn with_credentials<R: Into<Rights>>(
         options: &GenesysOptions,
-        scopes: Scopes,
+        kinds: Vec<(Kind, R)>,
         clock: SharedClock,
         credentials: CredentialSource,
     ) -> Result<Self, ConfigError> {
@@ -104,29 +110,26 @@ impl GenesysClient {
         let is_own = matches!(credentials, CredentialSource::Given(_));
         let proxy = if is_own { ProxyUse::None } else { ProxyUse::FromEnvironment };
         let transport = HttpTransport::over_network(options.ca_file().as_deref(), HttpTimeouts::default(), proxy)?;
-        Self::over(transport, options, scopes, clock, credentials)
+        Self::over(transport, options, KindRights::new(kinds), clock, credentials)
     }
 
     fn over(
         transport: HttpTransport,
         options: &GenesysOptions,
-        scopes: Scopes,
+        rights: KindRights,
         clock: SharedClock,
         credentials: CredentialSource,
     ) -> Result<Self, ConfigError> {
         options.warnings().iter().for_each(|warning| warn!("{warning}"));
         let addresses = options.addresses()?;
         let admission = Arc::new(SharedAdmission::new(options));
-        let mut scope: Vec<&str> = scopes.iter().flat_map(|(_, scopes)| scopes.iter().copied()).collect();
-        scope.sort_unstable();
-        scope.dedup();
         let tokens = TokenSource {
             transport: transport.clone(),
             clock: clock.clone(),
             admission: Arc::clone(&admission),
             url: addresses.token.clone(),
             auth: options.genesys_client_auth,
-            scope: scope.join(" "),
+            scope: rights.scope(),
             credentials: CurrentCredentials::new(credentials)?,
             refresh: Mutex::default(),
             redactor: Mutex::default(),
@@ -138,7 +141,7 @@ impl GenesysClient {
             tokens: Arc::new(tokens),
             admission,
             clock_skew: Mutex::default(),
-            scopes,
+            rights,
             client_limit: options.client_requests_per_minute,
             audit: OnceLock::new(),
             no_audit: Audit::off(),
@@ -463,10 +466,10 @@ impl GenesysClient {
         NextStep::Failed(answer.into_error_saying(ApiError::credentials(why)))
     }
 
-    /// Adds to a 403 the scopes that the kind needs, and whether the job waits for them.
+    /// Adds to a 403 the rights that the kind needs, and whether the job waits for them.
     fn explain_forbidden(&self, call: &Call<'_>, error: ApiError) -> ApiError {
         let Caller { kind, jobs, .. } = call.caller;
-        let message = format!("{}; {kind} needs the scopes {}", error.message, self.scopes_of(*kind));
+        let message = format!("{}; {kind} needs {}", error.message, self.shared.rights.needed_by(*kind));
         let error = ApiError { message, ..error };
         let [job] = jobs else { return error };
         match self.judge_forbidden(*kind, call.request.endpoint, job) {
@@ -494,9 +497,13 @@ impl GenesysClient {
         if !request.query.is_empty() {
             url.query_pairs_mut().extend_pairs(&request.query);
         }
+        let length = request.body.as_ref().map_or(0, Bytes::len);
+        if length > LONGEST_BODY {
+            return Err(format!("its body has {length} bytes, and the API takes at most {LONGEST_BODY}"));
+        }
         let mut headers = request.headers.clone();
-        if request.body.is_some() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        for name in [ACCEPT, CONTENT_TYPE] {
+            headers.insert(name, HeaderValue::from_static("application/json"));
         }
         Ok(HttpRequest { method: request.method.clone(), url, headers, body: request.body.clone(), basic: None })
     }
@@ -511,11 +518,6 @@ impl GenesysClient {
     fn next_probe(&self) -> Option<Timestamp> {
         let next = self.shared.admission.control().next_probe();
         next.map(|next| self.time_of(next))
-    }
-
-    fn scopes_of(&self, kind: Kind) -> String {
-        let found = self.shared.scopes.iter().find(|(each, _)| *each == kind);
-        found.map(|(_, scopes)| scopes.join(" ")).unwrap_or_default()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::{
     Method,
-    header::{AUTHORIZATION, DATE, HeaderMap},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderValue},
 };
 use tokio::time::Instant;
 
@@ -98,9 +98,8 @@ impl GenesysClient {
         match response {
             TokenResponse::Granted(grant) => TokenCheckOutcome::Granted { life: grant.life, grant, scoped },
             TokenResponse::Throttled => TokenCheckOutcome::Throttled { wait: self.shared.tokens.wait(&received) },
-            TokenResponse::Refused(reported) => TokenCheckOutcome::Refused { reported },
-            TokenResponse::InvalidScope => {
-                TokenCheckOutcome::Refused { reported: "invalid_scope, also without any".to_owned() }
+            TokenResponse::Refused(reported) | TokenResponse::RefusedWithScope(reported) => {
+                TokenCheckOutcome::Refused { reported }
             }
             TokenResponse::Away => {
                 let said = error_sentence(&error_details(&received.body));
@@ -115,7 +114,9 @@ impl GenesysClient {
             let outcome = Err((TransportFailure::NeverSent, "the base URL gives no address".to_owned()));
             return ApiCheck { outcome, clock: None };
         };
-        let headers = HeaderMap::from_iter([(AUTHORIZATION, grant.bearer.clone())]);
+        let json = HeaderValue::from_static("application/json");
+        let headers = [(AUTHORIZATION, grant.bearer.clone()), (ACCEPT, json.clone()), (CONTENT_TYPE, json)];
+        let headers = HeaderMap::from_iter(headers);
         let begun = Instant::now();
         let request = HttpRequest { method: Method::GET, url, headers, body: None, basic: None };
         match self.shared.transport.exchange(request).await {

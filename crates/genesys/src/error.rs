@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Map, Value};
 
-use crate::answer_body::request_id;
+use crate::answer_body::{FURTHER_MEMBERS, context_id, request_id};
 use genfleet_job::error::{ErrorClass, HELD_SPREAD, JobError};
 
 /// The most rounds of reading an object and changing it, where each time somebody else was faster.
@@ -85,18 +85,25 @@ impl ApiError {
 
     #[must_use]
     pub(crate) fn with_answer(self, status: u16, headers: &HeaderMap, details: Map<String, Value>) -> Self {
-        Self { status: Some(status), request_id: request_id(headers), details, ..self }
+        let request_id = request_id(headers).or_else(|| context_id(&details));
+        Self { status: Some(status), request_id, details, ..self }
     }
 }
 
 impl From<ApiError> for JobError {
-    /// The details go into the event's `error` as `api`.
+    /// The details go into the event's `error` as `api`, and what names the object in question beside it, too.
     fn from(error: ApiError) -> Self {
         let mut job = Self::new(error.class, error.code, error.message);
         job.status = error.status;
         job.request_id = error.request_id;
         job.retry_after = error.retry_after;
         job.probed_until = error.probed_until;
+        for name in FURTHER_MEMBERS {
+            let is_object = name == "messageParams";
+            let said =
+                error.details.get(name).filter(|said| if is_object { said.is_object() } else { said.is_string() });
+            job.details.extend(said.map(|said| (name.to_owned(), said.clone())));
+        }
         if !error.details.is_empty() {
             job.details.insert("api".to_owned(), Value::Object(error.details));
         }
@@ -143,5 +150,21 @@ mod tests {
         let job = JobError::from(error);
         assert_eq!((job.code, job.status, job.retry_after), ("rejected", Some(400), Duration::from_secs(3)));
         assert_eq!(job.details["api"]["code"], "bad.request");
+        assert_eq!(job.details.len(), 1);
+    }
+
+    #[test]
+    fn what_names_the_object_is_told_beside_it_and_the_body_names_the_request_where_no_header_does() {
+        let body = br#"{"code":"bad.request","contextId":"c","messageWithParams":"no {a}","messageParams":{"a":"b"},
+            "entityId":"e","entityName":7}"#;
+        let error = ApiError::new(ErrorClass::Permanent, "rejected", "no");
+        let mut headers = HeaderMap::new();
+        let job = JobError::from(error.clone().with_answer(400, &headers, error_details(body)));
+        assert_eq!(job.request_id.as_deref(), Some("c"));
+        assert_eq!(job.details["messageParams"]["a"], "b");
+        assert_eq!((&job.details["messageWithParams"], &job.details["entityId"]), (&"no {a}".into(), &"e".into()));
+        assert!(!job.details.contains_key("entityName"), "it is no text");
+        headers.insert("inin-correlation-id", "h".parse().unwrap());
+        assert_eq!(error.with_answer(400, &headers, error_details(body)).request_id.as_deref(), Some("h"));
     }
 }

@@ -35,6 +35,7 @@ mod region;
 mod request;
 mod request_telemetry;
 mod retries;
+mod rights;
 mod send_time;
 mod service_limits;
 mod slow_start;
@@ -58,5 +59,6 @@ pub use self::{
     paging::{Listed, Listing},
     permit::Permit,
     request::{ApiRequest, Caller},
+    rights::Rights,
     send_time::SendTime,
 };

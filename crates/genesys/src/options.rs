@@ -23,9 +23,9 @@ pub enum ClientAuth {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Genesys Cloud")]
 pub struct GenesysOptions {
-    /// The organisation's region, e.g. mypurecloud.ie or usw2.pure.cloud
+    /// The organisation's region, e.g. mypurecloud.ie or usw2.pure.cloud, or as AWS names it: eu-west-1, us-west-2
     #[arg(long, env = "GENESYS_ENVIRONMENT", value_name = "REGION", default_value = region::DEFAULT)]
-    #[arg(value_parser = |given: &str| or_default(given, region::DEFAULT, text))]
+    #[arg(value_parser = |given: &str| or_default(given, region::DEFAULT, environment))]
     pub genesys_environment: String,
 
     /// The API's address, in place of `https://api.<region>`
@@ -85,10 +85,14 @@ impl GenesysOptions {
         Addresses::new(&self.genesys_environment, base, set(self.genesys_token_url.as_deref()))
     }
 
+    /// Returns whether requests go to the vendor's platform: no base URL names another place.
+    pub fn is_of_the_vendor(&self) -> bool {
+        set(self.genesys_base_url.as_deref()).is_none()
+    }
+
     /// Warns of settings that are allowed but may be a mistake.
     pub fn warnings(&self) -> Vec<String> {
-        let overridden = set(self.genesys_base_url.as_deref()).is_some();
-        let unknown = !overridden && !region::KNOWN.contains(&self.genesys_environment.as_str());
+        let unknown = self.is_of_the_vendor() && !region::KNOWN.contains(&self.genesys_environment.as_str());
         let warning = format!(
             "GENESYS_ENVIRONMENT {} is no region known here; the known ones are {}",
             self.genesys_environment,
@@ -131,6 +135,12 @@ fn or_default<T>(given: &str, default: &str, read: impl Fn(&str) -> Result<T, Co
 #[expect(clippy::unnecessary_wraps, reason = "the form clap asks for")]
 fn text(given: &str) -> Result<String, ConfigError> {
     Ok(given.trim().to_owned())
+}
+
+/// Reads a region by its domain or by the name of AWS.
+#[expect(clippy::unnecessary_wraps, reason = "the form clap asks for")]
+fn environment(given: &str) -> Result<String, ConfigError> {
+    Ok(region::domain(given.trim()).to_owned())
 }
 
 fn client_auth(given: &str) -> Result<ClientAuth, ConfigError> {
@@ -198,6 +208,13 @@ mod tests {
         assert_eq!(options.addresses().unwrap(), parse(&[]).unwrap().addresses().unwrap());
         assert_eq!((options.requests_per_minute, options.breaker_probe.as_secs()), (300, 5));
         assert_eq!(options.ca_file(), None);
+    }
+
+    #[test]
+    fn a_region_may_be_written_as_aws_names_it() {
+        let options = parse(&["--genesys-environment", "us-east-1"]).unwrap();
+        assert_eq!(options.addresses().unwrap().environment, "mypurecloud.com");
+        assert!(options.warnings().is_empty());
     }
 
     #[test]

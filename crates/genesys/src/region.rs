@@ -29,6 +29,34 @@ pub(crate) const KNOWN: [&str; 18] = [
     "edee1.eusc-pure.cloud",
 ];
 
+/// The regions by the names that AWS has for them, which the vendor's Terraform provider takes.
+const BY_AWS_NAME: [(&str, &str); 18] = [
+    ("us-east-1", "mypurecloud.com"),
+    ("eu-west-1", "mypurecloud.ie"),
+    ("eu-central-1", "mypurecloud.de"),
+    ("ap-northeast-1", "mypurecloud.jp"),
+    ("ap-southeast-2", "mypurecloud.com.au"),
+    ("us-west-2", "usw2.pure.cloud"),
+    ("ca-central-1", "cac1.pure.cloud"),
+    ("mx-central-1", "mxc1.pure.cloud"),
+    ("sa-east-1", "sae1.pure.cloud"),
+    ("eu-west-2", "euw2.pure.cloud"),
+    ("eu-central-2", "euc2.pure.cloud"),
+    ("ap-south-1", "aps1.pure.cloud"),
+    ("ap-northeast-2", "apne2.pure.cloud"),
+    ("ap-northeast-3", "apne3.pure.cloud"),
+    ("ap-southeast-1", "apse1.pure.cloud"),
+    ("me-central-1", "mec1.pure.cloud"),
+    ("us-east-2", "use2.us-gov-pure.cloud"),
+    ("eusc-de-east-1", "edee1.eusc-pure.cloud"),
+];
+
+/// Returns the domain of a region that is written as AWS names it; any other text as it is.
+pub(crate) fn domain(written: &str) -> &str {
+    let of_aws = BY_AWS_NAME.iter().find(|(name, _)| name.eq_ignore_ascii_case(written));
+    of_aws.map_or(written, |(_, domain)| domain)
+}
+
 /// The addresses that requests go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses {
@@ -96,6 +124,16 @@ mod tests {
         assert_eq!(addresses.api.as_str(), "https://api.mypurecloud.ie/");
         assert_eq!(addresses.token.as_str(), "https://login.mypurecloud.ie/oauth/token");
         assert_eq!(addresses.environment, "mypurecloud.ie");
+    }
+
+    #[test]
+    fn a_region_by_the_name_of_aws_is_the_same_region() {
+        let domains: Vec<&str> = BY_AWS_NAME.iter().map(|(name, _)| domain(name)).collect();
+        assert_eq!(domains, KNOWN, "every region has one name of AWS");
+        assert_eq!(
+            (domain("US-EAST-1"), domain("mypurecloud.ie"), domain("us-east-9")),
+            (DEFAULT, "mypurecloud.ie", "us-east-9")
+        );
     }
 
     #[test]

@@ -81,6 +81,11 @@ impl ApiRequest {
         Self::new(Method::PUT, endpoint, RepeatSafety::Safe, WRITTEN)
     }
 
+    /// Changes some members. Sent twice it sets the same values.
+    pub fn patch(endpoint: &'static str) -> Self {
+        Self::new(Method::PATCH, endpoint, RepeatSafety::Safe, WRITTEN)
+    }
+
     /// Creates, unless [`safe_to_repeat`](Self::safe_to_repeat) says otherwise.
     pub fn post(endpoint: &'static str) -> Self {
         Self::new(Method::POST, endpoint, RepeatSafety::LookUpFirst, WRITTEN)
@@ -235,7 +240,8 @@ mod tests {
     #[test]
     fn only_a_post_has_to_be_looked_up_and_can_say_otherwise() {
         let endpoint = "/api/v2/things";
-        for request in [ApiRequest::get(endpoint), ApiRequest::put(endpoint), ApiRequest::delete(endpoint)] {
+        for request in [ApiRequest::get, ApiRequest::put, ApiRequest::patch, ApiRequest::delete].map(|of| of(endpoint))
+        {
             assert_eq!(request.repeat, RepeatSafety::Safe, "{}", request.method);
         }
         assert_eq!(ApiRequest::post(endpoint).repeat, RepeatSafety::LookUpFirst);
@@ -246,7 +252,8 @@ mod tests {
     fn everything_but_reading_changes_something() {
         let endpoint = "/api/v2/things";
         assert!(!ApiRequest::get(endpoint).changes());
-        for request in [ApiRequest::put(endpoint), ApiRequest::post(endpoint), ApiRequest::delete(endpoint)] {
+        for request in [ApiRequest::put, ApiRequest::patch, ApiRequest::post, ApiRequest::delete].map(|of| of(endpoint))
+        {
             assert!(request.changes(), "{}", request.method);
         }
         assert!(ApiRequest::post(endpoint).safe_to_repeat().changes());

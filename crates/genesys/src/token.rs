@@ -92,8 +92,8 @@ impl fmt::Debug for TokenGrant {
 #[derive(Debug)]
 pub(crate) enum TokenResponse {
     Granted(TokenGrant),
-    /// It does not know the scopes we asked for.
-    InvalidScope,
+    /// It refuses the request, maybe for the scopes we asked for: 400, or any answer with `invalid_scope`.
+    RefusedWithScope(String),
     Throttled,
     /// It does not answer properly now.
     Away,
@@ -131,9 +131,9 @@ pub(crate) fn read_response(status: u16, retry_after: RetryAfterHeader, body: &[
         StatusClass::Overloaded | StatusClass::Unavailable => TokenResponse::Away,
         StatusClass::Rejected if says(&details, "rate limit exceeded") => TokenResponse::Throttled,
         StatusClass::Rejected | StatusClass::Unauthorized | StatusClass::Forbidden
-            if says(&details, "invalid_scope") =>
+            if says(&details, "invalid_scope") || status == 400 && !says(&details, "invalid_client") =>
         {
-            TokenResponse::InvalidScope
+            TokenResponse::RefusedWithScope(format!("{status} {}", error_sentence(&details)))
         }
         StatusClass::Rejected
         | StatusClass::Unauthorized
@@ -214,7 +214,15 @@ mod tests {
         assert_eq!(answer(400, throttled), "Throttled");
         assert_eq!(answer(400, r#"{"error":"invalid_request","description":"rate limit exceeded;"}"#), "Throttled");
         assert_eq!(answer(429, ""), "Throttled");
-        assert_eq!(answer(400, r#"{"error":"invalid_scope"}"#), "InvalidScope");
+        for (status, body) in [
+            (400, r#"{"error":"invalid_scope"}"#),
+            (401, r#"{"error":"invalid_scope"}"#),
+            (400, r#"{"error":"invalid_request","error_description":"The scope cannot be granted"}"#),
+            (400, r#"{"error":"unauthorized_client"}"#),
+            (400, ""),
+        ] {
+            assert!(answer(status, body).starts_with("RefusedWithScope"), "{status} {body}");
+        }
         assert_eq!(answer(503, ""), "Away");
         assert_eq!(answer(408, ""), "Away");
         assert!(matches!(read_response(503, RetryAfterHeader::Present, b""), TokenResponse::Throttled));

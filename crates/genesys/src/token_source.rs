@@ -150,12 +150,8 @@ impl TokenSource {
                 control.pause(sent, now, wait);
                 ("throttled", Ok(()))
             }
-            TokenResponse::Refused(why) => {
+            TokenResponse::Refused(why) | TokenResponse::RefusedWithScope(why) => {
                 control.hold_for_credentials(&why, now);
-                ("rejected", Ok(()))
-            }
-            TokenResponse::InvalidScope => {
-                control.hold_for_credentials("invalid_scope, also without any", now);
                 ("rejected", Ok(()))
             }
             TokenResponse::Away => {
@@ -169,17 +165,19 @@ impl TokenSource {
         result
     }
 
-    /// Asks with the scopes of all kinds, and where these are unknown once more without any. The flag says whether the
+    /// Asks with the scopes of all kinds, if they have any, and where these may be why it is refused once more without. The flag says whether the
     /// scopes were accepted.
     pub(crate) async fn request_token(&self) -> (Result<HttpResponse, TransportError>, TokenResponse, bool) {
         let scope = Some(self.scope.as_str()).filter(|scope| !scope.is_empty());
         let (exchange, response) = self.exchange(scope).await;
-        if let TokenResponse::InvalidScope = response {
-            debug!("the token endpoint does not know the scopes: asking without");
-            let (exchange, response) = self.exchange(None).await;
-            return (exchange, response, false);
+        match response {
+            TokenResponse::RefusedWithScope(why) if scope.is_some() => {
+                debug!(why, "the token endpoint refuses the request with our scopes: asking without");
+                let (exchange, response) = self.exchange(None).await;
+                (exchange, response, false)
+            }
+            response => (exchange, response, scope.is_some()),
         }
-        (exchange, response, scope.is_some())
     }
 
     async fn exchange(&self, scope: Option<&str>) -> (Result<HttpResponse, TransportError>, TokenResponse) {

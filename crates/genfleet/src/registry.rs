@@ -7,6 +7,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches, builder::Resettable};
 use genfleet_channel_provisioner::ChannelProvisioner;
 use genfleet_core::{
     contract::KindContract,
+    genesys::Rights,
     handler::JobHandler,
     job::{Job, Kind, Rejection},
     options::ConfigError,
@@ -26,7 +27,7 @@ type CheckJob = fn(&JobRules, &HandlerOptions, &[u8], Option<&str>) -> Result<Jo
 /// A worker as the tool sees it, for all of its kinds of use alike.
 struct Worker {
     kind: Kind,
-    scopes: &'static [&'static str],
+    rights: fn() -> Rights,
     concurrency: usize,
     contract: fn() -> KindContract,
     rules: fn(&WebhookRules) -> JobRules,
@@ -49,7 +50,7 @@ macro_rules! workers {
 
         static WORKERS: [Worker; KINDS.len()] = [$(Worker {
             kind: <$Handler>::KIND,
-            scopes: <$Handler>::SCOPES,
+            rights: <$Handler>::rights,
             concurrency: <$Handler>::DEFAULTS.concurrency,
             contract: KindContract::of::<$Handler>,
             rules: |webhooks| {
@@ -103,13 +104,13 @@ pub(crate) fn chosen(named: &[Kind], options: &HandlerOptions) -> Result<ChosenK
 
 /// What `kinds` need of the place where they are worked.
 pub(crate) fn needs(kinds: &[Kind]) -> Vec<KindNeeds> {
-    let needs = |&Worker { kind, scopes, concurrency, .. }: &Worker| KindNeeds { kind, scopes, concurrency };
+    let needs = |&Worker { kind, rights, concurrency, .. }: &Worker| KindNeeds { kind, rights: rights(), concurrency };
     workers(kinds).map(needs).collect()
 }
 
-/// The OAuth scopes that `kinds` need.
-pub(crate) fn scopes(kinds: &[Kind]) -> Vec<(Kind, &'static [&'static str])> {
-    workers(kinds).map(|worker| (worker.kind, worker.scopes)).collect()
+/// The rights that the OAuth client needs for `kinds`.
+pub(crate) fn rights(kinds: &[Kind]) -> Vec<(Kind, Rights)> {
+    workers(kinds).map(|worker| (worker.kind, (worker.rights)())).collect()
 }
 
 /// Works jobs of `kinds` in this process.

@@ -50,9 +50,9 @@ pub(crate) async fn client(
     kinds: &[Kind],
     clock: SharedClock,
 ) -> anyhow::Result<(GenesysClient, Option<Simulator>)> {
-    let scopes = registry::scopes(kinds);
+    let rights = registry::rights(kinds);
     if !options.simulate {
-        let client = GenesysClient::new(genesys, scopes, clock)
+        let client = GenesysClient::new(genesys, rights, clock)
             .map_err(|error| ConfigError::new(format!("{error}\nTo try it without Genesys Cloud, add --simulate")))?;
         return Ok((client, None));
     }
@@ -62,6 +62,6 @@ pub(crate) async fn client(
     let genesys =
         GenesysOptions { genesys_base_url: Some(simulator.base_url()), genesys_token_url: None, ..genesys.clone() };
     let anybody = Credentials { id: "simulated".to_owned().into(), secret: "simulated".to_owned().into() };
-    let client = GenesysClient::with_credentials(&genesys, scopes, clock, CredentialSource::Given(anybody))?;
+    let client = GenesysClient::with_credentials(&genesys, rights, clock, CredentialSource::Given(anybody))?;
     Ok((client, Some(simulator)))
 }

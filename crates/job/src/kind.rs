@@ -16,10 +16,12 @@ struct Row {
     internal: bool,
     /// Worked only where a setting asks for it.
     optional: bool,
+    /// Of the tutorials: the vendor's public API has none of its operations. Names what replaces it, if anything does.
+    tutorial: Option<&'static str>,
 }
 
 /// The columns that a row leaves out.
-const USUAL: Row = Row { name: "", worker: "", exclusive: false, internal: false, optional: false };
+const USUAL: Row = Row { name: "", worker: "", exclusive: false, internal: false, optional: false, tutorial: None };
 
 /// The enum, its list and its rows, from one row for each kind.
 macro_rules! kinds {
@@ -45,15 +47,15 @@ macro_rules! kinds {
 
 kinds! {
     /// Invalidates CDN cache paths.
-    CdnPurge { name: "cdn.purge", worker: "purger", exclusive: false, internal: false }
+    CdnPurge { name: "cdn.purge", worker: "purger", exclusive: false, internal: false, tutorial: Some("cdn.purge") }
     /// Registers an `EventBridge` source definition.
-    StreamConfigure { name: "stream.configure", worker: "stream-configurator", exclusive: false, internal: false }
+    StreamConfigure { name: "stream.configure", worker: "stream-configurator", exclusive: false, internal: false, tutorial: Some("eventbridge.configure") }
     /// Creates a web messaging channel.
-    ChannelProvision { name: "channel.provision", worker: "channel-provisioner", exclusive: true, internal: false }
+    ChannelProvision { name: "channel.provision", worker: "channel-provisioner", exclusive: true, internal: false, tutorial: Some("webdeployment.provision") }
     /// Creates a virtual network interface and syncs its routing table.
-    VniProvision { name: "vni.provision", worker: "vni-provisioner", exclusive: true, internal: false }
+    VniProvision { name: "vni.provision", worker: "vni-provisioner", exclusive: true, internal: false, tutorial: Some("") }
     /// Orders a virus scan and follows it to its verdict.
-    FileScan { name: "file.scan", worker: "scan-monitor", exclusive: false, internal: false }
+    FileScan { name: "file.scan", worker: "scan-monitor", exclusive: false, internal: false, tutorial: Some("media.scan") }
     /// Delivers one event to one URL. Every worker does, so the worker's name is none.
     WebhookDeliver { name: "webhook.deliver", worker: "webhook", exclusive: false, internal: true }
 }
@@ -84,6 +86,17 @@ impl Kind {
     /// Worked only where a setting asks for it, so that it is no fault if nobody works it.
     pub const fn is_optional(self) -> bool {
         self.row().optional
+    }
+
+    /// For a kind of the tutorials, none of whose operations the vendor's public API has: what to use with a real organisation.
+    /// `None` for a kind of the platform.
+    pub fn replacement(self) -> Option<String> {
+        let named = self.row().tutorial?;
+        Some(match named.parse::<Self>() {
+            Ok(own) if own == self => "it purges the CDN of a service of your own only".to_owned(),
+            Ok(other) => format!("use {other}"),
+            Err(_) => "no kind replaces it".to_owned(),
+        })
     }
 
     /// The binaries that work the kinds of producers, each once.
@@ -168,6 +181,27 @@ mod tests {
         ] {
             assert_eq!(Kind::suggest(given), meant, "{given}");
         }
+    }
+
+    #[test]
+    fn every_kind_of_the_tutorials_says_what_replaces_it_and_no_other_does() {
+        for kind in Kind::ALL {
+            let is_of_tutorials = kind.row().tutorial.is_some();
+            assert_eq!(kind.replacement().is_some(), is_of_tutorials, "{kind}");
+            let other = kind.row().tutorial.and_then(|name| name.parse::<Kind>().ok()).filter(|other| *other != kind);
+            if let Some(other) = other {
+                assert_eq!((kind.replacement(), other.replacement()), (Some(format!("use {other}")), None), "{kind}");
+                assert_eq!(kind.worker(), other.worker(), "{kind} and {other} are worked by one binary");
+            }
+        }
+    }
+
+    #[test]
+    fn every_worker_is_listed_once() {
+        let workers: Vec<&str> = Kind::workers().collect();
+        let distinct: std::collections::BTreeSet<&str> = Kind::of_producers().map(Kind::worker).collect();
+        assert_eq!(workers.len(), distinct.len(), "{workers:?}");
+        assert_eq!(workers[0], "purger");
     }
 
     #[test]

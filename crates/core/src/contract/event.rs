@@ -73,7 +73,16 @@ fn common_members() -> Map<String, Value> {
         "description": "What the API's body said about the error, its long members cut.",
         "type": "object",
     });
-    Map::from_iter([("api".to_owned(), api)])
+    let text = |description: &str| json!({ "description": description, "type": "string" });
+    let parameters = json!({ "description": "The values in the API's message, by their names.", "type": "object" });
+    let members = [
+        ("api", api),
+        ("messageWithParams", text("The API's message, with the names of its values.")),
+        ("messageParams", parameters),
+        ("entityId", text("The id of the object that the API's error is about.")),
+        ("entityName", text("The type of the object that the API's error is about.")),
+    ];
+    members.map(|(name, member)| (name.to_owned(), member)).into_iter().collect()
 }
 
 /// The members that the worker of one kind adds, with titles for their types.

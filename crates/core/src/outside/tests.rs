@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use genfleet_genesys::{ApiRequest, CredentialSource, Credentials, GenesysClient, GenesysOptions};
+use genfleet_genesys::{ApiRequest, CredentialSource, Credentials, GenesysClient, GenesysOptions, Rights};
 use genfleet_job::{
     JobId, Kind,
     clock::{SharedClock, SystemClock},
@@ -68,7 +68,8 @@ fn genesys(api: &Host) -> GenesysClient {
     let options = GenesysOptions::from_arg_matches(&matches).unwrap();
     let credentials = Credentials { id: "id".to_owned().into(), secret: "hush".to_owned().into() };
     let clock: SharedClock = Arc::new(SystemClock);
-    GenesysClient::with_credentials(&options, vec![], clock, CredentialSource::Given(credentials)).unwrap()
+    GenesysClient::with_credentials(&options, Vec::<(Kind, Rights)>::new(), clock, CredentialSource::Given(credentials))
+        .unwrap()
 }
 
 /// Sends on behalf of one job.

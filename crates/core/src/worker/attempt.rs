@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
     use crate::handler::Services;
-    use genfleet_genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions};
+    use genfleet_genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions, Rights};
     use genfleet_job::{
         JobId, Kind,
         clock::{SharedClock, SystemClock},
@@ -169,7 +169,8 @@ mod tests {
         let source =
             CredentialSource::Given(Credentials { id: "id".to_owned().into(), secret: "hush".to_owned().into() });
         let clock: SharedClock = Arc::new(SystemClock);
-        let genesys = GenesysClient::with_credentials(&options, vec![], clock.clone(), source).unwrap();
+        let genesys =
+            GenesysClient::with_credentials(&options, Vec::<(Kind, Rights)>::new(), clock.clone(), source).unwrap();
         let services = Services { genesys, supervisor: Supervisor::new().0, clock };
         JobContext::first(JobId::parse("job").unwrap(), Kind::VniProvision, &services)
     }

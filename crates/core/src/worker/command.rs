@@ -16,7 +16,7 @@ use clap::{
 use tracing::{info, warn};
 
 use super::{
-    kinds::{ChosenKinds, JobHandlers},
+    kinds::{ChosenKinds, JobHandlers, warn_of_tutorial_kinds},
     metric_series::start_metrics,
     options::{QueueOptions, WorkerOptions},
     runtime::{EXIT_USAGE, ProcessEnd, Runtime},
@@ -240,10 +240,11 @@ fn start<H: JobHandlers>(
     // Before anything counts.
     let metrics = start_metrics(&kinds.worked)?;
     let clock: SharedClock = Arc::new(SystemClock);
-    let scopes = rows.iter().map(|row| (row.kind, row.scopes)).collect();
-    let genesys = GenesysClient::new(&options.genesys, scopes, clock.clone())?;
+    let rights = rows.iter().map(|row| (row.kind, row.rights)).collect();
+    let genesys = GenesysClient::new(&options.genesys, rights, clock.clone())?;
     let webhooks = Webhooks::new(&options.webhooks)?;
-    for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?].concat() {
+    let tutorial: Vec<String> = warn_of_tutorial_kinds(&options.genesys, &kinds.worked).into_iter().collect();
+    for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?, tutorial].concat() {
         warn!("{warning}");
     }
     let traces = TraceExport::from_environment(name)?;

@@ -7,6 +7,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::runtime::Runtime;
 use crate::handler::JobHandler;
+use genfleet_genesys::{GenesysOptions, Rights};
 use genfleet_job::{Kind, UnknownKind, options::ConfigError};
 
 /// The handlers of one binary: one [`JobHandler`], or a pair of them.
@@ -22,7 +23,7 @@ pub trait JobHandlers: 'static {
 #[derive(Debug)]
 pub struct HandlerRow<O> {
     pub(crate) kind: Kind,
-    pub(crate) scopes: &'static [&'static str],
+    pub(crate) rights: Rights,
     pub(crate) not_worked: fn(&O) -> Option<String>,
     pub(crate) work: fn(&Runtime, &O) -> Result<(), ConfigError>,
 }
@@ -33,7 +34,7 @@ impl<H: JobHandler> JobHandlers for H {
     fn rows() -> Vec<HandlerRow<H::Options>> {
         vec![HandlerRow {
             kind: H::KIND,
-            scopes: H::SCOPES,
+            rights: H::rights(),
             not_worked: H::not_worked,
             work: |runtime, options| runtime.work::<H>(options.clone()),
         }]
@@ -46,13 +47,13 @@ impl<A: JobHandler, B: JobHandler> JobHandlers for (A, B) {
     fn rows() -> Vec<HandlerRow<Self::Options>> {
         let first = HandlerRow {
             kind: A::KIND,
-            scopes: A::SCOPES,
+            rights: A::rights(),
             not_worked: |options: &Self::Options| A::not_worked(&options.0),
             work: |runtime, options| runtime.work::<A>(options.0.clone()),
         };
         let second = HandlerRow {
             kind: B::KIND,
-            scopes: B::SCOPES,
+            rights: B::rights(),
             not_worked: |options: &Self::Options| B::not_worked(&options.1),
             work: |runtime, options| runtime.work::<B>(options.1.clone()),
         };
@@ -152,6 +153,17 @@ fn other_program(program: &str, other: Kind, known: impl Iterator<Item = Kind>) 
     format!("{program} does not work {other} (--kinds, GENFLEET_KINDS): {remedy}")
 }
 
+/// Warns of kinds that cannot work with a real organisation, because the public API has none of their operations; `None` if
+/// there are none among `kinds`, or if requests go to another place than the vendor's platform.
+pub fn warn_of_tutorial_kinds(genesys: &GenesysOptions, kinds: &[Kind]) -> Option<String> {
+    let replaced = kinds.iter().filter_map(|kind| Some(format!("{kind} ({})", kind.replacement()?)));
+    let listed: Vec<String> = replaced.filter(|_| genesys.is_of_the_vendor()).collect();
+    (!listed.is_empty()).then(|| {
+        let listed = listed.join(", ");
+        format!("the public API of Genesys Cloud has no operations for these kinds, so that their jobs fail: {listed}")
+    })
+}
+
 /// Parses one entry of `--kinds`.
 pub(crate) fn parse_kind(written: &str) -> Result<Kind, UnknownKind> {
     written.trim().parse()
@@ -190,6 +202,19 @@ mod tests {
         );
         let internal = choose(&[Kind::WebhookDeliver]).unwrap_err();
         assert!(internal.contains("leave it out"), "{internal}");
+    }
+
+    #[test]
+    fn a_kind_of_the_tutorials_is_warned_about_where_requests_go_to_the_vendor() {
+        let warning = |arguments: &[&str]| {
+            let command = GenesysOptions::augment_args(Command::new("test").no_binary_name(true));
+            let matches = command.mut_args(|argument| argument.env(clap::builder::Resettable::Reset));
+            let matches = matches.get_matches_from(arguments);
+            let options = GenesysOptions::from_arg_matches(&matches).unwrap();
+            warn_of_tutorial_kinds(&options, &[Kind::VniProvision, Kind::WebhookDeliver])
+        };
+        assert!(warning(&[]).unwrap().ends_with("fail: vni.provision (no kind replaces it)"));
+        assert_eq!(warning(&["--genesys-base-url", "http://127.0.0.1:1"]), None);
     }
 
     #[test]

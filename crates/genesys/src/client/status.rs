@@ -54,7 +54,7 @@ impl GenesysClient {
         let control = self.shared.admission.control();
         let credentials = control.credentials.reason().map(|why| format!("Genesys Cloud gives us no token: {why}"));
         let forbidden = control.permissions.all(Instant::now()).map(|(kind, endpoint)| {
-            format!("{kind} is forbidden on {endpoint}; it needs the scopes {}", self.scopes_of(kind))
+            format!("{kind} is forbidden on {endpoint}; it needs {}", self.shared.rights.needed_by(kind))
         });
         control.audit.clone().into_iter().chain(credentials).chain(forbidden).collect()
     }

@@ -77,13 +77,13 @@ impl Rig {
     }
 
     fn with(options: &GenesysOptions, script: ScriptedTransport) -> Self {
-        let scopes = vec![(Kind::CdnPurge, SCOPES), (Kind::FileScan, &["files:read"][..])];
+        let rights = KindRights::new(vec![(Kind::CdnPurge, SCOPES), (Kind::FileScan, &["files:read"][..])]);
         let credentials = Credentials { id: "the-id".to_owned().into(), secret: "the-secret".to_owned().into() };
         let credentials = Arc::new(Mutex::new(credentials));
         let source = CredentialSource::Shared(Arc::clone(&credentials));
         let clock = Arc::new(TestClock(Instant::now()));
         let client =
-            GenesysClient::over(HttpTransport::Scripted(script.clone()), options, scopes, clock, source).unwrap();
+            GenesysClient::over(HttpTransport::Scripted(script.clone()), options, rights, clock, source).unwrap();
         Self { client, script, stop: CancellationToken::new(), credentials }
     }
 

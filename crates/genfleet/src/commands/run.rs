@@ -24,7 +24,7 @@ use genfleet_core::{
     tell,
     trace::TraceExport,
     webhook::{WebhookOptions, Webhooks},
-    worker::{ChosenKinds, ProcessEnd, Runtime, Signals, WorkerOptions},
+    worker::{ChosenKinds, ProcessEnd, Runtime, Signals, WorkerOptions, warn_of_tutorial_kinds},
 };
 use tokio::{sync::oneshot, time::Instant};
 use tracing::info;
@@ -165,7 +165,8 @@ async fn batch(options: &Options, kinds: &ChosenKinds, path: &std::path::Path) -
         simulated::client(&options.simulate, &options.genesys, &kinds.worked, clock.clone()).await?;
     let webhooks = Webhooks::new(&options.webhooks)?;
     let audit_file = format!("{}-audit.jsonl", path.display());
-    let warnings = [options.genesys.warnings(), options.webhooks.warnings()?].concat();
+    let tutorial = warn_of_tutorial_kinds(&options.genesys, &kinds.worked).into_iter().collect();
+    let warnings = [options.genesys.warnings(), options.webhooks.warnings()?, tutorial].concat();
     // The log of a batch has errors only, unless --log says otherwise.
     let tells = simulator.is_none() && !tracing::enabled!(tracing::Level::WARN);
     for warning in warnings.iter().filter(|_| tells) {

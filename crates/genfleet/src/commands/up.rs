@@ -13,7 +13,7 @@ use genfleet_core::{
     telemetry::LogFormat,
     trace::TraceExport,
     webhook::{WebhookOptions, Webhooks},
-    worker::{DEFAULT_STORE, QueueOptions, Runtime, Signals, WorkerOptions, start_metrics},
+    worker::{DEFAULT_STORE, QueueOptions, Runtime, Signals, WorkerOptions, start_metrics, warn_of_tutorial_kinds},
 };
 use tracing::{info, warn};
 
@@ -58,7 +58,9 @@ pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result
     options.worker.start_logs("info", LogFormat::Json)?;
     install_tls();
     let webhooks = Webhooks::new(&options.webhooks)?;
-    for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?].concat() {
+    let tutorial = warn_of_tutorial_kinds(&options.genesys, &kinds.worked).filter(|_| !options.simulate.wanted());
+    let tutorial = tutorial.into_iter().collect();
+    for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?, tutorial].concat() {
         warn!("{warning}");
     }
     let metrics = start_metrics(&kinds.worked)?;

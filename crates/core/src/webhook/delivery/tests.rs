@@ -10,7 +10,7 @@ use crate::webhook::{
     address_guard::{AddressEntry, AddressList},
     stub::Stub,
 };
-use genfleet_genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions};
+use genfleet_genesys::{CredentialSource, Credentials, GenesysClient, GenesysOptions, Rights};
 use genfleet_job::{
     JobId,
     clock::{Clock, SystemClock},
@@ -43,7 +43,8 @@ fn services() -> Services {
     let nobody = Credentials { id: "id".to_owned().into(), secret: "hush".to_owned().into() };
     let clock: SharedClock = Arc::new(SystemClock);
     let source = CredentialSource::Given(nobody);
-    let genesys = GenesysClient::with_credentials(&options, vec![], clock.clone(), source).unwrap();
+    let genesys =
+        GenesysClient::with_credentials(&options, Vec::<(Kind, Rights)>::new(), clock.clone(), source).unwrap();
     Services { genesys, supervisor: Supervisor::new().0, clock }
 }
 

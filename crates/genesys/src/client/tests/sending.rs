@@ -36,6 +36,32 @@ async fn a_call_is_sent_as_it_was_made_and_its_answer_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_request_names_json_also_without_a_body() {
+    let rig = Rig::new(|_| ScriptedReply::status(200).body("{}"));
+    for request in [ApiRequest::get(THINGS), ApiRequest::post(THINGS), ApiRequest::patch(THINGS)] {
+        let method = request.name();
+        rig.send_for(1, request).await.unwrap();
+        let asked = rig.script.asked.lock().unwrap().last().unwrap().1.clone();
+        for name in ["content-type", "accept"] {
+            assert_eq!(asked.headers[name], "application/json", "{method}");
+        }
+        assert!(asked.body.is_none(), "{method}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_too_long_for_the_api_is_not_sent() {
+    let rig = Rig::new(|_| ScriptedReply::status(200).body("{}"));
+    // With the quotation marks around it.
+    let body = |bytes: usize| "x".repeat(bytes - 2);
+    rig.send_for(1, ApiRequest::put(THINGS).json(&body(512_000))).await.unwrap();
+    let error = rig.send_for(1, ApiRequest::put(THINGS).json(&body(512_001))).await.unwrap_err();
+    assert_eq!((error.class, error.code, error.requests), (ErrorClass::Permanent, "rejected", 0));
+    assert!(error.message.contains("at most 512000"), "{}", error.message);
+    assert_eq!(rig.sent(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_safe_to_repeat_is_tried_four_times_in_all() {
     let rig = Rig::new(|_| ScriptedReply::status(502).body("bad gateway"));
     let error = rig.get().await.unwrap_err();

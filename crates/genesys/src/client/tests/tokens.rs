@@ -59,17 +59,22 @@ async fn client_auth_form_puts_id_and_secret_in_the_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_does_not_know_the_scopes_is_asked_once_more_without() {
-    let rig = rig(|asked| {
-        let scoped = form(asked).contains("scope=");
-        if scoped {
-            ScriptedReply::status(400).body(r#"{"error":"invalid_scope"}"#)
-        } else {
-            ScriptedReply::token("one")
-        }
-    });
-    rig.get().await.unwrap();
-    assert_eq!(rig.tokens(), 2);
+async fn an_endpoint_that_refuses_the_scopes_is_asked_once_more_without() {
+    for body in [r#"{"error":"invalid_scope"}"#, r#"{"error":"invalid_request","description":"no such scope"}"#, ""] {
+        let rig = rig(move |asked| {
+            let scoped = form(asked).contains("scope=");
+            if scoped { ScriptedReply::status(400).body(body) } else { ScriptedReply::token("one") }
+        });
+        rig.get().await.unwrap();
+        assert_eq!(rig.tokens(), 2, "{body}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_not_known_is_not_asked_for_again_without_scopes() {
+    let rig = rig(|_| ScriptedReply::status(400).body(r#"{"error":"invalid_client"}"#));
+    rig.get().await.unwrap_err();
+    assert_eq!(rig.tokens(), 1);
 }
 
 #[tokio::test(start_paused = true)]
