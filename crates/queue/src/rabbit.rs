@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! queue ─┬─ session ─ consume ─ kind_consumer ─ buffer ─ settle     deliveries and their settlement
+//!        │                    │                          acknowledge: one frame for many
 //!        │                    ├ lock, counts, topology_check, unknown_kinds
 //!        ├─ session ─ publish ─ unconfirmed                         publications and their confirms
 //!        └─ reply_sender ─ replies
@@ -13,6 +14,7 @@
 //! connect ─ guard, socket, certificates                             a connection that survives any message
 //! ```
 
+mod acknowledge;
 mod amqp_handshake;
 mod browse;
 mod buffer;

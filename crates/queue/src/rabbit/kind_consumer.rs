@@ -8,7 +8,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use lapin::{
-    Channel, Consumer,
+    Consumer,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicGetOptions},
     types::FieldTable,
 };
@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    acknowledge::Acknowledger,
     buffer::{BufferedDelivery, ConsumeState, DeliveryBuffer, Probe},
     convert, delays,
     error::describe,
@@ -74,29 +75,33 @@ impl KindConsumer {
         let buffer = self.buffer.clone();
         let mut probes = buffer.probes.lock().await;
         let mut wanted = buffer.wanted.subscribe();
-        let channel = self.link.channel(buffer.prefetch).await?;
-        let suspect_channel = self.link.channel(ONE).await?;
+        let channels = LaneChannels { shared: self.channel(buffer.prefetch).await?, suspect: self.channel(ONE).await? };
         loop {
             buffer.state.send_replace(ConsumeState::Open);
             if *wanted.borrow_and_update() {
-                let mut lanes = self.open(&channel).await?;
-                self.hand_over(&mut lanes, &suspect_channel, &mut wanted).await?;
-                self.close(lanes, &channel, &suspect_channel).await?;
+                let mut lanes = self.open(&channels).await?;
+                self.hand_over(&mut lanes, &channels, &mut wanted).await?;
+                self.close(lanes, &channels).await?;
             }
             buffer.state.send_replace(ConsumeState::Closed);
-            self.answer_probes((&channel, &suspect_channel), &mut wanted, &mut probes).await?;
+            self.answer_probes(&channels, &mut wanted, &mut probes).await?;
         }
     }
 
-    async fn open(&self, channel: &Channel) -> Result<LaneConsumers, SessionError> {
+    async fn channel(&self, prefetch: u16) -> Result<Arc<Acknowledger>, SessionError> {
+        Ok(Arc::new(Acknowledger::new(self.link.channel(prefetch).await?, &self.link.session)))
+    }
+
+    async fn open(&self, channels: &LaneChannels) -> Result<LaneConsumers, SessionError> {
         Ok(LaneConsumers {
-            jobs: self.consumer(channel, Lane::Jobs).await?,
-            resume: self.consumer(channel, Lane::Resume).await?,
+            jobs: self.consumer(channels, Lane::Jobs).await?,
+            resume: self.consumer(channels, Lane::Resume).await?,
             suspect: None,
         })
     }
 
-    async fn consumer(&self, channel: &Channel, lane: Lane) -> Result<Consumer, SessionError> {
+    async fn consumer(&self, channels: &LaneChannels, lane: Lane) -> Result<Consumer, SessionError> {
+        let channel = channels.of(lane).channel();
         let queue = lane_queue(&self.shared.prefix, lane, self.buffer.kind);
         let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
         channel.basic_consume(queue.as_str().into(), "".into(), options, none).await.map_err(describe)
@@ -106,7 +111,7 @@ impl KindConsumer {
     async fn hand_over(
         &self,
         lanes: &mut LaneConsumers,
-        suspect_channel: &Channel,
+        channels: &LaneChannels,
         wanted: &mut watch::Receiver<bool>,
     ) -> Result<(), SessionError> {
         loop {
@@ -118,11 +123,11 @@ impl KindConsumer {
                 () = self.suspects_due(), if lanes.suspect.is_none() => None,
             };
             let Some((lane, next)) = arrived else {
-                lanes.suspect = Some(self.consumer(suspect_channel, Lane::Suspect).await?);
+                lanes.suspect = Some(self.consumer(channels, Lane::Suspect).await?);
                 continue;
             };
             match next {
-                Some(Ok(delivery)) => self.put(lane, delivery),
+                Some(Ok(delivery)) => self.put(channels, lane, delivery),
                 Some(Err(error)) => return Err(describe(error)),
                 None => return Err(format!("the broker ended the consumer of {}.{}", lane, self.buffer.kind)),
             }
@@ -136,17 +141,12 @@ impl KindConsumer {
     }
 
     /// Ends the consumers. What arrives until the broker has ended them is put with the rest.
-    async fn close(
-        &self,
-        lanes: LaneConsumers,
-        channel: &Channel,
-        suspect_channel: &Channel,
-    ) -> Result<(), SessionError> {
+    async fn close(&self, lanes: LaneConsumers, channels: &LaneChannels) -> Result<(), SessionError> {
         let ending = async {
-            self.end(Lane::Jobs, lanes.jobs, channel).await?;
-            self.end(Lane::Resume, lanes.resume, channel).await?;
+            self.end(Lane::Jobs, lanes.jobs, channels).await?;
+            self.end(Lane::Resume, lanes.resume, channels).await?;
             match lanes.suspect {
-                Some(suspect) => self.end(Lane::Suspect, suspect, suspect_channel).await,
+                Some(suspect) => self.end(Lane::Suspect, suspect, channels).await,
                 None => Ok(()),
             }
         };
@@ -154,10 +154,11 @@ impl KindConsumer {
         timeout(CANCEL_TIMEOUT, ending).await.unwrap_or_else(late)
     }
 
-    async fn end(&self, lane: Lane, mut consumer: Consumer, channel: &Channel) -> Result<(), SessionError> {
+    async fn end(&self, lane: Lane, mut consumer: Consumer, channels: &LaneChannels) -> Result<(), SessionError> {
+        let channel = channels.of(lane).channel();
         channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.map_err(describe)?;
         while let Some(delivery) = consumer.next().await {
-            self.put(lane, delivery.map_err(describe)?);
+            self.put(channels, lane, delivery.map_err(describe)?);
         }
         Ok(())
     }
@@ -165,7 +166,7 @@ impl KindConsumer {
     /// Answers probes until the worker wants deliveries again.
     async fn answer_probes(
         &mut self,
-        channels: (&Channel, &Channel),
+        channels: &LaneChannels,
         wanted: &mut watch::Receiver<bool>,
         probes: &mut mpsc::Receiver<Probe>,
     ) -> Result<(), SessionError> {
@@ -182,13 +183,10 @@ impl KindConsumer {
     }
 
     /// Gets a started or a new job in turns; where there are none a suspect, unless one is unsettled.
-    async fn get_one(
-        &mut self,
-        (channel, suspect_channel): (&Channel, &Channel),
-    ) -> Result<Option<Delivery>, SessionError> {
+    async fn get_one(&mut self, channels: &LaneChannels) -> Result<Option<Delivery>, SessionError> {
         let order = if self.started_first { [Lane::Resume, Lane::Jobs] } else { [Lane::Jobs, Lane::Resume] };
         for lane in order {
-            if let Some(delivery) = self.get(channel, lane).await? {
+            if let Some(delivery) = self.get(channels, lane).await? {
                 self.started_first = lane == Lane::Jobs;
                 return Ok(Some(delivery));
             }
@@ -196,17 +194,18 @@ impl KindConsumer {
         if self.flows.of(Lane::Suspect).unsettled() > 0 {
             return Ok(None);
         }
-        self.get(suspect_channel, Lane::Suspect).await
+        self.get(channels, Lane::Suspect).await
     }
 
-    async fn get(&self, channel: &Channel, lane: Lane) -> Result<Option<Delivery>, SessionError> {
+    async fn get(&self, channels: &LaneChannels, lane: Lane) -> Result<Option<Delivery>, SessionError> {
+        let channel = channels.of(lane).channel();
         let queue = lane_queue(&self.shared.prefix, lane, self.buffer.kind);
         let got = channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.map_err(describe)?;
-        Ok(got.map(|got| self.delivery(lane, got.delivery)).and_then(BufferedDelivery::into_fresh))
+        Ok(got.map(|got| self.delivery(channels, lane, got.delivery)).and_then(BufferedDelivery::into_fresh))
     }
 
-    fn put(&self, lane: Lane, delivery: lapin::message::Delivery) {
-        self.buffer.put(self.delivery(lane, delivery));
+    fn put(&self, channels: &LaneChannels, lane: Lane, delivery: lapin::message::Delivery) {
+        self.buffer.put(self.delivery(channels, lane, delivery));
     }
 
     /// Finds a defect of a delivery before its body is read. A producer's rights are to keys, so the key that it used has
@@ -221,16 +220,32 @@ impl KindConsumer {
         headers::defect(&delivery.properties).or(is_others.then_some(MessageDefect::OtherKey))
     }
 
-    fn delivery(&self, lane: Lane, delivery: lapin::message::Delivery) -> BufferedDelivery {
+    fn delivery(&self, channels: &LaneChannels, lane: Lane, delivery: lapin::message::Delivery) -> BufferedDelivery {
         let (shared, recent) = (&self.shared, &self.shared.settlements.recent);
         let identity = recent.identity(&delivery, topology::is_ours(&shared.prefix, delivery.exchange.as_str()));
-        let known = (recent.hold(identity, delivery.redelivered), delivery.acker.clone());
-        let settler = RabbitSettler::new(&shared.settlements, &self.link.session, self.flows.of(lane), known);
+        let known = recent.hold(identity, delivery.redelivered);
+        let (acknowledger, flow) = (channels.of(lane), self.flows.of(lane));
+        let settler = RabbitSettler::new(&shared.settlements, acknowledger, flow, &delivery, known);
         let settler = settler.under(self.lease.as_ref());
         delays::ended(&shared.prefix, (self.buffer.kind, lane), &delivery.properties);
         let (redelivered, defect) = (delivery.redelivered, self.defect(&delivery));
         let (message, delivery_count) = convert::received(&shared.prefix, delivery);
         BufferedDelivery { message, lane, delivery_count, redelivered, defect, settler }
+    }
+}
+
+struct LaneChannels {
+    /// The channel of new and of started jobs.
+    shared: Arc<Acknowledger>,
+    suspect: Arc<Acknowledger>,
+}
+
+impl LaneChannels {
+    fn of(&self, lane: Lane) -> &Arc<Acknowledger> {
+        match lane {
+            Lane::Jobs | Lane::Resume => &self.shared,
+            Lane::Suspect => &self.suspect,
+        }
     }
 }
 

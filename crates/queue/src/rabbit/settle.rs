@@ -3,31 +3,21 @@
 //! An acknowledgement counts only in the session that the delivery came by. Where the loss of that session leaves open
 //! whether it reached the broker, [`super::recent`] recognises the message when it comes again.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use lapin::{
-    Acker,
-    options::{BasicAckOptions, BasicNackOptions},
-};
-use tokio::{
-    runtime::Handle,
-    time::{Instant, timeout},
-};
+use lapin::{Acker, message::Delivery};
+use tokio::{runtime::Handle, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    error::describe,
+    acknowledge::Acknowledger,
     flow::LaneFlow,
-    link::{Session, SessionError},
     publisher::Publisher,
     recent::{Recent, RecentDelivery},
 };
 use crate::message::{Publication, QueueError, Settle, Settled};
 use genfleet_job::{lease::Lease, metric};
-
-/// lapin resolves an acknowledgement when it is written; one that is not by then never will be.
-const WRITTEN: Duration = Duration::from_secs(10);
 
 /// What settlements need beside their session: where they publish, what was settled lately, and a runtime.
 pub(super) struct Settlements {
@@ -48,24 +38,29 @@ impl Settlements {
 /// prefetch.
 pub(super) struct RabbitSettler {
     settlements: Arc<Settlements>,
-    session: Session,
+    acknowledger: Arc<Acknowledger>,
     flow: Arc<LaneFlow>,
     lease: Option<Lease>,
     recent: RecentDelivery,
-    /// Taken by whoever settles.
+    tag: u64,
+    /// Knows whether the channel is still good. Taken by whoever settles.
     acker: Option<Acker>,
 }
 
 impl RabbitSettler {
+    /// The right to settle `delivery`, which has just come by the channel of `acknowledger`.
     pub(super) fn new(
         settlements: &Arc<Settlements>,
-        session: &Session,
+        acknowledger: &Arc<Acknowledger>,
         flow: &Arc<LaneFlow>,
-        (recent, acker): (RecentDelivery, Acker),
+        delivery: &Delivery,
+        recent: RecentDelivery,
     ) -> Self {
         flow.take();
-        let (settlements, session, flow) = (settlements.clone(), session.clone(), flow.clone());
-        Self { settlements, session, flow, lease: None, recent, acker: Some(acker) }
+        acknowledger.came(delivery.delivery_tag);
+        let (settlements, acknowledger, flow) = (settlements.clone(), acknowledger.clone(), flow.clone());
+        let (tag, acker) = (delivery.delivery_tag, Some(delivery.acker.clone()));
+        Self { settlements, acknowledger, flow, lease: None, recent, tag, acker }
     }
 
     /// The delivery came under this lease.
@@ -75,7 +70,7 @@ impl RabbitSettler {
     }
 
     pub(super) fn is_stale(&self) -> bool {
-        self.session.is_over() || self.acker.as_ref().is_none_or(Acker::poisoned)
+        self.acknowledger.session.is_over() || self.acker.as_ref().is_none_or(Acker::poisoned)
     }
 
     /// Returns true where all that follows from this message is durable already, and only its acknowledgement was lost.
@@ -97,9 +92,7 @@ impl RabbitSettler {
             });
         }
         self.settlements.recent.settled(&self.recent, Instant::now());
-        if let Some(acker) = self.take_acker()
-            && written(acker.ack(BasicAckOptions::default()), &self.session).await
-        {
+        if self.may_tell() && self.acknowledger.acknowledge(self.tag, &self.settlements).await {
             return Ok(Settled::Acknowledged);
         }
         self.settlements.recent.unacknowledged(&self.recent);
@@ -111,15 +104,14 @@ impl RabbitSettler {
     async fn leave_to_broker(mut self, publications: Vec<Publication>) -> Result<Settled, QueueError> {
         self.settlements.publisher.publish(publications).await?;
         self.settlements.recent.given_back(&self.recent, Instant::now());
-        let reject = BasicNackOptions { requeue: false, multiple: false };
-        let Some(acker) = self.take_acker() else { return Ok(Settled::Stale) };
-        let rejected = written(acker.nack(reject), &self.session).await;
+        let rejected = self.may_tell() && self.acknowledger.reject(self.tag, false).await;
         Ok(if rejected { Settled::Acknowledged } else { Settled::Stale })
     }
 
     /// Takes the right to tell the broker, which is void once the session is over.
-    fn take_acker(&mut self) -> Option<Acker> {
-        self.acker.take().filter(|_| !self.session.is_over())
+    fn may_tell(&mut self) -> bool {
+        let is_stale = self.is_stale();
+        self.acker.take().is_some() && !is_stale
     }
 }
 
@@ -129,7 +121,7 @@ impl Settle for RabbitSettler {
     }
 
     fn lost(&self) -> BoxFuture<'_, ()> {
-        self.session.ended().map(drop).boxed()
+        self.acknowledger.session.ended().map(drop).boxed()
     }
 
     fn lease(&self) -> Option<Lease> {
@@ -149,41 +141,27 @@ impl Settle for RabbitSettler {
 
     fn give_back(mut self: Box<Self>) -> BoxFuture<'static, ()> {
         async move {
-            if let Some(acker) = self.acker.take() {
+            if self.acker.take().is_some() {
                 self.settlements.recent.given_back(&self.recent, Instant::now());
-                requeue(&acker, &self.session).await;
+                self.acknowledger.reject(self.tag, true).await;
             }
         }
         .boxed()
     }
 }
 
-async fn requeue(acker: &Acker, session: &Session) {
-    if !session.is_over() {
-        let requeue = BasicNackOptions { requeue: true, multiple: false };
-        written(acker.nack(requeue), session).await;
-    }
-}
-
-/// Returns true once the broker was told. After a fault nobody knows whether it was, so the session ends.
-async fn written(telling: impl Future<Output = lapin::Result<bool>>, session: &Session) -> bool {
-    let fault: SessionError = match timeout(WRITTEN, telling).await {
-        Ok(Ok(written)) => return written,
-        Ok(Err(error)) => describe(error),
-        Err(_) => format!("an acknowledgement was not written within {WRITTEN:?}"),
-    };
-    session.end(fault);
-    false
-}
-
 impl Drop for RabbitSettler {
     fn drop(&mut self) {
         self.flow.release();
-        let Some(acker) = self.acker.take() else { return };
+        if self.acker.take().is_none() {
+            return;
+        }
         self.settlements.recent.given_back(&self.recent, Instant::now());
-        if !self.session.is_over() {
-            let session = self.session.clone();
-            self.settlements.spawn(async move { requeue(&acker, &session).await });
+        if !self.acknowledger.session.is_over() {
+            let (acknowledger, tag) = (self.acknowledger.clone(), self.tag);
+            self.settlements.spawn(async move {
+                acknowledger.reject(tag, true).await;
+            });
         }
     }
 }

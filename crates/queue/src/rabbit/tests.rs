@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use lapin::options::ExchangeDeleteOptions;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::time::{sleep, timeout};
@@ -110,6 +111,34 @@ async fn what_a_producer_forges_at_the_door_does_not_count() {
         let delivery = soon(consumer.next()).await;
         assert_eq!((delivery.message, delivery.delivery_count), (job("a"), 0));
         queue.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_that_are_settled_together_are_acknowledged_and_no_others() {
+    on_broker(async |rig: Rig| {
+        let queue = rig.queue();
+        let mut consumer = queue.consume(Kind::CdnPurge, 64);
+        let lane_of = |number| if number % 3 == 0 { Lane::Resume } else { Lane::Jobs };
+        let sent = (0..60).map(|number| lane(lane_of(number), Duration::ZERO, job(&number.to_string())));
+        queue.publish(sent.collect()).await.unwrap();
+        let mut groups = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+        for number in 0..60 {
+            groups[number % 4].push(soon(consumer.next()).await);
+        }
+        let [first, second, unsettled, given_back] = groups;
+        given_back.into_iter().for_each(drop);
+        for group in [first, second] {
+            let settling = group.into_iter().rev().map(|delivery| delivery.settler.settle(vec![event("e")]));
+            for settled in join_all(settling).await {
+                assert_eq!(settled.unwrap(), Settled::Acknowledged);
+            }
+        }
+        queue.close().await;
+        drop(unsettled);
+        assert_eq!(rig.ready("jobs.cdn.purge").await + rig.ready("resume.cdn.purge").await, 30);
+        assert_eq!(rig.ready("events").await, 30);
     })
     .await;
 }

@@ -17,6 +17,7 @@ use lapin::{
 use tokio::sync::mpsc;
 
 use super::{
+    acknowledge::Acknowledger,
     convert,
     error::{describe, refusal},
     flow::LaneFlow,
@@ -88,12 +89,13 @@ async fn hand_over(
 ) -> Result<Infallible, SessionError> {
     let jobs = jobs_exchange(&shared.prefix);
     let flow = Arc::<LaneFlow>::default();
+    let acknowledger = Arc::new(Acknowledger::new(channel.clone(), &link.session));
     let recent = &shared.settlements.recent;
     while let Some(delivery) = consumer.next().await {
         let delivery = delivery.map_err(describe)?;
         topology_check::note_unrouted(shared, delivery.exchange.as_str(), delivery.routing_key.as_str());
         let known = recent.hold(recent.identity(&delivery, false), delivery.redelivered);
-        let settler = RabbitSettler::new(&shared.settlements, &link.session, &flow, (known, delivery.acker.clone()));
+        let settler = RabbitSettler::new(&shared.settlements, &acknowledger, &flow, &delivery, known);
         // The alternate exchange keeps the exchange by which a message came. What we sent ourselves is not answered.
         if delivery.exchange.as_str() != jobs {
             settler.acknowledge_in_background();
