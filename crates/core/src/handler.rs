@@ -352,6 +352,11 @@ impl JobContext {
         Ok(listing.into_listed())
     }
 
+    /// Ends the attempt; the permits are to be kept until its result is recorded.
+    pub(crate) fn into_permits(self) -> Vec<OwnedSemaphorePermit> {
+        self.record.into_inner().unwrap_or_else(PoisonError::into_inner).permits
+    }
+
     pub(crate) fn record(&self) -> MutexGuard<'_, AttemptRecord> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }

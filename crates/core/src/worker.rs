@@ -2,7 +2,7 @@
 //!
 //! [`consume`] takes deliveries from the queue. [`process`] tells the story of one delivery; its steps are
 //! [`suspect`], [`validate`], [`in_flight`] (claim), [`attempt`] (run), [`decide`], [`audit_outcome`] (record) and
-//! [`settlement`] (publish, then acknowledge); [`not_run`] settles what does not run. An [`outcome`] says what became of a
+//! [`settlement`] (publish, then acknowledge, many jobs together: [`rounds`]); [`not_run`] settles what does not run. An [`outcome`] says what became of a
 //! job, [`publications`] what is published for it, [`unsettled`] keeps results whose session was lost.
 //!
 //! [`runtime`] puts a process together and drains it; [`command`] is the command line of a worker, and [`kinds`] says which
@@ -28,6 +28,7 @@ mod options;
 mod outcome;
 mod process;
 mod publications;
+mod rounds;
 mod runtime;
 mod settlement;
 mod shutdown;

@@ -47,11 +47,12 @@ pub(crate) struct Engine<H: JobHandler> {
     pub(crate) policy: RunPolicy,
     pub(crate) in_flight: Arc<InFlightJobs>,
     pub(crate) survived: SurvivedSuspects,
-    pub(crate) settlement: Settlement,
+    pub(crate) settlement: Arc<Settlement>,
 }
 
 impl<H: JobHandler> Engine<H> {
-    /// Processes `delivery` until it is settled. `slot` is its place among the jobs in flight.
+    /// Processes `delivery` until its attempt is over, or until it is settled without one. `slot` is its place among the
+    /// jobs in flight.
     pub(crate) async fn process(self: Arc<Self>, mut delivery: Delivery, slot: OwnedSemaphorePermit) {
         delivery.span = delivery_trace::begin(self.kind(), &delivery);
         let span = info_span!("job", kind = H::KIND.as_str(), id = tracing::field::Empty);
@@ -60,7 +61,7 @@ impl<H: JobHandler> Engine<H> {
 
     async fn process_in_span(self: Arc<Self>, mut delivery: Delivery, slot: OwnedSemaphorePermit) {
         // A large body reserves memory until the job is settled: there are several copies of it.
-        let _memory = reserve_memory(delivery.message.body.len()).await;
+        let memory = reserve_memory(delivery.message.body.len()).await;
         if delivery.settler.is_stale() {
             return debug!("its session is gone: it is redelivered");
         }
@@ -72,7 +73,8 @@ impl<H: JobHandler> Engine<H> {
         let Some((claim, mut delivery)) = self.claim(&job, &headers, delivery).await else { return };
         if let Some(outcome) = self.settlement.take_result(&job.id, &delivery) {
             debug!("it ran here before its session was lost: that result is settled now");
-            return self.settlement.settle(EndedJob { id: job.id, claim, delivery, outcome, slot }).await;
+            let (kept, span) = ((Vec::new(), memory), tracing::Span::current());
+            return self.settlement.settle_soon(EndedJob { id: job.id, claim, delivery, outcome, slot, kept, span });
         }
         let Ok(state) = read_state::<H>(&headers) else {
             warn!("the state of this job is of another version: given back for a minute");
@@ -85,9 +87,8 @@ impl<H: JobHandler> Engine<H> {
         let outcome = self.decide(&context, &job, headers, &delivery, result);
         let outcome = Arc::new(record_attempt(self.kind(), outcome, &audit));
         drop(audit);
-        self.settlement.settle(EndedJob { id: job.id, claim, delivery, outcome, slot }).await;
-        // Only now are the permits released that the handler kept: its result is recorded.
-        drop(context);
+        let (kept, span) = ((context.into_permits(), memory), tracing::Span::current());
+        self.settlement.settle_soon(EndedJob { id: job.id, claim, delivery, outcome, slot, kept, span });
     }
 
     /// Checks the delivery, its message and the job's schedule. Returns the job and its payload if it may run now.

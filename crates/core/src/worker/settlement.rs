@@ -21,8 +21,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
-use tracing::{debug, warn};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::{
+    sync::{OwnedSemaphorePermit, SemaphorePermit},
+    time::Instant,
+};
+use tracing::{Instrument, Span, debug, warn};
 
 use super::{
     audit_outcome::{AuditedOutcome, SettlePermission, record_not_run, wait_for_permission},
@@ -31,6 +35,7 @@ use super::{
     in_flight::Claim,
     outcome::JobOutcome,
     publications,
+    rounds::Rounds,
     unsettled::Unsettled,
 };
 use genfleet_audit::AuditPosition;
@@ -83,6 +88,10 @@ pub(crate) struct EndedJob {
     pub(crate) outcome: Arc<AuditedOutcome>,
     /// Place among the jobs in flight; free as soon as the delivery that ran is settled.
     pub(crate) slot: OwnedSemaphorePermit,
+    /// What the handler keeps until then, and the memory of a large body.
+    pub(crate) kept: (Vec<OwnedSemaphorePermit>, Option<SemaphorePermit<'static>>),
+    /// The job's span in the log.
+    pub(crate) span: Span,
 }
 
 /// Settles the deliveries of one kind.
@@ -90,11 +99,13 @@ pub(crate) struct EndedJob {
 pub(crate) struct Settlement {
     pub(crate) kind: KindContext,
     unsettled: Unsettled<AuditedOutcome>,
+    /// Jobs that changed nothing, and those that did: an audit that cannot be written holds only the latter for long.
+    rounds: [Rounds<EndedJob>; 2],
 }
 
 impl Settlement {
-    pub(crate) fn new(kind: KindContext) -> Self {
-        Self { kind, unsettled: Unsettled::default() }
+    pub(crate) fn new(kind: KindContext) -> Arc<Self> {
+        Arc::new(Self { kind, unsettled: Unsettled::default(), rounds: <[Rounds<EndedJob>; 2]>::default() })
     }
 
     /// Returns true if an earlier delivery of this message ran here and could not be settled.
@@ -108,19 +119,52 @@ impl Settlement {
         again.then(|| self.unsettled.take(id, &delivery.message, Instant::now())).flatten()
     }
 
+    /// Settles the job in the next round, with all others that end until that begins.
+    pub(crate) fn settle_soon(self: &Arc<Self>, ended: EndedJob) {
+        let sent = ended.outcome.position.sent;
+        if self.rounds(sent).add(ended) {
+            self.kind.process.work.spawn(Arc::clone(self).run_rounds(sent));
+        }
+    }
+
+    fn rounds(&self, sent: bool) -> &Rounds<EndedJob> {
+        &self.rounds[usize::from(sent)]
+    }
+
+    /// Runs rounds until no job waits. While one waits for the audit, the next one gathers; its publications and
+    /// acknowledgements keep none waiting.
+    async fn run_rounds(self: Arc<Self>, sent: bool) {
+        while let Some(jobs) = self.rounds(sent).next() {
+            let last = jobs.iter().filter_map(|job| job.outcome.position.last).max();
+            let permission = self.permission(AuditPosition { last, sent }).await;
+            self.kind.process.work.spawn(Arc::clone(&self).settle_round(jobs, permission));
+        }
+    }
+
+    async fn settle_round(self: Arc<Self>, jobs: Vec<EndedJob>, permission: SettlePermission) {
+        let settling = jobs.into_iter().map(|mut job| {
+            let span = std::mem::replace(&mut job.span, Span::none());
+            self.settle(job, permission).instrument(span)
+        });
+        let mut settling: FuturesUnordered<_> = settling.collect();
+        while settling.next().await.is_some() {}
+    }
+
     /// Settles the delivery that ran and all that attached to it.
-    pub(crate) async fn settle(&self, EndedJob { id, mut claim, delivery, outcome, slot }: EndedJob) {
+    async fn settle(&self, ended: EndedJob, permission: SettlePermission) {
+        let EndedJob { id, mut claim, delivery, outcome, slot, kept, .. } = ended;
         let place = delivery.span.context().cloned();
         let mut answered = Vec::new();
         if outcome.outcome.goes_on() {
             claim.close();
         }
-        self.settle_one(Some(&id), delivery, &outcome, &mut answered).await;
-        drop(slot);
+        self.settle_one(Some(&id), delivery, &outcome, permission, &mut answered).await;
+        drop((slot, kept));
         loop {
             while let Some(mut attached) = claim.take_attached() {
                 attached.span.link(place.as_ref());
-                self.settle_one(Some(&id), attached, &outcome, &mut answered).await;
+                let permission = self.permission(outcome.position).await;
+                self.settle_one(Some(&id), attached, &outcome, permission, &mut answered).await;
             }
             if claim.release() {
                 return;
@@ -135,7 +179,8 @@ impl Settlement {
             return;
         }
         let audited = Arc::new(record_not_run(&self.kind, outcome, &delivery.message).await);
-        self.settle_one(None, delivery, &audited, &mut Vec::new()).await;
+        let permission = self.permission(audited.position).await;
+        self.settle_one(None, delivery, &audited, permission, &mut Vec::new()).await;
     }
 
     /// Moves a delivery whose job did not run unchanged into `lane`, after the delay `after`.
@@ -169,10 +214,11 @@ impl Settlement {
         id: Option<&JobId>,
         mut delivery: Delivery,
         audited: &Arc<AuditedOutcome>,
+        permission: SettlePermission,
         answered: &mut Vec<ReplyAddress>,
     ) {
         delivery_trace::set_outcome(&mut delivery.span, &audited.outcome);
-        if self.permission(audited.position).await == SettlePermission::GiveBack {
+        if permission == SettlePermission::GiveBack {
             return delivery.settler.give_back().await;
         }
         let address = reply_address(&delivery.message);
