@@ -132,7 +132,7 @@ impl LogFile {
     }
 
     fn append(&mut self, lines: &[Line]) -> (usize, io::Result<()>) {
-        let bytes: Vec<u8> = lines.iter().flat_map(|line| line.bytes.iter().copied()).collect();
+        let bytes = lines.iter().map(|line| line.bytes.as_slice()).collect::<Vec<_>>().concat();
         let (count, result) = self.write_out(&bytes[self.begun..]);
         let reached = self.begun + count;
         let mut whole = 0;

@@ -18,7 +18,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -82,8 +82,10 @@ pub struct Audit {
 struct Shared {
     clock: SharedClock,
     state: Mutex<AuditState>,
-    /// Notified when lines wait.
+    /// Notified when lines wait, and nobody is there to write them.
     work: Notify,
+    /// Notified when lines wait, and the thread that writes lingers.
+    more: Condvar,
     written: watch::Sender<Mark>,
     /// The last line that somebody waits for to be durable.
     wanted: watch::Sender<u64>,
@@ -97,6 +99,8 @@ struct AuditState {
     chain: Option<Chain>,
     /// Lines that are not written yet, in their order.
     waiting: Vec<Line>,
+    /// The thread that writes waits for more.
+    lingers: bool,
     /// The jobs that run in this process.
     jobs: HashMap<(Kind, JobId), Arc<SubjectState>>,
 }
@@ -121,11 +125,12 @@ impl Audit {
     }
 
     fn with(chain: Option<Chain>, last: u64, clock: SharedClock) -> Self {
-        let state = AuditState { chain, waiting: Vec::new(), jobs: HashMap::new() };
+        let state = AuditState { chain, waiting: Vec::new(), lingers: false, jobs: HashMap::new() };
         let shared = Shared {
             clock,
             state: Mutex::new(state),
             work: Notify::new(),
+            more: Condvar::new(),
             written: watch::Sender::new(Mark::up_to(last)),
             wanted: watch::Sender::new(last),
             synced: watch::Sender::new(last),
@@ -183,8 +188,9 @@ impl Audit {
     /// Appends a fact that is about no job that runs here. `None` where no audit is kept.
     pub fn fact(&self, about: &AuditSubject, fact: Fact, detail: &Detail) -> Option<AuditReference> {
         let time = self.shared.clock.now();
-        let stamp = self.shared.state().append(about, fact, detail, time);
-        self.shared.work.notify_one();
+        let mut state = self.shared.state();
+        let stamp = state.append(about, fact, detail, time);
+        self.shared.lines_came(state);
         stamp
     }
 
@@ -208,8 +214,7 @@ impl Audit {
             Some((subject, seq))
         };
         let appended = facts.filter_map(&mut append).collect();
-        drop(state);
-        self.shared.work.notify_one();
+        self.shared.lines_came(state);
         appended
     }
 
@@ -289,6 +294,17 @@ impl Audit {
 }
 
 impl Shared {
+    /// Wakes whoever writes.
+    fn lines_came(&self, state: MutexGuard<'_, AuditState>) {
+        let lingers = state.lingers;
+        drop(state);
+        if lingers {
+            self.more.notify_one();
+        } else {
+            self.work.notify_one();
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, AuditState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

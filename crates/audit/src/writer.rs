@@ -1,11 +1,19 @@
 //! The two tasks behind the audit: one writes the lines that wait, many at once; one syncs what was written, as soon as
 //! somebody needs it durable. Neither waits for the other, so that an intent is written during a sync.
 //!
+//! The writing itself is done by a thread that stays for a moment ([`LINGER`]) when nothing waits: while many jobs run, it
+//! takes their lines without a change of threads for each of them.
+//!
 //! Lines that cannot be written stay in order and are tried again every [`RETRY`]; a write or a sync that does not end (a
 //! pipe that nobody reads, a disk that hangs) blocks the audit until it does; a sync that failed ends both tasks, and with
 //! them the process: after it nobody knows what is on the disk.
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    pin::pin,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
 
 use tokio::{
     task::{JoinError, spawn_blocking},
@@ -24,6 +32,10 @@ use genfleet_job::{metric, supervisor::Supervisor};
 pub(crate) const RETRY: Duration = Duration::from_secs(2);
 /// Time after which a write or a sync counts as hanging.
 const HANGS: Duration = Duration::from_secs(5);
+/// Time for which the thread that writes waits for more lines before it leaves.
+const LINGER: Duration = Duration::from_millis(5);
+/// Time after which it leaves in any case, well below [`HANGS`].
+const TURN: Duration = Duration::from_secs(1);
 
 /// Interval of logging the end of the chain.
 const ANCHOR_EVERY: Duration = Duration::from_secs(60);
@@ -85,27 +97,22 @@ impl Writer {
     async fn run(self) {
         let Self { shared, mut log } = self;
         loop {
-            let lines = shared.take_lines().await;
-            let name = log.name();
-            let writing = move || {
-                let (written, result) = log.write(&lines);
-                (log, lines, written, result)
+            shared.lines_wait().await;
+            let (name, writing) = (log.name(), Arc::clone(&shared));
+            let turn = move || {
+                let result = writing.write_turn(&mut log);
+                (log, result)
             };
             // A write that panicked has lost the file.
-            let Ok((returned, mut lines, written, result)) = shared.watched(&name, writing).await.0 else {
-                return shared.fail();
-            };
+            let Ok((returned, result)) = shared.watched(&name, turn).await.0 else { return shared.fail() };
             log = returned;
-            shared.set_written(&lines[..written], &log);
             match result {
-                Ok(()) => shared.unblock(),
-                Err(WriteError::NotNow(error)) => shared.block(&format!("{}: {error}", log.name())),
+                Ok(()) => {}
+                Err(WriteError::NotNow(error)) => {
+                    shared.block(&format!("{}: {error}", log.name()));
+                    sleep(RETRY).await;
+                }
                 Err(WriteError::Sync(error)) => return shared.unsynced(&error),
-            }
-            let left = lines.split_off(written);
-            if !left.is_empty() {
-                shared.put_back(left);
-                sleep(RETRY).await;
             }
         }
     }
@@ -169,15 +176,41 @@ impl Shared {
         info!(%anchor, process, "the audit has come to here: genfleet audit verify --anchor proves it");
     }
 
-    /// Takes all lines that wait, once there are any.
-    async fn take_lines(&self) -> Vec<Line> {
-        loop {
-            let lines = std::mem::take(&mut self.state().waiting);
-            if !lines.is_empty() {
-                return lines;
-            }
+    /// Waits until there are lines to write.
+    async fn lines_wait(&self) {
+        while self.state().waiting.is_empty() {
             self.work.notified().await;
         }
+    }
+
+    /// Writes the lines that wait, and those that come soon after. What could not be written waits again.
+    fn write_turn(&self, log: &mut LogFile) -> Result<(), WriteError> {
+        let end = Instant::now() + TURN;
+        while Instant::now() < end {
+            let mut lines = self.take_lines();
+            if lines.is_empty() {
+                return Ok(());
+            }
+            let (written, result) = log.write(&lines);
+            self.set_written(&lines[..written], log);
+            if result.is_err() {
+                self.put_back(lines.split_off(written));
+                return result;
+            }
+            self.unblock();
+        }
+        Ok(())
+    }
+
+    /// Takes all lines that wait; none where none has come after a moment.
+    fn take_lines(&self) -> Vec<Line> {
+        let mut state = self.state();
+        if state.waiting.is_empty() {
+            state.lingers = true;
+            state = self.more.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner).0;
+            state.lingers = false;
+        }
+        std::mem::take(&mut state.waiting)
     }
 
     /// Puts `lines` back, before those that came since.
