@@ -117,33 +117,32 @@ impl Ending {
             id,
             source: format!("/genfleet/{}", self.worker),
             kind: format!("genfleet.{}.{}", self.kind, self.outcome.as_str()),
-            subject: self.job.to_string(),
+            subject: self.job.as_str(),
             time: format!("{:.3}", self.time),
             datacontenttype: "application/json",
             data: self.data(),
-            traceparent: context.map(|context| context.traceparent().to_owned()),
+            traceparent: context.map(TraceContext::traceparent),
         };
-        // Cannot fail: all members are texts, numbers and JSON values.
-        Event { id, body: fit(serde_json::to_value(event).unwrap_or_default()) }
+        Event { id, body: fit(&event) }
     }
 
-    fn data(&self) -> EventData {
+    fn data(&self) -> EventData<'_> {
         EventData {
-            job_id: self.job.to_string(),
+            job_id: self.job.as_str(),
             kind: self.kind,
             outcome: self.outcome.as_str(),
             action: self.action,
-            environment: self.environment.clone(),
+            environment: &self.environment,
             attempts: self.attempts,
             generation: self.generation,
-            producer: self.producer.clone(),
+            producer: self.producer.as_deref(),
             requests: self.requests,
             latency_ms: self.latency_ms,
             queued_ms: self.queued.map(|waited| waited.ms),
             queued_rough: self.queued.is_some_and(|waited| waited.is_rough),
-            audit: self.audit.clone(),
-            report: self.report.clone(),
-            error: self.error.clone(),
+            audit: self.audit.as_ref(),
+            report: self.report.as_ref(),
+            error: self.error.as_ref(),
         }
     }
 }
@@ -168,13 +167,17 @@ pub fn error_object(error: &JobError, code: &str, cause: Option<&str>) -> Value 
     Value::Object(members)
 }
 
-fn fit(mut event: Value) -> Bytes {
-    loop {
-        let body = event.to_string();
-        if body.len() <= MAX_EVENT_BYTES || !cut_longest(&mut event["data"]) {
-            return body.into();
+/// Writes an event; one that is too long is written again with less, until it fits.
+fn fit(event: &CloudEvent<'_>) -> Bytes {
+    // Neither this nor the next can fail: all members are texts, numbers and JSON values.
+    let mut body = serde_json::to_string(event).unwrap_or_default();
+    if body.len() > MAX_EVENT_BYTES {
+        let mut event = serde_json::to_value(event).unwrap_or_default();
+        while body.len() > MAX_EVENT_BYTES && cut_longest(&mut event["data"]) {
+            body = event.to_string();
         }
     }
+    body.into()
 }
 
 /// Halves the longest list, or the longest text if there is no list. Returns false if nothing is left to cut.

@@ -6,16 +6,25 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use metrics::Gauge;
+
 use genfleet_job::{Kind, metric};
 
 /// The counts of one queue. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct UnsettledCounts(Arc<Mutex<BTreeMap<Kind, u32>>>);
+pub(super) struct UnsettledCounts(Arc<Mutex<BTreeMap<Kind, Count>>>);
+
+/// The count of one kind, and the gauge that shows it.
+#[derive(Debug)]
+struct Count {
+    held: u32,
+    gauge: Gauge,
+}
 
 impl UnsettledCounts {
     /// Deliveries of `kind` that are held now.
     pub(super) fn of(&self, kind: Kind) -> u32 {
-        self.counts().get(&kind).copied().unwrap_or_default()
+        self.counts().get(&kind).map(|count| count.held).unwrap_or_default()
     }
 
     /// One more of `kind` is held.
@@ -38,12 +47,13 @@ impl UnsettledCounts {
     /// The gauge is set under the lock, so that no older count is written over a newer one.
     fn change(&self, kind: Kind, change: impl Fn(u32) -> u32) {
         let mut counts = self.counts();
-        let count = counts.entry(kind).or_default();
-        *count = change(*count);
-        metrics::gauge!(metric::JOBS_HELD, "kind" => kind.as_str()).set(f64::from(*count));
+        let gauge = || metrics::gauge!(metric::JOBS_HELD, "kind" => kind.as_str());
+        let count = counts.entry(kind).or_insert_with(|| Count { held: 0, gauge: gauge() });
+        count.held = change(count.held);
+        count.gauge.set(f64::from(count.held));
     }
 
-    fn counts(&self) -> MutexGuard<'_, BTreeMap<Kind, u32>> {
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<Kind, Count>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

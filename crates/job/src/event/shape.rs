@@ -12,7 +12,7 @@ use crate::{Violation, event::AuditReference};
 ///
 /// It is delivered at least once; a repeat has the same `id`. Ignore unknown members: later versions may add some.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct CloudEvent {
+pub struct CloudEvent<'a> {
     /// The version of `CloudEvents`.
     #[schemars(extend("const" = "1.0"))]
     pub specversion: &'static str,
@@ -27,7 +27,7 @@ pub struct CloudEvent {
     #[schemars(regex(pattern = r"^genfleet\.[a-z]+(\.[a-z]+)?\.(succeeded|failed|expired)$"))]
     pub kind: String,
     /// The job's id.
-    pub subject: String,
+    pub subject: &'a str,
     /// The time at which the job ended.
     #[schemars(extend("format" = "date-time"))]
     pub time: String,
@@ -35,20 +35,20 @@ pub struct CloudEvent {
     #[schemars(extend("const" = "application/json"))]
     pub datacontenttype: &'static str,
     /// The end of the job.
-    pub data: EventData,
+    pub data: EventData<'a>,
     /// W3C trace context: where it was sent from in the job's trace, else what the job came with.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
-    pub traceparent: Option<String>,
+    pub traceparent: Option<&'a str>,
 }
 
 /// The end of a job.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct EventData {
+pub struct EventData<'a> {
     /// The job's id: its own, or the AMQP `message_id`, or derived from the message.
     #[schemars(length(min = 1, max = 128))]
-    pub job_id: String,
+    pub job_id: &'a str,
     /// The job's kind; `unknown` if it could not be read.
     pub kind: &'static str,
     /// `succeeded`; `failed` (the job is also a dead letter); or `expired`: its deadline passed before its first start, and
@@ -58,7 +58,7 @@ pub struct EventData {
     /// The action of the worker, on success.
     pub action: Option<&'static str>,
     /// The region, or the API's host.
-    pub environment: String,
+    pub environment: &'a str,
     /// The number of attempts; waiting for the API's limits does not count.
     pub attempts: u32,
     /// The number of redrives from the dead letters.
@@ -67,7 +67,7 @@ pub struct EventData {
     /// set none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 255))]
-    pub producer: Option<String>,
+    pub producer: Option<&'a str>,
     /// HTTP requests sent for this job; a shared request counts for each of its jobs.
     pub requests: u64,
     /// Milliseconds from the first start to the end, over all attempts.
@@ -83,15 +83,15 @@ pub struct EventData {
     /// The line of the audit files about this end, if there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "AuditReference")]
-    pub audit: Option<AuditReference>,
+    pub audit: Option<&'a AuditReference>,
     /// The report on success; beside an error, what was achieved. Each kind has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Map<String, Value>")]
-    pub report: Option<Value>,
+    pub report: Option<&'a Value>,
     /// The reason why it did not succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "EventError")]
-    pub error: Option<Value>,
+    pub error: Option<&'a Value>,
 }
 
 /// The reason why a job did not succeed.

@@ -70,7 +70,7 @@ struct Refused {
 
 /// The unconfirmed publications of one session.
 pub(super) struct Unconfirmed {
-    channel: Channel,
+    channel: Arc<Channel>,
     began: Instant,
     progress: Instant,
     /// Time until which the broker blocked: nothing was overdue then.
@@ -88,7 +88,7 @@ impl Unconfirmed {
     pub(super) fn new(channel: Channel) -> Self {
         let now = Instant::now();
         Self {
-            channel,
+            channel: Arc::new(channel),
             began: now,
             progress: now,
             unblocked: now,
@@ -242,7 +242,7 @@ impl Wake for Woken {
     }
 }
 
-async fn publish(channel: Channel, number: u64, outgoing: Arc<OutgoingMessage>) -> ResolvedConfirm {
+async fn publish(channel: Arc<Channel>, number: u64, outgoing: Arc<OutgoingMessage>) -> ResolvedConfirm {
     let OutgoingMessage { exchange, key, properties, body } = &*outgoing;
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let written = channel.basic_publish(exchange.clone(), key.clone(), options, body, properties.clone()).await;
