@@ -1,6 +1,6 @@
 //! How fast the purger is beside the ceiling (`ceiling.rs`): the same broker, the same API, the same jobs, in rounds that
-//! alternate. Run it by `tests/bench/run [ROUNDS]`. Prints a line of JSON a measurement, then a table of medians. Figures
-//! judge nothing.
+//! alternate. Run it by `tests/bench/run [ROUNDS [ROW…]]`. Prints a line of JSON a measurement, then a table of medians.
+//! Figures judge nothing.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark: whatever goes wrong ends it")]
 #![expect(unreachable_pub, reason = "nothing uses this but itself")]
 
@@ -88,7 +88,9 @@ impl Drop for Running {
 
 #[tokio::main]
 async fn main() {
-    let rounds: usize = env::args().nth(1).map_or(3, |rounds| rounds.parse().unwrap());
+    let mut arguments = env::args().skip(1).map(|written| written.parse::<usize>().unwrap());
+    let (rounds, rows) = (arguments.next().unwrap_or(3), arguments.collect::<Vec<_>>());
+    let is_wanted = |row: usize| rows.is_empty() || rows.contains(&row);
     let broker = Broker::shared().await;
     let bench = Bench {
         amqp: Amqp::connect(broker.url()).await,
@@ -101,12 +103,15 @@ async fn main() {
     bench.declare().await;
     let mut measured = vec![Vec::new(); ROWS.len() + 2];
     for _ in 0..rounds {
-        for (row, figures) in ROWS.iter().zip(&mut measured) {
+        for (at, row) in ROWS.iter().enumerate().filter(|(at, _)| is_wanted(*at)) {
             let line = bench.throughput(row).await;
             println!("{line}");
-            figures.push(line);
+            measured[at].push(line);
         }
         for (at, worker) in [Worker::Ceiling { together: 1 }, SHARED].into_iter().enumerate() {
+            if !is_wanted(ROWS.len() + at) {
+                continue;
+            }
             let line = bench.latency(worker).await;
             println!("{line}");
             measured[ROWS.len() + at].push(line);
@@ -125,7 +130,7 @@ fn median(lines: &[Value], field: &str) -> f64 {
 fn tables(measured: &[Vec<Value>]) {
     println!("\n| | API | jobs/s | of the ceiling | CPU s/1,000 jobs | requests/100 jobs | most at once | MiB |");
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
-    for (row, lines) in ROWS.iter().zip(measured) {
+    for (row, lines) in ROWS.iter().zip(measured).filter(|(_, lines)| !lines.is_empty()) {
         let ceiling = ROWS.iter().position(|other| other.api == row.api).unwrap();
         let rate = median(lines, "jobs_per_second");
         println!(
@@ -141,7 +146,9 @@ fn tables(measured: &[Vec<Value>]) {
     }
     println!("\n| at {RATE} jobs/s, API 0 ms | first result after start | p50 | p99 | MiB idle | MiB then |");
     println!("| --- | --- | --- | --- | --- | --- |");
-    for (name, lines) in ["ceiling", "Genfleet"].into_iter().zip(&measured[ROWS.len()..]) {
+    for (name, lines) in
+        ["ceiling", "Genfleet"].into_iter().zip(&measured[ROWS.len()..]).filter(|(_, lines)| !lines.is_empty())
+    {
         println!(
             "| {name} | {:.0} ms | {:.1} ms | {:.1} ms | {:.0} | {:.0} |",
             median(lines, "first_result_ms"),
@@ -270,8 +277,11 @@ impl Bench {
 
     /// Waits until so many results are there.
     async fn results(&self, queue: &str, wanted: usize) -> usize {
+        let channel = self.amqp.connection().create_channel().await.unwrap();
+        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
         loop {
-            let count = self.amqp.count(queue).await as usize;
+            let declared = channel.queue_declare(queue.into(), passive, FieldTable::default()).await.unwrap();
+            let count = declared.message_count() as usize;
             if count >= wanted {
                 return count;
             }
