@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use harness::{Amqp, Broker, Events, Prefix, eventually, json_properties, seconds};
+use harness::{Amqp, Broker, Events, Prefix, Process, eventually, json_properties, seconds};
 use tokio::time::Instant;
 
-use crate::stack::{assert_all_succeeded, outcomes, publish_one_path_jobs, purge_job, simulator, worker};
+use crate::stack::{
+    assert_all_succeeded, outcomes, publish_one_path_jobs, purge_job, random_moment, simulator, worker,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_poison_job_among_five_hundred_ends_as_a_crash_loop_and_they_succeed() {
@@ -105,4 +107,59 @@ async fn twenty_restarts_of_broker_and_worker_under_load_convict_nobody() {
     assert_all_succeeded(&by_job);
     let amqp = Amqp::connect(broker.url()).await;
     assert_eq!(amqp.count(&format!("{prefix}.dead.cdn.purge")).await, 0);
+}
+
+/// The broker hands over no more than the prefetch before it is told that deliveries are settled: whatever a crash repeats is
+/// among those, however many are settled together.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_at_random_under_full_load_loses_nothing_and_repeats_only_what_was_in_flight() {
+    const JOBS: usize = 12_000;
+    const KILLS: usize = 6;
+    const IN_FLIGHT: usize = 256;
+    let broker = Broker::shared().await;
+    let prefix = Prefix::on(broker);
+    let simulator = simulator().await;
+    // Jobs that share requests end together, the others one by one.
+    let start = |life: usize| -> Process {
+        let linger = if life.is_multiple_of(2) { "5ms" } else { "0ms" };
+        let in_flight = IN_FLIGHT.to_string();
+        worker("purger", broker, &prefix, &simulator)
+            .args(["--concurrency", &in_flight, "--batch-linger", linger])
+            .start()
+    };
+    let mut process = start(0);
+    process.wait_ready(seconds(30)).await;
+    let amqp = Amqp::connect(broker.url()).await;
+    let mut events = amqp.declare_events_queue(&prefix).await;
+    publish_one_path_jobs(&amqp, &prefix, "load", JOBS).await;
+    for life in 0..KILLS {
+        let (least, more) = if life.is_multiple_of(2) { (3, 15) } else { (100, 400) };
+        random_moment(&simulator, least, more).await;
+        process.kill9();
+        process = start(life + 1);
+    }
+
+    let mut by_job = outcomes(&mut events, JOBS, seconds(180)).await;
+    eventually(seconds(30), "nothing waits any more", async || {
+        amqp.count(&format!("{prefix}.jobs.cdn.purge")).await == 0
+    })
+    .await;
+    process.terminate();
+    assert_eq!(process.wait(seconds(60)).await, 0);
+    while let Some(message) = events.next_message(Duration::from_millis(500)).await {
+        let event = message.json();
+        by_job.entry(event["subject"].as_str().unwrap().to_owned()).or_default().push(event);
+    }
+    assert_all_succeeded(&by_job);
+    let events: usize = by_job.values().map(Vec::len).sum();
+    let paths = simulator.purged();
+    assert_eq!((by_job.len(), paths.len()), (JOBS, JOBS));
+    let times: u64 = paths.values().sum();
+    let (told_again, purged_again) = (events - JOBS, usize::try_from(times).unwrap() - JOBS);
+    println!("{KILLS} kills: {told_again} events and {purged_again} paths repeated");
+    assert!(told_again <= KILLS * IN_FLIGHT, "{told_again} events were repeated");
+    assert!(purged_again <= KILLS * IN_FLIGHT, "{purged_again} paths were purged again");
+    for lane in ["resume", "suspect", "dead"] {
+        assert_eq!(amqp.count(&format!("{prefix}.{lane}.cdn.purge")).await, 0, "{lane}");
+    }
 }
