@@ -39,9 +39,12 @@ pub enum ClosedReason {
     Forbidden,
     /// The audit cannot be written.
     Audit,
+    /// A worker holds its own kind, for the reason of this name.
+    Worker(&'static str),
 }
 
 impl ClosedReason {
+    /// All reasons but those of workers.
     pub(crate) const ALL: [Self; 6] =
         [Self::Throttled, Self::ServiceLimit, Self::ApiUnavailable, Self::Credentials, Self::Forbidden, Self::Audit];
 
@@ -54,6 +57,7 @@ impl ClosedReason {
             Self::Credentials => "credentials",
             Self::Forbidden => "forbidden",
             Self::Audit => "audit",
+            Self::Worker(reason) => reason,
         }
     }
 }
@@ -133,10 +137,10 @@ pub(crate) enum ApiSignal {
     Later(Option<Duration>, LimitScope),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct AdmissionGauges {
     /// For each reason: is anything held?
-    pub holds: [(ClosedReason, bool); ClosedReason::ALL.len()],
+    pub holds: Vec<(ClosedReason, bool)>,
     /// The length of all pauses.
     pub time_paused: Duration,
     /// Requests that may be sent now, by the token's limit and the client's.

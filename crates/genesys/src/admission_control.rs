@@ -24,6 +24,7 @@ use crate::{
     service_limits::ServiceLimits,
     slow_start::{HealthSign, SlowStart, SlowStartSlot},
     token::{Token, TokenGrant, TokenSlot},
+    worker_holds::{WorkerHold, WorkerHolds},
 };
 use genfleet_job::{JobId, Kind};
 
@@ -65,6 +66,7 @@ pub(crate) struct AdmissionControl {
     causes: FailureCauses,
     pub(crate) credentials: CredentialHold,
     pub(crate) permissions: PermissionHolds,
+    pub(crate) workers: WorkerHolds,
     slow_start: SlowStart,
     pub(crate) budget: Budget,
     /// Until when the client's limit is exhausted, as the API told this process.
@@ -87,6 +89,7 @@ impl AdmissionControl {
             causes: FailureCauses::default(),
             credentials: CredentialHold::new(options.credentials_probe),
             permissions: PermissionHolds::new(options.forbidden_probe),
+            workers: WorkerHolds::default(),
             slow_start: SlowStart::default(),
             budget: Budget::new(options.requests_per_minute, options.client_requests_per_minute),
             client_limit_until: None,
@@ -109,6 +112,9 @@ impl AdmissionControl {
         }
         if self.credentials.reason().is_some() {
             return closed(ClosedReason::Credentials, None, None);
+        }
+        if let Some(hold) = self.workers.of(kind) {
+            return closed(ClosedReason::Worker(hold.reason), None, None);
         }
         if self.pause.closes_intake(now) {
             return closed(ClosedReason::Throttled, self.pause.ends(now), None);
@@ -341,8 +347,11 @@ impl AdmissionControl {
             let why = format!("the API said later to {endpoint}, by a limit of {namespace}");
             hold(ClosedReason::ServiceLimit, why, Some(kind), Some(until))
         });
+        let workers = self.workers.all().map(|(kind, own)| {
+            hold(ClosedReason::Worker(own.reason), own.why.clone(), Some(kind), Some(own.next_look))
+        });
         let whole = audit.into_iter().chain(credentials).chain(pause).chain(outage);
-        whole.chain(permissions).chain(services).collect()
+        whole.chain(permissions).chain(services).chain(workers).collect()
     }
 
     /// Notes the cause of a failure of the API, before its outcome is recorded.
@@ -434,6 +443,20 @@ impl AdmissionControl {
         self.pause.ends(now).is_none() && self.credentials.take_try(now)
     }
 
+    /// Begins, changes or ends the hold that the worker of `kind` sets itself.
+    pub(crate) fn set_worker_hold(&mut self, kind: Kind, hold: Option<WorkerHold>) {
+        let told = hold.clone();
+        if !self.workers.set(kind, hold) {
+            return;
+        }
+        if let Some(WorkerHold { reason, why, .. }) = told {
+            warn!(%kind, reason, why, "this kind is on hold");
+        } else {
+            info!(%kind, "the hold of this kind is over");
+        }
+        self.announce_change();
+    }
+
     /// Judges a 403 that `job` got: returns until when the job waits; `None` where it fails.
     pub(crate) fn judge_forbidden(
         &mut self,
@@ -469,8 +492,10 @@ impl AdmissionControl {
             ClosedReason::Credentials => self.credentials.reason().is_some(),
             ClosedReason::Forbidden => self.permissions.all(now).next().is_some(),
             ClosedReason::Audit => self.audit.is_some(),
+            ClosedReason::Worker(reason) => self.workers.all().any(|(_, hold)| hold.reason == reason),
         };
-        let holds = ClosedReason::ALL.map(|reason| (reason, is_held(reason)));
+        let workers = self.workers.states().map(|(reason, is_held)| (ClosedReason::Worker(reason), is_held));
+        let holds = ClosedReason::ALL.into_iter().map(|reason| (reason, is_held(reason))).chain(workers).collect();
         AdmissionGauges { holds, time_paused: self.pause.total(now), budget_left: self.budget.left(now) }
     }
 

@@ -351,6 +351,7 @@ impl GenesysClient {
             ClosedReason::Forbidden => ("forbidden", "the API forbids this kind of job"),
             ClosedReason::Credentials => ("credentials", "our credentials are refused"),
             ClosedReason::Audit => ("audit", "the audit cannot be written"),
+            ClosedReason::Worker(reason) => (reason, "this kind is on hold"),
         };
         ApiError::held(until, code, format!("{why}: not before {until}"))
     }

@@ -41,6 +41,7 @@ mod service_limits;
 mod slow_start;
 mod token;
 mod token_source;
+mod worker_holds;
 
 pub use self::{
     admission::{ActiveHold, Admission, ClosedReason},
@@ -61,4 +62,5 @@ pub use self::{
     request::{ApiRequest, Caller},
     rights::Rights,
     send_time::SendTime,
+    worker_holds::WorkerHold,
 };

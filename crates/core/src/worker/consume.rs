@@ -159,7 +159,8 @@ impl<H: JobHandler> Intake<H> {
             ClosedReason::Throttled
             | ClosedReason::ServiceLimit
             | ClosedReason::ApiUnavailable
-            | ClosedReason::Forbidden => "throttled",
+            | ClosedReason::Forbidden
+            | ClosedReason::Worker(_) => "throttled",
         };
         let wait = reopens.map_or(HELD_WITHOUT_END, |at| at.saturating_duration_since(Instant::now()));
         for delivery in held {

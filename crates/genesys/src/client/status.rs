@@ -18,6 +18,7 @@ use crate::{
     clock_skew::{ClockSkew, SkewChange},
     fleet_key::FleetKey,
     http_transport::HttpResponse,
+    worker_holds::WorkerHold,
 };
 use genfleet_audit::Audit;
 use genfleet_job::{Kind, metric};
@@ -38,6 +39,20 @@ impl GenesysClient {
         self.shared.admission.control().admission(kind, Instant::now())
     }
 
+    /// Names the holds that a worker may set, so that their gauges exist from the start.
+    pub fn declare_holds(&self, reasons: &[&'static str]) {
+        self.shared.admission.control().workers.declare(reasons);
+        for reason in reasons {
+            gauge!(metric::GATE_STATE, "reason" => *reason).set(0.0);
+        }
+    }
+
+    /// Begins, changes or ends the hold that the worker of `kind` sets itself: its jobs wait in the queue, no attempt
+    /// counts, and the process is not ready.
+    pub fn set_worker_hold(&self, kind: Kind, hold: Option<WorkerHold>) {
+        self.shared.admission.control().set_worker_hold(kind, hold);
+    }
+
     /// Counts the changes of admission. Times that an [`Admission`] names pass without a change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.admission.changes()
@@ -48,15 +63,17 @@ impl GenesysClient {
         &self.shared.addresses.environment
     }
 
-    /// Describes why the process is not ready: bad credentials, missing permissions, an audit that cannot be written. A
-    /// pause and an API that does not answer are no such reasons.
+    /// Describes why the process is not ready: bad credentials, missing permissions, an audit that cannot be written, a
+    /// hold that a worker set. A pause and an API that does not answer are no such reasons.
     pub fn problems(&self) -> Vec<String> {
         let control = self.shared.admission.control();
         let credentials = control.credentials.reason().map(|why| format!("Genesys Cloud gives us no token: {why}"));
         let forbidden = control.permissions.all(Instant::now()).map(|(kind, endpoint)| {
             format!("{kind} is forbidden on {endpoint}; it needs {}", self.shared.rights.needed_by(kind))
         });
-        control.audit.clone().into_iter().chain(credentials).chain(forbidden).collect()
+        let workers =
+            control.workers.all().map(|(kind, hold)| format!("{kind} is on hold, {}: {}", hold.reason, hold.why));
+        control.audit.clone().into_iter().chain(credentials).chain(forbidden).chain(workers).collect()
     }
 
     /// Describes what is wrong although the process is ready: an API that does not answer, a clock that is off, and what

@@ -1,0 +1,82 @@
+//! Holds that workers set themselves: something other than the API that the jobs of a kind need is not there or cannot be
+//! trusted, e.g. the engine that scans files. The worker looks again by itself and releases the hold; no job is a probe.
+
+use std::collections::HashMap;
+
+use tokio::time::Instant;
+
+use genfleet_job::Kind;
+
+/// A hold that a worker set for all jobs of its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerHold {
+    /// The name: one of those that [`declare_holds`](crate::GenesysClient::declare_holds) was told.
+    pub reason: &'static str,
+    /// What is wrong, and what to do.
+    pub why: String,
+    /// When the worker looks again.
+    pub next_look: Instant,
+}
+
+/// The holds of all workers in this process.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerHolds {
+    reasons: Vec<&'static str>,
+    holds: HashMap<Kind, WorkerHold>,
+}
+
+impl WorkerHolds {
+    /// Names reasons that may begin, so that their series exist from the start.
+    pub(crate) fn declare(&mut self, reasons: &[&'static str]) {
+        self.reasons.extend(reasons);
+        self.reasons.sort_unstable();
+        self.reasons.dedup();
+    }
+
+    /// Begins, changes or ends the hold of `kind`. True where its reason changed.
+    pub(crate) fn set(&mut self, kind: Kind, hold: Option<WorkerHold>) -> bool {
+        let reason = hold.as_ref().map(|hold| hold.reason);
+        let before = match hold {
+            Some(hold) => self.holds.insert(kind, hold),
+            None => self.holds.remove(&kind),
+        };
+        before.map(|before| before.reason) != reason
+    }
+
+    /// Returns the hold of `kind`.
+    pub(crate) fn of(&self, kind: Kind) -> Option<&WorkerHold> {
+        self.holds.get(&kind)
+    }
+
+    /// Lists all holds.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Kind, &WorkerHold)> {
+        self.holds.iter().map(|(kind, hold)| (*kind, hold))
+    }
+
+    /// Lists all declared reasons, and whether a hold of each is in force.
+    pub(crate) fn states(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        self.reasons.iter().map(|reason| (*reason, self.holds.values().any(|hold| hold.reason == *reason)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_hold_is_of_one_kind_and_lasts_until_its_worker_ends_it() {
+        let hold = |reason, why: &str| WorkerHold { reason, why: why.to_owned(), next_look: Instant::now() };
+        let mut holds = WorkerHolds::default();
+        holds.declare(&["engine_blind", "engine_gone"]);
+        holds.declare(&["engine_gone"]);
+        assert!(holds.set(Kind::FileScan, Some(hold("engine_gone", "refused"))));
+        assert!(!holds.set(Kind::FileScan, Some(hold("engine_gone", "timed out"))), "the reason is the same");
+        assert_eq!(holds.of(Kind::FileScan).map(|hold| hold.why.as_str()), Some("timed out"));
+        assert_eq!(holds.of(Kind::CdnPurge), None);
+        assert_eq!(holds.states().collect::<Vec<_>>(), [("engine_blind", false), ("engine_gone", true)]);
+        assert!(holds.set(Kind::FileScan, Some(hold("engine_blind", "it found nothing"))));
+        assert!(holds.set(Kind::FileScan, None));
+        assert!(!holds.set(Kind::FileScan, None));
+        assert_eq!(holds.all().count(), 0);
+    }
+}
