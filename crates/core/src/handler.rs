@@ -70,6 +70,23 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
         None
     }
 
+    /// Finds mistakes in the settings that show without a request, so that the process does not start with them.
+    fn check(_options: &Self::Options) -> Result<(), ConfigError> {
+        Ok(())
+    }
+
+    /// Returns whether jobs of this kind call Genesys Cloud with these settings: the default. A process none of whose kinds
+    /// does needs no credentials for it.
+    fn calls_genesys(_options: &Self::Options) -> bool {
+        true
+    }
+
+    /// Looks for `genfleet doctor` whether the services that this kind needs besides Genesys Cloud can be used. Changes
+    /// nothing.
+    fn examine(_options: Self::Options) -> impl Future<Output = Vec<ServiceCheck>> + Send {
+        std::future::ready(Vec::new())
+    }
+
     /// Creates the handler and starts its background tasks.
     fn new(options: Self::Options, services: &Services) -> Result<Self, ConfigError>;
 
@@ -96,6 +113,17 @@ pub trait JobHandler: Send + Sync + Sized + 'static {
         payload: Self::Payload,
         state: Self::State,
     ) -> impl Future<Output = Result<Progress<Self>, JobError>> + Send;
+}
+
+/// One thing that a worker looked at for `genfleet doctor`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceCheck {
+    /// The name of the check, for programs.
+    pub check: &'static str,
+    /// What was looked at.
+    pub looked_at: String,
+    /// What was found there: good, or wrong with the remedy.
+    pub found: Result<String, (String, String)>,
 }
 
 /// Result of a successful attempt.

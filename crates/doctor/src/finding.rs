@@ -37,7 +37,7 @@ pub struct Finding {
 
 impl Finding {
     /// All is well.
-    pub(crate) fn ok(check: &'static str, looked_at: impl Display, found: impl Display) -> Self {
+    pub fn ok(check: &'static str, looked_at: impl Display, found: impl Display) -> Self {
         Self { check, level: Level::Ok, looked_at: looked_at.to_string(), found: found.to_string(), remedy: None }
     }
 
@@ -57,12 +57,7 @@ impl Finding {
     }
 
     /// Is one.
-    pub(crate) fn failed(
-        check: &'static str,
-        looked_at: impl Display,
-        found: impl Display,
-        remedy: impl Display,
-    ) -> Self {
+    pub fn failed(check: &'static str, looked_at: impl Display, found: impl Display, remedy: impl Display) -> Self {
         Self::of(Level::Failed, (check, &looked_at), &found, &remedy)
     }
 

@@ -26,6 +26,11 @@ pub(crate) async fn check(options: &DoctorOptions, kinds: &[KindNeeds], is_simul
             remedy,
         )];
     }
+    let calling: Vec<KindNeeds> = kinds.iter().filter(|needs| needs.calls_genesys).copied().collect();
+    if calling.is_empty() {
+        let why = "no kind that is worked calls it with these settings";
+        return vec![Finding::skipped("genesys.token", "Genesys Cloud", why, "nothing, unless other kinds are meant")];
+    }
     let mut findings = Vec::new();
     let addresses = match options.genesys.addresses() {
         Ok(addresses) => addresses,
@@ -38,10 +43,10 @@ pub(crate) async fn check(options: &DoctorOptions, kinds: &[KindNeeds], is_simul
     for url in [&addresses.token, &addresses.api] {
         findings.extend(unencrypted(url.scheme(), url.host_str().unwrap_or_default(), url.as_str()));
     }
-    findings.extend(operations(options, kinds));
+    findings.extend(operations(options, &calling));
     let client = GenesysClient::new(
         &options.genesys,
-        kinds.iter().map(|needs| (needs.kind, needs.rights)).collect(),
+        calling.iter().map(|needs| (needs.kind, needs.rights)).collect(),
         Arc::new(SystemClock),
     );
     match client {

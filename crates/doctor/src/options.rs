@@ -20,6 +20,8 @@ pub struct KindNeeds {
     pub rights: Rights,
     /// Jobs in flight where nobody sets anything.
     pub concurrency: usize,
+    /// The kind calls Genesys Cloud with these settings.
+    pub calls_genesys: bool,
 }
 
 /// The settings that are checked.

@@ -110,11 +110,15 @@ impl AdmissionControl {
         if self.audit.is_some() {
             return closed(ClosedReason::Audit, None, None);
         }
-        if self.credentials.reason().is_some() {
+        if self.credentials.reason().is_some() && !self.workers.stands_alone(kind) {
             return closed(ClosedReason::Credentials, None, None);
         }
         if let Some(hold) = self.workers.of(kind) {
-            return closed(ClosedReason::Worker(hold.reason), None, None);
+            let probe = self.workers.stands_alone(kind).then_some(hold.next_look);
+            return closed(ClosedReason::Worker(hold.reason), None, probe);
+        }
+        if self.workers.stands_alone(kind) {
+            return Admission::Open;
         }
         if self.pause.closes_intake(now) {
             return closed(ClosedReason::Throttled, self.pause.ends(now), None);

@@ -4,6 +4,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, OnceLock},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     clock_skew: Mutex<ClockSkew>,
     rights: KindRights,
     client_limit: u32,
+    /// Of bad credentials, and of what is forbidden.
+    probe_intervals: (Duration, Duration),
     audit: OnceLock<Audit>,
     no_audit: Audit,
 }
@@ -89,14 +92,16 @@ enum NextStep {
 }
 
 impl GenesysClient {
-    /// Makes a client for jobs of `kinds`, which need these rights, with the credentials that the environment names. Sends
-    /// nothing yet. Errors are of the configuration: no credentials, no usable address, no readable CA file.
+    /// Makes a client for jobs of `kinds`, which need these rights, with the credentials that the environment names; where
+    /// there are no such kinds, none are needed. Sends nothing yet. Errors are of the configuration: no credentials, no usable
+    /// address, no readable CA file.
     pub fn new<R: Into<Rights>>(
         options: &GenesysOptions,
         kinds: Vec<(Kind, R)>,
         clock: SharedClock,
     ) -> Result<Self, ConfigError> {
-        Self::with_credentials(options, kinds, clock, CredentialSource::Environment)
+        let source = if kinds.is_empty() { CredentialSource::NotNeeded } else { CredentialSource::Environment };
+        Self::with_credentials(options, kinds, clock, source)
     }
 
     /// Makes a client with credentials from elsewhere.
@@ -143,6 +148,7 @@ impl GenesysClient {
             clock_skew: Mutex::default(),
             rights,
             client_limit: options.client_requests_per_minute,
+            probe_intervals: (options.credentials_probe, options.forbidden_probe),
             audit: OnceLock::new(),
             no_audit: Audit::off(),
         };

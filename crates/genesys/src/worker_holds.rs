@@ -1,7 +1,8 @@
 //! Holds that workers set themselves: something other than the API that the jobs of a kind need is not there or cannot be
-//! trusted, e.g. the engine that scans files. The worker looks again by itself and releases the hold; no job is a probe.
+//! trusted, e.g. the engine that scans files. The worker looks again by itself and releases the hold; no job is a probe, unless
+//! the worker can look by a job only.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tokio::time::Instant;
 
@@ -23,6 +24,8 @@ pub struct WorkerHold {
 pub(crate) struct WorkerHolds {
     reasons: Vec<&'static str>,
     holds: HashMap<Kind, WorkerHold>,
+    /// The kinds whose workers do not call Genesys Cloud, and look by a job whether their hold is over.
+    alone: HashSet<Kind>,
 }
 
 impl WorkerHolds {
@@ -31,6 +34,16 @@ impl WorkerHolds {
         self.reasons.extend(reasons);
         self.reasons.sort_unstable();
         self.reasons.dedup();
+    }
+
+    /// Lets `kind` wait for nothing but its own holds, each of which one job probes at its next look.
+    pub(crate) fn stand_alone(&mut self, kind: Kind) {
+        self.alone.insert(kind);
+    }
+
+    /// Returns whether `kind` waits for nothing but its own holds.
+    pub(crate) fn stands_alone(&self, kind: Kind) -> bool {
+        self.alone.contains(&kind)
     }
 
     /// Begins, changes or ends the hold of `kind`. True where its reason changed.

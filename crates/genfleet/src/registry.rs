@@ -1,14 +1,14 @@
 //! The workers of this build: one row for each. A new worker is added to `workers!`; a kind of the table in
 //! `crates/job/src/kind.rs` that has no row does not compile.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, builder::Resettable};
 use genfleet_channel_provisioner::ChannelProvisioner;
 use genfleet_core::{
     contract::KindContract,
     genesys::Rights,
-    handler::JobHandler,
+    handler::{JobHandler, ServiceCheck},
     job::{Job, Kind, Rejection},
     options::ConfigError,
     webhook::{AddressEntry, JobWebhooks, WebhookRules},
@@ -24,6 +24,9 @@ use serde_json::Value;
 /// Validates a body, with the given message id, as the worker does.
 type CheckJob = fn(&JobRules, &HandlerOptions, &[u8], Option<&str>) -> Result<Job, Box<Rejection>>;
 
+/// Looks at the services that a kind needs.
+type Examining = Pin<Box<dyn Future<Output = Vec<ServiceCheck>> + Send>>;
+
 /// A worker as the tool sees it, for all of its kinds of use alike.
 struct Worker {
     kind: Kind,
@@ -33,6 +36,9 @@ struct Worker {
     rules: fn(&WebhookRules) -> JobRules,
     check: CheckJob,
     not_worked: fn(&HandlerOptions) -> Option<String>,
+    check_options: fn(&HandlerOptions) -> Result<(), ConfigError>,
+    calls_genesys: fn(&HandlerOptions) -> bool,
+    examine: fn(&HandlerOptions) -> Examining,
     work: fn(&Runtime, &HandlerOptions) -> Result<(), ConfigError>,
 }
 
@@ -61,6 +67,9 @@ macro_rules! workers {
                 validate_job::<$Handler>(rules, &options.$options, body, message_id, None).map(|(job, _)| job)
             },
             not_worked: |options| <$Handler>::not_worked(&options.$options),
+            check_options: |options| <$Handler>::check(&options.$options),
+            calls_genesys: |options| <$Handler>::calls_genesys(&options.$options),
+            examine: |options| Box::pin(<$Handler>::examine(options.$options.clone())),
             work: |runtime, options| runtime.work::<$Handler>(options.$options.clone()),
         }),+];
     };
@@ -103,14 +112,39 @@ pub(crate) fn chosen(named: &[Kind], options: &HandlerOptions) -> Result<ChosenK
 }
 
 /// What `kinds` need of the place where they are worked.
-pub(crate) fn needs(kinds: &[Kind]) -> Vec<KindNeeds> {
-    let needs = |&Worker { kind, rights, concurrency, .. }: &Worker| KindNeeds { kind, rights: rights(), concurrency };
+pub(crate) fn needs(kinds: &[Kind], options: &HandlerOptions) -> Vec<KindNeeds> {
+    let needs = |&Worker { kind, rights, concurrency, calls_genesys, .. }: &Worker| KindNeeds {
+        kind,
+        rights: rights(),
+        concurrency,
+        calls_genesys: calls_genesys(options),
+    };
     workers(kinds).map(needs).collect()
 }
 
-/// The rights that the OAuth client needs for `kinds`.
-pub(crate) fn rights(kinds: &[Kind]) -> Vec<(Kind, Rights)> {
-    workers(kinds).map(|worker| (worker.kind, (worker.rights)())).collect()
+/// The rights that the OAuth client needs for `kinds` with these settings, without those that do not call Genesys Cloud.
+pub(crate) fn rights(kinds: &[Kind], options: &HandlerOptions) -> Vec<(Kind, Rights)> {
+    let calling = workers(kinds).filter(|worker| (worker.calls_genesys)(options));
+    calling.map(|worker| (worker.kind, (worker.rights)())).collect()
+}
+
+/// The kinds that call Genesys Cloud with these settings.
+pub(crate) fn calling(kinds: &[Kind], options: &HandlerOptions) -> Vec<Kind> {
+    rights(kinds, options).into_iter().map(|(kind, _)| kind).collect()
+}
+
+/// Finds mistakes in the settings of `kinds`.
+pub(crate) fn check(kinds: &[Kind], options: &HandlerOptions) -> Result<(), ConfigError> {
+    workers(kinds).try_for_each(|worker| (worker.check_options)(options))
+}
+
+/// Looks at the services that `kinds` need besides Genesys Cloud.
+pub(crate) async fn examine(kinds: &[Kind], options: &HandlerOptions) -> Vec<ServiceCheck> {
+    let mut found = Vec::new();
+    for worker in workers(kinds) {
+        found.extend((worker.examine)(options).await);
+    }
+    found
 }
 
 /// Works jobs of `kinds` in this process.
@@ -129,6 +163,11 @@ pub(crate) fn load_payload(kind: Kind) -> Value {
 }
 
 impl HandlerOptions {
+    /// Lets the simulator of this address stand in for the services that the workers call besides Genesys Cloud.
+    pub(crate) fn stand_in(&mut self, address: &str) {
+        self.purger.stand_in(address);
+    }
+
     /// The defaults, whatever the environment says.
     fn unset() -> Result<Self, clap::Error> {
         let command = Self::augment_args(Command::new("unset").no_binary_name(true));

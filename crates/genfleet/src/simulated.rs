@@ -12,7 +12,10 @@ use genfleet_core::{
 use genfleet_simulator::Simulator;
 use serde_json::json;
 
-use crate::{commands::simulate::Behaviour, registry};
+use crate::{
+    commands::simulate::Behaviour,
+    registry::{self, HandlerOptions},
+};
 
 /// Whether to talk to the simulator, and how it behaves.
 #[derive(Clone, Debug, clap::Args)]
@@ -43,15 +46,18 @@ fn furnish(simulator: &Simulator) -> anyhow::Result<()> {
     simulator.set("network", &json!({ "connections": [lab] })).map_err(anyhow::Error::msg)
 }
 
-/// The client, and the simulator it talks to where there is one: keep it alive.
+/// The client, and the simulator it talks to where there is one: keep it alive. The simulator stands in for the services of
+/// `handlers`, too, whose settings are checked.
 pub(crate) async fn client(
     options: &SimulateOptions,
     genesys: &GenesysOptions,
     kinds: &[Kind],
+    handlers: &mut HandlerOptions,
     clock: SharedClock,
 ) -> anyhow::Result<(GenesysClient, Option<Simulator>)> {
-    let rights = registry::rights(kinds);
+    let rights = registry::rights(kinds, handlers);
     if !options.simulate {
+        registry::check(kinds, handlers)?;
         let client = GenesysClient::new(genesys, rights, clock)
             .map_err(|error| ConfigError::new(format!("{error}\nTo try it without Genesys Cloud, add --simulate")))?;
         return Ok((client, None));
@@ -59,6 +65,8 @@ pub(crate) async fn client(
     let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let simulator = Simulator::start(options.behaviour.options(anywhere)).await?;
     furnish(&simulator)?;
+    handlers.stand_in(&simulator.base_url());
+    registry::check(kinds, handlers)?;
     let genesys =
         GenesysOptions { genesys_base_url: Some(simulator.base_url()), genesys_token_url: None, ..genesys.clone() };
     let anybody = Credentials { id: "simulated".to_owned().into(), secret: "simulated".to_owned().into() };

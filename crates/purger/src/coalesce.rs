@@ -22,7 +22,7 @@ use self::{
     entry::{PurgeOrder, PurgeOutcome},
     pack::JobKey,
 };
-use crate::api::Cdn;
+use crate::cdn::Cdn;
 
 mod bisection;
 mod driver;

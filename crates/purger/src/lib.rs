@@ -1,14 +1,14 @@
 //! The purger: works `cdn.purge` jobs, which invalidate CDN cache paths (SPEC 3.1).
 //!
 //! [`Purger`] is the handler, [`Payload`] what upstream sends. All jobs of a process share requests by way of the
-//! coalescer; `api.rs` is the remote call, `progress.rs` what is done of a job.
+//! coalescer; `cdn.rs` is the remote call, `progress.rs` what is done of a job.
 
 use std::{sync::Arc, time::Duration};
 
 use genfleet_core::{
     contract::ContractTerms,
     error::JobError,
-    handler::{Defaults, JobContext, JobHandler, Progress, Services},
+    handler::{Defaults, JobContext, JobHandler, Progress, ServiceCheck, Services},
     job::{Kind, Violation},
     metric,
     options::{self, ConfigError},
@@ -16,22 +16,27 @@ use genfleet_core::{
 use serde_json::Value;
 
 use crate::{
-    api::GenesysCdn,
+    cdn::{Cdn, genesys},
     coalesce::{Coalescer, entry::PurgeOrder},
     progress::{PurgeProgress, PurgeReport, State},
 };
 
-mod api;
+mod cdn;
 mod coalesce;
 mod contract;
 mod payload;
 mod progress;
 
+pub use cdn::{CdnOptions, CdnProvider};
 pub use payload::Payload;
 
 /// The purger's own settings.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PurgerOptions {
+    /// The CDN
+    #[command(flatten)]
+    pub cdn: CdnOptions,
+
     /// How long a purge request that is not full waits for paths of further jobs, from the last one that came; while
     /// jobs keep coming up to ten times this. A job alone in the process goes at once. 0ms switches sharing off: each
     /// request carries one job's paths only
@@ -39,17 +44,26 @@ pub struct PurgerOptions {
     pub batch_linger: Duration,
 }
 
+impl PurgerOptions {
+    /// Lets a stand-in of this address take the purges of other CDNs: no secrets are needed, and none are sent.
+    pub fn stand_in(&mut self, address: &str) {
+        self.cdn.stand_in = address.parse().ok();
+    }
+}
+
 /// Invalidates CDN cache paths.
 #[derive(Debug)]
 pub struct Purger {
     coalescer: Coalescer,
+    /// Says why the CDN cannot purge a path.
+    refuses: fn(&str) -> Option<String>,
 }
 
 impl JobHandler for Purger {
     const KIND: Kind = Kind::CdnPurge;
     const ACTION: &'static str = "cache_invalidated";
     const AUDIT_ACTION: &'static str = "cdn_purge_executed";
-    const SCOPES: &'static [&'static str] = &[api::SCOPE];
+    const SCOPES: &'static [&'static str] = &[genesys::SCOPE];
     const DEFAULTS: Defaults = Defaults { concurrency: 256 };
 
     type Options = PurgerOptions;
@@ -57,14 +71,24 @@ impl JobHandler for Purger {
     type State = State;
     type Report = PurgeReport;
 
+    async fn examine(options: PurgerOptions) -> Vec<ServiceCheck> {
+        cdn::examine(&options.cdn).await
+    }
+
     fn new(options: PurgerOptions, services: &Services) -> Result<Self, ConfigError> {
-        let cdn = GenesysCdn::new(services.genesys.clone());
-        let (coalescer, task) = Coalescer::new(cdn, options.batch_linger);
-        services.supervisor.spawn("coalescer", task);
+        options.cdn.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         // Series that exist from the start, since an increase from nothing would go unseen.
         metrics::counter!(metric::PURGE_PATHS).absolute(0);
         let _ = metrics::histogram!(metric::PURGE_BATCH_PATHS);
-        Ok(Self { coalescer })
+        cdn::start(options.cdn.chosen()?, &options, services)
+    }
+
+    fn check(options: &PurgerOptions) -> Result<(), ConfigError> {
+        options.cdn.check()
+    }
+
+    fn calls_genesys(options: &PurgerOptions) -> bool {
+        options.cdn.is_genesys()
     }
 
     fn validate(payload: &Payload, _: &Self::Options) -> Vec<Violation> {
@@ -77,6 +101,7 @@ impl JobHandler for Purger {
 
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Progress<Self>, JobError> {
         let paths: Arc<[Arc<str>]> = payload.paths.into_iter().map(Arc::from).collect();
+        self.check_paths(&paths, &state)?;
         let order = PurgeOrder {
             job: job.id().clone(),
             paths: Arc::clone(&paths),
@@ -91,6 +116,25 @@ impl JobHandler for Purger {
             None => Ok(Progress::Done(report)),
             Some(error) => Err(with_progress(error, &outcome.progress, &report)),
         }
+    }
+}
+
+impl Purger {
+    /// Makes a purger of `cdn`, and starts its tasks.
+    fn of<C: Cdn>(cdn: C, refuses: fn(&str) -> Option<String>, linger: Duration, services: &Services) -> Self {
+        let (coalescer, task) = Coalescer::new(cdn, linger);
+        services.supervisor.spawn("coalescer", task);
+        Self { coalescer, refuses }
+    }
+
+    /// Fails a job with a path that the CDN cannot purge, before anything is sent for it.
+    fn check_paths(&self, paths: &[Arc<str>], state: &State) -> Result<(), JobError> {
+        let refused = paths.iter().find_map(|path| Some((path, (self.refuses)(path)?)));
+        let Some((path, why)) = refused else { return Ok(()) };
+        let mut error = JobError::permanent("rejected", format!("the path {path:?} cannot be purged: {why}"));
+        error.details.insert("path".to_owned(), (&**path).into());
+        let progress = PurgeProgress::resume(state.clone(), paths.len());
+        Err(with_progress(error, &progress, &progress.report(paths)))
     }
 }
 

@@ -20,9 +20,9 @@ pub struct State {
     /// One bit per path of the payload, base64.
     #[serde(skip_serializing_if = "Bitmap::is_empty")]
     done: Bitmap,
-    /// The API's last status that accepted paths.
+    /// What the CDN said last when it accepted paths.
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<u16>,
+    status: Option<PurgeStatus>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     request_ids: Vec<String>,
     #[serde(skip_serializing_if = "is_zero")]
@@ -80,9 +80,18 @@ pub(crate) struct AcceptedPaths<'a> {
     pub(crate) rode_along: u32,
     /// The request carried another job, too.
     pub(crate) shared: bool,
-    /// The API's status.
-    pub(crate) status: u16,
-    pub(crate) request_id: Option<&'a str>,
+    pub(crate) status: &'a PurgeStatus,
+    pub(crate) request_ids: &'a [String],
+}
+
+/// What a CDN says when it accepts paths.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum PurgeStatus {
+    /// The HTTP status.
+    Code(u16),
+    /// The provider's own word.
+    Word(String),
 }
 
 /// The progress of a job of so many paths.
@@ -124,10 +133,8 @@ impl PurgeProgress {
         self.state.batches += 1;
         self.state.deduplicated += accepted.rode_along;
         self.state.coalesced += u32::from(accepted.shared);
-        self.state.status = Some(accepted.status);
-        if let Some(id) = accepted.request_id {
-            self.note_request(id);
-        }
+        self.state.status = Some(accepted.status.clone());
+        accepted.request_ids.iter().for_each(|id| self.note_request(id));
     }
 
     fn note_request(&mut self, id: &str) {
@@ -154,7 +161,7 @@ impl PurgeProgress {
         };
         let is_short = !self.is_complete();
         PurgeReport {
-            status: self.state.status,
+            status: self.state.status.clone(),
             paths: list(true),
             paths_count: self.done,
             remaining: is_short.then(|| list(false)),
@@ -171,8 +178,8 @@ impl PurgeProgress {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PurgeReport {
-    /// The API's status, once it has accepted a request.
-    pub status: Option<u16>,
+    /// The CDN's word or its HTTP status, once it has accepted a request.
+    pub status: Option<PurgeStatus>,
     /// The purged paths, the first 1,000.
     pub paths: Vec<String>,
     /// The number of entries of the payload that are purged.
@@ -183,7 +190,7 @@ pub struct PurgeReport {
     /// The number of entries of the payload that are not purged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining_count: Option<usize>,
-    /// The API's ids of the requests that carried this job's paths, the first 100.
+    /// The CDN's ids of the requests that carried this job's paths, the first 100.
     pub request_ids: Vec<String>,
     /// The number of such requests.
     pub batches: u32,
@@ -200,7 +207,7 @@ mod tests {
     use super::*;
 
     fn accepted(indices: &[u32]) -> AcceptedPaths<'_> {
-        AcceptedPaths { indices, rode_along: 0, shared: false, status: 202, request_id: None }
+        AcceptedPaths { indices, rode_along: 0, shared: false, status: &PurgeStatus::Code(202), request_ids: &[] }
     }
 
     #[test]
@@ -209,7 +216,7 @@ mod tests {
         let indices: Vec<u32> = (0..10_000).collect();
         for batch in indices.chunks(50) {
             let id = "7\"d9".repeat(32);
-            progress.note(&AcceptedPaths { request_id: Some(&id), ..accepted(batch) });
+            progress.note(&AcceptedPaths { request_ids: &[id], ..accepted(batch) });
         }
         assert!(progress.is_complete());
         let state = serde_json::to_string(progress.state().unwrap()).unwrap();
@@ -221,7 +228,7 @@ mod tests {
         let mut progress = PurgeProgress::resume(State::default(), 10_000);
         for index in 0..150 {
             let id = format!("7d9cbd9a-3f4d-4a51-9d0e-{index:012}");
-            progress.note(&AcceptedPaths { indices: &[index], request_id: Some(&id), ..accepted(&[]) });
+            progress.note(&AcceptedPaths { indices: &[index], request_ids: &[id], ..accepted(&[]) });
         }
         assert_eq!(progress.report(&[]).request_ids.len(), 100);
     }
@@ -251,8 +258,8 @@ mod tests {
             indices: &[0, 2],
             rode_along: 1,
             shared: true,
-            status: 202,
-            request_id: Some("r-1"),
+            status: &PurgeStatus::Code(202),
+            request_ids: &["r-1".to_owned()],
         });
         let failed = serde_json::to_value(progress.report(&paths)).unwrap();
         let expected = serde_json::json!({

@@ -6,6 +6,7 @@
 pub(crate) mod body;
 mod channel_provisioner;
 pub(crate) mod control;
+mod other_cdns;
 mod purger;
 mod scan_monitor;
 mod stream_configurator;
@@ -32,5 +33,6 @@ pub(crate) fn all(shared: Shared) -> Router {
         .method_not_allowed_fallback(async || ApiError::of_status(StatusCode::METHOD_NOT_ALLOWED))
         .layer(from_fn_with_state(shared.clone(), pipeline::pass))
         .merge(control::routes())
+        .layer(from_fn_with_state(shared.clone(), other_cdns::pass))
         .with_state(shared)
 }

@@ -234,16 +234,19 @@ fn start<H: JobHandlers>(
     let reasons = rows.iter().map(|row| (row.kind, (row.not_worked)(&options.own)));
     let kinds = ChosenKinds::new(name, reasons, &options.worker.kinds)?;
     let rows: Vec<_> = rows.into_iter().filter(|row| kinds.worked.contains(&row.kind)).collect();
+    rows.iter().try_for_each(|row| (row.check)(&options.own))?;
     options.queue.check()?;
     options.worker.start_logs("info", LogFormat::Json)?;
     install_tls();
     // Before anything counts.
     let metrics = start_metrics(&kinds.worked)?;
     let clock: SharedClock = Arc::new(SystemClock);
-    let rights = rows.iter().map(|row| (row.kind, row.rights)).collect();
+    let calling: Vec<_> = rows.iter().filter(|row| (row.calls_genesys)(&options.own)).collect();
+    let rights = calling.iter().map(|row| (row.kind, row.rights)).collect();
     let genesys = GenesysClient::new(&options.genesys, rights, clock.clone())?;
     let webhooks = Webhooks::new(&options.webhooks)?;
-    let tutorial: Vec<String> = warn_of_tutorial_kinds(&options.genesys, &kinds.worked).into_iter().collect();
+    let calling: Vec<_> = calling.iter().map(|row| row.kind).collect();
+    let tutorial: Vec<String> = warn_of_tutorial_kinds(&options.genesys, &calling).into_iter().collect();
     for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?, tutorial].concat() {
         warn!("{warning}");
     }

@@ -25,6 +25,8 @@ pub struct HandlerRow<O> {
     pub(crate) kind: Kind,
     pub(crate) rights: Rights,
     pub(crate) not_worked: fn(&O) -> Option<String>,
+    pub(crate) check: fn(&O) -> Result<(), ConfigError>,
+    pub(crate) calls_genesys: fn(&O) -> bool,
     pub(crate) work: fn(&Runtime, &O) -> Result<(), ConfigError>,
 }
 
@@ -36,6 +38,8 @@ impl<H: JobHandler> JobHandlers for H {
             kind: H::KIND,
             rights: H::rights(),
             not_worked: H::not_worked,
+            check: H::check,
+            calls_genesys: H::calls_genesys,
             work: |runtime, options| runtime.work::<H>(options.clone()),
         }]
     }
@@ -49,12 +53,16 @@ impl<A: JobHandler, B: JobHandler> JobHandlers for (A, B) {
             kind: A::KIND,
             rights: A::rights(),
             not_worked: |options: &Self::Options| A::not_worked(&options.0),
+            check: |options: &Self::Options| A::check(&options.0),
+            calls_genesys: |options: &Self::Options| A::calls_genesys(&options.0),
             work: |runtime, options| runtime.work::<A>(options.0.clone()),
         };
         let second = HandlerRow {
             kind: B::KIND,
             rights: B::rights(),
             not_worked: |options: &Self::Options| B::not_worked(&options.1),
+            check: |options: &Self::Options| B::check(&options.1),
+            calls_genesys: |options: &Self::Options| B::calls_genesys(&options.1),
             work: |runtime, options| runtime.work::<B>(options.1.clone()),
         };
         vec![first, second]

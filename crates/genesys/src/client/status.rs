@@ -53,6 +53,17 @@ impl GenesysClient {
         self.shared.admission.control().set_worker_hold(kind, hold);
     }
 
+    /// Lets the jobs of `kind` wait for nothing of Genesys Cloud's, which their worker does not call. A hold that it sets
+    /// lets one job start at its next look, as the worker's probe.
+    pub fn stand_alone(&self, kind: Kind) {
+        self.shared.admission.control().workers.stand_alone(kind);
+    }
+
+    /// Returns the settings for the waits between two tries of bad credentials, and of what is forbidden.
+    pub fn probe_intervals(&self) -> (Duration, Duration) {
+        self.shared.probe_intervals
+    }
+
     /// Counts the changes of admission. Times that an [`Admission`] names pass without a change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.admission.changes()

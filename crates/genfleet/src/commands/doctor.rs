@@ -4,6 +4,7 @@
 use std::{fmt::Write, process::ExitCode};
 
 use genfleet_core::{
+    handler::ServiceCheck,
     http::install_tls,
     job::Kind,
     telemetry::{self, LogFormat},
@@ -51,8 +52,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     install_tls();
     let named = if options.named.is_empty() { options.checked.kinds() } else { &options.named };
     let kinds = registry::chosen(named, &options.handlers)?;
-    let needs = registry::needs(&kinds.worked);
-    let mut findings = block_on(async { Ok(examine(&options.checked, &needs, options.simulate.wanted()).await) })?;
+    let needs = registry::needs(&kinds.worked, &options.handlers);
+    let is_simulated = options.simulate.wanted();
+    let (mut findings, services) = block_on(async {
+        let findings = examine(&options.checked, &needs, is_simulated).await;
+        let services =
+            if is_simulated { Vec::new() } else { registry::examine(&kinds.worked, &options.handlers).await };
+        Ok((findings, services))
+    })?;
+    findings.extend(services.into_iter().map(service));
     findings.extend(
         kinds
             .left_out
@@ -62,6 +70,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let report = DoctorReport::new(findings);
     report.print(options.json)?;
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
+}
+
+fn service(ServiceCheck { check, looked_at, found }: ServiceCheck) -> Finding {
+    match found {
+        Ok(found) => Finding::ok(check, looked_at, found),
+        Err((found, remedy)) => Finding::failed(check, looked_at, found, remedy),
+    }
 }
 
 fn text(finding: &Finding, paint: Paint) -> String {

@@ -161,11 +161,13 @@ async fn left(path: &std::path::Path) -> anyhow::Result<u64> {
 async fn batch(options: &Options, kinds: &ChosenKinds, path: &std::path::Path) -> anyhow::Result<(Tally, ProcessEnd)> {
     TraceExport::from_environment("genfleet")?.into_iter().for_each(TraceExport::start);
     let clock: SharedClock = Arc::new(SystemClock);
+    let mut handlers = options.handlers.clone();
     let (genesys, simulator) =
-        simulated::client(&options.simulate, &options.genesys, &kinds.worked, clock.clone()).await?;
+        simulated::client(&options.simulate, &options.genesys, &kinds.worked, &mut handlers, clock.clone()).await?;
     let webhooks = Webhooks::new(&options.webhooks)?;
     let audit_file = format!("{}-audit.jsonl", path.display());
-    let tutorial = warn_of_tutorial_kinds(&options.genesys, &kinds.worked).into_iter().collect();
+    let tutorial =
+        warn_of_tutorial_kinds(&options.genesys, &registry::calling(&kinds.worked, &handlers)).into_iter().collect();
     let warnings = [options.genesys.warnings(), options.webhooks.warnings()?, tutorial].concat();
     // The log of a batch has errors only, unless --log says otherwise.
     let tells = simulator.is_none() && !tracing::enabled!(tracing::Level::WARN);
@@ -198,7 +200,7 @@ async fn batch(options: &Options, kinds: &ChosenKinds, path: &std::path::Path) -
         _ = signals.next() => return Ok((Tally::new(input.total()), ProcessEnd::Stopped)),
     }
     let runtime = runtime.with_webhooks(webhooks);
-    registry::work(&runtime, &options.handlers, &kinds.worked)?;
+    registry::work(&runtime, &handlers, &kinds.worked)?;
     let (finished, message) = oneshot::channel();
     let follow = tokio::spawn(follow(store, sink, progress, patience, finished));
     let end = runtime

@@ -58,7 +58,8 @@ pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result
     options.worker.start_logs("info", LogFormat::Json)?;
     install_tls();
     let webhooks = Webhooks::new(&options.webhooks)?;
-    let tutorial = warn_of_tutorial_kinds(&options.genesys, &kinds.worked).filter(|_| !options.simulate.wanted());
+    let tutorial = warn_of_tutorial_kinds(&options.genesys, &registry::calling(&kinds.worked, &options.handlers))
+        .filter(|_| !options.simulate.wanted());
     let tutorial = tutorial.into_iter().collect();
     for warning in [misspelt, options.queue.warnings()?, options.webhooks.warnings()?, tutorial].concat() {
         warn!("{warning}");
@@ -68,7 +69,8 @@ pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result
     let clock: SharedClock = Arc::new(SystemClock);
     block_on(async {
         let (genesys, simulator) =
-            simulated::client(&options.simulate, &options.genesys, &kinds.worked, clock.clone()).await?;
+            simulated::client(&options.simulate, &options.genesys, &kinds.worked, &mut options.handlers, clock.clone())
+                .await?;
         if options.check_config {
             options.queue.check_store()?;
             options.worker.audit.check(&default_file("genfleet"), &clock)?;

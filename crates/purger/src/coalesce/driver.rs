@@ -17,7 +17,7 @@ use super::{
     request::{RequestId, RequestPurpose},
     state::{AskId, CoalescerState, PermitAsk},
 };
-use crate::api::{Cdn, PurgeAccepted, PurgeRefusal, RefusalCause};
+use crate::cdn::{Cdn, PurgeAccepted, PurgeRefusal, RefusalCause};
 
 /// A command of a job.
 #[derive(Debug)]
@@ -44,7 +44,8 @@ pub(super) struct Driver<C: Cdn> {
 
 impl<C: Cdn> Driver<C> {
     pub(super) fn new(cdn: C, linger: Duration, commands: mpsc::UnboundedReceiver<Command>) -> Self {
-        Self { cdn, commands, tasks: JoinSet::new(), state: CoalescerState::new(linger, Instant::now()) }
+        let state = CoalescerState::new(cdn.capacity(), linger, Instant::now());
+        Self { cdn, commands, tasks: JoinSet::new(), state }
     }
 
     /// Ends only where a sub-task panicked.

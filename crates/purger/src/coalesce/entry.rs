@@ -15,7 +15,7 @@ use super::{
     visits,
 };
 use crate::{
-    api::PurgeAccepted,
+    cdn::PurgeAccepted,
     progress::{AcceptedPaths, PurgeProgress},
 };
 
@@ -144,8 +144,8 @@ impl JobEntry {
             indices: &share.indices,
             rode_along: share.rode_along,
             shared: is_shared,
-            status: accepted.status,
-            request_id: accepted.request_id.as_deref(),
+            status: &accepted.status,
+            request_ids: &accepted.request_ids,
         });
     }
 

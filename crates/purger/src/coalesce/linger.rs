@@ -1,6 +1,6 @@
 //! The linger rule: when a request is closed, apart from the budget. Pure: the times are passed in.
 //!
-//! - Full (100 different paths wait): at once.
+//! - Full (as many different paths wait as a request takes): at once.
 //! - A job alone in the process: at once. Jobs that left together within the last ten lingers are being settled
 //!   and about to be replaced (company), so a job that follows them is not alone.
 //! - Otherwise as soon as no path came for one linger (in company three, since jobs are settled and delivered in
@@ -12,8 +12,6 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-
-use super::pack::MAX_PATHS;
 
 /// The oldest path waits at most so many lingers.
 const MAX_LINGERS: u32 = 10;
@@ -44,14 +42,16 @@ pub(super) enum CloseTime {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Linger {
+    /// Paths in a full request.
+    full: usize,
     quiet: Duration,
     newest: Instant,
     company_until: Instant,
 }
 
 impl Linger {
-    pub(super) fn new(linger: Duration, now: Instant) -> Self {
-        Self { quiet: linger, newest: now, company_until: now }
+    pub(super) fn new(full: usize, linger: Duration, now: Instant) -> Self {
+        Self { full, quiet: linger, newest: now, company_until: now }
     }
 
     pub(super) fn note_arrival(&mut self, now: Instant) {
@@ -68,7 +68,7 @@ impl Linger {
         if waiting.distinct == 0 {
             return CloseTime::Open;
         }
-        if waiting.distinct >= MAX_PATHS || self.quiet.is_zero() {
+        if waiting.distinct >= self.full || self.quiet.is_zero() {
             return CloseTime::Now;
         }
         let Some(oldest) = waiting.oldest else { return CloseTime::Open };
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn the_rule_as_a_table() {
         let start = Instant::now();
-        let mut rule = Linger::new(LINGER, start);
+        let mut rule = Linger::new(100, LINGER, start);
         rule.note_arrival(start + ms(50));
         let waiting = |distinct, jobs, oldest: u64| WaitingPaths { distinct, jobs, oldest: Some(start + ms(oldest)) };
         let table = [
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_trickle_that_never_ends_does_not_hold_a_path_for_ever() {
         let start = Instant::now();
-        let mut rule = Linger::new(LINGER, start);
+        let mut rule = Linger::new(100, LINGER, start);
         let waiting = WaitingPaths { distinct: 30, jobs: 30, oldest: Some(start) };
         for at in 0..200 {
             rule.note_arrival(start + ms(at));
@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn the_first_that_follows_many_is_not_alone() {
         let start = Instant::now();
-        let mut rule = Linger::new(LINGER, start);
+        let mut rule = Linger::new(100, LINGER, start);
         rule.note_shared_end(start);
         rule.note_arrival(start + ms(5));
         let waiting = WaitingPaths { distinct: 1, jobs: 1, oldest: Some(start + ms(5)) };
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn without_sharing_nothing_lingers() {
         let start = Instant::now();
-        let rule = Linger::new(Duration::ZERO, start);
+        let rule = Linger::new(100, Duration::ZERO, start);
         assert_eq!(rule.close_time(WaitingPaths { distinct: 1, jobs: 9, oldest: Some(start) }, start), CloseTime::Now);
     }
 }

@@ -10,9 +10,8 @@ use std::{
 };
 
 use super::visits;
+use crate::cdn::Capacity;
 
-/// Paths in one request, at most: the API's limit.
-pub(super) const MAX_PATHS: usize = 100;
 /// A request's JSON stays below this; the API takes 512,000 bytes.
 const MAX_BODY_BYTES: usize = 400_000;
 /// The bytes of the body around its paths.
@@ -76,6 +75,7 @@ struct JobQueue {
 #[derive(Debug)]
 pub(super) struct PathPool {
     sharing: Sharing,
+    capacity: Capacity,
     /// Exactly the jobs in `queues`, the next first.
     turns: BTreeMap<u64, JobKey>,
     next_turn: u64,
@@ -87,9 +87,10 @@ pub(super) struct PathPool {
 }
 
 impl PathPool {
-    pub(super) fn new(sharing: Sharing) -> Self {
+    pub(super) fn new(sharing: Sharing, capacity: Capacity) -> Self {
         Self {
             sharing,
+            capacity,
             turns: BTreeMap::new(),
             next_turn: 0,
             queues: HashMap::new(),
@@ -113,7 +114,7 @@ impl PathPool {
     /// Returns how many requests can be filled; where jobs do not share, how many it takes for all that wait.
     pub(super) fn full_requests(&self) -> usize {
         match self.sharing {
-            Sharing::Shared => self.distinct() / MAX_PATHS,
+            Sharing::Shared => self.distinct() / self.capacity.paths,
             Sharing::Apart => self.requests_apart,
         }
     }
@@ -126,7 +127,7 @@ impl PathPool {
     /// Lists the jobs of about one request, those after the turn `after`, and the last one's turn.
     pub(super) fn jobs_of_next_request(&self, after: Option<u64>) -> (Vec<JobKey>, Option<u64>) {
         let jobs = match self.sharing {
-            Sharing::Shared => MAX_PATHS,
+            Sharing::Shared => self.capacity.paths,
             Sharing::Apart => 1,
         };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
@@ -150,9 +151,9 @@ impl PathPool {
                     JobQueue { turn, order: VecDeque::new(), waiting: 0 }
                 });
                 queue.order.push_back((index, path));
-                self.requests_apart -= queue.waiting.div_ceil(MAX_PATHS);
+                self.requests_apart -= queue.waiting.div_ceil(self.capacity.paths);
                 queue.waiting += 1;
-                self.requests_apart += queue.waiting.div_ceil(MAX_PATHS);
+                self.requests_apart += queue.waiting.div_ceil(self.capacity.paths);
             }
         }
     }
@@ -161,7 +162,7 @@ impl PathPool {
     pub(super) fn remove(&mut self, job: JobKey) -> Vec<(u32, Arc<str>)> {
         let Some(queue) = self.queues.remove(&job) else { return Vec::new() };
         self.turns.remove(&queue.turn);
-        self.requests_apart -= queue.waiting.div_ceil(MAX_PATHS);
+        self.requests_apart -= queue.waiting.div_ceil(self.capacity.paths);
         let scope = self.scope(job);
         let forget = |(index, path): &(u32, Arc<str>)| self.forget(scope, path, PathRef { job, index: *index });
         queue.order.into_iter().filter(forget).collect()
@@ -170,10 +171,10 @@ impl PathPool {
     /// Takes the next request's lines; none where nothing waits.
     pub(super) fn pack(&mut self) -> Vec<RequestLine> {
         let mut request = Packing::default();
-        while request.lines.len() < MAX_PATHS {
+        while request.lines.len() < self.capacity.paths {
             let Some(job) = self.jobs().next() else { break };
             let Some((index, path)) = self.next_path(job) else { break };
-            if !request.has_room_for(&path) {
+            if !request.has_room_for(&path, self.capacity) {
                 self.put_first(job, index, path);
                 break;
             }
@@ -244,9 +245,9 @@ impl PathPool {
     fn count_down(&mut self, job: JobKey) {
         visits::count();
         let Some(queue) = self.queues.get_mut(&job) else { return };
-        self.requests_apart -= queue.waiting.div_ceil(MAX_PATHS);
+        self.requests_apart -= queue.waiting.div_ceil(self.capacity.paths);
         queue.waiting -= 1;
-        self.requests_apart += queue.waiting.div_ceil(MAX_PATHS);
+        self.requests_apart += queue.waiting.div_ceil(self.capacity.paths);
         if queue.waiting == 0 {
             self.turns.remove(&queue.turn);
             self.queues.remove(&job);
@@ -277,11 +278,14 @@ fn take_turn(turns: &mut BTreeMap<u64, JobKey>, next_turn: &mut u64, job: JobKey
 struct Packing {
     lines: Vec<RequestLine>,
     bytes: usize,
+    wildcards: usize,
 }
 
 impl Packing {
-    fn has_room_for(&self, path: &str) -> bool {
-        self.lines.is_empty() || FRAME_BYTES + self.bytes + encoded_bytes(path) <= MAX_BODY_BYTES
+    fn has_room_for(&self, path: &str, capacity: Capacity) -> bool {
+        let has_bytes = FRAME_BYTES + self.bytes + encoded_bytes(path) <= MAX_BODY_BYTES;
+        let has_wildcards = !is_wildcard(path) || self.wildcards < capacity.wildcards;
+        self.lines.is_empty() || has_bytes && has_wildcards
     }
 
     /// A wildcard takes over the lines it covers.
@@ -289,12 +293,18 @@ impl Packing {
         if let Some(prefix) = line.path.strip_suffix('*') {
             for other in self.lines.extract_if(.., |other| other.path.starts_with(prefix)) {
                 self.bytes -= encoded_bytes(&other.path);
+                self.wildcards -= usize::from(is_wildcard(&other.path));
                 line.covered.extend(other.carried());
             }
         }
         self.bytes += encoded_bytes(&line.path);
+        self.wildcards += usize::from(is_wildcard(&line.path));
         self.lines.push(line);
     }
+}
+
+fn is_wildcard(path: &str) -> bool {
+    path.ends_with('*')
 }
 
 /// Counts the bytes of a path in a JSON body.

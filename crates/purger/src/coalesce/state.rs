@@ -23,9 +23,12 @@ use super::{
     pack::{JobKey, PathPool, PathRef, RequestLine, Sharing, jobs_on},
     request::{InFlightRequest, JobShare, RequestId, RequestPurpose},
 };
-use crate::api::{PurgeAccepted, RequestContext};
+use crate::cdn::{Capacity, PurgeAccepted, RequestContext};
 
 pub(super) type AskId = u64;
+
+/// Permits that are asked for at the same time, at most: who has one makes room for the next.
+const MAX_ASKS: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct PermitAsk {
@@ -63,11 +66,11 @@ pub(super) struct CoalescerState {
 }
 
 impl CoalescerState {
-    pub(super) fn new(linger: Duration, now: Instant) -> Self {
+    pub(super) fn new(capacity: Capacity, linger: Duration, now: Instant) -> Self {
         let sharing = if linger.is_zero() { Sharing::Apart } else { Sharing::Shared };
         Self {
-            linger: Linger::new(linger, now),
-            pool: PathPool::new(sharing),
+            linger: Linger::new(capacity.paths, linger, now),
+            pool: PathPool::new(sharing, capacity),
             entries: HashMap::new(),
             hurried: BTreeSet::new(),
             unhurried: BTreeSet::new(),
@@ -209,7 +212,7 @@ impl CoalescerState {
         let oldest = self.hurried.first().map(|(since, _)| *since);
         let waiting = WaitingPaths { distinct: self.pool.distinct(), jobs: self.entries.len(), oldest };
         let close_time = self.linger.close_time(waiting, now);
-        let due = if close_time == CloseTime::Now { self.pool.full_requests().max(1) } else { 0 };
+        let due = if close_time == CloseTime::Now { self.pool.full_requests().clamp(1, MAX_ASKS) } else { 0 };
         while self.asks.len() < due {
             self.ask_for_pool();
         }
@@ -272,7 +275,7 @@ impl CoalescerState {
         }
         let context = self.context(jobs, request.stop_token());
         let paths: Vec<Arc<str>> = request.lines.iter().map(|line| Arc::clone(&line.path)).collect();
-        #[expect(clippy::cast_precision_loss, reason = "at most 100")]
+        #[expect(clippy::cast_precision_loss, reason = "at most some thousands")]
         metrics::histogram!(PURGE_BATCH_PATHS).record(paths.len() as f64);
         self.requests.insert(id, request);
         Some(OutgoingRequest { id, paths, context })

@@ -7,7 +7,10 @@ use tokio::{task::JoinSet, time::Instant};
 
 use self::fake::{FakeCdn, Fault};
 use super::*;
-use crate::progress::{PurgeProgress, State};
+use crate::{
+    cdn::Capacity,
+    progress::{PurgeProgress, PurgeStatus, State},
+};
 
 mod disorder;
 mod fake;
@@ -74,6 +77,16 @@ async fn a_lone_job_goes_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_provider_of_one_path_a_request_purges_every_path_once() {
+    let cdn = FakeCdn::taking(Capacity::of(1), LINGER);
+    let coalescer = start(&cdn, LINGER);
+    let outcomes = purge_all(&coalescer, vec![paths("a", 700), paths("b", 3), paths("a", 5)]).await;
+    assert!(outcomes.iter().all(|outcome| outcome.error.is_none() && outcome.progress.is_complete()));
+    let books = cdn.books();
+    assert_eq!((books.requests.len(), books.purged.len()), (703, 703));
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_job_has_its_own_report_of_a_shared_request() {
     let cdn = FakeCdn::new(LINGER);
     cdn.books().permit_waits = LINGER;
@@ -87,7 +100,7 @@ async fn every_job_has_its_own_report_of_a_shared_request() {
     for report in told {
         assert_eq!(
             (report.status, report.batches, report.coalesced, report.request_ids),
-            (Some(202), 1, 1, vec!["r-1".to_owned()])
+            (Some(PurgeStatus::Code(202)), 1, 1, vec!["r-1".to_owned()])
         );
     }
 }
@@ -185,7 +198,7 @@ async fn what_a_refused_wildcard_covered_is_purged_by_itself() {
 async fn an_api_that_changes_its_mind_fails_nobody() {
     let cdn = FakeCdn::new(LINGER);
     let error = JobError::permanent("rejected", "not today");
-    cdn.books().fault = Some(Fault { only: vec![1], with: crate::api::RefusalCause::Content, error });
+    cdn.books().fault = Some(Fault { only: vec![1], with: crate::cdn::RefusalCause::Content, error });
     let outcomes = purge_all(&start(&cdn, LINGER), (0..90).map(|n| paths(&format!("{n}"), 1)).collect()).await;
     assert!(outcomes.iter().all(|outcome| outcome.error.is_none() && outcome.progress.is_complete()));
 }
@@ -194,7 +207,7 @@ async fn an_api_that_changes_its_mind_fails_nobody() {
 async fn a_job_goes_on_with_what_is_left_after_a_failure() {
     let cdn = FakeCdn::new(LINGER);
     let error = JobError::new(ErrorClass::Transient, "api_unavailable", "down");
-    cdn.books().fault = Some(Fault { only: vec![7], with: crate::api::RefusalCause::Other, error });
+    cdn.books().fault = Some(Fault { only: vec![7], with: crate::cdn::RefusalCause::Other, error });
     let coalescer = start(&cdn, LINGER);
     let all = paths("a", 1_000);
     let first = purge_all(&coalescer, vec![all.clone()]).await.remove(0);
@@ -239,7 +252,7 @@ async fn a_missing_permission_is_judged_for_each_job_on_board() {
     let cdn = FakeCdn::new(LINGER);
     let error = JobError::permanent("forbidden", "no");
     cdn.books().permit_waits = LINGER;
-    cdn.books().fault = Some(Fault { only: vec![], with: crate::api::RefusalCause::Permission, error });
+    cdn.books().fault = Some(Fault { only: vec![], with: crate::cdn::RefusalCause::Permission, error });
     let outcomes = purge_all(&start(&cdn, LINGER), (0..4).map(|n| paths(&format!("{n}"), 1)).collect()).await;
     let permanent =
         outcomes.iter().filter(|outcome| outcome.error.as_ref().unwrap().class == ErrorClass::Permanent).count();

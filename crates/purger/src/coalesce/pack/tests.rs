@@ -6,8 +6,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+const TUTORIAL: Capacity = Capacity::of(100);
+
 fn pool(sharing: Sharing, jobs: &[Vec<&str>]) -> PathPool {
-    let mut pool = PathPool::new(sharing);
+    let mut pool = PathPool::new(sharing, TUTORIAL);
     for (key, paths) in (0..).zip(jobs) {
         pool.add(JobKey(key), paths.iter().zip(0..).map(|(path, index)| (index, Arc::from(*path))));
     }
@@ -68,6 +70,29 @@ fn slots_that_a_wildcard_frees_are_filled_again() {
     let lines = pool.pack();
     assert_eq!(lines.len(), 100);
     assert!(pool.is_empty());
+}
+
+#[test]
+fn a_request_takes_as_many_paths_and_wildcards_as_its_provider() {
+    let capacity = Capacity { paths: 4, wildcards: 2 };
+    let mut pool = PathPool::new(Sharing::Shared, capacity);
+    let paths = ["/a*", "/b*", "/c*", "/d", "/c*", "/e", "/f", "/g", "/h"];
+    pool.add(JobKey(0), paths.iter().zip(0..).map(|(path, index)| (index, Arc::from(*path))));
+    let requests: Vec<_> = std::iter::from_fn(|| Some(pool.pack()).filter(|lines| !lines.is_empty())).collect();
+    let requests: Vec<_> = requests.iter().map(|lines| sent(lines)).collect();
+    assert_eq!(requests, [vec!["/a*", "/b*"], vec!["/c*", "/d", "/e", "/f"], vec!["/g", "/h"]]);
+}
+
+#[test]
+fn a_wildcard_that_takes_over_another_leaves_room_for_one_more() {
+    let mut pool = PathPool::new(Sharing::Shared, Capacity { paths: 9, wildcards: 2 });
+    let paths = ["/a/b*", "/a/c*", "/a*", "/d*"];
+    pool.add(JobKey(0), paths.iter().zip(0..).map(|(path, index)| (index, Arc::from(*path))));
+    assert_eq!(sent(&pool.pack()), ["/a/b*", "/a/c*"]);
+    assert_eq!(sent(&pool.pack()), ["/a*", "/d*"]);
+    let paths = ["/a/b*", "/a*", "/d*"];
+    pool.add(JobKey(0), paths.iter().zip(0..).map(|(path, index)| (index, Arc::from(*path))));
+    assert_eq!(sent(&pool.pack()), ["/a*", "/d*"]);
 }
 
 #[test]
@@ -134,8 +159,8 @@ proptest! {
             if lines.is_empty() {
                 break;
             }
-            prop_assert!(lines.len() <= MAX_PATHS);
-            prop_assert!(apart || lines.len() == MAX_PATHS || pool.is_empty(), "{} of {waiting}", lines.len());
+            prop_assert!(lines.len() <= TUTORIAL.paths);
+            prop_assert!(apart || lines.len() == TUTORIAL.paths || pool.is_empty(), "{} of {waiting}", lines.len());
             prop_assert!(!apart || jobs_on(&lines).len() == 1);
             for (at, line) in lines.iter().enumerate() {
                 let others = lines.iter().enumerate().filter(|(other, _)| *other != at);
@@ -154,7 +179,7 @@ proptest! {
 
     #[test]
     fn nobody_is_two_paths_ahead_of_a_job_that_still_waits(sizes in prop::collection::vec(1_u32..300, 1..40)) {
-        let mut pool = PathPool::new(Sharing::Shared);
+        let mut pool = PathPool::new(Sharing::Shared, TUTORIAL);
         for (key, size) in (0..).zip(&sizes) {
             pool.add(JobKey(key), (0..*size).map(|n| (n, Arc::from(format!("/{key}/{n}")))));
         }

@@ -100,7 +100,7 @@ proptest! {
             cdn.books().throttle = throttle.map(|(first, wait)| Throttle { first, wait: Duration::from_millis(wait) });
             let error = JobError::new(ErrorClass::Transient, "api_unavailable", "down");
             cdn.books().fault =
-                (!failing.is_empty()).then_some(Fault { only: failing, with: crate::api::RefusalCause::Other, error });
+                (!failing.is_empty()).then_some(Fault { only: failing, with: crate::cdn::RefusalCause::Other, error });
             let coalescer = start(&cdn, Duration::from_millis(linger));
             let mut running = JoinSet::new();
             for (n, part) in parts.iter().cloned().enumerate() {

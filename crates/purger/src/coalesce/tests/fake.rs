@@ -15,7 +15,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::api::{Cdn, PurgeAccepted, PurgeRefusal, RefusalCause, RequestContext};
+use crate::{
+    cdn::{Capacity, Cdn, PurgeAccepted, PurgeRefusal, RefusalCause, RequestContext},
+    progress::PurgeStatus,
+};
 
 /// A fault that a request meets in place of its effect.
 #[derive(Clone, Debug)]
@@ -58,6 +61,7 @@ pub(super) struct Books {
 #[derive(Clone, Debug)]
 pub(super) struct FakeCdn {
     latency: Duration,
+    capacity: Capacity,
     /// So many requests may be in flight, as the client's budget and slow start bound them.
     slots: Arc<Semaphore>,
     books: Arc<Mutex<Books>>,
@@ -70,7 +74,13 @@ impl FakeCdn {
     }
 
     pub(super) fn admitting(requests: usize, latency: Duration) -> Self {
-        Self { latency, slots: Arc::new(Semaphore::new(requests)), books: Arc::default() }
+        let slots = Arc::new(Semaphore::new(requests));
+        Self { latency, capacity: Capacity::of(100), slots, books: Arc::default() }
+    }
+
+    /// A CDN whose requests take so much.
+    pub(super) fn taking(capacity: Capacity, latency: Duration) -> Self {
+        Self { capacity, ..Self::new(latency) }
     }
 
     pub(super) fn books(&self) -> MutexGuard<'_, Books> {
@@ -166,6 +176,10 @@ impl Cdn for FakeCdn {
         Some(slot).filter(|_| is_open && !context.stop.is_cancelled())
     }
 
+    fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
     async fn permit(&self, context: &RequestContext) -> Result<OwnedSemaphorePermit, JobError> {
         let _awaited = Awaited::new(self);
         let wait = self.books().permit_waits;
@@ -187,7 +201,7 @@ impl Cdn for FakeCdn {
         paths: &[Arc<str>],
         context: &RequestContext,
     ) -> Result<PurgeAccepted, PurgeRefusal> {
-        assert!(!paths.is_empty() && paths.len() <= 100);
+        assert!(!paths.is_empty() && paths.len() <= self.capacity.paths);
         let _in_flight = InFlight::new(self);
         let mut requests = 0;
         loop {
@@ -201,7 +215,12 @@ impl Cdn for FakeCdn {
             tokio::time::sleep(if order == 0 { self.latency } else { self.latency.mul_f64(0.9) }).await;
             match answer {
                 Answer::Accepted(id) => {
-                    return Ok(PurgeAccepted { status: 202, request_id: Some(id), requests, trace: None });
+                    return Ok(PurgeAccepted {
+                        status: PurgeStatus::Code(202),
+                        request_ids: vec![id],
+                        requests,
+                        trace: None,
+                    });
                 }
                 Answer::Refused(with, error) => return Err(PurgeRefusal { cause: with, error: *error, requests }),
                 Answer::Later(wait) => self.books().paused_until = Some(Instant::now() + wait),

@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{super::*, order};
 use crate::{
-    api::{GenesysCdn, SCOPE},
-    progress::PurgeProgress,
+    cdn::genesys::{GenesysCdn, SCOPE},
+    progress::{PurgeProgress, PurgeStatus},
 };
 
 const LINGER: Duration = Duration::from_millis(20);
@@ -100,7 +100,7 @@ async fn a_thousand_small_jobs_share_few_requests_and_every_path_is_purged_once(
     assert!(requests.len() <= 16, "{}", requests.len());
     assert!(requests.iter().all(|request| request.body["paths"].as_array().is_some_and(|paths| paths.len() <= 100)));
     let told = outcomes[500].progress.report(&[]);
-    assert_eq!((told.status, told.request_ids.len(), told.coalesced), (Some(202), 1, 1));
+    assert_eq!((told.status, told.request_ids.len(), told.coalesced), (Some(PurgeStatus::Code(202)), 1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

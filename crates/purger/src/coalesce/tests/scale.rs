@@ -6,7 +6,10 @@ use super::{
     state::{CoalescerState, PermitAsk},
     *,
 };
-use crate::api::PurgeAccepted;
+use crate::{
+    cdn::{Capacity, PurgeAccepted},
+    progress::PurgeStatus,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -44,7 +47,7 @@ struct Crowd {
 
 impl Crowd {
     fn new(jobs: u64, linger: Duration) -> Self {
-        let state = CoalescerState::new(linger, Instant::now());
+        let state = CoalescerState::new(Capacity::of(100), linger, Instant::now());
         let mut crowd = Self { state, asks: Vec::new(), sent: Vec::new(), replies: Vec::new() };
         (0..jobs).for_each(|job| crowd.submit(job));
         crowd.settle();
@@ -75,7 +78,8 @@ impl Crowd {
 
     fn accept(&mut self, request: RequestId) {
         let (_, shares) = self.state.end_request(request, 1).unwrap();
-        let accepted = PurgeAccepted { status: 202, request_id: None, requests: 1, trace: None };
+        let accepted =
+            PurgeAccepted { status: PurgeStatus::Code(202), request_ids: Vec::new(), requests: 1, trace: None };
         self.state.note_accepted(&shares, &accepted);
         self.state.clear_half(RequestPurpose::Pool);
     }

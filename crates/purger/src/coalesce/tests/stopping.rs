@@ -108,7 +108,7 @@ async fn once_all_are_stopped_the_requests_in_flight_end_and_no_other_begins() {
 async fn a_job_that_failed_is_not_sent_again_on_its_own_behalf() {
     let cdn = FakeCdn::new(LINGER);
     let error = JobError::new(ErrorClass::Transient, "api_unavailable", "down");
-    cdn.books().fault = Some(Fault { only: vec![2], with: crate::api::RefusalCause::Other, error });
+    cdn.books().fault = Some(Fault { only: vec![2], with: crate::cdn::RefusalCause::Other, error });
     cdn.books().throttle = Some(Throttle { first: 1, wait: 20 * SECOND });
     let coalescer = start(&cdn, LINGER);
     let (outcome, took) = purge_for(&coalescer, order("large", &paths("a", 200)), 60 * SECOND).await;

@@ -1,0 +1,203 @@
+//! When a request may be sent to a CDN: its pace, the pauses that it asks for, and the brakes. A state machine over the
+//! time, without I/O.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+
+use super::provider::Brake;
+
+/// The window of the pace.
+const MINUTE: Duration = Duration::from_secs(60);
+/// A pause is at least this long, whatever the CDN asks for.
+const LEAST_PAUSE: Duration = Duration::from_secs(1);
+/// A pause up to this is waited for in memory, a longer one in the queue.
+const LONG: Duration = Duration::from_secs(30);
+/// While a brake is on, it is tried at least this often.
+const LONGEST_PROBE: Duration = Duration::from_secs(30);
+/// Grace after a probe is due. A job that waits has taken it by then.
+const PROBE_GRACE: Duration = Duration::from_secs(10);
+
+/// The next step of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum GateStep {
+    Send,
+    WaitUntil(Instant),
+    /// The job waits in the queue until then, for this reason.
+    Refused(Instant, GateRefusal),
+}
+
+/// The reason why a job waits in the queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum GateRefusal {
+    Braked(Brake, String),
+    Paused(String),
+}
+
+/// The waits between two probes of a brake.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProbeIntervals {
+    pub(crate) credentials: Duration,
+    pub(crate) forbidden: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Gate {
+    per_minute: usize,
+    intervals: ProbeIntervals,
+    /// When the requests of the last minute were sent.
+    sent: VecDeque<Instant>,
+    pause: Option<(Instant, String)>,
+    brake: Option<ActiveBrake>,
+}
+
+/// A brake that is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ActiveBrake {
+    pub(crate) brake: Brake,
+    pub(crate) why: String,
+    /// When one request may try whether it still is.
+    pub(crate) next_probe: Instant,
+}
+
+impl Gate {
+    pub(crate) fn new(per_minute: u32, intervals: ProbeIntervals) -> Self {
+        let per_minute = usize::try_from(per_minute).unwrap_or(usize::MAX);
+        Self { per_minute, intervals, sent: VecDeque::new(), pause: None, brake: None }
+    }
+
+    /// Says what stands between now and a request; takes nothing.
+    pub(crate) fn look(&self, now: Instant) -> GateStep {
+        if let Some(ActiveBrake { brake, why, next_probe }) = self.brake.as_ref().filter(|on| now < on.next_probe) {
+            return GateStep::Refused(*next_probe, GateRefusal::Braked(*brake, why.clone()));
+        }
+        if let Some((until, why)) = self.pause.as_ref().filter(|(until, _)| now < *until) {
+            if *until - now > LONG {
+                return GateStep::Refused(*until, GateRefusal::Paused(why.clone()));
+            }
+            return GateStep::WaitUntil(*until);
+        }
+        let recent = self.sent.iter().filter(|at| now.duration_since(**at) < MINUTE).count();
+        if recent < self.per_minute {
+            return GateStep::Send;
+        }
+        let oldest_that_counts = self.sent.len().checked_sub(self.per_minute).and_then(|at| self.sent.get(at));
+        GateStep::WaitUntil(oldest_that_counts.map_or(now, |at| *at + MINUTE))
+    }
+
+    /// Takes the right to send one request now, if there is one. While a brake is on, it is the probe.
+    pub(crate) fn take(&mut self, now: Instant) -> GateStep {
+        let step = self.look(now);
+        if step == GateStep::Send {
+            while self.sent.front().is_some_and(|at| now.duration_since(*at) >= MINUTE) {
+                self.sent.pop_front();
+            }
+            self.sent.push_back(now);
+            self.put_off_probe(now);
+        }
+        step
+    }
+
+    /// Lets the next probe be an interval from now.
+    pub(crate) fn put_off_probe(&mut self, now: Instant) {
+        if let Some(brake) = self.brake.as_ref().map(|on| on.brake) {
+            let next_probe = now + self.interval(brake);
+            self.brake.iter_mut().for_each(|on| on.next_probe = next_probe);
+        }
+    }
+
+    /// Begins or prolongs a pause.
+    pub(crate) fn pause(&mut self, now: Instant, wait: Duration, why: &str) {
+        let until = now + wait.max(LEAST_PAUSE);
+        if self.pause.as_ref().is_none_or(|(ends, _)| *ends < until) {
+            self.pause = Some((until, why.to_owned()));
+        }
+    }
+
+    /// Puts a brake on; returns when it is probed next.
+    pub(crate) fn brake(&mut self, now: Instant, brake: Brake, why: &str) -> Instant {
+        let next_probe = now + self.interval(brake);
+        self.brake = Some(ActiveBrake { brake, why: why.to_owned(), next_probe });
+        next_probe
+    }
+
+    /// Releases the brake. True where one was on.
+    pub(crate) fn release(&mut self) -> bool {
+        self.brake.take().is_some()
+    }
+
+    /// Returns the brake that is on.
+    pub(crate) fn braked(&self) -> Option<&ActiveBrake> {
+        self.brake.as_ref()
+    }
+
+    /// Returns when a trial is due because no job probes; `None` without a brake.
+    pub(crate) fn trial_due(&self) -> Option<Instant> {
+        self.brake.as_ref().map(|on| on.next_probe + PROBE_GRACE)
+    }
+
+    fn interval(&self, brake: Brake) -> Duration {
+        match brake {
+            Brake::Credentials => self.intervals.credentials.min(LONGEST_PROBE),
+            Brake::Forbidden => self.intervals.forbidden.min(LONGEST_PROBE),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(per_minute: u32) -> Gate {
+        let intervals = ProbeIntervals { credentials: Duration::from_secs(5), forbidden: MINUTE };
+        Gate::new(per_minute, intervals)
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn no_minute_has_more_requests_than_are_allowed() {
+        let (mut gate, start) = (gate(3), Instant::now());
+        for at in [0, 10, 20] {
+            assert_eq!(gate.take(start + seconds(at)), GateStep::Send);
+        }
+        assert_eq!(gate.take(start + seconds(25)), GateStep::WaitUntil(start + MINUTE));
+        assert_eq!(gate.take(start + MINUTE), GateStep::Send);
+        assert_eq!(gate.take(start + MINUTE), GateStep::WaitUntil(start + seconds(70)));
+    }
+
+    #[test]
+    fn a_short_pause_is_waited_for_here_and_a_long_one_in_the_queue() {
+        let (mut gate, now) = (gate(100), Instant::now());
+        gate.pause(now, seconds(30), "later");
+        assert_eq!(gate.take(now), GateStep::WaitUntil(now + seconds(30)));
+        gate.pause(now, seconds(5), "sooner");
+        assert_eq!(gate.take(now), GateStep::WaitUntil(now + seconds(30)), "the longer one counts");
+        gate.pause(now, seconds(31), "much later");
+        let refused = GateStep::Refused(now + seconds(31), GateRefusal::Paused("much later".to_owned()));
+        assert_eq!(gate.take(now), refused);
+        assert_eq!(gate.take(now + seconds(31)), GateStep::Send);
+    }
+
+    #[test]
+    fn a_brake_lets_one_request_probe_and_a_success_releases_it() {
+        let (mut gate, now) = (gate(100), Instant::now());
+        let next = gate.brake(now, Brake::Credentials, "no");
+        assert_eq!(next, now + seconds(5));
+        let refused = |until| GateStep::Refused(until, GateRefusal::Braked(Brake::Credentials, "no".to_owned()));
+        assert_eq!(gate.take(now), refused(next));
+        assert_eq!(gate.take(next), GateStep::Send);
+        assert_eq!(gate.take(next), refused(next + seconds(5)), "one probe at a time");
+        assert!(gate.release() && !gate.release());
+        assert_eq!(gate.take(next), GateStep::Send);
+    }
+
+    #[test]
+    fn a_brake_is_probed_every_half_minute_at_least() {
+        let (mut gate, now) = (gate(100), Instant::now());
+        assert_eq!(gate.brake(now, Brake::Forbidden, "no"), now + LONGEST_PROBE);
+        assert_eq!(gate.trial_due(), Some(now + LONGEST_PROBE + PROBE_GRACE));
+    }
+}
