@@ -13,6 +13,7 @@ mod attacks;
 mod audit;
 mod bad_jobs;
 mod batch;
+mod cdn;
 mod channel_provisioner;
 mod command_line;
 mod console;
