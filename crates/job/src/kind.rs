@@ -93,7 +93,7 @@ impl Kind {
     pub fn replacement(self) -> Option<String> {
         let named = self.row().tutorial?;
         Some(match named.parse::<Self>() {
-            Ok(own) if own == self => "it purges the CDN of a service of your own only".to_owned(),
+            Ok(own) if own == self => "set --cdn, to purge the CDN in front of your own site".to_owned(),
             Ok(other) => format!("use {other}"),
             Err(_) => "no kind replaces it".to_owned(),
         })
