@@ -5,9 +5,28 @@ use sha2::{Digest, Sha256};
 
 /// The SHA-256 of `bytes` as 64 hexadecimal digits.
 pub fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+/// The SHA-256 of bytes that come one part after the other.
+#[derive(Clone, Debug, Default)]
+pub struct Sha256Stream(Sha256);
+
+impl Sha256Stream {
+    /// Takes the next bytes.
+    pub fn update(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.update(bytes);
+    }
+
+    /// The SHA-256 of all of them as 64 hexadecimal digits.
+    pub fn finish(self) -> String {
+        hexadecimal(&self.0.finalize())
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
     const DIGITS: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    let digest = Sha256::digest(bytes);
-    let halves = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     halves.map(|half| DIGITS[usize::from(half)]).collect()
 }
 
@@ -77,7 +96,10 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_is_64_digits() {
+    fn a_hash_is_64_digits_and_the_same_in_parts() {
+        let mut stream = Sha256Stream::default();
+        ["ab", "", "c"].iter().for_each(|part| stream.update(part));
+        assert_eq!(stream.finish(), sha256("abc"));
         assert_eq!(sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 
