@@ -6,6 +6,7 @@
 pub(crate) mod body;
 mod channel_provisioner;
 pub(crate) mod control;
+mod media;
 mod other_cdns;
 mod purger;
 mod scan_monitor;
@@ -29,10 +30,12 @@ pub(crate) fn all(shared: Shared) -> Router {
         .merge(channel_provisioner::routes())
         .merge(vni_provisioner::routes())
         .merge(scan_monitor::routes())
+        .merge(media::routes())
         .fallback(async || ApiError::of_status(StatusCode::NOT_FOUND))
         .method_not_allowed_fallback(async || ApiError::of_status(StatusCode::METHOD_NOT_ALLOWED))
         .layer(from_fn_with_state(shared.clone(), pipeline::pass))
         .merge(control::routes())
+        .merge(media::files())
         .layer(from_fn_with_state(shared.clone(), other_cdns::pass))
         .with_state(shared)
 }

@@ -79,7 +79,7 @@ impl Simulator {
         self.shared.lock().organisation.shown()
     }
 
-    /// Changes one part of the organisation (`eventStreams`, `webMessaging`, `network`, `files`); says what is wrong
+    /// Changes one part of the organisation (`eventStreams`, `webMessaging`, `network`, `files`, `media`); says what is wrong
     /// with the change.
     pub fn set(&self, part: &str, change: &Value) -> Result<(), String> {
         self.shared.lock().organisation.set(part, change)

@@ -5,6 +5,7 @@
 pub(crate) mod cdn;
 pub(crate) mod event_streams;
 pub(crate) mod files;
+pub(crate) mod media;
 pub(crate) mod network;
 pub(crate) mod web_messaging;
 
@@ -23,6 +24,8 @@ pub(crate) struct Organisation {
     pub(crate) network: network::Network,
     /// What the scan-monitor orders and follows.
     pub(crate) files: files::Files,
+    /// What `media.scan` fetches and changes.
+    pub(crate) media: media::Media,
 }
 
 impl Organisation {
@@ -35,6 +38,7 @@ impl Organisation {
             "webMessaging": self.web_messaging.shown(),
             "network": self.network.shown(),
             "files": self.files.shown(),
+            "media": self.media.shown(),
         })
     }
 
@@ -45,7 +49,8 @@ impl Organisation {
             "webMessaging" => self.web_messaging.set(change),
             "network" => self.network.set(change),
             "files" => self.files.set(change),
-            _ => Err(format!("no part {part:?}; there are eventStreams, webMessaging, network and files")),
+            "media" => self.media.set(change),
+            _ => Err(format!("no part {part:?}; there are eventStreams, webMessaging, network, files and media")),
         }
     }
 }
