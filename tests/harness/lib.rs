@@ -47,6 +47,7 @@ mod admin;
 mod amqp;
 mod broker;
 mod captured;
+mod clamd;
 mod contract;
 mod events;
 mod eventually;
@@ -65,6 +66,7 @@ mod spans;
 
 pub use amqp::{Amqp, headers, json_properties};
 pub use broker::Broker;
+pub use clamd::{Clamd, eicar};
 pub use contract::assert_keeps_contract;
 pub use events::Events;
 pub use eventually::{Verdict, eventually, seconds};

@@ -74,7 +74,12 @@ impl Broken {
         };
         let forbidden = launch(1, "stream-configurator").args(["--forbidden-probe", "10m"]);
         let short_of_budget = launch(5, "scan-monitor").env("GENFLEET_REQUESTS_PER_MINUTE", "40");
-        let no_broker = launch(0, "purger").env("GENFLEET_QUEUE_URL", "amqp://127.0.0.1:1");
+        let no_broker = launch(0, "scan-monitor").env("GENFLEET_QUEUE_URL", "amqp://127.0.0.1:1").args([
+            "--scanner",
+            "clamd",
+            "--scanner-address",
+            "unix:/nowhere/clamd.ctl",
+        ]);
         let api_of_another_year = Receiver::start().await;
         api_of_another_year.answer("202 Accepted\r\ndate: Mon, 01 Jan 2024 00:00:00 GMT");
         let wrong_clock = launch(7, "purger")

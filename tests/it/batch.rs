@@ -78,6 +78,12 @@ async fn the_example_succeeds_with_an_event_a_line_and_leaves_nothing_behind() {
     assert_eq!(of(&events, "branding-logo")["type"], "genfleet.cdn.purge.succeeded");
     assert_eq!(of(&events, "branding-logo")["data"]["action"], "cache_invalidated");
     assert_eq!(of(&events, "catalogue-250")["data"]["report"]["pathsCount"], 250);
+    let threat = &of(&events, "media-threat")["data"]["report"];
+    assert_eq!((&threat["result"], &threat["action"]), (&json!("malware"), &json!("flag")));
+    assert_eq!((&threat["engine"]["name"], &threat["engine"]["limitsTold"]), (&json!("stand-in"), &json!(false)));
+    assert_eq!(of(&events, "media-message")["data"]["report"]["items"].as_array().unwrap().len(), 2);
+    assert_eq!(of(&events, "media-document")["data"]["report"]["threatDetected"], false);
+    assert!(process.stderr().contains("a stand-in takes the place of the engine"), "{}", process.stderr());
     assert!(process.stderr().contains("jobs ended"), "{}", process.stderr());
     assert_eq!(folder.files(), BTreeSet::from([file, "jobs.jsonl.genfleet-audit.jsonl".to_owned()]));
 }

@@ -31,6 +31,7 @@ mod hostile_messages;
 mod ledger;
 mod limits;
 mod load;
+mod media_scan;
 mod metrics;
 mod minimal_worker;
 mod monitoring;

@@ -115,7 +115,7 @@ impl AdmissionControl {
         }
         if let Some(hold) = self.workers.of(kind) {
             let probe = self.workers.stands_alone(kind).then_some(hold.next_look);
-            return closed(ClosedReason::Worker(hold.reason), None, probe);
+            return closed(ClosedReason::Worker(hold.reason), Some(hold.next_look), probe);
         }
         if self.workers.stands_alone(kind) {
             return Admission::Open;

@@ -1,7 +1,7 @@
 //! The workers of this build: one row for each. A new worker is added to `workers!`; a kind of the table in
 //! `crates/job/src/kind.rs` that has no row does not compile.
 
-use std::{pin::Pin, sync::Arc};
+use std::{net::Ipv4Addr, pin::Pin, sync::Arc};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, builder::Resettable};
 use genfleet_channel_provisioner::ChannelProvisioner;
@@ -16,7 +16,7 @@ use genfleet_core::{
 };
 use genfleet_doctor::KindNeeds;
 use genfleet_purger::Purger;
-use genfleet_scan_monitor::ScanMonitor;
+use genfleet_scan_monitor::{MediaScan, ScanMonitor};
 use genfleet_stream_configurator::StreamConfigurator;
 use genfleet_vni_provisioner::VniProvisioner;
 use serde_json::Value;
@@ -81,6 +81,7 @@ workers! {
     channel_provisioner: ChannelProvisioner,
     vni_provisioner: VniProvisioner,
     scan_monitor: ScanMonitor,
+    media_scan: MediaScan,
 }
 
 /// Fails the build where a kind that producers may ask for has no worker.
@@ -166,6 +167,20 @@ impl HandlerOptions {
     /// Lets the simulator of this address stand in for the services that the workers call besides Genesys Cloud.
     pub(crate) fn stand_in(&mut self, address: &str) {
         self.purger.stand_in(address);
+    }
+
+    /// Whether the stand-in of the simulator scans files.
+    pub(crate) fn uses_stand_in(&self) -> bool {
+        self.media_scan.simulated && self.media_scan.scanner.is_none()
+    }
+
+    /// Fits the settings to the simulator in this process, where it is used: files are fetched from it, and where no engine
+    /// is set the stand-in scans them.
+    pub(crate) fn for_simulator(mut self, is_simulated: bool) -> Self {
+        if is_simulated {
+            self.media_scan.simulate(Ipv4Addr::LOCALHOST);
+        }
+        self
     }
 
     /// The defaults, whatever the environment says.

@@ -56,6 +56,8 @@ kinds! {
     VniProvision { name: "vni.provision", worker: "vni-provisioner", exclusive: true, internal: false, tutorial: Some("") }
     /// Orders a virus scan and follows it to its verdict.
     FileScan { name: "file.scan", worker: "scan-monitor", exclusive: false, internal: false, tutorial: Some("media.scan") }
+    /// Fetches a file from the platform, scans it with an engine of ours, and acts where malware is found.
+    MediaScan { name: "media.scan", worker: "scan-monitor", optional: true }
     /// Delivers one event to one URL. Every worker does, so the worker's name is none.
     WebhookDeliver { name: "webhook.deliver", worker: "webhook", exclusive: false, internal: true }
 }

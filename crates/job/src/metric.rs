@@ -67,6 +67,9 @@ metrics! {
     Gauge SCANS_IN_FLIGHT "genfleet_scans_in_flight" []
         "Scans that passed through this process and are expected back: best effort."
     Counter THREATS_DETECTED "genfleet_threats_detected_total" [] "Verdicts that name a threat."
+    Counter MEDIA_SCANS "genfleet_media_scans_total" [result] "Files scanned by media.scan jobs, by result."
+    Gauge SCANNER_DATABASE_AGE "genfleet_scanner_database_age_seconds" []
+        "Age of the virus database of the engine that scans; NaN where it has no official one, and until it is known."
     Counter WEBHOOK_DELIVERIES "genfleet_webhook_deliveries_total" [outcome] "Attempts to deliver a webhook."
     Counter EVENTS_PUBLISHED "genfleet_events_published_total" [] "Events made durable."
     Histogram PUBLISH_CONFIRM "genfleet_publish_confirm_seconds" [] "Time from sending a publication to its confirm."

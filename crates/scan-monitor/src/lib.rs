@@ -1,4 +1,5 @@
-//! The scan-monitor: works `file.scan` jobs, which order a virus scan and follow it to its verdict (SPEC 3.5).
+//! The scan-monitor: works `file.scan` jobs, which order a virus scan and follow it to its verdict (SPEC 3.5), and
+//! `media.scan` jobs, which scan with an engine of ours ([`media`], SPEC 3.6). The rest of this crate is `file.scan`.
 //!
 //! [`ScanMonitor`] is the handler; what upstream sends is in [`payload`], the remote calls in [`api`], the pace in
 //! [`poll`], what a job remembers and tells in [`progress`]. Between two requests a scan waits in the queue, so any
@@ -31,12 +32,20 @@ use crate::{
 mod api;
 mod contract;
 mod in_flight;
+mod media;
 mod payload;
 mod poll;
 mod progress;
 mod registration;
 
 pub use self::{
+    media::{
+        MediaScan,
+        engine::ScannerAddress,
+        options::{MediaHost, MediaScanOptions, Scanner, UnprovenLimits},
+        payload::MediaPayload,
+        report::{MediaReport, MediaState},
+    },
     payload::Payload,
     progress::{ScanReport, State},
 };
@@ -249,6 +258,6 @@ fn failed(code: &'static str, details: String, report: &ScanReport) -> Box<JobEr
     Box::new(JobError::permanent(code, details).with_report(json(report)))
 }
 
-fn json(value: &impl serde::Serialize) -> Value {
+pub(crate) fn json(value: &impl serde::Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }

@@ -9,6 +9,7 @@ use metrics::gauge;
 use secrecy::ExposeSecret;
 use tokio::{sync::watch, time::Instant};
 use tracing::{info, warn};
+use url::Url;
 
 use super::GenesysClient;
 use crate::{
@@ -72,6 +73,11 @@ impl GenesysClient {
     /// Returns the region, or the API's host where the base URL is overridden.
     pub fn environment(&self) -> &str {
         &self.shared.addresses.environment
+    }
+
+    /// Returns the API's address.
+    pub fn api_url(&self) -> &Url {
+        &self.shared.addresses.api
     }
 
     /// Describes why the process is not ready: bad credentials, missing permissions, an audit that cannot be written, a

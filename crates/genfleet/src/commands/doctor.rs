@@ -51,13 +51,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "off")?;
     install_tls();
     let named = if options.named.is_empty() { options.checked.kinds() } else { &options.named };
-    let kinds = registry::chosen(named, &options.handlers)?;
-    let needs = registry::needs(&kinds.worked, &options.handlers);
     let is_simulated = options.simulate.wanted();
+    let handlers = options.handlers.clone().for_simulator(is_simulated);
+    let kinds = registry::chosen(named, &handlers)?;
+    let needs = registry::needs(&kinds.worked, &handlers);
     let (mut findings, services) = block_on(async {
         let findings = examine(&options.checked, &needs, is_simulated).await;
-        let services =
-            if is_simulated { Vec::new() } else { registry::examine(&kinds.worked, &options.handlers).await };
+        let services = if is_simulated { Vec::new() } else { registry::examine(&kinds.worked, &handlers).await };
         Ok((findings, services))
     })?;
     findings.extend(services.into_iter().map(service));

@@ -15,6 +15,7 @@ use genfleet_core::{
     clock::{SharedClock, SystemClock},
     genesys::GenesysOptions,
     http::install_tls,
+    job::Kind,
     options::{ConfigError, duration},
     queue::{
         Queue, QueueError,
@@ -96,6 +97,8 @@ pub(crate) const EXAMPLES: &str = "Examples:
 
 /// Runs the batch to its end; exit 2 where a job failed.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let handlers = options.handlers.clone().for_simulator(options.simulate.wanted());
+    let options = &Options { handlers, ..options.clone() };
     options.worker.start_logs("error", LogFormat::Text)?;
     if options.events.is_none() && options.worker.audit.uses_stdout() {
         return Err(ConfigError::new("--audit-log -: stdout has the events; name a file, or --events FILE").into());
@@ -177,6 +180,9 @@ async fn batch(options: &Options, kinds: &ChosenKinds, path: &std::path::Path) -
     // All that can be refused is, before anything is made.
     let input = Input::read(&options.files)?;
     input.check_kinds(kinds)?;
+    if options.handlers.uses_stand_in() && input.has(Kind::MediaScan) {
+        tell!("media.scan: a stand-in takes the place of the engine; it knows the EICAR test string and nothing else");
+    }
     input.check(path, &clock).await?;
     options.worker.audit.check(&audit_file, &clock)?;
     let sink = Sink::open(options.events.as_deref(), options.is_for_a_person())?;

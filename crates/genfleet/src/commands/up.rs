@@ -51,6 +51,7 @@ pub(crate) struct Options {
 
 /// Runs until it is asked to stop.
 pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result<ExitCode> {
+    options.handlers = options.handlers.for_simulator(options.simulate.wanted());
     let named = if options.named.is_empty() { &options.worker.kinds } else { &options.named };
     let kinds = registry::chosen(named, &options.handlers)?;
     options.queue.default_to_store(DEFAULT_STORE)?;

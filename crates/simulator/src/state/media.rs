@@ -48,13 +48,7 @@ struct Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self {
-            link_ms: 600_000,
-            dead_links: 0,
-            ready_ms: Some(2_000),
-            files: BTreeMap::new(),
-            tags: BTreeMap::new(),
-        }
+        Self { link_ms: 600_000, dead_links: 0, ready_ms: Some(2_000), files: BTreeMap::new(), tags: BTreeMap::new() }
     }
 }
 
@@ -86,13 +80,7 @@ impl Media {
     }
 
     /// A message with its attachments.
-    pub(crate) fn message(
-        &mut self,
-        conversation: &str,
-        id: &str,
-        base: &str,
-        now_us: u64,
-    ) -> Result<Value, ApiError> {
+    pub(crate) fn message(&mut self, conversation: &str, id: &str, base: &str, now_us: u64) -> Result<Value, ApiError> {
         exists(id)?;
         let second = format!("a{}", id.get(1..).unwrap_or_default());
         let files = if id.starts_with('0') { Vec::new() } else { vec![id.to_owned(), second] };

@@ -8,6 +8,7 @@ mod fault_rules;
 mod faults;
 mod files;
 mod limits;
+mod media;
 mod network;
 mod purge;
 mod token;

@@ -8,6 +8,7 @@ use genfleet_core::{
     audit::Audit,
     clock::SharedClock,
     hash,
+    job::Kind,
     message::{Lane, Message},
     options::ConfigError,
     queue::{
@@ -49,6 +50,11 @@ impl Input {
         let refused = self.lines.iter().find_map(|line| Some((line, kinds.unworked(line.kind().ok()?)?)));
         let Some((line, why)) = refused else { return Ok(()) };
         Err(ConfigError::new(format!("{}:{}: {why}; or take its jobs out of the file", line.file, line.number)))
+    }
+
+    /// Whether there is a job of `kind`.
+    pub(super) fn has(&self, kind: Kind) -> bool {
+        self.lines.iter().any(|line| line.kind().is_ok_and(|found| found == kind))
     }
 
     /// Refuses the store at `path` where it is there and not this batch's, before anything in it is changed.

@@ -1,0 +1,275 @@
+//! The engine that scans. It has to prove itself before it is believed: at the start, after it was lost, and every ten
+//! minutes. While it does not, the kind is on hold and its jobs wait in the queue.
+//!
+//! [`clamd`] is the client, [`verdict`] what its answers mean, [`samples`] the files of the proof, [`version`] the age of
+//! the database, [`stand_in`] the engine of the simulator.
+
+use std::{sync::Arc, time::Duration};
+
+use genfleet_core::{
+    clock::SharedClock,
+    genesys::{GenesysClient, WorkerHold},
+    job::Kind,
+    metric,
+};
+use metrics::gauge;
+use tokio::{
+    sync::{Notify, Semaphore, SemaphorePermit, watch},
+    time::{Instant, sleep},
+};
+use tracing::{info, warn};
+
+mod clamd;
+mod samples;
+mod stand_in;
+mod verdict;
+mod version;
+
+pub use self::clamd::ScannerAddress;
+use self::{clamd::Instream, stand_in::StandInScan};
+pub(crate) use self::{
+    verdict::{EngineError, Verdict},
+    version::EngineVersion,
+};
+
+/// How often a proven engine is put to the proof again.
+const PROOF_INTERVAL: Duration = Duration::from_secs(600);
+/// How often one that failed is.
+pub(crate) const HELD_INTERVAL: Duration = Duration::from_secs(10);
+/// The shortest time between two proofs.
+const BETWEEN_PROOFS: Duration = Duration::from_secs(1);
+
+/// The names of the holds.
+pub(crate) const HOLDS: [&str; 3] = [GONE, BLIND, LIMITS];
+const GONE: &str = "engine_gone";
+const BLIND: &str = "engine_blind";
+const LIMITS: &str = "engine_limits";
+
+/// The settings of an engine.
+#[derive(Clone, Debug)]
+pub(crate) struct EngineSettings {
+    pub kind: EngineKind,
+    pub concurrency: usize,
+    /// The age from which on a database is warned about.
+    pub max_age: Duration,
+    /// Whether an engine is used although it does not tell its limits.
+    pub accepts_unproven_limits: bool,
+}
+
+/// Which engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EngineKind {
+    Clamd(ScannerAddress),
+    StandIn,
+}
+
+/// What a proof showed of an engine that may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Proof {
+    pub version: EngineVersion,
+    /// Whether it says so when it gives up at a limit of its own.
+    pub limits_told: bool,
+}
+
+/// Why an engine may not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Distrust {
+    pub reason: &'static str,
+    pub why: String,
+}
+
+/// The engine. Clones share everything.
+#[derive(Clone, Debug)]
+pub(crate) struct Engine(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    settings: EngineSettings,
+    slots: Semaphore,
+    /// `None` until the first proof has ended.
+    trust: watch::Sender<Option<Result<Proof, Distrust>>>,
+    doubts: Notify,
+}
+
+/// One scan in progress.
+pub(crate) enum Scan {
+    Clamd(Box<Instream>),
+    StandIn(StandInScan),
+}
+
+impl EngineKind {
+    /// The name in reports.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Clamd(_) => "clamd",
+            Self::StandIn => "stand-in",
+        }
+    }
+
+    async fn begin(&self) -> Result<Scan, EngineError> {
+        Ok(match self {
+            Self::Clamd(address) => Scan::Clamd(Box::new(clamd::begin(address).await?)),
+            Self::StandIn => Scan::StandIn(StandInScan::begin()),
+        })
+    }
+
+    pub(crate) async fn version(&self) -> Result<EngineVersion, EngineError> {
+        let text = match self {
+            Self::Clamd(address) => clamd::version(address).await?,
+            Self::StandIn => "stand-in: it knows the EICAR test string only".to_owned(),
+        };
+        Ok(EngineVersion::read(&text))
+    }
+
+    async fn scan(&self, file: &[u8]) -> Result<Verdict, EngineError> {
+        let mut scan = self.begin().await?;
+        match scan.write(file).await? {
+            Some(early) => Ok(early),
+            None => scan.finish().await,
+        }
+    }
+
+    /// Puts the engine to the proof: it has to find the test string, and to say when it gives up at a limit.
+    pub(crate) async fn prove(&self, accepts_unproven_limits: bool) -> Result<Proof, Distrust> {
+        let gone = |error: EngineError| Distrust {
+            reason: GONE,
+            why: format!("{error}; see whether the engine runs and --scanner-address is right"),
+        };
+        let version = self.version().await.map_err(gone)?;
+        let found = self.scan(&samples::eicar()).await.map_err(gone)?;
+        if !matches!(found, Verdict::Malware(_)) {
+            let why = format!(
+                "the engine ({}) does not find the EICAR test string, so it would find nothing; see whether its virus database is there",
+                version.text
+            );
+            return Err(Distrust { reason: BLIND, why });
+        }
+        if *self == Self::StandIn {
+            return Ok(Proof { version, limits_told: false });
+        }
+        let limits_told = matches!(self.scan(&samples::nested_archive()).await.map_err(gone)?, Verdict::Unscannable(_));
+        if !limits_told && !accepts_unproven_limits {
+            let why = format!(
+                "the engine ({}) calls a file clean that it did not look at to its end; set AlertExceedsMax yes in clamd.conf, or accept it with --scanner-unproven-limits accept",
+                version.text
+            );
+            return Err(Distrust { reason: LIMITS, why });
+        }
+        Ok(Proof { version, limits_told })
+    }
+}
+
+impl Engine {
+    /// An engine that has proven nothing yet.
+    pub(crate) fn new(settings: EngineSettings) -> Self {
+        let slots = Semaphore::new(settings.concurrency);
+        Self(Arc::new(Shared { settings, slots, trust: watch::Sender::new(None), doubts: Notify::new() }))
+    }
+
+    /// The engine's name in reports.
+    pub(crate) fn name(&self) -> &'static str {
+        self.0.settings.kind.name()
+    }
+
+    /// What is known of the engine; an error while it may not be used. Waits for the end of the first proof.
+    pub(crate) async fn trust(&self) -> Result<Proof, Distrust> {
+        let mut trust = self.0.trust.subscribe();
+        let known = trust.wait_for(Option::is_some).await.ok().and_then(|known| known.clone());
+        // The sender lives in `self`.
+        known.unwrap_or_else(|| Err(Distrust { reason: GONE, why: "the engine was never put to the proof".to_owned() }))
+    }
+
+    /// Waits for one of the places for scans.
+    pub(crate) async fn slot(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.0.slots.acquire().await.ok()
+    }
+
+    /// Begins a scan.
+    pub(crate) async fn begin(&self) -> Result<Scan, EngineError> {
+        self.0.settings.kind.begin().await
+    }
+
+    /// Has the engine put to the proof at once: it failed somebody.
+    pub(crate) fn doubt(&self) {
+        self.0.doubts.notify_one();
+    }
+
+    /// Puts the engine to the proof, again and again, and holds the kind while it fails. Never ends.
+    pub(crate) async fn watch(self, genesys: GenesysClient, clock: SharedClock) {
+        let EngineSettings { kind, max_age, accepts_unproven_limits, .. } = &self.0.settings;
+        let mut warned = None;
+        loop {
+            let trust = kind.prove(*accepts_unproven_limits).await;
+            let interval = if trust.is_ok() { PROOF_INTERVAL } else { HELD_INTERVAL };
+            let before = self.0.trust.send_replace(Some(trust.clone()));
+            let hold = match &trust {
+                Ok(proof) => {
+                    if !matches!(before, Some(Ok(_))) {
+                        info!(
+                            engine = kind.name(),
+                            version = proof.version.text,
+                            limits_told = proof.limits_told,
+                            "the engine proved itself"
+                        );
+                    }
+                    self.tell_of_database(&proof.version, &clock, *max_age, &mut warned);
+                    None
+                }
+                Err(Distrust { reason, why }) => {
+                    Some(WorkerHold { reason, why: why.clone(), next_look: Instant::now() + interval })
+                }
+            };
+            genesys.set_worker_hold(Kind::MediaScan, hold);
+            sleep(BETWEEN_PROOFS).await;
+            tokio::select! {
+                () = sleep(interval) => {}
+                () = self.0.doubts.notified() => {}
+            }
+        }
+    }
+
+    /// Shows the age of the database, and warns of it once for each database.
+    fn tell_of_database(
+        &self,
+        version: &EngineVersion,
+        clock: &SharedClock,
+        max_age: Duration,
+        warned: &mut Option<String>,
+    ) {
+        if self.0.settings.kind == EngineKind::StandIn {
+            return;
+        }
+        let now = clock.now();
+        let age = version.database_age(now).map_or(f64::NAN, |age| age.as_secs_f64());
+        gauge!(metric::SCANNER_DATABASE_AGE).set(age);
+        match version.database_trouble(now, max_age) {
+            Some(trouble) if warned.as_ref() != Some(&version.text) => {
+                warn!("{trouble}");
+                *warned = Some(version.text.clone());
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+impl Scan {
+    /// Sends the next bytes. Returns the verdict if the engine gave one before the end.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<Option<Verdict>, EngineError> {
+        match self {
+            Self::Clamd(scan) => scan.write(bytes).await,
+            Self::StandIn(scan) => {
+                scan.write(bytes);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Says that this was all, and waits for the verdict.
+    pub(crate) async fn finish(self) -> Result<Verdict, EngineError> {
+        match self {
+            Self::Clamd(scan) => scan.finish().await,
+            Self::StandIn(scan) => Ok(scan.finish()),
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! What upstream sends, and the rules that no schema can state. Pure; whether a file exists is the API's business.
+//!
+//! The choices stay text, and a missing member reads as an empty one: the schema holds them to their values, and a payload
+//! that breaks one of its rules can still be read, so that all it breaks is reported at once.
+
+use genfleet_core::job::Violation;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::payload::MAX_METADATA_BYTES;
+
+/// A file to fetch from the platform, to scan with an engine, and to act on.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(!default)]
+pub struct MediaPayload {
+    /// Where the file is.
+    pub source: Source,
+    /// The SHA-256 that the file must have, in 64 hexadecimal digits; another one fails the job. Not for all attachments
+    /// of a message.
+    #[schemars(regex(pattern = "^[0-9A-Fa-f]{64}$"), extend("x-rule" = "must be a SHA-256 in 64 hexadecimal digits, e.g. e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"))]
+    pub sha256: Option<String>,
+    /// A longer file is not scanned; the workers' --scan-max-bytes applies, too.
+    #[schemars(range(min = 1))]
+    pub max_bytes: Option<u64>,
+    /// What to do where malware is found: `flag` the conversation by attributes of a participant, `tag` it, `disconnect`
+    /// it, `delete` the document, or `none`. Default: `flag` for a conversation, else `none`.
+    #[schemars(extend("enum" = ["none", "flag", "tag", "disconnect", "delete", null]))]
+    pub on_threat: Option<String>,
+    /// The participant whose attributes tell of malware: required for `flag`.
+    #[schemars(with = "Option<Id>")]
+    pub participant_id: Option<String>,
+    /// Anything of the sender's own, at most 16 KiB of JSON: told in the report, not sent.
+    pub metadata: Option<Map<String, Value>>,
+}
+
+/// The place of a file, exactly one of: `message`; `messageId` with `conversationId`; `email`; `document`; `url`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(!default)]
+pub struct Source {
+    /// One medium of a message conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<MessageMedia>,
+    /// The message whose attachments are all scanned, with its conversation in `conversationId`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Id>")]
+    pub message_id: Option<String>,
+    /// The conversation of `messageId`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Id>")]
+    pub conversation_id: Option<String>,
+    /// One attachment of an e-mail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<EmailAttachment>,
+    /// A document of content management.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document: Option<Document>,
+    /// A link, to one of the hosts in the workers' --media-hosts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub url: Option<String>,
+}
+
+/// One medium of a message conversation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(!default)]
+#[expect(clippy::struct_field_names, reason = "these are the names on the wire")]
+pub struct MessageMedia {
+    /// The conversation.
+    #[schemars(with = "Id")]
+    pub conversation_id: String,
+    /// The communication.
+    #[schemars(with = "Id")]
+    pub communication_id: String,
+    /// The medium.
+    #[schemars(with = "Id")]
+    pub media_id: String,
+}
+
+/// One attachment of an e-mail.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(!default)]
+#[expect(clippy::struct_field_names, reason = "these are the names on the wire")]
+pub struct EmailAttachment {
+    /// The conversation.
+    #[schemars(with = "Id")]
+    pub conversation_id: String,
+    /// The e-mail.
+    #[schemars(with = "Id")]
+    pub message_id: String,
+    /// The attachment.
+    #[schemars(with = "Id")]
+    pub attachment_id: String,
+}
+
+/// A document of content management.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(!default)]
+pub struct Document {
+    /// The document.
+    #[schemars(with = "Id")]
+    pub document_id: String,
+}
+
+/// An id that the platform gave. It becomes a part of a path, so dots alone are none: they mean a way up.
+#[derive(JsonSchema)]
+#[schemars(inline)]
+#[expect(dead_code, reason = "its schema only")]
+struct Id(
+    #[schemars(length(max = 256), regex(pattern = r"^\.*[!-\-/-~][!-~]*$"), extend("x-rule" = "must be an id of 1 to 256 visible ASCII characters, e.g. 3f2504e0-4f89-41d3-9a0c-0305e82c3301"))]
+     String,
+);
+
+/// What to do where malware is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnThreat {
+    None,
+    Flag,
+    Tag,
+    Disconnect,
+    Delete,
+}
+
+impl OnThreat {
+    /// The word for it in payloads and reports.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Flag => "flag",
+            Self::Tag => "tag",
+            Self::Disconnect => "disconnect",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// Where the file is, read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SourceKind<'a> {
+    Medium(&'a MessageMedia),
+    Message { conversation_id: &'a str, message_id: &'a str },
+    Email(&'a EmailAttachment),
+    Document(&'a str),
+    Url(&'a str),
+}
+
+impl SourceKind<'_> {
+    /// The conversation, and whether it is one of e-mails.
+    pub(crate) fn conversation(&self) -> Option<(&str, bool)> {
+        match self {
+            Self::Medium(medium) => Some((&medium.conversation_id, false)),
+            Self::Message { conversation_id, .. } => Some((conversation_id, false)),
+            Self::Email(email) => Some((&email.conversation_id, true)),
+            Self::Document(_) | Self::Url(_) => None,
+        }
+    }
+}
+
+impl Source {
+    /// Reads it; `None` where it is not exactly one.
+    pub(crate) fn kind(&self) -> Option<SourceKind<'_>> {
+        let message = match (&self.message_id, &self.conversation_id) {
+            (None, None) => None,
+            (message, conversation) => Some(SourceKind::Message {
+                conversation_id: conversation.as_deref().unwrap_or_default(),
+                message_id: message.as_deref().unwrap_or_default(),
+            }),
+        };
+        let document = self.document.as_ref().map(|document| SourceKind::Document(&document.document_id));
+        let all = [
+            self.message.as_ref().map(SourceKind::Medium),
+            message,
+            self.email.as_ref().map(SourceKind::Email),
+            document,
+            self.url.as_deref().map(SourceKind::Url),
+        ];
+        let mut found = all.into_iter().flatten();
+        found.next().filter(|_| found.next().is_none())
+    }
+}
+
+impl MediaPayload {
+    /// What to do where malware is found, the default included.
+    pub(crate) fn on_threat(&self) -> OnThreat {
+        match self.on_threat.as_deref() {
+            Some("flag") => OnThreat::Flag,
+            Some("tag") => OnThreat::Tag,
+            Some("disconnect") => OnThreat::Disconnect,
+            Some("delete") => OnThreat::Delete,
+            Some(_) => OnThreat::None,
+            None => match self.source.kind() {
+                Some(kind) if kind.conversation().is_some() => OnThreat::Flag,
+                _ => OnThreat::None,
+            },
+        }
+    }
+
+    /// What the schema cannot say.
+    pub(crate) fn violations(&self) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        let mut refuse = |at: &str, details: String| violations.push(Violation::new(at, details));
+        match self.source.kind() {
+            None => refuse("/payload/source", ONE_SOURCE.to_owned()),
+            Some(kind) => self.check_for(kind, &mut refuse),
+        }
+        let bytes =
+            self.metadata.as_ref().and_then(|metadata| serde_json::to_vec(metadata).ok()).map_or(0, |it| it.len());
+        if bytes > MAX_METADATA_BYTES {
+            refuse("/payload/metadata", format!("must be at most {MAX_METADATA_BYTES} bytes of JSON, found {bytes}"));
+        }
+        violations
+    }
+
+    fn check_for(&self, kind: SourceKind<'_>, refuse: &mut impl FnMut(&str, String)) {
+        match kind {
+            SourceKind::Message { message_id: "", .. } if self.source.message_id.is_none() => {
+                refuse("/payload/source/messageId", "is missing: conversationId alone names no message".to_owned());
+            }
+            SourceKind::Message { conversation_id: "", .. } if self.source.conversation_id.is_none() => {
+                refuse("/payload/source/conversationId", "is missing: messageId needs its conversation".to_owned());
+            }
+            SourceKind::Url(url) => {
+                if let Err(why) = read_url(url) {
+                    refuse("/payload/source/url", why.to_owned());
+                }
+            }
+            _ => {}
+        }
+        if matches!(kind, SourceKind::Message { .. }) && self.sha256.is_some() {
+            let details = "must not be given for all attachments of a message: name one by message, with its mediaId";
+            refuse("/payload/sha256", details.to_owned());
+        }
+        let action = self.on_threat();
+        let fits = match action {
+            OnThreat::None => true,
+            OnThreat::Flag | OnThreat::Tag | OnThreat::Disconnect => kind.conversation().is_some(),
+            OnThreat::Delete => matches!(kind, SourceKind::Document(_)),
+        };
+        if !fits {
+            let needs = if action == OnThreat::Delete { "a document" } else { "a conversation" };
+            refuse("/payload/onThreat", format!("{} needs {needs} as source", action.as_str()));
+        } else if action == OnThreat::Flag && self.participant_id.as_deref().is_none_or(str::is_empty) {
+            let details =
+                "is missing: flag, the default for a conversation, needs the participant whose attributes it sets";
+            refuse("/payload/participantId", details.to_owned());
+        }
+    }
+}
+
+const ONE_SOURCE: &str = "must have exactly one of message, messageId with conversationId, email, document and url";
+
+/// Reads a link: http or https, a host, no user.
+pub(crate) fn read_url(url: &str) -> Result<Url, &'static str> {
+    let read = Url::parse(url).map_err(|_| "must be an absolute link, e.g. https://files.example/report.pdf")?;
+    if !matches!(read.scheme(), "https" | "http") || read.host_str().is_none_or(str::is_empty) {
+        return Err("must begin with https://");
+    }
+    if !read.username().is_empty() || read.password().is_some() {
+        return Err("must not hold a user or a password");
+    }
+    Ok(read)
+}
+
+#[cfg(test)]
+mod tests;
