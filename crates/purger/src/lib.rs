@@ -101,7 +101,9 @@ impl JobHandler for Purger {
 
     async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Progress<Self>, JobError> {
         let paths: Arc<[Arc<str>]> = payload.paths.into_iter().map(Arc::from).collect();
-        self.check_paths(&paths, &state)?;
+        if let Some(refused) = self.refused_path(&paths, &state) {
+            return Err(refused);
+        }
         let order = PurgeOrder {
             job: job.id().clone(),
             paths: Arc::clone(&paths),
@@ -127,14 +129,13 @@ impl Purger {
         Self { coalescer, refuses }
     }
 
-    /// Fails a job with a path that the CDN cannot purge, before anything is sent for it.
-    fn check_paths(&self, paths: &[Arc<str>], state: &State) -> Result<(), JobError> {
-        let refused = paths.iter().find_map(|path| Some((path, (self.refuses)(path)?)));
-        let Some((path, why)) = refused else { return Ok(()) };
+    /// Returns the error of a job with a path that the CDN cannot purge; nothing is sent for it.
+    fn refused_path(&self, paths: &[Arc<str>], state: &State) -> Option<JobError> {
+        let (path, why) = paths.iter().find_map(|path| Some((path, (self.refuses)(path)?)))?;
         let mut error = JobError::permanent("rejected", format!("the path {path:?} cannot be purged: {why}"));
         error.details.insert("path".to_owned(), (&**path).into());
         let progress = PurgeProgress::resume(state.clone(), paths.len());
-        Err(with_progress(error, &progress, &progress.report(paths)))
+        Some(with_progress(error, &progress, &progress.report(paths)))
     }
 }
 
