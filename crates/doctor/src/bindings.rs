@@ -1,49 +1,49 @@
-//! The bindings between exchanges and queues, which AMQP cannot look at: a missing one sends jobs, delays or dead letters
-//! to `genfleet.unrouted`, or nowhere.
+//! The bindings between exchanges and queues, which AMQP cannot read. If one is missing, jobs, delayed jobs or dead letters
+//! go to `genfleet.unrouted`, or are dropped.
 
 use std::collections::HashSet;
 
 use genfleet_core::queue::topology::{Target, Topology};
 use serde::Deserialize;
 
-use super::finding::{Finding, some};
+use super::finding::{Check, Finding, some};
 
-/// A binding, as `/api/bindings` tells it.
+/// A binding as `/api/bindings` reports it.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct SeenBinding {
+pub(crate) struct ReportedBinding {
     source: String,
     destination: String,
     destination_type: String,
     routing_key: String,
 }
 
-/// Judges whether all of `wanted` are there, of queues that are `there`: others are reported missing elsewhere. More
-/// than those are a matter of their owners.
-pub(crate) fn judge(wanted: &Topology, seen: &[SeenBinding], there: &HashSet<&str>) -> Finding {
-    const CHECK: &str = "broker.bindings";
+/// Judges whether all `wanted` bindings exist whose queue is among the `existing` ones; missing queues are reported by
+/// another check. Additional bindings are ignored.
+pub(crate) fn judge(wanted: &Topology, reported: &[ReportedBinding], existing: &HashSet<&str>) -> Finding {
     let bound: HashSet<_> =
-        seen.iter().map(|b| (&*b.source, &*b.destination, &*b.destination_type, &*b.routing_key)).collect();
+        reported.iter().map(|b| (&*b.source, &*b.destination, &*b.destination_type, &*b.routing_key)).collect();
     let missing = wanted.bindings.iter().filter(|binding| {
-        // Where one exchange leads to another, a step of the delays begins, which has a queue of the same name.
+        // A binding between two exchanges belongs to a delay queue, which has the name of the source.
         let (target, queue) = match binding.destination_type {
             Target::Queue => ("queue", &binding.destination),
             Target::Exchange => ("exchange", &binding.source),
         };
         let key = (&*binding.source, &*binding.destination, target, &*binding.routing_key);
-        there.contains(queue.as_str()) && !bound.contains(&key)
+        existing.contains(queue.as_str()) && !bound.contains(&key)
     });
     let missing: Vec<String> = missing
         .map(|binding| format!("{} → {} ({})", binding.source, binding.destination, binding.routing_key))
         .collect();
-    let looked_at = format!("{} bindings", wanted.bindings.len());
+    let check = Check::new("broker.bindings", format!("{} bindings", wanted.bindings.len()));
     if missing.is_empty() {
-        let whole = wanted.queues.iter().all(|queue| there.contains(queue.name.as_str()));
-        return Finding::ok(CHECK, looked_at, if whole { "all there" } else { "those of the queues that are there" });
+        let complete = wanted.queues.iter().all(|queue| existing.contains(queue.name.as_str()));
+        return check.ok(if complete { "all exist" } else { "all bindings of the existing queues exist" });
     }
-    let found = format!("{} are missing: {}", missing.len(), some(&missing));
-    let remedy = "start a worker with --topology declare, or import what genfleet topology prints: what is published \
-                  meanwhile goes astray";
-    Finding::failed(CHECK, looked_at, found, remedy)
+    check.failed(
+        format!("{} are missing: {}", missing.len(), some(&missing)),
+        "start a worker with --topology declare, or import the output of genfleet topology: until then, messages do not \
+         reach the queues of these bindings",
+    )
 }
 
 #[cfg(test)]
@@ -52,16 +52,17 @@ mod tests {
 
     use super::{super::finding::Level, *};
 
-    const SEEN: &str = include_str!("samples/bindings.json");
+    const REPORTED: &str = include_str!("samples/bindings.json");
 
     #[test]
-    fn every_binding_is_looked_for_and_a_missing_one_is_named() {
-        let mut seen: Vec<SeenBinding> = serde_json::from_str(SEEN).unwrap();
+    fn every_binding_is_checked_and_a_missing_one_is_named() {
+        let mut reported: Vec<ReportedBinding> = serde_json::from_str(REPORTED).unwrap();
         let wanted = topology("genfleet");
-        let there = wanted.queues.iter().map(|queue| queue.name.as_str()).collect();
-        assert_eq!(judge(&wanted, &seen, &there).level, Level::Ok);
-        seen.retain(|binding| binding.destination != "genfleet.jobs.cdn.purge" || binding.source != "genfleet.jobs");
-        let finding = judge(&wanted, &seen, &there);
+        let existing = wanted.queues.iter().map(|queue| queue.name.as_str()).collect();
+        assert_eq!(judge(&wanted, &reported, &existing).level, Level::Ok);
+        reported
+            .retain(|binding| binding.destination != "genfleet.jobs.cdn.purge" || binding.source != "genfleet.jobs");
+        let finding = judge(&wanted, &reported, &existing);
         assert_eq!(finding.level, Level::Failed);
         assert!(finding.found.contains("genfleet.jobs → genfleet.jobs.cdn.purge (cdn.purge)"), "{}", finding.found);
         assert_eq!(judge(&wanted, &[], &HashSet::new()).level, Level::Ok, "no queue, no binding");

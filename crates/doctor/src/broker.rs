@@ -1,5 +1,5 @@
-//! The broker: what AMQP tells of it, then what its management API does. Judges the topology; the rest is judged by the
-//! module of its subject.
+//! The broker: first what AMQP shows, then what its management API shows. This module judges connections, topology and
+//! message sizes; everything else is judged by the module for its subject.
 
 use genfleet_core::{
     job::MAX_BODY_BYTES,
@@ -11,200 +11,179 @@ use genfleet_core::{
 
 use super::{
     consumer_timeout,
-    finding::{Finding, some},
+    finding::{Check, Finding, some},
     former,
-    management::{self, Seen},
+    management::{self, BrokerReport},
     memory,
     options::{DoctorOptions, KindNeeds},
     version,
 };
 
-/// A message that no worker needs: sixteen times the largest job.
+/// A size in bytes that no worker needs: sixteen times that of the largest job.
 const TOO_LARGE: usize = 16 * MAX_BODY_BYTES + 1;
 
-/// Every check of the broker.
+/// Runs all checks of the broker.
 pub(crate) async fn check(options: &DoctorOptions, kinds: &[KindNeeds]) -> Vec<Finding> {
     let settings = options.queue.check().and_then(|()| options.queue.rabbit("genfleet doctor"));
     let settings = match settings {
         Ok(settings) => settings,
-        Err(error) => return vec![Finding::failed("queue.url", "the queue's settings", error, "set them as it says")],
-    };
-    let mut findings = Vec::new();
-    let dialled = BrokerExaminer::connect(&settings).await.unwrap_or_default();
-    let (reached, examiner) = reached(dialled);
-    findings.extend(reached);
-    let seen = match &examiner {
-        Some(examiner) => {
-            let seen = management::look(options, &settings, &mut findings).await;
-            over_amqp(examiner, &settings, seen.as_ref(), &mut findings).await;
-            seen
+        Err(error) => {
+            return vec![
+                Check::new("queue.url", "the queue's settings").failed(error, "correct the setting that it names"),
+            ];
         }
-        None => None,
     };
+    let attempt_timeout = options.worker.attempt_timeout;
+    let connections = BrokerExaminer::connect(&settings).await.unwrap_or_default();
+    let (mut findings, examiner) = judge_connections(connections);
+    let mut report = None;
     if let Some(examiner) = examiner {
+        report = management::read(options, &settings, &mut findings).await;
+        findings.extend(examiner.identity().map(version::judge));
+        match examiner.compare().await {
+            Ok(compared) => findings.extend(judge_topology(&compared, &settings, report.as_ref())),
+            Err(error) => {
+                let check = Check::new("broker.topology", "exchanges and queues");
+                findings.push(check.failed(error, "run genfleet doctor again"));
+            }
+        }
         let largest = examiner.takes(MAX_BODY_BYTES).await;
-        findings.push(largest_message(&largest));
+        findings.push(judge_largest_message(&largest));
         if largest == MessageAcceptance::Yes {
-            findings.push(too_large_message(&examiner.takes(TOO_LARGE).await));
+            findings.push(judge_too_large_message(&examiner.takes(TOO_LARGE).await));
         }
         examiner.close().await;
     }
-    match seen {
-        Some(seen) => findings.extend(seen.judge(&settings.prefix, options.worker.attempt_timeout)),
-        None => findings.push(consumer_timeout::judge(&settings.prefix, &[], &[], options.worker.attempt_timeout)),
+    match report {
+        Some(report) => findings.extend(report.judge(&settings.prefix, attempt_timeout)),
+        None => findings.push(consumer_timeout::judge(&settings.prefix, &[], &[], attempt_timeout)),
     }
     findings.push(memory::check(&options.worker, kinds));
     findings
 }
 
-/// What came of dialling each host, and the first that answers.
-fn reached(dialled: Vec<HostConnection>) -> (Vec<Finding>, Option<BrokerExaminer>) {
-    const CHECK: &str = "broker.connection";
-    let any = dialled.iter().any(|each| each.outcome.is_ok());
+/// Judges the connection to each host, and returns the first one that is open.
+fn judge_connections(connections: Vec<HostConnection>) -> (Vec<Finding>, Option<BrokerExaminer>) {
+    let any = connections.iter().any(|each| each.outcome.is_ok());
     let (mut findings, mut first) = (Vec::new(), None);
-    for HostConnection { display_name: shown, outcome } in dialled {
-        match outcome {
+    for HostConnection { display_name, outcome } in connections {
+        let check = Check::new("broker.connection", &display_name);
+        findings.push(match outcome {
             Ok(examiner) => {
-                findings.push(Finding::ok(CHECK, &shown, "answers, and lets this user in"));
                 first.get_or_insert(examiner);
+                check.ok("answers, and accepts this user")
             }
-            Err(why) => {
-                let why = why.strip_prefix(&format!("{shown}: ")).unwrap_or(&why).to_owned();
-                let remedy = remedy_of(&why);
-                findings.push(if any {
-                    Finding::warning(CHECK, &shown, &why, format!("{remedy}; the other hosts are used meanwhile"))
+            Err(reason) => {
+                let reason = reason.strip_prefix(&format!("{display_name}: ")).unwrap_or(&reason);
+                let remedy = remedy_of(reason);
+                if any {
+                    check.warning(reason, format!("{remedy}; the other hosts are used meanwhile"))
                 } else {
-                    Finding::failed(CHECK, &shown, &why, remedy)
-                });
+                    check.failed(reason, remedy)
+                }
             }
-        }
+        });
     }
     (findings, first)
 }
 
-fn remedy_of(why: &str) -> &'static str {
-    let says = |words: &[&str]| words.iter().any(|word| why.to_ascii_lowercase().contains(word));
-    if says(&["access is refused", "access_refused", "not_allowed"]) {
+fn remedy_of(reason: &str) -> &'static str {
+    let contains = |words: &[&str]| words.iter().any(|word| reason.to_ascii_lowercase().contains(word));
+    if contains(&["access is refused", "access_refused", "not_allowed"]) {
         "check user, password and virtual host in GENFLEET_QUEUE_URL, and the user's rights (rabbitmqctl list_permissions -p VHOST)"
-    } else if says(&["certificate", "tls", "handshake"]) {
-        "name the authority of the broker's certificate with --queue-ca-file, and use the host name it is for"
-    } else if says(&["lookup", "dns", "resolve", "name or service"]) {
+    } else if contains(&["certificate", "tls", "handshake"]) {
+        "set the authority of the broker's certificate with --queue-ca-file, and use the host name of the certificate"
+    } else if contains(&["lookup", "dns", "resolve", "name or service"]) {
         "check the host name, and this machine's DNS"
     } else {
-        "start the broker, or check host, port and what lies between (firewall, TLS port 5671 with amqps://)"
+        "start the broker, or check host, port and firewall (with amqps:// the TLS port, 5671)"
     }
 }
 
-async fn over_amqp(
-    examiner: &BrokerExaminer,
+/// Judges the comparison over AMQP, or, if this user may not compare, that of the management API.
+fn judge_topology(
+    compared: &TopologyComparison,
     settings: &RabbitSettings,
-    seen: Option<&Seen>,
-    findings: &mut Vec<Finding>,
-) {
-    findings.extend(examiner.identity().map(version::judge));
-    match examiner.compare().await {
-        Ok(compared) => findings.extend(topology_findings(&compared, settings, seen)),
-        Err(error) => {
-            findings.push(Finding::failed(
-                "broker.topology",
-                "exchanges and queues",
-                error,
-                "run genfleet doctor again",
-            ));
-        }
-    }
-}
-
-/// Over AMQP where our user may compare, else by the management API where that answers.
-fn topology_findings(compared: &TopologyComparison, settings: &RabbitSettings, seen: Option<&Seen>) -> Vec<Finding> {
-    const CHECK: &str = "broker.topology";
+    report: Option<&BrokerReport>,
+) -> Vec<Finding> {
     let looked_at = format!("{} exchanges and queues of prefix {}", compared.looked_for, settings.prefix);
+    let check = Check::new("broker.topology", looked_at);
     let mut findings = Vec::new();
     if !compared.missing.is_empty() {
         let found = format!("{} are missing: {}", compared.missing.len(), some(&compared.missing));
         findings.push(match settings.topology {
             TopologyMode::Declare if compared.missing.len() == compared.looked_for => {
-                let remedy = "none, where this is the first start: the first worker declares them. Else check --queue-prefix";
-                Finding::warning(CHECK, &looked_at, "none is there", remedy)
+                check.warning("none is there", "nothing before the first start: the first worker declares them. Else check --queue-prefix")
             }
             TopologyMode::Declare => {
-                Finding::warning(CHECK, &looked_at, found, "start a worker with --topology declare: it makes them")
+                check.warning(found, "start a worker with --topology declare: it declares them")
             }
             TopologyMode::Verify | TopologyMode::Skip => {
-                let remedy = "start one worker with --topology declare, or POST what genfleet topology prints to the management API, /api/definitions/VHOST";
-                Finding::failed(CHECK, &looked_at, found, remedy)
+                check.failed(found, "start one worker with --topology declare, or POST the output of genfleet topology to the management API, /api/definitions/VHOST")
             }
         });
     }
-    let refused = compared.incomparable.as_deref().filter(|_| settings.topology == TopologyMode::Declare);
-    if let Some(refused) = refused {
-        let found = format!("this user may not declare, which workers do: {refused}");
-        let remedy =
-            "start workers with --topology verify (GENFLEET_TOPOLOGY), or give the user the right to configure";
-        findings.push(Finding::failed(CHECK, &looked_at, found, remedy));
+    if let Some(refused) = compared.incomparable.as_deref().filter(|_| settings.topology == TopologyMode::Declare) {
+        findings.push(check.failed(
+            format!("this user may not declare queues, as workers do with this setting: {refused}"),
+            "start workers with --topology verify (GENFLEET_TOPOLOGY), or give the user the configure permission",
+        ));
     }
-    let former = match compared.incomparable {
-        Some(_) => seen.and_then(|seen| seen.former(&topology(&settings.prefix))).unwrap_or_default(),
-        None => compared.former.clone(),
+    let wanted = topology(&settings.prefix);
+    let (former, different) = if compared.incomparable.is_some() {
+        let former = report.and_then(|report| report.former(&wanted)).unwrap_or_default();
+        (former, report.and_then(|report| report.differences(&wanted)))
+    } else {
+        (compared.former.clone(), Some(compared.different.clone()))
     };
-    findings.extend(former::judge(&former, settings, |name| seen.is_some_and(|seen| seen.has_alternate(name))));
-    let by_management = || seen.and_then(|seen| seen.differences(&topology(&settings.prefix)));
-    let different = if compared.incomparable.is_some() { by_management() } else { Some(compared.different.clone()) };
+    findings.extend(former::judge(&former, settings, |name| report.is_some_and(|report| report.has_alternate(name))));
     match different {
         Some(different) if different.is_empty() && compared.missing.is_empty() => {
-            findings.push(Finding::ok(CHECK, &looked_at, "all there, with the arguments they should have"));
+            findings.push(check.ok("all there, with the correct arguments"));
         }
-        Some(different) => findings.extend(different.iter().map(|details| {
-            let remedy = "drain and delete it once it is empty, then start a worker with --topology declare: an argument cannot be changed";
-            Finding::failed(CHECK, &looked_at, details, remedy)
+        Some(different) => findings.extend(different.iter().map(|difference| {
+            check.failed(difference, "drain it, delete it when it is empty, then start a worker with --topology declare: an argument cannot be changed")
         })),
         None => {
-            let why = compared.incomparable.as_deref().unwrap_or_default();
-            let found = format!("their arguments could not be compared: {why}");
-            findings.push(Finding::skipped(CHECK, &looked_at, found, "give --management-url, or a user that may configure"));
+            let reason = compared.incomparable.as_deref().unwrap_or_default();
+            let found = format!("their arguments could not be compared: {reason}");
+            findings.push(check.skipped(found, "set --management-url, or use a user with the configure permission"));
         }
     }
     findings
 }
 
-fn largest_message(takes: &MessageAcceptance) -> Finding {
-    const CHECK: &str = "broker.message_size";
-    let looked_at = "a message of 1 MiB, the largest job, published to nowhere";
-    match takes {
-        MessageAcceptance::Yes => Finding::ok(CHECK, looked_at, "taken"),
-        MessageAcceptance::No(details) => Finding::failed(
-            CHECK,
-            looked_at,
-            details,
-            "set max_message_size in rabbitmq.conf to 1048576 or more (its default)",
+fn judge_largest_message(acceptance: &MessageAcceptance) -> Finding {
+    let check =
+        Check::new("broker.message_size", "a message of 1 MiB, the largest job, published without a destination");
+    match acceptance {
+        MessageAcceptance::Yes => check.ok("accepted"),
+        MessageAcceptance::No(reason) => {
+            check.failed(reason, "set max_message_size in rabbitmq.conf to 1048576 or more (its default)")
+        }
+        MessageAcceptance::Blocked => check.failed(
+            "not accepted: an alarm for memory or disk blocks all publications, so that no job can be completed",
+            "rabbitmq-diagnostics alarms shows which: give the broker memory or disk",
         ),
-        MessageAcceptance::Blocked => Finding::failed(
-            CHECK,
-            looked_at,
-            "not taken: the broker takes no publications (an alarm of its memory or its disk), so that no job ends",
-            "rabbitmq-diagnostics alarms says which: give the broker memory or disk",
-        ),
-        MessageAcceptance::Unknown(why) => {
-            let remedy = "look at max_message_size with rabbitmqctl environment: it has to be 1048576 or more";
-            Finding::skipped(CHECK, looked_at, why, remedy)
+        MessageAcceptance::Unknown(reason) => {
+            check.skipped(reason, "read max_message_size with rabbitmqctl environment: it has to be 1048576 or more")
         }
     }
 }
 
-/// Whether the broker keeps from the workers what none of them can use.
-fn too_large_message(takes: &MessageAcceptance) -> Finding {
-    const CHECK: &str = "broker.message_bound";
-    let looked_at = "a message of more than 16 MiB, published to nowhere";
+/// Judges whether the broker refuses messages that are too large for any worker.
+fn judge_too_large_message(acceptance: &MessageAcceptance) -> Finding {
+    let check = Check::new("broker.message_bound", "a message of more than 16 MiB, published without a destination");
     let remedy = "set max_message_size in rabbitmq.conf to 1310720, as deploy/rabbitmq/rabbitmq.conf does";
-    match takes {
-        MessageAcceptance::No(_) => Finding::ok(CHECK, looked_at, "refused"),
-        MessageAcceptance::Yes => {
-            let found = "taken: a producer can fill the memory of workers, which refuse a job of more than 1 MiB only \
-                         after they have it";
-            Finding::warning(CHECK, looked_at, found, remedy)
-        }
-        MessageAcceptance::Blocked => Finding::skipped(CHECK, looked_at, "the broker takes no publications", remedy),
-        MessageAcceptance::Unknown(why) => Finding::skipped(CHECK, looked_at, why, remedy),
+    match acceptance {
+        MessageAcceptance::No(_) => check.ok("refused"),
+        MessageAcceptance::Yes => check.warning(
+            "taken: a producer can fill the memory of workers, which refuse a job of more than 1 MiB only after they \
+             have received it",
+            remedy,
+        ),
+        MessageAcceptance::Blocked => check.skipped("an alarm blocks all publications", remedy),
+        MessageAcceptance::Unknown(reason) => check.skipped(reason, remedy),
     }
 }
 
@@ -213,12 +192,12 @@ mod tests {
     use super::{super::finding::Level, *};
 
     #[test]
-    fn a_broker_that_takes_what_is_no_job_is_warned_of() {
-        let level = |takes| too_large_message(&takes).level;
+    fn a_broker_that_accepts_too_large_messages_is_reported() {
+        let level = |acceptance| judge_too_large_message(&acceptance).level;
         assert_eq!(level(MessageAcceptance::No("too large".to_owned())), Level::Ok);
         assert_eq!(level(MessageAcceptance::Yes), Level::Warning);
         assert_eq!(level(MessageAcceptance::Unknown("no answer".to_owned())), Level::Skipped);
-        assert_eq!(largest_message(&MessageAcceptance::Blocked).level, Level::Failed);
+        assert_eq!(judge_largest_message(&MessageAcceptance::Blocked).level, Level::Failed);
     }
 
     fn settings(mode: TopologyMode) -> RabbitSettings {
@@ -234,11 +213,11 @@ mod tests {
     }
 
     fn levels(compared: &TopologyComparison, mode: TopologyMode) -> Vec<Level> {
-        topology_findings(compared, &settings(mode), None).iter().map(|finding| finding.level).collect()
+        judge_topology(compared, &settings(mode), None).iter().map(|finding| finding.level).collect()
     }
 
     #[test]
-    fn what_is_missing_or_cannot_be_compared_is_judged_by_what_the_workers_do_about_it() {
+    fn a_topology_is_judged_by_the_mode_of_the_workers() {
         let whole = TopologyComparison { looked_for: 3, ..TopologyComparison::default() };
         assert_eq!(levels(&whole, TopologyMode::Verify), [Level::Ok]);
         let part = TopologyComparison { missing: vec!["queue a".to_owned()], ..whole.clone() };
@@ -248,20 +227,20 @@ mod tests {
         assert_eq!(levels(&none, TopologyMode::Declare), [Level::Warning]);
         let different = TopologyComparison { different: vec!["queue a: inequivalent arg".to_owned()], ..whole.clone() };
         assert_eq!(levels(&different, TopologyMode::Declare), [Level::Failed]);
-        let unseen = TopologyComparison { incomparable: Some("access refused".to_owned()), ..whole };
-        assert_eq!(levels(&unseen, TopologyMode::Verify), [Level::Skipped]);
-        assert_eq!(levels(&unseen, TopologyMode::Declare), [Level::Failed, Level::Skipped]);
+        let incomparable = TopologyComparison { incomparable: Some("access refused".to_owned()), ..whole };
+        assert_eq!(levels(&incomparable, TopologyMode::Verify), [Level::Skipped]);
+        assert_eq!(levels(&incomparable, TopologyMode::Declare), [Level::Failed, Level::Skipped]);
     }
 
     #[test]
-    fn what_to_do_fits_what_went_wrong() {
-        for (why, remedy) in [
+    fn each_failure_has_its_remedy() {
+        for (reason, remedy) in [
             ("amqp://h: access is refused; check user: ACCESS_REFUSED", "rights"),
             ("amqps://h: invalid peer certificate: UnknownIssuer", "--queue-ca-file"),
             ("amqp://h: failed to lookup address information", "DNS"),
             ("amqp://h: Connection refused (os error 111)", "start the broker"),
         ] {
-            assert!(remedy_of(why).contains(remedy), "{why}");
+            assert!(remedy_of(reason).contains(remedy), "{reason}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Whether this machine's clock is that of others: `notBefore` and `deadline` are times of day, and receivers of
-//! webhooks refuse what is minutes old.
+//! Whether this machine's clock agrees with others: `notBefore` and `deadline` are times of day, and receivers of webhooks
+//! refuse deliveries that are minutes old.
 
 use std::time::Duration;
 
@@ -10,30 +10,31 @@ use genfleet_core::{
 };
 use reqwest::header::{DATE, HeaderMap};
 
-use super::finding::Finding;
+use super::finding::{Check, Finding};
 
-/// Seconds off that are worth a word, and that are wrong.
-const WARNS: u64 = 5;
-const FAILS: u64 = 60;
+/// The difference in seconds from which on a finding is a warning.
+const WARNING_SECONDS: u64 = 5;
+/// The difference in seconds from which on a finding is a failure.
+const FAILURE_SECONDS: u64 = 60;
 
-/// The two clocks at an answer that came `took` after it was asked for.
+/// Reads both clocks from the headers of an answer that arrived `took` after its request was sent.
 pub(crate) fn of(headers: &HeaderMap, took: Duration) -> Option<ClockReading> {
     let theirs = read_http_date(headers.get(DATE)?.to_str().ok()?)?;
     Some(ClockReading { theirs, ours: SystemClock.now(), took })
 }
 
-/// Judges how far they are apart.
+/// Judges the difference between this machine's clock and another one, called `theirs` in the finding.
 pub(crate) fn judge(check: &'static str, theirs: &str, clocks: ClockReading) -> Finding {
     let ahead = clocks.ahead();
-    let looked_at = format!("this machine's clock against {theirs}");
+    let check = Check::new(check, format!("this machine's clock against {theirs}"));
     let side = if ahead < 0 { "behind" } else { "ahead" };
     let found = format!("{} s {side}", ahead.unsigned_abs());
-    let remedy =
-        "set the clocks by NTP (timedatectl set-ntp true): notBefore, deadlines and webhook signatures are off by it";
+    let remedy = "synchronise the clocks with NTP (timedatectl set-ntp true): notBefore, deadlines and webhook \
+                  signatures depend on them";
     match ahead.unsigned_abs() {
-        0..WARNS => Finding::ok(check, looked_at, "the same"),
-        WARNS..FAILS => Finding::warning(check, looked_at, found, remedy),
-        _ => Finding::failed(check, looked_at, found, remedy),
+        0..WARNING_SECONDS => check.ok("the same"),
+        WARNING_SECONDS..FAILURE_SECONDS => check.warning(found, remedy),
+        _ => check.failed(found, remedy),
     }
 }
 
@@ -42,7 +43,7 @@ mod tests {
     use super::{super::finding::Level, *};
 
     #[test]
-    fn seconds_are_worth_a_word_and_minutes_are_wrong() {
+    fn seconds_are_a_warning_and_minutes_a_failure() {
         for (ours, level) in [
             ("2026-11-27T12:00:03Z", Level::Ok),
             ("2026-11-27T12:00:20Z", Level::Warning),

@@ -1,12 +1,12 @@
-//! Room on a disk, and disks that are none: locks and syncs on network file systems are not to be relied on.
+//! Free disk space, and network file systems, whose locks and syncs are not reliable.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{statfs, statvfs};
 
-use super::finding::{Finding, size};
+use super::finding::{Check, Finding, size};
 
-/// By the numbers that Linux gives them: NFS, SMB, SMB2, CIFS, 9p, Ceph, AFS, Lustre.
+/// The network file systems by their magic numbers on Linux.
 const NETWORK: [(u64, &str); 8] = [
     (0x6969, "NFS"),
     (0x517b, "SMB"),
@@ -18,43 +18,48 @@ const NETWORK: [(u64, &str); 8] = [
     (0x0bd0_0bd0, "Lustre"),
 ];
 
-/// What is free in `folder` for whoever is not root, in bytes.
-fn free(folder: &Path) -> Option<u64> {
-    let message = statvfs(folder).ok()?;
-    message.f_bavail.checked_mul(message.f_frsize)
+/// The folder that contains a file.
+pub(crate) fn folder_of(file: &Path) -> PathBuf {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Judges whether there is room for `wanted` bytes in `folder`.
+/// Returns the bytes that users other than root can still write in `folder`.
+fn free(folder: &Path) -> Option<u64> {
+    let status = statvfs(folder).ok()?;
+    status.f_bavail.checked_mul(status.f_frsize)
+}
+
+/// Judges whether `wanted` bytes are free in `folder`.
 pub(crate) fn room(check: &'static str, folder: &Path, wanted: u64) -> Finding {
-    let looked_at = format!("room in {}", folder.display());
+    let check = Check::new(check, format!("disk space in {}", folder.display()));
     match free(folder) {
-        None => Finding::skipped(check, looked_at, "the system does not tell", "look with df"),
-        Some(free) => judge(check, looked_at, free, wanted),
+        None => check.skipped("the system does not report it", "look with df"),
+        Some(free) => judge(&check, free, wanted),
     }
 }
 
-fn judge(check: &'static str, looked_at: String, free: u64, wanted: u64) -> Finding {
+fn judge(check: &Check, free: u64, wanted: u64) -> Finding {
     let found = format!("{} free", size(free));
-    let remedy = "make room: on a full disk nothing is changed and nothing ends";
+    let remedy = "free some space: on a full disk workers make no changes and complete no jobs";
     if free < wanted / 16 {
-        return Finding::failed(check, looked_at, found, remedy);
+        return check.failed(found, remedy);
     }
     if free < wanted {
-        return Finding::warning(check, looked_at, format!("{found}, less than {}", size(wanted)), remedy);
+        return check.warning(format!("{found}, less than {}", size(wanted)), remedy);
     }
-    Finding::ok(check, looked_at, found)
+    check.ok(found)
 }
 
-/// Warns where `folder` lies on another machine.
+/// Warns if `folder` is on a network file system.
 pub(crate) fn network(check: &'static str, folder: &Path) -> Option<Finding> {
-    // Signed on some machines and not on others, of 32 bits or 64: the lower half says it all.
+    // The type is signed on some machines, and has 32 or 64 bits. The lower 32 bits are the same everywhere.
     #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast, reason = "a magic number, not a quantity")]
     let kind = statfs(folder).ok()?.f_type as u64 & 0xffff_ffff;
     let (_, name) = NETWORK.into_iter().find(|(number, _)| *number == kind)?;
-    let found = format!("{name}, a network file system: its locks and syncs are not to be relied on");
+    let found = format!("{name}, a network file system: its locks and syncs are not reliable");
     let remedy =
-        "put it on a local disk: two workers could work one store, or a power cut lose what was reported as done";
-    Some(Finding::warning(check, folder.display(), found, remedy))
+        "use a local disk: on this one two workers could open one store, and a power failure could lose stored data";
+    Some(Check::new(check, folder.display()).warning(found, remedy))
 }
 
 #[cfg(test)]
@@ -62,8 +67,8 @@ mod tests {
     use super::{super::finding::Level, *};
 
     #[test]
-    fn little_room_is_a_warning_and_none_a_failure() {
-        let level = |free| judge("x", String::new(), free, 1600).level;
+    fn little_space_is_a_warning_and_none_a_failure() {
+        let level = |free| judge(&Check::new("x", ""), free, 1600).level;
         assert_eq!(
             [level(1600), level(1599), level(100), level(99)],
             [Level::Ok, Level::Warning, Level::Warning, Level::Failed]
@@ -71,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_tells_its_room() {
+    fn the_free_space_of_this_machine_is_read() {
         let folder = std::env::temp_dir();
         assert_ne!(room("x", &folder, 1).level, Level::Skipped);
         assert_eq!(room("x", Path::new("/no/such/folder"), 1).level, Level::Skipped);

@@ -1,13 +1,13 @@
-//! Our exchanges as the management API tells them, where AMQP could not compare them: how they route, and where what
-//! matches nothing goes.
+//! The topology's exchanges as the management API reports them, for users who may not compare them over AMQP: their types
+//! and their alternate exchanges.
 
 use genfleet_core::queue::topology::{Exchange, Topology};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-/// An exchange, as `/api/exchanges` tells it.
+/// An exchange as `/api/exchanges` reports it.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct SeenExchange {
+pub(crate) struct ReportedExchange {
     name: String,
     #[serde(rename = "type")]
     routing: String,
@@ -15,26 +15,26 @@ pub(crate) struct SeenExchange {
     arguments: Map<String, Value>,
 }
 
-impl SeenExchange {
+impl ReportedExchange {
     fn is(&self, exchange: &Exchange) -> bool {
         json!(exchange.routing) == *self.routing && json!(exchange.arguments) == Value::Object(self.arguments.clone())
     }
 }
 
-/// Names of those that are there as an earlier version declared them.
-pub(crate) fn former(wanted: &Topology, seen: &[SeenExchange]) -> Vec<String> {
+/// Names of the exchanges that exist as an earlier version declared them.
+pub(crate) fn former(wanted: &Topology, reported: &[ReportedExchange]) -> Vec<String> {
     let before = wanted.exchanges.iter().filter_map(Exchange::as_before);
-    let former = before.filter(|before| seen.iter().any(|seen| seen.name == before.name && seen.is(before)));
+    let former = before.filter(|before| reported.iter().any(|each| each.name == before.name && each.is(before)));
     former.map(|exchange| exchange.name).collect()
 }
 
-/// What is there otherwise than it should be, in this version or an earlier one.
-pub(crate) fn differences(wanted: &Topology, seen: &[SeenExchange]) -> Vec<String> {
+/// Describes the exchanges that differ both from this version's and from an earlier version's declaration.
+pub(crate) fn differences(wanted: &Topology, reported: &[ReportedExchange]) -> Vec<String> {
     let differing = |exchange: &Exchange| {
-        let seen = seen.iter().find(|seen| seen.name == exchange.name)?;
+        let reported = reported.iter().find(|each| each.name == exchange.name)?;
         let (routing, arguments) = (json!(exchange.routing), json!(exchange.arguments));
-        let same = seen.is(exchange) || exchange.as_before().is_some_and(|before| seen.is(&before));
-        let is = format!("{} {}", seen.routing, Value::Object(seen.arguments.clone()));
+        let same = reported.is(exchange) || exchange.as_before().is_some_and(|before| reported.is(&before));
+        let is = format!("{} {}", reported.routing, Value::Object(reported.arguments.clone()));
         let should = format!("{} {arguments}", routing.as_str().unwrap_or_default());
         (!same).then(|| format!("exchange {}: is {is} and should be {should}", exchange.name))
     };
@@ -48,8 +48,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_it_routes_and_where_the_rest_goes_are_compared() {
-        let seen = |kind: &str, alternate: &str| -> Vec<SeenExchange> {
+    fn types_and_alternate_exchanges_are_compared() {
+        let reported = |kind: &str, alternate: &str| -> Vec<ReportedExchange> {
             let arguments = format!(r#"{{"alternate-exchange":"{alternate}"}}"#);
             let jobs = format!(r#"{{"name":"genfleet.jobs","type":"{kind}","arguments":{arguments},"durable":true}}"#);
             serde_json::from_str(&format!(r#"[{jobs},{{"name":"amq.topic","type":"topic","arguments":{{}}}}]"#))
@@ -57,15 +57,15 @@ mod tests {
         };
         let wanted = topology("genfleet");
         for (kind, expected) in [("topic", vec![]), ("direct", vec!["genfleet.jobs".to_owned()])] {
-            assert_eq!(differences(&wanted, &seen(kind, "genfleet.unrouted")), Vec::<String>::new());
-            assert_eq!(former(&wanted, &seen(kind, "genfleet.unrouted")), expected);
+            assert_eq!(differences(&wanted, &reported(kind, "genfleet.unrouted")), Vec::<String>::new());
+            assert_eq!(former(&wanted, &reported(kind, "genfleet.unrouted")), expected);
         }
         for (kind, alternate) in [("fanout", "genfleet.unrouted"), ("direct", "elsewhere")] {
-            let message = differences(&wanted, &seen(kind, alternate));
-            assert_eq!(message.len(), 1, "{message:?}");
+            let found = differences(&wanted, &reported(kind, alternate));
+            assert_eq!(found.len(), 1, "{found:?}");
             assert!(
-                message[0].contains("exchange genfleet.jobs: is") && message[0].contains("should be topic"),
-                "{message:?}"
+                found[0].contains("exchange genfleet.jobs: is") && found[0].contains("should be topic"),
+                "{found:?}"
             );
         }
     }

@@ -1,14 +1,14 @@
-//! The broker's feature flags: without some of them quorum queues lose dead letters, and with any left off the next
-//! upgrade does not start.
+//! The broker's feature flags. Quorum queues need some of them to keep dead letters, and a broker with any stable flag
+//! disabled cannot be upgraded.
 
 use serde::Deserialize;
 
-use super::finding::{Finding, some};
+use super::finding::{Check, Finding, some};
 
-/// What the topology stands on. Newer brokers have no such flags any more: they always can.
+/// The flags that the topology needs. Newer brokers do not list them, because they are always enabled there.
 const NEEDED: [&str; 2] = ["quorum_queue", "stream_queue"];
 
-/// A flag, as `/api/feature-flags` tells it.
+/// A feature flag as `/api/feature-flags` reports it.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct FeatureFlag {
     name: String,
@@ -17,24 +17,26 @@ pub(crate) struct FeatureFlag {
     stability: String,
 }
 
-/// Judges all of them.
+/// Judges all feature flags.
 pub(crate) fn judge(flags: &[FeatureFlag]) -> Finding {
-    const CHECK: &str = "broker.feature_flags";
-    const LOOKED_AT: &str = "the feature flags";
-    let off = |flag: &&FeatureFlag| flag.state == "disabled";
-    let needed: Vec<String> =
-        flags.iter().filter(off).filter(|flag| NEEDED.contains(&&*flag.name)).map(|flag| flag.name.clone()).collect();
+    const REMEDY: &str = "rabbitmqctl enable_feature_flag all";
+    let check = Check::new("broker.feature_flags", "the feature flags");
+    let disabled = |which: &dyn Fn(&FeatureFlag) -> bool| -> Vec<String> {
+        let matching = flags.iter().filter(|flag| flag.state == "disabled" && which(flag));
+        matching.map(|flag| flag.name.clone()).collect()
+    };
+    let needed = disabled(&|flag| NEEDED.contains(&&*flag.name));
     if !needed.is_empty() {
-        let found = format!("off: {}; without them dead letters and delays can be lost", some(&needed));
-        return Finding::failed(CHECK, LOOKED_AT, found, "rabbitmqctl enable_feature_flag all");
+        let found = format!("disabled: {}; without them dead letters and delayed jobs can be lost", some(&needed));
+        return check.failed(found, REMEDY);
     }
-    let stable: Vec<String> =
-        flags.iter().filter(off).filter(|flag| flag.stability == "stable").map(|flag| flag.name.clone()).collect();
+    let stable = disabled(&|flag| flag.stability == "stable");
     if !stable.is_empty() {
-        let found = format!("off: {}; the next upgrade refuses to start with them off", some(&stable));
-        return Finding::warning(CHECK, LOOKED_AT, found, "rabbitmqctl enable_feature_flag all");
+        let found =
+            format!("disabled: {}; the next version of the broker does not start with them disabled", some(&stable));
+        return check.warning(found, REMEDY);
     }
-    Finding::ok(CHECK, LOOKED_AT, "all stable ones are on")
+    check.ok("all stable flags are enabled")
 }
 
 #[cfg(test)]
@@ -48,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_off_is_told_by_what_it_costs() {
+    fn disabled_flags_are_reported_by_their_effect() {
         assert_eq!(level(ALL_ON), Level::Ok);
         let off = |name: &str| {
             let mut flags: serde_json::Value = serde_json::from_str(ALL_ON).unwrap();

@@ -1,100 +1,98 @@
-//! What a check found.
+//! The result of a check.
 
 use std::fmt::Display;
 
 use serde::Serialize;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
+    /// Correct.
     Ok,
-    /// Could not be looked at; why, and how it can be.
+    /// Could not be checked. The finding gives the reason, and how to check it.
     Skipped,
-    /// Works, and may not for long.
+    /// Works now, but may fail later.
     Warning,
-    /// Does not work, or loses something.
+    /// Does not work, or loses data.
     Failed,
 }
 
-/// One thing that was looked at.
+/// What one check found about one subject.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
-    /// Names the check, for programs: `broker.policies`.
+    /// The name of the check, for programs: `broker.policies`.
     pub check: &'static str,
-    /// How bad it is.
+    /// The severity.
     pub level: Level,
-    /// What was looked at.
+    /// The subject: an address, a file, a queue, ….
     pub looked_at: String,
-    /// What was found there.
+    /// The state of the subject.
     pub found: String,
-    /// What to do; none where all is well.
+    /// What to do; `None` if the level is [`Level::Ok`].
     #[serde(rename = "do", skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
 
-impl Finding {
-    /// All is well.
-    pub fn ok(check: &'static str, looked_at: impl Display, found: impl Display) -> Self {
-        Self { check, level: Level::Ok, looked_at: looked_at.to_string(), found: found.to_string(), remedy: None }
+/// A check of one subject. Its methods make findings about it.
+#[derive(Clone, Debug)]
+pub struct Check {
+    name: &'static str,
+    looked_at: String,
+}
+
+impl Check {
+    /// Creates the check with this name, of this subject.
+    pub fn new(name: &'static str, looked_at: impl Display) -> Self {
+        Self { name, looked_at: looked_at.to_string() }
     }
 
-    /// Not looked at, and how it can be.
-    pub fn skipped(check: &'static str, looked_at: impl Display, why: impl Display, remedy: impl Display) -> Self {
-        Self::of(Level::Skipped, (check, &looked_at), &why, &remedy)
+    /// Returns a finding for a correct subject.
+    pub fn ok(&self, found: impl Display) -> Finding {
+        let looked_at = self.looked_at.clone();
+        Finding { check: self.name, level: Level::Ok, looked_at, found: found.to_string(), remedy: None }
     }
 
-    /// May become a failure.
-    pub(crate) fn warning(
-        check: &'static str,
-        looked_at: impl Display,
-        found: impl Display,
-        remedy: impl Display,
-    ) -> Self {
-        Self::of(Level::Warning, (check, &looked_at), &found, &remedy)
+    /// Returns a finding for a subject that could not be checked.
+    pub fn skipped(&self, reason: impl Display, remedy: impl Display) -> Finding {
+        self.of(Level::Skipped, reason, remedy)
     }
 
-    /// Is one.
-    pub fn failed(check: &'static str, looked_at: impl Display, found: impl Display, remedy: impl Display) -> Self {
-        Self::of(Level::Failed, (check, &looked_at), &found, &remedy)
+    pub(crate) fn warning(&self, found: impl Display, remedy: impl Display) -> Finding {
+        self.of(Level::Warning, found, remedy)
     }
 
-    /// Of a level that is found out.
-    pub(crate) fn of(
-        level: Level,
-        (check, looked_at): (&'static str, &dyn Display),
-        found: &dyn Display,
-        remedy: &dyn Display,
-    ) -> Self {
-        let remedy = Some(remedy.to_string());
-        Self { check, level, looked_at: looked_at.to_string(), found: found.to_string(), remedy }
+    /// Returns a finding for a subject that does not work.
+    pub fn failed(&self, found: impl Display, remedy: impl Display) -> Finding {
+        self.of(Level::Failed, found, remedy)
+    }
+
+    /// Returns a finding with a level that is not known in advance.
+    pub(crate) fn of(&self, level: Level, found: impl Display, remedy: impl Display) -> Finding {
+        Finding { level, remedy: Some(remedy.to_string()), ..self.ok(found) }
     }
 }
 
-/// The first few of many, and how many more there are.
+/// Joins the first five names, and says how many more there are.
 pub(crate) fn some(names: &[String]) -> String {
-    const TOLD: usize = 5;
-    let message = names.iter().take(TOLD).cloned().collect::<Vec<_>>().join(", ");
-    if names.len() > TOLD { format!("{message} and {} more", names.len() - TOLD) } else { message }
+    const SHOWN: usize = 5;
+    let first = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN { format!("{first} and {} more", names.len() - SHOWN) } else { first }
 }
 
-/// Bytes the way people read them.
+/// Formats a number of bytes for people: `1.5 MiB`.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    let unit = UNITS.into_iter().find(|(unit, _)| bytes >= *unit);
-    unit.map_or_else(
-        || format!("{bytes} bytes"),
-        |(unit, name)| {
-            let tenths = u128::from(bytes) * 10 / u128::from(unit);
-            if tenths % 10 == 0 || tenths >= 1000 {
-                format!("{} {name}", tenths / 10)
-            } else {
-                format!("{}.{} {name}", tenths / 10, tenths % 10)
-            }
-        },
-    )
+    let Some((unit, name)) = UNITS.into_iter().find(|(unit, _)| bytes >= *unit) else {
+        return format!("{bytes} bytes");
+    };
+    let tenths = u128::from(bytes) * 10 / u128::from(unit);
+    if tenths % 10 == 0 || tenths >= 1000 {
+        format!("{} {name}", tenths / 10)
+    } else {
+        format!("{}.{} {name}", tenths / 10, tenths % 10)
+    }
 }
 
 #[cfg(test)]

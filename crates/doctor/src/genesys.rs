@@ -1,5 +1,5 @@
-//! Genesys Cloud: whether the region is known, whether a token is given for our credentials, and whether the API takes
-//! it. What the answers mean is [`super::token`]'s.
+//! Genesys Cloud: whether the region is known, whether the token endpoint grants a token for the configured client, and
+//! whether the API accepts it. [`super::token`] judges the answers.
 
 use std::sync::Arc;
 
@@ -10,36 +10,34 @@ use genfleet_core::{
 
 use super::{
     clock,
-    finding::Finding,
+    finding::{Check, Finding},
     options::{DoctorOptions, KindNeeds},
     token,
 };
 
-/// Every check of the API.
+/// Runs all checks of the API.
 pub(crate) async fn check(options: &DoctorOptions, kinds: &[KindNeeds], is_simulated: bool) -> Vec<Finding> {
     if is_simulated {
-        let remedy = "leave --simulate (GENFLEET_SIMULATE) away to check the real one";
-        return vec![Finding::skipped(
-            "genesys.token",
-            "Genesys Cloud",
-            "the built-in simulator stands in for it",
-            remedy,
-        )];
+        let check = Check::new("genesys.token", "Genesys Cloud");
+        let remedy = "omit --simulate (GENFLEET_SIMULATE) to check Genesys Cloud";
+        return vec![check.skipped("the built-in simulator is used instead", remedy)];
     }
     let calling: Vec<KindNeeds> = kinds.iter().filter(|needs| needs.calls_genesys).copied().collect();
     if calling.is_empty() {
-        let why = "no kind that is worked calls it with these settings";
-        return vec![Finding::skipped("genesys.token", "Genesys Cloud", why, "nothing, unless other kinds are meant")];
+        let check = Check::new("genesys.token", "Genesys Cloud");
+        return vec![check.skipped("no worked kind calls it with these settings", "nothing, unless other kinds are intended")];
     }
-    let mut findings = Vec::new();
+    let region = Check::new("genesys.region", "the region");
     let addresses = match options.genesys.addresses() {
         Ok(addresses) => addresses,
-        Err(error) => {
-            return vec![Finding::failed("genesys.region", "the API's address", error, "correct the setting it names")];
-        }
+        Err(error) => return vec![region.failed(error, "correct the setting that it names")],
     };
-    let region = region(options, &addresses.environment);
-    findings.push(region);
+    let mut findings = vec![match options.genesys.warnings().first() {
+        Some(warning) => {
+            region.warning(warning, "correct GENESYS_ENVIRONMENT, unless the region is newer than this version")
+        }
+        None => region.ok(&addresses.environment),
+    }];
     for url in [&addresses.token, &addresses.api] {
         findings.extend(unencrypted(url.scheme(), url.host_str().unwrap_or_default(), url.as_str()));
     }
@@ -50,60 +48,43 @@ pub(crate) async fn check(options: &DoctorOptions, kinds: &[KindNeeds], is_simul
         Arc::new(SystemClock),
     );
     match client {
-        Ok(client) => findings.extend(trial(&client, options.genesys.requests_per_minute).await),
+        Ok(client) => findings.extend(check_token_and_api(&client, options.genesys.requests_per_minute).await),
         Err(error) => {
-            let remedy = "set GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET (or …_FILE), and what it names";
-            findings.push(Finding::failed("genesys.credentials", "the OAuth client", error, remedy));
+            let remedy = "set GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET (or …_FILE), and what the message names";
+            findings.push(Check::new("genesys.credentials", "the OAuth client").failed(error, remedy));
         }
     }
     findings
 }
 
-fn region(options: &DoctorOptions, environment: &str) -> Finding {
-    const CHECK: &str = "genesys.region";
-    match options.genesys.warnings().first() {
-        Some(warning) => Finding::warning(
-            CHECK,
-            "the region",
-            warning,
-            "correct GENESYS_ENVIRONMENT, unless the region is newer than this version",
-        ),
-        None => Finding::ok(CHECK, "the region", environment),
-    }
-}
-
-/// Says of each kind of the tutorials that it cannot work with a real organisation.
+/// Warns of each kind of the tutorials that it cannot work with a real organisation.
 fn operations(options: &DoctorOptions, kinds: &[KindNeeds]) -> Vec<Finding> {
     let found = "the public API of Genesys Cloud has none of its operations, so that its jobs fail";
     let kinds = kinds.iter().filter(|_| options.genesys.is_of_the_vendor());
     let replaced = kinds.filter_map(|needs| Some((needs.kind, needs.kind.replacement()?)));
-    replaced.map(|(kind, remedy)| Finding::warning("genesys.operations", kind, found, remedy)).collect()
+    replaced.map(|(kind, remedy)| Check::new("genesys.operations", kind).warning(found, remedy)).collect()
 }
 
-/// Client id, secret and token would go over the network for all to read.
+/// Warns if client id, secret and token would be sent over the network unencrypted.
 fn unencrypted(scheme: &str, host: &str, url: &str) -> Option<Finding> {
-    let here = ["localhost", "127.0.0.1", "[::1]"].contains(&host);
-    (scheme == "http" && !here).then(|| {
-        Finding::warning(
-            "genesys.tls",
-            url,
-            "without TLS: the secret and the token can be read on the way",
-            "use https://",
-        )
+    let local = ["localhost", "127.0.0.1", "[::1]"].contains(&host);
+    (scheme == "http" && !local).then(|| {
+        let found = "without TLS: the secret and the token can be read in the network";
+        Check::new("genesys.tls", url).warning(found, "use https://")
     })
 }
 
-async fn trial(client: &GenesysClient, wanted: u32) -> Vec<Finding> {
+async fn check_token_and_api(client: &GenesysClient, wanted: u32) -> Vec<Finding> {
     let (token_url, api_url) = client.addresses();
-    let asked = client.check_token().await;
-    let mut findings = vec![token::judge(token_url, &asked.outcome)];
-    let mut clocks = asked.clock;
-    if let TokenCheckOutcome::Granted { grant, .. } = &asked.outcome {
+    let check = client.check_token().await;
+    let mut findings = vec![token::judge(token_url, &check.outcome)];
+    let mut clocks = check.clock;
+    if let TokenCheckOutcome::Granted { grant, .. } = &check.outcome {
         let ApiCheck { outcome, clock } = client.check_api(grant).await;
         findings.push(token::judge_api(api_url, &outcome, wanted));
         clocks = clock.or(clocks);
     }
-    findings.extend(clocks.map(|clocks| clock::judge("genesys.clock", "the API's", clocks)));
+    findings.extend(clocks.map(|clocks| clock::judge("genesys.clock", "the API's clock", clocks)));
     findings
 }
 
@@ -112,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_tls_only_this_machine_is_spoken_to_silently() {
+    fn without_tls_every_other_machine_is_reported() {
         assert!(unencrypted("http", "127.0.0.1", "http://127.0.0.1:8480/").is_none());
         assert!(unencrypted("https", "api.mypurecloud.ie", "https://api.mypurecloud.ie/").is_none());
         assert!(unencrypted("http", "gateway.example", "http://gateway.example/").is_some());

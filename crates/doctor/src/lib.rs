@@ -1,7 +1,7 @@
-//! Checks whether a worker with these settings could work here, and says what to do where it could not.
+//! Checks whether a worker with the given settings could work on this machine, and says what to do if it could not.
 //!
-//! One module for each subject; each gives [`Finding`]s. Looks at everything and changes nothing: declares nothing, makes no
-//! file, takes no job. Asks for one token, as a worker would.
+//! There is one module for each subject; each returns [`Finding`]s. The checks only read: they declare nothing, leave no file
+//! and take no job. They request one token, as a worker would.
 
 use genfleet_core::audit::default_file;
 
@@ -31,12 +31,12 @@ mod version;
 mod webhook;
 
 pub use self::{
-    finding::{Finding, Level},
+    finding::{Check, Finding, Level},
     options::{DoctorOptions, KindNeeds},
     plain_http::{get, reachable},
 };
 
-/// Checks everything for a worker of `kinds`; Genesys Cloud is left out where the simulator stands in for it.
+/// Runs all checks for a worker of `kinds`. Genesys Cloud is not checked if the simulator is used instead.
 pub async fn examine(options: &DoctorOptions, kinds: &[KindNeeds], is_simulated: bool) -> Vec<Finding> {
     let genesys = genesys::check(options, kinds, is_simulated);
     let (mut findings, genesys) = tokio::join!(queue(options, kinds), genesys);
@@ -49,13 +49,15 @@ pub async fn examine(options: &DoctorOptions, kinds: &[KindNeeds], is_simulated:
 
 async fn queue(options: &DoctorOptions, kinds: &[KindNeeds]) -> Vec<Finding> {
     match options.queue.sqlite_file() {
-        Err(error) => vec![Finding::failed("queue.url", "the queue's address", error, "set it as it says")],
+        Err(error) => {
+            vec![Check::new("queue.url", "the queue's address").failed(error, "set it as the message says")]
+        }
         Ok(Some(file)) => store::check(&file).await,
         Ok(None) => broker::check(options, kinds).await,
     }
 }
 
-/// Which of our binaries would be started for these kinds.
+/// The name of the program that works these kinds.
 fn binary(kinds: &[KindNeeds]) -> &'static str {
     match kinds {
         [first, others @ ..] if others.iter().all(|other| other.kind.worker() == first.kind.worker()) => {

@@ -1,39 +1,38 @@
-//! Whether the jobs that a worker is handed at once fit into its memory, were all of them as large as they may be.
+//! Whether the jobs that a worker receives at the same time fit into its memory if each has the maximum size.
 
 use std::fs;
 
 use genfleet_core::{job::MAX_BODY_BYTES, message::MAX_HEADER_BYTES, worker::WorkerOptions};
 
 use super::{
-    finding::{Finding, size},
+    finding::{Check, Finding, size},
     options::KindNeeds,
 };
 
-/// New jobs and begun ones, each as many as the prefetch.
+/// The lanes for new and for begun jobs; from each a worker receives as many jobs as the prefetch.
 const LANES: u64 = 2;
 
-/// Judges what the settings say against this machine, or the container that this runs in.
+/// Compares the settings with the memory of this machine or container.
 pub(crate) fn check(worker: &WorkerOptions, kinds: &[KindNeeds]) -> Finding {
     let held: u64 = kinds.iter().map(|needs| worker.concurrency(needs.kind, needs.concurrency) as u64).sum();
     judge(held * LANES, available())
 }
 
 fn judge(jobs: u64, available: Option<u64>) -> Finding {
-    const CHECK: &str = "worker.memory";
     let most = jobs * (MAX_BODY_BYTES + MAX_HEADER_BYTES) as u64;
     let looked_at = format!("prefetch against memory: {jobs} jobs at once, {} if each is 1 MiB", size(most));
+    let check = Check::new("worker.memory", looked_at);
     let Some(available) = available else {
-        return Finding::skipped(CHECK, looked_at, "how much memory there is could not be read", "compare it yourself");
+        return check.skipped("the size of the memory could not be read", "compare it yourself");
     };
-    let found = format!("{} here", size(available));
+    let found = format!("{} available", size(available));
     if most > available / 2 {
-        let remedy = "lower --concurrency, or give the worker more memory, where jobs are ever that large";
-        return Finding::warning(CHECK, looked_at, found, remedy);
+        return check.warning(found, "if jobs can be that large, lower --concurrency or give the worker more memory");
     }
-    Finding::ok(CHECK, looked_at, found)
+    check.ok(found)
 }
 
-/// What the container may use, else what the machine has.
+/// Returns the memory limit of the container, or the memory of the machine, in bytes.
 fn available() -> Option<u64> {
     let number = |text: String| text.trim().parse::<u64>().ok();
     let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(number);
@@ -50,7 +49,7 @@ mod tests {
     use super::{super::finding::Level, *};
 
     #[test]
-    fn more_than_half_of_the_memory_is_worth_a_word() {
+    fn more_than_half_of_the_memory_is_a_warning() {
         const GIB: u64 = 1 << 30;
         assert_eq!(judge(512, Some(2 * GIB)).level, Level::Ok);
         assert_eq!(judge(512, Some(GIB)).level, Level::Warning);

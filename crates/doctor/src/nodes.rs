@@ -1,12 +1,12 @@
-//! The broker's nodes: who runs, who has an alarm, who does not see the others.
+//! The broker's nodes: which are running, which have an alarm, and which cannot reach the others.
 
 use serde::Deserialize;
 
-use super::finding::{Finding, size};
+use super::finding::{Check, Finding, size};
 
 const CHECK: &str = "broker.nodes";
 
-/// A node, as `/api/nodes` tells it.
+/// A node as `/api/nodes` reports it.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Node {
     pub name: String,
@@ -21,7 +21,7 @@ pub(crate) struct Node {
     #[serde(default)]
     mem_limit: Option<u64>,
     #[serde(default)]
-    disk_free: Option<Told>,
+    disk_free: Option<DiskFree>,
     #[serde(default)]
     disk_free_limit: Option<u64>,
     #[serde(default)]
@@ -30,77 +30,63 @@ pub(crate) struct Node {
     being_drained: Option<bool>,
 }
 
-/// A number, or a word where the broker does not know.
+/// A number of bytes, or a word if the broker does not know it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
-enum Told {
+enum DiskFree {
     Bytes(u64),
     Word(#[expect(dead_code, reason = "any word says that it is not known")] String),
 }
 
-/// Judges each, and how many they are.
+/// Judges each node, and their number.
 pub(crate) fn judge(nodes: &[Node]) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = nodes.iter().flat_map(Node::troubles).collect();
+    let mut findings: Vec<Finding> = nodes.iter().flat_map(Node::problems).collect();
     if findings.is_empty() {
         let found = match nodes.len() {
-            1 => "one, without alarms. What it holds is away while it is: several would go on".to_owned(),
+            1 => "one, without alarms. Its queues are unavailable while it is down; a cluster of three nodes would continue"
+                .to_owned(),
             many => format!("{many}, all running, without alarms"),
         };
-        findings.push(Finding::ok(CHECK, "the nodes", found));
+        findings.push(Check::new(CHECK, "the nodes").ok(found));
     }
     findings
 }
 
 impl Node {
-    fn troubles(&self) -> Vec<Finding> {
-        let looked_at = format!("node {}", self.name);
-        let mut troubles = Vec::new();
+    fn problems(&self) -> Vec<Finding> {
+        const BLOCKED: &str = "it accepts no publications, so that no job can be completed";
+        let check = Check::new(CHECK, format!("node {}", self.name));
+        let bytes = |bytes: Option<u64>| bytes.map_or("?".to_owned(), size);
+        let mut problems = Vec::new();
         if !self.running {
-            troubles.push(Finding::warning(
-                CHECK,
-                &looked_at,
-                "does not run",
-                "start it: queues are one failure nearer to standing still",
-            ));
+            problems.push(
+                check.warning("is not running", "start it: with one more failure, queues may become unavailable"),
+            );
         }
         if self.mem_alarm {
-            let [used, limit] = [self.mem_used, self.mem_limit].map(|bytes| bytes.map_or("?".to_owned(), size));
-            let found = format!("memory alarm, {used} of {limit} used: it takes no publications, so that no job ends");
-            troubles.push(Finding::failed(
-                CHECK,
-                &looked_at,
-                found,
-                "give it memory (vm_memory_high_watermark), or consume what waits",
+            let (used, limit) = (bytes(self.mem_used), bytes(self.mem_limit));
+            problems.push(check.failed(
+                format!("memory alarm, {used} of {limit} used: {BLOCKED}"),
+                "give it memory (vm_memory_high_watermark), or consume the waiting messages",
             ));
         }
         if self.disk_free_alarm {
             let free = match self.disk_free {
-                Some(Told::Bytes(bytes)) => size(bytes),
-                Some(Told::Word(_)) | None => "?".to_owned(),
+                Some(DiskFree::Bytes(bytes)) => size(bytes),
+                Some(DiskFree::Word(_)) | None => "?".to_owned(),
             };
-            let limit = self.disk_free_limit.map_or("?".to_owned(), size);
-            let found =
-                format!("disk alarm, {free} free of {limit} wanted: it takes no publications, so that no job ends");
-            troubles.push(Finding::failed(CHECK, &looked_at, found, "make room on its disk, or lower disk_free_limit"));
+            let limit = bytes(self.disk_free_limit);
+            let found = format!("disk alarm, {free} free, at least {limit} required: {BLOCKED}");
+            problems.push(check.failed(found, "free space on its disk, or lower disk_free_limit"));
         }
         if !self.partitions.is_empty() {
-            let found = format!("does not see {}", self.partitions.join(", "));
-            troubles.push(Finding::failed(
-                CHECK,
-                &looked_at,
-                found,
-                "mend the network between the nodes, then restart the smaller side",
-            ));
+            let found = format!("cannot reach {}", self.partitions.join(", "));
+            problems.push(check.failed(found, "repair the network between the nodes, then restart the smaller side"));
         }
         if self.being_drained == Some(true) {
-            troubles.push(Finding::warning(
-                CHECK,
-                &looked_at,
-                "is in maintenance",
-                "rabbitmq-upgrade revive, once that is over",
-            ));
+            problems.push(check.warning("is in maintenance mode", "run rabbitmq-upgrade revive after the maintenance"));
         }
-        troubles
+        problems
     }
 }
 
@@ -116,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_healthy_node_is_well_and_each_trouble_is_told() {
+    fn a_healthy_node_is_ok_and_each_problem_is_reported() {
         assert_eq!(levels(ONE), [Level::Ok]);
         for (from, to, level) in [
             (r#""mem_alarm":false"#, r#""mem_alarm":true"#, Level::Failed),
@@ -131,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_down_tells_little_and_that_is_enough() {
+    fn a_node_that_is_down_is_reported_although_it_reports_little() {
         assert_eq!(levels(include_str!("samples/nodes-one-down.json")), [Level::Warning]);
         assert_eq!(levels(r#"[{"name":"rabbit@two","running":false,"disk_free":"NaN"}]"#), [Level::Warning]);
     }

@@ -1,4 +1,4 @@
-//! The settings that are checked: those of a worker, by the same flags and variables.
+//! The settings that are checked: the flags and variables of a worker.
 
 use std::{convert::Infallible, str::FromStr};
 
@@ -11,14 +11,14 @@ use genfleet_core::{
 };
 use secrecy::SecretString;
 
-/// A kind that the worker would work, and what it needs.
+/// A kind of the worker, and what it needs.
 #[derive(Clone, Copy, Debug)]
 pub struct KindNeeds {
     /// The kind.
     pub kind: Kind,
     /// Rights of the OAuth client.
     pub rights: Rights,
-    /// Jobs in flight where nobody sets anything.
+    /// Default number of jobs in flight.
     pub concurrency: usize,
     /// The kind calls Genesys Cloud with these settings.
     pub calls_genesys: bool,
@@ -27,7 +27,7 @@ pub struct KindNeeds {
 /// The settings that are checked.
 #[derive(Clone, Debug, clap::Args)]
 pub struct DoctorOptions {
-    /// The broker's management API, for what AMQP does not tell [default: port 15672 of the queue's host, with the same
+    /// The broker's management API, for what AMQP does not show [default: port 15672 of the queue's host, with the same
     /// user]. With a password only by variable (GENFLEET_MANAGEMENT_URL) or file (GENFLEET_MANAGEMENT_URL_FILE)
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, env = "GENFLEET_MANAGEMENT_URL", hide_env_values = true, value_name = "URL", help_heading = "Queue")]
@@ -43,7 +43,7 @@ pub struct DoctorOptions {
     pub(crate) webhooks: WebhookOptions,
 }
 
-/// The address of the management API. May hold a password, so it is never shown.
+/// The address of the management API. It may contain a password, so it is never shown.
 #[derive(Clone, Debug)]
 pub(crate) struct ManagementUrl(SecretString);
 
@@ -61,7 +61,7 @@ impl DoctorOptions {
         &self.worker.kinds
     }
 
-    /// What is given, by flag, variable or file.
+    /// The configured address, from the flag, the variable or the file.
     pub(crate) fn management(&self) -> Result<Option<SecretString>, ConfigError> {
         let from_outside = secret("GENFLEET_MANAGEMENT_URL")?;
         Ok(self.management_url.clone().map(|url| url.0).or(from_outside))

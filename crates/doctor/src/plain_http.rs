@@ -1,4 +1,4 @@
-//! Asks the admin port of a process, without a client that would need certificates.
+//! A minimal HTTP client for the admin port of a process. It needs no certificates.
 
 use std::{
     io::{Read, Write},
@@ -9,10 +9,10 @@ use std::{
 use anyhow::{Context, bail};
 use genfleet_core::admin::AdminAddr;
 
-/// An answer says what it has to say in less.
+/// The maximum length of an answer in bytes; the rest is not read.
 const ANSWER_READ: u64 = 64 * 1024;
 
-/// Where what listens at `address` is reached: what listens everywhere listens here.
+/// Returns the address at which a process that listens at `address` can be reached from this machine.
 pub fn reachable(address: &AdminAddr) -> String {
     let written = address.to_string();
     let Ok(mut address) = written.parse::<SocketAddr>() else { return written };
@@ -22,7 +22,7 @@ pub fn reachable(address: &AdminAddr) -> String {
     address.to_string()
 }
 
-/// Status and body of a plain GET; an error where nothing answers, or no HTTP. Blocks.
+/// Sends a GET request and returns status and body. Fails if there is no answer, or if the answer is not HTTP. Blocks.
 pub fn get(host: &str, path: &str, timeout: Duration) -> anyhow::Result<(u16, String)> {
     let address = host.to_socket_addrs()?.next().context("the name has no address")?;
     let mut stream = TcpStream::connect_timeout(&address, timeout)?;
@@ -33,6 +33,6 @@ pub fn get(host: &str, path: &str, timeout: Duration) -> anyhow::Result<(u16, St
     stream.take(ANSWER_READ).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);
     let status = answer.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse().ok());
-    let Some((status, (_, body))) = status.zip(answer.split_once("\r\n\r\n")) else { bail!("this is not HTTP") };
+    let Some((status, (_, body))) = status.zip(answer.split_once("\r\n\r\n")) else { bail!("the answer is not HTTP") };
     Ok((status, body.to_owned()))
 }

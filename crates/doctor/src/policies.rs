@@ -1,6 +1,6 @@
-//! Policies and operator policies that apply to our queues and would weaken them. What each key does to each sort of
-//! queue is data, in [`weakening`]; which policy applies is the broker's rule: of those that match, the one of the highest
-//! priority, one of users and one of operators.
+//! Policies and operator policies that apply to genfleet's queues and would weaken them. [`weakening`] says what each key
+//! does to each sort of queue. The broker applies one policy and one operator policy to a queue: of those that match, the
+//! one with the highest priority.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,15 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use self::weakening::{Class, weakening};
-use super::finding::{Finding, Level, some};
+use super::finding::{Check, Finding, Level, some};
 
 mod weakening;
 
-const CHECK: &str = "broker.policies";
+fn check() -> Check {
+    Check::new("broker.policies", "the policies on genfleet's queues")
+}
 
-/// A policy, as `/api/policies` and `/api/operator-policies` tell it.
+/// A policy as `/api/policies` and `/api/operator-policies` report it.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Policy {
     name: String,
@@ -32,7 +34,7 @@ fn everything() -> String {
     "all".to_owned()
 }
 
-/// Who makes a policy, and how it is taken away.
+/// Whether users or operators set a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Author {
     User,
@@ -50,19 +52,19 @@ impl Author {
     const fn remedy(self) -> &'static str {
         match self {
             Self::User => {
-                "take that key out of it (rabbitmqctl set_policy), or give genfleet's queues a policy of a higher priority without it"
+                "remove that key from it (rabbitmqctl set_policy), or give genfleet's queues a policy of a higher priority without it"
             }
             Self::Operator => {
-                "take that key out of it (rabbitmqctl set_operator_policy), or let its pattern leave genfleet's queues out"
+                "remove that key from it (rabbitmqctl set_operator_policy), or exclude genfleet's queues by its pattern"
             }
         }
     }
 }
 
-/// What one key of one policy does to queues for one reason.
+/// The effect of one key of one policy: its level, the author, the key with its value, and the explanation.
 type Effect = (Level, Author, String, String);
 
-/// Judges what applies to the queues of `wanted`.
+/// Judges the policies that apply to the queues of `wanted`.
 pub(crate) fn judge(wanted: &Topology, prefix: &str, user: &[Policy], operator: &[Policy]) -> Vec<Finding> {
     let (user, mut findings) = readable(user, Author::User);
     let (operator, unreadable) = readable(operator, Author::Operator);
@@ -83,17 +85,18 @@ pub(crate) fn judge(wanted: &Topology, prefix: &str, user: &[Policy], operator: 
     }
     findings.extend(effects.into_iter().rev().map(|((level, author, what, why), queues)| {
         let found = format!("{what} on {}: {why}", some(&queues));
-        Finding::of(level, (CHECK, &"the policies on our queues"), &found, &author.remedy())
+        check().of(level, found, author.remedy())
     }));
     if findings.is_empty() {
         let names: Vec<String> = applying.into_iter().map(|(_, name)| name).collect();
-        let found = if names.is_empty() { "none".to_owned() } else { format!("{}: they weaken nothing", some(&names)) };
-        findings.push(Finding::ok(CHECK, "the policies on our queues", found));
+        let found =
+            if names.is_empty() { "none".to_owned() } else { format!("{}: without harmful effects", some(&names)) };
+        findings.push(check().ok(found));
     }
     findings
 }
 
-/// The value of `key` that applies to `queue`: the lowest, where several say one. For other checks.
+/// Returns the value of `key` that applies to `queue`; the lower one if a policy and an operator policy set it.
 pub(crate) fn lowest(user: &[Policy], operator: &[Policy], queue: &str, key: &str) -> Option<u64> {
     let value = |(policies, author)| {
         let (readable, _) = readable(policies, author);
@@ -102,7 +105,7 @@ pub(crate) fn lowest(user: &[Policy], operator: &[Policy], queue: &str, key: &st
     [(user, Author::User), (operator, Author::Operator)].into_iter().filter_map(value).min()
 }
 
-/// The value of `key` of the policy that applies to `exchange`.
+/// Returns the value of `key` of the policy that applies to `exchange`.
 pub(crate) fn of_exchange<'a>(policies: &'a [Policy], exchange: &str, key: &str) -> Option<&'a Value> {
     let matching = policies.iter().filter(|policy| {
         let pattern = Regex::new(&policy.pattern);
@@ -116,9 +119,9 @@ fn readable(policies: &[Policy], author: Author) -> (Vec<(Regex, &Policy)>, Vec<
     for policy in policies.iter().filter(|policy| ["all", "queues", "quorum_queues"].contains(&&*policy.apply_to)) {
         let Ok(pattern) = Regex::new(&policy.pattern) else {
             let (author, Policy { name, pattern, .. }) = (author.word(), policy);
-            let found = format!("{author} {name} has a pattern that cannot be read here: {pattern}");
-            let remedy = "look whether it applies: rabbitmqctl list_queues name policy operator_policy";
-            findings.push(Finding::warning(CHECK, "the policies on our queues", found, remedy));
+            let found = format!("{author} {name} has a pattern that genfleet cannot read: {pattern}");
+            let remedy = "check whether it applies: rabbitmqctl list_queues name policy operator_policy";
+            findings.push(check().warning(found, remedy));
             continue;
         };
         readable.push((pattern, policy));
@@ -161,16 +164,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_real_broker_told_is_judged() {
+    fn policies_of_a_real_broker_are_judged() {
         let findings = judged("user", "operator");
-        let details = |words: &[&str]| {
+        let failed = |words: &[&str]| {
             findings.iter().any(|f| f.level == Level::Failed && words.iter().all(|word| f.found.contains(word)))
         };
-        assert!(details(&["policy ttl-all sets message-ttl to 60000", "genfleet.jobs.cdn.purge"]), "{findings:#?}");
-        assert!(details(&["policy everything sets expires to 3600000", "genfleet.dead.cdn.purge"]), "{findings:#?}");
-        assert!(details(&["operator policy ops sets delivery-limit to 3", "genfleet.dead."]), "{findings:#?}");
+        assert!(failed(&["policy ttl-all sets message-ttl to 60000", "genfleet.jobs.cdn.purge"]), "{findings:#?}");
+        assert!(failed(&["policy everything sets expires to 3600000", "genfleet.dead.cdn.purge"]), "{findings:#?}");
+        assert!(failed(&["operator policy ops sets delivery-limit to 3", "genfleet.dead."]), "{findings:#?}");
         // Only one policy applies to a queue: the jobs' is that of the higher priority.
-        assert!(!details(&["policy everything sets expires", "genfleet.jobs.cdn.purge"]));
+        assert!(!failed(&["policy everything sets expires", "genfleet.jobs.cdn.purge"]));
     }
 
     #[test]
@@ -189,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_cannot_be_read_is_told() {
+    fn a_pattern_that_cannot_be_read_is_reported() {
         let lookahead = one(r#"{"expires":1}"#).replace("^genfleet", "^(?!other)genfleet");
         let findings = judged(&lookahead, "[]");
         assert!(findings[0].level == Level::Warning && findings[0].found.contains("cannot be read"), "{findings:?}");

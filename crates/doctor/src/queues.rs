@@ -1,22 +1,23 @@
-//! Our queues as the management API tells them: their arguments, where AMQP could not compare them, and their replicas.
+//! The topology's queues as the management API reports them: their arguments, for users who may not compare them over AMQP,
+//! and their replicas.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use genfleet_core::queue::topology::{Queue, Topology};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    finding::{Finding, some},
+    finding::{Check, Finding, some},
     nodes::Node,
 };
 
-/// More than so many make every publication slower, and nothing safer.
+/// The useful number of replicas. More make every publication slower without making it safer.
 const REPLICAS: usize = 3;
 
-/// A queue, as `/api/queues` tells it.
+/// A queue as `/api/queues` reports it.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct SeenQueue {
+pub(crate) struct ReportedQueue {
     name: String,
     #[serde(default)]
     arguments: Map<String, Value>,
@@ -24,86 +25,81 @@ pub(crate) struct SeenQueue {
     members: Vec<String>,
     #[serde(default)]
     online: Vec<String>,
-    /// What it gave up and nobody has taken over yet.
+    /// Messages that it dead-letters and that no other queue has confirmed yet.
     #[serde(default)]
     messages_dlx: u64,
 }
 
-impl SeenQueue {
+impl ReportedQueue {
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Messages whose time in it is over, and that did not get on.
+    /// Number of messages whose time in the queue is over, and that no other queue has confirmed.
     pub(crate) fn overdue(&self) -> u64 {
         self.messages_dlx
     }
 }
 
-/// What is there with other arguments than it should have.
-pub(crate) fn differences(wanted: &Topology, seen: &[SeenQueue]) -> Vec<String> {
-    ours(wanted, seen).flat_map(|(wanted, seen)| differing(wanted, seen)).collect()
+/// Describes all arguments that differ from the wanted ones.
+pub(crate) fn differences(wanted: &Topology, reported: &[ReportedQueue]) -> Vec<String> {
+    ours(wanted, reported).flat_map(|(wanted, reported)| differing(wanted, reported)).collect()
 }
 
-fn ours<'a>(wanted: &'a Topology, seen: &'a [SeenQueue]) -> impl Iterator<Item = (&'a Queue, &'a SeenQueue)> {
-    let by_name: HashMap<_, _> = seen.iter().map(|queue| (queue.name.as_str(), queue)).collect();
+fn ours<'a>(
+    wanted: &'a Topology,
+    reported: &'a [ReportedQueue],
+) -> impl Iterator<Item = (&'a Queue, &'a ReportedQueue)> {
+    let by_name: HashMap<_, _> = reported.iter().map(|queue| (queue.name.as_str(), queue)).collect();
     wanted.queues.iter().filter_map(move |queue| Some((queue, *by_name.get(queue.name.as_str())?)))
 }
 
-fn differing(wanted: &Queue, seen: &SeenQueue) -> Vec<String> {
-    let wanted_arguments: Map<String, Value> =
+fn differing(wanted: &Queue, reported: &ReportedQueue) -> Vec<String> {
+    let arguments: Map<String, Value> =
         wanted.arguments.iter().map(|(name, argument)| ((*name).to_owned(), json!(argument))).collect();
     let shown = |value: Option<&Value>| value.map_or("not set".to_owned(), ToString::to_string);
-    let mut names: Vec<_> = wanted_arguments.keys().chain(seen.arguments.keys()).collect();
-    names.sort();
-    names.dedup();
-    let differing = names.into_iter().filter(|name| wanted_arguments.get(*name) != seen.arguments.get(*name));
+    let names: BTreeSet<_> = arguments.keys().chain(reported.arguments.keys()).collect();
+    let differing = names.into_iter().filter(|name| arguments.get(*name) != reported.arguments.get(*name));
     differing
         .map(|name| {
-            let (is, should) = (shown(seen.arguments.get(name)), shown(wanted_arguments.get(name)));
+            let (is, should) = (shown(reported.arguments.get(name)), shown(arguments.get(name)));
             format!("queue {}: {name} is {is} and should be {should}", wanted.name)
         })
         .collect()
 }
 
-/// Judges how many members they have, and how many of those are there.
-pub(crate) fn replicas(wanted: &Topology, seen: &[SeenQueue], nodes: &[Node]) -> Vec<Finding> {
-    const CHECK: &str = "broker.replicas";
-    let looked_at = "the queues' replicas";
-    let ours: Vec<&SeenQueue> = ours(wanted, seen).map(|(_, seen)| seen).collect();
-    let names = |wanted: &dyn Fn(&SeenQueue) -> bool| -> Vec<String> {
-        ours.iter().filter(|queue| wanted(queue)).map(|queue| queue.name.clone()).collect()
+/// Judges how many members the queues have, and how many of these are running.
+pub(crate) fn replicas(wanted: &Topology, reported: &[ReportedQueue], nodes: &[Node]) -> Vec<Finding> {
+    let check = Check::new("broker.replicas", "the queues' replicas");
+    let ours: Vec<&ReportedQueue> = ours(wanted, reported).map(|(_, reported)| reported).collect();
+    let names = |matches: &dyn Fn(&ReportedQueue) -> bool| -> Vec<String> {
+        ours.iter().filter(|queue| matches(queue)).map(|queue| queue.name.clone()).collect()
     };
-    // Who may not see the nodes sees those that have members.
-    let with_members: std::collections::BTreeSet<_> = ours.iter().flat_map(|queue| &queue.members).collect();
+    // A user who may not list the nodes sees those that have members.
+    let with_members: BTreeSet<_> = ours.iter().flat_map(|queue| &queue.members).collect();
     let nodes = nodes.len().max(with_members.len());
     let enough = nodes.min(REPLICAS);
-    let still = names(&|queue| queue.online.len() * 2 <= queue.members.len() && !queue.members.is_empty());
-    let degraded = names(&|queue| queue.online.len() < queue.members.len() && !still.contains(&queue.name));
+    let unavailable = names(&|queue| queue.online.len() * 2 <= queue.members.len() && !queue.members.is_empty());
+    let degraded = names(&|queue| queue.online.len() < queue.members.len() && !unavailable.contains(&queue.name));
     let few = names(&|queue| queue.members.len() < enough);
     let mut findings = Vec::new();
-    if !still.is_empty() {
-        let found = format!("no majority of their members is there, so they stand still: {}", some(&still));
-        findings.push(Finding::failed(CHECK, looked_at, found, "start the nodes that are down"));
+    if !unavailable.is_empty() {
+        let found = format!("unavailable, because no majority of their members is running: {}", some(&unavailable));
+        findings.push(check.failed(found, "start the nodes that are down"));
     }
     if !degraded.is_empty() {
-        let found = format!("a member is away: {}", some(&degraded));
-        findings.push(Finding::warning(
-            CHECK,
-            looked_at,
-            found,
-            "start the node that is down: one more, and they may stand still",
-        ));
+        let remedy = "start the node that is down: if another one fails, these queues may become unavailable";
+        findings.push(check.warning(format!("a member is not running: {}", some(&degraded)), remedy));
     }
     if !few.is_empty() {
         let found = format!("fewer than {enough} members on {nodes} nodes: {}", some(&few));
         let remedy = "rabbitmq-queues grow NODE all --queue-pattern '^genfleet\\.', for each node that lacks them";
-        findings.push(Finding::warning(CHECK, looked_at, found, remedy));
+        findings.push(check.warning(found, remedy));
     }
     if findings.is_empty() && !ours.is_empty() {
         let least = ours.iter().map(|queue| queue.members.len()).min().unwrap_or(0);
-        let found = format!("{} queues, members of each: {least} or more, all there; nodes: {nodes}", ours.len());
-        findings.push(Finding::ok(CHECK, looked_at, found));
+        let found = format!("{} queues, each with {least} members or more, all running; nodes: {nodes}", ours.len());
+        findings.push(check.ok(found));
     }
     findings
 }
@@ -114,7 +110,7 @@ mod tests {
 
     use super::{super::finding::Level, *};
 
-    fn seen() -> Vec<SeenQueue> {
+    fn reported() -> Vec<ReportedQueue> {
         serde_json::from_str(include_str!("samples/queues.json")).unwrap()
     }
 
@@ -125,7 +121,7 @@ mod tests {
 
     #[test]
     fn an_argument_that_differs_is_named_with_what_it_should_be() {
-        let mut queues = seen();
+        let mut queues = reported();
         assert_eq!(differences(&topology("genfleet"), &queues), Vec::<String>::new());
         let queue = queues.iter_mut().find(|queue| queue.name == "genfleet.jobs.cdn.purge").unwrap();
         queue.arguments.insert("x-delivery-limit".to_owned(), json!(3));
@@ -142,11 +138,11 @@ mod tests {
     }
 
     #[test]
-    fn replicas_are_as_many_as_there_can_be_up_to_three() {
-        let levels = |queues: &[SeenQueue], count| -> Vec<Level> {
+    fn queues_need_a_replica_on_each_of_up_to_three_nodes() {
+        let levels = |queues: &[ReportedQueue], count| -> Vec<Level> {
             replicas(&topology("genfleet"), queues, &nodes(count)).iter().map(|finding| finding.level).collect()
         };
-        let mut queues = seen();
+        let mut queues = reported();
         assert_eq!(levels(&queues, 1), [Level::Ok]);
         assert_eq!(levels(&queues, 3), [Level::Warning]);
         let members = |count: usize| (0..count).map(|n| format!("rabbit@{n}")).collect::<Vec<_>>();

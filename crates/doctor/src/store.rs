@@ -1,6 +1,6 @@
-//! The embedded queue's file: whether it is ours and sound, who works it, and whether there is room for it to grow.
+//! The file of the embedded queue: whether it is a valid store, whether a process uses it, and whether there is disk space.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use genfleet_core::queue::{
     QueueError,
@@ -9,23 +9,24 @@ use genfleet_core::queue::{
 
 use super::{
     disk,
-    finding::{Finding, size, some},
+    finding::{Check, Finding, size, some},
 };
 
-/// A store that grows has its log beside it, and its jobs' bodies in it.
+/// The disk space that a store may need for its jobs and its write-ahead log, in bytes.
 const ROOM: u64 = 1 << 30;
 
-/// Every check of the store at `path`. Reads all of it.
+/// Runs all checks of the store at `path`. Reads the whole file.
 pub(crate) async fn check(path: &Path) -> Vec<Finding> {
     let looked_at = format!("the store {}", path.display());
-    let folder = folder(path);
+    let folder = disk::folder_of(path);
     let owned = path.to_owned();
     let examined = tokio::task::spawn_blocking(move || examine(&owned)).await;
+    let file = Check::new("store.file", &looked_at);
     let mut findings = match examined {
-        Ok(Ok(Some(examined))) => there(&looked_at, &examined),
-        Ok(Ok(None)) => vec![absent(&looked_at, &folder)],
-        Ok(Err(error)) => vec![Finding::failed("store.file", &looked_at, &error, remedy(&error))],
-        Err(error) => vec![Finding::failed("store.file", &looked_at, error, "run genfleet doctor again")],
+        Ok(Ok(Some(examined))) => judge(&looked_at, &examined),
+        Ok(Ok(None)) => vec![judge_missing(&file, &folder)],
+        Ok(Err(error)) => vec![file.failed(&error, remedy(&error))],
+        Err(error) => vec![file.failed(error, "run genfleet doctor again")],
     };
     if folder.is_dir() {
         findings.push(disk::room("store.disk", &folder, ROOM));
@@ -34,40 +35,33 @@ pub(crate) async fn check(path: &Path) -> Vec<Finding> {
     findings
 }
 
-fn folder(path: &Path) -> PathBuf {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
-}
-
-fn there(looked_at: &str, examined: &StoreExamination) -> Vec<Finding> {
+fn judge(looked_at: &str, examined: &StoreExamination) -> Vec<Finding> {
     let StoreExamination { bytes, journal, damage, worked } = examined;
-    let mut findings = Vec::new();
-    if damage.is_empty() {
-        findings.push(Finding::ok("store.integrity", looked_at, format!("sound, {}", size(*bytes))));
+    let integrity = Check::new("store.integrity", looked_at);
+    let mut findings = vec![if damage.is_empty() {
+        integrity.ok(format!("undamaged, {}", size(*bytes)))
     } else {
-        let remedy = "stop what works it, keep a copy, and save what can be read: sqlite3 FILE .recover | sqlite3 NEW";
-        findings.push(Finding::failed("store.integrity", looked_at, format!("damaged: {}", some(damage)), remedy));
-    }
+        let remedy = "stop the process that works it, keep a copy, and recover what is readable: sqlite3 FILE .recover | sqlite3 NEW";
+        integrity.failed(format!("damaged: {}", some(damage)), remedy)
+    }];
     if journal != "wal" && !journal.is_empty() {
-        let found = format!("its journal is {journal}, not WAL: something else than genfleet has written to it");
-        findings.push(Finding::warning("store.journal", looked_at, found, "none: the next worker sets it again"));
+        let found = format!("its journal mode is {journal}, not WAL: a program other than genfleet has written to it");
+        let journal = Check::new("store.journal", looked_at);
+        findings.push(journal.warning(found, "nothing: the next worker sets the mode again"));
     }
-    findings.push(if *worked {
-        let found = "a process works it; a second one would not start";
-        Finding::ok("store.process", looked_at, found)
-    } else {
-        Finding::ok("store.process", looked_at, "no process works it now")
-    });
+    let found = if *worked { "a process works it; a second one would not start" } else { "no process works it now" };
+    findings.push(Check::new("store.process", looked_at).ok(found));
     findings
 }
 
-fn absent(looked_at: &str, folder: &Path) -> Finding {
+fn judge_missing(file: &Check, folder: &Path) -> Finding {
     let trial = folder.join(format!(".genfleet-doctor-{}", std::process::id()));
     match std::fs::File::create_new(&trial).and_then(|_| std::fs::remove_file(&trial)) {
-        Ok(()) => Finding::ok("store.file", looked_at, "not there yet: the first worker makes it"),
-        Err(error) => {
-            let found = format!("not there, and {} cannot be written: {error}", folder.display());
-            Finding::failed("store.file", looked_at, found, "name a file in a folder that exists and can be written")
-        }
+        Ok(()) => file.ok("not there yet: the first worker creates it"),
+        Err(error) => file.failed(
+            format!("not there, and {} cannot be written: {error}", folder.display()),
+            "set a file in a folder that exists and can be written",
+        ),
     }
 }
 
@@ -76,7 +70,7 @@ fn remedy(error: &QueueError) -> &'static str {
         QueueError::Configuration(_) => {
             "name another file with --queue-url sqlite:FILE, or use the version that wrote this one"
         }
-        QueueError::Store { .. } => "look whether the disk is well, and whether another program holds the file",
+        QueueError::Store { .. } => "check the disk, and whether another program locks the file",
         QueueError::Closed | QueueError::Missing(_) | QueueError::Broker(_) | QueueError::TooLarge { .. } => {
             "run genfleet doctor again"
         }
@@ -88,15 +82,16 @@ mod tests {
     use super::{super::finding::Level, *};
 
     #[test]
-    fn damage_fails_and_a_working_process_is_told() {
+    fn damage_fails_and_a_process_that_works_it_is_reported() {
         let sound = StoreExamination { bytes: 4096, journal: "wal".to_owned(), damage: Vec::new(), worked: true };
-        let message = there("x", &sound);
+        let findings = judge("x", &sound);
         assert!(
-            message.iter().all(|finding| finding.level == Level::Ok) && message[1].found.contains("a process works it")
+            findings.iter().all(|finding| finding.level == Level::Ok)
+                && findings[1].found.contains("a process works it")
         );
         let damaged =
             StoreExamination { damage: vec!["row 3 missing".to_owned()], journal: "delete".to_owned(), ..sound };
-        let levels: Vec<_> = there("x", &damaged).iter().map(|finding| finding.level).collect();
+        let levels: Vec<_> = judge("x", &damaged).iter().map(|finding| finding.level).collect();
         assert_eq!(levels, [Level::Failed, Level::Warning, Level::Ok]);
     }
 }

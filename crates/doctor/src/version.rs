@@ -1,38 +1,38 @@
-//! Which broker answers, and whether it is one that keeps what the product promises.
+//! The broker's product and version, and whether it supports the queues that genfleet needs.
 
 use genfleet_core::queue::rabbit::BrokerIdentity;
 
-use super::finding::Finding;
+use super::finding::{Check, Finding};
 
-/// The first with message time-outs and at-least-once dead-lettering in quorum queues.
+/// The first version with message time-outs and at-least-once dead-lettering in quorum queues.
 const FIRST: (u32, u32) = (3, 10);
-/// Whoever has not been tried yet.
-const BEYOND: u32 = 5;
+/// The first major version that has not been tested.
+const UNTESTED: u32 = 5;
 
-/// Judges what the broker says of itself.
+/// Judges what the broker reports about itself.
 pub(crate) fn judge(identity: &BrokerIdentity) -> Finding {
-    const CHECK: &str = "broker.version";
+    let check = Check::new("broker.version", "the broker's version");
     let BrokerIdentity { product, version, .. } = identity;
     let found = format!("{product} {version}");
     let Some((major, minor, patch)) = parsed(version).filter(|_| product == "RabbitMQ") else {
-        let remedy = "use RabbitMQ 3.10 to 4.x: what another broker makes of quorum queues and delays is not known";
-        return Finding::warning(CHECK, "what answers", found, remedy);
+        return check
+            .warning(found, "use RabbitMQ 3.10 to 4.x: quorum queues and delays are not tested with another broker");
     };
     if (major, minor) < FIRST {
-        let remedy = "upgrade to 3.10 or later: before it, quorum queues have no delays and may lose dead letters";
-        return Finding::failed(CHECK, "what answers", found, remedy);
+        let remedy = "upgrade to 3.10 or later: in this version quorum queues have no delays and may lose dead letters";
+        return check.failed(found, remedy);
     }
-    if major >= BEYOND {
-        return Finding::warning(CHECK, "what answers", found, "try it first: only 3.10 to 4.x are known to work");
+    if major >= UNTESTED {
+        return check.warning(found, "test it before you use it: only 3.10 to 4.x are tested");
     }
     // https://github.com/rabbitmq/rabbitmq-server/tree/main/release-notes: 4.2.7 and 4.3.3.
     let stuck = major == 4 && ((minor < 2) || (minor == 2 && patch < 7) || (minor == 3 && patch < 3));
     if stuck {
-        let remedy = "upgrade to 4.2.7, 4.3.3 or later: in a cluster, dead letters and delays of this version can get \
+        let remedy = "upgrade to 4.2.7, 4.3.3 or later: in a cluster, dead letters and delayed messages of this version can get \
                       stuck after a change of members";
-        return Finding::warning(CHECK, "what answers", found, remedy);
+        return check.warning(found, remedy);
     }
-    Finding::ok(CHECK, "what answers", found)
+    check.ok(found)
 }
 
 fn parsed(version: &str) -> Option<(u32, u32, u32)> {
@@ -45,7 +45,7 @@ mod tests {
     use super::{super::finding::Level, *};
 
     #[test]
-    fn versions_are_judged_by_what_they_can() {
+    fn versions_are_judged_by_their_features() {
         for (product, version, level) in [
             ("RabbitMQ", "3.9.29", Level::Failed),
             ("RabbitMQ", "3.10.8", Level::Ok),

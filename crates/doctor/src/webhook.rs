@@ -1,56 +1,48 @@
-//! Webhooks: whether deliveries can be signed, whether what is configured can be delivered at all, and whether its
-//! receivers are there. They are sent a HEAD for their root, and no event.
+//! Webhooks: whether deliveries can be signed, whether the configured ones can be delivered, and whether their receivers
+//! answer. Receivers get a HEAD request for `/`, and no event.
 
 use genfleet_core::webhook::{
     Receiver, SECRET_VARIABLE, WebhookClient, WebhookOptions, WebhookSecrets, WebhookSendError, Webhooks,
 };
 
-use super::finding::Finding;
+use super::finding::{Check, Finding};
 
-const CHECK: &str = "webhooks.secret";
-const RECEIVER: &str = "webhooks.receiver";
-
-/// Every check of them.
+/// Runs all checks of the webhooks.
 pub(crate) async fn check(options: &WebhookOptions) -> Vec<Finding> {
+    let secret = Check::new("webhooks.secret", SECRET_VARIABLE);
     let secrets = match WebhookSecrets::from_environment() {
         Ok(secrets) => secrets,
         Err(error) => {
             let remedy = format!(
-                "set {SECRET_VARIABLE} to whsec_ and 24 random bytes or more in base64 (openssl rand -base64 32)"
+                "set {SECRET_VARIABLE} to whsec_ and at least 24 random bytes in base64 (openssl rand -base64 32)"
             );
-            return vec![Finding::failed(CHECK, SECRET_VARIABLE, error, remedy)];
+            return vec![secret.failed(error, remedy)];
         }
     };
-    let mut findings = vec![signing(secrets.as_ref().map(WebhookSecrets::short))];
+    let mut findings = vec![judge_secrets(&secret, secrets.as_ref().map(WebhookSecrets::short))];
+    let urls = Check::new("webhooks.urls", "--webhook-url");
     let configured = options.routes().map_or(0, |routes| routes.len());
     match Webhooks::with_secrets(options, secrets) {
-        Err(error) => findings.push(Finding::failed(
-            "webhooks.urls",
-            "--webhook-url",
-            error,
-            "do as it says; no worker starts like this",
-        )),
-        Ok(webhooks) if configured > 0 && webhooks.delivering().is_none() => {
-            let found =
-                format!("{configured} configured, and none delivered by such a worker (--webhook-concurrency 0)");
-            findings.push(Finding::warning(
-                "webhooks.urls",
-                "--webhook-url",
-                found,
-                "see that another worker of the fleet delivers",
-            ));
+        Err(error) => {
+            findings.push(urls.failed(error, "follow the message; a worker with this setting does not start"));
         }
+        Ok(webhooks) if configured > 0 && webhooks.delivering().is_none() => findings.push(urls.warning(
+            format!(
+                "{configured} configured, and a worker with these settings delivers none (--webhook-concurrency 0)"
+            ),
+            "make sure that another worker of the fleet delivers",
+        )),
         Ok(_) => {
-            findings.push(Finding::ok("webhooks.urls", "--webhook-url", format!("{configured} configured")));
+            findings.push(urls.ok(format!("{configured} configured")));
             findings.extend(receivers(options).await);
         }
     }
     findings
 }
 
-/// Each host once.
+/// Checks each receiver once.
 async fn receivers(options: &WebhookOptions) -> Vec<Finding> {
-    // Both were good enough a moment ago.
+    // The caller has already reported errors of these settings.
     let Ok(client) = WebhookClient::new(options.addresses(), options.webhook_ca_file.as_deref()) else { return vec![] };
     let mut all: Vec<Receiver> = Vec::new();
     for route in options.routes().unwrap_or_default() {
@@ -60,52 +52,39 @@ async fn receivers(options: &WebhookOptions) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     for receiver in &all {
-        findings.push(reached(receiver, client.reach(receiver).await));
+        findings.push(judge_receiver(receiver, client.reach(receiver).await));
     }
     findings
 }
 
-fn reached(receiver: &Receiver, reached: Result<(), WebhookSendError>) -> Finding {
-    const WAITS: &str = "deliveries are tried again for 18 hours";
-    let looked_at = format!("the receiver {receiver}");
-    match reached {
-        Ok(()) => Finding::ok(RECEIVER, looked_at, "answers"),
-        Err(WebhookSendError::Refused(refused)) => Finding::failed(
-            RECEIVER,
-            looked_at,
+fn judge_receiver(receiver: &Receiver, answer: Result<(), WebhookSendError>) -> Finding {
+    const RETRIED: &str = "deliveries are tried again for 18 hours";
+    let check = Check::new("webhooks.receiver", format!("the receiver {receiver}"));
+    match answer {
+        Ok(()) => check.ok("answers"),
+        Err(WebhookSendError::Refused(refused)) => check.failed(
             refused,
-            "name its host or network in --webhook-allow on every worker that delivers, or give its public address",
+            "permit its host or network with --webhook-allow on every worker that delivers, or use its public address",
         ),
         Err(WebhookSendError::TimedOut) => {
-            let remedy = format!("tell its owner, or see what lies between; {WAITS}");
-            Finding::warning(RECEIVER, looked_at, "no answer within 5 s", remedy)
+            check.warning("no answer within 5 s", format!("inform its owner, or check the network; {RETRIED}"))
         }
-        Err(WebhookSendError::Broken(why)) => {
-            let remedy =
-                format!("tell its owner, or see what lies between (for a certificate: --webhook-ca-file); {WAITS}");
-            Finding::warning(RECEIVER, looked_at, format!("cannot be reached: {why}"), remedy)
-        }
+        Err(WebhookSendError::Broken(reason)) => check.warning(
+            format!("cannot be reached: {reason}"),
+            format!("inform its owner, or check the network (for a certificate: --webhook-ca-file); {RETRIED}"),
+        ),
     }
 }
 
-/// How many of the secrets are short, where there are any.
-fn signing(short: Option<usize>) -> Finding {
+/// Judges the secrets: `short` is the number of those that are too short, `None` if there are no secrets.
+fn judge_secrets(check: &Check, short: Option<usize>) -> Finding {
     match short {
-        None => Finding::ok(
-            CHECK,
-            SECRET_VARIABLE,
-            "not set: jobs that name a webhook of their own fail, and none is configured without it",
+        None => check.ok("not set: jobs that name a webhook fail, and --webhook-url cannot be used"),
+        Some(0) => check.ok("set, and long enough"),
+        Some(short) => check.warning(
+            format!("{short} of its secrets are shorter than 24 bytes, and too easy to guess"),
+            "replace them by the output of openssl rand -base64 32, with whsec_ before it",
         ),
-        Some(0) => Finding::ok(CHECK, SECRET_VARIABLE, "set, and long enough"),
-        Some(short) => {
-            let found = format!("{short} of its secrets are shorter than 24 bytes, and too easy to guess");
-            Finding::warning(
-                CHECK,
-                SECRET_VARIABLE,
-                found,
-                "exchange them: openssl rand -base64 32, with whsec_ before it",
-            )
-        }
     }
 }
 
@@ -114,7 +93,11 @@ mod tests {
     use super::{super::finding::Level, *};
 
     #[test]
-    fn no_secret_is_well_and_a_short_one_is_told() {
-        assert_eq!([None, Some(0), Some(1)].map(|short| signing(short).level), [Level::Ok, Level::Ok, Level::Warning]);
+    fn no_secret_is_ok_and_a_short_one_is_reported() {
+        let check = Check::new("x", "x");
+        assert_eq!(
+            [None, Some(0), Some(1)].map(|short| judge_secrets(&check, short).level),
+            [Level::Ok, Level::Ok, Level::Warning]
+        );
     }
 }

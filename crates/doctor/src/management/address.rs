@@ -1,4 +1,4 @@
-//! Where the management API is: as it is given, or where it usually is.
+//! The address of the management API: the configured one, or the usual port of the broker.
 
 use genfleet_core::{options::ConfigError, queue::rabbit::BrokerAddress};
 use reqwest::Url;
@@ -6,9 +6,9 @@ use reqwest::Url;
 /// The default ports, plain and with TLS.
 const PORTS: (u16, u16) = (15672, 15671);
 
-/// The address that is given. No error repeats it: it holds a password.
+/// Parses the configured address. Errors do not repeat it, because it may contain a password.
 pub(crate) fn given_base(written: &str) -> Result<Url, ConfigError> {
-    let wrong = |why: &str| ConfigError::new(format!("GENFLEET_MANAGEMENT_URL is no usable address: {why}"));
+    let wrong = |why: &str| ConfigError::new(format!("GENFLEET_MANAGEMENT_URL is not a usable address: {why}"));
     let url = Url::parse(written.trim()).map_err(|error| wrong(&error.to_string()))?;
     if !["http", "https"].contains(&url.scheme()) || url.host_str().is_none_or(str::is_empty) {
         return Err(wrong("it has to begin with http:// or https://"));
@@ -16,16 +16,16 @@ pub(crate) fn given_base(written: &str) -> Result<Url, ConfigError> {
     Ok(url)
 }
 
-/// The queue's host, with the usual port.
+/// Returns the queue's host with the usual port of the management API.
 pub(crate) fn guessed_base(queue: &BrokerAddress) -> anyhow::Result<Url> {
     let host = if queue.host.contains(':') { format!("[{}]", queue.host) } else { queue.host.clone() };
     let (scheme, port) = if queue.secure { ("https", PORTS.1) } else { ("http", PORTS.0) };
     Ok(Url::parse(&format!("{scheme}://{host}:{port}"))?)
 }
 
-/// User or password as written in an address.
+/// Decodes a user or password from an address.
 pub(crate) fn decoded(text: &str) -> String {
-    // A form has its own ideas of these two.
+    // In a form these two characters have another meaning than in an address.
     let form = format!("x={}", text.replace('+', "%2B").replace('&', "%26"));
     Url::parse(&format!("http://h/?{form}"))
         .ok()
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_address_is_told_without_its_password() {
+    fn an_error_about_an_address_does_not_show_its_password() {
         for wrong in ["u:hush@h:15672", "ftp://u:hush@h", "http://u:hush@h:port", ""] {
             let message = given_base(wrong).unwrap_err().to_string();
             assert!(message.contains("GENFLEET_MANAGEMENT_URL") && !message.contains("hush"), "{message}");

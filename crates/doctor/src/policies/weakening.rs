@@ -1,7 +1,7 @@
-//! What each key of a policy does to each sort of queue (SPEC 6.1), as one table.
+//! The effect of each key of a policy on each sort of queue (SPEC 6.1).
 //!
-//! How a policy and an argument of the same name meet is the broker's: of numbers the lower counts, of `overflow` and
-//! `expires` the policy's, of everything about dead letters the argument's.
+//! If a policy and an argument of the queue set the same key, the broker uses the lower number, for `overflow` and `expires`
+//! the policy's value, and for everything about dead letters the argument's value.
 
 use genfleet_core::{
     job::Kind,
@@ -12,35 +12,35 @@ use serde_json::Value;
 
 use crate::finding::Level;
 
-/// What our queues have by themselves.
-const WORK_DELIVERY_LIMIT: u64 = 20;
-const SHELF_DELIVERY_LIMIT: u64 = 1_000_000;
+/// The arguments that the topology gives the queues.
+const JOB_DELIVERY_LIMIT: u64 = 20;
+const DEAD_DELIVERY_LIMIT: u64 = 1_000_000;
 const WINDOW_LENGTH: u64 = 1_000_000;
 const WINDOW_BYTES: u64 = 1 << 30;
 
-/// Sorts of queues that differ in what weakens them.
+/// Sorts of queues by the settings that weaken them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// New jobs of producers, which the broker refuses where it is full.
+    /// New jobs of producers. If the queue is full, the broker refuses them.
     Jobs,
-    /// What workers put back: begun jobs, suspects, webhooks.
+    /// Jobs that workers publish: begun jobs, suspects, webhook deliveries.
     Begun,
-    /// Dead letters, and what was unrouted.
-    Shelf,
-    /// The inspection window of the events, and what is still to be answered of the unrouted: the oldest go.
+    /// Dead letters and unrouted messages.
+    Dead,
+    /// The inspection queue of the events, and the unrouted messages that still need an event. The oldest are dropped.
     Window,
-    /// A step of the delays, of so many milliseconds.
+    /// A delay queue, with its delay in milliseconds.
     Delay(u64),
 }
 
 impl Class {
-    /// Of a queue of the topology under `prefix`.
+    /// The class of a queue of the topology with `prefix`.
     pub(crate) fn of(prefix: &str, queue: &str) -> Self {
         if queue == events(prefix) || queue == unknown_kinds_queue(prefix) {
             return Self::Window;
         }
         if queue == unrouted(prefix) || Kind::ALL.iter().any(|kind| queue == dead_queue(prefix, *kind)) {
-            return Self::Shelf;
+            return Self::Dead;
         }
         if Kind::ALL.iter().any(|kind| !kind.is_internal() && queue == lane_queue(prefix, Lane::Jobs, *kind)) {
             return Self::Jobs;
@@ -52,26 +52,26 @@ impl Class {
     const fn holds_jobs(self) -> bool {
         match self {
             Self::Jobs | Self::Begun => true,
-            Self::Shelf | Self::Window | Self::Delay(_) => false,
+            Self::Dead | Self::Window | Self::Delay(_) => false,
         }
     }
 }
 
-/// What `key` of this value does to a queue, where it weakens it.
+/// Returns the effect of `key` with this value on a queue; `None` if it does not weaken the queue.
 pub(crate) fn weakening(class: Class, key: &str, value: &Value) -> Option<(Level, String)> {
     let number = value.as_u64();
     match key {
         "message-ttl" => time_to_live(class, number.unwrap_or(0)),
-        "expires" => Some(failed("unused for so many ms, the queue is deleted with all that is in it")),
+        "expires" => Some(failed("after so many ms without use, the queue is deleted with all its messages")),
         "max-length" => length(class, number.unwrap_or(0), WINDOW_LENGTH),
         "max-length-bytes" => length(class, number.unwrap_or(0), WINDOW_BYTES),
         "overflow" => overflow(class, value.as_str().unwrap_or_default()),
         "delivery-limit" => delivery_limit(class, number?),
-        "dead-letter-exchange" if matches!(class, Class::Shelf | Class::Window) => {
-            Some(warning("what is dropped there goes to that exchange, and nobody of ours knows"))
+        "dead-letter-exchange" if matches!(class, Class::Dead | Class::Window) => {
+            Some(warning("dropped messages go to that exchange, which genfleet does not know"))
         }
-        "dead-letter-routing-key" if !matches!(class, Class::Shelf | Class::Window) => {
-            Some(failed("dead letters and delayed jobs lose their kind, and end in the unrouted queue"))
+        "dead-letter-routing-key" if !matches!(class, Class::Dead | Class::Window) => {
+            Some(failed("dead letters and delayed jobs lose their kind, and go to the unrouted queue"))
         }
         _ => None,
     }
@@ -80,49 +80,47 @@ pub(crate) fn weakening(class: Class, key: &str, value: &Value) -> Option<(Level
 fn time_to_live(class: Class, milliseconds: u64) -> Option<(Level, String)> {
     match class {
         Class::Jobs | Class::Begun => {
-            Some(failed("jobs that wait longer are given up by the broker: not run, and without an event"))
+            Some(failed("the broker drops jobs that wait longer: they are not run, and there is no event"))
         }
-        Class::Shelf => Some(failed("dead letters are gone after that")),
-        Class::Window => Some(warning("events can be looked at for so many ms only")),
-        Class::Delay(own) => (milliseconds < own).then(|| failed("delays end early: retries come too soon")),
+        Class::Dead => Some(failed("dead letters are dropped after so many ms")),
+        Class::Window => Some(warning("events can be inspected for so many ms only")),
+        Class::Delay(own) => (milliseconds < own).then(|| failed("delays end early, so that retries run too soon")),
     }
 }
 
 fn length(class: Class, value: u64, window: u64) -> Option<(Level, String)> {
     match class {
-        // Producers are refused, and slow down: that is what such a policy is for.
+        // The broker refuses producers, so they slow down. This is the purpose of such a policy.
         Class::Jobs => None,
         Class::Begun | Class::Delay(_) => {
-            Some(warning("when it is full, workers cannot put jobs back: they wait, and their jobs come again"))
+            Some(warning("when it is full, workers cannot publish jobs to it: they wait, and their jobs run again"))
         }
-        Class::Shelf => Some(failed("when it is full, the oldest dead letters are dropped")),
-        Class::Window => (value < window).then(|| warning("fewer of the past events can be looked at")),
+        Class::Dead => Some(failed("when it is full, the oldest dead letters are dropped")),
+        Class::Window => (value < window).then(|| warning("fewer past events can be inspected")),
     }
 }
 
 fn overflow(class: Class, value: &str) -> Option<(Level, String)> {
     match class {
         Class::Jobs | Class::Begun | Class::Delay(_) => (value != "reject-publish")
-            .then(|| failed("it wins over the queue's own: a full queue gives up its oldest jobs without an event, and dead letters can be lost")),
-        Class::Window => (value != "drop-head").then(|| failed("a full window refuses events, so that no job can end")),
-        Class::Shelf => None,
+            .then(|| failed("it overrides the queue's own setting: a full queue drops its oldest jobs without an event, and dead letters can be lost")),
+        Class::Window => (value != "drop-head").then(|| failed("when it is full, it refuses events, so that no job can be completed")),
+        Class::Dead => None,
     }
 }
 
 fn delivery_limit(class: Class, value: u64) -> Option<(Level, String)> {
-    if class.holds_jobs() && value < WORK_DELIVERY_LIMIT {
+    if class.holds_jobs() && value < JOB_DELIVERY_LIMIT {
         return Some(failed(
-            "a job that came back so often, also by restarts, is given up by the broker: without an event",
+            "the broker drops a job that was redelivered so often, also by restarts, without an event",
         ));
     }
     match class {
-        Class::Shelf if value < SHELF_DELIVERY_LIMIT => {
-            Some(failed("letters that were looked at so often are dropped"))
+        Class::Dead if value < DEAD_DELIVERY_LIMIT => Some(failed("dead letters that were read so often are dropped")),
+        Class::Window if value < DEAD_DELIVERY_LIMIT => {
+            Some(warning("events that were read so often are dropped from this queue"))
         }
-        Class::Window if value < SHELF_DELIVERY_LIMIT => {
-            Some(warning("events that were looked at so often are dropped from the window"))
-        }
-        Class::Jobs | Class::Begun | Class::Shelf | Class::Window | Class::Delay(_) => None,
+        Class::Jobs | Class::Begun | Class::Dead | Class::Window | Class::Delay(_) => None,
     }
 }
 
@@ -147,8 +145,8 @@ mod tests {
             ("g.jobs.webhook.deliver", Class::Begun),
             ("g.resume.file.scan", Class::Begun),
             ("g.suspect.file.scan", Class::Begun),
-            ("g.dead.vni.provision", Class::Shelf),
-            ("g.unrouted", Class::Shelf),
+            ("g.dead.vni.provision", Class::Dead),
+            ("g.unrouted", Class::Dead),
             ("g.events", Class::Window),
             ("g.delay.00", Class::Delay(1000)),
             ("g.delay.15", Class::Delay(32_768_000)),
@@ -180,7 +178,7 @@ mod tests {
             ("ha-mode", json!("all"), [None; 5]),
         ];
         for (key, value, levels) in table {
-            let classes = [Class::Jobs, Class::Begun, Class::Shelf, Class::Window, DELAY];
+            let classes = [Class::Jobs, Class::Begun, Class::Dead, Class::Window, DELAY];
             let found = classes.map(|class| weakening(class, key, &value).map(|(level, _)| level));
             assert_eq!(found, levels, "{key} {value}");
         }

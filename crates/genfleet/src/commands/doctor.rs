@@ -10,7 +10,7 @@ use genfleet_core::{
     telemetry::{self, LogFormat},
     tell,
 };
-use genfleet_doctor::{DoctorOptions, Finding, Level, examine};
+use genfleet_doctor::{Check, DoctorOptions, Finding, Level, examine};
 use serde_json::{Value, json};
 
 use super::{EXIT_FAILED, block_on};
@@ -65,7 +65,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         kinds
             .left_out
             .into_iter()
-            .map(|(kind, reason)| Finding::skipped("kinds", kind.as_str(), "not worked with these settings", reason)),
+            .map(|(kind, reason)| Check::new("kinds", kind).skipped("not worked with these settings", reason)),
     );
     let report = DoctorReport::new(findings);
     report.print(options.json)?;
@@ -73,9 +73,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 fn service(ServiceCheck { check, looked_at, found }: ServiceCheck) -> Finding {
+    let check = Check::new(check, looked_at);
     match found {
-        Ok(found) => Finding::ok(check, looked_at, found),
-        Err((found, remedy)) => Finding::failed(check, looked_at, found, remedy),
+        Ok(found) => check.ok(found),
+        Err((found, remedy)) => check.failed(found, remedy),
     }
 }
 
