@@ -221,7 +221,7 @@ async fn what_is_held_is_told(purger: &Process, prefix: &Prefix, amqp: &Amqp, le
     })
     .await;
     let (code, seen) = status(&["--check"]).await;
-    assert!(code == 1 && seen["problems"].to_string().contains("a brake is shut"), "{code}: {seen}");
+    assert!(code == 1 && seen["problems"].to_string().contains("a hold is in force"), "{code}: {seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

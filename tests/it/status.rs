@@ -1,4 +1,4 @@
-//! `genfleet status`: what waits, what runs, what is shut and why, who is alive; on both queues.
+//! `genfleet status` on both queues: waiting and running jobs, pauses and holds, live processes.
 
 use genfleet_simulator::SimulatorOptions;
 use harness::{Amqp, Broker, Prefix, Process, eventually, seconds};
@@ -73,7 +73,7 @@ async fn the_fleet_is_seen_with_what_waits_runs_and_holds_it_up() {
     })
     .await;
     let (code, shown, _) = told(status(broker.url(), &prefix, &["--check"])).await;
-    assert!(code == 1 && shown.contains("the gate is shut at "), "{code}: {shown}");
+    assert!(code == 1 && shown.contains("a pause is in force at "), "{code}: {shown}");
     let (code, shown, _) = told(status(broker.url(), &prefix, &[])).await;
     assert_eq!(code, 0);
     for part in [
@@ -104,7 +104,7 @@ async fn with_nobody_alive_what_waits_is_counted_and_missing_queues_are_told() {
     let (code, shown, _) = told(status(broker.url(), &prefix, &[])).await;
     assert!(code == 0 && shown.contains("no process is alive"), "{shown}");
     let (code, shown, _) = told(status(broker.url(), &prefix, &["--check"])).await;
-    assert!(code == 1 && shown.contains("nobody works cdn.purge: 1 job waits"), "{code}: {shown}");
+    assert!(code == 1 && shown.contains("no process works cdn.purge: 1 job waits"), "{code}: {shown}");
     assert_eq!(of_kind(&json_of(broker.url(), &prefix).await, "cdn.purge")["waiting"], 1);
     let (code, _, error) = told(status("amqp://127.0.0.1:1", "any", &["--check"])).await;
     assert!(code == 1 && error.contains("hint:"), "{code}: {error}");
@@ -124,7 +124,10 @@ async fn under_an_alarm_the_counts_are_shown_and_nobody_is_said_to_be_dead() {
         if told.1.contains(UNASKED) { Ok(told) } else { Err(format!("{told:?}")) }
     })
     .await;
-    assert!(code == 0 && !shown.contains("no process is alive") && !shown.contains("nobody works"), "{shown}{error}");
+    assert!(
+        code == 0 && !shown.contains("no process is alive") && !shown.contains("no process works"),
+        "{shown}{error}"
+    );
     assert!(shown.contains("cdn.purge                0        -     -      0 "), "{shown}");
     let (code, shown, _) = told(status(broker.url(), &prefix, &["--check", "--json"])).await;
     let seen: Value = serde_json::from_str(&shown).unwrap();
@@ -205,7 +208,7 @@ async fn on_the_embedded_queue_the_one_process_is_seen_until_it_is_gone() {
     let (code, shown, _) = told(status(STORE, "any", &[]).directory(up.directory())).await;
     assert!(code == 0 && shown.contains("no process is alive"), "{shown}");
     let (code, shown, _) = told(status(STORE, "any", &["--check"]).directory(up.directory())).await;
-    assert!(code == 1 && shown.contains("nobody works cdn.purge"), "{code}: {shown}");
+    assert!(code == 1 && shown.contains("no process works cdn.purge"), "{code}: {shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -162,7 +162,7 @@ fn judge_largest_message(acceptance: &MessageAcceptance) -> Finding {
             check.failed(reason, "set max_message_size in rabbitmq.conf to 1048576 or more (its default)")
         }
         MessageAcceptance::Blocked => check.failed(
-            "not accepted: an alarm for memory or disk blocks all publications, so that no job can be completed",
+            "not accepted: the broker takes no publications (an alarm for memory or disk), so that no job can be completed",
             "rabbitmq-diagnostics alarms shows which: give the broker memory or disk",
         ),
         MessageAcceptance::Unknown(reason) => {
@@ -182,7 +182,7 @@ fn judge_too_large_message(acceptance: &MessageAcceptance) -> Finding {
              have received it",
             remedy,
         ),
-        MessageAcceptance::Blocked => check.skipped("an alarm blocks all publications", remedy),
+        MessageAcceptance::Blocked => check.skipped("the broker takes no publications (an alarm)", remedy),
         MessageAcceptance::Unknown(reason) => check.skipped(reason, remedy),
     }
 }

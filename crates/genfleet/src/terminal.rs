@@ -1,4 +1,4 @@
-//! How the tool speaks to whoever reads it: the one writer to stdout; colours and questions.
+//! Output of the tool: the only writer to stdout, colours, progress bars and questions.
 
 use std::{
     env,
@@ -9,28 +9,29 @@ use std::{
 use anyhow::Context;
 use genfleet_core::escape;
 pub(crate) use genfleet_core::escape::{line, lines};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Whether anybody reads stdout.
+/// Whether another program still reads stdout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reader {
-    /// As far as is known.
+    /// Yes, as far as is known.
     There,
-    /// It took what it wanted and went (`genfleet … | head -1`). Whoever writes without end, ends now; everybody else
-    /// goes on with their work, and ends with their own exit code.
+    /// The reader has closed its end (`genfleet … | head -1`). A command that prints without end should end; all others
+    /// continue and end with their own exit codes.
     Gone,
 }
 
-/// `text` and a line's end on stdout. A reader that went away is no error.
+/// Prints `text` and a line break on stdout. A reader that has closed its end is not an error.
 pub(crate) fn say(text: impl Display) -> anyhow::Result<Reader> {
     put(format!("{text}\n"))
 }
 
-/// `text` on stdout, without what could steer or deceive (see [`shown`]). A reader that went away is no error.
+/// Prints `text` on stdout, with control characters escaped. A reader that has closed its end is not an error.
 pub(crate) fn put(text: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
     put_exactly(escape::output(&String::from_utf8_lossy(text.as_ref()), io::stdout().is_terminal()).as_bytes())
 }
 
-/// `bytes` on stdout, as they are. A reader that went away is no error.
+/// Writes `bytes` to stdout, unchanged. A reader that has closed its end is not an error.
 pub(crate) fn put_exactly(bytes: impl AsRef<[u8]>) -> anyhow::Result<Reader> {
     written(&mut io::stdout().lock(), bytes.as_ref()).context("stdout cannot be written")
 }
@@ -42,50 +43,50 @@ fn written(out: &mut impl Write, bytes: &[u8]) -> io::Result<Reader> {
     }
 }
 
-/// Colours, where the output is a terminal and nobody asked for none (`NO_COLOR`).
+/// Colours, if the output is a terminal and `NO_COLOR` is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Paint {
     on: bool,
 }
 
 impl Paint {
-    /// For stdout.
+    /// The colours for stdout.
     pub(crate) fn stdout() -> Self {
         Self { on: io::stdout().is_terminal() && wanted() }
     }
 
-    /// For nobody.
+    /// No colours.
     #[cfg(test)]
     pub(crate) const fn none() -> Self {
         Self { on: false }
     }
 
-    /// For stderr.
+    /// The colours for stderr.
     pub(crate) fn stderr() -> Self {
         Self { on: io::stderr().is_terminal() && wanted() }
     }
 
-    /// What matters most.
+    /// Emphasises text.
     pub(crate) fn bold(self, text: &str) -> String {
         self.with("1", text)
     }
 
-    /// What matters least.
+    /// Dims text that is less important.
     pub(crate) fn dim(self, text: &str) -> String {
         self.with("2", text)
     }
 
-    /// What went wrong.
+    /// Marks an error.
     pub(crate) fn red(self, text: &str) -> String {
         self.with("31", text)
     }
 
-    /// What may be wrong.
+    /// Marks a possible error.
     pub(crate) fn yellow(self, text: &str) -> String {
         self.with("33", text)
     }
 
-    /// What went well.
+    /// Marks a success.
     pub(crate) fn green(self, text: &str) -> String {
         self.with("32", text)
     }
@@ -100,7 +101,7 @@ fn wanted() -> bool {
     set("NO_COLOR").is_none() && set("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// The first `width` characters of `text` in one line, and a sign where there are more.
+/// Returns the first `width` characters of `text` in one line, with an ellipsis if there are more.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     let line = line(text);
     if line.chars().count() <= width {
@@ -111,7 +112,7 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     cut
 }
 
-/// A number and what it counts: "1 attempt", "2 attempts", "0 processes".
+/// Formats a number with a noun: "1 attempt", "2 attempts", "0 processes".
 pub(crate) fn count(number: impl Display, noun: &str) -> String {
     match number.to_string().as_str() {
         "1" => format!("1 {noun}"),
@@ -119,20 +120,31 @@ pub(crate) fn count(number: impl Display, noun: &str) -> String {
     }
 }
 
-/// Empties the screen; what comes next begins at its top.
+/// Creates a progress bar on stderr, which is hidden without a terminal.
+pub(crate) fn progress_bar(total: u64, template: &str) -> ProgressBar {
+    let target =
+        if io::stderr().is_terminal() { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(total), target);
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Clears the screen; the next output starts at its top.
 pub(crate) const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
-/// Whether the screen can be emptied.
+/// Whether the screen can be cleared.
 pub(crate) fn can_clear() -> bool {
     io::stdout().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Whether somebody is there to be asked.
+/// Whether a question can be asked on the terminal.
 pub(crate) fn can_ask() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks; anything but yes is no.
+/// Asks a question. Every answer but yes counts as no.
 pub(crate) fn ask(question: &str) -> io::Result<bool> {
     let mut err = io::stderr().lock();
     write!(err, "{question} [y/N] ")?;
@@ -147,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reader_that_went_away_is_no_error_and_a_full_disk_is_one() {
+    fn a_reader_that_has_closed_its_end_is_not_an_error_and_a_full_disk_is_one() {
         struct Failing(ErrorKind);
         impl Write for Failing {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {

@@ -1,4 +1,4 @@
-//! `genfleet audit`: reads audit files back. `verify` names what was changed in them, `show` tells one job's facts.
+//! `genfleet audit`: reads audit files. `verify` finds changes to them, `show` prints the facts of one job.
 
 use genfleet_core::tell;
 use std::{
@@ -20,28 +20,28 @@ use serde_json::{Value, json};
 use super::EXIT_FAILED;
 use crate::terminal::{self, Reader, count, line};
 
-/// What is asked.
+/// The subcommand.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
-    question: Question,
+    command: Command,
 }
 
 #[derive(Clone, Debug, Subcommand)]
-enum Question {
-    /// Name every line that was changed, is missing or is out of order: exit 1 where there is one
+enum Command {
+    /// Print every line that was changed, is missing or is out of order; exit with 1 if there is one
     Verify {
         /// All files of the chains, in any order; of a folder, its *.jsonl files
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
 
-        /// Events as JSON lines (- reads them from stdin), as `genfleet events` and `run` print them: shows what was
-        /// cut off at the end, too
+        /// Events as JSON lines (- reads them from stdin), as `genfleet events` and `run` print them: also shows lines
+        /// that were removed at the end
         #[arg(long, value_name = "FILE")]
         events: Option<PathBuf>,
 
-        /// An end that the chain had once, as a worker's log tells it every minute: shows a file that was cut off or
-        /// written anew as a whole. May be repeated
+        /// An earlier end of the chain, as a worker logs it every minute: shows a file that was shortened or completely
+        /// rewritten. May be repeated
         #[arg(long, value_name = "SEQ:HASH", value_delimiter = ',')]
         anchor: Vec<ChainLink>,
 
@@ -51,11 +51,11 @@ enum Question {
     },
     /// Show the facts of one job
     Show {
-        /// Whose
+        /// The job's id
         #[arg(value_name = "JOBID")]
         job: String,
 
-        /// Files to look into; of a folder, its *.jsonl files [default: the files genfleet-audit-*.jsonl here]
+        /// Files to search; of a folder, its *.jsonl files [default: the files genfleet-audit-*.jsonl here]
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
 
@@ -65,30 +65,32 @@ enum Question {
     },
 }
 
-/// What a chain can prove, and what not.
-const LIMITS: &str = "The chain shows what was changed by somebody who could not write the whole file anew; it stops nobody \
-                      who can, unless events or anchors (--anchor) that are kept elsewhere are given";
+/// What a chain can prove, and what it cannot.
+const LIMITS: &str = "The chain alone does not show that somebody has rewritten a whole file: to detect that as well, give \
+                      events (--events) or anchors (--anchor) that are kept elsewhere";
 
-/// Answers.
+/// Runs the subcommand.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    match &options.question {
-        Question::Verify { files, events, anchor, json } => {
+    match &options.command {
+        Command::Verify { files, events, anchor, json } => {
             let report = audit::verify(&chained(files)?, wanted(events.as_deref())?, anchor)?;
             print(&report, *json)?;
             Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
         }
-        Question::Show { job, files, json } => show(job, files, *json),
+        Command::Show { job, files, json } => show(job, files, *json),
     }
 }
 
-/// The files of chains among those named, and those in the folders named. What processes leave beside them is skipped.
+/// Returns the given audit files, and those in the given folders. Skips the other files that processes create next to them.
 pub(super) fn chained(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in named {
         if path.is_dir() {
             let found = jsonl_files(path, |_| true)?;
             if found.is_empty() {
-                return Err(ConfigError::new(format!("{} holds no *.jsonl file", path.display())).into());
+                return Err(
+                    ConfigError::new(format!("{} contains no *.jsonl file: name the files", path.display())).into()
+                );
             }
             files.extend(found);
         } else if path.extension().is_some_and(|suffix| suffix == "lock" || suffix == "torn") {
@@ -100,7 +102,7 @@ pub(super) fn chained(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The *.jsonl files in a folder whose names are `wanted`, by name.
+/// Returns the *.jsonl files in a folder whose names are `wanted`, sorted by name.
 fn jsonl_files(folder: &Path, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
     let names = entries.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
@@ -125,8 +127,8 @@ fn print(report: &VerifyReport, as_json: bool) -> anyhow::Result<()> {
     if as_json {
         return terminal::say(json!(report)).map(drop);
     }
-    for found in &report.problems {
-        let message = format_args!("{}:{}: {}", found.place.file.display(), found.place.line, found.problem);
+    for problem in &report.problems {
+        let message = format_args!("{}:{}: {}", problem.place.file.display(), problem.place.line, problem.problem);
         if terminal::say(message)? == Reader::Gone {
             break;
         }
@@ -141,7 +143,7 @@ fn print(report: &VerifyReport, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One fact of a job, and where it was found.
+/// A fact of a job, and its place.
 struct AuditFact {
     place: LinePlace,
     record: AuditRecord,
@@ -149,7 +151,7 @@ struct AuditFact {
 
 fn show(job: &str, files: &[PathBuf], as_json: bool) -> anyhow::Result<ExitCode> {
     if JobId::parse(job).is_none() {
-        return Err(ConfigError::new(format!("{job:?} is no job id: 1 to 128 of A-Z a-z 0-9 . _ : -")).into());
+        return Err(ConfigError::new(format!("{job:?} is not a job id: 1 to 128 of A-Z a-z 0-9 . _ : -")).into());
     }
     let files = if files.is_empty() { files_here()? } else { chained(files)? };
     if files.is_empty() {
@@ -166,12 +168,12 @@ fn show(job: &str, files: &[PathBuf], as_json: bool) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-/// The files that workers leave where they were started.
+/// Returns the audit files that workers have created in this folder.
 pub(super) fn files_here() -> anyhow::Result<Vec<PathBuf>> {
     jsonl_files(Path::new("."), |name| name.starts_with("genfleet-audit-"))
 }
 
-/// In the order in which they happened; of one moment, in that of their files.
+/// Reads the facts of a job, sorted by time, and by file if the time is the same.
 fn facts(job: &str, files: &[PathBuf]) -> anyhow::Result<Vec<AuditFact>> {
     let mut facts = Vec::new();
     for path in files {
@@ -180,7 +182,7 @@ fn facts(job: &str, files: &[PathBuf]) -> anyhow::Result<Vec<AuditFact>> {
                 (place, Ok(record)) if record.text("jobId") == job => facts.push(AuditFact { place, record }),
                 (_, Ok(_)) => {}
                 (place, Err(flaw)) => {
-                    tell!("{}:{}: passed over: {}", place.file.display(), place.line, flaw.why);
+                    tell!("{}:{}: skipped: {}", place.file.display(), place.line, flaw.why);
                 }
             }
         }
@@ -198,16 +200,16 @@ impl AuditFact {
     fn sentence(&self) -> String {
         let (record, place) = (&self.record, &self.place);
         let detail = record.members.get("detail").and_then(Value::as_object);
-        let message = detail.into_iter().flatten().map(|(name, value)| match value.as_str() {
+        let detail = detail.into_iter().flatten().map(|(name, value)| match value.as_str() {
             Some(text) => format!("{name}={}", line(text)),
             None => format!("{name}={value}"),
         });
-        let message: Vec<String> = message.collect();
+        let detail: Vec<String> = detail.collect();
         let word = |member| line(record.text(member));
         let (time, fact, action) = (word("time"), word("fact"), word("action"));
         format!(
             "{time}  {fact:<7}  {action}  {}\n    seq {} of {}, {}:{}",
-            message.join(" "),
+            detail.join(" "),
             record.seq,
             word("process"),
             place.file.display(),

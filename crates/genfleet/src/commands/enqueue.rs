@@ -1,4 +1,4 @@
-//! `genfleet enqueue`: one job onto the queue, checked first, confirmed before it says so.
+//! `genfleet enqueue`: checks a job, puts it on the queue and waits for the confirmation.
 
 use genfleet_core::tell;
 use std::{
@@ -36,13 +36,13 @@ use crate::{
     terminal,
 };
 
-/// Between two looks at whether the broker refuses.
-const LOOK: Duration = Duration::from_millis(50);
+/// Time between two checks whether the broker has refused access.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Which job, onto which queue.
+/// The job and the queue.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// What it asks for, e.g. cdn.purge
+    /// The job's kind, e.g. cdn.purge
     kind: Kind,
 
     /// The payload, as JSON
@@ -53,23 +53,23 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     file: Option<String>,
 
-    /// Names the job [default: a random UUID]
+    /// The job's id [default: a random UUID]
     #[arg(long)]
     id: Option<String>,
 
-    /// RFC 3339; the job is not started earlier
+    /// The job is not started before this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     not_before: Option<String>,
 
-    /// RFC 3339; the job is not first started later
+    /// The job is not started for the first time after this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     deadline: Option<String>,
 
-    /// 1–50 [default: 8]
+    /// Maximum number of attempts, 1 to 50 [default: 8]
     #[arg(long, value_name = "N")]
     max_attempts: Option<u32>,
 
-    /// Also send the job's final event here; needs workers with GENFLEET_WEBHOOK_SECRET
+    /// Also send the job's final event to this URL; needs workers with GENFLEET_WEBHOOK_SECRET
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
@@ -127,7 +127,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if let Some(store) = options.queue.sqlite_file()?.filter(|store| SqliteQueue::is_unworked(store)) {
         let store = store.display();
         tell!(
-            "warning: no process works the store {store}: the job waits there; genfleet up --queue-url sqlite:{store}"
+            "warning: no process works the store {store}: the job waits there; start genfleet up --queue-url sqlite:{store}"
         );
     }
     if options.json {
@@ -138,12 +138,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every other kind has a worker in this build.
+/// The error for an internal kind. Every other kind has a worker in this program.
 pub(crate) fn not_for_producers(kind: Kind) -> ConfigError {
-    ConfigError::new(format!("{kind} is internal: only workers make such jobs, one for each event and receiver"))
+    ConfigError::new(format!("{kind} is internal: only workers create such jobs, one for each event and receiver"))
 }
 
-/// The payload goes into it byte for byte: what is wrong with it is then seen by the check.
+/// Makes the job's body. It contains the payload byte for byte, so that the check finds every mistake in it.
 fn body(options: &Options) -> anyhow::Result<Vec<u8>> {
     let text = payload(options)?;
     let payload = text::unmarked(&text).map_err(|details| anyhow!("the payload cannot be read: {details}"))?;
@@ -172,7 +172,7 @@ fn payload(options: &Options) -> anyhow::Result<Vec<u8>> {
     }
 }
 
-/// All of it, or so much that it is too large for a job.
+/// Reads everything, or at least enough to be too large for a job.
 fn beginning(source: impl Read) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     source.take(MAX_BODY_BYTES as u64 + 1).read_to_end(&mut text)?;
@@ -201,7 +201,7 @@ async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()>
             queue.close().await;
             sent.map_err(usage_of).with_context(nothing)
         }
-        // Closed, it would wait for the confirm a moment longer.
+        // The queue is not closed here, because closing would wait for the confirm again.
         Err(_) => bail!(
             "job {id}: not confirmed within {:?}{}. It may or may not be on the queue; to send it again with --id {id} is safe",
             options.timeout,
@@ -211,11 +211,11 @@ async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()>
     }
 }
 
-/// Opens the queue and waits until it takes publications: until then nothing can have been sent.
+/// Opens the queue and waits until it accepts publications. Nothing is sent before that.
 async fn open(options: &Options, end: Instant) -> anyhow::Result<Queue> {
     let (mut settings, clock): (_, SharedClock) = (options.queue.clone(), Arc::new(SystemClock));
     if settings.topology == TopologyMode::Declare && has_queue(options, end).await {
-        // Who may only publish may not declare.
+        // A user who may only publish may not declare.
         settings.topology = TopologyMode::Skip;
     }
     let queue = settings.open("genfleet enqueue", Role::Tool, clock);
@@ -235,9 +235,9 @@ async fn open(options: &Options, end: Instant) -> anyhow::Result<Queue> {
     Ok(queue)
 }
 
-/// Returns true where the broker has the queue of this kind, so that nothing has to be declared.
+/// Returns true if the broker has the queue of this kind, so that nothing has to be declared.
 async fn has_queue(options: &Options, end: Instant) -> bool {
-    let looking = async {
+    let count = async {
         let settings = options.queue.rabbit("genfleet enqueue").ok()?;
         let name = lane_queue(&settings.prefix, Lane::Jobs, options.kind);
         let inspector = RabbitInspector::connect(settings).await.ok()?;
@@ -245,16 +245,16 @@ async fn has_queue(options: &Options, end: Instant) -> bool {
         inspector.close().await;
         counts.first().copied().flatten()
     };
-    timeout_at(end, looking).await.is_ok_and(|count| count.is_some())
+    timeout_at(end, count).await.is_ok_and(|count| count.is_some())
 }
 
-/// Waits until the broker refuses what this user may not do, which waiting does not change.
+/// Waits until the broker refuses access to this user.
 async fn refused(queue: &Queue) -> QueueError {
     loop {
         if let Some(refusal) = queue.health().problems.into_iter().find(|problem| problem.contains(ACCESS_REFUSED)) {
             return QueueError::Broker(refusal);
         }
-        sleep(LOOK).await;
+        sleep(CHECK_INTERVAL).await;
     }
 }
 
@@ -275,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_without_end_is_read_until_it_is_too_large() {
+    fn an_endless_file_is_read_until_it_is_too_large() {
         assert_eq!(beginning(io::repeat(b' ')).unwrap().len(), MAX_BODY_BYTES + 1);
         assert_eq!(beginning(&b"{}"[..]).unwrap(), b"{}");
     }

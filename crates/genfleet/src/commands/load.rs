@@ -1,7 +1,7 @@
-//! `genfleet load`: many jobs at a rate or all at once, followed to their events, and how long that took.
+//! `genfleet load`: publishes many jobs, at a rate or all at once, waits for their events and reports how long that took.
 //!
-//! [`source`] makes the jobs, [`publisher`] sends them at the [`pace`], [`follower`] sees their events, [`ledger`] keeps
-//! what is known of each, [`summary`] tells it. The jobs are real: whoever works them carries them out.
+//! [`source`] creates the jobs, [`publisher`] publishes them at the [`pace`], [`follower`] reads their events, [`ledger`]
+//! records the state of each job, [`summary`] prints the results. The jobs are real: workers carry them out.
 
 use genfleet_core::tell;
 use std::{process::ExitCode, sync::Arc, time::Duration};
@@ -44,58 +44,58 @@ mod sim;
 mod source;
 mod summary;
 
-/// Jobs where neither a number nor a duration is given.
+/// Number of jobs if neither a number nor a duration is given.
 const DEFAULT_JOBS: u32 = 1_000;
 const MOST_JOBS: u32 = 10_000_000;
-/// How long a broker that is away is waited for at the start.
-const REACH: Duration = Duration::from_secs(30);
-/// Between two looks at whether it is there.
-const LOOK: Duration = Duration::from_millis(50);
-/// How long confirms are waited for once nothing more is sent.
-const LAST_MOMENT: Duration = Duration::from_secs(2);
-/// Between two looks at what came.
-const SHOW: Duration = Duration::from_millis(200);
+/// Time to wait for a connection to the broker at the start.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time between two checks of the connection.
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+/// Time to wait for confirms after the run has ended.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time between two updates of the progress bar.
+const SHOW_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Which jobs, how many, how fast.
+/// The jobs, their number and their rate.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// What they ask for, e.g. cdn.purge
+    /// Kind of the jobs, e.g. cdn.purge
     kind: Kind,
 
-    /// So many [default: 1000, or as many as fit into --duration]
+    /// Number of jobs [default: 1000, or as many as fit into --duration]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_JOBS)))]
     jobs: Option<u32>,
 
-    /// So many a second, whatever becomes of them [default: as fast as the queue confirms them]
+    /// Jobs a second, independent of how fast they are worked [default: as fast as the queue confirms them]
     #[arg(long, value_name = "N")]
     rate: Option<Rate>,
 
-    /// For so long
+    /// How long to publish jobs
     #[arg(long, value_parser = positive_duration, value_name = "DURATION")]
     duration: Option<Duration>,
 
-    /// The payload of each job, as JSON; in its texts {number}, {run}, {uuid} and {net} (10.B.C, from the number) are replaced [default: a valid one of the
-    /// kind, unique for each job]
+    /// The payload of each job, as JSON; in its strings {number}, {run}, {uuid} and {net} (10.B.C, from the number) are
+    /// replaced [default: a valid payload of the kind, unique for each job]
     #[arg(long, value_name = "JSON", conflicts_with = "file")]
     payload: Option<String>,
 
-    /// JSON lines, a payload or a job each, used in turn; their texts as with --payload
+    /// JSON lines, each a payload or a job, used in turn; their strings are replaced as with --payload
     #[arg(long, value_name = "FILE")]
     file: Option<String>,
 
-    /// After the last publication: give up when no event came for so long
+    /// After the last publication: stop when no event has arrived for this time
     #[arg(long, default_value = "60s", value_parser = duration, value_name = "DURATION")]
     timeout: Duration,
 
-    /// Where a simulator listens that the workers talk to: the requests it received are reported, too
+    /// Address of the simulator that the workers use: the number of requests it received is reported, too
     #[arg(long, value_name = "URL")]
     sim_url: Option<String>,
 
-    /// Do not ask. Needed where there is no terminal: the jobs are carried out for real
+    /// Do not ask for confirmation. Required without a terminal, because workers carry out the jobs
     #[arg(long, short)]
     yes: bool,
 
-    /// Tell the summary as JSON
+    /// Print the summary as JSON
     #[arg(long)]
     json: bool,
 
@@ -105,11 +105,11 @@ pub(crate) struct Options {
 
 /// Examples at the end of `--help`.
 pub(crate) const EXAMPLES: &str = "Examples:
-  genfleet load cdn.purge --jobs 10000 --yes                    as fast as it goes
-  genfleet load file.scan --rate 50 --duration 5m               at a pace, for a while
-  genfleet load cdn.purge --payload '{\"paths\":[\"/try/{number}\"]}'    with payloads of one's own";
+  genfleet load cdn.purge --jobs 10000 --yes                    as fast as possible
+  genfleet load file.scan --rate 50 --duration 5m               at a fixed rate for five minutes
+  genfleet load cdn.purge --payload '{\"paths\":[\"/try/{number}\"]}'    with your own payloads";
 
-/// Makes the jobs, waits for their events and tells what came of them; exit 1 where a job has no event.
+/// Publishes the jobs, waits for their events and prints the summary; exit code 1 if a job has no event.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();
@@ -117,7 +117,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let run = Uuid::new_v4().simple().to_string()[..8].to_owned();
     let source = Source::new(options.kind, &run, options.payload.as_deref(), options.file.as_deref())?;
     let plan = Plan::of(options);
-    if !agreed(options, &plan)? {
+    if !confirmed(options, &plan)? {
         tell!("nothing was published");
         return Ok(ExitCode::from(EXIT_FAILED));
     }
@@ -126,7 +126,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if summary.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) })
 }
 
-/// How many jobs at most, and for how long.
+/// The maximum number of jobs, their rate, and how long they are published.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Plan {
     jobs: u32,
@@ -146,7 +146,7 @@ impl Plan {
         Self { jobs, rate: *rate, duration: *duration }
     }
 
-    /// For people.
+    /// Describes the plan for people: `1000 jobs at 50 a second`.
     fn describe(&self) -> String {
         let many = match (self.jobs, self.duration) {
             (MOST_JOBS, Some(duration)) => format!("jobs for {duration:?}"),
@@ -156,18 +156,18 @@ impl Plan {
     }
 }
 
-/// The jobs change things in whatever organisation the workers are for, which nobody knows here.
-fn agreed(options: &Options, plan: &Plan) -> anyhow::Result<bool> {
+/// Asks for confirmation, because the jobs change data of the workers' organisation, which this command does not know.
+fn confirmed(options: &Options, plan: &Plan) -> anyhow::Result<bool> {
     if options.yes {
         return Ok(true);
     }
     let what = format!("{} of {}", plan.describe(), options.kind);
     if !terminal::can_ask() {
         let message =
-            format!("{what} would be carried out for real by whoever works this queue: say --yes if that is meant");
+            format!("{what} would be carried out for real by the workers of this queue: add --yes if this is intended");
         return Err(ConfigError::new(message).into());
     }
-    Ok(terminal::ask(&format!("{what}: whoever works this queue carries them out for real. Go on?"))?)
+    Ok(terminal::ask(&format!("{what}: the workers of this queue carry them out for real. Continue?"))?)
 }
 
 async fn load(options: &Options, plan: Plan, source: Source, run: &str) -> anyhow::Result<Summary> {
@@ -175,27 +175,27 @@ async fn load(options: &Options, plan: Plan, source: Source, run: &str) -> anyho
     let clock: SharedClock = Arc::new(SystemClock);
     let queue =
         options.queue.open("genfleet load", Role::Tool, clock).map_err(|error| ConfigError::new(error.to_string()))?;
-    // The topology first: who follows binds to the exchange of the events.
-    reach(&queue).await?;
-    let (message, mut reports) = mpsc::channel(1_000);
-    let follower = Follower::begin(&options.queue, run, message.clone()).await?;
+    // The follower needs the topology: it binds its queue to the exchange of the events.
+    wait_for_connection(&queue).await?;
+    let (sender, mut events) = mpsc::channel(1_000);
+    let follower = Follower::start(&options.queue, run, sender.clone()).await?;
     let requests_before = sim::received(options.sim_url.as_deref()).await?;
     let mut ledger = Ledger::new(plan.jobs, run);
     let progress = Progress::new(u64::from(plan.jobs));
     let pace = Pace::new(plan.rate, Instant::now());
     let until = plan.duration.map(|duration| Instant::now() + duration);
-    let publisher = Publisher::start(queue.clone(), source, pace, (plan.jobs, until), message);
-    let mut show = tokio::time::interval(SHOW);
+    let publisher = Publisher::start(queue.clone(), source, pace, (plan.jobs, until), sender);
+    let mut show = tokio::time::interval(SHOW_INTERVAL);
     let interrupted = loop {
-        let patience = ledger.gives_up(options.timeout);
+        let deadline = ledger.gives_up(options.timeout);
         tokio::select! {
-            report = reports.recv() => match report {
-                Some(report) => take(report, &mut ledger)?,
+            event = events.recv() => match event {
+                Some(event) => record(event, &mut ledger)?,
                 None => break false,
             },
             _ = show.tick() => progress.show(&ledger),
             _ = signals.next() => break true,
-            () = until_then(patience) => break false,
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => break false,
         }
         if ledger.is_complete() {
             break false;
@@ -203,10 +203,10 @@ async fn load(options: &Options, plan: Plan, source: Source, run: &str) -> anyho
     };
     publisher.stop();
     follower.stop();
-    // What the queue still confirms of what is under way.
-    let until = Instant::now() + LAST_MOMENT;
-    while let Ok(Some(report)) = timeout_at(until, reports.recv()).await {
-        take(report, &mut ledger)?;
+    // The queue may still confirm publications.
+    let until = Instant::now() + CONFIRM_TIMEOUT;
+    while let Ok(Some(event)) = timeout_at(until, events.recv()).await {
+        record(event, &mut ledger)?;
     }
     progress.done();
     let requests_after = sim::received(options.sim_url.as_deref()).await?;
@@ -215,8 +215,8 @@ async fn load(options: &Options, plan: Plan, source: Source, run: &str) -> anyho
     Ok(Summary::new(options.kind, run, &ledger, received, interrupted))
 }
 
-fn take(report: LoadEvent, ledger: &mut Ledger) -> anyhow::Result<()> {
-    match report {
+fn record(event: LoadEvent, ledger: &mut Ledger) -> anyhow::Result<()> {
+    match event {
         LoadEvent::Sent(number, at) => ledger.sent(number, at),
         LoadEvent::Confirmed(numbers) => ledger.confirmed(numbers, Instant::now()),
         LoadEvent::AllSent(jobs) => ledger.all_sent(jobs, Instant::now()),
@@ -228,16 +228,9 @@ fn take(report: LoadEvent, ledger: &mut Ledger) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn until_then(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until the queue takes publications.
-async fn reach(queue: &Queue) -> anyhow::Result<()> {
-    let until = Instant::now() + REACH;
+/// Waits until the queue accepts publications.
+async fn wait_for_connection(queue: &Queue) -> anyhow::Result<()> {
+    let until = Instant::now() + CONNECT_TIMEOUT;
     loop {
         let problems = queue.health().problems;
         if problems.is_empty() {
@@ -247,7 +240,7 @@ async fn reach(queue: &Queue) -> anyhow::Result<()> {
             queue.close().await;
             bail!(QueueError::Broker(problems.join("; ")));
         }
-        sleep(LOOK).await;
+        sleep(CHECK_INTERVAL).await;
     }
 }
 
@@ -283,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_jobs_as_fit_or_as_are_asked_for() {
+    fn the_number_of_jobs_is_the_given_one_or_as_many_as_fit() {
         assert_eq!(plan(None, None, None).jobs, DEFAULT_JOBS);
         assert_eq!(plan(Some(7), Some("100"), Some(60)).jobs, 7);
         assert_eq!(plan(None, Some("50"), Some(60)).jobs, 3_000);

@@ -1,5 +1,5 @@
-//! `genfleet run`: one batch from JSON lines to its end, on the embedded queue. Killed and started again, it
-//! goes on. Its end is that of its jobs; webhooks that are not delivered soon after are left to the next start.
+//! `genfleet run`: runs a batch of jobs from JSON lines, on the embedded queue. If it is killed, the same command continues
+//! the batch. It ends when all jobs have ended; webhooks that are not delivered soon after are left to the next start.
 
 use std::{
     fs::File,
@@ -45,7 +45,7 @@ mod sink;
 mod summary;
 mod tally;
 
-/// Which jobs, and how to run them.
+/// The files with the jobs, and the settings.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// JSON lines, a job each; - reads them from stdin
@@ -60,7 +60,7 @@ pub(crate) struct Options {
     #[arg(long, env = "GENFLEET_EVENTS", value_name = "FILE")]
     events: Option<PathBuf>,
 
-    /// Tell the events on a terminal, too, and the summary as JSON
+    /// Print events as JSON on a terminal, too, and the summary as JSON
     #[arg(long)]
     json: bool,
 
@@ -73,8 +73,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     webhooks: WebhookOptions,
 
-    /// After the last job: how long to wait for webhooks that are still to be delivered. What is left then stays in the
-    /// store, and the same command goes on with it
+    /// After the last job: how long to wait for webhooks that are still to be delivered. The remaining ones stay in the
+    /// store, and the same command continues with them
     #[arg(long, env = "GENFLEET_WEBHOOK_WAIT", default_value = "30s", value_parser = duration, value_name = "DURATION", help_heading = "Webhooks")]
     webhook_wait: Duration,
 
@@ -83,7 +83,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Whether a person reads stdout, who asked for no JSON.
+    /// Whether stdout is a terminal and JSON was not requested.
     fn is_for_a_person(&self) -> bool {
         !self.json && self.events.is_none() && io::stdout().is_terminal()
     }
@@ -91,22 +91,24 @@ impl Options {
 
 /// Examples at the end of `--help`.
 pub(crate) const EXAMPLES: &str = "Examples:
-  genfleet run --simulate jobs.jsonl                    try it, with no credentials
-  genfleet run jobs.jsonl --events events.jsonl         the real thing
+  genfleet run --simulate jobs.jsonl                    with the simulator, without credentials
+  genfleet run jobs.jsonl --events events.jsonl         against Genesys Cloud
   producer | genfleet run - --store nightly.genfleet    from a pipe";
 
-/// Runs the batch to its end; exit 2 where a job failed.
+/// Runs the batch to its end; exit code 2 if a job failed.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let handlers = options.handlers.clone().for_simulator(options.simulate.wanted());
     let options = &Options { handlers, ..options.clone() };
     options.worker.start_logs("error", LogFormat::Text)?;
     if options.events.is_none() && options.worker.audit.uses_stdout() {
-        return Err(ConfigError::new("--audit-log -: stdout has the events; name a file, or --events FILE").into());
+        return Err(
+            ConfigError::new("--audit-log -: events are written to stdout; name a file, or --events FILE").into()
+        );
     }
     let kinds = registry::chosen(&options.worker.kinds, &options.handlers)?;
     kinds.notes().for_each(|note| info!("{note}"));
     install_tls();
-    // Before a store is made for them.
+    // Checked before a store is created for them.
     for file in options.files.iter().filter(|file| *file != "-") {
         File::open(file).with_context(|| format!("{file} cannot be read"))?;
     }
@@ -120,18 +122,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     tally.print(options.json);
     if let ProcessEnd::Fault(reason) = end {
-        bail!("{reason}. Start it again to go on");
+        bail!("{reason}. Start it again to continue");
     }
     if !tally.complete() {
         tell!(
-            "Stopped before the end. Start it again with the same files to go on; the batch is kept in {}",
+            "Stopped before the end. Start it again with the same files to continue; the batch is kept in {}",
             store.display()
         );
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     if tally.undelivered > 0 {
         tell!(
-            "{} webhooks are still to be delivered. Start it again with the same files and settings to go on; they are kept in {}",
+            "{} webhooks are still to be delivered. Start it again with the same files and settings to continue; they are kept in {}",
             tally.undelivered,
             store.display()
         );
@@ -151,7 +153,7 @@ fn default_store(first: &str) -> String {
     format!("{}.genfleet", if first == "-" { "stdin" } else { first })
 }
 
-/// What is not settled in a store that nobody works any more, or was settled so late that its event was not printed.
+/// Number of jobs in the store that are not settled, and of events that were stored too late to be printed.
 async fn left(path: &std::path::Path) -> anyhow::Result<u64> {
     let store = SqliteQueue::open(path, Role::Tool, Arc::new(SystemClock))?;
     let printed = store.batch_cursor().await?;
@@ -172,12 +174,12 @@ async fn batch(options: &Options, kinds: &ChosenKinds, path: &std::path::Path) -
     let tutorial =
         warn_of_tutorial_kinds(&options.genesys, &registry::calling(&kinds.worked, &handlers)).into_iter().collect();
     let warnings = [options.genesys.warnings(), options.webhooks.warnings()?, tutorial].concat();
-    // The log of a batch has errors only, unless --log says otherwise.
-    let tells = simulator.is_none() && !tracing::enabled!(tracing::Level::WARN);
-    for warning in warnings.iter().filter(|_| tells) {
+    // By default the log of a batch contains errors only, so warnings are printed here.
+    let print_warnings = simulator.is_none() && !tracing::enabled!(tracing::Level::WARN);
+    for warning in warnings.iter().filter(|_| print_warnings) {
         tell!("warning: {warning}");
     }
-    // All that can be refused is, before anything is made.
+    // All checks run before a file is created.
     let input = Input::read(&options.files)?;
     input.check_kinds(kinds)?;
     if options.handlers.uses_stand_in() && input.has(Kind::MediaScan) {
@@ -186,15 +188,15 @@ async fn batch(options: &Options, kinds: &ChosenKinds, path: &std::path::Path) -
     input.check(path, &clock).await?;
     options.worker.audit.check(&audit_file, &clock)?;
     let sink = Sink::open(options.events.as_deref(), options.is_for_a_person())?;
-    // From here on a signal is no more the end at once.
+    // From here on a signal stops the batch in order.
     let mut signals = Signals::listen()?;
     let store = SqliteQueue::open(path, Role::Worker, clock.clone()).map_err(usage)?;
     let audit = options.worker.audit.open(&audit_file, &clock)?;
     let environment = genesys.environment().to_owned();
-    let patience = if webhooks.delivering().is_some() { options.webhook_wait } else { Duration::ZERO };
+    let webhook_wait = if webhooks.delivering().is_some() { options.webhook_wait } else { Duration::ZERO };
     let mut settings = options.worker.clone();
     if simulator.is_some() {
-        // It began with this process: nobody else has changed anything there.
+        // The simulator started with this process, so no other process can have changed anything there.
         settings.takeover_wait = Duration::ZERO;
     }
     let queue = Queue::Sqlite(store.clone());
@@ -207,16 +209,16 @@ async fn batch(options: &Options, kinds: &ChosenKinds, path: &std::path::Path) -
     }
     let runtime = runtime.with_webhooks(webhooks);
     registry::work(&runtime, &handlers, &kinds.worked)?;
-    let (finished, message) = oneshot::channel();
-    let follow = tokio::spawn(follow(store, sink, progress, patience, finished));
+    let (finished, batch_end) = oneshot::channel();
+    let follow = tokio::spawn(follow(store, sink, progress, webhook_wait, finished));
     let end = runtime
         .run(signals, async {
-            // Dropped unsent when the events cannot be written: that, too, ends the run.
-            drop(message.await);
+            // If the events cannot be written, the sender is dropped. That ends the run, too.
+            drop(batch_end.await);
         })
         .await;
     let mut tally = follow.await.context("the events could not be followed")??;
-    tally.held = held.await.context("what holds the batch up could not be followed")?;
+    tally.held = held.await.context("pauses and holds could not be followed")?;
     if let Some(simulator) = simulator {
         simulator.stop().await;
     }
@@ -230,13 +232,13 @@ fn usage(error: QueueError) -> anyhow::Error {
     }
 }
 
-/// Prints events as they come and counts them, until nothing is left, or nothing but webhooks for as long as `patience`,
-/// or the store is closed.
+/// Prints and counts events until all jobs have ended and all webhooks are delivered, or were waited for as long as
+/// `webhook_wait`, or until the store is closed.
 async fn follow(
     store: SqliteQueue,
     mut sink: Sink,
     progress: Progress,
-    patience: Duration,
+    webhook_wait: Duration,
     finished: oneshot::Sender<()>,
 ) -> anyhow::Result<Tally> {
     let mut tally = Tally::new(progress.total());
@@ -244,7 +246,7 @@ async fn follow(
     let (mut sequence, mut complete_since) = (0, None);
     loop {
         let unfinished = store.unfinished().await;
-        // Closed: the process was asked to stop.
+        // The store is closed when the process stops.
         let Ok(events) = store.events_after(sequence, 1000).await else { return Ok(tally) };
         for event in &events {
             tally.count(&event.body);
@@ -261,9 +263,9 @@ async fn follow(
             if let (Some(_), Ok(left)) = (waited, &unfinished) {
                 progress.wait_for_webhooks(*left);
             }
-            if matches!(unfinished, Ok(0)) || waited.is_some_and(|waited| waited >= patience) {
+            if matches!(unfinished, Ok(0)) || waited.is_some_and(|waited| waited >= webhook_wait) {
                 progress.done();
-                // Nobody waits any more where the process is stopping already.
+                // It fails if the process is already stopping.
                 let _ = finished.send(());
                 return Ok(tally);
             }

@@ -1,5 +1,5 @@
-//! `genfleet show`: all that is known of one job. A section each: its events, its dead letters, where it waits (embedded
-//! queue), its webhook deliveries, its audit facts. Takes nothing away.
+//! `genfleet show`: prints everything that is known about one job: its events, its dead letters, where it waits (embedded
+//! queue), its webhook deliveries and its audit facts. Removes nothing.
 
 use genfleet_core::tell;
 use std::{path::PathBuf, process::ExitCode};
@@ -30,21 +30,21 @@ mod text;
 mod waiting;
 mod webhooks;
 
-/// Letters shown of one job, at most.
+/// Maximum number of dead letters that are shown of one job.
 const LETTERS: usize = 20;
 
-/// Which job, and where to look.
+/// The job, its queue and its audit files.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// The job's id
     #[arg(value_name = "JOBID")]
     id: String,
 
-    /// Audit files to look into; of a folder, its *.jsonl files [default: the files genfleet-audit-*.jsonl here]
+    /// Audit files to search; of a folder, its *.jsonl files [default: the files genfleet-audit-*.jsonl here]
     #[arg(long, value_delimiter = ',', value_name = "FILE")]
     audit: Vec<PathBuf>,
 
-    /// One JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 
@@ -57,50 +57,53 @@ pub(crate) const EXAMPLES: &str = "Examples:
   genfleet show release-42
   genfleet show release-42 --audit genfleet-audit-purger.jsonl --json";
 
-/// Prints it; exit 1 where there is nothing.
+/// Prints what is known; exit code 1 if nothing is known.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();
     let files = if options.audit.is_empty() { files_here()? } else { chained(&options.audit)? };
     let facts = audit::facts(&files, &options.id)?;
-    let known = Known { facts, ..block_on(look(options))? };
+    let known = Known { facts, ..block_on(read(options))? };
     if options.json {
         terminal::say(known.json(&options.id))?;
     } else if !known.is_nothing() {
         terminal::put(text::text(&options.id, &known, terminal::Paint::stdout()))?;
     }
     if known.is_nothing() {
-        tell!("error: nothing is known of {}: it never ended here, or its events are gone from the window", options.id);
+        tell!(
+            "error: nothing is known of {}: it has not ended on this queue, or its events are no longer kept",
+            options.id
+        );
         if known.waiting.is_none() {
-            tell!("hint: whether a job waits in RabbitMQ cannot be seen; genfleet status counts what waits");
+            tell!("hint: jobs that wait in RabbitMQ cannot be shown; genfleet status counts them");
         }
         return Ok(ExitCode::from(EXIT_FAILED));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn look(options: &Options) -> anyhow::Result<Known> {
-    let shelves = options.queue.inspect("genfleet show")?;
-    let mut known = Known { events: events::of(&shelves, &options.id).await?, ..Known::default() };
-    dead_letters(&shelves, &options.id, &mut known).await?;
-    if let Some((places, deliveries)) = waiting::of(&shelves, &options.id).await? {
+async fn read(options: &Options) -> anyhow::Result<Known> {
+    let inspector = options.queue.inspect("genfleet show")?;
+    let mut known = Known { events: events::of(&inspector, &options.id).await?, ..Known::default() };
+    dead_letters(&inspector, &options.id, &mut known).await?;
+    if let Some((places, deliveries)) = waiting::of(&inspector, &options.id).await? {
         known.waiting = Some(places);
         known.deliveries.extend(deliveries);
     }
-    shelves.close().await;
+    inspector.close().await;
     Ok(known)
 }
 
-/// The latest of the job's dead letters, wherever they lie, and the deliveries of its events that were given up.
-async fn dead_letters(shelves: &QueueInspector, id: &str, known: &mut Known) -> anyhow::Result<()> {
+/// Adds the job's latest dead letters of all queues, and the failed webhook deliveries of its events.
+async fn dead_letters(inspector: &QueueInspector, id: &str, known: &mut Known) -> anyhow::Result<()> {
     let Known { letters, deliveries, .. } = known;
-    for queue in dead::queues::existing(shelves, DeadLetterQueue::dead().chain([DeadLetterQueue::Unrouted])).await? {
-        let mut browser = shelves.browse(queue, 0).await?;
+    for queue in dead::queues::existing(inspector, DeadLetterQueue::dead().chain([DeadLetterQueue::Unrouted])).await? {
+        let mut browser = inspector.browse(queue, 0).await?;
         while let Some(stored) = browser.next().await? {
             browser.keep(&stored);
             let letter = DeadLetter::read(stored);
             if letter.kind == Some(Kind::WebhookDeliver) && deliveries.len() < LETTERS {
-                deliveries.extend(Delivery::given_up(&letter, id));
+                deliveries.extend(Delivery::failed(&letter, id));
             }
             if has_id(&letter, id) {
                 letters.push(letter);

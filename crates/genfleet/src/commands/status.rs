@@ -1,5 +1,6 @@
-//! `genfleet status`: what waits, what runs, what is shut and why, who is alive. Counts are the queue's own; the rest is what
-//! processes tell of themselves: over the fleet's exchange, or in the notice beside the store. Takes nothing away.
+//! `genfleet status`: shows waiting and running jobs, pauses and holds with their reasons, and the live processes. The queue
+//! provides the counts; the processes report everything else, over the fleet's exchange, or in the status file next to the
+//! store. Takes no job.
 
 use genfleet_core::tell;
 use std::{process::ExitCode, time::Duration};
@@ -12,31 +13,31 @@ use genfleet_core::{
     worker::{QueueOptions, Signals},
 };
 
-use self::{look::Look, seen::Seen};
+use self::{report::Report, source::Source};
 use super::{EXIT_FAILED, block_on};
 use crate::terminal::{self, Paint, Reader, line};
 
-mod look;
-mod seen;
+mod report;
+mod source;
 mod table;
 mod text;
 
-/// Which queue, and how often.
+/// The queue, and how often its status is shown.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Show it again and again until stopped
+    /// Show the status repeatedly until stopped
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s", value_parser = positive_duration)]
     watch: Option<Duration>,
 
-    /// One JSON object; with --watch one a line
+    /// Print one JSON object; with --watch one a line
     #[arg(long)]
     json: bool,
 
-    /// Exit 1 while something is wrong: a brake or a gate is shut, jobs wait that nobody alive works, a queue is missing
+    /// Exit with 1 while something is wrong: a pause or a hold is in force, jobs wait that no live process works, a queue is missing
     #[arg(long, conflicts_with = "watch")]
     check: bool,
 
-    /// How long processes may take to answer (RabbitMQ)
+    /// Time that processes have to answer (RabbitMQ)
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long, default_value = "1500ms", value_name = "DURATION", value_parser = positive_duration)]
     listen: Duration,
@@ -53,7 +54,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
   genfleet status --watch 10s --json | jq .  for a program
   genfleet status --json | jq '.kinds[] | select(.dead > 0)'";
 
-/// Prints it, once or until stopped.
+/// Prints the status, once or until stopped.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();
@@ -68,29 +69,29 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Whether something was wrong at the last look.
+/// Returns whether the last report had problems.
 async fn show(options: &Options) -> anyhow::Result<bool> {
-    let mut look = Look::begin(&options.queue).await?;
+    let mut source = Source::open(&options.queue).await?;
     let Some(interval) = options.watch else {
-        let seen = look.seen(options.listen).await?;
-        print(&seen, options)?;
-        look.close().await;
-        return Ok(!seen.problems().is_empty());
+        let report = source.report(options.listen).await?;
+        print(&report, options)?;
+        source.close().await;
+        return Ok(!report.problems().is_empty());
     };
     let mut listen = options.listen;
     loop {
-        match look.seen(listen).await {
-            Ok(seen) => {
-                if print(&seen, options)? == Reader::Gone {
-                    return Ok(!seen.problems().is_empty());
+        match source.report(listen).await {
+            Ok(report) => {
+                if print(&report, options)? == Reader::Gone {
+                    return Ok(!report.problems().is_empty());
                 }
             }
-            // Whoever watches over a restart goes on watching.
+            // The watch continues while a broker restarts.
             Err(error) => {
-                tell!("warning: {}; looking again", line(&error.to_string()));
+                tell!("warning: {}; trying again", line(&error.to_string()));
                 tokio::time::sleep(interval).await;
-                if let Ok(again) = Look::begin(&options.queue).await {
-                    look = again;
+                if let Ok(reopened) = Source::open(&options.queue).await {
+                    source = reopened;
                 }
             }
         }
@@ -98,21 +99,21 @@ async fn show(options: &Options) -> anyhow::Result<bool> {
     }
 }
 
-fn print(seen: &Seen, options: &Options) -> anyhow::Result<Reader> {
+fn print(report: &Report, options: &Options) -> anyhow::Result<Reader> {
     if options.json {
-        return terminal::say(seen.json());
+        return terminal::say(report.json());
     }
-    let text = text::text(seen, Paint::stdout());
+    let text = text::text(report, Paint::stdout());
     match options.watch {
         Some(interval) if terminal::can_clear() => {
-            let now = format!("{:.0}, every {}; Ctrl-C ends", SystemClock.now(), format_duration(interval));
+            let now = format!("{:.0}, every {}; stop with Ctrl-C", SystemClock.now(), format_duration(interval));
             terminal::put_exactly(terminal::CLEAR)?;
             terminal::put(format!("{}\n\n{text}", Paint::stdout().dim(&now)))
         }
         Some(_) => terminal::put(format!("{:.0}\n{text}\n", SystemClock.now())),
         None => {
             let reader = terminal::put(text)?;
-            seen.hints().iter().for_each(|hint| tell!("{}", Paint::stderr().dim(&format!("hint: {hint}"))));
+            report.hints().iter().for_each(|hint| tell!("{}", Paint::stderr().dim(&format!("hint: {hint}"))));
             Ok(reader)
         }
     }

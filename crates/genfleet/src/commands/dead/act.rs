@@ -19,7 +19,7 @@ use self::{
 };
 use super::{
     filter::Filter,
-    list::{self, Seen, what},
+    list::{self, Found, what},
     tally::{Action, Tally},
 };
 use crate::{
@@ -99,7 +99,7 @@ pub(super) fn redrive(options: &Redrive) -> anyhow::Result<ExitCode> {
 
 /// Discards dead letters.
 pub(super) fn discard(options: &Discard) -> anyhow::Result<ExitCode> {
-    // Nothing can be doubled by it.
+    // A discard cannot duplicate anything, so a large window is safe.
     act(&options.common, Action::Discard, 100, None)
 }
 
@@ -107,45 +107,45 @@ fn act(common: &Common, action: Action, window: usize, as_kind: Option<Kind>) ->
     let asking = !common.yes && !common.dry_run;
     if asking && !terminal::can_ask() {
         let message = format!(
-            "dead {} changes what is there, and there is no terminal to ask on: say --yes if that is meant, or \
-             --dry-run to see what it would do",
+            "dead {} changes dead letters, and there is no terminal for a confirmation: say --yes if this is intended, \
+             or --dry-run to see what it would do",
             action.as_str()
         );
         return Err(ConfigError::new(message).into());
     }
     let filter = common.filter.to_act_on(action);
     block_on(async {
-        let shelves = common.queue.inspect(&format!("genfleet dead {}", action.as_str()))?;
+        let inspector = common.queue.inspect(&format!("genfleet dead {}", action.as_str()))?;
         let mut limit = common.limit;
         if common.dry_run || asking {
-            let seen = list::seen(&shelves, &filter).await?;
-            let meant = seen.groups.total().min(limit.unwrap_or(u64::MAX));
+            let found = list::find(&inspector, &filter).await?;
+            let selected = found.groups.total().min(limit.unwrap_or(u64::MAX));
             if common.dry_run {
-                shelves.close().await;
-                preview(common, action, &seen, meant)?;
+                inspector.close().await;
+                preview(common, action, &found, selected)?;
                 return Ok(ExitCode::SUCCESS);
             }
-            if meant > 0 && !agreed(common, action, &seen, meant)? {
+            if selected > 0 && !confirmed(common, action, &found, selected)? {
                 tell!("nothing was changed");
                 return Ok(ExitCode::from(EXIT_FAILED));
             }
-            limit = Some(meant);
+            limit = Some(selected);
         }
-        let plan = Plan { action, filter, as_kind, limit, rate: common.rate, window, patience: common.timeout };
-        carry_out(&shelves, &Book::open(&common.audit, action)?, plan, common.json).await
+        let plan = Plan { action, filter, as_kind, limit, rate: common.rate, window, timeout: common.timeout };
+        carry_out(&inspector, &Book::open(&common.audit, action)?, plan, common.json).await
     })
 }
 
-async fn carry_out(shelves: &QueueInspector, book: &Book, plan: Plan, as_json: bool) -> anyhow::Result<ExitCode> {
+async fn carry_out(inspector: &QueueInspector, book: &Book, plan: Plan, as_json: bool) -> anyhow::Result<ExitCode> {
     let action = plan.action;
     let stop = stopped_by_signal()?;
-    let mut engine = Engine::new(shelves, book, plan, stop.clone());
+    let mut engine = Engine::new(inspector, book, plan, stop.clone());
     let ended = engine.run().await;
     let tally = engine.finish();
-    shelves.close().await;
+    inspector.close().await;
     let ended = ended.and(book.close().await);
     let complete = ended.is_ok() && !stop.is_cancelled();
-    ended.and(tell(&tally, action, complete, as_json))?;
+    ended.and(print(&tally, action, complete, as_json))?;
     if !complete {
         tell!("stopped before the end: nothing is lost, run it again to continue");
         return Ok(ExitCode::from(EXIT_FAILED));
@@ -153,48 +153,46 @@ async fn carry_out(shelves: &QueueInspector, book: &Book, plan: Plan, as_json: b
     Ok(ExitCode::SUCCESS)
 }
 
-fn tell(tally: &Tally, action: Action, complete: bool, as_json: bool) -> anyhow::Result<()> {
+fn print(tally: &Tally, action: Action, complete: bool, as_json: bool) -> anyhow::Result<()> {
     let message = if as_json { tally.json(action, complete).to_string() } else { tally.text(action) };
     terminal::say(message).map(drop)
 }
 
-/// What would be done.
-fn preview(common: &Common, action: Action, seen: &Seen, meant: u64) -> anyhow::Result<()> {
+/// Prints what would be done.
+fn preview(common: &Common, action: Action, found: &Found, selected: u64) -> anyhow::Result<()> {
     if common.json {
-        let groups = seen.groups.json();
         terminal::say(json!({
-            "action": action.as_str(), "dryRun": true, "would": meant, "held": seen.held, "leftOut": seen.spared,
-            "foreign": seen.foreign,
-            "groups": groups,
+            "action": action.as_str(), "dryRun": true, "would": selected, "held": found.held, "leftOut": found.spared,
+            "foreign": found.foreign, "groups": found.groups.json(),
         }))?;
         return Ok(());
     }
-    if seen.groups.total() > 0 {
-        terminal::put(seen.groups.table(Paint::stdout()))?;
+    if found.groups.total() > 0 {
+        terminal::put(found.groups.table(Paint::stdout()))?;
     }
     terminal::say(format_args!(
-        "would {} {meant} of {}; nothing was changed",
+        "would {} {selected} of {}; nothing was changed",
         action.as_str(),
-        terminal::count(seen.groups.total(), what(&common.filter))
+        terminal::count(found.groups.total(), what(&common.filter))
     ))?;
-    seen.warn();
+    found.warn();
     Ok(())
 }
 
-fn agreed(common: &Common, action: Action, seen: &Seen, meant: u64) -> anyhow::Result<bool> {
-    tell!("{}", seen.groups.table(Paint::stderr()).trim_end());
-    seen.warn();
-    Ok(terminal::ask(&format!("{} {}?", action.as_str(), terminal::count(meant, what(&common.filter))))?)
+fn confirmed(common: &Common, action: Action, found: &Found, selected: u64) -> anyhow::Result<bool> {
+    tell!("{}", found.groups.table(Paint::stderr()).trim_end());
+    found.warn();
+    Ok(terminal::ask(&format!("{} {}?", action.as_str(), terminal::count(selected, what(&common.filter))))?)
 }
 
 /// Set by the first signal; the second ends the process.
 fn stopped_by_signal() -> anyhow::Result<CancellationToken> {
     let (stop, mut signals) = (CancellationToken::new(), Signals::listen()?);
-    let message = stop.clone();
+    let cancel = stop.clone();
     tokio::spawn(async move {
         signals.next().await;
-        tell!("stopping after the dead letters in progress; once more to stop at once");
-        message.cancel();
+        tell!("stopping after the dead letters in progress; send the signal again to stop at once");
+        cancel.cancel();
         signals.next().await;
         std::process::exit(i32::from(EXIT_FAILED));
     });

@@ -14,12 +14,12 @@ use jiff::{SignedDuration, Timestamp};
 use super::tally::Action;
 use crate::registry::contracts;
 
-/// A fingerprint is known by its first digits; fewer than these could be anything.
+/// The smallest number of digits with which a fingerprint can be given.
 const SHORTEST_PRINT: usize = 4;
-/// Reasons for which the broker itself gives up a message.
+/// Reasons for which the broker itself dead-letters a message.
 const BROKER: [&str; 4] = ["broker:delivery_limit", "broker:expired", "broker:maxlen", "broker:rejected"];
 
-/// Selects dead letters: all conditions have to hold, and of several values one.
+/// Selects dead letters. All conditions must hold; of several values of a condition, one.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Which")]
 pub(crate) struct Filter {
@@ -53,18 +53,18 @@ pub(crate) struct Filter {
     #[arg(long)]
     pub unrouted: bool,
 
-    /// The reasons left out: only where something is done and nobody said which.
+    /// The reasons that are left out, if an action has no condition.
     #[arg(skip)]
     left_out: &'static [&'static str],
 
-    /// Excludes messages that never were jobs of their queue's kind: when dead letters are redriven.
+    /// Whether to exclude messages that never were jobs of their queue's kind, as for a redrive.
     #[arg(skip)]
     barring: bool,
 }
 
 impl Filter {
-    /// The dead letters to act on: where none are named, all but those of reasons that are left out; none that is foreign
-    /// is redriven.
+    /// Returns the filter for an action. Without conditions it leaves the dead letters with some reasons out, and a redrive
+    /// excludes foreign messages.
     pub(crate) fn to_act_on(&self, action: Action) -> Self {
         let left_out = if self.is_everything() { action.left_out() } else { &[] };
         Self { left_out, barring: action == Action::Redrive, ..self.clone() }
@@ -91,13 +91,13 @@ impl Filter {
         named && self.older_than.is_none() && self.newer_than.is_none() && !self.unrouted
     }
 
-    /// The queues that can hold such dead letters.
-    pub(crate) fn shelves(&self) -> Vec<DeadLetterQueue> {
+    /// The queues that can contain such dead letters.
+    pub(crate) fn queues(&self) -> Vec<DeadLetterQueue> {
         if self.unrouted {
             return vec![DeadLetterQueue::Unrouted];
         }
         let named =
-            |shelf: &DeadLetterQueue| self.kind.is_empty() || self.kind.iter().any(|kind| kind.shelf() == *shelf);
+            |queue: &DeadLetterQueue| self.kind.is_empty() || self.kind.iter().any(|kind| kind.queue() == *queue);
         DeadLetterQueue::dead().filter(named).collect()
     }
 
@@ -138,7 +138,7 @@ fn any<T>(wanted: &[T], matches: impl Fn(&T) -> bool) -> bool {
     wanted.is_empty() || wanted.iter().any(matches)
 }
 
-/// A reason that a dead letter can have; a word that none can have would match nothing, and say nothing.
+/// Parses a reason. Fails if no dead letter can have it, because such a filter would silently match nothing.
 fn known_reason(given: &str) -> Result<String, String> {
     let of_kinds = contracts().into_iter().chain([KindContract::of::<Deliverer>()]).flat_map(|one| one.terms.codes);
     let codes = COMMON_CODES.into_iter().chain(of_kinds).map(|code| code.code);
@@ -155,7 +155,7 @@ fn of_reason(wanted: &str, reason: &str) -> bool {
     reason == wanted || (wanted == "broker" && reason.starts_with("broker:"))
 }
 
-/// Returns true if the dead letter is of this job: by the id that a worker reads, or by the message id.
+/// Returns true if the dead letter belongs to this job, by the id that a worker reads or by the message id.
 pub(crate) fn has_id(letter: &DeadLetter, id: &str) -> bool {
     letter.id.as_str() == id || letter.stored.message.message_id.as_deref() == Some(id)
 }
@@ -165,12 +165,12 @@ pub(crate) fn has_id(letter: &DeadLetter, id: &str) -> bool {
 pub(crate) enum KindName {
     /// A kind.
     Kind(Kind),
-    /// None that could be read.
+    /// A kind that could not be read.
     Unknown,
 }
 
 impl KindName {
-    fn shelf(self) -> DeadLetterQueue {
+    fn queue(self) -> DeadLetterQueue {
         match self {
             Self::Kind(kind) => DeadLetterQueue::Dead(kind),
             Self::Unknown => DeadLetterQueue::Unknown,
@@ -194,7 +194,7 @@ impl FromStr for KindName {
 pub(crate) struct Print(String);
 
 impl Print {
-    /// Whether text may be one at all.
+    /// Whether `text` has the form of a fingerprint.
     pub(crate) fn is(text: &str) -> bool {
         text.parse::<Self>().is_ok()
     }
@@ -207,14 +207,14 @@ impl FromStr for Print {
         let digits = given.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !digits || !(SHORTEST_PRINT..=16).contains(&given.len()) {
             return Err(format!(
-                "{given:?} is no fingerprint: {SHORTEST_PRINT} to 16 hexadecimal digits, see dead list"
+                "{given:?} is not a fingerprint: write {SHORTEST_PRINT} to 16 hexadecimal digits, as dead list shows them"
             ));
         }
         Ok(Self(given.to_lowercase()))
     }
 }
 
-/// A duration, also in days, because dead letters are kept long.
+/// Parses a duration, also in days, because dead letters are kept for a long time.
 fn age(written: &str) -> Result<Duration, ConfigError> {
     let days = written.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok());
     match days {
@@ -239,14 +239,14 @@ mod tests {
     }
 
     #[test]
-    fn ages_are_written_in_days_too() {
+    fn ages_can_be_given_in_days() {
         assert_eq!(age("7d").unwrap(), Duration::from_secs(7 * 24 * 3600));
         assert_eq!(age("90m").unwrap(), Duration::from_secs(90 * 60));
         assert!(age("soon").is_err() && age("7").is_err());
     }
 
     #[test]
-    fn what_has_no_time_is_of_no_age() {
+    fn a_dead_letter_without_a_time_has_no_age() {
         let filter = filter(&["--older-than", "1h"]);
         let now: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
         assert!(filter.of_age(Some("2026-11-20T10:59:59Z".parse().unwrap()), now));
@@ -258,22 +258,22 @@ mod tests {
     }
 
     #[test]
-    fn shelves_are_those_of_the_kinds_named() {
-        assert_eq!(filter(&[]).shelves(), DeadLetterQueue::dead().collect::<Vec<_>>());
+    fn the_queues_are_those_of_the_named_kinds() {
+        assert_eq!(filter(&[]).queues(), DeadLetterQueue::dead().collect::<Vec<_>>());
         assert!(filter(&[]).is_everything());
         let named = filter(&["--kind", "unknown,webhook.deliver"]);
-        assert_eq!(named.shelves(), [DeadLetterQueue::Dead(Kind::WebhookDeliver), DeadLetterQueue::Unknown]);
-        assert_eq!(filter(&["--unrouted", "--kind", "cdn.purge"]).shelves(), [DeadLetterQueue::Unrouted]);
+        assert_eq!(named.queues(), [DeadLetterQueue::Dead(Kind::WebhookDeliver), DeadLetterQueue::Unknown]);
+        assert_eq!(filter(&["--unrouted", "--kind", "cdn.purge"]).queues(), [DeadLetterQueue::Unrouted]);
     }
 
     #[test]
-    fn all_of_the_brokers_reasons_go_by_one_name() {
+    fn all_reasons_of_the_broker_match_one_name() {
         assert!(of_reason("broker", "broker:expired") && of_reason("broker:expired", "broker:expired"));
         assert!(!of_reason("broker", "rejected") && !of_reason("rej", "rejected"));
     }
 
     #[test]
-    fn a_fingerprint_is_known_by_its_first_digits() {
+    fn a_fingerprint_can_be_given_by_its_first_digits() {
         assert_eq!("00AB".parse::<Print>().unwrap(), Print("00ab".to_owned()));
         assert!("00a".parse::<Print>().is_err() && "job-1234".parse::<Print>().is_err());
     }

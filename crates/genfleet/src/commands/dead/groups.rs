@@ -1,4 +1,4 @@
-//! Letters of one sort, counted together: what an operator reads first.
+//! Dead letters grouped by kind, reason and fingerprint.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,18 @@ use serde_json::{Value, json};
 
 use crate::terminal::{Paint, cut, line};
 
-/// The most groups; what is of further ones is counted in one.
-const SORTS: usize = 10_000;
-/// Of an example's error, in characters.
+/// Maximum number of groups. The dead letters of further groups are counted together.
+const MOST_GROUPS: usize = 10_000;
+/// Maximum number of characters that are shown of an example's error.
 const ERROR_WIDTH: usize = 160;
 
 /// Kind, reason and fingerprint.
-type Sort = (&'static str, String, String);
+type Cause = (&'static str, String, String);
 
 /// The dead letters, grouped by cause.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    groups: BTreeMap<Sort, Group>,
+    groups: BTreeMap<Cause, Group>,
     others: u64,
 }
 
@@ -28,7 +28,7 @@ struct Group {
     count: u64,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
-    /// The most redrives of one.
+    /// The largest number of redrives of a dead letter.
     generation: u32,
     id: String,
     error: String,
@@ -37,12 +37,12 @@ struct Group {
 impl Groups {
     /// Adds a dead letter.
     pub(super) fn add(&mut self, letter: &DeadLetter) {
-        let sort = (letter.kind_name(), letter.reason.clone(), letter.fingerprint.clone());
-        if self.groups.len() >= SORTS && !self.groups.contains_key(&sort) {
+        let cause = (letter.kind_name(), letter.reason.clone(), letter.fingerprint.clone());
+        if self.groups.len() >= MOST_GROUPS && !self.groups.contains_key(&cause) {
             self.others += 1;
             return;
         }
-        let group = self.groups.entry(sort).or_insert_with(|| Group {
+        let group = self.groups.entry(cause).or_insert_with(|| Group {
             count: 0,
             first: letter.failed_at,
             last: letter.failed_at,
@@ -56,26 +56,26 @@ impl Groups {
         group.generation = group.generation.max(letter.generation);
     }
 
-    /// Letters counted.
+    /// Number of dead letters.
     pub(super) fn total(&self) -> u64 {
         self.groups.values().map(|group| group.count).sum::<u64>() + self.others
     }
 
-    /// The groups.
+    /// Number of groups.
     pub(super) fn len(&self) -> usize {
         self.groups.len()
     }
 
-    /// The largest first.
-    fn sorted(&self) -> Vec<(&Sort, &Group)> {
+    /// Returns the groups, the largest first.
+    fn sorted(&self) -> Vec<(&Cause, &Group)> {
         let mut groups: Vec<_> = self.groups.iter().collect();
         groups.sort_by(|(_, one), (_, other)| other.count.cmp(&one.count).then(other.last.cmp(&one.last)));
         groups
     }
 
-    /// As JSON, the largest first.
+    /// Returns the groups as JSON, the largest first.
     pub(super) fn json(&self) -> Value {
-        let group = |((kind, reason, fingerprint), group): (&Sort, &Group)| {
+        let group = |((kind, reason, fingerprint), group): (&Cause, &Group)| {
             json!({
                 "kind": kind, "reason": reason, "fingerprint": fingerprint, "count": group.count,
                 "firstSeen": group.first.map(|time| time.to_string()), "lastSeen": group.last.map(|time| time.to_string()),
@@ -85,11 +85,11 @@ impl Groups {
         self.sorted().into_iter().map(group).collect()
     }
 
-    /// As a table for people: a line a group, and its example below.
+    /// Formats a table for people: a line for each group, and an example below it.
     pub(super) fn table(&self, paint: Paint) -> String {
         const HEADS: [&str; 6] = ["COUNT", "KIND", "REASON", "FINGERPRINT", "FIRST SEEN", "LAST SEEN"];
         let groups = self.sorted();
-        let rows: Vec<[String; 6]> = groups.iter().map(|(sort, group)| row(sort, group)).collect();
+        let rows: Vec<[String; 6]> = groups.iter().map(|(cause, group)| row(cause, group)).collect();
         let width = |column: usize| {
             let cells = rows.iter().map(|row| row[column].chars().count());
             cells.chain([HEADS[column].len()]).max().unwrap_or(0)
@@ -118,12 +118,12 @@ impl Group {
     }
 }
 
-fn row((kind, reason, fingerprint): &Sort, group: &Group) -> [String; 6] {
+fn row((kind, reason, fingerprint): &Cause, group: &Group) -> [String; 6] {
     let time = |time: Option<Timestamp>| time.map_or_else(|| "-".to_owned(), |time| format!("{time:.0}"));
     [group.count.to_string(), (*kind).to_owned(), line(reason), line(fingerprint), time(group.first), time(group.last)]
 }
 
-/// The first column to the right, the others to the left.
+/// Aligns the first column to the right, the others to the left.
 fn aligned(row: &[String; 6], widths: [usize; 6]) -> String {
     let (first, rest) = (format!("{:>width$}", row[0], width = widths[0]), row.iter().zip(widths).skip(1));
     let rest = rest.map(|(cell, width)| format!("  {cell:width$}"));

@@ -32,84 +32,84 @@ pub(crate) struct Options {
     queue: QueueOptions,
 }
 
-/// What a look came by.
+/// The dead letters that were found.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
-    /// What matched.
+pub(super) struct Found {
+    /// The dead letters that match the filter.
     pub groups: Groups,
-    /// What was there and could not be looked at: somebody else holds it.
+    /// Number of dead letters that could not be read because another process holds them.
     pub held: u64,
-    /// What is left out for its reason, and for which reasons.
+    /// Number of dead letters that are left out for their reasons.
     pub spared: u64,
-    /// See `spared`.
+    /// The reasons that are left out.
     pub left_out: &'static [&'static str],
-    /// What is not redriven, whoever asks for it.
+    /// Number of foreign messages, which cannot be redriven.
     pub foreign: u64,
-    /// What could not be shown as it was sent, by place.
+    /// The positions of the first messages that cannot be shown as they were sent.
     pub flawed: Vec<String>,
 }
 
 /// Prints the groups.
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     block_on(async {
-        let shelves = options.queue.inspect("genfleet dead list")?;
-        let seen = seen(&shelves, &options.filter).await?;
+        let inspector = options.queue.inspect("genfleet dead list")?;
+        let found = find(&inspector, &options.filter).await?;
         let unrouted =
-            if options.filter.unrouted { 0 } else { shelves.count(DeadLetterQueue::Unrouted).await.unwrap_or(0) };
-        shelves.close().await;
+            if options.filter.unrouted { 0 } else { inspector.count(DeadLetterQueue::Unrouted).await.unwrap_or(0) };
+        inspector.close().await;
         if options.json {
-            let (total, groups) = (seen.groups.total(), seen.groups.json());
-            terminal::say(json!({ "total": total, "held": seen.held, "unrouted": unrouted, "groups": groups }))?;
+            let (total, groups) = (found.groups.total(), found.groups.json());
+            terminal::say(json!({ "total": total, "held": found.held, "unrouted": unrouted, "groups": groups }))?;
         } else {
-            tell(&seen, unrouted, &options.filter)?;
+            print(&found, unrouted, &options.filter)?;
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// Looks at everything that matches.
-pub(super) async fn seen(shelves: &QueueInspector, filter: &Filter) -> anyhow::Result<Seen> {
-    let (mut seen, now) = (Seen { left_out: filter.left_out(), ..Seen::default() }, SystemClock.now());
-    for shelf in existing(shelves, filter.shelves()).await? {
-        let mut look = shelves.browse(shelf, 0).await?;
-        let (lay_there, mut looked) = (look.total(), 0);
-        while let Some(shelved) = look.next().await? {
-            look.keep(&shelved);
-            looked += 1;
-            let letter = DeadLetter::read(shelved);
-            seen.spared += u64::from(filter.spares(&letter));
-            seen.foreign += u64::from(filter.bars(&letter) && filter.names(&letter, now));
+/// Reads all dead letters and counts those that match the filter.
+pub(super) async fn find(inspector: &QueueInspector, filter: &Filter) -> anyhow::Result<Found> {
+    let (mut found, now) = (Found { left_out: filter.left_out(), ..Found::default() }, SystemClock.now());
+    for queue in existing(inspector, filter.queues()).await? {
+        let mut browser = inspector.browse(queue, 0).await?;
+        let (total, mut read) = (browser.total(), 0);
+        while let Some(stored) = browser.next().await? {
+            browser.keep(&stored);
+            read += 1;
+            let letter = DeadLetter::read(stored);
+            found.spared += u64::from(filter.spares(&letter));
+            found.foreign += u64::from(filter.bars(&letter) && filter.names(&letter, now));
             if filter.matches(&letter, now) {
-                seen.groups.add(&letter);
-                seen.note_flawed(&letter);
+                found.groups.add(&letter);
+                found.note_flawed(&letter);
             }
         }
-        look.close().await?;
-        seen.held += lay_there.saturating_sub(looked);
+        browser.close().await?;
+        found.held += total.saturating_sub(read);
     }
-    Ok(seen)
+    Ok(found)
 }
 
-impl Seen {
+impl Found {
     fn note_flawed(&mut self, letter: &DeadLetter) {
         if letter.stored.defect.is_some() && self.flawed.len() < 10 {
             self.flawed.push(format!("number {} of {}", letter.stored.position, letter.stored.queue));
         }
     }
 
-    /// What has to be known beside the groups, on stderr.
+    /// Prints warnings and notes about dead letters that are not in the groups, on stderr.
     pub(super) fn warn(&self) {
         if self.held > 0 {
-            tell!("warning: {} more could not be seen: another process looks at them right now", self.held);
+            tell!("warning: {} more could not be read, because another process is reading them", self.held);
         }
         if self.spared > 0 {
             let reasons = self.left_out.join(",");
-            genfleet_core::tell!("note: {} more are left out; --reason {reasons} brings them in", self.spared);
+            tell!("note: {} more are left out; --reason {reasons} includes them", self.spared);
         }
         if self.foreign > 0 {
             tell!(
-                "note: {} more never were jobs of the kind on whose shelf they lie and are not redriven: dead list \
-                 --reason {FOREIGN} shows them, dead discard takes them away",
+                "note: {} more never were jobs of their queue's kind and are not redriven: dead list --reason {FOREIGN} \
+                 shows them, dead discard removes them",
                 self.foreign
             );
         }
@@ -120,30 +120,30 @@ impl Seen {
     }
 }
 
-fn tell(seen: &Seen, unrouted: u64, filter: &Filter) -> anyhow::Result<()> {
-    let (paint, total) = (Paint::stdout(), seen.groups.total());
+fn print(found: &Found, unrouted: u64, filter: &Filter) -> anyhow::Result<()> {
+    let (paint, total) = (Paint::stdout(), found.groups.total());
     if total > 0 {
-        terminal::put(seen.groups.table(paint))?;
+        terminal::put(found.groups.table(paint))?;
     }
     let (what, matching) = (what(filter), if filter.is_everything() || filter.unrouted { "" } else { " that match" });
     match total {
         0 => terminal::say(format_args!("no {what}s{matching}"))?,
         1 => terminal::say(format_args!("1 {what}{matching}"))?,
-        _ => terminal::say(format_args!("{total} {what}s{matching}, in {}", count(seen.groups.len(), "group")))?,
+        _ => terminal::say(format_args!("{total} {what}s{matching}, in {}", count(found.groups.len(), "group")))?,
     };
-    seen.warn();
+    found.warn();
     let hint = Paint::stderr();
     if unrouted > 0 {
-        let details = format!("hint: {} matched no queue: genfleet dead list --unrouted", count(unrouted, "message"));
-        tell!("{}", hint.yellow(&details));
+        let unrouted = count(unrouted, "message");
+        tell!("{}", hint.yellow(&format!("hint: {unrouted} matched no queue: genfleet dead list --unrouted")));
     }
     if total > 0 {
-        tell!("{}", hint.dim("hint: genfleet dead show FINGERPRINT shows them whole; dead redrive runs them again"));
+        tell!("{}", hint.dim("hint: genfleet dead show FINGERPRINT shows them in full; dead redrive runs them again"));
     }
     Ok(())
 }
 
-/// What is looked at, in the singular.
+/// The name of what is listed, in the singular.
 pub(super) fn what(filter: &Filter) -> &'static str {
     if filter.unrouted { "unrouted message" } else { "dead letter" }
 }

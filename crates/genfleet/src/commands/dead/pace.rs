@@ -1,4 +1,4 @@
-//! So many a second, and no more.
+//! A maximum rate.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::commands::rate::Rate;
 
-/// A pace; none is as fast as it goes.
+/// Limits a rate; without a rate nothing waits.
 #[derive(Debug)]
 pub(super) struct Pace {
     between: Option<Duration>,
@@ -14,7 +14,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// `rate` a second.
+    /// Creates a pace with a maximum of `rate` a second.
     pub(super) fn new(rate: Option<Rate>) -> Self {
         Self { between: rate.map(|rate| rate.interval(1)), due: Instant::now() }
     }
@@ -24,7 +24,7 @@ impl Pace {
         self.between.is_some() && self.due > Instant::now()
     }
 
-    /// Waits for the next one's turn.
+    /// Waits until the next one is due.
     pub(super) async fn turn(&mut self) {
         let Some(between) = self.between else { return };
         sleep_until(self.due).await;
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn time_lost_is_not_made_up_for() {
+    async fn a_delay_is_not_made_up_for() {
         let mut pace = Pace::new(Some("1".parse().unwrap()));
         pace.turn().await;
         tokio::time::advance(Duration::from_secs(10)).await;

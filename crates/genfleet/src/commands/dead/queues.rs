@@ -5,7 +5,7 @@ use genfleet_core::{
     tell,
 };
 
-/// The queues of `wanted` that exist. Warns of those that the broker should have and has not; fails where it has none.
+/// Returns the queues of `wanted` that exist. Warns of missing queues; fails if none exists.
 pub(crate) async fn existing(
     inspector: &QueueInspector,
     wanted: impl IntoIterator<Item = DeadLetterQueue>,

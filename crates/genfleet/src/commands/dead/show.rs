@@ -1,4 +1,4 @@
-//! `genfleet dead show`: letters whole. Looking takes nothing away.
+//! `genfleet dead show`: prints dead letters in full. Removes nothing.
 
 use genfleet_core::tell;
 use std::process::ExitCode;
@@ -23,7 +23,7 @@ use crate::{
     terminal::{self, Paint, Reader, line, lines},
 };
 
-/// Of a payload for people, in bytes.
+/// Maximum number of bytes that are shown of a payload without `--full`.
 const SHOWN: usize = 4096;
 
 /// Options of `show`.
@@ -33,19 +33,19 @@ pub(crate) struct Options {
     #[arg(value_name = "JOBID|FINGERPRINT")]
     which: Option<String>,
 
-    /// At most so many, the oldest first
+    /// Maximum number of dead letters, the oldest first
     #[arg(long, default_value = "10", value_name = "N")]
     limit: u64,
 
-    /// Payloads whole, however long
+    /// Show complete payloads, however long
     #[arg(long)]
     full: bool,
 
-    /// Only the payload of one dead letter, byte for byte; everywhere else URLs are reduced to scheme and host
+    /// Print only the payload of one dead letter, byte for byte; otherwise URLs are reduced to scheme and host
     #[arg(long, conflicts_with_all = ["json", "full"])]
     raw: bool,
 
-    /// A JSON object a line
+    /// Print JSON, one object a line
     #[arg(long)]
     json: bool,
 
@@ -55,12 +55,12 @@ pub(crate) struct Options {
     queue: QueueOptions,
 }
 
-/// Prints them; exit 1 where there is none.
+/// Prints dead letters; exit code 1 if there is none.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     block_on(async {
-        let shelves = options.queue.inspect("genfleet dead show")?;
-        let (shown, more) = show(&shelves, options).await?;
-        shelves.close().await;
+        let inspector = options.queue.inspect("genfleet dead show")?;
+        let (shown, more) = show(&inspector, options).await?;
+        inspector.close().await;
         if shown == 0 {
             tell!("error: no such dead letter; genfleet dead list lists them");
             return Ok(ExitCode::from(EXIT_FAILED));
@@ -72,15 +72,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// How many were shown, and how many would have been.
-async fn show(shelves: &QueueInspector, options: &Options) -> anyhow::Result<(u64, u64)> {
+/// Returns how many were shown, and how many more match.
+async fn show(inspector: &QueueInspector, options: &Options) -> anyhow::Result<(u64, u64)> {
     let (now, limit) = (SystemClock.now(), if options.raw { 1 } else { options.limit });
     let (mut shown, mut more) = (0, 0);
-    for shelf in existing(shelves, options.filter.shelves()).await? {
-        let mut look = shelves.browse(shelf, 0).await?;
-        while let Some(shelved) = look.next().await? {
-            look.keep(&shelved);
-            let letter = DeadLetter::read(shelved);
+    for queue in existing(inspector, options.filter.queues()).await? {
+        let mut browser = inspector.browse(queue, 0).await?;
+        while let Some(stored) = browser.next().await? {
+            browser.keep(&stored);
+            let letter = DeadLetter::read(stored);
             if !options.filter.matches(&letter, now) || !options.which.as_deref().is_none_or(|which| is(&letter, which))
             {
                 continue;
@@ -91,11 +91,11 @@ async fn show(shelves: &QueueInspector, options: &Options) -> anyhow::Result<(u6
             }
             shown += 1;
             if print(&letter, options)? == Reader::Gone {
-                look.close().await?;
+                browser.close().await?;
                 return Ok((shown, 0));
             }
         }
-        look.close().await?;
+        browser.close().await?;
     }
     Ok((shown, more))
 }
@@ -114,22 +114,22 @@ fn print(letter: &DeadLetter, options: &Options) -> anyhow::Result<Reader> {
     }
 }
 
-/// Everything, as one object.
+/// Returns a dead letter as one JSON object.
 pub(crate) fn as_json(letter: &DeadLetter) -> Value {
-    let (shelved, message) = (&letter.stored, &letter.stored.message);
+    let (stored, message) = (&letter.stored, &letter.stored.message);
     let mut details = json!({
-        "id": letter.id, "kind": letter.kind.map(Kind::as_str), "shelf": shelved.queue.as_str(), "position": shelved.position,
+        "id": letter.id, "kind": letter.kind.map(Kind::as_str), "shelf": stored.queue.as_str(), "position": stored.position,
         "reason": letter.reason, "error": letter.error, "fingerprint": letter.fingerprint,
         "attempts": letter.attempts, "generation": letter.generation,
         "failedAt": letter.failed_at.map(|time| time.to_string()), "worker": letter.worker,
-        "exchange": shelved.exchange, "routingKey": shelved.routing_key,
-        "properties": properties(message), "headers": shelved.headers, "bytes": message.body.len(),
+        "exchange": stored.exchange, "routingKey": stored.routing_key,
+        "properties": properties(message), "headers": stored.headers, "bytes": message.body.len(),
     });
     match String::from_utf8(redacted(&message.body)) {
         Ok(text) => details["payload"] = text.into(),
         Err(bytes) => details["payloadBase64"] = STANDARD.encode(bytes.as_bytes()).into(),
     }
-    if let Some(flaw) = shelved.defect {
+    if let Some(flaw) = stored.defect {
         details["flaw"] = flaw.as_str().into();
     }
     details
@@ -147,7 +147,7 @@ fn properties(message: &Message) -> Map<String, Value> {
     all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
-/// For people: what went wrong first, the payload last.
+/// Formats a dead letter for people, with the error first and the payload last.
 fn as_text(letter: &DeadLetter, full: bool, paint: Paint) -> String {
     let body = &letter.stored.message.body;
     let reason = paint.red(&line(&letter.reason));
@@ -158,22 +158,22 @@ fn as_text(letter: &DeadLetter, full: bool, paint: Paint) -> String {
 }
 
 fn facts(letter: &DeadLetter) -> Vec<(String, String)> {
-    let (shelved, body) = (&letter.stored, &letter.stored.message.body);
-    let came = format!("exchange {}, key {}", shelved.exchange, shelved.routing_key);
+    let (stored, body) = (&letter.stored, &letter.stored.message.body);
+    let origin = format!("exchange {}, key {}", stored.exchange, stored.routing_key);
     let facts = [
         ("error", letter.error.clone()),
         ("fingerprint", letter.fingerprint.clone()),
         ("attempts", letter.attempts.map(|attempts| attempts.to_string()).unwrap_or_default()),
         ("generation", letter.generation.to_string()),
-        ("given up", letter.failed_at.map(|time| format!("{time:.0}")).unwrap_or_default()),
+        ("failed at", letter.failed_at.map(|time| format!("{time:.0}")).unwrap_or_default()),
         ("by", letter.worker.clone().unwrap_or_default()),
-        ("lies on", format!("{}, number {}", shelved.queue, shelved.position)),
-        ("came by", if shelved.exchange.is_empty() { String::new() } else { came }),
-        ("not as sent", shelved.defect.map(|flaw| flaw.to_string()).unwrap_or_default()),
+        ("queue", format!("{}, number {}", stored.queue, stored.position)),
+        ("published to", if stored.exchange.is_empty() { String::new() } else { origin }),
+        ("not as sent", stored.defect.map(|flaw| flaw.to_string()).unwrap_or_default()),
     ];
     let mut facts: Vec<_> = facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    facts.extend(properties(&shelved.message).into_iter().map(|(name, value)| (name, plain(&value))));
-    let headers = shelved.headers.iter().map(|(name, value)| format!("{name}: {}", plain(value)));
+    facts.extend(properties(&stored.message).into_iter().map(|(name, value)| (name, plain(&value))));
+    let headers = stored.headers.iter().map(|(name, value)| format!("{name}: {}", plain(value)));
     facts.extend(headers.map(|header| ("header".to_owned(), header)));
     facts.push(("payload".to_owned(), format!("{} bytes", body.len())));
     facts
@@ -183,7 +183,7 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// As it is, but for what could steer the terminal.
+/// Formats a payload, with control characters escaped.
 fn payload(body: &[u8], full: bool) -> String {
     let shown = if full { body.len() } else { body.len().min(SHOWN) };
     let text = lines(&String::from_utf8_lossy(&body[..shown]));

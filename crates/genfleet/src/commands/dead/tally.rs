@@ -1,4 +1,4 @@
-//! What a redrive or a discard did, counted.
+//! Counts of what a redrive or a discard did.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 pub(crate) enum Action {
     /// Run again.
     Redrive,
-    /// Thrown away.
+    /// Delete.
     Discard,
 }
 
@@ -22,8 +22,8 @@ impl Action {
         }
     }
 
-    /// Reasons that are left out unless they are named. What is redriven would fail or kill again as it is; of what is
-    /// discarded, these want a look first.
+    /// Reasons that are left out unless they are named. Such jobs would fail again, or crash the worker again; before they
+    /// are discarded, somebody should look at them.
     pub(super) const fn left_out(self) -> &'static [&'static str] {
         match self {
             Self::Redrive => &["crash_loop", "invalid_job", "undecodable", "kind_mismatch", "too_large"],
@@ -31,7 +31,7 @@ impl Action {
         }
     }
 
-    /// What was done.
+    /// The participle of the action.
     const fn done(self) -> &'static str {
         match self {
             Self::Redrive => "redriven",
@@ -40,36 +40,36 @@ impl Action {
     }
 }
 
-/// Counted so far.
+/// Counts of dead letters.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// Done, by kind.
+    /// Number of dead letters that were redriven or discarded, by kind.
     pub done: BTreeMap<&'static str, u64>,
-    /// Looked at and left.
+    /// Dead letters that were left in their queues.
     pub left: Left,
 }
 
-/// What was looked at and left where it is.
+/// Numbers of dead letters that were left in their queues, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Left {
-    /// It was not meant.
+    /// They do not match the filter.
     pub others: u64,
-    /// It would only fail again, and nobody named it.
+    /// Their reason is left out unless it is named.
     pub spared: u64,
-    /// Its kind is not known, so nobody could work it.
+    /// Their kind is unknown.
     pub without_kind: u64,
-    /// It never was a job of its queue's kind, and is not redriven.
+    /// They never were jobs of their queue's kind.
     pub foreign: u64,
-    /// Redriven by this very run, and dead again.
+    /// This run has redriven them, and they failed again.
     pub came_back: u64,
-    /// It could not be looked at: another process holds it.
+    /// Another process holds them.
     pub held: u64,
-    /// Somebody else took it off meanwhile.
+    /// Another process has removed them meanwhile.
     pub gone: u64,
 }
 
 impl Left {
-    /// Both together.
+    /// Adds the numbers of `other`.
     pub(super) fn add(&mut self, other: Self) {
         self.others += other.others;
         self.spared += other.spared;
@@ -82,12 +82,12 @@ impl Left {
 }
 
 impl Tally {
-    /// How many were done.
+    /// Number of dead letters that were redriven or discarded.
     pub(super) fn total(&self) -> u64 {
         self.done.values().sum()
     }
 
-    /// As one object. `complete` is false where it was stopped on the way.
+    /// Returns the counts as one JSON object. `complete` is false if the run was stopped before the end.
     pub(super) fn json(&self, action: Action, complete: bool) -> Value {
         let Left { others, spared, without_kind, foreign, came_back, held, gone } = self.left;
         json!({
@@ -97,25 +97,24 @@ impl Tally {
         })
     }
 
-    /// For people.
+    /// Formats the counts for people.
     pub(super) fn text(&self, action: Action) -> String {
         let kinds = self.done.iter().map(|(kind, count)| format!("{kind} {count}")).collect::<Vec<_>>().join(", ");
         let kinds = if kinds.is_empty() { String::new() } else { format!(" ({kinds})") };
         let mut lines = vec![format!("{} {}{kinds}", self.total(), action.done())];
         let Left { others, spared, without_kind, foreign, came_back, held, gone } = self.left;
         let reasons = action.left_out().join(",");
-        let left_out = format!("left out, since they would fail again as they are: --reason {reasons} brings them in");
-        let message = [
-            (others, "not meant, left"),
+        let left_out = format!("left out because of their reason: --reason {reasons} includes them");
+        let counts = [
+            (others, "not selected"),
             (spared, left_out.as_str()),
-            (without_kind, "left, since their kind is not known: redrive them with --as KIND"),
-            (foreign, "left, since they never were jobs of their queue's kind: dead discard removes them"),
-            (came_back, "failed again meanwhile, left"),
-            (held, "not seen, since another process looks at them: run it again"),
-            (gone, "taken by somebody else meanwhile"),
+            (without_kind, "left, because their kind is not known: redrive them with --as KIND"),
+            (foreign, "left, because they never were jobs of their queue's kind: dead discard removes them"),
+            (came_back, "left, because they failed again after they were redriven"),
+            (held, "not read, because another process is reading them: run it again"),
+            (gone, "removed by another process meanwhile"),
         ];
-        lines
-            .extend(message.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
+        lines.extend(counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")));
         lines.join("\n")
     }
 }

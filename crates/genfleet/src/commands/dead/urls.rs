@@ -1,16 +1,16 @@
-//! Payloads without their webhook URLs: a path or a query can be as good as a password, and operators share what they see.
-//! What is cut is found in the text, so that bytes that are no JSON are spared too, and all others stay as they were sent.
+//! Removes webhook URLs from payloads, because a path or a query can contain a secret, and operators share the output. The
+//! URLs are found in the text, so that this also works for bytes that are not JSON; all other bytes stay as they were sent.
 
 use std::ops::Range;
 
 use genfleet_core::webhook::Receiver;
 use serde_json::Value;
 
-/// A job's own is `/webhook/url`, a delivery's `/payload/url`.
+/// The member with a URL: `/webhook/url` of a job, `/payload/url` of a webhook delivery.
 const MEMBER: &[u8] = br#""url""#;
 const REDACTED: &str = "[redacted]";
 
-/// `body` with scheme and host for every URL in it.
+/// Reduces every URL in `body` to scheme and host.
 pub(super) fn redacted(body: &[u8]) -> Vec<u8> {
     let (mut redacted, mut rest) = (Vec::with_capacity(body.len()), body);
     while let Some(at) = rest.windows(MEMBER.len()).position(|window| window == MEMBER) {
@@ -27,7 +27,7 @@ pub(super) fn redacted(body: &[u8]) -> Vec<u8> {
     redacted
 }
 
-/// Where the text behind a member's name is, quotation marks and all; to the end where it has none.
+/// Finds the string after a member's name, with its quotation marks. A string without an end reaches to the end of the text.
 fn text_value(after: &[u8]) -> Option<Range<usize>> {
     let next = |from: usize| after[from..].iter().position(|byte| !byte.is_ascii_whitespace()).map(|skip| from + skip);
     let colon = next(0).filter(|at| after[*at] == b':')?;
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_url_scheme_and_host_are_left_and_all_else_is_as_it_was() {
+    fn urls_are_reduced_to_scheme_and_host_and_nothing_else_is_changed() {
         for (body, shown) in [
             (
                 r#"{"webhook": {"url" : "https://a.example:8443/T0/hush?k=hush"}, "id":"a"}"#,

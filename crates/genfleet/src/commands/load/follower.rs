@@ -1,5 +1,5 @@
-//! The events of a run as they come, from either queue; on RabbitMQ by a queue of its own, bound before the first job is
-//! sent, and after a lost connection out of the window.
+//! Reads the events of a run from either queue. On RabbitMQ it uses a queue of its own, which is bound before the first job
+//! is published; after a lost connection it also reads the inspection queue of past events.
 #![expect(clippy::doc_markdown, reason = "RabbitMQ is a name")]
 
 use std::time::Duration;
@@ -21,84 +21,85 @@ use super::{
     publisher::LoadEvent,
 };
 
-/// Between two tries to read the window.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Time between two attempts to read past events.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The task that follows.
+/// The task that reads events.
 #[derive(Debug)]
 pub(super) struct Follower {
     task: JoinHandle<()>,
 }
 
 impl Follower {
-    /// Sees every event of `run` from now on.
-    pub(super) async fn begin(
+    /// Sends every event of `run` from now on to `sender`.
+    pub(super) async fn start(
         options: &QueueOptions,
         run: &str,
-        details: mpsc::Sender<LoadEvent>,
+        sender: mpsc::Sender<LoadEvent>,
     ) -> anyhow::Result<Self> {
         let inspector = options.inspect("genfleet load")?;
         let follower = inspector.follow_events(0).await?;
-        let teller = Teller { run: run.to_owned(), details };
-        Ok(Self { task: tokio::spawn(teller.follow(inspector, follower)) })
+        let forwarder = Forwarder { run: run.to_owned(), sender };
+        Ok(Self { task: tokio::spawn(forwarder.follow(inspector, follower)) })
     }
 
-    /// Sees no more.
+    /// Stops reading.
     pub(super) fn stop(&self) {
         self.task.abort();
     }
 }
 
-struct Teller {
+/// Passes the events of a run on. Its methods return `None` when nothing receives them any more.
+struct Forwarder {
     run: String,
-    details: mpsc::Sender<LoadEvent>,
+    sender: mpsc::Sender<LoadEvent>,
 }
 
-impl Teller {
+impl Forwarder {
     async fn follow(self, inspector: QueueInspector, mut follower: EventFollower) {
         loop {
-            let going_on = match follower.next().await {
+            let sent = match follower.next().await {
                 Ok(FollowedEvent::Event(event)) => self.event(&event).await,
                 Ok(FollowedEvent::Lost(reason)) => {
                     self.warn(format!("{reason}; going on once the broker is back")).await
                 }
-                Ok(FollowedEvent::Back) => self.out_of_window(&inspector).await,
+                Ok(FollowedEvent::Back) => self.read_past_events(&inspector).await,
                 Err(error) => return self.fault(error).await,
             };
-            if going_on.is_none() {
+            if sent.is_none() {
                 return;
             }
         }
     }
 
-    /// What happened while nobody followed, and before.
-    async fn out_of_window(&self, inspector: &QueueInspector) -> Option<()> {
+    /// Reads the events that were published while the connection was lost, and earlier ones.
+    async fn read_past_events(&self, inspector: &QueueInspector) -> Option<()> {
         loop {
             let mut found = Vec::new();
             match inspector.each_event(|event| found.extend(read(&event, &self.run))).await {
                 Ok(()) => {
                     for ended in found {
-                        self.details.send(LoadEvent::Found(ended, Instant::now())).await.ok()?;
+                        self.sender.send(LoadEvent::Found(ended, Instant::now())).await.ok()?;
                     }
                     return Some(());
                 }
-                Err(error) => self.warn(format!("the window of past events: {error}")).await?,
+                Err(error) => self.warn(format!("past events cannot be read: {error}")).await?,
             }
-            sleep(PAUSE).await;
+            sleep(RETRY_INTERVAL).await;
         }
     }
 
     async fn event(&self, body: &[u8]) -> Option<()> {
         let Some(ended) = read(body, &self.run) else { return Some(()) };
-        self.details.send(LoadEvent::Ended(ended, Instant::now())).await.ok()
+        self.sender.send(LoadEvent::Ended(ended, Instant::now())).await.ok()
     }
 
-    async fn warn(&self, details: String) -> Option<()> {
-        self.details.send(LoadEvent::Warning(details)).await.ok()
+    async fn warn(&self, message: String) -> Option<()> {
+        self.sender.send(LoadEvent::Warning(message)).await.ok()
     }
 
     async fn fault(&self, error: QueueError) {
-        let _ = self.details.send(LoadEvent::Fault(error.into())).await;
+        let _ = self.sender.send(LoadEvent::Fault(error.into())).await;
     }
 }
 
@@ -128,7 +129,7 @@ struct Failure {
     cause: Option<String>,
 }
 
-/// An event of this run.
+/// Parses an event; `None` if it belongs to another run.
 fn read(body: &[u8], run: &str) -> Option<Ended> {
     let event: Event = serde_json::from_slice(body).ok()?;
     if !is_of(run, &event.subject) {

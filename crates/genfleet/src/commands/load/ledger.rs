@@ -1,5 +1,5 @@
-//! What is known of each job of a run: when it was sent, whether the queue has it, how it ended. A few dozen bytes a
-//! job, whatever happens.
+//! The state of each job of a run: when it was published, whether the queue has confirmed it, how it ended. Needs a few
+//! dozen bytes a job.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,66 +8,81 @@ use uuid::Uuid;
 
 use super::percentiles::Percentiles;
 
-/// An event, as far as it matters here.
+/// The members of an event that the ledger needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ended {
-    /// Whose: `load-<run>-<number>`.
+    /// The job's id: `load-<run>-<number>`.
     pub subject: String,
-    /// The event's own id.
+    /// The event's id.
     pub id: Uuid,
     /// `succeeded`, `failed` or `expired`.
     pub outcome: String,
-    /// Why not.
+    /// The error code of a job that did not succeed.
     pub code: Option<String>,
-    /// Requests sent for it.
+    /// Number of API requests for the job.
     pub requests: u64,
-    /// First start to end, in milliseconds.
+    /// Time from first start to end, in milliseconds.
     pub ran: Option<u32>,
-    /// Publication to first start.
+    /// Time from publication to first start, in milliseconds.
     pub queued: Option<u32>,
-    /// The latter is up to a second too long.
+    /// Whether `queued` may be up to a second too long.
     pub is_rough: bool,
 }
 
-/// A job.
+/// The state of a job.
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
-    /// Milliseconds since the beginning.
+    /// Time of publication, in milliseconds since the start of the run.
     sent: Option<u32>,
     confirmed: bool,
     event: Option<Uuid>,
-    /// Known from past events: the same one may still come by itself, and is no repeat then.
+    /// Whether the event was read from past events. If it also arrives as a new event, it is not a duplicate.
     found: bool,
     took: u32,
     ran: Option<u32>,
     queued: Option<u32>,
 }
 
+/// Sums over the jobs of a run.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Totals {
+    /// Jobs passed to the queue.
+    pub sent: u32,
+    /// Jobs that the queue has confirmed.
+    pub confirmed: u32,
+    /// Jobs with an event.
+    pub ended: u32,
+    /// Number of jobs with each outcome.
+    pub outcomes: BTreeMap<String, u32>,
+    /// Number of jobs with each error code.
+    pub codes: BTreeMap<String, u32>,
+    /// Events that arrived more than once.
+    pub duplicates: u32,
+    /// Events that differ from an earlier event of the same job.
+    pub contradictions: u32,
+    /// API requests, as the events report them.
+    pub requests: u64,
+    /// Whether the times from publication to first start may be up to a second too long.
+    pub is_rough: bool,
+}
+
 /// All jobs of a run.
 #[derive(Debug)]
 pub(super) struct Ledger {
     prefix: String,
-    began: Instant,
+    started: Instant,
     entries: Vec<Entry>,
     planned: u32,
-    /// How many were sent, once that is known.
+    /// Number of published jobs, after the last one was published.
     all_sent: Option<u32>,
-    sent: u32,
-    confirmed: u32,
-    ended: u32,
-    outcomes: BTreeMap<String, u32>,
-    codes: BTreeMap<String, u32>,
-    duplicates: u32,
-    contradictions: u32,
-    requests: u64,
-    is_rough: bool,
+    totals: Totals,
     last_sent: Option<Instant>,
     last_confirmed: Option<Instant>,
     last_event: Option<Instant>,
     last_progress: Instant,
 }
 
-/// The id of job `number` of a run.
+/// Returns the id of job `number` of a run.
 pub(super) fn job_id(run: &str, number: u32) -> String {
     format!("{}{number}", prefix(run))
 }
@@ -76,30 +91,22 @@ fn prefix(run: &str) -> String {
     format!("load-{run}-")
 }
 
-/// Whether an event is of this run.
+/// Whether an event with this subject belongs to the run.
 pub(super) fn is_of(run: &str, subject: &str) -> bool {
     subject.starts_with(&prefix(run))
 }
 
 impl Ledger {
-    /// Of at most `planned` jobs.
+    /// Creates a ledger for at most `planned` jobs.
     pub(super) fn new(planned: u32, run: &str) -> Self {
         let now = Instant::now();
         Self {
             prefix: prefix(run),
-            began: now,
+            started: now,
             entries: Vec::new(),
             planned,
             all_sent: None,
-            sent: 0,
-            confirmed: 0,
-            ended: 0,
-            outcomes: BTreeMap::new(),
-            codes: BTreeMap::new(),
-            duplicates: 0,
-            contradictions: 0,
-            requests: 0,
-            is_rough: false,
+            totals: Totals::default(),
             last_sent: None,
             last_confirmed: None,
             last_event: None,
@@ -107,8 +114,8 @@ impl Ledger {
         }
     }
 
-    fn since_began(&self, at: Instant) -> u32 {
-        u32::try_from(at.saturating_duration_since(self.began).as_millis()).unwrap_or(u32::MAX)
+    fn since_start(&self, at: Instant) -> u32 {
+        u32::try_from(at.saturating_duration_since(self.started).as_millis()).unwrap_or(u32::MAX)
     }
 
     fn entry(&mut self, number: u32) -> Option<&mut Entry> {
@@ -119,62 +126,63 @@ impl Ledger {
         self.entries.get_mut(place)
     }
 
-    /// Job `number` was handed to the queue.
+    /// Records that job `number` was passed to the queue.
     pub(super) fn sent(&mut self, number: u32, at: Instant) {
-        let milliseconds = self.since_began(at);
+        let milliseconds = self.since_start(at);
         let Some(entry) = self.entry(number) else { return };
         entry.sent = Some(milliseconds);
-        self.sent += 1;
+        self.totals.sent += 1;
         self.last_sent = Some(at);
         self.last_progress = at;
     }
 
-    /// The queue has these.
+    /// Records that the queue has confirmed these jobs.
     pub(super) fn confirmed(&mut self, numbers: std::ops::Range<u32>, at: Instant) {
         for number in numbers {
             let Some(entry) = self.entry(number) else { continue };
             let before = std::mem::replace(&mut entry.confirmed, true);
-            self.confirmed += u32::from(!before);
+            self.totals.confirmed += u32::from(!before);
         }
         self.last_confirmed = Some(at);
         self.last_progress = at;
     }
 
-    /// No more than these `jobs` will come.
+    /// Records that all `jobs` are published.
     pub(super) fn all_sent(&mut self, jobs: u32, at: Instant) {
         self.all_sent = Some(jobs);
         self.last_progress = at;
     }
 
-    /// An event came. One that came before counts as a duplicate, another one of the same job as a contradiction.
+    /// Records an event. The same event again counts as a duplicate, another event of the same job as a contradiction.
     pub(super) fn ended(&mut self, ended: &Ended, at: Instant) {
         let number = ended.subject.strip_prefix(&self.prefix).and_then(|number| number.parse().ok());
-        let now = self.since_began(at);
+        let now = self.since_start(at);
         let Some(entry) = number.and_then(|number| self.entry(number)) else { return };
         match entry.event {
             Some(id) if id == ended.id => {
-                let foreseen = std::mem::take(&mut entry.found);
-                self.duplicates += u32::from(!foreseen);
+                let found = std::mem::take(&mut entry.found);
+                self.totals.duplicates += u32::from(!found);
             }
-            Some(_) => self.contradictions += 1,
+            Some(_) => self.totals.contradictions += 1,
             None => {
                 entry.event = Some(ended.id);
                 entry.took = now.saturating_sub(entry.sent.unwrap_or(now));
                 (entry.ran, entry.queued) = (ended.ran, ended.queued);
-                self.ended += 1;
-                *self.outcomes.entry(ended.outcome.clone()).or_default() += 1;
+                let totals = &mut self.totals;
+                totals.ended += 1;
+                *totals.outcomes.entry(ended.outcome.clone()).or_default() += 1;
                 if let Some(code) = &ended.code {
-                    *self.codes.entry(code.clone()).or_default() += 1;
+                    *totals.codes.entry(code.clone()).or_default() += 1;
                 }
-                self.requests += ended.requests;
-                self.is_rough |= ended.is_rough;
+                totals.requests += ended.requests;
+                totals.is_rough |= ended.is_rough;
                 self.last_event = Some(at);
                 self.last_progress = at;
             }
         }
     }
 
-    /// An event was found among past ones: it counts where none came before.
+    /// Records an event that was read from past events. It only counts if the job has no event yet.
     pub(super) fn found(&mut self, ended: &Ended, at: Instant) {
         let number: Option<u32> = ended.subject.strip_prefix(&self.prefix).and_then(|number| number.parse().ok());
         let known = number.and_then(|number| self.entry(number)).is_none_or(|entry| entry.event == Some(ended.id));
@@ -186,63 +194,28 @@ impl Ledger {
         }
     }
 
-    /// Whether every job that was sent ended.
+    /// Whether all jobs are published and have ended.
     pub(super) fn is_complete(&self) -> bool {
-        self.all_sent.is_some_and(|all| self.ended >= all)
+        self.all_sent.is_some_and(|all| self.totals.ended >= all)
     }
 
-    /// From when on nothing more is waited for; `None` while jobs are still being sent.
+    /// Returns the time at which to stop waiting for events; `None` while jobs are still being published.
     pub(super) fn gives_up(&self, patience: Duration) -> Option<Instant> {
         self.all_sent.map(|_| self.last_progress + patience)
     }
 
-    /// Jobs handed to the queue.
-    pub(super) fn sent_count(&self) -> u32 {
-        self.sent
+    /// The sums over all jobs.
+    pub(super) fn totals(&self) -> &Totals {
+        &self.totals
     }
 
-    /// Jobs that the queue confirmed to have.
-    pub(super) fn confirmed_count(&self) -> u32 {
-        self.confirmed
-    }
-
-    /// Jobs with an event.
-    pub(super) fn ended_count(&self) -> u32 {
-        self.ended
-    }
-
-    /// Outcomes and how often each.
-    pub(super) fn outcomes(&self) -> &BTreeMap<String, u32> {
-        &self.outcomes
-    }
-
-    /// Codes of what did not succeed, and how often each.
-    pub(super) fn codes(&self) -> &BTreeMap<String, u32> {
-        &self.codes
-    }
-
-    /// Events that came again, and events that say otherwise than the first of the same job.
-    pub(super) fn repeats(&self) -> (u32, u32) {
-        (self.duplicates, self.contradictions)
-    }
-
-    /// Whether the waits are known to the second only.
-    pub(super) fn is_rough(&self) -> bool {
-        self.is_rough
-    }
-
-    /// Requests as the events tell them.
-    pub(super) fn requests(&self) -> u64 {
-        self.requests
-    }
-
-    /// From the beginning to the last confirm, and to the last event.
-    pub(super) fn times(&self) -> (Option<Duration>, Option<Duration>) {
-        let since = |at: Option<Instant>| at.map(|at| at.saturating_duration_since(self.began));
+    /// Seconds from the start to the last confirm, and to the last event.
+    pub(super) fn seconds(&self) -> (f64, f64) {
+        let since = |at: Option<Instant>| at.map_or(0.0, |at| at.saturating_duration_since(self.started).as_secs_f64());
         (since(self.last_confirmed.or(self.last_sent)), since(self.last_event))
     }
 
-    /// From publication to event, from first start to end, from publication to first start.
+    /// Times from publication to event, from first start to end, and from publication to first start.
     pub(super) fn latencies(&self) -> [Option<Percentiles>; 3] {
         let ended = || self.entries.iter().filter(|entry| entry.event.is_some());
         [
@@ -271,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn repeats_are_told_apart_and_count_once() {
+    fn duplicates_and_contradictions_are_counted_separately() {
         let (mut ledger, now) = (Ledger::new(3, "r"), Instant::now());
         (0..3).for_each(|number| ledger.sent(number, now));
         ledger.confirmed(0..3, now);
@@ -282,29 +255,33 @@ mod tests {
         ledger.ended(&ended(0, 9, "failed"), later);
         ledger.ended(&ended(1, 2, "failed"), later);
         assert!(!ledger.is_complete());
-        assert_eq!((ledger.ended_count(), ledger.repeats(), ledger.requests()), (2, (1, 1), 4));
-        assert_eq!(ledger.codes()["rejected"], 1);
+        let repeats = |ledger: &Ledger| (ledger.totals().duplicates, ledger.totals().contradictions);
+        assert_eq!((ledger.totals().ended, repeats(&ledger), ledger.totals().requests), (2, (1, 1), 4));
+        assert_eq!(ledger.totals().codes["rejected"], 1);
         ledger.found(&ended(0, 1, "succeeded"), later);
         ledger.found(&ended(2, 3, "succeeded"), later);
         ledger.ended(&ended(2, 3, "succeeded"), later);
-        assert!(ledger.is_complete() && ledger.repeats() == (1, 1), "what is found as well is no repeat");
+        assert!(
+            ledger.is_complete() && repeats(&ledger) == (1, 1),
+            "an event read from past events is not a duplicate"
+        );
         ledger.ended(&ended(2, 3, "succeeded"), later);
-        assert_eq!(ledger.repeats(), (2, 1));
+        assert_eq!(repeats(&ledger), (2, 1));
         assert!(ledger.latencies()[0].is_some() && ledger.latencies()[2].is_none());
     }
 
     #[test]
-    fn what_is_of_another_run_or_beyond_the_plan_is_not_counted() {
+    fn events_of_other_runs_and_of_numbers_beyond_the_plan_are_not_counted() {
         let (mut ledger, now) = (Ledger::new(2, "r"), Instant::now());
         for subject in ["load-other-0", "load-r-2", "load-r-x", "release-42"] {
             ledger.ended(&Ended { subject: subject.to_owned(), ..ended(0, 1, "succeeded") }, now);
         }
-        assert_eq!(ledger.ended_count(), 0);
+        assert_eq!(ledger.totals().ended, 0);
         assert!(is_of("r", "load-r-7") && !is_of("r", "load-r7-7"));
     }
 
     #[test]
-    fn patience_begins_with_the_last_publication_and_anew_with_every_event() {
+    fn the_time_out_starts_with_the_last_publication_and_again_with_every_event() {
         let (mut ledger, now) = (Ledger::new(2, "r"), Instant::now());
         let patience = Duration::from_secs(10);
         ledger.sent(0, now);

@@ -1,8 +1,8 @@
-//! Percentiles by the nearest rank: each is a value that was measured.
+//! Percentiles by the nearest-rank method: each is one of the measured values.
 
 use serde::Serialize;
 
-/// Of many values.
+/// The median, the 90th and 99th percentile and the maximum of some values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Percentiles {
     p50: u32,
@@ -12,14 +12,14 @@ pub(super) struct Percentiles {
 }
 
 impl Percentiles {
-    /// `None` where there is no value.
+    /// Computes the percentiles; `None` if there are no values.
     pub(super) fn of(mut values: Vec<u32>) -> Option<Self> {
         values.sort_unstable();
         let rank = |percent: usize| values.get((values.len() * percent).div_ceil(100).checked_sub(1)?).copied();
         Some(Self { p50: rank(50)?, p90: rank(90)?, p99: rank(99)?, max: rank(100)? })
     }
 
-    /// Of milliseconds, for people.
+    /// Formats values in milliseconds for people.
     pub(super) fn text(&self) -> String {
         let Self { p50, p90, p99, max } = self;
         format!("p50 {p50} ms, p90 {p90} ms, p99 {p99} ms, max {max} ms")

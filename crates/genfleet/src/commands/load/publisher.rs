@@ -1,5 +1,5 @@
-//! Sends the jobs of a run at their pace, many unconfirmed at a time. Says of each when it was sent, and of all when the
-//! queue has them.
+//! Publishes the jobs of a run at their pace, with many unconfirmed at the same time. Reports when each was published and
+//! when the queue has confirmed it.
 
 use std::{ops::Range, sync::Arc};
 
@@ -16,64 +16,64 @@ use tokio::{
 
 use super::{ledger::Ended, pace::Pace, source::Source};
 
-/// Jobs confirmed together: in the embedded queue, one transaction.
+/// Maximum number of jobs in a batch; in the embedded queue a batch is one transaction.
 const BATCH: u32 = 100;
-/// Batches under way at a time.
+/// Maximum number of unconfirmed batches.
 const BATCHES: usize = 32;
 
-/// What happened.
+/// An event of a run.
 #[derive(Debug)]
 pub(super) enum LoadEvent {
-    /// A job was handed to the queue.
+    /// A job was passed to the queue.
     Sent(u32, Instant),
-    /// The queue has these.
+    /// The queue has confirmed these jobs.
     Confirmed(Range<u32>),
-    /// All are sent, so many.
+    /// All jobs were passed to the queue; their number.
     AllSent(u32),
-    /// A job of the run ended.
+    /// An event of a job has arrived.
     Ended(Ended, Instant),
-    /// A job of the run ended at some time before: read again, it says nothing new.
+    /// An event of a job was read from past events. It may have arrived before.
     Found(Ended, Instant),
-    /// Somebody should hear of it.
+    /// A problem that does not end the run.
     Warning(String),
-    /// It cannot go on.
+    /// An error that ends the run.
     Fault(anyhow::Error),
 }
 
-/// The task that sends.
+/// The task that publishes jobs.
 #[derive(Debug)]
 pub(super) struct Publisher {
     task: JoinHandle<()>,
 }
 
 impl Publisher {
-    /// Sends at most so many jobs, none after the instant that is given.
+    /// Publishes at most `jobs` jobs, none after `until`.
     pub(super) fn start(
         queue: Queue,
         source: Source,
         pace: Pace,
         (jobs, until): (u32, Option<Instant>),
-        details: mpsc::Sender<LoadEvent>,
+        sender: mpsc::Sender<LoadEvent>,
     ) -> Self {
-        let sending = Sending { queue, source, details, under_way: Arc::new(Semaphore::new(BATCHES)) };
-        Self { task: tokio::spawn(sending.all(pace, jobs, until)) }
+        let task = PublishTask { queue, source, sender, unconfirmed: Arc::new(Semaphore::new(BATCHES)) };
+        Self { task: tokio::spawn(task.run(pace, jobs, until)) }
     }
 
-    /// No more is sent.
+    /// Stops publishing.
     pub(super) fn stop(&self) {
         self.task.abort();
     }
 }
 
-struct Sending {
+struct PublishTask {
     queue: Queue,
     source: Source,
-    details: mpsc::Sender<LoadEvent>,
-    under_way: Arc<Semaphore>,
+    sender: mpsc::Sender<LoadEvent>,
+    unconfirmed: Arc<Semaphore>,
 }
 
-impl Sending {
-    async fn all(self, pace: Pace, jobs: u32, until: Option<Instant>) {
+impl PublishTask {
+    async fn run(self, pace: Pace, jobs: u32, until: Option<Instant>) {
         let mut next = 0;
         while next < jobs && until.is_none_or(|until| pace.due(next).max(Instant::now()) < until) {
             sleep_until(pace.due(next)).await;
@@ -82,41 +82,41 @@ impl Sending {
             while end < jobs && end - next < BATCH && pace.due(end) <= now {
                 end += 1;
             }
-            if self.batch(next..end).await.is_none() {
+            if self.publish(next..end).await.is_none() {
                 return;
             }
             next = end;
         }
-        // Nobody listens any more where this fails.
-        let _ = self.details.send(LoadEvent::AllSent(next)).await;
+        // It only fails if the run has ended.
+        let _ = self.sender.send(LoadEvent::AllSent(next)).await;
     }
 
-    /// `None` once nobody listens.
-    async fn batch(&self, numbers: Range<u32>) -> Option<()> {
-        let place = Arc::clone(&self.under_way).acquire_owned().await.ok()?;
-        // Before their headers say so: a wait is never longer than the whole.
+    /// Publishes a batch; `None` if the run has ended.
+    async fn publish(&self, numbers: Range<u32>) -> Option<()> {
+        let permit = Arc::clone(&self.unconfirmed).acquire_owned().await.ok()?;
+        // Taken before the time in the messages' headers, so that the time in the queue is never longer than the whole.
         let sent = Instant::now();
         let publications = numbers.clone().map(|number| self.publication(number)).collect();
         for number in numbers.clone() {
-            self.details.send(LoadEvent::Sent(number, sent)).await.ok()?;
+            self.sender.send(LoadEvent::Sent(number, sent)).await.ok()?;
         }
-        let (queue, details) = (self.queue.clone(), self.details.clone());
+        let (queue, sender) = (self.queue.clone(), self.sender.clone());
         tokio::spawn(async move {
-            let report = match queue.publish(publications).await {
+            let event = match queue.publish(publications).await {
                 Ok(()) => LoadEvent::Confirmed(numbers),
                 Err(error) => LoadEvent::Fault(error.into()),
             };
-            let _ = details.send(report).await;
-            drop(place);
+            let _ = sender.send(event).await;
+            drop(permit);
         });
         Some(())
     }
 
     fn publication(&self, number: u32) -> Publication {
-        let made = self.source.make(number);
+        let job = self.source.make(number);
         let message = Message {
-            body: made.body,
-            message_id: Some(made.id),
+            body: job.body,
+            message_id: Some(job.id),
             content_type: Some("application/json".to_owned()),
             ..Message::default()
         }

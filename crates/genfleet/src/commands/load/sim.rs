@@ -1,4 +1,4 @@
-//! How many requests a simulator has received, by its own count.
+//! The number of requests that a simulator has received.
 
 use std::time::Duration;
 
@@ -6,15 +6,16 @@ use anyhow::Context;
 use genfleet_core::options::ConfigError;
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// So many until now; `None` where no simulator is named.
+/// Reads the number from the simulator; `None` if no simulator is given.
 pub(super) async fn received(url: Option<&str>) -> anyhow::Result<Option<u64>> {
     let Some(url) = url else { return Ok(None) };
     let host = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/').to_owned());
     let host = host.ok_or_else(|| ConfigError::new(format!("--sim-url {url:?}: write http://HOST:PORT")))?;
-    let asked = tokio::task::spawn_blocking(move || genfleet_doctor::get(&host, "/_sim/stats", PATIENCE)).await?;
-    let (_, body) = asked.with_context(|| format!("no simulator answers at {url}"))?;
-    let stats: Value = serde_json::from_str(&body).with_context(|| format!("what answers at {url} is no simulator"))?;
+    let answer = tokio::task::spawn_blocking(move || genfleet_doctor::get(&host, "/_sim/stats", TIMEOUT)).await?;
+    let (_, body) = answer.with_context(|| format!("no simulator answers at {url}"))?;
+    let stats: Value =
+        serde_json::from_str(&body).with_context(|| format!("the program that answers at {url} is not a simulator"))?;
     Ok(stats["received"].as_u64())
 }

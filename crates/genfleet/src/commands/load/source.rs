@@ -1,15 +1,12 @@
-//! The jobs of a run: valid payloads of the kind, unique for each job, or those that are given, with their places filled.
+//! The jobs of a run: with valid payloads of the kind, unique for each job, or with the given payloads, whose placeholders
+//! are replaced.
 
 use std::fs;
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
-use genfleet_core::{
-    job::{Kind, Violation, decode, derived_id, text},
-    options::ConfigError,
-};
+use genfleet_core::job::{Kind, Violation, decode, derived_id, text};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::ledger::job_id;
 use crate::{
@@ -17,7 +14,7 @@ use crate::{
     registry::{self, CheckOptions, Checker},
 };
 
-/// Makes job after job.
+/// Creates the jobs.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     kind: Kind,
@@ -25,20 +22,20 @@ pub(super) struct Source {
     templates: Vec<Value>,
 }
 
-/// One job, ready to be sent.
+/// A job that can be published.
 #[derive(Clone, Debug)]
-pub(super) struct Made {
-    /// Its id.
+pub(super) struct LoadJob {
+    /// The job's id.
     pub id: String,
-    /// The whole job.
+    /// The job as JSON.
     pub body: Bytes,
 }
 
 impl Source {
-    /// Checks the first job of each template as a worker would: what it would refuse is no load.
+    /// Creates a source. Fails if a worker would refuse the first job of one of the templates.
     pub(super) fn new(kind: Kind, run: &str, payload: Option<&str>, file: Option<&str>) -> anyhow::Result<Self> {
         if kind.is_internal() {
-            return Err(ConfigError::new(format!("{kind}: only workers make such jobs")).into());
+            return Err(not_for_producers(kind).into());
         }
         let templates = match (payload, file) {
             (Some(payload), _) => vec![template("--payload", payload)?],
@@ -53,8 +50,8 @@ impl Source {
     fn check(&self) -> anyhow::Result<()> {
         let checker = Checker::new(&CheckOptions::default())?;
         for number in 0..self.templates.len().max(1) {
-            let made = self.make(u32::try_from(number)?);
-            match checker.check(self.kind, &made.body, None) {
+            let job = self.make(u32::try_from(number)?);
+            match checker.check(self.kind, &job.body, None) {
                 Some(Ok(_)) => {}
                 Some(Err(rejection)) => {
                     let violation = rejection.violations.first();
@@ -64,7 +61,7 @@ impl Source {
                     } else {
                         "the payload".to_owned()
                     };
-                    bail!("{which} is none of {}: {details} (genfleet validate tells all)", self.kind);
+                    bail!("{which} is not valid for {}: {details} (genfleet validate shows all problems)", self.kind);
                 }
                 None => bail!(not_for_producers(self.kind)),
             }
@@ -72,34 +69,30 @@ impl Source {
         Ok(())
     }
 
-    /// The kind of all of them.
+    /// The kind of the jobs.
     pub(super) fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Job `number`, from 0.
-    pub(super) fn make(&self, number: u32) -> Made {
+    /// Creates job `number`, counted from 0.
+    pub(super) fn make(&self, number: u32) -> LoadJob {
         let id = job_id(&self.run, number);
-        let own = self.own_id(number);
+        let uuid = derived_id(&format!("load:{}:{number}", self.run));
         let [.., high, low] = number.to_be_bytes();
         let places = [
             ("{number}", number.to_string()),
             ("{run}", self.run.clone()),
-            ("{uuid}", own.to_string()),
+            ("{uuid}", uuid.to_string()),
             ("{net}", format!("10.{high}.{low}")),
         ];
         let mut payload = self.templates[number as usize % self.templates.len()].clone();
         fill(&mut payload, &places);
         let body = json!({ "id": id, "kind": self.kind.as_str(), "payload": payload }).to_string();
-        Made { id, body: body.into() }
-    }
-
-    fn own_id(&self, number: u32) -> Uuid {
-        derived_id(&format!("load:{}:{number}", self.run))
+        LoadJob { id, body: body.into() }
     }
 }
 
-/// The payloads in a file of JSON lines; a line that is a job gives its own.
+/// Reads the payloads from a file of JSON lines. Of a line that is a job, the payload is used.
 fn templates(kind: Kind, file: &str) -> anyhow::Result<Vec<Value>> {
     let text = if file == "-" { std::io::read_to_string(std::io::stdin()) } else { fs::read_to_string(file) };
     let text = text.with_context(|| format!("{file} cannot be read"))?;
@@ -117,12 +110,12 @@ fn templates(kind: Kind, file: &str) -> anyhow::Result<Vec<Value>> {
         });
     }
     if templates.is_empty() {
-        bail!("{file} holds no job of {kind}");
+        bail!("{file} contains no job of {kind}");
     }
     Ok(templates)
 }
 
-/// What `text` says, which stands at `place`.
+/// Parses `text`; errors name the `place` from which it was read.
 fn template(place: &str, text: &str) -> anyhow::Result<Value> {
     let (value, wrong) =
         decode::parse_body(text.as_bytes()).map_err(|unread| anyhow!("{place}: {}", unread.message))?;
@@ -132,7 +125,7 @@ fn template(place: &str, text: &str) -> anyhow::Result<Value> {
     Ok(value)
 }
 
-/// Replaces places in every text of `value`.
+/// Replaces the placeholders in every string of `value`.
 fn fill(value: &mut Value, places: &[(&str, String)]) {
     match value {
         Value::String(text) => {
@@ -152,32 +145,32 @@ mod tests {
     use crate::registry::KINDS;
 
     #[test]
-    fn what_is_made_up_is_valid_for_every_kind_and_unique() {
+    fn default_payloads_are_valid_for_every_kind_and_unique() {
         let checker = Checker::new(&CheckOptions::default()).unwrap();
         for kind in KINDS {
             let source = Source::new(kind, "abcd1234", None, None).unwrap();
-            let made: Vec<Made> = [0, 1, 255, 256, 65_535, 70_000].map(|number| source.make(number)).into();
-            for job in &made {
-                let taken = checker.check(kind, &job.body, None).unwrap();
-                assert!(taken.is_ok(), "{kind}: {taken:?}");
-                assert_eq!(taken.unwrap().id.to_string(), job.id);
+            let jobs: Vec<LoadJob> = [0, 1, 255, 256, 65_535, 70_000].map(|number| source.make(number)).into();
+            for job in &jobs {
+                let result = checker.check(kind, &job.body, None).unwrap();
+                assert!(result.is_ok(), "{kind}: {result:?}");
+                assert_eq!(result.unwrap().id.to_string(), job.id);
             }
-            let payload = |job: &Made| serde_json::from_slice::<Value>(&job.body).unwrap()["payload"].to_string();
-            assert_ne!(payload(&made[0]), payload(&made[1]), "{kind}");
+            let payload = |job: &LoadJob| serde_json::from_slice::<Value>(&job.body).unwrap()["payload"].to_string();
+            assert_ne!(payload(&jobs[0]), payload(&jobs[1]), "{kind}");
         }
     }
 
     #[test]
-    fn the_places_of_a_template_are_filled() {
+    fn the_placeholders_of_a_template_are_replaced() {
         let source =
             Source::new(Kind::CdnPurge, "run1", Some(r#"{"paths":["/{run}/{number}","/same"]}"#), None).unwrap();
-        let made: Value = serde_json::from_slice(&source.make(7).body).unwrap();
-        assert_eq!(made["payload"]["paths"], json!(["/run1/7", "/same"]));
-        assert_eq!(made["id"], "load-run1-7");
+        let job: Value = serde_json::from_slice(&source.make(7).body).unwrap();
+        assert_eq!(job["payload"]["paths"], json!(["/run1/7", "/same"]));
+        assert_eq!(job["id"], "load-run1-7");
     }
 
     #[test]
-    fn what_a_worker_would_refuse_is_refused_before_anything_is_sent() {
+    fn a_payload_that_a_worker_would_refuse_is_refused_before_anything_is_published() {
         let refused = |payload| Source::new(Kind::CdnPurge, "r", Some(payload), None).unwrap_err().to_string();
         assert!(refused(r#"{"paths":["no-slash"]}"#).contains("/payload/paths/0"));
         assert!(refused("paths").contains("not JSON"));

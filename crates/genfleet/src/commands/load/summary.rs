@@ -1,162 +1,141 @@
-//! What came of a run, for people and for programs.
+//! The results of a run, for people and for programs.
 
 use genfleet_core::tell;
-use std::{collections::BTreeMap, fmt::Write};
+use std::fmt::Write;
 
 use genfleet_core::job::Kind;
 use serde_json::{Value, json};
 
-use super::{ledger::Ledger, percentiles::Percentiles};
+use super::{
+    ledger::{Ledger, Totals},
+    percentiles::Percentiles,
+};
 use crate::terminal;
 
-/// Sums of a run.
+/// The results of a run.
 #[derive(Clone, Debug)]
 pub(super) struct Summary {
     kind: Kind,
     run: String,
-    sent: u32,
-    confirmed: u32,
-    ended: u32,
-    outcomes: BTreeMap<String, u32>,
-    codes: BTreeMap<String, u32>,
-    duplicates: u32,
-    contradictions: u32,
+    totals: Totals,
     publish_seconds: f64,
     seconds: f64,
     latency: Option<Percentiles>,
     run_time: Option<Percentiles>,
     queued: Option<Percentiles>,
-    queued_rough: bool,
-    requests: u64,
     received: Option<u64>,
     interrupted: bool,
 }
 
 impl Summary {
-    /// Of all that the ledger has; `received` is what a simulator counted meanwhile.
+    /// Summarises the ledger; `received` is the number of requests that a simulator received during the run.
     pub(super) fn new(kind: Kind, run: &str, ledger: &Ledger, received: Option<u64>, interrupted: bool) -> Self {
-        let (published_in, ended_in) = ledger.times();
+        let (publish_seconds, seconds) = ledger.seconds();
         let [latency, run_time, queued] = ledger.latencies();
-        let (duplicates, contradictions) = ledger.repeats();
-        Self {
-            kind,
-            run: run.to_owned(),
-            sent: ledger.sent_count(),
-            confirmed: ledger.confirmed_count(),
-            ended: ledger.ended_count(),
-            outcomes: ledger.outcomes().clone(),
-            codes: ledger.codes().clone(),
-            duplicates,
-            contradictions,
-            publish_seconds: published_in.unwrap_or_default().as_secs_f64(),
-            seconds: ended_in.unwrap_or_default().as_secs_f64(),
-            latency,
-            run_time,
-            queued,
-            queued_rough: ledger.is_rough(),
-            requests: ledger.requests(),
-            received,
-            interrupted,
-        }
+        let (run, totals) = (run.to_owned(), ledger.totals().clone());
+        Self { kind, run, totals, publish_seconds, seconds, latency, run_time, queued, received, interrupted }
     }
 
     fn count(&self, outcome: &str) -> u32 {
-        self.outcomes.get(outcome).copied().unwrap_or(0)
+        self.totals.outcomes.get(outcome).copied().unwrap_or(0)
     }
 
     fn unfinished(&self) -> u32 {
-        self.sent.saturating_sub(self.ended)
+        self.totals.sent.saturating_sub(self.totals.ended)
     }
 
-    /// Whether every job that was sent has its event, and nobody stopped it.
+    /// Whether every published job has an event, and the run was not interrupted.
     pub(super) fn is_complete(&self) -> bool {
-        !self.interrupted && self.unfinished() == 0 && self.sent > 0
+        !self.interrupted && self.unfinished() == 0 && self.totals.sent > 0
     }
 
     fn json(&self) -> Value {
+        let Totals { sent, confirmed, ended, codes, duplicates, contradictions, is_rough, .. } = &self.totals;
         json!({
             "run": self.run, "kind": self.kind.as_str(), "complete": self.is_complete(),
-            "published": self.confirmed, "unconfirmed": self.sent.saturating_sub(self.confirmed),
+            "published": confirmed, "unconfirmed": sent.saturating_sub(*confirmed),
             "succeeded": self.count("succeeded"), "failed": self.count("failed"), "expired": self.count("expired"),
-            "unfinished": self.unfinished(), "duplicates": self.duplicates, "contradictions": self.contradictions,
-            "codes": self.codes,
-            "publishSeconds": rounded(self.publish_seconds), "publishRate": rate(self.confirmed, self.publish_seconds),
-            "seconds": rounded(self.seconds), "throughput": rate(self.ended, self.seconds),
+            "unfinished": self.unfinished(), "duplicates": duplicates, "contradictions": contradictions,
+            "codes": codes,
+            "publishSeconds": rounded(self.publish_seconds), "publishRate": rate(*confirmed, self.publish_seconds),
+            "seconds": rounded(self.seconds), "throughput": rate(*ended, self.seconds),
             "latencyMs": self.latency, "runMs": self.run_time, "queuedMs": self.queued,
-            "queuedRough": self.queued_rough,
+            "queuedRough": is_rough,
             "requestsPerJob": self.requests_per_job(), "requestsAreShared": self.shares(),
             "apiRequests": self.received,
-            "apiRequestsPerJob": self.received.map(|received| ratio(received, self.ended)),
+            "apiRequestsPerJob": self.received.map(|received| ratio(received, *ended)),
         })
     }
 
-    /// The sum over the events counts a shared request once for each of its jobs.
+    /// Whether jobs of this kind share requests. The sum over the events counts a shared request once for each of its jobs.
     fn shares(&self) -> bool {
         self.kind == Kind::CdnPurge
     }
 
     fn requests_per_job(&self) -> f64 {
-        ratio(self.requests, self.ended)
+        ratio(self.totals.requests, self.totals.ended)
     }
 
     fn text(&self) -> String {
+        let Totals { sent, confirmed, ended, codes, duplicates, contradictions, is_rough, .. } = &self.totals;
         let mut text = format!(
-            "run load-{}: {} of {} published in {:.1} s ({} a second)\n",
+            "run load-{}: {confirmed} of {} published in {:.1} s ({} a second)\n",
             self.run,
-            self.confirmed,
             self.kind,
             self.publish_seconds,
-            rate(self.confirmed, self.publish_seconds)
+            rate(*confirmed, self.publish_seconds)
         );
-        let _ = writeln!(
-            text,
-            "ended       {} in {:.1} s ({} a second): {} succeeded, {} failed, {} expired",
-            self.ended,
-            self.seconds,
-            rate(self.ended, self.seconds),
-            self.count("succeeded"),
-            self.count("failed"),
-            self.count("expired")
+        let mut line = |name: &str, message: String| {
+            let _ = writeln!(text, "{name:<11} {message}");
+        };
+        let [succeeded, failed, expired] = ["succeeded", "failed", "expired"].map(|outcome| self.count(outcome));
+        let rate = rate(*ended, self.seconds);
+        line(
+            "ended",
+            format!(
+                "{ended} in {:.1} s ({rate} a second): {succeeded} succeeded, {failed} failed, {expired} expired",
+                self.seconds
+            ),
         );
-        let codes: Vec<String> = self.codes.iter().map(|(code, count)| format!("{count} {code}")).collect();
-        self.line(&mut text, "why", &codes.join(", "), !codes.is_empty());
-        let (unfinished, unconfirmed) = (self.unfinished(), self.sent.saturating_sub(self.confirmed));
-        let message = format!("{unfinished} have no event yet, {unconfirmed} were not confirmed by the queue");
-        self.line(&mut text, "unfinished", &message, unfinished > 0);
-        let message =
-            format!("{} events came again, {} contradict an earlier one", self.duplicates, self.contradictions);
-        self.line(&mut text, "repeats", &message, self.duplicates + self.contradictions > 0);
-        let queued = if self.queued_rough {
-            "from publication to first start, up to a second less: the workers know whole seconds"
+        if !codes.is_empty() {
+            let codes: Vec<String> = codes.iter().map(|(code, count)| format!("{count} {code}")).collect();
+            line("why", codes.join(", "));
+        }
+        let (unfinished, unconfirmed) = (self.unfinished(), sent.saturating_sub(*confirmed));
+        if unfinished > 0 {
+            line(
+                "unfinished",
+                format!("{unfinished} have no event yet, {unconfirmed} were not confirmed by the queue"),
+            );
+        }
+        if duplicates + contradictions > 0 {
+            line("repeats", format!("{duplicates} events arrived again, {contradictions} contradict an earlier one"));
+        }
+        let queued = if *is_rough {
+            "from publication to first start, up to a second less, because the workers know whole seconds only"
         } else {
             "from publication to first start, as the events say"
         };
-        for (name, what) in [
-            ("latency", ("from publication to event", self.latency)),
-            ("  queued", (queued, self.queued)),
-            ("  running", ("from first start to end, as the events say", self.run_time)),
+        for (name, what, percentiles) in [
+            ("latency", "from publication to event", self.latency),
+            ("  queued", queued, self.queued),
+            ("  running", "from first start to end, as the events say", self.run_time),
         ] {
-            if let (what, Some(percentiles)) = what {
-                self.line(&mut text, name, &format!("{} ({what})", percentiles.text()), true);
+            if let Some(percentiles) = percentiles {
+                line(name, format!("{} ({what})", percentiles.text()));
             }
         }
-        let shared = if self.shares() { ", counting a shared request for each of its jobs" } else { "" };
-        self.line(&mut text, "requests", &format!("{} a job{shared}", self.requests_per_job()), self.ended > 0);
+        if *ended > 0 {
+            let shared = if self.shares() { ", counting a shared request for each of its jobs" } else { "" };
+            line("requests", format!("{} a job{shared}", self.requests_per_job()));
+        }
         if let Some(received) = self.received {
-            let message = format!("{received} received by the simulator, {} a job", ratio(received, self.ended));
-            self.line(&mut text, "", &message, true);
+            line("", format!("{received} received by the simulator, {} a job", ratio(received, *ended)));
         }
         text
     }
 
-    #[expect(clippy::unused_self, reason = "it is part of how this is printed")]
-    fn line(&self, text: &mut String, name: &str, message: &str, wanted: bool) {
-        if wanted {
-            let _ = writeln!(text, "{name:<11} {message}");
-        }
-    }
-
-    /// On stdout.
+    /// Prints the results on stdout.
     pub(super) fn print(&self, as_json: bool) -> anyhow::Result<()> {
         if as_json {
             terminal::say(self.json())?;
@@ -164,7 +143,7 @@ impl Summary {
             terminal::put(self.text())?;
         }
         if self.interrupted {
-            tell!("stopped on the way; what was published is worked all the same");
+            tell!("stopped on the way; workers still carry out the published jobs");
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The lines of a batch: which job each is, under which id, or why it is none.
+//! The lines of a batch: each is a job with its id, or invalid for a reason.
 
 use std::{
     fs::{self, File},
@@ -19,14 +19,14 @@ use crate::{
 pub(crate) struct Line {
     /// The file's name, as given.
     pub file: Arc<str>,
-    /// From 1.
+    /// The line's number, counted from 1.
     pub number: usize,
-    /// Without the line's end.
+    /// The line without its end.
     pub content: Bytes,
 }
 
-/// The lines of `file`; `-` is stdin. A line that is no text is a line all the same; a whole file that is none is
-/// refused, and named for what it is.
+/// Reads the lines of `file`; `-` is stdin. Lines may contain any bytes, but fails if the file is not text, for example
+/// compressed.
 pub(crate) fn read(file: &str) -> std::io::Result<Vec<Line>> {
     let mut content = Vec::new();
     if file == "-" {
@@ -47,9 +47,9 @@ pub(crate) fn read(file: &str) -> std::io::Result<Vec<Line>> {
         .collect())
 }
 
-/// Hands over the lines of `file` one by one, as [`read`] does, but of a line that is too long to be a job only as much as
-/// shows that.
-pub(crate) fn each(file: &str, mut look: impl FnMut(&Line) -> anyhow::Result<()>) -> anyhow::Result<()> {
+/// Passes the lines of `file` to `visit` one by one. In contrast to [`read`], it reads of a line that is too long for a job
+/// only as much as is needed to know that.
+pub(crate) fn each(file: &str, mut visit: impl FnMut(&Line) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let stdin = io::stdin();
     let mut reader: Box<dyn BufRead> =
         if file == "-" { Box::new(stdin.lock()) } else { Box::new(BufReader::new(File::open(file)?)) };
@@ -66,20 +66,20 @@ pub(crate) fn each(file: &str, mut look: impl FnMut(&Line) -> anyhow::Result<()>
         }
         if !content.trim_ascii().is_empty() {
             let content = Bytes::copy_from_slice(content.trim_ascii_end());
-            look(&Line { file: name.clone(), number, content })?;
+            visit(&Line { file: name.clone(), number, content })?;
         }
     }
     Ok(())
 }
 
 impl Line {
-    /// The id of a job that names none: the same whenever this line is read again.
+    /// The id of a job without an id: the same each time this line is read.
     pub(crate) fn default_id(&self) -> String {
         let content = String::from_utf8_lossy(&self.content);
         derived_id(&format!("line:{}:{}:{content}", self.file, self.number)).to_string()
     }
 
-    /// The kind, where this build has a worker for it; else why the line is no job.
+    /// Returns the kind. Fails if the line is not a job, or if this program has no worker for the kind.
     pub(crate) fn kind(&self) -> Result<Kind, Box<Rejection>> {
         let (value, _) = decode::parse_body(&self.content).map_err(|unread| Box::new(unread.reject(self.id())))?;
         let kind = value.get("kind").filter(|kind| !kind.is_null());
@@ -93,7 +93,7 @@ impl Line {
         Err(Box::new(self.invalid_kind(wrong)))
     }
 
-    /// The job, as its worker would take it.
+    /// Checks the job as its worker would.
     pub(crate) fn check(&self, checker: &Checker) -> Result<Job, Box<Rejection>> {
         let kind = self.kind()?;
         let known = checker.check(kind, &self.content, Some(&self.default_id()));
@@ -104,7 +104,7 @@ impl Line {
         Rejection::invalid(self.id(), vec![Violation::new("/kind", wrong)].into())
     }
 
-    /// The job's own id, where one can be read.
+    /// The id in the job, or the default id if there is none.
     pub(crate) fn id(&self) -> JobId {
         decode::extract_id(&self.content, Some(&self.default_id()), None)
     }
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_the_same_one_by_one_but_for_what_is_too_long_for_a_job() {
+    fn both_ways_of_reading_give_the_same_lines_but_for_lines_that_are_too_long_for_a_job() {
         let path = std::env::temp_dir().join(format!("genfleet-lines-{}", std::process::id()));
         let long = "x".repeat(3 * MAX_BODY_BYTES);
         let longest = "y".repeat(MAX_BODY_BYTES);

@@ -1,4 +1,4 @@
-//! A batch on its way into the store: every line becomes a job, or at once the event that says why it is none.
+//! Loads a batch into the store: every line becomes a job, or, if it is invalid, an event with the reason.
 
 use genfleet_core::tell;
 use std::{path::Path, process};
@@ -22,7 +22,7 @@ use jiff::Timestamp;
 
 use super::lines::{self, Line};
 
-/// What is to be run: every line of the files, and which batch they make.
+/// The lines of the files, and the batch that they make.
 #[derive(Debug)]
 pub(super) struct Input {
     lines: Vec<Line>,
@@ -30,7 +30,7 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Reads `files` whole.
+    /// Reads all lines of `files`.
     pub(super) fn read(files: &[String]) -> anyhow::Result<Self> {
         let mut lines: Vec<Line> = Vec::new();
         for file in files {
@@ -40,16 +40,16 @@ impl Input {
         Ok(Self { lines, batch })
     }
 
-    /// How many jobs there are.
+    /// Number of jobs.
     pub(super) fn total(&self) -> u64 {
         self.batch.total
     }
 
-    /// Refuses a job that nobody here would work: the batch would never end.
+    /// Fails if a job is of a kind that this process does not work, because the batch would never end.
     pub(super) fn check_kinds(&self, kinds: &ChosenKinds) -> Result<(), ConfigError> {
         let refused = self.lines.iter().find_map(|line| Some((line, kinds.unworked(line.kind().ok()?)?)));
         let Some((line, why)) = refused else { return Ok(()) };
-        Err(ConfigError::new(format!("{}:{}: {why}; or take its jobs out of the file", line.file, line.number)))
+        Err(ConfigError::new(format!("{}:{}: {why}; or remove its jobs from the file", line.file, line.number)))
     }
 
     /// Whether there is a job of `kind`.
@@ -57,7 +57,7 @@ impl Input {
         self.lines.iter().any(|line| line.kind().is_ok_and(|found| found == kind))
     }
 
-    /// Refuses the store at `path` where it is there and not this batch's, before anything in it is changed.
+    /// Fails if the store at `path` exists and does not belong to this batch. Changes nothing in it.
     pub(super) async fn check(&self, path: &Path, clock: &SharedClock) -> anyhow::Result<()> {
         if !path.exists() {
             return Ok(());
@@ -68,7 +68,7 @@ impl Input {
         Ok(accepted(outcome?, path).map(drop)?)
     }
 
-    /// Loads it into `store`, which is at `path`, in one transaction, unless it is there already.
+    /// Loads the batch into `store`, whose file is `path`, in one transaction, unless it is already there.
     pub(super) async fn load(
         &self,
         store: &SqliteQueue,
@@ -79,43 +79,43 @@ impl Input {
         clock: &SharedClock,
     ) -> anyhow::Result<()> {
         let now = clock.now();
-        // Of a batch that was begun the outcomes are written down already.
+        // The outcomes of a batch that was already loaded are in the audit.
         let audit = if store.batch().await?.is_some() { Audit::off() } else { audit.clone() };
         let mut publications = Vec::new();
         for line in &self.lines {
             publications.extend(line_publications(line, environment, webhooks, &audit, now));
         }
         durable(&audit).await?;
-        if let Standing::Begun = accepted(store.load(self.batch.clone(), publications).await?, path)? {
-            tell!("Going on with the batch that was begun (process {})", process::id());
+        if let BatchState::Loaded = accepted(store.load(self.batch.clone(), publications).await?, path)? {
+            tell!("Continuing the batch in the store (process {})", process::id());
         }
         Ok(())
     }
 }
 
-/// How far a batch is that may be run.
-enum Standing {
+/// Whether the store already contained the batch.
+enum BatchState {
     New,
-    Begun,
+    Loaded,
 }
 
-/// Why a store is not this batch's, and what to do.
-fn accepted(outcome: LoadOutcome, path: &Path) -> Result<Standing, ConfigError> {
+/// Fails if a store does not belong to this batch; the error says why, and what to do.
+fn accepted(outcome: LoadOutcome, path: &Path) -> Result<BatchState, ConfigError> {
     let path = path.display();
     Err(ConfigError::new(match outcome {
-        LoadOutcome::Loaded => return Ok(Standing::New),
-        LoadOutcome::Already { .. } => return Ok(Standing::Begun),
+        LoadOutcome::Loaded => return Ok(BatchState::New),
+        LoadOutcome::Already { .. } => return Ok(BatchState::Loaded),
         LoadOutcome::Refused { recorded } => format!(
-            "the store {path} holds another batch: {} with {} jobs. Finish it with the files it was begun with, or remove the store, or name another one with --store",
+            "the store {path} holds another batch: {} with {} jobs. Finish it with the files that it was started with, or remove the store, or name another one with --store",
             recorded.source, recorded.total
         ),
         LoadOutcome::Foreign => format!(
-            "the store {path} is a queue with jobs, dead letters or events that are of no batch, and a batch's store is removed at its end: name another one with --store, or put the jobs on this queue with genfleet enqueue"
+            "the store {path} is a queue with jobs, dead letters or events that belong to no batch, and the store of a batch is removed at its end: name another one with --store, or put the jobs on this queue with genfleet enqueue"
         ),
     }))
 }
 
-/// Over file names, line numbers and content: whatever changes an id or a job changes it.
+/// Computes a hash over file names, line numbers and content. A change of an id or a job changes it.
 fn content_hash(lines: &[Line]) -> String {
     let mut all = Vec::new();
     for line in lines {
@@ -125,12 +125,12 @@ fn content_hash(lines: &[Line]) -> String {
     hash::sha256(all)
 }
 
-/// Waits until the outcomes of lines that are no jobs are durable.
+/// Waits until the outcomes of invalid lines are durable.
 async fn durable(audit: &Audit) -> anyhow::Result<()> {
     tokio::select! {
         biased;
         written = audit.all_durable() => Ok(written?),
-        why = audit.trouble() => bail!("{why}. Make room, or name another file with --audit-log, and start it again"),
+        why = audit.trouble() => bail!("{why}. Free some disk space, or name another file with --audit-log, and start it again"),
     }
 }
 

@@ -1,16 +1,15 @@
-//! How far a batch is, on a terminal; elsewhere nothing.
+//! The progress of a batch, shown only on a terminal.
 
-use std::{
-    io::{self, IsTerminal},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 
-/// A bar on stderr. Clones are one.
+use crate::terminal;
+
+/// A progress bar on stderr. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     bar: ProgressBar,
@@ -19,48 +18,40 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Of a batch of `total` jobs.
+    /// Creates a bar for a batch of `total` jobs.
     pub(super) fn new(total: u64) -> Self {
-        let target = if io::stderr().is_terminal() {
-            ProgressDrawTarget::stderr_with_hz(10)
-        } else {
-            ProgressDrawTarget::hidden()
-        };
-        let bar = ProgressBar::with_draw_target(Some(total), target);
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} jobs  {msg}  {elapsed}") {
-            bar.set_style(style);
-        }
+        let bar = terminal::progress_bar(total, "{bar:30} {pos}/{len} jobs  {msg}  {elapsed}");
         Self { bar, total, ended: Arc::default() }
     }
 
-    /// The jobs of the batch.
+    /// Number of jobs of the batch.
     pub(super) fn total(&self) -> u64 {
         self.total
     }
 
-    /// The jobs that ended, as last shown.
+    /// Number of jobs that had ended at the last call of [`Self::show`].
     pub(super) fn ended(&self) -> u64 {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Shows how far it is.
+    /// Updates the bar.
     pub(super) fn show(&self, ended: u64, not_succeeded: u64) {
         self.ended.store(ended, Ordering::Relaxed);
         self.bar.set_position(ended);
         self.bar.set_message(format!("{not_succeeded} not succeeded"));
     }
 
-    /// Does what writes on the terminal while the bar is out of the way.
+    /// Hides the bar while `write` prints on the terminal.
     pub(super) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
         self.bar.suspend(write)
     }
 
-    /// Shows that all jobs ended, and for what it still waits.
+    /// Shows that all jobs have ended and `left` webhooks are still to be delivered.
     pub(super) fn wait_for_webhooks(&self, left: u64) {
         self.bar.set_message(format!("waiting for {left} webhooks"));
     }
 
-    /// Takes the bar away: the summary says the rest.
+    /// Removes the bar.
     pub(super) fn done(&self) {
         self.bar.finish_and_clear();
     }

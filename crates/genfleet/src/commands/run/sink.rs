@@ -1,4 +1,4 @@
-//! Where a batch's events go: stdout, for a person or as JSON lines, or a file that is only ever added to.
+//! The output of a batch's events: stdout, for a person or as JSON lines, or a file to which they are appended.
 
 use genfleet_core::tell;
 use std::{
@@ -13,7 +13,7 @@ use genfleet_core::{escape, file, options::ConfigError};
 use super::summary;
 use crate::terminal::{self, Paint};
 
-/// Refuses to write over the jobs.
+/// Fails if `output` is one of the files with the jobs.
 pub(super) fn spare_jobs(files: &[String], setting: &str, output: Option<&Path>) -> Result<(), ConfigError> {
     let Some(output) = output.and_then(|output| output.canonicalize().ok()) else { return Ok(()) };
     let mut named = files.iter().filter(|file| *file != "-");
@@ -23,20 +23,20 @@ pub(super) fn spare_jobs(files: &[String], setting: &str, output: Option<&Path>)
     })
 }
 
-const STDOUT: &str = "stdout cannot be written; start it again to go on";
+const STDOUT: &str = "stdout cannot be written; start it again to continue";
 
-/// What takes the events.
+/// The output of the events.
 pub(super) enum Sink {
-    /// Each as a JSON line, on stdout.
+    /// Stdout, a JSON line for each event.
     Json,
-    /// Each as a JSON line, added to this file.
+    /// A file to which a JSON line for each event is appended.
     File(PathBuf, File),
-    /// A person at a terminal: each in a line of words.
+    /// A terminal, a line of words for each event.
     Person(Paint),
 }
 
 impl Sink {
-    /// `events`, or stdout where there is none: for a person, or as JSON.
+    /// Opens the file `events`, or stdout if it is `None`: for a person, or as JSON.
     pub(super) fn open(events: Option<&Path>, person: bool) -> anyhow::Result<Self> {
         let Some(path) = events else {
             return Ok(if person { Self::Person(Paint::stdout()) } else { Self::Json });
@@ -45,7 +45,7 @@ impl Sink {
         Ok(Self::File(path.to_owned(), file))
     }
 
-    /// Takes all of them.
+    /// Writes the events.
     pub(super) fn take<'a>(&mut self, events: impl Iterator<Item = &'a [u8]>) -> anyhow::Result<()> {
         match self {
             Self::Json => {
@@ -58,7 +58,7 @@ impl Sink {
             Self::File(path, out) => {
                 let failed = |error| {
                     anyhow!(
-                        "--events {} cannot be written: {error}. Make room and start it again to go on",
+                        "--events {} cannot be written: {error}. Free some disk space and start it again to continue",
                         path.display()
                     )
                 };
@@ -79,16 +79,16 @@ impl Sink {
 
 fn append(path: &Path) -> io::Result<File> {
     let mut file = file::open_or_stream(path, File::options().create(true).append(true), file::GROUP_READS)?;
-    if ends_torn(path) {
-        tell!("{} ends in the middle of a line, which is left as it is; its event comes again", path.display());
+    if has_incomplete_line(path) {
+        tell!("{} ends with an incomplete line, which is left as it is; its event is written again", path.display());
         file.write_all(b"\n")?;
     }
     Ok(file)
 }
 
-/// Whether the last line has no end: who wrote it was killed, or had no room. What cannot be read, or is no regular file,
-/// has no end to look at.
-fn ends_torn(path: &Path) -> bool {
+/// Whether the last line is incomplete because its writer was killed or the disk was full. False for files that are not
+/// regular or cannot be read.
+fn has_incomplete_line(path: &Path) -> bool {
     let last = || -> io::Result<Option<u8>> {
         if !path.metadata()?.is_file() {
             return Ok(None);
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_go_to_a_file_for_owner_and_group_and_through_no_link_but_to_a_stream() {
+    fn a_file_is_for_owner_and_group_and_a_link_is_refused_unless_it_leads_to_a_stream() {
         let folder = std::env::temp_dir().join(format!("genfleet-events-{}", uuid::Uuid::new_v4()));
         fs::create_dir(&folder).unwrap();
         let (file, link) = (folder.join("events"), folder.join("link"));

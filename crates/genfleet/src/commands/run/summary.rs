@@ -1,5 +1,5 @@
-//! A batch as a person reads it on a terminal: a line a job, and at the end what came of each kind, what did not succeed
-//! and why, and what to do next.
+//! The output of a batch on a terminal: a line for each job, and at the end the results of each kind, the jobs that did not
+//! succeed and why, and what to do next.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use crate::terminal::{Paint, count, cut, line};
 
-/// Jobs that did not succeed are named up to this many.
+/// Maximum number of jobs that are named because they did not succeed.
 const NAMED: usize = 20;
-/// Characters of a message that are shown.
+/// Maximum number of characters that are shown of a message.
 const MESSAGE: usize = 160;
 
-/// One event in one line.
+/// Formats an event in one line.
 pub(super) fn event(event: &Value, paint: Paint) -> String {
     let data = &event["data"];
     let outcome = text(&data["outcome"]);
@@ -34,13 +34,13 @@ fn text(value: &Value) -> String {
     line(value.as_str().unwrap_or_default())
 }
 
-/// What is printed at the end.
+/// The results of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Account {
     kinds: BTreeMap<String, OfKind>,
     failures: Vec<Failure>,
     not_named: u64,
-    /// Requests that several jobs shared are in the count of each.
+    /// Number of requests of purge jobs. A request that several jobs share is counted for each of them.
     shared_counted: u64,
     shared: HashSet<String>,
 }
@@ -61,7 +61,7 @@ struct Failure {
 }
 
 impl Account {
-    /// One more job ended.
+    /// Adds a job that has ended.
     pub(super) fn count(&mut self, data: &Value) {
         let of_kind = self.kinds.entry(text(&data["kind"])).or_default();
         let ended = match data["outcome"].as_str() {
@@ -93,27 +93,26 @@ impl Account {
         self.failures.push(Failure { job: text(&data["jobId"]), code: text(&error["code"]), message });
     }
 
-    /// The tables.
+    /// Formats the results.
     pub(super) fn tables(&self, paint: Paint) -> String {
-        let mut details = format!("\n{}\n", paint.dim(&row("kind", ["succeeded", "failed", "expired", "requests"])));
+        let mut text = format!("\n{}\n", paint.dim(&row("kind", ["succeeded", "failed", "expired", "requests"])));
         for (kind, OfKind { succeeded, failed, expired, requests }) in &self.kinds {
             let cells = [succeeded, failed, expired, requests].map(ToString::to_string);
-            let _ = writeln!(details, "{}", row(kind, cells.each_ref().map(String::as_str)));
+            let _ = writeln!(text, "{}", row(kind, cells.each_ref().map(String::as_str)));
         }
         let requests: u64 = self.kinds.values().map(|kind| kind.requests).sum();
         let saved = self.shared_counted.saturating_sub(self.shared.len() as u64);
-        let _ =
-            writeln!(details, "\n{} sent, {saved} saved by sharing", count(requests.saturating_sub(saved), "request"));
+        let _ = writeln!(text, "\n{} sent, {saved} saved by sharing", count(requests.saturating_sub(saved), "request"));
         if !self.failures.is_empty() {
-            let _ = writeln!(details, "\nNot succeeded:");
+            let _ = writeln!(text, "\nNot succeeded:");
         }
         for Failure { job, code, message } in &self.failures {
-            let _ = writeln!(details, "  {}  {}  {message}", paint.bold(job), paint.red(code));
+            let _ = writeln!(text, "  {}  {}  {message}", paint.bold(job), paint.red(code));
         }
         if self.not_named > 0 {
-            let _ = writeln!(details, "  and {} more: genfleet run --events FILE keeps every event", self.not_named);
+            let _ = writeln!(text, "  and {} more: genfleet run --events FILE stores every event", self.not_named);
         }
-        details
+        text
     }
 }
 
@@ -122,21 +121,23 @@ fn row(kind: &str, cells: [&str; 4]) -> String {
     format!("{kind:<17}  {succeeded:>9}  {failed:>6}  {expired:>7}  {requests:>8}")
 }
 
-/// What to do next with these files.
+/// Suggests the next commands for these files.
 pub(super) fn next(files: &[String], failed: bool, simulated: bool) -> String {
     let files: Vec<String> = files.iter().map(|file| line(file)).collect();
     let files = files.join(" ");
     let mut next = String::from("\nNext:\n");
     if failed {
-        let _ = writeln!(next, "  genfleet validate {files}    every mistake, nothing is run");
+        let _ = writeln!(next, "  genfleet validate {files}    shows every mistake, runs nothing");
     }
     let simulate = if simulated { "--simulate " } else { "" };
-    let _ =
-        writeln!(next, "  genfleet run {simulate}--events events.jsonl {files}    keeps the events, a JSON line a job");
+    let _ = writeln!(
+        next,
+        "  genfleet run {simulate}--events events.jsonl {files}    stores the events, a JSON line for each job"
+    );
     if simulated {
         let _ = writeln!(
             next,
-            "  genfleet run {files}    the real thing, with GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET set"
+            "  genfleet run {files}    against Genesys Cloud, with GENESYS_CLIENT_ID and GENESYS_CLIENT_SECRET set"
         );
     }
     next
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_is_a_line_that_cannot_steer_the_terminal() {
+    fn a_job_is_a_line_without_control_characters() {
         let details = event(&json!({ "data": purge("a", &["1"]) }), Paint::none());
         assert_eq!(details, "succeeded  cdn.purge          a  cache_invalidated");
         let details = event(&json!({ "data": failed("b\n\u{1b}[2J") }), Paint::none());
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_jobs_shared_are_sent_once_and_failures_say_why() {
+    fn shared_requests_are_counted_once_and_failures_have_reasons() {
         let mut account = Account::default();
         for data in [purge("a", &["1", "2"]), purge("b", &["1"]), failed("c")] {
             account.count(&data);

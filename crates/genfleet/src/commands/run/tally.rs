@@ -1,4 +1,4 @@
-//! What came of a batch, counted from its events.
+//! The results of a batch, counted from its events.
 
 use genfleet_core::tell;
 use std::{
@@ -12,24 +12,24 @@ use serde_json::{Value, json};
 use super::{held, summary::Account};
 use crate::terminal::{self, Paint};
 
-/// Outcomes, codes and requests, so far.
+/// Counts of outcomes, error codes and webhooks.
 #[derive(Debug)]
 pub(super) struct Tally {
     total: u64,
     outcomes: BTreeMap<String, u64>,
     codes: BTreeMap<String, u64>,
-    /// Webhooks that cannot be delivered.
+    /// Number of webhooks that cannot be delivered.
     failed_webhooks: u64,
-    /// Webhooks that are still to be delivered.
+    /// Number of webhooks that are still to be delivered.
     pub undelivered: u64,
-    /// What held it up.
+    /// Causes that stopped the batch.
     pub held: held::Account,
     began: Instant,
     account: Account,
 }
 
 impl Tally {
-    /// Of a batch of `total` jobs.
+    /// Creates a tally for a batch of `total` jobs.
     pub(super) fn new(total: u64) -> Self {
         let (outcomes, codes) = (BTreeMap::new(), BTreeMap::new());
         let account = Account::default();
@@ -37,7 +37,7 @@ impl Tally {
         Self { total, outcomes, codes, failed_webhooks: 0, undelivered: 0, held, began: Instant::now(), account }
     }
 
-    /// One more event. That of a webhook which cannot be delivered is of no job of the batch.
+    /// Counts an event. An event of a webhook that cannot be delivered does not belong to a job of the batch.
     pub(super) fn count(&mut self, event: &[u8]) {
         let event: Value = serde_json::from_slice(event).unwrap_or_default();
         if event["data"]["kind"] == Kind::WebhookDeliver.as_str() {
@@ -52,17 +52,17 @@ impl Tally {
         }
     }
 
-    /// Jobs that ended.
+    /// Number of jobs that have ended.
     pub(super) fn ended(&self) -> u64 {
         self.outcomes.values().sum()
     }
 
-    /// Jobs that did not succeed.
+    /// Number of jobs that did not succeed.
     pub(super) fn not_succeeded(&self) -> u64 {
         self.ended() - self.outcomes.get("succeeded").copied().unwrap_or(0)
     }
 
-    /// Whether every job ended.
+    /// Whether every job has ended.
     pub(super) fn complete(&self) -> bool {
         self.ended() >= self.total
     }
@@ -72,12 +72,12 @@ impl Tally {
         self.outcomes.contains_key("failed")
     }
 
-    /// The tables that a person reads, on stderr.
+    /// Prints the tables for people on stderr.
     pub(super) fn print_account(&self) {
         tell!("{}", self.account.tables(Paint::stderr()).trim_end_matches('\n'));
     }
 
-    /// The summary, on stderr.
+    /// Prints the summary on stderr.
     pub(super) fn print(&self, as_json: bool) {
         let took = self.began.elapsed();
         if as_json {

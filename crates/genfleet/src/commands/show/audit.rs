@@ -1,4 +1,4 @@
-//! A job's facts in audit files, as they were written. Whether the files are whole is `genfleet audit verify`'s to say.
+//! A job's facts in audit files, as they were written. `genfleet audit verify` checks whether the files were changed.
 
 use std::{
     fs::File,
@@ -10,7 +10,7 @@ use anyhow::Context;
 use genfleet_core::options::ConfigError;
 use serde_json::Value;
 
-/// The facts about job `id` in `files`, in their order. Lines that are no facts are passed over.
+/// Reads the facts about job `id` from `files`, in their order. Skips lines that are not facts.
 pub(super) fn facts(files: &[PathBuf], id: &str) -> anyhow::Result<Vec<Value>> {
     let mut facts = Vec::new();
     for path in files {

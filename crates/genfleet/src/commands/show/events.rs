@@ -1,4 +1,4 @@
-//! A job's events, as far as they are kept: all of them are read for it, the latest of the job's are kept.
+//! A job's latest events. They are found by reading all events that are kept.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use genfleet_core::queue::{QueueError, QueueInspector};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Events kept of one job.
+/// Maximum number of events that are shown of one job.
 const KEPT: usize = 20;
 
 /// The latest of a job's events, oldest first.
@@ -23,15 +23,15 @@ struct Subject<'a> {
     subject: std::borrow::Cow<'a, str>,
 }
 
-/// The events of job `id`.
+/// Reads the events of job `id`.
 pub(super) async fn of(inspector: &QueueInspector, id: &str) -> Result<Events, QueueError> {
     let mut events = Events::default();
-    inspector.each_event(|event| events.see(&event, id)).await?;
+    inspector.each_event(|event| events.add(&event, id)).await?;
     Ok(events)
 }
 
 impl Events {
-    fn see(&mut self, event: &Bytes, id: &str) {
+    fn add(&mut self, event: &Bytes, id: &str) {
         if !serde_json::from_slice::<Subject<'_>>(event).is_ok_and(|event| event.subject == id) {
             return;
         }
@@ -40,22 +40,22 @@ impl Events {
         self.latest.drain(..self.latest.len().saturating_sub(KEPT));
     }
 
-    /// Whether there was none.
+    /// Whether there are no events.
     pub(super) fn is_empty(&self) -> bool {
         self.total == 0
     }
 
-    /// How many there were, kept or not.
+    /// Number of events, including those that are not shown.
     pub(super) fn total(&self) -> u64 {
         self.total
     }
 
-    /// Those kept, as they were published.
+    /// The latest events, as they were published.
     pub(super) fn json(&self) -> Value {
         self.latest.iter().cloned().collect()
     }
 
-    /// Those kept, oldest first.
+    /// The latest events, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Value> {
         self.latest.iter()
     }

@@ -1,4 +1,4 @@
-//! What is known of a job, from wherever it was found.
+//! Everything that is known about a job.
 
 use genfleet_core::queue::dead_letters::DeadLetter;
 use serde_json::{Value, json};
@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 use super::{events::Events, waiting::WaitingPlace, webhooks::Delivery};
 use crate::commands::dead;
 
-/// What is known of a job.
+/// Everything that is known about a job.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub events: Events,
     pub letters: Vec<DeadLetter>,
-    /// None where a queue does not tell.
+    /// `None` if the queue cannot be searched for waiting jobs.
     pub waiting: Option<Vec<WaitingPlace>>,
-    /// Those that are not done.
+    /// Webhook deliveries that wait or have failed.
     pub deliveries: Vec<Delivery>,
     pub facts: Vec<Value>,
 }
@@ -21,11 +21,11 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn is_nothing(&self) -> bool {
         let waits = self.waiting.as_ref().is_some_and(|places| !places.is_empty());
-        let is_silent = self.events.is_empty() && self.deliveries.is_empty() && self.facts.is_empty();
-        is_silent && self.letters.is_empty() && !waits
+        let is_empty = self.events.is_empty() && self.deliveries.is_empty() && self.facts.is_empty();
+        is_empty && self.letters.is_empty() && !waits
     }
 
-    /// As one object.
+    /// Returns everything as one JSON object.
     pub(super) fn json(&self, id: &str) -> Value {
         let letters: Vec<_> = self.letters.iter().map(dead::show::as_json).collect();
         let waiting = self.waiting.as_ref().map(|places| places.iter().map(WaitingPlace::json).collect::<Vec<_>>());

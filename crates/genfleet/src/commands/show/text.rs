@@ -1,4 +1,4 @@
-//! What is known of a job, for people: a heading and a line for each thing.
+//! Everything that is known about a job, for people: sections with a line for each item.
 
 use genfleet_core::queue::dead_letters::DeadLetter;
 use serde_json::Value;
@@ -6,12 +6,12 @@ use serde_json::Value;
 use super::known::Known;
 use crate::terminal::{Paint, count, cut, line};
 
-/// Of an error, in characters.
+/// Maximum number of characters that are shown of an error.
 const ERROR_WIDTH: usize = 200;
-/// Of a report, in characters.
+/// Maximum number of characters that are shown of a report.
 const REPORT_WIDTH: usize = 2_000;
 
-/// All sections that have something in them.
+/// Formats all sections that are not empty.
 pub(super) fn text(id: &str, known: &Known, paint: Paint) -> String {
     let mut events: Vec<_> = known.events.iter().map(|one| event(one, paint)).collect();
     match known.events.total() - events.len() as u64 {
@@ -20,7 +20,7 @@ pub(super) fn text(id: &str, known: &Known, paint: Paint) -> String {
     }
     let letters: Vec<_> = known.letters.iter().map(|one| letter(one, paint)).collect();
     let hint =
-        if letters.is_empty() { None } else { Some(format!("genfleet dead show {} shows them whole", line(id))) };
+        if letters.is_empty() { None } else { Some(format!("genfleet dead show {} shows them in full", line(id))) };
     let sections = [
         ("events", events),
         ("waits", known.waiting.iter().flatten().map(super::waiting::WaitingPlace::text).collect()),

@@ -1,4 +1,4 @@
-//! Where a job waits, on the embedded queue. On `RabbitMQ` nobody can look without taking.
+//! The places where a job waits, on the embedded queue. A queue of `RabbitMQ` cannot be searched without consuming it.
 
 use genfleet_core::{
     job::{Kind, decode::extract_id, job_headers},
@@ -10,14 +10,15 @@ use serde_json::{Value, json};
 use super::webhooks::Delivery;
 use crate::terminal::count;
 
-/// Shown of one job, at most.
+/// Maximum number of places that are shown of one job.
 const SHOWN: usize = 20;
 
-/// One place where the job waits.
+/// A place where the job waits.
 #[derive(Debug)]
 pub(super) struct WaitingPlace(WaitingJob);
 
-/// The places where job `id` waits, and the deliveries of its events that wait; none where the queue does not tell.
+/// Finds the places where job `id` waits, and the waiting webhook deliveries of its events. `None` if the queue cannot be
+/// searched.
 pub(super) async fn of(
     inspector: &QueueInspector,
     id: &str,
@@ -33,8 +34,8 @@ pub(super) async fn of(
             places.push(WaitingPlace(job));
         }
     };
-    let tells = inspector.each_waiting_job(keep).await?;
-    Ok(tells.then_some((places, deliveries)))
+    let is_searchable = inspector.each_waiting_job(keep).await?;
+    Ok(is_searchable.then_some((places, deliveries)))
 }
 
 impl WaitingPlace {
@@ -42,7 +43,7 @@ impl WaitingPlace {
         self.0.message.headers.get(name).and_then(HeaderValue::as_i64)
     }
 
-    /// As one object.
+    /// Returns the place as a JSON object.
     pub(super) fn json(&self) -> Value {
         json!({
             "kind": self.0.kind.as_str(), "lane": self.0.lane.as_str(), "running": self.0.claimed,
@@ -52,7 +53,7 @@ impl WaitingPlace {
         })
     }
 
-    /// In a line.
+    /// Formats the place in a line.
     pub(super) fn text(&self) -> String {
         let place = if self.0.claimed {
             "held by a worker".to_owned()

@@ -1,5 +1,5 @@
-//! Webhook deliveries of a job's events that did not end well yet: those that wait, on the embedded queue, and those that
-//! were given up. What was delivered is in the log and the metrics of the worker only.
+//! Webhook deliveries of a job's events that wait (embedded queue) or have failed. Successful deliveries are only in the log
+//! and the metrics of the worker.
 
 use genfleet_core::{
     queue::{dead_letters::DeadLetter, sqlite::WaitingJob},
@@ -10,17 +10,17 @@ use serde_json::{Value, json};
 
 use crate::terminal::{Paint, cut, line};
 
-/// Of an error, in characters.
+/// Maximum number of characters that are shown of an error.
 const ERROR_WIDTH: usize = 200;
 
-/// One delivery that is not done.
+/// A delivery that waits or has failed.
 #[derive(Debug)]
 pub(super) struct Delivery {
     id: String,
     receiver: String,
-    /// Since when it is dead, or until when it waits.
+    /// The time at which it failed, or until which it waits.
     time: Option<String>,
-    /// Why it was given up; none where it waits.
+    /// Reason and error of a failed delivery; `None` if it waits.
     failure: Option<(String, String)>,
 }
 
@@ -35,18 +35,18 @@ struct Payload {
     event: String,
 }
 
-/// The receiver of the delivery in `body`, where it is one of an event of job `id`.
+/// Returns the receiver of the delivery in `body`; `None` if it is not a delivery of an event of job `id`.
 fn receiver(body: &[u8], id: &str) -> Option<String> {
     let Payload { url, event } = serde_json::from_slice::<Job>(body).ok()?.payload;
     let event: Value = serde_json::from_str(&event).ok()?;
-    // Scheme and host: a path can be as good as a password.
+    // Only scheme and host are shown, because a path can contain a secret.
     (event["subject"] == id)
         .then(|| Receiver::parse(&url).map_or_else(|_| "[redacted]".to_owned(), |it| it.to_string()))
 }
 
 impl Delivery {
-    /// Of a dead letter, where it is a delivery of job `id`.
-    pub(super) fn given_up(letter: &DeadLetter, id: &str) -> Option<Self> {
+    /// Reads a dead letter; `None` if it is not a delivery for job `id`.
+    pub(super) fn failed(letter: &DeadLetter, id: &str) -> Option<Self> {
         Some(Self {
             receiver: receiver(&letter.stored.message.body, id)?,
             id: letter.id.to_string(),
@@ -55,7 +55,7 @@ impl Delivery {
         })
     }
 
-    /// Of a message that waits, where it is a delivery of job `id`.
+    /// Reads a waiting message; `None` if it is not a delivery for job `id`.
     pub(super) fn waiting(waiting: &WaitingJob, id: &str) -> Option<Self> {
         let message = &waiting.message;
         Some(Self {
@@ -66,7 +66,7 @@ impl Delivery {
         })
     }
 
-    /// As one object.
+    /// Returns the delivery as a JSON object.
     pub(super) fn json(&self) -> Value {
         let (reason, error) = self.failure.as_ref().map(|(reason, error)| (reason, error)).unzip();
         let state = if reason.is_some() { "dead" } else { "waiting" };
@@ -75,7 +75,7 @@ impl Delivery {
         })
     }
 
-    /// In a line.
+    /// Formats the delivery in a line.
     pub(super) fn text(&self, paint: Paint) -> String {
         let (time, receiver) = (self.time.as_deref().unwrap_or_default(), line(&self.receiver));
         match &self.failure {

@@ -1,33 +1,33 @@
-//! Columns that stand below each other, whatever their colours.
+//! A table with aligned and coloured columns.
 
 use crate::terminal::Paint;
 
-/// How a cell is painted.
+/// The colour of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tone {
-    /// As it is.
+    /// No colour.
     Plain,
-    /// Went wrong.
+    /// Red: an error.
     Bad,
-    /// May be wrong.
+    /// Yellow: possibly an error.
     Doubtful,
-    /// Nothing to see.
+    /// Dimmed: not important.
     Dim,
 }
 
-/// Text, and how it is painted.
+/// The text of a cell and its colour.
 pub(super) type Cell = (String, Tone);
 
-/// Where a column's text stands.
+/// The alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
-    /// Words.
+    /// For words.
     Left,
-    /// Figures.
+    /// For numbers.
     Right,
 }
 
-/// A table with a head; every row has a cell for each column.
+/// Formats a table with a head; every row has a cell for each column.
 pub(super) fn table(head: &[(&str, Side)], rows: &[Vec<Cell>], paint: Paint) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|(text, _)| text.chars().count());

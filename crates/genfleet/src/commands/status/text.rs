@@ -1,29 +1,29 @@
-//! The same for people: a table of the kinds, a line for each client, a table of the processes, what is shut, and which
-//! receivers of webhooks take nothing.
+//! The report for people: a table of the kinds, a line for each client, a table of the processes, pauses and holds, and
+//! failing receivers of webhooks.
 
 use std::time::Duration;
 
 use genfleet_core::membership::{HoldStatus, MemberStatus, ReceiverStatus};
 
 use super::{
-    seen::{OfKind, Seen, limit, sent, still},
+    report::{KindReport, Report, limit, remaining, sent},
     table::{Cell, Side, Tone, table},
 };
 use crate::terminal::{Paint, count, cut, line};
 
-/// Of a reason, in characters.
+/// Maximum number of characters that are shown of a reason.
 const WHY_WIDTH: usize = 300;
 
-/// All of it.
-pub(super) fn text(seen: &Seen, paint: Paint) -> String {
-    let mut text = kinds(seen, paint);
-    for details in others(seen) {
-        text += &details;
+/// Formats the whole report.
+pub(super) fn text(report: &Report, paint: Paint) -> String {
+    let mut text = kinds(report, paint);
+    for line in other_counts(report) {
+        text += &line;
         text.push('\n');
     }
     text.push('\n');
-    text += &processes(seen, paint);
-    let problems = seen.problems();
+    text += &processes(report, paint);
+    let problems = report.problems();
     if !problems.is_empty() {
         text.push('\n');
     }
@@ -33,7 +33,7 @@ pub(super) fn text(seen: &Seen, paint: Paint) -> String {
     text
 }
 
-fn kinds(seen: &Seen, paint: Paint) -> String {
+fn kinds(report: &Report, paint: Paint) -> String {
     const HEAD: [(&str, Side); 10] = [
         ("KIND", Side::Left),
         ("WAITING", Side::Right),
@@ -47,20 +47,20 @@ fn kinds(seen: &Seen, paint: Paint) -> String {
         ("FAILED/MIN", Side::Right),
     ];
     let rows: Vec<Vec<Cell>> =
-        seen.kinds.iter().map(|(kind, of_kind)| row(kind.as_str(), of_kind, seen.processes.is_some())).collect();
+        report.kinds.iter().map(|(kind, of_kind)| row(kind.as_str(), of_kind, report.processes.is_some())).collect();
     table(&HEAD, &rows, paint)
 }
 
-/// What only processes can tell is a dash where they could not be asked.
-fn row(kind: &str, of_kind: &OfKind, is_heard: bool) -> Vec<Cell> {
+/// Formats a kind. What only processes know is a dash if they were not `asked`.
+fn row(kind: &str, of_kind: &KindReport, asked: bool) -> Vec<Cell> {
     let (worked, oldest) =
         (of_kind.processes > 0, of_kind.oldest.map(|seconds| span(Duration::from_secs_f64(seconds))));
     let rate = |rate| if worked { figure(Some(rate), Tone::Plain) } else { none() };
     vec![
         (kind.to_owned(), Tone::Plain),
-        figure(of_kind.waiting, if worked || !is_heard { Tone::Plain } else { Tone::Doubtful }),
-        figure(is_heard.then_some(of_kind.running), Tone::Plain),
-        figure(is_heard.then_some(of_kind.held), Tone::Plain),
+        figure(of_kind.waiting, if worked || !asked { Tone::Plain } else { Tone::Doubtful }),
+        figure(asked.then_some(of_kind.running), Tone::Plain),
+        figure(asked.then_some(of_kind.held), Tone::Plain),
         figure(of_kind.begun, Tone::Plain),
         figure(of_kind.suspect, Tone::Doubtful),
         figure(of_kind.dead, Tone::Bad),
@@ -70,7 +70,7 @@ fn row(kind: &str, of_kind: &OfKind, is_heard: bool) -> Vec<Cell> {
     ]
 }
 
-/// A zero is nothing to see.
+/// Formats a number; a zero is dimmed, and an unknown number is a dash.
 fn figure(count: Option<u64>, tone: Tone) -> Cell {
     match count {
         None => none(),
@@ -83,22 +83,18 @@ fn none() -> Cell {
     ("-".to_owned(), Tone::Dim)
 }
 
-fn others(seen: &Seen) -> Vec<String> {
-    let details =
-        |number: Option<u64>, what: &str| number.filter(|number| *number > 0).map(|number| count(number, what));
-    [
-        details(seen.delayed, "delayed job"),
-        details(Some(seen.unknown_dead), "dead letter of no known kind"),
-        details(seen.unrouted, "unrouted message"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+fn other_counts(report: &Report) -> impl Iterator<Item = String> {
+    let counts = [
+        (report.delayed, "delayed job"),
+        (Some(report.unknown_dead), "dead letter of no known kind"),
+        (report.unrouted, "unrouted message"),
+    ];
+    counts.into_iter().filter_map(|(number, what)| Some(count(number.filter(|number| *number > 0)?, what)))
 }
 
-fn processes(seen: &Seen, paint: Paint) -> String {
-    let Some(alive) = &seen.processes else {
-        return paint.yellow(&format!("processes cannot be asked: {}", cut(&seen.unheard, WHY_WIDTH))) + "\n";
+fn processes(report: &Report, paint: Paint) -> String {
+    let Some(alive) = &report.processes else {
+        return paint.yellow(&format!("processes cannot be asked: {}", cut(&report.no_answer, WHY_WIDTH))) + "\n";
     };
     if alive.is_empty() {
         return paint.yellow("no process is alive") + "\n";
@@ -111,7 +107,7 @@ fn processes(seen: &Seen, paint: Paint) -> String {
         unverified => text += &paint.yellow(&format!(" ({unverified} of them unverified)")),
     }
     text.push('\n');
-    for (client, processes) in seen.clients() {
+    for (client, processes) in report.clients() {
         let (client, sent, limit) = (cut(client, 8), sent(&processes), limit(&processes));
         text.extend([format!("client {client}: {sent} of {limit} requests in the last minute")]);
         if let Some(shut) = processes.iter().filter_map(|process| process.client_shut()).max() {
@@ -121,19 +117,20 @@ fn processes(seen: &Seen, paint: Paint) -> String {
     }
     text + "\n"
         + &process_table(alive, paint)
-        + &all_shut(alive, paint)
-        + &all_failing(alive, paint)
-        + &all_notes(alive)
+        + &lines_of(alive, |name, process| holds(name, process, paint))
+        + &lines_of(alive, |name, process| failing_receivers(name, process, paint))
+        + &lines_of(alive, notes)
 }
 
-/// A line for each note, of whichever process.
-fn all_notes(alive: &[MemberStatus]) -> String {
-    let note = |process: &MemberStatus, note: &String| {
-        format!("note: at {}: {}\n", line(&process.process), cut(note, WHY_WIDTH))
-    };
-    let lines: String =
-        alive.iter().flat_map(|process| process.notes.iter().map(move |each| note(process, each))).collect();
+/// Concatenates the lines of all processes, with an empty line before them if there are any.
+fn lines_of(alive: &[MemberStatus], lines: impl Fn(&str, &MemberStatus) -> String) -> String {
+    let lines = alive.iter().map(|process| lines(&line(&process.process), process)).collect::<String>();
     if lines.is_empty() { lines } else { format!("\n{lines}") }
+}
+
+fn notes(name: &str, process: &MemberStatus) -> String {
+    let text = |note: &String| format!("note: at {name}: {}\n", cut(note, WHY_WIDTH));
+    process.notes.iter().map(text).collect()
 }
 
 fn process_table(alive: &[MemberStatus], paint: Paint) -> String {
@@ -177,47 +174,39 @@ fn gate(process: &MemberStatus) -> Cell {
     (format!("shut: {}", reasons.join(", ")), Tone::Bad)
 }
 
-fn reason(shut: &HoldStatus) -> String {
-    match &shut.kind {
-        Some(kind) => format!("{} for {}", line(&shut.reason), line(kind)),
-        None => line(&shut.reason),
+fn reason(hold: &HoldStatus) -> String {
+    match &hold.kind {
+        Some(kind) => format!("{} for {}", line(&hold.reason), line(kind)),
+        None => line(&hold.reason),
     }
 }
 
-/// A line for each reason, of whichever process.
-fn all_shut(alive: &[MemberStatus], paint: Paint) -> String {
-    let shut = |process: &MemberStatus, shut: &HoldStatus| {
-        let another = still(shut).map(|still| until(shut, still)).unwrap_or_default();
-        let (reason, name, why) = (paint.red(&reason(shut)), line(&process.process), cut(&shut.why, WHY_WIDTH));
-        format!("{reason} {name}: {why}{another}\n")
+fn holds(name: &str, process: &MemberStatus, paint: Paint) -> String {
+    let text = |hold: &HoldStatus| {
+        let end = remaining(hold).map(|left| end_of(hold, left)).unwrap_or_default();
+        format!("{} {name}: {}{end}\n", paint.red(&reason(hold)), cut(&hold.why, WHY_WIDTH))
     };
-    let lines: String =
-        alive.iter().flat_map(|process| process.shut.iter().map(move |each| shut(process, each))).collect();
-    if lines.is_empty() { lines } else { format!("\n{lines}") }
+    process.shut.iter().map(text).collect()
 }
 
-/// Says what happens when the time is over.
-fn until(shut: &HoldStatus, still: Duration) -> String {
-    match shut.reason.as_str() {
-        "throttled" | "service_limit" => format!(", for another {}", span(still)),
-        "forbidden" | "api_unavailable" if still.is_zero() => ", tried again with the next job".to_owned(),
-        _ => format!(", tried again in {}", span(still)),
+/// Says what happens after the remaining time.
+fn end_of(hold: &HoldStatus, left: Duration) -> String {
+    match hold.reason.as_str() {
+        "throttled" | "service_limit" => format!(", for another {}", span(left)),
+        "forbidden" | "api_unavailable" if left.is_zero() => ", tried again with the next job".to_owned(),
+        _ => format!(", tried again in {}", span(left)),
     }
 }
 
-/// A line for each receiver that takes nothing, of whichever process.
-fn all_failing(alive: &[MemberStatus], paint: Paint) -> String {
-    let failing = |process: &MemberStatus, news: &ReceiverStatus| {
-        let (name, why) = (line(&process.process), cut(&news.why, WHY_WIDTH));
-        let (in_a_row, since) = (news.in_a_row, span(Duration::from_millis(news.for_ms)));
+fn failing_receivers(name: &str, process: &MemberStatus, paint: Paint) -> String {
+    let text = |ReceiverStatus { why, in_a_row, for_ms, .. }: &ReceiverStatus| {
+        let (why, since) = (cut(why, WHY_WIDTH), span(Duration::from_millis(*for_ms)));
         format!("{} {name}: {why}; {in_a_row} in a row, for {since}\n", paint.red("webhooks"))
     };
-    let lines: String =
-        alive.iter().flat_map(|process| process.receivers.iter().map(move |each| failing(process, each))).collect();
-    if lines.is_empty() { lines } else { format!("\n{lines}") }
+    process.receivers.iter().map(text).collect()
 }
 
-/// As people say it: the two largest units at most.
+/// Formats a duration with at most two units: `2h13m`.
 fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -237,12 +226,12 @@ mod tests {
 
     use super::*;
 
-    fn shown(seen: &Seen) -> String {
-        text(seen, Paint::none())
+    fn shown(report: &Report) -> String {
+        text(report, Paint::none())
     }
 
-    fn seen(processes: Option<Vec<MemberStatus>>) -> Seen {
-        let purge = OfKind {
+    fn report(processes: Option<Vec<MemberStatus>>) -> Report {
+        let purge = KindReport {
             waiting: Some(12),
             begun: Some(0),
             suspect: Some(1),
@@ -255,13 +244,13 @@ mod tests {
             processes: 1,
             working: 1,
         };
-        let kinds = BTreeMap::from([(Kind::CdnPurge, purge), (Kind::FileScan, OfKind::default())]);
-        Seen { queue: "rabbitmq", kinds, unrouted: Some(1), delayed: Some(0), processes, ..Seen::default() }
+        let kinds = BTreeMap::from([(Kind::CdnPurge, purge), (Kind::FileScan, KindReport::default())]);
+        Report { queue: "rabbitmq", kinds, unrouted: Some(1), delayed: Some(0), processes, ..Report::default() }
     }
 
     #[test]
-    fn columns_stand_below_each_other_and_what_nobody_knows_is_a_dash() {
-        let shown = shown(&seen(Some(vec![])));
+    fn columns_are_aligned_and_unknown_numbers_are_dashes() {
+        let shown = shown(&report(Some(vec![])));
         let expected = "\
 KIND       WAITING  RUNNING  HELD  BEGUN  SUSPECT  DEAD  OLDEST  ENDED/MIN  FAILED/MIN
 cdn.purge       12        4    64      0        1     3     75s        640           2
@@ -270,20 +259,20 @@ file.scan        -        0     0      -        -     -       -          -      
 
 no process is alive
 
-wrong: the queues of file.scan are not there
+wrong: the queues of file.scan do not exist
 wrong: 1 message matched no queue
 ";
         assert_eq!(shown, expected);
     }
 
     #[test]
-    fn where_nobody_can_be_asked_nobody_is_said_to_be_dead() {
-        let unheard = Seen { unheard: "an alarm".to_owned(), ..seen(None) };
-        let mut kinds = unheard.kinds.clone();
+    fn processes_that_cannot_be_asked_are_not_shown_as_dead() {
+        let unasked = Report { no_answer: "an alarm".to_owned(), ..report(None) };
+        let mut kinds = unasked.kinds.clone();
         for of_kind in kinds.values_mut() {
             (of_kind.running, of_kind.held, of_kind.processes) = (0, 0, 0);
         }
-        let shown = shown(&Seen { kinds, ..unheard });
+        let shown = shown(&Report { kinds, ..unasked });
         assert!(shown.contains("cdn.purge       12        -     -      0 "), "{shown}");
         assert!(
             shown.contains("\nprocesses cannot be asked: an alarm\n") && !shown.contains("no process is alive"),
@@ -292,8 +281,8 @@ wrong: 1 message matched no queue
     }
 
     #[test]
-    fn a_gate_that_is_shut_is_told_with_its_reason_and_its_time() {
-        let shut = HoldStatus {
+    fn a_pause_is_shown_with_its_reason_and_its_time() {
+        let pause = HoldStatus {
             reason: "throttled".to_owned(),
             why: "the API said later".to_owned(),
             kind: None,
@@ -310,10 +299,10 @@ wrong: 1 message matched no queue
             client_limit: 3000,
             share: 1500,
             client_shut_ms: Some(12_400),
-            shut: vec![shut],
+            shut: vec![pause],
             ..MemberStatus::default()
         };
-        let shown = shown(&seen(Some(vec![process])));
+        let shown = shown(&report(Some(vec![process])));
         for details in [
             "1 process is alive\n",
             "client 0123456…: 300 of 3000 requests in the last minute; its limit is closed for another 12s\n",
@@ -325,18 +314,18 @@ wrong: 1 message matched no queue
     }
 
     #[test]
-    fn what_is_not_opened_but_tried_again_says_so() {
-        let of = |reason: &str| HoldStatus { reason: reason.to_owned(), ..HoldStatus::default() };
-        let told = |reason: &str, seconds| until(&of(reason), Duration::from_secs(seconds));
-        assert_eq!(told("throttled", 5), ", for another 5.0s");
-        assert_eq!(told("service_limit", 5), ", for another 5.0s");
-        assert_eq!(told("credentials", 5), ", tried again in 5.0s");
-        assert_eq!(told("forbidden", 5), ", tried again in 5.0s");
-        assert_eq!(told("forbidden", 0), ", tried again with the next job");
+    fn a_pause_has_an_end_and_a_hold_is_tried_again() {
+        let hold = |reason: &str| HoldStatus { reason: reason.to_owned(), ..HoldStatus::default() };
+        let end = |reason: &str, seconds| end_of(&hold(reason), Duration::from_secs(seconds));
+        assert_eq!(end("throttled", 5), ", for another 5.0s");
+        assert_eq!(end("service_limit", 5), ", for another 5.0s");
+        assert_eq!(end("credentials", 5), ", tried again in 5.0s");
+        assert_eq!(end("forbidden", 5), ", tried again in 5.0s");
+        assert_eq!(end("forbidden", 0), ", tried again with the next job");
     }
 
     #[test]
-    fn a_receiver_that_takes_nothing_is_told() {
+    fn a_failing_receiver_is_shown() {
         let receiver = ReceiverStatus {
             receiver: "https://a.example".to_owned(),
             why: "https://a.example answers 500".to_owned(),
@@ -345,24 +334,24 @@ wrong: 1 message matched no queue
         };
         let process =
             MemberStatus { process: "host-1".to_owned(), receivers: vec![receiver], ..MemberStatus::default() };
-        let shown = shown(&seen(Some(vec![process])));
+        let shown = shown(&report(Some(vec![process])));
         assert!(shown.contains("\nwebhooks host-1: https://a.example answers 500; 7 in a row, for 2m\n"), "{shown}");
     }
 
     #[test]
-    fn a_note_is_told_and_is_no_problem() {
+    fn a_note_is_shown_and_is_not_a_problem() {
         let notes = vec!["no reply is sent".to_owned()];
         let process = MemberStatus { process: "host-1".to_owned(), notes, ..MemberStatus::default() };
-        let shown = shown(&seen(Some(vec![process])));
+        let shown = shown(&report(Some(vec![process])));
         assert!(shown.contains("\nnote: at host-1: no reply is sent\n"), "{shown}");
         assert!(!shown.contains("wrong: at host-1") && !shown.contains("host-1 is not ready"), "{shown}");
     }
 
     #[test]
-    fn nobody_steers_the_terminal() {
+    fn control_characters_of_processes_are_escaped() {
         let process =
             MemberStatus { process: "a\u{1b}[2J".to_owned(), worker: "b\nc".to_owned(), ..MemberStatus::default() };
-        let shown = shown(&seen(Some(vec![process])));
+        let shown = shown(&report(Some(vec![process])));
         assert!(!shown.contains('\u{1b}') && shown.contains(r"b\nc"), "{shown}");
     }
 

@@ -1,4 +1,4 @@
-//! What an operator does is written down as a worker's changes are: the intent before, the effect after (SPEC 8).
+//! The audit of an operator's actions: as for a worker's changes, an intent before and an effect after (SPEC 8).
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use genfleet_core::{
 
 use super::super::tally::Action;
 
-/// Where the acts of this process are written down.
+/// The audit of this process.
 pub(super) struct Book {
     audit: Audit,
     supervisor: Supervisor,
@@ -24,23 +24,23 @@ pub(super) struct Book {
     operator: String,
 }
 
-/// One dead letter, and what is done with it.
+/// A dead letter, and the action on it.
 pub(super) struct Entry {
     about: AuditSubject,
     detail: Detail,
 }
 
 impl Book {
-    /// Refuses where nothing can be written down.
+    /// Opens the audit. Fails if it cannot be written.
     pub(super) fn open(options: &AuditOptions, action: Action) -> Result<Self, ConfigError> {
         if options.uses_stdout() {
-            return Err(ConfigError::new("--audit-log -: stdout says what was done; name a file, or off"));
+            return Err(ConfigError::new("--audit-log -: the result is written to stdout; name a file, or off"));
         }
         let clock: SharedClock = Arc::new(SystemClock);
         let opened = options.open(&default_file("dead"), &clock);
         let opened = opened.map_err(|error| {
             ConfigError::new(format!(
-                "{error}. What an operator does is written down, too: name a file with --audit-log, or off"
+                "{error}. Actions of operators are audited, too: name a file with --audit-log, or off"
             ))
         })?;
         let (supervisor, exits) = Supervisor::new();
@@ -51,12 +51,12 @@ impl Book {
         Ok(Self { audit: opened.start(&supervisor), supervisor, _exits: exits, action, operator: operator() })
     }
 
-    /// Who acts.
+    /// The operator's name.
     pub(super) fn operator(&self) -> &str {
         &self.operator
     }
 
-    /// What is done with `letter`; it is redriven as a job of the kind, where one is given.
+    /// Creates the entry for `letter`. If it is redriven, `redriven_as` is its kind.
     pub(super) fn entry(&self, letter: &DeadLetter, redriven_as: Option<Kind>) -> Entry {
         let kind = redriven_as.map_or(letter.kind_name(), Kind::as_str);
         let about = AuditSubject {
@@ -74,16 +74,16 @@ impl Book {
         Entry { about, detail }
     }
 
-    /// Writes down what is about to be done, durably.
-    pub(super) async fn intends<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> anyhow::Result<()> {
+    /// Records the intents, and waits until they are durable.
+    pub(super) async fn record_intents<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> anyhow::Result<()> {
         for Entry { about, detail } in entries {
             self.audit.fact(about, Fact::Intent, detail);
         }
         self.durable().await
     }
 
-    /// Records that it was done, or that the dead letter was gone.
-    pub(super) fn did(&self, entry: Entry, found: bool) {
+    /// Records that the action was carried out, or that the dead letter was gone.
+    pub(super) fn record_effect(&self, entry: Entry, found: bool) {
         let result = if found { "done" } else { "gone" };
         self.audit.fact(&entry.about, Fact::Effect, &entry.detail.with("result", result));
     }
@@ -93,12 +93,12 @@ impl Book {
             biased;
             written = self.audit.all_durable() => Ok(written?),
             why = self.audit.trouble() => {
-                bail!("{why}. Nothing more is done: make room, or name another file with --audit-log, and run it again to go on")
+                bail!("{why}. Nothing more is done: free some disk space, or name another file with --audit-log, and run it again to continue")
             }
         }
     }
 
-    /// Makes what was done durable.
+    /// Waits until all records are durable, and closes the audit.
     pub(super) async fn close(&self) -> anyhow::Result<()> {
         let durable = self.durable().await;
         self.supervisor.stop().await;

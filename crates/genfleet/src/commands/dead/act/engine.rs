@@ -1,9 +1,9 @@
-//! Takes letters off their shelves one after the other, and leaves the rest as it was.
+//! Redrives or discards the selected dead letters of each queue, one after the other.
 //!
-//! A letter is published and confirmed before it is taken off, and the queue has heard that it is taken off before
-//! more are published than the window allows: killed anywhere, none is lost and at most a window of them is doubled. A
-//! run sees what lay there when it began, and never again what it redrove itself: a job that fails at once does not go
-//! round for ever.
+//! A dead letter is published, and the publication confirmed, before it is removed. At most a window of dead letters is
+//! published and not yet removed. So if the process is killed, none is lost, and at most a window of them is duplicated. A
+//! run handles only the dead letters that existed when it started, and none that it has redriven itself: otherwise a job
+//! that fails at once would be redriven forever.
 
 use genfleet_core::tell;
 use std::{
@@ -21,7 +21,7 @@ use genfleet_core::{
         dead_letters::{DeadLetter, DeadLetterQueue, Removal},
     },
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -33,14 +33,14 @@ use super::super::{
     tally::{Action, Left, Tally},
 };
 use super::book::{Book, Entry};
-use crate::commands::rate::Rate;
+use crate::{commands::rate::Rate, terminal};
 
-/// Between two tries to look again.
-const AGAIN: Duration = Duration::from_secs(1);
-/// How often it is tried whether all is back that was held.
-const TRIES: u32 = 10;
+/// Time between two attempts to read a queue.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Number of checks whether the broker has returned the dead letters that this process held.
+const CHECKS: u32 = 10;
 
-/// What is to be done.
+/// The action, and on which dead letters.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     /// What is done with each dead letter.
@@ -49,36 +49,36 @@ pub(super) struct Plan {
     pub filter: Filter,
     /// The kind of messages that name none.
     pub as_kind: Option<Kind>,
-    /// So many at most.
+    /// Maximum number of dead letters.
     pub limit: Option<u64>,
-    /// So many a second at most.
+    /// Maximum number of dead letters a second.
     pub rate: Option<Rate>,
-    /// Published and not yet taken off, at most.
+    /// Maximum number of dead letters that are published and not yet removed.
     pub window: usize,
-    /// How long the broker may be away or take nothing.
-    pub patience: Duration,
+    /// How long the broker may be unavailable or accept nothing.
+    pub timeout: Duration,
 }
 
-/// See the module.
+/// Carries out a plan; see the module.
 pub(super) struct Engine<'a> {
-    shelves: &'a QueueInspector,
+    inspector: &'a QueueInspector,
     book: &'a Book,
     plan: Plan,
     now: Timestamp,
     stop: CancellationToken,
     pace: Pace,
-    own: Own,
+    redriven: Redriven,
     tally: Tally,
-    /// Published and taken off next.
+    /// The dead letters that are published and removed next.
     batch: Vec<(&'static str, Entry, Removal)>,
-    /// The last ones taken off, a window of them: a broker that crashes may not have written that down.
+    /// The last window of removed dead letters. A broker that crashes may not have stored their removal.
     latest: VecDeque<u64>,
-    /// Of those, the ones that may lie there again since the broker was lost.
+    /// Those of `latest` that may be in the queue again because the connection to the broker was lost.
     back: Vec<u64>,
     progress: ProgressBar,
 }
 
-/// What is done with one dead letter.
+/// The action on one dead letter.
 enum Choice {
     Leave,
     Discard,
@@ -86,38 +86,39 @@ enum Choice {
 }
 
 impl<'a> Engine<'a> {
-    /// Does nothing yet.
-    pub(super) fn new(shelves: &'a QueueInspector, book: &'a Book, plan: Plan, stop: CancellationToken) -> Self {
+    /// Creates an engine.
+    pub(super) fn new(inspector: &'a QueueInspector, book: &'a Book, plan: Plan, stop: CancellationToken) -> Self {
         let (now, pace) = (SystemClock.now(), Pace::new(plan.rate));
-        let (own, tally, progress) = (Own::default(), Tally::default(), progress());
+        let progress = terminal::progress_bar(0, "{bar:30} {pos} done of {len} there  {elapsed}");
+        let (redriven, tally) = (Redriven::default(), Tally::default());
         let (batch, latest, back) = (Vec::new(), VecDeque::new(), Vec::new());
-        Self { shelves, book, plan, now, stop, pace, own, tally, batch, latest, back, progress }
+        Self { inspector, book, plan, now, stop, pace, redriven, tally, batch, latest, back, progress }
     }
 
-    /// What was done.
+    /// Returns the counts of what was done.
     pub(super) fn finish(self) -> Tally {
         self.progress.finish_and_clear();
         self.tally
     }
 
-    /// Does it, through any number of losses of the broker.
+    /// Carries out the plan. Continues when the connection to the broker was lost.
     pub(super) async fn run(&mut self) -> anyhow::Result<()> {
-        for shelf in existing(self.shelves, self.plan.filter.shelves()).await? {
-            self.clear(shelf).await?;
+        for queue in existing(self.inspector, self.plan.filter.queues()).await? {
+            self.clear(queue).await?;
         }
         Ok(())
     }
 
     async fn clear(&mut self, which: DeadLetterQueue) -> anyhow::Result<()> {
-        let first = self.shelves.browse(which, self.plan.window).await?;
-        // What is left of that comes first, whatever comes meanwhile.
+        let first = self.inspector.browse(which, self.plan.window).await?;
+        // The dead letters that exist now are in the queue before all later ones.
         let mut there = first.total();
         self.progress.inc_length(there);
-        let (mut next, mut well) = (Ok(first), Instant::now());
+        let (mut next, mut last_progress) = (Ok(first), Instant::now());
         loop {
             let before = self.tally.total();
             let lost = match next {
-                Ok(look) => match self.pass(look, there).await? {
+                Ok(browser) => match self.pass(browser, there).await? {
                     Ok(left) => {
                         self.tally.left.add(left);
                         return Ok(());
@@ -129,86 +130,87 @@ impl<'a> Engine<'a> {
             let done = self.tally.total() - before;
             there = there.saturating_sub(done);
             if done > 0 {
-                well = Instant::now();
+                last_progress = Instant::now();
             }
             self.back.extend(self.latest.drain(..));
-            self.wait_out(&lost, well).await?;
-            self.until_back(which, there).await;
-            next = self.shelves.browse(which, self.plan.window).await;
+            self.wait_before_retry(&lost, last_progress).await?;
+            self.wait_for_returned(which, there).await;
+            next = self.inspector.browse(which, self.plan.window).await;
         }
     }
 
-    /// Until it is tried again; the error where there is no more patience, or nothing to wait for.
-    async fn wait_out(&self, lost: &QueueError, well: Instant) -> anyhow::Result<()> {
-        // A broker that begins may not have all its queues yet.
+    /// Waits before the next attempt. Fails if the error is permanent or the time-out is over.
+    async fn wait_before_retry(&self, lost: &QueueError, last_progress: Instant) -> anyhow::Result<()> {
+        // A broker that is starting may not have all its queues yet.
         let passes = lost.may_pass() || matches!(lost, QueueError::Missing(_));
-        if !passes || well.elapsed() > self.plan.patience || self.stop.is_cancelled() {
-            bail!("{lost}. Nothing is lost: run it again to go on; {}", self.doubled());
+        if !passes || last_progress.elapsed() > self.plan.timeout || self.stop.is_cancelled() {
+            bail!("{lost}. Nothing is lost: run it again to continue; {}", self.left_behind());
         }
-        self.progress.suspend(|| tell!("warning: {}; going on", crate::terminal::line(&lost.to_string())));
-        self.stop.run_until_cancelled(sleep(AGAIN)).await;
+        self.progress.suspend(|| tell!("warning: {}; going on", terminal::line(&lost.to_string())));
+        self.stop.run_until_cancelled(sleep(RETRY_INTERVAL)).await;
         Ok(())
     }
 
-    /// What this process held when it lost the broker comes back in a moment, and is waited for: it lies before all that
-    /// came since.
-    async fn until_back(&self, which: DeadLetterQueue, there: u64) {
-        for _ in 0..TRIES {
-            let back = self.shelves.count(which).await.map_or(true, |count| count >= there);
+    /// Waits until the broker has returned the dead letters that this process held when the connection was lost. They are
+    /// returned to the front of the queue.
+    async fn wait_for_returned(&self, which: DeadLetterQueue, there: u64) {
+        for _ in 0..CHECKS {
+            let back = self.inspector.count(which).await.map_or(true, |count| count >= there);
             if back || self.stop.is_cancelled() {
                 return;
             }
-            sleep(AGAIN).await;
+            sleep(RETRY_INTERVAL).await;
         }
     }
 
-    fn doubled(&self) -> String {
+    fn left_behind(&self) -> String {
         match self.plan.action {
-            Action::Redrive => format!("at most {} may be redriven and lie there still", self.plan.window),
-            Action::Discard => "what was not discarded lies there still".to_owned(),
+            Action::Redrive => format!("at most {} are redriven and not yet removed", self.plan.window),
+            Action::Discard => "the remaining dead letters are still there".to_owned(),
         }
     }
 
-    /// One look, over at most `there` letters. An error within is one of the broker: another look may go on.
-    async fn pass(&mut self, mut look: Browser, mut there: u64) -> anyhow::Result<Result<Left, QueueError>> {
+    /// Reads at most `there` dead letters. The inner error is one of the broker, after which another pass is possible.
+    async fn pass(&mut self, mut browser: Browser, mut there: u64) -> anyhow::Result<Result<Left, QueueError>> {
         self.batch.clear();
-        let (mut left, mut seen) = (Left::default(), 0);
-        while seen < there && !self.is_over() {
-            let shelved = match look.next().await {
-                Ok(Some(shelved)) => shelved,
+        let (mut left, mut read) = (Left::default(), 0);
+        while read < there && !self.is_over() {
+            let stored = match browser.next().await {
+                Ok(Some(stored)) => stored,
                 Ok(None) => {
-                    left.held += there - seen;
+                    left.held += there - read;
                     break;
                 }
                 Err(lost) => return Ok(Err(lost)),
             };
-            seen += 1;
-            let letter = DeadLetter::read(shelved);
-            // It is one more than was counted.
+            read += 1;
+            let letter = DeadLetter::read(stored);
+            // It was not counted, because it was removed before the count.
             there += u64::from(self.is_back(&letter));
             match self.choose(&letter, &mut left) {
                 Choice::Leave => {
-                    look.keep(&letter.stored);
+                    browser.keep(&letter.stored);
                     continue;
                 }
                 Choice::Discard => self.add(letter.kind_name(), letter, None),
                 Choice::Redrive(kind) => self.add(kind.as_str(), letter, Some(kind)),
             }
-            if let Err(lost) = self.keep_pace(&mut look, &mut left).await? {
+            if let Err(lost) = self.remove_if_due(&mut browser, &mut left).await? {
                 return Ok(Err(lost));
             }
         }
-        let ended = self.remove(&mut look, &mut left).await?;
+        let ended = self.remove(&mut browser, &mut left).await?;
         Ok(match ended {
-            Ok(()) => look.close().await.map(|()| left),
+            Ok(()) => browser.close().await.map(|()| left),
             Err(lost) => Err(lost),
         })
     }
 
     fn add(&mut self, kind: &'static str, letter: DeadLetter, redriven_as: Option<Kind>) {
-        self.latest.push_back(self.own.hash(&letter, letter.generation));
+        self.latest.push_back(self.redriven.hash(&letter, letter.generation));
         let entry = self.book.entry(&letter, redriven_as);
-        self.batch.push((kind, entry, taken(letter, redriven_as, self.book.operator())));
+        let publication = redriven_as.map(|kind| letter.redrive(kind, self.book.operator()));
+        self.batch.push((kind, entry, Removal { stored: letter.stored, publication }));
     }
 
     fn is_over(&self) -> bool {
@@ -216,10 +218,10 @@ impl<'a> Engine<'a> {
         self.stop.is_cancelled() || self.plan.limit.is_some_and(|limit| done >= limit)
     }
 
-    /// Whether it was taken off already, and lies there again since the broker crashed. It cannot be distinguished from another
-    /// one like it, so it is treated like any letter: none is lost, and at most a window of them is doubled.
+    /// Whether a dead letter was already removed and is in the queue again because the broker crashed. It cannot be
+    /// distinguished from an equal one, so it is handled like any other: at most a window of them is duplicated.
     fn is_back(&mut self, letter: &DeadLetter) -> bool {
-        let hash = self.own.hash(letter, letter.generation);
+        let hash = self.redriven.hash(letter, letter.generation);
         let found = self.back.iter().position(|one| *one == hash);
         found.map(|index| self.back.swap_remove(index)).is_some()
     }
@@ -247,42 +249,45 @@ impl<'a> Engine<'a> {
             left.without_kind += 1;
             return Choice::Leave;
         };
-        if self.own.holds(letter) {
+        if self.redriven.contains(letter) {
             left.came_back += 1;
             return Choice::Leave;
         }
-        self.own.add(letter);
+        self.redriven.add(letter);
         Choice::Redrive(kind)
     }
 
-    /// Takes off what is chosen once there is a window of it, or the next has to wait.
-    async fn keep_pace(&mut self, look: &mut Browser, left: &mut Left) -> anyhow::Result<Result<(), QueueError>> {
+    /// Removes the batch if it fills the window, or if the rate makes the next dead letter wait.
+    async fn remove_if_due(
+        &mut self,
+        browser: &mut Browser,
+        left: &mut Left,
+    ) -> anyhow::Result<Result<(), QueueError>> {
         let mut ended = Ok(());
         let stop = self.stop.clone();
         stop.run_until_cancelled(self.pace.turn()).await;
         if self.batch.len() >= self.plan.window || self.pace.is_ahead() {
-            ended = self.remove(look, left).await?;
+            ended = self.remove(browser, left).await?;
         }
         Ok(ended)
     }
 
-    /// An error without is one that waiting does not mend.
-    async fn remove(&mut self, look: &mut Browser, left: &mut Left) -> anyhow::Result<Result<(), QueueError>> {
+    /// Publishes and removes the batch. The inner error is one of the broker; the outer one ends the run.
+    async fn remove(&mut self, browser: &mut Browser, left: &mut Left) -> anyhow::Result<Result<(), QueueError>> {
         if self.batch.is_empty() {
             return Ok(Ok(()));
         }
-        self.book.intends(self.batch.iter().map(|(_, entry, _)| entry)).await?;
+        self.book.record_intents(self.batch.iter().map(|(_, entry, _)| entry)).await?;
         let (mut kinds, mut batch) = (Vec::new(), Vec::new());
-        for (kind, entry, taken) in self.batch.drain(..) {
+        for (kind, entry, removal) in self.batch.drain(..) {
             kinds.push((kind, entry));
-            batch.push(taken);
+            batch.push(removal);
         }
-        let taking = timeout(self.plan.patience, look.remove(batch)).await;
-        let Ok(taken) = taking else {
-            let trouble = self.shelves.trouble().unwrap_or_else(|| "the broker takes nothing".to_owned());
-            return Err(anyhow!("{trouble}. Nothing is lost: run it again to go on; {}", self.doubled()));
+        let Ok(removed) = timeout(self.plan.timeout, browser.remove(batch)).await else {
+            let problem = self.inspector.trouble().unwrap_or_else(|| "the broker does not answer".to_owned());
+            return Err(anyhow!("{problem}. Nothing is lost: run it again to continue; {}", self.left_behind()));
         };
-        let found = match taken {
+        let found = match removed {
             Ok(found) => found,
             Err(lost) => return Ok(Err(lost)),
         };
@@ -291,7 +296,7 @@ impl<'a> Engine<'a> {
             if number < found {
                 *self.tally.done.entry(kind).or_default() += 1;
             }
-            self.book.did(entry, number < found);
+            self.book.record_effect(entry, number < found);
         }
         self.latest.drain(..self.latest.len().saturating_sub(self.plan.window));
         self.progress.set_position(self.tally.total());
@@ -299,42 +304,24 @@ impl<'a> Engine<'a> {
     }
 }
 
-fn taken(letter: DeadLetter, redriven_as: Option<Kind>, operator: &str) -> Removal {
-    let publication = redriven_as.map(|kind| letter.redrive(kind, operator));
-    Removal { stored: letter.stored, publication }
-}
-
-/// What this run redrove, as it would come back.
+/// The dead letters that this run has redriven, as they would look if they failed again.
 #[derive(Default)]
-struct Own {
+struct Redriven {
     hasher: RandomState,
-    seen: HashSet<u64>,
+    hashes: HashSet<u64>,
 }
 
-impl Own {
+impl Redriven {
     fn add(&mut self, letter: &DeadLetter) {
         let hash = self.hash(letter, letter.next_generation());
-        self.seen.insert(hash);
+        self.hashes.insert(hash);
     }
 
-    fn holds(&self, letter: &DeadLetter) -> bool {
-        self.seen.contains(&self.hash(letter, letter.generation))
+    fn contains(&self, letter: &DeadLetter) -> bool {
+        self.hashes.contains(&self.hash(letter, letter.generation))
     }
 
     fn hash(&self, letter: &DeadLetter, generation: u32) -> u64 {
         self.hasher.hash_one((letter.id.as_str(), generation, &letter.stored.message.body))
-    }
-}
-
-fn progress() -> ProgressBar {
-    let target = if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-        ProgressDrawTarget::stderr_with_hz(10)
-    } else {
-        ProgressDrawTarget::hidden()
-    };
-    let bar = ProgressBar::with_draw_target(Some(0), target);
-    match ProgressStyle::with_template("{bar:30} {pos} done of {len} there  {elapsed}") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }

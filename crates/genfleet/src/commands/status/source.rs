@@ -1,4 +1,4 @@
-//! Where it is looked: a broker that counts and a fleet that answers, or a store and the notice beside it.
+//! The sources of a report: the broker's counts and the answers of the processes, or a store and the status file next to it.
 
 use genfleet_core::tell;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -20,58 +20,58 @@ use genfleet_core::{
 };
 use tokio::time::sleep;
 
-use super::seen::{OfKind, RunningIs, Seen};
+use super::report::{KindReport, Report, RunningJobs};
 
-/// Of each kind: new, begun, suspect, dead.
+/// Number of queues of a kind: jobs, resume, suspect, dead.
 const QUEUES: usize = 4;
-/// The reason why processes cannot be asked, where the broker does not take the question.
+/// The reason if the broker does not accept the question to the processes.
 const ALARM: &str = "the broker takes no publications (alarm)";
 
-/// What is looked at, again and again.
-pub(super) enum Look {
-    /// A broker.
+/// The queue from which reports are made.
+pub(super) enum Source {
+    /// A broker, and the connection on which processes answer.
     Broker { inspector: RabbitInspector, prefix: String, listener: Option<Box<FleetListener>> },
-    /// A file.
+    /// The file of an embedded queue; `first` until the first report is made.
     Store { store: SqliteQueue, first: bool },
 }
 
-impl Look {
-    /// Connects, or opens; nobody is asked anything yet.
-    pub(super) async fn begin(options: &QueueOptions) -> anyhow::Result<Self> {
+impl Source {
+    /// Connects to the broker, or opens the file.
+    pub(super) async fn open(options: &QueueOptions) -> anyhow::Result<Self> {
         let Some(file) = options.sqlite_file()? else {
             let inspector = RabbitInspector::connect(options.rabbit("genfleet status")?).await?;
             return Ok(Self::Broker { inspector, prefix: options.queue_prefix.clone(), listener: None });
         };
         if !file.exists() {
-            return Err(ConfigError::new(format!("no store {}: name one that is there", file.display())).into());
+            return Err(ConfigError::new(format!("there is no store {}: name one that exists", file.display())).into());
         }
         let clock: SharedClock = Arc::new(SystemClock);
         Ok(Self::Store { store: SqliteQueue::open(&file, Role::Tool, clock)?, first: true })
     }
 
-    /// Looks; whoever is alive has `listen` to say so.
-    pub(super) async fn seen(&mut self, listen: Duration) -> Result<Seen, QueueError> {
+    /// Makes a report. Processes have the time `listen` to answer.
+    pub(super) async fn report(&mut self, listen: Duration) -> Result<Report, QueueError> {
         match self {
             Self::Broker { inspector, prefix, listener } => {
-                let heard = hear(inspector, listener, listen).await;
-                let mut seen = counted(inspector, prefix).await?;
-                match heard {
-                    Ok(processes) => seen.processes = Some(processes),
-                    Err(reason) => seen.unheard = reason,
+                let answers = ask_processes(inspector, listener, listen).await;
+                let mut report = read_broker(inspector, prefix).await?;
+                match answers {
+                    Ok(processes) => report.processes = Some(processes),
+                    Err(reason) => report.no_answer = reason,
                 }
-                seen.add_told(RunningIs::Told);
-                Ok(seen)
+                report.add_processes(RunningJobs::FromProcesses);
+                Ok(report)
             }
             Self::Store { store, first } => {
                 if !std::mem::replace(first, false) {
                     sleep(listen).await;
                 }
-                in_store(store).await
+                read_store(store).await
             }
         }
     }
 
-    /// Says goodbye.
+    /// Closes the connections, or the file.
     pub(super) async fn close(self) {
         match self {
             Self::Broker { inspector, listener, .. } => {
@@ -85,8 +85,8 @@ impl Look {
     }
 }
 
-/// The processes that are alive, or the reason why they cannot be asked. A listener that failed is replaced at the next look.
-async fn hear(
+/// Returns the live processes, or the reason why they cannot be asked. A listener that failed is replaced for the next report.
+async fn ask_processes(
     inspector: &RabbitInspector,
     listener: &mut Option<Box<FleetListener>>,
     time: Duration,
@@ -97,91 +97,84 @@ async fn hear(
         let begun = FleetListener::begin(inspector, credentials().as_ref()).await;
         Box::new(begun.map_err(|error| error.to_string())?)
     };
-    let heard = listening.listen(time).await.map_err(|error| error.to_string())?;
+    let answers = listening.listen(time).await.map_err(|error| error.to_string())?;
     *listener = Some(listening);
-    heard.ok_or_else(|| ALARM.to_owned())
+    answers.ok_or_else(|| ALARM.to_owned())
 }
 
-/// Whose words can be verified; all can be shown without.
+/// Reads the client's credentials, with which the answers of processes can be verified. Unverified answers are shown, too.
 fn credentials() -> Option<Credentials> {
     Credentials::of_environment().unwrap_or_else(|error| {
-        tell!(
-            "warning: what processes tell of themselves cannot be verified: {}",
-            crate::terminal::line(&error.to_string())
-        );
+        tell!("warning: the answers of processes cannot be verified: {}", crate::terminal::line(&error.to_string()));
         None
     })
 }
 
-async fn counted(inspector: &RabbitInspector, prefix: &str) -> Result<Seen, QueueError> {
-    let of_kind = |kind: Kind| {
+async fn read_broker(inspector: &RabbitInspector, prefix: &str) -> Result<Report, QueueError> {
+    let queues_of = |kind: Kind| {
         let lanes = [Lane::Jobs, Lane::Resume, Lane::Suspect].map(|lane| lane_queue(prefix, lane, kind));
         lanes.into_iter().chain([dead_queue(prefix, kind)])
     };
-    let of_kinds: Vec<String> = Kind::ALL.into_iter().flat_map(of_kind).collect();
+    let of_kinds: Vec<String> = Kind::ALL.into_iter().flat_map(queues_of).collect();
     let delays: Vec<String> = delay_queues(prefix).collect();
     let all = [of_kinds.clone(), vec![unrouted(prefix)], delays].concat();
     let counts: Vec<Option<u64>> =
         inspector.counts(&all).await?.into_iter().map(|count| count.map(u64::from)).collect();
     let (kinds, others) = counts.split_at(of_kinds.len());
     if kinds.iter().all(Option::is_none) {
-        return Err(QueueError::Missing(format!("there is no queue {}, nor any other of this fleet's", of_kinds[0])));
+        return Err(QueueError::Missing(format!(
+            "there is no queue {}, and no other queue of this fleet",
+            of_kinds[0]
+        )));
     }
     let kind = |(kind, counts): (Kind, &[Option<u64>])| {
         let [waiting, begun, suspect, dead] = [0, 1, 2, 3].map(|index| counts.get(index).copied().flatten());
-        (kind, OfKind { waiting, begun, suspect, dead, ..OfKind::default() })
+        (kind, KindReport { waiting, begun, suspect, dead, ..KindReport::default() })
     };
-    Ok(Seen {
+    Ok(Report {
         queue: "rabbitmq",
         kinds: Kind::ALL.into_iter().zip(kinds.chunks(QUEUES)).map(kind).collect(),
         unrouted: others.first().copied().flatten(),
         delayed: others.iter().skip(1).copied().sum(),
-        ..Seen::default()
+        ..Report::default()
     })
 }
 
-async fn in_store(store: &SqliteQueue) -> Result<Seen, QueueError> {
+async fn read_store(store: &SqliteQueue) -> Result<Report, QueueError> {
     let counts = store.counts().await?;
-    // A notice that cannot be read tells nothing.
-    let notice = store.read_status().await.ok().flatten();
-    let process = notice.and_then(|text| read_live_status(&text, SystemClock.now()));
-    let claimed = if process.is_some() { Claimed::Run } else { Claimed::Wait };
-    let mut seen = Seen {
+    // A status file that cannot be read counts as missing.
+    let status = store.read_status().await.ok().flatten();
+    let process = status.and_then(|text| read_live_status(&text, SystemClock.now()));
+    let is_live = process.is_some();
+    let mut report = Report {
         queue: "sqlite",
-        kinds: Kind::ALL.into_iter().map(|kind| (kind, of_store(kind, &counts, claimed))).collect(),
+        kinds: Kind::ALL.into_iter().map(|kind| (kind, kind_in_store(kind, &counts, is_live))).collect(),
         unknown_dead: unknown(&counts.dead),
         delayed: Some(counts.lanes.values().map(|lane| lane.delayed).sum()),
         processes: Some(process.into_iter().collect()),
-        ..Seen::default()
+        ..Report::default()
     };
-    seen.add_told(RunningIs::Counted);
-    Ok(seen)
+    report.add_processes(RunningJobs::FromQueue);
+    Ok(report)
 }
 
-/// What a row is that some process claimed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Claimed {
-    /// It runs.
-    Run,
-    /// Whoever claimed it is gone: the next process gets it back.
-    Wait,
-}
-
-fn of_store(kind: Kind, counts: &StoreCounts, claimed: Claimed) -> OfKind {
+/// Counts the jobs of a kind. Claimed jobs are running if a process is live; else the next process will run them, so they
+/// are waiting.
+fn kind_in_store(kind: Kind, counts: &StoreCounts, is_live: bool) -> KindReport {
     let lane = |lane| counts.lanes.get(&(kind, lane)).copied().unwrap_or_default();
     let lanes = [Lane::Jobs, Lane::Resume, Lane::Suspect].map(lane);
-    let there = |lane: LaneCount| lane.waiting + if claimed == Claimed::Wait { lane.claimed } else { 0 };
+    let waiting = |lane: LaneCount| lane.waiting + if is_live { 0 } else { lane.claimed };
     let since = lanes.iter().filter_map(|lane| lane.oldest).min();
-    let running = lanes.iter().map(|lane| lane.claimed).sum();
-    OfKind {
-        waiting: Some(there(lanes[0])),
-        begun: Some(there(lanes[1])),
-        suspect: Some(there(lanes[2])),
+    let running = if is_live { lanes.iter().map(|lane| lane.claimed).sum() } else { 0 };
+    KindReport {
+        waiting: Some(waiting(lanes[0])),
+        begun: Some(waiting(lanes[1])),
+        suspect: Some(waiting(lanes[2])),
         dead: Some(counts.dead.get(kind.as_str()).copied().unwrap_or_default()),
-        running: if claimed == Claimed::Run { running } else { 0 },
-        held: if claimed == Claimed::Run { running } else { 0 },
+        running,
+        held: running,
         oldest: since.map(|since| SystemClock.now().duration_since(since).as_secs_f64().max(0.0)),
-        ..OfKind::default()
+        ..KindReport::default()
     }
 }
 
