@@ -1,5 +1,5 @@
-//! The files of one chain: opened under a lock, appended to, and followed by the next one when full. A chain continues where
-//! it ended, whichever process ended it; what a crash left of a last line is set aside.
+//! The files of a chain. They are opened under a lock and appended to; a full file is followed by the next one. A chain
+//! continues at its end, also after another process; an incomplete last line, left by a crash, is set aside.
 
 use std::{
     fs::File,
@@ -17,8 +17,8 @@ use genfleet_job::file;
 #[derive(Debug)]
 pub(crate) struct LogFile {
     file: Arc<File>,
-    /// Bytes of a line that could not be written whole.
-    begun: usize,
+    /// Number of bytes that were written of an incomplete line.
+    partial: usize,
     /// `None` for stdout and other streams: they have no parts and cannot be synced.
     parts: Option<Parts>,
     #[cfg(any(test, feature = "testing"))]
@@ -35,7 +35,7 @@ struct Parts {
     _lock: Lock,
 }
 
-/// Syncs what was written to a file, also while more is written.
+/// Syncs a file, also while more is written to it.
 #[derive(Clone, Debug)]
 pub(crate) struct SyncHandle {
     file: Arc<File>,
@@ -44,7 +44,7 @@ pub(crate) struct SyncHandle {
 }
 
 impl SyncHandle {
-    /// Returns once all is on the disk.
+    /// Returns when everything that was written before is on the disk.
     pub(crate) fn sync(&self) -> io::Result<()> {
         #[cfg(any(test, feature = "testing"))]
         self.faults.on_sync()?;
@@ -55,10 +55,10 @@ impl SyncHandle {
 /// The reason why lines were not written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WriteError {
-    /// A retry may succeed: no room, no right.
+    /// A write failed, for example because the disk is full. A retry may succeed.
     #[error("{0}")]
     NotNow(io::Error),
-    /// What was written may be lost.
+    /// A sync failed, so that written lines may be lost.
     #[error("a sync failed: {0}")]
     Sync(io::Error),
 }
@@ -72,14 +72,14 @@ impl LogFile {
     fn over(file: File, parts: Option<Parts>) -> Self {
         Self {
             file: Arc::new(file),
-            begun: 0,
+            partial: 0,
             parts,
             #[cfg(any(test, feature = "testing"))]
             faults: Arc::default(),
         }
     }
 
-    /// A handle that makes all that was written durable; `None` where that is not possible.
+    /// Returns a handle to sync the file; `None` if that is not possible.
     pub(crate) fn syncable(&self) -> Option<SyncHandle> {
         self.parts.as_ref()?;
         Some(SyncHandle {
@@ -96,7 +96,7 @@ impl LogFile {
             .map_or_else(|| "the stream".to_owned(), |parts| parts.series.part(parts.number).display().to_string())
     }
 
-    /// Writes `lines`, in as few writes as possible. Returns how many were written, and the reason where not all were.
+    /// Writes `lines`, in as few writes as possible. Returns how many were written, and an error if not all were.
     pub(crate) fn write(&mut self, lines: &[Line]) -> (usize, Result<(), WriteError>) {
         let mut written = 0;
         while written < lines.len() {
@@ -117,10 +117,10 @@ impl LogFile {
 
     fn is_full(&self, next: &Line) -> bool {
         let full = |parts: &Parts| parts.length > 0 && parts.length + next.bytes.len() as u64 > parts.limit;
-        self.begun == 0 && self.parts.as_ref().is_some_and(full)
+        self.partial == 0 && self.parts.as_ref().is_some_and(full)
     }
 
-    /// Number of `lines` that go into this part: at least one.
+    /// Number of `lines` that fit into this part, at least one.
     fn fitting(&self, lines: &[Line]) -> usize {
         let Some(parts) = &self.parts else { return lines.len() };
         let mut length = parts.length;
@@ -133,8 +133,8 @@ impl LogFile {
 
     fn append(&mut self, lines: &[Line]) -> (usize, io::Result<()>) {
         let bytes = lines.iter().map(|line| line.bytes.as_slice()).collect::<Vec<_>>().concat();
-        let (count, result) = self.write_out(&bytes[self.begun..]);
-        let reached = self.begun + count;
+        let (count, result) = self.write_out(&bytes[self.partial..]);
+        let reached = self.partial + count;
         let mut whole = 0;
         let mut end = 0;
         for line in lines {
@@ -143,12 +143,12 @@ impl LogFile {
             }
             (whole, end) = (whole + 1, end + line.bytes.len());
         }
-        self.begun = reached - end;
+        self.partial = reached - end;
         if let Some(parts) = &mut self.parts {
             parts.length += end as u64;
-            // A file ends in whole lines where that can be done; else the rest of the line follows later.
-            if self.begun > 0 && self.file.set_len(parts.length).is_ok() {
-                self.begun = 0;
+            // An incomplete line is removed if that is possible; else the rest of it is written later.
+            if self.partial > 0 && self.file.set_len(parts.length).is_ok() {
+                self.partial = 0;
             }
         }
         (whole, result)
@@ -173,7 +173,7 @@ impl LogFile {
         (&*self.file).write(bytes)
     }
 
-    /// Continues in the next part, once all of this one is durable.
+    /// Continues in the next part, after this one is synced.
     fn rotate(&mut self) -> Result<(), WriteError> {
         if let Some(handle) = self.syncable() {
             handle.sync().map_err(WriteError::Sync)?;
@@ -181,7 +181,7 @@ impl LogFile {
         let Some(parts) = &mut self.parts else { return Ok(()) };
         let (number, file) = next_part(&parts.series, parts.number).map_err(WriteError::NotNow)?;
         sync_folder(&parts.series).map_err(WriteError::Sync)?;
-        info!(file = %parts.series.part(number).display(), "the audit goes on in the next file");
+        info!(file = %parts.series.part(number).display(), "the audit continues in the next file");
         (parts.number, parts.length) = (number, 0);
         self.file = Arc::new(file);
         Ok(())
@@ -202,7 +202,7 @@ fn next_part(series: &FileSeries, number: u32) -> io::Result<(u32, File)> {
     }
 }
 
-/// Makes the name of a new file durable, where folders can be synced.
+/// Makes the name of a new file durable, if folders can be synced.
 fn sync_folder(series: &FileSeries) -> io::Result<()> {
     use io::ErrorKind::{InvalidInput, Unsupported};
     match File::open(series.folder())?.sync_all() {

@@ -1,24 +1,24 @@
-//! The end of an existing chain: its last line, and what a crash left after it.
+//! The end of an existing chain: its last line, and an incomplete line after it.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
 use super::{read, record::ChainLink};
 
-/// Bytes that are read from the end first; four times as many while that is not enough.
+/// Number of bytes that are read from the end first; four times as many each time that is not enough.
 const WINDOW: u64 = 64 * 1024;
-/// Beginning of every line.
+/// The beginning of every line.
 const BEGINNING: &[u8] = br#"{"action":"#;
 
 /// The end of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChainTail {
-    /// Bytes up to the end of the last whole line.
+    /// Number of bytes up to the end of the last complete line.
     pub whole: u64,
-    /// A line after that which was being written.
+    /// The incomplete line after that.
     pub torn: Vec<u8>,
-    /// The last line that is as it was written.
+    /// The last unchanged line.
     pub end: Option<ChainLink>,
-    /// Whole lines after it that are not as they were written.
+    /// Number of complete lines after `end` that were changed.
     pub damaged: usize,
 }
 
@@ -37,12 +37,12 @@ impl ChainTail {
         }
     }
 
-    /// Finds the end in `bytes`, which begin at `begin` of the file.
+    /// Finds the end in `bytes`, which start at the offset `begin` of the file.
     fn in_bytes(bytes: &[u8], begin: u64) -> Self {
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let mut tail = Self { whole: begin + whole as u64, torn: bytes[whole..].to_vec(), ..Self::default() };
         let lines = bytes[..whole].strip_suffix(b"\n").unwrap_or_default();
-        // The first piece is a whole line only where the file begins with it; else it does no harm: it is none.
+        // Unless the file starts here, the first piece is only a part of a line. It is then not a valid record.
         for line in lines.rsplit(|byte| *byte == b'\n').filter(|_| whole > 0) {
             match read::read(line) {
                 Ok(record) => {
@@ -55,11 +55,11 @@ impl ChainTail {
         tail
     }
 
-    /// Returns true where the file was written by another program and must not be touched.
+    /// Whether the file was written by another program and must not be changed.
     pub(crate) fn is_foreign(&self) -> bool {
-        let begun = self.torn.len().min(BEGINNING.len());
-        let of_ours = self.torn[..begun] == BEGINNING[..begun] || self.torn.iter().all(|byte| *byte == 0);
-        self.end.is_none() && (self.damaged > 0 || !of_ours)
+        let length = self.torn.len().min(BEGINNING.len());
+        let is_audit = self.torn[..length] == BEGINNING[..length] || self.torn.iter().all(|byte| *byte == 0);
+        self.end.is_none() && (self.damaged > 0 || !is_audit)
     }
 }
 
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_cut_anywhere_is_torn_and_the_one_before_is_the_end() {
+    fn a_last_line_cut_anywhere_is_incomplete_and_the_one_before_is_the_end() {
         let lines = lines(3);
         let whole = lines[..2].concat();
         for kept in 1..lines[2].len() {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_of_all_may_be_torn_but_what_is_not_ours_is_left_alone() {
+    fn the_first_line_may_be_incomplete_but_a_foreign_file_is_recognised() {
         let line = lines(1).remove(0);
         for ours in [b"".as_slice(), b"{", &line[..20], &line[..line.len() - 1], &[0; 100]] {
             let tail = ChainTail::in_bytes(ours, 0);

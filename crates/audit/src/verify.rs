@@ -1,7 +1,7 @@
-//! Verification of audit files: names every line that was changed, is missing or is out of order; with events, also what was
-//! cut off at the end, which the files alone cannot show. Files may be given in any order, and of several chains.
+//! Verification of audit files: finds every line that was changed, is missing or is out of order. With events it also finds
+//! lines that were removed at the end, which the files alone cannot show. Files of several chains may be given, in any order.
 //!
-//! Bounded in memory by the number of files, of what is wrong, and of events.
+//! The memory is bounded by the numbers of files, problems and events.
 
 use std::{
     collections::BTreeMap,
@@ -31,11 +31,11 @@ mod tests;
 pub struct LinePlace {
     /// The file.
     pub file: PathBuf,
-    /// The line's number, from 1.
+    /// The line's number, counted from 1.
     pub line: u64,
 }
 
-/// A line that is not as it was written.
+/// A line that was changed after it was written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct LineProblem {
     /// Its place.
@@ -58,46 +58,49 @@ pub struct VerifyReport {
     pub events: usize,
     /// Number of anchors given.
     pub anchors: usize,
-    /// The problems; empty where all is well.
+    /// The problems; empty if there are none.
     pub problems: Vec<LineProblem>,
 }
 
-/// A line of a file that is being read: its place, and what it says.
+/// A line of a file: its place and its record.
 type ReadLine = (LinePlace, Result<AuditRecord, DamagedLine>);
 
-/// Verifies `files`, against `events` and `anchors` where there are any.
+/// Verifies `files`, and compares them with `events` and `anchors`.
 pub fn verify(files: &[PathBuf], mut events: ClaimedLines, anchors: &[ChainLink]) -> io::Result<VerifyReport> {
-    files.iter().try_for_each(|path| twice(path))?;
+    files.iter().try_for_each(|path| check_regular(path))?;
     let mut report = VerifyReport { events: events.len(), anchors: anchors.len(), ..VerifyReport::default() };
     let mut anchors = Anchors::new(anchors);
     let mut walks: Vec<ChainWalk> = Vec::new();
     for (path, first) in ordered(files)? {
         report.files += 1;
         let walk = walk_of(&mut walks, &path, first.as_ref());
-        for found in lines(&path)? {
-            let (place, read) = found?;
+        for line in lines(&path)? {
+            let (place, read) = line?;
             report.lines += 1;
             if let Ok(record) = &read {
-                events.met(record);
-                anchors.met(&place, record);
+                events.compare(record);
+                anchors.compare(&place, record);
             }
             walks[walk].step(place, read);
         }
     }
     report.chains = walks.len();
-    let elsewhere = files.last().cloned().unwrap_or_default();
-    let of_anchors = anchors.end(LinePlace { file: elsewhere, line: 0 });
+    let last = files.last().cloned().unwrap_or_default();
+    let of_anchors = anchors.end(LinePlace { file: last, line: 0 });
     report.problems = walks.into_iter().flat_map(ChainWalk::end).chain(events.end()).chain(of_anchors).collect();
     report.problems.sort();
     Ok(report)
 }
 
-/// Refuses what cannot be read a second time: a pipe would seem to have lost its beginning.
-fn twice(path: &Path) -> io::Result<()> {
+/// Fails if a file is not regular. Files are read twice, and the second time a pipe would be empty.
+fn check_regular(path: &Path) -> io::Result<()> {
     let refused = |kind, why: &dyn Display| Err(io::Error::new(kind, format!("{}: {why}", path.display())));
     match path.metadata() {
         Ok(found) if found.is_file() => Ok(()),
-        Ok(_) => refused(ErrorKind::InvalidInput, &"no regular file; it is read twice: write what it gives to one"),
+        Ok(_) => refused(
+            ErrorKind::InvalidInput,
+            &"no regular file; audit files are read twice: write its content to a regular file",
+        ),
         Err(error) => refused(error.kind(), &error),
     }
 }
@@ -118,7 +121,7 @@ pub fn lines(path: &Path) -> io::Result<impl Iterator<Item = io::Result<ReadLine
         let read = match line.strip_suffix(b"\n") {
             Some(line) => read::read(line),
             None => Err(DamagedLine {
-                why: "it has no end: it is being written, or was torn by a crash",
+                why: "it is incomplete: it is being written, or a crash prevented that",
                 hashes: Vec::new(),
             }),
         };
@@ -126,7 +129,7 @@ pub fn lines(path: &Path) -> io::Result<impl Iterator<Item = io::Result<ReadLine
     }))
 }
 
-/// The files in the order in which they were written, each with its first line that can be read.
+/// Sorts the files in the order in which they were written. Returns each with its first readable line.
 fn ordered(files: &[PathBuf]) -> io::Result<Vec<(PathBuf, Option<AuditRecord>)>> {
     let mut by_first = BTreeMap::new();
     for path in files {
@@ -136,8 +139,8 @@ fn ordered(files: &[PathBuf]) -> io::Result<Vec<(PathBuf, Option<AuditRecord>)>>
     Ok(by_first.into_iter().map(|((_, path), first)| (path, first)).collect())
 }
 
-/// The chain that a file goes on with: the one whose last line its first names; where none does, one of the same name or
-/// the same process, or the only one there is, where it ends before this file begins.
+/// Finds the chain that a file continues: the one whose last line is named by the file's first line. If there is none, a
+/// chain with the same name or of the same process; else the only chain, if it ends before the file begins.
 fn walk_of(walks: &mut Vec<ChainWalk>, path: &Path, first: Option<&AuditRecord>) -> usize {
     let stem = names::stem(path);
     let begins = first.is_some_and(|first| first.prev_hash == NO_HASH);

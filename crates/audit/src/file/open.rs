@@ -1,4 +1,4 @@
-//! Opening a chain's files: the lock on them, the end of the chain, and what a crash left after it.
+//! Opens a chain's files: takes the lock, finds the end of the chain, and sets an incomplete last line aside.
 
 use std::{
     fs::{self, File},
@@ -17,27 +17,28 @@ use crate::{
 };
 use genfleet_job::{file, options::ConfigError};
 
-/// Processes that share one name, at most.
+/// Maximum number of processes that share a name.
 const PROCESSES: u32 = 1000;
 
 impl LogFile {
-    /// Opens the chain of `series`, or of the next number where another process has it; returns its end, too. A part ends at
-    /// `limit` bytes.
+    /// Opens the chain of `series`, or of the next number if another process uses it. Also returns the chain's end. A part
+    /// has at most `limit` bytes.
     pub(crate) fn open(series: &FileSeries, limit: u64) -> Result<(Self, ChainLink), ConfigError> {
-        let taken = |number: u32| series.of_process(number);
-        for series in (1..=PROCESSES).map(taken) {
+        let numbered = |number: u32| series.of_process(number);
+        for series in (1..=PROCESSES).map(numbered) {
             let unusable = |error: io::Error| unusable(series.first(), &error);
             let Some(lock) = Lock::take(&beside(series.first(), ".lock")).map_err(unusable)? else { continue };
-            if series.first() != taken(1).first() {
-                let (taken, used) = (taken(1).first().display().to_string(), series.first().display().to_string());
-                warn!(taken, used, "the audit log is written by another process: another one is used");
+            if series.first() != numbered(1).first() {
+                let (taken, used) = (numbered(1).first().display().to_string(), series.first().display().to_string());
+                warn!(taken, used, "another process writes this audit log: another file is used");
             }
-            return Self::continued(series, limit, lock);
+            return Self::open_locked(series, limit, lock);
         }
-        Err(ConfigError::new(format!("--audit-log: {PROCESSES} processes write {} already", series.first().display())))
+        let first = series.first().display();
+        Err(ConfigError::new(format!("--audit-log: {PROCESSES} processes already write {first}: name another file")))
     }
 
-    fn continued(series: FileSeries, limit: u64, lock: Lock) -> Result<(Self, ChainLink), ConfigError> {
+    fn open_locked(series: FileSeries, limit: u64, lock: Lock) -> Result<(Self, ChainLink), ConfigError> {
         let unusable = |error: io::Error| unusable(series.first(), &error);
         let number = series.last_part().map_err(unusable)?;
         let path = series.part(number);
@@ -57,14 +58,14 @@ impl LogFile {
         let parts = Parts { series, number, length: tail.whole, limit, _lock: lock };
         let mut log = Self::over(file, Some(parts));
         if tail.damaged > 0 {
-            warn!(file = %path.display(), lines = tail.damaged, "the last lines were changed: they stay, and the chain goes on in a new file");
+            warn!(file = %path.display(), lines = tail.damaged, "the last lines were changed: they are kept, and the chain continues in a new file");
             log.rotate().map_err(|error| self::unusable(&path, &io::Error::other(error)))?;
         }
         Ok((log, tail.end.or(before).unwrap_or_default()))
     }
 }
 
-/// Checks that lines could be written there, for `--check-config`.
+/// Checks that the audit can be written, for `--check-config`.
 pub(crate) fn check(series: &FileSeries) -> Result<(), ConfigError> {
     let unusable = |error: io::Error| unusable(series.first(), &error);
     let path = series.part(series.last_part().map_err(unusable)?);
@@ -79,7 +80,7 @@ pub(crate) fn check(series: &FileSeries) -> Result<(), ConfigError> {
     File::create_new(&trial).and_then(|_| fs::remove_file(&trial)).map_err(unusable)
 }
 
-/// Returns the last part, true where another process writes the chain, and the end of the chain.
+/// Returns the last part, whether another process writes the chain, and the end of the chain.
 pub(crate) fn look(series: &FileSeries) -> Result<(PathBuf, bool, ChainTail), ConfigError> {
     let unusable = |error: io::Error| unusable(series.first(), &error);
     let path = series.part(series.last_part().map_err(unusable)?);
@@ -95,7 +96,7 @@ pub(crate) fn look(series: &FileSeries) -> Result<(PathBuf, bool, ChainTail), Co
 }
 
 fn appended(path: &Path) -> io::Result<File> {
-    // A stream may be open for writing only.
+    // Some streams can only be opened for writing.
     let open = |read| {
         let options = File::options().read(read).append(true).create(true).clone();
         file::open_or_stream(path, &options, file::GROUP_READS)
@@ -103,7 +104,7 @@ fn appended(path: &Path) -> io::Result<File> {
     open(true).or_else(|error| if path.is_file() { Err(error) } else { open(false) })
 }
 
-/// The end of the chain in the parts before `number`, which is empty.
+/// Finds the end of the chain in the parts before `number`, which is empty.
 fn end_before(series: &FileSeries, number: u32) -> Result<Option<ChainLink>, ConfigError> {
     for path in (1..number).rev().map(|number| series.part(number)) {
         let file = match File::open(&path) {
@@ -121,7 +122,7 @@ fn end_before(series: &FileSeries, number: u32) -> Result<Option<ChainLink>, Con
     Ok(None)
 }
 
-/// Keeps a torn last line in a file beside, and takes it out of `file`.
+/// Moves an incomplete last line from `file` to a file next to it.
 fn set_aside(path: &Path, file: &File, tail: &ChainTail) -> io::Result<()> {
     let kept = beside(path, ".torn");
     let keep = || {
@@ -132,11 +133,11 @@ fn set_aside(path: &Path, file: &File, tail: &ChainTail) -> io::Result<()> {
     let bytes = tail.torn.len();
     match keep() {
         Ok(()) => {
-            warn!(file = %path.display(), kept = %kept.display(), bytes, "the last line was torn by a crash: set aside");
+            warn!(file = %path.display(), kept = %kept.display(), bytes, "the last line is incomplete because of a crash: it is set aside");
         }
         Err(error) => {
             let line = String::from_utf8_lossy(&tail.torn);
-            warn!(file = %path.display(), %error, bytes, %line, "the last line was torn by a crash, and can be kept only here");
+            warn!(file = %path.display(), %error, bytes, %line, "the last line is incomplete because of a crash, and can be kept only in this log");
         }
     }
     file.set_len(tail.whole)?;
@@ -152,7 +153,7 @@ fn unusable(path: &Path, error: &io::Error) -> ConfigError {
 
 fn foreign(path: &Path) -> ConfigError {
     ConfigError::new(format!(
-        "--audit-log: {} holds something that is no audit log: name another file, or move this one away",
+        "--audit-log: {} exists and is no audit log: name another file, or move this one away",
         path.display()
     ))
 }

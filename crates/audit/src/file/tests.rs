@@ -1,4 +1,4 @@
-//! The files: what is where after a rotation, a crash, a full disk; and who gets which.
+//! The files of a chain after a rotation, a crash and a full disk, and with several processes.
 
 use std::{
     fs,
@@ -37,7 +37,7 @@ fn write(folder: &Folder, limit: u64, count: usize) {
 }
 
 #[test]
-fn a_chain_goes_on_where_an_earlier_process_ended() {
+fn a_chain_continues_where_an_earlier_process_ended() {
     let folder = Folder::new();
     for count in [3, 0, 4, 1] {
         write(&folder, NO_LIMIT, count);
@@ -48,7 +48,7 @@ fn a_chain_goes_on_where_an_earlier_process_ended() {
 }
 
 #[test]
-fn it_goes_on_in_the_next_file_when_one_is_full_also_after_a_restart() {
+fn a_chain_continues_in_the_next_file_when_one_is_full_also_after_a_restart() {
     let folder = Folder::new();
     let line = lines(&mut Chain::new("p".to_owned(), ChainLink::default()), 1)[0].bytes.len() as u64;
     let limit = line * 3 + 10;
@@ -64,7 +64,7 @@ fn it_goes_on_in_the_next_file_when_one_is_full_also_after_a_restart() {
 }
 
 #[test]
-fn a_next_file_that_was_begun_and_not_written_to_follows_the_one_before() {
+fn an_empty_next_file_continues_the_one_before() {
     let folder = Folder::new();
     write(&folder, NO_LIMIT, 3);
     fs::write(folder.series().part(2), "").unwrap();
@@ -74,7 +74,7 @@ fn a_next_file_that_was_begun_and_not_written_to_follows_the_one_before() {
 }
 
 #[test]
-fn a_torn_last_line_is_set_aside_and_kept_and_the_chain_goes_on() {
+fn an_incomplete_last_line_is_set_aside_and_the_chain_continues() {
     let folder = Folder::new();
     write(&folder, NO_LIMIT, 3);
     let path = folder.series().first().to_owned();
@@ -113,15 +113,15 @@ fn a_file_of_another_program_is_refused_and_left_alone() {
         let path = folder.series().first().to_owned();
         fs::write(&path, content).unwrap();
         for refused in [LogFile::open(&folder.series(), NO_LIMIT).map(drop), check(&folder.series())] {
-            let told = refused.unwrap_err().to_string();
-            assert!(told.contains("no audit log"), "{torn}: {told}");
+            let message = refused.unwrap_err().to_string();
+            assert!(message.contains("no audit log"), "{torn}: {message}");
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), content);
     }
 }
 
 #[test]
-fn a_second_process_takes_the_next_number_and_the_first_is_free_again_when_its_holder_ends() {
+fn a_second_process_uses_the_next_number_and_a_number_is_free_again_when_its_process_ends() {
     let folder = Folder::new();
     let opened = || LogFile::open(&folder.series(), NO_LIMIT).unwrap().0;
     let (first, second, third) = (opened(), opened(), opened());
@@ -134,7 +134,7 @@ fn a_second_process_takes_the_next_number_and_the_first_is_free_again_when_its_h
 }
 
 #[test]
-fn of_many_that_come_and_go_at_once_no_two_hold_one_lock() {
+fn a_lock_is_held_by_one_of_many_threads_at_most() {
     let folder = Folder::new();
     let (path, holders) = (folder.0.join("lock"), Mutex::new(()));
     std::thread::scope(|scope| {
@@ -155,7 +155,7 @@ fn of_many_that_come_and_go_at_once_no_two_hold_one_lock() {
 }
 
 #[test]
-fn with_room_for_a_part_whole_lines_are_written_and_the_rest_follows_later() {
+fn on_a_full_disk_complete_lines_are_written_and_the_others_later() {
     let folder = Folder::new();
     let (mut log, mut chain) = open(&folder, NO_LIMIT);
     let all = lines(&mut chain, 5);
@@ -172,7 +172,7 @@ fn with_room_for_a_part_whole_lines_are_written_and_the_rest_follows_later() {
 }
 
 #[test]
-fn a_stream_gets_the_rest_of_a_line_that_it_took_in_part() {
+fn a_stream_gets_the_rest_of_a_partial_line() {
     let folder = Folder::new();
     let path = folder.0.join("stream");
     let file = File::options().append(true).create(true).open(&path).unwrap();
@@ -190,7 +190,7 @@ fn a_stream_gets_the_rest_of_a_line_that_it_took_in_part() {
 }
 
 #[test]
-fn a_next_file_that_cannot_be_made_is_tried_again() {
+fn a_next_file_that_cannot_be_created_is_tried_again() {
     let folder = Folder::new();
     let (mut log, mut chain) = open(&folder, 1);
     log.write(&lines(&mut chain, 1)).1.unwrap();
@@ -229,7 +229,7 @@ fn files_are_for_their_owner_and_the_group_to_read() {
 }
 
 #[test]
-fn no_file_of_a_chain_is_written_through_a_link_and_one_to_a_device_is_followed() {
+fn links_are_refused_except_links_to_devices() {
     use std::os::unix::fs::symlink;
     let folder = Folder::new();
     let elsewhere = folder.0.join("elsewhere");
@@ -238,8 +238,8 @@ fn no_file_of_a_chain_is_written_through_a_link_and_one_to_a_device_is_followed(
         fs::write(&elsewhere, "").unwrap();
         symlink(folder.0.join(target), place).unwrap();
         for refused in [LogFile::open(&folder.series(), NO_LIMIT).map(drop), check(&folder.series())] {
-            let told = refused.unwrap_err().to_string();
-            assert!(told.contains(&format!("{} is a symbolic link", place.display())), "{told}");
+            let message = refused.unwrap_err().to_string();
+            assert!(message.contains(&format!("{} is a symbolic link", place.display())), "{message}");
         }
         fs::remove_file(place).unwrap();
     }
@@ -253,14 +253,14 @@ fn no_file_of_a_chain_is_written_through_a_link_and_one_to_a_device_is_followed(
 }
 
 #[test]
-fn checking_leaves_nothing_behind_and_names_what_cannot_be_written() {
+fn a_check_leaves_no_file_and_names_a_file_that_cannot_be_written() {
     let folder = Folder::new();
     check(&folder.series()).unwrap();
     assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
     write(&folder, NO_LIMIT, 1);
     check(&folder.series()).unwrap();
-    let told = check(&FileSeries::new(folder.0.join("none/audit.jsonl"))).unwrap_err().to_string();
-    assert!(told.contains("none/audit.jsonl") && told.contains("a folder that exists"), "{told}");
-    let told = check(&FileSeries::new(&folder.0)).unwrap_err().to_string();
-    assert!(told.contains("cannot be written"), "{told}");
+    let message = check(&FileSeries::new(folder.0.join("none/audit.jsonl"))).unwrap_err().to_string();
+    assert!(message.contains("none/audit.jsonl") && message.contains("a folder that exists"), "{message}");
+    let message = check(&FileSeries::new(&folder.0)).unwrap_err().to_string();
+    assert!(message.contains("cannot be written"), "{message}");
 }

@@ -1,4 +1,4 @@
-//! One chain, line by line: what each has to follow.
+//! A chain that is checked line by line.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -11,33 +11,33 @@ use crate::{
 /// A chain that is being read.
 #[derive(Debug)]
 pub(super) struct ChainWalk {
-    /// What its files' names have in common.
+    /// The common part of its files' names.
     pub stem: PathBuf,
-    /// The last line that is as it was written.
+    /// The last unchanged line.
     intact: ChainLink,
-    /// Who wrote that.
+    /// The process that wrote that line.
     process: String,
-    /// The number that the last line had, or had at most: a line that was changed may be a part of one.
+    /// The largest number that the last line can have. The exact number is not known if it was changed.
     cursor: u64,
-    /// What its hash may be; empty where that is not known.
+    /// The possible hashes of the last line; empty if none is known.
     hashes: Vec<String>,
     gaps: Vec<Gap>,
-    /// Lines with a number that was passed already.
+    /// Lines whose numbers are not larger than that of an earlier line.
     strays: Vec<(LinePlace, u64)>,
     problems: Vec<LineProblem>,
 }
 
-/// Numbers that were passed over.
+/// Numbers that were skipped.
 #[derive(Debug)]
 struct Gap {
     from: u64,
     to: u64,
-    /// The line after it.
+    /// The line after the gap.
     before: LinePlace,
 }
 
 impl ChainWalk {
-    /// A chain of which nothing was read.
+    /// Creates a chain of which no line was read yet.
     pub(super) fn new(stem: PathBuf) -> Self {
         let hashes = vec![NO_HASH.to_owned()];
         Self {
@@ -52,22 +52,22 @@ impl ChainWalk {
         }
     }
 
-    /// Whether its last line may have this hash.
+    /// Whether the last line may have this hash.
     pub(super) fn ends_in(&self, hash: &str) -> bool {
         self.intact.hash == hash || self.hashes.iter().any(|each| each == hash)
     }
 
-    /// Whether `record` is by the process that wrote its last line, and later.
+    /// Whether the process that wrote the last line wrote `record` later.
     pub(super) fn is_of(&self, record: &AuditRecord) -> bool {
         record.text("process") == self.process && self.ends_before(record)
     }
 
-    /// Whether `record` has a number that was not reached yet.
+    /// Whether the chain has not reached the number of `record`.
     pub(super) fn ends_before(&self, record: &AuditRecord) -> bool {
         record.seq > self.cursor
     }
 
-    /// The next line.
+    /// Checks the next line.
     pub(super) fn step(&mut self, place: LinePlace, read: Result<AuditRecord, DamagedLine>) {
         match read {
             Ok(record) => self.intact(place, &record),
@@ -83,11 +83,11 @@ impl ChainWalk {
         // Also past lines that are not: some may have been put in.
         let follows = record.seq == self.intact.seq + 1 && record.prev_hash == self.intact.hash;
         if !follows {
-            // Lines that were changed may be parts of fewer: what comes after them may be less far on.
+            // A line that was split counts as several changed lines, so the next number may be smaller than expected.
             if record.seq <= self.cursor.min(self.intact.seq + 1) {
                 return self.strays.push((place, record.seq));
             }
-            self.passed_over(place, record);
+            self.check_gap(place, record);
         }
         record.text("process").clone_into(&mut self.process);
         self.intact = record.link();
@@ -95,7 +95,7 @@ impl ChainWalk {
         self.hashes = vec![record.hash.clone()];
     }
 
-    fn passed_over(&mut self, place: LinePlace, record: &AuditRecord) {
+    fn check_gap(&mut self, place: LinePlace, record: &AuditRecord) {
         let next = self.cursor + 1;
         if record.seq > next {
             self.gaps.push(Gap { from: next, to: record.seq - 1, before: place });
@@ -105,12 +105,12 @@ impl ChainWalk {
         }
     }
 
-    /// All that is wrong with it.
+    /// Returns all problems of the chain.
     pub(super) fn end(mut self) -> Vec<LineProblem> {
         let strays: BTreeSet<u64> = self.strays.iter().map(|(_, seq)| *seq).collect();
         for (place, seq) in self.strays {
             let elsewhere = self.gaps.iter().any(|gap| (gap.from..=gap.to).contains(&seq));
-            let how = if elsewhere { "out of order" } else { "there more than once, or after lines that came later" };
+            let how = if elsewhere { "out of order" } else { "there more than once, or after later lines" };
             self.problems.push(LineProblem { place, problem: format!("seq {seq} is {how}") });
         }
         for Gap { from, to, before } in self.gaps {
@@ -124,7 +124,7 @@ impl ChainWalk {
     }
 }
 
-/// The runs of numbers from `from` to `to` that are not among `strays`.
+/// Returns the ranges of numbers from `from` to `to` that are not in `strays`.
 fn missing(from: u64, to: u64, strays: &BTreeSet<u64>) -> Vec<(u64, u64)> {
     let mut runs = Vec::new();
     let mut begin = from;

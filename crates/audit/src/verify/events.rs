@@ -1,4 +1,4 @@
-//! What events name in the audit: the lines that have to be there.
+//! The audit lines that events name, and that must therefore exist.
 
 use std::{
     collections::BTreeMap,
@@ -11,22 +11,22 @@ use serde::Deserialize;
 use super::{LinePlace, LineProblem};
 use crate::read::AuditRecord;
 
-/// The lines that events name, as long as they were not met.
+/// The lines that events name and that have not been found yet.
 #[derive(Debug, Default)]
 pub struct ClaimedLines {
-    /// By process and number.
+    /// The claims by process and line number.
     lines: BTreeMap<(String, u64), Vec<Claim>>,
     count: usize,
     problems: Vec<LineProblem>,
 }
 
-/// What one event says of the line it names.
+/// What an event says about a line.
 #[derive(Debug)]
 struct Claim {
     place: LinePlace,
     job: String,
     hash: String,
-    /// What the line is instead.
+    /// How the line that was found differs.
     contradiction: Option<&'static str>,
 }
 
@@ -50,8 +50,8 @@ struct Named {
 }
 
 impl ClaimedLines {
-    /// What the events in `reader` name, one a line; `name` is told in problems. Events of processes that keep no audit
-    /// name nothing.
+    /// Reads events from `reader`, one a line. Problems name the file `name`. Events of processes without an audit name no
+    /// line.
     pub fn read(reader: impl BufRead, name: &Path) -> io::Result<Self> {
         let mut wanted = Self::default();
         for (line, number) in reader.split(b'\n').zip(1..) {
@@ -75,12 +75,13 @@ impl ClaimedLines {
         }
     }
 
-    /// How many there are.
+    /// Number of events that name a line.
     pub(crate) fn len(&self) -> usize {
         self.count
     }
 
-    pub(super) fn met(&mut self, record: &AuditRecord) {
+    /// Compares a line with the events that name it.
+    pub(super) fn compare(&mut self, record: &AuditRecord) {
         if self.lines.is_empty() {
             return;
         }
@@ -95,12 +96,13 @@ impl ClaimedLines {
         }
     }
 
-    /// What is wrong: lines that are not there, and others in their place.
+    /// Returns the problems: lines that are missing or different.
     pub(super) fn end(self) -> Vec<LineProblem> {
         let of_line = |((process, seq), claims): ((String, u64), Vec<Claim>)| {
             claims.into_iter().map(move |claim| {
-                let what =
-                    claim.contradiction.unwrap_or("is not in the files: lines were cut off, or files are not given");
+                let what = claim
+                    .contradiction
+                    .unwrap_or("is not in the files: lines were cut off, or not all files were given");
                 let problem =
                     format!("the event of job {} names seq {seq} of process {process}, which {what}", claim.job);
                 LineProblem { place: claim.place, problem }
@@ -113,7 +115,7 @@ impl ClaimedLines {
 impl Claim {
     fn contradicts(&self, record: &AuditRecord) -> Option<&'static str> {
         if record.hash != self.hash {
-            return Some("is there with another hash: lines were written anew");
+            return Some("is there with another hash: lines were rewritten");
         }
         let is_it = record.text("fact") == "outcome" && record.text("jobId") == self.job;
         (!is_it).then_some("is about something else")

@@ -1,4 +1,4 @@
-//! Every way to change a small audit, and which line is named for it.
+//! All kinds of changes to a small audit, and the lines that are reported for them.
 
 use std::fmt::Write;
 
@@ -53,7 +53,7 @@ fn problems(files: &[PathBuf]) -> Vec<(u64, String)> {
     found.into_iter().map(|problem| (problem.place.line, problem.problem)).collect()
 }
 
-/// The lines that are named for a file with this content.
+/// The lines that are reported for a file with this content.
 fn named(content: &[u8]) -> Vec<u64> {
     let folder = Folder::new();
     problems(&[folder.file("audit.jsonl", content)]).into_iter().map(|(line, _)| line).collect()
@@ -68,13 +68,13 @@ fn events(lines: &[(Line, AuditReference)]) -> ClaimedLines {
 }
 
 #[test]
-fn what_was_written_is_well() {
+fn an_unchanged_audit_has_no_problems() {
     let folder = Folder::new();
     let file = folder.file("audit.jsonl", &bytes(&chain("p", 5)));
     let report = verify(&[file], events(&chain("p", 5)), &[]).unwrap();
     assert_eq!((report.files, report.lines, report.chains, report.events), (1, 5, 1, 5));
     assert_eq!(report.problems, []);
-    assert_eq!(named(b""), [] as [u64; 0], "nothing was done");
+    assert_eq!(named(b""), [] as [u64; 0], "an empty file is valid");
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn a_changed_line_is_the_only_one_named() {
 }
 
 #[test]
-fn a_line_broken_in_two_accuses_no_line_that_is_as_it_was() {
+fn a_line_split_in_two_does_not_affect_unchanged_lines() {
     let lines = chain("p", 4);
     let second = lines[0].0.bytes.len()..lines[0].0.bytes.len() + lines[1].0.bytes.len() - 1;
     for place in second {
@@ -176,14 +176,14 @@ fn a_line_twice_and_a_line_of_another_chain_are_named() {
 }
 
 #[test]
-fn a_torn_last_line_is_named() {
+fn an_incomplete_last_line_is_named() {
     let content = bytes(&chain("p", 3));
     assert_eq!(named(&content[..content.len() - 1]), [3]);
     assert_eq!(named(&content[..content.len() - 30]), [3]);
 }
 
 #[test]
-fn a_tail_cut_at_a_lines_end_shows_only_by_the_events() {
+fn lines_removed_at_the_end_are_found_only_with_events() {
     let lines = chain("p", 5);
     for kept in 0..5 {
         let folder = Folder::new();
@@ -197,7 +197,7 @@ fn a_tail_cut_at_a_lines_end_shows_only_by_the_events() {
 }
 
 #[test]
-fn a_tail_written_anew_shows_by_the_hash_in_the_events() {
+fn rewritten_last_lines_are_found_by_the_hash_in_the_events() {
     let lines = chain("p", 3);
     let mut forged = Chain::new("p".to_owned(), ChainLink { seq: 2, hash: lines[1].1.hash.clone() });
     let about = AuditSubject { job: None, kind: "cdn.purge", worker: "purger", action: "x", payload_sha256: None };
@@ -211,7 +211,7 @@ fn a_tail_written_anew_shows_by_the_hash_in_the_events() {
 }
 
 #[test]
-fn an_event_that_names_the_line_of_another_job_and_one_that_is_none_are_named() {
+fn an_event_that_names_the_line_of_another_job_and_an_invalid_event_are_named() {
     let lines = chain("p", 2);
     let folder = Folder::new();
     let file = [folder.file("audit.jsonl", &bytes(&lines))];
@@ -220,15 +220,15 @@ fn an_event_that_names_the_line_of_another_job_and_one_that_is_none_are_named() 
     let text = format!("{other}\n\n{without}\nnonsense\n");
     let events = ClaimedLines::read(text.as_bytes(), Path::new("events.jsonl")).unwrap();
     let found = verify(&file, events, &[]).unwrap().problems;
-    let told: Vec<_> = found.iter().map(|problem| (problem.place.line, problem.problem.as_str())).collect();
+    let reported: Vec<_> = found.iter().map(|problem| (problem.place.line, problem.problem.as_str())).collect();
     assert!(
-        matches!(told[..], [(1, first), (4, second)] if first.contains("something else") && second.contains("no event")),
-        "{told:?}"
+        matches!(reported[..], [(1, first), (4, second)] if first.contains("something else") && second.contains("no event")),
+        "{reported:?}"
     );
 }
 
 #[test]
-fn files_are_taken_in_any_order_and_of_several_chains() {
+fn files_of_several_chains_can_be_given_in_any_order() {
     let (one, two) = (chain("p", 6), chain("q", 4));
     let folder = Folder::new();
     let mut files = [
@@ -256,7 +256,7 @@ fn a_part_that_is_not_given_is_missing() {
 }
 
 #[test]
-fn a_chain_without_its_first_line_is_not_taken_for_more_of_another() {
+fn a_chain_without_its_first_line_is_not_mistaken_for_a_part_of_another() {
     let (one, two) = (chain("p", 21), chain("q", 21));
     let folder = Folder::new();
     let files = [folder.file("one.jsonl", &bytes(&one)), folder.file("two.jsonl", &bytes(&two[1..]))];
@@ -281,7 +281,7 @@ fn a_part_under_another_name_belongs_to_the_chain_of_its_process() {
 }
 
 #[test]
-fn a_chain_that_went_on_after_damage_names_the_damage_alone() {
+fn a_chain_that_continued_after_damage_reports_only_the_damage() {
     let lines = chain("p", 4);
     let mut damaged = bytes(&lines[..3]);
     let place = damaged.len() - 20;
@@ -300,13 +300,13 @@ fn a_chain_that_went_on_after_damage_names_the_damage_alone() {
 }
 
 #[test]
-fn what_cannot_be_read_twice_is_refused_and_not_called_changed() {
+fn a_file_that_cannot_be_read_twice_is_refused() {
     let error = verify(&[PathBuf::from("/dev/null")], ClaimedLines::default(), &[]).unwrap_err();
     assert!(error.to_string().starts_with("/dev/null: no regular file"), "{error}");
 }
 
 #[test]
-fn a_file_written_anew_as_a_whole_shows_only_by_an_anchor() {
+fn a_completely_rewritten_file_is_found_only_by_an_anchor() {
     let (lines, forged) = (chain("p", 5), chain("q", 5));
     let folder = Folder::new();
     let (good, bad) = (folder.file("a.jsonl", &bytes(&lines)), folder.file("b.jsonl", &bytes(&forged)));
@@ -319,11 +319,11 @@ fn a_file_written_anew_as_a_whole_shows_only_by_an_anchor() {
     };
     assert_eq!(found(&good, &anchors), []);
     assert_eq!(found(&bad, &[]), [], "nothing else shows it");
-    let told = found(&bad, &anchors);
-    assert_eq!(told.iter().map(|problem| problem.place.line).collect::<Vec<_>>(), [2, 4]);
-    assert!(told[0].problem.contains("another hash"), "{told:?}");
-    let told = found(&cut, &anchors);
-    assert!(told.len() == 1 && told[0].problem.contains("cut off"), "{told:?}");
+    let problems = found(&bad, &anchors);
+    assert_eq!(problems.iter().map(|problem| problem.place.line).collect::<Vec<_>>(), [2, 4]);
+    assert!(problems[0].problem.contains("another hash"), "{problems:?}");
+    let problems = found(&cut, &anchors);
+    assert!(problems.len() == 1 && problems[0].problem.contains("cut off"), "{problems:?}");
     let both = verify(&[good, bad], ClaimedLines::default(), &anchors).unwrap();
     assert_eq!(both.problems, [], "one of two chains has it");
 }

@@ -4,13 +4,13 @@
 //! property end the connection. Deeply nested tables overflow the stack of lapin's parser and abort the process. Such a
 //! message would be delivered again at once in the next session.
 //!
-//! So every frame is read here first. What lapin can read passes unchanged. Otherwise invalid text is replaced in place
-//! with question marks; if that is not enough, all headers but the broker's own are removed. Such a message is given a
+//! Therefore every frame is checked here first. Frames that lapin can read pass unchanged. In others, invalid text is
+//! replaced by question marks; if that is not enough, all headers except the broker's are removed. Such a message gets a
 //! [`MARK`], from which the consumer reads its [`MessageDefect`](crate::MessageDefect).
 //!
-//! The depth of tables is bounded here and only here: lapin's thread has the default stack of a Rust thread (2 MiB;
-//! lapin has no setting for it, and `RUST_MIN_STACK` applies to all threads of the process). Tables within the bound need
-//! less than a quarter of it.
+//! The depth of tables is limited only here. lapin's thread has the default stack of a Rust thread (2 MiB; lapin has no
+//! setting for it, and `RUST_MIN_STACK` applies to all threads of the process). Tables within the limit need less than a
+//! quarter of it.
 
 use std::{
     io::{self, IoSlice, Read, Write},
@@ -35,8 +35,8 @@ mod header;
 mod method;
 mod walk;
 
-/// The header that tells of a [`MessageDefect`](crate::MessageDefect). Its name is not one that is carried on, and a producer that
-/// sets it only has its own message refused.
+/// The header with a [`MessageDefect`](crate::MessageDefect). It is not copied into later publications. A producer that sets
+/// it only causes its own message to be refused.
 pub(super) const MARK: &str = "x-genfleet-flaw";
 
 /// A connection to the broker, with TLS or without.
@@ -44,7 +44,7 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
 
-/// A connection to the broker, on which lapin reads only what it can take.
+/// A connection to the broker, from which lapin reads only frames that it can handle.
 pub(super) struct Guarded {
     broker: Box<dyn Stream>,
     frames: Frames,
@@ -60,19 +60,19 @@ impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<io::Result<usize>> {
         let Self { broker, frames } = &mut *self;
         loop {
-            let given = frames.give(out);
-            if given > 0 || out.is_empty() {
-                return Poll::Ready(Ok(given));
+            let copied = frames.copy_to(out);
+            if copied > 0 || out.is_empty() {
+                return Poll::Ready(Ok(copied));
             }
-            if let Some(most) = frames.passing() {
+            if let Some(most) = frames.direct() {
                 let most = most.min(out.len());
-                let passed = ready!(Pin::new(broker).poll_read(cx, &mut out[..most]))?;
-                frames.passed(passed);
-                return Poll::Ready(Ok(passed));
+                let read = ready!(Pin::new(broker).poll_read(cx, &mut out[..most]))?;
+                frames.read_directly(read);
+                return Poll::Ready(Ok(read));
             }
             match ready!(Pin::new(&mut *broker).poll_read(cx, frames.space()))? {
                 0 => return Poll::Ready(Ok(0)),
-                read => frames.took(read)?,
+                read => frames.add(read)?,
             }
         }
     }
@@ -100,7 +100,7 @@ impl AsyncWrite for Guarded {
     }
 }
 
-/// tokio as lapin is to see it: its connections are [`Guarded`].
+/// The tokio runtime for lapin, with [`Guarded`] connections.
 #[derive(Clone, Debug)]
 pub(super) struct Kit(pub(super) TokioRuntime);
 
@@ -141,7 +141,7 @@ impl Reactor for Kit {
         self.0.interval(duration)
     }
 
-    /// Not by this way: [`super::dial`] connects, and puts the guard in front of TLS as well.
+    /// Always fails: connections are made by [`super::dial`], which also guards connections with TLS.
     fn tcp_connect_addr(&self, _: SocketAddr) -> impl Future<Output = io::Result<Guarded>> + Send + 'static {
         std::future::ready(Err(io::ErrorKind::Unsupported.into()))
     }

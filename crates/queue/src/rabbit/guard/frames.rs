@@ -1,43 +1,44 @@
-//! The frames of a connection as they come: bodies pass, methods and headers are looked at once they are whole.
+//! The frames of a connection as they arrive: bodies pass, methods and headers are checked when they are complete.
 
 use std::{io, sync::Arc};
 
 use super::{super::socket::SocketSlot, header, method};
 use crate::defect::MessageDefect;
 
-/// Kind, channel and length.
+/// Length of a frame's kind, channel and length in bytes.
 const HEAD: usize = 7;
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const END: u8 = 0xce;
-/// Read from the broker at once.
+/// Maximum number of bytes that are read from the broker at once.
 const CHUNK: usize = 32 * 1024;
-/// Of a frame that is looked at, at most so much is held. The broker adds to headers of up to a frame's length, and to
-/// its account of a death the keys under which the message came, as often as it died.
-const HELD: usize = 1024 * 1024;
-/// lapin takes no smaller limit.
+/// Maximum number of bytes that are buffered of a frame to be checked. The broker adds its own headers to those of a
+/// producer, which can have the length of a frame, and it adds the routing keys of each dead-lettering.
+const BUFFERED: usize = 1024 * 1024;
+/// The smallest frame size that lapin accepts.
 const SMALLEST: usize = 4096;
 
-/// What came and has not been read by lapin yet.
+/// The received frames that lapin has not read yet.
 pub(crate) struct Frames {
-    /// `start..checked` may be read, `checked..end` is part of a frame, what follows is room.
+    /// `start..checked` can be read, `checked..end` is part of a frame, the rest is free.
     bytes: Vec<u8>,
     start: usize,
     checked: usize,
     end: usize,
-    /// Of a frame that passes as it comes, yet to come.
+    /// Number of bytes that are still to arrive of a frame that passes unchecked.
     passing: usize,
-    /// Of a frame that is too long to be held, yet to come and to be left out.
+    /// Number of bytes that are still to arrive of a frame that is too long to be buffered. They are dropped.
     dropping: usize,
-    /// What lapin takes as the longest frame.
+    /// The longest frame that lapin accepts.
     frame_max: usize,
-    /// Channels on which text of a method was replaced: the properties of its message are next.
+    /// Channels on which text in a method was replaced. The properties of its message follow.
     defective: Vec<u16>,
     socket: Arc<SocketSlot>,
 }
 
 impl Frames {
-    /// Of a connection that asks for frames of at most `frame_max`. What the broker says of itself is told to `socket`.
+    /// Creates the state of a connection that requests a maximum frame size of `frame_max`. `socket` receives what the
+    /// broker reports about itself.
     pub(crate) fn new(frame_max: u32, socket: Arc<SocketSlot>) -> Self {
         Self {
             bytes: vec![0; CHUNK],
@@ -52,25 +53,26 @@ impl Frames {
         }
     }
 
-    /// Moves what may be read into `out`; how much that is.
-    pub(super) fn give(&mut self, out: &mut [u8]) -> usize {
-        let given = out.len().min(self.checked - self.start);
-        out[..given].copy_from_slice(&self.bytes[self.start..self.start + given]);
-        self.start += given;
-        given
+    /// Copies checked bytes to `out` and returns their number.
+    pub(super) fn copy_to(&mut self, out: &mut [u8]) -> usize {
+        let copied = out.len().min(self.checked - self.start);
+        out[..copied].copy_from_slice(&self.bytes[self.start..self.start + copied]);
+        self.start += copied;
+        copied
     }
 
-    /// How much may be read from the broker without a stay here: where all that came is given, and much is to pass.
-    pub(super) fn passing(&self) -> Option<usize> {
+    /// Returns how many bytes may be read from the broker without this buffer. `None` if the buffer is not empty or few bytes
+    /// are to pass.
+    pub(super) fn direct(&self) -> Option<usize> {
         (self.start == self.end && self.passing >= CHUNK).then_some(self.passing)
     }
 
-    /// So much was read without a stay here.
-    pub(super) fn passed(&mut self, bytes: usize) {
+    /// Records that so many bytes were read without this buffer.
+    pub(super) fn read_directly(&mut self, bytes: usize) {
         self.passing -= bytes;
     }
 
-    /// Room to read into, where all that may be is given.
+    /// Returns free space to read into. All checked bytes must have been copied before.
     pub(super) fn space(&mut self) -> &mut [u8] {
         self.bytes.copy_within(self.start..self.end, 0);
         self.end -= self.start;
@@ -83,37 +85,37 @@ impl Frames {
         &mut self.bytes[self.end..]
     }
 
-    /// So much was read into [`Self::space`]. An error ends the connection.
-    pub(super) fn took(&mut self, bytes: usize) -> io::Result<()> {
+    /// Records that so many bytes were read into [`Self::space`], and checks them. An error ends the connection.
+    pub(super) fn add(&mut self, bytes: usize) -> io::Result<()> {
         self.end += bytes;
         while self.step()? {}
         Ok(())
     }
 
-    /// Whether there may be another step with what came.
+    /// Checks the next part of the received bytes. Returns false if more bytes are needed.
     fn step(&mut self) -> io::Result<bool> {
-        let there = self.end - self.checked;
+        let received = self.end - self.checked;
         if self.passing > 0 {
-            let passing = self.passing.min(there);
+            let passing = self.passing.min(received);
             self.passing -= passing;
             self.checked += passing;
             return Ok(passing > 0);
         }
         if self.dropping > 0 {
-            let dropping = self.dropping.min(there);
+            let dropping = self.dropping.min(received);
             self.dropping -= dropping;
             self.replace(dropping, &[]);
             return Ok(dropping > 0);
         }
-        let came = &self.bytes[self.checked..self.end];
-        let Some(&[kind, a, b, ref length @ ..]) = came.first_chunk::<HEAD>() else { return Ok(false) };
+        let bytes = &self.bytes[self.checked..self.end];
+        let Some(&[kind, a, b, ref length @ ..]) = bytes.first_chunk::<HEAD>() else { return Ok(false) };
         let frame = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX).saturating_add(HEAD + 1);
-        let held = frame.min(HELD);
+        let buffered = frame.min(BUFFERED);
         match kind {
-            METHOD | HEADER if there < held => return Ok(false),
-            METHOD if held < frame => return Err(wrong("a method too long")),
+            METHOD | HEADER if received < buffered => return Ok(false),
+            METHOD if buffered < frame => return Err(wrong("a method that is too long")),
             METHOD => self.method(u16::from_be_bytes([a, b]), frame)?,
-            HEADER => self.header(u16::from_be_bytes([a, b]), frame, held),
+            HEADER => self.header(u16::from_be_bytes([a, b]), frame, buffered),
             _ => self.passing = frame,
         }
         Ok(true)
@@ -133,24 +135,24 @@ impl Frames {
         Ok(())
     }
 
-    fn header(&mut self, channel: u16, frame: usize, held: usize) {
+    fn header(&mut self, channel: u16, frame: usize, buffered: usize) {
         let known = self.defective.iter().position(|defective| *defective == channel);
         let known = known.map(|at| self.defective.swap_remove(at)).map(|_| MessageDefect::NotText);
-        // Below what lapin takes, so that the broker's additions at a redelivery seldom change the verdict.
+        // Less than lapin accepts, so that headers that the broker adds at a redelivery seldom change the result.
         let limit = self.frame_max / 16 * 15;
-        let payload = &mut self.bytes[self.checked + HEAD..self.checked + held - 1];
+        let payload = &mut self.bytes[self.checked + HEAD..self.checked + buffered - 1];
         let Some(payload) = header::replacement(payload, limit, known) else {
             self.checked += frame;
             return;
         };
         let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
         let replaced = [&[HEADER], channel.to_be_bytes().as_slice(), &length, &payload, &[END]].concat();
-        self.replace(held, &replaced);
+        self.replace(buffered, &replaced);
         self.checked += replaced.len();
-        self.dropping = frame - held;
+        self.dropping = frame - buffered;
     }
 
-    /// Puts `by` in the place of so many bytes of what was not checked.
+    /// Replaces the first `bytes` unchecked bytes by `by`.
     fn replace(&mut self, bytes: usize, by: &[u8]) {
         self.bytes.splice(self.checked..self.checked + bytes, by.iter().copied());
         self.end = self.end - bytes + by.len();

@@ -1,5 +1,5 @@
-//! The properties of a message, in the payload of a header frame: whether lapin can take them, and what it is given
-//! where it cannot.
+//! The properties of a message, in the payload of a header frame: whether lapin can read them, and what replaces them if it
+//! cannot.
 
 use std::ops::Range;
 
@@ -9,11 +9,11 @@ use super::{
 };
 use crate::defect::MessageDefect;
 
-/// Class, weight and the body's length; the flags follow.
+/// Length of class, weight and body length in bytes; the flags follow.
 const HEAD: usize = 12;
-/// Those of flags that stand for a property.
+/// The flags that stand for properties.
 const KNOWN: u16 = 0xfffc;
-/// Where the headers are among the properties.
+/// Index of the headers among the properties.
 const HEADERS: usize = 2;
 
 /// Properties in the order of their flags, from the highest bit.
@@ -34,7 +34,7 @@ const PROPERTIES: [Property; 14] = [
     Property::Short,    // cluster id
 ];
 
-/// What the broker itself puts into headers: kept where the rest cannot be, as far as it is sound.
+/// Headers that the broker sets. They are kept, if they are valid, when all others are removed.
 const BROKERS: [&[u8]; 8] = [
     b"x-death",
     b"x-delivery-count",
@@ -45,7 +45,7 @@ const BROKERS: [&[u8]; 8] = [
     b"x-last-death-queue",
     b"x-last-death-reason",
 ];
-/// All other properties together are no longer, and a mark with them.
+/// Maximum length of all other properties and a mark together.
 const OTHERS: usize = 3 * 1024;
 
 #[derive(Clone, Copy)]
@@ -55,22 +55,22 @@ enum Property {
     Fixed(usize),
 }
 
-/// Where the properties are, as far as they could be found.
+/// The positions of the properties, as far as they could be found.
 #[derive(Default)]
 struct Places {
     flags: u16,
-    /// Before the headers.
+    /// The properties before the headers.
     before: Range<usize>,
-    /// All entries of the headers, to the end of the payload where they do not end.
+    /// The entries of the headers. If their end is invalid, they reach to the end of the payload.
     entries: Range<usize>,
-    /// After the headers; none where they could not be followed to their end.
+    /// The properties after the headers; `None` if their positions could not be found.
     after: Option<Range<usize>>,
-    /// The headers cannot be taken.
+    /// The reason why lapin cannot read the headers.
     defect: Option<MessageDefect>,
 }
 
-/// What lapin is to be given in place of `payload`: no longer than `limit` and a mark. `None` where it can take the
-/// payload as it is, and nothing is wrong with the message that is `known` already.
+/// Returns a payload that replaces `payload`, no longer than `limit` and a mark. `None` if lapin can read the payload
+/// unchanged, and no defect of the message is `known` from its method.
 pub(super) fn replacement(payload: &mut [u8], limit: usize, known: Option<MessageDefect>) -> Option<Vec<u8>> {
     let mut places = Places::default();
     let mut walk = Walk::over(payload);
@@ -83,7 +83,7 @@ pub(super) fn replacement(payload: &mut [u8], limit: usize, known: Option<Messag
         None => payload[places.entries.clone()].to_vec(),
         Some(_) => of_the_broker(payload, places.entries.clone(), limit.saturating_sub(OTHERS) / BROKERS.len()),
     };
-    Some(places.filled(payload, &[headers, mark(defect)].concat()))
+    Some(places.with_headers(payload, &[headers, mark(defect)].concat()))
 }
 
 impl Places {
@@ -111,7 +111,7 @@ impl Places {
         Ok(())
     }
 
-    /// Headers that cannot be taken are passed all the same.
+    /// Finds the headers, and continues after them even if they are invalid.
     fn find_headers(&mut self, walk: &mut Walk<'_>) -> Walked {
         let all = walk.length();
         self.entries = (walk.at + 4).min(all)..all;
@@ -122,9 +122,9 @@ impl Places {
         Ok(())
     }
 
-    /// The payload with other `headers`.
-    fn filled(&self, payload: &[u8], headers: &[u8]) -> Vec<u8> {
-        // Where one cannot be followed to its end, none is kept: its flags would stand for nothing.
+    /// Returns the payload with other `headers`.
+    fn with_headers(&self, payload: &[u8], headers: &[u8]) -> Vec<u8> {
+        // If a property is invalid, all properties are removed, because the flags would not match.
         let whole = self.after.as_ref().filter(|_| self.flags != 0);
         let (before, after) =
             whole.map_or((&[][..], &[][..]), |after| (&payload[self.before.clone()], &payload[after.clone()]));
@@ -136,8 +136,8 @@ impl Places {
     }
 }
 
-/// Entries of the broker's own, each of at most `longest` bytes. Of two with one name the first: that is the one in which
-/// the broker writes.
+/// Returns the entries that the broker has set, each of at most `longest` bytes. Of two with the same name the first is used,
+/// because the broker writes to that one.
 fn of_the_broker(payload: &mut [u8], entries: Range<usize>, longest: usize) -> Vec<u8> {
     let mut walk = Walk::over(payload);
     walk.at = entries.start;

@@ -1,4 +1,4 @@
-//! The methods in which the broker repeats what others wrote.
+//! The methods in which the broker repeats text of other clients.
 
 use super::walk::{Walk, Walked};
 
@@ -10,8 +10,7 @@ const RETURN: (u16, u16) = (60, 50);
 const DELIVER: (u16, u16) = (60, 60);
 const GET_OK: (u16, u16) = (60, 71);
 
-/// Replaces invalid UTF-8 in what has to be text. Returns true if the method belongs to a message and something was
-/// replaced.
+/// Replaces invalid UTF-8 in texts. Returns true if the method belongs to a message and something was replaced.
 pub(super) fn replace_invalid_text(payload: &mut [u8]) -> Walked<bool> {
     let mut walk = Walk::over(payload);
     let name = (walk.u16()?, walk.u16()?);
@@ -24,7 +23,7 @@ pub(super) fn replace_invalid_text(payload: &mut [u8]) -> Walked<bool> {
             walk.skip(2)?;
             walk.short()?;
         }
-        // The last two of each are the exchange and the routing key.
+        // The last two short strings of each of these are the exchange and the routing key.
         DELIVER => {
             walk.short()?;
             walk.skip(9)?;
@@ -47,7 +46,7 @@ pub(super) fn replace_invalid_text(payload: &mut [u8]) -> Walked<bool> {
     Ok(walk.replaced && matches!(name, DELIVER | GET_OK | RETURN))
 }
 
-/// The longest frame that the broker wants, where the method says so; 0 is no limit.
+/// Returns the maximum frame size that the broker requests, if the method contains it; 0 means no limit.
 pub(super) fn frame_max(payload: &[u8]) -> Option<u32> {
     let limit = payload.strip_prefix(&name(TUNE))?.get(2..6)?;
     limit.try_into().ok().map(u32::from_be_bytes)
@@ -68,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_with_a_message_becomes_text() {
+    fn exchange_and_key_of_a_message_become_text() {
         let deliver =
             |key: &[u8]| [name(DELIVER).to_vec(), short(b"tag"), vec![0; 9], short(b"g"), short(key)].concat();
         let got = |key: &[u8]| [name(GET_OK).to_vec(), vec![0; 9], short(b"g"), short(key), vec![0; 4]].concat();
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_brokers_words_become_text_and_are_no_flaw_of_a_message() {
+    fn texts_of_the_broker_become_text_and_are_not_defects_of_a_message() {
         for close in [CONNECTION_CLOSE, CHANNEL_CLOSE] {
             let closed = |text: &[u8]| [name(close).to_vec(), vec![1, 144], short(text), vec![0; 4]].concat();
             let mut bytes = closed(b"no \xff");
@@ -94,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_is_read_where_there_is_one() {
+    fn a_frame_size_is_read_if_there_is_one() {
         let tune = [name(TUNE).as_slice(), &[0, 7], &131_072_u32.to_be_bytes(), &[0, 60]].concat();
         assert_eq!(frame_max(&tune), Some(131_072));
         assert_eq!(frame_max(&tune[..9]), None);

@@ -1,5 +1,5 @@
-//! One pass over what AMQP packs into methods and properties, without recursion. Makes names text in place; changes no
-//! length.
+//! One pass over the encoded fields of methods and properties, without recursion. Replaces invalid UTF-8 in names; changes
+//! no length.
 
 use std::ops::Range;
 
@@ -7,18 +7,18 @@ use crate::defect::{MAX_HEADER_DEPTH, MAX_HEADER_VALUES, MessageDefect};
 
 pub(super) type Walked<T = ()> = Result<T, MessageDefect>;
 
-/// A place in `bytes`. What ends too early, or holds what lapin does not know, is [`MessageDefect::Malformed`].
+/// A position in `bytes`. Fields that end too early or have an unknown type are [`MessageDefect::Malformed`].
 pub(super) struct Walk<'a> {
     bytes: &'a mut [u8],
     pub(super) at: usize,
-    /// A byte that is no UTF-8 became a question mark.
+    /// Whether an invalid byte was replaced by a question mark.
     pub(super) replaced: bool,
 }
 
-/// How what follows a type is to be passed. The types are those that `RabbitMQ` writes and lapin reads.
+/// The encoding of a value, by its type. The types are those that `RabbitMQ` writes and lapin reads.
 enum Value {
     Fixed(usize),
-    /// A long string may be any bytes.
+    /// A long string, which may contain any bytes.
     Long,
     Array,
     Table,
@@ -54,7 +54,7 @@ impl<'a> Walk<'a> {
         self.at == self.bytes.len()
     }
 
-    /// Whether the entry that begins there has this name.
+    /// Whether the entry at this position has this name.
     pub(super) fn is_named(&self, entry: usize, name: &[u8]) -> bool {
         let length = self.bytes.get(entry).copied().map(usize::from);
         length == Some(name.len()) && self.bytes[entry + 1..].starts_with(name)
@@ -66,7 +66,7 @@ impl<'a> Walk<'a> {
         Ok(u16::from_be_bytes([self.bytes[at], self.bytes[at + 1]]))
     }
 
-    /// A short string.
+    /// Passes a short string.
     pub(super) fn short(&mut self) -> Walked {
         let end = self.bytes.len();
         self.name(end)
@@ -77,7 +77,7 @@ impl<'a> Walk<'a> {
         self.pass(bytes, end)
     }
 
-    /// Where what follows a length of four bytes ends; it is inside what ends at `end`.
+    /// Reads a length of four bytes and returns the end of the field, which must not be after `end`.
     pub(super) fn long(&mut self, end: usize) -> Walked<usize> {
         let at = self.at;
         self.pass(4, end)?;
@@ -92,10 +92,10 @@ impl<'a> Walk<'a> {
         self.entries(end)
     }
 
-    /// All entries of a table that ends at `end`, with everything inside them. No table has a name twice (AMQP 0-9-1,
-    /// 4.2.5.5): the broker would read the first, lapin the last, and a producer would say one thing to each.
+    /// Passes all entries of a table that ends at `end`, with everything inside them. Names in a table must be unique (AMQP
+    /// 0-9-1, 4.2.5.5): of two entries with the same name the broker would read the first, and lapin the last.
     pub(super) fn entries(&mut self, end: usize) -> Walked {
-        // Where the tables and arrays end that this is in, and where those began that hold names.
+        // The ends of the enclosing tables and arrays, and the starts of the tables.
         let mut open = [(end, Some(self.at)); MAX_HEADER_DEPTH];
         let (mut depth, mut values, mut names) = (1, 0, Vec::new());
         while depth > 0 {
@@ -124,17 +124,17 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        if self.has_twins(names) { Err(MessageDefect::Malformed) } else { Ok(()) }
+        if self.has_duplicates(names) { Err(MessageDefect::Malformed) } else { Ok(()) }
     }
 
-    /// Whether two of these names, each with where its table began, are the same in the same table.
-    fn has_twins(&self, mut names: Vec<(usize, Range<usize>)>) -> bool {
+    /// Whether two of these names are the same in the same table. Each has the start of its table.
+    fn has_duplicates(&self, mut names: Vec<(usize, Range<usize>)>) -> bool {
         let name = |(table, place): &(usize, Range<usize>)| (*table, &self.bytes[place.clone()]);
         names.sort_unstable_by(|one, other| name(one).cmp(&name(other)));
         names.windows(2).any(|pair| name(&pair[0]) == name(&pair[1]))
     }
 
-    /// One entry, without a look into it.
+    /// Passes an entry without checking its value.
     pub(super) fn entry(&mut self, end: usize) -> Walked {
         self.name(end)?;
         match self.value(end)? {
@@ -189,7 +189,7 @@ mod tests {
         walk.entries(end).map(|()| walk.replaced)
     }
 
-    /// An entry that holds `inner` in `depth` tables or arrays.
+    /// An entry with `depth` nested tables or arrays.
     fn nested(depth: usize, kind: u8) -> Vec<u8> {
         let mut bytes = match kind {
             b'F' => b"\x01nV".to_vec(),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn depth_is_bounded_whatever_it_is_made_of() {
+    fn the_depth_of_tables_and_arrays_is_bounded() {
         for kind in [b'F', b'A'] {
             assert_eq!(entries(&nested(MAX_HEADER_DEPTH - 1, kind)), Ok(false));
             assert_eq!(entries(&nested(MAX_HEADER_DEPTH, kind)), Err(MessageDefect::TooDeep));
@@ -238,15 +238,15 @@ mod tests {
     }
 
     #[test]
-    fn what_reaches_beyond_the_table_it_is_in_is_no_amqp() {
-        // The inner table ends before its entry does; the outer one has the byte.
+    fn a_value_that_reaches_beyond_its_table_is_malformed() {
+        // The inner table ends before its entry; the byte belongs to the outer one.
         assert_eq!(entries(b"\x01nF\0\0\0\x03\x01nt\x01"), Err(MessageDefect::Malformed));
         assert_eq!(entries(b"\x01nF\0\0\0\x05\x01nt\x01"), Err(MessageDefect::Malformed));
         assert_eq!(entries(b"\x01n?"), Err(MessageDefect::Malformed));
     }
 
     #[test]
-    fn names_become_text_and_long_strings_stay() {
+    fn names_become_text_and_long_strings_are_unchanged() {
         let mut bytes = b"\x02a\xffS\0\0\0\x01\xff\x02\xc3(V".to_vec();
         let end = bytes.len();
         let mut walk = Walk::over(&mut bytes);

@@ -28,7 +28,7 @@ fn read(sent: &[u8], piece: usize, asked: usize) -> io::Result<Vec<u8>> {
     let (mut frames, mut rest, mut got, mut out) =
         (Frames::new(FRAME_MAX, SocketHandle::default().slot()), sent, Vec::new(), vec![0; asked]);
     loop {
-        let given = frames.give(&mut out);
+        let given = frames.copy_to(&mut out);
         got.extend_from_slice(&out[..given]);
         if given > 0 {
             continue;
@@ -36,17 +36,17 @@ fn read(sent: &[u8], piece: usize, asked: usize) -> io::Result<Vec<u8>> {
         if rest.is_empty() {
             return Ok(got);
         }
-        if let Some(most) = frames.passing() {
+        if let Some(most) = frames.direct() {
             let (now, later) = rest.split_at(most.min(piece).min(rest.len()));
             got.extend_from_slice(now);
-            frames.passed(now.len());
+            frames.read_directly(now.len());
             rest = later;
             continue;
         }
         let space = frames.space();
         let (now, later) = rest.split_at(piece.min(space.len()).min(rest.len()));
         space[..now.len()].copy_from_slice(now);
-        frames.took(now.len())?;
+        frames.add(now.len())?;
         rest = later;
     }
 }
@@ -114,10 +114,10 @@ fn no_more_is_held_than_a_frame_needs_and_it_is_let_go() {
         let space = frames.space();
         let now = space.len().min(sent.len());
         space[..now].copy_from_slice(&sent[..now]);
-        frames.took(now).unwrap();
+        frames.add(now).unwrap();
         sent = &sent[now..];
         most = most.max(frames.bytes.len());
-        while frames.give(&mut [0; 1_000]) > 0 {}
+        while frames.copy_to(&mut [0; 1_000]) > 0 {}
     }
     assert!(most <= 2 * HELD, "{most}");
     frames.space();
