@@ -1,8 +1,8 @@
-//! Connections that can be cut from the inside, which is what a lost answer is.
+//! Connections that the simulator can close without an answer, to simulate a lost answer.
 //!
-//! A handler cannot close its connection, so each connection carries a switch; once it is thrown nothing more is
-//! written, hyper gives the connection up, and the client sees it closed with no answer. What a request is, is not
-//! known here.
+//! A handler cannot close its connection, so each connection has a switch. When it is used, nothing more is
+//! written, hyper closes the connection, and the client receives no answer. This module does not know
+//! requests.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,12 +16,12 @@ use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The switch that cuts one connection.
+/// The switch that closes a connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Severer(Arc<AtomicBool>);
 
 impl Severer {
-    /// Lets nothing more be written: the next answer closes the connection instead.
+    /// Prevents further writes: the next answer closes the connection instead.
     pub(crate) fn sever(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -48,7 +48,7 @@ impl Listener for SeverableListener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (SeverableStream, SocketAddr) {
-        // axum's own accept waits out errors such as too many open files.
+        // axum's accept function waits after errors such as too many open files.
         let (stream, address) = Listener::accept(&mut self.0).await;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY was refused");
@@ -62,7 +62,7 @@ impl Listener for SeverableListener {
     }
 }
 
-/// One connection with its switch.
+/// A connection with its switch.
 pub(crate) struct SeverableStream {
     stream: TcpStream,
     severer: Severer,

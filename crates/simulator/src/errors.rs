@@ -1,6 +1,6 @@
-//! The platform's error bodies: one shape for the API, another for the token endpoint.
+//! Error bodies of the platform: one form for the API, another for the token endpoint.
 //!
-//! Which error is due is decided where the rule is; here is only how it is written.
+//! The rules decide which error is returned; this module only formats it.
 
 use axum::Json;
 use axum::body::Body;
@@ -31,18 +31,18 @@ impl ApiError {
         Self { status, code, message: message.into(), limit: None, retry_after: None }
     }
 
-    /// 400: a value that is not allowed.
+    /// 400: an invalid value.
     pub(crate) fn invalid_value(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid.value", message)
     }
 
-    /// 429, without `Retry-After`; `seconds` is what the message says.
+    /// 429 without `Retry-After`; the message names `seconds`.
     pub(crate) fn too_many_requests(seconds: u64, limit: LimitHit) -> Self {
         let message = format!("Rate limit exceeded the maximum. Retry the request in [{seconds}] seconds");
         Self { limit: Some(limit), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too.many.requests", message) }
     }
 
-    /// What the platform says when all it says is the status.
+    /// An error about which the platform says only the status.
     pub(crate) fn of_status(status: StatusCode) -> Self {
         let message = format!("The requested operation failed with status {}", status.as_u16());
         Self::new(status, code_of(status), message)
@@ -92,13 +92,13 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Writes the body of an [`ApiError`] that a route gave back; any other answer stays as it is.
+/// Writes the body of an [`ApiError`] that a route has returned; other answers are unchanged.
 pub(crate) fn render(mut response: Response, correlation_id: &str) -> Response {
     let Some(error) = response.extensions_mut().remove::<ApiError>() else {
         return response;
     };
     *response.body_mut() = Body::from(error.body(correlation_id));
-    // axum has set the length of the empty body already.
+    // axum has already set the length of the empty body.
     response.headers_mut().remove(CONTENT_LENGTH);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(seconds) = error.retry_after {
@@ -107,7 +107,7 @@ pub(crate) fn render(mut response: Response, correlation_id: &str) -> Response {
     response
 }
 
-/// An error of the token endpoint; its text is in two fields, as on the platform.
+/// An error of the token endpoint. As on the platform, its text is in two fields.
 #[derive(Debug)]
 pub(crate) struct OAuthError {
     pub(crate) status: StatusCode,
@@ -126,7 +126,7 @@ impl OAuthError {
     pub(crate) const INVALID_SCOPE: Self =
         Self { status: StatusCode::BAD_REQUEST, error: "invalid_scope", description: "the scope is not known" };
 
-    /// What a fault with this status answers. The platform throttles its token endpoint with a 400.
+    /// The error for a fault with this status. The platform throttles its token endpoint with a 400.
     pub(crate) fn of_status(status: StatusCode) -> Self {
         match status.as_u16() {
             401 | 403 => Self { status, ..Self::INVALID_CLIENT },

@@ -1,7 +1,7 @@
-//! Faults by rule: what a rule is, which requests it meets, when it fires.
+//! Fault rules: which requests a rule matches, and when it fires.
 //!
-//! Doing what a rule says is the pipeline's part; the one-line text form is in [`text`], what a rule
-//! may not be in [`check`].
+//! The pipeline applies the rules. The one-line text form is in [`text`], and the checks of a rule are
+//! in [`check`].
 
 mod check;
 mod text;
@@ -12,66 +12,66 @@ use serde::{Deserialize, Serialize};
 
 pub use check::FaultRuleError;
 
-/// A fault: which requests it meets, how often, and what it does to them.
+/// A fault rule: which requests it matches, how often it fires, and its effect.
 ///
 /// As JSON in camelCase, or as one line: `status=429,rate=0.2,retry-after=2,path=/api/v2/external/cdn/purge`,
 /// `lost,rate=0.05`, `latency=200ms`. A value with a comma or a quote in it is put in double quotes, with `\"` and `\\`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct FaultRule {
-    /// What the record calls it.
+    /// The rule's name in the record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Meets only this method.
+    /// Matches only this method.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// Meets only paths that begin so. Without it the rule meets every API path, but not the token endpoint.
+    /// Matches only paths with this prefix. Without it the rule matches every API path, but not the token endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Meets only requests whose raw body contains this.
+    /// Matches only requests whose raw body contains this text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_contains: Option<String>,
-    /// How probably it fires, 0 to 1.
+    /// The probability that it fires, 0 to 1.
     #[serde(skip_serializing_if = "is_always")]
     pub rate: f64,
-    /// Fires at most so many times.
+    /// Maximum number of times that it fires.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
-    /// Lets the first so many requests it meets go.
+    /// Number of matching requests before it fires for the first time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
-    /// Answers this status, 200 to 599, with the platform's error body.
+    /// Status of the answer, 200 to 599, with the platform's error body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// The `Retry-After` of that answer. Without it there is none, also on a 429.
+    /// The `Retry-After` header of that answer. Without it there is none, even on a 429.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<RetryAfter>,
-    /// Whose limit a 429 names, in its body: the token's, unless this says so.
+    /// The limit that the body of a 429 names: the token's by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<LimitOf>,
-    /// Answers this body in place of the one due.
+    /// The body of the answer, instead of the usual one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// The type of that body; JSON without it.
+    /// The type of that body; JSON by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
-    /// Milliseconds to wait before the answer, after the effect.
+    /// Milliseconds to wait after the effect and before the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<u64>,
-    /// Closes the connection with no answer, after the effect.
+    /// Whether to close the connection without an answer, after the effect.
     #[serde(skip_serializing_if = "is_false")]
     pub lost: bool,
-    /// Never answers; the connection is closed after ten minutes.
+    /// Whether not to answer; the connection is closed after ten minutes.
     #[serde(skip_serializing_if = "is_false")]
     pub hang: bool,
-    /// Whether the request has its effect all the same. By default it has not with `status` and `hang`, and has
-    /// otherwise; `lost` with `false` loses the request and not only its answer.
+    /// Whether the request has its effect. By default it does not with `status` and `hang`, and does
+    /// otherwise. `lost` with `false` loses the request and not only its answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub effect: Option<bool>,
 }
 
 impl Default for FaultRule {
-    /// A rule that meets every API request and does nothing to it.
+    /// A rule that matches every API request and has no effect.
     fn default() -> Self {
         Self {
             name: None,
@@ -94,13 +94,13 @@ impl Default for FaultRule {
     }
 }
 
-/// Whose limit is pretended to be exceeded.
+/// The limit that an injected 429 names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum LimitOf {
-    /// That of the request's token.
+    /// The limit of the request's token.
     Token,
-    /// That of its client, with all tokens of it.
+    /// The limit of the client, for all its tokens.
     Client,
 }
 
@@ -138,7 +138,7 @@ fn is_false(flag: &bool) -> bool {
     !*flag
 }
 
-/// The part of a request that rules look at.
+/// The parts of a request that rules check.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) method: &'a str,
@@ -168,11 +168,11 @@ fn contains(body: &[u8], part: &[u8]) -> bool {
     part.is_empty() || body.windows(part.len()).any(|window| window == part)
 }
 
-/// The rules in force, in order, each with how often it met and how often it fired.
+/// The current rules, in order, with counts of matches and fires.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Vec<Armed>);
 
-/// A rule in force.
+/// A current rule with its counts.
 #[derive(Debug, Serialize)]
 pub(crate) struct Armed {
     rule: FaultRule,
@@ -194,7 +194,8 @@ impl Faults {
         &self.0
     }
 
-    /// The first rule that meets the request and fires, with its name for the record. `roll` gives 0 to 1, 1 excluded.
+    /// Returns the first rule that matches the request and fires, with its name for the record. `roll` returns a number from 0
+    /// to 1, 1 excluded.
     pub(crate) fn choose(&mut self, target: Target<'_>, roll: impl Fn() -> f64) -> Option<(String, FaultRule)> {
         let fires = |(_, armed): &mut (usize, &mut Armed)| armed.rule.meets(target) && armed.fires(&roll);
         let (index, armed) = self.0.iter_mut().enumerate().find_map(|mut entry| fires(&mut entry).then_some(entry))?;

@@ -1,12 +1,12 @@
-//! A stand-in for the Genesys Cloud API, served over real HTTP.
+//! A simulator of the Genesys Cloud API over HTTP.
 //!
-//! It owns a pretend organisation (`state`), the platform's way of refusing (`errors`, `limits`, `tokens`),
-//! faults to rehearse (`faults`) and a list of what was received (`record`). It knows nothing of the workers:
-//! they are its clients, and find here only what the platform would tell them.
+//! It contains a simulated organisation (`state`), the platform's errors and limits (`errors`, `limits`, `tokens`),
+//! injected faults (`faults`) and a record of the received requests (`record`). It does not know the workers:
+//! they are its clients.
 //!
-//! The path of one request: `connection` accepts it, `pipeline` takes it through the record, the token, the limits
-//! and the faults (all in `world`), and one of `routes` answers it. A new worker's part is one file in `routes/`
-//! and its rules in `state`.
+//! The path of a request: `connection` accepts it, `pipeline` applies the record, the token check, the limits
+//! and the faults (all in `world`), and one of `routes` answers it. For a new worker, add a file in `routes/`
+//! and its rules in `state/`.
 
 mod connection;
 mod errors;

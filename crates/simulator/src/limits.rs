@@ -1,7 +1,7 @@
-//! Rate limits: fixed windows per token and per client.
+//! Rate limits: fixed windows for each token and for each client.
 //!
-//! A window begins with the first request after the last one ended. Time is passed in. What is answered to a request
-//! over the limit is decided by the caller.
+//! A window starts with the first request after the end of the previous one. The time is a parameter. The caller decides
+//! how a request over the limit is answered.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use crate::faults::LimitOf;
 use crate::options::SimulatorOptions;
 
 const TOKEN_KEY: &str = "token.rate.per.minute";
-/// The platform's limit per organisation, client and user: what binds all tokens of one client.
+/// The name of the platform's limit for all tokens of a client.
 const CLIENT_KEY: &str = "org.app.user.rate.per.minute";
 
-/// Where a token stands in its window: what the `inin-ratelimit-…` headers tell.
+/// The state of a token's window, for the `inin-ratelimit-…` headers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RateLimitStatus {
     pub(crate) allowed: u32,
@@ -23,12 +23,12 @@ pub(crate) struct RateLimitStatus {
 }
 
 impl RateLimitStatus {
-    /// Whole seconds left, rounded down as the platform does.
+    /// Remaining whole seconds, rounded down as on the platform.
     pub(crate) fn seconds_left(&self, now: Instant) -> u64 {
         self.ends.saturating_duration_since(now).as_secs()
     }
 
-    /// Whole seconds after which a request is let through.
+    /// Whole seconds after which a request is accepted.
     pub(crate) fn seconds_to_wait(&self, now: Instant) -> u64 {
         rounded_up(self.ends.saturating_duration_since(now))
     }
@@ -47,7 +47,7 @@ struct Window {
     count: u32,
 }
 
-/// All windows, and the fullest there was.
+/// All windows, and the largest counts.
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
     tokens: HashMap<String, Window>,
@@ -57,7 +57,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Counts a request, also one over the limit.
+    /// Counts a request, even if it is over the limit.
     pub(crate) fn take(
         &mut self,
         token: &str,
@@ -78,14 +78,14 @@ impl Limits {
         Ok(of_token)
     }
 
-    /// Where a token stands, without counting.
+    /// Returns the state of a token's window, without counting a request.
     pub(crate) fn rate_limit(&self, token: Option<&str>, options: &SimulatorOptions, now: Instant) -> RateLimitStatus {
         let window = token.and_then(|token| self.tokens.get(token)).filter(|window| window.ends > now);
         let (count, ends) = window.map_or((0, now + options.rate_window), |window| (window.count, window.ends));
         RateLimitStatus { allowed: options.requests_per_minute, count, ends }
     }
 
-    /// The limit a pretended 429 names.
+    /// Returns the limit that an injected 429 names.
     pub(crate) fn named(limit: Option<LimitOf>, options: &SimulatorOptions) -> LimitHit {
         match limit.unwrap_or(LimitOf::Token) {
             LimitOf::Token => LimitHit { key: TOKEN_KEY, value: options.requests_per_minute },
@@ -93,12 +93,12 @@ impl Limits {
         }
     }
 
-    /// The most requests any window held, per token and per client.
+    /// The largest number of requests in a window, by token and by client.
     pub(crate) fn most_in_any_window(&self) -> (u32, u32) {
         (self.most_in_token_window, self.most_in_client_window)
     }
 
-    /// Forgets the fullest windows, not the running ones.
+    /// Resets the largest counts, but not the current windows.
     pub(crate) fn forget_most(&mut self) {
         self.most_in_token_window = 0;
         self.most_in_client_window = 0;

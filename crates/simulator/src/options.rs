@@ -1,4 +1,4 @@
-//! What a simulator is started with. How the command line spells it is not decided here.
+//! The settings of a simulator. The command line for them is defined in the crate `genfleet`.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use crate::faults::FaultRule;
 
-/// How the stand-in behaves; the defaults are the platform's.
+/// The settings; the defaults are the platform's.
 #[derive(Clone)]
 pub struct SimulatorOptions {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen at; port 0 means a free port.
     pub listen: SocketAddr,
-    /// Requests one token may send in a window.
+    /// Number of requests that a token may send in a window.
     pub requests_per_minute: u32,
-    /// Requests all tokens of one client may send in a window.
+    /// Number of requests that all tokens of a client may send in a window.
     pub client_requests_per_minute: u32,
-    /// How long a window is; tests shorten it.
+    /// The length of a window, which tests shorten.
     pub rate_window: Duration,
-    /// How long a token is good.
+    /// The lifetime of a token.
     pub token_lifetime: Duration,
-    /// Added to every answer but those of the control routes.
+    /// Delay of every answer except those of the control routes.
     pub latency: Duration,
-    /// The only client id and secret that get a token; `None` takes any.
+    /// The client id and secret that get a token; `None` permits all.
     pub client: Option<(String, String)>,
-    /// The faults to begin with.
+    /// The initial fault rules.
     pub faults: Vec<FaultRule>,
 }
 
@@ -43,7 +43,7 @@ impl Default for SimulatorOptions {
 }
 
 impl fmt::Debug for SimulatorOptions {
-    /// Everything but the client's secret.
+    /// Shows everything except the client's secret.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("SimulatorOptions")

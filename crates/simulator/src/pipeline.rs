@@ -1,7 +1,7 @@
-//! What every request but those to the control routes goes through: let in or refused, treated as its fault says,
-//! answered with the platform's headers, recorded.
+//! The processing of all requests except those to the control routes: they are admitted or refused, get their fault,
+//! are answered with the platform's headers, and recorded.
 //!
-//! The effect comes before any waiting, so a client that loses patience has asked for something that happened.
+//! The effect happens before any wait, so that it also happens if the client times out.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use crate::record::now_micros;
 use crate::world::{Arrival, HttpHost, MOST_BODY_BYTES, Shared};
 
 pub(crate) const TOKEN_PATH: &str = "/oauth/token";
-/// How much of a body that is too long is read, so that its sender hears the answer.
+/// Number of bytes that are read of a body that is too long. They are read so that the client receives the answer.
 const READ_AT_MOST: usize = 16 * 1024 * 1024;
 const LONGEST_HANG: Duration = Duration::from_secs(600);
 
@@ -30,7 +30,7 @@ const LIMIT_ALLOWED: HeaderName = HeaderName::from_static("inin-ratelimit-allowe
 const LIMIT_COUNT: HeaderName = HeaderName::from_static("inin-ratelimit-count");
 const LIMIT_RESET: HeaderName = HeaderName::from_static("inin-ratelimit-reset");
 
-/// A request under way, after it was let in or refused.
+/// A request that was admitted or refused.
 struct Visit {
     shared: Shared,
     host: HttpHost,
@@ -39,7 +39,7 @@ struct Visit {
     correlation_id: String,
 }
 
-/// The whole way of one request.
+/// Processes a request.
 pub(crate) async fn pass(
     State(shared): State<Shared>,
     ConnectInfo(severer): ConnectInfo<Severer>,
@@ -48,7 +48,7 @@ pub(crate) async fn pass(
 ) -> Response {
     let at_us = now_micros();
     let (parts, body) = request.into_parts();
-    // A body beyond what is read counts as one that is just too long.
+    // If the body is longer than what is read, the exact length does not matter.
     let body = to_bytes(body, READ_AT_MOST).await.unwrap_or_else(|_| Bytes::from(vec![b' '; MOST_BODY_BYTES + 1]));
     let host = if parts.uri.path() == TOKEN_PATH { HttpHost::Token } else { HttpHost::Api };
     let arrival = Arrival { at_us, host, parts: &parts, body: &body };
@@ -69,7 +69,7 @@ pub(crate) async fn pass(
 }
 
 impl Visit {
-    /// Asks the route and does what the fault says; no answer means none is given.
+    /// Calls the route and applies the fault. `None` means that no answer is sent.
     async fn treat(&self, fault: Option<&FaultRule>, request: Request, next: Next) -> Option<Response> {
         let Some(rule) = fault else {
             return Some(self.ask_route(request, next).await);
@@ -93,7 +93,7 @@ impl Visit {
         response
     }
 
-    /// The answer a rule asks for, in place of the route's.
+    /// Returns the answer of a fault rule, which replaces the route's.
     fn replace(&self, rule: &FaultRule, routed: Option<Response>) -> Response {
         let status = rule.status.and_then(|status| StatusCode::from_u16(status).ok());
         let mut response = match (status, routed) {
@@ -110,7 +110,7 @@ impl Visit {
         response
     }
 
-    /// What the platform would say with this status.
+    /// Returns the platform's answer with this status.
     fn made_up(&self, status: StatusCode, rule: &FaultRule) -> Response {
         let is_error = status.is_client_error() || status.is_server_error();
         if !is_error {
@@ -135,12 +135,12 @@ impl Visit {
         }
     }
 
-    /// Waits, but not longer than the simulator runs.
+    /// Waits until the time is over or the simulator stops.
     async fn pause(&self, duration: Duration) {
         if duration.is_zero() {
             return;
         }
-        // The outcome does not matter: either the time is over or the simulator is.
+        // Both results end the wait.
         let _ = tokio::time::timeout(duration, self.shared.stopping.cancelled()).await;
     }
 

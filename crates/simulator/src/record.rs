@@ -1,7 +1,7 @@
-//! What was received: every request but those to the control routes, and what became of it.
+//! The record of all requests except those to the control routes, with their answers.
 //!
-//! A request is noted when it arrives and completed when it is answered, so that one whose client gave up is there
-//! too. Secrets are not kept: of an authorization only the scheme, of a form not the `client_secret`.
+//! A request is recorded when it arrives and completed when it is answered, so that requests whose clients timed out are
+//! recorded, too. Secrets are not recorded: only the scheme of an authorization, and forms without the `client_secret`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,22 +13,22 @@ use serde_json::Value;
 use url::form_urlencoded;
 
 const MOST_RECORDS: usize = 200_000;
-/// The bodies of all records together; the oldest records go first.
+/// Maximum length of all bodies together, in bytes. The oldest records are removed first.
 const MOST_BODY_BYTES: usize = 128 * 1024 * 1024;
 const MOST_BYTES_OF_A_BODY: usize = 64 * 1024;
 const HEADERS_OF_INTEREST: [&str; 6] =
     ["content-type", "if-match", "if-none-match", "traceparent", "tracestate", "user-agent"];
 
-/// One request as it was received, and what became of it.
+/// A received request and its answer.
 #[derive(Clone, Debug, Serialize)]
 pub struct RecordedRequest {
-    /// Counts from 1, in the order of arrival.
+    /// The request's number, counted from 1 in the order of arrival.
     pub number: u64,
-    /// When it arrived, in microseconds since 1970.
+    /// Time of arrival, in microseconds since 1970.
     pub at_us: u64,
-    /// The client whose token or credentials it carried.
+    /// The client, from the token or the credentials.
     pub client_id: Option<String>,
-    /// The first characters of its token.
+    /// The first characters of the token.
     pub token: Option<String>,
     /// The HTTP method.
     pub method: String,
@@ -36,33 +36,33 @@ pub struct RecordedRequest {
     pub path: String,
     /// The query, without its `?`.
     pub query: Option<String>,
-    /// The status answered; none while there is no answer, and for an answer that was dropped.
+    /// The status of the answer; `None` before the answer, or if it was dropped.
     pub status: Option<u16>,
-    /// Whether the request did what it asks for.
+    /// Whether the request had its effect.
     pub effect: bool,
-    /// The fault that met it: the rule's name, else `#` and its index.
+    /// The fault that was applied: the rule's name, or `#` and its index.
     pub fault: Option<String>,
-    /// The headers that matter to a test; of `authorization` only the scheme.
+    /// The headers that tests need; of `authorization` only the scheme.
     pub headers: BTreeMap<String, String>,
-    /// The body as JSON, else as text; cut at 64 KiB.
+    /// The body as JSON or text, cut at 64 KiB.
     pub body: Value,
 }
 
-/// How many requests one method and path got, and what they were answered.
+/// Number of requests to a method and path, and of their statuses.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Tally {
     pub(crate) received: u64,
     pub(crate) answered: BTreeMap<u16, u64>,
 }
 
-/// A record whose body is still bytes: it is read as JSON only when somebody asks.
+/// A record with the body as bytes. It is parsed only when the record is read.
 #[derive(Debug)]
 struct Entry {
     request: RecordedRequest,
     body: Box<[u8]>,
 }
 
-/// All records kept, and the tally of all there ever were.
+/// The latest records, and counts of all requests.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     entries: VecDeque<Entry>,
@@ -72,7 +72,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Notes a request and gives it its number.
+    /// Records a request and returns its number.
     pub(crate) fn arrived(&mut self, mut request: RecordedRequest, body: &[u8]) -> u64 {
         self.last_number += 1;
         request.number = self.last_number;
@@ -93,21 +93,21 @@ impl Record {
         }
     }
 
-    /// Notes which fault met a request.
+    /// Records the fault of a request.
     pub(crate) fn met_fault(&mut self, number: u64, fault: String) {
         if let Some(request) = self.find(number) {
             request.fault = Some(fault);
         }
     }
 
-    /// Notes that a request had its effect.
+    /// Records that a request had its effect.
     pub(crate) fn had_effect(&mut self, number: u64) {
         if let Some(request) = self.find(number) {
             request.effect = true;
         }
     }
 
-    /// Notes what a request is answered.
+    /// Records the answer to a request.
     pub(crate) fn answered(&mut self, number: u64, status: u16) {
         let Some(request) = self.find(number) else {
             return;
@@ -123,18 +123,18 @@ impl Record {
         self.entries.get_mut(index).map(|entry| &mut entry.request)
     }
 
-    /// The records after a number whose path begins with a prefix.
+    /// Returns the records after a number whose path has a prefix.
     pub(crate) fn after(&self, number: u64, prefix: &str) -> Vec<RecordedRequest> {
         let wanted = |entry: &&Entry| entry.request.number > number && entry.request.path.starts_with(prefix);
         self.entries.iter().filter(wanted).map(Entry::read).collect()
     }
 
-    /// What was received and answered, by method and path.
+    /// Returns counts of requests and answers by method and path.
     pub(crate) fn tallies(&self) -> &BTreeMap<(String, String), Tally> {
         &self.tallies
     }
 
-    /// Forgets everything; numbers go on, so that a request under way is not taken for another.
+    /// Removes all records. Numbers are not reused, because a request may still be in progress.
     pub(crate) fn clear(&mut self) {
         *self = Self { last_number: self.last_number, ..Self::default() };
     }
@@ -153,7 +153,7 @@ fn readable(body: &[u8]) -> Value {
     serde_json::from_slice(body).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(body).into_owned()))
 }
 
-/// The headers worth keeping.
+/// Returns the headers that are recorded.
 pub(crate) fn headers_of_interest(headers: &HeaderMap) -> BTreeMap<String, String> {
     let text = |name: &str| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let mut kept: BTreeMap<String, String> =
@@ -165,7 +165,7 @@ pub(crate) fn headers_of_interest(headers: &HeaderMap) -> BTreeMap<String, Strin
     kept
 }
 
-/// A form body without its secret.
+/// Removes the secret from a form.
 pub(crate) fn without_secret(form: &[u8]) -> Vec<u8> {
     let hidden = form_urlencoded::parse(form).map(|(name, value)| match name.as_ref() {
         "client_secret" => (name, "hidden".into()),

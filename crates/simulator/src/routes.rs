@@ -1,6 +1,6 @@
-//! The routes, one file per worker, and the answer to an unknown path.
+//! The routes, one file for each worker, and the answer for an unknown path.
 //!
-//! Tokens, limits, faults and the record are the pipeline's, so a route only reads its request and asks the
+//! The pipeline handles tokens, limits, faults and the record, so a route only reads its request and calls the
 //! organisation.
 
 pub(crate) mod body;
@@ -22,7 +22,7 @@ use crate::errors::ApiError;
 use crate::pipeline;
 use crate::world::Shared;
 
-/// All routes: those of the platform behind the pipeline, the control routes beside it.
+/// Returns all routes: those of the platform behind the pipeline, and the control routes.
 pub(crate) fn all(shared: Shared) -> Router {
     token::routes()
         .merge(purger::routes())

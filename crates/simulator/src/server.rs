@@ -1,4 +1,4 @@
-//! Starting and stopping the stand-in, and looking into it from a test.
+//! Starts and stops the simulator, and gives tests access to its state.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,23 +17,23 @@ use crate::record::RecordedRequest;
 use crate::routes;
 use crate::world::Shared;
 
-/// How long requests under way may take when the simulator stops.
+/// Maximum time for requests in progress when the simulator stops.
 const STOPPING_TIME: Duration = Duration::from_secs(2);
 
-/// Why a simulator does not start.
+/// The reason why a simulator does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulatorError {
-    /// The address cannot be listened on.
+    /// It cannot listen at the address.
     #[error("cannot listen on {address}")]
     Listen {
-        /// The address asked for.
+        /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// A running stand-in; it ends with this value.
+/// A running simulator. It stops when this value is dropped.
 #[derive(Debug)]
 pub struct Simulator {
     address: SocketAddr,
@@ -43,7 +43,7 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Listens, serves in a task of its own, and returns at once.
+    /// Starts a simulator in a task of its own.
     pub async fn start(options: SimulatorOptions) -> Result<Self, SimulatorError> {
         let asked = options.listen;
         let refused = |source| SimulatorError::Listen { address: asked, source };
@@ -64,33 +64,33 @@ impl Simulator {
         format!("http://{address}")
     }
 
-    /// What was received, oldest first.
+    /// The received requests, oldest first.
     pub fn requests(&self) -> Vec<RecordedRequest> {
         self.shared.lock().record.after(0, "")
     }
 
-    /// How many times each path was purged.
+    /// Number of purges of each path.
     pub fn purged(&self) -> BTreeMap<String, u64> {
         self.shared.lock().organisation.cdn.purged.clone()
     }
 
-    /// All that the organisation holds, as `/_sim/state` shows it.
+    /// All data of the organisation, as `/_sim/state` shows it.
     pub fn state(&self) -> Value {
         self.shared.lock().organisation.shown()
     }
 
-    /// Changes one part of the organisation (`eventStreams`, `webMessaging`, `network`, `files`, `media`); says what is wrong
-    /// with the change.
+    /// Changes one part of the organisation (`eventStreams`, `webMessaging`, `network`, `files`, `media`). Fails with a message
+    /// if the change is invalid.
     pub fn set(&self, part: &str, change: &Value) -> Result<(), String> {
         self.shared.lock().organisation.set(part, change)
     }
 
-    /// Puts these rules in place of the ones in force.
+    /// Replaces the fault rules.
     pub fn set_faults(&self, faults: Vec<FaultRule>) {
         self.shared.lock().faults = Faults::new(faults);
     }
 
-    /// Accepts no more, lets requests under way end (those that wait are answered at once), and stops.
+    /// Stops the simulator: accepts no more requests, and ends those in progress. Waiting ones are answered at once.
     pub async fn stop(self) {
         self.shared.stopping.cancel();
         if tokio::time::timeout(STOPPING_TIME, self.ended.cancelled()).await.is_err() {
@@ -98,7 +98,7 @@ impl Simulator {
         }
     }
 
-    /// Completes when the server has ended, for whatever reason.
+    /// Waits until the server has ended for any reason.
     pub async fn wait(&self) {
         self.ended.cancelled().await;
     }
@@ -106,7 +106,7 @@ impl Simulator {
 
 impl Drop for Simulator {
     fn drop(&mut self) {
-        // The token ends the connections, which are tasks of their own; the abort frees the port.
+        // The token ends the tasks of the connections; the abort frees the port.
         self.shared.stopping.cancel();
         self.task.abort();
     }

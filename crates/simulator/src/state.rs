@@ -1,6 +1,6 @@
-//! The pretend organisation: plain state, and the platform's rules for changing it, one file per part of the API.
+//! The simulated organisation: its state, and the platform's rules for changes, one file for each part of the API.
 //!
-//! Nothing here knows HTTP beyond the error a rule gives; tokens, limits and faults are outside of it.
+//! These modules do not use HTTP, except for the errors of the rules. They do not know tokens, limits and faults.
 
 pub(crate) mod cdn;
 pub(crate) mod event_streams;
@@ -11,25 +11,25 @@ pub(crate) mod web_messaging;
 
 use serde_json::{Value, json};
 
-/// What the organisation holds.
+/// The data of the organisation.
 #[derive(Debug, Default)]
 pub(crate) struct Organisation {
-    /// What the purger changes.
+    /// Data for the purger.
     pub(crate) cdn: cdn::Cdn,
-    /// What the stream-configurator changes.
+    /// Data for the stream-configurator.
     pub(crate) event_streams: event_streams::EventStreams,
-    /// What the channel-provisioner reads and changes.
+    /// Data for the channel-provisioner.
     pub(crate) web_messaging: web_messaging::WebMessaging,
-    /// What the vni-provisioner reads and changes.
+    /// Data for the vni-provisioner.
     pub(crate) network: network::Network,
-    /// What the scan-monitor orders and follows.
+    /// Data for the scan-monitor.
     pub(crate) files: files::Files,
     /// What `media.scan` fetches and changes.
     pub(crate) media: media::Media,
 }
 
 impl Organisation {
-    /// What `/_sim/state` and `Simulator::state` show.
+    /// Returns the state for `/_sim/state` and `Simulator::state`.
     pub(crate) fn shown(&self) -> Value {
         json!({
             "purged": self.cdn.purged,
@@ -42,7 +42,7 @@ impl Organisation {
         })
     }
 
-    /// Changes one part as a test or a rehearsal wants it; says what is wrong with the change.
+    /// Changes one part, for a test or a rehearsal. Fails with a message if the change is invalid.
     pub(crate) fn set(&mut self, part: &str, change: &Value) -> Result<(), String> {
         match part {
             "eventStreams" => self.event_streams.set(change),

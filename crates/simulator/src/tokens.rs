@@ -1,4 +1,4 @@
-//! Tokens: who asks for one, which are good. Limits per token are kept elsewhere.
+//! Tokens and their validity. Rate limits of tokens are in another module.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use crate::errors::ApiError;
 
-/// Keeps the sum of a time and a lifetime within what a clock can hold.
+/// Limits a lifetime so that adding it to a time does not overflow.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// All tokens ever given.
+/// All tokens that were granted.
 #[derive(Debug, Default)]
 pub(crate) struct Tokens(HashMap<String, Token>);
 
@@ -26,7 +26,7 @@ struct Token {
 }
 
 impl Tokens {
-    /// A new token for a client.
+    /// Creates a token for a client.
     pub(crate) fn mint(&mut self, client_id: &str, lifetime: Duration, now: Instant) -> String {
         let token = Uuid::new_v4().simple().to_string();
         self.0.insert(
@@ -36,12 +36,12 @@ impl Tokens {
         token
     }
 
-    /// The client of a token, good or not.
+    /// Returns the client of a token, valid or not.
     pub(crate) fn client_of(&self, token: &str) -> Option<&str> {
         self.0.get(token).map(|token| token.client_id.as_str())
     }
 
-    /// The token and its client, or the 401 it gets.
+    /// Returns the token and its client, or a 401.
     pub(crate) fn check<'a>(&'a self, token: Option<&'a str>, now: Instant) -> Result<(&'a str, &'a str), ApiError> {
         let Some(token) = token else {
             let message = "No authentication bearer token specified in authorization header.";
@@ -53,7 +53,7 @@ impl Tokens {
         }
     }
 
-    /// Ends all tokens now; says how many were good.
+    /// Revokes all tokens and returns how many were valid.
     pub(crate) fn expire_all(&mut self, now: Instant) -> usize {
         let good = self.good(now);
         for token in self.0.values_mut() {
@@ -62,19 +62,19 @@ impl Tokens {
         good
     }
 
-    /// How many tokens are good.
+    /// Number of valid tokens.
     pub(crate) fn good(&self, now: Instant) -> usize {
         self.0.values().filter(|token| token.ends > now).count()
     }
 }
 
-/// The bearer token of a request.
+/// Returns the bearer token of a request.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// The client id and secret of a token request: HTTP Basic, else the form.
+/// Returns client id and secret of a token request, from HTTP Basic or the form.
 pub(crate) fn credentials(headers: &HeaderMap, body: &[u8]) -> Option<(String, String)> {
     basic(headers).or_else(|| Some((form_value(body, "client_id")?, form_value(body, "client_secret")?)))
 }
@@ -89,7 +89,7 @@ fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     Some((id.to_owned(), secret.to_owned()))
 }
 
-/// One value of a form body.
+/// Returns a value of a form.
 pub(crate) fn form_value(body: &[u8], name: &str) -> Option<String> {
     form_urlencoded::parse(body).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }

@@ -1,4 +1,4 @@
-//! Everything that changes while the simulator runs, behind one lock, and the way a request is let in.
+//! The state of the simulator, behind one lock, and the admission of requests.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,15 +16,15 @@ use crate::record::{self, Record, RecordedRequest};
 use crate::state::Organisation;
 use crate::tokens::{self, Tokens};
 
-/// The longest body the platform takes.
+/// Maximum length of a body in bytes.
 pub(crate) const MOST_BODY_BYTES: usize = 512_000;
 const SHOWN_OF_A_TOKEN: usize = 8;
 
-/// The one thing all routes share.
+/// The state that all routes share.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     world: Arc<Mutex<World>>,
-    /// Ends what waits when the simulator stops.
+    /// Cancelled when the simulator stops.
     pub(crate) stopping: CancellationToken,
 }
 
@@ -42,13 +42,13 @@ impl Shared {
         Self { world: Arc::new(Mutex::new(world)), stopping: CancellationToken::new() }
     }
 
-    /// The world; never held over an `await`.
+    /// Locks the state. The lock must not be held over an `await`.
     pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What changes.
+/// The state of the simulator.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) options: SimulatorOptions,
@@ -59,7 +59,7 @@ pub(crate) struct World {
     pub(crate) organisation: Organisation,
 }
 
-/// Which of the platform's two hosts a request is for.
+/// The host of the platform that receives a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HttpHost {
     /// The token endpoint.
@@ -68,7 +68,7 @@ pub(crate) enum HttpHost {
     Api,
 }
 
-/// A request as it arrived.
+/// A received request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival<'a> {
     pub(crate) at_us: u64,
@@ -77,7 +77,7 @@ pub(crate) struct Arrival<'a> {
     pub(crate) body: &'a [u8],
 }
 
-/// What was decided about a request before its route is asked.
+/// The decision about a request before its route handles it.
 #[derive(Debug)]
 pub(crate) struct Admission {
     pub(crate) number: u64,
@@ -87,8 +87,8 @@ pub(crate) struct Admission {
 }
 
 impl World {
-    /// Records a request, checks its token, counts it, and finds its fault. A fault is not spent on a request that is
-    /// refused anyway.
+    /// Records a request, checks its token, counts it, and finds its fault. A request that is refused
+    /// does not use a fault up.
     pub(crate) fn admit(&mut self, arrival: Arrival<'_>, now: Instant) -> Admission {
         let number = self.note(arrival);
         let (rate_limit, entry) = match arrival.host {
@@ -150,7 +150,7 @@ impl World {
         Some(rule)
     }
 
-    /// Empties the organisation and the record. Tokens, running windows and faults stay.
+    /// Resets the organisation and the record. Tokens, rate-limit windows and faults are kept.
     pub(crate) fn reset(&mut self) {
         self.organisation = Organisation::default();
         self.record.clear();

@@ -1,4 +1,4 @@
-//! What a fault rule may not be, however it was written.
+//! Checks of fault rules, in text form or as JSON.
 
 use axum::http::HeaderValue;
 
@@ -14,10 +14,10 @@ pub(super) const LIMIT: &str = "token or client";
 pub(super) const HEADER: &str = "a text that can stand in a header";
 const PATH: &str = "what a path begins with, such as /api/v2";
 
-/// What is wrong with a fault rule.
+/// The error in a fault rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FaultRuleError {
-    /// A key that no rule has.
+    /// An unknown key.
     #[error("unknown key `{key}`; a rule has {KEYS}, separated by commas")]
     UnknownKey {
         /// The key as it was written.
@@ -29,36 +29,36 @@ pub enum FaultRuleError {
         /// The key.
         key: String,
     },
-    /// A value that the key does not take.
+    /// An invalid value.
     #[error("`{key}` cannot be `{value}`; it takes {allowed}")]
     BadValue {
         /// The key.
         key: &'static str,
         /// The value as it was written.
         value: String,
-        /// What would have been good.
+        /// The valid values.
         allowed: &'static str,
     },
-    /// A quoted text without its end.
+    /// A quoted text without closing quote.
     #[error("a double quote is not closed")]
     OpenQuote,
-    /// A rule with nothing to do.
+    /// A rule without an effect.
     #[error("the rule does nothing; give it one of status, body, latency, lost, hang")]
     DoesNothing,
-    /// Two things that do not go together.
+    /// Two keys that exclude each other.
     #[error("`{key}` does not go with `{other}`")]
     Excluded {
-        /// The one.
+        /// The first key.
         key: &'static str,
-        /// The other.
+        /// The second key.
         other: &'static str,
     },
-    /// A key that means nothing without another.
+    /// A key that requires another one.
     #[error("`{key}` needs `{other}`")]
     Needs {
         /// The key.
         key: &'static str,
-        /// What is missing.
+        /// The missing key.
         other: &'static str,
     },
 }
@@ -68,7 +68,7 @@ pub(super) fn bad(key: &'static str, value: &str, allowed: &'static str) -> Faul
 }
 
 impl FaultRule {
-    /// Says what is wrong with a rule that was not read from text.
+    /// Checks a rule that was not read from text.
     pub fn check(&self) -> Result<(), FaultRuleError> {
         self.check_values()?;
         let acts = self.status.is_some() || self.body.is_some() || self.latency.is_some() || self.lost || self.hang;
@@ -111,7 +111,7 @@ impl FaultRule {
         Ok(())
     }
 
-    /// A rule that gives no answer cannot say what is in it.
+    /// Checks that a rule without an answer has no keys for the answer.
     fn check_silence(&self) -> Result<(), FaultRuleError> {
         let silence = match (self.lost, self.hang) {
             (true, true) => {

@@ -31,7 +31,7 @@ impl FromStr for FaultRule {
     }
 }
 
-/// The text between commas that are not in quotes.
+/// Splits a text at commas that are not in quotes.
 fn pieces(text: &str) -> Result<Vec<&str>, FaultRuleError> {
     let (mut pieces, mut start, mut in_quotes, mut escaped) = (Vec::new(), 0, false, false);
     for (index, character) in text.char_indices() {
@@ -134,7 +134,7 @@ fn milliseconds(value: &str) -> Option<u64> {
 }
 
 impl FaultRule {
-    /// The keys and values that are not the defaults: what the rule does, then what it meets.
+    /// The keys and values that differ from the defaults: first the effects, then the conditions.
     fn written(&self) -> Vec<(&'static str, String)> {
         let text = |value: &Option<String>| value.as_deref().map(quoted);
         let count = |value: Option<u64>| value.map(|value| value.to_string());

@@ -1,4 +1,4 @@
-//! Reads a JSON body.
+//! JSON bodies of requests.
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::errors::ApiError;
 
-/// The JSON body of a request, or the platform's refusal.
+/// Reads the JSON body of a request, or returns the platform's error.
 pub(crate) struct JsonBody(pub(crate) Value);
 
 impl<S: Send + Sync> FromRequest<S> for JsonBody {

@@ -1,4 +1,4 @@
-//! What the channel-provisioner asks for: routing queues and web messaging channels.
+//! Routes for the channel-provisioner: routing queues and web messaging channels.
 
 use std::time::Instant;
 

@@ -1,6 +1,6 @@
-//! The control routes under `/_sim/`: what was received, what the organisation holds, faults and options.
+//! The control routes under `/_sim/`: the record, the organisation, faults and settings.
 //!
-//! They need no token, are not limited, meet no fault and are not recorded.
+//! They need no token, and have no limits, faults and records.
 
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/_sim/{*rest}", any(unknown))
 }
 
-/// A control request that was not understood.
+/// An invalid control request.
 struct Refused(StatusCode, String);
 
 impl IntoResponse for Refused {
@@ -162,7 +162,7 @@ async fn remove_faults(State(shared): State<Shared>) -> Json<Value> {
     faults_shown(&world)
 }
 
-/// Rules as JSON (a rule, its text form, or a list of them), else a line of text each.
+/// Reads rules as JSON (a rule, its text form, or a list of them), or as lines of text.
 fn read_rules(body: &[u8]) -> Result<Vec<FaultRule>, Refused> {
     let text = std::str::from_utf8(body).map_err(bad_request)?.trim();
     if !text.starts_with(['[', '{', '"']) {

@@ -1,4 +1,4 @@
-//! What the purger asks for: the purge of the CDN.
+//! Routes for the purger: purges of the CDN.
 
 use axum::extract::State;
 use axum::http::StatusCode;

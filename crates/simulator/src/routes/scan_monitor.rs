@@ -1,4 +1,4 @@
-//! What the scan-monitor asks for: scans of files, and a webhook.
+//! Routes for the scan-monitor: scans of files, and webhooks.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;

@@ -1,4 +1,4 @@
-//! What the stream-configurator asks for: definitions, each with its version as `ETag`.
+//! Routes for the stream-configurator: definitions, with their versions as `ETag`.
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -37,7 +37,7 @@ async fn replace(
     Ok(respond(status, version))
 }
 
-/// This API takes shorter bodies than the others, so its length comes before its content.
+/// This API has a smaller maximum length than the others, so the length is checked before the content.
 fn definition(headers: &HeaderMap, body: &Bytes) -> Result<Value, ApiError> {
     if !is_json(headers) {
         return Err(ApiError::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));

@@ -1,4 +1,4 @@
-//! The token endpoint: client credentials only.
+//! The token endpoint, for the grant type client credentials only.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What the vni-provisioner asks for: private connections and routing tables.
+//! Routes for the vni-provisioner: private connections and routing tables.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! The CDN: which paths were purged, and which purges are refused.
+//! The CDN: purged paths, and the rules for refusing purges.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,17 +8,17 @@ use crate::errors::ApiError;
 
 const MOST_PATHS_IN_A_PURGE: usize = 100;
 
-/// What was purged.
+/// The purged paths.
 #[derive(Debug, Default)]
 pub(crate) struct Cdn {
-    /// How many times each path was purged.
+    /// Number of purges of each path.
     pub(crate) purged: BTreeMap<String, u64>,
-    /// How many purge requests had their effect.
+    /// Number of purge requests that had their effect.
     pub(crate) purge_requests: u64,
 }
 
 impl Cdn {
-    /// Purges all paths of a request or none; says how many.
+    /// Purges all paths of a request or none, and returns their number.
     pub(crate) fn purge(&mut self, body: &Value) -> Result<usize, ApiError> {
         let paths = purge_paths(body)?;
         for path in &paths {
@@ -48,7 +48,7 @@ fn purge_paths(body: &Value) -> Result<Vec<&str>, ApiError> {
     Ok(good)
 }
 
-/// Which of several paths is bad is for the caller to find out.
+/// The error does not say which of several paths is invalid; the client has to find out.
 fn bad_path(path: &Value, sent: usize) -> ApiError {
     if sent == 1 {
         return ApiError::invalid_value(format!("the path {path} is invalid"));

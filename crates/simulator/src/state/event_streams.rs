@@ -1,4 +1,4 @@
-//! Event stream definitions: registered, versioned by `ETag`, replaced only by who knows the version that is there.
+//! Event stream definitions with versions (`ETag`). A definition can be replaced only with its current version.
 
 use std::collections::BTreeMap;
 
@@ -8,48 +8,48 @@ use serde_json::{Value, json};
 
 use crate::errors::ApiError;
 
-/// A definition is at most this long, in bytes as sent.
+/// Maximum length of a definition in bytes.
 pub(crate) const MOST_BYTES: usize = 262_144;
 const MEMBERS: [&str; 6] =
     ["id", "eventStreamType", "configuration", "filters", "transformations", "attributeMappings"];
 const OPERATORS: [&str; 5] = ["eq", "neq", "in", "gte", "lte"];
 const TRANSFORMATIONS: [&str; 3] = ["direct", "extract", "transform"];
-/// What somebody else changes a definition to.
+/// The regions that another client sets.
 const OTHER_REGIONS: [&str; 2] = ["eu-west-1", "eu-central-1"];
 
 /// All definitions.
 #[derive(Debug, Default)]
 pub(crate) struct EventStreams {
     definitions: BTreeMap<String, Version>,
-    /// How many versions there ever were, of all definitions: an `ETag` is never used again.
+    /// Number of versions of all definitions so far, so that an `ETag` is never reused.
     versions: u64,
-    /// Before so many of the next changes that name a version, somebody else changes the definition.
+    /// Number of the next changes with a version before which another client changes the definition.
     changed_by_others: u32,
 }
 
-/// A definition as it is now.
+/// The current state of a definition.
 #[derive(Clone, Debug)]
 pub(crate) struct Version {
     number: u64,
     definition: Value,
-    /// Changes, the first one included.
+    /// Number of changes, including the first.
     changes: u64,
 }
 
 impl Version {
-    /// What names this version, quotes included.
+    /// The `ETag` of this version, with quotes.
     pub(crate) fn etag(&self) -> String {
         format!("\"v{}\"", self.number)
     }
 
-    /// The definition as the API tells it.
+    /// Returns the definition as the API shows it.
     pub(crate) fn json(&self) -> Value {
         let mut details = self.definition.clone();
         details["version"] = self.number.into();
         details
     }
 
-    /// Whether nothing was there before it.
+    /// Whether the definition is new.
     pub(crate) fn is_first(&self) -> bool {
         self.changes == 1
     }
@@ -63,7 +63,7 @@ struct EventStreamsChange {
 }
 
 impl EventStreams {
-    /// What `/_sim/state` and `Simulator::state` show.
+    /// Returns the state for `/_sim/state` and `Simulator::state`.
     pub(crate) fn shown(&self) -> Value {
         let shown = |version: &Version| json!({"etag": version.etag(), "changes": version.changes, "definition": version.definition});
         let definitions: BTreeMap<&String, Value> =
@@ -71,8 +71,8 @@ impl EventStreams {
         json!({"definitions": definitions, "changedByOthers": self.changed_by_others})
     }
 
-    /// `{"definition": {…}}` registers one as somebody else would. `{"changedByOthers": 3}`: before each of the next
-    /// three changes that name the version that is there, somebody else changes the definition, so they conflict.
+    /// `{"definition": {…}}` registers a definition as another client would. `{"changedByOthers": 3}`: before each of the next
+    /// three changes with the current version, another client changes the definition, so that they conflict.
     pub(crate) fn set(&mut self, change: &Value) -> Result<(), String> {
         let change = EventStreamsChange::deserialize(change).map_err(|error| error.to_string())?;
         if let Some(definition) = change.definition {
@@ -83,12 +83,12 @@ impl EventStreams {
         Ok(())
     }
 
-    /// The definition, or the 404.
+    /// Returns the definition, or a 404.
     pub(crate) fn get(&self, id: &str) -> Result<&Version, ApiError> {
         self.definitions.get(id).ok_or_else(|| ApiError::of_status(StatusCode::NOT_FOUND))
     }
 
-    /// Registers a definition in place of the version that `if_match` names; `*` is any, and none.
+    /// Replaces the version of a definition that `if_match` names; `*` means any version or none.
     pub(crate) fn put(&mut self, id: &str, if_match: Option<&str>, body: &Value) -> Result<&Version, ApiError> {
         check(id, body).map_err(ApiError::invalid_value)?;
         let Some(if_match) = if_match else {
@@ -105,7 +105,7 @@ impl EventStreams {
         Ok(self.store(id, body.clone()))
     }
 
-    /// Only a change that would go through is spoiled.
+    /// Changes the definition as another client would, but only before a change that would succeed.
     fn let_others_change(&mut self, id: &str, if_match: &str) {
         let spoiled = self.definitions.get(id).filter(|there| there.etag() == if_match);
         let (Some(there), true) = (spoiled, self.changed_by_others > 0) else { return };
@@ -125,7 +125,7 @@ impl EventStreams {
     }
 }
 
-/// The rules of a body.
+/// Checks a body.
 fn check(id: &str, body: &Value) -> Result<(), String> {
     let members = body.as_object().ok_or("the definition must be an object")?;
     if let Some(unknown) = members.keys().find(|name| !MEMBERS.contains(&name.as_str())) {

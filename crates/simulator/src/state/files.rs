@@ -1,7 +1,7 @@
-//! File scans on their way to a verdict, and registered webhooks.
+//! File scans and their results, and registered webhooks.
 //!
-//! A scan has its verdict some time after its order. Which one, the file's id says: with `f` as its first digit the
-//! file is malware and is quarantined, with `e` its scan fails, any other is clean; the nil UUID is no file at all.
+//! A scan has its result some time after its start. The file's id determines the result: if its first digit is `f`, the
+//! file is malware and is quarantined; if it is `e`, the scan fails; other files are clean. The nil UUID does not exist.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,28 +12,28 @@ use uuid::Uuid;
 
 use crate::errors::ApiError;
 
-/// Scans ordered and webhooks registered.
+/// All scans and registered webhooks.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     rules: Rules,
     scans: HashMap<Uuid, Scan>,
-    /// In the order they were ordered.
+    /// The scans, in the order in which they were started.
     ordered: Vec<Uuid>,
     polls: u64,
     webhooks: BTreeMap<String, Value>,
 }
 
-/// How scans ordered from now on go; `set` changes some or all of it.
+/// The settings for new scans, which `set` changes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Rules {
-    /// Milliseconds from the order to the verdict; `null`: there is never one.
+    /// Milliseconds from the start to the result; `null` means never.
     #[serde(rename = "scanMs")]
     scan: Option<u64>,
-    /// Milliseconds: some scans take up to so much longer.
+    /// Maximum number of milliseconds that a scan takes longer.
     #[serde(rename = "scanSpreadMs")]
     spread: u64,
-    /// Milliseconds after its order in which a scan is not found.
+    /// Milliseconds after its start for which a scan is not found.
     #[serde(rename = "unknownMs")]
     unknown: u64,
 }
@@ -44,20 +44,20 @@ impl Default for Rules {
     }
 }
 
-/// Times are in microseconds since 1970.
+/// A scan. Times are in microseconds since 1970.
 #[derive(Debug)]
 struct Scan {
     file: String,
     ordered_us: u64,
     known_us: u64,
     verdict_us: Option<u64>,
-    /// The first poll that was answered with the verdict.
+    /// The time of the first poll that was answered with the result.
     noticed_us: Option<u64>,
     polls: u64,
 }
 
 impl Files {
-    /// Orders a scan.
+    /// Starts a scan.
     pub(crate) fn order(&mut self, file: &str, now_us: u64) -> Result<Value, ApiError> {
         let id = Uuid::try_parse(file).map_err(|_| ApiError::invalid_value("fileId must be a UUID"))?;
         if id.is_nil() {
@@ -79,7 +79,7 @@ impl Files {
         Ok(json!({"id": scan_id, "fileId": file, "status": "pending"}))
     }
 
-    /// How a scan stands.
+    /// Returns the state of a scan.
     pub(crate) fn poll(&mut self, file: &str, scan_id: &str, now_us: u64) -> Result<Value, ApiError> {
         self.polls += 1;
         let found = Uuid::try_parse(scan_id).ok().and_then(|id| self.scans.get_mut(&id));
@@ -99,7 +99,7 @@ impl Files {
         Ok(answer)
     }
 
-    /// Registers a webhook. A name is taken once.
+    /// Registers a webhook. Names must be unique.
     pub(crate) fn register(&mut self, webhook: &Value) -> Result<Value, ApiError> {
         let text = |name: &str| webhook.get(name).and_then(Value::as_str).unwrap_or_default();
         let filters = webhook.get("eventFilters").and_then(Value::as_array);
@@ -116,7 +116,7 @@ impl Files {
         Ok(answer)
     }
 
-    /// What `/_sim/state` and `Simulator::state` show.
+    /// Returns the state for `/_sim/state` and `Simulator::state`.
     pub(crate) fn shown(&self) -> Value {
         let mut ordered = Map::new();
         for scan in self.ordered.iter().filter_map(|id| self.scans.get(id)) {
@@ -133,8 +133,8 @@ impl Files {
         })
     }
 
-    /// Changes how scans ordered from now on go: `{"scanMs": 2000, "scanSpreadMs": 0, "unknownMs": 0}`, each alone or
-    /// together; `"scanMs": null` makes scans that never end.
+    /// Changes the settings for new scans: `{"scanMs": 2000, "scanSpreadMs": 0, "unknownMs": 0}`, all of them or
+    /// some. With `"scanMs": null` scans never end.
     pub(crate) fn set(&mut self, change: &Value) -> Result<(), String> {
         let rules = &self.rules;
         let mut all = json!({
@@ -166,7 +166,7 @@ fn micros(millis: u64) -> u64 {
     millis.saturating_mul(1_000)
 }
 
-/// Status, result, quarantined.
+/// Returns status, result and whether the file is quarantined.
 fn verdict(file: &str) -> (&'static str, Option<&'static str>, bool) {
     match file.chars().next() {
         Some('f' | 'F') => ("completed", Some("malware"), true),

@@ -1,5 +1,5 @@
-//! Private connections and routing tables: what is unique in an organisation, reads that lag, tables that converge
-//! after some looks.
+//! Private connections and routing tables: uniqueness in an organisation, reads that lag, and tables that converge
+//! after some reads.
 
 mod addresses;
 
@@ -18,7 +18,7 @@ use crate::errors::ApiError;
 const TEXTS: [&str; 6] = ["name", "organizationId", "localIp", "remoteIp", "subnetCidr", "routingTableId"];
 const DEFAULT_PAGE_SIZE: usize = 25;
 
-/// Connections, routing tables, and how they behave.
+/// Connections, routing tables, and their settings.
 #[derive(Debug, Default)]
 pub(crate) struct Network {
     connections: Vec<Connection>,
@@ -31,11 +31,11 @@ pub(crate) struct Network {
 #[derive(Debug)]
 struct Connection {
     entity: Value,
-    /// Reads show it from here on; one that was seeded, always.
+    /// Time from which reads show it; `None` if a test has set it.
     shows_from: Option<Instant>,
 }
 
-/// A routing table that was synchronised.
+/// A synchronised routing table.
 #[derive(Debug, Default)]
 struct Table {
     syncs: u64,
@@ -44,15 +44,15 @@ struct Table {
     expected: String,
 }
 
-/// How the platform behaves, and what a test may change.
+/// The settings, which a test can change.
 #[derive(Clone, Debug)]
 struct Manners {
-    /// A page holds no more, whatever `pageSize` asks for.
+    /// Maximum page size, even if `pageSize` is larger.
     page_cap: usize,
-    /// Connections of an organisation; without it any number.
+    /// Maximum number of connections of an organisation; `None` means no limit.
     limit: Option<usize>,
     read_lag: Duration,
-    /// Looks after which a table has converged; without it never.
+    /// Number of reads after which a table has converged; `None` means never.
     converges_after: Option<u64>,
     missing_tables: BTreeSet<String>,
 }
@@ -69,11 +69,11 @@ impl Default for Manners {
     }
 }
 
-/// What a test or a rehearsal may change; what is not named stays.
+/// The changes that a test or a rehearsal can make; members that are not given stay unchanged.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct NetworkChange {
-    /// Added as they are; an id is made up where there is none.
+    /// Connections to add unchanged; those without an id get one.
     #[serde(default)]
     connections: Vec<Value>,
     page_cap: Option<usize>,
@@ -96,7 +96,7 @@ enum Never {
     Never,
 }
 
-/// Which page of whose connections.
+/// A request for a page of connections.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Listing {
@@ -106,7 +106,7 @@ pub(crate) struct Listing {
 }
 
 impl Network {
-    /// What `/_sim/state` and `Simulator::state` show.
+    /// Returns the state for `/_sim/state` and `Simulator::state`.
     pub(crate) fn shown(&self) -> Value {
         let table = |(id, table): (&String, &Table)| {
             (id.clone(), json!({"syncs": table.syncs, "looks": table.looks, "expectedHash": table.expected}))
@@ -119,7 +119,7 @@ impl Network {
         })
     }
 
-    /// Changes what a test or a rehearsal may change; says what is wrong with `change`.
+    /// Changes the settings. Fails with a message if `change` is invalid.
     pub(crate) fn set(&mut self, change: &Value) -> Result<(), String> {
         let change = NetworkChange::deserialize(change).map_err(|error| error.to_string())?;
         for entity in change.connections {
@@ -139,7 +139,7 @@ impl Network {
         Ok(())
     }
 
-    /// One page of what reads show now.
+    /// Returns a page of the connections that reads show.
     pub(crate) fn list(&self, listing: &Listing, now: Instant) -> Value {
         let wanted = |one: &&Connection| {
             listing.organization_id.as_ref().is_none_or(|id| text(&one.entity, "organizationId") == Some(id))
@@ -157,7 +157,7 @@ impl Network {
         })
     }
 
-    /// Creates a connection, unless its name or an address is taken in its organisation.
+    /// Creates a connection, unless its name or an address is already used in its organisation.
     pub(crate) fn create(&mut self, body: &Value, now: Instant) -> Result<Value, ApiError> {
         well_formed(body)?;
         let organisation = text(body, "organizationId");
@@ -177,7 +177,7 @@ impl Network {
         Ok(entity)
     }
 
-    /// Removes a connection that reads show.
+    /// Removes a connection, if reads show it.
     pub(crate) fn delete(&mut self, id: &str, now: Instant) -> Result<(), ApiError> {
         let found = self.connections.iter().position(|one| text(&one.entity, "id") == Some(id) && one.shows(now));
         let at = found.ok_or_else(|| ApiError::of_status(StatusCode::NOT_FOUND))?;
@@ -186,7 +186,7 @@ impl Network {
         Ok(())
     }
 
-    /// Begins to bring a routing table up to the connections that use it.
+    /// Starts the synchronisation of a routing table with its connections.
     pub(crate) fn synchronise(&mut self, id: &str, body: &Value) -> Result<Value, ApiError> {
         if !body.get("forceSync").is_some_and(Value::is_boolean) {
             return Err(ApiError::invalid_value("forceSync must be true or false"));
@@ -199,7 +199,7 @@ impl Network {
         Ok(json!({"id": id, "expectedHash": expected}))
     }
 
-    /// A look at a routing table, which brings it nearer to what it is to become.
+    /// Reads a routing table. Each read brings it closer to convergence.
     pub(crate) fn look_at(&mut self, id: &str) -> Result<Value, ApiError> {
         let settled = self.hash(id)?;
         let converges_after = self.manners.converges_after;
@@ -211,7 +211,7 @@ impl Network {
         Ok(json!({"id": id, "currentHash": current}))
     }
 
-    /// Stands for the routes of a table: they follow from the connections that use it.
+    /// Computes a hash of a table's routes, which follow from its connections.
     fn hash(&self, id: &str) -> Result<String, ApiError> {
         if self.manners.missing_tables.contains(id) {
             return Err(ApiError::of_status(StatusCode::NOT_FOUND));
@@ -253,7 +253,7 @@ fn well_formed(body: &Value) -> Result<(), ApiError> {
     range.map(|_| ()).ok_or_else(|| ApiError::invalid_value("subnetCidr must be an IPv4 network"))
 }
 
-/// What `new` would use that `old` has already.
+/// Returns the name or address of `new` that `old` already uses.
 fn clash(new: &Value, old: &Value) -> Option<&'static str> {
     let local = text(new, "localIp");
     let range = |entity| text(entity, "subnetCidr").and_then(addresses::range);

@@ -1,7 +1,7 @@
-//! Web messaging channels and the queues they lead to.
+//! Web messaging channels and their routing queues.
 //!
-//! A queue exists unless a test says that it does not. The platform counts channels and limits nothing: licences are
-//! a matter of contract.
+//! Every queue exists unless a test excludes it. The number of channels is not limited, because licences are
+//! a matter of the contract.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -15,14 +15,14 @@ use crate::errors::ApiError;
 
 const MOST_IN_A_PAGE: u64 = 100;
 
-/// The channels, oldest first, and how they are shown.
+/// The channels, oldest first, and the settings for reads.
 #[derive(Debug, Default)]
 pub(crate) struct WebMessaging {
     channels: Vec<Channel>,
     missing_queues: BTreeSet<String>,
-    /// How long a new channel is in no answer to a read.
+    /// Time for which reads do not show a new channel.
     read_lag: Duration,
-    /// This platform cannot list channels.
+    /// Whether channels cannot be listed.
     unlisted: bool,
 }
 
@@ -33,7 +33,7 @@ struct Channel {
     created: Instant,
 }
 
-/// What a test or a rehearsal may change.
+/// The settings that a test or a rehearsal can change.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct ChannelsChange {
@@ -43,7 +43,7 @@ struct ChannelsChange {
 }
 
 impl WebMessaging {
-    /// What `/_sim/state` and `Simulator::state` show.
+    /// Returns the state for `/_sim/state` and `Simulator::state`.
     pub(crate) fn shown(&self) -> Value {
         let channels: Vec<&Value> = self.channels.iter().map(|channel| &channel.shown).collect();
         json!({
@@ -54,7 +54,7 @@ impl WebMessaging {
         })
     }
 
-    /// Changes `missingQueues`, `readLagMs` and `listing`; says what is wrong with `change`.
+    /// Changes `missingQueues`, `readLagMs` and `listing`. Fails with a message if `change` is invalid.
     pub(crate) fn set(&mut self, change: &Value) -> Result<(), String> {
         let ChannelsChange { missing_queues, read_lag_ms, listing } =
             ChannelsChange::deserialize(change).map_err(|error| error.to_string())?;
@@ -66,7 +66,7 @@ impl WebMessaging {
         Ok(())
     }
 
-    /// A queue.
+    /// Returns a queue.
     pub(crate) fn queue(&self, id: &str) -> Result<Value, ApiError> {
         if !self.has_queue(id) {
             return Err(ApiError::of_status(StatusCode::NOT_FOUND));
@@ -78,13 +78,13 @@ impl WebMessaging {
         Uuid::try_parse(id).is_ok() && !self.missing_queues.contains(&id.to_ascii_lowercase())
     }
 
-    /// A channel that can be seen now.
+    /// Returns a channel, if reads show it.
     pub(crate) fn channel(&self, id: &str, now: Instant) -> Result<Value, ApiError> {
         let found = self.seen(now).find(|channel| channel.id.eq_ignore_ascii_case(id));
         found.map(|channel| channel.shown.clone()).ok_or_else(|| ApiError::of_status(StatusCode::NOT_FOUND))
     }
 
-    /// One page of the channels that can be seen now.
+    /// Returns a page of the channels that reads show.
     pub(crate) fn page(&self, size: u64, number: u64, now: Instant) -> Result<Value, ApiError> {
         if self.unlisted {
             return Err(ApiError::of_status(StatusCode::NOT_FOUND));
@@ -107,7 +107,7 @@ impl WebMessaging {
         }))
     }
 
-    /// Creates a channel, seen by reads once their lag is over.
+    /// Creates a channel. Reads show it after the read lag.
     pub(crate) fn create(&mut self, body: &Value, now: Instant) -> Result<Value, ApiError> {
         let id = self.allowed(body)?;
         if self.channels.iter().any(|channel| channel.id == id) {
@@ -121,7 +121,7 @@ impl WebMessaging {
         Ok(shown)
     }
 
-    /// The id of a channel that may be created: the one given, or a new one.
+    /// Returns the id for a new channel: the given one, or a random one.
     fn allowed(&self, body: &Value) -> Result<String, ApiError> {
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         let missing = |name: &str| ApiError::invalid_value(format!("{name} is missing or not allowed"));

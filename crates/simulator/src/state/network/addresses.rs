@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-/// The first and the last address of a network, written with its prefix.
+/// Parses a network with its prefix length and returns its first and last address.
 pub(super) fn range(cidr: &str) -> Option<(u32, u32)> {
     let (address, prefix) = cidr.split_once('/')?;
     let address = u32::from(address.parse::<Ipv4Addr>().ok()?);

@@ -93,7 +93,7 @@ fn what_is_wrong_with_a_key_is_told_with_the_properties_of_that_message_alone() 
 
 #[test]
 fn headers_longer_than_a_frame_and_longer_than_is_held_are_replaced_and_what_follows_is_whole() {
-    for length in [122_881, 131_064, 131_072, 262_144, HELD, 5 * HELD] {
+    for length in [122_881, 131_064, 131_072, 262_144, BUFFERED, 5 * BUFFERED] {
         let after = [frame(3, 1, b"{}"), frame(METHOD, 1, &deliver(b"next"))].concat();
         let sent = [frame(HEADER, 1, &header(&vec![b'x'; length], b"id")), after.clone()].concat();
         for piece in [10_000, usize::MAX] {
@@ -108,7 +108,7 @@ fn headers_longer_than_a_frame_and_longer_than_is_held_are_replaced_and_what_fol
 #[test]
 fn no_more_is_held_than_a_frame_needs_and_it_is_let_go() {
     let mut frames = Frames::new(FRAME_MAX, SocketHandle::default().slot());
-    let mut sent = &*frame(HEADER, 1, &header(&vec![b'x'; 5 * HELD], b"id"));
+    let mut sent = &*frame(HEADER, 1, &header(&vec![b'x'; 5 * BUFFERED], b"id"));
     let mut most = 0;
     while !sent.is_empty() {
         let space = frames.space();
@@ -119,7 +119,7 @@ fn no_more_is_held_than_a_frame_needs_and_it_is_let_go() {
         most = most.max(frames.bytes.len());
         while frames.copy_to(&mut [0; 1_000]) > 0 {}
     }
-    assert!(most <= 2 * HELD, "{most}");
+    assert!(most <= 2 * BUFFERED, "{most}");
     frames.space();
     assert_eq!(frames.bytes.len(), CHUNK);
 }
@@ -137,7 +137,7 @@ fn a_smaller_limit_of_the_brokers_counts_and_a_larger_or_none_does_not() {
 
 #[test]
 fn a_broker_that_sends_methods_of_no_sense_ends_the_connection() {
-    assert!(read(&frame(METHOD, 1, &vec![0; HELD]), usize::MAX, 1_000).is_err());
+    assert!(read(&frame(METHOD, 1, &vec![0; BUFFERED]), usize::MAX, 1_000).is_err());
     assert!(read(&frame(METHOD, 1, b"\0\x3c\0\x3c\x09short"), usize::MAX, 1_000).is_err());
 }
 
