@@ -77,13 +77,6 @@ impl FileSeries {
     }
 }
 
-/// `path` with `suffix` at its end.
-pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
 /// Like the first part's name, for any part's: what files of one chain have in common.
 pub(crate) fn stem(path: &Path) -> PathBuf {
     let series = FileSeries::new(path);

@@ -147,7 +147,7 @@ impl Membership {
         let others: Vec<&MemberStatus> = members.others().collect();
         let spent = own.requests_last_minute.saturating_add(members.spent_by_others());
         json!({
-            "heard": self.is_alone() || members.is_heard(now), "clientLimit": own.client_limit,
+            "heard": self.is_alone() || members.is_reachable(now), "clientLimit": own.client_limit,
             "requestsLastMinute": spent, "own": own, "others": others,
         })
     }
@@ -172,7 +172,7 @@ impl Membership {
                 let mut members = self.members();
                 members.tick(now);
                 let own = OwnLimits { process: &self.shared.name, token_limit, client_limit };
-                (members.share(own, now), members.others().count(), members.is_heard(now))
+                (members.share(own, now), members.others().count(), members.is_reachable(now))
             };
             let share = if self.is_alone() { LimitShare::alone(client_limit) } else { share };
             if applied.replace(share) != Some(share) {
@@ -197,7 +197,7 @@ impl Membership {
             };
             // The same reason is logged once.
             if logged.as_ref() != Some(&reason) {
-                info!(reason, "the other processes of the fleet cannot be heard");
+                info!(reason, "messages of the other processes of the fleet cannot be received");
                 logged = Some(reason);
             }
             self.shared.leaving.run_until_cancelled(sleep(PAUSE.mul_f64(0.5 + fastrand::f64()))).await;
@@ -260,7 +260,7 @@ impl Membership {
     fn update_member(&self, mut status: MemberStatus) {
         let now = Instant::now();
         if status.process == self.shared.name {
-            return self.members().hear(now);
+            return self.members().note_message(now);
         }
         if let Some(shut) = status.client_shut() {
             self.shared.genesys.pause_for_client_limit(shut);

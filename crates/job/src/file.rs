@@ -1,5 +1,5 @@
 //! Files that Genfleet writes. Only the owner, and at most the group, may read a new file. A path that ends in a symbolic link
-//! is refused: whoever may create links in a folder could redirect the output to any file.
+//! is refused, because a user who may create links in the folder could redirect the output to any file.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -8,7 +8,7 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::fs::OFlags;
@@ -19,6 +19,13 @@ pub const PRIVATE: u32 = 0o600;
 pub const GROUP_READS: u32 = 0o640;
 /// The mode of files with published content.
 pub const PUBLIC: u32 = 0o644;
+
+/// Returns `path` with `suffix` appended to its name.
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
 
 /// Opens the file at `path`; a new one gets `mode`. Refuses a symbolic link.
 pub fn open(path: &Path, options: &OpenOptions, mode: u32) -> io::Result<File> {

@@ -23,7 +23,7 @@ pub const REQUESTS: &str = "genfleet-requests";
 pub(crate) const STARTED_AT: &str = "genfleet-started-at";
 /// `genfleet-generation`.
 pub const GENERATION: &str = "genfleet-generation";
-/// `genfleet-not-before`: the end of a delay that is longer than the delay ladder.
+/// `genfleet-not-before`: the end of a delay that is longer than the delay queues permit.
 pub const NOT_BEFORE: &str = "genfleet-not-before";
 
 /// `genfleet-suspected`: the number of moves to the suspects.

@@ -56,11 +56,11 @@ metrics! {
     Gauge QUEUE_MESSAGES "genfleet_queue_messages" [kind queue]
         "Messages ready in a queue, as last counted; NaN while this process does not count them."
     Gauge DELAYED_MESSAGES "genfleet_delayed_messages" [queue]
-        "Jobs in a step of the delay ladder, as last counted; NaN while this process does not count them."
+        "Jobs in a delay queue, as last counted; NaN while this process does not count them."
     Counter DELAYS_DUE "genfleet_delays_due_total" [kind queue]
         "Jobs that this process delayed and whose delay is over, by the step it began in."
     Counter DELAYS_ENDED "genfleet_delays_ended_total" [kind queue]
-        "Jobs that came to this process out of the delay ladder, by the step the delay began in."
+        "Jobs that this process received from the delay queues, by the queue in which their delay started."
     Gauge OLDEST_JOB_AGE "genfleet_oldest_job_age_seconds" [kind] "How long the new job delivered last had waited, from being enqueued or from its notBefore."
     Counter PURGE_PATHS "genfleet_purge_paths_total" [] "Paths purged."
     Histogram PURGE_BATCH_PATHS "genfleet_purge_batch_paths" [] "Paths in one purge request."

@@ -13,19 +13,19 @@ mod object;
 
 pub use self::object::{Argument, Arguments, Binding, Exchange, Former, Queue, Routing, Target, Topology};
 
-/// Bits of the delay ladder: one queue each, 2⁰ to 2¹⁵ seconds.
+/// Number of delay queues. Each holds a message for a power of two seconds, 2⁰ to 2¹⁵.
 const BITS: u32 = 16;
-/// Names of the steps of the ladder, as in those of their queues and in labels.
+/// Names of the delay queues, as in their queue names and in labels.
 pub const DELAY_STEPS: [&str; BITS as usize] =
     ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14", "15"];
-/// The longest delay the ladder holds, in seconds. A longer one comes back after this long and is delayed
+/// The longest delay of the delay queues together, in seconds. A longer one comes back after this long and is delayed
 /// again, by its own `genfleet-not-before`.
 pub const LONGEST_DELAY: u32 = (1 << BITS) - 1;
-/// Returns that no look at a shelf reaches, so that looking never drops.
-const SHELF_DELIVERY_LIMIT: i64 = 1_000_000;
-/// Returns after which the broker itself dead-letters.
-const WORK_DELIVERY_LIMIT: i64 = 20;
-/// The argument, and the policy's key, that says where what matches nothing goes.
+/// A delivery limit that reading dead letters never reaches, so that they are not dropped.
+const DEAD_DELIVERY_LIMIT: i64 = 1_000_000;
+/// Number of redeliveries after which the broker itself dead-letters a job.
+const JOB_DELIVERY_LIMIT: i64 = 20;
+/// The argument, and the policy key, with the exchange for messages that match no queue.
 pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 /// Events the inspection window holds, and their bytes.
 const EVENTS_HELD: i64 = 1_000_000;
@@ -83,7 +83,7 @@ pub fn events(prefix: &str) -> String {
 
 /// The queues of the delays.
 pub fn delay_queues(prefix: &str) -> impl Iterator<Item = String> {
-    (0..BITS).map(move |bit| ladder_exchange(prefix, bit))
+    (0..BITS).map(move |bit| delay_exchange(prefix, bit))
 }
 
 /// The exchange through which processes send each other control messages.
@@ -127,7 +127,7 @@ pub(crate) fn delay(to: &Destination) -> Option<(&'static str, u32)> {
     Some((DELAY_STEPS.get(delay.checked_ilog2()? as usize)?, delay))
 }
 
-/// The step of the ladder that `queue` is.
+/// Returns the name of the delay queue `queue`; `None` if it is another queue.
 pub fn delay_step(prefix: &str, queue: &str) -> Option<&'static str> {
     let step = queue.strip_prefix(prefix)?.strip_prefix(".delay.")?;
     DELAY_STEPS.into_iter().find(|each| *each == step)
@@ -140,7 +140,7 @@ pub fn route(prefix: &str, to: &Destination) -> (String, String) {
         Destination::Lane { kind, lane, after } => match seconds(*after) {
             0 => (format!("{prefix}.work"), lane_key(*kind, *lane)),
             delay => {
-                (ladder_exchange(prefix, delay.ilog2()), format!("{}{}", ladder_bits(delay), lane_key(*kind, *lane)))
+                (delay_exchange(prefix, delay.ilog2()), format!("{}{}", delay_bits(delay), lane_key(*kind, *lane)))
             }
         },
         Destination::Event { kind, outcome } => (events(prefix), format!("{kind}.{outcome}")),
@@ -156,24 +156,24 @@ fn lane_key(kind: Kind, lane: Lane) -> String {
     }
 }
 
-/// Rounded up, and never more than the ladder holds.
+/// Rounds a delay up to whole seconds, at most the longest delay.
 fn seconds(after: Duration) -> u32 {
     let whole = after.as_secs() + u64::from(after.subsec_nanos() > 0);
     u32::try_from(whole).unwrap_or(LONGEST_DELAY).min(LONGEST_DELAY)
 }
 
-fn ladder_exchange(prefix: &str, bit: u32) -> String {
+fn delay_exchange(prefix: &str, bit: u32) -> String {
     format!("{prefix}.delay.{bit:02}")
 }
 
 /// `0.0.….1.0.1.`, highest bit first.
-fn ladder_bits(delay: u32) -> String {
+fn delay_bits(delay: u32) -> String {
     (0..BITS).rev().map(|bit| if delay >> bit & 1 == 1 { "1." } else { "0." }).collect()
 }
 
-/// Where a message leaves step `bit` of the ladder for.
+/// Returns the exchange to which delay queue `bit` passes its messages.
 fn below(prefix: &str, bit: u32) -> String {
-    bit.checked_sub(1).map_or_else(|| format!("{prefix}.work"), |next| ladder_exchange(prefix, next))
+    bit.checked_sub(1).map_or_else(|| format!("{prefix}.work"), |next| delay_exchange(prefix, next))
 }
 
 /// All objects of SPEC 6.1 under `prefix`.
@@ -185,7 +185,7 @@ pub fn topology(prefix: &str) -> Topology {
         topology.add_kind(prefix, kind);
     }
     for bit in 0..BITS {
-        topology.add_ladder_step(prefix, bit);
+        topology.add_delay_queue(prefix, bit);
     }
     topology
 }
@@ -229,12 +229,12 @@ impl Topology {
     }
 
     /// Where bit `bit` is 1 the message waits in this step's queue, where it is 0 it falls through.
-    fn add_ladder_step(&mut self, prefix: &str, bit: u32) {
-        let name = ladder_exchange(prefix, bit);
+    fn add_delay_queue(&mut self, prefix: &str, bit: u32) {
+        let name = delay_exchange(prefix, bit);
         // What matches nothing would stay in the queue above, and after a few dozen of its sort nothing else would leave it.
         let step = self.exchange(name.clone(), Routing::Topic, Some(&unrouted(prefix)));
         step.former = Some(Former { routing: Routing::Topic, arguments: Arguments::new() });
-        self.queue(name.clone(), ladder_queue(prefix, bit));
+        self.queue(name.clone(), delay_queue(prefix, bit));
         let higher_bits = "*.".repeat((BITS - 1 - bit) as usize);
         self.bind(name.clone(), (name.clone(), Target::Queue), format!("{higher_bits}1.#"));
         self.bind(name, (below(prefix, bit), Target::Exchange), format!("{higher_bits}0.#"));
@@ -266,7 +266,7 @@ fn quorum() -> Arguments {
 
 fn dead_letter_arguments() -> Arguments {
     let mut arguments = quorum();
-    arguments.insert("x-delivery-limit", Argument::Number(SHELF_DELIVERY_LIMIT));
+    arguments.insert("x-delivery-limit", Argument::Number(DEAD_DELIVERY_LIMIT));
     arguments
 }
 
@@ -290,11 +290,11 @@ fn leads_to(exchange: String) -> Arguments {
 
 fn work(prefix: &str) -> Arguments {
     let mut arguments = leads_to(format!("{prefix}.dead"));
-    arguments.insert("x-delivery-limit", Argument::Number(WORK_DELIVERY_LIMIT));
+    arguments.insert("x-delivery-limit", Argument::Number(JOB_DELIVERY_LIMIT));
     arguments
 }
 
-fn ladder_queue(prefix: &str, bit: u32) -> Arguments {
+fn delay_queue(prefix: &str, bit: u32) -> Arguments {
     let mut arguments = leads_to(below(prefix, bit));
     arguments.insert("x-message-ttl", Argument::Number(1000 << bit));
     arguments

@@ -9,12 +9,7 @@ use std::{
 use tracing::warn;
 
 use super::{LogFile, Parts, sync_folder};
-use crate::{
-    lock::Lock,
-    names::{FileSeries, beside},
-    record::ChainLink,
-    tail::ChainTail,
-};
+use crate::{lock::Lock, names::FileSeries, record::ChainLink, tail::ChainTail};
 use genfleet_job::{file, options::ConfigError};
 
 /// Maximum number of processes that share a name.
@@ -27,7 +22,9 @@ impl LogFile {
         let numbered = |number: u32| series.of_process(number);
         for series in (1..=PROCESSES).map(numbered) {
             let unusable = |error: io::Error| unusable(series.first(), &error);
-            let Some(lock) = Lock::take(&beside(series.first(), ".lock")).map_err(unusable)? else { continue };
+            let Some(lock) = Lock::take(&file::with_suffix(series.first(), ".lock")).map_err(unusable)? else {
+                continue;
+            };
             if series.first() != numbered(1).first() {
                 let (taken, used) = (numbered(1).first().display().to_string(), series.first().display().to_string());
                 warn!(taken, used, "another process writes this audit log: another file is used");
@@ -69,14 +66,14 @@ impl LogFile {
 pub(crate) fn check(series: &FileSeries) -> Result<(), ConfigError> {
     let unusable = |error: io::Error| unusable(series.first(), &error);
     let path = series.part(series.last_part().map_err(unusable)?);
-    file::refuse_link(&beside(series.first(), ".lock")).map_err(unusable)?;
+    file::refuse_link(&file::with_suffix(series.first(), ".lock")).map_err(unusable)?;
     if fs::symlink_metadata(&path).is_ok() {
         let file = appended(&path).map_err(unusable)?;
         let regular = file.metadata().map_err(unusable)?.is_file();
         let foreign_there = regular && ChainTail::of(&file).map_err(unusable)?.is_foreign();
         return if foreign_there { Err(foreign(&path)) } else { Ok(()) };
     }
-    let trial = beside(&path, &format!(".{}", std::process::id()));
+    let trial = file::with_suffix(&path, &format!(".{}", std::process::id()));
     File::create_new(&trial).and_then(|_| fs::remove_file(&trial)).map_err(unusable)
 }
 
@@ -84,7 +81,7 @@ pub(crate) fn check(series: &FileSeries) -> Result<(), ConfigError> {
 pub(crate) fn look(series: &FileSeries) -> Result<(PathBuf, bool, ChainTail), ConfigError> {
     let unusable = |error: io::Error| unusable(series.first(), &error);
     let path = series.part(series.last_part().map_err(unusable)?);
-    let lock = beside(series.first(), ".lock");
+    let lock = file::with_suffix(series.first(), ".lock");
     let held = lock.exists() && Lock::take(&lock).map_err(unusable)?.is_none();
     let tail = match File::open(&path) {
         Ok(file) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => {
@@ -124,7 +121,7 @@ fn end_before(series: &FileSeries, number: u32) -> Result<Option<ChainLink>, Con
 
 /// Moves an incomplete last line from `file` to a file next to it.
 fn set_aside(path: &Path, file: &File, tail: &ChainTail) -> io::Result<()> {
-    let kept = beside(path, ".torn");
+    let kept = file::with_suffix(path, ".torn");
     let keep = || {
         let mut aside = file::open(&kept, File::options().create(true).append(true), file::GROUP_READS)?;
         aside.write_all(&[&tail.torn, b"\n".as_slice()].concat())?;

@@ -10,7 +10,6 @@ use jiff::Timestamp;
 
 use super::{open::check, *};
 use crate::{
-    names::beside,
     record::{AuditSubject, Chain, ChainLink, Detail, Fact},
     testing::Folder,
     verify::{events::ClaimedLines, verify},
@@ -84,9 +83,9 @@ fn an_incomplete_last_line_is_set_aside_and_the_chain_continues() {
         fs::write(&path, &whole[..cut]).unwrap();
         write(&folder, NO_LIMIT, 2);
         assert_eq!(folder.verified(), 4);
-        let kept = fs::read(beside(&path, ".torn")).unwrap();
+        let kept = fs::read(file::with_suffix(&path, ".torn")).unwrap();
         assert_eq!(kept, [&whole[last..cut], b"\n".as_slice()].concat());
-        fs::remove_file(beside(&path, ".torn")).unwrap();
+        fs::remove_file(file::with_suffix(&path, ".torn")).unwrap();
     }
 }
 
@@ -220,12 +219,15 @@ fn files_are_for_their_owner_and_the_group_to_read() {
     fs::write(folder.series().part(2), &torn[..torn.len() / 2]).unwrap();
     let (_log, _) = open(&folder, 1);
     let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode();
-    let parts =
-        [folder.series().first().to_owned(), folder.series().part(2), beside(&folder.series().part(2), ".torn")];
+    let parts = [
+        folder.series().first().to_owned(),
+        folder.series().part(2),
+        file::with_suffix(&folder.series().part(2), ".torn"),
+    ];
     for path in parts {
         assert_eq!(mode(&path) & 0o137, 0, "{}: {:o}", path.display(), mode(&path));
     }
-    assert_eq!(mode(&beside(folder.series().first(), ".lock")) & 0o177, 0);
+    assert_eq!(mode(&file::with_suffix(folder.series().first(), ".lock")) & 0o177, 0);
 }
 
 #[test]
@@ -234,7 +236,9 @@ fn links_are_refused_except_links_to_devices() {
     let folder = Folder::new();
     let elsewhere = folder.0.join("elsewhere");
     let first = folder.series().first().to_owned();
-    for (place, target) in [(&first, "elsewhere"), (&beside(&first, ".lock"), "elsewhere"), (&first, "missing")] {
+    for (place, target) in
+        [(&first, "elsewhere"), (&file::with_suffix(&first, ".lock"), "elsewhere"), (&first, "missing")]
+    {
         fs::write(&elsewhere, "").unwrap();
         symlink(folder.0.join(target), place).unwrap();
         for refused in [LogFile::open(&folder.series(), NO_LIMIT).map(drop), check(&folder.series())] {
@@ -243,7 +247,7 @@ fn links_are_refused_except_links_to_devices() {
         }
         fs::remove_file(place).unwrap();
     }
-    symlink(&elsewhere, beside(&first, ".torn")).unwrap();
+    symlink(&elsewhere, file::with_suffix(&first, ".torn")).unwrap();
     fs::write(&first, r#"{"action":"cdn_pu"#).unwrap();
     write(&folder, NO_LIMIT, 1);
     assert_eq!((fs::read_to_string(&elsewhere).unwrap().as_str(), folder.0.join("missing").exists()), ("", false));

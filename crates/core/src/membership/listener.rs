@@ -24,14 +24,14 @@ use genfleet_queue::{
 #[derive(Debug)]
 pub struct FleetListener {
     channel: ControlChannel,
-    heard: HeardMembers,
+    members: AnsweringMembers,
     /// The broker took the question to the processes.
     asked: bool,
 }
 
-/// The processes that were heard, at most as many as a fleet may have.
+/// The processes that have answered, at most as many as a fleet may have.
 #[derive(Debug, Default)]
-struct HeardMembers {
+struct AnsweringMembers {
     /// The client whose secret is known: messages that are signed with another are ignored.
     own: Option<(String, Authenticator)>,
     processes: BTreeMap<String, (Instant, MemberStatus)>,
@@ -41,7 +41,7 @@ impl FleetListener {
     /// Starts to listen. Messages of the client of `credentials` are verified.
     pub async fn begin(inspector: &RabbitInspector, credentials: Option<&Credentials>) -> Result<Self, QueueError> {
         let channel = inspector.control_channel(&[key("here", "*"), key("gone", "*")]).await?;
-        Ok(Self { channel, heard: HeardMembers::of(credentials), asked: false })
+        Ok(Self { channel, members: AnsweringMembers::of(credentials), asked: false })
     }
 
     /// Asks all processes for a heartbeat, unless that was done, and listens for `time`. Returns the processes that are alive
@@ -52,16 +52,16 @@ impl FleetListener {
         }
         let end = Instant::now() + time;
         while let Ok(body) = timeout_at(end, self.channel.next()).await {
-            self.heard.receive(&body.map_err(QueueError::Broker)?, Instant::now());
+            self.members.receive(&body.map_err(QueueError::Broker)?, Instant::now());
         }
         // They publish no heartbeats either while the broker has an alarm.
         self.asked &= !self.channel.is_blocked();
-        let alive = self.heard.alive(Instant::now());
+        let alive = self.members.alive(Instant::now());
         Ok(self.asked.then_some(alive))
     }
 
     async fn ask(&mut self) -> Result<bool, String> {
-        if let Some((_, authenticator)) = &mut self.heard.own {
+        if let Some((_, authenticator)) = &mut self.members.own {
             let query = authenticator.sign(&MemberMessage::Query, Instant::now());
             if !self.channel.ask(QUERY, query).await? {
                 return Ok(false);
@@ -76,7 +76,7 @@ impl FleetListener {
     }
 }
 
-impl HeardMembers {
+impl AnsweringMembers {
     fn of(credentials: Option<&Credentials>) -> Self {
         let own =
             credentials.map(|own| (own.fingerprint(), Authenticator::new(own.fingerprint(), FleetKey::derive(own))));
@@ -151,52 +151,52 @@ mod tests {
     }
 
     /// The processes that are shown, and if they are verified.
-    fn shown(heard: &mut HeardMembers, now: Instant) -> Vec<(String, Option<bool>)> {
-        heard.alive(now).into_iter().map(|status| (status.process, status.verified)).collect()
+    fn shown(members: &mut AnsweringMembers, now: Instant) -> Vec<(String, Option<bool>)> {
+        members.alive(now).into_iter().map(|status| (status.process, status.verified)).collect()
     }
 
     #[test]
     fn without_credentials_all_is_shown_as_unverified_and_no_more_than_a_fleet_has() {
-        let (mut heard, now) = (HeardMembers::of(None), Instant::now());
+        let (mut members, now) = (AnsweringMembers::of(None), Instant::now());
         let mut signs = Authenticator::new("c".to_owned(), FleetKey::derive(&credentials("secret")));
-        heard.receive(signs.sign(&heartbeat("signed", "c"), now).as_bytes(), now);
-        heard.receive(heartbeat("unsigned", "c").write().as_bytes(), now);
+        members.receive(signs.sign(&heartbeat("signed", "c"), now).as_bytes(), now);
+        members.receive(heartbeat("unsigned", "c").write().as_bytes(), now);
         let expected = ["signed", "unsigned"].map(|name| (name.to_owned(), Some(false)));
-        assert_eq!(shown(&mut heard, now), expected);
+        assert_eq!(shown(&mut members, now), expected);
         for number in 0..1500 {
-            heard.receive(heartbeat(&number.to_string(), "c").write().as_bytes(), now);
+            members.receive(heartbeat(&number.to_string(), "c").write().as_bytes(), now);
         }
-        assert_eq!(shown(&mut heard, now).len(), MOST);
-        assert!(shown(&mut heard, now + SILENCE).is_empty());
+        assert_eq!(shown(&mut members, now).len(), MOST);
+        assert!(shown(&mut members, now + SILENCE).is_empty());
     }
 
     #[test]
     fn with_credentials_what_is_forged_or_played_again_is_not_shown_and_another_client_is_unverified() {
         let (own, now) = (credentials("secret"), Instant::now());
-        let (mut heard, mark) = (HeardMembers::of(Some(&own)), own.fingerprint());
+        let (mut members, mark) = (AnsweringMembers::of(Some(&own)), own.fingerprint());
         let [mut honest, mut forger] = [&own, &credentials("guess")]
             .map(|credentials| Authenticator::new(mark.clone(), FleetKey::derive(credentials)));
-        let asked = heard.own.as_mut().unwrap().1.sign(&MemberMessage::Query, now);
+        let asked = members.own.as_mut().unwrap().1.sign(&MemberMessage::Query, now);
         for authenticator in [&mut honest, &mut forger] {
             let _ = authenticator.accept(asked.as_bytes(), now, || None);
         }
         let recorded = honest.sign(&heartbeat("honest", &mark), now);
         for number in 0..1500 {
-            heard.receive(heartbeat(&format!("other {number}"), "another").write().as_bytes(), now);
-            heard.receive(heartbeat(&format!("plain {number}"), &mark).write().as_bytes(), now);
-            heard.receive(forger.sign(&heartbeat("forged", &mark), now).as_bytes(), now);
+            members.receive(heartbeat(&format!("other {number}"), "another").write().as_bytes(), now);
+            members.receive(heartbeat(&format!("plain {number}"), &mark).write().as_bytes(), now);
+            members.receive(forger.sign(&heartbeat("forged", &mark), now).as_bytes(), now);
         }
-        heard.receive(recorded.as_bytes(), now);
-        let all = shown(&mut heard, now);
+        members.receive(recorded.as_bytes(), now);
+        let all = shown(&mut members, now);
         assert_eq!((all.len(), all.first()), (MOST, Some(&("honest".to_owned(), Some(true)))));
         assert!(all.iter().skip(1).all(|(name, verified)| name.starts_with("other") && *verified == Some(false)));
 
         let gone = MemberMessage::Leave { process: "honest".to_owned(), client: "another".to_owned() };
-        heard.receive(gone.write().as_bytes(), now);
-        assert_eq!(shown(&mut heard, now).first(), all.first(), "nobody else says goodbye for it");
+        members.receive(gone.write().as_bytes(), now);
+        assert_eq!(shown(&mut members, now).first(), all.first(), "no other process can end its membership");
         let gone = MemberMessage::Leave { process: "honest".to_owned(), client: mark };
-        heard.receive(honest.sign(&gone, now).as_bytes(), now);
-        heard.receive(recorded.as_bytes(), now);
-        assert!(!shown(&mut heard, now).iter().any(|(name, _)| name == "honest"));
+        members.receive(honest.sign(&gone, now).as_bytes(), now);
+        members.receive(recorded.as_bytes(), now);
+        assert!(!shown(&mut members, now).iter().any(|(name, _)| name == "honest"));
     }
 }

@@ -3,7 +3,7 @@
 //! Each process computes its own share from the same statuses by the same rule, so that none decides for others. A share is
 //! a rate ([`genfleet_genesys::Budget`]), and the shares sum up to the limit: so the limit holds whatever the processes that
 //! left have spent. A new process sends a few requests and then waits until the others had time to answer; a silent one keeps
-//! its share for ten seconds, because it may only be unheard.
+//! its share for ten seconds, because only its messages may be lost.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,28 +12,28 @@ use tokio::time::Instant;
 use super::{shares::divide, status::MemberStatus};
 use genfleet_genesys::LimitShare;
 
-/// A member that sends nothing for so long is removed; after this time without any message the fleet is not heard.
+/// A member that sends nothing for so long is removed; after this time without any message the fleet is unreachable.
 pub(super) const SILENCE: Duration = Duration::from_secs(10);
 /// The highest number of members; further ones are ignored.
 pub(super) const MOST: usize = 200;
-/// The time that the others have to answer after the first message was heard. Each sends a heartbeat to a newcomer at once,
+/// The time that the others have to answer after the first message was received. Each sends a heartbeat to a newcomer at once,
 /// and another within this time, in case the first is lost.
 const ANSWERS: Duration = Duration::from_millis(1500);
 /// The time that a connected process waits for a first message.
 const FIRST_MESSAGE: Duration = Duration::from_secs(3);
-/// After a longer time without any message, silence is no member's own.
-const DEAF: Duration = Duration::from_secs(3);
+/// After a longer time without any message, no member is removed for its silence.
+const INTERRUPTION: Duration = Duration::from_secs(3);
 
 /// The other members of the fleet, as one process knows them.
 #[derive(Debug)]
 pub(super) struct Members {
     by_name: BTreeMap<String, Member>,
     /// The time of the last message, including the process's own.
-    heard: Instant,
-    /// The time until which the other members are unknown; `None` before any could be heard.
-    unheard: Option<Instant>,
-    /// True until a first message is heard.
-    deaf: bool,
+    last_received: Instant,
+    /// The time until which the other members are unknown; `None` before the broker is connected.
+    unknown_until: Option<Instant>,
+    /// Whether no message has been received yet.
+    awaits_first: bool,
 }
 
 #[derive(Debug)]
@@ -54,31 +54,31 @@ pub(super) struct OwnLimits<'a> {
 
 impl Members {
     pub(super) const fn new(now: Instant) -> Self {
-        Self { by_name: BTreeMap::new(), heard: now, unheard: None, deaf: true }
+        Self { by_name: BTreeMap::new(), last_received: now, unknown_until: None, awaits_first: true }
     }
 
     /// Starts to wait for the others: the broker is connected.
     pub(super) fn begin(&mut self, now: Instant) {
-        self.unheard.get_or_insert(now + FIRST_MESSAGE);
+        self.unknown_until.get_or_insert(now + FIRST_MESSAGE);
     }
 
     /// Notes that a message arrived, possibly the process's own.
-    pub(super) fn hear(&mut self, now: Instant) {
-        if std::mem::take(&mut self.deaf) {
+    pub(super) fn note_message(&mut self, now: Instant) {
+        if std::mem::take(&mut self.awaits_first) {
             let answered = now + ANSWERS;
-            self.unheard = Some(self.unheard.map_or(answered, |unheard| unheard.min(answered)));
+            self.unknown_until = Some(self.unknown_until.map_or(answered, |until| until.min(answered)));
         }
-        let gap = now.saturating_duration_since(self.heard);
-        if gap > DEAF {
-            // No member could be heard meanwhile.
+        let gap = now.saturating_duration_since(self.last_received);
+        if gap > INTERRUPTION {
+            // No message of any member could be received meanwhile.
             self.by_name.values_mut().for_each(|member| member.last += gap);
         }
-        self.heard = now;
+        self.last_received = now;
     }
 
     /// Adds or updates a member.
     pub(super) fn update(&mut self, status: MemberStatus, now: Instant) {
-        self.hear(now);
+        self.note_message(now);
         if self.by_name.len() < MOST || self.by_name.contains_key(&status.process) {
             self.by_name.insert(status.process.clone(), Member { status, last: now });
         }
@@ -86,20 +86,20 @@ impl Members {
 
     /// Removes a member that left.
     pub(super) fn leave(&mut self, process: &str, now: Instant) {
-        self.hear(now);
+        self.note_message(now);
         self.by_name.remove(process);
     }
 
-    /// Removes silent members, unless nothing is heard at all.
+    /// Removes silent members, unless no messages are received at all.
     pub(super) fn tick(&mut self, now: Instant) {
-        if self.is_heard(now) {
+        if self.is_reachable(now) {
             self.by_name.retain(|_, member| now < member.last + SILENCE);
         }
     }
 
     /// Tells if any message arrived lately.
-    pub(super) fn is_heard(&self, now: Instant) -> bool {
-        now < self.heard + SILENCE
+    pub(super) fn is_reachable(&self, now: Instant) -> bool {
+        now < self.last_received + SILENCE
     }
 
     /// The other members, ordered by name.
@@ -110,15 +110,15 @@ impl Members {
     /// Computes the share of this process.
     ///
     /// The members with work share the client's limit, and this process counts as one of them, because it may get work next.
-    /// While nothing is heard it is unknown who has work: then all members last known count. The burst is shared among all
+    /// While no messages are received, it is unknown which members have work. Then all last known members count. The burst is shared among all
     /// members, because all may get work in the same moment.
     pub(super) fn share(&self, own: OwnLimits<'_>, now: Instant) -> LimitShare {
-        if self.unheard.is_none_or(|unheard| now < unheard) {
+        if self.unknown_until.is_none_or(|until| now < until) {
             return LimitShare::with_unknown_peers(own.client_limit);
         }
         let alive = u32::try_from(self.by_name.len()).unwrap_or(u32::MAX).saturating_add(1);
         let even = own.client_limit / alive;
-        if !self.is_heard(now) {
+        if !self.is_reachable(now) {
             return LimitShare::with_known_peers(even, even);
         }
         let workers =

@@ -2,8 +2,8 @@
 //! compared.
 //!
 //! Each process draws a random sender id at its start and counts its messages. From a known sender only a higher count is
-//! accepted. From an unknown sender a message is accepted once it repeats *our* challenge, a random number that nobody could
-//! know before we drew it: each message carries the challenge of its sender and repeats the challenges that the sender heard
+//! accepted. From an unknown sender a message is accepted once it repeats *our* challenge, a random number that no other process could
+//! know before it was drawn: each message carries the challenge of its sender and repeats the challenges that the sender received
 //! lately. So a newcomer is accepted after one exchange of messages. The memory for senders is bounded; whenever a sender is
 //! forgotten a new challenge is drawn, so that no older message can bring it back.
 
@@ -17,7 +17,7 @@ use super::{members::MOST, rejection::MessageRejection};
 
 /// The number of senders whose counts are kept: all members, and as many that left.
 const KNOWN: usize = 2 * MOST;
-/// The time for which the challenge of another process is repeated after it was heard last.
+/// The time for which the challenge of another process is repeated after it was last received.
 const REPEATED: Duration = Duration::from_secs(10);
 
 /// The part of a message that makes it unique.
@@ -30,7 +30,7 @@ pub(super) struct MessageStamp {
     /// The challenge that others are to repeat.
     #[serde(rename = "asks")]
     challenge: u64,
-    /// The challenges of others that the sender heard.
+    /// The challenges of others that the sender has received.
     #[serde(default)]
     heard: Vec<u64>,
 }

@@ -18,7 +18,7 @@ use genfleet_queue::{Destination, Publication, topology};
 
 /// Longest `genfleet-error`, in bytes.
 const MAX_ERROR_BYTES: usize = 2048;
-/// Longest delay of the ladder; the rest travels as `genfleet-not-before`.
+/// The longest delay of the delay queues; a longer one is continued by `genfleet-not-before`.
 const LONGEST_DELAY: Duration = Duration::from_secs(topology::LONGEST_DELAY as u64);
 
 /// Reason for which a message becomes a dead letter.

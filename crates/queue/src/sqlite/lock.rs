@@ -55,7 +55,7 @@ pub(super) fn is_free(path: &Path) -> bool {
 
 /// The lock file of the store at `path`.
 pub(super) fn of(path: &Path) -> PathBuf {
-    schema::beside(&real(path), ".lock")
+    file::with_suffix(&real(path), ".lock")
 }
 
 /// The path of the file without links: a store with two names has one lock.

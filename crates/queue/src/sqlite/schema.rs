@@ -11,7 +11,10 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::message::QueueError;
-use genfleet_job::{file, lease::PreviousHolder};
+use genfleet_job::{
+    file::{self, with_suffix},
+    lease::PreviousHolder,
+};
 
 /// "gnfl": distinguishes our files from other programs'.
 const APPLICATION_ID: i64 = 0x676e_666c;
@@ -102,7 +105,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
 
 /// Refuses links in the place of the store's own files.
 pub(super) fn check_links(path: &Path) -> Result<(), QueueError> {
-    let files = ["", "-wal", "-shm", ".lock"].map(|suffix| beside(path, suffix));
+    let files = ["", "-wal", "-shm", ".lock"].map(|suffix| with_suffix(path, suffix));
     let refused = |error: io::Error| QueueError::Configuration(format!("the store {}: {error}", path.display()));
     files.iter().try_for_each(|each| file::refuse_link(each)).map_err(refused)
 }
@@ -133,7 +136,7 @@ pub(super) fn check_usable(path: &Path, real: &Path) -> Result<(), QueueError> {
     check_name(path)?;
     check_links(path)?;
     // The log and the lock are made beside it.
-    let trial = beside(real, &format!(".{}", std::process::id()));
+    let trial = with_suffix(real, &format!(".{}", std::process::id()));
     File::create_new(&trial).and_then(|_| fs::remove_file(&trial)).map_err(|error| unusable(path, &error))?;
     match File::options().write(true).open(real) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -171,19 +174,12 @@ pub(super) fn check_owner(path: &Path, connection: &Connection) -> Result<(), Qu
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     // The log before the file: a log left behind would be read into the next store of this name.
     for suffix in ["-wal", "-shm", STATUS_SUFFIX, STATUS_TEMPORARY_SUFFIX, "", ".lock"] {
-        match fs::remove_file(beside(path, suffix)) {
+        match fs::remove_file(with_suffix(path, suffix)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
     }
     Ok(())
-}
-
-/// `path` with `suffix` put to its name.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// Creates the tables where the file is new, and returns the owner. Nothing is written to another program's file.

@@ -49,7 +49,7 @@ impl SqliteQueue {
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
-        schema::beside(self.reader.path().as_ref(), suffix)
+        file::with_suffix(self.reader.path().as_ref(), suffix)
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
     writer::{self, Writer},
 };
 use crate::message::{Health, Publication, QueueError};
-use genfleet_job::{Kind, clock::SharedClock};
+use genfleet_job::{Kind, clock::SharedClock, file};
 
 /// Longest wait of [`SqliteQueue::event_published`], which may miss an event for as long.
 const EVENT_POLL: Duration = Duration::from_millis(200);
@@ -62,7 +62,7 @@ impl SqliteQueue {
         let mut files = vec![number(path.to_owned()).map_err(|error| {
             QueueError::Configuration(format!("the store {name} was removed as it was opened ({error}): start again"))
         })?];
-        files.extend(number(schema::beside(path, "-wal")));
+        files.extend(number(file::with_suffix(path, "-wal")));
         let before = schema::before(&connection).map_err(store)?;
         let state = Arc::new(StoreState::new(name.clone(), before));
         let (handle, commands) = WriterHandle::new(Arc::clone(&state));

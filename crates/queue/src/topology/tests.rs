@@ -16,7 +16,7 @@ fn words(key: &str) -> Vec<&str> {
     if key.is_empty() { Vec::new() } else { key.split('.').collect() }
 }
 
-/// Every queue a message reaches from `exchange`, following ladder queues to where they dead-letter, each with
+/// Every queue that a message reaches from `exchange`, following delay queues to where they dead-letter, each with
 /// the seconds it took.
 fn arrivals(topology: &Topology, exchange: &str, key: &str) -> Vec<(String, u64)> {
     let Exchange { routing, arguments, .. } = topology.exchanges.iter().find(|each| each.name == exchange).unwrap();
@@ -86,7 +86,7 @@ proptest! {
 }
 
 #[test]
-fn a_delay_longer_than_the_ladder_comes_back_at_its_end() {
+fn a_delay_longer_than_all_delay_queues_is_continued_at_its_end() {
     let to = lane(Kind::CdnPurge, Lane::Jobs, Duration::from_secs(200_000));
     assert_eq!(arrival(&to), vec![("g.jobs.cdn.purge".to_owned(), 65_535)]);
 }
@@ -129,13 +129,13 @@ fn a_reply_goes_straight_to_its_queue() {
 
 /// At-least-once dead-lettering keeps what no exchange takes, and soon nothing else leaves that queue.
 #[test]
-fn whatever_its_key_a_message_leaves_every_step_of_the_ladder() {
+fn a_message_with_any_key_leaves_every_delay_queue() {
     let topology = topology("g");
     for bit in 0..BITS {
         for key in
             ["", "g.delay.03", "cdn.purge", "0.0.2.cdn.purge", "1", "0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.no.such.kind"]
         {
-            let arrived = arrivals(&topology, &ladder_exchange("g", bit), key);
+            let arrived = arrivals(&topology, &delay_exchange("g", bit), key);
             assert!(
                 !arrived.is_empty()
                     && arrived.iter().all(|(queue, _)| ["g.unrouted", "g.jobs.unknown"].contains(&queue.as_str())),

@@ -142,7 +142,7 @@ impl Fleet {
         for (_, from, to, message) in arrived {
             let Some(process) = self.processes.get_mut(&to) else { continue };
             match message {
-                _ if to == from => process.members.hear(now),
+                _ if to == from => process.members.note_message(now),
                 Message::Heartbeat(status) => process.members.update(*status, now),
                 Message::Leave => process.members.leave(&from.to_string(), now),
                 Message::Query => process.speaks = now,

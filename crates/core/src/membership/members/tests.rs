@@ -13,11 +13,11 @@ fn own(client_limit: u32) -> OwnLimits<'static> {
     OwnLimits { process: "me", token_limit: 300, client_limit }
 }
 
-/// The members `names`, each of which was heard just now, after the time for answers.
+/// The members `names`, each of which has just sent a message, after the time for answers.
 fn members(names: &[&str], now: Instant) -> Members {
     let mut members = Members::new(now);
-    members.unheard = Some(now);
-    members.deaf = false;
+    members.unknown_until = Some(now);
+    members.awaits_first = false;
     for name in names {
         members.update(status(name), now);
     }
@@ -77,60 +77,60 @@ fn own_messages_that_come_back_show_that_the_others_are_silent() {
     let start = Instant::now();
     let mut members = members(&["dead"], start);
     for second in 1..=10 {
-        members.hear(start + second * SECOND);
+        members.note_message(start + second * SECOND);
         members.tick(start + second * SECOND);
     }
     assert!(names(&members).is_empty());
 }
 
 #[test]
-fn while_nothing_is_heard_the_limit_is_divided_by_all_that_were_last_known() {
+fn without_messages_the_limit_is_divided_among_all_last_known_members() {
     let start = Instant::now();
     let mut members = members(&["a"], start);
     members.update(MemberStatus { working: false, ..status("idle") }, start);
     members.update(status("b"), start);
     let later = start + 9 * SECOND;
     members.tick(later);
-    assert_eq!(requests(&members, 100, later), 34, "who has work is known still");
+    assert_eq!(requests(&members, 100, later), 34, "it is still known who has work");
     for minutes in 1..100 {
-        let deaf = start + 60 * minutes * SECOND;
-        members.tick(deaf);
-        assert!(!members.is_heard(deaf));
-        assert_eq!(requests(&members, 100, deaf), 25, "after {minutes} minutes");
+        let now = start + 60 * minutes * SECOND;
+        members.tick(now);
+        assert!(!members.is_reachable(now));
+        assert_eq!(requests(&members, 100, now), 25, "after {minutes} minutes");
     }
 }
 
 #[test]
-fn after_a_silence_of_all_each_has_its_time_to_speak_again() {
+fn after_an_interruption_each_member_has_time_to_send_again() {
     let start = Instant::now();
     let mut members = members(&["a", "b"], start);
     let back = start + 600 * SECOND;
     members.tick(back);
-    members.hear(back);
+    members.note_message(back);
     members.tick(back);
     assert_eq!(names(&members), ["a", "b"]);
     for second in 1..=10 {
         members.update(status("b"), back + second * SECOND);
         members.tick(back + second * SECOND);
     }
-    assert_eq!(names(&members), ["b"], "a did not use it");
+    assert_eq!(names(&members), ["b"], "a sent nothing");
 }
 
 #[test]
-fn until_the_others_had_time_to_answer_they_are_unheard() {
+fn until_the_others_had_time_to_answer_they_are_unknown() {
     let start = Instant::now();
-    let (mut heard, unheard, alone) =
+    let (mut members, unknown, alone) =
         (Members::new(start), LimitShare::with_unknown_peers(LIMIT), LimitShare::alone(LIMIT));
     let part = |members: &Members, millis| members.share(own(LIMIT), start + Duration::from_millis(millis));
-    assert_eq!(part(&heard, 3_600_000), unheard, "the broker was away all the time: nobody could be heard");
-    heard.begin(start);
-    heard.hear(start + SECOND);
-    assert_eq!(part(&heard, 2_400), unheard, "the first message may be our own");
-    assert_eq!(part(&heard, 2_500), alone);
-    let mut nobody = Members::new(start);
-    nobody.begin(start);
-    nobody.begin(start + 2 * SECOND);
-    assert_eq!((part(&nobody, 2_900), part(&nobody, 3_000)), (unheard, alone), "nobody waits for ever");
+    assert_eq!(part(&members, 3_600_000), unknown, "the broker was unavailable all the time");
+    members.begin(start);
+    members.note_message(start + SECOND);
+    assert_eq!(part(&members, 2_400), unknown, "the first message may be our own");
+    assert_eq!(part(&members, 2_500), alone);
+    let mut silent = Members::new(start);
+    silent.begin(start);
+    silent.begin(start + 2 * SECOND);
+    assert_eq!((part(&silent, 2_900), part(&silent, 3_000)), (unknown, alone), "the wait is limited");
 }
 
 #[test]
