@@ -1,5 +1,5 @@
-//! The ceiling of `tests/bench`: the least that can work `cdn.purge` jobs. It takes a job, sends its request, publishes a
-//! result, waits for the broker's confirmation and acknowledges. It validates nothing, retries nothing, keeps no budget, no
+//! The minimal worker of `tests/bench` for `cdn.purge` jobs. It receives a job, sends its request, publishes a
+//! result, waits for the broker's confirmation and acknowledges. It has no validation, no retries, no budget, no
 //! audit and no metrics.
 //!
 //! Environment: `AMQP_URL`, `API_URL`, `JOBS` and `RESULTS` (queues), `TOGETHER` (jobs a request: 1, or up to 100).
@@ -21,11 +21,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// Jobs in hand, as many as the purger takes.
+/// Number of unacknowledged jobs, as for the purger.
 const PREFETCH: u16 = 256;
-/// Requests under way at once.
+/// Maximum number of concurrent requests.
 const REQUESTS: usize = 64;
-/// How long a request waits for further jobs.
+/// Time that a request waits for further jobs.
 const LINGER: Duration = Duration::from_millis(5);
 
 #[derive(Deserialize)]
@@ -95,7 +95,7 @@ async fn one_by_one(worker: Arc<Worker>, mut deliveries: impl Stream<Item = Deli
     }
 }
 
-/// Gathers jobs; those of a request are acknowledged together, in the order of the requests.
+/// Collects jobs. The jobs of a request are acknowledged together, in the order of the requests.
 async fn gathered(worker: Arc<Worker>, mut deliveries: impl Stream<Item = Delivery> + Unpin, together: usize) {
     let (acknowledge, mut in_order) = mpsc::unbounded_channel::<oneshot::Receiver<Delivery>>();
     tokio::spawn(async move {
@@ -140,7 +140,7 @@ impl Worker {
         }
     }
 
-    /// One request for all jobs, then a confirmed result for each.
+    /// Sends a request for all jobs, and then publishes a result for each.
     async fn work(&self, batch: &[Delivery]) {
         let jobs: Vec<Job<'_>> = batch.iter().map(|delivery| serde_json::from_slice(&delivery.data).unwrap()).collect();
         let request = Request { paths: jobs.iter().flat_map(|job| job.payload.paths.iter().copied()).collect() };

@@ -1,6 +1,6 @@
-//! How fast the purger is beside the ceiling (`ceiling.rs`): the same broker, the same API, the same jobs, in rounds that
-//! alternate. Run it by `tests/bench/run [ROUNDS [ROW…]]`. Prints a line of JSON a measurement, then a table of medians.
-//! Figures judge nothing.
+//! Compares the purger with the minimal worker (`ceiling.rs`): the same broker, API and jobs, in rounds that
+//! alternate. Run it with `tests/bench/run [ROUNDS [ROW…]]`. Prints a JSON line for each measurement, then a table of medians,
+//! and makes no judgement.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark: whatever goes wrong ends it")]
 #![expect(unreachable_pub, reason = "nothing uses this but itself")]
 
@@ -28,9 +28,9 @@ use self::{
 mod stub;
 mod usage;
 
-/// The longest that a measurement may take.
+/// Maximum time of a measurement.
 const LONG: Duration = Duration::from_secs(180);
-/// Jobs a second in the measurement of latency, and for how long.
+/// Rate and duration of the latency measurement.
 const RATE: u32 = 50;
 const SECONDS: u32 = 10;
 
@@ -45,7 +45,7 @@ struct Row {
 
 #[derive(Clone, Copy, PartialEq)]
 enum Worker {
-    /// `ceiling.rs`, with so many jobs a request.
+    /// `ceiling.rs`, with this number of jobs in a request.
     Ceiling { together: usize },
     /// The purger with these arguments.
     Purger(&'static [&'static str]),
@@ -67,7 +67,7 @@ const ROWS: [Row; 8] = [
     Row { name: "Genfleet, shared requests", worker: SHARED, api: MS_20, jobs: 30_000 },
 ];
 
-/// One broker, one API and one folder for all measurements.
+/// The broker, the API and the folder for all measurements.
 struct Bench {
     amqp: Amqp,
     amqp_url: String,
@@ -76,7 +76,7 @@ struct Bench {
     folder: PathBuf,
 }
 
-/// A worker that is killed with its handle.
+/// A worker that is killed when its handle is dropped.
 struct Running(Child);
 
 impl Drop for Running {
@@ -181,7 +181,7 @@ impl Bench {
         }
     }
 
-    /// The purger declares its queues; those of the ceiling are quorum queues as well.
+    /// Declares the queues of the minimal worker as quorum queues, like those of the purger.
     async fn declare(&self) {
         let (jobs, results) = self.queues(Worker::Ceiling { together: 1 });
         let mut quorum = FieldTable::default();
@@ -247,7 +247,7 @@ impl Bench {
         }
     }
 
-    /// Jobs wait, then the worker starts; measured from a tenth of the results to the last.
+    /// Starts the worker when all jobs wait, and measures the time from a tenth of the results to the last.
     async fn throughput(&self, row: &Row) -> Value {
         let (jobs, results) = self.queues(row.worker);
         self.amqp.purge(&jobs).await;
@@ -275,7 +275,7 @@ impl Bench {
         })
     }
 
-    /// Waits until so many results are there.
+    /// Waits until this number of results exist.
     async fn results(&self, queue: &str, wanted: usize) -> usize {
         let channel = self.amqp.connection().create_channel().await.unwrap();
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
@@ -289,7 +289,7 @@ impl Bench {
         }
     }
 
-    /// From the start to the first result, then jobs at an even rate: how long after its publication each result comes.
+    /// Measures the time to the first result, and then, at an even rate, the time from each publication to its result.
     async fn latency(&self, worker: Worker) -> Value {
         let (jobs, results) = self.queues(worker);
         self.amqp.purge(&jobs).await;

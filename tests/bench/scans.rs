@@ -1,11 +1,11 @@
-//! How scans are followed on `RabbitMQ` under a budget: memory, use of the budget, how soon verdicts are noticed.
+//! Measures how scans are followed on `RabbitMQ` with a budget: memory, use of the budget, and delay of results.
 //!
 //! ```sh
 //! cargo build --release --workspace --bins
 //! GENFLEET_TEST_AMQP_URL=amqp://… cargo run --release -p genfleet-tests --bin scans [SCANS [PER_MINUTE [MINUTES]]]
 //! ```
 //!
-//! `scans 5000 6000` runs to the last verdict; `scans 5000 300 10` for ten minutes. Prints figures, judges nothing.
+//! `scans 5000 6000` runs until the last result; `scans 5000 300 10` runs for ten minutes. Only prints figures.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a benchmark")]
 
 use std::{collections::BTreeMap, time::Duration};

@@ -1,4 +1,4 @@
-//! The API of the benchmark: gives tokens and takes purges, after a given time.
+//! The API of the benchmark: it grants tokens and accepts purges after a given time.
 
 use std::{
     convert::Infallible,
@@ -31,7 +31,7 @@ struct Counts {
 }
 
 impl Stub {
-    /// Listens on a free port of loopback.
+    /// Listens on a free local port.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stub = Self { address: listener.local_addr().unwrap(), counts: Arc::default() };
@@ -52,19 +52,19 @@ impl Stub {
         format!("http://{}", self.address)
     }
 
-    /// Sets how long a purge takes, and counts from zero.
+    /// Sets the time of a purge, and resets the counts.
     pub fn reset(&self, answer_after: Duration) {
         self.counts.answer_after_ms.store(u64::try_from(answer_after.as_millis()).unwrap(), Relaxed);
         self.counts.purges.store(0, Relaxed);
         self.counts.most_under_way.store(0, Relaxed);
     }
 
-    /// Purge requests since [`reset`](Self::reset).
+    /// Number of purge requests since [`reset`](Self::reset).
     pub fn purges(&self) -> u64 {
         self.counts.purges.load(Relaxed)
     }
 
-    /// The most purge requests at once since [`reset`](Self::reset).
+    /// Maximum number of concurrent purge requests since [`reset`](Self::reset).
     pub fn most_under_way(&self) -> u64 {
         self.counts.most_under_way.load(Relaxed)
     }

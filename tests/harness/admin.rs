@@ -1,4 +1,4 @@
-//! A process's admin port: where it listens, what it measures, whether it is ready.
+//! The admin port of a process: its address, its metrics and its readiness.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -7,7 +7,7 @@ use tokio::sync::OnceCell;
 
 use crate::{Metrics, Process, eventually, seconds};
 
-/// What is found out once for each process.
+/// Values that are determined once for each process.
 #[derive(Default)]
 pub(crate) struct Admin {
     address: OnceCell<String>,
@@ -15,7 +15,7 @@ pub(crate) struct Admin {
 }
 
 impl Process {
-    /// Where its admin port listens (it was started with `--admin-addr 127.0.0.1:0` and logs the address).
+    /// The address of its admin port (started with `--admin-addr 127.0.0.1:0`, it logs the address).
     pub async fn admin_addr(&self, timeout: Duration) -> String {
         if let Some(address) = self.admin.address.get() {
             return address.clone();
@@ -36,14 +36,14 @@ impl Process {
         Metrics::parse(&text)
     }
 
-    /// What `/readyz` says: the status, and the reasons.
+    /// Returns status and reasons of `/readyz`.
     pub async fn ready(&self) -> (u16, Value) {
         let (status, text) = self.get("/readyz").await.unwrap_or_else(|error| panic!("{error}"));
         let reasons = serde_json::from_str(&text);
         (status, reasons.unwrap_or_else(|error| panic!("/readyz is not JSON: {error}: {text}")))
     }
 
-    /// Waits until `/readyz` says 200.
+    /// Waits until `/readyz` answers 200.
     pub async fn wait_ready(&self, timeout: Duration) {
         self.admin_addr(timeout).await;
         eventually(timeout, format!("{} is ready", self.name()), async || {
@@ -56,7 +56,7 @@ impl Process {
         .await;
     }
 
-    /// Any path of the admin port: the status and the body.
+    /// Requests any path of the admin port; returns status and body.
     pub async fn get(&self, path: &str) -> anyhow::Result<(u16, String)> {
         let address = self.admin_addr(seconds(30)).await;
         let client = self.admin.client.get_or_init(http_client);
@@ -65,7 +65,7 @@ impl Process {
     }
 }
 
-/// The log's fields are at the top of a line, or under `fields`.
+/// Reads the address from the log line about the admin port. Fields are at the top level or under `fields`.
 fn admin_addr(line: &Value) -> Option<String> {
     let fields = line.get("fields").unwrap_or(line);
     let said = fields["message"] == "admin port listening";

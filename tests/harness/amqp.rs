@@ -1,4 +1,4 @@
-//! A plain AMQP client for tests: the producer's side, and looking at queues.
+//! A simple AMQP client for tests: it publishes jobs and reads queues.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use tokio::time::timeout;
 
 use crate::{Events, Message, eventually, prefix, seconds};
 
-/// How many messages wait for their confirm at once.
+/// Maximum number of unconfirmed messages.
 const IN_FLIGHT: usize = 1_000;
 
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(60);
 
-/// A connection to the broker, and one channel that confirms. It does not reconnect.
+/// A connection to the broker with one channel in confirm mode. It does not reconnect.
 pub struct Amqp {
     connection: Connection,
     channel: Channel,
@@ -34,7 +34,7 @@ impl Amqp {
         connected.unwrap_or_else(|error| panic!("no connection to {url}: {error}"))
     }
 
-    /// Connects, where the broker may be away.
+    /// Connects; fails if the broker is unavailable.
     pub async fn try_connect(url: &str) -> anyhow::Result<Self> {
         let connecting = Connection::connect(url, ConnectionProperties::default());
         let connection = timeout(seconds(10), connecting).await??;
@@ -43,23 +43,23 @@ impl Amqp {
         Ok(Self { connection, channel })
     }
 
-    /// The channel itself, for what is not offered here.
+    /// The channel, for operations that are not offered here.
     pub fn channel(&self) -> &Channel {
         &self.channel
     }
 
-    /// The connection itself, for what is not offered here.
+    /// The connection, for operations that are not offered here.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// Publishes one job where producers do, and waits for the confirm.
+    /// Publishes a job to the producers' exchange, and waits for the confirm.
     pub async fn publish_job(&self, prefix: &str, kind: &str, body: impl AsRef<[u8]>, properties: BasicProperties) {
         let exchange = format!("{prefix}.jobs");
         self.publish_raw(&exchange, kind, body, properties).await;
     }
 
-    /// Publishes many jobs with many confirms in flight: ten thousand in about a second.
+    /// Publishes many jobs with many unconfirmed at once: ten thousand in about a second.
     pub async fn publish_jobs<B: AsRef<[u8]>>(
         &self,
         prefix: &str,
@@ -69,7 +69,7 @@ impl Amqp {
         self.publish_many(&format!("{prefix}.jobs"), kind, jobs).await;
     }
 
-    /// Publishes many messages anywhere, as [`Self::publish_jobs`].
+    /// Publishes many messages to any exchange, as [`Self::publish_jobs`].
     pub async fn publish_many<B: AsRef<[u8]>>(
         &self,
         exchange: &str,
@@ -84,18 +84,18 @@ impl Amqp {
             .await;
     }
 
-    /// Publishes anything anywhere, and waits for the confirm.
+    /// Publishes a message to any exchange, and waits for the confirm.
     pub async fn publish_raw(&self, exchange: &str, key: &str, body: impl AsRef<[u8]>, properties: BasicProperties) {
         confirmed(self.send(exchange, key, body, properties).await).await;
     }
 
-    /// A queue of the test's own that gets every event published from now on. It ends with the connection.
+    /// Declares a queue that receives every event published from now on. It is deleted with the connection.
     pub async fn declare_events_queue(&self, prefix: &str) -> Events {
         Events::of_connection(&self.connection, prefix).await
     }
 
-    /// All messages that are ready in a queue, left there: they are given back in their order when it is read to its
-    /// end. The broker counts this look in `x-delivery-count`, so three looks at a work queue make suspects.
+    /// Reads all ready messages of a queue and returns them to it in their order.
+    /// The broker counts this in `x-delivery-count`, so reading a job three times makes it a suspect.
     pub async fn get_all(&self, queue: &str) -> Vec<Message> {
         let channel = self.new_channel().await;
         let mut messages = Vec::new();
@@ -110,7 +110,7 @@ impl Amqp {
         messages
     }
 
-    /// All messages that are ready in a queue, taken away: ten thousand in about a second.
+    /// Consumes all ready messages of a queue: ten thousand in about a second.
     pub async fn consume_all(&self, queue: &str) -> Vec<Message> {
         let channel = self.new_channel().await;
         let ready = self.count(queue).await as usize;
@@ -123,8 +123,8 @@ impl Amqp {
         messages
     }
 
-    /// Takes the messages that are ready in a queue away, one at a time, so that none is lost on its way: what arrives
-    /// meanwhile comes with them, until the queue is empty or `most` were taken.
+    /// Consumes the ready messages of a queue one at a time, so that none is lost in transit. Messages that arrive
+    /// meanwhile are included, until the queue is empty or `most` were consumed.
     pub async fn take(&self, queue: &str, most: usize) -> Vec<Message> {
         let channel = self.new_channel().await;
         let mut messages = Vec::new();
@@ -139,19 +139,19 @@ impl Amqp {
         messages
     }
 
-    /// Throws away all messages that are ready in a queue.
+    /// Purges all ready messages of a queue.
     pub async fn purge(&self, queue: &str) {
         let purged = self.new_channel().await.queue_purge(queue.into(), QueuePurgeOptions::default()).await;
         purged.unwrap_or_else(|error| panic!("purging {queue}: {error}"));
     }
 
-    /// How many messages are ready in a queue (those given to a consumer are not counted).
+    /// Number of ready messages in a queue. Messages that were delivered to a consumer are not counted.
     pub async fn count(&self, queue: &str) -> u32 {
         let count = self.try_count(queue).await;
         count.unwrap_or_else(|| panic!("there is no queue {queue}"))
     }
 
-    /// The same, `None` where there is no such queue.
+    /// The same; `None` if there is no such queue.
     pub async fn try_count(&self, queue: &str) -> Option<u32> {
         let channel = self.new_channel().await; // the broker closes it where there is no queue
         let passive = QueueDeclareOptions { passive: true, ..Default::default() };
@@ -159,7 +159,7 @@ impl Amqp {
         declared.ok().map(|queue| queue.message_count())
     }
 
-    /// Waits until everything of the topology that is not one kind's is there, and the queues of `kinds`.
+    /// Waits until the common part of the topology and the queues of `kinds` exist.
     pub async fn wait_for_topology(&self, prefix: &str, kinds: &[&str]) {
         for exchange in prefix::exchanges(prefix) {
             let what = format!("exchange {exchange} is declared");
@@ -206,12 +206,12 @@ async fn confirmed(confirm: PublisherConfirm) {
     assert!(returned.is_none(), "this went to no queue: {returned:?}");
 }
 
-/// The properties a well-behaved producer sets: JSON, persistent.
+/// The properties that a correct producer sets: JSON, persistent.
 pub fn json_properties() -> BasicProperties {
     BasicProperties::default().with_content_type("application/json".into()).with_delivery_mode(2)
 }
 
-/// A header table of texts, for `json_properties().with_headers(…)`.
+/// Returns a table of headers with texts, for `json_properties().with_headers(…)`.
 pub fn headers<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in fields {

@@ -1,4 +1,4 @@
-//! The broker for tests: one shared by all, or one of a test's own that may be stopped, killed and restarted.
+//! The broker for tests: one that all tests share, or a private one that can be stopped, killed and restarted.
 
 use tokio::sync::OnceCell;
 
@@ -12,21 +12,21 @@ const URL_VARIABLE: &str = "GENFLEET_TEST_AMQP_URL";
 
 static SHARED: OnceCell<Broker> = OnceCell::const_new();
 
-/// A real broker.
+/// A broker.
 pub struct Broker {
     url: String,
-    /// None where somebody else started it.
+    /// `None` if it was started outside.
     node: Option<Node>,
 }
 
 impl Broker {
-    /// The broker that all tests share; each test works under its own [`crate::Prefix`].
+    /// Returns the broker that all tests share; each test uses its own [`crate::Prefix`].
     pub async fn shared() -> &'static Self {
         SHARED.get_or_init(Self::given_or_own).await
     }
 
-    /// A broker of the test's own, about 6 s to start. `None` where none is installed: the test is then skipped
-    /// aloud and returns (`let Some(mut broker) = Broker::private().await else { return };`).
+    /// Starts a private broker, which takes about 6 s. `None` if none is installed: the test is then reported as skipped
+    /// and returns (`let Some(mut broker) = Broker::private().await else { return };`).
     pub async fn private() -> Option<Self> {
         if !Node::available() {
             skip("it needs a RabbitMQ of its own, and none is installed here");
@@ -44,33 +44,33 @@ impl Broker {
         Some(Self::own(Plugins::Management).await)
     }
 
-    /// Where its management API is, with user and password.
+    /// The URL of its management API, with user and password.
     pub fn management_url(&self) -> &str {
         self.node.as_ref().and_then(Node::management).expect("Broker::private_with_management() has one")
     }
 
-    /// Where to connect: an AMQP URL with user, password and vhost.
+    /// The AMQP URL with user, password and virtual host.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Stops the broker as an operator would (SIGTERM), and waits until it has ended. Its data stays.
+    /// Stops the broker as an operator would (SIGTERM), and waits for its end. Its data is kept.
     pub async fn stop(&mut self) {
         self.node_mut().stop().await;
     }
 
-    /// Kills the broker (SIGKILL), as a crash would. Its data stays.
+    /// Kills the broker (SIGKILL), as a crash would. Its data is kept.
     pub async fn kill(&mut self) {
         self.node_mut().kill().await;
     }
 
-    /// Starts a stopped or killed broker again, on its data and its port, and waits until it answers.
+    /// Starts a stopped or killed broker again, with its data and its port, and waits until it answers.
     pub async fn start(&mut self) {
         self.node_mut().start().await;
     }
 
-    /// Runs `rabbitmqctl` against the broker and gives back what it printed. To block all publishers:
-    /// `ctl(&["set_disk_free_limit", "100000GB"])`; to let them go on: `ctl(&["set_disk_free_limit", "50MB"])`.
+    /// Runs `rabbitmqctl` and returns its output. To block all publishers:
+    /// `ctl(&["set_disk_free_limit", "100000GB"])`; to unblock them: `ctl(&["set_disk_free_limit", "50MB"])`.
     pub async fn ctl(&self, arguments: &[&str]) -> String {
         let node = self.node.as_ref().expect(NOT_OURS);
         node.ctl(arguments).await

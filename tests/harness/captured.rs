@@ -1,4 +1,4 @@
-//! What a process prints, kept in memory.
+//! The output of a process, kept in memory.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -6,7 +6,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-/// Lines of a stream, read as they come so that the process never waits for its reader.
+/// The lines of a stream. They are read at once, so that the process never waits for its reader.
 pub(crate) struct Captured {
     lines: Arc<Mutex<Vec<String>>>,
     reader: Mutex<Option<JoinHandle<()>>>,
@@ -28,7 +28,7 @@ impl Captured {
         locked(&self.lines).clone()
     }
 
-    /// Waits for the end of the stream: the process has ended.
+    /// Waits for the end of the stream, which means that the process has ended.
     pub(crate) fn finish(&self) {
         if let Some(reader) = locked(&self.reader).take() {
             let _ = reader.join();

@@ -1,5 +1,5 @@
-//! Holds every event that a test reads to the published contract, and more strictly than a consumer may: nothing that
-//! the contract does not name, no code that it does not list.
+//! Checks every event that a test reads against the published contract, more strictly than a consumer may: members
+//! and codes that the contract does not name are errors.
 
 use std::{iter, sync::OnceLock};
 
@@ -24,7 +24,7 @@ const OF_ONE_KIND: [&str; 6] = [
 const REMEDY: &str = "name it where the event is made (core's event/shape.rs, a worker's report or contract.rs), then \
 run: cargo run -p genfleet -- schema --out deploy/contract";
 
-/// Panics where `event` is not one of the contract's, or its kind's own schema says otherwise.
+/// Panics if `event` violates the contract or the schema of its kind.
 pub fn assert_keeps_contract(event: &Value) {
     static CONTRACTS: OnceLock<Vec<Contract>> = OnceLock::new();
     let contracts = CONTRACTS.get_or_init(|| iter::once(PUBLISHED).chain(OF_ONE_KIND).map(Contract::of).collect());
@@ -67,7 +67,7 @@ impl Contract {
     }
 }
 
-/// Lets no object have members that its schema does not name. What only adds to a schema says no type, and stays open.
+/// Forbids members that a schema does not name. Schemas without a type only extend others and stay open.
 fn close(schema: &mut Value) {
     if schema["type"] == "object" && schema.get("properties").is_some() {
         schema["unevaluatedProperties"] = json!(false);

@@ -1,4 +1,4 @@
-//! Reading the events exchange through a queue of the test's own.
+//! Reads the events exchange through a queue of the test.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Amqp, Message, assert_keeps_contract, eventually::between_looks};
 
-/// A reader's connection lasts no longer: the client library's consumer, acknowledgement or reopened channel may wait for
-/// ever for a broker that went away at the wrong moment.
+/// Maximum lifetime of a reader's connection, because the client library's consumer, acknowledgement or reopened channel
+/// may wait forever if the broker became unavailable at the wrong moment.
 const READ_AT_MOST: Duration = Duration::from_secs(10);
 const CLOSE_AT_MOST: Duration = Duration::from_secs(2);
 /// The content type of an event.
 const EVENT: &str = "application/cloudevents+json";
 
-/// The events of one prefix, in the order they came. Every one is kept: repeats are the test's to judge. Every one is
-/// as published, or the test that reads it fails.
+/// The events of a prefix, in the order of arrival, with repeats. Reading one fails if it is not
+/// as the published contract says.
 pub struct Events {
     arrived: UnboundedReceiver<Message>,
     _reader: AbortOnDropHandle<()>,
@@ -36,12 +36,12 @@ impl Events {
         let channel = connection.create_channel().await.expect("the connection is open");
         let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
         let queue = declare(&channel, prefix, options, FieldTable::default()).await;
-        // A broken connection ends the stream; the test then waits in vain and says for what.
+        // A lost connection ends the stream. The test then times out and reports what did not happen.
         Self::read(async move |arrived| drop(forward(&channel, &queue, &arrived).await))
     }
 
-    /// Events through a durable queue, with a connection of its own that comes back after a restart of the broker.
-    /// What was not acknowledged before it comes again.
+    /// Reads events from a durable queue, on a connection of its own that is restored after a restart of the broker.
+    /// Events that were not acknowledged before are redelivered.
     pub async fn reconnecting(url: &str, prefix: &str) -> Self {
         let amqp = Amqp::connect(url).await;
         let options = QueueDeclareOptions::durable();
@@ -58,19 +58,19 @@ impl Events {
         })
     }
 
-    /// The next event, as JSON.
+    /// Waits for the next event and returns it as JSON.
     pub async fn next_event(&mut self, timeout: Duration) -> Value {
         let mut events = self.collect_events(1, timeout).await;
         events.swap_remove(0)
     }
 
-    /// The next `count` events, as JSON.
+    /// Waits for the next `count` events and returns them as JSON.
     pub async fn collect_events(&mut self, count: usize, timeout: Duration) -> Vec<Value> {
         let messages = self.collect_messages(count, timeout).await;
         messages.iter().map(Message::json).collect()
     }
 
-    /// The next `count` events with their headers and properties.
+    /// Waits for the next `count` events and returns them with headers and properties.
     pub async fn collect_messages(&mut self, count: usize, timeout: Duration) -> Vec<Message> {
         let deadline = Instant::now() + timeout;
         let mut messages = Vec::new();
@@ -83,14 +83,14 @@ impl Events {
         messages
     }
 
-    /// The next event if one comes within `timeout`: to see that none does, or to read until all is quiet.
+    /// Returns the next event, or `None` if none arrives within `timeout`.
     pub async fn next_message(&mut self, timeout: Duration) -> Option<Message> {
         self.before(Instant::now() + timeout).await
     }
 
     async fn before(&mut self, deadline: Instant) -> Option<Message> {
         let message = timeout_at(deadline, self.arrived.recv()).await.ok().flatten()?;
-        // The harness' own tests publish other things.
+        // The tests of the harness publish other messages.
         if message.properties.content_type().as_ref().is_some_and(|it| it.as_str() == EVENT) {
             assert_keeps_contract(&message.json());
         }
@@ -120,7 +120,7 @@ async fn declare(channel: &Channel, prefix: &str, options: QueueDeclareOptions, 
     queue
 }
 
-/// Quorum, so that nothing is lost with a killed broker; gone by itself ten minutes after its last reader.
+/// A quorum queue, so that nothing is lost if the broker is killed. It is deleted ten minutes after its last reader.
 fn durable_arguments() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));

@@ -1,4 +1,4 @@
-//! Waiting for something to come about: the only place where tests let time pass.
+//! Waits for an expected result. This is the only place where tests let time pass.
 
 use std::{fmt::Display, panic::Location, time::Duration};
 
@@ -6,12 +6,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
-/// What a look at the world says: there (with a value), or not yet (with what was seen instead).
+/// The result of a check: success with a value, or not yet, with what was found instead.
 pub trait Verdict {
-    /// What the wait is for.
+    /// The type of the value.
     type Value;
 
-    /// The value, or what to tell if it never comes.
+    /// Returns the value, or what was found instead.
     fn verdict(self) -> Result<Self::Value, String>;
 }
 
@@ -39,13 +39,13 @@ impl<T, E: Display> Verdict for Result<T, E> {
     }
 }
 
-/// A duration in whole seconds, short to write.
+/// Returns a duration in whole seconds.
 pub fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// Looks every 20 ms until the look says yes (`true`, `Some`, `Ok`) and gives back what it saw. When `timeout` is over it
-/// panics, saying `what` did not come about, where the test waited, and what the last look saw.
+/// Repeats a check every 20 ms until it succeeds (`true`, `Some`, `Ok`) and returns its value. After `timeout` it
+/// panics with `what` did not happen, the place in the test, and the result of the last check.
 #[track_caller]
 pub fn eventually<V: Verdict>(
     timeout: Duration,
@@ -76,7 +76,7 @@ async fn poll_until<V: Verdict>(deadline: Instant, mut look: impl AsyncFnMut() -
     }
 }
 
-/// The one sleep of the tests.
+/// The only sleep of the tests.
 pub(crate) async fn between_looks() {
     sleep(BETWEEN_LOOKS).await;
 }

@@ -1,4 +1,4 @@
-//! How one of the product's binaries is started: arguments, variables, standard input, folder.
+//! The start of a binary of the product: arguments, variables, standard input and folder.
 
 use std::{
     ffi::OsString,
@@ -15,10 +15,10 @@ use crate::{
     skip,
 };
 
-/// What of the outside's environment a process under test must not see; proxies would get between it and loopback.
+/// Variables of the environment that a process under test must not see. Proxies would intercept its local connections.
 const HIDDEN: [&str; 5] = ["GENFLEET_", "GENESYS_", "OTEL_", "RUST_LOG", "_PROXY"];
 
-/// How a process is to be started.
+/// The settings for the start of a process.
 pub struct Launch {
     name: String,
     command: Command,
@@ -34,7 +34,7 @@ impl Launch {
         Self::command(name, Command::new(path))
     }
 
-    /// A program of the machine, not of the product.
+    /// Launches a program of the machine, not of the product.
     pub(crate) fn program(name: &str) -> Self {
         Self::command(name, Command::new(name))
     }
@@ -67,21 +67,21 @@ impl Launch {
         self
     }
 
-    /// Sets a variable. Of the outside's, those of the product are not seen at all.
+    /// Sets a variable. The process does not see variables of the product from the environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// What the process reads on its standard input; nothing where this is not called.
+    /// Sets the standard input, which is empty by default.
     #[must_use]
     pub fn stdin(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = Some(input.into());
         self
     }
 
-    /// Lets nobody read its standard output, as after `… | head -1`, which took its line and went.
+    /// Closes the reading end of its standard output, as `… | head -1` does after a line.
     #[must_use]
     pub fn unread(mut self) -> Self {
         let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -90,7 +90,7 @@ impl Launch {
         self
     }
 
-    /// Its standard output is a pipe that is read only by whoever reads what is returned.
+    /// Makes its standard output a pipe, and returns the reading end.
     #[must_use]
     pub fn piped(mut self) -> (Self, std::io::PipeReader) {
         let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -98,16 +98,16 @@ impl Launch {
         (self, reader)
     }
 
-    /// Where the process runs and leaves its files, to share it among several (the test removes it). By default
-    /// each has a folder of its own, removed with the [`Process`].
+    /// Sets the working directory, so that processes can share it (the test removes it). By default
+    /// each process has its own, which is removed with the [`Process`].
     #[must_use]
     pub fn directory(mut self, directory: &Path) -> Self {
         self.directory = Some(directory.to_owned());
         self
     }
 
-    /// Lets no file it writes grow beyond so many bytes: a write is then refused, as on a full disk, until
-    /// [`Process::give_room`]. Where `prlimit` is not installed, `None`: the test is then skipped aloud and returns.
+    /// Limits the size of its files in bytes. Further writes fail, as on a full disk, until
+    /// [`Process::give_room`]. `None` if `prlimit` is not installed: the test is then reported as skipped and returns.
     pub fn room_for_files(mut self, bytes: u64) -> Option<Self> {
         if Command::new("prlimit").arg("--version").stdout(Stdio::null()).status().is_err() {
             skip("it needs prlimit, which is not installed here");
@@ -126,7 +126,7 @@ impl Launch {
         Some(self)
     }
 
-    /// Starts it.
+    /// Starts the process.
     pub fn start(mut self) -> Process {
         let own = self.directory.is_none().then(|| OwnDirectory(fresh_directory(&self.name)));
         let chosen = own.as_ref().map(|own| own.0.clone()).or(self.directory);
@@ -136,7 +136,7 @@ impl Launch {
         let spawned = command.stdout(self.output).stderr(Stdio::piped()).spawn();
         let mut child = spawned.unwrap_or_else(|error| panic!("starting {}: {error}", self.name));
         if let (Some(bytes), Some(mut stdin)) = (self.input, child.stdin.take()) {
-            // Not awaited: a process that ends before it has read all just closes the pipe.
+            // Not awaited, because a process that ends before it has read everything closes the pipe.
             thread::spawn(move || stdin.write_all(&bytes));
         }
         Process::of(self.name, child, directory, own)

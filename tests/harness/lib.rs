@@ -1,7 +1,7 @@
-//! What whole-product tests stand on: a real broker, the real binaries as processes, an AMQP client to play
-//! the producer and to read what came out.
+//! The tools of whole-product tests: a broker, the binaries as processes, and an AMQP client that acts as
+//! producer and reads the results.
 //!
-//! A test is a module's function in `tests/it/`, named as a sentence:
+//! A test is a function in a module of `tests/it/`; its name is a sentence:
 //!
 //! ```no_run
 //! use harness::{Amqp, Broker, Prefix, Process, eventually, json_properties, seconds};
@@ -29,13 +29,13 @@
 //! # }
 //! ```
 //!
-//! - `tests/run` starts one broker for all tests and builds the binaries first. Plain `cargo test` starts a broker by
-//!   itself where one is installed, but does not build the binaries.
+//! - `tests/run` builds the binaries and starts one broker for all tests. `cargo test` alone starts a broker if one is
+//!   installed, but does not build the binaries.
 //! - Tests share that broker, each under a [`Prefix`] of its own. A test that stops, kills or alarms its broker takes a
-//!   [`Broker::private`] one, which is `None` (told, counted as skipped) where none is installed.
-//! - Nothing here returns errors: what a test cannot go on without panics and says why. What the processes printed is
-//!   shown when their test fails.
-//! - No test sleeps: it waits for what it wants to see with [`eventually`], which says what did not come about.
+//!   [`Broker::private`] one. It is `None` if none is installed; the test is then counted as skipped.
+//! - The functions here return no errors. They panic with a reason if the test cannot continue. The output of processes is
+//!   printed if their test fails.
+//! - No test sleeps. It waits for the expected result with [`eventually`], which reports what did not happen.
 #![expect(
     clippy::expect_used,
     clippy::panic,

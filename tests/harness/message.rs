@@ -1,4 +1,4 @@
-//! A message as a test looks at it: plain bytes and plain maps.
+//! A message for tests, with bytes and maps.
 
 use std::collections::BTreeMap;
 
@@ -12,15 +12,15 @@ use serde_json::Value;
 /// A message that was read from a queue.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// The bytes as they were published.
+    /// The body as it was published.
     pub body: Vec<u8>,
     /// All AMQP properties, headers included.
     pub properties: BasicProperties,
-    /// The exchange it was published to last.
+    /// The exchange to which it was last published.
     pub exchange: String,
-    /// Its routing key.
+    /// The routing key.
     pub routing_key: String,
-    /// The broker gave it to somebody before.
+    /// Whether the broker has delivered it before.
     pub redelivered: bool,
 }
 
@@ -35,18 +35,18 @@ impl Message {
         }
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("not JSON ({error}): {}", String::from_utf8_lossy(&self.body)))
     }
 
-    /// The headers as a plain map; byte strings become text.
+    /// Returns the headers as a map; byte strings become text.
     pub fn headers(&self) -> BTreeMap<String, Value> {
         self.properties.headers().as_ref().map(plain_table).unwrap_or_default()
     }
 
-    /// One header as text (a number in digits).
+    /// Returns a header as text.
     pub fn header(&self, name: &str) -> Option<String> {
         self.headers().get(name).map(|value| match value {
             Value::String(text) => text.clone(),

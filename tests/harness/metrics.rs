@@ -1,4 +1,4 @@
-//! A scrape of `/metrics`, readable from a test.
+//! The series of `/metrics` for tests.
 
 use std::collections::BTreeMap;
 
@@ -7,28 +7,28 @@ use std::collections::BTreeMap;
 pub struct Metrics(BTreeMap<String, f64>);
 
 impl Metrics {
-    /// Reads the Prometheus text format; lines that are not samples are passed over.
+    /// Parses the Prometheus text format and skips lines that are not samples.
     pub fn parse(text: &str) -> Self {
         Self(text.lines().filter_map(sample).collect())
     }
 
-    /// The series exactly as printed, e.g. `genfleet_broker_connected{role="consume"}`.
+    /// Returns the value of a series as it is printed, e.g. `genfleet_broker_connected{role="consume"}`.
     pub fn get(&self, series: &str) -> Option<f64> {
         self.0.get(series).copied()
     }
 
-    /// The sum over the series of this name that carry all these labels; 0 where there are none.
+    /// Returns the sum of the series with this name and all these labels; 0 if there are none.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.matching(name, labels).map(|(_, value)| value).sum()
     }
 
-    /// The same as a whole number: counters are compared exactly.
+    /// Returns the same sum as a whole number, so that counters can be compared exactly.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter is neither")]
     pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         self.sum(name, labels).round() as u64
     }
 
-    /// The series of this name that carry all these labels.
+    /// Returns the series with this name and all these labels.
     pub fn matching<'a>(
         &'a self,
         name: &'a str,
@@ -41,7 +41,7 @@ impl Metrics {
         })
     }
 
-    /// All series.
+    /// Returns all series.
     pub fn all(&self) -> &BTreeMap<String, f64> {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! One broker of the tests' own: its processes and its folder, ended and removed whatever happens.
+//! A broker for tests. Its processes are ended and its folder is removed in all cases.
 
 use std::{
     fs,
@@ -10,22 +10,22 @@ use std::{
 
 use crate::{Amqp, eventually, seconds};
 
-/// Knows the broker's variables and files; `tests/run` uses it too.
+/// The script with the broker's variables and files, which `tests/run` uses as well.
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/harness/rabbitmq-node");
 
-/// Waits for the end of the test process (its end of the pipe closes, however it ends), then leaves nothing behind.
+/// A script that waits for the end of the test process, by its end of a pipe, and then removes everything.
 const GUARDIAN: &str = r#"cat >/dev/null
 for pid in "$0"/*.pid; do [ -e "$pid" ] && kill -KILL "$(cat "$pid")"; done
 rm -rf "$0""#;
 
-/// What a node can do beside AMQP.
+/// Additional features of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plugins {
     None,
     Management,
 }
 
-/// A node with its own ports, cookie, data and epmd. Dropped: killed by pid, its folder removed.
+/// A node with its own ports, cookie, data and epmd. When it is dropped, it is killed and its folder is removed.
 pub(crate) struct Node {
     beam: Option<Ended>,
     _epmd: Ended,
@@ -86,8 +86,8 @@ impl Node {
     }
 
     pub(crate) async fn kill(&mut self) {
-        // 3.10 writes what was just declared down up to a second late: a binding is lost with a kill in that second, and a
-        // quorum queue stays that confirms nothing ever again. That is the broker's, and no test here is about it.
+        // RabbitMQ 3.10 stores declarations up to a second late. If it is killed in that second, it loses bindings, and a
+        // quorum queue may remain that never confirms. No test here is about this fault of the broker.
         self.ctl(&["eval", "mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()]."]).await;
         drop(self.beam.take().expect("the broker runs"));
     }
@@ -101,7 +101,7 @@ impl Node {
     }
 }
 
-/// A child process that does not outlive this value. Its pid is on disk for the guardian as long as it lives.
+/// A child process that does not outlive this value. While it runs, its pid is in a file for the script above.
 struct Ended {
     child: Child,
     pid_file: PathBuf,
@@ -163,13 +163,13 @@ impl Drop for Guardian {
     }
 }
 
-/// Sends a signal by name, with the system's own tool: the standard library can only kill.
+/// Sends a signal by name with the tool `kill`, because the standard library only supports SIGKILL.
 pub(crate) fn signal(name: &str, pid: u32) {
     let status = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status();
     assert!(status.is_ok_and(|status| status.success()), "no process {pid} to send {name} to");
 }
 
-/// A folder of the caller's own in the build's folder for temporary files.
+/// Creates a folder for the caller in the build's folder for temporary files.
 pub fn fresh_directory(what: &str) -> PathBuf {
     let name = format!("{what}-{}", uuid::Uuid::new_v4().simple());
     let directory = profile_directory().join("../tmp").join(name);
@@ -177,11 +177,11 @@ pub fn fresh_directory(what: &str) -> PathBuf {
     directory.canonicalize().expect("it was just made")
 }
 
-/// Where cargo puts the binaries: the test executable is in `deps`, one below.
+/// The folder with cargo's binaries. Test executables are in its subfolder `deps`.
 pub(crate) fn profile_directory() -> PathBuf {
     let executable = std::env::current_exe().expect("a test knows where it is");
     let folder = executable.parent().expect("a file is in a folder");
-    // A test lies in deps, a benchmark beside the binaries.
+    // Tests are in `deps`, benchmarks are next to the binaries.
     let above = folder.ends_with("deps").then(|| folder.parent()).flatten();
     above.unwrap_or(folder).to_owned()
 }

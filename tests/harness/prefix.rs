@@ -1,4 +1,4 @@
-//! A test's own names on a shared broker (`--queue-prefix`), and what has to be deleted after it.
+//! A queue prefix for a test on a shared broker (`--queue-prefix`), and the deletion of its queues and exchanges.
 
 use std::{fmt, ops::Deref, time::Duration};
 
@@ -8,10 +8,10 @@ use tokio::time::timeout;
 
 use crate::{Amqp, Broker};
 
-/// How long cleaning up may take where the broker is gone or hurt.
+/// Maximum time for the deletion if the broker does not answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// All kinds of jobs there are.
+/// All kinds of jobs.
 pub const KINDS: [&str; Kind::ALL.len()] = {
     let mut names = [""; Kind::ALL.len()];
     let mut index = 0;
@@ -22,15 +22,15 @@ pub const KINDS: [&str; Kind::ALL.len()] = {
     names
 };
 
-/// A queue prefix that nobody else uses. Dropped: its queues and exchanges are deleted, as far as that can be done.
-/// Make it before the processes that use it, so that it is dropped after them.
+/// A unique queue prefix. When it is dropped, its queues and exchanges are deleted if possible.
+/// Create it before the processes that use it, so that it is dropped after them.
 pub struct Prefix {
     name: String,
     broker_url: String,
 }
 
 impl Prefix {
-    /// A new prefix on this broker.
+    /// Creates a prefix on this broker.
     pub fn on(broker: &Broker) -> Self {
         let random = uuid::Uuid::new_v4().simple().to_string();
         Self { name: format!("t{}", &random[..8]), broker_url: broker.url().to_owned() }
@@ -53,7 +53,7 @@ impl fmt::Display for Prefix {
 
 impl Drop for Prefix {
     fn drop(&mut self) {
-        // On a runtime and a thread of its own: the test's runtime is busy with the drop itself.
+        // It needs its own thread and runtime, because the test's runtime is blocked by the drop.
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

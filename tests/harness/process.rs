@@ -1,4 +1,4 @@
-//! One of the product's binaries as a real process: started, watched, signalled, and never left behind.
+//! A binary of the product that runs as a process, with its output and signals. It never outlives the test.
 
 use std::{
     fs, io,
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{Launch, admin::Admin, captured::Captured, eventually, node::signal};
 
-/// A running (or ended) process. Dropped: killed; and where the test fails, what it printed is shown.
+/// A running or ended process. When it is dropped, it is killed; if the test fails, its output is printed.
 pub struct Process {
     name: String,
     pid: u32,
@@ -26,16 +26,16 @@ pub struct Process {
     _own: Option<OwnDirectory>,
 }
 
-/// A folder that goes with its process.
+/// A folder that is removed with its process.
 pub(crate) struct OwnDirectory(pub(crate) PathBuf);
 
 impl Process {
-    /// A binary of the workspace, found beside the test executable.
+    /// Launches a binary of the workspace, which is next to the test executable.
     pub fn binary(name: &str) -> Launch {
         Launch::of(name)
     }
 
-    /// The same on a terminal of its own, whose output is its stdout here; none where `script` is not installed.
+    /// The same on a terminal, whose output is the process's stdout here; `None` if `script` is not installed.
     pub fn on_a_terminal(name: &str, arguments: &[&str]) -> Option<Launch> {
         Launch::on_a_terminal(name, arguments)
     }
@@ -58,52 +58,52 @@ impl Process {
         &self.name
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// The folder it runs in.
+    /// The working directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Kills it (SIGKILL), as a crash or the kernel would, and waits until it is gone.
+    /// Kills the process (SIGKILL), as a crash would, and waits for its end.
     pub fn kill9(&self) {
         let mut child = self.child();
         let _ = child.kill();
         let _ = child.wait();
     }
 
-    /// Asks it to stop (SIGTERM), as an orchestrator would.
+    /// Stops the process (SIGTERM), as an orchestrator would.
     pub fn terminate(&self) {
         self.signal("TERM");
     }
 
-    /// Sends it a signal by name: `INT`, `STOP`, `CONT`, …
+    /// Sends a signal by name: `INT`, `STOP`, `CONT`, …
     pub fn signal(&self, name: &str) {
         assert!(self.is_running(), "{} has ended before SIG{name}", self.name);
         signal(name, self.pid);
     }
 
-    /// Lets its files grow again: see [`Launch::room_for_files`].
+    /// Removes the limit of its files: see [`Launch::room_for_files`].
     pub fn give_room(&self) {
         let pid = self.pid.to_string();
         let raised = Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status();
         assert!(raised.expect("prlimit is installed").success(), "the limit of {pid} is raised");
     }
 
-    /// Has it not ended?
+    /// Whether the process has not ended.
     pub fn is_running(&self) -> bool {
         self.exit_code().is_none()
     }
 
-    /// How it ended, where it did: its exit code, or 128 and the signal's number.
+    /// Returns its exit code, or 128 plus the signal's number; `None` if it has not ended.
     pub fn exit_code(&self) -> Option<i32> {
         self.child().try_wait().expect("a child of ours").map(code)
     }
 
-    /// Waits until it ends by itself. Its output is complete after that.
+    /// Waits for its end. After that its output is complete.
     pub async fn wait(&self, timeout: Duration) -> i32 {
         let what = format!("{} has ended", self.name);
         let code = eventually(timeout, what, async || self.exit_code()).await;
@@ -112,38 +112,38 @@ impl Process {
         code
     }
 
-    /// What it has printed on stderr until now.
+    /// The text that it has printed on stderr so far.
     pub fn stderr(&self) -> String {
         self.stderr.lines().join("\n")
     }
 
-    /// What it has printed on stderr until now, the lines that are JSON.
+    /// The JSON lines that it has printed on stderr so far.
     pub fn logs(&self) -> Vec<Value> {
         let lines = self.stderr.lines();
         lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// The lines it has printed on stdout until now.
+    /// The lines that it has printed on stdout so far.
     pub fn stdout_lines(&self) -> Vec<String> {
         self.stdout.lines()
     }
 
-    /// The memory it has in RAM, in kB.
+    /// Its memory in RAM, in kB.
     pub fn rss_kb(&self) -> u64 {
         self.rss_kb_if_running().unwrap_or_else(|| panic!("{} has ended", self.name))
     }
 
-    /// The same, of a process that may have ended.
+    /// The same for a process that may have ended.
     pub fn rss_kb_if_running(&self) -> Option<u64> {
         self.memory_kb("VmRSS:")
     }
 
-    /// The most memory it had in RAM since [`Self::forget_peak`], in kB.
+    /// Its maximum memory in RAM since [`Self::forget_peak`], in kB.
     pub fn peak_rss_kb(&self) -> u64 {
         self.memory_kb("VmHWM:").unwrap_or_else(|| panic!("{} has ended", self.name))
     }
 
-    /// From now on the peak counts anew.
+    /// Resets the maximum memory.
     pub fn forget_peak(&self) {
         fs::write(format!("/proc/{}/clear_refs", self.pid), "5").expect("a process of ours");
     }
@@ -172,7 +172,7 @@ impl Drop for Process {
     }
 }
 
-/// What is worth reading of a failed test's process: warnings and worse wherever they stand, and how it ended.
+/// The important output of a failed test's process: all warnings and errors, and the last lines.
 fn shown(lines: &[String]) -> String {
     const FIRST: usize = 10;
     const WORSE: usize = 100;

@@ -1,4 +1,4 @@
-//! A real Prometheus, where one is installed.
+//! Prometheus, if it is installed.
 
 use std::{
     io::Write,
@@ -11,7 +11,7 @@ use crate::{
     Launch, Process, admin::http_client, eventually, node::fresh_directory, process::OwnDirectory, seconds, skip,
 };
 
-/// A running Prometheus with a folder of its own. Dropped: killed, and its folder removed.
+/// A running Prometheus with its own folder. When it is dropped, it is killed and the folder is removed.
 pub struct Prometheus {
     process: Process,
     _directory: OwnDirectory,
@@ -20,7 +20,7 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Whether Prometheus and its `promtool` are installed. Where not, the test is skipped aloud and returns.
+    /// Whether Prometheus and its `promtool` are installed. If not, the test is reported as skipped and must return.
     pub fn available() -> bool {
         let found = Command::new("promtool").arg("--version").output().is_ok_and(|output| output.status.success());
         if !found {
@@ -40,7 +40,7 @@ impl Prometheus {
         child.wait_with_output().expect("promtool ends")
     }
 
-    /// Starts one with this configuration, and waits until it answers.
+    /// Starts Prometheus with this configuration, and waits until it answers.
     pub async fn start(configuration: &str) -> Self {
         let directory = OwnDirectory(fresh_directory("prometheus"));
         std::fs::write(directory.0.join("prometheus.yml"), configuration).expect("the folder is writable");
@@ -62,7 +62,7 @@ impl Prometheus {
         prometheus
     }
 
-    /// What an instant query gives: its series, or why it gives none.
+    /// Returns the series of an instant query, or the reason why there are none.
     pub async fn query(&self, promql: &str) -> Result<Vec<Value>, String> {
         let answer = self.api("query", &[("query", promql)]).await;
         match &answer["data"]["result"] {
@@ -71,7 +71,7 @@ impl Prometheus {
         }
     }
 
-    /// The groups of rules, each with what became of its rules.
+    /// Returns the groups of rules with the states of their rules.
     pub async fn rules(&self) -> Vec<Value> {
         let answer = self.api("rules", &[]).await;
         answer["data"]["groups"].as_array().expect("a list of groups").clone()

@@ -1,4 +1,4 @@
-//! A TCP proxy in front of a broker that can be stalled, cut, and shut.
+//! A TCP proxy in front of a broker that can delay data, close connections and refuse them.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use tokio_util::task::AbortOnDropHandle;
 struct Valve {
     shut: bool,
     stalled: bool,
-    /// Connections made before the last cut are gone.
+    /// Number of the last cut; connections from before it are closed.
     cuts: u32,
 }
 
-/// Passes bytes between the processes under test and a broker. Dropped: all its connections end.
+/// Forwards bytes between the processes under test and a broker. When it is dropped, all its connections are closed.
 pub struct Proxy {
     url: String,
     valve: Arc<watch::Sender<Valve>>,
@@ -28,7 +28,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts a proxy that lets everything through to the broker at `url`.
+    /// Starts a proxy that forwards everything to the broker at `url`.
     pub async fn to(url: &str) -> Self {
         let (user, place) = url.split_once('@').expect("a broker's URL with a user");
         let (address, vhost) = place.split_once('/').expect("a broker's URL with a virtual host");
@@ -43,27 +43,27 @@ impl Proxy {
         }
     }
 
-    /// The broker's URL by way of this proxy.
+    /// The URL of the broker through this proxy.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Ends all connections; new ones are let through.
+    /// Closes all connections; new ones are forwarded.
     pub fn cut(&self) {
         self.valve.send_modify(|valve| valve.cuts += 1);
     }
 
-    /// Holds back every byte, in both directions; connections stay.
+    /// Holds all bytes back in both directions; connections stay open.
     pub fn stall(&self) {
         self.valve.send_modify(|valve| valve.stalled = true);
     }
 
-    /// Ends all connections and hangs up on whoever calls.
+    /// Closes all connections, and all new ones.
     pub fn shut(&self) {
         self.valve.send_modify(|valve| (valve.cuts, valve.shut) = (valve.cuts + 1, true));
     }
 
-    /// Lets everything through again, what was held back first.
+    /// Forwards everything again, starting with the bytes that were held back.
     pub fn open(&self) {
         self.valve.send_modify(|valve| (valve.stalled, valve.shut) = (false, false));
     }

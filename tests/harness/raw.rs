@@ -1,15 +1,15 @@
-//! A producer that writes its own frames: what no decent client would send, and a broker takes all the same.
+//! A producer that writes its own frames, which correct clients would not send but a broker accepts.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-/// Properties that a broker takes and a client may stumble over, each with what is wrong with it: their flags, and
+/// Properties that a broker accepts and clients may not be able to read, each with the reason: their flags, and
 /// headers, delivery mode and message id.
 pub fn hostile_properties() -> [(&'static str, Vec<u8>); 4] {
     let nested = (0..2_000).fold(Vec::new(), |inner, _| [b"\x01nF".to_vec(), long(&inner)].concat());
-    // With class, weight and length before them, the payload of a header frame is as long as it may be.
+    // With class, weight and length, the payload of the header frame has its maximum length.
     let empty = properties(&[b"\x01nS".to_vec(), long(b"")].concat(), b"long").len();
     let filling = b"x".repeat(131_064 - 12 - empty);
     [
@@ -29,7 +29,7 @@ pub async fn publish_unreadable(url: &str, exchange: &str, key: &str) {
     publish_with(url, exchange, key, &properties(b"\x04caf\xe9t\x01", b"bad\xff\xfe"), b"{}").await;
 }
 
-/// Publishes a message with such properties, as in [`hostile_properties`], and waits until the broker has it.
+/// Publishes a message with properties from [`hostile_properties`], and waits until the broker has it.
 pub async fn publish_with(url: &str, exchange: &str, key: &str, properties: &[u8], body: &[u8]) {
     let url: lapin::uri::AMQPUri = url.parse().unwrap_or_else(|error| panic!("{error}"));
     let address = (url.authority.host.as_str(), url.authority.port);
@@ -72,7 +72,7 @@ fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
     [&[kind], channel.to_be_bytes().as_slice(), &length, payload, &[0xce]].concat()
 }
 
-/// The next frame's payload.
+/// Reads the payload of the next frame.
 async fn answer(broker: &mut TcpStream) -> Vec<u8> {
     let mut head = [0; 7];
     broker.read_exact(&mut head).await.expect("an answer");

@@ -1,4 +1,4 @@
-//! A receiver of webhooks under a test's control: it keeps what it is sent, and can refuse, hang, and be away.
+//! A receiver of webhooks that a test controls: it records requests, and can refuse, hang and be unavailable.
 
 use std::{
     collections::BTreeMap,
@@ -16,25 +16,25 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::eventually;
 
-/// A receiver on a port of its own. Dropped: gone.
+/// A receiver on its own port. It stops when it is dropped.
 pub struct Receiver {
     port: u16,
     shared: Arc<Mutex<Shared>>,
     serving: Option<AbortOnDropHandle<()>>,
 }
 
-/// One request that was read to its end.
+/// A completely received request.
 #[derive(Clone, Debug)]
 pub struct Delivery {
     /// The target: path and query.
     pub target: String,
-    /// Names in lower case.
+    /// The headers, with names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// As it came.
+    /// The body as it was received.
     pub body: Vec<u8>,
-    /// When it was read.
+    /// When it was received.
     pub at: Instant,
-    /// What it was answered; `None` where it was left hanging.
+    /// The status of the answer; `None` if there was none.
     pub answered: Option<u16>,
 }
 
@@ -42,7 +42,7 @@ pub struct Delivery {
 struct Shared {
     answer: Answer,
     deliveries: Vec<Delivery>,
-    /// Connections that are open.
+    /// Number of open connections.
     open: usize,
     most_open: usize,
     connections: usize,
@@ -61,7 +61,7 @@ impl Default for Answer {
 }
 
 impl Receiver {
-    /// On a free port; it takes everything.
+    /// Starts on a free port and accepts everything.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
@@ -70,22 +70,22 @@ impl Receiver {
         Self { port, shared, serving }
     }
 
-    /// Its URL, without TLS.
+    /// The URL, without TLS.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/hook", self.port)
     }
 
-    /// From now on it answers with this status line, and further headers: `503 Later\r\nretry-after: 2`.
+    /// Sets the status line and further headers of all answers: `503 Later\r\nretry-after: 2`.
     pub fn answer(&self, status: &str) {
         self.locked().answer = Answer::Status(status.to_owned());
     }
 
-    /// From now on it reads and never answers.
+    /// Stops answering requests.
     pub fn hang(&self) {
         self.locked().answer = Answer::Never;
     }
 
-    /// Nobody can connect, until [`Self::up`].
+    /// Refuses all connections until [`Self::up`].
     pub async fn down(&mut self) {
         self.serving = None;
         let what = "nothing listens any more";
@@ -101,12 +101,12 @@ impl Receiver {
         self.serving = Some(serve(listener, &self.shared));
     }
 
-    /// Everything it was sent, whatever it answered.
+    /// Returns all received requests, with any answer.
     pub fn deliveries(&self) -> Vec<Delivery> {
         self.locked().deliveries.clone()
     }
 
-    /// What it took, by `webhook-id`.
+    /// Returns the accepted requests by `webhook-id`.
     pub fn taken(&self) -> BTreeMap<String, Vec<Delivery>> {
         let mut by_id: BTreeMap<String, Vec<Delivery>> = BTreeMap::new();
         for delivery in self.deliveries() {
@@ -117,12 +117,12 @@ impl Receiver {
         by_id
     }
 
-    /// How many connections there were, also those that sent nothing.
+    /// Number of connections, including those without a request.
     pub fn connections(&self) -> usize {
         self.locked().connections
     }
 
-    /// How many were open at once, at most.
+    /// Maximum number of connections that were open at once.
     pub fn most_at_once(&self) -> usize {
         self.locked().most_open
     }
@@ -133,12 +133,12 @@ impl Receiver {
 }
 
 impl Delivery {
-    /// A header, empty where it is missing.
+    /// Returns a header; empty if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))
     }
@@ -147,7 +147,7 @@ impl Delivery {
 fn serve(listener: TcpListener, shared: &Arc<Mutex<Shared>>) -> AbortOnDropHandle<()> {
     let shared = Arc::clone(shared);
     let serving = async move {
-        // Dropped with the listener, so that a receiver that goes away drops its connections.
+        // Dropped with the listener, so that an unavailable receiver closes its connections.
         let mut connections = tokio::task::JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
             let open = Open::new(&shared);
@@ -162,7 +162,7 @@ fn serve(listener: TcpListener, shared: &Arc<Mutex<Shared>>) -> AbortOnDropHandl
     AbortOnDropHandle::new(tokio::spawn(serving))
 }
 
-/// Counted among the open connections.
+/// Counts an open connection.
 struct Open(Arc<Mutex<Shared>>);
 
 impl Open {
@@ -181,7 +181,7 @@ impl Drop for Open {
     }
 }
 
-/// One request on a connection of its own.
+/// Handles a request on its own connection.
 async fn one(mut stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Result<()> {
     let Some(delivery) = read(&mut stream).await? else { return Ok(()) };
     let answer = {

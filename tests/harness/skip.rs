@@ -1,4 +1,4 @@
-//! Skipping a test aloud: the test runner knows no skipping at run time, and a silent pass would be a lie.
+//! Reports skipped tests. The test runner cannot skip at run time, and a test that silently passes would be misleading.
 
 use std::{
     fs::OpenOptions,
@@ -8,11 +8,11 @@ use std::{
 /// Set by `tests/run`: a file with one line for each skipped test, so that it can count them.
 const SKIPS_VARIABLE: &str = "GENFLEET_TEST_SKIPS";
 
-/// Tells that the calling test is skipped, and why. The test returns right after it.
+/// Reports that the calling test is skipped, and why. The test must then return.
 pub fn skip(reason: &str) {
     let thread = std::thread::current();
     let line = format!("SKIPPED {}: {reason}\n", thread.name().unwrap_or("?"));
-    // Not `eprintln`, which the test runner would swallow for a test that passes.
+    // The test runner does not show the output of `eprintln` for a test that passes.
     let _ = io::stderr().write_all(line.as_bytes());
     if let Some(file) = std::env::var_os(SKIPS_VARIABLE) {
         let file = OpenOptions::new().create(true).append(true).open(file);

@@ -1,4 +1,4 @@
-//! A collector under a test's control: what a process tells of its work over OTLP, read back from the wire.
+//! A trace collector that a test controls: it decodes the spans that a process exports over OTLP.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -14,60 +14,60 @@ use prost::Message;
 
 use crate::{Delivery, Launch, Receiver, eventually};
 
-/// Takes spans.
+/// A trace collector.
 pub struct Collector {
-    /// What it is made of: it can refuse, hang, and be away.
+    /// The HTTP receiver below it, which can refuse, hang and be unavailable.
     pub receiver: Receiver,
 }
 
-/// A span as it was told.
+/// An exported span.
 #[derive(Clone, Debug)]
 pub struct Span {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Which side of an exchange.
+    /// The kind: client, server, producer, consumer or internal.
     pub kind: SpanKind,
     /// The trace, in hex.
     pub trace: String,
-    /// Its own id, in hex.
+    /// The span's id, in hex.
     pub id: String,
-    /// Its parent's id, in hex; empty where it has none.
+    /// The parent's id, in hex; empty if there is none.
     pub parent: String,
-    /// Trace and id of each span it is linked to.
+    /// Trace and id of each linked span.
     pub links: Vec<(String, String)>,
-    /// What it says, numbers in digits.
+    /// The attributes as text.
     pub attributes: BTreeMap<String, String>,
-    /// Whether it failed.
+    /// Whether its status is an error.
     pub failed: bool,
-    /// What the process says of itself.
+    /// The attributes of the process.
     pub resource: BTreeMap<String, String>,
 }
 
 impl Collector {
-    /// On a free port; it takes everything.
+    /// Starts on a free port and accepts everything.
     pub async fn start() -> Self {
         Self { receiver: Receiver::start().await }
     }
 
-    /// Its address for all signals.
+    /// The address for all signals.
     pub fn endpoint(&self) -> String {
         self.receiver.url().trim_end_matches("/hook").to_owned()
     }
 
-    /// A process that tells it everything at once.
+    /// Configures a process to export all its spans here at once.
     #[must_use]
     pub fn told_by(&self, launch: Launch) -> Launch {
         launch.env("OTEL_EXPORTER_OTLP_ENDPOINT", &self.endpoint()).env("OTEL_BSP_SCHEDULE_DELAY", "50")
     }
 
-    /// Everything it was told, each span once.
+    /// Returns all received spans, each once.
     pub fn spans(&self) -> Vec<Span> {
         let mut seen = HashSet::new();
         let told = self.receiver.deliveries().iter().flat_map(spans_of).collect::<Vec<_>>();
         told.into_iter().filter(|span| seen.insert(span.id.clone())).collect()
     }
 
-    /// Waits for `count` spans of this name, and gives those there are then.
+    /// Waits for `count` spans with this name, and returns all with this name.
     pub async fn named(&self, name: &str, count: usize) -> Vec<Span> {
         eventually(Duration::from_secs(30), format!("{count} spans {name:?}"), async || {
             let spans = self.spans();
@@ -79,17 +79,17 @@ impl Collector {
 }
 
 impl Span {
-    /// An attribute, empty where it is missing.
+    /// Returns an attribute; empty if it is missing.
     pub fn says(&self, name: &str) -> &str {
         self.attributes.get(name).map_or("", String::as_str)
     }
 
-    /// The `traceparent` of what is done within it.
+    /// Returns the `traceparent` for its children.
     pub fn traceparent(&self) -> String {
         format!("00-{}-{}-01", self.trace, self.id)
     }
 
-    /// Whether it is a child of, or linked to, the span.
+    /// Whether it is a child of the span, or linked to it.
     pub fn belongs_to(&self, other: &Self) -> bool {
         let (trace, id) = (other.trace.clone(), other.id.clone());
         (self.trace == trace && self.parent == id) || self.links.contains(&(trace, id))

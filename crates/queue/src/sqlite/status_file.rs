@@ -10,7 +10,7 @@ use std::{
 use tokio::task::spawn_blocking;
 
 use super::{
-    schema::{self, STATUS_SUFFIX, STATUS_TEMPORARY_SUFFIX},
+    schema::{STATUS_SUFFIX, STATUS_TEMPORARY_SUFFIX},
     store::SqliteQueue,
 };
 use genfleet_job::file;
