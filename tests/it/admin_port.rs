@@ -1,4 +1,4 @@
-//! The admin port against clients that mean no good, or mean another process.
+//! The admin port with malicious clients, and with requests for other hosts.
 
 use std::{
     io::{Read, Write},
@@ -49,7 +49,7 @@ async fn requests_for_another_host_are_refused_on_every_path() {
         let answer = asked(&address, "/livez", host);
         assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
     }
-    // The request line can name a host as well, and so can a second header.
+    // The request line and a second header can name a host as well.
     for request in [
         "GET http://evil.example/livez HTTP/1.1\r\nHost: localhost",
         "GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: evil.example",
@@ -67,7 +67,7 @@ async fn requests_that_are_never_finished_hold_neither_the_port_nor_its_descript
     let held: Vec<TcpStream> = (0..300).map(|_| sent(&address, "GET /livez HTTP/1.1\r\nHost: local")).collect();
     assert!(asked(&address, "/livez", "localhost").starts_with("HTTP/1.1 200 "));
     let after = purger.metrics().await.count("process_open_fds", &[]);
-    // 64 connections, and what else the process opened meanwhile.
+    // 64 connections, and other files that the process has opened.
     assert!(after <= before + 80, "{before} descriptors before, {after} after");
     for stream in held {
         assert_eq!(rest(stream), "");

@@ -1,6 +1,6 @@
-//! Every alert of `deploy/prometheus/rules.yml` is made to fire by what real binaries export while they are broken on
-//! purpose. The rules are the file's own, with every minute in them cut to two seconds; how long a real minute matters,
-//! and that none fires for a fleet that is well, is in `rules_test.yml`.
+//! Every alert of `deploy/prometheus/rules.yml` fires with the metrics of binaries that have problems on
+//! purpose. The rules are those of the file, with two seconds for each minute. `rules_test.yml` tests the real times,
+//! and that no alert fires for a healthy fleet.
 
 use std::{collections::BTreeSet, fs};
 
@@ -34,7 +34,7 @@ async fn every_alert_fires_for_a_real_fleet_that_is_broken() {
     until_fired(&prometheus, &[]).await;
 }
 
-/// Processes with a trouble each, and a queue prefix each, so that none mends another's.
+/// Processes with one problem each. Each has its own queue prefix, so that none repairs another's topology.
 struct Broken {
     throttled: Process,
     forbidden: Process,
@@ -49,12 +49,12 @@ struct Broken {
     amqp_url: String,
     _simulators: [Simulator; 6],
     _api_of_another_year: Receiver,
-    // Last: it is stopped after those that use it.
+    // Last, so that it is stopped after the processes that use it.
     broker: Broker,
 }
 
 impl Broken {
-    /// `None` where no file can be limited here.
+    /// `None` if the size of files cannot be limited.
     async fn start(broker: Broker) -> Option<Self> {
         let prefixes: [Prefix; 8] = std::array::from_fn(|_| Prefix::on(&broker));
         let simulators = [
@@ -69,7 +69,7 @@ impl Broken {
         ];
         let launch = |at: usize, binary: &str| {
             let launch = worker(binary, &broker, &prefixes[at], &simulators[at.min(5)]);
-            // Queues are counted every two seconds.
+            // Queue lengths are updated every two seconds.
             launch.args(["--queue-watchdog", "8s", "--concurrency", "8"])
         };
         let forbidden = launch(1, "stream-configurator").args(["--forbidden-probe", "10m"]);
@@ -85,7 +85,7 @@ impl Broken {
         let wrong_clock = launch(7, "purger")
             .env("GENESYS_BASE_URL", &api_of_another_year.url())
             .env("GENESYS_TOKEN_URL", &format!("{}/oauth/token", simulators[5].base_url()));
-        // A step of its delays is going to be taken away, and it would make that anew.
+        // One of its delay queues will be deleted, and with another mode it would declare it again.
         declared(launch(3, "channel-provisioner")).await;
         let bad_jobs = with_a_dead_receiver(launch(3, "channel-provisioner")).args(["--topology", "skip"]);
         let fleet = Self {
@@ -168,8 +168,8 @@ impl Broken {
         }
     }
 
-    /// Once the five dead letters that the worker wrote are history: some that the broker writes, of jobs that nobody
-    /// takes while the brake is on.
+    /// After the five dead letters of the worker have been counted: dead letters of the broker, of jobs that no process
+    /// takes during the hold.
     async fn let_the_broker_give_up_jobs(&self, prometheus: &Prometheus) {
         let history = r#"max_over_time(kind_queue:genfleet_queue_messages:max{queue="dead", kind="stream.configure"}[10s] offset 30s) >= 5"#;
         eventually(seconds(90), "the worker's own dead letters are history", async || {
@@ -182,7 +182,7 @@ impl Broken {
         amqp.publish_jobs(&self.prefixes[1], "stream.configure", jobs).await;
     }
 
-    /// Of the webhooks that are tried again and again: their first delays are of a second.
+    /// For webhooks that are retried: the first delays are a second long.
     async fn stop_a_step_of_the_delays(&self, prometheus: &Prometheus) {
         let amqp = Amqp::connect(&self.amqp_url).await;
         let step = format!("{}.delay.00", self.prefixes[3]);
@@ -196,7 +196,7 @@ impl Broken {
         .await;
     }
 
-    /// While a job runs whose event is then not confirmed.
+    /// Waits while a job runs whose event will not be confirmed.
     async fn block_publishers(&self, prometheus: &Prometheus) {
         let amqp = Amqp::connect(&self.amqp_url).await;
         amqp.publish_job(&self.prefixes[3], "channel.provision", channel(1), json_properties()).await;
@@ -213,7 +213,7 @@ impl Broken {
     }
 }
 
-/// Declares all of it, and is gone.
+/// Declares the topology with a worker that is then stopped.
 async fn declared(launch: Launch) {
     let process = launch.start();
     process.wait_ready(seconds(60)).await;
@@ -233,13 +233,13 @@ fn with_a_dead_receiver(launch: Launch) -> Launch {
         .env("GENFLEET_WEBHOOK_SECRET", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")
 }
 
-/// What has fired until now.
+/// The alerts that have fired so far.
 async fn fired(prometheus: &Prometheus) -> BTreeSet<String> {
     let series = prometheus.query(r#"max_over_time(ALERTS{alertstate="firing"}[30m])"#).await.unwrap_or_default();
     series.iter().map(|alert| alert["metric"]["alertname"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Until every alert there is has fired, but for those still to come.
+/// Waits until every alert has fired, except those that follow later.
 async fn until_fired(prometheus: &Prometheus, to_come: &[&str]) {
     let rules = text("prometheus/rules.yml");
     let alerts = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
@@ -251,8 +251,8 @@ async fn until_fired(prometheus: &Prometheus, to_come: &[&str]) {
     .await;
 }
 
-/// The same rules with two seconds for a minute and two minutes for an hour. Nothing else in them has a number before
-/// an `m` or an `h`.
+/// Returns the rules with two seconds for a minute and two minutes for an hour. Only times have a number before
+/// an `m` or an `h` in the file.
 fn hurried(rules: &str) -> String {
     let mut hurried = String::new();
     let mut digits = String::new();

@@ -1,4 +1,4 @@
-//! An API that throttles, fails and loses answers: everything still succeeds, and nothing is sent while it said not to.
+//! An API that throttles, fails and loses answers: all jobs succeed, and no requests are sent during a pause.
 
 use genfleet_simulator::{RecordedRequest, SimulatorOptions};
 use harness::{Amqp, Broker, Prefix, eventually, json_properties, seconds};
@@ -24,8 +24,8 @@ async fn a_fifth_throttled_a_tenth_unavailable_a_twentieth_lost_and_everything_s
     assert_nothing_was_sent_while_shut(&simulator.requests(), 2);
 }
 
-/// Between an answer 429 and its `Retry-After`, nothing arrives; a second is for what was on its way, on a machine that is
-/// busy with other tests.
+/// Between a 429 and the end of its `Retry-After` no request arrives. A second is granted for requests in transit, on a
+/// machine that is busy with other tests.
 fn assert_nothing_was_sent_while_shut(requests: &[RecordedRequest], retry_after: u64) {
     let throttled: Vec<u64> =
         requests.iter().filter(|request| request.status == Some(429)).map(|request| request.at_us).collect();

@@ -1,5 +1,5 @@
-//! What a producer can do with no right but to publish jobs: properties, headers and bodies that no decent client sends.
-//! Each message ends alone, as an event or as a dead letter; its neighbours succeed, nobody's session or process ends.
+//! Attacks by a producer who may only publish jobs: unusual properties, headers and bodies.
+//! Each message ends alone, as an event or as a dead letter; other jobs succeed, and no session or process ends.
 
 use std::collections::BTreeSet;
 
@@ -12,13 +12,13 @@ use serde_json::json;
 
 use crate::stack::{publish_one_path_jobs, purge_job, simulator, worker};
 
-/// Good jobs before each attack.
+/// Number of valid jobs before each attack.
 const NEIGHBOURS: usize = 5;
 
-/// A message and its name. The name is the job's id where the body can be read.
+/// A message and its name, which is the job's id if the body can be read.
 type Attack = (String, Vec<u8>, BasicProperties);
 
-/// Jobs that are good but for what is around them.
+/// Valid jobs with unusual properties and headers.
 fn around_a_good_job() -> Vec<Attack> {
     let text = |text: &str| AMQPValue::LongString(text.into());
     let with = |name: &str, value: AMQPValue| {
@@ -71,7 +71,7 @@ fn around_a_good_job() -> Vec<Attack> {
     properties.into_iter().map(job).collect()
 }
 
-/// Bodies that are no job, or barely.
+/// Bodies that are invalid, or unusual jobs.
 fn bodies() -> Vec<Attack> {
     let utf16: Vec<u8> = purge_job("utf-16", &["/a"]).encode_utf16().flat_map(u16::to_le_bytes).collect();
     let bodies: Vec<(&str, Vec<u8>)> = vec![
@@ -98,7 +98,7 @@ fn bodies() -> Vec<Attack> {
         .collect()
 }
 
-/// The names of those that ended: as the subject of an event, or among the dead letters.
+/// The names of messages that have ended, from events and dead letters.
 async fn ended(amqp: &Amqp, prefix: &Prefix, told: &BTreeSet<String>) -> BTreeSet<String> {
     let mut ended = told.clone();
     for message in amqp.get_all(&format!("{prefix}.dead.cdn.purge")).await {
@@ -155,7 +155,7 @@ async fn the_worst_messages_of_a_producer_end_alone_and_their_neighbours_succeed
         if left.is_empty() && done == neighbours { Ok(()) } else { Err(format!("{left:?}; {done} of {neighbours}")) }
     })
     .await;
-    // What is around a job is no reason not to do it.
+    // A valid job runs with any properties.
     let good = around_a_good_job().into_iter().map(|(name, ..)| name).filter(|name| name != "expired-on-arrival");
     let failed: Vec<String> = good.filter(|name| !succeeded.contains(name)).collect();
     assert!(failed.is_empty(), "{failed:?}");

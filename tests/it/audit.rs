@@ -1,5 +1,5 @@
-//! The audit (SPEC 8): every change has its facts, whatever happens to the process and the disk; and what is done to
-//! the files afterwards is found.
+//! The audit (SPEC 8): every change has its records, even if the process or the disk fails, and later changes to
+//! the files are found.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::stack::{assert_all_succeeded, outcomes, publish_one_path_jobs, purge_job, simulator, worker};
 
-/// A folder that lasts as long as a test, for the files of several processes.
+/// A folder that exists as long as a test, for the files of several processes.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -35,7 +35,7 @@ impl Folder {
         fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    /// The audit files that are there.
+    /// The existing audit files.
     fn files(&self) -> Vec<PathBuf> {
         audit_files(&self.0)
     }
@@ -55,7 +55,7 @@ fn audit_files(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(of_audit).collect()
 }
 
-/// `genfleet audit verify` and what it prints.
+/// Runs `genfleet audit verify` and returns its output.
 async fn verify(files: &[PathBuf], events: Option<&Path>) -> (i32, Vec<String>) {
     let events = events.map(|path| ["--events".into(), path.as_os_str().to_owned()]);
     let files = files.iter().map(|path| path.as_os_str().to_owned());
@@ -70,7 +70,7 @@ async fn assert_well(files: &[PathBuf], events: Option<&Path>) {
     assert_eq!((code, told), (0, vec![]));
 }
 
-/// Every fact in `files`, by job; a line that is still being written is left out.
+/// Reads every fact in `files`, by job, without a line that is still being written.
 fn facts(files: &[PathBuf]) -> BTreeMap<String, Vec<Value>> {
     let mut by_job: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for path in files {
@@ -86,7 +86,7 @@ fn words(facts: &[Value]) -> Vec<&str> {
     facts.iter().map(|fact| fact["fact"].as_str().unwrap()).collect()
 }
 
-/// That every job has an intent, an effect that was done, and a successful outcome.
+/// Asserts that every job has an intent, an effect and a successful outcome.
 fn assert_whole<'a>(facts: &BTreeMap<String, Vec<Value>>, jobs: impl Iterator<Item = &'a String>) {
     for job in jobs {
         let of_job = facts.get(job).unwrap_or_else(|| panic!("{job} has no facts"));
@@ -100,9 +100,9 @@ fn assert_whole<'a>(facts: &BTreeMap<String, Vec<Value>>, jobs: impl Iterator<It
     }
 }
 
-/// That nothing was purged whose job has no intent: `/<name>/<n>` is of job `<name>-<n>`.
+/// Asserts that every purged path has the intent of a job: `/<name>/<n>` belongs to job `<name>-<n>`.
 fn assert_every_effect_was_intended(files: &[PathBuf], simulator: &Simulator) {
-    // First what was purged: its intents were there before.
+    // The purged paths are read first, because their intents were written before.
     let purged = simulator.purged();
     let facts = facts(files);
     for path in purged.keys() {
@@ -129,7 +129,7 @@ async fn a_full_disk_stops_all_changes_and_all_acknowledgements_until_there_is_r
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let (simulator, folder) = (simulator().await, Folder::new());
-    // Room for the facts of a part of the jobs.
+    // Space for the facts of only some jobs.
     let Some(launch) = purger(broker, &prefix, &simulator, &folder).room_for_files(250_000) else { return };
     let purger = launch.start();
     purger.wait_ready(seconds(30)).await;
@@ -143,14 +143,14 @@ async fn a_full_disk_stops_all_changes_and_all_acknowledgements_until_there_is_r
     let (status, told) = purger.ready().await;
     assert_eq!(status, 503);
     assert!(told["reasons"].to_string().contains("audit log"), "{told}");
-    // What was under way when the disk was full has come to its end now; what comes is not begun.
+    // Jobs that were running when the disk became full have ended; new ones do not begin.
     let queue = format!("{prefix}.jobs.cdn.purge");
     publish_one_path_jobs(&amqp, &prefix, "later", 300).await;
     let still = async || (simulator.purged().len(), amqp.count(&queue).await);
     let mut before = still().await;
     eventually(seconds(60), "nothing moves any more", async || {
         let now = still().await;
-        // Two looks at the same, each a round trip to the metrics and the broker apart.
+        // Two readings of the same values, which are not taken at the same time.
         let retried = purger.metrics().await;
         let same = now == before && retried.get(r#"genfleet_gate_state{reason="audit"}"#) == Some(1.0);
         before = now;
@@ -193,7 +193,7 @@ async fn a_full_disk_stops_all_changes_and_all_acknowledgements_until_there_is_r
     }
 }
 
-/// Of the jobs that did not end the broker counts some as waiting; all the others are held, and said to be.
+/// Of the jobs that have not ended, the broker counts some as waiting; the process reports all others as held.
 async fn what_is_held_is_told(purger: &Process, prefix: &Prefix, amqp: &Amqp, left: usize) {
     let status = async |more: &[&str]| {
         let tool = Process::binary("genfleet")
@@ -294,7 +294,7 @@ async fn a_pipe_that_nobody_reads_is_told_like_a_full_disk_and_keeps_no_process_
     });
     assert_all_succeeded(&outcomes(&mut events, JOBS, seconds(60)).await);
     purger.wait_ready(seconds(30)).await;
-    // Of what follows only a part is read.
+    // Only a part of the following output is read.
     publish_one_path_jobs(&amqp, &prefix, "again", 3000).await;
     eventually(seconds(60), "the brake is on", hangs).await;
     purger.terminate();
@@ -332,7 +332,7 @@ async fn killed_again_and_again_under_load_the_files_verify_and_every_job_has_it
     assert_whole(&facts(&files), by_job.keys());
     assert!(!folder.0.join("genfleet-audit-purger.jsonl.lock").exists());
 
-    // The chain's end is cut off at a line's end, as if it had never been there.
+    // Complete lines are removed from the end of the chain.
     let last = folder.0.join(folder.names().into_iter().rfind(|name| name.contains(".0")).unwrap());
     let text = fs::read_to_string(&last).unwrap();
     let kept = text.lines().count() / 2;
@@ -432,11 +432,11 @@ async fn a_batch_leaves_its_audit_beside_its_store_and_every_ending_is_in_it() {
         ("invalid-wildcard", "cdn_purge_executed", vec!["outcome"]),
         ("expired", "cdn_purge_executed", vec!["outcome"]),
         ("stream-conversations", "PUT_CONFIGURATION", vec!["intent", "effect", "outcome"]),
-        // Its etag is an old one: sent twice.
+        // Its ETag is outdated, so it is sent twice.
         ("stream-audits", "PUT_CONFIGURATION", vec!["intent", "effect", "intent", "effect", "outcome"]),
         ("stream-mistakes", "CONFIGURATION_FAILURE", vec!["outcome"]),
         ("channel-web-shop", "CHANNEL_PROVISIONED", vec!["intent", "effect", "outcome"]),
-        // Its interface is there already: the synchronisation of its routing table is its one change.
+        // Its interface already exists, so its only change is the synchronisation of its routing table.
         ("vni-lab", "vni_provisioning", vec!["intent", "effect", "outcome"]),
         ("vni-gateway-refused", "vni_provisioning", vec!["outcome"]),
         ("scan-clean", "scan_completed", vec!["intent", "effect", "outcome"]),
@@ -490,7 +490,7 @@ async fn what_was_done_to_the_file_is_named_line_by_line() {
         assert_eq!(code, 1);
         assert!(told[0].starts_with(&format!("{name}:{line}: ")) && told[0].contains(what), "{what}: {told:?}");
     }
-    // Beside it lies what a crash would leave.
+    // Next to it are the files that a crash would leave.
     let torn = batch.folder.write("jobs.jsonl.genfleet-audit.jsonl.torn", "{\"action\"");
     fs::write(batch.audit(), &original).unwrap();
     assert_well(&[torn, batch.audit()], Some(&batch.events())).await;
@@ -619,7 +619,7 @@ async fn a_batch_whose_audit_cannot_be_written_changes_nothing_and_goes_on_with_
     assert_well(&files, Some(&events)).await;
     assert_whole(&facts(&files), (0..200).map(|n| format!("job-{n}")).collect::<Vec<_>>().iter());
 
-    // A line that is no job is written down before anything is loaded.
+    // An invalid line is recorded before anything is loaded.
     folder.write("jobs.jsonl", "nonsense\n");
     let full = run(&["--audit-log", "full.jsonl"]);
     assert_eq!(full.wait(seconds(30)).await, 1);

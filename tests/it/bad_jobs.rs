@@ -1,4 +1,4 @@
-//! What is no job is told, kept byte for byte, and holds up nobody.
+//! Invalid jobs are reported, kept byte for byte, and delay no other job.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -99,7 +99,7 @@ async fn a_kind_nobody_knows_is_answered_and_the_message_kept() {
     for (key, body, _) in &sent {
         amqp.publish_job(&prefix, key, body, asks().with_message_id("from-the-message".into())).await;
     }
-    // Our own that match nothing have no producer to tell.
+    // Messages of workers that match no queue have no producer to inform.
     amqp.publish_raw(&format!("{prefix}.work"), "no.lane", r#"{"id":"ours"}"#, asks()).await;
     amqp.publish_job(&prefix, "cdn.purge", purge_job("good", &["/good"]), json_properties()).await;
 

@@ -11,7 +11,7 @@ fn example(name: &str) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// A folder that lasts as long as a test, for several processes one after the other.
+/// A folder that exists as long as a test, for several processes one after the other.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -37,7 +37,7 @@ impl Drop for Folder {
     }
 }
 
-/// Whether the batch is in the store: the job is at work, so its row is too.
+/// Whether the batch is in the store. The job is running, so its row exists.
 fn loaded(folder: &Folder) -> bool {
     let store = folder.0.join("jobs.jsonl.genfleet");
     let clock = std::sync::Arc::new(genfleet_core::clock::SystemClock);
@@ -115,7 +115,7 @@ async fn the_mistakes_of_the_other_example_are_each_told_and_what_is_right_succe
     assert!(told.contains("did you mean cdn.purge?"), "{told}");
 }
 
-/// `script` gives it a terminal.
+/// Runs on a terminal, with the program `script`.
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_terminal_a_job_is_a_line_and_the_end_says_what_failed_and_what_to_do() {
     let folder = Folder::new();
@@ -169,7 +169,7 @@ async fn a_changed_file_is_refused_and_the_store_is_kept() {
     let folder = Folder::new();
     let line = r#"{"kind":"cdn.purge","payload":{"paths":["/a"]}}"#;
     let file = folder.write("jobs.jsonl", line);
-    // It never ends by itself: the API answers nothing.
+    // The batch never ends, because the API does not answer.
     let first = run(&folder, &["--sim-fault", "hang", &file]);
     eventually(seconds(20), "the store is there", async || folder.files().contains("jobs.jsonl.genfleet")).await;
     let other = run(&folder, &[&file]);

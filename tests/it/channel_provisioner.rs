@@ -1,4 +1,4 @@
-//! Channels on a real broker: licences are exact over processes, and a death makes no second channel.
+//! Channels on a broker: licences are counted correctly across processes, and a crash causes no second channel.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -17,7 +17,7 @@ fn job(id: &str) -> String {
     json!({"id": id, "kind": KIND, "payload": payload}).to_string()
 }
 
-/// `<name>-<n>`, one channel each.
+/// Publishes jobs `<name>-<n>`, with one channel each.
 async fn publish(amqp: &Amqp, prefix: &Prefix, name: &str, count: usize) {
     let jobs = (0..count).map(|n| (job(&format!("{name}-{n}")), json_properties()));
     amqp.publish_jobs(prefix, KIND, jobs).await;
@@ -100,7 +100,7 @@ async fn a_process_that_dies_on_the_last_licence_leaves_its_channel_to_the_next(
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let simulator = slow_simulator().await;
-    // The channel is made, its answer hangs, and reads lag.
+    // The channel is created, its answer is delayed, and reads lag.
     simulator.set("webMessaging", &json!({"readLagMs": 6000})).unwrap();
     let hang = "hang,effect=true,method=POST,path=/api/v2/purecloudv2/webchat,times=1";
     simulator.set_faults(vec![hang.parse().unwrap()]);

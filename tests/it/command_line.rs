@@ -1,4 +1,4 @@
-//! Settings: what can be said, what is refused and how, and what must never be shown (SPEC 10, 11).
+//! Settings: valid ones, refused ones with their messages, and secrets (SPEC 10, 11).
 
 use harness::{Amqp, Broker, Prefix, Process, eventually, json_properties, seconds};
 
@@ -112,7 +112,7 @@ async fn enqueue_checks_and_confirms_and_the_events_can_be_read() {
             .start()
     };
     let follow = tool(&["events", "--follow"]);
-    // It says nothing until there is an event: jobs are sent until it has seen one.
+    // It prints nothing before the first event, so jobs are published until it has printed one.
     let mut sent = 0;
     eventually(seconds(30), "it follows", async || {
         sent += 1;

@@ -1,4 +1,4 @@
-//! The page at `/` of the admin port, in a real browser: it shows what is true, and asks nobody but its own process.
+//! The page at `/` of the admin port, in a browser: it shows the correct state, and sends requests only to its process.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 const QUEUE: [&str; 2] = ["--queue-url", "sqlite:console.db"];
 
-/// The page as it stands after a browser let it run for some seconds. `None` where no Chromium is installed.
+/// Returns the page after it ran in a browser for some seconds. `None` if Chromium is not installed.
 fn rendered(url: &str) -> Option<String> {
     let flags = [
         "--headless",
@@ -31,7 +31,7 @@ fn rendered(url: &str) -> Option<String> {
     output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// `genfleet up` on a simulated API whose licences are used up by the first channel, with two channels asked for.
+/// `genfleet up` with a simulator and two jobs for channels, although there is a licence for only one.
 async fn with_one_failure() -> Process {
     let up = Process::binary("genfleet")
         .args(["up", "--simulate", "--license-limit", "1", "--admin-addr", "127.0.0.1:0"])

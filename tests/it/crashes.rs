@@ -1,4 +1,4 @@
-//! A job that kills its process is found and put aside; nobody else is convicted, whatever happens around them.
+//! A job that kills its process is recognised and set aside, and no other job is, whatever else fails.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ async fn a_panic_burns_the_attempt_and_not_the_process() {
     assert!(purger.is_running());
 }
 
-/// In turn, twenty times: the worker is killed, the worker is asked to stop, the broker is restarted.
+/// Alternately, twenty times: the worker is killed, the worker is stopped, the broker is restarted.
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_restarts_of_broker_and_worker_under_load_convict_nobody() {
     const ROUNDS: usize = 20;

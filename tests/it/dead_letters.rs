@@ -1,5 +1,5 @@
-//! `genfleet dead` and `genfleet show`: looking takes nothing away, a redrive loses nothing and doubles next to nothing.
-//! What is promised of both queues is tested on both.
+//! `genfleet dead` and `genfleet show`: reading removes nothing, and a redrive loses nothing and duplicates at most a
+//! window of dead letters. Guarantees of both queues are tested on both.
 
 use harness::{Amqp, Broker, Message, Prefix, Process, eventually, json_properties, seconds};
 use lapin::{
@@ -17,7 +17,7 @@ mod killed;
 mod lowered;
 mod whole_way;
 
-/// The tool on a queue; its environment as for a worker.
+/// Launches the tool with a queue, and with the environment of a worker.
 fn tool(url: &str, prefix: &str, arguments: &[&str]) -> Process {
     Process::binary("genfleet")
         .args(arguments.iter().copied())
@@ -26,7 +26,7 @@ fn tool(url: &str, prefix: &str, arguments: &[&str]) -> Process {
         .start()
 }
 
-/// What the tool printed, once it has ended as expected.
+/// Waits for the expected end of the tool, and returns its output.
 async fn printed(url: &str, prefix: &str, arguments: &[&str], code: i32) -> String {
     let process = tool(url, prefix, arguments);
     assert_eq!(process.wait(seconds(120)).await, code, "{arguments:?}: {}", process.stderr());
@@ -39,7 +39,7 @@ async fn json_of(url: &str, prefix: &str, arguments: &[&str]) -> Value {
     serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
 }
 
-/// What a worker puts to a dead letter.
+/// The headers that a worker adds to a dead letter.
 fn given_up(id: &str, reason: &str, error: &str, failed_at: &str, fingerprint: &str) -> BasicProperties {
     let text = |text: &str| AMQPValue::LongString(text.into());
     let mut headers = FieldTable::default();
@@ -53,7 +53,7 @@ fn given_up(id: &str, reason: &str, error: &str, failed_at: &str, fingerprint: &
     json_properties().with_message_id(id.into()).with_headers(headers)
 }
 
-/// `count` dead letters, as a worker leaves them: `<name>-<n>`, the oldest first.
+/// Publishes `count` dead letters as a worker would: `<name>-<n>`, the oldest first.
 async fn bury(amqp: &Amqp, prefix: &str, name: &str, count: usize) {
     let letter = |n: usize| {
         let id = format!("{name}-{n}");
@@ -63,7 +63,7 @@ async fn bury(amqp: &Amqp, prefix: &str, name: &str, count: usize) {
     amqp.publish_many(&format!("{prefix}.dead"), "cdn.purge", (0..count).map(letter)).await;
 }
 
-/// The headers a message was published with: on delivery the broker may count it.
+/// The headers with which a message was published, without the delivery count of the broker.
 fn sent_along(message: &Message) -> Vec<String> {
     message
         .headers()
@@ -72,7 +72,7 @@ fn sent_along(message: &Message) -> Vec<String> {
         .collect()
 }
 
-/// A broker, a prefix on it with all its queues, and a client.
+/// Returns a broker, a prefix with all queues, and a client.
 async fn grounds() -> (&'static Broker, Prefix, Amqp) {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
@@ -80,7 +80,7 @@ async fn grounds() -> (&'static Broker, Prefix, Amqp) {
     (broker, prefix, Amqp::connect(broker.url()).await)
 }
 
-/// The whole topology, as any command that publishes declares it.
+/// Declares the topology, as every publishing command does.
 async fn declare(broker: &Broker, prefix: &str) {
     let first = ["enqueue", "cdn.purge", "--payload", r#"{"paths":["/declared"]}"#];
     printed(broker.url(), prefix, &first, 0).await;
@@ -138,7 +138,7 @@ async fn a_broker_without_our_queues_is_told_with_what_to_do() {
     assert!(!nowhere.directory().join("no-such-store.db").exists(), "looking makes no store");
 }
 
-/// Every job of `count` is in the queue at least once; how many are there more often.
+/// Asserts that each of `count` jobs is in the queue; returns how many are there more than once.
 async fn doubled(amqp: &Amqp, queue: &str, name: &str, count: usize) -> usize {
     let mut seen = std::collections::BTreeMap::<(String, Option<String>), usize>::new();
     for job in amqp.consume_all(queue).await {

@@ -1,4 +1,4 @@
-//! A delayed job comes back on time, on both queues, with no worker running meanwhile.
+//! A delayed job returns on time, on both queues, without a running worker.
 
 use std::{sync::Arc, time::Duration};
 
@@ -37,7 +37,7 @@ fn settings(broker: &Broker, prefix: &Prefix) -> RabbitSettings {
     }
 }
 
-/// Later is the machine's business: which levels a delay passes is tested where it is computed.
+/// A later return depends on the machine. The computation of delays is tested in its module.
 fn assert_on_time(delay: u64, waited: Duration) {
     let early = Duration::from_secs(delay).saturating_sub(waited);
     let late = waited.saturating_sub(Duration::from_secs(delay));
@@ -54,7 +54,7 @@ async fn on_rabbitmq() {
     let sent = Instant::now();
     queue.close().await;
 
-    // Nobody of ours is connected: the message is seen to be ready by a test's own client.
+    // No worker is connected; the test's client sees that the message is ready.
     let amqp = Amqp::connect(broker.url()).await;
     let resume = format!("{prefix}.resume.cdn.purge");
     for (before, delay) in DELAYS.into_iter().enumerate() {

@@ -1,12 +1,12 @@
-//! The files in `deploy/` agree with each other and with the binaries: a renamed setting or a changed default is noticed
-//! here.
+//! The files in `deploy/` agree with each other and with the binaries, so that a renamed setting or a changed default is
+//! noticed.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use harness::{Process, seconds};
 use serde_json::Value;
 
-/// What says which processes there are and how they are set.
+/// The files that define processes and their settings.
 const SETTINGS: [&str; 9] = [
     "../docker-compose.yml",
     "docker/Dockerfile",
@@ -19,17 +19,17 @@ const SETTINGS: [&str; 9] = [
     "kubernetes/tool/deployment.yaml",
 ];
 
-/// Where one of them is.
+/// The path of a file.
 pub(crate) fn deploy(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy")).join(name)
 }
 
-/// What it holds.
+/// The content of a file.
 pub(crate) fn text(name: &str) -> String {
     fs::read_to_string(deploy(name)).unwrap_or_else(|error| panic!("deploy/{name}: {error}"))
 }
 
-/// The image has every binary: they are taken from where the build leaves them, not by name.
+/// The image contains every binary. They are copied from the build's folder, not by name.
 #[test]
 fn the_image_has_every_binary() {
     assert!(text("docker/Dockerfile").contains("find target/dist -maxdepth 1 -type f -executable"));
@@ -41,9 +41,9 @@ async fn every_setting_that_is_named_exists() {
     for arguments in [["up", "--help"], ["health", "--help"], ["doctor", "--help"]] {
         known.extend(variables(&help("genfleet", &arguments).await));
     }
-    // Secrets: by variable, or by the file it names.
+    // Secrets are set by a variable, or by the file that it names.
     known.extend(known.clone().iter().map(|variable| format!("{variable}_FILE")));
-    // For compose itself.
+    // Used by compose itself.
     known.extend(["GENFLEET_VERSION", "GENFLEET_REVISION"].map(str::to_owned));
     for name in SETTINGS {
         let unknown: Vec<String> = variables(&text(name)).into_iter().filter(|each| !known.contains(each)).collect();
@@ -80,7 +80,7 @@ fn the_operators_users_have_the_rights_of_the_definitions() {
         let made = made.lines().any(|line| line.starts_with("  for user in ") && line.contains(user));
         assert!(made, "deploy/docker/prepare makes no password for {user}");
     }
-    // An import of the definitions gives them rights, and fails where one of them is gone.
+    // An import of the definitions gives rights to these users, and fails if one does not exist.
     let runbook = text("RUNBOOK.md");
     for user in definitions["permissions"].as_array().unwrap().iter().map(|each| each["user"].as_str().unwrap()) {
         let commands =
@@ -95,13 +95,13 @@ fn the_operators_users_have_the_rights_of_the_definitions() {
     }
 }
 
-/// What the broker's own configuration says, in compose and on Kubernetes.
+/// The broker's configuration in compose and on Kubernetes.
 #[test]
 fn the_operators_broker_is_configured_as_the_other_one() {
     let cluster = text("kubernetes/overlays/simulate/rabbitmq.yaml");
     let conf = text("rabbitmq/rabbitmq.conf");
     let settings = conf.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    // What is loaded from the files' own places there is the operators'.
+    // Other files there belong to the operators.
     for setting in settings.filter(|line| !line.starts_with("load_definitions")) {
         assert!(cluster.contains(&format!("      {setting}\n")), "{setting}");
     }
@@ -113,7 +113,7 @@ fn the_operators_broker_is_configured_as_the_other_one() {
     }
 }
 
-/// `replies.json` gives the workers' user one right more, which the definitions do not.
+/// `replies.json` gives the workers' user one more right than the definitions.
 #[test]
 fn answers_cost_one_right_and_are_switched_on_by_a_file_of_their_own() {
     let read = |name: &str| serde_json::from_str::<Value>(&text(name)).unwrap();
@@ -145,7 +145,7 @@ async fn help(binary: &str, arguments: &[&str]) -> String {
     process.stdout_lines().join("\n")
 }
 
-/// Every `GENFLEET_…` and `GENESYS_…` in a text.
+/// Finds every `GENFLEET_…` and `GENESYS_…` in a text.
 fn variables(text: &str) -> BTreeSet<String> {
     let words = text.split(|letter: char| !(letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_'));
     let ours = words.filter(|word| ["GENFLEET_", "GENESYS_"].iter().any(|begin| word.starts_with(begin)));
@@ -157,7 +157,7 @@ fn after(text: &str, what: &str) -> String {
     rest.to_owned()
 }
 
-/// The number a text begins with.
+/// Parses the number at the beginning of a text.
 fn number(text: &str) -> u64 {
     let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().unwrap_or_else(|_| panic!("no number: {:?}", text.lines().next()))

@@ -1,4 +1,4 @@
-//! The documents hold together: every link leads somewhere, the README leads to every document, and every source file
+//! Consistency of the documents: every link has a target, the README links to every document, and every source file
 //! that a document names exists.
 
 use std::{
@@ -7,14 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Folders that hold no documents of this project.
+/// Folders without documents of this project.
 const FOREIGN: [&str; 4] = ["target", "node_modules", "deploy/secrets", ".venv"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// Every document of the repository, by its path from the root.
+/// Finds every document of the repository, by its path from the root.
 fn documents() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     collect(&root(), &mut found);
@@ -38,21 +38,21 @@ fn is_a(path: &str, extension: &str) -> bool {
     Path::new(path).extension().is_some_and(|own| own == extension)
 }
 
-/// The targets of a document's links, outside its blocks of code.
+/// Returns the targets of a document's links, without those in code blocks.
 fn links(text: &str) -> Vec<String> {
     let outside_blocks: String = text.split("```").step_by(2).collect();
     let targets = outside_blocks.split("](").skip(1).map(|rest| rest.split(')').next().unwrap().to_owned());
     targets.filter(|target| !target.contains("://")).collect()
 }
 
-/// The name by which a heading is linked to.
+/// Returns the anchor of a heading.
 fn anchor(line: &str) -> Option<String> {
     let heading = line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#'))?;
     let kept = heading.to_lowercase().replace(' ', "-");
     Some(kept.chars().filter(|letter| letter.is_alphanumeric() || "-_".contains(*letter)).collect())
 }
 
-/// `path`, relative to the folder of the document `from`, as a path from the root.
+/// Resolves `path`, which is relative to the folder of the document `from`, to a path from the root.
 fn resolved(from: &str, path: &str) -> String {
     let mut parts: Vec<&str> = from.split('/').collect();
     parts.pop();
@@ -107,7 +107,7 @@ fn the_readme_leads_to_every_document() {
 #[test]
 fn every_source_file_that_a_document_names_exists() {
     let (root, mut looked_at) = (root(), 0);
-    // Reports for others name files of theirs.
+    // Reports for other projects name their files.
     let ours = |name: &str| name == "CONTRIBUTING.md" || name.starts_with("docs/") && !name.contains("/upstream/");
     for (name, text) in documents().iter().filter(|(name, _)| ours(name)) {
         let outside_blocks: String = text.split("```").step_by(2).collect();

@@ -10,21 +10,21 @@ use serde_json::Value;
 
 use crate::stack::{purge_job, simulator, simulator_with, worker};
 
-/// What one look found.
+/// The result of a run of `genfleet doctor`.
 struct Told {
     code: i32,
     report: Value,
 }
 
 impl Told {
-    /// Level, what was found and what to do, of every finding of a check.
+    /// Level, state and remedy of every finding of a check.
     fn of(&self, check: &str) -> Vec<(String, String, String)> {
         let findings = self.report["findings"].as_array().unwrap().iter().filter(|finding| finding["check"] == check);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         findings.map(|each| (text(&each["level"]), text(&each["found"]), text(&each["do"]))).collect()
     }
 
-    /// The level of the one finding of a check.
+    /// The level of the only finding of a check.
     fn level(&self, check: &str) -> String {
         match self.of(check).as_slice() {
             [(level, _, _)] => level.clone(),
@@ -40,7 +40,7 @@ impl Told {
     }
 }
 
-/// Everything that goes wrong is told with what to do.
+/// Runs `genfleet doctor` and checks that every problem has a remedy.
 async fn asked(launch: Launch) -> Told {
     let process = launch.args(["--json"]).start();
     let code = process.wait(seconds(60)).await;
@@ -81,7 +81,7 @@ async fn a_healthy_broker_is_well_and_a_policy_an_alarm_and_a_wrong_argument_are
     purger.wait_ready(seconds(30)).await;
     let admin = purger.admin_addr(seconds(10)).await;
     let audit = purger.directory().join("genfleet-audit-purger.jsonl").display().to_string();
-    // The management API is told of new queues a moment later.
+    // The management API shows new queues a moment later.
     let healthy = eventually(seconds(60), "all is well", async || {
         let told = asked(look().env("GENFLEET_ADMIN_ADDR", &admin).env("GENFLEET_AUDIT_LOG", &audit)).await;
         (told.code == 0).then_some(told)
@@ -136,7 +136,7 @@ async fn a_healthy_broker_is_well_and_a_policy_an_alarm_and_a_wrong_argument_are
     assert_eq!(different.code, 1);
 }
 
-/// A queue of the topology with another argument than it should have.
+/// Declares a queue of the topology with a wrong argument.
 async fn declared_wrongly(broker: &Broker, queue: &str) {
     let connection = lapin::Connection::connect(broker.url(), lapin::ConnectionProperties::default()).await.unwrap();
     let channel = connection.create_channel().await.unwrap();

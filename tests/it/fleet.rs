@@ -1,4 +1,4 @@
-//! One budget for the fleet: several processes of one client, on a real broker and an API that counts.
+//! The budget of the fleet: several processes of one client, with a broker and an API that counts requests.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,12 +15,12 @@ use crate::stack::{assert_all_succeeded, outcomes, publish_one_path_jobs, simula
 const PROCESSES: &str = "genfleet_fleet_processes";
 const HEARD: &str = "genfleet_fleet_heard";
 
-/// A purger that sends a request for every job, a few at a time.
+/// Launches a purger that sends a request for each job, a few at a time.
 fn eager(broker: &Broker, prefix: &Prefix, simulator: &Simulator) -> Launch {
     worker("purger", broker, prefix, simulator).args(["--batch-linger", "0ms", "--concurrency", "8"])
 }
 
-/// So many that they know of each other.
+/// Waits until the processes know of each other.
 async fn fleet<const N: usize>(start: impl Fn() -> Launch) -> [Process; N] {
     let processes = std::array::from_fn(|_| start().start());
     for process in &processes {
@@ -40,7 +40,7 @@ async fn knows(process: &Process, processes: usize, within: u64) {
     .await;
 }
 
-/// Purge requests by the token they carried: each process has its own.
+/// Number of purge requests by token. Each process has its own token.
 fn by_token(simulator: &Simulator) -> BTreeMap<String, Vec<RecordedRequest>> {
     let mut by_token = BTreeMap::<String, Vec<RecordedRequest>>::new();
     for request in simulator.requests().into_iter().filter(|request| request.path.ends_with("/cdn/purge")) {
@@ -49,7 +49,7 @@ fn by_token(simulator: &Simulator) -> BTreeMap<String, Vec<RecordedRequest>> {
     by_token
 }
 
-/// All have sent so many.
+/// Whether all have sent this number.
 async fn all_have_sent(simulator: &Simulator, processes: usize, least: usize) {
     eventually(seconds(60), format!("{processes} processes have sent {least} requests each"), async || {
         let sent: Vec<usize> = by_token(simulator).values().map(Vec::len).collect();
@@ -90,7 +90,7 @@ async fn a_429_of_the_clients_limit_that_one_meets_stops_the_other_too() {
     .await;
     for (token, sent) in by_token(&simulator) {
         let own = Some(&token) == throttled.token.as_ref();
-        // What was on its way when it was told: to the one that met it, and to the other.
+        // Requests that were in transit when the process, or the other one, learned of the limit.
         let on_its_way = if own { 200_000 } else { 1_000_000 };
         let shut = throttled.at_us + on_its_way..opens - 100_000;
         let early: Vec<u64> = sent.iter().map(|request| request.at_us).filter(|at| shut.contains(at)).collect();
@@ -124,7 +124,7 @@ async fn two_under_load_keep_to_the_clients_limit_together_and_each_has_its_half
     let times = || sent.values().flatten().map(|request| request.at_us);
     let seconds_taken = Duration::from_micros(times().max().unwrap() - times().min().unwrap()).as_secs_f64();
     for sent in sent.values() {
-        // What goes at first and at once, and what one sends before it hears that the other has work, too.
+        // The first requests, the burst, and the requests of a process before it learns that the other one has work.
         let most = f64::from(LIMIT / 2) / 60.0 * seconds_taken + 20.0;
         let sent = u32::try_from(sent.len()).unwrap();
         assert!(f64::from(sent) <= most, "{sent} in {seconds_taken} s, of {most}");
@@ -152,14 +152,14 @@ async fn who_leaves_is_gone_at_once_and_who_dies_a_little_later() {
     knows(&stranger, 1, 10).await;
     leaves.terminate();
     assert_eq!(leaves.wait(seconds(30)).await, 0);
-    // Sooner than silence would tell.
+    // Sooner than by its silence.
     knows(&stays, 2, 5).await;
     dies.kill9();
     knows(&stays, 1, 30).await;
     assert_eq!(stays.metrics().await.count(HEARD, &[]), 1);
 }
 
-/// A queue of everything that is said on the fleet's exchange from now on.
+/// Declares a queue that receives all messages of the fleet's exchange from now on.
 async fn record(amqp: &Amqp, control: &str) -> String {
     let own = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
     let queue = amqp.channel().queue_declare("".into(), own, FieldTable::default()).await.unwrap().name().clone();
@@ -168,7 +168,7 @@ async fn record(amqp: &Amqp, control: &str) -> String {
     queue.to_string()
 }
 
-/// What anybody can say that may write to the exchange: it would shut the limit, use it up, and fill the memory.
+/// Messages of a user who may write to the exchange, to pause the fleet, use up its limit, and fill its memory.
 fn forged(client: &str) -> Vec<String> {
     let worst = r#""working":true,"clientShutMs":86400000,"requestsLastMinute":4294967295,"tokenLimit":4294967295"#;
     let plain = |number| format!(r#"{{"v":1,"say":"here","process":"p{number}","client":"{client}",{worst}}}"#);
@@ -220,7 +220,7 @@ async fn words_that_are_forged_or_played_again_change_nothing() {
     other.terminate();
     assert_eq!(other.wait(seconds(30)).await, 0);
     knows(&one, 1, 5).await;
-    // It hears what was said before it began.
+    // It receives messages from before it started.
     let newcomer = start().start();
     newcomer.wait_ready(seconds(30)).await;
     knows(&newcomer, 2, 10).await;
@@ -271,7 +271,7 @@ async fn gossip_that_is_garbage_or_gone_disturbs_no_work_and_comes_back() {
         assert_eq!(process.ready().await.0, 200);
         assert_eq!(now.count(PROCESSES, &[]), 2, "those last known");
     }
-    // Whoever declares the topology brings it back.
+    // A process that declares the topology restores it.
     let third = worker("purger", broker, &prefix, &simulator).start();
     for process in [&one, &other, &third] {
         knows(process, 3, 30).await;

@@ -1,5 +1,5 @@
-//! A fleet on a broker whose exchanges an earlier version declared: it works, `doctor` says what is better now, and the
-//! steps of the runbook make it so.
+//! A fleet on a broker with exchanges of an earlier version: it works, `doctor` reports them, and the
+//! steps of the runbook replace them.
 
 use harness::{Amqp, Broker, Process, eventually, json_properties, seconds};
 use lapin::{
@@ -54,7 +54,7 @@ async fn what_an_earlier_version_declared_is_used_told_and_brought_up_to_date() 
         "{warned:?}"
     );
 
-    // As it stands in the runbook.
+    // The command of the runbook.
     let runbook = text("RUNBOOK.md");
     let command = |begin: &str| {
         let line = runbook.lines().map(str::trim).find(|line| line.starts_with(begin)).unwrap();
@@ -73,7 +73,7 @@ async fn what_an_earlier_version_declared_is_used_told_and_brought_up_to_date() 
     let amqp = Amqp::connect(&url).await;
     amqp.publish_job(PREFIX, "cdn.purge", purge_job("after", &["/a"]), json_properties()).await;
     assert_eq!(events.collect_events(1, seconds(30)).await[0]["subject"], "after");
-    // The policy: nothing stays in a step, whatever its key.
+    // With the policy, no message stays in a delay queue, whatever its key.
     for _ in 0..40 {
         amqp.publish_raw("", "genfleet.delay.01", "?".to_owned(), json_properties()).await;
     }
@@ -95,7 +95,7 @@ async fn declare_former(amqp: &Amqp) {
     }
 }
 
-/// The warnings about the topology, each with what to do. Nothing fails.
+/// Returns the warnings about the topology with their remedies. Nothing may fail.
 async fn topology_warnings(doctor: harness::Launch) -> Vec<String> {
     let doctor = doctor.start();
     let code = doctor.wait(seconds(60)).await;
@@ -114,7 +114,7 @@ async fn run(broker: &Broker, arguments: &[String]) {
     broker.ctl(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).await;
 }
 
-/// As a shell splits it.
+/// Splits a command as a shell does.
 fn words(line: &str) -> Vec<String> {
     let parts = line.split('\'').enumerate();
     let split = |(at, part): (usize, &str)| -> Vec<String> {

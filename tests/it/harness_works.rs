@@ -1,4 +1,4 @@
-//! The harness proves itself, so that a failing test elsewhere is about the product.
+//! Tests of the harness itself, so that other failing tests are caused by the product.
 
 use harness::{Amqp, Broker, Events, Prefix, Process, eventually, headers, json_properties, seconds};
 use lapin::{

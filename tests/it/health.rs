@@ -1,4 +1,4 @@
-//! `genfleet health`, which stands in for curl in the image.
+//! `genfleet health`, which replaces curl in the image.
 
 use std::net::TcpListener;
 

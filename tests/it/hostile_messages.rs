@@ -1,4 +1,4 @@
-//! What any producer can send: each message ends alone, as one dead letter, and neither its neighbours nor the tool notice.
+//! Hostile messages of producers: each ends alone, as one dead letter, and does not affect other jobs or the tool.
 
 use harness::{Amqp, Broker, Prefix, Process, eventually, hostile_properties, publish_with, seconds};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use crate::stack::{assert_all_succeeded, outcomes, publish_one_path_jobs, purge_
 
 const GOOD: usize = 20;
 
-/// The command that an operator would try, and what it printed.
+/// Runs a command of the tool, and returns its output.
 async fn told(broker: &Broker, prefix: &Prefix, arguments: &[&str]) -> String {
     let tool = Process::binary("genfleet")
         .args(arguments.iter().copied())
@@ -69,7 +69,7 @@ async fn each_is_refused_alone_and_all_jobs_beside_it_succeed() {
     assert_eq!(purger.wait(seconds(30)).await, 0);
 }
 
-/// As the broker leaves them, which gives a message up with all it came with.
+/// Publishes dead letters as the broker does, with all headers of the message.
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_that_came_with_all_of_it_are_listed_shown_and_redriven() {
     let broker = Broker::shared().await;

@@ -1,12 +1,12 @@
-//! A ledger over all five kinds, with two processes of each worker, while sessions, the broker, the network and the
-//! processes fail. Jobs keep coming meanwhile. A minute after the last fault each job has ended once, with its effect
-//! there once, and no queue holds anything.
+//! A ledger of jobs of all five kinds, with two processes of each worker, while sessions, the broker, the network and the
+//! processes fail and jobs are published. A minute after the last fault each job has ended once, its effect exists
+//! once, and all queues are empty.
 //!
-//! - [`jobs`]: what is published; [`crew`]: who works it; [`books`]: what is counted.
-//! - [`balance`]: what has to be so at the end; [`diagnosis`]: what is told where it is not.
+//! - [`jobs`]: the published jobs; [`crew`]: the worker processes; [`books`]: the counts.
+//! - [`balance`]: the checks at the end; [`diagnosis`]: the report if one fails.
 //!
-//! `GENFLEET_TEST_LEDGER=full` makes the faults last a minute. What is random follows from `GENFLEET_TEST_LEDGER_SEED`,
-//! a number; each test tells the one it had.
+//! With `GENFLEET_TEST_LEDGER=full` the faults last a minute. `GENFLEET_TEST_LEDGER_SEED` seeds all random choices;
+//! each test prints its seed.
 
 mod balance;
 mod books;
@@ -33,12 +33,12 @@ fn is_full() -> bool {
     std::env::var("GENFLEET_TEST_LEDGER").is_ok_and(|wanted| wanted == "full")
 }
 
-/// How long faults go on.
+/// Duration of the faults.
 fn time_of_faults() -> Duration {
     if is_full() { seconds(60) } else { seconds(25) }
 }
 
-/// Chance, told so that it can be had again.
+/// A random generator whose seed is printed, so that a run can be repeated.
 fn chance() -> fastrand::Rng {
     let given = std::env::var("GENFLEET_TEST_LEDGER_SEED").ok().map(|seed| seed.parse().unwrap());
     let seed = given.unwrap_or_else(|| fastrand::u64(..));
@@ -50,7 +50,7 @@ fn between(random: &mut fastrand::Rng, milliseconds: Range<u64>) -> Duration {
     Duration::from_millis(random.u64(milliseconds))
 }
 
-/// Answers take a moment, so that something is always under way, and a scan takes several polls.
+/// The simulator's settings: answers take some time, so that requests are always in progress, and scans need several polls.
 async fn slow_simulator() -> Simulator {
     let latency = Duration::from_millis(50);
     let simulator = simulator_with(SimulatorOptions { latency, ..SimulatorOptions::default() }).await;
@@ -66,8 +66,8 @@ async fn reconnect(broker: &Broker) -> Amqp {
     eventually(seconds(60), "the broker takes the producer back", async || Amqp::try_connect(broker.url()).await).await
 }
 
-/// Closes the connections of all that have a name (the workers', not the producer's) after each of the pauses; how many
-/// there were each time. It is done in the broker: starting its tool takes seconds on a busy machine.
+/// Closes all named connections (those of workers, not of the producer) after each of the pauses. Returns how many there
+/// were each time. It runs inside the broker, because starting its tool takes seconds on a busy machine.
 fn closing(pauses: &[Duration]) -> String {
     let pauses: Vec<String> = pauses.iter().map(|pause| pause.as_millis().to_string()).collect();
     format!(
@@ -130,7 +130,7 @@ fn signal(processes: &[&Process], name: &str) {
 async fn processes_suspended_until_the_broker_gives_them_up_leave_every_job_ended_once() {
     let broker = Broker::shared().await;
     let (prefix, simulator, mut random) = (Prefix::on(broker), slow_simulator().await, chance());
-    // The broker gives up who was silent for two heartbeats.
+    // The broker closes connections that were silent for two heartbeats.
     let (heartbeat, suspended) = if is_full() { (15, seconds(45)) } else { (5, seconds(20)) };
     let url = format!("{}?heartbeat={heartbeat}", broker.url());
     let crew = Crew::start(broker, [url.clone(), url], &prefix, &simulator).await;
@@ -157,7 +157,7 @@ async fn a_network_that_cuts_and_stalls_leaves_every_job_ended_once() {
     let mut books = Books::open(&amqp, &prefix).await;
     books.begin(&amqp).await;
     books.offer_for(&amqp, seconds(2)).await;
-    // The first of each worker hears nothing until its broker has given it up; the second is cut off meanwhile.
+    // The first process of each worker receives nothing until the broker closes its connection; the second is disconnected.
     let mut count = 1;
     proxies[0].stall();
     for _ in 0..4 {
@@ -166,7 +166,7 @@ async fn a_network_that_cuts_and_stalls_leaves_every_job_ended_once() {
         count += 1;
     }
     proxies[0].open();
-    // Then either, or both, in any way.
+    // Then one or both, with any fault.
     let until = Instant::now() + time_of_faults() / 3;
     while Instant::now() < until {
         let hit: &[Proxy] = [&proxies[..1], &proxies[1..], &proxies[..]][random.usize(..3)];

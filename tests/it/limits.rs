@@ -1,4 +1,4 @@
-//! What a hostile or a huge job costs a worker: memory within bounds, and nothing stands still meanwhile.
+//! Hostile and very large jobs: the memory of a worker stays bounded, and other jobs are not delayed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,9 +10,9 @@ use tokio::time::{Instant, sleep};
 use crate::stack::{outcomes, simulator, worker};
 
 const MEGABYTE: usize = 1024 * 1024;
-/// Over idle, for any one body of a megabyte and for four that are far too large.
+/// Additional memory for one body of a megabyte, or for four that are far too large.
 const MOST_KB: u64 = 150 * 1024;
-/// Over idle, for eight of a megabyte at once.
+/// Additional memory for eight bodies of a megabyte at once.
 const MOST_FOR_EIGHT_KB: u64 = 200 * 1024;
 
 struct Rig {
@@ -38,7 +38,7 @@ impl Rig {
         Self { worker: worker.into(), amqp, events, prefix, kind, idle_kb, _simulator: simulator }
     }
 
-    /// Sends all of them at once; their events, and the most memory that was taken for them, in kB.
+    /// Publishes all of them at once; returns their events, and the maximum additional memory in kB.
     async fn costs(&mut self, bodies: &[(String, Vec<u8>)]) -> (Vec<Value>, u64) {
         self.worker.forget_peak();
         for (id, body) in bodies {
@@ -50,7 +50,7 @@ impl Rig {
         (events, self.worker.peak_rss_kb().saturating_sub(self.idle_kb))
     }
 
-    /// The same, while it is asked whether it lives; and the longest that an answer took.
+    /// The same with liveness checks; also returns the longest time of an answer.
     async fn costs_and_lives(&mut self, bodies: &[(String, Vec<u8>)]) -> (Vec<Value>, u64, Duration) {
         let worker = Arc::clone(&self.worker);
         let mut longest = Duration::ZERO;
@@ -70,7 +70,7 @@ impl Rig {
     }
 }
 
-/// A megabyte of JSON: `begin`, then `part` as often as it fits, then `end`.
+/// Returns a megabyte of JSON: `begin`, then `part` as often as it fits, then `end`.
 fn filled(begin: &str, part: &str, end: &str) -> Vec<u8> {
     let count = (MEGABYTE - begin.len() - end.len() + 1) / (part.len() + 1);
     let mut parts = part.to_owned();
@@ -84,7 +84,7 @@ fn filled(begin: &str, part: &str, end: &str) -> Vec<u8> {
 fn hostile() -> Vec<(String, Vec<u8>)> {
     let nested = "[".repeat(60) + &"]".repeat(60);
     let csp = format!("\"img-src{}\"", " ;".repeat(4_000).replace(';', "'"));
-    // As many as there may be, and five mistakes in each.
+    // The maximum number, with five mistakes in each.
     let wrong = r#"{"sourceField":1,"targetField":2,"type":3,"path":4,"x":5}"#;
     let members: Vec<String> = (0..80_000).map(|n| format!("\"{n:x}\":[]")).collect();
     [

@@ -1,4 +1,4 @@
-//! Whole-product tests: a module a subject.
+//! Whole-product tests, with a module for each subject.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

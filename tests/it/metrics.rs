@@ -1,4 +1,4 @@
-//! Every metric of SPEC 9: exported by the real binaries, there from the start, and true.
+//! Every metric of SPEC 9: exported by the binaries, present from the start, and correct.
 
 use std::collections::BTreeSet;
 
@@ -50,7 +50,7 @@ const OF_ALL: [(&str, &str); 36] = [
     ("process_threads", "gauge"),
 ];
 
-/// Those of one worker.
+/// The metrics of one worker.
 const OF_ONE: [(&str, &str, &str); 4] = [
     ("purger", "genfleet_purge_paths_total", "counter"),
     ("purger", "genfleet_purge_batch_paths", "histogram"),
@@ -58,7 +58,7 @@ const OF_ONE: [(&str, &str, &str); 4] = [
     ("scan-monitor", "genfleet_threats_detected_total", "counter"),
 ];
 
-/// What of these is there only once it happened would go unseen: an increase from nothing is none.
+/// Metrics that must exist before the first event, because an increase from a missing series is not visible.
 const COMPLETE_FROM_THE_START: [&str; 9] = [
     "genfleet_jobs_total",
     "genfleet_job_retries_total",
@@ -73,7 +73,7 @@ const COMPLETE_FROM_THE_START: [&str; 9] = [
 
 const GATES: [&str; 6] = ["throttled", "service_limit", "api_unavailable", "credentials", "forbidden", "audit"];
 
-/// What came for a kind that does not exist: no job, but told by an event.
+/// Number of messages of an unknown kind: they are no jobs, but have an event.
 const UNKNOWN: u64 = 1;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,7 +175,7 @@ fn jobs_are_true(now: &[Metrics]) {
     for kind in ENDINGS.map(|(kind, ..)| kind).into_iter().collect::<BTreeSet<_>>() {
         let of_kind = [("kind", kind)];
         assert_eq!(total(now, "genfleet_job_duration_seconds_count", &of_kind), ended(kind, |_| true));
-        // Those that were never handed to a worker never stopped waiting.
+        // Jobs that were never delivered to a worker have no end of their wait.
         let unrun = ["undecodable", "invalid_job", "kind_mismatch", "deadline_passed"];
         let started = ended(kind, |code| !unrun.contains(&code));
         assert_eq!(total(now, "genfleet_job_queue_wait_seconds_count", &of_kind), started, "{kind}");
@@ -209,7 +209,7 @@ fn requests_are_true(now: &[Metrics], simulator: &Simulator) {
     }
     let endpoint = ("endpoint", "/api/v2/external/cdn/purge");
     let purges = total(now, "genfleet_api_requests_total", &[endpoint, ("method", "POST")]);
-    // The one that was answered 503 is sent again as it is.
+    // The request that was answered with 503 is sent again unchanged.
     assert_eq!(total(now, "genfleet_purge_batch_paths_count", &[]), purges - 1);
 }
 
@@ -307,7 +307,7 @@ async fn scraped(fleet: &Fleet) -> Vec<Metrics> {
     all
 }
 
-/// Over all processes.
+/// Sums over all processes.
 fn total(now: &[Metrics], name: &str, labels: &[(&str, &str)]) -> u64 {
     now.iter().map(|each| each.count(name, labels)).sum()
 }
@@ -320,7 +320,7 @@ fn failed(of: impl Fn(&str) -> bool) -> u64 {
     ENDINGS.iter().filter(|(kind, outcome, ..)| *outcome == "failed" && of(kind)).map(|(.., count)| count).sum()
 }
 
-/// The series, without their values, of what has to be complete from the start.
+/// Returns the series, without values, that must exist from the start.
 fn bounded(all: &[Metrics]) -> BTreeSet<String> {
     let series = all.iter().flat_map(|each| each.all().keys());
     series.filter(|series| COMPLETE_FROM_THE_START.iter().any(|name| series.starts_with(name))).cloned().collect()

@@ -1,4 +1,4 @@
-//! The example of `docs/ADDING-A-WORKER.md` is a whole worker: it takes jobs from the embedded queue, calls the API,
+//! The example of `docs/ADDING-A-WORKER.md` is a complete worker: it takes jobs from the embedded queue, calls the API,
 //! publishes events, keeps an audit and stops when asked.
 
 use genfleet_simulator::Simulator;
@@ -18,7 +18,7 @@ fn minimal_worker(simulator: &Simulator) -> Launch {
         .env("GENESYS_CLIENT_SECRET", "hush")
 }
 
-/// Runs the tool beside `worker`, on its store; what it printed.
+/// Runs the tool on the store of `worker`, and returns its output.
 async fn tool(worker: &Process, arguments: &[&str]) -> Vec<String> {
     let tool = Process::binary("genfleet").args(arguments.iter().copied()).args(QUEUE).directory(worker.directory());
     let tool = tool.start();
@@ -26,7 +26,7 @@ async fn tool(worker: &Process, arguments: &[&str]) -> Vec<String> {
     tool.stdout_lines()
 }
 
-/// The data of the event in which the job ended.
+/// Waits for the final event of the job, and returns its data.
 async fn end(worker: &Process, job: &str) -> Value {
     eventually(seconds(30), format!("{job} has ended"), async || {
         let events = tool(worker, &["events"]).await;
@@ -54,7 +54,7 @@ async fn the_minimal_worker_works_jobs_from_the_embedded_queue_to_their_events()
     assert_eq!(sent.body, json!({ "paths": ["/a", "/b"] }));
     assert!(purged["report"]["requestId"].as_str().is_some_and(|id| !id.is_empty()), "{purged}");
 
-    // The payload type knows no such member, which the shipped worker takes.
+    // The example's payload type does not have this member; the shipped worker has it.
     let unknown = r#"{"paths":["/a"],"allowPurgeAll":true}"#;
     tool(&worker, &["enqueue", "cdn.purge", "--id", "refused", "--payload", unknown]).await;
     let refused = end(&worker, "refused").await;

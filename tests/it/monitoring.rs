@@ -1,4 +1,4 @@
-//! The rules and the dashboard in `deploy/` against a real Prometheus and what the real binaries export.
+//! The rules and the dashboard in `deploy/`, with Prometheus and the metrics of the binaries.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ async fn a_real_prometheus_finds_data_for_every_rule_and_every_panel() {
     let queries = panel_queries();
     assert!(queries.len() > 40, "the dashboard's queries were found");
     eventually(seconds(90), "every panel's query gives data", async || {
-        // Again and again: some series begin with the first load, and a rate is of what came after.
+        // Repeated, because some series start with the first load, and a rate needs later values.
         fleet.work().await;
         let mut empty = Vec::new();
         for (panel, query) in &queries {
@@ -47,7 +47,7 @@ async fn a_real_prometheus_finds_data_for_every_rule_and_every_panel() {
         let series = prometheus.query(&format!("count({{__name__=\"{name}\"}})")).await.unwrap();
         assert!(!series.is_empty(), "no binary exports {name}");
     }
-    // An alert fires a few evaluations after its data came.
+    // An alert fires a few evaluations after its data arrived.
     let firing = || async {
         let firing = prometheus.query(r#"ALERTS{alertstate="firing"}"#).await.unwrap();
         let name = |alert: &Value| alert["metric"]["alertname"].as_str().unwrap().to_owned();
@@ -57,13 +57,13 @@ async fn a_real_prometheus_finds_data_for_every_rule_and_every_panel() {
         firing().await.contains("GenfleetUnrouted")
     })
     .await;
-    // Each load has a message of a kind that does not exist, jobs that die, and one that expires; many loads make many of those.
+    // Each load contains a message of an unknown kind, failing jobs and an expiring one.
     let wanted = ["GenfleetUnrouted", "GenfleetDeadLettersGrowing", "GenfleetJobsExpired"];
     let firing = firing().await;
     assert!(firing.iter().all(|name| wanted.contains(&name.as_str())), "{firing:?}");
 }
 
-/// As in `deploy/prometheus/prometheus.yml`, but faster, and without names to look up.
+/// The configuration of `deploy/prometheus/prometheus.yml`, but faster and without host names.
 async fn configuration(fleet: &Fleet) -> String {
     let mut targets = Vec::new();
     for process in &fleet.processes {
@@ -79,7 +79,7 @@ async fn configuration(fleet: &Fleet) -> String {
     )
 }
 
-/// All rules, each evaluated.
+/// Waits until all rules are evaluated.
 async fn evaluated(prometheus: &Prometheus) -> Vec<Value> {
     eventually(seconds(30), "every rule was evaluated", async || {
         let groups = prometheus.rules().await;
@@ -126,7 +126,7 @@ fn run(arguments: &[&str]) {
     assert!(done.status.success(), "promtool {}: {told}", arguments.join(" "));
 }
 
-/// Each query of the dashboard as Grafana would send it, with the title of its panel.
+/// All queries of the dashboard as Grafana would send them, with the titles of their panels.
 fn panel_queries() -> Vec<(String, String)> {
     let dashboard: Value = serde_json::from_str(&text("grafana/dashboards/genfleet.json")).unwrap();
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! A fleet to be looked at: the binaries of all workers, and a load of which it is known how each job ends.
+//! A fleet for tests of metrics: the binaries of all workers, and a load with known results.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use crate::stack::{outcomes, purge_job, simulator_with, worker};
 
-/// The kinds that are worked whatever the settings, each with its binary.
+/// The kinds that are worked with any settings, each with its binary.
 pub(crate) fn worked() -> impl Iterator<Item = (&'static str, &'static str)> {
     let kinds = Kind::of_producers().filter(|kind| !kind.is_optional());
     kinds.map(|kind| (kind.worker(), kind.as_str()))
 }
 
-/// How many jobs of the load end how: kind, outcome, code.
+/// Number of jobs of the load for each kind, outcome and code.
 pub(crate) const ENDINGS: [(&str, &str, &str, u64); 13] = [
     ("cdn.purge", "succeeded", "", 20),
     ("cdn.purge", "failed", "undecodable", 1),
@@ -32,12 +32,12 @@ pub(crate) const ENDINGS: [(&str, &str, &str, u64); 13] = [
     ("file.scan", "failed", "scan_failed", 1),
 ];
 
-/// How long the jobs of the load had waited when they were sent, in seconds.
+/// Time that the jobs of the load had waited before they were published, in seconds.
 pub(crate) const AGE: u64 = 600;
 
 pub(crate) struct Fleet {
     pub broker: &'static Broker,
-    // After the processes that use it.
+    // Dropped after the processes that use it.
     pub processes: Vec<Process>,
     pub prefix: Prefix,
     pub simulator: Simulator,
@@ -46,7 +46,7 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Ready to work. Queues are counted every two seconds instead of every ten.
+    /// Starts a ready fleet. Queue lengths are updated every two seconds instead of every ten.
     pub(crate) async fn start() -> Self {
         let broker = Broker::shared().await;
         let prefix = Prefix::on(broker);
@@ -76,7 +76,7 @@ impl Fleet {
         Self { broker, processes, prefix, simulator, _gateway: gateway, gateway_port }
     }
 
-    /// Sends the load, and a message of a kind that does not exist; waits until all jobs have ended.
+    /// Publishes the load and a message of an unknown kind, and waits until all jobs have ended.
     pub(crate) async fn work(&self) {
         let amqp = Amqp::connect(self.broker.url()).await;
         let mut events = amqp.declare_events_queue(&self.prefix).await;
@@ -86,7 +86,7 @@ impl Fleet {
         }
         amqp.publish_job(&self.prefix, "no.such.kind", "{}", json_properties()).await;
         let jobs = ENDINGS.iter().map(|(.., count)| count).sum::<u64>();
-        // And that of the kind that does not exist.
+        // And the event of the unknown kind.
         outcomes(&mut events, usize::try_from(jobs).unwrap() + 1, seconds(60)).await;
     }
 
@@ -106,7 +106,7 @@ impl Fleet {
     }
 }
 
-/// Interface `n`, in an organisation and a network of its own.
+/// Interface `n`, with its own organisation and network.
 pub(crate) fn vni(n: usize, gateway: &str, port: u16) -> String {
     let payload = json!({
         "name": format!("vni-{n}"), "organizationId": format!("00000000-0000-4000-8000-00000000000{n}"),
@@ -144,7 +144,7 @@ pub(crate) fn channel(n: usize) -> String {
     job(&format!("channel-{n}"), "channel.provision", &payload)
 }
 
-/// The simulator judges a file by its first digit.
+/// The simulator determines the result of a scan from the first digit of the file's id.
 fn scan(first: &str) -> String {
     scan_of(&format!("scan-{first}"), &format!("{first}0000000-0000-4000-8000-000000000001"))
 }

@@ -1,4 +1,4 @@
-//! The producers of `deploy/examples/producers`, with the published client libraries, against a real broker.
+//! The producers of `deploy/examples/producers` with the published client libraries, on a broker.
 
 use std::{
     fs,
@@ -34,7 +34,7 @@ enum Language {
 
 const LANGUAGES: [Language; 3] = [Language::Python, Language::Node, Language::Go];
 
-/// How a producer ended.
+/// The end of a producer.
 #[derive(Debug)]
 struct Ran {
     code: Option<i32>,
@@ -42,7 +42,7 @@ struct Ran {
     stderr: String,
 }
 
-/// A producer that can be run.
+/// An example producer.
 #[derive(Clone, Debug)]
 struct Producer {
     program: PathBuf,
@@ -50,11 +50,11 @@ struct Producer {
     folder: PathBuf,
 }
 
-/// Where Debian has Go's libraries.
+/// The folder of Go's libraries on Debian.
 const GO_LIBRARIES: &str = "/usr/share/gocode";
 
 impl Language {
-    /// The example with its library; `None`, told, where that cannot be had. Installed once.
+    /// Installs the library of an example once. `None` if that is not possible, which is reported.
     async fn producer(self) -> Option<Producer> {
         static PYTHON: OnceCell<Option<Producer>> = OnceCell::const_new();
         static NODE: OnceCell<Option<Producer>> = OnceCell::const_new();
@@ -72,7 +72,7 @@ impl Language {
         producer.clone()
     }
 
-    /// As the example's README says, beside the build.
+    /// Installs the library as the example's README describes, next to the build.
     fn install(self) -> Option<Producer> {
         let executable = std::env::current_exe().unwrap();
         let folder = executable.ancestors().nth(3).unwrap().join(format!("tmp/producer-{self:?}"));
@@ -113,7 +113,7 @@ fn succeeds(folder: &Path, program: &Path, arguments: &[&str]) -> bool {
 }
 
 impl Producer {
-    /// Runs it to its end. It gives up by itself after `timeout`.
+    /// Runs the producer to its end. It stops by itself after `timeout`.
     async fn run(&self, url: &str, prefix: &str, timeout: Duration, arguments: &[&str]) -> Ran {
         let mut command = tokio::process::Command::new(&self.program);
         let command = command
@@ -131,7 +131,7 @@ impl Producer {
     }
 }
 
-/// An exchange for jobs that this test made itself, to play the worker.
+/// An exchange for jobs of the test, which acts as the worker.
 struct Door {
     amqp: Amqp,
     prefix: Prefix,
@@ -146,7 +146,7 @@ impl Door {
         Self { amqp, prefix }
     }
 
-    /// A queue behind it, gone with the test.
+    /// Declares a queue for it, which is deleted with the test.
     async fn queue(&self, arguments: FieldTable) -> String {
         let name = format!("{}.jobs.cdn.purge", self.prefix);
         let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
@@ -171,7 +171,7 @@ impl Door {
     }
 }
 
-/// What every producer does, whatever it is written in.
+/// Tests that all producers have to pass.
 async fn keeps_the_contract(language: Language) {
     let Some(producer) = language.producer().await else { return };
     let door = Door::on(Broker::shared().await).await;
@@ -199,7 +199,7 @@ async fn keeps_the_contract(language: Language) {
     assert_eq!(serde_json::from_str::<Value>(&ran.stdout).unwrap(), json!({"data": {"outcome": "expired"}}));
 }
 
-/// What no producer may take for a job that was done.
+/// Tests that no producer mistakes for success.
 async fn tells_trouble(language: Language) {
     let Some(producer) = language.producer().await else { return };
     let broker = Broker::shared().await;
@@ -268,7 +268,7 @@ async fn the_shipped_producer_user_runs_the_shipped_producers_and_is_answered_by
     purger.wait_ready(seconds(60)).await;
     for language in LANGUAGES {
         let Some(producer) = language.producer().await else { continue };
-        // As generators of typed clients send what is not set.
+        // Generated clients send members that are not set in this way.
         let payload = r#"{"paths": ["/index.html"], "allowPurgeAll": null}"#;
         let done = producer.run(&url, "genfleet", seconds(60), &["cdn.purge", payload]).await;
         assert_eq!(done.code, Some(0), "{done:?}");
@@ -285,7 +285,7 @@ async fn the_shipped_producer_user_runs_the_shipped_producers_and_is_answered_by
     }
     purger.terminate();
     assert_eq!(purger.wait(seconds(60)).await, 0);
-    // Nobody works the next ones; their producers wait when the broker dies.
+    // No worker runs for the next jobs; their producers wait when the broker is killed.
     for language in LANGUAGES {
         let Some(producer) = language.producer().await else { continue };
         let before = waiting(&broker).await;

@@ -1,4 +1,4 @@
-//! The main job on a real broker: nothing lost, little sent.
+//! Purges on a broker: no job is lost, and few requests are sent.
 
 use std::collections::BTreeMap;
 
@@ -70,7 +70,7 @@ async fn a_broker_restart_in_the_middle_loses_nothing_and_ends_no_process() {
     let again: Vec<String> =
         simulator.purged().into_iter().filter(|(_, times)| *times > 1).map(|(path, _)| path).collect();
     let twice = again.len();
-    // Whose acknowledgement the broker did not live to write down came again, ended again, and is counted again.
+    // Jobs whose acknowledgement the killed broker did not store are redelivered, end again, and are counted again.
     let mut ends = BTreeMap::<String, usize>::new();
     for log in purger.logs().iter().filter(|log| log["message"] == "job ended") {
         *ends.entry(log["span"]["id"].as_str().unwrap().replacen('-', "/", 1)).or_default() += 1;

@@ -1,4 +1,4 @@
-//! How long a job waited, by what its producer says of when it was enqueued.
+//! The time that a job waited, from the time of enqueueing that its producer gives.
 
 use harness::{Amqp, Broker, Prefix, json_properties, seconds};
 use lapin::{
@@ -12,7 +12,7 @@ use crate::{
     stack::{outcomes, simulator, worker},
 };
 
-/// A minute ago, and half a second.
+/// A minute and half a second ago.
 const AGO: i64 = 60_500;
 
 fn properties(timestamp: Option<u64>, enqueued_ms: Option<i64>) -> BasicProperties {
@@ -60,7 +60,7 @@ async fn a_wait_is_known_to_the_millisecond_or_said_to_be_rough_or_not_known() {
     let body = |id: &str| json!({ "id": id, "payload": { "paths": [format!("/{id}")] } });
     let sent = jobs.into_iter().map(|(id, properties)| (body(id).to_string(), properties));
     amqp.publish_jobs(&prefix, "cdn.purge", sent).await;
-    // It comes back by the delays, and its intended wait does not count.
+    // It is delayed, and the intended wait does not count.
     let mut delayed = body("delayed");
     delayed["notBefore"] = in_two_seconds().into();
     amqp.publish_job(&prefix, "cdn.purge", delayed.to_string(), properties(Some(second), Some(enqueued))).await;

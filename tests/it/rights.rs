@@ -1,4 +1,4 @@
-//! The users of `deploy/rabbitmq/definitions.json` on a real broker: what each may do is enough, and no more.
+//! The users of `deploy/rabbitmq/definitions.json` on a broker: their rights suffice, and permit nothing more.
 
 use genfleet_simulator::SimulatorOptions;
 use harness::{Amqp, Broker, Events, Launch, Prefix, Process, eventually, json_properties, seconds};
@@ -16,7 +16,7 @@ use crate::{
 };
 
 const USERS: [&str; 4] = ["genfleet-producer", "genfleet-worker", "genfleet-tool", "genfleet-scaler"];
-/// As in the definitions.
+/// The password in the definitions.
 const PREFIX: &str = "genfleet";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +34,7 @@ async fn each_user_may_do_what_it_needs_and_no_more() {
     a_producer_can_be_held_to_kinds(&broker).await;
 }
 
-/// A broker with the definitions on it and nothing else; `None` where none can be started.
+/// Starts a broker with only the definitions; `None` if none can be started.
 pub(crate) async fn defined_broker() -> Option<Broker> {
     let broker = Broker::private().await?;
     for user in USERS {
@@ -45,7 +45,7 @@ pub(crate) async fn defined_broker() -> Option<Broker> {
     Some(broker)
 }
 
-/// The URL of one of its users, or of guest.
+/// Returns the URL for one of its users, or for guest.
 pub(crate) fn url(broker: &Broker, user: &str) -> String {
     let (_, rest) = broker.url().rsplit_once('@').unwrap();
     let (host, _) = rest.split_once('/').unwrap();
@@ -53,7 +53,7 @@ pub(crate) fn url(broker: &Broker, user: &str) -> String {
     format!("amqp://{user}:{password}@{host}/genfleet")
 }
 
-/// As one of its users.
+/// Connects as one of its users.
 pub(crate) fn of(launch: Launch, broker: &Broker, user: &str) -> Launch {
     launch.env("GENFLEET_QUEUE_URL", &url(broker, user)).env("GENFLEET_QUEUE_PREFIX", PREFIX)
 }
@@ -96,7 +96,7 @@ async fn the_workers_rights_are_enough_for_every_way_a_job_can_go(broker: &Broke
     }
 }
 
-/// As shipped: nobody is answered, which is told once, and all else goes on. Who published it is told where it says so.
+/// With the definitions alone no replies are sent, which is logged once, and everything else works.
 async fn no_answer_costs_a_job_its_event(broker: &Broker) {
     let simulator = simulator().await;
     let unused = Prefix::on(broker);
@@ -127,7 +127,7 @@ async fn no_answer_costs_a_job_its_event(broker: &Broker) {
     assert_eq!(purger.wait(seconds(30)).await, 0);
 }
 
-/// As the runbook says it.
+/// Gives the right to reply, as the runbook describes.
 async fn a_producer_can_be_held_to_kinds(broker: &Broker) {
     let write = r"^(cdn\.purge|file\.scan)$";
     broker.ctl(&["set_topic_permissions", "-p", "genfleet", "genfleet-producer", "genfleet.jobs", write, "^$"]).await;
@@ -157,10 +157,10 @@ async fn the_tools_rights_are_enough_for_its_commands(broker: &Broker) {
     let of_producer = |arguments: &[&str]| {
         of(Process::binary("genfleet").args(arguments.iter().copied()), broker, "genfleet-producer").start()
     };
-    // As it is without settings (--topology declare): what is there is not declared.
+    // With the default --topology declare, existing objects are not declared.
     let enqueued = of_producer(&["enqueue", "cdn.purge", "--payload", r#"{"paths":["/b"]}"#]);
     assert_eq!(enqueued.wait(seconds(40)).await, 0, "{}", enqueued.stderr());
-    // Were it to wait, it would wait for an hour.
+    // If it waited, it would wait for an hour.
     let nowhere =
         ["--queue-prefix", "nowhere", "--id", "unsent", "--timeout", "1h", "--payload", r#"{"paths":["/a"]}"#];
     let refused = of_producer(&[&["enqueue", "cdn.purge"], &nowhere[..]].concat());
@@ -186,7 +186,7 @@ async fn the_tools_rights_are_enough_for_its_commands(broker: &Broker) {
 
 async fn nobody_may_do_more_than_the_others_can_trust(broker: &Broker) {
     for (user, exchange, key) in [
-        // Headers count on what comes by these.
+        // The workers trust the headers of messages from these exchanges.
         ("genfleet-producer", "genfleet.work", "cdn.purge"),
         ("genfleet-producer", "genfleet.delay.00", "cdn.purge"),
         ("genfleet-producer", "genfleet.events", "cdn.purge.succeeded"),

@@ -1,5 +1,5 @@
-//! What `deploy/RUNBOOK.md` and the other guides tell people to type is what the binaries take, and what they apply is
-//! there. That every alert has its page, [`crate::monitoring`] looks at; that links lead somewhere, [`crate::docs`].
+//! The commands in `deploy/RUNBOOK.md` and the other guides are accepted by the binaries, and the files that they apply
+//! exist. [`crate::monitoring`] checks that every alert has its section, [`crate::docs`] checks links.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ async fn every_command_of_the_guides_is_one_that_the_binaries_take() {
     let mut tried = 0;
     for guide in GUIDES {
         for (binary, arguments) in commands(&text(guide)) {
-            // What stands before --help is read, and refused where it is wrong.
+            // Arguments before --help are parsed, and refused if they are wrong.
             let process = Process::binary(&binary).args(arguments.iter().map(String::as_str)).args(["--help"]).start();
             assert_eq!(process.wait(seconds(20)).await, 0, "{guide}: {binary} {arguments:?}: {}", process.stderr());
             tried += 1;
@@ -64,7 +64,7 @@ fn everything_that_the_guides_apply_is_there() {
     }
 }
 
-/// Every call of a binary of ours, in blocks of code and between back-ticks.
+/// Finds every call of a binary, in code blocks and between back-ticks.
 fn commands(guide: &str) -> Vec<(String, Vec<String>)> {
     let mut fenced = false;
     let mut lines = Vec::new();
@@ -81,11 +81,11 @@ fn commands(guide: &str) -> Vec<(String, Vec<String>)> {
 
 fn inline_code(guide: &str) -> Vec<String> {
     let outside_blocks: String = guide.split("```").step_by(2).collect();
-    // A command may be broken over two lines.
+    // A command may continue on the next line.
     outside_blocks.split('`').skip(1).step_by(2).map(|code| code.replace('\n', " ")).collect()
 }
 
-/// The binary and its arguments, where this command is one of ours: by itself, or in a container.
+/// Returns the binary and its arguments if the command calls one of the product's binaries, also in a container.
 fn ours(command: &[String]) -> Option<(String, Vec<String>)> {
     let names_something = |before: &str| before.starts_with('-') && before != "--" && before != "--rm";
     let tool = (0..command.len()).find(|at| {
@@ -98,7 +98,7 @@ fn ours(command: &[String]) -> Option<(String, Vec<String>)> {
     (!shown_only).then(|| (command[at].clone(), arguments))
 }
 
-/// The commands of a line, as a shell would take it apart, without variables, redirections and the comment at its end.
+/// Splits a line into commands as a shell does, without variables, redirections and a comment at the end.
 fn words(line: &str) -> Vec<Vec<String>> {
     let (mut commands, mut word, mut quote) = (vec![Vec::new()], None::<String>, None);
     for letter in line.chars().chain([' ']) {

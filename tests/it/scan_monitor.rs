@@ -1,4 +1,4 @@
-//! Scans on a real broker: any number waits there, none is lost with a process, none is ordered twice without need.
+//! Scans on a broker: any number can wait, none is lost with a process, and none is started twice without need.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::stack::{assert_all_succeeded, outcomes, random_moment, simulator, simulator_with, worker};
 
-/// Of a clean file.
+/// The id of a clean file.
 fn file_id(number: usize) -> String {
     format!("a0000000-0000-4000-8000-{number:012x}")
 }
@@ -27,12 +27,12 @@ async fn publish_scans(amqp: &Amqp, prefix: &Prefix, numbers: Range<usize>) {
     amqp.publish_jobs(prefix, "file.scan", jobs).await;
 }
 
-/// The file that an order is for.
+/// Returns the file of a request to scan.
 fn ordered_file(path: &str) -> Option<&str> {
     path.strip_prefix("/api/v2/files/")?.strip_suffix("/scans")
 }
 
-/// When each file was ordered to be scanned, in microseconds since 1970.
+/// The times at which the scans of each file were started, in microseconds since 1970.
 fn orders(simulator: &Simulator) -> BTreeMap<String, Vec<u64>> {
     let mut orders: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for request in simulator.requests().iter().filter(|request| request.method == "POST") {
@@ -56,7 +56,7 @@ fn answers(simulator: &Simulator) -> HashMap<u16, usize> {
     answers
 }
 
-/// How long after its verdict each scan was noticed, shortest first.
+/// The delays with which results were noticed, shortest first.
 fn notices(simulator: &Simulator) -> Vec<Duration> {
     let shown = simulator.state();
     let delay = |scan: &Value| {

@@ -1,4 +1,4 @@
-//! Settings that would silence a process, and a stderr that nobody reads.
+//! Settings that would disable all output of a process, and a stderr that is not read.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,4 @@
-//! What most tests begin with: a broker, a prefix, a simulator, and how a purger is started on them.
+//! The start of most tests: a broker, a prefix, a simulator, and a purger with them.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,14 +6,14 @@ use genfleet_simulator::{Simulator, SimulatorOptions};
 use harness::{Amqp, Broker, Launch, Prefix, Process, eventually, json_properties, seconds};
 use serde_json::{Value, json};
 
-/// A limit that no test meets unless it wants to.
+/// A limit that tests do not reach unintentionally.
 pub(crate) const UNLIMITED: u32 = 60_000;
 
 pub(crate) async fn simulator() -> Simulator {
     simulator_with(SimulatorOptions::default()).await
 }
 
-/// With limits out of the way, where `options` leaves them as they are by default.
+/// Starts a simulator with high limits, unless `options` sets them.
 pub(crate) async fn simulator_with(options: SimulatorOptions) -> Simulator {
     let untouched = options.requests_per_minute == SimulatorOptions::default().requests_per_minute;
     let requests_per_minute = if untouched { UNLIMITED } else { options.requests_per_minute };
@@ -23,7 +23,7 @@ pub(crate) async fn simulator_with(options: SimulatorOptions) -> Simulator {
     Simulator::start(SimulatorOptions { requests_per_minute, client_requests_per_minute, ..options }).await.unwrap()
 }
 
-/// A worker binary on this broker, prefix and simulator. Arguments given later win over these.
+/// Launches a worker with this broker, prefix and simulator. Later arguments override these.
 pub(crate) fn worker(binary: &str, broker: &Broker, prefix: &Prefix, simulator: &Simulator) -> Launch {
     Process::binary(binary)
         .args(["--admin-addr", "127.0.0.1:0"])
@@ -33,9 +33,9 @@ pub(crate) fn worker(binary: &str, broker: &Broker, prefix: &Prefix, simulator: 
         .env("GENESYS_CLIENT_ID", "client")
         .env("GENESYS_CLIENT_SECRET", "hush")
         .env("GENFLEET_REQUESTS_PER_MINUTE", &UNLIMITED.to_string())
-        // Shared by how many there may be.
+        // Shared by all processes.
         .env("GENFLEET_CLIENT_REQUESTS_PER_MINUTE", &(100 * UNLIMITED).to_string())
-        // Reads show what was written before, unless a test says otherwise.
+        // Reads show earlier writes at once, unless a test changes this.
         .env("GENFLEET_TAKEOVER_WAIT", "0s")
 }
 
@@ -43,13 +43,13 @@ pub(crate) fn purge_job(id: &str, paths: &[&str]) -> String {
     json!({ "id": id, "payload": { "paths": paths } }).to_string()
 }
 
-/// `count` jobs of one path each: `<name>-<n>` purges `/<name>/<n>`.
+/// Publishes `count` jobs with one path each: `<name>-<n>` purges `/<name>/<n>`.
 pub(crate) async fn publish_one_path_jobs(amqp: &Amqp, prefix: &Prefix, name: &str, count: usize) {
     let jobs = (0..count).map(|n| (purge_job(&format!("{name}-{n}"), &[&format!("/{name}/{n}")]), json_properties()));
     amqp.publish_jobs(prefix, "cdn.purge", jobs).await;
 }
 
-/// Reads events until every one of `count` jobs has one, whatever is repeated; the outcomes by job.
+/// Reads events, possibly repeated, until each of `count` jobs has one. Returns the outcomes by job.
 pub(crate) async fn outcomes(
     events: &mut harness::Events,
     count: usize,
@@ -68,7 +68,7 @@ pub(crate) async fn outcomes(
     by_job
 }
 
-/// That every event of every job says `succeeded`, and a repeat has the id of the first.
+/// Asserts that all events say `succeeded`, and that repeated events have the same id.
 pub(crate) fn assert_all_succeeded(by_job: &BTreeMap<String, Vec<Value>>) {
     for (job, events) in by_job {
         for event in events {
@@ -82,13 +82,13 @@ pub(crate) fn purge_requests(simulator: &Simulator) -> usize {
     simulator.requests().iter().filter(|request| request.path.ends_with("/cdn/purge")).count()
 }
 
-/// A number below `below`, by chance.
+/// Returns a random number below `below`.
 pub(crate) fn random(below: usize) -> usize {
     usize::from_le_bytes(uuid::Uuid::new_v4().as_bytes()[..8].try_into().unwrap()) % below
 }
 
-/// Waits until `least` further requests came, and as many more as chance says, below `more`: a moment in the middle of the
-/// work. A process that never lives long enough to finish what it was handed is a crash loop, and convicted as one.
+/// Waits for `least` further requests and a random number of more, below `more`, to reach a moment in the middle of the
+/// work. If a process never completes its jobs before it is killed, they count as crash loops.
 pub(crate) async fn random_moment(simulator: &Simulator, least: usize, more: usize) {
     let enough = simulator.requests().len() + least + random(more);
     eventually(seconds(60), "more requests come", async || simulator.requests().len() >= enough).await;

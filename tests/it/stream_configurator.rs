@@ -1,4 +1,4 @@
-//! The stream-configurator on a real broker: registered, refused with pointers, killed under load.
+//! The stream-configurator on a broker: definitions are registered or refused with pointers, and the worker is killed.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -85,8 +85,8 @@ async fn an_invalid_job_is_told_all_that_is_wrong_and_nothing_is_called() {
     assert!(simulator.requests().iter().all(|request| !request.path.contains("event-streams")));
 }
 
-/// Every second job replaces a known version and fails where another is there: what it sent itself before its process
-/// died is not another.
+/// Every second job replaces a known version, and fails if the version is another one. A version that the job itself sent
+/// before its process died is not another one.
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_twenty_times_under_load_every_job_has_one_event_and_every_definition_is_there() {
     const JOBS: usize = 1200;
@@ -123,7 +123,7 @@ async fn killed_twenty_times_under_load_every_job_has_one_event_and_every_defini
     assert_eq!(amqp.count(&format!("{prefix}.dead.{KIND}")).await, 0);
 }
 
-/// In another region than jobs do; its version.
+/// Registers a definition with another region; returns its version.
 fn register_by_others(simulator: &Simulator, source: &str) -> String {
     let role = "arn:aws:iam::123456789012:role/genesys";
     let definition = json!({
@@ -138,7 +138,7 @@ fn register_by_others(simulator: &Simulator, source: &str) -> String {
     simulator.state()["eventStreams"]["definitions"][source]["etag"].as_str().unwrap().to_owned()
 }
 
-/// How many definitions are as jobs want them.
+/// Number of definitions that are as their jobs want them.
 fn registered(simulator: &Simulator) -> usize {
     let state = simulator.state();
     let definitions = state["eventStreams"]["definitions"].as_object().unwrap();

@@ -1,5 +1,5 @@
-//! Traces (SPEC 1, 9): a job's API requests, its event and its webhooks are in its producer's trace, and a collector that is
-//! slow or away costs spans, never jobs.
+//! Traces (SPEC 1, 9): a job's API requests, its event and its webhooks are in its producer's trace. A slow or unavailable
+//! collector causes a loss of spans, but not of jobs.
 
 use genfleet_simulator::{RecordedRequest, Simulator, SimulatorOptions};
 use harness::{
@@ -16,7 +16,7 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PRODUCER: &str = "b7ad6b7169203331";
 const PURGE: &str = "POST /api/v2/external/cdn/purge";
 
-/// All that one attempt sends fails.
+/// All requests of an attempt fail.
 const FAULT: &str = "status=503,times=4,path=/api/v2/external/cdn/purge";
 
 fn traceparent() -> String {
@@ -33,7 +33,7 @@ async fn event(events: &mut Events) -> Message {
     events.next_message(seconds(60)).await.expect("an event")
 }
 
-/// The headers of the purge requests that arrived.
+/// The headers of the received purge requests.
 fn purges(simulator: &Simulator) -> Vec<(Option<String>, Option<String>)> {
     let requests = simulator.requests().into_iter().filter(|request| request.path.ends_with("/cdn/purge"));
     let header = |name: &str, request: &RecordedRequest| request.headers.get(name).cloned();
@@ -49,7 +49,7 @@ async fn request_event_and_webhook_are_in_the_trace_of_the_jobs_producer() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let (simulator, collector, receiver) = (simulator().await, Collector::start().await, Receiver::start().await);
-    // Nothing is sent until it stops.
+    // No spans are exported until it stops.
     let purger = collector
         .told_by(worker("purger", broker, &prefix, &simulator))
         .env("OTEL_BSP_SCHEDULE_DELAY", "600000")
@@ -163,7 +163,7 @@ async fn attempts_are_siblings_and_without_a_producers_trace_children_of_the_fir
     assert_eq!(told["traceparent"].as_str().map(|place| &place[3..35]), Some(first.trace.as_str()));
 }
 
-/// Both attempts of a job, in their order.
+/// Returns both attempts of a job, in order.
 async fn attempts(collector: &Collector, prefix: &Prefix, job: &str) -> [Span; 2] {
     let attempts = eventually(seconds(30), "both attempts are told of", async || {
         let mut attempts = collector.spans();
@@ -181,7 +181,7 @@ async fn attempts(collector: &Collector, prefix: &Prefix, job: &str) -> [Span; 2
 async fn a_request_that_jobs_share_belongs_to_all_of_them() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
-    // While the first job's request is out, the others gather.
+    // While the request of the first job is in progress, the others are collected.
     let faults = vec!["latency=500,times=1,path=/api/v2/external/cdn/purge".parse().unwrap()];
     let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
     let collector = Collector::start().await;

@@ -1,4 +1,4 @@
-//! What goes wrong around a process is told where operators look: `/readyz`, `genfleet status`, the log, the metrics.
+//! Problems in the environment of a process are reported in `/readyz`, `genfleet status`, the log and the metrics.
 
 use genfleet_simulator::SimulatorOptions;
 use harness::{Amqp, Broker, Prefix, Process, Receiver, eventually, seconds};
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::stack::{outcomes, publish_one_path_jobs, simulator, simulator_with, worker};
 
-/// `/readyz` as text, with its status.
+/// Returns the text of `/readyz`, and its status.
 async fn ready(process: &Process) -> (u16, String) {
     let (status, body) = process.ready().await;
     (status, body.to_string())
@@ -82,7 +82,7 @@ async fn a_clock_that_is_off_is_told_everywhere() {
         if so { Ok(()) } else { Err(seen.to_string()) }
     })
     .await;
-    // A job that expires may be a victim of it.
+    // A job that expires may be affected by it.
     let late = r#"{"id":"late","deadline":"2024-01-01T00:05:00Z","payload":{"paths":["/late"]}}"#;
     amqp.publish_job(&prefix, "cdn.purge", late, harness::json_properties()).await;
     let event = &outcomes(&mut events, 1, seconds(30)).await["late"][0]["data"];
@@ -110,7 +110,7 @@ async fn an_exchange_that_is_gone_is_made_again_or_told() {
         declaring.stderr().contains("a part of the topology was gone: it is declared again")
     })
     .await;
-    // With its bindings: a job that fails has its dead letter.
+    // With the bindings, so that a failed job has a dead letter.
     let mut events = amqp.declare_events_queue(&prefix).await;
     amqp.publish_job(&prefix, "cdn.purge", r#"{"id":"bad","payload":{}}"#, harness::json_properties()).await;
     outcomes(&mut events, 1, seconds(30)).await;

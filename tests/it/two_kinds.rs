@@ -1,4 +1,4 @@
-//! A binary of two kinds works each of them on its own, works those that it is told to, and says which it leaves out.
+//! A binary of two kinds works both, or only those of `--kinds`, and reports the others.
 
 use genfleet_simulator::Simulator;
 use harness::{Launch, Process, eventually, seconds};
@@ -19,7 +19,7 @@ fn two_kinds(simulator: &Simulator) -> Launch {
         .env("GENESYS_CLIENT_SECRET", "hush")
 }
 
-/// Runs the tool on the store of `worker`; what it printed.
+/// Runs the tool on the store of `worker`, and returns its output.
 async fn tool(worker: &Process, arguments: &[&str]) -> Vec<String> {
     let tool = Process::binary("genfleet").args(arguments.iter().copied()).args(QUEUE).directory(worker.directory());
     let tool = tool.start();
@@ -36,7 +36,7 @@ async fn scan(worker: &Process, id: &str, file: &str) {
     tool(worker, &["enqueue", "file.scan", "--id", id, "--payload", &payload.to_string()]).await;
 }
 
-/// The data of the event in which the job ended.
+/// Waits for the final event of the job, and returns its data.
 async fn end(worker: &Process, job: &str) -> Value {
     eventually(seconds(60), format!("{job} has ended"), async || {
         let events = tool(worker, &["events"]).await;
@@ -46,7 +46,7 @@ async fn end(worker: &Process, job: &str) -> Value {
     .await
 }
 
-/// The kinds whose jobs the process says it works.
+/// The kinds that the process reports to work.
 async fn worked(worker: &Process) -> Vec<String> {
     let (_, text) = worker.get("/metrics").await.unwrap();
     let kind = |line: &str| Some(line.strip_prefix("genfleet_jobs_in_flight{kind=\"")?.split('"').next()?.to_owned());

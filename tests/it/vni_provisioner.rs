@@ -1,4 +1,4 @@
-//! The `vni-provisioner` on `RabbitMQ`: two processes of which one works, killed and drained, and never a second interface.
+//! The `vni-provisioner` on `RabbitMQ`: of two processes one works. They are killed and drained, and create no duplicates.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,14 +18,14 @@ const TABLES: &str = "/api/v2/architect/networking/routingtables/";
 const ORGANISATIONS: usize = 10;
 const JOBS: usize = 150;
 
-/// How a process comes to its end.
+/// The ways in which a process ends.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Killed,
     Drained,
 }
 
-/// A gateway that takes connections for as long as the test lives; its port.
+/// Starts a gateway that accepts connections until the end of the test; returns its port.
 fn gateway() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -33,7 +33,7 @@ fn gateway() -> u16 {
     port
 }
 
-/// Job `n` of organisation `n % ORGANISATIONS`; its routing table is nobody else's, so that every request names its job.
+/// Job `n` of organisation `n % ORGANISATIONS`. It has its own routing table, so that every request identifies its job.
 fn job(n: usize, gateway_port: u16, change: &Value) -> String {
     let organisation = n % ORGANISATIONS;
     let mut job = json!({"id": format!("vni-{n}"), "payload": {
@@ -52,13 +52,13 @@ fn start(broker: &Broker, prefix: &Prefix, simulator: &Simulator) -> Process {
     worker("vni-provisioner", broker, prefix, simulator).args(fast).start()
 }
 
-/// The one of these that works while the others stand by. A killed one's lock is let go by the broker.
+/// Waits for the process that works while the others stand by. The broker releases the lock of a killed one.
 async fn working(processes: &[Process; 2]) -> usize {
     let holds = |process: &Process| process.stderr().contains("holds the lock of this kind");
     eventually(seconds(30), "one holds the lock", async || processes.iter().position(holds)).await
 }
 
-/// Many jobs; the process that works ends each of these ways after some requests, and another takes its place.
+/// Runs many jobs. The working process ends in each of these ways after some requests, and another one replaces it.
 async fn provisioned_while_processes_end(ends: &[End]) {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
@@ -100,14 +100,14 @@ async fn provisioned_while_processes_end(ends: &[End]) {
     assert_one_job_of_an_organisation_at_a_time(&simulator.requests());
 }
 
-/// Which job a request is for, where it says so.
+/// Returns the job of a request, if it can be identified.
 fn job_of(request: &RecordedRequest) -> Option<usize> {
     let table = request.path.strip_prefix(TABLES).map(|rest| rest.trim_end_matches("/sync").trim_start_matches("rt-"));
     let name = request.body["name"].as_str().map(|name| name.trim_start_matches("vni-"));
     table.or(name)?.parse().ok()
 }
 
-/// What one process asked for one job with nothing for the organisation in between.
+/// The consecutive requests of a process for a job, without other requests for the organisation.
 #[derive(Debug)]
 struct Turn {
     process: String,
@@ -116,7 +116,7 @@ struct Turn {
 }
 
 impl Turn {
-    /// It went on to the end: the table converges at the third look after it was synchronised.
+    /// Whether it was completed: the table converges at the third read after it was synchronised.
     fn is_whole(&self) -> bool {
         self.asked.ends_with(&["sync", "look", "look", "look"])
     }
@@ -130,9 +130,9 @@ fn asked(request: &RecordedRequest) -> &'static str {
     }
 }
 
-/// In the whole fleet, a job is worked to its end before another of its organisation is begun; only the end of a process
-/// breaks one off. A job may come twice, where a process died between its publication and its acknowledgement: then
-/// it is worked twice, one whole turn after the other.
+/// In the whole fleet, a job ends before another one of its organisation begins. Only the end of a process
+/// interrupts a job. A job may run twice if a process died between its publication and its acknowledgement: then
+/// both runs are complete, one after the other.
 fn assert_one_job_of_an_organisation_at_a_time(requests: &[RecordedRequest]) {
     let mut turns: BTreeMap<usize, Vec<Turn>> = BTreeMap::new();
     for (request, job) in requests.iter().filter_map(|request| Some((request, job_of(request)?))) {
@@ -150,7 +150,7 @@ fn assert_one_job_of_an_organisation_at_a_time(requests: &[RecordedRequest]) {
     assert_one_process_at_a_time(requests);
 }
 
-/// Whoever has taken over is not followed by one that worked before.
+/// After a process has taken over, no earlier process works again.
 fn assert_one_process_at_a_time(requests: &[RecordedRequest]) {
     let of_jobs = requests.iter().filter(|request| job_of(request).is_some() || request.path == CONNECTIONS);
     let mut processes: Vec<&str> = of_jobs.filter_map(|request| request.token.as_deref()).collect();
@@ -159,14 +159,14 @@ fn assert_one_process_at_a_time(requests: &[RecordedRequest]) {
     assert_eq!(different.len(), processes.len(), "a process went on after another had taken over: {processes:?}");
 }
 
-/// Requests that change something, of the process that sent the first request.
+/// The changing requests of the process that sent the first request.
 fn changes_of_the_first(simulator: &Simulator) -> usize {
     let requests = simulator.requests();
     let first = requests.iter().find_map(|request| request.token.clone());
     requests.iter().filter(|one| one.method != "GET" && one.token.is_some() && one.token == first).count()
 }
 
-/// A way to the broker that can be frozen: the broker sees its end, whoever came by it does not until it is thawed.
+/// A proxy to the broker that can be frozen: the broker sees the end of a connection, its client only after the thaw.
 struct Way {
     url: String,
     frozen: watch::Sender<bool>,
@@ -203,14 +203,14 @@ async fn pass(mut near: TcpStream, mut far: TcpStream, mut freezes: watch::Recei
     let _ = freezes.wait_for(|frozen| !frozen).await;
 }
 
-/// It was suspended, not killed: it goes on where it stood, and does not know yet that its session is gone.
+/// A suspended process continues where it was, and does not know yet that its session is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_was_suspended_while_another_took_over_changes_nothing_any_more() {
     const AT_ONCE: usize = 8;
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let simulator = simulator().await;
-    // So long that all look a second time before any has seen the answer, though a process starts slowly.
+    // Long enough that all jobs check a second time before one receives the answer, even if a process starts slowly.
     let slow = format!("latency=8s,method=GET,path={CONNECTIONS}");
     simulator.set_faults(vec![slow.parse().unwrap()]);
     let port = gateway();
@@ -224,7 +224,7 @@ async fn a_process_that_was_suspended_while_another_took_over_changes_nothing_an
     let mut events = amqp.declare_events_queue(&prefix).await;
     let jobs = (0..AT_ONCE).map(|n| (job(n, port, &json!({})), json_properties()));
     amqp.publish_jobs(&prefix, "vni.provision", jobs).await;
-    // The second look of each is what its creation follows at once.
+    // The creation follows immediately after the second check.
     let looks = || simulator.requests().iter().filter(|one| one.path == CONNECTIONS && one.method == "GET").count();
     eventually(seconds(30), "all look a second time", async || looks() >= 2 * AT_ONCE).await;
     first.signal("STOP");

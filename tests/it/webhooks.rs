@@ -1,4 +1,4 @@
-//! Webhooks (SPEC 7): what is delivered, to whom, and what is not.
+//! Webhooks (SPEC 7): deliveries and their receivers.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ mod settings;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// With a secret, deliveries to this machine allowed, and waits a thousand times shorter.
+/// Adds a secret, permits deliveries to this machine, and makes waits a thousand times shorter.
 fn signing(launch: Launch) -> Launch {
     launch
         .env("GENFLEET_WEBHOOK_SECRET", SECRET)
@@ -23,13 +23,13 @@ fn signing(launch: Launch) -> Launch {
         .env("GENFLEET_WEBHOOK_RETRY_SCALE", "0.001")
 }
 
-/// The same, all events sent to these.
+/// The same, with all events delivered to these URLs.
 fn telling(launch: Launch, receivers: &[&Receiver]) -> Launch {
     let urls: Vec<_> = receivers.iter().map(|receiver| receiver.url()).collect();
     signing(launch).env("GENFLEET_WEBHOOK_URL", &urls.join(","))
 }
 
-/// Waits until `receiver` has taken deliveries of `count` events.
+/// Waits until `receiver` has accepted deliveries of `count` events.
 async fn taken(receiver: &Receiver, count: usize) -> BTreeMap<String, Vec<Delivery>> {
     eventually(seconds(120), format!("{count} events are taken"), async || {
         let taken = receiver.taken();
@@ -38,13 +38,13 @@ async fn taken(receiver: &Receiver, count: usize) -> BTreeMap<String, Vec<Delive
     .await
 }
 
-/// The next `count` events as they were published, by their ids.
+/// Reads the next `count` events as they were published, by their ids.
 async fn published(events: &mut Events, count: usize) -> BTreeMap<String, Message> {
     let messages = events.collect_messages(count, seconds(60)).await;
     messages.into_iter().map(|message| (message.json()["id"].as_str().unwrap().to_owned(), message)).collect()
 }
 
-/// Waits for the event that says that a delivery failed for good.
+/// Waits for the event of a delivery that finally failed.
 async fn failed_delivery(events: &mut Events) -> Value {
     loop {
         let event = events.next_event(seconds(60)).await;

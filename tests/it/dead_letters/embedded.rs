@@ -1,4 +1,4 @@
-//! The same on the embedded queue, where a letter and its redrive are one transaction.
+//! The same on the embedded queue, where a dead letter and its redrive are one transaction.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use genfleet_core::{
 
 use super::*;
 
-/// A store of the test's own.
+/// The store of a test.
 struct Store(PathBuf);
 
 impl Store {
@@ -53,7 +53,7 @@ impl Store {
         store.close().await;
     }
 
-    /// The ids of what waits, with their generations.
+    /// The ids of waiting jobs, with their generations.
     async fn waiting(&self) -> BTreeMap<(String, i64), usize> {
         let (store, mut all, mut sequence) = (self.open(), BTreeMap::new(), 0);
         loop {

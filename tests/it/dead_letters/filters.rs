@@ -1,4 +1,4 @@
-//! Which letters are meant, what is only said, and what is thrown away.
+//! The selection of dead letters, `--dry-run`, and `discard`.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn now() -> String {
     genfleet_core::clock::Clock::now(&genfleet_core::clock::SystemClock).to_string()
 }
 
-/// Two sorts of one kind, an old one of another kind, and one whose bytes are no job.
+/// Dead letters: two causes of one kind, an old one of another kind, and an undecodable one.
 async fn furnish(amqp: &Amqp, prefix: &str) {
     let dead = format!("{prefix}.dead");
     let letters = [

@@ -1,4 +1,4 @@
-//! What the broker itself gives up has no headers of ours, and is shown as its doing.
+//! Messages that the broker itself dead-letters have no headers of workers, and are shown with the broker's reason.
 
 use lapin::options::{BasicGetOptions, BasicNackOptions};
 
@@ -47,7 +47,7 @@ async fn its_delivery_limit_and_a_producers_expiration_are_reasons_like_others()
     assert_eq!(json_of(broker.url(), &prefix, &["dead", "discard", "--reason", "broker", "--yes"]).await["done"], 1);
 }
 
-/// The broker dead-letters by the keys of `CC` and `BCC`, too.
+/// The broker also dead-letters by the keys of `CC` and `BCC`.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_producer_has_a_job_redriven_of_a_kind_that_it_never_was_of() {
     let (broker, prefix, amqp) = grounds().await;
@@ -60,7 +60,7 @@ async fn no_producer_has_a_job_redriven_of_a_kind_that_it_never_was_of() {
     let copies = forged("CC", &["x.webhook.deliver", "file.scan.x"]);
     amqp.publish_job(&prefix, "cdn.purge", purge_job("copied", &["/a"]), copies).await;
     amqp.publish_job(&prefix, "cdn.purge", purge_job("blind", &["/a"]), forged("BCC", &["x.webhook.deliver"])).await;
-    // This one is in the queue of a kind that exists, and named for one that a producer may not order.
+    // This one is in the queue of an existing kind, and its body names an internal kind.
     amqp.publish_job(&prefix, "webhook.deliver", purge_job("named", &["/a"]), forged("CC", &["cdn.purge"])).await;
     let count = async |queue: &str| amqp.count(&format!("{prefix}.{queue}")).await;
     eventually(seconds(20), "all copies are on their shelves", async || {

@@ -1,4 +1,4 @@
-//! A redrive that is killed, doubled, or loses its broker.
+//! A redrive that is killed, runs twice, or loses its connection to the broker.
 
 use super::*;
 
@@ -19,7 +19,7 @@ async fn redriven_with_kills(letters: usize, kills: usize, window: usize) {
         assert!(process.is_running(), "killed in the middle: {}", process.stderr());
         process.kill9();
     }
-    // One run sees what lies there when it begins.
+    // A run handles the dead letters that exist when it starts.
     eventually(seconds(180), "all are redriven", async || {
         let process = redrive();
         assert_eq!(process.wait(seconds(180)).await, 0, "{}", process.stderr());
@@ -146,7 +146,7 @@ async fn a_redrive_slower_than_the_broker_lets_letters_be_held_goes_on() {
     let prefix = Prefix::on(&broker);
     declare(&broker, &prefix).await;
     let amqp = Amqp::connect(broker.url()).await;
-    // The first are left and held, for longer than the broker allows.
+    // The first ones are held for longer than the broker permits.
     bury(&amqp, &prefix, "held", 20).await;
     bury(&amqp, &prefix, "slow", 30).await;
     let meant: Vec<_> = (0..30).map(|n| format!("slow-{n}")).collect();

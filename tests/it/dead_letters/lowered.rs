@@ -1,4 +1,4 @@
-//! The broker's limit on messages was lowered while larger ones were queued.
+//! The broker's maximum message size is lowered while larger messages are queued.
 
 use genfleet_simulator::SimulatorOptions;
 
@@ -36,7 +36,7 @@ async fn what_is_larger_than_the_broker_takes_by_now_ends_and_holds_nobody_up() 
     let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
     let purger = worker("purger", &broker, &prefix, &simulator).args(["--batch-linger", "0ms"]).start();
     amqp.publish_job(&prefix, "cdn.purge", purge_job("small", &["/a"]), json_properties()).await;
-    // An event may come twice: the session in which it was published ended.
+    // An event may arrive twice, because the session in which it was published ended.
     let by_job = outcomes(&mut events, 3, seconds(60)).await;
     for (job, outcome, code) in [
         ("invalid", "failed", json!("invalid_job")),
@@ -61,7 +61,7 @@ async fn what_is_larger_than_the_broker_takes_by_now_ends_and_holds_nobody_up() 
     let refused = tool(broker.url(), &prefix, &["dead", "redrive", "--yes"]);
     assert_eq!(refused.wait(seconds(40)).await, 1);
     assert!(refused.stderr().contains("max_message_size"), "{}", refused.stderr());
-    // The broker has them back once it knows that the tool has gone.
+    // The broker returns them to the queue when it notices that the tool has ended.
     eventually(seconds(20), "nothing is lost", async || count("dead.cdn.purge").await == 2).await;
     limit(&broker, 1 << 20).await;
     assert_eq!(json_of(broker.url(), &prefix, &["dead", "redrive", "--yes"]).await["done"], 2);

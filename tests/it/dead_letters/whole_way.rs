@@ -1,4 +1,4 @@
-//! From a job that fails to its redrive, with a real worker.
+//! A failed job and its redrive, with a worker.
 
 use genfleet_simulator::Simulator;
 use harness::Launch;
@@ -70,7 +70,7 @@ async fn a_job_that_fails_again_at_once_goes_round_once_a_run() {
     let amqp = Amqp::connect(broker.url()).await;
     let dead = format!("{prefix}.dead.cdn.purge");
     bury(&amqp, &prefix, "round", 60).await;
-    // Slow enough for the first to be back before the last is redriven.
+    // Slow enough that the first fails again before the last is redriven.
     let arguments = ["dead", "redrive", "--yes", "--rate", "40", "--timeout", "60s"];
     let redriven = json_of(broker.url(), &prefix, &arguments).await;
     assert_eq!(redriven["done"], 60);

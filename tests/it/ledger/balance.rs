@@ -1,4 +1,4 @@
-//! Whether the books balance once the faults are over: each job ended once, its effect is there once, nothing is left.
+//! The checks after the faults: each job has ended once, its effect exists once, and all queues are empty.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,24 +18,24 @@ use super::{
     jobs::{self, Job},
 };
 
-/// Every job has ended, and every queue is empty, so long after the last fault.
+/// Maximum time from the last fault until every job has ended and every queue is empty.
 const AFTER_THE_LAST_FAULT: Duration = Duration::from_secs(60);
-/// How often an interface's job comes back: once it is recorded, and while its organisation is busy.
+/// Number of rounds of an interface's job: after it is recorded, and while its organisation is busy.
 const STEPS_OF_AN_INTERFACE: usize = 10;
-/// Scans that one lost session may leave to be ordered again: AMQP confirms no acknowledgement, and the broker has up to
-/// so many of a channel in hand.
+/// Number of scans that may be started again after a lost session, because AMQP does not confirm acknowledgements, and the
+/// broker may have received this number of a channel.
 const ORDERED_AGAIN: usize = 32;
 /// So often a scan may be ordered. Only one in [`UNLUCKY`] more often: a message whose session was lost is the first to be
 /// ordered again, so on a slow machine the next fault may hit the same order.
 const ORDERS: u64 = 3;
 const UNLUCKY: usize = 50;
 
-/// What happened to the workers.
+/// The faults of the workers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Faults {
     pub name: &'static str,
     pub count: usize,
-    /// Processes whose sessions or lives each of them ended.
+    /// Number of processes whose session or life each fault ended.
     pub processes: usize,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for Faults {
     }
 }
 
-/// Waits until all is quiet, stops the workers and judges. Panics with everything that is wrong, not only the first.
+/// Waits until everything has ended, stops the workers and checks the results. Panics with all errors.
 pub(super) async fn balance(
     books: &mut Books<'_>,
     crew: &Crew<'_>,
@@ -94,7 +94,7 @@ fn judge(books: &Books<'_>, simulator: &Simulator, faults: Faults, wrong: &mut V
     judge_travels(books, faults.count, steps, wrong, figures);
 }
 
-/// What was told of the jobs, and what was done for those that ended. How often scans were ordered and asked for.
+/// Checks the events and the effects of jobs. Returns how often scans were started and polled.
 pub(super) fn judge_ends(
     ends: &Ends,
     simulator: &Simulator,
@@ -109,7 +109,7 @@ pub(super) fn judge_ends(
     judge_scans(&jobs, &state, faults.count * faults.processes, wrong, figures)
 }
 
-/// One outcome a job: it succeeded, and what is told again has the id it had.
+/// Checks that each job has succeeded, and that repeated events have the same id.
 fn judge_outcomes(ends: &Ends, faults: usize, wrong: &mut Vec<String>, figures: &mut Vec<String>) {
     let mut repeated: BTreeMap<&str, usize> = BTreeMap::new();
     for (id, events) in &ends.events {
@@ -130,7 +130,7 @@ fn judge_outcomes(ends: &Ends, faults: usize, wrong: &mut Vec<String>, figures: 
         }
     }
     let sum: usize = repeated.values().sum();
-    // Each fault may repeat the end of what is in flight: the broker may have lost those acknowledgements.
+    // Each fault may repeat the ends of jobs in flight, because the broker may have lost their acknowledgements.
     let most = faults * IN_FLIGHT;
     figures.push(format!("{} jobs; {sum} events repeated (at most {most}): {repeated:?}", ends.jobs.len()));
     if sum > most {
@@ -138,7 +138,7 @@ fn judge_outcomes(ends: &Ends, faults: usize, wrong: &mut Vec<String>, figures: 
     }
 }
 
-/// What each job is for is there, and what can be there only once is.
+/// Checks that the effect of each job exists, and exists once if it must be unique.
 fn judge_effects(
     jobs: &[&Job],
     simulator: &Simulator,
@@ -173,7 +173,7 @@ fn judge_effects(
     }
 }
 
-/// A session or a process that is lost may take one order with it that was sent and not recorded. The orders and polls.
+/// Checks scans. A lost session or process may lose one start that was sent and not recorded. Returns starts and polls.
 fn judge_scans(
     jobs: &[&Job],
     state: &Value,
@@ -185,7 +185,7 @@ fn judge_scans(
     let (mut scans, mut again, mut often) = (0, 0, Vec::new());
     for job in jobs.iter().filter(|job| job.kind == "file.scan") {
         let times = ordered[&job.mark].as_u64().unwrap_or(0);
-        // Each fault costs a message at most one more attempt.
+        // Each fault causes at most one more attempt of a message.
         if !(1..=ORDERS.max(1 + losses as u64)).contains(&times) {
             wrong.push(format!("{} was ordered {times} times", job.id));
         }
@@ -198,7 +198,7 @@ fn judge_scans(
     if often.len() > scans / UNLUCKY {
         wrong.push(format!("of {scans} scans too many were ordered more than {ORDERS} times: {often:?}"));
     }
-    // Of each session lost, those whose acknowledgement was under way and whose message went to the other process.
+    // For each lost session, the messages whose acknowledgement was in transit and that went to the other process.
     let most = losses * ORDERED_AGAIN;
     figures.push(format!("{again} scans ordered again (at most {most})"));
     if again > most as u64 {

@@ -1,7 +1,7 @@
-//! What is counted for each job: that it was published, the events that told its end, the ways its message took.
+//! Counts for each job: its publication, its final events, and the lanes of its messages.
 //!
-//! Two queues get a copy of every event and of every message that travels between workers. They are read only while no
-//! fault is made, so that nothing is counted twice that was published once.
+//! Two queues get a copy of every event and of every message between workers. They are read only while no
+//! fault is injected, so that each publication is counted once.
 
 use std::{collections::BTreeMap, future::Future, pin::pin, time::Duration};
 
@@ -15,39 +15,39 @@ use tokio::time::{Instant, interval};
 
 use super::jobs::{self, Job, KINDS};
 
-/// Jobs that are there before the first fault, and how many come in a second from then on.
+/// Number of jobs before the first fault, and the rate of further jobs a second.
 const AT_FIRST: usize = 200;
 const A_SECOND: u32 = 24;
-/// Of the copies of what travels, no more than this many are kept: a job that goes round and round fills no disk.
+/// Maximum number of copies that are kept, so that a job that loops does not fill the disk.
 const MOST_COPIES: usize = 50_000;
 const AT_A_TIME: usize = 2_000;
 
-/// The books of one scenario.
+/// The counts of a scenario.
 pub(super) struct Books<'a> {
     prefix: &'a Prefix,
     gateway: u16,
     pub opened: Instant,
     pub ends: Ends,
-    /// Every message between workers, by its job.
+    /// All messages between workers, by job.
     pub travels: BTreeMap<String, Travels>,
 }
 
-/// Jobs, and how they ended.
+/// The jobs and their events.
 #[derive(Default)]
 pub(super) struct Ends {
-    /// What was published, by id.
+    /// The published jobs, by id.
     pub jobs: BTreeMap<String, Job>,
-    /// Every event, by its job.
+    /// All events, by job.
     pub events: BTreeMap<String, Vec<Value>>,
 }
 
 impl Ends {
-    /// Jobs that have no event.
+    /// The jobs without an event.
     pub(super) fn missing(&self) -> Vec<&Job> {
         self.jobs.values().filter(|job| !self.events.contains_key(&job.id)).collect()
     }
 
-    /// Enters an event.
+    /// Adds an event.
     pub(super) fn enter(&mut self, event: Value) {
         assert_keeps_contract(&event);
         let job = event["subject"].as_str().unwrap().to_owned();
@@ -55,17 +55,17 @@ impl Ends {
     }
 }
 
-/// The ways of one job's messages.
+/// The messages of a job.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Travels {
     /// Publications by lane: `resume`, `suspect`, or `jobs` for those that have not begun.
     pub lanes: BTreeMap<&'static str, usize>,
-    /// The product's headers of the last one.
+    /// The `genfleet-*` headers of the last one.
     pub last: BTreeMap<String, Value>,
 }
 
 impl<'a> Books<'a> {
-    /// Opens them: the topology is there.
+    /// Starts counting; the topology must exist.
     pub(super) async fn open(amqp: &Amqp, prefix: &'a Prefix) -> Self {
         bind_copies(amqp, &events_queue(prefix), &format!("{prefix}.events")).await;
         bind_copies(amqp, &travels_queue(prefix), &format!("{prefix}.work")).await;
@@ -78,12 +78,12 @@ impl<'a> Books<'a> {
         }
     }
 
-    /// Publishes the jobs that are there at first.
+    /// Publishes the first jobs.
     pub(super) async fn begin(&mut self, amqp: &Amqp) {
         self.publish(amqp, AT_FIRST).await;
     }
 
-    /// Publishes further jobs at an even rate until `over` is.
+    /// Publishes further jobs at an even rate until `over` ends.
     pub(super) async fn offer_until<T>(&mut self, amqp: &Amqp, over: impl Future<Output = T>) -> T {
         let (mut over, mut due) = (pin!(over), interval(Duration::from_secs(1) / A_SECOND));
         loop {
@@ -94,7 +94,7 @@ impl<'a> Books<'a> {
         }
     }
 
-    /// The same for so long.
+    /// The same for this time.
     pub(super) async fn offer_for(&mut self, amqp: &Amqp, time: Duration) {
         self.offer_until(amqp, tokio::time::sleep(time)).await;
     }
@@ -109,7 +109,7 @@ impl<'a> Books<'a> {
         self.ends.jobs.extend(new.into_iter().map(|job| (job.id.clone(), job)));
     }
 
-    /// Enters what has come since. No fault is made meanwhile.
+    /// Reads new events and messages. No fault may be injected meanwhile.
     pub(super) async fn enter(&mut self, amqp: &Amqp) {
         for message in amqp.take(&events_queue(self.prefix), AT_A_TIME).await {
             self.ends.enter(message.json());
@@ -122,14 +122,14 @@ impl<'a> Books<'a> {
         }
     }
 
-    /// How many publications went through a lane, of all jobs of a kind.
+    /// Number of publications into a lane, of all jobs of a kind.
     pub(super) fn travelled(&self, lane: &str, kind: &str) -> usize {
         let of_kind =
             self.travels.iter().filter(|(job, _)| self.ends.jobs.get(*job).is_some_and(|job| job.kind == kind));
         of_kind.filter_map(|(_, travels)| travels.lanes.get(lane)).sum()
     }
 
-    /// Every queue in which a job can be, and how many messages are ready there; those that are empty left out.
+    /// Returns the queues that can contain jobs and are not empty, with their numbers of ready messages.
     pub(super) async fn depths(&self, amqp: &Amqp) -> BTreeMap<String, u32> {
         let mut depths = BTreeMap::new();
         for queue in self.queues() {
@@ -141,7 +141,7 @@ impl<'a> Books<'a> {
         depths
     }
 
-    /// Every queue in which a job can be.
+    /// Every queue that can contain a job.
     pub(super) fn queues(&self) -> Vec<String> {
         let prefix = self.prefix;
         let lanes = ["jobs", "resume", "suspect", "dead"];
@@ -159,7 +159,7 @@ fn travels_queue(prefix: &Prefix) -> String {
     format!("{prefix}.ledger.travels")
 }
 
-/// A queue that survives the broker's death and gets all that an exchange does.
+/// Declares a durable queue that receives all messages of an exchange.
 async fn bind_copies(amqp: &Amqp, queue: &str, exchange: &str) {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
@@ -176,7 +176,7 @@ fn lane(routing_key: &str) -> &'static str {
     lanes.into_iter().find(|lane| routing_key.rsplit('.').next() == Some(lane)).unwrap_or("jobs")
 }
 
-/// Which job a message is of.
+/// Returns the job of a message.
 pub(super) fn job_of(message: &Message) -> String {
     let body: Value = serde_json::from_slice(&message.body).unwrap_or_default();
     let own = message.properties.message_id().as_ref().map(ToString::to_string);

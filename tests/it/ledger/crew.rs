@@ -1,4 +1,4 @@
-//! Two processes of each worker. They are killed, started again and suspended; what they logged is kept.
+//! Two processes of each worker. They are killed, restarted and suspended; their logs are kept.
 
 use std::path::PathBuf;
 
@@ -11,11 +11,11 @@ use crate::stack::worker;
 pub(super) const WORKERS: [&str; 5] =
     ["purger", "stream-configurator", "channel-provisioner", "vni-provisioner", "scan-monitor"];
 
-/// How many jobs all processes together have taken at most: see [`CONCURRENCY`].
+/// Maximum number of jobs that all processes hold together: see [`CONCURRENCY`].
 pub(super) const IN_FLIGHT: usize = 2 * (3 * 32 + 2 * 8);
 
 pub(super) const CONCURRENCY: &str = "32,channel.provision=8,vni.provision=8";
-/// What lets jobs succeed on loopback, and end in seconds.
+/// Settings with which jobs succeed on this machine and end within seconds.
 pub(super) const SETTINGS: [&[&str]; 5] = [
     &[],
     &[],
@@ -23,24 +23,24 @@ pub(super) const SETTINGS: [&[&str]; 5] = [
     &["--gateway-allow", "127.0.0.0/8", "--max-interfaces", "100000"],
     &["--poll-interval", "1s"],
 ];
-/// What a job's way through its worker is read from where it did not end.
+/// The log settings with which the path of a job can be traced.
 pub(super) const LOG: &str = "info,genfleet_core::worker=debug,genfleet_queue=debug";
 
-/// The processes. Slots `2 * n` and `2 * n + 1` are of worker `n`.
+/// The processes. Slots `2 * n` and `2 * n + 1` belong to worker `n`.
 pub(super) struct Crew<'a> {
     prefix: &'a Prefix,
     simulator: &'a Simulator,
     urls: [String; 2],
     processes: Vec<Process>,
-    /// What those that were killed had logged.
+    /// The logs of killed processes.
     past: Vec<String>,
-    /// Their audit files stay where they are when they are started again.
+    /// The folders with their audit files, which are kept when they are restarted.
     folder: PathBuf,
 }
 
 impl<'a> Crew<'a> {
-    /// Starts all, the first of each worker with the first URL and the second with the second, and waits until they are
-    /// ready.
+    /// Starts all processes, the first of each worker with the first URL and the second with the second, and waits until they
+    /// are ready.
     pub(super) async fn start(
         broker: &Broker,
         urls: [String; 2],
@@ -64,17 +64,17 @@ impl<'a> Crew<'a> {
         self.past.push(dead.stderr());
     }
 
-    /// One process of each worker, at random.
+    /// Returns the slot of a random process of each worker.
     pub(super) fn one_of_each(&self, random: &mut fastrand::Rng) -> Vec<&Process> {
         (0..WORKERS.len()).map(|worker| &self.processes[2 * worker + random.usize(..2)]).collect()
     }
 
-    /// A slot at random.
+    /// Returns a random slot.
     pub(super) fn any_slot(&self, random: &mut fastrand::Rng) -> usize {
         random.usize(..self.processes.len())
     }
 
-    /// Asks all to stop, and says which did not as they should.
+    /// Stops all processes, and returns those that did not end correctly.
     pub(super) async fn stop(&self) -> Vec<String> {
         let is_running = |process: &&Process| process.is_running();
         self.processes.iter().filter(is_running).for_each(Process::terminate);
@@ -88,17 +88,17 @@ impl<'a> Crew<'a> {
         wrong
     }
 
-    /// Kills all: what they hold goes back to its queue.
+    /// Kills all processes. The broker returns their messages to the queues.
     pub(super) fn kill(&self) {
         self.processes.iter().for_each(Process::kill9);
     }
 
-    /// All that was logged, by those that were killed, too.
+    /// All logs, including those of killed processes.
     pub(super) fn logs(&self) -> Vec<String> {
         self.past.iter().cloned().chain(self.processes.iter().map(Process::stderr)).collect()
     }
 
-    /// Writes down all that was logged, for who looks for the cause; the folder.
+    /// Writes all logs to a folder for diagnosis, and returns it.
     pub(super) fn keep_logs(&self) -> &std::path::Path {
         for (slot, process) in self.processes.iter().enumerate() {
             let file = self.folder.join(format!("{}-{}.{}.log", process.name(), slot % 2, process.pid()));

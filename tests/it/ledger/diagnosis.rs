@@ -1,4 +1,4 @@
-//! What is known of a job that did not end: for who has to find out why.
+//! Diagnosis of jobs that have not ended.
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
@@ -12,12 +12,12 @@ use super::{
     jobs::Job,
 };
 
-/// Of so many jobs of a kind all is told.
+/// Maximum number of jobs of a kind that are reported in full.
 const IN_FULL: usize = 2;
 const LAST_REQUESTS: usize = 8;
 const LAST_LINES: usize = 30;
 
-/// All that is known of the jobs without an event. Ends the processes, so that what they hold is in its queue again.
+/// Reports what is known of jobs without an event. Ends the processes, so that their messages return to the queues.
 pub(super) async fn of_missing(books: &Books<'_>, crew: &Crew<'_>, simulator: &Simulator, amqp: &Amqp) -> String {
     let missing = books.ends.missing();
     if missing.is_empty() {
@@ -39,14 +39,14 @@ pub(super) async fn of_missing(books: &Books<'_>, crew: &Crew<'_>, simulator: &S
     format!("{} jobs without an event: {by_kind:?}\n{}", missing.len(), told.join("\n"))
 }
 
-/// What is known of one: where it is, what was asked for it, what was logged of it.
+/// Describes a job: its queue, its requests and its log lines.
 pub(super) fn of_job(job: &Job, place: &str, lines: &[String], simulator: &Simulator) -> String {
     let asked = requests(job, simulator).join("\n");
     format!("\n=== {} ({})\n{place}\nasked of the API:\n{asked}\n{}", job.id, job.kind, last(lines))
 }
 
-/// The jobs of each kind that the logs name most, and the lines: what became of those that no process has seen is that
-/// these stand in their way.
+/// Finds the jobs of each kind with the most log lines, and the lines. Such jobs are the reason why others were not
+/// delivered.
 pub(super) fn most_told<'a>(missing: &[&'a Job], logs: &[String]) -> Vec<(&'a Job, Vec<String>)> {
     let mut told: Vec<_> = missing.iter().map(|job| (*job, lines_with(&job.id, logs))).collect();
     told.sort_by_key(|(job, lines)| (job.kind, Reverse(lines.len())));
@@ -59,7 +59,7 @@ pub(super) fn most_told<'a>(missing: &[&'a Job], logs: &[String]) -> Vec<(&'a Jo
     told
 }
 
-/// The log lines that name a job, oldest first: each begins with its time.
+/// Returns the log lines that name a job, oldest first. Each begins with its time.
 fn lines_with(id: &str, logs: &[String]) -> Vec<String> {
     let quoted = format!("\"{id}\"");
     let named = logs.iter().flat_map(|log| log.lines()).filter(|line| line.contains(&quoted));
@@ -68,7 +68,7 @@ fn lines_with(id: &str, logs: &[String]) -> Vec<String> {
     lines
 }
 
-/// The last lines of those that name a job; of equal ones that follow each other the first, and how many there were.
+/// Returns the last lines that name a job. Equal consecutive lines are shown once with their number.
 fn last(lines: &[String]) -> String {
     let said = |line: &str| -> Value {
         let line: Value = serde_json::from_str(line).unwrap_or_default();
@@ -86,7 +86,7 @@ fn last(lines: &[String]) -> String {
     format!("last of {} log lines that name it:\n{}\n", lines.len(), told.join("\n"))
 }
 
-/// In which queue the message of each job is, and its headers.
+/// Returns the queue and the headers of each job's message.
 async fn places(books: &Books<'_>, amqp: &Amqp) -> BTreeMap<String, String> {
     let mut places: BTreeMap<String, String> = BTreeMap::new();
     for queue in books.queues() {

@@ -1,4 +1,4 @@
-//! The same ledger over a batch on the embedded queue, whose one process is killed again and again.
+//! The same ledger for a batch on the embedded queue, whose process is killed repeatedly.
 
 use std::path::{Path, PathBuf};
 
@@ -20,10 +20,10 @@ use crate::stack::{UNLIMITED, random_moment};
 
 const FILE: &str = "jobs.jsonl";
 const STORE: &str = "jobs.jsonl.genfleet";
-/// The batch ends so long after its last start.
+/// Maximum time from the last start to the end of the batch.
 const AFTER_THE_LAST_START: u64 = 60;
 
-/// Where all processes of the batch run. It stays where the test fails.
+/// The folder of all processes of the batch. It is kept if the test fails.
 struct Folder(PathBuf);
 
 impl Drop for Folder {
@@ -50,7 +50,7 @@ fn start(folder: &Path, simulator: &Simulator) -> Process {
         .start()
 }
 
-/// Enters what an ended process had printed: a kill may have torn the last line.
+/// Adds the output of an ended process. The last line may be incomplete after a kill.
 fn enter(ends: &mut Ends, process: &Process) {
     process
         .stdout_lines()
@@ -73,7 +73,7 @@ async fn a_batch_killed_again_and_again_leaves_every_job_ended_once() {
     let mut logs = Vec::new();
     for kill in 0..kills {
         let process = start(&folder.0, &simulator);
-        // In turn in the middle of the work, and at any time, also before it began.
+        // Alternately in the middle of the work and at any time, even before it began.
         if kill % 2 == 0 {
             random_moment(&simulator, 20, 30).await;
         } else {
@@ -108,7 +108,7 @@ async fn a_batch_killed_again_and_again_leaves_every_job_ended_once() {
     assert!(wrong.is_empty(), "{faults}\n{told}\n{}\nall is in {}", figures.join("\n"), folder.0.display());
 }
 
-/// What is known of the jobs that did not end.
+/// Reports what is known of jobs that have not ended.
 async fn of_missing(ends: &Ends, logs: &[String], simulator: &Simulator, folder: &Path) -> String {
     for (n, log) in logs.iter().enumerate() {
         let _ = std::fs::write(folder.join(format!("life.{n:02}.log")), log);
@@ -122,7 +122,7 @@ async fn of_missing(ends: &Ends, logs: &[String], simulator: &Simulator, folder:
     told.join("\n")
 }
 
-/// What the tool says of a job.
+/// Returns the tool's output about a job.
 async fn shown(id: &str, folder: &Path) -> String {
     let tool = Process::binary("genfleet").args(["show", id, "--queue-url", &format!("sqlite:{STORE}")]);
     let tool = tool.directory(folder).start();

@@ -1,4 +1,4 @@
-//! Jobs of all five kinds, in turn. Every one succeeds at the simulator, and leaves a mark there that is its own.
+//! Jobs of all five kinds, in turn. Each succeeds with the simulator, and has a unique effect there.
 
 use std::net::TcpListener;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 pub(super) const KINDS: [&str; 5] =
     ["cdn.purge", "stream.configure", "channel.provision", "vni.provision", "file.scan"];
 
-/// Two organisations could share a subnet, but jobs of one organisation are worked one after the other.
+/// Number of organisations. Jobs of one organisation run one after the other.
 const ORGANISATIONS: usize = 40;
 const PATHS: usize = 3;
 
@@ -18,7 +18,7 @@ pub(super) struct Job {
     pub id: String,
     pub kind: &'static str,
     pub payload: Value,
-    /// What names it in the requests it makes.
+    /// The text that identifies it in its requests.
     pub mark: String,
 }
 
@@ -28,13 +28,13 @@ impl Job {
         json!({"id": self.id, "payload": self.payload}).to_string()
     }
 
-    /// The same as a line of a batch.
+    /// The job as a line of a batch.
     pub(super) fn line(&self) -> String {
         json!({"id": self.id, "kind": self.kind, "payload": self.payload}).to_string()
     }
 }
 
-/// Job `n`: the kinds come in turn. `gateway` is a port that takes connections.
+/// Creates job `n`; the kinds alternate. `gateway` is a port that accepts connections.
 pub(super) fn job(n: usize, gateway: u16) -> Job {
     let kind = KINDS[n % KINDS.len()];
     let id = format!("{}-{n}", kind.replace('.', "-"));
@@ -42,17 +42,17 @@ pub(super) fn job(n: usize, gateway: u16) -> Job {
     Job { payload: payload(kind, n, &id, gateway), id, kind, mark }
 }
 
-/// The paths a purge of this id names.
+/// The paths of the purge with this id.
 pub(super) fn paths(id: &str) -> Vec<String> {
     (0..PATHS).map(|path| format!("/{id}/{path}")).collect()
 }
 
-/// Of a clean file.
+/// The id of a clean file.
 pub(super) fn file_id(n: usize) -> String {
     format!("a0000000-0000-4000-8000-{n:012x}")
 }
 
-/// A gateway that takes connections for as long as the test lives; its port.
+/// Starts a gateway that accepts connections until the end of the test; returns its port.
 pub(super) fn gateway() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -1,4 +1,4 @@
-//! Where no delivery goes, whatever a job asks for.
+//! Addresses to which nothing is delivered, whatever a job names.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{SECRET, failed_delivery, signing, taken};
 use crate::stack::{simulator, worker};
 
-/// Hosts as somebody may write them into a job. The receiver listens on 127.0.0.1, which many of them mean.
+/// Hosts that a job may name. The receiver listens on 127.0.0.1, which many of them mean.
 const HOSTS: [&str; 33] = [
     "127.0.0.1",
     "127.1",
@@ -137,7 +137,7 @@ async fn no_proxy_gets_between_a_delivery_and_its_receiver() {
     let (proxy, receiver) = (Receiver::start().await, Receiver::start().await);
     let launch = signing(worker("purger", broker, &prefix, &simulator))
         .env("GENFLEET_WEBHOOK_URL", &receiver.url())
-        // The API is asked under another name of this machine, which the proxy is not for.
+        // The API has another name of this machine, for which the proxy is not used.
         .env("GENESYS_BASE_URL", &simulator.base_url().replace("127.0.0.1", "localhost"))
         .env("NO_PROXY", "localhost")
         .env("HTTP_PROXY", &proxy.url())

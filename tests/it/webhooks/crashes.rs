@@ -92,7 +92,7 @@ async fn while_the_audit_cannot_be_written_nothing_is_delivered_and_afterwards_o
     publish_one_path_jobs(&amqp, &prefix, "held", 1).await;
     eventually(seconds(60), "the brake is on", async || full.ready().await.1.to_string().contains("audit log")).await;
 
-    // Another process tells of its jobs, and leaves it to the first one to deliver that.
+    // Another process publishes webhook jobs, and the first one delivers them.
     let other = telling(worker("stream-configurator", broker, &prefix, &simulator), &[&receiver]);
     let other = other.args(["--webhook-concurrency", "0"]).start();
     other.wait_ready(seconds(30)).await;

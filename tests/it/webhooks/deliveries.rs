@@ -1,4 +1,4 @@
-//! Every event, byte for byte, at each URL, once.
+//! Every event is delivered byte for byte to each URL, once.
 
 use std::collections::BTreeSet;
 

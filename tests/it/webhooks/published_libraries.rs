@@ -1,4 +1,4 @@
-//! What others make of our deliveries: the examples, which verify with the published Standard Webhooks libraries.
+//! The example receivers, which verify deliveries with the published Standard Webhooks libraries.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ const NEW_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 static PYTHON: OnceCell<Option<PathBuf>> = OnceCell::const_new();
 static NODE: OnceCell<Option<PathBuf>> = OnceCell::const_new();
 
-/// A receiver of `deploy/examples`, as a process of its own.
+/// A receiver of `deploy/examples` as a process.
 struct Example {
     child: Child,
     url: String,
@@ -46,7 +46,7 @@ impl Example {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    /// What it answers to this very delivery, with `body` in its place.
+    /// Sends this delivery with another `body`, and returns the answer.
     async fn answers(&self, delivery: &Delivery, body: &[u8]) -> u16 {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let ours = delivery.headers.iter().filter(|(name, _)| name.starts_with("webhook-"));
@@ -70,7 +70,7 @@ enum Language {
 }
 
 impl Language {
-    /// Where the example and its library are; `None`, told, where they cannot be had. Installed once.
+    /// Installs the example's library once. `None` if that is not possible, which is reported.
     async fn installed(self) -> Option<PathBuf> {
         let (cell, name) = match self {
             Self::Python => (&PYTHON, "python"),
@@ -84,7 +84,7 @@ impl Language {
         folder.clone()
     }
 
-    /// As the example's README says, beside the build.
+    /// Installs the library as the example's README describes, next to the build.
     fn install(self, name: &str) -> Option<PathBuf> {
         let executable = std::env::current_exe().unwrap();
         let folder = executable.ancestors().nth(3).unwrap().join(format!("tmp/webhook-receiver-{name}"));
@@ -128,7 +128,7 @@ fn succeeds(folder: &Path, program: &str, arguments: &[&str]) -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
-/// A delivery of a real worker that signs with `secrets`, as a receiver saw it.
+/// Returns a delivery of a worker that signs with `secrets`, as a receiver got it.
 async fn delivery(secrets: &str) -> Delivery {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
@@ -143,7 +143,7 @@ async fn delivery(secrets: &str) -> Delivery {
     taken(&receiver, 1).await.into_values().next().unwrap().swap_remove(0)
 }
 
-/// The old secret, both, the new one: what the examples take with the old, and with the new.
+/// The worker signs with the old secret, with both, and with the new one; the examples verify with the old and the new.
 async fn takes_ours_and_nothing_else(language: Language) {
     let Some(old) = Example::start(language, SECRET).await else { return };
     let Some(new) = Example::start(language, NEW_SECRET).await else { return };

@@ -1,4 +1,4 @@
-//! Receivers that are away, refuse, or want nothing any more.
+//! Receivers that are unavailable, refuse deliveries, or are gone.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -57,7 +57,7 @@ async fn one_dead_receiver_holds_up_neither_another_nor_the_jobs() {
     let simulator = simulator().await;
     let (dead, living) = (Receiver::start().await, Receiver::start().await);
     dead.hang();
-    // The dead one comes first in every settlement.
+    // The unavailable receiver is the first in every settlement.
     let purger = telling(worker("purger", broker, &prefix, &simulator), &[&dead, &living]).start();
     purger.wait_ready(seconds(30)).await;
     let amqp = Amqp::connect(broker.url()).await;

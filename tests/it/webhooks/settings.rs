@@ -1,4 +1,4 @@
-//! Secrets, who delivers, and what the tool says of webhooks.
+//! Secrets, the processes that deliver, and the tool's output about webhooks.
 
 use harness::{Amqp, Broker, Prefix, Process, Receiver, eventually, json_properties, seconds};
 use serde_json::{Value, json};
