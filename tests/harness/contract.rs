@@ -58,8 +58,8 @@ impl Contract {
     fn assert_keeps(&self, event: &Value) {
         let errors = self.validator.iter_errors(event);
         let errors: Vec<String> = errors.map(|error| format!("{}: {error}", error.instance_path())).collect();
-        let (name, told) = (&self.name, errors.join("\n"));
-        assert!(errors.is_empty(), "an event that is not as {name} says:\n{told}\n{event:#}\n{REMEDY}");
+        let (name, problems) = (&self.name, errors.join("\n"));
+        assert!(errors.is_empty(), "an event that violates {name}:\n{problems}\n{event:#}\n{REMEDY}");
         for member in ["code", "cause"] {
             let code = event["data"]["error"].get(member);
             assert!(code.is_none_or(|code| self.codes.contains(code)), "{name} lists no {member} {code:?}; {REMEDY}");

@@ -76,7 +76,7 @@ impl Events {
         let mut messages = Vec::new();
         while messages.len() < count {
             let Some(message) = self.before(deadline).await else {
-                panic!("{} of {count} events within {timeout:?}: {}", messages.len(), told(&messages));
+                panic!("{} of {count} events within {timeout:?}: {}", messages.len(), described(&messages));
             };
             messages.push(message);
         }
@@ -142,7 +142,7 @@ async fn forward(channel: &Channel, queue: &str, arrived: &UnboundedSender<Messa
     Ok(())
 }
 
-fn told(messages: &[Message]) -> String {
+fn described(messages: &[Message]) -> String {
     let bodies = messages.iter().take(20);
     let bodies: Vec<_> = bodies.map(|message| String::from_utf8_lossy(&message.body)).collect();
     bodies.join("\n")

@@ -45,8 +45,8 @@ impl Node {
         let wanted: &[&str] = if plugins == Plugins::Management { &["management"] } else { &[] };
         let prepared = script(&[&["prepare", path(&directory)], wanted].concat()).output().expect("bash runs");
         assert!(prepared.status.success(), "no folder for a node: {prepared:?}");
-        let told = String::from_utf8_lossy(&prepared.stdout).into_owned();
-        let mut urls = told.lines().map(str::to_owned);
+        let output = String::from_utf8_lossy(&prepared.stdout).into_owned();
+        let mut urls = output.lines().map(str::to_owned);
         let mut node = Self {
             _guardian: Guardian::of(&directory),
             _epmd: Ended::spawn("epmd", &directory),

@@ -56,15 +56,15 @@ impl Collector {
 
     /// Configures a process to export all its spans here at once.
     #[must_use]
-    pub fn told_by(&self, launch: Launch) -> Launch {
+    pub fn collect_from(&self, launch: Launch) -> Launch {
         launch.env("OTEL_EXPORTER_OTLP_ENDPOINT", &self.endpoint()).env("OTEL_BSP_SCHEDULE_DELAY", "50")
     }
 
     /// Returns all received spans, each once.
     pub fn spans(&self) -> Vec<Span> {
         let mut seen = HashSet::new();
-        let told = self.receiver.deliveries().iter().flat_map(spans_of).collect::<Vec<_>>();
-        told.into_iter().filter(|span| seen.insert(span.id.clone())).collect()
+        let spans = self.receiver.deliveries().iter().flat_map(spans_of).collect::<Vec<_>>();
+        spans.into_iter().filter(|span| seen.insert(span.id.clone())).collect()
     }
 
     /// Waits for `count` spans with this name, and returns all with this name.
@@ -98,9 +98,9 @@ impl Span {
 
 fn spans_of(request: &Delivery) -> Vec<Span> {
     assert_eq!((request.target.as_str(), request.header("content-type")), ("/v1/traces", "application/x-protobuf"));
-    let told = ExportTraceServiceRequest::decode(request.body.as_slice()).expect("an export request");
+    let export = ExportTraceServiceRequest::decode(request.body.as_slice()).expect("an export request");
     let mut spans = Vec::new();
-    for of_resource in told.resource_spans {
+    for of_resource in export.resource_spans {
         let resource = plain(&of_resource.resource.unwrap_or_default().attributes);
         let all = of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
         spans.extend(all.map(|span| read(&span, &resource)));

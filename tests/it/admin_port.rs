@@ -83,8 +83,8 @@ async fn an_address_that_is_set_and_taken_ends_the_process() {
     let up = Process::binary("genfleet").args(["up", "--simulate", "--queue-url", "sqlite:taken.db"]);
     let by_variable = up.env("GENFLEET_ADMIN_ADDR", &address).start();
     assert_eq!(by_variable.wait(seconds(20)).await, 64);
-    for told in [by_flag.stderr(), by_variable.stderr()] {
-        assert!(told.contains(&format!("--admin-addr {address}: another process listens there")), "{told}");
+    for output in [by_flag.stderr(), by_variable.stderr()] {
+        assert!(output.contains(&format!("--admin-addr {address}: another process listens there")), "{output}");
     }
 }
 

@@ -58,7 +58,7 @@ async fn while_credentials_are_bad_jobs_wait_and_nothing_is_burned() {
     eventually(seconds(10), "the brake shows", async || purger.ready().await.0 == 503).await;
     assert!(events.next_message(seconds(1)).await.is_none(), "no job ended");
     std::fs::write(&folder, "").unwrap();
-    eventually(seconds(10), "what is wrong now is told", async || {
+    eventually(seconds(10), "what is wrong now is reported", async || {
         purger.ready().await.1.to_string().contains("GENESYS_CLIENT_SECRET_FILE names")
     })
     .await;
@@ -89,8 +89,8 @@ async fn of_jobs_that_may_not_purge_five_fail_and_the_rest_wait() {
     publish_one_path_jobs(&amqp, &prefix, "forbidden", 60).await;
     let failed = outcomes(&mut events, 5, seconds(20)).await;
     assert!(failed.values().all(|events| events[0]["data"]["error"]["code"] == "forbidden"));
-    let told = failed.values().next().unwrap()[0]["data"]["error"]["message"].as_str().unwrap().to_owned();
-    assert!(told.contains("purge:cdn:write"), "{told}");
+    let output = failed.values().next().unwrap()[0]["data"]["error"]["message"].as_str().unwrap().to_owned();
+    assert!(output.contains("purge:cdn:write"), "{output}");
     assert!(events.next_message(seconds(3)).await.is_none(), "the rest waits");
     simulator.set_faults(vec![]);
     let rest = outcomes(&mut events, 55, seconds(60)).await;
@@ -112,8 +112,9 @@ async fn a_process_that_holds_no_job_is_ready_and_its_next_job_tries_what_was_fo
     eventually(seconds(10), "it is not ready", async || purger.ready().await.0 == 503).await;
     eventually(seconds(30), "it is ready, since no job waits", async || {
         let (status, said) = purger.ready().await;
-        let is_told = said.to_string().contains("cdn.purge was forbidden on /api/v2/external/cdn/purge; the next job");
-        if status == 200 && is_told { Ok(()) } else { Err(format!("{status} {said}")) }
+        let is_reported =
+            said.to_string().contains("cdn.purge was forbidden on /api/v2/external/cdn/purge; the next job");
+        if status == 200 && is_reported { Ok(()) } else { Err(format!("{status} {said}")) }
     })
     .await;
     simulator.set_faults(vec![]);

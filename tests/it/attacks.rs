@@ -99,8 +99,8 @@ fn bodies() -> Vec<Attack> {
 }
 
 /// The names of messages that have ended, from events and dead letters.
-async fn ended(amqp: &Amqp, prefix: &Prefix, told: &BTreeSet<String>) -> BTreeSet<String> {
-    let mut ended = told.clone();
+async fn ended(amqp: &Amqp, prefix: &Prefix, output: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut ended = output.clone();
     for message in amqp.get_all(&format!("{prefix}.dead.cdn.purge")).await {
         let id = message.properties.message_id().as_ref().map(ToString::to_string);
         let body = serde_json::from_slice::<serde_json::Value>(&message.body).unwrap_or_default();
@@ -137,7 +137,7 @@ async fn the_worst_messages_of_a_producer_end_alone_and_their_neighbours_succeed
         amqp.publish_job(&prefix, "cdn.purge", body, properties.clone()).await;
         assert!(processes.iter().all(Process::is_running), "a process did not outlive {name}");
     }
-    let mut told = BTreeSet::new();
+    let mut output = BTreeSet::new();
     let mut succeeded = BTreeSet::new();
     let wanted: BTreeSet<String> = attacks.iter().map(|(name, ..)| name.clone()).collect();
     let neighbours = attacks.len() * NEIGHBOURS;
@@ -148,9 +148,9 @@ async fn the_worst_messages_of_a_producer_end_alone_and_their_neighbours_succeed
             if event["data"]["outcome"] == "succeeded" {
                 succeeded.insert(id.clone());
             }
-            told.insert(id);
+            output.insert(id);
         }
-        let left = wanted.difference(&ended(&amqp, &prefix, &told).await).cloned().collect::<Vec<_>>();
+        let left = wanted.difference(&ended(&amqp, &prefix, &output).await).cloned().collect::<Vec<_>>();
         let done = succeeded.iter().filter(|id| id.starts_with("neighbour-of-")).count();
         if left.is_empty() && done == neighbours { Ok(()) } else { Err(format!("{left:?}; {done} of {neighbours}")) }
     })

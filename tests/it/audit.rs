@@ -66,8 +66,8 @@ async fn verify(files: &[PathBuf], events: Option<&Path>) -> (i32, Vec<String>) 
 }
 
 async fn assert_well(files: &[PathBuf], events: Option<&Path>) {
-    let (code, told) = verify(files, events).await;
-    assert_eq!((code, told), (0, vec![]));
+    let (code, result) = verify(files, events).await;
+    assert_eq!((code, result), (0, vec![]));
 }
 
 /// Reads every fact in `files`, by job, without a line that is still being written.
@@ -140,9 +140,9 @@ async fn a_full_disk_stops_all_changes_and_all_acknowledgements_until_there_is_r
         purger.metrics().await.get(r#"genfleet_gate_state{reason="audit"}"#) == Some(1.0)
     })
     .await;
-    let (status, told) = purger.ready().await;
+    let (status, result) = purger.ready().await;
     assert_eq!(status, 503);
-    assert!(told["reasons"].to_string().contains("audit log"), "{told}");
+    assert!(result["reasons"].to_string().contains("audit log"), "{result}");
     // Jobs that were running when the disk became full have ended; new ones do not begin.
     let queue = format!("{prefix}.jobs.cdn.purge");
     publish_one_path_jobs(&amqp, &prefix, "later", 300).await;
@@ -170,7 +170,7 @@ async fn a_full_disk_stops_all_changes_and_all_acknowledgements_until_there_is_r
     assert_well(&folder.files(), Some(&so_far)).await;
 
     let left = JOBS + 300 - ended.len();
-    what_is_held_is_told(&purger, &prefix, &amqp, left).await;
+    what_is_held_is_reported(&purger, &prefix, &amqp, left).await;
     purger.give_room();
     ended.extend(outcomes(&mut events, left, seconds(120)).await);
     assert_all_succeeded(&ended);
@@ -194,7 +194,7 @@ async fn a_full_disk_stops_all_changes_and_all_acknowledgements_until_there_is_r
 }
 
 /// Of the jobs that have not ended, the broker counts some as waiting; the process reports all others as held.
-async fn what_is_held_is_told(purger: &Process, prefix: &Prefix, amqp: &Amqp, left: usize) {
+async fn what_is_held_is_reported(purger: &Process, prefix: &Prefix, amqp: &Amqp, left: usize) {
     let status = async |more: &[&str]| {
         let tool = Process::binary("genfleet")
             .args(["status", "--json"].iter().chain(more).copied())
@@ -212,11 +212,11 @@ async fn what_is_held_is_told(purger: &Process, prefix: &Prefix, amqp: &Amqp, le
         let held = purger.metrics().await.count("genfleet_jobs_held", &[("kind", "cdn.purge")]);
         let (code, seen) = status(&[]).await;
         let purge = seen["kinds"].as_array().unwrap().iter().find(|kind| kind["kind"] == "cdn.purge").unwrap();
-        let told = (held > 0, usize::try_from(held).unwrap() + waiting, purge["held"].as_u64(), code);
-        if told == (true, left, Some(held), 0) {
+        let result = (held > 0, usize::try_from(held).unwrap() + waiting, purge["held"].as_u64(), code);
+        if result == (true, left, Some(held), 0) {
             Ok(())
         } else {
-            Err(format!("{told:?} of {left}, {waiting} wait: {purge}"))
+            Err(format!("{result:?} of {left}, {waiting} wait: {purge}"))
         }
     })
     .await;
@@ -264,7 +264,7 @@ async fn asked_to_stop_with_a_full_disk_it_stops_and_the_jobs_come_again() {
     first.terminate();
     assert_eq!(first.wait(seconds(30)).await, 0);
     assert!(simulator.purged().is_empty());
-    assert!(events.next_message(std::time::Duration::from_millis(300)).await.is_none(), "nothing was told");
+    assert!(events.next_message(std::time::Duration::from_millis(300)).await.is_none(), "no event was published");
     let second = purger(broker, &prefix, &simulator, &folder).start();
     let mut by_job = outcomes(&mut events, 51, seconds(60)).await;
     assert_eq!(by_job.remove("invalid").unwrap()[0]["data"]["error"]["code"], "invalid_job");
@@ -274,7 +274,7 @@ async fn asked_to_stop_with_a_full_disk_it_stops_and_the_jobs_come_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pipe_that_nobody_reads_is_told_like_a_full_disk_and_keeps_no_process_from_ending() {
+async fn a_pipe_that_nobody_reads_is_reported_like_a_full_disk_and_keeps_no_process_from_ending() {
     const JOBS: usize = 300;
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
@@ -338,9 +338,9 @@ async fn killed_again_and_again_under_load_the_files_verify_and_every_job_has_it
     let kept = text.lines().count() / 2;
     fs::write(&last, text.lines().take(kept).fold(String::new(), |text, line| text + line + "\n")).unwrap();
     assert_well(&files, None).await;
-    let (code, told) = verify(&files, Some(&all)).await;
+    let (code, result) = verify(&files, Some(&all)).await;
     assert_eq!(code, 1);
-    assert!(told[0].contains("all.jsonl:") && told[0].contains("is not in the files"), "{}", told[0]);
+    assert!(result[0].contains("all.jsonl:") && result[0].contains("is not in the files"), "{}", result[0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,8 +353,8 @@ async fn two_processes_of_one_name_write_two_files() {
     first.wait_ready(seconds(30)).await;
     let second = start();
     second.wait_ready(seconds(30)).await;
-    let told = second.logs().iter().any(|line| line.to_string().contains("genfleet-audit-purger-2.jsonl"));
-    assert!(told, "{}", second.stderr());
+    let result = second.logs().iter().any(|line| line.to_string().contains("genfleet-audit-purger-2.jsonl"));
+    assert!(result, "{}", second.stderr());
     let amqp = Amqp::connect(broker.url()).await;
     let mut events = amqp.declare_events_queue(&prefix).await;
     let (mut by_job, mut round) = (BTreeMap::new(), 0);
@@ -486,9 +486,9 @@ async fn what_was_done_to_the_file_is_named_line_by_line() {
         (swapped(6), 7, "seq 6 is out of order"),
     ] {
         fs::write(batch.audit(), content).unwrap();
-        let (code, told) = verify(&[batch.audit()], None).await;
+        let (code, result) = verify(&[batch.audit()], None).await;
         assert_eq!(code, 1);
-        assert!(told[0].starts_with(&format!("{name}:{line}: ")) && told[0].contains(what), "{what}: {told:?}");
+        assert!(result[0].starts_with(&format!("{name}:{line}: ")) && result[0].contains(what), "{what}: {result:?}");
     }
     // Next to it are the files that a crash would leave.
     let torn = batch.folder.write("jobs.jsonl.genfleet-audit.jsonl.torn", "{\"action\"");
@@ -496,9 +496,12 @@ async fn what_was_done_to_the_file_is_named_line_by_line() {
     assert_well(&[torn, batch.audit()], Some(&batch.events())).await;
     fs::write(batch.audit(), lines[..lines.len() - 2].join("\n") + "\n").unwrap();
     assert_well(&[batch.audit()], None).await;
-    let (code, told) = verify(&[batch.audit()], Some(&batch.events())).await;
+    let (code, result) = verify(&[batch.audit()], Some(&batch.events())).await;
     assert_eq!(code, 1);
-    assert!(told.iter().all(|line| line.contains("events.jsonl:") && line.contains("is not in the files")), "{told:?}");
+    assert!(
+        result.iter().all(|line| line.contains("events.jsonl:") && line.contains("is not in the files")),
+        "{result:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -517,9 +520,9 @@ async fn the_facts_of_one_job_are_shown() {
     }
     let shown = show(&["branding-logo", "--json"]);
     assert_eq!(shown.wait(seconds(20)).await, 0);
-    let told: Vec<Value> = shown.stdout_lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let result: Vec<Value> = shown.stdout_lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(
-        told.iter().map(|fact| fact["fact"]["fact"].as_str().unwrap()).collect::<Vec<_>>(),
+        result.iter().map(|fact| fact["fact"]["fact"].as_str().unwrap()).collect::<Vec<_>>(),
         ["intent", "effect", "outcome"]
     );
     assert_eq!(show(&["nobody"]).wait(seconds(20)).await, 1);
@@ -527,8 +530,8 @@ async fn the_facts_of_one_job_are_shown() {
     assert_eq!(elsewhere.wait(seconds(20)).await, 64, "no files here");
     let verified = Process::binary("genfleet").args(["audit", "verify", "--json"]).args([file.clone()]).start();
     assert_eq!(verified.wait(seconds(20)).await, 0);
-    let told: Value = serde_json::from_str(&verified.stdout_lines()[0]).unwrap();
-    assert_eq!((&told["problems"], &told["chains"]), (&json!([]), &json!(1)));
+    let result: Value = serde_json::from_str(&verified.stdout_lines()[0]).unwrap();
+    assert_eq!((&result["problems"], &result["chains"]), (&json!([]), &json!(1)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -570,7 +573,7 @@ async fn where_it_goes_can_be_said_and_is_checked() {
             .start()
     };
     let before = folder.names();
-    for (arguments, code, told) in [
+    for (arguments, code, result) in [
         (vec![], 0, ""),
         (vec!["--audit-log", "no/such/folder.jsonl"], 64, "no/such/folder.jsonl cannot be written"),
         (vec!["--audit-log", "hosts"], 64, "no audit log"),
@@ -578,7 +581,7 @@ async fn where_it_goes_can_be_said_and_is_checked() {
     ] {
         let process = check(&arguments);
         assert_eq!(process.wait(seconds(20)).await, code, "{arguments:?}: {}", process.stderr());
-        assert!(process.stderr().contains(told), "{arguments:?}: {}", process.stderr());
+        assert!(process.stderr().contains(result), "{arguments:?}: {}", process.stderr());
     }
     assert_eq!(folder.names(), before, "checking leaves nothing behind");
     let refused = run(&["--audit-log", "hosts"]);

@@ -110,8 +110,8 @@ async fn a_kind_nobody_knows_is_answered_and_the_message_kept() {
         assert_eq!((&event["type"], &event["data"]["kind"]), (&json!("genfleet.unknown.failed"), &json!("unknown")));
         assert_eq!(event["data"]["error"]["code"], "unknown_kind", "{id}");
     }
-    let told = by_job["misspelt"][0]["data"]["error"]["message"].as_str().unwrap();
-    assert!(told.contains("did you mean cdn.purge?"), "{told}");
+    let output = by_job["misspelt"][0]["data"]["error"]["message"].as_str().unwrap();
+    assert!(output.contains("did you mean cdn.purge?"), "{output}");
     let replies = eventually(seconds(10), "each is answered", async || {
         let replies = amqp.get_all(&answers).await;
         (replies.len() == sent.len()).then_some(replies)
@@ -224,7 +224,7 @@ async fn many_jobs_of_one_id_hold_up_nobody_and_each_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_was_redriven_while_it_runs_is_not_told_that_ones_end() {
+async fn a_job_that_was_redriven_while_it_runs_is_not_answered_with_that_end() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let simulator = simulator().await;
@@ -280,8 +280,8 @@ async fn the_final_event_also_goes_to_reply_to_where_that_may_be_named() {
         (given_up("not_allowed"), given_up("unroutable")) == (5, 1)
     })
     .await;
-    for (job, told) in &by_job {
-        assert_eq!((told.len(), &told[0]["data"]["outcome"]), (1, &json!("succeeded")), "{job}");
+    for (job, output) in &by_job {
+        assert_eq!((output.len(), &output[0]["data"]["outcome"]), (1, &json!("succeeded")), "{job}");
     }
     for queue in hostile.iter().chain([&theirs, &format!("{prefix}.unrouted")]) {
         assert_eq!(amqp.count(queue).await, 0, "{queue}");

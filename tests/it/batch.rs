@@ -89,7 +89,7 @@ async fn the_example_succeeds_with_an_event_a_line_and_leaves_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_mistakes_of_the_other_example_are_each_told_and_what_is_right_succeeds() {
+async fn the_mistakes_of_the_other_example_are_each_reported_and_what_is_right_succeeds() {
     let (folder, jobs) = (Folder::new(), example("jobs-with-mistakes.jsonl"));
     let file = folder.write("jobs.jsonl", &jobs);
     let process = run(&folder, &[&file]);
@@ -111,8 +111,8 @@ async fn the_mistakes_of_the_other_example_are_each_told_and_what_is_right_succe
     assert_eq!(of(&events, "invalid-wildcard")["data"]["error"]["violations"].as_array().unwrap().len(), 2);
     let unknown = of(&events, "invalid-kind");
     assert_eq!(unknown["type"], "genfleet.unknown.failed");
-    let told = unknown["data"]["error"]["violations"][0]["message"].as_str().unwrap();
-    assert!(told.contains("did you mean cdn.purge?"), "{told}");
+    let printed = unknown["data"]["error"]["violations"][0]["message"].as_str().unwrap();
+    assert!(printed.contains("did you mean cdn.purge?"), "{printed}");
 }
 
 /// Runs on a terminal, with the program `script`.
@@ -123,7 +123,7 @@ async fn on_a_terminal_a_job_is_a_line_and_the_end_says_what_failed_and_what_to_
     let Some(process) = Process::on_a_terminal("genfleet", &["run", "--simulate", &file]) else { return };
     let process = process.env("NO_COLOR", "1").directory(&folder.0).start();
     assert_eq!(process.wait(seconds(60)).await, 2, "{:?}", process.stdout_lines());
-    let told = process.stdout_lines().join("\n");
+    let printed = process.stdout_lines().join("\n");
     for line in [
         "succeeded  cdn.purge          good-among-mistakes  cache_invalidated",
         "failed     file.scan          scan-failed  scan_failed",
@@ -132,9 +132,9 @@ async fn on_a_terminal_a_job_is_a_line_and_the_end_says_what_failed_and_what_to_
         "  vni-gateway-refused  gateway_refused  the gateway 127.0.0.1 is",
         "  genfleet validate jobs.jsonl",
     ] {
-        assert!(told.contains(line), "{line} is not in:\n{told}");
+        assert!(printed.contains(line), "{line} is not in:\n{printed}");
     }
-    assert!(!told.contains("{\"") && !told.contains(" left"), "{told}");
+    assert!(!printed.contains("{\"") && !printed.contains(" left"), "{printed}");
 }
 
 fn of<'a>(events: &'a [Value], job: &str) -> &'a Value {
@@ -317,7 +317,7 @@ fn against(url: &str, folder: &Folder, arguments: &[&str]) -> Process {
 const PURGE: &str = r#"{"id": "one", "kind": "cdn.purge", "payload": {"paths": ["/a"]}}"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_credentials_are_told_as_they_are_refused_and_in_the_summary() {
+async fn refused_credentials_are_reported_as_they_are_refused_and_in_the_summary() {
     let folder = Folder::new();
     folder.write("jobs.jsonl", PURGE);
     let body = r#"{"error": "invalid_client", "error_description": "no such \u202e client \u001b[2J\u009b"}"#;
@@ -326,10 +326,10 @@ async fn refused_credentials_are_told_as_they_are_refused_and_in_the_summary() {
     eventually(seconds(30), "it says what holds it", async || process.stderr().contains("held: ")).await;
     process.terminate();
     assert_eq!(process.wait(seconds(30)).await, 1, "{}", process.stderr());
-    let told = process.stderr();
-    assert!(told.contains(r"held: our credentials are refused: 401 invalid_client: no such \u202e client \u{1b}[2J\u009b (tried again in"), "{told}");
-    assert!(told.contains("  held for "), "{told}");
-    assert!(!told.contains("is closed"), "stopping holds nothing up: {told}");
+    let printed = process.stderr();
+    assert!(printed.contains(r"held: our credentials are refused: 401 invalid_client: no such \u202e client \u{1b}[2J\u009b (tried again in"), "{printed}");
+    assert!(printed.contains("  held for "), "{printed}");
+    assert!(!printed.contains("is closed"), "stopping holds nothing up: {printed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -342,9 +342,9 @@ async fn a_single_job_that_is_tried_again_and_again_says_why() {
         .await;
     process.terminate();
     assert_eq!(process.wait(seconds(30)).await, 1, "{}", process.stderr());
-    let told = process.stderr();
-    assert!(told.contains("api_unavailable") && told.contains("503"), "{told}");
-    let summary = told.lines().find_map(|line| serde_json::from_str::<Value>(line).ok()).unwrap();
+    let printed = process.stderr();
+    assert!(printed.contains("api_unavailable") && printed.contains("503"), "{printed}");
+    let summary = printed.lines().find_map(|line| serde_json::from_str::<Value>(line).ok()).unwrap();
     assert_eq!(summary["held"][0]["reason"], "retries", "{summary}");
 }
 
@@ -357,10 +357,10 @@ async fn events_that_cannot_be_written_end_it_with_the_file_and_the_remedy() {
     folder.write("jobs.jsonl", PURGE);
     let process = run(&folder, &["--events", "/dev/full", "jobs.jsonl"]);
     assert_eq!(process.wait(seconds(60)).await, 1, "{}", process.stderr());
-    let told = process.stderr();
+    let printed = process.stderr();
     assert!(
-        told.contains("--events /dev/full cannot be written: No space left") && told.contains("start it again"),
-        "{told}"
+        printed.contains("--events /dev/full cannot be written: No space left") && printed.contains("start it again"),
+        "{printed}"
     );
     let again = run(&folder, &["jobs.jsonl"]);
     assert_eq!(again.wait(seconds(60)).await, 0, "{}", again.stderr());

@@ -119,8 +119,11 @@ async fn a_process_that_dies_on_the_last_licence_leaves_its_channel_to_the_next(
     assert_eq!(channels(&simulator).len(), 1);
     let audit = std::fs::read_to_string(next.directory().join("genfleet-audit-channel-provisioner.jsonl")).unwrap();
     let facts: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let told: Vec<_> = facts.iter().map(|fact| (&fact["fact"], &fact["detail"]["result"])).collect();
-    assert!(told.contains(&(&json!("effect"), &json!("found"))), "what its earlier life did is written down: {told:?}");
+    let output: Vec<_> = facts.iter().map(|fact| (&fact["fact"], &fact["detail"]["result"])).collect();
+    assert!(
+        output.contains(&(&json!("effect"), &json!("found"))),
+        "what its earlier life did is written down: {output:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,7 +152,7 @@ async fn a_process_that_takes_over_counts_again_what_reads_did_not_show() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_payload_is_told_whole_and_nothing_is_asked() {
+async fn a_bad_payload_is_reported_whole_and_nothing_is_asked() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let simulator = slow_simulator().await;
@@ -167,7 +170,7 @@ async fn a_bad_payload_is_told_whole_and_nothing_is_asked() {
         (&event["type"], &event["data"]["error"]["code"]),
         (&json!("genfleet.channel.provision.failed"), &json!("invalid_job"))
     );
-    let told: Vec<&str> = event["data"]["error"]["violations"]
+    let output: Vec<&str> = event["data"]["error"]["violations"]
         .as_array()
         .unwrap()
         .iter()
@@ -175,6 +178,6 @@ async fn a_bad_payload_is_told_whole_and_nothing_is_asked() {
         .collect();
     let expected =
         ["queueId", "routingEmail", "security/cspHeaders/0", "security/xssPrevention", "security/allowedDomains/0"];
-    assert_eq!(told, expected.map(|place| format!("/payload/{place}")));
+    assert_eq!(output, expected.map(|place| format!("/payload/{place}")));
     assert_eq!(simulator.requests().iter().filter(|one| one.path != "/oauth/token").count(), 0);
 }

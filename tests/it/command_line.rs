@@ -50,7 +50,7 @@ async fn bad_settings_exit_64_and_say_what_to_do() {
     let process = good().args(["--check-config"]).start();
     assert_eq!(ended(&process).await.0, 0, "{}", process.stderr());
     let long = "p".repeat(65);
-    for (arguments, told) in [
+    for (arguments, output) in [
         (vec!["--check-config", "--batch-linger", "5"], "write 20ms, 5s, 10m or 1h"),
         (vec!["--check-config", "--queue-url", "redis://host"], "amqp://"),
         (vec!["--check-config", "--queue-prefix", &long], "it takes 1 to 64"),
@@ -65,7 +65,7 @@ async fn bad_settings_exit_64_and_say_what_to_do() {
         let process = good().args(arguments.clone()).start();
         let (code, stderr) = ended(&process).await;
         assert_eq!(code, 64, "{arguments:?}: {stderr}");
-        assert!(stderr.contains(told), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(output), "{arguments:?}: {stderr}");
         assert!(!stderr.contains("hidden"), "{stderr}");
     }
     let process = good().env("GENESYS_CLIENT_SECRET", "").args(["--check-config"]).start();
@@ -87,8 +87,8 @@ async fn a_worker_without_a_broker_waits_and_says_so() {
         .env("GENESYS_CLIENT_SECRET", "hush-hush")
         .start();
     eventually(seconds(20), "it is not ready", async || process.ready().await.0 == 503).await;
-    let (_, told) = process.ready().await;
-    assert!(!told["reasons"].as_array().unwrap().is_empty(), "{told}");
+    let (_, output) = process.ready().await;
+    assert!(!output["reasons"].as_array().unwrap().is_empty(), "{output}");
     assert_eq!(process.get("/livez").await.unwrap().0, 200);
     process.terminate();
     assert_eq!(process.wait(seconds(30)).await, 0);
@@ -146,7 +146,7 @@ async fn enqueue_checks_and_confirms_and_the_events_can_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mistake_is_told_with_its_cause_and_what_to_do() {
+async fn a_mistake_is_reported_with_its_cause_and_what_to_do() {
     let folder = harness::fresh_directory("mistakes");
     std::fs::write(folder.join("genfleet.db"), "").unwrap();
     let purge = ["enqueue", "cdn.purge", "--id", "mine", "--payload", r#"{"paths":["/a"]}"#];
@@ -173,9 +173,9 @@ async fn a_mistake_is_told_with_its_cause_and_what_to_do() {
     ] {
         let tool = Process::binary("genfleet").args(arguments.iter().copied()).directory(&folder);
         let tool = variable.into_iter().fold(tool, |tool, (name, value)| tool.env(name, value)).start();
-        let (code, told) = ended(&tool).await;
-        assert_eq!(code, expected, "{arguments:?}: {told}");
-        assert!(words.iter().all(|word| told.contains(word)) && !told.contains(not), "{arguments:?}: {told}");
+        let (code, output) = ended(&tool).await;
+        assert_eq!(code, expected, "{arguments:?}: {output}");
+        assert!(words.iter().all(|word| output.contains(word)) && !output.contains(not), "{arguments:?}: {output}");
     }
     std::fs::remove_dir_all(folder).unwrap();
 }
@@ -212,8 +212,8 @@ async fn validate_names_every_violation_and_exits_1() {
         .stdin("{\"kind\":\"cdn.purge\",\"payload\":{\"paths\":[\"/a\"]}}\n\n{\"kind\":\"cdn.purge\",\"payload\":{\"paths\":[\"a\"]},\"x\":1}\n")
         .start();
     assert_eq!(process.wait(seconds(20)).await, 1);
-    let told = process.stdout_lines().join("\n");
-    assert!(told.contains("-:3: /x:") && told.contains("-:3: /payload/paths/0:"), "{told}");
+    let output = process.stdout_lines().join("\n");
+    assert!(output.contains("-:3: /x:") && output.contains("-:3: /payload/paths/0:"), "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -74,7 +74,7 @@ async fn the_page_shows_the_kinds_the_state_and_the_last_failure_and_asks_nobody
     for kind in ["cdn.purge", "stream.configure", "channel.provision", "vni.provision", "file.scan"] {
         assert!(shown.contains(&format!(r#"<th class="text" scope="row">{kind}</th>"#)), "{kind} is not in {shown}");
     }
-    for told in [
+    for printed in [
         r#"class="pill good" role="status">ready"#,
         r#"class="pill good">open"#,
         "genfleet up</td>",
@@ -83,7 +83,7 @@ async fn the_page_shows_the_kinds_the_state_and_the_last_failure_and_asks_nobody
         "license_limit_reached",
         "version 0.1.0",
     ] {
-        assert!(shown.contains(told), "{told} is not in {shown}");
+        assert!(shown.contains(printed), "{printed} is not in {shown}");
     }
     let job = failures[0]["job"].as_str().unwrap();
     assert!(shown.contains(&format!(">{job}</td>")), "the failed job is not in {shown}");
@@ -93,7 +93,7 @@ async fn the_page_shows_the_kinds_the_state_and_the_last_failure_and_asks_nobody
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gate_that_is_shut_is_told_with_the_reason_and_how_long() {
+async fn a_gate_that_is_shut_is_reported_with_the_reason_and_how_long() {
     let fault = "status=429,limit=client,retry-after=300";
     let up = Process::binary("genfleet")
         .args(["up", "--simulate", "--sim-fault", fault, "--admin-addr", "127.0.0.1:0"])
@@ -112,7 +112,7 @@ async fn a_gate_that_is_shut_is_told_with_the_reason_and_how_long() {
     .await;
     let url = format!("http://{}/", up.admin_addr(seconds(1)).await);
     let Some(shown) = rendered(&url) else { return skip("it needs Chromium, and none is installed here") };
-    for told in ["closed: throttled", "the API said later, to all of the client, for another"] {
-        assert!(shown.contains(told), "{told} is not in {shown}");
+    for printed in ["closed: throttled", "the API said later, to all of the client, for another"] {
+        assert!(shown.contains(printed), "{printed} is not in {shown}");
     }
 }

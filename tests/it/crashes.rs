@@ -60,10 +60,10 @@ async fn a_panic_burns_the_attempt_and_not_the_process() {
     amqp.publish_job(&prefix, "cdn.purge", job, json_properties()).await;
     amqp.publish_job(&prefix, "cdn.purge", purge_job("good", &["/good"]), json_properties()).await;
     let by_job = outcomes(&mut events, 2, seconds(30)).await;
-    let told = &by_job["panics"][0]["data"];
-    assert_eq!(told["error"]["code"], "attempts_exhausted");
-    assert_eq!(told["error"]["cause"], "panicked");
-    assert_eq!(told["attempts"], 2);
+    let output = &by_job["panics"][0]["data"];
+    assert_eq!(output["error"]["code"], "attempts_exhausted");
+    assert_eq!(output["error"]["cause"], "panicked");
+    assert_eq!(output["attempts"], 2);
     assert_eq!(by_job["good"][0]["data"]["outcome"], "succeeded");
     assert!(purger.is_running());
 }

@@ -113,8 +113,8 @@ async fn what_is_no_text_is_listed_shown_and_redriven_among_the_others() {
     assert_eq!(listed["total"], 5);
     let shown = printed(broker.url(), &prefix, &["dead", "show", "bad??"], 0).await;
     assert!(shown.contains("number 3") && shown.contains("not UTF-8") && shown.contains("caf?"), "{shown}");
-    let told = printed(broker.url(), &prefix, &["dead", "list"], 0).await;
-    assert!(told.contains("5 dead letters"), "{told}");
+    let result = printed(broker.url(), &prefix, &["dead", "list"], 0).await;
+    assert!(result.contains("5 dead letters"), "{result}");
     let redriven = json_of(broker.url(), &prefix, &["dead", "redrive", "--yes"]).await;
     assert_eq!((&redriven["done"], &redriven["complete"]), (&json!(5), &json!(true)));
     assert_eq!(amqp.count(&format!("{prefix}.dead.cdn.purge")).await, 0);
@@ -122,13 +122,13 @@ async fn what_is_no_text_is_listed_shown_and_redriven_among_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_without_our_queues_is_told_with_what_to_do() {
+async fn a_broker_without_our_queues_is_reported_with_what_to_do() {
     let broker = Broker::shared().await;
     for arguments in [&["dead", "list"] as &[&str], &["dead", "redrive", "--yes"], &["show", "a-job"]] {
         let process = tool(broker.url(), "nobodys-prefix", arguments);
         assert_eq!(process.wait(seconds(30)).await, 1, "{arguments:?}");
-        let told = process.stderr();
-        assert!(told.contains("nobodys-prefix.") && told.contains("--queue-prefix"), "{told}");
+        let result = process.stderr();
+        assert!(result.contains("nobodys-prefix.") && result.contains("--queue-prefix"), "{result}");
     }
     let away = tool("amqp://127.0.0.1:1", "any", &["dead", "list"]);
     assert_eq!(away.wait(seconds(30)).await, 1);

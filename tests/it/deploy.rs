@@ -132,10 +132,10 @@ fn answers_cost_one_right_and_are_switched_on_by_a_file_of_their_own() {
     }
     let runbook = text("RUNBOOK.md");
     for rights in [&without, &with] {
-        let told = ["configure", "write", "read"].map(|member| format!("'{}'", rights[member].as_str().unwrap()));
-        assert!(runbook.contains(&told.join(" ")), "the runbook's command gives {told:?}");
-        let second = format!("set_permissions -p genfleet genfleet-worker-2 {}", told.join(" "));
-        assert!(runbook.contains(&second), "whoever stands in may do the same: {told:?}");
+        let output = ["configure", "write", "read"].map(|member| format!("'{}'", rights[member].as_str().unwrap()));
+        assert!(runbook.contains(&output.join(" ")), "the runbook's command gives {output:?}");
+        let second = format!("set_permissions -p genfleet genfleet-worker-2 {}", output.join(" "));
+        assert!(runbook.contains(&second), "whoever stands in may do the same: {output:?}");
     }
 }
 

@@ -11,12 +11,12 @@ use serde_json::Value;
 use crate::stack::{purge_job, simulator, simulator_with, worker};
 
 /// The result of a run of `genfleet doctor`.
-struct Told {
+struct DoctorRun {
     code: i32,
     report: Value,
 }
 
-impl Told {
+impl DoctorRun {
     /// Level, state and remedy of every finding of a check.
     fn of(&self, check: &str) -> Vec<(String, String, String)> {
         let findings = self.report["findings"].as_array().unwrap().iter().filter(|finding| finding["check"] == check);
@@ -41,7 +41,7 @@ impl Told {
 }
 
 /// Runs `genfleet doctor` and checks that every problem has a remedy.
-async fn asked(launch: Launch) -> Told {
+async fn asked(launch: Launch) -> DoctorRun {
     let process = launch.args(["--json"]).start();
     let code = process.wait(seconds(60)).await;
     let line = process.stdout_lines().concat();
@@ -52,7 +52,7 @@ async fn asked(launch: Launch) -> Told {
         assert!(!finding["lookedAt"].as_str().unwrap().is_empty(), "{finding}");
     }
     assert_eq!(report["ok"] == Value::Bool(true), code == 0, "{code}: {report}");
-    Told { code, report }
+    DoctorRun { code, report }
 }
 
 fn doctor(queue: &str, prefix: &str, simulator: &Simulator) -> Launch {
@@ -83,8 +83,8 @@ async fn a_healthy_broker_is_well_and_a_policy_an_alarm_and_a_wrong_argument_are
     let audit = purger.directory().join("genfleet-audit-purger.jsonl").display().to_string();
     // The management API shows new queues a moment later.
     let healthy = eventually(seconds(60), "all is well", async || {
-        let told = asked(look().env("GENFLEET_ADMIN_ADDR", &admin).env("GENFLEET_AUDIT_LOG", &audit)).await;
-        (told.code == 0).then_some(told)
+        let output = asked(look().env("GENFLEET_ADMIN_ADDR", &admin).env("GENFLEET_AUDIT_LOG", &audit)).await;
+        (output.code == 0).then_some(output)
     })
     .await;
     for check in [
@@ -121,9 +121,9 @@ async fn a_healthy_broker_is_well_and_a_policy_an_alarm_and_a_wrong_argument_are
     broker.ctl(&["clear_policy", "weak"]).await;
 
     broker.ctl(&["set_disk_free_limit", "100000GB"]).await;
-    eventually(seconds(60), "the alarm is told", async || {
-        let told = asked(look()).await;
-        told.of("broker.nodes").iter().any(|(level, found, _)| level == "failed" && found.contains("disk alarm"))
+    eventually(seconds(60), "the alarm is reported", async || {
+        let output = asked(look()).await;
+        output.of("broker.nodes").iter().any(|(level, found, _)| level == "failed" && found.contains("disk alarm"))
     })
     .await;
     broker.ctl(&["set_disk_free_limit", "50MB"]).await;
@@ -163,13 +163,13 @@ async fn looking_declares_nothing_and_takes_nothing() {
     purger.terminate();
     purger.wait(seconds(30)).await;
     amqp.publish_job(&prefix, "cdn.purge", purge_job("waits", &["/a"]), json_properties()).await;
-    let told = asked(doctor(broker.url(), &prefix, &simulator)).await;
-    assert_eq!((told.code, told.level("broker.topology").as_str()), (0, "ok"), "{:#}", told.report);
+    let output = asked(doctor(broker.url(), &prefix, &simulator)).await;
+    assert_eq!((output.code, output.level("broker.topology").as_str()), (0, "ok"), "{:#}", output.report);
     assert_eq!(amqp.count(&format!("{}.jobs.cdn.purge", &*prefix)).await, 1, "the job still waits");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_secret_a_wrong_password_and_an_api_that_is_away_are_told_apart() {
+async fn a_wrong_secret_a_wrong_password_and_an_api_that_is_away_are_distinguished() {
     let client = Some(("client".to_owned(), "right".to_owned()));
     let simulator = simulator_with(SimulatorOptions { client, ..SimulatorOptions::default() }).await;
     let broker = Broker::shared().await;
@@ -220,8 +220,8 @@ async fn an_embedded_queue_is_looked_at_and_left_alone() {
 
     let foreign = folder.join("foreign.db");
     std::fs::write(&foreign, "no store at all, and longer than the header of one".repeat(40)).unwrap();
-    let told = asked(doctor(&format!("sqlite:{}", foreign.display()), "genfleet", &simulator)).await;
-    told.assert_found("store.file", "failed", &["no store of genfleet's", "name another file"]);
+    let output = asked(doctor(&format!("sqlite:{}", foreign.display()), "genfleet", &simulator)).await;
+    output.assert_found("store.file", "failed", &["no store of genfleet's", "name another file"]);
     std::fs::remove_dir_all(folder).unwrap();
 }
 
@@ -229,11 +229,11 @@ async fn an_embedded_queue_is_looked_at_and_left_alone() {
 async fn without_any_settings_it_says_which_are_missing_and_for_people_too() {
     let process = Process::binary("genfleet").args(["doctor"]).start();
     assert_eq!(process.wait(seconds(60)).await, 1);
-    let told = process.stdout_lines().join("\n");
+    let output = process.stdout_lines().join("\n");
     for words in ["failed   queue.url", "GENFLEET_QUEUE_URL", "failed   genesys.credentials", "do: "] {
-        assert!(told.contains(words), "{words} in {told}");
+        assert!(output.contains(words), "{words} in {output}");
     }
-    assert!(!told.contains('\u{1b}'), "no colours where no terminal is");
+    assert!(!output.contains('\u{1b}'), "no colours where no terminal is");
     assert!(process.stderr().contains("failed"), "{}", process.stderr());
     let mistaken = Process::binary("genfleet").args(["doctor", "cdn.prune"]).start();
     assert_eq!(mistaken.wait(seconds(20)).await, 64);

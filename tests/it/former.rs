@@ -17,7 +17,7 @@ use crate::{
 const PREFIX: &str = "genfleet";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_earlier_version_declared_is_used_told_and_brought_up_to_date() {
+async fn what_an_earlier_version_declared_is_used_reported_and_brought_up_to_date() {
     let Some(broker) = Broker::private_with_management().await else { return };
     broker.ctl(&["add_vhost", "genfleet"]).await;
     broker.ctl(&["set_permissions", "-p", "genfleet", "guest", ".*", ".*", ".*"]).await;
@@ -46,11 +46,11 @@ async fn what_an_earlier_version_declared_is_used_told_and_brought_up_to_date() 
     };
     let warned = topology_warnings(doctor()).await;
     assert!(
-        warned.iter().any(|told| told.contains("exchange genfleet.jobs") && told.contains("RUNBOOK")),
+        warned.iter().any(|output| output.contains("exchange genfleet.jobs") && output.contains("RUNBOOK")),
         "{warned:?}"
     );
     assert!(
-        warned.iter().any(|told| told.contains("exchanges genfleet.delay.*") && told.contains("set_policy")),
+        warned.iter().any(|output| output.contains("exchanges genfleet.delay.*") && output.contains("set_policy")),
         "{warned:?}"
     );
 
@@ -99,9 +99,9 @@ async fn declare_former(amqp: &Amqp) {
 async fn topology_warnings(doctor: harness::Launch) -> Vec<String> {
     let doctor = doctor.start();
     let code = doctor.wait(seconds(60)).await;
-    let told = doctor.stdout_lines().concat();
-    assert_eq!(code, 0, "{told}");
-    let report: Value = serde_json::from_str(&told).unwrap();
+    let output = doctor.stdout_lines().concat();
+    assert_eq!(code, 0, "{output}");
+    let report: Value = serde_json::from_str(&output).unwrap();
     let warnings = report["findings"]
         .as_array()
         .unwrap()

@@ -100,7 +100,7 @@ async fn a_disk_alarm_blocks_publishers_until_it_is_lifted() {
 }
 
 #[tokio::test]
-async fn a_process_is_started_and_its_end_is_told() {
+async fn a_process_is_started_and_its_end_is_reported() {
     let tool = Process::binary("genfleet").args(["--help"]).start();
     assert_eq!(tool.wait(seconds(10)).await, 0);
     assert!(!tool.is_running());

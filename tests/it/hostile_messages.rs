@@ -8,7 +8,7 @@ use crate::stack::{assert_all_succeeded, outcomes, publish_one_path_jobs, purge_
 const GOOD: usize = 20;
 
 /// Runs a command of the tool, and returns its output.
-async fn told(broker: &Broker, prefix: &Prefix, arguments: &[&str]) -> String {
+async fn printed(broker: &Broker, prefix: &Prefix, arguments: &[&str]) -> String {
     let tool = Process::binary("genfleet")
         .args(arguments.iter().copied())
         .env("GENFLEET_QUEUE_URL", broker.url())
@@ -19,7 +19,7 @@ async fn told(broker: &Broker, prefix: &Prefix, arguments: &[&str]) -> String {
 }
 
 async fn every_command_works(broker: &Broker, prefix: &Prefix, dead: usize) {
-    let listed: Value = serde_json::from_str(&told(broker, prefix, &["dead", "list", "--json"]).await).unwrap();
+    let listed: Value = serde_json::from_str(&printed(broker, prefix, &["dead", "list", "--json"]).await).unwrap();
     assert_eq!(listed["total"], dead);
     for arguments in [
         &["dead", "list"] as &[&str],
@@ -28,7 +28,7 @@ async fn every_command_works(broker: &Broker, prefix: &Prefix, dead: usize) {
         &["status"],
         &["events"],
     ] {
-        told(broker, prefix, arguments).await;
+        printed(broker, prefix, arguments).await;
     }
 }
 
@@ -63,7 +63,7 @@ async fn each_is_refused_alone_and_all_jobs_beside_it_succeed() {
     let metrics = purger.metrics().await;
     assert_eq!(metrics.count("genfleet_broker_reconnects_total", &[]), 0);
     every_command_works(broker, &prefix, hostile.len()).await;
-    let shown = told(broker, &prefix, &["dead", "show", "hostile-0"]).await;
+    let shown = printed(broker, &prefix, &["dead", "show", "hostile-0"]).await;
     assert!(shown.contains("undecodable") && shown.contains("nested deeper than 16"), "{shown}");
     purger.terminate();
     assert_eq!(purger.wait(seconds(30)).await, 0);
@@ -74,7 +74,7 @@ async fn each_is_refused_alone_and_all_jobs_beside_it_succeed() {
 async fn dead_letters_that_came_with_all_of_it_are_listed_shown_and_redriven() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
-    told(broker, &prefix, &["enqueue", "cdn.purge", "--payload", r#"{"paths":["/declared"]}"#]).await;
+    printed(broker, &prefix, &["enqueue", "cdn.purge", "--payload", r#"{"paths":["/declared"]}"#]).await;
     let amqp = Amqp::connect(broker.url()).await;
     let hostile = hostile_properties();
     for (number, (_, properties)) in hostile.iter().enumerate() {
@@ -83,10 +83,11 @@ async fn dead_letters_that_came_with_all_of_it_are_listed_shown_and_redriven() {
     }
     every_command_works(broker, &prefix, hostile.len()).await;
     for (id, flaw) in [("hostile-0", "too_deep"), ("hostile-1", "too_long"), ("hostile-3", "not_text")] {
-        let shown: Value = serde_json::from_str(&told(broker, &prefix, &["dead", "show", id, "--json"]).await).unwrap();
+        let shown: Value =
+            serde_json::from_str(&printed(broker, &prefix, &["dead", "show", id, "--json"]).await).unwrap();
         assert_eq!(shown["flaw"], flaw, "{shown}");
     }
-    told(broker, &prefix, &["dead", "redrive", "--yes"]).await;
+    printed(broker, &prefix, &["dead", "redrive", "--yes"]).await;
     assert_eq!(amqp.count(&format!("{prefix}.dead.cdn.purge")).await, 0);
     assert_eq!(amqp.count(&format!("{prefix}.jobs.cdn.purge")).await as usize, hostile.len() + 1);
 }

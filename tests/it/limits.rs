@@ -113,7 +113,7 @@ async fn no_job_of_a_megabyte_takes_more_than_its_share_of_memory() {
         let error = &events[0]["data"]["error"];
         let code = error["code"].as_str().unwrap();
         assert!(["invalid_job", "too_large", "undecodable"].contains(&code), "{}: {error}", job.0);
-        assert!(error["violations"].as_array().is_none_or(|told| told.len() <= 100), "{}", job.0);
+        assert!(error["violations"].as_array().is_none_or(|output| output.len() <= 100), "{}", job.0);
         assert!(cost <= MOST_KB, "{}: {cost} kB", job.0);
     }
     let wrong = String::from_utf8(hostile().pop().unwrap().1).unwrap();
@@ -169,8 +169,8 @@ async fn a_sample_that_is_named_very_often_holds_up_nobody() {
         .collect();
     let began = Instant::now();
     let (events, cost, longest) = rig.costs_and_lives(&six).await;
-    let told = |event: &Value| event["data"]["error"]["violations"][0]["pointer"].clone();
-    assert!(events.iter().all(|event| told(event) == "/payload/sampleEvent"), "{events:?}");
+    let output = |event: &Value| event["data"]["error"]["violations"][0]["pointer"].clone();
+    assert!(events.iter().all(|event| output(event) == "/payload/sampleEvent"), "{events:?}");
     assert!(cost <= MOST_FOR_EIGHT_KB, "{cost} kB");
     assert!(longest < seconds(1), "{longest:?}");
     assert!(began.elapsed() < seconds(30), "{:?}", began.elapsed());

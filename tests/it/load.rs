@@ -27,32 +27,35 @@ async fn every_job_is_followed_to_its_event_and_measured() {
     let purger = worker("purger", broker, &prefix, &simulator).start();
     purger.wait_ready(seconds(30)).await;
     let arguments = ["cdn.purge", "--jobs", "5000", "--yes", "--sim-url", &simulator.base_url()];
-    let (code, told) = ended(&load(broker, &prefix, &arguments).start()).await;
-    assert_eq!(code, 0, "{told}");
-    assert_eq!((&told["published"], &told["succeeded"]), (&5000.into(), &5000.into()), "{told}");
-    assert_eq!((&told["unfinished"], &told["unconfirmed"], &told["duplicates"]), (&0.into(), &0.into(), &0.into()));
+    let (code, output) = ended(&load(broker, &prefix, &arguments).start()).await;
+    assert_eq!(code, 0, "{output}");
+    assert_eq!((&output["published"], &output["succeeded"]), (&5000.into(), &5000.into()), "{output}");
+    assert_eq!(
+        (&output["unfinished"], &output["unconfirmed"], &output["duplicates"]),
+        (&0.into(), &0.into(), &0.into())
+    );
     assert_eq!(simulator.purged().len(), 5000, "each job purged a path of its own");
-    let received = told["apiRequests"].as_u64().unwrap();
-    assert!(received >= purge_requests(&simulator) as u64, "{told}");
-    assert!(told["requestsPerJob"].as_f64().unwrap() >= 1.0 && told["requestsAreShared"] == true, "{told}");
-    let latency = |rank: &str| told["latencyMs"][rank].as_u64().unwrap();
+    let received = output["apiRequests"].as_u64().unwrap();
+    assert!(received >= purge_requests(&simulator) as u64, "{output}");
+    assert!(output["requestsPerJob"].as_f64().unwrap() >= 1.0 && output["requestsAreShared"] == true, "{output}");
+    let latency = |rank: &str| output["latencyMs"][rank].as_u64().unwrap();
     assert!(latency("p50") <= latency("p90") && latency("p90") <= latency("p99") && latency("p99") <= latency("max"));
-    let waited = |rank: &str| told["queuedMs"][rank].as_u64().unwrap();
+    let waited = |rank: &str| output["queuedMs"][rank].as_u64().unwrap();
     for rank in ["p50", "p90", "p99", "max"] {
-        assert!(waited(rank) <= latency(rank), "a part is more than the whole: {told}");
+        assert!(waited(rank) <= latency(rank), "a part is more than the whole: {output}");
     }
-    assert_eq!(told["queuedRough"], false, "{told}");
-    assert!(told["throughput"].as_f64().unwrap() > 0.0 && told["publishRate"].as_f64().unwrap() > 0.0, "{told}");
+    assert_eq!(output["queuedRough"], false, "{output}");
+    assert!(output["throughput"].as_f64().unwrap() > 0.0 && output["publishRate"].as_f64().unwrap() > 0.0, "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_that_nobody_works_are_told_as_unfinished() {
+async fn jobs_that_nobody_works_are_reported_as_unfinished() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let arguments = ["cdn.purge", "--jobs", "3", "--yes", "--timeout", "500ms"];
-    let (code, told) = ended(&load(broker, &prefix, &arguments).start()).await;
-    assert_eq!((code, &told["published"], &told["unfinished"]), (1, &3.into(), &3.into()), "{told}");
-    assert!(told["latencyMs"].is_null());
+    let (code, output) = ended(&load(broker, &prefix, &arguments).start()).await;
+    assert_eq!((code, &output["published"], &output["unfinished"]), (1, &3.into(), &3.into()), "{output}");
+    assert!(output["latencyMs"].is_null());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,10 +68,13 @@ async fn stopped_on_the_way_it_tells_what_it_has() {
     let process = load(broker, &prefix, &["cdn.purge", "--rate", "20", "--duration", "1h", "--yes"]).start();
     eventually(seconds(30), "some are done", async || simulator.purged().len() > 5).await;
     process.signal("INT");
-    let (code, told) = ended(&process).await;
-    assert_eq!(code, 1, "{told}");
-    let published = told["published"].as_u64().unwrap();
-    assert!(published > 0 && told["complete"] == false && told["succeeded"].as_u64().unwrap() <= published, "{told}");
+    let (code, output) = ended(&process).await;
+    assert_eq!(code, 1, "{output}");
+    let published = output["published"].as_u64().unwrap();
+    assert!(
+        published > 0 && output["complete"] == false && output["succeeded"].as_u64().unwrap() <= published,
+        "{output}"
+    );
     assert!(process.stderr().contains("stopped on the way"), "{}", process.stderr());
 }
 
@@ -83,13 +89,13 @@ async fn a_broker_that_restarts_in_the_middle_costs_no_event() {
     eventually(seconds(60), "a part of the jobs is done", async || simulator.purged().len() > 500).await;
     broker.stop().await;
     broker.start().await;
-    let (code, told) = ended(&process).await;
-    assert_eq!((code, &told["published"], &told["unfinished"]), (0, &3000.into(), &0.into()), "{told}");
+    let (code, output) = ended(&process).await;
+    assert_eq!((code, &output["published"], &output["unfinished"]), (0, &3000.into(), &0.into()), "{output}");
     assert!(process.stderr().contains("going on once the broker is back"), "{}", process.stderr());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_are_told_by_code_and_a_file_is_used_in_turn() {
+async fn failures_are_reported_by_code_and_a_file_is_used_in_turn() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let simulator = simulator().await;
@@ -99,9 +105,9 @@ async fn failures_are_told_by_code_and_a_file_is_used_in_turn() {
     let corpus =
         "{\"paths\":[\"/taken/{number}\"]}\n{\"kind\":\"cdn.purge\",\"payload\":{\"paths\":[\"/refused/{number}\"]}}\n";
     let launch = load(broker, &prefix, &["cdn.purge", "--jobs", "10", "--yes", "--file", "-"]).stdin(corpus);
-    let (code, told) = ended(&launch.start()).await;
-    assert_eq!((code, &told["succeeded"], &told["failed"]), (0, &5.into(), &5.into()), "{told}");
-    assert_eq!(told["codes"]["rejected"], 5, "{told}");
+    let (code, output) = ended(&launch.start()).await;
+    assert_eq!((code, &output["succeeded"], &output["failed"]), (0, &5.into(), &5.into()), "{output}");
+    assert_eq!(output["codes"]["rejected"], 5, "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,9 +124,9 @@ async fn the_embedded_queue_is_loaded_beside_its_worker() {
         .env("GENFLEET_QUEUE_URL", &store)
         .start();
     assert_eq!(process.wait(seconds(120)).await, 0, "{}", process.stderr());
-    let told = process.stdout_lines().join("\n");
+    let output = process.stdout_lines().join("\n");
     for words in ["500 of cdn.purge published", "500 succeeded", "latency     p50", "counting a shared request"] {
-        assert!(told.contains(words), "{words} in {told}");
+        assert!(output.contains(words), "{words} in {output}");
     }
     drop(up);
     std::fs::remove_dir_all(folder).unwrap();

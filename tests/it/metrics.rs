@@ -132,8 +132,8 @@ async fn promtool_finds_no_fault_in_what_any_binary_exports() {
     for process in fleet.processes.iter().chain([&up]) {
         let (_, text) = process.get("/metrics").await.unwrap();
         let checked = Prometheus::promtool(&["check", "metrics", "--extended"], &text);
-        let told = [checked.stderr, checked.stdout].map(|told| String::from_utf8_lossy(&told).into_owned());
-        assert!(checked.status.success() && told[0].is_empty(), "{}: {}", process.name(), told.concat());
+        let output = [checked.stderr, checked.stdout].map(|output| String::from_utf8_lossy(&output).into_owned());
+        assert!(checked.status.success() && output[0].is_empty(), "{}: {}", process.name(), output.concat());
     }
 }
 
@@ -150,8 +150,8 @@ async fn what_is_counted_is_what_happened() {
         let ended = total(&now, "genfleet_jobs_total", &[]);
         let events = total(&now, "genfleet_events_published_total", &[]);
         let all = unrouted && ended == jobs && dead == failed(|_| true) && events == jobs + UNKNOWN;
-        let told = || format!("{ended} of {jobs} ended, {dead} dead, {events} events, all see unrouted: {unrouted}");
-        if all { Ok(now) } else { Err(told()) }
+        let output = || format!("{ended} of {jobs} ended, {dead} dead, {events} events, all see unrouted: {unrouted}");
+        if all { Ok(now) } else { Err(output()) }
     })
     .await;
     jobs_are_true(&now);

@@ -122,8 +122,8 @@ fn every_alert_fires_in_its_test_and_none_for_a_fleet_that_is_well() {
 
 fn run(arguments: &[&str]) {
     let done = Prometheus::promtool(arguments, "");
-    let told = [done.stdout, done.stderr].map(|told| String::from_utf8_lossy(&told).into_owned()).concat();
-    assert!(done.status.success(), "promtool {}: {told}", arguments.join(" "));
+    let output = [done.stdout, done.stderr].map(|output| String::from_utf8_lossy(&output).into_owned()).concat();
+    assert!(done.status.success(), "promtool {}: {output}", arguments.join(" "));
 }
 
 /// All queries of the dashboard as Grafana would send them, with the titles of their panels.

@@ -206,22 +206,22 @@ async fn tells_trouble(language: Language) {
     let door = Door::on(broker).await;
     let run =
         async |url: &str, prefix: &str, timeout| producer.run(url, prefix, timeout, &["cdn.purge", PAYLOAD]).await;
-    let told = |ran: &Ran, words: &str| {
+    let printed = |ran: &Ran, words: &str| {
         assert_eq!(ran.code, Some(1), "{ran:?}");
         assert!(ran.stderr.contains(words) && ran.stdout.is_empty(), "{words}: {ran:?}");
         assert_eq!(ran.stderr.lines().count(), 1, "one line for a person: {ran:?}");
     };
-    told(&run(broker.url(), &door.prefix, seconds(60)).await, "came back");
-    told(&run(broker.url(), "no-such-prefix", seconds(60)).await, "no-such-prefix.jobs");
-    told(&run("amqp://127.0.0.1:1", &door.prefix, seconds(60)).await, "onnect");
+    printed(&run(broker.url(), &door.prefix, seconds(60)).await, "came back");
+    printed(&run(broker.url(), "no-such-prefix", seconds(60)).await, "no-such-prefix.jobs");
+    printed(&run("amqp://127.0.0.1:1", &door.prefix, seconds(60)).await, "onnect");
     let mut full = FieldTable::default();
     full.insert("x-max-length".into(), AMQPValue::LongInt(0));
     full.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
     door.queue(full).await;
-    told(&run(broker.url(), &door.prefix, seconds(60)).await, "refused the job");
+    printed(&run(broker.url(), &door.prefix, seconds(60)).await, "refused the job");
     let deaf = Door::on(broker).await;
     let _jobs = deaf.consume().await;
-    told(&run(broker.url(), &deaf.prefix, seconds(1)).await, "no event within 1 s");
+    printed(&run(broker.url(), &deaf.prefix, seconds(1)).await, "no event within 1 s");
     let usage = producer.run(broker.url(), &door.prefix, seconds(60), &["cdn.purge", "{"]).await;
     assert_eq!(usage.code, Some(64), "{usage:?}");
 }

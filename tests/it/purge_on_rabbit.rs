@@ -139,8 +139,8 @@ async fn when_the_drain_time_is_over_a_job_goes_on_by_the_resume_queue_with_what
     assert!(begun[0].header("genfleet-started-at").is_some());
     assert!(begun[0].header("genfleet-attempts").is_none(), "nothing was burned");
     let stderr = first.stderr();
-    let is_told = |line: &str| line.contains("audit") && !line.contains(r#""level":"INFO""#);
-    assert!(!stderr.lines().any(is_told), "{stderr}");
+    let is_reported = |line: &str| line.contains("audit") && !line.contains(r#""level":"INFO""#);
+    assert!(!stderr.lines().any(is_reported), "{stderr}");
 
     simulator.set_faults(vec![]);
     let second = worker("purger", broker, &prefix, &simulator).start();

@@ -66,11 +66,11 @@ async fn a_wait_is_known_to_the_millisecond_or_said_to_be_rough_or_not_known() {
     amqp.publish_job(&prefix, "cdn.purge", delayed.to_string(), properties(Some(second), Some(enqueued))).await;
 
     let by_job = outcomes(&mut events, count, seconds(60)).await;
-    let told = |id: &str| &by_job[id][0]["data"];
+    let output = |id: &str| &by_job[id][0]["data"];
     let about = |id: &str| {
-        let ms = told(id)["queuedMs"].as_i64().unwrap_or_else(|| panic!("{id}: {}", told(id)));
+        let ms = output(id)["queuedMs"].as_i64().unwrap_or_else(|| panic!("{id}: {}", output(id)));
         assert!((AGO..AGO + 30_000).contains(&ms), "{id} waited {ms} ms");
-        told(id).get("queuedRough").cloned()
+        output(id).get("queuedRough").cloned()
     };
     for id in ["exact", "alone", "begins-1970"] {
         assert_eq!(about(id), None, "{id}");
@@ -78,10 +78,10 @@ async fn a_wait_is_known_to_the_millisecond_or_said_to_be_rough_or_not_known() {
     for id in ["rough", "lied", "future"] {
         assert_eq!(about(id), Some(Value::Bool(true)), "{id}");
     }
-    let delayed = told("delayed")["queuedMs"].as_i64().unwrap();
+    let delayed = output("delayed")["queuedMs"].as_i64().unwrap();
     assert!((0..30_000).contains(&delayed), "it waited {delayed} ms after its notBefore");
     for id in ["zero", "zeros", "milliseconds", "nothing"] {
-        assert_eq!(told(id)["queuedMs"], Value::Null, "{id}: {}", told(id));
+        assert_eq!(output(id)["queuedMs"], Value::Null, "{id}: {}", output(id));
     }
     let metrics = purger.metrics().await;
     assert_eq!(metrics.count("genfleet_job_queue_wait_seconds_count", &[]), 7, "what is not known is not counted");

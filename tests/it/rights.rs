@@ -82,9 +82,9 @@ async fn the_workers_rights_are_enough_for_every_way_a_job_can_go(broker: &Broke
     producer.publish_job(PREFIX, "vni.provision", vni(3, "169.254.169.254", 443), json_properties()).await;
     producer.publish_job(PREFIX, "no.such.kind", r#"{"id":"misspelt"}"#, asks).await;
 
-    let mut told = outcomes(&mut events, 5).await;
-    told.sort();
-    assert_eq!(told, ["done succeeded", "misspelt failed", "refused failed", "retried succeeded", "vni-3 failed"]);
+    let mut output = outcomes(&mut events, 5).await;
+    output.sort();
+    assert_eq!(output, ["done succeeded", "misspelt failed", "refused failed", "retried succeeded", "vni-3 failed"]);
     eventually(seconds(10), "every purge was answered, and what is none", async || producer.count(&replies).await == 4)
         .await;
     assert_eq!(guest.count("genfleet.dead.cdn.purge").await, 1);
@@ -112,8 +112,8 @@ async fn no_answer_costs_a_job_its_event(broker: &Broker) {
     for id in ["first", "second"] {
         producer.publish_job(PREFIX, "cdn.purge", purge_job(id, &["/a"]), asks.clone()).await;
     }
-    let told = events.collect_events(2, seconds(60)).await;
-    for event in &told {
+    let output = events.collect_events(2, seconds(60)).await;
+    for event in &output {
         assert_eq!(
             (&event["data"]["outcome"], &event["data"]["producer"]),
             (&json!("succeeded"), &json!("genfleet-producer"))
@@ -165,13 +165,13 @@ async fn the_tools_rights_are_enough_for_its_commands(broker: &Broker) {
         ["--queue-prefix", "nowhere", "--id", "unsent", "--timeout", "1h", "--payload", r#"{"paths":["/a"]}"#];
     let refused = of_producer(&[&["enqueue", "cdn.purge"], &nowhere[..]].concat());
     assert_eq!(refused.wait(seconds(40)).await, 1, "{}", refused.stderr());
-    let told = refused.stderr();
-    assert!(told.contains("job unsent: nothing was sent") && told.contains("ACCESS_REFUSED"), "{told}");
+    let output = refused.stderr();
+    assert!(output.contains("job unsent: nothing was sent") && output.contains("ACCESS_REFUSED"), "{output}");
     for arguments in [&["show", "a-job"] as &[&str], &["events"], &["dead", "list"]] {
         let refused = of_producer(arguments);
         assert_eq!(refused.wait(seconds(40)).await, 1, "{arguments:?}");
-        let told = refused.stderr();
-        assert!(told.contains("ACCESS_REFUSED") && told.contains("need the rights of genfleet-tool"), "{told}");
+        let output = refused.stderr();
+        assert!(output.contains("ACCESS_REFUSED") && output.contains("need the rights of genfleet-tool"), "{output}");
     }
 
     let following = tool(&["events", "--follow"]).start();
@@ -228,8 +228,8 @@ async fn declare(amqp: &Amqp) -> String {
 
 async fn outcomes(events: &mut Events, count: usize) -> Vec<String> {
     let events = events.collect_events(count, seconds(60)).await;
-    let told = |event: &Value| {
+    let output = |event: &Value| {
         format!("{} {}", event["subject"].as_str().unwrap(), event["data"]["outcome"].as_str().unwrap())
     };
-    events.iter().map(told).collect()
+    events.iter().map(output).collect()
 }

@@ -38,7 +38,7 @@ async fn a_word_that_is_no_level_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_nobody_works_is_told_and_one_that_is_removed_ends_its_worker() {
+async fn a_store_that_nobody_works_is_reported_and_one_that_is_removed_ends_its_worker() {
     let queue = ["--queue-url", "sqlite:removed.db"];
     let up = Process::binary("genfleet").args(["up", "--simulate", "--admin-addr", "127.0.0.1:0"]).args(queue).start();
     up.wait_ready(seconds(30)).await;

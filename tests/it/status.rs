@@ -16,14 +16,14 @@ fn status(url: &str, prefix: &str, arguments: &[&str]) -> harness::Launch {
         .env("GENFLEET_QUEUE_PREFIX", prefix)
 }
 
-async fn told(launch: harness::Launch) -> (i32, String, String) {
+async fn output(launch: harness::Launch) -> (i32, String, String) {
     let tool = launch.start();
     let code = tool.wait(seconds(60)).await;
     (code, tool.stdout_lines().join("\n"), tool.stderr())
 }
 
 async fn json_of(url: &str, prefix: &str) -> Value {
-    let (code, shown, error) = told(status(url, prefix, &["--json"])).await;
+    let (code, shown, error) = output(status(url, prefix, &["--json"])).await;
     assert_eq!(code, 0, "{error}");
     serde_json::from_str(&shown).unwrap_or_else(|error| panic!("{error}: {shown}"))
 }
@@ -54,14 +54,14 @@ async fn the_fleet_is_seen_with_what_waits_runs_and_holds_it_up() {
     };
     assert_eq!(verified(&seen), [json!(false), json!(false)], "without a secret nobody can be known");
     let known = status(broker.url(), &prefix, &["--json"]).env("GENESYS_CLIENT_ID", "client");
-    let (_, shown, error) = told(known.env("GENESYS_CLIENT_SECRET", "hush")).await;
+    let (_, shown, error) = output(known.env("GENESYS_CLIENT_SECRET", "hush")).await;
     assert_eq!(verified(&serde_json::from_str(&shown).unwrap()), [json!(true), json!(true)], "{error}");
     let purge = of_kind(&seen, "cdn.purge");
     assert_eq!((&purge["waiting"], &purge["dead"], &purge["endedLastMinute"]), (&json!(0), &json!(0), &json!(30)));
     assert_eq!((&purge["processes"], &of_kind(&seen, "file.scan")["processes"]), (&json!(2), &json!(0)));
     assert!(seen["clients"][0]["requestsLastMinute"].as_u64().unwrap() >= 1, "{seen}");
     assert_eq!((&purge["held"], &seen["problems"]), (&json!(0), &json!([])));
-    let (code, shown, error) = told(status(broker.url(), &prefix, &["--check"])).await;
+    let (code, shown, error) = output(status(broker.url(), &prefix, &["--check"])).await;
     assert_eq!(code, 0, "a sound fleet: {shown}{error}");
 
     publish_one_path_jobs(&amqp, &prefix, "shut", 40).await;
@@ -72,9 +72,9 @@ async fn the_fleet_is_seen_with_what_waits_runs_and_holds_it_up() {
         if all && seen["alive"] == 2 { Ok(()) } else { Err(seen.to_string()) }
     })
     .await;
-    let (code, shown, _) = told(status(broker.url(), &prefix, &["--check"])).await;
+    let (code, shown, _) = output(status(broker.url(), &prefix, &["--check"])).await;
     assert!(code == 1 && shown.contains("a pause is in force at "), "{code}: {shown}");
-    let (code, shown, _) = told(status(broker.url(), &prefix, &[])).await;
+    let (code, shown, _) = output(status(broker.url(), &prefix, &[])).await;
     assert_eq!(code, 0);
     for part in [
         "KIND ",
@@ -90,10 +90,10 @@ async fn the_fleet_is_seen_with_what_waits_runs_and_holds_it_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_nobody_alive_what_waits_is_counted_and_missing_queues_are_told() {
+async fn with_nobody_alive_what_waits_is_counted_and_missing_queues_are_reported() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
-    let (code, _, error) = told(status(broker.url(), &prefix, &[])).await;
+    let (code, _, error) = output(status(broker.url(), &prefix, &[])).await;
     assert!(code == 1 && error.contains(".jobs.cdn.purge") && error.contains("--queue-prefix"), "{code}: {error}");
     let enqueued = Process::binary("genfleet")
         .args(["enqueue", "cdn.purge", "--payload", r#"{"paths":["/waiting"]}"#])
@@ -101,12 +101,12 @@ async fn with_nobody_alive_what_waits_is_counted_and_missing_queues_are_told() {
         .env("GENFLEET_QUEUE_PREFIX", &prefix)
         .start();
     assert_eq!(enqueued.wait(seconds(60)).await, 0, "{}", enqueued.stderr());
-    let (code, shown, _) = told(status(broker.url(), &prefix, &[])).await;
+    let (code, shown, _) = output(status(broker.url(), &prefix, &[])).await;
     assert!(code == 0 && shown.contains("no process is alive"), "{shown}");
-    let (code, shown, _) = told(status(broker.url(), &prefix, &["--check"])).await;
+    let (code, shown, _) = output(status(broker.url(), &prefix, &["--check"])).await;
     assert!(code == 1 && shown.contains("no process works cdn.purge: 1 job waits"), "{code}: {shown}");
     assert_eq!(of_kind(&json_of(broker.url(), &prefix).await, "cdn.purge")["waiting"], 1);
-    let (code, _, error) = told(status("amqp://127.0.0.1:1", "any", &["--check"])).await;
+    let (code, _, error) = output(status("amqp://127.0.0.1:1", "any", &["--check"])).await;
     assert!(code == 1 && error.contains("hint:"), "{code}: {error}");
 }
 
@@ -119,9 +119,9 @@ async fn under_an_alarm_the_counts_are_shown_and_nobody_is_said_to_be_dead() {
     let purger = worker("purger", &broker, &prefix, &simulator).start();
     purger.wait_ready(seconds(30)).await;
     broker.ctl(&["set_vm_memory_high_watermark", "absolute", "10MB"]).await;
-    let (code, shown, error) = eventually(seconds(30), "the alarm is told", async || {
-        let told = told(status(broker.url(), &prefix, &[])).await;
-        if told.1.contains(UNASKED) { Ok(told) } else { Err(format!("{told:?}")) }
+    let (code, shown, error) = eventually(seconds(30), "the alarm is reported", async || {
+        let output = output(status(broker.url(), &prefix, &[])).await;
+        if output.1.contains(UNASKED) { Ok(output) } else { Err(format!("{output:?}")) }
     })
     .await;
     assert!(
@@ -129,12 +129,12 @@ async fn under_an_alarm_the_counts_are_shown_and_nobody_is_said_to_be_dead() {
         "{shown}{error}"
     );
     assert!(shown.contains("cdn.purge                0        -     -      0 "), "{shown}");
-    let (code, shown, _) = told(status(broker.url(), &prefix, &["--check", "--json"])).await;
+    let (code, shown, _) = output(status(broker.url(), &prefix, &["--check", "--json"])).await;
     let seen: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!((code, &seen["problems"], &seen["processes"]), (1, &json!([UNASKED]), &Value::Null));
 
     let doctor = Process::binary("genfleet").args(["doctor", "cdn.purge"]).env("GENFLEET_QUEUE_URL", broker.url());
-    let (code, shown, _) = told(doctor.env("GENFLEET_QUEUE_PREFIX", &prefix)).await;
+    let (code, shown, _) = output(doctor.env("GENFLEET_QUEUE_PREFIX", &prefix)).await;
     assert!(code == 1 && shown.contains("the broker takes no publications (an alarm"), "{code}: {shown}");
 
     let payload = r#"{"paths":["/a"]}"#;
@@ -142,9 +142,9 @@ async fn under_an_alarm_the_counts_are_shown_and_nobody_is_said_to_be_dead() {
         .args(["enqueue", "cdn.purge", "--id", "unsure", "--timeout", "1s", "--payload", payload])
         .env("GENFLEET_QUEUE_URL", broker.url())
         .env("GENFLEET_QUEUE_PREFIX", &prefix);
-    let (code, _, error) = told(enqueue).await;
-    let is_told = ["job unsure: not confirmed within 1s", "It may or may not be on the queue", "alarm"];
-    assert!(code == 1 && is_told.iter().all(|part| error.contains(part)), "{code}: {error}");
+    let (code, _, error) = output(enqueue).await;
+    let is_reported = ["job unsure: not confirmed within 1s", "It may or may not be on the queue", "alarm"];
+    assert!(code == 1 && is_reported.iter().all(|part| error.contains(part)), "{code}: {error}");
 
     let watching = status(broker.url(), &prefix, &["--watch", "200ms", "--json"]).start();
     eventually(seconds(20), "the watch tells it, too", async || {
@@ -160,7 +160,7 @@ async fn under_an_alarm_the_counts_are_shown_and_nobody_is_said_to_be_dead() {
     .await;
     watching.signal("INT");
     assert_eq!(watching.wait(seconds(20)).await, 0);
-    let (code, shown, _) = told(status(broker.url(), &prefix, &[])).await;
+    let (code, shown, _) = output(status(broker.url(), &prefix, &[])).await;
     assert!(code == 0 && shown.contains("1 process is alive"), "{code}: {shown}");
 }
 
@@ -178,7 +178,7 @@ async fn on_the_embedded_queue_the_one_process_is_seen_until_it_is_gone() {
         assert_eq!(tool.wait(seconds(30)).await, 0, "{}", tool.stderr());
     };
     let seen = async || {
-        let (code, shown, error) = told(status(STORE, "any", &["--json"]).directory(up.directory())).await;
+        let (code, shown, error) = output(status(STORE, "any", &["--json"]).directory(up.directory())).await;
         assert_eq!(code, 0, "{error}");
         serde_json::from_str::<Value>(&shown).unwrap()
     };
@@ -192,7 +192,7 @@ async fn on_the_embedded_queue_the_one_process_is_seen_until_it_is_gone() {
     .await;
     let now = seen().await;
     assert_eq!(now["processes"][0]["worker"], "genfleet up");
-    assert_eq!(told(status(STORE, "any", &["--check"]).directory(up.directory())).await.0, 0, "{now}");
+    assert_eq!(output(status(STORE, "any", &["--check"]).directory(up.directory())).await.0, 0, "{now}");
     enqueue().await;
     eventually(seconds(20), "the process counts what it holds", async || {
         up.metrics().await.count("genfleet_jobs_held", &[("kind", "cdn.purge")]) >= 1
@@ -205,9 +205,9 @@ async fn on_the_embedded_queue_the_one_process_is_seen_until_it_is_gone() {
     let purge = of_kind(&waiting, "cdn.purge");
     assert_eq!((&purge["running"], &waiting["queue"]), (&json!(0), &json!("sqlite")));
     assert!(purge["waiting"].as_u64().unwrap() >= 1, "what waits can still be seen: {waiting}");
-    let (code, shown, _) = told(status(STORE, "any", &[]).directory(up.directory())).await;
+    let (code, shown, _) = output(status(STORE, "any", &[]).directory(up.directory())).await;
     assert!(code == 0 && shown.contains("no process is alive"), "{shown}");
-    let (code, shown, _) = told(status(STORE, "any", &["--check"]).directory(up.directory())).await;
+    let (code, shown, _) = output(status(STORE, "any", &["--check"]).directory(up.directory())).await;
     assert!(code == 1 && shown.contains("no process works cdn.purge"), "{code}: {shown}");
 }
 
@@ -222,7 +222,7 @@ async fn a_process_that_stops_takes_its_notice_with_it_and_a_store_that_is_not_t
     up.terminate();
     assert_eq!(up.wait(seconds(30)).await, 0);
     assert!(!notice.exists());
-    let (code, _, error) = told(status("sqlite:nowhere.db", "any", &[]).directory(up.directory())).await;
+    let (code, _, error) = output(status("sqlite:nowhere.db", "any", &[]).directory(up.directory())).await;
     assert!(code == 64 && error.contains("nowhere.db"), "{code}: {error}");
     assert!(!up.directory().join("nowhere.db").exists(), "looking makes no store");
 }

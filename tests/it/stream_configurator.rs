@@ -53,7 +53,7 @@ async fn a_definition_is_registered_and_its_event_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invalid_job_is_told_all_that_is_wrong_and_nothing_is_called() {
+async fn an_invalid_job_is_reported_all_that_is_wrong_and_nothing_is_called() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let simulator = simulator().await;

@@ -51,7 +51,7 @@ async fn request_event_and_webhook_are_in_the_trace_of_the_jobs_producer() {
     let (simulator, collector, receiver) = (simulator().await, Collector::start().await, Receiver::start().await);
     // No spans are exported until it stops.
     let purger = collector
-        .told_by(worker("purger", broker, &prefix, &simulator))
+        .collect_from(worker("purger", broker, &prefix, &simulator))
         .env("OTEL_BSP_SCHEDULE_DELAY", "600000")
         .env("GENFLEET_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
         .env("GENFLEET_WEBHOOK_ALLOW", "127.0.0.1")
@@ -117,9 +117,9 @@ async fn request_event_and_webhook_are_in_the_trace_of_the_jobs_producer() {
     assert_eq!(delivered.header("tracestate"), "", "what the producer tells its tracing system is not for receivers");
     assert_eq!(post.says("url.full"), receiver.url().trim_end_matches("/hook"));
 
-    let told = format!("{spans:?}");
+    let output = format!("{spans:?}");
     for secret in ["/hook", "hush", "whsec_", "/job-1\""] {
-        assert!(!told.contains(secret), "{secret} in {told}");
+        assert!(!output.contains(secret), "{secret} in {output}");
     }
     let logs = purger.logs();
     let closing = logs.iter().find(|line| line["message"] == "job ended").expect("a closing line");
@@ -133,7 +133,7 @@ async fn attempts_are_siblings_and_without_a_producers_trace_children_of_the_fir
     let faults = vec![FAULT.parse().unwrap()];
     let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
     let collector = Collector::start().await;
-    let purger = collector.told_by(worker("purger", broker, &prefix, &simulator)).start();
+    let purger = collector.collect_from(worker("purger", broker, &prefix, &simulator)).start();
     purger.wait_ready(seconds(30)).await;
     let amqp = Amqp::connect(broker.url()).await;
     let mut events = amqp.declare_events_queue(&prefix).await;
@@ -149,23 +149,23 @@ async fn attempts_are_siblings_and_without_a_producers_trace_children_of_the_fir
     let requests = collector.named(PURGE, 5).await;
     let mut sent: Vec<_> = requests.iter().filter(|request| request.belongs_to(&both[0])).collect();
     sent.sort_by_key(|request| request.says("http.request.resend_count").to_owned());
-    let told =
+    let output =
         |request: &&Span| (request.says("http.request.resend_count").to_owned(), request.says("error.type").to_owned());
     let expected = ["", "1", "2", "3"].map(|count| (count.to_owned(), "503".to_owned()));
-    assert_eq!(sent.iter().map(told).collect::<Vec<_>>(), expected);
+    assert_eq!(sent.iter().map(output).collect::<Vec<_>>(), expected);
 
     simulator.set_faults(vec![FAULT.parse().unwrap()]);
     amqp.publish_job(&prefix, "cdn.purge", purge_job("of-its-own", &["/b"]), json_properties()).await;
-    let told = event(&mut events).await.json();
+    let output = event(&mut events).await.json();
     let [first, second] = attempts(&collector, &prefix, "of-its-own").await;
     assert_eq!(first.parent, "");
     assert_eq!((&second.trace, &second.parent), (&first.trace, &first.id));
-    assert_eq!(told["traceparent"].as_str().map(|place| &place[3..35]), Some(first.trace.as_str()));
+    assert_eq!(output["traceparent"].as_str().map(|place| &place[3..35]), Some(first.trace.as_str()));
 }
 
 /// Returns both attempts of a job, in order.
 async fn attempts(collector: &Collector, prefix: &Prefix, job: &str) -> [Span; 2] {
-    let attempts = eventually(seconds(30), "both attempts are told of", async || {
+    let attempts = eventually(seconds(30), "both attempts are exported", async || {
         let mut attempts = collector.spans();
         attempts.retain(|span| span.says("genfleet.job.id") == job);
         attempts.sort_by_key(|span| span.says("genfleet.job.attempts").to_owned());
@@ -185,7 +185,7 @@ async fn a_request_that_jobs_share_belongs_to_all_of_them() {
     let faults = vec!["latency=500,times=1,path=/api/v2/external/cdn/purge".parse().unwrap()];
     let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
     let collector = Collector::start().await;
-    let purger = collector.told_by(worker("purger", broker, &prefix, &simulator)).start();
+    let purger = collector.collect_from(worker("purger", broker, &prefix, &simulator)).start();
     purger.wait_ready(seconds(30)).await;
     let amqp = Amqp::connect(broker.url()).await;
     let mut events = amqp.declare_events_queue(&prefix).await;
@@ -207,13 +207,13 @@ async fn a_request_that_jobs_share_belongs_to_all_of_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_sent_twice_is_worked_once_and_told_in_both_traces() {
+async fn a_job_sent_twice_is_worked_once_and_is_in_both_traces() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let faults = vec!["latency=3000,times=1,path=/api/v2/external/cdn/purge".parse().unwrap()];
     let simulator = simulator_with(SimulatorOptions { faults, ..SimulatorOptions::default() }).await;
     let collector = Collector::start().await;
-    let purger = collector.told_by(worker("purger", broker, &prefix, &simulator)).start();
+    let purger = collector.collect_from(worker("purger", broker, &prefix, &simulator)).start();
     purger.wait_ready(seconds(30)).await;
     let amqp = Amqp::connect(broker.url()).await;
     let mut events = amqp.declare_events_queue(&prefix).await;
@@ -221,7 +221,7 @@ async fn a_job_sent_twice_is_worked_once_and_told_in_both_traces() {
     publish(&amqp, &prefix, "twice", &traceparent()).await;
     eventually(seconds(30), "it is worked", async || purges(&simulator).len() == 1).await;
     publish(&amqp, &prefix, "twice", &other).await;
-    let told =
+    let output =
         [event(&mut events).await, event(&mut events).await].map(|event| event.json()["traceparent"].to_string());
 
     assert_eq!(purges(&simulator).len(), 1);
@@ -229,7 +229,7 @@ async fn a_job_sent_twice_is_worked_once_and_told_in_both_traces() {
     let of = |parent: &str| jobs.iter().find(|job| parent.contains(&job.trace)).expect("one in each trace");
     assert!(of(&other).belongs_to(of(&traceparent())), "{jobs:#?}");
     for parent in [&traceparent(), &other] {
-        assert!(told.iter().any(|told| told.contains(&parent[3..35])), "{parent} of {told:?}");
+        assert!(output.iter().any(|output| output.contains(&parent[3..35])), "{parent} of {output:?}");
     }
 }
 
@@ -249,12 +249,12 @@ async fn without_the_variable_nothing_is_exported_and_a_trace_goes_on_as_it_came
         let mut events = amqp.declare_events_queue(&prefix).await;
         let before = purges(&simulator).len();
         publish(&amqp, &prefix, "with", &traceparent()).await;
-        let told = event(&mut events).await;
-        assert_eq!(told.json()["traceparent"], traceparent());
-        assert_eq!(told.header("traceparent"), Some(traceparent()));
+        let output = event(&mut events).await;
+        assert_eq!(output.json()["traceparent"], traceparent());
+        assert_eq!(output.header("traceparent"), Some(traceparent()));
         amqp.publish_job(&prefix, "cdn.purge", purge_job("without", &["/b"]), json_properties()).await;
-        let told = event(&mut events).await;
-        assert_eq!((told.json().get("traceparent"), told.header("traceparent")), (None, None), "none is made up");
+        let output = event(&mut events).await;
+        assert_eq!((output.json().get("traceparent"), output.header("traceparent")), (None, None), "none is made up");
         let came = (Some(traceparent()), Some("producer=1".to_owned()));
         assert_eq!(purges(&simulator)[before..], [came, (None, None)]);
         purger.terminate();
@@ -279,7 +279,7 @@ async fn a_collector_that_is_away_slow_or_unwilling_costs_spans_and_no_jobs() {
             _ => collector.receiver.answer("500 No"),
         }
         let purger = collector
-            .told_by(worker("purger", broker, &prefix, &simulator))
+            .collect_from(worker("purger", broker, &prefix, &simulator))
             .env("OTEL_EXPORTER_OTLP_TIMEOUT", "500")
             .env("OTEL_BSP_MAX_QUEUE_SIZE", "32")
             .env("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "16")
@@ -294,16 +294,16 @@ async fn a_collector_that_is_away_slow_or_unwilling_costs_spans_and_no_jobs() {
         purger.terminate();
         assert_eq!(purger.wait(seconds(30)).await, 0, "{state}");
         let logs = purger.logs();
-        let told = logs.iter().filter(|line| line["message"].to_string().contains("spans are lost")).count();
-        assert_eq!(told, 1, "{state}: not again within a minute");
+        let output = logs.iter().filter(|line| line["message"].to_string().contains("spans are lost")).count();
+        assert_eq!(output, 1, "{state}: not again within a minute");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_is_traced_too_and_what_a_collector_is_told_of_us_is_never_shown() {
+async fn a_batch_is_traced_too_and_collector_headers_are_never_shown() {
     let collector = Collector::start().await;
     let batch = collector
-        .told_by(Process::binary("genfleet"))
+        .collect_from(Process::binary("genfleet"))
         .args(["run", "--simulate", "--log", "info", "-"])
         .env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20hush,no-header")
         .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
@@ -318,11 +318,11 @@ async fn a_batch_is_traced_too_and_what_a_collector_is_told_of_us_is_never_shown
     );
     assert_eq!(collector.receiver.deliveries()[0].header("authorization"), "Bearer hush");
     assert!(!batch.stderr().contains("hush"), "{}", batch.stderr());
-    assert!(batch.stderr().contains("OTEL_EXPORTER_OTLP_HEADERS"), "an entry that is none is told");
+    assert!(batch.stderr().contains("OTEL_EXPORTER_OTLP_HEADERS"), "an entry that is none is reported");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_that_make_no_sense_are_told() {
+async fn settings_that_make_no_sense_are_reported() {
     let check = |name: &str, value: &str| {
         let launch: Launch = Process::binary("purger").args(["--check-config"]).env(name, value);
         let launch = if name.ends_with("ENDPOINT") {
@@ -336,7 +336,7 @@ async fn settings_that_make_no_sense_are_told() {
             .env("GENESYS_CLIENT_SECRET", "hush")
             .start()
     };
-    for (name, value, exit, told) in [
+    for (name, value, exit, output) in [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1", 0, ""),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", 64, "OTEL_EXPORTER_OTLP_ENDPOINT: not the address"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "nowhere", 64, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: not the address"),
@@ -350,6 +350,6 @@ async fn settings_that_make_no_sense_are_told() {
     ] {
         let process = check(name, value);
         assert_eq!(process.wait(seconds(20)).await, exit, "{name}={value}: {}", process.stderr());
-        assert!(process.stderr().contains(told), "{name}={value}: {}", process.stderr());
+        assert!(process.stderr().contains(output), "{name}={value}: {}", process.stderr());
     }
 }

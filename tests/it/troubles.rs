@@ -38,9 +38,9 @@ async fn an_outage_says_what_the_requests_came_to() {
     let amqp = Amqp::connect(broker.url()).await;
     publish_one_path_jobs(&amqp, &prefix, "outage", 40).await;
     eventually(seconds(30), "/readyz says why, and that the process is ready", async || {
-        let (status, told) = ready(&purger).await;
-        let so = status == 200 && told.contains("Genesys Cloud is not answering: 503 ×");
-        if so { Ok(()) } else { Err(format!("{status} {told}")) }
+        let (status, output) = ready(&purger).await;
+        let so = status == 200 && output.contains("Genesys Cloud is not answering: 503 ×");
+        if so { Ok(()) } else { Err(format!("{status} {output}")) }
     })
     .await;
     eventually(seconds(20), "status says why", async || {
@@ -56,7 +56,7 @@ async fn an_outage_says_what_the_requests_came_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_is_off_is_told_everywhere() {
+async fn a_clock_that_is_off_is_reported_everywhere() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let (simulator, api) = (simulator().await, Receiver::start().await);
@@ -73,8 +73,8 @@ async fn a_clock_that_is_off_is_told_everywhere() {
     outcomes(&mut events, 1, seconds(30)).await;
     let ahead = purger.metrics().await.get("genfleet_clock_offset_seconds").unwrap();
     assert!(ahead > 86_400.0, "{ahead}");
-    let (code, told) = ready(&purger).await;
-    assert!(code == 200 && told.contains("s ahead of the API's"), "{code} {told}");
+    let (code, output) = ready(&purger).await;
+    assert!(code == 200 && output.contains("s ahead of the API's"), "{code} {output}");
     assert!(purger.stderr().contains("s ahead of the API's: set it by NTP"), "{}", purger.stderr());
     eventually(seconds(20), "status says so", async || {
         let (code, seen) = status(broker, &prefix).await;
@@ -91,7 +91,7 @@ async fn a_clock_that_is_off_is_told_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_exchange_that_is_gone_is_made_again_or_told() {
+async fn an_exchange_that_is_gone_is_declared_again_or_reported() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let simulator = simulator().await;
@@ -123,10 +123,10 @@ async fn an_exchange_that_is_gone_is_made_again_or_told() {
     verifying.wait_ready(seconds(30)).await;
     delete().await;
     eventually(seconds(20), "/readyz says what is gone", async || {
-        let (status, told) = ready(&verifying).await;
+        let (status, output) = ready(&verifying).await;
         let so =
-            status == 503 && told.contains(&format!("no exchange '{dead}'")) && told.contains("--topology declare");
-        if so { Ok(()) } else { Err(format!("{status} {told}")) }
+            status == 503 && output.contains(&format!("no exchange '{dead}'")) && output.contains("--topology declare");
+        if so { Ok(()) } else { Err(format!("{status} {output}")) }
     })
     .await;
     let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };

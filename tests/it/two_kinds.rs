@@ -56,7 +56,7 @@ async fn worked(worker: &Process) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_kind_of_a_binary_is_worked_and_one_without_its_setting_waits_and_is_told() {
+async fn each_kind_of_a_binary_is_worked_and_one_without_its_setting_waits_and_is_reported() {
     let simulator = simulator().await;
     let folder = two_kinds(&simulator).start();
     folder.wait_ready(seconds(60)).await;

@@ -94,9 +94,9 @@ async fn provisioned_while_processes_end(ends: &[End]) {
     assert_eq!(amqp.count(&format!("{prefix}.dead.vni.provision")).await, 0);
     let network = &simulator.state()["network"];
     assert_eq!((&network["created"], &network["deleted"]), (&json!(JOBS), &json!(0)), "one interface a job");
-    let told: BTreeSet<_> =
+    let output: BTreeSet<_> =
         by_job.values().map(|events| events[0]["data"]["report"]["interfaceId"].clone().to_string()).collect();
-    assert_eq!(told.len(), JOBS, "and none told twice");
+    assert_eq!(output.len(), JOBS, "and none repeated");
     assert_one_job_of_an_organisation_at_a_time(&simulator.requests());
 }
 

@@ -201,7 +201,7 @@ async fn what_an_operator_does_is_in_the_audit_and_so_is_who_had_a_job_run_again
         let done = act(action, reason, file("operator.jsonl"));
         assert_eq!(done.wait(seconds(30)).await, 0, "{}", done.stderr());
     }
-    let told: Vec<_> = facts("operator.jsonl")
+    let output: Vec<_> = facts("operator.jsonl")
         .into_iter()
         .map(|fact| {
             let word = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
@@ -212,7 +212,7 @@ async fn what_an_operator_does_is_in_the_audit_and_so_is_who_had_a_job_run_again
     let fact =
         |fact: &str, action: &str, job: &str, reason: &str| (fact.into(), action.into(), job.into(), reason.into());
     assert_eq!(
-        told,
+        output,
         [
             fact("intent", "dead_redrive", "a", "rejected"),
             fact("effect", "dead_redrive", "a", "rejected"),

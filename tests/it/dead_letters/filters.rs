@@ -60,14 +60,14 @@ async fn letters_are_listed_by_sort_and_every_filter_says_which() {
         let listed = json_of(broker.url(), &prefix, &[&["dead", "list"], arguments].concat()).await;
         assert_eq!(listed["total"], total, "{arguments:?}");
     }
-    for (arguments, told) in [
+    for (arguments, output) in [
         (&["--kind", "cdn.prune"] as &[&str], "cdn.purge"),
         (&["--fingerprint", "a"], "no fingerprint"),
         (&["--older-than", "7"], "write 20ms, 5s, 10m or 1h"),
     ] {
         let refused = tool(broker.url(), &prefix, &[&["dead", "list"], arguments].concat());
         assert_eq!(refused.wait(seconds(20)).await, 64, "{arguments:?}");
-        assert!(refused.stderr().contains(told), "{}", refused.stderr());
+        assert!(refused.stderr().contains(output), "{}", refused.stderr());
     }
 }
 
@@ -137,8 +137,8 @@ async fn a_dry_run_changes_nothing_and_a_filtered_redrive_leaves_the_others_in_o
     assert_eq!((&done["done"], &done["kinds"]["cdn.purge"]), (&json!(1), &json!(1)));
     assert_eq!(ids(&amqp, &dead).await, ["a-2", "b-1", "e-1"]);
     let named = ["dead", "redrive", "--kind", "cdn.purge", "--id", "b-1", "--yes"];
-    let told = printed(broker.url(), &prefix, &named, 0).await;
-    assert!(told.starts_with("1 redriven (cdn.purge 1)\n2 not meant, left"), "{told}");
+    let output = printed(broker.url(), &prefix, &named, 0).await;
+    assert!(output.starts_with("1 redriven (cdn.purge 1)\n2 not meant, left"), "{output}");
     assert_eq!(ids(&amqp, &dead).await, ["a-2", "e-1"]);
 
     let jobs = amqp.get_all(&format!("{prefix}.jobs.cdn.purge")).await;
@@ -194,11 +194,11 @@ async fn what_kills_or_fails_again_is_left_out_until_it_is_named() {
     let would = json_of(broker.url(), &prefix, &["dead", "redrive", "--dry-run"]).await;
     assert_eq!((&would["would"], &would["leftOut"]), (&json!(1), &json!(5)));
     assert_eq!(json_of(broker.url(), &prefix, &["dead", "list"]).await["total"], 6, "they are to be seen");
-    let told = printed(broker.url(), &prefix, &["dead", "redrive", "--yes"], 0).await;
+    let output = printed(broker.url(), &prefix, &["dead", "redrive", "--yes"], 0).await;
     assert!(
-        told.starts_with("1 redriven (cdn.purge 1)\n5 left out")
-            && told.contains("undecodable,kind_mismatch,too_large"),
-        "{told}"
+        output.starts_with("1 redriven (cdn.purge 1)\n5 left out")
+            && output.contains("undecodable,kind_mismatch,too_large"),
+        "{output}"
     );
     let none = json_of(broker.url(), &prefix, &["dead", "discard", "--yes"]).await;
     assert_eq!((&none["done"], &none["leftOut"]), (&json!(3), &json!(2)), "what is discarded is not run again");
@@ -216,7 +216,7 @@ async fn what_kills_or_fails_again_is_left_out_until_it_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_matched_no_queue_is_listed_and_redriven_where_its_kind_is_told() {
+async fn what_matched_no_queue_is_listed_and_redriven_if_its_kind_is_given() {
     let (broker, prefix, amqp) = grounds().await;
     let door = format!("{prefix}.jobs");
     let forged = |id: &str| given_up(id, "rejected", "forged", OLD, "ffff000011112222");
@@ -224,9 +224,9 @@ async fn what_matched_no_queue_is_listed_and_redriven_where_its_kind_is_told() {
     let named = json!({ "id": "named", "kind": "cdn.purge", "payload": { "paths": ["/a"] } }).to_string();
     amqp.publish_raw(&door, "cdn.purg", named, json_properties()).await;
     amqp.publish_raw(&door, "webhook.deliver", "{}", json_properties().with_message_id("asked".into())).await;
-    let told = tool(broker.url(), &prefix, &["dead", "list"]);
-    assert_eq!(told.wait(seconds(20)).await, 0);
-    assert!(told.stderr().contains("3 messages matched no queue"), "{}", told.stderr());
+    let output = tool(broker.url(), &prefix, &["dead", "list"]);
+    assert_eq!(output.wait(seconds(20)).await, 0);
+    assert!(output.stderr().contains("3 messages matched no queue"), "{}", output.stderr());
     let listed = json_of(broker.url(), &prefix, &["dead", "list", "--unrouted"]).await;
     assert_eq!((&listed["total"], &listed["groups"][0]["reason"]), (&json!(3), &json!("unrouted")));
     let shown = json_of(broker.url(), &prefix, &["dead", "show", "typo", "--unrouted"]).await;

@@ -78,7 +78,7 @@ async fn a_broker_that_restarts_in_the_middle_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_stays_away_is_told_and_nothing_is_lost() {
+async fn a_broker_that_stays_away_is_reported_and_nothing_is_lost() {
     let Some(mut broker) = Broker::private().await else { return };
     let prefix = Prefix::on(&broker);
     declare(&broker, &prefix).await;
@@ -105,9 +105,9 @@ async fn asked_to_stop_it_stops_after_the_letter_in_hand() {
     eventually(seconds(60), "some are redriven", async || amqp.count(&jobs).await >= 20).await;
     process.signal("INT");
     assert_eq!(process.wait(seconds(20)).await, 1);
-    let told: Value = serde_json::from_str(&process.stdout_lines()[0]).unwrap();
-    assert_eq!(told["complete"], false);
-    let done = u32::try_from(told["done"].as_u64().unwrap()).unwrap();
+    let output: Value = serde_json::from_str(&process.stdout_lines()[0]).unwrap();
+    assert_eq!(output["complete"], false);
+    let done = u32::try_from(output["done"].as_u64().unwrap()).unwrap();
     assert_eq!((amqp.count(&jobs).await, amqp.count(&dead).await), (done, 300 - done));
 }
 
@@ -154,8 +154,8 @@ async fn a_redrive_slower_than_the_broker_lets_letters_be_held_goes_on() {
     let process = tool(broker.url(), &prefix, &arguments);
     assert_eq!(process.wait(seconds(120)).await, 0, "{}", process.stderr());
     assert!(process.stderr().contains("going on"), "it lost its hold: {}", process.stderr());
-    let told: Value = serde_json::from_str(&process.stdout_lines()[0]).unwrap();
-    assert_eq!((&told["done"], &told["others"]), (&json!(30), &json!(20)));
+    let output: Value = serde_json::from_str(&process.stdout_lines()[0]).unwrap();
+    assert_eq!((&output["done"], &output["others"]), (&json!(30), &json!(20)));
     assert_eq!(doubled(&amqp, &format!("{prefix}.jobs.cdn.purge"), "slow", 30).await, 0);
     let left = amqp.get_all(&format!("{prefix}.dead.cdn.purge")).await;
     let ids: Vec<_> = left.iter().map(|letter| letter.properties.message_id().as_ref().unwrap().to_string()).collect();

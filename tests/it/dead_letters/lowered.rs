@@ -43,9 +43,13 @@ async fn what_is_larger_than_the_broker_takes_by_now_ends_and_holds_nobody_up() 
         ("retried", "failed", json!("too_large")),
         ("small", "succeeded", json!(null)),
     ] {
-        let told = &by_job[job];
-        assert!(told.iter().all(|event| event["id"] == told[0]["id"]), "{told:?}");
-        assert_eq!((&told[0]["data"]["outcome"], &told[0]["data"]["error"]["code"]), (&json!(outcome), &code), "{job}");
+        let output = &by_job[job];
+        assert!(output.iter().all(|event| event["id"] == output[0]["id"]), "{output:?}");
+        assert_eq!(
+            (&output[0]["data"]["outcome"], &output[0]["data"]["error"]["code"]),
+            (&json!(outcome), &code),
+            "{job}"
+        );
     }
     let count = async |queue: &str| amqp.count(&format!("{prefix}.{queue}")).await;
     eventually(seconds(20), "the broker keeps both", async || count("dead.cdn.purge").await == 2).await;

@@ -23,20 +23,20 @@ pub(super) async fn of_missing(books: &Books<'_>, crew: &Crew<'_>, simulator: &S
     if missing.is_empty() {
         return String::new();
     }
-    let in_full = most_told(&missing, &crew.logs());
+    let in_full = most_logged(&missing, &crew.logs());
     crew.kill();
     let places = places(books, amqp).await;
     let mut by_kind: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for job in &missing {
         by_kind.entry(job.kind).or_default().push(&job.id);
     }
-    let told = in_full.into_iter().map(|(job, lines)| {
+    let output = in_full.into_iter().map(|(job, lines)| {
         let place = places.get(&job.id).map_or("no queue", String::as_str);
         let travels = books.travels.get(&job.id).cloned().unwrap_or_default();
         of_job(job, &format!("in: {place}\ntravelled: {travels:?}"), &lines, simulator)
     });
-    let told: Vec<String> = told.collect();
-    format!("{} jobs without an event: {by_kind:?}\n{}", missing.len(), told.join("\n"))
+    let output: Vec<String> = output.collect();
+    format!("{} jobs without an event: {by_kind:?}\n{}", missing.len(), output.join("\n"))
 }
 
 /// Describes a job: its queue, its requests and its log lines.
@@ -47,16 +47,16 @@ pub(super) fn of_job(job: &Job, place: &str, lines: &[String], simulator: &Simul
 
 /// Finds the jobs of each kind with the most log lines, and the lines. Such jobs are the reason why others were not
 /// delivered.
-pub(super) fn most_told<'a>(missing: &[&'a Job], logs: &[String]) -> Vec<(&'a Job, Vec<String>)> {
-    let mut told: Vec<_> = missing.iter().map(|job| (*job, lines_with(&job.id, logs))).collect();
-    told.sort_by_key(|(job, lines)| (job.kind, Reverse(lines.len())));
+pub(super) fn most_logged<'a>(missing: &[&'a Job], logs: &[String]) -> Vec<(&'a Job, Vec<String>)> {
+    let mut output: Vec<_> = missing.iter().map(|job| (*job, lines_with(&job.id, logs))).collect();
+    output.sort_by_key(|(job, lines)| (job.kind, Reverse(lines.len())));
     let mut of_kind: BTreeMap<&str, usize> = BTreeMap::new();
-    told.retain(|(job, _)| {
+    output.retain(|(job, _)| {
         let count = of_kind.entry(job.kind).or_default();
         *count += 1;
         *count <= IN_FULL
     });
-    told
+    output
 }
 
 /// Returns the log lines that name a job, oldest first. Each begins with its time.
@@ -82,8 +82,8 @@ fn last(lines: &[String]) -> String {
         }
     }
     let last = &squeezed[squeezed.len().saturating_sub(LAST_LINES)..];
-    let told: Vec<String> = last.iter().map(|(line, times)| format!("{times} x {line}")).collect();
-    format!("last of {} log lines that name it:\n{}\n", lines.len(), told.join("\n"))
+    let output: Vec<String> = last.iter().map(|(line, times)| format!("{times} x {line}")).collect();
+    format!("last of {} log lines that name it:\n{}\n", lines.len(), output.join("\n"))
 }
 
 /// Returns the queue and the headers of each job's message.
@@ -104,7 +104,7 @@ fn requests(job: &Job, simulator: &Simulator) -> Vec<String> {
     let all = simulator.requests();
     let names_it = |text: &str| text.contains(&job.mark);
     let of_job = all.iter().filter(|one| names_it(&one.path) || names_it(&one.body.to_string()));
-    let told: Vec<String> =
+    let output: Vec<String> =
         of_job.map(|one| format!("{} {} {} -> {:?}", one.at_us, one.method, one.path, one.status)).collect();
-    told[told.len().saturating_sub(LAST_REQUESTS)..].to_vec()
+    output[output.len().saturating_sub(LAST_REQUESTS)..].to_vec()
 }

@@ -11,7 +11,7 @@ use super::{
     books::Ends,
     chance,
     crew::{CONCURRENCY, LOG, SETTINGS},
-    diagnosis::{most_told, of_job},
+    diagnosis::{most_logged, of_job},
     is_full,
     jobs::{self, Job},
     slow_simulator,
@@ -104,8 +104,8 @@ async fn a_batch_killed_again_and_again_leaves_every_job_ended_once() {
     let faults = Faults { name: "batch killed", count: kills, processes: 1 };
     judge_ends(&ends, &simulator, faults, &mut wrong, &mut figures);
     println!("ledger: {faults}: {}", figures.join("; "));
-    let told = wrong.join("\n");
-    assert!(wrong.is_empty(), "{faults}\n{told}\n{}\nall is in {}", figures.join("\n"), folder.0.display());
+    let printed = wrong.join("\n");
+    assert!(wrong.is_empty(), "{faults}\n{printed}\n{}\nall is in {}", figures.join("\n"), folder.0.display());
 }
 
 /// Reports what is known of jobs that have not ended.
@@ -115,11 +115,11 @@ async fn of_missing(ends: &Ends, logs: &[String], simulator: &Simulator, folder:
     }
     let missing = ends.missing();
     let ids: Vec<&str> = missing.iter().map(|job| job.id.as_str()).collect();
-    let mut told = vec![format!("{} jobs without an event: {ids:?}", missing.len())];
-    for (job, lines) in most_told(&missing, logs) {
-        told.push(of_job(job, &shown(&job.id, folder).await, &lines, simulator));
+    let mut printed = vec![format!("{} jobs without an event: {ids:?}", missing.len())];
+    for (job, lines) in most_logged(&missing, logs) {
+        printed.push(of_job(job, &shown(&job.id, folder).await, &lines, simulator));
     }
-    told.join("\n")
+    printed.join("\n")
 }
 
 /// Returns the tool's output about a job.

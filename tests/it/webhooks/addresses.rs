@@ -122,8 +122,8 @@ async fn a_jobs_url_is_https_unless_it_is_allowed() {
         amqp.publish_job(&prefix, "cdn.purge", job, json_properties()).await;
         let event = events.next_event(seconds(20)).await;
         let violations = event["data"]["error"]["violations"].as_array().cloned().unwrap_or_default();
-        let told: Vec<_> = violations.iter().map(|one| one["pointer"].as_str().unwrap()).collect();
-        assert_eq!(told, pointers, "{url}: {event}");
+        let output: Vec<_> = violations.iter().map(|one| one["pointer"].as_str().unwrap()).collect();
+        assert_eq!(output, pointers, "{url}: {event}");
         assert!(!event.to_string().contains("hush"), "{event}");
     }
     taken(&receiver, 1).await;

@@ -69,13 +69,13 @@ async fn a_batch_does_not_wait_for_a_dead_receiver_and_the_next_start_delivers()
     let second = telling(folder.run(&[]), &[&receiver]).start();
     assert_eq!(second.wait(seconds(60)).await, 2, "{}", second.stderr());
     let taken = receiver.taken();
-    assert!(ids(&first).iter().all(|id| taken.contains_key(id)), "what was told then is delivered now");
-    assert!(second.stdout_lines().is_empty(), "and is not told twice");
+    assert!(ids(&first).iter().all(|id| taken.contains_key(id)), "earlier events are delivered now");
+    assert!(second.stdout_lines().is_empty(), "and they are not repeated");
     assert!(!folder.has_store());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delivery_that_fails_for_good_is_told_and_is_no_job_of_the_batch() {
+async fn a_delivery_that_fails_for_good_is_reported_and_is_no_job_of_the_batch() {
     let (folder, receiver) = (Folder::new(), Receiver::start().await);
     receiver.answer("410 Gone");
     let run = telling(folder.run(&["--json"]), &[&receiver]).start();

@@ -32,8 +32,8 @@ async fn on_rabbitmq_every_event_has_its_delivery_whenever_its_worker_was_killed
     }
     let by_job = outcomes(&mut events, JOBS, seconds(120)).await;
     let taken = taken(&receiver, JOBS).await;
-    for (job, told) in by_job {
-        let id = told[0]["id"].as_str().unwrap();
+    for (job, output) in by_job {
+        let id = output[0]["id"].as_str().unwrap();
         assert!(taken.contains_key(id), "{job} has an event and no delivery");
     }
     for (id, deliveries) in taken {

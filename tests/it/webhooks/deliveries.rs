@@ -48,7 +48,7 @@ async fn each_url_gets_each_event_as_it_was_published() {
     assert!(at_own.values().all(|deliveries| deliveries[0].header("traceparent") == TRACEPARENT));
     assert_eq!(scans.connections(), 0, "no event of that kind");
 
-    eventually(seconds(10), "they are counted, and none of them is told of", async || {
+    eventually(seconds(10), "they are counted, and none of them has an event", async || {
         let metrics = purger.metrics().await;
         metrics.count("genfleet_webhook_deliveries_total", &[("outcome", "delivered")]) == 105
             && metrics.count("genfleet_jobs_total", &[("kind", "webhook.deliver"), ("outcome", "succeeded")]) == 105
@@ -61,7 +61,7 @@ async fn each_url_gets_each_event_as_it_was_published() {
         assert_eq!(before.get(&series), Some(0.0), "{series} from the start");
     }
     let logs = purger.stderr();
-    assert!(!logs.contains("/hook"), "URLs are told as scheme and host: {logs}");
+    assert!(!logs.contains("/hook"), "URLs are shown as scheme and host: {logs}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,5 +98,5 @@ async fn a_delivery_that_cannot_be_read_is_a_dead_letter_like_any_other() {
     assert!(!failed.to_string().contains("hush"), "{failed}");
     let dead = format!("{prefix}.dead.webhook.deliver");
     eventually(seconds(10), "it is kept", async || amqp.count(&dead).await == 1).await;
-    assert_eq!(receiver.connections(), 0, "and is told to no webhook");
+    assert_eq!(receiver.connections(), 0, "and is sent to no webhook");
 }

@@ -185,15 +185,15 @@ async fn the_examples_tell_each_event_once_however_often_it_comes() {
             .stdin(r#"{"id":"once","kind":"cdn.purge","payload":{"paths":["/a"]}}"#)
             .start();
         assert_eq!(run.wait(seconds(60)).await, 0, "{}", run.stderr());
-        let told = example.said();
-        let lines: Vec<_> = told.lines().filter(|line| line.contains("genfleet.cdn.purge.succeeded")).collect();
-        assert_eq!(lines.len(), 1, "{told}");
-        assert!(lines[0].contains("\"once\""), "{told}");
+        let printed = example.said();
+        let lines: Vec<_> = printed.lines().filter(|line| line.contains("genfleet.cdn.purge.succeeded")).collect();
+        assert_eq!(lines.len(), 1, "{printed}");
+        assert!(lines[0].contains("\"once\""), "{printed}");
         let delivery = delivery(SECRET).await;
         for _ in 0..2 {
             assert_eq!(example.answers(&delivery, &delivery.body).await, 204, "a repeat is taken, too");
         }
         let id = delivery.header("webhook-id");
-        assert_eq!(example.said().lines().filter(|line| line.contains(id)).count(), 1, "but told once");
+        assert_eq!(example.said().lines().filter(|line| line.contains(id)).count(), 1, "but reported once");
     }
 }

@@ -96,7 +96,7 @@ async fn after_seven_tries_a_delivery_is_a_dead_letter_with_its_event_and_the_jo
     assert_eq!(failed["data"]["attempts"], 7);
     assert_eq!(error["eventId"], succeeded.json()["id"]);
     assert_eq!(receiver.deliveries().len(), 7);
-    assert!(!failed.to_string().contains("/hook"), "its URL is told as scheme and host: {failed}");
+    assert!(!failed.to_string().contains("/hook"), "its URL is shown as scheme and host: {failed}");
 
     let queue = format!("{prefix}.dead.webhook.deliver");
     eventually(seconds(10), "it is kept", async || amqp.count(&queue).await == 1).await;
@@ -179,7 +179,7 @@ async fn webhooks_are_delivered_while_genesys_cloud_lets_nobody_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_takes_nothing_is_told_to_the_operator_until_it_does() {
+async fn a_receiver_that_takes_nothing_is_reported_to_the_operator_until_it_does() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let simulator = simulator().await;
@@ -190,14 +190,14 @@ async fn a_receiver_that_takes_nothing_is_told_to_the_operator_until_it_does() {
     let amqp = Amqp::connect(broker.url()).await;
     publish_one_path_jobs(&amqp, &prefix, "job", 3).await;
     let url = receiver.url();
-    let told = |what: &'static str| {
+    let output = |what: &'static str| {
         let tool = Process::binary("genfleet").args([what]);
         let tool = tool.env("GENFLEET_QUEUE_URL", broker.url()).env("GENFLEET_QUEUE_PREFIX", &prefix);
         signing(tool).env("GENFLEET_WEBHOOK_URL", &url).start()
     };
     let host = url.rsplit_once('/').unwrap().0.to_owned();
     eventually(seconds(30), "status tells it", async || {
-        let status = told("status");
+        let status = output("status");
         assert_eq!(status.wait(seconds(30)).await, 0);
         let shown = status.stdout_lines().join("\n");
         let words = ["webhooks ", &host, "cannot be reached", "Connection refused", " in a row, for "];
@@ -208,19 +208,19 @@ async fn a_receiver_that_takes_nothing_is_told_to_the_operator_until_it_does() {
     assert_eq!(fleet["own"]["receivers"][0]["receiver"], host, "{fleet}");
     let warned = purger.logs().into_iter().filter(|log| log["message"] == "not delivered" && log["level"] == "WARN");
     assert_eq!(warned.count(), 1, "once, however often it is tried");
-    let doctor = told("doctor");
+    let doctor = output("doctor");
     doctor.wait(seconds(60)).await;
     let shown = doctor.stdout_lines().join("\n");
     assert!(shown.contains("warning  webhooks.receiver") && shown.contains("Connection refused"), "{shown}");
 
     receiver.up().await;
     taken(&receiver, 3).await;
-    eventually(seconds(30), "it is told no more", async || {
+    eventually(seconds(30), "it is no longer reported", async || {
         let fleet: serde_json::Value = serde_json::from_str(&purger.get("/fleet").await.unwrap().1).unwrap();
         fleet["own"]["receivers"].is_null()
     })
     .await;
-    let doctor = told("doctor");
+    let doctor = output("doctor");
     doctor.wait(seconds(60)).await;
     let shown = doctor.stdout_lines().join("\n");
     assert!(shown.contains("ok       webhooks.receiver"), "{shown}");

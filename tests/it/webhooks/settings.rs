@@ -14,7 +14,7 @@ async fn what_cannot_work_exits_64_says_what_to_do_and_shows_no_secret() {
         environment.iter().fold(launch, |launch, (name, value)| launch.env(name, value)).start()
     };
     let (url, secret) = ("GENFLEET_WEBHOOK_URL", "GENFLEET_WEBHOOK_SECRET");
-    for (environment, told) in [
+    for (environment, printed) in [
         (vec![(url, "https://hooks.example/hush")], "set GENFLEET_WEBHOOK_SECRET"),
         (vec![(url, "https://hooks.example/hush"), (secret, "hush")], "lacks whsec_"),
         (vec![(secret, "whsec_hush!")], "is not base64"),
@@ -36,7 +36,7 @@ async fn what_cannot_work_exits_64_says_what_to_do_and_shows_no_secret() {
         let process = check(&environment);
         assert_eq!(process.wait(seconds(20)).await, 64, "{environment:?}: {}", process.stderr());
         let stderr = process.stderr();
-        assert!(stderr.contains(told) && !stderr.contains("hush"), "{environment:?}: {stderr}");
+        assert!(stderr.contains(printed) && !stderr.contains("hush"), "{environment:?}: {stderr}");
     }
     for environment in [
         vec![(url, ""), (secret, "")],
@@ -74,7 +74,7 @@ async fn without_a_secret_a_jobs_own_webhook_is_a_violation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_worker_delivers_but_the_one_that_is_told_not_to() {
+async fn every_worker_delivers_but_the_one_that_is_set_not_to() {
     let broker = Broker::shared().await;
     let prefix = Prefix::on(broker);
     let simulator = simulator().await;
@@ -104,9 +104,9 @@ async fn the_tool_checks_what_it_can_know_of_a_jobs_webhook() {
     let validate = || Process::binary("genfleet").args(["validate", "-"]).stdin(lines.clone());
     let strict = validate().start();
     assert_eq!(strict.wait(seconds(20)).await, 1);
-    let told = strict.stdout_lines().join("\n");
-    assert!(told.contains("-:2: /webhook/url") && told.contains("-:3: /webhook/url"), "{told}");
-    assert!(!told.contains("-:1:"), "whether there is a secret is the workers' matter: {told}");
+    let printed = strict.stdout_lines().join("\n");
+    assert!(printed.contains("-:2: /webhook/url") && printed.contains("-:3: /webhook/url"), "{printed}");
+    assert!(!printed.contains("-:1:"), "whether there is a secret is the workers' matter: {printed}");
     assert!(strict.stderr().contains("GENFLEET_WEBHOOK_SECRET"), "but it is said: {}", strict.stderr());
     let open = validate().env("GENFLEET_WEBHOOK_ALLOW", "hooks.example,hooks.internal").start();
     assert_eq!(open.wait(seconds(20)).await, 0, "{:?}", open.stdout_lines());

@@ -70,10 +70,10 @@ mod tests {
         let mut events = Events::default();
         for number in 0..KEPT + 5 {
             let event = serde_json::json!({ "id": number, "subject": "job \"1\"" }).to_string();
-            events.see(&event.into(), "job \"1\"");
+            events.add(&event.into(), "job \"1\"");
         }
-        events.see(&r#"{"subject":"another"}"#.into(), "job \"1\"");
-        events.see(&"no event".into(), "job \"1\"");
+        events.add(&r#"{"subject":"another"}"#.into(), "job \"1\"");
+        events.add(&"no event".into(), "job \"1\"");
         assert_eq!((events.total(), events.latest.len()), (KEPT as u64 + 5, KEPT));
         assert_eq!(events.latest[0]["id"], 5);
     }
