@@ -1,4 +1,4 @@
-//! One module a subcommand, and what they share: how they end.
+//! The subcommands, each in a module, and their common exit codes and error messages.
 
 use genfleet_core::tell;
 use std::{future::Future, process::ExitCode};
@@ -29,14 +29,14 @@ pub(crate) mod topology;
 pub(crate) mod up;
 pub(crate) mod validate;
 
-/// A check or an action failed.
+/// Exit code if a check or an action failed.
 pub(crate) const EXIT_FAILED: u8 = 1;
-/// Jobs of a batch failed.
+/// Exit code if jobs of a batch failed.
 pub(crate) const EXIT_JOBS_FAILED: u8 = 2;
-/// Bad usage or configuration.
+/// Exit code for invalid usage or settings.
 pub(crate) const EXIT_USAGE: u8 = 64;
 
-/// Says why a command ended, and what to do where that is known; a matter of usage exits 64, everything else 1.
+/// Prints the error of a command, with a hint if there is one. Returns 64 for invalid usage or settings, else 1.
 pub(crate) fn failed(error: &anyhow::Error) -> ExitCode {
     let paint = Paint::stderr();
     tell!("{} {}", paint.red("error:"), lines(&format!("{error:#}")));
@@ -63,7 +63,7 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
     }
 }
 
-/// Runs `task` on an executor of its own.
+/// Runs `task` on its own executor.
 pub(crate) fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     genfleet_core::worker::block_on(task).context("no executor")?
 }

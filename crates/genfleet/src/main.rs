@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    /// The settings of a process that runs; what only says what a command is to do or to show is none (SPEC 10).
+    /// Returns the settings of running processes, without flags that only select an action or an output (SPEC 10).
     fn settings() -> Vec<(String, clap::Arg)> {
         const MODES: [&str; 4] = ["help", "version", "check-config", "json"];
         let tool = Cli::command();
@@ -122,7 +122,7 @@ mod tests {
 
     fn variable(flag: &str) -> String {
         if flag == "webhook-secret" {
-            // The variable of its name is the shared secret itself.
+            // The variable with this name contains the shared secret.
             return "GENFLEET_WEBHOOK_SECRETS".to_owned();
         }
         let name = flag.replace('-', "_").to_uppercase();
@@ -167,7 +167,7 @@ mod tests {
         assert!(seen > 0, "--simulate is one");
     }
 
-    /// A setting of one worker is not taken for a misspelt one of another.
+    /// Names must differ enough that a setting of one worker is not mistaken for a misspelt one of another.
     #[test]
     fn no_two_settings_are_spelled_almost_alike() {
         let all: Vec<String> = settings().iter().map(|(flag, _)| variable(flag)).collect();

@@ -27,7 +27,7 @@ type CheckJob = fn(&JobRules, &HandlerOptions, &[u8], Option<&str>) -> Result<Jo
 /// Looks at the services that a kind needs.
 type Examining = Pin<Box<dyn Future<Output = Vec<ServiceCheck>> + Send>>;
 
-/// A worker as the tool sees it, for all of its kinds of use alike.
+/// The data and functions of a worker that the tool uses.
 struct Worker {
     kind: Kind,
     rights: fn() -> Rights,
@@ -44,10 +44,10 @@ struct Worker {
 
 macro_rules! workers {
     ($($options:ident: $Handler:ty),+ $(,)?) => {
-        /// The kinds that this build works.
+        /// The kinds for which this program has workers.
         pub(crate) const KINDS: [Kind; [$(stringify!($options)),+].len()] = [$(<$Handler>::KIND),+];
 
-        /// The workers' own settings.
+        /// The settings of the workers.
         #[derive(Clone, Debug, Args)]
         pub(crate) struct HandlerOptions {
             $(#[command(flatten)]
@@ -84,7 +84,7 @@ workers! {
     media_scan: MediaScan,
 }
 
-/// Fails the build where a kind that producers may ask for has no worker.
+/// Fails the build if a kind for producers has no worker.
 const _: () = {
     let mut index = 0;
     while index < Kind::ALL.len() {
@@ -112,7 +112,7 @@ pub(crate) fn chosen(named: &[Kind], options: &HandlerOptions) -> Result<ChosenK
     ChosenKinds::new("genfleet", WORKERS.iter().map(|worker| (worker.kind, (worker.not_worked)(options))), named)
 }
 
-/// What `kinds` need of the place where they are worked.
+/// Returns what `kinds` need.
 pub(crate) fn needs(kinds: &[Kind], options: &HandlerOptions) -> Vec<KindNeeds> {
     let needs = |&Worker { kind, rights, concurrency, calls_genesys, .. }: &Worker| KindNeeds {
         kind,
@@ -148,17 +148,17 @@ pub(crate) async fn examine(kinds: &[Kind], options: &HandlerOptions) -> Vec<Ser
     found
 }
 
-/// Works jobs of `kinds` in this process.
+/// Starts the workers of `kinds` in this process.
 pub(crate) fn work(runtime: &Runtime, options: &HandlerOptions, kinds: &[Kind]) -> Result<(), ConfigError> {
     workers(kinds).try_for_each(|worker| (worker.work)(runtime, options))
 }
 
-/// What upstream systems can rely on, kind by kind.
+/// Returns the contracts of all kinds.
 pub(crate) fn contracts() -> Vec<KindContract> {
     WORKERS.iter().map(|worker| (worker.contract)()).collect()
 }
 
-/// The payload that `genfleet load` sends for a kind where it is given none, with its places to be filled.
+/// Returns the default payload of `genfleet load` for a kind, with placeholders.
 pub(crate) fn load_payload(kind: Kind) -> Value {
     worker(kind).map(|worker| (worker.contract)().terms.load).unwrap_or_default()
 }
@@ -183,7 +183,7 @@ impl HandlerOptions {
         self
     }
 
-    /// The defaults, whatever the environment says.
+    /// Returns the defaults, without variables of the environment.
     fn unset() -> Result<Self, clap::Error> {
         let command = Self::augment_args(Command::new("unset").no_binary_name(true));
         let command = command.mut_args(|argument| argument.env(Resettable::Reset));
@@ -192,28 +192,28 @@ impl HandlerOptions {
     }
 }
 
-/// Settings of the workers that a check of their jobs depends on.
+/// Settings of the workers on which a check of their jobs depends.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CheckOptions {
-    /// What the workers' --webhook-allow says: only those may be named with http
+    /// The workers' --webhook-allow: only these hosts may be named with http
     #[arg(long, env = "GENFLEET_WEBHOOK_ALLOW", value_name = "HOST[:PORT]|CIDR,…", value_delimiter = ',')]
     pub webhook_allow: Vec<AddressEntry>,
 
-    /// What the workers' --webhook-deny says: those may not be named
+    /// The workers' --webhook-deny: these hosts may not be named
     #[arg(long, env = "GENFLEET_WEBHOOK_DENY", value_name = "HOST[:PORT]|CIDR,…", value_delimiter = ',')]
     pub webhook_deny: Vec<AddressEntry>,
 
-    /// What the workers' --job-webhooks says: off, and no job may name any
+    /// The workers' --job-webhooks: with off, no job may name a webhook
     #[arg(long, env = "GENFLEET_JOB_WEBHOOKS", value_name = "on|off", default_value = "on")]
     pub job_webhooks: JobWebhooks,
 
-    /// What the workers' --max-concurrent-sessions says: a channel may ask for no more
+    /// The workers' --max-concurrent-sessions: the maximum for a channel
     #[arg(long, env = "GENFLEET_MAX_CONCURRENT_SESSIONS", value_name = "N", default_value_t = 500)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub max_concurrent_sessions: u32,
 }
 
-/// The workers' defaults.
+/// Returns the workers' defaults.
 impl Default for CheckOptions {
     fn default() -> Self {
         Self {
@@ -225,8 +225,8 @@ impl Default for CheckOptions {
     }
 }
 
-/// Checks jobs as their workers would. Whether those can sign a job's own webhook is not known here, so that is not
-/// checked.
+/// Checks jobs as their workers would, except whether they can sign a job's webhook, because that is not known
+/// here.
 #[derive(Debug, Clone)]
 pub(crate) struct Checker {
     rules: Arc<[JobRules]>,

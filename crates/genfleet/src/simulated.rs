@@ -1,4 +1,4 @@
-//! The API a process talks to: the real one, or the built-in simulator where `--simulate` is given.
+//! The API of a process: Genesys Cloud, or the built-in simulator with `--simulate`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -17,10 +17,10 @@ use crate::{
     registry::{self, HandlerOptions},
 };
 
-/// Whether to talk to the simulator, and how it behaves.
+/// Whether to use the simulator, and its settings.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct SimulateOptions {
-    /// Talk to the built-in simulator instead of Genesys Cloud: no credentials needed
+    /// Use the built-in simulator instead of Genesys Cloud; no credentials are needed
     #[arg(long, env = "GENFLEET_SIMULATE", value_parser = BoolishValueParser::new())]
     simulate: bool,
 
@@ -29,14 +29,14 @@ pub(crate) struct SimulateOptions {
 }
 
 impl SimulateOptions {
-    /// Whether the simulator is to be talked to.
+    /// Whether to use the simulator.
     pub(crate) const fn wanted(&self) -> bool {
         self.simulate
     }
 }
 
-/// What the pretend organisation begins with: a private connection, for a job that finds its interface there. No job
-/// can make one where no gateway is reachable.
+/// Adds a private connection to the simulated organisation, for a job that finds its interface there. No job
+/// can create one, because no gateway is reachable.
 fn furnish(simulator: &Simulator) -> anyhow::Result<()> {
     let lab = json!({
         "name": "lab", "organizationId": "a1b2c3d4-e5f6-7890-abcd-ef1234567890", "type": "ipconnect",

@@ -1,4 +1,4 @@
-//! `genfleet completions`: what a shell needs to complete commands and settings.
+//! `genfleet completions`: prints a script with which a shell completes commands and settings.
 
 use std::process::ExitCode;
 
@@ -7,10 +7,10 @@ use clap_complete::{Shell, generate};
 
 use crate::terminal;
 
-/// Which shell's.
+/// The shell.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The shell that is to complete
+    /// The shell for the script
     shell: Shell,
 }
 
@@ -20,7 +20,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
   genfleet completions zsh > \"${fpath[1]}/_genfleet\"
   genfleet completions fish > ~/.config/fish/completions/genfleet.fish";
 
-/// Prints them.
+/// Prints the script.
 pub(crate) fn run(options: &Options, mut tool: Command) -> anyhow::Result<ExitCode> {
     let (name, mut script) = (tool.get_name().to_owned(), Vec::new());
     generate(options.shell, &mut tool, name, &mut script);

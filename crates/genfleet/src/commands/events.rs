@@ -1,7 +1,7 @@
-//! `genfleet events`: the events of jobs that ended, from either queue.
+//! `genfleet events`: prints the events of ended jobs, from either queue.
 //!
-//! The latest are shown, in the order they happened. Neither queue can be read from its end: all that is kept is
-//! read (on `RabbitMQ` and given back), and the latest are kept in memory.
+//! The latest events are shown in their order. Neither queue can be read from its end, so all stored events are read
+//! (on `RabbitMQ` they are then returned), and the latest are kept in memory.
 
 use genfleet_core::tell;
 use std::process::ExitCode;
@@ -16,19 +16,19 @@ use genfleet_core::{
 use super::block_on;
 use crate::terminal::{self, Reader, lines};
 
-/// Which events.
+/// The selection of events.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Go on with new ones until stopped; on RabbitMQ from now on, through restarts of the broker
+    /// Continue with new events until stopped; on RabbitMQ also through restarts of the broker
     #[expect(clippy::doc_markdown, reason = "this is what --help shows")]
     #[arg(long)]
     follow: bool,
 
-    /// At most so many of those there are: the latest, in order. All that are kept are read for it
+    /// Maximum number of stored events, the latest in order; all stored events are read
     #[arg(long, default_value = "1000", value_name = "N")]
     limit: usize,
 
-    /// Events are JSON lines in any case; for symmetry with the other commands
+    /// Print JSON; the output is JSON in any case
     #[arg(long)]
     json: bool,
 
@@ -42,7 +42,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
   genfleet events --follow | jq .data.outcome   as they happen
   genfleet show release-42                      those of one job";
 
-/// Prints one event a line.
+/// Prints an event on each line.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(LogFormat::Text, "error")?;
     install_tls();
@@ -81,6 +81,6 @@ async fn print(options: &Options) -> anyhow::Result<()> {
 }
 
 fn line(event: &[u8]) -> anyhow::Result<Reader> {
-    // No JSON has a control in it but line ends and tabs.
+    // Valid JSON contains no control characters except line breaks and tabs.
     terminal::say(lines(&String::from_utf8_lossy(event)))
 }

@@ -1,4 +1,4 @@
-//! `genfleet health`: whether a process is well, for containers that hold no other program to ask with.
+//! `genfleet health`: asks a process for its health, for containers without another HTTP client.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -12,27 +12,27 @@ use genfleet_doctor::{get, reachable};
 use super::EXIT_FAILED;
 use crate::terminal;
 
-/// Whom to ask, and what.
+/// The process and the path.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// /readyz or /livez of the process at --admin-addr, or any http:// URL
     #[arg(default_value = "/readyz", value_name = "PATH|URL")]
     what: String,
 
-    /// The process's admin port; 0.0.0.0 is this machine
+    /// The process's admin port; 0.0.0.0 means this machine
     #[arg(long, env = "GENFLEET_ADMIN_ADDR", default_value = admin::DEFAULT, value_name = "HOST:PORT")]
     admin_addr: AdminAddr,
 
-    /// How long it may take to answer
+    /// Time that the process has to answer
     #[arg(long, default_value = "5s", value_parser = positive_duration, value_name = "DURATION")]
     timeout: Duration,
 
-    /// The output is JSON in any case
+    /// Print JSON; the output is JSON in any case
     #[arg(long)]
     json: bool,
 }
 
-/// Prints the answer; exit 1 where there is none, or another than 2xx.
+/// Prints the answer; exit code 1 if there is none, or if its status is not 2xx.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let (host, path) = options.asked()?;
     let (status, body) =
@@ -42,7 +42,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 }
 
 impl Options {
-    /// Host with port, and path.
+    /// Returns host with port, and path.
     fn asked(&self) -> Result<(String, String), ConfigError> {
         if self.what.starts_with('/') {
             return Ok((reachable(&self.admin_addr), self.what.clone()));

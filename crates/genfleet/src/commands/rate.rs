@@ -1,8 +1,8 @@
-//! Rates as they are written in flags.
+//! Rates in flags.
 
 use std::{fmt, str::FromStr, time::Duration};
 
-/// A number of things a second.
+/// A number a second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rate(f64);
 
@@ -24,7 +24,7 @@ impl fmt::Display for Rate {
 }
 
 impl Rate {
-    /// How many fit into `duration`.
+    /// Returns how many are due in `duration`.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -34,7 +34,7 @@ impl Rate {
         (self.0 * duration.as_secs_f64()).ceil() as u32
     }
 
-    /// The time in which `number` of them are due.
+    /// Returns the time in which `number` are due.
     pub(crate) fn interval(self, number: u32) -> Duration {
         Duration::from_secs_f64(f64::from(number) / self.0)
     }

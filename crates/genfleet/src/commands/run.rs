@@ -48,7 +48,7 @@ mod tally;
 /// The files with the jobs, and the settings.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// JSON lines, a job each; - reads them from stdin
+    /// JSON lines, each a job; - reads them from stdin
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
 

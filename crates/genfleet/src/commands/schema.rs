@@ -1,4 +1,4 @@
-//! `genfleet schema`: the contract that upstream systems read, as it is in `deploy/contract/`.
+//! `genfleet schema`: prints the contract for other systems, as in `deploy/contract/`.
 
 use std::{
     fs::{self, File},
@@ -19,14 +19,14 @@ use serde_json::{Map, Value};
 
 use crate::{registry::contracts, terminal};
 
-/// Which documents.
+/// The selection of documents.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// A kind, a kind and .report (cdn.purge.report), event, event. and a kind (event.cdn.purge), or asyncapi [default: all of them, as one object]
+    /// A kind, a kind and .report (cdn.purge.report), event, event. and a kind (event.cdn.purge), or asyncapi [default: all documents, as one object]
     #[arg(value_name = "KIND", conflicts_with = "out")]
     name: Option<String>,
 
-    /// Write all of them into this folder, a file each
+    /// Write all documents into this folder, a file for each
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
 
@@ -39,7 +39,7 @@ pub(crate) struct Options {
     json: bool,
 }
 
-/// Prints or writes them.
+/// Prints or writes the documents.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     check_prefix(&options.queue_prefix).map_err(|error| ConfigError::new(error.to_string()))?;
     let all = all_documents(&options.queue_prefix);
@@ -64,7 +64,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The documents of all kinds, of webhook deliveries too, which every worker makes.
+/// Returns the documents of all kinds, including webhook deliveries, which every worker publishes.
 fn all_documents(prefix: &str) -> Vec<Document> {
     let kinds: Vec<KindContract> = contracts().into_iter().chain([KindContract::of::<Deliverer>()]).collect();
     documents(&kinds, prefix)

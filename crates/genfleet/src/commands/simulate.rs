@@ -1,4 +1,4 @@
-//! `genfleet simulate`: the stand-in for the API, on a port.
+//! `genfleet simulate`: serves the simulator on a port.
 
 use genfleet_core::tell;
 use std::{net::SocketAddr, process::ExitCode, time::Duration};
@@ -10,14 +10,14 @@ use serde_json::json;
 use super::block_on;
 use crate::terminal;
 
-/// What the stand-in does.
+/// The address and the settings of the simulator.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Where it listens; port 0 takes a free one
+    /// Address to listen at; port 0 means a free port
     #[arg(long, env = "GENFLEET_LISTEN", default_value = "127.0.0.1:8480", value_name = "ADDRESS")]
     listen: SocketAddr,
 
-    /// Tell where it listens as JSON
+    /// Print the address as JSON
     #[arg(long)]
     json: bool,
 
@@ -25,11 +25,11 @@ pub(crate) struct Options {
     behaviour: Behaviour,
 }
 
-/// Its limits and faults; also of the one built into `run` and `up`.
+/// Limits and faults of the simulator, also for `run` and `up`.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Simulator")]
 pub(crate) struct Behaviour {
-    /// Requests a minute it allows a token
+    /// Requests a minute that a token may send
     #[arg(
         long = "sim-requests-per-minute",
         id = "sim-requests-per-minute",
@@ -39,7 +39,7 @@ pub(crate) struct Behaviour {
     )]
     requests_per_minute: u32,
 
-    /// Requests a minute it allows all tokens of a client together
+    /// Requests a minute that all tokens of a client may send together
     #[arg(
         long = "sim-client-requests-per-minute",
         id = "sim-client-requests-per-minute",
@@ -49,7 +49,7 @@ pub(crate) struct Behaviour {
     )]
     client_requests_per_minute: u32,
 
-    /// Time it takes to answer
+    /// Delay of each answer
     #[arg(long = "sim-latency", id = "sim-latency", env = "GENFLEET_SIM_LATENCY", default_value = "0ms", value_parser = duration, value_name = "DURATION")]
     latency: Duration,
 
@@ -59,7 +59,7 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    /// The simulator's own options.
+    /// Returns the settings for the simulator.
     pub(crate) fn options(&self, listen: SocketAddr) -> SimulatorOptions {
         SimulatorOptions {
             listen,
@@ -72,7 +72,7 @@ impl Behaviour {
     }
 }
 
-/// Serves until it is asked to stop.
+/// Serves until it is stopped.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     block_on(async {
         let mut signals = Signals::listen()?;

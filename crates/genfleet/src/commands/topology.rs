@@ -1,4 +1,4 @@
-//! `genfleet topology`: every exchange, queue and binding, as JSON or as definitions that a broker imports.
+//! `genfleet topology`: prints every exchange, queue and binding, as JSON or as definitions that a broker can import.
 
 use std::process::ExitCode;
 
@@ -11,23 +11,23 @@ use serde_json::Value;
 
 use crate::terminal;
 
-/// Whose topology.
+/// The topology and its format.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
     /// First part of the name of every exchange and queue
     #[arg(long, env = "GENFLEET_QUEUE_PREFIX", default_value = "genfleet", value_name = "NAME")]
     queue_prefix: String,
 
-    /// As definitions of this virtual host, for `rabbitmqctl import_definitions`; the virtual host has to exist
+    /// Print definitions of this virtual host, for `rabbitmqctl import_definitions`; the virtual host has to exist
     #[arg(long, value_name = "NAME")]
     vhost: Option<String>,
 
-    /// The output is JSON in any case
+    /// Print JSON; the output is JSON in any case
     #[arg(long)]
     json: bool,
 }
 
-/// Prints it.
+/// Prints the topology.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     check_prefix(&options.queue_prefix).map_err(|error| ConfigError::new(error.to_string()))?;
     let mut topology = serde_json::to_value(topology(&options.queue_prefix))?;

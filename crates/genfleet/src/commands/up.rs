@@ -44,12 +44,12 @@ pub(crate) struct Options {
     #[command(flatten)]
     simulate: SimulateOptions,
 
-    /// Check the settings and exit: 0 where they can work, 64 where not
+    /// Check the settings and exit: 0 if they can work, 64 if not
     #[arg(long)]
     check_config: bool,
 }
 
-/// Runs until it is asked to stop.
+/// Runs until it is stopped.
 pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result<ExitCode> {
     options.handlers = options.handlers.for_simulator(options.simulate.wanted());
     let named = if options.named.is_empty() { &options.worker.kinds } else { &options.named };
@@ -88,7 +88,7 @@ pub(crate) fn run(mut options: Options, misspelt: Vec<String>) -> anyhow::Result
             .map_err(|error| ConfigError::new(error.to_string()))?;
         let audit = options.worker.audit.open(&default_file("genfleet"), &clock)?;
         if simulator.is_some() {
-            // It began with this process: nobody else has changed anything there.
+            // The simulator started with this process, so no other process can have changed anything there.
             options.worker.takeover_wait = Duration::ZERO;
         }
         let runtime = Runtime::new("genfleet up", options.worker, queue, genesys, audit, clock).with_webhooks(webhooks);

@@ -1,4 +1,4 @@
-//! `genfleet validate`: what a worker would say of jobs, without running them.
+//! `genfleet validate`: checks jobs as a worker would, without running them.
 
 use genfleet_core::tell;
 use std::process::ExitCode;
@@ -15,10 +15,10 @@ use crate::{
     terminal,
 };
 
-/// Which jobs.
+/// The jobs to check.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// JSON lines, a job each; - reads them from stdin
+    /// JSON lines, each a job; - reads them from stdin
     #[arg(required = true, value_name = "FILE")]
     files: Vec<String>,
 
@@ -35,7 +35,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
   genfleet validate jobs.jsonl
   genfleet validate --json - < jobs.jsonl | jq .violations";
 
-/// Prints every violation; exit 1 where there is one.
+/// Prints every violation; exit code 1 if there is one.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let checker = Checker::new(&options.check)?;
     let (mut good, mut bad, mut with_webhook) = (0_usize, 0_usize, 0_usize);
