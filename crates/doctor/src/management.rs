@@ -181,7 +181,7 @@ impl BrokerReport {
             vec![feature_flags::judge(flags)]
         }));
         findings.extend(judged("broker.bindings", "the bindings", &self.bindings, |reported| {
-            vec![bindings::judge(&wanted, reported, &queues.iter().map(ReportedQueue::name).collect())]
+            vec![bindings::judge(&wanted, reported, &queues.iter().map(|queue| queue.name.as_str()).collect())]
         }));
         findings.extend(judged("broker.policies", "the policies", &self.policies, |user| {
             policies::judge(&wanted, prefix, user, operator)

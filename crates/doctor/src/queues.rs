@@ -18,7 +18,7 @@ const REPLICAS: usize = 3;
 /// A queue as `/api/queues` reports it.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct ReportedQueue {
-    name: String,
+    pub name: String,
     #[serde(default)]
     arguments: Map<String, Value>,
     #[serde(default)]
@@ -27,18 +27,7 @@ pub(crate) struct ReportedQueue {
     online: Vec<String>,
     /// Messages that it dead-letters and that no other queue has confirmed yet.
     #[serde(default)]
-    messages_dlx: u64,
-}
-
-impl ReportedQueue {
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Number of messages whose time in the queue is over, and that no other queue has confirmed.
-    pub(crate) fn overdue(&self) -> u64 {
-        self.messages_dlx
-    }
+    pub messages_dlx: u64,
 }
 
 /// Describes all arguments that differ from the wanted ones.

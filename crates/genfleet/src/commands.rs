@@ -5,8 +5,10 @@ use std::{future::Future, process::ExitCode};
 
 use anyhow::Context;
 use genfleet_core::{
+    http::install_tls,
     options::ConfigError,
     queue::{ACCESS_REFUSED, QueueError},
+    telemetry::{self, LogFormat},
 };
 
 use crate::terminal::{Paint, lines};
@@ -53,7 +55,7 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         QueueError::Missing(_) => {
             Some("is --queue-prefix right? Workers, and genfleet enqueue, declare the queues when they start")
         }
-        QueueError::Broker(told) if told.contains(ACCESS_REFUSED) => Some(
+        QueueError::Broker(reason) if reason.contains(ACCESS_REFUSED) => Some(
             "user and password have to be right, and a producer's user may only enqueue: status, events, show and dead need \
              the rights of genfleet-tool (deploy/rabbitmq/definitions.json); rabbitmqctl list_permissions shows what a user has",
         ),
@@ -61,6 +63,21 @@ fn hint(error: &anyhow::Error) -> Option<&'static str> {
         QueueError::Store { .. } => Some("is the disk full, or the file another process's for longer than a moment?"),
         QueueError::Closed | QueueError::Configuration(_) | QueueError::TooLarge { .. } => None,
     }
+}
+
+/// Turns an error about settings into one that exits with 64.
+fn usage(error: QueueError) -> anyhow::Error {
+    match error {
+        QueueError::Configuration(message) => ConfigError::new(message).into(),
+        other => other.into(),
+    }
+}
+
+/// Prepares a command that uses a queue: the log shows errors only, and TLS is available.
+fn start() -> anyhow::Result<()> {
+    telemetry::start_logs(LogFormat::Text, "error")?;
+    install_tls();
+    Ok(())
 }
 
 /// Runs `task` on its own executor.

@@ -2,10 +2,7 @@
 
 use std::process::ExitCode;
 
-use genfleet_core::{
-    http::install_tls,
-    telemetry::{self, LogFormat},
-};
+use super::start;
 
 mod act;
 pub(crate) mod filter;
@@ -41,8 +38,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
 
 /// Runs a subcommand.
 pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
-    telemetry::start_logs(LogFormat::Text, "error")?;
-    install_tls();
+    start()?;
     match command {
         Command::List(options) => list::run(options),
         Command::Show(options) => show::run(options),

@@ -12,7 +12,6 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use genfleet_core::{
     clock::{Clock, SharedClock, SystemClock},
-    http::install_tls,
     job::{Job, Kind, MAX_BODY_BYTES, Rejection, text},
     message::{Lane, Message},
     options::{ConfigError, duration},
@@ -22,7 +21,6 @@ use genfleet_core::{
         sqlite::{Role, SqliteQueue},
         topology::lane_queue,
     },
-    telemetry::{self, LogFormat},
     worker::QueueOptions,
 };
 use serde::de::IgnoredAny;
@@ -30,7 +28,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
-use super::{EXIT_FAILED, block_on};
+use super::{EXIT_FAILED, block_on, start, usage};
 use crate::{
     registry::{CheckOptions, Checker},
     terminal,
@@ -96,8 +94,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
 
 /// Checks the job and puts it on the queue.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    telemetry::start_logs(LogFormat::Text, "error")?;
-    install_tls();
+    start()?;
     let body = body(options)?;
     let job = match Checker::new(&options.check)?.check(options.kind, &body, None) {
         Some(Ok(job)) => job,
@@ -199,7 +196,7 @@ async fn send(options: &Options, job: &Job, body: Vec<u8>) -> anyhow::Result<()>
     match sent {
         Ok(sent) => {
             queue.close().await;
-            sent.map_err(usage_of).with_context(nothing)
+            sent.map_err(usage).with_context(nothing)
         }
         // The queue is not closed here, because closing would wait for the confirm again.
         Err(_) => bail!(
@@ -261,13 +258,6 @@ async fn refused(queue: &Queue) -> QueueError {
 /// The queue's problems, to be appended to a message.
 fn problems(queue: &Queue) -> String {
     [vec![String::new()], queue.health().problems].concat().join(": ")
-}
-
-fn usage_of(error: QueueError) -> anyhow::Error {
-    match error {
-        QueueError::Configuration(message) => ConfigError::new(message).into(),
-        error => error.into(),
-    }
 }
 
 #[cfg(test)]

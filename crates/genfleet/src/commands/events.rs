@@ -7,13 +7,11 @@ use genfleet_core::tell;
 use std::process::ExitCode;
 
 use genfleet_core::{
-    http::install_tls,
     queue::rabbit::FollowedEvent,
-    telemetry::{self, LogFormat},
     worker::{QueueOptions, Signals},
 };
 
-use super::block_on;
+use super::{block_on, start};
 use crate::terminal::{self, Reader, lines};
 
 /// The selection of events.
@@ -44,8 +42,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
 
 /// Prints an event on each line.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    telemetry::start_logs(LogFormat::Text, "error")?;
-    install_tls();
+    start()?;
     options.queue.check()?;
     block_on(async {
         let mut signals = Signals::listen()?;

@@ -9,11 +9,9 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use anyhow::bail;
 use genfleet_core::{
     clock::{SharedClock, SystemClock},
-    http::install_tls,
     job::Kind,
     options::{ConfigError, duration, positive_duration},
     queue::{Queue, QueueError, sqlite::Role},
-    telemetry::{self, LogFormat},
     worker::{QueueOptions, Signals},
 };
 use tokio::{
@@ -31,7 +29,7 @@ use self::{
     source::Source,
     summary::Summary,
 };
-use super::{EXIT_FAILED, block_on, rate::Rate};
+use super::{EXIT_FAILED, block_on, rate::Rate, start};
 use crate::terminal::{self, line};
 
 mod follower;
@@ -111,8 +109,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
 
 /// Publishes the jobs, waits for their events and prints the summary; exit code 1 if a job has no event.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    telemetry::start_logs(LogFormat::Text, "error")?;
-    install_tls();
+    start()?;
     options.queue.check()?;
     let run = Uuid::new_v4().simple().to_string()[..8].to_owned();
     let source = Source::new(options.kind, &run, options.payload.as_deref(), options.file.as_deref())?;

@@ -18,7 +18,7 @@ use genfleet_core::{
     job::Kind,
     options::{ConfigError, duration},
     queue::{
-        Queue, QueueError,
+        Queue,
         sqlite::{Role, SqliteQueue},
     },
     telemetry::LogFormat,
@@ -31,7 +31,7 @@ use tokio::{sync::oneshot, time::Instant};
 use tracing::info;
 
 use self::{load::Input, progress::Progress, sink::Sink, tally::Tally};
-use super::{EXIT_FAILED, EXIT_JOBS_FAILED, block_on};
+use super::{EXIT_FAILED, EXIT_JOBS_FAILED, block_on, usage};
 use crate::{
     registry::{self, HandlerOptions},
     simulated::{self, SimulateOptions},
@@ -225,13 +225,6 @@ async fn batch(options: &Options, kinds: &ChosenKinds, path: &std::path::Path) -
     Ok((tally, end))
 }
 
-fn usage(error: QueueError) -> anyhow::Error {
-    match error {
-        QueueError::Configuration(message) => ConfigError::new(message).into(),
-        other => other.into(),
-    }
-}
-
 /// Prints and counts events until all jobs have ended and all webhooks are delivered, or were waited for as long as
 /// `webhook_wait`, or until the store is closed.
 async fn follow(
@@ -241,7 +234,7 @@ async fn follow(
     webhook_wait: Duration,
     finished: oneshot::Sender<()>,
 ) -> anyhow::Result<Tally> {
-    let mut tally = Tally::new(progress.total());
+    let mut tally = Tally::new(progress.total);
     let printed = store.batch_cursor().await?;
     let (mut sequence, mut complete_since) = (0, None);
     loop {

@@ -10,16 +10,15 @@ use super::{
     audit::{chained, files_here},
     block_on,
     dead::{self, filter::has_id},
+    start,
 };
 use crate::terminal;
 use genfleet_core::{
-    http::install_tls,
     job::Kind,
     queue::{
         QueueInspector,
         dead_letters::{DeadLetter, DeadLetterQueue},
     },
-    telemetry::{self, LogFormat},
     worker::QueueOptions,
 };
 
@@ -59,8 +58,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
 
 /// Prints what is known; exit code 1 if nothing is known.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    telemetry::start_logs(LogFormat::Text, "error")?;
-    install_tls();
+    start()?;
     let files = if options.audit.is_empty() { files_here()? } else { chained(&options.audit)? };
     let facts = audit::facts(&files, &options.id)?;
     let known = Known { facts, ..block_on(read(options))? };

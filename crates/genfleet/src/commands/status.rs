@@ -7,14 +7,12 @@ use std::{process::ExitCode, time::Duration};
 
 use genfleet_core::{
     clock::{Clock, SystemClock},
-    http::install_tls,
     options::{format_duration, positive_duration},
-    telemetry::{self, LogFormat},
     worker::{QueueOptions, Signals},
 };
 
 use self::{report::Report, source::Source};
-use super::{EXIT_FAILED, block_on};
+use super::{EXIT_FAILED, block_on, start};
 use crate::terminal::{self, Paint, Reader, line};
 
 mod report;
@@ -56,8 +54,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
 
 /// Prints the status, once or until stopped.
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    telemetry::start_logs(LogFormat::Text, "error")?;
-    install_tls();
+    start()?;
     options.queue.check()?;
     block_on(async {
         let mut signals = Signals::listen()?;

@@ -55,7 +55,7 @@ pub(crate) struct Filter {
 
     /// The reasons that are left out, if an action has no condition.
     #[arg(skip)]
-    left_out: &'static [&'static str],
+    pub left_out: &'static [&'static str],
 
     /// Whether to exclude messages that never were jobs of their queue's kind, as for a redrive.
     #[arg(skip)]
@@ -73,11 +73,6 @@ impl Filter {
     /// Returns true if `letter` is left out only for its reason.
     pub(crate) fn spares(&self, letter: &DeadLetter) -> bool {
         self.left_out.contains(&letter.reason.as_str())
-    }
-
-    /// The reasons that are left out.
-    pub(crate) const fn left_out(&self) -> &'static [&'static str] {
-        self.left_out
     }
 
     /// Returns true if `letter` must not be redriven.

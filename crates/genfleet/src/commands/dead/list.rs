@@ -69,7 +69,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 /// Reads all dead letters and counts those that match the filter.
 pub(super) async fn find(inspector: &QueueInspector, filter: &Filter) -> anyhow::Result<Found> {
-    let (mut found, now) = (Found { left_out: filter.left_out(), ..Found::default() }, SystemClock.now());
+    let (mut found, now) = (Found { left_out: filter.left_out, ..Found::default() }, SystemClock.now());
     for queue in existing(inspector, filter.queues()).await? {
         let mut browser = inspector.browse(queue, 0).await?;
         let (total, mut read) = (browser.total(), 0);

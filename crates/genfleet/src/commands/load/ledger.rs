@@ -75,7 +75,8 @@ pub(super) struct Ledger {
     planned: u32,
     /// Number of published jobs, after the last one was published.
     all_sent: Option<u32>,
-    totals: Totals,
+    /// The sums over all jobs.
+    pub totals: Totals,
     last_sent: Option<Instant>,
     last_confirmed: Option<Instant>,
     last_event: Option<Instant>,
@@ -204,11 +205,6 @@ impl Ledger {
         self.all_sent.map(|_| self.last_progress + patience)
     }
 
-    /// The sums over all jobs.
-    pub(super) fn totals(&self) -> &Totals {
-        &self.totals
-    }
-
     /// Seconds from the start to the last confirm, and to the last event.
     pub(super) fn seconds(&self) -> (f64, f64) {
         let since = |at: Option<Instant>| at.map_or(0.0, |at| at.saturating_duration_since(self.started).as_secs_f64());
@@ -255,9 +251,9 @@ mod tests {
         ledger.ended(&ended(0, 9, "failed"), later);
         ledger.ended(&ended(1, 2, "failed"), later);
         assert!(!ledger.is_complete());
-        let repeats = |ledger: &Ledger| (ledger.totals().duplicates, ledger.totals().contradictions);
-        assert_eq!((ledger.totals().ended, repeats(&ledger), ledger.totals().requests), (2, (1, 1), 4));
-        assert_eq!(ledger.totals().codes["rejected"], 1);
+        let repeats = |ledger: &Ledger| (ledger.totals.duplicates, ledger.totals.contradictions);
+        assert_eq!((ledger.totals.ended, repeats(&ledger), ledger.totals.requests), (2, (1, 1), 4));
+        assert_eq!(ledger.totals.codes["rejected"], 1);
         ledger.found(&ended(0, 1, "succeeded"), later);
         ledger.found(&ended(2, 3, "succeeded"), later);
         ledger.ended(&ended(2, 3, "succeeded"), later);
@@ -276,7 +272,7 @@ mod tests {
         for subject in ["load-other-0", "load-r-2", "load-r-x", "release-42"] {
             ledger.ended(&Ended { subject: subject.to_owned(), ..ended(0, 1, "succeeded") }, now);
         }
-        assert_eq!(ledger.totals().ended, 0);
+        assert_eq!(ledger.totals.ended, 0);
         assert!(is_of("r", "load-r-7") && !is_of("r", "load-r7-7"));
     }
 

@@ -19,8 +19,8 @@ impl Progress {
 
     /// Updates the bar.
     pub(super) fn show(&self, ledger: &Ledger) {
-        self.bar.set_position(ledger.totals().ended.into());
-        self.bar.set_message(format!("{} published", ledger.totals().confirmed));
+        self.bar.set_position(ledger.totals.ended.into());
+        self.bar.set_message(format!("{} published", ledger.totals.confirmed));
     }
 
     /// Removes the bar.

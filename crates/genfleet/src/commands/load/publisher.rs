@@ -121,6 +121,6 @@ impl PublishTask {
             ..Message::default()
         }
         .enqueued(SystemClock.now());
-        Publication { to: Destination::Jobs(self.source.kind()), message }
+        Publication { to: Destination::Jobs(self.source.kind), message }
     }
 }

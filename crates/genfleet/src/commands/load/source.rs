@@ -17,7 +17,7 @@ use crate::{
 /// Creates the jobs.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
-    kind: Kind,
+    pub kind: Kind,
     run: String,
     templates: Vec<Value>,
 }
@@ -67,11 +67,6 @@ impl Source {
             }
         }
         Ok(())
-    }
-
-    /// The kind of the jobs.
-    pub(super) fn kind(&self) -> Kind {
-        self.kind
     }
 
     /// Creates job `number`, counted from 0.

@@ -32,7 +32,7 @@ impl Summary {
     pub(super) fn new(kind: Kind, run: &str, ledger: &Ledger, received: Option<u64>, interrupted: bool) -> Self {
         let (publish_seconds, seconds) = ledger.seconds();
         let [latency, run_time, queued] = ledger.latencies();
-        let (run, totals) = (run.to_owned(), ledger.totals().clone());
+        let (run, totals) = (run.to_owned(), ledger.totals.clone());
         Self { kind, run, totals, publish_seconds, seconds, latency, run_time, queued, received, interrupted }
     }
 

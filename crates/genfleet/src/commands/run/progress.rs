@@ -13,7 +13,8 @@ use crate::terminal;
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     bar: ProgressBar,
-    total: u64,
+    /// Number of jobs of the batch.
+    pub total: u64,
     ended: Arc<AtomicU64>,
 }
 
@@ -22,11 +23,6 @@ impl Progress {
     pub(super) fn new(total: u64) -> Self {
         let bar = terminal::progress_bar(total, "{bar:30} {pos}/{len} jobs  {msg}  {elapsed}");
         Self { bar, total, ended: Arc::default() }
-    }
-
-    /// Number of jobs of the batch.
-    pub(super) fn total(&self) -> u64 {
-        self.total
     }
 
     /// Number of jobs that had ended at the last call of [`Self::show`].

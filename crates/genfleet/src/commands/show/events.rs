@@ -14,7 +14,8 @@ const KEPT: usize = 20;
 #[derive(Debug, Default)]
 pub(super) struct Events {
     latest: VecDeque<Value>,
-    total: u64,
+    /// Number of events, including those that are not shown.
+    pub total: u64,
 }
 
 #[derive(Deserialize)]
@@ -45,11 +46,6 @@ impl Events {
         self.total == 0
     }
 
-    /// Number of events, including those that are not shown.
-    pub(super) fn total(&self) -> u64 {
-        self.total
-    }
-
     /// The latest events, as they were published.
     pub(super) fn json(&self) -> Value {
         self.latest.iter().cloned().collect()
@@ -74,7 +70,7 @@ mod tests {
         }
         events.add(&r#"{"subject":"another"}"#.into(), "job \"1\"");
         events.add(&"no event".into(), "job \"1\"");
-        assert_eq!((events.total(), events.latest.len()), (KEPT as u64 + 5, KEPT));
+        assert_eq!((events.total, events.latest.len()), (KEPT as u64 + 5, KEPT));
         assert_eq!(events.latest[0]["id"], 5);
     }
 }

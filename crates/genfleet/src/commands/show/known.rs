@@ -30,7 +30,7 @@ impl Known {
         let letters: Vec<_> = self.letters.iter().map(dead::show::as_json).collect();
         let waiting = self.waiting.as_ref().map(|places| places.iter().map(WaitingPlace::json).collect::<Vec<_>>());
         json!({
-            "id": id, "events": self.events.json(), "eventsTotal": self.events.total(), "deadLetters": letters,
+            "id": id, "events": self.events.json(), "eventsTotal": self.events.total, "deadLetters": letters,
             "waiting": waiting, "webhookDeliveries": self.deliveries.iter().map(Delivery::json).collect::<Vec<_>>(),
             "audit": self.facts,
         })

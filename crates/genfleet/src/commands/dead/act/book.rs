@@ -21,7 +21,8 @@ pub(super) struct Book {
     supervisor: Supervisor,
     _exits: TaskExits,
     action: &'static str,
-    operator: String,
+    /// The operator's name.
+    pub operator: String,
 }
 
 /// A dead letter, and the action on it.
@@ -49,11 +50,6 @@ impl Book {
             Action::Discard => "dead_discard",
         };
         Ok(Self { audit: opened.start(&supervisor), supervisor, _exits: exits, action, operator: operator() })
-    }
-
-    /// The operator's name.
-    pub(super) fn operator(&self) -> &str {
-        &self.operator
     }
 
     /// Creates the entry for `letter`. If it is redriven, `redriven_as` is its kind.

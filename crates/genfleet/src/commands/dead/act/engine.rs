@@ -209,7 +209,7 @@ impl<'a> Engine<'a> {
     fn add(&mut self, kind: &'static str, letter: DeadLetter, redriven_as: Option<Kind>) {
         self.latest.push_back(self.redriven.hash(&letter, letter.generation));
         let entry = self.book.entry(&letter, redriven_as);
-        let publication = redriven_as.map(|kind| letter.redrive(kind, self.book.operator()));
+        let publication = redriven_as.map(|kind| letter.redrive(kind, &self.book.operator));
         self.batch.push((kind, entry, Removal { stored: letter.stored, publication }));
     }
 
