@@ -1,5 +1,5 @@
-//! The dead letters: messages that no worker takes any more, and what their redrive publishes. How they are read and removed
-//! is in [`crate::inspector`].
+//! Dead letters: messages that no worker receives any more, and the publications of a redrive. [`crate::inspector`] reads and
+//! removes them.
 
 mod dead_letter;
 mod stored;

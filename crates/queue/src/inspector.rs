@@ -1,5 +1,5 @@
-//! The operator's view of a queue, the same on both backends: dead letters, events, waiting jobs. Takes nothing away unless
-//! told to.
+//! Access to a queue for operators, the same on both backends: dead letters, events and waiting jobs. Removes nothing unless
+//! requested.
 
 use std::{
     collections::VecDeque,
@@ -17,19 +17,19 @@ use crate::{
 };
 use genfleet_job::clock::SharedClock;
 
-/// Events or jobs read from a store at once.
+/// Number of events or jobs that are read from a store at once.
 const PAGE: usize = 500;
 
-/// Where a queue is.
+/// The location of a queue.
 #[derive(Clone, Debug)]
 pub enum QueueLocation {
-    /// On a broker.
+    /// A broker.
     Broker(Box<RabbitSettings>),
-    /// In a file.
+    /// The file of a store.
     Store(PathBuf),
 }
 
-/// The operator's view of one queue.
+/// Access to a queue for operators.
 #[derive(Debug)]
 pub struct QueueInspector(Backend);
 
@@ -40,7 +40,7 @@ enum Backend {
 }
 
 impl QueueInspector {
-    /// Opens an existing store beside the worker that may have it open; a broker is connected to with the first use.
+    /// Opens an existing store, which a worker may also have open. A broker is connected with the first use.
     pub fn open(location: QueueLocation, clock: SharedClock) -> Result<Self, QueueError> {
         Ok(Self(match location {
             QueueLocation::Broker(settings) => Backend::Rabbit(RabbitDeadLetters::new(*settings, clock)),
@@ -48,7 +48,7 @@ impl QueueInspector {
         }))
     }
 
-    /// Returns true where this backend has such a queue at all.
+    /// Whether this backend has such a queue.
     pub fn has(&self, which: DeadLetterQueue) -> bool {
         let missing = match self.0 {
             Backend::Rabbit(_) => DeadLetterQueue::Unknown,
@@ -57,7 +57,7 @@ impl QueueInspector {
         which != missing
     }
 
-    /// Number of messages in a queue; those that somebody browses right now are not counted on `RabbitMQ`.
+    /// Number of messages in a queue, on `RabbitMQ` without those that are being browsed.
     pub async fn count(&self, which: DeadLetterQueue) -> Result<u64, QueueError> {
         match &self.0 {
             Backend::Rabbit(dead_letters) => dead_letters.count(which).await,
@@ -65,8 +65,8 @@ impl QueueInspector {
         }
     }
 
-    /// Browses what is in a queue now, oldest first. Meanwhile nobody else sees, on `RabbitMQ`, what the browser has come
-    /// by. At most `undecided` messages are in hand at a time that are neither kept nor removed.
+    /// Browses the messages that are in a queue now, oldest first. On `RabbitMQ`, other processes do not see the messages
+    /// that were read meanwhile. At most `undecided` messages may be neither kept nor removed at a time.
     pub async fn browse(&self, which: DeadLetterQueue, undecided: usize) -> Result<Browser, QueueError> {
         Ok(Browser(match &self.0 {
             Backend::Rabbit(dead_letters) => BrowserOf::Rabbit(Box::new(dead_letters.browse(which, undecided).await?)),
@@ -74,7 +74,7 @@ impl QueueInspector {
         }))
     }
 
-    /// The reason why this process cannot publish now, where there is one.
+    /// Returns the reason why this process cannot publish now; `None` if it can.
     pub fn trouble(&self) -> Option<String> {
         match &self.0 {
             Backend::Rabbit(dead_letters) => dead_letters.trouble(),
@@ -82,7 +82,7 @@ impl QueueInspector {
         }
     }
 
-    /// Passes every event that is kept to `visit`, oldest first.
+    /// Passes every stored event to `visit`, oldest first.
     pub async fn each_event(&self, visit: impl FnMut(Bytes)) -> Result<(), QueueError> {
         match &self.0 {
             Backend::Rabbit(dead_letters) => dead_letters.inspector().await?.each_event(visit).await,
@@ -90,7 +90,7 @@ impl QueueInspector {
         }
     }
 
-    /// The latest `limit` of the events that are kept, oldest first. All of them are read for it.
+    /// Returns the latest `limit` stored events, oldest first. All stored events are read.
     pub async fn latest_events(&self, limit: usize) -> Result<Vec<Bytes>, QueueError> {
         match &self.0 {
             Backend::Rabbit(dead_letters) => dead_letters.inspector().await?.window_events(limit).await,
@@ -98,7 +98,7 @@ impl QueueInspector {
         }
     }
 
-    /// Follows the events from now on, on a store after the latest `limit` of those that are kept.
+    /// Follows the events from now on; on a store the latest `limit` stored events come first.
     pub async fn follow_events(&self, limit: usize) -> Result<EventFollower, QueueError> {
         Ok(EventFollower(match &self.0 {
             Backend::Rabbit(dead_letters) => {
@@ -115,7 +115,7 @@ impl QueueInspector {
         }))
     }
 
-    /// Passes every job that is not settled to `visit`; false on `RabbitMQ`, where nobody can see jobs without taking them.
+    /// Passes every unsettled job to `visit`. Returns false on `RabbitMQ`, where jobs cannot be read without consuming them.
     pub async fn each_waiting_job(&self, mut visit: impl FnMut(WaitingJob)) -> Result<bool, QueueError> {
         let Backend::Sqlite(store) = &self.0 else { return Ok(false) };
         let mut sequence = 0;
@@ -143,7 +143,7 @@ fn open_store(file: &Path, clock: SharedClock) -> Result<SqliteQueue, QueueError
     SqliteQueue::open(file, Role::Tool, clock)
 }
 
-/// Passes the events after `sequence` to `visit`; the sequence of the last one.
+/// Passes the events after `sequence` to `visit`, and returns the sequence of the last one.
 async fn each_event_after(
     store: &SqliteQueue,
     mut sequence: i64,
@@ -159,7 +159,7 @@ async fn each_event_after(
     }
 }
 
-/// The latest `limit` events of a store, and the sequence up to which it was read.
+/// Returns the latest `limit` events of a store, and the sequence of the last one.
 async fn latest(store: &SqliteQueue, limit: usize) -> Result<(VecDeque<Bytes>, i64), QueueError> {
     let mut latest = VecDeque::new();
     let keep = |event| {
@@ -170,7 +170,7 @@ async fn latest(store: &SqliteQueue, limit: usize) -> Result<(VecDeque<Bytes>, i
     Ok((latest, sequence))
 }
 
-/// Events as they happen.
+/// Follows events as they are published.
 pub struct EventFollower(FollowerOf);
 
 enum FollowerOf {
@@ -179,7 +179,7 @@ enum FollowerOf {
 }
 
 impl EventFollower {
-    /// Waits for the next event. An error ends a store; a broker is reconnected to.
+    /// Waits for the next event. An error of a store is final; a broker is connected again.
     pub async fn next(&mut self) -> Result<FollowedEvent, QueueError> {
         match &mut self.0 {
             FollowerOf::Rabbit(follower) => Ok(follower.next().await),
@@ -205,7 +205,7 @@ impl fmt::Debug for EventFollower {
     }
 }
 
-/// A browser of one queue of dead letters.
+/// A browser of a queue of dead letters.
 #[derive(Debug)]
 pub struct Browser(BrowserOf);
 
@@ -224,8 +224,8 @@ impl Browser {
         }
     }
 
-    /// The next message; `None` at the end of what was there, or where somebody else holds the rest. An error ends the
-    /// browser, and nothing is lost by it.
+    /// Returns the next message; `None` at the end, or if another process holds the rest. An error ends the
+    /// browser; nothing is lost.
     pub async fn next(&mut self) -> Result<Option<StoredMessage>, QueueError> {
         match &mut self.0 {
             BrowserOf::Rabbit(browser) => browser.next().await,
@@ -233,15 +233,15 @@ impl Browser {
         }
     }
 
-    /// Decides that a message stays.
+    /// Marks a message as one that stays.
     pub fn keep(&mut self, stored: &StoredMessage) {
         if let (BrowserOf::Rabbit(browser), StoredPlace::Rabbit(place)) = (&mut self.0, stored.place) {
             browser.keep(place);
         }
     }
 
-    /// Publishes what is to be published, and then removes all of these messages: embedded in one transaction each. Returns
-    /// how many were still there. After an error, or killed on the way, those published and not removed are there still.
+    /// Publishes and then removes these messages, each in one transaction on the embedded queue. Returns
+    /// how many were still there. After an error or a crash, messages may be published and not removed.
     pub async fn remove(&mut self, removals: Vec<Removal>) -> Result<usize, QueueError> {
         match &mut self.0 {
             BrowserOf::Rabbit(browser) => browser.remove(removals).await,
@@ -249,7 +249,7 @@ impl Browser {
         }
     }
 
-    /// Ends the browser: all that was not removed is in its place.
+    /// Ends the browser. All messages that were not removed are in their places.
     pub async fn close(self) -> Result<(), QueueError> {
         match self.0 {
             BrowserOf::Rabbit(browser) => browser.close().await,

@@ -1,4 +1,4 @@
-//! The exchanges, queues and bindings of SPEC 6.1, and where each publication goes among them. Pure data.
+//! The exchanges, queues and bindings of SPEC 6.1, and the exchange and routing key of each publication. Pure data.
 //!
 //! Does not speak to a broker: `rabbit::declare` does, and `genfleet topology` prints this as JSON (in the
 //! form of a definitions file that a virtual host imports).
@@ -18,8 +18,8 @@ const BITS: u32 = 16;
 /// Names of the delay queues, as in their queue names and in labels.
 pub const DELAY_STEPS: [&str; BITS as usize] =
     ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "13", "14", "15"];
-/// The longest delay of the delay queues together, in seconds. A longer one comes back after this long and is delayed
-/// again, by its own `genfleet-not-before`.
+/// The longest delay of the delay queues together, in seconds. A longer one is interrupted after this time and
+/// continued by its `genfleet-not-before`.
 pub const LONGEST_DELAY: u32 = (1 << BITS) - 1;
 /// A delivery limit that reading dead letters never reaches, so that they are not dropped.
 const DEAD_DELIVERY_LIMIT: i64 = 1_000_000;
@@ -27,15 +27,15 @@ const DEAD_DELIVERY_LIMIT: i64 = 1_000_000;
 const JOB_DELIVERY_LIMIT: i64 = 20;
 /// The argument, and the policy key, with the exchange for messages that match no queue.
 pub const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
-/// Events the inspection window holds, and their bytes.
+/// Maximum number of events in the inspection queue, and their bytes.
 const EVENTS_HELD: i64 = 1_000_000;
 const EVENT_BYTES_HELD: i64 = 1 << 30;
 
-/// Names are short strings, and ours are up to 30 bytes longer than their prefix.
+/// Maximum length of a prefix. Names are short strings, and up to 30 bytes longer than their prefix.
 const LONGEST_PREFIX: usize = 64;
 
-/// Refuses a prefix under which no exchange or queue can be declared: names that begin with `amq.` are the broker's
-/// own.
+/// Refuses a prefix with which no exchange or queue can be declared: names that begin with `amq.` are reserved for the
+/// broker.
 pub fn check_prefix(prefix: &str) -> Result<(), QueueError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let named = (1..=LONGEST_PREFIX).contains(&prefix.len()) && prefix.bytes().all(allowed);
@@ -46,7 +46,7 @@ pub fn check_prefix(prefix: &str) -> Result<(), QueueError> {
     Err(QueueError::Configuration(format!("{prefix:?} is no queue prefix: it takes {rule}")))
 }
 
-/// The exchange through which producers come.
+/// The exchange to which producers publish.
 pub fn jobs_exchange(prefix: &str) -> String {
     format!("{prefix}.jobs")
 }
@@ -66,22 +66,22 @@ pub fn dead_queue(prefix: &str, kind: Kind) -> String {
     format!("{prefix}.dead.{kind}")
 }
 
-/// The exchange of what matches nothing, and the queue that keeps it.
+/// The exchange and the queue of messages that match no queue.
 pub fn unrouted(prefix: &str) -> String {
     format!("{prefix}.unrouted")
 }
 
-/// The queue of what matches nothing, for the workers to answer: a second copy of each.
+/// The queue with copies of messages that match no queue, for which workers publish events.
 pub fn unknown_kinds_queue(prefix: &str) -> String {
     format!("{prefix}.jobs.unknown")
 }
 
-/// The exchange of the events, and the queue that is their inspection window.
+/// The exchange of the events, and their inspection queue.
 pub fn events(prefix: &str) -> String {
     format!("{prefix}.events")
 }
 
-/// The queues of the delays.
+/// Returns the delay queues.
 pub fn delay_queues(prefix: &str) -> impl Iterator<Item = String> {
     (0..BITS).map(move |bit| delay_exchange(prefix, bit))
 }
@@ -113,14 +113,14 @@ pub(crate) fn is_lane_of(prefix: &str, queue: &str, kind: Kind) -> bool {
     [Lane::Jobs, Lane::Resume, Lane::Suspect].into_iter().any(|lane| queue == lane_queue(prefix, lane, kind))
 }
 
-/// The kind that a routing key names: `<kind>`, `<kind>.resume` or `<kind>.suspect`, also after the bits of a delay.
+/// Returns the kind of a routing key: `<kind>`, `<kind>.resume` or `<kind>.suspect`, also after the bits of a delay.
 pub(crate) fn kind_of_key(key: &str) -> Option<Kind> {
     let key = key.trim_start_matches(['0', '1', '.']);
     let key = [".resume", ".suspect"].iter().find_map(|lane| key.strip_suffix(lane)).unwrap_or(key);
     key.parse().ok()
 }
 
-/// The step that a publication is put into and the whole seconds it waits from there on, where it is delayed.
+/// Returns the first delay queue of a delayed publication, and its delay in whole seconds.
 pub(crate) fn delay(to: &Destination) -> Option<(&'static str, u32)> {
     let Destination::Lane { after, .. } = to else { return None };
     let delay = seconds(*after);
@@ -133,7 +133,7 @@ pub fn delay_step(prefix: &str, queue: &str) -> Option<&'static str> {
     DELAY_STEPS.into_iter().find(|each| *each == step)
 }
 
-/// Exchange and routing key of a publication.
+/// Returns exchange and routing key of a publication.
 pub fn route(prefix: &str, to: &Destination) -> (String, String) {
     match to {
         Destination::Jobs(kind) => (jobs_exchange(prefix), kind.to_string()),
@@ -176,7 +176,7 @@ fn below(prefix: &str, bit: u32) -> String {
     bit.checked_sub(1).map_or_else(|| format!("{prefix}.work"), |next| delay_exchange(prefix, next))
 }
 
-/// All objects of SPEC 6.1 under `prefix`.
+/// Returns all objects of SPEC 6.1 with `prefix`.
 pub fn topology(prefix: &str) -> Topology {
     let mut topology = Topology { exchanges: Vec::new(), queues: Vec::new(), bindings: Vec::new() };
     topology.add_exchanges(prefix);
@@ -195,7 +195,7 @@ impl Topology {
         let unrouted = unrouted(prefix);
         self.exchange(unrouted.clone(), Routing::Fanout, None);
         let jobs = self.exchange(jobs_exchange(prefix), Routing::Topic, Some(&unrouted));
-        // A broker restricts a producer to some keys of a topic exchange, not of a direct one.
+        // A broker can restrict a producer to some keys of a topic exchange, but not of a direct one.
         jobs.former = Some(Former { routing: Routing::Direct, arguments: jobs.arguments.clone() });
         self.exchange(format!("{prefix}.work"), Routing::Topic, Some(&unrouted));
         self.exchange(format!("{prefix}.dead"), Routing::Topic, Some(&unrouted));
@@ -217,7 +217,7 @@ impl Topology {
         for lane in [Lane::Jobs, Lane::Resume, Lane::Suspect] {
             let queue = lane_queue(prefix, lane, kind);
             self.queue(queue.clone(), work(prefix));
-            // Webhook jobs are ours: producers cannot publish them.
+            // Only workers publish webhook jobs.
             if lane == Lane::Jobs && !kind.is_internal() {
                 self.bind(jobs_exchange(prefix), (queue.clone(), Target::Queue), kind.to_string());
             }
@@ -228,10 +228,10 @@ impl Topology {
         self.bind(format!("{prefix}.dead"), (dead, Target::Queue), format!("#.{kind}.#"));
     }
 
-    /// Where bit `bit` is 1 the message waits in this step's queue, where it is 0 it falls through.
+    /// Adds a delay queue. If bit `bit` of a delay is 1, the message waits in this queue, else it passes on at once.
     fn add_delay_queue(&mut self, prefix: &str, bit: u32) {
         let name = delay_exchange(prefix, bit);
-        // What matches nothing would stay in the queue above, and after a few dozen of its sort nothing else would leave it.
+        // A message that matches nothing would stay in the queue before, and a few dozen of them would block that queue.
         let step = self.exchange(name.clone(), Routing::Topic, Some(&unrouted(prefix)));
         step.former = Some(Former { routing: Routing::Topic, arguments: Arguments::new() });
         self.queue(name.clone(), delay_queue(prefix, bit));
@@ -270,7 +270,7 @@ fn dead_letter_arguments() -> Arguments {
     arguments
 }
 
-/// Copies, of which the oldest go where nobody takes them.
+/// Arguments of a queue of copies, from which the oldest are dropped.
 fn window() -> Arguments {
     let mut arguments = dead_letter_arguments();
     arguments.insert("x-max-length", Argument::Number(EVENTS_HELD));
@@ -279,7 +279,7 @@ fn window() -> Arguments {
     arguments
 }
 
-/// What leaves by itself arrives: the broker keeps a dead letter until its next queue has confirmed it.
+/// Arguments for at-least-once dead-lettering: the broker keeps a message until the next queue has confirmed it.
 fn leads_to(exchange: String) -> Arguments {
     let mut arguments = quorum();
     arguments.insert("x-dead-letter-exchange", Argument::Text(exchange));

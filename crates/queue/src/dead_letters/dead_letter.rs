@@ -1,4 +1,4 @@
-//! What a dead letter says: whose job it is, why it was given up, and what its redrive publishes (SPEC 5.3, 6.1).
+//! The content of a dead letter: its job, the reason of the failure, and the publication of its redrive (SPEC 5.3, 6.1).
 
 use std::time::Duration;
 
@@ -15,43 +15,43 @@ use genfleet_job::{
     message::{HeaderValue, Headers, Lane, Message, enqueued::ENQUEUED_MS},
 };
 
-/// Why what matched no queue lies where it does.
+/// The reason of a message that matched no queue.
 pub const UNROUTED: &str = "unrouted";
-/// It lies on the shelf of a kind that it never was of.
+/// The reason of a message in the dead-letter queue of a kind that it never had.
 pub const FOREIGN: &str = "foreign";
-/// Nothing says why.
+/// The reason of a dead letter without a reason.
 pub const UNKNOWN: &str = "unknown";
-/// What a redrive takes along of the headers, beside the generation.
+/// The headers that a redrive keeps, besides the generation.
 const KEPT: [&str; 4] = ["traceparent", "tracestate", ENQUEUED_MS, job_headers::PRODUCER];
 
-/// A message on a shelf, understood.
+/// A dead letter and what is known of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeadLetter {
-    /// As it lies there.
+    /// The message as it is stored.
     pub stored: StoredMessage,
     /// The job's id, as a worker would read it.
     pub id: JobId,
-    /// Its kind, where one can be told: only then it can be redriven. Of a foreign one its shelf's.
+    /// The job's kind, or that of the queue for a foreign message. Without a kind it cannot be redriven.
     pub kind: Option<Kind>,
-    /// `genfleet-reason`; `broker:<reason>` where the broker gave it up; `unrouted` where it matched no queue; `foreign`
-    /// where it never was a job of the shelf's kind.
+    /// `genfleet-reason`; `broker:<reason>` if the broker dead-lettered it; `unrouted` if it matched no queue; `foreign`
+    /// if it never was a job of its queue's kind.
     pub reason: String,
-    /// What went wrong.
+    /// The error message.
     pub error: String,
-    /// Attempts that counted.
+    /// Number of attempts that counted.
     pub attempts: Option<i64>,
-    /// Redrives.
+    /// Number of redrives.
     pub generation: u32,
-    /// When it was given up; of an unrouted one, when it was sent, as far as its producer says so.
+    /// Time of the failure; of an unrouted message, the time at which it was sent, if its producer gives one.
     pub failed_at: Option<Timestamp>,
-    /// Which worker gave it up.
+    /// The worker that dead-lettered it.
     pub worker: Option<String>,
-    /// The same for failures of the same sort.
+    /// A hash that is equal for failures with the same cause.
     pub fingerprint: String,
 }
 
 impl DeadLetter {
-    /// What `stored` says. Headers that a producer may have set are not believed.
+    /// Reads a stored message. Headers that a producer may have set are ignored.
     pub fn read(stored: StoredMessage) -> Self {
         let (kind, reason, error) = (kind(&stored), reason(&stored), error(&stored));
         let written = |name: &str| header(&stored, name);
@@ -76,12 +76,12 @@ impl DeadLetter {
         }
     }
 
-    /// The kind it is shown under: its own, or the shelf's name.
+    /// The name of its kind, or of its queue if the kind is unknown.
     pub fn kind_name(&self) -> &'static str {
         self.kind.map_or(self.stored.queue.as_str(), Kind::as_str)
     }
 
-    /// What its redrive by `operator` publishes, as a job of `kind`: the same bytes as a new job, one generation on.
+    /// Returns the message that a redrive by `operator` publishes as a job of `kind`: the same bytes, in the next generation.
     pub fn redrive(&self, kind: Kind, operator: &str) -> Publication {
         let mut message = Message { headers: Headers::new(), ..self.stored.message.clone() };
         let kept = KEPT.iter().filter_map(|name| self.stored.message.headers.get_key_value(*name));
@@ -94,24 +94,24 @@ impl DeadLetter {
         Publication { to: Destination::Lane { kind, lane: Lane::Jobs, after: Duration::ZERO }, message }
     }
 
-    /// The generation of its redrive.
+    /// The generation after a redrive.
     pub fn next_generation(&self) -> u32 {
         self.generation.saturating_add(1)
     }
 }
 
-/// When what matched no queue was sent, by its own account: nobody notes when it came.
+/// Returns the time at which an unrouted message was sent, from its properties. The time of its arrival is not recorded.
 fn sent_at(stored: &StoredMessage) -> Option<Timestamp> {
     let sent = stored.message.timestamp.filter(|_| stored.queue == DeadLetterQueue::Unrouted)?;
     Timestamp::from_second(sent.try_into().ok()?).ok()
 }
 
-/// A header of ours that only we can have set.
+/// Returns a `genfleet-*` header, if only a worker can have set it.
 fn header<'a>(stored: &'a StoredMessage, name: &str) -> Option<&'a HeaderValue> {
     stored.message.headers.get(name).filter(|_| stored.is_ours)
 }
 
-/// Returns true if a worker gave it up and wrote a reason. A job that the broker gives up may carry an older reason.
+/// Returns true if a worker dead-lettered it with a reason. A job that the broker dead-letters may have an older reason.
 fn gave_up(stored: &StoredMessage) -> bool {
     stored.death.is_none() && header(stored, job_headers::REASON).is_some()
 }
@@ -150,22 +150,22 @@ fn error(stored: &StoredMessage) -> String {
     }
 }
 
-/// The fingerprint of what has none.
+/// Computes the fingerprint of a dead letter without one.
 fn sort(queue: DeadLetterQueue, reason: &str, error: &str) -> String {
     let mut print = hash::sha256(format!("{queue}\n{reason}\n{error}"));
     print.truncate(16);
     print
 }
 
-/// The shelf's, else the routing key's, else what the job itself says. Webhooks are ours to ask for, not a producer's.
+/// Returns the kind of the queue, else of the routing key, else of the body. Only workers may publish webhook deliveries.
 fn kind(stored: &StoredMessage) -> Option<Kind> {
-    let told = match stored.queue {
+    let named = match stored.queue {
         DeadLetterQueue::Dead(kind) => return Some(kind),
         DeadLetterQueue::Unknown | DeadLetterQueue::Unrouted => {
             topology::kind_of_key(&stored.routing_key).or_else(|| of_body(&stored.message.body))
         }
     };
-    told.filter(|kind| *kind != Kind::WebhookDeliver || stored.is_ours)
+    named.filter(|kind| *kind != Kind::WebhookDeliver || stored.is_ours)
 }
 
 fn of_body(body: &[u8]) -> Option<Kind> {
@@ -289,9 +289,9 @@ mod tests {
         assert_eq!(unrouted("cdn.prune", "{").kind, None);
         assert_eq!(unrouted("cdn.purge.more", "").kind, None);
         assert_eq!(unrouted("webhook.deliver", "").kind, None, "a producer cannot ask for a webhook");
-        let told = unrouted("cdn.prune", "");
-        assert_eq!((told.reason.as_str(), told.kind_name()), ("unrouted", "unrouted"));
-        assert_eq!(told.error, "no queue is bound for key \"cdn.prune\" of exchange g.jobs");
+        let letter = unrouted("cdn.prune", "");
+        assert_eq!((letter.reason.as_str(), letter.kind_name()), ("unrouted", "unrouted"));
+        assert_eq!(letter.error, "no queue is bound for key \"cdn.prune\" of exchange g.jobs");
     }
 
     #[test]

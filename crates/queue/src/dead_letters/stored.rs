@@ -1,4 +1,4 @@
-//! A message that no worker takes any more, as it lies in its queue, and the queues that hold such messages.
+//! Stored messages that no worker receives any more, and their queues.
 
 use std::fmt;
 
@@ -8,24 +8,24 @@ use serde_json::{Map, Value};
 use crate::{defect::MessageDefect, message::Publication};
 use genfleet_job::{Kind, message::Message};
 
-/// A queue of messages that no worker takes.
+/// A queue of messages that no worker receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DeadLetterQueue {
     /// The dead letters of a kind.
     Dead(Kind),
-    /// Dead letters whose kind could not be read (lines of a batch). Exists on the embedded queue only.
+    /// Dead letters of unknown kind (lines of a batch). Exists on the embedded queue only.
     Unknown,
     /// Messages that matched no queue. Exists on `RabbitMQ` only.
     Unrouted,
 }
 
 impl DeadLetterQueue {
-    /// All queues of dead letters, on either backend.
+    /// Returns all queues of dead letters of both backends.
     pub fn dead() -> impl Iterator<Item = Self> {
         Kind::ALL.into_iter().map(Self::Dead).chain([Self::Unknown])
     }
 
-    /// The kind, `unknown` or `unrouted`.
+    /// The name: a kind, `unknown` or `unrouted`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Dead(kind) => kind.as_str(),
@@ -44,46 +44,46 @@ impl fmt::Display for DeadLetterQueue {
 /// A message of a [`DeadLetterQueue`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredMessage {
-    /// The queue that holds it.
+    /// The queue that contains it.
     pub queue: DeadLetterQueue,
-    /// Position in the queue when browsing began, from 1.
+    /// Position in the queue when browsing began, counted from 1.
     pub position: u64,
-    /// The message. Of its headers those that are believed: the trace context, and ours where we set them.
+    /// The message with its trusted headers: the trace context, and `genfleet-*` headers if a worker set them.
     pub message: Message,
     /// All its headers, for display.
     pub headers: Map<String, Value>,
-    /// The exchange it came by; empty on the embedded queue.
+    /// The exchange to which it was published; empty on the embedded queue.
     pub exchange: String,
-    /// Its routing key; empty on the embedded queue.
+    /// The routing key; empty on the embedded queue.
     pub routing_key: String,
-    /// No producer can have set the headers that are believed.
+    /// Whether no producer can have set its `genfleet-*` headers.
     pub is_ours: bool,
-    /// It lies in the queue of a kind that it never was of, or is of an internal kind and was not published by us: the broker
-    /// dead-letters by a producer's `CC` and `BCC`, too. It must never run.
+    /// Whether it never was a job of its queue's kind, or has an internal kind but was not published by a worker. The broker
+    /// also dead-letters by a producer's `CC` and `BCC`. Such a message must never run.
     pub is_foreign: bool,
-    /// The broker's reason, where the broker itself dead-lettered it.
+    /// The broker's reason, if the broker itself dead-lettered it.
     pub death: Option<Death>,
-    /// Time of its arrival here, where the queue knows it.
+    /// Time of its arrival in the queue, if it is known.
     pub stored_at: Option<Timestamp>,
-    /// Defect of its properties, which are then not shown as they came.
+    /// A defect of its properties, which are then not shown as they were sent.
     pub defect: Option<MessageDefect>,
-    /// This process has published it before and could not remove it: it is to be removed, and not published again.
+    /// Whether this process has already published it and could not remove it. It must be removed and not published again.
     pub published_before: bool,
     pub(crate) place: StoredPlace,
 }
 
-/// The broker's account of a message that it dead-lettered.
+/// The broker's record of a dead-lettering.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Death {
     /// `delivery_limit`, `expired`, `rejected` or `maxlen`.
     pub reason: String,
-    /// The queue that it was in.
+    /// The queue in which the message was.
     pub queue: String,
     /// Time of the dead-lettering.
     pub time: Option<Timestamp>,
 }
 
-/// The backend's reference to a message that is being browsed.
+/// The backend's reference to a browsed message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StoredPlace {
     Rabbit(RabbitPlace),
@@ -95,7 +95,7 @@ pub(crate) enum StoredPlace {
 pub(crate) struct RabbitPlace {
     /// Index of the channel.
     pub(crate) channel: usize,
-    /// Delivery tag on it.
+    /// Delivery tag on the channel.
     pub(crate) tag: u64,
 }
 
@@ -104,7 +104,7 @@ pub(crate) struct RabbitPlace {
 pub struct Removal {
     /// The message.
     pub stored: StoredMessage,
-    /// Published before the removal; `None` where the message is discarded.
+    /// The publication before the removal; `None` to discard the message.
     pub publication: Option<Publication>,
 }
 

@@ -1,12 +1,12 @@
-//! Reading a queue from its head without removing anything, and giving all of it back in its order.
+//! Reads a queue from its head without removing anything, and returns the messages in their order.
 //!
-//! A quorum queue gives back what one consumer holds in order, when that consumer's channel closes; what is given back
-//! message by message (`basic.nack`) or by several consumers of one channel comes back in any order (`rabbit_fifo.erl`
-//! 3.10.8, `return` and `handle_down`: folds over maps). So each channel has one consumer, and the channels are read one
-//! after the other and closed one after the other.
+//! A quorum queue returns the messages of a consumer in order when the consumer's channel closes. Messages that are returned
+//! one by one (`basic.nack`), or by several consumers of a channel, are returned in any order (`rabbit_fifo.erl`
+//! 3.10.8, `return` and `handle_down`: folds over maps). Therefore each channel has one consumer, and channels are read and
+//! closed one after the other.
 //!
-//! lapin keeps what was handed out and not read yet in memory, without bound: a channel's prefetch bounds it. The prefetch
-//! cannot grow with what is held, so a consumer that holds much is ended, and the next channel goes on where it stopped.
+//! lapin buffers deliveries in memory without a limit, except the channel's prefetch. The prefetch
+//! cannot be raised for held messages, so a consumer that holds many is ended, and the next channel continues.
 
 use std::{
     sync::{
@@ -30,16 +30,16 @@ use tokio::time::{sleep, timeout};
 use super::{convert, depth, error::queue_error, link::OpenConnection};
 use crate::{dead_letters::RabbitPlace, message::QueueError};
 
-/// Longest wait for a message before the queue's depth is read.
+/// Maximum wait for a message before the queue's length is read.
 const MOMENT: Duration = Duration::from_millis(250);
-/// Moments without a message while none waits: somebody else holds the rest.
+/// Number of waits without a message in an empty queue, after which another process must hold the rest.
 const QUIET: u32 = 8;
-/// Moments without a message while some wait: something is wrong with the queue.
+/// Number of waits without a message although messages are in the queue, after which the queue must be faulty.
 const STUCK: u32 = 120;
-/// Number and interval of checks whether what was given back is in the queue again.
+/// Number and interval of checks whether returned messages are in the queue again.
 const CHECKS: u32 = 150;
 const CHECK_EVERY: Duration = Duration::from_millis(20);
-/// Longest wait for the broker when the connection is closed.
+/// Maximum wait for the broker when the connection is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) struct BrowseConnection {
@@ -56,7 +56,7 @@ impl BrowseConnection {
         self.open.is_up() && !self.abandoned.load(Ordering::Acquire)
     }
 
-    /// Marks the connection as unusable after a fault. It ends with the last one that has it, and all it holds goes back.
+    /// Marks the connection as unusable after a fault. It ends with its last user, and the broker returns its messages.
     fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
     }
@@ -70,7 +70,7 @@ impl BrowseConnection {
     }
 }
 
-/// A reader of a queue, from its head, as far as it reached when reading began.
+/// A reader of the messages that were in a queue when reading began, from its head.
 pub(super) struct QueueReader {
     connection: Arc<BrowseConnection>,
     queue: ShortString,
@@ -80,7 +80,7 @@ pub(super) struct QueueReader {
     channels: Vec<ReaderChannel>,
 }
 
-/// A message in hand: it stays in its place in the queue unless it is removed.
+/// A held message. It stays in its place in the queue unless it is removed.
 pub(super) struct BrowsedDelivery {
     pub(super) delivery: Delivery,
     pub(super) place: RabbitPlace,
@@ -89,16 +89,16 @@ pub(super) struct BrowsedDelivery {
 struct ReaderChannel {
     channel: Channel,
     consumer: Consumer,
-    /// Handed out and not removed.
+    /// Messages that were returned and not removed.
     held: u32,
-    /// Of those, the ones that will not be removed.
+    /// Those of them that will not be removed.
     kept: u32,
     ended: bool,
 }
 
 impl QueueReader {
-    /// Reads what is in `queue` now, and nothing that comes later. At most `portion` messages are in memory at a time: at
-    /// least twice as many as are undecided (neither kept nor removed) when [`Self::next`] is called.
+    /// Reads the messages that are in `queue` now. At most `portion` messages are in memory at a time, at
+    /// least twice as many as are neither kept nor removed when [`Self::next`] is called.
     pub(super) async fn begin(
         connection: &Arc<BrowseConnection>,
         queue: &str,
@@ -114,7 +114,7 @@ impl QueueReader {
         self.total
     }
 
-    /// The next message; `None` where all were read that were there, or somebody else holds the rest. An error ends the
+    /// Returns the next message; `None` if all were read, or another process holds the rest. An error ends the
     /// connection.
     pub(super) async fn next(&mut self) -> Result<Option<BrowsedDelivery>, QueueError> {
         self.read().await.inspect_err(|_| self.connection.abandon())
@@ -146,15 +146,15 @@ impl QueueReader {
         Ok(None)
     }
 
-    /// Decides that a message stays in the queue.
+    /// Marks a message as one that stays in the queue.
     pub(super) fn keep(&mut self, place: RabbitPlace) {
         if let Some(channel) = self.channels.get_mut(place.channel) {
             channel.kept += 1;
         }
     }
 
-    /// Removes messages from the queue. When this returns, the queue was told: whatever becomes of this process, they will
-    /// not come again. An error ends the connection.
+    /// Removes messages from the queue. When this returns, the queue has the acknowledgements, so the messages will
+    /// not be redelivered. An error ends the connection.
     pub(super) async fn remove(&mut self, places: &[RabbitPlace]) -> Result<(), QueueError> {
         self.acknowledge(places).await.inspect_err(|_| self.connection.abandon())
     }
@@ -165,7 +165,7 @@ impl QueueReader {
             channel.channel.basic_ack(place.tag, BasicAckOptions::default()).await.map_err(queue_error)?;
             channel.held = channel.held.saturating_sub(1);
         }
-        // An acknowledgement has no answer. The channel asks the queue for this count after it told it of them.
+        // An acknowledgement has no answer. The channel requests this count from the queue after the acknowledgements.
         let mut channels: Vec<_> = places.iter().map(|place| place.channel).collect();
         channels.dedup();
         for channel in channels.into_iter().filter_map(|channel| self.channels.get(channel)) {
@@ -174,7 +174,7 @@ impl QueueReader {
         Ok(())
     }
 
-    /// Gives everything in hand back, in its order. Dropped without, it comes back as well, in an order near to it.
+    /// Returns all held messages to the queue in their order. If the reader is dropped, their order may change slightly.
     pub(super) async fn close(mut self) -> Result<(), QueueError> {
         self.give_back().await.inspect_err(|_| self.connection.abandon())
     }
@@ -191,15 +191,15 @@ impl QueueReader {
         for channel in std::mem::take(&mut self.channels) {
             let before = depth::ready(&counting, self.queue.as_str()).await.map_err(queue_error)?;
             channel.channel.close(200, "looked at".into()).await.map_err(queue_error)?;
-            // The broker takes a moment to put them back: the next channel's come after them, and whoever browses next
-            // should see them. Somebody else may take them meanwhile: that is waited for once.
+            // The broker takes a moment to return them. The next channel's messages must follow, and the next browser
+            // should see them. Another process may consume them meanwhile, so the wait happens only once.
             while checks > 0
                 && depth::ready(&counting, self.queue.as_str()).await.map_err(queue_error)? < before + channel.held
             {
                 checks -= 1;
                 sleep(CHECK_EVERY).await;
             }
-            // All are back: so will the next channel's be.
+            // All are returned, so the next channel's will be, too.
             if checks > 0 {
                 checks = CHECKS;
             }
@@ -207,7 +207,7 @@ impl QueueReader {
         counting.close(200, "done".into()).await.map_err(queue_error)
     }
 
-    /// Ends a consumer that holds much, and opens the first one.
+    /// Ends a consumer that holds many messages; also opens the first one.
     async fn turn_channel(&mut self) -> Result<(), QueueError> {
         match self.channels.last_mut() {
             None => self.open().await,
@@ -228,7 +228,7 @@ impl QueueReader {
 }
 
 impl ReaderChannel {
-    /// Ends the consumer; what it was handed until now can still be read.
+    /// Ends the consumer. Messages that it has received can still be read.
     async fn end(&mut self) -> Result<(), QueueError> {
         if self.ended {
             return Ok(());
@@ -238,7 +238,7 @@ impl ReaderChannel {
     }
 }
 
-/// Number of messages that wait in `queue`. The broker says none, too, where it could not ask the queue in time.
+/// Number of waiting messages in `queue`. The broker also answers 0 if it could not ask the queue in time.
 async fn total(connection: &BrowseConnection, queue: &str) -> Result<u32, QueueError> {
     let channel = connection.channel().await?;
     let mut total = depth::ready(&channel, queue).await.map_err(queue_error)?;
@@ -247,7 +247,7 @@ async fn total(connection: &BrowseConnection, queue: &str) -> Result<u32, QueueE
         if total > 0 {
             break;
         }
-        // This one is answered by the queue itself, or not at all.
+        // The queue itself answers this request, or nothing does.
         let got = channel.basic_get(name.clone(), BasicGetOptions::default()).await;
         let Some(got) = got.map_err(queue_error)? else { break };
         let back = BasicNackOptions { requeue: true, multiple: false };

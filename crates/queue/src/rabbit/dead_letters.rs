@@ -1,5 +1,5 @@
-//! The dead letters on `RabbitMQ`: read over an inspector's connection. What is published goes over the connection that every
-//! worker publishes by, which knows how to get a message confirmed.
+//! Dead letters on `RabbitMQ`. They are read over an inspector's connection, and published over the connection that workers
+//! use for publishing, which waits for confirms.
 
 use std::{
     fmt,
@@ -21,10 +21,10 @@ use crate::{
 };
 use genfleet_job::{clock::SharedClock, message::Message};
 
-/// Messages in memory at a time, at most, where that is enough for those undecided.
+/// Maximum number of messages in memory, unless more are neither kept nor removed.
 const PORTION: u16 = 200;
 
-/// The dead letters of one broker.
+/// The dead letters of a broker.
 pub(crate) struct RabbitDeadLetters {
     settings: RabbitSettings,
     inspector: tokio::sync::Mutex<Option<RabbitInspector>>,
@@ -47,8 +47,8 @@ impl RabbitDeadLetters {
         &self.settings
     }
 
-    /// The inspector: the one there is, or a new one where there is none or its connection is gone. An error where no broker
-    /// answers now.
+    /// Returns the inspector, or a new one if there is none or its connection is lost. Fails if no broker
+    /// answers.
     pub(crate) async fn inspector(&self) -> Result<RabbitInspector, QueueError> {
         let mut current = self.inspector.lock().await;
         if let Some(inspector) = current.as_ref().filter(|inspector| inspector.connection().is_usable()) {
@@ -110,12 +110,12 @@ impl fmt::Debug for RabbitDeadLetters {
     }
 }
 
-/// The publishing side, connected once something is published.
+/// The publisher, which is connected with the first publication.
 struct DeadLetterPublisher {
     settings: RabbitSettings,
     clock: SharedClock,
     queue: Mutex<Option<RabbitQueue>>,
-    /// Published, and not known to be removed: what of it comes again is removed, and not published again.
+    /// Messages that were published and may not be removed. If they are read again, they are only removed.
     unfinished: Mutex<Vec<Message>>,
 }
 
@@ -139,7 +139,7 @@ impl DeadLetterPublisher {
         self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes this very message out of the unfinished ones; false where it is none.
+    /// Removes a message from the unfinished ones; returns false if it is none.
     fn claim(&self, message: &Message) -> bool {
         let mut unfinished = self.unfinished();
         let found = unfinished.iter().position(|one| one == message);
@@ -154,7 +154,7 @@ pub(crate) struct RabbitBrowser {
     reader: Option<QueueReader>,
     position: u64,
     publisher: Arc<DeadLetterPublisher>,
-    /// Unfinished messages that are in hand again. They are unfinished still, should they not be removed now.
+    /// Unfinished messages that are held again. They stay unfinished unless they are removed now.
     claimed: Vec<Message>,
 }
 

@@ -1,5 +1,5 @@
-//! Inspections over a short-lived connection: events as they happen, the window of past events, counts. Takes no message
-//! away.
+//! Inspections over a short-lived connection: new events, past events, and counts. Removes no
+//! message.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -21,12 +21,12 @@ use super::{
 };
 use crate::{message::QueueError, topology};
 
-/// Events on their way to a follower, at most.
+/// Maximum number of buffered events of a follower.
 const AHEAD: u16 = 500;
-/// Events of the window in memory beside those that are kept, at most.
+/// Maximum number of past events in memory, besides those that are returned.
 const PORTION: u16 = 2_000;
 
-/// A connection for inspections. Clones are the same one.
+/// A connection for inspections. Clones share it.
 #[derive(Clone)]
 pub struct RabbitInspector {
     connection: Arc<BrowseConnection>,
@@ -57,7 +57,7 @@ impl RabbitInspector {
         self.broker.connect(&self.host, role).await.map_err(QueueError::Broker)
     }
 
-    /// All events from now on, by a queue of our own that goes with the connection.
+    /// Follows all events from now on, with a queue that is deleted with the connection.
     pub(super) async fn follow_events(&self) -> Result<EventStream, QueueError> {
         let channel = self.channel().await?;
         let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
@@ -70,10 +70,10 @@ impl RabbitInspector {
         Ok(EventStream { consumer: consumer.map_err(queue_error)? })
     }
 
-    /// The latest `limit` events of the window, oldest first; they stay.
+    /// Returns the latest `limit` past events, oldest first. They stay in their queue.
     ///
-    /// A queue cannot be read from its end: all of the window is read, and given back. At its fullest (a million events)
-    /// that takes a minute or so, of the broker more than of us: only the latest are kept here.
+    /// A queue cannot be read from its end, so all past events are read and returned to the queue. With a million events
+    /// that takes about a minute, mostly in the broker. Only the latest are kept in memory.
     pub(crate) async fn window_events(&self, limit: usize) -> Result<Vec<Bytes>, QueueError> {
         let mut latest = VecDeque::new();
         if limit > 0 {
@@ -86,7 +86,7 @@ impl RabbitInspector {
         Ok(latest.into())
     }
 
-    /// Passes every event of the window to `visit`, oldest first; they stay.
+    /// Passes every past event to `visit`, oldest first. They stay in their queue.
     pub(crate) async fn each_event(&self, mut visit: impl FnMut(Bytes)) -> Result<(), QueueError> {
         let mut reader = QueueReader::begin(&self.connection, &topology::events(&self.prefix), PORTION).await?;
         while let Some(browsed) = reader.next().await? {
@@ -102,7 +102,7 @@ impl RabbitInspector {
         depth::ready(&self.channel().await?, queue).await.map_err(queue_error)
     }
 
-    /// Number of messages that wait in each of `queues`; `None` where there is no such queue.
+    /// Number of messages that wait in each of `queues`; `None` for a missing queue.
     pub async fn counts(&self, queues: &[String]) -> Result<Vec<Option<u32>>, QueueError> {
         let (mut channel, mut counted) = (self.channel().await?, Vec::with_capacity(queues.len()));
         for queue in queues {
@@ -110,7 +110,7 @@ impl RabbitInspector {
             counted.push(match depth::ready(&channel, queue).await.map_err(queue_error) {
                 Ok(ready) => Some(ready),
                 Err(QueueError::Missing(_)) => {
-                    // The refusal closed it.
+                    // The refusal has closed the channel.
                     channel = self.channel().await?;
                     None
                 }
@@ -121,7 +121,7 @@ impl RabbitInspector {
         Ok(counted)
     }
 
-    /// Closes the connection; dropping it cuts it.
+    /// Closes the connection in order.
     pub async fn close(self) {
         self.connection.close().await;
     }
@@ -139,19 +139,19 @@ impl RabbitInspector {
     }
 }
 
-/// Events as they happen.
+/// Follows events as they are published.
 pub(super) struct EventStream {
     consumer: Consumer,
 }
 
 impl EventStream {
-    /// The next event's body. `None` once the broker ended it.
+    /// Waits for the body of the next event. `None` after the broker has closed the connection.
     pub(super) async fn next(&mut self) -> Option<Result<Bytes, QueueError>> {
         let delivery = match self.consumer.next().await? {
             Ok(delivery) => delivery,
             Err(error) => return Some(Err(queue_error(error))),
         };
-        // Where this fails the next call returns the error; the event is here all the same.
+        // If this fails, the next call returns the error; the event is valid.
         let _ = delivery.acker.ack(BasicAckOptions::default()).await;
         Some(Ok(delivery.data.into()))
     }

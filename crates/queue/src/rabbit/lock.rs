@@ -1,13 +1,13 @@
 //! The lock of an exclusive kind (SPEC 6.1): one process of the fleet holds the exclusive queue `<prefix>.lock.<kind>` on
 //! its consuming connection. The broker releases it with that connection, so it outlives no session.
 //!
-//! What the last holder created may not show yet in what the next one reads. So whoever takes the lock leaves a mark at the
-//! broker first: the exchange `<prefix>.lock.<kind>`, to which nothing is bound. Who finds no mark knows that no process
-//! ever held the lock before, and need not wait. Any other answer, or none in time, counts as a previous holder. The mark
-//! stays. It could say more (that nobody held the lock *lately*) only if it were renewed, and what is renewed can fail: a
-//! queue has a node that dies or a leader to elect, and a message in it has to be published, which the consuming connection
-//! must not do. That would spare a wait of a few seconds, for jobs that come right after a start. An exchange is part of the
-//! cluster's own description: every running node has it, and no session is lost over it once it is there.
+//! The next holder may not yet see what the last holder created. So a process that takes the lock leaves a mark at the
+//! broker first: the exchange `<prefix>.lock.<kind>`, to which nothing is bound. If there is no mark, no process has
+//! ever held the lock, and no wait is needed. Any other answer, or none in time, counts as a previous holder. The mark
+//! stays. To show that no process held the lock *recently*, it would have to be renewed, which can fail: a
+//! queue can lose its node or its leader, and a message in it has to be published, which the consuming connection
+//! must not do. That would save a wait of a few seconds for jobs right after a start. An exchange is part of the
+//! cluster's metadata: every running node has it, and it causes no loss of a session.
 
 use std::time::Duration;
 
@@ -32,16 +32,16 @@ use genfleet_job::{
     message::Lane,
 };
 
-/// Pause of a standby process between two tries.
+/// Time between two attempts of a standby process.
 const STANDING_BY: Duration = Duration::from_secs(2);
-/// Longest wait for one answer of the broker: a lock whose node is dead can keep it busy for a minute.
+/// Maximum wait for an answer of the broker, which a lock on a failed node can delay by a minute.
 const ANSWER: Duration = Duration::from_secs(5);
 /// Time for which waiting jobs may have no consumer before a standby process reports it.
 const UNANSWERED: Duration = Duration::from_secs(25);
-/// Interval of renewing the lease.
+/// Interval of lease renewals.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 
-/// The lock of one kind, held.
+/// A held lock of a kind.
 pub(super) struct Lock {
     name: String,
     /// The channel on which it was taken.
@@ -50,7 +50,7 @@ pub(super) struct Lock {
     renewer: LeaseRenewer,
 }
 
-/// The result of a try to take the lock.
+/// The result of an attempt to take the lock.
 enum LockAttempt {
     Taken(Channel),
     /// Another connection holds it, or held it when its node died.
@@ -68,7 +68,7 @@ pub(super) async fn acquire(shared: &Shared, link: &Link, kind: Kind) -> Result<
             LockAttempt::Taken(channel) => {
                 let before =
                     if standby.is_some() { PreviousHolder::Somebody } else { previous_holder(link, &name).await? };
-                // Before the first job, so that no creation goes without it.
+                // Before the first job, so that the mark exists before anything is created.
                 mark(link, &name).await?;
                 tracing::info!(kind = kind.as_str(), ?before, "holds the lock of this kind");
                 let (lease, renewer) = Lease::begin(before);
@@ -82,7 +82,7 @@ pub(super) async fn acquire(shared: &Shared, link: &Link, kind: Kind) -> Result<
 }
 
 async fn try_lock(link: &Link, name: &str) -> Result<LockAttempt, SessionError> {
-    // A refusal closes the channel, and one that does not answer is of no use.
+    // A refusal closes the channel, and a channel without an answer cannot be used further.
     let channel = link.channel(1).await?;
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
     let taken = channel.queue_declare(name.into(), options, FieldTable::default());
@@ -119,7 +119,7 @@ async fn mark(link: &Link, name: &str) -> Result<(), SessionError> {
     channel.close(200, "done".into()).await.map_err(describe)
 }
 
-/// A process that waits for the lock: reports that it stands by and, once nobody seems to work the kind, why.
+/// A process that waits for the lock. It reports that it stands by and, if no process seems to work the kind, why.
 struct Standby<'a> {
     shared: &'a Shared,
     kind: Kind,
@@ -134,7 +134,7 @@ impl<'a> Standby<'a> {
         Self { shared, kind, unworked: None }
     }
 
-    /// Checks that somebody consumes what waits. A paused holder does not either, which others have to report.
+    /// Checks that waiting jobs have a consumer. A paused holder has none either, which its own health reports.
     async fn check(&mut self, link: &Link) -> Result<(), SessionError> {
         let channel = link.channel(0).await?;
         let (mut waiting, mut consumers) = (0, 0);
@@ -188,7 +188,7 @@ impl Lock {
         self.lease.clone()
     }
 
-    /// Renews the lease again and again, until the lock is lost.
+    /// Renews the lease repeatedly until the lock is lost.
     pub(super) async fn renew_until_lost(&self) -> SessionError {
         loop {
             let asked = Instant::now();
