@@ -87,7 +87,7 @@ struct Shared {
     /// Notified when lines wait, and the thread that writes lingers.
     more: Condvar,
     written: watch::Sender<Mark>,
-    /// The last line that somebody waits for to be durable.
+    /// The last line that a task waits for to be durable.
     wanted: watch::Sender<u64>,
     synced: watch::Sender<u64>,
     condition: watch::Sender<AuditCondition>,

@@ -27,7 +27,7 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),
                 Ok(()) if is_still(path, &file)? => return Ok(Some(Self { path: path.to_owned(), _file: file })),
-                // Its last holder removed it in between: a lock on it excludes nobody.
+                // Its last holder has removed it meanwhile, so a lock on it would exclude no process.
                 Ok(()) => {}
             }
         }

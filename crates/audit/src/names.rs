@@ -1,6 +1,6 @@
-//! The names of one chain's files. The first has the name that was asked for; the chain goes on in parts numbered from
-//! 2 (`audit.jsonl`, `audit.0002.jsonl`, …), none of which is ever renamed. A second process of the same name puts
-//! its number to it (`audit-2.jsonl`).
+//! The names of a chain's files. The first has the configured name; the chain continues in parts numbered from 2
+//! (`audit.jsonl`, `audit.0002.jsonl`, …), which are never renamed. A second process with the same name adds its number
+//! (`audit-2.jsonl`).
 
 use std::{
     ffi::OsString,

@@ -23,7 +23,7 @@ pub struct AuditOptions {
     #[arg(long, env = "GENFLEET_AUDIT_LOG", value_name = "FILE")]
     pub audit_log: Option<String>,
 
-    /// The audit goes on in the next file when one has this size
+    /// The audit continues in the next file when one has this size
     #[arg(long, env = "GENFLEET_AUDIT_ROTATE", default_value = "256MiB", value_parser = size, value_name = "SIZE")]
     pub audit_rotate: u64,
 }

@@ -20,7 +20,7 @@ fn id(job: &str) -> JobId {
     JobId::parse(job).unwrap()
 }
 
-pub(crate) fn is_braked(condition: &AuditCondition) -> bool {
+pub(crate) fn is_held(condition: &AuditCondition) -> bool {
     matches!(condition, AuditCondition::Blocked(_))
 }
 
@@ -121,10 +121,10 @@ async fn with_no_room_nothing_is_intended_and_nothing_durable_until_there_is() {
     intent.sent();
     rig.faults.leave_room(Some(10));
     intent.effect(Effect::Done, &Detail::default());
-    rig.wait_for(is_braked).await;
+    rig.wait_for(is_held).await;
     assert!(rig.audit.conditions().borrow().trouble().unwrap().contains("cannot be written"));
     rig.audit.durable(1).await.unwrap();
-    assert!(is_braked(&rig.audit.conditions().borrow()), "that what is there can be synced makes no room");
+    assert!(is_held(&rig.audit.conditions().borrow()), "a successful sync does not free space");
     let outcome = rig.audit.outcome(trail.about(), &Detail::default()).unwrap();
     let waits = timeout(20 * RETRY, rig.audit.durable(outcome.seq)).await;
     assert!(waits.is_err(), "nothing may be acknowledged");
@@ -150,7 +150,7 @@ async fn an_intent_that_hits_the_full_disk_is_not_followed_by_its_call() {
     rig.faults.leave_room(Some(10));
     let trail = rig.begin("one");
     let stopping = async {
-        rig.wait_for(is_braked).await;
+        rig.wait_for(is_held).await;
         rig.stop.cancel();
     };
     let jobs = [id("one")];

@@ -1,12 +1,12 @@
-//! The two tasks behind the audit: one writes the lines that wait, many at once; one syncs what was written, as soon as
-//! somebody needs it durable. Neither waits for the other, so that an intent is written during a sync.
+//! The two tasks of the audit: one writes waiting lines, many at once; the other syncs written lines as soon as they have to
+//! be durable. Neither waits for the other, so that an intent can be written during a sync.
 //!
-//! The writing itself is done by a thread that stays for a moment ([`LINGER`]) when nothing waits: while many jobs run, it
-//! takes their lines without a change of threads for each of them.
+//! A thread does the writing. It stays for a moment ([`LINGER`]) when no lines wait: while many jobs run, it receives their
+//! lines without a change of threads for each of them.
 //!
-//! Lines that cannot be written stay in order and are tried again every [`RETRY`]; a write or a sync that does not end (a
-//! pipe that nobody reads, a disk that hangs) blocks the audit until it does; a sync that failed ends both tasks, and with
-//! them the process: after it nobody knows what is on the disk.
+//! Lines that cannot be written stay in order and are written again every [`RETRY`]. A write or a sync that hangs (a pipe
+//! without a reader, a faulty disk) blocks the audit until it ends. A sync that fails ends both tasks, and with them the
+//! process, because it is unknown what is on the disk.
 
 use std::{
     io,
@@ -122,7 +122,7 @@ fn blocked(why: &str) -> AuditCondition {
     AuditCondition::Blocked(format!("the audit log cannot be written: {why}"))
 }
 
-/// Syncs what was written whenever somebody waits for it: all that asked meanwhile share the next sync (group commit).
+/// Syncs written lines whenever a task waits for that. All tasks that wait share the next sync (group commit).
 async fn sync(shared: Arc<Shared>) {
     let (mut wanted, mut written) = (shared.wanted.subscribe(), shared.written.subscribe());
     let mut condition = shared.condition.subscribe();
@@ -267,7 +267,7 @@ impl Shared {
     }
 
     fn unsynced(&self, why: &io::Error) {
-        error!(%why, "the audit log could not be synced: nobody knows what of it is on the disk");
+        error!(%why, "the audit log could not be synced: it is unknown what of it is on the disk");
         self.fail();
     }
 
