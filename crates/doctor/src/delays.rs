@@ -16,7 +16,7 @@ pub(crate) fn overdue(prefix: &str, queues: &[ReportedQueue]) -> Option<Finding>
     let steps = queues.iter().filter(|queue| delay_step(prefix, &queue.name).is_some());
     let stuck: Vec<String> = steps
         .filter(|queue| queue.messages_dlx >= IN_TRANSIT)
-        .map(|queue| format!("{} in {}", queue.messages_dlx, &queue.name))
+        .map(|queue| format!("{} in {}", queue.messages_dlx, queue.name))
         .collect();
     (!stuck.is_empty()).then(|| {
         let found = format!("messages are stuck after their time: {}", stuck.join(", "));
