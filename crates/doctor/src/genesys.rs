@@ -25,7 +25,9 @@ pub(crate) async fn check(options: &DoctorOptions, kinds: &[KindNeeds], is_simul
     let calling: Vec<KindNeeds> = kinds.iter().filter(|needs| needs.calls_genesys).copied().collect();
     if calling.is_empty() {
         let check = Check::new("genesys.token", "Genesys Cloud");
-        return vec![check.skipped("no worked kind calls it with these settings", "nothing, unless other kinds are intended")];
+        return vec![
+            check.skipped("no worked kind calls it with these settings", "nothing, unless other kinds are intended"),
+        ];
     }
     let region = Check::new("genesys.region", "the region");
     let addresses = match options.genesys.addresses() {

@@ -10,7 +10,8 @@ pub(crate) fn judge(url: &str, outcome: &TokenCheckOutcome) -> Finding {
     let check = Check::new("genesys.token", format!("one token from {url}"));
     match outcome {
         TokenCheckOutcome::Granted { life, scoped, .. } => {
-            let scopes = if *scoped { "with the scopes of the kinds" } else { "without scopes: the client's roles decide" };
+            let scopes =
+                if *scoped { "with the scopes of the kinds" } else { "without scopes: the client's roles decide" };
             check.ok(format!("granted for {} s, {scopes}", life.as_secs()))
         }
         TokenCheckOutcome::Throttled { wait } => {
