@@ -35,7 +35,7 @@ fn cloudfront(broker: &Broker, prefix: &Prefix, stand_in: &StandIn) -> Launch {
 
 /// Runs jobs with `genfleet run` to their end; their events.
 async fn run(jobs: &[Value], launch: impl FnOnce(Launch) -> Launch) -> Vec<Value> {
-    let lines: String = jobs.iter().map(|job| format!("{job}\n")).collect();
+    let lines = jobs.iter().map(|job| format!("{job}\n")).collect::<Vec<_>>().concat();
     let process = launch(Process::binary("genfleet").args(["run", "-", "--kinds", "cdn.purge"])).stdin(lines).start();
     process.wait(seconds(120)).await;
     process.stdout_lines().iter().map(|line| serde_json::from_str(line).unwrap()).collect()

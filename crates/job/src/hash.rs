@@ -98,7 +98,9 @@ mod tests {
     #[test]
     fn a_hash_is_64_digits_and_the_same_in_parts() {
         let mut stream = Sha256Stream::default();
-        ["ab", "", "c"].iter().for_each(|part| stream.update(part));
+        for part in ["ab", "", "c"] {
+            stream.update(part);
+        }
         assert_eq!(stream.finish(), sha256("abc"));
         assert_eq!(sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
