@@ -138,7 +138,7 @@ async fn a_dry_run_changes_nothing_and_a_filtered_redrive_leaves_the_others_in_o
     assert_eq!(ids(&amqp, &dead).await, ["a-2", "b-1", "e-1"]);
     let named = ["dead", "redrive", "--kind", "cdn.purge", "--id", "b-1", "--yes"];
     let output = printed(broker.url(), &prefix, &named, 0).await;
-    assert!(output.starts_with("1 redriven (cdn.purge 1)\n2 not meant, left"), "{output}");
+    assert!(output.starts_with("1 redriven (cdn.purge 1)\n2 not selected"), "{output}");
     assert_eq!(ids(&amqp, &dead).await, ["a-2", "e-1"]);
 
     let jobs = amqp.get_all(&format!("{prefix}.jobs.cdn.purge")).await;
