@@ -237,6 +237,7 @@ impl Findings {
 /// The source as it is told: the query of a link may be its key.
 fn shown(source: &Source) -> Source {
     let url = source.url.as_ref().map(|url| match read_url(url) {
+        Ok(read) if read.query().is_none() && read.fragment().is_none() => url.clone(),
         Ok(mut url) => {
             url.set_query(None);
             url.set_fragment(None);
