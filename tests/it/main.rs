@@ -50,4 +50,5 @@ mod traces;
 mod troubles;
 mod two_kinds;
 mod vni_provisioner;
+mod web_deployments;
 mod webhooks;

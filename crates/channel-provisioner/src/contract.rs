@@ -4,7 +4,7 @@
 use genfleet_core::contract::{ContractTerms, ErrorCode, UnstatedRule, pattern::UUID};
 use serde_json::{Map, Value, json};
 
-mod hosts;
+pub(crate) mod hosts;
 mod policy;
 
 const UNSTATED: [UnstatedRule; 9] = [

@@ -1,5 +1,5 @@
 //! The channel-provisioner: works `channel.provision` jobs, each of which creates one web messaging channel
-//! (SPEC 3.3).
+//! (SPEC 3.3), and `webdeployment.provision` jobs, which do so on the real platform ([`webdeployment`]).
 //!
 //! [`ChannelProvisioner`] is the handler; what upstream sends is in [`payload`] with its rules in [`csp`], [`domain`]
 //! and [`email`], the channel itself in [`channel`], the remote calls in [`api`], the last licence in [`licence`].
@@ -31,10 +31,14 @@ mod email;
 mod host;
 mod licence;
 mod payload;
+mod webdeployment;
 
 pub use self::{
     channel::ChannelReport,
     payload::{Payload, Security},
+    webdeployment::{
+        WebDeploymentOptions, WebDeploymentPayload, WebDeploymentProvisioner, WebDeploymentReport, WebDeploymentState,
+    },
 };
 
 /// The channel-provisioner's own settings.

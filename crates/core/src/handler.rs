@@ -168,6 +168,7 @@ pub struct JobContext {
     /// SHA-256 of the payload as canonical JSON.
     pub(crate) payload_sha256: String,
     pub(crate) settle_timeout: Duration,
+    pub(crate) activate_timeout: Duration,
     pub(crate) started_at: Timestamp,
     pub(crate) trace: Option<TraceContext>,
     pub(crate) stop: CancellationToken,
@@ -206,6 +207,7 @@ impl JobContext {
             body_bytes: 0,
             payload_sha256: String::new(),
             settle_timeout: Duration::from_secs(120),
+            activate_timeout: Duration::from_secs(180),
             started_at: services.clock.now(),
             trace: None,
             stop: CancellationToken::new(),
@@ -244,6 +246,17 @@ impl JobContext {
     pub fn marker(&self) -> String {
         let id = derived_id(&format!("marker:{}:{}", self.id, self.payload_sha256)).simple().to_string();
         format!("[genfleet:{}]", id.get(..16).unwrap_or(&id))
+    }
+
+    /// Sets the longest time until something is active, for tests.
+    #[must_use]
+    pub fn with_activate_timeout(self, activate_timeout: Duration) -> Self {
+        Self { activate_timeout, ..self }
+    }
+
+    /// Longest time that what is there may take to be active (`--activate-timeout`).
+    pub fn activate_timeout(&self) -> Duration {
+        self.activate_timeout
     }
 
     /// Longest time that what was just made, ordered or asked for may take to be there (`--settle-timeout`).

@@ -37,6 +37,11 @@ pub struct GenesysOptions {
     #[arg(long, env = "GENESYS_TOKEN_URL", value_name = "URL", value_parser = text)]
     pub genesys_token_url: Option<String>,
 
+    /// Where browsers read web deployments from, in place of `https://api-cdn.<region>`; with only the base URL given it is
+    /// not looked at
+    #[arg(long, env = "GENESYS_CDN_URL", value_name = "URL", value_parser = text)]
+    pub genesys_cdn_url: Option<String>,
+
     /// How client id and secret are sent to the token endpoint: basic (HTTP Basic) or form (in the body)
     #[arg(long, env = "GENESYS_CLIENT_AUTH", value_name = "basic|form", default_value = "basic")]
     #[arg(value_parser = |given: &str| or_default(given, "basic", client_auth))]
@@ -82,7 +87,8 @@ impl GenesysOptions {
     /// Derives the addresses that requests go to.
     pub fn addresses(&self) -> Result<Addresses, ConfigError> {
         let base = set(self.genesys_base_url.as_deref());
-        Addresses::new(&self.genesys_environment, base, set(self.genesys_token_url.as_deref()))
+        let (token, cdn) = (set(self.genesys_token_url.as_deref()), set(self.genesys_cdn_url.as_deref()));
+        Addresses::new(&self.genesys_environment, base, token, cdn)
     }
 
     /// Returns whether requests go to the vendor's platform: no base URL names another place.
@@ -198,6 +204,7 @@ mod tests {
             "--genesys-environment=",
             "--genesys-base-url=",
             "--genesys-token-url=",
+            "--genesys-cdn-url=",
             "--genesys-client-auth=",
             "--genesys-ca-file=",
             "--requests-per-minute=",

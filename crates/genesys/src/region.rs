@@ -64,13 +64,17 @@ pub struct Addresses {
     pub api: Url,
     /// The token endpoint.
     pub token: Url,
+    /// What browsers read deployments from; `None` where the base URL is overridden and this is not.
+    pub cdn: Option<Url>,
     /// The name in events: the region, or the API's host where the base URL is overridden.
     pub environment: String,
+    /// The region's domain.
+    pub region: String,
 }
 
 impl Addresses {
     /// Derives the addresses of `region`, with their overrides.
-    pub fn new(region: &str, base: Option<&str>, token: Option<&str>) -> Result<Self, ConfigError> {
+    pub fn new(region: &str, base: Option<&str>, token: Option<&str>, cdn: Option<&str>) -> Result<Self, ConfigError> {
         let default_api = format!("https://api.{region}");
         let api = match base {
             Some(base) => web_address("GENESYS_BASE_URL", base)?,
@@ -83,9 +87,14 @@ impl Addresses {
             }
             (None, None) => web_address("GENESYS_ENVIRONMENT", &format!("https://login.{region}/oauth/token"))?,
         };
+        let cdn = match (cdn, base) {
+            (Some(cdn), _) => Some(web_address("GENESYS_CDN_URL", cdn)?),
+            (None, Some(_)) => None,
+            (None, None) => Some(web_address("GENESYS_ENVIRONMENT", &format!("https://api-cdn.{region}"))?),
+        };
         let host = api.host_str().unwrap_or_default();
         let environment = if base.is_some() { host } else { region }.to_owned();
-        Ok(Self { api, token, environment })
+        Ok(Self { api, token, cdn, environment, region: region.to_owned() })
     }
 
     /// Returns the address of `path`; `None` where it would become another one: `..` climbs, and `?`, `#`, a space or `{`
@@ -120,10 +129,11 @@ mod tests {
 
     #[test]
     fn a_region_gives_the_api_and_the_login_host() {
-        let addresses = Addresses::new("mypurecloud.ie", None, None).unwrap();
+        let addresses = Addresses::new("mypurecloud.ie", None, None, None).unwrap();
         assert_eq!(addresses.api.as_str(), "https://api.mypurecloud.ie/");
         assert_eq!(addresses.token.as_str(), "https://login.mypurecloud.ie/oauth/token");
-        assert_eq!(addresses.environment, "mypurecloud.ie");
+        assert_eq!(addresses.cdn.unwrap().as_str(), "https://api-cdn.mypurecloud.ie/");
+        assert_eq!((addresses.environment.as_str(), addresses.region.as_str()), ("mypurecloud.ie", "mypurecloud.ie"));
     }
 
     #[test]
@@ -138,23 +148,31 @@ mod tests {
 
     #[test]
     fn a_base_url_overrides_both_and_names_the_environment() {
-        let addresses = Addresses::new(DEFAULT, Some("http://127.0.0.1:8080/stand-in/"), None).unwrap();
+        let addresses = Addresses::new(DEFAULT, Some("http://127.0.0.1:8080/stand-in/"), None, None).unwrap();
         assert_eq!(addresses.at("/api/v2").unwrap().as_str(), "http://127.0.0.1:8080/stand-in/api/v2");
         assert_eq!(addresses.token.as_str(), "http://127.0.0.1:8080/stand-in/oauth/token");
-        assert_eq!(addresses.environment, "127.0.0.1");
+        assert_eq!((addresses.environment.as_str(), addresses.region.as_str()), ("127.0.0.1", DEFAULT));
+        assert_eq!(addresses.cdn, None, "no other host is asked for it");
     }
 
     #[test]
     fn a_token_url_overrides_only_itself() {
-        let addresses = Addresses::new(DEFAULT, None, Some("https://sso.example/token")).unwrap();
+        let addresses = Addresses::new(DEFAULT, None, Some("https://sso.example/token"), None).unwrap();
         assert_eq!(addresses.api.host_str(), Some("api.mypurecloud.com"));
         assert_eq!(addresses.token.as_str(), "https://sso.example/token");
         assert_eq!(addresses.environment, DEFAULT);
     }
 
     #[test]
+    fn the_address_of_the_content_delivery_network_is_a_setting_of_its_own() {
+        let addresses =
+            Addresses::new(DEFAULT, Some("http://127.0.0.1:1/"), None, Some("http://127.0.0.1:2/x")).unwrap();
+        assert_eq!(addresses.cdn.unwrap().as_str(), "http://127.0.0.1:2/x");
+    }
+
+    #[test]
     fn a_path_that_would_become_another_one_has_no_address() {
-        let addresses = Addresses::new(DEFAULT, None, None).unwrap();
+        let addresses = Addresses::new(DEFAULT, None, None, None).unwrap();
         assert_eq!(addresses.at("/api/a%20b/c").unwrap().as_str(), "https://api.mypurecloud.com/api/a%20b/c");
         for path in ["/api/..", "/api/%2e%2e/x", "/api/./x", "/a b", "/a#b", "/a?b", "/{id}", "@elsewhere.example/", ""]
         {
@@ -171,7 +189,7 @@ mod tests {
             (DEFAULT, Some("https://me:secret@api.example"), None, "GENESYS_BASE_URL"),
             (DEFAULT, None, Some("https://login.example/token?client_secret=x"), "GENESYS_TOKEN_URL"),
         ] {
-            let error = Addresses::new(region, base, token).unwrap_err().to_string();
+            let error = Addresses::new(region, base, token, None).unwrap_err().to_string();
             assert!(error.starts_with(setting), "{error}");
             assert!(!error.contains("secret@"), "{error}");
         }

@@ -4,7 +4,7 @@
 use std::{net::Ipv4Addr, pin::Pin, sync::Arc};
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, builder::Resettable};
-use genfleet_channel_provisioner::ChannelProvisioner;
+use genfleet_channel_provisioner::{ChannelProvisioner, WebDeploymentProvisioner};
 use genfleet_core::{
     contract::KindContract,
     genesys::Rights,
@@ -82,6 +82,7 @@ workers! {
     vni_provisioner: VniProvisioner,
     scan_monitor: ScanMonitor,
     media_scan: MediaScan,
+    web_deployment_provisioner: WebDeploymentProvisioner,
 }
 
 /// Fails the build if a kind for producers has no worker.

@@ -35,15 +35,18 @@ impl SimulateOptions {
     }
 }
 
-/// Adds a private connection to the simulated organisation, for a job that finds its interface there. No job
-/// can create one, because no gateway is reachable.
+/// Adds a private connection to the simulated organisation, for a job that finds its interface there (no job can create one,
+/// because no gateway is reachable), and a flow that uses a queue.
 fn furnish(simulator: &Simulator) -> anyhow::Result<()> {
     let lab = json!({
         "name": "lab", "organizationId": "a1b2c3d4-e5f6-7890-abcd-ef1234567890", "type": "ipconnect",
         "localIp": "10.0.40.1", "remoteIp": "203.0.113.10", "subnetCidr": "10.0.40.0/24",
         "dnsServers": ["8.8.8.8", "2001:4860:4860::8844"], "routingTableId": "rt-9876543210",
     });
-    simulator.set("network", &json!({ "connections": [lab] })).map_err(anyhow::Error::msg)
+    simulator.set("network", &json!({ "connections": [lab] })).map_err(anyhow::Error::msg)?;
+    let flow = json!({ "queues": ["6f1c2d3e-4a5b-4c6d-8e7f-901a2b3c4d5e"] });
+    let flows = json!({ "0b9a8c7d-6e5f-4a3b-9c2d-1e0f9a8b7c6d": flow });
+    simulator.set("webDeployments", &json!({ "flows": flows })).map_err(anyhow::Error::msg)
 }
 
 /// The client, and the simulator it talks to where there is one: keep it alive. The simulator stands in for the services of
@@ -67,8 +70,12 @@ pub(crate) async fn client(
     furnish(&simulator)?;
     handlers.stand_in(&simulator.base_url());
     registry::check(kinds, handlers)?;
-    let genesys =
-        GenesysOptions { genesys_base_url: Some(simulator.base_url()), genesys_token_url: None, ..genesys.clone() };
+    let genesys = GenesysOptions {
+        genesys_base_url: Some(simulator.base_url()),
+        genesys_token_url: None,
+        genesys_cdn_url: Some(simulator.base_url()),
+        ..genesys.clone()
+    };
     let anybody = Credentials { id: "simulated".to_owned().into(), secret: "simulated".to_owned().into() };
     let client = GenesysClient::with_credentials(&genesys, rights, clock, CredentialSource::Given(anybody))?;
     Ok((client, Some(simulator)))

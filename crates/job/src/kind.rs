@@ -58,6 +58,8 @@ kinds! {
     FileScan { name: "file.scan", worker: "scan-monitor", exclusive: false, internal: false, tutorial: Some("media.scan") }
     /// Fetches a file from the platform, scans it with an engine of ours, and acts where malware is found.
     MediaScan { name: "media.scan", worker: "scan-monitor", optional: true }
+    /// Publishes a web messaging deployment on the real platform.
+    WebDeploymentProvision { name: "webdeployment.provision", worker: "channel-provisioner" }
     /// Delivers one event to one URL. Every worker does, so the worker's name is none.
     WebhookDeliver { name: "webhook.deliver", worker: "webhook", exclusive: false, internal: true }
 }

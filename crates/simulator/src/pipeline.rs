@@ -18,6 +18,7 @@ use crate::errors::{ApiError, OAuthError, render};
 use crate::faults::{FaultRule, RetryAfter};
 use crate::limits::{Limits, RateLimitStatus};
 use crate::record::now_micros;
+use crate::routes::web_deployments::EDGE;
 use crate::world::{Arrival, HttpHost, MOST_BODY_BYTES, Shared};
 
 pub(crate) const TOKEN_PATH: &str = "/oauth/token";
@@ -50,7 +51,11 @@ pub(crate) async fn pass(
     let (parts, body) = request.into_parts();
     // If the body is longer than what is read, the exact length does not matter.
     let body = to_bytes(body, READ_AT_MOST).await.unwrap_or_else(|_| Bytes::from(vec![b' '; MOST_BODY_BYTES + 1]));
-    let host = if parts.uri.path() == TOKEN_PATH { HttpHost::Token } else { HttpHost::Api };
+    let host = match parts.uri.path() {
+        TOKEN_PATH => HttpHost::Token,
+        path if path.starts_with(EDGE) => HttpHost::Edge,
+        _ => HttpHost::Api,
+    };
     let arrival = Arrival { at_us, host, parts: &parts, body: &body };
     let admission = shared.lock().admit(arrival, Instant::now());
     let visit = Visit {
@@ -158,7 +163,7 @@ impl Visit {
         if let Ok(value) = HeaderValue::from_str(&self.correlation_id) {
             headers.insert(CORRELATION_ID, value);
         }
-        if self.host == HttpHost::Token {
+        if self.host != HttpHost::Api {
             return;
         }
         headers.insert(LIMIT_ALLOWED, HeaderValue::from(self.rate_limit.allowed));

@@ -13,6 +13,7 @@ mod scan_monitor;
 mod stream_configurator;
 mod token;
 mod vni_provisioner;
+pub(crate) mod web_deployments;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -29,6 +30,7 @@ pub(crate) fn all(shared: Shared) -> Router {
         .merge(stream_configurator::routes())
         .merge(channel_provisioner::routes())
         .merge(vni_provisioner::routes())
+        .merge(web_deployments::routes())
         .merge(scan_monitor::routes())
         .merge(media::routes())
         .fallback(async || ApiError::of_status(StatusCode::NOT_FOUND))

@@ -7,6 +7,7 @@ pub(crate) mod event_streams;
 pub(crate) mod files;
 pub(crate) mod media;
 pub(crate) mod network;
+pub(crate) mod web_deployments;
 pub(crate) mod web_messaging;
 
 use serde_json::{Value, json};
@@ -20,6 +21,8 @@ pub(crate) struct Organisation {
     pub(crate) event_streams: event_streams::EventStreams,
     /// Data for the channel-provisioner.
     pub(crate) web_messaging: web_messaging::WebMessaging,
+    /// Data for the channel-provisioner, of the public API.
+    pub(crate) web_deployments: web_deployments::WebDeployments,
     /// Data for the vni-provisioner.
     pub(crate) network: network::Network,
     /// Data for the scan-monitor.
@@ -36,6 +39,7 @@ impl Organisation {
             "purgeRequests": self.cdn.purge_requests,
             "eventStreams": self.event_streams.shown(),
             "webMessaging": self.web_messaging.shown(),
+            "webDeployments": self.web_deployments.shown(),
             "network": self.network.shown(),
             "files": self.files.shown(),
             "media": self.media.shown(),
@@ -47,10 +51,13 @@ impl Organisation {
         match part {
             "eventStreams" => self.event_streams.set(change),
             "webMessaging" => self.web_messaging.set(change),
+            "webDeployments" => self.web_deployments.set(change),
             "network" => self.network.set(change),
             "files" => self.files.set(change),
             "media" => self.media.set(change),
-            _ => Err(format!("no part {part:?}; there are eventStreams, webMessaging, network, files and media")),
+            _ => Err(format!(
+                "no part {part:?}; there are eventStreams, webMessaging, webDeployments, network, files and media"
+            )),
         }
     }
 }

@@ -66,6 +66,8 @@ pub(crate) enum HttpHost {
     Token,
     /// The API.
     Api,
+    /// What browsers are given, without a token.
+    Edge,
 }
 
 /// A received request.
@@ -92,7 +94,7 @@ impl World {
     pub(crate) fn admit(&mut self, arrival: Arrival<'_>, now: Instant) -> Admission {
         let number = self.note(arrival);
         let (rate_limit, entry) = match arrival.host {
-            HttpHost::Token => (self.limits.rate_limit(None, &self.options, now), Ok(())),
+            HttpHost::Token | HttpHost::Edge => (self.limits.rate_limit(None, &self.options, now), Ok(())),
             HttpHost::Api => self.enter_api(arrival, now),
         };
         let verdict = entry.map(|()| self.find_fault(number, arrival));
@@ -104,7 +106,7 @@ impl World {
         let token = tokens::bearer(&parts.headers);
         let client_id = match host {
             HttpHost::Token => tokens::credentials(&parts.headers, body).map(|(id, _)| id),
-            HttpHost::Api => token.and_then(|token| self.tokens.client_of(token)).map(str::to_owned),
+            HttpHost::Api | HttpHost::Edge => token.and_then(|token| self.tokens.client_of(token)).map(str::to_owned),
         };
         let request = RecordedRequest {
             number: 0,
@@ -122,7 +124,7 @@ impl World {
         };
         match host {
             HttpHost::Token => self.record.arrived(request, &record::without_secret(body)),
-            HttpHost::Api => self.record.arrived(request, body),
+            HttpHost::Api | HttpHost::Edge => self.record.arrived(request, body),
         }
     }
 

@@ -38,6 +38,11 @@ pub(super) fn domain() -> Value {
     })
 }
 
+/// One of the `allowedDomains` of a web deployment.
+pub(crate) fn bare_host() -> Value {
+    json!({ "pattern": whole(&[ascii(), beyond_ascii()]), "allOf": [number("(^|[.])", "")] })
+}
+
 /// `routingEmail`.
 pub(super) fn email() -> Value {
     let local = format!("({ATOM}(\\.{ATOM})*|{QUOTED})");

@@ -32,6 +32,8 @@ pub(crate) struct RunPolicy {
     pub(crate) takeover_wait: Duration,
     /// Time that what was just made, ordered or asked for may take to be there.
     pub(crate) settle_timeout: Duration,
+    /// Time that what was made may take to be active.
+    pub(crate) activate_timeout: Duration,
 }
 
 impl RunPolicy {

@@ -245,6 +245,10 @@ pub struct WorkerOptions {
     #[arg(long, env = "GENFLEET_SETTLE_TIMEOUT", default_value = "120s", value_parser = duration, value_name = "DURATION")]
     pub settle_timeout: Duration,
 
+    /// Time that what is there may take to be active, before the attempt fails
+    #[arg(long, env = "GENFLEET_ACTIVATE_TIMEOUT", default_value = "180s", value_parser = duration, value_name = "DURATION")]
+    pub activate_timeout: Duration,
+
     /// Time that running jobs may take to finish after SIGTERM
     #[arg(long, env = "GENFLEET_DRAIN_TIMEOUT", default_value = "25s", value_parser = duration, value_name = "DURATION")]
     pub drain_timeout: Duration,
@@ -291,6 +295,7 @@ impl WorkerOptions {
             attempt_timeout: self.attempt_timeout,
             takeover_wait: self.takeover_wait,
             settle_timeout: self.settle_timeout,
+            activate_timeout: self.activate_timeout,
         }
     }
 

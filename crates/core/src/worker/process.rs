@@ -194,6 +194,7 @@ impl<H: JobHandler> Engine<H> {
             body_bytes: delivery.message.body.len(),
             payload_sha256: job.payload_sha256.clone(),
             settle_timeout: self.policy.settle_timeout,
+            activate_timeout: self.policy.activate_timeout,
             started_at: *headers.started_at.get_or_insert(now),
             trace: delivery.span.context().cloned(),
             stop: process.drain.child_token(),

@@ -75,6 +75,16 @@ impl GenesysClient {
         &self.shared.addresses.environment
     }
 
+    /// Returns the domain of the region, whatever the base URL is.
+    pub fn region(&self) -> &str {
+        &self.shared.addresses.region
+    }
+
+    /// Returns where browsers read web deployments from, if that is known.
+    pub fn cdn(&self) -> Option<&Url> {
+        self.shared.addresses.cdn.as_ref()
+    }
+
     /// Returns the API's address.
     pub fn api_url(&self) -> &Url {
         &self.shared.addresses.api

@@ -22,7 +22,10 @@ const ROUTES: [(&str, &str); 12] = [
     ("GET /_sim/", "this list"),
     ("GET /_sim/requests?since=0&path=/", "what was received after a number, with a path that begins so"),
     ("GET /_sim/state", "what the organisation holds"),
-    ("PUT /_sim/organisation/{part}", "changes a part: eventStreams, webMessaging, network, files, media"),
+    (
+        "PUT /_sim/organisation/{part}",
+        "changes a part: eventStreams, webMessaging, webDeployments, network, files, media",
+    ),
     ("GET /_sim/stats", "how many requests, by path and status, and the fullest windows"),
     ("GET /_sim/faults", "the fault rules, how often each met a request and how often it fired"),
     ("PUT /_sim/faults", "replaces the rules: a JSON list of rules or of their text form, or a line of text each"),

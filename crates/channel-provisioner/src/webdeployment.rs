@@ -1,0 +1,145 @@
+//! Works `webdeployment.provision` jobs, each of which publishes one web messaging deployment on the real platform
+//! (SPEC 3.7).
+//!
+//! [`WebDeploymentProvisioner`] is the handler. What upstream sends is in [`payload`], what is made of it in [`plan`], what
+//! the answers of the API mean in [`survey`], what travels with a job in [`state`], the way from one to the other in
+//! [`steps`]; the remote calls are in [`api`] and [`edge`].
+
+use std::time::Duration;
+
+use genfleet_core::{
+    contract::ContractTerms,
+    error::JobError,
+    handler::{Defaults, JobContext, JobHandler, Progress, Services},
+    job::{Kind, Violation},
+    options::{ConfigError, duration},
+    turns::{Turn, Turns, busy},
+};
+
+use self::{
+    edge::Edge,
+    plan::Plan,
+    steps::{Step, Steps},
+};
+
+mod api;
+mod contract;
+mod edge;
+mod payload;
+mod plan;
+mod report;
+mod state;
+mod steps;
+mod survey;
+
+pub use self::{payload::WebDeploymentPayload, report::WebDeploymentReport, state::WebDeploymentState};
+
+/// The codes with which a job can fail after there is a configuration.
+const CODES: [&str; 18] = [
+    "flow_not_found",
+    "flow_wrong_type",
+    "flow_not_published",
+    "queue_not_found",
+    "name_taken",
+    "deployment_limit_reached",
+    "deployment_not_found",
+    "configuration_not_found",
+    "configuration_error",
+    "not_active",
+    "rejected",
+    "forbidden",
+    "not_found",
+    "conflict",
+    "unexpected_response",
+    "api_unavailable",
+    "api_timeout",
+    "throttled",
+];
+
+/// The settings of `webdeployment.provision`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WebDeploymentOptions {
+    /// How long browsers may be given an older version of a web deployment before its job ends with a warning
+    #[arg(long, env = "GENFLEET_EDGE_TIMEOUT", value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub edge_timeout: Duration,
+}
+
+/// Publishes web messaging deployments.
+#[derive(Debug)]
+pub struct WebDeploymentProvisioner {
+    edge: Edge,
+    edge_timeout: Duration,
+    turns: Turns<Wanted>,
+}
+
+/// What one job at a time works on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Wanted {
+    Name(String),
+    Deployment(String),
+}
+
+impl JobHandler for WebDeploymentProvisioner {
+    const KIND: Kind = Kind::WebDeploymentProvision;
+    const ACTION: &'static str = "webdeployment.published";
+    const AUDIT_ACTION: &'static str = "WEBDEPLOYMENT_PUBLISHED";
+    const PERMISSIONS: &'static [&'static str] = api::PERMISSIONS;
+    const DEFAULTS: Defaults = Defaults { concurrency: 8 };
+
+    type Options = WebDeploymentOptions;
+    type Payload = WebDeploymentPayload;
+    type State = WebDeploymentState;
+    type Report = WebDeploymentReport;
+
+    fn new(options: WebDeploymentOptions, services: &Services) -> Result<Self, ConfigError> {
+        let edge = Edge::new(&services.genesys)?;
+        Ok(Self { edge, edge_timeout: options.edge_timeout, turns: Turns::default() })
+    }
+
+    fn validate(payload: &WebDeploymentPayload, _: &WebDeploymentOptions) -> Vec<Violation> {
+        payload.violations()
+    }
+
+    fn terms() -> ContractTerms {
+        contract::terms()
+    }
+
+    async fn handle(
+        &self,
+        job: &JobContext,
+        payload: WebDeploymentPayload,
+        state: WebDeploymentState,
+    ) -> Result<Progress<Self>, JobError> {
+        let plan = Plan::of(job.marker(), payload);
+        let turns = self.turns(job, &plan, &state)?;
+        let mut steps = Steps::new(job, &plan, &self.edge, self.edge_timeout, state);
+        match steps.next().await {
+            Ok(Step::Done(report)) => Ok(Progress::Done(report)),
+            Ok(Step::Again(again_in)) => {
+                for turn in turns {
+                    turn.keep(again_in);
+                }
+                Ok(Progress::Begun { state: steps.state, again_in })
+            }
+            Err(error) => Err(steps.state.kept_in(error)),
+        }
+    }
+}
+
+impl WebDeploymentProvisioner {
+    /// The right to work on the job's name, and on its deployment where that is known.
+    #[expect(clippy::result_large_err, reason = "once per attempt")]
+    fn turns(&self, job: &JobContext, plan: &Plan, state: &WebDeploymentState) -> Result<Vec<Turn<Wanted>>, JobError> {
+        let has_begun = *state != WebDeploymentState::default();
+        let deployment = state.target.as_ref().or(plan.deployment_id.as_ref());
+        let deployment = deployment.map(|id| Wanted::Deployment(id.to_ascii_lowercase()));
+        let wanted = deployment.into_iter().chain([Wanted::Name(plan.name.clone())]);
+        wanted
+            .map(|wanted| {
+                self.turns.enter(&wanted, job.id(), has_begun).ok_or_else(|| {
+                    busy(job, "name_busy", "another job works on a deployment of that name, or on that deployment")
+                })
+            })
+            .collect()
+    }
+}

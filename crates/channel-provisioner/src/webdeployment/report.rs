@@ -1,0 +1,87 @@
+//! The report of a published deployment.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{
+    api::{Object, text},
+    plan::Plan,
+    state::{DeploymentState, Provided, WebDeploymentState},
+};
+
+/// The report of a web deployment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebDeploymentReport {
+    /// The deployment's id.
+    pub deployment_id: String,
+    /// The id of its configuration.
+    pub configuration_id: String,
+    /// The published version of it that the deployment serves.
+    pub configuration_version: String,
+    /// The deployment's name.
+    pub name: String,
+    /// The deployment's status, as the platform tells it.
+    pub status: String,
+    /// The flow that conversations go to.
+    pub flow_id: String,
+    /// Whether the flow uses the queue of the job; null without `queueId`.
+    pub queue_verified: Option<bool>,
+    /// The hosts that may embed it; empty where every page may.
+    pub allowed_domains: Vec<String>,
+    /// The script that a page embeds, as the platform tells it.
+    pub snippet: Option<String>,
+    /// Whether this job's request made the deployment.
+    pub created: bool,
+    /// Whether it was found: made by an earlier delivery of this job, or by a request whose answer was lost.
+    pub adopted: bool,
+    /// Whether it was there, and was changed.
+    pub updated: bool,
+    /// Whether browsers are given the version; null where that was not asked.
+    pub edge_verified: Option<bool>,
+    /// What the Content Security Policy of the page has to allow.
+    pub csp: Vec<String>,
+    /// What somebody should know about it.
+    pub warnings: Vec<String>,
+    /// SHA-256 over the canonical JSON of what this job asks for.
+    pub compliance_hash: String,
+}
+
+impl WebDeploymentReport {
+    /// The report of `plan`, of a deployment as it was `read`.
+    pub(crate) fn new(
+        plan: &Plan,
+        state: &WebDeploymentState,
+        deployment: &DeploymentState,
+        read: &Object,
+        edge_verified: Option<bool>,
+        domain: &str,
+    ) -> Self {
+        let configuration = state.configuration.clone().unwrap_or_default();
+        let shown = |member: &str| text(read, member).map(str::to_owned);
+        Self {
+            deployment_id: deployment.id.clone(),
+            configuration_id: configuration.id,
+            configuration_version: configuration.version.unwrap_or_default(),
+            name: shown("name").unwrap_or_else(|| plan.name.clone()),
+            status: shown("status").unwrap_or_default(),
+            flow_id: plan.flow_id.clone(),
+            queue_verified: state.queue_verified,
+            allowed_domains: plan.domains.clone().unwrap_or_default(),
+            snippet: shown("snippet"),
+            created: deployment.how == Provided::Created,
+            adopted: deployment.how == Provided::Adopted,
+            updated: deployment.how == Provided::Updated,
+            edge_verified,
+            csp: csp(domain),
+            warnings: state.warnings.clone(),
+            compliance_hash: plan.compliance_hash(),
+        }
+    }
+}
+
+/// The directives that the messenger needs, for an organisation in this region.
+fn csp(domain: &str) -> Vec<String> {
+    let loads = ["script-src", "img-src", "media-src", "child-src"].map(|name| format!("{name} https://*.{domain}"));
+    [format!("connect-src https://*.{domain} wss://*.{domain}")].into_iter().chain(loads).collect()
+}

@@ -1,0 +1,172 @@
+//! What a begun job remembers, and when it looks again at what it waits for. Pure.
+
+use std::time::Duration;
+
+use genfleet_core::{
+    error::JobError,
+    failure::Failure,
+    retry::{NextLook, next_look},
+};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// So many looks of a wait are in memory.
+const LOOKS_IN_MEMORY: u32 = 10;
+
+/// The state of a begun job. Changes only by optional members.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WebDeploymentState {
+    /// An attempt came to its own end and left this: what it knows is all that was sent.
+    pub begun: bool,
+    /// Something that the next step makes may have been made already.
+    pub unanswered: bool,
+    /// Whether the flow uses the queue, once it was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_verified: Option<bool>,
+    /// For the report.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// The deployment to update, once it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The configuration, once there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<ConfigurationState>,
+    /// The deployment, once there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deployment: Option<DeploymentState>,
+    /// What the job waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
+    /// Why the configuration is being removed again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undoing: Option<Failure>,
+}
+
+/// A configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConfigurationState {
+    /// The API's id.
+    pub id: String,
+    /// The published version, once there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Whether this job made it.
+    pub made: bool,
+    /// When it last changed by this job, in milliseconds since 1970; 0 if never.
+    pub changed_at_ms: i64,
+}
+
+/// A deployment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeploymentState {
+    /// The API's id.
+    pub id: String,
+    /// How it became this job's.
+    pub how: Provided,
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+/// How a deployment became a job's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Provided {
+    /// It was made.
+    #[default]
+    Created,
+    /// It was found, with the job's marker.
+    Adopted,
+    /// It was there, and was changed.
+    Updated,
+}
+
+/// What a job waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WaitedFor {
+    /// The draft of a configuration is active.
+    Draft,
+    /// The deployment has its status.
+    Status,
+    /// The deployment serves the version.
+    Version,
+    /// Browsers are given the version.
+    Edge,
+}
+
+/// A wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wait {
+    /// For what.
+    pub of: WaitedFor,
+    /// Looks so far.
+    pub looks: u32,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: i64,
+}
+
+impl WebDeploymentState {
+    /// The wait before the next look for `of`, after one in vain; `None` once `timeout` from the first one is over. Never later
+    /// than that: a last look is due then.
+    pub(crate) fn looked(&mut self, of: WaitedFor, now: Timestamp, timeout: Duration) -> Option<NextLook> {
+        let new = Wait { of, looks: 0, since_ms: now.as_millisecond() };
+        let wait = self.wait.filter(|wait| wait.of == of).unwrap_or(new);
+        self.wait = Some(Wait { looks: wait.looks + 1, ..wait });
+        let left = timeout.saturating_sub(since(wait.since_ms, now));
+        // Browsers are waited for in the queue from the first.
+        let looks = if of == WaitedFor::Edge { wait.looks.saturating_add(LOOKS_IN_MEMORY) } else { wait.looks };
+        (!left.is_zero()).then(|| match next_look(looks) {
+            NextLook::Here(wait) => NextLook::Here(wait.min(left)),
+            NextLook::InQueue(wait) => NextLook::InQueue(wait.min(left)),
+        })
+    }
+
+    /// `error`, with this state to go on from.
+    pub(crate) fn kept_in(&self, error: JobError) -> JobError {
+        match serde_json::to_value(self) {
+            Ok(state) => error.with_state(state),
+            Err(_) => error,
+        }
+    }
+}
+
+/// The time from `ms`, in milliseconds since 1970, to `now`.
+pub(crate) fn since(ms: i64, now: Timestamp) -> Duration {
+    Duration::from_millis(u64::try_from(now.as_millisecond().saturating_sub(ms)).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn a_wait_ends_with_a_look_when_its_time_is_over() {
+        let mut state = WebDeploymentState::default();
+        let (here, in_queue) =
+            (|s| Some(NextLook::Here(Duration::from_secs(s))), |s| Some(NextLook::InQueue(Duration::from_secs(s))));
+        let timeout = Duration::from_secs(7);
+        assert_eq!(state.looked(WaitedFor::Draft, at(0), timeout), here(2));
+        assert_eq!(state.looked(WaitedFor::Draft, at(6), timeout), here(1));
+        assert_eq!(state.looked(WaitedFor::Draft, at(7), timeout), None);
+        assert_eq!(state.looked(WaitedFor::Edge, at(8), timeout), in_queue(5), "another wait, in the queue at once");
+        assert_eq!(state.looked(WaitedFor::Edge, at(13), timeout), in_queue(2));
+        assert_eq!(state.looked(WaitedFor::Edge, at(15), timeout), None);
+    }
+
+    #[test]
+    fn a_state_of_another_version_is_read_as_far_as_it_goes() {
+        let state: WebDeploymentState = serde_json::from_value(json!({"target": "d", "colour": 1})).unwrap();
+        assert_eq!(state, WebDeploymentState { target: Some("d".into()), ..WebDeploymentState::default() });
+    }
+}

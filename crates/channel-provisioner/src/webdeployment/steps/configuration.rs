@@ -1,0 +1,170 @@
+//! A configuration: one that is there, a changed draft, or a new one. Before that, what has to be so for a deployment.
+
+use std::time::Duration;
+
+use genfleet_core::{
+    error::{ErrorClass, JobError},
+    genesys::STALE_ROUNDS,
+};
+use tokio::time::Instant;
+
+use super::{READ_LAG, SETTLING, Step, Steps, TRY_EVERY, given_up};
+use crate::webdeployment::{
+    api::{self, Changed, Object, Ordered},
+    payload::Document,
+    plan::Source,
+    state::ConfigurationState,
+    survey,
+};
+
+impl Steps<'_> {
+    /// Flow, names, limits, then a configuration.
+    pub(super) async fn provide_configuration(&mut self) -> Result<Step, JobError> {
+        self.check_flow().await?;
+        let listed = loop {
+            let deployments = self.api.deployments().await?;
+            if let Some(own) = deployments.entities.iter().find(|one| self.plan.is_own(one)) {
+                return self.adopt_deployment(own);
+            }
+            let configurations = match self.plan.configuration {
+                Source::New(_) => Some(self.api.configurations().await?),
+                Source::There { .. } | Source::Changed { .. } => None,
+            };
+            let entities = configurations.iter().flat_map(|listing| &listing.entities);
+            if let Some(own) = entities.clone().find(|one| self.plan.is_own(one)) {
+                return Ok(self.adopt_configuration(own));
+            }
+            if self.reads_are_settled() {
+                break survey::Listed { deployments, configurations };
+            }
+            self.pause(TRY_EVERY).await?;
+        };
+        self.nothing_was_made();
+        let target = survey::target(self.plan, &listed.deployments.entities)?;
+        if target.is_some() && target != self.state.target {
+            // A step of its own: from then on no other job works on that deployment in this process.
+            self.check_target(target.as_deref()).await?;
+            self.state.target = target;
+            return Ok(Step::Again(Duration::ZERO));
+        }
+        self.check_limits(&listed).await?;
+        match &self.plan.configuration {
+            Source::There { id, version } => self.choose_version(id, version.as_deref()).await,
+            Source::Changed { id, document } => self.change_draft(id, document).await,
+            Source::New(document) => self.make_configuration(document).await,
+        }
+    }
+
+    async fn check_target(&self, target: Option<&str>) -> Result<(), JobError> {
+        let Some(id) = target else { return Ok(()) };
+        if self.api.deployment(id).await?.is_some() {
+            return Ok(());
+        }
+        let message = format!("there is no deployment {id}: correct deploymentId, or leave it out");
+        Err(JobError { status: Some(404), ..JobError::permanent("deployment_not_found", message) })
+    }
+
+    /// Whether conversations can go where they are to go.
+    async fn check_flow(&mut self) -> Result<(), JobError> {
+        let flow = self.api.flow(&self.plan.flow_id).await?;
+        let published = survey::published_flow(&self.plan.flow_id, flow.as_ref())?;
+        let Some(queue) = &self.plan.queue_id else { return Ok(()) };
+        if !self.api.has_queue(queue).await? {
+            let message = format!("there is no routing queue {queue}: correct queueId, or leave it out");
+            return Err(JobError { status: Some(404), ..JobError::permanent("queue_not_found", message) });
+        }
+        let uses = self.api.uses_queue(&self.plan.flow_id, &published, queue).await?;
+        self.state.queue_verified = Some(uses == Some(true));
+        match uses {
+            Some(true) => {}
+            Some(false) => self.warn(format!("version {published} of the flow does not use queue {queue}: see where the flow transfers conversations to")),
+            None => self.warn("the platform does not tell what the flow uses, so that queueId was not compared".to_owned()),
+        }
+        Ok(())
+    }
+
+    async fn check_limits(&mut self, listed: &survey::Listed) -> Result<(), JobError> {
+        let wanted = survey::counted(self.state.target.is_none(), listed);
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let limits = self.api.limits().await?;
+        for warning in survey::within_limits(&wanted, &limits)? {
+            self.warn(warning);
+        }
+        Ok(())
+    }
+
+    /// A version of a configuration that is there.
+    async fn choose_version(&mut self, id: &str, wanted: Option<&str>) -> Result<Step, JobError> {
+        let version = survey::chosen_version(id, wanted, &self.api.published_versions(id).await?)?;
+        self.state.configuration =
+            Some(ConfigurationState { id: id.to_owned(), version: Some(version), ..ConfigurationState::default() });
+        Ok(Step::Again(Duration::ZERO))
+    }
+
+    /// A changed draft. A change that is sent twice changes no more than one that is sent once.
+    async fn change_draft(&mut self, id: &str, document: &Document) -> Result<Step, JobError> {
+        let mut refused = None;
+        for _ in 0..STALE_ROUNDS {
+            let Some(draft) = self.api.draft(id).await? else {
+                let message =
+                    format!("there is no configuration {id}: correct configuration.id, or leave it out to make one");
+                return Err(JobError { status: Some(404), ..JobError::permanent("configuration_not_found", message) });
+            };
+            // Versions that it publishes from then on are this job's, if they have its marker.
+            match self.api.put_draft(id, &self.plan.changed_draft(document, draft)).await? {
+                Changed::Done => {
+                    let changed_at_ms = self.job.now().as_millisecond();
+                    self.state.configuration =
+                        Some(ConfigurationState { id: id.to_owned(), changed_at_ms, ..ConfigurationState::default() });
+                    return Ok(Step::Again(SETTLING));
+                }
+                Changed::Stale(error) => refused = Some(error),
+            }
+        }
+        Err(given_up(refused, "the draft of the configuration"))
+    }
+
+    /// A new configuration.
+    async fn make_configuration(&mut self, document: &Document) -> Result<Step, JobError> {
+        self.is_about_to_make();
+        let error = match self.api.create_configuration(&self.plan.new_configuration(document)).await {
+            Ordered::Made(made) => {
+                self.has_configuration(&made, false);
+                return Ok(Step::Again(SETTLING));
+            }
+            Ordered::Refused(error) => {
+                self.state.unanswered = self.was_interrupted;
+                return Err(error);
+            }
+            Ordered::Lost(error) => error,
+        };
+        let until = Instant::now() + READ_LAG;
+        loop {
+            self.pause(SETTLING).await?;
+            let listing = self.api.configurations().await?;
+            if let Some(own) = listing.entities.iter().find(|one| self.plan.is_own(one)) {
+                self.was_interrupted = false;
+                return Ok(self.adopt_configuration(own));
+            }
+            if Instant::now() >= until {
+                return Err(JobError { class: ErrorClass::Transient, ..error });
+            }
+        }
+    }
+
+    /// A configuration with the job's marker: an earlier life, or a lost answer, left it.
+    fn adopt_configuration(&mut self, own: &Object) -> Step {
+        self.found(api::CONFIGURATIONS, "configurationId", own);
+        self.has_configuration(own, self.was_interrupted);
+        Step::Again(Duration::ZERO)
+    }
+
+    fn has_configuration(&mut self, object: &Object, unanswered: bool) {
+        let id = api::id(object).unwrap_or_default().to_owned();
+        let changed_at_ms = self.job.now().as_millisecond();
+        self.state.configuration = Some(ConfigurationState { id, version: None, made: true, changed_at_ms });
+        self.state.unanswered = unanswered;
+    }
+}

@@ -1,0 +1,126 @@
+//! The proof that a deployment is what it is to be, and that browsers are given it.
+
+use std::time::Duration;
+
+use genfleet_core::{
+    error::{ErrorClass, JobError},
+    retry::NextLook,
+};
+
+use super::{Look, Step, Steps};
+use crate::webdeployment::{
+    api::{self, Object, published_version},
+    payload::WantedStatus,
+    report::WebDeploymentReport,
+    state::{ConfigurationState, DeploymentState, WaitedFor},
+    survey,
+};
+
+impl Steps<'_> {
+    /// Waits until the deployment is what it is to be, and browsers are given it.
+    pub(super) async fn prove(&mut self, deployment: DeploymentState) -> Result<Step, JobError> {
+        let (settle, activate) = (self.job.settle_timeout(), self.job.activate_timeout());
+        let id = &deployment.id;
+        let read = loop {
+            let read = self.api.deployment(id).await?;
+            match (survey::status(read.as_ref()), self.plan.status) {
+                (Some("active"), WantedStatus::Active | WantedStatus::Unknown)
+                | (Some("inactive"), WantedStatus::Inactive) => {
+                    break read.unwrap_or_default();
+                }
+                (Some("error"), _) => {
+                    let message = format!(
+                        "the platform puts deployment {id} into the status Error; it stays: see what the platform's user interface says about it"
+                    );
+                    return Err(JobError::permanent("deployment_error", message));
+                }
+                _ => {}
+            }
+            match self.look_again(WaitedFor::Status, activate).await? {
+                Look::Now => {}
+                Look::Later(wait) => return Ok(Step::Again(wait)),
+                Look::Never => {
+                    let wanted = if self.plan.status == WantedStatus::Inactive { "inactive" } else { "active" };
+                    return Err(self.not_active(&format!("deployment {id} is there and not {wanted}"), activate));
+                }
+            }
+        };
+        self.read_configuration(&read);
+        let configuration = self.state.configuration.clone().unwrap_or_default();
+        let version = configuration.version.unwrap_or_default();
+        if self.plan.status != WantedStatus::Inactive {
+            while !survey::serves(self.api.served(id).await?.as_ref(), &configuration.id, &version) {
+                match self.look_again(WaitedFor::Version, settle).await? {
+                    Look::Now => {}
+                    Look::Later(wait) => return Ok(Step::Again(wait)),
+                    Look::Never => {
+                        let what = format!(
+                            "deployment {id} does not serve version {version} of configuration {}",
+                            configuration.id
+                        );
+                        return Err(self.not_active(&what, settle));
+                    }
+                }
+            }
+        }
+        let edge_verified = match self.edge_shows(id, &version).await? {
+            Some(false) => match self.look_again(WaitedFor::Edge, self.edge_timeout).await? {
+                Look::Later(wait) => return Ok(Step::Again(wait)),
+                Look::Now | Look::Never => Some(false),
+            },
+            shown => shown,
+        };
+        if edge_verified == Some(false) {
+            let address = self.edge.address(id).map(String::from).unwrap_or_default();
+            self.warn(format!("browsers are not given version {version} yet: {address} does not show it"));
+        }
+        Ok(Step::Done(WebDeploymentReport::new(
+            self.plan,
+            &self.state,
+            &deployment,
+            &read,
+            edge_verified,
+            self.edge.domain(),
+        )))
+    }
+
+    /// What an adopted deployment refers to, where only a read of it tells.
+    fn read_configuration(&mut self, read: &Object) {
+        let known = self.state.configuration.as_ref().is_some_and(|one| one.version.is_some() && !one.id.is_empty());
+        if let Some(shown) = read.get("configuration").and_then(|one| one.as_object()).filter(|_| !known) {
+            let id = api::id(shown).unwrap_or_default().to_owned();
+            let made = self.state.configuration.as_ref().is_some_and(|one| one.made);
+            let version = published_version(shown);
+            self.state.configuration = Some(ConfigurationState { id, version, made, changed_at_ms: 0 });
+        }
+    }
+
+    /// Whether browsers are given this version; `None` where that is not asked.
+    async fn edge_shows(&mut self, id: &str, version: &str) -> Result<Option<bool>, JobError> {
+        if !self.plan.verify_edge || self.plan.status == WantedStatus::Inactive {
+            return Ok(None);
+        }
+        if self.edge.address(id).is_none() {
+            let message = "what browsers are given was not looked at: the workers know no content delivery network; see --genesys-cdn-url";
+            self.warn(message.to_owned());
+            return Ok(None);
+        }
+        Ok(Some(self.edge.version(self.job, id).await?.as_deref() == Some(version)))
+    }
+
+    /// A deployment or draft that is not there yet: another wait of the same length comes with the next attempt.
+    pub(super) fn not_active(&mut self, what: &str, timeout: Duration) -> JobError {
+        self.state.wait = None;
+        let message = format!("{what} after {} s: the job looks again with its next attempt", timeout.as_secs());
+        JobError::new(ErrorClass::Transient, "not_active", message)
+    }
+
+    /// What follows a look in vain.
+    pub(super) async fn look_again(&mut self, of: WaitedFor, timeout: Duration) -> Result<Look, JobError> {
+        match self.state.looked(of, self.job.now(), timeout) {
+            Some(NextLook::Here(wait)) => self.pause(wait).await.map(|()| Look::Now),
+            Some(NextLook::InQueue(wait)) => Ok(Look::Later(wait)),
+            None => Ok(Look::Never),
+        }
+    }
+}
