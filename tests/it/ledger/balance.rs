@@ -57,7 +57,9 @@ pub(super) async fn balance(
     let deadline = last_fault + AFTER_THE_LAST_FAULT;
     let quiet = eventually(AFTER_THE_LAST_FAULT + seconds(60), "the books are read", async || {
         books.enter(amqp).await;
-        if books.ends.missing().is_empty() && books.depths(amqp).await.is_empty() {
+        // A job that has ended may run again: its second message is in a queue, or with a process.
+        let has_ended = books.ends.missing().is_empty() && books.depths(amqp).await.is_empty();
+        if has_ended && crew.held().await == 0 && books.depths(amqp).await.is_empty() {
             return Some(true);
         }
         (Instant::now() > deadline).then_some(false)

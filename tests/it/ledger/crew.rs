@@ -74,6 +74,15 @@ impl<'a> Crew<'a> {
         random.usize(..self.processes.len())
     }
 
+    /// How many deliveries the processes have not acknowledged yet.
+    pub(super) async fn held(&self) -> u64 {
+        let mut held = 0;
+        for process in self.processes.iter().filter(|process| process.is_running()) {
+            held += process.metrics().await.count("genfleet_jobs_held", &[]);
+        }
+        held
+    }
+
     /// Stops all processes, and returns those that did not end correctly.
     pub(super) async fn stop(&self) -> Vec<String> {
         let is_running = |process: &&Process| process.is_running();
