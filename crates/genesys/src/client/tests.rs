@@ -54,6 +54,7 @@ fn options() -> GenesysOptions {
         genesys_environment: "mypurecloud.com".to_owned(),
         genesys_base_url: None,
         genesys_token_url: None,
+        genesys_cdn_url: None,
         genesys_client_auth: ClientAuth::Basic,
         genesys_ca_file: None,
         requests_per_minute: 6000,
