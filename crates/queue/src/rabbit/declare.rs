@@ -39,13 +39,23 @@ enum Form {
     Former,
 }
 
-/// Prepares the topology as `--topology` asks for, on a channel of its own.
+/// Prepares the topology as `--topology` asks for, on a channel of its own. A connection that comes while another one of this
+/// process does so waits for its success instead.
 pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<(), SessionError> {
     if shared.mode == TopologyMode::Skip {
         return Ok(());
     }
-    // One declaration at a time: two at once of one quorum queue only make work for the broker.
-    let mut logged = shared.declaring.lock().await;
+    let mut preparation = match shared.declaring.try_lock() {
+        Ok(free) => free,
+        Err(_) => {
+            let after_another = shared.declaring.lock().await;
+            if after_another.succeeded {
+                return Ok(());
+            }
+            after_another
+        }
+    };
+    preparation.succeeded = false;
     let mut channel = open(connection).await?;
     let former = match shared.mode {
         TopologyMode::Declare if declare_at_once(&channel, &shared.topology).await.is_ok() => Vec::new(),
@@ -58,7 +68,8 @@ pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<
         TopologyMode::Skip => Vec::new(),
     };
     channel.close(200, "done".into()).await.map_err(describe)?;
-    if !former.is_empty() && !std::mem::replace(&mut *logged, true) {
+    preparation.succeeded = true;
+    if !former.is_empty() && !std::mem::replace(&mut preparation.logged, true) {
         tracing::warn!(exchanges = former.join(", "), "{FORMER}");
     }
     Ok(())

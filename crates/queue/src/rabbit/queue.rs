@@ -64,7 +64,7 @@ impl RabbitQueue {
             settlements: Arc::new(Settlements { publisher, recent: Recent::default(), tasks, runtime }),
             unsettled: UnsettledCounts::default(),
             buffers: watch::Sender::new(Vec::new()),
-            declaring: Mutex::new(false),
+            declaring: Mutex::default(),
             unbound: Notify::new(),
             closing: CancellationToken::new(),
             failure: watch::Sender::new(None),

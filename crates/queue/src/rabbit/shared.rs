@@ -24,8 +24,8 @@ pub(super) struct Shared {
     pub(super) settlements: Arc<Settlements>,
     pub(super) unsettled: UnsettledCounts,
     pub(super) buffers: watch::Sender<Vec<Arc<DeliveryBuffer>>>,
-    /// Locked while the topology is declared; true once it was logged that some of it is of an earlier version.
-    pub(super) declaring: Mutex<bool>,
+    /// Locked while the topology is declared.
+    pub(super) declaring: Mutex<Preparation>,
     /// Notified when a message proves that a binding is missing.
     pub(super) unbound: Notify,
     pub(super) closing: CancellationToken,
@@ -33,6 +33,15 @@ pub(super) struct Shared {
     pub(super) failure: watch::Sender<Option<String>>,
     /// The receiver of messages of unknown kinds, where there is one.
     pub(super) unknown_kinds: OnceLock<mpsc::Sender<UnknownKindMessage>>,
+}
+
+/// The state of the topology's preparation by this process.
+#[derive(Default)]
+pub(super) struct Preparation {
+    /// The last one was successful.
+    pub(super) succeeded: bool,
+    /// It was logged that some of the topology is of an earlier version.
+    pub(super) logged: bool,
 }
 
 impl Shared {
