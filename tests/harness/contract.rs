@@ -13,12 +13,13 @@ macro_rules! published {
 }
 
 const PUBLISHED: &str = published!("event");
-const OF_ONE_KIND: [&str; 6] = [
+const OF_ONE_KIND: [&str; 7] = [
     published!("event.cdn.purge"),
     published!("event.stream.configure"),
     published!("event.channel.provision"),
     published!("event.vni.provision"),
     published!("event.file.scan"),
+    published!("event.webdeployment.provision"),
     published!("event.webhook.deliver"),
 ];
 const REMEDY: &str = "name it where the event is made (core's event/shape.rs, a worker's report or contract.rs), then \

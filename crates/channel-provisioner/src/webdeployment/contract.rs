@@ -71,11 +71,17 @@ pub(crate) fn terms() -> ContractTerms {
                 "The deployment, or its configuration, is there and not active yet. Only a cause.",
             ),
         ],
-        error_members: Map::from_iter([(
-            "configurationId".to_owned(),
-            json!({ "type": "string", "description": "webdeployment.provision: the configuration that this job made." }),
-        )]),
+        error_members: error_members(),
     }
+}
+
+fn error_members() -> Map<String, Value> {
+    let configuration = "webdeployment.provision: the configuration that this job made.";
+    let rolled_back = "vni.provision, webdeployment.provision: whether what the job made was removed again.";
+    Map::from_iter([
+        ("configurationId".to_owned(), json!({ "type": "string", "description": configuration })),
+        ("rolledBack".to_owned(), json!({ "type": "boolean", "description": rolled_back })),
+    ])
 }
 
 fn examples() -> Vec<Value> {
