@@ -17,7 +17,7 @@ use genfleet_core::{
 use genfleet_doctor::KindNeeds;
 use genfleet_purger::Purger;
 use genfleet_scan_monitor::{MediaScan, ScanMonitor};
-use genfleet_stream_configurator::StreamConfigurator;
+use genfleet_stream_configurator::{EventbridgeConfigurator, StreamConfigurator};
 use genfleet_vni_provisioner::VniProvisioner;
 use serde_json::Value;
 
@@ -83,6 +83,7 @@ workers! {
     scan_monitor: ScanMonitor,
     media_scan: MediaScan,
     web_deployment_provisioner: WebDeploymentProvisioner,
+    eventbridge_configurator: EventbridgeConfigurator,
 }
 
 /// Fails the build if a kind for producers has no worker.

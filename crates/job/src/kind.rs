@@ -60,6 +60,8 @@ kinds! {
     MediaScan { name: "media.scan", worker: "scan-monitor", optional: true }
     /// Publishes a web messaging deployment on the real platform.
     WebDeploymentProvision { name: "webdeployment.provision", worker: "channel-provisioner" }
+    /// Creates or updates the Amazon `EventBridge` integration.
+    EventbridgeConfigure { name: "eventbridge.configure", worker: "stream-configurator" }
     /// Delivers one event to one URL. Every worker does, so the worker's name is none.
     WebhookDeliver { name: "webhook.deliver", worker: "webhook", exclusive: false, internal: true }
 }

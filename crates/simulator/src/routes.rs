@@ -6,6 +6,7 @@
 pub(crate) mod body;
 mod channel_provisioner;
 pub(crate) mod control;
+mod integrations;
 mod media;
 mod other_cdns;
 mod purger;
@@ -28,6 +29,7 @@ pub(crate) fn all(shared: Shared) -> Router {
     token::routes()
         .merge(purger::routes())
         .merge(stream_configurator::routes())
+        .merge(integrations::routes())
         .merge(channel_provisioner::routes())
         .merge(vni_provisioner::routes())
         .merge(web_deployments::routes())

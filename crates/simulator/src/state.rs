@@ -5,6 +5,7 @@
 pub(crate) mod cdn;
 pub(crate) mod event_streams;
 pub(crate) mod files;
+pub(crate) mod integrations;
 pub(crate) mod media;
 pub(crate) mod network;
 pub(crate) mod web_deployments;
@@ -19,6 +20,8 @@ pub(crate) struct Organisation {
     pub(crate) cdn: cdn::Cdn,
     /// Data for the stream-configurator.
     pub(crate) event_streams: event_streams::EventStreams,
+    /// Data for the stream-configurator, of the public API.
+    pub(crate) integrations: integrations::Integrations,
     /// Data for the channel-provisioner.
     pub(crate) web_messaging: web_messaging::WebMessaging,
     /// Data for the channel-provisioner, of the public API.
@@ -38,6 +41,7 @@ impl Organisation {
             "purged": self.cdn.purged,
             "purgeRequests": self.cdn.purge_requests,
             "eventStreams": self.event_streams.shown(),
+            "integrations": self.integrations.shown(),
             "webMessaging": self.web_messaging.shown(),
             "webDeployments": self.web_deployments.shown(),
             "network": self.network.shown(),
@@ -50,13 +54,14 @@ impl Organisation {
     pub(crate) fn set(&mut self, part: &str, change: &Value) -> Result<(), String> {
         match part {
             "eventStreams" => self.event_streams.set(change),
+            "integrations" => self.integrations.set(change),
             "webMessaging" => self.web_messaging.set(change),
             "webDeployments" => self.web_deployments.set(change),
             "network" => self.network.set(change),
             "files" => self.files.set(change),
             "media" => self.media.set(change),
             _ => Err(format!(
-                "no part {part:?}; there are eventStreams, webMessaging, webDeployments, network, files and media"
+                "no part {part:?}; there are eventStreams, integrations, webMessaging, webDeployments, network, files and media"
             )),
         }
     }

@@ -77,7 +77,7 @@ impl Definition {
 }
 
 /// Whether two values say the same: numbers by their value, and a member that is null as one that is not there.
-fn is_same(ours: &Value, theirs: &Value) -> bool {
+pub(crate) fn is_same(ours: &Value, theirs: &Value) -> bool {
     match (ours, theirs) {
         (Value::Object(ours), Value::Object(theirs)) => {
             let mut names = ours.keys().chain(theirs.keys());

@@ -1,5 +1,5 @@
 //! The stream-configurator: works `stream.configure` jobs, which register an `EventBridge` source definition
-//! (SPEC 3.2).
+//! (SPEC 3.2), and `eventbridge.configure` jobs, which do the same with the platform's public API ([`eventbridge`]).
 //!
 //! [`StreamConfigurator`] is the handler; what upstream sends is in [`payload`], what it makes of a sample event in
 //! [`projection`], what is sent in [`definition`], how it gets past what others change in [`register`], how a
@@ -25,6 +25,7 @@ mod api;
 mod contract;
 mod definition;
 mod digest;
+mod eventbridge;
 mod field;
 mod payload;
 mod projection;
@@ -33,7 +34,15 @@ mod report;
 mod time;
 mod version;
 
-pub use self::{payload::Payload, register::State, report::StreamReport};
+pub use self::{
+    eventbridge::{
+        EventbridgeConfigurator, EventbridgeOptions, EventbridgeReport, Payload as EventbridgePayload,
+        State as EventbridgeState,
+    },
+    payload::Payload,
+    register::State,
+    report::StreamReport,
+};
 
 /// The stream-configurator has no settings of its own.
 #[derive(Clone, Debug, clap::Args)]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub(crate) mod directive;
-mod rules;
+pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 

@@ -41,20 +41,35 @@ pub(crate) struct Projection {
 impl Projection {
     /// What is made of the payload's sample event, where it has one.
     pub(crate) fn of(payload: &Payload) -> Option<Self> {
-        let mut sample = payload.sample_event.clone()?;
+        Some(Self::of_groups(payload.sample_event.as_ref()?, [(None, payload.directives())]))
+    }
+
+    /// What groups of directives make of `sample`: each under its name, or at the top where it has none.
+    pub(crate) fn of_groups<'a, D: Iterator<Item = Directive<'a>>>(
+        sample: &Value,
+        groups: impl IntoIterator<Item = (Option<&'a str>, D)>,
+    ) -> Self {
+        let mut sample = sample.clone();
         sample.sort_all_objects();
-        let mut event = Node::Branch(BTreeMap::new());
         let (mut all, mut resolved) = (0_u32, 0_u32);
         let mut looks = Looks::default();
-        for directive in payload.directives() {
-            all += 1;
-            if let Ok(Some(value)) = looks.resolve(&directive, &sample) {
-                resolved += 1;
-                event.put(FieldPath::parse(directive.target), value);
+        let mut event = Node::empty();
+        for (name, directives) in groups {
+            let mut made = Node::empty();
+            for directive in directives {
+                all += 1;
+                if let Ok(Some(value)) = looks.resolve(&directive, &sample) {
+                    resolved += 1;
+                    made.put(FieldPath::parse(directive.target), value);
+                }
+            }
+            match (name, &mut event) {
+                (Some(name), Node::Branch(members)) => drop(members.insert(name, made)),
+                (_, event) => *event = made,
             }
         }
         let success_rate = if all == 0 { 1.0 } else { f64::from(resolved) / f64::from(all) };
-        Some(Self { event: reported(&event), success_rate })
+        Self { event: reported(&event), success_rate }
     }
 }
 
@@ -126,23 +141,28 @@ fn iso8601(source: &str, value: &Value) -> Result<String, String> {
     })
 }
 
-/// The projected event while it is put together.
+/// An object while it is put together from targets.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Node<'a> {
-    Branch(BTreeMap<&'a str, Node<'a>>),
-    Leaf(Projected<'a>),
+pub(crate) enum Node<'a, L> {
+    Branch(BTreeMap<&'a str, Node<'a, L>>),
+    Leaf(L),
 }
 
-impl<'a> Node<'a> {
+impl<'a, L> Node<'a, L> {
+    /// An object without members.
+    pub(crate) fn empty() -> Self {
+        Self::Branch(BTreeMap::new())
+    }
+
     /// Puts `value` at `target`. Where targets clash the first one stays; no such job is ever worked.
-    fn put(&mut self, target: Option<FieldPath<'a>>, value: Projected<'a>) {
+    pub(crate) fn put(&mut self, target: Option<FieldPath<'a>>, value: L) {
         let mut names: Vec<&str> = target.into_iter().flat_map(FieldPath::names).collect();
         let Some(last) = names.pop() else { return };
         let mut node = self;
         for name in names {
             let Self::Branch(members) = node else { return };
-            node = members.entry(name).or_insert_with(|| Self::Branch(BTreeMap::new()));
+            node = members.entry(name).or_insert_with(Self::empty);
         }
         if let Self::Branch(members) = node {
             members.entry(last).or_insert(Self::Leaf(value));
@@ -150,7 +170,7 @@ impl<'a> Node<'a> {
     }
 }
 
-fn reported(event: &Node<'_>) -> Value {
+fn reported(event: &Node<'_, Projected<'_>>) -> Value {
     let mut digest = Digest::default();
     if serde_json::to_writer(&mut digest, event).is_ok() && digest.bytes() > MAX_TOLD_BYTES {
         return Value::String(digest.hex());

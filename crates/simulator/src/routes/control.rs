@@ -24,7 +24,7 @@ const ROUTES: [(&str, &str); 12] = [
     ("GET /_sim/state", "what the organisation holds"),
     (
         "PUT /_sim/organisation/{part}",
-        "changes a part: eventStreams, webMessaging, webDeployments, network, files, media",
+        "changes a part: eventStreams, integrations, webMessaging, webDeployments, network, files, media",
     ),
     ("GET /_sim/stats", "how many requests, by path and status, and the fullest windows"),
     ("GET /_sim/faults", "the fault rules, how often each met a request and how often it fired"),

@@ -7,6 +7,7 @@ mod event_streams;
 mod fault_rules;
 mod faults;
 mod files;
+mod integrations;
 mod limits;
 mod media;
 mod network;

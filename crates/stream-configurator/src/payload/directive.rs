@@ -34,15 +34,27 @@ pub(crate) enum Makes<'a> {
 impl Payload {
     /// All directives, transformations first.
     pub(crate) fn directives(&self) -> impl Iterator<Item = Directive<'_>> {
-        let transformations = self.transformations.iter().enumerate().map(Directive::of_transformation);
-        transformations.chain(self.attribute_mappings.iter().enumerate().map(Directive::of_mapping))
+        directives("/payload", &self.transformations, &self.attribute_mappings)
     }
 }
 
+/// The directives of the object at `place`, a JSON pointer: transformations first.
+pub(crate) fn directives<'a>(
+    place: &str,
+    transformations: &'a [Transformation],
+    mappings: &'a [AttributeMapping],
+) -> impl Iterator<Item = Directive<'a>> {
+    let transformations = transformations.iter().enumerate();
+    let mappings = mappings.iter().enumerate();
+    transformations
+        .map(move |one| Directive::of_transformation(place, one))
+        .chain(mappings.map(move |one| Directive::of_mapping(place, one)))
+}
+
 impl<'a> Directive<'a> {
-    fn of_transformation((index, one): (usize, &'a Transformation)) -> Self {
+    fn of_transformation(place: &str, (index, one): (usize, &'a Transformation)) -> Self {
         Self {
-            pointer: format!("/payload/transformations/{index}"),
+            pointer: format!("{place}/transformations/{index}"),
             source_member: "sourceField",
             target_member: "targetField",
             source: &one.source_field,
@@ -51,9 +63,9 @@ impl<'a> Directive<'a> {
         }
     }
 
-    fn of_mapping((index, one): (usize, &'a AttributeMapping)) -> Self {
+    fn of_mapping(place: &str, (index, one): (usize, &'a AttributeMapping)) -> Self {
         Self {
-            pointer: format!("/payload/attributeMappings/{index}"),
+            pointer: format!("{place}/attributeMappings/{index}"),
             source_member: "source",
             target_member: "target",
             source: &one.source,

@@ -12,6 +12,8 @@ use crate::{
     time::is_rfc3339,
 };
 
+const UNREADABLE: &str = "must be names separated by single dots, without blanks";
+
 impl Payload {
     /// Everything that breaks a rule.
     pub(crate) fn violations(&self) -> Vec<Violation> {
@@ -25,10 +27,7 @@ impl Payload {
                 Some(Violation::new(pointer, condition.unfit_value()?))
             }));
         }
-        found.extend(self.transformations.iter().enumerate().filter_map(|(index, one)| {
-            let (member, message) = one.missing_member()?;
-            Some(Violation::new(format!("/payload/transformations/{index}/{member}"), message))
-        }));
+        found.extend(missing_members("/payload", &self.transformations));
         found.extend(clashes(&self.directives().collect::<Vec<_>>()));
         if let Some(sample) = &self.sample_event {
             found.extend(projection::violations(self.directives(), sample));
@@ -38,30 +37,49 @@ impl Payload {
 
     /// Every field that is not named as fields are.
     fn unreadable_paths(&self) -> impl Iterator<Item = Violation> {
-        let message = "must be names separated by single dots, without blanks";
         let conditions = self.filters.iter().enumerate().flat_map(|(filter, one)| {
-            let conditions = one.conditions.iter().enumerate();
-            conditions.map(move |(at, one)| (format!("/payload/filters/{filter}/conditions/{at}/field"), &one.field))
+            unreadable_conditions(format!("/payload/filters/{filter}/conditions"), &one.conditions)
         });
-        let directives = self.directives().flat_map(|one| {
-            let at = |member: &str| format!("{}/{member}", one.pointer);
-            [(at(one.source_member), one.source), (at(one.target_member), one.target)]
-        });
-        let fields = conditions.map(|(at, field)| (at, field.as_str())).chain(directives);
-        let unreadable = fields.filter(|(_, field)| FieldPath::parse(field).is_none());
-        let entries = self.transformations.iter().enumerate().filter_map(|(index, one)| {
-            let unreadable = one.path.as_deref().is_some_and(|path| FieldPath::inside_entries(path).is_none());
-            let message =
-                "must be [] and names with single dots before them, without blanks and brackets, e.g. [].user.id";
-            unreadable.then(|| Violation::new(format!("/payload/transformations/{index}/path"), message))
-        });
-        unreadable.map(move |(at, _)| Violation::new(at, message)).chain(entries)
+        let directives = self.directives().flat_map(|one| unreadable_directive(&one));
+        conditions.chain(directives).chain(unreadable_entries("/payload", &self.transformations))
     }
 
     fn unusable_id(&self) -> Option<Violation> {
         let is_dots = matches!(self.source_id.as_str(), "." | "..");
         is_dots.then(|| Violation::new("/payload/sourceId", "an address cannot name . or ..: choose another id"))
     }
+}
+
+/// Every field of the conditions at `place` that is not named as fields are.
+fn unreadable_conditions(place: String, conditions: &[Condition]) -> impl Iterator<Item = Violation> {
+    let unreadable = conditions.iter().enumerate().filter(|(_, one)| FieldPath::parse(&one.field).is_none());
+    unreadable.map(move |(index, _)| Violation::new(format!("{place}/{index}/field"), UNREADABLE))
+}
+
+/// Source and target of a directive, where they are not named as fields are.
+pub(crate) fn unreadable_directive(one: &Directive<'_>) -> Vec<Violation> {
+    let members = [(one.source_member, one.source), (one.target_member, one.target)];
+    let unreadable = members.into_iter().filter(|(_, field)| FieldPath::parse(field).is_none());
+    unreadable.map(|(member, _)| Violation::new(format!("{}/{member}", one.pointer), UNREADABLE)).collect()
+}
+
+/// Every path into the entries of a list that is not written as such paths are.
+pub(crate) fn unreadable_entries(place: &str, transformations: &[Transformation]) -> impl Iterator<Item = Violation> {
+    let is_unreadable =
+        |one: &Transformation| one.path.as_deref().is_some_and(|path| FieldPath::inside_entries(path).is_none());
+    let unreadable = transformations.iter().enumerate().filter(move |(_, one)| is_unreadable(one));
+    unreadable.map(move |(index, _)| {
+        let message = "must be [] and names with single dots before them, without blanks and brackets, e.g. [].user.id";
+        Violation::new(format!("{place}/transformations/{index}/path"), message)
+    })
+}
+
+/// What transformations need and do not have.
+fn missing_members(place: &str, transformations: &[Transformation]) -> impl Iterator<Item = Violation> {
+    transformations.iter().enumerate().filter_map(move |(index, one)| {
+        let (member, message) = one.missing_member()?;
+        Some(Violation::new(format!("{place}/transformations/{index}/{member}"), message))
+    })
 }
 
 impl Configuration {
@@ -113,7 +131,7 @@ impl Transformation {
 }
 
 /// Targets that are where an earlier one is, inside one, or around one; and those too deep to be written.
-fn clashes<'a>(directives: &[Directive<'a>]) -> Vec<Violation> {
+pub(crate) fn clashes<'a>(directives: &[Directive<'a>]) -> Vec<Violation> {
     let mut taken = HashMap::new();
     let mut around = HashMap::new();
     let clash = |(index, directive): (usize, &Directive<'a>)| {

@@ -1,0 +1,103 @@
+//! `eventbridge.configure`: creates or updates the Amazon `EventBridge` integration of an organisation (SPEC 3.8).
+//!
+//! [`EventbridgeConfigurator`] is the handler; what upstream sends is in [`payload`], the steps are in [`steps`], what is
+//! sent in [`config`], the AWS side in [`render`], the remote calls in [`api`], what lists do not show yet in [`lately`].
+
+use genfleet_core::{
+    contract::ContractTerms,
+    error::{ErrorClass, JobError},
+    handler::{Defaults, JobContext, JobHandler, Progress, Services},
+    job::{Kind, Violation},
+    options::ConfigError,
+    turns::{Turns, busy},
+    worker::offload,
+};
+use tokio::sync::OnceCell;
+
+use self::{
+    lately::LatelyCreated,
+    steps::{Halt, Steps},
+};
+
+mod api;
+mod config;
+mod contract;
+mod lately;
+mod payload;
+mod render;
+mod report;
+mod steps;
+
+pub use self::{payload::Payload, report::EventbridgeReport, steps::State};
+
+/// This kind has no settings of its own.
+#[derive(Clone, Debug, clap::Args)]
+pub struct EventbridgeOptions {}
+
+/// Configures Amazon `EventBridge` integrations.
+#[derive(Debug)]
+pub struct EventbridgeConfigurator {
+    /// By the name of the integration.
+    turns: Turns<String>,
+    lately: LatelyCreated,
+    organization: OnceCell<String>,
+}
+
+impl JobHandler for EventbridgeConfigurator {
+    const KIND: Kind = Kind::EventbridgeConfigure;
+    const ACTION: &'static str = "eventbridge.integration.configured";
+    const AUDIT_ACTION: &'static str = "INTEGRATION_CONFIGURED";
+    const AUDIT_FAILURE: &'static str = "INTEGRATION_FAILURE";
+    const PERMISSIONS: &'static [&'static str] = &api::PERMISSIONS;
+    const DEFAULTS: Defaults = Defaults { concurrency: 64 };
+
+    type Options = EventbridgeOptions;
+    type Payload = Payload;
+    type State = State;
+    type Report = EventbridgeReport;
+
+    fn new(_options: EventbridgeOptions, _services: &Services) -> Result<Self, ConfigError> {
+        Ok(Self { turns: Turns::default(), lately: LatelyCreated::default(), organization: OnceCell::new() })
+    }
+
+    fn validate(payload: &Payload, _: &EventbridgeOptions) -> Vec<Violation> {
+        payload.violations()
+    }
+
+    fn terms() -> ContractTerms {
+        contract::terms()
+    }
+
+    async fn handle(&self, job: &JobContext, payload: Payload, state: State) -> Result<Progress<Self>, JobError> {
+        let name = payload.name();
+        let has_begun = state != State::default();
+        let turn = self
+            .turns
+            .enter(&name, job.id(), has_begun)
+            .ok_or_else(|| busy(job, "name_busy", format!("another job for the integration {name:?} is at work")))?;
+        let mut steps = Steps::new(job, &payload, &self.lately, state);
+        match steps.run(&self.organization).await {
+            Ok(reached) => {
+                drop(turn);
+                let report = offload(job.body_bytes(), move || EventbridgeReport::new(&payload, reached)).await;
+                Ok(Progress::Done(report))
+            }
+            Err(Halt::Again(again_in)) => {
+                turn.keep(again_in);
+                Ok(Progress::Begun { state: steps.state, again_in })
+            }
+            Err(Halt::Failed(error)) => Err(failed(*error, &steps.state)),
+        }
+    }
+}
+
+/// The error with the integration that it is about, and with what the next attempt has to know.
+fn failed(mut error: JobError, state: &State) -> JobError {
+    if let Some(id) = &state.integration_id {
+        error.details.insert("integrationId".to_owned(), id.as_str().into());
+    }
+    if error.class == ErrorClass::Permanent {
+        return error;
+    }
+    error.with_state(serde_json::to_value(state).unwrap_or_default())
+}

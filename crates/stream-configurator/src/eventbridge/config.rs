@@ -1,0 +1,262 @@
+//! The configuration of an integration: what is read, what is sent in its place, and whether that changes anything.
+//! What this worker does not know is sent back as it was read. Pure.
+
+use std::collections::BTreeSet;
+
+use genfleet_core::hash;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::payload::Payload;
+use crate::definition::is_same;
+
+/// A body that the platform takes has at most this many bytes.
+pub(crate) const MAX_BYTES: usize = 512_000;
+
+const ACCOUNT: &str = "awsAccountId";
+const REGION: &str = "awsAccountRegion";
+const SUFFIX: &str = "eventSourceSuffix";
+const TOPICS: &str = "eventFilter";
+
+/// A configuration with the six members that a `PUT` needs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Config {
+    /// The integration's name.
+    pub name: String,
+    /// Rises with each change; a `PUT` names the one that it replaces.
+    pub version: i64,
+    properties: Map<String, Value>,
+    advanced: Value,
+    notes: String,
+    credentials: Value,
+}
+
+/// The configuration as the API tells it; every member may be missing, or null.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Told {
+    name: Option<String>,
+    version: Option<Value>,
+    properties: Option<Map<String, Value>>,
+    advanced: Option<Value>,
+    notes: Option<String>,
+    credentials: Option<Value>,
+}
+
+/// Account, region and suffix of an event source: there is one source for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    account: String,
+    region: String,
+    suffix: String,
+}
+
+impl Config {
+    /// The configuration in `told`, of the integration `name`; says what is missing in it.
+    pub(crate) fn read(told: Value, name: &str) -> Result<Self, String> {
+        let told = Told::deserialize(told).map_err(|error| error.to_string())?;
+        let version = told.version.as_ref().and_then(whole).ok_or("it has no version that is a whole number")?;
+        let object = |value: Option<Value>| value.filter(|value| !value.is_null()).unwrap_or_else(|| json!({}));
+        Ok(Self {
+            name: told.name.unwrap_or_else(|| name.to_owned()),
+            version,
+            properties: told.properties.unwrap_or_default(),
+            advanced: object(told.advanced),
+            notes: told.notes.unwrap_or_default(),
+            credentials: object(told.credentials),
+        })
+    }
+
+    /// What `payload` asks for in its place.
+    pub(crate) fn wanted(&self, payload: &Payload) -> Self {
+        let mut wanted = self.clone();
+        wanted.name = payload.name();
+        wanted.notes = payload.notes.clone().unwrap_or(wanted.notes);
+        let identity = Identity::of(payload);
+        let members = [
+            (ACCOUNT, identity.account.into()),
+            (REGION, identity.region.into()),
+            (SUFFIX, identity.suffix.into()),
+            (TOPICS, payload.topics().into()),
+        ];
+        for (member, value) in members {
+            wanted.properties.insert(member.to_owned(), value);
+        }
+        wanted
+    }
+
+    /// Whether it already says what `wanted` says, whatever its version. The order of topics says nothing.
+    pub(crate) fn is(&self, wanted: &Self) -> bool {
+        let others = |config: &Self| {
+            let is_other = |name: &str| ![ACCOUNT, REGION, SUFFIX, TOPICS].contains(&name);
+            let properties = config.properties.iter().filter(|(name, _)| is_other(name));
+            Value::Object(properties.map(|(name, value)| (name.clone(), value.clone())).collect())
+        };
+        (&self.name, &self.notes) == (&wanted.name, &wanted.notes)
+            && self.identity() == wanted.identity()
+            && self.topics() == wanted.topics()
+            && is_same(&others(self), &others(wanted))
+    }
+
+    /// Which event source it feeds; `None` where it was never configured.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        Identity::told(&self.properties)
+    }
+
+    /// SHA-256 over the canonical JSON of its properties.
+    pub(crate) fn properties_sha256(&self) -> String {
+        hash::sha256(hash::canonical(&Value::Object(self.properties.clone())))
+    }
+
+    fn topics(&self) -> Option<BTreeSet<&str>> {
+        self.properties.get(TOPICS)?.as_array()?.iter().map(Value::as_str).collect()
+    }
+}
+
+impl Identity {
+    /// The one that a job asks for.
+    pub(crate) fn of(payload: &Payload) -> Self {
+        Self {
+            account: payload.aws_account_id.clone(),
+            region: payload.aws_account_region.clone(),
+            suffix: payload.event_source_suffix.clone(),
+        }
+    }
+
+    /// The one that `properties` name; `None` where they name no suffix.
+    pub(crate) fn told(properties: &Map<String, Value>) -> Option<Self> {
+        let text = |member: &str| match properties.get(member) {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Number(number)) => number.to_string(),
+            _ => String::new(),
+        };
+        let identity = Self { account: text(ACCOUNT), region: text(REGION), suffix: text(SUFFIX) };
+        let is_empty = [&identity.account, &identity.region, &identity.suffix].iter().all(|part| part.is_empty());
+        (!is_empty).then_some(identity)
+    }
+
+    /// Its parts in which it is not `other`, for people.
+    pub(crate) fn differences(&self, other: &Self) -> String {
+        let parts = [
+            (ACCOUNT, &self.account, &other.account),
+            (REGION, &self.region, &other.region),
+            (SUFFIX, &self.suffix, &other.suffix),
+        ];
+        let differing = parts.into_iter().filter(|(_, one, other)| one != other);
+        differing
+            .map(|(member, one, other)| format!("{member} is {one:.80?}, not {other:.80?}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+impl Payload {
+    /// How long the configuration is at least that this job sends.
+    pub(crate) fn least_bytes(&self) -> usize {
+        let empty = Config {
+            name: String::new(),
+            version: 1,
+            properties: Map::new(),
+            advanced: json!({}),
+            notes: String::new(),
+            credentials: json!({}),
+        };
+        // Cannot fail: all members are texts and JSON values.
+        serde_json::to_vec(&empty.wanted(self)).map_or(0, |written| written.len())
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a version that is no whole number is none")]
+fn whole(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_f64().filter(|number| number.fract() == 0.0).map(|number| number as i64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload() -> Payload {
+        serde_json::from_value(json!({
+            "awsAccountId": "123456789012", "awsAccountRegion": "eu-central-1", "eventSourceSuffix": "crm",
+            "topics": ["v2.a", "v2.b", "v2.a"],
+        }))
+        .unwrap()
+    }
+
+    fn told() -> Value {
+        json!({
+            "id": "x", "name": "genfleet-crm", "version": 7, "selfUri": "/",
+            "properties": {
+                "awsAccountId": "123456789012", "awsAccountRegion": "eu-central-1", "eventSourceSuffix": "crm",
+                "eventFilter": ["v2.b", "v2.a"], "debug": {"level": 1},
+            },
+            "advanced": {"a": [1]}, "notes": "by hand", "credentials": {"c": {"id": "1", "name": null}},
+        })
+    }
+
+    #[test]
+    fn what_is_sent_has_the_six_members_and_keeps_what_is_not_known() {
+        let sent = serde_json::to_value(Config::read(told(), "n").unwrap().wanted(&payload())).unwrap();
+        let expected = json!({
+            "name": "genfleet-crm", "version": 7,
+            "properties": {
+                "awsAccountId": "123456789012", "awsAccountRegion": "eu-central-1", "eventSourceSuffix": "crm",
+                "eventFilter": ["v2.a", "v2.b"], "debug": {"level": 1},
+            },
+            "advanced": {"a": [1]}, "notes": "by hand", "credentials": {"c": {"id": "1", "name": null}},
+        });
+        assert_eq!(sent, expected);
+        let bare = Config::read(json!({"version": 1, "advanced": null, "notes": null}), "n").unwrap();
+        let sent = serde_json::to_value(bare.wanted(&payload())).unwrap();
+        assert_eq!((&sent["advanced"], &sent["notes"], &sent["credentials"]), (&json!({}), &json!(""), &json!({})));
+        assert!(Config::read(json!({"name": "n"}), "n").unwrap_err().contains("version"));
+    }
+
+    #[test]
+    fn a_configuration_that_says_the_same_is_known_and_another_is_not() {
+        let of = |told: Value| Config::read(told, "genfleet-crm").unwrap();
+        let changed = |pointer: &str, value: Value| {
+            let mut other = told();
+            *other.pointer_mut(pointer).unwrap() = value;
+            of(other)
+        };
+        let there = of(told());
+        assert!(there.is(&there.wanted(&payload())));
+        for same in [changed("/version", json!(9)), changed("/properties/awsAccountId", json!(123_456_789_012_i64))] {
+            assert!(same.is(&same.wanted(&payload())), "{same:?}");
+        }
+        for other in [
+            changed("/name", json!("other")),
+            changed("/properties/eventFilter", json!(["v2.a"])),
+            changed("/properties/eventFilter", json!("v2.a")),
+            changed("/properties/eventSourceSuffix", json!("CRM")),
+            changed("/properties", json!({})),
+        ] {
+            assert!(!other.is(&other.wanted(&payload())), "{other:?}");
+        }
+        let noted = Payload { notes: Some("else".to_owned()), ..payload() };
+        assert!(!there.is(&there.wanted(&noted)));
+    }
+
+    #[test]
+    fn a_source_has_an_identity_once_it_is_configured() {
+        let ours = Identity::of(&payload());
+        assert_eq!(Config::read(told(), "n").unwrap().identity(), Some(ours.clone()));
+        assert_eq!(
+            Config::read(json!({"version": 1, "properties": {"eventFilter": []}}), "n").unwrap().identity(),
+            None
+        );
+        let mut other = told();
+        other["properties"]["awsAccountRegion"] = "us-east-1".into();
+        let other = Config::read(other, "n").unwrap().identity().unwrap();
+        assert_eq!(other.differences(&ours), r#"awsAccountRegion is "us-east-1", not "eu-central-1""#);
+    }
+
+    #[test]
+    fn the_hash_of_the_properties_does_not_depend_on_their_order() {
+        let one = Config::read(told(), "n").unwrap();
+        let mut told = told();
+        told["properties"].sort_all_objects();
+        assert_eq!(one.properties_sha256(), Config::read(told, "n").unwrap().properties_sha256());
+    }
+}
