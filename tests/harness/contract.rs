@@ -13,12 +13,13 @@ macro_rules! published {
 }
 
 const PUBLISHED: &str = published!("event");
-const OF_ONE_KIND: [&str; 7] = [
+const OF_ONE_KIND: [&str; 8] = [
     published!("event.cdn.purge"),
     published!("event.stream.configure"),
     published!("event.channel.provision"),
     published!("event.vni.provision"),
     published!("event.file.scan"),
+    published!("event.media.scan"),
     published!("event.webdeployment.provision"),
     published!("event.webhook.deliver"),
 ];
