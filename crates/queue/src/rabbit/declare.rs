@@ -45,15 +45,14 @@ pub(super) async fn prepare(shared: &Shared, connection: &Connection) -> Result<
     if shared.mode == TopologyMode::Skip {
         return Ok(());
     }
-    let mut preparation = match shared.declaring.try_lock() {
-        Ok(free) => free,
-        Err(_) => {
-            let after_another = shared.declaring.lock().await;
-            if after_another.succeeded {
-                return Ok(());
-            }
-            after_another
+    let mut preparation = if let Ok(free) = shared.declaring.try_lock() {
+        free
+    } else {
+        let after_another = shared.declaring.lock().await;
+        if after_another.succeeded {
+            return Ok(());
         }
+        after_another
     };
     preparation.succeeded = false;
     let mut channel = open(connection).await?;
