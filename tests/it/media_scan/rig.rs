@@ -35,7 +35,8 @@ impl Rig {
         let process = worker("scan-monitor", broker, &prefix, &simulator)
             .args(["--kinds", "media.scan", "--scanner", "clamd", "--scanner-address", engine])
             .args(["--media-hosts", "127.0.0.1,127.0.0.2", "--media-allow", "127.0.0.1"])
-            .args(["--scan-max-bytes", &most, "--retry-initial", "50ms"])
+            .args(["--retry-initial", "50ms"])
+            .env("GENFLEET_SCAN_MAX_BYTES", &most)
             .args(arguments.iter().copied())
             .start();
         let amqp = Amqp::connect(broker.url()).await;
