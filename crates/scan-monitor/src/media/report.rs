@@ -133,7 +133,7 @@ pub struct MediaReport {
     /// Whether something was found; null unless the result is clean or malware, which is not the same as false.
     threat_detected: Option<bool>,
     /// What was done about it: none, flag, tag, disconnect or delete.
-    #[schemars(extend("enum" = ["none", "flag", "tag", "disconnect", "delete"]))]
+    #[schemars(extend("title" = "MediaScanActionTaken", "enum" = ["none", "flag", "tag", "disconnect", "delete"]))]
     action: &'static str,
     /// Each attachment, where the source is a whole message; the members above are those of the worst.
     #[serde(skip_serializing_if = "Option::is_none")]
