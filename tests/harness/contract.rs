@@ -13,7 +13,7 @@ macro_rules! published {
 }
 
 const PUBLISHED: &str = published!("event");
-const OF_ONE_KIND: [&str; 8] = [
+const OF_ONE_KIND: [&str; 9] = [
     published!("event.cdn.purge"),
     published!("event.stream.configure"),
     published!("event.channel.provision"),
@@ -21,6 +21,7 @@ const OF_ONE_KIND: [&str; 8] = [
     published!("event.file.scan"),
     published!("event.media.scan"),
     published!("event.webdeployment.provision"),
+    published!("event.eventbridge.configure"),
     published!("event.webhook.deliver"),
 ];
 const REMEDY: &str = "name it where the event is made (core's event/shape.rs, a worker's report or contract.rs), then \
