@@ -23,6 +23,7 @@ mod delays;
 mod deploy;
 mod docs;
 mod doctor;
+mod eventbridge;
 mod fleet;
 mod former;
 mod harness_works;
