@@ -626,5 +626,5 @@ async fn a_batch_whose_audit_cannot_be_written_changes_nothing_and_goes_on_with_
     folder.write("jobs.jsonl", "nonsense\n");
     let full = run(&["--audit-log", "full.jsonl"]);
     assert_eq!(full.wait(seconds(30)).await, 1);
-    assert!(full.stderr().contains("Make room"), "{}", full.stderr());
+    assert!(full.stderr().contains("Free some disk space"), "{}", full.stderr());
 }
