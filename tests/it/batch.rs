@@ -125,10 +125,10 @@ async fn on_a_terminal_a_job_is_a_line_and_the_end_says_what_failed_and_what_to_
     assert_eq!(process.wait(seconds(60)).await, 2, "{:?}", process.stdout_lines());
     let printed = process.stdout_lines().join("\n");
     for line in [
-        "succeeded  cdn.purge          good-among-mistakes  cache_invalidated",
-        "failed     file.scan          scan-failed  scan_failed",
-        "expired    cdn.purge          expired  deadline_passed",
-        "kind               succeeded  failed  expired  requests",
+        "succeeded  cdn.purge                good-among-mistakes  cache_invalidated",
+        "failed     file.scan                scan-failed  scan_failed",
+        "expired    cdn.purge                expired  deadline_passed",
+        "kind                     succeeded  failed  expired  requests",
         "  vni-gateway-refused  gateway_refused  the gateway 127.0.0.1 is",
         "  genfleet validate jobs.jsonl",
     ] {

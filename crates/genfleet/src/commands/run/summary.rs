@@ -27,7 +27,12 @@ pub(super) fn event(event: &Value, paint: Paint) -> String {
         Some(code) => line(code),
         None => text(&data["action"]),
     };
-    format!("{outcome}  {kind:<17}  {job}  {}", paint.dim(&what))
+    format!("{outcome}  {kind:<width$}  {job}  {}", paint.dim(&what), width = kind_width())
+}
+
+/// The width of the column of kinds.
+fn kind_width() -> usize {
+    Kind::of_producers().map(|kind| kind.as_str().len()).max().unwrap_or(0)
 }
 
 fn text(value: &Value) -> String {
@@ -118,7 +123,7 @@ impl Account {
 
 fn row(kind: &str, cells: [&str; 4]) -> String {
     let [succeeded, failed, expired, requests] = cells;
-    format!("{kind:<17}  {succeeded:>9}  {failed:>6}  {expired:>7}  {requests:>8}")
+    format!("{kind:<width$}  {succeeded:>9}  {failed:>6}  {expired:>7}  {requests:>8}", width = kind_width())
 }
 
 /// Suggests the next commands for these files.
