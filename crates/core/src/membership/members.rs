@@ -90,9 +90,9 @@ impl Members {
         self.by_name.remove(process);
     }
 
-    /// Removes silent members, unless no messages are received at all.
+    /// Removes silent members, unless this may be an interruption: then no member could be received.
     pub(super) fn tick(&mut self, now: Instant) {
-        if self.is_reachable(now) {
+        if now <= self.last_received + INTERRUPTION {
             self.by_name.retain(|_, member| now < member.last + SILENCE);
         }
     }

@@ -84,6 +84,17 @@ fn own_messages_that_come_back_show_that_the_others_are_silent() {
 }
 
 #[test]
+fn an_interruption_removes_nobody_who_was_heard_a_little_before_the_last_message() {
+    let start = Instant::now();
+    let mut members = members(&["a"], start);
+    members.note_message(start + 2 * SECOND);
+    for second in 3..60 {
+        members.tick(start + second * SECOND);
+        assert_eq!(names(&members), ["a"], "after {second} s");
+    }
+}
+
+#[test]
 fn without_messages_the_limit_is_divided_among_all_last_known_members() {
     let start = Instant::now();
     let mut members = members(&["a"], start);
