@@ -167,9 +167,9 @@ mod tests {
     #[test]
     fn a_job_is_a_line_without_control_characters() {
         let details = event(&json!({ "data": purge("a", &["1"]) }), Paint::none());
-        assert_eq!(details, "succeeded  cdn.purge          a  cache_invalidated");
+        assert_eq!(details, "succeeded  cdn.purge                a  cache_invalidated");
         let details = event(&json!({ "data": failed("b\n\u{1b}[2J") }), Paint::none());
-        assert_eq!(details, "failed     cdn.purge          b\\n\\u{1b}[2J  invalid_job");
+        assert_eq!(details, "failed     cdn.purge                b\\n\\u{1b}[2J  invalid_job");
     }
 
     #[test]
@@ -179,7 +179,7 @@ mod tests {
             account.count(&data);
         }
         let details = account.tables(Paint::none());
-        assert!(details.contains("cdn.purge                  2       1        0         3\n"), "{details}");
+        assert!(details.contains("cdn.purge                        2       1        0         3\n"), "{details}");
         assert!(details.contains("\n2 requests sent, 1 saved by sharing\n"), "{details}");
         assert!(details.contains("  c  invalid_job  /payload/paths/0: must begin\\u{1b}[2J with /\n"), "{details}");
     }
