@@ -186,11 +186,13 @@ async fn a_link_that_may_not_be_opened_ends_the_job_at_once_and_a_dead_one_is_re
         assert_eq!((&data["error"]["code"], &data["attempts"]), (&json!("address_refused"), &json!(1)), "{data}");
         assert!(!data.to_string().contains("hush"), "{data}");
     }
-    let refused = rig.files.answer("/teapot", b"HTTP/1.1 418 No\r\ncontent-length: 0\r\n\r\n".to_vec());
+    let refused =
+        rig.files.answer("/teapot", b"HTTP/1.1 418 No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_vec());
     assert_eq!(rig.scan("refused", &refused).await["error"]["code"], "link_refused");
     let gone = rig.scan("gone", &format!("http://127.0.0.1:{port}/nothing?key=hush")).await;
     assert_eq!((&gone["error"]["code"], &gone["attempts"]), (&json!("link_expired"), &json!(1)), "{gone}");
-    let broken = rig.files.answer("/broken", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_vec());
+    let broken =
+        rig.files.answer("/broken", b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 9\r\n\r\nhalf".to_vec());
     let data = rig.scan("broken", &broken).await;
     assert_eq!((&data["error"]["cause"], &data["attempts"]), (&json!("media_unavailable"), &json!(3)), "{data}");
 

@@ -38,7 +38,10 @@ impl Files {
 
     /// Offers a file with its length; returns its link.
     pub(crate) fn offer(&self, path: &str, body: &[u8]) -> String {
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: text/x-test\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/x-test\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
         self.answer(path, [head.as_bytes(), body].concat())
     }
 
@@ -49,7 +52,11 @@ impl Files {
 
     /// Answers with a redirect; returns the link.
     pub(crate) fn redirect(&self, path: &str, target: &str) -> String {
-        self.answer(path, format!("HTTP/1.1 302 Found\r\nlocation: {target}\r\ncontent-length: 0\r\n\r\n").into_bytes())
+        self.answer(
+            path,
+            format!("HTTP/1.1 302 Found\r\nconnection: close\r\nlocation: {target}\r\ncontent-length: 0\r\n\r\n")
+                .into_bytes(),
+        )
     }
 
     /// Answers with these bytes; returns the link.
@@ -89,7 +96,10 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
     let path = head.split([' ', '?']).nth(1).unwrap_or_default().to_owned();
     shared.heads.lock().unwrap().push(head);
     let found = shared.answers.lock().unwrap().iter().find(|(known, _)| *known == path).cloned();
-    let (_, answer) = found.unwrap_or((path.clone(), b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec()));
+    let (_, answer) = found.unwrap_or((
+        path.clone(),
+        b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".to_vec(),
+    ));
     let half = if path == "/halved" { answer.len() / 2 } else { answer.len() };
     let _ = stream.write_all(&answer[..half]).await;
     if half < answer.len() {
