@@ -294,7 +294,7 @@ impl Audit {
 }
 
 impl Shared {
-    /// Wakes whoever writes.
+    /// Wakes the writer.
     fn lines_came(&self, state: MutexGuard<'_, AuditState>) {
         let lingers = state.lingers;
         drop(state);

@@ -42,7 +42,7 @@ const THERE_OR_NOT: &[u16] = &[200, 404, 408, 410];
 /// The version that is not published.
 const DRAFT_VERSION: &str = "DRAFT";
 
-/// An object as the API tells it.
+/// An object as the API returns it.
 pub(crate) type Object = Map<String, Value>;
 
 /// All objects of a list.

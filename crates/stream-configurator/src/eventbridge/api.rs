@@ -24,7 +24,7 @@ const EVENTBRIDGE: &str = "amazon-eventbridge-source";
 /// "Not there (yet)", as the platform says it.
 const NOT_THERE: [u16; 3] = [404, 408, 410];
 
-/// An integration as the API tells it.
+/// An integration as the API returns it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Integration {

@@ -31,7 +31,7 @@ pub(crate) struct Config {
     credentials: Value,
 }
 
-/// The configuration as the API tells it; every member may be missing, or null.
+/// The configuration as the API returns it; every member may be missing, or null.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Told {
