@@ -220,8 +220,8 @@ fn too_long(at: &str, sent: &Value) -> Option<Violation> {
     (bytes > MOST).then(|| Violation::new(at, message()))
 }
 
-/// Returns `given` in lower case and IDNA-encoded, or the reason why it is not valid. The messenger compares its page's host name, which has
-/// neither scheme nor port.
+/// Returns `given` in lower case and IDNA-encoded, or the reason why it is not valid. The messenger compares its page's
+/// host name, which has neither scheme nor port.
 pub(crate) fn bare_host(given: &str) -> Result<String, String> {
     const WHY: &str = "the messenger compares the host name of its page, so that such an entry never matches: write only the host, e.g. shop.example";
     if given.is_empty() {
