@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io::{self, Write},
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::fs::MetadataExt},
     sync::Arc,
 };
 
@@ -44,11 +44,15 @@ pub(crate) struct SyncHandle {
 }
 
 impl SyncHandle {
-    /// Returns when everything that was written before is on the disk.
+    /// Returns when everything that was written before is on the disk, in a file that still has a name.
     pub(crate) fn sync(&self) -> io::Result<()> {
         #[cfg(any(test, feature = "testing"))]
         self.faults.on_sync()?;
-        self.file.sync_data()
+        self.file.sync_data()?;
+        if self.file.metadata()?.nlink() == 0 {
+            return Err(io::Error::other("its file was removed while this process wrote to it"));
+        }
+        Ok(())
     }
 }
 

@@ -178,6 +178,18 @@ async fn a_failed_sync_ends_the_process_and_nothing_counts_as_durable_after_it()
 }
 
 #[tokio::test]
+async fn a_file_that_is_removed_ends_the_process_and_nothing_counts_as_durable_after_it() {
+    let mut rig = Rig::new();
+    let trail = rig.begin("one");
+    let seq = |trail: &JobAudit| rig.audit.outcome(trail.about(), &Detail::default()).unwrap().seq;
+    rig.audit.durable(seq(&trail)).await.unwrap();
+    std::fs::remove_file(rig.folder.path().join("audit.jsonl")).unwrap();
+    let lost = seq(&trail);
+    assert!(timeout(SOON, rig.audit.durable(lost)).await.expect("in time").is_err());
+    assert_eq!(timeout(SOON, rig.exits.next()).await.expect("in time"), "audit sync");
+}
+
+#[tokio::test]
 async fn without_an_audit_nothing_waits_and_nothing_is_written() {
     let audit = Audit::off();
     let trail = audit.begin(Kind::CdnPurge, &id("one"), "x", "");
